@@ -1,0 +1,325 @@
+"""The Backend: everything that differs between devices, each primitive once in plain ``xp``.
+
+A subclass sets ``xp`` and overrides, unconditionally, the primitives it has a kernel for. All
+image arrays in here are batch-last: (channels, height, width, batch), C-contiguous, so that what
+a window reads is a long run of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ArgumentError
+from ..geometry import Geometry, Tile
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray
+
+# Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
+_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+_WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+_MASK32, _MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
+
+
+class Backend:
+    """One device: its array namespace and its primitives.
+
+    Parameters
+    ----------
+    xp
+        The array namespace: numpy, cupy or one that looks like them.
+    device
+        The name that users write, such as ``"cpu"`` or ``"cuda:0"``.
+
+    Attributes
+    ----------
+    column_budget : int
+        Bytes that one tile of an unfolded convolution input may take. Settable.
+    """
+
+    column_budget = 2 * 1024**2
+
+    def __init__(self, xp: Any, device: str) -> None:
+        self.xp = xp
+        self.device = device
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.device}>"
+
+    # -- arrays -----------------------------------------------------------------------------
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """``array`` (of the host or of this device, or nested lists) on this device."""
+        return self.xp.asarray(array, dtype)
+
+    def to_host(self, array: Array) -> Any:
+        """A NumPy array with the same values; waits for the device."""
+        return array
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done."""
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: ``used`` by arrays and ``total`` on the device, where the device can tell."""
+        return {}
+
+    def check_class_indices(self, indices: Array, classes: int) -> None:
+        """Refuse class indices outside ``0 <= index < classes``.
+
+        Raises
+        ------
+        ArgumentError
+            An index is out of range.
+        """
+        if indices.size == 0:
+            return
+        low, high = int(indices.min()), int(indices.max())
+        if low < 0 or high >= classes:
+            raise ArgumentError(
+                f"target holds class {low if low < 0 else high}, but the input has {classes} "
+                f"classes: expected indices 0 to {classes - 1}"
+            )
+
+    # -- convolution ------------------------------------------------------------------------
+
+    def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:
+        """Write what the windows of ``tile`` read, zeros for padding.
+
+        Parameters
+        ----------
+        x : (C, H, W, N)
+        out : (C, kH, kW, rows, columns, N) of the tile, contiguous, overwritten
+
+        Returns
+        -------
+        out
+        """
+        for i in range(geometry.kernel[0]):
+            rows, y = geometry.span(0, i, tile.top, tile.bottom)
+            for j in range(geometry.kernel[1]):
+                columns, z = geometry.span(1, j, tile.left, tile.right)
+                part = out[:, i, j]
+                _zero_outside(part, rows, columns)
+                part[:, rows, columns] = x[:, y, z]
+        return out
+
+    def col2im(self, columns: Array, geometry: Geometry, tile: Tile, dx: Array) -> None:
+        """Add each column back onto the pixel it was read from: the adjoint of :meth:`im2col`.
+
+        Parameters
+        ----------
+        columns : (C, kH, kW, rows, columns, N) of the tile
+        dx : (C, H, W, N), added to in place
+        """
+        for i in range(geometry.kernel[0]):
+            rows, y = geometry.span(0, i, tile.top, tile.bottom)
+            for j in range(geometry.kernel[1]):
+                cols, z = geometry.span(1, j, tile.left, tile.right)
+                dx[:, y, z] += columns[:, i, j, rows, cols]
+
+    # -- pooling ----------------------------------------------------------------------------
+
+    def max_pool2d(self, x: Array, geometry: Geometry) -> tuple[Array, Array]:
+        """The largest pixel of each window and where in the window it is.
+
+        Padding is never chosen, NaN always is, and the first of equal maxima wins.
+
+        Parameters
+        ----------
+        x : (C, H, W, N)
+
+        Returns
+        -------
+        y : (C, oH, oW, N)
+        argmax : same shape; i * kW + j, as uint8 where that fits, else int32
+        """
+        y = self._window_maxima(x, geometry)
+        return y, self._window_argmax(x, y, geometry, nan=True)
+
+    def _window_maxima(self, x: Array, geometry: Geometry) -> Array:
+        xp = self.xp
+        y = xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        y.fill(-xp.inf)
+        for _, outputs, pixels in window_elements(geometry):
+            xp.maximum(y[outputs], x[pixels], out=y[outputs])
+        return y
+
+    def _window_argmax(self, x: Array, y: Array, geometry: Geometry, nan: bool) -> Array:
+        xp = self.xp
+        kernel_height, kernel_width = geometry.kernel
+        argmax = xp.zeros(y.shape, "uint8" if kernel_height * kernel_width <= 256 else "int32")
+        # from the last element to the first, so that the first of equal maxima stays
+        for k, outputs, pixels in reversed(list(window_elements(geometry))):
+            hit = x[pixels] == y[outputs]
+            if nan:
+                hit |= xp.isnan(x[pixels])
+            xp.copyto(argmax[outputs], k, where=hit)
+        return argmax
+
+    def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
+        """Give each window's gradient to the pixel that :meth:`max_pool2d` chose.
+
+        Parameters
+        ----------
+        dy, argmax : (C, oH, oW, N)
+
+        Returns
+        -------
+        dx : (C, H, W, N)
+        """
+        xp = self.xp
+        shape = (len(dy), *geometry.input, dy.shape[-1])
+        if geometry.covers_exactly:
+            dx = xp.empty(shape, dy.dtype)
+            for k, outputs, pixels in window_elements(geometry):
+                xp.multiply(dy[outputs], argmax[outputs] == k, out=dx[pixels])
+            return dx
+        dx = xp.zeros(shape, dy.dtype)
+        for k, outputs, pixels in window_elements(geometry):
+            dx[pixels] += dy[outputs] * (argmax[outputs] == k)
+        return dx
+
+    def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
+        """The mean of each window: (C, H, W, N) to (C, oH, oW, N)."""
+        y = self.xp.zeros((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        for _, outputs, pixels in window_elements(geometry):
+            y[outputs] += x[pixels]
+        y *= self._window_weights(geometry, include_pad, x.dtype)
+        return y
+
+    def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
+        """Spread each window's gradient evenly: (C, oH, oW, N) to (C, H, W, N)."""
+        share = dy * self._window_weights(geometry, include_pad, dy.dtype)
+        dx = self.xp.zeros((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        for _, outputs, pixels in window_elements(geometry):
+            dx[pixels] += share[outputs]
+        return dx
+
+    def _window_weights(self, geometry: Geometry, include_pad: bool, dtype: Any) -> Any:
+        """1 / pixels per window: a number where all windows agree, else (oH, oW, 1)."""
+        heights, widths = (geometry.counts(axis, include_pad) for axis in (0, 1))
+        if len(set(heights)) == 1 and len(set(widths)) == 1:
+            return 1 / (heights[0] * widths[0])
+        return self.asarray([[[1 / (h * w)] for w in widths] for h in heights], dtype)
+
+    # -- random -----------------------------------------------------------------------------
+
+    def random_bits(self, count: int, key: int) -> Array:
+        """``count`` random uint32, the same for a key on every device.
+
+        Philox4x64-10 with the key (``key``, 0) and the counters 1, 2, ...; each 64-bit word
+        gives its low half first. Source: Salmon et al. 2011 (Random123).
+        """
+        xp = self.xp
+        blocks = -(-count // 8)
+        state = [xp.zeros(blocks, "uint64") for _ in range(4)]
+        state[0] += xp.arange(1, blocks + 1, dtype="uint64")
+        keys = [key & _MASK64, 0]
+        for _ in range(10):
+            high0, low0 = _multiply_64(xp, state[0], _MULTIPLIERS[0])
+            high1, low1 = _multiply_64(xp, state[2], _MULTIPLIERS[1])
+            state = [
+                high1 ^ state[1] ^ xp.uint64(keys[0]),
+                low1,
+                high0 ^ state[3] ^ xp.uint64(keys[1]),
+                low0,
+            ]
+            keys = [(k + w) & _MASK64 for k, w in zip(keys, _WEYL, strict=True)]
+        return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
+
+    # -- optimisers -------------------------------------------------------------------------
+
+    def sgd_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        velocities: Sequence[Array],
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        """One step of SGD, in place; ``velocities`` is empty without momentum.
+
+        g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v)
+        """
+        for index, (p, g) in enumerate(zip(params, grads, strict=True)):
+            step = g + weight_decay * p if weight_decay else g
+            if momentum:
+                v = velocities[index]
+                v *= momentum
+                v += step
+                step = step + momentum * v if nesterov else v
+            p -= lr * step
+
+    def adam_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        means: Sequence[Array],
+        squares: Sequence[Array],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+    ) -> None:
+        """One step of Adam, in place; ``step`` counts from 1 (Kingma & Ba, arXiv:1412.6980).
+
+        m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;
+        p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps)
+        """
+        xp = self.xp
+        rate = lr / (1 - beta1**step)
+        root = (1 - beta2**step) ** -0.5
+        for p, g, m, v in zip(params, grads, means, squares, strict=True):
+            if weight_decay:
+                g = g + weight_decay * p
+            m *= beta1
+            m += (1 - beta1) * g
+            v *= beta2
+            scratch = g * g
+            scratch *= 1 - beta2
+            v += scratch
+            xp.sqrt(v, out=scratch)
+            scratch *= root
+            scratch += eps
+            xp.divide(m, scratch, out=scratch)
+            scratch *= rate
+            p -= scratch
+
+
+def window_elements(geometry: Geometry) -> list[tuple[int, tuple, tuple]]:
+    """For each kernel element, in row-major order: its number, its outputs, the pixels they read.
+
+    The two index tuples fit (C, oH, oW, N) and (C, H, W, N) arrays.
+    """
+    every = slice(None)
+    elements = []
+    for i in range(geometry.kernel[0]):
+        rows, y = geometry.span(0, i)
+        for j in range(geometry.kernel[1]):
+            columns, x = geometry.span(1, j)
+            elements.append((i * geometry.kernel[1] + j, (every, rows, columns), (every, y, x)))
+    return elements
+
+
+def _zero_outside(part: Array, rows: slice, columns: slice) -> None:
+    """Zero ``part`` (C, rows, columns, N) outside the given ranges."""
+    part[:, : rows.start] = 0
+    part[:, rows.stop :] = 0
+    part[:, rows, : columns.start] = 0
+    part[:, rows, columns.stop :] = 0
+
+
+def _multiply_64(xp: Any, x: Array, factor: int) -> tuple[Array, Array]:
+    """High and low 64 bits of the 128-bit product of uint64 ``x`` and a constant."""
+    low32, shift = xp.uint64(_MASK32), xp.uint64(32)
+    a, b = x >> shift, x & low32
+    c, d = xp.uint64(factor >> 32), xp.uint64(factor & _MASK32)
+    middle = a * d + ((b * d) >> shift)  # fits: (2^32-1)^2 + 2^32-1 < 2^64
+    carry = (middle & low32) + b * c
+    return a * c + (middle >> shift) + (carry >> shift), x * xp.uint64(factor)

@@ -1,0 +1,97 @@
+"""Convolution as one matrix product with the unfolded input.
+
+columns (C·kH·kW, oH·oW·N) holds what each window reads; then
+
+    y       = weight (F, C·kH·kW) @ columns
+    dweight = dy (F, oH·oW·N) @ columnsᵀ
+    dx      = col2im(weightᵀ @ dy)
+
+The columns are kH·kW times as large as the input, so they are made for one tile of the output at a
+time, in one buffer of at most ``backend.column_budget`` bytes that stays in the cache, and made
+again in backward rather than kept. Source: Chellapilla et al. 2006, "High performance
+convolutional neural networks for document processing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..backends import Backend
+from ..geometry import Geometry, Tile
+
+Array = Any
+
+
+def forward(
+    backend: Backend, x: Array, weight: Array, geometry: Geometry, groups: int, bias: Array | None
+) -> Array:
+    xp, batch = backend.xp, x.shape[-1]
+    y = xp.empty((len(weight), *geometry.output, batch), x.dtype)
+    for tile, columns in _tiles(backend, x, geometry):
+        backend.im2col(x, geometry, tile, columns)
+        part = _part(y, tile)
+        for w, c, out in _groups(groups, weight, columns, part):
+            xp.matmul(w, c, out=out)
+        if bias is not None:
+            part += bias[:, None]  # while the tile is still in the cache
+    return y
+
+
+def backward(
+    backend: Backend,
+    dy: Array,
+    x: Array,
+    weight: Array,
+    geometry: Geometry,
+    groups: int,
+    needs: tuple[bool, bool],
+) -> tuple[Array | None, Array | None]:
+    xp = backend.xp
+    dx = xp.zeros_like(x) if needs[0] else None
+    dweight = xp.zeros_like(weight) if needs[1] else None
+    for tile, columns in _tiles(backend, x, geometry):
+        part = _part(dy, tile)
+        if dweight is not None:
+            backend.im2col(x, geometry, tile, columns)
+            for dw, c, d in _groups(groups, dweight, columns, part):
+                dw += d @ c.T
+        if dx is not None:
+            for w, c, d in _groups(groups, weight, columns, part):
+                xp.matmul(w.T, d, out=c)
+            backend.col2im(columns, geometry, tile, dx)
+    return dx, dweight
+
+
+def _tiles(backend: Backend, x: Array, geometry: Geometry) -> Iterator[tuple[Tile, Array]]:
+    """Tiles of the output, each with a buffer (C, kH, kW, rows, columns, N) for its columns."""
+    channels, batch = len(x), x.shape[-1]
+    position = channels * geometry.kernel[0] * geometry.kernel[1] * batch  # elements
+    most = max(1, backend.column_budget // max(1, position * x.dtype.itemsize))
+    buffer = None
+    for tile in geometry.tiles(most):
+        rows, columns = tile.bottom - tile.top, tile.right - tile.left
+        if buffer is None:  # the first tile is the largest
+            buffer = backend.xp.empty(position * rows * columns, x.dtype)
+        shape = (channels, *geometry.kernel, rows, columns, batch)
+        yield tile, buffer[: position * rows * columns].reshape(shape)
+
+
+def _part(y: Array, tile: Tile) -> Array:
+    """The tile of y (F, oH, oW, N) as a view (F, rows·columns·N)."""
+    filters, height, width, batch = y.shape
+    start = (tile.top * width + tile.left) * batch
+    stop = ((tile.bottom - 1) * width + tile.right) * batch
+    return y.reshape(filters, height * width * batch)[:, start:stop]
+
+
+def _groups(
+    groups: int, weight: Array, columns: Array, part: Array
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Per group, as 2-D views: weight (F/g, K), columns (K, P), part (F/g, P); K = C/g·kH·kW."""
+    filters, positions = part.shape
+    per_group = filters // groups
+    w = weight.reshape(groups, per_group, weight[0].size)
+    c = columns.reshape(groups, weight[0].size, positions)
+    for g in range(groups):
+        yield w[g], c[g], part[g * per_group : (g + 1) * per_group]

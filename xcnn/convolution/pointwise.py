@@ -1,0 +1,48 @@
+"""1×1 convolution with stride 1 and no padding: the input already is the matrix of columns.
+
+    y = weight (F, C) @ x (C, H·W·N);  dweight = dy @ xᵀ;  dx = weightᵀ @ dy
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backends import Backend
+from ..geometry import Geometry
+
+Array = Any
+
+
+def applies(geometry: Geometry, groups: int) -> bool:
+    """Whether this method can compute such a convolution."""
+    return geometry.kernel == (1, 1) and geometry.covers_exactly and groups == 1
+
+
+def forward(
+    backend: Backend, x: Array, weight: Array, geometry: Geometry, groups: int, bias: Array | None
+) -> Array:
+    y = _flat(weight) @ _flat(x)
+    if bias is not None:
+        y += bias[:, None]
+    return y.reshape(len(weight), *geometry.output, x.shape[-1])
+
+
+def backward(
+    backend: Backend,
+    dy: Array,
+    x: Array,
+    weight: Array,
+    geometry: Geometry,
+    groups: int,
+    needs: tuple[bool, bool],
+) -> tuple[Array | None, Array | None]:
+    dx = (_flat(weight).T @ _flat(dy)).reshape(x.shape) if needs[0] else None
+    dweight = (_flat(dy) @ _flat(x).T).reshape(weight.shape) if needs[1] else None
+    return dx, dweight
+
+
+def _flat(a: Array) -> Array:
+    rest = 1
+    for n in a.shape[1:]:
+        rest *= n
+    return a.reshape(len(a), rest)  # -1 is ambiguous for an empty batch

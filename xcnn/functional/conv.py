@@ -1,0 +1,116 @@
+"""2-D convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import convolution
+from ..autograd import Function
+from ..backends import Backend
+from ..errors import ArgumentError, ShapeError
+from ..geometry import Geometry, Padding, windows
+from ..tensor import Tensor
+from .layout import batch_first, batch_last, image_size
+
+Array = Any
+
+
+class Conv2d(Function):
+    """See :func:`conv2d`."""
+
+    arguments = ("input", "weight", "bias")
+
+    def __init__(self, geometry: Geometry, groups: int, data_format: str) -> None:
+        self.geometry = geometry
+        self.groups = groups
+        self.data_format = data_format
+        self.method = convolution.choose(geometry, groups)
+
+    def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
+        x = batch_last(backend.xp, x, self.data_format)
+        weight = backend.xp.ascontiguousarray(weight)
+        self.save(x=x, weight=weight)
+        y = self.method.forward(backend, x, weight, self.geometry, self.groups, bias)
+        return batch_first(y, self.data_format)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        dy = batch_last(backend.xp, dy, self.data_format)
+        dx, dweight = self.method.backward(
+            backend,
+            dy,
+            self.saved.x,
+            self.saved.weight,
+            self.geometry,
+            self.groups,
+            self.needs_grad[:2],
+        )
+        dbias = dy.reshape(len(dy), dy[0].size).sum(axis=1) if self.needs_grad[2] else None
+        return None if dx is None else batch_first(dx, self.data_format), dweight, dbias
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    data_format: str = "NCHW",
+) -> Tensor:
+    """2-D convolution (cross-correlation, as in every deep-learning library).
+
+    y[n, f, i, j] = bias[f] + sum over c, k, l of
+    weight[f, c, k, l] * input[n, c, i*stride + k*dilation - top, j*stride + l*dilation - left]
+
+    Parameters
+    ----------
+    input : (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``
+    weight : (F, C / groups, kH, kW), in either data format
+    bias : (F,), or None
+    stride, dilation
+        An int or (height, width), in pixels.
+    padding
+        Pixels of zeros: an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` (none) or
+        ``"same"``: output size = ceil(input size / stride), an odd pixel at the bottom / right.
+    groups
+        Number of groups of channels that are convolved separately.
+    data_format
+        ``"NCHW"`` or ``"NHWC"``.
+
+    Returns
+    -------
+    Tensor
+        (N, F, oH, oW), or (N, oH, oW, F), with
+        oH = floor((H + top + bottom - dilation*(kH - 1) - 1) / stride) + 1.
+
+    Raises
+    ------
+    ShapeError
+        Channels or bias do not fit, or the image is smaller than the kernel.
+    ArgumentError
+        A setting out of range.
+    """
+    input, weight = Tensor.of(input), Tensor.of(weight)
+    channels, height, width = image_size(input, data_format)
+    _check(channels, weight, bias, groups)
+    kernel = weight.shape[2:]
+    geometry = windows((height, width), kernel, stride, padding, dilation, kernel_name="weight")
+    return Conv2d(geometry, groups, data_format)(input, weight, bias)
+
+
+def _check(channels: int, weight: Tensor, bias: Any, groups: int) -> None:
+    if weight.ndim != 4:
+        raise ShapeError(f"weight has shape {weight.shape}: expected (F, C / groups, kH, kW)")
+    filters = weight.shape[0]
+    if not isinstance(groups, int) or groups < 1 or filters % groups:
+        raise ArgumentError(
+            f"groups={groups!r}: expected an int >= 1 that divides the {filters} filters of weight"
+        )
+    if channels != weight.shape[1] * groups:
+        raise ShapeError(
+            f"input has {channels} channels, but weight {weight.shape} with groups={groups} takes "
+            f"{weight.shape[1] * groups}; check in_channels and data_format"
+        )
+    if bias is not None and tuple(bias.shape) != (filters,):
+        raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({filters},)")

@@ -1,0 +1,73 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import random
+from ..autograd import Function
+from ..backends import Backend
+from ..errors import ArgumentError
+from ..tensor import Tensor
+
+Array = Any
+
+
+class Dropout(Function):
+    """See :func:`dropout`."""
+
+    arguments = ("input",)
+
+    def __init__(self, p: float, key: int) -> None:
+        self.p = p
+        self.key = key
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        mask = self._mask(backend, x)
+        self.save(mask=mask)
+        return backend.xp.multiply(x, mask, out=backend.xp.empty_like(x))
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return backend.xp.multiply(dy, self.saved.mask, out=backend.xp.empty_like(dy))
+
+    def _mask(self, backend: Backend, x: Array) -> Array:
+        """0 or 1 / (1 - p) per element, drawn in batch-last order whatever x's own order is."""
+        xp = backend.xp
+        shape = x.shape[1:] + x.shape[:1]
+        bits = backend.random_bits(math.prod(shape), self.key).reshape(shape)
+        keep = bits >= xp.uint32(min(round(self.p * 2**32), 2**32 - 1))
+        mask = keep.astype(x.dtype)
+        mask *= 1 / (1 - self.p) if self.p < 1 else 0.0
+        return xp.moveaxis(mask, -1, 0) if x.ndim else mask
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
+    """Zero each element with probability ``p`` and scale the others by 1 / (1 - p).
+
+    Parameters
+    ----------
+    input : (N, ...)
+    p
+        Probability of zero, 0 to 1.
+    training
+        False: the input as it is.
+    key
+        Names the mask: the same key gives the same mask on every device. Default: a fresh one
+        from the library's generator (see :func:`xcnn.manual_seed`).
+
+    Raises
+    ------
+    ArgumentError
+        ``p`` outside 0 to 1.
+
+    References
+    ----------
+    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
+    """
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"p={p}: expected a probability from 0 to 1")
+    input = Tensor.of(input)
+    if not training or p == 0:
+        return input
+    return Dropout(p, random.next_key() if key is None else key)(input)

@@ -1,0 +1,107 @@
+"""Linear maps and matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Function
+from ..backends import Backend
+from ..errors import ShapeError
+from ..tensor import Tensor
+from .arithmetic import sum_to
+from .shape import reshape
+
+Array = Any
+
+
+class Linear(Function):
+    """See :func:`linear`. In memory: weight (out, in) @ x (in, N)."""
+
+    arguments = ("input", "weight", "bias")
+
+    def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
+        self.save(x=x, weight=weight)
+        y = weight @ x.T  # (out, N)
+        if bias is not None:
+            y += bias[:, None]
+        return y.T
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        x, weight = self.saved.x, self.saved.weight
+        d = dy.T  # (out, N)
+        return (
+            (weight.T @ d).T if self.needs_grad[0] else None,
+            d @ x if self.needs_grad[1] else None,
+            d.sum(axis=1) if self.needs_grad[2] else None,
+        )
+
+
+class MatMul(Function):
+    """See :func:`matmul`."""
+
+    arguments = ("a", "b")
+
+    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
+        self.save(a=a, b=b)
+        return backend.xp.matmul(a, b)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        xp, a, b = backend.xp, self.saved.a, self.saved.b
+        return (
+            sum_to(xp.matmul(dy, b.swapaxes(-1, -2)), a.shape) if self.needs_grad[0] else None,
+            sum_to(xp.matmul(a.swapaxes(-1, -2), dy), b.shape) if self.needs_grad[1] else None,
+        )
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    """y = x Wᵀ + b.
+
+    Parameters
+    ----------
+    input : (N, in) or (..., in)
+    weight : (out, in)
+    bias : (out,), or None
+
+    Returns
+    -------
+    Tensor
+        (N, out) or (..., out).
+
+    Raises
+    ------
+    ShapeError
+        The shapes do not fit.
+    """
+    input, weight = Tensor.of(input), Tensor.of(weight)
+    if weight.ndim != 2:
+        raise ShapeError(f"weight has shape {weight.shape}: expected (out_features, in_features)")
+    outputs, features = weight.shape
+    if input.ndim < 1 or input.shape[-1] != features:
+        raise ShapeError(
+            f"input has shape {input.shape}, but weight {weight.shape} takes {features} features "
+            "in the last axis; images need a Flatten first"
+        )
+    if bias is not None and tuple(bias.shape) != (outputs,):
+        raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({outputs},)")
+    if input.ndim == 2:
+        return Linear()(input, weight, bias)
+    leading = input.shape[:-1]
+    rows = reshape(input, (input.size // features if features else 0, features))
+    return reshape(Linear()(rows, weight, bias), (*leading, outputs))
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """Matrix product of (..., n, k) and (..., k, m); leading axes broadcast.
+
+    Raises
+    ------
+    ShapeError
+        Fewer than two axes, or the inner ones differ.
+    """
+    a, b = Tensor.of(a), Tensor.of(b)
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m)")
+    return MatMul()(a, b)
+
+
+Tensor.__matmul__ = matmul  # type: ignore[method-assign]

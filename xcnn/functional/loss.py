@@ -1,0 +1,266 @@
+"""Losses. All take ``reduction``: "mean" (default), "sum" or "none"."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..autograd import Function
+from ..backends import Backend
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..tensor import Tensor
+from .activation import log_softmax_of, stable_sigmoid
+
+Array = Any
+
+
+class _Loss(Function):
+    """A loss of one term per example or element, reduced at the end.
+
+    Subclasses give ``terms(xp, input, target)`` and ``slope(xp)``, the derivative of each term.
+    """
+
+    arguments = ("input", "target")
+
+    def __init__(self, reduction: str = "mean") -> None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ArgumentError(f'reduction={reduction!r}: expected "mean", "sum" or "none"')
+        self.reduction = reduction
+
+    def forward(self, backend: Backend, x: Array, target: Array) -> Array:
+        terms = self.terms(backend, x, target)
+        self.scale = 1.0
+        if self.reduction == "none":
+            return terms
+        if self.reduction == "mean":
+            self.scale = 1 / terms.size if terms.size else math.nan
+        return terms.sum() * self.scale
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        return self._weighted(self.slope(backend), dy), None
+
+    def _weighted(self, slope: Array, dy: Array) -> Array:
+        """``slope`` times the gradient of the term it belongs to, in place."""
+        if self.reduction == "none" and slope.ndim > dy.ndim:
+            dy = dy[:, None]  # one term per example, a slope per class
+        slope *= dy * self.scale
+        return slope
+
+    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
+        raise NotImplementedError
+
+    def slope(self, backend: Backend) -> Array:
+        raise NotImplementedError
+
+
+class MSELoss(_Loss):
+    """See :func:`mse_loss`."""
+
+    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
+        difference = backend.xp.subtract(x, target, out=backend.xp.empty_like(x))
+        self.save(difference=difference)
+        return difference * difference
+
+    def slope(self, backend: Backend) -> Array:
+        return self.saved.difference * 2
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        dx = self._weighted(self.slope(backend), dy)
+        return dx, -dx if self.needs_grad[1] else None
+
+
+class CrossEntropy(_Loss):
+    """See :func:`cross_entropy`."""
+
+    any_dtype = ("target",)
+
+    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
+        xp = backend.xp
+        log_p = log_softmax_of(xp, x, 1)
+        probabilities = target if target.ndim == x.ndim else one_hot(backend, target, x)
+        self.save(log_p=log_p, target=probabilities)
+        return _picked(xp, log_p, target, probabilities)
+
+    def slope(self, backend: Backend) -> Array:
+        """softmax(x) * sum(target) - target."""
+        slope = backend.xp.exp(self.saved.log_p, out=backend.xp.empty_like(self.saved.log_p))
+        target = self.saved.target
+        if target.dtype.kind == "f":
+            slope *= target.sum(axis=1, keepdims=True)
+        slope -= target
+        return slope
+
+
+class NLLLoss(_Loss):
+    """See :func:`nll_loss`."""
+
+    any_dtype = ("target",)
+
+    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
+        hot = one_hot(backend, target, x)
+        self.save(hot=hot, x=x)
+        return _picked(backend.xp, x, target, hot)
+
+    def slope(self, backend: Backend) -> Array:
+        slope = backend.xp.zeros_like(self.saved.x)
+        slope -= self.saved.hot
+        return slope
+
+
+class BinaryCrossEntropy(_Loss):
+    """See :func:`binary_cross_entropy`."""
+
+    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
+        xp = backend.xp
+        self.save(x=x, target=target)
+        # log(0) is capped at -100, so that a sure and wrong answer costs 100, not infinity
+        yes = xp.log(xp.maximum(x, _TINY))
+        no = xp.log1p(xp.maximum(-x, _TINY - 1))
+        return -(target * xp.maximum(yes, -100) + (1 - target) * xp.maximum(no, -100))
+
+    def slope(self, backend: Backend) -> Array:
+        x, target = self.saved.x, self.saved.target
+        return (x - target) / backend.xp.maximum(x * (1 - x), 1e-12)
+
+
+class BinaryCrossEntropyWithLogits(_Loss):
+    """See :func:`binary_cross_entropy_with_logits`."""
+
+    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
+        xp = backend.xp
+        self.save(x=x, target=target)
+        return xp.maximum(x, 0) - x * target + xp.log1p(xp.exp(-xp.abs(x)))
+
+    def slope(self, backend: Backend) -> Array:
+        slope = stable_sigmoid(backend.xp, self.saved.x)
+        slope -= self.saved.target
+        return slope
+
+
+_TINY = 1e-44  # below exp(-100), and still a number in float32
+
+
+def one_hot(backend: Backend, target: Array, x: Array) -> Array:
+    """Booleans in x's shape (N, C, ...), true at each target's class."""
+    xp, classes = backend.xp, x.shape[1]
+    backend.check_class_indices(target, classes)
+    numbers = xp.arange(classes, dtype=target.dtype).reshape(classes, *(1,) * (x.ndim - 2))
+    return target[:, None] == numbers
+
+
+def _picked(xp: Any, log_p: Array, target: Array, weights: Array) -> Array:
+    """-sum over classes of weights * log_p; NaN where a class index does not exist."""
+    if target.ndim == log_p.ndim:
+        return -(weights * log_p).sum(axis=1)
+    terms = -xp.where(weights, log_p, 0).sum(axis=1)
+    exists = (target >= 0) & (target < log_p.shape[1])
+    return xp.where(exists, terms, xp.nan).astype(log_p.dtype)
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """(input - target)², of two arrays of the same shape.
+
+    Raises
+    ------
+    ShapeError
+        The shapes differ.
+    """
+    input, target = _same_shape(input, target)
+    return MSELoss(reduction)(input, target)
+
+
+def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of softmax(input) with classes or probabilities.
+
+    -sum over c of target[n, c] * log softmax(input)[n, c]
+
+    Parameters
+    ----------
+    input : (N, C) or (N, C, ...)
+        Logits: do not apply softmax first.
+    target : (N,) or (N, ...)
+        Class indices 0 to C - 1 (integers); or probabilities in the shape of input (floats,
+        taken as constants).
+    reduction
+        "mean" over examples (and pixels), "sum" or "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Shape or dtype of target fits neither form.
+    ArgumentError
+        A class index out of range (on a GPU, where looking would stop the device, the loss is
+        NaN instead).
+    """
+    input, target = Tensor.of(input), Tensor.of(target)
+    if target.shape == input.shape and target.dtype.kind == "f" and input.ndim >= 2:
+        return CrossEntropy(reduction)(input, target)
+    return CrossEntropy(reduction)(*_classes(input, target))
+
+
+def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Negative log-likelihood, -input[n, target[n]], of log-probabilities.
+
+    Parameters
+    ----------
+    input : (N, C) or (N, C, ...)
+        Log-probabilities, from log_softmax.
+    target : (N,) or (N, ...)
+        Class indices.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        As :func:`cross_entropy`.
+    """
+    return NLLLoss(reduction)(*_classes(Tensor.of(input), Tensor.of(target)))
+
+
+def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """-(target * log(input) + (1 - target) * log(1 - input)), of probabilities from a sigmoid.
+
+    Each logarithm is capped at -100, as in PyTorch.
+
+    Raises
+    ------
+    ShapeError
+        The shapes differ.
+    """
+    input, target = _same_shape(input, target)
+    return BinaryCrossEntropy(reduction)(input, target)
+
+
+def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """:func:`binary_cross_entropy` of sigmoid(input), without overflow.
+
+    Raises
+    ------
+    ShapeError
+        The shapes differ.
+    """
+    input, target = _same_shape(input, target)
+    return BinaryCrossEntropyWithLogits(reduction)(input, target)
+
+
+def _same_shape(input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    input, target = Tensor.of(input), Tensor.of(target)
+    if input.shape != target.shape:
+        raise ShapeError(
+            f"input has shape {input.shape}, target {target.shape}: they must be equal; "
+            "reshape one of them"
+        )
+    return input, target
+
+
+def _classes(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if input.ndim < 2 or target.shape != input.shape[:1] + input.shape[2:]:
+        expected = input.shape[:1] + input.shape[2:]
+        raise ShapeError(
+            f"target has shape {target.shape}, input {input.shape}: expected class indices of "
+            f"shape {expected}, input being (N, classes, ...)"
+        )
+    if target.dtype.kind not in "iu":
+        raise DTypeError(
+            f"target is {target.dtype}: expected integer class indices; use .astype('int64')"
+        )
+    return input, target

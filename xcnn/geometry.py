@@ -1,0 +1,225 @@
+"""Output sizes, padding and window positions: the only place that computes them.
+
+Along one axis, window ``o`` and kernel element ``k`` read the input at
+
+    o * stride + k * dilation - padding_begin
+
+Everything below follows from that line. Lengths are in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .errors import ArgumentError, ShapeError
+
+Pair = tuple[int, int]
+Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
+
+
+class Tile(NamedTuple):
+    """Output rows ``top:bottom`` and columns ``left:right``."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The windows of a 2-D convolution or pooling; every pair is (height, width).
+
+    Attributes
+    ----------
+    input, output : size of the image and of the result
+    kernel, stride, dilation : as in PyTorch
+    padding : ((top, bottom), (left, right))
+    """
+
+    input: Pair
+    output: Pair
+    kernel: Pair
+    stride: Pair
+    padding: tuple[Pair, Pair]
+    dilation: Pair
+
+    def span(self, axis: int, k: int, start: int = 0, stop: int | None = None) -> tuple:
+        """Which windows in ``start:stop`` read a real pixel at kernel element ``k``.
+
+        Returns
+        -------
+        windows, pixels : two slices of equal length. ``windows`` counts from ``start``;
+            the windows outside it read padding.
+        """
+        stride, size = self.stride[axis], self.input[axis]
+        shift = k * self.dilation[axis] - self.padding[axis][0]
+        stop = self.output[axis] if stop is None else stop
+        first = max(start, -(shift // stride))  # ceil(-shift / stride)
+        last = max(first, min(stop, (size - 1 - shift) // stride + 1))
+        begin = max(0, first * stride + shift)
+        end = begin + (last - first - 1) * stride + 1 if last > first else begin
+        return slice(first - start, last - start), slice(begin, end, stride)
+
+    def tiles(self, positions: int) -> Iterator[Tile]:
+        """Cut the output into runs of at most ``positions`` windows (at least one), in order.
+
+        Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
+        batch-last array is one run of memory per channel.
+        """
+        height, width = self.output
+        rows, columns = max(1, min(height, positions // width)), max(1, min(width, positions))
+        for top in range(0, height, rows):
+            for left in range(0, width, columns):
+                yield Tile(top, min(top + rows, height), left, min(left + columns, width))
+
+    def counts(self, axis: int, include_pad: bool) -> list[int]:
+        """Pixels per window along ``axis``: the divisors of an average pool.
+
+        Padding counts with ``include_pad``; what ceil_mode reads beyond the padding never does.
+        """
+        size, (begin, end) = self.input[axis], self.padding[axis]
+        low, high = (-begin, size + end) if include_pad else (0, size)
+        starts = [o * self.stride[axis] - begin for o in range(self.output[axis])]
+        return [min(s + self.kernel[axis], high) - max(s, low) for s in starts]
+
+    @property
+    def covers_exactly(self) -> bool:
+        """Whether each pixel lies in exactly one window (no overlap, no gap, no padding)."""
+        tiled = tuple(o * s for o, s in zip(self.output, self.stride, strict=True))
+        return (
+            self.stride == self.kernel
+            and self.dilation == (1, 1)
+            and self.padding == ((0, 0), (0, 0))
+            and tiled == self.input
+        )
+
+
+def pair(value: Any, name: str, minimum: int = 1) -> Pair:
+    """``value`` as (height, width): an int stands for both.
+
+    Raises
+    ------
+    ArgumentError
+        Not an int or two ints, or below ``minimum``.
+    """
+    both = (value, value) if _is_int(value) else value
+    if not _are_ints(both, 2) or min(both) < minimum:
+        raise ArgumentError(
+            f"{name}={value!r}: expected an int >= {minimum} or a pair of them (height, width)"
+        )
+    return int(both[0]), int(both[1])
+
+
+def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
+    """``padding`` as ``"same"`` or as ((top, bottom), (left, right)).
+
+    Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
+    """
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding == "same":
+            return padding
+    elif _is_int(padding) and padding >= 0:  # type: ignore[operator]
+        return (int(padding),) * 2, (int(padding),) * 2  # type: ignore[arg-type, return-value]
+    elif _are_ints(padding, 2) and min(padding) >= 0:  # type: ignore[type-var]
+        height, width = padding  # type: ignore[misc]
+        return (int(height),) * 2, (int(width),) * 2  # type: ignore[arg-type, return-value]
+    elif isinstance(padding, list | tuple) and len(padding) == 2:
+        if all(_are_ints(p, 2) and min(p) >= 0 for p in padding):  # type: ignore[type-var]
+            (top, bottom), (left, right) = padding  # type: ignore[misc]
+            return (int(top), int(bottom)), (int(left), int(right))
+    raise ArgumentError(
+        f"padding={padding!r}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
+        '"valid" or "same"'
+    )
+
+
+def windows(
+    input_size: Pair,
+    kernel: Any,
+    stride: Any = 1,
+    padding: Padding = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    kernel_name: str = "kernel_size",
+) -> Geometry:
+    """The :class:`Geometry` of a 2-D window operation on an image of ``input_size``.
+
+    Output size per axis: ``floor((size + begin + end - dilation*(kernel-1) - 1) / stride) + 1``.
+    With ``"same"`` it is ``ceil(size / stride)``, an odd pixel of padding going to the end. With
+    ``ceil_mode`` the division rounds up, but a window must start inside the input or its leading
+    padding (PyTorch's rule).
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    ShapeError
+        The dilated kernel is larger than the padded input.
+    """
+    resolved = check_padding(padding)
+    return _windows(
+        input_size,
+        pair(kernel, kernel_name),
+        pair(stride, "stride"),
+        resolved,
+        pair(dilation, "dilation"),
+        ceil_mode,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _windows(
+    input_size: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: str | tuple[Pair, Pair],
+    dilation: Pair,
+    ceil_mode: bool,
+) -> Geometry:
+    extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    if isinstance(padding, str):
+        height, width = (
+            _same(n, e, s) for n, e, s in zip(input_size, extent, stride, strict=True)
+        )
+        padding = height, width
+    sides = zip(("height", "width"), input_size, padding, extent, strict=True)
+    for name, size, pad, length in sides:
+        if size < 1 or size + sum(pad) < length:
+            raise ShapeError(
+                f"input of {name} {size} with padding {pad} is smaller than the kernel, which "
+                f"covers {length} (kernel {kernel}, dilation {dilation}); use a larger image, a "
+                "smaller kernel or more padding"
+            )
+    height, width = (
+        _output_size(n, e, s, p, ceil_mode)
+        for n, e, s, p in zip(input_size, extent, stride, padding, strict=True)
+    )
+    return Geometry(input_size, (height, width), kernel, stride, padding, dilation)
+
+
+def _same(size: int, extent: int, stride: int) -> Pair:
+    total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+    return total // 2, total - total // 2
+
+
+def _output_size(size: int, extent: int, stride: int, padding: Pair, ceil_mode: bool) -> int:
+    room = size + sum(padding) - extent
+    if not ceil_mode:
+        return room // stride + 1
+    output = -(-room // stride) + 1
+    # the last window must start inside the input or its leading padding
+    return output - 1 if (output - 1) * stride >= size + padding[0] else output
+
+
+def _is_int(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _are_ints(value: Any, count: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == count and all(map(_is_int, value))

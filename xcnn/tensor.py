@@ -1,0 +1,191 @@
+"""Tensor: an array, its gradient, and the Function that made it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import backends
+from .autograd import Function, walk
+from .backends import Backend
+from .errors import DTypeError, GradientError, ShapeError
+
+Array = Any
+
+
+class Tensor:
+    """An array that remembers how it was made.
+
+    Parameters
+    ----------
+    data
+        A NumPy or CuPy array (kept as it is, not copied), a number, or nested lists (which
+        become a float32 NumPy array).
+    requires_grad
+        Whether ``backward`` shall leave a gradient in ``grad``. Floating-point arrays only.
+
+    Attributes
+    ----------
+    data : array
+    grad : array or None
+        Same shape and dtype as ``data``; ``backward`` adds to it.
+    creator : Function or None
+        None for a leaf.
+    """
+
+    __slots__ = ("__weakref__", "creator", "data", "grad", "requires_grad")
+    __array_ufunc__ = None  # so that array + tensor asks the tensor
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            data = data.data
+        elif backends.find(data) is None:
+            data = _to_array(data)
+        if requires_grad and data.dtype.kind != "f":
+            raise DTypeError(
+                f"requires_grad=True needs a floating-point array, got {data.dtype}; convert it "
+                "with .astype('float32')"
+            )
+        self.data: Array = data
+        self.grad: Array | None = None
+        self.requires_grad = requires_grad
+        self.creator: Function | None = None
+
+    @classmethod
+    def of(cls, value: Any) -> Tensor:
+        """``value`` itself if it is a Tensor, else a new Tensor around it."""
+        return value if isinstance(value, Tensor) else cls(value)
+
+    # -- what it is -------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    @property
+    def backend(self) -> Backend:
+        return backends.of(self.data)
+
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda:N"``."""
+        return self.backend.device
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        made_by = f", creator={type(self.creator).__name__}" if self.creator else ""
+        grad = ", requires_grad=True" if self.requires_grad and not self.creator else ""
+        return f"{type(self).__name__}({self.data!r}, device={self.device!r}{grad}{made_by})"
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array (shared memory on the CPU); waits for a GPU."""
+        return self.backend.to_host(self.data)
+
+    def item(self) -> float:
+        """The one value as a Python number; waits for a GPU.
+
+        Raises
+        ------
+        ShapeError
+            Not exactly one element.
+        """
+        if self.size != 1:
+            raise ShapeError(f"item() needs one element, this tensor has shape {self.shape}")
+        return self.numpy().item()
+
+    def detach(self) -> Tensor:
+        """The same array outside the graph."""
+        return Tensor(self.data)
+
+    # -- gradients --------------------------------------------------------------------------
+
+    def backward(self, grad: Array | None = None, retain_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to ``grad`` of every leaf that requires one.
+
+        Parameters
+        ----------
+        grad
+            Gradient of this tensor, same shape. May be left out for a single element.
+        retain_graph
+            Keep what was saved, so that backward can be called again.
+        """
+        if not self.requires_grad:
+            raise GradientError(
+                "backward(): this tensor does not depend on anything with requires_grad=True "
+                "(or was computed under no_grad)"
+            )
+        if grad is None:
+            if self.size != 1:
+                raise GradientError(
+                    f"backward() without a gradient needs one element, this tensor has shape "
+                    f"{self.shape}; pass backward(grad) or reduce it, for example with .mean()"
+                )
+            grad = self.backend.xp.ones_like(self.data)
+        elif grad.shape != self.shape:
+            raise ShapeError(f"backward(): grad has shape {grad.shape}, the tensor {self.shape}")
+        for leaf, gradient in walk(self, grad, retain_graph):
+            leaf.accumulate(gradient)
+
+    def accumulate(self, gradient: Array) -> None:
+        """Add ``gradient`` to ``grad``."""
+        if self.grad is None:
+            self.grad = self.backend.xp.zeros_like(self.data)
+        self.grad += gradient
+
+    def zero_grad(self) -> None:
+        """Set ``grad`` to zero in place, so that its memory stays where it is."""
+        if self.grad is not None:
+            self.grad.fill(0)
+
+    if TYPE_CHECKING:  # defined by functional/, which lies above this module
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def reshape(self, *shape: Any) -> Tensor: ...
+        def flatten(self, start_dim: int = 0) -> Tensor: ...
+        def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
+        def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module trains: it requires a gradient unless told otherwise."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data, requires_grad)
+
+
+def _to_array(data: Any) -> Array:
+    """Numbers and nested lists of numbers as a NumPy array, floats as float32."""
+    cpu = backends.get("cpu")
+    try:
+        array = cpu.asarray(data)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"cannot make an array from {type(data).__name__}: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"expected numbers, got {type(data).__name__} of {array.dtype}")
+    from_python = not hasattr(data, "dtype")  # a NumPy scalar keeps its dtype
+    return array.astype("float32") if from_python and array.dtype.kind == "f" else array
