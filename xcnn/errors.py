@@ -26,7 +26,7 @@ class XcnnError(Exception):
         self._outermost = module
 
     def __str__(self) -> str:
-        message = super().__str__()
+        message = str(self.args[0]) if self.args else ""  # KeyError's own would be the repr
         if self._innermost is None:
             return message
         paths = [n for n, m in self._outermost.named_modules() if m is self._innermost]
@@ -56,8 +56,6 @@ class GradientError(XcnnError, RuntimeError):
 
 class StateDictError(XcnnError, KeyError):
     """A state dict does not fit the module: the text lists every key at once."""
-
-    __str__ = XcnnError.__str__  # KeyError would print the repr of the text
 
 
 class DataError(XcnnError, ValueError):

@@ -1,0 +1,69 @@
+"""LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition")."""
+
+from __future__ import annotations
+
+from .. import nn
+from ..errors import ArgumentError
+
+
+def lenet5(
+    num_classes: int = 10,
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+    activation: str = "relu",
+) -> nn.Sequential:
+    """The usual modern LeNet-5: 61,706 parameters for ten classes of 28×28 or 32×32 grey images.
+
+    conv 6@5×5, pool 2, conv 16@5×5, pool 2, then 120, 84 and ``num_classes`` units; max-pooling
+    and He initialisation. The first convolution pads images below 32 pixels ("same"), so that
+    28×28 and 32×32 images meet the same weights.
+
+    Parameters
+    ----------
+    num_classes
+        Classes to tell apart.
+    input_shape
+        (channels, height, width), at least 12 pixels each way.
+    activation
+        "relu", "tanh" or "sigmoid".
+
+    Returns
+    -------
+    nn.Sequential
+        (N, channels, height, width) to logits (N, num_classes).
+
+    Raises
+    ------
+    ArgumentError
+        Images too small.
+    """
+    channels, height, width = input_shape
+    if min(height, width) < 12:
+        raise ArgumentError(f"input_shape={input_shape}: lenet5 needs images of 12×12 and more")
+    padding = "valid" if min(height, width) >= 32 else "same"
+    trim = 4 if padding == "valid" else 0
+    features = 16 * _pooled(height - trim) * _pooled(width - trim)
+
+    def linear(inputs: int, outputs: int) -> nn.Linear:
+        return nn.Linear(inputs, outputs, nonlinearity=activation)
+
+    return nn.Sequential(
+        {
+            "conv1": nn.Conv2d(channels, 6, 5, padding=padding, nonlinearity=activation),
+            "act1": nn.activation(activation),
+            "pool1": nn.MaxPool2d(2),
+            "conv2": nn.Conv2d(6, 16, 5, nonlinearity=activation),
+            "act2": nn.activation(activation),
+            "pool2": nn.MaxPool2d(2),
+            "flatten": nn.Flatten(),
+            "fc1": linear(features, 120),
+            "act3": nn.activation(activation),
+            "fc2": linear(120, 84),
+            "act4": nn.activation(activation),
+            "fc3": nn.Linear(84, num_classes, nonlinearity="softmax"),
+        }
+    )
+
+
+def _pooled(size: int) -> int:
+    """Pixels left of ``size`` after pool 2, conv 5×5 and pool 2."""
+    return (size // 2 - 4) // 2

@@ -1,0 +1,61 @@
+"""Small networks to learn from."""
+
+from __future__ import annotations
+
+import math
+
+from .. import nn
+
+
+def mlp(
+    num_classes: int = 10,
+    input_shape: tuple[int, ...] = (1, 28, 28),
+    hidden: tuple[int, ...] = (128,),
+    activation: str = "tanh",
+) -> nn.Sequential:
+    """Fully connected layers: by default 784-128-10 with tanh, 101,770 parameters.
+
+    Parameters
+    ----------
+    num_classes
+        Outputs (logits).
+    input_shape
+        Shape of one example, (features,) or (channels, height, width).
+    hidden
+        Units of each hidden layer.
+    activation
+        "relu", "tanh" or "sigmoid".
+    """
+    layers: list[nn.Module] = [nn.Flatten()]
+    features = math.prod(input_shape)
+    for units in hidden:
+        layers += [nn.Linear(features, units, nonlinearity=activation), nn.activation(activation)]
+        features = units
+    return nn.Sequential(*layers, nn.Linear(features, num_classes, nonlinearity="softmax"))
+
+
+def small_cnn(
+    num_classes: int = 10,
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+    filters: int = 16,
+) -> nn.Sequential:
+    """One convolution 3×3 without padding, ReLU, 2×2 max-pool, one dense layer.
+
+    Parameters
+    ----------
+    num_classes
+        Outputs (logits).
+    input_shape
+        (channels, height, width).
+    filters
+        Kernels of the convolution.
+    """
+    channels, height, width = input_shape
+    features = filters * ((height - 2) // 2) * ((width - 2) // 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(features, num_classes, nonlinearity="softmax"),
+    )

@@ -1,0 +1,28 @@
+"""Dropout layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import functional as F
+from ..errors import ArgumentError
+from ..tensor import Tensor
+from .module import Module
+
+
+class Dropout(Module):
+    """Zero each element with probability ``p`` in training; see :func:`xcnn.functional.dropout`.
+
+    Raises
+    ------
+    ArgumentError
+        ``p`` outside 0 to 1.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ArgumentError(f"p={p}: expected a probability from 0 to 1")
+        self.p = p
+
+    def forward(self, x: Any) -> Tensor:
+        return F.dropout(x, self.p, self.training)

@@ -1,0 +1,53 @@
+"""Fully connected layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import backends, init
+from .. import functional as F
+from ..tensor import Parameter, Tensor
+from .module import Module, check_features, check_input
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, from (N, in_features) to (N, out_features).
+
+    Parameters
+    ----------
+    in_features, out_features
+        Lengths of input and output.
+    bias
+        Whether to add one number per output.
+    nonlinearity
+        The activation that follows; chooses the initial weights
+        (:func:`xcnn.init.for_activation_`). The bias starts at zero.
+
+    Attributes
+    ----------
+    weight : Parameter (out_features, in_features)
+    bias : Parameter (out_features,) or None
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        nonlinearity: str = "relu",
+    ) -> None:
+        self.in_features = check_features("in_features", in_features)
+        self.out_features = check_features("out_features", out_features)
+        xp = backends.get("cpu").xp
+        self.weight = Parameter(xp.empty((out_features, in_features), "float32"))
+        init.for_activation_(self.weight, nonlinearity)
+        self.bias = Parameter(xp.zeros(out_features, "float32")) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        what = "features in the last axis (images need nn.Flatten() first)"
+        check_input(x, -1, self.in_features, what)
+        return F.linear(x, self.weight, self.bias)
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        return math.prod(output_shape) * self.in_features

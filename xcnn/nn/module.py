@@ -1,0 +1,394 @@
+"""Module: a layer or a network, the owner of parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from .. import backends
+from ..errors import ArgumentError, ShapeError, StateDictError, XcnnError
+from ..tensor import Parameter, Tensor
+
+Array = Any
+_OWN = ("_hooks", "_init_arguments")
+
+
+class Buffer(Tensor):
+    """An array that belongs to a module's state but is not trained, such as a running mean."""
+
+    __slots__ = ()
+
+
+class Module:
+    """Base of all layers and networks.
+
+    Subclass it, make parameters and layers in ``__init__`` as attributes (also inside lists and
+    dicts), and define ``forward``. What ``__init__`` was called with is remembered: it is what
+    ``repr`` shows and what a saved file describes the architecture with.
+
+    Examples
+    --------
+    >>> class Block(nn.Module):
+    ...     def __init__(self, channels):
+    ...         self.conv = nn.Conv2d(channels, channels, 3, padding="same")
+    ...
+    ...     def forward(self, x):
+    ...         return x + F.relu(self.conv(x))
+    """
+
+    training = True
+    _init_arguments: dict[str, Any]
+    _hooks: list[Callable[[Module, tuple, Any], Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}: {error}") from None
+        self._init_arguments = dict(list(bound.arguments.items())[1:])
+        self._hooks = []
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the module computes; subclasses define it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward method")
+
+    def __call__(self, *inputs: Any) -> Any:
+        try:
+            output = self.forward(*inputs)
+        except XcnnError as error:
+            error.passed_through(self)
+            raise
+        for hook in self._hooks:
+            replaced = hook(self, inputs, output)
+            output = output if replaced is None else replaced
+        return output
+
+    # -- what it consists of ----------------------------------------------------------------
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """Tensors and modules among the attributes, also those in lists, tuples and dicts."""
+        for name, value in vars(self).items():
+            if name in _OWN:
+                continue
+            items: Iterable[tuple[Any, Any]] = ()
+            if isinstance(value, Tensor | Module):
+                yield name, value
+            elif isinstance(value, list | tuple):
+                items = enumerate(value)
+            elif isinstance(value, Mapping):
+                items = value.items()
+            for key, item in items:
+                if isinstance(item, Tensor | Module):
+                    yield f"{name}.{key}", item
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of each module directly inside this one."""
+        for name, value in self._members():
+            if isinstance(value, Module):
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        """Each module directly inside this one."""
+        for _, module in self.named_children():
+            yield module
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(dotted path, module) of this module, whose path is empty, and all inside it."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all inside it."""
+        for _, module in self.named_modules():
+            yield module
+
+    def _named_tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self.named_modules():
+            for name, value in module._members():
+                if isinstance(value, kind):
+                    yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(dotted path, parameter), one that is shared only under its first path."""
+        seen = set()
+        for name, tensor in self._named_tensors(Parameter):
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield name, tensor  # type: ignore[misc]
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter once."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """(dotted path, buffer)."""
+        yield from self._named_tensors(Buffer)  # type: ignore[misc]
+
+    def buffers(self) -> Iterator[Buffer]:
+        """Every buffer."""
+        for _, buffer in self.named_buffers():
+            yield buffer
+
+    # -- state ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers by dotted path, on the module's device."""
+        return {name: t.data.copy() for name, t in self._state()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy the arrays of ``state`` (of the host or the device) into the module.
+
+        Nothing is changed unless everything fits.
+
+        Parameters
+        ----------
+        state
+            Arrays by dotted path.
+        strict
+            Whether missing and unexpected keys are errors. Wrong shapes always are.
+
+        Raises
+        ------
+        StateDictError
+            Lists every missing, unexpected and misshapen key.
+        """
+        own = dict(self._state())
+        problems = []
+        if strict:
+            problems += [f"missing: {k} {own[k].shape}" for k in own if k not in state]
+            problems += [f"unexpected: {k} {tuple(state[k].shape)}" for k in state if k not in own]
+        problems += [
+            f"shape: {k} is {tuple(state[k].shape)}, the module's is {tensor.shape}"
+            for k, tensor in own.items()
+            if k in state and tuple(state[k].shape) != tensor.shape
+        ]
+        if problems:
+            raise StateDictError(
+                f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
+            )
+        for key, tensor in own.items():
+            if key in state:
+                tensor.data[...] = tensor.backend.asarray(state[key], tensor.dtype)
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self._named_tensors(Parameter)
+        yield from self._named_tensors(Buffer)
+
+    # -- changing all of it -----------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Any:
+        """Set training mode (dropout acts, batch statistics are used) everywhere; returns self."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Any:
+        """Set evaluation mode everywhere; returns self."""
+        return self.train(False)
+
+    def apply(self, function: Callable[[Module], Any]) -> Any:
+        """Call ``function`` on every module, inner ones first; returns self."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    def to(self, device: Any = None, dtype: Any = None) -> Any:
+        """Move all parameters and buffers; the Tensors stay the same objects. Returns self.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"auto"``; None: where they are.
+        dtype
+            Floating-point type of all floating-point arrays; None: as they are.
+
+        Raises
+        ------
+        DeviceError
+            No such device here.
+        """
+        target = None if device is None else backends.get(device)
+        for _, tensor in self._state():
+            tensor.data = _moved(tensor.data, target, dtype)
+            if tensor.grad is not None:
+                tensor.grad = _moved(tensor.grad, target, dtype)
+        return self
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero in place."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Freeze (False) or train all parameters; returns self."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    @property
+    def device(self) -> str:
+        """The device of the first parameter or buffer; "cpu" if there is none."""
+        for _, tensor in self._state():
+            return tensor.device
+        return "cpu"
+
+    # -- looking inside ---------------------------------------------------------------------
+
+    def register_forward_hook(
+        self, hook: Callable[[Module, tuple, Any], Any]
+    ) -> Callable[[], None]:
+        """Call ``hook(module, inputs, output)`` after each forward.
+
+        What it returns, unless None, replaces the output.
+
+        Returns
+        -------
+        callable
+            Call it to remove the hook.
+        """
+        self._hooks.append(hook)
+        return lambda: self._hooks.remove(hook)
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        """Multiply-adds of one forward with an output of this shape, without inner modules."""
+        return 0
+
+    def describe(self) -> str:
+        """One line: the class and what it was made with, defaults left out."""
+        signature = inspect.signature(type(self).__init__)
+        parts = []
+        for name, value in self._init_arguments.items():
+            parameter = signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                parts += [repr(v) for v in value]
+            elif parameter.default is parameter.empty:
+                parts.append(repr(value))
+            elif value != parameter.default:
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __repr__(self) -> str:
+        children = list(self.named_children())
+        if not children:
+            return self.describe()
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in children]
+        return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+class Sequential(Module):
+    """Modules called one after the other.
+
+    Parameters
+    ----------
+    *modules
+        Modules, whose names are "0", "1", ...; or one dict of names and modules.
+
+    Raises
+    ------
+    ArgumentError
+        Something that is not a module.
+    """
+
+    def __init__(self, *modules: Any) -> None:
+        named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else None
+        for name, module in (named or dict(enumerate(modules))).items():
+            self._add(str(name), module)
+
+    def _add(self, name: str, module: Any) -> None:
+        if not isinstance(module, Module):
+            raise ArgumentError(
+                f"Sequential: {name} is {type(module).__name__}, expected a Module; a function "
+                "goes into a Module's forward"
+            )
+        if hasattr(self, name) or not name or "." in name:
+            raise ArgumentError(f"Sequential: {name!r} cannot name a module, choose another name")
+        setattr(self, name, module)
+
+    def append(self, module: Module) -> Sequential:
+        """Add a module at the end; returns self."""
+        self._add(str(len(self)), module)
+        return self
+
+    def forward(self, x: Any) -> Any:
+        for module in self.children():
+            x = module(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(list(self.children()))
+
+    def __iter__(self) -> Iterator[Module]:
+        return self.children()
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """The module at ``index``; a slice gives a Sequential of the same modules."""
+        if isinstance(index, slice):
+            return Sequential(dict(list(self.named_children())[index]))
+        return list(self.children())[index]
+
+
+@contextmanager
+def record_activations(module: Module) -> Iterator[dict[str, Array]]:
+    """Keep what every module inside ``module`` returns during the ``with`` block.
+
+    Yields
+    ------
+    dict
+        Dotted path to array, in the order of the calls; "" is ``module`` itself. A module that
+        is called again overwrites its entry.
+
+    Examples
+    --------
+    >>> with nn.record_activations(model) as activations:
+    ...     model(x)
+    >>> activations["conv1"].shape
+    """
+    activations: dict[str, Array] = {}
+
+    def keep(path: str) -> Callable[[Module, tuple, Any], None]:
+        def hook(module: Module, inputs: tuple, output: Any) -> None:
+            if isinstance(output, Tensor):
+                activations[path] = output.data
+
+        return hook
+
+    removers = [m.register_forward_hook(keep(path)) for path, m in module.named_modules()]
+    try:
+        yield activations
+    finally:
+        for remove in removers:
+            remove()
+
+
+def _moved(array: Array, target: Any, dtype: Any) -> Array:
+    wanted = dtype if dtype is not None and array.dtype.kind == "f" else array.dtype
+    source = backends.of(array)
+    if target is None or target is source:
+        return array.astype(wanted, copy=False)
+    return target.asarray(source.to_host(array), wanted)
+
+
+def check_features(name: str, value: Any) -> int:
+    """A number of channels or features.
+
+    Raises
+    ------
+    ArgumentError
+        Not an int >= 1.
+    """
+    if not hasattr(value, "__index__") or isinstance(value, bool) or value < 1:
+        raise ArgumentError(f"{name}={value!r}: expected an int >= 1")
+    return int(value)
+
+
+def check_input(x: Any, axis: int, expected: int, what: str) -> None:
+    """Refuse an input whose ``axis`` is not of the length the layer was made for."""
+    if x.ndim <= abs(axis) - (axis < 0) or x.shape[axis] != expected:
+        raise ShapeError(f"input has shape {tuple(x.shape)}: expected {expected} {what}")

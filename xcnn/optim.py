@@ -1,0 +1,240 @@
+"""Optimisers. Each step is one call of a backend primitive over all parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .backends import Backend
+from .errors import ArgumentError, DeviceError, StateDictError
+from .tensor import Tensor
+
+Array = Any
+
+
+class Optimizer:
+    """Base: holds the parameters and, by name, one array per parameter for each kind of state.
+
+    Subclasses name their state in ``slots`` and define :meth:`update`.
+
+    Parameters
+    ----------
+    params
+        The Tensors to train, ``model.parameters()``.
+    lr
+        Learning rate; the attribute may be changed between steps.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken.
+
+    Raises
+    ------
+    ArgumentError
+        No parameters, or a value out of range.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
+        self.params = list(params)
+        if not self.params or not all(isinstance(p, Tensor) for p in self.params):
+            raise ArgumentError(
+                f"{type(self).__name__}: params holds no Tensors: pass model.parameters(), and "
+                "make a new call for each optimiser (it is an iterator)"
+            )
+        self.lr = _not_negative("lr", lr)
+        self.steps = 0
+        self.state: dict[str, list[Array | None]] = {s: [None] * len(self.params) for s in self.slots}
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero in place."""
+        for param in self.params:
+            param.zero_grad()
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient; the others stay as they are.
+
+        Raises
+        ------
+        DeviceError
+            Parameters are on more than one device.
+        """
+        self.steps += 1
+        used = [i for i, p in enumerate(self.params) if p.grad is not None and p.requires_grad]
+        if not used:
+            return
+        devices = {self.params[i].device for i in used}
+        if len(devices) > 1:
+            raise DeviceError(f"parameters are on {sorted(devices)}: one optimiser per device")
+        self.update(
+            self.params[used[0]].backend,
+            [self.params[i].data for i in used],
+            [self.params[i].grad for i in used],
+            {name: self._state_arrays(name, used) for name in self.slots},
+        )
+
+    def _state_arrays(self, name: str, used: list[int]) -> list[Array]:
+        arrays = self.state[name]
+        for i in used:
+            if arrays[i] is None:
+                arrays[i] = self.params[i].backend.xp.zeros_like(self.params[i].data)
+        return [arrays[i] for i in used]
+
+    def update(
+        self,
+        backend: Backend,
+        params: list[Array],
+        grads: list[Array],
+        state: dict[str, list[Array]],
+    ) -> None:
+        """Change ``params`` and ``state`` in place; ``steps`` counts this step already."""
+        raise NotImplementedError(f"{type(self).__name__} defines no update method")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything to go on from: ``steps``, ``lr`` and a copy of each state array."""
+        arrays = {
+            f"{name}.{i}": array.copy()
+            for name, kept in self.state.items()
+            for i, array in enumerate(kept)
+            if array is not None
+        }
+        return {"steps": self.steps, "lr": self.lr, "arrays": arrays}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave. Nothing is changed unless everything fits.
+
+        Raises
+        ------
+        StateDictError
+            Another kind of optimiser or other parameters.
+        """
+        known = {f"{name}.{i}": p for name in self.slots for i, p in enumerate(self.params)}
+        problems = [
+            f"unexpected: {key}" if key not in known else f"shape: {key} is {tuple(a.shape)}"
+            for key, a in state["arrays"].items()
+            if key not in known or tuple(a.shape) != known[key].shape
+        ]
+        if problems:
+            raise StateDictError(
+                f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
+            )
+        self.steps, self.lr = int(state["steps"]), float(state["lr"])
+        for name, kept in self.state.items():
+            for i, param in enumerate(self.params):
+                array = state["arrays"].get(f"{name}.{i}")
+                kept[i] = None if array is None else param.backend.asarray(array, param.dtype).copy()
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum as PyTorch has it.
+
+    g = grad + weight_decay * p;  v = momentum * v + g;
+    p = p - lr * v, or p - lr * (g + momentum * v) with ``nesterov``.
+
+    Raises
+    ------
+    ArgumentError
+        A negative value, or ``nesterov`` without momentum.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.momentum = _not_negative("momentum", momentum)
+        self.weight_decay = _not_negative("weight_decay", weight_decay)
+        self.nesterov = nesterov
+        if nesterov and not momentum:
+            raise ArgumentError("nesterov=True needs momentum > 0")
+        self.slots = ("velocity",) if momentum else ()
+        super().__init__(params, lr)
+
+    def update(
+        self,
+        backend: Backend,
+        params: list[Array],
+        grads: list[Array],
+        state: dict[str, list[Array]],
+    ) -> None:
+        backend.sgd_step(
+            params,
+            grads,
+            state.get("velocity", []),
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980), with L2 weight decay as PyTorch has it.
+
+    Parameters
+    ----------
+    params, lr
+        As in :class:`Optimizer`.
+    betas
+        Decay of the running means of gradient and squared gradient.
+    eps
+        Added to the root of the latter.
+    weight_decay
+        Added to the gradient, times the parameter.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 to below 1")
+        self.betas = betas
+        self.eps = _not_negative("eps", eps)
+        self.weight_decay = _not_negative("weight_decay", weight_decay)
+        super().__init__(params, lr)
+
+    def update(
+        self,
+        backend: Backend,
+        params: list[Array],
+        grads: list[Array],
+        state: dict[str, list[Array]],
+    ) -> None:
+        backend.adam_step(
+            params,
+            grads,
+            state["mean"],
+            state["square"],
+            lr=self.lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            step=self.steps,
+        )
+
+
+def _not_negative(name: str, value: float) -> float:
+    if not value >= 0:  # also refuses NaN
+        raise ArgumentError(f"{name}={value!r}: expected a number >= 0")
+    return value
+
+
+BY_NAME: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
