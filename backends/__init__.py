@@ -86,9 +86,7 @@ def get(device: str | Backend) -> Backend:
     if name not in _by_name:
         kind, _, index = str(name).partition(":")
         if kind != "cuda" or not index.isdecimal():
-            raise DeviceError(
-                f"device={device!r}: expected \"cpu\", \"cuda\", \"cuda:N\" or \"auto\""
-            )
+            raise DeviceError(f'device={device!r}: expected "cpu", "cuda", "cuda:N" or "auto"')
         _cuda(int(index))
     return _by_name[name]
 

@@ -25,7 +25,7 @@ class CpuBackend(Backend):
 
     def max_pool2d(self, x: Array, geometry: Geometry) -> tuple[Array, Array]:
         y = self._window_maxima(x, geometry)
-        # looking for NaN in each window costs a pass per element; one look at y tells if there is one
+        # one look at y tells whether the slower search that minds NaN is needed
         return y, self._window_argmax(x, y, geometry, nan=bool(np.isnan(y).any()))
 
     def random_bits(self, count: int, key: int) -> Array:

@@ -43,12 +43,13 @@ class CudaBackend(Backend):
         self._device.synchronize()
 
     def memory(self) -> dict[str, int]:
-        free, total = self._device.mem_info
+        _, total = self._device.mem_info
         return {"used": self.xp.get_default_memory_pool().used_bytes(), "total": total}
 
     def check_class_indices(self, indices: Array, classes: int) -> None:
         """Nothing: reading a value would make the host wait. The Trainer checks labels on the
-        host, and cross_entropy gives NaN for a class that does not exist."""
+        host, and cross_entropy gives NaN for a class that does not exist.
+        """
 
 
 def problem() -> str:

@@ -1,8 +1,38 @@
-"""xcnn: convolutional networks on NumPy and CuPy arrays."""
+"""xcnn: convolutional networks on NumPy and CuPy arrays.
 
-from . import backends, functional, init, models, nn, optim
+Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). Start with
+:class:`Trainer`, or with :mod:`xcnn.nn` and ``loss.backward()``.
+"""
+
+from . import backends, data, functional, init, models, nn, optim
 from .autograd import Function, enable_grad, is_grad_enabled, no_grad, vjp
 from .random import manual_seed
+from .serialize import load, save
+from .summary import summary
 from .tensor import Parameter, Tensor
+from .trainer import Epoch, Trainer
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Epoch",
+    "Function",
+    "Parameter",
+    "Tensor",
+    "Trainer",
+    "backends",
+    "data",
+    "enable_grad",
+    "functional",
+    "init",
+    "is_grad_enabled",
+    "load",
+    "manual_seed",
+    "models",
+    "nn",
+    "no_grad",
+    "optim",
+    "save",
+    "summary",
+    "vjp",
+]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from . import backends, tensor
+from . import backends
 from .backends import Backend
 from .errors import DeviceError, DTypeError, GradientError, ShapeError
 
@@ -70,7 +70,8 @@ class Function:
     Neither may change its arguments in place.
     """
 
-    saved: SimpleNamespace | None = None
+    saved: Any = None
+    inputs: Any = None
     #: names of the arguments, for error texts
     arguments: tuple[str, ...] = ()
     #: inputs that may have another dtype than the first one, such as class indices
@@ -217,10 +218,7 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
     >>> y, pullback = xcnn.vjp(F.conv2d, x, w, b, stride=2, padding="same")
     >>> dx, dw, db = pullback(dy)
     """
-    inputs = [
-        None if a is None else _input(a)
-        for a in arrays
-    ]
+    inputs = [None if a is None else _input(a) for a in arrays]
     with enable_grad():
         output = function(*inputs, **settings)
 
@@ -243,3 +241,6 @@ def _input(array: Array) -> Any:
 
 def _or_zeros(gradient: Array | None, leaf: Any) -> Array:
     return leaf.backend.xp.zeros_like(leaf.data) if gradient is None else gradient
+
+
+from . import tensor  # noqa: E402  (it needs Function and walk from above)

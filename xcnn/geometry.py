@@ -119,20 +119,19 @@ def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
 
     Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
     """
-    if isinstance(padding, str):
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if padding == "same":
-            return padding
-    elif _is_int(padding) and padding >= 0:  # type: ignore[operator]
-        return (int(padding),) * 2, (int(padding),) * 2  # type: ignore[arg-type, return-value]
-    elif _are_ints(padding, 2) and min(padding) >= 0:  # type: ignore[type-var]
-        height, width = padding  # type: ignore[misc]
-        return (int(height),) * 2, (int(width),) * 2  # type: ignore[arg-type, return-value]
-    elif isinstance(padding, list | tuple) and len(padding) == 2:
-        if all(_are_ints(p, 2) and min(p) >= 0 for p in padding):  # type: ignore[type-var]
-            (top, bottom), (left, right) = padding  # type: ignore[misc]
-            return (int(top), int(bottom)), (int(left), int(right))
+    sides: Any = padding
+    if sides == "same":
+        return "same"
+    if sides == "valid":
+        return (0, 0), (0, 0)
+    if _is_int(sides):
+        sides = (sides, sides)
+    if _are_ints(sides, 2):
+        sides = ((sides[0], sides[0]), (sides[1], sides[1]))
+    if isinstance(sides, list | tuple) and len(sides) == 2:
+        (height, width) = sides
+        if all(_are_ints(p, 2) and min(p) >= 0 for p in sides):
+            return (int(height[0]), int(height[1])), (int(width[0]), int(width[1]))
     raise ArgumentError(
         f"padding={padding!r}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
         '"valid" or "same"'
@@ -184,9 +183,7 @@ def _windows(
 ) -> Geometry:
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     if isinstance(padding, str):
-        height, width = (
-            _same(n, e, s) for n, e, s in zip(input_size, extent, stride, strict=True)
-        )
+        height, width = (_same(n, e, s) for n, e, s in zip(input_size, extent, stride, strict=True))
         padding = height, width
     sides = zip(("height", "width"), input_size, padding, extent, strict=True)
     for name, size, pad, length in sides:
@@ -196,11 +193,11 @@ def _windows(
                 f"covers {length} (kernel {kernel}, dilation {dilation}); use a larger image, a "
                 "smaller kernel or more padding"
             )
-    height, width = (
+    output_height, output_width = (
         _output_size(n, e, s, p, ceil_mode)
         for n, e, s, p in zip(input_size, extent, stride, padding, strict=True)
     )
-    return Geometry(input_size, (height, width), kernel, stride, padding, dilation)
+    return Geometry(input_size, (output_height, output_width), kernel, stride, padding, dilation)
 
 
 def _same(size: int, extent: int, stride: int) -> Pair:

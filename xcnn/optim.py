@@ -46,7 +46,9 @@ class Optimizer:
             )
         self.lr = _not_negative("lr", lr)
         self.steps = 0
-        self.state: dict[str, list[Array | None]] = {s: [None] * len(self.params) for s in self.slots}
+        self.state: dict[str, list[Array | None]] = {
+            s: [None] * len(self.params) for s in self.slots
+        }
 
     def zero_grad(self) -> None:
         """Set all gradients to zero in place."""
@@ -124,7 +126,9 @@ class Optimizer:
         for name, kept in self.state.items():
             for i, param in enumerate(self.params):
                 array = state["arrays"].get(f"{name}.{i}")
-                kept[i] = None if array is None else param.backend.asarray(array, param.dtype).copy()
+                kept[i] = (
+                    None if array is None else param.backend.asarray(array, param.dtype).copy()
+                )
 
 
 class SGD(Optimizer):

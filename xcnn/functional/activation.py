@@ -118,7 +118,7 @@ def stable_sigmoid(xp: Any, x: Array) -> Array:
 
 
 def log_softmax_of(xp: Any, x: Array, axis: int) -> Array:
-    """x - max - log(sum(exp(x - max))): exact where softmax underflows."""
+    """X - max - log(sum(exp(x - max))): exact where softmax underflows."""
     y = xp.subtract(x, _max(x, axis), out=xp.empty_like(x))
     y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
     return y

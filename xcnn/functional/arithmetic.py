@@ -123,22 +123,22 @@ class Sum(Function):
 
 
 def add(a: Any, b: Any) -> Tensor:
-    """a + b, elementwise, shapes broadcast as in NumPy."""
+    """A + b, elementwise, shapes broadcast as in NumPy."""
     return Add()(*_operands(a, b))
 
 
 def sub(a: Any, b: Any) -> Tensor:
-    """a - b, elementwise, shapes broadcast as in NumPy."""
+    """A - b, elementwise, shapes broadcast as in NumPy."""
     return Sub()(*_operands(a, b))
 
 
 def mul(a: Any, b: Any) -> Tensor:
-    """a * b, elementwise, shapes broadcast as in NumPy."""
+    """A * b, elementwise, shapes broadcast as in NumPy."""
     return Mul()(*_operands(a, b))
 
 
 def div(a: Any, b: Any) -> Tensor:
-    """a / b, elementwise, shapes broadcast as in NumPy."""
+    """A / b, elementwise, shapes broadcast as in NumPy."""
     return Div()(*_operands(a, b))
 
 

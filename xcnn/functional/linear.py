@@ -54,7 +54,7 @@ class MatMul(Function):
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
-    """y = x Wᵀ + b.
+    """Y = x Wᵀ + b.
 
     Parameters
     ----------
@@ -100,7 +100,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     """
     a, b = Tensor.of(a), Tensor.of(b)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
-        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m)")
+        raise ShapeError(
+            f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m)"
+        )
     return MatMul()(a, b)
 
 

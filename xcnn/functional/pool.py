@@ -78,7 +78,7 @@ def max_pool2d(
     stride
         Default: ``kernel_size``.
     padding
-        As in :func:`conv2d`, at most half of the (dilated) kernel on each side.
+        As in :func:`conv2d`, at most half of the kernel on each side.
     ceil_mode
         Round the output size up; a window must still start inside the input or its left padding.
     data_format
@@ -143,9 +143,9 @@ def avg_pool2d(
 
 def _check_padding(geometry: Geometry) -> None:
     for axis in (0, 1):
-        extent = geometry.dilation[axis] * (geometry.kernel[axis] - 1) + 1
-        if max(geometry.padding[axis]) > extent // 2:
+        kernel = geometry.kernel[axis]
+        if max(geometry.padding[axis]) > kernel // 2:
             raise ArgumentError(
-                f"padding={geometry.padding}: a pooling window of {extent} pixels takes at most "
-                f"{extent // 2} on each side, or it could lie outside the image"
+                f"padding={geometry.padding}: a pooling window of {kernel} pixels takes at most "
+                f"{kernel // 2} on each side, or it could lie outside the image"
             )

@@ -103,7 +103,7 @@ class Module:
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it."""
+        """All modules: this one and those inside it."""
         for _, module in self.named_modules():
             yield module
 

@@ -1,0 +1,176 @@
+"""Models in safetensors files: the weights, and in the metadata how to build the model.
+
+The architecture is JSON, {"class": "Conv2d", "arguments": {...}}, nested where an argument is a
+module. Only classes of ``xcnn.nn`` are built from a file, so that loading one runs no code of its
+author's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import backends, nn
+from .errors import ArgumentError, FileFormatError
+
+_FORMAT = "xcnn"
+
+
+def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None) -> None:
+    """Write ``model`` to a safetensors file.
+
+    The file appears complete or not at all: it is written under another name in the same folder
+    and then renamed.
+
+    Parameters
+    ----------
+    model
+        Any Module. One of a class of your own is saved too, but :func:`load` then needs the model
+        to load it into.
+    path
+        Usually ends in ``.safetensors``.
+    metadata
+        Further strings to keep in the file.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written (no space, no permission); an older one is left as it was.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    xp = backends.get("cpu").xp
+    arrays = {
+        name: xp.ascontiguousarray(backends.of(a).to_host(a))
+        for name, a in model.state_dict().items()
+    }
+    notes = {"format": _FORMAT, "architecture": json.dumps(describe(model)), **(metadata or {})}
+    content = to_bytes(arrays, notes)
+    write_atomically(path, lambda file: file.write(content))
+
+
+def load(path: Any, model: nn.Module | None = None) -> Any:
+    """Read a model that :func:`save` wrote, on the CPU, in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        The file.
+    model
+        Load the weights into this model instead of building one.
+
+    Returns
+    -------
+    Module
+        ``model``, or a new one.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    FileFormatError
+        Truncated or damaged, not a safetensors file, or without an architecture that can be built.
+    StateDictError
+        The weights do not fit ``model``.
+    """
+    arrays, metadata = read(path)
+    if model is None:
+        if "architecture" not in metadata:
+            raise FileFormatError(
+                f"{path} holds weights but no architecture; build the model yourself and call "
+                "xcnn.load(path, model)"
+            )
+        try:
+            model = build(json.loads(metadata["architecture"]))
+        except (ArgumentError, ValueError, TypeError, KeyError) as error:
+            raise FileFormatError(
+                f"{path}: the architecture cannot be built: {error}; build the model yourself and "
+                "call xcnn.load(path, model)"
+            ) from error
+    model.load_state_dict(arrays)
+    return model.eval()
+
+
+def read(path: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays (NumPy) and the metadata of a safetensors file.
+
+    Raises
+    ------
+    FileNotFoundError, FileFormatError
+        As :func:`load`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})
+    except (SafetensorError, OSError, TypeError) as error:
+        raise FileFormatError(
+            f"{path} is not a complete safetensors file ({error}); it may be truncated: copy or "
+            "download it again"
+        ) from error
+
+
+def write_atomically(path: Any, write: Callable[[Any], Any]) -> None:
+    """Call ``write(binary file)`` and put the result at ``path``, all or nothing."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def describe(value: Any) -> Any:
+    """A module, or an argument of one, as JSON can hold it."""
+    if isinstance(value, nn.Sequential):
+        layers = {name: describe(child) for name, child in value.named_children()}
+        return {"class": "Sequential", "layers": layers}
+    if isinstance(value, nn.Module):
+        arguments = {k: describe(v) for k, v in value._init_arguments.items()}
+        return {"class": _class_name(type(value)), "arguments": arguments}
+    if isinstance(value, tuple | list):
+        return [describe(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return {"class": _class_name(type(value))}  # build refuses it by name
+
+
+def build(description: Any) -> Any:
+    """A new module from what :func:`describe` gave.
+
+    Raises
+    ------
+    ArgumentError
+        A class that is not one of ``xcnn.nn``.
+    """
+    if isinstance(description, list):
+        return tuple(build(v) for v in description)
+    if not isinstance(description, dict):
+        return description
+    name = description["class"]
+    known = getattr(nn, name, None) if name in nn.__all__ else None
+    if not (inspect.isclass(known) and issubclass(known, nn.Module)):
+        raise ArgumentError(f"class {name!r} is not one of xcnn.nn")
+    if "layers" in description:
+        return nn.Sequential({k: build(v) for k, v in description["layers"].items()})
+    return known(**{k: build(v) for k, v in description["arguments"].items()})
+
+
+def _class_name(kind: type) -> str:
+    if getattr(nn, kind.__name__, None) is kind:
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,418 @@
+"""The training loop: fit, evaluate, predict."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from . import backends
+from . import functional as F
+from .autograd import no_grad
+from .data import DataLoader
+from .errors import ArgumentError, DataError, ShapeError
+from .nn import Module, loss
+from .optim import Optimizer
+from .tensor import Tensor
+
+Array = Any
+_REFRESH = 0.2  # seconds between two looks at the loss: each makes a GPU wait
+
+
+class Loss(NamedTuple):
+    """A loss by name: what it computes, and what a model's output means under it."""
+
+    function: Callable[[Any, Any], Tensor]
+    #: model output to what predict returns
+    activation: Callable[[Tensor], Tensor]
+    #: what a target is: "classes" or "values"; "binary" values have an accuracy, outputs above
+    #: ``threshold`` meaning yes; "custom" is a user's function, which gets targets as they are
+    kind: str
+    threshold: float = 0.5
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _exp(x: Tensor) -> Tensor:
+    return Tensor(x.backend.xp.exp(x.data))
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss(F.cross_entropy, F.softmax, "classes"),
+    "nll": Loss(F.nll_loss, _exp, "classes"),
+    "binary_cross_entropy": Loss(F.binary_cross_entropy, _identity, "binary"),
+    "binary_cross_entropy_with_logits": Loss(
+        F.binary_cross_entropy_with_logits, F.sigmoid, "binary", 0.0
+    ),
+    "mse": Loss(F.mse_loss, _identity, "values"),
+}
+_MODULES: dict[type[Module], str] = {
+    loss.CrossEntropyLoss: "cross_entropy",
+    loss.NLLLoss: "nll",
+    loss.BCELoss: "binary_cross_entropy",
+    loss.BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
+    loss.MSELoss: "mse",
+}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training gave; the columns of ``history.csv``.
+
+    Losses are means over examples, accuracies fractions from 0 to 1 (None where the loss has no
+    classes, or there was no validation). ``seconds`` is training and validation together.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+
+    def row(self) -> dict[str, Any]:
+        """Column to value."""
+        return asdict(self)
+
+
+class Trainer:
+    """Trains a model.
+
+    Parameters
+    ----------
+    model
+        A Module; its device is where training happens.
+    optimizer
+        Of ``xcnn.optim``, made with the model's parameters.
+    loss
+        "cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits" or
+        "mse"; a loss module such as ``nn.CrossEntropyLoss()``; or a function of (output, target)
+        that returns a Tensor of one element.
+
+    Attributes
+    ----------
+    history : list of Epoch
+        All epochs trained so far.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown loss.
+
+    Examples
+    --------
+    >>> trainer = xcnn.Trainer(model, optim.Adam(model.parameters()), loss="cross_entropy")
+    >>> trainer.fit(x_train, y_train, epochs=5, validation=(x_val, y_val))
+    >>> probabilities = trainer.predict(x_test)
+    """
+
+    def __init__(self, model: Module, optimizer: Optimizer, loss: Any = "cross_entropy") -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.loss = _find_loss(loss)
+        self.history: list[Epoch] = []
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation: Any = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        callbacks: Sequence[Callable[[Trainer, Epoch], Any]] = (),
+        progress: bool = True,
+    ) -> list[Epoch]:
+        """Train for ``epochs`` more epochs.
+
+        Parameters
+        ----------
+        x
+            Examples (N, ...), an array or anything array-like; or a DataLoader of (x, y), which
+            then decides about batches and order.
+        y
+            Targets (N, ...): class indices, or what the loss takes. Not with a DataLoader.
+        epochs
+            How many.
+        batch_size, shuffle, seed
+            Of the loader made from arrays; the order of each epoch depends on ``seed`` alone.
+        validation
+            (x, y) or a DataLoader, evaluated after each epoch.
+        callbacks
+            Called as ``callback(trainer, epoch)`` after each epoch. One that returns True stops
+            the training.
+        progress
+            Show a bar for each epoch (only on a terminal).
+
+        Returns
+        -------
+        list of Epoch
+            The epochs of this call.
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, ArgumentError
+            Data that do not fit the model or the loss.
+        """
+        if epochs < 0 or isinstance(epochs, bool):
+            raise ArgumentError(f"epochs={epochs!r}: expected an int >= 0")
+        loader = _loader(x, y, batch_size, shuffle, seed)
+        loader.epoch = len(self.history)
+        last = len(self.history) + epochs
+        first = len(self.history)
+        for number in range(first + 1, last + 1):
+            epoch = self._epoch(loader, validation, number, last, batch_size, progress)
+            self.history.append(epoch)
+            if any([callback(self, epoch) is True for callback in callbacks]):
+                break
+        return self.history[first:]
+
+    def train_step(self, x: Array, y: Array) -> tuple[Tensor, Array | None]:
+        """One step on one batch of host or device arrays; a GPU is not waited for.
+
+        Returns
+        -------
+        loss : Tensor
+            Of one element.
+        correct : array or None
+            Number of right answers.
+        """
+        self.optimizer.zero_grad()
+        loss, correct = self._forward(x, y)
+        loss.backward()
+        self.optimizer.step()
+        return loss, correct
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float | None]:
+        """Mean loss and accuracy, without training.
+
+        Parameters
+        ----------
+        x, y
+            Arrays, or a DataLoader alone.
+        batch_size
+            Examples at a time.
+
+        Returns
+        -------
+        dict
+            "loss" and "accuracy" (a fraction; None where the loss has no classes). Both are NaN
+            where there are no examples.
+        """
+        totals = _Totals()
+        with _evaluation(self.model):
+            for batch in _pairs(_loader(x, y, batch_size)):
+                totals.add(batch, *self._forward(*batch))
+        return {"loss": totals.loss(), "accuracy": totals.accuracy()}
+
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """The model's answers as a NumPy array, (N, ...).
+
+        Probabilities for classification: softmax of the output for "cross_entropy", exp for
+        "nll", sigmoid for "binary_cross_entropy_with_logits"; else the output as it is.
+
+        Parameters
+        ----------
+        x
+            Examples (N, ...), or a DataLoader, whose first part of each batch is used.
+        batch_size
+            Examples at a time.
+
+        Raises
+        ------
+        ShapeError
+            No examples, or they do not fit the model.
+        """
+        loader = x if isinstance(x, DataLoader) else _loader(x, None, batch_size)
+        with _evaluation(self.model):
+            batches = [
+                self.loss.activation(self.model(self._to_device(batch[0]))).numpy()
+                for batch in loader
+            ]
+        if not batches:
+            raise ShapeError("predict: x holds no examples; pass at least one")
+        return backends.get("cpu").xp.concatenate(batches)
+
+    def _epoch(
+        self,
+        loader: DataLoader,
+        validation: Any,
+        number: int,
+        last: int,
+        batch_size: int,
+        progress: bool,
+    ) -> Epoch:
+        start = time.perf_counter()
+        totals = _Totals()
+        self.model.train()
+        with Bar(len(loader.dataset), f"epoch {number}/{last}", progress) as bar:
+            for batch in _pairs(loader):
+                totals.add(batch, *self.train_step(*batch))
+                bar.update(len(batch[0]))
+                if bar.due():
+                    bar.show(loss=totals.loss(), accuracy=totals.accuracy())
+            found: dict[str, float | None] = {"loss": None, "accuracy": None}
+            if validation is not None:
+                data = (validation,) if isinstance(validation, DataLoader) else tuple(validation)
+                found = self.evaluate(*data, batch_size=max(batch_size, 256))
+            epoch = Epoch(
+                epoch=number,
+                train_loss=totals.loss(),
+                train_accuracy=totals.accuracy(),
+                val_loss=found["loss"],
+                val_accuracy=found["accuracy"],
+                seconds=time.perf_counter() - start,
+            )
+            bar.show(
+                loss=epoch.train_loss,
+                accuracy=epoch.train_accuracy,
+                val_loss=epoch.val_loss,
+                val_accuracy=epoch.val_accuracy,
+            )
+        return epoch
+
+    def _forward(self, x: Any, y: Any) -> tuple[Tensor, Array | None]:
+        """Loss and number of right answers of one batch, both on the device."""
+        output = self.model(self._to_device(x))
+        target = self._target(y, output)
+        return self.loss.function(output, target), self._correct(output.data, target)
+
+    def _to_device(self, x: Any) -> Array:
+        """``x`` on the model's device, in the floating-point type of its parameters."""
+        dtype = next((p.dtype for p in self.model.parameters()), "float32")
+        return backends.get(self.model.device).asarray(x, dtype)
+
+    def _target(self, y: Any, output: Tensor) -> Array:
+        """``y`` on the output's device, as the loss takes it.
+
+        Values take the output's dtype and, (N,) for (N, 1), its shape. Class indices of the host
+        are checked before they go to a GPU, where looking at them would make it wait.
+        """
+        host = backends.get("cpu")
+        if self.loss.kind == "classes" and backends.find(y) is host and y.dtype.kind in "iu":
+            host.check_class_indices(y, output.shape[1] if output.ndim > 1 else 1)
+        if self.loss.kind not in ("values", "binary"):
+            return output.backend.asarray(y)
+        target = output.backend.asarray(y, output.dtype)
+        return target.reshape(output.shape) if target.size == output.size else target
+
+    def _correct(self, output: Array, target: Array) -> Array | None:
+        if self.loss.kind == "classes":
+            classes = target if target.ndim < output.ndim else target.argmax(axis=1)
+            return (output.argmax(axis=1) == classes).sum()
+        if self.loss.kind == "binary":
+            return ((output > self.loss.threshold) == (target > 0.5)).sum()
+        return None
+
+
+class _Totals:
+    """Sums over an epoch, kept on the device until they are asked for."""
+
+    def __init__(self) -> None:
+        self.examples = 0
+        self.answers = 0
+        self.loss_sum: Array = None
+        self.correct: Array = None
+
+    def add(self, batch: tuple[Any, Any], loss: Tensor, correct: Array | None) -> None:
+        examples = len(batch[0])
+        self.examples += examples
+        term = loss.data * examples
+        self.loss_sum = term if self.loss_sum is None else self.loss_sum + term
+        if correct is not None:
+            # one answer per target; rows of probabilities are one target each
+            self.answers += examples if batch[1].dtype.kind == "f" else batch[1].size
+            self.correct = correct if self.correct is None else self.correct + correct
+
+    def loss(self) -> float:
+        return float(self.loss_sum) / self.examples if self.examples else math.nan
+
+    def accuracy(self) -> float | None:
+        if self.examples == 0:
+            return math.nan
+        return None if self.correct is None else int(self.correct) / self.answers
+
+
+class Bar:
+    """A progress bar over examples; silent where the output is not a terminal."""
+
+    def __init__(self, total: int, title: str, enabled: bool = True) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=total, desc=title, unit=" images", disable=None if enabled else True)
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.close()
+
+    def update(self, examples: int) -> None:
+        """Move on."""
+        self._bar.update(examples)
+
+    def due(self) -> bool:
+        """Whether it is time to show new numbers."""
+        return not self._bar.disable and time.monotonic() - self._shown > _REFRESH
+
+    def show(self, **numbers: float | None) -> None:
+        """Show ``numbers`` beside the bar, without those that are None."""
+        if self._bar.disable:
+            return
+        self._shown = time.monotonic()
+        self._bar.set_postfix({k: f"{v:.4f}" for k, v in numbers.items() if v is not None})
+
+
+@contextmanager
+def _evaluation(model: Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards each module's mode is as before."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _find_loss(loss: Any) -> Loss:
+    if isinstance(loss, Module) and type(loss) in _MODULES:
+        known = LOSSES[_MODULES[type(loss)]]
+        return known._replace(function=loss)
+    if isinstance(loss, str) and loss in LOSSES:
+        return LOSSES[loss]
+    if callable(loss):
+        return Loss(loss, _identity, "custom")
+    raise ArgumentError(
+        f"loss={loss!r}: expected one of {', '.join(LOSSES)}, a loss module or a function"
+    )
+
+
+def _loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int = 0) -> DataLoader:
+    """A DataLoader of arrays, or the one that was passed."""
+    if not isinstance(x, DataLoader):
+        arrays = (x,) if y is None else (x, y)
+        return DataLoader(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
+    if y is not None:
+        raise ArgumentError(
+            "y is given beside a DataLoader, which yields (x, y) itself: leave it out"
+        )
+    return x
+
+
+def _pairs(loader: Iterable[tuple]) -> Iterator[tuple[Any, Any]]:
+    for batch in loader:
+        if len(batch) != 2:
+            raise DataError(
+                f"the loader yields {len(batch)} arrays per batch, expected (x, y); pass y, or a "
+                "data set of pairs"
+            )
+        yield batch[0], batch[1]
