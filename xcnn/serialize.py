@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,7 @@ def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None)
         for name, a in model.state_dict().items()
     }
     notes = {"format": _FORMAT, "architecture": json.dumps(describe(model)), **(metadata or {})}
-    content = to_bytes(arrays, notes)
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, to_bytes(arrays, notes))
 
 
 def load(path: Any, model: nn.Module | None = None) -> Any:
@@ -110,7 +109,8 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, str]]:
         raise FileNotFoundError(f"no such file: {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})
+            names = file.keys()  # safe_open is no dict
+            return {k: file.get_tensor(k) for k in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError, TypeError) as error:
         raise FileFormatError(
             f"{path} is not a complete safetensors file ({error}); it may be truncated: copy or "
@@ -118,13 +118,13 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, str]]:
         ) from error
 
 
-def write_atomically(path: Any, write: Callable[[Any], Any]) -> None:
-    """Call ``write(binary file)`` and put the result at ``path``, all or nothing."""
+def write_atomically(path: Any, content: bytes) -> None:
+    """Put ``content`` at ``path``, all or nothing."""
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            write(file)
+            file.write(content)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private

@@ -81,7 +81,9 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
         As for :func:`layers`.
     """
     rows = layers(model, input_shape)
-    table = [("layer", "kind", "output shape", "parameters", "multiply-adds", "memory")]
+    table: list[tuple[str, ...]] = [
+        ("layer", "kind", "output shape", "parameters", "multiply-adds", "memory")
+    ]
     shape = " × ".join(map(str, input_shape))
     size = backends.get("cpu").xp.dtype(next((p.dtype for p in model.parameters()), "float32"))
     table.append(("input", "", shape, "", "", _bytes(math.prod(input_shape) * size.itemsize)))

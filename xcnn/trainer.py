@@ -169,7 +169,8 @@ class Trainer:
         for number in range(first + 1, last + 1):
             epoch = self._epoch(loader, validation, number, last, batch_size, progress)
             self.history.append(epoch)
-            if any([callback(self, epoch) is True for callback in callbacks]):
+            answers = [callback(self, epoch) for callback in callbacks]
+            if True in answers:
                 break
         return self.history[first:]
 
@@ -259,8 +260,7 @@ class Trainer:
                     bar.show(loss=totals.loss(), accuracy=totals.accuracy())
             found: dict[str, float | None] = {"loss": None, "accuracy": None}
             if validation is not None:
-                data = (validation,) if isinstance(validation, DataLoader) else tuple(validation)
-                found = self.evaluate(*data, batch_size=max(batch_size, 256))
+                found = self.evaluate(_loader(*_as_tuple(validation), max(batch_size, 256)))
             epoch = Epoch(
                 epoch=number,
                 train_loss=totals.loss(),
@@ -406,6 +406,16 @@ def _loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int = 
             "y is given beside a DataLoader, which yields (x, y) itself: leave it out"
         )
     return x
+
+
+def _as_tuple(validation: Any) -> tuple[Any, Any]:
+    if isinstance(validation, DataLoader):
+        return validation, None
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise ArgumentError(
+            f"validation is {type(validation).__name__}: expected (x, y) or a DataLoader"
+        )
+    return validation[0], validation[1]
 
 
 def _pairs(loader: Iterable[tuple]) -> Iterator[tuple[Any, Any]]:

@@ -26,7 +26,7 @@ Array = Any
 def forward(
     backend: Backend, x: Array, weight: Array, geometry: Geometry, groups: int, bias: Array | None
 ) -> Array:
-    """y (F, oH, oW, N)."""
+    """Return y (F, oH, oW, N)."""
     xp, batch = backend.xp, x.shape[-1]
     y = xp.empty((len(weight), *geometry.output, batch), x.dtype)
     for tile, columns in _tiles(backend, x, geometry):
@@ -48,7 +48,7 @@ def backward(
     groups: int,
     needs: tuple[bool, bool],
 ) -> tuple[Array | None, Array | None]:
-    """dx (C, H, W, N) and dweight (F, C / groups, kH, kW), as far as they are needed."""
+    """Return dx (C, H, W, N) and dweight (F, C / groups, kH, kW), as far as they are needed."""
     xp = backend.xp
     dx = xp.zeros_like(x) if needs[0] else None
     dweight = xp.zeros_like(weight) if needs[1] else None

@@ -21,7 +21,7 @@ def applies(geometry: Geometry, groups: int) -> bool:
 def forward(
     backend: Backend, x: Array, weight: Array, geometry: Geometry, groups: int, bias: Array | None
 ) -> Array:
-    """y (F, H, W, N)."""
+    """Return y (F, H, W, N)."""
     y = _flat(weight) @ _flat(x)
     if bias is not None:
         y += bias[:, None]
@@ -37,7 +37,7 @@ def backward(
     groups: int,
     needs: tuple[bool, bool],
 ) -> tuple[Array | None, Array | None]:
-    """dx (C, H, W, N) and dweight (F, C, 1, 1), as far as they are needed."""
+    """Return dx (C, H, W, N) and dweight (F, C, 1, 1), as far as they are needed."""
     dx = (_flat(weight).T @ _flat(dy)).reshape(x.shape) if needs[0] else None
     dweight = (_flat(dy) @ _flat(x).T).reshape(weight.shape) if needs[1] else None
     return dx, dweight

@@ -1,0 +1,190 @@
+"""The program ``xcnn``: train, evaluate, predict, summary, doctor, datasets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__, data, models, optim
+from ..errors import XcnnError
+from . import info, train, use
+
+LOSSES = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Parameters
+    ----------
+    argv
+        Arguments; None: those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done, 2 something is missing or wrong (told on standard error), 130
+        stopped by Ctrl-C.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status or 0
+    except KeyboardInterrupt:
+        print("\nxcnn: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (XcnnError, OSError) as error:
+        print(f"xcnn: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xcnn", description="Train, look at and use convolutional networks."
+    )
+    parser.add_argument("--version", action="version", version=f"xcnn {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_summary(commands)
+    doctor = commands.add_parser("doctor", help="versions, devices, BLAS: what this machine has")
+    doctor.set_defaults(run=info.doctor)
+    datasets = commands.add_parser("datasets", help="the data sets and where they are")
+    _add_data_dir(datasets)
+    datasets.set_defaults(run=info.datasets)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a network; without arguments, LeNet-5 on handwritten digits",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=train.run)
+    add = parser.add_argument
+    add(
+        "model",
+        nargs="?",
+        choices=models.names(),
+        metavar="MODEL",
+        help=f"{', '.join(models.names())}; default: lenet5 for images, mlp for features",
+    )
+    add(
+        "--data",
+        default="digits",
+        choices=data.names(),
+        metavar="NAME",
+        help=f"data set: {', '.join(data.names())}",
+    )
+    _add_data_dir(parser)
+    add(
+        "--epochs",
+        type=_count,
+        metavar="N",
+        help="passes over the data; default: 20 for the small data sets, 5 for the others",
+    )
+    add("--batch-size", type=_count, default=64, metavar="N", help="images per step")
+    add(
+        "--lr", type=float, metavar="X", help="learning rate; default: 0.001 for adam, 0.05 for sgd"
+    )
+    add("--optimizer", default="adam", choices=sorted(optim.BY_NAME), help="sgd has momentum 0.9")
+    add(
+        "--loss",
+        default="cross_entropy",
+        choices=LOSSES,
+        metavar="NAME",
+        help=f"{', '.join(LOSSES)}; the binary ones need two classes",
+    )
+    add(
+        "--seed", type=int, default=0, metavar="N", help="of weights and order: same seed, same run"
+    )
+    _add_device(parser)
+    add("--out", metavar="DIR", help="run folder; default: runs/MODEL-DATA-N, N being free")
+    add("--limit", type=_count, metavar="N", help="use the first N images of each part only")
+    add("--quiet", action="store_true", help="print the last line only")
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("evaluate", help="loss and accuracy of a trained network")
+    parser.add_argument("folder", metavar="RUN", help="run folder of xcnn train")
+    parser.add_argument(
+        "--data",
+        choices=data.names(),
+        metavar="NAME",
+        help="another data set of the same shape and classes",
+    )
+    _add_data_dir(parser)
+    _add_device(parser)
+    parser.add_argument("--batch-size", type=_count, default=256, metavar="N")
+    parser.add_argument("--limit", type=_count, metavar="N", help="the first N test images only")
+    parser.set_defaults(run=use.evaluate)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("predict", help="classes of image files")
+    parser.add_argument("folder", metavar="RUN", help="run folder of xcnn train")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG or .npy file")
+    parser.add_argument(
+        "--invert",
+        action="store_true",
+        help="swap light and dark first: for dark strokes on a light ground",
+    )
+    parser.add_argument("--top", type=_count, default=3, metavar="N", help="classes to show")
+    _add_device(parser)
+    parser.set_defaults(run=use.predict)
+
+
+def _add_summary(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "summary", help="layers, shapes, parameters, multiply-adds, memory"
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help=f"a name ({', '.join(models.names())}) or a run folder"
+    )
+    parser.add_argument(
+        "--input-shape", type=_shape, metavar="C,H,W", help="default: 1,28,28, or that of the run"
+    )
+    parser.add_argument("--classes", type=_count, metavar="N", help="default: 10")
+    parser.set_defaults(run=info.summary)
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder to look for data in, before $XCNN_DATA and the cache",
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, cuda:N or auto (a GPU if there is one)",
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return number
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape such as 1,28,28")
+    return shape

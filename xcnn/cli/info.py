@@ -1,0 +1,99 @@
+"""``xcnn summary``, ``xcnn doctor`` and ``xcnn datasets``: what there is."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, backends, data, models
+from ..errors import ArgumentError
+from ..summary import summary as table
+from .runs import RunFolder
+
+_PACKAGES = ("numpy", "scipy", "tqdm", "safetensors", "pillow", "matplotlib")
+_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+
+
+def summary(arguments: argparse.Namespace) -> int:
+    """A table of the layers of a known network or of a run."""
+    if arguments.model in models.names():
+        shape = arguments.input_shape or (1, 28, 28)
+        settings = {"num_classes": arguments.classes or 10, "input_shape": shape}
+        model = models.create(arguments.model, **settings)
+    elif Path(arguments.model).is_dir():
+        folder = RunFolder(Path(arguments.model))
+        model = folder.load_model()
+        shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])
+    else:
+        raise ArgumentError(
+            f"{arguments.model!r} is neither a model ({', '.join(models.names())}) nor a run folder"
+        )
+    print(table(model, shape))
+    return 0
+
+
+def datasets(arguments: argparse.Namespace) -> int:
+    """Each data set, what it holds and where it is."""
+    for name in data.names():
+        record = data.info(name)
+        train, test = record.counts
+        print(f"{name:<14} {record.title}; {train:,} to train, {test:,} to test")
+        print(f"{'':<14} {data.status(name, arguments.data_dir)}")
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Versions, devices and BLAS."""
+    rows = [
+        ("xcnn", f"{__version__} in {Path(__file__).parents[1]}"),
+        ("Python", f"{platform.python_version()} on {platform.platform()}"),
+        *((name, _version(name)) for name in _PACKAGES),
+        (
+            "CuPy",
+            ", ".join(f"{n} {_version(n)}" for n in _CUPY if _installed(n)) or "not installed",
+        ),
+        *((f"device {name}", state) for name, state in backends.available().items()),
+        ("BLAS", _blas()),
+        ("BLAS threads", _threads()),
+    ]
+    for name, value in rows:
+        print(f"{name:<14} {value}")
+    return 0
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package) if _installed(package) else "not installed"
+
+
+def _blas() -> str:
+    config = backends.get("cpu").xp.show_config(mode="dicts")
+    blas: dict[str, Any] = config.get("Build Dependencies", {}).get("blas", {})
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def _threads() -> str:
+    """As threadpoolctl tells; without it, as the variables that BLAS reads tell."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if importlib.util.find_spec("threadpoolctl"):
+        from threadpoolctl import threadpool_info
+
+        pools = [p for p in threadpool_info() if p["user_api"] == "blas"]
+        if pools:
+            kinds = {f"{p['num_threads']} ({p.get('architecture', 'unknown core')})" for p in pools}
+            return f"{', '.join(sorted(kinds))}, {cores} cores"
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    told = [f"{n}={os.environ[n]}" for n in names if n in os.environ]
+    return f"{', '.join(told) or 'no limit set, so one per core'}, {cores} cores"

@@ -1,0 +1,104 @@
+"""The run folder: what ``xcnn train`` writes and the other commands read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from .. import serialize
+from ..errors import ArgumentError, FileFormatError
+from ..nn import Module
+from ..trainer import Epoch
+
+MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
+
+
+class RunFolder:
+    """``model.safetensors``, ``history.csv`` and ``config.json`` of one training.
+
+    Each file appears complete or not at all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, out: str | None, name: str) -> RunFolder:
+        """Make the folder ``out``, or the first free ``runs/NAME-N``.
+
+        Raises
+        ------
+        ArgumentError
+            ``out`` already holds a run, or is a file.
+        """
+        if out is None:
+            free = (Path("runs") / f"{name}-{n}" for n in itertools.count(1))
+            path = next(p for p in free if not p.exists())
+        else:
+            path = Path(out)
+            if path.is_file():
+                raise ArgumentError(f"--out {out}: this is a file, expected a folder")
+            found = [f for f in (MODEL, HISTORY, CONFIG) if (path / f).exists()]
+            if found:
+                raise ArgumentError(
+                    f"--out {out}: the folder already holds a run ({', '.join(found)}); choose "
+                    "another or remove it"
+                )
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    def save(self, model: Module, history: Iterable[Epoch], config: dict[str, Any]) -> None:
+        """Write all three files."""
+        serialize.save(model, self.path / MODEL)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, [f.name for f in fields(Epoch)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(epoch.row() for epoch in history)
+        text = json.dumps(config, indent=2) + "\n"
+        for name, content in ((HISTORY, table.getvalue()), (CONFIG, text)):
+            serialize.write_atomically(self.path / name, content.encode())
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder again if nothing was saved in it."""
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def load_model(self) -> Any:
+        """The trained network.
+
+        Raises
+        ------
+        FileNotFoundError, FileFormatError
+            The file is missing or damaged.
+        """
+        return serialize.load(self.path / MODEL)
+
+    def load_config(self) -> dict[str, Any]:
+        """What the network was trained with.
+
+        Raises
+        ------
+        ArgumentError
+            This is no run folder.
+        FileFormatError
+            The file is damaged.
+        """
+        path = self.path / CONFIG
+        if not path.exists():
+            raise ArgumentError(
+                f"{self.path} is not a run folder: it has no {CONFIG}; train one with: xcnn train"
+            )
+        try:
+            config = json.loads(path.read_text())
+        except ValueError as error:
+            raise FileFormatError(f"{path} is damaged: {error}") from error
+        missing = {"classes", "data", "input_shape", "loss", "mean", "std"} - set(config)
+        if missing:
+            raise FileFormatError(f"{path} lacks {', '.join(sorted(missing))}")
+        return config

@@ -1,0 +1,148 @@
+"""``xcnn train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from .. import __version__, backends, data, models, nn, optim, random
+from ..errors import ArgumentError
+from ..trainer import Epoch, Trainer
+from .runs import CONFIG, HISTORY, MODEL, RunFolder
+
+_SMALL = 10_000  # images; smaller data sets get more epochs by default
+_LEARNING_RATES = {"adam": 1e-3, "sgd": 0.05}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train as the options say and write the run folder."""
+    started = time.perf_counter()
+    backend = backends.get(arguments.device)
+    dataset = data.load(
+        arguments.data, arguments.data_dir, progress=not arguments.quiet, limit=arguments.limit
+    )
+    config = _config(arguments, dataset, backend.device)
+    random.manual_seed(config["seed"])
+    model = build_model(config).to(backend)
+    optimizer = _optimizer(config, model)
+    trainer = Trainer(model, optimizer, config["loss"])
+    folder = RunFolder.create(arguments.out, f"{config['model']}-{config['data']}")
+    if not arguments.quiet:
+        _print_head(config, model, dataset)
+
+    def after_epoch(trainer: Trainer, epoch: Epoch) -> None:
+        folder.save(trainer.model, trainer.history, config)
+        if not arguments.quiet and not sys.stderr.isatty():
+            print(_epoch_line(epoch, config["epochs"]), flush=True)
+
+    try:
+        trainer.fit(
+            _loader(dataset, dataset.train, config, shuffle=True),
+            epochs=config["epochs"],
+            validation=_loader(dataset, dataset.test, config),
+            callbacks=[after_epoch],
+            progress=not arguments.quiet,
+        )
+    except KeyboardInterrupt:
+        if trainer.history:
+            print(f"\nstopped: the {len(trainer.history)} finished epochs are in {folder.path}")
+        raise
+    finally:
+        folder.remove_if_empty()
+    _print_end(trainer, dataset, folder, time.perf_counter() - started)
+    return 0
+
+
+def build_model(config: dict[str, Any]) -> Any:
+    """A new network with an end that fits the loss."""
+    binary = config["loss"].startswith("binary")
+    model = models.create(
+        config["model"],
+        num_classes=1 if binary else len(config["classes"]),
+        input_shape=tuple(config["input_shape"]),
+    )
+    if config["loss"] == "nll":
+        model.append(nn.LogSoftmax())
+    elif config["loss"] == "binary_cross_entropy":
+        model.append(nn.Sigmoid())
+    return model
+
+
+def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -> dict[str, Any]:
+    """Every setting, defaults filled in."""
+    is_image = len(dataset.image_shape) == 3
+    model = arguments.model or ("lenet5" if is_image else "mlp")
+    if not is_image and model != "mlp":
+        raise ArgumentError(f"{model} takes images, {dataset.name} holds features: use mlp")
+    if arguments.loss.startswith("binary") and len(dataset.classes) != 2:
+        raise ArgumentError(
+            f"--loss {arguments.loss} needs two classes, {dataset.name} has "
+            f"{len(dataset.classes)}: use cross_entropy or nll"
+        )
+    epochs = arguments.epochs or (20 if len(dataset.train) < _SMALL else 5)
+    lr = _LEARNING_RATES[arguments.optimizer] if arguments.lr is None else arguments.lr
+    return {
+        "xcnn": __version__,
+        "model": model,
+        "data": dataset.name,
+        "classes": dataset.classes,
+        "input_shape": list(dataset.image_shape),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "scale": dataset.normalize().scale,
+        "limit": arguments.limit,
+        "epochs": epochs,
+        "batch_size": arguments.batch_size,
+        "optimizer": arguments.optimizer,
+        "lr": lr,
+        "loss": arguments.loss,
+        "seed": arguments.seed,
+        "device": device,
+    }
+
+
+def _optimizer(config: dict[str, Any], model: nn.Module) -> optim.Optimizer:
+    settings = {"momentum": 0.9} if config["optimizer"] == "sgd" else {}
+    kind: Any = optim.BY_NAME[config["optimizer"]]
+    return kind(model.parameters(), lr=config["lr"], **settings)
+
+
+def _loader(
+    dataset: data.DataSet, part: data.ArrayDataset, config: dict[str, Any], shuffle: bool = False
+) -> data.DataLoader:
+    return data.DataLoader(
+        part,
+        batch_size=config["batch_size"] if shuffle else 256,
+        shuffle=shuffle,
+        seed=config["seed"],
+        transform=dataset.normalize(),
+    )
+
+
+def _print_head(config: dict[str, Any], model: nn.Module, dataset: data.DataSet) -> None:
+    parameters = sum(p.size for p in model.parameters())
+    print(
+        f"{config['model']} ({parameters:,} parameters) on {dataset.name}: "
+        f"{len(dataset.train):,} to train, {len(dataset.test):,} to test, on {config['device']}",
+        flush=True,
+    )
+
+
+def _epoch_line(epoch: Epoch, epochs: int) -> str:
+    return (
+        f"epoch {epoch.epoch}/{epochs}: loss {epoch.train_loss:.4f}, accuracy "
+        f"{epoch.train_accuracy:.4f}, val_loss {epoch.val_loss:.4f}, val_accuracy "
+        f"{epoch.val_accuracy:.4f}, {epoch.seconds:.1f} s"
+    )
+
+
+def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, seconds: float) -> None:
+    last = trainer.history[-1]
+    accuracy = last.val_accuracy or 0.0
+    right = round(accuracy * len(dataset.test))
+    print(
+        f"test accuracy {accuracy:.2%} ({right:,} of {len(dataset.test):,}) after "
+        f"{last.epoch} epochs in {seconds:.1f} s; {folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
+    )

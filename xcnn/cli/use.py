@@ -1,0 +1,69 @@
+"""``xcnn evaluate`` and ``xcnn predict``: a trained network at work."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .. import backends, data, optim
+from ..data.images import read_image
+from ..errors import ArgumentError
+from ..trainer import Trainer
+from .runs import RunFolder
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Loss and accuracy on the test part of a data set."""
+    trainer, config = _open(arguments)
+    dataset = data.load(arguments.data or config["data"], arguments.data_dir, limit=arguments.limit)
+    shape, classes = list(dataset.image_shape), len(dataset.classes)
+    if shape != config["input_shape"] or classes != len(config["classes"]):
+        raise ArgumentError(
+            f"--data {dataset.name} has inputs {shape} and {classes} classes, the network takes "
+            f"{config['input_shape']} and {len(config['classes'])}"
+        )
+    loader = data.DataLoader(
+        dataset.test, batch_size=arguments.batch_size, transform=_normalize(config)
+    )
+    found = trainer.evaluate(loader)
+    count = len(dataset.test)
+    right = round((found["accuracy"] or 0.0) * count)
+    print(
+        f"{dataset.name} test: accuracy {found['accuracy']:.2%} ({right:,} of {count:,}), "
+        f"loss {found['loss']:.4f}"
+    )
+    return 0
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """The most probable classes of each image, a line per image."""
+    trainer, config = _open(arguments)
+    shape = tuple(config["input_shape"])
+    if len(shape) != 3:
+        raise ArgumentError(f"{arguments.folder} was trained on features, not on images")
+    normalize = _normalize(config)
+    width = max(len(name) for name in arguments.images)
+    for name in arguments.images:
+        pixels = read_image(Path(name), shape, arguments.invert)
+        probabilities = trainer.predict(normalize(pixels[None]))[0]
+        print(f"{name:<{width}}  {_ranking(probabilities, config['classes'], arguments.top)}")
+    return 0
+
+
+def _open(arguments: argparse.Namespace) -> tuple[Trainer, dict[str, Any]]:
+    folder = RunFolder(Path(arguments.folder))
+    config = folder.load_config()
+    model = folder.load_model().to(backends.get(arguments.device))
+    return Trainer(model, optim.SGD(model.parameters()), config["loss"]), config
+
+
+def _normalize(config: dict[str, Any]) -> data.Normalize:
+    return data.Normalize(config["mean"], config["std"], scale=config["scale"])
+
+
+def _ranking(probabilities: Any, classes: list[str], top: int) -> str:
+    if len(probabilities) == 1:  # a binary loss: the probability of the second class
+        probabilities = [1 - probabilities[0], probabilities[0]]
+    order = sorted(range(len(classes)), key=lambda i: -probabilities[i])[:top]
+    return "  ".join(f"{classes[i]} {probabilities[i]:.2%}" for i in order)
