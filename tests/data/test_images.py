@@ -1,0 +1,134 @@
+import builtins
+
+import numpy as np
+import pytest
+
+from xcnn.data.images import read_image
+from xcnn.errors import ArgumentError, DataError
+
+
+@pytest.fixture
+def pil():
+    return pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+
+def pixels(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_grey_picture(pil, tmp_path, invert):
+    grey = pixels(5, 7)
+    pil.fromarray(grey).save(tmp_path / "p.png")
+    image = read_image(tmp_path / "p.png", (1, 5, 7), invert=invert)
+    assert image.dtype == np.uint8
+    assert image.flags.writeable
+    np.testing.assert_array_equal(image[0], 255 - grey if invert else grey)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png", (3, 5, 7))[2], grey)
+
+
+def test_a_colour_picture(pil, tmp_path):
+    colour = pixels(5, 7, 3)
+    pil.fromarray(colour).save(tmp_path / "p.png")
+    image = read_image(str(tmp_path / "p.png"), (3, 5, 7))
+    np.testing.assert_array_equal(image, np.moveaxis(colour, 2, 0))
+    luma = colour @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(read_image(tmp_path / "p.png", (1, 5, 7))[0], luma, atol=1)
+
+
+def test_resizing(pil, tmp_path):
+    pil.fromarray(np.full((50, 40, 3), 77, np.uint8)).save(tmp_path / "p.jpg", quality=95)
+    image = read_image(tmp_path / "p.jpg", (1, 28, 20))
+    assert image.shape == (1, 28, 20)
+    np.testing.assert_allclose(image, 77, atol=2)
+
+
+def test_transparent_means_white(pil, tmp_path):
+    picture = np.zeros((4, 4, 4), np.uint8)
+    picture[0, 0, 3] = 255
+    pil.fromarray(picture).save(tmp_path / "p.png")
+    image = read_image(tmp_path / "p.png", (1, 4, 4))[0]
+    assert image[0, 0] == 0
+    assert (image.ravel()[1:] == 255).all()
+
+
+def test_black_and_white_and_16_bits(pil, tmp_path):
+    pil.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "1.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "1.png", (1, 4, 4))[0], np.eye(4) * 255)
+    deep = np.array([[0, 257, 65535]], np.uint16)
+    pil.fromarray(deep).save(tmp_path / "16.png")
+    assert read_image(tmp_path / "16.png", (1, 1, 3)).ravel().tolist() == [0, 1, 255]
+
+
+def test_pictures_that_cannot_be_read(pil, tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    pil.fromarray(pixels(50, 50)).save(tmp_path / "half.png")
+    whole = (tmp_path / "half.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    for name in ("text.png", "half.png", "none.png"):
+        with pytest.raises(DataError, match=name):
+            read_image(tmp_path / name, (1, 28, 28))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (3, 4, 6), (5, 4, 6)])
+def test_npy_of_the_right_size(tmp_path, shape):
+    array = pixels(*shape)
+    np.save(tmp_path / "a.npy", array)
+    wanted = array.reshape(-1, 4, 6)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy", wanted.shape), wanted)
+
+
+def test_npy_of_floats_and_channels_last(tmp_path):
+    np.save(tmp_path / "f.npy", np.array([[0, 0.5, 1]], np.float32))
+    assert read_image(tmp_path / "f.npy", (1, 1, 3)).ravel().tolist() == [0, 128, 255]
+    array = pixels(4, 6, 3)
+    np.save(tmp_path / "l.npy", array)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "l.npy", (3, 4, 6)), np.moveaxis(array, 2, 0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.zeros(5, np.uint8), r"\(5,\)"),
+        (np.zeros((0, 5), np.uint8), r"\(0, 5\)"),
+        (np.zeros((2, 4, 4), np.uint8), r"\(2, 4, 4\).*\(1, 28, 28\)"),
+        (np.full((28, 28), 300), "int64 from 300 to 300"),
+        (np.full((28, 28), np.nan), "float64 from nan"),
+        (np.full((28, 28), 1.5), "wanted uint8, or floats"),
+    ],
+)
+def test_npy_errors_name_the_file(tmp_path, array, text):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError, match=r"a\.npy.*" + text):
+        read_image(tmp_path / "a.npy", (1, 28, 28))
+
+
+def test_npy_is_never_unpickled(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
+    (tmp_path / "short.npy").write_bytes(b"\x93NUMPY")
+    for name in ("a.npy", "short.npy", "none.npy"):
+        with pytest.raises(DataError, match=name):
+            read_image(tmp_path / name, (1, 28, 28))
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 0, 28), (1, 2.5, 3)])
+def test_bad_shape(shape):
+    with pytest.raises(ArgumentError, match="shape must be"):
+        read_image("p.png", shape)
+
+
+def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def no_pillow(name, *arguments, **keywords):
+        if name.split(".")[0] == "PIL":
+            raise ImportError(name)
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", no_pillow)
+    with pytest.raises(DataError, match=r"pip install \"xcnn\[viz\]\""):
+        read_image(tmp_path / "p.png", (1, 28, 28))
+    np.save(tmp_path / "a.npy", pixels(28, 28))
+    assert read_image(tmp_path / "a.npy", (1, 28, 28)).shape == (1, 28, 28)

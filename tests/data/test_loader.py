@@ -1,0 +1,306 @@
+import gc
+import threading
+import time
+import traceback
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xcnn.data import ArrayDataset, DataLoader, Dataset, Subset, load
+from xcnn.errors import ArgumentError, DataError
+
+
+def prefetch_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "xcnn-prefetch"]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert prefetch_threads() == []
+
+
+class Squares(Dataset):
+    """Reads one item at a time."""
+
+    def __init__(self, count=10):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return np.full((2,), index, np.float32), int(index) ** 2
+
+
+class Foreign:
+    """Has the methods of a data set without being one."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if not 0 <= index < 3:
+            raise IndexError(index)
+        return [1.0 * index, 2.0], index
+
+
+def xy(count=10):
+    return np.arange(count * 2, dtype=np.float32).reshape(count, 2), np.arange(count)
+
+
+def test_array_dataset_reads_items_and_batches():
+    x, y = xy()
+    data = ArrayDataset(x, y)
+    assert len(data) == 10
+    assert data.arrays[0] is x
+    assert data[3][1] == 3
+    assert data[-1][1] == 9
+    assert data[np.int64(2)][1] == 2
+    assert data[np.array([4, 1])][1].tolist() == [4, 1]
+    assert data[[4, 1]][0].shape == (2, 2)
+    assert data[2:5][1].tolist() == [2, 3, 4]
+    assert data[y > 7][1].tolist() == [8, 9]
+    assert len(list(data)) == 10  # IndexError ends an iteration
+    with pytest.raises(IndexError):
+        data[10]
+
+
+def test_array_dataset_takes_lists_memmaps_and_sequences(tmp_path):
+    x = np.memmap(tmp_path / "x", np.uint8, "w+", shape=(3, 4))
+    data = ArrayDataset(x, [0.5, 1, 2], ["a", "b", "c"], [[1, 2], [3, 4], [5, 6]], range(3))
+    assert isinstance(data.arrays[0], np.memmap)
+    batch = data.batch(np.array([2, 0]))
+    assert [a.dtype for a in batch[:2]] == [np.uint8, np.float32]
+    assert batch[3].dtype == np.int64
+    assert batch[4].tolist() == [2, 0]
+    assert batch[2].tolist() == ["c", "a"]
+    assert type(batch[0]) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ((), "no arrays"),
+        ((np.zeros(3), np.zeros(4)), r"same length, got \[3, 4\]"),
+        ((np.zeros(()),), r"shape \(N, \.\.\.\), got float64 \(\)"),
+        ((np.array([None]),), "must be numbers"),
+        (([[1], [1, 2]],), "rows of different lengths"),
+        ((np.zeros(3), 5), "array 1 .* got int"),
+    ],
+)
+def test_array_dataset_errors(arrays, text):
+    with pytest.raises(DataError, match=text):
+        ArrayDataset(*arrays)
+
+
+def test_an_array_on_a_gpu_is_refused_with_advice():
+    class OnDevice:
+        __cuda_array_interface__ = None
+
+        def __array__(self, *arguments):
+            raise TypeError("as CuPy's does")
+
+    for wrap in (ArrayDataset, DataLoader):
+        with pytest.raises(DataError, match="asnumpy"):
+            wrap(OnDevice())
+
+
+def test_subset():
+    data = ArrayDataset(*xy())
+    some = Subset(data, [7, 2, -1])
+    assert len(some) == 3
+    assert some[1][1] == 2
+    assert some[-1][1] == 9
+    assert some.batch(np.array([0, 2]))[1].tolist() == [7, 9]
+    assert some[[0, 2]][1].tolist() == [7, 9]
+    assert some[:2][1].tolist() == [7, 2]
+    assert Subset(some, np.array([False, True, True]))[0][1] == 2
+    assert len(Subset(data, [])) == 0
+    assert [item[1] for item in Subset(Squares(), [3, 1])] == [9, 1]
+
+
+@pytest.mark.parametrize("indices", [[10], [-11], [1.5], [[1]], [True, False]])
+def test_subset_errors(indices):
+    with pytest.raises(DataError, match="Subset"):
+        Subset(ArrayDataset(*xy()), indices)
+
+
+@pytest.mark.parametrize(("drop_last", "sizes"), [(False, [4, 4, 2]), (True, [4, 4])])
+def test_batches_in_order(drop_last, sizes):
+    loader = DataLoader(xy(), batch_size=4, drop_last=drop_last)
+    batches = list(loader)
+    assert len(loader) == len(batches)
+    assert [len(x) for x, _ in batches] == sizes
+    assert np.concatenate([y for _, y in batches]).tolist() == list(range(sum(sizes)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 40), st.integers(1, 12), st.booleans(), st.booleans(), st.integers(1, 4))
+def test_prefetch_changes_nothing(count, batch_size, shuffle, drop_last, prefetch):
+    def batches(depth):
+        loader = DataLoader(
+            xy(count), batch_size, shuffle, seed=3, drop_last=drop_last, prefetch=depth
+        )
+        both = [list(loader), list(loader)]
+        assert [len(loader)] * 2 == [len(epoch) for epoch in both]
+        return [array.tobytes() for epoch in both for batch in epoch for array in batch]
+
+    assert batches(0) == batches(prefetch)
+
+
+@given(st.integers(0, 50), st.integers(0, 2**70), st.integers(0, 5))
+def test_an_order_is_a_permutation_drawn_from_seed_and_epoch_alone(count, seed, epoch):
+    loader = DataLoader(np.zeros(count), shuffle=True, seed=seed)
+    order = loader.order(epoch)
+    assert sorted(order) == list(range(count))
+    assert loader.epoch == 0
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    np.testing.assert_array_equal(order, generator.permutation(count))
+
+
+def test_epochs_differ_and_can_be_resumed():
+    def labels(loader):
+        return np.concatenate([y for _, y in loader]).tolist()
+
+    loader = DataLoader(xy(100), shuffle=True, seed=5)
+    epochs = [labels(loader) for _ in range(3)]
+    assert loader.epoch == 3
+    assert len({tuple(e) for e in epochs}) == 3
+    resumed = DataLoader(xy(100), shuffle=True, seed=5)
+    resumed.epoch = 2
+    assert labels(resumed) == epochs[2]
+    assert labels(DataLoader(xy(100), shuffle=True, seed=6)) != epochs[0]
+
+
+def test_the_transform_acts_on_x_only():
+    loader = DataLoader(xy(4), 4, transform=lambda x: x + 100)
+    ((x, y),) = loader
+    assert x.min() == 100
+    assert y.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_data_sets_that_read_one_item_at_a_time(prefetch):
+    ((x, y),) = DataLoader(Squares(3), 4, prefetch=prefetch)
+    assert x.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert y.tolist() == [0, 1, 4]
+    ((x, y),) = DataLoader(Foreign(), 4, prefetch=prefetch)
+    assert x.tolist() == [[0, 2], [1, 2], [2, 2]]
+    assert x.dtype == np.float32
+    assert y.dtype == np.int64
+
+
+def test_one_array_gives_batches_of_one_part():
+    assert [batch[0].shape for batch in DataLoader(np.zeros((5, 2)), 3)] == [(3, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("data", [np.zeros((0, 3)), ([], []), Squares(0)])
+def test_no_items_no_batches(data, prefetch):
+    loader = DataLoader(data, shuffle=True, prefetch=prefetch)
+    assert len(loader) == 0
+    assert list(loader) == []
+    assert loader.epoch == 1
+
+
+class Broken(Squares):
+    def __getitem__(self, index):
+        if index == 5:
+            raise RuntimeError("item 5 is broken")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 4])
+def test_an_exception_reaches_the_consumer_with_its_traceback(prefetch):
+    batches = iter(DataLoader(Broken(), 2, prefetch=prefetch))
+    assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 1], [4, 9]]
+    with pytest.raises(RuntimeError, match="item 5 is broken") as caught:
+        next(batches)
+    assert "raise RuntimeError" in "".join(traceback.format_tb(caught.tb))
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_leaving_early_stops_the_thread(prefetch, taken):
+    start = time.monotonic()
+    loader = DataLoader(xy(10_000), 1, prefetch=prefetch)
+    for i, _ in enumerate(loader):
+        if i == taken:
+            break
+    assert prefetch_threads() == []
+    assert time.monotonic() - start < 1
+
+
+def test_an_exception_of_the_consumer_stops_the_thread():
+    def consume():
+        for _ in DataLoader(xy(10_000), 1):
+            raise KeyError("the consumer's")
+
+    with pytest.raises(KeyError):
+        consume()
+    gc.collect()
+    assert prefetch_threads() == []
+
+
+def test_an_iterator_that_is_never_used_starts_no_thread():
+    iterator = iter(DataLoader(xy(), 1))
+    assert prefetch_threads() == []
+    next(iterator)
+    assert len(prefetch_threads()) == 1
+    del iterator
+    assert prefetch_threads() == []
+
+
+def test_the_thread_stays_no_more_than_prefetch_batches_ahead():
+    read = []
+
+    class Counting(Squares):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    iterator = iter(DataLoader(Counting(), 1, prefetch=2))
+    next(iterator)
+    deadline = time.monotonic() + 0.1
+    while time.monotonic() < deadline:
+        assert len(read) <= 4  # one used, two in the queue, one waiting to get in
+    iterator.close()
+
+
+def test_two_loaders_at_once():
+    pairs = zip(DataLoader(xy(), 2), DataLoader(xy(), 2, shuffle=True), strict=True)
+    assert len(list(pairs)) == 5
+
+
+@pytest.mark.parametrize(
+    "argument", [{"batch_size": 0}, {"batch_size": 2.5}, {"batch_size": True}, {"prefetch": -1},
+                 {"seed": -1}, {"seed": None}]
+)  # fmt: skip
+def test_bad_arguments(argument):
+    with pytest.raises(ArgumentError, match=f"{next(iter(argument))} must be an integer"):
+        DataLoader(xy(), **argument)
+
+
+def test_what_is_no_data():
+    with pytest.raises(DataError, match="got int"):
+        DataLoader(5)
+    with pytest.raises(DataError, match=r"got DataSet; .*such as its \.train"):
+        DataLoader(load("moons"))
+
+
+def test_items_that_do_not_fit_together():
+    class Ragged(Squares):
+        def __getitem__(self, index):
+            return np.zeros(index + 1)
+
+    class Uneven(Squares):
+        def __getitem__(self, index):
+            return (1,) * (index + 1)
+
+    with pytest.raises(DataError, match=r"Ragged gave items of the shapes \[\(1,\), \(2,\)\]"):
+        list(DataLoader(Ragged(2)))
+    with pytest.raises(DataError, match=r"Uneven gave items with \[1, 2\] parts"):
+        list(DataLoader(Uneven(2)))

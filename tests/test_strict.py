@@ -1,0 +1,558 @@
+"""The stand-in for CuPy keeps CuPy's rules; the facts are those of CuPy 14.2's sources."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from tests.strict import SYNCS, count_syncs, forbid_float64, names
+from tests.strict import cupy as cp
+
+
+def device(*values, dtype="float32"):
+    return cp.asarray(np.array(values, dtype=dtype))
+
+
+def grid(*shape, dtype="float32"):
+    return cp.arange(np.prod(shape), dtype=dtype).reshape(shape)
+
+
+def operations(lines):
+    """The operations in a list of synchronisations, without the places."""
+    return [line.split(" at ")[0] for line in lines]
+
+
+# Host operands
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, host: x + host,
+        lambda x, host: host + x,
+        lambda x, host: x @ host,
+        lambda x, host: x < host,
+        lambda x, host: host == x,
+        lambda x, host: x.__iadd__(host),
+        lambda x, host: cp.exp(host),
+        lambda x, host: np.add(x, host),
+        lambda x, host: cp.add(x, 1, out=host),
+        lambda x, host: cp.sum(host),
+        lambda x, host: cp.where(x > 0, host, x),
+        lambda x, host: cp.concatenate([x, host]),
+        lambda x, host: np.concatenate([x, host]),
+        lambda x, host: cp.copyto(x, host),
+        lambda x, host: x.dot(host),
+        lambda x, host: x.clip(host, None),
+        lambda x, host: cp.add.at(x, 0, host),
+    ],
+)
+def test_a_numpy_operand_is_refused(use):
+    with pytest.raises(TypeError, match=r"Unsupported type|Output arguments type"):
+        use(device(1, 2, 3), np.ones(3, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: x - [1, 2, 3],
+        lambda x: [1, 2, 3] * x,
+        lambda x: x == [1, 2, 3],
+        lambda x: cp.maximum(x, [1, 2, 3]),
+        lambda x: cp.where(x > 0, [1, 2, 3], x),
+        lambda x: cp.mean([1.0, 2.0]),
+        lambda x: cp.zeros_like([1.0]),
+        lambda x: x + None,
+        lambda x: x + "1",
+        lambda x: np.zeros(3) + x.sum(),
+        lambda x: x + np.array(1.0),
+    ],
+)
+def test_a_list_or_object_operand_is_refused(use):
+    with pytest.raises(TypeError):
+        use(device(1, 2, 3))
+
+
+def test_numpy_never_gets_the_values_by_itself():
+    x = device(1, 2)
+    for use in (np.asarray, np.array, lambda x: np.zeros(2).__setitem__(slice(None), x)):
+        with pytest.raises(TypeError, match="Implicit conversion to a NumPy array"):
+            use(x)
+
+
+def test_numpy_functions_come_back_to_the_stand_in():
+    x = device(1, 2)
+    for result in (np.exp(x), np.sum(x), np.float32(2) * x, np.concatenate([x, x])):
+        assert type(result) is cp.ndarray
+    with pytest.raises(TypeError):
+        np.busday_count(x, x)  # CuPy has no such function
+
+
+def test_an_operand_that_does_not_ask_is_not_deferred_to():
+    class Plain:
+        def __radd__(self, other):
+            return "mine"
+
+    class Asks(Plain):
+        __array_ufunc__ = None
+
+    class HasPriority(Plain):
+        __array_priority__ = 200
+
+    x = device(1)
+    assert x + Asks() == "mine"
+    assert x + HasPriority() == "mine"
+    with pytest.raises(TypeError):
+        x + Plain()
+
+
+# Dtypes
+
+
+@pytest.mark.parametrize(
+    ("compute", "dtype"),
+    [
+        (lambda x: x + 1, "float32"),
+        (lambda x: x * 2.5, "float32"),
+        (lambda x: 2.5 - x, "float32"),
+        (lambda x: x * np.float32(2), "float32"),
+        (lambda x: x * np.float64(2), "float64"),
+        (lambda x: np.float64(2) * x, "float64"),
+        (lambda x: x * cp.asarray(2.0), "float64"),
+        (lambda x: x > 0, "bool"),
+        (lambda x: (x > 0).sum(), "int64"),
+        (lambda x: x.argmax(), "int64"),
+        (lambda x: x.mean(), "float32"),
+        (lambda x: cp.arange(3), "int64"),
+        (lambda x: x / cp.arange(3), "float64"),
+        (lambda x: x.astype(cp.float16) * 2, "float16"),
+        (lambda x: cp.arange(3, dtype=cp.uint64) >> 3, "uint64"),
+        (lambda x: cp.zeros(3), "float64"),
+    ],
+)
+def test_dtypes_follow_numpy_2(compute, dtype):
+    assert compute(device(1, 2, 3)).dtype == dtype
+
+
+def test_uint64_arithmetic_wraps_without_a_warning():
+    x = cp.asarray(np.array([2**64 - 1], dtype=np.uint64))
+    assert (x * 3 + 7).tolist() == [(3 * (2**64 - 1) + 7) % 2**64]
+    assert ((x >> 40) & 0xFFFF).tolist() == [0xFFFF]
+
+
+def test_a_gpu_warns_of_nothing():
+    assert cp.log(device(0)).item() == -np.inf
+    assert np.isnan((device(0) / 0).item())
+
+
+def test_an_unsupported_dtype_is_refused():
+    with pytest.raises(ValueError, match="Unsupported dtype"):
+        cp.asarray(["a", "b"])
+
+
+# Names and keywords
+
+
+@pytest.mark.parametrize(
+    "name", ["errstate", "einsum_path", "insert", "nanpercentile", "ma", "nanquantile"]
+)
+def test_a_name_that_cupy_lacks(name):
+    with pytest.raises(AttributeError, match="does not exist in CuPy 14"):
+        getattr(cp, name)
+    assert not hasattr(cp, name)
+
+
+@pytest.mark.parametrize("name", ["ElementwiseKernel", "RawKernel", "RawModule", "fuse", "trapz"])
+def test_a_name_that_only_cupy_has(name):
+    with pytest.raises(AttributeError, match="exists, but the stand-in without a GPU does not"):
+        getattr(cp, name)
+
+
+@pytest.mark.parametrize("name", ["ctypes", "setflags", "resize", "__dict__", "__index__"])
+def test_an_array_attribute_that_cupy_lacks(name):
+    assert not hasattr(device(1), name)
+
+
+def test_no_attribute_can_be_added():
+    with pytest.raises(AttributeError):
+        device(1).grad = 0
+
+
+def test_names_of_submodules():
+    assert cp.linalg.norm(device(3, 4)).item() == 5
+    assert cp.fft.rfft(device(1, 1)).dtype == "complex64"
+    windows = cp.lib.stride_tricks.sliding_window_view(grid(4), 2)
+    assert windows.tolist() == [[0, 1], [1, 2], [2, 3]]
+    assert not hasattr(cp.linalg, "multi_dot")
+    assert not hasattr(cp.random.default_rng(0), "permutation")
+    assert cp.random.default_rng(0).random(3, dtype=cp.float32).dtype == "float32"
+    cp.random.seed(1)
+    first = cp.random.rand(2, dtype="float32")
+    cp.random.seed(1)
+    assert cp.random.rand(2, dtype="float32").tolist() == first.tolist()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: cp.add(x, 1, where=x > 0),
+        lambda x: cp.exp(x, order="F"),
+        lambda x: cp.exp(x, subok=True),
+        lambda x: cp.sum(x, where=x > 0),
+        lambda x: cp.sum(x, initial=1),
+        lambda x: x.max(initial=0),
+        lambda x: x.mean(where=x > 0),
+        lambda x: cp.std(x, correction=1),
+        lambda x: cp.argsort(x, stable=True),
+        lambda x: cp.add.reduce(x, where=x > 0),
+        lambda x: x.astype(cp.int32, casting="safe"),
+        lambda x: x.item(0),
+        lambda x: cp.zeros(3, like=x),
+        lambda x: cp.sum(),
+    ],
+)
+def test_a_keyword_that_cupy_lacks(use):
+    with pytest.raises(TypeError):
+        use(device(1, 2, 3))
+
+
+def test_ufunc_methods_only_where_cupy_has_them():
+    x = device(1, 2, 3)
+    assert cp.add.reduce(x).item() == 6
+    assert cp.multiply.accumulate(x).tolist() == [1, 2, 6]
+    assert cp.subtract.outer(x, x).shape == (3, 3)
+    cp.add.at(x, cp.asarray([0, 0]), 1)
+    assert x.tolist() == [3, 2, 3]
+    for use in (cp.maximum.reduce, cp.minimum.accumulate, cp.divide.at):
+        with pytest.raises(NotImplementedError, match="is not supported yet"):
+            use(x, x)
+
+
+def test_a_device_scalar_is_not_a_shape():
+    n = cp.asarray(3)
+    for use in (cp.zeros, lambda n: grid(3).reshape(n, 1), range, lambda n: [1, 2, 3, 4][n]):
+        with pytest.raises(TypeError):
+            use(n)
+
+
+# Results
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "argmax", "std", "prod", "any"])
+def test_reductions_give_0d_arrays(name):
+    for result in (getattr(device(1, 2), name)(), getattr(cp, name)(device(1, 2))):
+        assert type(result) is cp.ndarray
+        assert result.shape == ()
+
+
+def test_answers_that_numpy_gives_as_python_objects_are_0d_arrays():
+    x = device(1, 2)
+    for result in (cp.array_equal(x, x), cp.allclose(x, x), cp.count_nonzero(x), x[0], cp.exp(1.0)):
+        assert type(result) is cp.ndarray
+        assert result.shape == ()
+    assert cp.size(x) == 2
+    assert type(cp.ndim(x)) is int
+
+
+def test_new_results_are_c_contiguous():
+    x = grid(3, 4).T
+    assert x.flags.f_contiguous
+    assert not x.flags.c_contiguous
+    rows = cp.asarray([0, 2])
+    for result in (x + 1, cp.exp(x), -x, x * x, cp.where(x > 0, x, 0), x[rows], x[:, rows]):
+        assert result.flags.c_contiguous
+    for result in (
+        cp.concatenate([x, x]),
+        x.copy(),
+        x.sum(axis=0, keepdims=True),
+        cp.clip(x, 0, 1),
+    ):
+        assert result.flags.c_contiguous
+    assert x[:, rows].tolist() == [[0, 8], [1, 9], [2, 10], [3, 11]]
+
+
+def test_copies_of_order_k_keep_the_memory_order():
+    x = cp.transpose(grid(2, 3, 4), (2, 0, 1))
+    assert x.strides == (4, 48, 16)
+    for result in (cp.empty_like(x), cp.zeros_like(x), cp.copy(x), x.astype("int32"), cp.array(x)):
+        assert result.strides == (4, 48, 16)
+    assert cp.asarray(np.zeros((2, 3, 4)).transpose(2, 0, 1)).flags.c_contiguous  # an upload
+
+
+def test_views_share_memory():
+    x = grid(3, 4)
+    views = [x[::2, ::-1], x.T, x.reshape(4, 3), x.ravel(), x[0, 0], cp.moveaxis(x, 0, 1), x[None]]
+    x[...] = 5
+    for view in views:
+        assert view.sum().item() == 5 * view.size
+    x[0, 0].fill(7)  # in CuPy also an element is a view
+    assert x.sum().item() == 62
+    assert x.view(cp.int32).dtype == "int32"
+    x.shape = (12,)
+    assert x.shape == (12,)
+
+
+def test_an_upload_and_a_download_copy():
+    host = np.zeros(3, dtype=np.float32)
+    x = cp.asarray(host)
+    host[0] = 1
+    back = x.get()
+    back[1] = 1
+    assert x.tolist() == [0, 0, 0]
+    assert cp.asarray(x) is x
+    assert cp.ascontiguousarray(x) is x
+    assert x.astype("float32", copy=False) is x
+    x.set(host)
+    assert cp.asnumpy(x).tolist() == [1, 0, 0]
+
+
+def test_out_is_written_through_views_and_returned():
+    x = grid(3, 4)
+    part = x[:, 1:3]
+    for call in (cp.exp, cp.square, lambda a, out: cp.maximum(a, 0, out), np.negative):
+        assert call(cp.zeros((3, 2), dtype="float32"), out=part) is part
+    assert part.sum().item() == 0
+    assert cp.matmul(grid(3, 2), grid(2, 2), out=part) is part
+    assert x.tolist() == [[0, 2, 3, 3], [4, 6, 11, 7], [8, 10, 19, 11]]
+    total = cp.empty((), dtype="float32")
+    assert x.sum(out=total) is total
+    assert total.item() == 84
+    with pytest.raises(TypeError, match="Cannot cast"):
+        cp.exp(part, out=cp.empty((3, 2), dtype="int32"))
+
+
+def test_in_place_operators_keep_the_array():
+    x = same = grid(2, 3)
+    x += 1
+    x *= cp.asarray(2, dtype="float32")
+    x[:, 1] += device(10, 20)
+    x[cp.asarray([0, 1]), cp.arange(2)] -= 1
+    assert x is same
+    assert x.tolist() == [[1, 14, 6], [8, 29, 12]]
+
+
+def test_masked_writes_without_a_sync():
+    x = grid(4)
+    with count_syncs() as syncs:
+        cp.copyto(x, 0, where=x > 1)
+    assert syncs == []
+    assert x.tolist() == [0, 1, 0, 0]
+
+
+def test_uninitialised_memory_is_not_zero():
+    assert bool(cp.isnan(cp.empty(3)).all())
+    assert cp.empty_like(grid(2, dtype="int32")).tolist() == [113, 113]
+    assert cp.ndarray((2, 3), dtype="float32").shape == (2, 3)
+
+
+def test_assigning_from_the_host():
+    x = grid(3)
+    x[0] = 5
+    x[1:] = np.float32(2)
+    assert x.tolist() == [5, 2, 2]
+    for value in (np.zeros(3), [0, 0, 0]):
+        with pytest.raises(ValueError, match="cannot be used for fill"):
+            x[...] = value
+        with pytest.raises(ValueError, match="cannot be used for fill"):
+            x.fill(value)
+
+
+# Synchronisations
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda x: x.get(), ["get"]),
+        (lambda x: cp.asnumpy(x), ["get"]),
+        (lambda x: x.sum().item(), ["item"]),
+        (lambda x: float(x[0]), ["float"]),
+        (lambda x: int(x[0]), ["int"]),
+        (lambda x: bool(x.any()), ["bool"]),
+        (lambda x: 1 if x.max() > 1 else 0, ["bool"]),
+        (lambda x: x.tolist(), ["tolist"]),
+        (lambda x: f"{x.sum():.3f}", ["format"]),
+        (lambda x: repr(x), ["repr"]),
+        (lambda x: x[x > 1], ["boolean mask index"]),
+        (lambda x: x.__setitem__(x > 1, 0), ["boolean mask index"]),
+        (lambda x: x.nonzero(), ["nonzero"]),
+        (lambda x: cp.argwhere(x), ["argwhere"]),
+        (lambda x: cp.where(x > 1), ["where"]),
+        (lambda x: cp.unique(x), ["unique"]),
+        (lambda x: cp.repeat(x, cp.asarray([1, 2, 0])), ["repeat"]),
+        (lambda x: cp.array_equal(x, x, equal_nan=True), ["array_equal"]),
+        (lambda x: x[[0, 1]], ["host index array"]),
+        (lambda x: x[np.array([0, 1])], ["host index array"]),
+        (lambda x: cp.cuda.get_current_stream().synchronize(), ["Stream.synchronize"]),
+        (lambda x: cp.cuda.Stream.null.synchronize(), ["Stream.synchronize"]),
+        (lambda x: cp.cuda.Device(0).synchronize(), ["Device.synchronize"]),
+        (lambda x: cp.cuda.runtime.deviceSynchronize(), ["deviceSynchronize"]),
+        (lambda x: cp.where(x > 1, x, 0), []),
+        (lambda x: cp.repeat(x, 2), []),
+        (lambda x: cp.array_equal(x, x), []),
+        (lambda x: x[cp.argmax(x)], []),
+        (lambda x: x[cp.asarray([0, 1])], []),
+        (lambda x: (len(x), x.shape, x.dtype, x.nbytes, x[1:], list(x)), []),
+        (lambda x: cp.asarray(np.ones(3)), []),
+    ],
+)
+def test_what_synchronises(use, expected):
+    x = device(1, 2, 3)
+    with count_syncs() as syncs:
+        use(x)
+    assert operations(syncs) == expected
+
+
+def test_counts_nest_and_say_where():
+    x = device(1)
+    with count_syncs() as outer:
+        x.get()
+        with count_syncs() as inner:
+            x.item()
+        x.get()
+    assert operations(outer) == ["get", "item", "get"]
+    assert operations(inner) == ["item"]
+    assert SYNCS[-3:] == outer
+    assert "at test_strict.py:" in inner[0]
+
+
+# float64
+
+
+@pytest.mark.parametrize(
+    ("use", "operation"),
+    [
+        (lambda x: x * np.float64(2), "multiply"),
+        (lambda x: cp.zeros(3), "zeros"),
+        (lambda x: cp.asarray(np.ones(3)), "array"),
+        (lambda x: x / cp.arange(3), "divide"),
+        (lambda x: cp.arange(3).mean(), "mean"),
+        (lambda x: x.astype(float), "astype"),
+        (lambda x: cp.fft.fft(x.astype(complex)), "astype"),
+        (lambda x: cp.random.rand(3), "random.rand"),
+        (lambda x: cp.full(3, 0.5), "full"),
+    ],
+)
+def test_forbidden_float64_names_the_operation(use, operation):
+    x = device(1, 2, 3)
+    use(x)
+    with (
+        forbid_float64(),
+        pytest.raises(AssertionError, match=f"{operation} made a (float64|complex128) array"),
+    ):
+        use(x)
+
+
+def test_float32_stays_allowed():
+    with forbid_float64():
+        x = device(1, 2, 3)
+        assert ((x * 2.0 + 1).mean() / 3).dtype == "float32"
+    assert cp.zeros(3).dtype == "float64"
+
+
+# The rest of an array's life
+
+
+def test_copies_keep_the_type():
+    x = grid(2, 3)
+    for twin in (copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
+        assert type(twin) is cp.ndarray
+        assert twin.tolist() == x.tolist()
+        twin[0] = 9
+    assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(x)
+
+
+def test_get_array_module():
+    assert cp.get_array_module(np.ones(1), device(1)) is cp
+    assert cp.get_array_module(np.ones(1), 1.0) is np
+
+
+def test_comparison_with_none_is_an_array():
+    assert (device(1, 2) == None).tolist() == [False, False]  # noqa: E711
+    assert (device(1, 2) != None).tolist() == [True, True]  # noqa: E711
+
+
+def test_the_device():
+    assert cp.is_available()
+    assert cp.cuda.is_available()
+    assert cp.cuda.runtime.getDeviceCount() == 1
+    assert cp.cuda.runtime.getDeviceProperties(0)["name"]
+    with cp.cuda.Device(0) as current:
+        assert device(1).device == current
+        free, total = current.mem_info
+        assert 0 < free <= total
+    with pytest.raises(cp.cuda.runtime.CUDARuntimeError):
+        cp.cuda.Device(1).use()
+    pool = cp.get_default_memory_pool()
+    pool.set_limit(size=1000)
+    assert pool.get_limit() == 1000
+    pool.set_limit(size=0)
+    pool.free_all_blocks()
+    assert pool.used_bytes() <= pool.total_bytes()
+    with pytest.raises(AttributeError, match="exists, but"):
+        cp.cuda.Graph  # noqa: B018
+
+
+def train(xp, x, y):
+    """Three steps of softmax regression; nothing in it knows the device."""
+    n, classes = x.shape[0], 4
+    weight = xp.zeros((x.shape[1], classes), dtype=xp.float32)
+    bias = xp.zeros(classes, dtype=xp.float32)
+    momentum = xp.zeros_like(weight)
+    losses = []
+    for _ in range(3):
+        scores = xp.matmul(x, weight)
+        scores += bias
+        scores -= scores.max(axis=1, keepdims=True)
+        exps = xp.exp(scores)
+        p = exps / exps.sum(axis=1, keepdims=True)
+        losses.append(-xp.log(p[xp.arange(n), y]).mean())
+        p[xp.arange(n), y] -= 1
+        p /= n
+        momentum *= 0.9
+        momentum += xp.matmul(x.T, p)
+        weight -= 0.1 * momentum
+        xp.subtract(bias, 0.1 * p.sum(axis=0), out=bias)
+    return weight, xp.stack(losses)
+
+
+def test_a_training_step_makes_no_sync_no_float64_and_numpys_numbers():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((16, 8)).astype(np.float32)
+    y = rng.integers(0, 4, 16)
+    weight, losses = train(np, x, y)
+    with count_syncs() as syncs, forbid_float64():
+        strict_weight, strict_losses = train(cp, cp.asarray(x), cp.asarray(y))
+    assert syncs == []
+    np.testing.assert_allclose(strict_weight.get(), weight, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(strict_losses.get(), losses, rtol=1e-6)
+    assert losses[2] < losses[0]
+
+
+# The list of names
+
+
+def test_the_list_agrees_with_an_installed_cupy(tmp_path):
+    real = pytest.importorskip("cupy")
+    if real.__version__ != names.load()["cupy"] or np.__version__ != names.load()["numpy"]:
+        pytest.skip("the list was written from other versions")
+    names.write(tmp_path / "names.json")
+    assert json.loads((tmp_path / "names.json").read_text()) == names.load()
+
+
+def test_the_stand_in_offers_nothing_that_cupy_lacks():
+    listed = names.load()
+    for module, stand_in in (("", cp), ("cuda", cp.cuda)):
+        real = {name for kind in listed["modules"][module].values() for name in kind}
+        # What a module of the stand-in holds for itself
+        own = {"lib", "np", "sys", "types", "names", "finish", "unwrap", "record_sync"}
+        own |= {"Namespace", "RandomNamespace", "CUDARuntimeError"}
+        offered = {name for name in vars(stand_in) if not name.startswith("_")} - own
+        assert offered <= real | {"ndarray"}
+    members = listed["classes"]["ndarray"]
+    offered = {name for name in vars(cp.ndarray) if not name.startswith("_")}
+    assert offered <= {*members["methods"], *members["attributes"]}
