@@ -94,13 +94,12 @@ class Backend:
         -------
         out
         """
-        for i in range(geometry.kernel[0]):
-            rows, y = geometry.span(0, i, tile.top, tile.bottom)
-            for j in range(geometry.kernel[1]):
-                columns, z = geometry.span(1, j, tile.left, tile.right)
-                part = out[:, i, j]
-                _zero_outside(part, rows, columns)
-                part[:, rows, columns] = x[:, y, z]
+        columns = _by_element(out, geometry)
+        for element in geometry.elements(tile):
+            part = columns[:, element.number]
+            if not element.whole:
+                _zero_outside(part, *element.windows[1:])
+            part[element.windows] = x[element.pixels]
         return out
 
     def col2im(self, columns: Array, geometry: Geometry, tile: Tile, dx: Array) -> None:
@@ -111,16 +110,16 @@ class Backend:
         columns : (C, kH, kW, rows, columns, N) of the tile
         dx : (C, H, W, N), added to in place
         """
-        for i in range(geometry.kernel[0]):
-            rows, y = geometry.span(0, i, tile.top, tile.bottom)
-            for j in range(geometry.kernel[1]):
-                cols, z = geometry.span(1, j, tile.left, tile.right)
-                dx[:, y, z] += columns[:, i, j, rows, cols]
+        parts = _by_element(columns, geometry)
+        for element in geometry.elements(tile):
+            dx[element.pixels] += parts[:, element.number][element.windows]
 
     # -- pooling ----------------------------------------------------------------------------
 
-    def max_pool2d(self, x: Array, geometry: Geometry) -> tuple[Array, Array]:
-        """The largest pixel of each window and where in the window it is.
+    def max_pool2d(
+        self, x: Array, geometry: Geometry, with_argmax: bool = True
+    ) -> tuple[Array, Array | None]:
+        """The largest pixel of each window and, if wanted, where in the window it is.
 
         Padding is never chosen, NaN always is, and the first of equal maxima wins.
 
@@ -131,29 +130,37 @@ class Backend:
         Returns
         -------
         y : (C, oH, oW, N)
-        argmax : same shape; i * kW + j, as uint8 where that fits, else int32
+        argmax : same shape, i * kW + j, as uint8 where that fits, else int32; or None
         """
         y = self._window_maxima(x, geometry)
-        return y, self._window_argmax(x, y, geometry, nan=True)
+        return y, self._window_argmax(x, y, geometry, nan=True) if with_argmax else None
 
     def _window_maxima(self, x: Array, geometry: Geometry) -> Array:
         xp = self.xp
         y = xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        y.fill(-xp.inf)
-        for _, outputs, pixels in window_elements(geometry):
-            xp.maximum(y[outputs], x[pixels], out=y[outputs])
+        first, *others = geometry.elements()
+        if first.whole:
+            y[...] = x[first.pixels]
+        else:
+            y.fill(-xp.inf)
+            others = [first, *others]
+        for element in others:
+            part = y[element.windows]
+            xp.maximum(part, x[element.pixels], out=part)
         return y
 
     def _window_argmax(self, x: Array, y: Array, geometry: Geometry, nan: bool) -> Array:
+        """Count the elements before the first one that equals the maximum."""
         xp = self.xp
-        kernel_height, kernel_width = geometry.kernel
-        argmax = xp.zeros(y.shape, "uint8" if kernel_height * kernel_width <= 256 else "int32")
-        # from the last element to the first, so that the first of equal maxima stays
-        for k, outputs, pixels in reversed(list(window_elements(geometry))):
-            hit = x[pixels] == y[outputs]
+        count = geometry.kernel[0] * geometry.kernel[1]
+        argmax = xp.zeros(y.shape, "uint8" if count <= 256 else "int32")
+        searching = xp.ones(y.shape, bool)
+        for element in geometry.elements()[:-1]:
+            pixels, part = x[element.pixels], searching[element.windows]
+            part &= pixels != y[element.windows]
             if nan:
-                hit |= xp.isnan(x[pixels])
-            xp.copyto(argmax[outputs], k, where=hit)
+                part &= pixels == pixels  # NaN differs from itself: it is found
+            argmax += searching.view("uint8")
         return argmax
 
     def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
@@ -171,19 +178,19 @@ class Backend:
         shape = (len(dy), *geometry.input, dy.shape[-1])
         if geometry.covers_exactly:
             dx = xp.empty(shape, dy.dtype)
-            for k, outputs, pixels in window_elements(geometry):
-                xp.multiply(dy[outputs], argmax[outputs] == k, out=dx[pixels])
+            for e in geometry.elements():
+                xp.multiply(dy[e.windows], argmax[e.windows] == e.number, out=dx[e.pixels])
             return dx
         dx = xp.zeros(shape, dy.dtype)
-        for k, outputs, pixels in window_elements(geometry):
-            dx[pixels] += dy[outputs] * (argmax[outputs] == k)
+        for e in geometry.elements():
+            dx[e.pixels] += dy[e.windows] * (argmax[e.windows] == e.number)
         return dx
 
     def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
         """The mean of each window: (C, H, W, N) to (C, oH, oW, N)."""
         y = self.xp.zeros((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        for _, outputs, pixels in window_elements(geometry):
-            y[outputs] += x[pixels]
+        for element in geometry.elements():
+            y[element.windows] += x[element.pixels]
         y *= self._window_weights(geometry, include_pad, x.dtype)
         return y
 
@@ -191,8 +198,8 @@ class Backend:
         """Spread each window's gradient evenly: (C, oH, oW, N) to (C, H, W, N)."""
         share = dy * self._window_weights(geometry, include_pad, dy.dtype)
         dx = self.xp.zeros((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
-        for _, outputs, pixels in window_elements(geometry):
-            dx[pixels] += share[outputs]
+        for element in geometry.elements():
+            dx[element.pixels] += share[element.windows]
         return dx
 
     def _window_weights(self, geometry: Geometry, include_pad: bool, dtype: Any) -> Any:
@@ -292,27 +299,22 @@ class Backend:
             p -= scratch
 
 
-def window_elements(geometry: Geometry) -> list[tuple[int, tuple, tuple]]:
-    """For each kernel element, in row-major order: its number, its outputs, the pixels they read.
-
-    The two index tuples fit (C, oH, oW, N) and (C, H, W, N) arrays.
-    """
-    every = slice(None)
-    elements = []
-    for i in range(geometry.kernel[0]):
-        rows, y = geometry.span(0, i)
-        for j in range(geometry.kernel[1]):
-            columns, x = geometry.span(1, j)
-            elements.append((i * geometry.kernel[1] + j, (every, rows, columns), (every, y, x)))
-    return elements
-
-
 def _zero_outside(part: Array, rows: slice, columns: slice) -> None:
-    """Zero ``part`` (C, rows, columns, N) outside the given ranges."""
-    part[:, : rows.start] = 0
-    part[:, rows.stop :] = 0
-    part[:, rows, : columns.start] = 0
-    part[:, rows, columns.stop :] = 0
+    """Zero part (C, rows, columns, N) outside the two ranges."""
+    if rows.start > 0:
+        part[:, : rows.start] = 0
+    if rows.stop < part.shape[1]:
+        part[:, rows.stop :] = 0
+    if columns.start > 0:
+        part[:, rows, : columns.start] = 0
+    if columns.stop < part.shape[2]:
+        part[:, rows, columns.stop :] = 0
+
+
+def _by_element(columns: Array, geometry: Geometry) -> Array:
+    """Columns (C, kH, kW, rows, columns, N) as (C, kH·kW, rows, columns, N)."""
+    channels, kernel_height, kernel_width, *rest = columns.shape
+    return columns.reshape(channels, kernel_height * kernel_width, *rest)
 
 
 def _multiply_64(xp: Any, x: Array, factor: int) -> tuple[Array, Array]:

@@ -23,8 +23,12 @@ class CpuBackend(Backend):
             return {}
         return {"total": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
 
-    def max_pool2d(self, x: Array, geometry: Geometry) -> tuple[Array, Array]:
+    def max_pool2d(
+        self, x: Array, geometry: Geometry, with_argmax: bool = True
+    ) -> tuple[Array, Array | None]:
         y = self._window_maxima(x, geometry)
+        if not with_argmax:
+            return y, None
         # one look at y tells whether the slower search that minds NaN is needed
         return y, self._window_argmax(x, y, geometry, nan=bool(np.isnan(y).any()))
 

@@ -29,6 +29,19 @@ class Tile(NamedTuple):
     right: int
 
 
+class Element(NamedTuple):
+    """One kernel element: its number in row-major order, and index tuples that fit (C, H, W, N).
+
+    ``windows`` are the windows (of a tile) whose element is a real pixel, ``pixels`` those
+    pixels; ``whole`` says that these are all windows of the tile.
+    """
+
+    number: int
+    windows: tuple[slice, slice, slice]
+    pixels: tuple[slice, slice, slice]
+    whole: bool
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The windows of a 2-D convolution or pooling; every pair is (height, width).
@@ -76,6 +89,10 @@ class Geometry:
             for left in range(0, width, columns):
                 yield Tile(top, min(top + rows, height), left, min(left + columns, width))
 
+    def elements(self, tile: Tile | None = None) -> tuple[Element, ...]:
+        """All kernel elements in row-major order, for the windows of ``tile`` (default: all)."""
+        return _elements(self, tile or Tile(0, self.output[0], 0, self.output[1]))
+
     def counts(self, axis: int, include_pad: bool) -> list[int]:
         """Pixels per window along ``axis``: the divisors of an average pool.
 
@@ -96,6 +113,24 @@ class Geometry:
             and self.padding == ((0, 0), (0, 0))
             and tiled == self.input
         )
+
+
+@lru_cache(maxsize=1024)
+def _elements(geometry: Geometry, tile: Tile) -> tuple[Element, ...]:
+    every = slice(None)
+    all_rows, all_columns = (
+        slice(0, tile.bottom - tile.top),
+        slice(0, tile.right - tile.left),
+    )
+    elements = []
+    for i in range(geometry.kernel[0]):
+        rows, y = geometry.span(0, i, tile.top, tile.bottom)
+        for j in range(geometry.kernel[1]):
+            columns, x = geometry.span(1, j, tile.left, tile.right)
+            number = i * geometry.kernel[1] + j
+            whole = (rows, columns) == (all_rows, all_columns)
+            elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
+    return tuple(elements)
 
 
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 from .backends import Backend
@@ -38,7 +39,7 @@ class Optimizer:
     slots: tuple[str, ...] = ()
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        self.params = list(params)
+        self.params = list(params) if isinstance(params, Iterable) else []
         if not self.params or not all(isinstance(p, Tensor) for p in self.params):
             raise ArgumentError(
                 f"{type(self).__name__}: params holds no Tensors: pass model.parameters(), and "
@@ -112,6 +113,12 @@ class Optimizer:
         StateDictError
             Another kind of optimiser or other parameters.
         """
+        absent = {"steps", "lr", "arrays"} - set(state)
+        if absent:
+            raise StateDictError(
+                f"this is no state of an optimiser: {', '.join(sorted(absent))} missing; pass what "
+                "optimizer.state_dict() gave"
+            )
         known = {f"{name}.{i}": p for name in self.slots for i, p in enumerate(self.params)}
         problems = [
             f"unexpected: {key}" if key not in known else f"shape: {key} is {tuple(a.shape)}"
@@ -207,7 +214,9 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        if not isinstance(betas, tuple | list) or len(betas) != 2 or not all(
+            isinstance(b, Real) and 0 <= b < 1 for b in betas
+        ):
             raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 to below 1")
         self.betas = betas
         self.eps = _not_negative("eps", eps)
@@ -236,7 +245,7 @@ class Adam(Optimizer):
 
 
 def _not_negative(name: str, value: float) -> float:
-    if not value >= 0:  # also refuses NaN
+    if not isinstance(value, Real) or not value >= 0:  # also refuses NaN
         raise ArgumentError(f"{name}={value!r}: expected a number >= 0")
     return value
 

@@ -9,12 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from .errors import ArgumentError
+
 _generator = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Start the generator anew: the same seed gives the same weights and dropout masks."""
+    """Start the generator anew: the same seed gives the same weights and dropout masks.
+
+    Raises
+    ------
+    ArgumentError
+        Not an int >= 0.
+    """
     global _generator
+    if not hasattr(seed, "__index__") or isinstance(seed, bool) or seed < 0:
+        raise ArgumentError(f"seed={seed!r}: expected an int >= 0")
     _generator = np.random.default_rng(seed)
 
 

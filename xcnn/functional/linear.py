@@ -107,3 +107,4 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 Tensor.__matmul__ = matmul  # type: ignore[method-assign]
+Tensor.__rmatmul__ = lambda b, a: matmul(a, b)  # type: ignore[method-assign]

@@ -115,7 +115,8 @@ class BinaryCrossEntropy(_Loss):
         self.save(x=x, target=target)
         # log(0) is capped at -100, so that a sure and wrong answer costs 100, not infinity
         yes = xp.log(xp.maximum(x, _TINY))
-        no = xp.log1p(xp.maximum(-x, _TINY - 1))
+        sure = x >= 1  # where log1p(-x) has no value
+        no = xp.where(sure, -100, xp.log1p(xp.where(sure, 0, -x)))
         return -(target * xp.maximum(yes, -100) + (1 - target) * xp.maximum(no, -100))
 
     def slope(self, backend: Backend) -> Array:

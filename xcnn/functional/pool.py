@@ -25,7 +25,7 @@ class MaxPool2d(Function):
 
     def forward(self, backend: Backend, x: Array) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
-        y, argmax = backend.max_pool2d(x, self.geometry)
+        y, argmax = backend.max_pool2d(x, self.geometry, with_argmax=self.recorded)
         self.save(argmax=argmax)
         return batch_first(y, self.data_format)
 

@@ -79,6 +79,7 @@ class Conv2d(Module):
         self.bias = Parameter(xp.zeros(out_channels, "float32")) if bias else None
 
     def forward(self, x: Any) -> Tensor:
+        x = Tensor.of(x)
         if x.ndim == 4:
             channel_axis = self.data_format.index("C")
             check_input(x, channel_axis, self.in_channels, f"channels in axis {channel_axis}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from .. import functional as F
@@ -20,8 +21,8 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ArgumentError(f"p={p}: expected a probability from 0 to 1")
+        if not isinstance(p, Real) or not 0 <= p <= 1:
+            raise ArgumentError(f"p={p!r}: expected a probability from 0 to 1")
         self.p = p
 
     def forward(self, x: Any) -> Tensor:

@@ -45,6 +45,7 @@ class Linear(Module):
         self.bias = Parameter(xp.zeros(out_features, "float32")) if bias else None
 
     def forward(self, x: Any) -> Tensor:
+        x = Tensor.of(x)
         what = "features in the last axis (images need nn.Flatten() first)"
         check_input(x, -1, self.in_features, what)
         return F.linear(x, self.weight, self.bias)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import functional as F
+from ..errors import ArgumentError
 from ..tensor import Tensor
 from .module import Module
 
@@ -14,6 +15,8 @@ class _Loss(Module):
     function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, reduction: str = "mean") -> None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ArgumentError(f'reduction={reduction!r}: expected "mean", "sum" or "none"')
         self.reduction = reduction
 
     def forward(self, input: Any, target: Any) -> Tensor:

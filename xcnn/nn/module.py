@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import backends
-from ..errors import ArgumentError, ShapeError, StateDictError, XcnnError
+from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError, XcnnError
 from ..tensor import Parameter, Tensor
 
 Array = Any
 _OWN = ("_hooks", "_init_arguments")
+_FLOATS = ("float16", "float32", "float64")
 
 
 class Buffer(Tensor):
@@ -52,6 +53,12 @@ class Module:
         self._hooks = []
         return self
 
+    def __init__(self) -> None:
+        """A layer takes nothing unless it says so."""
+
+    def __reduce__(self) -> tuple:  # so that copy and pickle make one without arguments
+        return object.__new__, (type(self),), vars(self)
+
     def forward(self, *inputs: Any) -> Any:
         """What the module computes; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward method")
@@ -72,18 +79,8 @@ class Module:
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Tensors and modules among the attributes, also those in lists, tuples and dicts."""
         for name, value in vars(self).items():
-            if name in _OWN:
-                continue
-            items: Iterable[tuple[Any, Any]] = ()
-            if isinstance(value, Tensor | Module):
-                yield name, value
-            elif isinstance(value, list | tuple):
-                items = enumerate(value)
-            elif isinstance(value, Mapping):
-                items = value.items()
-            for key, item in items:
-                if isinstance(item, Tensor | Module):
-                    yield f"{name}.{key}", item
+            if name not in _OWN:
+                yield from _found(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of each module directly inside this one."""
@@ -162,19 +159,20 @@ class Module:
         problems = []
         if strict:
             problems += [f"missing: {k} {own[k].shape}" for k in own if k not in state]
-            problems += [f"unexpected: {k} {tuple(state[k].shape)}" for k in state if k not in own]
+            problems += [f"unexpected: {k} {_shape(state[k])}" for k in state if k not in own]
         problems += [
-            f"shape: {k} is {tuple(state[k].shape)}, the module's is {tensor.shape}"
+            f"shape: {k} is {_shape(state[k])}, the module's is {tensor.shape}"
             for k, tensor in own.items()
-            if k in state and tuple(state[k].shape) != tensor.shape
+            if k in state and _shape(state[k]) != tensor.shape
         ]
         if problems:
             raise StateDictError(
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        for key, tensor in own.items():
-            if key in state:
-                tensor.data[...] = tensor.backend.asarray(state[key], tensor.dtype)
+        fitting = [(tensor, state[key]) for key, tensor in own.items() if key in state]
+        arrays = [_moved(array, tensor.backend, tensor.dtype) for tensor, array in fitting]
+        for (tensor, _), array in zip(fitting, arrays, strict=True):
+            tensor.data[...] = array
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._named_tensors(Parameter)
@@ -213,8 +211,12 @@ class Module:
         ------
         DeviceError
             No such device here.
+        DTypeError
+            Another type.
         """
         target = None if device is None else backends.get(device)
+        if dtype is not None and str(dtype).rpartition(".")[2].strip("'>") not in _FLOATS:
+            raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
         for _, tensor in self._state():
             tensor.data = _moved(tensor.data, target, dtype)
             if tensor.grad is not None:
@@ -367,9 +369,29 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
             remove()
 
 
+def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """``value`` if it is a tensor or a module, and those that it holds, with their paths."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Tensor | Module):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    elif isinstance(value, Mapping):
+        items = value.items()
+    for key, item in items:
+        yield from _found(f"{name}.{key}", item)
+
+
+def _shape(value: Any) -> Any:
+    """The shape of an array; of anything else the name of its type."""
+    return tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
+
+
 def _moved(array: Array, target: Any, dtype: Any) -> Array:
+    source = backends.find(array)
+    if source is None:  # of another library
+        return target.asarray(array, dtype)
     wanted = dtype if dtype is not None and array.dtype.kind == "f" else array.dtype
-    source = backends.of(array)
     if target is None or target is source:
         return array.astype(wanted, copy=False)
     return target.asarray(source.to_host(array), wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from ..geometry import Padding
+from ..geometry import Padding, check_padding, pair
 from ..tensor import Tensor
 from .module import Module
 
@@ -22,6 +22,7 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
         data_format: str = "NCHW",
     ) -> None:
+        _check(kernel_size, stride, padding)
         self.settings = (kernel_size, stride, padding, dilation, ceil_mode, data_format)
 
     def forward(self, x: Any) -> Tensor:
@@ -40,7 +41,16 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
         data_format: str = "NCHW",
     ) -> None:
+        _check(kernel_size, stride, padding)
         self.settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, data_format)
 
     def forward(self, x: Any) -> Tensor:
         return F.avg_pool2d(x, *self.settings)
+
+
+def _check(kernel_size: Any, stride: Any, padding: Padding) -> None:
+    """Refuse at once what the first call would refuse."""
+    pair(kernel_size, "kernel_size")
+    check_padding(padding)
+    if stride is not None:
+        pair(stride, "stride")

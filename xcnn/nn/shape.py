@@ -26,4 +26,5 @@ class Unflatten(Module):
         self.shape = tuple(shape)
 
     def forward(self, x: Any) -> Tensor:
+        x = Tensor.of(x)
         return F.reshape(x, (x.shape[0], *self.shape))
