@@ -6,6 +6,7 @@ Gradients are first order only.
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
 import threading
@@ -89,6 +90,11 @@ class Function:
             self.saved = SimpleNamespace(**arrays)
 
     def __call__(self, *inputs: Any) -> Any:
+        if self.inputs is not None:  # this object already is a node of a graph
+            return copy.copy(self)._call(inputs)
+        return self._call(inputs)
+
+    def _call(self, inputs: tuple) -> Any:
         tensors = [None if x is None else tensor.Tensor.of(x) for x in inputs]
         arrays = [None if t is None else t.data for t in tensors]
         self.backend = self._common_backend(arrays)

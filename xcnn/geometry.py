@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from .errors import ArgumentError, ShapeError
@@ -155,10 +156,8 @@ def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
     Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
     """
     sides: Any = padding
-    if sides == "same":
-        return "same"
-    if sides == "valid":
-        return (0, 0), (0, 0)
+    if isinstance(sides, str) and sides in ("same", "valid"):  # an array would compare elements
+        return "same" if sides == "same" else ((0, 0), (0, 0))
     if _is_int(sides):
         sides = (sides, sides)
     if _are_ints(sides, 2):
@@ -250,7 +249,7 @@ def _output_size(size: int, extent: int, stride: int, padding: Pair, ceil_mode: 
 
 
 def _is_int(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers too
 
 
 def _are_ints(value: Any, count: int) -> bool:

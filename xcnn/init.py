@@ -18,12 +18,16 @@ The gain is √2 for relu, 5/3 for tanh in ``kaiming_*``, and 1 otherwise.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from . import random
 from .errors import ArgumentError
 from .tensor import Tensor
 
+_skip = ContextVar("skip", default=False)
 _GAINS = {"relu": math.sqrt(2), "tanh": 5 / 3, "sigmoid": 1.0, "linear": 1.0, "softmax": 1.0}
 
 
@@ -99,14 +103,28 @@ def for_activation_(tensor: Tensor, nonlinearity: str, generator: Any = None) ->
     return xavier_uniform_(tensor, generator=generator)
 
 
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Draw nothing and leave weights as they are: they are about to be loaded."""
+    token = _skip.set(True)
+    try:
+        yield
+    finally:
+        _skip.reset(token)
+
+
 def normal_(tensor: Tensor, std: float = 1.0, generator: Any = None) -> Tensor:
     """Normal with mean 0."""
+    if _skip.get():
+        return tensor
     drawn = (generator or random.generator()).standard_normal(tensor.shape)
     return _fill(tensor, drawn * std)
 
 
 def uniform_(tensor: Tensor, bound: float = 1.0, generator: Any = None) -> Tensor:
     """Uniform within ± ``bound``."""
+    if _skip.get():
+        return tensor
     return _fill(tensor, (generator or random.generator()).uniform(-bound, bound, tensor.shape))
 
 

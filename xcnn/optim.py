@@ -214,8 +214,10 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if not isinstance(betas, tuple | list) or len(betas) != 2 or not all(
-            isinstance(b, Real) and 0 <= b < 1 for b in betas
+        if (
+            not isinstance(betas, tuple | list)
+            or len(betas) != 2
+            or not all(isinstance(b, Real) and 0 <= b < 1 for b in betas)
         ):
             raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 to below 1")
         self.betas = betas

@@ -12,13 +12,25 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from . import backends, nn
-from .errors import ArgumentError, FileFormatError
+from . import backends, init, nn
+from .errors import ArgumentError, FileFormatError, XcnnError
 
 _FORMAT = "xcnn"
+#: what a description that somebody tampered with can lead to
+_NOT_BUILT = (
+    XcnnError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None) -> None:
@@ -50,7 +62,17 @@ def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None)
         for name, a in model.state_dict().items()
     }
     notes = {"format": _FORMAT, "architecture": json.dumps(describe(model)), **(metadata or {})}
-    write_atomically(path, to_bytes(arrays, notes))
+    write_atomically(path, _in_order(to_bytes(arrays, notes)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in random order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load(path: Any, model: nn.Module | None = None) -> Any:
@@ -85,13 +107,27 @@ def load(path: Any, model: nn.Module | None = None) -> Any:
                 "xcnn.load(path, model)"
             )
         try:
-            model = build(json.loads(metadata["architecture"]))
-        except (ArgumentError, ValueError, TypeError, KeyError) as error:
+            return _rebuild(metadata["architecture"], arrays)
+        except _NOT_BUILT as error:
             raise FileFormatError(
-                f"{path}: the architecture cannot be built: {error}; build the model yourself and "
-                "call xcnn.load(path, model)"
+                f"{path}: the architecture cannot be built: {error or type(error).__name__}; build "
+                "the model yourself and call xcnn.load(path, model)"
             ) from error
     model.load_state_dict(arrays)
+    return model.eval()
+
+
+def _rebuild(architecture: str, arrays: Mapping[str, Any]) -> Any:
+    """The model that ``architecture`` (JSON) describes, with ``arrays`` in their own precision."""
+    with init.skipped():
+        model = build(json.loads(architecture))
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"it describes {model!r}, no module")
+    model.load_state_dict(arrays)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        kept = arrays[name]
+        if kept.dtype.kind == "f" and kept.dtype != tensor.dtype:
+            tensor.data = kept.copy()
     return model.eval()
 
 
@@ -121,6 +157,8 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, str]]:
 def write_atomically(path: Any, content: bytes) -> None:
     """Put ``content`` at ``path``, all or nothing."""
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {target.parent}")
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -130,13 +168,13 @@ def write_atomically(path: Any, content: bytes) -> None:
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
 def describe(value: Any) -> Any:
     """A module, or an argument of one, as JSON can hold it."""
-    if isinstance(value, nn.Sequential):
+    if type(value) is nn.Sequential:
         layers = {name: describe(child) for name, child in value.named_children()}
         return {"class": "Sequential", "layers": layers}
     if isinstance(value, nn.Module):
@@ -146,6 +184,10 @@ def describe(value: Any) -> Any:
         return [describe(v) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Integral):  # NumPy's
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
     return {"class": _class_name(type(value))}  # build refuses it by name
 
 
@@ -163,7 +205,7 @@ def build(description: Any) -> Any:
         return description
     name = description["class"]
     known = getattr(nn, name, None) if name in nn.__all__ else None
-    if not (inspect.isclass(known) and issubclass(known, nn.Module)):
+    if not (inspect.isclass(known) and issubclass(known, nn.Module)) or known is nn.Module:
         raise ArgumentError(f"class {name!r} is not one of xcnn.nn")
     if "layers" in description:
         return nn.Sequential({k: build(v) for k, v in description["layers"].items()})

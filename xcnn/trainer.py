@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from . import backends
 from . import functional as F
 from .autograd import no_grad
-from .data import DataLoader
+from .data import DataLoader, Dataset
 from .errors import ArgumentError, DataError, ShapeError
 from .nn import Module, loss
 from .optim import Optimizer
@@ -134,16 +134,16 @@ class Trainer:
         Parameters
         ----------
         x
-            Examples (N, ...), an array or anything array-like; or a DataLoader of (x, y), which
-            then decides about batches and order.
+            Examples (N, ...), an array or anything array-like; or a Dataset of (x, y); or a
+            DataLoader of them, which then decides about batches and order.
         y
-            Targets (N, ...): class indices, or what the loss takes. Not with a DataLoader.
+            Targets (N, ...): class indices, or what the loss takes. Only with examples.
         epochs
             How many.
         batch_size, shuffle, seed
             Of the loader made from arrays; the order of each epoch depends on ``seed`` alone.
         validation
-            (x, y) or a DataLoader, evaluated after each epoch.
+            (x, y), a Dataset or a DataLoader, evaluated after each epoch.
         callbacks
             Called as ``callback(trainer, epoch)`` after each epoch. One that returns True stops
             the training.
@@ -160,9 +160,11 @@ class Trainer:
         DataError, ShapeError, DTypeError, ArgumentError
             Data that do not fit the model or the loss.
         """
-        if epochs < 0 or isinstance(epochs, bool):
+        if not hasattr(epochs, "__index__") or isinstance(epochs, bool) or epochs < 0:
             raise ArgumentError(f"epochs={epochs!r}: expected an int >= 0")
         loader = _loader(x, y, batch_size, shuffle, seed)
+        if len(loader) == 0:
+            raise DataError("fit: not one batch to train on; x holds no examples, or too few")
         loader.epoch = len(self.history)
         last = len(self.history) + epochs
         first = len(self.history)
@@ -196,7 +198,7 @@ class Trainer:
         Parameters
         ----------
         x, y
-            Arrays, or a DataLoader alone.
+            Arrays; or a Dataset or DataLoader alone.
         batch_size
             Examples at a time.
 
@@ -206,7 +208,7 @@ class Trainer:
             "loss" and "accuracy" (a fraction; None where the loss has no classes). Both are NaN
             where there are no examples.
         """
-        totals = _Totals()
+        totals = _Totals(self.loss)
         with _evaluation(self.model):
             for batch in _pairs(_loader(x, y, batch_size)):
                 totals.add(batch, *self._forward(*batch))
@@ -250,7 +252,7 @@ class Trainer:
         progress: bool,
     ) -> Epoch:
         start = time.perf_counter()
-        totals = _Totals()
+        totals = _Totals(self.loss)
         self.model.train()
         with Bar(len(loader.dataset), f"epoch {number}/{last}", progress) as bar:
             for batch in _pairs(loader):
@@ -269,7 +271,7 @@ class Trainer:
                 val_accuracy=found["accuracy"],
                 seconds=time.perf_counter() - start,
             )
-            bar.show(
+            bar.finish(
                 loss=epoch.train_loss,
                 accuracy=epoch.train_accuracy,
                 val_loss=epoch.val_loss,
@@ -291,16 +293,19 @@ class Trainer:
     def _target(self, y: Any, output: Tensor) -> Array:
         """``y`` on the output's device, as the loss takes it.
 
-        Values take the output's dtype and, (N,) for (N, 1), its shape. Class indices of the host
+        Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
+        take its dtype. Class indices of the host
         are checked before they go to a GPU, where looking at them would make it wait.
         """
         host = backends.get("cpu")
         if self.loss.kind == "classes" and backends.find(y) is host and y.dtype.kind in "iu":
             host.check_class_indices(y, output.shape[1] if output.ndim > 1 else 1)
         if self.loss.kind not in ("values", "binary"):
-            return output.backend.asarray(y)
+            probabilities = self.loss.kind == "classes" and y.shape == output.shape
+            return output.backend.asarray(y, output.dtype if probabilities else None)
         target = output.backend.asarray(y, output.dtype)
-        return target.reshape(output.shape) if target.size == output.size else target
+        same = [n for n in target.shape if n != 1] == [n for n in output.shape if n != 1]
+        return target.reshape(output.shape) if same else target
 
     def _correct(self, output: Array, target: Array) -> Array | None:
         if self.loss.kind == "classes":
@@ -314,7 +319,8 @@ class Trainer:
 class _Totals:
     """Sums over an epoch, kept on the device until they are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: Loss) -> None:
+        self.per_row = loss.kind == "classes"  # a row of probabilities is one answer
         self.examples = 0
         self.answers = 0
         self.loss_sum: Array = None
@@ -326,8 +332,9 @@ class _Totals:
         term = loss.data * examples
         self.loss_sum = term if self.loss_sum is None else self.loss_sum + term
         if correct is not None:
-            # one answer per target; rows of probabilities are one target each
-            self.answers += examples if batch[1].dtype.kind == "f" else batch[1].size
+            y = batch[1]
+            rows = self.per_row and y.dtype.kind == "f"
+            self.answers += y.size // y.shape[1] if rows else y.size
             self.correct = correct if self.correct is None else self.correct + correct
 
     def loss(self) -> float:
@@ -345,7 +352,12 @@ class Bar:
     def __init__(self, total: int, title: str, enabled: bool = True) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=total, desc=title, unit=" images", disable=None if enabled else True)
+        self._bar = tqdm(
+            total=total,
+            desc=title,
+            disable=None if enabled else True,
+            bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {remaining}{postfix}",
+        )
         self._shown = time.monotonic()
 
     def __enter__(self) -> Bar:
@@ -369,6 +381,11 @@ class Bar:
         self._shown = time.monotonic()
         self._bar.set_postfix({k: f"{v:.4f}" for k, v in numbers.items() if v is not None})
 
+    def finish(self, **numbers: float | None) -> None:
+        """Show ``numbers`` instead of the bar, so that a line of 80 characters holds them."""
+        self._bar.bar_format = "{desc}{postfix}"
+        self.show(**numbers)
+
 
 @contextmanager
 def _evaluation(model: Module) -> Iterator[None]:
@@ -387,8 +404,9 @@ def _find_loss(loss: Any) -> Loss:
     if isinstance(loss, Module) and type(loss) in _MODULES:
         known = LOSSES[_MODULES[type(loss)]]
         return known._replace(function=loss)
-    if isinstance(loss, str) and loss in LOSSES:
-        return LOSSES[loss]
+    for name, known in LOSSES.items():
+        if loss == name or loss is known.function:
+            return known
     if callable(loss):
         return Loss(loss, _identity, "custom")
     raise ArgumentError(
@@ -398,22 +416,22 @@ def _find_loss(loss: Any) -> Loss:
 
 def _loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int = 0) -> DataLoader:
     """A DataLoader of arrays, or the one that was passed."""
-    if not isinstance(x, DataLoader):
-        arrays = (x,) if y is None else (x, y)
-        return DataLoader(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
-    if y is not None:
+    if isinstance(x, DataLoader | Dataset) and y is not None:
         raise ArgumentError(
-            "y is given beside a DataLoader, which yields (x, y) itself: leave it out"
+            f"y is given beside a {type(x).__name__}, which yields (x, y) itself: leave it out"
         )
-    return x
+    if isinstance(x, DataLoader):
+        return x
+    arrays: Any = x if isinstance(x, Dataset) else (x,) if y is None else (x, y)
+    return DataLoader(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
 def _as_tuple(validation: Any) -> tuple[Any, Any]:
-    if isinstance(validation, DataLoader):
+    if isinstance(validation, DataLoader | Dataset):
         return validation, None
     if not isinstance(validation, tuple | list) or len(validation) != 2:
         raise ArgumentError(
-            f"validation is {type(validation).__name__}: expected (x, y) or a DataLoader"
+            f"validation is {type(validation).__name__}: expected (x, y), a Dataset or a DataLoader"
         )
     return validation[0], validation[1]
 

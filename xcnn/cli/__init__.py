@@ -62,11 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Names the defaults that there are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        named = action.default is not None and action.option_strings and action.nargs != 0
+        return (action.help or "") + (f"; default: {action.default}" if named else "")
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network; without arguments, LeNet-5 on handwritten digits",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.set_defaults(run=train.run)
     add = parser.add_argument
@@ -104,7 +112,11 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         help=f"{', '.join(LOSSES)}; the binary ones need two classes",
     )
     add(
-        "--seed", type=int, default=0, metavar="N", help="of weights and order: same seed, same run"
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="of weights and order: same seed, same run",
     )
     _add_device(parser)
     add("--out", metavar="DIR", help="run folder; default: runs/MODEL-DATA-N, N being free")
@@ -174,10 +186,15 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return int(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:

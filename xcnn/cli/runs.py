@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.epochs = 0  # that the files hold completely
 
     @classmethod
     def create(cls, out: str | None, name: str) -> RunFolder:
@@ -38,22 +40,24 @@ class RunFolder:
             ``out`` already holds a run, or is a file.
         """
         if out is None:
-            free = (Path("runs") / f"{name}-{n}" for n in itertools.count(1))
-            path = next(p for p in free if not p.exists())
-        else:
-            path = Path(out)
-            if path.is_file():
-                raise ArgumentError(f"--out {out}: this is a file, expected a folder")
-            found = [f for f in (MODEL, HISTORY, CONFIG) if (path / f).exists()]
-            if found:
-                raise ArgumentError(
-                    f"--out {out}: the folder already holds a run ({', '.join(found)}); choose "
-                    "another or remove it"
-                )
+            for n in itertools.count(1):
+                path = Path("runs") / f"{name}-{n}"
+                with contextlib.suppress(FileExistsError):  # made by another run, perhaps just now
+                    path.mkdir(parents=True)
+                    return cls(path)
+        path = Path(str(out))
+        if path.is_file():
+            raise ArgumentError(f"--out {out}: this is a file, expected a folder")
+        found = [f for f in (MODEL, HISTORY, CONFIG) if (path / f).exists()]
+        if found:
+            raise ArgumentError(
+                f"--out {out}: the folder already holds a run ({', '.join(found)}); choose "
+                "another or remove it"
+            )
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
-    def save(self, model: Module, history: Iterable[Epoch], config: dict[str, Any]) -> None:
+    def save(self, model: Module, history: Sequence[Epoch], config: dict[str, Any]) -> None:
         """Write all three files."""
         serialize.save(model, self.path / MODEL)
         table = io.StringIO()
@@ -63,6 +67,7 @@ class RunFolder:
         text = json.dumps(config, indent=2) + "\n"
         for name, content in ((HISTORY, table.getvalue()), (CONFIG, text)):
             serialize.write_atomically(self.path / name, content.encode())
+        self.epochs = len(history)
 
     def remove_if_empty(self) -> None:
         """Remove the folder again if nothing was saved in it."""
@@ -98,7 +103,8 @@ class RunFolder:
             config = json.loads(path.read_text())
         except ValueError as error:
             raise FileFormatError(f"{path} is damaged: {error}") from error
-        missing = {"classes", "data", "input_shape", "loss", "mean", "std"} - set(config)
+        found = set(config) if isinstance(config, dict) else set()
+        missing = {"classes", "data", "input_shape", "loss", "mean", "std", "scale"} - found
         if missing:
             raise FileFormatError(f"{path} lacks {', '.join(sorted(missing))}")
         return config

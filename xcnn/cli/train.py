@@ -46,8 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
             progress=not arguments.quiet,
         )
     except KeyboardInterrupt:
+        if len(trainer.history) > folder.epochs:  # it came while the last one was being saved
+            folder.save(model, trainer.history, config)
         if trainer.history:
-            print(f"\nstopped: the {len(trainer.history)} finished epochs are in {folder.path}")
+            print(f"\nstopped: {folder.path} holds the network after {_epochs(trainer)}")
         raise
     finally:
         folder.remove_if_empty()
@@ -144,5 +146,10 @@ def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, secon
     right = round(accuracy * len(dataset.test))
     print(
         f"test accuracy {accuracy:.2%} ({right:,} of {len(dataset.test):,}) after "
-        f"{last.epoch} epochs in {seconds:.1f} s; {folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
+        f"{_epochs(trainer)} in {seconds:.1f} s; {folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
     )
+
+
+def _epochs(trainer: Trainer) -> str:
+    count = len(trainer.history)
+    return "1 epoch" if count == 1 else f"{count} epochs"

@@ -220,7 +220,7 @@ def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
 def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """-(target * log(input) + (1 - target) * log(1 - input)), of probabilities from a sigmoid.
 
-    Each logarithm is capped at -100, as in PyTorch.
+    Each logarithm is capped at -100, as in PyTorch; target is taken as constant.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import nn
 from ..errors import ArgumentError
+from .simple import image_shape
 
 
 def lenet5(
@@ -34,9 +35,9 @@ def lenet5(
     Raises
     ------
     ArgumentError
-        Images too small.
+        Images too small, or no images.
     """
-    channels, height, width = input_shape
+    channels, height, width = image_shape(input_shape, "lenet5")
     if min(height, width) < 12:
         raise ArgumentError(f"input_shape={input_shape}: lenet5 needs images of 12×12 and more")
     padding = "valid" if min(height, width) >= 32 else "same"

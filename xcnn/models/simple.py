@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from .. import nn
+from ..errors import ArgumentError
 
 
 def mlp(
@@ -49,8 +50,15 @@ def small_cnn(
         (channels, height, width).
     filters
         Kernels of the convolution.
+
+    Raises
+    ------
+    ArgumentError
+        Images too small, or no images.
     """
-    channels, height, width = input_shape
+    channels, height, width = image_shape(input_shape, "small_cnn")
+    if min(height, width) < 4:
+        raise ArgumentError(f"input_shape={input_shape}: small_cnn needs images of 4×4 and more")
     features = filters * ((height - 2) // 2) * ((width - 2) // 2)
     return nn.Sequential(
         nn.Conv2d(channels, filters, 3),
@@ -59,3 +67,12 @@ def small_cnn(
         nn.Flatten(),
         nn.Linear(features, num_classes, nonlinearity="softmax"),
     )
+
+
+def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, ...]:
+    """``input_shape``, which must be (channels, height, width)."""
+    if len(input_shape) != 3:
+        raise ArgumentError(
+            f"input_shape={input_shape}: {model} needs images, (channels, height, width)"
+        )
+    return input_shape

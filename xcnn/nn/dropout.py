@@ -21,9 +21,9 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not isinstance(p, Real) or not 0 <= p <= 1:
+        if not isinstance(p, float | Real) or not 0 <= p <= 1:
             raise ArgumentError(f"p={p!r}: expected a probability from 0 to 1")
-        self.p = p
+        self.p = float(p)
 
     def forward(self, x: Any) -> Tensor:
         return F.dropout(x, self.p, self.training)

@@ -170,8 +170,8 @@ class Module:
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
         fitting = [(tensor, state[key]) for key, tensor in own.items() if key in state]
-        arrays = [_moved(array, tensor.backend, tensor.dtype) for tensor, array in fitting]
-        for (tensor, _), array in zip(fitting, arrays, strict=True):
+        moved = [_moved(a, t.backend, t.dtype).astype(t.dtype, copy=False) for t, a in fitting]
+        for (tensor, _), array in zip(fitting, moved, strict=True):
             tensor.data[...] = array
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
@@ -215,8 +215,8 @@ class Module:
             Another type.
         """
         target = None if device is None else backends.get(device)
-        if dtype is not None and str(dtype).rpartition(".")[2].strip("'>") not in _FLOATS:
-            raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
+        if dtype is not None:
+            _check_float(dtype)
         for _, tensor in self._state():
             tensor.data = _moved(tensor.data, target, dtype)
             if tensor.grad is not None:
@@ -300,7 +300,7 @@ class Sequential(Module):
 
     def __init__(self, *modules: Any) -> None:
         named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else None
-        for name, module in (named or dict(enumerate(modules))).items():
+        for name, module in enumerate(modules) if named is None else named.items():
             self._add(str(name), module)
 
     def _add(self, name: str, module: Any) -> None:
@@ -314,8 +314,9 @@ class Sequential(Module):
         setattr(self, name, module)
 
     def append(self, module: Module) -> Sequential:
-        """Add a module at the end; returns self."""
-        self._add(str(len(self)), module)
+        """Add a module at the end, under the next free number; returns self."""
+        names = [str(n) for n in range(len(self), 2 * len(self) + 1)]
+        self._add(next(n for n in names if not hasattr(self, n)), module)
         return self
 
     def forward(self, x: Any) -> Any:
@@ -380,6 +381,15 @@ def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         items = value.items()
     for key, item in items:
         yield from _found(f"{name}.{key}", item)
+
+
+def _check_float(dtype: Any) -> None:
+    try:
+        name = backends.get("cpu").xp.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if name not in _FLOATS:
+        raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
 
 
 def _shape(value: Any) -> Any:
