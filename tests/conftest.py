@@ -1,0 +1,127 @@
+"""Fixtures: a test that takes ``backend`` runs once per device.
+
+``strict`` is a CUDA backend over the stand-in for CuPy in tests/strict; ``cuda`` is there where a
+GPU answers.
+"""
+
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import hypothesis
+import numpy as np
+import pytest
+
+import xcnn
+from xcnn import backends
+from xcnn.backends import cuda
+from xcnn.testing import TOLERANCES, assert_close
+
+from .strict import cupy as strict_cupy
+
+hypothesis.settings.register_profile(
+    "xcnn",
+    deadline=None,
+    derandomize=True,
+    max_examples=int(os.environ.get("XCNN_EXAMPLES", "25")),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("xcnn")
+
+
+PACKAGE = pathlib.Path(xcnn.__file__).parent
+# rglob does not follow the link backends/ of a checkout
+SOURCES = sorted({*PACKAGE.rglob("*.py"), *(PACKAGE / "backends").glob("*.py")})
+
+
+class StrictBackend(cuda.CudaBackend):
+    """CUDA's backend over the stand-in, under a device name of its own."""
+
+    def __init__(self):
+        super().__init__(strict_cupy)
+        self.device = "strict"
+
+
+STRICT = backends.add_device(StrictBackend())
+backends.register(strict_cupy.ndarray, lambda array: STRICT)
+DEVICES = ["cpu", "strict"] + ([] if cuda.problem() else ["cuda"])
+
+
+@pytest.fixture(scope="session", params=DEVICES)
+def backend(request):
+    return backends.get(request.param)
+
+
+@pytest.fixture(scope="session")
+def strict():
+    return STRICT
+
+
+@pytest.fixture(scope="session")
+def evaluate(backend):
+    """``evaluate(F.conv2d, x, w, b, stride=2)``: a :class:`Result` of that call on the device."""
+
+    def call(function, *arrays, **settings):
+        return evaluate_on(backend, function, *arrays, **settings)
+
+    return call
+
+
+class Result(NamedTuple):
+    """An operation's output, a random gradient of it, and the gradients that belong to that."""
+
+    y: np.ndarray
+    dy: np.ndarray
+    gradients: tuple
+
+
+def evaluate_on(backend, function, *arrays, **settings):
+    """Call a functional with NumPy arrays moved to ``backend``; everything comes back as NumPy."""
+    moved = [None if a is None else backend.asarray(a) for a in arrays]
+    y, pullback = xcnn.vjp(function, *moved, **settings)
+    dy = np.random.default_rng(7).standard_normal(y.shape).astype(y.dtype)
+    gradients = pullback(backend.asarray(dy))
+    return Result(
+        backend.to_host(y), dy, tuple(None if g is None else backend.to_host(g) for g in gradients)
+    )
+
+
+def normal(*shape, seed=0, dtype="float64"):
+    """Standard normal numbers, the same for a seed."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def assert_matches(actual: Any, expected: Any, dtype: Any = None, factor: float = 1) -> None:
+    """:func:`assert_close`, the absolute tolerance growing with the largest expected value.
+
+    A sum is off by the rounding of its terms, however small it is itself.
+    """
+    expected = np.asarray(expected)
+    finite = expected[np.isfinite(expected)]
+    largest = max(1.0, np.abs(finite).max(initial=0))
+    actual = np.asarray(actual) if isinstance(actual, np.generic | float) else actual
+    relative, absolute = TOLERANCES[str(actual.dtype)]
+    assert_close(
+        actual, expected, rtol=factor * relative, atol=factor * absolute * largest, dtype=dtype
+    )
+
+
+def is_batch_last(a: Any) -> bool:
+    """Whether the memory of (N, ...) is a C-contiguous (..., N)."""
+    return a.transpose((*range(1, a.ndim), 0)).flags.c_contiguous
+
+
+def layouts(backend, a):
+    """``a`` on the device in several memory layouts, by name."""
+    xp = backend.xp
+    plain = backend.asarray(np.ascontiguousarray(a))
+    if a.ndim == 0:
+        return {"contiguous": plain}
+    wide = xp.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
+    wide[..., ::2] = plain
+    return {
+        "contiguous": plain,
+        "batch-last": xp.moveaxis(xp.ascontiguousarray(xp.moveaxis(plain, 0, -1)), -1, 0),
+        "strided": wide[..., ::2],
+        "reversed": xp.ascontiguousarray(plain[::-1])[::-1],
+    }

@@ -1,0 +1,439 @@
+"""The tape: who gets which gradient, how often, and what the errors say."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import xcnn
+import xcnn.functional as F
+from xcnn import Function, Parameter, Tensor, backends
+from xcnn.errors import DeviceError, DTypeError, GradientError, ShapeError, XcnnError
+
+from .conftest import assert_matches, normal
+
+
+@pytest.fixture
+def leaf(backend):
+    """``leaf([1, 2])``: a Tensor on the device that wants a gradient."""
+
+    def make(values, requires_grad=True):
+        return Tensor(backend.asarray(np.array(values, "float64")), requires_grad)
+
+    return make
+
+
+# -- who gets what -------------------------------------------------------------------------
+
+
+def test_an_input_used_twice_gets_both_gradients(leaf):
+    x = leaf([3.0, -2.0])
+    (x * x + x).sum().backward()
+    assert_matches(x.grad, [7, -3])
+
+
+def test_both_arguments_the_same_tensor(leaf):
+    x = leaf([3.0])
+    (x - x).sum().backward()
+    assert_matches(x.grad, [0])
+    y = leaf([[1.0, 2.0], [3.0, 4.0]])
+    F.matmul(y, y).sum().backward()
+    assert_matches(y.grad, [[7, 11], [9, 13]])  # 1 yᵀ + yᵀ 1
+
+
+def test_diamond(leaf):
+    """x feeds two branches of different length that meet: each Function is visited once."""
+    x = leaf([2.0])
+    shared = x * x
+    left, right = shared * 3, (shared + 1) * shared
+    (left * right).sum().backward()
+    # 3s · (s² + s) = 3s³ + 3s², s = x² = 4: (9s² + 6s) · 2x
+    assert_matches(x.grad, [(9 * 16 + 6 * 4) * 4])
+
+
+def test_each_function_is_visited_once(leaf):
+    visits = []
+
+    class Counted(Function):
+        def forward(self, backend, x):
+            return x * 1
+
+        def backward(self, backend, dy):
+            visits.append(1)
+            return dy
+
+    x = leaf([1.0])
+    y = Counted()(x)
+    for _ in range(10):
+        y = y + y
+    y.sum().backward()
+    assert_matches(x.grad, [2.0**10])
+    assert len(visits) == 1
+
+
+def test_one_function_object_called_twice(leaf):
+    """Each call is a node of its own."""
+
+    class Square(Function):
+        def forward(self, backend, x):
+            self.save(x=x)
+            return x * x
+
+        def backward(self, backend, dy):
+            return 2 * self.saved.x * dy
+
+    square, x = Square(), leaf([3.0])
+    square(square(x)).sum().backward()
+    assert_matches(x.grad, [4 * 3.0**3])
+
+
+def test_a_chain_of_5000_needs_no_recursion(leaf):
+    x = leaf([1.0])
+    y = x
+    for _ in range(5000):
+        y = y + x
+    y.sum().backward()
+    assert_matches(x.grad, [5001])
+
+
+def test_only_what_asks_gets_a_gradient(leaf):
+    x, y, z = leaf([2.0]), leaf([3.0], requires_grad=False), leaf([5.0])
+    out = x * y
+    assert out.requires_grad
+    out.sum().backward()
+    assert_matches(x.grad, [3])
+    assert y.grad is None
+    assert z.grad is None
+
+
+def test_no_input_asks_nothing_is_recorded(leaf):
+    y = F.relu(leaf([1.0], requires_grad=False))
+    assert not y.requires_grad
+    assert y.creator is None
+
+
+def test_detach_stops(leaf):
+    x = leaf([2.0])
+    (x * (x * x).detach()).sum().backward()
+    assert_matches(x.grad, [4])
+
+
+def test_a_frozen_input_saves_the_work(leaf):
+    x, weight = leaf(normal(2, 3)), leaf(normal(4, 3), requires_grad=False)
+    y = F.linear(x, weight)
+    assert y.creator.needs_grad == (True, False, False)
+
+
+def test_backward_with_a_gradient(backend, leaf):
+    x = leaf([1.0, 2.0])
+    (x * x).backward(backend.asarray(np.array([10.0, 100.0])))
+    assert_matches(x.grad, [20, 400])
+
+
+def test_backward_of_a_leaf(leaf):
+    x = leaf([2.0])
+    x.backward()
+    assert_matches(x.grad, [1])
+
+
+def test_the_gradient_passed_in_is_neither_kept_nor_changed(backend, leaf):
+    x = leaf([1.0, 2.0])
+    dy = backend.asarray(np.array([1.0, 1.0]))
+    for _ in range(2):
+        (x + 0).backward(dy)
+    assert_matches(dy, [1, 1])
+    assert_matches(x.grad, [2, 2])
+
+
+def test_gradient_has_the_leafs_dtype_and_shape(backend):
+    x = Tensor(backend.xp.ones((3, 1), "float32"), requires_grad=True)
+    (x * backend.xp.ones((2, 1, 4), "float32")).sum().backward()
+    assert_matches(x.grad, np.full((3, 1), 8), "float32")
+
+
+# -- accumulation --------------------------------------------------------------------------
+
+
+def test_gradients_add_up_in_one_buffer(leaf):
+    x = leaf([3.0])
+    (x * x).sum().backward()
+    buffer = x.grad
+    (x * x).sum().backward()
+    assert x.grad is buffer
+    assert_matches(x.grad, [12])
+
+
+def test_zero_grad_keeps_the_buffer(leaf):
+    x = leaf([3.0])
+    (x * x).sum().backward()
+    buffer = x.grad
+    x.zero_grad()
+    assert x.grad is buffer
+    assert_matches(buffer, [0])
+    (x * x).sum().backward()
+    assert x.grad is buffer
+    assert_matches(buffer, [6])
+
+
+def test_zero_grad_without_a_gradient(leaf):
+    x = leaf([3.0])
+    x.zero_grad()
+    assert x.grad is None
+
+
+def test_two_leaves_never_share_a_buffer(leaf):
+    a, b = leaf([1.0]), leaf([1.0])
+    (a + b).sum().backward()
+    a.zero_grad()
+    assert_matches(b.grad, [1])
+
+
+# -- modes ---------------------------------------------------------------------------------
+
+
+def test_no_grad(leaf):
+    x = leaf([1.0])
+    assert xcnn.is_grad_enabled()
+    with xcnn.no_grad():
+        assert not xcnn.is_grad_enabled()
+        y = x * x
+        with xcnn.enable_grad():
+            z = x * x
+        assert not xcnn.is_grad_enabled()
+    assert xcnn.is_grad_enabled()
+    assert (y.requires_grad, y.creator) == (False, None)
+    z.sum().backward()
+    assert_matches(x.grad, [2])
+
+
+def test_no_grad_ends_with_an_error(leaf):
+    with pytest.raises(KeyError), xcnn.no_grad():
+        raise KeyError
+    assert xcnn.is_grad_enabled()
+
+
+def test_no_grad_as_a_decorator(leaf):
+    @xcnn.no_grad()
+    def evaluate(x):
+        return x * x
+
+    for _ in range(2):
+        assert not evaluate(leaf([1.0])).requires_grad
+
+
+def test_no_grad_is_per_thread():
+    seen = []
+    with xcnn.no_grad():
+        thread = threading.Thread(target=lambda: seen.append(xcnn.is_grad_enabled()))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_nothing_is_saved_without_need(leaf):
+    class Probe(Function):
+        def forward(self, backend, x):
+            self.save(x=x)
+            return x * 2
+
+        def backward(self, backend, dy):
+            return dy * 2
+
+    for wants in (True, False):
+        probe = Probe()
+        probe(leaf([1.0], requires_grad=wants))
+        assert (probe.saved is not None) == wants
+
+
+# -- graphs end ----------------------------------------------------------------------------
+
+
+def test_a_second_backward_says_what_to_do(leaf):
+    y = F.relu(leaf([1.0])).sum()
+    y.backward()
+    with pytest.raises(GradientError, match="retain_graph=True"):
+        y.backward()
+
+
+def test_retain_graph(leaf):
+    x = leaf([3.0])
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert_matches(x.grad, [12])
+    with pytest.raises(GradientError, match="already called"):
+        y.backward()
+
+
+def test_a_part_of_a_finished_graph(leaf):
+    x = leaf([3.0])
+    part = x * x
+    (part * 2).sum().backward()
+    with pytest.raises(GradientError, match=r"Mul: backward was already called"):
+        (part * 3).sum().backward()
+
+
+def test_backward_frees_what_was_saved(leaf):
+    y = F.relu(leaf([1.0]))
+    y.backward()
+    assert y.creator.saved is None
+    assert y.creator.inputs is None
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "text"),
+    [
+        (lambda x: x.detach().backward(), GradientError, "requires_grad=True"),
+        (lambda x: x.backward(), GradientError, r"needs one element.*\(2,\)"),
+        (lambda x: x.backward(np.ones(3)), ShapeError, r"\(3,\), the tensor \(2,\)"),
+        (lambda x: x.item(), ShapeError, r"one element, this tensor has shape \(2,\)"),
+    ],
+    ids=["no-graph", "not-a-scalar", "grad-shape", "item"],
+)
+def test_backward_errors(act, error, text):
+    with pytest.raises(error, match=text):
+        act(Tensor(np.ones(2), requires_grad=True))
+
+
+def test_a_function_with_too_few_gradients(leaf):
+    class Wrong(Function):
+        def forward(self, backend, a, b):
+            return a + b
+
+        def backward(self, backend, dy):
+            return dy
+
+    with pytest.raises(GradientError, match=r"Wrong.backward returned 1 gradients for 2 inputs"):
+        Wrong()(leaf([1.0]), leaf([1.0])).backward()
+
+
+def test_a_function_without_its_methods(leaf):
+    with pytest.raises(NotImplementedError, match=r"Function\.forward"):
+        Function()(leaf([1.0]))
+
+
+# -- vjp -----------------------------------------------------------------------------------
+
+
+def test_vjp_gives_arrays_in_the_order_of_the_inputs(backend):
+    a, b = backend.asarray(normal(2, 3)), backend.asarray(normal(2, 3, seed=1))
+    y, pullback = xcnn.vjp(F.mul, a, b)
+    da, db = pullback(backend.xp.ones_like(y))
+    assert backends.of(y) is backends.of(da) is backend
+    assert_matches(y, normal(2, 3) * normal(2, 3, seed=1))
+    assert_matches(da, normal(2, 3, seed=1))
+    assert_matches(db, normal(2, 3))
+
+
+def test_pullback_may_be_called_repeatedly(backend):
+    x, w = backend.asarray(normal(2, 3)), backend.asarray(normal(4, 3))
+    y, pullback = xcnn.vjp(F.linear, x, w, None)
+    ones = backend.xp.ones_like(y)
+    first = [None if g is None else backend.to_host(g).copy() for g in pullback(ones)]
+    twice = pullback(2 * ones)
+    again = pullback(ones)
+    for a, b, c in zip(first[:2], twice, again, strict=False):
+        assert_matches(b, 2 * a)
+        assert_matches(c, a)
+    assert first[2] is twice[2] is None
+
+
+def test_vjp_with_none_and_integers(backend):
+    logits, classes = backend.asarray(normal(2, 3)), backend.asarray(np.array([0, 2]))
+    y, pullback = xcnn.vjp(F.cross_entropy, logits, classes)
+    dx, dtarget = pullback(backend.xp.ones_like(y))
+    assert dx.shape == (2, 3)
+    assert dtarget is None
+
+
+def test_vjp_of_an_unused_input_is_zero(backend):
+    _, pullback = xcnn.vjp(lambda a, b: F.relu(a), backend.xp.ones(2), backend.xp.ones(3))
+    assert_matches(pullback(backend.xp.ones(2))[1], np.zeros(3))
+
+
+def test_vjp_records_under_no_grad_and_leaves_no_mark(backend):
+    x = backend.xp.ones(2)
+    with xcnn.no_grad():
+        _, pullback = xcnn.vjp(F.mul, x, x)
+        assert not xcnn.is_grad_enabled()
+    assert [g.tolist() for g in map(backend.to_host, pullback(x))] == [[1, 1], [1, 1]]
+
+
+def test_vjp_errors(backend):
+    _, pullback = xcnn.vjp(F.relu, backend.xp.ones(2))
+    with pytest.raises(ShapeError, match=r"\(3,\), the output \(2,\)"):
+        pullback(backend.xp.ones(3))
+    with pytest.raises(DTypeError, match="expected a NumPy or CuPy array, got list"):
+        xcnn.vjp(F.relu, [1.0, 2.0])
+
+
+# -- what does not mix ---------------------------------------------------------------------
+
+
+def test_mixed_dtypes(backend):
+    a, b = backend.xp.ones(2, "float32"), backend.xp.ones(2, "float64")
+    with pytest.raises(DTypeError, match=r"Add: a is float32, b is float64.*astype") as caught:
+        F.add(a, b)
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_integers_are_not_converted_silently(backend, dtype):
+    with pytest.raises(DTypeError, match=rf"ReLU: input is {dtype}, expected a floating"):
+        F.relu(backend.asarray(np.ones(2, dtype)))
+    with pytest.raises(DTypeError, match=f"got {dtype}"):
+        Tensor(backend.asarray(np.ones(2, dtype)), requires_grad=True)
+
+
+def test_mixed_devices(strict):
+    here, there = np.ones(2), strict.xp.ones(2)
+    with pytest.raises(DeviceError, match=r'a is on cpu, b on strict.*to."cpu"') as caught:
+        F.add(here, there)
+    assert isinstance(caught.value, RuntimeError)
+    with pytest.raises(DeviceError, match=r"input is on strict, weight on cpu"):
+        F.linear(strict.xp.ones((1, 2)), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize(
+    "value", ["text", {"a": 1}, [[1], [1, 2]], object()], ids=["str", "dict", "ragged", "object"]
+)
+def test_what_is_no_array(value):
+    with pytest.raises(DTypeError) as caught:
+        F.relu(value)
+    assert isinstance(caught.value, XcnnError)
+
+
+# -- Tensor --------------------------------------------------------------------------------
+
+
+def test_arrays_are_kept_and_lists_become_float32(backend):
+    array = backend.xp.ones(2)
+    assert Tensor(array).data is array
+    assert Tensor([1.0, 2.0]).dtype == np.float32
+    assert Tensor(2.5).dtype == np.float32
+    assert Tensor([1, 2]).dtype.kind == "i"
+    assert Tensor(np.float64(2)).dtype == np.float64
+
+
+def test_tensor_of_a_tensor_shares_the_array(leaf):
+    x = leaf([1.0])
+    assert Tensor.of(x) is x
+    copy = Tensor(x)
+    assert copy.data is x.data
+    assert not copy.requires_grad
+
+
+def test_tensor_tells_what_it_is(backend, leaf):
+    x = leaf(normal(2, 3))
+    assert (x.shape, x.ndim, x.size, len(x)) == ((2, 3), 2, 6, 2)
+    assert (x.device, x.backend) == (backend.device, backend)
+    assert x.dtype == np.float64
+    assert isinstance(x.numpy(), np.ndarray)
+    assert leaf([[7.0]]).item() == 7.0
+    assert "requires_grad=True" in repr(x)
+    assert "creator=ReLU" in repr(F.relu(x))
+
+
+def test_parameter_asks_for_a_gradient_unless_told(backend):
+    assert Parameter(backend.xp.ones(2)).requires_grad
+    assert not Parameter(backend.xp.ones(2), requires_grad=False).requires_grad

@@ -1,0 +1,537 @@
+"""What every backend promises, one section per row of the table of contracts."""
+
+import ast
+import math
+
+import numpy as np
+import pytest
+
+import xcnn
+import xcnn.functional as F
+from xcnn import convolution, nn, optim
+from xcnn.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GradientError,
+    ShapeError,
+    StateDictError,
+    XcnnError,
+)
+from xcnn.geometry import windows
+from xcnn.testing import gradcheck
+
+from . import oracles
+from .conftest import SOURCES, assert_matches, is_batch_last, layouts, normal
+from .strict import count_syncs, forbid_float64
+
+# Every functional operation: the call, and its arguments for a batch of n.
+IMAGES = (3, 6, 5)
+
+
+def between(*shape, seed=0):
+    """Numbers from 0.1 to 0.9: also probabilities and divisors."""
+    return np.random.default_rng(seed).uniform(0.1, 0.9, shape)
+
+
+def classes(n, *rest):
+    return np.random.default_rng(1).integers(0, 3, (n, *rest))
+
+
+def distinct(*shape):
+    """Like ``between``, no two alike."""
+    return (between(*shape).ravel().argsort().reshape(shape) + 1) / (math.prod(shape) + 2)
+
+
+OPERATIONS = {
+    "conv2d": (
+        lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=((1, 0), (0, 1))),
+        lambda n: (between(n, *IMAGES), normal(4, 3, 3, 2), normal(4)),
+    ),
+    "conv2d groups": (
+        lambda x, w: F.conv2d(x, w, groups=3, dilation=2),
+        lambda n: (between(n, *IMAGES), normal(3, 1, 2, 2)),
+    ),
+    "conv2d 1x1": (F.conv2d, lambda n: (between(n, *IMAGES), normal(4, 3, 1, 1), normal(4))),
+    "conv2d NHWC": (
+        lambda x, w: F.conv2d(x, w, padding="same", data_format="NHWC"),
+        lambda n: (between(n, 6, 5, 3), normal(4, 3, 3, 3)),
+    ),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), lambda n: (distinct(n, *IMAGES),)),
+    "max_pool2d overlapping": (
+        lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+        lambda n: (distinct(n, *IMAGES),),
+    ),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
+    "relu": (F.relu, lambda n: (normal(n, *IMAGES),)),
+    "sigmoid": (F.sigmoid, lambda n: (normal(n, *IMAGES),)),
+    "tanh": (F.tanh, lambda n: (normal(n, *IMAGES),)),
+    "softmax": (F.softmax, lambda n: (normal(n, 4),)),
+    "log_softmax": (F.log_softmax, lambda n: (normal(n, 4, 2),)),
+    "add": (F.add, lambda n: (between(n, 3), between(n, 3, seed=1))),
+    "add broadcast": (F.add, lambda n: (between(n, 3), between(3))),
+    "sub": (F.sub, lambda n: (between(n, 3), between(n, 3, seed=1))),
+    "mul": (F.mul, lambda n: (between(n, 3), between(n, 1))),
+    "div": (F.div, lambda n: (between(n, 3), between(1, 3))),
+    "sum": (lambda x: F.sum(x, dim=1), lambda n: (between(n, 3),)),
+    "mean": (lambda x: F.mean(x, dim=(2, 3)), lambda n: (between(n, *IMAGES),)),
+    "linear": (F.linear, lambda n: (between(n, 3), normal(4, 3), normal(4))),
+    "linear rows": (F.linear, lambda n: (between(n, 2, 3), normal(4, 3))),
+    "matmul": (F.matmul, lambda n: (between(n, 2, 3), normal(3, 4))),
+    "reshape": (lambda x: F.reshape(x, len(x), 6, 15), lambda n: (between(n, *IMAGES),)),
+    "flatten": (F.flatten, lambda n: (between(n, *IMAGES),)),
+    "concat": (lambda a, b: F.concat([a, b]), lambda n: (between(n, 3, 2), between(n, 1, 2))),
+    "pad": (lambda x: F.pad(x, ((1, 0), (2, 1)), 5.0), lambda n: (between(n, *IMAGES),)),
+    "dropout": (lambda x: F.dropout(x, 0.3, key=9), lambda n: (between(n, *IMAGES),)),
+    "mse_loss": (F.mse_loss, lambda n: (between(n, 3), between(n, 3, seed=1))),
+    "cross_entropy": (F.cross_entropy, lambda n: (normal(n, 3), classes(n))),
+    "cross_entropy images": (F.cross_entropy, lambda n: (normal(n, 3, 2), classes(n, 2))),
+    "cross_entropy soft": (F.cross_entropy, lambda n: (normal(n, 3), between(n, 3))),
+    "nll_loss": (F.nll_loss, lambda n: (normal(n, 3), classes(n))),
+    "binary_cross_entropy": (F.binary_cross_entropy, lambda n: (between(n, 3), between(n, 3))),
+    "binary_cross_entropy_with_logits": (
+        F.binary_cross_entropy_with_logits,
+        lambda n: (normal(n, 3), between(n, 3)),
+    ),
+}
+operations = pytest.mark.parametrize(
+    ("function", "inputs"), OPERATIONS.values(), ids=[n.replace(" ", "-") for n in OPERATIONS]
+)
+
+
+CONSTANT_TARGET = {
+    F.cross_entropy,
+    F.binary_cross_entropy,
+    F.binary_cross_entropy_with_logits,
+}
+
+
+def as_float32(arrays):
+    return tuple(a.astype("float32") if a.dtype.kind == "f" else a for a in arrays)
+
+
+def test_the_table_of_operations_is_complete():
+    """Add a new operation above: everything below then holds for it."""
+    assert {name.split()[0] for name in OPERATIONS} == set(F.__all__)
+
+
+@operations
+def test_gradient(backend, function, inputs):
+    """Against central differences; the second argument of a loss counts as a constant."""
+    arrays = [backend.asarray(a) for a in inputs(3)]
+    if function in CONSTANT_TARGET:
+        target = arrays.pop()
+        assert gradcheck(lambda x: function(x, target), *arrays) < 1e-6
+    else:
+        assert gradcheck(function, *arrays) < 1e-6
+
+
+@operations
+def test_the_value_is_the_same_when_nothing_is_recorded(backend, function, inputs):
+    arrays = [backend.asarray(a) for a in inputs(3)]
+    recorded = xcnn.vjp(function, *arrays)[0]
+    with xcnn.no_grad():
+        y = function(*arrays)
+    assert y.creator is None
+    assert (y.numpy() == backend.to_host(recorded)).all()
+
+
+# -- padding -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("padding", [0, 1, (1, 0), ((0, 1), (1, 0)), "valid", "same"], ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_padding_means_the_same_everywhere(backend, padding, stride):
+    x, weight = normal(1, 1, 5, 6), normal(1, 1, 3, 2)
+    on_device = backend.asarray(x)
+    sides = oracles.sides(padding, (5, 6), (3, 2), stride)
+    conv = F.conv2d(on_device, backend.asarray(weight), None, stride, padding)
+    assert_matches(conv, oracles.conv2d(x, weight, None, stride, sides))
+    largest = F.max_pool2d(on_device, (3, 2), stride, padding)
+    assert_matches(largest, oracles.max_pool2d(x, (3, 2), stride, sides)[0])
+    mean = F.avg_pool2d(on_device, (3, 2), stride, padding)
+    assert_matches(mean, oracles.avg_pool2d(x, (3, 2), stride, sides))
+    if padding == "same":
+        assert conv.shape[2:] == largest.shape[2:] == (-(-5 // stride), -(-6 // stride))
+
+
+def test_same_puts_the_odd_pixel_at_the_bottom_right(backend):
+    ones = backend.xp.ones((1, 1, 2, 2))
+    weight = backend.xp.ones((1, 1, 2, 2))
+    assert_matches(F.conv2d(ones, weight, padding="same").data[0, 0], [[4, 2], [2, 1]])
+
+
+# -- pools ---------------------------------------------------------------------------------
+
+
+def test_max_pool_tie(evaluate):
+    found = evaluate(F.max_pool2d, np.ones((2, 1, 4, 4), "float32"), kernel_size=2)
+    dx = np.zeros((2, 1, 4, 4))
+    dx[:, :, ::2, ::2] = found.dy
+    assert_matches(found.gradients[0], dx, "float32")
+
+
+def test_max_pool_nan(evaluate):
+    x = np.array([[[[1, np.nan], [3, 4]]]], "float32")
+    found = evaluate(F.max_pool2d, x, kernel_size=2)
+    assert np.isnan(found.y).all()
+    assert_matches(found.gradients[0], found.dy * [[0, 1], [0, 0]])
+
+
+def test_max_pool_padding(evaluate, backend):
+    x = np.full((1, 1, 3, 3), -1e30, "float32")
+    found = evaluate(F.max_pool2d, x, kernel_size=3, stride=2, padding=1)
+    assert (found.y == np.float32(-1e30)).all()
+    assert_matches(found.gradients[0].sum(), found.dy.sum())
+    for kernel, most in ((2, 1), (3, 1), (4, 2), (1, 0)):
+        F.max_pool2d(backend.xp.ones((1, 1, 8, 8)), kernel, padding=most)
+        with pytest.raises(ArgumentError, match=f"at most {most} on each side"):
+            F.max_pool2d(backend.xp.ones((1, 1, 8, 8)), kernel, padding=most + 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "floor", "ceil"),
+    [
+        (5, 2, 2, 0, 2, 3),
+        (4, 2, 2, 0, 2, 2),
+        (4, 2, 3, 1, 2, 2),  # a third window would start at 5, beyond the last pixel
+        (6, 3, 2, 0, 2, 3),
+        (7, 3, 3, 1, 3, 3),
+        (3, 2, 4, 0, 1, 1),  # a second one would start at 4
+        (5, 2, 4, 0, 1, 2),  # the second one starts at 4, on the last pixel
+    ],
+)
+@pytest.mark.parametrize("pool", [F.max_pool2d, F.avg_pool2d], ids=["max", "avg"])
+def test_ceil_mode(backend, pool, size, kernel, stride, padding, floor, ceil):
+    x = backend.asarray(normal(1, 1, size, size))
+    for ceil_mode, expected in ((False, floor), (True, ceil)):
+        assert pool(x, kernel, stride, padding, ceil_mode=ceil_mode).shape[2:] == (expected,) * 2
+
+
+def test_average_counts_the_padding_by_default(backend):
+    ones = backend.xp.ones((1, 1, 2, 2), "float32")
+    assert_matches(F.avg_pool2d(ones, 2, padding=1), np.full((1, 1, 2, 2), 0.25), "float32")
+    without = F.avg_pool2d(ones, 2, padding=1, count_include_pad=False)
+    assert_matches(without, np.ones((1, 1, 2, 2)), "float32")
+
+
+# -- batch-last memory ---------------------------------------------------------------------
+
+
+def test_memory_stays_batch_last_through_a_network(backend):
+    """After the first layer nothing is copied into another order, forward or backward."""
+    x = backend.asarray(normal(4, 3, 8, 8, dtype="float32"))
+    seen = []
+
+    def layer(y):
+        seen.append(y.data)
+        return y
+
+    def block(x):
+        y = layer(F.conv2d(x, backend.asarray(normal(3, 3, 3, 3, dtype="float32")), padding=1))
+        y = layer(F.relu(y))
+        y = layer(y + layer(F.dropout(y, 0.2, key=1)))
+        y = layer(F.avg_pool2d(layer(F.max_pool2d(y, 2)), 2))
+        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, 0))]))))
+
+    y, pullback = xcnn.vjp(block, x)
+    assert len(seen) == 9
+    assert [is_batch_last(a) for a in seen] == [True] * 9
+    flat, weight = F.flatten(y), backend.asarray(normal(5, 24, dtype="float32"))
+    assert is_batch_last(flat.data)
+    assert is_batch_last(F.linear(flat, weight).data)
+    assert is_batch_last(pullback(y)[0])
+
+
+# -- dtype ---------------------------------------------------------------------------------
+
+
+@operations
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtype_stays(evaluate, function, inputs, dtype):
+    arrays = inputs(2) if dtype == "float64" else as_float32(inputs(2))
+    found = evaluate(function, *arrays)
+    assert found.y.dtype == dtype
+    assert {g.dtype.name for g in found.gradients if g is not None} == {dtype}
+
+
+@operations
+def test_no_operation_makes_a_float64_array(strict, function, inputs):
+    arrays = [strict.asarray(a) for a in as_float32(inputs(2))]
+    with forbid_float64():
+        y, pullback = xcnn.vjp(function, *arrays)
+        pullback(strict.xp.ones_like(y))
+
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding="same"),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 1),
+        nn.Tanh(),
+        nn.AvgPool2d(2, padding=1),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(4 * 3 * 3, 3),
+    )
+
+
+OPTIMISERS = {
+    "sgd": lambda params: optim.SGD(params, 0.1),
+    "nesterov": lambda params: optim.SGD(params, 0.1, 0.9, nesterov=True, weight_decay=1e-3),
+    "adam": lambda params: optim.Adam(params, 0.01, weight_decay=1e-3),
+}
+optimisers = pytest.mark.parametrize("optimiser", OPTIMISERS.values(), ids=OPTIMISERS)
+
+
+def batch(backend, n=6):
+    return backend.asarray(normal(n, 1, 8, 8, dtype="float32")), backend.asarray(classes(n))
+
+
+def train_step(model, optimiser, images, labels):
+    optimiser.zero_grad()
+    loss = F.cross_entropy(model(images), labels)
+    loss.backward()
+    optimiser.step()
+    return loss
+
+
+@optimisers
+def test_a_training_step_is_float32_throughout(strict, optimiser):
+    model = network().to(strict)
+    optimiser = optimiser(model.parameters())
+    images, labels = batch(strict)
+    with forbid_float64():
+        for _ in range(2):
+            loss = train_step(model, optimiser, images, labels)
+    assert loss.dtype == np.float32
+    arrays = [*(p.data for p in model.parameters()), *(p.grad for p in model.parameters())]
+    arrays += [a for kept in optimiser.state.values() for a in kept]
+    assert {a.dtype.name for a in arrays} == {"float32"}
+
+
+def test_the_stand_in_does_forbid_float64(strict):
+    with forbid_float64(), pytest.raises(AssertionError, match="float64"):
+        F.relu(strict.xp.ones(2))
+
+
+# -- inputs --------------------------------------------------------------------------------
+
+
+@operations
+def test_inputs_are_never_changed(backend, function, inputs):
+    arrays = [backend.asarray(a) for a in inputs(3)]
+    before = [backend.to_host(a).copy() for a in arrays]
+    y, pullback = xcnn.vjp(function, *arrays)
+    result = backend.to_host(y).copy()
+    dy = backend.asarray(normal(*y.shape, seed=2))
+    for _ in range(2):
+        pullback(dy)
+    assert (backend.to_host(y) == result).all()
+    assert (backend.to_host(dy) == normal(*y.shape, seed=2)).all()
+    for array, kept in zip(arrays, before, strict=True):
+        assert (backend.to_host(array) == kept).all()
+
+
+@operations
+def test_read_only_arrays_will_do(function, inputs):
+    arrays = [a.copy() for a in inputs(3)]
+    for array in arrays:
+        array.flags.writeable = False
+    y, pullback = xcnn.vjp(function, *arrays)
+    dy = np.ones_like(y)
+    dy.flags.writeable = False
+    assert all(g is None or g.shape == a.shape for g, a in zip(pullback(dy), arrays, strict=True))
+
+
+@operations
+@pytest.mark.parametrize("layout", ["batch-last", "strided", "reversed"])
+def test_memory_layout_does_not_change_the_numbers(backend, evaluate, function, inputs, layout):
+    """The numbers of contiguous arrays, which other files compare with oracles."""
+    expected = evaluate(function, *inputs(3))
+    y, pullback = xcnn.vjp(function, *(layouts(backend, a)[layout] for a in inputs(3)))
+    assert_matches(y, expected.y)
+    dy = layouts(backend, expected.dy).get(layout, backend.asarray(expected.dy))
+    for got, wanted in zip(pullback(dy), expected.gradients, strict=True):
+        assert got is wanted is None or got.shape == wanted.shape
+        if got is not None:
+            assert_matches(got, wanted)
+
+
+@operations
+def test_a_batch_of_none(backend, function, inputs):
+    """Forward and backward work, and the gradient of what the batch shares is zero."""
+    arrays = [backend.asarray(a) for a in inputs(0)]
+    y, pullback = xcnn.vjp(function, *arrays)
+    assert y.size in (0, 1)
+    for array, gradient in zip(arrays, pullback(backend.xp.ones_like(y)), strict=True):
+        if gradient is not None:
+            assert gradient.shape == array.shape
+            assert (backend.to_host(gradient) == 0).all()
+
+
+# -- index width ---------------------------------------------------------------------------
+
+
+def test_sizes_beyond_32_bits():
+    """Numbers only: nothing is allocated."""
+    big = 3 * 2**32 + 1
+    geometry = windows((big, big), 3, 2, 1)
+    assert geometry.output == (big // 2 + 1, big // 2 + 1)
+    last = geometry.output[0] - 1  # its middle row is the image's last one
+    for k, pixels in ((0, [big - 2]), (1, [big - 1]), (2, [])):
+        windows_found, read = geometry.span(0, k, last)
+        assert [*range(1)[windows_found]] == [0] * len(pixels)
+        assert [*range(big)[read]] == pixels
+    tile = next(geometry.tiles(5 * geometry.output[1] + 1))
+    assert tile == (0, 5, 0, geometry.output[1])
+
+
+def test_tiles_of_an_image_beyond_32_bits(backend, monkeypatch):
+    """An image of 2³⁵ numbers, all the same one in memory: a tile keeps to the budget."""
+    monkeypatch.setattr(backend, "column_budget", 2**20)
+    shape = (2, 2**16, 2**16, 4)
+    x = backend.xp.broadcast_to(backend.xp.ones((), "float32"), shape)
+    assert math.prod(x.shape) > 2**31
+    geometry = windows(shape[1:3], 3, padding=1)
+    tile, columns = next(convolution.im2col._tiles(backend, x, geometry))
+    assert columns.size * 4 <= 2**20
+    assert tile == (0, 1, 0, 2**20 // (2 * 9 * 4 * 4))
+    backend.im2col(x, geometry, tile, columns)
+    assert_matches(columns[0, :, :, 0, 0, 0], [[0, 0, 0], [0, 1, 1], [0, 1, 1]])
+
+
+# -- determinism ---------------------------------------------------------------------------
+
+
+def trained(backend, steps=3):
+    xcnn.manual_seed(11)
+    model = network().to(backend)
+    optimiser = optim.Adam(model.parameters(), 0.01)
+    for _ in range(steps):
+        train_step(model, optimiser, *batch(backend))
+    return {name: backend.to_host(a) for name, a in model.state_dict().items()}
+
+
+def test_same_seed_same_bits(backend):
+    first, second = trained(backend), trained(backend)
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        assert array.tobytes() == second[name].tobytes()
+
+
+def test_all_devices_start_equal(backend):
+    here, there = trained(backend, steps=0), trained(xcnn.backends.get("cpu"), steps=0)
+    for name, array in here.items():
+        assert array.tobytes() == there[name].tobytes()
+
+
+def test_devices_stay_close_in_training(backend):
+    here, there = trained(backend), trained(xcnn.backends.get("cpu"))
+    for name, array in here.items():
+        assert_matches(array, there[name], "float32", factor=100)
+
+
+# -- host synchronisation ------------------------------------------------------------------
+
+
+@optimisers
+def test_a_training_step_never_waits_for_the_device(strict, optimiser):
+    model = network().to(strict)
+    optimiser = optimiser(model.parameters())
+    images, labels = batch(strict)
+    with count_syncs() as syncs:
+        for _ in range(2):
+            loss = train_step(model, optimiser, images, labels)
+    assert syncs == []
+    with count_syncs() as syncs:
+        loss.item()
+    assert len(syncs) == 1
+
+
+@operations
+def test_no_operation_waits_for_the_device(strict, function, inputs):
+    arrays = [strict.asarray(a) for a in inputs(2)]
+    with count_syncs() as syncs:
+        y, pullback = xcnn.vjp(function, *arrays)
+        pullback(strict.xp.ones_like(y))
+    assert syncs == []
+
+
+# -- errors --------------------------------------------------------------------------------
+
+ERRORS = {
+    "few axes": (lambda a: F.conv2d(a(3, 5, 5), a(4, 3, 3, 3)), ShapeError, "batch axis.*x.None."),
+    "channels": (lambda a: F.conv2d(a(1, 2, 5, 5), a(4, 3, 3, 3)), ShapeError, "2 channels"),
+    "features": (lambda a: F.linear(a(2, 3), a(5, 4)), ShapeError, "takes 4 features"),
+    "small": (lambda a: F.max_pool2d(a(1, 1, 2, 2), 3), ShapeError, "larger image"),
+    "stride": (
+        lambda a: F.conv2d(a(1, 1, 5, 5), a(1, 1, 3, 3), stride=0),
+        ArgumentError,
+        "stride=0",
+    ),
+    "broadcast": (lambda a: F.add(a(2), a(3)), ShapeError, "do not broadcast"),
+    "targets": (lambda a: F.mse_loss(a(2), a(3)), ShapeError, "must be equal"),
+    "integers": (lambda a: F.relu(a(2).astype("int32")), DTypeError, "astype"),
+    "dtypes": (lambda a: F.add(a(2), a(2).astype("float32")), DTypeError, "float64.*float32"),
+    "no graph": (lambda a: xcnn.Tensor(a(1)).backward(), GradientError, "requires_grad"),
+    "layer": (
+        lambda a: nn.Sequential({"fc": nn.Linear(3, 2)})(a(1, 4)),
+        ShapeError,
+        r"layer 'fc' \(Linear\(3, 2\)\)",
+    ),
+    "state": (
+        lambda a: nn.Linear(3, 2).load_state_dict({"weight": a(2, 3)}),
+        StateDictError,
+        r"missing: bias \(2,\)",
+    ),
+    "device": (lambda a: nn.Linear(3, 2).to("tpu"), DeviceError, 'device=.tpu.: expected "cpu"'),
+}
+BUILT_IN = {
+    ArgumentError: ValueError,
+    ShapeError: ValueError,
+    DTypeError: TypeError,
+    DeviceError: RuntimeError,
+    GradientError: RuntimeError,
+    StateDictError: KeyError,
+}
+
+
+@pytest.mark.parametrize(("call", "error", "text"), ERRORS.values(), ids=ERRORS)
+def test_errors_are_the_same_class_everywhere(backend, call, error, text):
+    with pytest.raises(XcnnError, match=text) as caught:
+        call(lambda *shape: backend.xp.ones(shape))
+    assert type(caught.value) is error
+    assert isinstance(caught.value, BUILT_IN[error])
+
+
+def nodes(kind):
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, kind):
+                yield f"{path.name}:{node.lineno}", node
+
+
+def test_no_assert_meets_a_user():
+    """``python -O`` would drop it."""
+    assert [place for place, _ in nodes(ast.Assert)] == []
+
+
+# -- files ---------------------------------------------------------------------------------
+
+
+def test_never_pickle():
+    imported = {
+        name.name.split(".")[0]
+        for _, node in nodes(ast.Import | ast.ImportFrom)
+        for name in ([ast.alias(node.module or "")] if hasattr(node, "module") else node.names)
+    }
+    assert imported.isdisjoint({"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"})
+    loads = [
+        (place, {k.arg: ast.unparse(k.value) for k in node.keywords})
+        for place, node in nodes(ast.Call)
+        if ast.unparse(node.func) in ("np.load", "numpy.load")
+    ]
+    assert loads
+    assert [place for place, keywords in loads if keywords.get("allow_pickle") != "False"] == []

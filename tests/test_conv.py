@@ -1,0 +1,289 @@
+"""conv2d against naive loops, on every device."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import xcnn
+import xcnn.functional as F
+from xcnn import convolution
+from xcnn.errors import ArgumentError, DTypeError, ShapeError
+from xcnn.geometry import windows
+from xcnn.testing import gradcheck
+
+from . import oracles
+from .conftest import assert_matches, evaluate_on, is_batch_last, normal
+
+CASES = {
+    "plain": {},
+    "stride": {"stride": 2},
+    "stride-pair": {"stride": (3, 1)},
+    "padding": {"padding": 1},
+    "padding-pair": {"padding": (2, 0)},
+    "padding-sides": {"padding": ((0, 2), (1, 3))},
+    "same-odd": {"padding": "same", "stride": 2},
+    "valid": {"padding": "valid"},
+    "dilation": {"dilation": 2, "padding": 2},
+    "dilation-pair": {"dilation": (1, 3)},
+    "groups": {"groups": 2},
+    "depthwise": {"groups": 4, "padding": 1},
+    "everything": {
+        "stride": (2, 1),
+        "padding": ((1, 0), (2, 1)),
+        "dilation": (1, 2),
+        "groups": 2,
+    },
+}
+
+
+def arrays(channels=4, filters=4, kernel=(3, 2), size=(6, 7), batch=2, groups=1, dtype="float64"):
+    shapes = (batch, channels, *size), (filters, channels // groups, *kernel), (filters,)
+    return tuple(normal(*s, seed=i, dtype=dtype) for i, s in enumerate(shapes))
+
+
+def expected(x, weight, bias, dy, **settings):
+    """y and the three gradients, from the oracle."""
+    stride, dilation = settings.get("stride", 1), settings.get("dilation", 1)
+    kernel = weight.shape[2:]
+    padding = oracles.sides(settings.get("padding", 0), x.shape[2:], kernel, stride, dilation)
+    rest = (stride, padding, dilation, settings.get("groups", 1))
+    y = oracles.conv2d(x, weight, bias, *rest)
+    dy = np.zeros_like(y) if dy is None else dy
+    return y, oracles.conv2d_gradients(dy, x, weight, *rest)
+
+
+def check(backend, inputs, **settings):
+    found = evaluate_on(backend, F.conv2d, *inputs, **settings)
+    y, gradients = expected(*inputs, found.dy, **settings)
+    assert_matches(found.y, y, inputs[0].dtype)
+    for got, wanted in zip(found.gradients, gradients, strict=True):
+        assert_matches(got, wanted, inputs[0].dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_against_loops(backend, settings, dtype):
+    check(backend, arrays(groups=settings.get("groups", 1), dtype=dtype), **settings)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (1, 5), (4, 1), (6, 7)], ids=str)
+def test_kernel_shapes(backend, kernel):
+    check(backend, arrays(kernel=kernel))
+
+
+@pytest.mark.parametrize("settings", [{}, {"stride": 2}, {"padding": 1}, {"groups": 2}], ids=str)
+def test_1x1(backend, settings):
+    check(backend, arrays(kernel=(1, 1), groups=settings.get("groups", 1)), **settings)
+
+
+padding_forms = st.one_of(
+    st.sampled_from(["same", "valid"]),
+    st.integers(0, 3),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+)
+
+
+@st.composite
+def problems(draw):
+    """Inputs and settings of a conv2d call; some do not fit."""
+    small, one_or_two = st.integers(1, 3), st.integers(1, 2)
+    groups = draw(one_or_two)
+    inputs = arrays(
+        channels=groups * draw(one_or_two),
+        filters=groups * draw(one_or_two),
+        kernel=(draw(small), draw(small)),
+        size=(draw(st.integers(1, 6)), draw(st.integers(1, 6))),
+        batch=draw(st.integers(0, 2)),
+        groups=groups,
+    )
+    settings = {
+        "stride": draw(st.one_of(small, st.tuples(small, small))),
+        "padding": draw(padding_forms),
+        "dilation": draw(st.one_of(one_or_two, st.tuples(one_or_two, one_or_two))),
+        "groups": groups,
+    }
+    return inputs, settings
+
+
+def fits(x, weight, stride, padding, dilation, groups):
+    """Whether at least one window fits along each axis."""
+    size, kernel = x.shape[2:], weight.shape[2:]
+    resolved = oracles.sides(padding, size, kernel, stride, dilation)
+    return all(oracles.image_output_size(size, kernel, stride, resolved, dilation))
+
+
+@given(problem=problems())
+def test_any_settings(backend, problem):
+    (x, weight, bias), settings = problem
+    if fits(x, weight, **settings):
+        check(backend, (x, weight, bias), **settings)
+    else:
+        with pytest.raises(ShapeError, match="smaller than the kernel"):
+            evaluate_on(backend, F.conv2d, x, weight, bias, **settings)
+
+
+@given(problem=problems())
+def test_nhwc_gives_the_same_numbers(backend, problem):
+    (x, weight, bias), settings = problem
+    assume(fits(x, weight, **settings))
+    nhwc = x.transpose(0, 2, 3, 1)
+    found = evaluate_on(backend, F.conv2d, nhwc, weight, bias, data_format="NHWC", **settings)
+    dy = found.dy.transpose(0, 3, 1, 2)
+    y, (dx, *rest) = expected(x, weight, bias, dy, **settings)
+    assert_matches(found.y, y.transpose(0, 2, 3, 1))
+    for got, wanted in zip(found.gradients, (dx.transpose(0, 2, 3, 1), *rest), strict=True):
+        assert_matches(got, wanted)
+
+
+def test_without_bias(evaluate):
+    x, weight, _ = arrays()
+    found = evaluate(F.conv2d, x, weight, None)
+    assert_matches(found.y, oracles.conv2d(x, weight))
+    assert found.gradients[2] is None
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_only_the_gradient_that_is_wanted(backend, wanted):
+    inputs = [
+        xcnn.Tensor(backend.asarray(a), requires_grad=i == wanted) for i, a in enumerate(arrays())
+    ]
+    y = F.conv2d(*inputs, padding=1)
+    y.backward(backend.xp.ones_like(y.data))
+    gradients = oracles.conv2d_gradients(np.ones(y.shape), *arrays()[:2], padding=((1, 1), (1, 1)))
+    for index, tensor in enumerate(inputs):
+        if index == wanted:
+            assert_matches(tensor.grad, gradients[index])
+        else:
+            assert tensor.grad is None
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_gradcheck(backend, settings):
+    inputs = [backend.asarray(a) for a in arrays(groups=settings.get("groups", 1))]
+    assert gradcheck(F.conv2d, *inputs, **settings) < 1e-6
+
+
+# -- tiles ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [1, 2000, 9000, 2**40], ids=["1", "part-row", "rows", "all"])
+@pytest.mark.parametrize("name", ["stride", "padding-sides", "dilation", "everything"])
+def test_any_column_budget(backend, monkeypatch, name, budget):
+    """Tiles of one window, parts of a row, whole rows, everything: the same numbers."""
+    monkeypatch.setattr(backend, "column_budget", budget)
+    settings = CASES[name]
+    check(backend, arrays(groups=settings.get("groups", 1)), **settings)
+
+
+@given(
+    size=st.tuples(st.integers(2, 6), st.integers(2, 6)),
+    stride=st.integers(1, 3),
+    padding=padding_forms,
+    dilation=st.integers(1, 2),
+    positions=st.integers(1, 40),
+)
+def test_im2col_and_col2im_are_adjoint(backend, size, stride, padding, dilation, positions):
+    """<im2col(x), c> == <x, col2im(c)> for every tile, so backward is right if forward is."""
+    resolved = oracles.sides(padding, size, 2, stride, dilation)
+    assume(all(oracles.image_output_size(size, 2, stride, resolved, dilation)))
+    geometry = windows(size, 2, stride, padding, dilation)
+    x = backend.asarray(normal(2, *size, 3))
+    for tile in geometry.tiles(positions):
+        shape = (2, 2, 2, tile.bottom - tile.top, tile.right - tile.left, 3)
+        columns = backend.im2col(x, geometry, tile, backend.xp.empty(shape))
+        c = backend.asarray(normal(*shape, seed=1))
+        dx = backend.xp.zeros_like(x)
+        backend.col2im(c, geometry, tile, dx)
+        assert_matches(backend.to_host((columns * c).sum()), backend.to_host((x * dx).sum()))
+
+
+def test_im2col_reads_what_the_oracle_reads(backend):
+    """Column k of a window is the image convolved with a kernel that is one at k."""
+    x = normal(2, 5, 6, 3)  # (C, H, W, N)
+    geometry = windows((5, 6), (2, 3), (2, 1), ((1, 0), (0, 2)), (2, 1))
+    (tile,) = geometry.tiles(10**6)
+    out = backend.xp.full((2, 2, 3, *geometry.output, 3), backend.xp.nan)
+    columns = backend.to_host(backend.im2col(backend.asarray(x), geometry, tile, out))
+    for c, i, j in np.ndindex(2, 2, 3):
+        weight = np.zeros((1, 2, 2, 3))
+        weight[0, c, i, j] = 1
+        y = oracles.conv2d(x.transpose(3, 0, 1, 2), weight, None, (2, 1), ((1, 0), (0, 2)), (2, 1))
+        assert_matches(columns[c, i, j], y[:, 0].transpose(1, 2, 0))
+
+
+def test_more_positions_than_one_piece_of_the_weight_gradient(backend):
+    """A thin product is computed in pieces of 4096 positions."""
+    check(backend, (normal(3, 1, 40, 40), normal(2, 1, 3, 3, seed=1), normal(2, seed=2)))
+
+
+# -- the choice of a method ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "groups", "name"),
+    [
+        ({"kernel": 1}, 1, "pointwise"),
+        ({"kernel": 1, "stride": 2}, 1, "im2col"),
+        ({"kernel": 1, "padding": 1}, 1, "im2col"),
+        ({"kernel": 1}, 2, "im2col"),
+        ({"kernel": 3}, 1, "im2col"),
+    ],
+)
+def test_choice(settings, groups, name):
+    assert convolution.choose(windows((8, 8), **settings), groups) is convolution.METHODS[name]
+
+
+def test_pointwise_equals_im2col(backend):
+    x, weight = backend.asarray(normal(3, 4, 5, 2)), backend.asarray(normal(6, 3, 1, 1, seed=1))
+    bias, dy = backend.asarray(normal(6, seed=2)), backend.asarray(normal(6, 4, 5, 2, seed=3))
+    geometry = windows((4, 5), 1)
+    results = []
+    for method in convolution.METHODS.values():
+        y = method.forward(backend, x, weight, geometry, 1, bias)
+        rest = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
+        results.append([backend.to_host(a) for a in (y, *rest)])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert_matches(a, b)
+
+
+# -- memory and errors ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_output_and_gradient_stay_batch_last(backend, kernel):
+    x, weight, bias = (backend.asarray(a) for a in arrays(kernel=(kernel, kernel), batch=3))
+    y, pullback = xcnn.vjp(F.conv2d, x, weight, bias)
+    assert is_batch_last(y)
+    assert is_batch_last(pullback(y)[0])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "settings", "error", "text"),
+    [
+        (((2, 3, 5), (4, 3, 3, 3), (4,)), {}, ShapeError, "four axes N, C, H, W.*batch axis"),
+        (((2, 3, 5, 5), (4, 3, 3), (4,)), {}, ShapeError, "expected .F, C / groups, kH, kW."),
+        (((2, 2, 5, 5), (4, 3, 3, 3), (4,)), {}, ShapeError, "input has 2 channels.*takes 3"),
+        (((2, 3, 5, 5), (4, 3, 3, 3), (3,)), {}, ShapeError, r"bias has shape \(3,\)"),
+        (((2, 3, 2, 5), (4, 3, 3, 3), (4,)), {}, ShapeError, "height 2.*smaller than the kernel"),
+        (((2, 4, 5, 5), (4, 2, 3, 3), (4,)), {"groups": 3}, ArgumentError, "groups=3"),
+        (((2, 4, 5, 5), (4, 2, 3, 3), (4,)), {"groups": 0}, ArgumentError, "groups=0"),
+        (((2, 3, 5, 5), (4, 3, 3, 3), (4,)), {"stride": 0}, ArgumentError, "stride=0"),
+        (((2, 3, 5, 5), (4, 3, 3, 3), (4,)), {"dilation": 1.5}, ArgumentError, "dilation=1.5"),
+        (((2, 3, 5, 5), (4, 3, 3, 3), (4,)), {"padding": "full"}, ArgumentError, "'full'"),
+        (((2, 3, 5, 5), (4, 3, 3, 3), (4,)), {"data_format": "CHWN"}, ArgumentError, "CHWN"),
+        (((2, 3, 5, 5), (4, 3, 0, 3), (4,)), {}, ArgumentError, "weight="),
+    ],
+)
+def test_errors(backend, shapes, settings, error, text):
+    inputs = [backend.asarray(normal(*shape)) for shape in shapes]
+    with pytest.raises(error, match=text):
+        F.conv2d(*inputs, **settings)
+
+
+def test_mixed_dtypes_are_named(backend):
+    x, weight, bias = (backend.asarray(a) for a in arrays())
+    with pytest.raises(DTypeError, match="input is float64, weight is float32"):
+        F.conv2d(x, weight.astype("float32"), bias)

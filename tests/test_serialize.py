@@ -1,0 +1,412 @@
+"""Models in files: what comes back, and what damaged or hostile files can do."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import stat
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import xcnn
+from xcnn import init, models, nn
+from xcnn.errors import FileFormatError, StateDictError, XcnnError
+from xcnn.serialize import read, write_atomically
+
+from .conftest import normal
+
+IMAGES = normal(2, 4, 6, 6, dtype="float32")
+ROWS = normal(3, 5, dtype="float32")
+CLASSES = np.array([0, 2, 4])
+
+LAYERS = [
+    (nn.Conv2d(4, 6, (3, 2), 2, ((1, 0), (2, 1)), (1, 2), 2, bias=False), (IMAGES,)),
+    (nn.Conv2d(6, 2, 3, padding="same", data_format="NHWC", nonlinearity="tanh"), (IMAGES,)),
+    (nn.Conv2d(np.int64(4), np.uint8(3), np.prod([1, 3])), (IMAGES,)),
+    (nn.Linear(5, 3, nonlinearity="softmax"), (ROWS,)),
+    (nn.Linear(5, 3, bias=False), (ROWS,)),
+    (nn.MaxPool2d(2, stride=(1, 2), padding=1, ceil_mode=True), (IMAGES,)),
+    (nn.AvgPool2d((2, 3), count_include_pad=False, padding=(1, 0)), (IMAGES,)),
+    (nn.ReLU(), (ROWS,)),
+    (nn.Sigmoid(), (ROWS,)),
+    (nn.Tanh(), (ROWS,)),
+    (nn.Softmax(dim=0), (ROWS,)),
+    (nn.LogSoftmax(), (ROWS,)),
+    (nn.Dropout(np.float32(0.25)), (ROWS,)),
+    (nn.Flatten(2), (IMAGES,)),
+    (nn.Unflatten((2, 2, 36)), (IMAGES,)),
+    (nn.MSELoss("sum"), (ROWS, ROWS + 1)),
+    (nn.CrossEntropyLoss("none"), (ROWS, CLASSES)),
+    (nn.NLLLoss(), (ROWS, CLASSES)),
+    (nn.BCELoss(), (ROWS * 0 + np.float32(0.3), ROWS)),
+    (nn.BCEWithLogitsLoss(), (ROWS, ROWS)),
+    (nn.Sequential(), (ROWS,)),
+    (
+        nn.Sequential(
+            {
+                "block": nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU()),
+                "flatten": nn.Flatten(),
+                "last": nn.Sequential({"fc": nn.Linear(48, 2), "empty": nn.Sequential()}),
+            }
+        ),
+        (IMAGES,),
+    ),
+]
+
+
+def output(model, *arrays):
+    y = model(*arrays)
+    return getattr(y, "data", y)
+
+
+def plain(model):
+    """repr without what tells NumPy's numbers from Python's, and {} from nothing."""
+    return re.sub(r"np\.\w+\(([\d.]+)\)", r"\1", repr(model)).replace("{}", "")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("model", "arrays"), LAYERS, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else ""
+)
+def test_round_trip(path, model, arrays):
+    for parameter in model.parameters():  # biases too
+        parameter.data[...] = normal(*parameter.shape, seed=9)
+    xcnn.save(model, path)
+    loaded = xcnn.load(path)
+    assert type(loaded) is type(model)
+    assert plain(loaded) == plain(model)
+    assert not loaded.training
+    np.testing.assert_array_equal(output(loaded, *arrays), output(model.eval(), *arrays))
+
+
+def test_every_layer_is_tried():
+    tried = {type(model) for model, _ in LAYERS}
+    public = {getattr(nn, name) for name in nn.__all__}
+    layers = {c for c in public if isinstance(c, type) and issubclass(c, nn.Module)}
+    assert layers - tried == {nn.Module}
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_round_trip_of_networks(path, name):
+    model = models.create(name, num_classes=3, input_shape=(1, 16, 16))
+    xcnn.save(model, str(path))
+    x = normal(2, 1, 16, 16, dtype="float32")
+    np.testing.assert_array_equal(xcnn.load(str(path))(x).data, model(x).data)
+
+
+def test_a_loaded_model_trains(path):
+    xcnn.save(nn.Sequential(nn.Linear(5, 3)), path)
+    model = xcnn.load(path)
+    taught = xcnn.Trainer(model, xcnn.optim.SGD(model.parameters(), lr=0.1))
+    first, *_, last = taught.fit(ROWS, CLASSES % 3, epochs=5)
+    assert last.train_loss < first.train_loss
+    assert len(read(path)[0]) == 2
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_the_precision_stays(path, dtype):
+    model = nn.Linear(5, 3).to(dtype=dtype)
+    xcnn.save(model, path)
+    loaded = xcnn.load(path)
+    assert loaded.weight.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(loaded.weight.data, model.weight.data)
+    single = nn.Linear(5, 3)
+    assert xcnn.load(path, single) is single
+    assert not single.training
+    assert single.weight.dtype == np.float32
+
+
+def test_from_a_device_to_the_cpu(backend, path):
+    model = models.small_cnn(2, (4, 6, 6)).to(backend)
+    xcnn.save(model, path)
+    loaded = xcnn.load(path)
+    assert loaded.device == "cpu"
+    assert type(loaded[0].weight.data) is np.ndarray
+    np.testing.assert_array_equal(loaded[0].weight.data, model[0].weight.numpy())
+    assert xcnn.load(path, model).device == backend.device
+
+
+def test_loading_draws_no_random_numbers(path):
+    xcnn.save(models.lenet5(), path)
+    before = xcnn.random.get_state()
+    xcnn.load(path)
+    assert xcnn.random.get_state() == before
+    assert init.normal_(xcnn.Parameter(np.zeros(3, np.float32))).data.all()  # drawing goes on
+
+
+# Modules of one's own
+
+
+class Doubling(nn.Module):
+    def __init__(self, size=5):
+        self.inner = nn.Linear(size, size)
+
+    def forward(self, x):
+        return self.inner(x) * 2
+
+
+class Backwards(nn.Sequential):
+    """A Sequential that does something else must not come back as a plain one."""
+
+    def forward(self, x):
+        for module in reversed(list(self)):
+            x = module(x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (Doubling, "tests.test_serialize.Doubling"),
+        (lambda: nn.Sequential(nn.Linear(5, 5), Doubling()), "tests.test_serialize.Doubling"),
+        (lambda: Backwards(nn.ReLU(), nn.Linear(5, 5)), "tests.test_serialize.Backwards"),
+    ],
+)
+def test_classes_of_ones_own_need_the_model(path, make, name):
+    model = make()
+    xcnn.save(model, path)
+    with pytest.raises(FileFormatError) as caught:
+        xcnn.load(path)
+    assert f"class {name!r} is not one of xcnn.nn" in str(caught.value)
+    assert "xcnn.load(path, model)" in str(caught.value)
+    other = make()
+    assert not np.array_equal(other(ROWS).data, model(ROWS).data)
+    assert xcnn.load(path, other) is other
+    np.testing.assert_array_equal(other(ROWS).data, model(ROWS).data)
+
+
+def test_weights_that_do_not_fit_the_model(path):
+    xcnn.save(nn.Linear(5, 3), path)
+    model = nn.Linear(4, 3)
+    before = model.weight.data.copy()
+    with pytest.raises(StateDictError, match=r"shape: weight is \(3, 5\), the module's is \(3, 4"):
+        xcnn.load(path, model)
+    np.testing.assert_array_equal(model.weight.data, before)
+
+
+# Files
+
+
+def test_other_programs_can_read_the_file(path):
+    model = nn.Sequential({"conv": nn.Conv2d(1, 2, 3), "act": nn.ReLU()})
+    xcnn.save(model, path, {"note": "trained on a Monday"})
+    arrays = load_file(path)
+    assert {name: (a.shape, a.dtype.name) for name, a in arrays.items()} == {
+        "conv.weight": ((2, 1, 3, 3), "float32"),
+        "conv.bias": ((2,), "float32"),
+    }
+    np.testing.assert_array_equal(arrays["conv.weight"], model[0].weight.data)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    assert metadata["note"] == "trained on a Monday"
+    assert json.loads(metadata["architecture"]) == {
+        "class": "Sequential",
+        "layers": {
+            "conv": {
+                "class": "Conv2d",
+                "arguments": {"in_channels": 1, "out_channels": 2, "kernel_size": 3},
+            },
+            "act": {"class": "ReLU", "arguments": {}},
+        },
+    }
+
+
+def test_pytorch_can_read_the_file(path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file as load_torch
+
+    model = nn.Sequential(nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 2))
+    xcnn.save(model, path)
+    peer = torch.nn.Sequential(torch.nn.Conv2d(4, 3, 3), torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    peer.load_state_dict(load_torch(path))
+    expected = peer(torch.from_numpy(IMAGES)).detach().numpy()
+    np.testing.assert_allclose(model(IMAGES).data, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_model_gives_the_same_bytes(path):
+    model = models.mlp()
+    files = set()
+    for _ in range(10):
+        xcnn.save(model, path, {"b": "2", "a": "1"})
+        files.add(path.read_bytes())
+        model = xcnn.load(path)
+    assert len(files) == 1
+
+
+def test_files_are_as_readable_as_others(path):
+    umask = os.umask(0o027)
+    try:
+        xcnn.save(nn.Linear(1, 1), path)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("call", [xcnn.load, lambda p: xcnn.load(p, nn.ReLU()), read])
+def test_a_missing_file(tmp_path, call):
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*nothing\.safetensors"):
+        call(tmp_path / "nothing.safetensors")
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere$"):
+        xcnn.save(nn.ReLU(), tmp_path / "nowhere" / "model.safetensors")
+
+
+def test_truncated_files(path):
+    xcnn.save(nn.Sequential(nn.Linear(5, 3), nn.ReLU()), path)
+    whole = path.read_bytes()
+    model = nn.Sequential(nn.Linear(5, 3))
+    for length in {*range(0, len(whole), 7), *range(len(whole) - 9, len(whole))}:
+        path.write_bytes(whole[:length])
+        for call in (lambda: xcnn.load(path), lambda: xcnn.load(path, model)):
+            with pytest.raises(FileFormatError, match="is not a complete safetensors file"):
+                call()
+
+
+def test_flipped_bytes_never_crash(path):
+    xcnn.save(nn.Sequential(nn.Linear(5, 3), nn.ReLU()), path)
+    whole = path.read_bytes()
+    survived = 0
+    for position in range(0, len(whole) - 72, 3):  # the header; weights may be any bytes
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x15
+        path.write_bytes(damaged)
+        with contextlib.suppress(FileFormatError):
+            assert isinstance(xcnn.load(path), nn.Module)
+            survived += 1
+    assert survived < len(whole) / 30  # a space or an unused key may change
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 100, b"\x89PNG\r\n\x1a\n" * 20, b'{"class": "Linear"}', b"\xff" * 64],
+    ids=["empty", "zeros", "png", "json", "ones"],
+)
+def test_files_of_another_kind(path, content):
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match="is not a complete safetensors file"):
+        xcnn.load(path)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(FileFormatError, match="is not a complete safetensors file"):
+        xcnn.load(tmp_path)
+
+
+def test_weights_without_an_architecture(path):
+    save_file({"weight": np.ones((3, 5), np.float32), "bias": np.ones(3, np.float32)}, path)
+    with pytest.raises(FileFormatError, match="holds weights but no architecture"):
+        xcnn.load(path)
+    assert xcnn.load(path, nn.Linear(5, 3)).bias.data.tolist() == [1, 1, 1]
+
+
+# Hostile files
+
+LINEAR = {"class": "Linear", "arguments": {"in_features": 1, "out_features": 1}}
+DEEP = "[" * 100_000 + "]" * 100_000
+HOSTILE = {
+    "system": {"class": "os.system", "arguments": {"command": "touch hacked"}},
+    "builtin": {"class": "builtins.eval", "arguments": {}},
+    "dunder": {"class": "__import__", "arguments": {"name": "os"}},
+    "base": {"class": "Module", "arguments": {}},
+    "buffer": {"class": "Buffer", "arguments": {"data": [1]}},
+    "function": {"class": "activation", "arguments": {"name": "relu"}},
+    "recorder": {"class": "record_activations", "arguments": {"module": LINEAR}},
+    "module": {"class": "conv", "arguments": {}},
+    "private": {"class": "_Loss", "arguments": {}},
+    "class-list": {"class": ["Linear"], "arguments": {}},
+    "class-none": {"class": None, "arguments": {}},
+    "no-class": {"arguments": {}},
+    "no-arguments": {"class": "ReLU"},
+    "arguments-list": {"class": "ReLU", "arguments": [1]},
+    "unknown-argument": {"class": "ReLU", "arguments": {"inplace": True}},
+    "self": {"class": "ReLU", "arguments": {"self": LINEAR}},
+    "text": {"class": "Linear", "arguments": {"in_features": "1", "out_features": 1}},
+    "negative": {"class": "Linear", "arguments": {"in_features": -1, "out_features": 1}},
+    "nested": {"class": "Linear", "arguments": {"in_features": LINEAR, "out_features": 1}},
+    "wrong-size": {"class": "Linear", "arguments": {"in_features": 2, "out_features": 1}},
+    "no-weights": {"class": "ReLU", "arguments": {}},
+    "large": {"class": "Linear", "arguments": {"in_features": 10**5, "out_features": 10**5}},
+    "huge": {"class": "Linear", "arguments": {"in_features": 10**12, "out_features": 10**12}},
+    "kernel": {"class": "Conv2d", "arguments": {"in_channels": 1, "out_channels": 1}},
+    "layers-list": {"class": "Sequential", "layers": [LINEAR]},
+    "layers-number": {"class": "Sequential", "layers": {"a": 3}},
+    "layers-method": {"class": "Sequential", "layers": {"forward": LINEAR}},
+    "layers-path": {"class": "Sequential", "layers": {"a.b": LINEAR}},
+    "layers-dunder": {"class": "Sequential", "layers": {"__class__": LINEAR}},
+    "list": [LINEAR],
+    "string": "Linear",
+    "null": None,
+    "number": 7,
+}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "deep", "no-json"])
+def test_hostile_architectures(path, monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    text = {"deep": DEEP, "no-json": "{"}.get(name) or json.dumps(HOSTILE[name])
+    arrays = {"weight": np.ones((1, 1), np.float32), "bias": np.ones(1, np.float32)}
+    save_file(arrays, path, {"format": "xcnn", "architecture": text})
+    with pytest.raises(FileFormatError, match=r"(?s)the architecture cannot be built: .+; build"):
+        xcnn.load(path)
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+    assert xcnn.load(path, nn.Linear(1, 1)).weight.data == 1  # the weights are still of use
+
+
+def test_what_the_hostile_files_differ_from(path):
+    arrays = {"weight": np.ones((1, 1), np.float32), "bias": np.ones(1, np.float32)}
+    save_file(arrays, path, {"format": "xcnn", "architecture": json.dumps(LINEAR)})
+    assert repr(xcnn.load(path)) == "Linear(1, 1)"
+
+
+# Disks
+
+
+class FullDisk:
+    """Takes the first bytes of a file and then has no room left."""
+
+    def __init__(self, handle, mode):
+        self.handle = handle
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        os.close(self.handle)
+
+    def write(self, content):
+        os.write(self.handle, content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
+    xcnn.save(nn.Linear(1, 1), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fdopen", FullDisk)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        xcnn.save(nn.Linear(5, 5), path)
+    assert not isinstance(caught.value, XcnnError)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
+    path.write_bytes(b"before")
+
+    def interrupted(*paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert os.listdir(path.parent) == [path.name]

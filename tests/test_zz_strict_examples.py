@@ -1,0 +1,133 @@
+"""Every script of examples/ in a short form: few images, few epochs, easier thresholds."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+import xcnn
+
+FOLDER = Path(__file__).parents[1] / "examples"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+needs_mnist = pytest.mark.skipif(
+    xcnn.data.status("mnist").state != "found",
+    reason="MNIST is not here: set XCNN_DATA to a folder that holds mnist/",
+)
+
+
+@pytest.fixture
+def run():
+    """``run("moons", "--epochs", 2)``: what that script's main returns, on the CPU."""
+
+    def call(name, *options):
+        return load(name).main([*map(str, options), "--device", "strict"])
+
+    return call
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_script_has_a_test():
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert NAMES
+    assert set(NAMES) <= tested
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_script_tells_what_it_shows_and_prints(name, capsys):
+    module = load(name)
+    title, *rest = module.__doc__.splitlines()
+    assert any(line.startswith("Prints ") for line in rest)
+    with pytest.raises(SystemExit, match="0"):
+        module.main(["--help"])
+    assert " ".join(title.split()) in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_cross_pattern_learns_one_batch(run, capsys, activation):
+    """32 patterns: the accuracy after one epoch, which is one step, says nothing."""
+    found = run("cross_pattern", "--activation", activation, "--epochs", 1, "--limit", 32)
+    assert found["batch_loss"] < 1e-3
+    out = capsys.readouterr().out
+    assert "multiply-adds" in out
+    assert {"conv1", "act1", "pool2", "dense"} <= {line.split(" ")[0] for line in out.splitlines()}
+
+
+def test_cross_pattern(run, capsys):
+    """Half of the patterns, a quarter of the epochs: 90 % instead of 99 %."""
+    found = run("cross_pattern", "--epochs", 4, "--limit", 2000)
+    assert found["accuracy"] > 0.9
+    assert f"{found['accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_explicit_backprop(run):
+    found = run("explicit_backprop", "--images", 500)
+    shapes = found["shapes"]
+    assert shapes["conv, valid"] == [(500, 26, 26, 2), (500, 28, 28, 1), (2, 1, 3, 3), (2,)]
+    for pool in ("average pool", "max pool"):
+        assert shapes[pool] == [(500, 14, 14, 2), (500, 28, 28, 2)]
+    assert shapes["dense"] == [(500, 10), (500, 392), (10, 392), (10,)]
+    assert found["worst"] < 1e-6
+    assert found["peak_gib"] < 4 * 500 / 50_000
+
+
+@needs_mnist
+def test_mlp_mnist(run):
+    """A tenth of the images, 2 epochs: 87 % instead of 97 %."""
+    assert run("mlp_mnist", "--limit", 6000, "--epochs", 2)["accuracy"] > 0.87
+
+
+@needs_mnist
+def test_small_cnn(run):
+    """A tenth of the images: 87 % instead of 97 %."""
+    assert run("small_cnn", "--limit", 6000)["accuracy"] > 0.87
+
+
+@needs_mnist
+def test_autoencoder_mnist(run, tmp_path):
+    """A tenth of the images, 3 epochs: 0.04, where the mean image would give 0.067."""
+    pytest.importorskip("matplotlib", reason="--pictures needs matplotlib")
+    file = tmp_path / "pictures.png"
+    found = run("autoencoder_mnist", "--limit", 6000, "--epochs", 3, "--pictures", file)
+    assert found["error"] < 0.04
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_moons(run):
+    """A quarter of the epochs already does."""
+    accuracies = run("moons", "--epochs", 5)
+    assert len(accuracies) == 3
+    assert min(accuracies.values()) >= 0.85
+    assert math.isclose(accuracies["softmax + CE (logits)"], accuracies["log-softmax + NLL"])
+
+
+def test_learning_rates(run, capsys):
+    """Half of the images, one epoch: 75 % at the best rate."""
+    found = run("learning_rates", "--epochs", 1, "--limit", 720)
+    for name, column in found["validation"].items():
+        assert column[found["best"][name]] == max(column.values())
+        assert found["test"][name] > 0.75
+    assert capsys.readouterr().out.count("*") == len(found["best"]) + 1  # and in the legend
+
+
+def test_model_from_scratch(run):
+    """2 epochs instead of 5: 93 % instead of 95 %."""
+    found = run("model_from_scratch", "--epochs", 2)
+    assert found["accuracy"] > 0.93
+    assert found["probabilities"].shape == (360, 10)
+    assert abs(found["probabilities"].sum(axis=1) - 1).max() < 1e-5
+
+
+def test_custom_function(run):
+    """Half of the images, one epoch: 75 % instead of 95 %."""
+    found = run("custom_function", "--epochs", 1, "--limit", 720)
+    assert found["checks"].keys() == {"Swish", "Residual"}
+    assert max(found["checks"].values()) < 1e-6
+    assert found["accuracy"] > 0.75
