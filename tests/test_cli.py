@@ -525,23 +525,37 @@ def test_no_driver(run, monkeypatch, no_gpu_opened):
 # Accidents
 
 
-class FullDisk:
-    """In place of os.fdopen: the first ``room`` files fit."""
+def fill_disk(monkeypatch, room):
+    """The first ``room`` new files fit on it; of the next one a part."""
+    real, files = Path.open, []
 
-    def __init__(self, room):
-        self.room, self.real = room, os.fdopen
+    class Full:
+        def __init__(self, file):
+            self.file = file
 
-    def __call__(self, handle, *mode):
-        if self.room == 0:
-            os.close(handle)
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, content):
+            self.file.write(content[:10])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.room -= 1
-        return self.real(handle, *mode)
+
+    def opened(path, mode="r", *rest):
+        file = real(path, mode, *rest)
+        if mode != "xb":
+            return file
+        files.append(path)
+        return file if len(files) <= room else Full(file)
+
+    monkeypatch.setattr(Path, "open", opened)
 
 
 def test_a_full_disk_keeps_the_epochs_before(run, monkeypatch):
     assert run("train mlp --limit 20 --epochs 1 --quiet --out short").status == 0
-    monkeypatch.setattr(os, "fdopen", FullDisk(3))
+    fill_disk(monkeypatch, room=3)
     done = run("train mlp --limit 20 --epochs 5 --quiet --out run")
     assert (done.status, done.out) == (2, "")
     assert done.err == "xcnn: error: [Errno 28] No space left on device\n"
@@ -551,7 +565,7 @@ def test_a_full_disk_keeps_the_epochs_before(run, monkeypatch):
 
 
 def test_a_disk_full_from_the_start(run, monkeypatch):
-    monkeypatch.setattr(os, "fdopen", FullDisk(0))
+    fill_disk(monkeypatch, room=0)
     done = run("train mlp --limit 20 --epochs 5 --quiet --out run")
     assert done.status == 2
     assert not os.path.exists("run")

@@ -159,6 +159,16 @@ def test_only_the_gradient_that_is_wanted(backend, wanted):
             assert tensor.grad is None
 
 
+def test_the_first_layer_computes_no_image_gradient(backend, monkeypatch):
+    """Its input wants none: half of backward is saved."""
+    monkeypatch.setattr(backend, "col2im", lambda *arguments: pytest.fail("not needed"))
+    x, weight, bias = (backend.asarray(a) for a in arrays())
+    weight = xcnn.Tensor(weight, requires_grad=True)
+    F.conv2d(x, weight, bias).sum().backward()
+    _, dweight, _ = oracles.conv2d_gradients(np.ones((2, 4, 4, 6)), *arrays()[:2])
+    assert_matches(weight.grad, dweight)
+
+
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
 def test_gradcheck(backend, settings):
     inputs = [backend.asarray(a) for a in arrays(groups=settings.get("groups", 1))]

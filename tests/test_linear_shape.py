@@ -358,6 +358,11 @@ def test_flatten_of_batch_last_memory_moves_nothing(backend):
     assert is_batch_last(y)
 
 
+def test_reshape_of_other_memory_becomes_batch_last(backend):
+    assert is_batch_last(F.flatten(backend.asarray(normal(2, 3, 4, 5))).data)
+    assert is_batch_last(F.reshape(backend.asarray(normal(2, 12)), 2, 3, 4).data)
+
+
 @pytest.mark.parametrize("shape", [(12, 2), (2, 12)], ids=str)
 def test_reshape_gradcheck(backend, shape):
     assert gradcheck(lambda t: F.reshape(t, shape), backend.asarray(normal(2, 3, 4))) < 1e-6

@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -371,27 +373,18 @@ def test_what_the_hostile_files_differ_from(path):
 # Disks
 
 
-class FullDisk:
+class FullDisk(io.FileIO):
     """Takes the first bytes of a file and then has no room left."""
 
-    def __init__(self, handle, mode):
-        self.handle = handle
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        os.close(self.handle)
-
     def write(self, content):
-        os.write(self.handle, content[:10])
+        super().write(content[:10])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
     xcnn.save(nn.Linear(1, 1), path)
     before = path.read_bytes()
-    monkeypatch.setattr(os, "fdopen", FullDisk)
+    monkeypatch.setattr(Path, "open", FullDisk)
     with pytest.raises(OSError, match="No space left on device") as caught:
         xcnn.save(nn.Linear(5, 5), path)
     assert not isinstance(caught.value, XcnnError)

@@ -4,7 +4,7 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 :class:`Trainer`, or with :mod:`xcnn.nn` and ``loss.backward()``.
 """
 
-from . import backends, data, functional, init, models, nn, optim
+from . import backends, data, functional, init, models, nn, optim, schedules
 from .autograd import Function, enable_grad, is_grad_enabled, no_grad, vjp
 from .random import manual_seed
 from .serialize import load, save
@@ -33,6 +33,7 @@ __all__ = [
     "no_grad",
     "optim",
     "save",
+    "schedules",
     "summary",
     "vjp",
 ]

@@ -217,7 +217,8 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
     y : array
     pullback : callable
         ``pullback(dy)``, for ``dy`` of ``y``'s shape, gives a tuple with one gradient per array
-        (None for None and for integer arrays). It may be called repeatedly.
+        (None for None and for integer arrays). ``dy`` may be left out where y has one element. It
+        may be called repeatedly.
 
     Examples
     --------
@@ -228,7 +229,9 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
     with enable_grad():
         output = function(*inputs, **settings)
 
-    def pullback(dy: Array) -> tuple:
+    def pullback(dy: Array | None = None) -> tuple:
+        if dy is None:
+            dy = output.ones_for_backward()
         if dy.shape != output.shape:
             raise ShapeError(f"pullback: dy has shape {dy.shape}, the output {output.shape}")
         found = {id(t): g for t, g in walk(output, dy, retain_graph=True)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -159,16 +159,14 @@ def write_atomically(path: Any, content: bytes) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    # named before it is made, so that Ctrl-C at any moment leaves nothing
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -129,16 +129,26 @@ class Tensor:
                 "(or was computed under no_grad)"
             )
         if grad is None:
-            if self.size != 1:
-                raise GradientError(
-                    f"backward() without a gradient needs one element, this tensor has shape "
-                    f"{self.shape}; pass backward(grad) or reduce it, for example with .mean()"
-                )
-            grad = self.backend.xp.ones_like(self.data)
+            grad = self.ones_for_backward()
         elif grad.shape != self.shape:
             raise ShapeError(f"backward(): grad has shape {grad.shape}, the tensor {self.shape}")
         for leaf, gradient in walk(self, grad, retain_graph):
             leaf.accumulate(gradient)
+
+    def ones_for_backward(self) -> Array:
+        """The gradient of this tensor with respect to itself, if it has one element.
+
+        Raises
+        ------
+        GradientError
+            More elements, or none.
+        """
+        if self.size != 1:
+            raise GradientError(
+                f"without a gradient to start from, backward needs one element, this tensor has "
+                f"shape {self.shape}; pass a gradient, or reduce it, for example with .mean()"
+            )
+        return self.backend.xp.ones_like(self.data)
 
     def accumulate(self, gradient: Array) -> None:
         """Add ``gradient`` to ``grad``."""

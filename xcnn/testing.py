@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from . import backends
-from .autograd import vjp
+from .autograd import enable_grad, no_grad, walk
 from .errors import DTypeError, GradientError
+from .nn import Module
+from .tensor import Tensor
 
 Array = Any
 
@@ -76,9 +78,9 @@ def gradcheck(
     """Compare a functional's gradients with central differences along a random direction.
 
     For random u in the output's shape and v in each input's shape, with f the function,
-    (⟨f(x + eps·v), u⟩ - ⟨f(x - eps·v), u⟩) / (2·eps) must equal ⟨pullback(u), v⟩, for each input
-    alone. Where the slopes of the two sides differ the point is not differentiable (a tie of a
-    max-pool, a ReLU at 0), and no comparison is possible.
+    (⟨f(x + eps·v), u⟩ - ⟨f(x - eps·v), u⟩) / (2·eps) must equal ⟨gradient of ⟨f, u⟩, v⟩, for each
+    input and, of a Module, each parameter alone. Where the slopes of the two sides differ the
+    point is not differentiable (a tie of a max-pool, a ReLU at 0), and no comparison is possible.
 
     Parameters
     ----------
@@ -109,37 +111,54 @@ def gradcheck(
     DTypeError
         An array is of another floating-point type.
     """
-    for array in arrays:
-        if array is not None and array.dtype.kind == "f" and array.dtype.itemsize < 8:
-            raise DTypeError(f"gradcheck needs float64 arrays, got {array.dtype}")
+    inputs = [None if a is None else Tensor(a, a.dtype.kind == "f") for a in arrays]
+    variables = {f"argument {i}": t for i, t in enumerate(inputs) if t is not None}
+    if isinstance(function, Module):
+        variables.update(function.named_parameters())
+    variables = {name: t for name, t in variables.items() if t.requires_grad and t.size}
+    for name, tensor in variables.items():
+        if tensor.dtype.itemsize < 8:
+            raise DTypeError(f"gradcheck needs float64 arrays, {name} is {tensor.dtype}")
     rng = np.random.default_rng(seed)
-    y, pullback = vjp(function, *arrays, **settings)
-    u = _direction(rng, y)
-    gradients = pullback(u)
-    center = _inner(y, u)
+    with enable_grad():
+        y = function(*inputs, **settings)
+    u = _direction(rng, y.data)
+    gradients = {id(leaf): gradient for leaf, gradient in walk(y, u)}
+
+    def value() -> float:
+        with no_grad():
+            return _inner(function(*inputs, **settings).data, u)
+
     worst = 0.0
-    for index, array in enumerate(arrays):
-        if array is None or array.dtype.kind != "f" or array.size == 0:
-            continue
-        v = _direction(rng, array)
-
-        def shifted(step: float, index: int = index, v: Array = v) -> float:
-            moved = [a + step * v if i == index else a for i, a in enumerate(arrays)]
-            return _inner(vjp(function, *moved, **settings)[0], u)
-
-        ahead, behind = (shifted(eps) - center) / eps, (center - shifted(-eps)) / eps
-        numeric, exact = (ahead + behind) / 2, _inner(gradients[index], v)
-        scale = max(abs(numeric), abs(exact), 1.0)
-        if abs(ahead - behind) > 1e-2 * scale:
-            raise GradientError(f"argument {index}: the function has a kink at this point")
-        difference = abs(numeric - exact) / scale
+    for name, tensor in variables.items():
+        v = _direction(rng, tensor.data)
+        gradient = gradients.get(id(tensor))
+        exact = 0.0 if gradient is None else _inner(gradient, v)
+        numeric = _slope(name, value, tensor, v, eps)
+        difference = abs(numeric - exact) / max(abs(numeric), abs(exact), 1.0)
         if not difference <= tolerance:
             raise AssertionError(
-                f"argument {index}: the gradient along a random direction is {exact:.9g}, finite "
+                f"{name}: the gradient along a random direction is {exact:.9g}, finite "
                 f"differences give {numeric:.9g} (relative difference {difference:.2g})"
             )
         worst = max(worst, difference)
     return worst
+
+
+def _slope(name: str, value: Callable[[], float], tensor: Tensor, v: Array, eps: float) -> float:
+    """Slope of ``value()`` as ``tensor`` moves along ``v``."""
+    before = tensor.data
+    values = []
+    try:
+        for step in (-eps, 0.0, eps):
+            tensor.data = before + step * v
+            values.append(value())
+    finally:
+        tensor.data = before
+    behind, ahead = (values[1] - values[0]) / eps, (values[2] - values[1]) / eps
+    if abs(ahead - behind) > 1e-2 * max(abs(ahead), abs(behind), 1.0):
+        raise GradientError(f"{name}: the function has a kink at this point")
+    return (ahead + behind) / 2
 
 
 def _direction(rng: np.random.Generator, like: Array) -> Array:

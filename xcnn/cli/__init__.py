@@ -105,6 +105,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     add("--optimizer", default="adam", choices=sorted(optim.BY_NAME), help="sgd has momentum 0.9")
     add(
+        "--schedule",
+        default="cosine",
+        choices=("constant", "cosine"),
+        help="of the learning rate: as it is, or down to zero along a cosine",
+    )
+    add(
         "--loss",
         default="cross_entropy",
         choices=LOSSES,

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import __version__, backends, data, models, nn, optim, random
 from ..errors import ArgumentError
+from ..schedules import CosineAnnealingLR
 from ..trainer import Epoch, Trainer
 from .runs import CONFIG, HISTORY, MODEL, RunFolder
 
@@ -32,7 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         _print_head(config, model, dataset)
 
+    schedule = CosineAnnealingLR(optimizer, config["epochs"])
+
     def after_epoch(trainer: Trainer, epoch: Epoch) -> None:
+        if config["schedule"] == "cosine":
+            schedule.step()
         folder.save(trainer.model, trainer.history, config)
         if not arguments.quiet and not sys.stderr.isatty():
             print(_epoch_line(epoch, config["epochs"]), flush=True)
@@ -99,6 +104,7 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -
         "batch_size": arguments.batch_size,
         "optimizer": arguments.optimizer,
         "lr": lr,
+        "schedule": arguments.schedule,
         "loss": arguments.loss,
         "seed": arguments.seed,
         "device": device,

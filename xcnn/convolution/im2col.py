@@ -66,7 +66,7 @@ def backward(
 
 
 def _add_product(dweight: Array, d: Array, columns: Array) -> None:
-    """dweight (F, K) += d (F, P) @ columns (K, P)ᵀ, in the shape that BLAS does best.
+    """Add d (F, P) @ columns (K, P)ᵀ to dweight (F, K), in the shape that BLAS does best.
 
     It is 1.3 to 2 times faster with the larger of F and K first, and a product this thin (K·F
     below 1,000) 2 to 4 times faster in pieces.
