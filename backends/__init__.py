@@ -26,8 +26,7 @@ _by_type: dict[type, Callable[[Any], Backend]] = {_cpu.xp.ndarray: lambda array:
 def register(array_type: type, backend_of: Callable[[Any], Backend]) -> None:
     """Make arrays of ``array_type`` belong to the backend that ``backend_of(array)`` returns.
 
-    The backend's ``device`` becomes a name that :func:`get` and ``Module.to`` take, once
-    ``backend_of`` has returned it or it was passed to :func:`add_device`.
+    :func:`add_device` makes its name known to :func:`get` and ``Module.to``.
     """
     _by_type[array_type] = backend_of
 

@@ -384,7 +384,7 @@ class FullDisk(io.FileIO):
 def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
     xcnn.save(nn.Linear(1, 1), path)
     before = path.read_bytes()
-    monkeypatch.setattr(Path, "open", FullDisk)
+    monkeypatch.setattr(Path, "open", lambda *arguments: FullDisk(*arguments))
     with pytest.raises(OSError, match="No space left on device") as caught:
         xcnn.save(nn.Linear(5, 5), path)
     assert not isinstance(caught.value, XcnnError)

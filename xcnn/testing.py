@@ -51,8 +51,7 @@ def assert_close(
     AssertionError
         Shape, dtype or values differ; the text says where and by how much.
     """
-    actual = getattr(actual, "data", actual) if hasattr(actual, "creator") else actual
-    host = backends.of(actual).to_host(actual)
+    host = Tensor.of(actual).numpy()
     expected = np.asarray(expected)
     if dtype is not None and host.dtype != np.dtype(dtype):
         raise AssertionError(f"dtype {host.dtype}, expected {np.dtype(dtype)}")

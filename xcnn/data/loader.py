@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Generator, Iterator
-from queue import Empty, Queue
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -106,45 +106,40 @@ class DataLoader:
 def _ahead(batches: Generator[Batch, None, None], depth: int) -> Generator[Batch, None, None]:
     """Yield ``batches``, read by one background thread that stays ``depth`` batches ahead.
 
-    Closing the generator, as leaving a for loop early does, stops the thread and waits for it. The
-    thread looks at ``stop`` before each put, and the queue is emptied after ``stop`` is set: so at
-    most one more put happens, and it finds room.
+    Closing the generator, as leaving a for loop early does, stops the thread and waits for it.
+    ``room`` holds True for each batch that may be read, and at last False. Only SimpleQueue will
+    do: Ctrl-C in the midst of a Queue or a Semaphore can leave its lock taken for ever.
     """
-    queue: Queue[Batch | BaseException | None] = Queue(depth)
-    stop = threading.Event()
+    ready: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
+    room: SimpleQueue[bool] = SimpleQueue()
+    for _ in range(depth + 1):  # one of them is being read
+        room.put(True)
+    stopped: list[bool] = []
 
     def read() -> None:
-        end: BaseException | None = None
         try:
-            for batch in batches:
-                if stop.is_set():
+            while room.get() and not stopped:
+                batch = next(batches, None)
+                ready.put(batch)
+                if batch is None:
                     return
-                queue.put(batch)
         except BaseException as error:  # the consumer raises it, whatever it is
-            end = error
-        if not stop.is_set():
-            queue.put(end)
+            ready.put(error)
 
     thread = threading.Thread(target=read, name="xcnn-prefetch", daemon=True)
-    thread.start()
     try:
-        while isinstance(item := queue.get(), tuple):
+        thread.start()
+        while isinstance(item := ready.get(), tuple):
+            room.put(True)
             yield item
         if item is not None:
             raise item  # with the traceback from the thread
     finally:
-        stop.set()
-        _empty(queue)
-        if thread is not threading.current_thread():  # a garbage collection may run in the thread
+        stopped.append(True)
+        room.put(False)
+        # a garbage collection may run in the thread; Ctrl-C may come before it is alive
+        if thread.is_alive() and thread is not threading.current_thread():
             thread.join()
-
-
-def _empty(queue: Queue[Any]) -> None:
-    while True:
-        try:
-            queue.get_nowait()
-        except Empty:
-            return
 
 
 def _integer(name: str, value: Any, lowest: int) -> int:

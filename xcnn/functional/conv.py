@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from .. import convolution
@@ -103,7 +104,7 @@ def _check(channels: int, weight: Tensor, bias: Any, groups: int) -> None:
     if weight.ndim != 4:
         raise ShapeError(f"weight has shape {weight.shape}: expected (F, C / groups, kH, kW)")
     filters = weight.shape[0]
-    if not isinstance(groups, int) or groups < 1 or filters % groups:
+    if not isinstance(groups, Integral) or groups < 1 or filters % groups:
         raise ArgumentError(
             f"groups={groups!r}: expected an int >= 1 that divides the {filters} filters of weight"
         )

@@ -17,7 +17,8 @@ Array = Any
 class _Loss(Function):
     """A loss of one term per example or element, reduced at the end.
 
-    Subclasses give ``terms(xp, input, target)`` and ``slope(xp)``, the derivative of each term.
+    Subclasses give ``terms``, and the derivatives of each term by input and target: ``slope`` and
+    ``target_slope``, new arrays.
     """
 
     arguments = ("input", "target")
@@ -37,7 +38,11 @@ class _Loss(Function):
         return terms.sum() * self.scale
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        return self._weighted(self.slope(backend), dy), None
+        slopes = self.slope, self.target_slope
+        return tuple(
+            self._weighted(slope(backend), dy) if needed else None
+            for slope, needed in zip(slopes, self.needs_grad, strict=True)
+        )
 
     def _weighted(self, slope: Array, dy: Array) -> Array:
         """``slope`` times the gradient of the term it belongs to, in place."""
@@ -52,6 +57,9 @@ class _Loss(Function):
     def slope(self, backend: Backend) -> Array:
         raise NotImplementedError
 
+    def target_slope(self, backend: Backend) -> Array:
+        raise NotImplementedError
+
 
 class MSELoss(_Loss):
     """See :func:`mse_loss`."""
@@ -64,9 +72,8 @@ class MSELoss(_Loss):
     def slope(self, backend: Backend) -> Array:
         return self.saved.difference * 2
 
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        dx = self._weighted(self.slope(backend), dy)
-        return dx, -dx if self.needs_grad[1] else None
+    def target_slope(self, backend: Backend) -> Array:
+        return self.saved.difference * -2
 
 
 class CrossEntropy(_Loss):
@@ -90,6 +97,9 @@ class CrossEntropy(_Loss):
         slope -= target
         return slope
 
+    def target_slope(self, backend: Backend) -> Array:
+        return -self.saved.log_p
+
 
 class NLLLoss(_Loss):
     """See :func:`nll_loss`."""
@@ -111,17 +121,25 @@ class BinaryCrossEntropy(_Loss):
     """See :func:`binary_cross_entropy`."""
 
     def terms(self, backend: Backend, x: Array, target: Array) -> Array:
-        xp = backend.xp
         self.save(x=x, target=target)
-        # log(0) is capped at -100, so that a sure and wrong answer costs 100, not infinity
-        yes = xp.log(xp.maximum(x, _TINY))
-        sure = x >= 1  # where log1p(-x) has no value
-        no = xp.where(sure, -100, xp.log1p(xp.where(sure, 0, -x)))
-        return -(target * xp.maximum(yes, -100) + (1 - target) * xp.maximum(no, -100))
+        yes, no = self._logarithms(backend.xp, x)
+        return -(target * yes + (1 - target) * no)
 
     def slope(self, backend: Backend) -> Array:
         x, target = self.saved.x, self.saved.target
         return (x - target) / backend.xp.maximum(x * (1 - x), 1e-12)
+
+    def target_slope(self, backend: Backend) -> Array:
+        yes, no = self._logarithms(backend.xp, self.saved.x)
+        return no - yes
+
+    @staticmethod
+    def _logarithms(xp: Any, x: Array) -> tuple[Array, Array]:
+        """log(x) and log(1 - x), at least -100: a sure and wrong answer costs 100, not infinity."""
+        yes = xp.log(xp.maximum(x, _TINY))
+        sure = x >= 1  # where log1p(-x) has no value
+        no = xp.where(sure, -100, xp.log1p(xp.where(sure, 0, -x)))
+        return xp.maximum(yes, -100), xp.maximum(no, -100)
 
 
 class BinaryCrossEntropyWithLogits(_Loss):
@@ -136,6 +154,9 @@ class BinaryCrossEntropyWithLogits(_Loss):
         slope = stable_sigmoid(backend.xp, self.saved.x)
         slope -= self.saved.target
         return slope
+
+    def target_slope(self, backend: Backend) -> Array:
+        return -self.saved.x
 
 
 _TINY = 1e-44  # below exp(-100), and still a number in float32
@@ -180,8 +201,7 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     input : (N, C) or (N, C, ...)
         Logits: do not apply softmax first.
     target : (N,) or (N, ...)
-        Class indices 0 to C - 1 (integers); or probabilities in the shape of input (floats,
-        taken as constants).
+        Class indices 0 to C - 1 (integers); or probabilities in the shape of input (floats).
     reduction
         "mean" over examples (and pixels), "sum" or "none".
 
@@ -220,7 +240,7 @@ def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
 def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """-(target * log(input) + (1 - target) * log(1 - input)), of probabilities from a sigmoid.
 
-    Each logarithm is capped at -100, as in PyTorch; target is taken as constant.
+    Each logarithm is capped at -100, as in PyTorch.
 
     Raises
     ------
