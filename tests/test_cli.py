@@ -138,6 +138,7 @@ def test_the_config(run):
         "batch_size": 64,
         "optimizer": "sgd",
         "lr": 0.05,
+        "schedule": "cosine",
         "loss": "cross_entropy",
         "seed": 3,
         "device": "cpu",
@@ -192,6 +193,20 @@ def test_out_refuses_an_existing_run(run):
     assert "this is a file, expected a folder" in done.err
     done = run("train mlp --limit 10 --epochs 1 --out run/config.json/inner")
     assert (done.status, done.err.startswith("xcnn: error: ")) == (2, True)
+
+
+def test_the_schedule(run):
+    """It acts from the second epoch on."""
+    for schedule in ("cosine", "constant"):
+        line = f"train mlp --limit 100 --epochs 3 --quiet --schedule {schedule} --out {schedule}"
+        assert run(line).status == 0
+        assert config(schedule)["schedule"] == schedule
+    cosine, constant = (
+        [row["train_loss"] for row in history(name)] for name in ("cosine", "constant")
+    )
+    assert cosine[0] == constant[0]
+    assert cosine[1] != constant[1]
+    assert float(cosine[2]) > float(constant[2])  # smaller steps go less far
 
 
 @pytest.mark.parametrize("device", ["cpu", "strict"])
@@ -472,6 +487,7 @@ def test_refused(run, here, line, text):
         ("train --batch-size -3", "argument --batch-size: -3 is not a whole number from 1 on"),
         ("train --seed -1", "argument --seed: -1 is not a whole number from 0 on"),
         ("train --optimizer lion", "argument --optimizer: invalid choice: 'lion'"),
+        ("train --schedule linear", "argument --schedule: invalid choice: 'linear'"),
         ("train --loss hinge", "argument --loss: invalid choice: 'hinge'"),
         ("predict run", "the following arguments are required: IMAGE"),
         ("summary mlp --input-shape 3,x", "'3,x' is not a shape such as 1,28,28"),

@@ -384,9 +384,10 @@ class FullDisk(io.FileIO):
 def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
     xcnn.save(nn.Linear(1, 1), path)
     before = path.read_bytes()
-    monkeypatch.setattr(Path, "open", lambda *arguments: FullDisk(*arguments))
-    with pytest.raises(OSError, match="No space left on device") as caught:
-        xcnn.save(nn.Linear(5, 5), path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda *arguments: FullDisk(*arguments))
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            xcnn.save(nn.Linear(5, 5), path)
     assert not isinstance(caught.value, XcnnError)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
