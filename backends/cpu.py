@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 
 import numpy as np
 
@@ -12,11 +14,15 @@ from .base import Array, Backend
 _MASK64 = 0xFFFFFFFFFFFFFFFF
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
 class CpuBackend(Backend):
     """NumPy arrays in main memory."""
 
     def __init__(self) -> None:
         super().__init__(np, "cpu")
+        keep_freed_memory()
 
     def memory(self) -> dict[str, int]:
         if not hasattr(os, "sysconf"):
@@ -36,3 +42,27 @@ class CpuBackend(Backend):
         generator = np.random.Philox(key=np.array([key & _MASK64, 0], np.uint64))
         words = generator.random_raw(-(-count // 2)).astype("<u8", copy=False)
         return words.view("<u4")[:count]
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library reuse the memory of freed arrays instead of returning it to the system.
+
+    A training step makes and frees the same large arrays again and again. By default glibc gives
+    them back at once, and every page of the next one costs a page fault: half of the time of a
+    step of LeNet-5. Up to 1 GiB of freed memory is kept, for the whole process.
+
+    Returns
+    -------
+    bool
+        Whether it was done: not where the C library is another one, where the user set malloc's
+        own variables, nor with ``XCNN_KEEP_MEMORY=0``.
+    """
+    own = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
+    if sys.platform != "linux" or own or os.environ.get("XCNN_KEEP_MEMORY") == "0":
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    largest = 32 * 1024**2  # more is refused; larger arrays still go back to the system
+    done = libc.mallopt(_M_MMAP_THRESHOLD, largest) and libc.mallopt(_M_TRIM_THRESHOLD, 1024**3)
+    return bool(done)
