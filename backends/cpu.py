@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -23,6 +24,9 @@ class CpuBackend(Backend):
     def __init__(self) -> None:
         super().__init__(np, "cpu")
         keep_freed_memory()
+
+    def quiet_overflow(self) -> AbstractContextManager:
+        return np.errstate(over="ignore", invalid="ignore")
 
     def memory(self) -> dict[str, int]:
         if not hasattr(os, "sysconf"):

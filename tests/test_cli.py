@@ -477,7 +477,6 @@ def test_refused(run, here, line, text):
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("", "the following arguments are required: COMMAND"),
         ("fly", "invalid choice: 'fly'"),
         ("train resnet", "invalid choice: 'resnet' (choose from 'lenet5', 'mlp', 'small_cnn')"),
         ("train --data cats", "argument --data: invalid choice: 'cats'"),
@@ -633,8 +632,34 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(run, monkeypatch):
 
     monkeypatch.setattr(xcnn.Trainer, "train_step", interrupted)
     done = run("train mlp --limit 20 --quiet --out run")
-    assert (done.status, done.out, done.err) == (130, "", "\nxcnn: stopped\n")
+    assert done.status == 130
+    assert done.out == "\nstopped: no epoch was finished, nothing is saved\n"
+    assert done.err == "\nxcnn: stopped\n"
     assert not os.path.exists("run")
+
+
+def test_a_folder_that_was_there_before_stays(run, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    os.mkdir("mine")
+    monkeypatch.setattr(xcnn.Trainer, "train_step", interrupted)
+    assert run("train mlp --limit 20 --quiet --out mine").status == 130
+    assert os.listdir("mine") == []
+
+
+def test_diverging_training_is_told(run):
+    done = run("train --optimizer sgd --lr 1000 --epochs 5 --limit 200 --out run --device cpu")
+    assert done.status == 2
+    assert "the training diverged: the loss is nan after 1 epoch" in done.err
+    assert "smaller --lr than 1000" in done.err
+    assert len(history("run")) == 1
+
+
+def test_no_command_shows_the_help(run):
+    done = run("")
+    assert (done.status, done.err) == (2, "")
+    assert done.out.startswith("usage: xcnn")
 
 
 # The process

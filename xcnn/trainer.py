@@ -356,7 +356,9 @@ class Bar:
             total=total,
             desc=title,
             disable=None if enabled else True,
-            bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {remaining}{postfix}",
+            unit=" img",
+            unit_scale=True,
+            bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {rate_noinv_fmt}{postfix}",
         )
         self._shown = time.monotonic()
 
@@ -379,12 +381,17 @@ class Bar:
         if self._bar.disable:
             return
         self._shown = time.monotonic()
-        self._bar.set_postfix({k: f"{v:.4f}" for k, v in numbers.items() if v is not None})
+        self._bar.set_postfix_str(_short(numbers))
 
     def finish(self, **numbers: float | None) -> None:
         """Show ``numbers`` instead of the bar, so that a line of 80 characters holds them."""
-        self._bar.bar_format = "{desc}{postfix}"
+        self._bar.bar_format = "{desc}: {rate_noinv_fmt}{postfix}"
         self.show(**numbers)
+
+
+def _short(numbers: dict[str, float | None]) -> str:
+    shown = {k.replace("accuracy", "acc"): v for k, v in numbers.items() if v is not None}
+    return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
 @contextmanager

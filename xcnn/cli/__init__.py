@@ -28,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 2 something is missing or wrong (told on standard error), 130
         stopped by Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if not hasattr(arguments, "run"):
+        parser.print_help()
+        return 2
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()
@@ -49,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="xcnn", description="Train, look at and use convolutional networks."
     )
     parser.add_argument("--version", action="version", version=f"xcnn {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)

@@ -26,8 +26,9 @@ class RunFolder:
     Each file appears complete or not at all.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_new: bool = False) -> None:
         self.path = path
+        self.is_new = is_new
         self.epochs = 0  # that the files hold completely
 
     @classmethod
@@ -44,7 +45,7 @@ class RunFolder:
                 path = Path("runs") / f"{name}-{n}"
                 with contextlib.suppress(FileExistsError):  # made by another run, perhaps just now
                     path.mkdir(parents=True)
-                    return cls(path)
+                    return cls(path, is_new=True)
         path = Path(str(out))
         if path.is_file():
             raise ArgumentError(f"--out {out}: this is a file, expected a folder")
@@ -54,8 +55,9 @@ class RunFolder:
                 f"--out {out}: the folder already holds a run ({', '.join(found)}); choose "
                 "another or remove it"
             )
+        is_new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        return cls(path, is_new)
 
     def save(self, model: Module, history: Sequence[Epoch], config: dict[str, Any]) -> None:
         """Write all three files."""
@@ -70,8 +72,8 @@ class RunFolder:
         self.epochs = len(history)
 
     def remove_if_empty(self) -> None:
-        """Remove the folder again if nothing was saved in it."""
-        if not any(self.path.iterdir()):
+        """Remove the folder again if it was made for this run and nothing was saved in it."""
+        if self.is_new and not any(self.path.iterdir()):
             self.path.rmdir()
 
     def load_model(self) -> Any:

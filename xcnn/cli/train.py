@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from typing import Any
@@ -35,29 +36,39 @@ def run(arguments: argparse.Namespace) -> int:
 
     schedule = CosineAnnealingLR(optimizer, config["epochs"])
 
-    def after_epoch(trainer: Trainer, epoch: Epoch) -> None:
+    def after_epoch(trainer: Trainer, epoch: Epoch) -> bool:
         if config["schedule"] == "cosine":
             schedule.step()
         folder.save(trainer.model, trainer.history, config)
-        if not arguments.quiet and not sys.stderr.isatty():
+        bar_is_seen = sys.stderr.isatty() and sys.stdout.isatty()
+        if not arguments.quiet and not bar_is_seen:
             print(_epoch_line(epoch, config["epochs"]), flush=True)
+        return not math.isfinite(epoch.train_loss)  # True stops
 
     try:
-        trainer.fit(
-            _loader(dataset, dataset.train, config, shuffle=True),
-            epochs=config["epochs"],
-            validation=_loader(dataset, dataset.test, config),
-            callbacks=[after_epoch],
-            progress=not arguments.quiet,
-        )
+        with backend.quiet_overflow():  # a loss that is no number is told below
+            trainer.fit(
+                _loader(dataset, dataset.train, config, shuffle=True),
+                epochs=config["epochs"],
+                validation=_loader(dataset, dataset.test, config),
+                callbacks=[after_epoch],
+                progress=not arguments.quiet,
+            )
     except KeyboardInterrupt:
         if len(trainer.history) > folder.epochs:  # it came while the last one was being saved
             folder.save(model, trainer.history, config)
-        if trainer.history:
-            print(f"\nstopped: {folder.path} holds the network after {_epochs(trainer)}")
+        kept = f"{folder.path} holds the network after {_epochs(trainer)}"
+        print(
+            f"\nstopped: {kept if trainer.history else 'no epoch was finished, nothing is saved'}"
+        )
         raise
     finally:
         folder.remove_if_empty()
+    if not math.isfinite(trainer.history[-1].train_loss):
+        raise ArgumentError(
+            f"the training diverged: the loss is {trainer.history[-1].train_loss} after "
+            f"{_epochs(trainer)}; choose a smaller --lr than {config['lr']}"
+        )
     _print_end(trainer, dataset, folder, time.perf_counter() - started)
     return 0
 
