@@ -235,3 +235,21 @@ def test_an_optimiser_of_ones_own():
         assert param.data == expected
     with pytest.raises(NotImplementedError, match="Optimizer defines no update method"):
         optim.Optimizer([param], lr=1.0).step()
+
+
+def test_state_follows_a_model_that_moves(strict):
+    """Three steps, the last two on another device, equal three on one."""
+    gradients = normal(3, 4, dtype="float32")
+
+    def steps(*devices):
+        module = nn.Linear(2, 2, bias=False)
+        module.weight.data[...] = 1
+        optimizer = optim.Adam(module.parameters(), lr=0.1)
+        for gradient, device in zip(gradients, devices, strict=True):
+            module.to(device)
+            module.weight.zero_grad()
+            module.weight.accumulate(module.weight.backend.asarray(gradient.reshape(2, 2)))
+            optimizer.step()
+        return module.weight.numpy()
+
+    np.testing.assert_array_equal(steps("cpu", strict, "cpu"), steps("cpu", "cpu", "cpu"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
+from . import backends
 from .backends import Backend
 from .errors import ArgumentError, DeviceError, StateDictError
 from .tensor import Tensor
@@ -81,8 +82,11 @@ class Optimizer:
     def _state_arrays(self, name: str, used: list[int]) -> list[Array]:
         arrays = self.state[name]
         for i in used:
-            if arrays[i] is None:
-                arrays[i] = self.params[i].backend.xp.zeros_like(self.params[i].data)
+            array, param = arrays[i], self.params[i]
+            if array is None:
+                arrays[i] = param.backend.xp.zeros_like(param.data)
+            elif backends.of(array) is not param.backend:  # the model was moved
+                arrays[i] = param.backend.asarray(backends.of(array).to_host(array))
         return [arrays[i] for i in used]
 
     def update(

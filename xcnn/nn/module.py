@@ -59,13 +59,13 @@ class Module:
     def __reduce__(self) -> tuple:  # so that copy and pickle make one without arguments
         return object.__new__, (type(self),), vars(self)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **settings: Any) -> Any:
         """What the module computes; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward method")
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
         try:
-            output = self.forward(*inputs)
+            output = self.forward(*inputs, **settings)
         except XcnnError as error:
             error.passed_through(self)
             raise
