@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import backends
-from .autograd import no_grad
-from .nn import Module, record_activations
+from .nn import Module, evaluating, record_activations
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,8 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
     """
     backend = backends.get(model.device)
     dtype = next((p.dtype for p in model.parameters()), "float32")
-    modes = [(m, m.training) for m in model.modules()]
-    try:
-        with no_grad(), record_activations(model.eval()) as activations:
-            model(backend.xp.zeros((1, *input_shape), dtype))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model), record_activations(model) as activations:
+        model(backend.xp.zeros((1, *input_shape), dtype))
     modules = dict(model.named_modules())
     return [
         Layer(

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from . import backends
 from . import functional as F
-from .autograd import no_grad
 from .data import DataLoader, Dataset
 from .errors import ArgumentError, DataError, ShapeError
-from .nn import Module, loss
+from .nn import Module, evaluating, loss
 from .optim import Optimizer
+from .progress import Bar
 from .tensor import Tensor
 
 Array = Any
-_REFRESH = 0.2  # seconds between two looks at the loss: each makes a GPU wait
 
 
 class Loss(NamedTuple):
@@ -209,7 +207,7 @@ class Trainer:
             where there are no examples.
         """
         totals = _Totals(self.loss)
-        with _evaluation(self.model):
+        with evaluating(self.model):
             for batch in _pairs(_loader(x, y, batch_size)):
                 totals.add(batch, *self._forward(*batch))
         return {"loss": totals.loss(), "accuracy": totals.accuracy()}
@@ -233,7 +231,7 @@ class Trainer:
             No examples, or they do not fit the model.
         """
         loader = x if isinstance(x, DataLoader) else _loader(x, None, batch_size)
-        with _evaluation(self.model):
+        with evaluating(self.model):
             batches = [
                 self.loss.activation(self.model(self._to_device(batch[0]))).numpy()
                 for batch in loader
@@ -294,8 +292,8 @@ class Trainer:
         """``y`` on the output's device, as the loss takes it.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
-        take its dtype. Class indices of the host
-        are checked before they go to a GPU, where looking at them would make it wait.
+        take its dtype. Class indices of the host are checked before they go to a GPU, where
+        looking at them would make it wait.
         """
         host = backends.get("cpu")
         if self.loss.kind == "classes" and backends.find(y) is host and y.dtype.kind in "iu":
@@ -344,67 +342,6 @@ class _Totals:
         if self.examples == 0:
             return math.nan
         return None if self.correct is None else int(self.correct) / self.answers
-
-
-class Bar:
-    """A progress bar over examples; silent where the output is not a terminal."""
-
-    def __init__(self, total: int, title: str, enabled: bool = True) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(
-            total=total,
-            desc=title,
-            disable=None if enabled else True,
-            unit=" img",
-            unit_scale=True,
-            bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {rate_noinv_fmt}{postfix}",
-        )
-        self._shown = time.monotonic()
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._bar.close()
-
-    def update(self, examples: int) -> None:
-        """Move on."""
-        self._bar.update(examples)
-
-    def due(self) -> bool:
-        """Whether it is time to show new numbers."""
-        return not self._bar.disable and time.monotonic() - self._shown > _REFRESH
-
-    def show(self, **numbers: float | None) -> None:
-        """Show ``numbers`` beside the bar, without those that are None."""
-        if self._bar.disable:
-            return
-        self._shown = time.monotonic()
-        self._bar.set_postfix_str(_short(numbers))
-
-    def finish(self, **numbers: float | None) -> None:
-        """Show ``numbers`` instead of the bar, so that a line of 80 characters holds them."""
-        self._bar.bar_format = "{desc}: {rate_noinv_fmt}{postfix}"
-        self.show(**numbers)
-
-
-def _short(numbers: dict[str, float | None]) -> str:
-    shown = {k.replace("accuracy", "acc"): v for k, v in numbers.items() if v is not None}
-    return " ".join(f"{name} {value:.4f}" for name, value in shown.items())
-
-
-@contextmanager
-def _evaluation(model: Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each module's mode is as before."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _find_loss(loss: Any) -> Loss:

@@ -1,11 +1,13 @@
 """Layers that own their parameters, under PyTorch's names."""
 
 from .activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh, activation
+from .container import Sequential
+from .context import evaluating, record_activations
 from .conv import Conv2d
 from .dropout import Dropout
 from .linear import Linear
 from .loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
-from .module import Buffer, Module, Sequential, record_activations
+from .module import Buffer, Module
 from .pool import AvgPool2d, MaxPool2d
 from .shape import Flatten, Unflatten
 
@@ -31,5 +33,6 @@ __all__ = [
     "Tanh",
     "Unflatten",
     "activation",
+    "evaluating",
     "record_activations",
 ]
