@@ -573,7 +573,7 @@ def test_a_full_disk_keeps_the_epochs_before(run, monkeypatch):
     fill_disk(monkeypatch, room=3)
     done = run("train mlp --limit 20 --epochs 5 --quiet --out run")
     assert (done.status, done.out) == (2, "")
-    assert done.err == "xcnn: error: [Errno 28] No space left on device\n"
+    assert done.err == "xcnn: error: [Errno 28] No space left on device: 'run/model.safetensors'\n"
     assert sorted(os.listdir("run")) == FILES
     assert len(history("run")) == 1
     assert contents("run")["model.safetensors"] == contents("short")["model.safetensors"]

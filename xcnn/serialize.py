@@ -165,8 +165,10 @@ def write_atomically(path: Any, content: bytes) -> None:
         with temporary.open("xb") as file:
             file.write(content)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(target)  # a full disk alone does not name the file
         raise
 
 

@@ -26,6 +26,8 @@ def summary(arguments: argparse.Namespace) -> int:
         settings = {"num_classes": arguments.classes or 10, "input_shape": shape}
         model = models.create(arguments.model, **settings)
     elif Path(arguments.model).is_dir():
+        if arguments.classes:
+            raise ArgumentError("--classes is for the name of a model; a run has its own classes")
         folder = RunFolder(Path(arguments.model))
         model = folder.load_model()
         shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])

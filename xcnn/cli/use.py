@@ -16,13 +16,14 @@ from .runs import RunFolder
 def evaluate(arguments: argparse.Namespace) -> int:
     """Loss and accuracy on the test part of a data set."""
     trainer, config = _open(arguments)
-    dataset = data.load(arguments.data or config["data"], arguments.data_dir, limit=arguments.limit)
-    shape, classes = list(dataset.image_shape), len(dataset.classes)
+    record = data.info(arguments.data or config["data"])
+    shape, classes = list(record.shape), len(record.classes)
     if shape != config["input_shape"] or classes != len(config["classes"]):
         raise ArgumentError(
-            f"--data {dataset.name} has inputs {shape} and {classes} classes, the network takes "
+            f"--data {record.name} has inputs {shape} and {classes} classes, the network takes "
             f"{config['input_shape']} and {len(config['classes'])}"
         )
+    dataset = data.load(record.name, arguments.data_dir, limit=arguments.limit)
     loader = data.DataLoader(
         dataset.test, batch_size=arguments.batch_size, transform=_normalize(config)
     )

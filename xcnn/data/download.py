@@ -8,7 +8,7 @@ import secrets
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,6 @@ def fetch(
         If the file cannot be written, for instance because the disk is full.
     """
     folder = Path(destination)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_written(folder, error) from error
     failures = []
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{file}"
@@ -102,11 +98,10 @@ def _fetch_from(
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         # any OSError from here is the disk's: the network's come as _MirrorError
-        with (
-            closing(_open(url, timeout)) as response,
-            open(part, "xb") as sink,
-            _progress_bar(path.name, _length(response), progress) as bar,
-        ):
+        with closing(_open(url, timeout)) as response, ExitStack() as stack:
+            path.parent.mkdir(parents=True, exist_ok=True)  # not before there is something for it
+            sink = stack.enter_context(open(part, "xb"))
+            bar = stack.enter_context(_progress_bar(path.name, _length(response), progress))
             for chunk in _chunks(response, timeout):
                 sink.write(chunk)
                 bar.update(len(chunk))
@@ -115,7 +110,8 @@ def _fetch_from(
     except OSError as error:
         raise _not_written(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        if part.exists():
+            part.unlink()
     return path
 
 
