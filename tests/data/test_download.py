@@ -171,9 +171,16 @@ def test_a_full_disk_is_reported_and_leaves_nothing(server, tmp_path, monkeypatc
 
 
 def test_a_destination_that_is_a_file(server, tmp_path):
+    server.responses["/f"] = BODY
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be written"):
         fetch("f", [server.url], tmp_path / "file", progress=False)
+
+
+def test_no_folder_is_made_for_nothing(server, tmp_path):
+    with pytest.raises(DownloadError):
+        fetch("f", [server.url], tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, MemoryError])
