@@ -16,7 +16,7 @@ from ..errors import DeviceError, DTypeError
 from .base import Backend
 from .cpu import CpuBackend
 
-__all__ = ["Backend", "CpuBackend", "available", "get", "of", "register"]
+__all__ = ["Backend", "CpuBackend", "add_device", "available", "get", "of", "register"]
 
 _cpu = CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}

@@ -60,6 +60,10 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""
 
+    def active(self) -> AbstractContextManager:
+        """A context in which new arrays land on this device, among several of its kind."""
+        return nullcontext()
+
     def quiet_overflow(self) -> AbstractContextManager:
         """A context in which overflow and invalid values make no warning: none ever do here."""
         return nullcontext()

@@ -7,12 +7,13 @@ the generic ones of :class:`Backend`; a kernel replaces one by overriding its me
 from __future__ import annotations
 
 import importlib.util
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..errors import DeviceError
 from .base import Array, Backend
 
-INSTALL = 'pip install "xcnn[cuda13]"   (CUDA 13 driver; "xcnn[cuda12]" for CUDA 12)'
+INSTALL = "pip install cupy-cuda13x   (for a driver of CUDA 13; cupy-cuda12x for CUDA 12)"
 
 
 class CudaBackend(Backend):
@@ -32,8 +33,11 @@ class CudaBackend(Backend):
         super().__init__(cupy, f"cuda:{index}")
         self._device = cupy.cuda.Device(index)
 
+    def active(self) -> AbstractContextManager:
+        return self._device
+
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        with self._device:
+        with self.active():
             return self.xp.asarray(array, dtype)
 
     def to_host(self, array: Array) -> Any:

@@ -437,3 +437,71 @@ def test_tensor_tells_what_it_is(backend, leaf):
 def test_parameter_asks_for_a_gradient_unless_told(backend):
     assert Parameter(backend.xp.ones(2)).requires_grad
     assert not Parameter(backend.xp.ones(2), requires_grad=False).requires_grad
+
+
+def test_gradients_of_a_pullback_are_separate_arrays(backend):
+    a, b = (backend.asarray(np.ones((2, 3))) for _ in range(2))
+    dy = backend.asarray(np.ones((2, 3)))
+    da, db = xcnn.vjp(F.add, a, b)[1](dy)
+    da += 1
+    assert backend.to_host(db).tolist() == backend.to_host(dy).tolist() == [[1] * 3] * 2
+    (dx,) = xcnn.vjp(F.sum, a)[1]()
+    dx += 1  # not a read-only view of one number
+    assert backend.to_host(dx).tolist() == [[2] * 3] * 2
+
+
+def test_one_element_converts_like_a_number():
+    one = xcnn.Tensor(np.array([0.25], np.float32))
+    assert (float(one), bool(one), f"{one:.2f}") == (0.25, True, "0.25")
+    assert not xcnn.Tensor([0.0])
+    with pytest.raises(ShapeError, match="one element"):
+        bool(xcnn.Tensor([1.0, 2.0]))
+
+
+def test_numpy_takes_tensors_of_the_cpu_only(strict):
+    tensor = xcnn.Tensor([1.0, 2.0])
+    assert np.asarray(tensor).tolist() == [1, 2]
+    assert np.shares_memory(np.asarray(tensor), tensor.data)
+    with pytest.raises(DTypeError, match=r"on strict.*call \.numpy\(\)"):
+        np.asarray(xcnn.Tensor(strict.asarray([1.0])))
+
+
+def test_backward_takes_a_tensor():
+    x = xcnn.Tensor(np.ones(3), requires_grad=True)
+    (x * 2).backward(xcnn.Tensor(np.ones(3)))
+    assert x.grad.tolist() == [2, 2, 2]
+
+
+class Watched:
+    """A namespace that only answers while its device is active."""
+
+    def __init__(self, xp):
+        self.xp, self.depth, self.used = xp, 0, set()
+
+    def __enter__(self):
+        self.depth += 1
+
+    def __exit__(self, *error):
+        self.depth -= 1
+
+    def __getattr__(self, name):
+        if callable(getattr(self.xp, name)) and not isinstance(getattr(self.xp, name), type):
+            assert self.depth, f"{name} was called on whatever device is current"
+            self.used.add(name)
+        return getattr(self.xp, name)
+
+
+def test_arrays_are_made_while_their_device_is_active(strict, monkeypatch):
+    """With several GPUs a new array lands on the current one."""
+    watched = Watched(strict.xp)
+    model = xcnn.models.lenet5(input_shape=(1, 16, 16)).to(strict)
+    trainer = xcnn.Trainer(model, xcnn.optim.Adam(model.parameters()))
+    images = np.ones((4, 1, 16, 16), np.float32)
+    monkeypatch.setattr(strict, "xp", watched)
+    monkeypatch.setattr(strict, "active", lambda: watched)
+    trainer.fit(images, [0, 1, 2, 3], epochs=1, validation=(images, [0, 1, 2, 3]))
+    trainer.predict(images)
+    loss = F.cross_entropy(model(strict.asarray(images)), strict.asarray([0, 1, 2, 3]))
+    loss.backward()
+    trainer.optimizer.step()
+    assert {"empty", "empty_like", "zeros_like", "matmul", "asarray"} <= watched.used

@@ -514,7 +514,7 @@ def test_no_cupy(run, trained, monkeypatch, no_gpu_opened, command, device):
     number = device.partition(":")[2] or "0"
     assert done.err == (
         f"xcnn: error: device cuda:{number} is not available: CuPy is not installed; install it "
-        'with: pip install "xcnn[cuda13]"   (CUDA 13 driver; "xcnn[cuda12]" for CUDA 12)\n'
+        "with: pip install cupy-cuda13x   (for a driver of CUDA 13; cupy-cuda12x for CUDA 12)\n"
     )
 
 
@@ -593,6 +593,8 @@ def test_ctrl_c_keeps_the_finished_epochs(run):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a job in the background starts with SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until = time.monotonic() + 60
     while not (os.path.exists("run/config.json") and len(history("run")) >= 3):

@@ -80,7 +80,7 @@ OPERATIONS = {
     "matmul": (F.matmul, lambda n: (between(n, 2, 3), normal(3, 4))),
     "reshape": (lambda x: F.reshape(x, len(x), 6, 15), lambda n: (between(n, *IMAGES),)),
     "flatten": (F.flatten, lambda n: (between(n, *IMAGES),)),
-    "concat": (lambda a, b: F.concat([a, b]), lambda n: (between(n, 3, 2), between(n, 1, 2))),
+    "concat": (lambda a, b: F.concat([a, b], 1), lambda n: (between(n, 3, 2), between(n, 1, 2))),
     "pad": (lambda x: F.pad(x, ((1, 0), (2, 1)), 5.0), lambda n: (between(n, *IMAGES),)),
     "dropout": (lambda x: F.dropout(x, 0.3, key=9), lambda n: (between(n, *IMAGES),)),
     "mse_loss": (F.mse_loss, lambda n: (between(n, 3), between(n, 3, seed=1))),
@@ -220,7 +220,7 @@ def test_memory_stays_batch_last_through_a_network(backend):
         y = layer(F.relu(y))
         y = layer(y + layer(F.dropout(y, 0.2, key=1)))
         y = layer(F.avg_pool2d(layer(F.max_pool2d(y, 2)), 2))
-        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, 0))]))))
+        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, 0))], 1))))
 
     y, pullback = xcnn.vjp(block, x)
     assert len(seen) == 9

@@ -74,7 +74,7 @@ def test_layers_take_lists():
     layer.weight.data[...] = [[2, 3]]
     assert layer([[1.0, 1.0]]).data.tolist() == [[5]]
     assert nn.Conv2d(1, 2, 1)([[[[1.0]]]]).shape == (1, 2, 1, 1)
-    assert nn.Unflatten((1, 2))([[1.0, 2.0]]).shape == (1, 1, 2)
+    assert nn.Unflatten(1, (1, 2))([[1.0, 2.0]]).shape == (1, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,8 @@ def test_pooling(backend, kind, settings, data_format):
         (nn.LogSoftmax(2), oracles.log_softmax(X, 2)),
         (nn.Flatten(), X.reshape(2, 168)),
         (nn.Flatten(2), X.reshape(2, 4, 42)),
-        (nn.Unflatten((4, 3, 2, 7)), X.reshape(2, 4, 3, 2, 7)),
+        (nn.Unflatten(1, (2, 2)), X.reshape(2, 2, 2, 6, 7)),
+        (nn.Unflatten(2, (3, 2)), X.reshape(2, 4, 3, 2, 7)),
     ],
     ids=lambda value: repr(value) if isinstance(value, nn.Module) else "",
 )
@@ -144,7 +145,7 @@ def test_activation_by_name(name, kind):
         (nn.Linear(3, 2), (1, 3, 1, 1), "expected 3 features in the last axis"),
         (nn.Linear(3, 2), (), "expected 3 features in the last axis"),
         (nn.MaxPool2d(2), (4, 4), "expected four axes N, C, H, W"),
-        (nn.Unflatten((2, 2)), (1, 5), r"\(1, 5\)"),
+        (nn.Unflatten(1, (2, 2)), (1, 5), r"\(1, 5\)"),
     ],
     ids=str,
 )

@@ -408,7 +408,7 @@ def test_concat_gradcheck(backend):
 def test_concat_stays_batch_last(backend):
     xp = backend.xp
     parts = [xp.moveaxis(xp.ones((n, 4, 5, 2)), -1, 0) for n in (1, 3)]
-    assert is_batch_last(F.concat(parts).data)
+    assert is_batch_last(F.concat(parts, 1).data)
 
 
 @pytest.mark.parametrize(

@@ -341,8 +341,8 @@ def test_hooks():
     assert inputs[0] is x
     assert output.shape == (1, 4)
     assert y.data.tolist() == [[0, 0]]  # the biases start at zero
-    watch()
-    replace()
+    for handle in (watch, replace, watch):  # twice does no harm
+        handle.remove()
     assert model(x).data.any()
     assert len(seen) == 1
 

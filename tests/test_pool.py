@@ -202,3 +202,10 @@ def test_output_and_gradient_stay_batch_last(backend, function, settings):
 def test_errors(backend, function, shape, settings, error, text):
     with pytest.raises(error, match=text):
         function(backend.asarray(normal(*shape)), **settings)
+
+
+@pytest.mark.parametrize("function", [F.max_pool2d, F.avg_pool2d])
+def test_ceil_mode_takes_images_smaller_than_the_window(evaluate, function):
+    """One window that starts inside, as in PyTorch; the average counts real pixels only."""
+    found = evaluate(function, np.array([[[[3.0, 5.0]]]]), kernel_size=3, ceil_mode=True)
+    assert found.y.tolist() == [[[[5.0 if function is F.max_pool2d else 4.0]]]]

@@ -40,7 +40,7 @@ LAYERS = [
     (nn.LogSoftmax(), (ROWS,)),
     (nn.Dropout(np.float32(0.25)), (ROWS,)),
     (nn.Flatten(2), (IMAGES,)),
-    (nn.Unflatten((2, 2, 36)), (IMAGES,)),
+    (nn.Unflatten(1, (2, 2)), (IMAGES,)),
     (nn.MSELoss("sum"), (ROWS, ROWS + 1)),
     (nn.CrossEntropyLoss("none"), (ROWS, CLASSES)),
     (nn.NLLLoss(), (ROWS, CLASSES)),

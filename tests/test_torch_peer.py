@@ -180,7 +180,7 @@ PEERS = {
     "reshape": (lambda x: F.reshape(x, 6, -1), lambda x: x.reshape(6, -1), [normal(3, 4, 5)]),
     "flatten": (F.flatten, lambda x: torch.flatten(x, 1), [normal(3, 4, 5, 2)]),
     "concat": (
-        lambda *parts: F.concat(parts),
+        lambda *parts: F.concat(parts, 1),
         lambda *parts: torch.cat(parts, 1),
         [normal(3, 4, 5), normal(3, 1, 5)],
     ),

@@ -96,10 +96,11 @@ def test_steps_by_hand(backend):
     weight, bias = np.float32(normal(3, 4, seed=1)), np.float32(normal(3, seed=2))
     hot = oracles.one_hot(CLASSES, 3)
     for _ in range(3):
-        loss, correct = taught.train_step(X, CLASSES)
+        loss, answers = taught.train_step(X, CLASSES)
         z = oracles.linear(X, weight, bias)
         assert loss.item() == pytest.approx(oracles.cross_entropy_terms(z, hot).mean(), rel=1e-5)
-        assert int(correct) == (z.argmax(axis=1) == CLASSES).sum()
+        assert answers.total == N
+        assert int(answers.right) == (z.argmax(axis=1) == CLASSES).sum()
         slope = oracles.cross_entropy_slopes(z, hot) / N
         weight = weight - 0.5 * slope.T @ np.float64(X)
         bias = bias - 0.5 * slope.sum(axis=0)
@@ -160,7 +161,7 @@ def test_every_pixel_counts(backend, soft):
 
 
 def test_a_target_of_another_shape_is_not_reshaped():
-    model = nn.Sequential(nn.Linear(4, 6), nn.Unflatten((2, 3)))
+    model = nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3)))
     with pytest.raises(ShapeError, match=r"input has shape \(23, 2, 3\), target \(23, 3, 2\)"):
         trainer(model, "mse").evaluate(X, np.zeros((N, 3, 2)))
     assert trainer(linear(1), "mse").evaluate(X[:1], [0.0])["loss"] == pytest.approx(
@@ -384,10 +385,10 @@ def test_a_step_does_not_wait_and_stays_in_float32(strict, kind):
     soft = oracles.one_hot(LABELS, 10)
     with count_syncs() as syncs, forbid_float64():
         for targets in (LABELS, LABELS, soft):
-            loss, correct = taught.train_step(IMAGES, targets)
+            loss, answers = taught.train_step(IMAGES, targets)
     assert syncs == []
     assert loss.dtype == np.float32
-    assert type(correct) is strict.xp.ndarray
+    assert type(answers.right) is strict.xp.ndarray
 
 
 def test_an_epoch_waits_at_its_end_only(strict):
@@ -498,3 +499,15 @@ def test_the_bar(monkeypatch):
         f"val_loss {epoch.val_loss:.4f} val_acc {epoch.val_accuracy:.4f}"
     )
     assert len(last) < 80
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "float64", "bool"])
+def test_one_hot_targets_of_any_type_count_as_classes(dtype):
+    hot = np.eye(3)[CLASSES].astype(dtype)
+    taught = trainer(linear(3))
+    assert taught.evaluate(X, hot) == pytest.approx(taught.evaluate(X, CLASSES))
+
+
+def test_a_loss_function_must_return_a_tensor():
+    with pytest.raises(DTypeError, match="the loss function returned float32, expected a Tensor"):
+        trainer(linear(3), lambda output, target: np.float32(1)).evaluate(X, CLASSES)

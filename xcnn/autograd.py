@@ -68,7 +68,8 @@ class Function:
         ``dy`` has the output's shape. ``self.saved`` has what was saved, and
         ``self.needs_grad[i]`` says whether input ``i`` wants a gradient.
 
-    Neither may change its arguments in place.
+    Neither may change its arguments in place, and nobody what was saved: arrays are not copied, so
+    weights change after backward, not between forward and backward.
     """
 
     saved: Any = None
@@ -102,7 +103,8 @@ class Function:
             _mode.recording and t is not None and t.requires_grad for t in tensors
         )
         self.recorded = any(self.needs_grad)
-        output = tensor.Tensor(self.forward(self.backend, *arrays), requires_grad=self.recorded)
+        with self.backend.active():
+            output = tensor.Tensor(self.forward(self.backend, *arrays), requires_grad=self.recorded)
         if self.recorded:
             self.number = next(_numbers)
             self.inputs = tensors
@@ -172,14 +174,15 @@ def walk(output: Any, dy: Array, retain_graph: bool = False) -> list[tuple[Any, 
         table[key] = (creator or target, gradient)
 
     arrive(output, dy)
-    while heap:
-        function, gradient = pending.pop(heapq.heappop(heap))
-        inputs = function.inputs
-        for source, dx in zip(inputs, _backward(function, gradient), strict=True):
-            if source is not None and source.requires_grad and dx is not None:
-                arrive(source, dx)
-        if not retain_graph:
-            function.saved, function.inputs = None, None
+    with output.backend.active():
+        while heap:
+            function, gradient = pending.pop(heapq.heappop(heap))
+            inputs = function.inputs
+            for source, dx in zip(inputs, _backward(function, gradient), strict=True):
+                if source is not None and source.requires_grad and dx is not None:
+                    arrive(source, dx)
+            if not retain_graph:
+                function.saved, function.inputs = None, None
     return list(leaves.values())
 
 
@@ -232,13 +235,15 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
     def pullback(dy: Array | None = None) -> tuple:
         if dy is None:
             dy = output.ones_for_backward()
+        dy = tensor.Tensor.of(dy).data
         if dy.shape != output.shape:
             raise ShapeError(f"pullback: dy has shape {dy.shape}, the output {output.shape}")
         found = {id(t): g for t, g in walk(output, dy, retain_graph=True)}
-        return tuple(
+        gradients = [
             None if t is None or not t.requires_grad else _or_zeros(found.get(id(t)), t)
             for t in inputs
-        )
+        ]
+        return tuple(_own(g, [dy, *gradients[:i]]) for i, g in enumerate(gradients))
 
     return output.data, pullback
 
@@ -248,8 +253,20 @@ def _input(array: Array) -> Any:
     return tensor.Tensor(array, requires_grad=array.dtype.kind == "f")
 
 
+def _own(gradient: Array | None, others: list) -> Array | None:
+    """A copy of a gradient that is also another's, or a view that repeats one number."""
+    if gradient is None:
+        return None
+    repeats = any(s == 0 and n > 1 for s, n in zip(gradient.strides, gradient.shape, strict=True))
+    is_shared = any(gradient is other for other in others)
+    return gradient.copy() if repeats or is_shared else gradient
+
+
 def _or_zeros(gradient: Array | None, leaf: Any) -> Array:
-    return leaf.backend.xp.zeros_like(leaf.data) if gradient is None else gradient
+    if gradient is not None:
+        return gradient
+    with leaf.backend.active():
+        return leaf.backend.xp.zeros_like(leaf.data)
 
 
 from . import tensor  # noqa: E402  (it needs Function and walk from above)

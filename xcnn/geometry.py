@@ -219,19 +219,16 @@ def _windows(
     if isinstance(padding, str):
         height, width = (_same(n, e, s) for n, e, s in zip(input_size, extent, stride, strict=True))
         padding = height, width
-    sides = zip(("height", "width"), input_size, padding, extent, strict=True)
-    for name, size, pad, length in sides:
-        if size < 1 or size + sum(pad) < length:
+    sides = zip(input_size, extent, stride, padding, strict=True)
+    output = tuple(_output_size(*side, ceil_mode) for side in sides)
+    for axis, name in enumerate(("height", "width")):
+        if input_size[axis] < 1 or output[axis] < 1:
             raise ShapeError(
-                f"input of {name} {size} with padding {pad} is smaller than the kernel, which "
-                f"covers {length} (kernel {kernel}, dilation {dilation}); use a larger image, a "
-                "smaller kernel or more padding"
+                f"input of {name} {input_size[axis]} with padding {padding[axis]} is smaller than "
+                f"the kernel, which covers {extent[axis]} (kernel {kernel}, dilation {dilation}); "
+                "use a larger image, a smaller kernel or more padding"
             )
-    output_height, output_width = (
-        _output_size(n, e, s, p, ceil_mode)
-        for n, e, s, p in zip(input_size, extent, stride, padding, strict=True)
-    )
-    return Geometry(input_size, (output_height, output_width), kernel, stride, padding, dilation)
+    return Geometry(input_size, (output[0], output[1]), kernel, stride, padding, dilation)
 
 
 def _same(size: int, extent: int, stride: int) -> Pair:

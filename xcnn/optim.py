@@ -28,8 +28,8 @@ class Optimizer:
 
     Attributes
     ----------
-    steps : int
-        Steps taken.
+    steps : list of int
+        Steps taken, of each parameter.
 
     Raises
     ------
@@ -46,8 +46,10 @@ class Optimizer:
                 f"{type(self).__name__}: params holds no Tensors: pass model.parameters(), and "
                 "make a new call for each optimiser (it is an iterator)"
             )
+        if len({id(p) for p in self.params}) < len(self.params):
+            raise ArgumentError(f"{type(self).__name__}: params holds a parameter twice")
         self.lr = _not_negative("lr", lr)
-        self.steps = 0
+        self.steps = [0] * len(self.params)
         self.state: dict[str, list[Array | None]] = {
             s: [None] * len(self.params) for s in self.slots
         }
@@ -65,29 +67,35 @@ class Optimizer:
         DeviceError
             Parameters are on more than one device.
         """
-        self.steps += 1
         used = [i for i, p in enumerate(self.params) if p.grad is not None and p.requires_grad]
-        if not used:
-            return
         devices = {self.params[i].device for i in used}
         if len(devices) > 1:
             raise DeviceError(f"parameters are on {sorted(devices)}: one optimiser per device")
-        self.update(
-            self.params[used[0]].backend,
-            [self.params[i].data for i in used],
-            [self.params[i].grad for i in used],
-            {name: self._state_arrays(name, used) for name in self.slots},
-        )
-
-    def _state_arrays(self, name: str, used: list[int]) -> list[Array]:
-        arrays = self.state[name]
+        by_count: dict[int, list[int]] = {}  # one group, unless some had no gradient before
         for i in used:
+            self.steps[i] += 1
+            by_count.setdefault(self.steps[i], []).append(i)
+        for count, group in by_count.items():
+            backend = self.params[group[0]].backend
+            with backend.active():
+                self.update(
+                    backend,
+                    [self.params[i].data for i in group],
+                    [self.params[i].grad for i in group],
+                    {name: self._state_arrays(name, group) for name in self.slots},
+                    count,
+                )
+
+    def _state_arrays(self, name: str, group: list[int]) -> list[Array]:
+        arrays = self.state[name]
+        for i in group:
             array, param = arrays[i], self.params[i]
             if array is None:
                 arrays[i] = param.backend.xp.zeros_like(param.data)
-            elif backends.of(array) is not param.backend:  # the model was moved
-                arrays[i] = param.backend.asarray(backends.of(array).to_host(array))
-        return [arrays[i] for i in used]
+            elif backends.of(array) is not param.backend or array.dtype != param.dtype:
+                # the model was moved
+                arrays[i] = param.backend.asarray(backends.of(array).to_host(array), param.dtype)
+        return [arrays[i] for i in group]
 
     def update(
         self,
@@ -95,8 +103,9 @@ class Optimizer:
         params: list[Array],
         grads: list[Array],
         state: dict[str, list[Array]],
+        step: int,
     ) -> None:
-        """Change ``params`` and ``state`` in place; ``steps`` counts this step already."""
+        """Change ``params`` and ``state`` in place; ``step`` is the number of theirs, from 1."""
         raise NotImplementedError(f"{type(self).__name__} defines no update method")
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,7 +116,7 @@ class Optimizer:
             for i, array in enumerate(kept)
             if array is not None
         }
-        return {"steps": self.steps, "lr": self.lr, "arrays": arrays}
+        return {"steps": list(self.steps), "lr": self.lr, "arrays": arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave. Nothing is changed unless everything fits.
@@ -129,11 +138,13 @@ class Optimizer:
             for key, a in state["arrays"].items()
             if key not in known or tuple(a.shape) != known[key].shape
         ]
+        if len(state["steps"]) != len(self.params):
+            problems.append(f"steps: of {len(state['steps'])} parameters, not {len(self.params)}")
         if problems:
             raise StateDictError(
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        self.steps, self.lr = int(state["steps"]), float(state["lr"])
+        self.steps, self.lr = [int(n) for n in state["steps"]], float(state["lr"])
         for name, kept in self.state.items():
             for i, param in enumerate(self.params):
                 array = state["arrays"].get(f"{name}.{i}")
@@ -159,6 +170,7 @@ class SGD(Optimizer):
         params: Iterable[Tensor],
         lr: float = 1e-3,
         momentum: float = 0.0,
+        *,
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
@@ -176,6 +188,7 @@ class SGD(Optimizer):
         params: list[Array],
         grads: list[Array],
         state: dict[str, list[Array]],
+        step: int,
     ) -> None:
         backend.sgd_step(
             params,
@@ -235,6 +248,7 @@ class Adam(Optimizer):
         params: list[Array],
         grads: list[Array],
         state: dict[str, list[Array]],
+        step: int,
     ) -> None:
         backend.adam_step(
             params,
@@ -246,7 +260,7 @@ class Adam(Optimizer):
             beta2=self.betas[1],
             eps=self.eps,
             weight_decay=self.weight_decay,
-            step=self.steps,
+            step=step,
         )
 
 

@@ -49,7 +49,7 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
     """
     backend = backends.get(model.device)
     dtype = next((p.dtype for p in model.parameters()), "float32")
-    with evaluating(model), record_activations(model) as activations:
+    with backend.active(), evaluating(model), record_activations(model) as activations:
         model(backend.xp.zeros((1, *input_shape), dtype))
     modules = dict(model.named_modules())
     return [

@@ -107,6 +107,24 @@ class Tensor:
             raise ShapeError(f"item() needs one element, this tensor has shape {self.shape}")
         return self.numpy().item()
 
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """For NumPy, on the CPU only: from a GPU, say ``numpy()``."""
+        if self.device != "cpu":
+            raise DTypeError(
+                f"this tensor is on {self.device}: NumPy takes no arrays from there by itself; "
+                "call .numpy()"
+            )
+        return self.backend.xp.array(self.data, dtype, copy=copy)
+
     def detach(self) -> Tensor:
         """The same array outside the graph."""
         return Tensor(self.data)
@@ -130,10 +148,13 @@ class Tensor:
             )
         if grad is None:
             grad = self.ones_for_backward()
-        elif grad.shape != self.shape:
+        grad = Tensor.of(grad).data
+        if grad.shape != self.shape:
             raise ShapeError(f"backward(): grad has shape {grad.shape}, the tensor {self.shape}")
-        for leaf, gradient in walk(self, grad, retain_graph):
-            leaf.accumulate(gradient)
+        found = walk(self, grad, retain_graph)
+        with self.backend.active():
+            for leaf, gradient in found:
+                leaf.accumulate(gradient)
 
     def ones_for_backward(self) -> Array:
         """The gradient of this tensor with respect to itself, if it has one element.
@@ -148,7 +169,8 @@ class Tensor:
                 f"without a gradient to start from, backward needs one element, this tensor has "
                 f"shape {self.shape}; pass a gradient, or reduce it, for example with .mean()"
             )
-        return self.backend.xp.ones_like(self.data)
+        with self.backend.active():
+            return self.backend.xp.ones_like(self.data)
 
     def accumulate(self, gradient: Array) -> None:
         """Add ``gradient`` to ``grad``."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from . import backends
 from . import functional as F
 from .data import DataLoader, Dataset
-from .errors import ArgumentError, DataError, ShapeError
+from .errors import ArgumentError, DataError, DTypeError, ShapeError
 from .nn import Module, evaluating, loss
 from .optim import Optimizer
 from .progress import Bar
@@ -30,6 +30,13 @@ class Loss(NamedTuple):
     #: ``threshold`` meaning yes; "custom" is a user's function, which gets targets as they are
     kind: str
     threshold: float = 0.5
+
+
+class Answers(NamedTuple):
+    """How many answers of a batch are right, on the device, and how many there are."""
+
+    right: Array
+    total: int
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -174,21 +181,21 @@ class Trainer:
                 break
         return self.history[first:]
 
-    def train_step(self, x: Array, y: Array) -> tuple[Tensor, Array | None]:
+    def train_step(self, x: Array, y: Array) -> tuple[Tensor, Answers | None]:
         """One step on one batch of host or device arrays; a GPU is not waited for.
 
         Returns
         -------
         loss : Tensor
             Of one element.
-        correct : array or None
-            Number of right answers.
+        answers : Answers or None
+            How many are right; None where the loss has no classes.
         """
         self.optimizer.zero_grad()
-        loss, correct = self._forward(x, y)
+        loss, answers = self._forward(x, y)
         loss.backward()
         self.optimizer.step()
-        return loss, correct
+        return loss, answers
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float | None]:
         """Mean loss and accuracy, without training.
@@ -206,10 +213,10 @@ class Trainer:
             "loss" and "accuracy" (a fraction; None where the loss has no classes). Both are NaN
             where there are no examples.
         """
-        totals = _Totals(self.loss)
-        with evaluating(self.model):
+        totals = _Totals()
+        with self._backend().active(), evaluating(self.model):
             for batch in _pairs(_loader(x, y, batch_size)):
-                totals.add(batch, *self._forward(*batch))
+                totals.add(len(batch[0]), *self._forward(*batch))
         return {"loss": totals.loss(), "accuracy": totals.accuracy()}
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -231,7 +238,7 @@ class Trainer:
             No examples, or they do not fit the model.
         """
         loader = x if isinstance(x, DataLoader) else _loader(x, None, batch_size)
-        with evaluating(self.model):
+        with self._backend().active(), evaluating(self.model):
             batches = [
                 self.loss.activation(self.model(self._to_device(batch[0]))).numpy()
                 for batch in loader
@@ -250,11 +257,12 @@ class Trainer:
         progress: bool,
     ) -> Epoch:
         start = time.perf_counter()
-        totals = _Totals(self.loss)
+        totals = _Totals()
         self.model.train()
-        with Bar(len(loader.dataset), f"epoch {number}/{last}", progress) as bar:
+        title = f"epoch {number}/{last}"
+        with self._backend().active(), Bar(len(loader.dataset), title, progress) as bar:
             for batch in _pairs(loader):
-                totals.add(batch, *self.train_step(*batch))
+                totals.add(len(batch[0]), *self.train_step(*batch))
                 bar.update(len(batch[0]))
                 if bar.due():
                     bar.show(loss=totals.loss(), accuracy=totals.accuracy())
@@ -277,16 +285,22 @@ class Trainer:
             )
         return epoch
 
-    def _forward(self, x: Any, y: Any) -> tuple[Tensor, Array | None]:
-        """Loss and number of right answers of one batch, both on the device."""
+    def _forward(self, x: Any, y: Any) -> tuple[Tensor, Answers | None]:
+        """Loss and answers of one batch, both on the device."""
         output = self.model(self._to_device(x))
         target = self._target(y, output)
-        return self.loss.function(output, target), self._correct(output.data, target)
+        loss = self.loss.function(output, target)
+        if not isinstance(loss, Tensor):
+            raise DTypeError(f"the loss function returned {type(loss).__name__}, expected a Tensor")
+        return loss, self._answers(output.data, target)
 
     def _to_device(self, x: Any) -> Array:
         """``x`` on the model's device, in the floating-point type of its parameters."""
         dtype = next((p.dtype for p in self.model.parameters()), "float32")
-        return backends.get(self.model.device).asarray(x, dtype)
+        return self._backend().asarray(x, dtype)
+
+    def _backend(self) -> backends.Backend:
+        return backends.get(self.model.device)
 
     def _target(self, y: Any, output: Tensor) -> Array:
         """``y`` on the output's device, as the loss takes it.
@@ -305,35 +319,33 @@ class Trainer:
         same = [n for n in target.shape if n != 1] == [n for n in output.shape if n != 1]
         return target.reshape(output.shape) if same else target
 
-    def _correct(self, output: Array, target: Array) -> Array | None:
+    def _answers(self, output: Array, target: Array) -> Answers | None:
         if self.loss.kind == "classes":
             classes = target if target.ndim < output.ndim else target.argmax(axis=1)
-            return (output.argmax(axis=1) == classes).sum()
-        if self.loss.kind == "binary":
-            return ((output > self.loss.threshold) == (target > 0.5)).sum()
-        return None
+            right = output.argmax(axis=1) == classes
+        elif self.loss.kind == "binary":
+            right = (output > self.loss.threshold) == (target > 0.5)
+        else:
+            return None
+        return Answers(right.sum(), right.size)
 
 
 class _Totals:
     """Sums over an epoch, kept on the device until they are asked for."""
 
-    def __init__(self, loss: Loss) -> None:
-        self.per_row = loss.kind == "classes"  # a row of probabilities is one answer
+    def __init__(self) -> None:
         self.examples = 0
-        self.answers = 0
+        self.total = 0
         self.loss_sum: Array = None
-        self.correct: Array = None
+        self.right: Array = None
 
-    def add(self, batch: tuple[Any, Any], loss: Tensor, correct: Array | None) -> None:
-        examples = len(batch[0])
+    def add(self, examples: int, loss: Tensor, answers: Answers | None) -> None:
         self.examples += examples
         term = loss.data * examples
         self.loss_sum = term if self.loss_sum is None else self.loss_sum + term
-        if correct is not None:
-            y = batch[1]
-            rows = self.per_row and y.dtype.kind == "f"
-            self.answers += y.size // y.shape[1] if rows else y.size
-            self.correct = correct if self.correct is None else self.correct + correct
+        if answers is not None:
+            self.total += answers.total
+            self.right = answers.right if self.right is None else self.right + answers.right
 
     def loss(self) -> float:
         return float(self.loss_sum) / self.examples if self.examples else math.nan
@@ -341,7 +353,7 @@ class _Totals:
     def accuracy(self) -> float | None:
         if self.examples == 0:
             return math.nan
-        return None if self.correct is None else int(self.correct) / self.answers
+        return None if self.right is None else int(self.right) / self.total
 
 
 def _find_loss(loss: Any) -> Loss:
@@ -349,7 +361,7 @@ def _find_loss(loss: Any) -> Loss:
         known = LOSSES[_MODULES[type(loss)]]
         return known._replace(function=loss)
     for name, known in LOSSES.items():
-        if loss == name or loss is known.function:
+        if loss is known.function or (isinstance(loss, str) and loss == name):
             return known
     if callable(loss):
         return Loss(loss, _identity, "custom")

@@ -56,7 +56,7 @@ def _pillow() -> Any:
     except ImportError as error:
         raise DataError(
             "reading and resizing pictures needs Pillow, which is not installed: "
-            'pip install "xcnn[viz]", or pass an .npy array of the right shape'
+            "pip install pillow, or pass an .npy array of the right shape"
         ) from error
     return Image
 

@@ -168,6 +168,6 @@ def log_softmax(input: Any, dim: int = 1) -> Tensor:
 
 
 def _check_dim(input: Tensor, dim: int) -> int:
-    if not -input.ndim <= dim < input.ndim or input.shape[dim] == 0:
-        raise ArgumentError(f"dim={dim}: the input has shape {input.shape}")
+    if not isinstance(dim, int) or not -input.ndim <= dim < input.ndim or input.shape[dim] == 0:
+        raise ArgumentError(f"dim={dim!r}: the input has shape {input.shape}")
     return dim % input.ndim

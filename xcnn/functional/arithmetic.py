@@ -168,11 +168,16 @@ def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both as Tensors; a plain number takes the other's dtype and device."""
     if isinstance(a, int | float):
         b = Tensor.of(b)
-        return Tensor(b.backend.xp.full((), a, b.dtype)), b
+        return _number(a, b), b
     a = Tensor.of(a)
     if isinstance(b, int | float):
-        b = a.backend.xp.full((), b, a.dtype)
+        b = _number(b, a)
     return a, Tensor.of(b)
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    with like.backend.active():
+        return Tensor(like.backend.xp.full((), value, like.dtype))
 
 
 def _install_operators() -> None:

@@ -94,6 +94,7 @@ def conv2d(
     """
     input, weight = Tensor.of(input), Tensor.of(weight)
     channels, height, width = image_size(input, data_format)
+    bias = None if bias is None else Tensor.of(bias)
     _check(channels, weight, bias, groups)
     kernel = weight.shape[2:]
     geometry = windows((height, width), kernel, stride, padding, dilation, kernel_name="weight")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 from .. import random
@@ -65,8 +66,8 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None =
     ----------
     Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
-    if not 0 <= p <= 1:
-        raise ArgumentError(f"p={p}: expected a probability from 0 to 1")
+    if not isinstance(p, Real) or not 0 <= p <= 1:
+        raise ArgumentError(f"p={p!r}: expected a probability from 0 to 1")
     input = Tensor.of(input)
     if not training or p == 0:
         return input

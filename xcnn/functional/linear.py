@@ -81,6 +81,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
             f"input has shape {input.shape}, but weight {weight.shape} takes {features} features "
             "in the last axis; images need a Flatten first"
         )
+    bias = None if bias is None else Tensor.of(bias)
     if bias is not None and tuple(bias.shape) != (outputs,):
         raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({outputs},)")
     if input.ndim == 2:

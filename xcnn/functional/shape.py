@@ -121,8 +121,8 @@ def flatten(input: Any, start_dim: int = 1) -> Tensor:
     return reshape(input, (*leading, math.prod(input.shape[start_dim:])))
 
 
-def concat(tensors: Sequence[Any], dim: int = 1) -> Tensor:
-    """Join tensors along ``dim`` (default: channels).
+def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Join tensors along ``dim`` (1: the channels of images).
 
     Raises
     ------

@@ -38,12 +38,12 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
 
         return hook
 
-    removers = [m.register_forward_hook(keep(path)) for path, m in module.named_modules()]
+    handles = [m.register_forward_hook(keep(path)) for path, m in module.named_modules()]
     try:
         yield activations
     finally:
-        for remove in removers:
-            remove()
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -21,6 +21,19 @@ class Buffer(Tensor):
     __slots__ = ()
 
 
+class RemovableHandle:
+    """What registering a hook gives back."""
+
+    def __init__(self, hooks: list, hook: Callable) -> None:
+        self._hooks = hooks
+        self._hook = hook
+
+    def remove(self) -> None:
+        """Remove the hook; once is enough."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+
 class Module:
     """Base of all layers and networks.
 
@@ -242,20 +255,18 @@ class Module:
 
     # -- looking inside ---------------------------------------------------------------------
 
-    def register_forward_hook(
-        self, hook: Callable[[Module, tuple, Any], Any]
-    ) -> Callable[[], None]:
+    def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> RemovableHandle:
         """Call ``hook(module, inputs, output)`` after each forward.
 
         What it returns, unless None, replaces the output.
 
         Returns
         -------
-        callable
-            Call it to remove the hook.
+        RemovableHandle
+            Its ``remove()`` removes the hook.
         """
         self._hooks.append(hook)
-        return lambda: self._hooks.remove(hook)
+        return RemovableHandle(self._hooks, hook)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         """Multiply-adds of one forward with an output of this shape, without inner modules."""

@@ -20,11 +20,13 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """(N, features) to (N, ``*shape``), such as (N, 1, 28, 28)."""
+    """Split one axis: (N, features) to (N, ``*unflattened_size``) with ``dim=1``."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = tuple(shape)
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
-        return F.reshape(x, (x.shape[0], *self.shape))
+        before, after = x.shape[: self.dim], x.shape[self.dim + 1 :]
+        return F.reshape(x, (*before, *self.unflattened_size, *after))
