@@ -68,7 +68,7 @@ def torch_step(batch: int) -> tuple[Callable[[], Any], dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE", help="also write all figures to FILE")
-    parser.add_argument("--processes", type=int, default=3, help="of each peer; the best counts")
+    parser.add_argument("--processes", type=int, default=5, help="of each peer; the best counts")
     parser.add_argument("--rounds", type=int, default=10, help="turns of each process")
     parser.add_argument("--steps", type=int, default=30, help="per turn")
     options = parser.parse_args()
@@ -87,6 +87,9 @@ def main() -> None:
         report["steps"][batch] = found
         ours, theirs = (found[name]["seconds"] * 1e3 for name in MAKERS)
         line(f"step, batch {batch}", ours, theirs, "ms")
+        for name in MAKERS:
+            medians = ", ".join(f"{seconds * 1e3:.1f}" for seconds in found[name]["spread"])
+            print(f"  {name}: {medians} ms, the median of each process")
     memory = [found[name]["memory"] / 2**20 for name in MAKERS]
     line(f"peak memory, batch {BATCHES[-1]}", *memory, "MiB")
     report["import"] = {name: harness.import_seconds(name) for name in MAKERS}

@@ -386,9 +386,9 @@ def test_a_truncated_model(run, trained, part):
     [
         ("", "copy/config.json is damaged"),
         ('{"classes": ["a"', "copy/config.json is damaged"),
-        ("{}", "copy/config.json lacks classes, data, input_shape, loss, mean, scale, std"),
-        ("[1]", "copy/config.json lacks classes"),
-        ("3", "copy/config.json lacks classes"),
+        ("{}", "copy/config.json is damaged: missing or wrong: classes, data, input_shape, loss, "),
+        ("[1]", "copy/config.json is damaged: missing or wrong: classes"),
+        ("3", "copy/config.json is damaged: missing or wrong: classes"),
     ],
 )
 def test_a_damaged_config(run, trained, content, text):
@@ -572,7 +572,8 @@ def test_a_full_disk_keeps_the_epochs_before(run, monkeypatch):
     assert run("train mlp --limit 20 --epochs 1 --quiet --out short").status == 0
     fill_disk(monkeypatch, room=3)
     done = run("train mlp --limit 20 --epochs 5 --quiet --out run")
-    assert (done.status, done.out) == (2, "")
+    assert done.status == 2
+    assert done.out == "\nthe files cannot be written: run holds the network after 1 epoch\n"
     assert done.err == "xcnn: error: [Errno 28] No space left on device: 'run/model.safetensors'\n"
     assert sorted(os.listdir("run")) == FILES
     assert len(history("run")) == 1
@@ -691,3 +692,37 @@ def test_a_reader_that_leaves_early():
     line = f"{sys.executable} -m xcnn summary lenet5 | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "text"),
+    [
+        ("mean", "x", "missing or wrong: mean"),
+        ("input_shape", 5, "missing or wrong: input_shape"),
+        ("loss", "mse", "missing or wrong: loss"),
+        ("classes", ["a"], "names 1 classes"),
+    ],
+)
+def test_a_config_of_another_run(run, trained, entry, value, text):
+    shutil.copytree(trained, "copy")
+    with open("copy/config.json") as file:
+        config = json.load(file)
+    with open("copy/config.json", "w") as file:
+        json.dump({**config, entry: value}, file)
+    np.save("image.npy", np.zeros((32, 32), np.uint8))
+    done = run("predict copy image.npy")
+    assert done.status == 2
+    assert text in done.err
+
+
+def test_an_array_of_texts_is_no_image(run, trained):
+    np.save("image.npy", np.array([["a", "b"]]))
+    done = run(f"predict {trained} image.npy")
+    assert done.status == 2
+    assert "holds <U1, no numbers" in done.err
+
+
+def test_out_of_memory_is_told(run):
+    done = run("summary mlp --classes 999999999999")
+    assert done.status == 2
+    assert done.err.startswith("xcnn: error: out of memory: ")

@@ -404,3 +404,24 @@ def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
         write_atomically(path, b"after")
     assert path.read_bytes() == b"before"
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_layer_in_two_places_stays_one(path):
+    shared = nn.Linear(4, 4)
+    inner = nn.Sequential(nn.ReLU(), shared)
+    model = nn.Sequential(shared, inner, nn.Tanh(), inner)
+    xcnn.save(model, path)
+    loaded = xcnn.load(path)
+    assert loaded[0] is loaded[1][1]
+    assert loaded[1] is loaded[3]
+    assert loaded[2] is not loaded[0]
+    assert len(list(loaded.parameters())) == 2
+    x = normal(3, 4, dtype="float32")
+    np.testing.assert_array_equal(loaded(x).data, model(x).data)
+
+
+def test_a_reference_to_nowhere_is_refused(path):
+    description = {"class": "Sequential", "layers": {"0": {"same": 7}}}
+    save_file({}, path, {"architecture": json.dumps(description)})
+    with pytest.raises(FileFormatError, match="cannot be built"):
+        xcnn.load(path)

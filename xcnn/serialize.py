@@ -43,7 +43,7 @@ def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None)
     ----------
     model
         Any Module. One of a class of your own is saved too, but :func:`load` then needs the model
-        to load it into.
+        to load it into. What a layer was made with is written, not attributes changed since.
     path
         Usually ends in ``.safetensors``.
     metadata
@@ -172,16 +172,21 @@ def write_atomically(path: Any, content: bytes) -> None:
         raise
 
 
-def describe(value: Any) -> Any:
-    """A module, or an argument of one, as JSON can hold it."""
-    if type(value) is nn.Sequential:
-        layers = {name: describe(child) for name, child in value.named_children()}
-        return {"class": "Sequential", "layers": layers}
+def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
+    """A module, or an argument of one, as JSON can hold it.
+
+    A module that stands in two places is described once: ``seen`` numbers the modules as they are
+    completed, and the second place is {"same": number}.
+    """
+    seen = {} if seen is None else seen
     if isinstance(value, nn.Module):
-        arguments = {k: describe(v) for k, v in value._init_arguments.items()}
-        return {"class": _class_name(type(value)), "arguments": arguments}
+        if id(value) in seen:
+            return {"same": seen[id(value)]}
+        found = _describe_module(value, seen)
+        seen[id(value)] = len(seen)
+        return found
     if isinstance(value, tuple | list):
-        return [describe(v) for v in value]
+        return [describe(v, seen) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Integral):  # NumPy's
@@ -191,25 +196,40 @@ def describe(value: Any) -> Any:
     return {"class": _class_name(type(value))}  # build refuses it by name
 
 
-def build(description: Any) -> Any:
-    """A new module from what :func:`describe` gave.
+def _describe_module(module: nn.Module, seen: dict[int, int]) -> dict[str, Any]:
+    if type(module) is nn.Sequential:
+        layers = {name: describe(child, seen) for name, child in module.named_children()}
+        return {"class": "Sequential", "layers": layers}
+    arguments = {k: describe(v, seen) for k, v in module._init_arguments.items()}
+    return {"class": _class_name(type(module)), "arguments": arguments}
+
+
+def build(description: Any, built: list[Any] | None = None) -> Any:
+    """A new module from what :func:`describe` gave; ``built`` has the modules completed so far.
 
     Raises
     ------
     ArgumentError
         A class that is not one of ``xcnn.nn``.
     """
+    built = [] if built is None else built
     if isinstance(description, list):
-        return tuple(build(v) for v in description)
+        return tuple(build(v, built) for v in description)
     if not isinstance(description, dict):
         return description
+    if "same" in description:
+        return built[description["same"]]
     name = description["class"]
     known = getattr(nn, name, None) if name in nn.__all__ else None
     if not (inspect.isclass(known) and issubclass(known, nn.Module)) or known is nn.Module:
         raise ArgumentError(f"class {name!r} is not one of xcnn.nn")
+    module: nn.Module
     if "layers" in description:
-        return nn.Sequential({k: build(v) for k, v in description["layers"].items()})
-    return known(**{k: build(v) for k, v in description["arguments"].items()})
+        module = nn.Sequential({k: build(v, built) for k, v in description["layers"].items()})
+    else:
+        module = known(**{k: build(v, built) for k, v in description["arguments"].items()})
+    built.append(module)
+    return module
 
 
 def _class_name(kind: type) -> str:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from .. import __version__, data, models, optim
 from ..errors import XcnnError
 from . import info, train, use
-
-LOSSES = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+from .runs import LOSSES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError as error:
+        print(f"xcnn: error: out of memory: {error}", file=sys.stderr)
+        return 2
     except (XcnnError, OSError) as error:
         print(f"xcnn: error: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from ..errors import ArgumentError, FileFormatError
 from ..nn import Module
 from ..trainer import Epoch
 
+#: of trainer.LOSSES, those that make sense for the classes of a data set
+LOSSES = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
 
 
@@ -105,8 +107,26 @@ class RunFolder:
             config = json.loads(path.read_text())
         except ValueError as error:
             raise FileFormatError(f"{path} is damaged: {error}") from error
-        found = set(config) if isinstance(config, dict) else set()
-        missing = {"classes", "data", "input_shape", "loss", "mean", "std", "scale"} - found
-        if missing:
-            raise FileFormatError(f"{path} lacks {', '.join(sorted(missing))}")
-        return config
+        found = config if isinstance(config, dict) else {}
+        wrong = [key for key, fits in _ENTRIES.items() if not fits(found.get(key))]
+        if wrong:
+            raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
+        return found
+
+
+def _list_of(kind: Any) -> Callable[[Any], bool]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(isinstance(v, kind) for v in value)
+
+    return fits
+
+
+_ENTRIES: dict[str, Callable[[Any], bool]] = {
+    "classes": _list_of(str),
+    "data": lambda value: isinstance(value, str),
+    "input_shape": _list_of(int),
+    "loss": lambda value: value in LOSSES,
+    "mean": _list_of(float | int),
+    "std": _list_of(float | int),
+    "scale": lambda value: isinstance(value, float | int),
+}

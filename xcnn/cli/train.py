@@ -57,17 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if len(trainer.history) > folder.epochs:  # it came while the last one was being saved
             folder.save(model, trainer.history, config)
-        kept = f"{folder.path} holds the network after {_epochs(trainer)}"
-        print(
-            f"\nstopped: {kept if trainer.history else 'no epoch was finished, nothing is saved'}"
-        )
+        print(f"\nstopped: {_kept(folder)}")
+        raise
+    except OSError:
+        print(f"\nthe files cannot be written: {_kept(folder)}")
         raise
     finally:
         folder.remove_if_empty()
     if not math.isfinite(trainer.history[-1].train_loss):
         raise ArgumentError(
             f"the training diverged: the loss is {trainer.history[-1].train_loss} after "
-            f"{_epochs(trainer)}; choose a smaller --lr than {config['lr']}"
+            f"{_epochs(len(trainer.history))}; choose a smaller --lr than {config['lr']}"
         )
     _print_end(trainer, dataset, folder, time.perf_counter() - started)
     return 0
@@ -163,10 +163,16 @@ def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, secon
     right = round(accuracy * len(dataset.test))
     print(
         f"test accuracy {accuracy:.2%} ({right:,} of {len(dataset.test):,}) after "
-        f"{_epochs(trainer)} in {seconds:.1f} s; {folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
+        f"{_epochs(last.epoch)} in {seconds:.1f} s; "
+        f"{folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
     )
 
 
-def _epochs(trainer: Trainer) -> str:
-    count = len(trainer.history)
+def _kept(folder: RunFolder) -> str:
+    if not folder.epochs:
+        return "no epoch was finished, nothing is saved"
+    return f"{folder.path} holds the network after {_epochs(folder.epochs)}"
+
+
+def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"

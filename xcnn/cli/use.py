@@ -8,9 +8,9 @@ from typing import Any
 
 from .. import backends, data, optim
 from ..data.images import read_image
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FileFormatError
 from ..trainer import Trainer
-from .runs import RunFolder
+from .runs import CONFIG, RunFolder
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -48,6 +48,7 @@ def predict(arguments: argparse.Namespace) -> int:
     for name in arguments.images:
         pixels = read_image(Path(name), shape, arguments.invert)
         probabilities = trainer.predict(normalize(pixels[None]))[0]
+        _check_outputs(probabilities, config)
         print(f"{name:<{width}}  {_ranking(probabilities, config['classes'], arguments.top)}")
     return 0
 
@@ -61,6 +62,15 @@ def _open(arguments: argparse.Namespace) -> tuple[Trainer, dict[str, Any]]:
 
 def _normalize(config: dict[str, Any]) -> data.Normalize:
     return data.Normalize(config["mean"], config["std"], scale=config["scale"])
+
+
+def _check_outputs(probabilities: Any, config: dict[str, Any]) -> None:
+    expected = 1 if config["loss"].startswith("binary") else len(config["classes"])
+    if probabilities.shape != (expected,):
+        raise FileFormatError(
+            f"the network gives {probabilities.shape} numbers per image, its {CONFIG} names "
+            f"{len(config['classes'])} classes with loss {config['loss']}: they are not of one run"
+        )
 
 
 def _ranking(probabilities: Any, classes: list[str], top: int) -> str:

@@ -102,6 +102,8 @@ def _read_npy(path: Path) -> np.ndarray:
 def _to_bytes(array: np.ndarray, path: Path) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{path} holds {array.dtype}, no numbers; wanted uint8, or floats 0 to 1")
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return np.floor(array * 255 + 0.5).astype(np.uint8)

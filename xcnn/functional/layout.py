@@ -27,6 +27,18 @@ def batch_first(y: Array, data_format: str = "NCHW") -> Array:
     return y.transpose(_FROM_BATCH_LAST[data_format])
 
 
+def check_data_format(data_format: str) -> None:
+    """Refuse anything but "NCHW" and "NHWC".
+
+    Raises
+    ------
+    ArgumentError
+        Anything else.
+    """
+    if data_format not in ("NCHW", "NHWC"):
+        raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+
+
 def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int, int]:
     """(channels, height, width) of a batch of images.
 
@@ -37,8 +49,7 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
     ShapeError
         Not four axes.
     """
-    if data_format not in _TO_BATCH_LAST:
-        raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+    check_data_format(data_format)
     if x.ndim != 4:
         raise ShapeError(
             f"{name} has shape {x.shape}: expected four axes {', '.join(data_format)}; "

@@ -8,6 +8,7 @@ from typing import Any
 from .. import backends, init
 from .. import functional as F
 from ..errors import ArgumentError
+from ..functional.layout import check_data_format
 from ..geometry import Padding, check_padding, pair
 from ..tensor import Parameter, Tensor
 from .module import Module, check_features, check_input
@@ -68,8 +69,7 @@ class Conv2d(Module):
                 f"groups={groups} must divide in_channels={in_channels} and "
                 f"out_channels={out_channels}"
             )
-        if data_format not in ("NCHW", "NHWC"):
-            raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+        check_data_format(data_format)
         self.data_format = data_format
         self.kernel_size = pair(kernel_size, "kernel_size")
         xp = backends.get("cpu").xp

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
+from ..functional.layout import check_data_format
 from ..geometry import Padding, check_padding, pair
 from ..tensor import Tensor
 from .module import Module
@@ -22,7 +23,7 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
         data_format: str = "NCHW",
     ) -> None:
-        _check(kernel_size, stride, padding)
+        _check(kernel_size, stride, padding, data_format, dilation)
         self.settings = (kernel_size, stride, padding, dilation, ceil_mode, data_format)
 
     def forward(self, x: Any) -> Tensor:
@@ -41,16 +42,20 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
         data_format: str = "NCHW",
     ) -> None:
-        _check(kernel_size, stride, padding)
+        _check(kernel_size, stride, padding, data_format)
         self.settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, data_format)
 
     def forward(self, x: Any) -> Tensor:
         return F.avg_pool2d(x, *self.settings)
 
 
-def _check(kernel_size: Any, stride: Any, padding: Padding) -> None:
-    """Refuse at once what the first call would refuse."""
+def _check(
+    kernel_size: Any, stride: Any, padding: Padding, data_format: str, dilation: Any = 1
+) -> None:
+    """Refuse at once what no input could make right."""
     pair(kernel_size, "kernel_size")
+    pair(dilation, "dilation")
     check_padding(padding)
+    check_data_format(data_format)
     if stride is not None:
         pair(stride, "stride")
