@@ -19,7 +19,7 @@ Array = Any  # a numpy.ndarray or a cupy.ndarray
 # Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
-_MASK32, _MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
+_MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 
 class Backend:
@@ -103,7 +103,7 @@ class Backend:
         -------
         out
         """
-        columns = _by_element(out, geometry)
+        columns = _by_element(out)
         for element in geometry.elements(tile):
             part = columns[:, element.number]
             if not element.whole:
@@ -119,7 +119,7 @@ class Backend:
         columns : (C, kH, kW, rows, columns, N) of the tile
         dx : (C, H, W, N), added to in place
         """
-        parts = _by_element(columns, geometry)
+        parts = _by_element(columns)
         for element in geometry.elements(tile):
             dx[element.pixels] += parts[:, element.number][element.windows]
 
@@ -142,7 +142,7 @@ class Backend:
         argmax : same shape, i * kW + j, as uint8 where that fits, else int32; or None
         """
         y = self._window_maxima(x, geometry)
-        return y, self._window_argmax(x, y, geometry, nan=True) if with_argmax else None
+        return y, self._window_argmax(x, y, geometry) if with_argmax else None
 
     def _window_maxima(self, x: Array, geometry: Geometry) -> Array:
         xp = self.xp
@@ -158,9 +158,13 @@ class Backend:
             xp.maximum(part, x[element.pixels], out=part)
         return y
 
-    def _window_argmax(self, x: Array, y: Array, geometry: Geometry, nan: bool) -> Array:
+    def _may_hold_nan(self, y: Array) -> bool:
+        """Whether to mind NaN: yes, unless looking at the values costs less than minding."""
+        return True
+
+    def _window_argmax(self, x: Array, y: Array, geometry: Geometry) -> Array:
         """Count the elements before the first one that equals the maximum."""
-        xp = self.xp
+        xp, nan = self.xp, self._may_hold_nan(y)
         count = geometry.kernel[0] * geometry.kernel[1]
         argmax = xp.zeros(y.shape, "uint8" if count <= 256 else "int32")
         searching = xp.ones(y.shape, bool)
@@ -230,7 +234,7 @@ class Backend:
         blocks = -(-count // 8)
         state = [xp.zeros(blocks, "uint64") for _ in range(4)]
         state[0] += xp.arange(1, blocks + 1, dtype="uint64")
-        keys = [key & _MASK64, 0]
+        keys = [key & MASK64, 0]
         for _ in range(10):
             high0, low0 = _multiply_64(xp, state[0], _MULTIPLIERS[0])
             high1, low1 = _multiply_64(xp, state[2], _MULTIPLIERS[1])
@@ -240,7 +244,7 @@ class Backend:
                 high0 ^ state[3] ^ xp.uint64(keys[1]),
                 low0,
             ]
-            keys = [(k + w) & _MASK64 for k, w in zip(keys, _WEYL, strict=True)]
+            keys = [(k + w) & MASK64 for k, w in zip(keys, _WEYL, strict=True)]
         return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
 
     # -- optimisers -------------------------------------------------------------------------
@@ -320,7 +324,7 @@ def _zero_outside(part: Array, rows: slice, columns: slice) -> None:
         part[:, rows, columns.stop :] = 0
 
 
-def _by_element(columns: Array, geometry: Geometry) -> Array:
+def _by_element(columns: Array) -> Array:
     """Columns (C, kH, kW, rows, columns, N) as (C, kH·kW, rows, columns, N)."""
     channels, kernel_height, kernel_width, *rest = columns.shape
     return columns.reshape(channels, kernel_height * kernel_width, *rest)

@@ -9,11 +9,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
-from ..geometry import Geometry
-from .base import Array, Backend
-
-_MASK64 = 0xFFFFFFFFFFFFFFFF
-
+from .base import MASK64, Array, Backend
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -33,17 +29,11 @@ class CpuBackend(Backend):
             return {}
         return {"total": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
 
-    def max_pool2d(
-        self, x: Array, geometry: Geometry, with_argmax: bool = True
-    ) -> tuple[Array, Array | None]:
-        y = self._window_maxima(x, geometry)
-        if not with_argmax:
-            return y, None
-        # one look at y tells whether the slower search that minds NaN is needed
-        return y, self._window_argmax(x, y, geometry, nan=bool(np.isnan(y).any()))
+    def _may_hold_nan(self, y: Array) -> bool:
+        return bool(np.isnan(y).any())
 
     def random_bits(self, count: int, key: int) -> Array:
-        generator = np.random.Philox(key=np.array([key & _MASK64, 0], np.uint64))
+        generator = np.random.Philox(key=np.array([key & MASK64, 0], np.uint64))
         words = generator.random_raw(-(-count // 2)).astype("<u8", copy=False)
         return words.view("<u4")[:count]
 

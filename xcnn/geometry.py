@@ -142,7 +142,7 @@ def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     ArgumentError
         Not an int or two ints, or below ``minimum``.
     """
-    both = (value, value) if _is_int(value) else value
+    both = (value, value) if is_int(value) else value
     if not _are_ints(both, 2) or min(both) < minimum:
         raise ArgumentError(
             f"{name}={value!r}: expected an int >= {minimum} or a pair of them (height, width)"
@@ -158,7 +158,7 @@ def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
     sides: Any = padding
     if isinstance(sides, str) and sides in ("same", "valid"):  # an array would compare elements
         return "same" if sides == "same" else ((0, 0), (0, 0))
-    if _is_int(sides):
+    if is_int(sides):
         sides = (sides, sides)
     if _are_ints(sides, 2):
         sides = ((sides[0], sides[0]), (sides[1], sides[1]))
@@ -245,9 +245,10 @@ def _output_size(size: int, extent: int, stride: int, padding: Pair, ceil_mode: 
     return output - 1 if (output - 1) * stride >= size + padding[0] else output
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers too
+def is_int(value: Any) -> bool:
+    """Whether ``value`` is an integer, of Python or NumPy, and neither a bool nor an array."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _are_ints(value: Any, count: int) -> bool:
-    return isinstance(value, list | tuple) and len(value) == count and all(map(_is_int, value))
+    return isinstance(value, list | tuple) and len(value) == count and all(map(is_int, value))

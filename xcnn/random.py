@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError
+from .geometry import is_int
 
 _generator = np.random.default_rng()
 
@@ -23,7 +24,7 @@ def manual_seed(seed: int) -> None:
         Not an int >= 0.
     """
     global _generator
-    if not hasattr(seed, "__index__") or isinstance(seed, bool) or seed < 0:
+    if not is_int(seed) or seed < 0:
         raise ArgumentError(f"seed={seed!r}: expected an int >= 0")
     _generator = np.random.default_rng(seed)
 

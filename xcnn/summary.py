@@ -8,6 +8,7 @@ from typing import Any
 
 from . import backends
 from .nn import Module, evaluating, record_activations
+from .nn.module import dtype_of
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,8 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
         The model does not take such an input.
     """
     backend = backends.get(model.device)
-    dtype = next((p.dtype for p in model.parameters()), "float32")
     with backend.active(), evaluating(model), record_activations(model) as activations:
-        model(backend.xp.zeros((1, *input_shape), dtype))
+        model(backend.xp.zeros((1, *input_shape), dtype_of(model)))
     modules = dict(model.named_modules())
     return [
         Layer(
@@ -79,7 +79,7 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
         ("layer", "kind", "output shape", "parameters", "multiply-adds", "memory")
     ]
     shape = " × ".join(map(str, input_shape))
-    size = backends.get("cpu").xp.dtype(next((p.dtype for p in model.parameters()), "float32"))
+    size = backends.get("cpu").xp.dtype(dtype_of(model))
     table.append(("input", "", shape, "", "", _bytes(math.prod(input_shape) * size.itemsize)))
     table += [_row(r.path, r.kind, r.output_shape, r) for r in rows]
     parameters = sum(p.size for p in model.parameters())

@@ -12,7 +12,9 @@ from . import backends
 from . import functional as F
 from .data import DataLoader, Dataset
 from .errors import ArgumentError, DataError, DTypeError, ShapeError
+from .geometry import is_int
 from .nn import Module, evaluating, loss
+from .nn.module import dtype_of
 from .optim import Optimizer
 from .progress import Bar
 from .tensor import Tensor
@@ -165,7 +167,7 @@ class Trainer:
         DataError, ShapeError, DTypeError, ArgumentError
             Data that do not fit the model or the loss.
         """
-        if not hasattr(epochs, "__index__") or isinstance(epochs, bool) or epochs < 0:
+        if not is_int(epochs) or epochs < 0:
             raise ArgumentError(f"epochs={epochs!r}: expected an int >= 0")
         loader = _loader(x, y, batch_size, shuffle, seed)
         if len(loader) == 0:
@@ -296,8 +298,7 @@ class Trainer:
 
     def _to_device(self, x: Any) -> Array:
         """``x`` on the model's device, in the floating-point type of its parameters."""
-        dtype = next((p.dtype for p in self.model.parameters()), "float32")
-        return self._backend().asarray(x, dtype)
+        return self._backend().asarray(x, dtype_of(self.model))
 
     def _backend(self) -> backends.Backend:
         return backends.get(self.model.device)
@@ -310,7 +311,8 @@ class Trainer:
         looking at them would make it wait.
         """
         host = backends.get("cpu")
-        if self.loss.kind == "classes" and backends.find(y) is host and y.dtype.kind in "iu":
+        goes_to_gpu = backends.find(y) is host and output.backend is not host
+        if self.loss.kind == "classes" and goes_to_gpu and y.dtype.kind in "iu":
             host.check_class_indices(y, output.shape[1] if output.ndim > 1 else 1)
         if self.loss.kind not in ("values", "binary"):
             probabilities = self.loss.kind == "classes" and y.shape == output.shape

@@ -97,10 +97,7 @@ def max_pool2d(
         A setting out of range.
     """
     input = Tensor.of(input)
-    _, *size = image_size(input, data_format)
-    stride = kernel_size if stride is None else stride
-    geometry = windows((size[0], size[1]), kernel_size, stride, padding, dilation, ceil_mode)
-    _check_padding(geometry)
+    geometry = _geometry(input, data_format, kernel_size, stride, padding, dilation, ceil_mode)
     return MaxPool2d(geometry, data_format)(input)
 
 
@@ -134,14 +131,23 @@ def avg_pool2d(
         As :func:`max_pool2d`.
     """
     input = Tensor.of(input)
-    _, *size = image_size(input, data_format)
-    stride = kernel_size if stride is None else stride
-    geometry = windows((size[0], size[1]), kernel_size, stride, padding, 1, ceil_mode)
-    _check_padding(geometry)
+    geometry = _geometry(input, data_format, kernel_size, stride, padding, 1, ceil_mode)
     return AvgPool2d(geometry, count_include_pad, data_format)(input)
 
 
-def _check_padding(geometry: Geometry) -> None:
+def _geometry(
+    input: Tensor,
+    data_format: str,
+    kernel_size: Any,
+    stride: Any,
+    padding: Padding,
+    dilation: Any,
+    ceil_mode: bool,
+) -> Geometry:
+    """The windows of a pooling, whose padding no window may miss the image for."""
+    _, height, width = image_size(input, data_format)
+    stride = kernel_size if stride is None else stride
+    geometry = windows((height, width), kernel_size, stride, padding, dilation, ceil_mode)
     for axis in (0, 1):
         kernel = geometry.kernel[axis]
         if max(geometry.padding[axis]) > kernel // 2:
@@ -149,3 +155,4 @@ def _check_padding(geometry: Geometry) -> None:
                 f"padding={geometry.padding}: a pooling window of {kernel} pixels takes at most "
                 f"{kernel // 2} on each side, or it could lie outside the image"
             )
+    return geometry

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import backends
 from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError, XcnnError
+from ..geometry import is_int
 from ..tensor import Parameter, Tensor
 
 Array = Any
@@ -331,6 +332,11 @@ def _moved(array: Array, target: Any, dtype: Any) -> Array:
     return target.asarray(source.to_host(array), wanted)
 
 
+def dtype_of(module: Module) -> Any:
+    """The floating-point type of the first parameter; float32 if there is none."""
+    return next((p.dtype for p in module.parameters()), "float32")
+
+
 def check_features(name: str, value: Any) -> int:
     """A number of channels or features.
 
@@ -339,7 +345,7 @@ def check_features(name: str, value: Any) -> int:
     ArgumentError
         Not an int >= 1.
     """
-    if not hasattr(value, "__index__") or isinstance(value, bool) or value < 1:
+    if not is_int(value) or value < 1:
         raise ArgumentError(f"{name}={value!r}: expected an int >= 1")
     return int(value)
 
