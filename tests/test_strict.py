@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ def test_a_name_that_cupy_lacks(name):
     assert not hasattr(cp, name)
 
 
-@pytest.mark.parametrize("name", ["ElementwiseKernel", "RawKernel", "RawModule", "fuse", "trapz"])
+@pytest.mark.parametrize("name", ["ElementwiseKernel", "ReductionKernel", "fuse", "trapz"])
 def test_a_name_that_only_cupy_has(name):
     with pytest.raises(AttributeError, match="exists, but the stand-in without a GPU does not"):
         getattr(cp, name)
@@ -387,6 +388,7 @@ def test_assigning_from_the_host():
         (lambda x: x[np.array([0, 1])], ["host index array"]),
         (lambda x: cp.cuda.get_current_stream().synchronize(), ["Stream.synchronize"]),
         (lambda x: cp.cuda.Stream.null.synchronize(), ["Stream.synchronize"]),
+        (lambda x: cp.cuda.Event().synchronize(), ["Event.synchronize"]),
         (lambda x: cp.cuda.Device(0).synchronize(), ["Device.synchronize"]),
         (lambda x: cp.cuda.runtime.deviceSynchronize(), ["deviceSynchronize"]),
         (lambda x: cp.where(x > 1, x, 0), []),
@@ -396,6 +398,9 @@ def test_assigning_from_the_host():
         (lambda x: x[cp.asarray([0, 1])], []),
         (lambda x: (len(x), x.shape, x.dtype, x.nbytes, x[1:], list(x)), []),
         (lambda x: cp.asarray(np.ones(3)), []),
+        (lambda x: x.set(np.ones(3, "float32"), stream=cp.cuda.Stream()), []),
+        (lambda x: cp.cuda.Stream().wait_event(cp.cuda.get_current_stream().record()), []),
+        (lambda x: cp.from_dlpack(x), []),
     ],
 )
 def test_what_synchronises(use, expected):
@@ -495,6 +500,123 @@ def test_the_device():
     assert pool.used_bytes() <= pool.total_bytes()
     with pytest.raises(AttributeError, match="exists, but"):
         cp.cuda.Graph  # noqa: B018
+
+
+def test_the_current_stream_is_a_threads_own():
+    null, stream, other = cp.cuda.Stream.null, cp.cuda.Stream(non_blocking=True), cp.cuda.Stream()
+    assert cp.cuda.get_current_stream() == null == cp.cuda.Stream(null=True) != stream
+    with stream as entered:
+        assert entered is cp.cuda.get_current_stream() is stream
+        with other:
+            assert cp.cuda.get_current_stream() is other
+        assert cp.cuda.get_current_stream() is stream
+        seen = []
+        worker = threading.Thread(target=lambda: seen.append(cp.cuda.get_current_stream()))
+        worker.start()
+        worker.join()
+        assert seen == [null]
+    assert cp.cuda.get_current_stream() is null
+    assert stream.done
+    other.use()
+    assert cp.cuda.get_current_stream() is other
+    null.use()
+
+
+def test_events():
+    start, end, untimed = cp.cuda.Event(), cp.cuda.Event(), cp.cuda.Event(disable_timing=True)
+    start.record()
+    assert cp.cuda.Stream().record(end) is end
+    assert cp.cuda.get_elapsed_time(start, end) >= 0
+    assert start.done
+    untimed.record(cp.cuda.Stream.null)
+    for pair in ((start, untimed), (start, cp.cuda.Event())):
+        with pytest.raises(cp.cuda.runtime.CUDARuntimeError):
+            cp.cuda.get_elapsed_time(*pair)
+    with pytest.raises(ValueError, match="Timing must be disabled"):
+        cp.cuda.Event(interprocess=True)
+
+
+def test_pinned_memory_is_a_buffer():
+    memory = cp.cuda.alloc_pinned_memory(600)
+    assert memoryview(memory).nbytes == memory.size() == 1024
+    host = np.frombuffer(memory, "float32", 150)
+    assert host.ctypes.data == memory.ptr
+    host[...] = 2
+    x = cp.empty(150, "float32")
+    x.set(host, stream=cp.cuda.Stream(non_blocking=True))
+    host[...] = 3
+    assert x.tolist() == [2] * 150
+
+
+@pytest.mark.parametrize(
+    ("make", "host", "error"),
+    [
+        (lambda x: x, [1, 2], TypeError),
+        (lambda x: x, np.ones((2, 3)), TypeError),
+        (lambda x: x, np.ones((3, 2), "float32"), ValueError),
+        (lambda x: x[:, ::2], np.ones((2, 2), "float32"), RuntimeError),
+    ],
+)
+def test_what_cannot_be_set(make, host, error):
+    with pytest.raises(error):
+        make(grid(2, 3)).set(host)
+
+
+def test_a_new_array_over_the_pools_limit():
+    x, pool = grid(4, 64), cp.get_default_memory_pool()
+    pool.set_limit(size=1000)
+    try:
+        x[1:].reshape(-1)[...] = 1  # views
+        cp.add(x, 1, out=x)
+        assert cp.zeros(250, "float32").nbytes == 1000
+        for make in (
+            lambda: cp.zeros(251, "float32"),
+            lambda: x + 1,
+            lambda: x.copy(),
+            lambda: cp.ndarray((1001,), "int8"),
+            lambda: cp.asarray(np.ones(126)),
+        ):
+            with pytest.raises(cp.cuda.memory.OutOfMemoryError, match=r"limit set to: 1,000 bytes"):
+                make()
+    finally:
+        pool.set_limit(size=0)
+    assert (x + 1).shape == x.shape
+    pool.set_limit(fraction=0.5)
+    assert 2 * pool.get_limit() == cp.cuda.runtime.memGetInfo()[1]
+    pool.set_limit()
+    assert pool.get_limit() == 0
+    error = cp.cuda.memory.OutOfMemoryError(2000, 500)
+    assert str(error) == "Out of memory allocating 2,000 bytes (allocated so far: 500 bytes)."
+    assert isinstance(error, MemoryError)
+
+
+def test_dlpack_shares_memory():
+    x = grid(2, 3)
+    assert x.__dlpack_device__() == (2, 0)
+    y = cp.from_dlpack(x.T)
+    y[0, 1] = 9
+    assert x.tolist() == [[0, 1, 2], [9, 4, 5]]
+    assert cp.from_dlpack(x, copy=True).data.ptr != x.data.ptr
+    capsule = x.__dlpack__()
+    capsule.take()
+    with pytest.raises(ValueError, match="multiple times"):
+        capsule.take()
+    with pytest.raises(TypeError, match="CPU arrays cannot be directly imported"):
+        cp.from_dlpack(np.ones(3))
+
+
+def test_compute_types_are_remembered():
+    get, choose = cp._core.get_compute_type, cp._core.set_compute_type
+    kinds = cp._core._routines_linalg
+    assert get(np.dtype("float32")) == kinds.COMPUTE_TYPE_DEFAULT
+    choose(np.dtype("float32"), kinds.COMPUTE_TYPE_TF32)
+    assert get(np.dtype("float32")) == kinds.COMPUTE_TYPE_TF32 == 7
+    assert get(np.dtype("float64")) == kinds.COMPUTE_TYPE_DEFAULT
+    choose(np.dtype("float32"), kinds.COMPUTE_TYPE_DEFAULT)
+    with pytest.raises(ValueError, match="Unknown compute type"):
+        choose(np.dtype("float32"), 99)
+    with pytest.raises(TypeError, match="not supported"):
+        get(np.dtype("int32"))
 
 
 def train(xp, x, y):

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from . import names
+from . import dlpack, memory, names
 from .watch import check_float64, record_sync, syncs
 
 _SUPPORTED = "?bhilqBHILQefdFD"  # NumPy's type characters that CuPy can hold
@@ -98,6 +98,13 @@ def finish(result, operation, inputs=(), ordered=False):
     view = any(np.may_share_memory(array, other._a) for other in inputs)
     if not (ordered or view or array.flags.c_contiguous):
         array = array.copy("C")
+    if not view:
+        memory.allocate(array.nbytes)
+    return wrap(array)
+
+
+def wrap(array):
+    """Return the stand-in's array over a NumPy array's memory."""
     wrapped = object.__new__(ndarray)
     wrapped._a = array
     return wrapped
@@ -264,6 +271,7 @@ class ndarray:
         if memptr is not None or strides is not None:
             raise NotImplementedError("cupy.ndarray over given memory is not in the stand-in")
         self._a = poison(np.empty(shape, dtype, order))
+        memory.allocate(self._a.nbytes)
         check_float64(self._a.dtype, "ndarray")
 
     def __getattr__(self, name):
@@ -289,7 +297,12 @@ class ndarray:
     def base(self):
         """The array whose memory this one views, or None."""
         base = self._a.base
-        return finish(base, "base", ordered=True) if isinstance(base, np.ndarray) else None
+        return wrap(base) if isinstance(base, np.ndarray) else None
+
+    @property
+    def data(self):
+        """Where the first element is."""
+        return memory.MemoryPointer(self._a.ctypes.data)
 
     @property
     def device(self):
@@ -297,6 +310,16 @@ class ndarray:
         from .cuda import Device
 
         return Device(0)
+
+    # To other libraries
+
+    def __dlpack_device__(self):
+        return dlpack.CUDA, 0
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        if dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError("the stand-in exports to its own device only")
+        return dlpack.Capsule(self._a.copy() if copy else self._a)
 
     # To and from the host
 

@@ -1,11 +1,11 @@
-"""The part of `cupy.cuda` that asks about the device and waits for it: one device, number 0."""
+"""The part of `cupy.cuda` that is offered: one device, number 0, its memory and its streams."""
 
 import types
 
-from . import names
+from . import compiler, memory, names
+from .memory import MemoryPointer, MemoryPool, PinnedMemoryPool, alloc_pinned_memory
+from .stream import Event, Stream, get_current_stream, get_elapsed_time
 from .watch import record_sync
-
-_MEMORY = 16 << 30  # bytes that the device claims to have
 
 
 class CUDARuntimeError(RuntimeError):
@@ -57,57 +57,6 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
-class Stream:
-    """A stream whose work is always done."""
-
-    null = None
-    ptr = 0
-
-    def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
-        pass
-
-    def use(self):
-        """Make it the current stream."""
-        return self
-
-    def synchronize(self):
-        """Wait for its work."""
-        record_sync("Stream.synchronize")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-
-Stream.null = Stream(null=True)
-
-
-class MemoryPool:
-    """A pool that holds nothing."""
-
-    def __init__(self):
-        self._limit = 0
-
-    def used_bytes(self):
-        """Bytes: always 0."""
-        return 0
-
-    free_bytes = total_bytes = n_free_blocks = used_bytes
-
-    def free_all_blocks(self, stream=None):
-        """Give unused memory back."""
-
-    def set_limit(self, size=None, fraction=None):
-        """Set the most bytes it may take, or a fraction of the device's memory."""
-        self._limit = int(fraction * _MEMORY) if size is None else size
-
-    def get_limit(self):
-        """Return the limit in bytes; 0 for none."""
-        return self._limit
-
-
 def _set_device(device):
     if device != 0:
         raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
@@ -117,11 +66,14 @@ def _properties(device):
     _set_device(device)
     return {
         "name": b"stand-in without a GPU",
-        "totalGlobalMem": _MEMORY,
+        "totalGlobalMem": memory.DEVICE_BYTES,
         "multiProcessorCount": 1,
         "major": 9,
         "minor": 0,
         "warpSize": 32,
+        "maxThreadsPerBlock": 1024,
+        "maxThreadsPerMultiProcessor": 2048,
+        "sharedMemPerBlock": 48 << 10,
     }
 
 
@@ -132,10 +84,28 @@ runtime = types.SimpleNamespace(
     setDevice=_set_device,
     getDeviceProperties=_properties,
     deviceSynchronize=lambda: record_sync("deviceSynchronize"),
-    memGetInfo=lambda: (_MEMORY, _MEMORY),
+    memGetInfo=lambda: (memory.DEVICE_BYTES, memory.DEVICE_BYTES),
     runtimeGetVersion=lambda: 13000,
     driverGetVersion=lambda: 13000,
 )
+
+
+__all__ = [
+    "Device",
+    "Event",
+    "MemoryPointer",
+    "MemoryPool",
+    "PinnedMemoryPool",
+    "Stream",
+    "alloc_pinned_memory",
+    "compiler",
+    "get_current_stream",
+    "get_device_id",
+    "get_elapsed_time",
+    "is_available",
+    "memory",
+    "runtime",
+]
 
 
 def is_available():
@@ -146,11 +116,6 @@ def is_available():
 def get_device_id():
     """Return the current device's number."""
     return 0
-
-
-def get_current_stream(device_id=-1):
-    """Return the null stream."""
-    return Stream.null
 
 
 def __getattr__(name):

@@ -5,11 +5,14 @@ import types
 
 import numpy as np
 
-from . import cuda, names
+from . import _core, cuda, names
 from .array import finish, ndarray, ufunc, unwrap
+from .dlpack import from_dlpack
 from .namespace import Namespace, RandomNamespace
+from .raw import RawKernel, RawModule
 
-__all__ = ["cuda", "ndarray", "ufunc"]  # the rest of what it offers, `dir` lists
+# The rest of what it offers, `dir` lists.
+__all__ = ["RawKernel", "RawModule", "_core", "cuda", "from_dlpack", "ndarray", "ufunc"]
 __version__ = names.load()["cupy"]
 
 linalg = Namespace("linalg", np.linalg)
@@ -20,8 +23,6 @@ lib = types.SimpleNamespace(
 )
 _top = Namespace("", np)
 is_available = cuda.is_available
-_pool = cuda.MemoryPool()
-_pinned_pool = cuda.MemoryPool()
 
 
 def __getattr__(name):
@@ -85,9 +86,9 @@ def get_array_module(*args):
 
 def get_default_memory_pool():
     """Return the device memory pool."""
-    return _pool
+    return cuda.memory.pool
 
 
 def get_default_pinned_memory_pool():
     """Return the pinned host memory pool."""
-    return _pinned_pool
+    return cuda.memory.pinned_pool

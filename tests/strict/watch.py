@@ -1,4 +1,4 @@
-"""What the stand-in watches: host synchronisations and float64 arrays."""
+"""What the stand-in watches: host synchronisations, raw kernels' launches, float64 arrays."""
 
 import contextlib
 import os
@@ -9,7 +9,11 @@ from .names import words
 #: One line per host synchronisation since the process started.
 SYNCS = []
 
+#: The entry point's name per launch of a raw kernel since the process started.
+LAUNCHES = []
+
 _listeners = [SYNCS]
+_launch_listeners = [LAUNCHES]
 _float64_forbidden = 0
 
 
@@ -23,19 +27,38 @@ def record_sync(what):
         lines.append(f"{what} at {place}")
 
 
+def record_launch(name):
+    """Note that the raw kernel ``name`` was launched."""
+    for launches in _launch_listeners:
+        launches.append(name)
+
+
 @contextlib.contextmanager
+def _listen(listeners):
+    """Yield an empty list that is among the ``listeners`` during the block."""
+    received = []
+    listeners.append(received)
+    try:
+        yield received
+    finally:
+        # By identity: two nested lists may be equal.
+        listeners[:] = [other for other in listeners if other is not received]
+
+
 def count_syncs():
     """Yield an empty list that receives a line for every host synchronisation in the block.
 
     A line reads ``"item at optim.py:31"``: the operation and the caller's file and line.
     """
-    lines = []
-    _listeners.append(lines)
-    try:
-        yield lines
-    finally:
-        # By identity: two nested lists may be equal.
-        _listeners[:] = [other for other in _listeners if other is not lines]
+    return _listen(_listeners)
+
+
+def count_launches():
+    """Yield an empty list that receives the entry point's name per raw kernel's launch.
+
+    Other operations of CuPy that launch kernels do not count.
+    """
+    return _listen(_launch_listeners)
 
 
 @contextlib.contextmanager

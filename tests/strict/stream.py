@@ -1,0 +1,118 @@
+"""Streams and events of `cupy.cuda`: work is done as soon as it is asked for."""
+
+import itertools
+import threading
+import time
+
+from .watch import record_sync
+
+_handles = itertools.count(16, 16)  # 0, 1 and 2 are CUDA's default streams
+
+
+class _ThreadState(threading.local):
+    """Each thread's current stream, and those that its ``with`` blocks return to."""
+
+    def __init__(self):
+        self.current = Stream.null
+        self.stack = [Stream.null]
+
+
+class Stream:
+    """A stream whose work is always done."""
+
+    null = None
+
+    def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
+        self.ptr = 0 if null else 2 if ptds else next(_handles)
+        self.device_id = -1 if null or ptds else 0
+        self.is_non_blocking = non_blocking
+
+    def use(self):
+        """Make it the current stream of this thread."""
+        _thread.current = self
+        return self
+
+    @property
+    def done(self):
+        """Whether all its work is done: always."""
+        return True
+
+    def synchronize(self):
+        """Wait for its work."""
+        record_sync("Stream.synchronize")
+
+    def record(self, event=None):
+        """Record an event, or a new one, and return it."""
+        event = Event() if event is None else event
+        event.record(self)
+        return event
+
+    def wait_event(self, event):
+        """Let later work wait for an event."""
+        if not isinstance(event, Event):
+            raise TypeError(f"{type(event).__name__} is not an event")
+
+    def __enter__(self):
+        _thread.stack.append(self)
+        return self.use()
+
+    def __exit__(self, *error):
+        _thread.stack.pop()
+        _thread.current = _thread.stack[-1]
+
+    def __eq__(self, other):
+        return isinstance(other, Stream) and self.ptr == other.ptr
+
+    def __hash__(self):
+        return self.ptr
+
+    def __repr__(self):
+        return f"<Stream {self.ptr} (device {self.device_id})>"
+
+
+Stream.null = Stream(null=True)
+Stream.ptds = Stream(ptds=True)
+_thread = _ThreadState()
+
+
+def get_current_stream(device_id=-1):
+    """Return this thread's current stream."""
+    return _thread.current
+
+
+class Event:
+    """A point in a stream's work; it is reached when it is recorded."""
+
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        if interprocess and not disable_timing:
+            raise ValueError("Timing must be disabled for interprocess events")
+        self.ptr = next(_handles)
+        self._timed = not disable_timing
+        self._time = None
+
+    @property
+    def done(self):
+        """Whether the work before it is done: always."""
+        return True
+
+    def record(self, stream=None):
+        """Record it on a stream; by default on this thread's current one."""
+        if not isinstance(stream, (Stream, type(None))):
+            raise TypeError(f"{type(stream).__name__} is not a stream")
+        self._time = time.perf_counter()
+
+    def synchronize(self):
+        """Wait for the work before it."""
+        record_sync("Event.synchronize")
+
+
+def get_elapsed_time(start_event, end_event):
+    """Return the milliseconds between two recorded events with timing."""
+    from .cuda import CUDARuntimeError
+
+    if not (start_event._timed and end_event._timed) or None in (
+        start_event._time,
+        end_event._time,
+    ):
+        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+    return 1000 * (end_event._time - start_event._time)
