@@ -7,8 +7,8 @@ a window reads is a long run of memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..errors import ArgumentError
@@ -20,6 +20,10 @@ Array = Any  # a numpy.ndarray or a cupy.ndarray
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
+
+PRECISIONS = ("float32", "tf32", "float16")
+# what a scaler array holds at which place
+SCALE, OVERFLOW, GOOD, SKIPPED = range(4)
 
 
 class Backend:
@@ -57,6 +61,12 @@ class Backend:
         """A NumPy array with the same values; waits for the device."""
         return array
 
+    def slots(self) -> list[Any]:
+        """Two :class:`~xcnn.backends.transfer.Slot` to copy batches to in turn; none where the
+        host's memory is the device's.
+        """
+        return []
+
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""
 
@@ -71,6 +81,40 @@ class Backend:
     def memory(self) -> dict[str, int]:
         """Bytes: ``used`` by arrays and ``total`` on the device, where the device can tell."""
         return {}
+
+    def limit_memory(self, size: int) -> None:
+        """Let arrays take at most ``size`` bytes of the device, and columns an eighth of that.
+
+        Raises
+        ------
+        ArgumentError
+            The device has no memory of its own, or less.
+        """
+        raise ArgumentError(
+            f"a memory limit is for the memory of a GPU, {self.device} has none of its own; leave "
+            "it out, or choose --device cuda"
+        )
+
+    def made(self, maker: str, array: Array) -> None:
+        """Note what an operation returned, for the text of an error when memory runs out."""
+
+    def precision(self, name: str) -> AbstractContextManager:
+        """A context in which matrix products are made in ``"float32"``, ``"tf32"`` or
+        ``"float16"``; the latter needs arrays of that type too.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown name, or one that this device cannot do.
+        """
+        if name not in PRECISIONS:
+            raise ArgumentError(f"precision={name!r}: expected one of {', '.join(PRECISIONS)}")
+        if name != "float32":
+            raise ArgumentError(
+                f"precision={name!r} needs a CUDA GPU: {self.device} has no units for it and would "
+                "be slower than in float32; use float32"
+            )
+        return nullcontext()
 
     def check_class_indices(self, indices: Array, classes: int) -> None:
         """Refuse class indices outside ``0 <= index < classes``.
@@ -122,6 +166,35 @@ class Backend:
         parts = _by_element(columns)
         for element in geometry.elements(tile):
             dx[element.pixels] += parts[:, element.number][element.windows]
+
+    def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
+        """Add a bias to each row of ``y[:, columns]`` in place, then max(y, 0) if ``relu``.
+
+        Parameters
+        ----------
+        y : (F, P), contiguous
+        bias : (F,), or None
+        """
+        part = y[:, columns]
+        if bias is not None:
+            part += bias[:, None]
+        if relu:
+            self.xp.maximum(part, 0, out=part)
+
+    def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
+        """The gradient before a ReLU, and its sum over each row: the bias gradient.
+
+        Parameters
+        ----------
+        dy, y : (F, P), contiguous
+
+        Returns
+        -------
+        dz : (F, P)
+        dbias : (F,)
+        """
+        dz = self.xp.multiply(dy, y > 0)
+        return dz, dz.sum(axis=1)
 
     # -- pooling ----------------------------------------------------------------------------
 
@@ -247,6 +320,44 @@ class Backend:
             keys = [(k + w) & MASK64 for k, w in zip(keys, _WEYL, strict=True)]
         return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
 
+    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
+        """(count,) of 0, with probability ``p``, or 1 / (1 - p); the same on every device."""
+        keep = self.random_bits(count, key) >= self.xp.uint32(dropout_threshold(p))
+        mask = keep.astype(dtype)
+        mask *= dropout_scale(p)
+        return mask
+
+    # -- losses -----------------------------------------------------------------------------
+
+    def cross_entropy(
+        self, x: Array, target: Array, with_slope: bool = True
+    ) -> tuple[Array, Array | None]:
+        """-log softmax(x)[target] of each column and, if wanted, its derivative by ``x``.
+
+        Parameters
+        ----------
+        x : (C, M), contiguous
+        target : (M,), class indices
+
+        Returns
+        -------
+        terms : (M,), NaN where a class does not exist
+        slope : (C, M), softmax(x) - onehot(target); or None
+        """
+        xp, classes = self.xp, len(x)
+        shifted = x - x.max(axis=0)
+        hot = xp.arange(classes, dtype=target.dtype)[:, None] == target
+        picked = xp.where(hot, shifted, 0).sum(axis=0)
+        picked[(target < 0) | (target >= classes)] = xp.nan
+        slope = xp.exp(shifted, out=shifted)
+        total = slope.sum(axis=0)
+        terms = xp.log(total) - picked
+        if not with_slope:
+            return terms, None
+        slope /= total
+        slope -= hot
+        return terms, slope
+
     # -- optimisers -------------------------------------------------------------------------
 
     def sgd_step(
@@ -259,19 +370,22 @@ class Backend:
         momentum: float,
         nesterov: bool,
         weight_decay: float,
+        scaler: Array | None = None,
     ) -> None:
         """One step of SGD, in place; ``velocities`` is empty without momentum.
 
-        g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v)
+        g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v).
+        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow.
         """
-        for index, (p, g) in enumerate(zip(params, grads, strict=True)):
-            step = g + weight_decay * p if weight_decay else g
-            if momentum:
-                v = velocities[index]
-                v *= momentum
-                v += step
-                step = step + momentum * v if nesterov else v
-            p -= lr * step
+        with self._unless_overflow(scaler, [*params, *velocities]):
+            for index, (p, g) in enumerate(zip(params, grads, strict=True)):
+                step = g + weight_decay * p if weight_decay else g
+                if momentum:
+                    v = velocities[index]
+                    v *= momentum
+                    v += step
+                    step = step + momentum * v if nesterov else v
+                p -= lr * step
 
     def adam_step(
         self,
@@ -286,30 +400,80 @@ class Backend:
         eps: float,
         weight_decay: float,
         step: int,
+        scaler: Array | None = None,
     ) -> None:
         """One step of Adam, in place; ``step`` counts from 1 (Kingma & Ba, arXiv:1412.6980).
 
         m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;
-        p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps)
+        p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps).
+        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow, and t leaves out
+        the steps that it counts as skipped.
         """
         xp = self.xp
-        rate = lr / (1 - beta1**step)
-        root = (1 - beta2**step) ** -0.5
-        for p, g, m, v in zip(params, grads, means, squares, strict=True):
-            if weight_decay:
-                g = g + weight_decay * p
-            m *= beta1
-            m += (1 - beta1) * g
-            v *= beta2
-            scratch = g * g
-            scratch *= 1 - beta2
-            v += scratch
-            xp.sqrt(v, out=scratch)
-            scratch *= root
-            scratch += eps
-            xp.divide(m, scratch, out=scratch)
-            scratch *= rate
-            p -= scratch
+        t = step if scaler is None else step - scaler[SKIPPED]
+        rate = lr / (1 - beta1**t)
+        root = (1 - beta2**t) ** -0.5
+        with self._unless_overflow(scaler, [*params, *means, *squares]):
+            for p, g, m, v in zip(params, grads, means, squares, strict=True):
+                if weight_decay:
+                    g = g + weight_decay * p
+                m *= beta1
+                m += (1 - beta1) * g
+                v *= beta2
+                scratch = g * g
+                scratch *= 1 - beta2
+                v += scratch
+                xp.sqrt(v, out=scratch)
+                scratch *= root
+                scratch += eps
+                xp.divide(m, scratch, out=scratch)
+                scratch *= rate
+                p -= scratch
+
+    @contextmanager
+    def _unless_overflow(self, scaler: Any, changed: list[Array]) -> Iterator[None]:
+        """Take back what the block does to ``changed`` if ``scaler`` notes an overflow."""
+        before = [] if scaler is None else [array.copy() for array in changed]
+        yield
+        for array, old in zip(changed, before, strict=False):
+            self.xp.copyto(array, old, where=scaler[OVERFLOW] != 0)
+
+    # -- loss scaling -----------------------------------------------------------------------
+
+    def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
+        """Divide gradients by the loss scale in place; note in ``scaler`` if one is not finite.
+
+        Parameters
+        ----------
+        scaler : (4,), float32
+            At ``SCALE``, ``OVERFLOW`` (0 or 1), ``GOOD`` (steps in a row), ``SKIPPED`` (steps).
+        """
+        xp = self.xp
+        for g in grads:
+            g *= (1 / scaler[SCALE]).astype(g.dtype)
+            scaler[OVERFLOW] = xp.maximum(scaler[OVERFLOW], xp.any(~xp.isfinite(g)))
+
+    def update_scale(self, scaler: Array, growth: float, backoff: float, interval: int) -> None:
+        """After a step: multiply the scale by ``backoff`` if it overflowed, and by ``growth``
+        after ``interval`` good steps in a row.
+        """
+        xp, overflow = self.xp, scaler[OVERFLOW] != 0
+        good = xp.where(overflow, 0, scaler[GOOD] + 1)
+        grown = good >= interval
+        scaler[SCALE] *= xp.where(overflow, backoff, xp.where(grown, growth, 1.0))
+        scaler[GOOD] = xp.where(grown, 0, good)
+        scaler[SKIPPED] += overflow
+        scaler[OVERFLOW] = 0
+
+
+def dropout_threshold(p: float) -> int:
+    """The smallest 32-bit number that keeps an element."""
+    return min(round(p * 2**32), 2**32 - 1)
+
+
+def dropout_scale(p: float) -> float:
+    """What the elements that are kept are multiplied by."""
+    return 1 / (1 - p) if p < 1 else 0.0
 
 
 def _zero_outside(part: Array, rows: slice, columns: slice) -> None:

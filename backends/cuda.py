@@ -1,19 +1,30 @@
-"""CUDA GPUs through CuPy.
+"""CUDA GPUs through CuPy, with kernels of our own.
 
-CuPy is imported when a device is first asked for, never by ``import xcnn``. The primitives are
-the generic ones of :class:`Backend`; a kernel replaces one by overriding its method here.
+CuPy is imported when a device is first asked for, never by ``import xcnn``. What is not overridden
+here is the generic primitive of :class:`Backend`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
+from math import gcd
 from typing import Any
 
-from ..errors import DeviceError
-from .base import Array, Backend
+import numpy as np
 
-INSTALL = "pip install cupy-cuda13x   (for a driver of CUDA 13; cupy-cuda12x for CUDA 12)"
+from ..errors import ArgumentError, DeviceError, OutOfMemoryError
+from ..geometry import Geometry, Tile
+from .base import MASK64, PRECISIONS, Array, Backend, dropout_scale, dropout_threshold
+from .kernels import Variant
+from .launch import BLOCK, Chunks, Kernels, grid
+from .transfer import Slot
+
+INSTALL = 'pip install "cupy-cuda13x[ctk]"   (for a driver of CUDA 13; cupy-cuda12x for CUDA 12)'
+# the oldest compute capability whose matrix units take such numbers
+_CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
 
 
 class CudaBackend(Backend):
@@ -31,10 +42,19 @@ class CudaBackend(Backend):
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")
-        self._device = cupy.cuda.Device(index)
+        self._index = index
+        self._kernels = Kernels(cupy)
+        self._chunks = Chunks(cupy)
+        self._largest = (0, "")  # bytes and name of the largest array made so far
+
+    @property
+    def _device(self) -> Any:
+        return self.xp.cuda.Device(self._index)
+
+    # -- arrays and memory ------------------------------------------------------------------
 
     def active(self) -> AbstractContextManager:
-        return self._device
+        return _Active(self)
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         with self.active():
@@ -43,17 +63,326 @@ class CudaBackend(Backend):
     def to_host(self, array: Array) -> Any:
         return self.xp.asnumpy(array)
 
+    def slots(self) -> list[Any]:
+        stream = self.xp.cuda.Stream(non_blocking=True)
+        return [Slot(self.xp, stream) for _ in range(2)]
+
     def synchronize(self) -> None:
         self._device.synchronize()
 
     def memory(self) -> dict[str, int]:
         _, total = self._device.mem_info
-        return {"used": self.xp.get_default_memory_pool().used_bytes(), "total": total}
+        with self._device:
+            return {"used": self._pool.used_bytes(), "total": total}
+
+    def limit_memory(self, size: int) -> None:
+        _, total = self._device.mem_info
+        if not 0 < size <= total:
+            raise ArgumentError(
+                f"memory limit {_bytes(size)}: {self.device} has {_bytes(total)}; give a size "
+                "above 0 and up to that"
+            )
+        with self._device:
+            self._pool.set_limit(size=size)
+        self.column_budget = min(self.column_budget, size // 8)
+
+    @property
+    def _pool(self) -> Any:
+        return self.xp.get_default_memory_pool()
+
+    def made(self, maker: str, array: Array) -> None:
+        if array.nbytes > self._largest[0]:
+            self._largest = array.nbytes, f"that of {maker}, {array.dtype} {array.shape}"
+
+    def _out_of_memory(self, error: Exception) -> OutOfMemoryError:
+        """CuPy's error, with what holds the memory and what helps."""
+        free, total = self._device.mem_info
+        with self._device:
+            used, kept = self._pool.used_bytes(), self._pool.free_bytes()
+            limit = self._pool.get_limit()
+        largest, name = self._largest
+        return OutOfMemoryError(
+            f"{self.device} is out of memory: {error}. Arrays hold {_bytes(used)}, the pool keeps "
+            f"{_bytes(kept)} more for the next ones, {_bytes(free)} of {_bytes(total)} are free on "
+            f"the device, and the memory limit is {_bytes(limit) if limit else 'not set'}. The "
+            f"largest array so far, {name}, takes {_bytes(largest)}; im2col takes up to "
+            f"{_bytes(self.column_budget)}. A smaller --batch-size (batch_size) needs less in "
+            "proportion; --memory-limit (limit_memory) sets the limit and im2col's share"
+        )
 
     def check_class_indices(self, indices: Array, classes: int) -> None:
         """Nothing: reading a value would make the host wait. The Trainer checks labels on the
         host, and cross_entropy gives NaN for a class that does not exist.
         """
+
+    @contextmanager
+    def precision(self, name: str) -> Iterator[None]:
+        capability = int(self._device.compute_capability)
+        if name not in PRECISIONS:
+            super().precision(name)
+        if capability < _CAPABILITY[name]:
+            raise ArgumentError(
+                f"precision={name!r} needs a GPU of compute capability {_CAPABILITY[name] / 10}, "
+                f"{self.device} has {capability / 10}; use float32"
+            )
+        core = self.xp._core  # CuPy has no public way but the variable CUPY_TF32, read once
+        kinds = core._routines_linalg
+        before = core.get_compute_type(np.float32)
+        kind = kinds.COMPUTE_TYPE_TF32 if name == "tf32" else kinds.COMPUTE_TYPE_DEFAULT
+        core.set_compute_type(np.float32, kind)
+        try:
+            yield
+        finally:
+            core.set_compute_type(np.float32, before)
+
+    # -- convolution ------------------------------------------------------------------------
+
+    def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:
+        rows, columns = tile.bottom - tile.top, tile.right - tile.left
+        settings = tile.top, tile.left, rows, columns
+        self._launch_images("im2col", "im2col", (x, out), settings, rows * columns, geometry)
+        return out
+
+    def col2im(self, columns: Array, geometry: Geometry, tile: Tile, dx: Array) -> None:
+        (first_y, last_y), (first_x, last_x) = _region(geometry, tile)
+        height, width = max(0, last_y - first_y), max(0, last_x - first_x)
+        settings = (
+            *(tile.top, tile.left, tile.bottom - tile.top, tile.right - tile.left),
+            *(first_y, first_x, height, width),
+        )
+        arrays = columns, dx
+        self._launch_images("im2col", "col2im", arrays, settings, height * width, geometry)
+
+    def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
+        rows, size = y.shape
+        xp = self.xp
+        bias = xp.zeros(rows, y.dtype) if bias is None else xp.ascontiguousarray(bias)
+        start, stop, _ = columns.indices(size)
+        variant = self._kernels.variant("bias", y.dtype, [y], gcd(size, start, stop))
+        count, lanes, index = (stop - start) // variant.lanes, variant.lanes, variant.index
+        arguments = (
+            *(y, bias, np.int32(relu), np.int32(rows)),
+            *(index(size // lanes), index(start // lanes), index(count)),
+        )
+        self._kernels.launch(variant, "add_bias", grid(count, rows), arguments)
+
+    def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
+        rows, size = y.shape
+        variant = self._kernels.variant("bias", y.dtype, [dy, y], size)
+        count = size // variant.lanes
+        # enough blocks to fill a GPU, few enough that their sums are soon added up
+        blocks = max(1, min(-(-count // BLOCK), max(8, 4096 // max(1, rows))))
+        dz = self.xp.empty(y.shape, y.dtype)
+        partial = self.xp.zeros((rows, blocks), _sum_dtype(y.dtype))
+        arguments = dy, y, dz, partial, np.int32(rows), variant.index(count)
+        launched = (blocks, grid(count, rows)[1]) if count else (0, 0)
+        self._kernels.launch(variant, "bias_relu_backward", launched, arguments)
+        return dz, partial.sum(axis=1)
+
+    # -- pooling ----------------------------------------------------------------------------
+
+    def max_pool2d(
+        self, x: Array, geometry: Geometry, with_argmax: bool = True
+    ) -> tuple[Array, Array | None]:
+        y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        large = _has_large_windows(geometry)
+        argmax = self.xp.empty(y.shape if with_argmax else 0, "int32" if large else "uint8")
+        arrays, settings = (x, y, argmax), (int(with_argmax),)
+        self._launch_images(
+            "pool", "max_pool2d", arrays, settings, _size(geometry.output), geometry
+        )
+        return y, argmax if with_argmax else None
+
+    def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
+        dx = self.xp.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        arrays, count = (dy, argmax, dx), _size(geometry.input)
+        self._launch_images("pool", "max_pool2d_backward", arrays, (), count, geometry)
+        return dx
+
+    def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
+        y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        settings, count = (int(include_pad),), _size(geometry.output)
+        self._launch_images("pool", "avg_pool2d", (x, y), settings, count, geometry)
+        return y
+
+    def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
+        dx = self.xp.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        settings, count = (int(include_pad),), _size(geometry.input)
+        self._launch_images("pool", "avg_pool2d_backward", (dy, dx), settings, count, geometry)
+        return dx
+
+    def _launch_images(
+        self,
+        file: str,
+        name: str,
+        arrays: tuple[Array, ...],
+        settings: tuple[int, ...],
+        positions: int,
+        geometry: Geometry,
+    ) -> None:
+        """Launch a kernel that gives ``positions`` pixels or windows of each channel a pack of
+        images each; all arrays are (channels, ..., batch).
+        """
+        channels, batch = len(arrays[0]), arrays[0].shape[-1]
+        large = _has_large_windows(geometry) if file == "pool" else False
+        variant = self._kernels.variant(file, arrays[0].dtype, arrays, batch, large)
+        packs = batch // variant.lanes
+        numbers = map(np.int32, (*settings, channels, packs))
+        arguments = (*arrays, *numbers, *_geometry_arguments(geometry))
+        self._kernels.launch(variant, name, grid(positions * packs, channels), arguments)
+
+    # -- random numbers and losses ----------------------------------------------------------
+
+    def random_bits(self, count: int, key: int) -> Array:
+        out = self.xp.empty(count, "uint32")
+        variant = self._kernels.variant("random", np.dtype("float32"), [out])
+        arguments = out, np.uint64(key & MASK64), variant.index(count)
+        self._kernels.launch(variant, "random_bits", grid(-(-count // 8)), arguments)
+        return out
+
+    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
+        mask = self.xp.empty(count, dtype)
+        variant = self._kernels.variant("random", mask.dtype, [mask])
+        keep = np.uint32(dropout_threshold(p)), np.float64(dropout_scale(p))
+        arguments = mask, np.uint64(key & MASK64), *keep, variant.index(count)
+        self._kernels.launch(variant, "dropout_mask", grid(-(-count // 8)), arguments)
+        return mask
+
+    def cross_entropy(
+        self, x: Array, target: Array, with_slope: bool = True
+    ) -> tuple[Array, Array | None]:
+        classes, size = x.shape
+        terms = self.xp.empty(size, x.dtype)
+        slope = self.xp.empty(x.shape if with_slope else 0, x.dtype)
+        target = self.xp.ascontiguousarray(target, "int64")
+        variant = self._kernels.variant("loss", x.dtype, [x])
+        sizes = np.int32(with_slope), np.int32(classes), variant.index(size)
+        blocks = (-(-size // 32),)  # a block takes 32 columns
+        self._kernels.launch(variant, "cross_entropy", blocks, (x, target, terms, slope, *sizes))
+        return terms, slope if with_slope else None
+
+    # -- optimisers -------------------------------------------------------------------------
+
+    def sgd_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        velocities: Sequence[Array],
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+        scaler: Array | None = None,
+    ) -> None:
+        numbers = (
+            *map(np.float64, (lr, momentum)),
+            *(np.int32(nesterov), np.float64(weight_decay)),
+        )
+        self._launch_chunks("sgd_step", [params, grads, velocities], scaler, numbers)
+
+    def adam_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        means: Sequence[Array],
+        squares: Sequence[Array],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        scaler: Array | None = None,
+    ) -> None:
+        numbers = tuple(map(np.float64, (lr, beta1, beta2, eps, weight_decay, step)))
+        self._launch_chunks("adam_step", [params, grads, means, squares], scaler, numbers)
+
+    def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
+        self._launch_chunks("unscale", [[], grads], scaler, ())
+
+    def update_scale(self, scaler: Array, growth: float, backoff: float, interval: int) -> None:
+        numbers = np.float32(growth), np.float32(backoff), np.int32(interval)
+        self._kernels.launch(Variant("optim"), "update_scale", (1,), (scaler, *numbers), block=1)
+
+    def _launch_chunks(
+        self, name: str, lists: list[Sequence[Array]], scaler: Array | None, numbers: tuple
+    ) -> None:
+        """Launch an optimiser kernel over all arrays: one launch for each dtype among them."""
+        if scaler is None:
+            scaler = self._chunks.no_scaling()
+        with _in_c_order(self.xp, lists) as ordered:
+            for dtype, table in self._chunks.tables(ordered):
+                arguments = table, scaler, *numbers
+                self._kernels.launch(Variant("optim", dtype), name, (len(table),), arguments)
+
+
+class _Active:
+    """Makes a device the current one; tells more when its memory runs out."""
+
+    __slots__ = ("_backend", "_device")
+
+    def __init__(self, backend: CudaBackend) -> None:
+        self._backend = backend
+        self._device = backend._device  # one of its own: CuPy's keep a stack, and threads share it
+
+    def __enter__(self) -> None:
+        self._device.__enter__()
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self._device.__exit__(kind, error, traceback)
+        if isinstance(error, self._backend.xp.cuda.memory.OutOfMemoryError):
+            raise self._backend._out_of_memory(error) from error
+
+
+@contextmanager
+def _in_c_order(xp: Any, lists: Sequence[Sequence[Array]]) -> Iterator[list[list[Array]]]:
+    """The arrays, C-contiguous: copies of those that are not, written back at the end."""
+    ordered = [[xp.ascontiguousarray(a) for a in arrays] for arrays in lists]
+    yield ordered
+    for arrays, copies in zip(lists, ordered, strict=True):
+        for array, copy in zip(arrays, copies, strict=True):
+            if copy is not array:
+                array[...] = copy
+
+
+def _region(geometry: Geometry, tile: Tile) -> list[tuple[int, int]]:
+    """First pixel and the one after the last that the windows of ``tile`` can read, per axis."""
+    starts, stops = (tile.top, tile.left), (tile.bottom, tile.right)
+    region = []
+    for axis in (0, 1):
+        stride, before = geometry.stride[axis], geometry.padding[axis][0]
+        reach = geometry.dilation[axis] * (geometry.kernel[axis] - 1) + 1
+        first = max(0, starts[axis] * stride - before)
+        last = min(geometry.input[axis], (stops[axis] - 1) * stride - before + reach)
+        region.append((first, last))
+    return region
+
+
+@lru_cache(maxsize=1024)
+def _geometry_arguments(geometry: Geometry) -> tuple[np.int32, ...]:
+    """In the order of the GEOMETRY parameters of kernels/common.cuh."""
+    (top, bottom), (left, right) = geometry.padding
+    pairs = (geometry.input, geometry.output, geometry.kernel, geometry.stride)
+    numbers = *(n for pair in pairs for n in pair), top, bottom, left, right, *geometry.dilation
+    return tuple(map(np.int32, numbers))
+
+
+def _has_large_windows(geometry: Geometry) -> bool:
+    return _size(geometry.kernel) > 256
+
+
+def _size(pair: tuple[int, int]) -> int:
+    return pair[0] * pair[1]
+
+
+def _sum_dtype(dtype: Any) -> Any:
+    return dtype if dtype.itemsize >= 4 else "float32"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def problem() -> str:

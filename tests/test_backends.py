@@ -336,7 +336,7 @@ def no_device(monkeypatch):
 @pytest.mark.parametrize(
     ("arrange", "text"),
     [
-        (without_cupy, "CuPy is not installed.*pip install cupy-cuda13x"),
+        (without_cupy, "CuPy is not installed.*pip install .cupy-cuda13x"),
         (broken_cupy, "cannot be imported.*reinstall"),
         (no_driver, "CuPy 14.0.0.*driver does not answer.*cudaErrorInsufficient.*nvidia-smi"),
         (no_device, "no CUDA device is visible; check with: nvidia-smi"),

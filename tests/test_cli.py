@@ -514,7 +514,8 @@ def test_no_cupy(run, trained, monkeypatch, no_gpu_opened, command, device):
     number = device.partition(":")[2] or "0"
     assert done.err == (
         f"xcnn: error: device cuda:{number} is not available: CuPy is not installed; install it "
-        "with: pip install cupy-cuda13x   (for a driver of CUDA 13; cupy-cuda12x for CUDA 12)\n"
+        'with: pip install "cupy-cuda13x[ctk]"   (for a driver of CUDA 13; cupy-cuda12x for CUDA '
+        "12)\n"
     )
 
 

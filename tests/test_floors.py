@@ -18,6 +18,7 @@ FLOORS = [
     {"random", "autograd", "tensor", "convolution"},
     {"functional"},
     {"init", "nn", "optim", "schedules"},
+    {"amp"},
     {"models", "data", "trainer", "serialize", "summary"},
     {"cli", "__main__", "testing"},
 ]

@@ -238,9 +238,9 @@ def test_loss(backend, name, reduction, dtype):
 
 
 def test_every_operation_is_compared():
-    """Dropout draws its own masks; conv2d and the pools have tests above."""
+    """Dropout draws its own masks, astype changes the dtype; the others have tests above."""
     compared = {name.split("-")[0] for name in PEERS}
-    assert set(F.__all__) - compared == {"conv2d", "max_pool2d", "avg_pool2d", "dropout"}
+    assert set(F.__all__) - compared == {"conv2d", "max_pool2d", "avg_pool2d", "dropout", "astype"}
 
 
 # -- optimisers ----------------------------------------------------------------------------

@@ -50,6 +50,10 @@ class DeviceError(XcnnError, RuntimeError):
     """A device is missing, unusable, or arrays of two devices met."""
 
 
+class OutOfMemoryError(XcnnError, MemoryError):
+    """The memory of a device is used up."""
+
+
 class GradientError(XcnnError, RuntimeError):
     """A gradient was asked for where there is none."""
 

@@ -24,18 +24,24 @@ Array = Any
 
 
 def forward(
-    backend: Backend, x: Array, weight: Array, geometry: Geometry, groups: int, bias: Array | None
+    backend: Backend,
+    x: Array,
+    weight: Array,
+    geometry: Geometry,
+    groups: int,
+    bias: Array | None,
+    relu: bool = False,
 ) -> Array:
     """Return y (F, oH, oW, N)."""
     xp, batch = backend.xp, x.shape[-1]
     y = xp.empty((len(weight), *geometry.output, batch), x.dtype)
     for tile, columns in _tiles(backend, x, geometry):
         backend.im2col(x, geometry, tile, columns)
-        part = _part(y, tile)
-        for w, c, out in _groups(groups, weight, columns, part):
+        rows, positions = _rows(y), _positions(y, tile)
+        for w, c, out in _groups(groups, weight, columns, rows[:, positions]):
             xp.matmul(w, c, out=out)
-        if bias is not None:
-            part += bias[:, None]  # while the tile is still in the cache
+        if bias is not None or relu:
+            backend.add_bias(rows, bias, positions, relu)  # while the tile is still in the cache
     return y
 
 
@@ -51,9 +57,9 @@ def backward(
     """Return dx (C, H, W, N) and dweight (F, C / groups, kH, kW), as far as they are needed."""
     xp = backend.xp
     dx = xp.zeros_like(x) if needs[0] else None
-    dweight = xp.zeros_like(weight) if needs[1] else None
+    dweight = xp.zeros(weight.shape, sum_dtype(xp, weight)) if needs[1] else None
     for tile, columns in _tiles(backend, x, geometry):
-        part = _part(dy, tile)
+        part = _rows(dy)[:, _positions(dy, tile)]
         if dweight is not None:
             backend.im2col(x, geometry, tile, columns)
             for dw, c, d in _groups(groups, dweight, columns, part):
@@ -92,12 +98,22 @@ def _tiles(backend: Backend, x: Array, geometry: Geometry) -> Iterator[tuple[Til
         yield tile, buffer[: position * rows * columns].reshape(shape)
 
 
-def _part(y: Array, tile: Tile) -> Array:
-    """The tile of y (F, oH, oW, N) as a view (F, rows·columns·N)."""
+def sum_dtype(xp: Any, array: Array) -> Any:
+    """The type to add many products in: at least float32."""
+    return xp.float32 if array.dtype.itemsize < 4 else array.dtype
+
+
+def _rows(y: Array) -> Array:
+    """Y (F, oH, oW, N) as a view (F, oH·oW·N)."""
     filters, height, width, batch = y.shape
+    return y.reshape(filters, height * width * batch)
+
+
+def _positions(y: Array, tile: Tile) -> slice:
+    """The columns of :func:`_rows` that are the tile's."""
+    _, _, width, batch = y.shape
     start = (tile.top * width + tile.left) * batch
-    stop = ((tile.bottom - 1) * width + tile.right) * batch
-    return y.reshape(filters, height * width * batch)[:, start:stop]
+    return slice(start, ((tile.bottom - 1) * width + tile.right) * batch)
 
 
 def _groups(

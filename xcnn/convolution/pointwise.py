@@ -19,12 +19,18 @@ def applies(geometry: Geometry, groups: int) -> bool:
 
 
 def forward(
-    backend: Backend, x: Array, weight: Array, geometry: Geometry, groups: int, bias: Array | None
+    backend: Backend,
+    x: Array,
+    weight: Array,
+    geometry: Geometry,
+    groups: int,
+    bias: Array | None,
+    relu: bool = False,
 ) -> Array:
     """Return y (F, H, W, N)."""
     y = _flat(weight) @ _flat(x)
-    if bias is not None:
-        y += bias[:, None]
+    if bias is not None or relu:
+        backend.add_bias(y, bias, slice(None), relu)
     return y.reshape(len(weight), *geometry.output, x.shape[-1])
 
 

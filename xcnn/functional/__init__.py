@@ -4,7 +4,7 @@ Each takes arrays or Tensors and returns a Tensor. Images are (N, C, H, W).
 """
 
 from .activation import log_softmax, relu, sigmoid, softmax, tanh
-from .arithmetic import add, div, mean, mul, sub, sum
+from .arithmetic import add, astype, div, mean, mul, sub, sum
 from .conv import conv2d
 from .dropout import dropout
 from .linear import linear, matmul
@@ -20,6 +20,7 @@ from .shape import concat, flatten, pad, reshape
 
 __all__ = [
     "add",
+    "astype",
     "avg_pool2d",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",

@@ -7,10 +7,11 @@ from typing import Any
 
 from ..autograd import Function
 from ..backends import Backend
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..tensor import Tensor
 
 Array = Any
+_FLOATS = ("float16", "float32", "float64")
 Axes = int | Sequence[int] | None
 
 
@@ -122,6 +123,35 @@ class Sum(Function):
         return backend.xp.broadcast_to(dy, self.saved.shape)
 
 
+class AsType(Function):
+    """See :func:`astype`."""
+
+    arguments = ("input",)
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        return x.astype(self.dtype)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy  # the walk gives it the input's type
+
+
+def astype(input: Any, dtype: Any) -> Tensor:
+    """The same values in another floating-point type; itself if it is of that type.
+
+    Raises
+    ------
+    DTypeError
+        Not a floating-point type.
+    """
+    input = Tensor.of(input)
+    if str(dtype) not in _FLOATS:
+        raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
+    return input if input.dtype == dtype else AsType(dtype)(input)
+
+
 def add(a: Any, b: Any) -> Tensor:
     """A + b, elementwise, shapes broadcast as in NumPy."""
     return Add()(*_operands(a, b))
@@ -192,6 +222,7 @@ def _install_operators() -> None:
         "__truediv__": div,
         "__rtruediv__": lambda a, b: div(b, a),
         "__neg__": lambda a: mul(a, -1),
+        "astype": astype,
         "sum": sum,
         "mean": mean,
     }

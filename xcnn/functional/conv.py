@@ -12,6 +12,7 @@ from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, Padding, windows
 from ..tensor import Tensor
 from .layout import batch_first, batch_last, image_size
+from .linear import bias_backward
 
 Array = Any
 
@@ -21,31 +22,32 @@ class Conv2d(Function):
 
     arguments = ("input", "weight", "bias")
 
-    def __init__(self, geometry: Geometry, groups: int, data_format: str) -> None:
+    def __init__(self, geometry: Geometry, groups: int, data_format: str, relu: bool) -> None:
         self.geometry = geometry
         self.groups = groups
         self.data_format = data_format
+        self.relu = relu
         self.method = convolution.choose(geometry, groups)
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
         weight = backend.xp.ascontiguousarray(weight)
-        self.save(x=x, weight=weight)
-        y = self.method.forward(backend, x, weight, self.geometry, self.groups, bias)
+        y = self.method.forward(backend, x, weight, self.geometry, self.groups, bias, self.relu)
+        self.save(x=x, weight=weight, y=y if self.relu else None)
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         dy = batch_last(backend.xp, dy, self.data_format)
+        dz, dbias = bias_backward(backend, dy, self.saved.y, self.needs_grad[2])
         dx, dweight = self.method.backward(
             backend,
-            dy,
+            dz,
             self.saved.x,
             self.saved.weight,
             self.geometry,
             self.groups,
             self.needs_grad[:2],
         )
-        dbias = dy.reshape(len(dy), dy[0].size).sum(axis=1) if self.needs_grad[2] else None
         return None if dx is None else batch_first(dx, self.data_format), dweight, dbias
 
 
@@ -58,6 +60,7 @@ def conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     data_format: str = "NCHW",
+    relu: bool = False,
 ) -> Tensor:
     """2-D convolution (cross-correlation, as in every deep-learning library).
 
@@ -78,6 +81,8 @@ def conv2d(
         Number of groups of channels that are convolved separately.
     data_format
         ``"NCHW"`` or ``"NHWC"``.
+    relu
+        Return max(y, 0), made in one pass with the bias.
 
     Returns
     -------
@@ -98,7 +103,7 @@ def conv2d(
     _check(channels, weight, bias, groups)
     kernel = weight.shape[2:]
     geometry = windows((height, width), kernel, stride, padding, dilation, kernel_name="weight")
-    return Conv2d(geometry, groups, data_format)(input, weight, bias)
+    return Conv2d(geometry, groups, data_format, relu)(input, weight, bias)
 
 
 def _check(channels: int, weight: Tensor, bias: Any, groups: int) -> None:

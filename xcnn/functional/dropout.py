@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Real
 from typing import Any
 
@@ -34,13 +33,9 @@ class Dropout(Function):
 
     def _mask(self, backend: Backend, x: Array) -> Array:
         """0 or 1 / (1 - p) per element, drawn in batch-last order whatever x's own order is."""
-        xp = backend.xp
         shape = x.shape[1:] + x.shape[:1]
-        bits = backend.random_bits(math.prod(shape), self.key).reshape(shape)
-        keep = bits >= xp.uint32(min(round(self.p * 2**32), 2**32 - 1))
-        mask = keep.astype(x.dtype)
-        mask *= 1 / (1 - self.p) if self.p < 1 else 0.0
-        return xp.moveaxis(mask, -1, 0) if x.ndim else mask
+        mask = backend.dropout_mask(x.size, self.key, self.p, x.dtype).reshape(shape)
+        return backend.xp.moveaxis(mask, -1, 0) if x.ndim else mask
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..autograd import Function
@@ -19,20 +20,23 @@ class Linear(Function):
 
     arguments = ("input", "weight", "bias")
 
+    def __init__(self, relu: bool) -> None:
+        self.relu = relu
+
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
-        self.save(x=x, weight=weight)
         y = weight @ x.T  # (out, N)
-        if bias is not None:
-            y += bias[:, None]
+        if bias is not None or self.relu:
+            backend.add_bias(y, bias, slice(None), self.relu)
+        self.save(x=x, weight=weight, y=y if self.relu else None)
         return y.T
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         x, weight = self.saved.x, self.saved.weight
-        d = dy.T  # (out, N)
+        d, dbias = bias_backward(backend, dy.T, self.saved.y, self.needs_grad[2])  # (out, N)
         return (
             (weight.T @ d).T if self.needs_grad[0] else None,
             d @ x if self.needs_grad[1] else None,
-            d.sum(axis=1) if self.needs_grad[2] else None,
+            dbias,
         )
 
 
@@ -53,7 +57,22 @@ class MatMul(Function):
         )
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+def bias_backward(
+    backend: Backend, dy: Array, y: Array | None, needs_bias: bool
+) -> tuple[Array, Array | None]:
+    """Gradients before the bias and of the bias; all arrays are (F, ...).
+
+    ``y`` is the output where a ReLU came after the bias, else None.
+    """
+    size = math.prod(dy.shape[1:])
+    rows = backend.xp.ascontiguousarray(dy).reshape(len(dy), size)
+    if y is not None:
+        dz, dbias = backend.relu_backward(rows, y.reshape(len(dy), size))
+        return dz.reshape(dy.shape), dbias if needs_bias else None
+    return dy, rows.sum(axis=1) if needs_bias else None
+
+
+def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Tensor:
     """Y = x Wᵀ + b.
 
     Parameters
@@ -61,6 +80,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     input : (N, in) or (..., in)
     weight : (out, in)
     bias : (out,), or None
+    relu
+        Return max(y, 0), made in one pass with the bias.
 
     Returns
     -------
@@ -85,10 +106,10 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     if bias is not None and tuple(bias.shape) != (outputs,):
         raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({outputs},)")
     if input.ndim == 2:
-        return Linear()(input, weight, bias)
+        return Linear(relu)(input, weight, bias)
     leading = input.shape[:-1]
     rows = reshape(input, (input.size // features if features else 0, features))
-    return reshape(Linear()(rows, weight, bias), (*leading, outputs))
+    return reshape(Linear(relu)(rows, weight, bias), (*leading, outputs))
 
 
 def matmul(a: Any, b: Any) -> Tensor:

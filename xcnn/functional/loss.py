@@ -10,6 +10,7 @@ from ..backends import Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..tensor import Tensor
 from .activation import log_softmax_of, stable_sigmoid
+from .layout import rows_last
 
 Array = Any
 
@@ -77,24 +78,38 @@ class MSELoss(_Loss):
 
 
 class CrossEntropy(_Loss):
-    """See :func:`cross_entropy`."""
+    """See :func:`cross_entropy`, with class indices."""
 
     any_dtype = ("target",)
 
     def terms(self, backend: Backend, x: Array, target: Array) -> Array:
-        xp = backend.xp
-        log_p = log_softmax_of(xp, x, 1)
-        probabilities = target if target.ndim == x.ndim else one_hot(backend, target, x)
-        self.save(log_p=log_p, target=probabilities)
-        return _picked(xp, log_p, target, probabilities)
+        backend.check_class_indices(target, x.shape[1])
+        columns = rows_last(backend.xp, x)  # (C, ..., N)
+        numbers = backend.xp.moveaxis(target, 0, -1)  # (..., N)
+        terms, slope = backend.cross_entropy(
+            columns.reshape(len(columns), numbers.size), numbers.reshape(-1), self.recorded
+        )
+        self.save(slope=slope if slope is None else slope.reshape(columns.shape))
+        return backend.xp.moveaxis(terms.reshape(numbers.shape), -1, 0)
+
+    def slope(self, backend: Backend) -> Array:
+        """softmax(x) - onehot(target); a copy, as it may be asked for again."""
+        return backend.xp.moveaxis(self.saved.slope.copy(), -1, 0)
+
+
+class SoftCrossEntropy(_Loss):
+    """See :func:`cross_entropy`, with probabilities."""
+
+    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
+        log_p = log_softmax_of(backend.xp, x, 1)
+        self.save(log_p=log_p, target=target)
+        return -(target * log_p).sum(axis=1)
 
     def slope(self, backend: Backend) -> Array:
         """softmax(x) * sum(target) - target."""
         slope = backend.xp.exp(self.saved.log_p, out=backend.xp.empty_like(self.saved.log_p))
-        target = self.saved.target
-        if target.dtype.kind == "f":
-            slope *= target.sum(axis=1, keepdims=True)
-        slope -= target
+        slope *= self.saved.target.sum(axis=1, keepdims=True)
+        slope -= self.saved.target
         return slope
 
     def target_slope(self, backend: Backend) -> Array:
@@ -109,7 +124,10 @@ class NLLLoss(_Loss):
     def terms(self, backend: Backend, x: Array, target: Array) -> Array:
         hot = one_hot(backend, target, x)
         self.save(hot=hot, x=x)
-        return _picked(backend.xp, x, target, hot)
+        xp = backend.xp
+        terms = -xp.where(hot, x, 0).sum(axis=1)
+        exists = (target >= 0) & (target < x.shape[1])
+        return xp.where(exists, terms, xp.nan).astype(x.dtype)
 
     def slope(self, backend: Backend) -> Array:
         slope = backend.xp.zeros_like(self.saved.x)
@@ -170,15 +188,6 @@ def one_hot(backend: Backend, target: Array, x: Array) -> Array:
     return target[:, None] == numbers
 
 
-def _picked(xp: Any, log_p: Array, target: Array, weights: Array) -> Array:
-    """-sum over classes of weights * log_p; NaN where a class index does not exist."""
-    if target.ndim == log_p.ndim:
-        return -(weights * log_p).sum(axis=1)
-    terms = -xp.where(weights, log_p, 0).sum(axis=1)
-    exists = (target >= 0) & (target < log_p.shape[1])
-    return xp.where(exists, terms, xp.nan).astype(log_p.dtype)
-
-
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """(input - target)², of two arrays of the same shape.
 
@@ -215,7 +224,7 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """
     input, target = Tensor.of(input), Tensor.of(target)
     if target.shape == input.shape and target.dtype.kind == "f" and input.ndim >= 2:
-        return CrossEntropy(reduction)(input, target)
+        return SoftCrossEntropy(reduction)(input, target)
     return CrossEntropy(reduction)(*_classes(input, target))
 
 

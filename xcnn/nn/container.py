@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ArgumentError
+from .activation import ReLU
+from .conv import Conv2d
+from .linear import Linear
 from .module import Module
 
 
@@ -45,8 +48,14 @@ class Sequential(Module):
         return self
 
     def forward(self, x: Any) -> Any:
-        for module in self.children():
-            x = module(x)
+        modules = list(self.children())
+        while modules:
+            module = modules.pop(0)
+            if modules and _makes_relu_too(module, modules[0]):
+                modules.pop(0)
+                x = module(x, relu=True)
+            else:
+                x = module(x)
         return x
 
     def __len__(self) -> int:
@@ -60,3 +69,12 @@ class Sequential(Module):
         if isinstance(index, slice):
             return Sequential(dict(list(self.named_children())[index]))
         return list(self.children())[index]
+
+
+def _makes_relu_too(module: Module, following: Module) -> bool:
+    """Whether ``module`` can apply the ReLU that follows in one pass with its bias.
+
+    Not where a hook wants to see what lies between them, nor for subclasses.
+    """
+    known = type(module) in (Conv2d, Linear) and type(following) is ReLU
+    return known and not module._hooks and not following._hooks

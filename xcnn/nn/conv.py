@@ -78,7 +78,7 @@ class Conv2d(Module):
         init.for_activation_(self.weight, nonlinearity)
         self.bias = Parameter(xp.zeros(out_channels, "float32")) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Any, relu: bool = False) -> Tensor:
         x = Tensor.of(x)
         if x.ndim == 4:
             channel_axis = self.data_format.index("C")
@@ -92,6 +92,7 @@ class Conv2d(Module):
             self.dilation,
             self.groups,
             self.data_format,
+            relu,
         )
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:

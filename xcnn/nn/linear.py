@@ -44,11 +44,11 @@ class Linear(Module):
         init.for_activation_(self.weight, nonlinearity)
         self.bias = Parameter(xp.zeros(out_features, "float32")) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Any, relu: bool = False) -> Tensor:
         x = Tensor.of(x)
         what = "features in the last axis (images need nn.Flatten() first)"
         check_input(x, -1, self.in_features, what)
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias, relu)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.in_features

@@ -1,0 +1,80 @@
+// Pasted in front of every kernel file; ../launch.py chooses the macros.
+//
+//   SCALAR  type of the arrays: float, double, __half (FLOAT16) or __nv_bfloat16 (BFLOAT16)
+//   INDEX   type that counts elements: int, or int64 where a count may reach 2^31
+//   LANES   neighbouring elements that one thread moves at once, together up to 16 bytes
+//
+// Images are batch-last, (channels, height, width, batch), so that neighbouring threads work on
+// neighbouring images and read and write whole lines of memory. No kernel uses warp intrinsics or
+// atomics: the order of every sum is fixed, and nothing depends on how wide a warp is.
+
+typedef long long int64;
+typedef unsigned long long uint64;
+typedef unsigned int uint32;
+typedef unsigned char uint8;
+typedef INDEX index_t;
+
+#ifndef INFINITY  // NVRTC comes without <math.h>
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
+
+// Sums and comparisons are made in acc_t: half types only store.
+#if defined(FLOAT16)
+#include <cuda_fp16.h>
+typedef SCALAR scalar_t;
+typedef float acc_t;
+__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+__device__ __forceinline__ __half narrow(float x) { return __float2half(x); }
+#elif defined(BFLOAT16)
+#include <cuda_bf16.h>
+typedef SCALAR scalar_t;
+typedef float acc_t;
+__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ __nv_bfloat16 narrow(float x) { return __float2bfloat16(x); }
+#else
+typedef SCALAR scalar_t;
+typedef SCALAR acc_t;
+__device__ __forceinline__ acc_t widen(scalar_t x) { return x; }
+__device__ __forceinline__ scalar_t narrow(acc_t x) { return x; }
+#endif
+
+// LANES neighbours, loaded and stored in one access.
+struct alignas(LANES * sizeof(scalar_t)) pack_t {
+  scalar_t lane[LANES];
+};
+
+__device__ __forceinline__ void clear(acc_t (&sums)[LANES]) {
+  for (int i = 0; i < LANES; ++i) sums[i] = acc_t(0);
+}
+__device__ __forceinline__ void add(acc_t (&sums)[LANES], const pack_t& values) {
+  for (int i = 0; i < LANES; ++i) sums[i] += widen(values.lane[i]);
+}
+__device__ __forceinline__ pack_t packed(const acc_t (&sums)[LANES]) {
+  pack_t result;
+  for (int i = 0; i < LANES; ++i) result.lane[i] = narrow(sums[i]);
+  return result;
+}
+
+// The windows of a convolution or pooling; window o reads pixel o * stride + k * dilation - pad at
+// kernel element k. Sizes in pixels.
+#define GEOMETRY                                                                           \
+  int height, int width, int out_height, int out_width, int kernel_height, int kernel_width, \
+      int stride_y, int stride_x, int pad_top, int pad_bottom, int pad_left, int pad_right,  \
+      int dilation_y, int dilation_x
+
+// A thread's share of `count` elements: as many as the grid is too small by.
+#define FOR_EACH(i, count)                                                      \
+  for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < (count); \
+       i += (index_t)gridDim.x * blockDim.x)
+
+#define FOR_EACH_ROW(row, rows) for (int row = blockIdx.y; row < (rows); row += gridDim.y)
+
+// Which window reads, at a kernel element `shift` pixels from its start, the pixel `at` pixels from
+// the first window's start; -1 if none of the `windows` does.
+__device__ __forceinline__ int window_of(int at, int shift, int stride, int windows) {
+  const int start = at - shift;
+  if (start < 0) return -1;
+  const int window = start / stride;
+  return window * stride == start && window < windows ? window : -1;
+}

@@ -1,0 +1,46 @@
+// Softmax and cross-entropy with class indices, forward and backward in one kernel.
+//
+// x, slope : (classes, size);  target, terms : (size,). A block takes 32 columns; 8 threads share
+// the classes of each. Subtracting the maximum keeps exp from overflowing.
+
+#define COLUMNS 32
+#define SHARES 8
+
+__device__ __forceinline__ acc_t largest(acc_t a, acc_t b) { return a > b ? a : b; }
+
+// terms = log(sum(exp(x))) - x[target], NaN for a class that does not exist;
+// slope = softmax(x) - onehot(target), the derivative of terms by x.
+extern "C" __global__ void __launch_bounds__(256, 4)
+cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
+              scalar_t* __restrict__ terms, scalar_t* __restrict__ slope, int with_slope,
+              int classes, index_t size) {
+  __shared__ acc_t shared[SHARES][COLUMNS];
+  const int lane = threadIdx.x % COLUMNS, share = threadIdx.x / COLUMNS;
+  const index_t column = (index_t)blockIdx.x * COLUMNS + lane;
+  const bool live = column < size;
+  acc_t high = -INFINITY;
+  for (int c = share; live && c < classes; c += SHARES)
+    high = largest(widen(x[c * size + column]), high);
+  shared[share][lane] = high;
+  __syncthreads();
+  for (int s = 0; s < SHARES; ++s) high = largest(shared[s][lane], high);
+  __syncthreads();
+  acc_t sum = 0;
+  for (int c = share; live && c < classes; c += SHARES)
+    sum += exp(widen(x[c * size + column]) - high);
+  shared[share][lane] = sum;
+  __syncthreads();
+  sum = 0;
+  for (int s = 0; s < SHARES; ++s) sum += shared[s][lane];
+  if (!live) return;
+  const int64 wanted = target[column];
+  const bool exists = 0 <= wanted && wanted < classes;
+  if (share == 0)
+    terms[column] = narrow(
+        exists ? log(sum) + high - widen(x[(index_t)wanted * size + column]) : (acc_t)NAN);
+  if (!with_slope) return;
+  for (int c = share; c < classes; c += SHARES) {
+    const acc_t probability = exp(widen(x[c * size + column]) - high) / sum;
+    slope[c * size + column] = narrow(probability - (c == wanted ? acc_t(1) : acc_t(0)));
+  }
+}

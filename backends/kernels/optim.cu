@@ -1,0 +1,89 @@
+// Optimiser steps over all parameters in one launch, and the bookkeeping of loss scaling.
+//
+// A block works on one chunk of one array: row blockIdx.x of `chunks` (blocks, 5) holds the
+// addresses of the chunk's parameter, gradient and two states (0 where there is none), and its
+// length. `scaler` holds (scale, overflow, good steps, skipped steps); with overflow set, nothing
+// is changed.
+
+struct Chunk {
+  scalar_t *param, *grad, *first, *second;
+  int length;
+};
+__device__ __forceinline__ Chunk chunk_of(const int64* chunks) {
+  const int64* row = chunks + (int64)blockIdx.x * 5;
+  return {(scalar_t*)row[0], (scalar_t*)row[1], (scalar_t*)row[2], (scalar_t*)row[3], (int)row[4]};
+}
+
+// g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v, or g)
+extern "C" __global__ void __launch_bounds__(256, 4)
+sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+         double momentum, int nesterov, double weight_decay) {
+  if (scaler[1] != 0) return;
+  const Chunk chunk = chunk_of(chunks);
+  const acc_t rate = (acc_t)lr, keep = (acc_t)momentum, decay = (acc_t)weight_decay;
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
+    const acc_t p = widen(chunk.param[i]);
+    acc_t step = widen(chunk.grad[i]) + decay * p;
+    if (chunk.first) {
+      const acc_t v = keep * widen(chunk.first[i]) + step;
+      chunk.first[i] = narrow(v);
+      step = nesterov ? step + keep * v : v;
+    }
+    chunk.param[i] = narrow(p - rate * step);
+  }
+}
+
+// m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g; p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps)
+// with t counting the steps that were not skipped.
+extern "C" __global__ void __launch_bounds__(256, 4)
+adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+          double beta1, double beta2, double eps, double weight_decay, double step) {
+  if (scaler[1] != 0) return;
+  __shared__ acc_t corrected[2];  // one thread pays for the powers in double precision
+  if (threadIdx.x == 0) {
+    const double t = step - (double)scaler[3];
+    corrected[0] = (acc_t)(lr / (1 - pow(beta1, t)));
+    corrected[1] = (acc_t)(1 / sqrt(1 - pow(beta2, t)));
+  }
+  __syncthreads();
+  const acc_t rate = corrected[0], root = corrected[1];
+  const acc_t b1 = (acc_t)beta1, b2 = (acc_t)beta2, c1 = (acc_t)(1 - beta1), c2 = (acc_t)(1 - beta2);
+  const acc_t small = (acc_t)eps, decay = (acc_t)weight_decay;
+  const Chunk chunk = chunk_of(chunks);
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
+    const acc_t p = widen(chunk.param[i]);
+    const acc_t g = widen(chunk.grad[i]) + decay * p;
+    const acc_t m = b1 * widen(chunk.first[i]) + c1 * g;
+    const acc_t v = b2 * widen(chunk.second[i]) + c2 * g * g;
+    chunk.first[i] = narrow(m);
+    chunk.second[i] = narrow(v);
+    chunk.param[i] = narrow(p - rate * m / (sqrt(v) * root + small));
+  }
+}
+
+// Divide gradients by the scale; note an infinite one or a NaN. All blocks write the same note.
+extern "C" __global__ void __launch_bounds__(256, 4)
+unscale(const int64* __restrict__ chunks, float* __restrict__ scaler) {
+  const Chunk chunk = chunk_of(chunks);
+  const acc_t inverse = acc_t(1) / (acc_t)scaler[0];
+  bool overflow = false;
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
+    const acc_t g = widen(chunk.grad[i]) * inverse;
+    chunk.grad[i] = narrow(g);
+    overflow = overflow || !(g - g == acc_t(0));
+  }
+  if (overflow) scaler[1] = 1;
+}
+
+// After a step: halve the scale if it overflowed, double it after `interval` good steps in a row.
+extern "C" __global__ void update_scale(float* scaler, float growth, float backoff, int interval) {
+  if (scaler[1] != 0) {
+    scaler[0] *= backoff;
+    scaler[1] = 0;
+    scaler[2] = 0;
+    scaler[3] += 1;
+  } else if (++scaler[2] >= interval) {
+    scaler[0] *= growth;
+    scaler[2] = 0;
+  }
+}
