@@ -396,7 +396,8 @@ def test_an_epoch_waits_at_its_end_only(strict):
         taught = trainer(models.small_cnn(10, (1, 16, 16)), backend=strict)
         with count_syncs() as syncs, forbid_float64():
             taught.fit(IMAGES, LABELS, batch_size=batch_size, progress=False)
-        return [line.split(" at ")[0] for line in syncs]
+        # the thread that copies batches may wait for the copy before last
+        return [line.split(" at ")[0] for line in syncs if "transfer.py" not in line]
 
     assert syncs_of(2) == syncs_of(12) == ["float", "int"]  # the loss and the right answers
 

@@ -24,6 +24,7 @@ Array = Any
 
 class _Mode(threading.local):
     recording = True
+    autocast = False
 
 
 _mode = _Mode()
@@ -48,6 +49,20 @@ def enable_grad() -> Iterator[None]:
         yield
     finally:
         _mode.recording = before
+
+
+@contextmanager
+def autocast() -> Iterator[None]:
+    """Let operations on a float16 input take float32 weights, as float16. Per thread.
+
+    The weights' gradients are float32 again: they stay the master copy that an optimiser changes
+    (Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740).
+    """
+    before, _mode.autocast = _mode.autocast, True
+    try:
+        yield
+    finally:
+        _mode.autocast = before
 
 
 def is_grad_enabled() -> bool:
@@ -99,6 +114,8 @@ class Function:
         tensors = [None if x is None else tensor.Tensor.of(x) for x in inputs]
         arrays = [None if t is None else t.data for t in tensors]
         self.backend = self._common_backend(arrays)
+        if _mode.autocast:
+            arrays = _halved(arrays)
         self.needs_grad = tuple(
             _mode.recording and t is not None and t.requires_grad for t in tensors
         )
@@ -110,6 +127,7 @@ class Function:
             self.inputs = tensors
             self.output_shape = output.shape
             output.creator = self
+        self.backend.made(type(self).__name__, output.data)
         return output
 
     def _common_backend(self, arrays: list) -> Backend:
@@ -128,7 +146,8 @@ class Function:
                     f"{type(self).__name__}: {first_name} is on {first.device}, {name} on "
                     f'{backend.device}; move one, for example with .to("{first.device}")'
                 )
-            if array.dtype != dtype and name not in self.any_dtype:
+            is_cast = _mode.autocast and (dtype, array.dtype) == ("float16", "float32")
+            if array.dtype != dtype and name not in self.any_dtype and not is_cast:
                 raise DTypeError(
                     f"{type(self).__name__}: {first_name} is {dtype}, {name} is {array.dtype}; "
                     f"both must have one dtype: use .astype({str(dtype)!r}) on the array or "
@@ -147,6 +166,13 @@ class Function:
 
     def _argument(self, index: int) -> str:
         return self.arguments[index] if index < len(self.arguments) else f"argument {index}"
+
+
+def _halved(arrays: list) -> list:
+    """The arrays, float32 ones as float16 where the first is float16."""
+    if arrays[0] is None or arrays[0].dtype != "float16":
+        return arrays
+    return [a.astype("float16") if a is not None and a.dtype == "float32" else a for a in arrays]
 
 
 def walk(output: Any, dy: Array, retain_graph: bool = False) -> list[tuple[Any, Array]]:
@@ -180,7 +206,7 @@ def walk(output: Any, dy: Array, retain_graph: bool = False) -> list[tuple[Any, 
             inputs = function.inputs
             for source, dx in zip(inputs, _backward(function, gradient), strict=True):
                 if source is not None and source.requires_grad and dx is not None:
-                    arrive(source, dx)
+                    arrive(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
             if not retain_graph:
                 function.saved, function.inputs = None, None
     return list(leaves.values())

@@ -59,8 +59,13 @@ class Optimizer:
         for param in self.params:
             param.zero_grad()
 
-    def step(self) -> None:
+    def step(self, scaler: Array | None = None) -> None:
         """Change every parameter that has a gradient; the others stay as they are.
+
+        Parameters
+        ----------
+        scaler
+            Of :class:`xcnn.amp.GradScaler`: nothing changes if it notes an overflow.
 
         Raises
         ------
@@ -84,6 +89,7 @@ class Optimizer:
                     [self.params[i].grad for i in group],
                     {name: self._state_arrays(name, group) for name in self.slots},
                     count,
+                    scaler,
                 )
 
     def _state_arrays(self, name: str, group: list[int]) -> list[Array]:
@@ -104,6 +110,7 @@ class Optimizer:
         grads: list[Array],
         state: dict[str, list[Array]],
         step: int,
+        scaler: Array | None,
     ) -> None:
         """Change ``params`` and ``state`` in place; ``step`` is the number of theirs, from 1."""
         raise NotImplementedError(f"{type(self).__name__} defines no update method")
@@ -189,6 +196,7 @@ class SGD(Optimizer):
         grads: list[Array],
         state: dict[str, list[Array]],
         step: int,
+        scaler: Array | None,
     ) -> None:
         backend.sgd_step(
             params,
@@ -198,6 +206,7 @@ class SGD(Optimizer):
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+            scaler=scaler,
         )
 
 
@@ -249,6 +258,7 @@ class Adam(Optimizer):
         grads: list[Array],
         state: dict[str, list[Array]],
         step: int,
+        scaler: Array | None,
     ) -> None:
         backend.adam_step(
             params,
@@ -261,6 +271,7 @@ class Adam(Optimizer):
             eps=self.eps,
             weight_decay=self.weight_decay,
             step=step,
+            scaler=scaler,
         )
 
 

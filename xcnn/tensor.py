@@ -125,6 +125,19 @@ class Tensor:
             )
         return self.backend.xp.array(self.data, dtype, copy=copy)
 
+    def to(self, device: str | Backend) -> Tensor:
+        """A new leaf with the same values on ``device``; itself if it is there already.
+
+        Raises
+        ------
+        DeviceError
+            No such device here.
+        """
+        target = backends.get(device)
+        if target is self.backend:
+            return self
+        return type(self)(target.asarray(self.numpy()), self.requires_grad)
+
     def detach(self) -> Tensor:
         """The same array outside the graph."""
         return Tensor(self.data)
@@ -198,6 +211,7 @@ class Tensor:
         def __neg__(self) -> Tensor: ...
         def reshape(self, *shape: Any) -> Tensor: ...
         def flatten(self, start_dim: int = 0) -> Tensor: ...
+        def astype(self, dtype: Any) -> Tensor: ...
         def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
         def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from . import backends
 from . import functional as F
+from .amp import GradScaler, autocast
+from .backends.base import PRECISIONS
 from .data import DataLoader, Dataset
+from .data.upload import on_device
 from .errors import ArgumentError, DataError, DTypeError, ShapeError
 from .geometry import is_int
 from .nn import Module, evaluating, loss
@@ -100,16 +104,22 @@ class Trainer:
         "cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits" or
         "mse"; a loss module such as ``nn.CrossEntropyLoss()``; or a function of (output, target)
         that returns a Tensor of one element.
+    precision
+        How matrix products are made: "float32"; on a GPU also "tf32" (float32 arrays, 10-bit
+        mantissas in the products) or "float16" (activations too; float32 master weights and
+        losses, dynamic loss scaling). The weights stay float32.
 
     Attributes
     ----------
     history : list of Epoch
         All epochs trained so far.
+    scaler : xcnn.amp.GradScaler or None
+        Of "float16", from the first step on; it counts the steps that it skipped.
 
     Raises
     ------
     ArgumentError
-        An unknown loss.
+        An unknown loss or precision; later, a precision that the model's device cannot do.
 
     Examples
     --------
@@ -118,10 +128,20 @@ class Trainer:
     >>> probabilities = trainer.predict(x_test)
     """
 
-    def __init__(self, model: Module, optimizer: Optimizer, loss: Any = "cross_entropy") -> None:
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss: Any = "cross_entropy",
+        precision: str = "float32",
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
         self.model = model
         self.optimizer = optimizer
         self.loss = _find_loss(loss)
+        self.precision = precision
+        self.scaler: GradScaler | None = None
         self.history: list[Epoch] = []
 
     def fit(
@@ -183,8 +203,18 @@ class Trainer:
                 break
         return self.history[first:]
 
-    def train_step(self, x: Array, y: Array) -> tuple[Tensor, Answers | None]:
+    def train_step(
+        self, x: Array, y: Array, labels: Array | None = None
+    ) -> tuple[Tensor, Answers | None]:
         """One step on one batch of host or device arrays; a GPU is not waited for.
+
+        Parameters
+        ----------
+        x, y
+            Examples (N, ...) and targets (N, ...).
+        labels
+            ``y`` on the host, where ``y`` itself is on a GPU already: class numbers are checked in
+            it.
 
         Returns
         -------
@@ -193,10 +223,16 @@ class Trainer:
         answers : Answers or None
             How many are right; None where the loss has no classes.
         """
-        self.optimizer.zero_grad()
-        loss, answers = self._forward(x, y)
-        loss.backward()
-        self.optimizer.step()
+        with self._computing():
+            self.optimizer.zero_grad()
+            loss, answers = self._forward(x, y, labels)
+            if self.precision == "float16":
+                self.scaler = self.scaler or GradScaler(self._backend())
+                self.scaler.backward(loss)
+                self.scaler.step(self.optimizer)
+            else:
+                loss.backward()
+                self.optimizer.step()
         return loss, answers
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float | None]:
@@ -216,9 +252,10 @@ class Trainer:
             where there are no examples.
         """
         totals = _Totals()
-        with self._backend().active(), evaluating(self.model):
-            for batch in _pairs(_loader(x, y, batch_size)):
-                totals.add(len(batch[0]), *self._forward(*batch))
+        loader = _loader(x, y, batch_size)
+        with self._computing(), evaluating(self.model):
+            for (_, labels), (x, y) in self._on_device(loader):
+                totals.add(len(x), *self._forward(x, y, labels))
         return {"loss": totals.loss(), "accuracy": totals.accuracy()}
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -240,11 +277,8 @@ class Trainer:
             No examples, or they do not fit the model.
         """
         loader = x if isinstance(x, DataLoader) else _loader(x, None, batch_size)
-        with self._backend().active(), evaluating(self.model):
-            batches = [
-                self.loss.activation(self.model(self._to_device(batch[0]))).numpy()
-                for batch in loader
-            ]
+        with self._computing(), evaluating(self.model):
+            batches = [self.loss.activation(self._output(batch[0])).numpy() for batch in loader]
         if not batches:
             raise ShapeError("predict: x holds no examples; pass at least one")
         return backends.get("cpu").xp.concatenate(batches)
@@ -262,10 +296,10 @@ class Trainer:
         totals = _Totals()
         self.model.train()
         title = f"epoch {number}/{last}"
-        with self._backend().active(), Bar(len(loader.dataset), title, progress) as bar:
-            for batch in _pairs(loader):
-                totals.add(len(batch[0]), *self.train_step(*batch))
-                bar.update(len(batch[0]))
+        with self._computing(), Bar(len(loader.dataset), title, progress) as bar:
+            for (_, labels), (x, y) in self._on_device(loader):
+                totals.add(len(x), *self.train_step(x, y, labels))
+                bar.update(len(x))
                 if bar.due():
                     bar.show(loss=totals.loss(), accuracy=totals.accuracy())
             found: dict[str, float | None] = {"loss": None, "accuracy": None}
@@ -287,14 +321,32 @@ class Trainer:
             )
         return epoch
 
-    def _forward(self, x: Any, y: Any) -> tuple[Tensor, Answers | None]:
-        """Loss and answers of one batch, both on the device."""
-        output = self.model(self._to_device(x))
-        target = self._target(y, output)
+    def _forward(self, x: Any, y: Any, labels: Any = None) -> tuple[Tensor, Answers | None]:
+        """Loss and answers of one batch, both on the device; ``labels`` are those of the host."""
+        output = self._output(x)
+        target = self._target(y, output, y if labels is None else labels)
         loss = self.loss.function(output, target)
         if not isinstance(loss, Tensor):
             raise DTypeError(f"the loss function returned {type(loss).__name__}, expected a Tensor")
         return loss, self._answers(output.data, target)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """New arrays land on the model's device, products are made in the precision chosen."""
+        backend = self._backend()
+        with backend.active(), backend.precision(self.precision):
+            yield
+
+    def _output(self, x: Any) -> Tensor:
+        """What the model gives, in the type of its parameters."""
+        x = self._to_device(x)
+        if self.precision != "float16":
+            return self.model(x)
+        with autocast():
+            return F.astype(self.model(x.astype("float16")), "float32")
+
+    def _on_device(self, loader: DataLoader) -> Iterator[tuple[tuple, tuple]]:
+        return on_device(_pairs(loader), self._backend(), dtype_of(self.model))
 
     def _to_device(self, x: Any) -> Array:
         """``x`` on the model's device, in the floating-point type of its parameters."""
@@ -303,17 +355,17 @@ class Trainer:
     def _backend(self) -> backends.Backend:
         return backends.get(self.model.device)
 
-    def _target(self, y: Any, output: Tensor) -> Array:
+    def _target(self, y: Any, output: Tensor, labels: Any) -> Array:
         """``y`` on the output's device, as the loss takes it.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
-        take its dtype. Class indices of the host are checked before they go to a GPU, where
-        looking at them would make it wait.
+        take its dtype. Class indices that go to a GPU are checked in ``labels``, as they were on
+        the host: looking at them there would make it wait.
         """
         host = backends.get("cpu")
-        goes_to_gpu = backends.find(y) is host and output.backend is not host
-        if self.loss.kind == "classes" and goes_to_gpu and y.dtype.kind in "iu":
-            host.check_class_indices(y, output.shape[1] if output.ndim > 1 else 1)
+        goes_to_gpu = backends.find(labels) is host and output.backend is not host
+        if self.loss.kind == "classes" and goes_to_gpu and labels.dtype.kind in "iu":
+            host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1)
         if self.loss.kind not in ("values", "binary"):
             probabilities = self.loss.kind == "classes" and y.shape == output.shape
             return output.backend.asarray(y, output.dtype if probabilities else None)

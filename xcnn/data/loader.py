@@ -86,7 +86,7 @@ class DataLoader:
         order = self.order(self.epoch)
         self.epoch += 1
         batches = self._batches(order)
-        return _ahead(batches, self.prefetch) if self.prefetch else batches
+        return ahead(batches, self.prefetch) if self.prefetch else batches
 
     def order(self, epoch: int) -> np.ndarray:
         """Indices of all items, int64 (len(dataset),), in the order of the epoch ``epoch``."""
@@ -103,8 +103,10 @@ class DataLoader:
             yield (self.transform(x) if self.transform else x, *others)
 
 
-def _ahead(batches: Generator[Batch, None, None], depth: int) -> Generator[Batch, None, None]:
-    """Yield ``batches``, read by one background thread that stays ``depth`` batches ahead.
+def ahead(batches: Generator[Any, None, None], depth: int) -> Generator[Any, None, None]:
+    """Yield ``batches``, tuples read by one background thread.
+
+    While one is used, ``depth`` others may be ready and one more is being read.
 
     Closing the generator, as leaving a for loop early does, stops the thread and waits for it.
     ``room`` holds True for each batch that may be read, and at last False. Only SimpleQueue will
