@@ -16,7 +16,16 @@ from ..errors import DeviceError, DTypeError
 from .base import Backend
 from .cpu import CpuBackend
 
-__all__ = ["Backend", "CpuBackend", "add_device", "available", "get", "of", "register"]
+__all__ = [
+    "Backend",
+    "CpuBackend",
+    "add_device",
+    "available",
+    "cuda_devices",
+    "get",
+    "of",
+    "register",
+]
 
 _cpu = CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}
@@ -78,7 +87,7 @@ def get(device: str | Backend) -> Backend:
     if isinstance(device, Backend):
         return device
     if device == "auto":
-        from .cuda import problem
+        from .diagnosis import problem
 
         return get("cpu" if problem() else "cuda:0")
     name = "cuda:0" if device == "cuda" else device
@@ -92,9 +101,20 @@ def get(device: str | Backend) -> Backend:
 
 def available() -> dict[str, str]:
     """Each kind of device with ``"ok"`` or the reason why it cannot be used."""
-    from .cuda import problem
+    from .diagnosis import problem
 
     return {"cpu": "ok", "cuda": problem() or "ok"}
+
+
+def cuda_devices() -> list[str]:
+    """Names of the CUDA devices that answer, "cuda:0" and so on."""
+    from .diagnosis import problem
+
+    if problem():
+        return []
+    import cupy
+
+    return [f"cuda:{index}" for index in range(cupy.cuda.runtime.getDeviceCount())]
 
 
 def _cuda(index: int) -> Backend:

@@ -95,6 +95,10 @@ class Backend:
             "it out, or choose --device cuda"
         )
 
+    def warmup(self) -> Iterator[str]:
+        """Compile all kernels now rather than on first use; yields what was compiled."""
+        return iter(())
+
     def made(self, maker: str, array: Array) -> None:
         """Note what an operation returned, for the text of an error when memory runs out."""
 

@@ -6,7 +6,6 @@ here is the generic primitive of :class:`Backend`.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
@@ -17,12 +16,13 @@ import numpy as np
 
 from ..errors import ArgumentError, DeviceError, OutOfMemoryError
 from ..geometry import Geometry, Tile
+from . import kernels
 from .base import MASK64, PRECISIONS, Array, Backend, dropout_scale, dropout_threshold
+from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, Chunks, Kernels, grid
 from .transfer import Slot
 
-INSTALL = 'pip install "cupy-cuda13x[ctk]"   (for a driver of CUDA 13; cupy-cuda12x for CUDA 12)'
 # the oldest compute capability whose matrix units take such numbers
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
 
@@ -109,6 +109,12 @@ class CudaBackend(Backend):
             f"{_bytes(self.column_budget)}. A smaller --batch-size (batch_size) needs less in "
             "proportion; --memory-limit (limit_memory) sets the limit and im2col's share"
         )
+
+    def warmup(self) -> Iterator[str]:
+        for variant in kernels.variants(("float32", "float64", "float16")):
+            with self.active():
+                self._kernels.compile(variant)
+            yield f"{variant.file}.cu for {variant.dtype}"
 
     def check_class_indices(self, indices: Array, classes: int) -> None:
         """Nothing: reading a value would make the host wait. The Trainer checks labels on the
@@ -383,27 +389,6 @@ def _sum_dtype(dtype: Any) -> Any:
 
 def _bytes(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
-
-
-def problem() -> str:
-    """Why no CUDA device can be used here and what to do about it; empty if one can."""
-    if importlib.util.find_spec("cupy") is None:
-        return f"CuPy is not installed; install it with: {INSTALL}"
-    try:
-        import cupy
-    except ImportError as error:
-        return f"CuPy is installed but cannot be imported ({error}); reinstall it with: {INSTALL}"
-    if not cupy.is_available():
-        try:
-            cupy.cuda.runtime.getDeviceCount()
-        except Exception as error:  # CuPy raises CUDARuntimeError, or its loader's own errors
-            return (
-                f"CuPy {cupy.__version__} is installed, but the CUDA driver does not answer "
-                f"({error}); install NVIDIA's driver (Debian, Ubuntu: sudo apt install "
-                "nvidia-driver) and check it with: nvidia-smi"
-            )
-        return "CuPy is installed, but no CUDA device is visible; check with: nvidia-smi"
-    return ""
 
 
 def open_device(index: int) -> CudaBackend:

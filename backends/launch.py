@@ -72,12 +72,16 @@ class Kernels:
         """An entry point, compiled if it was not yet."""
         key = variant, name
         if key not in self._functions:
-            self._functions[key] = self._module(variant).get_function(name)
+            self._functions[key] = self.compile(variant).get_function(name)
         return self._functions[key]
 
-    def _module(self, variant: Variant) -> Any:
+    def compile(self, variant: Variant) -> Any:
+        """The module of a kernel file, from CuPy's disk cache if it was ever compiled before."""
         if variant not in self._modules:
-            with telling(f"xcnn: compiling {variant.file}.cu for {variant.dtype}; CuPy keeps it"):
+            with telling(
+                f"xcnn: compiling CUDA kernels ({variant.file}.cu for {variant.dtype}); CuPy keeps "
+                "them on disk, and `xcnn warmup` compiles all at once"
+            ):
                 module = self.cupy.RawModule(
                     code=kernels.source(variant.file), options=variant.options
                 )

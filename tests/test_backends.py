@@ -295,7 +295,7 @@ def test_register(registry):
 # -- when CuPy, the driver or the device is missing ----------------------------------------
 
 
-def pretend_cupy(monkeypatch, count=None, error=None):
+def pretend_cupy(monkeypatch, count=None, error=None, driver=0):
     """Install a module called cupy that sees ``count`` devices, or whose driver gives ``error``."""
 
     def device_count():
@@ -308,8 +308,13 @@ def pretend_cupy(monkeypatch, count=None, error=None):
     module.__version__ = "14.0.0"
     module.ndarray = strict_cupy.ndarray
     module.is_available = lambda: bool(count)
+    runtime = types.SimpleNamespace(
+        getDeviceCount=device_count,
+        driverGetVersion=lambda: driver,
+        runtimeGetVersion=lambda: 13020,
+    )
     module.cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(getDeviceCount=device_count), Device=strict_cupy.cuda.Device
+        runtime=runtime, Device=strict_cupy.cuda.Device, memory=strict_cupy.cuda.memory
     )
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module
@@ -329,6 +334,10 @@ def no_driver(monkeypatch):
     pretend_cupy(monkeypatch, error=RuntimeError("cudaErrorInsufficientDriver"))
 
 
+def old_driver(monkeypatch):
+    pretend_cupy(monkeypatch, error=RuntimeError("cudaErrorInsufficientDriver"), driver=12040)
+
+
 def no_device(monkeypatch):
     pretend_cupy(monkeypatch, count=0)
 
@@ -339,6 +348,7 @@ def no_device(monkeypatch):
         (without_cupy, "CuPy is not installed.*pip install .cupy-cuda13x"),
         (broken_cupy, "cannot be imported.*reinstall"),
         (no_driver, "CuPy 14.0.0.*driver does not answer.*cudaErrorInsufficient.*nvidia-smi"),
+        (old_driver, r"driver is for CUDA 12\.4, too old for CuPy 14\.0\.0.*cupy-cuda12x\[ctk\]"),
         (no_device, "no CUDA device is visible; check with: nvidia-smi"),
     ],
     ids=lambda a: getattr(a, "__name__", ""),

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -18,7 +19,6 @@ from PIL import Image
 
 import xcnn
 from xcnn import backends, data
-from xcnn.backends import cuda
 from xcnn.cli import main
 
 COLUMNS = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds"
@@ -142,6 +142,7 @@ def test_the_config(run):
         "loss": "cross_entropy",
         "seed": 3,
         "device": "cpu",
+        "precision": "float32",
     }
     assert repr(xcnn.load("run/model.safetensors")).splitlines()[1] == "  (0): Conv2d(1, 16, 3)"
 
@@ -508,7 +509,7 @@ def no_gpu_opened(monkeypatch):
 @pytest.mark.parametrize("command", ["train", "evaluate {trained}", "predict {trained} a.png"])
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_no_cupy(run, trained, monkeypatch, no_gpu_opened, command, device):
-    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     done = run(f"{command.format(trained=trained)} --device {device}")
     assert (done.status, done.out) == (2, "")
     number = device.partition(":")[2] or "0"
@@ -523,7 +524,9 @@ def test_no_driver(run, monkeypatch, no_gpu_opened):
     def count():
         raise RuntimeError("cudaErrorNoDevice")
 
-    runtime = types.SimpleNamespace(getDeviceCount=count)
+    runtime = types.SimpleNamespace(
+        getDeviceCount=count, driverGetVersion=lambda: 0, runtimeGetVersion=lambda: 13020
+    )
     fake = types.ModuleType("cupy")
     fake.__spec__ = types.SimpleNamespace()
     fake.ndarray = type("ndarray", (), {})

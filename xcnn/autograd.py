@@ -144,7 +144,8 @@ class Function:
             if backend is not first:
                 raise DeviceError(
                     f"{type(self).__name__}: {first_name} is on {first.device}, {name} on "
-                    f'{backend.device}; move one, for example with .to("{first.device}")'
+                    f'{backend.device}; move {first_name} with .to("{backend.device}"), or {name} '
+                    f'and the module that owns it with .to("{first.device}")'
                 )
             is_cast = _mode.autocast and (dtype, array.dtype) == ("float16", "float32")
             if array.dtype != dtype and name not in self.any_dtype and not is_cast:

@@ -11,6 +11,8 @@ from .errors import DTypeError, GradientError, ShapeError
 
 Array = Any
 
+_DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device kinds; 13 is managed memory
+
 
 class Tensor:
     """An array that remembers how it was made.
@@ -18,8 +20,9 @@ class Tensor:
     Parameters
     ----------
     data
-        A NumPy or CuPy array (kept as it is, not copied), a number, or nested lists (which
-        become a float32 NumPy array).
+        A NumPy or CuPy array (kept as it is, not copied); an array of another library on a GPU,
+        such as a PyTorch CUDA tensor, whose memory is used through DLPack; a number, or nested
+        lists (which become a float32 NumPy array).
     requires_grad
         Whether ``backward`` shall leave a gradient in ``grad``. Floating-point arrays only.
 
@@ -225,8 +228,23 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad)
 
 
+def _from_gpu(data: Any, kind: int, index: int) -> Array:
+    """An array of another library on a GPU, without a copy."""
+    if kind not in _DLPACK_CUDA:
+        raise DTypeError(
+            f"{type(data).__name__} is on a device of DLPack's kind {kind}: expected the CPU or a "
+            "CUDA GPU; move it to one of them first"
+        )
+    backend = backends.get(f"cuda:{index}")
+    with backend.active():
+        return backend.xp.from_dlpack(data)
+
+
 def _to_array(data: Any) -> Array:
     """Numbers and nested lists of numbers as a NumPy array, floats as float32."""
+    device = data.__dlpack_device__() if hasattr(data, "__dlpack_device__") else (_DLPACK_CPU, 0)
+    if device[0] != _DLPACK_CPU:
+        return _from_gpu(data, *device)
     cpu = backends.get("cpu")
     try:
         array = cpu.asarray(data)

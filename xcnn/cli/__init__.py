@@ -1,16 +1,23 @@
-"""The program ``xcnn``: train, evaluate, predict, summary, doctor, datasets."""
+"""The program ``xcnn``: train, evaluate, predict, summary, doctor, warmup, datasets."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 from .. import __version__, data, models, optim
+from ..backends.base import PRECISIONS
 from ..errors import XcnnError
 from . import info, train, use
 from .runs import LOSSES
+
+_UNITS = {
+    **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9},
+    **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except MemoryError as error:
-        print(f"xcnn: error: out of memory: {error}", file=sys.stderr)
-        return 2
     except (XcnnError, OSError) as error:
         print(f"xcnn: error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"xcnn: error: out of memory: {error}", file=sys.stderr)
         return 2
 
 
@@ -62,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_summary(commands)
     doctor = commands.add_parser("doctor", help="versions, devices, BLAS: what this machine has")
     doctor.set_defaults(run=info.doctor)
+    warmup = commands.add_parser("warmup", help="compile all CUDA kernels now")
+    _add_device(warmup)
+    warmup.set_defaults(run=info.warmup)
     datasets = commands.add_parser("datasets", help="the data sets and where they are")
     _add_data_dir(datasets)
     datasets.set_defaults(run=info.datasets)
@@ -131,6 +141,18 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         help="of weights and order: same seed, same run",
     )
     _add_device(parser)
+    add(
+        "--precision",
+        default="float32",
+        choices=PRECISIONS,
+        help="of matrix products; tf32 and float16 (with float32 weights) need a GPU",
+    )
+    add(
+        "--memory-limit",
+        type=_size,
+        metavar="SIZE",
+        help="most memory to take of a GPU, such as 4GiB or 800MiB; default: all of it",
+    )
     add("--out", metavar="DIR", help="run folder; default: runs/MODEL-DATA-N, N being free")
     add("--limit", type=_count, metavar="N", help="use the first N images of each part only")
     add("--quiet", action="store_true", help="print the last line only")
@@ -207,6 +229,14 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
     return int(text)
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.lower())
+    size = int(float(found[1]) * _UNITS.get(found[2], 0)) if found else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4GiB or 800MiB")
+    return size
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""``xcnn summary``, ``xcnn doctor`` and ``xcnn datasets``: what there is."""
+"""``xcnn summary``, ``doctor``, ``warmup`` and ``datasets``: what there is."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, data, models
+from .. import __version__, backends, data, models, optim
+from ..backends import diagnosis
 from ..errors import ArgumentError
 from ..summary import summary as table
+from ..trainer import Trainer
 from .runs import RunFolder
 
 _PACKAGES = ("numpy", "scipy", "tqdm", "safetensors", "pillow", "matplotlib")
-_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
 
 def summary(arguments: argparse.Namespace) -> int:
@@ -55,17 +57,51 @@ def doctor(arguments: argparse.Namespace) -> int:
         ("xcnn", f"{__version__} in {Path(__file__).parents[1]}"),
         ("Python", f"{platform.python_version()} on {platform.platform()}"),
         *((name, _version(name)) for name in _PACKAGES),
-        (
-            "CuPy",
-            ", ".join(f"{n} {_version(n)}" for n in _CUPY if _installed(n)) or "not installed",
-        ),
+        ("CuPy", ", ".join(diagnosis.installed()) or "not installed"),
+        *(("", text) for text in diagnosis.warnings()),
         *((f"device {name}", state) for name, state in backends.available().items()),
+        *_gpus(),
         ("BLAS", _blas()),
         ("BLAS threads", _threads()),
     ]
     for name, value in rows:
         print(f"{name:<14} {value}")
     return 0
+
+
+def warmup(arguments: argparse.Namespace) -> int:
+    """Compile every CUDA kernel, CuPy's own of a training step too."""
+    backend = backends.get(arguments.device)
+    if backend.device == "cpu":
+        raise ArgumentError("there is nothing to compile for the CPU; choose --device cuda")
+    started = time.perf_counter()
+    compiled = sum(1 for _ in backend.warmup())
+    for precision in ("float32", "float16"):
+        _one_step(backend, precision)
+    print(
+        f"{compiled} kernel modules of xcnn and those of CuPy that a training step needs: ready in "
+        f"{time.perf_counter() - started:.1f} s, on {backend.device}; CuPy keeps them in "
+        f"{os.environ.get('CUPY_CACHE_DIR', '~/.cupy/kernel_cache')}"
+    )
+    return 0
+
+
+def _one_step(backend: backends.Backend, precision: str) -> None:
+    xp = backends.get("cpu").xp
+    model = models.create("lenet5").to(backend)
+    trainer = Trainer(model, optim.Adam(model.parameters()), precision=precision)
+    trainer.train_step(xp.zeros((2, 1, 28, 28), "float32"), xp.zeros(2, "int64"))
+    backend.synchronize()
+
+
+def _gpus() -> list[tuple[str, str]]:
+    """What each CUDA device is, and whether a kernel runs on it."""
+    rows = []
+    for name in backends.cuda_devices():
+        backend = backends.get(name)
+        rows.append((name, diagnosis.describe(backend)))
+        rows.append(("", f"a kernel of xcnn's: {diagnosis.try_kernel(backend)}"))
+    return rows
 
 
 def _installed(package: str) -> bool:

@@ -22,6 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Train as the options say and write the run folder."""
     started = time.perf_counter()
     backend = backends.get(arguments.device)
+    with backend.precision(arguments.precision):  # refused now rather than after the data
+        pass
+    if arguments.memory_limit is not None:
+        backend.limit_memory(arguments.memory_limit)
     dataset = data.load(
         arguments.data, arguments.data_dir, progress=not arguments.quiet, limit=arguments.limit
     )
@@ -29,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     random.manual_seed(config["seed"])
     model = build_model(config).to(backend)
     optimizer = _optimizer(config, model)
-    trainer = Trainer(model, optimizer, config["loss"])
+    trainer = Trainer(model, optimizer, config["loss"], config["precision"])
     folder = RunFolder.create(arguments.out, f"{config['model']}-{config['data']}")
     if not arguments.quiet:
         _print_head(config, model, dataset)
@@ -119,6 +123,7 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -
         "loss": arguments.loss,
         "seed": arguments.seed,
         "device": device,
+        "precision": arguments.precision,
     }
 
 
@@ -161,6 +166,11 @@ def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, secon
     last = trainer.history[-1]
     accuracy = last.val_accuracy or 0.0
     right = round(accuracy * len(dataset.test))
+    if trainer.scaler is not None:
+        print(
+            f"float16: {trainer.scaler.skipped:,} steps skipped because gradients overflowed; the "
+            f"loss scale is {trainer.scaler.scale:g}"
+        )
     print(
         f"test accuracy {accuracy:.2%} ({right:,} of {len(dataset.test):,}) after "
         f"{_epochs(last.epoch)} in {seconds:.1f} s; "
