@@ -30,7 +30,7 @@ class Slot:
         self._stream = stream
         self._copied = cupy.cuda.Event(disable_timing=True)
         self._used = cupy.cuda.Event(disable_timing=True)
-        self._buffers: list[tuple[Any, Array]] = []  # pinned and device memory of each array
+        self._buffers: list[tuple[Any, Any]] = []  # pinned and device memory of each array
         self._arrays: list[Array] = []
 
     def fill(self, batch: Sequence[Any], dtype: Any) -> None:
@@ -66,8 +66,9 @@ class Slot:
     def _buffer(self, number: int, size: int) -> tuple[Any, Array]:
         """Memory for the array of that number; new only if it has outgrown what there is."""
         while len(self._buffers) <= number:
-            self._buffers.append((None, self._cupy.empty(0, "uint8")))
-        if self._buffers[number][1].size < size:
+            self._buffers.append((None, None))
+        if self._buffers[number][0] is None or self._buffers[number][1].size < size:
+            size = max(size, 1)
             pinned = self._cupy.cuda.alloc_pinned_memory(size)
             self._buffers[number] = pinned, self._cupy.empty(size, "uint8")
         return self._buffers[number]
