@@ -40,9 +40,12 @@ class Backend:
     ----------
     column_budget : int
         Bytes that one tile of an unfolded convolution input may take. Settable.
+    thin_product : int
+        Terms that a product of two thin matrices adds up at a time.
     """
 
     column_budget = 2 * 1024**2
+    thin_product = 4096
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp
@@ -364,6 +367,11 @@ class Backend:
 
     # -- optimisers -------------------------------------------------------------------------
 
+    def zero(self, arrays: Sequence[Array]) -> None:
+        """Set arrays to zero in place."""
+        for array in arrays:
+            array.fill(0)
+
     def sgd_step(
         self,
         params: Sequence[Array],
@@ -414,7 +422,7 @@ class Backend:
         the steps that it counts as skipped.
         """
         xp = self.xp
-        t = step if scaler is None else step - scaler[SKIPPED]
+        t = step if scaler is None else step - scaler[SKIPPED].astype("float64")
         rate = lr / (1 - beta1**t)
         root = (1 - beta2**t) ** -0.5
         with self._unless_overflow(scaler, [*params, *means, *squares]):
@@ -464,7 +472,9 @@ class Backend:
         xp, overflow = self.xp, scaler[OVERFLOW] != 0
         good = xp.where(overflow, 0, scaler[GOOD] + 1)
         grown = good >= interval
-        scaler[SCALE] *= xp.where(overflow, backoff, xp.where(grown, growth, 1.0))
+        scale, larger = scaler[SCALE], scaler[SCALE] * growth
+        larger = xp.where(grown & xp.isfinite(larger), larger, scale)
+        scaler[SCALE] = xp.where(overflow, scale * backoff, larger)
         scaler[GOOD] = xp.where(grown, 0, good)
         scaler[SKIPPED] += overflow
         scaler[OVERFLOW] = 0

@@ -39,6 +39,7 @@ class CudaBackend(Backend):
     """
 
     column_budget = 256 * 1024**2
+    thin_product = 2**62  # one product is one launch
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")
@@ -249,7 +250,8 @@ class CudaBackend(Backend):
     def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
         mask = self.xp.empty(count, dtype)
         variant = self._kernels.variant("random", mask.dtype, [mask])
-        keep = np.uint32(dropout_threshold(p)), np.float64(dropout_scale(p))
+        scale = mask.dtype.type(dropout_scale(p))  # rounded once, as on the host
+        keep = np.uint32(dropout_threshold(p)), np.float64(scale)
         arguments = mask, np.uint64(key & MASK64), *keep, variant.index(count)
         self._kernels.launch(variant, "dropout_mask", grid(-(-count // 8)), arguments)
         return mask
@@ -268,6 +270,9 @@ class CudaBackend(Backend):
         return terms, slope if with_slope else None
 
     # -- optimisers -------------------------------------------------------------------------
+
+    def zero(self, arrays: Sequence[Array]) -> None:
+        self._launch_chunks("zero", [arrays], None, ())
 
     def sgd_step(
         self,
@@ -344,8 +349,14 @@ class _Active:
 
 @contextmanager
 def _in_c_order(xp: Any, lists: Sequence[Sequence[Array]]) -> Iterator[list[list[Array]]]:
-    """The arrays, C-contiguous: copies of those that are not, written back at the end."""
-    ordered = [[xp.ascontiguousarray(a) for a in arrays] for arrays in lists]
+    """The arrays, C-contiguous and of the dtype of the first list that is not empty: copies of
+    those that are not, written back at the end.
+    """
+    dtypes = [a.dtype for a in next(filter(None, lists), [])]
+    ordered = [
+        [xp.ascontiguousarray(a, dtype) for a, dtype in zip(arrays, dtypes, strict=False)]
+        for arrays in lists
+    ]
     yield ordered
     for arrays, copies in zip(lists, ordered, strict=True):
         for array, copy in zip(arrays, copies, strict=True):

@@ -56,8 +56,10 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set all gradients to zero in place."""
-        for param in self.params:
-            param.zero_grad()
+        used = [p for p in self.params if p.grad is not None]
+        for backend in dict.fromkeys(p.backend for p in used):
+            with backend.active():
+                backend.zero([p.grad for p in used if p.backend is backend])
 
     def step(self, scaler: Array | None = None) -> None:
         """Change every parameter that has a gradient; the others stay as they are.

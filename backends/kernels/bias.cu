@@ -44,6 +44,5 @@ bias_relu_backward(const scalar_t* __restrict__ dy, const scalar_t* __restrict__
       __syncthreads();
     }
     if (threadIdx.x == 0) partial[(index_t)row * gridDim.x + blockIdx.x] = shared[0];
-    __syncthreads();  // before the next row overwrites shared[0]
   }
 }

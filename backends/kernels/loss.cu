@@ -37,7 +37,7 @@ cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
   const bool exists = 0 <= wanted && wanted < classes;
   if (share == 0)
     terms[column] = narrow(
-        exists ? log(sum) + high - widen(x[(index_t)wanted * size + column]) : (acc_t)NAN);
+        exists ? log(sum) + (high - widen(x[(index_t)wanted * size + column])) : (acc_t)NAN);
   if (!with_slope) return;
   for (int c = share; c < classes; c += SHARES) {
     const acc_t probability = exp(widen(x[c * size + column]) - high) / sum;

@@ -14,6 +14,12 @@ __device__ __forceinline__ Chunk chunk_of(const int64* chunks) {
   return {(scalar_t*)row[0], (scalar_t*)row[1], (scalar_t*)row[2], (scalar_t*)row[3], (int)row[4]};
 }
 
+extern "C" __global__ void __launch_bounds__(256, 4)
+zero(const int64* __restrict__ chunks, const float* __restrict__ scaler) {
+  const Chunk chunk = chunk_of(chunks);
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) chunk.param[i] = narrow(acc_t(0));
+}
+
 // g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v, or g)
 extern "C" __global__ void __launch_bounds__(256, 4)
 sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
@@ -68,8 +74,9 @@ unscale(const int64* __restrict__ chunks, float* __restrict__ scaler) {
   const acc_t inverse = acc_t(1) / (acc_t)scaler[0];
   bool overflow = false;
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
-    const acc_t g = widen(chunk.grad[i]) * inverse;
-    chunk.grad[i] = narrow(g);
+    const scalar_t stored = narrow(widen(chunk.grad[i]) * inverse);
+    const acc_t g = widen(stored);
+    chunk.grad[i] = stored;
     overflow = overflow || !(g - g == acc_t(0));
   }
   if (overflow) scaler[1] = 1;
@@ -83,7 +90,8 @@ extern "C" __global__ void update_scale(float* scaler, float growth, float backo
     scaler[2] = 0;
     scaler[3] += 1;
   } else if (++scaler[2] >= interval) {
-    scaler[0] *= growth;
+    const float grown = scaler[0] * growth;
+    if (grown - grown == 0) scaler[0] = grown;  // an infinite scale would stay infinite
     scaler[2] = 0;
   }
 }

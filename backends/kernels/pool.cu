@@ -3,7 +3,8 @@
 // x, dx : (channels, height, width, batch);  y, dy, argmax : (channels, out_height, out_width,
 // batch). `batch` counts packs. argmax numbers the elements of a window row by row.
 
-struct alignas(LANES * sizeof(ARGMAX)) positions_t {
+// Arrays are aligned to 16 bytes only.
+struct alignas(LANES * sizeof(ARGMAX) < 16 ? LANES * sizeof(ARGMAX) : 16) positions_t {
   ARGMAX lane[LANES];
 };
 

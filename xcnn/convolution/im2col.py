@@ -63,7 +63,7 @@ def backward(
         if dweight is not None:
             backend.im2col(x, geometry, tile, columns)
             for dw, c, d in _groups(groups, dweight, columns, part):
-                _add_product(dw, d, c)
+                _add_product(dw, d, c, backend.thin_product)
         if dx is not None:
             for w, c, d in _groups(groups, weight, columns, part):
                 xp.matmul(w.T, d, out=c)
@@ -71,14 +71,14 @@ def backward(
     return dx, dweight
 
 
-def _add_product(dweight: Array, d: Array, columns: Array) -> None:
+def _add_product(dweight: Array, d: Array, columns: Array, thin_product: int) -> None:
     """Add d (F, P) @ columns (K, P)ᵀ to dweight (F, K), in the shape that BLAS does best.
 
     It is 1.3 to 2 times faster with the larger of F and K first, and a product this thin (K·F
     below 1,000) 2 to 4 times faster in pieces.
     """
     positions = d.shape[1]
-    step = 4096 if dweight.size < 1000 else max(1, positions)
+    step = thin_product if dweight.size < 1000 else max(1, positions)
     for start in range(0, positions, step):
         piece = slice(start, start + step)
         dweight += (columns[:, piece] @ d[:, piece].T).T
