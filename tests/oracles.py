@@ -95,6 +95,34 @@ def _window(index, weight, stride, dilation, groups):
     return n, slice(group * channels, (group + 1) * channels), *spans
 
 
+def im2col(x, kernel, stride, padding, dilation, tile):
+    """What the windows top:bottom, left:right of ``tile`` read: (N, C, kH, kW, rows, columns)."""
+    top, bottom, left, right = tile
+    columns = np.zeros((*x.shape[:2], *both(kernel), bottom - top, right - left))
+    for column, pixel in _reads(columns.shape[2:], x.shape[2:], stride, padding, dilation, tile):
+        columns[(..., *column)] = x[(..., *pixel)]
+    return columns
+
+
+def col2im(columns, size, stride, padding, dilation, tile):
+    """Each pixel's sum of what was read from it: (N, C, H, W)."""
+    x = np.zeros((*columns.shape[:2], *size))
+    for column, pixel in _reads(columns.shape[2:], size, stride, padding, dilation, tile):
+        x[(..., *pixel)] += columns[(..., *column)]
+    return x
+
+
+def _reads(shape, size, stride, padding, dilation, tile):
+    """Pairs of (element's row, column, window's row, column in the tile) and the pixel read."""
+    kernel = shape[:2]
+    for i, j in np.ndindex(shape[2:]):
+        position = tile[0] + i, tile[2] + j
+        pixels = _pixels(position, kernel, stride, padding, dilation)
+        for element, pixel in zip(np.ndindex(kernel), pixels, strict=True):
+            if _inside(pixel, size):
+                yield (*element, i, j), pixel
+
+
 # -- pooling -------------------------------------------------------------------------------
 
 
@@ -229,6 +257,22 @@ def cross_entropy_slopes(x, target):
     return softmax(x, 1) * target.sum(axis=1, keepdims=True) - target
 
 
+def class_cross_entropy(x, target):
+    """Of each column of (C, M): log(sum(exp(x))) - x[target], NaN where the class does not exist,
+    and softmax(x) - onehot(target).
+    """
+    with np.errstate(all="ignore"):
+        x = np.longdouble(x)
+        powers = np.exp(x)
+        total = powers.sum(axis=0)
+        terms, slope = np.full(len(target), np.nan, np.longdouble), powers / total
+        for column, wanted in enumerate(target):
+            if 0 <= wanted < len(x):
+                terms[column] = np.log(total[column]) - x[wanted, column]
+                slope[wanted, column] -= 1
+        return np.float64(terms), np.float64(slope)
+
+
 def binary_cross_entropy_terms(p, target):
     """-(t * log(p) + (1 - t) * log(1 - p)), each logarithm at least -100."""
     with np.errstate(divide="ignore"):
@@ -266,22 +310,46 @@ def sgd(p, grads, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
     """The parameter after one step per gradient. Velocity starts at 0."""
     velocity = 0.0
     for grad in grads:
-        g = grad + weight_decay * p
-        velocity = momentum * velocity + g
-        p = p - lr * (g + momentum * velocity if nesterov else velocity)
+        p, velocity = sgd_step(p, grad, velocity, lr, momentum, nesterov, weight_decay)
     return p
+
+
+def sgd_step(p, grad, velocity, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+    """The parameter and the velocity after one step."""
+    g = grad + weight_decay * p
+    velocity = momentum * velocity + g
+    return p - lr * (g + momentum * velocity if nesterov else velocity), velocity
 
 
 def adam(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     """The parameter after one step per gradient (algorithm 1 of arXiv:1412.6980)."""
     m = v = 0.0
     for t, grad in enumerate(grads, start=1):
-        g = grad + weight_decay * p
-        m = betas[0] * m + (1 - betas[0]) * g
-        v = betas[1] * v + (1 - betas[1]) * g**2
-        corrected = v / (1 - betas[1] ** t)
-        p = p - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(corrected) + eps)
+        p, m, v = adam_step(p, grad, m, v, t, lr, betas, eps, weight_decay)
     return p
+
+
+def adam_step(p, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    """The parameter and the two running means after step number ``t``, from 1."""
+    g = grad + weight_decay * p
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    corrected = v / (1 - betas[1] ** t)
+    return p - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(corrected) + eps), m, v
+
+
+def loss_scales(overflows, scale, growth=2.0, backoff=0.5, interval=2000):
+    """(scale, good steps in a row, skipped steps) after each step."""
+    good, skipped, states = 0, 0, []
+    for overflow in overflows:
+        if overflow:
+            scale, good, skipped = scale * backoff, 0, skipped + 1
+        else:
+            good += 1
+            if good == interval:
+                scale, good = scale * growth, 0
+        states.append((scale, good, skipped))
+    return states
 
 
 # -- random numbers ------------------------------------------------------------------------
