@@ -101,12 +101,13 @@ class CudaBackend(Backend):
         with self._device:
             used, kept = self._pool.used_bytes(), self._pool.free_bytes()
             limit = self._pool.get_limit()
-        largest, name = self._largest
+        size, name = self._largest
+        largest = f"The largest array so far, {name}, takes {_bytes(size)}; " if size else ""
         return OutOfMemoryError(
-            f"{self.device} is out of memory: {error}. Arrays hold {_bytes(used)}, the pool keeps "
-            f"{_bytes(kept)} more for the next ones, {_bytes(free)} of {_bytes(total)} are free on "
-            f"the device, and the memory limit is {_bytes(limit) if limit else 'not set'}. The "
-            f"largest array so far, {name}, takes {_bytes(largest)}; im2col takes up to "
+            f"{self.device} is out of memory: {str(error).rstrip('.')}. Arrays hold "
+            f"{_bytes(used)}, the pool keeps {_bytes(kept)} more for the next ones, {_bytes(free)} "
+            f"of {_bytes(total)} are free on the device, and the memory limit is "
+            f"{_bytes(limit) if limit else 'not set'}. {largest}im2col takes up to "
             f"{_bytes(self.column_budget)}. A smaller --batch-size (batch_size) needs less in "
             "proportion; --memory-limit (limit_memory) sets the limit and im2col's share"
         )

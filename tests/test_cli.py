@@ -730,3 +730,72 @@ def test_out_of_memory_is_told(run):
     done = run("summary mlp --classes 999999999999")
     assert done.status == 2
     assert done.err.startswith("xcnn: error: out of memory: ")
+
+
+# On a GPU, as far as the stand-in goes
+
+
+def test_doctor_tells_of_each_gpu(run, strict, monkeypatch):
+    monkeypatch.setattr(backends, "cuda_devices", lambda: ["strict"])
+    lines = run("doctor").out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("strict "))
+    assert "stand-in without a GPU, compute capability 9.0, 16.0 of 16.0 GiB free" in lines[at]
+    assert (
+        lines[at + 1].split(maxsplit=4)[-1] == "ok: compiled, run, and equal to the CPU's numbers"
+    )
+
+
+def test_warmup(run, strict, monkeypatch):
+    monkeypatch.setattr(strict, "warmup", lambda: iter(["im2col.cu for float32"]))
+    done = run("warmup --device strict")
+    assert (done.status, done.err) == (0, "")
+    assert "1 kernel modules of xcnn and those of CuPy" in done.out
+    assert run("warmup --device cpu").err == (
+        "xcnn: error: there is nothing to compile for the CPU; choose --device cuda\n"
+    )
+
+
+def test_training_in_float16_on_a_gpu(run, strict):
+    line = "train mlp --limit 40 --epochs 2 --device strict --precision float16 --out run"
+    done = run(line)
+    assert done.status == 0
+    assert "float16: " in done.out
+    assert config("run")["precision"] == "float16"
+    assert {p.dtype.name for p in xcnn.load("run/model.safetensors").parameters()} == {"float32"}
+
+
+@pytest.mark.parametrize("name", ["tf32", "float16"])
+def test_the_cpu_refuses_other_precisions(run, name):
+    done = run(f"train --device cpu --precision {name} --out run")
+    assert done.status == 2
+    assert f"precision='{name}' needs a CUDA GPU" in done.err
+    assert not os.path.exists("run")
+
+
+def test_a_memory_limit_is_for_a_gpu_and_is_kept(run, strict):
+    assert "a memory limit is for the memory of a GPU" in run("train --memory-limit 1GiB").err
+    budget = strict.column_budget
+    try:
+        done = run("train --device strict --limit 64 --epochs 1 --memory-limit 1.0MiB --out run")
+        assert done.status == 2
+        assert "strict is out of memory" in done.err
+        assert "the memory limit is 1.0 MiB" in done.err
+        assert not os.path.exists("run")
+    finally:
+        strict._pool.set_limit(size=0)
+        strict.column_budget = budget
+
+
+@pytest.mark.parametrize("size", ["0", "4q", "GiB", "-1GiB", "1e3"])
+def test_sizes_that_are_none(run, size):
+    done = run(f"train --memory-limit={size}")
+    assert done.status == 2
+    assert "is not a size such as 4GiB or 800MiB" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4GiB", 4 * 2**30), ("1.5 gib", 3 * 2**29), ("800M", 800 * 2**20), ("7", 7), ("2kB", 2000)],
+)
+def test_sizes(text, size):
+    assert xcnn.cli._size(text) == size

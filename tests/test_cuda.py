@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import xcnn.functional as F
 from xcnn import backends, models, nn, optim
 from xcnn.backends import diagnosis, kernels
 from xcnn.backends.kernels import Variant
+from xcnn.backends.launch import telling
 from xcnn.backends.transfer import Slot
 from xcnn.data import DataLoader
 from xcnn.data.upload import on_device
@@ -257,6 +259,15 @@ def test_the_cpu_does_float32_only(name):
     trainer = xcnn.Trainer(model, optim.SGD(model.parameters()), precision=name)
     with pytest.raises(ArgumentError, match="needs a CUDA GPU"):
         trainer.fit(normal(4, 4), np.zeros(4, int))
+
+
+def test_compiling_is_told_if_it_takes_long(capsys):
+    with telling("xcnn: compiling", after=0.01):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "xcnn: compiling\n"
+    with telling("xcnn: compiling", after=10):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 # -- diagnosis and warm-up -----------------------------------------------------------------

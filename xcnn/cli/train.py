@@ -167,9 +167,10 @@ def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, secon
     accuracy = last.val_accuracy or 0.0
     right = round(accuracy * len(dataset.test))
     if trainer.scaler is not None:
+        skipped = trainer.scaler.skipped
         print(
-            f"float16: {trainer.scaler.skipped:,} steps skipped because gradients overflowed; the "
-            f"loss scale is {trainer.scaler.scale:g}"
+            f"float16: {skipped:,} step{'s' * (skipped != 1)} skipped, their gradients having "
+            f"overflowed; the loss scale is {trainer.scaler.scale:g}"
         )
     print(
         f"test accuracy {accuracy:.2%} ({right:,} of {len(dataset.test):,}) after "
