@@ -386,7 +386,8 @@ def test_tiles_of_an_image_beyond_32_bits(backend, monkeypatch):
     geometry = windows(shape[1:3], 3, padding=1)
     tile, columns = next(convolution.im2col._tiles(backend, x, geometry))
     assert columns.size * 4 <= 2**20
-    assert tile == (0, 1, 0, 2**20 // (2 * 9 * 4 * 4))
+    most = 2**20 // (2 * 9 * 4 * 4)
+    assert tile == (0, 1, 0, -(-(2**16) // -(-(2**16) // most)))  # equal parts of a row
     if backend.device == "cpu":  # kernels read contiguous arrays only
         backend.im2col(x, geometry, tile, columns)
         assert_matches(columns[0, :, :, 0, 0, 0], [[0, 0, 0], [0, 1, 1], [0, 1, 1]])

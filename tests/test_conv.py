@@ -1,5 +1,9 @@
 """conv2d against naive loops, on every device."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 
 import xcnn
 import xcnn.functional as F
-from xcnn import convolution
+from xcnn import backends, convolution
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.geometry import windows
 from xcnn.testing import gradcheck
@@ -231,32 +235,158 @@ def test_more_positions_than_one_piece_of_the_weight_gradient(backend):
 # -- the choice of a method ----------------------------------------------------------------
 
 
+@pytest.fixture
+def convolution_method(monkeypatch):
+    """``convolution_method("winograd")`` forces it, as a user would."""
+    return lambda name: monkeypatch.setattr(xcnn.config, "convolution", name)
+
+
 @pytest.mark.parametrize(
-    ("settings", "groups", "name"),
+    ("settings", "groups", "channels", "name"),
     [
-        ({"kernel": 1}, 1, "pointwise"),
-        ({"kernel": 1, "stride": 2}, 1, "im2col"),
-        ({"kernel": 1, "padding": 1}, 1, "im2col"),
-        ({"kernel": 1}, 2, "im2col"),
-        ({"kernel": 3}, 1, "im2col"),
+        ({"kernel": 1}, 1, 8, "pointwise"),
+        ({"kernel": 1, "stride": 2}, 1, 8, "im2col"),
+        ({"kernel": 1, "padding": 1}, 1, 8, "im2col"),
+        ({"kernel": 1}, 2, 8, "im2col"),
+        ({"kernel": 3}, 1, 8, "im2col"),
+        ({"kernel": 3}, 1, 16, "winograd"),
+        ({"kernel": 3, "padding": ((0, 1), (2, 0))}, 1, 64, "winograd"),
+        ({"kernel": 3}, 2, 16, "im2col"),
+        ({"kernel": 3, "stride": 2}, 1, 16, "im2col"),
+        ({"kernel": 3, "dilation": 2}, 1, 16, "im2col"),
+        ({"kernel": (3, 1)}, 1, 16, "im2col"),
+        ({"kernel": 5}, 1, 16, "im2col"),
     ],
 )
-def test_choice(settings, groups, name):
-    assert convolution.choose(windows((8, 8), **settings), groups) is convolution.METHODS[name]
+def test_choice(strict, convolution_method, settings, groups, channels, name):
+    geometry = windows((8, 8), **settings)
+    cpu = backends.get("cpu")
+
+    def chosen(backend):
+        return convolution.choose(backend, geometry, groups, channels, 32).__name__.split(".")[-1]
+
+    assert chosen(cpu) == name
+    assert chosen(strict) == ("im2col" if name == "winograd" else name)  # not measured there
+    convolution_method("im2col")
+    assert chosen(cpu) == "im2col"
+    convolution_method("winograd")  # where it applies, whatever the number of channels
+    applies = convolution.winograd.applies(geometry, groups)
+    assert chosen(cpu) == ("winograd" if applies else name)
 
 
-def test_pointwise_equals_im2col(backend):
-    x, weight = backend.asarray(normal(3, 4, 5, 2)), backend.asarray(normal(6, 3, 1, 1, seed=1))
-    bias, dy = backend.asarray(normal(6, seed=2)), backend.asarray(normal(6, 4, 5, 2, seed=3))
-    geometry = windows((4, 5), 1)
+@pytest.mark.parametrize(
+    ("size", "pays"), [(2, False), (3, True), (4, True), (5, False), (6, True)]
+)
+def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
+    geometry = windows((size, size), 3, padding=1)
+    assert convolution.winograd.pays(geometry, 16, 16) is pays
+
+
+def test_an_unknown_method(convolution_method):
+    convolution_method("fft")
+    with pytest.raises(ArgumentError, match="convolution='fft': expected auto, im2col, pointwise"):
+        F.conv2d(normal(1, 2, 5, 5), normal(3, 2, 3, 3))
+
+
+def test_the_environment_sets_the_method():
+    code = "import xcnn; print(xcnn.config.convolution)"
+    for setting, expected in (({}, "auto"), ({"XCNN_CONVOLUTION": "im2col"}, "im2col")):
+        environment = {k: v for k, v in os.environ.items() if k != "XCNN_CONVOLUTION"} | setting
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_methods_agree(backend, kernel):
+    x = backend.asarray(normal(3, 5, 6, 2))
+    weight = backend.asarray(normal(6, 3, kernel, kernel, seed=1))
+    bias, geometry = backend.asarray(normal(6, seed=2)), windows((5, 6), kernel)
+    dy = backend.asarray(normal(6, *geometry.output, 2, seed=3))
     results = []
     for method in convolution.METHODS.values():
-        y = method.forward(backend, x, weight, geometry, 1, bias)
-        rest = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
-        results.append([backend.to_host(a) for a in (y, *rest)])
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert_matches(a, b)
+        if method.applies(geometry, 1):
+            y = method.forward(backend, x, weight, geometry, 1, bias, relu=True)
+            rest = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
+            results.append([backend.to_host(a) for a in (y, *rest)])
+    assert len(results) == 2
+    for a, b in zip(*results, strict=True):
+        assert_matches(a, b)
+
+
+# -- Winograd ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "padding"),
+    [
+        ((8, 8), "same"),
+        ((3, 3), 0),
+        ((1, 1), 1),
+        ((4, 9), "same"),
+        ((7, 5), ((0, 2), (1, 0))),
+        ((11, 6), ((3, 1), (0, 4))),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_winograd(backend, convolution_method, monkeypatch, size, padding, batch):
+    """Sizes that are no multiples of 4, tiles that cut rows and columns."""
+    convolution_method("winograd")
+    inputs = normal(batch, 3, *size), normal(5, 3, 3, 3, seed=1), normal(5, seed=2)
+    for budget in (2**21, 36 * 5 * batch * 8 * 3, 1):
+        monkeypatch.setattr(backend, "column_budget", budget)
+        check(backend, inputs, padding=padding)
+
+
+def test_winograd_of_an_empty_batch(backend, convolution_method):
+    convolution_method("winograd")
+    x, weight = backend.asarray(normal(0, 3, 6, 6)), backend.asarray(normal(5, 3, 3, 3))
+    y, pullback = xcnn.vjp(F.conv2d, x, weight)
+    dx, dweight = pullback(y)
+    assert (y.shape, dx.shape) == ((0, 5, 4, 4), x.shape)
+    assert not backend.to_host(dweight).any()
+
+
+@pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
+def test_winograd_computes_what_is_needed(backend, needs):
+    x, weight = backend.asarray(normal(3, 6, 6, 2)), backend.asarray(normal(5, 3, 3, 3, seed=1))
+    geometry = windows((6, 6), 3)
+    dy = backend.asarray(normal(5, 4, 4, 2, seed=2))
+    both = convolution.winograd.backward(backend, dy, x, weight, geometry, 1, (True, True))
+    found = convolution.winograd.backward(backend, dy, x, weight, geometry, 1, needs)
+    for gradient, expected, needed in zip(found, both, needs, strict=True):
+        assert (gradient is not None) == needed
+        if needed:
+            assert_matches(backend.to_host(gradient), backend.to_host(expected))
+
+
+@pytest.mark.parametrize("channels", [16, 64, 256])
+def test_winograds_rounding(backend, channels):
+    """Below 1e-4 of the largest value, for activations of unit scale, in every result."""
+    x = normal(channels, 9, 8, 2)
+    weight = normal(channels, channels, 3, 3, seed=1) / np.sqrt(9 * channels)
+    geometry = windows((9, 8), 3, padding=1)
+    dy = normal(channels, 9, 8, 2, seed=2)
+    exact = by_im2col(backends.get("cpu"), x, weight, dy, geometry)
+    single = [backend.asarray(a.astype(np.float32)) for a in (x, weight, dy)]
+    y = convolution.winograd.forward(backend, *single[:2], geometry, 1, None)
+    rest = convolution.winograd.backward(backend, single[2], *single[:2], geometry, 1, (True, True))
+    for found, expected in zip((y, *rest), exact, strict=True):
+        found = backend.to_host(found)
+        assert found.dtype == np.float32
+        assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def by_im2col(backend, x, weight, dy, geometry):
+    """(y, dx, dweight) in float64; the oracle of im2col itself is above."""
+    y = convolution.im2col.forward(backend, x, weight, geometry, 1, None)
+    rest = convolution.im2col.backward(backend, dy, x, weight, geometry, 1, (True, True))
+    return y, *rest
 
 
 # -- memory and errors ---------------------------------------------------------------------

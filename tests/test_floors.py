@@ -13,7 +13,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # From the ground up; an import goes to the same floor or down.
 FLOORS = [
-    {"errors", "geometry", "progress"},
+    {"config", "errors", "geometry", "progress"},
     {"backends"},
     {"random", "autograd", "tensor", "convolution"},
     {"functional"},

@@ -4,7 +4,7 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 :class:`Trainer`, or with :mod:`xcnn.nn` and ``loss.backward()``.
 """
 
-from . import amp, backends, data, functional, init, models, nn, optim, schedules, testing
+from . import amp, backends, config, data, functional, init, models, nn, optim, schedules, testing
 from .autograd import Function, enable_grad, is_grad_enabled, no_grad, vjp
 from .random import manual_seed
 from .serialize import load, save
@@ -22,6 +22,7 @@ __all__ = [
     "Trainer",
     "amp",
     "backends",
+    "config",
     "data",
     "enable_grad",
     "functional",

@@ -79,13 +79,14 @@ class Geometry:
         return slice(first - start, last - start), slice(begin, end, stride)
 
     def tiles(self, positions: int) -> Iterator[Tile]:
-        """Cut the output into runs of at most ``positions`` windows (at least one), in order.
+        """Cut the output into equal runs of at most ``positions`` windows (at least one), in order.
 
         Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
         batch-last array is one run of memory per channel.
         """
         height, width = self.output
-        rows, columns = max(1, min(height, positions // width)), max(1, min(width, positions))
+        rows = _even_part(height, max(1, positions // width))
+        columns = _even_part(width, max(1, positions))
         for top in range(0, height, rows):
             for left in range(0, width, columns):
                 yield Tile(top, min(top + rows, height), left, min(left + columns, width))
@@ -114,6 +115,11 @@ class Geometry:
             and self.padding == ((0, 0), (0, 0))
             and tiled == self.input
         )
+
+
+def _even_part(length: int, most: int) -> int:
+    """The longest of the fewest equal parts of ``length`` that are at most ``most`` long."""
+    return -(-length // -(-length // most))
 
 
 @lru_cache(maxsize=1024)

@@ -23,6 +23,11 @@ from ..geometry import Geometry, Tile
 Array = Any
 
 
+def applies(geometry: Geometry, groups: int) -> bool:
+    """Whether this method can compute such a convolution: any."""
+    return True
+
+
 def forward(
     backend: Backend,
     x: Array,

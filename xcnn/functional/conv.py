@@ -27,11 +27,11 @@ class Conv2d(Function):
         self.groups = groups
         self.data_format = data_format
         self.relu = relu
-        self.method = convolution.choose(geometry, groups)
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
         weight = backend.xp.ascontiguousarray(weight)
+        self.method = convolution.choose(backend, self.geometry, self.groups, len(x), len(weight))
         y = self.method.forward(backend, x, weight, self.geometry, self.groups, bias, self.relu)
         self.save(x=x, weight=weight, y=y if self.relu else None)
         return batch_first(y, self.data_format)
