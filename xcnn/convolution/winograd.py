@@ -95,7 +95,7 @@ def forward(
     b, g, a = _transforms(backend, str(x.dtype))
     y = xp.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
     u = _transformed_weight(xp, g, weight)
-    for work in _works(backend, x, len(weight), geometry):
+    for work in _works(backend, x, len(weight), geometry, fewest=1):
         _gather(x, _patches(geometry), work.tile, work.patches)
         _along_both(xp, b, work.patches, out=work.v)
         xp.matmul(u, work.v, out=work.m)
@@ -125,7 +125,8 @@ def backward(
     u = _transformed_weight(xp, g, weight)
     dx = xp.zeros_like(x) if needs[0] else None
     du = xp.zeros_like(u) if needs[1] else None
-    for work in _works(backend, x, len(weight), geometry):
+    # du is read and written for each tile: fewer tiles where it is large
+    for work in _works(backend, x, len(weight), geometry, fewest=4 * len(weight)):
         _gather(dy, _blocks(geometry), work.tile, work.outputs)
         _along_both(xp, a.T, work.outputs, out=work.m)
         if du is not None:
@@ -162,11 +163,14 @@ def _transforms(backend: Backend, dtype: str) -> Transforms:
     return Transforms(*(backend.asarray(matrix, dtype) for matrix in (_B, _G, _A)))
 
 
-def _works(backend: Backend, x: Array, filters: int, geometry: Geometry) -> Iterator[Work]:
-    """The work of each tile."""
+def _works(
+    backend: Backend, x: Array, filters: int, geometry: Geometry, fewest: int
+) -> Iterator[Work]:
+    """The work of each tile, of at least ``fewest`` columns P, whatever the budget."""
     xp, channels, batch = backend.xp, len(x), x.shape[-1]
     patch = _PATCH**2 * max(channels, filters) * batch * x.dtype.itemsize  # bytes
-    most = max(1, backend.column_budget // max(1, patch))
+    within = backend.column_budget // 2 // max(1, patch)  # v and m are as large again
+    most = max(1, within, -(-fewest // max(1, batch)))
     buffers: list[Array] = []
     for tile in _patches(geometry).tiles(most):
         shape = tile.bottom - tile.top, tile.right - tile.left, batch
@@ -206,12 +210,12 @@ def _along_both(xp: Any, matrix: Array, a: Array, out: Array) -> None:
 def _transformed_weight(xp: Any, g: Array, weight: Array) -> Array:
     """U (36, F, C) of weight (F, C, 3, 3)."""
     filters, channels = weight.shape[:2]
-    u = g @ weight @ g.T  # (F, C, 6, 6)
-    return xp.ascontiguousarray(u.transpose(2, 3, 0, 1)).reshape(36, filters, channels)
+    taps = weight.reshape(filters * channels, 9).T
+    return xp.matmul(xp.kron(g, g), taps).reshape(36, filters, channels)
 
 
 def _weight_gradient(xp: Any, g: Array, du: Array) -> Array:
     """Dweight (F, C, 3, 3) of du (36, F, C)."""
     _, filters, channels = du.shape
-    d = du.reshape(_PATCH, _PATCH, filters, channels).transpose(2, 3, 0, 1)
-    return xp.ascontiguousarray(g.T @ d @ g)
+    taps = xp.matmul(xp.kron(g, g).T, du.reshape(36, filters * channels))  # (9, F·C)
+    return xp.ascontiguousarray(taps.T).reshape(filters, channels, 3, 3)
