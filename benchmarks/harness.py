@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,37 @@ def environment() -> dict[str, str]:
 
 
 def compare(
-    makers: dict[str, str], rounds: int, steps: int, warmup: int, processes: int, **settings: Any
+    makers: dict[str, str],
+    rounds: int,
+    steps: int,
+    warmup: int,
+    processes: int,
+    each: Mapping[str, dict[str, Any]] | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Median step time of each peer: the best of ``processes`` runs that take turns.
+
+    Parameters
+    ----------
+    makers
+        Peer to what :class:`Worker` takes.
+    rounds, steps, warmup, processes
+        Turns of a process, steps of a turn, steps before the first turn, processes of a peer.
+    each
+        Peer to settings of its own.
+    **settings
+        Of all peers.
 
     Returns
     -------
     dict
         Peer to {"seconds": median of the best process, "spread": medians of all processes,
-        "memory": least peak in bytes, "runs_on": ...}.
+        "memory": least peak in bytes, "peaks": those of all processes, "runs_on": ...}.
     """
+    own = each or {}
     found: dict[str, dict[str, Any]] = {name: {"spread": [], "peaks": []} for name in makers}
     for _ in range(processes):
-        workers = {name: Worker(make, **settings) for name, make in makers.items()}
+        workers = {n: Worker(make, **settings, **own.get(n, {})) for n, make in makers.items()}
         times: dict[str, list[float]] = {name: [] for name in makers}
         for worker in workers.values():
             worker.run(warmup)
@@ -101,12 +119,17 @@ def compare(
             found[name]["runs_on"] = end["runs_on"]
     for result in found.values():
         result["seconds"] = min(result["spread"])
-        result["memory"] = min(result.pop("peaks"))
+        result["memory"] = min(result["peaks"])
     return found
 
 
 def import_seconds(module: str, repeats: int = 5) -> float:
     """Least time of ``import module`` in a fresh process, the interpreter's start left out."""
+    return min(import_times(module, repeats))
+
+
+def import_times(module: str, repeats: int) -> list[float]:
+    """The times of all those processes."""
     code = (
         "import time; start = time.perf_counter(); "
         f"import {module}; print(time.perf_counter() - start)"
@@ -122,7 +145,7 @@ def import_seconds(module: str, repeats: int = 5) -> float:
         )
         for _ in range(repeats)
     ]
-    return min(float(run.stdout) for run in runs)
+    return [float(run.stdout) for run in runs]
 
 
 def machine() -> dict[str, Any]:
@@ -175,15 +198,25 @@ def _serve(make: str, settings: dict[str, Any]) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if "end" in message:
-            # kilobytes on Linux, bytes on macOS
-            unit = 1 if sys.platform == "darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-            print(json.dumps({"peak": peak, "runs_on": runs_on}), flush=True)
+            print(json.dumps({"peak": _peak(), "runs_on": runs_on}), flush=True)
             return
-        print(json.dumps({"seconds": _timed(step, message["steps"])}), flush=True)
+        print(json.dumps({"seconds": timed(step, message["steps"])}), flush=True)
 
 
-def _timed(step: Callable[[], Any], steps: int) -> list[float]:
+def _peak() -> int:
+    """Peak resident bytes of this process."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    # getrusage would count what the parent held when it started this process
+    peaks = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    if peaks:
+        return int(peaks[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def timed(step: Callable[[], Any], steps: int) -> list[float]:
+    """Seconds of each step."""
     seconds = []
     for _ in range(steps):
         start = time.perf_counter()
