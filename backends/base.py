@@ -42,13 +42,14 @@ class Backend:
         Bytes that one tile of an unfolded convolution input may take. Settable.
     thin_product : int
         Terms that a product of two thin matrices adds up at a time.
-    prefers_winograd : bool
-        Whether Winograd's convolution is the faster one here, as measured on a CPU.
+    convolutions : tuple of str
+        Methods of :mod:`xcnn.convolution` to choose from beside im2col, in order of preference, as
+        measured.
     """
 
     column_budget = 2 * 1024**2
     thin_product = 4096
-    prefers_winograd = True
+    convolutions: tuple[str, ...] = ("pointwise", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp

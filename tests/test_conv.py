@@ -248,14 +248,17 @@ def convolution_method(monkeypatch):
         ({"kernel": 1, "stride": 2}, 1, 8, "im2col"),
         ({"kernel": 1, "padding": 1}, 1, 8, "im2col"),
         ({"kernel": 1}, 2, 8, "im2col"),
-        ({"kernel": 3}, 1, 8, "im2col"),
+        ({"kernel": 3}, 1, 8, "mec"),
         ({"kernel": 3}, 1, 16, "winograd"),
         ({"kernel": 3, "padding": ((0, 1), (2, 0))}, 1, 64, "winograd"),
         ({"kernel": 3}, 2, 16, "im2col"),
         ({"kernel": 3, "stride": 2}, 1, 16, "im2col"),
         ({"kernel": 3, "dilation": 2}, 1, 16, "im2col"),
-        ({"kernel": (3, 1)}, 1, 16, "im2col"),
-        ({"kernel": 5}, 1, 16, "im2col"),
+        ({"kernel": 3, "dilation": (1, 2), "stride": (1, 2)}, 1, 16, "mec"),
+        ({"kernel": (3, 1)}, 1, 16, "mec"),
+        ({"kernel": (1, 3)}, 1, 16, "im2col"),
+        ({"kernel": 5}, 1, 16, "mec"),
+        ({"kernel": 5}, 1, 256, "im2col"),  # lines of 4·50 numbers, shorter than 256 filters
     ],
 )
 def test_choice(strict, convolution_method, settings, groups, channels, name):
@@ -263,15 +266,18 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
     cpu = backends.get("cpu")
 
     def chosen(backend):
-        return convolution.choose(backend, geometry, groups, channels, 32).__name__.split(".")[-1]
+        filters = 256 if channels == 256 else 32
+        method = convolution.choose(backend, geometry, groups, channels, filters, batch=50)
+        return method.__name__.split(".")[-1]
 
     assert chosen(cpu) == name
-    assert chosen(strict) == ("im2col" if name == "winograd" else name)  # not measured there
+    assert chosen(strict) == ("pointwise" if name == "pointwise" else "im2col")  # not measured
     convolution_method("im2col")
     assert chosen(cpu) == "im2col"
-    convolution_method("winograd")  # where it applies, whatever the number of channels
-    applies = convolution.winograd.applies(geometry, groups)
-    assert chosen(cpu) == ("winograd" if applies else name)
+    for forced in ("winograd", "mec"):  # where it applies, whatever the number of channels
+        convolution_method(forced)
+        applies = convolution.METHODS[forced].applies(geometry, groups)
+        assert chosen(cpu) == (forced if applies else "im2col")
 
 
 @pytest.mark.parametrize(
@@ -279,12 +285,14 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
 )
 def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
     geometry = windows((size, size), 3, padding=1)
-    assert convolution.winograd.pays(geometry, 16, 16) is pays
+    assert convolution.winograd.pays(geometry, 16, 16, 1) is pays
 
 
 def test_an_unknown_method(convolution_method):
     convolution_method("fft")
-    with pytest.raises(ArgumentError, match="convolution='fft': expected auto, im2col, pointwise"):
+    with pytest.raises(
+        ArgumentError, match="convolution='fft': expected auto, im2col, mec, pointwise"
+    ):
         F.conv2d(normal(1, 2, 5, 5), normal(3, 2, 3, 3))
 
 
@@ -314,12 +322,45 @@ def test_methods_agree(backend, kernel):
             y = method.forward(backend, x, weight, geometry, 1, bias, relu=True)
             rest = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
             results.append([backend.to_host(a) for a in (y, *rest)])
-    assert len(results) == 2
-    for a, b in zip(*results, strict=True):
-        assert_matches(a, b)
+    assert len(results) == 3
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert_matches(a, b)
 
 
-# -- Winograd ------------------------------------------------------------------------------
+# -- each method ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"padding": "same"},
+        {"padding": ((0, 3), (2, 0))},
+        {"padding": ((4, 1), (0, 5))},
+        {"stride": (1, 2)},
+        {"stride": (1, 3), "dilation": (1, 2), "padding": (1, 2)},
+    ],
+)
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 2), (1, 4), (2, 1)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_mec(backend, convolution_method, monkeypatch, settings, kernel, batch):
+    """Tiles that hold all lines, some of them, and a part of one."""
+    convolution_method("mec")
+    inputs = normal(batch, 3, 7, 9), normal(4, 3, *kernel, seed=1), normal(4, seed=2)
+    for budget in (2**21, 3 * kernel[1] * 9 * batch * 8 * 6, 1):
+        monkeypatch.setattr(backend, "column_budget", budget)
+        check(backend, inputs, **settings)
+
+
+@pytest.mark.parametrize("method", ["mec", "winograd", "im2col"])
+def test_an_empty_batch(backend, convolution_method, method):
+    convolution_method(method)
+    x, weight = backend.asarray(normal(0, 3, 6, 6)), backend.asarray(normal(5, 3, 3, 3))
+    y, pullback = xcnn.vjp(F.conv2d, x, weight)
+    dx, dweight = pullback(y)
+    assert (y.shape, dx.shape) == ((0, 5, 4, 4), x.shape)
+    assert not backend.to_host(dweight).any()
 
 
 @pytest.mark.parametrize(
@@ -343,22 +384,15 @@ def test_winograd(backend, convolution_method, monkeypatch, size, padding, batch
         check(backend, inputs, padding=padding)
 
 
-def test_winograd_of_an_empty_batch(backend, convolution_method):
-    convolution_method("winograd")
-    x, weight = backend.asarray(normal(0, 3, 6, 6)), backend.asarray(normal(5, 3, 3, 3))
-    y, pullback = xcnn.vjp(F.conv2d, x, weight)
-    dx, dweight = pullback(y)
-    assert (y.shape, dx.shape) == ((0, 5, 4, 4), x.shape)
-    assert not backend.to_host(dweight).any()
-
-
 @pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
-def test_winograd_computes_what_is_needed(backend, needs):
+@pytest.mark.parametrize("name", ["im2col", "mec", "winograd"])
+def test_what_is_not_needed_is_not_computed(backend, needs, name):
+    method = convolution.METHODS[name]
     x, weight = backend.asarray(normal(3, 6, 6, 2)), backend.asarray(normal(5, 3, 3, 3, seed=1))
     geometry = windows((6, 6), 3)
     dy = backend.asarray(normal(5, 4, 4, 2, seed=2))
-    both = convolution.winograd.backward(backend, dy, x, weight, geometry, 1, (True, True))
-    found = convolution.winograd.backward(backend, dy, x, weight, geometry, 1, needs)
+    both = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
+    found = method.backward(backend, dy, x, weight, geometry, 1, needs)
     for gradient, expected, needed in zip(found, both, needs, strict=True):
         assert (gradient is not None) == needed
         if needed:

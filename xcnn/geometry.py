@@ -78,13 +78,13 @@ class Geometry:
         end = begin + (last - first - 1) * stride + 1 if last > first else begin
         return slice(first - start, last - start), slice(begin, end, stride)
 
-    def tiles(self, positions: int) -> Iterator[Tile]:
-        """Cut the output into equal runs of at most ``positions`` windows (at least one), in order.
+    def tiles(self, positions: int, size: Pair | None = None) -> Iterator[Tile]:
+        """Cut the output (or ``size``) into equal runs of at most ``positions`` windows, in order.
 
         Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
         batch-last array is one run of memory per channel.
         """
-        height, width = self.output
+        height, width = size or self.output
         rows = _even_part(height, max(1, positions // width))
         columns = _even_part(width, max(1, positions))
         for top in range(0, height, rows):

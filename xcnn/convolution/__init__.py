@@ -1,6 +1,7 @@
 """How a 2-D convolution is computed: one method per file, and the choice among them.
 
-Every method has ``applies(geometry, groups)``,
+Every method has ``applies(geometry, groups)``, whether it can compute such a convolution,
+``pays(geometry, channels, filters, batch)``, whether it is then faster than im2col,
 ``forward(backend, x, weight, geometry, groups, bias, relu)`` and
 ``backward(backend, dy, x, weight, geometry, groups, needs)`` on batch-last arrays:
 
@@ -17,17 +18,18 @@ from .. import config
 from ..backends import Backend
 from ..errors import ArgumentError
 from ..geometry import Geometry
-from . import im2col, pointwise, winograd
+from . import im2col, mec, pointwise, winograd
 
 METHODS: dict[str, ModuleType] = {
     "im2col": im2col,
+    "mec": mec,
     "pointwise": pointwise,
     "winograd": winograd,
 }
 
 
 def choose(
-    backend: Backend, geometry: Geometry, groups: int, channels: int, filters: int
+    backend: Backend, geometry: Geometry, groups: int, channels: int, filters: int, batch: int
 ) -> ModuleType:
     """The method that ``xcnn.config.convolution`` names, else the fastest one for these shapes.
 
@@ -41,10 +43,10 @@ def choose(
         raise ArgumentError(
             f"xcnn.config.convolution={wanted!r}: expected auto, {', '.join(METHODS)}"
         )
-    if wanted in METHODS and METHODS[wanted].applies(geometry, groups):
-        return METHODS[wanted]
-    if pointwise.applies(geometry, groups):
-        return pointwise
-    if wanted == "auto" and backend.prefers_winograd and winograd.applies(geometry, groups):
-        return winograd if winograd.pays(geometry, channels, filters) else im2col
+    if wanted != "auto":
+        return METHODS[wanted] if METHODS[wanted].applies(geometry, groups) else im2col
+    for name in backend.convolutions:
+        method = METHODS[name]
+        if method.applies(geometry, groups) and method.pays(geometry, channels, filters, batch):
+            return method
     return im2col

@@ -71,7 +71,7 @@ def applies(geometry: Geometry, groups: int) -> bool:
     return unit and geometry.kernel == (3, 3) and groups == 1
 
 
-def pays(geometry: Geometry, channels: int, filters: int) -> bool:
+def pays(geometry: Geometry, channels: int, filters: int, batch: int) -> bool:
     """Whether it is faster than im2col: not where channels are few or most of a block sticks out.
 
     Measured on a CPU (``docs/performance.md``).

@@ -31,7 +31,9 @@ class Conv2d(Function):
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
         weight = backend.xp.ascontiguousarray(weight)
-        self.method = convolution.choose(backend, self.geometry, self.groups, len(x), len(weight))
+        self.method = convolution.choose(
+            backend, self.geometry, self.groups, len(x), len(weight), x.shape[-1]
+        )
         y = self.method.forward(backend, x, weight, self.geometry, self.groups, bias, self.relu)
         self.save(x=x, weight=weight, y=y if self.relu else None)
         return batch_first(y, self.data_format)
