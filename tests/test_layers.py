@@ -217,3 +217,95 @@ def test_the_reduction_is_mean_unless_told():
     assert nn.MSELoss()([2.0, 4.0], [0.0, 0.0]).item() == 10
     with pytest.raises(ArgumentError, match="reduction='median'"):
         nn.MSELoss("median")
+
+
+# -- what Sequential computes together ------------------------------------------------------
+
+
+def outcome(model, x):
+    """Output and gradients of a model, as NumPy."""
+    x = xcnn.Tensor(x, requires_grad=True)
+    y = model(x)
+    (y * y).sum().backward()
+    gradients = [x.grad, *(p.grad for p in model.parameters())]
+    return [y.backend.to_host(a) for a in (y.data, *gradients)]
+
+
+class OneByOne(nn.Module):
+    """A Sequential's modules called each for itself."""
+
+    def __init__(self, *modules):
+        self.modules_ = list(modules)
+
+    def forward(self, x):
+        for module in self.modules_:
+            x = module(x)
+        return x
+
+
+def stack(*modules):
+    xcnn.manual_seed(0)
+    made = [make() for make in modules]
+    for parameter in (p for m in made for p in m.parameters()):
+        parameter.data[...] = normal(*parameter.shape, seed=parameter.size, dtype="float32")
+    return made
+
+
+def conv(**settings):
+    return lambda: nn.Conv2d(3, 4, 3, **settings)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        (conv(), nn.ReLU),
+        (conv(bias=False), nn.ReLU, lambda: nn.MaxPool2d(2)),
+        (conv(), nn.ReLU, lambda: nn.MaxPool2d(2)),
+        (conv(padding="same"), nn.ReLU, lambda: nn.MaxPool2d(3, 2, 1), nn.ReLU),
+        (conv(data_format="NHWC"), nn.ReLU, lambda: nn.MaxPool2d(2, data_format="NHWC")),
+        (conv(), nn.ReLU, lambda: nn.AvgPool2d(2)),
+        (conv(), nn.ReLU, lambda: nn.MaxPool2d(2), nn.Flatten, lambda: nn.Linear(16, 5), nn.ReLU),
+    ],
+)
+def test_fused_layers_equal_the_same_one_by_one(backend, modules):
+    x = backend.asarray(normal(5, 3, 6, 7, dtype="float32"))
+    if "NHWC" in repr(modules[0]()):
+        x = backend.asarray(normal(5, 6, 7, 3, dtype="float32"))
+    fused = outcome(nn.Sequential(*stack(*modules)).to(backend), x)
+    single = outcome(OneByOne(*stack(*modules)).to(backend), x)
+    for a, b in zip(fused, single, strict=True):
+        assert_matches(a, b, factor=4)
+
+
+def test_three_layers_make_two_operations():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2))
+    y = model(normal(1, 1, 6, 6, dtype="float32"))
+    assert type(y.creator).__name__ == "BiasReLU"
+    assert type(y.creator.inputs[0].creator).__name__ == "MaxPool2d"
+    assert (
+        type(nn.Sequential(nn.Linear(2, 3), nn.ReLU())(np.ones((1, 2), "float32")).creator).__name__
+        == "Linear"
+    )
+
+
+def test_hooks_and_subclasses_see_each_layer_for_itself():
+    class Mine(nn.ReLU):
+        pass
+
+    x = normal(1, 1, 6, 6, dtype="float32")
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2))
+    with nn.record_activations(model) as activations:
+        y = model(x)
+    assert activations["0"].min() < 0 <= activations["1"].min()
+    assert activations["2"].shape == y.shape
+    assert_matches(y.data, model(x).data)
+    own = nn.Sequential(nn.Conv2d(1, 2, 3), Mine(), nn.MaxPool2d(2))(x)
+    assert type(own.creator).__name__ == "MaxPool2d"
+
+
+def test_an_error_among_fused_layers_names_its_layer():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(9))
+    with pytest.raises(ShapeError, match=r"layer '2' \(MaxPool2d\(9\)\)"):
+        model(normal(1, 1, 6, 6, dtype="float32"))
+    with pytest.raises(ShapeError, match=r"layer '0' \(Conv2d"):
+        model(normal(1, 2, 6, 6, dtype="float32"))

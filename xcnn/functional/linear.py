@@ -10,6 +10,7 @@ from ..backends import Backend
 from ..errors import ShapeError
 from ..tensor import Tensor
 from .arithmetic import sum_to
+from .layout import batch_first, batch_last
 from .shape import reshape
 
 Array = Any
@@ -40,6 +41,26 @@ class Linear(Function):
         )
 
 
+class BiasReLU(Function):
+    """max(x + bias, 0) of images (N, C, H, W), in one pass.
+
+    After a max-pool it does a quarter of the work that it does before, and gives the same: adding a
+    number and ReLU keep the order of the pixels.
+    """
+
+    arguments = ("input", "bias")
+
+    def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
+        y = batch_last(backend.xp, x).copy()
+        backend.add_bias(_rows(y), bias, slice(None), relu=True)
+        self.save(y=y)
+        return batch_first(y)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        dx, dbias = bias_backward(backend, batch_last(backend.xp, dy), self.saved.y, True)
+        return batch_first(dx), dbias
+
+
 class MatMul(Function):
     """See :func:`matmul`."""
 
@@ -64,12 +85,16 @@ def bias_backward(
 
     ``y`` is the output where a ReLU came after the bias, else None.
     """
-    size = math.prod(dy.shape[1:])
-    rows = backend.xp.ascontiguousarray(dy).reshape(len(dy), size)
+    rows = _rows(backend.xp.ascontiguousarray(dy))
     if y is not None:
-        dz, dbias = backend.relu_backward(rows, y.reshape(len(dy), size))
+        dz, dbias = backend.relu_backward(rows, _rows(y))
         return dz.reshape(dy.shape), dbias if needs_bias else None
     return dy, rows.sum(axis=1) if needs_bias else None
+
+
+def _rows(a: Array) -> Array:
+    """(F, ...) as (F, P); -1 would be ambiguous for an empty batch."""
+    return a.reshape(len(a), math.prod(a.shape[1:]))
 
 
 def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ArgumentError
+from ..functional.linear import BiasReLU
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
+from .pool import MaxPool2d
 
 
 class Sequential(Module):
@@ -50,12 +52,14 @@ class Sequential(Module):
     def forward(self, x: Any) -> Any:
         modules = list(self.children())
         while modules:
-            module = modules.pop(0)
-            if modules and _makes_relu_too(module, modules[0]):
-                modules.pop(0)
-                x = module(x, relu=True)
+            count = _fused(modules)
+            if count == 3:
+                x = _pool_before_bias(x, *modules[:3])
+            elif count == 2:
+                x = modules[0](x, relu=True)
             else:
-                x = module(x)
+                x = modules[0](x)
+            modules = modules[count:]
         return x
 
     def __len__(self) -> int:
@@ -71,10 +75,20 @@ class Sequential(Module):
         return list(self.children())[index]
 
 
-def _makes_relu_too(module: Module, following: Module) -> bool:
-    """Whether ``module`` can apply the ReLU that follows in one pass with its bias.
-
-    Not where a hook wants to see what lies between them, nor for subclasses.
+def _fused(modules: list[Module]) -> int:
+    """How many of the first modules are computed together: one; two, a convolution or linear
+    layer that makes the ReLU after it in one pass with its bias; or three, a convolution with ReLU
+    and max-pool. Not where a hook wants to see what lies between them, nor subclasses.
     """
-    known = type(module) in (Conv2d, Linear) and type(following) is ReLU
-    return known and not module._hooks and not following._hooks
+    kinds = [None if module._hooks else type(module) for module in modules[:3]]
+    if kinds == [Conv2d, ReLU, MaxPool2d]:
+        conv, pool = cast(Conv2d, modules[0]), cast(MaxPool2d, modules[2])
+        formats = {conv.data_format, pool.settings[-1]}
+        if conv.bias is not None and formats == {"NCHW"}:
+            return 3
+    return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1
+
+
+def _pool_before_bias(x: Any, conv: Any, relu: Module, pool: Module) -> Any:
+    """The pool first: bias and ReLU keep the order of pixels, and have fewer of them to do then."""
+    return BiasReLU()(pool(conv(x, with_bias=False)), conv.bias)

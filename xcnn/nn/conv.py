@@ -78,7 +78,7 @@ class Conv2d(Module):
         init.for_activation_(self.weight, nonlinearity)
         self.bias = Parameter(xp.zeros(out_channels, "float32")) if bias else None
 
-    def forward(self, x: Any, relu: bool = False) -> Tensor:
+    def forward(self, x: Any, relu: bool = False, with_bias: bool = True) -> Tensor:
         x = Tensor.of(x)
         if x.ndim == 4:
             channel_axis = self.data_format.index("C")
@@ -86,7 +86,7 @@ class Conv2d(Module):
         return F.conv2d(
             x,
             self.weight,
-            self.bias,
+            self.bias if with_bias else None,
             self.stride,
             self.padding,
             self.dilation,
