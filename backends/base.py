@@ -47,7 +47,7 @@ class Backend:
         measured.
     """
 
-    column_budget = 2 * 1024**2
+    column_budget = 3 * 1024**2
     thin_product = 4096
     convolutions: tuple[str, ...] = ("pointwise", "winograd", "mec")
 

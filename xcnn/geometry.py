@@ -78,18 +78,13 @@ class Geometry:
         end = begin + (last - first - 1) * stride + 1 if last > first else begin
         return slice(first - start, last - start), slice(begin, end, stride)
 
-    def tiles(self, positions: int, size: Pair | None = None) -> Iterator[Tile]:
-        """Cut the output (or ``size``) into equal runs of at most ``positions`` windows, in order.
+    def tiles(self, positions: int) -> Iterator[Tile]:
+        """Cut the output into equal runs of at most ``positions`` windows (at least one), in order.
 
         Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
         batch-last array is one run of memory per channel.
         """
-        height, width = size or self.output
-        rows = _even_part(height, max(1, positions // width))
-        columns = _even_part(width, max(1, positions))
-        for top in range(0, height, rows):
-            for left in range(0, width, columns):
-                yield Tile(top, min(top + rows, height), left, min(left + columns, width))
+        yield from cut(self.output, positions // self.output[1], positions)
 
     def elements(self, tile: Tile | None = None) -> tuple[Element, ...]:
         """All kernel elements in row-major order, for the windows of ``tile`` (default: all)."""
@@ -115,6 +110,15 @@ class Geometry:
             and self.padding == ((0, 0), (0, 0))
             and tiled == self.input
         )
+
+
+def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
+    """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, but one."""
+    height, width = size
+    rows, columns = _even_part(height, max(1, rows)), _even_part(width, max(1, columns))
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield Tile(top, min(top + rows, height), left, min(left + columns, width))
 
 
 def _even_part(length: int, most: int) -> int:

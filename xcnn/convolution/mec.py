@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..backends import Backend
-from ..geometry import Geometry, Tile
+from ..geometry import Geometry, Tile, cut
 
 Array = Any
 
@@ -49,18 +49,14 @@ def forward(
     relu: bool = False,
 ) -> Array:
     """Return y (F, oH, oW, N)."""
-    xp, filters, batch = backend.xp, len(weight), x.shape[-1]
-    height, width = geometry.output
-    y = xp.empty((filters, height, width, batch), x.dtype)
+    xp, filters = backend.xp, len(weight)
+    y = xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
     kernel = xp.ascontiguousarray(weight.transpose(0, 2, 1, 3)).reshape(filters, weight[0].size)
     for tile, rows in _tiles(backend, x, geometry):
         _unfold(x, geometry, tile, rows)
         xp.matmul(kernel, _overlapping(xp, rows, geometry.kernel[0]), out=_lines(y, tile))
         if bias is not None or relu:
-            start = (tile.top * width + tile.left) * batch
-            stop = ((tile.bottom - 1) * width + tile.right) * batch
-            flat = y.reshape(filters, height * width * batch)
-            backend.add_bias(flat, bias, slice(start, stop), relu)
+            _add_bias(backend, y, bias, tile, relu)
     return y
 
 
@@ -114,7 +110,7 @@ def _tiles(backend: Backend, x: Array, geometry: Geometry) -> Iterator[tuple[Til
     """Tiles of the output, each with a buffer (lines, C, kW, columns, N) for what it reads."""
     height, width = geometry.kernel
     shape = len(x), width
-    for tile in _cut(backend, geometry, geometry.output, shape, height, x):
+    for tile in _cut(backend, geometry.output, len(x) * width, height, x):
         lines = tile.bottom - tile.top + height - 1
         size = lines, *shape, tile.right - tile.left, x.shape[-1]
         yield tile, backend.xp.empty(size, x.dtype)
@@ -128,26 +124,26 @@ def _gradient_tiles(
     """
     height = geometry.kernel[0]
     size = geometry.input[0], geometry.output[1]
-    for tile in _cut(backend, geometry, size, (max(len(dy), rows),), height, dy):
+    for tile in _cut(backend, size, max(len(dy), rows), height, dy):
         lines = tile.bottom - tile.top + height - 1
         shape = lines, len(dy), tile.right - tile.left, dy.shape[-1]
         yield tile, backend.xp.empty(shape, dy.dtype)
 
 
-def _cut(
-    backend: Backend,
-    geometry: Geometry,
-    size: tuple[int, int],
-    shape: tuple[int, ...],
-    height: int,
-    array: Array,
-) -> Iterator[Tile]:
-    """Tiles of ``size`` whose lines, with ``height`` - 1 more, stay within the budget."""
-    # bytes of one column of one line
-    position = max(1, math.prod(shape) * array.shape[-1] * array.dtype.itemsize)
-    lines = backend.column_budget // (position * size[1]) - (height - 1)
-    most = lines * size[1] if lines > 0 else backend.column_budget // (position * height)
-    return geometry.tiles(max(1, most), size)
+def _cut(backend: Backend, size: tuple[int, int], rest: int, height: int, array: Array) -> Any:
+    """Tiles of ``size``, each line of a column taking ``rest`` numbers for each image.
+
+    Each tile reads ``height`` - 1 lines more than it has, so it gets several times as many lines,
+    and as many columns of them as the budget allows.
+    """
+    column = max(1, rest * array.shape[-1] * array.dtype.itemsize)  # bytes in one line
+    lines = min(size[0], 4 * height)
+    columns = backend.column_budget // (column * (lines + height - 1))
+    if columns < 1:  # not even one: fewer lines of one column
+        lines = backend.column_budget // column - (height - 1)
+    elif columns >= size[1]:  # all: as many lines as there is room for
+        lines = backend.column_budget // (column * size[1]) - (height - 1)
+    return cut(size, lines, columns)
 
 
 def _unfold(x: Array, geometry: Geometry, tile: Tile, rows: Array) -> None:
@@ -192,6 +188,17 @@ def _overlapping(xp: Any, lines: Array, height: int) -> Array:
         (len(lines) - height + 1, height * rest, run),
         (rest * run * item, run * item, item),
     )
+
+
+def _add_bias(backend: Backend, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
+    """Add the bias to a tile of y (F, oH, oW, N): in one go if its lines follow each other."""
+    filters, height, width, batch = y.shape
+    flat = y.reshape(filters, height * width * batch)
+    whole = (tile.left, tile.right) == (0, width)
+    step = tile.bottom - tile.top if whole else 1
+    for top in range(tile.top, tile.bottom, step):
+        start, stop = top * width + tile.left, (top + step - 1) * width + tile.right
+        backend.add_bias(flat, bias, slice(start * batch, stop * batch), relu)
 
 
 def _lines(y: Array, tile: Tile) -> Array:
