@@ -49,7 +49,7 @@ class Backend:
 
     column_budget = 3 * 1024**2
     thin_product = 4096
-    convolutions: tuple[str, ...] = ("pointwise", "winograd", "mec")
+    convolutions: tuple[str, ...] = ("pointwise", "depthwise", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp

@@ -40,7 +40,7 @@ class CudaBackend(Backend):
 
     column_budget = 256 * 1024**2
     thin_product = 2**62  # one product is one launch
-    convolutions = ("pointwise",)  # the others have not been measured yet
+    convolutions = ("pointwise", "depthwise")  # the others have not been measured yet
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")

@@ -252,6 +252,8 @@ def convolution_method(monkeypatch):
         ({"kernel": 3}, 1, 16, "winograd"),
         ({"kernel": 3, "padding": ((0, 1), (2, 0))}, 1, 64, "winograd"),
         ({"kernel": 3}, 2, 16, "im2col"),
+        ({"kernel": 3, "stride": 2, "dilation": 2}, 16, 16, "depthwise"),
+        ({"kernel": 1}, 16, 16, "depthwise"),
         ({"kernel": 3, "stride": 2}, 1, 16, "im2col"),
         ({"kernel": 3, "dilation": 2}, 1, 16, "im2col"),
         ({"kernel": 3, "dilation": (1, 2), "stride": (1, 2)}, 1, 16, "mec"),
@@ -271,12 +273,17 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
         return method.__name__.split(".")[-1]
 
     assert chosen(cpu) == name
-    assert chosen(strict) == ("pointwise" if name == "pointwise" else "im2col")  # not measured
+    everywhere = {"pointwise", "depthwise"}  # the others have not been measured on a GPU
+    assert chosen(strict) == (name if name in everywhere else "im2col")
     convolution_method("im2col")
     assert chosen(cpu) == "im2col"
-    for forced in ("winograd", "mec"):  # where it applies, whatever the number of channels
+    for forced in (
+        "winograd",
+        "mec",
+        "depthwise",
+    ):  # where it applies, whatever the number of channels
         convolution_method(forced)
-        applies = convolution.METHODS[forced].applies(geometry, groups)
+        applies = convolution.METHODS[forced].applies(geometry, groups, channels)
         assert chosen(cpu) == (forced if applies else "im2col")
 
 
@@ -291,7 +298,7 @@ def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
 def test_an_unknown_method(convolution_method):
     convolution_method("fft")
     with pytest.raises(
-        ArgumentError, match="convolution='fft': expected auto, im2col, mec, pointwise"
+        ArgumentError, match="convolution='fft': expected auto, depthwise, im2col, mec"
     ):
         F.conv2d(normal(1, 2, 5, 5), normal(3, 2, 3, 3))
 
@@ -318,7 +325,7 @@ def test_methods_agree(backend, kernel):
     dy = backend.asarray(normal(6, *geometry.output, 2, seed=3))
     results = []
     for method in convolution.METHODS.values():
-        if method.applies(geometry, 1):
+        if method.applies(geometry, 1, 3):
             y = method.forward(backend, x, weight, geometry, 1, bias, relu=True)
             rest = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
             results.append([backend.to_host(a) for a in (y, *rest)])
@@ -351,6 +358,25 @@ def test_mec(backend, convolution_method, monkeypatch, settings, kernel, batch):
     for budget in (2**21, 3 * kernel[1] * 9 * batch * 8 * 6, 1):
         monkeypatch.setattr(backend, "column_budget", budget)
         check(backend, inputs, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"padding": "same", "stride": 2},
+        {"padding": ((2, 0), (1, 3)), "dilation": (2, 1)},
+        {"stride": (3, 1), "padding": (1, 2)},
+    ],
+)
+@pytest.mark.parametrize(("kernel", "several"), [((3, 3), 1), ((2, 3), 2), ((1, 5), 3)])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_depthwise(backend, monkeypatch, settings, kernel, several, batch):
+    """Several filters for each channel, and one channel at a time."""
+    inputs = normal(batch, 4, 7, 9), normal(4 * several, 1, *kernel, seed=1), normal(4 * several)
+    for budget in (2**21, 1):
+        monkeypatch.setattr(backend, "column_budget", budget)
+        check(backend, inputs, groups=4, **settings)
 
 
 @pytest.mark.parametrize("method", ["mec", "winograd", "im2col"])

@@ -1,6 +1,6 @@
 """How a 2-D convolution is computed: one method per file, and the choice among them.
 
-Every method has ``applies(geometry, groups)``, whether it can compute such a convolution,
+Every method has ``applies(geometry, groups, channels)``, whether it can compute such a convolution,
 ``pays(geometry, channels, filters, batch)``, whether it is then faster than im2col,
 ``forward(backend, x, weight, geometry, groups, bias, relu)`` and
 ``backward(backend, dy, x, weight, geometry, groups, needs)`` on batch-last arrays:
@@ -18,9 +18,10 @@ from .. import config
 from ..backends import Backend
 from ..errors import ArgumentError
 from ..geometry import Geometry
-from . import im2col, mec, pointwise, winograd
+from . import depthwise, im2col, mec, pointwise, winograd
 
 METHODS: dict[str, ModuleType] = {
+    "depthwise": depthwise,
     "im2col": im2col,
     "mec": mec,
     "pointwise": pointwise,
@@ -44,9 +45,10 @@ def choose(
             f"xcnn.config.convolution={wanted!r}: expected auto, {', '.join(METHODS)}"
         )
     if wanted != "auto":
-        return METHODS[wanted] if METHODS[wanted].applies(geometry, groups) else im2col
+        return METHODS[wanted] if METHODS[wanted].applies(geometry, groups, channels) else im2col
     for name in backend.convolutions:
         method = METHODS[name]
-        if method.applies(geometry, groups) and method.pays(geometry, channels, filters, batch):
+        applies = method.applies(geometry, groups, channels)
+        if applies and method.pays(geometry, channels, filters, batch):
             return method
     return im2col

@@ -23,7 +23,7 @@ from ..geometry import Geometry, Tile
 Array = Any
 
 
-def applies(geometry: Geometry, groups: int) -> bool:
+def applies(geometry: Geometry, groups: int, channels: int) -> bool:
     """Whether this method can compute such a convolution: any."""
     return True
 

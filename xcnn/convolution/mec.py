@@ -25,7 +25,7 @@ from ..geometry import Geometry, Tile, cut
 Array = Any
 
 
-def applies(geometry: Geometry, groups: int) -> bool:
+def applies(geometry: Geometry, groups: int, channels: int) -> bool:
     """Whether this method can compute such a convolution."""
     return geometry.stride[0] == geometry.dilation[0] == groups == 1
 

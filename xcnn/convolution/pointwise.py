@@ -13,7 +13,7 @@ from ..geometry import Geometry
 Array = Any
 
 
-def applies(geometry: Geometry, groups: int) -> bool:
+def applies(geometry: Geometry, groups: int, channels: int) -> bool:
     """Whether this method can compute such a convolution."""
     return geometry.kernel == (1, 1) and geometry.covers_exactly and groups == 1
 

@@ -65,7 +65,7 @@ class Work(NamedTuple):
     outputs: Array  # (16, F, rows, columns, N)
 
 
-def applies(geometry: Geometry, groups: int) -> bool:
+def applies(geometry: Geometry, groups: int, channels: int) -> bool:
     """Whether this method can compute such a convolution."""
     unit = geometry.stride == geometry.dilation == (1, 1)
     return unit and geometry.kernel == (3, 3) and groups == 1
