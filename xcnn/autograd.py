@@ -125,7 +125,6 @@ class Function:
         if self.recorded:
             self.number = next(_numbers)
             self.inputs = tensors
-            self.output_shape = output.shape
             output.creator = self
         self.backend.made(type(self).__name__, output.data)
         return output

@@ -257,6 +257,8 @@ def _output_size(size: int, extent: int, stride: int, padding: Pair, ceil_mode: 
 
 def is_int(value: Any) -> bool:
     """Whether ``value`` is an integer, of Python or NumPy, and neither a bool nor an array."""
+    if type(value) is int:  # nearly always, and 10 times as fast as asking an abstract class
+        return True
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
