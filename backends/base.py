@@ -355,18 +355,18 @@ class Backend:
         terms : (M,), NaN where a class does not exist
         slope : (C, M), softmax(x) - onehot(target); or None
         """
-        xp, classes = self.xp, len(x)
-        shifted = x - x.max(axis=0)
-        hot = xp.arange(classes, dtype=target.dtype)[:, None] == target
-        picked = xp.where(hot, shifted, 0).sum(axis=0)
-        picked[(target < 0) | (target >= classes)] = xp.nan
-        slope = xp.exp(shifted, out=shifted)
+        xp, (classes, size) = self.xp, x.shape
+        exists = (target >= 0) & (target < classes)
+        chosen = xp.where(exists, target, 0), xp.arange(size)  # an index for each column
+        slope = x - x.max(axis=0)
+        picked = xp.where(exists, slope[chosen], xp.nan)
+        xp.exp(slope, out=slope)
         total = slope.sum(axis=0)
-        terms = xp.log(total) - picked
+        terms = (xp.log(total) - picked).astype(x.dtype, copy=False)
         if not with_slope:
             return terms, None
         slope /= total
-        slope -= hot
+        slope[chosen] -= exists
         return terms, slope
 
     # -- optimisers -------------------------------------------------------------------------
