@@ -112,6 +112,7 @@ print(*sorted({{m.split('.')[0] for m in sys.modules}}))
     loaded = set(result.stdout.split())
     assert "xcnn" in loaded
     assert not loaded & {"scipy", "cupy", "matplotlib", "torch", "tqdm", "PIL", "sklearn"}
+    assert not loaded & {"http", "urllib.request", "email", "ssl"}
 
 
 @pytest.mark.skipif(not (CHECKOUT / "backends").is_dir(), reason="not a checkout")
