@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from benchmarks import harness, lenet
-from benchmarks.cpu.cases import OTHERS
+from benchmarks import harness
+from benchmarks.cpu.cases import BY_NAME, OTHERS
+from benchmarks.cpu.peers import PEERS, Step
 from benchmarks.cpu.turns import Effort, Row, summary
 
-BATCH, STEPS = 128, 20
+CASE, STEPS = "lenet-128", 20
+
+
+def make_step(peer: str) -> tuple[Step, dict[str, Any]]:
+    """A training step of a peer, and what it runs on."""
+    kind, case = PEERS[peer](), BY_NAME[CASE]
+    return case.make(kind, case.batch).step, kind.runs_on()
 
 
 def memory(peers: Sequence[str], effort: Effort) -> Row:
     """Peak resident bytes of a process that trains LeNet-5."""
     found = harness.compare(
-        {peer: lenet.MAKERS[peer] for peer in peers},
+        dict.fromkeys(peers, "benchmarks.cpu.footprint:make_step"),
         rounds=1,
         steps=effort.steps or STEPS,
         warmup=1,
         processes=effort.processes,
-        batch=BATCH,
+        each={peer: {"peer": peer} for peer in peers},
     )
     spreads = {peer: figures["peaks"] for peer, figures in found.items()}
     return _row("memory", "memory", spreads)
