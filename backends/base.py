@@ -484,6 +484,11 @@ class Backend:
         scaler[OVERFLOW] = 0
 
 
+def sum_dtype(dtype: Any) -> Any:
+    """The type to add many numbers of ``dtype`` in: at least float32."""
+    return dtype if dtype.itemsize >= 4 else "float32"
+
+
 def dropout_threshold(p: float) -> int:
     """The smallest 32-bit number that keeps an element."""
     return min(round(p * 2**32), 2**32 - 1)

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import ArgumentError, DeviceError, OutOfMemoryError
 from ..geometry import Geometry, Tile
 from . import kernels
-from .base import MASK64, PRECISIONS, Array, Backend, dropout_scale, dropout_threshold
+from .base import MASK64, PRECISIONS, Array, Backend, dropout_scale, dropout_threshold, sum_dtype
 from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, Chunks, Kernels, grid
@@ -182,7 +182,7 @@ class CudaBackend(Backend):
         # enough blocks to fill a GPU, few enough that their sums are soon added up
         blocks = max(1, min(-(-count // BLOCK), max(8, 4096 // max(1, rows))))
         dz = self.xp.empty(y.shape, y.dtype)
-        partial = self.xp.zeros((rows, blocks), _sum_dtype(y.dtype))
+        partial = self.xp.zeros((rows, blocks), sum_dtype(y.dtype))
         arguments = dy, y, dz, partial, np.int32(rows), variant.index(count)
         launched = (blocks, grid(count, rows)[1]) if count else (0, 0)
         self._kernels.launch(variant, "bias_relu_backward", launched, arguments)
@@ -394,10 +394,6 @@ def _has_large_windows(geometry: Geometry) -> bool:
 
 def _size(pair: tuple[int, int]) -> int:
     return pair[0] * pair[1]
-
-
-def _sum_dtype(dtype: Any) -> Any:
-    return dtype if dtype.itemsize >= 4 else "float32"
 
 
 def _bytes(size: int) -> str:

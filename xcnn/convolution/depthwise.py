@@ -15,6 +15,7 @@ from typing import Any
 
 from ..backends import Backend
 from ..geometry import Geometry
+from .rows import as_rows
 
 Array = Any
 
@@ -49,8 +50,7 @@ def forward(
             xp.multiply(source[e.pixels], taps[outputs, e.number], out=part)
             target[e.windows] += part
     if bias is not None or relu:
-        size = geometry.output[0] * geometry.output[1] * batch
-        backend.add_bias(y.reshape(filters, size), bias, slice(None), relu)
+        backend.add_bias(as_rows(y), bias, slice(None), relu)
     return y
 
 

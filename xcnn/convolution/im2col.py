@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..backends import Backend
+from ..backends.base import sum_dtype
 from ..geometry import Geometry, Tile
+from .rows import as_rows, positions
 
 Array = Any
 
@@ -42,11 +44,11 @@ def forward(
     y = xp.empty((len(weight), *geometry.output, batch), x.dtype)
     for tile, columns in _tiles(backend, x, geometry):
         backend.im2col(x, geometry, tile, columns)
-        rows, positions = _rows(y), _positions(y, tile)
-        for w, c, out in _groups(groups, weight, columns, rows[:, positions]):
+        matrix, run = as_rows(y), positions(y, tile)
+        for w, c, out in _groups(groups, weight, columns, matrix[:, run]):
             xp.matmul(w, c, out=out)
         if bias is not None or relu:
-            backend.add_bias(rows, bias, positions, relu)  # while the tile is still in the cache
+            backend.add_bias(matrix, bias, run, relu)  # while the tile is still in the cache
     return y
 
 
@@ -62,9 +64,9 @@ def backward(
     """Return dx (C, H, W, N) and dweight (F, C / groups, kH, kW), as far as they are needed."""
     xp = backend.xp
     dx = xp.zeros_like(x) if needs[0] else None
-    dweight = xp.zeros(weight.shape, sum_dtype(xp, weight)) if needs[1] else None
+    dweight = xp.zeros(weight.shape, sum_dtype(weight.dtype)) if needs[1] else None
     for tile, columns in _tiles(backend, x, geometry):
-        part = _rows(dy)[:, _positions(dy, tile)]
+        part = as_rows(dy)[:, positions(dy, tile)]
         if dweight is not None:
             backend.im2col(x, geometry, tile, columns)
             for dw, c, d in _groups(groups, dweight, columns, part):
@@ -96,29 +98,11 @@ def _tiles(backend: Backend, x: Array, geometry: Geometry) -> Iterator[tuple[Til
     most = max(1, backend.column_budget // max(1, position * x.dtype.itemsize))
     buffer = None
     for tile in geometry.tiles(most):
-        rows, columns = tile.bottom - tile.top, tile.right - tile.left
+        height, width = tile.bottom - tile.top, tile.right - tile.left
         if buffer is None:  # the first tile is the largest
-            buffer = backend.xp.empty(position * rows * columns, x.dtype)
-        shape = (channels, *geometry.kernel, rows, columns, batch)
-        yield tile, buffer[: position * rows * columns].reshape(shape)
-
-
-def sum_dtype(xp: Any, array: Array) -> Any:
-    """The type to add many products in: at least float32."""
-    return xp.float32 if array.dtype.itemsize < 4 else array.dtype
-
-
-def _rows(y: Array) -> Array:
-    """Y (F, oH, oW, N) as a view (F, oH·oW·N)."""
-    filters, height, width, batch = y.shape
-    return y.reshape(filters, height * width * batch)
-
-
-def _positions(y: Array, tile: Tile) -> slice:
-    """The columns of :func:`_rows` that are the tile's."""
-    _, _, width, batch = y.shape
-    start = (tile.top * width + tile.left) * batch
-    return slice(start, ((tile.bottom - 1) * width + tile.right) * batch)
+            buffer = backend.xp.empty(position * height * width, x.dtype)
+        shape = (channels, *geometry.kernel, height, width, batch)
+        yield tile, buffer[: position * height * width].reshape(shape)
 
 
 def _groups(

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..backends import Backend
 from ..geometry import Geometry, Tile, cut
+from .rows import as_rows, positions
 
 Array = Any
 
@@ -192,13 +193,11 @@ def _overlapping(xp: Any, lines: Array, height: int) -> Array:
 
 def _add_bias(backend: Backend, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
     """Add the bias to a tile of y (F, oH, oW, N): in one go if its lines follow each other."""
-    filters, height, width, batch = y.shape
-    flat = y.reshape(filters, height * width * batch)
-    whole = (tile.left, tile.right) == (0, width)
+    whole = (tile.left, tile.right) == (0, y.shape[2])
     step = tile.bottom - tile.top if whole else 1
     for top in range(tile.top, tile.bottom, step):
-        start, stop = top * width + tile.left, (top + step - 1) * width + tile.right
-        backend.add_bias(flat, bias, slice(start * batch, stop * batch), relu)
+        run = positions(y, tile._replace(top=top, bottom=top + step))
+        backend.add_bias(as_rows(y), bias, run, relu)
 
 
 def _lines(y: Array, tile: Tile) -> Array:

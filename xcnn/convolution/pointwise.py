@@ -9,6 +9,7 @@ from typing import Any
 
 from ..backends import Backend
 from ..geometry import Geometry
+from .rows import as_rows
 
 Array = Any
 
@@ -33,7 +34,7 @@ def forward(
     relu: bool = False,
 ) -> Array:
     """Return y (F, H, W, N)."""
-    y = _flat(weight) @ _flat(x)
+    y = as_rows(weight) @ as_rows(x)
     if bias is not None or relu:
         backend.add_bias(y, bias, slice(None), relu)
     return y.reshape(len(weight), *geometry.output, x.shape[-1])
@@ -49,13 +50,6 @@ def backward(
     needs: tuple[bool, bool],
 ) -> tuple[Array | None, Array | None]:
     """Return dx (C, H, W, N) and dweight (F, C, 1, 1), as far as they are needed."""
-    dx = (_flat(weight).T @ _flat(dy)).reshape(x.shape) if needs[0] else None
-    dweight = (_flat(dy) @ _flat(x).T).reshape(weight.shape) if needs[1] else None
+    dx = (as_rows(weight).T @ as_rows(dy)).reshape(x.shape) if needs[0] else None
+    dweight = (as_rows(dy) @ as_rows(x).T).reshape(weight.shape) if needs[1] else None
     return dx, dweight
-
-
-def _flat(a: Array) -> Array:
-    rest = 1
-    for n in a.shape[1:]:
-        rest *= n
-    return a.reshape(len(a), rest)  # -1 is ambiguous for an empty batch

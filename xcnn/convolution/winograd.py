@@ -48,7 +48,7 @@ _A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8
 
 
 class Transforms(NamedTuple):
-    """The 1-D transforms of patches, weights and outputs."""
+    """The 1-D transforms of patches and outputs, and for weights G⊗G (36, 9), for both axes."""
 
     b: Array
     g: Array
@@ -160,7 +160,8 @@ def _tiled(geometry: Geometry, size: tuple[int, int], window: int, padding: Any)
 
 @lru_cache(maxsize=16)
 def _transforms(backend: Backend, dtype: str) -> Transforms:
-    return Transforms(*(backend.asarray(matrix, dtype) for matrix in (_B, _G, _A)))
+    b, g, a = (backend.asarray(matrix, dtype) for matrix in (_B, _G, _A))
+    return Transforms(b, backend.xp.kron(g, g), a)
 
 
 def _works(
@@ -211,11 +212,11 @@ def _transformed_weight(xp: Any, g: Array, weight: Array) -> Array:
     """U (36, F, C) of weight (F, C, 3, 3)."""
     filters, channels = weight.shape[:2]
     taps = weight.reshape(filters * channels, 9).T
-    return xp.matmul(xp.kron(g, g), taps).reshape(36, filters, channels)
+    return xp.matmul(g, taps).reshape(36, filters, channels)
 
 
 def _weight_gradient(xp: Any, g: Array, du: Array) -> Array:
     """Dweight (F, C, 3, 3) of du (36, F, C)."""
     _, filters, channels = du.shape
-    taps = xp.matmul(xp.kron(g, g).T, du.reshape(36, filters * channels))  # (9, F·C)
+    taps = xp.matmul(g.T, du.reshape(36, filters * channels))  # (9, F·C)
     return xp.ascontiguousarray(taps.T).reshape(filters, channels, 3, 3)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..autograd import Function
 from ..backends import Backend
+from ..convolution.rows import as_rows
 from ..errors import ShapeError
 from ..tensor import Tensor
 from .arithmetic import sum_to
@@ -52,7 +52,7 @@ class BiasReLU(Function):
 
     def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
         y = batch_last(backend.xp, x).copy()
-        backend.add_bias(_rows(y), bias, slice(None), relu=True)
+        backend.add_bias(as_rows(y), bias, slice(None), relu=True)
         self.save(y=y)
         return batch_first(y)
 
@@ -85,16 +85,11 @@ def bias_backward(
 
     ``y`` is the output where a ReLU came after the bias, else None.
     """
-    rows = _rows(backend.xp.ascontiguousarray(dy))
+    gradient = as_rows(backend.xp.ascontiguousarray(dy))
     if y is not None:
-        dz, dbias = backend.relu_backward(rows, _rows(y))
+        dz, dbias = backend.relu_backward(gradient, as_rows(y))
         return dz.reshape(dy.shape), dbias if needs_bias else None
-    return dy, rows.sum(axis=1) if needs_bias else None
-
-
-def _rows(a: Array) -> Array:
-    """(F, ...) as (F, P); -1 would be ambiguous for an empty batch."""
-    return a.reshape(len(a), math.prod(a.shape[1:]))
+    return dy, gradient.sum(axis=1) if needs_bias else None
 
 
 def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Tensor:
