@@ -7,12 +7,12 @@ a window reads is a long run of memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..errors import ArgumentError
-from ..geometry import Geometry, Tile
+from ..geometry import Geometry, Tile, parts
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
@@ -144,6 +144,29 @@ class Backend:
                 f"classes: expected indices 0 to {classes - 1}"
             )
 
+    # -- parts at once ----------------------------------------------------------------------
+
+    def shares(self, work: int) -> int:
+        """In how many parts to cut an operation of ``work`` multiplications, so that :meth:`each`
+        computes them at once.
+        """
+        return 1
+
+    def each(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+        """``[function(part) for part in parts]``, on several threads where that is faster.
+
+        The parts must not depend on each other, nor write where another one reads or writes.
+        """
+        return [function(part) for part in parts]
+
+    def channels(self, x: Array) -> list[slice]:
+        """Parts of the channels of x (C, ...), for an operation of some passes over it."""
+        return parts(len(x), self.shares(8 * x.size))
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """The product of (n, k) and (k, m), or of stacks of such matrices."""
+        return self.xp.matmul(a, b, out=out)
+
     # -- convolution ------------------------------------------------------------------------
 
     def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:
@@ -204,8 +227,15 @@ class Backend:
         dz : (F, P)
         dbias : (F,)
         """
-        dz = self.xp.multiply(dy, y > 0)
-        return dz, dz.sum(axis=1)
+        xp = self.xp
+        dz, dbias = xp.empty_like(dy), xp.empty(len(dy), dy.dtype)
+
+        def compute(rows: slice) -> None:
+            xp.multiply(dy[rows], y[rows] > 0, out=dz[rows])
+            xp.sum(dz[rows], axis=1, out=dbias[rows])
+
+        self.each(compute, self.channels(dy))
+        return dz, dbias
 
     # -- pooling ----------------------------------------------------------------------------
 
@@ -225,12 +255,21 @@ class Backend:
         y : (C, oH, oW, N)
         argmax : same shape, i * kW + j, as uint8 where that fits, else int32; or None
         """
-        y = self._window_maxima(x, geometry)
-        return y, self._window_argmax(x, y, geometry) if with_argmax else None
-
-    def _window_maxima(self, x: Array, geometry: Geometry) -> Array:
         xp = self.xp
         y = xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        small = geometry.kernel[0] * geometry.kernel[1] <= 256
+        argmax = xp.empty(y.shape, "uint8" if small else "int32") if with_argmax else None
+
+        def compute(part: slice) -> None:
+            self._window_maxima(x[part], geometry, y[part])
+            if argmax is not None:
+                self._window_argmax(x[part], y[part], geometry, argmax[part])
+
+        self.each(compute, self.channels(x))
+        return y, argmax
+
+    def _window_maxima(self, x: Array, geometry: Geometry, y: Array) -> None:
+        xp = self.xp
         first, *others = geometry.elements()
         if first.whole:
             y[...] = x[first.pixels]
@@ -240,17 +279,15 @@ class Backend:
         for element in others:
             part = y[element.windows]
             xp.maximum(part, x[element.pixels], out=part)
-        return y
 
     def _may_hold_nan(self, y: Array) -> bool:
         """Whether to mind NaN: yes, unless looking at the values costs less than minding."""
         return True
 
-    def _window_argmax(self, x: Array, y: Array, geometry: Geometry) -> Array:
+    def _window_argmax(self, x: Array, y: Array, geometry: Geometry, argmax: Array) -> None:
         """Count the elements before the first one that equals the maximum."""
         xp, nan = self.xp, self._may_hold_nan(y)
-        count = geometry.kernel[0] * geometry.kernel[1]
-        argmax = xp.zeros(y.shape, "uint8" if count <= 256 else "int32")
+        argmax.fill(0)
         searching = xp.ones(y.shape, bool)
         for element in geometry.elements()[:-1]:
             pixels, part = x[element.pixels], searching[element.windows]
@@ -258,7 +295,6 @@ class Backend:
             if nan:
                 part &= pixels == pixels  # NaN differs from itself: it is found
             argmax += searching.view("uint8")
-        return argmax
 
     def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
         """Give each window's gradient to the pixel that :meth:`max_pool2d` chose.
@@ -273,30 +309,49 @@ class Backend:
         """
         xp = self.xp
         shape = (len(dy), *geometry.input, dy.shape[-1])
+        dx = xp.empty(shape, dy.dtype)
+
+        def compute(part: slice) -> None:
+            self._give_back(dy[part], argmax[part], geometry, dx[part])
+
+        self.each(compute, self.channels(dx))
+        return dx
+
+    def _give_back(self, dy: Array, argmax: Array, geometry: Geometry, dx: Array) -> None:
         if geometry.covers_exactly:
-            dx = xp.empty(shape, dy.dtype)
             for e in geometry.elements():
-                xp.multiply(dy[e.windows], argmax[e.windows] == e.number, out=dx[e.pixels])
-            return dx
-        dx = xp.zeros(shape, dy.dtype)
+                self.xp.multiply(dy[e.windows], argmax[e.windows] == e.number, out=dx[e.pixels])
+            return
+        dx.fill(0)
         for e in geometry.elements():
             dx[e.pixels] += dy[e.windows] * (argmax[e.windows] == e.number)
-        return dx
 
     def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
         """The mean of each window: (C, H, W, N) to (C, oH, oW, N)."""
-        y = self.xp.zeros((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        for element in geometry.elements():
-            y[element.windows] += x[element.pixels]
-        y *= self._window_weights(geometry, include_pad, x.dtype)
+        y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        weights = self._window_weights(geometry, include_pad, x.dtype)
+
+        def compute(part: slice) -> None:
+            y[part].fill(0)
+            for element in geometry.elements():
+                y[part][element.windows] += x[part][element.pixels]
+            y[part] *= weights
+
+        self.each(compute, self.channels(x))
         return y
 
     def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
         """Spread each window's gradient evenly: (C, oH, oW, N) to (C, H, W, N)."""
-        share = dy * self._window_weights(geometry, include_pad, dy.dtype)
-        dx = self.xp.zeros((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
-        for element in geometry.elements():
-            dx[element.pixels] += share[element.windows]
+        dx = self.xp.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        weights = self._window_weights(geometry, include_pad, dy.dtype)
+
+        def compute(part: slice) -> None:
+            share = dy[part] * weights
+            dx[part].fill(0)
+            for element in geometry.elements():
+                dx[part][element.pixels] += share[element.windows]
+
+        self.each(compute, self.channels(dx))
         return dx
 
     def _window_weights(self, geometry: Geometry, include_pad: bool, dtype: Any) -> Any:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
+from ..geometry import parts
 from .base import MASK64, Array, Backend
+from .threads import Threads
 
+# products of this many multiplications: OpenBLAS shares smaller ones with no thread, and what its
+# threads save below the second is less than what they cost afterwards
+_SHARED_BY_BLAS, _WORTH_SHARING = 2**18, 2**23
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -19,6 +26,7 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(np, "cpu")
+        self._threads = Threads()
         keep_freed_memory()
 
     def quiet_overflow(self) -> AbstractContextManager:
@@ -31,6 +39,30 @@ class CpuBackend(Backend):
 
     def _may_hold_nan(self, y: Array) -> bool:
         return bool(np.isnan(y).any())
+
+    def shares(self, work: int) -> int:
+        return self._threads.count if work >= _WORTH_SHARING else 1
+
+    def each(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+        return self._threads.run(function, parts)
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        work = a.size * b.shape[-1]
+        if a.ndim != 2 or b.ndim != 2 or work < _SHARED_BY_BLAS:
+            return np.matmul(a, b, out=out)
+        (rows, terms), columns = a.shape, b.shape[1]
+        longest = max(rows, terms, columns)
+        shares = parts(longest, self.shares(work))
+        if terms == longest:
+            first, *others = self.each(lambda part: a[:, part] @ b[part], shares)
+            return sum(others, first) if out is None else np.add(sum(others), first, out=out)
+        if out is None:
+            out = np.empty((rows, columns), np.result_type(a, b))
+        if rows == longest:
+            self.each(lambda part: np.matmul(a[part], b, out=out[part]), shares)
+        else:
+            self.each(lambda part: np.matmul(a, b[:, part], out=out[:, part]), shares)
+        return out
 
     def random_bits(self, count: int, key: int) -> Array:
         generator = np.random.Philox(key=np.array([key & MASK64, 0], np.uint64))

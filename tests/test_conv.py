@@ -260,7 +260,9 @@ def convolution_method(monkeypatch):
         ({"kernel": (3, 1)}, 1, 16, "mec"),
         ({"kernel": (1, 3)}, 1, 16, "im2col"),
         ({"kernel": 5}, 1, 16, "mec"),
-        ({"kernel": 5}, 1, 256, "im2col"),  # lines of 4·50 numbers, shorter than 256 filters
+        ({"kernel": (3, 5)}, 1, 32, "winograd"),
+        ({"kernel": 5}, 1, 256, "winograd"),
+        ({"kernel": 7}, 1, 256, "im2col"),  # lines of 2·50 numbers, shorter than 256 filters
     ],
 )
 def test_choice(strict, convolution_method, settings, groups, channels, name):
@@ -292,7 +294,17 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
 )
 def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
     geometry = windows((size, size), 3, padding=1)
-    assert convolution.winograd.pays(geometry, 16, 16, 1) is pays
+    assert convolution.winograd.pays(geometry, 16, 16, 64) is pays
+
+
+@pytest.mark.parametrize(
+    ("channels", "batch", "pays"),
+    [(32, 16, True), (32, 8, False), (128, 8, True), (128, 4, False), (512, 15, False)],
+)
+def test_winograd_minds_how_many_images_there_are(channels, batch, pays):
+    """16 blocks for each image: beside the weights of 512 channels, 240 are few."""
+    geometry = windows((16, 16), 3, padding=1)
+    assert convolution.winograd.pays(geometry, channels, channels, batch) is pays
 
 
 def test_an_unknown_method(convolution_method):
@@ -400,11 +412,12 @@ def test_an_empty_batch(backend, convolution_method, method):
         ((11, 6), ((3, 1), (0, 4))),
     ],
 )
-@pytest.mark.parametrize("batch", [1, 3])
-def test_winograd(backend, convolution_method, monkeypatch, size, padding, batch):
-    """Sizes that are no multiples of 4, tiles that cut rows and columns."""
+@pytest.mark.parametrize(("kernel", "batch"), [((3, 3), 1), ((3, 3), 3), ((5, 5), 2), ((5, 3), 2)])
+def test_winograd(backend, convolution_method, monkeypatch, size, padding, kernel, batch):
+    """Sizes that are no multiples of a block, tiles that cut rows and columns."""
     convolution_method("winograd")
-    inputs = normal(batch, 3, *size), normal(5, 3, 3, 3, seed=1), normal(5, seed=2)
+    size = [n + k - 3 for n, k in zip(size, kernel, strict=True)]
+    inputs = normal(batch, 3, *size), normal(5, 3, *kernel, seed=1), normal(5, seed=2)
     for budget in (2**21, 36 * 5 * batch * 8 * 3, 1):
         monkeypatch.setattr(backend, "column_budget", budget)
         check(backend, inputs, padding=padding)
@@ -425,12 +438,12 @@ def test_what_is_not_needed_is_not_computed(backend, needs, name):
             assert_matches(backend.to_host(gradient), backend.to_host(expected))
 
 
-@pytest.mark.parametrize("channels", [16, 64, 256])
-def test_winograds_rounding(backend, channels):
+@pytest.mark.parametrize(("channels", "kernel"), [(16, 3), (64, 3), (256, 3), (32, 5), (128, 5)])
+def test_winograds_rounding(backend, channels, kernel):
     """Below 1e-4 of the largest value, for activations of unit scale, in every result."""
     x = normal(channels, 9, 8, 2)
-    weight = normal(channels, channels, 3, 3, seed=1) / np.sqrt(9 * channels)
-    geometry = windows((9, 8), 3, padding=1)
+    weight = normal(channels, channels, kernel, kernel, seed=1) / np.sqrt(kernel**2 * channels)
+    geometry = windows((9, 8), kernel, padding=kernel // 2)
     dy = normal(channels, 9, 8, 2, seed=2)
     exact = by_im2col(backends.get("cpu"), x, weight, dy, geometry)
     single = [backend.asarray(a.astype(np.float32)) for a in (x, weight, dy)]

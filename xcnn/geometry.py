@@ -121,6 +121,22 @@ def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
             yield Tile(top, min(top + rows, height), left, min(left + columns, width))
 
 
+def parts(length: int, count: int) -> list[slice]:
+    """``range(length)`` in at most ``count`` slices of about the same length."""
+    step = max(1, -(-length // count))
+    return [slice(start, min(start + step, length)) for start in range(0, max(1, length), step)]
+
+
+def bands(size: Pair, rows: int, columns: int, count: int) -> list[Iterator[Tile]]:
+    """The tiles of :func:`cut`, in at most ``count`` bands of about as many rows."""
+    return [_band(band, size[1], rows, columns) for band in parts(size[0], count)]
+
+
+def _band(band: slice, width: int, rows: int, columns: int) -> Iterator[Tile]:
+    for tile in cut((band.stop - band.start, width), rows, columns):
+        yield tile._replace(top=band.start + tile.top, bottom=band.start + tile.bottom)
+
+
 def _even_part(length: int, most: int) -> int:
     """The longest of the fewest equal parts of ``length`` that are at most ``most`` long."""
     return -(-length // -(-length // most))

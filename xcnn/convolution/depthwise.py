@@ -43,12 +43,16 @@ def forward(
     xp, filters, batch = backend.xp, len(weight), x.shape[-1]
     y = xp.zeros((filters, *geometry.output, batch), x.dtype)
     taps = _taps(weight)
-    for channels, outputs in _blocks(backend, x, y):
-        source, target, scratch = x[channels], y[outputs], xp.empty_like(y[outputs])
-        for e in geometry.elements():
-            part = scratch[e.windows]
-            xp.multiply(source[e.pixels], taps[outputs, e.number], out=part)
-            target[e.windows] += part
+
+    def compute(part: slice) -> None:
+        for channels, outputs in _blocks(backend, x, y, part):
+            source, target, scratch = x[channels], y[outputs], xp.empty_like(y[outputs])
+            for e in geometry.elements():
+                product = scratch[e.windows]
+                xp.multiply(source[e.pixels], taps[outputs, e.number], out=product)
+                target[e.windows] += product
+
+    backend.each(compute, backend.channels(x))
     if bias is not None or relu:
         backend.add_bias(as_rows(y), bias, slice(None), relu)
     return y
@@ -67,16 +71,20 @@ def backward(
     xp, taps = backend.xp, _taps(weight)
     dx = xp.zeros_like(x) if needs[0] else None
     dweight = xp.zeros((len(weight), weight[0].size), weight.dtype) if needs[1] else None
-    for channels, outputs in _blocks(backend, x, dy):
-        source, gradient, scratch = x[channels], dy[outputs], xp.empty_like(dy[outputs])
-        for e in geometry.elements():
-            given, part = gradient[e.windows], scratch[e.windows]
-            if dweight is not None:
-                xp.multiply(given, source[e.pixels], out=part)
-                dweight[outputs, e.number] = part.sum(axis=(1, 2, 3))
-            if dx is not None:
-                xp.multiply(given, taps[outputs, e.number], out=part)
-                dx[channels][e.pixels] += part
+
+    def compute(part: slice) -> None:
+        for channels, outputs in _blocks(backend, x, dy, part):
+            source, gradient, scratch = x[channels], dy[outputs], xp.empty_like(dy[outputs])
+            for e in geometry.elements():
+                given, product = gradient[e.windows], scratch[e.windows]
+                if dweight is not None:
+                    xp.multiply(given, source[e.pixels], out=product)
+                    dweight[outputs, e.number] = product.sum(axis=(1, 2, 3))
+                if dx is not None:
+                    xp.multiply(given, taps[outputs, e.number], out=product)
+                    dx[channels][e.pixels] += product
+
+    backend.each(compute, backend.channels(x))
     return dx, None if dweight is None else dweight.reshape(weight.shape)
 
 
@@ -85,12 +93,12 @@ def _taps(weight: Array) -> Array:
     return weight.reshape(len(weight), weight[0].size, 1, 1, 1)
 
 
-def _blocks(backend: Backend, x: Array, y: Array) -> Iterator[tuple[slice, slice]]:
+def _blocks(backend: Backend, x: Array, y: Array, part: slice) -> Iterator[tuple[slice, slice]]:
     """Channels of x and the filters that read them, one filter for each channel at a time."""
-    channels, several = len(x), len(y) // len(x)
+    several = len(y) // len(x)
     size = max(1, x[0].nbytes, y[0].nbytes)
     step = max(1, backend.column_budget // 4 // size)
-    for start in range(0, channels, step):
-        stop = min(start + step, channels)
+    for start in range(part.start, part.stop, step):
+        stop = min(start + step, part.stop)
         for j in range(several):
             yield slice(start, stop), slice(start * several + j, stop * several, several)

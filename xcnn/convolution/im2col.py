@@ -15,14 +15,25 @@ convolutional neural networks for document processing".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backends import Backend
 from ..backends.base import sum_dtype
-from ..geometry import Geometry, Tile
+from ..geometry import Geometry, Tile, bands, parts
 from .rows import as_rows, positions
 
 Array = Any
+
+
+class Share(NamedTuple):
+    """What one worker computes in backward."""
+
+    dx: Array | None
+    dweight: Array | None
+    x: Array
+    weight: Array
+    dy: Array
+    groups: int
 
 
 def applies(geometry: Geometry, groups: int, channels: int) -> bool:
@@ -40,15 +51,21 @@ def forward(
     relu: bool = False,
 ) -> Array:
     """Return y (F, oH, oW, N)."""
-    xp, batch = backend.xp, x.shape[-1]
-    y = xp.empty((len(weight), *geometry.output, batch), x.dtype)
-    for tile, columns in _tiles(backend, x, geometry):
-        backend.im2col(x, geometry, tile, columns)
-        matrix, run = as_rows(y), positions(y, tile)
-        for w, c, out in _groups(groups, weight, columns, matrix[:, run]):
-            xp.matmul(w, c, out=out)
-        if bias is not None or relu:
-            backend.add_bias(matrix, bias, run, relu)  # while the tile is still in the cache
+    xp = backend.xp
+    y = xp.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
+    matrix = as_rows(y)
+
+    def compute(tiles: Iterator[Tile]) -> None:
+        for tile, columns in _with_columns(backend, x, geometry, tiles):
+            backend.im2col(x, geometry, tile, columns)
+            run = positions(y, tile)
+            for w, c, out in _groups(groups, weight, columns, matrix[:, run]):
+                xp.matmul(w, c, out=out)
+            if bias is not None or relu:
+                backend.add_bias(matrix, bias, run, relu)  # while the tile is still in the cache
+
+    count = backend.shares(weight.size * matrix.shape[1])
+    backend.each(compute, bands(geometry.output, *_tile_size(backend, x, geometry), count))
     return y
 
 
@@ -65,16 +82,23 @@ def backward(
     xp = backend.xp
     dx = xp.zeros_like(x) if needs[0] else None
     dweight = xp.zeros(weight.shape, sum_dtype(weight.dtype)) if needs[1] else None
-    for tile, columns in _tiles(backend, x, geometry):
-        part = as_rows(dy)[:, positions(dy, tile)]
-        if dweight is not None:
-            backend.im2col(x, geometry, tile, columns)
-            for dw, c, d in _groups(groups, dweight, columns, part):
-                _add_product(dw, d, c, backend.thin_product)
-        if dx is not None:
-            for w, c, d in _groups(groups, weight, columns, part):
-                xp.matmul(w.T, d, out=c)
-            backend.col2im(columns, geometry, tile, dx)
+
+    def compute(share: Share) -> None:
+        dx, dweight, x, weight, dy, groups = share
+        (tiles,) = bands(geometry.output, *_tile_size(backend, x, geometry), 1)
+        for tile, columns in _with_columns(backend, x, geometry, tiles):
+            part = as_rows(dy)[:, positions(dy, tile)]
+            if dweight is not None:
+                backend.im2col(x, geometry, tile, columns)
+                for dw, c, d in _groups(groups, dweight, columns, part):
+                    _add_product(dw, d, c, backend.thin_product)
+            if dx is not None:
+                for w, c, d in _groups(groups, weight, columns, part):
+                    xp.matmul(w.T, d, out=c)
+                backend.col2im(columns, geometry, tile, dx)
+
+    count = backend.shares(weight.size * as_rows(dy).shape[1])
+    backend.each(compute, _shares(Share(dx, dweight, x, weight, dy, groups), count))
     return dx, dweight
 
 
@@ -91,13 +115,51 @@ def _add_product(dweight: Array, d: Array, columns: Array, thin_product: int) ->
         dweight += (columns[:, piece] @ d[:, piece].T).T
 
 
-def _tiles(backend: Backend, x: Array, geometry: Geometry) -> Iterator[tuple[Tile, Array]]:
-    """Tiles of the output, each with a buffer (C, kH, kW, rows, columns, N) for its columns."""
+def _shares(whole: Share, count: int) -> list[Share]:
+    """Some groups, or channels where there is one group, for each worker: views of all arrays.
+
+    Not bands of the output as in forward: the windows of one overlap with those of the next.
+    """
+    dx, dweight, x, weight, dy, groups = whole
+    of_weight: tuple[slice, ...]
+    every, filters, channels = slice(None), len(weight) // groups, len(x) // groups
+    shares = []
+    for part in parts(groups if groups > 1 else channels, count):
+        if groups > 1:
+            read = slice(part.start * channels, part.stop * channels)
+            made = slice(part.start * filters, part.stop * filters)
+            number, of_weight = part.stop - part.start, (made,)
+        else:
+            read, made, number, of_weight = part, every, 1, (every, part)
+        shares.append(
+            Share(
+                None if dx is None else dx[read],
+                None if dweight is None else dweight[of_weight],
+                x[read],
+                weight[of_weight],
+                dy[made],
+                number,
+            )
+        )
+    return shares
+
+
+def _tile_size(backend: Backend, x: Array, geometry: Geometry) -> tuple[int, int]:
+    """Rows and columns of the output whose columns are within the budget."""
+    height, width = geometry.kernel
+    position = len(x) * height * width * x.shape[-1] * x.dtype.itemsize  # bytes
+    most = max(1, backend.column_budget // max(1, position))
+    return most // geometry.output[1], most
+
+
+def _with_columns(
+    backend: Backend, x: Array, geometry: Geometry, tiles: Iterator[Tile]
+) -> Iterator[tuple[Tile, Array]]:
+    """Each tile with a buffer (C, kH, kW, rows, columns, N) for its columns."""
     channels, batch = len(x), x.shape[-1]
     position = channels * geometry.kernel[0] * geometry.kernel[1] * batch  # elements
-    most = max(1, backend.column_budget // max(1, position * x.dtype.itemsize))
     buffer = None
-    for tile in geometry.tiles(most):
+    for tile in tiles:
         height, width = tile.bottom - tile.top, tile.right - tile.left
         if buffer is None:  # the first tile is the largest
             buffer = backend.xp.empty(position * height * width, x.dtype)

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..backends import Backend
-from ..geometry import Geometry, Tile, cut
-from .rows import as_rows, positions
+from ..geometry import Geometry, Tile, bands
+from .rows import add_bias
 
 Array = Any
 
@@ -53,11 +53,15 @@ def forward(
     xp, filters = backend.xp, len(weight)
     y = xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
     kernel = xp.ascontiguousarray(weight.transpose(0, 2, 1, 3)).reshape(filters, weight[0].size)
-    for tile, rows in _tiles(backend, x, geometry):
-        _unfold(x, geometry, tile, rows)
-        xp.matmul(kernel, _overlapping(xp, rows, geometry.kernel[0]), out=_lines(y, tile))
-        if bias is not None or relu:
-            _add_bias(backend, y, bias, tile, relu)
+
+    def compute(tiles: Iterator[Tile]) -> None:
+        for tile in tiles:
+            rows = _unfolded(xp, x, geometry, tile)
+            xp.matmul(kernel, _overlapping(xp, rows, geometry.kernel[0]), out=_lines(y, tile))
+            if bias is not None or relu:
+                add_bias(backend, y, bias, tile, relu)
+
+    backend.each(compute, _tiles(backend, x, filters, geometry))
     return y
 
 
@@ -79,11 +83,18 @@ def _weight_gradient(
     backend: Backend, dy: Array, x: Array, weight: Array, geometry: Geometry
 ) -> Array:
     xp, (filters, channels, height, width) = backend.xp, weight.shape
-    dweight = xp.zeros((weight[0].size, filters), weight.dtype)  # BLAS does the longer side first
-    for tile, rows in _tiles(backend, x, geometry):
-        _unfold(x, geometry, tile, rows)
-        for part, line in zip(_overlapping(xp, rows, height), _lines(dy, tile), strict=True):
-            dweight += part @ line.T
+
+    def compute(tiles: Iterator[Tile]) -> Array:
+        total = xp.zeros((weight[0].size, filters), weight.dtype)  # BLAS does the longer side first
+        for tile in tiles:
+            rows = _unfolded(xp, x, geometry, tile)
+            for part, line in zip(_overlapping(xp, rows, height), _lines(dy, tile), strict=True):
+                total += part @ line.T
+        return total
+
+    dweight, *others = backend.each(compute, _tiles(backend, x, filters, geometry))
+    for other in others:
+        dweight += other
     return xp.ascontiguousarray(
         dweight.reshape(height, channels, width, filters).transpose(3, 1, 0, 2)
     )
@@ -96,76 +107,80 @@ def _input_gradient(
     flipped = xp.ascontiguousarray(weight[:, :, ::-1].transpose(1, 3, 2, 0))
     flipped = flipped.reshape(channels * width, height * filters)
     dx = xp.zeros_like(x)
-    for tile, lines in _gradient_tiles(backend, dy, geometry, channels * width):
-        _copy_lines(dy, geometry, tile, lines)
-        drows = xp.matmul(flipped, _overlapping(xp, lines, height))
-        columns = drows.reshape(len(drows), channels, width, *lines.shape[-2:])
-        target = dx[:, tile.top : tile.bottom].swapaxes(0, 1)
-        for k in range(width):
-            reads, pixels = geometry.span(1, k, tile.left, tile.right)
-            target[:, :, pixels] += columns[:, :, k, reads]
+
+    def compute(tiles: Iterator[Tile]) -> None:
+        for tile in tiles:
+            lines = _lines_that_reach(xp, dy, geometry, tile)
+            drows = xp.matmul(flipped, _overlapping(xp, lines, height))
+            columns = drows.reshape(len(drows), channels, width, *lines.shape[-2:])
+            target = dx[:, tile.top : tile.bottom].swapaxes(0, 1)
+            for k in range(width):
+                reads, pixels = geometry.span(1, k, tile.left, tile.right)
+                target[:, :, pixels] += columns[:, :, k, reads]
+
+    backend.each(compute, _gradient_tiles(backend, dy, channels, geometry))
     return dx
 
 
-def _tiles(backend: Backend, x: Array, geometry: Geometry) -> Iterator[tuple[Tile, Array]]:
-    """Tiles of the output, each with a buffer (lines, C, kW, columns, N) for what it reads."""
-    height, width = geometry.kernel
-    shape = len(x), width
-    for tile in _cut(backend, geometry.output, len(x) * width, height, x):
-        lines = tile.bottom - tile.top + height - 1
-        size = lines, *shape, tile.right - tile.left, x.shape[-1]
-        yield tile, backend.xp.empty(size, x.dtype)
+def _tiles(backend: Backend, x: Array, filters: int, geometry: Geometry) -> list[Iterator[Tile]]:
+    """Tiles of the output for each worker."""
+    rest = len(x) * geometry.kernel[1]
+    return _cut(backend, geometry.output, rest, rest * filters, geometry.kernel[0], x)
 
 
 def _gradient_tiles(
-    backend: Backend, dy: Array, geometry: Geometry, rows: int
-) -> Iterator[tuple[Tile, Array]]:
-    """Tiles of the input's lines and the output's columns, each with a buffer (lines, F, columns,
-    N) for the gradients that reach it.
-    """
-    height = geometry.kernel[0]
-    size = geometry.input[0], geometry.output[1]
-    for tile in _cut(backend, size, max(len(dy), rows), height, dy):
-        lines = tile.bottom - tile.top + height - 1
-        shape = lines, len(dy), tile.right - tile.left, dy.shape[-1]
-        yield tile, backend.xp.empty(shape, dy.dtype)
+    backend: Backend, dy: Array, channels: int, geometry: Geometry
+) -> list[Iterator[Tile]]:
+    """Tiles of the input's lines and the output's columns for each worker."""
+    size, rows = (geometry.input[0], geometry.output[1]), channels * geometry.kernel[1]
+    return _cut(backend, size, max(len(dy), rows), rows * len(dy), geometry.kernel[0], dy)
 
 
-def _cut(backend: Backend, size: tuple[int, int], rest: int, height: int, array: Array) -> Any:
-    """Tiles of ``size``, each line of a column taking ``rest`` numbers for each image.
+def _cut(
+    backend: Backend, size: tuple[int, int], rest: int, work: int, height: int, array: Array
+) -> list[Iterator[Tile]]:
+    """Tiles of ``size``, each line of a column taking ``rest`` numbers for each image and ``work``
+    multiplications for each line of the kernel.
 
     Each tile reads ``height`` - 1 lines more than it has, so it gets several times as many lines,
     and as many columns of them as the budget allows.
     """
-    column = max(1, rest * array.shape[-1] * array.dtype.itemsize)  # bytes in one line
+    batch = array.shape[-1]
+    column = max(1, rest * batch * array.dtype.itemsize)  # bytes in one line
     lines = min(size[0], 4 * height)
     columns = backend.column_budget // (column * (lines + height - 1))
     if columns < 1:  # not even one: fewer lines of one column
         lines = backend.column_budget // column - (height - 1)
     elif columns >= size[1]:  # all: as many lines as there is room for
         lines = backend.column_budget // (column * size[1]) - (height - 1)
-    return cut(size, lines, columns)
+    return bands(size, lines, columns, backend.shares(work * height * size[0] * size[1] * batch))
 
 
-def _unfold(x: Array, geometry: Geometry, tile: Tile, rows: Array) -> None:
-    """Write the input lines of a tile, kW times, zeros for padding: rows (lines, C, kW, ...)."""
-    inside, source = _inside(tile.top - geometry.padding[0][0], len(rows), geometry.input[0])
+def _unfolded(xp: Any, x: Array, geometry: Geometry, tile: Tile) -> Array:
+    """The input lines of a tile, kW times, zeros for padding: (lines, C, kW, columns, N)."""
+    lines, columns = tile.bottom - tile.top + geometry.kernel[0] - 1, tile.right - tile.left
+    rows = xp.empty((lines, len(x), geometry.kernel[1], columns, x.shape[-1]), x.dtype)
+    inside, source = _inside(tile.top - geometry.padding[0][0], lines, geometry.input[0])
     _clear_outside(rows, inside)
-    lines = x[:, source].swapaxes(0, 1)
+    pixels_of = x[:, source].swapaxes(0, 1)
     for k in range(geometry.kernel[1]):
         part = rows[inside, :, k]
         windows, pixels = geometry.span(1, k, tile.left, tile.right)
         part[:, :, : windows.start] = 0
         part[:, :, windows.stop :] = 0
-        part[:, :, windows] = lines[:, :, pixels]
+        part[:, :, windows] = pixels_of[:, :, pixels]
+    return rows
 
 
-def _copy_lines(dy: Array, geometry: Geometry, tile: Tile, lines: Array) -> None:
-    """Write the lines of dy that reach the input lines of a tile: lines (lines, F, ...)."""
+def _lines_that_reach(xp: Any, dy: Array, geometry: Geometry, tile: Tile) -> Array:
+    """The lines of dy that reach the input lines of a tile: (lines, F, columns, N)."""
+    count = tile.bottom - tile.top + geometry.kernel[0] - 1
+    lines = xp.empty((count, len(dy), tile.right - tile.left, dy.shape[-1]), dy.dtype)
     first = tile.top + geometry.padding[0][0] - geometry.kernel[0] + 1
-    inside, source = _inside(first, len(lines), geometry.output[0])
+    inside, source = _inside(first, count, geometry.output[0])
     _clear_outside(lines, inside)
     lines[inside] = dy[:, source, tile.left : tile.right].swapaxes(0, 1)
+    return lines
 
 
 def _inside(first: int, count: int, size: int) -> tuple[slice, slice]:
@@ -189,15 +204,6 @@ def _overlapping(xp: Any, lines: Array, height: int) -> Array:
         (len(lines) - height + 1, height * rest, run),
         (rest * run * item, run * item, item),
     )
-
-
-def _add_bias(backend: Backend, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
-    """Add the bias to a tile of y (F, oH, oW, N): in one go if its lines follow each other."""
-    whole = (tile.left, tile.right) == (0, y.shape[2])
-    step = tile.bottom - tile.top if whole else 1
-    for top in range(tile.top, tile.bottom, step):
-        run = positions(y, tile._replace(top=top, bottom=top + step))
-        backend.add_bias(as_rows(y), bias, run, relu)
 
 
 def _lines(y: Array, tile: Tile) -> Array:

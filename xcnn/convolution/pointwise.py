@@ -34,7 +34,7 @@ def forward(
     relu: bool = False,
 ) -> Array:
     """Return y (F, H, W, N)."""
-    y = as_rows(weight) @ as_rows(x)
+    y = backend.matmul(as_rows(weight), as_rows(x))
     if bias is not None or relu:
         backend.add_bias(y, bias, slice(None), relu)
     return y.reshape(len(weight), *geometry.output, x.shape[-1])
@@ -50,6 +50,6 @@ def backward(
     needs: tuple[bool, bool],
 ) -> tuple[Array | None, Array | None]:
     """Return dx (C, H, W, N) and dweight (F, C, 1, 1), as far as they are needed."""
-    dx = (as_rows(weight).T @ as_rows(dy)).reshape(x.shape) if needs[0] else None
-    dweight = (as_rows(dy) @ as_rows(x).T).reshape(weight.shape) if needs[1] else None
+    dx = backend.matmul(as_rows(weight).T, as_rows(dy)).reshape(x.shape) if needs[0] else None
+    dweight = backend.matmul(as_rows(dy), as_rows(x).T).reshape(weight.shape) if needs[1] else None
     return dx, dweight

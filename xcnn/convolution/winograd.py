@@ -1,19 +1,21 @@
-"""3×3 convolution with stride 1 by Winograd's minimal filtering, the transforms as matrix products.
+"""3×3 and 5×5 convolution with stride 1 by Winograd's minimal filtering.
 
-Patches of 6×6 pixels that overlap by two give 4×4 outputs each. With the 1-D transforms B (6, 6) of
-patches, G (6, 3) of weights and A (4, 6) of outputs, each used along both axes,
+Patches of 6×6 pixels overlap such that each gives a block of 4×4 outputs of a 3×3 kernel, or 2×2
+of a 5×5 kernel. With the 1-D transforms B (6, 6) of patches, G (6, k) of weights and A (m, 6) of
+blocks, each used along both axes,
 
     u = G weight Gᵀ (36, F, C)        v = B patch Bᵀ (36, C, P)
-    m = u @ v (36, F, P)              y = A m Aᵀ (16, F, P)
+    z = u @ v (36, F, P)              y = A z Aᵀ (m², F, P)
 
-for P patches: 36 products for each pair of channels where 16 outputs take 144 directly. Backward
-is the same transposed, so it shares dm = Aᵀ dy A between both gradients:
+for P patches: 36 products for each pair of channels, where 16 outputs of 3×3 take 144 directly and
+4 of 5×5 take 100. Backward, dx is the convolution of dy with the flipped weights, and
 
-    dweight = Gᵀ (dm @ vᵀ) G          dpatch = Bᵀ (uᵀ @ dm) B
+    dweight = Gᵀ ((Aᵀ dy A) @ vᵀ) G
 
-The patches are taken a tile at a time, within ``backend.column_budget`` bytes, and once more in
-backward. Relative error about 1e-5 in float32, ten times that of im2col (``docs/performance.md``).
-Source: Lavin and Gray 2015, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
+The transforms read pixels and write outputs where they are, a tile of patches at a time within
+``backend.column_budget`` bytes, in bands that ``backend.each`` computes at once. Relative error
+about 1e-5 in float32, ten times that of im2col (``docs/performance.md``). Source: Lavin and Gray
+2015, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..backends import Backend
-from ..geometry import Geometry, Tile
+from ..geometry import Geometry, Tile, bands
+from .rows import add_bias
+from .windows import merge_columns, read_windows, write_windows
 
 Array = Any
 
-_OUT, _PATCH = 4, 6  # pixels along each axis
+_PATCH = 6
+_POINTS = (0, 1, -1, 2, -2)  # where the polynomials are multiplied; the sixth point is infinity
+_SCALES = (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24)
 _B = [
     [4, 0, -5, 0, 1, 0],
     [0, -4, -4, 1, 1, 0],
@@ -36,49 +42,48 @@ _B = [
     [0, 2, -1, -2, 1, 0],
     [0, 4, 0, -5, 0, 1],
 ]
-_G = [
-    [1 / 4, 0, 0],
-    [-1 / 6, -1 / 6, -1 / 6],
-    [-1 / 6, 1 / 6, -1 / 6],
-    [1 / 24, 1 / 12, 1 / 6],
-    [1 / 24, -1 / 12, 1 / 6],
-    [0, 0, 1],
-]
-_A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+_KERNELS = (3, 5)
 
 
-class Transforms(NamedTuple):
-    """The 1-D transforms of patches and outputs, and for weights G⊗G (36, 9), for both axes."""
+class Axis(NamedTuple):
+    """The 1-D transforms along one axis, and how many outputs a block has along it."""
 
-    b: Array
-    g: Array
-    a: Array
+    b: Array  # (6, 6)
+    g: Array  # (6, k)
+    a: Array  # (block, 6)
+    block: int
 
 
-class Work(NamedTuple):
-    """What one tile of patches needs: a tile, and views of buffers that all tiles share."""
+class Plan(NamedTuple):
+    """How a convolution is cut into blocks."""
 
-    tile: Tile
-    patches: Array  # (36, C, rows, columns, N)
-    v: Array  # (36, C, P)
-    m: Array  # (36, F, P)
-    outputs: Array  # (16, F, rows, columns, N)
+    axes: tuple[Axis, Axis]
+    first: tuple[int, int]  # pixel at which the first patch starts, negative in padding
+    parts: list[Iterator[Tile]]  # tiles of blocks for each worker
 
 
 def applies(geometry: Geometry, groups: int, channels: int) -> bool:
     """Whether this method can compute such a convolution."""
     unit = geometry.stride == geometry.dilation == (1, 1)
-    return unit and geometry.kernel == (3, 3) and groups == 1
+    return unit and groups == 1 and all(k in _KERNELS for k in geometry.kernel)
 
 
 def pays(geometry: Geometry, channels: int, filters: int, batch: int) -> bool:
-    """Whether it is faster than im2col: not where channels are few or most of a block sticks out.
+    """Whether it is faster than im2col: not where channels or images are few, where most of a block
+    sticks out, or where the transformed weights are large beside the patches.
 
     Measured on a CPU (``docs/performance.md``).
     """
     height, width = geometry.output
-    blocks = -(-height // _OUT) * -(-width // _OUT)
-    return min(channels, filters) >= 16 and 2 * height * width >= blocks * _OUT**2
+    tall, wide = _block(geometry.kernel[0]), _block(geometry.kernel[1])
+    blocks, fewer = -(-height // tall) * -(-width // wide), min(channels, filters)
+    return (
+        fewer >= (16 if geometry.kernel == (3, 3) else 32)
+        and batch >= 8
+        and batch * fewer >= 512
+        and 2 * height * width >= blocks * tall * wide
+        and 2 * blocks * batch >= max(channels, filters)
+    )
 
 
 def forward(
@@ -91,22 +96,20 @@ def forward(
     relu: bool = False,
 ) -> Array:
     """Return y (F, oH, oW, N)."""
-    xp = backend.xp
-    b, g, a = _transforms(backend, str(x.dtype))
-    y = xp.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
-    u = _transformed_weight(xp, g, weight)
-    for work in _works(backend, x, len(weight), geometry, fewest=1):
-        _gather(x, _patches(geometry), work.tile, work.patches)
-        _along_both(xp, b, work.patches, out=work.v)
-        xp.matmul(u, work.v, out=work.m)
-        _along_both(xp, a, work.m, out=work.outputs)
-        rows = work.outputs.reshape(_OUT**2, *work.m.shape[1:])
-        if bias is not None:
-            rows += bias[:, None]
-        if relu:
-            xp.maximum(rows, 0, out=rows)
-        for e in _blocks(geometry).elements(work.tile):
-            y[e.pixels] = work.outputs[e.number][e.windows]
+    xp, filters = backend.xp, len(weight)
+    y = xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
+    plan = _plan(backend, x, filters, geometry)
+    u = _transformed_weight(backend, plan.axes, weight)
+
+    def compute(tiles: Iterator[Tile]) -> None:
+        for tile in tiles:
+            v = _patches(xp, plan, x, tile)
+            z = xp.matmul(u, v.reshape(36, len(x), -1))
+            _write_blocks(xp, plan, z.reshape(6, 6, filters, *v.shape[3:]), y, tile)
+            if bias is not None or relu:
+                add_bias(backend, y, bias, _pixels(plan, y, tile), relu)
+
+    backend.each(compute, plan.parts)
     return y
 
 
@@ -119,104 +122,150 @@ def backward(
     groups: int,
     needs: tuple[bool, bool],
 ) -> tuple[Array | None, Array | None]:
-    """Return dx (C, H, W, N) and dweight (F, C, 3, 3), as far as they are needed."""
-    xp = backend.xp
-    b, g, a = _transforms(backend, str(x.dtype))
-    u = _transformed_weight(xp, g, weight)
-    dx = xp.zeros_like(x) if needs[0] else None
-    du = xp.zeros_like(u) if needs[1] else None
-    # du is read and written for each tile: fewer tiles where it is large
-    for work in _works(backend, x, len(weight), geometry, fewest=4 * len(weight)):
-        _gather(dy, _blocks(geometry), work.tile, work.outputs)
-        _along_both(xp, a.T, work.outputs, out=work.m)
-        if du is not None:
-            _gather(x, _patches(geometry), work.tile, work.patches)
-            _along_both(xp, b, work.patches, out=work.v)
-            du += xp.matmul(work.m, work.v.swapaxes(1, 2))
-        if dx is not None:
-            xp.matmul(u.swapaxes(1, 2), work.m, out=work.v)
-            _along_both(xp, b.T, work.v, out=work.patches)
-            for e in _patches(geometry).elements(work.tile):
-                dx[e.pixels] += work.patches[e.number][e.windows]
-    return dx, None if du is None else _weight_gradient(xp, g, du)
+    """Return dx (C, H, W, N) and dweight (F, C, kH, kW), as far as they are needed."""
+    dx = _input_gradient(backend, dy, weight, geometry) if needs[0] else None
+    return dx, _weight_gradient(backend, dy, x, weight, geometry) if needs[1] else None
 
 
-def _patches(geometry: Geometry) -> Geometry:
-    """Overlapping patches of the input as windows."""
-    return _tiled(geometry, geometry.input, _PATCH, geometry.padding)
+def _input_gradient(backend: Backend, dy: Array, weight: Array, geometry: Geometry) -> Array:
+    (top, _), (left, _) = geometry.padding
+    height, width = geometry.kernel
+    above, before = height - 1 - top, width - 1 - left
+    flipped = Geometry(
+        geometry.output,
+        geometry.input,
+        geometry.kernel,
+        (1, 1),
+        ((above, height - 1 - above), (before, width - 1 - before)),
+        (1, 1),
+    )
+    return forward(backend, dy, weight[:, :, ::-1, ::-1].swapaxes(0, 1), flipped, 1, None)
 
 
-def _blocks(geometry: Geometry) -> Geometry:
-    """Blocks of the output as windows; the last ones may stick out."""
-    return _tiled(geometry, geometry.output, _OUT, ((0, 0), (0, 0)))
+def _weight_gradient(
+    backend: Backend, dy: Array, x: Array, weight: Array, geometry: Geometry
+) -> Array:
+    xp, filters, channels = backend.xp, len(weight), len(x)
+    plan = _plan(backend, x, filters, geometry)
+
+    def compute(tiles: Iterator[Tile]) -> Array:
+        du = xp.zeros((36, filters, channels), weight.dtype)
+        for tile in tiles:
+            v = _patches(xp, plan, x, tile).reshape(36, channels, -1)
+            z = _blocks(xp, plan, dy, tile).reshape(36, filters, -1)
+            du += xp.matmul(z, v.swapaxes(1, 2))
+        return du
+
+    du, *others = backend.each(compute, plan.parts)
+    for other in others:
+        du += other
+    vertical, horizontal = plan.axes
+    taps = backend.matmul(xp.kron(vertical.g, horizontal.g).T, du.reshape(36, filters * channels))
+    return xp.ascontiguousarray(taps.T).reshape(weight.shape)
 
 
-@lru_cache(maxsize=1024)
-def _tiled(geometry: Geometry, size: tuple[int, int], window: int, padding: Any) -> Geometry:
-    height, width = geometry.output
-    count = -(-height // _OUT), -(-width // _OUT)
-    return Geometry(size, count, (window, window), (_OUT, _OUT), padding, (1, 1))
+def _block(kernel: int) -> int:
+    """Outputs along an axis that a patch gives."""
+    return _PATCH + 1 - kernel
 
 
 @lru_cache(maxsize=16)
-def _transforms(backend: Backend, dtype: str) -> Transforms:
-    b, g, a = (backend.asarray(matrix, dtype) for matrix in (_B, _G, _A))
-    return Transforms(b, backend.xp.kron(g, g), a)
+def _axis(backend: Backend, kernel: int, dtype: str) -> Axis:
+    block = _block(kernel)
+    taps = [
+        [scale * point**j for j in range(kernel)]
+        for scale, point in zip(_SCALES, _POINTS, strict=True)
+    ]
+    outputs = [[point**i for point in _POINTS] + [0] for i in range(block)]
+    taps.append([0] * (kernel - 1) + [1])
+    outputs[-1][-1] = 1
+    b, g, a = (backend.asarray(matrix, dtype) for matrix in (_B, taps, outputs))
+    return Axis(b, g, a, block)
 
 
-def _works(
-    backend: Backend, x: Array, filters: int, geometry: Geometry, fewest: int
-) -> Iterator[Work]:
-    """The work of each tile, of at least ``fewest`` columns P, whatever the budget."""
-    xp, channels, batch = backend.xp, len(x), x.shape[-1]
-    patch = _PATCH**2 * max(channels, filters) * batch * x.dtype.itemsize  # bytes
-    within = backend.column_budget // 2 // max(1, patch)  # v and m are as large again
-    most = max(1, within, -(-fewest // max(1, batch)))
-    buffers: list[Array] = []
-    for tile in _patches(geometry).tiles(most):
-        shape = tile.bottom - tile.top, tile.right - tile.left, batch
-        count = shape[0] * shape[1] * batch
-        sizes = [n * count for n in (36 * channels, 36 * channels, 36 * filters, 16 * filters)]
-        if not buffers:  # the first tile is the largest
-            buffers = [xp.empty(size, x.dtype) for size in sizes]
-        patches, v, m, outputs = (b[:size] for b, size in zip(buffers, sizes, strict=True))
-        yield Work(
-            tile,
-            patches.reshape(36, channels, *shape),
-            v.reshape(36, channels, count),
-            m.reshape(36, filters, count),
-            outputs.reshape(16, filters, *shape),
-        )
+def _plan(backend: Backend, x: Array, filters: int, geometry: Geometry) -> Plan:
+    """Tiles within the budget; in bands where the products stay large in spite of it."""
+    channels, batch = len(x), x.shape[-1]
+    vertical, horizontal = (_axis(backend, k, str(x.dtype)) for k in geometry.kernel)
+    height, width = geometry.output
+    size = -(-height // vertical.block), -(-width // horizontal.block)
+    larger, blocks = max(channels, filters), size[0] * size[1]
+    most = max(1, backend.column_budget // 3 // max(1, 36 * larger * batch * x.dtype.itemsize))
+    shares = backend.shares(36 * channels * filters * blocks * batch)
+    if blocks * batch < shares * larger // 2:  # each would read all weights for few patches
+        shares = 1
+    parts = bands(size, most // size[1], most, shares)
+    (top, _), (left, _) = geometry.padding
+    return Plan((vertical, horizontal), (-top, -left), parts)
 
 
-def _gather(x: Array, windows: Geometry, tile: Tile, out: Array) -> None:
-    """Write what the windows of the tile read, element by element; zeros outside x."""
-    for e in windows.elements(tile):
-        if not e.whole:
-            out[e.number].fill(0)
-        out[e.number][e.windows] = x[e.pixels]
+def _patches(xp: Any, plan: Plan, x: Array, tile: Tile) -> Array:
+    """The transformed patches (6, 6, C, rows, columns, N) of a tile."""
+    steps = plan.axes[0].block, plan.axes[1].block
+    return _transformed(xp, plan.axes[0].b, plan.axes[1].b, x, plan.first, steps, tile)
 
 
-def _along_both(xp: Any, matrix: Array, a: Array, out: Array) -> None:
-    """Apply a 1-D transform (q, p) along both axes of a (p², ...): out (q², ...).
-
-    Two products with p terms each rather than one with p²: a third of the arithmetic.
-    """
-    q, p = matrix.shape
-    rest = a.size // p**2
-    half = xp.matmul(matrix, a.reshape(p, p * rest))  # (q, p·rest)
-    xp.matmul(matrix, half.reshape(q, p, rest), out=out.reshape(q, q, rest))
+def _blocks(xp: Any, plan: Plan, dy: Array, tile: Tile) -> Array:
+    """The transformed blocks of gradients (6, 6, F, rows, columns, N) of a tile."""
+    vertical, horizontal = plan.axes
+    steps = vertical.block, horizontal.block
+    return _transformed(xp, vertical.a.T, horizontal.a.T, dy, (0, 0), steps, tile)
 
 
-def _transformed_weight(xp: Any, g: Array, weight: Array) -> Array:
-    """U (36, F, C) of weight (F, C, 3, 3)."""
+def _transformed(
+    xp: Any,
+    vertical: Array,
+    horizontal: Array,
+    x: Array,
+    first: tuple[int, int],
+    steps: tuple[int, int],
+    tile: Tile,
+) -> Array:
+    """(6, 6, C, rows, columns, N): a matrix along each axis of the windows of a tile of x."""
+    channels, batch = len(x), x.shape[-1]
+    rows, columns = tile.bottom - tile.top, tile.right - tile.left
+    start = first[1] + tile.left * steps[1]
+    stop = start + (columns - 1) * steps[1] + horizontal.shape[1]
+    pixels = x[:, :, max(0, start) : max(0, stop)]  # all that the tile reads
+    read = pixels.shape[2]
+    half = xp.empty((6, channels, rows, read, batch), x.dtype)
+    read_windows(
+        xp,
+        vertical,
+        merge_columns(xp, pixels),
+        first[0] + tile.top * steps[0],
+        steps[0],
+        half.reshape(6, channels, rows, read * batch).transpose(1, 2, 0, 3),
+    )
+    out = xp.empty((6, 6, channels, rows, columns, batch), x.dtype)
+    read_windows(xp, horizontal, half, min(0, start), steps[1], out.transpose(0, 2, 3, 4, 1, 5))
+    return out
+
+
+def _write_blocks(xp: Any, plan: Plan, z: Array, y: Array, tile: Tile) -> None:
+    """Write the outputs of z (6, 6, F, rows, columns, N)."""
+    vertical, horizontal = plan.axes
+    half = xp.matmul(horizontal.a, z.transpose(0, 2, 3, 4, 1, 5))  # (6, F, rows, columns, block, N)
+    pixels = _pixels(plan, y, tile)
+    out = y[:, pixels.top : pixels.bottom, pixels.left : pixels.right]
+    lines = half.reshape(*half.shape[:3], -1)[..., : out.shape[2] * out.shape[3]]
+    write_windows(xp, vertical.a, lines.transpose(1, 2, 0, 3), merge_columns(xp, out))
+
+
+def _pixels(plan: Plan, y: Array, tile: Tile) -> Tile:
+    """The outputs of a tile of blocks; the last blocks may stick out."""
+    (vertical, horizontal), (_, height, width, _) = plan.axes, y.shape
+    return Tile(
+        tile.top * vertical.block,
+        min(height, tile.bottom * vertical.block),
+        tile.left * horizontal.block,
+        min(width, tile.right * horizontal.block),
+    )
+
+
+def _transformed_weight(backend: Backend, axes: tuple[Axis, Axis], weight: Array) -> Array:
+    """U (36, F, C) of weight (F, C, kH, kW)."""
     filters, channels = weight.shape[:2]
-    taps = weight.reshape(filters * channels, 9).T
-    return xp.matmul(g, taps).reshape(36, filters, channels)
-
-
-def _weight_gradient(xp: Any, g: Array, du: Array) -> Array:
-    """Dweight (F, C, 3, 3) of du (36, F, C)."""
-    _, filters, channels = du.shape
-    taps = xp.matmul(g.T, du.reshape(36, filters * channels))  # (9, F·C)
-    return xp.ascontiguousarray(taps.T).reshape(filters, channels, 3, 3)
+    taps = weight.reshape(filters * channels, weight[0, 0].size).T
+    matrix = backend.xp.kron(axes[0].g, axes[1].g)
+    return backend.matmul(matrix, taps).reshape(36, filters, channels)

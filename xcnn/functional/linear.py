@@ -25,7 +25,7 @@ class Linear(Function):
         self.relu = relu
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
-        y = weight @ x.T  # (out, N)
+        y = backend.matmul(weight, x.T)  # (out, N)
         if bias is not None or self.relu:
             backend.add_bias(y, bias, slice(None), self.relu)
         self.save(x=x, weight=weight, y=y if self.relu else None)
@@ -35,8 +35,8 @@ class Linear(Function):
         x, weight = self.saved.x, self.saved.weight
         d, dbias = bias_backward(backend, dy.T, self.saved.y, self.needs_grad[2])  # (out, N)
         return (
-            (weight.T @ d).T if self.needs_grad[0] else None,
-            d @ x if self.needs_grad[1] else None,
+            backend.matmul(weight.T, d).T if self.needs_grad[0] else None,
+            backend.matmul(d, x) if self.needs_grad[1] else None,
             dbias,
         )
 
@@ -68,13 +68,13 @@ class MatMul(Function):
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         self.save(a=a, b=b)
-        return backend.xp.matmul(a, b)
+        return backend.matmul(a, b)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        xp, a, b = backend.xp, self.saved.a, self.saved.b
+        a, b = self.saved.a, self.saved.b
         return (
-            sum_to(xp.matmul(dy, b.swapaxes(-1, -2)), a.shape) if self.needs_grad[0] else None,
-            sum_to(xp.matmul(a.swapaxes(-1, -2), dy), b.shape) if self.needs_grad[1] else None,
+            sum_to(backend.matmul(dy, b.swapaxes(-1, -2)), a.shape) if self.needs_grad[0] else None,
+            sum_to(backend.matmul(a.swapaxes(-1, -2), dy), b.shape) if self.needs_grad[1] else None,
         )
 
 

@@ -1,0 +1,66 @@
+"""A small matrix applied along an axis of an image, window by window, without gathering them.
+
+The windows are views of the image that overlap, so a product with all of them reads the pixels
+where they are and writes each result where the next step wants it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Array = Any
+
+
+def read_windows(xp: Any, matrix: Array, lines: Array, first: int, step: int, out: Array) -> None:
+    """out[..., t, :, :] = matrix @ lines[..., first + t·step : first + t·step + p, :].
+
+    Parameters
+    ----------
+    matrix : (q, p)
+    lines : (..., L, run); it is zero outside
+    out : (..., T, q, run), any view, overwritten
+    """
+    (_, p), length, count = matrix.shape, lines.shape[-2], out.shape[-3]
+    begin = min(count, max(0, -(first // step)))
+    end = max(begin, min(count, (length - p - first) // step + 1))
+    if begin < end:
+        windows = _windows(xp, lines[..., first + begin * step :, :], end - begin, step, p)
+        xp.matmul(matrix, windows, out=out[..., begin:end, :, :])
+    for t in (*range(begin), *range(end, count)):  # they stick out
+        start = first + t * step
+        inside = slice(max(0, -start), max(0, min(p, length - start)))
+        pixels = lines[..., max(0, start) : max(0, start + p), :]
+        xp.matmul(matrix[:, inside], pixels, out=out[..., t, :, :])
+
+
+def write_windows(xp: Any, matrix: Array, windows: Array, lines: Array) -> None:
+    """lines[..., t·q : (t + 1)·q, :] = matrix @ windows[..., t, :, :].
+
+    Parameters
+    ----------
+    matrix : (q, p)
+    windows : (..., T, p, run)
+    lines : (..., L, run), any view, overwritten; (T - 1)·q < L, and what is beyond L is left out
+    """
+    q, length = len(matrix), lines.shape[-2]
+    whole = length // q
+    if whole:
+        out = _windows(xp, lines, whole, q, q)
+        xp.matmul(matrix, windows[..., :whole, :, :], out=out)
+    if whole * q < length:
+        last = matrix[: length - whole * q]
+        xp.matmul(last, windows[..., whole, :, :], out=lines[..., whole * q :, :])
+
+
+def merge_columns(xp: Any, image: Array) -> Array:
+    """(C, H, W, N) with contiguous lines, such as some columns of an image, as (C, H, W·N)."""
+    channels, height, width, batch = image.shape
+    strides = *image.strides[:2], image.itemsize
+    return xp.lib.stride_tricks.as_strided(image, (channels, height, width * batch), strides)
+
+
+def _windows(xp: Any, lines: Array, count: int, step: int, size: int) -> Array:
+    """The first ``count`` windows of the lines, as a view (..., count, size, run)."""
+    *outer, line, item = lines.strides
+    shape = *lines.shape[:-2], count, size, lines.shape[-1]
+    return xp.lib.stride_tricks.as_strided(lines, shape, (*outer, step * line, line, item))
