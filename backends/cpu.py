@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -47,21 +48,39 @@ class CpuBackend(Backend):
         return self._threads.run(function, parts)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        work = a.size * b.shape[-1]
-        if a.ndim != 2 or b.ndim != 2 or work < _SHARED_BY_BLAS:
+        stacks = a.shape[:-2] or b.shape[:-2]
+        work = math.prod(stacks) * a.shape[-2] * a.shape[-1] * b.shape[-1]
+        if work < _SHARED_BY_BLAS or self._threads.busy:
             return np.matmul(a, b, out=out)
-        (rows, terms), columns = a.shape, b.shape[1]
-        longest = max(rows, terms, columns)
-        shares = parts(longest, self.shares(work))
-        if terms == longest:
-            first, *others = self.each(lambda part: a[:, part] @ b[part], shares)
-            return sum(others, first) if out is None else np.add(sum(others), first, out=out)
+        if len(stacks) < 2 and self.shares(work) > 1:
+            return self._product_in_parts(a, b, out, self.shares(work))
+        with self._threads.hold():
+            return np.matmul(a, b, out=out)
+
+    def _product_in_parts(self, a: Array, b: Array, out: Array | None, count: int) -> Array:
+        """Cut along the stack, or else along the longest of the three lengths."""
+        stacks, (rows, terms), columns = a.shape[:-2] or b.shape[:-2], a.shape[-2:], b.shape[-1]
+        longest = max(stacks or (rows, terms, columns))
+        shares = parts(longest, count)
         if out is None:
-            out = np.empty((rows, columns), np.result_type(a, b))
-        if rows == longest:
-            self.each(lambda part: np.matmul(a[part], b, out=out[part]), shares)
+            out = np.empty((*stacks, rows, columns), np.result_type(a, b))
+        if stacks:
+            cut_a, cut_b = a.ndim > 2, b.ndim > 2
+
+            def compute(part: slice) -> None:
+                np.matmul(a[part] if cut_a else a, b[part] if cut_b else b, out=out[part])
+        elif rows == longest:
+
+            def compute(part: slice) -> None:
+                np.matmul(a[part], b, out=out[part])
+        elif columns == longest:
+
+            def compute(part: slice) -> None:
+                np.matmul(a, b[:, part], out=out[:, part])
         else:
-            self.each(lambda part: np.matmul(a, b[:, part], out=out[:, part]), shares)
+            first, *others = self.each(lambda part: a[:, part] @ b[part], shares)
+            return np.add(sum(others), first, out=out)
+        self.each(compute, shares)
         return out
 
     def random_bits(self, count: int, key: int) -> Array:

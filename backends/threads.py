@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,27 +35,40 @@ class Threads:
         """Threads that BLAS used at first (``OPENBLAS_NUM_THREADS``); 1 where that is unknown."""
         return self._allowed()
 
+    @property
+    def busy(self) -> bool:
+        """Whether parts are being computed, which hold BLAS to one thread."""
+        return self._busy.locked()
+
     def run(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         """``[function(part) for part in parts]``: at once, unless other work is being done so or
         BLAS has been limited to one thread.
         """
+        if len(parts) < 2:
+            return _in_turn(function, parts)
+        with self.hold() as held:
+            return (self._at_once if held else _in_turn)(function, parts)
+
+    @contextmanager
+    def hold(self) -> Iterator[bool]:
+        """A context in which BLAS uses one thread: whether it is this call that holds it so."""
         if not self._busy.acquire(blocking=False):
-            return [function(part) for part in parts]
+            yield False
+            return
         try:
             allowed = self._allowed()
             if min(self.count, allowed) < 2:
-                return [function(part) for part in parts]
+                yield False
+                return
             self._limit(1)
             try:
-                return self._at_once(function, parts)
+                yield True
             finally:
                 self._limit(allowed)
         finally:
             self._busy.release()
 
     def _at_once(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-        if len(parts) < 2:
-            return [function(part) for part in parts]
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # 5 ms, only when needed
 
@@ -84,3 +98,7 @@ class Threads:
     def _forget(self) -> None:
         """In a child process there are no threads, and nobody holds the lock."""
         self._busy, self._pool = threading.Lock(), None
+
+
+def _in_turn(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    return [function(part) for part in parts]

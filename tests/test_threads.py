@@ -71,8 +71,10 @@ def test_blas_is_held_to_one_thread_meanwhile():
     seen = pool.run(lambda part: (blas.threads, other.threads), [0, 1])
     assert seen == [(1, 1), (1, 1)]
     assert blas.seen[-1] == 4
-    assert pool.run(lambda part: blas.threads, ["alone"]) == [1]
-    assert blas.threads == 4
+    assert pool.run(lambda part: blas.threads, ["alone"]) == [4]
+    with pool.hold() as first, pool.hold() as second:
+        assert (first, second, blas.threads, pool.busy) == (True, False, 1, True)
+    assert (blas.threads, pool.busy) == (4, False)
 
 
 def test_real_blas_gets_its_threads_back():

@@ -60,7 +60,7 @@ def forward(
             backend.im2col(x, geometry, tile, columns)
             run = positions(y, tile)
             for w, c, out in _groups(groups, weight, columns, matrix[:, run]):
-                xp.matmul(w, c, out=out)
+                backend.matmul(w, c, out=out)
             if bias is not None or relu:
                 backend.add_bias(matrix, bias, run, relu)  # while the tile is still in the cache
 
@@ -94,7 +94,7 @@ def backward(
                     _add_product(dw, d, c, backend.thin_product)
             if dx is not None:
                 for w, c, d in _groups(groups, weight, columns, part):
-                    xp.matmul(w.T, d, out=c)
+                    backend.matmul(w.T, d, out=c)
                 backend.col2im(columns, geometry, tile, dx)
 
     count = backend.shares(weight.size * as_rows(dy).shape[1])

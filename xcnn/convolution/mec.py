@@ -57,7 +57,7 @@ def forward(
     def compute(tiles: Iterator[Tile]) -> None:
         for tile in tiles:
             rows = _unfolded(xp, x, geometry, tile)
-            xp.matmul(kernel, _overlapping(xp, rows, geometry.kernel[0]), out=_lines(y, tile))
+            backend.matmul(kernel, _overlapping(xp, rows, geometry.kernel[0]), out=_lines(y, tile))
             if bias is not None or relu:
                 add_bias(backend, y, bias, tile, relu)
 
@@ -111,7 +111,7 @@ def _input_gradient(
     def compute(tiles: Iterator[Tile]) -> None:
         for tile in tiles:
             lines = _lines_that_reach(xp, dy, geometry, tile)
-            drows = xp.matmul(flipped, _overlapping(xp, lines, height))
+            drows = backend.matmul(flipped, _overlapping(xp, lines, height))
             columns = drows.reshape(len(drows), channels, width, *lines.shape[-2:])
             target = dx[:, tile.top : tile.bottom].swapaxes(0, 1)
             for k in range(width):

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..backends import Backend
+
 Array = Any
 
 
-def read_windows(xp: Any, matrix: Array, lines: Array, first: int, step: int, out: Array) -> None:
+def read_windows(
+    backend: Backend, matrix: Array, lines: Array, first: int, step: int, out: Array
+) -> None:
     """out[..., t, :, :] = matrix @ lines[..., first + t·step : first + t·step + p, :].
 
     Parameters
@@ -24,16 +28,16 @@ def read_windows(xp: Any, matrix: Array, lines: Array, first: int, step: int, ou
     begin = min(count, max(0, -(first // step)))
     end = max(begin, min(count, (length - p - first) // step + 1))
     if begin < end:
-        windows = _windows(xp, lines[..., first + begin * step :, :], end - begin, step, p)
-        xp.matmul(matrix, windows, out=out[..., begin:end, :, :])
+        windows = _windows(backend.xp, lines[..., first + begin * step :, :], end - begin, step, p)
+        backend.matmul(matrix, windows, out=out[..., begin:end, :, :])
     for t in (*range(begin), *range(end, count)):  # they stick out
         start = first + t * step
         inside = slice(max(0, -start), max(0, min(p, length - start)))
         pixels = lines[..., max(0, start) : max(0, start + p), :]
-        xp.matmul(matrix[:, inside], pixels, out=out[..., t, :, :])
+        backend.matmul(matrix[:, inside], pixels, out=out[..., t, :, :])
 
 
-def write_windows(xp: Any, matrix: Array, windows: Array, lines: Array) -> None:
+def write_windows(backend: Backend, matrix: Array, windows: Array, lines: Array) -> None:
     """lines[..., t·q : (t + 1)·q, :] = matrix @ windows[..., t, :, :].
 
     Parameters
@@ -45,11 +49,11 @@ def write_windows(xp: Any, matrix: Array, windows: Array, lines: Array) -> None:
     q, length = len(matrix), lines.shape[-2]
     whole = length // q
     if whole:
-        out = _windows(xp, lines, whole, q, q)
-        xp.matmul(matrix, windows[..., :whole, :, :], out=out)
+        out = _windows(backend.xp, lines, whole, q, q)
+        backend.matmul(matrix, windows[..., :whole, :, :], out=out)
     if whole * q < length:
         last = matrix[: length - whole * q]
-        xp.matmul(last, windows[..., whole, :, :], out=lines[..., whole * q :, :])
+        backend.matmul(last, windows[..., whole, :, :], out=lines[..., whole * q :, :])
 
 
 def merge_columns(xp: Any, image: Array) -> Array:

@@ -103,9 +103,9 @@ def forward(
 
     def compute(tiles: Iterator[Tile]) -> None:
         for tile in tiles:
-            v = _patches(xp, plan, x, tile)
-            z = xp.matmul(u, v.reshape(36, len(x), -1))
-            _write_blocks(xp, plan, z.reshape(6, 6, filters, *v.shape[3:]), y, tile)
+            v = _patches(backend, plan, x, tile)
+            z = backend.matmul(u, v.reshape(36, len(x), -1))
+            _write_blocks(backend, plan, z.reshape(6, 6, filters, *v.shape[3:]), y, tile)
             if bias is not None or relu:
                 add_bias(backend, y, bias, _pixels(plan, y, tile), relu)
 
@@ -151,9 +151,9 @@ def _weight_gradient(
     def compute(tiles: Iterator[Tile]) -> Array:
         du = xp.zeros((36, filters, channels), weight.dtype)
         for tile in tiles:
-            v = _patches(xp, plan, x, tile).reshape(36, channels, -1)
-            z = _blocks(xp, plan, dy, tile).reshape(36, filters, -1)
-            du += xp.matmul(z, v.swapaxes(1, 2))
+            v = _patches(backend, plan, x, tile).reshape(36, channels, -1)
+            z = _blocks(backend, plan, dy, tile).reshape(36, filters, -1)
+            du += backend.matmul(z, v.swapaxes(1, 2))
         return du
 
     du, *others = backend.each(compute, plan.parts)
@@ -190,30 +190,30 @@ def _plan(backend: Backend, x: Array, filters: int, geometry: Geometry) -> Plan:
     height, width = geometry.output
     size = -(-height // vertical.block), -(-width // horizontal.block)
     larger, blocks = max(channels, filters), size[0] * size[1]
-    most = max(1, backend.column_budget // 3 // max(1, 36 * larger * batch * x.dtype.itemsize))
+    patch = max(1, batch * 36 * larger * x.dtype.itemsize)  # bytes
+    least = -(-larger // (2 * max(1, batch)))  # fewer patches than this read all weights in vain
+    most = max(1, least, backend.column_budget // 3 // patch)
     shares = backend.shares(36 * channels * filters * blocks * batch)
-    if blocks * batch < shares * larger // 2:  # each would read all weights for few patches
-        shares = 1
-    parts = bands(size, most // size[1], most, shares)
+    parts = bands(size, most // size[1], most, shares if blocks >= shares * least else 1)
     (top, _), (left, _) = geometry.padding
     return Plan((vertical, horizontal), (-top, -left), parts)
 
 
-def _patches(xp: Any, plan: Plan, x: Array, tile: Tile) -> Array:
+def _patches(backend: Backend, plan: Plan, x: Array, tile: Tile) -> Array:
     """The transformed patches (6, 6, C, rows, columns, N) of a tile."""
     steps = plan.axes[0].block, plan.axes[1].block
-    return _transformed(xp, plan.axes[0].b, plan.axes[1].b, x, plan.first, steps, tile)
+    return _transformed(backend, plan.axes[0].b, plan.axes[1].b, x, plan.first, steps, tile)
 
 
-def _blocks(xp: Any, plan: Plan, dy: Array, tile: Tile) -> Array:
+def _blocks(backend: Backend, plan: Plan, dy: Array, tile: Tile) -> Array:
     """The transformed blocks of gradients (6, 6, F, rows, columns, N) of a tile."""
     vertical, horizontal = plan.axes
     steps = vertical.block, horizontal.block
-    return _transformed(xp, vertical.a.T, horizontal.a.T, dy, (0, 0), steps, tile)
+    return _transformed(backend, vertical.a.T, horizontal.a.T, dy, (0, 0), steps, tile)
 
 
 def _transformed(
-    xp: Any,
+    backend: Backend,
     vertical: Array,
     horizontal: Array,
     x: Array,
@@ -222,7 +222,7 @@ def _transformed(
     tile: Tile,
 ) -> Array:
     """(6, 6, C, rows, columns, N): a matrix along each axis of the windows of a tile of x."""
-    channels, batch = len(x), x.shape[-1]
+    xp, channels, batch = backend.xp, len(x), x.shape[-1]
     rows, columns = tile.bottom - tile.top, tile.right - tile.left
     start = first[1] + tile.left * steps[1]
     stop = start + (columns - 1) * steps[1] + horizontal.shape[1]
@@ -230,7 +230,7 @@ def _transformed(
     read = pixels.shape[2]
     half = xp.empty((6, channels, rows, read, batch), x.dtype)
     read_windows(
-        xp,
+        backend,
         vertical,
         merge_columns(xp, pixels),
         first[0] + tile.top * steps[0],
@@ -238,18 +238,21 @@ def _transformed(
         half.reshape(6, channels, rows, read * batch).transpose(1, 2, 0, 3),
     )
     out = xp.empty((6, 6, channels, rows, columns, batch), x.dtype)
-    read_windows(xp, horizontal, half, min(0, start), steps[1], out.transpose(0, 2, 3, 4, 1, 5))
+    read_windows(
+        backend, horizontal, half, min(0, start), steps[1], out.transpose(0, 2, 3, 4, 1, 5)
+    )
     return out
 
 
-def _write_blocks(xp: Any, plan: Plan, z: Array, y: Array, tile: Tile) -> None:
+def _write_blocks(backend: Backend, plan: Plan, z: Array, y: Array, tile: Tile) -> None:
     """Write the outputs of z (6, 6, F, rows, columns, N)."""
     vertical, horizontal = plan.axes
-    half = xp.matmul(horizontal.a, z.transpose(0, 2, 3, 4, 1, 5))  # (6, F, rows, columns, block, N)
+    # (6, F, rows, columns, block, N)
+    half = backend.matmul(horizontal.a, z.transpose(0, 2, 3, 4, 1, 5))
     pixels = _pixels(plan, y, tile)
     out = y[:, pixels.top : pixels.bottom, pixels.left : pixels.right]
     lines = half.reshape(*half.shape[:3], -1)[..., : out.shape[2] * out.shape[3]]
-    write_windows(xp, vertical.a, lines.transpose(1, 2, 0, 3), merge_columns(xp, out))
+    write_windows(backend, vertical.a, lines.transpose(1, 2, 0, 3), merge_columns(backend.xp, out))
 
 
 def _pixels(plan: Plan, y: Array, tile: Tile) -> Tile:
