@@ -116,9 +116,8 @@ class Function:
         self.backend = self._common_backend(arrays)
         if _mode.autocast:
             arrays = _halved(arrays)
-        self.needs_grad = tuple(
-            _mode.recording and t is not None and t.requires_grad for t in tensors
-        )
+        recording = _mode.recording
+        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in tensors])
         self.recorded = any(self.needs_grad)
         with self.backend.active():
             output = tensor.Tensor(self.forward(self.backend, *arrays), requires_grad=self.recorded)
@@ -135,30 +134,38 @@ class Function:
             if array is None:
                 continue
             backend = backends.of(array)
-            name = self._argument(index)
             if first is None:
-                first, first_name, dtype = backend, name, array.dtype
-                self._check_float(name, dtype)
-                continue
-            if backend is not first:
-                raise DeviceError(
-                    f"{type(self).__name__}: {first_name} is on {first.device}, {name} on "
-                    f'{backend.device}; move {first_name} with .to("{backend.device}"), or {name} '
-                    f'and the module that owns it with .to("{first.device}")'
-                )
-            is_cast = _mode.autocast and (dtype, array.dtype) == ("float16", "float32")
-            if array.dtype != dtype and name not in self.any_dtype and not is_cast:
-                raise DTypeError(
-                    f"{type(self).__name__}: {first_name} is {dtype}, {name} is {array.dtype}; "
-                    f"both must have one dtype: use .astype({str(dtype)!r}) on the array or "
-                    f".to(dtype={str(dtype)!r}) on the module"
-                )
+                first, number, dtype = backend, index, array.dtype
+                if dtype.kind != "f":
+                    self._check_float(self._argument(index), dtype)
+            elif backend is not first:
+                raise self._device_error(number, first, index, backend)
+            elif array.dtype != dtype:
+                self._check_same_type(number, dtype, index, array.dtype)
         if first is None:
             raise DTypeError(f"{type(self).__name__}: no array was given")
         return first
 
+    def _device_error(self, index: int, backend: Backend, other: int, others: Backend) -> Exception:
+        first, name = self._argument(index), self._argument(other)
+        return DeviceError(
+            f"{type(self).__name__}: {first} is on {backend.device}, {name} on {others.device}; "
+            f'move {first} with .to("{others.device}"), or {name} and the module that owns it with '
+            f'.to("{backend.device}")'
+        )
+
+    def _check_same_type(self, index: int, dtype: Any, other: int, others: Any) -> None:
+        first, name = self._argument(index), self._argument(other)
+        is_cast = _mode.autocast and (dtype, others) == ("float16", "float32")
+        if name not in self.any_dtype and not is_cast:
+            raise DTypeError(
+                f"{type(self).__name__}: {first} is {dtype}, {name} is {others}; "
+                f"both must have one dtype: use .astype({str(dtype)!r}) on the array or "
+                f".to(dtype={str(dtype)!r}) on the module"
+            )
+
     def _check_float(self, name: str, dtype: Any) -> None:
-        if dtype.kind != "f" and name not in self.any_dtype:
+        if name not in self.any_dtype:
             raise DTypeError(
                 f"{type(self).__name__}: {name} is {dtype}, expected a floating-point array; "
                 "convert it, for example with .astype('float32')"

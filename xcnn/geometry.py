@@ -221,6 +221,23 @@ def windows(
     ShapeError
         The dilated kernel is larger than the padded input.
     """
+    settings = input_size, kernel, stride, padding, dilation, ceil_mode, kernel_name
+    try:
+        return _checked_windows(*settings)
+    except TypeError:  # a list, which cannot be looked up
+        return _checked_windows.__wrapped__(*settings)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _checked_windows(
+    input_size: Pair,
+    kernel: Any,
+    stride: Any,
+    padding: Padding,
+    dilation: Any,
+    ceil_mode: bool,
+    kernel_name: str,
+) -> Geometry:
     resolved = check_padding(padding)
     return _windows(
         input_size,
@@ -232,7 +249,6 @@ def windows(
     )
 
 
-@lru_cache(maxsize=1024)
 def _windows(
     input_size: Pair,
     kernel: Pair,

@@ -55,10 +55,11 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
             f"{name} has shape {x.shape}: expected four axes {', '.join(data_format)}; "
             "one image needs a batch axis, for example x[None]"
         )
-    channels, height, width = (x.shape[data_format.index(axis)] for axis in "CHW")
+    _, *image = x.shape
+    channels, height, width = image if data_format == "NCHW" else (image[2], *image[:2])
     return channels, height, width
 
 
 def rows_last(xp: Any, x: Array) -> Array:
     """Any (N, ...) as contiguous (..., N)."""
-    return xp.ascontiguousarray(xp.moveaxis(x, 0, -1))
+    return xp.ascontiguousarray(x.transpose(*range(1, x.ndim), 0))
