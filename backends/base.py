@@ -21,6 +21,8 @@ _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
+_PIECE = 2**16  # numbers of a parameter that an optimiser changes at a time
+
 PRECISIONS = ("float32", "tf32", "float16")
 # what a scaler array holds at which place
 SCALE, OVERFLOW, GOOD, SKIPPED = range(4)
@@ -448,15 +450,19 @@ class Backend:
         g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v).
         Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow.
         """
+
+        def compute(piece: tuple[Array, ...]) -> None:
+            p, g, *velocity = piece
+            step = g + weight_decay * p if weight_decay else g
+            for v in velocity:
+                v *= momentum
+                v += step
+                step = step + momentum * v if nesterov else v
+            p -= lr * step
+
         with self._unless_overflow(scaler, [*params, *velocities]):
-            for index, (p, g) in enumerate(zip(params, grads, strict=True)):
-                step = g + weight_decay * p if weight_decay else g
-                if momentum:
-                    v = velocities[index]
-                    v *= momentum
-                    v += step
-                    step = step + momentum * v if nesterov else v
-                p -= lr * step
+            state = [velocities] if momentum else []
+            self._by_piece(compute, params, grads, *state)
 
     def adam_step(
         self,
@@ -484,22 +490,44 @@ class Backend:
         t = step if scaler is None else step - scaler[SKIPPED].astype("float64")
         rate = lr / (1 - beta1**t)
         root = (1 - beta2**t) ** -0.5
+
+        def compute(piece: tuple[Array, ...]) -> None:
+            p, g, m, v = piece
+            if weight_decay:
+                g = g + weight_decay * p
+            m *= beta1
+            m += (1 - beta1) * g
+            v *= beta2
+            scratch = g * g
+            scratch *= 1 - beta2
+            v += scratch
+            xp.sqrt(v, out=scratch)
+            scratch *= root
+            scratch += eps
+            xp.divide(m, scratch, out=scratch)
+            scratch *= rate
+            p -= scratch
+
         with self._unless_overflow(scaler, [*params, *means, *squares]):
-            for p, g, m, v in zip(params, grads, means, squares, strict=True):
-                if weight_decay:
-                    g = g + weight_decay * p
-                m *= beta1
-                m += (1 - beta1) * g
-                v *= beta2
-                scratch = g * g
-                scratch *= 1 - beta2
-                v += scratch
-                xp.sqrt(v, out=scratch)
-                scratch *= root
-                scratch += eps
-                xp.divide(m, scratch, out=scratch)
-                scratch *= rate
-                p -= scratch
+            self._by_piece(compute, params, grads, means, squares)
+
+    def _by_piece(self, compute: Callable[[tuple], None], *lists: Sequence[Array]) -> None:
+        """Call ``compute`` with what belongs together, a piece of each that fits the cache."""
+        pieces: list[tuple[Array, ...]] = []
+        for arrays in zip(*lists, strict=True):
+            if arrays[0].size <= _PIECE or not all(a.flags.c_contiguous for a in arrays):
+                pieces.append(arrays)
+                continue
+            flat = [a.reshape(-1) for a in arrays]
+            for start in range(0, arrays[0].size, _PIECE):
+                pieces.append(tuple(a[start : start + _PIECE] for a in flat))
+
+        def several(part: slice) -> None:
+            for piece in pieces[part]:
+                compute(piece)
+
+        count = self.shares(8 * sum(p.size for p in lists[0]))
+        self.each(several, parts(len(pieces), count))
 
     @contextmanager
     def _unless_overflow(self, scaler: Any, changed: list[Array]) -> Iterator[None]:
