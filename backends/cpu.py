@@ -18,7 +18,7 @@ from .threads import Threads
 
 # products of this many multiplications: OpenBLAS shares smaller ones with no thread, and what its
 # threads save below the second is less than what they cost afterwards
-_SHARED_BY_BLAS, _WORTH_SHARING = 2**18, 2**23
+_SHARED_BY_BLAS, _WORTH_SHARING = 2**18, 2**24
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 

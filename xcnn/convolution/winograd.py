@@ -192,7 +192,7 @@ def _plan(backend: Backend, x: Array, filters: int, geometry: Geometry) -> Plan:
     larger, blocks = max(channels, filters), size[0] * size[1]
     patch = max(1, batch * 36 * larger * x.dtype.itemsize)  # bytes
     least = -(-larger // (2 * max(1, batch)))  # fewer patches than this read all weights in vain
-    most = max(1, least, backend.column_budget // 3 // patch)
+    most = max(1, least, 2 * backend.column_budget // 3 // patch)
     shares = backend.shares(36 * channels * filters * blocks * batch)
     parts = bands(size, most // size[1], most, shares if blocks >= shares * least else 1)
     (top, _), (left, _) = geometry.padding
