@@ -37,7 +37,7 @@ def pays(geometry: Geometry, channels: int, filters: int, batch: int) -> bool:
     Measured on a CPU (``docs/performance.md``).
     """
     taps = channels * geometry.kernel[0] * geometry.kernel[1]
-    return geometry.kernel[0] > 1 and geometry.output[1] * batch >= min(filters, taps)
+    return geometry.kernel[0] > 1 and 2 * geometry.output[1] * batch > min(filters, taps)
 
 
 def forward(

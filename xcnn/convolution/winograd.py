@@ -99,7 +99,7 @@ def forward(
     xp, filters = backend.xp, len(weight)
     y = xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
     plan = _plan(backend, x, filters, geometry)
-    u = _transformed_weight(backend, plan.axes, weight)
+    u = _transformed_weight(backend, weight)
 
     def compute(tiles: Iterator[Tile]) -> None:
         for tile in tiles:
@@ -159,8 +159,8 @@ def _weight_gradient(
     du, *others = backend.each(compute, plan.parts)
     for other in others:
         du += other
-    vertical, horizontal = plan.axes
-    taps = backend.matmul(xp.kron(vertical.g, horizontal.g).T, du.reshape(36, filters * channels))
+    g = _both_axes(backend, geometry.kernel, str(weight.dtype))
+    taps = backend.matmul(g.T, du.reshape(36, filters * channels))
     return xp.ascontiguousarray(taps.T).reshape(weight.shape)
 
 
@@ -266,9 +266,15 @@ def _pixels(plan: Plan, y: Array, tile: Tile) -> Tile:
     )
 
 
-def _transformed_weight(backend: Backend, axes: tuple[Axis, Axis], weight: Array) -> Array:
+def _transformed_weight(backend: Backend, weight: Array) -> Array:
     """U (36, F, C) of weight (F, C, kH, kW)."""
-    filters, channels = weight.shape[:2]
-    taps = weight.reshape(filters * channels, weight[0, 0].size).T
-    matrix = backend.xp.kron(axes[0].g, axes[1].g)
-    return backend.matmul(matrix, taps).reshape(36, filters, channels)
+    filters, channels, height, width = weight.shape
+    taps = weight.reshape(filters * channels, height * width).T
+    g = _both_axes(backend, (height, width), str(weight.dtype))
+    return backend.matmul(g, taps).reshape(36, filters, channels)
+
+
+@lru_cache(maxsize=16)
+def _both_axes(backend: Backend, kernel: tuple[int, int], dtype: str) -> Array:
+    """G ⊗ G (36, kH·kW): both 1-D transforms of the weights in one product."""
+    return backend.xp.kron(*(_axis(backend, k, dtype).g for k in kernel))
