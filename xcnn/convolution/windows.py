@@ -6,6 +6,7 @@ where they are and writes each result where the next step wants it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ..backends import Backend
@@ -20,21 +21,39 @@ def read_windows(
 
     Parameters
     ----------
-    matrix : (q, p)
+    matrix : (..., q, p)
     lines : (..., L, run); it is zero outside
     out : (..., T, q, run), any view, overwritten
     """
-    (_, p), length, count = matrix.shape, lines.shape[-2], out.shape[-3]
+    found = windows_of(backend.xp, lines, first, step, matrix.shape[-1], out.shape[-3])
+    for these, inside, windows in found:
+        backend.matmul(matrix[..., inside], windows, out=out[..., these, :, :])
+
+
+def windows_of(
+    xp: Any, lines: Array, first: int, step: int, size: int, count: int
+) -> Iterator[tuple[slice, slice, Array]]:
+    """Views of all windows of ``lines`` (..., L, run): window t begins at first + t·step.
+
+    Yields
+    ------
+    these : slice
+        Which of the ``count`` windows.
+    inside : slice
+        Which of their ``size`` lines exist; those outside the image are zero.
+    windows : (..., these, inside, run)
+    """
+    length = lines.shape[-2]
     begin = min(count, max(0, -(first // step)))
-    end = max(begin, min(count, (length - p - first) // step + 1))
+    end = max(begin, min(count, (length - size - first) // step + 1))
     if begin < end:
-        windows = _windows(backend.xp, lines[..., first + begin * step :, :], end - begin, step, p)
-        backend.matmul(matrix, windows, out=out[..., begin:end, :, :])
+        whole = _windows(xp, lines[..., first + begin * step :, :], end - begin, step, size)
+        yield slice(begin, end), slice(0, size), whole
     for t in (*range(begin), *range(end, count)):  # they stick out
         start = first + t * step
-        inside = slice(max(0, -start), max(0, min(p, length - start)))
-        pixels = lines[..., max(0, start) : max(0, start + p), :]
-        backend.matmul(matrix[:, inside], pixels, out=out[..., t, :, :])
+        inside = slice(max(0, -start), max(0, min(size, length - start)))
+        pixels = lines[..., max(0, start) : max(0, start + size), :]
+        yield slice(t, t + 1), inside, pixels[..., None, :, :]
 
 
 def write_windows(backend: Backend, matrix: Array, windows: Array, lines: Array) -> None:
