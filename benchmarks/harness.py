@@ -70,8 +70,11 @@ class Worker:
 
 
 def environment() -> dict[str, str]:
-    """The user's environment without a forced BLAS core, which would slow NumPy alone."""
-    return {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    """The user's environment without what would slow one peer alone: a forced BLAS core, or that
+    what is not installed is compiled with each import.
+    """
+    dropped = "OPENBLAS_CORETYPE", "PYTHONDONTWRITEBYTECODE"
+    return {k: v for k, v in os.environ.items() if k not in dropped}
 
 
 def compare(
