@@ -21,8 +21,6 @@ _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
-_PIECE = 2**16  # numbers of a parameter that an optimiser changes at a time
-
 PRECISIONS = ("float32", "tf32", "float16")
 # what a scaler array holds at which place
 SCALE, OVERFLOW, GOOD, SKIPPED = range(4)
@@ -44,6 +42,10 @@ class Backend:
         Bytes that one tile of an unfolded convolution input may take. Settable.
     thin_product : int
         Terms that a product of two thin matrices adds up at a time.
+    optimizer_piece : int
+        Numbers of a parameter that an optimiser changes at a time.
+    norm_piece : int
+        Numbers that a normalisation works on at a time.
     convolutions : tuple of str
         Methods of :mod:`xcnn.convolution` to choose from beside im2col, in order of preference, as
         measured.
@@ -51,6 +53,8 @@ class Backend:
 
     column_budget = 3 * 1024**2
     thin_product = 4096
+    optimizer_piece = 2**16
+    norm_piece = 2**17
     convolutions: tuple[str, ...] = ("pointwise", "depthwise", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
@@ -76,6 +80,13 @@ class Backend:
         """
         return []
 
+    @property
+    def ndimage(self) -> Any:
+        """``scipy.ndimage``, or what has its functions for this device; imported when asked for."""
+        import scipy.ndimage
+
+        return scipy.ndimage
+
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""
 
@@ -86,6 +97,13 @@ class Backend:
     def quiet_overflow(self) -> AbstractContextManager:
         """A context in which overflow and invalid values make no warning: none ever do here."""
         return nullcontext()
+
+    @property
+    def special(self) -> Any:
+        """The special functions: ``scipy.special``, or a module that looks like it."""
+        from scipy import special  # it takes a while to load, and few models need it
+
+        return special
 
     def memory(self) -> dict[str, int]:
         """Bytes: ``used`` by arrays and ``total`` on the device, where the device can tell."""
@@ -129,21 +147,25 @@ class Backend:
             )
         return nullcontext()
 
-    def check_class_indices(self, indices: Array, classes: int) -> None:
-        """Refuse class indices outside ``0 <= index < classes``.
+    def check_class_indices(
+        self, indices: Array, classes: int, ignore_index: int | None = None
+    ) -> None:
+        """Refuse class indices outside ``0 <= index < classes`` that are not ``ignore_index``.
 
         Raises
         ------
         ArgumentError
             An index is out of range.
         """
-        if indices.size == 0:
+        if indices.size == 0 or (indices.min() >= 0 and indices.max() < classes):
             return
-        low, high = int(indices.min()), int(indices.max())
-        if low < 0 or high >= classes:
+        wrong = indices[(indices < 0) | (indices >= classes)]
+        wrong = [int(index) for index in (wrong.min(), wrong.max()) if index != ignore_index]
+        if wrong:
+            ignored = "" if ignore_index is None else f", or ignore_index={ignore_index}"
             raise ArgumentError(
-                f"target holds class {low if low < 0 else high}, but the input has {classes} "
-                f"classes: expected indices 0 to {classes - 1}"
+                f"target holds class {wrong[0]}, but the input has {classes} classes: expected "
+                f"indices 0 to {classes - 1}{ignored}"
             )
 
     # -- parts at once ----------------------------------------------------------------------
@@ -168,6 +190,11 @@ class Backend:
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The product of (n, k) and (k, m), or of stacks of such matrices."""
         return self.xp.matmul(a, b, out=out)
+
+    def row_sums(self, a: Array, b: Array | None = None) -> Array:
+        """The sum of each row of ``a``, or of ``a * b``: (R, M) to (R,), at least float32."""
+        terms = a if b is None else a * b
+        return terms.sum(axis=1, dtype=sum_dtype(terms.dtype))
 
     # -- convolution ------------------------------------------------------------------------
 
@@ -398,9 +425,11 @@ class Backend:
     # -- losses -----------------------------------------------------------------------------
 
     def cross_entropy(
-        self, x: Array, target: Array, with_slope: bool = True
+        self, x: Array, target: Array, with_slope: bool = True, ignore_index: int = -100
     ) -> tuple[Array, Array | None]:
         """-log softmax(x)[target] of each column and, if wanted, its derivative by ``x``.
+
+        Both are 0 in the columns whose target is ``ignore_index``.
 
         Parameters
         ----------
@@ -413,6 +442,8 @@ class Backend:
         slope : (C, M), softmax(x) - onehot(target); or None
         """
         xp, (classes, size) = self.xp, x.shape
+        ignored = target == ignore_index
+        some_ignored = self._may_hold_true(ignored)
         exists = (target >= 0) & (target < classes)
         chosen = xp.where(exists, target, 0), xp.arange(size)  # an index for each column
         slope = x - x.max(axis=0)
@@ -420,11 +451,19 @@ class Backend:
         xp.exp(slope, out=slope)
         total = slope.sum(axis=0)
         terms = (xp.log(total) - picked).astype(x.dtype, copy=False)
+        if some_ignored:
+            xp.copyto(terms, 0, where=ignored)
         if not with_slope:
             return terms, None
         slope /= total
         slope[chosen] -= exists
+        if some_ignored:
+            xp.copyto(slope, 0, where=ignored)
         return terms, slope
+
+    def _may_hold_true(self, mask: Array) -> bool:
+        """Whether to mind the mask: yes, unless looking at it costs less than minding."""
+        return True
 
     # -- optimisers -------------------------------------------------------------------------
 
@@ -477,11 +516,13 @@ class Backend:
         eps: float,
         weight_decay: float,
         step: int,
+        decoupled: bool = False,
         scaler: Array | None = None,
     ) -> None:
         """One step of Adam, in place; ``step`` counts from 1 (Kingma & Ba, arXiv:1412.6980).
 
-        m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;
+        g += weight_decay*p; or p *= 1 - lr*weight_decay if ``decoupled`` (Loshchilov & Hutter,
+        arXiv:1711.05101); m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;
         p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps).
         Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow, and t leaves out
         the steps that it counts as skipped.
@@ -493,7 +534,9 @@ class Backend:
 
         def compute(piece: tuple[Array, ...]) -> None:
             p, g, m, v = piece
-            if weight_decay:
+            if weight_decay and decoupled:
+                p *= 1 - lr * weight_decay
+            elif weight_decay:
                 g = g + weight_decay * p
             m *= beta1
             m += (1 - beta1) * g
@@ -511,16 +554,109 @@ class Backend:
         with self._unless_overflow(scaler, [*params, *means, *squares]):
             self._by_piece(compute, params, grads, means, squares)
 
+    def rmsprop_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        squares: Sequence[Array],
+        means: Sequence[Array],
+        velocities: Sequence[Array],
+        *,
+        lr: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: float,
+        scaler: Array | None = None,
+    ) -> None:
+        """One step of RMSprop, in place; ``means`` is empty unless it is centred, ``velocities``
+        without momentum (Tieleman & Hinton 2012; Graves, arXiv:1308.0850).
+
+        g += weight_decay * p; s = alpha*s + (1-alpha)*g*g; m = alpha*m + (1-alpha)*g;
+        step = g / (sqrt(s - m*m) + eps); v = momentum*v + step; p -= lr * (v or step).
+        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow.
+        """
+        xp = self.xp
+
+        def compute(piece: tuple[Array, ...]) -> None:
+            p, g, s, *others = piece
+            if weight_decay:
+                g = g + weight_decay * p
+            s *= alpha
+            scratch = g * g
+            scratch *= 1 - alpha
+            s += scratch
+            if means:
+                m = others[0]
+                m *= alpha
+                m += (1 - alpha) * g
+                xp.subtract(s, m * m, out=scratch)
+                xp.maximum(scratch, 0, out=scratch)  # rounding may leave less than nothing
+            xp.sqrt(scratch if means else s, out=scratch)
+            scratch += eps
+            xp.divide(g, scratch, out=scratch)
+            if velocities:
+                v = others[-1]
+                v *= momentum
+                v += scratch
+                scratch[...] = v
+            scratch *= lr
+            p -= scratch
+
+        with self._unless_overflow(scaler, [*params, *squares, *means, *velocities]):
+            state = [kept for kept in (squares, means, velocities) if kept]
+            self._by_piece(compute, params, grads, *state)
+
+    def adagrad_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        sums: Sequence[Array],
+        *,
+        lr: float,
+        lr_decay: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        scaler: Array | None = None,
+    ) -> None:
+        """One step of Adagrad, in place; ``step`` counts from 1 (Duchi et al. 2011, JMLR 12).
+
+        g += weight_decay * p; s += g*g; p -= lr / (1 + (t-1) * lr_decay) * g / (sqrt(s) + eps).
+        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow, and t leaves out
+        the steps that it counts as skipped.
+        """
+        xp = self.xp
+        t = step if scaler is None else step - scaler[SKIPPED].astype("float64")
+        rate = lr / (1 + (t - 1) * lr_decay)
+
+        def compute(piece: tuple[Array, ...]) -> None:
+            p, g, s = piece
+            if weight_decay:
+                g = g + weight_decay * p
+            scratch = g * g
+            s += scratch
+            xp.sqrt(s, out=scratch)
+            scratch += eps
+            xp.divide(g, scratch, out=scratch)
+            scratch *= rate
+            p -= scratch
+
+        with self._unless_overflow(scaler, [*params, *sums]):
+            self._by_piece(compute, params, grads, sums)
+
     def _by_piece(self, compute: Callable[[tuple], None], *lists: Sequence[Array]) -> None:
         """Call ``compute`` with what belongs together, a piece of each that fits the cache."""
         pieces: list[tuple[Array, ...]] = []
+        size = self.optimizer_piece
         for arrays in zip(*lists, strict=True):
-            if arrays[0].size <= _PIECE or not all(a.flags.c_contiguous for a in arrays):
+            is_whole = arrays[0].ndim > 0 and arrays[0].size <= size
+            if is_whole or not all(a.flags.c_contiguous for a in arrays):
                 pieces.append(arrays)
                 continue
-            flat = [a.reshape(-1) for a in arrays]
-            for start in range(0, arrays[0].size, _PIECE):
-                pieces.append(tuple(a[start : start + _PIECE] for a in flat))
+            flat = [a.reshape(-1) for a in arrays]  # a single number too: it is changed in place
+            for start in range(0, arrays[0].size, size):
+                pieces.append(tuple(a[start : start + size] for a in flat))
 
         def several(part: slice) -> None:
             for piece in pieces[part]:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .threads import Threads
 # products of this many multiplications: OpenBLAS shares smaller ones with no thread, and what its
 # threads save below the second is less than what they cost afterwards
 _SHARED_BY_BLAS, _WORTH_SHARING = 2**18, 2**24
+_DOT = 2**13  # terms of a scalar product: OpenBLAS shares longer ones with its threads
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -40,6 +42,9 @@ class CpuBackend(Backend):
 
     def _may_hold_nan(self, y: Array) -> bool:
         return bool(np.isnan(y).any())
+
+    def _may_hold_true(self, mask: Array) -> bool:
+        return bool(mask.any())
 
     def shares(self, work: int) -> int:
         return self._threads.count if work >= _WORTH_SHARING else 1
@@ -83,10 +88,30 @@ class CpuBackend(Backend):
         self.each(compute, shares)
         return out
 
+    def row_sums(self, a: Array, b: Array | None = None) -> Array:
+        """By scalar products of BLAS, three times as fast as NumPy's sum."""
+        if a.dtype.itemsize < 4 or (b is not None and b.dtype != a.dtype):
+            return super().row_sums(a, b)  # BLAS has none in these types
+        length = a.shape[1]
+        if length <= _DOT:
+            return np.vecdot(a, _ones(a.dtype)[:length] if b is None else b)
+        whole = length - length % _DOT
+        blocks = (len(a), whole // _DOT, _DOT)
+        others = _ones(a.dtype) if b is None else b[:, :whole].reshape(blocks)
+        total = np.vecdot(a[:, :whole].reshape(blocks), others).sum(axis=1)
+        if whole < length:
+            total += self.row_sums(a[:, whole:], None if b is None else b[:, whole:])
+        return total
+
     def random_bits(self, count: int, key: int) -> Array:
         generator = np.random.Philox(key=np.array([key & MASK64, 0], np.uint64))
         words = generator.random_raw(-(-count // 2)).astype("<u8", copy=False)
         return words.view("<u4")[:count]
+
+
+@cache
+def _ones(dtype: Any) -> Array:
+    return np.ones(_DOT, dtype)
 
 
 def keep_freed_memory() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
+from importlib import import_module
 from math import gcd
 from typing import Any
 
@@ -40,6 +41,8 @@ class CudaBackend(Backend):
 
     column_budget = 256 * 1024**2
     thin_product = 2**62  # one product is one launch
+    optimizer_piece = 2**62
+    norm_piece = 2**62
     convolutions = ("pointwise", "depthwise")  # the others have not been measured yet
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
@@ -69,8 +72,18 @@ class CudaBackend(Backend):
         stream = self.xp.cuda.Stream(non_blocking=True)
         return [Slot(self.xp, stream) for _ in range(2)]
 
+    @property
+    def ndimage(self) -> Any:
+        import cupyx.scipy.ndimage
+
+        return cupyx.scipy.ndimage
+
     def synchronize(self) -> None:
         self._device.synchronize()
+
+    @property
+    def special(self) -> Any:
+        return import_module(f"{self.xp.__name__}x.scipy.special")  # cupyx lies beside cupy
 
     def memory(self) -> dict[str, int]:
         _, total = self._device.mem_info
@@ -119,7 +132,9 @@ class CudaBackend(Backend):
                 self._kernels.compile(variant)
             yield f"{variant.file}.cu for {variant.dtype}"
 
-    def check_class_indices(self, indices: Array, classes: int) -> None:
+    def check_class_indices(
+        self, indices: Array, classes: int, ignore_index: int | None = None
+    ) -> None:
         """Nothing: reading a value would make the host wait. The Trainer checks labels on the
         host, and cross_entropy gives NaN for a class that does not exist.
         """
@@ -259,16 +274,19 @@ class CudaBackend(Backend):
         return mask
 
     def cross_entropy(
-        self, x: Array, target: Array, with_slope: bool = True
+        self, x: Array, target: Array, with_slope: bool = True, ignore_index: int = -100
     ) -> tuple[Array, Array | None]:
         classes, size = x.shape
         terms = self.xp.empty(size, x.dtype)
         slope = self.xp.empty(x.shape if with_slope else 0, x.dtype)
         target = self.xp.ascontiguousarray(target, "int64")
         variant = self._kernels.variant("loss", x.dtype, [x])
-        sizes = np.int32(with_slope), np.int32(classes), variant.index(size)
+        numbers = (
+            *(np.int64(ignore_index), np.int32(with_slope)),
+            *(np.int32(classes), variant.index(size)),
+        )
         blocks = (-(-size // 32),)  # a block takes 32 columns
-        self._kernels.launch(variant, "cross_entropy", blocks, (x, target, terms, slope, *sizes))
+        self._kernels.launch(variant, "cross_entropy", blocks, (x, target, terms, slope, *numbers))
         return terms, slope if with_slope else None
 
     # -- optimisers -------------------------------------------------------------------------
@@ -307,10 +325,46 @@ class CudaBackend(Backend):
         eps: float,
         weight_decay: float,
         step: int,
+        decoupled: bool = False,
         scaler: Array | None = None,
     ) -> None:
-        numbers = tuple(map(np.float64, (lr, beta1, beta2, eps, weight_decay, step)))
+        numbers = *map(np.float64, (lr, beta1, beta2, eps, weight_decay, step)), np.int32(decoupled)
         self._launch_chunks("adam_step", [params, grads, means, squares], scaler, numbers)
+
+    def rmsprop_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        squares: Sequence[Array],
+        means: Sequence[Array],
+        velocities: Sequence[Array],
+        *,
+        lr: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: float,
+        scaler: Array | None = None,
+    ) -> None:
+        numbers = tuple(map(np.float64, (lr, alpha, eps, momentum, weight_decay)))
+        lists = [params, grads, squares, means, velocities]
+        self._launch_chunks("rmsprop_step", lists, scaler, numbers)
+
+    def adagrad_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        sums: Sequence[Array],
+        *,
+        lr: float,
+        lr_decay: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        scaler: Array | None = None,
+    ) -> None:
+        numbers = tuple(map(np.float64, (lr, lr_decay, eps, weight_decay, step)))
+        self._launch_chunks("adagrad_step", [params, grads, sums], scaler, numbers)
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
         self._launch_chunks("unscale", [[], grads], scaler, ())

@@ -113,7 +113,7 @@ class Chunks:
         return self._no_scaling
 
     def tables(self, lists: Sequence[Sequence[Array]]) -> Iterator[tuple[str, Array]]:
-        """For each dtype, a table (chunks, 5): addresses from up to four lists, and a length.
+        """For each dtype, a table (chunks, 6): addresses from up to five lists, and a length.
 
         Lists may be empty. Arrays with the same place in their lists have the same size.
         """
@@ -136,15 +136,15 @@ class Chunks:
 
 
 def _chunk_table(addresses: tuple[tuple[int, ...], ...], sizes: list[int], dtype: str) -> Any:
-    """One row for each ``CHUNK`` elements of each array: four addresses and a length."""
-    parts = [np.empty((0, 5), "int64")]
+    """One row for each ``CHUNK`` elements of each array: five addresses and a length."""
+    parts = [np.empty((0, 6), "int64")]
     for i, size in enumerate(sizes):
         starts = np.arange(0, size, CHUNK, dtype="int64")
-        rows = np.zeros((len(starts), 5), "int64")
+        rows = np.zeros((len(starts), 6), "int64")
         for place, column in enumerate(addresses):
             if column[i]:
                 rows[:, place] = column[i] + starts * kernels.itemsize(dtype)
-        rows[:, 4] = np.minimum(CHUNK, size - starts)
+        rows[:, 5] = np.minimum(CHUNK, size - starts)
         parts.append(rows)
     return np.concatenate(parts)
 

@@ -6,6 +6,7 @@ Images are (N, C, H, W), ``padding`` is ((top, bottom), (left, right)), and ever
 """
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -93,6 +94,84 @@ def _window(index, weight, stride, dilation, groups):
         for o, s, d, k in zip(position, both(stride), both(dilation), kernel, strict=True)
     ]
     return n, slice(group * channels, (group + 1) * channels), *spans
+
+
+def conv_transpose2d(
+    x, weight, bias=None, stride=1, padding=((0, 0), (0, 0)), output_padding=0, dilation=1, groups=1
+):
+    """Each pixel of x adds its multiple of the kernel; the padding is cut off the whole image."""
+    x, weight = np.float64(x), np.float64(weight)
+    y, inside = _whole_image(x, weight, stride, padding, output_padding, dilation, groups)
+    for index in np.ndindex(x.shape):
+        y[_reached(index, weight, stride, dilation, groups)] += x[index] * weight[index[1]]
+    y = y[inside]
+    return y if bias is None else y + np.reshape(bias, (1, -1, 1, 1))
+
+
+def conv_transpose2d_gradients(
+    dy, x, weight, stride=1, padding=((0, 0), (0, 0)), output_padding=0, dilation=1, groups=1
+):
+    """dx, dweight, dbias; nothing that was cut off has a gradient."""
+    x, weight = np.float64(x), np.float64(weight)
+    d, inside = _whole_image(x, weight, stride, padding, output_padding, dilation, groups)
+    d[inside] = dy
+    dx, dweight = np.zeros_like(x), np.zeros_like(weight)
+    for index in np.ndindex(x.shape):
+        gradient = d[_reached(index, weight, stride, dilation, groups)]
+        dx[index] = (gradient * weight[index[1]]).sum()
+        dweight[index[1]] += gradient * x[index]
+    return dx, dweight, np.float64(dy).sum(axis=(0, 2, 3))
+
+
+def _whole_image(x, weight, stride, padding, output_padding, dilation, groups):
+    """Zeros for all that the kernels reach and the output padding, and the index of what stays."""
+    settings = map(both, (stride, dilation, output_padding))
+    axes = zip(x.shape[2:], weight.shape[2:], *settings, strict=True)
+    size = [(n - 1) * s + d * (k - 1) + 1 + more for n, k, s, d, more in axes]
+    rows, columns = (slice(p[0], n - p[1]) for n, p in zip(size, padding, strict=True))
+    whole = np.zeros((len(x), weight.shape[1] * groups, *size))
+    return whole, (slice(None), slice(None), rows, columns)
+
+
+def _reached(index, weight, stride, dilation, groups):
+    """Index of what pixel (n, c, i, j) reaches in the whole image."""
+    n, c, *position = index
+    channels, filters, *kernel = weight.shape
+    group = c // (channels // groups)
+    spans = [
+        slice(i * s, i * s + d * (k - 1) + 1, d)
+        for i, s, d, k in zip(position, both(stride), both(dilation), kernel, strict=True)
+    ]
+    return n, slice(group * filters, (group + 1) * filters), *spans
+
+
+def pad(x, padding, mode):
+    """Each pixel of the result is one of the last axes of x; the first two are not padded."""
+    sizes, padding = x.shape[2:], list(padding)
+    y = np.zeros((*x.shape[:2], *(n + sum(p) for n, p in zip(sizes, padding, strict=True))))
+    for index in np.ndindex(y.shape[2:]):
+        y[(..., *index)] = x[(..., *_pad_source(index, sizes, padding, mode))]
+    return y
+
+
+def pad_gradient(dy, shape, padding, mode):
+    """Each pixel gets the gradients of all its copies."""
+    dx, padding = np.zeros(shape), list(padding)
+    for index in np.ndindex(dy.shape[2:]):
+        dx[(..., *_pad_source(index, shape[2:], padding, mode))] += dy[(..., *index)]
+    return dx
+
+
+def _pad_source(index, sizes, padding, mode):
+    """Which pixel the padded one at ``index`` is a copy of."""
+    for i, n, (begin, _) in zip(index, sizes, padding, strict=True):
+        i -= begin
+        if mode == "reflect":
+            yield -i if i < 0 else 2 * (n - 1) - i if i >= n else i
+        elif mode == "replicate":
+            yield min(max(i, 0), n - 1)
+        else:
+            yield i % n
 
 
 def im2col(x, kernel, stride, padding, dilation, tile):
@@ -197,6 +276,170 @@ def _averaged(index, shape, kernel, stride, padding, include_pad):
     return inside, sum(counted) if include_pad else len(inside)
 
 
+def adaptive_windows(shape, output):
+    """For each (n, c, i, j) of the result the pixels that its window reads, row by row."""
+    spans = [
+        [
+            range(math.floor(Fraction(o * n, m)), math.ceil(Fraction((o + 1) * n, m)))
+            for o in range(m)
+        ]
+        for n, m in zip(shape[2:], output, strict=True)
+    ]
+    return {
+        (n, c, i, j): [(n, c, row, column) for row in spans[0][i] for column in spans[1][j]]
+        for n, c, i, j in np.ndindex(*shape[:2], *output)
+    }
+
+
+def adaptive_avg_pool2d(x, output):
+    """The mean of each window."""
+    y = np.zeros((*x.shape[:2], *output))
+    for index, pixels in adaptive_windows(x.shape, output).items():
+        y[index] = math.fsum(x[p] for p in pixels) / len(pixels)
+    return y
+
+
+def adaptive_avg_pool2d_gradient(dy, shape):
+    """Each pixel of a window gets an equal share."""
+    dx = np.zeros(shape)
+    for index, pixels in adaptive_windows(shape, dy.shape[2:]).items():
+        for pixel in pixels:
+            dx[pixel] += dy[index] / len(pixels)
+    return dx
+
+
+def adaptive_max_pool2d(x, output):
+    """y, and which pixel each window takes: its first NaN, else the first of the largest."""
+    y, chosen = np.zeros((*x.shape[:2], *output)), {}
+    for index, pixels in adaptive_windows(x.shape, output).items():
+        nans = [p for p in pixels if math.isnan(x[p])]
+        chosen[index] = nans[0] if nans else max(pixels, key=lambda p: x[p])  # max: the first
+        y[index] = x[chosen[index]]
+    return y, chosen
+
+
+# -- resampling ----------------------------------------------------------------------------
+
+
+def interpolation_matrix(size, output, mode, align_corners=False, factor=None):
+    """(output, size): how much of each pixel of an axis every new one takes.
+
+    Nearest in exact arithmetic; bilinear by the tent 1 - |distance|, within the image.
+    """
+    scale = 1 / Fraction(factor) if factor else Fraction(size, output)
+    matrix = np.zeros((output, size))
+    for o in range(output):
+        if mode == "nearest":
+            matrix[o, min(math.floor(o * scale), size - 1)] = 1
+            continue
+        at = (o + Fraction(1, 2)) * scale - Fraction(1, 2)
+        if align_corners:
+            at = Fraction(o * (size - 1), output - 1) if output > 1 else Fraction(0)
+        at = min(max(at, 0), size - 1)
+        for i in range(size):
+            matrix[o, i] = max(0, 1 - abs(at - i))
+    return matrix
+
+
+def interpolate(x, output, mode, align_corners=False, factors=(None, None)):
+    """y and a function from dy to dx."""
+    rows, columns = (
+        interpolation_matrix(n, m, mode, align_corners, f)
+        for n, m, f in zip(x.shape[2:], output, factors, strict=True)
+    )
+    y = np.einsum("ncij,oi,pj->ncop", np.float64(x), rows, columns)
+    return y, lambda dy: np.einsum("ncop,oi,pj->ncij", np.float64(dy), rows, columns)
+
+
+def pixel_shuffle(x, r):
+    """y[n, c, h*r + i, w*r + j] = x[n, c*r² + i*r + j, h, w], one number after the other."""
+    n, channels, height, width = x.shape
+    y = np.zeros((n, channels // r**2, height * r, width * r), x.dtype)
+    for image, c, row, column in np.ndindex(y.shape):
+        source = c * r**2 + (row % r) * r + column % r
+        y[image, c, row, column] = x[image, source, row // r, column // r]
+    return y
+
+
+# -- normalisation -------------------------------------------------------------------------
+
+
+def batch_groups(shape):
+    """An index per channel: all of it, over the batch and all pixels."""
+    return [(slice(None), channel) for channel in range(shape[1])]
+
+
+def channel_groups(shape, count):
+    """An index per example and group of channels."""
+    width = shape[1] // count
+    return [
+        (example, slice(group * width, (group + 1) * width))
+        for example in range(shape[0])
+        for group in range(count)
+    ]
+
+
+def layer_groups(shape, axes):
+    """An index per part of the last ``axes`` axes."""
+    return list(np.ndindex(*shape[: len(shape) - axes]))
+
+
+def normalized(x, groups, eps):
+    """(x - mean) / sqrt(var + eps) of each group."""
+    y = np.full(x.shape, np.nan)
+    for group in groups:
+        mean, deviation = _moments(x[group], eps)
+        y[group] = (np.float64(x[group]) - mean) / deviation
+    return y
+
+
+def _moments(values, eps):
+    numbers = [float(v) for v in np.ravel(values)]
+    mean = math.fsum(numbers) / len(numbers)
+    var = math.fsum((v - mean) ** 2 for v in numbers) / len(numbers)
+    return mean, math.sqrt(var + eps)
+
+
+def normalized_gradient(dy, x, groups, eps):
+    """dx[j] = sum over i of dy[i] * dy[i]/dx[j], the whole Jacobian of each group."""
+    dx = np.full(x.shape, np.nan)
+    for group in groups:
+        values, slopes = np.ravel(np.float64(x[group])), np.ravel(np.float64(dy[group]))
+        mean, deviation = _moments(values, eps)
+        count, jacobian = len(values), np.zeros((len(values), len(values)))
+        for i, j in np.ndindex(count, count):
+            of_mean = (i == j) - 1 / count
+            of_deviation = (values[j] - mean) / (count * deviation)
+            jacobian[i, j] = of_mean / deviation - (
+                (values[i] - mean) * of_deviation / deviation**2
+            )
+        dx[group] = (slopes @ jacobian).reshape(np.shape(dx[group]))
+    return dx
+
+
+def summed_to(terms, shape):
+    """``terms`` added over the axes that a weight of ``shape`` is repeated along."""
+    total = np.zeros(shape)
+    offset = terms.ndim - len(shape)
+    for index in np.ndindex(terms.shape):
+        place = tuple(i if n > 1 else 0 for i, n in zip(index[offset:], shape, strict=True))
+        total[place] += terms[index]
+    return total
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    """x / (k + alpha / size * the squares of the neighbouring channels)^beta."""
+    y = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        n, c, *pixel = index
+        first = c - size // 2
+        squares = sum(
+            float(x[(n, j, *pixel)]) ** 2 for j in range(first, first + size) if 0 <= j < x.shape[1]
+        )
+        y[index] = x[index] / (k + alpha / size * squares) ** beta
+    return y
+
+
 # -- activations and losses ----------------------------------------------------------------
 
 
@@ -257,9 +500,9 @@ def cross_entropy_slopes(x, target):
     return softmax(x, 1) * target.sum(axis=1, keepdims=True) - target
 
 
-def class_cross_entropy(x, target):
+def class_cross_entropy(x, target, ignore_index=-100):
     """Of each column of (C, M): log(sum(exp(x))) - x[target], NaN where the class does not exist,
-    and softmax(x) - onehot(target).
+    and softmax(x) - onehot(target); both 0 where the target is ``ignore_index``.
     """
     with np.errstate(all="ignore"):
         x = np.longdouble(x)
@@ -270,7 +513,52 @@ def class_cross_entropy(x, target):
             if 0 <= wanted < len(x):
                 terms[column] = np.log(total[column]) - x[wanted, column]
                 slope[wanted, column] -= 1
+            if wanted == ignore_index:
+                terms[column], slope[:, column] = 0, 0
         return np.float64(terms), np.float64(slope)
+
+
+def weighted_classes(x, target, weight=None, ignore_index=-100, smoothing=0.0, logits=True):
+    """Terms (N, ...), their slopes (N, C, ...), and what the mean divides by.
+
+    ``logits`` False: x are log-probabilities already.
+    """
+    classes = x.shape[1]
+    weight = np.ones(classes) if weight is None else np.float64(weight)
+    log_p = log_softmax(x, 1) if logits else np.float64(x)
+    terms, slopes, total = np.zeros(target.shape), np.zeros(x.shape), 0.0
+    for index in np.ndindex(target.shape):
+        n, *pixel = index
+        if target[index] == ignore_index:
+            continue
+        total += weight[target[index]]
+        for c in range(classes):
+            hit = float(c == target[index])
+            q = weight[c] * ((1 - smoothing) * hit + smoothing / classes)
+            if not logits:
+                q = weight[c] * hit
+            terms[index] -= q * log_p[(n, c, *pixel)]
+            slopes[(n, c, *pixel)] -= q
+            if logits:
+                for other in range(classes):
+                    slopes[(n, other, *pixel)] += q * math.exp(log_p[(n, other, *pixel)])
+    return terms, slopes, total
+
+
+def huber(difference, delta):
+    """Term and slope of one difference: a parabola near 0, straight lines beyond delta."""
+    if abs(difference) < delta:
+        return difference**2 / 2, difference
+    return delta * (abs(difference) - delta / 2), math.copysign(delta, difference)
+
+
+def kl_divergence(log_q, p):
+    """p * log(p / q), 0 where p is 0."""
+    terms = np.zeros(np.shape(p))
+    for index in np.ndindex(terms.shape):
+        if p[index] > 0:
+            terms[index] = p[index] * (math.log(p[index]) - log_q[index])
+    return terms
 
 
 def binary_cross_entropy_terms(p, target):
@@ -306,11 +594,13 @@ def linear_gradients(dy, x, weight):
 # -- optimisers ----------------------------------------------------------------------------
 
 
-def sgd(p, grads, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+def sgd(p, grads, lr, momentum=0.0, nesterov=False, weight_decay=0.0, dampening=0.0):
     """The parameter after one step per gradient. Velocity starts at 0."""
     velocity = 0.0
-    for grad in grads:
-        p, velocity = sgd_step(p, grad, velocity, lr, momentum, nesterov, weight_decay)
+    for t, grad in enumerate(grads):
+        keep = 1 - dampening if t and momentum else 1.0
+        pull = keep * weight_decay
+        p, velocity = sgd_step(p, keep * grad, velocity, lr, momentum, nesterov, pull)
     return p
 
 
@@ -321,21 +611,58 @@ def sgd_step(p, grad, velocity, lr, momentum=0.0, nesterov=False, weight_decay=0
     return p - lr * (g + momentum * velocity if nesterov else velocity), velocity
 
 
-def adam(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def adam(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
     """The parameter after one step per gradient (algorithm 1 of arXiv:1412.6980)."""
     m = v = 0.0
     for t, grad in enumerate(grads, start=1):
-        p, m, v = adam_step(p, grad, m, v, t, lr, betas, eps, weight_decay)
+        p, m, v = adam_step(p, grad, m, v, t, lr, betas, eps, weight_decay, decoupled)
     return p
 
 
-def adam_step(p, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def adam_step(
+    p, grad, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False
+):
     """The parameter and the two running means after step number ``t``, from 1."""
-    g = grad + weight_decay * p
+    g = grad if decoupled else grad + weight_decay * p
+    p = p - lr * weight_decay * p if decoupled else p
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
     corrected = v / (1 - betas[1] ** t)
     return p - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(corrected) + eps), m, v
+
+
+def rmsprop(p, grads, lr, **settings):
+    """The parameter after one step per gradient."""
+    state = (0.0, 0.0, 0.0)
+    for grad in grads:
+        p, *state = rmsprop_step(p, grad, *state, lr, **settings)
+    return p
+
+
+def rmsprop_step(
+    p, grad, s, m, v, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False
+):
+    """The parameter, the running means of g² and g, and the velocity after one step."""
+    g = grad + weight_decay * p
+    s = alpha * s + (1 - alpha) * g**2
+    m = alpha * m + (1 - alpha) * g
+    v = momentum * v + g / (np.sqrt(s - m**2 if centered else s) + eps)
+    return p - lr * v, s, m, v
+
+
+def adagrad(p, grads, lr, initial_accumulator_value=0.0, **settings):
+    """The parameter after one step per gradient (Duchi et al. 2011)."""
+    total = initial_accumulator_value
+    for t, grad in enumerate(grads, start=1):
+        p, total = adagrad_step(p, grad, total, t, lr, **settings)
+    return p
+
+
+def adagrad_step(p, grad, total, t, lr, lr_decay=0.0, weight_decay=0.0, eps=1e-10):
+    """The parameter and the sum of g² after step number ``t``, from 1."""
+    g = grad + weight_decay * p
+    total = total + g**2
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(total) + eps), total
 
 
 def loss_scales(overflows, scale, growth=2.0, backoff=0.5, interval=2000):

@@ -1,4 +1,7 @@
-"""relu, sigmoid, tanh, softmax, log_softmax: values, gradients, extremes, memory order."""
+"""Activations: values, gradients, extremes, memory order, and PyTorch's choices at the kinks."""
+
+import functools
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 import xcnn
 import xcnn.functional as F
-from xcnn.errors import ArgumentError
+from xcnn import init, nn
+from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -29,7 +33,113 @@ def tanh(x):
     return np.float64(np.sign(x) * (1 - e) / (1 + e)), np.float64(4 * e / (1 + e) ** 2)
 
 
-ELEMENTWISE = {F.relu: relu, F.sigmoid: sigmoid, F.tanh: tanh}  # value and derivative
+def one_by_one(function):
+    """Value and slope of every number, from a function of one Python float."""
+
+    def of_array(x):
+        found = [function(float(v)) for v in np.ravel(x)]
+        return tuple(np.reshape([pair[i] for pair in found], np.shape(x)) for i in (0, 1))
+
+    return of_array
+
+
+@one_by_one
+def relu6(x):
+    return min(max(x, 0.0), 6.0), float(0 < x < 6)
+
+
+@one_by_one
+def leaky_relu(x):
+    return (x, 1.0) if x > 0 else (0.01 * x, 0.01)
+
+
+def elu_of(alpha, scale=1.0):
+    @one_by_one
+    def of_number(x):
+        if x > 0:
+            return scale * x, scale
+        return scale * alpha * math.expm1(x), scale * alpha * math.exp(x)
+
+    return of_number
+
+
+@one_by_one
+def gelu(x):
+    share = math.erfc(-x / math.sqrt(2)) / 2
+    return x * share, share + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+@one_by_one
+def gelu_tanh(x):
+    x = np.longdouble(x)
+    root = np.sqrt(2 / np.longdouble(math.pi))
+    t = np.tanh(root * (x + 0.044715 * x**3))
+    inner = root * (1 + 3 * 0.044715 * x**2)
+    return float(x * (1 + t) / 2), float((1 + t) / 2 + x * (1 - t * t) * inner / 2)
+
+
+@one_by_one
+def silu(x):
+    s = 1 / (1 + np.exp(-np.longdouble(x)))
+    return float(x * s), float(s + x * s * (1 - s))
+
+
+@one_by_one
+def hardsigmoid(x):
+    return min(max(x / 6 + 0.5, 0.0), 1.0), float(-3 < x < 3) / 6
+
+
+@one_by_one
+def hardswish(x):
+    if x <= -3:
+        return 0.0, 0.0
+    return (x, 1.0) if x >= 3 else (x * (x + 3) / 6, x / 3 + 0.5)
+
+
+def softplus_of(beta, threshold):
+    @one_by_one
+    def of_number(x):
+        if beta * x > threshold:
+            return x, 1.0
+        e = np.exp(np.longdouble(beta * x))
+        return float(np.log1p(e) / beta), float(e / (1 + e))
+
+    return of_number
+
+
+def named(name, function, *settings):
+    call = functools.partial(_with_settings, function, settings)
+    call.__name__ = name
+    return call
+
+
+def _with_settings(function, settings, x):
+    return function(x, *settings)
+
+
+LEAKY_MINUS = named("leaky_relu_minus", F.leaky_relu, -0.5)
+ELU_2 = named("elu_2", F.elu, 2)
+GELU_TANH = named("gelu_tanh", F.gelu, "tanh")
+SOFTPLUS_3 = named("softplus_3", F.softplus, 3, 2)
+SELU_ALPHA, SELU_SCALE = 1.67326324235437728481704, 1.05070098735548049341933
+ELEMENTWISE = {  # value and derivative
+    F.relu: relu,
+    F.relu6: relu6,
+    F.leaky_relu: leaky_relu,
+    LEAKY_MINUS: one_by_one(lambda x: (x, 1.0) if x > 0 else (-0.5 * x, -0.5)),
+    F.elu: elu_of(1.0),
+    ELU_2: elu_of(2.0),
+    F.selu: elu_of(SELU_ALPHA, SELU_SCALE),
+    F.gelu: gelu,
+    GELU_TANH: gelu_tanh,
+    F.silu: silu,
+    F.hardsigmoid: hardsigmoid,
+    F.hardswish: hardswish,
+    F.softplus: softplus_of(1, 20),
+    SOFTPLUS_3: softplus_of(3, 2),
+    F.sigmoid: sigmoid,
+    F.tanh: tanh,
+}
 ALONG_AN_AXIS = {
     F.softmax: (oracles.softmax, oracles.softmax_gradient),
     F.log_softmax: (oracles.log_softmax, oracles.log_softmax_gradient),
@@ -66,17 +176,42 @@ def test_any_elementwise(backend, function, x):
     assert_matches(found.gradients[0], found.dy * slope)
 
 
+MANY = np.float32(1e30)
+LIKE_RELU = [0, 0, 0, 0, 0, 800, MANY, np.inf]
+LIKE_SIGMOID = [0, 0, 0, 0.5, 0.5, 1, 1, 1]
+LIMITS = {
+    F.relu6: [0, 0, 0, 0, 0, 6, 6, 6],
+    F.leaky_relu: [-np.inf, -MANY / 100, -8, 0, 0, 800, MANY, np.inf],
+    LEAKY_MINUS: [np.inf, MANY / 2, 400, 0, 0, 800, MANY, np.inf],
+    F.elu: [-1, -1, -1, *LIKE_RELU[3:]],
+    ELU_2: [-2, -2, -2, *LIKE_RELU[3:]],
+    F.selu: [*[-SELU_ALPHA * SELU_SCALE] * 3, *np.float32(LIKE_RELU[3:]) * SELU_SCALE],
+    F.hardsigmoid: LIKE_SIGMOID,
+    F.softplus: [0, 0, 0, math.log(2), math.log(2), *LIKE_RELU[5:]],
+    SOFTPLUS_3: [0, 0, 0, math.log(2) / 3, math.log(2) / 3, *LIKE_RELU[5:]],
+    F.sigmoid: LIKE_SIGMOID,
+    F.tanh: [-1, -1, -1, 0, 0, 1, 1, 1],
+}
+
+
 @each
 def test_extremes_neither_overflow_nor_warn(evaluate, function):
     x = np.array([-np.inf, -1e30, -800, -0.0, 0.0, 800, 1e30, np.inf], "float32")
     found = evaluate(function, x)
-    expected = {
-        F.relu: [0, 0, 0, 0, 0, 800, np.float32(1e30), np.inf],
-        F.sigmoid: [0, 0, 0, 0.5, 0.5, 1, 1, 1],
-        F.tanh: [-1, -1, -1, 0, 0, 1, 1, 1],
-    }[function]
-    assert_matches(found.y, expected, "float32")
+    expected = LIMITS.get(function, LIKE_RELU)
+    np.testing.assert_allclose(found.y, np.float64(expected), rtol=1e-6, atol=1e-7)
     assert np.isfinite(found.gradients[0]).all()
+
+
+@each
+@dtypes
+def test_large_inputs(evaluate, function, dtype):
+    x = np.array([-1e4, -100, -40, -20, 20, 40, 100, 1e4], dtype)
+    found = evaluate(function, x)
+    with np.errstate(under="ignore"):
+        y, slope = ELEMENTWISE[function](np.longdouble(x) if function is F.tanh else x)
+    np.testing.assert_allclose(found.y, y, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(found.gradients[0], found.dy * slope, rtol=1e-5, atol=1e-6)
 
 
 @each
@@ -86,6 +221,179 @@ def test_nan_propagates(evaluate, function):
 
 def test_relu_has_no_gradient_at_zero(evaluate):
     assert evaluate(F.relu, np.array([0.0, -0.0])).gradients[0].tolist() == [0, 0]
+
+
+KINKS = [-3.0, -0.0, 0.0, 3.0, 6.0, 20.0, 20.5]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "gelu",
+        "silu",
+        "hardsigmoid",
+        "hardswish",
+        "softplus",
+    ],
+)
+def test_kinks_are_as_in_pytorch(evaluate, name):
+    torch = pytest.importorskip("torch")
+    x = np.array(KINKS, "float32")
+    found = evaluate(getattr(F, name), x)
+    peer = torch.tensor(x, requires_grad=True)
+    y = getattr(torch.nn.functional, name)(peer)
+    y.backward(torch.tensor(found.dy))
+    assert_matches(found.y, y.detach().numpy(), "float32")
+    assert_matches(found.gradients[0], peer.grad.numpy(), "float32")
+
+
+# -- prelu ---------------------------------------------------------------------------------
+
+
+def prelu(x, weight, dy):
+    """Value, gradient of x, gradient of weight."""
+    x, y, dx, dweight = np.float64(x), np.zeros(x.shape), np.zeros(x.shape), np.zeros(len(weight))
+    for index in np.ndindex(x.shape):
+        slope = index[1] if len(weight) > 1 else 0
+        positive = x[index] > 0
+        y[index] = x[index] if positive else x[index] * weight[slope]
+        dx[index] = dy[index] * (1 if positive else weight[slope])
+        dweight[slope] += 0 if positive else dy[index] * x[index]
+    return y, dx, dweight
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("shape", "slopes"),
+    [((4, 3), 3), ((4, 3), 1), ((2, 3, 4, 5), 3), ((2, 3, 4, 5), 1), ((5,), 1), ((), 1)],
+    ids=str,
+)
+def test_prelu(evaluate, dtype, shape, slopes):
+    x, weight = normal(*shape, dtype="float64").astype(dtype), normal(slopes, seed=1, dtype=dtype)
+    found = evaluate(F.prelu, x, weight)
+    for actual, expected in zip(
+        (found.y, *found.gradients), prelu(x, weight, found.dy), strict=True
+    ):
+        assert_matches(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("slopes", [1, 3])
+def test_prelu_at_zero_and_far_away(evaluate, slopes):
+    x = np.array([[0, -1e4, 1e4], [-0.0, -1e4, 1e4]], "float32")
+    found = evaluate(F.prelu, x, np.full(slopes, 0.25, "float32"))
+    assert_matches(found.y, [[0, -2500, 1e4]] * 2, "float32")
+    assert_matches(found.gradients[0], found.dy * [[0.25, 0.25, 1]] * 1, "float32")
+
+
+@pytest.mark.parametrize("shape", [(2,), (4,), (3, 1), (), (0,)], ids=str)
+def test_prelu_with_slopes_that_do_not_fit(backend, shape):
+    with pytest.raises(ShapeError, match=r"weight has shape .*expected one slope, \(1,\), or .*3,"):
+        F.prelu(backend.xp.ones((2, 3)), backend.xp.ones(shape))
+
+
+def test_prelu_is_trained(backend):
+    layer = nn.PReLU(2, init=0.5).to(backend)
+    assert {n: p.shape for n, p in layer.named_parameters()} == {"weight": (2,)}
+    layer(backend.asarray(-np.ones((3, 2, 2, 2), "float32"))).sum().backward()
+    assert backend.to_host(layer.weight.grad).tolist() == [-12, -12]
+    assert layer.weight.dtype == np.float32
+    assert nn.PReLU().weight.numpy().tolist() == [0.25]
+    with pytest.raises(ArgumentError, match="num_parameters=0"):
+        nn.PReLU(0)
+
+
+# -- layers --------------------------------------------------------------------------------
+
+LAYERS = {
+    nn.ReLU6(): F.relu6,
+    nn.LeakyReLU(): F.leaky_relu,
+    nn.LeakyReLU(0.3): lambda x: F.leaky_relu(x, 0.3),
+    nn.ELU(): F.elu,
+    nn.ELU(2.0): ELU_2,
+    nn.SELU(): F.selu,
+    nn.GELU(): F.gelu,
+    nn.GELU("tanh"): GELU_TANH,
+    nn.SiLU(): F.silu,
+    nn.Hardswish(): F.hardswish,
+    nn.Hardsigmoid(): F.hardsigmoid,
+    nn.Softplus(): F.softplus,
+    nn.Softplus(3, 2): SOFTPLUS_3,
+    nn.PReLU(): lambda x: F.leaky_relu(x, 0.25),
+    nn.Identity(): lambda x: xcnn.Tensor(x),
+}
+
+
+@pytest.mark.parametrize(("layer", "function"), LAYERS.items(), ids=[*map(repr, LAYERS)])
+def test_layers(layer, function):
+    x = 3 * normal(3, 2, dtype="float32")
+    assert (layer(x).numpy() == function(x).numpy()).all()
+
+
+def test_identity_copies_nothing():
+    x = xcnn.Tensor(np.ones(3, "float32"), requires_grad=True)
+    assert nn.Identity()(x) is x
+
+
+def test_activations_by_name():
+    names = [
+        "elu",
+        "gelu",
+        "hardsigmoid",
+        "hardswish",
+        "identity",
+        "leaky_relu",
+        "prelu",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "tanh",
+    ]
+    with pytest.raises(ArgumentError, match=f"'{names[0]}', .*'{names[-1]}'"):
+        nn.activation("GELU")
+    for name in names:
+        layer = nn.activation(name)
+        assert type(layer).__name__.lower() == name.replace("_", "")
+        assert init.gain(name) > 0
+        assert nn.Linear(3, 2, nonlinearity=name).weight.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: F.gelu(x, "sigmoid"), ArgumentError, "approximate='sigmoid': expected \"none\""),
+        (lambda x: nn.GELU(True), ArgumentError, "approximate=True: expected"),
+        (lambda x: F.softplus(x, 0), ArgumentError, "beta=0: expected a number other than 0"),
+        (lambda x: F.softplus(x, 1, None), ArgumentError, "threshold=None: expected a number"),
+        (lambda x: F.elu(x, "1"), ArgumentError, "alpha='1': expected a number"),
+        (lambda x: F.elu(x, math.nan), ArgumentError, "alpha=nan: expected a number"),
+        (lambda x: F.leaky_relu(x, True), ArgumentError, "negative_slope=True: expected a number"),
+        (lambda x: nn.LeakyReLU([0.1]), ArgumentError, "negative_slope=.0.1.: expected a number"),
+        (lambda x: nn.PReLU(1, "a"), ArgumentError, "init='a': expected a number"),
+        (lambda x: F.silu(x.astype("int32")), DTypeError, "input is int32"),
+        (lambda x: nn.ReLU6(inplace=True), TypeError, "ReLU6: .*inplace"),
+        (lambda x: nn.Identity(54), TypeError, "Identity: too many"),
+    ],
+)
+def test_errors(backend, call, error, text):
+    with pytest.raises(error, match=text):
+        call(backend.xp.ones((2, 3)))
+
+
+def test_settings_of_numpy_types_keep_the_dtype(backend):
+    x = backend.xp.ones(3, "float32")
+    assert F.elu(x, np.float64(0.5)).dtype == np.float32
+    assert F.leaky_relu(x, np.float32(0.5)).dtype == np.float32
+
+
+# -- along an axis -------------------------------------------------------------------------
 
 
 @each_softmax

@@ -125,6 +125,27 @@ def adam(backend, array):
     yield from (p, m, v)
 
 
+def adamw(backend, array):
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.01}
+    p, m, v = array(ties(4, 3)), array(ties(4, 3)), array(abs(ties(4, 3)))
+    backend.adam_step([p], [array(ties(4, 3))], [m], [v], **settings, step=3, decoupled=True)
+    yield from (p, m, v)
+
+
+def rmsprop(backend, array):
+    settings = {"lr": 0.1, "alpha": 0.5, "eps": 1e-8, "momentum": 0.5, "weight_decay": 0.0}
+    p, s, m, v = array(ties(4, 3)), array(abs(ties(4, 3))), array(ties(4, 3)), array(ties(4, 3))
+    backend.rmsprop_step([p], [array(ties(4, 3))], [s], [m], [v], **settings)
+    yield from (p, s, m, v)
+
+
+def adagrad(backend, array):
+    settings = {"lr": 0.1, "lr_decay": 0.5, "eps": 1e-8, "weight_decay": 0.0, "step": 3}
+    p, s = array(ties(4, 3)), array(abs(ties(4, 3)))
+    backend.adagrad_step([p], [array(ties(4, 3))], [s], **settings)
+    yield from (p, s)
+
+
 CALLS = [
     im2col,
     col2im,
@@ -135,6 +156,9 @@ CALLS = [
     random_bits,
     sgd,
     adam,
+    adamw,
+    rmsprop,
+    adagrad,
 ]
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import xcnn
 from xcnn import backends, data
-from xcnn.cli import main
+from xcnn.cli import main, optimization
 
 COLUMNS = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds"
 FILES = ["config.json", "history.csv", "model.safetensors"]
@@ -133,13 +133,20 @@ def test_the_config(run):
         "mean": [0.3050],
         "std": [0.3234],
         "scale": 255,
+        "augment": "none",
         "limit": 20,
         "epochs": 1,
         "batch_size": 64,
         "optimizer": "sgd",
         "lr": 0.05,
+        "weight_decay": 0.0,
         "schedule": "cosine",
+        "warmup": 0,
+        "clip_norm": None,
         "loss": "cross_entropy",
+        "init": None,
+        "new_head": False,
+        "freeze": [],
         "seed": 3,
         "device": "cpu",
         "precision": "float32",
@@ -208,6 +215,72 @@ def test_the_schedule(run):
     assert cosine[0] == constant[0]
     assert cosine[1] != constant[1]
     assert float(cosine[2]) > float(constant[2])  # smaller steps go less far
+
+
+@pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
+def test_every_optimizer_learns(run, name):
+    line = f"train mlp --limit 300 --epochs 4 --quiet --optimizer {name}"
+    assert run(f"{line} --out plain").status == 0
+    assert run(f"{line} --out drawn --weight-decay 0.5").status == 0
+    assert config("plain")["optimizer"] == name
+    assert config("plain")["weight_decay"] == (0.01 if name == "adamw" else 0)
+    assert config("drawn")["weight_decay"] == 0.5
+    losses = [[float(row["train_loss"]) for row in history(f)] for f in ("plain", "drawn")]
+    assert losses[0][-1] < 0.8 * losses[0][0]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("schedule", ["step", "exponential", "onecycle", "plateau"])
+def test_every_schedule_learns(run, schedule):
+    line = f"train mlp --limit 300 --epochs 5 --quiet --schedule {schedule} --out run"
+    assert run(line).status == 0
+    assert config("run")["schedule"] == schedule
+    losses = [float(row["train_loss"]) for row in history("run")]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def rates(schedule, epochs, warmup=0, batches=2, metrics=None):
+    """The learning rate in each epoch, at its first batch."""
+    settings = {"optimizer": "adam", "lr": 1.0, "weight_decay": 0.0, "warmup": warmup}
+    settings |= {"schedule": schedule, "epochs": epochs}
+    optimizer = optimization.make_optimizer(settings, xcnn.nn.Linear(1, 1))
+    made, found = optimization.make_schedule(settings, optimizer, batches), []
+    for epoch in range(epochs):
+        found.append(optimizer.lr)
+        steps = batches if made is not None and made.per_batch else 1
+        for _ in range(steps if made is not None else 0):
+            made.step(*([] if metrics is None else [metrics[epoch]]))
+    return found
+
+
+def test_what_the_schedules_are():
+    assert rates("constant", 3) == [1, 1, 1]
+    assert rates("cosine", 4) == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
+    assert rates("step", 7) == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+    assert rates("exponential", 4) == pytest.approx([1, 0.01**0.25, 0.1, 0.01**0.75])
+    metrics = [5, 4, 4, 4, 4, 4, 3, 3]
+    assert rates("plateau", 8, metrics=metrics) == pytest.approx([1] * 6 + [0.1, 0.1])
+    cycle = rates("onecycle", 10, batches=10)
+    assert cycle[0] == pytest.approx(1 / 25)
+    assert max(cycle) == cycle[3] == pytest.approx(1, rel=0.01)
+    assert cycle[9] < 0.05
+
+
+def test_the_warm_up():
+    assert rates("constant", 5, 3) == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1])
+    assert rates("step", 8, 2) == pytest.approx([1 / 3, 2 / 3, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert rates("cosine", 5, 1) == pytest.approx([1 / 2, *rates("cosine", 4)])
+
+
+def test_warm_up_and_clipping_from_the_command_line(run):
+    """Both make the first steps smaller, so that the first losses are larger."""
+    line = "train mlp --limit 200 --epochs 3 --quiet --optimizer sgd"
+    for folder, more in (("plain", ""), ("warm", " --warmup 2"), ("clipped", " --clip-norm 0.01")):
+        assert run(f"{line}{more} --out {folder}").status == 0
+    assert config("warm")["warmup"] == 2
+    assert config("clipped")["clip_norm"] == 0.01
+    losses = {f: float(history(f)[0]["train_loss"]) for f in ("plain", "warm", "clipped")}
+    assert losses["plain"] < losses["warm"] < losses["clipped"]
 
 
 @pytest.mark.parametrize("device", ["cpu", "strict"])
@@ -422,7 +495,7 @@ def test_summary(run, trained):
     assert done.out.splitlines()[-2].split()[:2] == ["total", f"{total:,}"]
     done = run("summary nothing")
     assert (done.status, done.out) == (2, "")
-    assert "'nothing' is neither a model (lenet5, mlp, small_cnn) nor a run folder" in done.err
+    assert "'nothing' is neither a model (autoencoder, efficientnet_b0, " in done.err
     done = run("summary lenet5 --input-shape 28,28")
     assert (done.status, "lenet5 needs images" in done.err) == (2, True)
 
@@ -462,6 +535,13 @@ def test_datasets(run):
         ("train small_cnn --data moons", "small_cnn takes images, moons holds features"),
         ("train --lr -1", "lr=-1.0: expected a number >= 0"),
         ("train --lr nan", "lr=nan: expected a number >= 0"),
+        ("train --weight-decay -1", "weight_decay=-1.0: expected a number >= 0"),
+        ("train --clip-norm -1", "clip_norm=-1.0: expected a number >= 0"),
+        ("train --warmup 20", "--warmup 20: expected fewer than the 20 epochs"),
+        (
+            "train --warmup 2 --schedule onecycle",
+            "--warmup 2 does not go with --schedule onecycle: use constant, cosine, exponential",
+        ),
         ("train --device tpu", 'device=\'tpu\': expected "cpu", "cuda", "cuda:N" or "auto"'),
         ("train --data mnist", "the data set 'mnist' is not on this machine"),
         ("train --data-dir . --data cifar10", "the data set 'cifar10' is not on this machine"),
@@ -479,7 +559,7 @@ def test_refused(run, here, line, text):
     ("line", "text"),
     [
         ("fly", "invalid choice: 'fly'"),
-        ("train resnet", "invalid choice: 'resnet' (choose from 'lenet5', 'mlp', 'small_cnn')"),
+        ("train resnet", "invalid choice: 'resnet' (choose from 'autoencoder', 'eff"),
         ("train --data cats", "argument --data: invalid choice: 'cats'"),
         ("train --epochs 0", "argument --epochs: 0 is not a whole number from 1 on"),
         ("train --epochs many", "argument --epochs: many is not a whole number from 1 on"),
@@ -488,6 +568,7 @@ def test_refused(run, here, line, text):
         ("train --seed -1", "argument --seed: -1 is not a whole number from 0 on"),
         ("train --optimizer lion", "argument --optimizer: invalid choice: 'lion'"),
         ("train --schedule linear", "argument --schedule: invalid choice: 'linear'"),
+        ("train --warmup 0", "argument --warmup: 0 is not a whole number from 1 on"),
         ("train --loss hinge", "argument --loss: invalid choice: 'hinge'"),
         ("predict run", "the following arguments are required: IMAGE"),
         ("summary mlp --input-shape 3,x", "'3,x' is not a shape such as 1,28,28"),
@@ -730,6 +811,142 @@ def test_out_of_memory_is_told(run):
     done = run("summary mlp --classes 999999999999")
     assert done.status == 2
     assert done.err.startswith("xcnn: error: out of memory: ")
+
+
+# Augmentation, and folders of pictures
+
+
+@pytest.mark.parametrize("device", ["cpu", "strict"])
+def test_augmented_training(run, device):
+    """Recorded, the same for a seed, and another training than without."""
+    for folder, names in (
+        ("a", "standard,color,mixup"),
+        ("b", "standard,color,mixup"),
+        ("c", "none"),
+    ):
+        line = f"train mlp --limit 80 --epochs 2 --quiet --device {device} --out {folder}"
+        assert run(f"{line} --augment {names}").status == 0
+    assert config("a")["augment"] == "affine,color,mixup"
+    assert config("c")["augment"] == "none"
+    a, b, c = (contents(folder)["model.safetensors"] for folder in "abc")
+    assert a == b != c
+
+
+def test_augmented_alike_on_every_device(run, strict):
+    for device in ("cpu", "strict"):
+        line = f"train mlp --limit 80 --epochs 2 --quiet --augment affine,cutmix --device {device}"
+        assert run(f"{line} --out {device}").status == 0
+    losses = [[float(row["train_loss"]) for row in history(d)] for d in ("cpu", "strict")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_test_images_are_not_augmented(run):
+    assert (
+        run("train mlp --limit 50 --epochs 1 --quiet --augment rotate,erase --out run").status == 0
+    )
+    accuracy = float(history("run")[-1]["val_accuracy"])
+    assert run("evaluate run --limit 50").out.startswith(f"digits test: accuracy {accuracy:.2%} (")
+
+
+def test_augmentations_are_explained(run):
+    text = " ".join(run("train --help").out.split())
+    for name in ("flip (left and right swapped)", "mixup (", "standard: what suits the data set"):
+        assert name in text
+
+
+@pytest.fixture
+def shades(here):
+    """40 pictures of dark or light noise, in sizes of their own."""
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 120)):
+        folder = here / "shades" / "train" / name
+        folder.mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(low, low + 120, (20 + i, 30, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.{('png', 'jpg')[i % 2]}")
+    return here / "shades"
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_folder_of_pictures(run, shades, grey):
+    line = "train small_cnn --data shades --image-size 16 --epochs 8 --lr 0.01 --device cpu"
+    done = run(f"{line} --augment standard" + " --grey" * grey)
+    assert (done.status, done.err) == (0, "")
+    assert f"on {shades}: 32 to train, 8 to test, on cpu" in done.out
+    found = config("runs/small_cnn-shades-1")
+    assert found["data"] == str(shades)
+    assert found["classes"] == ["dark", "light"]
+    assert found["input_shape"] == ([1] if grey else [3]) + [16, 16]
+    assert found["augment"] == "flip,crop"
+    assert 0.4 < found["mean"][0] < 0.55
+    assert len(found["mean"]) == len(found["std"]) == (1 if grey else 3)
+    accuracy = float(history("runs/small_cnn-shades-1")[-1]["val_accuracy"])
+    assert accuracy > 0.8
+    done = run("evaluate runs/small_cnn-shades-1")
+    assert done.out.startswith(
+        f"{shades} test: accuracy {accuracy:.2%} ({round(8 * accuracy)} of 8)"
+    )
+    done = run("predict runs/small_cnn-shades-1 shades/train/dark/1.jpg shades/train/light/0.png")
+    first, second = done.out.splitlines()
+    assert first.split()[1] == "dark"
+    assert second.split()[1] == "light"
+
+
+def test_another_folder_is_evaluated_whole(run, shades):
+    run("train mlp --data shades --image-size 8 --epochs 3 --quiet --out run")
+    shutil.copytree(shades / "train", "other")
+    assert " of 40), loss " in run("evaluate run --data other").out
+    assert " of 8), loss " in run("evaluate run --data shades").out
+    os.rename("other/dark", "other/black")
+    done = run("evaluate run --data other")
+    assert done.status == 2
+    assert "the classes black, expected some of dark, light" in done.err
+    done = run("evaluate run --data digits")
+    assert "--data digits has inputs [1, 32, 32] and 10 classes, the network takes" in done.err
+
+
+def test_a_folder_with_its_own_test_pictures(run, shades):
+    shutil.copytree(shades / "train", shades / "val")
+    done = run("train mlp --data shades --image-size 8 --epochs 1 --limit 30 --out run")
+    assert "30 to train, 30 to test" in done.out
+    assert " of 40), loss " in run("evaluate run").out
+
+
+def test_files_that_are_no_pictures(run, shades):
+    (shades / "train" / "dark" / "broken.png").write_text("no picture")
+    line = "train mlp --data shades --image-size 8 --epochs 1 --quiet --out run"
+    done = run(line)
+    assert done.status == 2
+    assert "broken.png cannot be read as a picture" in done.err
+    assert "--skip-unreadable" in done.err
+    assert not os.path.exists("run")
+    with pytest.warns(UserWarning, match="1 of 41 files are left out"):
+        assert run(f"{line} --skip-unreadable").status == 0
+    assert config("run")["on_error"] == "skip"
+    with pytest.warns(UserWarning, match="1 of 41 files are left out"):
+        assert " of 8), loss " in run("evaluate run").out
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("--augment flop", "augment='flop': expected names separated by commas, of flip, vflip"),
+        ("--augment none,flip", "augment='none,flip'"),
+        ("--data moons --augment flip", "moons holds features: use none"),
+        ("--augment flip,mixup --loss nll", "mixup mixes labels, which --loss nll does not take"),
+        ("--grey", "--grey is for a folder of pictures, not for digits"),
+        ("--image-size 32", "--image-size is for a folder of pictures, not for digits"),
+        ("--skip-unreadable", "--skip-unreadable is for a folder of pictures"),
+        ("--data shades --data-dir .", "--data-dir is for data sets by name"),
+        ("--data nowhere", "invalid choice: 'nowhere' (choose from digits, mnist, "),
+        ("--data shades/train/dark", "dark has no folders"),
+    ],
+)
+def test_data_options_that_do_not_fit(run, shades, line, text):
+    done = run(f"train {line} --epochs 1 --out run")
+    assert (done.status, done.out) == (2, "")
+    assert text in done.err
+    assert not os.path.exists("run")
 
 
 # On a GPU, as far as the stand-in goes

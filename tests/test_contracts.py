@@ -43,6 +43,18 @@ def distinct(*shape):
     return (between(*shape).ravel().argsort().reshape(shape) + 1) / (math.prod(shape) + 2)
 
 
+def like(x, numbers):
+    """A constant on x's device, in its dtype."""
+    return xcnn.Tensor.of(x).backend.asarray(numbers, x.dtype)
+
+
+def running_statistics(x):
+    """A mean and a variance per channel, where x is and of its type."""
+    x = xcnn.Tensor.of(x)
+    xp = x.backend.xp
+    return xp.full(x.shape[1], 0.3, x.dtype), xp.full(x.shape[1], 2.0, x.dtype)
+
+
 OPERATIONS = {
     "conv2d": (
         lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=((1, 0), (0, 1))),
@@ -57,13 +69,77 @@ OPERATIONS = {
         lambda x, w: F.conv2d(x, w, padding="same", data_format="NHWC"),
         lambda n: (between(n, 6, 5, 3), normal(4, 3, 3, 3)),
     ),
+    "conv1d": (
+        lambda x, w, b: F.conv1d(x, w, b, stride=2, padding=(2, 0)),
+        lambda n: (between(n, 3, 7), normal(4, 3, 3), normal(4)),
+    ),
+    "conv_transpose1d": (
+        lambda x, w, b: F.conv_transpose1d(x, w, b, stride=2, padding=1, output_padding=1),
+        lambda n: (between(n, 3, 4), normal(3, 4, 3), normal(4)),
+    ),
+    "conv_transpose2d": (
+        lambda x, w, b: F.conv_transpose2d(x, w, b, 2, ((1, 0), (0, 1)), (1, 0)),
+        lambda n: (between(n, *IMAGES), normal(3, 4, 3, 2), normal(4)),
+    ),
+    "conv_transpose2d groups": (
+        lambda x, w: F.conv_transpose2d(x, w, groups=3, dilation=2),
+        lambda n: (between(n, *IMAGES), normal(3, 2, 2, 2)),
+    ),
+    "conv_transpose2d NHWC": (
+        lambda x, w: F.conv_transpose2d(x, w, padding=1, data_format="NHWC"),
+        lambda n: (between(n, 6, 5, 3), normal(3, 4, 3, 3)),
+    ),
+    "max_pool1d": (lambda x: F.max_pool1d(x, 2), lambda n: (distinct(n, 3, 7),)),
+    "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, 2, 1), lambda n: (between(n, 3, 7),)),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2), lambda n: (distinct(n, *IMAGES),)),
     "max_pool2d overlapping": (
         lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
         lambda n: (distinct(n, *IMAGES),),
     ),
+    "adaptive_avg_pool2d": (
+        lambda x: F.adaptive_avg_pool2d(x, (4, 3)),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "adaptive_avg_pool2d global": (
+        lambda x: F.adaptive_avg_pool2d(x, 1),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "adaptive_max_pool2d": (
+        lambda x: F.adaptive_max_pool2d(x, (4, 3)),
+        lambda n: (distinct(n, *IMAGES),),
+    ),
+    "adaptive_max_pool2d global": (
+        lambda x: F.adaptive_max_pool2d(x, 1),
+        lambda n: (distinct(n, *IMAGES),),
+    ),
+    "interpolate": (
+        lambda x: F.interpolate(x, scale_factor=(2, 1.7)),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "interpolate bilinear": (
+        lambda x: F.interpolate(x, (9, 4), mode="bilinear"),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "interpolate corners": (
+        lambda x: F.interpolate(x, 7, mode="bilinear", align_corners=True),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), lambda n: (between(n, 8, 3, 2),)),
+    "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), lambda n: (between(n, 2, 6, 4),)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
     "relu": (F.relu, lambda n: (normal(n, *IMAGES),)),
+    "relu6": (F.relu6, lambda n: (4 * normal(n, *IMAGES),)),
+    "leaky_relu": (F.leaky_relu, lambda n: (normal(n, *IMAGES),)),
+    "prelu": (F.prelu, lambda n: (normal(n, *IMAGES), between(3))),
+    "prelu one slope": (F.prelu, lambda n: (normal(n, *IMAGES), between(1))),
+    "elu": (lambda x: F.elu(x, 1.5), lambda n: (normal(n, *IMAGES),)),
+    "selu": (F.selu, lambda n: (normal(n, *IMAGES),)),
+    "gelu": (F.gelu, lambda n: (normal(n, *IMAGES),)),
+    "gelu tanh": (lambda x: F.gelu(x, "tanh"), lambda n: (normal(n, *IMAGES),)),
+    "silu": (F.silu, lambda n: (normal(n, *IMAGES),)),
+    "hardsigmoid": (F.hardsigmoid, lambda n: (4 * normal(n, *IMAGES),)),
+    "hardswish": (F.hardswish, lambda n: (4 * normal(n, *IMAGES),)),
+    "softplus": (lambda x: F.softplus(x, 2, 1), lambda n: (normal(n, *IMAGES),)),
     "sigmoid": (F.sigmoid, lambda n: (normal(n, *IMAGES),)),
     "tanh": (F.tanh, lambda n: (normal(n, *IMAGES),)),
     "softmax": (F.softmax, lambda n: (normal(n, 4),)),
@@ -83,15 +159,85 @@ OPERATIONS = {
     "flatten": (F.flatten, lambda n: (between(n, *IMAGES),)),
     "concat": (lambda a, b: F.concat([a, b], 1), lambda n: (between(n, 3, 2), between(n, 1, 2))),
     "pad": (lambda x: F.pad(x, ((1, 0), (2, 1)), 5.0), lambda n: (between(n, *IMAGES),)),
+    "pad reflect": (
+        lambda x: F.pad(x, ((1, 0), (2, 3)), mode="reflect"),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "pad replicate": (
+        lambda x: F.pad(x, (2, 1), mode="replicate", data_format="NHWC"),
+        lambda n: (between(n, 6, 5, 3),),
+    ),
+    "pad circular": (lambda x: F.pad(x, (1, 4), mode="circular"), lambda n: (between(n, 3, 5),)),
     "dropout": (lambda x: F.dropout(x, 0.3, key=9), lambda n: (between(n, *IMAGES),)),
+    "dropout2d": (lambda x: F.dropout2d(x, 0.3, key=9), lambda n: (between(n, *IMAGES),)),
+    "batch_norm": (
+        lambda x, w, b: F.batch_norm(x, weight=w, bias=b, training=True),
+        lambda n: (between(n, *IMAGES), normal(3), normal(3)),
+    ),
+    "batch_norm fixed": (
+        lambda x, w: F.batch_norm(x, *running_statistics(x), w),
+        lambda n: (between(n, 3), normal(3)),
+    ),
+    "layer_norm": (
+        lambda x, w, b: F.layer_norm(x, (6, 5), w, b),
+        lambda n: (between(n, *IMAGES), normal(6, 5), normal(6, 5)),
+    ),
+    "group_norm": (
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        lambda n: (between(n, 4, 3, 2), normal(4), normal(4)),
+    ),
+    "instance_norm": (
+        lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
+        lambda n: (between(n, *IMAGES), normal(3), normal(3)),
+    ),
+    "local_response_norm": (
+        lambda x: F.local_response_norm(x, 4, alpha=2.0),
+        lambda n: (normal(n, 5, 2, 3),),
+    ),
     "mse_loss": (F.mse_loss, lambda n: (between(n, 3), between(n, 3, seed=1))),
+    "l1_loss": (F.l1_loss, lambda n: (between(n, 3), between(n, 3, seed=1))),
+    "smooth_l1_loss": (
+        lambda x, t: F.smooth_l1_loss(x, t, beta=0.3),
+        lambda n: (between(n, 3), between(n, 3, seed=1)),
+    ),
+    "huber_loss": (
+        lambda x, t: F.huber_loss(x, t, delta=0.3),
+        lambda n: (between(n, 3), between(n, 3, seed=1)),
+    ),
+    "kl_div": (F.kl_div, lambda n: (normal(n, 3), between(n, 3))),
+    "kl_div log_target": (
+        lambda x, t: F.kl_div(x, t, "batchmean", log_target=True),
+        lambda n: (normal(n, 3), normal(n, 3, seed=1)),
+    ),
     "cross_entropy": (F.cross_entropy, lambda n: (normal(n, 3), classes(n))),
+    "cross_entropy ignored": (
+        lambda x, t: F.cross_entropy(x, t, like(x, [0.2, 1, 3]), ignore_index=1),
+        lambda n: (normal(n, 3, 2), classes(n, 2)),
+    ),
+    "cross_entropy smooth": (
+        lambda x, t: F.cross_entropy(x, t, label_smoothing=0.2, ignore_index=1),
+        lambda n: (normal(n, 3, 2), classes(n, 2)),
+    ),
+    "cross_entropy soft smooth": (
+        lambda x, t: F.cross_entropy(x, t, like(x, [0.2, 1, 3]), label_smoothing=0.2),
+        lambda n: (normal(n, 3), between(n, 3)),
+    ),
     "cross_entropy images": (F.cross_entropy, lambda n: (normal(n, 3, 2), classes(n, 2))),
     "cross_entropy soft": (F.cross_entropy, lambda n: (normal(n, 3), between(n, 3))),
     "nll_loss": (F.nll_loss, lambda n: (normal(n, 3), classes(n))),
+    "nll_loss ignored": (
+        lambda x, t: F.nll_loss(x, t, like(x, [0.2, 1, 3]), ignore_index=1),
+        lambda n: (normal(n, 3, 2), classes(n, 2)),
+    ),
     "binary_cross_entropy": (F.binary_cross_entropy, lambda n: (between(n, 3), between(n, 3))),
     "binary_cross_entropy_with_logits": (
         F.binary_cross_entropy_with_logits,
+        lambda n: (normal(n, 3), between(n, 3)),
+    ),
+    "binary_cross_entropy_with_logits weights": (
+        lambda x, t: F.binary_cross_entropy_with_logits(
+            x, t, like(x, [0.2, 1, 3]), pos_weight=like(x, [2, 1, 0.5])
+        ),
         lambda n: (normal(n, 3), between(n, 3)),
     ),
 }
@@ -218,14 +364,14 @@ def test_memory_stays_batch_last_through_a_network(backend):
 
     def block(x):
         y = layer(F.conv2d(x, backend.asarray(normal(3, 3, 3, 3, dtype="float32")), padding=1))
-        y = layer(F.relu(y))
+        y = layer(F.relu(layer(F.batch_norm(y, training=True))))
         y = layer(y + layer(F.dropout(y, 0.2, key=1)))
         y = layer(F.avg_pool2d(layer(F.max_pool2d(y, 2)), 2))
         return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, 0))], 1))))
 
     y, pullback = xcnn.vjp(block, x)
-    assert len(seen) == 9
-    assert [is_batch_last(a) for a in seen] == [True] * 9
+    assert len(seen) == 10
+    assert [is_batch_last(a) for a in seen] == [True] * 10
     flat, weight = F.flatten(y), backend.asarray(normal(5, 24, dtype="float32"))
     assert is_batch_last(flat.data)
     assert is_batch_last(F.linear(flat, weight).data)
@@ -270,6 +416,10 @@ OPTIMISERS = {
     "sgd": lambda params: optim.SGD(params, 0.1),
     "nesterov": lambda params: optim.SGD(params, 0.1, 0.9, nesterov=True, weight_decay=1e-3),
     "adam": lambda params: optim.Adam(params, 0.01, weight_decay=1e-3),
+    "adamw": lambda params: optim.AdamW(params, 0.01),
+    "rmsprop": lambda params: optim.RMSprop(params, 0.01, momentum=0.9, centered=True),
+    "adagrad": lambda params: optim.Adagrad(params, 0.01, lr_decay=0.1),
+    "dampened": lambda params: optim.SGD(params, 0.1, 0.9, 0.1, maximize=True),
 }
 optimisers = pytest.mark.parametrize("optimiser", OPTIMISERS.values(), ids=OPTIMISERS)
 
@@ -296,7 +446,7 @@ def test_a_training_step_is_float32_throughout(strict, optimiser):
             loss = train_step(model, optimiser, images, labels)
     assert loss.dtype == np.float32
     arrays = [*(p.data for p in model.parameters()), *(p.grad for p in model.parameters())]
-    arrays += [a for kept in optimiser.state.values() for a in kept]
+    arrays += [a for kept in optimiser.state.values() for a in kept if a is not None]
     assert {a.dtype.name for a in arrays} == {"float32"}
 
 

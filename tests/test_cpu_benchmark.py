@@ -91,7 +91,7 @@ def test_networks_are_the_same_in_pytorch(case, ours, theirs):
 
 def test_resnet20_of_pytorch(theirs):
     work = made(cases.BY_NAME["resnet20-128"], theirs)
-    assert work.parameters == 272_474  # 269,722 without the convolutions 1×1
+    assert work.parameters == 269_722  # as the paper's 0.27 million
     assert np.isfinite(theirs.host(work.step()))
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import xcnn
 import xcnn.functional as F
+from xcnn import nn
 from xcnn.backends import Backend
-from xcnn.errors import ArgumentError
+from xcnn.errors import ArgumentError, ShapeError
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -146,3 +147,62 @@ def test_memory_order_stays(backend):
 def test_probability_out_of_range(backend, p):
     with pytest.raises(ArgumentError, match=f"p={p}"):
         F.dropout(backend.asarray(normal(2)), p)
+
+
+# -- whole channels --------------------------------------------------------------------------
+
+
+def expected_channels(images, channels, p, key):
+    """One number per channel and image, drawn channel by channel."""
+    keep = numpy_bits(images * channels, key) >= round(p * 2**32)
+    return (keep.reshape(channels, images).T / (1 - p))[:, :, None, None]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(4, 3, 2, 5), (2, 7, 1, 1), (0, 3, 4, 4), (2, 3, 0, 4)], ids=str)
+def test_channels(evaluate, shape, dtype):
+    x = normal(*shape, dtype=dtype)
+    found = evaluate(F.dropout2d, x, p=0.4, key=11)
+    mask = expected_channels(*shape[:2], 0.4, 11)
+    assert_matches(found.y, x * mask, dtype)
+    assert_matches(found.gradients[0], found.dy * mask, dtype)
+
+
+def test_channels_in_any_memory_layout(backend):
+    for x in layouts(backend, np.ones((5, 4, 3, 2), "float32")).values():
+        y = F.dropout2d(x, key=5).numpy()
+        assert_matches(y, expected_channels(5, 4, 0.5, 5) * np.ones((5, 4, 3, 2)), "float32")
+
+
+def test_channels_stay_batch_last(backend):
+    x = layouts(backend, normal(2, 3, 4, 5))["batch-last"]
+    y, pullback = xcnn.vjp(F.dropout2d, x, key=1)
+    assert is_batch_last(y)
+    assert is_batch_last(pullback(y)[0])
+
+
+def test_share_of_channels(backend):
+    n = 100 * 200
+    y = F.dropout2d(backend.xp.ones((100, 200, 2, 1), "float32"), 0.3, key=2024).numpy()
+    assert (y[..., 0, 0] == y[..., 1, 0]).all()
+    assert abs((y == 0).mean() - 0.3) < 5 * math.sqrt(0.3 * 0.7 / n)
+
+
+def test_layer_of_channels(backend):
+    layer, x = nn.Dropout2d(0.4), backend.asarray(normal(3, 4, 2, 2))
+    xcnn.manual_seed(3)
+    first, second = layer(x).numpy(), layer(x).numpy()
+    xcnn.manual_seed(3)
+    assert (layer(x).numpy() == first).all()
+    assert (first != second).any()
+    assert_matches(layer.eval()(x), normal(3, 4, 2, 2))
+    assert_matches(F.dropout2d(x, 0.0), normal(3, 4, 2, 2))
+    assert (F.dropout2d(x, 1.0, key=0).numpy() == 0).all()
+    assert repr(layer) == "Dropout2d(p=0.4)"
+
+
+def test_channels_need_images(backend):
+    with pytest.raises(ShapeError, match=r"expected \(N, C, H, W\)"):
+        F.dropout2d(backend.asarray(normal(3, 4, 5)))
+    with pytest.raises(ArgumentError, match="p=2"):
+        F.dropout2d(backend.asarray(normal(3, 4, 5, 6)), 2)

@@ -30,6 +30,11 @@ CASES = [
     (init.uniform_, {}, 1 / 3, True),
     (init.uniform_, {"bound": 6}, 12, True),
     (init.for_activation_, {"nonlinearity": "relu"}, 2 / FAN_IN, False),
+    (init.for_activation_, {"nonlinearity": "gelu"}, 2 / FAN_IN, False),
+    (init.for_activation_, {"nonlinearity": "leaky_relu"}, 2 / 1.0001 / FAN_IN, False),
+    (init.for_activation_, {"nonlinearity": "prelu"}, 2 / 1.0625 / FAN_IN, False),
+    (init.for_activation_, {"nonlinearity": "selu"}, 1 / FAN_IN, False),
+    (init.for_activation_, {"nonlinearity": "hardsigmoid"}, 2 / (FAN_IN + FAN_OUT), True),
     (init.for_activation_, {"nonlinearity": "tanh"}, 2 / (FAN_IN + FAN_OUT), True),
     (init.for_activation_, {"nonlinearity": "sigmoid"}, 2 / (FAN_IN + FAN_OUT), True),
     (init.for_activation_, {"nonlinearity": "softmax"}, 2 / (FAN_IN + FAN_OUT), True),
@@ -84,8 +89,8 @@ def test_gain():
     assert init.gain("relu") == pytest.approx(1.41421356)
     assert init.gain("tanh") == pytest.approx(1.66666667)
     for function in (init.gain, lambda name: init.for_activation_(empty(2, 2), name)):
-        with pytest.raises(ArgumentError, match=r"nonlinearity='selu': expected one of \['linear'"):
-            function("selu")
+        with pytest.raises(ArgumentError, match=r"nonlinearity='glu': expected one of \['elu'"):
+            function("glu")
 
 
 def test_a_generator_of_ones_own():

@@ -444,6 +444,29 @@ def test_cross_entropy(classes, size, dtype):
         assert np.isnan(found[0][5:8]).all()
 
 
+@dtypes
+@pytest.mark.parametrize("ignore_index", [-100, 0, 2, 255, -(2**63), 2**63 - 1])
+def test_cross_entropy_ignores(ignore_index, dtype):
+    x = logits(5, 70, dtype)
+    target = np.random.default_rng(0).integers(0, 5, 70)
+    target[::3] = ignore_index
+    target[7::9] = -1
+    x[:, 3] = np.nan  # what is ignored is not even looked at
+    terms, slope = oracles.class_cross_entropy(x, target, ignore_index)
+    for with_slope in (True, False):
+        found = run(
+            lambda x, t, with_slope=with_slope: STRICT.cross_entropy(
+                x, t, with_slope, ignore_index
+            ),
+            x,
+            target,
+        )
+        assert_rounded(found[0], terms)
+        if with_slope:
+            assert_rounded(found[1], slope)
+    assert (found[0][::3] == 0).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_cross_entropy_of_large_logits_is_as_accurate_as_of_small_ones(dtype):
     """A multiple of 2^-7 survives the addition of 2^14, so the terms must, too."""
@@ -577,10 +600,11 @@ def test_sgd_step(settings, dtype):
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.6)], ids=str)
 @pytest.mark.parametrize("step", [1, 7, 10_000])
-def test_adam_step(step, betas, weight_decay, dtype):
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_adam_step(decoupled, step, betas, weight_decay, dtype):
     params, grads, means = (several(dtype, seed) for seed in (0, 10, 20))
     squares = [abs(a) for a in several(dtype, 30)]
-    settings = {"lr": 0.1, "eps": 1e-3, "weight_decay": weight_decay}
+    settings = {"lr": 0.1, "eps": 1e-3, "weight_decay": weight_decay, "decoupled": decoupled}
 
     def call(*arrays):
         STRICT.adam_step(*split(arrays, 4), beta1=betas[0], beta2=betas[1], step=step, **settings)
@@ -593,6 +617,72 @@ def test_adam_step(step, betas, weight_decay, dtype):
         assert found[1][i].tobytes() == grads[i].tobytes()
         assert_rounded(found[2][i], m)
         assert_rounded(found[3][i], v)
+
+
+RMSPROP = [
+    {"momentum": 0.0, "weight_decay": 0.1, "centered": False},
+    {"momentum": 0.9, "weight_decay": 0.0, "centered": False},
+    {"momentum": 0.0, "weight_decay": 0.0, "centered": True},
+    {"momentum": 0.9, "weight_decay": 0.1, "centered": True},
+]
+
+
+@dtypes
+@pytest.mark.parametrize("settings", RMSPROP, ids=str)
+def test_rmsprop_step(settings, dtype):
+    params, grads, means, velocities = (several(dtype, seed) for seed in (0, 10, 20, 30))
+    squares = [(a.astype("float32") ** 2 + 1).astype(dtype) for a in means]  # a variance > 1
+    numbers = {k: settings[k] for k in ("momentum", "weight_decay")}
+
+    def call(*arrays):
+        p, g, s, m, v = split(arrays, 5)
+        m, v = m if settings["centered"] else [], v if settings["momentum"] else []
+        STRICT.rmsprop_step(p, g, s, m, v, lr=0.1, alpha=0.9, eps=1e-3, **numbers)
+        return arrays
+
+    lists = params, grads, squares, means, velocities
+    found = split(run(call, *(a for arrays in lists for a in arrays)), 5)
+    for i, state in enumerate(zip(*lists, strict=True)):
+        p, s, m, v = oracles.rmsprop_step(*map(np.float64, state), 0.1, 0.9, 1e-3, **settings)
+        assert_rounded(found[0][i], p, terms=20)
+        assert found[1][i].tobytes() == grads[i].tobytes()
+        assert_rounded(found[2][i], s, terms=20)
+        assert_rounded(found[3][i], m if settings["centered"] else np.float64(means[i]))
+        assert_rounded(
+            found[4][i], v if settings["momentum"] else np.float64(velocities[i]), terms=9
+        )
+
+
+def test_a_centred_step_keeps_nan_and_minds_rounding():
+    def call(p, g, s, m):
+        numbers = {"lr": 1.0, "alpha": 0.5, "eps": 0.5, "momentum": 0.0, "weight_decay": 0.0}
+        STRICT.rmsprop_step([p], [g], [s], [m], [], **numbers)
+        return (p,)
+
+    arrays = [[0, 0, 0], [1, np.nan, 2], [0.5, 1, 4], [1, 0, 2]]  # a variance of -0.25, NaN and 0
+    found = run(call, *map(np.float32, arrays))
+    np.testing.assert_array_equal(found, np.float32([-2, np.nan, -4]))
+
+
+@dtypes
+@pytest.mark.parametrize("lr_decay", [0.0, 0.1])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("step", [1, 7])
+def test_adagrad_step(step, weight_decay, lr_decay, dtype):
+    params, grads = (several(dtype, seed) for seed in (0, 10))
+    sums = [abs(a) for a in several(dtype, 20)]
+    settings = {"lr": 0.1, "eps": 1e-3, "weight_decay": weight_decay, "lr_decay": lr_decay}
+
+    def call(*arrays):
+        STRICT.adagrad_step(*split(arrays, 3), step=step, **settings)
+        return arrays
+
+    found = split(run(call, *params, *grads, *sums), 3)
+    for i, (p, g, s) in enumerate(zip(params, grads, sums, strict=True)):
+        p, s = oracles.adagrad_step(*map(np.float64, (p, g, s)), step, **settings)
+        assert_rounded(found[0][i], p, terms=5)
+        assert found[1][i].tobytes() == grads[i].tobytes()
+        assert_rounded(found[2][i], s, terms=20)
 
 
 @dtypes
@@ -618,6 +708,8 @@ def test_a_step_leaves_what_lies_beside_its_arrays():
         settings = {"lr": 0.1, "weight_decay": 0.0, "scaler": scaler}
         STRICT.adam_step(*parts, beta1=0.9, beta2=0.9, eps=0.1, step=1, **settings)
         STRICT.sgd_step(*parts[:3], momentum=0.9, nesterov=True, **settings)
+        STRICT.rmsprop_step(*parts, [], alpha=0.9, eps=0.1, momentum=0.0, **settings)
+        STRICT.adagrad_step(*parts[:3], lr_decay=0.0, eps=0.1, step=1, **settings)
         STRICT.unscale(parts[1], scaler)
         STRICT.zero(parts[3])
         return wide
@@ -637,8 +729,16 @@ def test_one_step_takes_one_launch_for_each_dtype(launched):
         np.testing.assert_array_equal(STRICT.to_host(array), p / 2)
 
 
+STEPS = {  # how many lists of arrays each takes, and its settings
+    "sgd": (3, {"momentum": 0.9, "nesterov": True}),
+    "adam": (4, {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "step": 3}),
+    "rmsprop": (5, {"alpha": 0.9, "eps": 0.1, "momentum": 0.9}),
+    "adagrad": (3, {"lr_decay": 0.1, "eps": 1e-8, "step": 3}),
+}
+
+
 @pytest.mark.parametrize("order", ["F", "strided", "reversed"])
-@pytest.mark.parametrize("kind", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", STEPS)
 def test_steps_on_arrays_in_another_memory_order(kind, order):
     def arranged(a):
         if order == "F":
@@ -649,13 +749,10 @@ def test_steps_on_arrays_in_another_memory_order(kind, order):
         return view
 
     settings = {"lr": 0.1, "weight_decay": 0.1}
-    more = {
-        "sgd": {"momentum": 0.9, "nesterov": True},
-        "adam": {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "step": 3},
-    }[kind]
-    lists = [
-        [abs(normal(4, 6, seed=i, dtype="float32"))] for i in range(4 if kind == "adam" else 3)
-    ]
+    count, more = STEPS[kind]
+    lists = [[abs(normal(4, 6, seed=i, dtype="float32"))] for i in range(count)]
+    if kind == "rmsprop":
+        lists[3][0] *= 0.1  # a mean that fits the mean square
     plain = [[a.copy() for a in arrays] for arrays in lists]
     getattr(GENERIC, f"{kind}_step")(*plain, **settings, **more)
     moved = [[device_array(arranged(a)) for a in arrays] for arrays in lists]
@@ -748,13 +845,10 @@ def test_the_scale_stays_finite(backend):
 
 
 @dtypes
-@pytest.mark.parametrize("kind", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", STEPS)
 def test_an_overflow_changes_nothing(kind, dtype):
-    settings = {
-        "sgd": {"momentum": 0.9, "nesterov": True},
-        "adam": {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "step": 3},
-    }[kind]
-    lists = [several(dtype, seed) for seed in range(4 if kind == "adam" else 3)]
+    count, settings = STEPS[kind]
+    lists = [several(dtype, seed) for seed in range(count)]
     arrays = [a for arrays in lists for a in arrays]
 
     def call(scaler, *arrays):
@@ -785,6 +879,25 @@ def test_adam_leaves_skipped_steps_out_of_its_count(dtype):
     assert [a.tobytes() for a in skipped] == [
         a.tobytes() for a in run(call(2), scaler_of(), *arrays)
     ]
+
+
+@dtypes
+def test_adagrad_leaves_skipped_steps_out_of_its_count(dtype):
+    arrays = [abs(normal(40, seed=i, dtype=dtype)) for i in range(3)]
+    settings = {"lr": 0.1, "lr_decay": 0.5, "eps": 1e-8, "weight_decay": 0.0}
+
+    def call(step):
+        def inner(scaler, *arrays):
+            STRICT.adagrad_step(*([a] for a in arrays), **settings, step=step, scaler=scaler)
+            return arrays
+
+        return inner
+
+    skipped, plain = (
+        run(call(9), scaler_of(skipped=7), *arrays),
+        run(call(2), scaler_of(), *arrays),
+    )
+    assert [a.tobytes() for a in skipped] == [a.tobytes() for a in plain]
 
 
 # -- against torch's GradScaler ------------------------------------------------------------
@@ -990,7 +1103,9 @@ def test_bfloat16_cross_entropy(classes, size, with_slope):
     target = np.arange(size) % (classes + 1)
     terms, slope = np.zeros(size, np.uint16), np.zeros(x.shape, np.uint16)
     grid = (-(-size // 32),)
-    launch_bfloat16("cross_entropy", grid, x, target, terms, slope, with_slope, classes, size)
+    ignore = np.int64(-100)
+    arguments = terms, slope, ignore, with_slope, classes, size
+    launch_bfloat16("cross_entropy", grid, x, target, *arguments)
     expected = oracles.class_cross_entropy(from_bfloat16(x), target)
     assert_rounded(from_bfloat16(terms), expected[0], "bfloat16")
     slopes = expected[1] if with_slope else np.zeros(x.shape)
@@ -1170,6 +1285,8 @@ def test_no_kernel_is_left_out_here(launched):
     settings, scaler = {"lr": 0.1, "weight_decay": 0.0}, STRICT.asarray(scaler_of())
     STRICT.sgd_step(*([a] for a in arrays[:3]), momentum=0.9, nesterov=False, **settings)
     STRICT.adam_step(*([a] for a in arrays), beta1=0.9, beta2=0.9, eps=0.1, step=1, **settings)
+    STRICT.rmsprop_step(*([a] for a in arrays), [], alpha=0.9, eps=0.1, momentum=0.0, **settings)
+    STRICT.adagrad_step(*([a] for a in arrays[:3]), lr_decay=0.0, eps=0.1, step=1, **settings)
     STRICT.unscale([arrays[0]], scaler)
     STRICT.update_scale(scaler, 2.0, 0.5, 1)
     STRICT.zero([arrays[0]])
@@ -1316,6 +1433,8 @@ def lenet_step(optimizer_of, device="strict"):
 OPTIMIZERS = {
     "sgd_step": lambda params: optim.SGD(params, 0.01, momentum=0.9),
     "adam_step": lambda params: optim.Adam(params, 1e-3),
+    "rmsprop_step": lambda params: optim.RMSprop(params, 1e-3, centered=True, momentum=0.5),
+    "adagrad_step": lambda params: optim.Adagrad(params, 1e-2),
 }
 STEP = {
     "im2col": 2 + 2,  # each convolution forward, and again for its weights' gradient

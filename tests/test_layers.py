@@ -210,7 +210,8 @@ def terms_of(kind, x, target):
 def test_losses(backend, kind, reduction):
     x, target = TERMS[kind]
     expected = oracles.reduced(terms_of(kind, x, target), reduction)
-    assert_matches(run(backend, kind(reduction), x, target), expected, "float32", factor=5)
+    found = run(backend, kind(reduction=reduction), x, target)
+    assert_matches(found, expected, "float32", factor=5)
 
 
 def test_the_reduction_is_mean_unless_told():

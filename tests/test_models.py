@@ -3,12 +3,48 @@
 import numpy as np
 import pytest
 
-from xcnn import models, nn
+from xcnn import init, models, nn
 from xcnn.errors import ArgumentError
 
 
 def count(model):
     return sum(p.size for p in model.parameters())
+
+
+#: as the papers, torchvision and the arithmetic below have them
+COUNTS = {
+    "autoencoder": 115_217,
+    "efficientnet_b0": 5_288_548,
+    "espcn": 22_729,
+    "googlenet": 6_624_904,
+    "lenet5": 61_706,
+    "lenet5_1998": 60_000,
+    "mlp": 101_770,
+    "mobilenet_v2": 3_504_872,
+    "resnet18": 11_689_512,
+    "resnet20": 269_722,
+    "resnet50": 25_557_032,
+    "resnet56": 853_018,
+    "small_cnn": 27_210,
+    "unet": 31_037_698,
+    "vgg11": 132_863_336,
+    "vgg11_bn": 132_868_840,
+    "vgg16": 138_357_544,
+    "vgg16_bn": 138_365_992,
+}
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_parameters(name):
+    with init.skipped():  # memory that is not written to costs nothing
+        assert count(models.create(name)) == COUNTS[name]
+
+
+def test_every_network_takes_classes_and_shape():
+    for name in models.names():
+        assert len(models.default(name, "input_shape")) == 3
+        assert models.default(name, "num_classes") in (None, 2, 10, 1000)
+    assert set(models.names()) - set(models.classifiers()) == {"autoencoder", "espcn", "unet"}
 
 
 def test_names():
@@ -26,15 +62,32 @@ def test_create(name, backend):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: models.create("alexnet"), "model 'alexnet' is not known: expected one of lenet5"),
+        (lambda: models.create("alexnet"), "model 'alexnet' is not known: expected one of autoenc"),
         (lambda: models.lenet5(input_shape=(28, 28)), "lenet5 needs images"),
         (lambda: models.lenet5(input_shape=(1, 11, 40)), "lenet5 needs images of 12×12 and more"),
-        (lambda: models.lenet5(activation="gelu"), "nonlinearity='gelu': expected one of"),
+        (lambda: models.lenet5(activation="swish"), "nonlinearity='swish': expected one of"),
         (lambda: models.small_cnn(input_shape=(2,)), "small_cnn needs images"),
         (lambda: models.small_cnn(input_shape=(1, 3, 9)), "images of 4×4 and more"),
         (lambda: models.small_cnn(filters=0), "out_channels=0"),
         (lambda: models.mlp(num_classes=0), "out_features=0"),
         (lambda: models.mlp(hidden=(0,)), "out_features=0"),
+        (lambda: models.default("alexnet", "input_shape"), "model 'alexnet' is not known"),
+        (lambda: models.vgg11(input_shape=(3, 31, 32)), "vgg11 needs images of 32×32 and more"),
+        (lambda: models.vgg16_bn(input_shape=(3, 40, 9)), "vgg16 needs images of 32×32 and more"),
+        (lambda: models.resnet18(input_shape=(3, 32)), "resnet18 needs images"),
+        (lambda: models.resnet56(input_shape=(5,)), "resnet56 needs images"),
+        (lambda: models.googlenet(input_shape=(5,)), "googlenet needs images"),
+        (lambda: models.mobilenet_v2(input_shape=(5,)), "mobilenet_v2 needs images"),
+        (lambda: models.efficientnet_b0(input_shape=(5,)), "efficientnet_b0 needs images"),
+        (lambda: models.unet(input_shape=(1, 64, 15)), "unet needs images of 16×16 and more"),
+        (lambda: models.unet(input_shape=(64, 64)), "unet needs images"),
+        (lambda: models.autoencoder(input_shape=(1, 28, 30)), "width that divide by 4"),
+        (lambda: models.espcn(input_shape=(1, 28)), "espcn needs images"),
+        (lambda: models.espcn(upscale_factor=0), "upscale_factor=0"),
+        (lambda: models.lenet5_1998(input_shape=(1, 30, 30)), "takes 28×28 and 32×32 pixels"),
+        (lambda: models.lenet5_1998(1), "num_classes=1: lenet5_1998 has codes for 2 to 127"),
+        (lambda: models.lenet5_1998(128), "num_classes=128: lenet5_1998 has codes for 2"),
+        (lambda: models.resnet20(0), "out_features=0"),
     ],
 )
 def test_errors(make, text):

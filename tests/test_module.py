@@ -458,7 +458,7 @@ def test_a_wrong_call_names_class_and_argument(make, text):
         (lambda: nn.Conv2d(1, 2, 3, padding="full"), "padding='full': expected an int >= 0"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "groups=2 must divide in_channels=3"),
         (lambda: nn.Conv2d(1, 2, 3, data_format="CHWN"), "data_format='CHWN': expected"),
-        (lambda: nn.Conv2d(1, 2, 3, nonlinearity="gelu"), "nonlinearity='gelu': expected one of"),
+        (lambda: nn.Conv2d(1, 2, 3, nonlinearity="glu"), "nonlinearity='glu': expected one of"),
         (lambda: nn.Linear(-1, 2), "in_features=-1: expected an int >= 1"),
         (lambda: nn.Linear(2, "3"), "out_features='3': expected an int >= 1"),
         (lambda: nn.MaxPool2d(0), "kernel_size=0: expected an int >= 1"),
@@ -466,7 +466,7 @@ def test_a_wrong_call_names_class_and_argument(make, text):
         (lambda: nn.AvgPool2d(2, padding=-1), "padding=-1: expected an int >= 0"),
         (lambda: nn.Dropout(1.5), "p=1.5: expected a probability from 0 to 1"),
         (lambda: nn.Dropout("half"), "p='half': expected a probability from 0 to 1"),
-        (lambda: nn.CrossEntropyLoss("average"), "reduction='average': expected \"mean\""),
+        (lambda: nn.NLLLoss(reduction="middle"), "reduction='middle': expected \"mean\""),
         (lambda: nn.activation("swish"), "activation='swish': expected one of"),
     ],
 )

@@ -1,17 +1,22 @@
 """Optimisers step by step against the naive oracle and, where installed, PyTorch."""
 
+import math
+
 import numpy as np
 import pytest
 
 import xcnn
-from xcnn import nn, optim
-from xcnn.errors import ArgumentError, DeviceError, StateDictError
+import xcnn.functional as F
+from xcnn import models, nn, optim
+from xcnn.amp import GradScaler
+from xcnn.errors import ArgumentError, DeviceError, GradientError, StateDictError
 
 from . import oracles
 from .conftest import assert_matches, normal
+from .strict import count_syncs, forbid_float64
 
 SHAPES = [(3, 4), (5,), (2, 1, 3, 3)]
-STEPS = 6
+STEPS = 10
 SGD_CASES = [
     {"lr": 0.1},
     {"lr": 0.05, "momentum": 0.9},
@@ -19,6 +24,9 @@ SGD_CASES = [
     {"lr": 0.1, "weight_decay": 0.2},
     {"lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
     {"lr": 0.0, "momentum": 0.5},
+    {"lr": 0.05, "momentum": 0.9, "dampening": 0.3},
+    {"lr": 0.05, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
+    {"lr": 0.05, "dampening": 0.5},
 ]
 ADAM_CASES = [
     {},
@@ -27,7 +35,35 @@ ADAM_CASES = [
     {"lr": 0.01, "weight_decay": 0.3},
     {"lr": 0.01, "betas": (0.0, 0.0)},
 ]
-CASES = [(optim.SGD, c) for c in SGD_CASES] + [(optim.Adam, c) for c in ADAM_CASES]
+RMSPROP_CASES = [
+    {},
+    {"lr": 0.02, "alpha": 0.7, "eps": 1e-3},
+    {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1},
+    {"lr": 0.01, "centered": True},
+    {"lr": 0.01, "centered": True, "momentum": 0.5, "weight_decay": 0.2, "eps": 0.1},
+]
+ADAGRAD_CASES = [
+    {},
+    {"lr": 0.1, "lr_decay": 0.2, "weight_decay": 0.1},
+    {"lr": 0.1, "initial_accumulator_value": 0.5, "eps": 0.1},
+]
+ADAMW_CASES = [*ADAM_CASES, {"lr": 0.5, "weight_decay": 0.0}]
+CASES = [
+    *((optim.SGD, case) for case in SGD_CASES),
+    *((optim.Adam, case) for case in ADAM_CASES),
+    *((optim.AdamW, case) for case in ADAMW_CASES),
+    *((optim.RMSprop, case) for case in RMSPROP_CASES),
+    *((optim.Adagrad, case) for case in ADAGRAD_CASES),
+]
+KINDS = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
+kinds = pytest.mark.parametrize("kind", KINDS)
+RULES = {  # the oracle of each, and the defaults that it does not know
+    optim.SGD: (oracles.sgd, {"lr": 1e-3}),
+    optim.Adam: (oracles.adam, {"lr": 1e-3}),
+    optim.AdamW: (oracles.adam, {"lr": 1e-3, "weight_decay": 0.01, "decoupled": True}),
+    optim.RMSprop: (oracles.rmsprop, {"lr": 1e-2}),
+    optim.Adagrad: (oracles.adagrad, {"lr": 1e-2}),
+}
 each_case = pytest.mark.parametrize(
     ("kind", "settings"), CASES, ids=lambda v: getattr(v, "__name__", None) or str(v)
 )
@@ -60,14 +96,14 @@ def test_against_the_formula(backend, kind, settings, dtype):
     params = parameters(backend, dtype)
     arrays = [p.data for p in params]
     optimizer = kind(params, **settings)
-    rule = oracles.sgd if kind is optim.SGD else oracles.adam
+    rule, defaults = RULES[kind]
     for step in range(STEPS):
         give(backend, params, step, dtype)
         optimizer.step()
         for i, (param, start) in enumerate(zip(params, starts(dtype), strict=True)):
             history = [gradients(s, dtype)[i].astype(np.float64) for s in range(step + 1)]
-            expected = rule(start.astype(np.float64), history, **{"lr": 1e-3, **settings})
-            assert_matches(param.numpy(), expected, dtype, factor=5)
+            expected = rule(start.astype(np.float64), history, **{**defaults, **settings})
+            assert_matches(param.numpy(), expected, dtype, factor=20)
     assert set(optimizer.steps) == {STEPS}
     assert all(p.data is a for p, a in zip(params, arrays, strict=True))  # in place
 
@@ -99,7 +135,7 @@ def test_the_learning_rate_may_change(backend):
     assert param.numpy().tolist() == [-1.5, -1.5]
 
 
-@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam])
+@kinds
 def test_without_gradient_or_frozen_is_untouched(backend, kind):
     without, frozen, trained = params = parameters(backend, "float32")
     before = values(params)
@@ -112,7 +148,7 @@ def test_without_gradient_or_frozen_is_untouched(backend, kind):
     np.testing.assert_array_equal(after[0], before[0])
     np.testing.assert_array_equal(after[1], before[1])
     assert (after[2] != before[2]).all()
-    assert set(optimizer.state_dict()["arrays"]) <= {"mean.2", "square.2"}
+    assert {name.split(".")[1] for name in optimizer.state_dict()["arrays"]} <= {"2"}
     assert without.grad is None
 
 
@@ -174,7 +210,7 @@ def test_states_that_do_not_fit():
         "  unexpected: mean.1",
         "  unexpected: velocity.0",
     ]
-    for part in ({}, {"steps": [3]}, {"lr": 1, "arrays": {}}):
+    for part in ({}, {"steps": [3]}, {"param_groups": [], "arrays": {}}):
         with pytest.raises(StateDictError, match="this is no state of an optimiser"):
             adam.load_state_dict(part)
     with pytest.raises(StateDictError, match="unexpected: mean"):
@@ -211,6 +247,16 @@ WEIGHT = [xcnn.Parameter(np.ones(1, np.float32))]
         (lambda: optim.Adam(WEIGHT, betas=(0.9, 1.0)), r"betas=\(0.9, 1.0\): expected two numbers"),
         (lambda: optim.Adam(WEIGHT, betas=(0.9, "x")), r"betas=\(0.9, 'x'\): expected two numbers"),
         (lambda: optim.Adam(WEIGHT, eps=-1e-8), "eps=-1e-08: expected"),
+        (lambda: optim.AdamW(WEIGHT, weight_decay=-1), "weight_decay=-1: expected"),
+        (lambda: optim.SGD(WEIGHT, dampening=-1), "dampening=-1: expected"),
+        (
+            lambda: optim.SGD(WEIGHT, momentum=0.9, dampening=0.1, nesterov=True),
+            "nesterov=True needs momentum > 0 and dampening=0",
+        ),
+        (lambda: optim.RMSprop(WEIGHT, alpha=1.1), "alpha=1.1: expected a number from 0 to 1"),
+        (lambda: optim.RMSprop(WEIGHT, momentum=-1), "momentum=-1: expected"),
+        (lambda: optim.Adagrad(WEIGHT, lr_decay=-1), "lr_decay=-1: expected"),
+        (lambda: optim.Adagrad(WEIGHT, initial_accumulator_value="a"), "initial_accumulator_v"),
     ],
 )
 def test_arguments_refused(make, text):
@@ -284,3 +330,482 @@ def test_state_follows_a_model_that_moves(strict):
 
     moved, stayed = steps("cpu", strict, "cpu"), steps("cpu", "cpu", "cpu")
     np.testing.assert_allclose(moved, stayed, rtol=1e-6)
+
+
+def test_a_parameter_of_one_number(backend):
+    for kind in KINDS:
+        param = xcnn.Parameter(backend.asarray(np.array(1.0, np.float32)))
+        param.grad = backend.asarray(np.array(2.0, np.float32))
+        kind([param], lr=0.5).step()
+        assert param.shape == ()
+        assert param.item() < 1
+
+
+def test_large_parameters_are_changed_in_pieces(monkeypatch):
+    """The result does not depend on the size of a piece."""
+    cpu = xcnn.backends.get("cpu")
+
+    def result(kind, size):
+        monkeypatch.setattr(cpu, "optimizer_piece", size)
+        param = xcnn.Parameter(normal(7, 30, dtype="float32"))
+        optimizer = kind([param], lr=0.1, weight_decay=0.1)
+        for seed in (1, 2):
+            param.grad = normal(7, 30, seed=seed, dtype="float32")
+            optimizer.step()
+        return param.data
+
+    for kind in KINDS:
+        np.testing.assert_array_equal(result(kind, 13), result(kind, 1000))
+
+
+def test_centred_rmsprop_stays_a_number(backend):
+    """The same gradient again and again has no variance, but for rounding."""
+    param = xcnn.Parameter(backend.asarray(np.zeros(3, np.float32)))
+    param.grad = backend.asarray(np.float32([0.1, 3.3, 1e-5]))
+    optimizer = optim.RMSprop([param], lr=1e-3, alpha=0.5, eps=1e-3, centered=True)
+    for _ in range(60):
+        optimizer.step()
+    assert np.isfinite(param.numpy()).all()
+
+
+# -- groups of parameters ------------------------------------------------------------------
+
+GROUPS = {
+    optim.SGD: [{"lr": 0.3, "momentum": 0.9}, {}, {"weight_decay": 0.1, "maximize": True}],
+    optim.Adam: [{"lr": 0.3}, {"betas": (0.5, 0.6)}, {"weight_decay": 0.1, "maximize": True}],
+    optim.AdamW: [{"weight_decay": 0.5}, {"betas": (0.5, 0.6), "eps": 0.1}, {"maximize": True}],
+    optim.RMSprop: [{"centered": True}, {"momentum": 0.9, "alpha": 0.5}, {"maximize": True}],
+    optim.Adagrad: [{"lr_decay": 0.1}, {"weight_decay": 0.3, "eps": 0.1}, {"maximize": True}],
+}
+
+
+def grouped(kind, params):
+    settings = zip(GROUPS[kind], params, strict=True)
+    return [{"params": [param], **more} for more, param in settings]
+
+
+@kinds
+def test_groups_against_pytorch(backend, kind):
+    torch = pytest.importorskip("torch")
+    params = parameters(backend)
+    peers = [torch.nn.Parameter(torch.from_numpy(a)) for a in starts()]
+    optimizer = kind(grouped(kind, params), lr=0.02)
+    peer = getattr(torch.optim, kind.__name__)(grouped(kind, peers), lr=0.02)
+    for step in range(STEPS):
+        if step == 5:
+            optimizer.param_groups[1]["lr"] = peer.param_groups[1]["lr"] = 0.007
+        give(backend, params, step)
+        optimizer.step()
+        for other, gradient in zip(peers, gradients(step), strict=True):
+            other.grad = torch.from_numpy(gradient)
+        peer.step()
+        for param, other in zip(params, peers, strict=True):
+            assert_matches(param.numpy(), other.detach().numpy(), factor=10)
+    for group, other in zip(optimizer.param_groups, peer.param_groups, strict=True):
+        assert {k: v for k, v in group.items() if k != "params"}.items() <= other.items()
+
+
+def test_each_group_has_its_own_first_sum():
+    """PyTorch takes that of the constructor for all."""
+    one, two = (xcnn.Parameter(np.zeros(1)) for _ in range(2))
+    groups = [{"params": one}, {"params": two, "initial_accumulator_value": 5.0}]
+    one.grad, two.grad = np.full(1, 2.0), np.full(1, 2.0)
+    optim.Adagrad(groups, lr=0.6, initial_accumulator_value=12.0).step()
+    assert (one.data, two.data) == (pytest.approx(-0.6 * 2 / 4), pytest.approx(-0.6 * 2 / 3))
+
+
+def test_groups_and_the_learning_rate():
+    first, second, third = params = parameters(xcnn.backends.get("cpu"))
+    optimizer = optim.SGD(
+        [{"params": first}, {"params": iter([second]), "lr": 0.5}], lr=0.1, momentum=0.9
+    )
+    assert optimizer.params == params[:2]
+    assert optimizer.lr == 0.1
+    optimizer.add_param_group({"params": [third], "lr": 0.7})
+    assert [g["lr"] for g in optimizer.param_groups] == [0.1, 0.5, 0.7]
+    assert [g["momentum"] for g in optimizer.param_groups] == [0.9, 0.9, 0.9]
+    optimizer.lr = 0.2
+    assert [g["lr"] for g in optimizer.param_groups] == [0.2, 0.2, 0.2]
+
+
+def test_a_group_may_come_later(backend):
+    """It starts from the first step, as PyTorch's."""
+    torch = pytest.importorskip("torch")
+    params = parameters(backend)
+    peers = [torch.nn.Parameter(torch.from_numpy(a)) for a in starts()]
+    optimizer, peer = optim.Adam(params[:1], lr=0.1), torch.optim.Adam(peers[:1], lr=0.1)
+    for step in range(6):
+        if step == 3:
+            optimizer.add_param_group({"params": params[1:], "lr": 0.01})
+            peer.add_param_group({"params": peers[1:], "lr": 0.01})
+        give(backend, params, step)
+        optimizer.step()
+        for other, gradient in zip(peers, gradients(step), strict=True):
+            other.grad = torch.from_numpy(gradient)
+        peer.step()
+    assert optimizer.steps == [6, 3, 3]
+    for param, other in zip(params, peers, strict=True):
+        assert_matches(param.numpy(), other.detach().numpy(), factor=10)
+
+
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [
+        ([{"params": []}], "SGD: params holds no Tensors"),
+        ([{"params": WEIGHT}, {"params": WEIGHT}], "SGD: params holds a parameter twice"),
+        ([{"params": WEIGHT, "lr": -1}], "lr=-1: expected a number >= 0"),
+        ([{"params": WEIGHT, "momentun": 0.9}], "SGD: a group has the setting 'momentun': expec"),
+        ([{"lr": 0.1}], 'SGD: a group of parameters is a dict with "params" and settings'),
+        ([{"params": WEIGHT}, WEIGHT[0]], "SGD: params holds no Tensors"),
+        ([{"params": WEIGHT, "nesterov": True}], "nesterov=True needs momentum"),
+    ],
+)
+def test_groups_refused(groups, text):
+    with pytest.raises(ArgumentError, match=f"^{text}"):
+        optim.SGD(groups)
+
+
+def test_an_optimiser_of_ones_own_with_groups():
+    class Plain(optim.Optimizer):
+        def __init__(self, params, lr, power=1):
+            super().__init__(params, lr, {"power": power})
+
+        def update(self, backend, params, grads, state, step, scaler):
+            for p, g in zip(params, grads, strict=True):
+                p -= self.lr * g ** self.group["power"]
+
+    one, two = (xcnn.Parameter(np.zeros(1, np.float32)) for _ in range(2))
+    optimizer = Plain([{"params": one}, {"params": two, "lr": 0.5, "power": 3}], lr=1.0)
+    one.grad, two.grad = np.full(1, 2, np.float32), np.full(1, 2, np.float32)
+    optimizer.step()
+    assert (one.data, two.data) == (-2, -4)
+    assert optimizer.lr == 1.0  # of the first group again
+
+
+@kinds
+def test_a_saved_state_has_the_groups(backend, kind):
+    def run(params, optimizer, steps):
+        for step in steps:
+            give(backend, params, step, "float32")
+            optimizer.step()
+
+    params = parameters(backend, "float32")
+    optimizer = kind(grouped(kind, params), lr=0.01)
+    run(params, optimizer, range(3))
+    optimizer.param_groups[2]["lr"] = 0.2
+    state, middle = optimizer.state_dict(), values(params)
+    assert [group["params"] for group in state["param_groups"]] == [[0], [1], [2]]
+    run(params, optimizer, range(3, 6))
+
+    twins = [xcnn.Parameter(backend.asarray(a)) for a in middle]
+    other = kind([{"params": twin} for twin in twins])  # the settings come from the state
+    other.load_state_dict(state)
+    run(twins, other, range(3, 6))
+    for one, two in zip(values(params), values(twins), strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(StateDictError, match=r"param_groups: of \[1, 1, 1\] parameters, not \[3\]"):
+        kind(params).load_state_dict(state)
+
+
+def test_a_state_without_a_setting():
+    params = [xcnn.Parameter(np.ones(2, np.float32))]
+    state = optim.Adagrad(params).state_dict()
+    with pytest.raises(StateDictError, match="does not fit SGD:\n  missing: momentum of a group"):
+        optim.SGD(params).load_state_dict(state)
+
+
+# -- loss scaling --------------------------------------------------------------------------
+
+SCALED = [
+    (optim.SGD, {"momentum": 0.9, "dampening": 0.4, "weight_decay": 0.1}),
+    (optim.AdamW, {"weight_decay": 0.3}),
+    (optim.RMSprop, {"centered": True, "momentum": 0.9}),
+    (optim.Adagrad, {"lr_decay": 0.5, "initial_accumulator_value": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), SCALED, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize("bad", [{0}, {1, 2, 4}], ids=str)
+def test_a_scaled_training_is_the_plain_one_without_its_overflows(backend, kind, settings, bad):
+    plain, scaled = ([xcnn.Parameter(backend.asarray(normal(4, 3, dtype="float32")))] for _ in "ab")
+    one, two = kind(plain, lr=0.1, **settings), kind(scaled, lr=0.1, **settings)
+    scaler = GradScaler(backend, init_scale=8.0, growth_interval=2)
+    with np.errstate(invalid="ignore"):
+        for step in range(7):
+            gradient = normal(4, 3, seed=step + 1, dtype="float32")
+            if step in bad:
+                before = scaled[0].numpy().copy()
+                scaled[0].grad = backend.asarray(np.where(gradient > 0, np.inf, gradient))
+                scaler.step(two)
+                np.testing.assert_array_equal(scaled[0].numpy(), before)
+                continue
+            scaled[0].grad = backend.asarray(gradient * np.float32(scaler.scale))
+            scaler.step(two)
+            plain[0].grad = backend.asarray(gradient)
+            one.step()
+    assert scaler.skipped == len(bad)
+    np.testing.assert_allclose(scaled[0].numpy(), plain[0].numpy(), rtol=2e-6, atol=1e-6)
+
+
+def test_gradients_are_unscaled_once(backend):
+    scaler = GradScaler(backend, init_scale=4.0)
+    param = xcnn.Parameter(backend.asarray(np.ones(2, np.float32)))
+    optimizer = optim.SGD([param], lr=1.0)
+    for _ in range(2):
+        param.grad = backend.asarray(np.full(2, 4, np.float32))
+        scaler.unscale_(optimizer)
+        assert param.grad[0] == 1
+        with pytest.raises(GradientError, match="these gradients are unscaled already"):
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+    assert param.numpy().tolist() == [-1, -1]
+    scaler.unscale_(optimizer)  # and the step fails
+    param.zero_grad()
+    scaler.backward((param * backend.asarray(np.ones(2, np.float32))).sum())
+    scaler.step(optimizer)
+    assert param.numpy().tolist() == [-2, -2]
+
+
+# -- clipping ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1, 3.0, 0.5, math.inf])
+@pytest.mark.parametrize("max_norm", [0.0, 0.7, 3, 1e6])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_clip_grad_norm_equals_pytorch(backend, max_norm, norm_type, dtype):
+    torch = pytest.importorskip("torch")
+    params = parameters(backend, dtype)
+    give(backend, params, 0, dtype)
+    arrays = [p.grad for p in params]
+    without = xcnn.Parameter(backend.asarray(np.ones(2, dtype)))
+    peers = [torch.nn.Parameter(torch.from_numpy(a)) for a in starts(dtype)]
+    for peer, gradient in zip(peers, gradients(0, dtype), strict=True):
+        peer.grad = torch.from_numpy(gradient)
+    norm = optim.clip_grad_norm_(iter([*params, without]), max_norm, norm_type)
+    expected = torch.nn.utils.clip_grad_norm_(peers, max_norm, norm_type)
+    assert isinstance(norm, xcnn.Tensor)
+    assert (norm.shape, norm.dtype, norm.backend) == ((), np.dtype(dtype), backend)
+    assert norm.item() == pytest.approx(expected.item(), rel=1e-6)
+    for param, peer, array in zip(params, peers, arrays, strict=True):
+        assert param.grad is array  # in place
+        assert_matches(param.grad, peer.grad.numpy(), dtype)
+    assert without.grad is None
+
+
+def test_clip_grad_norm_by_hand(backend):
+    param = xcnn.Parameter(backend.asarray(np.zeros(2, np.float32)))
+    assert optim.clip_grad_norm_(param, 1.0).item() == 0  # no gradient yet
+    param.grad = backend.asarray(np.float32([3, -4]))
+    assert optim.clip_grad_norm_(param, 1.0).item() == 5
+    np.testing.assert_allclose(backend.to_host(param.grad), [0.6, -0.8], rtol=1e-6)
+    assert optim.clip_grad_norm_([param], 2.0).item() == pytest.approx(1)
+    np.testing.assert_allclose(backend.to_host(param.grad), [0.6, -0.8], rtol=1e-6)
+
+
+def test_clipping_takes_any_memory_order_and_no_elements(backend):
+    wide = backend.asarray(normal(4, 6, dtype="float32"))
+    params = [xcnn.Parameter(backend.asarray(np.ones(s, np.float32))) for s in ((3, 4), (0, 2))]
+    params[0].grad, params[1].grad = wide[:, ::2].T, backend.xp.zeros((0, 2), "float32")
+    used = backend.to_host(wide)[:, ::2].T.copy()
+    norm = optim.clip_grad_norm_(params, 0.5)
+    assert norm.item() == pytest.approx(np.linalg.norm(used), rel=1e-6)
+    np.testing.assert_allclose(
+        backend.to_host(params[0].grad), used * 0.5 / np.linalg.norm(used), rtol=1e-5
+    )
+    params[0].grad = params[0].grad[:0]
+    assert optim.clip_grad_norm_(params, 0.5, math.inf).item() == 0
+
+
+def test_clip_grad_value(backend):
+    param, without = (xcnn.Parameter(backend.asarray(np.zeros(4, np.float32))) for _ in range(2))
+    gradient = param.grad = backend.asarray(np.float32([-3, -0.5, 0.25, 7]))
+    assert optim.clip_grad_value_([param, without], 0.5) is None
+    assert param.grad is gradient
+    assert backend.to_host(gradient).tolist() == [-0.5, -0.5, 0.25, 0.5]
+    optim.clip_grad_value_(param, 0)
+    assert not backend.to_host(gradient).any()
+
+
+def test_clipping_does_not_wait(strict):
+    params = parameters(strict, "float32")
+    give(strict, params, 0, "float32")
+    with count_syncs() as syncs, forbid_float64():
+        for norm_type in (2.0, 1.5, math.inf):
+            optim.clip_grad_norm_(params, 0.1, norm_type)
+        optim.clip_grad_value_(params, 0.01)
+    assert syncs == []
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: optim.clip_grad_norm_([], 1.0), "clip_grad_norm_: parameters holds no Tensors"),
+        (lambda: optim.clip_grad_norm_(nn.ReLU(), 1.0), "clip_grad_norm_: parameters holds no"),
+        (lambda: optim.clip_grad_norm_(WEIGHT, -1), "max_norm=-1: expected a number >= 0"),
+        (lambda: optim.clip_grad_norm_(WEIGHT, 1.0, 0), "norm_type=0: expected a number > 0"),
+        (lambda: optim.clip_grad_norm_(WEIGHT, 1.0, "inf"), "norm_type='inf': expected"),
+        (lambda: optim.clip_grad_value_([], 1.0), "clip_grad_value_: parameters holds no Tensors"),
+        (lambda: optim.clip_grad_value_(WEIGHT, None), "clip_value=None: expected a number >= 0"),
+    ],
+)
+def test_clipping_refused(call, text):
+    with pytest.raises(ArgumentError, match=text):
+        call()
+
+
+def test_clipping_on_two_devices(strict):
+    params = [xcnn.Parameter(np.ones(1)), xcnn.Parameter(strict.xp.ones(1))]
+    with pytest.raises(DeviceError, match=r"\['cpu', 'strict'\]"):
+        optim.clip_grad_norm_(params, 1.0)
+
+
+@kinds
+def test_a_clipped_step_does_not_wait_and_stays_in_float32(strict, kind):
+    model = models.lenet5(input_shape=(1, 16, 16)).to(strict)
+    optimizer = kind(model.parameters(), weight_decay=1e-4)
+    x, y = strict.asarray(normal(3, 1, 16, 16, dtype="float32")), strict.asarray(np.arange(3))
+    average = optim.EMA(model)
+    with count_syncs() as syncs, forbid_float64():
+        for _ in range(2):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optim.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            average.update()
+    assert syncs == []
+
+
+# -- averages ------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.layer = nn.Linear(3, 2)
+        self.seen = nn.Buffer(np.zeros(1, np.float32))
+        self.count = nn.Buffer(np.zeros((), np.int64))
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def train(net, step):
+    """As if an optimiser had changed it."""
+    for i, param in enumerate(net.parameters()):
+        param.data[...] = param.backend.asarray(normal(*param.shape, seed=10 * step + i))
+    net.seen.data[...] = step
+    net.count.data[...] = step
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 0.999, 1.0])
+def test_averages_equal_pytorchs(backend, decay):
+    torch = pytest.importorskip("torch")
+    swa = torch.optim.swa_utils
+    net, peer = Net().to(backend), torch.nn.Linear(3, 2)
+    average = optim.EMA(net, decay)
+    averaged = swa.AveragedModel(peer, multi_avg_fn=swa.get_ema_multi_avg_fn(decay))
+    for step in range(1, 11):
+        train(net, step)
+        peer.load_state_dict({k: torch.from_numpy(p.numpy().copy()) for k, p in layer(net)})
+        average.update()
+        averaged.update_parameters(peer)
+    assert average.updates == int(averaged.n_averaged) == 10
+    with average.applied() as model:
+        assert model is net
+        for (_, ours), theirs in zip(layer(net), averaged.module.parameters(), strict=True):
+            assert_matches(ours.numpy(), theirs.detach().numpy(), "float32")
+        assert net.seen.numpy().tolist() == [10]  # buffers are the last ones
+        assert net.count.numpy() == 10
+
+
+def layer(net):
+    return list(net.layer.named_parameters())
+
+
+def test_an_average_by_hand(backend):
+    net = Net().to(backend)
+    average = optim.EMA(net, 0.75)
+    for value in (4, 8, 0):  # 4; 0.75 · 4 + 0.25 · 8 = 5; 0.75 · 5 + 0 = 3.75
+        net.layer.weight.data[...] = value
+        average.update()
+    bias = net.layer.bias.data
+    with average.applied():
+        assert (net.layer.weight.numpy() == 3.75).all()
+        assert net.layer.bias.data is bias  # in place
+    assert (net.layer.weight.numpy() == 0).all()
+    other = Net().to(backend)
+    average.copy_to(other)
+    assert (other.layer.weight.numpy() == 3.75).all()
+    assert (net.layer.weight.numpy() == 0).all()
+    average.copy_to()
+    assert (net.layer.weight.numpy() == 3.75).all()
+
+
+def test_the_weights_come_back_after_an_error(backend):
+    net = Net().to(backend)
+    average = optim.EMA(net)
+    before = net.layer.weight.numpy().copy()
+    train(net, 1)
+    with average.applied():
+        np.testing.assert_array_equal(net.layer.weight.numpy(), before)
+    with pytest.raises(ZeroDivisionError), average.applied():
+        raise ZeroDivisionError
+    np.testing.assert_array_equal(
+        net.layer.weight.numpy(), np.float32(normal(*net.layer.weight.shape, seed=10))
+    )
+
+
+def test_an_average_goes_on_from_its_state(backend):
+    net, twin = Net().to(backend), Net().to(backend)
+    average, other = optim.EMA(net, 0.5), optim.EMA(twin, 0.5)
+    train(net, 1)
+    average.update()
+    state = average.state_dict()
+    other.load_state_dict(state)
+    for step in (2, 3):
+        for each, one in ((net, average), (twin, other)):
+            train(each, step)
+            one.update()
+    assert other.updates == 3
+    for name, array in average.state_dict()["arrays"].items():
+        np.testing.assert_array_equal(
+            backend.to_host(array), backend.to_host(other.state_dict()["arrays"][name])
+        )
+    assert state["updates"] == 1  # not changed by what came after
+    with pytest.raises(StateDictError, match="no state of an EMA"):
+        average.load_state_dict({"arrays": {}})
+    with pytest.raises(StateDictError, match=r"of another model: bias, count, .*, weight missing"):
+        optim.EMA(nn.Linear(3, 2)).load_state_dict(state)
+
+
+def test_an_average_follows_a_model_that_moves(strict):
+    net = nn.Linear(2, 2)
+    average = optim.EMA(net, 0.5)
+    average.update()
+    start = net.weight.data.copy()
+    net.to(strict)
+    net.weight.data[...] = 1
+    average.update()
+    with average.applied():
+        np.testing.assert_allclose(net.weight.numpy(), (start + 1) / 2, rtol=1e-6)
+
+
+def test_shared_weights_are_averaged_once(backend):
+    shared = nn.Linear(2, 2)
+    net = nn.Sequential(shared, nn.ReLU(), shared).to(backend)
+    average = optim.EMA(net, 0.5)
+    for value in (2, 4):
+        shared.weight.data[...] = value
+        average.update()
+    with average.applied():
+        assert (shared.weight.numpy() == 3).all()
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1, None, "0.9", math.nan])
+def test_decays_refused(decay):
+    with pytest.raises(ArgumentError, match=r"decay=.*: expected a number from 0 to 1"):
+        optim.EMA(nn.Linear(1, 1), decay)
+
+
+def test_averages_are_of_modules():
+    with pytest.raises(ArgumentError, match="model is list: expected a Module"):
+        optim.EMA([xcnn.Parameter(np.ones(1))])

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import xcnn
 from xcnn import init, models, nn
 from xcnn.errors import FileFormatError, StateDictError, XcnnError
-from xcnn.serialize import read, write_atomically
+from xcnn.serialize import build, describe, read, write_atomically
 
 from .conftest import normal
 
@@ -33,17 +33,54 @@ LAYERS = [
     (nn.Linear(5, 3, bias=False), (ROWS,)),
     (nn.MaxPool2d(2, stride=(1, 2), padding=1, ceil_mode=True), (IMAGES,)),
     (nn.AvgPool2d((2, 3), count_include_pad=False, padding=(1, 0)), (IMAGES,)),
+    (nn.AdaptiveAvgPool2d((2, None)), (IMAGES,)),
+    (nn.AdaptiveMaxPool2d(3), (IMAGES,)),
+    (nn.Upsample(scale_factor=1.5, mode="bilinear", align_corners=True), (IMAGES,)),
+    (nn.Upsample((5, 9)), (IMAGES,)),
+    (nn.PixelShuffle(2), (IMAGES,)),
+    (nn.PixelUnshuffle(2), (IMAGES,)),
+    (nn.Conv2d(4, 2, 3, padding=((1, 0), (0, 2)), padding_mode="reflect"), (IMAGES,)),
+    (
+        nn.ConvTranspose2d(4, 2, 3, (2, 1), padding=((1, 0), (0, 2)), output_padding=(1, 0)),
+        (IMAGES,),
+    ),
+    (nn.Conv1d(4, 2, 3, padding=(2, 0), padding_mode="replicate"), (IMAGES[:, :, 0],)),
+    (nn.ConvTranspose1d(4, 2, 3, stride=2, bias=False), (IMAGES[:, :, 0],)),
+    (nn.MaxPool1d(2, padding=(1,)), (IMAGES[:, :, 0],)),
+    (nn.AvgPool1d(3, count_include_pad=False, padding=(1, 0)), (IMAGES[:, :, 0],)),
     (nn.ReLU(), (ROWS,)),
     (nn.Sigmoid(), (ROWS,)),
+    (nn.ReLU6(), (ROWS,)),
+    (nn.LeakyReLU(0.2), (ROWS,)),
+    (nn.PReLU(4, init=0.1), (IMAGES,)),
+    (nn.ELU(alpha=0.5), (ROWS,)),
+    (nn.SELU(), (ROWS,)),
+    (nn.GELU("tanh"), (ROWS,)),
+    (nn.SiLU(), (ROWS,)),
+    (nn.Hardswish(), (ROWS,)),
+    (nn.Hardsigmoid(), (ROWS,)),
+    (nn.Softplus(2, threshold=3), (ROWS,)),
+    (nn.Identity(), (ROWS,)),
     (nn.Tanh(), (ROWS,)),
     (nn.Softmax(dim=0), (ROWS,)),
     (nn.LogSoftmax(), (ROWS,)),
     (nn.Dropout(np.float32(0.25)), (ROWS,)),
+    (nn.Dropout2d(0.25), (IMAGES,)),
+    (nn.BatchNorm1d(5, momentum=None, bias=False), (ROWS,)),
+    (nn.BatchNorm2d(4, 1e-3, affine=False), (IMAGES,)),
+    (nn.GroupNorm(2, 4, eps=0.1), (IMAGES,)),
+    (nn.InstanceNorm2d(4, affine=True, track_running_stats=True), (IMAGES,)),
+    (nn.LayerNorm(5, bias=False), (ROWS,)),
+    (nn.LocalResponseNorm(3, k=2.0), (IMAGES,)),
     (nn.Flatten(2), (IMAGES,)),
     (nn.Unflatten(1, (2, 2)), (IMAGES,)),
     (nn.MSELoss("sum"), (ROWS, ROWS + 1)),
-    (nn.CrossEntropyLoss("none"), (ROWS, CLASSES)),
-    (nn.NLLLoss(), (ROWS, CLASSES)),
+    (nn.CrossEntropyLoss(reduction="none"), (ROWS, CLASSES)),
+    (nn.NLLLoss(ignore_index=1), (ROWS, CLASSES)),
+    (nn.L1Loss(), (ROWS, ROWS + 1)),
+    (nn.SmoothL1Loss(beta=0.5), (ROWS, ROWS + 1)),
+    (nn.HuberLoss("sum", 0.5), (ROWS, ROWS + 1)),
+    (nn.KLDivLoss("batchmean", log_target=True), (ROWS, ROWS + 1)),
     (nn.BCELoss(), (ROWS * 0 + np.float32(0.3), ROWS)),
     (nn.BCEWithLogitsLoss(), (ROWS, ROWS)),
     (nn.Sequential(), (ROWS,)),
@@ -96,12 +133,29 @@ def test_every_layer_is_tried():
     assert layers - tried == {nn.Module}
 
 
-@pytest.mark.parametrize("name", models.names())
+LARGE = {"unet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"}  # of as many bytes as take seconds
+
+
+@pytest.mark.parametrize("name", sorted(set(models.names()) - LARGE))
 def test_round_trip_of_networks(path, name):
-    model = models.create(name, num_classes=3, input_shape=(1, 16, 16))
+    shape = (1, 28, 28) if name == "lenet5_1998" else (1, 16, 16)
+    model = models.create(name, num_classes=3, input_shape=shape)
     xcnn.save(model, str(path))
-    x = normal(2, 1, 16, 16, dtype="float32")
-    np.testing.assert_array_equal(xcnn.load(str(path))(x).data, model(x).data)
+    x = normal(2, *shape, dtype="float32")
+    np.testing.assert_array_equal(xcnn.load(str(path))(x).data, model.eval()(x).data)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_networks_are_described(name):
+    with init.skipped():
+        model = models.create(name)
+        again = build(json.loads(json.dumps(describe(model))))
+    assert repr(again) == repr(model)
+    tensors = [
+        {key: tensor.shape for key, tensor in (*m.named_parameters(), *m.named_buffers())}
+        for m in (model, again)
+    ]
+    assert tensors[0] == tensors[1]
 
 
 def test_a_loaded_model_trains(path):
@@ -325,6 +379,10 @@ HOSTILE = {
     "recorder": {"class": "record_activations", "arguments": {"module": LINEAR}},
     "module": {"class": "conv", "arguments": {}},
     "private": {"class": "_Loss", "arguments": {}},
+    "model-function": {"class": "models.create", "arguments": {"name": "mlp"}},
+    "model-file": {"class": "models.unet.UNet", "arguments": {"in_channels": 1, "num_classes": 1}},
+    "model-bare": {"class": "UNet", "arguments": {"in_channels": 1, "num_classes": 1}},
+    "model-width": {"class": "models.UNet", "arguments": {"in_channels": 1, "num_classes": "2"}},
     "class-list": {"class": ["Linear"], "arguments": {}},
     "class-none": {"class": None, "arguments": {}},
     "no-class": {"arguments": {}},

@@ -158,6 +158,31 @@ CLASSES = np.random.default_rng(4).integers(0, 5, 7)
 PIXELS = np.random.default_rng(4).integers(0, 5, (7, 3, 2))
 PEERS = {
     "relu": (F.relu, T.relu, [normal(3, 5, 2)]),
+    "relu6": (F.relu6, T.relu6, [9 * normal(3, 5, 2)]),
+    "leaky_relu": (
+        lambda x: F.leaky_relu(x, 0.2),
+        lambda x: T.leaky_relu(x, 0.2),
+        [normal(3, 5, 2)],
+    ),
+    "prelu": (F.prelu, T.prelu, [normal(3, 5, 2), normal(5)]),
+    "prelu-one": (F.prelu, T.prelu, [normal(3, 5, 2), normal(1)]),
+    "elu": (lambda x: F.elu(x, 0.7), lambda x: T.elu(x, 0.7), [3 * normal(3, 5, 2)]),
+    "selu": (F.selu, T.selu, [3 * normal(3, 5, 2)]),
+    "gelu": (F.gelu, T.gelu, [3 * normal(3, 5, 2)]),
+    "gelu-tanh": (
+        lambda x: F.gelu(x, "tanh"),
+        lambda x: T.gelu(x, approximate="tanh"),
+        [3 * normal(3, 5, 2)],
+    ),
+    "silu": (F.silu, T.silu, [9 * normal(3, 5, 2)]),
+    # T.hardsigmoid itself has a gradient of float32's 1/6 in float64, too
+    "hardsigmoid": (F.hardsigmoid, lambda x: T.relu6(x + 3) / 6, [4 * normal(3, 5, 2)]),
+    "hardswish": (F.hardswish, T.hardswish, [4 * normal(3, 5, 2)]),
+    "softplus": (
+        lambda x: F.softplus(x, 2, 3),
+        lambda x: T.softplus(x, 2, 3),
+        [3 * normal(3, 5, 2)],
+    ),
     "sigmoid": (F.sigmoid, torch.sigmoid, [9 * normal(3, 5, 2)]),
     "tanh": (F.tanh, torch.tanh, [3 * normal(3, 5, 2)]),
     "softmax": (F.softmax, lambda x: T.softmax(x, 1), [5 * normal(3, 5, 2)]),
@@ -189,7 +214,41 @@ PEERS = {
         lambda x: T.pad(x, (3, 0, 1, 2), value=1.5),
         [normal(2, 3, 4, 5)],
     ),
+    "conv1d": (
+        lambda x, w, b: F.conv1d(x, w, b, 2, 1, 2, 2),
+        lambda x, w, b: T.conv1d(x, w, b, 2, 1, 2, 2),
+        [normal(2, 4, 9), normal(6, 2, 3), normal(6)],
+    ),
+    "conv_transpose1d": (
+        lambda x, w, b: F.conv_transpose1d(x, w, b, 2, 1, 1, 2, 3),
+        lambda x, w, b: T.conv_transpose1d(x, w, b, 2, 1, 1, 2, 3),
+        [normal(2, 4, 5), normal(4, 3, 3), normal(6)],
+    ),
+    "conv_transpose2d": (
+        lambda x, w, b: F.conv_transpose2d(x, w, b, (2, 3), 1, (1, 2), 2, (1, 2)),
+        lambda x, w, b: T.conv_transpose2d(x, w, b, (2, 3), 1, (1, 2), 2, (1, 2)),
+        [normal(2, 4, 5, 3), normal(4, 3, 3, 2), normal(6)],
+    ),
+    "max_pool1d": (
+        lambda x: F.max_pool1d(x, 3, 2, 1, ceil_mode=True),
+        lambda x: T.max_pool1d(x, 3, 2, 1, ceil_mode=True),
+        [normal(2, 3, 8)],
+    ),
+    "avg_pool1d": (
+        lambda x: F.avg_pool1d(x, 3, 2, 1, count_include_pad=False),
+        lambda x: T.avg_pool1d(x, 3, 2, 1, count_include_pad=False),
+        [normal(2, 3, 8)],
+    ),
+    "pad-reflect": (
+        lambda x: F.pad(x, ((1, 2), (3, 0)), mode="reflect"),
+        lambda x: T.pad(x, (3, 0, 1, 2), mode="reflect"),
+        [normal(2, 3, 4, 5)],
+    ),
     "mse_loss": (F.mse_loss, T.mse_loss, [normal(7, 3), normal(7, 3, seed=1)]),
+    "l1_loss": (F.l1_loss, T.l1_loss, [normal(7, 3), normal(7, 3, seed=1)]),
+    "smooth_l1_loss": (F.smooth_l1_loss, T.smooth_l1_loss, [normal(7, 3), normal(7, 3, seed=1)]),
+    "huber_loss": (F.huber_loss, T.huber_loss, [normal(7, 3), normal(7, 3, seed=1)]),
+    "kl_div": (F.kl_div, T.kl_div, [normal(7, 3), between(7, 3)]),
     "cross_entropy": (F.cross_entropy, T.cross_entropy, [9 * normal(7, 5), CLASSES]),
     "cross_entropy-pixels": (F.cross_entropy, T.cross_entropy, [normal(7, 5, 3, 2), PIXELS]),
     "nll_loss": (F.nll_loss, T.nll_loss, [normal(7, 5), CLASSES]),
@@ -209,6 +268,10 @@ PEERS = {
 
 LOSSES = {
     "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "kl_div",
     "cross_entropy",
     "nll_loss",
     "binary_cross_entropy",
@@ -216,12 +279,14 @@ LOSSES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")  # of kl_div
 @dtypes
 @pytest.mark.parametrize(("function", "reference", "arrays"), PEERS.values(), ids=PEERS)
 def test_operation(backend, function, reference, arrays, dtype):
     check(backend, function, reference, arrays, dtype)
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")  # of kl_div
 @dtypes
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", [n for n in PEERS if n.split("-")[0] in LOSSES])
@@ -258,6 +323,10 @@ OPTIMISERS = {
     "adam": (optim.Adam, torch.optim.Adam, {}),
     "adam-betas": (optim.Adam, torch.optim.Adam, {"betas": (0.7, 0.8), "eps": 1e-3}),
     "adam-decay": (optim.Adam, torch.optim.Adam, {"weight_decay": 0.1}),
+    "adamw": (optim.AdamW, torch.optim.AdamW, {}),
+    "rmsprop": (optim.RMSprop, torch.optim.RMSprop, {"momentum": 0.5, "eps": 1e-3}),
+    "rmsprop-centered": (optim.RMSprop, torch.optim.RMSprop, {"centered": True, "eps": 1e-2}),
+    "adagrad": (optim.Adagrad, torch.optim.Adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import xcnn
 import xcnn.functional as F
 from tests.strict import count_syncs, forbid_float64
-from xcnn import models, nn, optim
+from xcnn import models, nn, optim, schedules
 from xcnn.data import ArrayDataset, DataLoader, Subset
 from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError
 
@@ -158,6 +158,29 @@ def test_every_pixel_counts(backend, soft):
     terms = oracles.cross_entropy_terms(np.float64(images), oracles.one_hot(labels, 2))
     assert found["loss"] == pytest.approx(terms.mean(), rel=1e-5)
     assert found["accuracy"] == pytest.approx((images.argmax(axis=1) == labels).mean())
+
+
+def test_ignored_labels_cost_nothing(backend):
+    """They are no class, but the labels of the host, which are checked, may hold them."""
+    labels, counts = CLASSES.copy(), np.arange(N) % 3 > 0
+    labels[~counts] = 255
+    loss = nn.CrossEntropyLoss(ignore_index=255)
+    found = trainer(linear(3), loss, backend=backend).evaluate(X, labels)
+    terms = oracles.cross_entropy_terms(scores(3), oracles.one_hot(CLASSES, 3))
+    assert found["loss"] == pytest.approx(terms[counts].mean(), rel=1e-5)
+    labels[0] = 3
+    with pytest.raises(ArgumentError, match=r"class 3, .*0 to 2, or ignore_index=255"):
+        trainer(linear(3), loss, backend=backend).evaluate(X, labels)
+
+
+@pytest.mark.parametrize("loss", [nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss])
+def test_targets_of_distances_are_prepared_as_for_mse(backend, loss):
+    targets = normal(N, seed=6)  # float64, (N,) for an output (N, 1)
+    found = trainer(linear(1), loss(), backend=backend).evaluate(X, targets)
+    distance = np.abs(scores(1)[:, 0] - targets)
+    parabola = np.where(distance < 1, distance**2 / 2, distance - 0.5)
+    terms = distance if loss is nn.L1Loss else parabola
+    assert found == {"loss": pytest.approx(terms.mean(), rel=1e-5), "accuracy": None}
 
 
 def test_a_target_of_another_shape_is_not_reshaped():
@@ -327,6 +350,128 @@ def test_the_same_seed_gives_the_same_bits(backend):
     assert all(np.array_equal(a, b) for a, b in zip(weights, weights_again, strict=True))
 
 
+# Schedules and clipping
+
+
+def scheduled(make, backend=None, loss="cross_entropy", **settings):
+    model = linear(3 if loss == "cross_entropy" else 1)
+    optimizer = optim.SGD((model if backend is None else model.to(backend)).parameters(), lr=0.1)
+    return xcnn.Trainer(model, optimizer, loss, schedule=make(optimizer), **settings)
+
+
+def rates_of(taught, epochs, **settings):
+    rates = []
+    note = [lambda trainer, epoch: rates.append(trainer.optimizer.lr)]
+    taught.fit(X, CLASSES, epochs=epochs, batch_size=8, callbacks=note, **settings)
+    return rates
+
+
+def test_a_schedule_steps_after_each_epoch():
+    taught = scheduled(lambda o: schedules.ExponentialLR(o, 0.5))
+    assert rates_of(taught, 2) == [0.05, 0.025]
+    assert rates_of(taught, 1) == [0.0125]
+    by_hand = trainer(linear(3))
+    halve = [lambda trainer, epoch: setattr(trainer.optimizer, "lr", trainer.optimizer.lr / 2)]
+    by_hand.fit(X, CLASSES, epochs=3, batch_size=8, callbacks=halve)
+    losses = [[epoch.train_loss for epoch in each.history] for each in (by_hand, taught)]
+    assert losses[0] == losses[1]
+
+
+def test_a_schedule_steps_after_each_batch():
+    """23 examples are 3 batches of 8."""
+    taught = scheduled(lambda o: schedules.OneCycleLR(o, 0.1, epochs=2, steps_per_epoch=3))
+    rates_of(taught, 2)
+    assert taught.schedule.steps == 6
+    with pytest.raises(ArgumentError, match="OneCycleLR: step 7 of 6: the cycle is over"):
+        rates_of(taught, 1)
+    counted = scheduled(lambda o: schedules.ExponentialLR(o, 0.5))
+    counted.schedule.per_batch = True
+    assert rates_of(counted, 2) == [0.1 / 2**3, 0.1 / 2**6]
+    counted.train_step(X, CLASSES)
+    assert counted.optimizer.lr == 0.1 / 2**7
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_plateau_sees_the_metric(monkeypatch, mode, validated):
+    taught = scheduled(lambda o: schedules.ReduceLROnPlateau(o, mode))
+    seen = []
+    monkeypatch.setattr(taught.schedule, "step", seen.append)
+    epochs = taught.fit(
+        X, CLASSES, epochs=2, validation=(X[:9], CLASSES[:9]) if validated else None
+    )
+    name = f"{'val' if validated else 'train'}_{'loss' if mode == 'min' else 'accuracy'}"
+    assert seen == [getattr(epoch, name) for epoch in epochs]
+
+
+def test_a_plateau_needs_what_there_is():
+    taught = scheduled(lambda o: schedules.ReduceLROnPlateau(o, "max"), loss="mse")
+    with pytest.raises(ArgumentError, match='mode="max" needs a loss that has an accuracy'):
+        taught.fit(X, normal(N, 1))
+
+
+@pytest.mark.parametrize("clip_norm", [0.01, 0.5, 1e6])
+def test_gradients_are_clipped(backend, clip_norm):
+    taught = trainer(linear(3), lr=1.0, backend=backend)
+    plain = trainer(linear(3), lr=1.0, backend=backend)
+    taught.clip_norm = clip_norm
+    before = [p.numpy().copy() for p in plain.model.parameters()]
+    for each in (taught, plain):
+        each.train_step(X, CLASSES)
+
+    def moved(each):
+        pairs = zip(before, each.model.parameters(), strict=True)
+        return np.concatenate([(a - p.numpy()).ravel() for a, p in pairs])
+
+    whole, clipped = moved(plain), moved(taught)
+    share = min(1, clip_norm / np.linalg.norm(whole))
+    np.testing.assert_allclose(clipped, share * whole, rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_in_half_precision_is_of_the_unscaled_gradients(strict):
+    def weights(precision, clip_norm):
+        model = linear(3).to(strict)
+        optimizer = optim.SGD(model.parameters(), lr=1.0)
+        taught = xcnn.Trainer(model, optimizer, precision=precision, clip_norm=clip_norm)
+        with count_syncs() as syncs, forbid_float64():
+            taught.train_step(X, CLASSES)
+        assert syncs == []
+        return np.concatenate([p.numpy().ravel() for p in model.parameters()])
+
+    start = np.concatenate([p.numpy().ravel() for p in linear(3).parameters()])
+    half, single = (weights(p, 0.25) for p in ("float16", "float32"))
+    assert np.linalg.norm(single - start) == pytest.approx(0.25, rel=1e-4)
+    np.testing.assert_allclose(half, single, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"schedule": "cosine"}, "schedule is str: expected one of xcnn.schedules"),
+        (
+            {"schedule": schedules.StepLR(optim.SGD(linear(1).parameters()), 2)},
+            "schedule is of another optimizer than the one given",
+        ),
+        ({"clip_norm": -1}, "clip_norm=-1: expected a number >= 0"),
+        ({"clip_norm": "1"}, "clip_norm='1': expected a number >= 0"),
+    ],
+)
+def test_settings_refused(settings, text):
+    model = linear(3)
+    with pytest.raises(ArgumentError, match=text):
+        xcnn.Trainer(model, optim.SGD(model.parameters()), **settings)
+
+
+def test_a_plateau_does_not_count_batches():
+    def make(optimizer):
+        schedule = schedules.ReduceLROnPlateau(optimizer)
+        schedule.per_batch = True
+        return schedule
+
+    with pytest.raises(ArgumentError, match="ReduceLROnPlateau needs a metric of each epoch"):
+        scheduled(make)
+
+
 # Modes
 
 
@@ -381,7 +526,9 @@ LABELS = np.arange(12) % 10
 def test_a_step_does_not_wait_and_stays_in_float32(strict, kind):
     model = models.lenet5(input_shape=(1, 16, 16)).append(nn.Dropout(0.1)).to(strict)
     settings = {"momentum": 0.9} if kind is optim.SGD else {}
-    taught = xcnn.Trainer(model, kind(model.parameters(), weight_decay=1e-4, **settings))
+    optimizer = kind(model.parameters(), weight_decay=1e-4, **settings)
+    cycle = schedules.OneCycleLR(optimizer, 1e-3, 9)
+    taught = xcnn.Trainer(model, optimizer, schedule=cycle, clip_norm=1.0)
     soft = oracles.one_hot(LABELS, 10)
     with count_syncs() as syncs, forbid_float64():
         for targets in (LABELS, LABELS, soft):

@@ -13,7 +13,7 @@ from typing import Any
 from . import backends
 from .autograd import autocast
 from .backends.base import OVERFLOW, SCALE, SKIPPED
-from .errors import StateDictError
+from .errors import GradientError, StateDictError
 from .optim import Optimizer
 from .tensor import Tensor
 
@@ -53,19 +53,38 @@ class GradScaler:
         host = backends.get("cpu").xp.zeros(4, "float32")
         host[SCALE] = init_scale
         self._state = self._backend.asarray(host)
+        self._unscaled: list[Optimizer] = []  # whose gradients are unscaled already
 
     def backward(self, loss: Tensor) -> None:
         """``loss.backward()``, every gradient multiplied by the scale."""
+        self._unscaled.clear()
         loss.backward(self._state[SCALE].astype(loss.dtype).reshape(loss.shape))
+
+    def unscale_(self, optimizer: Optimizer) -> None:
+        """Divide the gradients by the scale now, to clip them; :meth:`step` then does not.
+
+        Raises
+        ------
+        GradientError
+            They are already.
+        """
+        if optimizer in self._unscaled:
+            raise GradientError(
+                "unscale_(): these gradients are unscaled already; step() comes next"
+            )
+        grads = [p.grad for p in optimizer.params if p.grad is not None]
+        with self._backend.active():
+            self._backend.unscale(grads, self._state)
+        self._unscaled.append(optimizer)
 
     def step(self, optimizer: Optimizer) -> None:
         """Unscale the gradients, and make the optimiser's step unless one overflowed."""
-        backend = self._backend
-        grads = [p.grad for p in optimizer.params if p.grad is not None]
-        with backend.active():
-            backend.unscale(grads, self._state)
+        if optimizer not in self._unscaled:
+            self.unscale_(optimizer)
+        self._unscaled.remove(optimizer)
+        with self._backend.active():
             optimizer.step(self._state)
-            backend.update_scale(self._state, *self._growth)
+            self._backend.update_scale(self._state, *self._growth)
 
     @property
     def scale(self) -> float:

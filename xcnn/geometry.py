@@ -287,6 +287,164 @@ def _output_size(size: int, extent: int, stride: int, padding: Pair, ceil_mode: 
     return output - 1 if (output - 1) * stride >= size + padding[0] else output
 
 
+def transposed(
+    input_size: Pair,
+    kernel: Any,
+    stride: Any = 1,
+    padding: Padding = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    kernel_name: str = "kernel_size",
+) -> Geometry:
+    """The :class:`Geometry` of the convolution that a transposed convolution turns round.
+
+    What is given, an image of ``input_size``, is that convolution's ``output``; what is made is its
+    ``input``, per axis
+    ``(size - 1)*stride - begin - end + dilation*(kernel-1) + output_padding + 1`` long.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    ShapeError
+        Nothing would be left of the image.
+    """
+    kernel, stride = pair(kernel, kernel_name), pair(stride, "stride")
+    sides, dilation = check_crop(padding), pair(dilation, "dilation")
+    more = check_output_padding(output_padding, stride, dilation)
+    axes = zip(input_size, kernel, stride, sides, more, dilation, strict=True)
+    height, width = (
+        (n - 1) * s - sum(p) + d * (k - 1) + m + 1 if n else 0 for n, k, s, p, m, d in axes
+    )
+    if min(height, width) < 1:
+        raise ShapeError(
+            f"input of size {input_size} gives an image of size {(height, width)} (kernel "
+            f"{kernel}, stride {stride}, padding {sides}); use a larger image or less padding"
+        )
+    return Geometry((height, width), input_size, kernel, stride, sides, dilation)
+
+
+def check_crop(padding: Padding) -> tuple[Pair, Pair]:
+    """The padding of a transposed convolution, ((top, bottom), (left, right)) of its output.
+
+    Raises
+    ------
+    ArgumentError
+        ``"same"``, or what :func:`check_padding` refuses.
+    """
+    sides = check_padding(padding)
+    if isinstance(sides, str):
+        raise ArgumentError(
+            f"padding={padding!r}: a transposed convolution has no such padding, several output "
+            "sizes would fit; give numbers of pixels, and output_padding"
+        )
+    return sides
+
+
+def check_output_padding(value: Any, stride: Pair, dilation: Pair) -> Pair:
+    """``value`` as (height, width), along each axis less than the stride or the dilation.
+
+    Raises
+    ------
+    ArgumentError
+        Anything else.
+    """
+    more = pair(value, "output_padding", 0)
+    if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
+        raise ArgumentError(
+            f"output_padding={value!r}: expected less than the stride {stride} or the dilation "
+            f"{dilation} along each axis"
+        )
+    return more
+
+
+def output_padding_for(
+    output_size: Pair, input_size: Pair, kernel: Any, stride: Pair, padding: Padding, dilation: Any
+) -> Pair:
+    """The ``output_padding`` with which :func:`transposed` makes images of ``output_size``.
+
+    Raises
+    ------
+    ShapeError
+        No ``output_padding`` below the stride does.
+    """
+    least = transposed(input_size, kernel, stride, padding, 0, dilation).input
+    more = output_size[0] - least[0], output_size[1] - least[1]
+    if not all(0 <= m < s for m, s in zip(more, stride, strict=True)):
+        most = least[0] + stride[0] - 1, least[1] + stride[1] - 1
+        raise ShapeError(
+            f"output_size={output_size}: an input of size {input_size} gives sizes from {least} to "
+            f"{most}"
+        )
+    return more
+
+
+def single(value: Any, name: str, minimum: int = 1) -> int:
+    """A setting of a 1-D operation: an int, alone or in a sequence of one.
+
+    Raises
+    ------
+    ArgumentError
+        Anything else, or below ``minimum``.
+    """
+    found = value[0] if _are_ints(value, 1) else value
+    if not is_int(found) or found < minimum:
+        raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}")
+    return int(found)
+
+
+def check_padding1d(padding: Any) -> str | Pair:
+    """The padding of a 1-D operation as ``"same"`` or as (left, right).
+
+    Takes an int, (left, right), either of them in a sequence of one, ``"valid"`` or ``"same"``.
+    """
+    sides = padding
+    if isinstance(sides, str) and sides in ("same", "valid"):
+        return "same" if sides == "same" else (0, 0)
+    if isinstance(sides, list | tuple) and len(sides) == 1:
+        (sides,) = sides
+    if is_int(sides):
+        sides = (sides, sides)
+    if _are_ints(sides, 2) and min(sides) >= 0:
+        return int(sides[0]), int(sides[1])
+    raise ArgumentError(
+        f'padding={padding!r}: expected an int >= 0, (left, right), "valid" or "same"'
+    )
+
+
+def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
+    """Where the pixels beside an axis of ``size`` come from, both counted on the padded axis.
+
+    ``"reflect"`` mirrors at the outermost pixel, which is not repeated; ``"replicate"`` repeats it;
+    ``"circular"`` takes the pixels of the other end.
+
+    Returns
+    -------
+    list of (border, source)
+        Slices of equal length; of one pixel for all of the border with ``"replicate"``.
+
+    Raises
+    ------
+    ShapeError
+        There are too few pixels to take.
+    """
+    begin, end = sides
+    stop, wide = begin + size, max(sides)
+    most = {"reflect": max(0, size - 1), "circular": size}.get(mode, wide if size else 0)
+    if wide > most:
+        raise ShapeError(
+            f"padding={sides} along an axis of {size} pixels: mode={mode!r} has at most {most} of "
+            "them for each side; pad less"
+        )
+    before, after = slice(0, begin), slice(stop, stop + end)
+    if mode == "reflect":
+        after = slice(stop + end - 1, stop - 1, -1)
+        return [(before, slice(2 * begin, begin, -1)), (after, slice(stop - 1 - end, stop - 1))]
+    if mode == "replicate":
+        return [(before, slice(begin, begin + 1)), (after, slice(stop - 1, stop))]
+    return [(before, slice(size, stop)), (after, slice(begin, begin + end))]
+
+
 def is_int(value: Any) -> bool:
     """Whether ``value`` is an integer, of Python or NumPy, and neither a bool nor an array."""
     if type(value) is int:  # nearly always, and 10 times as fast as asking an abstract class

@@ -12,7 +12,10 @@ function       variance                       source
 ``lecun_*``    1 / fan_in                     LeCun et al. 1998, "Efficient BackProp"
 =============  =============================  ==========================================
 
-The gain is √2 for relu, 5/3 for tanh in ``kaiming_*``, and 1 otherwise.
+The gain, in ``kaiming_*``, is PyTorch's: √2 for relu, 5/3 for tanh, 3/4 for selu, √(2 / (1 + a²))
+for leaky_relu (a = 0.01) and prelu (a = 0.25, where it starts), and 1 for linear, identity,
+softmax, sigmoid and hardsigmoid. For elu, gelu, hardswish, relu6, silu and softplus, which have
+none there, it is that of relu, whose shape they share.
 """
 
 from __future__ import annotations
@@ -28,7 +31,17 @@ from .errors import ArgumentError
 from .tensor import Tensor
 
 _skip = ContextVar("skip", default=False)
-_GAINS = {"relu": math.sqrt(2), "tanh": 5 / 3, "sigmoid": 1.0, "linear": 1.0, "softmax": 1.0}
+_GAINS = {
+    **dict.fromkeys(
+        ("elu", "gelu", "hardswish", "relu", "relu6", "silu", "softplus"), math.sqrt(2)
+    ),
+    **dict.fromkeys(("hardsigmoid", "identity", "linear", "sigmoid", "softmax"), 1.0),
+    "leaky_relu": math.sqrt(2 / (1 + 0.01**2)),
+    "prelu": math.sqrt(2 / (1 + 0.25**2)),
+    "selu": 3 / 4,
+    "tanh": 5 / 3,
+}
+_GLOROT = ("hardsigmoid", "identity", "linear", "sigmoid", "softmax", "tanh")
 
 
 def gain(nonlinearity: str) -> float:
@@ -90,7 +103,9 @@ def lecun_uniform_(tensor: Tensor, generator: Any = None) -> Tensor:
 
 
 def for_activation_(tensor: Tensor, nonlinearity: str, generator: Any = None) -> Tensor:
-    """He for relu, Glorot for tanh, sigmoid, softmax and linear: what each was derived for.
+    """What each activation was derived for: He for relu and those of its shape (leaky_relu, prelu,
+    relu6, elu, gelu, silu, hardswish, softplus), LeCun for selu, and Glorot for tanh, sigmoid,
+    hardsigmoid, softmax, linear and identity.
 
     Raises
     ------
@@ -98,9 +113,11 @@ def for_activation_(tensor: Tensor, nonlinearity: str, generator: Any = None) ->
         An unknown activation.
     """
     gain(nonlinearity)  # refuses unknown names
-    if nonlinearity == "relu":
-        return kaiming_normal_(tensor, nonlinearity, generator)
-    return xavier_uniform_(tensor, generator=generator)
+    if nonlinearity in _GLOROT:
+        return xavier_uniform_(tensor, generator=generator)
+    if nonlinearity == "selu":
+        return lecun_normal_(tensor, generator)
+    return kaiming_normal_(tensor, nonlinearity, generator)
 
 
 @contextmanager

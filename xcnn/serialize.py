@@ -1,8 +1,8 @@
 """Models in safetensors files: the weights, and in the metadata how to build the model.
 
 The architecture is JSON, {"class": "Conv2d", "arguments": {...}}, nested where an argument is a
-module. Only classes of ``xcnn.nn`` are built from a file, so that loading one runs no code of its
-author's.
+module. Only classes of ``xcnn.nn`` and the parts of networks in ``xcnn.models`` are built from a
+file, so that loading one runs no code of its author's.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from . import backends, init, nn
+from . import backends, init, models, nn
 from .errors import ArgumentError, FileFormatError, XcnnError
 
 _FORMAT = "xcnn"
+_PART = "models."  # before the name of a class of xcnn.models
 #: what a description that somebody tampered with can lead to
 _NOT_BUILT = (
     XcnnError,
@@ -58,7 +59,7 @@ def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None)
 
     xp = backends.get("cpu").xp
     arrays = {
-        name: xp.ascontiguousarray(backends.of(a).to_host(a))
+        name: xp.asarray(backends.of(a).to_host(a), order="C")  # 0-d stays 0-d
         for name, a in model.state_dict().items()
     }
     notes = {"format": _FORMAT, "architecture": json.dumps(describe(model)), **(metadata or {})}
@@ -210,7 +211,7 @@ def build(description: Any, built: list[Any] | None = None) -> Any:
     Raises
     ------
     ArgumentError
-        A class that is not one of ``xcnn.nn``.
+        A class that is not one of ``xcnn.nn`` or a part of ``xcnn.models``.
     """
     built = [] if built is None else built
     if isinstance(description, list):
@@ -219,20 +220,29 @@ def build(description: Any, built: list[Any] | None = None) -> Any:
         return description
     if "same" in description:
         return built[description["same"]]
-    name = description["class"]
-    known = getattr(nn, name, None) if name in nn.__all__ else None
-    if not (inspect.isclass(known) and issubclass(known, nn.Module)) or known is nn.Module:
-        raise ArgumentError(f"class {name!r} is not one of xcnn.nn")
+    kind = _find_class(description["class"])
     module: nn.Module
     if "layers" in description:
         module = nn.Sequential({k: build(v, built) for k, v in description["layers"].items()})
     else:
-        module = known(**{k: build(v, built) for k, v in description["arguments"].items()})
+        module = kind(**{k: build(v, built) for k, v in description["arguments"].items()})
     built.append(module)
     return module
+
+
+def _find_class(name: Any) -> type[nn.Module]:
+    """The class that :func:`_class_name` named."""
+    if isinstance(name, str) and name.startswith(_PART) and name[len(_PART) :] in models.PARTS:
+        return models.PARTS[name[len(_PART) :]]
+    known = getattr(nn, name, None) if name in nn.__all__ else None
+    if not (inspect.isclass(known) and issubclass(known, nn.Module)) or known is nn.Module:
+        raise ArgumentError(f"class {name!r} is not one of xcnn.nn or xcnn.models")
+    return known
 
 
 def _class_name(kind: type) -> str:
     if getattr(nn, kind.__name__, None) is kind:
         return kind.__name__
+    if models.PARTS.get(kind.__name__) is kind:
+        return _PART + kind.__name__
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -19,8 +19,10 @@ from .errors import ArgumentError, DataError, DTypeError, ShapeError
 from .geometry import is_int
 from .nn import Module, evaluating, loss
 from .nn.module import dtype_of
-from .optim import Optimizer
+from .optim import Optimizer, clip_grad_norm_
+from .optim.optimizer import check_not_negative
 from .progress import Bar
+from .schedules import LRScheduler, ReduceLROnPlateau
 from .tensor import Tensor
 
 Array = Any
@@ -68,6 +70,9 @@ _MODULES: dict[type[Module], str] = {
     loss.BCELoss: "binary_cross_entropy",
     loss.BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
     loss.MSELoss: "mse",
+    loss.L1Loss: "mse",  # targets are prepared alike
+    loss.SmoothL1Loss: "mse",
+    loss.HuberLoss: "mse",
 }
 
 
@@ -108,6 +113,13 @@ class Trainer:
         How matrix products are made: "float32"; on a GPU also "tf32" (float32 arrays, 10-bit
         mantissas in the products) or "float16" (activations too; float32 master weights and
         losses, dynamic loss scaling). The weights stay float32.
+    schedule
+        Of ``xcnn.schedules``; steps after each epoch, or after each batch where its ``per_batch``
+        says so. ``ReduceLROnPlateau`` gets the loss of validation, or of training where there is
+        none; with ``mode="max"`` the accuracy.
+    clip_norm
+        The largest norm of all gradients together, see :func:`xcnn.optim.clip_grad_norm_`; None:
+        any.
 
     Attributes
     ----------
@@ -119,7 +131,8 @@ class Trainer:
     Raises
     ------
     ArgumentError
-        An unknown loss or precision; later, a precision that the model's device cannot do.
+        An unknown loss or precision, a schedule of another optimiser, a negative ``clip_norm``;
+        later, a precision that the model's device cannot do.
 
     Examples
     --------
@@ -134,13 +147,21 @@ class Trainer:
         optimizer: Optimizer,
         loss: Any = "cross_entropy",
         precision: str = "float32",
+        schedule: LRScheduler | None = None,
+        clip_norm: float | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if schedule is not None:
+            _check_schedule(schedule, optimizer)
+        if clip_norm is not None:
+            check_not_negative({"clip_norm": clip_norm}, "clip_norm")
         self.model = model
         self.optimizer = optimizer
         self.loss = _find_loss(loss)
         self.precision = precision
+        self.schedule = schedule
+        self.clip_norm = clip_norm
         self.scaler: GradScaler | None = None
         self.history: list[Epoch] = []
 
@@ -198,6 +219,7 @@ class Trainer:
         for number in range(first + 1, last + 1):
             epoch = self._epoch(loader, validation, number, last, batch_size, progress)
             self.history.append(epoch)
+            self._after_epoch(epoch)
             answers = [callback(self, epoch) for callback in callbacks]
             if True in answers:
                 break
@@ -229,11 +251,28 @@ class Trainer:
             if self.precision == "float16":
                 self.scaler = self.scaler or GradScaler(self._backend())
                 self.scaler.backward(loss)
+                self.scaler.unscale_(self.optimizer)
+                self._clip()
                 self.scaler.step(self.optimizer)
             else:
                 loss.backward()
+                self._clip()
                 self.optimizer.step()
+        if self.schedule is not None and self.schedule.per_batch:
+            self.schedule.step()
         return loss, answers
+
+    def _clip(self) -> None:
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.optimizer.params, self.clip_norm)
+
+    def _after_epoch(self, epoch: Epoch) -> None:
+        """Let a schedule that counts epochs step."""
+        schedule = self.schedule
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.step(_metric(schedule.mode, epoch))
+        elif schedule is not None and not schedule.per_batch:
+            schedule.step()
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float | None]:
         """Mean loss and accuracy, without training.
@@ -365,7 +404,8 @@ class Trainer:
         host = backends.get("cpu")
         goes_to_gpu = backends.find(labels) is host and output.backend is not host
         if self.loss.kind == "classes" and goes_to_gpu and labels.dtype.kind in "iu":
-            host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1)
+            ignored = getattr(self.loss.function, "ignore_index", -100)
+            host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1, ignored)
         if self.loss.kind not in ("values", "binary"):
             probabilities = self.loss.kind == "classes" and y.shape == output.shape
             return output.backend.asarray(y, output.dtype if probabilities else None)
@@ -408,6 +448,27 @@ class _Totals:
         if self.examples == 0:
             return math.nan
         return None if self.right is None else int(self.right) / self.total
+
+
+def _check_schedule(schedule: Any, optimizer: Optimizer) -> None:
+    if not isinstance(schedule, LRScheduler):
+        raise ArgumentError(
+            f"schedule is {type(schedule).__name__}: expected one of xcnn.schedules"
+        )
+    if schedule.optimizer is not optimizer:
+        raise ArgumentError("schedule is of another optimizer than the one given")
+    if schedule.per_batch and isinstance(schedule, ReduceLROnPlateau):
+        raise ArgumentError("ReduceLROnPlateau needs a metric of each epoch: per_batch=False")
+
+
+def _metric(mode: str, epoch: Epoch) -> float:
+    """What ReduceLROnPlateau looks at: the loss, or the accuracy if larger is better."""
+    if mode == "min":
+        return epoch.train_loss if epoch.val_loss is None else epoch.val_loss
+    accuracy = epoch.train_accuracy if epoch.val_accuracy is None else epoch.val_accuracy
+    if accuracy is None:
+        raise ArgumentError('ReduceLROnPlateau: mode="max" needs a loss that has an accuracy')
+    return accuracy
 
 
 def _find_loss(loss: Any) -> Loss:

@@ -9,11 +9,11 @@
 __device__ __forceinline__ acc_t largest(acc_t a, acc_t b) { return a > b ? a : b; }
 
 // terms = log(sum(exp(x))) - x[target], NaN for a class that does not exist;
-// slope = softmax(x) - onehot(target), the derivative of terms by x.
+// slope = softmax(x) - onehot(target), the derivative of terms by x; both 0 where target is ignore.
 extern "C" __global__ void __launch_bounds__(256, 4)
 cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
-              scalar_t* __restrict__ terms, scalar_t* __restrict__ slope, int with_slope,
-              int classes, index_t size) {
+              scalar_t* __restrict__ terms, scalar_t* __restrict__ slope, int64 ignore,
+              int with_slope, int classes, index_t size) {
   __shared__ acc_t shared[SHARES][COLUMNS];
   const int lane = threadIdx.x % COLUMNS, share = threadIdx.x / COLUMNS;
   const index_t column = (index_t)blockIdx.x * COLUMNS + lane;
@@ -34,13 +34,17 @@ cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
   for (int s = 0; s < SHARES; ++s) sum += shared[s][lane];
   if (!live) return;
   const int64 wanted = target[column];
-  const bool exists = 0 <= wanted && wanted < classes;
-  if (share == 0)
-    terms[column] = narrow(
-        exists ? log(sum) + (high - widen(x[(index_t)wanted * size + column])) : (acc_t)NAN);
+  const bool exists = 0 <= wanted && wanted < classes, ignored = wanted == ignore;
+  if (share == 0) {
+    acc_t term = ignored ? acc_t(0) : (acc_t)NAN;
+    if (exists && !ignored)
+      term = log(sum) + (high - widen(x[(index_t)wanted * size + column]));
+    terms[column] = narrow(term);
+  }
   if (!with_slope) return;
   for (int c = share; c < classes; c += SHARES) {
     const acc_t probability = exp(widen(x[c * size + column]) - high) / sum;
-    slope[c * size + column] = narrow(probability - (c == wanted ? acc_t(1) : acc_t(0)));
+    const acc_t difference = probability - (c == wanted ? acc_t(1) : acc_t(0));
+    slope[c * size + column] = narrow(ignored ? acc_t(0) : difference);
   }
 }

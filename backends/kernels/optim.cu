@@ -1,17 +1,18 @@
 // Optimiser steps over all parameters in one launch, and the bookkeeping of loss scaling.
 //
-// A block works on one chunk of one array: row blockIdx.x of `chunks` (blocks, 5) holds the
-// addresses of the chunk's parameter, gradient and two states (0 where there is none), and its
+// A block works on one chunk of one array: row blockIdx.x of `chunks` (blocks, 6) holds the
+// addresses of the chunk's parameter, gradient and three states (0 where there is none), and its
 // length. `scaler` holds (scale, overflow, good steps, skipped steps); with overflow set, nothing
 // is changed.
 
 struct Chunk {
-  scalar_t *param, *grad, *first, *second;
+  scalar_t *param, *grad, *first, *second, *third;
   int length;
 };
 __device__ __forceinline__ Chunk chunk_of(const int64* chunks) {
-  const int64* row = chunks + (int64)blockIdx.x * 5;
-  return {(scalar_t*)row[0], (scalar_t*)row[1], (scalar_t*)row[2], (scalar_t*)row[3], (int)row[4]};
+  const int64* row = chunks + (int64)blockIdx.x * 6;
+  return {(scalar_t*)row[0], (scalar_t*)row[1], (scalar_t*)row[2],
+          (scalar_t*)row[3], (scalar_t*)row[4], (int)row[5]};
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4)
@@ -40,10 +41,11 @@ sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, dou
 }
 
 // m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g; p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps)
-// with t counting the steps that were not skipped.
+// with t counting the steps that were not skipped. Before that g += weight_decay * p; or, where it
+// is decoupled, p *= 1 - lr * weight_decay.
 extern "C" __global__ void __launch_bounds__(256, 4)
 adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
-          double beta1, double beta2, double eps, double weight_decay, double step) {
+          double beta1, double beta2, double eps, double weight_decay, double step, int decoupled) {
   if (scaler[1] != 0) return;
   __shared__ acc_t corrected[2];  // one thread pays for the powers in double precision
   if (threadIdx.x == 0) {
@@ -54,7 +56,8 @@ adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, do
   __syncthreads();
   const acc_t rate = corrected[0], root = corrected[1];
   const acc_t b1 = (acc_t)beta1, b2 = (acc_t)beta2, c1 = (acc_t)(1 - beta1), c2 = (acc_t)(1 - beta2);
-  const acc_t small = (acc_t)eps, decay = (acc_t)weight_decay;
+  const acc_t small = (acc_t)eps, decay = (acc_t)(decoupled ? 0 : weight_decay);
+  const acc_t keep = (acc_t)(decoupled ? 1 - lr * weight_decay : 1);
   const Chunk chunk = chunk_of(chunks);
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
@@ -63,7 +66,55 @@ adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, do
     const acc_t v = b2 * widen(chunk.second[i]) + c2 * g * g;
     chunk.first[i] = narrow(m);
     chunk.second[i] = narrow(v);
-    chunk.param[i] = narrow(p - rate * m / (sqrt(v) * root + small));
+    chunk.param[i] = narrow(keep * p - rate * m / (sqrt(v) * root + small));
+  }
+}
+
+// g += weight_decay * p; s = a*s + (1-a)*g*g; m = a*m + (1-a)*g where it is centred;
+// step = g / (sqrt(s - m*m) + eps); v = momentum*v + step; p -= lr * (v, or step)
+extern "C" __global__ void __launch_bounds__(256, 4)
+rmsprop_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+             double alpha, double eps, double momentum, double weight_decay) {
+  if (scaler[1] != 0) return;
+  const acc_t rate = (acc_t)lr, old = (acc_t)alpha, fresh = (acc_t)(1 - alpha);
+  const acc_t small = (acc_t)eps, keep = (acc_t)momentum, decay = (acc_t)weight_decay;
+  const Chunk chunk = chunk_of(chunks);
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
+    const acc_t p = widen(chunk.param[i]);
+    const acc_t g = widen(chunk.grad[i]) + decay * p;
+    const acc_t s = old * widen(chunk.first[i]) + fresh * g * g;
+    chunk.first[i] = narrow(s);
+    acc_t variance = s;
+    if (chunk.second) {
+      const acc_t m = old * widen(chunk.second[i]) + fresh * g;
+      chunk.second[i] = narrow(m);
+      variance = s - m * m;
+      if (variance < 0) variance = 0;  // by rounding; NaN stays
+    }
+    acc_t step = g / (sqrt(variance) + small);
+    if (chunk.third) {
+      step += keep * widen(chunk.third[i]);
+      chunk.third[i] = narrow(step);
+    }
+    chunk.param[i] = narrow(p - rate * step);
+  }
+}
+
+// g += weight_decay * p; s += g*g; p -= lr / (1 + (t-1) * lr_decay) * g / (sqrt(s) + eps)
+// with t counting the steps that were not skipped.
+extern "C" __global__ void __launch_bounds__(256, 4)
+adagrad_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+             double lr_decay, double eps, double weight_decay, double step) {
+  if (scaler[1] != 0) return;
+  const acc_t rate = (acc_t)(lr / (1 + (step - 1 - (double)scaler[3]) * lr_decay));
+  const acc_t small = (acc_t)eps, decay = (acc_t)weight_decay;
+  const Chunk chunk = chunk_of(chunks);
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
+    const acc_t p = widen(chunk.param[i]);
+    const acc_t g = widen(chunk.grad[i]) + decay * p;
+    const acc_t s = widen(chunk.first[i]) + g * g;
+    chunk.first[i] = narrow(s);
+    chunk.param[i] = narrow(p - rate * (g / (sqrt(s) + small)));
   }
 }
 

@@ -8,10 +8,11 @@ import re
 import sys
 from collections.abc import Sequence
 
-from .. import __version__, data, models, optim
+from .. import __version__, data, models
 from ..backends.base import PRECISIONS
-from ..errors import XcnnError
-from . import info, train, use
+from ..data import recipes
+from ..errors import ArgumentError, XcnnError
+from . import info, optimization, sources, train, use
 from .runs import LOSSES
 
 _UNITS = {
@@ -99,16 +100,19 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         nargs="?",
         choices=models.names(),
         metavar="MODEL",
-        help=f"{', '.join(models.names())}; default: lenet5 for images, mlp for features",
+        help=f"{', '.join(models.classifiers())}; default: lenet5 for images, mlp for features",
     )
     add(
         "--data",
         default="digits",
-        choices=data.names(),
+        type=sources.name_or_folder,
         metavar="NAME",
-        help=f"data set: {', '.join(data.names())}",
+        help=f"data set: {', '.join(data.names())}; or a folder of pictures, with a folder for "
+        "each class in train/ and test/ (or val/), or directly: then a fifth is held out",
     )
     _add_data_dir(parser)
+    _add_folder(parser)
+    _add_augment(parser)
     add(
         "--epochs",
         type=_count,
@@ -116,22 +120,30 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         help="passes over the data; default: 20 for the small data sets, 5 for the others",
     )
     add("--batch-size", type=_count, default=64, metavar="N", help="images per step")
-    add(
-        "--lr", type=float, metavar="X", help="learning rate; default: 0.001 for adam, 0.05 for sgd"
-    )
-    add("--optimizer", default="adam", choices=sorted(optim.BY_NAME), help="sgd has momentum 0.9")
-    add(
-        "--schedule",
-        default="cosine",
-        choices=("constant", "cosine"),
-        help="of the learning rate: as it is, or down to zero along a cosine",
-    )
+    optimization.add_options(parser, _count)
     add(
         "--loss",
         default="cross_entropy",
         choices=LOSSES,
         metavar="NAME",
         help=f"{', '.join(LOSSES)}; the binary ones need two classes",
+    )
+    add(
+        "--init",
+        metavar="FILE",
+        help="safetensors file of weights to start from, by name; torchvision's have ours",
+    )
+    add(
+        "--new-head",
+        action="store_true",
+        help="with --init: weights of another shape than in the file start anew",
+    )
+    add(
+        "--freeze",
+        action="append",
+        metavar="PATTERN",
+        help="do not train parameters of such names, as 'features.*'; may be repeated. Batch-norms "
+        "go on averaging",
     )
     add(
         "--seed",
@@ -154,7 +166,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         help="most memory to take of a GPU, such as 4GiB or 800MiB; default: all of it",
     )
     add("--out", metavar="DIR", help="run folder; default: runs/MODEL-DATA-N, N being free")
-    add("--limit", type=_count, metavar="N", help="use the first N images of each part only")
+    add(
+        "--limit",
+        type=_count,
+        metavar="N",
+        help="use N images of each part only: the first ones; of a folder, some chosen by --seed",
+    )
     add("--quiet", action="store_true", help="print the last line only")
 
 
@@ -163,9 +180,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("folder", metavar="RUN", help="run folder of xcnn train")
     parser.add_argument(
         "--data",
-        choices=data.names(),
+        type=sources.name_or_folder,
         metavar="NAME",
-        help="another data set of the same shape and classes",
+        help="another data set of the same shape and classes, or a folder of pictures",
     )
     _add_data_dir(parser)
     _add_device(parser)
@@ -196,9 +213,9 @@ def _add_summary(commands: argparse._SubParsersAction) -> None:
         "model", metavar="MODEL", help=f"a name ({', '.join(models.names())}) or a run folder"
     )
     parser.add_argument(
-        "--input-shape", type=_shape, metavar="C,H,W", help="default: 1,28,28, or that of the run"
+        "--input-shape", type=_shape, metavar="C,H,W", help="default: that of the model or run"
     )
-    parser.add_argument("--classes", type=_count, metavar="N", help="default: 10")
+    parser.add_argument("--classes", type=_count, metavar="N", help="default: those of the model")
     parser.set_defaults(run=info.summary)
 
 
@@ -207,6 +224,34 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         metavar="DIR",
         help="folder to look for data in, before $XCNN_DATA and the cache",
+    )
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-size",
+        type=_count,
+        metavar="N",
+        help="of a folder of pictures: resized to N×N, the middle kept; default: 64",
+    )
+    parser.add_argument("--grey", action="store_true", help="pictures of a folder without colours")
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out files of a folder that are no pictures or are damaged, with a warning",
+    )
+
+
+def _add_augment(parser: argparse.ArgumentParser) -> None:
+    texts = [f"{name} ({recipe.text})" for name, recipe in recipes.RECIPES.items()]
+    parser.add_argument(
+        "--augment",
+        type=_augment,
+        default="none",
+        metavar="NAMES",
+        help="change training images at random: names separated by commas, of "
+        + ", ".join(texts).replace("%", "%%")
+        + "; standard: what suits the data set, such as flip,crop for photographs",
     )
 
 
@@ -223,6 +268,14 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
     return int(text)
+
+
+def _augment(text: str) -> str:
+    try:
+        recipes.parse(text)
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _seed(text: str) -> int:

@@ -24,9 +24,9 @@ _PACKAGES = ("numpy", "scipy", "tqdm", "safetensors", "pillow", "matplotlib")
 def summary(arguments: argparse.Namespace) -> int:
     """A table of the layers of a known network or of a run."""
     if arguments.model in models.names():
-        shape = arguments.input_shape or (1, 28, 28)
-        settings = {"num_classes": arguments.classes or 10, "input_shape": shape}
-        model = models.create(arguments.model, **settings)
+        shape = arguments.input_shape or models.default(arguments.model, "input_shape")
+        classes = arguments.classes or models.default(arguments.model, "num_classes")
+        model = models.create(arguments.model, num_classes=classes, input_shape=shape)
     elif Path(arguments.model).is_dir():
         if arguments.classes:
             raise ArgumentError("--classes is for the name of a model; a run has its own classes")

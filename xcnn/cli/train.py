@@ -6,16 +6,18 @@ import argparse
 import math
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, data, models, nn, optim, random
+from .. import __version__, backends, data, models, nn, random
+from ..data.recipes import MIXTURES, names_for
 from ..errors import ArgumentError
-from ..schedules import CosineAnnealingLR
 from ..trainer import Epoch, Trainer
+from . import optimization, sources
 from .runs import CONFIG, HISTORY, MODEL, RunFolder
+from .weights import freeze, load_init
 
 _SMALL = 10_000  # images; smaller data sets get more epochs by default
-_LEARNING_RATES = {"adam": 1e-3, "sgd": 0.05}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,23 +28,26 @@ def run(arguments: argparse.Namespace) -> int:
         pass
     if arguments.memory_limit is not None:
         backend.limit_memory(arguments.memory_limit)
-    dataset = data.load(
-        arguments.data, arguments.data_dir, progress=not arguments.quiet, limit=arguments.limit
-    )
+    dataset = sources.for_training(arguments)
     config = _config(arguments, dataset, backend.device)
     random.manual_seed(config["seed"])
-    model = build_model(config).to(backend)
-    optimizer = _optimizer(config, model)
-    trainer = Trainer(model, optimizer, config["loss"], config["precision"])
-    folder = RunFolder.create(arguments.out, f"{config['model']}-{config['data']}")
+    model = build_model(config)
+    left_out = load_init(model, config["init"], config["new_head"]) if config["init"] else []
+    frozen = freeze(model, config["freeze"])
+    model = with_end(model, config["loss"]).to(backend)
+    loader = _loader(dataset, dataset.train, config, training=True)
+    loader.drop_last = _leaves_one(model, len(dataset.train), config["batch_size"])
+    optimizer = optimization.make_optimizer(config, model)
+    schedule = optimization.make_schedule(config, optimizer, len(loader))
+    limits = config["precision"], schedule, config["clip_norm"]
+    trainer = Trainer(model, optimizer, config["loss"], *limits)
+    folder = RunFolder.create(arguments.out, f"{config['model']}-{Path(config['data']).name}")
     if not arguments.quiet:
-        _print_head(config, model, dataset)
-
-    schedule = CosineAnnealingLR(optimizer, config["epochs"])
+        _print_head(config, model, dataset, frozen)
+        if left_out:
+            print(f"starting anew: {', '.join(left_out)}", flush=True)
 
     def after_epoch(trainer: Trainer, epoch: Epoch) -> bool:
-        if config["schedule"] == "cosine":
-            schedule.step()
         folder.save(trainer.model, trainer.history, config)
         bar_is_seen = sys.stderr.isatty() and sys.stdout.isatty()
         if not arguments.quiet and not bar_is_seen:
@@ -52,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with backend.quiet_overflow():  # a loss that is no number is told below
             trainer.fit(
-                _loader(dataset, dataset.train, config, shuffle=True),
+                loader,
                 epochs=config["epochs"],
                 validation=_loader(dataset, dataset.test, config),
                 callbacks=[after_epoch],
@@ -78,24 +83,39 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def build_model(config: dict[str, Any]) -> Any:
-    """A new network with an end that fits the loss."""
+    """A new network, which returns logits."""
     binary = config["loss"].startswith("binary")
-    model = models.create(
+    return models.create(
         config["model"],
         num_classes=1 if binary else len(config["classes"]),
         input_shape=tuple(config["input_shape"]),
     )
-    if config["loss"] == "nll":
-        model.append(nn.LogSoftmax())
-    elif config["loss"] == "binary_cross_entropy":
-        model.append(nn.Sigmoid())
-    return model
+
+
+def with_end(model: nn.Module, loss: str) -> nn.Module:
+    """The network with the layer at its end that the loss needs, if any."""
+    ends: dict[str, type[nn.Module]] = {
+        "nll": nn.LogSoftmax,
+        "binary_cross_entropy": nn.Sigmoid,
+    }
+    if loss not in ends:
+        return model
+    network = model if isinstance(model, nn.Sequential) else nn.Sequential({"network": model})
+    return network.append(ends[loss]())
 
 
 def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -> dict[str, Any]:
     """Every setting, defaults filled in."""
     is_image = len(dataset.image_shape) == 3
     model = arguments.model or ("lenet5" if is_image else "mlp")
+    if model not in models.classifiers():
+        raise ArgumentError(
+            f"{model} returns images, xcnn train needs a network that tells classes apart: one of "
+            f"{', '.join(models.classifiers())}; train {model} with xcnn.Trainer or a loop of your "
+            "own"
+        )
+    if arguments.new_head and not arguments.init:
+        raise ArgumentError("--new-head says what to do with the file of --init: pass that too")
     if not is_image and model != "mlp":
         raise ArgumentError(f"{model} takes images, {dataset.name} holds features: use mlp")
     if arguments.loss.startswith("binary") and len(dataset.classes) != 2:
@@ -104,7 +124,6 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -
             f"{len(dataset.classes)}: use cross_entropy or nll"
         )
     epochs = arguments.epochs or (20 if len(dataset.train) < _SMALL else 5)
-    lr = _LEARNING_RATES[arguments.optimizer] if arguments.lr is None else arguments.lr
     return {
         "xcnn": __version__,
         "model": model,
@@ -114,41 +133,65 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "scale": dataset.normalize().scale,
+        "augment": _augment(arguments, dataset),
+        **({"on_error": sources.on_error(arguments)} if sources.is_folder(arguments.data) else {}),
         "limit": arguments.limit,
         "epochs": epochs,
         "batch_size": arguments.batch_size,
-        "optimizer": arguments.optimizer,
-        "lr": lr,
-        "schedule": arguments.schedule,
+        **optimization.settings(arguments, epochs),
         "loss": arguments.loss,
+        "init": arguments.init,
+        "new_head": arguments.new_head,
+        "freeze": arguments.freeze or [],
         "seed": arguments.seed,
         "device": device,
         "precision": arguments.precision,
     }
 
 
-def _optimizer(config: dict[str, Any], model: nn.Module) -> optim.Optimizer:
-    settings = {"momentum": 0.9} if config["optimizer"] == "sgd" else {}
-    kind: Any = optim.BY_NAME[config["optimizer"]]
-    return kind(model.parameters(), lr=config["lr"], **settings)
-
-
 def _loader(
-    dataset: data.DataSet, part: data.ArrayDataset, config: dict[str, Any], shuffle: bool = False
+    dataset: data.DataSet, part: data.Dataset, config: dict[str, Any], training: bool = False
 ) -> data.DataLoader:
+    changes = config["augment"] if training else "none"
     return data.DataLoader(
         part,
-        batch_size=config["batch_size"] if shuffle else 256,
-        shuffle=shuffle,
+        batch_size=config["batch_size"] if training else 256,
+        shuffle=training,
         seed=config["seed"],
-        transform=dataset.normalize(),
+        transform=data.training_transform(changes, dataset),
     )
 
 
-def _print_head(config: dict[str, Any], model: nn.Module, dataset: data.DataSet) -> None:
-    parameters = sum(p.size for p in model.parameters())
+def _leaves_one(model: nn.Module, images: int, batch_size: int) -> bool:
+    """Whether the last batch is one image, and a batch-norm has nothing to compare it with."""
+    kinds = nn.BatchNorm1d, nn.BatchNorm2d
+    return images % batch_size == 1 < images and any(
+        isinstance(module, kinds) for module in model.modules()
+    )
+
+
+def _augment(arguments: argparse.Namespace, dataset: data.DataSet) -> str:
+    """Names of augmentations, as the config keeps them."""
+    names = names_for(arguments.augment, dataset.name)
+    mixtures = [name for name in names if name in MIXTURES]
+    if mixtures and arguments.loss != "cross_entropy":
+        raise ArgumentError(
+            f"--augment {mixtures[0]} mixes labels, which --loss {arguments.loss} does not take: "
+            "use cross_entropy"
+        )
+    text = ",".join(names) or "none"
+    data.training_transform(text, dataset)  # refused now rather than after the run folder is made
+    return text
+
+
+def _print_head(
+    config: dict[str, Any], model: nn.Module, dataset: data.DataSet, frozen: int
+) -> None:
+    parameters = f"{sum(p.size for p in model.parameters()):,} parameters"
+    if frozen:
+        parameters += f", {frozen:,} of them frozen"
     print(
-        f"{config['model']} ({parameters:,} parameters) on {dataset.name}: "
+        f"{config['model']} ({parameters}) on {dataset.name}: "
         f"{len(dataset.train):,} to train, {len(dataset.test):,} to test, on {config['device']}",
         flush=True,
     )

@@ -10,28 +10,20 @@ from .. import backends, data, optim
 from ..data.images import read_image
 from ..errors import ArgumentError, FileFormatError
 from ..trainer import Trainer
+from . import sources
 from .runs import CONFIG, RunFolder
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Loss and accuracy on the test part of a data set."""
     trainer, config = _open(arguments)
-    record = data.info(arguments.data or config["data"])
-    shape, classes = list(record.shape), len(record.classes)
-    if shape != config["input_shape"] or classes != len(config["classes"]):
-        raise ArgumentError(
-            f"--data {record.name} has inputs {shape} and {classes} classes, the network takes "
-            f"{config['input_shape']} and {len(config['classes'])}"
-        )
-    dataset = data.load(record.name, arguments.data_dir, limit=arguments.limit)
-    loader = data.DataLoader(
-        dataset.test, batch_size=arguments.batch_size, transform=_normalize(config)
-    )
+    name, part = sources.for_evaluation(arguments, config)
+    loader = data.DataLoader(part, batch_size=arguments.batch_size, transform=_normalize(config))
     found = trainer.evaluate(loader)
-    count = len(dataset.test)
+    count = len(part)
     right = round((found["accuracy"] or 0.0) * count)
     print(
-        f"{dataset.name} test: accuracy {found['accuracy']:.2%} ({right:,} of {count:,}), "
+        f"{name} test: accuracy {found['accuracy']:.2%} ({right:,} of {count:,}), "
         f"loss {found['loss']:.4f}"
     )
     return 0
@@ -43,10 +35,10 @@ def predict(arguments: argparse.Namespace) -> int:
     shape = tuple(config["input_shape"])
     if len(shape) != 3:
         raise ArgumentError(f"{arguments.folder} was trained on features, not on images")
-    normalize = _normalize(config)
+    normalize, is_folder = _normalize(config), sources.is_folder(config["data"])
     width = max(len(name) for name in arguments.images)
     for name in arguments.images:
-        pixels = read_image(Path(name), shape, arguments.invert)
+        pixels = read_image(Path(name), shape, arguments.invert, crop=is_folder)
         probabilities = trainer.predict(normalize(pixels[None]))[0]
         _check_outputs(probabilities, config)
         print(f"{name:<{width}}  {_ranking(probabilities, config['classes'], arguments.top)}")

@@ -10,22 +10,45 @@ Data live on the host, as NumPy arrays; the trainer moves a batch to the device.
 ((32, 1, 32, 32), 'float32', (32,))
 """
 
+from .affine import RandomAffine, RandomRotation
 from .arrays import ArrayDataset, Dataset, Subset
+from .augment import Augmentation, RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
+from .colour import ColorJitter, Grayscale
 from .datasets import DataSet, load, status
+from .erase import Cutout, RandomErasing
+from .folder import ImageFolder, load_folder
 from .loader import DataLoader
+from .mixing import CutMix, Mixing, MixUp
+from .recipes import training_transform
 from .registry import info, names
 from .transforms import Compose, Normalize
 
 __all__ = [
     "ArrayDataset",
+    "Augmentation",
+    "ColorJitter",
     "Compose",
+    "CutMix",
+    "Cutout",
     "DataLoader",
     "DataSet",
     "Dataset",
+    "Grayscale",
+    "ImageFolder",
+    "MixUp",
+    "Mixing",
     "Normalize",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomHorizontalFlip",
+    "RandomRotation",
+    "RandomVerticalFlip",
     "Subset",
     "info",
     "load",
+    "load_folder",
     "names",
     "status",
+    "training_transform",
 ]

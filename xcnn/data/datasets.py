@@ -33,8 +33,9 @@ class DataSet:
     Attributes
     ----------
     name : str
-    train, test : ArrayDataset
-        Pairs (x, y): images uint8 (N, C, H, W), or features float32 (N, F); labels int64 (N,).
+    train, test : Dataset
+        Pairs (x, y): images uint8 (N, C, H, W), or features float32 (N, F); labels int64 (N,). Of
+        :func:`load`, :class:`ArrayDataset`, whose ``arrays`` these are.
     classes : list of str
         Name of each label.
     mean, std : tuple of float
@@ -44,21 +45,19 @@ class DataSet:
         ``"images"`` or ``"features"``.
     source : str
         ``"embedded"``, ``"generated"``, or the folder that the files came from.
+    image_shape : tuple of int
+        Shape of one item, the input shape of a model: (C, H, W), or (F,) for features.
     """
 
     name: str
-    train: ArrayDataset
-    test: ArrayDataset
+    train: Any
+    test: Any
     classes: list[str]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     kind: str
     source: str
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Shape of one item, the input shape of a model: (C, H, W), or (F,) for features."""
-        return tuple(self.train.arrays[0].shape[1:])
+    image_shape: tuple[int, ...]
 
     def normalize(self) -> Normalize:
         """Make the transform that brings x to mean 0 and deviation 1, for a DataLoader."""
@@ -150,6 +149,7 @@ def load(
         std=record.std,
         kind=record.kind,
         source=source,
+        image_shape=tuple(train_x.shape[1:]),
     )
 
 

@@ -12,7 +12,10 @@ from ..errors import ArgumentError, DataError
 
 
 def read_image(
-    path: str | os.PathLike[str], shape: tuple[int, int, int], invert: bool = False
+    path: str | os.PathLike[str],
+    shape: tuple[int, int, int],
+    invert: bool = False,
+    crop: bool = False,
 ) -> np.ndarray:
     """Read a picture and bring it to the shape that a model takes.
 
@@ -28,6 +31,8 @@ def read_image(
     invert : bool, default False
         Swap light and dark. Wanted for a photograph of ink on paper if the model was trained on
         bright strokes on a dark ground, as MNIST's are; never done without being asked for.
+    crop : bool, default False
+        Keep the proportions: cut off what the shape does not hold, the same on both sides.
 
     Returns
     -------
@@ -46,11 +51,18 @@ def read_image(
     path = Path(path)
     pixels = _read_npy(path) if path.suffix.lower() == ".npy" else _read_picture(path)
     if pixels.shape != tuple(shape):
-        pixels = _fit(pixels, shape, path)
+        pixels = _fit(pixels, shape, path, crop)
     return 255 - pixels if invert else pixels
 
 
-def _pillow() -> Any:
+def pillow() -> Any:
+    """The module ``PIL.Image``.
+
+    Raises
+    ------
+    DataError
+        Pillow is not installed.
+    """
     try:
         from PIL import Image
     except ImportError as error:
@@ -63,14 +75,15 @@ def _pillow() -> Any:
 
 def _read_picture(path: Path) -> np.ndarray:
     """Read pixels of a picture file: uint8 (1, H, W) or (3, H, W)."""
-    image_module = _pillow()
+    image_module = pillow()
     from PIL import ImageOps
 
     try:
         with image_module.open(path) as opened:
+            _refuse_bomb(opened.size, image_module.MAX_IMAGE_PIXELS)
             image = ImageOps.exif_transpose(opened)  # phones store how the picture was turned
             image.load()
-    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
+    except Exception as error:  # on damaged files decoders fail in many ways
         raise DataError(
             f"{path} cannot be read as a picture: {error}. Wanted a PNG, JPEG or .npy file"
         ) from error
@@ -83,6 +96,12 @@ def _read_picture(path: Path) -> np.ndarray:
         image = image_module.alpha_composite(white, image.convert("RGBA"))
     grey = image.mode in ("1", "L", "LA")
     return _channels_first(np.array(image.convert("L" if grey else "RGB")))
+
+
+def _refuse_bomb(size: tuple[int, int], limit: int | None) -> None:
+    """Pillow itself refuses twice as many pixels."""
+    if limit and size[0] * size[1] > limit:
+        raise ValueError(f"{size[0]}×{size[1]} pixels, more than PIL.Image.MAX_IMAGE_PIXELS")
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -119,7 +138,7 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(pixels, 2, 0)) if last else pixels
 
 
-def _fit(pixels: np.ndarray, shape: tuple[int, int, int], path: Path) -> np.ndarray:
+def _fit(pixels: np.ndarray, shape: tuple[int, int, int], path: Path, crop: bool) -> np.ndarray:
     """Convert grey and colour, and resize."""
     channels, height, width = shape
     if channels not in (1, 3) or len(pixels) not in (1, 3):
@@ -127,9 +146,17 @@ def _fit(pixels: np.ndarray, shape: tuple[int, int, int], path: Path) -> np.ndar
             f"{path} has the shape {pixels.shape}, the model takes {shape}; only images of 1 and 3 "
             "channels are converted: save an .npy array of exactly that shape"
         )
-    image_module = _pillow()
+    image_module = pillow()
     array = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
     image = image_module.fromarray(array).convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = image.resize((width, height), image_module.Resampling.BILINEAR)
+        box = _middle(image.size, (width, height)) if crop else None
+        image = image.resize((width, height), image_module.Resampling.BILINEAR, box)
     return _channels_first(np.array(image))
+
+
+def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of the largest part of the proportions ``wanted``."""
+    zoom = min(size[0] / wanted[0], size[1] / wanted[1])
+    left, top = ((s - zoom * w) / 2 for s, w in zip(size, wanted, strict=True))
+    return max(0.0, left), max(0.0, top), min(size[0], size[0] - left), min(size[1], size[1] - top)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from .arrays import Batch, as_dataset
+from .transforms import apply
 
 
 class DataLoader:
@@ -34,7 +35,10 @@ class DataLoader:
         are the same, bit for bit.
     transform : callable, optional
         Called with the first array of each batch, such as :class:`~xcnn.data.Normalize`; what it
-        returns takes its place. Runs in the background thread.
+        returns takes its place. Runs in the background thread. Augmentations, also inside a
+        :class:`~xcnn.data.Compose`, get random numbers made from ``seed``, the epoch and the number
+        of the batch alone; :class:`~xcnn.data.MixUp` and :class:`~xcnn.data.CutMix` change the
+        labels too.
 
     Attributes
     ----------
@@ -66,7 +70,7 @@ class DataLoader:
         seed: int = 0,
         drop_last: bool = False,
         prefetch: int = 2,
-        transform: Callable[[np.ndarray], np.ndarray] | None = None,
+        transform: Callable[..., Any] | None = None,
     ) -> None:
         self.dataset = as_dataset(data)
         self.batch_size = _integer("batch_size", batch_size, 1)
@@ -83,9 +87,8 @@ class DataLoader:
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self.order(self.epoch)
+        batches = self._batches(self.epoch, self.order(self.epoch))
         self.epoch += 1
-        batches = self._batches(order)
         return ahead(batches, self.prefetch) if self.prefetch else batches
 
     def order(self, epoch: int) -> np.ndarray:
@@ -96,11 +99,15 @@ class DataLoader:
         seeds = [self.seed, _integer("epoch", epoch, 0)]
         return np.random.Generator(np.random.PCG64(seeds)).permutation(count)
 
-    def _batches(self, order: np.ndarray) -> Generator[Batch, None, None]:
+    def _batches(self, epoch: int, order: np.ndarray) -> Generator[Batch, None, None]:
         for i in range(len(self)):
             chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-            x, *others = self.dataset.batch(chosen)
-            yield (self.transform(x) if self.transform else x, *others)
+            batch = self.dataset.batch(chosen)
+            if self.transform is not None:
+                # from 1 on: NumPy takes [seed, epoch, 0] for the seed of the order, [seed, epoch]
+                rng = np.random.Generator(np.random.PCG64([self.seed, epoch, 1 + i]))
+                batch = apply(self.transform, batch, rng)
+            yield batch
 
 
 def ahead(batches: Generator[Any, None, None], depth: int) -> Generator[Any, None, None]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, DataError
+from .arrays import Batch
+from .augment import Augmentation
+from .mixing import Mixing
 
 
 class Normalize:
@@ -92,10 +96,19 @@ class Compose:
     Parameters
     ----------
     transforms : sequence of callable
-        Each takes a batch and returns one.
+        Each takes a batch and returns one. Augmentations, mixtures of images and labels, and other
+        Compose may be among them.
+
+    Examples
+    --------
+    >>> from xcnn.data import MixUp, RandomCrop, RandomHorizontalFlip
+    >>> change = Compose([RandomHorizontalFlip(), RandomCrop(8, padding=1), MixUp(10)])
+    >>> x, y = change(np.zeros((2, 3, 8, 8), np.uint8), np.array([3, 7]))
+    >>> x.shape, y.shape
+    ((2, 3, 8, 8), (2, 10))
     """
 
-    def __init__(self, transforms: Sequence[Callable[[np.ndarray], np.ndarray]]) -> None:
+    def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
         self.transforms = tuple(transforms)
         for transform in self.transforms:
             if not callable(transform):
@@ -103,11 +116,33 @@ class Compose:
                     f"Compose wants a sequence of callables, got {type(transform).__name__} in it"
                 )
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Apply all transforms to the batch ``x``."""
-        for transform in self.transforms:
-            x = transform(x)
-        return x
+    def __call__(self, x: Any, y: Any = None, rng: np.random.Generator | None = None) -> Any:
+        """Apply all transforms to the batch ``x``; with labels ``y``, return both."""
+        batch = apply(self, (x,) if y is None else (x, y), rng)
+        return batch[0] if y is None else batch
 
     def __repr__(self) -> str:
         return f"Compose([{', '.join(map(repr, self.transforms))}])"
+
+
+def apply(transform: Callable[..., Any], batch: Batch, rng: np.random.Generator | None) -> Batch:
+    """What a batch becomes: mixtures change its two arrays, everything else the first one.
+
+    Raises
+    ------
+    DataError
+        A mixture of batches that are not pairs (x, y).
+    """
+    if isinstance(transform, Compose):
+        for part in transform.transforms:
+            batch = apply(part, batch, rng)
+        return batch
+    if isinstance(transform, Mixing):
+        if len(batch) != 2:
+            raise DataError(
+                f"{type(transform).__name__} mixes images and labels, got batches of {len(batch)} "
+                "arrays; give it pairs (x, y)"
+            )
+        return transform(*batch, rng)
+    x, *others = batch
+    return (transform(x, rng) if isinstance(transform, Augmentation) else transform(x), *others)

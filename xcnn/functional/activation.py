@@ -7,6 +7,7 @@ from typing import Any
 from ..autograd import Function
 from ..backends import Backend
 from ..errors import ArgumentError
+from ..geometry import parts
 from ..tensor import Tensor
 
 Array = Any
@@ -18,13 +19,24 @@ class ReLU(Function):
     arguments = ("input",)
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        y = backend.xp.maximum(x, 0, out=backend.xp.empty_like(x))
+        xp, y = backend.xp, backend.xp.empty_like(x)
+
+        def compute(part: tuple) -> None:
+            xp.maximum(x[part], 0, out=y[part])
+
+        backend.each(compute, _parts(backend, x))
         self.save(y=y)
         return y
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        y = self.saved.y
-        return backend.xp.multiply(dy, y > 0, out=backend.xp.empty_like(y))
+        xp, y = backend.xp, self.saved.y
+        dx = xp.empty_like(y)
+
+        def compute(part: tuple) -> None:
+            xp.multiply(dy[part], y[part] > 0, out=dx[part])
+
+        backend.each(compute, _parts(backend, y))
+        return dx
 
 
 class Sigmoid(Function):
@@ -102,6 +114,13 @@ class LogSoftmax(Function):
         dx = backend.xp.exp(self.saved.y, out=backend.xp.empty_like(self.saved.y))
         dx *= dy.sum(axis=self.dim, keepdims=True)
         return backend.xp.subtract(dy, dx, out=dx)
+
+
+def _parts(backend: Backend, x: Array) -> list[tuple]:
+    """Index tuples of parts of the channels of x (N, C, ...)."""
+    if x.ndim < 2:
+        return [(...,)]
+    return [(slice(None), part) for part in parts(x.shape[1], backend.shares(8 * x.size))]
 
 
 def stable_sigmoid(xp: Any, x: Array) -> Array:

@@ -102,15 +102,24 @@ def conv2d(
     input, weight = Tensor.of(input), Tensor.of(weight)
     channels, height, width = image_size(input, data_format)
     bias = None if bias is None else Tensor.of(bias)
-    _check(channels, weight, bias, groups)
+    check_weight(channels, weight, bias, groups)
     kernel = weight.shape[2:]
     geometry = windows((height, width), kernel, stride, padding, dilation, kernel_name="weight")
     return Conv2d(geometry, groups, data_format, relu)(input, weight, bias)
 
 
-def _check(channels: int, weight: Tensor, bias: Any, groups: int) -> None:
-    if weight.ndim != 4:
-        raise ShapeError(f"weight has shape {weight.shape}: expected (F, C / groups, kH, kW)")
+def check_weight(
+    channels: int, weight: Tensor, bias: Any, groups: int, kernel: str = "kH, kW"
+) -> None:
+    """Refuse a weight (F, C / groups, kernel) or a bias (F,) that does not fit the channels.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        As :func:`conv2d`.
+    """
+    if weight.ndim != 3 + kernel.count(","):
+        raise ShapeError(f"weight has shape {weight.shape}: expected (F, C / groups, {kernel})")
     filters = weight.shape[0]
     if not isinstance(groups, Integral) or groups < 1 or filters % groups:
         raise ArgumentError(

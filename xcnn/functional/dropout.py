@@ -8,7 +8,7 @@ from typing import Any
 from .. import random
 from ..autograd import Function
 from ..backends import Backend
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor
 
 Array = Any
@@ -38,6 +38,16 @@ class Dropout(Function):
         return backend.xp.moveaxis(mask, -1, 0) if x.ndim else mask
 
 
+class Dropout2d(Dropout):
+    """See :func:`dropout2d`."""
+
+    def _mask(self, backend: Backend, x: Array) -> Array:
+        """One number per channel of each image, (N, C, 1, 1)."""
+        images, channels = x.shape[:2]
+        mask = backend.dropout_mask(images * channels, self.key, self.p, x.dtype)
+        return mask.reshape(channels, images).T[:, :, None, None]
+
+
 def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
     """Zero each element with probability ``p`` and scale the others by 1 / (1 - p).
 
@@ -61,9 +71,48 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None =
     ----------
     Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
-    if not isinstance(p, Real) or not 0 <= p <= 1:
-        raise ArgumentError(f"p={p!r}: expected a probability from 0 to 1")
+    _check_probability(p)
     input = Tensor.of(input)
     if not training or p == 0:
         return input
     return Dropout(p, random.next_key() if key is None else key)(input)
+
+
+def dropout2d(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
+    """Zero each channel of each image with probability ``p``, scale the others by 1 / (1 - p).
+
+    Neighbouring pixels are alike, so that dropping single ones takes little away.
+
+    Parameters
+    ----------
+    input : (N, C, H, W)
+    p, training, key
+        As in :func:`dropout`.
+
+    Raises
+    ------
+    ShapeError
+        Not four axes.
+    ArgumentError
+        ``p`` outside 0 to 1.
+
+    References
+    ----------
+    Tompson et al. 2015, "Efficient object localization using convolutional networks",
+    arXiv:1411.4280.
+    """
+    _check_probability(p)
+    input = Tensor.of(input)
+    if input.ndim != 4:
+        raise ShapeError(
+            f"input has shape {input.shape}: expected (N, C, H, W); one image needs a batch axis, "
+            "for example x[None]"
+        )
+    if not training or p == 0:
+        return input
+    return Dropout2d(p, random.next_key() if key is None else key)(input)
+
+
+def _check_probability(p: float) -> None:
+    if not isinstance(p, Real) or not 0 <= p <= 1:
+        raise ArgumentError(f"p={p!r}: expected a probability from 0 to 1")

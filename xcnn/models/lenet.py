@@ -25,7 +25,7 @@ def lenet5(
     input_shape
         (channels, height, width), at least 12 pixels each way.
     activation
-        "relu", "tanh" or "sigmoid".
+        A name that :func:`xcnn.nn.activation` knows, such as "relu" or "tanh".
 
     Returns
     -------

@@ -25,7 +25,7 @@ def mlp(
     hidden
         Units of each hidden layer.
     activation
-        "relu", "tanh" or "sigmoid".
+        A name that :func:`xcnn.nn.activation` knows, such as "relu" or "tanh".
     """
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(input_shape)

@@ -27,3 +27,17 @@ class Dropout(Module):
 
     def forward(self, x: Any) -> Tensor:
         return F.dropout(x, self.p, self.training)
+
+
+class Dropout2d(Dropout):
+    """Zero whole channels with probability ``p`` in training; see
+    :func:`xcnn.functional.dropout2d`.
+
+    Raises
+    ------
+    ArgumentError
+        ``p`` outside 0 to 1.
+    """
+
+    def forward(self, x: Any) -> Tensor:
+        return F.dropout2d(x, self.p, self.training)

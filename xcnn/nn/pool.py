@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
+from ..functional.adaptive import OutputSize, check_output_size
 from ..functional.layout import check_data_format
 from ..geometry import Padding, check_padding, pair
 from ..tensor import Tensor
@@ -47,6 +48,34 @@ class AvgPool2d(Module):
 
     def forward(self, x: Any) -> Tensor:
         return F.avg_pool2d(x, *self.settings)
+
+
+class AdaptiveAvgPool2d(Module):
+    """The mean of each of oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool2d`.
+
+    ``AdaptiveAvgPool2d(1)`` is global average pooling.
+    """
+
+    def __init__(self, output_size: OutputSize, data_format: str = "NCHW") -> None:
+        check_data_format(data_format)
+        self.settings = check_output_size(output_size), data_format
+
+    def forward(self, x: Any) -> Tensor:
+        return F.adaptive_avg_pool2d(x, *self.settings)
+
+
+class AdaptiveMaxPool2d(Module):
+    """The largest of each of oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool2d`.
+
+    ``AdaptiveMaxPool2d(1)`` is global max pooling.
+    """
+
+    def __init__(self, output_size: OutputSize, data_format: str = "NCHW") -> None:
+        check_data_format(data_format)
+        self.settings = check_output_size(output_size), data_format
+
+    def forward(self, x: Any) -> Tensor:
+        return F.adaptive_max_pool2d(x, *self.settings)
 
 
 def _check(

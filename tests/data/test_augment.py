@@ -1,0 +1,740 @@
+"""Augmentations: against plain loops, on every backend, with the random numbers of the host."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given
+from hypothesis import strategies as st
+
+import xcnn
+import xcnn.functional as F
+from xcnn.data import (
+    Augmentation,
+    ColorJitter,
+    Compose,
+    CutMix,
+    Cutout,
+    DataLoader,
+    Grayscale,
+    Mixing,
+    MixUp,
+    Normalize,
+    RandomAffine,
+    RandomCrop,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomRotation,
+    RandomVerticalFlip,
+    load,
+    training_transform,
+)
+from xcnn.data.recipes import MIXTURES, RECIPES, names_for, parse
+from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError
+from xcnn.testing import assert_close
+
+from ..conftest import is_batch_last, layouts
+from ..strict import count_syncs
+from . import augment_oracles as oracles
+
+EVERY = [
+    RandomHorizontalFlip(),
+    RandomVerticalFlip(),
+    RandomCrop((4, 6), padding=(1, 2)),
+    RandomCrop(5, padding=2, padding_mode="reflect"),
+    RandomRotation(30),
+    RandomRotation(30, order=0),
+    RandomAffine(20, translate=(0.2, 0.1), scale=(0.7, 1.5), shear=(-5, 5, 0, 10)),
+    RandomErasing(p=0.8),
+    Cutout(3),
+    ColorJitter(0.4, 0.4, 0.4, 0.2),
+    Grayscale(),
+    Grayscale(3),
+]
+MIXING = [MixUp(4), CutMix(4)]
+
+
+def images(*shape, dtype="float32", seed=0):
+    x = np.random.default_rng(seed).random(shape)
+    return (x * 255.99).astype(dtype) if dtype == "uint8" else x.astype(dtype)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def on(backend, transform, x, seed=0):
+    return backend.to_host(transform(backend.asarray(x), rng(seed)))
+
+
+# What holds for all
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("transform", EVERY, ids=repr)
+def test_layout_dtype_and_input_stay(backend, transform, dtype):
+    x = images(7, 3, 6, 8, dtype=dtype)
+    results = []
+    for name, array in layouts(backend, x).items():
+        y = transform(array, rng(1))
+        assert y.dtype == dtype
+        assert is_batch_last(y) == (name == "batch-last")
+        np.testing.assert_array_equal(backend.to_host(array), x)
+        results.append(backend.to_host(y))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+    assert not np.shares_memory(results[0], x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("transform", EVERY, ids=repr)
+def test_the_same_numbers_on_every_device(backend, transform, dtype):
+    x = images(6, 3, 6, 8, dtype=dtype)
+    host = transform(x, rng(5))
+    found = on(backend, transform, x, seed=5)
+    assert_close(found.astype("float32"), host.astype("float32"), atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", EVERY, ids=repr)
+def test_a_seed_repeats_them(transform):
+    x = images(16, 3, 6, 8)
+    np.testing.assert_array_equal(transform(x, rng(3)), transform(x, rng(3)))
+    xcnn.manual_seed(4)
+    first, second = transform(x), transform(x)
+    xcnn.manual_seed(4)
+    np.testing.assert_array_equal(transform(x), first)
+    if not isinstance(transform, Grayscale):
+        assert (first != second).any()
+        assert (transform(x, rng(3)) != transform(x, rng(9))).any()
+
+
+@pytest.mark.parametrize("transform", EVERY, ids=repr)
+def test_an_empty_batch(backend, transform):
+    shape = transform(images(2, 3, 6, 8), rng()).shape
+    for array in layouts(backend, np.zeros((0, 3, 6, 8), "float32")).values():
+        y = transform(array, rng())
+        assert (y.shape, y.dtype) == ((0, *shape[1:]), "float32")
+
+
+@pytest.mark.parametrize("transform", EVERY, ids=repr)
+def test_what_is_no_batch_of_images(transform):
+    with pytest.raises(ShapeError, match=rf"{type(transform).__name__}: x has shape \(3, 6, 8\)"):
+        transform(images(3, 6, 8))
+
+
+@pytest.mark.parametrize("transform", [*EVERY, *MIXING], ids=repr)
+def test_a_gpu_is_not_waited_for(strict, transform):
+    x, y = strict.asarray(images(5, 3, 6, 8)), strict.asarray(np.arange(5) % 4)
+    with count_syncs() as syncs:
+        transform(x, y, rng()) if isinstance(transform, Mixing) else transform(x, rng())
+    assert syncs == []
+
+
+@pytest.mark.parametrize("transform", [t for t in EVERY if not isinstance(t, Grayscale)], ids=repr)
+def test_each_image_is_changed_on_its_own(transform):
+    """Copies of one image come out different."""
+    x = np.repeat(images(1, 3, 6, 8), 40, axis=0)
+    assert len({image.tobytes() for image in transform(x, rng())}) > 1
+
+
+def test_a_user_s_own(backend):
+    class Darker(Augmentation):
+        def __init__(self, low):
+            self.low = low
+
+        def augment(self, backend, x, rng):
+            return x * backend.asarray(rng.uniform(self.low, 1, (len(x), 1, 1, 1)).astype(x.dtype))
+
+    x = images(3, 1, 2, 2)
+    shares = rng(2).uniform(0.5, 1, (3, 1, 1, 1))
+    assert_close(on(backend, Darker(0.5), x, 2), (x * shares).astype("float32"))
+    assert repr(Darker(0.5)) == "Darker(low=0.5)"
+    with pytest.raises(NotImplementedError, match="defines no augment"):
+        Augmentation()(x)
+
+
+# Flips and crops
+
+
+@pytest.mark.parametrize(("kind", "axis"), [(RandomHorizontalFlip, 3), (RandomVerticalFlip, 2)])
+@pytest.mark.parametrize("shape", [(5, 3, 4, 5), (9, 1, 5, 1), (3, 2, 1, 6)], ids=str)
+def test_flips(backend, kind, axis, shape):
+    x = images(*shape)
+    mirrored = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(x.shape):
+        source = (shape[2] - 1 - i, j) if axis == 2 else (i, shape[3] - 1 - j)
+        mirrored[n, c, i, j] = x[n, c, *source]
+    np.testing.assert_array_equal(on(backend, kind(p=1), x), mirrored)
+    np.testing.assert_array_equal(on(backend, kind(p=0), x), x)
+    for image, before, flipped in zip(on(backend, kind(), x), x, mirrored, strict=True):
+        assert (image == before).all() or (image == flipped).all()
+
+
+@pytest.mark.parametrize("kind", [RandomHorizontalFlip, RandomVerticalFlip])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+def test_how_often_it_flips(kind, p):
+    x = np.tile(np.float32([[0, 1], [2, 3]]), (10_000, 1, 1, 1))
+    share = (kind(p)(x, rng(1))[:, 0, 0, 0] != 0).mean()
+    assert abs(share - p) < 5 * np.sqrt(p * (1 - p) / len(x))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize(
+    ("size", "padding"), [((4, 5), (0, 0)), ((3, 2), (2, 1)), ((1, 1), (0, 3)), ((6, 7), (1, 1))]
+)
+def test_crops(backend, mode, size, padding):
+    x = images(30, 2, 4, 5)
+    y = on(backend, RandomCrop(size, padding, mode), x)
+    assert y.shape == (30, 2, *size)
+    seen = set()
+    for before, after in zip(x, y, strict=True):
+        equal = [(window == after).all() for window in oracles.windows(before, size, padding, mode)]
+        assert any(equal)
+        seen.add(equal.index(True))
+    assert len(seen) > min(2, len(equal) - 1)
+
+
+def test_all_places_are_cropped_alike():
+    x = np.arange(9.0, dtype="float32").reshape(1, 1, 3, 3).repeat(9000, 0)
+    counts = np.bincount(RandomCrop(1)(x, rng()).astype(int).ravel(), minlength=9)
+    assert abs(counts - 1000).max() < 5 * np.sqrt(1000 * 8 / 9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"size": 0}, "size=0: expected an int >= 1"),
+        ({"size": (2, 2.5)}, r"size=\(2, 2.5\)"),
+        ({"size": (1, 2, 3)}, "size"),
+        ({"size": 3, "padding": -1}, "padding=-1: expected an int >= 0"),
+        ({"size": 3, "padding_mode": "edge"}, "padding_mode='edge'"),
+    ],
+)
+def test_crops_that_are_none(settings, text):
+    with pytest.raises(ArgumentError, match=text):
+        RandomCrop(**settings)
+
+
+def test_crops_that_do_not_fit():
+    with pytest.raises(ShapeError, match=r"smaller than size=\(7, 7\)"):
+        RandomCrop(7, padding=1)(images(2, 1, 4, 6))
+    with pytest.raises(ShapeError, match=r"larger than padding=\(4, 4\)"):
+        RandomCrop(3, 4, "reflect")(images(2, 1, 4, 6))
+
+
+# Rotations and the like
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("turns", [-1, 0, 1, 2, 3, 4])
+def test_quarter_turns(backend, turns, dtype, order):
+    x = images(3, 2, 5, 5, dtype=dtype)
+    y = on(backend, RandomRotation((90 * turns,) * 2, order=order), x)
+    assert_close(y, np.ascontiguousarray(np.rot90(x, turns, axes=(2, 3))), atol=1e-6)
+    clockwise = on(backend, RandomAffine((-90 * turns,) * 2, order=order), x)
+    np.testing.assert_array_equal(clockwise, y)
+
+
+CHANGES = [
+    {"clockwise": 25},
+    {"clockwise": -140},
+    {"shift": (2, -1)},
+    {"zoom": 1.7},
+    {"zoom": 0.6},
+    {"shear": (20, 0)},
+    {"shear": (0, -15)},
+    {"clockwise": 33, "shift": (-1, 2), "zoom": 1.2, "shear": (10, -5)},
+]
+
+
+def fixed(change, size, order=1):
+    """A RandomAffine that can only draw ``change``; its shift to either side."""
+    height, width = size
+    shift, shear = change.get("shift", (0, 0)), change.get("shear", (0, 0))
+    return RandomAffine(
+        (change.get("clockwise", 0),) * 2,
+        translate=(abs(shift[0]) / width, abs(shift[1]) / height),
+        scale=(change.get("zoom", 1),) * 2,
+        shear=(shear[0], shear[0], shear[1], shear[1]),
+        order=order,
+    )
+
+
+class Extremes(np.random.Generator):
+    """Draws the largest shift, to the sides that ``signs`` say, and else what is asked for."""
+
+    def __init__(self, signs):
+        super().__init__(np.random.PCG64(0))
+        self.signs = np.sign(signs)
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        if np.isscalar(low) and (low, high) == (-1, 1):
+            return np.broadcast_to(self.signs, size).astype(float)
+        return super().uniform(low, high, size)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+@pytest.mark.parametrize("shape", [(2, 2, 6, 9), (1, 1, 7, 5)], ids=str)
+def test_affine_against_loops(backend, change, shape):
+    x = images(*shape)
+    transform = fixed(change, shape[2:])
+    y = backend.to_host(transform(backend.asarray(x), Extremes(change.get("shift", (0, 0)))))
+    assert_close(y, oracles.affine(x, **change).astype("float32"), atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_affine_against_scipy(change, order):
+    """The matrix found from three points that the loops' formula moves, image by image."""
+    x = images(3, 2, 9, 8)
+    centre = np.array([4, 3.5])
+    points = [oracles.read_from(*p, **change)[::-1] for p in ((0, 0), (0, 1), (1, 0))]  # (y, x)
+    origin, down, right = map(np.array, points)
+    matrix = np.stack([down - origin, right - origin], axis=1)
+    offset = centre + origin - matrix @ centre
+    y = fixed(change, (9, 8), order)(x, Extremes(change.get("shift", (0, 0))))
+    for n, c in np.ndindex(3, 2):
+        expected = scipy.ndimage.affine_transform(
+            x[n, c], matrix, offset, order=order, mode="grid-constant"
+        )
+        assert_close(y[n, c], expected, atol=1e-5)
+
+
+def test_whole_shifts_and_their_range():
+    x = np.zeros((4000, 1, 9, 11), "float32")
+    x[:, :, 4, 5] = 1
+    y = RandomAffine(0, translate=(0.2, 0.3))(x, rng(3))
+    rows, columns = np.nonzero(y[:, 0])[1:]
+    assert len(rows) == 4000  # one whole pixel each
+    assert (y.sum(axis=(1, 2, 3)) == 1).all()
+    assert sorted(set(rows)) == list(range(1, 8))  # 0.3 · 9 = 2.7, rounded
+    assert sorted(set(columns)) == list(range(3, 8))
+
+
+def test_angles_are_spread():
+    """One bright pixel on the right tells the angle."""
+    x = np.zeros((500, 1, 41, 41), "float32")
+    x[:, :, 19:22, 37:40] = 1
+    y = RandomRotation((10, 80))(x, rng(1))[:, 0]
+    rows, columns = (np.einsum("nij,ij->n", y, g) / y.sum((1, 2)) - 20 for g in np.mgrid[:41, :41])
+    angles = np.degrees(np.arctan2(-rows, columns))  # counter-clockwise
+    assert 9 < angles.min() < 13
+    assert 77 < angles.max() < 81
+    assert abs(angles.mean() - 45) < 5 * 70 / np.sqrt(12 * 500)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: RandomRotation(-5), "degrees=-5: expected a number >= 0, or the lowest"),
+        (lambda: RandomRotation((5, 1)), r"degrees=\(5, 1\)"),
+        (lambda: RandomRotation("a"), "degrees='a'"),
+        (lambda: RandomRotation(np.nan), "degrees=nan"),
+        (lambda: RandomRotation(5, order=3), "order=3: expected 0 .nearest pixel. or 1"),
+        (lambda: RandomAffine(5, translate=0.1), "translate=0.1: expected two parts"),
+        (lambda: RandomAffine(5, translate=(0.1, 1.1)), "translate=1.1: expected a number from 0"),
+        (lambda: RandomAffine(5, scale=0.9), "scale=0.9: expected the lowest and the highest"),
+        (lambda: RandomAffine(5, scale=(0, 1)), r"scale=\(0, 1\)"),
+        (lambda: RandomAffine(5, shear=90), "shear=90: expected angles between -90 and 90"),
+        (lambda: RandomAffine(5, shear=(1, 2, 3)), r"shear=\(1, 2, 3\)"),
+    ],
+)
+def test_rotations_that_are_none(make, text):
+    with pytest.raises(ArgumentError, match=text):
+        make()
+
+
+# Holes
+
+
+def holes(y, value=0):
+    """Per image: the rows and columns of the rectangle of ``value``, checked to be one."""
+    for image in y:
+        hole = (image == value).all(axis=0)
+        rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
+        box = np.zeros_like(hole)
+        if len(rows):
+            box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+        np.testing.assert_array_equal(hole, box)
+        assert (image[:, ~hole] != value).all()
+        yield rows, columns
+
+
+def test_erasing(backend):
+    x = images(400, 2, 20, 30) / 2 + 0.5
+    y = on(backend, RandomErasing(p=1, scale=(0.1, 0.2), ratio=(0.5, 2)), x)
+    for image, before, (rows, columns) in zip(y, x, holes(y), strict=True):
+        height, width = len(rows), len(columns)
+        kept = image != 0
+        assert (image[kept] == before[kept]).all()
+        assert 0.1 * 600 - 20 < height * width < 0.2 * 600 + 20  # sides are rounded
+        assert 0.5 * (width - 1) < height + 1
+        assert height - 1 < 2 * (width + 1)
+
+
+def test_erasing_s_probability_and_value(backend):
+    x = images(3000, 2, 8, 8) / 2 + 0.5
+    erased = [len(rows) > 0 for rows, _ in holes(RandomErasing(p=0.3)(x, rng(1)))]
+    assert abs(np.mean(erased) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 3000)
+    np.testing.assert_array_equal(on(backend, RandomErasing(p=0), x), x)
+    y = on(backend, RandomErasing(p=1, value=(7, 9)), x[:5])
+    for channel, value in enumerate((7, 9)):
+        assert all(len(rows) for rows, _ in holes(y[:, channel : channel + 1], value))
+    with pytest.raises(ShapeError, match="one number, or one for each channel"):
+        RandomErasing(value=(1, 2, 3))(x)
+
+
+def test_a_rectangle_that_never_fits():
+    x = images(4, 1, 3, 3)
+    np.testing.assert_array_equal(RandomErasing(p=1, scale=(1, 1), ratio=(1, 1))(x), x)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_cutout(backend, size):
+    x = images(300, 2, 6, 7) / 2 + 0.5
+    seen = set()
+    for rows, columns in holes(on(backend, Cutout(size), x)):
+        assert 1 <= len(rows) <= size
+        assert 1 <= len(columns) <= size
+        at_border = rows[0] == 0 or rows[-1] == 5
+        assert len(rows) == size or at_border
+        seen.add((rows[0], columns[0], len(rows), len(columns)))
+    # each of the 42 pixels is a centre; 20 around any of them cover all
+    assert len(seen) == (1 if size == 20 else 42)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: RandomErasing(p=2), "p=2: expected a number from 0 to 1"),
+        (lambda: RandomErasing(scale=(0.5, 2)), "scale="),
+        (lambda: RandomErasing(ratio=(0, 2)), "ratio="),
+        (lambda: Cutout(0), "size=0"),
+        (lambda: Cutout(2.5), "size=2.5"),
+        (lambda: RandomHorizontalFlip(-0.1), "p=-0.1"),
+        (lambda: RandomHorizontalFlip(np.nan), "p=nan"),
+        (lambda: RandomHorizontalFlip("1"), "p='1'"),
+    ],
+)
+def test_holes_that_are_none(make, text):
+    with pytest.raises(ArgumentError, match=text):
+        make()
+
+
+# Colours
+
+LIGHT = [
+    {"brightness": 1.6},
+    {"brightness": 0.3},
+    {"contrast": 0.4},
+    {"contrast": 1.8},
+    {"saturation": 0.0},
+    {"saturation": 2.5},
+    {"hue": 0.2},
+    {"hue": -0.4},
+]
+
+
+@pytest.mark.parametrize("amounts", LIGHT, ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 3, 3)], ids=str)
+def test_each_change_of_light(backend, amounts, shape):
+    jitter = ColorJitter(**{name: (value, value) for name, value in amounts.items()})
+    x = images(*shape)
+    (expected,) = oracles.jitters(x, amounts, 1.0)
+    assert_close(on(backend, jitter, x), expected.astype("float32"), atol=1e-5)
+    x = images(*shape, dtype="uint8")
+    (expected,) = oracles.jitters(x, amounts, 255.0)
+    found = on(backend, jitter, x)
+    assert found.dtype == "uint8"
+    assert abs(found - expected).max() < 0.5 + 1e-3
+
+
+def test_colours_on_the_circle(backend):
+    """Ties between channels, grey, black and white."""
+    corners = np.array(list(np.ndindex(2, 2, 2)), "float32").T  # (3, 8)
+    x = np.stack([corners, 0.5 + 0.25 * corners])[:, :, None]
+    for shift in (0.5, -0.5, 1 / 3, 0.1):
+        (expected,) = oracles.jitters(x, {"hue": shift}, 1.0)
+        found = on(backend, ColorJitter(hue=(shift, shift)), x)
+        assert_close(found, expected.astype("float32"), atol=1e-5)
+
+
+def test_all_changes_in_some_order():
+    amounts = {"brightness": 1.3, "contrast": 0.6, "saturation": 1.7, "hue": 0.1}
+    jitter = ColorJitter(**{name: (value, value) for name, value in amounts.items()})
+    x = images(2, 3, 3, 4)
+    expected = list(oracles.jitters(x, amounts, 1.0))
+    orders = set()
+    for seed in range(30):
+        y = jitter(x, rng(seed))
+        distances = [abs(y - e).max() for e in expected]
+        assert min(distances) < 1e-5
+        orders.add(int(np.argmin(distances)))
+    assert len(orders) > 5
+
+
+def test_factors_and_their_range():
+    x = np.full((5000, 1, 1, 1), 0.25, "float32")
+    factors = ColorJitter(brightness=0.4)(x, rng()).ravel() / 0.25
+    assert 0.6 <= factors.min() < 0.61
+    assert 1.39 < factors.max() <= 1.4 + 1e-6
+    assert ColorJitter(brightness=3).brightness == (0, 4)
+    np.testing.assert_array_equal(ColorJitter()(x), x)
+
+
+def test_grey(backend):
+    x = images(3, 3, 4, 5)
+    expected = (x * np.reshape([0.2989, 0.587, 0.114], (3, 1, 1))).sum(axis=1, keepdims=True)
+    assert_close(on(backend, Grayscale(), x), expected.astype("float32"))
+    three = on(backend, Grayscale(3), x)
+    assert_close(three, np.repeat(expected, 3, axis=1).astype("float32"))
+    assert_close(on(backend, Grayscale(3), x[:, :1]), np.repeat(x[:, :1], 3, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: ColorJitter(brightness=-1), "brightness=-1"),
+        (lambda: ColorJitter(contrast=(-1, 1)), r"contrast=\(-1, 1\).*none below 0"),
+        (lambda: ColorJitter(hue=0.6), "hue=0.6: expected shifts from -0.5 to 0.5"),
+        (lambda: Grayscale(2), "num_output_channels=2: expected 1 or 3"),
+    ],
+)
+def test_colours_that_are_none(make, text):
+    with pytest.raises(ArgumentError, match=text):
+        make()
+
+
+@pytest.mark.parametrize("transform", [ColorJitter(0.5), Grayscale()], ids=repr)
+def test_colours_of_what_has_none(transform):
+    with pytest.raises(ShapeError, match="expected 1 or 3 channels"):
+        transform(images(2, 4, 3, 3))
+    with pytest.raises(DTypeError, match="x is int64, expected uint8, or floats"):
+        transform(np.zeros((1, 3, 2, 2), "int64"))
+
+
+# Mixtures
+
+
+@pytest.mark.parametrize("mixing", MIXING, ids=repr)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_mixtures_in_every_layout(backend, mixing, dtype):
+    x, labels = images(7, 3, 5, 6, dtype=dtype), np.arange(7) % 4
+    expected = None
+    for name, array in layouts(backend, x).items():
+        mixed, y = mixing(array, backend.asarray(labels), rng(1))
+        assert (mixed.dtype, y.dtype, y.shape) == (dtype, "float32", (7, 4))
+        assert is_batch_last(mixed) == (name == "batch-last")
+        np.testing.assert_array_equal(backend.to_host(array), x)
+        found = backend.to_host(mixed), backend.to_host(y)
+        expected = expected or found
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+    host = mixing(x, labels, rng(1))
+    for a, b in zip(found, host, strict=True):
+        assert_close(a.astype("float32"), b.astype("float32"), atol=1e-6)
+    np.testing.assert_allclose(found[1].sum(axis=1), 1, rtol=1e-6)
+    assert found[1].min() >= 0
+
+
+@pytest.mark.parametrize("mixing", MIXING, ids=repr)
+def test_mixtures_of_nothing(backend, mixing):
+    x, y = mixing(
+        backend.asarray(np.zeros((0, 3, 4, 4), "float32")), backend.asarray(np.zeros(0, int)), rng()
+    )
+    assert (x.shape, y.shape) == ((0, 3, 4, 4), (0, 4))
+
+
+def test_mixup_mixes_images_as_labels():
+    """Image n is n everywhere and has the label n: label and pixel tell the same."""
+    count = 40
+    x = np.arange(count, dtype="float64").reshape(-1, 1, 1, 1) * np.ones((1, 1, 2, 2))
+    mixed, y = MixUp(count, alpha=1.0)(x, np.arange(count), rng(2))
+    assert ((y > 0).sum(axis=1) <= 2).all()
+    np.testing.assert_allclose(y @ np.arange(count), mixed[:, 0, 0, 0], rtol=1e-5)
+    shares = y[np.arange(count), np.arange(count)]
+    assert shares.min() < 0.2
+    assert len(set(shares.tolist())) > 30  # one for each image
+    bytes_, _ = MixUp(count, alpha=1.0)(x.astype("uint8"), np.arange(count), rng(2))
+    assert abs(bytes_ - mixed).max() <= 0.5 + 1e-5
+
+
+def test_shares_are_beta():
+    x, labels = np.zeros((20_000, 1, 1, 1), "float32"), np.arange(20_000) % 2
+    for alpha in (0.2, 1.0, 4.0):
+        _, y = MixUp(2, alpha)(x, labels, rng(1))
+        own = y[np.arange(20_000), labels]
+        apart = own < 1  # half of the partners have the same label
+        variance = 1 / (4 * (2 * alpha + 1))
+        assert abs(own[apart].mean() - 0.5) < 5 * np.sqrt(variance / apart.sum())
+        assert own[apart].var() == pytest.approx(variance, rel=0.05)
+
+
+def test_cutmix_pastes_a_rectangle():
+    count = 200
+    x = np.arange(count, dtype="float64").reshape(-1, 1, 1, 1) * np.ones((1, 2, 8, 9))
+    mixed, y = CutMix(count)(x, np.arange(count), rng(2))
+    areas = []
+    for n, image in enumerate(mixed):
+        others = set(image.ravel()) - {n}
+        assert len(others) <= 1
+        (partner,) = others or {n}
+        pasted = (image == partner).all(axis=0)
+        if others:
+            rows, columns = np.flatnonzero(pasted.any(1)), np.flatnonzero(pasted.any(0))
+            assert pasted.sum() == len(rows) * len(columns)
+            assert np.ptp(rows) + 1 == len(rows)
+            assert np.ptp(columns) + 1 == len(columns)
+            assert y[n, int(partner)] == pytest.approx(pasted.sum() / 72, abs=1e-6)
+            areas.append(pasted.sum())
+        assert y[n].sum() == pytest.approx(1, abs=1e-6)
+    assert len(set(areas)) > 15
+
+
+def test_probabilities_are_mixed_again(backend):
+    """One mixture after the other: rows still are probabilities."""
+    x, labels = backend.asarray(images(8, 1, 4, 4)), backend.asarray(np.arange(8) % 4)
+    first = MixUp(4)(x, labels, rng(1))
+    _, y = CutMix(4)(*first, rng(2))
+    y = backend.to_host(y)
+    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
+    loss = F.cross_entropy(backend.asarray(images(8, 4)), backend.asarray(y))
+    assert np.isfinite(loss.numpy())
+
+
+@pytest.mark.parametrize("kind", [MixUp, CutMix])
+def test_mixtures_that_are_none(kind):
+    for settings, text in (
+        ({"num_classes": 0}, "num_classes=0"),
+        ({"num_classes": 3, "alpha": 0}, "alpha=0: expected a number above 0"),
+    ):
+        with pytest.raises(ArgumentError, match=text):
+            kind(**settings)
+    x = images(3, 1, 2, 2)
+    for y in (np.zeros(4, int), np.zeros(3), np.zeros((3, 5), "float32")):
+        with pytest.raises(ShapeError, match=r"expected class indices \(3,\) or probabilities"):
+            kind(4)(x, y)
+    with pytest.raises(ArgumentError, match="target holds class 4"):
+        kind(4)(x, np.array([0, 1, 4]))
+
+
+# In a loader
+
+
+def epochs(transform, seed=0, prefetch=2, count=3, first=0):
+    x, y = images(10, 3, 6, 6, dtype="uint8"), np.arange(10) % 4
+    loader = DataLoader((x, y), 4, shuffle=True, seed=seed, transform=transform, prefetch=prefetch)
+    loader.epoch = first
+    return [b"".join(a.tobytes() for batch in loader for a in batch) for _ in range(count)]
+
+
+@pytest.mark.parametrize("transform", [*EVERY, *MIXING], ids=repr)
+def test_a_loader_s_seed_decides(transform):
+    if isinstance(transform, Grayscale):
+        return
+    found = epochs(transform)
+    assert epochs(transform, prefetch=0) == found
+    assert len(set(found)) == 3
+    assert epochs(transform, seed=1) != found
+    assert epochs(transform, first=2, count=1) == found[2:]  # an interrupted run goes on
+
+
+def test_epochs_and_batches_of_one_order_differ():
+    x = np.repeat(images(1, 1, 6, 6), 8, axis=0)
+    loader = DataLoader(x, 4, transform=RandomRotation(90))
+    batches = [batch[0].tobytes() for _ in range(2) for batch in loader]
+    assert len(set(batches)) == 4
+
+
+def test_the_order_is_not_reused():
+    """The numbers of the order of an epoch are not those of the first batch."""
+    seen = []
+
+    class Spy(Augmentation):
+        def augment(self, backend, x, rng):
+            seen.append(rng.random())
+            return x
+
+    list(DataLoader(images(4, 1, 2, 2), 4, seed=3, transform=Spy(), prefetch=0))
+    assert seen != [np.random.Generator(np.random.PCG64([3, 0])).random()]
+
+
+def test_compose_with_labels():
+    x, y = images(6, 3, 8, 8, dtype="uint8"), np.arange(6)
+    change = Compose([RandomHorizontalFlip(), Compose([Normalize(0.5, 0.2), lambda x: x + 1])])
+    assert change(x, rng=rng(1)).dtype == "float32"
+    found, labels = Compose([change, MixUp(6)])(x, y, rng(1))
+    assert (found.shape, labels.shape) == ((6, 3, 8, 8), (6, 6))
+    np.testing.assert_array_equal(change(x, rng=rng(1)), change(x, y, rng(1))[0])
+    ((found, labels),) = DataLoader((x, y), 6, transform=Compose([change, MixUp(6)]))
+    assert found.dtype == labels.dtype == "float32"
+    with pytest.raises(DataError, match="MixUp mixes images and labels, got batches of 1"):
+        Compose([MixUp(6)])(x)
+    with pytest.raises(DataError, match="got batches of 1 arrays"):
+        list(DataLoader(x, transform=MixUp(6)))
+
+
+@pytest.mark.parametrize("device", ["cpu", "strict"])
+def test_training_with_mixed_labels(device, request):
+    if device == "strict":
+        request.getfixturevalue("strict")
+    digits = load("digits", limit=64)
+    transform = training_transform("affine,mixup,cutmix", digits)
+    model = xcnn.nn.Sequential(xcnn.nn.Flatten(), xcnn.nn.Linear(1024, 10)).to(device)
+    trainer = xcnn.Trainer(model, xcnn.optim.Adam(model.parameters()))
+    loader = DataLoader(digits.train, 32, shuffle=True, transform=transform)
+    history = trainer.fit(loader, epochs=3, progress=False)
+    assert history[-1].train_loss < history[0].train_loss
+    assert 0 <= history[-1].train_accuracy <= 1
+
+
+# By name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("dataset", ["digits", "cross"])
+def test_every_recipe(name, dataset):
+    data = load(dataset, limit=8)
+    transform = training_transform(name, data)
+    ((x, y),) = DataLoader(data.train, 8, transform=transform)
+    assert (x.shape, x.dtype) == ((8, *data.image_shape), "float32")
+    assert y.shape == ((8, len(data.classes)) if name in MIXTURES else (8,))
+
+
+def test_names():
+    assert parse(" flip,crop ,flip") == ["flip", "crop"]
+    assert parse("none") == []
+    for text in ("", "flop", "none,flip", "flip,,flop"):
+        with pytest.raises(ArgumentError, match="expected names separated by commas, of flip"):
+            parse(text)
+    assert names_for("standard", "cifar10") == ["flip", "crop"]
+    assert names_for("crop,standard,mixup", "cifar10") == ["crop", "flip", "mixup"]
+    assert names_for("standard", "mnist") == ["affine"]
+    assert names_for("standard", "moons") == []
+    assert names_for("standard", "/some/folder") == ["flip", "crop"]
+
+
+def test_the_standard_of_cifar10_is_the_usual_one():
+    assert repr(RECIPES["crop"].make((32, 32), 10)) == (
+        "RandomCrop(size=(32, 32), padding=(4, 4), padding_mode='zeros')"
+    )
+
+
+def test_features_are_not_augmented():
+    moons = load("moons")
+    assert repr(training_transform("standard", moons)) == repr(moons.normalize())
+    with pytest.raises(ArgumentError, match="moons holds features: use none"):
+        training_transform("flip", moons)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 3), st.integers(0, 2**32))
+def test_any_size_of_image(height, width, count, seed):
+    """Nothing fails, and no value is invented, however small the images are."""
+    x = images(count, 3, height, width, seed=seed)
+    for transform in EVERY:
+        if isinstance(transform, RandomCrop):
+            continue
+        y = transform(x, rng(seed))
+        assert y.shape[2:] == (height, width)
+        assert np.isfinite(y).all()
+        assert y.size == 0 or (y.min() >= -1e-6 and y.max() <= 1 + 1e-6)

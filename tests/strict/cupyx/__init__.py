@@ -1,0 +1,1 @@
+"""The part of ``cupyx`` that is offered, beside the stand-in for ``cupy``."""

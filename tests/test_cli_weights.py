@@ -1,0 +1,211 @@
+"""``xcnn train --init`` and ``--freeze``."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import xcnn
+from xcnn import models, nn
+from xcnn.cli import main
+from xcnn.cli.train import with_end
+
+TRAIN = "train small_cnn --limit 20 --epochs 1 --quiet --device cpu --out run"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """``run("train --quiet")`` in this process: status, standard output and error."""
+
+    def call(line, *more):
+        capsys.readouterr()
+        try:
+            status = main([*line.split(), *more])
+        except SystemExit as exit:
+            status = exit.code
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def start():
+    """Weights of small_cnn for the digits, 32×32, in start.safetensors."""
+    xcnn.manual_seed(5)
+    arrays = models.small_cnn(10, (1, 32, 32)).state_dict()
+    save_file(arrays, "start.safetensors")
+    return arrays
+
+
+def trained():
+    return load_file("run/model.safetensors")
+
+
+def config():
+    with open("run/config.json") as file:
+        return json.load(file)
+
+
+def test_init(run, start):
+    assert run(f"{TRAIN} --init start.safetensors --lr 0")[0] == 0
+    assert {k: a.tolist() for k, a in trained().items()} == {
+        k: a.tolist() for k, a in start.items()
+    }
+    assert config()["init"] == "start.safetensors"
+    assert config()["new_head"] is False
+    assert config()["freeze"] == []
+
+
+def test_init_from_a_run(run):
+    assert run(TRAIN)[0] == 0
+    before = trained()
+    again = TRAIN.replace("--out run", "--out again")
+    assert run(f"{again} --init run/model.safetensors --lr 0")[0] == 0
+    after = load_file("again/model.safetensors")
+    assert all(np.array_equal(after[k], before[k]) for k in before)
+    status, _, err = run(f"{again}2 --init run")
+    assert status == 2
+    assert "--init run is a folder; of a run, pass run/model.safetensors" in err
+
+
+def test_init_of_other_classes(run, start):
+    save_file(models.small_cnn(4, (1, 32, 32)).state_dict(), "four.safetensors")
+    status, _, err = run(f"{TRAIN} --init four.safetensors")
+    assert status == 2
+    assert "--init four.safetensors: the state does not fit Sequential:" in err
+    assert "shape: 4.weight is (4, 3600), the module's is (10, 3600)" in err
+    assert "shape: 4.bias is (4,), the module's is (10,)" in err
+    assert "--new-head starts these weights anew" in err
+    line = f"{TRAIN} --init four.safetensors --new-head --lr 0".replace(" --quiet", "")
+    status, out, _ = run(line)
+    assert status == 0
+    assert "starting anew: 4.weight, 4.bias" in out
+    expected = load_file("four.safetensors")
+    np.testing.assert_array_equal(trained()["0.weight"], expected["0.weight"])
+    assert trained()["4.weight"].shape == (10, 3600)
+    assert trained()["4.weight"].std() > 0
+    assert config()["new_head"] is True
+
+
+@pytest.mark.parametrize("option", ["", "--new-head"])
+def test_init_of_another_model(run, start, option):
+    start["5.weight"] = start.pop("0.weight")
+    save_file(start, "other.safetensors")
+    status, _, err = run(f"{TRAIN} --init other.safetensors {option}")
+    assert status == 2
+    assert "missing: 0.weight (16, 1, 3, 3)" in err
+    assert "unexpected: 5.weight (16, 1, 3, 3)" in err
+    assert "the file must be of the same model" in err
+    assert "--new-head" not in err
+
+
+def test_files_that_are_none(run):
+    status, _, err = run(f"{TRAIN} --init nothing.safetensors")
+    assert (status, "no such file: nothing.safetensors" in err) == (2, True)
+    with open("text.safetensors", "w") as file:
+        file.write("no weights")
+    status, _, err = run(f"{TRAIN} --init text.safetensors")
+    assert (status, "is not a complete safetensors file" in err) == (2, True)
+    status, _, err = run(f"{TRAIN} --new-head")
+    assert (status, "pass that too" in err) == (2, True)
+
+
+def test_freeze(run, start):
+    line = f"{TRAIN} --init start.safetensors".replace(" --quiet", "")
+    status, out, _ = run(line, "--freeze", "0.*")
+    assert status == 0
+    assert out.startswith("small_cnn (36,170 parameters, 160 of them frozen) on digits: ")
+    changed = {k for k, a in trained().items() if not np.array_equal(a, start[k])}
+    assert changed == {"4.weight", "4.bias"}
+    assert config()["freeze"] == ["0.*"]
+
+
+def test_freeze_may_be_repeated(run, start):
+    patterns = ["--freeze", "*.bias", "--freeze", "[4-9].weight"]
+    assert run(f"{TRAIN} --init start.safetensors", *patterns)[0] == 0
+    changed = {k for k, a in trained().items() if not np.array_equal(a, start[k])}
+    assert changed == {"0.weight"}
+    assert config()["freeze"] == ["*.bias", "[4-9].weight"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "text"),
+    [
+        (["features.*"], "--freeze 'features.*' matches no parameter; there are: 0.weight, 0.bias"),
+        (["0.*", "0.Weight"], "--freeze '0.Weight' matches no parameter"),
+        (["*"], "--freeze *: nothing is left to train"),
+        (["0.*", "4.*"], "--freeze 0.* 4.*: nothing is left to train"),
+    ],
+)
+def test_freeze_refuses(run, patterns, text):
+    status, _, err = run(TRAIN, *[word for p in patterns for word in ("--freeze", p)])
+    assert status == 2
+    assert text in err
+
+
+def test_networks_that_return_images_are_refused(run):
+    for name in ("unet", "autoencoder", "espcn"):
+        status, _, err = run(f"train {name} --limit 20")
+        assert status == 2
+        assert f"{name} returns images, xcnn train needs a network that tells classes apart" in err
+
+
+def test_resnet20_trains(run):
+    status, out, _ = run("train resnet20 --limit 10 --epochs 1 --quiet --device cpu --out run")
+    assert status == 0
+    assert out.startswith("test accuracy ")
+    assert run("evaluate run --limit 10")[0] == 0
+
+
+def test_a_last_batch_of_one_image(run):
+    """Left out where a batch-norm would refuse it."""
+    line = "train {} --limit 17 --batch-size 16 --epochs 1 --quiet --device cpu --out {}"
+    for name in ("resnet18", "mlp"):
+        status, out, err = run(line.format(name, name))
+        assert (status, err) == (0, "")
+        assert out.startswith("test accuracy ")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("resnet18", "total 11,689,512"),
+        ("mobilenet_v2", "total 3,504,872"),
+        ("lenet5", "total 61,706"),
+    ],
+)
+def test_summary_of_a_network_as_it_is(run, name, line):
+    status, out, _ = run(f"summary {name}")
+    assert status == 0
+    assert any(" ".join(row.split()).startswith(line) for row in out.splitlines())
+
+
+def test_summary_of_other_classes(run):
+    _, out, _ = run("summary resnet18 --classes 10 --input-shape 1,32,32")
+    count = 11_689_512 - 990 * 513 - 2 * 64 * 49
+    assert any(" ".join(r.split()).startswith(f"total {count:,}") for r in out.splitlines())
+
+
+def test_the_end_that_a_loss_needs():
+    class Network(nn.Module):
+        def __init__(self):
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    x = np.ones((1, 3), np.float32)
+    for loss, total in (("nll", np.exp), ("binary_cross_entropy", np.asarray)):
+        y = total(with_end(Network(), loss)(x).data)
+        assert ((y > 0) & (y < 1)).all()
+    network = Network()
+    assert with_end(network, "cross_entropy") is network

@@ -1,0 +1,664 @@
+"""Normalisation: batch, layer, group, instance and local response.
+
+The first four subtract a mean and divide by a standard deviation, of different groups of numbers;
+one Function computes them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, NamedTuple
+
+from .. import backends
+from ..autograd import Function
+from ..backends import Backend
+from ..backends.base import sum_dtype
+from ..errors import ArgumentError, DeviceError, ShapeError
+from ..geometry import is_int
+from ..tensor import Tensor
+from .arithmetic import sum_to
+from .layout import rows_last
+from .shape import reshape
+
+Array = Any
+
+_LINE = 1024  # numbers: a loop of NumPy over so many costs little beside them
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How an array in batch-last memory falls into groups, each with a mean and a variance.
+
+    Attributes
+    ----------
+    shape : (A, K, P)
+        Of the memory without the batch: A groups of K rows, P numbers of a row share a weight.
+    weights : (A or 1, K or 1)
+        The shape of the weights, 1 where all groups or rows share one.
+    across_batch
+        Whether a group spans the whole batch, or each example has its own.
+    """
+
+    shape: tuple[int, int, int]
+    weights: tuple[int, int]
+    across_batch: bool = False
+
+    def size(self, batch: int) -> int:
+        """How many numbers a group has."""
+        return math.prod(self.shape[1:]) * (batch if self.across_batch else 1)
+
+    def repeats(self, batch: int) -> int:
+        """How many numbers of a row to lay beside the batch, so that NumPy's innermost loops are
+        longer than a batch: a divisor of P.
+        """
+        pixels = self.shape[2]
+        most = 1 if self.across_batch else _LINE // max(1, batch)
+        return next(n for n in range(max(1, min(most, pixels)), 0, -1) if pixels % n == 0)
+
+
+class Running(NamedTuple):
+    """Running statistics (C,), float arrays that a training step changes in place."""
+
+    mean: Array
+    var: Array
+    momentum: Any = 0.0
+
+
+class Normalize(Function):
+    """See :func:`batch_norm`, :func:`layer_norm`, :func:`group_norm`, :func:`instance_norm`.
+
+    With ``fixed``, the running statistics are used instead of those of the input.
+    """
+
+    arguments = ("input", "weight", "bias")
+
+    def __init__(
+        self, groups: Groups, eps: float, running: Running | None = None, fixed: bool = False
+    ) -> None:
+        self.groups = groups
+        self.eps = eps
+        self.running = running
+        self.fixed = fixed
+
+    def forward(
+        self, backend: Backend, x: Array, weight: Array | None, bias: Array | None
+    ) -> Array:
+        rows = rows_last(backend.xp, x)
+        self.memory = rows.shape
+        self.weight_shape = None if weight is None else weight.shape
+        self.bias_shape = None if bias is None else bias.shape
+        groups, pixels = self.groups.shape[:2], self.groups.shape[2]
+        self.repeats = self.groups.repeats(len(x))
+        line = self.repeats * len(x)
+        rows = rows.reshape(*groups, pixels // self.repeats, line)  # (A, K, P / repeats, line)
+        dtype = sum_dtype(x.dtype)
+        weight, bias = self._as_rows(weight, dtype), self._as_rows(bias, dtype)
+        mean, var = self._statistics(backend, line, dtype)
+        y = self._normalize(backend, rows, mean, var, weight, bias)
+        if self.running is not None and not self.fixed and x.size:
+            self._update(self.running, mean, var, self.groups.size(len(x)))
+        self.save(x=rows, mean=mean, scale=self._inverse(backend, var), weight=weight)
+        return self._batch_first(backend, y)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        x, xp = self.saved.x, backend.xp
+        dy = rows_last(xp, dy).reshape(x.shape)
+        dx = xp.empty_like(x) if self.needs_grad[0] else None
+        shape = (*x.shape[:2], 1, 1)  # of dweight and dbias, before groups that share are added
+        dweight, dbias = (xp.empty(shape, self.saved.mean.dtype) for _ in range(2))
+
+        def compute(part: slice) -> None:
+            for piece in _pieces(backend, x, part):
+                self._backward_piece(backend, piece, dy[piece], dx, dweight[piece], dbias[piece])
+
+        backend.each(compute, backend.channels(x))
+        return (
+            None if dx is None else self._batch_first(backend, dx),
+            self._shared(dweight, self.weight_shape, self.needs_grad[1]),
+            self._shared(dbias, self.bias_shape, self.needs_grad[2]),
+        )
+
+    # -- forward ----------------------------------------------------------------------------
+
+    def _as_rows(self, weight: Array | None, dtype: Any) -> Array | None:
+        """(A or 1, K or 1, 1, 1)."""
+        if weight is None:
+            return None
+        return weight.astype(dtype, copy=False).reshape(*self.groups.weights, 1, 1)
+
+    def _statistics(self, backend: Backend, line: int, dtype: Any) -> tuple[Array, Array]:
+        """Mean and variance (A, 1, 1, 1 or line): the running ones, or room for the input's."""
+        shape = (self.groups.shape[0], 1, 1, 1 if self.groups.across_batch else line)
+        if self.fixed and self.running is not None:
+            mean, var = (a.astype(dtype) for a in self.running[:2])  # a copy: training goes on
+            return mean.reshape(shape), var.reshape(shape)
+        return backend.xp.empty(shape, dtype), backend.xp.empty(shape, dtype)
+
+    def _inverse(self, backend: Backend, var: Array) -> Array:
+        """1 / standard deviation."""
+        return 1 / backend.xp.sqrt(var + self.eps)
+
+    def _normalize(
+        self,
+        backend: Backend,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+    ) -> Array:
+        """The output in memory order; fills ``mean`` and ``var`` unless they are fixed."""
+        xp = backend.xp
+        y = xp.empty(x.shape, x.dtype)
+
+        def compute(part: slice) -> None:
+            for piece in _pieces(backend, x, part):
+                centred = self._centred(backend, x[piece], mean[piece], var[piece])
+                scale = self._inverse(backend, var[piece])
+                if weight is not None:
+                    scale = scale * _of(weight, piece)
+                if bias is None:
+                    xp.multiply(centred, scale, out=y[piece])
+                else:
+                    centred *= scale
+                    xp.add(centred, _of(bias, piece), out=y[piece])
+
+        backend.each(compute, backend.channels(x))
+        return y
+
+    def _centred(self, backend: Backend, x: Array, mean: Array, var: Array) -> Array:
+        """``x`` minus its mean, a new array.
+
+        The variance is the mean square of that: the mean of the squares less the square of the
+        mean would be off where the mean is large.
+        """
+        if self.fixed:
+            return x - mean
+        size = max(1, self.groups.size(x.shape[-1]))
+        mean[...] = self._sums(backend, (1, 2), x)
+        mean /= size
+        centred = x - mean
+        var[...] = self._sums(backend, (1, 2), centred, centred)
+        var /= size
+        return centred
+
+    def _sums(
+        self, backend: Backend, axes: tuple[int, ...], a: Array, b: Array | None = None
+    ) -> Array:
+        """Sums of a, or of a * b, over axes of (A, K, P, N); over all but A across the batch.
+
+        Laid out as the line is: those of an example stand there ``repeats`` times.
+        """
+        if self.groups.across_batch:
+            shape = len(a), math.prod(a.shape[1:])
+            other = None if b is None else b.reshape(shape)
+            return backend.row_sums(a.reshape(shape), other).reshape(len(a), 1, 1, 1)
+        terms = a if b is None else a * b
+        sums = terms.sum(axis=axes, dtype=sum_dtype(terms.dtype), keepdims=True)
+        if self.repeats == 1:
+            return sums
+        parts = (*sums.shape[:2], self.repeats, sums.shape[3] // self.repeats)
+        whole = sums.reshape(parts).sum(axis=2, keepdims=True)
+        return backend.xp.broadcast_to(whole, parts).reshape(sums.shape)
+
+    def _update(self, running: Running, mean: Array, var: Array, size: int) -> None:
+        """Move the running statistics towards those of the batch, in place."""
+        for kept, new in ((running.mean, mean), (running.var, var * (size / (size - 1)))):
+            of_each = new.reshape(len(new), -1)  # (C, 1 or line)
+            kept *= 1 - running.momentum
+            kept += running.momentum * of_each.mean(axis=1)
+
+    # -- backward ---------------------------------------------------------------------------
+
+    def _backward_piece(
+        self,
+        backend: Backend,
+        piece: slice,
+        dy: Array,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        """With x̂ = (x - mean) * scale and g = dy * weight,
+        dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g where the statistics are fixed.
+        """
+        xp, saved = backend.xp, self.saved
+        scale, weight = saved.scale[piece], saved.weight
+        x = saved.x[piece] - saved.mean[piece]
+        of_bias = self._sums(backend, (2,), dy)
+        of_weight = self._sums(backend, (2,), dy, x) * scale
+        dbias[...] = of_bias.sum(axis=3, keepdims=True) / self.repeats
+        dweight[...] = of_weight.sum(axis=3, keepdims=True) / self.repeats
+        if dx is None:
+            return
+        if weight is not None:
+            weight = _of(weight, piece)
+        if self.fixed:
+            xp.multiply(dy, scale if weight is None else scale * weight, out=dx[piece])
+            return
+        after = scale
+        if weight is not None and weight.shape[1] > 1:  # rows of a group have their own
+            dy, of_bias, of_weight = dy * weight, of_bias * weight, of_weight * weight
+        elif weight is not None:
+            after = scale * weight
+        size = max(1, self.groups.size(dy.shape[-1]))
+        x *= of_weight.sum(axis=1, keepdims=True) * scale / size
+        x += of_bias.sum(axis=1, keepdims=True) / size
+        xp.subtract(dy, x, out=x)
+        xp.multiply(x, after, out=dx[piece])
+
+    def _shared(self, gradient: Array, shape: Any, needed: bool) -> Array | None:
+        """The gradient (A, K, 1, 1) of a weight of ``shape``, added where groups share it."""
+        return sum_to(gradient, (*self.groups.weights, 1, 1)).reshape(shape) if needed else None
+
+    def _batch_first(self, backend: Backend, rows: Array) -> Array:
+        return backend.xp.moveaxis(rows.reshape(self.memory), -1, 0)
+
+
+def _pieces(backend: Backend, x: Array, part: slice) -> Iterator[slice]:
+    """Slices of ``part``, a few groups each, that stay in the cache from pass to pass."""
+    step = max(1, backend.norm_piece // max(1, math.prod(x.shape[1:])))
+    for start in range(part.start, part.stop, step):
+        yield slice(start, min(start + step, part.stop))
+
+
+def _of(weight: Array, piece: slice) -> Array:
+    """The weights of some groups."""
+    return weight[piece] if len(weight) > 1 else weight
+
+
+class LocalResponseNorm(Function):
+    """See :func:`local_response_norm`."""
+
+    arguments = ("input",)
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        self.before, self.after = size // 2, (size - 1) // 2
+        self.rate = alpha / size
+        self.beta = beta
+        self.k = k
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        xp = backend.xp
+        rows = rows_last(xp, x)  # (C, ..., N)
+        wide = rows.astype(sum_dtype(x.dtype), copy=False)
+        base = _over_channels(xp, wide * wide, self.before, self.after)
+        base *= self.rate
+        base += self.k
+        power = xp.power(base, -self.beta)
+        self.save(x=wide, base=base, power=power)
+        y = xp.multiply(wide, power, out=xp.empty(rows.shape, x.dtype))
+        return xp.moveaxis(y, -1, 0)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        """Each x counts in its own value and in those of all windows that it is in."""
+        xp, x, power = backend.xp, self.saved.x, self.saved.power
+        dy = rows_last(xp, dy)
+        inner = dy * x
+        inner *= power
+        inner /= self.saved.base
+        shared = _over_channels(xp, inner, self.after, self.before)
+        shared *= x
+        shared *= -2 * self.rate * self.beta
+        shared += dy * power
+        return xp.moveaxis(shared, -1, 0)
+
+
+def _over_channels(xp: Any, x: Array, before: int, after: int) -> Array:
+    """Sums of x (C, ...): each channel with some channels before and after it."""
+    channels, total = len(x), x.copy()
+    for shift in range(1, min(before, channels - 1) + 1):
+        total[shift:] += x[:-shift]
+    for shift in range(1, min(after, channels - 1) + 1):
+        total[:-shift] += x[shift:]
+    return total
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Give each channel mean 0 and variance 1, over the batch and all pixels.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var per channel: those of the batch
+    (var divided by the count) in training, the running ones otherwise.
+
+    In training the running statistics change in place, running = (1 - momentum) * running +
+    momentum * batch, with the unbiased variance (divided by the count less one). An empty batch
+    leaves them as they are.
+
+    Parameters
+    ----------
+    input : (N, C), (N, C, L) or (N, C, H, W)
+    running_mean, running_var : (C,), or both None
+        Arrays, or Tensors whose arrays are used. Needed unless ``training``.
+    weight, bias : (C,), or None
+    training
+        Whether to use the statistics of the batch.
+    momentum
+        0 to 1; how much of the new statistics enters the running ones.
+    eps
+        Added to the variance.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape.
+
+    Raises
+    ------
+    ShapeError
+        Axes, weights or statistics do not fit; or one value per channel in training.
+    ArgumentError
+        No running statistics to use, or a setting out of range.
+    DeviceError
+        The running statistics are on another device.
+
+    References
+    ----------
+    Ioffe & Szegedy 2015, "Batch normalization", arXiv:1502.03167.
+    """
+    input = Tensor.of(input)
+    channels = _channels(input, (2, 3, 4), "(N, C), (N, C, L) or (N, C, H, W)")
+    running = _running(input, running_mean, running_var, momentum)
+    if not training and running is None:
+        raise ArgumentError(
+            "running_mean and running_var are None: they are needed unless training=True"
+        )
+    pixels = math.prod(input.shape[2:])
+    if training and len(input) * pixels == 1:
+        raise ShapeError(
+            f"input has shape {input.shape}: training needs more than one value per channel; "
+            "use a larger batch, or eval()"
+        )
+    groups = Groups((channels, 1, pixels), (channels, 1), across_batch=True)
+    return _normalized(input, weight, bias, (channels,), groups, eps, running, not training)
+
+
+def layer_norm(
+    input: Any,
+    normalized_shape: int | tuple[int, ...] | list[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Give each example mean 0 and variance 1 over its last axes.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    Parameters
+    ----------
+    input : (N, ..., *normalized_shape)
+    normalized_shape
+        Lengths of the last axes, those that mean and variance are taken over; an int for one.
+    weight, bias : normalized_shape, or None
+    eps
+        Added to the variance.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape.
+
+    Raises
+    ------
+    ShapeError
+        The last axes, weight or bias do not fit.
+    ArgumentError
+        A setting out of range.
+
+    References
+    ----------
+    Ba, Kiros & Hinton 2016, "Layer normalization", arXiv:1607.06450.
+    """
+    input, last = Tensor.of(input), check_shape(normalized_shape)
+    if tuple(input.shape[-len(last) :]) != last:
+        raise ShapeError(f"input has shape {input.shape}: expected its last axes to be {last}")
+    if input.ndim == len(last):  # the batch too is normalised over: one example
+        one = layer_norm(reshape(input, 1, *last), last, weight, bias, eps)
+        return reshape(one, *last)
+    others = math.prod(input.shape[1 : input.ndim - len(last)])
+    groups = Groups((others, math.prod(last), 1), (1, math.prod(last)))
+    return _normalized(input, weight, bias, last, groups, eps)
+
+
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """Give each group of channels of each example mean 0 and variance 1.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias, weight and bias per channel
+
+    Parameters
+    ----------
+    input : (N, C, ...)
+    num_groups
+        Groups of C / num_groups channels; divides C.
+    weight, bias : (C,), or None
+    eps
+        Added to the variance.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape.
+
+    Raises
+    ------
+    ShapeError
+        Weight or bias do not fit; or a single example with one value per group.
+    ArgumentError
+        A setting out of range, or ``num_groups`` does not divide the channels.
+
+    References
+    ----------
+    Wu & He 2018, "Group normalization", arXiv:1803.08494.
+    """
+    input = Tensor.of(input)
+    channels = _channels(input, range(2, 99), "(N, C, ...)")
+    if not is_int(num_groups) or num_groups < 1 or channels % num_groups:
+        raise ArgumentError(
+            f"num_groups={num_groups!r}: expected an int >= 1 that divides the {channels} channels"
+        )
+    together, pixels = channels // num_groups, math.prod(input.shape[2:])
+    if len(input) * together * pixels == 1:
+        raise ShapeError(
+            f"input has shape {input.shape}: expected more than one value per group of channels"
+        )
+    groups = Groups((num_groups, together, pixels), (num_groups, together))
+    return _normalized(input, weight, bias, (channels,), groups, eps)
+
+
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Give each channel of each example mean 0 and variance 1 over its pixels.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    Running statistics, if given, move towards the means over the batch of mean and unbiased
+    variance, as in :func:`batch_norm`.
+
+    Parameters
+    ----------
+    input : (N, C, L) or (N, C, H, W)
+    running_mean, running_var : (C,), or both None
+        Needed unless ``use_input_stats``.
+    weight, bias : (C,), or None
+    use_input_stats
+        False: use the running statistics.
+    momentum, eps
+        As in :func:`batch_norm`.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape.
+
+    Raises
+    ------
+    ShapeError
+        Axes, weights or statistics do not fit, or there is one pixel.
+    ArgumentError, DeviceError
+        As :func:`batch_norm`.
+
+    References
+    ----------
+    Ulyanov, Vedaldi & Lempitsky 2016, "Instance normalization", arXiv:1607.08022.
+    """
+    input = Tensor.of(input)
+    channels = _channels(input, (3, 4), "(N, C, L) or (N, C, H, W)")
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    running = _running(input, running_mean, running_var, momentum)
+    pixels = math.prod(input.shape[2:])
+    if pixels == 1:
+        raise ShapeError(f"input has shape {input.shape}: expected more than one pixel")
+    groups = Groups((channels, 1, pixels), (channels, 1))
+    return _normalized(input, weight, bias, (channels,), groups, eps, running)
+
+
+def local_response_norm(
+    input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """Divide each value by what its neighbours in other channels hold.
+
+    y[c] = x[c] / (k + alpha / size * sum over j of x[j]²)^beta, for channels j from
+    c - size // 2 to c + (size - 1) // 2; those that do not exist count as zero.
+
+    Parameters
+    ----------
+    input : (N, C, ...), three axes or more
+    size
+        Channels of a neighbourhood.
+    alpha, beta, k
+        As in the formula.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape.
+
+    Raises
+    ------
+    ShapeError
+        Fewer axes.
+    ArgumentError
+        ``size`` is not an int >= 1.
+
+    References
+    ----------
+    Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural
+    networks", section 3.3.
+    """
+    input = Tensor.of(input)
+    _channels(input, range(3, 99), "(N, C, ...) with three axes or more")
+    if not is_int(size) or size < 1:
+        raise ArgumentError(f"size={size!r}: expected an int >= 1")
+    return LocalResponseNorm(size, alpha, beta, k)(input)
+
+
+def check_shape(normalized_shape: Any) -> tuple[int, ...]:
+    """Lengths of the last axes as a tuple.
+
+    Raises
+    ------
+    ArgumentError
+        Neither an int >= 1 nor several.
+    """
+    axes = (normalized_shape,) if is_int(normalized_shape) else normalized_shape
+    if (
+        not isinstance(axes, tuple | list)
+        or not axes
+        or not all(map(is_int, axes))
+        or min(axes) < 1
+    ):
+        raise ArgumentError(f"normalized_shape={normalized_shape!r}: expected ints >= 1")
+    return tuple(int(n) for n in axes)
+
+
+def check_eps(eps: float) -> float:
+    """Refuse what cannot be added to a variance.
+
+    Raises
+    ------
+    ArgumentError
+        Not a number >= 0.
+    """
+    if not isinstance(eps, Real) or not eps >= 0:
+        raise ArgumentError(f"eps={eps!r}: expected a number >= 0, such as 1e-5")
+    return float(eps)
+
+
+def _normalized(
+    input: Tensor,
+    weight: Any,
+    bias: Any,
+    shape: tuple[int, ...],
+    groups: Groups,
+    eps: float,
+    running: Running | None = None,
+    fixed: bool = False,
+) -> Tensor:
+    """Normalise, once weight and bias are known to be of ``shape``."""
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and tuple(Tensor.of(value).shape) != shape:
+            raise ShapeError(f"{name} has shape {Tensor.of(value).shape}: expected {shape}")
+    return Normalize(groups, check_eps(eps), running, fixed)(input, weight, bias)
+
+
+def _channels(input: Tensor, axes: Any, expected: str) -> int:
+    """The number of channels of an input with one of some numbers of axes."""
+    if input.ndim not in axes:
+        raise ShapeError(f"input has shape {input.shape}: expected {expected}")
+    return input.shape[1]
+
+
+def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | None:
+    """The arrays of running statistics, checked."""
+    if (mean is None) != (var is None):
+        raise ArgumentError("running_mean and running_var: expected both or neither")
+    if not hasattr(momentum, "dtype"):  # on the device it is 1 / a count of batches
+        check_momentum(momentum)
+    if mean is None:
+        return None
+    arrays = []
+    for name, value in (("running_mean", mean), ("running_var", var)):
+        array = Tensor.of(value).data
+        if array.shape != input.shape[1:2]:
+            raise ShapeError(f"{name} has shape {array.shape}: expected {input.shape[1:2]}")
+        if backends.of(array) is not input.backend:
+            raise DeviceError(
+                f"{name} is on {backends.of(array).device}, input on {input.device}; move the "
+                f'module that owns it with .to("{input.device}")'
+            )
+        arrays.append(array)
+    return Running(arrays[0], arrays[1], momentum)
+
+
+def check_momentum(momentum: float) -> None:
+    """Refuse a momentum outside 0 to 1.
+
+    Raises
+    ------
+    ArgumentError
+        Not a number from 0 to 1.
+    """
+    if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
+        raise ArgumentError(f"momentum={momentum!r}: expected a number from 0 to 1")

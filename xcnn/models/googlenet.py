@@ -1,0 +1,163 @@
+"""GoogLeNet (Szegedy et al. 2015, "Going deeper with convolutions", arXiv:1409.4842).
+
+With batch-norm, and names and shapes of the weights as in torchvision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import functional as F
+from .. import init, nn
+from ..tensor import Tensor
+from .blocks import draw, narrow
+from .simple import image_shape
+
+
+class ConvBNReLU(nn.Module):
+    """Convolution without bias, batch-norm, ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+    ) -> None:
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
+
+    def forward(self, x: Any) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class Inception(nn.Module):
+    """Four branches side by side, whose channels are joined.
+
+    1×1 convolution; 1×1 then 3×3; 1×1 then a larger one, 3×3 in torchvision where the paper has
+    5×5; 3×3 max-pool then 1×1.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the input.
+    one, three, five, pooled
+        Channels of the branches; (reduced, out) where a 1×1 convolution reduces them first.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        one: int,
+        three: tuple[int, int],
+        five: tuple[int, int],
+        pooled: int,
+    ) -> None:
+        self.branch1 = ConvBNReLU(in_channels, one, 1)
+        self.branch2 = nn.Sequential(
+            ConvBNReLU(in_channels, three[0], 1), ConvBNReLU(*three, 3, padding=1)
+        )
+        self.branch3 = nn.Sequential(
+            ConvBNReLU(in_channels, five[0], 1), ConvBNReLU(*five, 3, padding=1)
+        )
+        self.branch4 = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True), ConvBNReLU(in_channels, pooled, 1)
+        )
+
+    def forward(self, x: Any) -> Tensor:
+        branches = (self.branch1, self.branch2, self.branch3, self.branch4)
+        return F.concat([branch(x) for branch in branches], 1)
+
+
+class InceptionAux(nn.Module):
+    """A classifier in the middle of the network: its loss brings gradients to the first half."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.conv = ConvBNReLU(in_channels, 128, 1)
+        self.fc1 = nn.Linear(2048, 1024)
+        self.dropout = nn.Dropout(0.7)
+        self.fc2 = nn.Linear(1024, num_classes)
+
+    def forward(self, x: Any) -> Tensor:
+        x = F.flatten(self.conv(self.pool(x)))
+        return self.fc2(self.dropout(self.fc1(x, relu=True)))
+
+
+class GoogLeNet(nn.Module):
+    """See :func:`googlenet`."""
+
+    def __init__(self, channels: int, num_classes: int, aux_logits: bool, dropout: float) -> None:
+        self.aux_logits = aux_logits
+        self.conv1 = ConvBNReLU(channels, 64, 7, stride=2, padding=3)
+        self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.conv2 = ConvBNReLU(64, 64, 1)
+        self.conv3 = ConvBNReLU(64, 192, 3, padding=1)
+        self.maxpool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.inception3a = Inception(192, 64, (96, 128), (16, 32), 32)
+        self.inception3b = Inception(256, 128, (128, 192), (32, 96), 64)
+        self.maxpool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.inception4a = Inception(480, 192, (96, 208), (16, 48), 64)
+        self.inception4b = Inception(512, 160, (112, 224), (24, 64), 64)
+        self.inception4c = Inception(512, 128, (128, 256), (24, 64), 64)
+        self.inception4d = Inception(512, 112, (144, 288), (32, 64), 64)
+        self.inception4e = Inception(528, 256, (160, 320), (32, 128), 128)
+        self.maxpool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+        self.inception5a = Inception(832, 256, (160, 320), (32, 128), 128)
+        self.inception5b = Inception(832, 384, (192, 384), (48, 128), 128)
+        self.aux1 = InceptionAux(512, num_classes) if aux_logits else None
+        self.aux2 = InceptionAux(528, num_classes) if aux_logits else None
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(1024, num_classes)
+
+    def forward(self, x: Any) -> Any:
+        x = self.maxpool1(self.conv1(x))
+        x = self.maxpool2(self.conv3(self.conv2(x)))
+        x = self.maxpool3(self.inception3b(self.inception3a(x)))
+        first = x = self.inception4a(x)
+        second = x = self.inception4d(self.inception4c(self.inception4b(x)))
+        x = self.maxpool4(self.inception4e(x))
+        x = self.inception5b(self.inception5a(x))
+        x = self.fc(self.dropout(F.flatten(self.avgpool(x))))
+        if self.training and self.aux1 is not None and self.aux2 is not None:
+            return x, self.aux2(second), self.aux1(first)
+        return x
+
+
+def googlenet(
+    num_classes: int = 1000,
+    input_shape: tuple[int, int, int] = (3, 224, 224),
+    aux_logits: bool = False,
+    dropout: float = 0.2,
+) -> GoogLeNet:
+    """GoogLeNet: 6,624,904 parameters, 13,004,888 with the auxiliary classifiers.
+
+    Parameters
+    ----------
+    num_classes
+        Classes to tell apart.
+    input_shape
+        (channels, height, width); the size does not matter to the weights.
+    aux_logits
+        Add two classifiers in the middle. In training the network then returns (logits, those of
+        the second, those of the first), for a training loop of your own: the Trainer takes networks
+        of one output. The paper adds 0.3 times the loss of each.
+    dropout
+        Probability before the last layer.
+
+    Returns
+    -------
+    GoogLeNet
+        (N, channels, height, width) to logits (N, num_classes).
+
+    Raises
+    ------
+    ArgumentError
+        No images.
+    """
+    channels = image_shape(input_shape, "googlenet")[0]
+    with init.skipped():  # drawn below
+        model = GoogLeNet(channels, num_classes, aux_logits, dropout)
+    return draw(model, linear=narrow, conv=narrow)

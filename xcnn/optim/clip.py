@@ -1,0 +1,100 @@
+"""Limits to gradients, between ``loss.backward()`` and ``optimizer.step()``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+from ..backends.base import sum_dtype
+from ..errors import ArgumentError
+from ..tensor import Tensor
+from .optimizer import Array, check_not_negative, one_backend, tensors
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0
+) -> Tensor:
+    """Scale all gradients in place so that their common norm is at most ``max_norm``.
+
+    Multiplies each by min(1, max_norm / (norm + 1e-6)), with the norm of the vector of all
+    gradients. Source: Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
+
+    Parameters
+    ----------
+    parameters
+        ``model.parameters()``; those without a gradient are left out.
+    max_norm
+        The largest norm.
+    norm_type
+        Which norm: 2.0, 1.0 or any other p > 0; ``math.inf`` is the largest absolute value.
+
+    Returns
+    -------
+    Tensor
+        The norm before, one number on the device: it is not waited for.
+
+    Raises
+    ------
+    ArgumentError
+        No parameters, or a value out of range.
+    DeviceError
+        Parameters are on more than one device.
+    """
+    check_not_negative({"max_norm": max_norm}, "max_norm")
+    if not isinstance(norm_type, Real) or not float(norm_type) > 0:
+        raise ArgumentError(f"norm_type={norm_type!r}: expected a number > 0, such as 2.0 or inf")
+    params, grads = _gradients(parameters, "clip_grad_norm_")
+    backend: Any = one_backend(params)
+    with backend.active():
+        norms = [_norm(backend.xp, g, norm_type) for g in grads if g.size]
+        if not norms:
+            return Tensor(backend.xp.zeros((), params[0].dtype))
+        total = _norm(backend.xp, backend.xp.stack(norms), norm_type)
+        share = backend.xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
+        for g in grads:
+            g *= share.astype(g.dtype)
+        return Tensor(backend.xp.asarray(total))
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Cut every number of the gradients off at -clip_value and clip_value, in place.
+
+    Parameters
+    ----------
+    parameters
+        ``model.parameters()``; those without a gradient are left out.
+    clip_value
+        The largest absolute value.
+
+    Raises
+    ------
+    ArgumentError
+        No parameters, or a negative value.
+    """
+    check_not_negative({"clip_value": clip_value}, "clip_value")
+    params, grads = _gradients(parameters, "clip_grad_value_")
+    backend: Any = one_backend(params)
+    with backend.active():
+        for g in grads:
+            backend.xp.clip(g, -clip_value, clip_value, out=g)
+
+
+def _gradients(parameters: Any, caller: str) -> tuple[list[Tensor], list[Array]]:
+    params = tensors(parameters)
+    if not params:
+        raise ArgumentError(
+            f"{caller}: parameters holds no Tensors: pass model.parameters(), and make a new call "
+            "each time (it is an iterator)"
+        )
+    return params, [p.grad for p in params if p.grad is not None]
+
+
+def _norm(xp: Any, x: Array, norm_type: float) -> Array:
+    """Of one array, at least in float32; 0-d."""
+    size = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
+    if norm_type == float("inf"):
+        return size.max()
+    if norm_type == 2:
+        return xp.sqrt(xp.square(size).sum())
+    return (size ** float(norm_type)).sum() ** (1 / float(norm_type))

@@ -1,0 +1,94 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..backends import Backend
+from ..errors import ArgumentError
+from ..tensor import Tensor
+from .optimizer import Array, Optimizer, check_not_negative
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the root of a running mean of squared gradients.
+
+    g = grad + weight_decay * p;  s = alpha * s + (1 - alpha) * g²;  step = g / (√s + eps);
+    v = momentum * v + step;  p = p - lr * v. With ``centered`` the running variance takes the
+    place of s: s - m², m = alpha * m + (1 - alpha) * g.
+
+    Sources: Tieleman & Hinton 2012, "Neural networks for machine learning", lecture 6.5; centred:
+    Graves 2013, arXiv:1308.0850.
+
+    Parameters
+    ----------
+    params, lr
+        As in :class:`Optimizer`.
+    alpha, eps, weight_decay, momentum, centered
+        As in the formula.
+    maximize
+        Go up the gradient instead of down.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    slots = ("square", "mean", "velocity")
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        settings = {
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+            "maximize": maximize,
+        }
+        super().__init__(params, lr, settings)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        super().check(settings)
+        check_not_negative(settings, "alpha", "eps", "weight_decay", "momentum")
+        if settings["alpha"] > 1:
+            raise ArgumentError(f"alpha={settings['alpha']!r}: expected a number from 0 to 1")
+
+    def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        mean, velocity = (
+            ("mean",) * bool(group["centered"]),
+            ("velocity",) * bool(group["momentum"]),
+        )
+        return ("square", *mean, *velocity)
+
+    def update(
+        self,
+        backend: Backend,
+        params: list[Array],
+        grads: list[Array],
+        state: dict[str, list[Array]],
+        step: int,
+        scaler: Array | None,
+    ) -> None:
+        names = ("lr", "alpha", "eps", "momentum", "weight_decay")
+        backend.rmsprop_step(
+            params,
+            grads,
+            state["square"],
+            state.get("mean", []),
+            state.get("velocity", []),
+            **{name: self.group[name] for name in names},
+            scaler=scaler,
+        )
