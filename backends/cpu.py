@@ -53,9 +53,11 @@ class CpuBackend(Backend):
         return self._threads.run(function, parts)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        if self._threads.busy:  # one of many small products of a part
+            return np.matmul(a, b, out=out)
         stacks = a.shape[:-2] or b.shape[:-2]
         work = math.prod(stacks) * a.shape[-2] * a.shape[-1] * b.shape[-1]
-        if work < _SHARED_BY_BLAS or self._threads.busy:
+        if work < _SHARED_BY_BLAS:
             return np.matmul(a, b, out=out)
         if len(stacks) < 2 and self.shares(work) > 1:
             return self._product_in_parts(a, b, out, self.shares(work))

@@ -106,8 +106,8 @@ def _weight_gradient(
         for channels, outputs in _blocks(backend, x, dy, part):
             for column in range(geometry.kernel[1]):
                 windows, pixels = geometry.span(1, column)
-                given = merge_columns(xp, dy[outputs][:, :, windows])
-                read = merge_columns(xp, _contiguous_lines(xp, x[channels][:, :, pixels]))
+                given = merge_columns(dy[outputs][:, :, windows])
+                read = merge_columns(x[channels][:, :, pixels])
                 dweight[outputs, 0, :, column] = _taps(backend, given, read, geometry)
 
     backend.each(compute, backend.channels(x))
@@ -152,7 +152,7 @@ def _products(
     q = matrices.shape[1]
     count = -(-length // q)
     out = backend.xp.empty((channels, count, q, width * batch), image.dtype)
-    read_windows(backend, matrices[:, None], merge_columns(backend.xp, image), first, step, out)
+    read_windows(backend, matrices[:, None], merge_columns(image), first, step, out)
     return out.reshape(channels, count * q, width, batch)[:, :length]
 
 
@@ -186,12 +186,6 @@ def _backward_matrices(xp: Any, weight: Array, geometry: Geometry) -> Array:
             if 0 <= line < _LINES * stride:
                 matrices[:, :, line, i] = weight[:, 0, k].T
     return matrices
-
-
-def _contiguous_lines(xp: Any, image: Array) -> Array:
-    """An image (c, H, W, N) whose lines are contiguous, copied only where columns were left out."""
-    together = image.strides[2] == image.shape[3] * image.itemsize or image.shape[2] == 1
-    return image if together else xp.ascontiguousarray(image)
 
 
 def _blocks(backend: Backend, x: Array, y: Array, part: slice) -> Iterator[tuple[slice, slice]]:

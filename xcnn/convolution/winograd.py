@@ -232,7 +232,7 @@ def _transformed(
     read_windows(
         backend,
         vertical,
-        merge_columns(xp, pixels),
+        merge_columns(pixels),
         first[0] + tile.top * steps[0],
         steps[0],
         half.reshape(6, channels, rows, read * batch).transpose(1, 2, 0, 3),
@@ -252,7 +252,7 @@ def _write_blocks(backend: Backend, plan: Plan, z: Array, y: Array, tile: Tile) 
     pixels = _pixels(plan, y, tile)
     out = y[:, pixels.top : pixels.bottom, pixels.left : pixels.right]
     lines = half.reshape(*half.shape[:3], -1)[..., : out.shape[2] * out.shape[3]]
-    write_windows(backend, vertical.a, lines.transpose(1, 2, 0, 3), merge_columns(backend.xp, out))
+    write_windows(backend, vertical.a, lines.transpose(1, 2, 0, 3), merge_columns(out))
 
 
 def _pixels(plan: Plan, y: Array, tile: Tile) -> Tile:
