@@ -55,7 +55,7 @@ class Backend:
     thin_product = 4096
     optimizer_piece = 2**16
     norm_piece = 2**17
-    convolutions: tuple[str, ...] = ("pointwise", "depthwise", "winograd", "mec")
+    convolutions: tuple[str, ...] = ("pointwise", "depthwise", "grouped", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp

@@ -251,7 +251,8 @@ def convolution_method(monkeypatch):
         ({"kernel": 3}, 1, 8, "mec"),
         ({"kernel": 3}, 1, 16, "winograd"),
         ({"kernel": 3, "padding": ((0, 1), (2, 0))}, 1, 64, "winograd"),
-        ({"kernel": 3}, 2, 16, "im2col"),
+        ({"kernel": 3}, 2, 16, "grouped"),
+        ({"kernel": 3, "stride": 2}, 2, 16, "im2col"),
         ({"kernel": 3, "stride": 2, "dilation": 2}, 16, 16, "depthwise"),
         ({"kernel": 1}, 16, 16, "depthwise"),
         ({"kernel": 3, "stride": 2}, 1, 16, "im2col"),
@@ -283,6 +284,7 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
         "winograd",
         "mec",
         "depthwise",
+        "grouped",
     ):  # where it applies, whatever the number of channels
         convolution_method(forced)
         applies = convolution.METHODS[forced].applies(geometry, groups, channels)
@@ -310,7 +312,7 @@ def test_winograd_minds_how_many_images_there_are(channels, batch, pays):
 def test_an_unknown_method(convolution_method):
     convolution_method("fft")
     with pytest.raises(
-        ArgumentError, match="convolution='fft': expected auto, depthwise, im2col, mec"
+        ArgumentError, match="convolution='fft': expected auto, depthwise, grouped, im2col, mec"
     ):
         F.conv2d(normal(1, 2, 5, 5), normal(3, 2, 3, 3))
 
@@ -389,6 +391,24 @@ def test_depthwise(backend, monkeypatch, settings, kernel, several, batch):
     for budget in (2**21, 1):
         monkeypatch.setattr(backend, "column_budget", budget)
         check(backend, inputs, groups=4, **settings)
+
+
+@pytest.mark.parametrize(("channels", "filters", "groups"), [(4, 6, 2), (32, 64, 2), (9, 3, 3)])
+@pytest.mark.parametrize("batch", [1, 20])
+def test_grouped(backend, convolution_method, channels, filters, groups, batch):
+    """By Winograd (16 channels and 32 filters in each group, 20 images), MEC and im2col."""
+    convolution_method("grouped")
+    weight = normal(filters, channels // groups, 3, 3, seed=1)
+    inputs = normal(batch, channels, 4, 5), weight, normal(filters, seed=2)
+    check(backend, inputs, padding=((1, 0), (1, 2)), groups=groups)
+
+
+def test_a_group_takes_the_method_of_its_size():
+    geometry = windows((16, 16), 3, padding=1)
+    method = convolution.grouped._method
+    assert method(geometry, 32, 32, 64) is convolution.winograd
+    assert method(geometry, 8, 8, 64) is convolution.mec
+    assert method(windows((16, 16), 3, 2, 1), 32, 32, 64) is convolution.im2col
 
 
 @pytest.mark.parametrize("method", ["mec", "winograd", "im2col"])

@@ -1,13 +1,15 @@
 """How a 2-D convolution is computed: one method per file, and the choice among them.
 
 Every method has ``applies(geometry, groups, channels)``, whether it can compute such a convolution,
-``pays(geometry, channels, filters, batch)``, whether it is then faster than im2col,
+``pays(geometry, channels, filters, batch)``, whether it is then faster than im2col (of channels and
+filters, those of one group),
 ``forward(backend, x, weight, geometry, groups, bias, relu)`` and
 ``backward(backend, dy, x, weight, geometry, groups, needs)`` on batch-last arrays:
 
 x : (C, H, W, N);  weight : (F, C / groups, kH, kW);  bias : (F,) or None;  dy : (F, oH, oW, N).
 ``relu`` says whether max(y, 0) is wanted, whose backward is the caller's. ``needs`` says whether
-(dx, dweight) are wanted; what is not wanted is None.
+(dx, dweight) are wanted; what is not wanted is None. Without dweight, only the shape and dtype of x
+may be read.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from .. import config
 from ..backends import Backend
 from ..errors import ArgumentError
 from ..geometry import Geometry
-from . import depthwise, im2col, mec, pointwise, winograd
+from . import depthwise, grouped, im2col, mec, pointwise, winograd
 
 METHODS: dict[str, ModuleType] = {
     "depthwise": depthwise,
+    "grouped": grouped,
     "im2col": im2col,
     "mec": mec,
     "pointwise": pointwise,
@@ -49,6 +52,6 @@ def choose(
     for name in backend.convolutions:
         method = METHODS[name]
         applies = method.applies(geometry, groups, channels)
-        if applies and method.pays(geometry, channels, filters, batch):
+        if applies and method.pays(geometry, channels // groups, filters // groups, batch):
             return method
     return im2col
