@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -912,6 +913,7 @@ def test_a_folder_with_its_own_test_pictures(run, shades):
     assert " of 40), loss " in run("evaluate run").out
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_files_that_are_no_pictures(run, shades):
     (shades / "train" / "dark" / "broken.png").write_text("no picture")
     line = "train mlp --data shades --image-size 8 --epochs 1 --quiet --out run"
@@ -920,11 +922,17 @@ def test_files_that_are_no_pictures(run, shades):
     assert "broken.png cannot be read as a picture" in done.err
     assert "--skip-unreadable" in done.err
     assert not os.path.exists("run")
-    with pytest.warns(UserWarning, match="1 of 41 files are left out"):
-        assert run(f"{line} --skip-unreadable").status == 0
+    skipped = run(f"{line} --skip-unreadable")
+    assert skipped.status == 0
+    told = (
+        rf"xcnn: warning: {re.escape(os.path.abspath('shades'))}\S*: 1 of 41 files are left out:\n"
+    )
+    assert re.match(told, skipped.err)
+    assert "UserWarning" not in skipped.err
     assert config("run")["on_error"] == "skip"
-    with pytest.warns(UserWarning, match="1 of 41 files are left out"):
-        assert " of 8), loss " in run("evaluate run").out
+    evaluated = run("evaluate run")
+    assert " of 8), loss " in evaluated.out
+    assert re.match(told, evaluated.err)
 
 
 @pytest.mark.parametrize(

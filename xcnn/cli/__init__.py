@@ -6,7 +6,9 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .. import __version__, data, models
 from ..backends.base import PRECISIONS
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        status = arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            status = arguments.run(arguments)
         sys.stdout.flush()
         return status or 0
     except KeyboardInterrupt:
@@ -56,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         print(f"xcnn: error: out of memory: {error}", file=sys.stderr)
         return 2
+
+
+def _show_warning(message: Warning | str, *where: Any) -> None:
+    """For users of the program: without the place in the code."""
+    print(f"xcnn: warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
