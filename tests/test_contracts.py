@@ -18,7 +18,7 @@ from xcnn.errors import (
     StateDictError,
     XcnnError,
 )
-from xcnn.geometry import bands, windows
+from xcnn.geometry import windows
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -534,7 +534,7 @@ def test_tiles_of_an_image_beyond_32_bits(backend, monkeypatch):
     x = backend.xp.broadcast_to(backend.xp.ones((), "float32"), shape)
     assert math.prod(x.shape) > 2**31
     geometry = windows(shape[1:3], 3, padding=1)
-    (tiles,) = bands(geometry.output, *convolution.im2col._tile_size(backend, x, geometry), 1)
+    tiles = geometry.tiles(convolution.im2col._positions(backend, x, geometry))
     tile, columns = next(convolution.im2col._with_columns(backend, x, geometry, tiles))
     assert columns.size * 4 <= 2**20
     most = 2**20 // (2 * 9 * 4 * 4)

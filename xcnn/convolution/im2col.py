@@ -64,8 +64,8 @@ def forward(
             if bias is not None or relu:
                 backend.add_bias(matrix, bias, run, relu)  # while the tile is still in the cache
 
-    count = backend.shares(weight.size * matrix.shape[1])
-    backend.each(compute, bands(geometry.output, *_tile_size(backend, x, geometry), count))
+    most, count = _positions(backend, x, geometry), backend.shares(weight.size * matrix.shape[1])
+    backend.each(compute, bands(geometry.output, most // geometry.output[1], most, count))
     return y
 
 
@@ -85,7 +85,7 @@ def backward(
 
     def compute(share: Share) -> None:
         dx, dweight, x, weight, dy, groups = share
-        (tiles,) = bands(geometry.output, *_tile_size(backend, x, geometry), 1)
+        tiles = geometry.tiles(_positions(backend, x, geometry))
         for tile, columns in _with_columns(backend, x, geometry, tiles):
             part = as_rows(dy)[:, positions(dy, tile)]
             if dweight is not None:
@@ -144,12 +144,11 @@ def _shares(whole: Share, count: int) -> list[Share]:
     return shares
 
 
-def _tile_size(backend: Backend, x: Array, geometry: Geometry) -> tuple[int, int]:
-    """Rows and columns of the output whose columns are within the budget."""
+def _positions(backend: Backend, x: Array, geometry: Geometry) -> int:
+    """Positions of the output whose columns are within the budget."""
     height, width = geometry.kernel
     position = len(x) * height * width * x.shape[-1] * x.dtype.itemsize  # bytes
-    most = max(1, backend.column_budget // max(1, position))
-    return most // geometry.output[1], most
+    return max(1, backend.column_budget // max(1, position))
 
 
 def _with_columns(

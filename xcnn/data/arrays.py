@@ -251,3 +251,31 @@ def _describe(array: Any) -> str:
     if isinstance(array, np.ndarray):
         return f"{array.dtype} {array.shape}"
     return type(array).__name__
+
+
+def stratified(labels: np.ndarray, share: float = 0.2, seed: int = 0) -> np.ndarray:
+    """Draw a training mask that holds back the same share of every class.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        Integers (N,).
+    share : float, default 0.2
+        Part that is held back for testing. The total is rounded up, and the classes that are
+        nearest to one more image get one more.
+    seed : int, default 0
+
+    Returns
+    -------
+    numpy.ndarray
+        bool (N,), true for training.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    classes, counts = np.unique(labels, return_counts=True)
+    quotas = np.floor(counts * share).astype(int)
+    missing = int(np.ceil(len(labels) * share)) - quotas.sum()
+    quotas[np.argsort(quotas - counts * share, kind="stable")[:missing]] += 1
+    train = np.ones(len(labels), bool)
+    for label, quota in zip(classes, quotas, strict=True):
+        train[rng.permutation(np.flatnonzero(labels == label))[:quota]] = False
+    return train

@@ -13,8 +13,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DataError
 from ..geometry import is_int
-from ._make_digits import stratified
-from .arrays import Batch, Dataset, Subset, as_dataset
+from .arrays import Batch, Dataset, Subset, as_dataset, stratified
 from .augment import pair_of_ints
 from .datasets import DataSet
 from .images import pillow, read_image
