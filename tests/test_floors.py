@@ -19,7 +19,7 @@ FLOORS = [
     {"functional"},
     {"init", "nn", "optim", "schedules"},
     {"amp"},
-    {"models", "data", "trainer", "serialize", "summary"},
+    {"models", "data", "trainer", "serialize", "summary", "onnx"},
     {"cli", "__main__", "testing"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
@@ -111,7 +111,7 @@ print(*sorted({{m.split('.')[0] for m in sys.modules}}))
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.split())
     assert "xcnn" in loaded
-    assert not loaded & {"scipy", "cupy", "matplotlib", "torch", "tqdm", "PIL", "sklearn"}
+    assert not loaded & {"scipy", "cupy", "matplotlib", "torch", "tqdm", "PIL", "sklearn", "onnx"}
     assert not loaded & {"http", "urllib.request", "email", "ssl"}
 
 

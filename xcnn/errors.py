@@ -68,3 +68,7 @@ class DataError(XcnnError, ValueError):
 
 class FileFormatError(XcnnError, ValueError):
     """A file is truncated, damaged, or not what it should be."""
+
+
+class UnsupportedOperatorError(XcnnError, NotImplementedError):
+    """A model has operations that cannot be read or written: the text lists every one."""

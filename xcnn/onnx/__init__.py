@@ -1,0 +1,10 @@
+"""ONNX files: models in and out; ``pip install xcnn[onnx]``.
+
+>>> xcnn.onnx.export(model, example, "model.onnx")
+>>> model = xcnn.onnx.load("model.onnx")
+"""
+
+from .graph import Graph
+from .load import load
+
+__all__ = ["Graph", "load"]
