@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-
 from .. import nn
 from ..errors import ArgumentError, ShapeError
 from ..nn.module import Buffer
