@@ -1,0 +1,1 @@
+"""Tests of ONNX files in and out."""
