@@ -1,0 +1,52 @@
+"""ONNX's own backend tests, by ONNX's own runner; see docs/conformance.md."""
+
+import warnings
+
+import onnx
+import pytest
+
+from . import conformance
+
+LISTED = conformance.read_list()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models(tmp_path_factory):
+    """Where the runner puts what it makes for the light models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONNX_MODELS", str(tmp_path_factory.mktemp("models")))
+        yield
+
+
+@pytest.mark.parametrize(("kind", "name"), LISTED, ids=[f"{k}-{n}" for k, n in LISTED])
+def test_case(backend, kind, name):
+    if not hasattr(conformance.suite()[kind], f"{name}_cpu"):
+        pytest.skip(f"ONNX {onnx.__version__} has no such test")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some overflow on purpose
+        conformance.run(kind, name, backend.device)
+
+
+def test_every_case_in_scope_is_listed():
+    if onnx.__version__ != conformance.listed_version():
+        pytest.skip(f"the list is of ONNX {conformance.listed_version()}")
+    found = {(case.kind, case.name) for case in conformance.cases() if not case.reason}
+    assert found == set(LISTED)
+    assert {kind for kind, _ in LISTED} == set(conformance.KINDS)
+
+
+def test_the_runner_notices_a_wrong_result(monkeypatch):
+    rep = conformance.OnDevice.prepare
+    monkeypatch.setattr(
+        conformance.OnDevice, "prepare", classmethod(lambda cls, *a, **k: _Wrong(rep(*a, **k)))
+    )
+    with pytest.raises(AssertionError):
+        conformance.run("node", "test_relu", "cpu")
+
+
+class _Wrong:
+    def __init__(self, rep):
+        self.rep = rep
+
+    def run(self, inputs):
+        return tuple(y + 1 for y in self.rep.run(inputs))
