@@ -104,7 +104,7 @@ class Trainer:
     model
         A Module; its device is where training happens.
     optimizer
-        Of ``xcnn.optim``, made with the model's parameters.
+        Of ``xcnn.optim``, made with the model's parameters; None: only evaluate and predict.
     loss
         "cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits" or
         "mse"; a loss module such as ``nn.CrossEntropyLoss()``; or a function of (output, target)
@@ -132,7 +132,7 @@ class Trainer:
     ------
     ArgumentError
         An unknown loss or precision, a schedule of another optimiser, a negative ``clip_norm``;
-        later, a precision that the model's device cannot do.
+        later, a precision that the model's device cannot do, or training without an optimiser.
 
     Examples
     --------
@@ -144,7 +144,7 @@ class Trainer:
     def __init__(
         self,
         model: Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | None = None,
         loss: Any = "cross_entropy",
         precision: str = "float32",
         schedule: LRScheduler | None = None,
@@ -245,26 +245,35 @@ class Trainer:
         answers : Answers or None
             How many are right; None where the loss has no classes.
         """
+        optimizer = self._needed_optimizer()
         with self._computing():
-            self.optimizer.zero_grad()
+            optimizer.zero_grad()
             loss, answers = self._forward(x, y, labels)
             if self.precision == "float16":
                 self.scaler = self.scaler or GradScaler(self._backend())
                 self.scaler.backward(loss)
-                self.scaler.unscale_(self.optimizer)
-                self._clip()
-                self.scaler.step(self.optimizer)
+                self.scaler.unscale_(optimizer)
+                self._clip(optimizer)
+                self.scaler.step(optimizer)
             else:
                 loss.backward()
-                self._clip()
-                self.optimizer.step()
+                self._clip(optimizer)
+                optimizer.step()
         if self.schedule is not None and self.schedule.per_batch:
             self.schedule.step()
         return loss, answers
 
-    def _clip(self) -> None:
+    def _needed_optimizer(self) -> Optimizer:
+        if self.optimizer is None:
+            raise ArgumentError(
+                "Trainer was made without an optimizer, for evaluate and predict only: to train, "
+                "pass one, such as optim.Adam(model.parameters())"
+            )
+        return self.optimizer
+
+    def _clip(self, optimizer: Optimizer) -> None:
         if self.clip_norm is not None:
-            clip_grad_norm_(self.optimizer.params, self.clip_norm)
+            clip_grad_norm_(optimizer.params, self.clip_norm)
 
     def _after_epoch(self, epoch: Epoch) -> None:
         """Let a schedule that counts epochs step."""
@@ -450,7 +459,7 @@ class _Totals:
         return None if self.right is None else int(self.right) / self.total
 
 
-def _check_schedule(schedule: Any, optimizer: Optimizer) -> None:
+def _check_schedule(schedule: Any, optimizer: Optimizer | None) -> None:
     if not isinstance(schedule, LRScheduler):
         raise ArgumentError(
             f"schedule is {type(schedule).__name__}: expected one of xcnn.schedules"

@@ -1,4 +1,4 @@
-"""The program ``xcnn``: train, evaluate, predict, summary, doctor, warmup, datasets."""
+"""The program ``xcnn``: train, evaluate, predict, export, summary, doctor, warmup, datasets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .. import __version__, data, models
 from ..backends.base import PRECISIONS
 from ..data import recipes
 from ..errors import ArgumentError, XcnnError
-from . import info, optimization, sources, train, use
+from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES
 
+_MODEL = "run folder of xcnn train, or an ONNX file"
 _UNITS = {
     **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30},
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
+    _add_export(commands)
     _add_summary(commands)
     doctor = commands.add_parser("doctor", help="versions, devices, BLAS: what this machine has")
     doctor.set_defaults(run=info.doctor)
@@ -186,7 +188,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("evaluate", help="loss and accuracy of a trained network")
-    parser.add_argument("folder", metavar="RUN", help="run folder of xcnn train")
+    parser.add_argument("model", metavar="RUN", help=_MODEL)
     parser.add_argument(
         "--data",
         type=sources.name_or_folder,
@@ -202,7 +204,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("predict", help="classes of image files")
-    parser.add_argument("folder", metavar="RUN", help="run folder of xcnn train")
+    parser.add_argument("model", metavar="RUN", help=_MODEL)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG or .npy file")
     parser.add_argument(
         "--invert",
@@ -210,8 +212,26 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         help="swap light and dark first: for dark strokes on a light ground",
     )
     parser.add_argument("--top", type=_count, default=3, metavar="N", help="classes to show")
+    for option, what in (("mean", "means"), ("std", "standard deviations")):
+        parser.add_argument(
+            f"--{option}",
+            type=_numbers,
+            metavar="X,...",
+            help=f"of an ONNX file that does not say so: {what} of the pixels' channels, from 0 to "
+            "1, that its training took",
+        )
+    parser.add_argument(
+        "--classes", metavar="FILE", help="of such an ONNX file: names of its classes, a line each"
+    )
     _add_device(parser)
     parser.set_defaults(run=use.predict)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("export", help="a trained network as an ONNX file")
+    parser.add_argument("folder", metavar="RUN", help="run folder of xcnn train")
+    parser.add_argument("file", metavar="FILE", help="where to write it, such as model.onnx")
+    parser.set_defaults(run=deploy.export)
 
 
 def _add_summary(commands: argparse._SubParsersAction) -> None:
@@ -219,7 +239,9 @@ def _add_summary(commands: argparse._SubParsersAction) -> None:
         "summary", help="layers, shapes, parameters, multiply-adds, memory"
     )
     parser.add_argument(
-        "model", metavar="MODEL", help=f"a name ({', '.join(models.names())}) or a run folder"
+        "model",
+        metavar="MODEL",
+        help=f"a name ({', '.join(models.names())}), a run folder or an ONNX file",
     )
     parser.add_argument(
         "--input-shape", type=_shape, metavar="C,H,W", help="default: that of the model or run"
@@ -299,6 +321,13 @@ def _size(text: str) -> int:
     if size < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4GiB or 800MiB")
     return size
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers such as 0.5,0.4") from None
 
 
 def _shape(text: str) -> tuple[int, ...]:

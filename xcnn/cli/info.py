@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, data, models, optim
+from .. import __version__, backends, data, models, onnx, optim
 from ..backends import diagnosis
 from ..errors import ArgumentError
 from ..summary import summary as table
@@ -33,12 +33,28 @@ def summary(arguments: argparse.Namespace) -> int:
         folder = RunFolder(Path(arguments.model))
         model = folder.load_model()
         shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])
+    elif arguments.model.endswith(".onnx"):
+        model, shape = _read_onnx(arguments)
     else:
         raise ArgumentError(
-            f"{arguments.model!r} is neither a model ({', '.join(models.names())}) nor a run folder"
+            f"{arguments.model!r} is neither a model ({', '.join(models.names())}) nor a run "
+            "folder, nor a file that ends in .onnx"
         )
     print(table(model, shape))
     return 0
+
+
+def _read_onnx(arguments: argparse.Namespace) -> tuple[Any, tuple[int, ...]]:
+    """The network of an ONNX file, and the shape of an example."""
+    model = onnx.load(arguments.model)
+    shapes = list(model.inputs.values())
+    shape = arguments.input_shape or tuple(shapes[0][1:] if shapes and shapes[0] else ())
+    if len(shapes) != 1 or not all(isinstance(n, int) for n in shape):
+        raise ArgumentError(
+            f"{arguments.model} takes {model.inputs}: pass --input-shape; of several inputs a "
+            "summary cannot be made"
+        )
+    return model, shape
 
 
 def datasets(arguments: argparse.Namespace) -> int:

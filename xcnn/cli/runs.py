@@ -108,10 +108,15 @@ class RunFolder:
         except ValueError as error:
             raise FileFormatError(f"{path} is damaged: {error}") from error
         found = config if isinstance(config, dict) else {}
-        wrong = [key for key, fits in _ENTRIES.items() if not fits(found.get(key))]
+        wrong = damaged_entries(found)
         if wrong:
             raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
         return found
+
+
+def damaged_entries(config: dict[str, Any]) -> list[str]:
+    """The names of what every config has that are missing or of another kind."""
+    return [key for key, fits in _ENTRIES.items() if not fits(config.get(key))]
 
 
 def _list_of(kind: Any) -> Callable[[Any], bool]:

@@ -6,17 +6,25 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .. import backends, data, optim
+from .. import backends, data
+from .. import functional as F
 from ..data.images import read_image
 from ..errors import ArgumentError, FileFormatError
 from ..trainer import Trainer
 from . import sources
-from .runs import CONFIG, RunFolder
+from .deploy import open_model
+
+_TOLERANCE = 1e-3  # of a sum of probabilities
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Loss and accuracy on the test part of a data set."""
     trainer, config = _open(arguments)
+    if config["loss"] is None:
+        raise ArgumentError(
+            f"{arguments.model} was not written by xcnn export: its classes and their loss are not "
+            "known; use xcnn.Trainer"
+        )
     name, part = sources.for_evaluation(arguments, config)
     loader = data.DataLoader(part, batch_size=arguments.batch_size, transform=_normalize(config))
     found = trainer.evaluate(loader)
@@ -34,34 +42,46 @@ def predict(arguments: argparse.Namespace) -> int:
     trainer, config = _open(arguments)
     shape = tuple(config["input_shape"])
     if len(shape) != 3:
-        raise ArgumentError(f"{arguments.folder} was trained on features, not on images")
-    normalize, is_folder = _normalize(config), sources.is_folder(config["data"])
+        raise ArgumentError(f"{arguments.model} was trained on features, not on images")
+    normalize = _normalize(config)
     width = max(len(name) for name in arguments.images)
     for name in arguments.images:
-        pixels = read_image(Path(name), shape, arguments.invert, crop=is_folder)
-        probabilities = trainer.predict(normalize(pixels[None]))[0]
-        _check_outputs(probabilities, config)
+        pixels = read_image(Path(name), shape, arguments.invert, crop=config["crop"])
+        probabilities = _probabilities(trainer.predict(normalize(pixels[None]))[0], config)
+        _check_outputs(arguments.model, probabilities, config)
         print(f"{name:<{width}}  {_ranking(probabilities, config['classes'], arguments.top)}")
     return 0
 
 
 def _open(arguments: argparse.Namespace) -> tuple[Trainer, dict[str, Any]]:
-    folder = RunFolder(Path(arguments.folder))
-    config = folder.load_config()
-    model = folder.load_model().to(backends.get(arguments.device))
-    return Trainer(model, optim.SGD(model.parameters()), config["loss"]), config
+    model, config = open_model(arguments)
+    model.to(backends.get(arguments.device))
+    return Trainer(model, loss=config["loss"] or "mse"), config
 
 
 def _normalize(config: dict[str, Any]) -> data.Normalize:
     return data.Normalize(config["mean"], config["std"], scale=config["scale"])
 
 
-def _check_outputs(probabilities: Any, config: dict[str, Any]) -> None:
-    expected = 1 if config["loss"].startswith("binary") else len(config["classes"])
+def _probabilities(outputs: Any, config: dict[str, Any]) -> Any:
+    """What the network gave; of a network of unknown loss, softmax unless it has that already."""
+    if config["loss"] is not None:
+        return outputs
+    outputs = outputs.reshape(-1)  # some end in (N, classes, 1, 1)
+    is_done = outputs.min() >= 0 and abs(outputs.sum() - 1) < _TOLERANCE
+    return outputs if is_done else F.softmax(outputs[None]).numpy()[0]
+
+
+def _check_outputs(name: str, probabilities: Any, config: dict[str, Any]) -> None:
+    if config["classes"] is None:
+        config["classes"] = [str(i) for i in range(len(probabilities))]
+    is_binary = (config["loss"] or "").startswith("binary")
+    expected = 1 if is_binary else len(config["classes"])
     if probabilities.shape != (expected,):
         raise FileFormatError(
-            f"the network gives {probabilities.shape} numbers per image, its {CONFIG} names "
-            f"{len(config['classes'])} classes with loss {config['loss']}: they are not of one run"
+            f"{name}: the network gives {probabilities.shape} numbers per image, what is known of "
+            f"it names {len(config['classes'])} classes with loss {config['loss']}: they do not "
+            "belong together"
         )
 
 

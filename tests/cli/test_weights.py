@@ -8,33 +8,9 @@ from safetensors.numpy import load_file, save_file
 
 import xcnn
 from xcnn import models, nn
-from xcnn.cli import main
 from xcnn.cli.train import with_end
 
 TRAIN = "train small_cnn --limit 20 --epochs 1 --quiet --device cpu --out run"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """``run("train --quiet")`` in this process: status, standard output and error."""
-
-    def call(line, *more):
-        capsys.readouterr()
-        try:
-            status = main([*line.split(), *more])
-        except SystemExit as exit:
-            status = exit.code
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -46,7 +22,7 @@ def start():
     return arrays
 
 
-def trained():
+def weights():
     return load_file("run/model.safetensors")
 
 
@@ -57,7 +33,7 @@ def config():
 
 def test_init(run, start):
     assert run(f"{TRAIN} --init start.safetensors --lr 0")[0] == 0
-    assert {k: a.tolist() for k, a in trained().items()} == {
+    assert {k: a.tolist() for k, a in weights().items()} == {
         k: a.tolist() for k, a in start.items()
     }
     assert config()["init"] == "start.safetensors"
@@ -67,7 +43,7 @@ def test_init(run, start):
 
 def test_init_from_a_run(run):
     assert run(TRAIN)[0] == 0
-    before = trained()
+    before = weights()
     again = TRAIN.replace("--out run", "--out again")
     assert run(f"{again} --init run/model.safetensors --lr 0")[0] == 0
     after = load_file("again/model.safetensors")
@@ -90,9 +66,9 @@ def test_init_of_other_classes(run, start):
     assert status == 0
     assert "starting anew: 4.weight, 4.bias" in out
     expected = load_file("four.safetensors")
-    np.testing.assert_array_equal(trained()["0.weight"], expected["0.weight"])
-    assert trained()["4.weight"].shape == (10, 3600)
-    assert trained()["4.weight"].std() > 0
+    np.testing.assert_array_equal(weights()["0.weight"], expected["0.weight"])
+    assert weights()["4.weight"].shape == (10, 3600)
+    assert weights()["4.weight"].std() > 0
     assert config()["new_head"] is True
 
 
@@ -124,7 +100,7 @@ def test_freeze(run, start):
     status, out, _ = run(line, "--freeze", "0.*")
     assert status == 0
     assert out.startswith("small_cnn (36,170 parameters, 160 of them frozen) on digits: ")
-    changed = {k for k, a in trained().items() if not np.array_equal(a, start[k])}
+    changed = {k for k, a in weights().items() if not np.array_equal(a, start[k])}
     assert changed == {"4.weight", "4.bias"}
     assert config()["freeze"] == ["0.*"]
 
@@ -132,7 +108,7 @@ def test_freeze(run, start):
 def test_freeze_may_be_repeated(run, start):
     patterns = ["--freeze", "*.bias", "--freeze", "[4-9].weight"]
     assert run(f"{TRAIN} --init start.safetensors", *patterns)[0] == 0
-    changed = {k for k, a in trained().items() if not np.array_equal(a, start[k])}
+    changed = {k for k, a in weights().items() if not np.array_equal(a, start[k])}
     assert changed == {"0.weight"}
     assert config()["freeze"] == ["*.bias", "[4-9].weight"]
 

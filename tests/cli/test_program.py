@@ -20,52 +20,10 @@ from PIL import Image
 
 import xcnn
 from xcnn import backends, data
-from xcnn.cli import main, optimization
+from xcnn.cli import optimization
 
 COLUMNS = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds"
 FILES = ["config.json", "history.csv", "model.safetensors"]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """An empty working folder, and no data but those that need no files."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("XCNN_DATA", raising=False)
-    monkeypatch.setenv("XCNN_CACHE", str(tmp_path / ".cache"))
-    monkeypatch.setenv("XCNN_MIRROR", "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # of subprocesses: two fight on a busy machine
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(xcnn.__file__)))
-    return tmp_path
-
-
-class Outcome(types.SimpleNamespace):
-    """status, out and err of one run of the program."""
-
-
-@pytest.fixture
-def run(capsys):
-    """``run("train --quiet")`` in this process."""
-
-    def call(line):
-        capsys.readouterr()
-        try:
-            status = main(line.split())
-        except SystemExit as exit:  # argparse's own errors and --help
-            status = exit.code
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Outcome(status=status, out=captured.out, err=captured.err)
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run folder, to be read only."""
-    folder = tmp_path_factory.mktemp("trained") / "digits"
-    line = "train mlp --limit 400 --epochs 6 --quiet --device cpu --out"
-    assert main([*line.split(), str(folder)]) == 0
-    return folder
 
 
 def python(*arguments, **settings):

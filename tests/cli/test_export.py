@@ -1,0 +1,150 @@
+"""``xcnn export`` and the other commands on ONNX files."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import xcnn
+from xcnn import data
+from xcnn.cli import main
+
+from ..onnx.models import model_of
+from .test_program import inputs
+
+
+@pytest.fixture
+def exported(run, trained):
+    """The run of the fixture ``trained`` as model.onnx, and what was printed."""
+    done = run(f"export {trained} model.onnx")
+    assert (done.status, done.err) == (0, "")
+    return done.out
+
+
+def save_image(name, number=0):
+    """A picture of the data that the network was trained on."""
+    Image.fromarray(data.load("digits").test.arrays[0][number, 0]).save(name)
+
+
+def test_export_says_what_the_file_takes_and_gives(exported):
+    lines = exported.splitlines()
+    assert lines[0].startswith("model.onnx: ")
+    assert " parameters, " in lines[0]
+    assert lines[1].startswith("  input: float32 (batch, 1, 28, 28), (x / 255 - mean) / std with")
+    assert lines[2] == "  output: scores, softmax gives the probabilities; 10 classes"
+
+
+def test_the_file_gives_the_runs_numbers_in_onnxruntime(exported, trained):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    x, _ = inputs(trained, data.load("digits").test, 5)
+    (found,) = session.run(None, {"input": np.ascontiguousarray(x)})
+    expected = xcnn.load(trained / "model.safetensors")(x).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_file_says_how_its_pixels_are_normalised(exported, trained):
+    metadata = {p.key: json.loads(p.value) for p in onnx.load("model.onnx").metadata_props}
+    config = json.loads((trained / "config.json").read_text())
+    for key in ("classes", "input_shape", "loss", "mean", "std", "scale", "data"):
+        assert metadata[key] == config[key]
+    assert metadata["crop"] is False
+
+
+@pytest.mark.parametrize("command", ["predict {} a.png b.png --top 4", "evaluate {} --limit 99"])
+def test_the_file_works_as_the_run_does(run, exported, trained, command):
+    save_image("a.png")
+    save_image("b.png", 1)
+    from_run, from_file = (run(command.format(name)) for name in (trained, "model.onnx"))
+    assert (from_file.status, from_file.err) == (0, "")
+    assert from_file.out == from_run.out
+
+
+def test_summary(run, exported):
+    done = run("summary model.onnx")
+    assert (done.status, done.err) == (0, "")
+    assert "Gemm" in done.out
+    assert "(1, 10)" in done.out
+
+
+def a_foreign_model(path, classes=3, end="Softmax"):
+    """Not of xcnn export: the mean of each colour, through a matrix."""
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["pixels"], ["means"]),
+        onnx.helper.make_node("Flatten", ["means"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "matrix"], ["scores"]),
+        onnx.helper.make_node(end, ["scores"], ["y"]),
+    ]
+    matrix = 4 * np.eye(3, classes, dtype="float32")
+    onnx.save(model_of(nodes, {"pixels": [1, 3, 8, 6]}, ["y"], {"matrix": matrix}), path)
+
+
+@pytest.mark.parametrize("end", ["Softmax", "Identity"])
+def test_predict_with_a_model_from_elsewhere(run, end):
+    a_foreign_model("rgb.onnx", end=end)
+    Image.fromarray(np.full((8, 6, 3), (255, 0, 51), "uint8")).save("pink.png")
+    warning = "xcnn: warning: rgb.onnx does not say how its pixels were normalised"
+    done = run("predict rgb.onnx pink.png")
+    assert done.status == 0
+    assert done.err.startswith(warning)
+    scores = np.exp([4.0, 0.0, 0.8])
+    p = scores / scores.sum()
+    assert done.out == f"pink.png  0 {p[0]:.2%}  2 {p[2]:.2%}  1 {p[1]:.2%}\n"
+    with open("names.txt", "w") as file:
+        file.write("red\ngreen\nblue\n")
+    done = run("predict rgb.onnx pink.png --mean 1,0,0 --std 1,1,0.1 --classes names.txt --top 1")
+    scores = np.exp([0.0, 0.0, 8.0])
+    assert (done.status, done.err) == (0, "")
+    assert done.out == f"pink.png  blue {scores[2] / scores.sum():.2%}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("export nowhere model.onnx", "nowhere is not a run folder"),
+        ("export {trained} model.pt", "model.pt: the file to write is to end in .onnx"),
+        ("export {trained} no/folder/model.onnx", "no such folder: no/folder"),
+        ("predict missing.onnx a.png", "no such file: missing.onnx"),
+        ("predict empty.onnx a.png", "empty.onnx"),
+        ("predict {trained} a.png --mean 0.5", "--mean is for ONNX files; a run has its own"),
+        ("evaluate rgb.onnx --data digits", "was not written by xcnn export"),
+        ("predict rgb.onnx a.png --classes names.txt", "names 2 classes"),
+        ("predict rgb.onnx a.png --mean 1,2 --std 1,1", "mean"),
+        ("summary missing.onnx", "no such file: missing.onnx"),
+    ],
+)
+def test_errors(run, trained, line, text):
+    a_foreign_model("rgb.onnx")
+    save_image("a.png")
+    open("empty.onnx", "w").close()
+    with open("names.txt", "w") as file:
+        file.write("one\ntwo\n")
+    done = run(line.format(trained=trained))
+    assert (done.status, done.out) == (2, "")
+    assert text in done.err
+
+
+def test_damaged_metadata(run, exported):
+    save_image("a.png")
+    for value in ("no json", "[]", '"x"'):
+        model = onnx.load("model.onnx")
+        next(p for p in model.metadata_props if p.key == "mean").value = value
+        onnx.save(model, "damaged.onnx")
+        done = run("predict damaged.onnx a.png")
+        assert done.status == 2
+        assert "damaged.onnx: the metadata is damaged" in done.err
+
+
+def test_without_the_package(monkeypatch, run, exported):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = run("summary model.onnx")
+    assert done.status == 2
+    assert "pip install 'xcnn[onnx]'" in done.err
+
+
+def test_the_main_function_lists_export(capsys):
+    main([])
+    assert "export" in capsys.readouterr().out
