@@ -15,7 +15,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 FLOORS = [
     {"config", "errors", "geometry", "progress"},
     {"backends"},
-    {"random", "autograd", "tensor", "convolution"},
+    {"random", "autograd", "tensor", "convolution", "tracing"},
     {"functional"},
     {"init", "nn", "optim", "schedules"},
     {"amp"},

@@ -5,7 +5,7 @@ import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import optim
+from xcnn import Tensor, optim
 
 from .conftest import assert_matches, evaluate_on, normal
 
@@ -195,6 +195,21 @@ PEERS = {
     "sub": (F.sub, torch.sub, [normal(3, 1, 4), normal(5, 1)]),
     "mul": (F.mul, torch.mul, [normal(3, 1, 4), normal(5, 1)]),
     "div": (F.div, torch.div, [normal(3, 1, 4), between(5, 1)]),
+    "abs": (F.abs, torch.abs, [normal(3, 5, 2)]),
+    "erf": (F.erf, torch.erf, [2 * normal(3, 5, 2)]),
+    "exp": (F.exp, torch.exp, [3 * normal(3, 5, 2)]),
+    "log": (F.log, torch.log, [between(3, 5, 2)]),
+    "maximum": (F.maximum, torch.maximum, [normal(3, 1, 4), normal(5, 1)]),
+    "minimum": (F.minimum, torch.minimum, [normal(3, 1, 4), normal(5, 1)]),
+    "pow": (F.pow, torch.pow, [between(3, 1, 4), 2 * normal(5, 1)]),
+    "pow-number": (lambda x: F.pow(x, 3), lambda x: torch.pow(x, 3), [normal(3, 5, 2)]),
+    "reciprocal": (F.reciprocal, torch.reciprocal, [between(3, 5, 2)]),
+    "sqrt": (F.sqrt, torch.sqrt, [between(3, 5, 2)]),
+    "threshold": (
+        lambda x: F.threshold(x, 0.2, -3),
+        lambda x: T.threshold(x, 0.2, -3),
+        [normal(3, 5, 2)],
+    ),
     "operators": (
         lambda a, b: (2 - a) * b / (b + 3) - -a,
         lambda a, b: (2 - a) * b / (b + 3) - -a,
@@ -204,6 +219,36 @@ PEERS = {
     "mean": (lambda x: F.mean(x, 1, True), lambda x: x.mean(1, True), [normal(3, 4, 5)]),
     "reshape": (lambda x: F.reshape(x, 6, -1), lambda x: x.reshape(6, -1), [normal(3, 4, 5)]),
     "flatten": (F.flatten, lambda x: torch.flatten(x, 1), [normal(3, 4, 5, 2)]),
+    "clamp": (
+        lambda x: F.clamp(x, -0.4, 0.7),
+        lambda x: torch.clamp(x, -0.4, 0.7),
+        [normal(3, 5, 2)],
+    ),
+    "permute": (
+        lambda x: F.permute(x, (2, 0, -2)),
+        lambda x: torch.permute(x, (2, 0, -2)),
+        [normal(3, 4, 5)],
+    ),
+    "split": (
+        lambda x: F.split(x, 3, 1)[2] * F.split(x, [1, 2, 5], 1)[0],
+        lambda x: torch.split(x, 3, 1)[2] * torch.split(x, [1, 2, 5], 1)[0],
+        [normal(3, 8, 2)],
+    ),
+    "squeeze": (
+        lambda x: F.squeeze(x, (1, 2)),
+        lambda x: torch.squeeze(x, (1, 2)),
+        [normal(3, 1, 2, 1)],
+    ),
+    "unsqueeze": (
+        lambda x: F.unsqueeze(x, -2),
+        lambda x: torch.unsqueeze(x, -2),
+        [normal(3, 4)],
+    ),
+    "index": (
+        lambda x: Tensor.of(x)[1:, None, ..., 2] * Tensor.of(x)[0, ..., ::2, 1:2],
+        lambda x: x[1:, None, ..., 2] * x[0, ..., ::2, 1:2],
+        [normal(3, 4, 3)],
+    ),
     "concat": (
         lambda *parts: F.concat(parts, 1),
         lambda *parts: torch.cat(parts, 1),

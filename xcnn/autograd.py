@@ -18,6 +18,7 @@ from typing import Any
 from . import backends
 from .backends import Backend
 from .errors import DeviceError, DTypeError, GradientError, ShapeError
+from .tracing import current, tracers
 
 Array = Any
 
@@ -126,6 +127,8 @@ class Function:
             self.inputs = tensors
             output.creator = self
         self.backend.made(type(self).__name__, output.data)
+        if tracers and (tracer := current()):  # and no public operation called this
+            tracer.function(self, inputs, output)
         return output
 
     def _common_backend(self, arrays: list) -> Backend:

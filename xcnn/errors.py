@@ -70,5 +70,9 @@ class FileFormatError(XcnnError, ValueError):
     """A file is truncated, damaged, or not what it should be."""
 
 
+class ExportError(XcnnError, RuntimeError):
+    """An exported model would not compute what the model does."""
+
+
 class UnsupportedOperatorError(XcnnError, NotImplementedError):
     """A model has operations that cannot be read or written: the text lists every one."""

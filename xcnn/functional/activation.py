@@ -9,6 +9,7 @@ from ..backends import Backend
 from ..errors import ArgumentError
 from ..geometry import parts
 from ..tensor import Tensor
+from ..tracing import operation
 
 Array = Any
 
@@ -147,21 +148,25 @@ def _max(x: Array, axis: int) -> Array:
     return x.max(axis=axis, keepdims=True)
 
 
+@operation
 def relu(input: Any) -> Tensor:
     """max(x, 0), elementwise; NaN propagates. The gradient at 0 is 0."""
     return ReLU()(input)
 
 
+@operation
 def sigmoid(input: Any) -> Tensor:
     """1 / (1 + exp(-x)), elementwise."""
     return Sigmoid()(input)
 
 
+@operation
 def tanh(input: Any) -> Tensor:
     """tanh(x), elementwise."""
     return Tanh()(input)
 
 
+@operation
 def softmax(input: Any, dim: int = 1) -> Tensor:
     """exp(x) / sum(exp(x)) along ``dim`` (default: classes of (N, C, ...)).
 
@@ -174,6 +179,7 @@ def softmax(input: Any, dim: int = 1) -> Tensor:
     return Softmax(_check_dim(input, dim))(input)
 
 
+@operation
 def log_softmax(input: Any, dim: int = 1) -> Tensor:
     """log(softmax(x)) along ``dim``, without underflow.
 

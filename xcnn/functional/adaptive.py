@@ -11,6 +11,7 @@ from ..backends import Backend
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, Pair, is_int, windows
 from ..tensor import Tensor
+from ..tracing import operation
 from .layout import batch_first, batch_last, image_size
 from .lines import Lines, Resample
 from .pool import AvgPool2d, MaxPool2d
@@ -103,6 +104,7 @@ def _numbers(xp: Any, pixels: Array) -> Array:
     return xp.arange(height * width, dtype="int32").reshape(height, width, 1)
 
 
+@operation
 def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = "NCHW") -> Tensor:
     """The mean of each of oH × oW windows that cover the image: a result of a chosen size.
 
@@ -141,6 +143,7 @@ def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = 
     return Resample(rows, columns, data_format)(input)
 
 
+@operation
 def adaptive_max_pool2d(input: Any, output_size: OutputSize, data_format: str = "NCHW") -> Tensor:
     """The largest pixel of each of oH × oW windows that cover the image.
 

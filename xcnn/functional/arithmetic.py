@@ -9,6 +9,7 @@ from ..autograd import Function
 from ..backends import Backend
 from ..errors import DTypeError, ShapeError
 from ..tensor import Tensor
+from ..tracing import operation
 
 Array = Any
 _FLOATS = ("float16", "float32", "float64")
@@ -138,6 +139,7 @@ class AsType(Function):
         return dy  # the walk gives it the input's type
 
 
+@operation
 def astype(input: Any, dtype: Any) -> Tensor:
     """The same values in another floating-point type; itself if it is of that type.
 
@@ -152,26 +154,31 @@ def astype(input: Any, dtype: Any) -> Tensor:
     return input if input.dtype == dtype else AsType(dtype)(input)
 
 
+@operation
 def add(a: Any, b: Any) -> Tensor:
     """A + b, elementwise, shapes broadcast as in NumPy."""
     return Add()(*_operands(a, b))
 
 
+@operation
 def sub(a: Any, b: Any) -> Tensor:
     """A - b, elementwise, shapes broadcast as in NumPy."""
     return Sub()(*_operands(a, b))
 
 
+@operation
 def mul(a: Any, b: Any) -> Tensor:
     """A * b, elementwise, shapes broadcast as in NumPy."""
     return Mul()(*_operands(a, b))
 
 
+@operation
 def div(a: Any, b: Any) -> Tensor:
     """A / b, elementwise, shapes broadcast as in NumPy."""
     return Div()(*_operands(a, b))
 
 
+@operation
 def sum(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
     """Sum over the axes ``dim`` (default: all).
 
@@ -183,6 +190,7 @@ def sum(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
     return Sum(dim, keepdim, mean=False)(input)
 
 
+@operation
 def mean(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
     """Mean over the axes ``dim`` (default: all); NaN for an empty array.
 

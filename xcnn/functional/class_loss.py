@@ -8,6 +8,7 @@ from ..backends import Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..geometry import is_int
 from ..tensor import Tensor
+from ..tracing import operation
 from .activation import log_softmax_of
 from .elementwise import number
 from .layout import rows_last
@@ -172,6 +173,7 @@ def _one_hot(xp: Any, target: Array, x: Array) -> Array:
     return target[:, None] == numbers.reshape(-1, *(1,) * (x.ndim - 2))
 
 
+@operation
 def cross_entropy(
     input: Any,
     target: Any,
@@ -230,6 +232,7 @@ def cross_entropy(
     return CrossEntropy(reduction, ignore_index)(*arrays)
 
 
+@operation
 def nll_loss(
     input: Any,
     target: Any,

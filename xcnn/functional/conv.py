@@ -11,6 +11,7 @@ from ..backends import Backend
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, Padding, windows
 from ..tensor import Tensor
+from ..tracing import operation
 from .layout import batch_first, batch_last, image_size
 from .linear import bias_backward
 
@@ -53,6 +54,7 @@ class Conv2d(Function):
         return None if dx is None else batch_first(dx, self.data_format), dweight, dbias
 
 
+@operation
 def conv2d(
     input: Any,
     weight: Any,

@@ -11,6 +11,7 @@ from ..convolution.rows import as_rows
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, Padding, is_int, transposed
 from ..tensor import Tensor
+from ..tracing import operation
 from .layout import batch_first, batch_last, image_size
 from .linear import bias_backward
 
@@ -60,6 +61,7 @@ class ConvTranspose2d(Function):
         return dx, dweight, bias_backward(backend, dy, None, self.needs_grad[2])[1]
 
 
+@operation
 def conv_transpose2d(
     input: Any,
     weight: Any,

@@ -10,6 +10,7 @@ from ..autograd import Function
 from ..backends import Backend
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor
+from ..tracing import operation
 
 Array = Any
 
@@ -48,6 +49,7 @@ class Dropout2d(Dropout):
         return mask.reshape(channels, images).T[:, :, None, None]
 
 
+@operation
 def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
     """Zero each element with probability ``p`` and scale the others by 1 / (1 - p).
 
@@ -78,6 +80,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None =
     return Dropout(p, random.next_key() if key is None else key)(input)
 
 
+@operation
 def dropout2d(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
     """Zero each channel of each image with probability ``p``, scale the others by 1 / (1 - p).
 

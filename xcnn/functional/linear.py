@@ -9,6 +9,7 @@ from ..backends import Backend
 from ..convolution.rows import as_rows
 from ..errors import ShapeError
 from ..tensor import Tensor
+from ..tracing import operation
 from .arithmetic import sum_to
 from .layout import batch_first, batch_last
 from .shape import reshape
@@ -92,6 +93,7 @@ def bias_backward(
     return dy, gradient.sum(axis=1) if needs_bias else None
 
 
+@operation
 def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Tensor:
     """Y = x Wᵀ + b.
 
@@ -132,6 +134,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     return reshape(Linear(relu)(rows, weight, bias), (*leading, outputs))
 
 
+@operation
 def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product of (..., n, k) and (..., k, m); leading axes broadcast.
 

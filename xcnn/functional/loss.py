@@ -8,6 +8,7 @@ from ..autograd import Function
 from ..backends import Backend
 from ..errors import ArgumentError, GradientError, ShapeError
 from ..tensor import Tensor
+from ..tracing import operation
 from .activation import stable_sigmoid
 from .elementwise import number
 from .smooth import softplus_of
@@ -258,6 +259,7 @@ def _times(a: Array, weight: Array | None) -> Array:
 _TINY = 1e-44  # below exp(-100), and still a number in float32
 
 
+@operation
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """(input - target)², of two arrays of the same shape.
 
@@ -270,6 +272,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return MSELoss(reduction)(input, target)
 
 
+@operation
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """|input - target|, of two arrays of the same shape. The gradient where they agree is 0.
 
@@ -282,6 +285,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return L1Loss(reduction)(input, target)
 
 
+@operation
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """With d = |input - target|: d² / (2 · beta) where d < beta, else d - beta / 2.
 
@@ -303,6 +307,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     return loss(input, target)
 
 
+@operation
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """With d = |input - target|: d² / 2 where d < delta, else delta · (d - delta / 2).
 
@@ -322,6 +327,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     return HuberLoss(reduction, delta)(input, target)
 
 
+@operation
 def kl_div(input: Any, target: Any, reduction: str = "mean", *, log_target: bool = False) -> Tensor:
     """Target · (log(target) - input): the Kullback-Leibler divergence, element by element.
 
@@ -346,6 +352,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", *, log_target: bool
     return KLDivLoss(reduction, log_target)(input, target)
 
 
+@operation
 def binary_cross_entropy(
     input: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -375,6 +382,7 @@ def binary_cross_entropy(
     return BinaryCrossEntropy(reduction)(input, target, weight)
 
 
+@operation
 def binary_cross_entropy_with_logits(
     input: Any,
     target: Any,

@@ -19,6 +19,7 @@ from ..backends.base import sum_dtype
 from ..errors import ArgumentError, DeviceError, ShapeError
 from ..geometry import is_int
 from ..tensor import Tensor
+from ..tracing import operation
 from .arithmetic import sum_to
 from .layout import rows_last
 from .shape import reshape
@@ -317,6 +318,7 @@ def _over_channels(xp: Any, x: Array, before: int, after: int) -> Array:
     return total
 
 
+@operation
 def batch_norm(
     input: Any,
     running_mean: Any = None,
@@ -384,6 +386,7 @@ def batch_norm(
     return _normalized(input, weight, bias, (channels,), groups, eps, running, not training)
 
 
+@operation
 def layer_norm(
     input: Any,
     normalized_shape: int | tuple[int, ...] | list[int],
@@ -431,6 +434,7 @@ def layer_norm(
     return _normalized(input, weight, bias, last, groups, eps)
 
 
+@operation
 def group_norm(
     input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
@@ -478,6 +482,7 @@ def group_norm(
     return _normalized(input, weight, bias, (channels,), groups, eps)
 
 
+@operation
 def instance_norm(
     input: Any,
     running_mean: Any = None,
@@ -534,6 +539,7 @@ def instance_norm(
     return _normalized(input, weight, bias, (channels,), groups, eps, running)
 
 
+@operation
 def local_response_norm(
     input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:

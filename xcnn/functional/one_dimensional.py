@@ -9,6 +9,7 @@ from ..backends import Backend
 from ..errors import ShapeError
 from ..geometry import Pair, check_padding1d, single
 from ..tensor import Tensor
+from ..tracing import operation
 from .conv import check_weight, conv2d
 from .conv_transpose import check_transposed_weight, conv_transpose2d
 from .pool import avg_pool2d, max_pool2d
@@ -41,6 +42,7 @@ class AsSignals(Function):
         return dy[:, :, None]
 
 
+@operation
 def conv1d(
     input: Any,
     weight: Any,
@@ -89,6 +91,7 @@ def conv1d(
     return AsSignals()(conv2d(images, kernels, bias, steps, sides, gaps, groups))
 
 
+@operation
 def conv_transpose1d(
     input: Any,
     weight: Any,
@@ -138,6 +141,7 @@ def conv_transpose1d(
     return AsSignals()(conv_transpose2d(images, kernels, bias, steps, sides, more, groups, gaps))
 
 
+@operation
 def max_pool1d(
     input: Any,
     kernel_size: int,
@@ -180,6 +184,7 @@ def max_pool1d(
     return AsSignals()(max_pool2d(images, kernel, steps, across(padding), gaps, ceil_mode))
 
 
+@operation
 def avg_pool1d(
     input: Any,
     kernel_size: int,

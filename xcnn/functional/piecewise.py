@@ -8,6 +8,7 @@ from ..autograd import Function
 from ..backends import Backend
 from ..errors import ShapeError
 from ..tensor import Tensor
+from ..tracing import operation
 from .elementwise import Elementwise, number
 from .layout import rows_last
 
@@ -108,6 +109,7 @@ def _ramp(xp: Any, x: Array) -> Array:
     return xp.clip(y, 0, 1, out=y)
 
 
+@operation
 def relu6(input: Any) -> Tensor:
     """min(max(x, 0), 6), elementwise. The gradient at 0 and at 6 is 0.
 
@@ -116,6 +118,7 @@ def relu6(input: Any) -> Tensor:
     return ReLU6()(input)
 
 
+@operation
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     """X where x > 0, else negative_slope · x. The gradient at 0 is negative_slope.
 
@@ -129,6 +132,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     return LeakyReLU(negative_slope)(input)
 
 
+@operation
 def prelu(input: Any, weight: Any) -> Tensor:
     """X where x > 0, else weight · x: :func:`leaky_relu` with slopes that are trained.
 
@@ -155,11 +159,13 @@ def prelu(input: Any, weight: Any) -> Tensor:
     return PReLU()(input, weight)
 
 
+@operation
 def hardsigmoid(input: Any) -> Tensor:
     """min(max(x / 6 + 1 / 2, 0), 1), elementwise. The gradient at -3 and at 3 is 0."""
     return Hardsigmoid()(input)
 
 
+@operation
 def hardswish(input: Any) -> Tensor:
     """X · hardsigmoid(x), elementwise. The gradient is 0 at -3 and 1 at 3.
 

@@ -9,6 +9,7 @@ from ..backends import Backend
 from ..errors import ArgumentError
 from ..geometry import Geometry, Padding, windows
 from ..tensor import Tensor
+from ..tracing import operation
 from .layout import batch_first, batch_last, image_size
 
 Array = Any
@@ -56,6 +57,7 @@ class AvgPool2d(Function):
         return batch_first(dx, self.data_format)
 
 
+@operation
 def max_pool2d(
     input: Any,
     kernel_size: int | tuple[int, int],
@@ -101,6 +103,7 @@ def max_pool2d(
     return MaxPool2d(geometry, data_format)(input)
 
 
+@operation
 def avg_pool2d(
     input: Any,
     kernel_size: int | tuple[int, int],

@@ -12,6 +12,7 @@ from ..backends import Backend
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Padding, Pair, borders, check_padding, check_padding1d
 from ..tensor import Tensor
+from ..tracing import operation
 from .layout import check_data_format, image_size, rows_last
 
 Array = Any
@@ -24,6 +25,7 @@ class Reshape(Function):
     """See :func:`reshape`."""
 
     arguments = ("input",)
+    any_dtype = ("input",)
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -46,6 +48,8 @@ def _reshape(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 class Concat(Function):
     """See :func:`concat`."""
 
+    any_dtype = ("argument 0",)  # and the others have the same one
+
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
@@ -67,6 +71,7 @@ class Pad(Function):
     """See :func:`pad`: a constant around the pixels."""
 
     arguments = ("input",)
+    any_dtype = ("input",)
 
     def __init__(self, widths: Widths, value: float) -> None:
         self.widths = widths
@@ -88,6 +93,7 @@ class PadFromInside(Function):
     """
 
     arguments = ("input",)
+    any_dtype = ("input",)
 
     def __init__(self, widths: Widths, mode: str) -> None:
         self.widths = widths
@@ -133,6 +139,7 @@ def _inside(shape: tuple[int, ...], widths: Widths) -> tuple[slice, ...]:
     return tuple(slice(w[0], w[0] + n) for n, w in zip(shape, widths, strict=True))
 
 
+@operation
 def reshape(input: Any, *shape: Any) -> Tensor:
     """The same elements in row-major order in another shape; one entry may be -1.
 
@@ -153,6 +160,7 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     return Reshape(wanted)(input)
 
 
+@operation
 def flatten(input: Any, start_dim: int = 1) -> Tensor:
     """Join the axes from ``start_dim`` on: (N, C, H, W) becomes (N, C·H·W).
 
@@ -170,6 +178,7 @@ def flatten(input: Any, start_dim: int = 1) -> Tensor:
     return reshape(input, (*leading, math.prod(input.shape[start_dim:])))
 
 
+@operation
 def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Join tensors along ``dim`` (1: the channels of images).
 
@@ -189,6 +198,7 @@ def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return Concat(dim)(*inputs)
 
 
+@operation
 def pad(
     input: Any,
     padding: Padding,
@@ -205,7 +215,7 @@ def pad(
         Pixels: an int; for images (pH, pW) or ((top, bottom), (left, right)), for signals
         (left, right).
     value
-        What to fill in with ``mode="constant"``.
+        What to fill in with ``mode="constant"``; a whole number for arrays of ints.
     data_format
         ``"NCHW"`` or ``"NHWC"``, of images.
     mode
@@ -236,10 +246,25 @@ def pad(
             "give another mode by name, mode='reflect'"
         )
     if mode == "constant":
-        return Pad(widths, float(value))(input)
+        return Pad(widths, _as_number(input, value))(input)
     for size, sides in zip(input.shape, widths, strict=True):
         borders(mode, size, sides)  # refuses what is too wide
     return PadFromInside(widths, mode)(input)
+
+
+def _as_number(input: Tensor, value: Any) -> float:
+    """``value`` as a number that arrays like ``input`` can hold."""
+    if input.dtype.kind == "f":
+        return float(value)
+    whole = float(value).is_integer()
+    limits = None if input.dtype.kind == "b" else input.backend.xp.iinfo(input.dtype)
+    least, most = (0, 1) if limits is None else (limits.min, limits.max)
+    if not whole or not least <= value <= most:
+        raise ArgumentError(
+            f"value={value!r}: the input is {input.dtype}, expected a whole number from {least} "
+            f"to {most}"
+        )
+    return int(value)
 
 
 def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:

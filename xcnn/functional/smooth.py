@@ -12,6 +12,7 @@ from typing import Any
 from ..backends import Backend
 from ..errors import ArgumentError
 from ..tensor import Tensor
+from ..tracing import operation
 from .activation import stable_sigmoid
 from .elementwise import Elementwise, number
 
@@ -143,6 +144,7 @@ def softplus_of(xp: Any, x: Array) -> Array:
     return y
 
 
+@operation
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
     """X where x > 0, else alpha · (exp(x) - 1). The gradient at 0 is alpha.
 
@@ -156,6 +158,7 @@ def elu(input: Any, alpha: float = 1.0) -> Tensor:
     return ELU(alpha)(input)
 
 
+@operation
 def selu(input: Any) -> Tensor:
     """Scale · elu(x, alpha) with scale = 1.0507... and alpha = 1.6732....
 
@@ -165,6 +168,7 @@ def selu(input: Any) -> Tensor:
     return ELU(_SELU_ALPHA, _SELU_SCALE)(input)
 
 
+@operation
 def gelu(input: Any, approximate: str = "none") -> Tensor:
     """X · Φ(x), with Φ(x) = (1 + erf(x / √2)) / 2.
 
@@ -198,6 +202,7 @@ def check_approximate(approximate: str) -> str:
     return approximate
 
 
+@operation
 def silu(input: Any) -> Tensor:
     """X · sigmoid(x), elementwise; also called swish.
 
@@ -206,6 +211,7 @@ def silu(input: Any) -> Tensor:
     return SiLU()(input)
 
 
+@operation
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta · x)) / beta; x itself where beta · x > threshold.
 

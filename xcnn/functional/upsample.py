@@ -13,6 +13,7 @@ from ..backends import Backend
 from ..errors import ArgumentError, ShapeError
 from ..geometry import is_int, pair
 from ..tensor import Tensor
+from ..tracing import operation
 from .layout import batch_first, batch_last, image_size
 from .lines import Lines, Resample
 
@@ -70,6 +71,7 @@ def _unshuffle(xp: Any, x: Array, r: int) -> Array:
     return batch_first(pixels.reshape(channels * r**2, height, width, batch))
 
 
+@operation
 def interpolate(
     input: Any,
     size: int | tuple[int, int] | None = None,
@@ -130,6 +132,7 @@ def interpolate(
     return Resample(rows, columns)(input)
 
 
+@operation
 def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
     """Images r times as high and wide out of r² times as many channels.
 
@@ -166,6 +169,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
     return PixelShuffle(factor)(input)
 
 
+@operation
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
     """The inverse of :func:`pixel_shuffle`: pixels become channels.
 
