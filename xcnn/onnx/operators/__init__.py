@@ -1,5 +1,29 @@
 """How xcnn computes the operators of ONNX, a file per family; importing them fills the table."""
 
-from . import activation
+from . import (
+    activation,
+    arithmetic,
+    convolution,
+    loss,
+    normalization,
+    parts,
+    pooling,
+    resize,
+    shape,
+    training,
+    values,
+)
 
-__all__ = ["activation"]
+__all__ = [
+    "activation",
+    "arithmetic",
+    "convolution",
+    "loss",
+    "normalization",
+    "parts",
+    "pooling",
+    "resize",
+    "shape",
+    "training",
+    "values",
+]
