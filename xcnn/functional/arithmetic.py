@@ -27,7 +27,7 @@ def sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
     return gradient.sum(axis=axes).reshape(shape)
 
 
-class _Binary(Function):
+class Binary(Function):
     """An operation on two arrays that broadcast; in ``like``'s memory order when equal shapes."""
 
     arguments = ("a", "b")
@@ -44,7 +44,7 @@ class _Binary(Function):
             ) from error
 
 
-class Add(_Binary):
+class Add(Binary):
     """a + b."""
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
@@ -55,7 +55,7 @@ class Add(_Binary):
         return tuple(sum_to(dy, shape) for shape in self.saved.shapes)
 
 
-class Sub(_Binary):
+class Sub(Binary):
     """a - b."""
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
@@ -67,7 +67,7 @@ class Sub(_Binary):
         return sum_to(dy, a), -sum_to(dy, b)
 
 
-class Mul(_Binary):
+class Mul(Binary):
     """a * b."""
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
@@ -79,7 +79,7 @@ class Mul(_Binary):
         return sum_to(dy * b, a.shape), sum_to(dy * a, b.shape)
 
 
-class Div(_Binary):
+class Div(Binary):
     """a / b."""
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
@@ -157,25 +157,25 @@ def astype(input: Any, dtype: Any) -> Tensor:
 @operation
 def add(a: Any, b: Any) -> Tensor:
     """A + b, elementwise, shapes broadcast as in NumPy."""
-    return Add()(*_operands(a, b))
+    return Add()(*operands(a, b))
 
 
 @operation
 def sub(a: Any, b: Any) -> Tensor:
     """A - b, elementwise, shapes broadcast as in NumPy."""
-    return Sub()(*_operands(a, b))
+    return Sub()(*operands(a, b))
 
 
 @operation
 def mul(a: Any, b: Any) -> Tensor:
     """A * b, elementwise, shapes broadcast as in NumPy."""
-    return Mul()(*_operands(a, b))
+    return Mul()(*operands(a, b))
 
 
 @operation
 def div(a: Any, b: Any) -> Tensor:
     """A / b, elementwise, shapes broadcast as in NumPy."""
-    return Div()(*_operands(a, b))
+    return Div()(*operands(a, b))
 
 
 @operation
@@ -202,7 +202,7 @@ def mean(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
     return Sum(dim, keepdim, mean=True)(input)
 
 
-def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both as Tensors; a plain number takes the other's dtype and device."""
     if isinstance(a, int | float):
         b = Tensor.of(b)

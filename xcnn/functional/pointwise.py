@@ -11,7 +11,7 @@ from typing import Any
 from ..backends import Backend
 from ..tensor import Tensor
 from ..tracing import operation
-from .arithmetic import _Binary, _operands, sum_to
+from .arithmetic import Binary, operands, sum_to
 from .elementwise import Elementwise, number
 
 Array = Any
@@ -109,7 +109,7 @@ class Threshold(Elementwise):
         return x > self.threshold
 
 
-class Extreme(_Binary):
+class Extreme(Binary):
     """See :func:`maximum` and :func:`minimum`."""
 
     def __init__(self, largest: bool) -> None:
@@ -132,7 +132,7 @@ class Extreme(_Binary):
         return sum_to(share, own.shape)
 
 
-class Pow(_Binary):
+class Pow(Binary):
     """See :func:`pow`. da = dy · b · a^(b - 1), db = dy · a^b · log(a)."""
 
     arguments = ("input", "exponent")
@@ -195,13 +195,13 @@ def maximum(a: Any, b: Any) -> Tensor:
 
     Where both are equal, each has half of the gradient.
     """
-    return Extreme(largest=True)(*_operands(a, b))
+    return Extreme(largest=True)(*operands(a, b))
 
 
 @operation
 def minimum(a: Any, b: Any) -> Tensor:
     """The smaller of a and b, elementwise, as :func:`maximum`."""
-    return Extreme(largest=False)(*_operands(a, b))
+    return Extreme(largest=False)(*operands(a, b))
 
 
 @operation
@@ -215,7 +215,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     exponent
         A number, or an array of input's dtype.
     """
-    return Pow()(*_operands(input, exponent))
+    return Pow()(*operands(input, exponent))
 
 
 @operation

@@ -1,0 +1,171 @@
+"""abs, exp, log, pow, maximum and the like, against Python's own functions."""
+
+import math
+
+import numpy as np
+import pytest
+
+import xcnn
+import xcnn.functional as F
+from xcnn.errors import ArgumentError, DTypeError, ShapeError
+
+from . import oracles
+from .conftest import assert_matches, is_batch_last, layouts, normal
+
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def squared(value):
+    return value * value
+
+
+ONE = {  # value and derivative of one number; where the inputs start
+    "abs": (F.abs, abs, lambda x: math.copysign(1, x), -3),
+    "erf": (F.erf, math.erf, lambda x: 2 / math.sqrt(math.pi) * math.exp(-x * x), -3),
+    "exp": (F.exp, math.exp, math.exp, -3),
+    "log": (F.log, math.log, lambda x: 1 / x, 0.1),
+    "reciprocal": (F.reciprocal, lambda x: 1 / x, lambda x: -1 / squared(x), 0.1),
+    "sqrt": (F.sqrt, math.sqrt, lambda x: 0.5 / math.sqrt(x), 0.1),
+    "threshold": (
+        lambda x: F.threshold(x, 0.5, -2),
+        lambda x: x if x > 0.5 else -2.0,
+        lambda x: float(x > 0.5),
+        -3,
+    ),
+}
+each = pytest.mark.parametrize(("function", "value", "slope", "start"), ONE.values(), ids=ONE)
+
+
+def numbers(start, *shape, dtype="float64", seed=0):
+    return np.random.default_rng(seed).uniform(start, 3, shape).astype(dtype)
+
+
+def of_each(function, *arrays):
+    """``function`` of every number, or of every pair after broadcasting, in float64."""
+    arrays = np.broadcast_arrays(*[np.float64(a) for a in arrays])
+    found = [function(*(float(v) for v in pair)) for pair in zip(*map(np.ravel, arrays))]  # noqa: B905
+    return np.reshape(found, arrays[0].shape)
+
+
+@each
+@dtypes
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4, 5), (0, 3)], ids=str)
+def test_of_one_array(evaluate, function, value, slope, start, dtype, shape):
+    x = numbers(start, *shape, dtype=dtype)
+    found = evaluate(function, x)
+    assert_matches(found.y, of_each(value, x), dtype)
+    assert_matches(found.gradients[0], found.dy * of_each(slope, x), dtype)
+
+
+@each
+def test_memory_stays_batch_last(backend, function, value, slope, start):
+    for x in layouts(backend, numbers(start, 3, 4, 5, 2)).values():
+        y, pullback = xcnn.vjp(function, x)
+        assert_matches(y, of_each(value, backend.to_host(x)))
+    y, pullback = xcnn.vjp(function, layouts(backend, numbers(start, 3, 4, 5, 2))["batch-last"])
+    assert is_batch_last(y)
+    assert is_batch_last(pullback(y)[0])
+
+
+def power_slopes(a, b):
+    base = b * a ** (b - 1) if b else 0.0
+    return base, (a**b * math.log(a) if a else 0.0)
+
+
+TWO = {  # value and both derivatives of two numbers
+    "maximum": (F.maximum, max, lambda a, b: (float(a > b), float(a < b))),
+    "minimum": (F.minimum, min, lambda a, b: (float(a < b), float(a > b))),
+    "pow": (F.pow, pow, power_slopes),
+}
+pairs = pytest.mark.parametrize(("function", "value", "slopes"), TWO.values(), ids=TWO)
+
+
+@pairs
+@dtypes
+@pytest.mark.parametrize(
+    "shapes", [((3, 4), (3, 4)), ((3, 1, 4), (5, 1)), ((), (2, 3)), ((0, 3), (3,))], ids=str
+)
+def test_of_two_arrays(evaluate, function, value, slopes, dtype, shapes):
+    a, b = (numbers(0.1, *s, dtype=dtype, seed=i) for i, s in enumerate(shapes))
+    found = evaluate(function, a, b)
+    assert_matches(found.y, of_each(value, a, b), dtype)
+    for i, (gradient, shape) in enumerate(zip(found.gradients, shapes, strict=True)):
+        terms = found.dy * of_each(lambda a, b, i=i: slopes(a, b)[i], a, b)
+        assert_matches(gradient, oracles.summed_to(terms, shape), dtype)
+
+
+@pairs
+def test_shapes_that_do_not_broadcast(backend, function, value, slopes):
+    with pytest.raises(ShapeError, match="do not broadcast"):
+        function(backend.xp.ones(2), backend.xp.ones(3))
+
+
+@pairs
+def test_a_number_takes_the_others_dtype(backend, function, value, slopes):
+    y = function(backend.xp.full((2, 2), 3.0, "float32"), 2)
+    assert_matches(y, np.full((2, 2), value(3.0, 2)), "float32")
+
+
+def test_pow_of_what_is_negative_or_zero(evaluate):
+    torch = pytest.importorskip("torch")
+    a = np.array([-2.0, -2.0, 0.0, 0.0, 0.0, 1.5])
+    b = np.array([3.0, -2.0, 0.0, 1.0, 2.0, 0.0])
+    found = evaluate(F.pow, a, b)
+    inputs = [torch.tensor(v, requires_grad=True) for v in (a, b)]
+    y = torch.pow(*inputs)
+    y.backward(torch.tensor(found.dy))
+    assert_matches(found.y, y.detach().numpy())
+    assert_matches(found.gradients[0], inputs[0].grad.numpy())
+    # the logarithm of a negative number
+    assert np.isnan(found.gradients[1][:2]).all()
+    assert_matches(found.gradients[1][2:], inputs[1].grad.numpy()[2:])
+
+
+def test_without_a_gradient_for_the_exponent(backend):
+    """Negative bases give it none: nothing warns where it is not wanted."""
+    x = xcnn.Tensor(backend.asarray(-np.ones(3)), requires_grad=True)
+    F.pow(x, 2).sum().backward()
+    assert backend.to_host(x.grad).tolist() == [-2] * 3
+
+
+@pytest.mark.parametrize("function", [F.maximum, F.minimum], ids=["maximum", "minimum"])
+def test_equal_numbers_share_the_gradient(evaluate, function):
+    found = evaluate(function, np.ones((2, 3)), np.ones((2, 3)))
+    assert_matches(found.gradients[0], found.dy / 2)
+    assert_matches(found.gradients[1], found.dy / 2)
+
+
+def test_abs_has_no_gradient_at_zero(evaluate):
+    assert evaluate(F.abs, np.array([0.0, -0.0])).gradients[0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("function", [f for f, *_ in ONE.values()], ids=list(ONE))
+def test_nan_propagates(evaluate, function):
+    assert np.isnan(evaluate(function, np.array([np.nan, 1.0])).y).tolist() == [True, False]
+
+
+def test_erf_far_away(evaluate):
+    found = evaluate(F.erf, np.array([-np.inf, -1e30, 1e30, np.inf], "float32"))
+    assert found.y.tolist() == [-1, -1, 1, 1]
+    assert found.gradients[0].tolist() == [0] * 4
+
+
+def test_float16(backend):
+    x = numbers(0.5, 3, 4, dtype="float16")
+    for function, value, _, _ in ONE.values():
+        y, pullback = xcnn.vjp(function, backend.asarray(x))
+        assert y.dtype == pullback(y)[0].dtype == np.float16
+        np.testing.assert_allclose(
+            np.float64(backend.to_host(y)), of_each(value, x), rtol=2e-3, atol=1e-3
+        )
+
+
+def test_what_is_refused(backend):
+    with pytest.raises(ArgumentError, match="threshold=None"):
+        F.threshold(backend.xp.ones(2), None, 0)
+    with pytest.raises(ArgumentError, match="value=nan"):
+        F.threshold(backend.xp.ones(2), 0, math.nan)
+    with pytest.raises(DTypeError, match="int64"):
+        F.exp(backend.asarray(np.arange(3)))
+    with pytest.raises(DTypeError, match=r"input is float64, exponent is float32"):
+        F.pow(backend.asarray(normal(2)), backend.asarray(normal(2, dtype="float32")))
