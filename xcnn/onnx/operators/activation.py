@@ -177,12 +177,8 @@ def dropout(node: Node, x: Tensor, ratio: Array = None, training: Array = None) 
 
 def _dropout_settings(node: Node, ratio: Array, training: Array) -> tuple[float, bool]:
     """The probability, and whether to drop."""
-    if node.version < 12:
-        always = node.version < 7 and not node.integer("is_test", 0)
-        p = node.number("ratio", 0.5)
-    else:
-        always = training is not None and bool(training)
-        p = 0.5 if ratio is None else float(ratio)
+    always = training is not None and bool(training)
+    p = node.number("ratio", 0.5) if ratio is None else float(ratio)
     if not 0 <= p <= 1:
         raise node.error(f"ratio={p}: expected a probability from 0 to 1")
     return p, always or node.training

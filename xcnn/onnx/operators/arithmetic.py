@@ -46,8 +46,9 @@ _INTEGERS: dict[str, Callable[[Any, Array, Array], Array]] = {
 
 
 def _truncated(xp: Any, a: Array, b: Array) -> Array:
-    """A / b towards zero, as in C."""
-    quotient = xp.floor_divide(a, b)
+    """A / b towards zero, as in C; a GPU gives 0 where b is 0."""
+    with np.errstate(divide="raise"):
+        quotient = xp.floor_divide(a, b)
     if quotient.dtype.kind == "i":
         quotient += ((a < 0) != (b < 0)) & (quotient * b != a)
     return quotient

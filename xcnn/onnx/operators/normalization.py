@@ -37,13 +37,11 @@ def batch_normalization(
 def _computes_statistics(node: Node) -> bool:
     """Whether the node asks for what ONNX calls training: statistics as outputs.
 
-    Versions 7 to 13 have no attribute that says so, but more outputs then.
+    Before version 14 no attribute says so, but there are more outputs then.
     """
     if node.version >= 14:
         return bool(node.integer("training_mode", 0))
-    if node.version >= 7:
-        return any(map(node.wants, range(1, 5)))
-    return not node.integer("is_test", 0)
+    return any(map(node.wants, range(1, 5)))
 
 
 def _as_channels(node: Node, x: Tensor) -> Tensor:
@@ -158,13 +156,13 @@ def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | Non
     for weight in (scale, bias):
         if weight is not None and np.broadcast_shapes(x.shape, weight.shape) != x.shape:
             raise node.error(f"scale or bias of shape {weight.shape} for input of {x.shape}")
-    last = x.shape[axis:]
-    wide, *weights = (None if t is None else _stashed(node, t) for t in (x, scale, bias))
-    if all(w is None or w.shape == last for w in weights):
-        y = F.layer_norm(wide, last, *weights, eps)
+    last, wide = x.shape[axis:], _stashed(node, x)
+    scale, bias = _stashed(node, scale), None if bias is None else _stashed(node, bias)
+    if scale.shape == last and (bias is None or bias.shape == last):
+        y = F.layer_norm(wide, last, scale, bias, eps)
     else:
-        y = F.mul(F.layer_norm(wide, last, eps=eps), weights[0])
-        y = y if weights[1] is None else F.add(y, weights[1])
+        y = F.mul(F.layer_norm(wide, last, eps=eps), scale)
+        y = y if bias is None else F.add(y, bias)
     return (F.astype(y, x.dtype), *_layer_statistics(node, x, axis, eps))
 
 

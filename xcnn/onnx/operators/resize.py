@@ -17,6 +17,7 @@ from ..sampling import NEAREST, POSITIONS, REACH, Axis, Resampling, Sampling
 
 Array = Any
 
+_NEAREST_MODES = [name for name in NEAREST if name != "simple"]
 _POLICIES = {"not_larger": min, "not_smaller": max}
 
 
@@ -110,7 +111,7 @@ def _sampling(node: Node) -> Sampling:
     sampling = Sampling(
         mode=_one_of(node, "mode", "nearest", ("nearest", *REACH)),
         coordinates=_one_of(node, "coordinate_transformation_mode", "half_pixel", POSITIONS),
-        nearest=_one_of(node, "nearest_mode", "round_prefer_floor", NEAREST),
+        nearest=_one_of(node, "nearest_mode", "round_prefer_floor", _NEAREST_MODES),
         cubic_a=node.number("cubic_coeff_a", -0.75),
         exclude_outside=bool(node.integer("exclude_outside", 0)),
         antialias=bool(node.integer("antialias", 0)),
