@@ -131,3 +131,12 @@ def test_custom_function(run):
     assert found["checks"].keys() == {"Swish", "Residual"}
     assert max(found["checks"].values()) < 1e-6
     assert found["accuracy"] > 0.75
+
+
+def test_onnx_there_and_back(run, capsys):
+    pytest.importorskip("onnx")
+    found = run("onnx_there_and_back", "--epochs", 3)
+    assert found["before"] < 0.6
+    assert found["after"] >= 0.9
+    assert found["difference"] < 1e-3 or math.isnan(found["difference"])
+    assert "Conv(" in capsys.readouterr().out

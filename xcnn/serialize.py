@@ -1,8 +1,8 @@
 """Models in safetensors files: the weights, and in the metadata how to build the model.
 
 The architecture is JSON, {"class": "Conv2d", "arguments": {...}}, nested where an argument is a
-module. Only classes of ``xcnn.nn`` and the parts of networks in ``xcnn.models`` are built from a
-file, so that loading one runs no code of its author's.
+module. Only classes of ``xcnn.nn``, the parts of networks in ``xcnn.models`` and the graphs of
+``xcnn.onnx`` are built from a file, so that loading one runs no code of its author's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .errors import ArgumentError, FileFormatError, XcnnError
 
 _FORMAT = "xcnn"
 _PART = "models."  # before the name of a class of xcnn.models
+_GRAPH = "onnx.Graph"  # built from an ONNX model, of xcnn's operators only
 #: what a description that somebody tampered with can lead to
 _NOT_BUILT = (
     XcnnError,
@@ -211,7 +212,7 @@ def build(description: Any, built: list[Any] | None = None) -> Any:
     Raises
     ------
     ArgumentError
-        A class that is not one of ``xcnn.nn`` or a part of ``xcnn.models``.
+        A class that is not one of ``xcnn.nn``, a part of ``xcnn.models`` or ``xcnn.onnx.Graph``.
     """
     built = [] if built is None else built
     if isinstance(description, list):
@@ -230,8 +231,12 @@ def build(description: Any, built: list[Any] | None = None) -> Any:
     return module
 
 
-def _find_class(name: Any) -> type[nn.Module]:
-    """The class that :func:`_class_name` named."""
+def _find_class(name: Any) -> Callable[..., nn.Module]:
+    """What makes a module of the class that :func:`_class_name` named."""
+    if name == _GRAPH:
+        from .onnx.load import rebuild
+
+        return rebuild
     if isinstance(name, str) and name.startswith(_PART) and name[len(_PART) :] in models.PARTS:
         return models.PARTS[name[len(_PART) :]]
     known = getattr(nn, name, None) if name in nn.__all__ else None
@@ -245,4 +250,5 @@ def _class_name(kind: type) -> str:
         return kind.__name__
     if models.PARTS.get(kind.__name__) is kind:
         return _PART + kind.__name__
-    return f"{kind.__module__}.{kind.__qualname__}"
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return _GRAPH if name == "xcnn.onnx.graph.Graph" else name

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from . import backends
-from .nn import Module, evaluating, record_activations
+from .nn import Module, evaluating
 from .nn.module import dtype_of
+from .tensor import Parameter, Tensor
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Layer:
     path : dotted name
     kind : class
     output_shape : without the batch axis
-    parameters : numbers it trains
+    parameters : numbers it trains, its own or given to it as inputs
     multiply_adds : of one forward
     memory : bytes of its output
     """
@@ -49,21 +52,48 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
         The model does not take such an input.
     """
     backend = backends.get(model.device)
-    with backend.active(), evaluating(model), record_activations(model) as activations:
+    found: dict[str, Layer] = {}
+    with backend.active(), evaluating(model), _recorded(model, found):
         model(backend.xp.zeros((1, *input_shape), dtype_of(model)))
-    modules = dict(model.named_modules())
-    return [
-        Layer(
-            path=path,
-            kind=type(modules[path]).__name__,
-            output_shape=tuple(output.shape[1:]),
-            parameters=sum(p.size for p in modules[path].parameters()),
-            multiply_adds=modules[path].multiply_adds(output.shape),
-            memory=output.nbytes,
-        )
-        for path, output in activations.items()
-        if not list(modules[path].children())
+    return list(found.values())
+
+
+@contextmanager
+def _recorded(model: Module, found: dict[str, Layer]) -> Iterator[None]:
+    """Put each call of a layer into ``found``, by path, during the ``with`` block."""
+
+    def keep(path: str) -> Callable[[Module, tuple, Any], None]:
+        def hook(module: Module, inputs: tuple, output: Any) -> None:
+            outputs = output if isinstance(output, tuple) else (output,)
+            tensors = [y.data for y in outputs if isinstance(y, Tensor)]
+            if tensors:
+                found[path] = _layer(path, module, inputs, tensors)
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep(path))
+        for path, module in model.named_modules()
+        if not list(module.children())
     ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layer(path: str, module: Module, inputs: tuple, outputs: list[Any]) -> Layer:
+    """The row of a layer; the shape is that of its first output."""
+    parameters = (*module.parameters(), *[x for x in inputs if isinstance(x, Parameter)])
+    return Layer(
+        path=path,
+        kind=getattr(module, "type", type(module).__name__),  # a node has a type of operator
+        output_shape=tuple(outputs[0].shape[1:]),
+        parameters=sum(p.size for p in parameters),
+        multiply_adds=module.multiply_adds(outputs[0].shape),
+        memory=sum(y.nbytes for y in outputs),
+    )
 
 
 def summary(model: Module, input_shape: tuple[int, ...]) -> str:

@@ -192,7 +192,7 @@ def report(found: list[Case], failed: list, extra: Counter, devices: list[str]) 
         "",
         f"ONNX's own backend tests (`onnx.backend.test`, ONNX {onnx.__version__}), run by its own "
         f"runner through `xcnn.onnx.backend` (xcnn {xcnn.__version__}). In scope is every test "
-        "whose graph uses nothing but the operators below, with element types that NumPy and CuPy "
+        "whose graph uses nothing but the operators below, with element types that xcnn's arrays "
         "have. `strict` is the stand-in for CuPy that the test suite uses where there is no GPU. "
         "Made by `python -m tests.onnx.conformance --write`; the test suite runs the same cases.",
         "",

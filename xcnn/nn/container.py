@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from ..errors import ArgumentError
 from ..functional.linear import BiasReLU
+from ..tracing import current
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
@@ -78,8 +79,10 @@ class Sequential(Module):
 def _fused(modules: list[Module]) -> int:
     """How many of the first modules are computed together: one; two, a convolution or linear
     layer that makes the ReLU after it in one pass with its bias; or three, a convolution with ReLU
-    and max-pool. Not where a hook wants to see what lies between them, nor subclasses.
+    and max-pool. Not where a hook or a tracer wants to see what lies between them, nor subclasses.
     """
+    if current():
+        return 1
     kinds = [None if module._hooks else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:
         conv, pool = cast(Conv2d, modules[0]), cast(MaxPool2d, modules[2])

@@ -4,7 +4,8 @@
 >>> model = xcnn.onnx.load("model.onnx")
 """
 
+from .export import export
 from .graph import Graph
 from .load import load
 
-__all__ = ["Graph", "load"]
+__all__ = ["Graph", "export", "load"]

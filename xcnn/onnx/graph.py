@@ -38,7 +38,18 @@ class Graph(nn.Module):
     Attributes
     ----------
     input_names, output_names : list of str
+    inputs : dict
+        Declared shape by name. To take another batch size than the file declares, open that
+        length: ``graph.inputs["x"] = (None, 3, 224, 224)``.
     metadata : dict of str
+    settings : dict
+        NumPy arrays by name: what is neither parameter nor buffer.
+
+    Notes
+    -----
+    Inputs are given in the order of the file; None stands for one that the nodes can do without.
+    A weight that the file also lists as an input is a weight. The modules inside are the nodes,
+    by name, so hooks and ``nn.record_activations`` see what each gives.
     """
 
     def __init__(
@@ -50,26 +61,46 @@ class Graph(nn.Module):
         constants: Mapping[str, Any],
         metadata: Mapping[str, str],
     ) -> None:
-        self._nodes = {_path(node, number): node for number, node in enumerate(nodes)}
+        self._init_arguments = {}  # the arrays would never be freed; see remember
+        self._nodes = dict(zip(_paths(nodes), nodes, strict=True))
         self.inputs = dict(inputs)
         self.output_names = list(outputs)
         self.metadata = dict(metadata)
         self._tensors: dict[str, Tensor] = {}
-        self._host: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}
         uses = _uses(nodes)
         for name, array in {**weights, **constants}.items():
             kinds = uses.get(name, set())
             if array.dtype.kind != "f" or kinds == {"static"}:
-                self._host[name] = array
+                self.settings[name] = array
             elif name in constants or array.ndim == 0 or "weight" not in kinds:
                 self._tensors[name] = Buffer(array)
             else:
                 self._tensors[name] = Parameter(array)
         self._last_uses = _last_uses(nodes, self.output_names)
+        for node in nodes:
+            shapes = {n: self._tensors[x].shape for n, x in _numbered(node) if x in self._tensors}
+            node.weight_shapes = shapes
+
+    def remember(self, model: str) -> None:
+        """Let a saved file describe the graph by ``model``, which ``load.rebuild`` takes."""
+        self._init_arguments = {"model": model}
 
     @property
     def input_names(self) -> list[str]:
         return list(self.inputs)
+
+    def describe(self) -> str:
+        names = f"{', '.join(self.inputs)} -> {', '.join(self.output_names)}"
+        return _printable(f"Graph({names})")
+
+    def __repr__(self) -> str:
+        """A line per node: its path, what it computes, from which values, and which it makes."""
+        lines = [
+            f"({path}): {node.describe()}: {_short(node.inputs)} -> {_short(node.outputs)}"
+            for path, node in self._nodes.items()
+        ]
+        return "\n  ".join(map(_printable, [f"{self.describe()}(", *lines])) + "\n)"
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Nodes by their names, weights by theirs: what the file calls them."""
@@ -91,26 +122,26 @@ class Graph(nn.Module):
         Raises
         ------
         ArgumentError
-            Another number of inputs.
+            Another number of inputs, or None for one that is needed.
         ShapeError
             An input of another shape than the graph declares.
         """
         values = self._given(inputs)
+        device = next((values[n].device for n in self.inputs if values[n] is not None), self.device)
         for number, node in enumerate(self._nodes.values()):
             found = node(*[values[n] if n else None for n in node.inputs])
             values.update(_named(node, found))
             for name in self._last_uses[number]:
                 del values[name]
-        outputs = tuple(_as_tensor(values[name], self.device) for name in self.output_names)
+        outputs = tuple(_as_tensor(name, values[name], device) for name in self.output_names)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _given(self, inputs: Sequence[Any]) -> dict[str, Value]:
         if len(inputs) != len(self.inputs):
             raise ArgumentError(
-                f"{len(inputs)} inputs: this graph takes {len(self.inputs)} "
-                f"({', '.join(self.inputs)})"
+                f"{len(inputs)} inputs: this graph takes {len(self.inputs)}: {list(self.inputs)}"
             )
-        values: dict[str, Value] = {**self._tensors, **self._host}
+        values: dict[str, Value] = {**self._tensors, **self.settings}
         for (name, shape), given in zip(self.inputs.items(), inputs, strict=True):
             if given is not None:
                 given = Tensor.of(given)
@@ -119,9 +150,16 @@ class Graph(nn.Module):
         return values
 
 
-def _path(node: Node, number: int) -> str:
-    """What the module is called: unique, without dots, which would mean a module inside another."""
-    return f"{node.name.replace('.', '_') or node.type}#{number}"
+def _paths(nodes: Sequence[Node]) -> list[str]:
+    """What the modules are called: unique, without dots, which mean a module inside another."""
+    found: dict[str, None] = {}
+    for number, node in enumerate(nodes):
+        name = _printable(node.name.replace(".", "_")) or node.type
+        name = f"{name}#{number}" if name in found else name
+        while name in found:
+            name += "_"
+        found[name] = None
+    return list(found)
 
 
 def _uses(nodes: Sequence[Node]) -> dict[str, set[str]]:
@@ -132,29 +170,50 @@ def _uses(nodes: Sequence[Node]) -> dict[str, set[str]]:
             **dict.fromkeys(node.operator.static, "static"),
             **dict.fromkeys(node.operator.buffers, "buffer"),
         }
-        for number, name in enumerate(node.inputs):
+        for number, name in _numbered(node):
             uses.setdefault(name, set()).add(kinds.get(number, "weight"))
     return uses
+
+
+def _numbered(node: Node) -> list[tuple[int, str]]:
+    """The inputs that are not left out, with their numbers."""
+    return [(number, name) for number, name in enumerate(node.inputs) if name]
 
 
 def _last_uses(nodes: Sequence[Node], outputs: Sequence[str]) -> list[list[str]]:
     """After each node, the values that no later one takes."""
     last = {name: n for n, node in enumerate(nodes) for name in (*node.inputs, *node.outputs)}
     gone: list[list[str]] = [[] for _ in nodes]
+    kept = {"", *outputs}
     for name, number in last.items():
-        if name and name not in outputs:
+        if name not in kept:
             gone[number].append(name)
     return gone
 
 
-def _named(node: Node, found: tuple[Value, ...]) -> dict[str, Value]:
-    if len(found) < len(node.outputs):
-        raise node.error(f"{len(node.outputs)} outputs: expected at most {len(found)}")
-    return {name: y for name, y in zip(node.outputs, found, strict=False) if name}
+def _named(node: Node, found: Any) -> dict[str, Value]:
+    values = found if isinstance(found, tuple) else (found,)
+    wanted = {number: name for number, name in enumerate(node.outputs) if name}
+    if any(n >= len(values) or values[n] is None for n in wanted):
+        raise node.error(f"{len(node.outputs)} outputs: expected at most {len(values)}")
+    return {name: values[number] for number, name in wanted.items()}
 
 
-def _as_tensor(value: Value, device: str) -> Tensor:
+def _as_tensor(name: str, value: Value, device: str) -> Tensor:
+    if value is None:
+        raise ArgumentError(f"input {name!r} is None, but the graph gives it back as an output")
     return value if isinstance(value, Tensor) else Tensor(value).to(device)
+
+
+def _short(names: Sequence[str]) -> str:
+    """Up to eight names, "-" for one that is left out."""
+    more = [f"and {len(names) - 8} more"] if len(names) > 8 else []
+    return ", ".join([*(name or "-" for name in names[:8]), *more])
+
+
+def _printable(text: str) -> str:
+    """Names are the file's, and might hold what a terminal obeys."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _check_shape(name: str, shape: Sequence[int], declared: Any) -> None:
@@ -165,4 +224,7 @@ def _check_shape(name: str, shape: Sequence[int], declared: Any) -> None:
     )
     if not same:
         wanted = ", ".join("any" if d is None else str(d) for d in declared)
-        raise ShapeError(f"input {name!r} has shape {tuple(shape)}: expected ({wanted})")
+        raise ShapeError(
+            f"input {name!r} has shape {tuple(shape)}: expected ({wanted}); for another batch size "
+            f"than the file's, set graph.inputs[{name!r}] to a shape with None in that place"
+        )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from .. import nn
-from ..errors import FileFormatError, XcnnError
+from ..errors import FileFormatError, OutOfMemoryError, XcnnError
 from ..tensor import Tensor
+from ..tracing import operation
 
 Value = Any  # a Tensor on the model's device; a NumPy array, kept on the host; None, left out
 #: what settings that no file should have can lead to
@@ -64,8 +67,15 @@ def operator(
     return enter
 
 
+class NodeError(FileFormatError):
+    """An error whose text names its node already."""
+
+    def passed_through(self, module: Any) -> None:
+        """Add nothing."""
+
+
 class Node(nn.Module):
-    """One node of a graph; called with its inputs, it returns a tuple with its outputs.
+    """One node of a graph; called with its inputs, it returns its output, or a tuple of them.
 
     Inputs that all are on the host are computed with there, so that shapes never visit a GPU.
 
@@ -83,7 +93,14 @@ class Node(nn.Module):
         Of the operator set that the graph was written for.
     limit
         Bytes that one value may take.
+
+    Attributes
+    ----------
+    weight_shapes : dict
+        By number of the input, of those that are weights.
     """
+
+    generator: Any  # of an operator that draws random numbers on the host, once it has
 
     def __init__(
         self,
@@ -97,29 +114,58 @@ class Node(nn.Module):
         limit: int,
     ) -> None:
         self.type = type
+        self.domain = domain
         self.name = name
         self.attributes = dict(attributes)
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.version = version
         self.limit = limit
-        self.operator = OPERATORS[domain, type]
+        self.weight_shapes: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def operator(self) -> Operator:
+        return OPERATORS[self.domain, self.type]
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """Nothing: weights belong to the graph."""
+        return iter(())
 
     def describe(self) -> str:
         settings = ", ".join(f"{k}={_short(v)}" for k, v in self.attributes.items())
         return f"{self.type}({settings})"
 
-    def forward(self, *inputs: Value) -> tuple[Value, ...]:
-        """The outputs, each a Tensor, or a NumPy array if it is on the host."""
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        """Multiply-adds of a product with a weight; 0 of all others."""
+        per_value = {"Conv": _of_conv, "Gemm": _of_gemm, "MatMul": _of_matmul}.get(self.type)
+        return math.prod(output_shape) * per_value(self) if per_value else 0
+
+    @operation
+    def forward(self, *inputs: Value) -> Any:
+        """The output, a Tensor, or a NumPy array if it is on the host; a tuple of several."""
+        self._check_given(inputs)
         arguments, on_host = self._placed(inputs)
         try:
             found = self.operator.compute(self, *arguments)
+        except XcnnError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemoryError(str(error) or "not enough memory") from error
         except _MALFORMED as error:
-            if isinstance(error, XcnnError):
-                raise
             raise self.error(str(error) or type(error).__name__) from error
-        outputs = found if isinstance(found, tuple) else (found,)
-        return tuple(_on_host(y) if on_host else y for y in outputs)
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:  # a GPU's
+                raise
+            raise self.error(str(error)) from error
+        outputs = found[: len(self.outputs)] if isinstance(found, tuple) else (found,)
+        outputs = tuple(_on_host(y) if on_host else y for y in outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check_given(self, inputs: Sequence[Value]) -> None:
+        """An operator need not care whether its first inputs are there."""
+        for number in range(_required(self.operator.compute)):
+            if number >= len(inputs) or inputs[number] is None:
+                raise self.error(f"input {number} is left out, this operator needs it")
 
     def _placed(self, inputs: Sequence[Value]) -> tuple[list[Value], bool]:
         """The inputs where ``compute`` wants them, and whether all of them were on the host."""
@@ -144,7 +190,7 @@ class Node(nn.Module):
 
     def error(self, text: str) -> FileFormatError:
         """An error that names the node."""
-        return FileFormatError(f"node {self.name!r} ({self.type}): {text}")
+        return NodeError(f"node {self.name!r} ({self.type}): {text}")
 
     def _attribute(self, name: str, kinds: Any, wanted: str, default: Any) -> Any:
         value = self.attributes.get(name)
@@ -211,6 +257,30 @@ class Node(nn.Module):
 def as_ints(values: Any) -> list[int]:
     """A NumPy array or a list of whole numbers as Python's ints; a single one as a list of one."""
     return [int(v) for v in np.asarray(values).reshape(-1)]
+
+
+@cache
+def _required(compute: Callable[..., Any]) -> int:
+    """How many inputs ``compute(node, *inputs)`` has no default for."""
+    parameters = list(inspect.signature(compute).parameters.values())[1:]
+    named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    return sum(p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in named)
+
+
+def _of_conv(node: Node) -> int:
+    """Multiply-adds for each value of the output."""
+    return math.prod(node.weight_shapes.get(1, (0,))[1:])
+
+
+def _of_gemm(node: Node) -> int:
+    shape = node.weight_shapes.get(1, (0, 0))
+    return shape[1 if node.integer("transB", 0) else 0]
+
+
+def _of_matmul(node: Node) -> int:
+    if 1 in node.weight_shapes:
+        return node.weight_shapes[1][-2:][0]
+    return node.weight_shapes.get(0, (0,))[-1]
 
 
 def _on_host(value: Value) -> Value:

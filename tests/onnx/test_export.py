@@ -1,0 +1,763 @@
+"""Models written to ONNX files, run by onnxruntime and loaded again."""
+
+import re
+import threading
+
+import numpy as np
+import pytest
+
+import xcnn
+import xcnn.functional as F
+from xcnn import models, nn
+from xcnn.autograd import Function
+from xcnn.errors import ArgumentError, ExportError, UnsupportedOperatorError
+from xcnn.onnx import export, load
+from xcnn.onnx.emit import EMITTERS
+from xcnn.onnx.record import state_of
+from xcnn.tracing import Tracer, current, tracers
+
+from ..conftest import assert_matches, normal
+from ..test_serialize import LAYERS
+from .models import model_of
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+LOSSES = {
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+    "smooth_l1_loss",
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.onnx"
+
+
+def run_file(path, *inputs):
+    """The outputs that onnxruntime computes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def run_model(model, *inputs):
+    with xcnn.no_grad():
+        found = model.eval()(*map(xcnn.Tensor, inputs))
+    return [xcnn.Tensor.of(y).numpy() for y in (found if isinstance(found, tuple) else (found,))]
+
+
+def larger(x, seed=3):
+    """Random numbers in a batch of one more, positive ones if these are."""
+    found = normal(len(x) + 1, *x.shape[1:], seed=seed, dtype=str(x.dtype))
+    return np.abs(found) if x.min() > 0 else found
+
+
+def exported(path, model, *example, factor=10, **settings):
+    """Export, compare with onnxruntime on another batch size, and give what was written."""
+    export(model, example, path, **settings)
+    onnx.checker.check_model(str(path), full_check=True)
+    inputs = [larger(x) for x in example]
+    expected = run_model(model, *inputs)
+    found = run_file(path, *inputs)
+    for y, wanted in zip(found, expected, strict=True):
+        assert_matches(y, wanted, factor=factor)
+    return onnx.load(path)
+
+
+def randomized(model):
+    """Weights and statistics that are neither 0 nor 1."""
+    for number, (name, tensor) in enumerate(state_of(model).items()):
+        if tensor.dtype.kind == "f" and name.rpartition(".")[2] != "places":
+            random = np.random.default_rng(number)
+            if name.endswith("running_var"):
+                tensor.data[...] = random.uniform(0.5, 2, tensor.shape)
+            elif tensor.ndim == 1:
+                tensor.data[...] += 0.2 * random.standard_normal(tensor.shape)
+    return model
+
+
+FORWARD = [(model, arrays) for model, arrays in LAYERS if not type(model).__name__.endswith("Loss")]
+each_layer = pytest.mark.parametrize(
+    ("model", "arrays"), FORWARD, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else ""
+)
+
+
+def state_in_file(model):
+    """Keys of what a model computes with."""
+    return [k for k in model.state_dict() if not k.endswith("num_batches_tracked")]
+
+
+@each_layer
+def test_layers(path, model, arrays):
+    made = exported(path, randomized(model), *arrays, check=False)
+    assert [i.name for i in made.graph.initializer] == state_in_file(model)
+
+
+@each_layer
+def test_layers_that_were_loaded(path, model, arrays):
+    export(model, arrays, path)
+    loaded = load(path)
+    again = path.with_name("again.onnx")
+    exported(again, loaded, *arrays)
+    assert set(load(again).state_dict()) == set(loaded.state_dict())
+
+
+NETWORKS = [n for n in models.names() if not n.startswith("vgg")]
+SHAPES = {"lenet5_1998": (1, 28, 28)}
+SETTINGS = {"unet": {"width": 4}}
+
+
+def network(name):
+    shape = SHAPES.get(name, (1, 32, 32))
+    model = models.create(name, num_classes=3, input_shape=shape, **SETTINGS.get(name, {}))
+    return randomized(model), normal(2, *shape, dtype="float32")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(path, name):
+    model, x = network(name)
+    made = exported(path, model, x, factor=100, check=False)
+    constants = {node.name for node in made.graph.node if node.op_type == "Constant"}
+    buffers = {name for name, _ in model.named_buffers()} & constants
+    assert [i.name for i in made.graph.initializer] == [
+        key for key in state_in_file(model) if key not in buffers
+    ]
+    assert buffers == ({"c3.places", "output.codes"} if name == "lenet5_1998" else set())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_that_were_loaded(path, name):
+    model, x = network(name)
+    export(model, x, path)
+    before, loaded = model.state_dict(), load(path)
+    trained = {key for key, _ in model.named_parameters()}
+    assert trained == {key for key, _ in loaded.named_parameters()}
+    for key in state_in_file(model):
+        np.testing.assert_array_equal(loaded.state_dict()[key], before[key])
+    exported(path, loaded, x, factor=100)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"])
+def test_large_networks(path, name):
+    model = models.create(name, num_classes=3, input_shape=(1, 32, 32))
+    x = normal(1, 1, 32, 32, dtype="float32")
+    made = exported(path, model, x, factor=100)
+    assert [i.name for i in made.graph.initializer] == state_in_file(model)
+
+
+# -- function by function
+
+
+class Calling(nn.Module):
+    """A model of one function."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+SQUARE = normal(2, 4, 6, 6, dtype="float32")
+TALL = normal(2, 4, 9, 7, seed=1, dtype="float32")
+LAST = normal(2, 9, 7, 4, seed=2, dtype="float32")
+LINE = normal(2, 4, 11, seed=3, dtype="float32")
+FLAT = normal(3, 5, seed=4, dtype="float32")
+POSITIVE = np.abs(TALL) + np.float32(0.1)
+W2 = normal(6, 4, 3, 2, seed=5, dtype="float32")
+W1 = normal(6, 4, 3, seed=6, dtype="float32")
+WG = normal(6, 2, 3, 3, seed=7, dtype="float32")
+T2 = normal(4, 3, 3, 2, seed=8, dtype="float32")
+T1 = normal(4, 3, 3, seed=9, dtype="float32")
+B6, B4, B3 = (normal(n, seed=n, dtype="float32") for n in (6, 4, 3))
+VAR = np.abs(B4) + np.float32(0.5)
+ROWS57 = normal(7, 5, seed=10, dtype="float32")
+
+CALLS = [
+    ("conv2d", lambda x: F.conv2d(x, W2, B6), TALL),
+    ("conv2d", lambda x: F.conv2d(x, W2, B6, (2, 1), "same", relu=True), TALL),
+    ("conv2d", lambda x: F.conv2d(x, W2, None, 3, "same", (1, 3)), TALL),
+    ("conv2d", lambda x: F.conv2d(x, WG, B6, 2, ((0, 2), (1, 3)), groups=2), TALL),
+    ("conv2d", lambda x: F.conv2d(x, W2, B6, 1, "valid", data_format="NHWC"), LAST),
+    ("conv1d", lambda x: F.conv1d(x, W1, B6, 2, "same", 2), LINE),
+    ("conv1d", lambda x: F.conv1d(x, W1, None, 1, (2, 0)), LINE),
+    ("conv_transpose2d", lambda x: F.conv_transpose2d(x, T2, B3), TALL),
+    (
+        "conv_transpose2d",
+        lambda x: F.conv_transpose2d(x, T2, B3, (3, 2), ((1, 0), (0, 2)), (2, 1), 1, (1, 2)),
+        TALL,
+    ),
+    ("conv_transpose2d", lambda x: F.conv_transpose2d(x, T2, groups=2), TALL),
+    ("conv_transpose2d", lambda x: F.conv_transpose2d(x, T2, B3, data_format="NHWC"), LAST),
+    ("conv_transpose1d", lambda x: F.conv_transpose1d(x, T1, B3, 2, (1, 0), 1), LINE),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1), TALL),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 2, ceil_mode=True), TALL),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 3, (3, 2), 1, ceil_mode=True), TALL),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 2, 4, 1, 3, ceil_mode=True), TALL),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 2, 3, "same"), TALL),
+    ("max_pool2d", lambda x: F.max_pool2d(x, (3, 2), 2, data_format="NHWC"), LAST),
+    ("max_pool1d", lambda x: F.max_pool1d(x, 3, 2, (1, 0), 2, ceil_mode=True), LINE),
+    *(
+        (
+            "avg_pool2d",
+            lambda x, s=s, p=p, c=c, i=i: F.avg_pool2d(x, (3, 2), s, p, c, i),
+            TALL,
+        )
+        for s in (1, (2, 3))
+        for p in (0, 1, ((1, 0), (0, 1)))
+        for c in (False, True)
+        for i in (False, True)
+    ),
+    ("avg_pool2d", lambda x: F.avg_pool2d(x, 2, 2, data_format="NHWC"), LAST),
+    ("avg_pool1d", lambda x: F.avg_pool1d(x, 3, 4, (1, 1), True, True), LINE),
+    ("avg_pool1d", lambda x: F.avg_pool1d(x, 3, 4, 1, True, False), LINE),
+    *(
+        (f"adaptive_{kind}_pool2d", lambda x, k=kind, s=s: POOLS[k](x, s), TALL)
+        for kind in ("avg", "max")
+        for s in (1, (3, 7), (4, 3), (3, None), 2, (9, 7), 12)
+    ),
+    ("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (4, 3), "NHWC"), LAST),
+    ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (4, 3), "NHWC"), LAST),
+    *(
+        ("interpolate", lambda x, s=s: F.interpolate(x, **s), TALL)
+        for s in (
+            {"scale_factor": 2},
+            {"scale_factor": 2, "mode": "bilinear"},
+            {"scale_factor": 2, "mode": "bilinear", "align_corners": True},
+            {"size": (5, 13)},
+            {"size": (1, 1), "mode": "bilinear"},
+            {"size": (1, 1), "mode": "bilinear", "align_corners": True},
+            {"size": (5, 13), "mode": "bilinear"},
+            {"scale_factor": (0.7, 1.1)},
+            {"scale_factor": (0.7, 1.37)},
+            {"scale_factor": (0.7, 1.37), "mode": "bilinear"},
+            {"scale_factor": (1.04, 1.37), "mode": "bilinear"},
+        )
+    ),
+    ("pixel_shuffle", lambda x: F.pixel_shuffle(x, 2), SQUARE),
+    ("pixel_unshuffle", lambda x: F.pixel_unshuffle(x, 3), SQUARE),
+    ("batch_norm", lambda x: F.batch_norm(x, B4, VAR, B4, None, eps=0.1), TALL),
+    ("batch_norm", lambda x: F.batch_norm(x, None, None, B4, B4, True), TALL),
+    ("batch_norm", lambda x: F.batch_norm(x, None, None, B4, training=True), TALL[:, :, 0, 0]),
+    ("batch_norm", lambda x: F.batch_norm(x, B4, VAR), LINE),
+    ("instance_norm", lambda x: F.instance_norm(x, None, None, B4), LINE),
+    ("instance_norm", lambda x: F.instance_norm(x, B4, VAR, None, B4, False), TALL),
+    ("group_norm", lambda x: F.group_norm(x, 2, None, B4), TALL),
+    ("group_norm", lambda x: F.group_norm(x, 4), LINE),
+    ("group_norm", lambda x: F.group_norm(x, 2, B4), TALL[:, :, 0, 0]),
+    ("layer_norm", lambda x: F.layer_norm(x, (9, 7)), TALL),
+    ("layer_norm", lambda x: F.layer_norm(x, 5, FLAT[0], FLAT[1]), FLAT),
+    ("local_response_norm", lambda x: F.local_response_norm(x, 3, 0.5, 0.6, 2.0), TALL),
+    ("local_response_norm", lambda x: F.local_response_norm(x, 4, 0.5), TALL),
+    ("local_response_norm", lambda x: F.local_response_norm(x, 3, 0.5), LINE),
+    *(
+        (name, lambda x, f=name: getattr(F, f)(x), TALL)
+        for name in (
+            *("abs", "erf", "exp", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "relu"),
+            *("elu", "log_softmax", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus"),
+            "tanh",
+        )
+    ),
+    *((name, lambda x, f=name: getattr(F, f)(x), POSITIVE) for name in ("log", "reciprocal")),
+    ("sqrt", F.sqrt, POSITIVE),
+    ("gelu", lambda x: F.gelu(x, "tanh"), TALL),
+    ("softmax", lambda x: F.softmax(x, -1), TALL),
+    ("log_softmax", lambda x: F.log_softmax(x, 2), TALL),
+    ("softplus", lambda x: F.softplus(x * 10, 0.5, 1.0), TALL),
+    ("softplus", lambda x: F.softplus(x * 10, 2, -1.0), TALL),
+    ("threshold", lambda x: F.threshold(x, 0.3, 20), TALL),
+    ("threshold", lambda x: F.threshold(x, -0.3, 0), TALL),
+    ("clamp", lambda x: F.clamp(x, -0.5, 0.5), TALL),
+    ("clamp", lambda x: F.clamp(x, max=0.5), TALL),
+    ("clamp", lambda x: F.clamp(x, min=-0.5), TALL),
+    ("prelu", lambda x: F.prelu(x, B4), TALL),
+    ("prelu", lambda x: F.prelu(x, B4[:1]), TALL),
+    ("prelu", lambda x: F.prelu(x, FLAT[0]), FLAT),
+    ("linear", lambda x: F.linear(x, ROWS57, B4.repeat(2)[:7], relu=True), FLAT),
+    ("linear", lambda x: F.linear(x, normal(3, 7, dtype="float32"), B3, relu=True), TALL),
+    ("linear", lambda x: F.linear(x, normal(3, 7, dtype="float32")), TALL),
+    ("matmul", lambda x: F.matmul(x, ROWS57.T), FLAT),
+    ("matmul", lambda x: TALL[0, 0].T @ x, TALL),
+    ("add", lambda x: 2 + x + B4.reshape(4, 1, 1), TALL),
+    ("sub", lambda x: 1 - x - FLAT[0], FLAT),
+    ("mul", lambda x: -x * 3 * x, FLAT),
+    ("div", lambda x: 1 / x / 3, POSITIVE),
+    ("maximum", lambda x: F.maximum(x, 0.1), FLAT),
+    ("minimum", lambda x: F.minimum(FLAT[0], x), FLAT),
+    ("pow", lambda x: F.pow(x, 1.5), POSITIVE),
+    ("pow", lambda x: F.pow(2.0, x), FLAT),
+    ("sum", lambda x: x.sum((-1, 2)), TALL),
+    ("sum", lambda x: F.sum(x, (), keepdim=True), TALL),
+    ("sum", lambda x: x.sum(), TALL),
+    ("mean", lambda x: x.mean(1, keepdim=True), TALL),
+    ("mean", lambda x: F.mean(x), TALL),
+    ("astype", lambda x: x.astype("float64"), FLAT),
+    ("concat", lambda x: F.concat([x, TALL[:1], x], 0), TALL),
+    ("concat", lambda x: F.concat([x, x * 2], -1), TALL),
+    *(
+        ("pad", lambda x, m=m: F.pad(x, ((1, 2), (0, 3)), mode=m), TALL)
+        for m in ("constant", "reflect", "replicate", "circular")
+    ),
+    ("pad", lambda x: F.pad(x, 2, 1.5, "NHWC"), LAST),
+    ("pad", lambda x: F.pad(x, (1, 3), mode="reflect"), LINE),
+    ("reshape", lambda x: x.reshape(len(x), 2, -1), TALL),
+    ("reshape", lambda x: x.reshape(-1, 7), TALL),
+    ("reshape", lambda x: x.reshape((-1,)), TALL),
+    ("flatten", lambda x: F.flatten(x), TALL),
+    ("flatten", lambda x: x.flatten(), TALL),
+    ("flatten", lambda x: F.flatten(x, 2), TALL),
+    ("permute", lambda x: F.permute(x, (0, -1, 1, 2)), TALL),
+    ("permute", lambda x: x.T, FLAT),
+    ("squeeze", lambda x: F.squeeze(F.unsqueeze(x, 1)), FLAT),
+    ("squeeze", lambda x: F.squeeze(x[:, :, :1], (2, 1)), TALL),
+    ("unsqueeze", lambda x: F.unsqueeze(x, -1), FLAT),
+    ("split", lambda x: F.split(x, 3, 1), FLAT),
+    ("split", lambda x: F.split(x, [1, 4], -1)[1], FLAT),
+    ("split", lambda x: F.split(x, 9, -1), FLAT),
+    ("getitem", lambda x: x[:, 1], TALL),
+    ("getitem", lambda x: x[..., ::-2, 1:-1], TALL),
+    ("getitem", lambda x: x[:, None, -1, ..., None, 2], TALL),
+    ("getitem", lambda x: x[1:], TALL),
+    ("getitem", lambda x: x[...], TALL),
+    ("dropout", lambda x: F.dropout(x, 0.5, training=False), TALL),
+    ("dropout2d", lambda x: F.dropout2d(x, 0, training=True), TALL),
+]
+POOLS = {"avg": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}
+
+
+@pytest.mark.parametrize(
+    ("call", "x"), [c[1:] for c in CALLS], ids=[f"{c[0]}{n}" for n, c in enumerate(CALLS)]
+)
+def test_functions(path, call, x):
+    """In a file for onnxruntime, loaded, and written again."""
+    model = Calling(call)
+    exported(path, model, x)
+    exported(path, load(path), x)
+
+
+def test_every_function_is_tried():
+    written = {name for name in EMITTERS if "." not in name}
+    assert written | LOSSES == {*F.__all__, "getitem"}
+    assert {name for name, _, _ in CALLS} == written
+
+
+def test_every_function_is_seen():
+    for name in F.__all__:
+        assert hasattr(getattr(F, name), "__wrapped__"), f"{name} lacks @operation"
+
+
+# -- what does not fit
+
+
+class Doubled(Function):
+    def forward(self, backend, x):
+        return x * 2
+
+    def backward(self, backend, dy):
+        return dy * 2
+
+
+def test_what_cannot_be_written_is_listed_at_once(path):
+    def call(x):
+        y = Doubled()(Doubled()(x))
+        F.mse_loss(x, y)  # does not matter to the result
+        return F.l1_loss(F.dropout(y, 0.5), y * 2)
+
+    with pytest.raises(UnsupportedOperatorError) as error:
+        export(Calling(call), FLAT, path)
+    text = str(error.value)
+    assert len(text.splitlines()) == 1 + 3
+    place = r"called in .*test_export.py:\d+"
+    assert re.search(rf"Doubled, {place}, a Function outside.*: 2 times$", text, re.M)
+    assert re.search(rf"dropout, {place}, with training=True.*: 1 time$", text, re.M)
+    assert re.search(rf"l1_loss, {place}: 1 time$", text, re.M)
+    assert "mse_loss" not in text
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "arrays"), [c for c in LAYERS if c not in FORWARD], ids=lambda v: type(v).__name__
+)
+def test_losses_are_refused(path, model, arrays):
+    assert type(model).__name__.endswith("Loss")
+    with pytest.raises(UnsupportedOperatorError, match=r"_loss|_entropy|kl_div"):
+        export(model, arrays, path, dynamic_batch=False)
+
+
+UNSEEN = {
+    "a branch": lambda x: x * 2 if float(x.sum()) > 0 else x * -3,
+    "an item": lambda x: x * x.sum().item(),
+    "an array": lambda x: xcnn.Tensor(x.data * 2) + x,
+    "the batch size": lambda x: x * (1 / len(x)),
+    "a constant result": lambda x: xcnn.Tensor(x.data * 2),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_tracing_does_not_see_is_found(path, name):
+    path.write_bytes(b"before")
+    x = np.abs(FLAT) if name == "a branch" else FLAT
+    seen = UNSEEN[name]
+    model = Calling(lambda x: seen(x) if name != "a branch" else seen(x + 1000 * (len(x) == 3)))
+    with pytest.raises(ExportError, match="Tracing sees calls"):
+        export(model, x, path)
+    assert path.read_bytes() == b"before"
+    export(model, x, path, check=False)
+
+
+def test_a_model_of_one_batch_size(path):
+    model = Calling(lambda x: x.reshape(5, 3) * 2)
+    with pytest.raises(ExportError, match="dynamic_batch=False"):
+        export(model, FLAT, path)
+    export(model, FLAT, path, dynamic_batch=False)
+    shape = onnx.load(path).graph.input[0].type.tensor_type.shape
+    assert [d.dim_value for d in shape.dim] == [3, 5]
+    assert_matches(run_file(path, FLAT)[0], FLAT.reshape(5, 3) * 2)
+
+
+# -- what is in the file
+
+
+def test_names_and_metadata(path):
+    model = nn.Sequential({"body": nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.MaxPool2d(2))})
+    export(model, SQUARE, path, input_names=["image"], output_names=["maps"], metadata={"a": "b"})
+    made = onnx.load(path)
+    assert [n.name for n in made.graph.node] == ["body.0", "Relu_1", "MaxPool_2"]
+    assert [n.op_type for n in made.graph.node] == ["Conv", "Relu", "MaxPool"]
+    assert [
+        (i.name, [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim])
+        for i in (*made.graph.input, *made.graph.output)
+    ] == [
+        ("image", ["batch", 4, 6, 6]),
+        ("maps", ["batch", 3, 2, 2]),
+    ]
+    assert (made.producer_name, made.producer_version) == ("xcnn", xcnn.__version__)
+    assert [(o.domain, o.version) for o in made.opset_import] == [("", 21)]
+    assert made.ir_version == 10
+    assert [(p.key, p.value) for p in made.metadata_props] == [("a", "b")]
+    again = path.with_name("again.onnx")
+    export(load(path), SQUARE, again, metadata={"c": "d"})
+    made = onnx.load(again)
+    assert [n.name for n in made.graph.node] == ["body.0", "Relu_1", "MaxPool_2"]
+    assert [i.name for i in (*made.graph.input, *made.graph.output)] == ["image", "maps"]
+    assert [(p.key, p.value) for p in made.metadata_props] == [("a", "b"), ("c", "d")]
+
+
+def test_the_file_is_the_same_each_time(path):
+    model = nn.Linear(5, 2)
+    export(model, FLAT, path)
+    before = path.read_bytes()
+    export(model, FLAT, path)
+    assert path.read_bytes() == before
+
+
+def test_several_inputs_and_outputs(path):
+    model = Calling(lambda x, y: (x @ ROWS57.T + y, y, F.relu(x), y))
+    y = normal(3, 7, dtype="float32")
+    made = exported(path, model, FLAT, y)
+    assert [i.name for i in made.graph.input] == ["input_0", "input_1"]
+    assert [o.name for o in made.graph.output] == [f"output_{n}" for n in range(4)]
+    exported(path, load(path), FLAT, y)
+    same = Calling(lambda x, y: x - y)  # one array twice is two inputs
+    exported(path, same, FLAT, FLAT)
+
+
+def test_an_input_without_the_batch(path):
+    model = Calling(lambda x, scale: x * scale)
+    export(model, (FLAT, FLAT[0]), path)
+    shapes = [i.type.tensor_type.shape.dim for i in onnx.load(path).graph.input]
+    assert [d.dim_param or d.dim_value for dims in shapes for d in dims] == ["batch", 5, 5]
+
+
+def test_results_that_are_inputs_or_weights(path):
+    class Returning(nn.Module):
+        def __init__(self):
+            self.weight = xcnn.Parameter(FLAT.copy())
+
+        def forward(self, x):
+            return x, self.weight, xcnn.Tensor(ROWS57), x * 2, x * 2
+
+    model = Returning()
+    export(model, TALL, path)
+    for y, wanted in zip(
+        run_file(path, TALL), (TALL, FLAT, ROWS57, TALL * 2, TALL * 2), strict=True
+    ):
+        np.testing.assert_array_equal(y, wanted)
+
+
+def test_shared_weights_are_written_once(path):
+    layer = nn.Linear(5, 5)
+    model = nn.Sequential({"a": layer, "b": nn.ReLU(), "c": layer})
+    made = exported(path, model, FLAT)
+    assert [i.name for i in made.graph.initializer] == ["a.weight", "a.bias"]
+    assert [n.name for n in made.graph.node] == ["a", "Relu_1", "a.Gemm"]
+
+
+def test_calls_on_constants_are_not_written(path):
+    model = Calling(lambda x: x + F.exp(F.relu(B4)).reshape(4, 1, 1))
+    made = exported(path, model, TALL)
+    assert [n.op_type for n in made.graph.node] == ["Constant", "Add"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_precisions(path, dtype):
+    layers = [nn.Conv2d(4, 4, 3, padding=1)] if dtype == "float16" else []  # onnxruntime's has it
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(144, 2), nn.ReLU())
+    made = exported(path, model.to(dtype=dtype), SQUARE.astype(dtype))
+    assert {i.data_type for i in made.graph.initializer} == {
+        onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    }
+
+
+def test_integers_as_input(path):
+    """An input that is not used as a float."""
+    model = Calling(lambda x, labels: (x * 2, labels))
+    labels = np.arange(3)
+    export(model, (FLAT, labels), path)
+    np.testing.assert_array_equal(run_file(path, FLAT, labels)[1], labels)
+
+
+# -- writing
+
+
+def test_weights_beside_the_file(path, monkeypatch):
+    monkeypatch.setattr("xcnn.onnx.write.LIMIT", 100)
+    model = randomized(nn.Sequential(nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 2)))
+    exported(path, model, SQUARE)
+    assert {p.name for p in path.parent.iterdir()} == {"model.onnx", "model.onnx.data"}
+    for key, array in load(path).state_dict().items():
+        np.testing.assert_array_equal(array, model.state_dict()[key])
+    before = {p: p.read_bytes() for p in path.parent.iterdir()}
+    with pytest.raises(ExportError):
+        export(nn.Sequential(model, Calling(UNSEEN["an item"])), SQUARE, path)
+    assert {p: p.read_bytes() for p in path.parent.iterdir()} == before
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        export(model, SQUARE, path.parent / "missing" / "model.onnx")
+
+
+def test_a_missing_folder(path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        export(nn.ReLU(), FLAT, path.parent / "missing" / "model.onnx")
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_a_full_disk(path, monkeypatch, limit):
+    monkeypatch.setattr("xcnn.onnx.write.LIMIT", limit)
+    path.write_bytes(b"before")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(nn.Linear(5, 2), FLAT, path)
+    assert [p.name for p in path.parent.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"input_names": ["a", "b"]}, "expected 1 names"),
+        ({"input_names": ["weight"]}, "'weight' is also"),
+        ({"output_names": [""]}, "expected 1 names"),
+        ({"input_names": ["x"], "output_names": ["x"]}, "'x' is also"),
+        ({"metadata": {"a": 1}}, "expected strings"),
+    ],
+)
+def test_settings_that_do_not_fit(path, settings, text):
+    with pytest.raises(ArgumentError, match=text):
+        export(nn.Linear(5, 2), FLAT, path, **settings)
+
+
+def test_models_and_examples_that_do_not_fit(path):
+    with pytest.raises(ArgumentError, match="expected a Module"):
+        export(F.relu, FLAT, path)
+    with pytest.raises(ArgumentError, match="a batch of at least one"):
+        export(nn.ReLU(), FLAT[:0], path)
+    with pytest.raises(ArgumentError, match="dynamic_batch=False"):
+        export(nn.ReLU(), np.float32(3), path)
+    with pytest.raises(ArgumentError, match="returned dict"):
+        export(Calling(lambda x: {"y": x}), FLAT, path)
+    assert not path.exists()
+
+
+# -- what remains of it
+
+
+def test_modes_come_back_and_nothing_is_recorded_after(path):
+    model = nn.Sequential(nn.BatchNorm1d(5), nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(5)))
+    model[1][1].eval()
+    modes = [m.training for m in model.modules()]
+    before = model.state_dict()
+    exported(path, model, FLAT, check=False)
+    model.train()
+    model[1][1].eval()
+    export(model, FLAT, path)
+    assert [m.training for m in model.modules()] == modes
+    assert not tracers
+    for key, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+    assert model(xcnn.Tensor(FLAT)).requires_grad
+
+
+def test_an_error_inside_leaves_no_trace(path):
+    model = nn.Sequential(nn.Linear(5, 4), nn.Linear(5, 4))
+    with pytest.raises(xcnn.errors.ShapeError, match="layer '1'"):
+        export(model, FLAT, path)
+    assert not tracers
+    assert all(m.training for m in model.modules())
+
+
+def test_only_the_own_thread_is_recorded():
+    tracer, inside, after = Tracer(), threading.Event(), threading.Event()
+
+    def other():
+        inside.wait(10)
+        F.relu(FLAT)
+        after.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with tracer.active():
+        assert current() is tracer
+        F.sigmoid(FLAT)
+        inside.set()
+        assert after.wait(10)
+    thread.join()
+    assert [call.name for call in tracer.calls] == ["sigmoid"]
+
+
+def test_only_the_outermost_call_is_recorded():
+    tracer = Tracer()
+    with tracer.active():
+        F.flatten(TALL)
+        with pytest.raises(xcnn.errors.ShapeError):
+            F.reshape(TALL, (5, 5))
+        Doubled()(xcnn.Tensor(FLAT)) + 1
+    F.relu(FLAT)
+    assert [(c.name, c.is_public) for c in tracer.calls] == [
+        ("flatten", True),
+        ("Doubled", False),
+        ("add", True),
+    ]
+    assert tracer.calls[0].arguments["start_dim"] == 1  # the default
+    assert "test_export.py" in tracer.calls[0].where
+
+
+def test_a_convolution_and_its_relu_are_told_apart():
+    tracer = Tracer()
+    model = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.MaxPool2d(2))
+    with tracer.active():
+        y = model(SQUARE)
+    assert [c.name for c in tracer.calls] == ["conv2d", "relu", "max_pool2d"]
+    assert_matches(y.data, model(SQUARE).data)
+
+
+# -- on other devices
+
+
+def test_from_a_device(backend, path):
+    model = randomized(models.create("resnet20", num_classes=3, input_shape=(1, 8, 8))).to(backend)
+    x = normal(2, 1, 8, 8, dtype="float32")
+    export(model, x, path)
+    expected = run_model(model, backend.asarray(x))[0]
+    assert_matches(run_file(path, x)[0], expected, factor=100)
+    export(load(path).to(backend), x, path)
+    assert_matches(run_file(path, x)[0], expected, factor=100)
+
+
+def test_a_graph_of_an_older_operator_set(path):
+    """Nodes that mean something else by now are written as what they compute."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Softmax", ["x"], ["a"], "soft"),  # over all axes from 1 on
+        make("Unsqueeze", ["a"], ["b"], "wider", axes=[1]),
+        make("Shape", ["x"], ["s"]),
+        make("Reshape", ["b", "s"], ["y"]),
+    ]
+    old = model_of(nodes, {"x": ["n", 2, 3]}, ["y"], opset=11)
+    onnx.save(old, path)
+    x = normal(4, 2, 3, dtype="float32")
+    expected = run_file(path, x)[0]
+    graph = load(path)
+    again = path.with_name("again.onnx")
+    export(graph, x, again)
+    assert onnx.load(again).opset_import[0].version == 21
+    for batch in (x, larger(x)):
+        assert_matches(run_file(again, batch)[0], run_file(path, batch)[0])
+    assert_matches(run_file(again, x)[0], expected)
+
+
+def test_shapes_that_an_older_graph_computes(path):
+    make = onnx.helper.make_node
+    nodes = [
+        make("Shape", ["x"], ["s"]),
+        make("Gather", ["s", "zero"], ["n"], axis=0),
+        make("Unsqueeze", ["n"], ["n1"], axes=[0]),
+        make("Mul", ["n1", "two"], ["n2"]),
+        make("Concat", ["n2", "rest"], ["shape"], axis=0),
+        make("Reshape", ["x", "shape"], ["y"]),
+    ]
+    weights = {"zero": np.int64(0), "two": np.array([2]), "rest": np.array([-1])}
+    onnx.save(model_of(nodes, {"x": ["n", 2, 3]}, ["y"], weights, opset=12), path)
+    x = normal(4, 2, 3, dtype="float32")
+    again = path.with_name("again.onnx")
+    export(load(path), x, again)
+    assert_matches(run_file(again, larger(x))[0], larger(x).reshape(10, 3))
+
+
+def test_a_node_that_cannot_be_written_is_named(path):
+    nodes = [onnx.helper.make_node("Upsample", ["x", "scales"], ["y"], "enlarge", mode="linear")]
+    scales = {"scales": np.array([1, 1, 2, 2], "float32")}
+    onnx.save(model_of(nodes, {"x": ["n", 1, 3, 3]}, ["y"], scales, opset=9), path)
+    with pytest.raises(UnsupportedOperatorError, match=r"'enlarge' \(Upsample of operator set 9"):
+        export(load(path), normal(2, 1, 3, 3, dtype="float32"), path)
+
+
+def test_slopes_of_an_older_graph(path):
+    """PRelu took one per channel, whatever comes after."""
+    slopes = {"slope": B4}
+    nodes = [onnx.helper.make_node("PRelu", ["x", "slope"], ["y"])]
+    onnx.save(model_of(nodes, {"x": ["n", 4, 9, 7]}, ["y"], slopes, opset=6), path)
+    again = path.with_name("again.onnx")
+    export(load(path), TALL, again)
+    expected = np.where(TALL < 0, TALL * B4.reshape(4, 1, 1), TALL)
+    assert_matches(run_file(again, TALL)[0], expected)
+
+
+def test_an_output_that_is_a_constant(path):
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["y"])]
+    onnx.save(model_of(nodes, {"x": ["n", 5]}, ["y", "w"], {"w": B4}), path)
+    again = path.with_name("again.onnx")
+    export(load(path), FLAT, again)
+    np.testing.assert_array_equal(run_file(again, FLAT)[1], B4)
+
+
+def test_numbers_that_are_tried_stay_in_the_range(path):
+    """A logarithm of negative numbers would be NaN on both sides, and hide what differs."""
+    model = Calling(lambda x: F.log(x) * x.sum().item())
+    with pytest.raises(ExportError, match="differs from the model's by up to"):
+        export(model, POSITIVE, path)
+    with pytest.raises(ExportError, match="other numbers than the example's"):
+        export(Calling(_only(FLAT)), FLAT, path, dynamic_batch=False)
+
+
+def _only(known):
+    def call(x):
+        if not (x.data == known).all():
+            raise ValueError("another input")
+        return x * 2
+
+    return call
