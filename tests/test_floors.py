@@ -105,13 +105,15 @@ def test_import_takes_little_with_it(tmp_path):
 import sys
 sys.path.insert(0, {str(PACKAGE.parent)!r})
 import xcnn
-print(*sorted({{m.split('.')[0] for m in sys.modules}}))
+print(*sorted({{m.split('.')[0] for m in sys.modules}}), *[m for m in sys.modules if "onnx" in m])
+assert xcnn.onnx.load and not hasattr(xcnn, "onnxx")
 """
     result = run(code, tmp_path)
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.split())
     assert "xcnn" in loaded
     assert not loaded & {"scipy", "cupy", "matplotlib", "torch", "tqdm", "PIL", "sklearn", "onnx"}
+    assert "xcnn.onnx" not in loaded
     assert not loaded & {"http", "urllib.request", "email", "ssl"}
 
 

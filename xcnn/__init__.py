@@ -4,6 +4,8 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 :class:`Trainer`, or with :mod:`xcnn.nn` and ``loss.backward()``.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import amp, backends, config, data, functional, init, models, nn, optim, schedules, testing
 from .autograd import Function, enable_grad, is_grad_enabled, no_grad, vjp
 from .random import manual_seed
@@ -11,6 +13,9 @@ from .serialize import load, save
 from .summary import summary
 from .tensor import Parameter, Tensor
 from .trainer import Epoch, Trainer
+
+if TYPE_CHECKING:
+    from . import onnx
 
 __version__ = "0.1.0"
 
@@ -33,6 +38,7 @@ __all__ = [
     "models",
     "nn",
     "no_grad",
+    "onnx",
     "optim",
     "save",
     "schedules",
@@ -40,3 +46,12 @@ __all__ = [
     "testing",
     "vjp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``xcnn.onnx`` is imported when it is first asked for: most programs do without."""
+    if name == "onnx":
+        from importlib import import_module
+
+        return import_module(".onnx", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -76,3 +76,7 @@ class ExportError(XcnnError, RuntimeError):
 
 class UnsupportedOperatorError(XcnnError, NotImplementedError):
     """A model has operations that cannot be read or written: the text lists every one."""
+
+
+class MissingPackageError(XcnnError, ImportError):
+    """A package that is not installed with xcnn itself is needed."""

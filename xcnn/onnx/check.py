@@ -9,9 +9,10 @@ import numpy as np
 
 from .. import nn
 from ..errors import ExportError, XcnnError
+from ..nn.context import evaluating
 from ..tensor import Tensor
 from .load import build
-from .record import evaluating, outputs_of
+from .record import outputs_of
 
 #: of the largest number
 _TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-5}

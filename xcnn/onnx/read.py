@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileFormatError, XcnnError
+from ..errors import FileFormatError, MissingPackageError
 from .external import read_external
 
 _MESSAGE = 2**31 - 1  # bytes: what one protobuf message can hold
@@ -33,10 +33,6 @@ _TYPES = {
 #: fields of an attribute that hold one value, by type
 _SINGLE = {"INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t"}
 _MANY = {"INTS": "ints", "FLOATS": "floats", "STRINGS": "strings"}
-
-
-class MissingPackageError(XcnnError, ImportError):
-    """A package that is not installed with xcnn itself is needed."""
 
 
 @dataclass(frozen=True)

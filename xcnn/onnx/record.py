@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from .. import backends, nn
 from ..autograd import no_grad
 from ..errors import ArgumentError
+from ..nn.context import evaluating
 from ..tensor import Tensor
 from ..tracing import Call, Tracer
 
 Array = Any
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, nothing recorded for backward; modes come back after."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def placed(example: Any, device: str) -> list[Tensor]:
