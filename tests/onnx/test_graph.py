@@ -11,11 +11,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 import xcnn
-from xcnn import nn
+from xcnn import backends, nn
 from xcnn.errors import ArgumentError, FileFormatError, ShapeError, XcnnError
 from xcnn.onnx.load import build, load
 from xcnn.serialize import describe
-from xcnn.testing import assert_close
+from xcnn.testing import assert_close, gradcheck
 
 from ..conftest import normal
 from .models import model_of
@@ -267,6 +267,63 @@ def test_activations_and_hooks():
     assert_close(graph(X).numpy(), (X @ W.T + B) / 2 @ V.T)
     handle.remove()
     assert_close(graph(X).numpy(), expected(X))
+
+
+def linear_relu(*more, outputs=("y",)):
+    """y = max(x W' + B, 0), and further nodes."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="fc", transB=1),
+        helper.make_node("Relu", ["h"], ["y"], name="relu"),
+        *more,
+    ]
+    return build(model_of(nodes, {"x": (None, 3)}, outputs, {"w": W, "b": B}))
+
+
+@pytest.fixture
+def operations(monkeypatch):
+    """Names of the operations that run on the CPU."""
+    names, cpu = [], backends.get("cpu")
+    monkeypatch.setattr(cpu, "made", lambda name, array: names.append(name))
+    return names
+
+
+def test_a_relu_is_made_with_what_comes_before(backend, operations):
+    graph, h = linear_relu(), X @ W.T + B
+    assert_close(graph(X).numpy(), np.maximum(h, 0))
+    assert operations == ["Linear"]
+    graph.to(backend.device, "float64")
+    gradcheck(graph, backend.asarray(X, "float64"))
+
+
+@pytest.mark.parametrize(
+    ("more", "outputs"),
+    [
+        ([], ("y", "h")),
+        ([helper.make_node("Add", ["h", "y"], ["z"])], ("y", "z")),
+        ([helper.make_node("Relu", ["h"], ["z"])], ("y", "z")),
+    ],
+)
+def test_a_relu_by_itself_where_others_take_its_input(operations, more, outputs):
+    h = X @ W.T + B
+    found = linear_relu(*more, outputs=outputs)(X)
+    assert operations[:2] == ["Linear", "ReLU"]
+    assert_close(found[0].numpy(), np.maximum(h, 0))
+    wanted = {"h": h, "z": h + np.maximum(h, 0) if "Add" in operations else np.maximum(h, 0)}
+    assert_close(found[1].numpy(), wanted[outputs[1]])
+
+
+@pytest.mark.parametrize("path", ["fc", "relu"])
+def test_a_relu_by_itself_where_a_hook_looks(operations, path):
+    graph, seen = linear_relu(), []
+    handle = dict(graph.named_modules())[path].register_forward_hook(
+        lambda module, inputs, output: seen.append(output.numpy())
+    )
+    graph(X)
+    assert operations == ["Linear", "ReLU"]
+    assert (seen[0] < 0).any() == (path == "fc")
+    handle.remove()
+    graph(X)
+    assert operations[2:] == ["Linear"]
 
 
 def test_errors_name_the_node_once():

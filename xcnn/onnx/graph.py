@@ -9,6 +9,7 @@ from .. import nn
 from ..errors import ArgumentError, ShapeError
 from ..nn.module import Buffer
 from ..tensor import Parameter, Tensor
+from ..tracing import current
 from .node import Node, Value
 
 
@@ -78,6 +79,7 @@ class Graph(nn.Module):
             else:
                 self._tensors[name] = Parameter(array)
         self._last_uses = _last_uses(nodes, self.output_names)
+        self._relus = _relus(nodes, self.output_names)
         for node in nodes:
             shapes = {n: self._tensors[x].shape for n, x in _numbered(node) if x in self._tensors}
             node.weight_shapes = shapes
@@ -128,11 +130,18 @@ class Graph(nn.Module):
         """
         values = self._given(inputs)
         device = next((values[n].device for n in self.inputs if values[n] is not None), self.device)
-        for number, node in enumerate(self._nodes.values()):
-            found = node(*[values[n] if n else None for n in node.inputs])
-            values.update(_named(node, found))
+        nodes, done = list(self._nodes.values()), set()
+        for number, node in enumerate(nodes):
+            if number not in done:
+                given = [values[n] if n else None for n in node.inputs]
+                relu = nodes[self._relus.get(number, number)]
+                if relu is not node and _may_fuse(node, relu):
+                    values[relu.outputs[0]] = node(*given, relu=True)
+                    done.add(self._relus[number])
+                else:
+                    values.update(_named(node, node(*given)))
             for name in self._last_uses[number]:
-                del values[name]
+                values.pop(name, None)
         outputs = tuple(_as_tensor(name, values[name], device) for name in self.output_names)
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -189,6 +198,28 @@ def _last_uses(nodes: Sequence[Node], outputs: Sequence[str]) -> list[list[str]]
         if name not in kept:
             gone[number].append(name)
     return gone
+
+
+def _relus(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[int, int]:
+    """Numbers of nodes that can make the ReLU after them, and of that: nobody else takes what lies
+    between them.
+    """
+    takers: dict[str, list[int]] = {name: [-1] for name in outputs}
+    for number, node in enumerate(nodes):
+        for name in node.inputs:
+            takers.setdefault(name, []).append(number)
+    found = {}
+    for number, node in enumerate(nodes):
+        after = takers.get(node.outputs[0], []) if len(node.outputs) == 1 else []
+        is_relu = len(after) == 1 and after[0] >= 0 and nodes[after[0]].type == "Relu"
+        if is_relu and node.operator.takes_relu:
+            found[number] = after[0]
+    return found
+
+
+def _may_fuse(node: Node, relu: Node) -> bool:
+    """Not where a hook or a tracer wants to see what lies between."""
+    return not node._hooks and not relu._hooks and current() is None
 
 
 def _named(node: Node, found: Any) -> dict[str, Value]:

@@ -39,11 +39,14 @@ class Operator:
         Numbers of the inputs that are settings, such as a shape: they arrive as NumPy arrays.
     buffers
         Numbers of the inputs that belong to the state but are not trained.
+    takes_relu
+        Whether ``compute`` has an argument ``relu``: it makes the ReLU after it in one pass.
     """
 
     compute: Callable[..., Any]
     static: tuple[int, ...]
     buffers: tuple[int, ...]
+    takes_relu: bool
 
 
 #: by domain and type, as ("", "Conv")
@@ -60,8 +63,9 @@ def operator(
     """
 
     def enter(compute: Callable[..., Any]) -> Callable[..., Any]:
+        takes_relu = "relu" in inspect.signature(compute).parameters
         for name in types:
-            OPERATORS[domain, name] = Operator(compute, tuple(static), tuple(buffers))
+            OPERATORS[domain, name] = Operator(compute, tuple(static), tuple(buffers), takes_relu)
         return compute
 
     return enter
@@ -141,12 +145,15 @@ class Node(nn.Module):
         return math.prod(output_shape) * per_value(self) if per_value else 0
 
     @operation
-    def forward(self, *inputs: Value) -> Any:
-        """The output, a Tensor, or a NumPy array if it is on the host; a tuple of several."""
+    def forward(self, *inputs: Value, relu: bool = False) -> Any:
+        """The output, a Tensor, or a NumPy array if it is on the host; a tuple of several.
+
+        With ``relu``, for operators that take it, what a ReLU makes of the output.
+        """
         self._check_given(inputs)
         arguments, on_host = self._placed(inputs)
         try:
-            found = self.operator.compute(self, *arguments)
+            found = self.operator.compute(self, *arguments, **({"relu": True} if relu else {}))
         except XcnnError:
             raise
         except MemoryError as error:

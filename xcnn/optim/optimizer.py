@@ -64,7 +64,9 @@ class Optimizer:
         self.steps: list[int] = []
         self.state: dict[str, list[Array | None]] = {s: [] for s in self.slots}
         self.param_groups: list[dict[str, Any]] = []
-        found: list[Any] = list(params) if isinstance(params, Iterable) else []
+        # a Tensor by itself would be taken for its rows
+        is_several = isinstance(params, Iterable) and not isinstance(params, Tensor)
+        found: list[Any] = list(params) if is_several else []
         is_grouped = bool(found) and all(isinstance(g, Mapping) for g in found)
         for group in found if is_grouped else [{"params": found}]:
             self.add_param_group(group)

@@ -163,7 +163,9 @@ def _product(node: Node, a: Tensor, b: Tensor) -> Tensor:
 
 
 @operator("Gemm")
-def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+def gemm(
+    node: Node, a: Tensor, b: Tensor, c: Tensor | None = None, *, relu: bool = False
+) -> Tensor:
     """``alpha · A @ B + beta · C``; with a bias (m,) it is a linear layer."""
     if a.ndim != 2 or b.ndim != 2:
         raise node.error(f"shapes {a.shape} and {b.shape}: expected matrices")
@@ -177,11 +179,13 @@ def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
         _check_bias(node, c, shape)
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if a.dtype.kind != "f":
-        return _integer_gemm(node, a, weight.T, c, alpha, beta)
+        y = _integer_gemm(node, a, weight.T, c, alpha, beta)
+        return _on_device(y, lambda xp: xp.maximum(y.data, 0)) if relu else y
     if c is not None and alpha == beta == 1 and c.shape == shape[1:]:
-        return F.linear(a, weight, c)
+        return F.linear(a, weight, c, relu)
     y = _scaled(F.linear(a, weight), alpha)
-    return y if c is None or beta == 0 else F.add(y, _scaled(c, beta))
+    y = y if c is None or beta == 0 else F.add(y, _scaled(c, beta))
+    return F.relu(y) if relu else y
 
 
 def _scaled(x: Tensor, factor: float) -> Tensor:

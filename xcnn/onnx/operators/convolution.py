@@ -20,17 +20,20 @@ _KERNELS = {3: "K", 4: "kH, kW", 5: "kD, kH, kW"}
 
 
 @operator("Conv")
-def conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def conv(
+    node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
+) -> Tensor:
     groups, sizes = node.integer("group", 1), spatial(node, x)
     check_weight(x.shape[1], weight, bias, groups, _KERNELS[x.ndim])
     along = axes(node, sizes, _kernel(node, weight))
     node.check_size((len(x), len(weight), *(a.output[0] for a in along)), x.dtype)
     if len(along) == 1:
         signals, kernels = AsImages()(x), AsImages("weight")(weight)
-        return AsSignals()(_conv2d(signals, kernels, bias, [windows((1, 1), 1), *along], groups))
+        flat = [windows((1, 1), 1), *along]
+        return AsSignals()(_conv2d(signals, kernels, bias, flat, groups, relu))
     if len(along) == 2:
-        return _conv2d(x, weight, bias, along, groups)
-    return _conv3d(node, x, weight, bias, along, groups)
+        return _conv2d(x, weight, bias, along, groups, relu)
+    return _conv3d(node, x, weight, bias, along, groups, relu)
 
 
 @operator("ConvTranspose")
@@ -59,10 +62,15 @@ def _kernel(node: Node, weight: Tensor) -> tuple[int, ...]:
 
 
 def _conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, along: list[Geometry], groups: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    along: list[Geometry],
+    groups: int,
+    relu: bool,
 ) -> Tensor:
     g = image(*along)
-    return F.conv2d(x, weight, bias, g.stride, g.padding, g.dilation, groups)
+    return F.conv2d(x, weight, bias, g.stride, g.padding, g.dilation, groups, relu=relu)
 
 
 def _conv_transpose2d(
@@ -78,27 +86,28 @@ def _conv3d(
     bias: Tensor | None,
     along: list[Geometry],
     groups: int,
+    relu: bool,
 ) -> Tensor:
     depth, rows, columns = along
     if is_plain(rows) and is_plain(columns):
-        return _conv_along_depth(x, weight, bias, depth, groups)
+        return _conv_along_depth(x, weight, bias, depth, groups, relu)
     batch, channels, _, height, width = x.shape
     (count, _), (taps, _) = depth.output, depth.kernel
     node.check_size((count, batch, channels, taps, height, width), x.dtype)
     kernels = F.reshape(weight, (len(weight), weight.shape[1] * taps, *weight.shape[3:]))
-    y = _conv2d(Unfold(depth)(x), kernels, bias, [rows, columns], groups)
+    y = _conv2d(Unfold(depth)(x), kernels, bias, [rows, columns], groups, relu)
     return Fold(slices(count))(y)
 
 
 def _conv_along_depth(
-    x: Tensor, weight: Tensor, bias: Tensor | None, depth: Geometry, groups: int
+    x: Tensor, weight: Tensor, bias: Tensor | None, depth: Geometry, groups: int, relu: bool
 ) -> Tensor:
     """With kernels (kD, 1, 1): the pixels of a slice are a row of an image."""
     batch, channels, size, *plane = x.shape
     pixels = plane[0] * plane[1]
     rows = F.reshape(x, (batch, channels, size, pixels))
     kernels = F.reshape(weight, weight.shape[:-1])
-    y = _conv2d(rows, kernels, bias, [depth, windows((pixels, 1), 1)], groups)
+    y = _conv2d(rows, kernels, bias, [depth, windows((pixels, 1), 1)], groups, relu)
     return F.reshape(y, (*y.shape[:3], *plane))
 
 
