@@ -79,7 +79,7 @@ def a_foreign_model(path, classes=3, end="Softmax"):
         onnx.helper.make_node(end, ["scores"], ["y"]),
     ]
     matrix = 4 * np.eye(3, classes, dtype="float32")
-    onnx.save(model_of(nodes, {"pixels": [1, 3, 8, 6]}, ["y"], {"matrix": matrix}), path)
+    onnx.save(model_of(nodes, {"pixels": [2, 3, 8, 6]}, ["y"], {"matrix": matrix}), path)
 
 
 @pytest.mark.filterwarnings("default")

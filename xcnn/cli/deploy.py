@@ -74,6 +74,8 @@ def open_model(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     path = Path(arguments.model)
     if path.suffix == _SUFFIX and not path.is_dir():
         model = onnx.load(path)
+        for name, shape in model.inputs.items():  # some are written for one batch size
+            model.inputs[name] = (None, *shape[1:]) if shape else shape
         return model, _config(path, model, arguments)
     for option in ("mean", "std", "classes"):
         if getattr(arguments, option, None) is not None:

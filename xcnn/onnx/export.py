@@ -33,7 +33,7 @@ def export(
     *,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    dynamic_batch: bool = True,
+    dynamic_batch: bool | None = None,
     metadata: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> None:
@@ -58,7 +58,8 @@ def export(
         numbered where there are several.
     dynamic_batch
         Whether the first axis of the inputs may be of any length. All inputs whose first axis is
-        as long as the first one's share it.
+        as long as the first one's share it. Default: yes, but for a loaded model whose file says
+        how long it is.
     metadata
         Strings to keep in the file.
     check
@@ -87,6 +88,8 @@ def export(
     package()
     _check_metadata(metadata)
     inputs = placed(example, model.device)
+    if dynamic_batch is None:
+        dynamic_batch = not _has_fixed_batch(model)
     if dynamic_batch:
         _check_batch(inputs)
     outputs, calls = run(model, inputs)
@@ -101,6 +104,11 @@ def _check_metadata(metadata: Mapping[str, str] | None) -> None:
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise ArgumentError(f"metadata[{key!r}]={value!r}: expected strings")
+
+
+def _has_fixed_batch(model: nn.Module) -> bool:
+    shapes = list(model.inputs.values()) if isinstance(model, Graph) else []
+    return bool(shapes and shapes[0] and isinstance(shapes[0][0], int))
 
 
 def _check_batch(inputs: list[Tensor]) -> None:

@@ -15,7 +15,8 @@ _GREW = ("AveragePool", "Cast", "MaxPool", "Reshape", "Resize", "Shape")
 
 
 @emits("Node.forward")
-def forward(w: Writer, self: Node, inputs: tuple[Any, ...]) -> list[str]:
+def forward(w: Writer, self: Node, inputs: tuple[Any, ...], relu: bool) -> list[str]:
+    """A tracer sees ReLUs by themselves: ``relu`` is False."""
     from onnx import helper
 
     w.stem = self.name
