@@ -160,6 +160,14 @@ OPERATIONS = {
     "reciprocal": (F.reciprocal, lambda n: (between(n, *IMAGES),)),
     "sqrt": (F.sqrt, lambda n: (between(n, *IMAGES),)),
     "threshold": (lambda x: F.threshold(x, 0.4, 0.3), lambda n: (normal(n, *IMAGES),)),
+    "where": (
+        F.where,
+        lambda n: (classes(n, 3) > 0, between(n, 3), between(n, 3, seed=1)),
+    ),
+    "where broadcast": (
+        lambda a, b: F.where(like(a, [1, 0, 1]) > 0, a, b),
+        lambda n: (between(n, 3), between(n, 1)),
+    ),
     "astype": (lambda x: F.astype(x, str(x.dtype)), lambda n: (between(n, 3),)),
     "sum": (lambda x: F.sum(x, dim=1), lambda n: (between(n, 3),)),
     "mean": (lambda x: F.mean(x, dim=(2, 3)), lambda n: (between(n, *IMAGES),)),

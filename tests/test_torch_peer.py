@@ -210,6 +210,12 @@ PEERS = {
         lambda x: T.threshold(x, 0.2, -3),
         [normal(3, 5, 2)],
     ),
+    "where": (F.where, torch.where, [normal(5, 4) > 0, normal(3, 1, 4), normal(5, 1)]),
+    "where-number": (
+        lambda x: F.where(Tensor.of(x).data > 0, x, 2),
+        lambda x: torch.where(x > 0, x, 2),
+        [normal(3, 4)],
+    ),
     "operators": (
         lambda a, b: (2 - a) * b / (b + 3) - -a,
         lambda a, b: (2 - a) * b / (b + 3) - -a,

@@ -297,6 +297,8 @@ CALLS = [
     ("minimum", lambda x: F.minimum(FLAT[0], x), FLAT),
     ("pow", lambda x: F.pow(x, 1.5), POSITIVE),
     ("pow", lambda x: F.pow(2.0, x), FLAT),
+    ("where", lambda x: F.where(B4.reshape(4, 1, 1) > 0, x, 2.0), TALL),
+    ("where", lambda x: F.where(FLAT[0] > 0, FLAT[1], x), FLAT),
     ("sum", lambda x: x.sum((-1, 2)), TALL),
     ("sum", lambda x: F.sum(x, (), keepdim=True), TALL),
     ("sum", lambda x: x.sum(), TALL),

@@ -38,6 +38,7 @@ from .pointwise import (
     reciprocal,
     sqrt,
     threshold,
+    where,
 )
 from .pool import avg_pool2d, max_pool2d
 from .shape import concat, flatten, pad, reshape
@@ -117,4 +118,5 @@ __all__ = [
     "tanh",
     "threshold",
     "unsqueeze",
+    "where",
 ]

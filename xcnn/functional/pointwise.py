@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..autograd import Function
 from ..backends import Backend
+from ..errors import DTypeError, ShapeError
 from ..tensor import Tensor
 from ..tracing import operation
 from .arithmetic import Binary, operands, sum_to
@@ -165,6 +167,31 @@ class Pow(Binary):
         return sum_to(slope, b.shape)
 
 
+class Where(Function):
+    """See :func:`where`."""
+
+    arguments = ("a", "b", "condition")
+    any_dtype = ("a", "condition")
+
+    def forward(self, backend: Backend, a: Array, b: Array, condition: Array) -> Array:
+        self.save(condition=condition, shapes=(a.shape, b.shape))
+        try:
+            return backend.xp.where(condition, a, b)
+        except ValueError as error:
+            raise ShapeError(
+                f"Where: shapes {condition.shape}, {a.shape} and {b.shape} do not broadcast"
+            ) from error
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        xp, condition, (a, b) = backend.xp, self.saved.condition, self.saved.shapes
+        wants_a, wants_b, _ = self.needs_grad
+        return (
+            sum_to(xp.where(condition, dy, 0), a) if wants_a else None,
+            sum_to(xp.where(condition, 0, dy), b) if wants_b else None,
+            None,
+        )
+
+
 @operation
 def abs(input: Any) -> Tensor:
     """|x|, elementwise. The gradient at 0 is 0."""
@@ -240,3 +267,30 @@ def threshold(input: Any, threshold: float, value: float) -> Tensor:
         threshold or value is not a number.
     """
     return Threshold(threshold, value)(input)
+
+
+@operation
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """A where ``condition`` is true, else b, elementwise, shapes broadcast as in NumPy.
+
+    The gradient goes to the one that was taken.
+
+    Parameters
+    ----------
+    condition : any shape, bool
+    a, b
+        Of one dtype; one of them may be a number.
+
+    Raises
+    ------
+    DTypeError
+        ``condition`` is not bool.
+    ShapeError
+        The shapes do not broadcast.
+    """
+    condition = Tensor.of(condition)
+    if condition.dtype.kind != "b":
+        raise DTypeError(
+            f"condition is {condition.dtype}: expected bool, such as what x.data > 0 gives"
+        )
+    return Where()(*operands(a, b), condition)

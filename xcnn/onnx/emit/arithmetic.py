@@ -29,6 +29,11 @@ def pow(w: Writer, input: Value, exponent: Any) -> str:
     return w.node("Pow", _operand(w, input, exponent), _operand(w, exponent, input))
 
 
+@emits("where")
+def where(w: Writer, condition: Value, a: Any, b: Any) -> str:
+    return w.node("Where", condition, _operand(w, a, b), _operand(w, b, a))
+
+
 def _operand(w: Writer, x: Any, other: Any) -> Any:
     """A plain number in the other's type."""
     return x if isinstance(x, Value) else w.like(other, x)
