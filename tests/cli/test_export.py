@@ -16,6 +16,9 @@ from ..onnx.models import model_of
 from .test_program import inputs
 
 
+ORDER = ("first", "second")
+
+
 @pytest.fixture
 def exported(run, trained):
     """The run of the fixture ``trained`` as model.onnx, and what was printed."""
@@ -68,6 +71,19 @@ def test_summary(run, exported):
     assert (done.status, done.err) == (0, "")
     assert "Gemm" in done.out
     assert "132,490" in done.out
+
+
+@pytest.mark.parametrize("model", ["small_cnn", "resnet20"])
+def test_training_goes_on_from_a_file(run, model):
+    line = f"train {model} --limit 20 --epochs 1 --quiet --device cpu"
+    assert run(f"{line} --out first").status == 0
+    assert run("export first first.onnx").status == 0
+    done = run(f"{line} --init first.onnx --lr 0 --out second")
+    assert (done.status, done.err) == (0, "")
+    first, second = (dict(xcnn.load(f"{n}/model.safetensors").named_parameters()) for n in ORDER)
+    assert first
+    for name, parameter in first.items():
+        np.testing.assert_array_equal(second[name].data, parameter.data)
 
 
 def a_foreign_model(path, classes=3, end="Softmax"):

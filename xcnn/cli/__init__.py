@@ -142,7 +142,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     add(
         "--init",
         metavar="FILE",
-        help="safetensors file of weights to start from, by name; torchvision's have ours",
+        help="safetensors or ONNX file of weights to start from, by name; torchvision's have ours",
     )
     add(
         "--new-head",

@@ -7,13 +7,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from .. import serialize
+from .. import onnx, serialize
 from ..errors import ArgumentError, StateDictError
 from ..nn import Module
 
 
 def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
-    """Copy the weights of a safetensors file into ``model`` by their names.
+    """Copy the weights of a safetensors or ONNX file into ``model`` by their names.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     """
     if Path(path).is_dir():
         raise ArgumentError(f"--init {path} is a folder; of a run, pass {path}/model.safetensors")
-    arrays, _ = serialize.read(path)
     own = model.state_dict()
+    arrays = _read(path, own)
     other = [k for k in own if k in arrays and arrays[k].shape != own[k].shape]
     if new_head:
         arrays.update({k: own[k] for k in other})
@@ -50,6 +50,15 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     except StateDictError as error:
         raise StateDictError(f"--init {path}: {error}{_advice(own, arrays, other)}") from None
     return other
+
+
+def _read(path: str, own: dict[str, Any]) -> dict[str, Any]:
+    """The arrays of a file by name."""
+    if not path.endswith(".onnx"):
+        return serialize.read(path)[0]
+    # how many batches a batch-norm has seen changes no output: ONNX has no place for it
+    counts = {k: a for k, a in own.items() if k.endswith("num_batches_tracked")}
+    return {**counts, **onnx.load(path).state_dict()}
 
 
 def _advice(own: dict[str, Any], arrays: dict[str, Any], other: list[str]) -> str:
