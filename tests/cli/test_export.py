@@ -15,7 +15,6 @@ from xcnn.cli import main
 from ..onnx.models import model_of
 from .test_program import inputs
 
-
 ORDER = ("first", "second")
 
 
