@@ -169,3 +169,76 @@ def test_what_is_refused(backend):
         F.exp(backend.asarray(np.arange(3)))
     with pytest.raises(DTypeError, match=r"input is float64, exponent is float32"):
         F.pow(backend.asarray(normal(2)), backend.asarray(normal(2, dtype="float32")))
+
+
+# -- where ---------------------------------------------------------------------------------
+
+
+@dtypes
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3, 4),) * 3,
+        ((4,), (3, 1), (2, 1, 4)),
+        ((3, 1), (), (4,)),
+        ((0, 3), (3,), (0, 1)),
+        ((3,), (3,), (1, 3)),
+        ((1, 3), (3,), ()),
+        ((4, 3), (1, 3), (3,)),
+    ],
+    ids=str,
+)
+def test_where(evaluate, dtype, shapes):
+    condition = normal(*shapes[0]) > 0
+    a, b = (normal(*s, seed=i, dtype=dtype) for i, s in enumerate(map(tuple, shapes[1:]), 1))
+    a, b = np.asarray(a, dtype), np.asarray(b, dtype)
+    found = evaluate(F.where, condition, a, b)
+    chosen = of_each(lambda c, x, y: x if c else y, condition, a, b)
+    assert_matches(found.y, chosen, dtype)
+    assert found.gradients[0] is None
+    taken = np.broadcast_to(condition, chosen.shape)
+    assert_matches(found.gradients[1], oracles.summed_to(found.dy * taken, a.shape), dtype)
+    assert_matches(found.gradients[2], oracles.summed_to(found.dy * ~taken, b.shape), dtype)
+
+
+def test_where_stays_batch_last(backend):
+    values = normal(3, 4, 5, 2)
+    for layout, x in layouts(backend, values).items():
+        y, pullback = xcnn.vjp(lambda a: F.where(a.data > 0, a, 0), x)
+        dx = pullback(y)[0]
+        assert_matches(y, np.maximum(values, 0))
+        assert_matches(dx, np.maximum(values, 0))
+        if layout == "batch-last":
+            assert is_batch_last(y)
+            assert is_batch_last(dx)
+
+
+def test_where_of_numbers_and_of_other_types(backend):
+    condition = backend.asarray(np.array([True, False]))
+    x = backend.asarray(np.ones(2, "float32"))
+    assert F.where(condition, x, -3).numpy().tolist() == [1, -3]
+    assert F.where(condition, -3, x).numpy().tolist() == [-3, 1]
+    assert F.where(condition, x, -3).dtype == "float32"
+    for values in (np.arange(2), np.array([True, True]), np.ones(2, "float16")):
+        y = F.where(condition, backend.asarray(values), backend.asarray(np.zeros_like(values)))
+        assert y.dtype == values.dtype
+        assert y.numpy().tolist() == [values[0], 0]
+
+
+def test_where_leaves_alone_what_it_does_not_take(evaluate):
+    """NaN there reaches neither the value nor the gradient of the other."""
+    condition, a, b = np.array([True, False]), np.array([2.0, np.nan]), np.array([np.nan, 3.0])
+    found = evaluate(F.where, condition, a, b)
+    assert found.y.tolist() == [2, 3]
+    assert found.gradients[1].tolist() == [found.dy[0], 0]
+    assert found.gradients[2].tolist() == [0, found.dy[1]]
+
+
+def test_what_where_refuses(backend):
+    ones, condition = backend.xp.ones(3), backend.asarray(np.ones(3, bool))
+    with pytest.raises(DTypeError, match="condition is float64: expected bool"):
+        F.where(ones, ones, ones)
+    with pytest.raises(DTypeError, match="a is float64, b is float32"):
+        F.where(condition, ones, ones.astype("float32"))
+    with pytest.raises(ShapeError, match=r"\(3,\), \(3,\) and \(2,\) do not broadcast"):
+        F.where(condition, ones, ones[:2])

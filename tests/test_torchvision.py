@@ -8,16 +8,9 @@ import xcnn.functional as F
 from xcnn import init, models
 
 from .conftest import normal
+from .torchvision_stub import one_thread, shake, torch, torchvision  # noqa: F401  (a fixture)
 
-torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
-try:
-    torchvision = pytest.importorskip("torchvision")
-except RuntimeError:  # its compiled operators are for another build of PyTorch: networks need none
-    operators = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    torchvision = pytest.importorskip("torchvision")
 
 NAMES = [
     "efficientnet_b0",
@@ -34,15 +27,6 @@ NAMES = [
 GOOGLENET = {"aux_logits": False, "init_weights": False}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Many small steps of PyTorch's threads take long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def peer(name, **settings):
     """Torchvision's network with weights and running averages as after some training."""
     settings = {**(GOOGLENET if name == "googlenet" else {}), **settings}
@@ -50,15 +34,6 @@ def peer(name, **settings):
     model = getattr(torchvision.models, name)(weights=None, **settings)
     shake(model)
     return model.eval()
-
-
-def shake(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.2)
-            torch.nn.init.normal_(module.running_mean, 0, 0.2)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
 
 
 def copied(theirs, ours, path):

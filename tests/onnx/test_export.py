@@ -720,14 +720,6 @@ def test_shapes_that_an_older_graph_computes(path):
     assert_matches(run_file(again, larger(x))[0], larger(x).reshape(10, 3))
 
 
-def test_a_node_that_cannot_be_written_is_named(path):
-    nodes = [onnx.helper.make_node("Upsample", ["x", "scales"], ["y"], "enlarge", mode="linear")]
-    scales = {"scales": np.array([1, 1, 2, 2], "float32")}
-    onnx.save(model_of(nodes, {"x": ["n", 1, 3, 3]}, ["y"], scales, opset=9), path)
-    with pytest.raises(UnsupportedOperatorError, match=r"'enlarge' \(Upsample of operator set 9"):
-        export(load(path), normal(2, 1, 3, 3, dtype="float32"), path)
-
-
 def test_slopes_of_an_older_graph(path):
     """PRelu took one per channel, whatever comes after."""
     slopes = {"slope": B4}

@@ -176,20 +176,43 @@ class Where(Function):
     def forward(self, backend: Backend, a: Array, b: Array, condition: Array) -> Array:
         self.save(condition=condition, shapes=(a.shape, b.shape))
         try:
-            return backend.xp.where(condition, a, b)
+            return self._chosen(backend.xp, condition, a, b)
         except ValueError as error:
             raise ShapeError(
                 f"Where: shapes {condition.shape}, {a.shape} and {b.shape} do not broadcast"
             ) from error
 
+    def _chosen(self, xp: Any, condition: Array, a: Array, b: Array) -> Array:
+        """In the memory order of what the others fit into, if one is that large."""
+        like = max(a, b, key=lambda v: (v.ndim, v.size))
+        if not all(_fits(v.shape, like.shape) for v in (condition, a, b)):
+            return xp.where(condition, a, b)
+        y = xp.empty_like(like)
+        xp.copyto(y, b)
+        xp.copyto(y, a, where=condition)
+        return y
+
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        xp, condition, (a, b) = backend.xp, self.saved.condition, self.saved.shapes
+        condition, (a, b) = self.saved.condition, self.saved.shapes
         wants_a, wants_b, _ = self.needs_grad
         return (
-            sum_to(xp.where(condition, dy, 0), a) if wants_a else None,
-            sum_to(xp.where(condition, 0, dy), b) if wants_b else None,
+            sum_to(_only(backend.xp, dy, condition), a) if wants_a else None,
+            sum_to(_only(backend.xp, dy, ~condition), b) if wants_b else None,
             None,
         )
+
+
+def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` broadcasts to the shape ``other``."""
+    pairs = zip(reversed(shape), reversed(other), strict=False)
+    return len(shape) <= len(other) and all(n in (1, m) for n, m in pairs)
+
+
+def _only(xp: Any, dy: Array, where: Array) -> Array:
+    """``dy`` among zeros."""
+    found = xp.zeros_like(dy)
+    xp.copyto(found, dy, where=where)
+    return found
 
 
 @operation

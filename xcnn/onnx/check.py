@@ -12,6 +12,7 @@ from ..errors import ExportError, XcnnError
 from ..nn.context import evaluating
 from ..tensor import Tensor
 from .load import build
+from .node import OPERATORS
 from .record import outputs_of
 
 #: of the largest number
@@ -42,12 +43,26 @@ def compare(
     ExportError
         They differ, or the model does not take another batch size.
     """
-    inputs = [_random(x, batch, number) for number, x in enumerate(example)]
+    settings = _settings(proto)
+    inputs = [
+        x if proto.graph.input[number].name in settings else _random(x, batch, number)
+        for number, x in enumerate(example)
+    ]
     with np.errstate(all="ignore"):  # logarithms of negative numbers are NaN on both sides
         expected = _expected(model, inputs, batch)
         found = _found(proto, folder, model.device, inputs)
     for number, (y, wanted) in enumerate(zip(found, expected, strict=True)):
         _check_output(number, y.numpy(), wanted.numpy())
+
+
+def _settings(proto: Any) -> set[str]:
+    """Values that all nodes take as a setting, such as a shape: others may not be possible."""
+    uses: dict[str, set[bool]] = {}
+    for node in proto.graph.node:
+        operator = OPERATORS.get((node.domain, node.op_type))
+        for number, name in enumerate(node.input):
+            uses.setdefault(name, set()).add(operator is not None and number in operator.static)
+    return {name for name, are_settings in uses.items() if are_settings == {True}}
 
 
 def _expected(model: nn.Module, inputs: list[Tensor], batch: int | None) -> list[Tensor]:

@@ -16,6 +16,7 @@ from ..tracing import Call
 from .check import compare
 from .emit import EMITTERS, CannotExportError, Value, Writer
 from .emit.node import is_same
+from .emit.renewed import is_renewed
 from .graph import Graph
 from .node import OPERATORS, Node
 from .read import package
@@ -152,6 +153,8 @@ class _Export:
         for name, tensor in [*self.state.items(), *zip(self.input_names, inputs, strict=True)]:
             self.names.setdefault(id(tensor.data), name)
         self.calls = needed(calls, set(self.names), outputs)
+        self.taken = {id(a) for c in self.calls for a in arrays_in(c.arguments)}
+        self.taken |= {id(a) for a in arrays_in(outputs)}
         self.opset = max([OPSET, *(n.version for n in _nodes(model) if n.domain == "")])
         self._kept: list[Any] = []  # whose ids are in names
 
@@ -202,7 +205,7 @@ class _Export:
         if call.name not in EMITTERS:
             raise CannotExportError
         node = call.arguments.get("self")
-        if isinstance(node, Node) and not is_same(node, self.opset):
+        if isinstance(node, Node) and not (is_renewed(node) or is_same(node, self.opset)):
             self._emit_inside(call)
             return
         self.writer.stem = self._module_of(call)
@@ -226,6 +229,8 @@ class _Export:
         for array, again in zip(arrays_in(call.result), arrays_in(found), strict=True):
             if id(again) in self.names:
                 self.names[id(array)] = self.names[id(again)]
+            elif id(array) in self.taken:
+                raise CannotExportError("a result of it that xcnn.functional does not compute")
 
     def _as_value(self, value: Any) -> Any:
         """An argument with a Value in each array's place."""

@@ -1,4 +1,4 @@
-"""Nodes of a loaded graph, written as they were read."""
+"""Nodes of a loaded graph, written as they were read, or as their operator is by now."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..node import Node
+from .renewed import is_renewed, renewed
 from .writer import Writer, emits
 
 #: took attributes whose defaults change nothing
-_GREW = ("AveragePool", "Cast", "MaxPool", "Reshape", "Resize", "Shape")
+_GREW = (
+    *("AveragePool", "Cast", "CastLike", "DepthToSpace", "GatherND", "MaxPool"),
+    *("Range", "Reshape", "Resize", "Shape", "SpaceToDepth"),
+)
 
 
 @emits("Node.forward")
@@ -20,6 +24,8 @@ def forward(w: Writer, self: Node, inputs: tuple[Any, ...], relu: bool) -> list[
     from onnx import helper
 
     w.stem = self.name
+    if is_renewed(self):
+        return renewed(w, self, inputs)
     node = w.append(helper.make_node(self.type, [], [], domain=self.domain), inputs)
     types = {k: a.type for k, a in _schema(self.type, self.domain, self.version).attributes.items()}
     for key, value in self.attributes.items():

@@ -3,6 +3,7 @@
 from . import (
     activation,
     arithmetic,
+    comparison,
     convolution,
     loss,
     normalization,
@@ -17,6 +18,7 @@ from . import (
 __all__ = [
     "activation",
     "arithmetic",
+    "comparison",
     "convolution",
     "loss",
     "normalization",

@@ -15,7 +15,7 @@ from ..node import Node, operator
 Array = Any
 
 
-def _on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:
+def on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:
     """``compute(xp)`` where ``x`` is: what F, which takes floats only, does not do."""
     if x.dtype.kind == "b":
         raise TypeError("arithmetic with booleans")
@@ -56,7 +56,7 @@ def _truncated(xp: Any, a: Array, b: Array) -> Array:
 
 @operator("Add", "Sub", "Mul", "Div")
 def binary(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    return _combined(node, a, _aligned(node, a, b))
+    return _combined(node, a, aligned(node, a, b))
 
 
 @operator("Sum", "Max", "Min")
@@ -68,10 +68,10 @@ def variadic(node: Node, x: Tensor, *others: Tensor) -> Tensor:
 
 @operator("Pow")
 def power(node: Node, x: Tensor, exponent: Tensor) -> Tensor:
-    exponent = _aligned(node, x, exponent)
+    exponent = aligned(node, x, exponent)
     node.check_size(np.broadcast_shapes(x.shape, exponent.shape), x.dtype)
     if x.dtype.kind != "f":
-        return _on_device(x, lambda xp: xp.power(x.data, exponent.data).astype(x.dtype))
+        return on_device(x, lambda xp: xp.power(x.data, exponent.data).astype(x.dtype))
     return F.pow(x, _cast(exponent, x.dtype))
 
 
@@ -81,10 +81,10 @@ def _combined(node: Node, a: Tensor, b: Tensor) -> Tensor:
         return _FLOATS[node.type](a, b)
     if a.dtype != b.dtype:
         raise node.error(f"inputs are {a.dtype} and {b.dtype}: expected one type")
-    return _on_device(a, lambda xp: _INTEGERS[node.type](xp, a.data, b.data))
+    return on_device(a, lambda xp: _INTEGERS[node.type](xp, a.data, b.data))
 
 
-def _aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
+def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
     """``b`` as the broadcasting of operator sets before 7 wants it: its axes begin at ``axis``."""
     if node.version >= 7:
         return b
@@ -119,7 +119,7 @@ _OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {
 def unary(node: Node, x: Tensor) -> Tensor:
     if x.dtype.kind != "f" and node.type in ("Abs", "Neg"):
         name = "absolute" if node.type == "Abs" else "negative"
-        return _on_device(x, lambda xp: getattr(xp, name)(x.data))
+        return on_device(x, lambda xp: getattr(xp, name)(x.data))
     return _OF_ONE[node.type](x)
 
 
@@ -157,7 +157,7 @@ def _product(node: Node, a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.kind != "f":
         if a.dtype != b.dtype:
             raise node.error(f"inputs are {a.dtype} and {b.dtype}: expected one type")
-        return _on_device(a, lambda xp: xp.matmul(a.data, b.data))
+        return on_device(a, lambda xp: xp.matmul(a.data, b.data))
     # one product for all rows, where b is not a stack
     return F.linear(a, b.T) if b.ndim == 2 and b.shape[0] else F.matmul(a, b)
 
@@ -180,7 +180,7 @@ def gemm(
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if a.dtype.kind != "f":
         y = _integer_gemm(node, a, weight.T, c, alpha, beta)
-        return _on_device(y, lambda xp: xp.maximum(y.data, 0)) if relu else y
+        return on_device(y, lambda xp: xp.maximum(y.data, 0)) if relu else y
     if c is not None and alpha == beta == 1 and c.shape == shape[1:]:
         return F.linear(a, weight, c, relu)
     y = _scaled(F.linear(a, weight), alpha)
@@ -204,7 +204,7 @@ def _integer_gemm(
     if alpha % 1 or beta % 1:
         raise node.error(f"alpha={alpha}, beta={beta}: expected whole numbers for {a.dtype}")
     y = _product(node, a, b)
-    return _on_device(a, lambda xp: y.data * int(alpha) + (0 if c is None else c.data * int(beta)))
+    return on_device(a, lambda xp: y.data * int(alpha) + (0 if c is None else c.data * int(beta)))
 
 
 # -- sums and means ------------------------------------------------------------------------
@@ -212,16 +212,23 @@ def _integer_gemm(
 
 @operator("ReduceSum", "ReduceMean", static=(1,))
 def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
-    if node.version < (13 if node.type == "ReduceSum" else 18):
-        axes = node.integers("axes")
-    keep = bool(node.integer("keepdims", 1))
-    empty = axes is None or len(axes) == 0
-    if empty and node.integer("noop_with_empty_axes", 0):
+    dims = dims_of(node, x, axes, 13 if node.type == "ReduceSum" else 18)
+    if dims is None:
         return x
-    dims = tuple(range(x.ndim) if empty else node.axes(axes, x.ndim))
+    keep = bool(node.integer("keepdims", 1))
     if x.dtype.kind != "f":
         return _reduced_integers(node, x, dims, keep)
     return (F.sum if node.type == "ReduceSum" else F.mean)(x, dims, keep)
+
+
+def dims_of(node: Node, x: Tensor, axes: Array, changed: int) -> tuple[int, ...] | None:
+    """The axes that go, which are an attribute before version ``changed``; None: nothing to do."""
+    if node.version < changed:
+        axes = node.integers("axes")
+    empty = axes is None or len(axes) == 0
+    if empty and node.integer("noop_with_empty_axes", 0):
+        return None
+    return tuple(range(x.ndim) if empty else node.axes(axes, x.ndim))
 
 
 def _reduced_integers(node: Node, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
@@ -235,4 +242,4 @@ def _reduced_integers(node: Node, x: Tensor, dims: tuple[int, ...], keep: bool) 
             total = _truncated(xp, total, xp.full((), count, total.dtype))
         return total.astype(x.dtype)
 
-    return _on_device(x, compute)
+    return on_device(x, compute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,3 +182,25 @@ def gather(node: Node, x: Tensor, indices: Any) -> Tensor:
         return x[(*[slice(None)] * axis, int(places))]
     node.check_size((*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]), x.dtype)
     return Take(places, axis)(x)
+
+
+@operator("GatherND", static=(1,))
+def gather_nd(node: Node, x: Tensor, indices: Any) -> Tensor:
+    """The parts of x at ``indices[..., :]``, which name its first axes after ``batch_dims``."""
+    batch = node.integer("batch_dims", 0)
+    named = batch + (indices.shape[-1] if indices.ndim else 0)
+    lengths, rest = x.shape[:named], x.shape[named:]
+    if not 0 <= batch < min(indices.ndim, x.ndim) or not batch < named <= x.ndim:
+        raise node.error(f"batch_dims={batch}, indices {indices.shape} do not fit data {x.shape}")
+    if indices.dtype.kind not in "iu" or indices.shape[:batch] != x.shape[:batch]:
+        raise node.error(f"indices {indices.dtype} {indices.shape} do not fit data {x.shape}")
+    wanted = np.array(lengths[batch:])
+    if not ((-wanted <= indices) & (indices < wanted)).all():
+        raise node.error(f"indices: expected ints within {tuple(lengths[batch:])}")
+    outer = indices.shape[:-1]
+    node.check_size((*outer, *rest), x.dtype)
+    own = np.indices(outer, sparse=True)[:batch]
+    inner = np.moveaxis(np.where(indices < 0, indices + wanted, indices), -1, 0)
+    places = np.ravel_multi_index([np.broadcast_to(i, outer) for i in (*own, *inner)], lengths)
+    flat = Take(places.reshape(-1), 0)(F.reshape(x, (math.prod(lengths), *rest)))
+    return F.reshape(flat, (*outer, *rest))
