@@ -242,3 +242,20 @@ def test_what_where_refuses(backend):
         F.where(condition, ones, ones.astype("float32"))
     with pytest.raises(ShapeError, match=r"\(3,\), \(3,\) and \(2,\) do not broadcast"):
         F.where(condition, ones, ones[:2])
+
+
+def test_methods_of_tensors(backend):
+    x = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4))
+    tensor = xcnn.Tensor(backend.asarray(x))
+    for found, wanted in (
+        (abs(-tensor), x),
+        (tensor**2, x**2),
+        (2**tensor, 2**x),
+        (tensor.pow(-0.5), x**-0.5),
+        ((-tensor).abs(), x),
+        (tensor.exp(), np.exp(x)),
+        (tensor.log(), np.log(x)),
+        (tensor.sqrt(), np.sqrt(x)),
+        (tensor.reciprocal(), 1 / x),
+    ):
+        assert_matches(found.numpy(), wanted)

@@ -150,9 +150,11 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, str]]:
             names = file.keys()  # safe_open is no dict
             return {k: file.get_tensor(k) for k in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError, TypeError) as error:
+        how = "it may be truncated: copy or download it again"
+        if str(path).endswith(".onnx"):
+            how = "xcnn.onnx.load reads ONNX files"
         raise FileFormatError(
-            f"{path} is not a complete safetensors file ({error}); it may be truncated: copy or "
-            "download it again"
+            f"{path} is not a complete safetensors file ({error}); {how}"
         ) from error
 
 
@@ -161,6 +163,8 @@ def write_atomically(path: Any, content: bytes) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder: expected the name of a file")
     # named before it is made, so that Ctrl-C at any moment leaves nothing
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -169,8 +173,8 @@ def write_atomically(path: Any, content: bytes) -> None:
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(target)  # a full disk alone does not name the file
+        if isinstance(error, OSError) and error.errno is not None:  # it names the temporary file
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 
 

@@ -126,11 +126,21 @@ def test_predict_with_a_model_from_elsewhere(run, end):
         ("export {trained} no/folder/model.onnx", "no such folder: no/folder"),
         ("predict missing.onnx a.png", "no such file: missing.onnx"),
         ("predict empty.onnx a.png", "empty.onnx"),
-        ("predict {trained} a.png --mean 0.5", "--mean is for ONNX files; a run has its own"),
+        ("predict {trained} a.png --mean 0.5", "digits is a run, which has its own"),
         ("evaluate rgb.onnx --data digits", "was not written by xcnn export"),
-        ("predict rgb.onnx a.png --classes names.txt", "names 2 classes"),
+        (
+            "predict rgb.onnx a.png --classes names.txt",
+            "numbers per image, but 2 classes are named: they do not",
+        ),
         ("predict rgb.onnx a.png --mean 1,2 --std 1,1", "mean"),
+        ("predict rgb.onnx a.png --mean 1,2,3", "--mean and --std belong together"),
+        ("predict last.onnx a.png", "pixels (2, 8, 6, 3): expected one input (N, C, H, W) with 1"),
+        ("predict maps.onnx a.png", "maps.onnx gives (3, 8, 6) numbers per image: expected one"),
         ("summary missing.onnx", "no such file: missing.onnx"),
+        ("summary rgb.onnx --classes 3", "a file has its own classes"),
+        ("summary two.onnx", "two.onnx takes a (?, 2), b (?, 2): a summary needs a network of one"),
+        ("summary open.onnx", "open.onnx takes x (?, h): say how large an example is"),
+        ("train mlp --init rgb.onnx --out run", "the file must be of the same model"),
     ],
 )
 def test_errors(run, trained, line, text):
@@ -139,9 +149,54 @@ def test_errors(run, trained, line, text):
     open("empty.onnx", "w").close()
     with open("names.txt", "w") as file:
         file.write("one\ntwo\n")
+    relu = onnx.helper.make_node("Relu", ["pixels"], ["y"])
+    onnx.save(model_of([relu], {"pixels": [2, 8, 6, 3]}, ["y"]), "last.onnx")
+    onnx.save(model_of([relu], {"pixels": [2, 3, 8, 6]}, ["y"]), "maps.onnx")
+    add = onnx.helper.make_node("Add", ["a", "b"], ["y"])
+    onnx.save(model_of([add], {"a": [1, 2], "b": [None, 2]}, ["y"]), "two.onnx")
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"])
+    onnx.save(model_of([relu], {"x": ["N", "h"]}, ["y"]), "open.onnx")
     done = run(line.format(trained=trained))
     assert (done.status, done.out) == (2, "")
     assert text in done.err
+
+
+def test_a_file_made_for_one_batch_size(run):
+    """As PyTorch writes them: the shape in its Reshape says how many images there are."""
+    nodes = [
+        onnx.helper.make_node("Reshape", ["pixels", "shape"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "matrix"], ["y"]),
+    ]
+    weights = {"shape": np.array([4, 12]), "matrix": np.eye(12, 3, dtype="float32")}
+    onnx.save(model_of(nodes, {"pixels": [4, 3, 2, 2]}, ["y"], weights), "four.onnx")
+    pixels = np.arange(12, dtype="uint8").reshape(3, 2, 2) * 20
+    np.save("image.npy", pixels)
+    done = run("predict four.onnx image.npy --mean 0,0,0 --std 1,1,1")
+    scores = np.exp(np.array([0, 20, 40]) / 255)
+    p = scores / scores.sum()
+    assert (done.status, done.err) == (0, "")
+    assert done.out == f"image.npy  2 {p[2]:.2%}  1 {p[1]:.2%}  0 {p[0]:.2%}\n"
+
+
+def test_weights_of_a_file_without_batch_norms(run):
+    """What exporters do with them in inference is no error of the user's."""
+    line = "train resnet20 --limit 20 --epochs 1 --quiet --device cpu"
+    assert run(f"{line} --out first").status == 0
+    assert run("export first first.onnx").status == 0
+    model = onnx.load("first.onnx")
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            del node.input[1:]
+            node.op_type = "Identity"
+            del node.attribute[:]
+    kept = [t for t in model.graph.initializer if "bn" not in t.name]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    onnx.save(model, "folded.onnx")
+    done = run(f"{line} --init folded.onnx --out second")
+    assert done.status == 2
+    assert "exporters put them into the convolutions before them" in done.err
+    assert "num_batches_tracked" not in done.err
 
 
 def test_damaged_metadata(run, exported):

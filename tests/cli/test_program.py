@@ -744,7 +744,7 @@ def test_a_reader_that_leaves_early():
         ("mean", "x", "missing or wrong: mean"),
         ("input_shape", 5, "missing or wrong: input_shape"),
         ("loss", "mse", "missing or wrong: loss"),
-        ("classes", ["a"], "names 1 classes"),
+        ("classes", ["a"], "but 1 classes are named, with loss cross_entropy"),
     ],
 )
 def test_a_config_of_another_run(run, trained, entry, value, text):

@@ -381,7 +381,7 @@ def test_what_cannot_be_written_is_listed_at_once(path):
     text = str(error.value)
     assert len(text.splitlines()) == 1 + 3
     place = r"called in .*test_export.py:\d+"
-    assert re.search(rf"Doubled, {place}, a Function outside.*: 2 times$", text, re.M)
+    assert re.search(rf"Doubled, {place}, a Function of its own; .*: 2 times$", text, re.M)
     assert re.search(rf"dropout, {place}, with training=True.*: 1 time$", text, re.M)
     assert re.search(rf"l1_loss, {place}: 1 time$", text, re.M)
     assert "mse_loss" not in text

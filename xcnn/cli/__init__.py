@@ -18,6 +18,7 @@ from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES
 
 _MODEL = "run folder of xcnn train, or an ONNX file"
+_EXPORTED = "run folder of xcnn train, or what xcnn export made of one"
 _UNITS = {
     **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30},
@@ -188,7 +189,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("evaluate", help="loss and accuracy of a trained network")
-    parser.add_argument("model", metavar="RUN", help=_MODEL)
+    parser.add_argument("model", metavar="RUN", help=_EXPORTED)
     parser.add_argument(
         "--data",
         type=sources.name_or_folder,

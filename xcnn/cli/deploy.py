@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ _KEPT = ("classes", "data", "input_shape", "loss", "mean", "scale", "std")
 def export(arguments: argparse.Namespace) -> int:
     """Write the network of a run to an ONNX file."""
     folder, path = RunFolder(Path(arguments.folder)), Path(arguments.file)
-    if path.suffix != _SUFFIX:
+    if path.suffix.lower() != _SUFFIX:
         raise ArgumentError(f"{path}: the file to write is to end in {_SUFFIX}")
     config, model = folder.load_config(), folder.load_model()
     example = backends.get("cpu").xp.zeros((2, *config["input_shape"]), "float32")
@@ -72,39 +71,61 @@ def open_model(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         A file is missing, damaged, or uses what xcnn does not compute.
     """
     path = Path(arguments.model)
-    if path.suffix == _SUFFIX and not path.is_dir():
-        model = onnx.load(path)
-        for name, shape in model.inputs.items():  # some are written for one batch size
-            model.inputs[name] = (None, *shape[1:]) if shape else shape
-        return model, _config(path, model, arguments)
-    for option in ("mean", "std", "classes"):
-        if getattr(arguments, option, None) is not None:
-            raise ArgumentError(f"--{option} is for ONNX files; a run has its own")
-    folder = RunFolder(path)
-    config = folder.load_config()
-    return folder.load_model(), {**config, "crop": sources.is_folder(config["data"])}
+    given = {key: getattr(arguments, key, None) for key in ("mean", "std", "classes")}
+    given = {key: value for key, value in given.items() if value is not None}
+    if not is_onnx(path):
+        _refuse(given, f"{path} is a run, which has its own")
+        folder = RunFolder(path)
+        config = folder.load_config()
+        return folder.load_model(), {**config, "crop": sources.is_folder(config["data"])}
+    model = onnx.load(path)
+    known = _read_metadata(path, model.metadata)
+    if known is not None:
+        _refuse(given, f"{path} has its own")
+        return model, known
+    return model, {**_unknown(path, model), **_options(given)}
 
 
-def _config(path: Path, model: onnx.Graph, arguments: argparse.Namespace) -> dict[str, Any]:
-    """From the file's metadata if ``xcnn export`` wrote it, else from the options."""
-    config = _read_metadata(path, model.metadata) or _unknown(path, model)
-    options = {key: getattr(arguments, key, None) for key in ("mean", "std", "classes")}
-    if "data" not in config and options["mean"] is None and options["std"] is None:
-        warnings.warn(
-            f"{path} does not say how its pixels were normalised: they are taken from 0 to 1; pass "
-            "--mean and --std as it was trained with",
-            stacklevel=2,
-        )
-    if options["classes"] is not None:
-        options["classes"] = _read_names(options["classes"])
-    return {**config, **{k: v for k, v in options.items() if v is not None}}
+def is_onnx(path: Path) -> bool:
+    """Whether this is, or would be, an ONNX file."""
+    return path.suffix.lower() == _SUFFIX and not path.is_dir()
+
+
+def read_onnx(path: str) -> onnx.Graph:
+    """The network of an ONNX file, for batches of any size, also where the file says of which."""
+    model = onnx.load(path)
+    for name, shape in model.inputs.items():
+        model.inputs[name] = (None, *shape[1:]) if shape else shape
+    return model
+
+
+def describe_inputs(model: onnx.Graph) -> str:
+    """The inputs with their shapes, for a text."""
+    found = [
+        f"{name} ({', '.join('?' if n is None else str(n) for n in shape or ['...'])})"
+        for name, shape in model.inputs.items()
+    ]
+    return ", ".join(found) or "no inputs"
+
+
+def _refuse(given: dict[str, Any], why: str) -> None:
+    for option in given:
+        raise ArgumentError(f"--{option} is for ONNX files that do not say: {why}")
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """What the user says about a file."""
+    if len({"mean", "std"} & set(given)) == 1:
+        raise ArgumentError("--mean and --std belong together: pass both")
+    return {k: _read_names(v) if k == "classes" else v for k, v in given.items()}
 
 
 def _read_metadata(path: Path, metadata: dict[str, str]) -> dict[str, Any] | None:
     if not set(_KEPT) <= set(metadata):
         return None
     try:
-        config = {key: json.loads(metadata[key]) for key in (*_KEPT, "crop") if key in metadata}
+        config = {key: json.loads(metadata[key]) for key in _KEPT}
+        config["crop"] = json.loads(metadata.get("crop", "false")) is True
     except ValueError as error:
         raise FileFormatError(f"{path}: the metadata is damaged: {error}") from error
     wrong = damaged_entries(config)
@@ -116,11 +137,11 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> dict[str, Any] | Non
 def _unknown(path: Path, model: onnx.Graph) -> dict[str, Any]:
     """What the graph alone tells."""
     shapes = list(model.inputs.values())
-    shape = shapes[0][1:] if len(shapes) == 1 and shapes[0] else ()
-    if len(shape) != 3 or not all(isinstance(n, int) for n in shape):
+    batch, *shape = shapes[0] if len(shapes) == 1 and shapes[0] else (None,)
+    if len(shape) != 3 or not all(isinstance(n, int) for n in shape) or shape[0] not in (1, 3):
         raise ArgumentError(
-            f"{path} takes {model.inputs}: expected one input (N, C, H, W) of fixed C, H and W; "
-            "use xcnn.onnx.load for other models"
+            f"{path} takes {describe_inputs(model)}: expected one input (N, C, H, W) with 1 or 3 "
+            "channels first and a fixed size of the image; use xcnn.onnx.load for other models"
         )
     return {
         "input_shape": list(shape),
@@ -129,6 +150,7 @@ def _unknown(path: Path, model: onnx.Graph) -> dict[str, Any]:
         "scale": 255,
         "loss": None,
         "classes": None,
+        "batch": batch if isinstance(batch, int) else 1,
         "crop": True,
     }
 

@@ -11,14 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, data, models, onnx, optim
+from .. import __version__, backends, data, models, optim
 from ..backends import diagnosis
 from ..errors import ArgumentError
 from ..summary import summary as table
 from ..trainer import Trainer
+from . import deploy
 from .runs import RunFolder
 
-_PACKAGES = ("numpy", "scipy", "tqdm", "safetensors", "pillow", "matplotlib")
+_PACKAGES = ("numpy", "scipy", "tqdm", "safetensors", "onnx", "onnxruntime", "pillow", "matplotlib")
 
 
 def summary(arguments: argparse.Namespace) -> int:
@@ -46,13 +47,20 @@ def summary(arguments: argparse.Namespace) -> int:
 
 def _read_onnx(arguments: argparse.Namespace) -> tuple[Any, tuple[int, ...]]:
     """The network of an ONNX file, and the shape of an example."""
-    model = onnx.load(arguments.model)
-    shapes = list(model.inputs.values())
-    shape = arguments.input_shape or tuple(shapes[0][1:] if shapes and shapes[0] else ())
-    if len(shapes) != 1 or not all(isinstance(n, int) for n in shape):
+    if arguments.classes:
+        raise ArgumentError("--classes is for the name of a model; a file has its own classes")
+    model = deploy.read_onnx(arguments.model)
+    if len(model.inputs) != 1:
         raise ArgumentError(
-            f"{arguments.model} takes {model.inputs}: pass --input-shape; of several inputs a "
-            "summary cannot be made"
+            f"{arguments.model} takes {deploy.describe_inputs(model)}: a summary needs a network "
+            "of one input"
+        )
+    (declared,) = model.inputs.values()
+    shape = arguments.input_shape or tuple(declared[1:] if declared else ())
+    if not shape or not all(isinstance(n, int) for n in shape):
+        raise ArgumentError(
+            f"{arguments.model} takes {deploy.describe_inputs(model)}: say how large an example "
+            "is, with --input-shape"
         )
     return model, shape
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     trainer, config = _open(arguments)
     if config["loss"] is None:
         raise ArgumentError(
-            f"{arguments.model} was not written by xcnn export: its classes and their loss are not "
-            "known; use xcnn.Trainer"
+            f"{arguments.model} was not written by xcnn export: its pixels, classes and loss are "
+            "not known; use xcnn.onnx.load and xcnn.Trainer"
         )
     name, part = sources.for_evaluation(arguments, config)
     loader = data.DataLoader(part, batch_size=arguments.batch_size, transform=_normalize(config))
@@ -43,11 +44,18 @@ def predict(arguments: argparse.Namespace) -> int:
     shape = tuple(config["input_shape"])
     if len(shape) != 3:
         raise ArgumentError(f"{arguments.model} was trained on features, not on images")
-    normalize = _normalize(config)
+    normalize, batch = _normalize(config), config.get("batch", 1)
+    if config["loss"] is None and arguments.mean is None:
+        warnings.warn(
+            f"{arguments.model} does not say how its pixels were normalised: they are taken from 0 "
+            "to 1; pass --mean and --std as it was trained with",
+            stacklevel=1,
+        )
     width = max(len(name) for name in arguments.images)
     for name in arguments.images:
         pixels = read_image(Path(name), shape, arguments.invert, crop=config["crop"])
-        probabilities = _probabilities(trainer.predict(normalize(pixels[None]))[0], config)
+        x = normalize(pixels[None]).repeat(batch, axis=0)  # a file may be of one batch size
+        probabilities = _probabilities(arguments.model, trainer.predict(x, batch)[0], config)
         _check_outputs(arguments.model, probabilities, config)
         print(f"{name:<{width}}  {_ranking(probabilities, config['classes'], arguments.top)}")
     return 0
@@ -63,11 +71,16 @@ def _normalize(config: dict[str, Any]) -> data.Normalize:
     return data.Normalize(config["mean"], config["std"], scale=config["scale"])
 
 
-def _probabilities(outputs: Any, config: dict[str, Any]) -> Any:
+def _probabilities(name: str, outputs: Any, config: dict[str, Any]) -> Any:
     """What the network gave; of a network of unknown loss, softmax unless it has that already."""
     if config["loss"] is not None:
         return outputs
-    outputs = outputs.reshape(-1)  # some end in (N, classes, 1, 1)
+    if outputs.shape != (outputs.size, *(1,) * (outputs.ndim - 1)):  # some have (classes, 1, 1)
+        raise ArgumentError(
+            f"{name} gives {outputs.shape} numbers per image: expected one for each class; use "
+            "xcnn.onnx.load for networks that are no classifiers"
+        )
+    outputs = outputs.reshape(-1)
     is_done = outputs.min() >= 0 and abs(outputs.sum() - 1) < _TOLERANCE
     return outputs if is_done else F.softmax(outputs[None]).numpy()[0]
 
@@ -79,10 +92,14 @@ def _check_outputs(name: str, probabilities: Any, config: dict[str, Any]) -> Non
     expected = 1 if is_binary else len(config["classes"])
     if probabilities.shape != (expected,):
         raise FileFormatError(
-            f"{name}: the network gives {probabilities.shape} numbers per image, what is known of "
-            f"it names {len(config['classes'])} classes with loss {config['loss']}: they do not "
-            "belong together"
+            f"{name}: the network gives {probabilities.shape} numbers per image, but "
+            f"{len(config['classes'])} classes are named{_with_loss(config)}: they do not belong "
+            "together"
         )
+
+
+def _with_loss(config: dict[str, Any]) -> str:
+    return f", with loss {config['loss']}" if config["loss"] else ""
 
 
 def _ranking(probabilities: Any, classes: list[str], top: int) -> str:

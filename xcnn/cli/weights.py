@@ -41,34 +41,47 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     if Path(path).is_dir():
         raise ArgumentError(f"--init {path} is a folder; of a run, pass {path}/model.safetensors")
     own = model.state_dict()
-    arrays = _read(path, own)
+    arrays = _read(path)
     other = [k for k in own if k in arrays and arrays[k].shape != own[k].shape]
     if new_head:
         arrays.update({k: own[k] for k in other})
     try:
         model.load_state_dict(arrays)
     except StateDictError as error:
-        raise StateDictError(f"--init {path}: {error}{_advice(own, arrays, other)}") from None
+        advice = _advice(path, own, arrays, other)
+        raise StateDictError(f"--init {path}: {error}\n{advice}") from None
     return other
 
 
-def _read(path: str, own: dict[str, Any]) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     """The arrays of a file by name."""
     if not path.endswith(".onnx"):
         return serialize.read(path)[0]
-    # how many batches a batch-norm has seen changes no output: ONNX has no place for it
-    counts = {k: a for k, a in own.items() if k.endswith("num_batches_tracked")}
-    return {**counts, **onnx.load(path).state_dict()}
+    graph = onnx.load(path)
+    running = [k for k in graph.state_dict() if "running_" in k]
+    return {k: a for k, a in graph.state_dict().items() if k in _trained(graph) or k in running}
 
 
-def _advice(own: dict[str, Any], arrays: dict[str, Any], other: list[str]) -> str:
-    """What to do, if the shapes alone are wrong."""
-    if own.keys() != arrays.keys() or not other:
-        return "\nthe file must be of the same model: with the same names of weights"
-    return (
-        "\nif the file is of a network for other classes or images, --new-head starts these "
-        "weights anew and takes the others from the file"
-    )
+def _trained(model: Module) -> set[str]:
+    return {name for name, _ in model.named_parameters()}
+
+
+def _advice(path: str, own: dict[str, Any], arrays: dict[str, Any], other: list[str]) -> str:
+    """What to do, in a line."""
+    missing, unexpected = own.keys() - arrays.keys(), arrays.keys() - own.keys()
+    counts = {k for k in missing if k.endswith("num_batches_tracked")}
+    if other and not unexpected and missing == counts:
+        return (
+            "if the file is of a network for other classes or images, --new-head starts these "
+            "weights anew and takes the others from the file"
+        )
+    if path.endswith(".onnx") and any("running_mean" in k for k in missing):
+        return (
+            "the file has no batch-norms: exporters put them into the convolutions before them; "
+            "with PyTorch, export with training=torch.onnx.TrainingMode.PRESERVE, "
+            "do_constant_folding=False and dynamo=False, or save the weights with safetensors"
+        )
+    return "the file must be of the same model: with the same names of weights"
 
 
 def freeze(model: Module, patterns: Sequence[str]) -> int:

@@ -111,11 +111,10 @@ class Threshold(Elementwise):
         return x > self.threshold
 
 
-class Extreme(Binary):
-    """See :func:`maximum` and :func:`minimum`."""
+class Maximum(Binary):
+    """See :func:`maximum`."""
 
-    def __init__(self, largest: bool) -> None:
-        self.largest = largest
+    largest = True
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         self.save(a=a, b=b)
@@ -132,6 +131,12 @@ class Extreme(Binary):
         backend.xp.copyto(share, 0, where=own < other if self.largest else own > other)
         share *= dy
         return sum_to(share, own.shape)
+
+
+class Minimum(Maximum):
+    """See :func:`minimum`."""
+
+    largest = False
 
 
 class Pow(Binary):
@@ -245,18 +250,18 @@ def maximum(a: Any, b: Any) -> Tensor:
 
     Where both are equal, each has half of the gradient.
     """
-    return Extreme(largest=True)(*operands(a, b))
+    return Maximum()(*operands(a, b))
 
 
 @operation
 def minimum(a: Any, b: Any) -> Tensor:
     """The smaller of a and b, elementwise, as :func:`maximum`."""
-    return Extreme(largest=False)(*operands(a, b))
+    return Minimum()(*operands(a, b))
 
 
 @operation
 def pow(input: Any, exponent: Any) -> Tensor:
-    """X to the power of ``exponent``, elementwise, shapes broadcast as in NumPy.
+    """``input`` to the power of ``exponent``, elementwise, shapes broadcast as in NumPy.
 
     Parameters
     ----------
@@ -282,7 +287,9 @@ def sqrt(input: Any) -> Tensor:
 
 @operation
 def threshold(input: Any, threshold: float, value: float) -> Tensor:
-    """X where x > threshold, else ``value``, elementwise. The gradient at the threshold is 0.
+    """``input`` where it is above the threshold, else ``value``, elementwise.
+
+    The gradient at the threshold is 0.
 
     Raises
     ------
@@ -294,9 +301,10 @@ def threshold(input: Any, threshold: float, value: float) -> Tensor:
 
 @operation
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """A where ``condition`` is true, else b, elementwise, shapes broadcast as in NumPy.
+    """``a`` where ``condition`` is true, else ``b``, elementwise, shapes broadcast as in NumPy.
 
-    The gradient goes to the one that was taken.
+    The gradient goes to the one that was taken. A condition made of ``x.data`` is a constant to
+    ``xcnn.onnx.export``, whose check then refuses it.
 
     Parameters
     ----------
@@ -317,3 +325,18 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
             f"condition is {condition.dtype}: expected bool, such as what x.data > 0 gives"
         )
     return Where()(*operands(a, b), condition)
+
+
+def _install_methods() -> None:
+    """Give Tensor what PyTorch's tensors have of these."""
+    methods: dict[str, Any] = {
+        "__abs__": abs,
+        "__pow__": pow,
+        "__rpow__": lambda exponent, base: pow(base, exponent),
+        **{f.__name__: f for f in (abs, exp, log, pow, reciprocal, sqrt)},
+    }
+    for name, function in methods.items():
+        setattr(Tensor, name, function)
+
+
+_install_methods()

@@ -161,7 +161,9 @@ class Module:
         state
             Arrays by dotted path.
         strict
-            Whether missing and unexpected keys are errors. Wrong shapes always are.
+            Whether missing and unexpected keys are errors. Wrong shapes always are. How many
+            batches a batch-norm has seen (``num_batches_tracked``) may be missing on either side:
+            it changes no output, and ONNX files do not have it.
 
         Raises
         ------
@@ -171,8 +173,14 @@ class Module:
         own = dict(self._state())
         problems = []
         if strict:
-            problems += [f"missing: {k} {own[k].shape}" for k in own if k not in state]
-            problems += [f"unexpected: {k} {_shape(state[k])}" for k in state if k not in own]
+            problems += [
+                f"missing: {k} {own[k].shape}" for k in own if k not in state and not _is_count(k)
+            ]
+            problems += [
+                f"unexpected: {k} {_shape(state[k])}"
+                for k in state
+                if k not in own and not _is_count(k)
+            ]
         problems += [
             f"shape: {k} is {_shape(state[k])}, the module's is {tensor.shape}"
             for k, tensor in own.items()
@@ -315,6 +323,10 @@ def _check_float(dtype: Any) -> None:
         name = ""
     if name not in _FLOATS:
         raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
+
+
+def _is_count(key: str) -> bool:
+    return key.rpartition(".")[2] == "num_batches_tracked"
 
 
 def _shape(value: Any) -> Any:

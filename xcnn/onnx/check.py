@@ -19,8 +19,9 @@ from .record import outputs_of
 _TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-5}
 _UNSEEN = (
     "Tracing sees calls of xcnn.functional only: look for values taken out of Tensors (.item(), "
-    ".numpy(), .data), Python branches that depend on the data, and batch sizes written down as "
-    "numbers (dynamic_batch=False keeps the example's); check=False writes the file all the same"
+    ".numpy(), .data), Python branches that depend on the data, random numbers, and batch sizes "
+    "written down as numbers (dynamic_batch=False keeps the example's); check=False writes the "
+    "file all the same"
 )
 
 
@@ -83,7 +84,9 @@ def _found(proto: Any, folder: Path | None, device: str, inputs: list[Tensor]) -
         with evaluating(graph):
             return outputs_of(graph(*inputs))
     except XcnnError as error:
-        raise ExportError(f"the exported model does not run: {error}. {_UNSEEN}") from error
+        sizes = f" with a batch of {len(inputs[0])}" if inputs and inputs[0].ndim else ""
+        told = str(error).rstrip(".")
+        raise ExportError(f"the exported model does not run{sizes}: {told}. {_UNSEEN}") from error
 
 
 def _random(x: Tensor, batch: int | None, seed: int) -> Tensor:

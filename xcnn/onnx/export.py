@@ -43,7 +43,8 @@ def export(
     The model runs once on ``example``, and the functions of ``xcnn.functional`` that it calls are
     written down, those behind the operators and methods of Tensors too. What Python computes
     beside them is not seen: a branch on the data, or numbers taken out of a Tensor, go into the
-    file as they were for the example. ``check`` finds that.
+    file as they were for the example. ``check`` finds most of that, but no branch that only other
+    numbers than the example's take.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ class _Export:
 
     def _emit_call(self, call: Call) -> None:
         if not call.is_public:
-            raise CannotExportError("a Function outside of xcnn.functional")
+            raise CannotExportError("a Function of its own; compute it with xcnn.functional")
         if call.name not in EMITTERS:
             raise CannotExportError
         node = call.arguments.get("self")

@@ -17,7 +17,8 @@ class Graph(nn.Module):
     """The nodes of an ONNX graph, in their order, and its weights.
 
     Weights keep their names in the file: ``state_dict()`` of a model that was exported and loaded
-    has the keys of the original. ``xcnn.onnx.load`` makes one.
+    has the keys of the original, but for the counts of batches that ONNX has no place for.
+    ``xcnn.onnx.load`` makes one.
 
     Parameters
     ----------
@@ -29,8 +30,8 @@ class Graph(nn.Module):
     outputs
         Names of the outputs.
     weights
-        Arrays by name: float arrays become parameters, or buffers where only a running mean or
-        variance is; what nodes take as a setting, and integers, stay NumPy arrays.
+        Arrays by name: float arrays become parameters, or buffers where they are nothing to train,
+        see ``xcnn.onnx.load``; what nodes take as a setting, and integers, stay NumPy arrays.
     constants
         Arrays by name that are not trained.
     metadata
@@ -74,7 +75,7 @@ class Graph(nn.Module):
             kinds = uses.get(name, set())
             if array.dtype.kind != "f" or kinds == {"static"}:
                 self.settings[name] = array
-            elif name in constants or array.ndim == 0 or "weight" not in kinds:
+            elif name in constants or not _is_trained(array, kinds):
                 self._tensors[name] = Buffer(array)
             else:
                 self._tensors[name] = Parameter(array)
@@ -171,8 +172,17 @@ def _paths(nodes: Sequence[Node]) -> list[str]:
     return list(found)
 
 
+#: what is done to arrays of any kind, by their type
+_OPERANDS = {
+    **dict.fromkeys(("Add", "Mul", "Sum"), "operand"),
+    **dict.fromkeys(("Div", "Max", "Min", "Pow", "Sub", "Where"), "constant"),
+}
+
+
 def _uses(nodes: Sequence[Node]) -> dict[str, set[str]]:
-    """As what each value is taken: as a setting, "static"; "buffer"; or "weight"."""
+    """As what each value is taken: as a setting, "static"; "buffer"; "weight" of a layer; or as
+    "operand" or "constant" of arithmetic.
+    """
     uses: dict[str, set[str]] = {}
     for node in nodes:
         kinds = {
@@ -180,8 +190,14 @@ def _uses(nodes: Sequence[Node]) -> dict[str, set[str]]:
             **dict.fromkeys(node.operator.buffers, "buffer"),
         }
         for number, name in _numbered(node):
-            uses.setdefault(name, set()).add(kinds.get(number, "weight"))
+            kind = _OPERANDS.get(node.type, "weight")
+            uses.setdefault(name, set()).add(kinds.get(number, kind))
     return uses
+
+
+def _is_trained(array: Any, kinds: set[str]) -> bool:
+    """Of a float array of the file, by its uses."""
+    return ("weight" in kinds and array.ndim > 0) or ("operand" in kinds and array.size > 1)
 
 
 def _numbered(node: Node) -> list[tuple[int, str]]:

@@ -35,7 +35,13 @@ def load(path: Any, limit: int = LIMIT) -> Graph:
     """Read an ONNX model as a Module, on the CPU, in evaluation mode.
 
     The model can be trained further, moved to a GPU and exported again; its weights have the
-    names that they have in the file. A file may come from anybody: reading and running it executes
+    names that they have in the file. Trained is what a layer takes as its weight or bias, and
+    what is added or multiplied and is more than one number; not running statistics, what the file
+    calls a constant, or what is subtracted or divided by, such as the mean and deviation of
+    pixels. ``named_parameters()`` has what is. A node that the file puts into training mode stays
+    so in evaluation mode, too.
+
+    A file may come from anybody: reading and running it executes
     nothing but the operators in it, and reads no files outside its folder. How many operators
     those are, each with arrays up to ``limit``, is the author's choice: a program that runs
     models of strangers sets a small limit, and bounds the time and the memory of the process.
@@ -209,7 +215,9 @@ def _check_operators(protos: Sequence[Any]) -> None:
         more = len(unknown) - _LISTED
         lines = unknown[:_LISTED] + ([f"and {more} more"] if more > 0 else [])
         raise UnsupportedOperatorError(
-            f"xcnn does not compute {len(unknown)} of this model's nodes:\n  " + "\n  ".join(lines)
+            f"xcnn does not compute {len(unknown)} of this model's nodes:\n  "
+            + "\n  ".join(lines)
+            + f"\nit computes {', '.join(sorted(name for _, name in known))}"
         )
 
 
