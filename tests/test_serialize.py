@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 import xcnn
 from xcnn import init, models, nn
-from xcnn.errors import FileFormatError, StateDictError, XcnnError
+from xcnn.errors import ArgumentError, FileFormatError, StateDictError, XcnnError
 from xcnn.serialize import build, describe, read, write_atomically
 
 from .conftest import normal
@@ -483,3 +483,11 @@ def test_a_reference_to_nowhere_is_refused(path):
     save_file({}, path, {"architecture": json.dumps(description)})
     with pytest.raises(FileFormatError, match="cannot be built"):
         xcnn.load(path)
+
+
+def test_a_name_that_the_format_keeps(tmp_path):
+    model = nn.Sequential()
+    model.__metadata__ = nn.PReLU().weight
+    with pytest.raises(ArgumentError, match="__metadata__"):
+        xcnn.save(model, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())

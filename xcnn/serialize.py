@@ -63,6 +63,8 @@ def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None)
         name: xp.asarray(backends.of(a).to_host(a), order="C")  # 0-d stays 0-d
         for name, a in model.state_dict().items()
     }
+    if "__metadata__" in arrays:
+        raise ArgumentError("a weight is called '__metadata__', which the format keeps for itself")
     notes = {"format": _FORMAT, "architecture": json.dumps(describe(model)), **(metadata or {})}
     write_atomically(path, _in_order(to_bytes(arrays, notes)))
 

@@ -326,10 +326,18 @@ class Trainer:
         """
         loader = x if isinstance(x, DataLoader) else _loader(x, None, batch_size)
         with self._computing(), evaluating(self.model):
-            batches = [self.loss.activation(self._output(batch[0])).numpy() for batch in loader]
+            batches = [self._prediction(batch[0]) for batch in loader]
         if not batches:
             raise ShapeError("predict: x holds no examples; pass at least one")
         return backends.get("cpu").xp.concatenate(batches)
+
+    def _prediction(self, x: Any) -> Any:
+        y = self.loss.activation(self._output(x)).numpy()
+        if y.shape[:1] != (len(x),):
+            raise ShapeError(
+                f"predict: the model gives {y.shape} for a batch of {len(x)}: expected (N, ...)"
+            )
+        return y
 
     def _epoch(
         self,

@@ -1,6 +1,7 @@
 """``xcnn export`` and the other commands on ONNX files."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -208,6 +209,59 @@ def test_damaged_metadata(run, exported):
         done = run("predict damaged.onnx a.png")
         assert done.status == 2
         assert "damaged.onnx: the metadata is damaged" in done.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("classes", "[" * 100_000, "the metadata is damaged"),
+        ("mean", "[1" + "0" * 400 + "]", "wrong: mean"),
+        ("mean", "[NaN]", "wrong: mean"),
+        ("scale", "1" + "0" * 400, "wrong: scale"),
+        ("std", "[Infinity]", "wrong: std"),
+        ("input_shape", "[3, 40000, 40000]", "the metadata says images of [3, 40000, 40000], the"),
+        ("data", '"../photos"', "was trained on '../photos', no data set of xcnn's"),
+    ],
+)
+def test_metadata_of_a_stranger(run, exported, key, value, text):
+    save_image("a.png")
+    model = onnx.load("model.onnx")
+    next(p for p in model.metadata_props if p.key == key).value = value
+    onnx.save(model, "strange.onnx")
+    done = run("evaluate strange.onnx" if key == "data" else "predict strange.onnx a.png")
+    assert done.status == 2
+    assert text in done.err
+
+
+def test_names_that_a_terminal_would_obey(run, exported):
+    save_image("a.png")
+    model = onnx.load("model.onnx")
+    names = [f"\x1b[31m{n}\nb.png  {n}\ud800" for n in range(10)]
+    next(p for p in model.metadata_props if p.key == "classes").value = json.dumps(names)
+    onnx.save(model, "loud.onnx")
+    done = run("predict loud.onnx a.png --top 1")
+    assert (done.status, done.err) == (0, "")
+    assert re.fullmatch(r"a\.png  \?\[31m\d\?b\.png  \d\? \d+\.\d\d%\n", done.out)
+    node = onnx.helper.make_node("No\x1b[31mthing", ["x"], ["y"], name="\x07")
+    onnx.save(model_of([node], {"x": [1, 3, 8, 6]}, ["y"]), "loud.onnx")
+    done = run("summary loud.onnx")
+    assert done.status == 2
+    assert "\x1b" not in done.err
+    assert "\x07" not in done.err
+
+
+@pytest.mark.filterwarnings("default")
+def test_networks_that_are_no_classifiers(run):
+    save_image("a.png")
+    mean = onnx.helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0)
+    onnx.save(model_of([mean], {"x": [1, 3, 8, 6]}, ["y"]), "mean.onnx")
+    done = run("predict mean.onnx a.png")
+    assert (done.status, done.out) == (2, "")
+    assert "the model gives () for a batch of 1: expected (N, ...)" in done.err
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"])
+    onnx.save(model_of([relu], {"x": ["N", 3, 2**40, 2**40]}, ["y"]), "large.onnx")
+    for command in ("predict large.onnx a.png", "summary large.onnx"):
+        assert run(command).status == 2
 
 
 def test_without_the_package(monkeypatch, run, exported):

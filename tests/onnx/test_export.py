@@ -18,7 +18,7 @@ from xcnn.tracing import Tracer, current, tracers
 
 from ..conftest import assert_matches, normal
 from ..test_serialize import LAYERS
-from .models import model_of
+from .models import graph_of, model_of
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -755,3 +755,23 @@ def _only(known):
         return x * 2
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "settings", "length"),
+    [
+        ("MaxPool", {}, {"ceil_mode": 1, "kernel_shape": [1], "strides": [3]}, 2),
+        ("ConvTranspose", {"w": np.ones((2, 2, 3), "float32")}, {"output_shape": [5]}, 5),
+    ],
+)
+def test_where_the_checker_is_wrong_about_lengths(tmp_path, kind, weights, settings, length):
+    """It contradicts what the operator's text says, and what onnxruntime computes."""
+    graph = graph_of(kind, {"x": (None, 2, 6)}, weights, opset=20, **settings)
+    x = normal(3, 2, 6, dtype="float32")
+    wanted = graph(x).numpy()
+    assert wanted.shape == (3, 2, length)
+    xcnn.onnx.export(graph, x, tmp_path / "m.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"))
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)

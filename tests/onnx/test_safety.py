@@ -501,3 +501,76 @@ def test_many_names():
     with pytest.raises(FileFormatError, match="is made twice"):
         build(model)
     assert time.monotonic() - started < 60
+
+
+# -- a few bytes that stand for much ------------------------------------------------------------
+
+
+def folded(*nodes, weights=None, limit=2**20):
+    """Run a graph without inputs, whose output is y, with arrays of up to ``limit`` bytes."""
+    return build(model_of(nodes, {}, ["y"], weights), limit=limit)()
+
+
+def zeros(shape, dtype="float32"):
+    """A node that makes an array z of zeros."""
+    value = numpy_helper.from_array(np.zeros(1, dtype))
+    shaped = numpy_helper.from_array(np.asarray(shape, "int64"))
+    return (
+        helper.make_node("Constant", [], ["shape"], value=shaped),
+        helper.make_node("ConstantOfShape", ["shape"], ["z"], value=value),
+    )
+
+
+@pytest.mark.parametrize("kind", ["ReduceSum", "ReduceMean", "ReduceMax"])
+def test_sums_of_nothing_are_as_long_as_the_other_axes(kind):
+    axes = {"axes": np.array([0])}
+    with pytest.raises(FileFormatError, match="more than the limit"):
+        folded(*zeros([0, 2**24]), helper.make_node(kind, ["z", "axes"], ["y"]), weights=axes)
+    y = folded(*zeros([0, 5]), helper.make_node(kind, ["z", "axes"], ["y"]), weights=axes)
+    assert y.shape == (1, 5)
+    x = np.zeros((0, 2**20), "float32")
+    reduced = helper.make_node(kind, ["x", "axes"], ["y"])
+    graph = build(model_of([reduced], {"x": (None, None)}, ["y"], axes), limit=2**20)
+    with pytest.raises(FileFormatError, match="more than the limit"):
+        graph(x)
+
+
+def test_a_wider_type_takes_more_bytes():
+    cast = helper.make_node("Cast", ["z"], ["y"], to=TensorProto.DOUBLE)
+    assert folded(*zeros([2**17], "uint8"), cast).size == 2**17
+    with pytest.raises(FileFormatError, match=r"\(Cast\): an output .* more than the limit"):
+        folded(*zeros([2**18], "uint8"), cast)
+
+
+@pytest.mark.parametrize("kind", ["Reshape", "Unsqueeze", "Squeeze", "ReduceSum", "Expand"])
+def test_settings_of_many_numbers(kind):
+    """They are not looked at one by one, nor printed."""
+    x = {"x": np.ones(1, "float32")}
+    node = helper.make_node(kind, ["x", "z"], ["y"])
+    with pytest.raises(FileFormatError, match="65536 numbers for a setting") as caught:
+        folded(*zeros([2**16], "int64"), node, weights=x)
+    assert len(str(caught.value)) < 300
+
+
+def test_functions_of_nothing():
+    """Ten calls each, nine deep, of a function without nodes: a thousand million calls."""
+    sets = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
+    functions = [helper.make_function("f", "f0", [], [], [], sets)]
+    for depth in range(1, 10):
+        calls = [helper.make_node(f"f{depth - 1}", [], [], domain="f") for _ in range(10)]
+        functions.append(helper.make_function("f", f"f{depth}", [], [], calls, sets))
+    model = model_of([helper.make_node("f9", [], [], domain="f")], {}, ["y"], {"y": np.ones(1)})
+    model.functions.extend(functions)
+    model.opset_import.append(sets[1])
+    with pytest.raises(FileFormatError, match="the model's functions stand for"):
+        build(model)
+
+
+def test_weights_that_share_bytes(folder):
+    """Each is within the limit, all together are many times the file."""
+    proto = external(location="weights", offset="8").graph.initializer[0]
+    source = Source(folder, 100)
+    for _ in range(2):  # 48 bytes
+        np.testing.assert_array_equal(array_of(proto, source, "t"), W)
+    with pytest.raises(FileFormatError, match=r"lie in weights take 144 bytes, .* they overlap"):
+        array_of(proto, source, "t")

@@ -16,6 +16,7 @@ from ..data import recipes
 from ..errors import ArgumentError, XcnnError
 from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES
+from .text import LINES, printable
 
 _MODEL = "run folder of xcnn train, or an ONNX file"
 _EXPORTED = "run folder of xcnn train, or what xcnn export made of one"
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (XcnnError, OSError) as error:
-        print(f"xcnn: error: {error}", file=sys.stderr)
+        print(f"xcnn: error: {printable(str(error), keep=LINES)}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"xcnn: error: out of memory: {error}", file=sys.stderr)
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, *where: Any) -> None:
     """For users of the program: without the place in the code."""
-    print(f"xcnn: warning: {message}", file=sys.stderr)
+    print(f"xcnn: warning: {printable(str(message), keep=LINES)}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from . import sources
 from .runs import RunFolder, damaged_entries
 
 _SUFFIX = ".onnx"
+LARGEST = 2**27  # numbers of a batch of images: 512 MiB
 #: what an ONNX file keeps of a run's config, as JSON in its metadata
 _KEPT = ("classes", "data", "input_shape", "loss", "mean", "scale", "std")
 
@@ -82,6 +84,7 @@ def open_model(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     known = _read_metadata(path, model.metadata)
     if known is not None:
         _refuse(given, f"{path} has its own")
+        _check_inputs(path, model, known["input_shape"])
         return model, known
     return model, {**_unknown(path, model), **_options(given)}
 
@@ -126,7 +129,7 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> dict[str, Any] | Non
     try:
         config = {key: json.loads(metadata[key]) for key in _KEPT}
         config["crop"] = json.loads(metadata.get("crop", "false")) is True
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: the metadata is damaged: {error}") from error
     wrong = damaged_entries(config)
     if wrong:
@@ -134,14 +137,26 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> dict[str, Any] | Non
     return config
 
 
+def _check_inputs(path: Path, model: onnx.Graph, input_shape: list[int]) -> None:
+    """The metadata is that of the graph beside it."""
+    declared = [list(shape[1:]) if shape else None for shape in model.inputs.values()]
+    if declared != [input_shape] or math.prod(input_shape) > LARGEST:
+        raise FileFormatError(
+            f"{path}: the metadata says images of {input_shape}, the graph takes "
+            f"{describe_inputs(model)}: expected the same, of at most {LARGEST:,} numbers"
+        )
+
+
 def _unknown(path: Path, model: onnx.Graph) -> dict[str, Any]:
     """What the graph alone tells."""
     shapes = list(model.inputs.values())
     batch, *shape = shapes[0] if len(shapes) == 1 and shapes[0] else (None,)
-    if len(shape) != 3 or not all(isinstance(n, int) for n in shape) or shape[0] not in (1, 3):
+    is_image = len(shape) == 3 and all(isinstance(n, int) for n in shape) and shape[0] in (1, 3)
+    if not is_image or not 1 <= math.prod(shape) <= LARGEST:
         raise ArgumentError(
             f"{path} takes {describe_inputs(model)}: expected one input (N, C, H, W) with 1 or 3 "
-            "channels first and a fixed size of the image; use xcnn.onnx.load for other models"
+            f"channels first and a fixed size of the image, at most {LARGEST:,} numbers; use "
+            "xcnn.onnx.load for other models"
         )
     return {
         "input_shape": list(shape),
@@ -150,9 +165,14 @@ def _unknown(path: Path, model: onnx.Graph) -> dict[str, Any]:
         "scale": 255,
         "loss": None,
         "classes": None,
-        "batch": batch if isinstance(batch, int) else 1,
+        "batch": _batch(batch, math.prod(shape)),
         "crop": True,
     }
+
+
+def _batch(declared: Any, size: int) -> int:
+    """How many images the network takes at once, where it takes as many only."""
+    return max(1, min(declared, LARGEST // size)) if isinstance(declared, int) else 1
 
 
 def _read_names(file: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import time
@@ -57,7 +58,8 @@ def _read_onnx(arguments: argparse.Namespace) -> tuple[Any, tuple[int, ...]]:
         )
     (declared,) = model.inputs.values()
     shape = arguments.input_shape or tuple(declared[1:] if declared else ())
-    if not shape or not all(isinstance(n, int) for n in shape):
+    is_known = shape and all(isinstance(n, int) for n in shape)
+    if not is_known or math.prod(shape) > deploy.LARGEST:
         raise ArgumentError(
             f"{arguments.model} takes {deploy.describe_inputs(model)}: say how large an example "
             "is, with --input-shape"

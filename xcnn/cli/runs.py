@@ -19,6 +19,7 @@ from ..trainer import Epoch
 
 #: of trainer.LOSSES, those that make sense for the classes of a data set
 LOSSES = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+_HUGE = 1e30  # what numbers of pixels stay below, and float32 holds
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
 
 
@@ -126,12 +127,21 @@ def _list_of(kind: Any) -> Callable[[Any], bool]:
     return fits
 
 
+def _numbers(value: Any) -> bool:
+    """Whether these are numbers to normalise with: a file may hold any, of any length."""
+    return _list_of(float | int)(value) and all(_is_number(v) for v in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and abs(value) < _HUGE  # NaN is not
+
+
 _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "classes": _list_of(str),
     "data": lambda value: isinstance(value, str),
     "input_shape": _list_of(int),
     "loss": lambda value: value in LOSSES,
-    "mean": _list_of(float | int),
-    "std": _list_of(float | int),
-    "scale": lambda value: isinstance(value, float | int),
+    "mean": _numbers,
+    "std": _numbers,
+    "scale": _is_number,
 }

@@ -13,7 +13,8 @@ from ..data.images import read_image
 from ..errors import ArgumentError, FileFormatError
 from ..trainer import Trainer
 from . import sources
-from .deploy import open_model
+from .deploy import is_onnx, open_model
+from .text import printable
 
 _TOLERANCE = 1e-3  # of a sum of probabilities
 
@@ -25,6 +26,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise ArgumentError(
             f"{arguments.model} was not written by xcnn export: its pixels, classes and loss are "
             "not known; use xcnn.onnx.load and xcnn.Trainer"
+        )
+    if is_onnx(Path(arguments.model)) and not arguments.data and config["data"] not in data.names():
+        raise ArgumentError(
+            f"{arguments.model} was trained on {config['data']!r}, no data set of xcnn's: say "
+            "where the pictures are, with --data"
         )
     name, part = sources.for_evaluation(arguments, config)
     loader = data.DataLoader(part, batch_size=arguments.batch_size, transform=_normalize(config))
@@ -106,4 +112,4 @@ def _ranking(probabilities: Any, classes: list[str], top: int) -> str:
     if len(probabilities) == 1:  # a binary loss: the probability of the second class
         probabilities = [1 - probabilities[0], probabilities[0]]
     order = sorted(range(len(classes)), key=lambda i: -probabilities[i])[:top]
-    return "  ".join(f"{classes[i]} {probabilities[i]:.2%}" for i in order)
+    return "  ".join(f"{printable(classes[i])} {probabilities[i]:.2%}" for i in order)

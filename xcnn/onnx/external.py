@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FileFormatError
+
+if TYPE_CHECKING:
+    from .read import Source
 
 _DIGITS = 20  # of the largest 64-bit number
 
 
-def read_external(tensor: Any, folder: Path | None, size: int, where: str) -> bytearray:
+def read_external(tensor: Any, source: Source, size: int, where: str) -> bytearray:
     """The bytes of an ``onnx.TensorProto`` that lie in another file; ``size`` are wanted.
 
     Raises
     ------
     FileFormatError
-        Files are not allowed here (``folder`` is None), the place is outside the folder, is no
-        file, or does not have these bytes.
+        Files are not allowed here (there is no folder), the place is outside the folder, is no
+        file, does not have these bytes, or many weights are to share a few of them.
     """
+    folder = source.folder
     keys = [entry.key for entry in tensor.external_data]
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if "location" not in entries or len(set(keys)) != len(keys):
@@ -31,7 +35,14 @@ def read_external(tensor: Any, folder: Path | None, size: int, where: str) -> by
     length = _number(entries.get("length", str(size)), "length", where)
     if length != size:
         raise FileFormatError(f"{where} has length {length} in another file: expected {size}")
-    return _read(_inside(folder, entries["location"], where), offset, size, where)
+    path = _inside(folder, entries["location"], where)
+    source.taken[path] = source.taken.get(path, 0) + size
+    if source.taken[path] > max(source.limit, path.stat().st_size):
+        raise FileFormatError(
+            f"{where}: the weights that lie in {path.name} take {source.taken[path]} bytes, more "
+            "than the file has, and more than the limit: they overlap"
+        )
+    return _read(path, offset, size, where)
 
 
 def _number(value: Any, name: str, where: str) -> int:

@@ -17,6 +17,7 @@ from ..tensor import Tensor
 from ..tracing import operation
 
 Value = Any  # a Tensor on the model's device; a NumPy array, kept on the host; None, left out
+_MOST = 256  # lengths or axes that a setting names; arrays have at most 64 axes
 #: what settings that no file should have can lead to
 _MALFORMED = (
     ArithmeticError,
@@ -246,14 +247,16 @@ class Node(nn.Module):
     def check_size(self, shape: Sequence[int], dtype: Any) -> None:
         """Refuse an output of more bytes than the limit, before its memory is taken.
 
+        An axis of length 0 excuses no other one: a sum along it has the others' size.
+
         Raises
         ------
         FileFormatError
             Too large, or a negative length.
         """
-        size = math.prod(shape) * np.dtype(str(dtype)).itemsize
         if min(shape, default=0) < 0:
             raise self.error(f"an output of shape {tuple(shape)}")
+        size = math.prod(max(n, 1) for n in shape) * np.dtype(str(dtype)).itemsize
         if size > self.limit:
             raise self.error(
                 f"an output of shape {tuple(shape)} takes {size} bytes, more than the limit of "
@@ -261,9 +264,18 @@ class Node(nn.Module):
             )
 
 
-def as_ints(values: Any) -> list[int]:
-    """A NumPy array or a list of whole numbers as Python's ints; a single one as a list of one."""
-    return [int(v) for v in np.asarray(values).reshape(-1)]
+def as_ints(values: Any, most: int = _MOST) -> list[int]:
+    """A NumPy array or a list of whole numbers as Python's ints; a single one as a list of one.
+
+    Raises
+    ------
+    ValueError
+        More than ``most``: a few bytes in a file can make an array of any length.
+    """
+    found = np.asarray(values).reshape(-1)
+    if found.size > most:
+        raise ValueError(f"{found.size} numbers for a setting: expected at most {most}")
+    return [int(v) for v in found]
 
 
 @cache

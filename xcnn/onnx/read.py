@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,14 @@ class Source:
         The most bytes of one array.
     blank
         Whether arrays may come without their data, as zeros that a state dict replaces.
+    taken
+        Bytes that came from each other file so far.
     """
 
     folder: Path | None
     limit: int
     blank: bool = False
+    taken: dict[Path, int] = field(default_factory=dict)
 
 
 def package() -> Any:
@@ -143,7 +146,7 @@ def array_of(tensor: Any, source: Source, where: str) -> Any:
     if tensor.data_location == tensor.EXTERNAL:
         if source.blank and not tensor.external_data:
             return np.zeros(shape, dtype)
-        data = read_external(tensor, source.folder, size * dtype.itemsize, where)
+        data = read_external(tensor, source, size * dtype.itemsize, where)
         return _from_bytes(data, dtype).reshape(shape)
     values = getattr(tensor, field)
     if tensor.HasField("raw_data"):

@@ -125,6 +125,7 @@ def unary(node: Node, x: Tensor) -> Tensor:
 
 @operator("CastLike")
 def cast_like(node: Node, x: Tensor, like: Tensor) -> Tensor:
+    node.check_size(x.shape, like.dtype)
     return _cast(x, like.dtype)
 
 
@@ -228,7 +229,9 @@ def dims_of(node: Node, x: Tensor, axes: Array, changed: int) -> tuple[int, ...]
     empty = axes is None or len(axes) == 0
     if empty and node.integer("noop_with_empty_axes", 0):
         return None
-    return tuple(range(x.ndim) if empty else node.axes(axes, x.ndim))
+    dims = tuple(range(x.ndim) if empty else node.axes(axes, x.ndim))
+    node.check_size([n for i, n in enumerate(x.shape) if i not in dims], x.dtype)
+    return dims
 
 
 def _reduced_integers(node: Node, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:

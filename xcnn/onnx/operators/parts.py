@@ -75,7 +75,7 @@ def concat(node: Node, *inputs: Tensor) -> Tensor:
 @operator("Split", static=(1,))
 def split(node: Node, x: Tensor, split: Any = None) -> tuple[Tensor, ...]:
     axis = node.axis(node.integer("axis", 0), x.ndim)
-    given = node.integers("split") if split is None else as_ints(split)
+    given = node.integers("split") if split is None else as_ints(split, len(node.outputs))
     sizes = _equal_sizes(node, x.shape[axis]) if given is None else given
     if min(sizes) < 0 or sum(sizes) != x.shape[axis]:
         raise node.error(f"parts of {sizes}: expected lengths that add up to {x.shape[axis]}")

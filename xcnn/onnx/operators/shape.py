@@ -44,7 +44,9 @@ def flatten(node: Node, x: Tensor) -> Tensor:
 
 @operator("Reshape", static=(1,))
 def reshape(node: Node, x: Tensor, shape: Any) -> Tensor:
-    return F.reshape(x, _wanted(node, x.shape, as_ints(shape)))
+    wanted = _wanted(node, x.shape, as_ints(shape))
+    node.check_size(wanted, x.dtype)
+    return F.reshape(x, wanted)
 
 
 def _wanted(node: Node, shape: tuple[int, ...], given: list[int]) -> list[int]:

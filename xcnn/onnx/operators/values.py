@@ -39,6 +39,7 @@ def cast(node: Node, x: Tensor) -> Tensor:
         raise node.error(
             f"to={node.integer('to')}: expected the number of one of {', '.join(_DTYPES.values())}"
         )
+    node.check_size(x.shape, wanted)
     if x.dtype.kind == "f" and wanted.startswith("float"):
         return F.astype(x, wanted)
     with x.backend.active():

@@ -1,0 +1,18 @@
+"""Text from files on a terminal."""
+
+from __future__ import annotations
+
+LINES = "\n"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with a question mark for what a terminal would obey and not show.
+
+    Parameters
+    ----------
+    text
+        Perhaps somebody else's: names in a model's file.
+    keep
+        Characters to leave as they are.
+    """
+    return "".join(c if c.isprintable() or c in keep else "?" for c in text)
