@@ -586,6 +586,11 @@ def test_settings_that_do_not_fit(path, settings, text):
 def test_models_and_examples_that_do_not_fit(path):
     with pytest.raises(ArgumentError, match="expected a Module"):
         export(F.relu, FLAT, path)
+    for example in ("model.onnx", path, None):
+        with pytest.raises(ArgumentError, match=r"example is .*export\(model, example, path\)"):
+            export(nn.ReLU(), example, path)
+    with pytest.raises(ArgumentError, match="metadata is list: expected a dict"):
+        export(nn.ReLU(), FLAT, path, metadata=["a"])
     with pytest.raises(ArgumentError, match="a batch of at least one"):
         export(nn.ReLU(), FLAT[:0], path)
     with pytest.raises(ArgumentError, match="dynamic_batch=False"):

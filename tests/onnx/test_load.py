@@ -1,6 +1,7 @@
 """Reading ONNX files: what is accepted, and what malformed models are told."""
 
 import itertools
+import os
 import subprocess
 import sys
 
@@ -434,3 +435,20 @@ def test_constants(attributes, expected):
 def test_malformed_constants(node):
     with pytest.raises(FileFormatError, match=r"node 0.*Constant"):
         build(model_of([node], {"x": (2, 3)}, ["y"]))
+
+
+def test_the_backend_without_the_package(tmp_path):
+    """Its module needs ONNX's classes, and says so."""
+    (tmp_path / "onnx.py").write_text("raise ImportError('not here')")
+    code = "import xcnn.onnx.backend"
+    paths = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "MissingPackageError: ONNX files need the package onnx" in done.stderr
+    assert "pip install 'xcnn[onnx]'" in done.stderr

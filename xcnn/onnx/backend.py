@@ -12,8 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx.backend import base
 
 from .. import backends
 from ..autograd import no_grad
@@ -21,6 +19,10 @@ from ..errors import DeviceError
 from ..tensor import Tensor
 from .graph import Graph
 from .load import build
+from .read import package
+
+onnx = package()  # says what to install if it is missing
+from onnx.backend import base  # noqa: E402
 
 _DEVICES = {"CPU": "cpu", "CUDA": "cuda"}
 

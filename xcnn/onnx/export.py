@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ def export(
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
     package()
+    _check_example(example)
     _check_metadata(metadata)
     inputs = placed(example, model.device)
     if dynamic_batch is None:
@@ -102,7 +104,17 @@ def export(
     write(proto, path, compared)
 
 
+def _check_example(example: Any) -> None:
+    if example is None or isinstance(example, str | PathLike):
+        raise ArgumentError(
+            f"example is {type(example).__name__}: expected an array, a Tensor, or a tuple of "
+            "them; the arguments are export(model, example, path)"
+        )
+
+
 def _check_metadata(metadata: Mapping[str, str] | None) -> None:
+    if not isinstance(metadata or {}, Mapping):
+        raise ArgumentError(f"metadata is {type(metadata).__name__}: expected a dict of strings")
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise ArgumentError(f"metadata[{key!r}]={value!r}: expected strings")
@@ -334,7 +346,7 @@ def _given_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
         return [own.unique(kind if count == 1 else f"{kind}_{n}") for n in range(count)]
     found = [names] if isinstance(names, str) else list(names)
     if len(found) != count or not all(isinstance(n, str) and n for n in found):
-        raise ArgumentError(f"{kind}_names={names!r}: expected {count} names")
+        raise ArgumentError(f"{kind}_names={names!r}: expected {count} names, each a string")
     twice = [n for n in found if n in taken or found.count(n) > 1]
     if twice:
         raise ArgumentError(

@@ -88,7 +88,7 @@ def _expanded(
             if known[key] is None:
                 raise FileFormatError(f"the model's function {key[1]!r} calls itself")
             inner, inner_size = known[key]
-        count += inner + (key in functions)  # an empty function's call takes time, too
+        count += max(inner, 1)  # a call of a function without nodes takes time, too
         size += inner_size + inner * (node.ByteSize() + 32)  # each may take over its attributes
     return count, size
 

@@ -125,7 +125,9 @@ class Graph(nn.Module):
         Raises
         ------
         ArgumentError
-            Another number of inputs, or None for one that is needed.
+            Another number of inputs.
+        FileFormatError
+            A node cannot compute what it was given, such as None for an input that it needs.
         ShapeError
             An input of another shape than the graph declares.
         """
