@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from . import backends
 from .nn import Module, evaluating
+from .nn.context import hooked
 from .nn.module import dtype_of
 from .tensor import Parameter, Tensor
 
@@ -53,34 +53,23 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
     """
     backend = backends.get(model.device)
     found: dict[str, Layer] = {}
-    with backend.active(), evaluating(model), _recorded(model, found):
+    leaves = [(path, m) for path, m in model.named_modules() if not list(m.children())]
+    recorders = [(m, _recorder(path, found)) for path, m in leaves]
+    with backend.active(), evaluating(model), hooked(recorders):
         model(backend.xp.zeros((1, *input_shape), dtype_of(model)))
     return list(found.values())
 
 
-@contextmanager
-def _recorded(model: Module, found: dict[str, Layer]) -> Iterator[None]:
-    """Put each call of a layer into ``found``, by path, during the ``with`` block."""
+def _recorder(path: str, found: dict[str, Layer]) -> Callable[[Module, tuple, Any], None]:
+    """A hook that puts each call of a layer into ``found``."""
 
-    def keep(path: str) -> Callable[[Module, tuple, Any], None]:
-        def hook(module: Module, inputs: tuple, output: Any) -> None:
-            outputs = output if isinstance(output, tuple) else (output,)
-            tensors = [y.data for y in outputs if isinstance(y, Tensor)]
-            if tensors:
-                found[path] = _layer(path, module, inputs, tensors)
+    def hook(module: Module, inputs: tuple, output: Any) -> None:
+        outputs = output if isinstance(output, tuple) else (output,)
+        tensors = [y.data for y in outputs if isinstance(y, Tensor)]
+        if tensors:
+            found[path] = _layer(path, module, inputs, tensors)
 
-        return hook
-
-    handles = [
-        module.register_forward_hook(keep(path))
-        for path, module in model.named_modules()
-        if not list(module.children())
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return hook
 
 
 def _layer(path: str, module: Module, inputs: tuple, outputs: list[Any]) -> Layer:

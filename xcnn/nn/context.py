@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,9 +38,16 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
 
         return hook
 
-    handles = [m.register_forward_hook(keep(path)) for path, m in module.named_modules()]
-    try:
+    with hooked((m, keep(path)) for path, m in module.named_modules()):
         yield activations
+
+
+@contextmanager
+def hooked(hooks: Iterable[tuple[Module, Callable[[Module, tuple, Any], Any]]]) -> Iterator[None]:
+    """Call each hook after the forward of its module, during the ``with`` block."""
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()
