@@ -15,21 +15,23 @@ from .external import read_external
 
 _MESSAGE = 2**31 - 1  # bytes: what one protobuf message can hold
 _AXES = 64  # NumPy's most
-#: dtype, and the field with the values where they are not in raw_data
+#: by ONNX's number: dtype, and the field with the values where they are not in raw_data
 _TYPES = {
-    "FLOAT": ("float32", "float_data"),
-    "DOUBLE": ("float64", "double_data"),
-    "FLOAT16": ("float16", "int32_data"),
-    "INT8": ("int8", "int32_data"),
-    "INT16": ("int16", "int32_data"),
-    "INT32": ("int32", "int32_data"),
-    "INT64": ("int64", "int64_data"),
-    "UINT8": ("uint8", "int32_data"),
-    "UINT16": ("uint16", "int32_data"),
-    "UINT32": ("uint32", "uint64_data"),
-    "UINT64": ("uint64", "uint64_data"),
-    "BOOL": ("bool", "int32_data"),
+    1: ("float32", "float_data"),
+    11: ("float64", "double_data"),
+    10: ("float16", "int32_data"),
+    3: ("int8", "int32_data"),
+    5: ("int16", "int32_data"),
+    6: ("int32", "int32_data"),
+    7: ("int64", "int64_data"),
+    2: ("uint8", "int32_data"),
+    4: ("uint16", "int32_data"),
+    12: ("uint32", "uint64_data"),
+    13: ("uint64", "uint64_data"),
+    9: ("bool", "int32_data"),
 }
+#: the dtypes that xcnn computes with, by ONNX's number
+DTYPES = {number: dtype for number, (dtype, _) in _TYPES.items()}
 #: fields of an attribute that hold one value, by type
 _SINGLE = {"INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t"}
 _MANY = {"INTS": "ints", "FLOATS": "floats", "STRINGS": "strings"}
@@ -171,13 +173,11 @@ def check_shape(shape: tuple[int, ...], dtype: Any, limit: int, where: str) -> N
 
 
 def _types_of(number: int, where: str) -> tuple[str, str]:
-    names = package().TensorProto.DataType
-    name = names.Name(number) if number in names.values() else f"number {number}"
-    if name not in _TYPES:
-        raise FileFormatError(
-            f"{where} is of type {name}: xcnn reads {', '.join(d for d, _ in _TYPES.values())}"
-        )
-    return _TYPES[name]
+    if number not in _TYPES:
+        names = package().TensorProto.DataType
+        name = names.Name(number) if number in names.values() else f"number {number}"
+        raise FileFormatError(f"{where} is of type {name}: xcnn reads {', '.join(DTYPES.values())}")
+    return _TYPES[number]
 
 
 def type_of(number: int, where: str) -> str:

@@ -11,10 +11,11 @@ from ...functional.norm import LocalResponseNorm
 from ...nn.module import Buffer
 from ...tensor import Tensor
 from ..node import Node, operator
+from ..read import DTYPES
 
 Array = Any
 
-_STASH_TYPES = {1: "float32", 10: "float16", 11: "float64"}  # as onnx.TensorProto numbers them
+_STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
 
 
 # -- batch ----------------------------------------------------------------------------------

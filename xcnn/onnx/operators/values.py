@@ -9,22 +9,7 @@ import numpy as np
 from ... import functional as F
 from ...tensor import Tensor
 from ..node import Node, as_ints, operator
-
-# ONNX's numbers of the types that xcnn computes with
-_DTYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-}
+from ..read import DTYPES
 
 
 @operator("Identity")
@@ -34,10 +19,10 @@ def identity(node: Node, x: Tensor) -> Tensor:
 
 @operator("Cast")
 def cast(node: Node, x: Tensor) -> Tensor:
-    wanted = _DTYPES.get(node.integer("to"))
+    wanted = DTYPES.get(node.integer("to"))
     if wanted is None:
         raise node.error(
-            f"to={node.integer('to')}: expected the number of one of {', '.join(_DTYPES.values())}"
+            f"to={node.integer('to')}: expected the number of one of {', '.join(DTYPES.values())}"
         )
     node.check_size(x.shape, wanted)
     if x.dtype.kind == "f" and wanted.startswith("float"):
