@@ -13,7 +13,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # From the ground up; an import goes to the same floor or down.
 FLOORS = [
-    {"config", "errors", "geometry", "progress"},
+    {"config", "errors", "geometry", "progress", "text"},
     {"backends"},
     {"random", "autograd", "tensor", "convolution", "tracing"},
     {"functional"},

@@ -1,4 +1,4 @@
-"""Text from files on a terminal."""
+"""Somebody else's text, such as names in a model's file, on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def printable(text: str, keep: str = "") -> str:
     Parameters
     ----------
     text
-        Perhaps somebody else's: names in a model's file.
+        Anything.
     keep
         Characters to leave as they are.
     """

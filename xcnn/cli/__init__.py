@@ -14,9 +14,9 @@ from .. import __version__, data, models
 from ..backends.base import PRECISIONS
 from ..data import recipes
 from ..errors import ArgumentError, XcnnError
+from ..text import LINES, printable
 from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES
-from .text import LINES, printable
 
 _MODEL = "run folder of xcnn train, or an ONNX file"
 _EXPORTED = "run folder of xcnn train, or what xcnn export made of one"

@@ -27,7 +27,8 @@ def export(arguments: argparse.Namespace) -> int:
         raise ArgumentError(f"{path}: the file to write is to end in {_SUFFIX}")
     config, model = folder.load_config(), folder.load_model()
     example = backends.get("cpu").xp.zeros((2, *config["input_shape"]), "float32")
-    onnx.export(model, example, path, metadata=_metadata(config))
+    metadata = _metadata(config)
+    onnx.export(model, example, path, input_names="input", output_names="output", metadata=metadata)
     print(_report(path, model, config))
     return 0
 
@@ -41,15 +42,14 @@ def _metadata(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _report(path: Path, model: Module, config: dict[str, Any]) -> str:
-    graph = onnx.load(path)
-    ((name, shape),) = graph.inputs.items()
+    shape = ", ".join(["batch", *map(str, config["input_shape"])])
     count = sum(p.size for p in model.parameters())
     numbers = [", ".join(f"{v:.4g}" for v in config[key]) for key in ("mean", "std")]
     return (
         f"{path}: {count:,} parameters, {path.stat().st_size / 1024:,.0f} KiB\n"
-        f"  {name}: float32 ({', '.join(str(n) for n in shape)}), "
+        f"  input: float32 ({shape}), "
         f"(x / {config['scale']:g} - mean) / std with mean {numbers[0]}, std {numbers[1]}\n"
-        f"  {graph.output_names[0]}: {_MEANING[config['loss']]}; {len(config['classes'])} classes"
+        f"  output: {_MEANING[config['loss']]}; {len(config['classes'])} classes"
     )
 
 

@@ -35,7 +35,7 @@ def summary(arguments: argparse.Namespace) -> int:
         folder = RunFolder(Path(arguments.model))
         model = folder.load_model()
         shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])
-    elif arguments.model.endswith(".onnx"):
+    elif deploy.is_onnx(Path(arguments.model)):
         model, shape = _read_onnx(arguments)
     else:
         raise ArgumentError(

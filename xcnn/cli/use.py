@@ -11,10 +11,10 @@ from .. import backends, data
 from .. import functional as F
 from ..data.images import read_image
 from ..errors import ArgumentError, FileFormatError
+from ..text import printable
 from ..trainer import Trainer
 from . import sources
 from .deploy import is_onnx, open_model
-from .text import printable
 
 _TOLERANCE = 1e-3  # of a sum of probabilities
 

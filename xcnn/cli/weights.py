@@ -10,6 +10,8 @@ from typing import Any
 from .. import onnx, serialize
 from ..errors import ArgumentError, StateDictError
 from ..nn import Module
+from ..nn.module import is_count
+from .deploy import is_onnx
 
 
 def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
@@ -55,27 +57,24 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
 
 def _read(path: str) -> dict[str, Any]:
     """The arrays of a file by name."""
-    if not path.endswith(".onnx"):
+    if not is_onnx(Path(path)):
         return serialize.read(path)[0]
     graph = onnx.load(path)
-    running = [k for k in graph.state_dict() if "running_" in k]
-    return {k: a for k, a in graph.state_dict().items() if k in _trained(graph) or k in running}
-
-
-def _trained(model: Module) -> set[str]:
-    return {name for name, _ in model.named_parameters()}
+    parameters = dict(graph.named_parameters())
+    return {k: a for k, a in graph.state_dict().items() if k in parameters or "running_" in k}
 
 
 def _advice(path: str, own: dict[str, Any], arrays: dict[str, Any], other: list[str]) -> str:
     """What to do, in a line."""
-    missing, unexpected = own.keys() - arrays.keys(), arrays.keys() - own.keys()
-    counts = {k for k in missing if k.endswith("num_batches_tracked")}
-    if other and not unexpected and missing == counts:
+    missing, unexpected = (
+        [k for k in a if k not in b and not is_count(k)] for a, b in ((own, arrays), (arrays, own))
+    )
+    if other and not unexpected and not missing:
         return (
             "if the file is of a network for other classes or images, --new-head starts these "
             "weights anew and takes the others from the file"
         )
-    if path.endswith(".onnx") and any("running_mean" in k for k in missing):
+    if is_onnx(Path(path)) and any("running_mean" in k for k in missing):
         return (
             "the file has no batch-norms: exporters put them into the convolutions before them; "
             "with PyTorch, export with training=torch.onnx.TrainingMode.PRESERVE, "

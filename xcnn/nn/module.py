@@ -174,12 +174,12 @@ class Module:
         problems = []
         if strict:
             problems += [
-                f"missing: {k} {own[k].shape}" for k in own if k not in state and not _is_count(k)
+                f"missing: {k} {own[k].shape}" for k in own if k not in state and not is_count(k)
             ]
             problems += [
                 f"unexpected: {k} {_shape(state[k])}"
                 for k in state
-                if k not in own and not _is_count(k)
+                if k not in own and not is_count(k)
             ]
         problems += [
             f"shape: {k} is {_shape(state[k])}, the module's is {tensor.shape}"
@@ -325,7 +325,8 @@ def _check_float(dtype: Any) -> None:
         raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
 
 
-def _is_count(key: str) -> bool:
+def is_count(key: str) -> bool:
+    """Whether a key of a state dict is how many batches a batch-norm has seen."""
     return key.rpartition(".")[2] == "num_batches_tracked"
 
 

@@ -9,6 +9,7 @@ from .. import nn
 from ..errors import ArgumentError, ShapeError
 from ..nn.module import Buffer
 from ..tensor import Parameter, Tensor
+from ..text import printable
 from ..tracing import current
 from .node import Node, Value
 
@@ -95,7 +96,7 @@ class Graph(nn.Module):
 
     def describe(self) -> str:
         names = f"{', '.join(self.inputs)} -> {', '.join(self.output_names)}"
-        return _printable(f"Graph({names})")
+        return printable(f"Graph({names})")
 
     def __repr__(self) -> str:
         """A line per node: its path, what it computes, from which values, and which it makes."""
@@ -103,7 +104,7 @@ class Graph(nn.Module):
             f"({path}): {node.describe()}: {_short(node.inputs)} -> {_short(node.outputs)}"
             for path, node in self._nodes.items()
         ]
-        return "\n  ".join(map(_printable, [f"{self.describe()}(", *lines])) + "\n)"
+        return "\n  ".join(map(printable, [f"{self.describe()}(", *lines])) + "\n)"
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Nodes by their names, weights by theirs: what the file calls them."""
@@ -166,7 +167,7 @@ def _paths(nodes: Sequence[Node]) -> list[str]:
     """What the modules are called: unique, without dots, which mean a module inside another."""
     found: dict[str, None] = {}
     for number, node in enumerate(nodes):
-        name = _printable(node.name.replace(".", "_")) or node.type
+        name = printable(node.name.replace(".", "_")) or node.type
         name = f"{name}#{number}" if name in found else name
         while name in found:
             name += "_"
@@ -258,11 +259,6 @@ def _short(names: Sequence[str]) -> str:
     """Up to eight names, "-" for one that is left out."""
     more = [f"and {len(names) - 8} more"] if len(names) > 8 else []
     return ", ".join([*(name or "-" for name in names[:8]), *more])
-
-
-def _printable(text: str) -> str:
-    """Names are the file's, and might hold what a terminal obeys."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _check_shape(name: str, shape: Sequence[int], declared: Any) -> None:
