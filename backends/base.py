@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from ..arrays import Array
 from ..errors import ArgumentError
-from ..geometry import Geometry, Tile, parts
-
-Array = Any  # a numpy.ndarray or a cupy.ndarray
+from ..geometry import Geometry
+from ..tiling import Tile, parts
 
 # Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)

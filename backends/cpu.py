@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import parts
+from ..tiling import parts
 from .base import MASK64, Array, Backend
 from .threads import Threads
 

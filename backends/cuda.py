@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DeviceError, OutOfMemoryError
-from ..geometry import Geometry, Tile
+from ..geometry import Geometry
+from ..tiling import Tile
 from . import kernels
 from .base import MASK64, PRECISIONS, Array, Backend, dropout_scale, dropout_threshold, sum_dtype
 from .diagnosis import problem

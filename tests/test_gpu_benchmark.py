@@ -34,7 +34,7 @@ from benchmarks.gpu.peers import Job
 from benchmarks.gpu.worker import Worker
 from xcnn import backends, nn
 from xcnn.backends import cuda
-from xcnn.geometry import Tile
+from xcnn.tiling import Tile
 
 HOST = backends.Backend(np, "generic")
 needs_no_gpu = pytest.mark.skipif(not cuda.problem(), reason="there is a GPU")

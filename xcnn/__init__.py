@@ -7,12 +7,11 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 from typing import TYPE_CHECKING, Any
 
 from . import amp, backends, config, data, functional, init, models, nn, optim, schedules, testing
-from .autograd import Function, enable_grad, is_grad_enabled, no_grad, vjp
 from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
-from .tensor import Parameter, Tensor
-from .trainer import Epoch, Trainer
+from .tensor import Function, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, vjp
+from .training.trainer import Epoch, Trainer
 
 if TYPE_CHECKING:
     from . import onnx

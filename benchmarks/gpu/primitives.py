@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.gpu.ceilings import random
 from xcnn.backends import Backend
-from xcnn.geometry import Geometry, Tile, windows
+from xcnn.geometry import Geometry, windows
+from xcnn.tiling import Tile
 
 Array = Any
 Shape = tuple[int, ...]

@@ -13,8 +13,7 @@ from typing import Any
 from .. import __version__, data, models
 from ..backends.base import PRECISIONS
 from ..data import recipes
-from ..errors import ArgumentError, XcnnError
-from ..text import LINES, printable
+from ..errors import LINES, ArgumentError, XcnnError, printable
 from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES
 

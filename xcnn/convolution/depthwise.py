@@ -16,12 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
 from ..geometry import Geometry
-from .rows import as_rows
+from ..layout import as_rows
 from .windows import merge_columns, read_windows, windows_of
-
-Array = Any
 
 _LINES = 4  # of the output, by one matrix
 

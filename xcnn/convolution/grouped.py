@@ -6,13 +6,12 @@ The groups do not depend on each other, so ``backend.each`` computes several at 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
-from ..geometry import Geometry, parts
+from ..geometry import Geometry
+from ..tiling import parts
 from . import im2col, mec, winograd
-
-Array = Any
 
 
 def applies(geometry: Geometry, groups: int, channels: int) -> bool:

@@ -15,14 +15,15 @@ convolutional neural networks for document processing".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..arrays import Array
 from ..backends import Backend
 from ..backends.base import sum_dtype
-from ..geometry import Geometry, Tile, bands, parts
-from .rows import as_rows, positions
-
-Array = Any
+from ..geometry import Geometry
+from ..layout import as_rows
+from ..tiling import Tile, bands, parts
+from .rows import positions
 
 
 class Share(NamedTuple):

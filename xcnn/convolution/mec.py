@@ -19,11 +19,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
-from ..geometry import Geometry, Tile, bands
+from ..geometry import Geometry
+from ..tiling import Tile, bands
 from .rows import add_bias
-
-Array = Any
 
 
 def applies(geometry: Geometry, groups: int, channels: int) -> bool:

@@ -5,13 +5,10 @@ y = weight (F, C) @ x (C, H·W·N);  dweight = dy @ xᵀ;  dx = weightᵀ @ dy
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..arrays import Array
 from ..backends import Backend
 from ..geometry import Geometry
-from .rows import as_rows
-
-Array = Any
+from ..layout import as_rows
 
 
 def applies(geometry: Geometry, groups: int, channels: int) -> bool:

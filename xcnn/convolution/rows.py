@@ -1,19 +1,11 @@
-"""Batch-last images seen as a matrix with one row for each channel."""
+"""Tiles of batch-last images as runs of a matrix with one row for each channel."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
+from ..arrays import Array
 from ..backends import Backend
-from ..geometry import Tile
-
-Array = Any
-
-
-def as_rows(a: Array) -> Array:
-    """(F, ...) as (F, P), a view of what is contiguous; -1 is ambiguous for an empty batch."""
-    return a.reshape(len(a), math.prod(a.shape[1:]))
+from ..layout import as_rows
+from ..tiling import Tile
 
 
 def positions(y: Array, tile: Tile) -> slice:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
-
-Array = Any
 
 
 def read_windows(

@@ -22,14 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..arrays import Array
 from ..backends import Backend
-from ..geometry import Geometry, Tile, bands
+from ..geometry import Geometry
+from ..tiling import Tile, bands
 from .rows import add_bias
 from .windows import merge_columns, read_windows, write_windows
-
-Array = Any
 
 _PATCH = 6
 _POINTS = (0, 1, -1, 2, -2)  # where the polynomials are multiplied; the sixth point is infinity

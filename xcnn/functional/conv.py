@@ -1,4 +1,4 @@
-"""2-D convolution."""
+"""Convolution in one and two dimensions."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from numbers import Integral
 from typing import Any
 
 from .. import convolution
-from ..autograd import Function
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import Padding, Pair, check_padding1d, single
 from ..errors import ArgumentError, ShapeError
-from ..geometry import Geometry, Padding, windows
-from ..tensor import Tensor
-from ..tracing import operation
-from .layout import batch_first, batch_last, image_size
+from ..geometry import Geometry, windows
+from ..layout import batch_first, batch_last, image_size
+from ..tensor import Function, Tensor, operation
 from .linear import bias_backward
-
-Array = Any
 
 
 class Conv2d(Function):
@@ -134,3 +132,105 @@ def check_weight(
         )
     if bias is not None and tuple(bias.shape) != (filters,):
         raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({filters},)")
+
+
+class AsImages(Function):
+    """(N, C, L) as (N, C, 1, L), a view; ``name`` is for error texts."""
+
+    def __init__(self, name: str = "input") -> None:
+        self.arguments = (name,)
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        return x[:, :, None]
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy[:, :, 0]
+
+
+class AsSignals(Function):
+    """(N, C, 1, L) as (N, C, L), a view."""
+
+    arguments = ("input",)
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        return x[:, :, 0]
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy[:, :, None]
+
+
+@operation
+def conv1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int = 1,
+    padding: Any = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """1-D convolution (cross-correlation).
+
+    y[n, f, i] = bias[f] + sum over c, k of
+    weight[f, c, k] * input[n, c, i*stride + k*dilation - left]
+
+    Parameters
+    ----------
+    input : (N, C, L)
+    weight : (F, C / groups, K)
+    bias : (F,), or None
+    stride, dilation
+        In samples.
+    padding
+        Samples of zeros: an int, (left, right), ``"valid"`` (none) or ``"same"``: output length =
+        ceil(input length / stride), an odd sample at the right.
+    groups
+        Number of groups of channels that are convolved separately.
+
+    Returns
+    -------
+    Tensor
+        (N, F, oL), with oL = floor((L + left + right - dilation*(K - 1) - 1) / stride) + 1.
+
+    Raises
+    ------
+    ShapeError
+        Channels or bias do not fit, or the signal is shorter than the kernel.
+    ArgumentError
+        A setting out of range.
+    """
+    input, weight = Tensor.of(input), Tensor.of(weight)
+    bias = None if bias is None else Tensor.of(bias)
+    check_weight(signal_size(input)[0], weight, bias, groups, "K")
+    sides = across(padding)
+    steps, gaps = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
+    images, kernels = AsImages()(input), AsImages("weight")(weight)
+    return AsSignals()(conv2d(images, kernels, bias, steps, sides, gaps, groups))
+
+
+def signal_size(x: Any, name: str = "input") -> tuple[int, int]:
+    """(channels, length) of a batch of signals.
+
+    Raises
+    ------
+    ShapeError
+        Not three axes.
+    """
+    if x.ndim != 3:
+        raise ShapeError(
+            f"{name} has shape {tuple(x.shape)}: expected three axes N, C, L; one signal needs a "
+            "batch axis, for example x[None]"
+        )
+    return x.shape[1], x.shape[2]
+
+
+def across(padding: Any) -> str | tuple[Pair, Pair]:
+    """The padding of a signal as that of an image one pixel high.
+
+    Raises
+    ------
+    ArgumentError
+        Another form.
+    """
+    sides = check_padding1d(padding)
+    return sides if isinstance(sides, str) else ((0, 0), sides)

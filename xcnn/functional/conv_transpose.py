@@ -1,21 +1,19 @@
-"""2-D transposed convolution: the input gradient of a convolution, as an operation of its own."""
+"""Transposed convolution in one and two dimensions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .. import convolution
-from ..autograd import Function
+from ..arrays import Array
 from ..backends import Backend
-from ..convolution.rows import as_rows
+from ..checks import Padding, is_int, single
 from ..errors import ArgumentError, ShapeError
-from ..geometry import Geometry, Padding, is_int, transposed
-from ..tensor import Tensor
-from ..tracing import operation
-from .layout import batch_first, batch_last, image_size
+from ..geometry import Geometry, transposed
+from ..layout import as_rows, batch_first, batch_last, image_size
+from ..tensor import Function, Tensor, operation
+from .conv import AsImages, AsSignals, across, signal_size
 from .linear import bias_backward
-
-Array = Any
 
 
 class ConvTranspose2d(Function):
@@ -152,3 +150,53 @@ def check_transposed_weight(
     filters = weight.shape[1] * groups
     if bias is not None and tuple(bias.shape) != (filters,):
         raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({filters},)")
+
+
+@operation
+def conv_transpose1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int = 1,
+    padding: Any = 0,
+    output_padding: int = 0,
+    groups: int = 1,
+    dilation: int = 1,
+) -> Tensor:
+    """1-D transposed convolution: each sample of the input adds a weighted kernel to the output.
+
+    y[n, f, i*stride + k*dilation - left] += weight[c, f, k] * input[n, c, i], over all c, i, k;
+    then bias[f] is added. See :func:`conv_transpose2d`.
+
+    Parameters
+    ----------
+    input : (N, C, L)
+    weight : (C, F / groups, K)
+    bias : (F,), or None
+    stride, dilation
+        In samples.
+    padding
+        Samples to leave out on each side of the output: an int, (left, right) or ``"valid"``.
+    output_padding
+        Samples to add at the right, less than the stride or the dilation.
+    groups
+        Number of groups of channels that are convolved separately.
+
+    Returns
+    -------
+    Tensor
+        (N, F, oL), with
+        oL = (L - 1)*stride - left - right + dilation*(K - 1) + output_padding + 1.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        As :func:`conv_transpose2d`.
+    """
+    input, weight = Tensor.of(input), Tensor.of(weight)
+    bias = None if bias is None else Tensor.of(bias)
+    check_transposed_weight(signal_size(input)[0], weight, bias, groups, "K")
+    sides, more = across(padding), (0, single(output_padding, "output_padding", 0))
+    steps, gaps = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
+    images, kernels = AsImages()(input), AsImages("weight")(weight)
+    return AsSignals()(conv_transpose2d(images, kernels, bias, steps, sides, more, groups, gaps))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..autograd import Function
+from ..arrays import Array
 from ..backends import Backend
-from ..convolution.rows import as_rows
 from ..errors import ShapeError
-from ..tensor import Tensor
-from ..tracing import operation
+from ..layout import as_rows, batch_first, batch_last
+from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
-from .layout import batch_first, batch_last
 from .shape import reshape
-
-Array = Any
 
 
 class Linear(Function):
@@ -149,7 +145,3 @@ def matmul(a: Any, b: Any) -> Tensor:
             f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m)"
         )
     return MatMul()(a, b)
-
-
-Tensor.__matmul__ = matmul  # type: ignore[method-assign]
-Tensor.__rmatmul__ = lambda b, a: matmul(a, b)  # type: ignore[method-assign]

@@ -7,14 +7,24 @@ from typing import Any
 
 from .. import backends, init
 from .. import functional as F
+from ..checks import (
+    Padding,
+    check_crop,
+    check_features,
+    check_input,
+    check_output_padding,
+    check_padding,
+    check_padding1d,
+    check_padding_mode,
+    pair,
+    single,
+)
 from ..errors import ArgumentError
-from ..functional.layout import check_data_format, image_size
-from ..functional.one_dimensional import across, signal_size
-from ..geometry import Padding, check_padding, check_padding1d, pair, single, windows
+from ..functional.conv import across, signal_size
+from ..geometry import output_padding_for, windows
+from ..layout import check_data_format, image_size
 from ..tensor import Parameter, Tensor
-from .module import Module, check_features, check_input
-
-_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+from .module import Module
 
 
 class Convolution(Module):
@@ -198,16 +208,186 @@ class Conv1d(Convolution):
         return F.pad(x, geometry.padding[1], mode=self.padding_mode), 0
 
 
-def check_padding_mode(padding_mode: Any) -> str:
-    """Refuse what is no padding mode.
+class _Transposed(Convolution):
+    """What the transposed convolution layers have in common: their weights."""
+
+    def _make_transposed_weight(
+        self, kernel: tuple[int, ...], stride: tuple[int, ...], nonlinearity: str
+    ) -> Parameter:
+        """Initial weights (in_channels, out_channels / groups, ...).
+
+        As those of a convolution, (out / groups, in / groups, ...) in each group; but an output
+        sums only one kernel element of each ``stride``.
+        """
+        xp, groups = backends.get("cpu").xp, self.groups
+        shape = self.out_channels // groups, self.in_channels // groups, *kernel
+        drawn = []
+        for _ in range(groups):
+            part = Parameter(xp.zeros(shape, "float32"))
+            init.for_activation_(part, nonlinearity)
+            drawn.append(part.data.swapaxes(0, 1))
+        return Parameter(xp.concatenate(drawn) * math.sqrt(math.prod(stride)))
+
+
+class ConvTranspose2d(_Transposed):
+    """2-D transposed convolution; see :func:`xcnn.functional.conv_transpose2d` for the formula.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of input and output.
+    kernel_size, stride, dilation
+        An int or (height, width).
+    padding
+        An int, (pH, pW), ((top, bottom), (left, right)) or ``"valid"``: what is left out of the
+        output.
+    output_padding
+        What is added to the output at the bottom and right; an int or (height, width).
+    groups
+        Groups of channels convolved separately; divides both numbers of channels.
+    bias
+        Whether to add one number per output channel.
+    padding_mode
+        ``"zeros"`` only.
+    data_format
+        ``"NCHW"`` or ``"NHWC"``.
+    nonlinearity
+        As in :class:`Conv2d`.
+
+    Attributes
+    ----------
+    weight : Parameter (in_channels, out_channels / groups, kH, kW)
+    bias : Parameter (out_channels,) or None
 
     Raises
     ------
     ArgumentError
-        Neither zeros, reflect, replicate nor circular.
+        A value out of range.
     """
-    if padding_mode not in _PADDING_MODES:
-        raise ArgumentError(
-            f"padding_mode={padding_mode!r}: expected one of {', '.join(_PADDING_MODES)}"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: Padding = 0,
+        output_padding: int | tuple[int, int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, int] = 1,
+        padding_mode: str = "zeros",
+        data_format: str = "NCHW",
+        nonlinearity: str = "relu",
+    ) -> None:
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.stride, self.dilation = pair(stride, "stride"), pair(dilation, "dilation")
+        self.padding = check_crop(padding)
+        self.output_padding = check_output_padding(output_padding, self.stride, self.dilation)
+        _check_only_zeros(padding_mode)
+        check_data_format(data_format)
+        self.data_format = data_format
+        super().__init__(in_channels, out_channels, groups)
+        self.weight = self._make_transposed_weight(self.kernel_size, self.stride, nonlinearity)
+        self.bias = self._make_bias(bias)
+
+    def forward(self, x: Any, output_size: Any = None) -> Tensor:
+        """``output_size``, (H, W) of the output, takes the place of ``output_padding``."""
+        x = Tensor.of(x)
+        if x.ndim == 4:
+            channel_axis = self.data_format.index("C")
+            check_input(x, channel_axis, self.in_channels, f"channels in axis {channel_axis}")
+        more = self.output_padding
+        if output_size is not None:
+            _, *size = image_size(x, self.data_format)
+            window = self.kernel_size, self.stride, self.padding, self.dilation
+            wanted = pair(output_size, "output_size")
+            more = output_padding_for(wanted, (size[0], size[1]), *window)
+        settings = self.stride, self.padding, more, self.groups, self.dilation, self.data_format
+        return F.conv_transpose2d(x, self.weight, self.bias, *settings)
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        first = self.data_format.index("H")
+        size = output_shape[first], output_shape[first + 1]
+        made_from = windows(size, self.kernel_size, self.stride, self.padding, self.dilation)
+        return output_shape[0] * math.prod(made_from.output) * self.weight.size
+
+
+class ConvTranspose1d(_Transposed):
+    """1-D transposed convolution; see :func:`xcnn.functional.conv_transpose1d` for the formula.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of input and output.
+    kernel_size, stride, output_padding, dilation
+        In samples.
+    padding
+        An int, (left, right) or ``"valid"``: what is left out of the output.
+    groups, bias, padding_mode, nonlinearity
+        As in :class:`ConvTranspose2d`.
+
+    Attributes
+    ----------
+    weight : Parameter (in_channels, out_channels / groups, K)
+    bias : Parameter (out_channels,) or None
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: Any = 0,
+        output_padding: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int = 1,
+        padding_mode: str = "zeros",
+        nonlinearity: str = "relu",
+    ) -> None:
+        self.kernel_size = single(kernel_size, "kernel_size")
+        self.stride, self.dilation = single(stride, "stride"), single(dilation, "dilation")
+        self.padding = check_crop(across(padding))[1]
+        more = 0, single(output_padding, "output_padding", 0)
+        _, self.output_padding = check_output_padding(more, (1, self.stride), (1, self.dilation))
+        _check_only_zeros(padding_mode)
+        super().__init__(in_channels, out_channels, groups)
+        self.weight = self._make_transposed_weight(
+            (self.kernel_size,), (self.stride,), nonlinearity
         )
-    return str(padding_mode)
+        self.bias = self._make_bias(bias)
+
+    def forward(self, x: Any, output_size: Any = None) -> Tensor:
+        """``output_size``, the length of the output, takes the place of ``output_padding``."""
+        x = Tensor.of(x)
+        if x.ndim == 3:
+            check_input(x, 1, self.in_channels, "channels in axis 1")
+        more = self.output_padding
+        if output_size is not None:
+            wanted = 1, single(output_size, "output_size")
+            _, more = output_padding_for(wanted, (1, signal_size(x)[1]), *self._window())
+        settings = self.stride, self.padding, more, self.groups, self.dilation
+        return F.conv_transpose1d(x, self.weight, self.bias, *settings)
+
+    def _window(self) -> tuple[Any, Any, Any, Any]:
+        """Kernel, stride, padding and dilation on an image one pixel high."""
+        return (1, self.kernel_size), (1, self.stride), across(self.padding), (1, self.dilation)
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        made_from = windows((1, output_shape[2]), *self._window())
+        return output_shape[0] * made_from.output[1] * self.weight.size
+
+
+def _check_only_zeros(padding_mode: str) -> None:
+    if padding_mode != "zeros":
+        raise ArgumentError(
+            f"padding_mode={padding_mode!r}: a transposed convolution's padding is what is left "
+            "out of the output, it takes 'zeros' only"
+        )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileFormatError, OutOfMemoryError, UnsupportedOperatorError, XcnnError
-from . import operators  # noqa: F401  (fills the table)
 from .functions import inlined
 from .graph import Graph
 from .node import OPERATORS, Node

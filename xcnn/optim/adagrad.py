@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import check_not_negative
 from ..tensor import Tensor
-from .optimizer import Array, Optimizer, check_not_negative
+from .optimizer import Optimizer
 
 
 class Adagrad(Optimizer):

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .optimizer import Array, Optimizer, check_not_negative
+from .optimizer import Optimizer
 
 
 class Adam(Optimizer):

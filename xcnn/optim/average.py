@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
+from ..arrays import Array
 from ..errors import ArgumentError, StateDictError
 from ..nn import Module
 from ..tensor import Parameter, Tensor
-from .optimizer import Array, beside
+from .optimizer import beside
 
 
 class EMA:

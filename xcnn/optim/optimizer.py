@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Real
 from typing import Any
 
 from .. import backends
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import check_not_negative
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor
-
-Array = Any
 
 
 class Optimizer:
@@ -320,17 +319,3 @@ def beside(param: Tensor, array: Array) -> Array:
     if backend is param.backend and array.dtype == param.dtype:
         return array
     return param.backend.asarray(backend.to_host(array), param.dtype)
-
-
-def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:
-    """Refuse those of ``settings`` that are no numbers from 0 on.
-
-    Raises
-    ------
-    ArgumentError
-        One is not.
-    """
-    for name in names:
-        value = settings[name]
-        if not isinstance(value, Real) or not float(value) >= 0:  # also refuses NaN
-            raise ArgumentError(f"{name}={value!r}: expected a number >= 0")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .optimizer import Array, Optimizer, check_not_negative
+from .optimizer import Optimizer
 
 
 class RMSprop(Optimizer):

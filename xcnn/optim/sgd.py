@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..arrays import Array
 from ..backends import Backend
 from ..backends.base import SKIPPED
+from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .optimizer import Array, Optimizer, check_not_negative
+from .optimizer import Optimizer
 
 
 class SGD(Optimizer):

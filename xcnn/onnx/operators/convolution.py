@@ -7,9 +7,8 @@ that one tap of the kernel after the other meets as further channels.
 from __future__ import annotations
 
 from ... import functional as F
-from ...functional.conv import check_weight
+from ...functional.conv import AsImages, AsSignals, check_weight
 from ...functional.conv_transpose import ConvTranspose2d, check_transposed_weight
-from ...functional.one_dimensional import AsImages, AsSignals
 from ...geometry import Geometry, windows
 from ...tensor import Tensor
 from ..node import Node, operator

@@ -1,19 +1,21 @@
 """Between the shapes users see and the batch-last memory that the code works on.
 
 Users see (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``; in memory the batch is
-innermost, (C, H, W, N). A result is a transposed view of batch-last memory, so that the next
-operation finds its input as it wants it, without a copy.
+innermost, (C, H, W, N). A result is a transposed view of batch-last memory, so the next operation
+gets its input in the right order without a copy.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from ..errors import ArgumentError, ShapeError
-
-Array = Any
+from .arrays import Array
+from .errors import ArgumentError, ShapeError
 
 _TO_BATCH_LAST = {"NCHW": (1, 2, 3, 0), "NHWC": (3, 1, 2, 0)}
+
+
 _FROM_BATCH_LAST = {"NCHW": (3, 0, 1, 2), "NHWC": (3, 1, 2, 0)}
 
 
@@ -63,3 +65,8 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
 def rows_last(xp: Any, x: Array) -> Array:
     """Any (N, ...) as contiguous (..., N)."""
     return xp.ascontiguousarray(x.transpose(*range(1, x.ndim), 0))
+
+
+def as_rows(a: Array) -> Array:
+    """(F, ...) as (F, P), a view of what is contiguous; -1 is ambiguous for an empty batch."""
+    return a.reshape(len(a), math.prod(a.shape[1:]))
