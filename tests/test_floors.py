@@ -20,7 +20,7 @@ FLOORS = [
     {"random", "tensor", "convolution"},
     {"functional"},
     {"init", "nn", "optim", "schedules"},
-    {"amp"},
+    {"amp", "extend"},
     {"models", "data", "serialize", "summary"},
     {"training", "onnx"},
     {"cli", "__main__", "testing"},

@@ -6,7 +6,20 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 
 from typing import TYPE_CHECKING, Any
 
-from . import amp, backends, config, data, functional, init, models, nn, optim, schedules, testing
+from . import (
+    amp,
+    backends,
+    config,
+    data,
+    extend,
+    functional,
+    init,
+    models,
+    nn,
+    optim,
+    schedules,
+    testing,
+)
 from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
@@ -29,6 +42,7 @@ __all__ = [
     "config",
     "data",
     "enable_grad",
+    "extend",
     "functional",
     "init",
     "is_grad_enabled",

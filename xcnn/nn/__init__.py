@@ -1,6 +1,6 @@
 """Layers that own their parameters, under PyTorch's names."""
 
-from ..tensor import Buffer
+from ..tensor import Buffer, Parameter
 from .activation import (
     ELU,
     GELU,
@@ -81,6 +81,7 @@ __all__ = [
     "Module",
     "NLLLoss",
     "PReLU",
+    "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",
     "ReLU",
