@@ -9,27 +9,35 @@ A library that is not imported yet cannot have made the array, so nothing is imp
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import DeviceError, DTypeError
-from .base import Backend
+from .base import GOOD, OVERFLOW, PRECISIONS, SCALE, SKIPPED, Backend
 from .cpu import CpuBackend
 
 __all__ = [
+    "GOOD",
+    "OVERFLOW",
+    "PRECISIONS",
+    "SCALE",
+    "SKIPPED",
     "Backend",
     "CpuBackend",
     "add_device",
     "available",
+    "by_type",
     "cuda_devices",
     "get",
     "of",
+    "of_each",
     "register",
 ]
 
 _cpu = CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}
-_by_type: dict[type, Callable[[Any], Backend]] = {_cpu.xp.ndarray: lambda array: _cpu}
+#: the backend of arrays of a type, or a function from an array to its backend
+by_type: dict[type, Backend | Callable[[Any], Backend]] = {_cpu.xp.ndarray: _cpu}
 
 
 def register(array_type: type, backend_of: Callable[[Any], Backend]) -> None:
@@ -37,7 +45,7 @@ def register(array_type: type, backend_of: Callable[[Any], Backend]) -> None:
 
     :func:`add_device` makes its name known to :func:`get` and ``Module.to``.
     """
-    _by_type[array_type] = backend_of
+    by_type[array_type] = backend_of
 
 
 def add_device(backend: Backend) -> Backend:
@@ -47,18 +55,15 @@ def add_device(backend: Backend) -> Backend:
 
 
 def find(array: Any) -> Backend | None:
-    """The backend whose arrays are of this type, or None if it is not an array at all."""
-    backend_of = _by_type.get(type(array))
-    if backend_of is None:
-        backend_of = _discover(type(array))
-        if backend_of is None:
-            return None
-        _by_type[type(array)] = backend_of
-    return backend_of(array)
+    """The backend of an array, or None if it is not an array of a known library."""
+    owner = by_type.get(type(array)) or _discover(type(array))
+    if owner is None or isinstance(owner, Backend):
+        return owner
+    return owner(array)
 
 
 def of(array: Any) -> Backend:
-    """The backend that ``array`` lives on.
+    """The backend of an array.
 
     Raises
     ------
@@ -72,6 +77,11 @@ def of(array: Any) -> Backend:
             "numpy.asarray(...) first"
         )
     return backend
+
+
+def of_each(arrays: Sequence[Any]) -> list[Backend | None]:
+    """:func:`of` for each array, None for None."""
+    return [None if array is None else of(array) for array in arrays]
 
 
 def get(device: str | Backend) -> Backend:
@@ -124,12 +134,13 @@ def _cuda(index: int) -> Backend:
     return _by_name[name] if name in _by_name else add_device(open_device(index))
 
 
-def _discover(array_type: type) -> Callable[[Any], Backend] | None:
-    """Look ``array_type`` up among libraries already imported (subclasses included)."""
-    for known, backend_of in list(_by_type.items()):
-        if issubclass(array_type, known):
-            return backend_of
+def _discover(array_type: type) -> Backend | Callable[[Any], Backend] | None:
+    """Enter a type into the table: a subclass of one in it, or an array of an imported CuPy."""
     cupy = sys.modules.get("cupy")
-    if cupy is not None and issubclass(array_type, cupy.ndarray):
-        return lambda array: _cuda(array.device.id)
+    if cupy is not None and cupy.ndarray not in by_type:
+        by_type[cupy.ndarray] = lambda array: _cuda(array.device.id)
+    for known, owner in list(by_type.items()):
+        if issubclass(array_type, known):
+            by_type[array_type] = owner
+            return owner
     return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import backends
 from ..arrays import Array
-from ..backends import Backend
+from ..backends import SKIPPED, Backend
 from ..checks import check_not_negative
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor
@@ -16,7 +16,7 @@ from ..tensor import Tensor
 class Optimizer:
     """Base: holds the parameters and, by name, one array per parameter for each kind of state.
 
-    Subclasses name their state in ``slots`` and define :meth:`update`; those with further settings
+    Subclasses name their state in ``slots`` and define :meth:`rule`; those with further settings
     pass them on as ``settings`` and refuse bad values in :meth:`check`.
 
     Parameters
@@ -218,12 +218,38 @@ class Optimizer:
         step: int,
         scaler: Array | None,
     ) -> None:
-        """Change ``params`` and ``state`` in place; ``step`` is the number of theirs, from 1.
+        """Change ``params`` and ``state`` in place; by default by :meth:`rule`.
 
-        Called once per group, and again for parameters of it that have made fewer steps.
-        ``self.lr`` is the learning rate of the group, ``self.group`` has all its settings.
+        Called once per group, and again for those of its parameters that have taken fewer steps.
+        ``self.lr`` is the learning rate of the group, ``self.group`` has all its settings, and
+        ``step`` counts the steps of these parameters from 1.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines no update method")
+        skipped: Any = 0 if scaler is None else scaler[SKIPPED].astype("float64")
+        rule = self.rule(backend.xp, step - skipped)
+        lists = [params, grads, *(state.get(slot, []) for slot in self.slots)]
+        settings = {**self.group, **self.kernel_settings(), "step": step}
+        backend.optimizer_step(self.kernel(), rule, lists, settings, scaler)
+
+    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+        """The formula: a function (p, g, *state) that changes arrays in place, but not g.
+
+        Parameters
+        ----------
+        xp
+            The array namespace.
+        step
+            Number of the step, from 1, without those that loss scaling skipped: an int, or an array
+            of the device.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no rule method")
+
+    def kernel(self) -> str:
+        """Name of the fused kernel that computes :meth:`rule` on a GPU; "" if there is none."""
+        return ""
+
+    def kernel_settings(self) -> dict[str, Any]:
+        """What the kernel needs besides ``self.group``."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on from: ``steps``, a copy of each state array, and ``param_groups``
