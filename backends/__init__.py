@@ -2,18 +2,25 @@
 
 >>> backends.get("cpu")          # by name: "cpu", "cuda", "cuda:1" or "auto"
 >>> backends.of(array)           # by the type of an array
-
-A library that is not imported yet cannot have made the array, so nothing is imported to find out.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from ..errors import DeviceError, DTypeError
-from .base import GOOD, OVERFLOW, PRECISIONS, SCALE, SKIPPED, Backend
+from ..errors import DeviceError
+from .base import (
+    GOOD,
+    OVERFLOW,
+    PRECISIONS,
+    SCALE,
+    SKIPPED,
+    Backend,
+    by_library,
+    by_type,
+    find,
+    of,
+    of_each,
+    register,
+)
 from .cpu import CpuBackend
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "available",
     "by_type",
     "cuda_devices",
+    "find",
     "get",
     "of",
     "of_each",
@@ -36,52 +44,14 @@ __all__ = [
 
 _cpu = CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}
-#: the backend of arrays of a type, or a function from an array to its backend
-by_type: dict[type, Backend | Callable[[Any], Backend]] = {_cpu.xp.ndarray: _cpu}
-
-
-def register(array_type: type, backend_of: Callable[[Any], Backend]) -> None:
-    """Make arrays of ``array_type`` belong to the backend that ``backend_of(array)`` returns.
-
-    :func:`add_device` makes its name known to :func:`get` and ``Module.to``.
-    """
-    by_type[array_type] = backend_of
+register(_cpu.xp.ndarray, _cpu)
+by_library["cupy"] = lambda array: _cuda(array.device.id)
 
 
 def add_device(backend: Backend) -> Backend:
     """Make ``backend`` known under its ``device`` name."""
     _by_name[backend.device] = backend
     return backend
-
-
-def find(array: Any) -> Backend | None:
-    """The backend of an array, or None if it is not an array of a known library."""
-    owner = by_type.get(type(array)) or _discover(type(array))
-    if owner is None or isinstance(owner, Backend):
-        return owner
-    return owner(array)
-
-
-def of(array: Any) -> Backend:
-    """The backend of an array.
-
-    Raises
-    ------
-    DTypeError
-        Not an array of a known library.
-    """
-    backend = find(array)
-    if backend is None:
-        raise DTypeError(
-            f"expected a NumPy or CuPy array, got {type(array).__name__}; convert it with "
-            "numpy.asarray(...) first"
-        )
-    return backend
-
-
-def of_each(arrays: Sequence[Any]) -> list[Backend | None]:
-    """:func:`of` for each array, None for None."""
-    return [None if array is None else of(array) for array in arrays]
 
 
 def get(device: str | Backend) -> Backend:
@@ -132,15 +102,3 @@ def _cuda(index: int) -> Backend:
 
     name = f"cuda:{index}"
     return _by_name[name] if name in _by_name else add_device(open_device(index))
-
-
-def _discover(array_type: type) -> Backend | Callable[[Any], Backend] | None:
-    """Enter a type into the table: a subclass of one in it, or an array of an imported CuPy."""
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and cupy.ndarray not in by_type:
-        by_type[cupy.ndarray] = lambda array: _cuda(array.device.id)
-    for known, owner in list(by_type.items()):
-        if issubclass(array_type, known):
-            by_type[array_type] = owner
-            return owner
-    return None

@@ -7,12 +7,13 @@ reads is a long run of memory.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..arrays import Array, sum_dtype
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..geometry import Geometry
 from ..layout import as_rows, tile_columns
 from ..tiling import Tile, parts
@@ -182,7 +183,7 @@ class Backend:
         """
         return [function(part) for part in parts]
 
-    def channels(self, x: Array) -> list[slice]:
+    def channels(self, x: Array) -> tuple[slice, ...]:
         """Slices of the channels of x (C, ...), for an operation of a few passes over it."""
         return parts(len(x), self.shares(8 * x.size))
 
@@ -614,3 +615,70 @@ def _multiply_64(xp: Any, x: Array, factor: int) -> tuple[Array, Array]:
     middle = a * d + ((b * d) >> shift)  # fits: (2^32-1)^2 + 2^32-1 < 2^64
     carry = (middle & low32) + b * c
     return a * c + (middle >> shift) + (carry >> shift), x * xp.uint64(factor)
+
+
+# -- which backend an array belongs to -----------------------------------------------------------
+
+#: by type, the backend of all arrays of that type, or a function from an array to its backend
+by_type: dict[type, Backend | Callable[[Any], Backend]] = {}
+#: by the name of a library that may be imported later, the same for its ``ndarray``
+by_library: dict[str, Callable[[Any], Backend]] = {}
+
+
+def register(array_type: type, owner: Backend | Callable[[Any], Backend]) -> None:
+    """Make arrays of ``array_type``, and of its subclasses, belong to ``owner``.
+
+    Parameters
+    ----------
+    array_type
+        A class.
+    owner
+        A backend, or a function from an array to its backend. ``backends.add_device`` makes a
+        backend known by name to ``backends.get`` and ``Module.to``.
+    """
+    by_type[array_type] = owner
+
+
+def find(array: Any) -> Backend | None:
+    """The backend of an array, or None if it is not an array of a known library."""
+    owner = by_type.get(type(array)) or _discover(type(array))
+    if owner is None or isinstance(owner, Backend):
+        return owner
+    return owner(array)
+
+
+def of(array: Any) -> Backend:
+    """The backend of an array.
+
+    Raises
+    ------
+    DTypeError
+        Not an array of a known library.
+    """
+    backend = find(array)
+    if backend is None:
+        raise DTypeError(
+            f"expected a NumPy or CuPy array, got {type(array).__name__}; convert it with "
+            "numpy.asarray(...) first"
+        )
+    return backend
+
+
+def of_each(arrays: Sequence[Any]) -> list[Backend | None]:
+    """:func:`of` for each array, None for None."""
+    return [None if array is None else of(array) for array in arrays]
+
+
+def _discover(array_type: type) -> Backend | Callable[[Any], Backend] | None:
+    """The owner of a type that is not in the table, which is entered there.
+
+    A library that is not imported yet cannot have made the array, so nothing is imported.
+    """
+    for name, library_owner in by_library.items():
+        if name in sys.modules:
+            by_type.setdefault(sys.modules[name].ndarray, library_owner)
+    for known, owner in list(by_type.items()):
+        if issubclass(array_type, known):
+            by_type[array_type] = owner
+            return owner
+    return None

@@ -70,9 +70,23 @@ class Geometry(NamedTuple):
         """
         return cut(self.output, positions // self.output[1], positions)
 
+    @lru_cache(maxsize=1024)
+    def spans(self, axis: int, start: int, stop: int) -> tuple[Span, ...]:
+        """:meth:`span` of every kernel element along ``axis``."""
+        return tuple(self.span(axis, k, start, stop) for k in range(self.kernel[axis]))
+
+    @lru_cache(maxsize=1024)
     def elements(self, tile: Tile | None = None) -> tuple[Element, ...]:
         """All kernel elements in row-major order, for the windows of ``tile`` (default: all)."""
-        return _elements(self, tile or Tile(0, self.output[0], 0, self.output[1]))
+        tile = tile or Tile(0, self.output[0], 0, self.output[1])
+        every = slice(None)
+        all_windows = tuple(slice(0, length) for length in tile.shape)
+        elements = []
+        for i, (rows, y) in enumerate(self.spans(0, tile.top, tile.bottom)):
+            for j, (columns, x) in enumerate(self.spans(1, tile.left, tile.right)):
+                number, whole = i * self.kernel[1] + j, (rows, columns) == all_windows
+                elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
+        return tuple(elements)
 
     def counts(self, axis: int, include_pad: bool) -> list[int]:
         """Pixels per window along ``axis``: the divisors of an average pool.
@@ -85,6 +99,7 @@ class Geometry(NamedTuple):
         return [min(s + self.kernel[axis], high) - max(s, low) for s in starts]
 
     @property
+    @lru_cache(maxsize=1024)
     def covers_exactly(self) -> bool:
         """Whether each pixel lies in exactly one window (no overlap, no gap, no padding)."""
         tiled = tuple(o * s for o, s in zip(self.output, self.stride, strict=True))
@@ -94,25 +109,6 @@ class Geometry(NamedTuple):
             and self.padding == ((0, 0), (0, 0))
             and tiled == self.input
         )
-
-
-@lru_cache(maxsize=1024)
-def spans(geometry: Geometry, axis: int, start: int, stop: int) -> tuple[Span, ...]:
-    """:meth:`Geometry.span` of every kernel element along ``axis``."""
-    return tuple(geometry.span(axis, k, start, stop) for k in range(geometry.kernel[axis]))
-
-
-@lru_cache(maxsize=1024)
-def _elements(geometry: Geometry, tile: Tile) -> tuple[Element, ...]:
-    every = slice(None)
-    all_rows, all_columns = (slice(0, length) for length in tile.shape)
-    elements = []
-    for i, (rows, y) in enumerate(spans(geometry, 0, tile.top, tile.bottom)):
-        for j, (columns, x) in enumerate(spans(geometry, 1, tile.left, tile.right)):
-            number = i * geometry.kernel[1] + j
-            whole = (rows, columns) == (all_rows, all_columns)
-            elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
-    return tuple(elements)
 
 
 def windows(

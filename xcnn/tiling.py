@@ -33,10 +33,12 @@ def cut(size: Pair, rows: int, columns: int) -> list[Tile]:
     ]
 
 
-def parts(length: int, count: int) -> list[slice]:
+@lru_cache(maxsize=1024)
+def parts(length: int, count: int) -> tuple[slice, ...]:
     """``range(length)`` in at most ``count`` slices of about the same length."""
     step = max(1, -(-length // count))
-    return [slice(start, min(start + step, length)) for start in range(0, max(1, length), step)]
+    starts = range(0, max(1, length), step)
+    return tuple(slice(start, min(start + step, length)) for start in starts)
 
 
 @lru_cache(maxsize=1024)

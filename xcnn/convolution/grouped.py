@@ -25,7 +25,7 @@ class Grouped(Method):
     def forward(
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
-        y = problem.empty_output(backend, x)
+        y = backend.xp.empty(problem.output_shape, x.dtype)
         method, group = _method_of_group(problem), problem.one_group
 
         def compute(part: slice) -> None:
@@ -75,5 +75,5 @@ def _channels(problem: Problem, part: slice) -> Iterator[tuple[slice, slice]]:
         yield slice(g * channels, (g + 1) * channels), slice(g * filters, (g + 1) * filters)
 
 
-def _parts(backend: Backend, problem: Problem) -> list[slice]:
+def _parts(backend: Backend, problem: Problem) -> tuple[slice, ...]:
     return parts(problem.groups, backend.shares(problem.multiplications))

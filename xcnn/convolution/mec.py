@@ -22,7 +22,7 @@ from typing import Any
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import Pair
-from ..geometry import Geometry, spans
+from ..geometry import Geometry
 from ..tiling import Tile, bands
 from .method import Method, Problem
 
@@ -48,7 +48,7 @@ class MEC(Method):
     def forward(
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
-        xp, y = backend.xp, problem.empty_output(backend, x)
+        xp, y = backend.xp, backend.xp.empty(problem.output_shape, x.dtype)
         geometry, height = problem.geometry, problem.geometry.kernel[0]
         matrix = xp.ascontiguousarray(weight.transpose(0, 2, 1, 3)).reshape(len(weight), -1)
 
@@ -75,7 +75,7 @@ class MEC(Method):
                 unfolded = backend.matmul(flipped, _overlapping(xp, rows, height))
                 columns = unfolded.reshape(len(unfolded), channels, width, *rows.shape[-2:])
                 target = dx[:, tile.top : tile.bottom].swapaxes(0, 1)
-                each_tap = enumerate(spans(geometry, 1, tile.left, tile.right))
+                each_tap = enumerate(geometry.spans(1, tile.left, tile.right))
                 for k, (windows, pixels) in each_tap:
                     target[:, :, pixels] += columns[:, :, k, windows]
 
@@ -146,7 +146,7 @@ def _unfolded(xp: Any, x: Array, geometry: Geometry, tile: Tile) -> Array:
     inside, source = _inside(tile.top - geometry.padding[0][0], rows, geometry.input[0])
     _clear_outside(unfolded, inside)
     pixels_of = x[:, source].swapaxes(0, 1)
-    for k, (windows, pixels) in enumerate(spans(geometry, 1, tile.left, tile.right)):
+    for k, (windows, pixels) in enumerate(geometry.spans(1, tile.left, tile.right)):
         part = unfolded[inside, :, k]
         part[:, :, : windows.start] = 0
         part[:, :, windows.stop :] = 0

@@ -6,7 +6,6 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from .. import config
 from ..arrays import Array
 from ..backends import Backend
 from ..errors import ArgumentError
@@ -37,6 +36,7 @@ class Problem(NamedTuple):
     relu: bool = False
 
     @property
+    @lru_cache(maxsize=1024)
     def one_group(self) -> Problem:
         """The convolution of a single group."""
         in_channels, out_channels = (
@@ -46,28 +46,28 @@ class Problem(NamedTuple):
         return self._replace(groups=1, in_channels=in_channels, out_channels=out_channels)
 
     @property
+    @lru_cache(maxsize=1024)
     def input_shape(self) -> tuple[int, ...]:
         """Of x, (C, H, W, N)."""
         return self.in_channels, *self.geometry.input, self.batch
 
     @property
+    @lru_cache(maxsize=1024)
     def weight_shape(self) -> tuple[int, ...]:
         """(F, C / groups, kH, kW)."""
         return self.out_channels, self.in_channels // self.groups, *self.geometry.kernel
 
     @property
+    @lru_cache(maxsize=1024)
     def output_shape(self) -> tuple[int, ...]:
         """Of y, (F, oH, oW, N)."""
         return self.out_channels, *self.geometry.output, self.batch
 
     @property
+    @lru_cache(maxsize=1024)
     def multiplications(self) -> int:
         """Of a direct computation."""
         return math.prod(self.weight_shape) * math.prod(self.output_shape[1:])
-
-    def empty_output(self, backend: Backend, x: Array) -> Array:
-        """Memory for y, in the type of x."""
-        return backend.xp.empty(self.output_shape, x.dtype)
 
 
 class Method:
@@ -104,19 +104,24 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def choose(backend: Backend, problem: Problem) -> Method:
-    """The method that ``xcnn.config.convolution`` names, else the fastest one by measured rules.
+@lru_cache(maxsize=1024)
+def choose(problem: Problem, candidates: tuple[str, ...] | None, wanted: str = "auto") -> Method:
+    """The fastest method by measured rules.
+
+    Parameters
+    ----------
+    problem
+        The convolution.
+    candidates
+        ``backend.convolutions``: the names to choose from besides im2col; None: all.
+    wanted
+        ``xcnn.config.convolution``: "auto"; or the name of a method to use wherever it applies.
 
     Raises
     ------
     ArgumentError
-        The setting names no method.
+        ``wanted`` names no method.
     """
-    return _choose(problem, backend.convolutions, config.convolution)
-
-
-@lru_cache(maxsize=1024)
-def _choose(problem: Problem, candidates: tuple[str, ...] | None, wanted: str) -> Method:
     if wanted != "auto":
         if wanted not in METHODS:
             names = ", ".join(METHODS)

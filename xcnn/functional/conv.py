@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from .. import config
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import Padding, is_int, single
@@ -33,7 +34,7 @@ class Convolution(Function):
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
-        self.method = choose(backend, self.problem)
+        self.method = choose(self.problem, backend.convolutions, config.convolution)
         y = self.method.forward(backend, self.problem, x, kernel, bias)
         self.save(x=x, kernel=kernel, y=y if self.problem.relu else None, shape=weight.shape)
         return batch_first(y, self.data_format)

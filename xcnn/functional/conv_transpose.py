@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import config
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import Padding, is_int, single
@@ -31,7 +32,7 @@ class ConvTranspose(Function):
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
-        self.method = choose(backend, self.problem)
+        self.method = choose(self.problem, backend.convolutions, config.convolution)
         y = self.method.input_gradient(backend, self.problem, x, kernel)
         if bias is not None:
             backend.add_bias(as_rows(y), bias, slice(None), relu=False)

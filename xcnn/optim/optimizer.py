@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import backends
@@ -146,10 +146,13 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set all gradients to zero in place."""
-        used = [p for p in self.params if p.grad is not None]
-        for backend in dict.fromkeys(p.backend for p in used):
-            with backend.active():
-                backend.zero([p.grad for p in used if p.backend is backend])
+        grads = [p.grad for p in self.params if p.grad is not None]
+        owners = backends.of_each(grads)
+        for backend in dict.fromkeys(owners):
+            if backend is not None:
+                pairs = zip(grads, owners, strict=True)
+                with backend.active():
+                    backend.zero([grad for grad, owner in pairs if owner is backend])
 
     def step(self, scaler: Array | None = None) -> None:
         """Change every parameter that has a gradient; the others stay as they are.
@@ -203,11 +206,14 @@ class Optimizer:
         return [-g for g in grads] if self.group.get("maximize") else grads
 
     def _state_arrays(self, slot: str, chosen: list[int]) -> list[Array]:
-        arrays = self.state[slot]
-        for i in chosen:
-            array, param = arrays[i], self.params[i]
-            arrays[i] = self.fresh(slot, param) if array is None else beside(param, array)
-        return [arrays[i] for i in chosen]
+        arrays, params = self.state[slot], [self.params[i] for i in chosen]
+        for i, param in zip(chosen, params, strict=True):
+            if arrays[i] is None:
+                arrays[i] = self.fresh(slot, param)
+        moved = moved_to(params, [arrays[i] for i in chosen])
+        for i, array in zip(chosen, moved, strict=True):
+            arrays[i] = array
+        return moved
 
     def update(
         self,
@@ -332,16 +338,20 @@ def one_backend(params: list[Tensor]) -> Backend | None:
     DeviceError
         They are on more than one device.
     """
-    found = dict.fromkeys(p.backend for p in params)
-    if len(found) > 1:
-        devices = sorted(backend.device for backend in found)
-        raise DeviceError(f"parameters are on {devices}: one optimiser per device")
-    return next(iter(found), None)
+    owners = dict.fromkeys(backends.of_each([p.data for p in params]))
+    if len(owners) > 1:
+        devices = sorted(backend.device for backend in owners if backend is not None)
+        raise DeviceError(f"parameters are on {devices}: use one optimiser per device")
+    return next(iter(owners), None)
 
 
-def beside(param: Tensor, array: Array) -> Array:
-    """``array`` on the device and of the dtype of ``param``: its model may have been moved."""
-    backend = backends.of(array)
-    if backend is param.backend and array.dtype == param.dtype:
-        return array
-    return param.backend.asarray(backend.to_host(array), param.dtype)
+def moved_to(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Array]:
+    """Each array on the device and in the dtype of its parameter: the model may have moved."""
+    owners = backends.of_each(arrays)
+    targets = backends.of_each([p.data for p in params])
+    return [
+        array
+        if owner is target and array.dtype == param.dtype
+        else target.asarray(owner.to_host(array), param.dtype)  # type: ignore[union-attr]
+        for param, array, owner, target in zip(params, arrays, owners, targets, strict=True)
+    ]
