@@ -318,7 +318,7 @@ class CudaBackend(Backend):
     def optimizer_step(
         self,
         kernel: str,
-        rule: Callable[..., None],
+        rule: Callable[[], Callable[..., None]],
         lists: Sequence[Sequence[Array]],
         settings: Mapping[str, Any],
         scaler: Array | None = None,

@@ -9,6 +9,7 @@ Everything below follows from that line. Lengths are in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ class Geometry(NamedTuple):
         end = begin + (last - first - 1) * stride + 1 if last > first else begin
         return slice(first - start, last - start), slice(begin, end, stride)
 
-    def tiles(self, positions: int) -> list[Tile]:
+    def tiles(self, positions: int) -> Iterator[Tile]:
         """Cut the output into equal runs of at most ``positions`` windows (at least one), in order.
 
         Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
