@@ -1,4 +1,4 @@
-"""Convolution in one and two dimensions; a signal is an image one pixel high."""
+"""Convolution in one and two dimensions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..tensor import Function, Tensor, operation, tensors
 
 
 class Convolution(Function):
-    """See :func:`conv2d` and :func:`conv1d`."""
+    """Convolution in one or two dimensions; a signal is an image one pixel high."""
 
     arguments = ("input", "weight", "bias")
 
@@ -50,6 +50,14 @@ class Convolution(Function):
             dweight = self.method.weight_gradient(backend, self.problem, dy, self.saved.x)
             dweight = dweight.reshape(self.saved.shape)
         return dx, dweight, dbias
+
+
+class Conv1d(Convolution):
+    """See :func:`conv1d`."""
+
+
+class Conv2d(Convolution):
+    """See :func:`conv2d`."""
 
 
 @operation
@@ -101,7 +109,7 @@ def conv2d(
     """
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, dilation, groups, check_data_format(data_format), relu
-    return Convolution(_problem(input, weight, bias, *settings), data_format)(input, weight, bias)
+    return Conv2d(_problem(input, weight, bias, *settings), data_format)(input, weight, bias)
 
 
 @operation
@@ -146,7 +154,7 @@ def conv1d(
     """
     input, weight, bias = tensors(input, weight, bias)
     problem = _problem(input, weight, bias, stride, padding, dilation, groups, "NCL")
-    return Convolution(problem, "NCL")(input, weight, bias)
+    return Conv1d(problem, "NCL")(input, weight, bias)
 
 
 def _problem(input: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Problem:

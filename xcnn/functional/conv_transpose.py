@@ -17,7 +17,7 @@ from .conv import check_bias
 
 
 class ConvTranspose(Function):
-    """See :func:`conv_transpose2d` and :func:`conv_transpose1d`.
+    """Transposed convolution in one or two dimensions.
 
     ``problem`` is the convolution whose input gradient this is: forward here is its input gradient,
     backward its forward.
@@ -50,6 +50,14 @@ class ConvTranspose(Function):
             dweight = self.method.weight_gradient(backend, self.problem, self.saved.x, dy)
             dweight = dweight.reshape(self.saved.shape)
         return dx, dweight, dbias
+
+
+class ConvTranspose1d(ConvTranspose):
+    """See :func:`conv_transpose1d`."""
+
+
+class ConvTranspose2d(ConvTranspose):
+    """See :func:`conv_transpose2d`."""
 
 
 @operation
@@ -111,7 +119,7 @@ def conv_transpose2d(
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, output_padding, dilation, groups, check_data_format(data_format)
     problem = _problem(input, weight, bias, *settings)
-    return ConvTranspose(problem, data_format)(input, weight, bias)
+    return ConvTranspose2d(problem, data_format)(input, weight, bias)
 
 
 def check_transposed_weight(
@@ -186,7 +194,7 @@ def conv_transpose1d(
     """
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, output_padding, dilation, groups, "NCL"
-    return ConvTranspose(_problem(input, weight, bias, *settings), "NCL")(input, weight, bias)
+    return ConvTranspose1d(_problem(input, weight, bias, *settings), "NCL")(input, weight, bias)
 
 
 def _problem(

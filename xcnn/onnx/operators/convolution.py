@@ -9,7 +9,7 @@ from __future__ import annotations
 from ... import functional as F
 from ...convolution import Problem
 from ...functional.conv import AsImages, AsSignals, check_weight
-from ...functional.conv_transpose import ConvTranspose, check_transposed_weight
+from ...functional.conv_transpose import ConvTranspose2d, check_transposed_weight
 from ...geometry import Geometry, windows
 from ...tensor import Tensor
 from ..node import Node, operator
@@ -78,7 +78,7 @@ def _conv_transpose2d(
 ) -> Tensor:
     (channels, filters), batch = weight.shape[:2], x.shape[0]
     problem = Problem(image(*along), groups, filters * groups, channels, batch)
-    return ConvTranspose(problem, "NCHW")(x, weight, bias)
+    return ConvTranspose2d(problem, "NCHW")(x, weight, bias)
 
 
 def _conv3d(
