@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xcnn.data.idx import STEMS
+from xcnn.data.sources.idx import STEMS
 
 Responder = Callable[[BaseHTTPRequestHandler], None]
 

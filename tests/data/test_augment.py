@@ -28,7 +28,7 @@ from xcnn.data import (
     load,
     training_transform,
 )
-from xcnn.data.recipes import MIXTURES, RECIPES, names_for, parse
+from xcnn.data.augment.recipes import MIXTURES, RECIPES, names_for, parse
 from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from xcnn.testing import assert_close
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xcnn.data import cifar
+from xcnn.data.sources import cifar
 from xcnn.errors import DataError
 
 from .conftest import cifar_batch

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xcnn.data import datasets, info, load, names, registry, status
-from xcnn.data.files import Digest, cache_dir, search_roots
-from xcnn.data.idx import STEMS
+from xcnn.data import info, load, names, status
+from xcnn.data.sources import loading as datasets
+from xcnn.data.sources import registry
+from xcnn.data.sources.files import Digest, cache_dir, search_roots
+from xcnn.data.sources.idx import STEMS
 from xcnn.errors import ArgumentError, DataError
 
 from .conftest import cifar_batch, idx_bytes, write_idx_set

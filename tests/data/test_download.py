@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from xcnn.data import download
-from xcnn.data.download import DownloadError, fetch
-from xcnn.data.files import Digest
+from xcnn.data.sources import download
+from xcnn.data.sources.download import DownloadError, fetch
+from xcnn.data.sources.files import Digest
 from xcnn.errors import DataError
 
 from .conftest import announce

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from xcnn.data import info, load
-from xcnn.data._make_digits import SEED
-from xcnn.data.arrays import stratified
-from xcnn.data.digits import enlarge
-from xcnn.data.generated import cross, moons
+from xcnn.data.dataset import stratified
+from xcnn.data.sources.digits import enlarge
+from xcnn.data.sources.generated import cross, moons
+from xcnn.data.sources.make_digits import SEED
 
 
 @pytest.mark.parametrize("draw", [cross, moons])

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xcnn.data import idx
-from xcnn.data.files import read_bytes
+from xcnn.data.sources import idx
+from xcnn.data.sources.files import read_bytes
 from xcnn.errors import DataError
 
 from .conftest import idx_bytes, write_idx_set

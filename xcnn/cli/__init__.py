@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__, data, models
 from ..backends.base import PRECISIONS
-from ..data import recipes
+from ..data.augment import recipes
 from ..errors import LINES, ArgumentError, XcnnError, printable
 from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, backends, data, models, nn, random
-from ..data.recipes import MIXTURES, names_for
+from ..data.augment.recipes import MIXTURES, names_for
 from ..errors import ArgumentError
 from ..training.trainer import Epoch, Trainer
 from . import optimization, sources

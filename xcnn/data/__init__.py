@@ -10,17 +10,17 @@ Data live on the host, as NumPy arrays; the trainer moves a batch to the device.
 ((32, 1, 32, 32), 'float32', (32,))
 """
 
-from .affine import RandomAffine, RandomRotation
-from .arrays import ArrayDataset, Dataset, Subset
-from .augment import Augmentation, RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
-from .colour import ColorJitter, Grayscale
-from .datasets import DataSet, load, status
-from .erase import Cutout, RandomErasing
+from .augment.affine import RandomAffine, RandomRotation
+from .augment.colour import ColorJitter, Grayscale
+from .augment.crop import Augmentation, RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
+from .augment.erase import Cutout, RandomErasing
+from .augment.mixing import CutMix, Mixing, MixUp
+from .augment.recipes import training_transform
+from .dataset import ArrayDataset, Dataset, Subset
 from .folder import ImageFolder, load_folder
 from .loader import DataLoader
-from .mixing import CutMix, Mixing, MixUp
-from .recipes import training_transform
-from .registry import info, names
+from .sources.loading import DataSet, load, status
+from .sources.registry import info, names
 from .transforms import Compose, Normalize
 
 __all__ = [

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..checks import is_int
 from ..errors import ArgumentError, DataError
-from .arrays import Batch, Dataset, Subset, as_dataset, stratified
-from .augment import pair_of_ints
-from .datasets import DataSet
+from .augment.crop import pair_of_ints
+from .dataset import Batch, Dataset, Subset, as_dataset, stratified
 from .images import pillow, read_image
+from .sources.loading import DataSet
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from .arrays import Batch, as_dataset
+from .dataset import Batch, as_dataset
 from .transforms import apply
 
 

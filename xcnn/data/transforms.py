@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DataError
-from .arrays import Batch
-from .augment import Augmentation
-from .mixing import Mixing
+from .augment.crop import Augmentation
+from .augment.mixing import Mixing
+from .dataset import Batch
 
 
 class Normalize:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from ..backends import Backend
-from ..data.arrays import Batch
+from ..data.dataset import Batch
 from ..data.loader import ahead
 
 

@@ -1,4 +1,4 @@
-"""Makes ``digits.npz`` (needs scikit-learn): ``python -m xcnn.data._make_digits digits.npz``."""
+"""Makes ``digits.npz`` (needs scikit-learn): ``python -m xcnn.data.sources.make_digits PATH``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from .arrays import stratified
+from ..dataset import stratified
 
 SEED = 20240
 

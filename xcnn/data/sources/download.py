@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ...errors import DataError
 from .files import GZIP_ERRORS, Digest
 
 _CHUNK = 1 << 16

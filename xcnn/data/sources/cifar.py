@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 from .files import GZIP_ERRORS, read_bytes
 
 ARCHIVE = "cifar-10-binary.tar.gz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ArgumentError
+from ...errors import ArgumentError
 from .cifar import ARCHIVE
 from .files import Digest
 from .idx import STEMS

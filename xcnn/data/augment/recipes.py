@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..errors import ArgumentError
+from ...errors import ArgumentError
+from ..sources.loading import DataSet
+from ..transforms import Compose
 from .affine import RandomAffine, RandomRotation
-from .augment import RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
 from .colour import ColorJitter
-from .datasets import DataSet
+from .crop import RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
 from .erase import Cutout, RandomErasing
 from .mixing import CutMix, Mixing, MixUp
-from .transforms import Compose
 
 
 class Recipe(NamedTuple):

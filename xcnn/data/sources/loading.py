@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DataError
+from ...errors import ArgumentError, DataError
+from ..dataset import ArrayDataset
+from ..transforms import Normalize
 from . import cifar, digits, generated, idx
-from .arrays import ArrayDataset
 from .download import DownloadError, fetch
 from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
-from .transforms import Normalize
 
 _FORMATS: dict[str, Any] = {"idx": idx, "cifar": cifar}
 _GENERATORS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
-from ..backends import Backend
-from ..checks import is_int
-from ..errors import ArgumentError, ShapeError
-from .augment import Augmentation, check_probability, limits
+from ...arrays import Array
+from ...backends import Backend
+from ...checks import is_int
+from ...errors import ArgumentError, ShapeError
+from .crop import Augmentation, check_probability, limits
 
 _ATTEMPTS = 10  # to find a rectangle that fits
 

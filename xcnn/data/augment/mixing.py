@@ -6,13 +6,13 @@ from numbers import Real
 
 import numpy as np
 
-from .. import backends, random
-from ..arrays import Array
-from ..backends import Backend
-from ..checks import is_int
-from ..errors import ArgumentError, ShapeError
-from ..layout import batch_first, batch_last
-from .augment import check_images, describe
+from ... import backends, random
+from ...arrays import Array
+from ...backends import Backend
+from ...checks import is_int
+from ...errors import ArgumentError, ShapeError
+from ...layout import batch_first, batch_last
+from .crop import check_images, describe
 from .erase import around
 
 
