@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from xcnn.data import info, load, names, status
-from xcnn.data.sources import loading as datasets
-from xcnn.data.sources import registry
 from xcnn.data.sources.files import Digest, cache_dir, search_roots
 from xcnn.data.sources.idx import STEMS
+from xcnn.data.sources.registry import REGISTRY, RemoteFile
 from xcnn.errors import ArgumentError, DataError
 
 from .conftest import cifar_batch, idx_bytes, write_idx_set
@@ -29,11 +28,10 @@ def small_mnist(monkeypatch, tmp_path) -> Path:
     for stem in STEMS:
         packed = (tmp_path / "made" / f"{stem}.gz").read_bytes()
         digest = hashlib.sha256(gzip.decompress(packed)).hexdigest()
-        remote = registry.RemoteFile(f"{stem}.gz", len(packed), Digest("sha256", digest, True))
+        remote = RemoteFile(f"{stem}.gz", len(packed), Digest("sha256", digest, True))
         files.append(remote)
     record = dataclasses.replace(info("mnist"), files=tuple(files))
-    monkeypatch.setitem(registry._BY_NAME, "mnist", record)
-    monkeypatch.setattr(registry, "_RECORDS", tuple(registry._BY_NAME.values()))
+    monkeypatch.setitem(REGISTRY, "mnist", record)
     return tmp_path / "made"
 
 
@@ -148,7 +146,7 @@ def test_a_repacked_copy_is_accepted_and_a_changed_one_is_not(small_mnist):
 
 
 def test_mnist_is_not_taken_for_fashion_mnist(small_mnist):
-    with pytest.raises(DataError, match="mnist's file, but it was found in place of fashion-mnist"):
+    with pytest.raises(DataError, match="belongs to mnist, not to fashion-mnist"):
         load("fashion-mnist", data_dir=small_mnist, download=False)
 
 
@@ -256,4 +254,4 @@ def test_a_cifar10_of_fewer_batches():
 
 
 def test_the_fixture_replaced_the_record_only_for_its_test():
-    assert datasets.info("mnist").files[0].digest.value.startswith("ba891046")
+    assert info("mnist").files[0].digest.value.startswith("ba891046")

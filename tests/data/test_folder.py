@@ -5,9 +5,16 @@ import os
 import numpy as np
 import pytest
 
-from xcnn.data import DataLoader, ImageFolder, Subset, load_folder
-from xcnn.data.folder import some_of, split_folder, statistics
-from xcnn.data.images import read_image
+from xcnn.data import (
+    DataLoader,
+    ImageFolder,
+    Subset,
+    load_folder,
+    read_image,
+    split_folder,
+    subsample,
+)
+from xcnn.data.folder import channel_statistics
 from xcnn.errors import ArgumentError, DataError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -61,7 +68,7 @@ def test_classes_and_items_are_sorted(animals):
     assert image[0, 0, 0] == 105
     with pytest.raises(IndexError):
         data[16]
-    assert repr(data) == f"ImageFolder({str(animals)!r}: 16 pictures of 2 classes as 3×4×4)"
+    assert repr(data) == f"ImageFolder({str(animals)!r}: 16 images of 2 classes as 3×4×4)"
 
 
 def test_batches(animals):
@@ -208,7 +215,7 @@ def test_nothing_that_can_be_read(tmp_path):
     (tmp_path / "a" / "1.png").write_text("no picture")
     with (
         pytest.warns(UserWarning, match="1 of 1"),
-        pytest.raises(DataError, match="no picture that can be read"),
+        pytest.raises(DataError, match="no readable images"),
     ):
         ImageFolder(tmp_path, on_error="skip")
 
@@ -236,7 +243,7 @@ def test_folders_that_are_none(tmp_path, animals):
     with pytest.raises(DataError, match="empty has no folders"):
         ImageFolder(tmp_path / "empty")
     (animals / "bird").mkdir()
-    with pytest.raises(DataError, match=r"bird has no pictures \(.*\.png"):
+    with pytest.raises(DataError, match=r"bird has no images \(.*\.png"):
         ImageFolder(animals)
     (animals / "bird").rmdir()
     with pytest.raises(DataError, match="the classes dog, expected some of cat, cow"):
@@ -299,7 +306,7 @@ def test_a_share_is_held_out(tmp_path, animals, inside):
 
 def test_too_few_to_hold_out(tmp_path):
     plain(tmp_path / "a" / "1.png", 1)
-    with pytest.raises(DataError, match=r"has 1 pictures: holding out 0\.2"):
+    with pytest.raises(DataError, match=r"has 1 images: holding out 0\.2"):
         split_folder(tmp_path)
 
 
@@ -315,12 +322,12 @@ def test_mean_and_deviation(animals):
     whole = ImageFolder(animals, size=4)
     x = whole.batch(np.arange(15))[0] / 255.0
     for batch_size in (1, 4, 64):
-        mean, std = statistics(whole, batch_size)
+        mean, std = channel_statistics(whole, batch_size)
         np.testing.assert_allclose(mean, x.mean(axis=(0, 2, 3)), atol=6e-5)
         np.testing.assert_allclose(std, x.std(axis=(0, 2, 3)), atol=6e-5)
-    some = some_of(whole, 6, seed=2)
+    some = subsample(whole, 6, seed=2)
     assert len(some) == 6
-    assert statistics(some)[0] != mean
+    assert channel_statistics(some)[0] != mean
     data = load_folder(animals, size=4)
     z = data.normalize()(data.train.batch(np.arange(12))[0])
     assert abs(z.mean()) < 1e-3

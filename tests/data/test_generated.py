@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from xcnn.data import info, load
-from xcnn.data.dataset import stratified
 from xcnn.data.sources.digits import enlarge
 from xcnn.data.sources.generated import cross, moons
 from xcnn.data.sources.make_digits import SEED
+from xcnn.data.splits import stratified_split
 
 
 @pytest.mark.parametrize("draw", [cross, moons])
@@ -83,7 +83,7 @@ def test_the_split_of_the_digits_is_stratified_and_stored():
 def test_the_digits_are_those_of_scikit_learn():
     bunch = pytest.importorskip("sklearn.datasets").load_digits()
     data = load("digits")
-    train = stratified(bunch.target, seed=SEED)
+    train = stratified_split(bunch.target, seed=SEED)
     np.testing.assert_array_equal(data.train.arrays[0][:, 0], enlarge(bunch.images[train]))
     np.testing.assert_array_equal(data.test.arrays[1], bunch.target[~train])
 

@@ -50,8 +50,8 @@ def test_every_truncation_is_noticed(length):
         (b"\x00\x00\x0b\x01" + struct.pack(">I", 1) + b"\0\0", "starts with '00 00 0b 01'"),
         (b"\x89PNG\r\n", "starts with '89 50 4e 47'"),
         (b"", "starts with ''"),
-        (idx_bytes(np.zeros((2, 3))) + b"x", "wanted 18 bytes for the shape (2, 3), found 19"),
-        (b"\x00\x00\x08\x03\x00\x00", "wanted a header of 16 bytes, found 6"),
+        (idx_bytes(np.zeros((2, 3))) + b"x", "expected 18 bytes for the shape (2, 3), got 19"),
+        (b"\x00\x00\x08\x03\x00\x00", "expected a header of 16 bytes, got 6"),
     ],
 )
 def test_parse_errors_say_what_came_and_what_was_wanted(data, text):
@@ -62,7 +62,7 @@ def test_parse_errors_say_what_came_and_what_was_wanted(data, text):
 
 
 def test_a_huge_stated_shape_is_refused_without_an_allocation():
-    with pytest.raises(DataError, match="found 16 bytes"):
+    with pytest.raises(DataError, match="got 16 bytes"):
         idx.parse(b"\x00\x00\x08\x03" + b"\xff" * 12, "f")
 
 
@@ -87,7 +87,6 @@ def test_an_unpacked_file_named_gz_is_read(tmp_path):
 
 
 def test_locate_names_what_is_missing(tmp_path):
-    assert idx.locate(tmp_path / "none") == ([], "no such folder")
     write_idx_set(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     assert idx.locate(tmp_path) == ([], "lacks t10k-labels-idx1-ubyte[.gz]")
@@ -114,7 +113,7 @@ def test_damaged_gzip_names_the_file(tmp_path):
     packed = bytearray(gzip.compress(idx_bytes(np.arange(200))))
     packed[40] ^= 0xFF
     path.write_bytes(packed)
-    with pytest.raises(DataError, match=r"images\.gz is a truncated or damaged gzip file"):
+    with pytest.raises(DataError, match=r"images\.gz is truncated or damaged: gzip"):
         read_bytes(path)
 
 

@@ -3,7 +3,7 @@ import builtins
 import numpy as np
 import pytest
 
-from xcnn.data.images import read_image
+from xcnn.data import read_image
 from xcnn.errors import ArgumentError, DataError
 
 
@@ -115,7 +115,7 @@ def test_npy_is_never_unpickled(tmp_path):
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 0, 28), (1, 2.5, 3)])
 def test_bad_shape(shape):
-    with pytest.raises(ArgumentError, match="shape must be"):
+    with pytest.raises(ArgumentError, match="shape="):
         read_image("p.png", shape)
 
 

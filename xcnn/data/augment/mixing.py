@@ -1,83 +1,86 @@
-"""Mixtures of two images, with labels mixed alike: probabilities for ``cross_entropy``."""
+"""MixUp and CutMix: combine pairs of images and their labels.
+
+Mixed labels are class probabilities, as ``cross_entropy`` accepts them.
+"""
 
 from __future__ import annotations
 
 from numbers import Real
+from typing import TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from ... import backends, random
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import is_int
-from ...errors import ArgumentError, ShapeError
-from ...layout import batch_first, batch_last
-from .crop import check_images, describe
-from .erase import around
+from ...checks import check_features
+from ...errors import ArgumentError, DataError, ShapeError
+from ...layout import batch_first, batch_last, image_size
+from ..dataset import Batch
+from ..transforms import BatchTransform
+from .base import centred_slice
+
+Mixed: TypeAlias = tuple[Array, Array]
 
 
-class Mixing:
-    """Base of mixtures: ``mix(x, y)`` gives images and probabilities of classes.
+class Mixing(BatchTransform):
+    """Base class of MixUp and CutMix.
 
-    Each image gets another one of the batch as its partner, and a share of its own, drawn from
+    Each image gets a random partner in the batch and a weight λ of its own, drawn from
     Beta(alpha, alpha). A subclass defines ``mix``.
     """
 
-    num_classes: int
-    alpha: float
-
     def __init__(self, num_classes: int, alpha: float) -> None:
-        if not is_int(num_classes) or num_classes < 1:
-            raise ArgumentError(f"num_classes={num_classes!r}: expected an int >= 1")
         if not (isinstance(alpha, Real) and 0 < float(alpha) < np.inf):
             raise ArgumentError(f"alpha={alpha!r}: expected a number above 0")
-        self.num_classes, self.alpha = int(num_classes), float(alpha)
+        self.num_classes: int = check_features("num_classes", num_classes)
+        self.alpha: float = float(alpha)
 
-    def __call__(
-        self, x: Array, y: Array, rng: np.random.Generator | None = None
-    ) -> tuple[Array, Array]:
+    def __call__(self, x: Array, y: Array, rng: Generator | None = None) -> Mixed:
         """Mix images ``x`` (N, C, H, W) and labels ``y``.
 
         Parameters
         ----------
         x : (N, C, H, W)
         y : (N,) class indices, or (N, num_classes) probabilities
-        rng
-            Of the host; by default that of ``xcnn.manual_seed``.
+        rng : numpy.random.Generator, optional
+            By default the generator that ``xcnn.manual_seed`` seeds.
 
         Returns
         -------
         x : (N, C, H, W)
         y : (N, num_classes)
-            float32, each row's sum is 1.
+            float32, each row sums to 1.
 
         Raises
         ------
-        ShapeError, ArgumentError
-            Shapes that do not fit, or a class that does not exist.
+        ShapeError
+            If the shapes do not match.
+        ArgumentError
+            If a class index is out of range.
         """
-        check_images(x, type(self).__name__)
+        image_size(x, "NCHW", f"{type(self).__name__}: x")
         rng, backend = rng or random.generator(), backends.of(x)
         with backend.active():
             probabilities = self._probabilities(backends.of(y), x, y)
             partners = rng.permutation(len(x))
-            shares = rng.beta(self.alpha, self.alpha, len(x))
-            mixed, shares = self.mix(backend, x, partners, shares, rng)
-            return mixed, _mixture(backends.of(y), probabilities, partners, shares)
+            lam = rng.beta(self.alpha, self.alpha, len(x))
+            mixed, lam = self.mix(backend, x, partners, lam, rng)
+            return mixed, _blend(backends.of(y), probabilities, partners, lam).T
 
-    def mix(
-        self,
-        backend: Backend,
-        x: Array,
-        partners: np.ndarray,
-        shares: np.ndarray,
-        rng: np.random.Generator,
-    ) -> tuple[Array, np.ndarray]:
-        """Mixed images, and the share (N,) that each has of its own label."""
-        raise NotImplementedError(f"{type(self).__name__} defines no mix method")
+    def mix(self, backend: Backend, x: Array, partners: Array, lam: Array, rng: Generator) -> Mixed:
+        """Return the mixed images and the weight (N,) of each image's own label."""
+        raise NotImplementedError(f"{type(self).__name__} must define mix")
+
+    def apply(self, batch: Batch, rng: Generator | None) -> Batch:
+        if len(batch) != 2:
+            got = f"got batches of {len(batch)} arrays; pass pairs (x, y)"
+            raise DataError(f"{type(self).__name__} mixes images and labels, {got}")
+        return self(*batch, rng)
 
     def _probabilities(self, backend: Backend, x: Array, y: Array) -> Array:
-        """(num_classes, N), float32."""
+        """Return the labels as float32 probabilities (num_classes, N)."""
         if y.shape == (len(x), self.num_classes) and y.dtype.kind == "f":
             return y.T.astype("float32")
         if y.shape != (len(x),) or y.dtype.kind not in "iu":
@@ -89,26 +92,23 @@ class Mixing:
         classes = backend.xp.arange(self.num_classes, dtype=y.dtype)
         return (y == classes[:, None]).astype("float32")
 
-    def __repr__(self) -> str:
-        return describe(self)
-
 
 class MixUp(Mixing):
-    """share · image + (1 - share) · partner, and the labels alike.
+    """Blend each image with its partner, λ · image + (1 - λ) · partner, and the labels likewise.
 
-    Zhang et al. 2017, "mixup: Beyond Empirical Risk Minimization". Every image has a share of its
-    own. Bytes are rounded to the nearest.
+    Zhang et al. 2017, "mixup: Beyond Empirical Risk Minimization", but with a separate λ for every
+    image. uint8 images are rounded to the nearest value.
 
     Parameters
     ----------
     num_classes : int
     alpha : float, default 0.2
-        Shares come from Beta(alpha, alpha): below 1 most are near 0 or 1, at 1 all are alike.
+        λ is drawn from Beta(alpha, alpha): mostly near 0 or 1 below 1, uniform at 1.
 
     Raises
     ------
     ArgumentError
-        Not such numbers.
+        If an argument is invalid.
 
     Examples
     --------
@@ -120,72 +120,51 @@ class MixUp(Mixing):
     def __init__(self, num_classes: int, alpha: float = 0.2) -> None:
         super().__init__(num_classes, alpha)
 
-    def mix(
-        self,
-        backend: Backend,
-        x: Array,
-        partners: np.ndarray,
-        shares: np.ndarray,
-        rng: np.random.Generator,
-    ) -> tuple[Array, np.ndarray]:
-        dtype = x.dtype if x.dtype.kind == "f" else np.dtype("float32")
-        pixels = batch_last(backend.xp, x).astype(dtype, copy=False)
-        mixed = batch_first(_weighted(backend, pixels, partners, shares))
+    def mix(self, backend: Backend, x: Array, partners: Array, lam: Array, rng: Generator) -> Mixed:
+        is_float = x.dtype.kind == "f"
+        pixels = batch_last(backend.xp, x).astype(x.dtype if is_float else "float32", copy=False)
+        mixed = batch_first(_blend(backend, pixels, partners, lam))
         y = backend.xp.empty_like(x)
-        y[...] = mixed if x.dtype.kind == "f" else backend.xp.rint(mixed)
-        return y, shares
+        y[...] = mixed if is_float else backend.xp.rint(mixed)
+        return y, lam
 
 
 class CutMix(Mixing):
-    """A random rectangle of each image comes from its partner, and its part of the label.
+    """Paste a random rectangle of its partner into each image; labels are mixed by area.
 
     Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
-    Features". The rectangle has the image's proportions and the area 1 - share; what of it lies
-    outside the image is left out of the share too.
+    Features". The rectangle has the image's aspect ratio and the relative area 1 - λ; where the
+    image border cuts it off, the label weights follow the visible area.
 
     Parameters
     ----------
     num_classes : int
     alpha : float, default 1
-        Shares come from Beta(alpha, alpha); at 1 all are alike.
+        λ is drawn from Beta(alpha, alpha): uniform at 1.
 
     Raises
     ------
     ArgumentError
-        Not such numbers.
+        If an argument is invalid.
     """
 
     def __init__(self, num_classes: int, alpha: float = 1.0) -> None:
         super().__init__(num_classes, alpha)
 
-    def mix(
-        self,
-        backend: Backend,
-        x: Array,
-        partners: np.ndarray,
-        shares: np.ndarray,
-        rng: np.random.Generator,
-    ) -> tuple[Array, np.ndarray]:
+    def mix(self, backend: Backend, x: Array, partners: Array, lam: Array, rng: Generator) -> Mixed:
         size = x.shape[2:]
         centres = rng.integers(0, size, (len(x), 2)).tolist()
-        lengths = np.rint(np.sqrt(1 - shares)[:, None] * size).astype(int).tolist()
-        y, kept = x.copy(order="K"), np.ones(len(x))
+        lengths = np.rint(np.sqrt(1 - lam)[:, None] * size).astype(int).tolist()
+        y, own = x.copy(order="K"), np.ones(len(x))
         for n, partner in enumerate(partners.tolist()):
-            box = tuple(map(around, centres[n], lengths[n]))
+            box = tuple(map(centred_slice, centres[n], lengths[n]))
             y[(n, slice(None), *box)] = x[(partner, slice(None), *box)]
-            rows, columns = (len(range(*b.indices(s))) for b, s in zip(box, size, strict=True))
-            kept[n] = 1 - rows * columns / (size[0] * size[1])
-        return y, kept
+            height, width = (len(range(*b.indices(s))) for b, s in zip(box, size, strict=True))
+            own[n] = 1 - height * width / (size[0] * size[1])
+        return y, own
 
 
-def _mixture(
-    backend: Backend, probabilities: Array, partners: np.ndarray, shares: np.ndarray
-) -> Array:
-    """(num_classes, N) mixed; returned as (N, num_classes)."""
-    return _weighted(backend, probabilities, partners, shares).T
-
-
-def _weighted(backend: Backend, a: Array, partners: np.ndarray, shares: np.ndarray) -> Array:
-    """The sum share · a + (1 - share) · partner along the last axis, that of the batch."""
-    own = backend.asarray(shares.astype(a.dtype))
+def _blend(backend: Backend, a: Array, partners: Array, lam: Array) -> Array:
+    """Compute λ · a + (1 - λ) · partner along the last axis, the batch."""
+    own = backend.asarray(lam.astype(a.dtype))
     return a * own + a[..., backend.asarray(partners)] * (1 - own)

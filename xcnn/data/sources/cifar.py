@@ -1,35 +1,36 @@
-"""The binary version of CIFAR-10: loose batches, or the archive as its authors publish it."""
+"""The binary version of CIFAR-10: loose batch files, or the archive its authors publish."""
 
 from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
-from .files import GZIP_ERRORS, read_bytes
+from .files import GZIP_ERRORS, damaged, read_bytes
 
 ARCHIVE = "cifar-10-binary.tar.gz"
-_ARCHIVES = (ARCHIVE, "cifar-10-binary.tar")  # some browsers unpack what they download
+_ARCHIVES = (ARCHIVE, "cifar-10-binary.tar")  # some browsers unpack downloads
 SHAPE = (3, 32, 32)
 _RECORD = 1 + 3 * 32 * 32
-_BATCH = re.compile(r"(data_batch_(\d+)|test_batch)\.bin(\.gz)?")
+_TEST = "test_batch.bin"
+_BATCH = re.compile(r"(data_batch_\d+|test_batch)\.bin")
 
 
 def parse(data: bytes, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the bytes of one batch file into images and labels.
+    """Convert the bytes of one batch file to images and labels.
 
-    A record is one byte for the label, then 3·32·32 bytes: the red, green and blue planes.
+    A record is one label byte, then 3·32·32 bytes: the red, green and blue planes.
 
     Parameters
     ----------
     data : bytes
         The whole file, unpacked.
     source : str
-        Name of the file, for error texts.
+        File name for error texts.
 
     Returns
     -------
@@ -45,24 +46,21 @@ def parse(data: bytes, source: str) -> tuple[np.ndarray, np.ndarray]:
     """
     count, rest = divmod(len(data), _RECORD)
     if rest or not count:
-        raise DataError(
-            f"{source} is truncated or not a CIFAR-10 batch: found {len(data)} bytes, wanted a "
-            f"multiple of {_RECORD} (a label and 3×32×32 pixels), the nearest being "
-            f"{max(count, 1) * _RECORD}. Delete it and copy or download it again"
-        )
+        expected = f"a multiple of {_RECORD} (a label and 3×32×32 pixels)"
+        raise damaged(source, f"got {len(data)} bytes, expected {expected}")
     records = np.frombuffer(data, np.uint8).reshape(count, _RECORD)
     labels = records[:, 0].astype(np.int64)
     if labels.max() > 9:
-        where = int(np.argmax(labels > 9))
+        first = int(np.argmax(labels > 9))
         raise DataError(
-            f"{source} is not a CIFAR-10 batch: record {where} has the label {labels[where]}, "
-            "wanted 0 to 9 (CIFAR-100 has another layout). Replace the file"
+            f"{source} is not a CIFAR-10 batch: record {first} has the label {labels[first]}, "
+            "expected 0 to 9 (CIFAR-100 has another layout). Replace the file"
         )
     return records[:, 1:].reshape(count, *SHAPE), labels
 
 
 def locate(folder: Path) -> tuple[list[Path], str]:
-    """Find the batches, with or without ``.gz``, or else the archive, in ``folder``.
+    """Find the batches in ``folder``, with or without ``.gz``, or else the archive.
 
     Returns
     -------
@@ -71,83 +69,66 @@ def locate(folder: Path) -> tuple[list[Path], str]:
     reason : str
         What is missing; empty if nothing is.
     """
-    if not folder.is_dir():
-        return [], "no such folder"
     batches: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):  # x.bin sorts before x.bin.gz, and the first is kept
-        if _BATCH.fullmatch(path.name) and path.is_file():
-            batches.setdefault(path.name.removesuffix(".gz"), path)
-    ordered = sorted(batches, key=_number)
-    if len(ordered) > 1 and ordered[-1] == "test_batch.bin":
-        return [batches[name] for name in ordered], ""
-    for name in _ARCHIVES:
-        if (folder / name).is_file():
-            return [folder / name], ""
-    return [], f"lacks data_batch_*.bin[.gz] and test_batch.bin[.gz], or {ARCHIVE}"
+    for path in sorted(folder.iterdir()):  # x.bin precedes x.bin.gz and wins
+        if _BATCH.fullmatch(name := path.name.removesuffix(".gz")) and path.is_file():
+            batches.setdefault(name, path)
+    if names := _ordered(batches):
+        return [batches[name] for name in names], ""
+    archives = [path for name in _ARCHIVES if (path := folder / name).is_file()]
+    lacks = f"lacks data_batch_*.bin[.gz] and test_batch.bin[.gz], or {ARCHIVE}"
+    return archives[:1], "" if archives else lacks
 
 
-def _number(name: str) -> float:
-    """Training batches by number, the test batch last."""
-    match = _BATCH.fullmatch(name)
-    return float(match[2]) if match and match[2] else float("inf")
+def _ordered(batches: dict[str, Any]) -> list[str]:
+    """Sort the names, training batches by number and the test batch last; [] if incomplete."""
+    train = [name for name in batches if name != _TEST]
+    train.sort(key=lambda name: int(name.removeprefix("data_batch_").removesuffix(".bin")))
+    return [*train, _TEST] if train and _TEST in batches else []
 
 
-def read(paths: list[Path], check: Callable[[Path, bytes], None]) -> list[np.ndarray]:
+def read(paths: list[Path]) -> list[np.ndarray]:
     """Read what :func:`locate` found.
 
     Parameters
     ----------
     paths : list of Path
         The batches, the test batch last, or one archive.
-    check : callable
-        Called with each path and its unpacked bytes before they are parsed. Not called for an
-        archive, whose gzip check sum already guards it.
 
     Returns
     -------
     list of numpy.ndarray
-        Training images uint8 (N, 3, 32, 32), training labels int64 (N,), then the same for
-        testing.
+        Training images uint8 (N, 3, 32, 32), training labels int64 (N,), then the test split.
 
     Raises
     ------
     DataError
-        If a file is truncated, damaged, or something else.
+        If a file is truncated, damaged, or not CIFAR-10.
     """
     if paths[0].name in _ARCHIVES:
-        return _joined(_archive_members(paths[0]))
-    members = []
-    for path in paths:
-        data = read_bytes(path)
-        check(path, data)
-        members.append((str(path), data))
-    return _joined(members)
+        files = _read_archive(paths[0])
+    else:
+        files = {str(path): read_bytes(path) for path in paths}
+    *train, test = [parse(data, source) for source, data in files.items()]
+    images, labels = zip(*train, strict=True)
+    return [np.concatenate(images), np.concatenate(labels), test[0].copy(), test[1]]
 
 
-def _archive_members(path: Path) -> list[tuple[str, bytes]]:
-    """Read the batches out of the archive, in memory: nothing is extracted to the disk."""
-    found: dict[str, bytes] = {}
+def _read_archive(path: Path) -> dict[str, bytes]:
+    """Read the batches from the archive, in memory: nothing is extracted to disk."""
+    batches: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 name = Path(member.name).name
                 if _BATCH.fullmatch(name) and (file := archive.extractfile(member)):
-                    found[name] = file.read()
+                    batches[name] = file.read()
     except (tarfile.TarError, OSError, *GZIP_ERRORS) as error:
+        raise damaged(path, f"tar archive, {path.stat().st_size} bytes, {error}") from error
+    names = _ordered(batches)
+    if not names:
         raise DataError(
-            f"{path} is truncated or not a tar archive ({path.stat().st_size} bytes: {error}). "
-            "Delete it and copy or download it again"
-        ) from error
-    names = sorted(found, key=_number)
-    if len(names) < 2 or names[-1] != "test_batch.bin":
-        raise DataError(
-            f"{path} holds {names or 'no batches'}; wanted data_batch_*.bin and test_batch.bin: "
-            "the binary version of CIFAR-10, not the Python one. Replace the archive"
+            f"{path} holds {sorted(batches) or 'no batches'}; expected data_batch_*.bin and "
+            f"{_TEST}: the binary version of CIFAR-10, not the Python one. Replace the archive"
         )
-    return [(f"{path}:{name}", found[name]) for name in names]
-
-
-def _joined(members: Iterable[tuple[str, bytes]]) -> list[np.ndarray]:
-    *train, test = [parse(data, source) for source, data in members]
-    images, labels = zip(*train, strict=True)
-    return [np.concatenate(images), np.concatenate(labels), test[0].copy(), test[1]]
+    return {f"{path}:{name}": batches[name] for name in names}

@@ -1,4 +1,4 @@
-"""Where data files are looked for, how their bytes are read, and how they are checked."""
+"""Finding, reading and verifying data files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import hashlib
 import os
 import sys
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from ...errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Digest:
     value : str
         The digest in lower-case hexadecimal.
     unpacked : bool, default False
-        The digest is of the bytes inside the gzip file, so that a copy packed by another gzip is
-        accepted; otherwise it is of the file as it lies on the disk.
+        Whether the digest is of the bytes inside the gzip file, so that a recompressed copy is
+        accepted; otherwise it is of the file itself.
     """
 
     algorithm: str
@@ -39,29 +37,27 @@ class Digest:
     unpacked: bool = False
 
     def of_bytes(self, data: bytes) -> str:
-        """Digest of ``data`` by this algorithm, hexadecimal."""
-        # usedforsecurity: MD5 is refused otherwise where the system is set to FIPS mode
+        """Return the hexadecimal digest of ``data`` by this algorithm."""
+        # usedforsecurity: otherwise MD5 is refused on systems in FIPS mode
         return hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest()
 
     def of_file(self, path: Path) -> str:
-        """Digest of the file ``path``, read in pieces of 1 MiB, unpacked where so stated."""
-        digest = hashlib.new(self.algorithm, usedforsecurity=False)
-        for chunk in _chunks(path, self.unpacked):
-            digest.update(chunk)
-        return digest.hexdigest()
+        """Return the digest of the file ``path``, read in chunks, unpacked if ``unpacked``."""
+        algorithm = partial(hashlib.new, self.algorithm, usedforsecurity=False)
+        with open(path, "rb") as file:
+            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            file.seek(0)
+            source = gzip.GzipFile(fileobj=file) if self.unpacked and packed else file
+            return hashlib.file_digest(source, algorithm).hexdigest()
 
     def __str__(self) -> str:
         return f"{self.algorithm}{' of the unpacked bytes' if self.unpacked else ''}"
 
 
-def _chunks(path: Path, unpack: bool) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        # mypy: GzipFile reads like a binary file without being declared one
-        source = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if unpack and packed else file
-        while chunk := source.read(_CHUNK):
-            yield chunk
+def damaged(source: Path | str, problem: object) -> DataError:
+    """Return the error for a file that is truncated or damaged."""
+    advice = "Delete it and copy or download it again"
+    return DataError(f"{source} is truncated or damaged: {problem}. {advice}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -76,19 +72,16 @@ def read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
         return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
     except GZIP_ERRORS as error:
-        raise DataError(
-            f"{path} is a truncated or damaged gzip file ({path.stat().st_size} bytes: {error}). "
-            "Delete it and copy or download it again"
-        ) from error
+        raise damaged(path, f"gzip, {path.stat().st_size} bytes, {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def cache_dir() -> Path:
-    """Folder that downloads go to.
+    """Return the folder for downloads, which need not exist.
 
-    ``$XCNN_CACHE`` if set, else ``xcnn`` in ``$XDG_CACHE_HOME``, else in the platform's own cache
-    folder: ``~/.cache``, on Windows ``%LOCALAPPDATA%``. It need not exist.
+    It is ``$XCNN_CACHE`` if set, else ``xcnn`` in ``$XDG_CACHE_HOME``, else in the platform's cache
+    folder: ``~/.cache``, on Windows ``%LOCALAPPDATA%``.
     """
     if own := os.environ.get("XCNN_CACHE"):
         return Path(own).expanduser()
@@ -99,10 +92,9 @@ def cache_dir() -> Path:
 
 
 def search_roots(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Folders that data sets are looked for in, first to last.
+    """Return the folders to search for datasets: ``data_dir``, ``$XCNN_DATA``, :func:`cache_dir`.
 
-    They are ``data_dir``, ``$XCNN_DATA`` and :func:`cache_dir`, each once, those not given left
-    out.
+    Those that are not set are left out, and none is repeated.
     """
-    given = [data_dir, os.environ.get("XCNN_DATA"), cache_dir()]
-    return list(dict.fromkeys(Path(folder).expanduser() for folder in given if folder))
+    roots = [data_dir, os.environ.get("XCNN_DATA"), cache_dir()]
+    return list(dict.fromkeys(Path(root).expanduser() for root in roots if root))

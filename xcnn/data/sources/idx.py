@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from .files import read_bytes
+from .files import damaged, read_bytes
 
 STEMS = (
     "train-images-idx3-ubyte",
@@ -22,17 +22,17 @@ _UBYTE = 0x08
 
 
 def parse(data: bytes, source: str) -> np.ndarray:
-    """Turn the bytes of an unpacked IDX file into an array.
+    """Convert the bytes of an unpacked IDX file to an array.
 
-    An IDX file is the bytes 0, 0, type, number of axes; one big-endian 32-bit size for each axis;
-    the values. The type read here is 8, unsigned byte.
+    An IDX file holds the bytes 0, 0, type, number of axes; one big-endian 32-bit size per axis; the
+    values. The only supported type is 8, unsigned byte.
 
     Parameters
     ----------
     data : bytes
         The whole file.
     source : str
-        Name of the file, for error texts.
+        File name for error texts.
 
     Returns
     -------
@@ -49,23 +49,17 @@ def parse(data: bytes, source: str) -> np.ndarray:
     if data[:3] != bytes([0, 0, _UBYTE]) or axes == 0:
         raise DataError(
             f"{source} is not an IDX file of unsigned bytes: it starts with {data[:4].hex(' ')!r}, "
-            "wanted '00 00 08' and the number of axes. Replace it by the original file"
+            "expected '00 00 08' and the number of axes. Replace it with the original file"
         )
     start = 4 + 4 * axes
-    if len(data) < start:
-        raise DataError(_wrong_length(source, f"a header of {start} bytes", len(data)))
-    shape = struct.unpack(f">{axes}I", data[4:start])
-    wanted = start + math.prod(shape)
-    if len(data) != wanted:
-        raise DataError(_wrong_length(source, f"{wanted} bytes for the shape {shape}", len(data)))
+    length, expected = start, f"a header of {start} bytes"
+    if len(data) >= start:
+        shape = struct.unpack(f">{axes}I", data[4:start])
+        length = start + math.prod(shape)
+        expected = f"{length} bytes for the shape {shape}"
+    if len(data) != length:
+        raise damaged(source, f"expected {expected}, got {len(data)} bytes unpacked")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
-
-
-def _wrong_length(source: str, wanted: str, found: int) -> str:
-    return (
-        f"{source} is truncated or damaged: wanted {wanted}, found {found} bytes unpacked. "
-        "Delete it and copy or download it again"
-    )
 
 
 def locate(folder: Path) -> tuple[list[Path], str]:
@@ -74,18 +68,16 @@ def locate(folder: Path) -> tuple[list[Path], str]:
     Returns
     -------
     paths : list of Path
-        In the order of ``STEMS``; empty unless all four are there.
+        In the order of ``STEMS``; empty unless all four exist.
     reason : str
         What is missing; empty if nothing is.
     """
-    if not folder.is_dir():
-        return [], "no such folder"
-    choices = [[folder / stem, folder / f"{stem}.gz"] for stem in STEMS]
-    paths = [next((p for p in pair if p.is_file()), None) for pair in choices]
-    missing = [f"{stem}[.gz]" for stem, path in zip(STEMS, paths, strict=True) if path is None]
-    if missing:
-        return [], "lacks " + ", ".join(missing)
-    return [path for path in paths if path is not None], ""
+    paths, missing = [], []
+    for stem in STEMS:
+        existing = [p for p in (folder / stem, folder / f"{stem}.gz") if p.is_file()]
+        paths += existing[:1]
+        missing += [] if existing else [f"{stem}[.gz]"]
+    return ([], "lacks " + ", ".join(missing)) if missing else (paths, "")
 
 
 def read(paths: list[Path], check: Callable[[Path, bytes], None]) -> list[np.ndarray]:
@@ -96,33 +88,29 @@ def read(paths: list[Path], check: Callable[[Path, bytes], None]) -> list[np.nda
     paths : list of Path
         Training images, training labels, test images, test labels.
     check : callable
-        Called with each path and its unpacked bytes before they are parsed; raises to refuse them.
+        Called with each path and its unpacked bytes before parsing; raises to reject them.
 
     Returns
     -------
     list of numpy.ndarray
-        Training images uint8 (N, 1, H, W), training labels int64 (N,), then the same for testing.
+        Training images uint8 (N, 1, H, W), training labels int64 (N,), then the test split.
 
     Raises
     ------
     DataError
-        If a file is damaged, or images and labels do not belong together.
+        If a file is damaged, or images and labels do not match.
     """
     arrays = []
     for path in paths:
         data = read_bytes(path)
         check(path, data)
         arrays.append(parse(data, str(path)))
-    return [*_pair(arrays[:2], paths[:2]), *_pair(arrays[2:], paths[2:])]
-
-
-def _pair(arrays: list[np.ndarray], paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Give images their channel axis and labels their type, if they belong together."""
-    images, labels = arrays
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-        raise DataError(
-            f"{paths[0]} holds an array of shape {images.shape} and {paths[1]} one of shape "
-            f"{labels.shape}; wanted images (N, H, W) and labels (N,) of the same N: replace the "
-            "file that is wrong"
-        )
-    return images[:, None], labels.astype(np.int64)
+    for i in (0, 2):
+        images, labels = arrays[i : i + 2]
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+            raise DataError(
+                f"{paths[i]} has shape {images.shape} and {paths[i + 1]} has {labels.shape}; "
+                "expected images (N, H, W) and labels (N,): replace the wrong file"
+            )
+        arrays[i : i + 2] = images[:, None], labels.astype(np.int64)
+    return arrays
