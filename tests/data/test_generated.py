@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
-from xcnn.data import info, load
+from xcnn.data import info
 from xcnn.data.sources.digits import enlarge
 from xcnn.data.sources.generated import cross, moons
 from xcnn.data.sources.make_digits import SEED
 from xcnn.data.splits import stratified_split
+
+from .conftest import load_once
 
 
 @pytest.mark.parametrize("draw", [cross, moons])
@@ -40,7 +42,7 @@ def test_moons_without_noise_lie_on_two_half_circles():
 
 
 def test_the_crosses_do_not_differ_by_their_brightness_alone():
-    x, y = load("cross").train.arrays
+    x, y = load_once("cross").train.arrays
     ink = x.mean((1, 2, 3))
     thresholds = np.quantile(ink, np.linspace(0, 1, 101))
     best = max(((ink > threshold) == y).mean() for threshold in thresholds)
@@ -49,7 +51,7 @@ def test_the_crosses_do_not_differ_by_their_brightness_alone():
 
 @pytest.mark.parametrize("name", ["digits", "cross", "moons"])
 def test_registered_mean_std_and_counts_are_those_of_the_data(name):
-    data, record = load(name), info(name)
+    data, record = load_once(name), info(name)
     x = data.train.arrays[0] / (255 if data.kind == "images" else 1)
     axes = tuple(i for i in range(x.ndim) if i != 1)
     np.testing.assert_allclose(x.mean(axes), data.mean, atol=1e-4)
@@ -70,7 +72,7 @@ def test_enlarge_interpolates_and_keeps_the_range():
 
 
 def test_the_split_of_the_digits_is_stratified_and_stored():
-    data = load("digits")
+    data = load_once("digits")
     counts = np.bincount(data.test.arrays[1])
     assert len(data.train) == 1437
     assert len(data.test) == 360
@@ -80,16 +82,17 @@ def test_the_split_of_the_digits_is_stratified_and_stored():
     assert len(np.unique(everything, axis=0)) == 1797  # no image is in both parts
 
 
+@pytest.mark.exhaustive  # importing scikit-learn takes seconds
 def test_the_digits_are_those_of_scikit_learn():
     bunch = pytest.importorskip("sklearn.datasets").load_digits()
-    data = load("digits")
+    data = load_once("digits")
     train = stratified_split(bunch.target, seed=SEED)
     np.testing.assert_array_equal(data.train.arrays[0][:, 0], enlarge(bunch.images[train]))
     np.testing.assert_array_equal(data.test.arrays[1], bunch.target[~train])
 
 
 def test_the_digits_are_learnable():
-    data = load("digits")
+    data = load_once("digits")
     (x, y), (test_x, test_y) = (part.arrays for part in (data.train, data.test))
 
     def features(images):
