@@ -88,7 +88,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def write_idx_set(folder: Path, train: int = 7, test: int = 3, packed: bool = True) -> None:
-    """Write the four files of a small data set in the format of MNIST."""
+    """Write the four files of a small dataset in MNIST format."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = [

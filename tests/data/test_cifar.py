@@ -33,7 +33,7 @@ def test_parse_reads_label_then_planes():
 @pytest.mark.parametrize(
     ("length", "nearest"), [(0, 3073), (3072, 3073), (3074, 3073), (6000, 3073)]
 )
-def test_a_broken_length_is_named(length, nearest):
+def test_wrong_length(length, nearest):
     with pytest.raises(DataError) as caught:
         cifar.parse(bytes(length), "data_batch_1.bin")
     text = str(caught.value)

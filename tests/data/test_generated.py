@@ -11,7 +11,7 @@ from .conftest import load_once
 
 
 @pytest.mark.parametrize("draw", [cross, moons])
-def test_drawn_again_is_the_same_and_another_seed_is_not(draw):
+def test_the_seed_determines_the_data(draw):
     (x, y), (again_x, again_y), (other, _) = draw(30, seed=1), draw(30, seed=1), draw(30, seed=2)
     np.testing.assert_array_equal(x, again_x)
     np.testing.assert_array_equal(y, again_y)
@@ -41,7 +41,7 @@ def test_moons_without_noise_lie_on_two_half_circles():
     assert lower[:, 1].max() <= 0.5
 
 
-def test_the_crosses_do_not_differ_by_their_brightness_alone():
+def test_brightness_does_not_separate_the_classes():
     x, y = load_once("cross").train.arrays
     ink = x.mean((1, 2, 3))
     thresholds = np.quantile(ink, np.linspace(0, 1, 101))
@@ -50,7 +50,7 @@ def test_the_crosses_do_not_differ_by_their_brightness_alone():
 
 
 @pytest.mark.parametrize("name", ["digits", "cross", "moons"])
-def test_registered_mean_std_and_counts_are_those_of_the_data(name):
+def test_registered_statistics_match_the_data(name):
     data, record = load_once(name), info(name)
     x = data.train.arrays[0] / (255 if data.kind == "images" else 1)
     axes = tuple(i for i in range(x.ndim) if i != 1)
@@ -83,7 +83,7 @@ def test_the_split_of_the_digits_is_stratified_and_stored():
 
 
 @pytest.mark.exhaustive  # importing scikit-learn takes seconds
-def test_the_digits_are_those_of_scikit_learn():
+def test_digits_match_scikit_learn():
     bunch = pytest.importorskip("sklearn.datasets").load_digits()
     data = load_once("digits")
     train = stratified_split(bunch.target, seed=SEED)

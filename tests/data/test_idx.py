@@ -37,7 +37,7 @@ def test_parse_of_any_bytes_is_an_array_or_a_data_error(data):
 
 
 @given(st.integers(0, 27))
-def test_every_truncation_is_noticed(length):
+def test_every_truncation_is_detected(length):
     whole = idx_bytes(np.arange(12).reshape(3, 2, 2))
     assert len(whole) == 28
     with pytest.raises(DataError):
@@ -54,14 +54,14 @@ def test_every_truncation_is_noticed(length):
         (b"\x00\x00\x08\x03\x00\x00", "expected a header of 16 bytes, got 6"),
     ],
 )
-def test_parse_errors_say_what_came_and_what_was_wanted(data, text):
+def test_parse_errors_state_actual_and_expected(data, text):
     with pytest.raises(DataError) as caught:
         idx.parse(data, "labels.idx")
     assert text in str(caught.value)
     assert "labels.idx" in str(caught.value)
 
 
-def test_a_huge_stated_shape_is_refused_without_an_allocation():
+def test_a_huge_stated_shape_allocates_nothing():
     with pytest.raises(DataError, match="got 16 bytes"):
         idx.parse(b"\x00\x00\x08\x03" + b"\xff" * 12, "f")
 
@@ -92,7 +92,7 @@ def test_locate_names_what_is_missing(tmp_path):
     assert idx.locate(tmp_path) == ([], "lacks t10k-labels-idx1-ubyte[.gz]")
 
 
-def test_images_and_labels_must_belong_together(tmp_path):
+def test_images_and_labels_must_match(tmp_path):
     write_idx_set(tmp_path)
     labels = tmp_path / "train-labels-idx1-ubyte.gz"
     labels.write_bytes(gzip.compress(idx_bytes(np.zeros(6))))
