@@ -150,5 +150,5 @@ def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, 
 
 def _check_int(name: str, value: Any, minimum: int) -> int:
     if not is_int(value) or value < minimum:
-        raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}")
+        raise ArgumentError(f"{name} must be an int >= {minimum}, got {value!r}")
     return int(value)

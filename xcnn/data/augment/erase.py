@@ -13,7 +13,7 @@ from ...checks import check_between, check_features
 from ...errors import ShapeError
 from .base import Augmentation, Range, centred_slice, check_range
 
-_ATTEMPTS = 10  # at a rectangle that fits
+_ATTEMPTS = 10  # to draw a rectangle that fits
 
 
 class RandomErasing(Augmentation):

@@ -94,8 +94,8 @@ _FASHION_MNIST = {
     "bb300cfdad3c16e7a12a480ee83cd310": 5148,
 }
 _DIGITS = tuple("0123456789")
-_THINGS = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
-_CLOTHES = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+_CIFAR10_CLASSES = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
+_FASHION_CLASSES = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
 
 _DATASETS = (
     Info(
@@ -130,7 +130,7 @@ _DATASETS = (
         name="fashion-mnist",
         title="pictures of clothes, in the format of MNIST",
         origin="idx",
-        classes=tuple(_CLOTHES.split(",")),
+        classes=tuple(_FASHION_CLASSES.split(",")),
         shape=(1, 28, 28),
         counts=(60000, 10000),
         mean=(0.2860,),
@@ -144,7 +144,7 @@ _DATASETS = (
         name="cifar10",
         title="small colour photographs of animals and vehicles, 10 classes",
         origin="cifar",
-        classes=tuple(_THINGS.split(",")),
+        classes=tuple(_CIFAR10_CLASSES.split(",")),
         shape=(3, 32, 32),
         counts=(50000, 10000),
         mean=(0.4914, 0.4822, 0.4465),
