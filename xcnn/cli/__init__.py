@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__, data, models
 from ..backends import PRECISIONS
-from ..data import recipes
+from ..data import augment
 from ..errors import LINES, ArgumentError, XcnnError, printable
 from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES
@@ -275,7 +275,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_augment(parser: argparse.ArgumentParser) -> None:
-    texts = [f"{name} ({recipe.text})" for name, recipe in recipes.RECIPES.items()]
+    texts = [f"{name} ({recipe.text})" for name, recipe in augment.RECIPES.items()]
     parser.add_argument(
         "--augment",
         type=_augment,
@@ -304,7 +304,7 @@ def _count(text: str) -> int:
 
 def _augment(text: str) -> str:
     try:
-        recipes.parse(text)
+        augment.recipe_names(text)
     except ArgumentError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text

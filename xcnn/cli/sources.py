@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from .. import data
-from ..data.folder import ImageFolder, some_of, split_folder
+from ..data import ImageFolder, split_folder, subsample
 from ..errors import ArgumentError
 
 
@@ -25,7 +25,7 @@ def name_or_folder(text: str) -> str:
     )
 
 
-def for_training(arguments: argparse.Namespace) -> data.DataSet:
+def for_training(arguments: argparse.Namespace) -> data.DataSplits:
     """The data set to train on.
 
     Raises
@@ -75,7 +75,7 @@ def for_evaluation(arguments: argparse.Namespace, config: dict[str, Any]) -> tup
     if is_folder(name):
         _refuse_data_dir(arguments.data_dir)
         part = _test_part(os.path.abspath(name), config)
-        return name, some_of(part, arguments.limit, config.get("seed", 0))
+        return name, subsample(part, arguments.limit, config.get("seed", 0))
     record = data.info(name)
     if list(record.shape) != shape or len(record.classes) != len(classes):
         raise ArgumentError(

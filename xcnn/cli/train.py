@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, backends, data, models, nn, random
-from ..data.recipes import MIXTURES, names_for
+from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
 from ..training.trainer import Epoch, Trainer
 from . import optimization, sources
@@ -104,7 +104,7 @@ def with_end(model: nn.Module, loss: str) -> nn.Module:
     return network.append(ends[loss]())
 
 
-def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -> dict[str, Any]:
+def _config(arguments: argparse.Namespace, dataset: data.DataSplits, device: str) -> dict[str, Any]:
     """Every setting, defaults filled in."""
     is_image = len(dataset.image_shape) == 3
     model = arguments.model or ("lenet5" if is_image else "mlp")
@@ -150,7 +150,7 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -
 
 
 def _loader(
-    dataset: data.DataSet, part: data.Dataset, config: dict[str, Any], training: bool = False
+    dataset: data.DataSplits, part: data.Dataset, config: dict[str, Any], training: bool = False
 ) -> data.DataLoader:
     changes = config["augment"] if training else "none"
     return data.DataLoader(
@@ -170,9 +170,9 @@ def _leaves_one(model: nn.Module, images: int, batch_size: int) -> bool:
     )
 
 
-def _augment(arguments: argparse.Namespace, dataset: data.DataSet) -> str:
+def _augment(arguments: argparse.Namespace, dataset: data.DataSplits) -> str:
     """Names of augmentations, as the config keeps them."""
-    names = names_for(arguments.augment, dataset.name)
+    names = recipe_names(arguments.augment, dataset.name)
     mixtures = [name for name in names if name in MIXTURES]
     if mixtures and arguments.loss != "cross_entropy":
         raise ArgumentError(
@@ -185,7 +185,7 @@ def _augment(arguments: argparse.Namespace, dataset: data.DataSet) -> str:
 
 
 def _print_head(
-    config: dict[str, Any], model: nn.Module, dataset: data.DataSet, frozen: int
+    config: dict[str, Any], model: nn.Module, dataset: data.DataSplits, frozen: int
 ) -> None:
     parameters = f"{sum(p.size for p in model.parameters()):,} parameters"
     if frozen:
@@ -205,7 +205,9 @@ def _epoch_line(epoch: Epoch, epochs: int) -> str:
     )
 
 
-def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, seconds: float) -> None:
+def _print_end(
+    trainer: Trainer, dataset: data.DataSplits, folder: RunFolder, seconds: float
+) -> None:
     last = trainer.history[-1]
     accuracy = last.val_accuracy or 0.0
     right = round(accuracy * len(dataset.test))

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import backends, data
 from .. import functional as F
-from ..data.images import read_image
+from ..data import read_image
 from ..errors import ArgumentError, FileFormatError, printable
 from ..training.trainer import Trainer
 from . import sources

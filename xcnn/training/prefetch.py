@@ -6,8 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from ..backends import Backend
-from ..data.arrays import Batch
-from ..data.loader import ahead
+from ..data import Batch, prefetch
 
 
 def on_device(
@@ -29,7 +28,7 @@ def on_device(
     slots
         ``backend.slots()``.
     """
-    for batch, slot in ahead(_filled(batches, backend, dtype, slots), depth=0):
+    for batch, slot in prefetch(_filled(batches, backend, dtype, slots), depth=0):
         yield batch, tuple(slot.take())
         slot.release()
 

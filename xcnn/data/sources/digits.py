@@ -1,4 +1,4 @@
-"""The digits that come with the library: 1,797 handwritten digits, 46 kB.
+"""The digits dataset embedded in the package: 1,797 handwritten digits, 46 kB.
 
 E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
 Repository, 1998, https://doi.org/10.24432/C50P49, CC BY 4.0; see ``digits.LICENSE.txt``.
@@ -15,7 +15,7 @@ _FACTOR = 4
 
 
 def load() -> list[np.ndarray]:
-    """Read the digits and bring them to 32×32 pixels.
+    """Read the digits and enlarge them to 32×32 pixels.
 
     Returns
     -------
@@ -33,10 +33,10 @@ def load() -> list[np.ndarray]:
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:
-    """Enlarge small images four times by bilinear interpolation.
+    """Enlarge images four times by bilinear interpolation.
 
-    Pixel centres of input and output are aligned (output i lies at (i + 1/2) / 4 - 1/2), and the
-    border is continued. Every product is a multiple of 1/64: exact, on every machine.
+    Pixel centres are aligned (output i samples the input at (i + 1/2) / 4 - 1/2) and border pixels
+    are repeated. All products are multiples of 1/64, so the result is exact on every machine.
 
     Parameters
     ----------
@@ -48,16 +48,12 @@ def enlarge(images: np.ndarray) -> np.ndarray:
     numpy.ndarray
         uint8 (N, 4·H, 4·W), values 0 to 255.
     """
-    rows = _interpolation(images.shape[1])
-    columns = _interpolation(images.shape[2])
-    enlarged = rows @ images.astype(np.float64) @ columns.T
-    rounded: np.ndarray = np.floor(enlarged * (255 / _MAXIMUM) + 0.5)
-    return rounded.astype(np.uint8)
+    vertical, horizontal = map(_interpolation_matrix, images.shape[1:])
+    enlarged = vertical @ images.astype(np.float64) @ horizontal.T
+    return np.asarray(np.floor(enlarged * (255 / _MAXIMUM) + 0.5)).astype(np.uint8)
 
 
-def _interpolation(size: int) -> np.ndarray:
-    """Matrix (4·size, size) whose rows hold the two weights of one output position."""
+def _interpolation_matrix(size: int) -> np.ndarray:
+    """(4·size, size); each row holds the two weights of one output position."""
     position = np.clip((np.arange(size * _FACTOR) + 0.5) / _FACTOR - 0.5, 0, size - 1)
-    distance = np.abs(position[:, None] - np.arange(size))
-    weights: np.ndarray = np.maximum(1 - distance, 0)
-    return weights
+    return np.asarray(np.maximum(1 - np.abs(position[:, None] - np.arange(size)), 0))

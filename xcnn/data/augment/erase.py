@@ -1,4 +1,4 @@
-"""Images with a part missing, so that a network looks at more than one part of a thing."""
+"""Random erasing and cutout."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
-from ..backends import Backend
-from ..checks import is_int
-from ..errors import ArgumentError, ShapeError
-from .augment import Augmentation, check_probability, limits
+from ...arrays import Array
+from ...backends import Backend
+from ...checks import check_between, check_features
+from ...errors import ShapeError
+from .base import Augmentation, Range, centred_slice, check_range
 
-_ATTEMPTS = 10  # to find a rectangle that fits
+_ATTEMPTS = 10  # to draw a rectangle that fits
 
 
 class RandomErasing(Augmentation):
-    """Fills a random rectangle of an image with ``value``, with probability ``p``.
+    """Fill a random rectangle of an image with ``value``, with probability ``p``.
 
-    Zhong et al. 2017, "Random Erasing Data Augmentation". A rectangle that is as high or as wide as
-    the image is drawn again; after ten attempts the image stays as it is.
+    Zhong et al. 2017, "Random Erasing Data Augmentation". A rectangle as high or as wide as the
+    image is drawn again; after ten attempts the image is left unchanged.
 
     Parameters
     ----------
     p : float, default 0.5
     scale : (low, high), default (0.02, 0.33)
-        Range of the rectangle's area, as a part of the image's.
+        Range of the rectangle's area, as a fraction of the image.
     ratio : (low, high), default (0.3, 3.3)
         Range of height / width.
     value : float or sequence of float, default 0
-        One number, or one for each channel.
+        One number, or one per channel.
 
     Raises
     ------
     ArgumentError
-        Not such numbers.
+        If an argument is invalid.
     ShapeError
-        When called: another number of channels than values.
+        When called with images whose number of channels does not match ``value``.
 
     Examples
     --------
@@ -47,24 +47,18 @@ class RandomErasing(Augmentation):
     """
 
     def __init__(
-        self, p: float = 0.5, scale: Any = (0.02, 0.33), ratio: Any = (0.3, 3.3), value: Any = 0
+        self, p: float = 0.5, scale: Range = (0.02, 0.33), ratio: Range = (0.3, 3.3), value: Any = 0
     ) -> None:
-        self.p = check_probability("p", p)
-        self.scale, self.ratio = (limits(n, v) for n, v in (("scale", scale), ("ratio", ratio)))
-        if not (self.scale[0] >= 0 and self.scale[1] <= 1 and self.ratio[0] > 0):
-            raise ArgumentError(
-                f"scale={scale!r}, ratio={ratio!r}: expected parts of the area from 0 to 1, and "
-                "ratios above 0"
-            )
+        self.p = check_between("p", p, 0, 1)
+        self.scale = check_range("scale", scale, 0, 1, centre=None)
+        self.ratio = check_range("ratio", ratio, 0, centre=None, strict=True)
         self.value = value
 
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
         values = np.asarray(self.value)
         if values.ndim > 1 or values.size not in (1, x.shape[1]):
-            raise ShapeError(
-                f"x has shape {tuple(x.shape)}, value={self.value!r}: expected one number, or one "
-                "for each channel"
-            )
+            numbers = "expected one number, or one per channel"
+            raise ShapeError(f"x has shape {tuple(x.shape)}, value={self.value!r}: {numbers}")
         fill = backend.asarray(values.astype(x.dtype).reshape(-1, 1, 1))
         y = x.copy(order="K")
         for n in np.flatnonzero(rng.random(len(x)) < self.p).tolist():
@@ -73,10 +67,10 @@ class RandomErasing(Augmentation):
         return y
 
     def _rectangle(self, rng: np.random.Generator, height: int, width: int) -> tuple[slice, slice]:
+        low, high = map(math.log, self.ratio)
         for _ in range(_ATTEMPTS):
             area = height * width * rng.uniform(*self.scale)
-            low, high = self.ratio
-            ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
+            ratio = math.exp(rng.uniform(low, high))
             h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if h < height and w < width:
                 top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
@@ -85,7 +79,7 @@ class RandomErasing(Augmentation):
 
 
 class Cutout(Augmentation):
-    """Fills a square of each image with zeros; its centre is any pixel, so a part may lie outside.
+    """Fill a square of each image with zeros, centred on any pixel, so it may be cut off.
 
     DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout".
 
@@ -97,23 +91,15 @@ class Cutout(Augmentation):
     Raises
     ------
     ArgumentError
-        Not an int >= 1.
+        If ``size`` is not an int >= 1.
     """
 
     def __init__(self, size: int) -> None:
-        if not is_int(size) or size < 1:
-            raise ArgumentError(f"size={size!r}: expected an int >= 1")
-        self.size = int(size)
+        self.size = check_features("size", size)
 
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
         y = x.copy(order="K")
         centres = rng.integers(0, x.shape[2:], (len(x), 2)).tolist()
         for n, (row, column) in enumerate(centres):
-            y[n, :, around(row, self.size), around(column, self.size)] = 0
+            y[n, :, centred_slice(row, self.size), centred_slice(column, self.size)] = 0
         return y
-
-
-def around(centre: int, length: int) -> slice:
-    """``length`` places around ``centre``, those before 0 left out; an odd one comes before."""
-    start = centre - length // 2
-    return slice(max(0, start), max(0, start + length))
