@@ -79,10 +79,10 @@ class Sequential(Module):
 def _fused(modules: list[Any]) -> int:
     """How many of the first modules can be computed together.
 
-    Two: a convolution or linear layer computes the ReLU after it in one pass with its bias. Three: a
-    convolution, a ReLU and a max-pool; bias and ReLU keep the order of the pixels, so the pool goes
-    first and leaves them fewer pixels. One: anything else, subclasses included, and where a hook
-    or a tracer needs to see what lies between.
+    Two: a convolution or linear layer computes the ReLU after it in one pass with its bias. Three:
+    a convolution, a ReLU and a max-pool; bias and ReLU keep the order of the pixels, so the pool
+    goes first and leaves them fewer pixels. One: anything else, subclasses included, and where a
+    hook or a tracer needs to see the intermediate result.
     """
     kinds = [None if module.is_observed else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:

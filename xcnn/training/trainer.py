@@ -221,8 +221,8 @@ class Trainer:
     def _needed_optimizer(self) -> Optimizer:
         if self.optimizer is None:
             raise ArgumentError(
-                "this Trainer has no optimizer, so it can only evaluate and predict; to train, pass "
-                "one, such as optim.Adam(model.parameters())"
+                "this Trainer has no optimizer, so it can only evaluate and predict; to train, "
+                "pass one, such as optim.Adam(model.parameters())"
             )
         return self.optimizer
 
@@ -369,8 +369,8 @@ class Trainer:
         """``y`` on the output's device, as the loss takes it.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
-        take its dtype. Class indices for a GPU are checked in ``labels``, on the host: checking them
-        on the GPU would make the host wait.
+        take its dtype. Class indices for a GPU are checked in ``labels``, on the host: checking
+        them on the GPU would make the host wait.
         """
         kind, to = self.loss.target, output.backend
         if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
