@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_M = TypeVar("_M", bound=Module)
 #: packages that are imported only when a file or a user asks for them
 _OPTIONAL = ("onnx",)
 _builders: dict[str, Callable[..., Module]] = {}
@@ -58,8 +59,8 @@ def register_backend(backend: Backend, array_type: type) -> Backend:
 
 
 def register_layer(
-    kind: type[Module], name: str | None = None, build: Callable[..., Module] | None = None
-) -> type[Module]:
+    kind: type[_M], name: str | None = None, build: Callable[..., Module] | None = None
+) -> type[_M]:
     """Let saved files name a class of your own, so that ``xcnn.load`` can build it. A decorator.
 
     Parameters
