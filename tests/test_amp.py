@@ -104,7 +104,7 @@ def test_a_scaler_goes_on_from_its_state(strict):
     second = amp.GradScaler(strict)
     second.load_state_dict(first.state_dict())
     assert (second.scale, second.skipped) == (4.0, 1)
-    with pytest.raises(StateDictError, match="no state of a GradScaler"):
+    with pytest.raises(StateDictError, match="not the state of a GradScaler"):
         second.load_state_dict({"scale": 1.0})
 
 
