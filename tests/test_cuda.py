@@ -1,5 +1,6 @@
 """The CUDA backend around its kernels: copies, memory, devices, diagnosis."""
 
+import gc
 import importlib.metadata
 import re
 import time
@@ -89,6 +90,30 @@ def test_a_batch_waits_for_the_step_that_reads_its_place(strict, monkeypatch):
     for slot in {slot for _, slot in log}:
         own = [name for name, other in log if other == slot]
         assert own == ["fill", "take", "release"] * 3
+
+
+@pytest.mark.parametrize("without", ["take", "release", "wait_event", "record"])
+def test_the_stand_in_sees_a_race_of_copies_and_steps(strict, monkeypatch, without):
+    """Leaving out any part of the order between the two streams is an error."""
+    if without in ("take", "release"):
+        monkeypatch.setattr(Slot, without, lambda slot: slot._arrays)
+    elif without == "wait_event":
+        monkeypatch.setattr(strict_cupy.cuda.Stream, "wait_event", lambda stream, event: None)
+    else:  # memory that queued kernels may still read
+        event = strict_cupy.cuda.Event()
+        monkeypatch.setattr(strict_cupy.cuda.Stream, "record", lambda stream: event)
+    with pytest.raises(AssertionError, match="data race"):
+        [x.sum() for _, (x, _, _) in on_device(batches(4), strict, "float32")]
+
+
+def test_memory_is_freed_after_the_last_copy(strict):
+    """Here the copy of the second batch, which no step has waited for."""
+    gc.collect()  # slots of tests that failed
+    with count_syncs() as syncs:
+        for _ in on_device(batches(3), strict, "float32"):
+            break
+        gc.collect()
+    assert sum("Stream.synchronize at transfer.py" in line for line in syncs) == 2  # slots
 
 
 def test_an_error_while_reading_reaches_the_step(strict):
