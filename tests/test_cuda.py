@@ -13,7 +13,7 @@ import xcnn.functional as F
 from xcnn import backends, models, nn, optim
 from xcnn.backends import diagnosis, kernels
 from xcnn.backends.kernels import Variant
-from xcnn.backends.launch import telling
+from xcnn.backends.launch import announce_if_slow
 from xcnn.backends.transfer import Slot
 from xcnn.data import DataLoader
 from xcnn.errors import ArgumentError, DeviceError, DTypeError, OutOfMemoryError
@@ -286,11 +286,11 @@ def test_the_cpu_does_float32_only(name):
         trainer.fit(normal(4, 4), np.zeros(4, int))
 
 
-def test_compiling_is_told_if_it_takes_long(capsys):
-    with telling("xcnn: compiling", after=0.01):
+def test_slow_compilation_is_announced(capsys):
+    with announce_if_slow("xcnn: compiling", after=0.01):
         time.sleep(0.2)
     assert capsys.readouterr().err == "xcnn: compiling\n"
-    with telling("xcnn: compiling", after=10):
+    with announce_if_slow("xcnn: compiling", after=10):
         pass
     assert capsys.readouterr().err == ""
 
@@ -328,7 +328,7 @@ def test_a_kernel_that_does_not_compile_or_run(strict, monkeypatch, error, text)
     assert text in diagnosis.try_kernel(strict)
 
 
-def test_wrong_numbers_are_told(strict, monkeypatch):
+def test_wrong_numbers_are_reported(strict, monkeypatch):
     monkeypatch.setattr(
         strict, "random_bits", lambda count, key: strict_cupy.zeros(count, dtype="uint32")
     )
