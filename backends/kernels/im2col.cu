@@ -33,8 +33,9 @@ im2col(const scalar_t* __restrict__ x, scalar_t* __restrict__ columns, int top, 
   }
 }
 
-// The adjoint: each thread adds to one pixel the sum of all columns read from it. It visits only the
-// region that the tile can read: region_height by region_width pixels from (first_y, first_x).
+// The adjoint: each thread adds to one pixel the sum of all columns read from it. Only the
+// region that the tile can read is visited: region_height by region_width pixels from (first_y,
+// first_x).
 extern "C" __global__ void __launch_bounds__(256, 4)
 col2im(const scalar_t* __restrict__ columns, scalar_t* __restrict__ dx, int top, int left, int rows,
        int cols, int first_y, int first_x, int region_height, int region_width, int channels,

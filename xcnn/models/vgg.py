@@ -23,8 +23,8 @@ def vgg11(
     """VGG of 11 layers, configuration A of the paper: 132,863,336 parameters.
 
     3×3 convolutions, each with ReLU, in five groups with a max-pool after each; then average
-    pooling to 7×7 pixels and three linear layers. Images smaller than 224 pixels are pooled to
-    as many pixels as the last max-pool leaves, 1×1 of 32×32 images (28.1 M parameters).
+    pooling to 7×7 pixels and three linear layers. For images below 224 pixels the average pool
+    keeps the size that the last max-pool leaves: 1×1 for 32×32 images (28.1 M parameters).
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class OneCycleLR(LRScheduler):
     div_factor, final_div_factor
         Ratios of the rates, as above.
     three_phase
-        Take as many steps down to the initial rate as up, then go on to the final one.
+        Mirror the rise: fall to the initial rate in the same number of steps, then to the last.
 
     Raises
     ------
