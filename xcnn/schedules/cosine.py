@@ -123,12 +123,12 @@ class OneCycleLR(LRScheduler):
             for_groups("base_momentum", base_momentum, optimizer),
             for_groups("max_momentum", max_momentum, optimizer),
         )
-        has = [name for name in ("betas", "momentum") if name in optimizer.defaults]
-        if cycle_momentum and not has:
+        momentum_names = [name for name in ("betas", "momentum") if name in optimizer.defaults]
+        if cycle_momentum and not momentum_names:
             raise ArgumentError(
                 f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False"
             )
-        self._momentum_name = has[0] if cycle_momentum else ""
+        self._momentum_name = momentum_names[0] if cycle_momentum else ""
         for group, lr in zip(optimizer.param_groups, self.max_lrs, strict=True):
             group["initial_lr"] = lr / div_factor
         super().__init__(optimizer)
