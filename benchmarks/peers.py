@@ -8,7 +8,6 @@ at their end only.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
 import resource
@@ -230,7 +229,9 @@ class PyDyNet(Peer):
         return value.numpy()
 
     def runs_on(self) -> dict[str, Any]:
-        return {"pydynet": importlib.metadata.version("pydynet"), **numpy_runs_on()}
+        from importlib import metadata  # only here: imports count in the peak memory
+
+        return {"pydynet": metadata.version("pydynet"), **numpy_runs_on()}
 
 
 def output_gradient(shape: tuple[int, ...]) -> np.ndarray:
