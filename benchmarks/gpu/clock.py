@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.outcome import Failed
+
 Call = Callable[[], Any]
 
 SPIN = r"""
@@ -75,4 +77,7 @@ def median_seconds(
     for _ in range(max(warmup, len(calls))):
         next(turns)()
     times = [clock(next(turns)) for _ in range(repeats)]
-    return statistics.median(seconds for seconds in times if seconds is not None)
+    known = [seconds for seconds in times if seconds is not None]
+    if not known:
+        raise Failed("host-bound: the GPU is done before the host has queued the call")
+    return statistics.median(known)
