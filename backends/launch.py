@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from . import kernels
 from .kernels import Variant
-
-Array = Any
 
 BLOCK = 256  # threads
 CHUNK = 4096  # elements of a parameter that one block updates

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-Array = Any
+from ..arrays import Array
 
 
 class Slot:

@@ -65,10 +65,10 @@ SHAPES = [
 def candidates(shape: Shape) -> tuple[list[str], str]:
     """The methods that apply, and the one that the rule chooses."""
     geometry = windows((shape.size, shape.size), shape.kernel, shape.stride, shape.kernel // 2)
-    methods, sizes = convolution.METHODS, (shape.groups, shape.channels)
-    applying = [name for name, method in methods.items() if method.applies(geometry, *sizes)]
-    sizes += (shape.filters, shape.batch)
-    chosen = convolution.choose(backends.get("cpu"), geometry, *sizes)
+    sizes = shape.groups, shape.channels, shape.filters, shape.batch
+    problem, methods = convolution.Problem(geometry, *sizes), convolution.METHODS
+    chosen = convolution.choose(problem, backends.get("cpu").convolutions)
+    applying = [name for name, method in methods.items() if method.applies(problem)]
     return applying, next(name for name, method in methods.items() if method is chosen)
 
 

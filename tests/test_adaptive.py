@@ -9,7 +9,7 @@ import xcnn
 import xcnn.functional as F
 from xcnn import nn
 from xcnn.errors import ArgumentError, ShapeError
-from xcnn.functional.adaptive import _regular
+from xcnn.functional.pool import _regular
 from xcnn.testing import gradcheck
 
 from . import oracles

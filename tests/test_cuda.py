@@ -15,8 +15,8 @@ from xcnn.backends.kernels import Variant
 from xcnn.backends.launch import telling
 from xcnn.backends.transfer import Slot
 from xcnn.data import DataLoader
-from xcnn.data.upload import on_device
 from xcnn.errors import ArgumentError, DeviceError, DTypeError, OutOfMemoryError
+from xcnn.training.prefetch import on_device
 
 from .conftest import normal
 from .strict import count_syncs

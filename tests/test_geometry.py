@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xcnn.checks import check_padding, pair
 from xcnn.errors import ArgumentError, ShapeError
-from xcnn.geometry import Geometry, check_padding, pair, windows
+from xcnn.geometry import Geometry, windows
 
 from . import oracles
 

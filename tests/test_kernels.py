@@ -21,7 +21,8 @@ from xcnn.amp import GradScaler
 from xcnn.backends import Backend, cuda, kernels, launch
 from xcnn.backends.base import GOOD, OVERFLOW, SCALE, SKIPPED
 from xcnn.backends.kernels import Variant
-from xcnn.geometry import Tile, windows
+from xcnn.geometry import windows
+from xcnn.tiling import Tile
 
 from . import oracles, shim
 from .conftest import STRICT, normal

@@ -6,13 +6,25 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 
 from typing import TYPE_CHECKING, Any
 
-from . import amp, backends, config, data, functional, init, models, nn, optim, schedules, testing
-from .autograd import Function, enable_grad, is_grad_enabled, no_grad, vjp
+from . import (
+    amp,
+    backends,
+    config,
+    data,
+    extend,
+    functional,
+    init,
+    models,
+    nn,
+    optim,
+    schedules,
+    testing,
+)
 from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
-from .tensor import Parameter, Tensor
-from .trainer import Epoch, Trainer
+from .tensor import Function, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, vjp
+from .training.trainer import Epoch, Trainer
 
 if TYPE_CHECKING:
     from . import onnx
@@ -30,6 +42,7 @@ __all__ = [
     "config",
     "data",
     "enable_grad",
+    "extend",
     "functional",
     "init",
     "is_grad_enabled",

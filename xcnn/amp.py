@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import backends
-from .autograd import autocast
-from .backends.base import OVERFLOW, SCALE, SKIPPED
+from .backends import OVERFLOW, SCALE, SKIPPED
 from .errors import GradientError, StateDictError
 from .optim import Optimizer
-from .tensor import Tensor
+from .tensor import Tensor, autocast
 
 __all__ = ["GradScaler", "autocast"]
 

@@ -80,3 +80,19 @@ class UnsupportedOperatorError(XcnnError, NotImplementedError):
 
 class MissingPackageError(XcnnError, ImportError):
     """A package that is not installed with xcnn itself is needed."""
+
+
+LINES = "\n"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with a question mark for what a terminal would obey and not show.
+
+    Parameters
+    ----------
+    text
+        Anything.
+    keep
+        Characters to leave as they are.
+    """
+    return "".join(c if c.isprintable() or c in keep else "?" for c in text)

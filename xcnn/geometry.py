@@ -9,25 +9,14 @@ Everything below follows from that line. Lengths are in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from numbers import Integral
 from typing import Any, NamedTuple
 
-from .errors import ArgumentError, ShapeError
+from .checks import Padding, Pair, check_crop, check_output_padding, check_padding, pair
+from .errors import ShapeError
+from .tiling import Tile, cut
 
-Pair = tuple[int, int]
-Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
-
-
-class Tile(NamedTuple):
-    """Output rows ``top:bottom`` and columns ``left:right``."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
+Span = tuple[slice, slice]
 
 
 class Element(NamedTuple):
@@ -43,8 +32,7 @@ class Element(NamedTuple):
     whole: bool
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The windows of a 2-D convolution or pooling; every pair is (height, width).
 
     Attributes
@@ -61,13 +49,9 @@ class Geometry:
     padding: tuple[Pair, Pair]
     dilation: Pair
 
-    def span(self, axis: int, k: int, start: int = 0, stop: int | None = None) -> tuple:
-        """Which windows in ``start:stop`` read a real pixel at kernel element ``k``.
-
-        Returns
-        -------
-        windows, pixels : two slices of equal length. ``windows`` counts from ``start``;
-            the windows outside it read padding.
+    def span(self, axis: int, k: int, start: int = 0, stop: int | None = None) -> Span:
+        """The windows in ``start:stop`` that read a real pixel at kernel element ``k``, counted
+        from ``start``, and those pixels: slices of equal length. The other windows read padding.
         """
         stride, size = self.stride[axis], self.input[axis]
         shift = k * self.dilation[axis] - self.padding[axis][0]
@@ -78,17 +62,31 @@ class Geometry:
         end = begin + (last - first - 1) * stride + 1 if last > first else begin
         return slice(first - start, last - start), slice(begin, end, stride)
 
-    def tiles(self, positions: int) -> Iterator[Tile]:
+    def tiles(self, positions: int) -> list[Tile]:
         """Cut the output into equal runs of at most ``positions`` windows (at least one), in order.
 
         Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
         batch-last array is one run of memory per channel.
         """
-        yield from cut(self.output, positions // self.output[1], positions)
+        return cut(self.output, positions // self.output[1], positions)
 
+    @lru_cache(maxsize=1024)
+    def spans(self, axis: int, start: int, stop: int) -> tuple[Span, ...]:
+        """:meth:`span` of every kernel element along ``axis``."""
+        return tuple(self.span(axis, k, start, stop) for k in range(self.kernel[axis]))
+
+    @lru_cache(maxsize=1024)
     def elements(self, tile: Tile | None = None) -> tuple[Element, ...]:
         """All kernel elements in row-major order, for the windows of ``tile`` (default: all)."""
-        return _elements(self, tile or Tile(0, self.output[0], 0, self.output[1]))
+        tile = tile or Tile(0, self.output[0], 0, self.output[1])
+        every = slice(None)
+        all_windows = tuple(slice(0, length) for length in tile.shape)
+        elements = []
+        for i, (rows, y) in enumerate(self.spans(0, tile.top, tile.bottom)):
+            for j, (columns, x) in enumerate(self.spans(1, tile.left, tile.right)):
+                number, whole = i * self.kernel[1] + j, (rows, columns) == all_windows
+                elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
+        return tuple(elements)
 
     def counts(self, axis: int, include_pad: bool) -> list[int]:
         """Pixels per window along ``axis``: the divisors of an average pool.
@@ -101,6 +99,7 @@ class Geometry:
         return [min(s + self.kernel[axis], high) - max(s, low) for s in starts]
 
     @property
+    @lru_cache(maxsize=1024)
     def covers_exactly(self) -> bool:
         """Whether each pixel lies in exactly one window (no overlap, no gap, no padding)."""
         tiled = tuple(o * s for o, s in zip(self.output, self.stride, strict=True))
@@ -110,92 +109,6 @@ class Geometry:
             and self.padding == ((0, 0), (0, 0))
             and tiled == self.input
         )
-
-
-def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
-    """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, but one."""
-    height, width = size
-    rows, columns = _even_part(height, max(1, rows)), _even_part(width, max(1, columns))
-    for top in range(0, height, rows):
-        for left in range(0, width, columns):
-            yield Tile(top, min(top + rows, height), left, min(left + columns, width))
-
-
-def parts(length: int, count: int) -> list[slice]:
-    """``range(length)`` in at most ``count`` slices of about the same length."""
-    step = max(1, -(-length // count))
-    return [slice(start, min(start + step, length)) for start in range(0, max(1, length), step)]
-
-
-def bands(size: Pair, rows: int, columns: int, count: int) -> list[Iterator[Tile]]:
-    """The tiles of :func:`cut`, in at most ``count`` bands of about as many rows."""
-    return [_band(band, size[1], rows, columns) for band in parts(size[0], count)]
-
-
-def _band(band: slice, width: int, rows: int, columns: int) -> Iterator[Tile]:
-    for tile in cut((band.stop - band.start, width), rows, columns):
-        yield tile._replace(top=band.start + tile.top, bottom=band.start + tile.bottom)
-
-
-def _even_part(length: int, most: int) -> int:
-    """The longest of the fewest equal parts of ``length`` that are at most ``most`` long."""
-    return -(-length // -(-length // most))
-
-
-@lru_cache(maxsize=1024)
-def _elements(geometry: Geometry, tile: Tile) -> tuple[Element, ...]:
-    every = slice(None)
-    all_rows, all_columns = (
-        slice(0, tile.bottom - tile.top),
-        slice(0, tile.right - tile.left),
-    )
-    elements = []
-    for i in range(geometry.kernel[0]):
-        rows, y = geometry.span(0, i, tile.top, tile.bottom)
-        for j in range(geometry.kernel[1]):
-            columns, x = geometry.span(1, j, tile.left, tile.right)
-            number = i * geometry.kernel[1] + j
-            whole = (rows, columns) == (all_rows, all_columns)
-            elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
-    return tuple(elements)
-
-
-def pair(value: Any, name: str, minimum: int = 1) -> Pair:
-    """``value`` as (height, width): an int stands for both.
-
-    Raises
-    ------
-    ArgumentError
-        Not an int or two ints, or below ``minimum``.
-    """
-    both = (value, value) if is_int(value) else value
-    if not _are_ints(both, 2) or min(both) < minimum:
-        raise ArgumentError(
-            f"{name}={value!r}: expected an int >= {minimum} or a pair of them (height, width)"
-        )
-    return int(both[0]), int(both[1])
-
-
-def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
-    """``padding`` as ``"same"`` or as ((top, bottom), (left, right)).
-
-    Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
-    """
-    sides: Any = padding
-    if isinstance(sides, str) and sides in ("same", "valid"):  # an array would compare elements
-        return "same" if sides == "same" else ((0, 0), (0, 0))
-    if is_int(sides):
-        sides = (sides, sides)
-    if _are_ints(sides, 2):
-        sides = ((sides[0], sides[0]), (sides[1], sides[1]))
-    if isinstance(sides, list | tuple) and len(sides) == 2:
-        (height, width) = sides
-        if all(_are_ints(p, 2) and min(p) >= 0 for p in sides):
-            return (int(height[0]), int(height[1])), (int(width[0]), int(width[1]))
-    raise ArgumentError(
-        f"padding={padding!r}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
-        '"valid" or "same"'
-    )
 
 
 def windows(
@@ -324,40 +237,6 @@ def transposed(
     return Geometry((height, width), input_size, kernel, stride, sides, dilation)
 
 
-def check_crop(padding: Padding) -> tuple[Pair, Pair]:
-    """The padding of a transposed convolution, ((top, bottom), (left, right)) of its output.
-
-    Raises
-    ------
-    ArgumentError
-        ``"same"``, or what :func:`check_padding` refuses.
-    """
-    sides = check_padding(padding)
-    if isinstance(sides, str):
-        raise ArgumentError(
-            f"padding={padding!r}: a transposed convolution has no such padding, several output "
-            "sizes would fit; give numbers of pixels, and output_padding"
-        )
-    return sides
-
-
-def check_output_padding(value: Any, stride: Pair, dilation: Pair) -> Pair:
-    """``value`` as (height, width), along each axis less than the stride or the dilation.
-
-    Raises
-    ------
-    ArgumentError
-        Anything else.
-    """
-    more = pair(value, "output_padding", 0)
-    if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
-        raise ArgumentError(
-            f"output_padding={value!r}: expected less than the stride {stride} or the dilation "
-            f"{dilation} along each axis"
-        )
-    return more
-
-
 def output_padding_for(
     output_size: Pair, input_size: Pair, kernel: Any, stride: Pair, padding: Padding, dilation: Any
 ) -> Pair:
@@ -377,39 +256,6 @@ def output_padding_for(
             f"{most}"
         )
     return more
-
-
-def single(value: Any, name: str, minimum: int = 1) -> int:
-    """A setting of a 1-D operation: an int, alone or in a sequence of one.
-
-    Raises
-    ------
-    ArgumentError
-        Anything else, or below ``minimum``.
-    """
-    found = value[0] if _are_ints(value, 1) else value
-    if not is_int(found) or found < minimum:
-        raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}")
-    return int(found)
-
-
-def check_padding1d(padding: Any) -> str | Pair:
-    """The padding of a 1-D operation as ``"same"`` or as (left, right).
-
-    Takes an int, (left, right), either of them in a sequence of one, ``"valid"`` or ``"same"``.
-    """
-    sides = padding
-    if isinstance(sides, str) and sides in ("same", "valid"):
-        return "same" if sides == "same" else (0, 0)
-    if isinstance(sides, list | tuple) and len(sides) == 1:
-        (sides,) = sides
-    if is_int(sides):
-        sides = (sides, sides)
-    if _are_ints(sides, 2) and min(sides) >= 0:
-        return int(sides[0]), int(sides[1])
-    raise ArgumentError(
-        f'padding={padding!r}: expected an int >= 0, (left, right), "valid" or "same"'
-    )
 
 
 def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
@@ -443,14 +289,3 @@ def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
     if mode == "replicate":
         return [(before, slice(begin, begin + 1)), (after, slice(stop - 1, stop))]
     return [(before, slice(size, stop)), (after, slice(begin, begin + end))]
-
-
-def is_int(value: Any) -> bool:
-    """Whether ``value`` is an integer, of Python or NumPy, and neither a bool nor an array."""
-    if type(value) is int:  # nearly always, and 10 times as fast as asking an abstract class
-        return True
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _are_ints(value: Any, count: int) -> bool:
-    return isinstance(value, list | tuple) and len(value) == count and all(map(is_int, value))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .checks import is_int
 from .errors import ArgumentError
-from .geometry import is_int
 
 _generator = np.random.default_rng()
 

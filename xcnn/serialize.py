@@ -1,8 +1,9 @@
 """Models in safetensors files: the weights, and in the metadata how to build the model.
 
 The architecture is JSON, {"class": "Conv2d", "arguments": {...}}, nested where an argument is a
-module. Only classes of ``xcnn.nn``, the parts of networks in ``xcnn.models`` and the graphs of
-``xcnn.onnx`` are built from a file, so that loading one runs no code of its author's.
+module. Only classes of ``xcnn.nn`` and those registered with ``xcnn.extend.register_layer``
+(the blocks of ``xcnn.models``, the graphs of ``xcnn.onnx``, and yours) are built from a file, so
+loading one runs no code from the file.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from . import backends, init, models, nn
+from . import backends, init, nn
 from .errors import ArgumentError, FileFormatError, XcnnError
+from .extend import layer_builder, layer_name
 
 _FORMAT = "xcnn"
-_PART = "models."  # before the name of a class of xcnn.models
-_GRAPH = "onnx.Graph"  # built from an ONNX model, of xcnn's operators only
 #: what a description that somebody tampered with can lead to
 _NOT_BUILT = (
     XcnnError,
@@ -218,7 +218,7 @@ def build(description: Any, built: list[Any] | None = None) -> Any:
     Raises
     ------
     ArgumentError
-        A class that is not one of ``xcnn.nn``, a part of ``xcnn.models`` or ``xcnn.onnx.Graph``.
+        A class that is neither one of ``xcnn.nn`` nor registered.
     """
     built = [] if built is None else built
     if isinstance(description, list):
@@ -239,22 +239,19 @@ def build(description: Any, built: list[Any] | None = None) -> Any:
 
 def _find_class(name: Any) -> Callable[..., nn.Module]:
     """What makes a module of the class that :func:`_class_name` named."""
-    if name == _GRAPH:
-        from .onnx.load import rebuild
-
-        return rebuild
-    if isinstance(name, str) and name.startswith(_PART) and name[len(_PART) :] in models.PARTS:
-        return models.PARTS[name[len(_PART) :]]
+    registered = layer_builder(name) if isinstance(name, str) else None
+    if registered is not None:
+        return registered
     known = getattr(nn, name, None) if name in nn.__all__ else None
     if not (inspect.isclass(known) and issubclass(known, nn.Module)) or known is nn.Module:
-        raise ArgumentError(f"class {name!r} is not one of xcnn.nn or xcnn.models")
+        raise ArgumentError(
+            f"class {name!r} is not one of xcnn.nn or xcnn.models, nor registered with "
+            "xcnn.extend.register_layer"
+        )
     return known
 
 
 def _class_name(kind: type) -> str:
     if getattr(nn, kind.__name__, None) is kind:
         return kind.__name__
-    if models.PARTS.get(kind.__name__) is kind:
-        return _PART + kind.__name__
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    return _GRAPH if name == "xcnn.onnx.graph.Graph" else name
+    return layer_name(kind) or f"{kind.__module__}.{kind.__qualname__}"

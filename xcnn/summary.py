@@ -9,8 +9,7 @@ from typing import Any
 
 from . import backends
 from .nn import Module, evaluating
-from .nn.context import hooked
-from .nn.module import dtype_of
+from .nn.module import dtype_of, hooked
 from .tensor import Parameter, Tensor
 
 

@@ -1,31 +1,353 @@
-"""Tensor: an array, its gradient, and the Function that made it."""
+"""Tensor, Function and the tape.
+
+An operation is a :class:`Function` with ``forward`` and ``backward`` side by side on raw arrays.
+It remembers its inputs; ``Tensor.backward`` visits the operations in reverse. Gradients are first
+order only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import copy
+import functools
+import heapq
+import inspect
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import backends
-from .autograd import Function, walk
+from .arrays import Array
 from .backends import Backend
-from .errors import DTypeError, GradientError, ShapeError
+from .errors import DeviceError, DTypeError, GradientError, ShapeError
 
-Array = Any
-
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device kinds; 13 is managed memory
 
 
+# -- modes of a thread ---------------------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    recording = True
+    autocast = False
+    tracer: Tracer | None = None
+
+
+_mode = _Mode()
+_numbers = itertools.count()
+
+
+@contextmanager
+def _set_mode(**values: Any) -> Iterator[None]:
+    before = {name: getattr(_mode, name) for name in values}
+    vars(_mode).update(values)
+    try:
+        yield
+    finally:
+        vars(_mode).update(before)
+
+
+def no_grad() -> Any:
+    """A context in which operations are not recorded and nothing is saved for backward.
+
+    Per thread; also a decorator.
+    """
+    return _set_mode(recording=False)
+
+
+def enable_grad() -> Any:
+    """A context in which operations are recorded, also inside :func:`no_grad`."""
+    return _set_mode(recording=True)
+
+
+def autocast() -> Any:
+    """A context in which operations on a float16 input take float32 weights, as float16.
+
+    Per thread. The weights' gradients are float32 again: the weights stay the master copy that an
+    optimiser changes (Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740).
+    """
+    return _set_mode(autocast=True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded in this thread."""
+    return _mode.recording
+
+
+# -- tracing the public operations, for an exporter ----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a public operation.
+
+    Attributes
+    ----------
+    name
+        Of the operation, or of the class of a Function that was called directly.
+    arguments
+        By name, defaults included; by number for a Function.
+    result
+        What it returned.
+    where
+        File and line of the caller.
+    is_public
+        False for a Function that was called directly.
+    """
+
+    name: str
+    arguments: dict[Any, Any]
+    result: Any
+    where: str
+    is_public: bool = True
+
+
+class Tracer:
+    """Records the outermost calls of operations in ``calls``; this keeps all their arrays."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def active(self) -> Any:
+        """A context in which the calls of this thread are recorded."""
+        return _set_mode(tracer=self)
+
+    def call(self, function: Callable, arguments: tuple, settings: dict) -> Any:
+        """Call an operation and record it, without what it calls itself."""
+        with _set_mode(tracer=None):
+            result = function(*arguments, **settings)
+        bound = inspect.signature(function).bind(*arguments, **settings)
+        bound.apply_defaults()
+        self.calls.append(Call(function.__qualname__, bound.arguments, result, _caller()))
+        return result
+
+    def function(self, function: Function, inputs: tuple, result: Any) -> None:
+        """Record a Function that was called directly."""
+        name, arguments = type(function).__name__, dict(enumerate(inputs))
+        self.calls.append(Call(name, arguments, result, _caller(), is_public=False))
+
+
+def operation(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Mark a public function, or a method, as one that a :class:`Tracer` records."""
+
+    @functools.wraps(function)
+    def call(*arguments: _P.args, **settings: _P.kwargs) -> _R:
+        if _mode.tracer is None:
+            return function(*arguments, **settings)
+        return _mode.tracer.call(function, arguments, settings)
+
+    return call
+
+
+def current_tracer() -> Tracer | None:
+    """The tracer that records the calls of this thread, if there is one."""
+    return _mode.tracer
+
+
+current = current_tracer  # TODO remove
+
+
+def _caller() -> str:
+    """File and line of the code that called an operation."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(
+        ("xcnn.functional", "xcnn.tensor")
+    ):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+# -- operations ----------------------------------------------------------------------------------
+
+
+class Function:
+    """One call of a differentiable operation; subclass it to add an operation.
+
+    Settings (stride, axis, ...) go into ``__init__``, arrays into the call:
+    ``MyFunction(stride=2)(x, weight)``. Define
+
+    ``forward(backend, *arrays) -> array``
+        Compute with ``backend.xp`` and the backend's primitives; keep what backward needs by
+        name, ``self.save(x=x)``. An input given as None arrives as None.
+    ``backward(backend, dy) -> array`` or a tuple with one array (or None) per input
+        ``dy`` has the output's shape. ``self.saved`` has what was saved, and
+        ``self.needs_grad[i]`` says whether input ``i`` needs a gradient.
+
+    Neither may change its arguments in place. Saved arrays are not copied: do not modify them
+    between forward and backward. Weights may change after backward.
+    """
+
+    saved: Any = None
+    inputs: Any = None
+    #: names of the inputs, for error texts
+    arguments: tuple[str, ...] = ()
+    #: inputs that may have another dtype than the first one, such as class indices
+    any_dtype: tuple[str, ...] = ()
+
+    def forward(self, backend: Backend, *arrays: Any) -> Array:
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, backend: Backend, dy: Array) -> Any:
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+    def save(self, **arrays: Any) -> None:
+        """Keep ``arrays`` for backward under their names, if there will be a backward."""
+        if self.recorded:
+            self.saved = SimpleNamespace(**arrays)
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self.inputs is not None:  # this object is already a node of a graph
+            return copy.copy(self)._call(inputs)
+        return self._call(inputs)
+
+    def _call(self, inputs: tuple) -> Any:
+        given = tensors(*inputs)
+        arrays = [None if t is None else t.data for t in given]
+        self.backend = self._common_backend(arrays)
+        if _mode.autocast:
+            arrays = _halved(arrays)
+        recording = _mode.recording
+        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in given])
+        self.recorded = any(self.needs_grad)
+        output = Tensor(self.backend.run(self.forward, *arrays), self.recorded)
+        if self.recorded:
+            self.number = next(_numbers)
+            self.inputs = given
+            output.creator = self
+        if _mode.tracer is not None:  # and no public operation called this
+            _mode.tracer.function(self, inputs, output)
+        return output
+
+    def _common_backend(self, arrays: list) -> Backend:
+        first: Backend | None = None
+        for index, (array, backend) in enumerate(
+            zip(arrays, backends.of_each(arrays), strict=True)
+        ):
+            if backend is None:
+                continue
+            if first is None:
+                first, number, dtype = backend, index, array.dtype
+                if dtype.kind != "f":
+                    self._check_float(self._argument(index), dtype)
+            elif backend is not first:
+                raise self._device_error(number, first, index, backend)
+            elif array.dtype != dtype:
+                self._check_same_type(number, dtype, index, array.dtype)
+        if first is None:
+            raise DTypeError(f"{type(self).__name__}: no array was given")
+        return first
+
+    def _device_error(self, index: int, backend: Backend, other: int, others: Backend) -> Exception:
+        first, name = self._argument(index), self._argument(other)
+        return DeviceError(
+            f"{type(self).__name__}: {first} is on {backend.device}, {name} on {others.device}; "
+            f'move {first} with .to("{others.device}"), or {name} and the module that owns it with '
+            f'.to("{backend.device}")'
+        )
+
+    def _check_same_type(self, index: int, dtype: Any, other: int, others: Any) -> None:
+        first, name = self._argument(index), self._argument(other)
+        is_cast = _mode.autocast and (dtype, others) == ("float16", "float32")
+        if name not in self.any_dtype and not is_cast:
+            raise DTypeError(
+                f"{type(self).__name__}: {first} is {dtype}, {name} is {others}; "
+                f"both must have one dtype: use .astype({str(dtype)!r}) on the array or "
+                f".to(dtype={str(dtype)!r}) on the module"
+            )
+
+    def _check_float(self, name: str, dtype: Any) -> None:
+        if name not in self.any_dtype:
+            raise DTypeError(
+                f"{type(self).__name__}: {name} is {dtype}, expected a floating-point array; "
+                "convert it, for example with .astype('float32')"
+            )
+
+    def _argument(self, index: int) -> str:
+        return self.arguments[index] if index < len(self.arguments) else f"argument {index}"
+
+
+def _halved(arrays: list) -> list:
+    """The arrays, float32 ones as float16 where the first is float16."""
+    if arrays[0] is None or arrays[0].dtype != "float16":
+        return arrays
+    return [a.astype("float16") if a is not None and a.dtype == "float32" else a for a in arrays]
+
+
+def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Tensor, Array]]:
+    """Propagate ``dy``, the gradient of ``output``, back to the leaves.
+
+    Every Function is visited after all that used its output, newest first: a heap of creation
+    numbers, no recursion.
+
+    Returns
+    -------
+    list of (leaf tensor, gradient)
+        Each leaf once. A gradient may share memory with another or with ``dy``.
+    """
+    pending: dict[int, tuple[Function, Array]] = {}
+    leaves: dict[int, tuple[Tensor, Array]] = {}
+    heap: list[int] = []
+
+    def arrive(target: Tensor, gradient: Array) -> None:
+        creator = target.creator
+        table: dict[int, Any] = leaves if creator is None else pending
+        key = id(target) if creator is None else -creator.number
+        if key in table:
+            gradient = table[key][1] + gradient
+        elif creator is not None:
+            heapq.heappush(heap, key)
+        table[key] = (creator or target, gradient)
+
+    arrive(output, dy)
+    while heap:
+        function, gradient = pending.pop(heapq.heappop(heap))
+        inputs = function.inputs
+        for source, dx in zip(inputs, _backward(function, gradient), strict=True):
+            if source is not None and source.requires_grad and dx is not None:
+                arrive(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
+        if not retain_graph:
+            function.saved, function.inputs = None, None
+    return list(leaves.values())
+
+
+def _backward(function: Function, dy: Array) -> tuple:
+    if function.inputs is None:
+        raise GradientError(
+            f"{type(function).__name__}: backward was already called on this graph and its saved "
+            "arrays are gone; run forward again, or pass retain_graph=True the first time"
+        )
+    gradients = function.backward(function.backend, dy)
+    if not isinstance(gradients, tuple):
+        gradients = (gradients,)
+    if len(gradients) != len(function.inputs):
+        raise GradientError(
+            f"{type(function).__name__}.backward returned {len(gradients)} gradients for "
+            f"{len(function.inputs)} inputs; return one per input, None where there is none"
+        )
+    return gradients
+
+
+# -- tensors -------------------------------------------------------------------------------------
+
+
 class Tensor:
-    """An array that remembers how it was made.
+    """An array that remembers the operation it came from.
 
     Parameters
     ----------
     data
-        A NumPy or CuPy array (kept as it is, not copied); an array of another library on a GPU,
+        A NumPy or CuPy array (not copied); an array of another library on a GPU,
         such as a PyTorch CUDA tensor, whose memory is used through DLPack; a number, or nested
         lists (which become a float32 NumPy array).
     requires_grad
-        Whether ``backward`` shall leave a gradient in ``grad``. Floating-point arrays only.
+        Whether ``backward`` leaves a gradient in ``grad``. Floating-point arrays only.
 
     Attributes
     ----------
@@ -33,16 +355,16 @@ class Tensor:
     grad : array or None
         Same shape and dtype as ``data``; ``backward`` adds to it.
     creator : Function or None
-        None for a leaf.
+        The operation that returned it; None for a leaf.
     """
 
     __slots__ = ("__weakref__", "creator", "data", "grad", "requires_grad")
-    __array_ufunc__ = None  # so that array + tensor asks the tensor
+    __array_ufunc__ = None  # array + tensor calls the tensor's __radd__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        elif backends.find(data) is None:
+        elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
         if requires_grad and data.dtype.kind != "f":
             raise DTypeError(
@@ -59,27 +381,17 @@ class Tensor:
         """``value`` itself if it is a Tensor, else a new Tensor around it."""
         return value if isinstance(value, Tensor) else cls(value)
 
-    # -- what it is -------------------------------------------------------------------------
+    # -- properties ------------------------------------------------------------------------
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.data.size
-
-    @property
-    def dtype(self) -> Any:
-        return self.data.dtype
+    # read by attrgetter: operations ask for them all the time
+    shape: tuple[int, ...] = property(attrgetter("data.shape"))  # type: ignore[assignment]
+    ndim: int = property(attrgetter("data.ndim"))  # type: ignore[assignment]
+    size: int = property(attrgetter("data.size"))  # type: ignore[assignment]
+    dtype: Any = property(attrgetter("data.dtype"))
 
     @property
     def backend(self) -> Backend:
+        """The backend that the array belongs to."""
         return backends.of(self.data)
 
     @property
@@ -91,9 +403,9 @@ class Tensor:
         return len(self.data)
 
     def __repr__(self) -> str:
-        made_by = f", creator={type(self.creator).__name__}" if self.creator else ""
+        creator = f", creator={type(self.creator).__name__}" if self.creator else ""
         grad = ", requires_grad=True" if self.requires_grad and not self.creator else ""
-        return f"{type(self).__name__}({self.data!r}, device={self.device!r}{grad}{made_by})"
+        return f"{type(self).__name__}({self.data!r}, device={self.device!r}{grad}{creator})"
 
     def numpy(self) -> Any:
         """The values as a NumPy array (shared memory on the CPU); waits for a GPU."""
@@ -121,21 +433,20 @@ class Tensor:
         return format(self.item(), spec) if spec else str(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """For NumPy, on the CPU only: from a GPU, say ``numpy()``."""
+        """For NumPy, on the CPU only; from a GPU, call ``numpy()``."""
         if self.device != "cpu":
             raise DTypeError(
-                f"this tensor is on {self.device}: NumPy takes no arrays from there by itself; "
-                "call .numpy()"
+                f"this tensor is on {self.device}, which NumPy cannot read; call .numpy()"
             )
         return self.backend.xp.array(self.data, dtype, copy=copy)
 
     def to(self, device: str | Backend) -> Tensor:
-        """A new leaf with the same values on ``device``; itself if it is there already.
+        """A new leaf with the same values on ``device``; itself if it is already there.
 
         Raises
         ------
         DeviceError
-            No such device here.
+            There is no such device.
         """
         target = backends.get(device)
         if target is self.backend:
@@ -149,7 +460,7 @@ class Tensor:
     # -- gradients --------------------------------------------------------------------------
 
     def backward(self, grad: Array | None = None, retain_graph: bool = False) -> None:
-        """Add d(self)/d(leaf) to ``grad`` of every leaf that requires one.
+        """Add d(self)/d(leaf) to ``grad`` of every leaf that requires a gradient.
 
         Parameters
         ----------
@@ -157,37 +468,38 @@ class Tensor:
             Gradient of this tensor, same shape. May be left out for a single element.
         retain_graph
             Keep what was saved, so that backward can be called again.
+
+        Raises
+        ------
+        GradientError
+            Nothing here requires a gradient; or ``grad`` is left out for several elements.
+        ShapeError
+            ``grad`` has another shape.
         """
         if not self.requires_grad:
             raise GradientError(
                 "backward(): this tensor does not depend on anything with requires_grad=True "
                 "(or was computed under no_grad)"
             )
-        if grad is None:
-            grad = self.ones_for_backward()
-        grad = Tensor.of(grad).data
-        if grad.shape != self.shape:
-            raise ShapeError(f"backward(): grad has shape {grad.shape}, the tensor {self.shape}")
-        found = walk(self, grad, retain_graph)
         with self.backend.active():
-            for leaf, gradient in found:
+            grad = self.gradient_for_backward("backward(): grad", grad)
+            for leaf, gradient in walk(self, grad, retain_graph):
                 leaf.accumulate(gradient)
 
-    def ones_for_backward(self) -> Array:
-        """The gradient of this tensor with respect to itself, if it has one element.
-
-        Raises
-        ------
-        GradientError
-            More elements, or none.
-        """
-        if self.size != 1:
-            raise GradientError(
-                f"without a gradient to start from, backward needs one element, this tensor has "
-                f"shape {self.shape}; pass a gradient, or reduce it, for example with .mean()"
-            )
-        with self.backend.active():
+    def gradient_for_backward(self, name: str, grad: Any) -> Array:
+        """``grad``, checked, as an array; ones of a single element if it is None."""
+        if grad is None:
+            if self.size != 1:
+                raise GradientError(
+                    f"without a gradient to start from, backward needs one element, this tensor "
+                    f"has shape {self.shape}; pass a gradient, or reduce it, for example with "
+                    ".mean()"
+                )
             return self.backend.xp.ones_like(self.data)
+        grad = Tensor.of(grad).data
+        if grad.shape != self.shape:
+            raise ShapeError(f"{name} has shape {grad.shape}, the tensor {self.shape}")
+        return grad
 
     def accumulate(self, gradient: Array) -> None:
         """Add ``gradient`` to ``grad``."""
@@ -200,7 +512,7 @@ class Tensor:
         if self.grad is not None:
             self.grad.fill(0)
 
-    if TYPE_CHECKING:  # defined by functional/, which lies above this module
+    if TYPE_CHECKING:  # set by functional/methods.py, which lies above this module
 
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
@@ -249,6 +561,17 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad)
 
 
+class Buffer(Tensor):
+    """An array that belongs to a module's state but is not trained, such as a running mean."""
+
+    __slots__ = ()
+
+
+def tensors(*values: Any) -> Any:
+    """Each value as a Tensor, None as None."""
+    return [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in values]
+
+
 def _from_gpu(data: Any, kind: int, index: int) -> Array:
     """An array of another library on a GPU, without a copy."""
     if kind not in _DLPACK_CUDA:
@@ -275,3 +598,59 @@ def _to_array(data: Any) -> Array:
         raise DTypeError(f"expected numbers, got {type(data).__name__} of {array.dtype}")
     from_python = not hasattr(data, "dtype")  # a NumPy scalar keeps its dtype
     return array.astype("float32") if from_python and array.dtype.kind == "f" else array
+
+
+def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
+    """Value and vector-Jacobian product of a functional, on plain arrays, without a tape.
+
+    Parameters
+    ----------
+    function
+        Anything that takes arrays and returns a Tensor, such as ``F.conv2d``.
+    *arrays
+        Its array arguments, or None where one is left out.
+    **settings
+        Passed on, such as ``stride=2``.
+
+    Returns
+    -------
+    y : array
+    pullback : callable
+        ``pullback(dy)``, for ``dy`` of ``y``'s shape, returns a tuple with one gradient per array
+        (None for None and for integer arrays). ``dy`` may be left out where y has one element. It
+        may be called repeatedly.
+
+    Examples
+    --------
+    >>> y, pullback = xcnn.vjp(F.conv2d, x, w, b, stride=2, padding="same")
+    >>> dx, dw, db = pullback(dy)
+    """
+    for array in arrays:
+        if array is not None:
+            backends.of(array)  # refuses what is not an array
+    inputs = [None if a is None else Tensor(a, a.dtype.kind == "f") for a in arrays]
+    with enable_grad():
+        output = function(*inputs, **settings)
+
+    def pullback(dy: Array | None = None) -> tuple:
+        with output.backend.active():
+            dy = output.gradient_for_backward("pullback: dy", dy)
+            gradients = {id(t): g for t, g in walk(output, dy, retain_graph=True)}
+            results: list[Array | None] = []
+            for leaf in inputs:
+                if leaf is None or not leaf.requires_grad:
+                    results.append(None)
+                elif id(leaf) in gradients:
+                    results.append(_unshared(gradients[id(leaf)], [dy, *results]))
+                else:
+                    results.append(leaf.backend.xp.zeros_like(leaf.data))
+        return tuple(results)
+
+    return output.data, pullback
+
+
+def _unshared(gradient: Array, others: list[Array | None]) -> Array:
+    """A copy if the array is one of ``others``, or a view that repeats an element; else itself."""
+    repeats = any(s == 0 and n > 1 for s, n in zip(gradient.strides, gradient.shape, strict=True))
+    is_shared = any(gradient is other for other in others)
+    return gradient.copy() if repeats or is_shared else gradient

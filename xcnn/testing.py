@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from . import backends
-from .autograd import enable_grad, no_grad, walk
+from .arrays import Array
 from .errors import DTypeError, GradientError
 from .nn import Module
-from .tensor import Tensor
-
-Array = Any
+from .tensor import Tensor, enable_grad, no_grad, walk
 
 #: dtype: (relative, absolute) tolerance
 TOLERANCES: dict[str, tuple[float, float]] = {

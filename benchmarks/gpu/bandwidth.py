@@ -19,7 +19,8 @@ import xcnn
 from benchmarks.gpu.clock import Clock, median_seconds, of_cupy
 from benchmarks.outcome import Failed, attempt
 from xcnn.backends import Backend
-from xcnn.geometry import Tile, windows
+from xcnn.geometry import windows
+from xcnn.tiling import Tile
 
 Array = Any
 SIZE = 8192  # of the matrices

@@ -30,7 +30,8 @@ def test_a_line_marks_the_choice_and_compares_it_with_the_fastest():
     shape = Shape(16, 16, 8, 64)
     assert methods.candidates(shape)[1] == "winograd"
     line = methods.line(shape, {"im2col": 4.0, "mec": 3.0, "winograd": 6.0}, "winograd")
-    assert line.split()[-4:] == ["4", "3", "6*", "2.00"]
+    assert line.endswith(" 2.00")
+    assert {"4", "3", "6*"} < set(line.split())
 
 
 def test_methods(monkeypatch, capsys):

@@ -9,12 +9,11 @@ import pytest
 import xcnn
 import xcnn.functional as F
 from xcnn import models, nn
-from xcnn.autograd import Function
 from xcnn.errors import ArgumentError, ExportError, UnsupportedOperatorError
 from xcnn.onnx import export, load
 from xcnn.onnx.emit import EMITTERS
 from xcnn.onnx.record import state_of
-from xcnn.tracing import Tracer, current, tracers
+from xcnn.tensor import Function, Tracer, current, tracers
 
 from ..conftest import assert_matches, normal
 from ..test_serialize import LAYERS

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__, data, models
-from ..backends.base import PRECISIONS
+from ..backends import PRECISIONS
 from ..data import recipes
-from ..errors import ArgumentError, XcnnError
-from ..text import LINES, printable
+from ..errors import LINES, ArgumentError, XcnnError, printable
 from . import deploy, info, optimization, sources, train, use
 from .runs import LOSSES
 

@@ -16,7 +16,7 @@ from .. import __version__, backends, data, models, optim
 from ..backends import diagnosis
 from ..errors import ArgumentError
 from ..summary import summary as table
-from ..trainer import Trainer
+from ..training.trainer import Trainer
 from . import deploy
 from .runs import RunFolder
 

@@ -15,7 +15,7 @@ from typing import Any
 from .. import serialize
 from ..errors import ArgumentError, FileFormatError
 from ..nn import Module
-from ..trainer import Epoch
+from ..training.trainer import Epoch
 
 #: of trainer.LOSSES, those that make sense for the classes of a data set
 LOSSES = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")

@@ -12,7 +12,7 @@ from typing import Any
 from .. import __version__, backends, data, models, nn, random
 from ..data.recipes import MIXTURES, names_for
 from ..errors import ArgumentError
-from ..trainer import Epoch, Trainer
+from ..training.trainer import Epoch, Trainer
 from . import optimization, sources
 from .runs import CONFIG, HISTORY, MODEL, RunFolder
 from .weights import freeze, load_init

@@ -10,9 +10,8 @@ from typing import Any
 from .. import backends, data
 from .. import functional as F
 from ..data.images import read_image
-from ..errors import ArgumentError, FileFormatError
-from ..text import printable
-from ..trainer import Trainer
+from ..errors import ArgumentError, FileFormatError, printable
+from ..training.trainer import Trainer
 from . import sources
 from .deploy import is_onnx, open_model
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..backends import Backend
 from ..errors import ArgumentError
 from .augment import Augmentation, check_probability, empty_as, limits
-
-Array = Any
 
 
 class RandomRotation(Augmentation):

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from .. import backends, random
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import is_int
 from ..errors import ArgumentError, ShapeError
-from ..geometry import is_int
-
-Array = Any
 
 
 class Augmentation:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..backends import Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..functional.layout import batch_first, batch_last
+from ..layout import batch_first, batch_last
 from .augment import Augmentation, empty_as, limits
 
-Array = Any
 _LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue: ITU-R 601
 
 

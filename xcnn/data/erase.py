@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import is_int
 from ..errors import ArgumentError, ShapeError
-from ..geometry import is_int
 from .augment import Augmentation, check_probability, limits
 
-Array = Any
 _ATTEMPTS = 10  # to find a rectangle that fits
 
 

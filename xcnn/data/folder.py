@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import is_int
 from ..errors import ArgumentError, DataError
-from ..geometry import is_int
 from .arrays import Batch, Dataset, Subset, as_dataset, stratified
 from .augment import pair_of_ints
 from .datasets import DataSet

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
 from .. import backends, random
+from ..arrays import Array
 from ..backends import Backend
+from ..checks import is_int
 from ..errors import ArgumentError, ShapeError
-from ..functional.layout import batch_first, batch_last
-from ..geometry import is_int
+from ..layout import batch_first, batch_last
 from .augment import check_images, describe
 from .erase import around
-
-Array = Any
 
 
 class Mixing:

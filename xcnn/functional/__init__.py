@@ -4,46 +4,56 @@ Each takes arrays or Tensors and returns a Tensor. Images are (N, C, H, W), sign
 (N, C, L).
 """
 
-from .activation import log_softmax, relu, sigmoid, softmax, tanh
-from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d
-from .arithmetic import add, astype, div, mean, mul, sub, sum
-from .axes import permute, squeeze, unsqueeze
-from .clamp import clamp
-from .class_loss import cross_entropy, nll_loss
-from .conv import conv2d
-from .conv_transpose import conv_transpose2d
+from ..tensor import Tensor
+from . import methods
+from .activation import (
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    leaky_relu,
+    log_softmax,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+    threshold,
+)
+from .arithmetic import add, div, maximum, minimum, mul, pow, sub, where
+from .conv import conv1d, conv2d
+from .conv_transpose import conv_transpose1d, conv_transpose2d
 from .dropout import dropout, dropout2d
-from .indexing import split
+from .elementwise import abs, astype, clamp, erf, exp, log, reciprocal, sqrt
 from .linear import linear, matmul
 from .loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
+    cross_entropy,
     huber_loss,
     kl_div,
     l1_loss,
     mse_loss,
+    nll_loss,
     smooth_l1_loss,
 )
 from .norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
-from .one_dimensional import avg_pool1d, conv1d, conv_transpose1d, max_pool1d
-from .piecewise import hardsigmoid, hardswish, leaky_relu, prelu, relu6
-from .pointwise import (
-    abs,
-    erf,
-    exp,
-    log,
-    maximum,
-    minimum,
-    pow,
-    reciprocal,
-    sqrt,
-    threshold,
-    where,
+from .pad import pad
+from .pool import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
 )
-from .pool import avg_pool2d, max_pool2d
-from .shape import concat, flatten, pad, reshape
-from .smooth import elu, gelu, selu, silu, softplus
-from .upsample import interpolate, pixel_shuffle, pixel_unshuffle
+from .reduction import mean, sum
+from .resample import interpolate, pixel_shuffle, pixel_unshuffle
+from .shape import concat, flatten, permute, reshape, split, squeeze, unsqueeze
 
 __all__ = [
     "abs",
@@ -120,3 +130,5 @@ __all__ = [
     "unsqueeze",
     "where",
 ]
+
+methods.install(Tensor)

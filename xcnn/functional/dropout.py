@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 from .. import random
-from ..autograd import Function
+from ..arrays import Array
 from ..backends import Backend
-from ..errors import ArgumentError, ShapeError
-from ..tensor import Tensor
-from ..tracing import operation
-
-Array = Any
+from ..checks import check_probability
+from ..errors import ShapeError
+from ..tensor import Function, Tensor, operation
 
 
 class Dropout(Function):
@@ -73,7 +70,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None =
     ----------
     Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
-    _check_probability(p)
+    check_probability(p)
     input = Tensor.of(input)
     if not training or p == 0:
         return input
@@ -104,7 +101,7 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, key: int | None
     Tompson et al. 2015, "Efficient object localization using convolutional networks",
     arXiv:1411.4280.
     """
-    _check_probability(p)
+    check_probability(p)
     input = Tensor.of(input)
     if input.ndim != 4:
         raise ShapeError(
@@ -114,8 +111,3 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, key: int | None
     if not training or p == 0:
         return input
     return Dropout2d(p, random.next_key() if key is None else key)(input)
-
-
-def _check_probability(p: float) -> None:
-    if not isinstance(p, Real) or not 0 <= p <= 1:
-        raise ArgumentError(f"p={p!r}: expected a probability from 0 to 1")

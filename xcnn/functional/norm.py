@@ -9,22 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, NamedTuple
 
 from .. import backends
-from ..autograd import Function
+from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..backends.base import sum_dtype
+from ..checks import check_eps, check_momentum, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, ShapeError
-from ..geometry import is_int
-from ..tensor import Tensor
-from ..tracing import operation
+from ..layout import rows_last
+from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
-from .layout import rows_last
 from .shape import reshape
-
-Array = Any
 
 _LINE = 1024  # numbers: a loop of NumPy over so many costs little beside them
 
@@ -580,38 +575,6 @@ def local_response_norm(
     return LocalResponseNorm(size, alpha, beta, k)(input)
 
 
-def check_shape(normalized_shape: Any) -> tuple[int, ...]:
-    """Lengths of the last axes as a tuple.
-
-    Raises
-    ------
-    ArgumentError
-        Neither an int >= 1 nor several.
-    """
-    axes = (normalized_shape,) if is_int(normalized_shape) else normalized_shape
-    if (
-        not isinstance(axes, tuple | list)
-        or not axes
-        or not all(map(is_int, axes))
-        or min(axes) < 1
-    ):
-        raise ArgumentError(f"normalized_shape={normalized_shape!r}: expected ints >= 1")
-    return tuple(int(n) for n in axes)
-
-
-def check_eps(eps: float) -> float:
-    """Refuse what cannot be added to a variance.
-
-    Raises
-    ------
-    ArgumentError
-        Not a number >= 0.
-    """
-    if not isinstance(eps, Real) or not eps >= 0:
-        raise ArgumentError(f"eps={eps!r}: expected a number >= 0, such as 1e-5")
-    return float(eps)
-
-
 def _normalized(
     input: Tensor,
     weight: Any,
@@ -656,15 +619,3 @@ def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | Non
             )
         arrays.append(array)
     return Running(arrays[0], arrays[1], momentum)
-
-
-def check_momentum(momentum: float) -> None:
-    """Refuse a momentum outside 0 to 1.
-
-    Raises
-    ------
-    ArgumentError
-        Not a number from 0 to 1.
-    """
-    if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
-        raise ArgumentError(f"momentum={momentum!r}: expected a number from 0 to 1")

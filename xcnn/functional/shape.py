@@ -1,24 +1,18 @@
-"""Reshape, flatten, concatenate, pad."""
+"""Reshape, permute, index, split, concatenate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from numbers import Real
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
-from ..autograd import Function
+from ..arrays import Array
 from ..backends import Backend
-from ..errors import ArgumentError, ShapeError
-from ..geometry import Padding, Pair, borders, check_padding, check_padding1d
-from ..tensor import Tensor
-from ..tracing import operation
-from .layout import check_data_format, image_size, rows_last
-
-Array = Any
-Widths = tuple[Pair, ...]
-
-_PAD_MODES = ("constant", "reflect", "replicate", "circular")
+from ..checks import check_dim, is_int
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..layout import rows_last
+from ..tensor import Function, Tensor, operation
 
 
 class Reshape(Function):
@@ -65,78 +59,6 @@ class Concat(Function):
             parts.append(dy[index])
             start += size
         return tuple(parts)
-
-
-class Pad(Function):
-    """See :func:`pad`: a constant around the pixels."""
-
-    arguments = ("input",)
-    any_dtype = ("input",)
-
-    def __init__(self, widths: Widths, value: float) -> None:
-        self.widths = widths
-        self.value = value
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        y = _padded(backend.xp, x, self.widths, self.value)
-        self.save(shape=x.shape)
-        return y
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return dy[_inside(self.saved.shape, self.widths)]
-
-
-class PadFromInside(Function):
-    """See :func:`pad`: copies of the pixels inside, along one axis after the other.
-
-    Backward goes the other way round, and each pixel adds up the gradients of its copies.
-    """
-
-    arguments = ("input",)
-    any_dtype = ("input",)
-
-    def __init__(self, widths: Widths, mode: str) -> None:
-        self.widths = widths
-        self.mode = mode
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        y = _padded(backend.xp, x, self.widths)
-        for _, border, source in self._copies(x.shape):
-            y[border] = y[source]
-        self.save(shape=x.shape)
-        return y
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        xp, shape = backend.xp, self.saved.shape
-        d = xp.moveaxis(xp.moveaxis(dy, 0, -1).copy(), -1, 0)  # batch-last
-        for axis, border, source in reversed(list(self._copies(shape))):
-            copies, pixels = d[border], d[source]
-            repeated = self.mode == "replicate"
-            pixels += copies.sum(axis=axis, keepdims=True) if repeated else copies
-        return d[_inside(shape, self.widths)]
-
-    def _copies(self, shape: tuple[int, ...]) -> Iterator[tuple[int, tuple, tuple]]:
-        """Axis, index of a border in the result, index of what it is a copy of."""
-        index = list(_inside(shape, self.widths))
-        for axis, (size, sides) in enumerate(zip(shape, self.widths, strict=True)):
-            for part in borders(self.mode, size, sides) if max(sides) else ():
-                border, source = ((*index[:axis], i, *index[axis + 1 :]) for i in part)
-                yield axis, border, source
-            index[axis] = slice(None)  # the next axis copies the borders of this one too
-
-
-def _padded(xp: Any, x: Array, widths: Widths, value: float | None = None) -> Array:
-    """A batch-last array with x inside; around it ``value``, or anything."""
-    shape = tuple(n + sum(w) for n, w in zip(x.shape, widths, strict=True))
-    y = xp.moveaxis(xp.empty((*shape[1:], shape[0]), x.dtype), -1, 0)
-    if value is not None:
-        y.fill(value)
-    y[_inside(x.shape, widths)] = x
-    return y
-
-
-def _inside(shape: tuple[int, ...], widths: Widths) -> tuple[slice, ...]:
-    return tuple(slice(w[0], w[0] + n) for n, w in zip(shape, widths, strict=True))
 
 
 @operation
@@ -198,96 +120,205 @@ def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return Concat(dim)(*inputs)
 
 
+class Permute(Function):
+    """See :func:`permute`."""
+
+    arguments = ("input",)
+    any_dtype = ("input",)
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        self.dims = dims
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        return x.transpose(self.dims)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy.transpose(sorted(range(len(self.dims)), key=self.dims.__getitem__))
+
+
+class UnitAxes(Function):
+    """See :func:`squeeze` and :func:`unsqueeze`: a shape that differs in axes of length 1 only."""
+
+    arguments = ("input",)
+    any_dtype = ("input",)
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        self.save(shape=x.shape)
+        return x.reshape(self.shape)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy.reshape(self.saved.shape)
+
+
 @operation
-def pad(
-    input: Any,
-    padding: Padding,
-    value: float = 0.0,
-    data_format: str = "NCHW",
-    mode: str = "constant",
-) -> Tensor:
-    """Surround images or signals with ``value``, or with copies of their own pixels.
-
-    Parameters
-    ----------
-    input : (N, C, H, W), (N, H, W, C) with ``data_format="NHWC"``, or (N, C, L)
-    padding
-        Pixels: an int; for images (pH, pW) or ((top, bottom), (left, right)), for signals
-        (left, right).
-    value
-        What to fill in with ``mode="constant"``; a whole number for arrays of ints.
-    data_format
-        ``"NCHW"`` or ``"NHWC"``, of images.
-    mode
-        ``"constant"``; ``"reflect"`` mirrors at the outermost pixel, which is not repeated;
-        ``"replicate"`` repeats the outermost pixel; ``"circular"`` goes on at the other end.
-
-    Returns
-    -------
-    Tensor
-        (N, C, top + H + bottom, left + W + right), or with channels last; or (N, C, left + L +
-        right).
+def permute(input: Any, dims: Sequence[int]) -> Tensor:
+    """The axes in another order: axis i of the result is axis ``dims[i]`` of ``input``. A view.
 
     Raises
     ------
     ArgumentError
-        The padding is not one of these forms, or another mode or value.
+        ``dims`` are not ints.
     ShapeError
-        Neither three nor four axes; more padding than the image has pixels to copy: with reflect
-        less than its size, with circular at most that.
+        They do not name every axis once.
     """
     input = Tensor.of(input)
-    widths = _widths(input, padding, data_format)
-    if mode not in _PAD_MODES:
-        raise ArgumentError(f"mode={mode!r}: expected one of {', '.join(_PAD_MODES)}")
-    if not isinstance(value, Real) or (value and mode != "constant"):
-        raise ArgumentError(
-            f"value={value!r} with mode={mode!r}: expected a number, with mode='constant' only; "
-            "give another mode by name, mode='reflect'"
+    given = [check_dim("dims", d, input.ndim) for d in dims]
+    if sorted(given) != list(range(input.ndim)):
+        raise ShapeError(
+            f"dims={tuple(dims)}: expected each of the {input.ndim} axes of {input.shape} once"
         )
-    if mode == "constant":
-        return Pad(widths, _as_number(input, value))(input)
-    for size, sides in zip(input.shape, widths, strict=True):
-        borders(mode, size, sides)  # refuses what is too wide
-    return PadFromInside(widths, mode)(input)
+    return Permute(tuple(given))(input)
 
 
-def _as_number(input: Tensor, value: Any) -> float:
-    """``value`` as a number that arrays like ``input`` can hold."""
-    if input.dtype.kind == "f":
-        return float(value)
-    whole = float(value).is_integer()
-    limits = None if input.dtype.kind == "b" else input.backend.xp.iinfo(input.dtype)
-    least, most = (0, 1) if limits is None else (limits.min, limits.max)
-    if not whole or not least <= value <= most:
-        raise ArgumentError(
-            f"value={value!r}: the input is {input.dtype}, expected a whole number from {least} "
-            f"to {most}"
+@operation
+def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Without the axes of length 1; only those in ``dim``, if it is given. A view.
+
+    Axes in ``dim`` that are longer stay.
+
+    Raises
+    ------
+    ArgumentError
+        ``dim`` is not an int or several.
+    ShapeError
+        No such axis, or one comes twice.
+    """
+    input = Tensor.of(input)
+    dims: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    given = [check_dim("dim", d, input.ndim) for d in dims]
+    if len(set(given)) < len(given):
+        raise ShapeError(f"dim={dim}: an axis comes twice")
+    shape = tuple(n for i, n in enumerate(input.shape) if n != 1 or i not in given)
+    return UnitAxes(shape)(input)
+
+
+@operation
+def unsqueeze(input: Any, dim: int) -> Tensor:
+    """With one more axis, of length 1, that is number ``dim`` of the result. A view.
+
+    Raises
+    ------
+    ArgumentError
+        ``dim`` is not an int.
+    ShapeError
+        The result has no such axis.
+    """
+    input = Tensor.of(input)
+    dim = check_dim("dim", dim, input.ndim + 1)
+    return UnitAxes((*input.shape[:dim], 1, *input.shape[dim:]))(input)
+
+
+class OutOfRangeError(ShapeError, IndexError):
+    """An index beyond the axes, or beyond the length of one."""
+
+
+class Index(Function):
+    """See :func:`getitem`: a view; backward puts dy where it came from, among zeros."""
+
+    arguments = ("input",)
+    any_dtype = ("input",)
+
+    def __init__(self, index: tuple[Any, ...]) -> None:
+        # with an ellipsis a single element is an array too
+        self.index = index if Ellipsis in index else (*index, Ellipsis)
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        self.save(shape=x.shape)
+        try:
+            return x[self.index]
+        except IndexError as error:
+            raise OutOfRangeError(f"indexing a tensor of shape {x.shape}: {error}") from error
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        dx = zeros(backend.xp, self.saved.shape, dy.dtype)
+        dx[self.index] = dy
+        return dx
+
+
+def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros in batch-last memory."""
+    if not shape:
+        return xp.zeros(shape, dtype)
+    return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
+
+
+@operation
+def getitem(input: Any, index: Any) -> Tensor:
+    """``tensor[index]`` as in NumPy, of ints, slices, None and Ellipsis. A view.
+
+    The steps of slices may be negative.
+
+    Raises
+    ------
+    ArgumentError
+        A step of 0.
+    DTypeError
+        Anything else in the index: arrays, masks, lists.
+    ShapeError, which is an IndexError here
+        More indices than axes, or an int beyond the length of its axis.
+    """
+    items = index if isinstance(index, tuple) else (index,)
+    for item in items:
+        _check_index(item)
+    return Index(items)(input)
+
+
+def _check_index(item: Any) -> None:
+    if item is None or item is Ellipsis or is_int(item):
+        return
+    parts = (item.start, item.stop, item.step) if isinstance(item, slice) else (item,)
+    if not isinstance(item, slice) or not all(p is None or is_int(p) for p in parts):
+        raise DTypeError(
+            f"a tensor cannot be indexed with {type(item).__name__}: expected ints, slices of "
+            "ints, None or Ellipsis; arrays and masks index tensor.data, which has no gradients"
         )
-    return int(value)
+    if item.step == 0:
+        raise ArgumentError("indexing a tensor: the step of a slice is 0")
 
 
-def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:
-    """The padding of each axis."""
-    check_data_format(data_format)
-    is_signal = input.ndim == 3 and data_format == "NCHW"
-    if not is_signal:
-        image_size(input, data_format)
-    along = check_padding1d(padding) if is_signal else check_padding(padding)
-    if isinstance(along, str):
-        raise ArgumentError(f"padding={padding!r}: pad needs numbers of pixels")
-    none: Any = (0, 0)
-    sides = (along,) if is_signal else along
-    return (none, *sides, none) if data_format == "NHWC" else (none, none, *sides)
+@operation
+def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple:
+    """Cut along ``dim``: parts of that size, the last one maybe smaller, or of these sizes. Views.
+
+    Parameters
+    ----------
+    input
+        Any number of axes, but none.
+    split_size_or_sections
+        An int, or a list of ints that add up to the length of the axis.
+
+    Returns
+    -------
+    tuple of Tensor
+
+    Raises
+    ------
+    ArgumentError
+        These are not the sizes of parts.
+    ShapeError
+        No such axis.
+    """
+    input = Tensor.of(input)
+    dim = check_dim("dim", dim, input.ndim)
+    sizes = _section_sizes(split_size_or_sections, input.shape[dim])
+    before = (slice(None),) * dim
+    return tuple(
+        Index((*before, slice(stop - size, stop)))(input)
+        for size, stop in zip(sizes, accumulate(sizes), strict=True)
+    )
 
 
-def _install_methods() -> None:
-    methods: dict[str, Any] = {
-        "reshape": reshape,
-        "flatten": lambda t, start_dim=0: flatten(t, start_dim),
-    }
-    for name, function in methods.items():
-        setattr(Tensor, name, function)
-
-
-_install_methods()
+def _section_sizes(given: Any, length: int) -> list[int]:
+    if is_int(given) and (given > 0 or given == length == 0):
+        size = int(given)
+        return [min(size, length - i) for i in range(0, length, size)] if length else [0]
+    is_list = isinstance(given, Sequence) and all(is_int(n) and n >= 0 for n in given)
+    if not is_list or sum(given) != length:
+        raise ArgumentError(
+            f"split_size_or_sections={given!r}: expected a positive int, or ints that add up to "
+            f"{length}, the length of the axis"
+        )
+    return [int(n) for n in given]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ArgumentError
+from ..extend import register_layer
 from ..nn import Module
 from .autoencoder import autoencoder
 from .blocks import SqueezeExcitation, StochasticDepth
@@ -80,7 +81,7 @@ _MODELS: dict[str, Callable[..., Module]] = {
     "espcn": espcn,
     "unet": unet,
 }
-#: the parts of networks by name, which a file may describe beside the layers of xcnn.nn
+#: blocks of networks by name; saved files may name them, as "models.BasicBlock"
 PARTS: dict[str, type[Module]] = {
     part.__name__: part
     for part in (
@@ -89,6 +90,8 @@ PARTS: dict[str, type[Module]] = {
         *(StochasticDepth, Subsampling, UNet),
     )
 }
+for _name, _part in PARTS.items():
+    register_layer(_part, f"models.{_name}")
 
 
 def names() -> list[str]:

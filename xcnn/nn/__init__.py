@@ -1,5 +1,6 @@
 """Layers that own their parameters, under PyTorch's names."""
 
+from ..tensor import Buffer, Parameter
 from .activation import (
     ELU,
     GELU,
@@ -20,9 +21,7 @@ from .activation import (
     activation,
 )
 from .container import Sequential
-from .context import evaluating, record_activations
-from .conv import Conv1d, Conv2d
-from .conv_transpose import ConvTranspose1d, ConvTranspose2d
+from .conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from .dropout import Dropout, Dropout2d
 from .linear import Linear
 from .loss import (
@@ -36,12 +35,11 @@ from .loss import (
     NLLLoss,
     SmoothL1Loss,
 )
-from .module import Buffer, Module
+from .module import Module, evaluating, record_activations
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm, LocalResponseNorm
-from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
-from .pool1d import AvgPool1d, MaxPool1d
+from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+from .resample import PixelShuffle, PixelUnshuffle, Upsample
 from .shape import Flatten, Unflatten
-from .upsample import PixelShuffle, PixelUnshuffle, Upsample
 
 __all__ = [
     "ELU",
@@ -83,6 +81,7 @@ __all__ = [
     "Module",
     "NLLLoss",
     "PReLU",
+    "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",
     "ReLU",

@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import backends
 from .. import functional as F
+from ..checks import check_approximate, check_features, number
 from ..errors import ArgumentError
-from ..functional.elementwise import number
-from ..functional.smooth import check_approximate
 from ..tensor import Parameter, Tensor
-from .module import Module, check_features
+from .module import Module
 
 
 class ReLU(Module):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from ..errors import ArgumentError
 from ..functional.linear import BiasReLU
-from ..tracing import current
+from ..tensor import current
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear

@@ -7,8 +7,9 @@ from typing import Any
 
 from .. import backends, init
 from .. import functional as F
+from ..checks import check_features, check_input
 from ..tensor import Parameter, Tensor
-from .module import Module, check_features, check_input
+from .module import Module
 
 
 class Linear(Module):

@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import functional as F
+from ..checks import check_ignore_index, check_reduction, check_smoothing, number
 from ..errors import ArgumentError
-from ..functional.class_loss import check_ignore_index, check_smoothing
-from ..functional.elementwise import number
 from ..functional.loss import KLDivLoss as KLDiv
-from ..functional.loss import check_reduction
-from ..tensor import Tensor
-from .module import Buffer, Module
+from ..tensor import Buffer, Tensor
+from .module import Module
 
 
 class _Loss(Module):

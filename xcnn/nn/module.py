@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from .. import backends
-from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError, XcnnError
-from ..geometry import is_int
-from ..tensor import Parameter, Tensor
+from ..arrays import Array
+from ..errors import DTypeError, StateDictError, XcnnError
+from ..tensor import Buffer, Parameter, Tensor, no_grad
 
-Array = Any
 _OWN = ("_hooks", "_init_arguments")
+
+
 _FLOATS = ("float16", "float32", "float64")
-
-
-class Buffer(Tensor):
-    """An array that belongs to a module's state but is not trained, such as a running mean."""
-
-    __slots__ = ()
 
 
 class RemovableHandle:
@@ -350,20 +346,54 @@ def dtype_of(module: Module) -> Any:
     return next((p.dtype for p in module.parameters()), "float32")
 
 
-def check_features(name: str, value: Any) -> int:
-    """A number of channels or features.
+@contextmanager
+def record_activations(module: Module) -> Iterator[dict[str, Array]]:
+    """Keep what every module inside ``module`` returns during the ``with`` block.
 
-    Raises
+    Yields
     ------
-    ArgumentError
-        Not an int >= 1.
+    dict
+        Dotted path to array, in the order of the calls; "" is ``module`` itself. A module that
+        is called again overwrites its entry.
+
+    Examples
+    --------
+    >>> with nn.record_activations(model) as activations:
+    ...     model(x)
+    >>> activations["conv1"].shape
     """
-    if not is_int(value) or value < 1:
-        raise ArgumentError(f"{name}={value!r}: expected an int >= 1")
-    return int(value)
+    activations: dict[str, Array] = {}
+
+    def keep(path: str) -> Callable[[Module, tuple, Any], None]:
+        def hook(module: Module, inputs: tuple, output: Any) -> None:
+            if isinstance(output, Tensor):
+                activations[path] = output.data
+
+        return hook
+
+    with hooked((m, keep(path)) for path, m in module.named_modules()):
+        yield activations
 
 
-def check_input(x: Any, axis: int, expected: int, what: str) -> None:
-    """Refuse an input whose ``axis`` is not of the length the layer was made for."""
-    if x.ndim <= abs(axis) - (axis < 0) or x.shape[axis] != expected:
-        raise ShapeError(f"input has shape {tuple(x.shape)}: expected {expected} {what}")
+@contextmanager
+def hooked(hooks: Iterable[tuple[Module, Callable[[Module, tuple, Any], Any]]]) -> Iterator[None]:
+    """Call each hook after the forward of its module, during the ``with`` block."""
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(module: Module) -> Iterator[None]:
+    """Evaluation mode and no gradients; afterwards each inner module's mode is as before."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for inner, mode in modes:
+            inner.training = mode

@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import backends
 from .. import functional as F
+from ..checks import check_eps, check_features, check_input, check_momentum, check_shape, is_int
 from ..errors import ArgumentError, ShapeError
-from ..functional.norm import check_eps, check_momentum, check_shape
-from ..geometry import is_int
-from ..tensor import Parameter, Tensor
-from .module import Buffer, Module, check_features, check_input
+from ..tensor import Buffer, Parameter, Tensor
+from .module import Module
 
 
 class _Scaled(Module):

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from ..functional.adaptive import OutputSize, check_output_size
-from ..functional.layout import check_data_format
-from ..geometry import Padding, check_padding, pair
+from ..checks import (
+    OutputSize,
+    Padding,
+    check_output_size,
+    check_padding,
+    check_padding1d,
+    pair,
+    single,
+)
+from ..layout import check_data_format
 from ..tensor import Tensor
 from .module import Module
 
@@ -88,3 +95,48 @@ def _check(
     check_data_format(data_format)
     if stride is not None:
         pair(stride, "stride")
+
+
+class MaxPool1d(Module):
+    """The largest sample of each window; see :func:`xcnn.functional.max_pool1d`."""
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: Any = 0,
+        dilation: int = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        _check1d(kernel_size, stride, padding, dilation)
+        self.settings = (kernel_size, stride, padding, dilation, ceil_mode)
+
+    def forward(self, x: Any) -> Tensor:
+        return F.max_pool1d(x, *self.settings)
+
+
+class AvgPool1d(Module):
+    """The mean of each window; see :func:`xcnn.functional.avg_pool1d`."""
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        _check1d(kernel_size, stride, padding)
+        self.settings = (kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+    def forward(self, x: Any) -> Tensor:
+        return F.avg_pool1d(x, *self.settings)
+
+
+def _check1d(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> None:
+    """Refuse at once what no input could make right."""
+    single(kernel_size, "kernel_size")
+    single(dilation, "dilation")
+    check_padding1d(padding)
+    if stride is not None:
+        single(stride, "stride")

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..autograd import no_grad
 from ..errors import DeviceError
-from ..tensor import Tensor
+from ..tensor import Tensor, no_grad
 from .graph import Graph
 from .load import build
 from .read import package

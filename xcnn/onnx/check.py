@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import nn
 from ..errors import ExportError, XcnnError
-from ..nn.context import evaluating
+from ..nn.module import evaluating
 from ..tensor import Tensor
 from .load import build
 from .node import OPERATORS

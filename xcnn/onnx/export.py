@@ -12,8 +12,7 @@ import numpy as np
 
 from .. import nn
 from ..errors import ArgumentError, UnsupportedOperatorError
-from ..tensor import Tensor
-from ..tracing import Call
+from ..tensor import Call, Tensor
 from .check import compare
 from .emit import EMITTERS, CannotExportError, Value, Writer
 from .emit.node import is_same

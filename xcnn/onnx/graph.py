@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import nn
-from ..errors import ArgumentError, ShapeError
-from ..nn.module import Buffer
-from ..tensor import Parameter, Tensor
-from ..text import printable
-from ..tracing import current
+from ..errors import ArgumentError, ShapeError, printable
+from ..tensor import Buffer, Parameter, Tensor, current
 from .node import Node, Value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileFormatError, OutOfMemoryError, UnsupportedOperatorError, XcnnError
+from ..extend import register_layer
 from . import operators  # noqa: F401  (fills the table)
 from .functions import inlined
 from .graph import Graph
@@ -102,6 +103,9 @@ def rebuild(model: str) -> Graph:
     except (TypeError, ValueError) as error:
         raise FileFormatError(f"the description of a graph is not base64: {error}") from error
     return _build(parse(content, "the description of a graph"), Source(None, LIMIT, blank=True))
+
+
+register_layer(Graph, "onnx.Graph", rebuild)
 
 
 def _build(model: Any, source: Source) -> Graph:

@@ -13,8 +13,7 @@ import numpy as np
 
 from .. import nn
 from ..errors import FileFormatError, OutOfMemoryError, XcnnError
-from ..tensor import Tensor
-from ..tracing import operation
+from ..tensor import Tensor, operation
 
 Value = Any  # a Tensor on the model's device; a NumPy array, kept on the host; None, left out
 _MOST = 256  # lengths or axes that a setting names; arrays have at most 64 axes

@@ -6,13 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import backends, nn
-from ..autograd import no_grad
+from ..arrays import Array
 from ..errors import ArgumentError
-from ..nn.context import evaluating
-from ..tensor import Tensor
-from ..tracing import Call, Tracer
-
-Array = Any
+from ..nn.module import evaluating
+from ..tensor import Call, Tensor, Tracer, no_grad
 
 
 def placed(example: Any, device: str) -> list[Tensor]:

@@ -10,13 +10,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..functional.lines import Lines
-
-Array = Any
+from ..arrays import Array
+from ..functional.resample import Lines
 
 _ROUNDING = 2.0**-22  # of float32, relative: two operations
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from ..backends.base import sum_dtype
+from ..arrays import Array, sum_dtype
+from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .optimizer import Array, check_not_negative, one_backend, tensors
+from .optimizer import one_backend, tensors
 
 
 def clip_grad_norm_(

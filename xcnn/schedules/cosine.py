@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+from ..checks import check_between, check_steps, is_int
 from ..errors import ArgumentError
-from ..geometry import is_int
 from ..optim import Optimizer
-from .scheduler import LRScheduler, check_between, check_steps, for_groups
+from .scheduler import LRScheduler, for_groups
 
 
 class CosineAnnealingLR(LRScheduler):

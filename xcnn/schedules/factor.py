@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..checks import check_between, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
-from .scheduler import LRScheduler, check_between, check_steps, for_groups
+from .scheduler import LRScheduler, for_groups
 
 
 class FactorLR(LRScheduler):

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import SupportsFloat
 
+from ..checks import check_between, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
-from .scheduler import LRScheduler, check_between, check_steps, for_groups
+from .scheduler import LRScheduler, for_groups
 
 
 class ReduceLROnPlateau(LRScheduler):

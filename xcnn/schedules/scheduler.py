@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 from ..errors import ArgumentError, StateDictError
-from ..geometry import is_int
 from ..optim import Optimizer
 
 
@@ -122,33 +120,6 @@ class LRScheduler:
         for name in ("steps", "base_lrs", *self._saved):
             value = state[name]
             setattr(self, name, list(value) if isinstance(value, list) else value)
-
-
-def check_steps(name: str, value: Any, least: int = 1) -> int:
-    """A number of steps.
-
-    Raises
-    ------
-    ArgumentError
-        No int from ``least`` on.
-    """
-    if not is_int(value) or value < least:
-        raise ArgumentError(f"{name}={value!r}: expected a number of steps >= {least}")
-    return int(value)
-
-
-def check_between(name: str, value: Any, low: float, high: float = float("inf")) -> float:
-    """A number from ``low`` to ``high``.
-
-    Raises
-    ------
-    ArgumentError
-        Not such a number.
-    """
-    if not isinstance(value, Real) or not low <= float(value) <= high:
-        expected = f">= {low}" if high == float("inf") else f"from {low} to {high}"
-        raise ArgumentError(f"{name}={value!r}: expected a number {expected}")
-    return float(value)
 
 
 def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:

@@ -6,10 +6,11 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..checks import check_steps
 from ..errors import ArgumentError, StateDictError
 from ..optim import Optimizer
 from .plateau import ReduceLROnPlateau
-from .scheduler import LRScheduler, check_steps
+from .scheduler import LRScheduler
 
 
 class SequentialLR(LRScheduler):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...functional.one_dimensional import across
-from ...geometry import Geometry, check_output_padding, pair, single, transposed, windows
+from ...checks import check_output_padding, pair, single
+from ...functional.conv import across
+from ...geometry import Geometry, transposed, windows
 from .layout import as_given, channels_first, image, pads
 from .writer import Value, Writer, emits
 

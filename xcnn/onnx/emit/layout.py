@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...geometry import Pair
+from ...checks import Pair
 from .writer import Value, Writer
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...functional.one_dimensional import across
-from ...geometry import Geometry, Pair, single, windows
+from ...checks import Pair, single
+from ...functional.conv import across
+from ...geometry import Geometry, windows
 from .layout import as_given, channels_first, image, pads
 from .writer import Value, Writer, emits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...geometry import check_padding, check_padding1d
+from ...checks import check_padding, check_padding1d
 from .layout import pads
 from .writer import CannotExportError, Value, Writer, emits
 

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Emitter = Callable[..., Any]
+from ...extend import EMITTERS
+from ...extend import onnx_emitter as emits
 
-#: by the name of the public function of xcnn.functional
-EMITTERS: dict[str, Emitter] = {}
+__all__ = ["EMITTERS", "CannotExportError", "Value", "Writer", "emits"]
 
 
 class CannotExportError(Exception):
     """A call that ONNX, or this exporter, has no nodes for; the text says what about it."""
-
-
-def emits(*names: str) -> Callable[[Emitter], Emitter]:
-    """Enter a function into the table, for calls of these functions.
-
-    It is called with a :class:`Writer` and the call's arguments by name, each array as a
-    :class:`Value`, and returns the name of the result, or a list of names.
-    """
-
-    def enter(emitter: Emitter) -> Emitter:
-        for name in names:
-            EMITTERS[name] = emitter
-        return emitter
-
-    return enter
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ import numpy as np
 
 from ... import functional as F
 from ... import random
+from ...arrays import Array
 from ...tensor import Tensor
 from ..node import Node, operator
-
-Array = Any
 
 # defaults of ONNX, in float32 as the file would have them
 _SELU = (1.67326319217681884765625, 1.05070102214813232421875)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from ... import functional as F
+from ...arrays import Array
 from ...tensor import Tensor
 from ..node import Node, operator
-
-Array = Any
 
 
 def on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:

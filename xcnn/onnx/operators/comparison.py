@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from ... import functional as F
-from ...autograd import Function
+from ...arrays import Array
 from ...backends import Backend
 from ...functional.arithmetic import Binary, sum_to
-from ...tensor import Tensor
+from ...tensor import Function, Tensor
 from ..node import Node, operator
 from .arithmetic import aligned, dims_of, on_device
-
-Array = Any
 
 # -- comparisons ---------------------------------------------------------------------------
 

@@ -8,12 +8,9 @@ import numpy as np
 
 from ... import functional as F
 from ...functional.norm import LocalResponseNorm
-from ...nn.module import Buffer
-from ...tensor import Tensor
+from ...tensor import Buffer, Tensor
 from ..node import Node, operator
 from ..read import DTYPES
-
-Array = Any
 
 _STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
 

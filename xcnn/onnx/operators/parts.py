@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from ... import functional as F
-from ...autograd import Function
+from ...arrays import Array
 from ...backends import Backend
-from ...functional.indexing import zeros
-from ...functional.shape import Pad, PadFromInside
+from ...functional.pad import Pad, PadFromInside
+from ...functional.shape import zeros
 from ...geometry import borders
-from ...tensor import Tensor
+from ...tensor import Function, Tensor
 from ..node import Node, as_ints, operator
-
-Array = Any
 
 _PAD_MODES = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import functional as F
-from ...functional.lines import Lines, Resample
+from ...arrays import Array
 from ...functional.pool import AvgPool2d, MaxPool2d
+from ...functional.resample import Lines, Resample
 from ...geometry import Geometry, windows
 from ...tensor import Tensor
 from ..node import Node, operator
@@ -26,7 +27,6 @@ _LONGEST = 2**16  # pixels of a window along an axis; each is a pass over the ou
 _SMALL_INTEGERS = ("int8", "uint8")  # which float32 holds exactly
 _TERM_SIZE = 128  # bytes that a term of Lines takes
 
-Array = Any
 Pool = Callable[[Tensor, Geometry], Tensor]
 
 

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd import Function
+from ...arrays import Array
 from ...backends import Backend
-from ...functional.layout import rows_last
-from ...functional.lines import Lines
-from ...tensor import Tensor
+from ...functional.resample import Lines
+from ...layout import rows_last
+from ...tensor import Function, Tensor
 from ..node import Node, as_ints, operator
 from ..sampling import NEAREST, POSITIONS, REACH, Axis, Resampling, Sampling
-
-Array = Any
 
 _NEAREST_MODES = [name for name in NEAREST if name != "simple"]
 _POLICIES = {"not_larger": min, "not_smaller": max}

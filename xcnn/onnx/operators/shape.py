@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from ... import functional as F
-from ...autograd import Function
+from ...arrays import Array
 from ...backends import Backend
 from ...functional.arithmetic import sum_to
-from ...tensor import Tensor
+from ...tensor import Function, Tensor
 from ..node import Node, as_ints, operator
-
-Array = Any
 
 
 class Expand(Function):

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ...arrays import Array
 from ...tensor import Tensor
 from ..node import Node, operator
 
-Array = Any
 _DOMAIN = "ai.onnx.preview.training"
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ...autograd import Function
+from ...arrays import Array
 from ...backends import Backend
 from ...geometry import Geometry, windows
-
-Array = Any
+from ...tensor import Function
 
 _TO_BATCH_LAST, _FROM_BATCH_LAST = (1, 2, 3, 4, 0), (4, 0, 1, 2, 3)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...geometry import Geometry, Pair, transposed, windows
+from ...checks import Pair
+from ...geometry import Geometry, transposed, windows
 from ...tensor import Tensor
 from ..node import Node
 

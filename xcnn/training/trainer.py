@@ -9,23 +9,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from . import backends
-from . import functional as F
-from .amp import GradScaler, autocast
-from .backends.base import PRECISIONS
-from .data import DataLoader, Dataset
-from .data.upload import on_device
-from .errors import ArgumentError, DataError, DTypeError, ShapeError
-from .geometry import is_int
-from .nn import Module, evaluating, loss
-from .nn.module import dtype_of
-from .optim import Optimizer, clip_grad_norm_
-from .optim.optimizer import check_not_negative
+from .. import backends
+from .. import functional as F
+from ..amp import GradScaler, autocast
+from ..arrays import Array
+from ..backends import PRECISIONS
+from ..checks import check_not_negative, is_int
+from ..data import DataLoader, Dataset
+from ..errors import ArgumentError, DataError, DTypeError, ShapeError
+from ..nn import Module, evaluating, loss
+from ..nn.module import dtype_of
+from ..optim import Optimizer, clip_grad_norm_
+from ..schedules import LRScheduler, ReduceLROnPlateau
+from ..tensor import Tensor
+from .prefetch import on_device
 from .progress import Bar
-from .schedules import LRScheduler, ReduceLROnPlateau
-from .tensor import Tensor
-
-Array = Any
 
 
 class Loss(NamedTuple):
@@ -64,6 +62,8 @@ LOSSES: dict[str, Loss] = {
     ),
     "mse": Loss(F.mse_loss, _identity, "values"),
 }
+
+
 _MODULES: dict[type[Module], str] = {
     loss.CrossEntropyLoss: "cross_entropy",
     loss.NLLLoss: "nll",

@@ -1,4 +1,4 @@
-"""Batches on their way to a device."""
+"""Batches copied to the device ahead of the training step."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from ..backends import Backend
-from .arrays import Batch
-from .loader import ahead
-
-Array = Any
+from ..data.arrays import Batch
+from ..data.loader import ahead
 
 
 def on_device(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from ..functional.upsample import Factor, check_factor, check_interpolation
+from ..checks import Factor, check_factor, check_interpolation
 from ..tensor import Tensor
 from .module import Module
 

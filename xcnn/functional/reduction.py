@@ -1,0 +1,70 @@
+"""Sums and means over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..arrays import Array
+from ..backends import Backend
+from ..errors import ShapeError
+from ..tensor import Function, Tensor, operation
+
+Axes = int | Sequence[int] | None
+
+
+class Sum(Function):
+    """See :func:`sum`."""
+
+    arguments = ("input",)
+
+    def __init__(self, dim: Axes, keepdim: bool, mean: bool) -> None:
+        self.axis = tuple(dim) if isinstance(dim, Sequence) else dim
+        self.keepdim = keepdim
+        self.mean = mean
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        try:
+            y = x.sum(axis=self.axis, keepdims=True)
+        except ValueError as error:  # NumPy's AxisError is one
+            raise ShapeError(f"dim={self.axis!r} does not fit shape {x.shape}: {error}") from error
+        self.save(shape=x.shape, kept=y.shape)
+        if self.mean:
+            self.scale = y.size / x.size if x.size else float("nan")
+            y = y * self.scale
+        if self.keepdim:
+            return y
+        axes = range(x.ndim) if self.axis is None else self.axis
+        axes = (axes,) if isinstance(axes, int) else axes
+        gone = {a % x.ndim for a in axes}
+        return y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in gone))
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        dy = dy.reshape(self.saved.kept)
+        if self.mean:
+            dy = dy * self.scale
+        return backend.xp.broadcast_to(dy, self.saved.shape)
+
+
+@operation
+def sum(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
+    """Sum over the axes ``dim`` (default: all).
+
+    Raises
+    ------
+    ShapeError
+        No such axis.
+    """
+    return Sum(dim, keepdim, mean=False)(input)
+
+
+@operation
+def mean(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
+    """Mean over the axes ``dim`` (default: all); NaN for an empty array.
+
+    Raises
+    ------
+    ShapeError
+        No such axis.
+    """
+    return Sum(dim, keepdim, mean=True)(input)

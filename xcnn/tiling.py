@@ -1,0 +1,58 @@
+"""Cutting an image, or a range of numbers, into parts of about equal size."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from .checks import Pair
+
+
+class Tile(NamedTuple):
+    """Output rows ``top:bottom`` and columns ``left:right``."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def shape(self) -> Pair:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+
+def cut(size: Pair, rows: int, columns: int) -> list[Tile]:
+    """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, at least 1."""
+    height, width = size
+    rows, columns = _even_part(height, max(1, rows)), _even_part(width, max(1, columns))
+    return [
+        Tile(top, min(top + rows, height), left, min(left + columns, width))
+        for top in range(0, height, rows)
+        for left in range(0, width, columns)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def parts(length: int, count: int) -> tuple[slice, ...]:
+    """``range(length)`` in at most ``count`` slices of about the same length."""
+    step = max(1, -(-length // count))
+    starts = range(0, max(1, length), step)
+    return tuple(slice(start, min(start + step, length)) for start in starts)
+
+
+@lru_cache(maxsize=1024)
+def bands(size: Pair, rows: int, columns: int, count: int) -> tuple[tuple[Tile, ...], ...]:
+    """The tiles of :func:`cut`, in at most ``count`` bands of about the same number of rows."""
+    return tuple(
+        tuple(
+            Tile(band.start + top, band.start + bottom, left, right)
+            for top, bottom, left, right in cut((band.stop - band.start, size[1]), rows, columns)
+        )
+        for band in parts(size[0], count)
+    )
+
+
+def _even_part(length: int, most: int) -> int:
+    """The length of the fewest equal parts of ``length`` that are at most ``most`` long."""
+    return -(-length // -(-length // most))
