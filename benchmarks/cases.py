@@ -59,7 +59,8 @@ class Network:
         """Logits in evaluation mode, nothing saved for a backward pass."""
         model, batches = self.build(peer).to(peer.device), self._batches(peer, batch)
         model.eval()
-        return Work(without_grad(peer, lambda: model(next(batches)[0])), count(model.parameters()))
+        step = peer.no_grad()(lambda: model(next(batches)[0]))
+        return Work(step, count(model.parameters()))
 
     def _batches(self, peer: Any, batch: int) -> Iterator[tuple[Any, Any]]:
         """Four random batches, again and again."""
@@ -73,14 +74,6 @@ class Network:
 def count(parameters: Any) -> int:
     """Numbers in all of them."""
     return sum(math.prod(p.shape) for p in parameters)
-
-
-def without_grad(peer: Any, call: Step) -> Step:
-    def step() -> Any:
-        with peer.no_grad():
-            return call()
-
-    return step
 
 
 LENET = Network("LeNet-5", (1, 28, 28), lambda peer: nets.lenet5(peer.nn), "Adam")
@@ -103,7 +96,7 @@ class Operation:
 
     def forward(self, peer: Any, batch: int) -> Work:
         call, arrays = self._prepare(peer, batch)
-        return Work(without_grad(peer, lambda: call(*arrays)))
+        return Work(peer.no_grad()(lambda: call(*arrays)))
 
     def both(self, peer: Any, batch: int) -> Work:
         """Forward and backward, for the input and the weight."""

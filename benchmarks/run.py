@@ -75,7 +75,7 @@ def main(options: argparse.Namespace) -> int:
         names = cases.select(options.case, list(known))
     except ValueError as error:
         options.fail(str(error))
-    if min(options.processes, options.rounds, options.steps or 1) < 1:
+    if any(n is not None and n < 1 for n in (options.processes, options.rounds, options.steps)):
         options.fail("--processes, --rounds and --steps: expected numbers from 1 on")
     if options.list:
         print("\n".join(f"{name:<{table.WIDTH}}{known[name]}" for name in names))

@@ -123,7 +123,9 @@ class Session:
                 row.update(status="skipped", reason="no time was left")
             return
         row.update(attempt(partial(self._figures, row, case)))
-        say(f"process {number + 1} of {self.effort.processes}, {row['name']}: {latest(row)}")
+        last = {lane: 1e3 * figures["spread"][-1] for lane, figures in row.get("peers", {}).items()}
+        text = ", ".join([row["status"], *(f"{lane} {ms:.3f} ms" for lane, ms in last.items())])
+        say(f"process {number + 1} of {self.effort.processes}, {row['name']}: {text}")
         if row["status"] != "ok":
             self.stop()  # a failed process may be gone, or its GPU unusable
             self.start()
@@ -180,14 +182,6 @@ def summary(spreads: Mapping[str, Sequence[float]], measure: str) -> Row:
     """The least figure of each library, and their ratio."""
     peers = {lane: {measure: min(s), "spread": list(s)} for lane, s in spreads.items()}
     return {"status": "ok", "measure": measure, "peers": peers, "ratio": ratio(peers, measure)}
-
-
-def latest(row: Row) -> str:
-    """The medians of the last processes, or what went wrong."""
-    if row["status"] != "ok":
-        return row["status"]
-    medians = {lane: figures["spread"][-1] * 1e3 for lane, figures in row["peers"].items()}
-    return ", ".join(f"{lane} {median:.3f} ms" for lane, median in medians.items())
 
 
 def import_times(module: str, repeats: int) -> list[float]:

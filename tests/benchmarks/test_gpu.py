@@ -20,13 +20,11 @@ from xcnn import backends
 def test_median_takes_turns_after_a_warm_up():
     calls, seconds = [], iter([3.0, None, 2.0, 9.0, 2.0])
     a, b = (lambda name=name: calls.append(name) for name in "ab")
-
-    def fake(call):
-        call()
-        return next(seconds)
-
-    assert clock.median_seconds([a, b], fake, repeats=5, warmup=3) == 2.5
+    median = clock.median_seconds([a, b], lambda call: call() or next(seconds), repeats=5)
+    assert median == 2.5
     assert "".join(calls) == "aba" + "babab"
+    with pytest.raises(Failed, match="host-bound"):
+        clock.median_seconds([a], lambda call: None)
 
 
 @pytest.mark.parametrize(("is_done", "expected"), [(False, 0.25), (True, None)])
@@ -46,18 +44,13 @@ def test_clock_keeps_the_gpu_busy_and_notices_if_not_long_enough(is_done, expect
 
 
 NAMES = {
-    "cupy": """
-    RawKernel copyto empty_like get_default_memory_pool cuda.Event cuda.Event.done
-    cuda.get_elapsed_time cuda.MemoryPool.total_bytes cuda.MemoryPool.free_all_blocks
-    cuda.runtime.memGetInfo cuda.runtime.getDeviceProperties cuda.runtime.driverGetVersion
-    cuda.runtime.runtimeGetVersion
-    """,
-    "torch": """
-    cuda.Event.query cuda.Event.elapsed_time cuda._sleep cuda.empty_cache
-    cuda.reset_peak_memory_stats cuda.max_memory_reserved cuda.synchronize amp.GradScaler autocast
-    backends.cudnn.version backends.cudnn.benchmark backends.cudnn.allow_tf32
-    backends.cuda.matmul.allow_tf32
-    """,
+    "cupy": "RawKernel copyto empty_like get_default_memory_pool cuda.Event.done"
+    " cuda.get_elapsed_time cuda.MemoryPool.total_bytes cuda.MemoryPool.free_all_blocks"
+    " cuda.runtime.memGetInfo cuda.runtime.getDeviceProperties cuda.runtime.driverGetVersion",
+    "torch": "cuda.Event.query cuda.Event.elapsed_time cuda._sleep cuda.empty_cache autocast"
+    " cuda.reset_peak_memory_stats cuda.max_memory_reserved cuda.synchronize amp.GradScaler"
+    " backends.cudnn.version backends.cudnn.benchmark backends.cudnn.allow_tf32"
+    " backends.cuda.matmul.allow_tf32",
 }
 
 
@@ -106,19 +99,17 @@ def test_primitives_on_the_stand_in(primitive, expected, strict):
 
 def test_every_primitive_is_measured_and_fits():
     works = list(bandwidth.work())
-    assert len({primitive.title for primitive in works}) == len(works)
-    assert {primitive.name for primitive in works} == {primitive[0] for primitive, _ in BYTES}
-    for primitive in works:
-        assert np.prod(primitive.small().shape) < 20_000
+    assert len({work.title for work in works}) == len(works)
+    assert {work.name for work in works} == {primitive[0] for primitive, _ in BYTES}
+    assert all(np.prod(work.small().shape) < 20_000 for work in works)
 
 
-def test_input_sets_outgrow_the_cache():
-    assert bandwidth.sets(400, cache=100, limit=10_000) == 1
-    assert bandwidth.sets(399, cache=100, limit=10_000) == 3
-    assert bandwidth.sets(80, cache=100, limit=10_000) == 5
-    assert bandwidth.sets(1, cache=100, limit=10_000) == bandwidth.MOST_SETS
-    assert bandwidth.sets(300, cache=100, limit=700) == 2
-    assert bandwidth.sets(300, cache=100, limit=100) == 1
+@pytest.mark.parametrize(
+    ("traffic", "limit", "count"),
+    [(400, 9999, 1), (399, 9999, 3), (80, 9999, 5), (1, 9999, 8), (300, 700, 2), (300, 100, 1)],
+)
+def test_input_sets_outgrow_the_cache(traffic, limit, count):
+    assert bandwidth.sets(traffic, cache=100, limit=limit) == count
 
 
 class WrongBackend(backends.Backend):
@@ -192,11 +183,7 @@ def test_error(broken): pass
     "test_broken.py": "1 / 0",
 }
 EXPECTED = {
-    "selected": 5,
-    "passed": 2,
-    "failed": 1,
-    "error": 2,
-    "skipped": 1,
+    **{"selected": 5, "passed": 2, "failed": 1, "error": 2, "skipped": 1},
     "failures": {
         "test_broken.py": "ZeroDivisionError: division by zero",
         "test_some.py::test_among_others[cuda-2]": "AssertionError: x is two",
@@ -230,15 +217,10 @@ def test_suite_selects_by_parameter_and_records(tmp_path, processes):
     assert json.loads((tmp_path / "saved.json").read_text()) == EXPECTED
 
 
-def test_verdict_of_the_suite():
-    def result(selected, passed):
-        return {"selected": selected, "passed": passed, "skipped": 1, "failures": {}}
-
-    suite.judge(result(3, 2), 0)
-    suite.judge(result(3, 2), 1)  # a file was left out for a library that is missing
-    for selected, passed, status in [(0, -1, 5), (3, 1, 0), (3, 2, 3), (3, 2, -11)]:
-        with pytest.raises(Failed, match=f"status {status} after"):
-            suite.judge(result(selected, passed), status)
+@pytest.mark.parametrize(("selected", "passed", "status"), [(0, -1, 5), (3, 1, 0), (3, 2, 3)])
+def test_suites_that_are_not_complete(selected, passed, status):
+    with pytest.raises(Failed, match=f"status {status} after"):
+        suite.judge({"selected": selected, "passed": passed, "skipped": 1, "failures": {}}, status)
 
 
 # -- training --------------------------------------------------------------------------------
