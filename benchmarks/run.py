@@ -32,8 +32,6 @@ from xcnn.backends import cuda
 
 DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 SECONDS = {"cpu": math.inf, "gpu": 570.0}
-
-
 OTHERS = {
     "memory": "peak memory of training LeNet-5 at batch 128",
     "import": "time of importing the library",

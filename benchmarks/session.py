@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.outcome import Failed, attempt
-from benchmarks.worker import TURN, Worker
+from benchmarks.worker import LIMIT, TURN, Worker
 
 MOST_STEPS = 300  # per turn
 CASE_SECONDS = 15.0  # that must be left to start a case
@@ -106,10 +106,13 @@ class Session:
         """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
+    def _ask(self, lane: str, **message: Any) -> dict[str, Any]:
+        return self._workers[lane].ask(min(LIMIT, self.left()), **message)
+
     def _hello(self, lane: str) -> dict[str, Any]:
         self._workers[lane] = Worker(self.lanes[lane], self.device)
         try:
-            return {"runs_on": self._workers[lane].ask(hello=True)["runs_on"]}
+            return {"runs_on": self._ask(lane, hello=True)["runs_on"]}
         except Exception:
             self._workers.pop(lane).close()
             raise
@@ -132,15 +135,15 @@ class Session:
 
     def _figures(self, row: Row, case: Callable[[str], str]) -> Row:
         cases = {lane: case(lane) for lane in self._workers}
-        started = {lane: w.ask(case=cases[lane]) for lane, w in self._workers.items()}
+        started = {lane: self._ask(lane, case=cases[lane]) for lane in cases}
         counts = {lane: answer["parameters"] for lane, answer in started.items()}
         if len({(cases[lane], n) for lane, n in counts.items()}) > len(set(cases.values())):
             raise Failed(f"the libraries' networks differ: parameters {counts}")
         steps = {lane: self._steps(answer["seconds"]) for lane, answer in started.items()}
-        answers: dict[str, list[Row]] = {lane: [] for lane in self._workers}
+        answers: dict[str, list[Row]] = {lane: [] for lane in cases}
         for _ in range(self.effort.rounds):
-            for lane, worker in self._workers.items():
-                answers[lane].append(worker.ask(steps=steps[lane]))
+            for lane in cases:
+                answers[lane].append(self._ask(lane, steps=steps[lane]))
         before = row.get("peers", {})
         peers = {n: fastest(before.get(n), over_turns(turns)) for n, turns in answers.items()}
         figures = {"parameters": next(iter(counts.values())), "measure": "seconds"}

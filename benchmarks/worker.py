@@ -47,15 +47,15 @@ class Worker:
             start_new_session=True,  # a process group that can be killed as a whole
         )
 
-    def ask(self, **message: Any) -> dict[str, Any]:
-        """The answer to a message.
+    def ask(self, limit: float = LIMIT, **message: Any) -> dict[str, Any]:
+        """The answer to a message, within ``limit`` seconds.
 
         Raises
         ------
         Skipped, Failed
             How the work ended in the other process.
         """
-        answer = self.answer(LIMIT, **message)
+        answer = self.answer(limit, **message)
         if answer["status"] == "skipped":
             raise Skipped(answer["reason"])
         if answer["status"] != "ok":
@@ -123,9 +123,9 @@ class Server:
         if "hello" in message:
             self._peer = peers.PEERS[self._name](self._device)
             return {"runs_on": self._peer.runs_on()}
-        return (
-            self._start(cases.find(message["case"])) if "case" in message else self._turn(**message)
-        )
+        if "case" in message:
+            return self._start(cases.find(message["case"]))
+        return self._turn(**message)
 
     def _part(self, module: str, function: str) -> dict[str, Any]:
         def save(result: dict[str, Any]) -> None:

@@ -119,9 +119,6 @@ class WrongBackend(backends.Backend):
         super().im2col(x, geometry, tile, out)[:, 1, 1, 0, 0] *= 1.001
         return out
 
-    def col2im(self, columns, geometry, tile, dx):
-        raise RuntimeError("cannot be compiled")
-
     def max_pool2d(self, x, geometry, with_argmax=True):
         y, argmax = super().max_pool2d(x, geometry)
         return y, argmax.astype("int32")
@@ -134,7 +131,6 @@ class WrongBackend(backends.Backend):
     ("name", "text"),
     [
         ("im2col", "differs from NumPy by "),
-        ("col2im", "RuntimeError: cannot be compiled"),
         ("max_pool2d", "an output is int32"),
         ("avg_pool2d", "differs from NumPy by nan"),
     ],

@@ -169,7 +169,7 @@ def test_json_is_whole_or_not_there(tmp_path):
         (["cpu", "--case", "speed"], "speed: matches none of lenet-32"),
         (["cpu", "--steps", "-1"], "expected numbers from 1 on"),
         (["cpu", "--json", "no/such/file.json"], "there is no folder no/such"),
-        (["gpu"], "there is no GPU to measure: no driver; install one"),
+        (["gpu", "--case", "suite", "vgg"], "there is no GPU to measure: no driver; install one"),
     ],
 )
 def test_arguments_that_do_not_work(arguments, error, capsys, monkeypatch):
@@ -177,13 +177,6 @@ def test_arguments_that_do_not_work(arguments, error, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert error in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["cpu", "gpu"])
-def test_list(command, capsys):
-    assert main([command, "--list"]) == 0
-    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == list(run.titles(run.DEVICES[command]))
 
 
 def test_a_run_that_ends_early_keeps_its_report(monkeypatch, tmp_path):

@@ -80,8 +80,9 @@ class FakeWorker:
         self.peer, self.closed, self.case = peer, False, None
         workers.append(self)
 
-    def ask(self, **message):
+    def ask(self, limit, **message):
         assert not self.closed
+        assert 0 < limit <= 600
         if "hello" in message:
             return self._told("hello", {"runs_on": {"name": self.peer}})
         if "case" in message:

@@ -100,8 +100,3 @@ def test_a_few_steps_of_both(monkeypatch):
     assert len(ours) == 4
     assert np.abs(ours - theirs).mean() < 0.1
     assert np.abs(ours[:2] - theirs[:2]).max() < 1e-3
-
-
-def test_the_rate():
-    rates = [curves.rate(step, 100) for step in (0, 30, 100)]
-    assert rates == [pytest.approx(r) for r in (0, curves.PEAK, 0)]
