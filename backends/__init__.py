@@ -13,15 +13,18 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import DeviceError, DTypeError
-from .base import Backend
+from . import diagnosis
+from .base import PRECISIONS, Backend
 from .cpu import CpuBackend
 
 __all__ = [
+    "PRECISIONS",
     "Backend",
     "CpuBackend",
     "add_device",
     "available",
     "cuda_devices",
+    "diagnosis",
     "get",
     "of",
     "register",
@@ -87,9 +90,7 @@ def get(device: str | Backend) -> Backend:
     if isinstance(device, Backend):
         return device
     if device == "auto":
-        from .diagnosis import problem
-
-        return get("cpu" if problem() else "cuda:0")
+        return get("cpu" if diagnosis.problem() else "cuda:0")
     name = "cuda:0" if device == "cuda" else device
     if name not in _by_name:
         kind, _, index = str(name).partition(":")
@@ -101,16 +102,12 @@ def get(device: str | Backend) -> Backend:
 
 def available() -> dict[str, str]:
     """Each kind of device with ``"ok"`` or the reason why it cannot be used."""
-    from .diagnosis import problem
-
-    return {"cpu": "ok", "cuda": problem() or "ok"}
+    return {"cpu": "ok", "cuda": diagnosis.problem() or "ok"}
 
 
 def cuda_devices() -> list[str]:
     """Names of the CUDA devices that answer, "cuda:0" and so on."""
-    from .diagnosis import problem
-
-    if problem():
+    if diagnosis.problem():
         return []
     import cupy
 

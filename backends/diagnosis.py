@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from typing import Any
 
@@ -19,6 +18,8 @@ _DRIVER = (
 
 def installed() -> list[str]:
     """The CuPy packages of this environment, such as "cupy-cuda13x 14.2.0"."""
+    import importlib.metadata  # imports much
+
     found = []
     for name in PACKAGES:
         try:

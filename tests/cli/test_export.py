@@ -11,12 +11,9 @@ from PIL import Image
 
 import xcnn
 from xcnn import data
-from xcnn.cli import main
 
 from ..onnx.models import model_of
-from .test_program import inputs
-
-ORDER = ("first", "second")
+from .runs import inputs
 
 
 @pytest.fixture
@@ -73,14 +70,16 @@ def test_summary(run, exported):
     assert "132,490" in done.out
 
 
-@pytest.mark.parametrize("model", ["small_cnn", "resnet20"])
-def test_training_goes_on_from_a_file(run, model):
-    line = f"train {model} --limit 20 --epochs 1 --quiet --device cpu"
-    assert run(f"{line} --out first").status == 0
-    assert run("export first first.onnx").status == 0
-    done = run(f"{line} --init first.onnx --lr 0 --out second")
+@pytest.mark.parametrize("model", ["mlp", "resnet20"])
+def test_training_starts_from_a_file(run, trained, resnet, model):
+    folder = trained if model == "mlp" else resnet / "run"
+    assert run(f"export {folder} first.onnx").status == 0
+    line = f"train {model} --limit 20 --epochs 1 --quiet --device cpu --lr 0 --out second"
+    done = run(f"{line} --init first.onnx")
     assert (done.status, done.err) == (0, "")
-    first, second = (dict(xcnn.load(f"{n}/model.safetensors").named_parameters()) for n in ORDER)
+    first, second = (
+        dict(xcnn.load(f"{run}/model.safetensors").named_parameters()) for run in (folder, "second")
+    )
     assert first
     for name, parameter in first.items():
         np.testing.assert_array_equal(second[name].data, parameter.data)
@@ -103,7 +102,7 @@ def a_foreign_model(path, classes=3, end="Softmax"):
 def test_predict_with_a_model_from_elsewhere(run, end):
     a_foreign_model("rgb.onnx", end=end)
     Image.fromarray(np.full((8, 6, 3), (255, 0, 51), "uint8")).save("pink.png")
-    warning = "xcnn: warning: rgb.onnx does not say how its pixels were normalised"
+    warning = "xcnn: warning: rgb.onnx does not say how its inputs are normalised"
     done = run("predict rgb.onnx pink.png")
     assert done.status == 0
     assert done.err.startswith(warning)
@@ -123,24 +122,30 @@ def test_predict_with_a_model_from_elsewhere(run, end):
     ("line", "text"),
     [
         ("export nowhere model.onnx", "nowhere is not a run folder"),
-        ("export {trained} model.pt", "model.pt: the file to write is to end in .onnx"),
+        ("export {trained} model.pt", "model.pt: expected a file name that ends in .onnx"),
         ("export {trained} no/folder/model.onnx", "no such folder: no/folder"),
         ("predict missing.onnx a.png", "no such file: missing.onnx"),
         ("predict empty.onnx a.png", "empty.onnx"),
-        ("predict {trained} a.png --mean 0.5", "digits is a run, which has its own"),
+        (
+            "predict {trained} a.png --mean 0.5",
+            "--mean is for ONNX files without metadata: {trained} has its own",
+        ),
         ("evaluate rgb.onnx --data digits", "was not written by xcnn export"),
         (
             "predict rgb.onnx a.png --classes names.txt",
-            "numbers per image, but 2 classes are named: they do not",
+            "numbers per image, which does not fit 2 classes",
         ),
         ("predict rgb.onnx a.png --mean 1,2 --std 1,1", "mean"),
         ("predict rgb.onnx a.png --mean 1,2,3", "--mean and --std belong together"),
         ("predict last.onnx a.png", "pixels (2, 8, 6, 3): expected one input (N, C, H, W) with 1"),
         ("predict maps.onnx a.png", "maps.onnx gives (3, 8, 6) numbers per image: expected one"),
         ("summary missing.onnx", "no such file: missing.onnx"),
-        ("summary rgb.onnx --classes 3", "a file has its own classes"),
-        ("summary two.onnx", "two.onnx takes a (?, 2), b (?, 2): a summary needs a network of one"),
-        ("summary open.onnx", "open.onnx takes x (?, h): say how large an example is"),
+        ("summary rgb.onnx --classes 3", "--classes is for the name of a model"),
+        (
+            "summary two.onnx",
+            "two.onnx takes a (?, 2), b (?, 2): a summary needs a network with",
+        ),
+        ("summary open.onnx", "open.onnx takes x (?, h): give the shape of one example"),
         ("train mlp --init rgb.onnx --out run", "the file must be of the same model"),
     ],
 )
@@ -159,7 +164,7 @@ def test_errors(run, trained, line, text):
     onnx.save(model_of([relu], {"x": ["N", "h"]}, ["y"]), "open.onnx")
     done = run(line.format(trained=trained))
     assert (done.status, done.out) == (2, "")
-    assert text in done.err
+    assert text.format(trained=trained) in done.err
 
 
 def test_a_file_made_for_one_batch_size(run):
@@ -179,24 +184,21 @@ def test_a_file_made_for_one_batch_size(run):
     assert done.out == f"image.npy  2 {p[2]:.2%}  1 {p[1]:.2%}  0 {p[0]:.2%}\n"
 
 
-def test_weights_of_a_file_without_batch_norms(run):
-    """What exporters do with them in inference is no error of the user's."""
-    line = "train resnet20 --limit 20 --epochs 1 --quiet --device cpu"
-    assert run(f"{line} --out first").status == 0
-    assert run("export first first.onnx").status == 0
-    model = onnx.load("first.onnx")
+def test_weights_of_a_file_without_batch_norms(run, resnet):
+    """Exporters fold them in inference."""
+    model = onnx.load(resnet / "run.onnx")
     for node in model.graph.node:
         if node.op_type == "BatchNormalization":
             del node.input[1:]
             node.op_type = "Identity"
             del node.attribute[:]
-    kept = [t for t in model.graph.initializer if "bn" not in t.name]
+    weights = [t for t in model.graph.initializer if "bn" not in t.name]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(weights)
     onnx.save(model, "folded.onnx")
-    done = run(f"{line} --init folded.onnx --out second")
+    done = run("train resnet20 --init folded.onnx --limit 20 --out second")
     assert done.status == 2
-    assert "exporters put them into the convolutions before them" in done.err
+    assert "exporters fold them into the convolutions before them" in done.err
     assert "num_batches_tracked" not in done.err
 
 
@@ -220,7 +222,7 @@ def test_damaged_metadata(run, exported):
         ("scale", "1" + "0" * 400, "wrong: scale"),
         ("std", "[Infinity]", "wrong: std"),
         ("input_shape", "[3, 40000, 40000]", "the metadata says images of [3, 40000, 40000], the"),
-        ("data", '"../photos"', "was trained on '../photos', no data set of xcnn's"),
+        ("data", '"../photos"', "was trained on '../photos', which is not a data set"),
     ],
 )
 def test_metadata_of_a_stranger(run, exported, key, value, text):
@@ -269,8 +271,3 @@ def test_without_the_package(monkeypatch, run, exported):
     done = run("summary model.onnx")
     assert done.status == 2
     assert "pip install 'xcnn[onnx]'" in done.err
-
-
-def test_the_main_function_lists_export(capsys):
-    main([])
-    assert "export" in capsys.readouterr().out

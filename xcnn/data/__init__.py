@@ -16,14 +16,17 @@ from .augment import Augmentation, RandomCrop, RandomHorizontalFlip, RandomVerti
 from .colour import ColorJitter, Grayscale
 from .datasets import DataSet, load, status
 from .erase import Cutout, RandomErasing
-from .folder import ImageFolder, load_folder
+from .folder import ImageFolder, load_folder, some_of, split_folder
+from .images import read_image
 from .loader import DataLoader
 from .mixing import CutMix, Mixing, MixUp
-from .recipes import training_transform
+from .recipes import MIXTURES, RECIPES, names_for, training_transform
 from .registry import info, names
 from .transforms import Compose, Normalize
 
 __all__ = [
+    "MIXTURES",
+    "RECIPES",
     "ArrayDataset",
     "Augmentation",
     "ColorJitter",
@@ -49,6 +52,10 @@ __all__ = [
     "load",
     "load_folder",
     "names",
+    "names_for",
+    "read_image",
+    "some_of",
+    "split_folder",
     "status",
     "training_transform",
 ]
