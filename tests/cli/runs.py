@@ -24,7 +24,7 @@ def config(folder):
 
 
 def inputs(folder, part, count):
-    """The first images as the network takes them, computed here, and their labels."""
+    """The first images, normalised independently of xcnn, and their labels."""
     settings = config(folder)
     pixels, labels = (a[:count] for a in part.arrays)
     x = (pixels / 255.0 - settings["mean"][0]) / settings["std"][0]

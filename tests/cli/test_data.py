@@ -34,7 +34,7 @@ def test_augmented_training(run, device):
     assert a == b != c
 
 
-def test_augmented_alike_on_every_device(run, strict):
+def test_augmentation_is_the_same_on_every_device(run, strict):
     for device in ("cpu", "strict"):
         line = f"train mlp --limit 80 --epochs 2 --quiet --augment affine,cutmix --device {device}"
         assert run(f"{line} --out {device}").status == 0
@@ -49,7 +49,7 @@ def test_test_images_are_not_augmented(run):
     assert run("evaluate run --limit 50").out.startswith(f"digits test: accuracy {accuracy:.2%} (")
 
 
-def test_augmentations_are_explained(run):
+def test_augmentation_help(run):
     text = " ".join(run("train --help").out.split())
     for name in ("flip (", "mixup (", "standard: what suits the data set"):
         assert name in text

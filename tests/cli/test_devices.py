@@ -50,8 +50,7 @@ def test_warmup(run, strict, monkeypatch):
     )
 
 
-def test_another_device(run):
-    """Trained on one device, used on another."""
+def test_evaluate_on_another_device(run):
     assert run("train mlp --limit 50 --epochs 1 --quiet --device strict --out run").status == 0
     assert config("run")["device"] == "strict"
     answers = [run(f"evaluate run --limit 50 --device {d}").out for d in ("strict", "cpu")]
@@ -77,7 +76,7 @@ def test_the_cpu_refuses_other_precisions(run, name):
     assert not os.path.exists("run")
 
 
-def test_a_memory_limit_is_for_a_gpu_and_is_kept(run, strict):
+def test_memory_limit(run, strict):
     assert "a memory limit is for the memory of a GPU" in run("train --memory-limit 1GiB").err
     budget = strict.column_budget
     try:
@@ -128,4 +127,4 @@ def test_no_driver(run, monkeypatch, no_gpu_opened):
     assert "CuPy 14.2.0 is installed, but the CUDA driver does not answer" in done.err
     assert "sudo apt install nvidia-driver" in done.err
     assert "nvidia-smi" in done.err
-    assert run("train --limit 9 --epochs 1 --quiet").status == 0  # auto goes on without
+    assert run("train --limit 9 --epochs 1 --quiet").status == 0  # auto uses the CPU

@@ -18,18 +18,18 @@ from .runs import inputs
 
 @pytest.fixture
 def exported(run, trained):
-    """The run of the fixture ``trained`` as model.onnx, and what was printed."""
+    """What exporting ``trained`` to model.onnx printed."""
     done = run(f"export {trained} model.onnx")
     assert (done.status, done.err) == (0, "")
     return done.out
 
 
 def save_image(name, number=0):
-    """A picture of the data that the network was trained on."""
+    """Write an image of the data set that the network was trained on."""
     Image.fromarray(data.load("digits").test.arrays[0][number, 0]).save(name)
 
 
-def test_export_says_what_the_file_takes_and_gives(exported):
+def test_export_prints_inputs_and_outputs(exported):
     lines = exported.splitlines()
     assert lines[0].startswith("model.onnx: ")
     assert " parameters, " in lines[0]
@@ -37,16 +37,16 @@ def test_export_says_what_the_file_takes_and_gives(exported):
     assert lines[2] == "  output: scores, softmax gives the probabilities; 10 classes"
 
 
-def test_the_file_gives_the_runs_numbers_in_onnxruntime(exported, trained):
+def test_onnxruntime_gives_the_same_numbers(exported, trained):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
     x, _ = inputs(trained, data.load("digits").test, 5)
-    (found,) = session.run(None, {"input": np.ascontiguousarray(x)})
+    (outputs,) = session.run(None, {"input": np.ascontiguousarray(x)})
     expected = xcnn.load(trained / "model.safetensors")(x).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_file_says_how_its_pixels_are_normalised(exported, trained):
+def test_metadata(exported, trained):
     metadata = {p.key: json.loads(p.value) for p in onnx.load("model.onnx").metadata_props}
     config = json.loads((trained / "config.json").read_text())
     for key in ("classes", "input_shape", "loss", "mean", "std", "scale", "data"):
@@ -55,7 +55,7 @@ def test_the_file_says_how_its_pixels_are_normalised(exported, trained):
 
 
 @pytest.mark.parametrize("command", ["predict {} a.png b.png --top 4", "evaluate {} --limit 99"])
-def test_the_file_works_as_the_run_does(run, exported, trained, command):
+def test_predict_and_evaluate(run, exported, trained, command):
     save_image("a.png")
     save_image("b.png", 1)
     from_run, from_file = (run(command.format(name)) for name in (trained, "model.onnx"))
@@ -85,8 +85,8 @@ def test_training_starts_from_a_file(run, trained, resnet, model):
         np.testing.assert_array_equal(second[name].data, parameter.data)
 
 
-def a_foreign_model(path, classes=3, end="Softmax"):
-    """Not of xcnn export: the mean of each colour, through a matrix."""
+def save_classifier(path, classes=3, end="Softmax"):
+    """Write a file without metadata: the mean of each colour times a matrix."""
     nodes = [
         onnx.helper.make_node("GlobalAveragePool", ["pixels"], ["means"]),
         onnx.helper.make_node("Flatten", ["means"], ["flat"]),
@@ -99,8 +99,8 @@ def a_foreign_model(path, classes=3, end="Softmax"):
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("end", ["Softmax", "Identity"])
-def test_predict_with_a_model_from_elsewhere(run, end):
-    a_foreign_model("rgb.onnx", end=end)
+def test_predict_without_metadata(run, end):
+    save_classifier("rgb.onnx", end=end)
     Image.fromarray(np.full((8, 6, 3), (255, 0, 51), "uint8")).save("pink.png")
     warning = "xcnn: warning: rgb.onnx does not say how its inputs are normalised"
     done = run("predict rgb.onnx pink.png")
@@ -135,6 +135,7 @@ def test_predict_with_a_model_from_elsewhere(run, end):
             "predict rgb.onnx a.png --classes names.txt",
             "numbers per image, which does not fit 2 classes",
         ),
+        ("predict rgb.onnx a.png --classes a.png", "--classes a.png: expected text in UTF-8"),
         ("predict rgb.onnx a.png --mean 1,2 --std 1,1", "mean"),
         ("predict rgb.onnx a.png --mean 1,2,3", "--mean and --std belong together"),
         ("predict last.onnx a.png", "pixels (2, 8, 6, 3): expected one input (N, C, H, W) with 1"),
@@ -150,7 +151,7 @@ def test_predict_with_a_model_from_elsewhere(run, end):
     ],
 )
 def test_errors(run, trained, line, text):
-    a_foreign_model("rgb.onnx")
+    save_classifier("rgb.onnx")
     save_image("a.png")
     open("empty.onnx", "w").close()
     with open("names.txt", "w") as file:
@@ -168,7 +169,7 @@ def test_errors(run, trained, line, text):
 
 
 def test_a_file_made_for_one_batch_size(run):
-    """As PyTorch writes them: the shape in its Reshape says how many images there are."""
+    """A Reshape may hold the batch size, as in files of PyTorch."""
     nodes = [
         onnx.helper.make_node("Reshape", ["pixels", "shape"], ["flat"]),
         onnx.helper.make_node("MatMul", ["flat", "matrix"], ["y"]),
@@ -225,7 +226,7 @@ def test_damaged_metadata(run, exported):
         ("data", '"../photos"', "was trained on '../photos', which is not a data set"),
     ],
 )
-def test_metadata_of_a_stranger(run, exported, key, value, text):
+def test_untrusted_metadata(run, exported, key, value, text):
     save_image("a.png")
     model = onnx.load("model.onnx")
     next(p for p in model.metadata_props if p.key == key).value = value
@@ -235,7 +236,7 @@ def test_metadata_of_a_stranger(run, exported, key, value, text):
     assert text in done.err
 
 
-def test_names_that_a_terminal_would_obey(run, exported):
+def test_control_characters_in_names(run, exported):
     save_image("a.png")
     model = onnx.load("model.onnx")
     names = [f"\x1b[31m{n}\nb.png  {n}\ud800" for n in range(10)]
@@ -253,7 +254,7 @@ def test_names_that_a_terminal_would_obey(run, exported):
 
 
 @pytest.mark.filterwarnings("default")
-def test_networks_that_are_no_classifiers(run):
+def test_networks_that_are_not_classifiers(run):
     save_image("a.png")
     mean = onnx.helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0)
     onnx.save(model_of([mean], {"x": [1, 3, 8, 6]}, ["y"]), "mean.onnx")

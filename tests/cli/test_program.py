@@ -53,7 +53,10 @@ def test_version(run):
 def test_refused_by_the_parser(run, line, text):
     done = run(line)
     assert (done.status, done.out) == (2, "")
-    assert done.err.startswith("usage: xcnn")
+    command = "xcnn" if line == "fly" else f"xcnn {line.split()[0]}"
+    assert done.err.startswith(f"{command}: error: ")
+    assert done.err.endswith(f"; see {command} --help\n")
+    assert done.err.count("\n") == 1
     assert text.replace("'", "") in done.err.replace("'", "")  # Python 3.12 quotes less
 
 

@@ -76,12 +76,12 @@ def test_the_config(run):
     assert repr(xcnn.load("run/model.safetensors")).splitlines()[1] == "  (0): Conv2d(1, 16, 3)"
 
 
-def test_the_numbers_belong_to_the_saved_model(trained):
+def test_the_accuracy_is_that_of_the_saved_model(trained):
     model = xcnn.load(trained / "model.safetensors")
     x, labels = inputs(trained, data.load("digits").test, 400)
     accuracy = (model(x).data.argmax(axis=1) == labels).mean()
     assert float(history(trained)[-1]["val_accuracy"]) == pytest.approx(accuracy)
-    assert accuracy > 0.85  # it did learn: guessing gives 0.1
+    assert accuracy > 0.85  # guessing gives 0.1
 
 
 def test_quiet(run):
@@ -125,8 +125,8 @@ def test_out_refuses_an_existing_run(run):
     assert (done.status, done.err.startswith("xcnn: error: ")) == (2, True)
 
 
-def test_the_schedule(run):
-    """It acts from the second epoch on."""
+def test_cosine_and_constant_schedules(run):
+    """It has an effect from the second epoch."""
     for schedule in ("cosine", "constant"):
         line = f"train mlp --limit 100 --epochs 3 --quiet --schedule {schedule} --out {schedule}"
         assert run(line).status == 0
@@ -136,7 +136,7 @@ def test_the_schedule(run):
     )
     assert cosine[0] == constant[0]
     assert cosine[1] != constant[1]
-    assert float(cosine[2]) > float(constant[2])  # smaller steps go less far
+    assert float(cosine[2]) > float(constant[2])  # smaller steps
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
@@ -188,14 +188,14 @@ def test_schedules():
     assert cycle[9] < 0.05
 
 
-def test_the_warm_up():
+def test_warmup():
     assert rates("constant", 5, 3) == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1])
     assert rates("step", 8, 2) == pytest.approx([1 / 3, 2 / 3, 1, 1, 0.1, 0.1, 0.01, 0.01])
     assert rates("cosine", 5, 1) == pytest.approx([1 / 2, *rates("cosine", 4)])
 
 
-def test_warm_up_and_clipping_from_the_command_line(run):
-    """Both make the first steps smaller, so that the first losses are larger."""
+def test_warmup_and_clipping_options(run):
+    """Both make the first steps smaller and the first losses larger."""
     line = "train mlp --limit 200 --epochs 3 --quiet --optimizer sgd"
     for folder, more in (("plain", ""), ("warm", " --warmup 2"), ("clipped", " --clip-norm 0.01")):
         assert run(f"{line}{more} --out {folder}").status == 0
@@ -305,7 +305,7 @@ def test_refused(run, here, line, text):
 
 
 def fill_disk(monkeypatch, room):
-    """The first ``room`` new files fit on it; of the next one a part."""
+    """Let only the first ``room`` new files fit on the disk."""
     real, files = Path.open, []
 
     class Full:
@@ -358,7 +358,7 @@ def test_ctrl_c_keeps_the_finished_epochs(run):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a job in the background starts with SIGINT ignored
+        # background jobs start with SIGINT ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until = time.monotonic() + 60
@@ -405,7 +405,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(run, monkeypatch):
     assert not os.path.exists("run")
 
 
-def test_a_folder_that_was_there_before_stays(run, monkeypatch):
+def test_ctrl_c_keeps_an_existing_folder(run, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 

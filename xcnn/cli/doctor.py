@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,12 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{name:<14} {value}")
 
 
-def _gpus() -> list[tuple[str, str]]:
+def _gpus() -> Iterator[tuple[str, str]]:
     """Each CUDA device, and whether a kernel runs on it."""
-    rows = []
     for name in backends.cuda_devices():
         backend = backends.get(name)
-        rows.append((name, diagnosis.describe(backend)))
-        rows.append(("", f"test kernel: {diagnosis.try_kernel(backend)}"))
-    return rows
+        yield name, diagnosis.describe(backend)
+        yield "", f"test kernel: {diagnosis.try_kernel(backend)}"
 
 
 def _version(package: str) -> str:

@@ -13,8 +13,9 @@ from .options import Parser, add_device, count
 
 def add_options(parser: Parser) -> None:
     parser.add("model RUN", "run folder of xcnn train, or a file of xcnn export")
-    other = "another data set with the same shape and classes, or a folder of images"
-    sources.add_data(parser, other)
+    sources.add_data(
+        parser, "another data set of the same shape and classes, or a folder of images"
+    )
     add_device(parser)
     parser.add("--batch-size N", "images at a time", type=count, default=256)
     parser.add("--limit N", "use only the first N test images", type=count)

@@ -18,8 +18,6 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "sgd": {"lr": 0.05, "momentum": 0.9},
 }
 _PATIENCE = 3
-
-
 _NO_WARMUP = ("onecycle", "plateau")
 
 
@@ -61,9 +59,7 @@ def add_options(parser: Parser) -> None:
     parser.add("--schedule", curves, choices=_SCHEDULES, default="cosine")
     warmup = "epochs of linear increase of the learning rate to --lr; default: none"
     parser.add("--warmup N", warmup, type=count)
-    parser.add(
-        "--clip-norm X", "clip the norm of all gradients together; default: no clipping", type=float
-    )
+    parser.add("--clip-norm X", "clip the norm of all gradients to X; default: none", type=float)
 
 
 def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 _UNITS = {
     **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9},
@@ -21,6 +21,10 @@ class Parser(argparse.ArgumentParser):
         if metavar:
             settings["metavar"] = metavar[0]
         self.add_argument(name, help=help, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Report an error in one line, without the usage."""
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 class Formatter(argparse.HelpFormatter):

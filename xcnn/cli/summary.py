@@ -25,9 +25,9 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     name, path = arguments.model, Path(arguments.model)
     if name in models.names():
-        shape = arguments.input_shape or models.default(name, "input_shape")
+        input_shape = arguments.input_shape or models.default(name, "input_shape")
         classes = arguments.classes or models.default(name, "num_classes")
-        model = models.create(name, num_classes=classes, input_shape=shape)
+        model = models.create(name, num_classes=classes, input_shape=input_shape)
     elif not path.is_dir() and not is_onnx(path):
         raise ArgumentError(
             f"{name!r} is not a model ({', '.join(models.names())}), a run folder or a file that "
@@ -37,11 +37,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ArgumentError("--classes is for the name of a model: runs and files have their own")
     elif path.is_dir():
         folder = RunFolder(path)
+        input_shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])
         model = folder.load_model()
-        shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])
     else:
-        model, shape = _read_onnx(name, arguments.input_shape)
-    print(summary(model, shape))
+        model, input_shape = _read_onnx(name, arguments.input_shape)
+    print(summary(model, input_shape))
 
 
 def _read_onnx(path: str, shape: tuple[int, ...] | None) -> tuple[Any, tuple[int, ...]]:

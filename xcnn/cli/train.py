@@ -70,10 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
     reset = weights.load_init(model, init, config["new_head"]) if init else []
     frozen = weights.freeze(model, config["freeze"])
     model = with_output_layer(model, config["loss"]).to(backend)
-    loader = _loader(dataset, dataset.train, config, training=True)
+    loader = _loader(dataset, config, training=True)
     loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
     trainer = _trainer(model, config, len(loader))
-    test = _loader(dataset, dataset.test, config)
+    test = _loader(dataset, config, training=False)
     folder = RunFolder.create(arguments.out, f"{config['model']}-{Path(config['data']).name}")
     if not arguments.quiet:
         _print_start(config, model, dataset, frozen, reset)
@@ -199,11 +199,9 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -
     }
 
 
-def _loader(
-    dataset: data.DataSet, split: data.Dataset, config: dict[str, Any], training: bool = False
-) -> data.DataLoader:
+def _loader(dataset: data.DataSet, config: dict[str, Any], training: bool) -> data.DataLoader:
     return data.DataLoader(
-        split,
+        dataset.train if training else dataset.test,
         batch_size=config["batch_size"] if training else 256,
         shuffle=training,
         seed=config["seed"],

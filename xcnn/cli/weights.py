@@ -44,7 +44,7 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     Returns
     -------
     list of str
-        Names of the weights kept.
+        Names of the weights that were not loaded.
 
     Raises
     ------

@@ -60,8 +60,8 @@ def test_predict(run, trained):
     assert len(run(f"predict {trained} a.png --top 99").out.split("  ")) == 11
 
 
-def test_predict_fits_colours_and_sizes(run, trained):
-    """A large colour picture of a digit is the same digit."""
+def test_predict_converts_colours_and_sizes(run, trained):
+    """A large colour image of a digit is the same digit."""
     pixels = data.load("digits").test.arrays[0][0, 0]
     small = run_image(run, trained, Image.fromarray(pixels))
     large = Image.fromarray(np.repeat(pixels.repeat(4, 0).repeat(4, 1)[:, :, None], 3, 2))
@@ -97,7 +97,7 @@ def test_predict_errors(run, trained):
     )
 
 
-def test_an_array_of_texts_is_no_image(run, trained):
+def test_an_array_of_strings_is_not_an_image(run, trained):
     np.save("image.npy", np.array([["a", "b"]]))
     done = run(f"predict {trained} image.npy")
     assert done.status == 2
@@ -122,6 +122,7 @@ def test_a_truncated_model(run, trained, part):
     [
         ("", "copy/config.json is damaged"),
         ('{"classes": ["a"', "copy/config.json is damaged"),
+        ("[" * 100_000, "copy/config.json is damaged"),
         ("{}", "copy/config.json is damaged: missing or wrong: classes, data, input_shape, loss, "),
         ("[1]", "copy/config.json is damaged: missing or wrong: classes"),
         ("3", "copy/config.json is damaged: missing or wrong: classes"),
@@ -145,7 +146,7 @@ def test_a_damaged_config(run, trained, content, text):
         ("classes", ["a"], "which does not fit 1 classes with loss cross_entropy"),
     ],
 )
-def test_a_config_of_another_run(run, trained, entry, value, text):
+def test_invalid_config_entries(run, trained, entry, value, text):
     shutil.copytree(trained, "copy")
     with open("copy/config.json") as file:
         config = json.load(file)
@@ -180,7 +181,7 @@ def test_summary(run, trained):
     assert (done.status, "lenet5 needs images" in done.err) == (2, True)
 
 
-def test_out_of_memory_is_told(run):
+def test_out_of_memory_is_reported(run):
     done = run("summary mlp --classes 999999999999")
     assert done.status == 2
     assert done.err.startswith("xcnn: error: out of memory: ")
