@@ -16,7 +16,7 @@ collect_ignore = [] if importlib.util.find_spec("onnx") else ["test_export.py"]
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """An empty working folder, without data sets that need files."""
+    """An empty working folder, without datasets that need files."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XCNN_DATA", raising=False)
     monkeypatch.setenv("XCNN_CACHE", str(tmp_path / ".cache"))

@@ -51,7 +51,7 @@ def test_test_images_are_not_augmented(run):
 
 def test_augmentation_help(run):
     text = " ".join(run("train --help").out.split())
-    for name in ("flip (", "mixup (", "standard: what suits the data set"):
+    for name in ("flip (", "mixup (", "standard: what suits the dataset"):
         assert name in text
 
 
@@ -132,7 +132,7 @@ def test_files_that_are_not_images(run, shades):
         ("--grey", "--grey is for a folder of images, not for digits"),
         ("--image-size 32", "--image-size is for a folder of images, not for digits"),
         ("--skip-unreadable", "--skip-unreadable is for a folder of images"),
-        ("--data shades --data-dir .", "--data-dir is for data sets by name"),
+        ("--data shades --data-dir .", "--data-dir is for datasets by name"),
         ("--data nowhere", "invalid choice: 'nowhere' (choose from digits, mnist, "),
         ("--data shades/train/dark", "dark has no folders"),
     ],

@@ -25,7 +25,7 @@ def exported(run, trained):
 
 
 def save_image(name, number=0):
-    """Write an image of the data set that the network was trained on."""
+    """Write an image of the dataset that the network was trained on."""
     Image.fromarray(data.load("digits").test.arrays[0][number, 0]).save(name)
 
 
@@ -223,7 +223,7 @@ def test_damaged_metadata(run, exported):
         ("scale", "1" + "0" * 400, "wrong: scale"),
         ("std", "[Infinity]", "wrong: std"),
         ("input_shape", "[3, 40000, 40000]", "the metadata says images of [3, 40000, 40000], the"),
-        ("data", '"../photos"', "was trained on '../photos', which is not a data set"),
+        ("data", '"../photos"', "was trained on '../photos', which is not a dataset"),
     ],
 )
 def test_untrusted_metadata(run, exported, key, value, text):

@@ -292,8 +292,8 @@ def test_the_digits_are_learned(run):
             "--warmup 2 does not fit --schedule onecycle: use one of constant, cosine, exponential",
         ),
         ("train --device tpu", 'device=\'tpu\': expected "cpu", "cuda", "cuda:N" or "auto"'),
-        ("train --data mnist", "the data set 'mnist' is not on this machine"),
-        ("train --data-dir . --data cifar10", "the data set 'cifar10' is not on this machine"),
+        ("train --data mnist", "'mnist' is not on this machine"),
+        ("train --data-dir . --data cifar10", "'cifar10' is not on this machine"),
     ],
 )
 def test_refused(run, here, line, text):

@@ -1,4 +1,4 @@
-"""List the data sets, and where they are on this machine."""
+"""List the datasets, and where they are on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data of a command: a data set by name, or a folder of images."""
+"""The data of a command: a dataset by name, or a folder of images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_data(parser: Parser, help: str, default: str | None = None) -> None:
 
 def add_data_dir(parser: Parser) -> None:
     """Add ``--data-dir``."""
-    parser.add("--data-dir DIR", "folder to search for data sets before $XCNN_DATA and the cache")
+    parser.add("--data-dir DIR", "folder to search for datasets before $XCNN_DATA and the cache")
 
 
 def add_folder(parser: Parser) -> None:
@@ -38,7 +38,7 @@ def is_folder(name: str) -> bool:
 
 
 def training_data(arguments: argparse.Namespace) -> data.DataSet:
-    """The data set to train on.
+    """The dataset to train on.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
-    """Name and test split of the data set of a run, or of ``--data`` instead.
+    """Name and test split of the dataset of a run, or of ``--data`` instead.
 
     Of the folder that the run was trained on, the images held out then; of another folder without
     a split, all images.
@@ -118,4 +118,4 @@ def _test_folder(path: str, config: dict[str, Any]) -> Any:
 
 def _refuse_data_dir(data_dir: str | None) -> None:
     if data_dir:
-        raise ArgumentError("--data-dir is for data sets by name, --data is a folder: leave it out")
+        raise ArgumentError("--data-dir is for datasets by name, --data is a folder: leave it out")

@@ -17,7 +17,7 @@ from . import optimizer, sources, weights
 from .options import Parser, add_device, count, seed, size
 from .runs import CONFIG, HISTORY, LOSSES, MODEL, RunFolder, is_binary
 
-_SMALL = 10_000  # images; smaller data sets get more epochs by default
+_SMALL = 10_000  # images; smaller datasets get more epochs by default
 #: options that the config holds as they are
 _COPIED = ("limit", "batch_size", "loss", "init", "new_head", "seed", "precision")
 
@@ -27,7 +27,7 @@ def add_options(parser: Parser) -> None:
     parser.add("model MODEL", names, nargs="?", choices=models.names())
     sources.add_data(
         parser,
-        f"data set: {', '.join(data.names())}; or a folder of images, with one folder per class in "
+        f"dataset: {', '.join(data.names())}; or a folder of images, with one folder per class in "
         "train/ and test/ (or val/), or directly in it: then a fifth is held out for testing",
         default="digits",
     )
@@ -35,7 +35,7 @@ def add_options(parser: Parser) -> None:
     recipes = ", ".join(f"{name} ({recipe.text})" for name, recipe in RECIPES.items())
     augment = (
         f"random changes to training images, separated by commas: {recipes.replace('%', '%%')}; or "
-        "standard: what suits the data set, such as flip,crop for photographs"
+        "standard: what suits the dataset, such as flip,crop for photographs"
     )
     parser.add("--augment NAMES", augment, default="none")
     epochs = f"passes over the data; default: 20 for fewer than {_SMALL:,} training images, else 5"
@@ -63,12 +63,12 @@ def run(arguments: argparse.Namespace) -> None:
     backend = _open_device(arguments)
     _check_options(arguments)
     dataset = sources.training_data(arguments)
-    config = _config(arguments, dataset, backend.device)
+    config = _config(arguments, dataset)
     random.manual_seed(config["seed"])
     model = create_model(config)
     init = config["init"]
     reset = weights.load_init(model, init, config["new_head"]) if init else []
-    frozen = weights.freeze(model, config["freeze"])
+    weights.freeze(model, config["freeze"])
     model = with_output_layer(model, config["loss"]).to(backend)
     loader = _loader(dataset, config, training=True)
     loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     test = _loader(dataset, config, training=False)
     folder = RunFolder.create(arguments.out, f"{config['model']}-{Path(config['data']).name}")
     if not arguments.quiet:
-        _print_start(config, model, dataset, frozen, reset)
+        _print_start(config, model, dataset, reset)
     with backend.quiet_overflow():  # a loss that is not finite is reported below
         _fit(trainer, (loader, test), folder, config, arguments.quiet)
     last = trainer.history[-1]
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"the training diverged: the loss is {last.train_loss} after {_epochs(last.epoch)}; "
             f"choose a smaller --lr than {config['lr']}"
         )
-    _print_end(trainer, dataset, folder, time.perf_counter() - started)
+    _print_end(trainer, len(dataset.test), folder, time.perf_counter() - started)
 
 
 def _open_device(arguments: argparse.Namespace) -> backends.Backend:
@@ -169,7 +169,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
             )
 
 
-def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -> dict[str, Any]:
+def _config(arguments: argparse.Namespace, dataset: data.DataSet) -> dict[str, Any]:
     """All settings, with defaults filled in."""
     model, loss, is_image = arguments.model, arguments.loss, len(dataset.image_shape) == 3
     if not is_image and model not in (None, "mlp"):
@@ -194,7 +194,7 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -
         "epochs": epochs,
         **optimizer.settings(arguments, epochs),
         "freeze": arguments.freeze or [],
-        "device": device,
+        "device": backends.get(arguments.device).device,
         **{key: getattr(arguments, key) for key in _COPIED},
     }
 
@@ -216,9 +216,10 @@ def _last_batch_is_one(model: nn.Module, images: int, batch_size: int) -> bool:
 
 
 def _print_start(
-    config: dict[str, Any], model: nn.Module, dataset: data.DataSet, frozen: int, reset: list[str]
+    config: dict[str, Any], model: nn.Module, dataset: data.DataSet, reset: list[str]
 ) -> None:
     parameters = f"{sum(p.size for p in model.parameters()):,} parameters"
+    frozen = sum(p.size for p in model.parameters() if not p.requires_grad)
     if frozen:
         parameters += f", {frozen:,} of them frozen"
     print(
@@ -238,14 +239,14 @@ def _epoch_line(epoch: Epoch, epochs: int) -> str:
     )
 
 
-def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, seconds: float) -> None:
+def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) -> None:
     if trainer.scaler is not None:
         skipped = trainer.scaler.skipped
         print(
             f"float16: {skipped:,} step{'s' * (skipped != 1)} skipped because gradients "
             f"overflowed; the loss scale is {trainer.scaler.scale:g}"
         )
-    last, total = trainer.history[-1], len(dataset.test)
+    last = trainer.history[-1]
     accuracy = last.val_accuracy or 0.0
     print(
         f"test accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}) after "

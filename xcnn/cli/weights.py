@@ -96,16 +96,11 @@ def _advice(path: str, model: Module, arrays: dict[str, Any], misshapen: list[st
     return "the file must be of the same model, with the same names of weights"
 
 
-def freeze(model: Module, patterns: Sequence[str]) -> int:
+def freeze(model: Module, patterns: Sequence[str]) -> None:
     """Exclude parameters from training whose names match a pattern such as ``features.*``.
 
     Batch norms still normalise by the statistics of each batch and update their running averages,
     as in PyTorch: only their weight and bias can be frozen.
-
-    Returns
-    -------
-    int
-        Number of frozen parameters.
 
     Raises
     ------
@@ -121,7 +116,5 @@ def freeze(model: Module, patterns: Sequence[str]) -> int:
             )
         for parameter in matches:
             parameter.requires_grad = False
-    frozen = [p.size for p in parameters.values() if not p.requires_grad]
-    if len(frozen) == len(parameters):
+    if not any(p.requires_grad for p in parameters.values()):
         raise ArgumentError(f"--freeze {' '.join(patterns)}: nothing is left to train")
-    return sum(frozen)
