@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import DeviceError, DTypeError
-from . import diagnosis
 from .base import PRECISIONS, Backend
 from .cpu import CpuBackend
 
@@ -24,7 +23,7 @@ __all__ = [
     "add_device",
     "available",
     "cuda_devices",
-    "diagnosis",
+    "diagnosis",  # imported on first use
     "get",
     "of",
     "register",
@@ -90,7 +89,9 @@ def get(device: str | Backend) -> Backend:
     if isinstance(device, Backend):
         return device
     if device == "auto":
-        return get("cpu" if diagnosis.problem() else "cuda:0")
+        from .diagnosis import problem
+
+        return get("cpu" if problem() else "cuda:0")
     name = "cuda:0" if device == "cuda" else device
     if name not in _by_name:
         kind, _, index = str(name).partition(":")
@@ -102,12 +103,16 @@ def get(device: str | Backend) -> Backend:
 
 def available() -> dict[str, str]:
     """Each kind of device with ``"ok"`` or the reason why it cannot be used."""
-    return {"cpu": "ok", "cuda": diagnosis.problem() or "ok"}
+    from .diagnosis import problem
+
+    return {"cpu": "ok", "cuda": problem() or "ok"}
 
 
 def cuda_devices() -> list[str]:
     """Names of the CUDA devices that answer, "cuda:0" and so on."""
-    if diagnosis.problem():
+    from .diagnosis import problem
+
+    if problem():
         return []
     import cupy
 

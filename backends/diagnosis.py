@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from typing import Any
 
@@ -18,8 +19,6 @@ _DRIVER = (
 
 def installed() -> list[str]:
     """The CuPy packages of this environment, such as "cupy-cuda13x 14.2.0"."""
-    import importlib.metadata  # imports much
-
     found = []
     for name in PACKAGES:
         try:
