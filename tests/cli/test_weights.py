@@ -155,7 +155,6 @@ def test_a_last_batch_of_one_image(run):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("resnet18", "total 11,689,512"),
         ("mobilenet_v2", "total 3,504,872"),
         ("lenet5", "total 61,706"),
     ],
