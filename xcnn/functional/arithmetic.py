@@ -23,6 +23,12 @@ def sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
     return gradient.sum(axis=axes).reshape(shape)
 
 
+def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` broadcasts to the shape ``other``."""
+    pairs = zip(reversed(shape), reversed(other), strict=False)
+    return len(shape) <= len(other) and all(n in (1, m) for n, m in pairs)
+
+
 def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both as Tensors; a plain number takes the dtype and device of the other one."""
     if isinstance(a, int | float):
@@ -249,18 +255,12 @@ class Where(Function):
 def _select(xp: Any, condition: Array, a: Array, b: Array) -> Array:
     """``xp.where``, in the memory order of the larger array where the others broadcast to it."""
     like = max(a, b, key=lambda v: (v.ndim, v.size))
-    if not all(_broadcasts(v.shape, like.shape) for v in (condition, a, b)):
+    if not all(broadcasts(v.shape, like.shape) for v in (condition, a, b)):
         return xp.where(condition, a, b)
     y = xp.empty_like(like)
     xp.copyto(y, b)
     xp.copyto(y, a, where=condition)
     return y
-
-
-def _broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether an array of ``shape`` broadcasts to the shape ``other``."""
-    pairs = zip(reversed(shape), reversed(other), strict=False)
-    return len(shape) <= len(other) and all(n in (1, m) for n, m in pairs)
 
 
 @operation

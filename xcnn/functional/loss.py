@@ -11,6 +11,7 @@ from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import rows_last
 from ..tensor import Function, Tensor, operation
 from .activation import stable_log_softmax, stable_sigmoid, stable_softplus
+from .arithmetic import broadcasts
 
 __all__ = [
     "binary_cross_entropy",
@@ -110,12 +111,7 @@ def _constant(name: str, value: Any) -> Tensor | None:
 
 def _broadcast(name: str, value: Any, input: Tensor) -> Tensor | None:
     weight = _constant(name, value)
-    if weight is None:
-        return None
-    shape = input.shape[max(0, input.ndim - weight.ndim) :]
-    if weight.ndim > input.ndim or any(
-        n not in (1, m) for n, m in zip(weight.shape, shape, strict=True)
-    ):
+    if weight is not None and not broadcasts(weight.shape, input.shape):
         raise ShapeError(
             f"{name} has shape {weight.shape}, input {input.shape}: expected a shape that "
             "broadcasts to the input's"

@@ -30,9 +30,6 @@ def _full(shape: Any, value: float, dtype: str = "float32") -> Any:
 class _Affine(Module):
     """A layer with an eps and, if ``affine``, a weight that starts at 1 and a bias at 0."""
 
-    weight: Parameter | None
-    bias: Parameter | None
-
     def _set(self, shape: Any, eps: float, affine: bool, bias: bool) -> None:
         self.eps = check_number("eps", eps, 0)
         self.weight = Parameter(_full(shape, 1)) if affine else None
