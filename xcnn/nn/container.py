@@ -50,7 +50,7 @@ class Sequential(Module):
         return self
 
     def forward(self, x: Any) -> Any:
-        modules = [m for m in vars(self).values() if isinstance(m, Module)]
+        modules: list[Any] = [m for m in vars(self).values() if isinstance(m, Module)]
         while modules:
             count = _fused(modules)
             if count == 3:
