@@ -503,7 +503,7 @@ def test_a_saved_state_has_the_groups(backend, kind):
     run(twins, other, range(3, 6))
     for one, two in zip(values(params), values(twins), strict=True):
         np.testing.assert_array_equal(one, two)
-    with pytest.raises(StateDictError, match=r"param_groups: of \[1, 1, 1\] parameters, not \[3\]"):
+    with pytest.raises(StateDictError, match=r"param_groups: with \[1, 1, 1\] parameters, not \[3\]"):
         kind(params).load_state_dict(state)
 
 
@@ -640,7 +640,7 @@ def test_clipping_does_not_wait(strict):
     ("call", "text"),
     [
         (lambda: optim.clip_grad_norm_([], 1.0), "clip_grad_norm_: parameters contains no Tensors"),
-        (lambda: optim.clip_grad_norm_(nn.ReLU(), 1.0), "clip_grad_norm_: parameters holds no"),
+        (lambda: optim.clip_grad_norm_(nn.ReLU(), 1.0), "clip_grad_norm_: parameters contains no"),
         (lambda: optim.clip_grad_norm_(WEIGHT, -1), "max_norm=-1: expected a number >= 0"),
         (lambda: optim.clip_grad_norm_(WEIGHT, 1.0, 0), "norm_type=0: expected a number > 0"),
         (lambda: optim.clip_grad_norm_(WEIGHT, 1.0, "inf"), "norm_type='inf': expected"),
