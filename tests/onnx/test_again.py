@@ -9,10 +9,10 @@ import pytest
 
 from xcnn.errors import UnsupportedOperatorError
 from xcnn.onnx import export, load
-from xcnn.onnx.emit.node import is_same
-from xcnn.onnx.emit.renewed import is_renewed
-from xcnn.onnx.load import build
-from xcnn.onnx.node import OPERATORS, Node
+from xcnn.onnx.exporter.emitters.graph_node import is_same
+from xcnn.onnx.exporter.upgrade import is_renewed
+from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer.node import OPERATORS, Node
 
 from ..conftest import assert_matches, normal
 from . import conformance

@@ -5,8 +5,8 @@ import pytest
 
 import xcnn
 from xcnn.errors import XcnnError
-from xcnn.onnx.load import build
-from xcnn.onnx.node import NodeError
+from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer.node import NodeError
 from xcnn.testing import gradcheck
 
 from ..conftest import assert_matches, normal

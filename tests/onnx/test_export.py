@@ -11,8 +11,8 @@ import xcnn.functional as F
 from xcnn import models, nn
 from xcnn.errors import ArgumentError, ExportError, UnsupportedOperatorError
 from xcnn.onnx import export, load
-from xcnn.onnx.emit import EMITTERS
-from xcnn.onnx.record import state_of
+from xcnn.onnx.exporter.emitters import EMITTERS
+from xcnn.onnx.exporter.record import state_of
 from xcnn.tensor import Function, Tracer, current, tracers
 
 from ..conftest import assert_matches, normal
@@ -533,7 +533,7 @@ def test_integers_as_input(path):
 
 
 def test_weights_beside_the_file(path, monkeypatch):
-    monkeypatch.setattr("xcnn.onnx.write.LIMIT", 100)
+    monkeypatch.setattr("xcnn.onnx.exporter.write.LIMIT", 100)
     model = randomized(nn.Sequential(nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 2)))
     exported(path, model, SQUARE)
     assert {p.name for p in path.parent.iterdir()} == {"model.onnx", "model.onnx.data"}
@@ -554,7 +554,7 @@ def test_a_missing_folder(path):
 
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_a_full_disk(path, monkeypatch, limit):
-    monkeypatch.setattr("xcnn.onnx.write.LIMIT", limit)
+    monkeypatch.setattr("xcnn.onnx.exporter.write.LIMIT", limit)
     path.write_bytes(b"before")
 
     def full(*_):

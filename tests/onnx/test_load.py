@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import xcnn
 from xcnn.errors import FileFormatError, UnsupportedOperatorError, XcnnError
-from xcnn.onnx.load import OPSETS, build
-from xcnn.onnx.read import Source, array_of
+from xcnn.onnx.importer.load import OPSETS, build
+from xcnn.onnx.reader.read import Source, array_of
 
 from ..conftest import PACKAGE, normal
 from .models import model_of

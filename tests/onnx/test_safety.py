@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import xcnn
 from xcnn.errors import FileFormatError, XcnnError
-from xcnn.onnx.load import build, load, rebuild
-from xcnn.onnx.read import Source, array_of, parse
+from xcnn.onnx.importer.load import build, load, rebuild
+from xcnn.onnx.reader.read import Source, array_of, parse
 
 from ..conftest import PACKAGE, normal
 from .models import model_of

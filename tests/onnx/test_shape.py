@@ -10,8 +10,8 @@ from onnx import helper
 import xcnn
 from xcnn import Tensor
 from xcnn.errors import FileFormatError, ShapeError, XcnnError
-from xcnn.onnx.load import build
-from xcnn.onnx.operators.parts import Take
+from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer.operators.indexing import Take
 from xcnn.testing import gradcheck
 
 from ..conftest import assert_matches, is_batch_last, layouts, normal

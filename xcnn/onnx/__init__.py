@@ -4,8 +4,8 @@
 >>> model = xcnn.onnx.load("model.onnx")
 """
 
-from .export import export
-from .graph import Graph
-from .load import load
+from .exporter.export import export
+from .importer.graph import Graph
+from .importer.load import load
 
 __all__ = ["Graph", "export", "load"]

@@ -16,9 +16,9 @@ import numpy as np
 from .. import backends
 from ..errors import DeviceError
 from ..tensor import Tensor, no_grad
-from .graph import Graph
-from .load import build
-from .read import package
+from .importer.graph import Graph
+from .importer.load import build
+from .reader.read import package
 
 onnx = package()  # says what to install if it is missing
 from onnx.backend import base  # noqa: E402

@@ -1,0 +1,1 @@
+"""Modules to ONNX files."""

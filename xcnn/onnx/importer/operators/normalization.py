@@ -1,0 +1,195 @@
+"""Normalisation: batch, instance, group, layer and local response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .... import functional as F
+from ....functional.norm import LocalResponseNorm
+from ....tensor import Buffer, Tensor
+from ...reader.read import DTYPES
+from ..node import Node, operator
+
+_STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
+
+
+# -- batch ----------------------------------------------------------------------------------
+
+
+@operator("BatchNormalization", buffers=(3, 4))
+def batch_normalization(
+    node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+) -> Any:
+    shape, dtype = x.shape, x.dtype
+    x = F.astype(_as_channels(node, x), scale.dtype)
+    scale, bias, mean, var = (_flat(node, x, t) for t in (scale, bias, mean, var))
+    if _computes_statistics(node):
+        y, *statistics = _training_outputs(node, x, scale, bias, mean, var)
+    else:
+        y, statistics = _batch_norm(node, x, scale, bias, mean, var), []
+    return (F.astype(F.reshape(y, shape), dtype), *statistics)
+
+
+def _computes_statistics(node: Node) -> bool:
+    """Whether the node asks for what ONNX calls training: statistics as outputs.
+
+    Before version 14 no attribute says so, but there are more outputs then.
+    """
+    if node.version >= 14:
+        return bool(node.integer("training_mode", 0))
+    return any(map(node.wants, range(1, 5)))
+
+
+def _as_channels(node: Node, x: Tensor) -> Tensor:
+    """(N, C) or (N, C, pixels), each C with a mean of its own."""
+    if x.ndim == 0:
+        raise node.error("the input has no axes: expected (N, C, ...)")
+    if x.ndim == 1:
+        return F.reshape(x, len(x), 1)
+    if node.version < 9 and not node.integer("spatial", 1):
+        return F.flatten(x)  # each pixel counts as a channel
+    return x if x.ndim <= 4 else F.flatten(x, 2)
+
+
+def _flat(node: Node, x: Tensor, weight: Tensor) -> Tensor:
+    """A weight of C numbers, in whatever shape, as (C,); a buffer stays that buffer."""
+    if weight.size != x.shape[1]:
+        raise node.error(f"a weight or statistic of shape {weight.shape}: expected ({x.shape[1]},)")
+    if weight.ndim == 1:
+        return weight
+    if isinstance(weight, Buffer):
+        return Buffer(weight.data.reshape(-1))  # a view: batch_norm changes it in place
+    return F.reshape(weight, weight.size)
+
+
+def _batch_norm(
+    node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+) -> Tensor:
+    """As ``nn.BatchNorm2d``: training uses the batch's statistics and moves the running ones."""
+    momentum, eps = node.number("momentum", 0.9), node.number("epsilon", 1e-5)
+    if node.training and isinstance(mean, Buffer) and isinstance(var, Buffer):
+        return F.batch_norm(x, mean, var, scale, bias, True, 1 - momentum, eps)
+    return F.batch_norm(x, mean, var, scale, bias, False, 0.0, eps)
+
+
+def _training_outputs(
+    node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+) -> tuple[Tensor, ...]:
+    """Output, running mean and variance, and up to version 13 those of the batch.
+
+    ONNX's variance is that of the population; ``batch_norm`` gives the unbiased one.
+    """
+    count = x.size // max(1, x.shape[1])
+    momentum = node.number("momentum", 0.9) if count else 1.0  # an empty batch changes nothing
+    with x.backend.active():
+        batch_mean, batch_var = (x.backend.xp.zeros_like(t.data) for t in (mean, var))
+        eps = node.number("epsilon", 1e-5)
+        y = F.batch_norm(x, batch_mean, batch_var, scale, bias, True, 1.0, eps)
+        batch_var *= (count - 1) / max(1, count)
+        new = [
+            Tensor(kept.data * momentum + batch * (1 - momentum))
+            for kept, batch in ((mean, batch_mean), (var, batch_var))
+        ]
+    return (y, *new) if node.version >= 14 else (y, *new, Tensor(batch_mean), Tensor(batch_var))
+
+
+# -- instance, group ------------------------------------------------------------------------
+
+
+@operator("InstanceNormalization")
+def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    if x.ndim < 3:
+        raise node.error(f"input has shape {x.shape}: expected (N, C, ...) with three axes or more")
+    return F.group_norm(x, x.shape[1], scale, bias, node.number("epsilon", 1e-5))
+
+
+@operator("GroupNormalization")
+def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    groups, dtype = node.integer("num_groups"), x.dtype
+    if x.ndim < 2 or not groups or groups < 1 or x.shape[1] % groups:
+        raise node.error(
+            f"num_groups={groups} for an input of shape {x.shape}: expected a divisor of axis 1"
+        )
+    if node.version < 21:
+        scale, bias = (_per_channel(node, t, groups, x.shape[1]) for t in (scale, bias))
+    else:
+        x, scale, bias = (_stashed(node, t) for t in (x, scale, bias))
+    return F.astype(F.group_norm(x, groups, scale, bias, node.number("epsilon", 1e-5)), dtype)
+
+
+def _per_channel(node: Node, weight: Tensor, groups: int, channels: int) -> Tensor:
+    """A weight (groups,) as (channels,), each repeated for the channels of its group."""
+    if weight.shape != (groups,):
+        raise node.error(f"scale or bias of shape {weight.shape}: expected ({groups},)")
+    with weight.backend.active():
+        ones = weight.backend.xp.ones((1, channels // groups), weight.dtype)
+    return F.reshape(F.mul(F.reshape(weight, groups, 1), ones), channels)
+
+
+def _stashed(node: Node, x: Tensor) -> Tensor:
+    """In the precision that mean and variance shall have, if that is higher than the input's.
+
+    Means of float16 are taken in float32 in any case.
+    """
+    return F.astype(x, "float64") if _stash_type(node) == "float64" else x
+
+
+def _stash_type(node: Node) -> str:
+    number = node.integer("stash_type", 1)
+    if number not in _STASH_TYPES:
+        raise node.error(
+            f"stash_type={number}: expected one of {', '.join(map(str, _STASH_TYPES))}"
+        )
+    return _STASH_TYPES[number]
+
+
+# -- layer ----------------------------------------------------------------------------------
+
+
+@operator("LayerNormalization")
+def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
+    axis, eps = node.axis(node.integer("axis", -1), x.ndim), node.number("epsilon", 1e-5)
+    for weight in (scale, bias):
+        if weight is not None and np.broadcast_shapes(x.shape, weight.shape) != x.shape:
+            raise node.error(f"scale or bias of shape {weight.shape} for input of {x.shape}")
+    last, wide = x.shape[axis:], _stashed(node, x)
+    scale, bias = _stashed(node, scale), None if bias is None else _stashed(node, bias)
+    if scale.shape == last and (bias is None or bias.shape == last):
+        y = F.layer_norm(wide, last, scale, bias, eps)
+    else:
+        y = F.mul(F.layer_norm(wide, last, eps=eps), scale)
+        y = y if bias is None else F.add(y, bias)
+    return (F.astype(y, x.dtype), *_layer_statistics(node, x, axis, eps))
+
+
+def _layer_statistics(node: Node, x: Tensor, axis: int, eps: float) -> tuple[Tensor, ...]:
+    """Mean and inverse standard deviation, shaped to broadcast, where the node has such outputs."""
+    if not node.wants(1) and not node.wants(2):
+        return ()
+    x, axes = F.astype(x, _stash_type(node)), tuple(range(axis, x.ndim))
+    mean = F.mean(x, axes, keepdim=True)
+    centred = F.sub(x, mean)
+    var = F.mean(F.mul(centred, centred), axes, keepdim=True)
+    return mean, F.reciprocal(F.sqrt(F.add(var, eps)))
+
+
+# -- local response -------------------------------------------------------------------------
+
+
+class _LocalResponse(LocalResponseNorm):
+    """Where the size is even, ONNX takes one channel more behind than before."""
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        super().__init__(size, alpha, beta, k)
+        self.before, self.after = self.after, self.before
+
+
+@operator("LRN")
+def lrn(node: Node, x: Tensor) -> Tensor:
+    size = node.integer("size")
+    if x.ndim < 2 or not size or size < 1:
+        raise node.error(f"size={size} for an input of shape {x.shape}: expected (N, C, ...), >= 1")
+    numbers = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    return _LocalResponse(size, *(node.number(n, d) for n, d in numbers.items()))(x)
