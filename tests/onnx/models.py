@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer import build
 
 
 def model_of(nodes, inputs, outputs, weights=None, opset=21, types=None, **settings):

@@ -5,7 +5,7 @@ import pytest
 
 import xcnn
 from xcnn.errors import XcnnError
-from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer import build
 from xcnn.onnx.importer.node import NodeError
 from xcnn.testing import gradcheck
 

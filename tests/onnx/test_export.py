@@ -10,9 +10,8 @@ import xcnn
 import xcnn.functional as F
 from xcnn import models, nn
 from xcnn.errors import ArgumentError, ExportError, UnsupportedOperatorError
+from xcnn.extend import EMITTERS
 from xcnn.onnx import export, load
-from xcnn.onnx.exporter.emitters import EMITTERS
-from xcnn.onnx.exporter.record import state_of
 from xcnn.tensor import Function, Tracer, current, tracers
 
 from ..conftest import assert_matches, normal
@@ -76,7 +75,7 @@ def exported(path, model, *example, factor=10, **settings):
 
 def randomized(model):
     """Weights and statistics that are neither 0 nor 1."""
-    for number, (name, tensor) in enumerate(state_of(model).items()):
+    for number, (name, tensor) in enumerate(model._state()):
         if tensor.dtype.kind == "f" and name.rpartition(".")[2] != "places":
             random = np.random.default_rng(number)
             if name.endswith("running_var"):

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 import xcnn
 from xcnn import backends, nn
 from xcnn.errors import ArgumentError, FileFormatError, ShapeError, XcnnError
-from xcnn.onnx.importer.load import build, load
+from xcnn.onnx.importer import build, load
 from xcnn.serialize import describe
 from xcnn.testing import assert_close, gradcheck
 

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import xcnn
 from xcnn.errors import FileFormatError, UnsupportedOperatorError, XcnnError
-from xcnn.onnx.importer.load import OPSETS, build
-from xcnn.onnx.reader.read import Source, array_of
+from xcnn.onnx.importer import build
+from xcnn.onnx.importer.load import OPSETS
+from xcnn.onnx.reader import Source, array_of
 
 from ..conftest import PACKAGE, normal
 from .models import model_of

@@ -6,8 +6,7 @@ from onnx import helper
 
 from xcnn import Tensor, nn, no_grad
 from xcnn.errors import FileFormatError
-from xcnn.onnx.importer.load import build
-from xcnn.onnx.importer.node import Node
+from xcnn.onnx.importer import Node, build
 from xcnn.testing import gradcheck
 
 from ..conftest import assert_matches, layouts, normal

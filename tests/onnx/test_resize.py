@@ -10,7 +10,7 @@ from onnx import helper
 
 from xcnn import Tensor, no_grad
 from xcnn.errors import FileFormatError
-from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer import build
 from xcnn.testing import gradcheck
 
 from ..conftest import assert_matches, layouts, normal

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import xcnn
 from xcnn.errors import FileFormatError, XcnnError
-from xcnn.onnx.importer.load import build, load, rebuild
-from xcnn.onnx.reader.read import Source, array_of, parse
+from xcnn.onnx.importer import build, load
+from xcnn.onnx.importer.load import rebuild
+from xcnn.onnx.reader import Source, array_of, parse
 
 from ..conftest import PACKAGE, normal
 from .models import model_of

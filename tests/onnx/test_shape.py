@@ -10,7 +10,7 @@ from onnx import helper
 import xcnn
 from xcnn import Tensor
 from xcnn.errors import FileFormatError, ShapeError, XcnnError
-from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer import build
 from xcnn.onnx.importer.operators.indexing import Take
 from xcnn.testing import gradcheck
 

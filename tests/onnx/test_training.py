@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 from xcnn.errors import XcnnError
-from xcnn.onnx.importer.load import build
+from xcnn.onnx.importer import build
 
 from ..conftest import assert_matches, normal
 from .models import run

@@ -1,4 +1,4 @@
-"""From a Module to an ONNX file."""
+"""Exporting a Module to an ONNX file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 
 from ... import nn
 from ...errors import ArgumentError, UnsupportedOperatorError
+from ...extend import EMITTERS
 from ...tensor import Call, Tensor
-from ..importer.graph import Graph
-from ..importer.node import OPERATORS, Node
-from ..reader.read import package
+from ..importer import OPERATORS, Graph, Node
+from ..reader import require_onnx
+from . import emitters  # noqa: F401  (registers them)
 from .check import compare
-from .emitters import EMITTERS, CannotExportError, Value, Writer
-from .emitters.graph_node import is_same
-from .record import arrays_in, inside, needed, placed, run, state_of
-from .upgrade import is_renewed
+from .record import arrays_in, ids_in, needed, placed, run, run_node
+from .upgrade import can_upgrade, is_current
 from .write import write
+from .writer import CannotExportError, Value, Writer
 
 OPSET, IR_VERSION = 21, 10
 _BATCH = "batch"
@@ -38,48 +38,47 @@ def export(
     metadata: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> None:
-    """Write what ``model`` computes in evaluation mode to an ONNX file.
+    """Export what ``model`` computes in evaluation mode to an ONNX file.
 
-    The model runs once on ``example``, and the functions of ``xcnn.functional`` that it calls are
-    written down, those behind the operators and methods of Tensors too. What Python computes
-    beside them is not seen: a branch on the data, or numbers taken out of a Tensor, go into the
-    file as they were for the example. ``check`` finds most of that, but no branch that only other
-    numbers than the example's take.
+    The model runs once on ``example``, and its calls of ``xcnn.functional`` are written as nodes,
+    including those behind operators and methods of Tensors. Other Python code is not traced:
+    branches on data, and values taken out of a Tensor, are fixed to those of the example. ``check``
+    finds most of these, but not a branch that only other values take.
 
     Parameters
     ----------
     model
-        Any Module. Weights keep their names; loading the file gives them back under these.
+        Any Module. Weights keep their names, also after loading the file.
     example
-        An input: an array or a Tensor, or a tuple of them where the model takes several.
+        An input: an array or a Tensor, or a tuple of them for several inputs.
     path
-        Usually ends in ``.onnx``. A model of more than 2 GiB has its weights beside it, in
-        ``path`` + ``.data``.
+        Usually ends in ``.onnx``. Weights of more than 2 GiB are written to ``path`` + ``.data``.
     input_names, output_names
-        Names in the file. Default: those of a model that was loaded, else "input" and "output",
-        numbered where there are several.
+        Names in the file. Default: those of a loaded model, else "input" and "output", numbered if
+        there are several.
     dynamic_batch
-        Whether the first axis of the inputs may be of any length. All inputs whose first axis is
-        as long as the first one's share it. Default: yes, but for a loaded model whose file says
-        how long it is.
+        Whether the first axis of the inputs has a variable length. It is shared by all inputs whose
+        first axis is as long as the first input's. Default: True, except for a loaded model with a
+        fixed batch size.
     metadata
-        Strings to keep in the file.
+        Strings to store in the file.
     check
-        Load what was made and run it beside the model, on the example's numbers in random places
-        and with another batch size where that is open, before anything is written.
+        Before writing, load the result and compare it with the model on random samples of the
+        example's values, and with another batch size if that is variable.
 
     Raises
     ------
     UnsupportedOperatorError
-        The model calls functions that cannot be written: the text lists all of them, and where.
+        The model calls functions that cannot be exported: the message lists them all with their
+        locations.
     ExportError
         The file would not compute what the model does.
     MissingPackageError
         The package ``onnx`` is not installed.
     ArgumentError
-        Names or an example that do not fit, or a model that returns something else than Tensors.
+        Invalid names or example, or the model returns something other than Tensors.
     OSError
-        The file cannot be written; an older one is left as it was.
+        The file cannot be written; an existing one is not modified.
 
     Examples
     --------
@@ -87,7 +86,7 @@ def export(
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
-    package()
+    require_onnx()
     _check_example(example)
     _check_metadata(metadata)
     inputs = placed(example, model.device)
@@ -96,11 +95,11 @@ def export(
     if dynamic_batch:
         _check_batch(inputs)
     outputs, calls = run(model, inputs)
-    made = _Export(model, inputs, outputs, calls, _names_of(model, input_names, output_names))
+    exporter = _Export(model, inputs, outputs, calls, _names_of(model, input_names, output_names))
     batch = inputs[0].shape[0] if dynamic_batch else None
-    proto = made.proto(batch, metadata)
-    compared = partial(compare, model=model, example=inputs, batch=batch) if check else None
-    write(proto, path, compared)
+    proto = exporter.proto(batch, metadata)
+    verify = partial(compare, model=model, example=inputs, batch=batch) if check else None
+    write(proto, path, verify)
 
 
 def _check_example(example: Any) -> None:
@@ -128,22 +127,22 @@ def _check_batch(inputs: list[Tensor]) -> None:
     shape = inputs[0].shape if inputs else ()
     if not shape or not shape[0]:
         raise ArgumentError(
-            f"example has shape {shape}: expected a batch of at least one; say "
+            f"example has shape {shape}: expected a batch of at least one; pass "
             "dynamic_batch=False if there is no batch axis"
         )
 
 
 def _names_of(model: nn.Module, inputs: Any, outputs: Any) -> tuple[Any, Any]:
-    """The names that were given, or those in the file that the model comes from."""
+    """The names passed to :func:`export`, or those of a loaded model."""
     if not isinstance(model, Graph):
         return inputs, outputs
     results = {n for node in _nodes(model) for n in node.outputs}
-    own = model.output_names if results.issuperset(model.output_names) else None
-    return inputs or model.input_names, outputs or own
+    loaded = model.output_names if results.issuperset(model.output_names) else None
+    return inputs or model.input_names, outputs or loaded
 
 
 class _Export:
-    """The making of one file."""
+    """One export: from the calls of a model to an ``onnx.ModelProto``."""
 
     def __init__(
         self,
@@ -155,20 +154,20 @@ class _Export:
     ) -> None:
         self.model = model
         self.inputs, self.outputs = inputs, outputs
-        self.state = state_of(model)
-        self.input_names = _given_names("input", names[0], len(inputs), self.state)
+        self.state: dict[str, Tensor] = {**dict(model.named_parameters())}
+        self.state.update(model.named_buffers())
+        self.input_names = _checked_names("input", names[0], len(inputs), self.state)
         taken = {*self.state, *self.input_names}
-        self.output_names = _given_names("output", names[1], len(outputs), taken)
+        self.output_names = _checked_names("output", names[1], len(outputs), taken)
         self.writer = Writer({*taken, *self.output_names})
-        #: name by array
+        #: names by id of the array
         self.names: dict[int, str] = {}
         for name, tensor in [*self.state.items(), *zip(self.input_names, inputs, strict=True)]:
             self.names.setdefault(id(tensor.data), name)
         self.calls = needed(calls, set(self.names), outputs)
-        self.taken = {id(a) for c in self.calls for a in arrays_in(c.arguments)}
-        self.taken |= {id(a) for a in arrays_in(outputs)}
+        self.used = ids_in([call.arguments for call in self.calls]) | ids_in(outputs)
         self.opset = max([OPSET, *(n.version for n in _nodes(model) if n.domain == "")])
-        self._kept: list[Any] = []  # whose ids are in names
+        self._alive: list[Any] = []  # keeps the ids in names valid
 
     def proto(self, batch: int | None, metadata: Mapping[str, str] | None) -> Any:
         """The ``onnx.ModelProto``."""
@@ -186,15 +185,17 @@ class _Export:
             [_info(n, t, batch) for n, t in zip(self.output_names, self.outputs, strict=True)],
             weights,
         )
+        sets = [helper.make_opsetid(d, v) for d, v in self._versions().items()]
+        needed_ir = helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)])
         proto = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid(d, v) for d, v in self._versions().items()],
-            ir_version=IR_VERSION if self.opset == OPSET else _ir_version(self.opset),
+            opset_imports=sets,
+            ir_version=max(IR_VERSION, needed_ir),
             producer_name="xcnn",
             producer_version=__version__,
         )
-        own = self.model.metadata if isinstance(self.model, Graph) else {}
-        helper.set_model_props(proto, {**own, **(metadata or {})})
+        loaded = self.model.metadata if isinstance(self.model, Graph) else {}
+        helper.set_model_props(proto, {**loaded, **(metadata or {})})
         return proto
 
     def _emit(self) -> None:
@@ -203,94 +204,91 @@ class _Export:
             try:
                 self._emit_call(call)
             except CannotExportError as error:
-                what = f", {error}" if error.args else ""
-                problems[f"{_described(call)}{what}"] += 1
+                problems[", ".join([_described(call), *map(str, error.args)])] += 1
         if problems:
             lines = [f"{text}: {count} time{'s' * (count > 1)}" for text, count in problems.items()]
             raise UnsupportedOperatorError(
-                "these operations of the model cannot be written to ONNX:\n  " + "\n  ".join(lines)
+                "these operations of the model cannot be exported to ONNX:\n  " + "\n  ".join(lines)
             )
 
     def _emit_call(self, call: Call) -> None:
         if not call.is_public:
-            raise CannotExportError("a Function of its own; compute it with xcnn.functional")
+            raise CannotExportError("a custom Function; use xcnn.functional, or mark an @operation")
         if call.name not in EMITTERS:
             raise CannotExportError
         node = call.arguments.get("self")
-        if isinstance(node, Node) and not (is_renewed(node) or is_same(node, self.opset)):
+        if isinstance(node, Node) and not (can_upgrade(node) or is_current(node, self.opset)):
             self._emit_inside(call)
             return
-        self.writer.stem = self._module_of(call)
+        self.writer.prefix = self._module_of(call)
         arguments = {key: self._as_value(value) for key, value in call.arguments.items()}
-        found = EMITTERS[call.name](self.writer, **arguments)
-        names = found if isinstance(found, list) else [found]
+        output = EMITTERS[call.name](self.writer, **arguments)
+        names = output if isinstance(output, list) else [output]
         results = call.result if isinstance(call.result, tuple) else (call.result,)
-        for value, name in zip(results, names, strict=False):  # a node may give more than is taken
+        for value, name in zip(results, names, strict=False):  # a node may have unused outputs
             for array in arrays_in(value) if name else ():
                 self.names.setdefault(id(array), name)
 
     def _emit_inside(self, call: Call) -> None:
-        """A node of an older set of operators, as what xcnn computes for it."""
-        found, calls = inside(call)
-        self._kept += [found, calls]
-        for inner in needed(calls, set(self.names), found):
+        """Write a node of an older operator set as the calls that compute it."""
+        result, calls = run_node(call)
+        self._alive += [result, calls]
+        for inner in needed(calls, set(self.names), result):
             try:
                 self._emit_call(inner)
             except CannotExportError as error:
                 raise CannotExportError(f"because of {inner.name} inside") from error
-        for array, again in zip(arrays_in(call.result), arrays_in(found), strict=True):
-            if id(again) in self.names:
-                self.names[id(array)] = self.names[id(again)]
-            elif id(array) in self.taken:
-                raise CannotExportError("a result of it that xcnn.functional does not compute")
+        for array, repeated in zip(arrays_in(call.result), arrays_in(result), strict=True):
+            if id(repeated) in self.names:
+                self.names[id(array)] = self.names[id(repeated)]
+            elif id(array) in self.used:
+                raise CannotExportError("an output that xcnn.functional does not compute")
 
     def _as_value(self, value: Any) -> Any:
-        """An argument with a Value in each array's place."""
+        """An argument with arrays replaced by Values."""
         if isinstance(value, list | tuple):
             return type(value)(self._as_value(v) for v in value)
         for array in arrays_in(value):
             name = self.names.get(id(array))
-            kept = Tensor(array).numpy() if name is None else None
-            return Value(name, tuple(array.shape), array.dtype, kept)
+            constant = Tensor(array).numpy() if name is None else None
+            return Value(name, tuple(array.shape), array.dtype, constant)
         return value
 
     def _module_of(self, call: Call) -> str:
-        """The path of the module whose weight is an argument, if one is."""
+        """The path of the module whose weight is an argument, or an empty string."""
         names = [self.names.get(id(a)) for a in arrays_in(call.arguments)]
         weight = next((n for n in names if n in self.state), "")
         return (weight or "").rpartition(".")[0]
 
     def _name_outputs(self) -> None:
-        """Give the outputs their names; one that is also something else is a copy of it."""
-        self.writer.stem = ""
-        made = {y: node for node in self.writer.nodes for y in node.output}
+        """Rename the results to the outputs' names; copy inputs, weights and repeated outputs."""
+        self.writer.prefix = ""
+        computed = {y for n in self.writer.nodes if n.op_type != "Constant" for y in n.output}
         renamed: dict[str, str] = {}
         for name, tensor in zip(self.output_names, self.outputs, strict=True):
             value = self._as_value(tensor)
-            if value.name in made and value.name not in renamed and not _is_constant(made, value):
+            if value.name in computed and value.name not in renamed:
                 renamed[value.name] = name
             else:
-                self._copy(renamed.get(value.name, value), name)
+                self.writer.node("Identity", renamed.get(value.name, value))
+                self.writer.nodes[-1].output[:] = [name]
         for node in self.writer.nodes:
             for names in (node.input, node.output):
                 names[:] = [renamed.get(n, n) for n in names]
 
-    def _copy(self, value: Any, name: str) -> None:
-        self.writer.node("Identity", value)
-        self.writer.nodes[-1].output[:] = [name]
-
     def _weights(self) -> tuple[list[Any], list[Any]]:
-        """The weights that nodes use, and nodes for those that are not trained, so that loading
-        does not make parameters of them; a running mean is known as one by where it is used.
+        """Initializers for the weights that nodes use, and Constants for buffers.
+
+        Loading makes parameters of initializers, except in places for buffers such as a running
+        mean: buffers used anywhere else must be Constants.
         """
         from onnx import helper, numpy_helper
 
         uses: dict[str, set[bool]] = {}
         for node in self.writer.nodes:
             operator = OPERATORS.get((node.domain, node.op_type))
-            buffers = operator.buffers if operator else ()
             for number, name in enumerate(node.input):
-                uses.setdefault(name, set()).add(number in buffers)
+                uses.setdefault(name, set()).add(bool(operator and number in operator.buffers))
         weights, constants = [], []
         for name, tensor in self.state.items():
             if name not in uses:
@@ -303,14 +301,14 @@ class _Export:
         return weights, constants
 
     def _versions(self) -> dict[str, int]:
-        """Version of the operator set by domain."""
+        """Operator set versions by domain."""
         others = {n.domain: n.version for n in _nodes(self.model) if n.domain}
         used = {node.domain for node in self.writer.nodes}
         return {"": self.opset, **{d: v for d, v in others.items() if d in used}}
 
 
 def _described(call: Call) -> str:
-    """What was called, for an error's text, and where."""
+    """What was called and where, for an error message."""
     node = call.arguments.get("self")
     if isinstance(node, Node):
         return f"node {node.name!r} ({node.type} of operator set {node.version})"
@@ -318,45 +316,35 @@ def _described(call: Call) -> str:
 
 
 def _nodes(model: nn.Module) -> list[Node]:
-    """Of the loaded graphs in a model."""
+    """The nodes of loaded graphs in a model."""
     return [module for module in model.modules() if isinstance(module, Node)]
 
 
-def _ir_version(opset: int) -> int:
-    from onnx import helper
-
-    return max(IR_VERSION, helper.find_min_ir_version_for([helper.make_opsetid("", opset)]))
-
-
-def _is_constant(made: Mapping[str, Any], value: Value) -> bool:
-    return made[value.name or ""].op_type == "Constant"
-
-
-def _given_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
-    """The names of the inputs or outputs.
+def _checked_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
+    """The names of the inputs or outputs; default: ``kind``, numbered if there are several.
 
     Raises
     ------
     ArgumentError
-        Not as many as there are, one twice, or that of something else.
+        Wrong number of names, or one is not unique.
     """
     if names is None:
-        own = Writer(taken)
-        return [own.unique(kind if count == 1 else f"{kind}_{n}") for n in range(count)]
-    found = [names] if isinstance(names, str) else list(names)
-    if len(found) != count or not all(isinstance(n, str) and n for n in found):
+        unique = Writer(taken).unique
+        return [unique(kind if count == 1 else f"{kind}_{n}") for n in range(count)]
+    checked = [names] if isinstance(names, str) else list(names)
+    if len(checked) != count or not all(isinstance(n, str) and n for n in checked):
         raise ArgumentError(f"{kind}_names={names!r}: expected {count} names, each a string")
-    twice = [n for n in found if n in taken or found.count(n) > 1]
-    if twice:
+    repeated = [n for n in checked if n in taken or checked.count(n) > 1]
+    if repeated:
         raise ArgumentError(
-            f"{kind}_names={names!r}: {twice[0]!r} is also the name of another {kind} or of a "
+            f"{kind}_names={names!r}: {repeated[0]!r} is also the name of another {kind} or of a "
             "weight; choose another"
         )
-    return found
+    return checked
 
 
 def _info(name: str, tensor: Tensor, batch: int | None) -> Any:
-    """Name, type and shape of an input or output."""
+    """The ``onnx.ValueInfoProto`` of an input or output."""
     from onnx import helper
 
     shape: list[Any] = list(tensor.shape)

@@ -1,4 +1,4 @@
-"""What a model computes for an example, as the calls that matter to its outputs."""
+"""Recording the calls with which a model computes its outputs."""
 
 from __future__ import annotations
 
@@ -8,52 +8,54 @@ from typing import Any
 from ... import backends, nn
 from ...arrays import Array
 from ...errors import ArgumentError
-from ...nn.module import evaluating
 from ...tensor import Call, Tensor, Tracer, no_grad
 
 
 def placed(example: Any, device: str) -> list[Tensor]:
-    """The inputs on a device, each an array object of its own, by which it is known."""
-    given = example if isinstance(example, tuple | list) and _holds_arrays(example) else (example,)
+    """The inputs on a device, each a separate array object, which identifies it."""
+    # nested lists are one input
+    is_several = isinstance(example, tuple) or (
+        isinstance(example, list) and any(hasattr(x, "shape") for x in example)
+    )
     target = backends.get(device)
-    return [_moved(Tensor.of(x), target) for x in given]
-
-
-def _holds_arrays(values: Any) -> bool:
-    """Whether this is several inputs, and not one in nested lists."""
-    return isinstance(values, tuple) or any(hasattr(v, "shape") for v in values)
-
-
-def _moved(tensor: Tensor, target: Any) -> Tensor:
-    return Tensor(target.asarray(tensor.numpy())[...])
+    return [
+        Tensor(target.asarray(Tensor.of(x).numpy())[...])
+        for x in (example if is_several else (example,))
+    ]
 
 
 def run(model: nn.Module, inputs: list[Tensor]) -> tuple[list[Tensor], list[Call]]:
-    """The outputs, and all operations that were called.
+    """Run a model, and return its outputs and all calls.
 
     Raises
     ------
     ArgumentError
-        The model returns something else than Tensors.
+        The model returns something other than Tensors.
     """
     tracer = Tracer()
-    with evaluating(model), tracer.active():
-        found = model(*inputs)
-    return outputs_of(found), tracer.calls
+    with nn.evaluating(model), tracer.active():
+        outputs = model(*inputs)
+    return outputs_of(outputs), tracer.calls
 
 
-def inside(call: Call) -> tuple[Any, list[Call]]:
-    """The result of a node of a graph, computed again, and the operations that it consists of."""
+def run_node(call: Call) -> tuple[Any, list[Call]]:
+    """Repeat the call of a graph's node, and return its result and the calls inside it."""
     node, inputs = call.arguments["self"], call.arguments["inputs"]
     tracer = Tracer()
     with no_grad(), tracer.active():
-        found = type(node).forward.__wrapped__(node, *inputs)
-    return found, tracer.calls
+        result = type(node).forward.__wrapped__(node, *inputs)
+    return result, tracer.calls
 
 
-def outputs_of(found: Any) -> list[Tensor]:
-    """What a model returned, as a list."""
-    outputs = list(found) if isinstance(found, tuple | list) else [found]
+def outputs_of(result: Any) -> list[Tensor]:
+    """The result of a model as a list.
+
+    Raises
+    ------
+    ArgumentError
+        It has something other than Tensors.
+    """
+    outputs = list(result) if isinstance(result, tuple | list) else [result]
     wrong = [type(y).__name__ for y in outputs if not isinstance(y, Tensor)]
     if wrong or not outputs:
         raise ArgumentError(
@@ -61,11 +63,6 @@ def outputs_of(found: Any) -> list[Tensor]:
             "of Tensors; wrap it in a Module that returns them"
         )
     return outputs
-
-
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by dotted path, as in its state dict."""
-    return dict(model._state())
 
 
 def arrays_in(value: Any) -> Iterator[Array]:
@@ -81,26 +78,26 @@ def arrays_in(value: Any) -> Iterator[Array]:
         yield value
 
 
+def ids_in(value: Any) -> set[int]:
+    """The ids of the arrays in an argument or a result."""
+    return {id(array) for array in arrays_in(value)}
+
+
 def needed(calls: list[Call], sources: set[int], outputs: Any) -> list[Call]:
-    """The calls that lead from sources, ids of arrays such as inputs and weights, to the outputs.
+    """The calls that lead from ``sources``, ids of inputs and weights, to the outputs.
 
-    Those that use neither have constant results, and those that return an argument itself, as
-    dropout does in evaluation mode, do nothing.
+    Calls that depend on no source are constant; calls that return an argument itself, such as
+    dropout in evaluation mode, do nothing.
     """
-    known, live = set(sources), []
+    known, dependent = set(sources), []
     for call in calls:
-        taken = {id(a) for a in arrays_in(call.arguments)}
-        made = {id(a) for a in arrays_in(call.result)}
-        if taken & known and made - taken:
-            known |= made
-            live.append(call)
-    return _used(live, {id(a) for a in arrays_in(outputs)})
-
-
-def _used(calls: list[Call], wanted: set[int]) -> list[Call]:
-    kept = []
-    for call in reversed(calls):
-        if wanted & {id(a) for a in arrays_in(call.result)}:
-            wanted |= {id(a) for a in arrays_in(call.arguments)}
-            kept.append(call)
-    return kept[::-1]
+        arguments, results = ids_in(call.arguments), ids_in(call.result)
+        if arguments & known and results - arguments:
+            known |= results
+            dependent.append(call)
+    wanted, used = ids_in(outputs), []
+    for call in reversed(dependent):
+        if wanted & ids_in(call.result):
+            wanted |= ids_in(call.arguments)
+            used.append(call)
+    return used[::-1]

@@ -1,69 +1,108 @@
-"""Nodes of older sets of operators, in the form that their operator has by now."""
+"""Upgrading nodes of older operator sets to the form of the exported one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from ..importer.node import Node
+from ..importer import Node
 from .writer import Value, Writer
 
-_Write = Callable[..., Any]
+_Upgrade = Callable[..., Any]
 
-_GONE = ("broadcast", "is_test", "spatial")  # attributes; what they ask for is the rule by now
+#: attributes without a successor: their setting is the rule now
+_REMOVED = ("broadcast", "is_test", "spatial")
+#: operators that gained attributes whose defaults change nothing
+_COMPATIBLE = (
+    *("AveragePool", "Cast", "CastLike", "DepthToSpace", "GatherND", "MaxPool"),
+    *("Range", "Reshape", "Resize", "Shape", "SpaceToDepth"),
+)
 
 
-def is_renewed(node: Node) -> bool:
-    """Whether :func:`renewed` writes the node; False too where its own form still holds."""
-    if node.domain or node.version >= _RENEWED.get(node.type, (0,))[0]:
+def is_current(node: Node, version: int) -> bool:
+    """Whether a node means the same in operator set ``version``.
+
+    Types and trailing inputs may have been added; attributes only if their defaults keep the
+    meaning.
+    """
+    old = schema(node.type, node.domain, node.version)
+    new = schema(node.type, node.domain, version if node.domain == "" else node.version)
+    if old.since_version == new.since_version:
+        return True
+    if new.deprecated or (node.type == "PRelu" and node.version < 7):  # slopes per channel
         return False
-    if node.type == "BatchNormalization":  # of each pixel, or of statistics that it gives back
-        return bool(node.integer("spatial", 1)) and not any(map(node.wants, range(1, 5)))
-    # the mask was of numbers
-    return node.type != "Dropout" or node.version >= 10 or not node.wants(1)
+    inputs, defaults = [i.name for i in old.inputs], _defaults(new)
+    if node.type in _COMPATIBLE:
+        defaults = {k: v for k, v in defaults.items() if k in old.attributes}
+    same_inputs = inputs == [i.name for i in new.inputs][: len(inputs)]
+    return same_inputs and defaults == _defaults(old)
 
 
-def renewed(w: Writer, node: Node, inputs: tuple[Any, ...]) -> list[str]:
-    """Write an older node, and give the names of its results."""
-    found = _RENEWED[node.type][1](w, node, *inputs)
-    return found if isinstance(found, list) else [found]
+@cache
+def schema(type: str, domain: str, version: int) -> Any:
+    """The ``onnx.defs.OpSchema`` of an operator."""
+    from onnx import defs
+
+    return defs.get_schema(type, max_inclusive_version=version, domain=domain)
 
 
-def _moved(*names: str) -> _Write:
-    """With these attributes as inputs: lists are of int64, numbers of the first input's type."""
+def _defaults(schema: Any) -> dict[str, Any]:
+    return {k: a.default_value.SerializeToString() for k, a in schema.attributes.items()}
+
+
+def can_upgrade(node: Node) -> bool:
+    """Whether :func:`upgrade` writes a node; also False if it needs no upgrade."""
+    if node.domain or node.version >= _UPGRADES.get(node.type, (0,))[0]:
+        return False
+    if node.type == "BatchNormalization":  # neither per pixel nor with statistics as outputs
+        return bool(node.integer("spatial", 1)) and not any(map(node.has_output, range(1, 5)))
+    # before version 10 the mask consisted of numbers
+    return node.type != "Dropout" or node.version >= 10 or not node.has_output(1)
+
+
+def upgrade(w: Writer, node: Node, inputs: tuple[Any, ...]) -> list[str]:
+    """Write a node in its current form, and return the names of its outputs."""
+    names = _UPGRADES[node.type][1](w, node, *inputs)
+    return names if isinstance(names, list) else [names]
+
+
+def _as_inputs(*names: str) -> _Upgrade:
+    """Attributes that became inputs: lists as int64, numbers in the first input's dtype."""
 
     def write(w: Writer, node: Node, x: Value, *inputs: Any) -> Any:
-        kept = {k: v for k, v in node.attributes.items() if k not in (*names, *_GONE)}
-        given = (node.attributes.get(name) for name in names)
+        left = {k: v for k, v in node.attributes.items() if k not in (*names, *_REMOVED)}
+        values = (node.attributes.get(name) for name in names)
         moved = [
-            w.ints(v) if isinstance(v, list) else None if v is None else w.like(x, v) for v in given
+            w.ints(v) if isinstance(v, list) else None if v is None else w.like(x, v)
+            for v in values
         ]
         count = 1 + max(n for n, name in enumerate(node.outputs) if name)
-        return w.node(node.type, x, *inputs, *moved, outputs=count, **kept)
+        return w.node(node.type, x, *inputs, *moved, outputs=count, **left)
 
     return write
 
 
-def _of_two(w: Writer, node: Node, a: Value, b: Value) -> str:
-    """The axes of b began at ``axis``."""
-    first: Any = b
+def _binary(w: Writer, node: Node, a: Value, b: Value) -> str:
+    """The axes of b started at ``axis`` of a."""
+    aligned: Any = b
     start = node.integer("axis")
     if start is not None and node.integer("broadcast", 0) and b.ndim:
         after = a.ndim - node.axis(start, a.ndim) - b.ndim
         if after > 0:
-            first = w.node("Unsqueeze", b, w.ints(range(b.ndim, b.ndim + after)))
-    return w.node(node.type, a, first)
+            aligned = w.node("Unsqueeze", b, w.ints(range(b.ndim, b.ndim + after)))
+    return w.node(node.type, a, aligned)
 
 
 def _split(w: Writer, node: Node, x: Value, sizes: Value | None = None) -> Any:
-    """Equal parts had not to be counted."""
-    count, given = len(node.outputs), node.integers("split")
-    how = {"axis": node.integer("axis", 0), "outputs": count}
-    if given is None and sizes is None:
-        return w.node("Split", x, num_outputs=count, **how)
-    return w.node("Split", x, sizes or w.ints(given), **how)
+    """``num_outputs`` was implied."""
+    count, lengths = len(node.outputs), node.integers("split")
+    attributes = {"axis": node.integer("axis", 0), "outputs": count}
+    if lengths is None and sizes is None:
+        return w.node("Split", x, num_outputs=count, **attributes)
+    return w.node("Split", x, sizes or w.ints(lengths), **attributes)
 
 
 def _softmax(w: Writer, node: Node, x: Value) -> str:
@@ -76,42 +115,40 @@ def _softmax(w: Writer, node: Node, x: Value) -> str:
 
 
 def _resize(w: Writer, node: Node, x: Value, scales: Value | None = None) -> str:
-    """The nearest pixel was the one before, or, along axes that shrink, the one after."""
+    """The nearest pixel was the one before, or the one after along axes that shrink."""
     mode = node.text("mode", "nearest")
     if scales is None:
         scales = _constant(np.asarray(node.attributes["scales"], "float32"))
-    how = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+    attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
     if mode != "nearest":
-        return w.node("Resize", x, None, scales, **how)
+        return w.node("Resize", x, None, scales, **attributes)
     y: Any = x
-    factors = scales.array  # None where the graph computes them; they enlarge, or the check fails
+    factors = scales.array  # None if computed by the graph: assumed to enlarge, which is checked
     if factors is not None and (factors < 1).any():
-        y = w.node("Resize", y, None, _constant(np.minimum(factors, 1)), nearest_mode="ceil", **how)
+        shrink = _constant(np.minimum(factors, 1))
+        y = w.node("Resize", y, None, shrink, nearest_mode="ceil", **attributes)
         scales = _constant(np.maximum(factors, 1))
-    return w.node("Resize", y, None, scales, nearest_mode="floor", **how)
+    return w.node("Resize", y, None, scales, nearest_mode="floor", **attributes)
 
 
 def _constant(array: Any) -> Value:
     return Value(None, array.shape, array.dtype, array)
 
 
-#: by type: the version before which a node has another form, and what writes it
-_RENEWED: dict[str, tuple[int, _Write]] = {
-    **dict.fromkeys(("Add", "Div", "Mul", "Pow", "Sub"), (7, _of_two)),
-    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Or"), (7, _of_two)),
-    "BatchNormalization": (14, _moved()),
-    "Clip": (11, _moved("min", "max")),
-    "Dropout": (12, _moved("ratio")),
-    "Gemm": (7, _moved()),
-    "LogSoftmax": (13, _softmax),
-    "Pad": (11, _moved("pads", "value")),
-    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin"), (18, _moved("axes"))),
-    "ReduceSum": (13, _moved("axes")),
+#: by type: the version since which it has the current form, and how to upgrade it
+_UPGRADES: dict[str, tuple[int, _Upgrade]] = {
+    **dict.fromkeys(("Add", "Div", "Mul", "Pow", "Sub"), (7, _binary)),
+    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Or"), (7, _binary)),
+    "BatchNormalization": (14, _as_inputs()),
+    "Clip": (11, _as_inputs("min", "max")),
+    "Dropout": (12, _as_inputs("ratio")),
+    "Gemm": (7, _as_inputs()),
+    **dict.fromkeys(("LogSoftmax", "Softmax"), (13, _softmax)),
+    "Pad": (11, _as_inputs("pads", "value")),
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin"), (18, _as_inputs("axes"))),
+    **dict.fromkeys(("ReduceSum", "Squeeze", "Unsqueeze"), (13, _as_inputs("axes"))),
     "Resize": (11, _resize),
-    "Slice": (10, _moved("starts", "ends", "axes")),
-    "Softmax": (13, _softmax),
+    "Slice": (10, _as_inputs("starts", "ends", "axes")),
     "Split": (18, _split),
-    "Squeeze": (13, _moved("axes")),
-    "Unsqueeze": (13, _moved("axes")),
     "Upsample": (99, _resize),
 }

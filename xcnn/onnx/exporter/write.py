@@ -1,4 +1,4 @@
-"""Checking an ONNX model and writing it, with its weights beside it where it is too large."""
+"""Writing a model file after checking it, with external data if it is too large for one file."""
 
 from __future__ import annotations
 
@@ -11,44 +11,46 @@ from typing import Any
 
 from ...serialize import write_atomically
 
-#: bytes of weights that go into one file with the graph: protobuf's limit is 2 GiB in all
+#: maximum bytes of weights inside the model file, below protobuf's limit of 2 GiB
 LIMIT = 2**31 - 2**24
 
 Check = Callable[[Any, Path | None], None]
 
 
 def write(proto: Any, path: Any, check: Check | None) -> None:
-    """Put a model at ``path`` if ONNX's checker and ``check(proto, folder)`` let it pass."""
+    """Write a model to ``path`` if it passes ONNX's checker and ``check(proto, folder)``."""
     if sum(t.ByteSize() for t in proto.graph.initializer) > LIMIT:
-        _write_with_data(proto, Path(path), check)
+        _write_external(proto, Path(path), check)
         return
-    _check(proto, proto)
+    _check_model(proto, proto)
     if check is not None:
         check(proto, None)
-    write_atomically(path, proto.SerializeToString(deterministic=True))
+    write_atomically(path, _serialized(proto))
 
 
-def _check(proto: Any, what: Any) -> None:
-    """ONNX's checker on the model, or on the file that holds it.
+def _serialized(proto: Any) -> bytes:
+    return proto.SerializeToString(deterministic=True)
 
-    Its rules for shapes are wrong about some windows and transposed convolutions: where they
-    contradict what the outputs really are, the file leaves their lengths open.
+
+def _check_model(proto: Any, model: Any) -> None:
+    """Run ONNX's checker on ``model``, the proto or the path of its file.
+
+    Its shape inference is wrong for some windows and transposed convolutions. If it contradicts the
+    traced output shapes, their lengths are left variable.
     """
     import onnx
 
     try:
-        onnx.checker.check_model(what, full_check=True)
+        onnx.checker.check_model(model, full_check=True)
     except onnx.shape_inference.InferenceError:
         for output in proto.graph.output:
             for length in output.type.tensor_type.shape.dim:
                 length.Clear()
-        onnx.checker.check_model(what)
+        onnx.checker.check_model(model)
 
 
-def _write_with_data(proto: Any, target: Path, check: Check | None) -> None:
-    """The weights in a file beside the graph's; both lie in a folder of their own until they are
-    complete and checked.
-    """
+def _write_external(proto: Any, target: Path, check: Check | None) -> None:
+    """Write weights and graph to separate files, in a temporary folder until they are checked."""
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
     folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -56,9 +58,9 @@ def _write_with_data(proto: Any, target: Path, check: Check | None) -> None:
     try:
         folder.mkdir()
         _move_weights(proto, data)
-        graph.write_bytes(proto.SerializeToString(deterministic=True))
-        _check(proto, str(graph))
-        graph.write_bytes(proto.SerializeToString(deterministic=True))
+        graph.write_bytes(_serialized(proto))
+        _check_model(proto, str(graph))
+        graph.write_bytes(_serialized(proto))
         if check is not None:
             check(proto, folder)
         os.replace(data, target.with_name(data.name))
@@ -68,7 +70,7 @@ def _write_with_data(proto: Any, target: Path, check: Check | None) -> None:
 
 
 def _move_weights(proto: Any, path: Path) -> None:
-    """Put the weights into a file, each where memory can be mapped, and leave their places."""
+    """Move the weights to a file, aligned for memory mapping."""
     from onnx.external_data_helper import set_external_data
 
     with path.open("xb") as file:

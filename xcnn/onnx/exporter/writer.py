@@ -1,4 +1,4 @@
-"""What emitters write nodes with, and the table of emitters."""
+"""The Writer, which emitters add nodes with."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ...extend import EMITTERS
-from ...extend import onnx_emitter as emits
-
-__all__ = ["EMITTERS", "CannotExportError", "Value", "Writer", "emits"]
-
 
 class CannotExportError(Exception):
-    """A call that ONNX, or this exporter, has no nodes for; the text says what about it."""
+    """ONNX, or this exporter, cannot express a call; the message says why."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """An array of the graph; one without a name yet is a constant."""
+    """An array of the graph; without a name it is a constant."""
 
     name: str | None
     shape: tuple[int, ...]
@@ -33,7 +28,9 @@ class Value:
 
 
 class Writer:
-    """Collects nodes and gives them and their results names of their own.
+    """Collects nodes, and gives them and their outputs unique names.
+
+    Inputs of nodes are names, Values, NumPy arrays (which become constants), or None if omitted.
 
     Parameters
     ----------
@@ -43,30 +40,30 @@ class Writer:
     Attributes
     ----------
     nodes : list of onnx.NodeProto
-    stem : str
-        How the nodes of the call at hand are called; empty: by their type.
+    prefix : str
+        Name for the nodes of the current call, the path of its module; empty: their operator.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
         self.nodes: list[Any] = []
-        self.stem = ""
+        self.prefix = ""
         self._taken = set(taken)
         self._node_names: set[str] = set()
         self._constants: dict[Any, str] = {}
 
     def node(self, type: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node of ONNX's own operators.
+        """Add a node of ONNX's own operator set.
 
         Parameters
         ----------
         type
-            Of the operator.
+            Operator.
         *inputs
-            Names, Values, NumPy arrays (which become constants), or None for those left out.
+            See :class:`Writer`.
         outputs
-            How many.
+            Number of outputs.
         **attributes
-            None: left out.
+            None: omitted.
 
         Returns
         -------
@@ -75,22 +72,22 @@ class Writer:
         from onnx import helper
 
         node = self.append(helper.make_node(type, [], [], **attributes), inputs)
-        results = [self.unique(f"{node.name}.out{n or ''}") for n in range(outputs)]
-        node.output[:] = results
-        return results[0] if outputs == 1 else results
+        names = [self.unique(f"{node.name}.out{n or ''}") for n in range(outputs)]
+        node.output[:] = names
+        return names[0] if outputs == 1 else names
 
     def append(self, node: Any, inputs: Iterable[Any]) -> Any:
-        """Add a node that is made already, and give it a name."""
+        """Add an ``onnx.NodeProto``, and set its inputs and name."""
         names = [self.name(x) for x in inputs]
         while names and not names[-1]:
             names.pop()
         node.input[:] = names
-        node.name = self._title(node.op_type)
+        node.name = self._node_name(node.op_type)
         self.nodes.append(node)
         return node
 
     def name(self, value: Any) -> str:
-        """The name of an input of a node."""
+        """The name of an input; adds a constant if necessary."""
         if value is None or isinstance(value, str):
             return value or ""
         if not isinstance(value, Value):
@@ -98,7 +95,7 @@ class Writer:
         return self.constant(value.array) if value.name is None else value.name
 
     def constant(self, array: Any) -> str:
-        """The name of a constant; equal ones are kept once."""
+        """Add a constant, unless an equal one exists, and return its name."""
         from onnx import helper, numpy_helper
 
         array = np.asarray(array, order="C")
@@ -111,35 +108,35 @@ class Writer:
         return self._constants[key]
 
     def ints(self, values: Iterable[int]) -> str:
-        """The name of a constant of int64: shapes, axes."""
+        """A constant of int64, such as a shape or axes."""
         return self.constant(np.asarray([int(v) for v in values], "int64"))
 
     def like(self, value: Value, number: float | Any) -> str:
-        """The name of a constant of the type of ``value``: a number, or several."""
+        """A number or array as a constant with the dtype of ``value``."""
         return self.constant(np.asarray(number, str(value.dtype)))
 
     def cast(self, x: Any, dtype: Any) -> str:
-        """The name of ``x`` in another type."""
+        """``x`` in another dtype."""
         from onnx import helper
 
         return self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(str(dtype))))
 
     def unique(self, name: str) -> str:
-        """``name``, with a number behind it if that is taken."""
+        """``name``, with a number appended if it is taken."""
         return _unique(name, self._taken)
 
-    def _title(self, type: str) -> str:
-        """The first node of a call is called as its layer; others add their type."""
-        if not self.stem:
-            return _unique(f"{type}_{len(self.nodes)}", self._node_names)
-        title = self.stem if self.stem not in self._node_names else f"{self.stem}.{type}"
-        return _unique(title, self._node_names)
+    def _node_name(self, type: str) -> str:
+        """The first node of a module has its path as a name; others append their operator."""
+        name = self.prefix or f"{type}_{len(self.nodes)}"
+        if self.prefix in self._node_names:
+            name = f"{self.prefix}.{type}"
+        return _unique(name, self._node_names)
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    found, number = name, 1
-    while found in taken:
+    unique, number = name, 1
+    while unique in taken:
         number += 1
-        found = f"{name}_{number}"
-    taken.add(found)
-    return found
+        unique = f"{name}_{number}"
+    taken.add(unique)
+    return unique

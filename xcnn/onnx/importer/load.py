@@ -1,4 +1,4 @@
-"""From an ONNX file to a Graph."""
+"""Building a Graph from an ONNX file."""
 
 from __future__ import annotations
 
@@ -11,48 +11,55 @@ import numpy as np
 
 from ...errors import FileFormatError, OutOfMemoryError, UnsupportedOperatorError, XcnnError
 from ...extend import register_layer
-from ..reader.functions import inlined
-from ..reader.read import Source, array_of, attribute, package, parse, read_model, text, type_of
-from ..reader.skeleton import outline_of
-from . import operators  # noqa: F401  (fills the table)
-from .graph import Graph
-from .node import OPERATORS, Node
-
-LIMIT = 2**32  # bytes of one value: four times what the activations of VGG-16 take, 64 images
-OPSETS = 6, 28  # of ONNX's own operators: the oldest and the newest that xcnn knows
-_LISTED = 200  # nodes in an error's text
-#: what a malformed model can lead to where nothing else has refused it
-_MALFORMED = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
+from ..reader import (
+    Source,
+    array_of,
+    attribute,
+    decode,
+    dtype_name,
+    inline_functions,
+    parse,
+    read_model,
+    require_onnx,
+    without_weights,
 )
+from . import operators  # noqa: F401  (registers them)
+from .graph import Graph
+from .node import MALFORMED, OPERATORS, Node
+
+LIMIT = 2**32  # bytes of one value: four times the largest activation of VGG-16 for 64 images
+OPSETS = 6, 28  # oldest and newest supported version of ONNX's own operator set
+_MAX_LISTED = 200  # nodes in an error message
+#: by attribute of a Constant: type of the value, and dtype of the array
+_CONSTANTS: dict[str, tuple[type, str | None]] = {
+    "value": (np.ndarray, None),
+    "value_float": (float, "float32"),
+    "value_floats": (list, "float32"),
+    "value_int": (int, "int64"),
+    "value_ints": (list, "int64"),
+}
 
 
 def load(path: Any, limit: int = LIMIT) -> Graph:
-    """Read an ONNX model as a Module, on the CPU, in evaluation mode.
+    """Load an ONNX model as a Module, on the CPU and in evaluation mode.
 
-    The model can be trained further, moved to a GPU and exported again; its weights have the
-    names that they have in the file. Trained is what a layer takes as its weight or bias, and
-    what is added or multiplied and is more than one number; not running statistics, what the file
-    calls a constant, or what is subtracted or divided by, such as the mean and deviation of
-    pixels. ``named_parameters()`` has what is. A node that the file puts into training mode stays
-    so in evaluation mode, too.
+    The model can be trained further, moved to a GPU and exported again; weights keep their names
+    in the file. Trained are the weights and biases of layers, and operands of addition and
+    multiplication with more than one number; not trained are running statistics, constants of the
+    file, and what is subtracted or divided by, such as the mean and deviation of pixels. See
+    ``named_parameters()``. A node that the file sets to training mode stays in training mode.
 
-    A file may come from anybody: reading and running it executes
-    nothing but the operators in it, and reads no files outside its folder. How many operators
-    those are, each with arrays up to ``limit``, is the author's choice: a program that runs
-    models of strangers sets a small limit, and bounds the time and the memory of the process.
+    Untrusted files are safe to load and run: they execute nothing but the operators in the graph
+    and read no files outside their folder. The number of operators, and the size of each array up
+    to ``limit``, is up to the file: for untrusted models set a small limit, and bound the time and
+    memory of the process.
 
     Parameters
     ----------
     path
-        The file. Weights that lie in files of their own must be in its folder.
+        The file. External data must be in its folder.
     limit
-        The most bytes that one array of the graph may take, weights and results alike.
+        Maximum size in bytes of one array of the graph, weights and results alike.
 
     Returns
     -------
@@ -63,19 +70,19 @@ def load(path: Any, limit: int = LIMIT) -> Graph:
     FileNotFoundError
         No such file.
     FileFormatError
-        Not an ONNX file, truncated, or malformed: the text names the node.
+        Not an ONNX file, truncated or malformed; the message names the node.
     MissingPackageError
         The package ``onnx`` is not installed.
     OutOfMemoryError
-        The weights do not fit in the memory.
+        The weights do not fit in memory.
     UnsupportedOperatorError
-        Lists every node that xcnn does not compute.
+        Lists every node with an unsupported operator.
     """
-    return build(read_model(path), Path(path).parent, limit)
+    return build(read_model(Path(path)), Path(path).parent, limit)
 
 
 def build(model: Any, folder: Path | None = None, limit: int = LIMIT) -> Graph:
-    """The Graph of an ``onnx.ModelProto`` whose external weights, if any, lie in ``folder``.
+    """Build a Graph from an ``onnx.ModelProto`` whose external data, if any, is in ``folder``.
 
     Raises
     ------
@@ -86,12 +93,12 @@ def build(model: Any, folder: Path | None = None, limit: int = LIMIT) -> Graph:
 
 
 def rebuild(model: str) -> Graph:
-    """The Graph that a saved file describes; the weights are zeros until a state dict comes.
+    """Build the Graph that a saved file describes; weights are zeros until a state dict is loaded.
 
     Parameters
     ----------
     model
-        An ``onnx.ModelProto`` without what is in the state dict, in base64.
+        An ``onnx.ModelProto`` without the arrays of the state dict, in base64.
 
     Raises
     ------
@@ -114,11 +121,10 @@ def _build(model: Any, source: Source) -> Graph:
     except XcnnError:
         raise
     except MemoryError as error:
-        raise OutOfMemoryError(f"the model does not fit in the memory: {error}") from error
-    except _MALFORMED as error:
-        raise FileFormatError(
-            f"the model is malformed: {str(error) or type(error).__name__}"
-        ) from error
+        raise OutOfMemoryError(f"the model does not fit in memory: {error}") from error
+    except (*MALFORMED, RecursionError) as error:
+        text = str(error) or type(error).__name__
+        raise FileFormatError(f"the model is malformed: {text}") from error
 
 
 def _graph(model: Any, source: Source) -> Graph:
@@ -129,21 +135,22 @@ def _graph(model: Any, source: Source) -> Graph:
     weights = _weights(model.graph.initializer, source)
     inputs = _inputs(model.graph.input, weights)
     constants: dict[str, Any] = {}
-    copies = _Copies(source)
     nodes = []
-    for number, proto in enumerate(protos):
+    for number, proto in _without_copies(protos, weights, source):
         if proto.op_type == "Constant":
             name, array = _constant(proto, number, source)
             if name in constants:
-                raise FileFormatError(f"{_where(proto, number)}: {name!r} is made twice")
+                raise FileFormatError(f"{_where(proto, number)}: {name!r} is defined twice")
             constants[name] = array
-        elif not copies.take(proto, weights):
+        else:
             nodes.append(_node(proto, number, versions, source))
-    outputs = [text(o.name, "output") for o in model.graph.output]
+    outputs = [decode(o.name, "output") for o in model.graph.output]
     _check_names(nodes, [*weights, *constants, *inputs], outputs)
-    metadata = {text(p.key, "metadata"): text(p.value, "metadata") for p in model.metadata_props}
+    metadata = {
+        decode(p.key, "metadata"): decode(p.value, "metadata") for p in model.metadata_props
+    }
     graph = Graph(nodes, inputs, outputs, weights, constants, metadata)
-    graph.remember(outline_of(model, protos, imports, graph.settings))
+    graph.set_skeleton(without_weights(model, protos, imports, graph.settings))
     return graph.eval()
 
 
@@ -152,173 +159,169 @@ def _graph(model: Any, source: Source) -> Graph:
 
 def _check_model(model: Any) -> None:
     if not model.HasField("graph") or not model.graph.output:
-        raise FileFormatError("this model has no graph with outputs: it is truncated or no model")
-    newest = package().IR_VERSION
+        raise FileFormatError("the file has no graph with outputs: it is truncated or not a model")
+    newest = require_onnx().IR_VERSION
     if not 1 <= model.ir_version <= newest:
         raise FileFormatError(
             f"the model has version {model.ir_version} of the format: the installed package onnx "
             f"reads 1 to {newest}; pip install --upgrade onnx"
         )
     if model.graph.sparse_initializer:
-        raise FileFormatError("the model has sparse weights, which xcnn does not read")
+        raise FileFormatError("the model has sparse weights, which are not supported")
 
 
 def _inlined(model: Any) -> tuple[Sequence[Any], Iterable[Any]]:
     try:
-        nodes, imports = inlined(model)
-    except package().checker.ValidationError as error:
-        raise FileFormatError(f"the model's functions are malformed: {_first(error)}") from error
+        nodes, imports = inline_functions(model)
+    except require_onnx().checker.ValidationError as error:
+        raise FileFormatError(
+            f"the model's functions are malformed: {_first_line(error)}"
+        ) from error
     return list(nodes), imports
 
 
 def _versions(imports: Iterable[Any]) -> dict[str, int]:
-    """Version of the operator set by domain."""
-    found: dict[str, int] = {}
+    """Operator set versions by domain."""
+    versions: dict[str, int] = {}
     for entry in imports:
         domain = _domain(entry)
-        if found.get(domain, entry.version) != entry.version:
-            raise FileFormatError(f"the model imports two versions of the operators of {domain!r}")
+        if versions.setdefault(domain, entry.version) != entry.version:
+            raise FileFormatError(f"the model imports two versions of operator set {domain!r}")
         if not 1 <= entry.version < 2**31:
-            raise FileFormatError(f"the model has version {entry.version} of the operators")
-        found[domain] = entry.version
-    _check_version(found.get(""))
-    return found
+            raise FileFormatError(f"the model imports version {entry.version} of an operator set")
+    if "" in versions:
+        _check_version(versions[""])
+    return versions
 
 
-def _check_version(version: int | None) -> None:
-    """ONNX's own operators: as xcnn and the installed package know them."""
+def _check_version(version: int) -> None:
+    """Refuse versions of ONNX's own operator set that xcnn or the installed onnx do not know."""
     oldest, newest = OPSETS
-    if version is None:
-        return
     if not oldest <= version <= newest:
         raise FileFormatError(
-            f"the model has version {version} of the operators: xcnn reads {oldest} to {newest}; "
-            "export it with one of these (opset_version=), or convert it with "
+            f"the model imports operator set version {version}: supported are {oldest} to "
+            f"{newest}; export it with opset_version= in this range, or convert it with "
             "onnx.version_converter"
         )
-    known = package().defs.onnx_opset_version()
+    known = require_onnx().defs.onnx_opset_version()
     if version > known:
         raise FileFormatError(
-            f"the model has version {version} of the operators, the installed package onnx knows "
+            f"the model imports operator set version {version}, the installed package onnx knows "
             f"up to {known}: pip install --upgrade onnx"
         )
 
 
 def _domain(proto: Any) -> str:
-    return "" if proto.domain == "ai.onnx" else text(proto.domain, "domain")
+    return "" if proto.domain == "ai.onnx" else decode(proto.domain, "domain")
 
 
 def _check_operators(protos: Sequence[Any]) -> None:
     known = {*OPERATORS, ("", "Constant")}
     unknown = [
-        f"{_kind(p)}: {_name(p, n)}"
+        f"{_operator_name(p)}: {_name(p, n)}"
         for n, p in enumerate(protos)
         if (_domain(p), p.op_type) not in known
     ]
     if unknown:
-        more = len(unknown) - _LISTED
-        lines = unknown[:_LISTED] + ([f"and {more} more"] if more > 0 else [])
+        more = len(unknown) - _MAX_LISTED
+        lines = unknown[:_MAX_LISTED] + ([f"and {more} more"] if more > 0 else [])
         raise UnsupportedOperatorError(
-            f"xcnn does not compute {len(unknown)} of this model's nodes:\n  "
+            f"{len(unknown)} nodes of the model have unsupported operators:\n  "
             + "\n  ".join(lines)
-            + f"\nit computes {', '.join(sorted(name for _, name in known))}"
+            + f"\nsupported are {', '.join(sorted(name for _, name in known))}"
         )
 
 
-def _kind(proto: Any) -> str:
+def _operator_name(proto: Any) -> str:
     domain = _domain(proto)
-    return f"{domain}.{proto.op_type}" if domain else text(proto.op_type, "operator")
+    return f"{domain}.{proto.op_type}" if domain else decode(proto.op_type, "operator")
 
 
 def _name(proto: Any, number: int) -> str:
-    """What a node is called in an error: its name, else its number and first output."""
+    """The name of a node, or its number and first output."""
     if proto.name:
-        return f"node {text(proto.name, 'node')!r}"
+        return f"node {decode(proto.name, 'node')!r}"
     return f"node {number} (output {proto.output[0] if proto.output else ''!r})"
 
 
 def _where(proto: Any, number: int) -> str:
-    return f"{_name(proto, number)} ({_kind(proto)})"
+    return f"{_name(proto, number)} ({_operator_name(proto)})"
 
 
-# -- its parts ----------------------------------------------------------------------------------
+# -- weights, nodes, constants, inputs ----------------------------------------------------------
 
 
 def _weights(tensors: Iterable[Any], source: Source) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     for tensor in tensors:
-        name = text(tensor.name, "weight")
-        if not name or name in found:
-            raise FileFormatError(f"weight {name!r}: expected a name, and each name once")
-        found[name] = array_of(tensor, source, f"weight {name!r}")
-    return found
+        name = decode(tensor.name, "weight")
+        if not name or name in weights:
+            raise FileFormatError(f"weight {name!r}: expected a unique, non-empty name")
+        weights[name] = array_of(tensor, source, f"weight {name!r}")
+    return weights
 
 
-class _Copies:
-    """Weights that are the Identity of another one.
+def _without_copies(
+    protos: Sequence[Any], weights: dict[str, Any], source: Source
+) -> Iterable[tuple[int, Any]]:
+    """Number and proto of each node, except an Identity of a weight: its output becomes a weight.
 
-    PyTorch writes weights of the same values, such as the scale and the running variance of a new
-    batch-norm, only once; training moves them apart.
+    PyTorch stores equal weights once, such as the scale and the running variance of a new
+    batch-norm; training makes them differ. All copies together take at most the limit.
     """
-
-    def __init__(self, source: Source) -> None:
-        self.left = source.limit  # bytes of all of them
-        self.blank = source.blank
-
-    def take(self, proto: Any, weights: dict[str, Any]) -> bool:
-        """Add the node's output to ``weights`` if it is a copy of one."""
-        if proto.op_type != "Identity" or len(proto.input) != 1 or len(proto.output) != 1:
-            return False
-        original, name = weights.get(proto.input[0]), text(proto.output[0], "Identity")
-        if original is None or not name or name in weights or original.nbytes > self.left:
-            return False
-        self.left -= original.nbytes
-        blank = np.zeros(original.shape, original.dtype) if self.blank else None  # takes no memory
-        weights[name] = original.copy() if blank is None else blank
-        return True
+    left = source.limit
+    for number, proto in enumerate(protos):
+        if proto.op_type == "Identity" and len(proto.input) == len(proto.output) == 1:
+            original, name = weights.get(proto.input[0]), decode(proto.output[0], "Identity")
+            if original is not None and name and name not in weights and original.nbytes <= left:
+                left -= original.nbytes
+                zeros = np.zeros(original.shape, original.dtype)  # untouched, takes no memory
+                weights[name] = zeros if source.blank else original.copy()
+                continue
+        yield number, proto
 
 
 def _node(proto: Any, number: int, versions: dict[str, int], source: Source) -> Node:
     where, domain = _where(proto, number), _domain(proto)
     if domain not in versions:
-        raise FileFormatError(f"{where}: the model imports no operators of {domain!r}")
+        raise FileFormatError(f"{where}: the model does not import operator set {domain!r}")
     attributes = _attributes(proto, where, Source(None, source.limit))
     _check_node(proto, versions, where)
     return Node(
         proto.op_type,
         domain,
-        text(proto.name, "node") or f"{proto.op_type}_{number}",
+        decode(proto.name, "node") or f"{proto.op_type}_{number}",
         attributes,
-        [text(n, where) for n in proto.input],
-        [text(n, where) for n in proto.output],
+        [decode(n, where) for n in proto.input],
+        [decode(n, where) for n in proto.output],
         versions[domain],
         source.limit,
     )
 
 
 def _attributes(proto: Any, where: str, source: Source) -> dict[str, Any]:
-    found = {text(a.name, where): attribute(a, source, where) for a in proto.attribute}
-    if len(found) != len(proto.attribute):
-        raise FileFormatError(f"{where}: an attribute comes twice")
-    return found
+    attributes = {decode(a.name, where): attribute(a, source, where) for a in proto.attribute}
+    if len(attributes) != len(proto.attribute):
+        raise FileFormatError(f"{where}: an attribute is repeated")
+    return attributes
 
 
 def _check_node(proto: Any, versions: dict[str, int], where: str) -> None:
-    """Numbers of inputs and outputs, and names and types of attributes, as ONNX defines them."""
-    checker = package().checker
+    """Check the number of inputs and outputs, and names and types of attributes."""
+    checker = require_onnx().checker
     context = checker.C.CheckerContext()
-    context.ir_version = package().IR_VERSION
+    context.ir_version = require_onnx().IR_VERSION
     context.opset_imports = {**versions, "ai.onnx": versions.get("", 1)}
     try:
         checker.check_node(proto, context)
     except (checker.ValidationError, UnicodeDecodeError) as error:
-        told = _first(error).replace(f"{proto.name} : ", "")
-        told = told.replace(f"Node({proto.name})", "node").replace(f"Node ({proto.name})", "node")
-        raise FileFormatError(f"{where}: {told}") from error
+        text = _first_line(error).replace(f"{proto.name} : ", "")
+        text = text.replace(f"Node({proto.name})", "node").replace(f"Node ({proto.name})", "node")
+        raise FileFormatError(f"{where}: {text}") from error
 
 
-def _first(error: Exception) -> str:
-    """The first line of the checker's text; the rest prints the node."""
+def _first_line(error: Exception) -> str:
+    """The checker's message without the node that it prints."""
     return str(error).strip().split("\n", 1)[0]
 
 
@@ -327,71 +330,65 @@ def _constant(proto: Any, number: int, source: Source) -> tuple[str, Any]:
     where = _where(proto, number)
     if len(proto.attribute) != 1 or len(proto.output) != 1 or proto.input:
         raise FileFormatError(f"{where}: expected one attribute, one output and no input")
-    name = text(proto.output[0], where)
+    name = decode(proto.output[0], where)
     ((key, value),) = _attributes(proto, where, source).items()
-    kinds = {
-        "value": (np.ndarray, None),
-        "value_float": (float, "float32"),
-        "value_floats": (list, "float32"),
-        "value_int": (int, "int64"),
-        "value_ints": (list, "int64"),
-    }
-    kind, dtype = kinds.get(key, ((), None))
+    kind, dtype = _CONSTANTS.get(key, ((), None))
     if not name or not isinstance(value, kind):
-        raise FileFormatError(f"{where}: attribute {key} is not supported, or of a wrong type")
+        raise FileFormatError(f"{where}: attribute {key} is unsupported or has the wrong type")
     return name, np.asarray(value, dtype)
 
 
 def _inputs(protos: Iterable[Any], weights: dict[str, Any]) -> dict[str, Any]:
-    """Name and shape of each input that is not the default of a weight."""
-    found: dict[str, Any] = {}
+    """Name and shape of each input that is not a weight."""
+    inputs: dict[str, Any] = {}
     seen: set[str] = set()
     for proto in protos:
-        name = text(proto.name, "input")
+        name = decode(proto.name, "input")
         if not name or name in seen:
-            raise FileFormatError(f"input {name!r}: expected a name, and each name once")
+            raise FileFormatError(f"input {name!r}: expected a unique, non-empty name")
         seen.add(name)
         if name not in weights:
-            found[name] = _shape(name, proto.type)
-    return found
+            inputs[name] = _shape(name, proto.type)
+    return inputs
 
 
 def _shape(name: str, type: Any) -> tuple[Any, ...] | None:
-    """The lengths of an input: int; or a name or None where any is allowed."""
+    """The declared lengths of an input: an int, or a name or None for a variable length."""
     where = f"input {name!r}"
     kind = type.WhichOneof("value")
     if kind != "tensor_type":
-        raise FileFormatError(f"{where} is of kind {kind}: xcnn takes tensors only")
+        raise FileFormatError(f"{where} is of kind {kind}: only tensors are supported")
     tensor = type.tensor_type
-    type_of(tensor.elem_type, where)
+    dtype_name(tensor.elem_type, where)
     if not tensor.HasField("shape"):
         return None
     if any(d.dim_value < 0 for d in tensor.shape.dim):
         raise FileFormatError(f"{where} has dims {[d.dim_value for d in tensor.shape.dim][:64]}")
     return tuple(
-        d.dim_value if d.HasField("dim_value") else text(d.dim_param, where) or None
+        d.dim_value if d.HasField("dim_value") else decode(d.dim_param, where) or None
         for d in tensor.shape.dim
     )
 
 
-def _check_names(nodes: Sequence[Node], given: Sequence[str], outputs: Sequence[str]) -> None:
-    """Every value is made once, before it is taken."""
+def _check_names(nodes: Sequence[Node], initial: Sequence[str], outputs: Sequence[str]) -> None:
+    """Check that every value is defined once, and before it is used."""
     known: set[str] = set()
-    for name in given:
+    for name in initial:
         if name in known:
-            raise FileFormatError(f"{name!r} is made twice: by a Constant and as input or weight")
+            raise FileFormatError(
+                f"{name!r} is defined twice: by a Constant and as an input or weight"
+            )
         known.add(name)
     later = {n for node in nodes for n in node.outputs}
     for node in nodes:
         missing = next((n for n in node.inputs if n and n not in known), None)
         if missing is not None:
-            why = "made only later, so the nodes are unsorted" if missing in later else "not made"
+            why = "defined by a later node: sort the nodes" if missing in later else "undefined"
             raise node.error(f"input {missing!r} is {why}")
-        made = [n for n in node.outputs if n]
-        twice = next((n for n in made if n in known), made[0] if made else "")
-        if known & set(made) or len(set(made)) < len(made):
-            raise node.error(f"output {twice!r} is made twice")
-        known |= set(made)
-    unmade = next((n for n in outputs if n not in known), None)
-    if unmade is not None:
-        raise FileFormatError(f"output {unmade!r} of the graph is made by no node")
+        for name in filter(None, node.outputs):
+            if name in known:
+                raise node.error(f"output {name!r} is defined twice")
+            known.add(name)
+    undefined = next((n for n in outputs if n not in known), None)
+    if undefined is not None:
+        raise FileFormatError(f"output {undefined!r} of the graph is undefined")

@@ -1,4 +1,4 @@
-"""One operator of an ONNX graph as a Module, and the table of those that xcnn computes."""
+"""A node of an ONNX graph as a Module, and the registry of operators."""
 
 from __future__ import annotations
 
@@ -15,32 +15,26 @@ from ... import nn
 from ...errors import FileFormatError, OutOfMemoryError, XcnnError
 from ...tensor import Tensor, operation
 
-Value = Any  # a Tensor on the model's device; a NumPy array, kept on the host; None, left out
-_MOST = 256  # lengths or axes that a setting names; arrays have at most 64 axes
-#: what settings that no file should have can lead to
-_MALFORMED = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
+Value = Any  # a Tensor on the model's device, a NumPy array on the host, or None if omitted
+_MAX_LENGTH = 256  # of a setting such as a shape; arrays have at most 64 axes
+#: errors that malformed attributes and inputs may raise
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """How xcnn computes an operator.
+    """The implementation of an ONNX operator.
 
     Attributes
     ----------
     compute
-        ``compute(node, *inputs)``, giving one value or a tuple with one per output.
+        ``compute(node, *inputs)``, which returns one value or a tuple with one per output.
     static
-        Numbers of the inputs that are settings, such as a shape: they arrive as NumPy arrays.
+        Numbers of the inputs that are settings, such as a shape: passed as NumPy arrays.
     buffers
-        Numbers of the inputs that belong to the state but are not trained.
+        Numbers of the inputs that are state but not trained.
     takes_relu
-        Whether ``compute`` has an argument ``relu``: it makes the ReLU after it in one pass.
+        Whether ``compute`` has a parameter ``relu``, to apply a ReLU in the same pass.
     """
 
     compute: Callable[..., Any]
@@ -49,62 +43,62 @@ class Operator:
     takes_relu: bool
 
 
-#: by domain and type, as ("", "Conv")
+#: by domain and type, such as ("", "Conv")
 OPERATORS: dict[tuple[str, str], Operator] = {}
 
 
 def operator(
     *types: str, domain: str = "", static: Sequence[int] = (), buffers: Sequence[int] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter a function ``compute(node, *inputs)`` into the table, for these types of node.
+    """Register ``compute(node, *inputs)`` for these operator types. A decorator.
 
-    Its inputs are Tensors, NumPy arrays where ``static`` says so, and None where the node leaves
-    one out; it returns a Tensor, a NumPy array for what stays on the host, or a tuple of them.
+    Inputs are Tensors, NumPy arrays if ``static``, or None if omitted. The result is a Tensor, a
+    NumPy array (which stays on the host) or a tuple of them.
     """
 
-    def enter(compute: Callable[..., Any]) -> Callable[..., Any]:
+    def register(compute: Callable[..., Any]) -> Callable[..., Any]:
         takes_relu = "relu" in inspect.signature(compute).parameters
         for name in types:
             OPERATORS[domain, name] = Operator(compute, tuple(static), tuple(buffers), takes_relu)
         return compute
 
-    return enter
+    return register
 
 
 class NodeError(FileFormatError):
-    """An error whose text names its node already."""
+    """An error whose message already names its node."""
 
     def passed_through(self, module: Any) -> None:
-        """Add nothing."""
+        """Do not add the path of the module."""
 
 
 class Node(nn.Module):
-    """One node of a graph; called with its inputs, it returns its output, or a tuple of them.
+    """One node of a graph: maps inputs to its output, or to a tuple of outputs.
 
-    Inputs that all are on the host are computed with there, so that shapes never visit a GPU.
+    If all inputs are on the host, so is the result: shape arithmetic never visits a GPU.
 
     Parameters
     ----------
     type, domain
         Of the operator.
     name
-        Of the node in the file, for error texts.
+        The name in the file, for error messages.
     attributes
-        By name: int, float, str, NumPy array, or a list of such.
+        By name: int, float, str, NumPy array, or a list of int, float or str.
     inputs, outputs
-        Names of the values, empty where one is left out.
+        Names of values, empty if omitted.
     version
-        Of the operator set that the graph was written for.
+        Operator set version of the graph.
     limit
-        Bytes that one value may take.
+        Maximum size of one value in bytes.
 
     Attributes
     ----------
     weight_shapes : dict
-        By number of the input, of those that are weights.
+        By input number: the shapes of the inputs that are weights.
     """
 
-    generator: Any  # of an operator that draws random numbers on the host, once it has
+    generator: Any  # a seeded Dropout's, created when first used
 
     def __init__(
         self,
@@ -132,7 +126,7 @@ class Node(nn.Module):
         return OPERATORS[self.domain, self.type]
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        """Nothing: weights belong to the graph."""
+        """No tensors: weights belong to the graph."""
         return iter(())
 
     def describe(self) -> str:
@@ -140,113 +134,117 @@ class Node(nn.Module):
         return f"{self.type}({settings})"
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        """Multiply-adds of a product with a weight; 0 of all others."""
-        per_value = {"Conv": _of_conv, "Gemm": _of_gemm, "MatMul": _of_matmul}.get(self.type)
-        return math.prod(output_shape) * per_value(self) if per_value else 0
+        """Multiply-adds of a Conv, Gemm or MatMul with a weight; 0 for other operators."""
+        shapes, count = self.weight_shapes, 0
+        if self.type == "Conv":
+            count = math.prod(shapes.get(1, (0, 0))[1:])
+        elif self.type == "Gemm":
+            count = shapes.get(1, (0, 0))[1 if self.integer("transB", 0) else 0]
+        elif self.type == "MatMul":
+            count = shapes[1][-2:][0] if 1 in shapes else shapes.get(0, (0,))[-1]
+        return math.prod(output_shape) * count
 
     @operation
     def forward(self, *inputs: Value, relu: bool = False) -> Any:
-        """The output, a Tensor, or a NumPy array if it is on the host; a tuple of several.
+        """The output, or a tuple of outputs: Tensors, or NumPy arrays on the host.
 
-        With ``relu``, for operators that take it, what a ReLU makes of the output.
+        ``relu`` applies a ReLU to the output; only for operators that support it.
         """
-        self._check_given(inputs)
+        for number in range(_required_inputs(self.operator.compute)):
+            if number >= len(inputs) or inputs[number] is None:
+                raise self.error(f"input {number} is omitted, but this operator requires it")
         arguments, on_host = self._placed(inputs)
         try:
-            found = self.operator.compute(self, *arguments, **({"relu": True} if relu else {}))
+            result = self.operator.compute(self, *arguments, **({"relu": True} if relu else {}))
         except XcnnError:
             raise
         except MemoryError as error:
-            raise OutOfMemoryError(str(error) or "not enough memory") from error
-        except _MALFORMED as error:
-            raise self.error(str(error) or type(error).__name__) from error
-        except RuntimeError as error:
-            if type(error) is not RuntimeError:  # a GPU's
+            raise OutOfMemoryError(str(error) or "out of memory") from error
+        except (*MALFORMED, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # a GPU's
                 raise
-            raise self.error(str(error)) from error
-        outputs = found[: len(self.outputs)] if isinstance(found, tuple) else (found,)
-        outputs = tuple(_on_host(y) if on_host else y for y in outputs)
+            raise self.error(str(error) or type(error).__name__) from error
+        values = result[: len(self.outputs)] if isinstance(result, tuple) else (result,)
+        outputs = tuple(_to_host(y) if on_host else y for y in values)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _check_given(self, inputs: Sequence[Value]) -> None:
-        """An operator need not care whether its first inputs are there."""
-        for number in range(_required(self.operator.compute)):
-            if number >= len(inputs) or inputs[number] is None:
-                raise self.error(f"input {number} is left out, this operator needs it")
-
     def _placed(self, inputs: Sequence[Value]) -> tuple[list[Value], bool]:
-        """The inputs where ``compute`` wants them, and whether all of them were on the host."""
+        """The inputs where ``compute`` expects them, and whether all of them were on the host."""
         static = self.operator.static
-        device = next(
-            (x.backend for i, x in enumerate(inputs) if isinstance(x, Tensor) and i not in static),
-            None,
-        )
+        on_device = (x for i, x in enumerate(inputs) if isinstance(x, Tensor) and i not in static)
+        backend = next((x.backend for x in on_device), None)
         placed: list[Value] = []
         for number, value in enumerate(inputs):
-            if value is None:
-                placed.append(None)
-            elif number in static:
-                placed.append(_on_host(value))
-            elif isinstance(value, Tensor):
-                placed.append(value)
-            else:
-                placed.append(Tensor(value if device is None else device.asarray(value)))
-        return placed, device is None
+            if number in static:
+                value = _to_host(value)
+            elif value is not None and not isinstance(value, Tensor):
+                value = Tensor(value if backend is None else backend.asarray(value))
+            placed.append(value)
+        return placed, backend is None
 
-    # -- settings ---------------------------------------------------------------------------
+    # -- attributes -------------------------------------------------------------------------
 
     def error(self, text: str) -> FileFormatError:
         """An error that names the node."""
         return NodeError(f"node {self.name!r} ({self.type}): {text}")
 
-    def _attribute(self, name: str, kinds: Any, wanted: str, default: Any) -> Any:
+    def _attribute(self, name: str, kinds: Any, expected: str, default: Any) -> Any:
         value = self.attributes.get(name)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise self.error(f"attribute {name}={_short(value)}: expected {wanted}")
+            raise self.error(f"attribute {name}={_short(value)}: expected {expected}")
         return value
 
     def integer(self, name: str, default: Any = None) -> Any:
-        """An attribute that is an int, else ``default``."""
+        """An int attribute, or ``default``."""
         return self._attribute(name, int, "an int", default)
 
     def number(self, name: str, default: Any = None) -> Any:
-        """An attribute that is a float, else ``default``."""
+        """A float attribute, or ``default``."""
         return self._attribute(name, float, "a float", default)
 
-    def text(self, name: str, default: Any = None) -> Any:
-        """An attribute that is a string, else ``default``."""
-        return self._attribute(name, str, "a string", default)
+    def text(self, name: str, default: Any = None, choices: Sequence[str] = ()) -> Any:
+        """A string attribute, or ``default``; one of ``choices`` if there are any."""
+        value = self._attribute(name, str, "a string", default)
+        if choices and value not in choices:
+            raise self.error(f"{name}={value!r}: expected one of {', '.join(choices)}")
+        return value
 
     def integers(self, name: str, default: Any = None) -> Any:
-        """An attribute that is a list of ints, else ``default``."""
+        """An attribute that is a list of ints, or ``default``."""
         value = self._attribute(name, list, "a list of ints", default)
         if isinstance(value, list) and not all(isinstance(v, int) for v in value):
             raise self.error(f"attribute {name}={_short(value)}: expected a list of ints")
         return value
 
     def axis(self, number: int, ndim: int) -> int:
-        """An axis counted from the front; negative ones count from the back."""
+        """A non-negative axis number; negative ones count from the back."""
         if not -ndim <= number < ndim:
             raise self.error(f"axis {number}: the input has {ndim} axes")
         return number % ndim
 
     def axes(self, numbers: Any, ndim: int) -> list[int]:
-        """Axes counted from the front, no two alike."""
-        found = [self.axis(n, ndim) for n in as_ints(numbers)]
-        if len(set(found)) != len(found):
-            raise self.error(f"axes {list(numbers)} of an input of {ndim}: one comes twice")
-        return found
+        """Non-negative axis numbers, without repeats."""
+        axes = [self.axis(n, ndim) for n in as_ints(numbers)]
+        if len(set(axes)) != len(axes):
+            raise self.error(f"axes {list(numbers)} of an input with {ndim}: one is repeated")
+        return axes
 
-    def wants(self, output: int) -> bool:
-        """Whether the graph names output number ``output``."""
-        return output < len(self.outputs) and bool(self.outputs[output])
+    def has_output(self, number: int) -> bool:
+        """Whether the graph names output ``number``."""
+        return number < len(self.outputs) and bool(self.outputs[number])
+
+    def check_same_dtype(self, *inputs: Tensor) -> None:
+        """Refuse inputs of different dtypes."""
+        if len({str(x.dtype) for x in inputs}) > 1:
+            dtypes = " and ".join(str(x.dtype) for x in inputs)
+            raise self.error(f"inputs are {dtypes}: expected one type")
 
     def check_size(self, shape: Sequence[int], dtype: Any) -> None:
-        """Refuse an output of more bytes than the limit, before its memory is taken.
+        """Refuse an output larger than the limit before it is allocated.
 
-        An axis of length 0 excuses no other one: a sum along it has the others' size.
+        A length of 0 does not excuse the other lengths: a sum along that axis has their size.
 
         Raises
         ------
@@ -259,49 +257,37 @@ class Node(nn.Module):
         if size > self.limit:
             raise self.error(
                 f"an output of shape {tuple(shape)} takes {size} bytes, more than the limit of "
-                f"{self.limit}; if the file can be trusted, load it with a larger limit="
+                f"{self.limit}; if you trust the file, load it with a larger limit="
             )
 
+    def check_broadcast(self, dtype: Any, *inputs: Tensor) -> None:
+        """:meth:`check_size` for the shape that the inputs broadcast to."""
+        self.check_size(np.broadcast_shapes(*(x.shape for x in inputs)), dtype)
 
-def as_ints(values: Any, most: int = _MOST) -> list[int]:
-    """A NumPy array or a list of whole numbers as Python's ints; a single one as a list of one.
+
+def as_ints(values: Any, limit: int = _MAX_LENGTH) -> list[int]:
+    """An array or list of integers, or a single one, as a list of int.
 
     Raises
     ------
     ValueError
-        More than ``most``: a few bytes in a file can make an array of any length.
+        More than ``limit``: a few bytes of a file can describe an array of any length.
     """
-    found = np.asarray(values).reshape(-1)
-    if found.size > most:
-        raise ValueError(f"{found.size} numbers for a setting: expected at most {most}")
-    return [int(v) for v in found]
+    numbers = np.asarray(values).reshape(-1)
+    if numbers.size > limit:
+        raise ValueError(f"{numbers.size} numbers for a setting: expected at most {limit}")
+    return [int(n) for n in numbers]
 
 
 @cache
-def _required(compute: Callable[..., Any]) -> int:
-    """How many inputs ``compute(node, *inputs)`` has no default for."""
+def _required_inputs(compute: Callable[..., Any]) -> int:
+    """Number of inputs of ``compute(node, *inputs)`` without a default."""
     parameters = list(inspect.signature(compute).parameters.values())[1:]
-    named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
-    return sum(p.default is p.empty and p.kind is not p.KEYWORD_ONLY for p in named)
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+    return sum(p.default is p.empty and p.kind not in kinds for p in parameters)
 
 
-def _of_conv(node: Node) -> int:
-    """Multiply-adds for each value of the output."""
-    return math.prod(node.weight_shapes.get(1, (0,))[1:])
-
-
-def _of_gemm(node: Node) -> int:
-    shape = node.weight_shapes.get(1, (0, 0))
-    return shape[1 if node.integer("transB", 0) else 0]
-
-
-def _of_matmul(node: Node) -> int:
-    if 1 in node.weight_shapes:
-        return node.weight_shapes[1][-2:][0]
-    return node.weight_shapes.get(0, (0,))[-1]
-
-
-def _on_host(value: Value) -> Value:
+def _to_host(value: Value) -> Value:
     return value.numpy() if isinstance(value, Tensor) else value
 
 

@@ -1,4 +1,4 @@
-"""Functions that a model brings with it, replaced by what they consist of."""
+"""Inlining the functions that a model defines."""
 
 from __future__ import annotations
 
@@ -6,81 +6,76 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...errors import FileFormatError, UnsupportedOperatorError
+from .skeleton import copy_header
 
-# Functions that call functions grow exponentially: a file of 1 KiB can stand for any number.
-_NODES = 200_000
-_BYTES = 2**28
+# Nested functions grow exponentially: a file of 1 KiB can expand to any number of nodes.
+_MAX_NODES = 200_000
+_MAX_BYTES = 2**28
 _Key = tuple[str, str, str]
 
 
-def inlined(model: Any) -> tuple[Iterable[Any], Iterable[Any]]:
-    """The nodes of a model's graph and the operator sets that they come from, without functions.
+def inline_functions(model: Any) -> tuple[Iterable[Any], Iterable[Any]]:
+    """The nodes and opset imports of a model after inlining its functions.
 
     Raises
     ------
     FileFormatError
-        Functions that call themselves, are defined twice, or stand for too many nodes.
+        A function is recursive or defined twice, or they expand to too many nodes.
     UnsupportedOperatorError
-        Functions for other versions of the operators than the model's.
+        A function is written for other operator set versions than the model.
     """
     if not model.functions:
         return model.graph.node, model.opset_import
-    _check_size(model)
+    functions = {_key(f): f for f in model.functions}
+    if len(functions) != len(model.functions):
+        raise FileFormatError("the model defines a function twice")
+    count, size = _expanded(model.graph.node, functions, {})
+    if count > _MAX_NODES or size > _MAX_BYTES:
+        raise FileFormatError(
+            f"the model's functions expand to {count} nodes of {size} bytes: the maximum is "
+            f"{_MAX_NODES} nodes of {_MAX_BYTES} bytes; export the model without functions"
+        )
     from onnx import inliner
 
-    found = inliner.inline_local_functions(_without_weights(model))
-    _check_all_gone(model, found.graph.node)
-    return found.graph.node, found.opset_import
-
-
-def _check_all_gone(model: Any, nodes: Iterable[Any]) -> None:
-    names = {(f.domain, f.name, f.overload) for f in model.functions}
-    left = {n.op_type for n in nodes if (n.domain, n.op_type, n.overload) in names}
+    inlined = inliner.inline_local_functions(_without_data(model))
+    left = {n.op_type for n in inlined.graph.node if _node_key(n) in functions}
     if left:
         raise UnsupportedOperatorError(
             f"the model's functions {', '.join(map(repr, sorted(left)))} are written for other "
-            "versions of the operators than the model: "
-            "onnx.inliner.inline_local_functions(model, convert_version=True) may convert them"
+            "operator set versions than the model: try "
+            "onnx.inliner.inline_local_functions(model, convert_version=True)"
         )
+    return inlined.graph.node, inlined.opset_import
 
 
-def _without_weights(model: Any) -> Any:
-    """A copy without the data of the initializers, whose names the inliner must not use again."""
-    copy = type(model)(ir_version=model.ir_version)
-    copy.opset_import.extend(model.opset_import)
+def _key(function: Any) -> _Key:
+    return function.domain, function.name, function.overload
+
+
+def _node_key(node: Any) -> _Key:
+    return node.domain, node.op_type, node.overload
+
+
+def _without_data(model: Any) -> Any:
+    """A copy without initializer data; the inliner needs their names to avoid collisions."""
+    copy = copy_header(model, model.opset_import)
     copy.functions.extend(model.functions)
-    copy.graph.name = "graph"
     copy.graph.node.extend(model.graph.node)
-    copy.graph.input.extend(model.graph.input)
-    copy.graph.output.extend(model.graph.output)
     for tensor in model.graph.initializer:
         copy.graph.initializer.add(name=tensor.name)
     return copy
 
 
-def _check_size(model: Any) -> None:
-    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
-    if len(functions) != len(model.functions):
-        raise FileFormatError("the model defines a function twice")
-    nodes, size = _expanded(model.graph.node, functions, {})
-    if nodes > _NODES or size > _BYTES:
-        raise FileFormatError(
-            f"the model's functions stand for {nodes} nodes of {size} bytes: xcnn reads up to "
-            f"{_NODES} nodes of {_BYTES} bytes; export it without functions"
-        )
-
-
 def _expanded(
     nodes: Iterable[Any], functions: dict[_Key, Any], known: dict[_Key, Any]
 ) -> tuple[int, int]:
-    """How many nodes, and at most how many bytes, ``nodes`` are without functions.
+    """Number of nodes, and an upper bound of their bytes, after inlining.
 
-    ``known`` has it by function; None for one whose nodes are being counted.
+    ``known`` caches both by function; None marks a function that is being counted.
     """
     count = size = 0
-    for node in _all(nodes):
-        key = node.domain, node.op_type, node.overload
-        inner, inner_size = 1, 0
+    for node in _with_subgraphs(nodes):
+        key, inner, inner_size = _node_key(node), 1, 0
         if key in functions:
             if key not in known:
                 known[key] = None
@@ -88,15 +83,14 @@ def _expanded(
             if known[key] is None:
                 raise FileFormatError(f"the model's function {key[1]!r} calls itself")
             inner, inner_size = known[key]
-        count += max(inner, 1)  # a call of a function without nodes takes time, too
-        size += inner_size + inner * (node.ByteSize() + 32)  # each may take over its attributes
+        count += max(inner, 1)  # a call of an empty function takes time, too
+        size += inner_size + inner * (node.ByteSize() + 32)  # each may copy the node's attributes
     return count, size
 
 
-def _all(nodes: Iterable[Any]) -> Iterator[Any]:
-    """The nodes and those of their subgraphs."""
+def _with_subgraphs(nodes: Iterable[Any]) -> Iterator[Any]:
     for node in nodes:
         yield node
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
-                yield from _all(graph.node)
+                yield from _with_subgraphs(graph.node)

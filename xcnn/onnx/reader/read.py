@@ -1,21 +1,20 @@
-"""What an ONNX file says, with its sizes checked before memory is taken."""
+"""Decoding protobuf messages; sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
 import math
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import FileFormatError, MissingPackageError
-from .external import read_external
+from .external import Source, read_external
 
-_MESSAGE = 2**31 - 1  # bytes: what one protobuf message can hold
-_AXES = 64  # NumPy's most
-#: by ONNX's number: dtype, and the field with the values where they are not in raw_data
+_MAX_BYTES = 2**31 - 1  # of a protobuf message
+_MAX_NDIM = 64  # of a NumPy array
+#: by ``onnx.TensorProto.DataType``: dtype, and the field that holds values without raw_data
 _TYPES = {
     1: ("float32", "float_data"),
     11: ("float64", "double_data"),
@@ -30,36 +29,14 @@ _TYPES = {
     13: ("uint64", "uint64_data"),
     9: ("bool", "int32_data"),
 }
-#: the dtypes that xcnn computes with, by ONNX's number
+#: supported dtypes by ``onnx.TensorProto.DataType``
 DTYPES = {number: dtype for number, (dtype, _) in _TYPES.items()}
-#: fields of an attribute that hold one value, by type
-_SINGLE = {"INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t"}
-_MANY = {"INTS": "ints", "FLOATS": "floats", "STRINGS": "strings"}
+#: by attribute type: the field with its value, or its list of values
+_SCALARS = {"INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t"}
+_LISTS = {"INTS": "ints", "FLOATS": "floats", "STRINGS": "strings"}
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the bytes of a model's arrays may come from, and how many there may be.
-
-    Attributes
-    ----------
-    folder
-        Has the files with external data; None: there may be none.
-    limit
-        The most bytes of one array.
-    blank
-        Whether arrays may come without their data, as zeros that a state dict replaces.
-    taken
-        Bytes that came from each other file so far.
-    """
-
-    folder: Path | None
-    limit: int
-    blank: bool = False
-    taken: dict[Path, int] = field(default_factory=dict)
-
-
-def package() -> Any:
+def require_onnx() -> Any:
     """The package ``onnx``.
 
     Raises
@@ -76,27 +53,37 @@ def package() -> Any:
     return onnx
 
 
-def read_model(path: Any) -> Any:
-    """The ``onnx.ModelProto`` in a file.
+def read_model(path: Path) -> Any:
+    """Read a file as an ``onnx.ModelProto``.
 
     Raises
     ------
     FileNotFoundError, FileFormatError
         No such file; not an ONNX file.
     """
-    package()  # before the file, which may be large
-    return parse(_content(Path(path)), str(path))
+    require_onnx()  # before reading the file, which may be large
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise FileFormatError(f"{path} is not a regular file")
+    if not 0 < status.st_size <= _MAX_BYTES:
+        raise FileFormatError(
+            f"{path} has {status.st_size} bytes: an ONNX file has 1 to {_MAX_BYTES}; larger "
+            "weights are stored as external data"
+        )
+    return parse(path.read_bytes(), str(path))
 
 
 def parse(content: bytes, where: str) -> Any:
-    """The ``onnx.ModelProto`` that ``content`` is.
+    """Parse an ``onnx.ModelProto``.
 
     Raises
     ------
     FileFormatError
-        It is something else, or truncated.
+        Something else, or truncated.
     """
-    proto = package().ModelProto
+    proto = require_onnx().ModelProto
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
@@ -105,154 +92,134 @@ def parse(content: bytes, where: str) -> Any:
         raise FileFormatError(f"{where} is not a complete ONNX file{_hint(content)}") from error
 
 
-def _content(path: Path) -> bytes:
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise FileFormatError(f"{path} is not a file")
-    if not 0 < found.st_size <= _MESSAGE:
-        raise FileFormatError(
-            f"{path} has {found.st_size} bytes: an ONNX file has 1 to {_MESSAGE}, and larger "
-            "weights lie in files beside it"
-        )
-    return path.read_bytes()
-
-
 def _hint(content: bytes) -> str:
     if content[8:10] == b'{"':
-        return "; it seems to be a safetensors file, which xcnn.load reads"
+        return "; it looks like a safetensors file, which xcnn.load reads"
     if content[:4] == b"PK\x03\x04":
-        return "; it seems to be a zip archive, as torch.save writes: use torch.onnx.export"
-    return " (truncated, damaged, or of another kind): export or download it again"
+        return "; it looks like a zip archive, as torch.save writes: use torch.onnx.export"
+    return " (truncated, damaged, or another format): export or download it again"
 
 
 # -- arrays -------------------------------------------------------------------------------------
 
 
 def array_of(tensor: Any, source: Source, where: str) -> Any:
-    """The NumPy array of an ``onnx.TensorProto``.
+    """Convert an ``onnx.TensorProto`` to a NumPy array.
 
     Raises
     ------
     FileFormatError
-        Its data is not what its dims and type need, more than the limit, or of a type that xcnn
-        does not have.
+        The data does not fit dims and type, exceeds the limit, or has an unsupported type.
     """
-    name, field = _types_of(tensor.data_type, where)
-    dtype, shape = np.dtype(name), tuple(tensor.dims)
-    check_shape(shape, dtype, source.limit, where)
+    dtype = np.dtype(dtype_name(tensor.data_type, where))
+    field, shape = _TYPES[tensor.data_type][1], tuple(tensor.dims)
+    _check_dims(shape, dtype, source.limit, where)
     size = math.prod(shape)
     if tensor.HasField("segment"):
-        raise FileFormatError(f"{where} is cut into segments, which xcnn does not read")
+        raise FileFormatError(f"{where} is split into segments, which are not supported")
     if tensor.data_location == tensor.EXTERNAL:
         if source.blank and not tensor.external_data:
             return np.zeros(shape, dtype)
         data = read_external(tensor, source, size * dtype.itemsize, where)
         return _from_bytes(data, dtype).reshape(shape)
-    values = getattr(tensor, field)
+    values, raw = getattr(tensor, field), tensor.raw_data
+    checks = [(len(values), size, f"values in {field}")]
     if tensor.HasField("raw_data"):
-        raw = tensor.raw_data
-        _check_length(len(raw), size * dtype.itemsize, shape, dtype, "bytes", where)
-        _check_length(len(values), 0, shape, dtype, f"values beside its bytes in {field}", where)
+        checks = [
+            (len(raw), size * dtype.itemsize, "bytes"),
+            (len(values), 0, f"values besides its bytes in {field}"),
+        ]
+    for actual, expected, what in checks:
+        if actual != expected:
+            raise FileFormatError(
+                f"{where} of shape {shape}, {dtype}, has {actual} {what}: expected {expected}"
+            )
+    if tensor.HasField("raw_data"):
         return _from_bytes(raw, dtype).reshape(shape)
-    _check_length(len(values), size, shape, dtype, f"values in {field}", where)
     return _from_values(values, field, dtype, where).reshape(shape)
 
 
-def check_shape(shape: tuple[int, ...], dtype: Any, limit: int, where: str) -> None:
-    """Refuse a shape that no array should have; an axis of length 0 excuses no other one."""
-    if min(shape, default=0) < 0 or len(shape) > _AXES:
-        raise FileFormatError(f"{where} has dims {list(shape[: _AXES + 1])}")
+def _check_dims(shape: tuple[int, ...], dtype: Any, limit: int, where: str) -> None:
+    """Refuse invalid dims; a length of 0 does not excuse the other lengths."""
+    if min(shape, default=0) < 0 or len(shape) > _MAX_NDIM:
+        raise FileFormatError(f"{where} has dims {list(shape[: _MAX_NDIM + 1])}")
     size = math.prod(max(n, 1) for n in shape) * dtype.itemsize
     if size > limit:
         raise FileFormatError(
-            f"{where} of shape {shape} takes {size} bytes, more than the limit of {limit}; if the "
-            "file can be trusted, load it with a larger limit="
+            f"{where} of shape {shape} takes {size} bytes, more than the limit of {limit}; if you "
+            "trust the file, load it with a larger limit="
         )
 
 
-def _types_of(number: int, where: str) -> tuple[str, str]:
-    if number not in _TYPES:
-        names = package().TensorProto.DataType
-        name = names.Name(number) if number in names.values() else f"number {number}"
-        raise FileFormatError(f"{where} is of type {name}: xcnn reads {', '.join(DTYPES.values())}")
-    return _TYPES[number]
-
-
-def type_of(number: int, where: str) -> str:
-    """The dtype that a number of ``onnx.TensorProto.DataType`` stands for.
+def dtype_name(number: int, where: str) -> str:
+    """The dtype for an ``onnx.TensorProto.DataType``.
 
     Raises
     ------
     FileFormatError
-        xcnn has no arrays of that type.
+        The type is not supported.
     """
-    return _types_of(number, where)[0]
-
-
-def _check_length(
-    found: int, wanted: int, shape: tuple[int, ...], dtype: Any, what: str, where: str
-) -> None:
-    if found != wanted:
+    if number not in DTYPES:
+        names = require_onnx().TensorProto.DataType
+        name = names.Name(number) if number in names.values() else f"number {number}"
         raise FileFormatError(
-            f"{where} of shape {shape}, {dtype}, has {found} {what}: expected {wanted}"
+            f"{where} is of type {name}: supported are {', '.join(DTYPES.values())}"
         )
+    return DTYPES[number]
 
 
 def _from_bytes(data: Any, dtype: Any) -> Any:
-    """A new array, in the memory of ``data`` if that can be written to; files are little-endian."""
+    """A writable array; it shares the memory of a bytearray. ONNX data is little-endian."""
     if dtype.kind == "b":
         return np.frombuffer(data, np.uint8) != 0
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=isinstance(data, bytes))
 
 
 def _from_values(values: Any, field: str, dtype: Any, where: str) -> Any:
-    """A new array of the values in a field that may be wider than they are."""
+    """A new array from a field whose type may be wider; float16 is stored as its bits."""
     wide = np.array(values, field.removesuffix("_data").replace("double", "float64"))
     stored = np.dtype("uint16") if dtype == np.float16 else dtype
     if stored.kind in "iu" and wide.size:
-        kept = np.iinfo(stored)
-        if wide.min() < kept.min or wide.max() > kept.max:
+        limits = np.iinfo(stored)
+        if wide.min() < limits.min or wide.max() > limits.max:
             raise FileFormatError(f"{where} has values in {field} that do not fit {stored}")
-    return (
-        wide.astype(stored, copy=False).view(dtype) if dtype == np.float16 else wide.astype(dtype)
-    )
+    narrow = wide.astype(stored)
+    return narrow.view(dtype) if dtype == np.float16 else narrow
 
 
 # -- attributes ---------------------------------------------------------------------------------
 
 
 def attribute(proto: Any, source: Source, where: str) -> Any:
-    """The value of an attribute: int, float, str, array, or a list of such.
+    """The value of an attribute: int, float, str, array, or a list of int, float or str.
 
     Raises
     ------
     FileFormatError
-        It has no value, or one of a kind that xcnn does not read, such as a subgraph.
+        It has no value, or one of an unsupported kind, such as a subgraph.
     """
-    where = f"{where}: attribute {text(proto.name, where)}"
-    kinds = package().AttributeProto.AttributeType
+    where = f"{where}: attribute {decode(proto.name, where)}"
+    kinds = require_onnx().AttributeProto.AttributeType
     kind = kinds.Name(proto.type) if proto.type in kinds.values() else str(proto.type)
-    if kind not in _SINGLE and kind not in _MANY:
-        raise FileFormatError(f"{where} is of kind {kind}, which xcnn does not read")
-    if proto.ref_attr_name or (kind in _SINGLE and not proto.HasField(_SINGLE[kind])):
+    if kind not in _SCALARS and kind not in _LISTS:
+        raise FileFormatError(f"{where} is of kind {kind}, which is not supported")
+    if proto.ref_attr_name or (kind in _SCALARS and not proto.HasField(_SCALARS[kind])):
         raise FileFormatError(f"{where} of kind {kind} has no value")
-    value = getattr(proto, _SINGLE.get(kind) or _MANY[kind])
+    value = getattr(proto, _SCALARS.get(kind) or _LISTS[kind])
     if kind == "TENSOR":
         return array_of(value, source, where)
-    if kind in _MANY:
-        return [text(v, where) for v in value] if kind == "STRINGS" else list(value)
-    return text(value, where) if kind == "STRING" else value
+    if kind in _LISTS:
+        return [decode(v, where) for v in value]
+    return decode(value, where)
 
 
-def text(value: Any, where: str) -> str:
-    """A string of the file, which may be any bytes there.
+def decode(value: Any, where: str) -> Any:
+    """Decode bytes as UTF-8; other values are returned unchanged.
 
     Raises
     ------
     FileFormatError
-        It is not UTF-8.
+        Not UTF-8.
     """
     try:
         return value.decode() if isinstance(value, bytes) else value

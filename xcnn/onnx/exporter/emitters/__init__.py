@@ -1,21 +1,7 @@
-"""How calls of xcnn.functional become nodes, a file per family; importing them fills the table."""
+"""Emitters: how operations are written as ONNX nodes; importing the package registers all."""
 
-from ..writer import EMITTERS, CannotExportError, Value, Writer
-from . import activation, arithmetic, conv, graph_node, indexing, linear, norm, pool, resize, shape
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "EMITTERS",
-    "CannotExportError",
-    "Value",
-    "Writer",
-    "activation",
-    "arithmetic",
-    "conv",
-    "graph_node",
-    "indexing",
-    "linear",
-    "norm",
-    "pool",
-    "resize",
-    "shape",
-]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

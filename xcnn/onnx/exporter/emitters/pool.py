@@ -1,153 +1,83 @@
-"""Pooling."""
+"""Pooling.
+
+``ceil_mode`` is written as padding at the end: its meaning differs between versions of ONNX and
+between runtimes.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ....checks import Pair, single
-from ....functional.conv import across
+from ....checks import Pair
+from ....extend import onnx_emitter
 from ....geometry import Geometry, windows
-from ..writer import Value, Writer, emits
-from .spatial import as_given, channels_first, image, pads
-
-# ceil_mode is written as padding at the end: what it means differs among versions of ONNX and
-# among the programs that read it.
+from ..writer import Value, Writer
+from .spatial import channels_first, geometry, in_format, pads, spatial_size, window_attributes
 
 
-@emits("max_pool2d")
-def max_pool2d(
+@onnx_emitter("max_pool2d", "max_pool1d")
+def max_pool(
     w: Writer,
     input: Value,
     kernel_size: Any,
     stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    data_format: str,
+    data_format: str = "NCHW",
+    **settings: Any,
 ) -> str:
     stride = kernel_size if stride is None else stride
-    size = image(input, data_format)
-    geometry = windows(size, kernel_size, stride, padding, dilation, ceil_mode)
-    x = channels_first(w, input, data_format)
-    return as_given(w, _max_pool(w, x, input, geometry, 2), data_format)
+    g = geometry(windows, input, data_format, kernel=kernel_size, stride=stride, **settings)
+    return in_format(w, _max_pool(w, channels_first(w, input, data_format), input, g), data_format)
 
 
-@emits("max_pool1d")
-def max_pool1d(
+@onnx_emitter("avg_pool2d", "avg_pool1d")
+def avg_pool(
     w: Writer,
     input: Value,
     kernel_size: Any,
     stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-) -> str:
-    gaps = (1, single(dilation, "dilation"))
-    geometry = _line(input, kernel_size, stride, padding, gaps, ceil_mode)
-    return _max_pool(w, input, input, geometry, 1)
-
-
-@emits("avg_pool2d")
-def avg_pool2d(
-    w: Writer,
-    input: Value,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    ceil_mode: bool,
     count_include_pad: bool,
-    data_format: str,
+    data_format: str = "NCHW",
+    **settings: Any,
 ) -> str:
     stride = kernel_size if stride is None else stride
-    geometry = windows(image(input, data_format), kernel_size, stride, padding, 1, ceil_mode)
+    g = geometry(windows, input, data_format, kernel=kernel_size, stride=stride, **settings)
     x = channels_first(w, input, data_format)
-    y = _avg_pool(w, x, input, geometry, count_include_pad, 2)
-    return as_given(w, y, data_format)
+    return in_format(w, _avg_pool(w, x, input, g, count_include_pad), data_format)
 
 
-@emits("avg_pool1d")
-def avg_pool1d(
-    w: Writer,
-    input: Value,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    ceil_mode: bool,
-    count_include_pad: bool,
-) -> str:
-    geometry = _line(input, kernel_size, stride, padding, (1, 1), ceil_mode)
-    return _avg_pool(w, input, input, geometry, count_include_pad, 1)
+def _max_pool(w: Writer, x: Any, input: Value, g: Geometry) -> str:
+    ndim = input.ndim - 2
+    padding = _padding_at_end(g)
+    if any(max(p) >= k for p, k in zip(padding, g.kernel, strict=True)):  # runtimes refuse it
+        x = _pad(w, x, input, padding[-ndim:], -math.inf)
+        padding = ((0, 0), (0, 0))
+    return w.node("MaxPool", x, **window_attributes(g, ndim, padding))
 
 
-@emits("adaptive_avg_pool2d")
-def adaptive_avg_pool2d(w: Writer, input: Value, output_size: Any, data_format: str) -> str:
-    size, output = _sizes(input, output_size, data_format)
-    x, regular = channels_first(w, input, data_format), _regular(size, output)
-    if output == (1, 1):
-        y = w.node("GlobalAveragePool", x)
-    elif regular is not None:
-        y = _avg_pool(w, x, input, regular, True, 2)
-    else:
-        rows, columns = (_means(*axis) for axis in zip(size, output, strict=True))
-        y = w.node("MatMul", w.like(input, rows), w.node("MatMul", x, w.like(input, columns.T)))
-    return as_given(w, y, data_format)
+def _avg_pool(w: Writer, x: Any, input: Value, g: Geometry, include_pad: bool) -> str:
+    """Zeros that count are written as pixels if there is other padding that does not count."""
+    ndim, padding, counted = input.ndim - 2, _padding_at_end(g), g.padding
+    if include_pad and padding != counted and any(map(any, counted)):
+        x = _pad(w, x, input, counted[-ndim:], 0)
+        padding = tuple((0, p[1] - c[1]) for p, c in zip(padding, counted, strict=True))
+    attributes = window_attributes(g, ndim, padding)
+    del attributes["dilations"]
+    include = int(include_pad and padding == counted)
+    return w.node("AveragePool", x, count_include_pad=include, **attributes)
 
 
-@emits("adaptive_max_pool2d")
-def adaptive_max_pool2d(w: Writer, input: Value, output_size: Any, data_format: str) -> str:
-    size, output = _sizes(input, output_size, data_format)
-    x, regular = channels_first(w, input, data_format), _regular(size, output)
-    if output == (1, 1):
-        y = w.node("GlobalMaxPool", x)
-    elif regular is not None:
-        y = _max_pool(w, x, input, regular, 2)
-    else:
-        y = _largest(w, _largest(w, x, 2, size[0], output[0]), 3, size[1], output[1])
-    return as_given(w, y, data_format)
-
-
-def _max_pool(w: Writer, x: Any, input: Value, geometry: Geometry, axes: int) -> str:
-    padding = _to_the_end(geometry)[-axes:]
-    kernel = geometry.kernel[-axes:]
-    if any(max(p) >= k for p, k in zip(padding, kernel, strict=True)):  # which runtimes refuse
-        x = _pad(w, x, input, padding, -math.inf)
-        padding = ((0, 0),) * axes
-    dilations = list(geometry.dilation[-axes:])
-    return w.node("MaxPool", x, dilations=dilations, **_settings(geometry, axes, padding))
-
-
-def _avg_pool(w: Writer, x: Any, input: Value, geometry: Geometry, include: bool, axes: int) -> str:
-    """Zeros that count become pixels where other padding, that does not count, is needed too."""
-    padding = _to_the_end(geometry)
-    inner = geometry.padding
-    if include and padding != inner and any(map(any, inner)):
-        x = _pad(w, x, input, inner[-axes:], 0)
-        padding = tuple((0, p[1] - i[1]) for p, i in zip(padding, inner, strict=True))
-    count = int(include and padding == inner)
-    settings = _settings(geometry, axes, padding[-axes:])
-    return w.node("AveragePool", x, count_include_pad=count, **settings)
-
-
-def _settings(geometry: Geometry, axes: int, padding: tuple[Pair, ...]) -> dict[str, Any]:
-    return {
-        "kernel_shape": list(geometry.kernel[-axes:]),
-        "strides": list(geometry.stride[-axes:]),
-        "pads": pads(padding),
-    }
-
-
-def _to_the_end(geometry: Geometry) -> tuple[Pair, ...]:
-    """The padding, with as much at the end as the last window needs."""
-    found = []
-    for axis in (0, 1):
-        begin, end = geometry.padding[axis]
-        extent = geometry.dilation[axis] * (geometry.kernel[axis] - 1) + 1
-        covered = (geometry.output[axis] - 1) * geometry.stride[axis] + extent
-        found.append((begin, max(end, covered - geometry.input[axis] - begin)))
-    return tuple(found)
+def _padding_at_end(g: Geometry) -> tuple[Pair, ...]:
+    """The padding, increased at the end to what the last window covers."""
+    padding = []
+    for axis, (begin, end) in enumerate(g.padding):
+        extent = g.dilation[axis] * (g.kernel[axis] - 1) + 1
+        covered = (g.output[axis] - 1) * g.stride[axis] + extent
+        padding.append((begin, max(end, covered - g.input[axis] - begin)))
+    return tuple(padding)
 
 
 def _pad(w: Writer, x: Any, input: Value, padding: tuple[Pair, ...], value: float) -> str:
@@ -155,56 +85,66 @@ def _pad(w: Writer, x: Any, input: Value, padding: tuple[Pair, ...], value: floa
     return w.node("Pad", x, w.ints(widths), w.like(input, value))
 
 
-def _line(
-    input: Value, kernel_size: Any, stride: Any, padding: Any, gaps: Pair, ceil_mode: bool
-) -> Geometry:
-    """The windows of a signal, as those of an image one pixel high."""
-    kernel = single(kernel_size, "kernel_size")
-    step = kernel if stride is None else single(stride, "stride")
-    size, sides = (1, input.shape[2]), across(padding)
-    return windows(size, (1, kernel), (1, step), sides, gaps, ceil_mode)
+# -- adaptive ---------------------------------------------------------------------------------
 
 
-def _sizes(input: Value, output_size: Any, data_format: str) -> tuple[Pair, Pair]:
-    """The sizes of the image and of the result."""
-    size = image(input, data_format)
-    given = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
-    return size, (int(given[0] or size[0]), int(given[1] or size[1]))
+def _adaptive_pool(
+    w: Writer, input: Value, output_size: Any, data_format: str, *, type: str
+) -> str:
+    size = spatial_size(input, data_format)
+    lengths = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
+    output = [int(length or n) for length, n in zip(lengths, size, strict=True)]
+    spans = [_spans(n, count) for n, count in zip(size, output, strict=True)]
+    x, regular = channels_first(w, input, data_format), _regular(size, spans)
+    if output == [1, 1]:
+        y = w.node(f"Global{type}", x)
+    elif regular is not None:
+        pool = _max_pool if type == "MaxPool" else partial(_avg_pool, include_pad=True)
+        y = pool(w, x, input, regular)
+    elif type == "MaxPool":
+        y = _window_maxima(w, _window_maxima(w, x, 2, size[0], spans[0]), 3, size[1], spans[1])
+    else:
+        rows, columns = (_means(n, axis) for n, axis in zip(size, spans, strict=True))
+        y = w.node("MatMul", w.like(input, rows), w.node("MatMul", x, w.like(input, columns.T)))
+    return in_format(w, y, data_format)
+
+
+onnx_emitter("adaptive_avg_pool2d")(partial(_adaptive_pool, type="AveragePool"))
+onnx_emitter("adaptive_max_pool2d")(partial(_adaptive_pool, type="MaxPool"))
 
 
 def _spans(size: int, output: int) -> list[Pair]:
-    """Where each adaptive window starts and ends."""
+    """Start and stop of each adaptive window."""
     return [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
 
 
-def _regular(size: Pair, output: Pair) -> Geometry | None:
-    """Adaptive windows as ordinary ones, where all are as long and as far apart."""
+def _regular(size: Pair, spans: list[list[Pair]]) -> Geometry | None:
+    """Adaptive windows as ordinary ones, if lengths and distances are equal."""
     kernel, stride = [], []
-    for pixels, count in zip(size, output, strict=True):
-        spans = _spans(pixels, count)
-        length, step = spans[0][1], spans[1][0] if count > 1 else pixels
-        if step < 1 or spans != [(o * step, o * step + length) for o in range(count)]:
+    for pixels, axis in zip(size, spans, strict=True):
+        length, step = axis[0][1], axis[1][0] if len(axis) > 1 else pixels
+        if step < 1 or axis != [(o * step, o * step + length) for o in range(len(axis))]:
             return None
         kernel.append(length)
         stride.append(step)
     return windows(size, tuple(kernel), tuple(stride))
 
 
-def _means(size: int, output: int) -> Any:
-    """The matrix (output, size) that takes the mean of each window."""
-    matrix = np.zeros((output, size))
-    for o, (start, stop) in enumerate(_spans(size, output)):
-        matrix[o, start:stop] = 1 / (stop - start)
+def _means(size: int, spans: list[Pair]) -> Any:
+    """The matrix (output, size) of the means of windows."""
+    matrix = np.zeros((len(spans), size))
+    for row, (start, stop) in zip(matrix, spans, strict=True):
+        row[start:stop] = 1 / (stop - start)
     return matrix
 
 
-def _largest(w: Writer, x: Any, axis: int, size: int, output: int) -> Any:
-    """The largest of each window along an axis."""
-    if size == output:
+def _window_maxima(w: Writer, x: Any, axis: int, size: int, spans: list[Pair]) -> Any:
+    """The maximum of each window along an axis."""
+    if size == len(spans):
         return x
-    parts = []
-    for start, stop in _spans(size, output):
+    maxima = []
+    for start, stop in spans:
         window = w.node("Slice", x, w.ints([start]), w.ints([stop]), w.ints([axis]))
         kernel = [stop - start, 1] if axis == 2 else [1, stop - start]
-        parts.append(w.node("MaxPool", window, kernel_shape=kernel))
-    return w.node("Concat", *parts, axis=axis)
+        maxima.append(w.node("MaxPool", window, kernel_shape=kernel))
+    return w.node("Concat", *maxima, axis=axis)

@@ -1,4 +1,4 @@
-"""Images of another size."""
+"""Interpolation and pixel shuffle."""
 
 from __future__ import annotations
 
@@ -8,68 +8,57 @@ from typing import Any
 import numpy as np
 
 from .... import functional as F
-from ..writer import Value, Writer, emits
+from ....extend import onnx_emitter
+from ..writer import Value, Writer
 
 
-@emits("interpolate")
-def interpolate(
-    w: Writer,
-    input: Value,
-    size: Any,
-    scale_factor: Any,
-    mode: str,
-    align_corners: bool | None,
-) -> str:
-    """Resize, where it gives the same pixels as F.interpolate does; else what that does, by axis:
-    ONNX knows the factors in float32 only.
+@onnx_emitter("interpolate")
+def interpolate(w: Writer, input: Value, mode: str, **settings: Any) -> str:
+    """Resize if it samples the same positions as F.interpolate, else Gather or matrix products.
+
+    Resize differs for some scale factors, because ONNX stores them in float32.
     """
-    settings = {"size": size, "scale_factor": scale_factor, "mode": mode}
-    settings["align_corners"] = align_corners
-    axes = [(n, _lines(input.shape[2:], axis, settings)) for axis, n in enumerate(input.shape[2:])]
-    if all(_agree(n, lines, mode, align_corners) for n, lines in axes):
-        sizes = w.ints([len(lines) for _, lines in axes])
-        return w.node("Resize", input, None, None, sizes, axes=[2, 3], **_how(mode, align_corners))
+    corners, size = settings["align_corners"], input.shape[2:]
+    positions = [_positions(size, axis, mode=mode, **settings) for axis in (0, 1)]
+    axes = list(zip(size, positions, strict=True))
+    if all(np.allclose(_resized(n, len(p), mode, corners), p, 0, 1e-6 * n) for n, p in axes):
+        attributes: Any = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        if mode == "nearest":
+            attributes = {"mode": "nearest", "nearest_mode": "floor"}
+            attributes["coordinate_transformation_mode"] = "asymmetric"
+        elif corners:
+            attributes["coordinate_transformation_mode"] = "align_corners"
+        sizes = w.ints(map(len, positions))
+        return w.node("Resize", input, None, None, sizes, axes=[2, 3], **attributes)
     if mode == "nearest":
         y: Any = input
-        for axis, (_, lines) in enumerate(axes, 2):
-            y = w.node("Gather", y, w.ints(np.rint(lines).astype(int)), axis=axis)
+        for axis, p in enumerate(positions, 2):
+            y = w.node("Gather", y, w.ints(np.rint(p).astype(int)), axis=axis)
         return y
-    rows, columns = (_matrix(n, lines) for n, lines in axes)
+    rows, columns = (_matrix(n, p) for n, p in axes)
     return w.node("MatMul", w.like(input, rows), w.node("MatMul", input, w.like(input, columns.T)))
 
 
-def _lines(image: Any, axis: int, settings: dict[str, Any]) -> Any:
-    """Where each line of the result lies in the input: F.interpolate of an image of positions."""
+def _positions(image: Any, axis: int, **settings: Any) -> Any:
+    """The input position of each output row or column: F.interpolate of an image of positions."""
     ramp = np.zeros((1, 1, *image))
     ramp += np.arange(image[axis], dtype=float).reshape((-1, 1) if axis == 0 else (1, -1))
-    found = F.interpolate(ramp, **settings).numpy()[0, 0]
-    return found[:, 0] if axis == 0 else found[0]
+    y = F.interpolate(ramp, **settings).numpy()[0, 0]
+    return y[:, 0] if axis == 0 else y[0]
 
 
-def _agree(size: int, lines: Any, mode: str, align_corners: bool | None) -> bool:
-    """Whether Resize to as many lines as there are takes them from the same positions."""
-    count = len(lines)
-    o = np.arange(count)
+def _resized(size: int, output: int, mode: str, align_corners: bool | None) -> Any:
+    """The input position of each output pixel with ONNX's Resize."""
+    o = np.arange(output)
     if mode == "nearest":
-        scale = np.float32(count / size)
-        expected = np.floor(o.astype("float32") / scale)
-    elif align_corners:
-        expected = o * ((size - 1) / max(1, count - 1))
-    else:
-        expected = np.clip((o + 0.5) * (size / count) - 0.5, 0, size - 1)
-    return bool(np.allclose(expected, lines, rtol=0, atol=1e-6 * size))
-
-
-def _how(mode: str, align_corners: bool | None) -> dict[str, Any]:
-    if mode == "nearest":
-        names = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return {"mode": "nearest", **names}
-    kind = "align_corners" if align_corners else "half_pixel"
-    return {"mode": "linear", "coordinate_transformation_mode": kind}
+        return np.floor(o.astype("float32") / np.float32(output / size))
+    if align_corners:
+        return o * ((size - 1) / max(1, output - 1))
+    return np.clip((o + 0.5) * (size / output) - 0.5, 0, size - 1)
 
 
 def _matrix(size: int, positions: Any) -> Any:
-    """(lines of the result, lines of the input), with the weights of the two nearest."""
+    """The matrix (output, size) that weights the two nearest pixels of each position."""
     matrix = np.zeros((len(positions), size))
     for row, position in zip(matrix, positions, strict=True):
         before = min(math.floor(position), size - 1)
@@ -78,17 +67,16 @@ def _matrix(size: int, positions: Any) -> Any:
     return matrix
 
 
-@emits("pixel_shuffle")
+@onnx_emitter("pixel_shuffle")
 def pixel_shuffle(w: Writer, input: Value, upscale_factor: int) -> str:
     return w.node("DepthToSpace", input, blocksize=int(upscale_factor), mode="CRD")
 
 
-@emits("pixel_unshuffle")
+@onnx_emitter("pixel_unshuffle")
 def pixel_unshuffle(w: Writer, input: Value, downscale_factor: int) -> str:
-    """ONNX's SpaceToDepth has the channels in another order."""
+    """ONNX's SpaceToDepth orders channels differently."""
     r = int(downscale_factor)
-    _, channels, height, width = input.shape
-    height, width = height // r, width // r
+    channels, height, width = input.shape[1], input.shape[2] // r, input.shape[3] // r
     pixels = w.node("Reshape", input, w.ints([0, channels, height, r, width, r]))
     pixels = w.node("Transpose", pixels, perm=[0, 1, 3, 5, 2, 4])
     return w.node("Reshape", pixels, w.ints([0, channels * r * r, height, width]))

@@ -1,4 +1,4 @@
-"""Shapes: reshape, concatenate, pad, and dropout, which does nothing."""
+"""Reshape, concat, pad, permute, and dropout, which is inactive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....checks import check_padding, check_padding1d
-from ..writer import CannotExportError, Value, Writer, emits
+from ....extend import onnx_emitter
+from ..writer import CannotExportError, Value, Writer
 from .spatial import pads
 
 _PAD_MODES = {
@@ -17,62 +18,59 @@ _PAD_MODES = {
 }
 
 
-@emits("reshape")
+@onnx_emitter("reshape")
 def reshape(w: Writer, input: Value, shape: tuple[Any, ...]) -> str:
-    """A first length that is the input's is copied from it: it may be the batch's."""
-    wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-    numbers = [int(n) for n in wanted]
+    """A first length equal to the input's is copied from it (0), as it may be the batch size."""
+    lengths = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    numbers = [int(n) for n in lengths]
     if 0 in numbers[1:]:
-        raise CannotExportError(f"to a shape without elements, {tuple(numbers)}")
+        raise CannotExportError(f"to an empty shape, {tuple(numbers)}")
     if numbers and input.ndim and numbers[0] == input.shape[0]:
         numbers[0] = 0
     return w.node("Reshape", input, w.ints(numbers))
 
 
-@emits("flatten")
+@onnx_emitter("flatten")
 def flatten(w: Writer, input: Value, start_dim: int) -> str:
     if start_dim == 1:
         return w.node("Flatten", input, axis=1)
-    if start_dim == 0:
-        return w.node("Reshape", input, w.ints([-1]))
-    leading = [0, *input.shape[1:start_dim]]
+    leading = [0, *input.shape[1:start_dim]] if start_dim else []
     return w.node("Reshape", input, w.ints([*leading, -1]))
 
 
-@emits("concat")
+@onnx_emitter("concat")
 def concat(w: Writer, tensors: Sequence[Value], dim: int) -> str:
     return w.node("Concat", *tensors, axis=int(dim))
 
 
-@emits("pad")
+@onnx_emitter("pad")
 def pad(w: Writer, input: Value, padding: Any, value: float, data_format: str, mode: str) -> str:
-    is_signal = input.ndim == 3
-    sides: Any = (check_padding1d(padding),) if is_signal else check_padding(padding)
+    sides: Any = (check_padding1d(padding),) if input.ndim == 3 else check_padding(padding)
     none = (0, 0)
     widths = (none, *sides, none) if data_format == "NHWC" else (none, none, *sides)
-    filled = w.like(input, float(value)) if mode == "constant" else None
-    return w.node("Pad", input, w.ints(pads(widths)), filled, mode=_PAD_MODES[mode])
+    fill = w.like(input, float(value)) if mode == "constant" else None
+    return w.node("Pad", input, w.ints(pads(widths)), fill, mode=_PAD_MODES[mode])
 
 
-@emits("dropout", "dropout2d")
-def dropout(w: Writer, input: Value, p: float, training: bool, key: int | None) -> str:
-    """Without training the input itself comes back, and there is no call."""
+@onnx_emitter("dropout", "dropout2d")
+def dropout(w: Writer, **arguments: Any) -> str:
+    """Inactive dropout returns its input, and such calls are not written."""
     raise CannotExportError("with training=True: random numbers")
 
 
-@emits("permute")
+@onnx_emitter("permute")
 def permute(w: Writer, input: Value, dims: Sequence[int]) -> str:
     return w.node("Transpose", input, perm=[int(d) % input.ndim for d in dims])
 
 
-@emits("squeeze")
+@onnx_emitter("squeeze")
 def squeeze(w: Writer, input: Value, dim: int | Sequence[int] | None) -> str:
-    """Axes by number, and not all that happen to be of length 1: the batch may be."""
-    given: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
-    axes = [d % input.ndim for d in given if input.shape[d] == 1]
+    """Explicit axes, not all of length 1: one may be the batch."""
+    dims: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    axes = [d % input.ndim for d in dims if input.shape[d] == 1]
     return w.node("Squeeze", input, w.ints(axes)) if axes else w.node("Identity", input)
 
 
-@emits("unsqueeze")
+@onnx_emitter("unsqueeze")
 def unsqueeze(w: Writer, input: Value, dim: int) -> str:
     return w.node("Unsqueeze", input, w.ints([dim]))

@@ -1,10 +1,12 @@
-"""Between the two orders of axes of images: the operators of ONNX take (N, C, H, W) only."""
+"""Shared by emitters of images and signals; ONNX's operators take (N, C, ...) only."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ....checks import Pair
+from ....checks import Pair, check_padding1d, single
+from ....geometry import Geometry
 from ..writer import Value, Writer
 
 
@@ -13,17 +15,55 @@ def channels_first(w: Writer, input: Value, data_format: str) -> Any:
     return input if data_format == "NCHW" else w.node("Transpose", input, perm=[0, 3, 1, 2])
 
 
-def as_given(w: Writer, y: str, data_format: str) -> str:
-    """Images (N, C, H, W) as ``data_format`` says."""
+def in_format(w: Writer, y: str, data_format: str) -> str:
+    """Images (N, C, H, W) in ``data_format``."""
     return y if data_format == "NCHW" else w.node("Transpose", y, perm=[0, 2, 3, 1])
 
 
-def image(input: Value, data_format: str) -> Pair:
-    """Height and width."""
-    _, *axes = input.shape
-    return (axes[1], axes[2]) if data_format == "NCHW" else (axes[0], axes[1])
+def spatial_size(input: Value, data_format: str) -> Any:
+    """(height, width) of images, (length,) of signals."""
+    return input.shape[2:] if data_format == "NCHW" else input.shape[1:-1]
+
+
+def geometry(
+    make: Callable[..., Geometry], input: Value, data_format: str, **settings: Any
+) -> Geometry:
+    """``make(size, **settings)``, windows or transposed; a signal is an image one pixel high."""
+    size = spatial_size(input, data_format)
+    if len(size) == 2:
+        return make(size, **settings)
+    return make((1, *size), **{name: _as_2d(name, value) for name, value in settings.items()})
+
+
+def _as_2d(name: str, value: Any) -> Any:
+    """A 1-D setting as that of an image one pixel high."""
+    if name == "padding":
+        sides = check_padding1d(value)
+        return sides if isinstance(sides, str) else ((0, 0), sides)
+    if name == "ceil_mode":
+        return value
+    return (0, single(value, name, 0)) if name == "output_padding" else (1, single(value, name))
+
+
+def window_attributes(
+    geometry: Geometry, ndim: int, padding: tuple[Pair, ...] | None = None
+) -> dict[str, Any]:
+    """The attributes of windows along the last ``ndim`` axes."""
+    return {
+        "kernel_shape": list(geometry.kernel)[-ndim:],
+        "strides": list(geometry.stride)[-ndim:],
+        "pads": pads((padding or geometry.padding)[-ndim:]),
+        "dilations": list(geometry.dilation)[-ndim:],
+    }
 
 
 def pads(padding: tuple[Pair, ...]) -> list[int]:
-    """All beginnings, then all ends, as ONNX has it."""
+    """All beginnings, then all ends."""
     return [p[0] for p in padding] + [p[1] for p in padding]
+
+
+def unsqueezed(w: Writer, weight: Value, input: Value) -> Any:
+    """A weight (C,) in a shape that broadcasts to (N, C, ...)."""
+    if input.ndim <= 2:
+        return weight
+    return w.node("Unsqueeze", weight, w.ints(range(1, input.ndim - 1)))

@@ -1,31 +1,7 @@
-"""How xcnn computes the operators of ONNX, a file per family; importing them fills the table."""
+"""Implementations of ONNX operators, a module per family; importing the package registers all."""
 
-from . import (
-    activation,
-    arithmetic,
-    comparison,
-    constants,
-    convolution,
-    indexing,
-    loss,
-    normalization,
-    pooling,
-    resize,
-    shape,
-    training,
-)
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "activation",
-    "arithmetic",
-    "comparison",
-    "constants",
-    "convolution",
-    "indexing",
-    "loss",
-    "normalization",
-    "pooling",
-    "resize",
-    "shape",
-    "training",
-]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,8 +1,9 @@
-"""Activations, Dropout and Clip."""
+"""Activations, Clip and Dropout."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,46 +13,54 @@ from .... import random
 from ....arrays import Array
 from ....tensor import Tensor
 from ..node import Node, operator
+from .arithmetic import on_device
 
-# defaults of ONNX, in float32 as the file would have them
-_SELU = (1.67326319217681884765625, 1.05070102214813232421875)
+_SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
+
+#: by type: float attributes with their defaults, and ``compute(x, *attributes)``
+_ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[..., Tensor]]] = {
+    "Elu": ({"alpha": 1.0}, F.elu),
+    "HardSwish": ({}, F.hardswish),
+    "LeakyRelu": ({"alpha": 0.01}, F.leaky_relu),
+    "Mish": ({}, lambda x: F.mul(x, F.tanh(F.softplus(x, threshold=math.inf)))),
+    "Sigmoid": ({}, F.sigmoid),
+    "Softplus": ({}, lambda x: F.softplus(x, threshold=math.inf)),
+    "Softsign": ({}, lambda x: F.div(x, F.add(F.abs(x), 1))),
+    "Swish": (
+        {"alpha": 1.0},
+        lambda x, alpha: F.silu(x) if alpha == 1 else F.mul(x, F.sigmoid(F.mul(x, alpha))),
+    ),
+    "Tanh": ({}, F.tanh),
+    "ThresholdedRelu": ({"alpha": 1.0}, lambda x, alpha: F.threshold(x, alpha, 0)),
+}
+
+
+@operator(*_ACTIVATIONS)
+def activation(node: Node, x: Tensor) -> Tensor:
+    attributes, compute = _ACTIVATIONS[node.type]
+    return compute(x, *(node.number(name, default) for name, default in attributes.items()))
 
 
 @operator("Relu")
 def relu(node: Node, x: Tensor) -> Tensor:
-    if x.dtype.kind == "i":
-        with x.backend.active():
-            return Tensor(x.backend.xp.maximum(x.data, 0))
-    return F.relu(x)
-
-
-@operator("LeakyRelu")
-def leaky_relu(node: Node, x: Tensor) -> Tensor:
-    return F.leaky_relu(x, node.number("alpha", 0.01))
+    return on_device(x, lambda xp: xp.maximum(x.data, 0)) if x.dtype.kind == "i" else F.relu(x)
 
 
 @operator("PRelu")
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
-    """Slopes of one number, or of one per channel, go to the fast way."""
-    aligned = slope.shape
+    shape = slope.shape
     if node.version < 7 and slope.ndim == 1 and x.ndim > 1 and slope.size > 1:
-        aligned = (*slope.shape, *(1,) * (x.ndim - 2))  # of channels
-    aligned = (*(1,) * (x.ndim - len(aligned)), *aligned)
-    if np.broadcast_shapes(aligned, x.shape) != x.shape:
+        shape = (*slope.shape, *(1,) * (x.ndim - 2))  # one per channel
+    shape = (*(1,) * (x.ndim - len(shape)), *shape)
+    if np.broadcast_shapes(shape, x.shape) != x.shape:
         raise node.error(f"slope has shape {slope.shape}, which does not broadcast to {x.shape}")
     if x.dtype.kind != "f":
-        with x.backend.active():
-            a, slopes = x.data, slope.data.reshape(aligned)
-            return Tensor(x.backend.xp.where(a < 0, a * slopes, a))
-    if slope.size == 1 or (x.ndim > 1 and slope.size == aligned[1]):
-        return F.prelu(x, F.reshape(slope, (slope.size,)))
-    slope = F.reshape(slope, aligned)
+        a, slopes = x.data, slope.data.reshape(shape)
+        return on_device(x, lambda xp: xp.where(a < 0, a * slopes, a))
+    if slope.size == 1 or (x.ndim > 1 and slope.size == shape[1]):
+        return F.prelu(x, F.reshape(slope, (slope.size,)))  # faster
+    slope = F.reshape(slope, shape)
     return F.sub(F.relu(x), F.mul(F.relu(F.mul(x, -1)), slope))
-
-
-@operator("Elu")
-def elu(node: Node, x: Tensor) -> Tensor:
-    return F.elu(x, node.number("alpha", 1.0))
 
 
 @operator("Celu")
@@ -64,8 +73,8 @@ def celu(node: Node, x: Tensor) -> Tensor:
 
 @operator("Selu")
 def selu(node: Node, x: Tensor) -> Tensor:
-    alpha, gamma = node.number("alpha", _SELU[0]), node.number("gamma", _SELU[1])
-    if np.float32(alpha) == np.float32(_SELU[0]) and np.float32(gamma) == np.float32(_SELU[1]):
+    alpha, gamma = (node.number(name, default) for name, default in _SELU.items())
+    if (np.float32(alpha), np.float32(gamma)) == tuple(map(np.float32, _SELU.values())):
         return F.selu(x)
     return F.mul(F.elu(x, alpha), gamma)
 
@@ -83,47 +92,6 @@ def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
     return F.clamp(F.add(F.mul(x, alpha), beta), 0, 1)
 
 
-@operator("HardSwish")
-def hard_swish(node: Node, x: Tensor) -> Tensor:
-    return F.hardswish(x)
-
-
-@operator("Sigmoid")
-def sigmoid(node: Node, x: Tensor) -> Tensor:
-    return F.sigmoid(x)
-
-
-@operator("Tanh")
-def tanh(node: Node, x: Tensor) -> Tensor:
-    return F.tanh(x)
-
-
-@operator("Softplus")
-def softplus(node: Node, x: Tensor) -> Tensor:
-    return F.softplus(x, threshold=math.inf)
-
-
-@operator("Softsign")
-def softsign(node: Node, x: Tensor) -> Tensor:
-    return F.div(x, F.add(F.abs(x), 1))
-
-
-@operator("Mish")
-def mish(node: Node, x: Tensor) -> Tensor:
-    return F.mul(x, F.tanh(F.softplus(x, threshold=math.inf)))
-
-
-@operator("Swish")
-def swish(node: Node, x: Tensor) -> Tensor:
-    alpha = node.number("alpha", 1.0)
-    return F.silu(x) if alpha == 1 else F.mul(x, F.sigmoid(F.mul(x, alpha)))
-
-
-@operator("ThresholdedRelu")
-def thresholded_relu(node: Node, x: Tensor) -> Tensor:
-    return F.threshold(x, node.number("alpha", 1.0), 0)
-
-
 @operator("Softmax", "LogSoftmax")
 def softmax(node: Node, x: Tensor) -> Tensor:
     function = F.softmax if node.type == "Softmax" else F.log_softmax
@@ -132,7 +100,7 @@ def softmax(node: Node, x: Tensor) -> Tensor:
         return x
     if node.version >= 13 or axis == x.ndim - 1:
         return function(x, axis)
-    # older versions: over all axes from that one on
+    # before version 13 over all axes from ``axis`` on
     rows = F.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
     return F.reshape(function(rows, 1), x.shape)
 
@@ -146,8 +114,7 @@ def clip(node: Node, x: Tensor, low: Array = None, high: Array = None) -> Tensor
     if low is None and high is None:
         return x
     if x.dtype.kind in "iu" and node.version >= 11:
-        with x.backend.active():
-            return Tensor(x.backend.xp.clip(x.data, low, high))
+        return on_device(x, lambda xp: xp.clip(x.data, low, high))
     if low == 0 and (high is None or high == math.inf):
         return F.relu(x)
     return F.relu6(x) if (low, high) == (0, 6) else F.clamp(x, low, high)
@@ -163,46 +130,34 @@ def _bound(node: Node, x: Tensor, name: str, value: Array) -> Any:
 
 @operator("Dropout", static=(1, 2))
 def dropout(node: Node, x: Tensor, ratio: Array = None, training: Array = None) -> Any:
-    """Drops where the file says so, and while the model is being trained."""
-    p, dropping = _dropout_settings(node, ratio, training)
-    if not dropping or p == 0:
-        return (x, _mask(node, x, None)) if node.wants(1) else x
+    """Active in training mode, or if the node sets ``training_mode``."""
+    p = node.number("ratio", 0.5) if ratio is None else float(ratio)
+    if not 0 <= p <= 1:
+        raise node.error(f"ratio={p}: expected a probability from 0 to 1")
+    is_active = node.training or (training is not None and bool(training))
+    if not is_active or p == 0:
+        return (x, _mask(node, x, None)) if node.has_output(1) else x
     if node.integer("seed") is not None:
         return _seeded(node, x, p)
     key = random.next_key()
     y = F.dropout(x, p, key=key)
-    return (y, _mask(node, x, key, p)) if node.wants(1) else y
-
-
-def _dropout_settings(node: Node, ratio: Array, training: Array) -> tuple[float, bool]:
-    """The probability, and whether to drop."""
-    always = training is not None and bool(training)
-    p = node.number("ratio", 0.5) if ratio is None else float(ratio)
-    if not 0 <= p <= 1:
-        raise node.error(f"ratio={p}: expected a probability from 0 to 1")
-    return p, always or node.training
+    return (y, _mask(node, x, key, p)) if node.has_output(1) else y
 
 
 def _mask(node: Node, x: Tensor, key: int | None, p: float = 0.0) -> Tensor:
-    """True where ``x`` was kept; numbers of x's type before version 10."""
+    """Where ``x`` was kept: bool, or x's dtype before version 10."""
     with x.backend.active():
         ones = x.backend.xp.ones_like(x.data)
-        kept = ones if key is None else F.dropout(ones, p, key=key).data != 0
-        return Tensor(kept.astype(x.dtype if node.version < 10 else bool))
+        mask = ones if key is None else F.dropout(ones, p, key=key).data != 0
+        return Tensor(mask.astype(x.dtype if node.version < 10 else bool))
 
 
 def _seeded(node: Node, x: Tensor, p: float) -> Any:
-    """With a generator of the node's own, that of ONNX's reference implementation, on the host."""
-    kept = x.backend.asarray(_generator(node).uniform(size=x.shape) >= p)
+    """Dropout with the generator of ONNX's reference implementation, seeded once per node."""
+    if "generator" not in vars(node):
+        node.generator = np.random.RandomState(node.integer("seed") % 2**32)
+    mask = x.backend.asarray(node.generator.uniform(size=x.shape) >= p)
     with x.backend.active():
-        share = kept.astype(x.dtype)
-        share *= 1 / (1 - p) if p < 1 else 0.0
-    return F.mul(x, share), Tensor(kept)
-
-
-def _generator(node: Node) -> Any:
-    """Seeded once; it goes on from call to call."""
-    own = vars(node)
-    if "generator" not in own:
-        own["generator"] = np.random.RandomState(node.integer("seed") % 2**32)
-    return own["generator"]
+        scale = mask.astype(x.dtype)
+        scale *= 1 / (1 - p) if p < 1 else 0.0
+    return F.mul(x, scale), Tensor(mask)

@@ -1,4 +1,4 @@
-"""Arithmetic, matrix products, sums and means."""
+"""Arithmetic, matrix products and reductions."""
 
 from __future__ import annotations
 
@@ -10,42 +10,37 @@ import numpy as np
 
 from .... import functional as F
 from ....arrays import Array
-from ....tensor import Tensor
+from ....backends import Backend
+from ....tensor import Function, Tensor
 from ..node import Node, operator
+from .constants import as_type
+from .shape import Expand
 
 
 def on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:
-    """``compute(xp)`` where ``x`` is: what F, which takes floats only, does not do."""
+    """``compute(xp)`` on the device of ``x``: for integers, and without a gradient."""
     if x.dtype.kind == "b":
         raise TypeError("arithmetic with booleans")
     with x.backend.active():
         return Tensor(compute(x.backend.xp))
 
 
-# -- of two arrays -------------------------------------------------------------------------
+# -- binary --------------------------------------------------------------------------------
 
-_FLOATS: dict[str, Callable[..., Tensor]] = {
-    "Add": F.add,
-    "Sub": F.sub,
-    "Mul": F.mul,
-    "Div": F.div,
-    "Sum": F.add,
-    "Max": F.maximum,
-    "Min": F.minimum,
-}
-_INTEGERS: dict[str, Callable[[Any, Array, Array], Array]] = {
-    "Add": lambda xp, a, b: a + b,
-    "Sub": lambda xp, a, b: a - b,
-    "Mul": lambda xp, a, b: a * b,
-    "Div": lambda xp, a, b: _truncated(xp, a, b),
-    "Sum": lambda xp, a, b: a + b,
-    "Max": lambda xp, a, b: xp.maximum(a, b),
-    "Min": lambda xp, a, b: xp.minimum(a, b),
+#: by type: the operation on floats, and ``compute(xp, a, b)`` on integers
+_BINARY: dict[str, tuple[Callable[..., Tensor], Callable[[Any, Array, Array], Array]]] = {
+    "Add": (F.add, lambda xp, a, b: a + b),
+    "Sub": (F.sub, lambda xp, a, b: a - b),
+    "Mul": (F.mul, lambda xp, a, b: a * b),
+    "Div": (F.div, lambda xp, a, b: _truncated(xp, a, b)),
+    "Sum": (F.add, lambda xp, a, b: a + b),
+    "Max": (F.maximum, lambda xp, a, b: xp.maximum(a, b)),
+    "Min": (F.minimum, lambda xp, a, b: xp.minimum(a, b)),
 }
 
 
 def _truncated(xp: Any, a: Array, b: Array) -> Array:
-    """A / b towards zero, as in C; a GPU gives 0 where b is 0."""
+    """a / b rounded towards zero, as in C; on a GPU 0 if b is 0."""
     with np.errstate(divide="raise"):
         quotient = xp.floor_divide(a, b)
     if quotient.dtype.kind == "i":
@@ -65,45 +60,76 @@ def variadic(node: Node, x: Tensor, *others: Tensor) -> Tensor:
     return x
 
 
+def _combined(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    on_floats, on_integers = _BINARY[node.type]
+    node.check_broadcast(a.dtype, a, b)
+    if a.dtype.kind == "f":
+        return on_floats(a, b)
+    node.check_same_dtype(a, b)
+    return on_device(a, lambda xp: on_integers(xp, a.data, b.data))
+
+
 @operator("Pow")
 def power(node: Node, x: Tensor, exponent: Tensor) -> Tensor:
     exponent = aligned(node, x, exponent)
-    node.check_size(np.broadcast_shapes(x.shape, exponent.shape), x.dtype)
+    node.check_broadcast(x.dtype, x, exponent)
     if x.dtype.kind != "f":
         return on_device(x, lambda xp: xp.power(x.data, exponent.data).astype(x.dtype))
-    return F.pow(x, _cast(exponent, x.dtype))
-
-
-def _combined(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    node.check_size(np.broadcast_shapes(a.shape, b.shape), a.dtype)
-    if a.dtype.kind == "f":
-        return _FLOATS[node.type](a, b)
-    if a.dtype != b.dtype:
-        raise node.error(f"inputs are {a.dtype} and {b.dtype}: expected one type")
-    return on_device(a, lambda xp: _INTEGERS[node.type](xp, a.data, b.data))
+    return F.pow(x, as_type(node, exponent, x.dtype))
 
 
 def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    """``b`` as the broadcasting of operator sets before 7 wants it: its axes begin at ``axis``."""
+    """``b`` in a shape that broadcasts; before version 7 its axes start at ``axis`` of ``a``."""
     if node.version >= 7:
         return b
-    broadcast, shape = node.integer("broadcast", 0), b.shape
-    start = node.integer("axis")
+    broadcast, start, shape = node.integer("broadcast", 0), node.integer("axis"), b.shape
+    fits = bool(broadcast) or a.shape == b.shape
     if broadcast and start is not None and b.size != 1:
         after = a.ndim - node.axis(start, a.ndim) - b.ndim
         fits = after >= 0
-        for _ in range(after):
-            b = F.unsqueeze(b, b.ndim)
-    else:
-        fits = bool(broadcast) or a.shape == b.shape
+        b = F.reshape(b, (*shape, *(1,) * after))
     if not fits or np.broadcast_shapes(a.shape, b.shape) != a.shape:
         raise node.error(f"shapes {a.shape} and {shape}: the second does not fit the first")
     return b
 
 
-# -- of one array --------------------------------------------------------------------------
+class Remainder(Function):
+    """a - b · n with integer n: "fmod" has the sign of a, "remainder" that of b."""
 
-_OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {
+    arguments = ("a", "b")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
+        y = getattr(backend.xp, self.name)(a, b)
+        self.save(a=a, b=b, y=y)
+        return y
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        times = backend.xp.rint((self.saved.a - self.saved.y) / self.saved.b)
+        return dy, -dy * times
+
+
+@operator("Mod")
+def mod(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    name = "fmod" if node.integer("fmod", 0) else "remainder"
+    node.check_broadcast(a.dtype, a, b)
+    node.check_same_dtype(a, b)
+    if a.dtype.kind == "f":
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        return Remainder(name)(Expand(shape)(a), Expand(shape)(b))
+
+    def compute(xp: Any) -> Array:
+        with np.errstate(divide="raise"):  # a GPU gives 0 where b is 0
+            return getattr(xp, name)(a.data, b.data)
+
+    return on_device(a, compute)
+
+
+# -- unary ---------------------------------------------------------------------------------
+
+_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Abs": F.abs,
     "Erf": F.erf,
     "Exp": F.exp,
@@ -112,27 +138,23 @@ _OF_ONE: dict[str, Callable[[Tensor], Tensor]] = {
     "Reciprocal": F.reciprocal,
     "Sqrt": F.sqrt,
 }
+_ON_INTEGERS = {"Abs": "absolute", "Neg": "negative"}
+#: piecewise constant: without a gradient
+_ROUNDING = {"Ceil": "ceil", "Floor": "floor", "Round": "rint", "Sign": "sign"}
 
 
-@operator(*_OF_ONE)
+@operator(*_UNARY)
 def unary(node: Node, x: Tensor) -> Tensor:
-    if x.dtype.kind != "f" and node.type in ("Abs", "Neg"):
-        name = "absolute" if node.type == "Abs" else "negative"
-        return on_device(x, lambda xp: getattr(xp, name)(x.data))
-    return _OF_ONE[node.type](x)
+    if x.dtype.kind != "f" and node.type in _ON_INTEGERS:
+        return on_device(x, lambda xp: getattr(xp, _ON_INTEGERS[node.type])(x.data))
+    return _UNARY[node.type](x)
 
 
-@operator("CastLike")
-def cast_like(node: Node, x: Tensor, like: Tensor) -> Tensor:
-    node.check_size(x.shape, like.dtype)
-    return _cast(x, like.dtype)
-
-
-def _cast(x: Tensor, dtype: Any) -> Tensor:
-    if x.dtype.kind == "f" and np.dtype(dtype).kind == "f":
-        return F.astype(x, str(dtype))
-    with x.backend.active(), x.backend.quiet_overflow():
-        return Tensor(x.data.astype(dtype))
+@operator(*_ROUNDING)
+def rounding(node: Node, x: Tensor) -> Tensor:
+    if x.dtype.kind != "f" and node.type != "Sign":
+        raise node.error(f"the input is {x.dtype}: expected floats")
+    return on_device(x, lambda xp: getattr(xp, _ROUNDING[node.type])(x.data))
 
 
 # -- matrix products -----------------------------------------------------------------------
@@ -141,13 +163,13 @@ def _cast(x: Tensor, dtype: Any) -> Tensor:
 @operator("MatMul")
 def matmul(node: Node, a: Tensor, b: Tensor) -> Tensor:
     if a.ndim == 0 or b.ndim == 0:
-        raise node.error(f"shapes {a.shape} and {b.shape}: expected an axis at least")
+        raise node.error(f"shapes {a.shape} and {b.shape}: expected at least one axis each")
     rows = a if a.ndim > 1 else F.unsqueeze(a, 0)
     columns = b if b.ndim > 1 else F.unsqueeze(b, 1)
     if rows.shape[-1] != columns.shape[-2]:
         raise node.error(f"shapes {a.shape} and {b.shape}: inner lengths differ")
-    stacks = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
-    node.check_size((*stacks, rows.shape[-2], columns.shape[-1]), a.dtype)
+    batch = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+    node.check_size((*batch, rows.shape[-2], columns.shape[-1]), a.dtype)
     y = _product(node, rows, columns)
     unit = [axis for axis, x in ((-2, a), (-1, b)) if x.ndim == 1]
     return F.squeeze(y, unit) if unit else y
@@ -155,10 +177,9 @@ def matmul(node: Node, a: Tensor, b: Tensor) -> Tensor:
 
 def _product(node: Node, a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.kind != "f":
-        if a.dtype != b.dtype:
-            raise node.error(f"inputs are {a.dtype} and {b.dtype}: expected one type")
+        node.check_same_dtype(a, b)
         return on_device(a, lambda xp: xp.matmul(a.data, b.data))
-    # one product for all rows, where b is not a stack
+    # a 2-D b allows one product for all rows
     return F.linear(a, b.T) if b.ndim == 2 and b.shape[0] else F.matmul(a, b)
 
 
@@ -166,7 +187,7 @@ def _product(node: Node, a: Tensor, b: Tensor) -> Tensor:
 def gemm(
     node: Node, a: Tensor, b: Tensor, c: Tensor | None = None, *, relu: bool = False
 ) -> Tensor:
-    """``alpha · A @ B + beta · C``; with a bias (m,) it is a linear layer."""
+    """alpha · A @ B + beta · C; a linear layer if C is a bias (m,)."""
     if a.ndim != 2 or b.ndim != 2:
         raise node.error(f"shapes {a.shape} and {b.shape}: expected matrices")
     a = a.T if node.integer("transA", 0) else a
@@ -176,11 +197,12 @@ def gemm(
     shape = a.shape[0], weight.shape[0]
     node.check_size(shape, a.dtype)
     if c is not None:
-        _check_bias(node, c, shape)
+        is_strict = node.version < 7 and not node.integer("broadcast", 0)
+        if (c.shape if is_strict else np.broadcast_shapes(c.shape, shape)) != shape:
+            raise node.error(f"C has shape {c.shape}, which does not broadcast to {shape}")
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if a.dtype.kind != "f":
-        y = _integer_gemm(node, a, weight.T, c, alpha, beta)
-        return on_device(y, lambda xp: xp.maximum(y.data, 0)) if relu else y
+        return _integer_gemm(node, a, weight.T, c, alpha, beta, relu)
     if c is not None and alpha == beta == 1 and c.shape == shape[1:]:
         return F.linear(a, weight, c, relu)
     y = _scaled(F.linear(a, weight), alpha)
@@ -192,56 +214,96 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else F.mul(x, factor)
 
 
-def _check_bias(node: Node, c: Tensor, shape: tuple[int, ...]) -> None:
-    strict = node.version < 7 and not node.integer("broadcast", 0)
-    if (c.shape if strict else np.broadcast_shapes(c.shape, shape)) != shape:
-        raise node.error(f"C has shape {c.shape}, the product {shape}: it must broadcast to that")
-
-
 def _integer_gemm(
-    node: Node, a: Tensor, b: Tensor, c: Tensor | None, alpha: float, beta: float
+    node: Node, a: Tensor, b: Tensor, c: Tensor | None, alpha: float, beta: float, relu: bool
 ) -> Tensor:
     if alpha % 1 or beta % 1:
         raise node.error(f"alpha={alpha}, beta={beta}: expected whole numbers for {a.dtype}")
-    y = _product(node, a, b)
-    return on_device(a, lambda xp: y.data * int(alpha) + (0 if c is None else c.data * int(beta)))
+
+    def compute(xp: Any) -> Array:
+        y = xp.matmul(a.data, b.data) * int(alpha) + (0 if c is None else c.data * int(beta))
+        return xp.maximum(y, 0) if relu else y
+
+    node.check_same_dtype(a, b)
+    return on_device(a, compute)
 
 
-# -- sums and means ------------------------------------------------------------------------
+# -- reductions ----------------------------------------------------------------------------
 
 
 @operator("ReduceSum", "ReduceMean", static=(1,))
 def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
-    dims = dims_of(node, x, axes, 13 if node.type == "ReduceSum" else 18)
+    dims = _reduced_dims(node, x, axes, 13 if node.type == "ReduceSum" else 18)
     if dims is None:
         return x
-    keep = bool(node.integer("keepdims", 1))
-    if x.dtype.kind != "f":
-        return _reduced_integers(node, x, dims, keep)
-    return (F.sum if node.type == "ReduceSum" else F.mean)(x, dims, keep)
-
-
-def dims_of(node: Node, x: Tensor, axes: Array, changed: int) -> tuple[int, ...] | None:
-    """The axes that go, which are an attribute before version ``changed``; None: nothing to do."""
-    if node.version < changed:
-        axes = node.integers("axes")
-    empty = axes is None or len(axes) == 0
-    if empty and node.integer("noop_with_empty_axes", 0):
-        return None
-    dims = tuple(range(x.ndim) if empty else node.axes(axes, x.ndim))
-    node.check_size([n for i, n in enumerate(x.shape) if i not in dims], x.dtype)
-    return dims
-
-
-def _reduced_integers(node: Node, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
+    is_mean, keep = node.type == "ReduceMean", bool(node.integer("keepdims", 1))
+    if x.dtype.kind == "f":
+        return (F.mean if is_mean else F.sum)(x, dims, keep)
     count = math.prod(x.shape[d] for d in dims)
-    if count == 0 and node.type == "ReduceMean":
+    if count == 0 and is_mean:
         raise node.error(f"the mean of no {x.dtype}: x has shape {x.shape}")
 
     def compute(xp: Any) -> Array:
         total = x.data.sum(axis=dims, keepdims=keep)
-        if node.type == "ReduceMean":
+        if is_mean:
             total = _truncated(xp, total, xp.full((), count, total.dtype))
         return total.astype(x.dtype)
 
     return on_device(x, compute)
+
+
+def _reduced_dims(node: Node, x: Tensor, axes: Array, input_since: int) -> tuple[int, ...] | None:
+    """The axes to reduce, an attribute before version ``input_since``; None: return the input."""
+    if node.version < input_since:
+        axes = node.integers("axes")
+    is_empty = axes is None or len(axes) == 0
+    if is_empty and node.integer("noop_with_empty_axes", 0):
+        return None
+    dims = tuple(range(x.ndim) if is_empty else node.axes(axes, x.ndim))
+    node.check_size([n for i, n in enumerate(x.shape) if i not in dims], x.dtype)
+    return dims
+
+
+class Extremum(Function):
+    """Maximum or minimum along axes; equal elements share the gradient."""
+
+    arguments = ("data",)
+    any_dtype = ("data",)
+
+    def __init__(self, name: str, dims: tuple[int, ...], keep: bool) -> None:
+        self.name = name
+        self.dims = dims
+        self.keep = keep
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        y = getattr(x, self.name)(axis=self.dims, keepdims=True)
+        self.save(x=x, y=y)
+        return y if self.keep else y.squeeze(self.dims)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        x, y = self.saved.x, self.saved.y
+        dx = (x == y).astype(dy.dtype)
+        dx *= dy.reshape(y.shape) / dx.sum(axis=self.dims, keepdims=True)
+        return dx
+
+
+@operator("ReduceMax", "ReduceMin", static=(1,))
+def extremum(node: Node, x: Tensor, axes: Array = None) -> Tensor:
+    dims = _reduced_dims(node, x, axes, 18)
+    if dims is None:
+        return x
+    keep, name = bool(node.integer("keepdims", 1)), "max" if node.type == "ReduceMax" else "min"
+    if x.size:
+        return Extremum(name, dims, keep)(x)
+    shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keep or i not in dims]
+    lowest, highest = _limits(x.dtype)
+    with x.backend.active():
+        return Tensor(x.backend.xp.full(shape, lowest if name == "max" else highest, x.dtype))
+
+
+def _limits(dtype: Any) -> tuple[Any, Any]:
+    """The lowest and highest value of a dtype."""
+    if dtype.kind == "f":
+        return -math.inf, math.inf
+    limits = np.iinfo("uint8" if dtype.kind == "b" else str(dtype))
+    return limits.min, limits.max

@@ -1,129 +1,104 @@
-"""Convolution and transposed convolution with one to three spatial axes.
+"""Conv and ConvTranspose with one to three spatial axes, by 2-D convolution.
 
-Signals are images one pixel high. A volume's slices become the images of a batch, with the slices
-that one tap of the kernel after the other meets as further channels.
+Signals are images one pixel high. In 3-D the slices of a volume become the images of a batch, and
+the taps of the kernel along the depth become channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from .... import functional as F
-from ....functional.conv import AsImages, AsSignals, check_weight
+from ....functional.conv import check_weight
 from ....functional.conv_transpose import ConvTranspose2d, check_transposed_weight
 from ....geometry import Geometry, windows
 from ....tensor import Tensor
 from ..node import Node, operator
-from .spatial_attributes import axes, image, is_plain, spatial, transposed_axes
+from .spatial_attributes import as_image, is_identity, spatial_sizes, transposed_axes, window_axes
 from .volume import Fold, Unfold, slices
 
 _KERNELS = {3: "K", 4: "kH, kW", 5: "kD, kH, kW"}
+#: ``conv(x, weight, bias, axes)`` in 2-D
+Conv2d = Callable[[Tensor, Tensor, Tensor | None, list[Geometry]], Tensor]
 
 
 @operator("Conv")
 def conv(
     node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
 ) -> Tensor:
-    groups, sizes = node.integer("group", 1), spatial(node, x)
+    groups, sizes = node.integer("group", 1), spatial_sizes(node, x)
     check_weight(x.shape[1], weight, bias, groups, _KERNELS[x.ndim])
-    along = axes(node, sizes, _kernel(node, weight))
-    node.check_size((len(x), len(weight), *(a.output[0] for a in along)), x.dtype)
-    if len(along) == 1:
-        signals, kernels = AsImages()(x), AsImages("weight")(weight)
-        flat = [windows((1, 1), 1), *along]
-        return AsSignals()(_conv2d(signals, kernels, bias, flat, groups, relu))
-    if len(along) == 2:
-        return _conv2d(x, weight, bias, along, groups, relu)
-    return _conv3d(node, x, weight, bias, along, groups, relu)
+    axes = window_axes(node, sizes, _kernel(node, weight))
+    node.check_size((len(x), len(weight), *(a.output[0] for a in axes)), x.dtype)
+    conv2d = partial(_conv2d, groups=groups, relu=relu)
+    if len(axes) < 3:
+        return _conv1d_or_2d(conv2d, x, weight, bias, axes)
+    depth, rows, columns = axes
+    if is_identity(rows) and is_identity(columns):
+        return _conv_along_depth(conv2d, x, weight, bias, depth)
+    (count, _), (taps, _) = depth.output, depth.kernel
+    node.check_size((count, len(x), x.shape[1], taps, *x.shape[3:]), x.dtype)
+    kernels = F.reshape(weight, (len(weight), weight.shape[1] * taps, *weight.shape[3:]))
+    return Fold(slices(count))(conv2d(Unfold(depth)(x), kernels, bias, [rows, columns]))
 
 
 @operator("ConvTranspose")
 def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    groups, sizes = node.integer("group", 1), spatial(node, x)
+    groups, sizes = node.integer("group", 1), spatial_sizes(node, x)
     check_transposed_weight(x.shape[1], weight, bias, groups, _KERNELS[x.ndim])
-    along = transposed_axes(node, sizes, _kernel(node, weight))
-    filters = weight.shape[1] * groups
-    node.check_size((len(x), filters, *(a.input[0] for a in along)), x.dtype)
-    if len(along) == 1:
-        signals, kernels = AsImages()(x), AsImages("weight")(weight)
-        flat = [windows((1, 1), 1), *along]
-        return AsSignals()(_conv_transpose2d(signals, kernels, bias, flat, groups))
-    if len(along) == 2:
-        return _conv_transpose2d(x, weight, bias, along, groups)
-    return _conv_transpose3d(node, x, weight, bias, along, groups)
+    axes = transposed_axes(node, sizes, _kernel(node, weight))
+    filters, output = weight.shape[1], [a.input[0] for a in axes]
+    node.check_size((len(x), filters * groups, *output), x.dtype)
+    conv2d = partial(_conv_transpose2d, groups=groups)
+    if len(axes) < 3:
+        return _conv1d_or_2d(conv2d, x, weight, bias, axes)
+    depth, *image = axes
+    taps = depth.kernel[0]
+    node.check_size((len(x), x.shape[2], filters * groups, taps, *output[1:]), x.dtype)
+    kernels = F.reshape(weight, (len(weight), filters * taps, *weight.shape[3:]))
+    # each slice of the input adds to kD slices of the output
+    y = Fold(depth)(conv2d(Unfold(slices(x.shape[2]))(x), kernels, None, image))
+    return y if bias is None else y + F.reshape(bias, (1, filters * groups, 1, 1, 1))
 
 
 def _kernel(node: Node, weight: Tensor) -> tuple[int, ...]:
-    kernel, given = weight.shape[2:], node.integers("kernel_shape")
-    if given and tuple(given) != kernel:
-        raise node.error(f"kernel_shape={given}: the weight has shape {weight.shape}")
+    kernel, declared = weight.shape[2:], node.integers("kernel_shape")
+    if declared and tuple(declared) != kernel:
+        raise node.error(f"kernel_shape={declared}: the weight has shape {weight.shape}")
     if min(kernel) < 1:
         raise node.error(f"the weight has shape {weight.shape}: its kernel is empty")
     return kernel
 
 
 def _conv2d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    along: list[Geometry],
-    groups: int,
-    relu: bool,
+    x: Tensor, weight: Tensor, bias: Tensor | None, axes: list[Geometry], groups: int, relu: bool
 ) -> Tensor:
-    g = image(*along)
+    g = as_image(*axes)
     return F.conv2d(x, weight, bias, g.stride, g.padding, g.dilation, groups, relu=relu)
 
 
 def _conv_transpose2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, along: list[Geometry], groups: int
+    x: Tensor, weight: Tensor, bias: Tensor | None, axes: list[Geometry], groups: int
 ) -> Tensor:
-    return ConvTranspose2d(image(*along), groups, "NCHW")(x, weight, bias)
+    return ConvTranspose2d(as_image(*axes), groups, "NCHW")(x, weight, bias)
 
 
-def _conv3d(
-    node: Node,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    along: list[Geometry],
-    groups: int,
-    relu: bool,
+def _conv1d_or_2d(
+    conv2d: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, axes: list[Geometry]
 ) -> Tensor:
-    depth, rows, columns = along
-    if is_plain(rows) and is_plain(columns):
-        return _conv_along_depth(x, weight, bias, depth, groups, relu)
-    batch, channels, _, height, width = x.shape
-    (count, _), (taps, _) = depth.output, depth.kernel
-    node.check_size((count, batch, channels, taps, height, width), x.dtype)
-    kernels = F.reshape(weight, (len(weight), weight.shape[1] * taps, *weight.shape[3:]))
-    y = _conv2d(Unfold(depth)(x), kernels, bias, [rows, columns], groups, relu)
-    return Fold(slices(count))(y)
+    if len(axes) == 2:
+        return conv2d(x, weight, bias, axes)
+    x, weight = F.unsqueeze(x, 2), F.unsqueeze(weight, 2)
+    return F.squeeze(conv2d(x, weight, bias, [windows((1, 1), 1), *axes]), 2)
 
 
 def _conv_along_depth(
-    x: Tensor, weight: Tensor, bias: Tensor | None, depth: Geometry, groups: int, relu: bool
+    conv2d: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, depth: Geometry
 ) -> Tensor:
     """With kernels (kD, 1, 1): the pixels of a slice are a row of an image."""
-    batch, channels, size, *plane = x.shape
-    pixels = plane[0] * plane[1]
-    rows = F.reshape(x, (batch, channels, size, pixels))
-    kernels = F.reshape(weight, weight.shape[:-1])
-    y = _conv2d(rows, kernels, bias, [depth, windows((pixels, 1), 1)], groups, relu)
-    return F.reshape(y, (*y.shape[:3], *plane))
-
-
-def _conv_transpose3d(
-    node: Node,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    along: list[Geometry],
-    groups: int,
-) -> Tensor:
-    """Each slice gives kD slices of the result, which Fold adds up."""
-    depth, rows, columns = along
-    taps, filters = depth.kernel[0], weight.shape[1]
-    size = rows.input[0], columns.input[0]
-    node.check_size((len(x), x.shape[2], filters * groups, taps, *size), x.dtype)
-    kernels = F.reshape(weight, (len(weight), filters * taps, *weight.shape[3:]))
-    images = Unfold(slices(x.shape[2]))(x)
-    y = Fold(depth)(_conv_transpose2d(images, kernels, None, [rows, columns], groups))
-    return y if bias is None else y + F.reshape(bias, (1, filters * groups, 1, 1, 1))
+    *volume, height, width = x.shape
+    pixels = height * width
+    image, kernels = F.reshape(x, (*volume, pixels)), F.reshape(weight, weight.shape[:-1])
+    y = conv2d(image, kernels, bias, [depth, windows((pixels, 1), 1)])
+    return F.reshape(y, (*y.shape[:3], height, width))

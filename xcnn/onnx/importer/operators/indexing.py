@@ -1,4 +1,4 @@
-"""Parts of arrays: taken out, put together, surrounded."""
+"""Concat, Split, Slice, Pad, Gather and GatherND."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from .... import functional as F
 from ....arrays import Array
 from ....backends import Backend
 from ....functional.pad import Pad, PadFromInside
-from ....functional.shape import zeros
 from ....geometry import borders
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator
@@ -23,13 +22,13 @@ _PAD_MODES = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}
 class Take(Function):
     """The elements at ``indices``, a NumPy array, along an axis.
 
-    Backward adds up the gradients of an element that is taken several times in a fixed order.
+    Backward adds up the gradients of repeated elements in a fixed order.
     """
 
     arguments = ("data",)
     any_dtype = ("data",)
 
-    def __init__(self, indices: Any, axis: int) -> None:
+    def __init__(self, indices: Array, axis: int) -> None:
         self.indices = indices
         self.axis = axis
 
@@ -42,17 +41,16 @@ class Take(Function):
         return xp.moveaxis(y, -1, 0)  # batch-last
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        shape, before = self.saved.shape, (slice(None),) * self.axis
-        dy = dy.reshape(*shape[: self.axis], self.indices.size, *shape[self.axis + 1 :])
-        dx = zeros(backend.xp, shape, dy.dtype)
-        for numbers, places in _without_repeats(self.indices.reshape(-1)):
-            index = (*before, backend.asarray(places))
-            dx[index] += dy[(*before, backend.asarray(numbers))]
+        (batch, *rest), before = self.saved.shape, (slice(None),) * self.axis
+        dy = dy.reshape(*dy.shape[: self.axis], self.indices.size, *rest[self.axis :])
+        dx = backend.xp.moveaxis(backend.xp.zeros((*rest, batch), dy.dtype), -1, 0)  # batch-last
+        for numbers, indices in _without_repeats(self.indices.reshape(-1)):
+            dx[(*before, backend.asarray(indices))] += dy[(*before, backend.asarray(numbers))]
         return dx
 
 
-def _without_repeats(indices: Any) -> Iterator[tuple[Any, Any]]:
-    """Groups of (their numbers, indices): in the first each index once, in the second again ..."""
+def _without_repeats(indices: Array) -> Iterator[tuple[Array, Array]]:
+    """Split into groups without repeats: pairs (positions in ``indices``, their values)."""
     order = np.argsort(indices, kind="stable")
     ordered = indices[order]
     occurrence = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
@@ -72,133 +70,117 @@ def concat(node: Node, *inputs: Tensor) -> Tensor:
 
 @operator("Split", static=(1,))
 def split(node: Node, x: Tensor, split: Any = None) -> tuple[Tensor, ...]:
-    axis = node.axis(node.integer("axis", 0), x.ndim)
-    given = node.integers("split") if split is None else as_ints(split, len(node.outputs))
-    sizes = _equal_sizes(node, x.shape[axis]) if given is None else given
-    if min(sizes) < 0 or sum(sizes) != x.shape[axis]:
-        raise node.error(f"parts of {sizes}: expected lengths that add up to {x.shape[axis]}")
+    axis, count = node.axis(node.integer("axis", 0), x.ndim), len(node.outputs)
+    sizes, length = _ints(node, "split", split, limit=count), x.shape[axis]
+    if sizes is None:
+        parts = node.integer("num_outputs")
+        if parts not in (None, count):
+            raise node.error(f"num_outputs={parts}, but the node has {count} outputs")
+        if parts is None and length % count:
+            raise node.error(f"{count} equal parts of an axis of length {length}: pass split")
+        size = -(-length // count)  # with num_outputs the last part may be smaller
+        sizes = [size] * (count - 1) + [length - size * (count - 1)]
+    if min(sizes) < 0 or sum(sizes) != length:
+        raise node.error(f"parts of {sizes}: expected lengths that sum to {length}")
     return F.split(x, sizes, axis)
-
-
-def _equal_sizes(node: Node, length: int) -> list[int]:
-    """As many as the node has outputs; the last one may be smaller if ``num_outputs`` is given."""
-    count = len(node.outputs)
-    wanted = node.integer("num_outputs")
-    if wanted not in (None, count):
-        raise node.error(f"num_outputs={wanted}, but the node has {count} outputs")
-    if wanted is None and length % count:
-        raise node.error(f"{count} equal parts of an axis of {length}; give their lengths")
-    size = -(-length // count)
-    return [size] * (count - 1) + [length - size * (count - 1)]
 
 
 @operator("Slice", static=(1, 2, 3, 4))
 def slice_(
     node: Node, x: Tensor, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None
 ) -> Tensor:
-    first, last = _ints(node, "starts", starts), _ints(node, "ends", ends)
-    if first is None or last is None:
+    starts, ends = _ints(node, "starts", starts), _ints(node, "ends", ends)
+    if starts is None or ends is None:
         raise node.error("starts and ends are missing")
-    along = node.axes(_ints(node, "axes", axes, range(len(first))), x.ndim)
-    step = as_ints([1] * len(first) if steps is None else steps)
-    if not len(first) == len(last) == len(along) == len(step) or 0 in step:
+    axes = node.axes(_ints(node, "axes", axes, range(len(starts))), x.ndim)
+    steps = as_ints([1] * len(starts) if steps is None else steps)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise node.error(
-            f"starts {first}, ends {last}, axes {along}, steps {step}: expected as many of each, "
-            "and no step of 0"
+            f"starts {starts}, ends {ends}, axes {axes}, steps {steps}: expected the same number "
+            "of each, and no step of 0"
         )
     index = [slice(None)] * x.ndim
-    for axis, start, stop, by in zip(along, first, last, step, strict=True):
-        length = x.shape[axis]
-        start = max(start, -length)  # the first place, where NumPy has none for a negative step
-        index[axis] = _within(range(length)[start:stop:by])
+    for axis, start, stop, step in zip(axes, starts, ends, steps, strict=True):
+        # NumPy has no start before the first pixel for a negative step
+        pixels = range(x.shape[axis])[max(start, -x.shape[axis]) : stop : step]
+        stop = pixels.stop if pixels.stop >= 0 else None
+        index[axis] = slice(pixels.start, stop, pixels.step) if pixels else slice(0, 0)
     return x[tuple(index)]
 
 
-def _ints(node: Node, name: str, value: Any, default: Any = None) -> Any:
-    """An input, or, in old versions, an attribute."""
-    return node.integers(name, default) if value is None else as_ints(value)
-
-
-def _within(places: range) -> slice:
-    """The slice that picks these places of an axis."""
-    if not places:
-        return slice(0, 0)
-    return slice(places.start, places.stop if places.stop >= 0 else None, places.step)
+def _ints(node: Node, name: str, value: Any, default: Any = None, limit: int | None = None) -> Any:
+    """An input, or an attribute in old versions."""
+    if value is None:
+        return node.integers(name, default)
+    return as_ints(value) if limit is None else as_ints(value, limit)
 
 
 @operator("Pad", static=(1, 2, 3))
 def pad(node: Node, x: Tensor, pads: Any = None, value: Any = None, axes: Any = None) -> Tensor:
-    along = node.axes(range(x.ndim) if axes is None else axes, x.ndim)
-    given = _ints(node, "pads", pads)
-    if given is None or len(given) != 2 * len(along):
-        raise node.error(f"pads {given}: expected two numbers for each of {len(along)} axes")
-    sides = dict(
-        zip(along, zip(given[: len(along)], given[len(along) :], strict=True), strict=True)
-    )
-    if min(given, default=0) < 0:
+    axes = node.axes(range(x.ndim) if axes is None else axes, x.ndim)
+    pads, count = _ints(node, "pads", pads), len(axes)
+    if pads is None or len(pads) != 2 * count:
+        raise node.error(f"pads {pads}: expected two numbers for each of {count} axes")
+    sides = [(0, 0)] * x.ndim
+    for axis, begin, end in zip(axes, pads[:count], pads[count:], strict=True):
+        sides[axis] = begin, end
+    if min(pads, default=0) < 0:
         x = _cropped(node, x, sides)
-    widths = tuple(_widths(sides.get(axis, (0, 0))) for axis in range(x.ndim))
+    widths = tuple((max(0, begin), max(0, end)) for begin, end in sides)
     node.check_size([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], x.dtype)
-    return _padded(node, x, widths, value) if max(given, default=0) > 0 else x
-
-
-def _widths(sides: tuple[int, int]) -> tuple[int, int]:
-    return max(0, sides[0]), max(0, sides[1])
-
-
-def _cropped(node: Node, x: Tensor, sides: dict[int, tuple[int, int]]) -> Tensor:
-    """Without what negative widths take away."""
-    index = [slice(None)] * x.ndim
-    for axis, (before, after) in sides.items():
-        start, stop = max(0, -before), x.shape[axis] + min(0, after)
-        if start > stop:
-            raise node.error(f"pads take away {before} and {after} of an axis of {x.shape[axis]}")
-        index[axis] = slice(start, stop)
-    return x[tuple(index)]
-
-
-def _padded(node: Node, x: Tensor, widths: tuple[tuple[int, int], ...], value: Any) -> Tensor:
-    mode = node.text("mode", "constant")
+    mode = node.text("mode", "constant", ("constant", *_PAD_MODES))
+    if max(pads, default=0) <= 0:
+        return x
     if mode == "constant":
         fill = node.number("value", 0.0) if value is None else value
         return Pad(widths, np.asarray(fill, str(x.dtype)).item())(x)
-    if mode not in _PAD_MODES:
-        raise node.error(f"mode={mode!r}: expected constant, {', '.join(_PAD_MODES)}")
     for size, width in zip(x.shape, widths, strict=True):
         borders(_PAD_MODES[mode], size, width)  # refuses what is too wide
     return PadFromInside(widths, _PAD_MODES[mode])(x)
 
 
+def _cropped(node: Node, x: Tensor, sides: list[tuple[int, int]]) -> Tensor:
+    """``x`` without the pixels that negative widths remove."""
+    index = []
+    for size, (begin, end) in zip(x.shape, sides, strict=True):
+        start, stop = max(0, -begin), size + min(0, end)
+        if start > stop:
+            raise node.error(f"pads remove {begin} and {end} of an axis of length {size}")
+        index.append(slice(start, stop))
+    return x[tuple(index)]
+
+
 @operator("Gather", static=(1,))
-def gather(node: Node, x: Tensor, indices: Any) -> Tensor:
+def gather(node: Node, x: Tensor, indices: Array) -> Tensor:
     axis = node.axis(node.integer("axis", 0), x.ndim)
-    length = x.shape[axis]
-    if indices.dtype.kind not in "iu" or not ((-length <= indices) & (indices < length)).all():
-        raise node.error(f"indices: expected ints from {-length} to {length - 1}")
-    places = np.where(indices < 0, indices + length, indices).astype("int64")
-    if places.ndim == 0:
-        return x[(*[slice(None)] * axis, int(places))]
-    node.check_size((*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]), x.dtype)
-    return Take(places, axis)(x)
+    indices = _non_negative(node, indices, x.shape[axis])
+    if indices.ndim == 0:
+        return x[(*[slice(None)] * axis, int(indices))]
+    node.check_size((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
+    return Take(indices, axis)(x)
+
+
+def _non_negative(node: Node, indices: Array, lengths: Any) -> Array:
+    """Indices counted from the front, each checked against its axis."""
+    if indices.dtype.kind not in "iu" or not ((-lengths <= indices) & (indices < lengths)).all():
+        raise node.error(f"indices: expected ints from {-lengths} to {lengths - 1}")
+    return np.where(indices < 0, indices + lengths, indices).astype("int64")
 
 
 @operator("GatherND", static=(1,))
-def gather_nd(node: Node, x: Tensor, indices: Any) -> Tensor:
-    """The parts of x at ``indices[..., :]``, which name its first axes after ``batch_dims``."""
+def gather_nd(node: Node, x: Tensor, indices: Array) -> Tensor:
+    """``indices[..., :]`` index the first axes of x after ``batch_dims``."""
     batch = node.integer("batch_dims", 0)
-    named = batch + (indices.shape[-1] if indices.ndim else 0)
-    lengths, rest = x.shape[:named], x.shape[named:]
-    if not 0 <= batch < min(indices.ndim, x.ndim) or not batch < named <= x.ndim:
+    indexed = batch + (indices.shape[-1] if indices.ndim else 0)
+    lengths, rest = x.shape[:indexed], x.shape[indexed:]
+    if not 0 <= batch < min(indices.ndim, x.ndim) or not batch < indexed <= x.ndim:
         raise node.error(f"batch_dims={batch}, indices {indices.shape} do not fit data {x.shape}")
-    if indices.dtype.kind not in "iu" or indices.shape[:batch] != x.shape[:batch]:
+    if indices.shape[:batch] != x.shape[:batch]:
         raise node.error(f"indices {indices.dtype} {indices.shape} do not fit data {x.shape}")
-    wanted = np.array(lengths[batch:])
-    if not ((-wanted <= indices) & (indices < wanted)).all():
-        raise node.error(f"indices: expected ints within {tuple(lengths[batch:])}")
+    indices = _non_negative(node, indices, np.array(lengths[batch:]))
     outer = indices.shape[:-1]
     node.check_size((*outer, *rest), x.dtype)
-    own = np.indices(outer, sparse=True)[:batch]
-    inner = np.moveaxis(np.where(indices < 0, indices + wanted, indices), -1, 0)
-    places = np.ravel_multi_index([np.broadcast_to(i, outer) for i in (*own, *inner)], lengths)
-    flat = Take(places.reshape(-1), 0)(F.reshape(x, (math.prod(lengths), *rest)))
-    return F.reshape(flat, (*outer, *rest))
+    index = (*np.indices(outer, sparse=True)[:batch], *np.moveaxis(indices, -1, 0))
+    flat = np.ravel_multi_index([np.broadcast_to(i, outer) for i in index], lengths)
+    y = Take(flat.reshape(-1), 0)(F.reshape(x, (math.prod(lengths), *rest)))
+    return F.reshape(y, (*outer, *rest))

@@ -1,4 +1,4 @@
-"""Losses of class indices."""
+"""Losses with class indices as targets."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ from .... import functional as F
 from ....tensor import Tensor
 from ..node import Node, operator
 
-_NONE = -(2**63)  # no class has this index: nothing is ignored
+_NONE = -(2**63)  # not a class index: nothing is ignored
 
 
 @operator("SoftmaxCrossEntropyLoss", buffers=(2,))
 def softmax_cross_entropy(
     node: Node, scores: Tensor, labels: Tensor, weights: Tensor | None = None
 ) -> Any:
-    settings = _settings(node, weights)
-    if not node.wants(1):
-        return F.cross_entropy(scores, labels, **settings)
+    if not node.has_output(1):
+        return F.cross_entropy(scores, labels, **_settings(node, weights))
     log_prob = F.log_softmax(scores, 1)
-    return F.nll_loss(log_prob, labels, **settings), log_prob
+    return nll_loss(node, log_prob, labels, weights), log_prob
 
 
 @operator("NegativeLogLikelihoodLoss", buffers=(2,))
-def negative_log_likelihood(
-    node: Node, x: Tensor, labels: Tensor, weights: Tensor | None = None
-) -> Tensor:
+def nll_loss(node: Node, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     return F.nll_loss(x, labels, **_settings(node, weights))
 
 

@@ -1,4 +1,4 @@
-"""Normalisation: batch, instance, group, layer and local response."""
+"""Batch, instance, group, layer and local response normalisation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import numpy as np
 from .... import functional as F
 from ....functional.norm import LocalResponseNorm
 from ....tensor import Buffer, Tensor
-from ...reader.read import DTYPES
+from ...reader import DTYPES
 from ..node import Node, operator
 
 _STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
+
+
+def _epsilon(node: Node) -> float:
+    return node.number("epsilon", 1e-5)
 
 
 # -- batch ----------------------------------------------------------------------------------
@@ -22,77 +26,65 @@ _STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
 def batch_normalization(
     node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
 ) -> Any:
-    shape, dtype = x.shape, x.dtype
-    x = F.astype(_as_channels(node, x), scale.dtype)
-    scale, bias, mean, var = (_flat(node, x, t) for t in (scale, bias, mean, var))
-    if _computes_statistics(node):
-        y, *statistics = _training_outputs(node, x, scale, bias, mean, var)
-    else:
-        y, statistics = _batch_norm(node, x, scale, bias, mean, var), []
-    return (F.astype(F.reshape(y, shape), dtype), *statistics)
+    """A node in ONNX's training mode returns statistics; see :func:`_training_outputs`.
 
-
-def _computes_statistics(node: Node) -> bool:
-    """Whether the node asks for what ONNX calls training: statistics as outputs.
-
-    Before version 14 no attribute says so, but there are more outputs then.
+    Before version 14 it has no attribute ``training_mode``, but more outputs.
     """
-    if node.version >= 14:
-        return bool(node.integer("training_mode", 0))
-    return any(map(node.wants, range(1, 5)))
+    shape, dtype, momentum = x.shape, x.dtype, node.number("momentum", 0.9)
+    x = F.astype(_with_channels(node, x), scale.dtype)
+    scale, bias, mean, var = (_flat(x, t) for t in (scale, bias, mean, var))
+    returns_statistics = any(map(node.has_output, range(1, 5)))
+    if node.integer("training_mode", 0) if node.version >= 14 else returns_statistics:
+        y, *statistics = _training_outputs(node, x, scale, bias, mean, var)
+        return (F.astype(F.reshape(y, shape), dtype), *statistics)
+    # as nn.BatchNorm2d: training uses the statistics of the batch, and updates the running ones
+    training = node.training and isinstance(mean, Buffer) and isinstance(var, Buffer)
+    rate = 1 - momentum if training else 0.0
+    y = F.batch_norm(x, mean, var, scale, bias, training, rate, _epsilon(node))
+    return F.astype(F.reshape(y, shape), dtype)
 
 
-def _as_channels(node: Node, x: Tensor) -> Tensor:
-    """(N, C) or (N, C, pixels), each C with a mean of its own."""
+def _with_channels(node: Node, x: Tensor) -> Tensor:
+    """``x`` as (N, C) or (N, C, pixels)."""
     if x.ndim == 0:
         raise node.error("the input has no axes: expected (N, C, ...)")
     if x.ndim == 1:
         return F.reshape(x, len(x), 1)
     if node.version < 9 and not node.integer("spatial", 1):
-        return F.flatten(x)  # each pixel counts as a channel
+        return F.flatten(x)  # each pixel is a channel
     return x if x.ndim <= 4 else F.flatten(x, 2)
 
 
-def _flat(node: Node, x: Tensor, weight: Tensor) -> Tensor:
-    """A weight of C numbers, in whatever shape, as (C,); a buffer stays that buffer."""
+def _flat(x: Tensor, weight: Tensor) -> Tensor:
+    """A weight of C numbers in any shape as (C,); a Buffer stays a Buffer."""
     if weight.size != x.shape[1]:
-        raise node.error(f"a weight or statistic of shape {weight.shape}: expected ({x.shape[1]},)")
+        raise ValueError(f"a weight or statistic of shape {weight.shape}: expected ({x.shape[1]},)")
     if weight.ndim == 1:
         return weight
     if isinstance(weight, Buffer):
-        return Buffer(weight.data.reshape(-1))  # a view: batch_norm changes it in place
+        return Buffer(weight.data.reshape(-1))  # a view, because batch_norm updates it in place
     return F.reshape(weight, weight.size)
-
-
-def _batch_norm(
-    node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
-) -> Tensor:
-    """As ``nn.BatchNorm2d``: training uses the batch's statistics and moves the running ones."""
-    momentum, eps = node.number("momentum", 0.9), node.number("epsilon", 1e-5)
-    if node.training and isinstance(mean, Buffer) and isinstance(var, Buffer):
-        return F.batch_norm(x, mean, var, scale, bias, True, 1 - momentum, eps)
-    return F.batch_norm(x, mean, var, scale, bias, False, 0.0, eps)
 
 
 def _training_outputs(
     node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
 ) -> tuple[Tensor, ...]:
-    """Output, running mean and variance, and up to version 13 those of the batch.
+    """Output, running mean and variance, and before version 14 those of the batch.
 
-    ONNX's variance is that of the population; ``batch_norm`` gives the unbiased one.
+    ONNX uses the population variance; ``batch_norm`` computes the unbiased one.
     """
     count = x.size // max(1, x.shape[1])
     momentum = node.number("momentum", 0.9) if count else 1.0  # an empty batch changes nothing
     with x.backend.active():
         batch_mean, batch_var = (x.backend.xp.zeros_like(t.data) for t in (mean, var))
-        eps = node.number("epsilon", 1e-5)
-        y = F.batch_norm(x, batch_mean, batch_var, scale, bias, True, 1.0, eps)
+        y = F.batch_norm(x, batch_mean, batch_var, scale, bias, True, 1.0, _epsilon(node))
         batch_var *= (count - 1) / max(1, count)
-        new = [
-            Tensor(kept.data * momentum + batch * (1 - momentum))
-            for kept, batch in ((mean, batch_mean), (var, batch_var))
+        running = [
+            Tensor(old.data * momentum + batch * (1 - momentum))
+            for old, batch in ((mean, batch_mean), (var, batch_var))
         ]
-    return (y, *new) if node.version >= 14 else (y, *new, Tensor(batch_mean), Tensor(batch_var))
+    batch = () if node.version >= 14 else (Tensor(batch_mean), Tensor(batch_var))
+    return (y, *running, *batch)
 
 
 # -- instance, group ------------------------------------------------------------------------
@@ -102,7 +94,7 @@ def _training_outputs(
 def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     if x.ndim < 3:
         raise node.error(f"input has shape {x.shape}: expected (N, C, ...) with three axes or more")
-    return F.group_norm(x, x.shape[1], scale, bias, node.number("epsilon", 1e-5))
+    return F.group_norm(x, x.shape[1], scale, bias, _epsilon(node))
 
 
 @operator("GroupNormalization")
@@ -113,26 +105,23 @@ def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> T
             f"num_groups={groups} for an input of shape {x.shape}: expected a divisor of axis 1"
         )
     if node.version < 21:
-        scale, bias = (_per_channel(node, t, groups, x.shape[1]) for t in (scale, bias))
+        scale, bias = (_per_channel(t, groups, x.shape[1]) for t in (scale, bias))
     else:
         x, scale, bias = (_stashed(node, t) for t in (x, scale, bias))
-    return F.astype(F.group_norm(x, groups, scale, bias, node.number("epsilon", 1e-5)), dtype)
+    return F.astype(F.group_norm(x, groups, scale, bias, _epsilon(node)), dtype)
 
 
-def _per_channel(node: Node, weight: Tensor, groups: int, channels: int) -> Tensor:
-    """A weight (groups,) as (channels,), each repeated for the channels of its group."""
+def _per_channel(weight: Tensor, groups: int, channels: int) -> Tensor:
+    """A weight per group, (groups,), repeated for its channels, (channels,)."""
     if weight.shape != (groups,):
-        raise node.error(f"scale or bias of shape {weight.shape}: expected ({groups},)")
+        raise ValueError(f"scale or bias of shape {weight.shape}: expected ({groups},)")
     with weight.backend.active():
         ones = weight.backend.xp.ones((1, channels // groups), weight.dtype)
     return F.reshape(F.mul(F.reshape(weight, groups, 1), ones), channels)
 
 
 def _stashed(node: Node, x: Tensor) -> Tensor:
-    """In the precision that mean and variance shall have, if that is higher than the input's.
-
-    Means of float16 are taken in float32 in any case.
-    """
+    """``x`` in the precision of the statistics, if that is float64; float16 always uses float32."""
     return F.astype(x, "float64") if _stash_type(node) == "float64" else x
 
 
@@ -150,7 +139,7 @@ def _stash_type(node: Node) -> str:
 
 @operator("LayerNormalization")
 def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
-    axis, eps = node.axis(node.integer("axis", -1), x.ndim), node.number("epsilon", 1e-5)
+    axis, eps = node.axis(node.integer("axis", -1), x.ndim), _epsilon(node)
     for weight in (scale, bias):
         if weight is not None and np.broadcast_shapes(x.shape, weight.shape) != x.shape:
             raise node.error(f"scale or bias of shape {weight.shape} for input of {x.shape}")
@@ -165,8 +154,8 @@ def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | Non
 
 
 def _layer_statistics(node: Node, x: Tensor, axis: int, eps: float) -> tuple[Tensor, ...]:
-    """Mean and inverse standard deviation, shaped to broadcast, where the node has such outputs."""
-    if not node.wants(1) and not node.wants(2):
+    """Mean and inverse standard deviation with reduced axes kept, if the node has such outputs."""
+    if not node.has_output(1) and not node.has_output(2):
         return ()
     x, axes = F.astype(x, _stash_type(node)), tuple(range(axis, x.ndim))
     mean = F.mean(x, axes, keepdim=True)
@@ -179,7 +168,7 @@ def _layer_statistics(node: Node, x: Tensor, axis: int, eps: float) -> tuple[Ten
 
 
 class _LocalResponse(LocalResponseNorm):
-    """Where the size is even, ONNX takes one channel more behind than before."""
+    """For an even size, ONNX's window has one channel more after the centre than before."""
 
     def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__(size, alpha, beta, k)
@@ -191,5 +180,5 @@ def lrn(node: Node, x: Tensor) -> Tensor:
     size = node.integer("size")
     if x.ndim < 2 or not size or size < 1:
         raise node.error(f"size={size} for an input of shape {x.shape}: expected (N, C, ...), >= 1")
-    numbers = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
-    return _LocalResponse(size, *(node.number(n, d) for n, d in numbers.items()))(x)
+    defaults = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    return _LocalResponse(size, *(node.number(n, d) for n, d in defaults.items()))(x)

@@ -1,4 +1,4 @@
-"""The same numbers in another shape or order of axes."""
+"""Reshape, Transpose, Squeeze, Expand, and moving pixels between space and depth."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy as np
 from .... import functional as F
 from ....arrays import Array
 from ....backends import Backend
-from ....functional.arithmetic import sum_to
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator
 
 
 class Expand(Function):
-    """One number for many places; its gradient is the sum of theirs. A view."""
+    """Broadcast to a shape, as a view; backward sums over the broadcast axes."""
 
     arguments = ("input",)
     any_dtype = ("input",)
@@ -29,38 +28,40 @@ class Expand(Function):
         return backend.xp.broadcast_to(x, self.shape)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        return sum_to(dy, self.saved.shape)
+        shape = self.saved.shape
+        if dy.shape == shape:
+            return dy
+        aligned = (*(1,) * (dy.ndim - len(shape)), *shape)
+        axes = tuple(i for i, n in enumerate(aligned) if n == 1 and dy.shape[i] != 1)
+        return dy.sum(axis=axes).reshape(shape)
 
 
 @operator("Flatten")
 def flatten(node: Node, x: Tensor) -> Tensor:
     axis = node.integer("axis", 1)
-    if axis != x.ndim:  # which joins all of them
-        axis = node.axis(axis, x.ndim)
+    axis = axis if axis == x.ndim else node.axis(axis, x.ndim)
     return F.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 
 @operator("Reshape", static=(1,))
-def reshape(node: Node, x: Tensor, shape: Any) -> Tensor:
-    wanted = _wanted(node, x.shape, as_ints(shape))
-    node.check_size(wanted, x.dtype)
-    return F.reshape(x, wanted)
-
-
-def _wanted(node: Node, shape: tuple[int, ...], given: list[int]) -> list[int]:
-    """The lengths that ``given`` means: 0 is that of the input's axis, -1 what is left."""
-    takes_zero = bool(node.integer("allowzero", 0))
-    copied = [] if takes_zero else [i for i, n in enumerate(given) if n == 0]
-    if min(given, default=0) < -1 or given.count(-1) > 1 or (takes_zero and {0, -1} <= {*given}):
-        raise node.error(f"shape {given}: expected lengths, one of them maybe -1")
-    if copied and copied[-1] >= len(shape):
-        raise node.error(f"shape {given}: 0 at {copied[-1]}, the input has {len(shape)} axes")
-    wanted = [shape[i] if i in copied else n for i, n in enumerate(given)]
-    if -1 in given:  # without the axes that are copied, which may be empty
-        left = math.prod(n for i, n in enumerate(shape) if i not in copied)
-        known = math.prod(n for n in given if n > 0)
-        wanted[given.index(-1)] = left // known  # checked by reshape
-    return wanted
+def reshape(node: Node, x: Tensor, shape: Array) -> Tensor:
+    """A length of 0 is copied from the input, unless ``allowzero`` is set; -1 is inferred."""
+    lengths, allow_zero = as_ints(shape), bool(node.integer("allowzero", 0))
+    copied = [] if allow_zero else [i for i, n in enumerate(lengths) if n == 0]
+    if (
+        min(lengths, default=0) < -1
+        or lengths.count(-1) > 1
+        or (allow_zero and {0, -1} <= {*lengths})
+    ):
+        raise node.error(f"shape {lengths}: expected non-negative lengths, at most one -1")
+    if copied and copied[-1] >= x.ndim:
+        raise node.error(f"shape {lengths}: 0 at {copied[-1]}, the input has {x.ndim} axes")
+    output = [x.shape[i] if i in copied else n for i, n in enumerate(lengths)]
+    if -1 in lengths:  # without copied axes, which may be empty; F.reshape checks the remainder
+        left = math.prod(n for i, n in enumerate(x.shape) if i not in copied)
+        output[lengths.index(-1)] = left // math.prod(n for n in lengths if n > 0)
+    node.check_size(output, x.dtype)
+    return F.reshape(x, output)
 
 
 @operator("Transpose")
@@ -69,11 +70,11 @@ def transpose(node: Node, x: Tensor) -> Tensor:
 
 
 @operator("Squeeze", static=(1,))
-def squeeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
-    given = node.integers("axes") if axes is None else axes
-    if given is None:
+def squeeze(node: Node, x: Tensor, axes: Array = None) -> Tensor:
+    axes = node.integers("axes") if axes is None else axes
+    if axes is None:
         return F.squeeze(x)
-    dims = node.axes(given, x.ndim)
+    dims = node.axes(axes, x.ndim)
     if any(x.shape[d] != 1 for d in dims):
         raise node.error(f"axes {dims} of shape {x.shape}: expected axes of length 1")
     return F.squeeze(x, dims)
@@ -81,19 +82,19 @@ def squeeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
 
 @operator("Unsqueeze", static=(1,))
 def unsqueeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
-    given = node.integers("axes") if axes is None else as_ints(axes)
-    if given is None:
-        raise node.error("no axes are given")
-    for axis in sorted(node.axes(given, x.ndim + len(given))):
+    axes = node.integers("axes") if axes is None else as_ints(axes)
+    if axes is None:
+        raise node.error("axes are missing")
+    for axis in sorted(node.axes(axes, x.ndim + len(axes))):
         x = F.unsqueeze(x, axis)
     return x
 
 
 @operator("Expand", static=(1,))
-def expand(node: Node, x: Tensor, shape: Any) -> Tensor:
-    wanted = np.broadcast_shapes(x.shape, tuple(as_ints(shape)))
-    node.check_size(wanted, x.dtype)
-    return Expand(wanted)(x)
+def expand(node: Node, x: Tensor, shape: Array) -> Tensor:
+    output = np.broadcast_shapes(x.shape, tuple(as_ints(shape)))
+    node.check_size(output, x.dtype)
+    return Expand(output)(x)
 
 
 @operator("DepthToSpace")
@@ -103,8 +104,8 @@ def depth_to_space(node: Node, x: Tensor) -> Tensor:
     channels = depth // block**2
     if channels * block**2 != depth:
         raise node.error(f"{depth} channels: expected a multiple of blocksize² = {block**2}")
-    parts = (block, block, channels) if is_dcr else (channels, block, block)
-    x = F.reshape(x, (n, *parts, height, width))
+    split = (block, block, channels) if is_dcr else (channels, block, block)
+    x = F.reshape(x, (n, *split, height, width))
     x = F.permute(x, (0, 3, 4, 1, 5, 2) if is_dcr else (0, 1, 4, 2, 5, 3))  # (N, C, H, b, W, b)
     return F.reshape(x, (n, channels, height * block, width * block))
 
@@ -121,10 +122,10 @@ def space_to_depth(node: Node, x: Tensor) -> Tensor:
 
 
 def _block(node: Node, x: Tensor) -> tuple[int, bool]:
-    """The length of a block, and whether its pixels lie before the channels."""
-    block, mode = node.integer("blocksize", 0), node.text("mode", "DCR")
-    if block < 1 or mode not in ("DCR", "CRD"):
-        raise node.error(f"blocksize={block}, mode={mode!r}: expected at least 1, and DCR or CRD")
+    """Side of a block, and whether its pixels come before the channels (mode DCR)."""
+    block, mode = node.integer("blocksize", 0), node.text("mode", "DCR", ("DCR", "CRD"))
+    if block < 1:
+        raise node.error(f"blocksize={block}: expected at least 1")
     if x.ndim != 4:
         raise node.error(f"an input of shape {x.shape}: expected four axes")
     return block, mode == "DCR"

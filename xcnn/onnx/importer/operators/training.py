@@ -1,4 +1,4 @@
-"""Steps of optimisers: new arrays out of parameters, gradients and state; nothing is recorded."""
+"""Optimiser steps: new parameters and states from gradients, without autograd."""
 
 from __future__ import annotations
 
@@ -10,77 +10,75 @@ from ....arrays import Array
 from ....tensor import Tensor
 from ..node import Node, operator
 
-_DOMAIN = "ai.onnx.preview.training"
+#: ``update(xp, x, gradient, *states)``, which returns the new parameter and states
+Update = Callable[..., tuple]
 
 
-def _stepped(node: Node, tensors: tuple[Any, ...], kinds: int, step: Callable[..., tuple]) -> tuple:
-    """The outputs for ``tensors``: all parameters, all gradients, then all states of each kind.
-
-    ``step(xp, x, gradient, *states)`` gives the new parameter and the new states.
-    """
-    count, rest = divmod(len(tensors), kinds)
-    if rest or not count or any(t is None for t in tensors):
-        raise node.error(f"{len(tensors)} inputs after R and T: expected {kinds} for each tensor")
-    found = [_step_of_one(node, tensors[i::count], step) for i in range(count)]
-    return tuple(Tensor(y) for kind in zip(*found, strict=True) for y in kind)
-
-
-def _step_of_one(node: Node, tensors: tuple[Tensor, ...], step: Callable[..., tuple]) -> tuple:
-    x = tensors[0]
-    if any(t.shape != x.shape or t.dtype != x.dtype for t in tensors) or x.dtype.kind != "f":
-        kinds = ", ".join(f"{t.dtype} {t.shape}" for t in tensors)
-        raise node.error(f"a tensor, its gradient and its state are {kinds}: expected floats alike")
-    with x.backend.active():
-        return step(x.backend.xp, *[t.data for t in tensors])
-
-
-def _decayed(node: Node, x: Array, gradient: Array) -> Array:
-    """The gradient with that of norm_coefficient / 2 · |x|²."""
-    factor = node.number("norm_coefficient", 0.0)
-    return factor * x + gradient if factor else gradient
-
-
-@operator("Adagrad", domain=_DOMAIN, static=(0, 1))
-def adagrad(node: Node, r: Array, t: Array, *tensors: Tensor) -> tuple:
-    rate = r.item() / (1 + t.item() * node.number("decay_factor", 0.0))
+def _adagrad(node: Node, rate: float, t: int) -> Update:
+    rate /= 1 + t * node.number("decay_factor", 0.0)
     epsilon = node.number("epsilon", 1e-6)
 
-    def step(xp: Any, x: Array, gradient: Array, squares: Array) -> tuple:
-        g = _decayed(node, x, gradient)
-        new = squares + g * g
-        return x - rate * g / (xp.sqrt(new) + epsilon), new
+    def update(xp: Any, x: Array, g: Array, squares: Array) -> tuple:
+        squares = squares + g * g
+        return x - rate * g / (xp.sqrt(squares) + epsilon), squares
 
-    return _stepped(node, tensors, 3, step)
+    return update
 
 
-@operator("Adam", domain=_DOMAIN, static=(0, 1))
-def adam(node: Node, r: Array, t: Array, *tensors: Tensor) -> tuple:
+def _adam(node: Node, rate: float, t: int) -> Update:
     alpha, beta = node.number("alpha", 0.9), node.number("beta", 0.999)
-    epsilon, shrink = node.number("epsilon", 1e-6), node.number("norm_coefficient_post", 0.0)
-    rate, count = r.item(), t.item()
-    if count > 0:
-        rate *= math.sqrt(1 - beta**count) / (1 - alpha**count)
+    epsilon, decay = node.number("epsilon", 1e-6), node.number("norm_coefficient_post", 0.0)
+    if t > 0:
+        rate *= math.sqrt(1 - beta**t) / (1 - alpha**t)
 
-    def step(xp: Any, x: Array, gradient: Array, mean: Array, squares: Array) -> tuple:
-        g = _decayed(node, x, gradient)
+    def update(xp: Any, x: Array, g: Array, mean: Array, squares: Array) -> tuple:
         mean = alpha * mean + (1 - alpha) * g
         squares = beta * squares + (1 - beta) * (g * g)
         new = x - rate * (mean / (xp.sqrt(squares) + epsilon))
-        return (1 - shrink) * new if shrink else new, mean, squares
+        return (1 - decay) * new if decay else new, mean, squares
 
-    return _stepped(node, tensors, 4, step)
+    return update
 
 
-@operator("Momentum", domain=_DOMAIN, static=(0, 1))
-def momentum(node: Node, r: Array, t: Array, *tensors: Tensor) -> tuple:
-    alpha, beta, mode = node.number("alpha"), node.number("beta"), node.text("mode")
-    if mode not in ("standard", "nesterov"):
-        raise node.error(f'mode={mode!r}: expected "standard" or "nesterov"')
-    rate, share = r.item(), beta if t.item() > 0 else 1.0
+def _momentum(node: Node, rate: float, t: int) -> Update:
+    alpha, beta = node.number("alpha"), node.number("beta") if t > 0 else 1.0
+    is_nesterov = node.text("mode", None, ("standard", "nesterov")) == "nesterov"
 
-    def step(xp: Any, x: Array, gradient: Array, velocity: Array) -> tuple:
-        g = _decayed(node, x, gradient)
-        velocity = alpha * velocity + share * g
-        return x - rate * (g + alpha * velocity if mode == "nesterov" else velocity), velocity
+    def update(xp: Any, x: Array, g: Array, velocity: Array) -> tuple:
+        velocity = alpha * velocity + beta * g
+        return x - rate * (g + alpha * velocity if is_nesterov else velocity), velocity
 
-    return _stepped(node, tensors, 3, step)
+    return update
+
+
+#: by type: number of states, and ``make(node, rate, t)``, which returns an Update
+_OPTIMIZERS = {"Adagrad": (1, _adagrad), "Adam": (2, _adam), "Momentum": (1, _momentum)}
+
+
+@operator(*_OPTIMIZERS, domain="ai.onnx.preview.training", static=(0, 1))
+def step(node: Node, r: Array, t: Array, *tensors: Tensor) -> tuple:
+    """Inputs are learning rate, step count, all parameters, all gradients, and all states of each
+    kind; outputs are all new parameters and all new states of each kind.
+    """
+    states, make = _OPTIMIZERS[node.type]
+    count, rest = divmod(len(tensors), 2 + states)
+    if rest or not count or any(t is None for t in tensors):
+        raise node.error(f"{len(tensors)} inputs after R and T: expected {2 + states} per tensor")
+    update = make(node, r.item(), t.item())
+    results = [_updated(node, tensors[i::count], update) for i in range(count)]
+    return tuple(Tensor(y) for kind in zip(*results, strict=True) for y in kind)
+
+
+def _updated(node: Node, tensors: tuple[Tensor, ...], update: Update) -> tuple:
+    """Update one parameter; L2 regularisation adds norm_coefficient · x to its gradient."""
+    x = tensors[0]
+    if any(t.shape != x.shape or t.dtype != x.dtype for t in tensors) or x.dtype.kind != "f":
+        kinds = ", ".join(f"{t.dtype} {t.shape}" for t in tensors)
+        raise node.error(
+            f"a tensor, its gradient and states are {kinds}: expected floats of the same shape"
+        )
+    decay = node.number("norm_coefficient", 0.0)
+    x, gradient, *states = (t.data for t in tensors)
+    with tensors[0].backend.active():
+        gradient = decay * x + gradient if decay else gradient
+        return update(tensors[0].backend.xp, x, gradient, *states)
