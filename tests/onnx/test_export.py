@@ -379,7 +379,7 @@ def test_what_cannot_be_written_is_listed_at_once(path):
     text = str(error.value)
     assert len(text.splitlines()) == 1 + 3
     place = r"called in .*test_export.py:\d+"
-    assert re.search(rf"Doubled, {place}, a Function of its own; .*: 2 times$", text, re.M)
+    assert re.search(rf"Doubled, {place}, a custom Function; .*: 2 times$", text, re.M)
     assert re.search(rf"dropout, {place}, with training=True.*: 1 time$", text, re.M)
     assert re.search(rf"l1_loss, {place}: 1 time$", text, re.M)
     assert "mse_loss" not in text
@@ -410,7 +410,7 @@ def test_what_tracing_does_not_see_is_found(path, name):
     x = np.abs(FLAT) if name == "a branch" else FLAT
     seen = UNSEEN[name]
     model = Calling(lambda x: seen(x) if name != "a branch" else seen(x + 1000 * (len(x) == 3)))
-    with pytest.raises(ExportError, match="Tracing sees calls"):
+    with pytest.raises(ExportError, match="Tracing sees only calls"):
         export(model, x, path)
     assert path.read_bytes() == b"before"
     export(model, x, path, check=False)
@@ -747,7 +747,7 @@ def test_numbers_that_are_tried_stay_in_the_range(path):
     model = Calling(lambda x: F.log(x) * x.sum().item())
     with pytest.raises(ExportError, match="differs from the model's by up to"):
         export(model, POSITIVE, path)
-    with pytest.raises(ExportError, match="other numbers than the example's"):
+    with pytest.raises(ExportError, match="other values than the example's"):
         export(Calling(_only(FLAT)), FLAT, path, dynamic_batch=False)
 
 

@@ -93,7 +93,7 @@ def test_wrong_inputs():
     assert_close(graph(X[:2]).numpy(), expected(X[:2]))
     with pytest.raises(ShapeError, match="expected \\(any, 3\\)"):
         graph(X[:, :2])
-    with pytest.raises(XcnnError, match="node 'fc1' \\(Gemm\\): input 0 is left out"):
+    with pytest.raises(XcnnError, match="node 'fc1' \\(Gemm\\): input 0 is omitted"):
         graph(None)
 
 
@@ -125,7 +125,7 @@ def test_outputs_that_no_node_makes(backend):
     ):
         assert_close(y.numpy(), array)
     assert set(graph.state_dict()) == {"w", "unused"}
-    with pytest.raises(XcnnError, match="input 0 is left out"):
+    with pytest.raises(XcnnError, match="input 0 is omitted"):
         graph(None)
 
 
@@ -451,5 +451,5 @@ def test_weights_without_data_are_for_saved_graphs_only():
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = tensor.EXTERNAL
-    with pytest.raises(FileFormatError, match=r"weight 'fc1.weight' lies in another file"):
+    with pytest.raises(FileFormatError, match=r"weight 'fc1.weight' has external data"):
         build(model)

@@ -441,7 +441,7 @@ GOOD = {"scales": [1, 1, 2, 2]}
         ({"sizes": [2, 3, -4, 4]}, "an output of shape"),
         ({"sizes": [2, 3, 2**30, 2**30]}, "limit"),
         ({"sizes": [2, 3, 4, 2**40]}, "finite"),
-        ({"axes": [2, 2], "scales": [2, 2]}, "twice"),
+        ({"axes": [2, 2], "scales": [2, 2]}, "repeated"),
         ({"axes": [4], "scales": [2]}, "axis 4"),
         ({"axes": [2, 3], **GOOD}, "expected 2 numbers"),
         ({"mode": "area", **GOOD}, "expected one of nearest, linear, cubic"),

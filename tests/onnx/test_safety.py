@@ -53,7 +53,7 @@ def tensor(dims, kind=TensorProto.FLOAT, **fields):
         (tensor([3], float_data=[1, 2]), "has 2 values in float_data: expected 3"),
         (tensor([3], float_data=[1] * 4), "has 4 values in float_data: expected 3"),
         (tensor([3], int32_data=[1, 2, 3]), "has 0 values in float_data: expected 3"),
-        (tensor([1], raw_data=bytes(4), float_data=[1]), "has 1 values beside its bytes"),
+        (tensor([1], raw_data=bytes(4), float_data=[1]), "has 1 values besides its bytes"),
         (tensor([]), "has 0 values in float_data: expected 1"),
         (tensor([2], TensorProto.INT8, int32_data=[1, 128]), "do not fit int8"),
         (tensor([2], TensorProto.UINT8, int32_data=[-1, 1]), "do not fit uint8"),
@@ -167,8 +167,8 @@ def test_places_that_are_refused(folder, location):
 @pytest.mark.parametrize(
     ("entries", "text"),
     [
-        ({}, "not said which"),
-        ({"offset": "8"}, "not said which"),
+        ({}, "without a unique location"),
+        ({"offset": "8"}, "without a unique location"),
         ({"location": "weights", "offset": "-8"}, "offset '-8'"),
         ({"location": "weights", "offset": "8.0"}, "offset '8.0'"),
         ({"location": "weights", "offset": "²"}, "offset"),
@@ -187,12 +187,12 @@ def test_offsets_and_lengths(folder, entries, text):
 def test_the_same_key_twice(folder):
     model = external(location="weights")
     model.graph.initializer[0].external_data.add(key="location", value="sub/weights")
-    with pytest.raises(FileFormatError, match="not said which"):
+    with pytest.raises(FileFormatError, match="without a unique location"):
         build(model, folder)
 
 
 def test_without_a_folder():
-    with pytest.raises(FileFormatError, match="load the model from its own file"):
+    with pytest.raises(FileFormatError, match="load the model from its file"):
         build(external(location="weights", offset="8"))
 
 
@@ -486,7 +486,7 @@ def test_many_copies_of_a_weight():
     assert len(list(graph.children())) == 900
     assert graph().numpy().tolist() == W.tolist()
     nodes[1].output[0] = "w0"
-    with pytest.raises(FileFormatError, match=r"'w0' is made twice"):
+    with pytest.raises(FileFormatError, match=r"'w0' is defined twice"):
         build(model_of(nodes, {}, ["w999"], {"w": W}))
 
 
@@ -499,7 +499,7 @@ def test_many_names():
     graph = build(model)
     assert len(list(graph.children())) == count
     model.graph.initializer.extend([numpy_helper.from_array(X, f"v{n}") for n in range(count)])
-    with pytest.raises(FileFormatError, match="is made twice"):
+    with pytest.raises(FileFormatError, match="is defined twice"):
         build(model)
     assert time.monotonic() - started < 60
 
@@ -563,7 +563,7 @@ def test_functions_of_nothing():
     model = model_of([helper.make_node("f9", [], [], domain="f")], {}, ["y"], {"y": np.ones(1)})
     model.functions.extend(functions)
     model.opset_import.append(sets[1])
-    with pytest.raises(FileFormatError, match="the model's functions stand for"):
+    with pytest.raises(FileFormatError, match="the model's functions expand to"):
         build(model)
 
 
@@ -573,5 +573,5 @@ def test_weights_that_share_bytes(folder):
     source = Source(folder, 100)
     for _ in range(2):  # 48 bytes
         np.testing.assert_array_equal(array_of(proto, source, "t"), W)
-    with pytest.raises(FileFormatError, match=r"lie in weights take 144 bytes, .* they overlap"):
+    with pytest.raises(FileFormatError, match=r"weights in weights take 144 bytes .* they overlap"):
         array_of(proto, source, "t")

@@ -226,9 +226,10 @@ class Node(nn.Module):
 
     def axes(self, numbers: Any, ndim: int) -> list[int]:
         """Non-negative axis numbers, without repeats."""
-        axes = [self.axis(n, ndim) for n in as_ints(numbers)]
+        numbers = as_ints(numbers)
+        axes = [self.axis(n, ndim) for n in numbers]
         if len(set(axes)) != len(axes):
-            raise self.error(f"axes {list(numbers)} of an input with {ndim}: one is repeated")
+            raise self.error(f"axes {numbers} of an input with {ndim}: one is repeated")
         return axes
 
     def has_output(self, number: int) -> bool:

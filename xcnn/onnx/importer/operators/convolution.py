@@ -10,15 +10,12 @@ from collections.abc import Callable
 from functools import partial
 
 from .... import functional as F
-from ....functional.conv import check_weight
-from ....functional.conv_transpose import ConvTranspose2d, check_transposed_weight
 from ....geometry import Geometry, windows
 from ....tensor import Tensor
 from ..node import Node, operator
 from .spatial_attributes import as_image, is_identity, spatial_sizes, transposed_axes, window_axes
 from .volume import Fold, Unfold, slices
 
-_KERNELS = {3: "K", 4: "kH, kW", 5: "kD, kH, kW"}
 #: ``conv(x, weight, bias, axes)`` in 2-D
 Conv2d = Callable[[Tensor, Tensor, Tensor | None, list[Geometry]], Tensor]
 
@@ -28,8 +25,7 @@ def conv(
     node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
 ) -> Tensor:
     groups, sizes = node.integer("group", 1), spatial_sizes(node, x)
-    check_weight(x.shape[1], weight, bias, groups, _KERNELS[x.ndim])
-    axes = window_axes(node, sizes, _kernel(node, weight))
+    axes = window_axes(node, sizes, _kernel(node, x, weight, groups))
     node.check_size((len(x), len(weight), *(a.output[0] for a in axes)), x.dtype)
     conv2d = partial(_conv2d, groups=groups, relu=relu)
     if len(axes) < 3:
@@ -46,8 +42,7 @@ def conv(
 @operator("ConvTranspose")
 def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     groups, sizes = node.integer("group", 1), spatial_sizes(node, x)
-    check_transposed_weight(x.shape[1], weight, bias, groups, _KERNELS[x.ndim])
-    axes = transposed_axes(node, sizes, _kernel(node, weight))
+    axes = transposed_axes(node, sizes, _kernel(node, x, weight, groups))
     filters, output = weight.shape[1], [a.input[0] for a in axes]
     node.check_size((len(x), filters * groups, *output), x.dtype)
     conv2d = partial(_conv_transpose2d, groups=groups)
@@ -62,7 +57,19 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
     return y if bias is None else y + F.reshape(bias, (1, filters * groups, 1, 1, 1))
 
 
-def _kernel(node: Node, weight: Tensor) -> tuple[int, ...]:
+def _kernel(node: Node, x: Tensor, weight: Tensor, groups: int) -> tuple[int, ...]:
+    """The lengths of the kernel of a weight (F, C / groups, ...), transposed (C, F / groups, ...).
+
+    The 2-D convolution checks the rest.
+    """
+    if weight.ndim != x.ndim:
+        raise node.error(f"the weight has shape {weight.shape}: expected {x.ndim} axes")
+    channels = weight.shape[0] if node.type == "ConvTranspose" else weight.shape[1] * groups
+    if x.shape[1] != channels:
+        raise node.error(
+            f"the input has {x.shape[1]} channels, but the weight {weight.shape} with "
+            f"group={groups} takes {channels}"
+        )
     kernel, declared = weight.shape[2:], node.integers("kernel_shape")
     if declared and tuple(declared) != kernel:
         raise node.error(f"kernel_shape={declared}: the weight has shape {weight.shape}")
@@ -81,7 +88,10 @@ def _conv2d(
 def _conv_transpose2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, axes: list[Geometry], groups: int
 ) -> Tensor:
-    return ConvTranspose2d(as_image(*axes), groups, "NCHW")(x, weight, bias)
+    g = as_image(*axes)
+    settings = zip(g.input, g.output, g.kernel, g.stride, g.padding, g.dilation, strict=True)
+    extra = [n - ((o - 1) * s - sum(p) + d * (k - 1) + 1) for n, o, k, s, p, d in settings]
+    return F.conv_transpose2d(x, weight, bias, g.stride, g.padding, extra, groups, g.dilation)
 
 
 def _conv1d_or_2d(
