@@ -78,7 +78,7 @@ def test_any_byte_but_zero_is_true():
 def test_types_that_xcnn_does_not_read(name):
     tensor = TensorProto(name="t", data_type=TensorProto.DataType.Value(name), dims=[1])
     with pytest.raises(
-        FileFormatError, match=f"weight 'w' is of type {name}: supported are float32"
+        FileFormatError, match=f"weight 'w' is of type {name}: supported are .'float32'"
     ):
         array_of(tensor, SOURCE, "weight 'w'")
 

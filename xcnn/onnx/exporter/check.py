@@ -10,8 +10,8 @@ import numpy as np
 from ... import nn
 from ...errors import ExportError, XcnnError
 from ...tensor import Tensor
-from ..importer import OPERATORS, build
-from .record import outputs_of
+from ..importer import build
+from .record import outputs_of, roles
 
 #: relative to the largest value
 _TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-5}
@@ -41,9 +41,10 @@ def compare(
     ExportError
         The outputs differ, or the model does not run on these inputs.
     """
-    settings = _settings(proto)
+    # random values of a setting, such as a shape, may be invalid
+    is_setting = roles(proto.graph.node, "static")
     inputs = [
-        x if declared.name in settings else _random(x, batch, seed)
+        x if is_setting.get(declared.name) == {True} else _random(x, batch, seed)
         for seed, (x, declared) in enumerate(zip(example, proto.graph.input, strict=True))
     ]
     with np.errstate(all="ignore"):  # such as logarithms of negative numbers, NaN on both sides
@@ -51,16 +52,6 @@ def compare(
         actual = _run_exported(proto, folder, model.device, inputs)
     for number, (y, wanted) in enumerate(zip(actual, expected, strict=True)):
         _check_output(number, y.numpy(), wanted.numpy())
-
-
-def _settings(proto: Any) -> set[str]:
-    """Values that all nodes use as a setting, such as a shape: random ones may be invalid."""
-    uses: dict[str, set[bool]] = {}
-    for node in proto.graph.node:
-        operator = OPERATORS.get((node.domain, node.op_type))
-        for number, name in enumerate(node.input):
-            uses.setdefault(name, set()).add(operator is not None and number in operator.static)
-    return {name for name, is_setting in uses.items() if is_setting == {True}}
 
 
 def _run_original(model: nn.Module, inputs: list[Tensor], batch: int | None) -> list[Tensor]:

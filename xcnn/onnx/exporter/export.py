@@ -14,11 +14,11 @@ from ... import nn
 from ...errors import ArgumentError, UnsupportedOperatorError
 from ...extend import EMITTERS
 from ...tensor import Call, Tensor
-from ..importer import OPERATORS, Graph, Node
+from ..importer import Graph, Node
 from ..reader import require_onnx
 from . import emitters  # noqa: F401  (registers them)
 from .check import compare
-from .record import arrays_in, ids_in, needed, placed, run, run_node
+from .record import arrays_in, ids_in, needed, placed, roles, run, run_node
 from .upgrade import can_upgrade, is_current
 from .write import write
 from .writer import CannotExportError, Value, Writer
@@ -94,10 +94,8 @@ def export(
         dynamic_batch = not _has_fixed_batch(model)
     if dynamic_batch:
         _check_batch(inputs)
-    outputs, calls = run(model, inputs)
-    exporter = _Export(model, inputs, outputs, calls, _names_of(model, input_names, output_names))
     batch = inputs[0].shape[0] if dynamic_batch else None
-    proto = exporter.proto(batch, metadata)
+    proto = _Export(model, inputs, input_names, output_names).proto(batch, metadata)
     verify = partial(compare, model=model, example=inputs, batch=batch) if check else None
     write(proto, path, verify)
 
@@ -132,40 +130,31 @@ def _check_batch(inputs: list[Tensor]) -> None:
         )
 
 
-def _names_of(model: nn.Module, inputs: Any, outputs: Any) -> tuple[Any, Any]:
-    """The names passed to :func:`export`, or those of a loaded model."""
-    if not isinstance(model, Graph):
-        return inputs, outputs
-    results = {n for node in _nodes(model) for n in node.outputs}
-    loaded = model.output_names if results.issuperset(model.output_names) else None
-    return inputs or model.input_names, outputs or loaded
-
-
 class _Export:
     """One export: from the calls of a model to an ``onnx.ModelProto``."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        inputs: list[Tensor],
-        outputs: list[Tensor],
-        calls: list[Call],
-        names: tuple[Any, Any],
+        self, model: nn.Module, inputs: list[Tensor], input_names: Any, output_names: Any
     ) -> None:
-        self.model = model
-        self.inputs, self.outputs = inputs, outputs
+        self.model, self.inputs = model, inputs
+        self.outputs, calls = run(model, inputs)
+        if isinstance(model, Graph):  # keep its names, unless an output is an input or weight
+            results = {n for node in _nodes(model) for n in node.outputs}
+            input_names = input_names or model.input_names
+            if results.issuperset(model.output_names):
+                output_names = output_names or model.output_names
         self.state: dict[str, Tensor] = {**dict(model.named_parameters())}
         self.state.update(model.named_buffers())
-        self.input_names = _checked_names("input", names[0], len(inputs), self.state)
+        self.input_names = _checked_names("input", input_names, len(inputs), self.state)
         taken = {*self.state, *self.input_names}
-        self.output_names = _checked_names("output", names[1], len(outputs), taken)
+        self.output_names = _checked_names("output", output_names, len(self.outputs), taken)
         self.writer = Writer({*taken, *self.output_names})
         #: names by id of the array
         self.names: dict[int, str] = {}
         for name, tensor in [*self.state.items(), *zip(self.input_names, inputs, strict=True)]:
             self.names.setdefault(id(tensor.data), name)
-        self.calls = needed(calls, set(self.names), outputs)
-        self.used = ids_in([call.arguments for call in self.calls]) | ids_in(outputs)
+        self.calls = needed(calls, set(self.names), self.outputs)
+        self.used = ids_in([call.arguments for call in self.calls]) | ids_in(self.outputs)
         self.opset = max([OPSET, *(n.version for n in _nodes(model) if n.domain == "")])
         self._alive: list[Any] = []  # keeps the ids in names valid
 
@@ -284,11 +273,7 @@ class _Export:
         """
         from onnx import helper, numpy_helper
 
-        uses: dict[str, set[bool]] = {}
-        for node in self.writer.nodes:
-            operator = OPERATORS.get((node.domain, node.op_type))
-            for number, name in enumerate(node.input):
-                uses.setdefault(name, set()).add(bool(operator and number in operator.buffers))
+        uses = roles(self.writer.nodes, "buffers")
         weights, constants = [], []
         for name, tensor in self.state.items():
             if name not in uses:

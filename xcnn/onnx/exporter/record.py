@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ... import backends, nn
 from ...arrays import Array
 from ...errors import ArgumentError
 from ...tensor import Call, Tensor, Tracer, no_grad
+from ..importer import OPERATORS
 
 
 def placed(example: Any, device: str) -> list[Tensor]:
     """The inputs on a device, each a separate array object, which identifies it."""
-    # nested lists are one input
-    is_several = isinstance(example, tuple) or (
-        isinstance(example, list) and any(hasattr(x, "shape") for x in example)
-    )
+    is_list = isinstance(example, list) and any(hasattr(x, "shape") for x in example)
+    inputs = example if isinstance(example, tuple) or is_list else (example,)
     target = backends.get(device)
-    return [
-        Tensor(target.asarray(Tensor.of(x).numpy())[...])
-        for x in (example if is_several else (example,))
-    ]
+    return [Tensor(target.asarray(Tensor.of(x).numpy())[...]) for x in inputs]
 
 
 def run(model: nn.Module, inputs: list[Tensor]) -> tuple[list[Tensor], list[Call]]:
@@ -101,3 +97,13 @@ def needed(calls: list[Call], sources: set[int], outputs: Any) -> list[Call]:
             wanted |= ids_in(call.arguments)
             used.append(call)
     return used[::-1]
+
+
+def roles(nodes: Iterable[Any], role: str) -> dict[str, set[bool]]:
+    """By name: whether nodes use the value in a place for ``role``, "static" or "buffers"."""
+    uses: dict[str, set[bool]] = {}
+    for node in nodes:
+        operator = OPERATORS.get((node.domain, node.op_type))
+        for number, name in enumerate(node.input):
+            uses.setdefault(name, set()).add(number in getattr(operator, role, ()))
+    return uses

@@ -116,23 +116,18 @@ def _softmax(w: Writer, node: Node, x: Value) -> str:
 
 def _resize(w: Writer, node: Node, x: Value, scales: Value | None = None) -> str:
     """The nearest pixel was the one before, or the one after along axes that shrink."""
+    y: Any = x
+    factors: Any = scales or np.asarray(node.attributes["scales"], "float32")
+    if scales is not None and scales.array is not None:  # else computed, and assumed to enlarge
+        factors = scales.array
     mode = node.text("mode", "nearest")
-    if scales is None:
-        scales = _constant(np.asarray(node.attributes["scales"], "float32"))
     attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
     if mode != "nearest":
-        return w.node("Resize", x, None, scales, **attributes)
-    y: Any = x
-    factors = scales.array  # None if computed by the graph: assumed to enlarge, which is checked
-    if factors is not None and (factors < 1).any():
-        shrink = _constant(np.minimum(factors, 1))
-        y = w.node("Resize", y, None, shrink, nearest_mode="ceil", **attributes)
-        scales = _constant(np.maximum(factors, 1))
-    return w.node("Resize", y, None, scales, nearest_mode="floor", **attributes)
-
-
-def _constant(array: Any) -> Value:
-    return Value(None, array.shape, array.dtype, array)
+        return w.node("Resize", x, None, factors, **attributes)
+    if isinstance(factors, np.ndarray) and (factors < 1).any():
+        y = w.node("Resize", y, None, np.minimum(factors, 1), nearest_mode="ceil", **attributes)
+        factors = np.maximum(factors, 1)
+    return w.node("Resize", y, None, factors, nearest_mode="floor", **attributes)
 
 
 #: by type: the version since which it has the current form, and how to upgrade it

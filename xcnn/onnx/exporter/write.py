@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ...serialize import write_atomically
@@ -53,10 +52,9 @@ def _write_external(proto: Any, target: Path, check: Check | None) -> None:
     """Write weights and graph to separate files, in a temporary folder until they are checked."""
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    data, graph = folder / f"{target.name}.data", folder / target.name
-    try:
-        folder.mkdir()
+    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+        folder = Path(name)
+        data, graph = folder / f"{target.name}.data", folder / target.name
         _move_weights(proto, data)
         graph.write_bytes(_serialized(proto))
         _check_model(proto, str(graph))
@@ -65,8 +63,6 @@ def _write_external(proto: Any, target: Path, check: Check | None) -> None:
             check(proto, folder)
         os.replace(data, target.with_name(data.name))
         os.replace(graph, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _move_weights(proto: Any, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ... import nn
 from ...errors import ArgumentError, ShapeError, printable
-from ...tensor import Buffer, Parameter, Tensor, current
+from ...tensor import Buffer, Parameter, Tensor, current_tracer
 from .node import Node, Value
 
 
@@ -136,7 +136,7 @@ class Graph(nn.Module):
                 arguments = [values[n] if n else None for n in node.inputs]
                 relu = self._fusable.get(node)
                 # hooks and tracers see every value
-                if relu is None or node._hooks or relu._hooks or current():
+                if relu is None or node._hooks or relu._hooks or current_tracer():
                     values.update(_named_outputs(node, node(*arguments)))
                 else:
                     values[relu.outputs[0]] = node(*arguments, relu=True)

@@ -11,18 +11,8 @@ import numpy as np
 
 from ...errors import FileFormatError, OutOfMemoryError, UnsupportedOperatorError, XcnnError
 from ...extend import register_layer
-from ..reader import (
-    Source,
-    array_of,
-    attribute,
-    decode,
-    dtype_name,
-    inline_functions,
-    parse,
-    read_model,
-    require_onnx,
-    without_weights,
-)
+from .. import reader
+from ..reader import Source, decode, require_onnx
 from . import operators  # noqa: F401  (registers them)
 from .graph import Graph
 from .node import MALFORMED, OPERATORS, Node
@@ -78,7 +68,7 @@ def load(path: Any, limit: int = LIMIT) -> Graph:
     UnsupportedOperatorError
         Lists every node with an unsupported operator.
     """
-    return build(read_model(Path(path)), Path(path).parent, limit)
+    return build(reader.read_model(Path(path)), Path(path).parent, limit)
 
 
 def build(model: Any, folder: Path | None = None, limit: int = LIMIT) -> Graph:
@@ -109,7 +99,9 @@ def rebuild(model: str) -> Graph:
         content = base64.b64decode(model, validate=True)
     except (TypeError, ValueError) as error:
         raise FileFormatError(f"the description of a graph is not base64: {error}") from error
-    return _build(parse(content, "the description of a graph"), Source(None, LIMIT, blank=True))
+    return _build(
+        reader.parse(content, "the description of a graph"), Source(None, LIMIT, blank=True)
+    )
 
 
 register_layer(Graph, "onnx.Graph", rebuild)
@@ -129,7 +121,8 @@ def _build(model: Any, source: Source) -> Graph:
 
 def _graph(model: Any, source: Source) -> Graph:
     _check_model(model)
-    protos, imports = _inlined(model)
+    inlined, imports = reader.inline_functions(model)
+    protos = list(inlined)
     versions = _versions(imports)
     _check_operators(protos)
     weights = _weights(model.graph.initializer, source)
@@ -150,7 +143,7 @@ def _graph(model: Any, source: Source) -> Graph:
         decode(p.key, "metadata"): decode(p.value, "metadata") for p in model.metadata_props
     }
     graph = Graph(nodes, inputs, outputs, weights, constants, metadata)
-    graph.set_skeleton(without_weights(model, protos, imports, graph.settings))
+    graph.set_skeleton(reader.without_weights(model, protos, imports, graph.settings))
     return graph.eval()
 
 
@@ -170,16 +163,6 @@ def _check_model(model: Any) -> None:
         raise FileFormatError("the model has sparse weights, which are not supported")
 
 
-def _inlined(model: Any) -> tuple[Sequence[Any], Iterable[Any]]:
-    try:
-        nodes, imports = inline_functions(model)
-    except require_onnx().checker.ValidationError as error:
-        raise FileFormatError(
-            f"the model's functions are malformed: {_first_line(error)}"
-        ) from error
-    return list(nodes), imports
-
-
 def _versions(imports: Iterable[Any]) -> dict[str, int]:
     """Operator set versions by domain."""
     versions: dict[str, int] = {}
@@ -189,25 +172,23 @@ def _versions(imports: Iterable[Any]) -> dict[str, int]:
             raise FileFormatError(f"the model imports two versions of operator set {domain!r}")
         if not 1 <= entry.version < 2**31:
             raise FileFormatError(f"the model imports version {entry.version} of an operator set")
-    if "" in versions:
-        _check_version(versions[""])
+    _check_version(versions.get("", OPSETS[0]))
     return versions
 
 
 def _check_version(version: int) -> None:
     """Refuse versions of ONNX's own operator set that xcnn or the installed onnx do not know."""
     oldest, newest = OPSETS
+    text = f"the model imports operator set version {version}"
     if not oldest <= version <= newest:
         raise FileFormatError(
-            f"the model imports operator set version {version}: supported are {oldest} to "
-            f"{newest}; export it with opset_version= in this range, or convert it with "
-            "onnx.version_converter"
+            f"{text}: supported are {oldest} to {newest}; export it with opset_version= in this "
+            "range, or convert it with onnx.version_converter"
         )
     known = require_onnx().defs.onnx_opset_version()
     if version > known:
         raise FileFormatError(
-            f"the model imports operator set version {version}, the installed package onnx knows "
-            f"up to {known}: pip install --upgrade onnx"
+            f"{text}, the installed package onnx knows up to {known}: pip install --upgrade onnx"
         )
 
 
@@ -251,13 +232,18 @@ def _where(proto: Any, number: int) -> str:
 # -- weights, nodes, constants, inputs ----------------------------------------------------------
 
 
+def _new_name(value: Any, kind: str, known: Iterable[str]) -> str:
+    name = decode(value, kind)
+    if not name or name in known:
+        raise FileFormatError(f"{kind} {name!r}: expected a unique, non-empty name")
+    return name
+
+
 def _weights(tensors: Iterable[Any], source: Source) -> dict[str, Any]:
     weights: dict[str, Any] = {}
     for tensor in tensors:
-        name = decode(tensor.name, "weight")
-        if not name or name in weights:
-            raise FileFormatError(f"weight {name!r}: expected a unique, non-empty name")
-        weights[name] = array_of(tensor, source, f"weight {name!r}")
+        name = _new_name(tensor.name, "weight", weights)
+        weights[name] = reader.array_of(tensor, source, f"weight {name!r}")
     return weights
 
 
@@ -300,7 +286,9 @@ def _node(proto: Any, number: int, versions: dict[str, int], source: Source) -> 
 
 
 def _attributes(proto: Any, where: str, source: Source) -> dict[str, Any]:
-    attributes = {decode(a.name, where): attribute(a, source, where) for a in proto.attribute}
+    attributes = {
+        decode(a.name, where): reader.attribute(a, source, where) for a in proto.attribute
+    }
     if len(attributes) != len(proto.attribute):
         raise FileFormatError(f"{where}: an attribute is repeated")
     return attributes
@@ -315,14 +303,10 @@ def _check_node(proto: Any, versions: dict[str, int], where: str) -> None:
     try:
         checker.check_node(proto, context)
     except (checker.ValidationError, UnicodeDecodeError) as error:
-        text = _first_line(error).replace(f"{proto.name} : ", "")
+        text = str(error).strip().split("\n", 1)[0]  # the rest prints the node
+        text = text.replace(f"{proto.name} : ", "")
         text = text.replace(f"Node({proto.name})", "node").replace(f"Node ({proto.name})", "node")
         raise FileFormatError(f"{where}: {text}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """The checker's message without the node that it prints."""
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _constant(proto: Any, number: int, source: Source) -> tuple[str, Any]:
@@ -340,16 +324,10 @@ def _constant(proto: Any, number: int, source: Source) -> tuple[str, Any]:
 
 def _inputs(protos: Iterable[Any], weights: dict[str, Any]) -> dict[str, Any]:
     """Name and shape of each input that is not a weight."""
-    inputs: dict[str, Any] = {}
-    seen: set[str] = set()
+    types: dict[str, Any] = {}
     for proto in protos:
-        name = decode(proto.name, "input")
-        if not name or name in seen:
-            raise FileFormatError(f"input {name!r}: expected a unique, non-empty name")
-        seen.add(name)
-        if name not in weights:
-            inputs[name] = _shape(name, proto.type)
-    return inputs
+        types[_new_name(proto.name, "input", types)] = proto.type
+    return {name: _shape(name, type) for name, type in types.items() if name not in weights}
 
 
 def _shape(name: str, type: Any) -> tuple[Any, ...] | None:
@@ -359,7 +337,7 @@ def _shape(name: str, type: Any) -> tuple[Any, ...] | None:
     if kind != "tensor_type":
         raise FileFormatError(f"{where} is of kind {kind}: only tensors are supported")
     tensor = type.tensor_type
-    dtype_name(tensor.elem_type, where)
+    reader.dtype_name(tensor.elem_type, where)
     if not tensor.HasField("shape"):
         return None
     if any(d.dim_value < 0 for d in tensor.shape.dim):
@@ -376,7 +354,7 @@ def _check_names(nodes: Sequence[Node], initial: Sequence[str], outputs: Sequenc
     for name in initial:
         if name in known:
             raise FileFormatError(
-                f"{name!r} is defined twice: by a Constant and as an input or weight"
+                f"{name!r} is defined twice: by a Constant and as input or weight"
             )
         known.add(name)
     later = {n for node in nodes for n in node.outputs}

@@ -111,14 +111,10 @@ class Node(nn.Module):
         version: int,
         limit: int,
     ) -> None:
-        self.type = type
-        self.domain = domain
-        self.name = name
+        self.type, self.domain, self.name = type, domain, name
         self.attributes = dict(attributes)
-        self.inputs = tuple(inputs)
-        self.outputs = tuple(outputs)
-        self.version = version
-        self.limit = limit
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.version, self.limit = version, limit
         self.weight_shapes: dict[int, tuple[int, ...]] = {}
 
     @property

@@ -41,10 +41,6 @@ class Axis(NamedTuple):
     length: float
     roi: tuple[float, float] = (0.0, 1.0)
 
-    @property
-    def is_unchanged(self) -> bool:
-        return self.size == self.output and self.scale == 1 and self.roi == (0, 1)
-
 
 def _half_pixel(x: Array, axis: Axis) -> Array:
     return (x + 0.5) / axis.scale - 0.5
@@ -129,10 +125,6 @@ class Sampling:
         """Maximum number of old pixels per new pixel."""
         return 1 if self.mode == "nearest" else 2 - 2 * self._first(axis)
 
-    def resampling(self, axis: Axis) -> Resampling:
-        """The weights of ``axis``; cached, with their copies on devices."""
-        return _resampling(self, axis)
-
     def positions(self, axis: Axis) -> Array:
         """The position of each new pixel, (output,).
 
@@ -175,7 +167,8 @@ class Sampling:
 
 
 @lru_cache(maxsize=64)
-def _resampling(sampling: Sampling, axis: Axis) -> Resampling:
+def resampling(sampling: Sampling, axis: Axis) -> Resampling:
+    """The weights of ``axis``; cached, with their copies on devices."""
     positions, inside = sampling.positions(axis), slice(0, axis.output)
     pixels, weights = sampling.pixels(axis, positions)
     if sampling.coordinates == "tf_crop_and_resize":

@@ -2,16 +2,7 @@
 
 from .external import Source
 from .functions import inline_functions
-from .read import (
-    DTYPES,
-    array_of,
-    attribute,
-    decode,
-    dtype_name,
-    parse,
-    read_model,
-    require_onnx,
-)
+from .read import DTYPES, array_of, attribute, decode, dtype_name, parse, read_model, require_onnx
 from .skeleton import without_weights
 
 __all__ = [

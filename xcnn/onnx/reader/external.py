@@ -48,9 +48,7 @@ def read_external(tensor: Any, source: Source, size: int, where: str) -> bytearr
     if "location" not in entries or len(entries) != len(tensor.external_data):
         raise FileFormatError(f"{where} has external data without a unique location")
     if source.folder is None:
-        raise FileFormatError(
-            f"{where} has external data: load the model from its file, not from memory"
-        )
+        raise FileFormatError(f"{where} has external data: load the model from its file")
     offset = _integer(entries.get("offset", "0"), "offset", where)
     length = _integer(entries.get("length", str(size)), "length", where)
     if length != size:
@@ -87,9 +85,7 @@ def _resolve(folder: Path, location: Any, where: str) -> Path:
     try:
         resolved = (root / location).resolve(strict=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: circular links
-        raise FileFormatError(
-            f"{where} has location {location!r}, which is missing: {error}"
-        ) from error
+        raise FileFormatError(f"{where}: location {location!r} is missing: {error}") from error
     if not resolved.is_relative_to(root):
         raise FileFormatError(
             f"{where} has location {location!r}, a link that leads out of the model's folder; if "

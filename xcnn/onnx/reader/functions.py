@@ -20,13 +20,13 @@ def inline_functions(model: Any) -> tuple[Iterable[Any], Iterable[Any]]:
     Raises
     ------
     FileFormatError
-        A function is recursive or defined twice, or they expand to too many nodes.
+        A function is malformed, recursive or defined twice, or they expand to too many nodes.
     UnsupportedOperatorError
         A function is written for other operator set versions than the model.
     """
     if not model.functions:
         return model.graph.node, model.opset_import
-    functions = {_key(f): f for f in model.functions}
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     if len(functions) != len(model.functions):
         raise FileFormatError("the model defines a function twice")
     count, size = _expanded(model.graph.node, functions, {})
@@ -35,10 +35,13 @@ def inline_functions(model: Any) -> tuple[Iterable[Any], Iterable[Any]]:
             f"the model's functions expand to {count} nodes of {size} bytes: the maximum is "
             f"{_MAX_NODES} nodes of {_MAX_BYTES} bytes; export the model without functions"
         )
-    from onnx import inliner
+    from onnx import checker, inliner
 
-    inlined = inliner.inline_local_functions(_without_data(model))
-    left = {n.op_type for n in inlined.graph.node if _node_key(n) in functions}
+    try:
+        inlined = inliner.inline_local_functions(_without_data(model))
+    except checker.ValidationError as error:
+        raise FileFormatError(f"the model's functions are malformed: {error}") from error
+    left = {n.op_type for n in inlined.graph.node if _key(n) in functions}
     if left:
         raise UnsupportedOperatorError(
             f"the model's functions {', '.join(map(repr, sorted(left)))} are written for other "
@@ -48,11 +51,7 @@ def inline_functions(model: Any) -> tuple[Iterable[Any], Iterable[Any]]:
     return inlined.graph.node, inlined.opset_import
 
 
-def _key(function: Any) -> _Key:
-    return function.domain, function.name, function.overload
-
-
-def _node_key(node: Any) -> _Key:
+def _key(node: Any) -> _Key:
     return node.domain, node.op_type, node.overload
 
 
@@ -75,7 +74,7 @@ def _expanded(
     """
     count = size = 0
     for node in _with_subgraphs(nodes):
-        key, inner, inner_size = _node_key(node), 1, 0
+        key, inner, inner_size = _key(node), 1, 0
         if key in functions:
             if key not in known:
                 known[key] = None

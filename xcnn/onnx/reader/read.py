@@ -162,9 +162,7 @@ def dtype_name(number: int, where: str) -> str:
     if number not in DTYPES:
         names = require_onnx().TensorProto.DataType
         name = names.Name(number) if number in names.values() else f"number {number}"
-        raise FileFormatError(
-            f"{where} is of type {name}: supported are {', '.join(DTYPES.values())}"
-        )
+        raise FileFormatError(f"{where} is of type {name}: supported are {[*DTYPES.values()]}")
     return DTYPES[number]
 
 

@@ -10,24 +10,17 @@ from .spatial import unsqueezed
 
 _SATURATED = 15  # above it softplus(x) = x in float32
 
+#: operations whose ONNX operator has their name, capitalised, and no attributes
+_PLAIN = ("abs", "erf", "exp", "log", "reciprocal", "relu", "selu", "sigmoid", "sqrt", "tanh")
 #: by operation: the ONNX operator, and by attribute the type and name of the argument
 _NODES: dict[str, tuple[str, dict[str, tuple[type, str]]]] = {
-    "abs": ("Abs", {}),
+    **{name: (name.capitalize(), {}) for name in _PLAIN},
     "elu": ("Elu", {"alpha": (float, "alpha")}),
-    "erf": ("Erf", {}),
-    "exp": ("Exp", {}),
     "gelu": ("Gelu", {"approximate": (str, "approximate")}),
     "hardswish": ("HardSwish", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": (float, "negative_slope")}),
-    "log": ("Log", {}),
     "log_softmax": ("LogSoftmax", {"axis": (int, "dim")}),
-    "reciprocal": ("Reciprocal", {}),
-    "relu": ("Relu", {}),
-    "selu": ("Selu", {}),
-    "sigmoid": ("Sigmoid", {}),
     "softmax": ("Softmax", {"axis": (int, "dim")}),
-    "sqrt": ("Sqrt", {}),
-    "tanh": ("Tanh", {}),
 }
 
 

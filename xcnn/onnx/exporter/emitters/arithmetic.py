@@ -7,7 +7,7 @@ from typing import Any
 from ....extend import onnx_emitter
 from ..writer import Value, Writer
 
-_BINARY = {
+_PAIRS = {
     "add": "Add",
     "div": "Div",
     "maximum": "Max",
@@ -35,7 +35,7 @@ def _register_reduction(function: str, type: str) -> None:
         return w.node(type, input, w.ints(axes), keepdims=int(keepdim))
 
 
-for _item in _BINARY.items():
+for _item in _PAIRS.items():
     _register_binary(*_item)
 for _item in _REDUCTIONS.items():
     _register_reduction(*_item)

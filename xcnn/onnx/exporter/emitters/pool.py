@@ -19,34 +19,16 @@ from ..writer import Value, Writer
 from .spatial import channels_first, geometry, in_format, pads, spatial_size, window_attributes
 
 
-@onnx_emitter("max_pool2d", "max_pool1d")
-def max_pool(
-    w: Writer,
-    input: Value,
-    kernel_size: Any,
-    stride: Any,
-    data_format: str = "NCHW",
-    **settings: Any,
-) -> str:
-    stride = kernel_size if stride is None else stride
-    g = geometry(windows, input, data_format, kernel=kernel_size, stride=stride, **settings)
-    return in_format(w, _max_pool(w, channels_first(w, input, data_format), input, g), data_format)
-
-
-@onnx_emitter("avg_pool2d", "avg_pool1d")
-def avg_pool(
-    w: Writer,
-    input: Value,
-    kernel_size: Any,
-    stride: Any,
-    count_include_pad: bool,
-    data_format: str = "NCHW",
-    **settings: Any,
-) -> str:
-    stride = kernel_size if stride is None else stride
-    g = geometry(windows, input, data_format, kernel=kernel_size, stride=stride, **settings)
+@onnx_emitter("max_pool2d", "max_pool1d", "avg_pool2d", "avg_pool1d")
+def pool(w: Writer, input: Value, data_format: str = "NCHW", **settings: Any) -> str:
+    include_pad = settings.pop("count_include_pad", None)
+    kernel, stride = settings.pop("kernel_size"), settings.pop("stride")
+    stride = kernel if stride is None else stride
+    g = geometry(windows, input, data_format, kernel=kernel, stride=stride, **settings)
     x = channels_first(w, input, data_format)
-    return in_format(w, _avg_pool(w, x, input, g, count_include_pad), data_format)
+    if include_pad is None:
+        return in_format(w, _max_pool(w, x, input, g), data_format)
+    return in_format(w, _avg_pool(w, x, input, g, include_pad), data_format)
 
 
 def _max_pool(w: Writer, x: Any, input: Value, g: Geometry) -> str:

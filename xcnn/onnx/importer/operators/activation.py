@@ -17,19 +17,42 @@ from .arithmetic import on_device
 
 _SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
 
+
+def _celu(x: Tensor, alpha: float) -> Tensor:
+    if not alpha > 0:
+        raise ValueError(f"alpha={alpha}: expected a number above 0")
+    return F.mul(F.elu(F.div(x, alpha)), alpha)
+
+
+def _hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
+    if np.float32(alpha) == np.float32(1 / 6) and beta == 0.5:
+        return F.hardsigmoid(x)
+    return F.clamp(F.add(F.mul(x, alpha), beta), 0, 1)
+
+
+def _selu(x: Tensor, alpha: float, gamma: float) -> Tensor:
+    if np.allclose((alpha, gamma), [*_SELU.values()], 1e-7, 0):
+        return F.selu(x)
+    return F.mul(F.elu(x, alpha), gamma)
+
+
+def _swish(x: Tensor, alpha: float) -> Tensor:
+    return F.silu(x) if alpha == 1 else F.mul(x, F.sigmoid(F.mul(x, alpha)))
+
+
 #: by type: float attributes with their defaults, and ``compute(x, *attributes)``
 _ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[..., Tensor]]] = {
+    "Celu": ({"alpha": 1.0}, _celu),
     "Elu": ({"alpha": 1.0}, F.elu),
+    "HardSigmoid": ({"alpha": 0.2, "beta": 0.5}, _hard_sigmoid),
     "HardSwish": ({}, F.hardswish),
     "LeakyRelu": ({"alpha": 0.01}, F.leaky_relu),
     "Mish": ({}, lambda x: F.mul(x, F.tanh(F.softplus(x, threshold=math.inf)))),
+    "Selu": (_SELU, _selu),
     "Sigmoid": ({}, F.sigmoid),
     "Softplus": ({}, lambda x: F.softplus(x, threshold=math.inf)),
     "Softsign": ({}, lambda x: F.div(x, F.add(F.abs(x), 1))),
-    "Swish": (
-        {"alpha": 1.0},
-        lambda x, alpha: F.silu(x) if alpha == 1 else F.mul(x, F.sigmoid(F.mul(x, alpha))),
-    ),
+    "Swish": ({"alpha": 1.0}, _swish),
     "Tanh": ({}, F.tanh),
     "ThresholdedRelu": ({"alpha": 1.0}, lambda x, alpha: F.threshold(x, alpha, 0)),
 }
@@ -63,33 +86,9 @@ def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     return F.sub(F.relu(x), F.mul(F.relu(F.mul(x, -1)), slope))
 
 
-@operator("Celu")
-def celu(node: Node, x: Tensor) -> Tensor:
-    alpha = node.number("alpha", 1.0)
-    if not alpha > 0:
-        raise node.error(f"alpha={alpha}: expected a number above 0")
-    return F.mul(F.elu(F.div(x, alpha)), alpha)
-
-
-@operator("Selu")
-def selu(node: Node, x: Tensor) -> Tensor:
-    alpha, gamma = (node.number(name, default) for name, default in _SELU.items())
-    if (np.float32(alpha), np.float32(gamma)) == tuple(map(np.float32, _SELU.values())):
-        return F.selu(x)
-    return F.mul(F.elu(x, alpha), gamma)
-
-
 @operator("Gelu")
 def gelu(node: Node, x: Tensor) -> Tensor:
     return F.gelu(x, node.text("approximate", "none"))
-
-
-@operator("HardSigmoid")
-def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
-    alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
-    if np.float32(alpha) == np.float32(1 / 6) and beta == 0.5:
-        return F.hardsigmoid(x)
-    return F.clamp(F.add(F.mul(x, alpha), beta), 0, 1)
 
 
 @operator("Softmax", "LogSoftmax")
@@ -134,13 +133,11 @@ def dropout(node: Node, x: Tensor, ratio: Array = None, training: Array = None) 
     p = node.number("ratio", 0.5) if ratio is None else float(ratio)
     if not 0 <= p <= 1:
         raise node.error(f"ratio={p}: expected a probability from 0 to 1")
-    is_active = node.training or (training is not None and bool(training))
-    if not is_active or p == 0:
-        return (x, _mask(node, x, None)) if node.has_output(1) else x
-    if node.integer("seed") is not None:
+    is_active = p > 0 and (node.training or (training is not None and bool(training)))
+    if is_active and node.integer("seed") is not None:
         return _seeded(node, x, p)
-    key = random.next_key()
-    y = F.dropout(x, p, key=key)
+    key = random.next_key() if is_active else None
+    y = x if key is None else F.dropout(x, p, key=key)
     return (y, _mask(node, x, key, p)) if node.has_output(1) else y
 
 

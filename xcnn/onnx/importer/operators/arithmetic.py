@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -48,20 +49,15 @@ def _truncated(xp: Any, a: Array, b: Array) -> Array:
     return quotient
 
 
+@operator("Sum", "Max", "Min")
+def variadic(node: Node, *inputs: Tensor) -> Tensor:
+    return functools.reduce(functools.partial(binary, node), inputs)
+
+
 @operator("Add", "Sub", "Mul", "Div")
 def binary(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    return _combined(node, a, aligned(node, a, b))
-
-
-@operator("Sum", "Max", "Min")
-def variadic(node: Node, x: Tensor, *others: Tensor) -> Tensor:
-    for other in others:
-        x = _combined(node, x, other)
-    return x
-
-
-def _combined(node: Node, a: Tensor, b: Tensor) -> Tensor:
     on_floats, on_integers = _BINARY[node.type]
+    b = aligned(node, a, b) if node.type in ("Add", "Sub", "Mul", "Div") else b
     node.check_broadcast(a.dtype, a, b)
     if a.dtype.kind == "f":
         return on_floats(a, b)
@@ -231,12 +227,19 @@ def _integer_gemm(
 # -- reductions ----------------------------------------------------------------------------
 
 
-@operator("ReduceSum", "ReduceMean", static=(1,))
+@operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", static=(1,))
 def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
-    dims = _reduced_dims(node, x, axes, 13 if node.type == "ReduceSum" else 18)
-    if dims is None:
+    if node.version < (13 if node.type == "ReduceSum" else 18):
+        axes = node.integers("axes")
+    is_empty = axes is None or len(axes) == 0
+    if is_empty and node.integer("noop_with_empty_axes", 0):
         return x
-    is_mean, keep = node.type == "ReduceMean", bool(node.integer("keepdims", 1))
+    dims = tuple(range(x.ndim) if is_empty else node.axes(axes, x.ndim))
+    node.check_size([n for i, n in enumerate(x.shape) if i not in dims], x.dtype)
+    keep = bool(node.integer("keepdims", 1))
+    if node.type in ("ReduceMax", "ReduceMin"):
+        return _extremum(node.type.removeprefix("Reduce").lower(), x, dims, keep)
+    is_mean = node.type == "ReduceMean"
     if x.dtype.kind == "f":
         return (F.mean if is_mean else F.sum)(x, dims, keep)
     count = math.prod(x.shape[d] for d in dims)
@@ -252,18 +255,6 @@ def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
     return on_device(x, compute)
 
 
-def _reduced_dims(node: Node, x: Tensor, axes: Array, input_since: int) -> tuple[int, ...] | None:
-    """The axes to reduce, an attribute before version ``input_since``; None: return the input."""
-    if node.version < input_since:
-        axes = node.integers("axes")
-    is_empty = axes is None or len(axes) == 0
-    if is_empty and node.integer("noop_with_empty_axes", 0):
-        return None
-    dims = tuple(range(x.ndim) if is_empty else node.axes(axes, x.ndim))
-    node.check_size([n for i, n in enumerate(x.shape) if i not in dims], x.dtype)
-    return dims
-
-
 class Extremum(Function):
     """Maximum or minimum along axes; equal elements share the gradient."""
 
@@ -271,9 +262,7 @@ class Extremum(Function):
     any_dtype = ("data",)
 
     def __init__(self, name: str, dims: tuple[int, ...], keep: bool) -> None:
-        self.name = name
-        self.dims = dims
-        self.keep = keep
+        self.name, self.dims, self.keep = name, dims, keep
 
     def forward(self, backend: Backend, x: Array) -> Array:
         y = getattr(x, self.name)(axis=self.dims, keepdims=True)
@@ -287,23 +276,14 @@ class Extremum(Function):
         return dx
 
 
-@operator("ReduceMax", "ReduceMin", static=(1,))
-def extremum(node: Node, x: Tensor, axes: Array = None) -> Tensor:
-    dims = _reduced_dims(node, x, axes, 18)
-    if dims is None:
-        return x
-    keep, name = bool(node.integer("keepdims", 1)), "max" if node.type == "ReduceMax" else "min"
+def _extremum(name: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
     if x.size:
         return Extremum(name, dims, keep)(x)
     shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keep or i not in dims]
-    lowest, highest = _limits(x.dtype)
+    if x.dtype.kind == "f":
+        lowest, highest = -math.inf, math.inf
+    else:
+        limits = np.iinfo("uint8" if x.dtype.kind == "b" else str(x.dtype))
+        lowest, highest = limits.min, limits.max
     with x.backend.active():
         return Tensor(x.backend.xp.full(shape, lowest if name == "max" else highest, x.dtype))
-
-
-def _limits(dtype: Any) -> tuple[Any, Any]:
-    """The lowest and highest value of a dtype."""
-    if dtype.kind == "f":
-        return -math.inf, math.inf
-    limits = np.iinfo("uint8" if dtype.kind == "b" else str(dtype))
-    return limits.min, limits.max

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from .... import functional as F
+from ....arrays import Array
+from ....backends import Backend
 from ....geometry import Geometry, windows
-from ....tensor import Tensor
+from ....tensor import Function, Tensor
 from ..node import Node, operator
 from .spatial_attributes import as_image, is_identity, spatial_sizes, transposed_axes, window_axes
-from .volume import Fold, Unfold, slices
 
+_TO_BATCH_LAST, _FROM_BATCH_LAST = (1, 2, 3, 4, 0), (4, 0, 1, 2, 3)
 #: ``conv(x, weight, bias, axes)`` in 2-D
 Conv2d = Callable[[Tensor, Tensor, Tensor | None, list[Geometry]], Tensor]
 
@@ -36,7 +39,7 @@ def conv(
     (count, _), (taps, _) = depth.output, depth.kernel
     node.check_size((count, len(x), x.shape[1], taps, *x.shape[3:]), x.dtype)
     kernels = F.reshape(weight, (len(weight), weight.shape[1] * taps, *weight.shape[3:]))
-    return Fold(slices(count))(conv2d(Unfold(depth)(x), kernels, bias, [rows, columns]))
+    return Fold(_slices(count))(conv2d(Unfold(depth)(x), kernels, bias, [rows, columns]))
 
 
 @operator("ConvTranspose")
@@ -53,7 +56,7 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
     node.check_size((len(x), x.shape[2], filters * groups, taps, *output[1:]), x.dtype)
     kernels = F.reshape(weight, (len(weight), filters * taps, *weight.shape[3:]))
     # each slice of the input adds to kD slices of the output
-    y = Fold(depth)(conv2d(Unfold(slices(x.shape[2]))(x), kernels, None, image))
+    y = Fold(depth)(conv2d(Unfold(_slices(x.shape[2]))(x), kernels, None, image))
     return y if bias is None else y + F.reshape(bias, (1, filters * groups, 1, 1, 1))
 
 
@@ -90,7 +93,7 @@ def _conv_transpose2d(
 ) -> Tensor:
     g = as_image(*axes)
     settings = zip(g.input, g.output, g.kernel, g.stride, g.padding, g.dilation, strict=True)
-    extra = [n - ((o - 1) * s - sum(p) + d * (k - 1) + 1) for n, o, k, s, p, d in settings]
+    extra: Any = [n - ((o - 1) * s - sum(p) + d * (k - 1) + 1) for n, o, k, s, p, d in settings]
     return F.conv_transpose2d(x, weight, bias, g.stride, g.padding, extra, groups, g.dilation)
 
 
@@ -112,3 +115,77 @@ def _conv_along_depth(
     image, kernels = F.reshape(x, (*volume, pixels)), F.reshape(weight, weight.shape[:-1])
     y = conv2d(image, kernels, bias, [depth, windows((pixels, 1), 1)])
     return F.reshape(y, (*y.shape[:3], height, width))
+
+
+# -- volumes as batches of images ----------------------------------------------------------
+
+
+def _slices(depth: int) -> Geometry:
+    """Windows of one slice each."""
+    return windows((depth, 1), 1)
+
+
+class Unfold(Function):
+    """Windows along the depth as batches of images: (N, C, D, H, W) to (oD·N, C·kD, H, W).
+
+    Channel ``c * kD + k`` of image ``o * N + n`` is slice ``o * stride + k * dilation - begin`` of
+    channel ``c`` of volume ``n``, or zeros in the padding: a 2-D convolution of these images with
+    kernels of C·kD channels is a 3-D convolution.
+
+    Parameters
+    ----------
+    depth
+        The windows, as those of an image one pixel wide.
+    """
+
+    arguments = ("input",)
+
+    def __init__(self, depth: Geometry) -> None:
+        self.depth = depth
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        x = x.transpose(_TO_BATCH_LAST)
+        channels, _, height, width, batch = x.shape
+        taps, count = self.depth.kernel[0], self.depth.output[0]
+        y = backend.xp.empty((channels, taps, height, width, count, batch), x.dtype)
+
+        def compute(part: slice) -> None:
+            for k in range(taps):
+                inside, pixels = self.depth.span(0, k)
+                y[part, k, :, :, : inside.start] = 0
+                y[part, k, :, :, inside.stop :] = 0
+                y[part, k, :, :, inside] = x[part, pixels].transpose(0, 2, 3, 1, 4)
+
+        backend.each(compute, backend.channels(y))
+        return y.reshape(channels * taps, height, width, count * batch).transpose(3, 0, 1, 2)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        xp, depth = backend.xp, self.depth
+        taps, count = depth.kernel[0], depth.output[0]
+        channels, batch, (height, width) = dy.shape[1] // taps, len(dy) // count, dy.shape[2:]
+        dy = xp.ascontiguousarray(dy.transpose(1, 2, 3, 0))
+        dy = dy.reshape(channels, taps, height, width, count, batch)
+        # if the windows tile the depth, each slice is written once
+        make = xp.empty if depth.covers_exactly else xp.zeros
+        dx = make((channels, depth.input[0], height, width, batch), dy.dtype)
+
+        def compute(part: slice) -> None:
+            for k in range(taps):
+                inside, pixels = depth.span(0, k)
+                images = dy[part, k, :, :, inside].transpose(0, 3, 1, 2, 4)
+                if depth.covers_exactly:
+                    dx[part, pixels] = images
+                else:
+                    dx[part, pixels] += images
+
+        backend.each(compute, backend.channels(dx))
+        return dx.transpose(_FROM_BATCH_LAST)
+
+
+class Fold(Unfold):
+    """The transpose of :class:`Unfold`: (oD·N, C·kD, H, W) to (N, C, D, H, W).
+
+    Each slice of a volume is the sum of the images that Unfold copies it to.
+    """
+
+    forward, backward = Unfold.backward, Unfold.forward  # type: ignore[assignment]

@@ -29,8 +29,7 @@ class Take(Function):
     any_dtype = ("data",)
 
     def __init__(self, indices: Array, axis: int) -> None:
-        self.indices = indices
-        self.axis = axis
+        self.indices, self.axis = indices, axis
 
     def forward(self, backend: Backend, x: Array) -> Array:
         self.save(shape=x.shape)
@@ -173,10 +172,9 @@ def gather_nd(node: Node, x: Tensor, indices: Array) -> Tensor:
     batch = node.integer("batch_dims", 0)
     indexed = batch + (indices.shape[-1] if indices.ndim else 0)
     lengths, rest = x.shape[:indexed], x.shape[indexed:]
-    if not 0 <= batch < min(indices.ndim, x.ndim) or not batch < indexed <= x.ndim:
+    fits = 0 <= batch < min(indices.ndim, x.ndim) and batch < indexed <= x.ndim
+    if not fits or indices.shape[:batch] != x.shape[:batch]:
         raise node.error(f"batch_dims={batch}, indices {indices.shape} do not fit data {x.shape}")
-    if indices.shape[:batch] != x.shape[:batch]:
-        raise node.error(f"indices {indices.dtype} {indices.shape} do not fit data {x.shape}")
     indices = _non_negative(node, indices, np.array(lengths[batch:]))
     outer = indices.shape[:-1]
     node.check_size((*outer, *rest), x.dtype)

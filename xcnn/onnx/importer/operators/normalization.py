@@ -11,6 +11,7 @@ from ....functional.norm import LocalResponseNorm
 from ....tensor import Buffer, Tensor
 from ...reader import DTYPES
 from ..node import Node, operator
+from .shape import Expand
 
 _STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
 
@@ -101,9 +102,7 @@ def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -
 def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     groups, dtype = node.integer("num_groups"), x.dtype
     if x.ndim < 2 or not groups or groups < 1 or x.shape[1] % groups:
-        raise node.error(
-            f"num_groups={groups} for an input of shape {x.shape}: expected a divisor of axis 1"
-        )
+        raise node.error(f"num_groups={groups}, input {x.shape}: expected a divisor of axis 1")
     if node.version < 21:
         scale, bias = (_per_channel(t, groups, x.shape[1]) for t in (scale, bias))
     else:
@@ -115,9 +114,7 @@ def _per_channel(weight: Tensor, groups: int, channels: int) -> Tensor:
     """A weight per group, (groups,), repeated for its channels, (channels,)."""
     if weight.shape != (groups,):
         raise ValueError(f"scale or bias of shape {weight.shape}: expected ({groups},)")
-    with weight.backend.active():
-        ones = weight.backend.xp.ones((1, channels // groups), weight.dtype)
-    return F.reshape(F.mul(F.reshape(weight, groups, 1), ones), channels)
+    return F.reshape(Expand((groups, channels // groups))(F.reshape(weight, groups, 1)), channels)
 
 
 def _stashed(node: Node, x: Tensor) -> Tensor:
@@ -128,9 +125,7 @@ def _stashed(node: Node, x: Tensor) -> Tensor:
 def _stash_type(node: Node) -> str:
     number = node.integer("stash_type", 1)
     if number not in _STASH_TYPES:
-        raise node.error(
-            f"stash_type={number}: expected one of {', '.join(map(str, _STASH_TYPES))}"
-        )
+        raise node.error(f"stash_type={number}: expected one of {[*_STASH_TYPES]}")
     return _STASH_TYPES[number]
 
 

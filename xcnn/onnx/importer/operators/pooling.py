@@ -20,6 +20,7 @@ from ....functional.resample import Lines, Resample
 from ....geometry import Geometry, windows
 from ....tensor import Tensor
 from ..node import Node, operator
+from .constants import as_type
 from .spatial_attributes import as_image, per_axis, spatial_sizes, window_axes
 
 _AT_ONCE = 64  # pixels of a window up to which one pass over two axes beats two passes
@@ -35,14 +36,11 @@ def max_pool(node: Node, x: Tensor) -> Any:
     if x.dtype.kind != "f":
         if str(x.dtype) not in ("int8", "uint8"):
             raise node.error(f"the input is {x.dtype}: expected floats, int8 or uint8")
-        with x.backend.active():
-            floats = Tensor(x.data.astype("float32"))  # exact
+        floats = as_type(node, x, "float32")  # exact
     if floats is not x or node.has_output(1):
         _check_windows_hold_pixels(node, axes)
     y = _pooled(floats, axes, lambda images, g: MaxPool2d(g, "NCHW")(images))
-    if floats is not x:
-        with x.backend.active():
-            y = Tensor(y.data.astype(x.dtype))
+    y = y if floats is x else as_type(node, y, x.dtype)
     return (y, _indices(node, floats, axes)) if node.has_output(1) else y
 
 
@@ -60,7 +58,7 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
 @operator("GlobalMaxPool", "GlobalAveragePool")
 def global_pool(node: Node, x: Tensor) -> Tensor:
     if x.ndim < 3:
-        raise node.error(f"the input has shape {x.shape}: expected N, C and spatial axes")
+        raise node.error(f"input {x.shape}: expected N, C and spatial axes")
     pool = F.adaptive_max_pool2d if node.type == "GlobalMaxPool" else F.adaptive_avg_pool2d
     batch, channels, rows, *others = x.shape
     y = pool(F.reshape(x, (batch, channels, rows, math.prod(others))), 1)
@@ -87,14 +85,13 @@ def _axes(node: Node, x: Tensor) -> list[Geometry]:
 
 
 class _Pass(NamedTuple):
-    """Pooling of spatial axis number ``axis``, and of the next one if ``both``.
+    """Pooling of spatial axis number ``axis``, or of the last two at once.
 
     ``folded`` preceding spatial positions are folded into the channels of the images that
     ``geometry`` pools; ``sizes`` are the spatial lengths afterwards.
     """
 
     axis: int
-    both: bool
     folded: int
     geometry: Geometry
     sizes: tuple[int, ...]
@@ -107,11 +104,11 @@ def _passes(axes: list[Geometry], at_once: int) -> Iterator[_Pass]:
         sizes[-2:] = (a.output[0] for a in axes[-2:])
         last -= 2
         geometry, folded = as_image(*axes[-2:]), math.prod(sizes[:-2])
-        yield _Pass(last + 1, True, folded, geometry, tuple(sizes))
+        yield _Pass(last + 1, folded, geometry, tuple(sizes))
     for axis in range(last, -1, -1):
         rest = windows((math.prod(sizes[axis + 1 :]), 1), 1)
         sizes[axis] = axes[axis].output[0]
-        yield _Pass(axis, False, math.prod(sizes[:axis]), as_image(axes[axis], rest), tuple(sizes))
+        yield _Pass(axis, math.prod(sizes[:axis]), as_image(axes[axis], rest), tuple(sizes))
 
 
 def _pooled(x: Tensor, axes: list[Geometry], pool: Pool, at_once: int = _AT_ONCE) -> Tensor:
@@ -175,7 +172,7 @@ def _indices(node: Node, x: Tensor, axes: list[Geometry]) -> Tensor:
         strides = [math.prod(sizes[:i]) for i in range(len(sizes))]
     with x.backend.active():
         pixels = xp.ascontiguousarray(xp.moveaxis(x.data, 0, -1))
-        for step in _passes(axes, _AT_ONCE):
+        for step in _passes(axes, at_once=0):
             node.check_size((batch, channels, *step.sizes), "int64")
             shape = (channels * step.folded, *step.geometry.input, batch)
             pixels, argmax = x.backend.max_pool2d(pixels.reshape(shape), step.geometry)
@@ -190,11 +187,9 @@ def _composed(
 ) -> Array:
     """The index of each maximum, from the indices of the pixels that the pass pooled."""
     g, argmax = step.geometry, argmax.astype("int64")
-    rows = _starts(xp, g, 0) + argmax // g.kernel[1] * g.dilation[0]
+    starts = xp.arange(g.output[0]) * g.stride[0] - g.padding[0][0]
+    rows = starts.reshape(-1, 1, 1) + argmax * g.dilation[0]
     index = rows * strides[step.axis]
-    if step.both:
-        columns = _starts(xp, g, 1) + argmax % g.kernel[1] * g.dilation[1]
-        return index + columns * strides[step.axis + 1]
     if previous is None:
         return index
     channels, _, width, batch = argmax.shape
@@ -202,9 +197,3 @@ def _composed(
     at = xp.arange(channels).reshape(-1, 1, 1, 1) * (count * line)
     at = at + xp.arange(line).reshape(1, 1, width, batch) + rows * line
     return index + xp.take(previous.reshape(-1), at)
-
-
-def _starts(xp: Any, geometry: Geometry, axis: int) -> Array:
-    """First pixel of each window along an axis of (C, H, W, N)."""
-    starts = xp.arange(geometry.output[axis]) * geometry.stride[axis] - geometry.padding[axis][0]
-    return starts.reshape(-1, *(1,) * (2 - axis))

@@ -15,7 +15,7 @@ from ....functional.resample import Lines
 from ....layout import rows_last
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator
-from ..sampling import NEAREST, POSITIONS, RADIUS, Axis, Resampling, Sampling
+from ..sampling import NEAREST, POSITIONS, RADIUS, Axis, Resampling, Sampling, resampling
 
 _NEAREST_MODES = [name for name in NEAREST if name != "simple"]
 _POLICIES = {"not_larger": min, "not_smaller": max}
@@ -157,7 +157,7 @@ def _sized(node: Node, x: Tensor, axes: list[int], sizes: Array) -> dict[int, Ax
 def _resized(node: Node, x: Tensor, sampling: Sampling, axes: dict[int, Axis]) -> Tensor:
     shape = [axes[i].output if i in axes else n for i, n in enumerate(x.shape)]
     node.check_size(shape, x.dtype)
-    changed = {number: axis for number, axis in axes.items() if not axis.is_unchanged}
+    changed = {i: a for i, a in axes.items() if a != Axis(a.size, a.size, 1.0, a.length)}
     for axis in changed.values():
         if not axis.size or not axis.output:
             raise node.error(f"from shape {x.shape} to {tuple(shape)}: an axis has no elements")
@@ -165,7 +165,7 @@ def _resized(node: Node, x: Tensor, sampling: Sampling, axes: dict[int, Axis]) -
     if not changed:
         return x
     function = Resample(
-        {number: sampling.resampling(axis) for number, axis in changed.items()},
+        {number: resampling(sampling, axis) for number, axis in changed.items()},
         node.number("extrapolation_value", 0.0),
     )
     if x.dtype.kind == "f":

@@ -18,9 +18,7 @@ _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 def spatial_sizes(node: Node, x: Tensor) -> tuple[int, ...]:
     """The one to three spatial lengths of (N, C, ...)."""
     if not 3 <= x.ndim <= 5:
-        raise node.error(
-            f"the input has shape {x.shape}: expected N, C and one to three spatial axes"
-        )
+        raise node.error(f"input {x.shape}: expected N, C and one to three spatial axes")
     return x.shape[2:]
 
 

@@ -74,9 +74,7 @@ def _updated(node: Node, tensors: tuple[Tensor, ...], update: Update) -> tuple:
     x = tensors[0]
     if any(t.shape != x.shape or t.dtype != x.dtype for t in tensors) or x.dtype.kind != "f":
         kinds = ", ".join(f"{t.dtype} {t.shape}" for t in tensors)
-        raise node.error(
-            f"a tensor, its gradient and states are {kinds}: expected floats of the same shape"
-        )
+        raise node.error(f"tensor, gradient, states are {kinds}: expected floats of the same shape")
     decay = node.number("norm_coefficient", 0.0)
     x, gradient, *states = (t.data for t in tensors)
     with tensors[0].backend.active():
