@@ -573,7 +573,7 @@ def test_a_full_disk(path, monkeypatch, limit):
         ({"input_names": ["weight"]}, "'weight' is also"),
         ({"output_names": [""]}, "expected 1 names"),
         ({"input_names": ["x"], "output_names": ["x"]}, "'x' is also"),
-        ({"metadata": {"a": 1}}, "expected strings"),
+        ({"metadata": {"a": 1}}, "expected a dict of strings"),
     ],
 )
 def test_settings_that_do_not_fit(path, settings, text):
@@ -587,7 +587,7 @@ def test_models_and_examples_that_do_not_fit(path):
     for example in ("model.onnx", path, None):
         with pytest.raises(ArgumentError, match=r"example is .*export\(model, example, path\)"):
             export(nn.ReLU(), example, path)
-    with pytest.raises(ArgumentError, match="metadata is list: expected a dict"):
+    with pytest.raises(ArgumentError, match="metadata=\\['a'\\]: expected a dict"):
         export(nn.ReLU(), FLAT, path, metadata=["a"])
     with pytest.raises(ArgumentError, match="a batch of at least one"):
         export(nn.ReLU(), FLAT[:0], path)

@@ -53,7 +53,7 @@ def tensor(dims, kind=TensorProto.FLOAT, **fields):
         (tensor([3], float_data=[1, 2]), "has 2 values in float_data: expected 3"),
         (tensor([3], float_data=[1] * 4), "has 4 values in float_data: expected 3"),
         (tensor([3], int32_data=[1, 2, 3]), "has 0 values in float_data: expected 3"),
-        (tensor([1], raw_data=bytes(4), float_data=[1]), "has 1 values besides its bytes"),
+        (tensor([1], raw_data=bytes(4), float_data=[1]), "has 1 values in float_data: expected 0"),
         (tensor([]), "has 0 values in float_data: expected 1"),
         (tensor([2], TensorProto.INT8, int32_data=[1, 128]), "do not fit int8"),
         (tensor([2], TensorProto.UINT8, int32_data=[-1, 1]), "do not fit uint8"),

@@ -428,7 +428,7 @@ WRONG = {
     "pad-huge": ("Pad", (2,), {"p": ints(HUGE, 0)}, {}, "more than the limit"),
     "pad-mode": ("Pad", (2,), {"p": ints(1, 0)}, {"mode": "mirror"}, "mode='mirror'"),
     "pad-reflect": ("Pad", (2,), {"p": ints(2, 0)}, {"mode": "reflect"}, "at most 1"),
-    "pad-crop": ("Pad", (2,), {"p": ints(-2, -1)}, {}, "remove -2 and -1"),
+    "pad-crop": ("Pad", (2,), {"p": ints(-2, -1)}, {}, "remove more"),
     "gather": ("Gather", (2, 3), {"i": ints(0, 2)}, {}, "from -2 to 1"),
     "gather-float": ("Gather", (2, 3), {"i": np.ones(1, "f4")}, {}, "expected ints"),
     "gather-axis": ("Gather", (2, 3), {"i": ints(0)}, {"axis": 2}, "axis 2"),

@@ -90,11 +90,7 @@ def export(
     _check_example(example)
     _check_metadata(metadata)
     inputs = placed(example, model.device)
-    if dynamic_batch is None:
-        dynamic_batch = not _has_fixed_batch(model)
-    if dynamic_batch:
-        _check_batch(inputs)
-    batch = inputs[0].shape[0] if dynamic_batch else None
+    batch = _variable_batch(model, inputs, dynamic_batch)
     proto = _Export(model, inputs, input_names, output_names).proto(batch, metadata)
     verify = partial(compare, model=model, example=inputs, batch=batch) if check else None
     write(proto, path, verify)
@@ -109,25 +105,25 @@ def _check_example(example: Any) -> None:
 
 
 def _check_metadata(metadata: Mapping[str, str] | None) -> None:
-    if not isinstance(metadata or {}, Mapping):
-        raise ArgumentError(f"metadata is {type(metadata).__name__}: expected a dict of strings")
-    for key, value in (metadata or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise ArgumentError(f"metadata[{key!r}]={value!r}: expected strings")
+    items = metadata.items() if isinstance(metadata, Mapping) else [(metadata, None)]
+    if metadata is not None and not all(isinstance(s, str) for item in items for s in item):
+        raise ArgumentError(f"metadata={metadata!r}: expected a dict of strings")
 
 
-def _has_fixed_batch(model: nn.Module) -> bool:
-    shapes = list(model.inputs.values()) if isinstance(model, Graph) else []
-    return bool(shapes and shapes[0] and isinstance(shapes[0][0], int))
-
-
-def _check_batch(inputs: list[Tensor]) -> None:
+def _variable_batch(model: nn.Module, inputs: list[Tensor], dynamic: bool | None) -> int | None:
+    """The example's batch size if it is variable in the file, else None."""
+    if dynamic is None:
+        shapes = list(model.inputs.values()) if isinstance(model, Graph) else []
+        dynamic = not (shapes and shapes[0] and isinstance(shapes[0][0], int))
+    if not dynamic:
+        return None
     shape = inputs[0].shape if inputs else ()
     if not shape or not shape[0]:
         raise ArgumentError(
             f"example has shape {shape}: expected a batch of at least one; pass "
             "dynamic_batch=False if there is no batch axis"
         )
+    return shape[0]
 
 
 class _Export:

@@ -98,11 +98,10 @@ def _binary(w: Writer, node: Node, a: Value, b: Value) -> str:
 
 def _split(w: Writer, node: Node, x: Value, sizes: Value | None = None) -> Any:
     """``num_outputs`` was implied."""
-    count, lengths = len(node.outputs), node.integers("split")
-    attributes = {"axis": node.integer("axis", 0), "outputs": count}
-    if lengths is None and sizes is None:
-        return w.node("Split", x, num_outputs=count, **attributes)
-    return w.node("Split", x, sizes or w.ints(lengths), **attributes)
+    count, lengths, axis = len(node.outputs), node.integers("split"), node.integer("axis", 0)
+    parts = sizes or (lengths and w.ints(lengths))
+    num_outputs = None if parts else count
+    return w.node("Split", x, parts, outputs=count, axis=axis, num_outputs=num_outputs)
 
 
 def _softmax(w: Writer, node: Node, x: Value) -> str:

@@ -63,8 +63,7 @@ class Graph(nn.Module):
     ) -> None:
         self._init_arguments = {}  # would keep the arrays alive; see set_skeleton
         self._nodes = dict(zip(_paths(nodes), nodes, strict=True))
-        self.inputs = dict(inputs)
-        self.output_names = list(outputs)
+        self.inputs, self.output_names = dict(inputs), list(outputs)
         self.metadata = dict(metadata)
         self._tensors: dict[str, Tensor] = {}
         self.settings: dict[str, Any] = {}
@@ -244,12 +243,11 @@ def _short(names: Sequence[str]) -> str:
 
 
 def _check_shape(name: str, shape: Sequence[int], declared: Any) -> None:
-    if declared is None:
-        return
-    is_same = len(shape) == len(declared) and all(
-        not isinstance(d, int) or n == d for n, d in zip(shape, declared, strict=True)
+    fits = declared is None or (
+        len(shape) == len(declared)
+        and all(not isinstance(d, int) or n == d for n, d in zip(shape, declared, strict=True))
     )
-    if not is_same:
+    if not fits:
         expected = ", ".join("any" if d is None else str(d) for d in declared)
         raise ShapeError(
             f"input {name!r} has shape {tuple(shape)}: expected ({expected}); to use another batch "

@@ -232,11 +232,10 @@ class Node(nn.Module):
         """Whether the graph names output ``number``."""
         return number < len(self.outputs) and bool(self.outputs[number])
 
-    def check_same_dtype(self, *inputs: Tensor) -> None:
+    def check_same_dtype(self, a: Tensor, b: Tensor) -> None:
         """Refuse inputs of different dtypes."""
-        if len({str(x.dtype) for x in inputs}) > 1:
-            dtypes = " and ".join(str(x.dtype) for x in inputs)
-            raise self.error(f"inputs are {dtypes}: expected one type")
+        if a.dtype != b.dtype:
+            raise self.error(f"inputs are {a.dtype} and {b.dtype}: expected one type")
 
     def check_size(self, shape: Sequence[int], dtype: Any) -> None:
         """Refuse an output larger than the limit before it is allocated.

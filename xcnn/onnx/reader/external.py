@@ -63,14 +63,13 @@ def read_external(tensor: Any, source: Source, size: int, where: str) -> bytearr
     return _read(path, offset, size, where)
 
 
-def _integer(value: Any, name: str, where: str) -> int:
-    is_decimal = isinstance(value, str) and value.isascii() and value.isdigit()
-    if not is_decimal or len(value) > _MAX_DIGITS:
+def _integer(value: str, name: str, where: str) -> int:
+    if not (value.isascii() and value.isdigit()) or len(value) > _MAX_DIGITS:
         raise FileFormatError(f"{where} has {name} {value!r}: expected a non-negative integer")
     return int(value)
 
 
-def _resolve(folder: Path, location: Any, where: str) -> Path:
+def _resolve(folder: Path, location: str, where: str) -> Path:
     """The file at ``location``, which must be in ``folder`` or below after following links.
 
     Windows path rules apply on every system, so a file is either rejected everywhere or nowhere.

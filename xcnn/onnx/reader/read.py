@@ -122,21 +122,17 @@ def array_of(tensor: Any, source: Source, where: str) -> Any:
             return np.zeros(shape, dtype)
         data = read_external(tensor, source, size * dtype.itemsize, where)
         return _from_bytes(data, dtype).reshape(shape)
-    values, raw = getattr(tensor, field), tensor.raw_data
-    checks = [(len(values), size, f"values in {field}")]
-    if tensor.HasField("raw_data"):
-        checks = [
-            (len(raw), size * dtype.itemsize, "bytes"),
-            (len(values), 0, f"values besides its bytes in {field}"),
-        ]
-    for actual, expected, what in checks:
+    values, raw, has_raw = getattr(tensor, field), tensor.raw_data, tensor.HasField("raw_data")
+    for actual, expected, what in (
+        (len(raw), size * dtype.itemsize if has_raw else 0, "bytes"),
+        (len(values), 0 if has_raw else size, f"values in {field}"),
+    ):
         if actual != expected:
             raise FileFormatError(
                 f"{where} of shape {shape}, {dtype}, has {actual} {what}: expected {expected}"
             )
-    if tensor.HasField("raw_data"):
-        return _from_bytes(raw, dtype).reshape(shape)
-    return _from_values(values, field, dtype, where).reshape(shape)
+    array = _from_bytes(raw, dtype) if has_raw else _from_values(values, field, dtype, where)
+    return array.reshape(shape)
 
 
 def _check_dims(shape: tuple[int, ...], dtype: Any, limit: int, where: str) -> None:

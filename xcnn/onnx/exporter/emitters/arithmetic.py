@@ -7,43 +7,32 @@ from typing import Any
 from ....extend import onnx_emitter
 from ..writer import Value, Writer
 
-_PAIRS = {
-    "add": "Add",
-    "div": "Div",
-    "maximum": "Max",
-    "minimum": "Min",
-    "mul": "Mul",
-    "sub": "Sub",
-}
-_REDUCTIONS = {"mean": "ReduceMean", "sum": "ReduceSum"}
 
+def _register_binary(function: str) -> None:
+    """The ONNX operator is the first three letters, such as Max of maximum."""
 
-def _register_binary(function: str, type: str) -> None:
     @onnx_emitter(function)
-    def emit(w: Writer, a: Any, b: Any) -> str:
-        return w.node(type, _operand(w, a, b), _operand(w, b, a))
+    def emit(w: Writer, **operands: Any) -> str:
+        a, b = operands.values()
+        return w.node(function[:3].capitalize(), _operand(w, a, b), _operand(w, b, a))
 
 
-def _register_reduction(function: str, type: str) -> None:
+def _register_reduction(function: str) -> None:
     @onnx_emitter(function)
     def emit(w: Writer, input: Value, dim: Any, keepdim: bool) -> str:
+        type, keepdims = f"Reduce{function.capitalize()}", int(keepdim)
         if dim is None:
-            return w.node(type, input, keepdims=int(keepdim))
+            return w.node(type, input, keepdims=keepdims)
         axes = [dim] if isinstance(dim, int) else list(dim)
         if not axes:  # ONNX would reduce all
             return w.node("Identity", input)
-        return w.node(type, input, w.ints(axes), keepdims=int(keepdim))
+        return w.node(type, input, w.ints(axes), keepdims=keepdims)
 
 
-for _item in _PAIRS.items():
-    _register_binary(*_item)
-for _item in _REDUCTIONS.items():
-    _register_reduction(*_item)
-
-
-@onnx_emitter("pow")
-def pow(w: Writer, input: Any, exponent: Any) -> str:
-    return w.node("Pow", _operand(w, input, exponent), _operand(w, exponent, input))
+for _function in ("add", "div", "maximum", "minimum", "mul", "pow", "sub"):
+    _register_binary(_function)
+for _function in ("mean", "sum"):
+    _register_reduction(_function)
 
 
 @onnx_emitter("where")

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ....checks import Pair
+from .... import functional as F
+from ....checks import Pair, check_output_size
 from ....extend import onnx_emitter
 from ....geometry import Geometry, windows
 from ..writer import Value, Writer
@@ -74,8 +75,7 @@ def _adaptive_pool(
     w: Writer, input: Value, output_size: Any, data_format: str, *, type: str
 ) -> str:
     size = spatial_size(input, data_format)
-    lengths = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
-    output = [int(length or n) for length, n in zip(lengths, size, strict=True)]
+    output = [n or size[i] for i, n in enumerate(check_output_size(output_size))]
     spans = [_spans(n, count) for n, count in zip(size, output, strict=True)]
     x, regular = channels_first(w, input, data_format), _regular(size, spans)
     if output == [1, 1]:
@@ -86,7 +86,7 @@ def _adaptive_pool(
     elif type == "MaxPool":
         y = _window_maxima(w, _window_maxima(w, x, 2, size[0], spans[0]), 3, size[1], spans[1])
     else:
-        rows, columns = (_means(n, axis) for n, axis in zip(size, spans, strict=True))
+        rows, columns = map(_means, size, output)
         y = w.node("MatMul", w.like(input, rows), w.node("MatMul", x, w.like(input, columns.T)))
     return in_format(w, y, data_format)
 
@@ -112,12 +112,9 @@ def _regular(size: Pair, spans: list[list[Pair]]) -> Geometry | None:
     return windows(size, tuple(kernel), tuple(stride))
 
 
-def _means(size: int, spans: list[Pair]) -> Any:
-    """The matrix (output, size) of the means of windows."""
-    matrix = np.zeros((len(spans), size))
-    for row, (start, stop) in zip(matrix, spans, strict=True):
-        row[start:stop] = 1 / (stop - start)
-    return matrix
+def _means(size: int, output: int) -> Any:
+    """The matrix (output, size) of the means of windows: the pooled identity matrix."""
+    return F.adaptive_avg_pool2d(np.eye(size)[None, None], (output, None)).numpy()[0, 0]
 
 
 def _window_maxima(w: Writer, x: Any, axis: int, size: int, spans: list[Pair]) -> Any:

@@ -22,12 +22,11 @@ def interpolate(w: Writer, input: Value, mode: str, **settings: Any) -> str:
     positions = [_positions(size, axis, mode=mode, **settings) for axis in (0, 1)]
     axes = list(zip(size, positions, strict=True))
     if all(np.allclose(_resized(n, len(p), mode, corners), p, 0, 1e-6 * n) for n, p in axes):
-        attributes: Any = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        kind, nearest_mode = "align_corners" if corners else "half_pixel", None
         if mode == "nearest":
-            attributes = {"mode": "nearest", "nearest_mode": "floor"}
-            attributes["coordinate_transformation_mode"] = "asymmetric"
-        elif corners:
-            attributes["coordinate_transformation_mode"] = "align_corners"
+            kind, nearest_mode = "asymmetric", "floor"
+        attributes: Any = {"coordinate_transformation_mode": kind, "nearest_mode": nearest_mode}
+        attributes["mode"] = "linear" if mode == "bilinear" else mode
         sizes = w.ints(map(len, positions))
         return w.node("Resize", input, None, None, sizes, axes=[2, 3], **attributes)
     if mode == "nearest":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ....checks import Pair, check_padding1d, single
+from ....checks import Pair, single
 from ....geometry import Geometry
+from ....layout import image_padding
 from ..writer import Value, Writer
 
 
@@ -38,8 +39,7 @@ def geometry(
 def _as_2d(name: str, value: Any) -> Any:
     """A 1-D setting as that of an image one pixel high."""
     if name == "padding":
-        sides = check_padding1d(value)
-        return sides if isinstance(sides, str) else ((0, 0), sides)
+        return image_padding(value)
     if name == "ceil_mode":
         return value
     return (0, single(value, name, 0)) if name == "output_padding" else (1, single(value, name))

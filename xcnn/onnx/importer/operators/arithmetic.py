@@ -50,8 +50,8 @@ def _truncated(xp: Any, a: Array, b: Array) -> Array:
 
 
 @operator("Sum", "Max", "Min")
-def variadic(node: Node, *inputs: Tensor) -> Tensor:
-    return functools.reduce(functools.partial(binary, node), inputs)
+def variadic(node: Node, x: Tensor, *others: Tensor) -> Tensor:
+    return functools.reduce(functools.partial(binary, node), others, x)
 
 
 @operator("Add", "Sub", "Mul", "Div")
@@ -116,11 +116,8 @@ def mod(node: Node, a: Tensor, b: Tensor) -> Tensor:
         shape = np.broadcast_shapes(a.shape, b.shape)
         return Remainder(name)(Expand(shape)(a), Expand(shape)(b))
 
-    def compute(xp: Any) -> Array:
-        with np.errstate(divide="raise"):  # a GPU gives 0 where b is 0
-            return getattr(xp, name)(a.data, b.data)
-
-    return on_device(a, compute)
+    with np.errstate(divide="raise"):  # a GPU gives 0 where b is 0
+        return on_device(a, lambda xp: getattr(xp, name)(a.data, b.data))
 
 
 # -- unary ---------------------------------------------------------------------------------

@@ -124,7 +124,10 @@ def pad(node: Node, x: Tensor, pads: Any = None, value: Any = None, axes: Any = 
     for axis, begin, end in zip(axes, pads[:count], pads[count:], strict=True):
         sides[axis] = begin, end
     if min(pads, default=0) < 0:
-        x = _cropped(node, x, sides)
+        kept = [(max(0, -b), n + min(0, e)) for n, (b, e) in zip(x.shape, sides, strict=True)]
+        if any(start > stop for start, stop in kept):
+            raise node.error(f"pads {pads} remove more than an axis of shape {x.shape}")
+        x = x[tuple(slice(*ends) for ends in kept)]
     widths = tuple((max(0, begin), max(0, end)) for begin, end in sides)
     node.check_size([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], x.dtype)
     mode = node.text("mode", "constant", ("constant", *_PAD_MODES))
@@ -136,17 +139,6 @@ def pad(node: Node, x: Tensor, pads: Any = None, value: Any = None, axes: Any = 
     for size, width in zip(x.shape, widths, strict=True):
         borders(_PAD_MODES[mode], size, width)  # refuses what is too wide
     return PadFromInside(widths, _PAD_MODES[mode])(x)
-
-
-def _cropped(node: Node, x: Tensor, sides: list[tuple[int, int]]) -> Tensor:
-    """``x`` without the pixels that negative widths remove."""
-    index = []
-    for size, (begin, end) in zip(x.shape, sides, strict=True):
-        start, stop = max(0, -begin), size + min(0, end)
-        if start > stop:
-            raise node.error(f"pads remove {begin} and {end} of an axis of length {size}")
-        index.append(slice(start, stop))
-    return x[tuple(index)]
 
 
 @operator("Gather", static=(1,))

@@ -48,11 +48,8 @@ def reshape(node: Node, x: Tensor, shape: Array) -> Tensor:
     """A length of 0 is copied from the input, unless ``allowzero`` is set; -1 is inferred."""
     lengths, allow_zero = as_ints(shape), bool(node.integer("allowzero", 0))
     copied = [] if allow_zero else [i for i, n in enumerate(lengths) if n == 0]
-    if (
-        min(lengths, default=0) < -1
-        or lengths.count(-1) > 1
-        or (allow_zero and {0, -1} <= {*lengths})
-    ):
+    is_ambiguous = lengths.count(-1) > 1 or (allow_zero and {0, -1} <= {*lengths})
+    if is_ambiguous or min(lengths, default=0) < -1:
         raise node.error(f"shape {lengths}: expected non-negative lengths, at most one -1")
     if copied and copied[-1] >= x.ndim:
         raise node.error(f"shape {lengths}: 0 at {copied[-1]}, the input has {x.ndim} axes")

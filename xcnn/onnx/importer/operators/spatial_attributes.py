@@ -12,7 +12,7 @@ from ....geometry import Geometry, transposed, windows
 from ....tensor import Tensor
 from ..node import Node
 
-_AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+_AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", "")
 
 
 def spatial_sizes(node: Node, x: Tensor) -> tuple[int, ...]:
@@ -33,9 +33,7 @@ def per_axis(node: Node, name: str, count: int, default: int = 1, minimum: int =
 def _padding(node: Node, count: int) -> tuple[list[Pair], str]:
     """(begin, end) of each axis, and ``auto_pad``."""
     pads = per_axis(node, "pads", 2 * count, 0, 0)
-    auto_pad = node.text("auto_pad", "NOTSET") or "NOTSET"
-    if auto_pad not in _AUTO_PADS:
-        raise node.error(f"auto_pad={auto_pad!r}: expected one of {', '.join(_AUTO_PADS)}")
+    auto_pad = node.text("auto_pad", "NOTSET", _AUTO_PADS) or "NOTSET"
     if auto_pad != "NOTSET" and any(pads):
         raise node.error(f"pads={pads} with auto_pad={auto_pad!r}: expected only one of them")
     return list(zip(pads[:count], pads[count:], strict=True)), auto_pad
