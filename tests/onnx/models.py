@@ -46,6 +46,17 @@ def run(graph, backend, *arrays):
     return [y.numpy() for y in found] if isinstance(found, tuple) else found.numpy()
 
 
+def run_file(path, *inputs):
+    """The outputs that onnxruntime computes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))
+
+
 def shapes_of(*arrays):
     """Inputs called a, b, ... for :func:`graph_of`: their shapes, and their dtypes."""
     named = dict(zip("abcdefgh", arrays, strict=False))

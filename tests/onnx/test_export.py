@@ -16,10 +16,10 @@ from xcnn.tensor import Function, Tracer, current_tracer
 
 from ..conftest import assert_matches, normal
 from ..test_serialize import LAYERS
-from .models import graph_of, model_of
+from .models import graph_of, model_of, run_file
 
 onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 LOSSES = {
     "binary_cross_entropy",
@@ -32,21 +32,6 @@ LOSSES = {
     "nll_loss",
     "smooth_l1_loss",
 }
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "model.onnx"
-
-
-def run_file(path, *inputs):
-    """The outputs that onnxruntime computes."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
-    return session.run(None, dict(zip(names, inputs, strict=True)))
 
 
 def run_model(model, *inputs):
@@ -122,7 +107,12 @@ def network(name):
     return randomized(model), normal(2, *shape, dtype="float32")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+def thinned(names, *slow):
+    """``names``, of which the slow ones are exhaustive."""
+    return [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in slow)) for n in names]
+
+
+@pytest.mark.parametrize("name", thinned(NETWORKS, "resnet50"))
 def test_networks(path, name):
     model, x = network(name)
     made = exported(path, model, x, factor=100, check=False)
@@ -134,7 +124,7 @@ def test_networks(path, name):
     assert buffers == ({"c3.places", "output.codes"} if name == "lenet5_1998" else set())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", thinned(NETWORKS, "googlenet", "resnet18", "resnet50", "resnet56"))
 def test_networks_that_were_loaded(path, name):
     model, x = network(name)
     export(model, x, path)
@@ -146,7 +136,10 @@ def test_networks_that_were_loaded(path, name):
     exported(path, loaded, x, factor=100)
 
 
-@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"])
+VGG = ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"]
+
+
+@pytest.mark.parametrize("name", thinned(VGG, "vgg11", "vgg16", "vgg16_bn"))
 def test_large_networks(path, name):
     model = models.create(name, num_classes=3, input_shape=(1, 32, 32))
     x = normal(1, 1, 32, 32, dtype="float32")
@@ -775,6 +768,5 @@ def test_where_the_checker_is_wrong_about_lengths(tmp_path, kind, weights, setti
     assert wanted.shape == (3, 2, length)
     xcnn.onnx.export(graph, x, tmp_path / "m.onnx")
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"))
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"x": x})
+    (found,) = run_file(tmp_path / "m.onnx", x)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)

@@ -14,9 +14,10 @@ from xcnn.onnx import export, load
 
 from ..conftest import normal
 from ..torchvision_stub import one_thread, shake, torch, torchvision  # noqa: F401  (a fixture)
+from .models import run_file
 
-onnxruntime = pytest.importorskip("onnxruntime")
-from torchvision.models import convnext  # noqa: E402
+pytest.importorskip("onnxruntime")
+from torchvision.models import convnext
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of its exporters
 M, CLASSES = torchvision.models, 7
@@ -73,19 +74,16 @@ NETWORKS = {
     "vgg": small_vgg,
     "vit": small_transformer,
 }
-#: by the newer exporter, which needs many seconds for networks of many layers
+#: by the newer exporter, which takes many seconds for deep networks
 BY_DYNAMO = ["convnext", "densenet", "resnet18", "squeezenet1_1", "vgg", "vit"]
+QUICK = [(name, False) for name in ("convnext", "mobilenet_v3_small", "squeezenet1_1", "vit")]
+QUICK += [("vgg", True)]
 EXPORTED = [(name, dynamo) for name in NETWORKS for dynamo in (False, True)]
 EXPORTED = [
-    (name, dynamo)
+    pytest.param(name, dynamo, marks=[] if (name, dynamo) in QUICK else [pytest.mark.exhaustive])
     for name, dynamo in EXPORTED
-    if (name in BY_DYNAMO if dynamo else name != "vgg")  # whose windows the older one refuses
+    if (name in BY_DYNAMO if dynamo else name != "vgg")  # the older one refuses its windows
 ]
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "model.onnx"
 
 
 def made(name):
@@ -115,13 +113,6 @@ def assert_near(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * largest)
 
 
-def run_file(path, x):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
-
-
 @pytest.mark.parametrize(("name", "dynamo"), EXPORTED, ids=lambda v: {True: "dynamo"}.get(v))
 def test_outputs_and_export_again(path, name, dynamo):
     """At another batch size than the one that was exported."""
@@ -137,7 +128,7 @@ def test_outputs_and_export_again(path, name, dynamo):
         assert_near(graph(x).numpy(), expected)
     again = path.with_name("again.onnx")
     export(graph, x[:2], again)
-    assert_near(run_file(again, x), expected)
+    assert_near(run_file(again, x)[0], expected)
 
 
 class Mixed(torch.nn.Module):
@@ -177,7 +168,7 @@ def test_older_operator_sets(path, opset):
         assert_near(graph(x).numpy(), expected)
     again = path.with_name("again.onnx")
     export(graph, x[:2], again)
-    assert_near(run_file(again, x), expected)
+    assert_near(run_file(again, x)[0], expected)
     assert_near(load(again)(x).numpy(), expected)
 
 
