@@ -1,4 +1,4 @@
-"""Models written to ONNX files, run by onnxruntime and loaded again."""
+"""Exporting models, running the files with onnxruntime and loading them."""
 
 import re
 import threading
@@ -41,13 +41,13 @@ def run_model(model, *inputs):
 
 
 def larger(x, seed=3):
-    """Random numbers in a batch of one more, positive ones if these are."""
+    """A random batch with one more example, positive if ``x`` is."""
     found = normal(len(x) + 1, *x.shape[1:], seed=seed, dtype=str(x.dtype))
     return np.abs(found) if x.min() > 0 else found
 
 
 def exported(path, model, *example, factor=10, **settings):
-    """Export, compare with onnxruntime on another batch size, and give what was written."""
+    """Export, compare with onnxruntime on another batch size, and return the model in the file."""
     export(model, example, path, **settings)
     onnx.checker.check_model(str(path), full_check=True)
     inputs = [larger(x) for x in example]
@@ -77,7 +77,7 @@ each_layer = pytest.mark.parametrize(
 
 
 def state_in_file(model):
-    """Keys of what a model computes with."""
+    """Keys of the state that is exported."""
     return [k for k in model.state_dict() if not k.endswith("num_batches_tracked")]
 
 
@@ -88,7 +88,7 @@ def test_layers(path, model, arrays):
 
 
 @each_layer
-def test_layers_that_were_loaded(path, model, arrays):
+def test_loaded_layers(path, model, arrays):
     export(model, arrays, path)
     loaded = load(path)
     again = path.with_name("again.onnx")
@@ -97,6 +97,7 @@ def test_layers_that_were_loaded(path, model, arrays):
 
 
 NETWORKS = [n for n in models.names() if not n.startswith("vgg")]
+SLOW = ["efficientnet_b0", "googlenet", "mobilenet_v2", "resnet18", "resnet50", "resnet56"]
 SHAPES = {"lenet5_1998": (1, 28, 28)}
 SETTINGS = {"unet": {"width": 4}}
 
@@ -108,7 +109,7 @@ def network(name):
 
 
 def thinned(names, *slow):
-    """``names``, of which the slow ones are exhaustive."""
+    """``names``, the slow ones marked exhaustive."""
     return [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in slow)) for n in names]
 
 
@@ -124,8 +125,8 @@ def test_networks(path, name):
     assert buffers == ({"c3.places", "output.codes"} if name == "lenet5_1998" else set())
 
 
-@pytest.mark.parametrize("name", thinned(NETWORKS, "googlenet", "resnet18", "resnet50", "resnet56"))
-def test_networks_that_were_loaded(path, name):
+@pytest.mark.parametrize("name", thinned(NETWORKS, *SLOW))
+def test_loaded_networks(path, name):
     model, x = network(name)
     export(model, x, path)
     before, loaded = model.state_dict(), load(path)
@@ -136,10 +137,8 @@ def test_networks_that_were_loaded(path, name):
     exported(path, loaded, x, factor=100)
 
 
-VGG = ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"]
-
-
-@pytest.mark.parametrize("name", thinned(VGG, "vgg11", "vgg16", "vgg16_bn"))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"])
 def test_large_networks(path, name):
     model = models.create(name, num_classes=3, input_shape=(1, 32, 32))
     x = normal(1, 1, 32, 32, dtype="float32")
@@ -333,19 +332,19 @@ POOLS = {"avg": F.adaptive_avg_pool2d, "max": F.adaptive_max_pool2d}
     ("call", "x"), [c[1:] for c in CALLS], ids=[f"{c[0]}{n}" for n, c in enumerate(CALLS)]
 )
 def test_functions(path, call, x):
-    """In a file for onnxruntime, loaded, and written again."""
+    """Exported, loaded and exported again."""
     model = Calling(call)
     exported(path, model, x)
     exported(path, load(path), x)
 
 
-def test_every_function_is_tried():
+def test_every_function_has_a_case():
     written = {name for name in EMITTERS if "." not in name}
     assert written | LOSSES == {*F.__all__, "getitem"}
     assert {name for name, _, _ in CALLS} == written
 
 
-def test_every_function_is_seen():
+def test_every_function_is_an_operation():
     for name in F.__all__:
         assert hasattr(getattr(F, name), "__wrapped__"), f"{name} lacks @operation"
 
@@ -361,10 +360,10 @@ class Doubled(Function):
         return dy * 2
 
 
-def test_what_cannot_be_written_is_listed_at_once(path):
+def test_unsupported_calls_are_all_listed(path):
     def call(x):
         y = Doubled()(Doubled()(x))
-        F.mse_loss(x, y)  # does not matter to the result
+        F.mse_loss(x, y)  # does not affect the result
         return F.l1_loss(F.dropout(y, 0.5), y * 2)
 
     with pytest.raises(UnsupportedOperatorError) as error:
@@ -398,7 +397,7 @@ UNSEEN = {
 
 
 @pytest.mark.parametrize("name", UNSEEN)
-def test_what_tracing_does_not_see_is_found(path, name):
+def test_untraced_code_is_detected(path, name):
     path.write_bytes(b"before")
     x = np.abs(FLAT) if name == "a branch" else FLAT
     seen = UNSEEN[name]
@@ -409,7 +408,7 @@ def test_what_tracing_does_not_see_is_found(path, name):
     export(model, x, path, check=False)
 
 
-def test_a_model_of_one_batch_size(path):
+def test_a_fixed_batch_size(path):
     model = Calling(lambda x: x.reshape(5, 3) * 2)
     with pytest.raises(ExportError, match="dynamic_batch=False"):
         export(model, FLAT, path)
@@ -497,7 +496,7 @@ def test_shared_weights_are_written_once(path):
     assert [n.name for n in made.graph.node] == ["a", "Relu_1", "a.Gemm"]
 
 
-def test_calls_on_constants_are_not_written(path):
+def test_constants_are_folded(path):
     model = Calling(lambda x: x + F.exp(F.relu(B4)).reshape(4, 1, 1))
     made = exported(path, model, TALL)
     assert [n.op_type for n in made.graph.node] == ["Constant", "Add"]
@@ -514,7 +513,7 @@ def test_other_precisions(path, dtype):
 
 
 def test_integers_as_input(path):
-    """An input that is not used as a float."""
+    """An integer input."""
     model = Calling(lambda x, labels: (x * 2, labels))
     labels = np.arange(3)
     export(model, (FLAT, labels), path)
@@ -524,7 +523,7 @@ def test_integers_as_input(path):
 # -- writing
 
 
-def test_weights_beside_the_file(path, monkeypatch):
+def test_external_data(path, monkeypatch):
     monkeypatch.setattr("xcnn.onnx.exporter.write.LIMIT", 100)
     model = randomized(nn.Sequential(nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(48, 2)))
     exported(path, model, SQUARE)
@@ -569,12 +568,12 @@ def test_a_full_disk(path, monkeypatch, limit):
         ({"metadata": {"a": 1}}, "expected a dict of strings"),
     ],
 )
-def test_settings_that_do_not_fit(path, settings, text):
+def test_invalid_settings(path, settings, text):
     with pytest.raises(ArgumentError, match=text):
         export(nn.Linear(5, 2), FLAT, path, **settings)
 
 
-def test_models_and_examples_that_do_not_fit(path):
+def test_invalid_models_and_examples(path):
     with pytest.raises(ArgumentError, match="expected a Module"):
         export(F.relu, FLAT, path)
     for example in ("model.onnx", path, None):
@@ -594,7 +593,7 @@ def test_models_and_examples_that_do_not_fit(path):
 # -- what remains of it
 
 
-def test_modes_come_back_and_nothing_is_recorded_after(path):
+def test_modes_are_restored_and_recording_stops(path):
     model = nn.Sequential(nn.BatchNorm1d(5), nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(5)))
     model[1][1].eval()
     modes = [m.training for m in model.modules()]
@@ -618,7 +617,7 @@ def test_an_error_inside_leaves_no_trace(path):
     assert all(m.training for m in model.modules())
 
 
-def test_only_the_own_thread_is_recorded():
+def test_other_threads_are_not_recorded():
     tracer, inside, after = Tracer(), threading.Event(), threading.Event()
 
     def other():
@@ -654,7 +653,7 @@ def test_only_the_outermost_call_is_recorded():
     assert "test_export.py" in tracer.calls[0].where
 
 
-def test_a_convolution_and_its_relu_are_told_apart():
+def test_fused_layers_are_recorded_separately():
     tracer = Tracer()
     model = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.MaxPool2d(2))
     with tracer.active():
@@ -677,7 +676,7 @@ def test_from_a_device(backend, path):
 
 
 def test_a_graph_of_an_older_operator_set(path):
-    """Nodes that mean something else by now are written as what they compute."""
+    """Nodes whose meaning changed are written as the calls that compute them."""
     make = onnx.helper.make_node
     nodes = [
         make("Softmax", ["x"], ["a"], "soft"),  # over all axes from 1 on
@@ -717,7 +716,7 @@ def test_shapes_that_an_older_graph_computes(path):
 
 
 def test_slopes_of_an_older_graph(path):
-    """PRelu took one per channel, whatever comes after."""
+    """PRelu had one slope per channel."""
     slopes = {"slope": B4}
     nodes = [onnx.helper.make_node("PRelu", ["x", "slope"], ["y"])]
     onnx.save(model_of(nodes, {"x": ["n", 4, 9, 7]}, ["y"], slopes, opset=6), path)
@@ -735,8 +734,8 @@ def test_an_output_that_is_a_constant(path):
     np.testing.assert_array_equal(run_file(again, FLAT)[1], B4)
 
 
-def test_numbers_that_are_tried_stay_in_the_range(path):
-    """A logarithm of negative numbers would be NaN on both sides, and hide what differs."""
+def test_random_inputs_stay_in_the_range_of_the_example(path):
+    """Logarithms of negative numbers would be NaN on both sides and hide differences."""
     model = Calling(lambda x: F.log(x) * x.sum().item())
     with pytest.raises(ExportError, match="differs from the model's by up to"):
         export(model, POSITIVE, path)
@@ -760,8 +759,8 @@ def _only(known):
         ("ConvTranspose", {"w": np.ones((2, 2, 3), "float32")}, {"output_shape": [5]}, 5),
     ],
 )
-def test_where_the_checker_is_wrong_about_lengths(tmp_path, kind, weights, settings, length):
-    """It contradicts what the operator's text says, and what onnxruntime computes."""
+def test_wrong_shape_inference_of_the_checker(tmp_path, kind, weights, settings, length):
+    """Its shape inference contradicts the specification and onnxruntime."""
     graph = graph_of(kind, {"x": (None, 2, 6)}, weights, opset=20, **settings)
     x = normal(3, 2, 6, dtype="float32")
     wanted = graph(x).numpy()

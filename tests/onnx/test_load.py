@@ -1,4 +1,4 @@
-"""Reading ONNX files: what is accepted, and what malformed models are told."""
+"""Reading ONNX files: supported models, and errors for malformed ones."""
 
 import itertools
 import os
@@ -75,7 +75,7 @@ def test_any_byte_but_zero_is_true():
 @pytest.mark.parametrize(
     "name", ["BFLOAT16", "FLOAT8E4M3FN", "INT4", "UINT4", "STRING", "COMPLEX64", "UNDEFINED"]
 )
-def test_types_that_xcnn_does_not_read(name):
+def test_unsupported_types(name):
     tensor = TensorProto(name="t", data_type=TensorProto.DataType.Value(name), dims=[1])
     with pytest.raises(
         FileFormatError, match=f"weight 'w' is of type {name}: supported are .'float32'"
@@ -236,13 +236,13 @@ def chain(*pairs, outputs=("y",)):
         (chain(("x", "a")), "output 'y' of the graph is undefined"),
     ],
 )
-def test_names_that_do_not_fit(model, text):
+def test_undefined_and_repeated_values(model, text):
     with pytest.raises(FileFormatError) as caught:
         build(model)
     assert text in str(caught.value)
 
 
-def test_names_that_come_twice():
+def test_repeated_names():
     model = relu_model(weights={"w": X})
     model.graph.initializer.append(model.graph.initializer[0])
     with pytest.raises(FileFormatError, match="weight 'w': expected a unique, non-empty name"):
@@ -275,7 +275,7 @@ def test_names_that_come_twice():
         (node_of("Flatten", ["x"], ["y"], axis=2**70 // 2**8), "axis"),
     ],
 )
-def test_nodes_that_are_no_operators(node, text):
+def test_invalid_nodes(node, text):
     with pytest.raises(XcnnError, match="node 'the node'") as caught:
         build(model_of([node], {"x": (2, 3)}, ["y"]))(X)
     assert text in str(caught.value)
@@ -298,7 +298,7 @@ def test_attributes_without_or_with_two_values():
         build(model)
 
 
-def test_names_that_are_no_text():
+def test_names_that_are_not_utf8():
     content = relu_model(weights={"wwww": X}).SerializeToString()
     for name in (b"wwww", b"Relu"):
         broken = onnx.ModelProto.FromString(content.replace(name, b"\xff\xfe" + name[2:]))
@@ -330,7 +330,7 @@ def test_all_unsupported_operators_at_once():
     assert ", Constant, " in last
 
 
-def test_a_subgraph_where_none_belongs():
+def test_an_unexpected_subgraph():
     body = helper.make_graph([], "body", [], [helper.make_empty_tensor_value_info("x")])
     node = node_of("Relu", ["x"], ["y"], body=body)
     with pytest.raises(FileFormatError, match="attribute body is of kind GRAPH"):
@@ -358,7 +358,7 @@ def test_functions_of_the_model():
     )
     graph = build(with_functions(outer, inner))
     assert [node.type for node in graph.children()] == ["Relu", "LeakyRelu"]
-    assert list(graph.state_dict()) == ["t"]  # its name was not taken for a value of a function
+    assert list(graph.state_dict()) == ["t"]  # the inliner does not reuse its name
     np.testing.assert_array_equal(graph(X).numpy(), np.maximum(X, 0))
 
 
@@ -377,12 +377,12 @@ def test_functions_for_other_operators():
 
 
 def calls(name, count):
-    """Nodes that hand ``a`` on to ``b`` through ``count`` calls of ``name``."""
+    """Nodes that pass ``a`` to ``b`` through ``count`` calls of ``name``."""
     names = ["a", *[f"v{i}" for i in range(count - 1)], "b"]
     return [helper.make_node(name, [a], [b], domain="own") for a, b in itertools.pairwise(names)]
 
 
-def test_functions_that_grow_without_bound():
+def test_functions_that_expand_without_bound():
     bomb = [function("f0", helper.make_node("Relu", ["a"], ["b"]))]
     bomb += [function(f"f{n}", *calls(f"f{n - 1}", 10)) for n in range(1, 20)]
     with pytest.raises(FileFormatError, match="expand to 10000000000000000000 nodes"):
@@ -444,7 +444,7 @@ def test_malformed_constants(node):
 
 
 def test_the_backend_without_the_package(tmp_path):
-    """Its module needs ONNX's classes, and says so."""
+    """Importing it without the package onnx raises a clear error."""
     (tmp_path / "onnx.py").write_text("raise ImportError('not here')")
     code = "import xcnn.onnx.backend"
     paths = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])

@@ -24,7 +24,7 @@ def run(graph, backend, *arrays):
 
 
 def one(kind, weights, dtype="float32", **settings):
-    """A Graph with one node that has the input x, of any shape, and ``weights``."""
+    """A Graph with one node that takes x, of any shape, and ``weights``."""
     weights = {n: np.asarray(a, dtype) for n, a in weights.items()}
     return graph_of(kind, {"x": None}, weights, **settings)
 

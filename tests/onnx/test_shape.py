@@ -1,4 +1,4 @@
-"""ONNX operators that move, cut, join and describe values, beyond ONNX's own tests."""
+"""Shape, indexing and constant operators, beyond ONNX's own tests."""
 
 import math
 
@@ -23,7 +23,7 @@ def ints(*values):
 
 
 def kept(shape, start, stop, step):
-    """Places of an axis that ONNX's Slice keeps, by its own rules."""
+    """Indices that ONNX's Slice selects, by the specification."""
     start, stop = (v + shape if v < 0 else v for v in (start, stop))
     low, high = (0, shape) if step > 0 else (-1, shape - 1)
     start = min(max(start, 0), high)
@@ -181,7 +181,7 @@ def test_gradient(backend, kind, opset, shape, weights, attributes, expected):
 @cases
 @pytest.mark.parametrize("dtype", ["int32", "bool", "float32"])
 def test_other_dtypes(backend, kind, opset, shape, weights, attributes, expected, dtype):
-    """Structure does not ask what the numbers are."""
+    """Any dtype, as no arithmetic is involved."""
     if "value" in attributes:
         return  # of the operators of then, which are for floats
     x = (np.arange(math.prod(shape)).reshape(shape) % 3).astype(dtype)
@@ -196,7 +196,7 @@ OTHERWISE = {"reshape-empty", "pad-number", "squeeze-no"}
 
 @pytest.mark.parametrize("name", [n for n in CASES if n not in OTHERWISE])
 def test_as_onnxruntime(name):
-    """What this file expects is what another library computes."""
+    """The expected values agree with onnxruntime."""
     ort = pytest.importorskip("onnxruntime")
     kind, opset, shape, weights, attributes, expected = CASES[name]
     outputs = ("first", "y") if kind == "Split" else ("y",)
@@ -291,7 +291,7 @@ def test_gather_adds_up_what_is_taken_often(backend):
 
 
 def test_gather_of_indices_that_are_computed(backend):
-    """They come to the host."""
+    """Computed indices are moved to the host."""
     node = helper.make_node("Gather", ["x", "i"], ["y"])
     graph = build(model_of([node], {"x": (3, 2), "i": (2,)}, ["y"])).to(backend)
     y = graph(backend.asarray(normal(3, 2)), backend.asarray(ints(2, 0)))
@@ -453,8 +453,8 @@ WRONG = {
 @pytest.mark.parametrize(
     ("kind", "shape", "weights", "settings", "text"), WRONG.values(), ids=WRONG
 )
-def test_what_cannot_be(backend, kind, shape, weights, settings, text):
-    """An error that names the node, before memory is taken."""
+def test_invalid_nodes(backend, kind, shape, weights, settings, text):
+    """An error that names the node, before allocation."""
     outputs = ("first", "y") if kind == "Split" else ("y",)
 
     def run():
@@ -469,7 +469,7 @@ def test_what_cannot_be(backend, kind, shape, weights, settings, text):
 
 
 @pytest.mark.parametrize("shape", [[HUGE], [2**31, 2**31], [-1]], ids=str)
-def test_constants_of_a_shape_that_cannot_be(shape):
+def test_constants_of_invalid_shape(shape):
     graph = graph_of("ConstantOfShape", {}, {"s": ints(*shape)}, 9)
     with pytest.raises(XcnnError, match=r"a ConstantOfShape.*an output of shape"):
         graph()

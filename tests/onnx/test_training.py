@@ -1,4 +1,4 @@
-"""Adam, Momentum and Adagrad of ONNX's training domain, one number after the other."""
+"""Adam, Momentum and Adagrad of ONNX's training domain, against scalar formulas."""
 
 import math
 
@@ -88,7 +88,7 @@ cases = pytest.mark.parametrize(
 
 
 def states(kind, *shapes):
-    """All parameters, all gradients, then all states of each kind, which are not negative."""
+    """All parameters, all gradients, and all states of each kind, which are not negative."""
     count = 4 if kind == "Adam" else 3
     return [
         np.asarray(np.abs(a) if number >= 2 else a)

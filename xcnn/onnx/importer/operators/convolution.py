@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from .... import functional as F
 from ....arrays import Array
@@ -93,8 +92,8 @@ def _conv_transpose2d(
 ) -> Tensor:
     g = as_image(*axes)
     settings = zip(g.input, g.output, g.kernel, g.stride, g.padding, g.dilation, strict=True)
-    extra: Any = [n - ((o - 1) * s - sum(p) + d * (k - 1) + 1) for n, o, k, s, p, d in settings]
-    return F.conv_transpose2d(x, weight, bias, g.stride, g.padding, extra, groups, g.dilation)
+    h, w = (n - ((o - 1) * s - sum(p) + d * (k - 1) + 1) for n, o, k, s, p, d in settings)
+    return F.conv_transpose2d(x, weight, bias, g.stride, g.padding, (h, w), groups, g.dilation)
 
 
 def _conv1d_or_2d(
