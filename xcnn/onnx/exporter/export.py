@@ -24,7 +24,6 @@ from .write import write
 from .writer import CannotExportError, Value, Writer
 
 OPSET, IR_VERSION = 21, 10
-_BATCH = "batch"
 
 
 def export(
@@ -330,6 +329,6 @@ def _info(name: str, tensor: Tensor, batch: int | None) -> Any:
 
     shape: list[Any] = list(tensor.shape)
     if batch is not None and shape and shape[0] == batch:
-        shape[0] = _BATCH
+        shape[0] = "batch"
     dtype = np.dtype(str(tensor.dtype))
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)

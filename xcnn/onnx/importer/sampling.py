@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...functional.resample import Lines
+from ...functional.resample import Lines as AxisWeights
 
 _ROUNDING = 2.0**-22  # relative, of two float32 operations
 
@@ -89,7 +89,7 @@ RADIUS = {"linear": 1, "cubic": 2}
 class Resampling(NamedTuple):
     """The weights of an axis, and which of the new pixels look at the image."""
 
-    lines: Lines
+    weights: AxisWeights
     inside: slice
 
 
@@ -175,7 +175,8 @@ def resampling(sampling: Sampling, axis: Axis) -> Resampling:
         shown = np.flatnonzero((positions >= 0) & (positions <= axis.size - 1))
         inside = slice(int(shown[0]), int(shown[-1]) + 1) if len(shown) else slice(0, 0)
         weights[: inside.start] = weights[inside.stop :] = 0
-    return Resampling(Lines(axis.size, map(_terms, pixels.tolist(), weights.tolist())), inside)
+    terms = map(_terms, pixels.tolist(), weights.tolist())
+    return Resampling(AxisWeights(axis.size, terms), inside)
 
 
 def _normalized(weights: Array) -> Array:

@@ -16,7 +16,8 @@ import numpy as np
 from .... import functional as F
 from ....arrays import Array
 from ....functional.pool import AvgPool2d, MaxPool2d
-from ....functional.resample import Lines, Resample
+from ....functional.resample import Lines as AxisWeights
+from ....functional.resample import Resample
 from ....geometry import Geometry, windows
 from ....tensor import Tensor
 from ..node import Node, operator
@@ -25,7 +26,7 @@ from .spatial_attributes import as_image, per_axis, spatial_sizes, window_axes
 
 _AT_ONCE = 64  # pixels of a window up to which one pass over two axes beats two passes
 _MAX_KERNEL = 2**16  # pixels of a window along an axis; each is a pass over the output
-_TERM_SIZE = 128  # bytes of a weight in Lines
+_TERM_SIZE = 128  # bytes of a weight in AxisWeights
 
 Pool = Callable[[Tensor, Geometry], Tensor]
 
@@ -133,7 +134,7 @@ class _Means(Resample):
 
 
 @lru_cache(maxsize=64)
-def _means(geometry: Geometry, include_pad: bool) -> Lines:
+def _means(geometry: Geometry, include_pad: bool) -> AxisWeights:
     (size, _), (begin, end), step = geometry.input, geometry.padding[0], geometry.dilation[0]
     low, high = (-begin, size + end) if include_pad else (0, size)
     terms = []
@@ -144,7 +145,7 @@ def _means(geometry: Geometry, include_pad: bool) -> Lines:
         if not count:
             raise ValueError("a window lies in the padding: the mean of no pixels is undefined")
         terms.append([(i, 1 / count) for i in rows if 0 <= i < size])
-    return Lines(size, terms)
+    return AxisWeights(size, terms)
 
 
 # -- maxima -------------------------------------------------------------------------------------

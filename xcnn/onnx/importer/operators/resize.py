@@ -11,7 +11,7 @@ import numpy as np
 
 from ....arrays import Array
 from ....backends import Backend
-from ....functional.resample import Lines
+from ....functional.resample import Lines as AxisWeights
 from ....layout import rows_last
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator
@@ -37,13 +37,13 @@ class Resample(Function):
 
     def __init__(self, axes: dict[int, Resampling], fill: float) -> None:
         # shrink before enlarging
-        self.axes = sorted(axes.items(), key=lambda a: len(a[1].lines.terms) / a[1].lines.size)
+        self.axes = sorted(axes.items(), key=lambda a: len(a[1].weights.terms) / a[1].weights.size)
         self.fill = fill
 
     def forward(self, backend: Backend, x: Array) -> Array:
         y = rows_last(backend.xp, x)
-        for axis, (lines, _) in self.axes:
-            y = _along(backend, y, axis, lines)
+        for axis, (weights, _) in self.axes:
+            y = _along(backend, y, axis, weights)
         y = backend.xp.moveaxis(y, -1, 0)
         for axis, (_, inside) in self.axes:
             before = (slice(None),) * axis
@@ -53,17 +53,17 @@ class Resample(Function):
 
     def backward(self, backend: Backend, dy: Array) -> Array:
         dx = rows_last(backend.xp, dy)
-        for axis, (lines, _) in reversed(self.axes):
-            dx = _along(backend, dx, axis, lines.transposed)
+        for axis, (weights, _) in reversed(self.axes):
+            dx = _along(backend, dx, axis, weights.transposed)
         return backend.xp.moveaxis(dx, -1, 0)
 
 
-def _along(backend: Backend, x: Array, axis: int, lines: Lines) -> Array:
+def _along(backend: Backend, x: Array, axis: int, weights: AxisWeights) -> Array:
     """Resample axis ``axis`` of (N, ...); x is in batch-last order, (..., N)."""
     number = (axis - 1) % x.ndim
     before, after = x.shape[:number], x.shape[number + 1 :]
     image = x.reshape(math.prod(before), x.shape[number], math.prod(after), 1)
-    return lines.apply(backend, image, axis=1).reshape(*before, len(lines.terms), *after)
+    return weights.apply(backend, image, axis=1).reshape(*before, len(weights.terms), *after)
 
 
 @operator("Resize", static=(1, 2, 3))
