@@ -496,7 +496,7 @@ class Backend:
     def optimizer_step(
         self,
         kernel: str,
-        rule: Callable[..., None],
+        rule: Callable[[], Callable[..., None]],
         lists: Sequence[Sequence[Array]],
         settings: Mapping[str, Any],
         scaler: Array | None = None,
@@ -510,7 +510,7 @@ class Backend:
         kernel
             Name of a fused kernel that does the same, which a device may have; or "".
         rule
-            ``rule(p, g, *state)`` changes a piece of each array in place.
+            Returns a function (p, g, *state) that changes a piece of each array in place.
         lists
             Parameters, gradients, then each kind of state; a kind that is not in use is empty.
         settings
@@ -519,7 +519,7 @@ class Backend:
             Of :meth:`unscale`, or None.
         """
         with self._unless_overflow(scaler, [a for kind in (lists[0], *lists[2:]) for a in kind]):
-            self._by_piece(rule, *filter(None, lists))
+            self._by_piece(rule(), *filter(None, lists))
 
     def _by_piece(self, compute: Callable[..., None], *lists: Sequence[Array]) -> None:
         """Call ``compute`` with matching pieces of the arrays, small enough for the cache."""

@@ -1,8 +1,8 @@
 """A dense autoencoder: MNIST images of 784 pixels through a code of 32 numbers and back.
 
-The network learns to give back its input, so x is also the target, and the loss is the mean
-squared error of pixels from 0 to 1. ``--pictures FILE`` writes test images above what became of
-them (this needs matplotlib).
+The network learns to reproduce its input, so x is also the target, and the loss is the mean
+squared error of pixels from 0 to 1. ``--pictures FILE`` writes some test images above their
+reconstructions (this needs matplotlib).
 
 Prints the mean squared error on the 10,000 test images: below 0.01.
 """
@@ -24,7 +24,7 @@ def main(argv=None):
     encoder = nn.Sequential(
         nn.Linear(784, 256),
         nn.ReLU(),
-        nn.Linear(256, args.code, nonlinearity="linear"),  # the code itself
+        nn.Linear(256, args.code, nonlinearity="linear"),  # the code
     )
     decoder = nn.Sequential(
         nn.Linear(args.code, 256),

@@ -1,8 +1,8 @@
-"""How to add an operation and a layer of your own: swish, and a block with a skip connection.
+"""Add a custom operation and a custom layer: swish, and a residual block.
 
 An operation is one class with ``forward`` and ``backward`` side by side, on raw arrays. Written
-with ``backend.xp`` it runs on NumPy and CuPy alike. A layer is a Module whose ``forward`` is plain
-Python. ``gradcheck`` compares the gradients with finite differences before anything is trained.
+with ``backend.xp``, it runs on NumPy and CuPy alike. A layer is a Module with a plain Python
+``forward``. ``gradcheck`` compares the gradients with finite differences before training.
 
 Prints the relative differences from finite differences (below 1e-6), and the accuracy on the test
 digits: at least 95 %.

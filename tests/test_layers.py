@@ -137,8 +137,16 @@ def test_activation_by_name(name, kind):
 @pytest.mark.parametrize(
     ("layer", "shape", "text"),
     [
-        (nn.Conv2d(3, 2, 3), (1, 4, 8, 8), "expected 3 channels in axis 1"),
-        (nn.Conv2d(3, 2, 3, data_format="NHWC"), (1, 3, 8, 8), "expected 3 channels in axis 3"),
+        (
+            nn.Conv2d(3, 2, 3),
+            (1, 4, 8, 8),
+            "input has 4 channels, but weight",
+        ),
+        (
+            nn.Conv2d(3, 2, 3, data_format="NHWC"),
+            (1, 3, 8, 8),
+            "input has 8 channels, but weight",
+        ),
         (nn.Conv2d(3, 2, 3), (3, 8, 8), "expected four axes N, C, H, W"),
         (nn.Conv2d(3, 2, 9), (1, 3, 8, 8), "smaller than the kernel"),
         (nn.Linear(3, 2), (1, 4), "expected 3 features in the last axis"),
@@ -310,3 +318,11 @@ def test_an_error_among_fused_layers_names_its_layer():
         model(normal(1, 1, 6, 6, dtype="float32"))
     with pytest.raises(ShapeError, match=r"layer '0' \(Conv2d"):
         model(normal(1, 2, 6, 6, dtype="float32"))
+
+
+def test_a_subclass_may_take_other_arguments(backend):
+    class Leaky(nn.LeakyReLU):
+        def __init__(self, percent):
+            super().__init__(percent / 100)
+
+    assert_matches(run(backend, Leaky(50), X), np.where(X > 0, X, X / 2), "float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,15 +23,13 @@ class Tile(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
 
-def cut(size: Pair, rows: int, columns: int) -> list[Tile]:
+def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
     """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, at least 1."""
     height, width = size
     rows, columns = _even_part(height, max(1, rows)), _even_part(width, max(1, columns))
-    return [
-        Tile(top, min(top + rows, height), left, min(left + columns, width))
-        for top in range(0, height, rows)
-        for left in range(0, width, columns)
-    ]
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield Tile(top, min(top + rows, height), left, min(left + columns, width))
 
 
 @lru_cache(maxsize=1024)
@@ -41,7 +40,7 @@ def parts(length: int, count: int) -> tuple[slice, ...]:
     return tuple(slice(start, min(start + step, length)) for start in starts)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def bands(size: Pair, rows: int, columns: int, count: int) -> tuple[tuple[Tile, ...], ...]:
     """The tiles of :func:`cut`, in at most ``count`` bands of about the same number of rows."""
     return tuple(

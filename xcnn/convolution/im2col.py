@@ -14,7 +14,7 @@ convolutional neural networks for document processing".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..arrays import Array, sum_dtype
@@ -131,7 +131,7 @@ def _positions(backend: Backend, problem: Problem, x: Array) -> int:
 
 
 def _with_columns(
-    backend: Backend, problem: Problem, x: Array, tiles: Sequence[Tile]
+    backend: Backend, problem: Problem, x: Array, tiles: Iterable[Tile]
 ) -> Iterator[tuple[Tile, slice, Array]]:
     """Each tile, its run of positions, and a buffer (C, kH, kW, rows, columns, N) for it."""
     kernel, width = problem.geometry.kernel, problem.geometry.output[1]

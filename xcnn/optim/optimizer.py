@@ -230,9 +230,12 @@ class Optimizer:
         ``self.lr`` is the learning rate of the group, ``self.group`` has all its settings, and
         ``step`` counts the steps of these parameters from 1.
         """
-        skipped: Any = 0 if scaler is None else scaler[SKIPPED].astype("float64")
-        rule = self.rule(backend.xp, step - skipped)
         lists = [params, grads, *(state.get(slot, []) for slot in self.slots)]
+
+        def rule() -> Callable[..., None]:  # a kernel does without
+            skipped: Any = 0 if scaler is None else scaler[SKIPPED].astype("float64")
+            return self.rule(backend.xp, step - skipped)
+
         settings = {**self.group, **self.kernel_settings(), "step": step}
         backend.optimizer_step(self.kernel(), rule, lists, settings, scaler)
 

@@ -16,8 +16,7 @@ import numpy as np
 from .... import functional as F
 from ....arrays import Array
 from ....functional.pool import AvgPool2d, MaxPool2d
-from ....functional.resample import Lines as AxisWeights
-from ....functional.resample import Resample
+from ....functional.resample import AxisWeights, Resample
 from ....geometry import Geometry, windows
 from ....tensor import Tensor
 from ..node import Node, operator
