@@ -24,8 +24,8 @@ from .spatial import channels_first, geometry, in_format, pads, spatial_size, wi
 def pool(w: Writer, input: Value, data_format: str = "NCHW", **settings: Any) -> str:
     include_pad = settings.pop("count_include_pad", None)
     kernel, stride = settings.pop("kernel_size"), settings.pop("stride")
-    stride = kernel if stride is None else stride
-    g = geometry(windows, input, data_format, kernel=kernel, stride=stride, **settings)
+    settings |= {"kernel": kernel, "stride": kernel if stride is None else stride}
+    g = geometry(windows, input, data_format, **{"dilation": 1, **settings})
     x = channels_first(w, input, data_format)
     if include_pad is None:
         return in_format(w, _max_pool(w, x, input, g), data_format)

@@ -10,6 +10,9 @@ from ....geometry import Geometry
 from ....layout import image_padding
 from ..writer import Value, Writer
 
+#: in the order in which windows and transposed take them
+_SETTINGS = ("kernel", "stride", "padding", "output_padding", "dilation", "ceil_mode")
+
 
 def channels_first(w: Writer, input: Value, data_format: str) -> Any:
     """Images as (N, C, H, W)."""
@@ -29,11 +32,11 @@ def spatial_size(input: Value, data_format: str) -> Any:
 def geometry(
     make: Callable[..., Geometry], input: Value, data_format: str, **settings: Any
 ) -> Geometry:
-    """``make(size, **settings)``, windows or transposed; a signal is an image one pixel high."""
-    size = spatial_size(input, data_format)
+    """``make(size, *settings)``, windows or transposed; a signal is an image one pixel high."""
+    size, names = spatial_size(input, data_format), [n for n in _SETTINGS if n in settings]
     if len(size) == 2:
-        return make(size, **settings)
-    return make((1, *size), **{name: _as_2d(name, value) for name, value in settings.items()})
+        return make(size, *(settings[n] for n in names))
+    return make((1, *size), *(_as_2d(n, settings[n]) for n in names))
 
 
 def _as_2d(name: str, value: Any) -> Any:
