@@ -33,12 +33,16 @@ def batches(count, size=5, dtype="float32"):
     ]
 
 
+def uploaded(batches, backend):
+    return on_device(batches, backend, "float32", backend.slots())
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_batches_arrive_in_order(backend, count):
-    sent = batches(count)
+def test_batches_arrive_in_order(strict, count):
+    backend, sent = strict, batches(count)
     seen = []
     with backend.active():
-        for host, (x, y, number) in on_device(sent, backend, "float32"):
+        for host, (x, y, number) in uploaded(sent, backend):
             assert host[0] is sent[len(seen)][0]
             seen.append((backend.to_host(x).copy(), backend.to_host(y).copy(), number))
     assert len(seen) == count
@@ -50,27 +54,27 @@ def test_batches_arrive_in_order(backend, count):
 
 def test_floating_point_arrays_are_converted(strict):
     sent = batches(3, dtype="float64")
-    for host, (x, y, _) in on_device(sent, strict, "float32"):
+    for host, (x, y, _) in uploaded(sent, strict):
         assert (x.dtype, y.dtype) == (np.float32, np.int64)
         np.testing.assert_array_equal(x.get(), host[0].astype(np.float32))
 
 
 def test_two_slots_are_used_in_turn(strict):
-    addresses = [x.data.ptr for _, (x, _, _) in on_device(batches(6), strict, "float32")]
+    addresses = [x.data.ptr for _, (x, _, _) in uploaded(batches(6), strict)]
     assert len(set(addresses)) == 2
     assert addresses[:2] * 3 == addresses
 
 
 def test_a_slot_grows_with_the_batch(strict):
     sent = [*batches(3, size=2), *batches(3, size=9), *batches(2, size=0)]
-    for host, (x, _, _) in on_device(sent, strict, "float32"):
+    for host, (x, _, _) in uploaded(sent, strict):
         np.testing.assert_array_equal(x.get(), host[0])
 
 
 def test_strided_arrays(strict):
     x = normal(4, 6, 8, dtype="float32")
     for view in (x[::2], x[:, ::-1], x.T, np.broadcast_to(x[:1], x.shape)):
-        [(_, (copied,))] = [(h, (d[0].copy(),)) for h, d in on_device([(view,)], strict, "float32")]
+        [(_, (copied,))] = [(h, (d[0].copy(),)) for h, d in uploaded([(view,)], strict)]
         np.testing.assert_array_equal(copied.get(), view)
 
 
@@ -85,7 +89,7 @@ def test_a_slot_waits_for_the_step_that_reads_it(strict, monkeypatch):
             return real(slot, *arguments)
 
         monkeypatch.setattr(Slot, name, noted)
-    for _ in on_device(batches(6), strict, "float32"):
+    for _ in uploaded(batches(6), strict):
         pass
     for slot in {slot for _, slot in log}:
         own = [name for name, other in log if other == slot]
@@ -103,14 +107,14 @@ def test_the_stand_in_sees_a_race_of_copies_and_steps(strict, monkeypatch, witho
         event = strict_cupy.cuda.Event()
         monkeypatch.setattr(strict_cupy.cuda.Stream, "record", lambda stream: event)
     with pytest.raises(AssertionError, match="data race"):
-        [x.sum() for _, (x, _, _) in on_device(batches(4), strict, "float32")]
+        [x.sum() for _, (x, _, _) in uploaded(batches(4), strict)]
 
 
 def test_memory_is_freed_after_the_last_copy(strict):
     """Here the copy of the second batch, which no step has waited for."""
     gc.collect()  # slots of tests that failed
     with count_syncs() as syncs:
-        for _ in on_device(batches(3), strict, "float32"):
+        for _ in uploaded(batches(3), strict):
             break
         gc.collect()
     assert sum("Stream.synchronize at transfer.py" in line for line in syncs) == 2  # slots
@@ -122,14 +126,14 @@ def test_an_error_while_reading_reaches_the_step(strict):
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        list(on_device(failing(), strict, "float32"))
+        list(uploaded(failing(), strict))
 
 
 def test_leaving_early_stops_the_thread(strict):
     loader = DataLoader((normal(100, 2, dtype="float32"), np.arange(100)), batch_size=2)
-    for _ in on_device(loader, strict, "float32"):
+    for _ in uploaded(loader, strict):
         break
-    assert sum(1 for _ in on_device(loader, strict, "float32")) == 50  # another can start
+    assert sum(1 for _ in uploaded(loader, strict)) == 50  # another can start
 
 
 # -- memory --------------------------------------------------------------------------------
@@ -158,7 +162,7 @@ def test_limits_that_make_no_sense(limited, size):
 
 
 def test_the_cpu_has_no_limit():
-    with pytest.raises(ArgumentError, match="is for the memory of a GPU, cpu has none of its own"):
+    with pytest.raises(ArgumentError, match="applies to the memory of a GPU, cpu has none"):
         backends.get("cpu").limit_memory(2**30)
 
 

@@ -64,7 +64,7 @@ each_module = pytest.mark.parametrize("name", MODULES)
 def test_the_sources_were_found():
     assert {"xcnn.tensor", "xcnn.backends.base", "xcnn.nn.module"} <= set(MODULES)
     found = set(imports("xcnn.functional.conv", MODULES["xcnn.functional.conv"]))
-    assert {"xcnn.convolution", "xcnn.tensor.Tensor", "xcnn.layout.batch_last"} <= found
+    assert {"xcnn.convolution.choose", "xcnn.tensor.Tensor", "xcnn.layout.batch_last"} <= found
 
 
 @each_module

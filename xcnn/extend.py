@@ -3,7 +3,8 @@
 =================  =====================================================================
 to add             use
 =================  =====================================================================
-an operation       subclass :class:`Function`; mark the public function :func:`operation`
+an operation       subclass :class:`Function`, or :class:`ImageFunction`; mark the public
+                   function :func:`operation`
 a layer            subclass :class:`Module`; :func:`register_layer` lets files name it
 a backend          subclass :class:`Backend`; :func:`register_backend`
 an ONNX emitter    :func:`onnx_emitter`, for a user-defined operation
@@ -20,12 +21,13 @@ from . import backends
 from .backends import Backend
 from .errors import ArgumentError
 from .nn import Module
-from .tensor import Buffer, Function, Parameter, operation
+from .tensor import Buffer, Function, ImageFunction, Parameter, operation
 
 __all__ = [
     "Backend",
     "Buffer",
     "Function",
+    "ImageFunction",
     "Module",
     "Parameter",
     "onnx_emitter",

@@ -49,10 +49,10 @@ class Loss(Function):
         if self.reduction == "none":
             return terms
         if self.reduction == "sum":
-            return terms.sum()
+            return backend.xp.asarray(terms.sum())
         self.divisor = self.mean_divisor(backend, terms, target)
         with backend.quiet_overflow():  # the mean of no terms, 0 / 0, is NaN
-            return terms.sum() / self.divisor
+            return backend.xp.asarray(terms.sum() / self.divisor)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         dy = self.term_gradient(backend, dy)

@@ -12,8 +12,8 @@ from ..checks import OutputSize, Padding, Pair, check_output_size, memoize, sing
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, windows
 from ..layout import check_data_format, image_padding, image_size
-from ..tensor import Tensor, operation
-from .resample import AxisWeights, ImageFunction, Resample
+from ..tensor import ImageFunction, Tensor, operation
+from .resample import AxisWeights, Resample
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -12,35 +12,11 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import Factor, check_int, check_interpolation, pair
 from ..errors import ShapeError
-from ..layout import batch_first, batch_last, image_size
-from ..tensor import Function, Tensor, operation
+from ..layout import image_size
+from ..tensor import ImageFunction, Tensor, operation
 from ..tiling import parts
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
-
-
-class ImageFunction(Function):
-    """A Function of images that computes in batch-last memory.
-
-    Subclasses define ``compute`` (x to y) and ``gradient`` (dy to dx) on arrays (C, H, W, N).
-    """
-
-    arguments = ("input",)
-    data_format = "NCHW"
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        y = self.compute(backend, batch_last(backend.xp, x, self.data_format))
-        return batch_first(y, self.data_format)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        dx = self.gradient(backend, batch_last(backend.xp, dy, self.data_format))
-        return batch_first(dx, self.data_format)
-
-    def compute(self, backend: Backend, x: Array) -> Array:
-        raise NotImplementedError
-
-    def gradient(self, backend: Backend, dy: Array) -> Array:
-        raise NotImplementedError
 
 
 class AxisWeights:
