@@ -8,7 +8,7 @@ from typing import Any
 
 from ... import nn
 from ...errors import ArgumentError, ShapeError, printable
-from ...tensor import Buffer, Parameter, Tensor, current_tracer
+from ...tensor import Buffer, Parameter, Tensor
 from .node import Node, Value
 
 
@@ -134,8 +134,7 @@ class Graph(nn.Module):
             if node not in fused:
                 arguments = [values[n] if n else None for n in node.inputs]
                 relu = self._fusable.get(node)
-                # hooks and tracers see every value
-                if relu is None or node._hooks or relu._hooks or current_tracer():
+                if relu is None or node.is_observed or relu.is_observed:
                     values.update(_named_outputs(node, node(*arguments)))
                 else:
                     values[relu.outputs[0]] = node(*arguments, relu=True)
