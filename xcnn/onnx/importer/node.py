@@ -146,12 +146,13 @@ class Node(nn.Module):
 
         ``relu`` applies a ReLU to the output; only for operators that support it.
         """
-        for number in range(_required_inputs(self.operator.compute)):
+        compute, static = self.operator.compute, self.operator.static
+        for number in range(_required_inputs(compute)):
             if number >= len(inputs) or inputs[number] is None:
                 raise self.error(f"input {number} is omitted, but this operator requires it")
-        arguments, on_host = self._placed(inputs)
+        arguments, on_host = _placed(inputs, static)
         try:
-            result = self.operator.compute(self, *arguments, **({"relu": True} if relu else {}))
+            result = compute(self, *arguments, **({"relu": True} if relu else {}))
         except XcnnError:
             raise
         except MemoryError as error:
@@ -163,20 +164,6 @@ class Node(nn.Module):
         values = result[: len(self.outputs)] if isinstance(result, tuple) else (result,)
         outputs = tuple(_to_host(y) if on_host else y for y in values)
         return outputs[0] if len(outputs) == 1 else outputs
-
-    def _placed(self, inputs: Sequence[Value]) -> tuple[list[Value], bool]:
-        """The inputs where ``compute`` expects them, and whether all of them were on the host."""
-        static = self.operator.static
-        on_device = (x for i, x in enumerate(inputs) if isinstance(x, Tensor) and i not in static)
-        backend = next((x.backend for x in on_device), None)
-        placed: list[Value] = []
-        for number, value in enumerate(inputs):
-            if number in static:
-                value = _to_host(value)
-            elif value is not None and not isinstance(value, Tensor):
-                value = Tensor(value if backend is None else backend.asarray(value))
-            placed.append(value)
-        return placed, backend is None
 
     # -- attributes -------------------------------------------------------------------------
 
@@ -273,6 +260,20 @@ def as_ints(values: Any, limit: int = _MAX_LENGTH) -> list[int]:
     if numbers.size > limit:
         raise ValueError(f"{numbers.size} numbers for a setting: expected at most {limit}")
     return [int(n) for n in numbers]
+
+
+def _placed(inputs: Sequence[Value], static: tuple[int, ...]) -> tuple[list[Value], bool]:
+    """The inputs where ``compute`` expects them, and whether all of them were on the host."""
+    backend, placed = None, list(inputs)
+    for number, value in enumerate(inputs):
+        if number in static:
+            placed[number] = _to_host(value)
+        elif backend is None and isinstance(value, Tensor):
+            backend = value.backend
+    for number, value in enumerate(inputs):
+        if number not in static and value is not None and not isinstance(value, Tensor):
+            placed[number] = Tensor(value if backend is None else backend.asarray(value))
+    return placed, backend is None
 
 
 @cache
