@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...functional.resample import AxisWeights
+from ...functional import AxisWeights
 
 _ROUNDING = 2.0**-22  # relative, of two float32 operations
 

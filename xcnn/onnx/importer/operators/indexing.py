@@ -11,7 +11,7 @@ import numpy as np
 from .... import functional as F
 from ....arrays import Array
 from ....backends import Backend
-from ....functional.pad import Pad, PadFromInside
+from ....functional import Pad, PadFromInside
 from ....geometry import borders
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator

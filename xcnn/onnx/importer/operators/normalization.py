@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .... import functional as F
-from ....functional.norm import LocalResponseNorm
+from ....functional import LocalResponseNorm
 from ....tensor import Buffer, Tensor
 from ...reader import DTYPES
 from ..node import Node, operator

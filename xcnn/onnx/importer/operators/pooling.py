@@ -15,8 +15,7 @@ import numpy as np
 
 from .... import functional as F
 from ....arrays import Array
-from ....functional.pool import AvgPool2d, MaxPool2d
-from ....functional.resample import AxisWeights, Resample
+from ....functional import AvgPool2d, AxisWeights, MaxPool2d, Resample
 from ....geometry import Geometry, windows
 from ....tensor import Tensor
 from ..node import Node, operator

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....arrays import Array
 from ....backends import Backend
-from ....functional.resample import AxisWeights
+from ....functional import AxisWeights
 from ....layout import rows_last
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator
