@@ -520,7 +520,7 @@ class Tensor:
             return self.backend.xp.ones_like(self.data)
         grad = Tensor.of(grad).data
         if grad.shape != self.shape:
-            raise ShapeError(f"{name} has shape {grad.shape}, the tensor {self.shape}")
+            raise ShapeError(f"{name} has shape {grad.shape}, the output {self.shape}")
         return grad
 
     def accumulate(self, gradient: Array) -> None:
