@@ -39,13 +39,14 @@ def test_every_case_in_scope_is_listed():
     assert {kind for kind, _ in LISTED} == set(conformance.KINDS)
 
 
-def test_the_runner_notices_a_wrong_result(monkeypatch):
+@pytest.mark.parametrize(("kind", "name"), [("node", "test_relu"), ("real", "test_squeezenet")])
+def test_a_wrong_result_fails(monkeypatch, kind, name):
     rep = conformance.OnDevice.prepare
     monkeypatch.setattr(
         conformance.OnDevice, "prepare", classmethod(lambda cls, *a, **k: _Wrong(rep(*a, **k)))
     )
     with pytest.raises(AssertionError):
-        conformance.run("node", "test_relu", "cpu")
+        conformance.run(kind, name, "cpu")
 
 
 class _Wrong:
@@ -53,4 +54,4 @@ class _Wrong:
         self.rep = rep
 
     def run(self, inputs):
-        return tuple(y + 1 for y in self.rep.run(inputs))
+        return tuple(1.001 * y + 0.001 for y in self.rep.run(inputs))
