@@ -8,6 +8,7 @@ import itertools
 import os
 import pathlib
 import random
+import re
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -89,6 +90,29 @@ def pytest_collection_modifyitems(items):
             if pairs <= covered:
                 item.add_marker("exhaustive")
             covered |= pairs
+
+
+PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "cupy": "cupy-cuda13x"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    return fold_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    return fold_skip((yield))
+
+
+def fold_skip(report):
+    """Give skips for want of a package one reason, for one line in pytest's summary."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        missing = re.search("No module named '(\\w+)", report.longrepr[2])
+        if missing:
+            package = PACKAGES.get(missing[1], missing[1])
+            report.longrepr = ("tests", None, f"needs: pip install {package}")
+    return report
 
 
 def pytest_report_header():
