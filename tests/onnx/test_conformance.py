@@ -5,9 +5,14 @@ import warnings
 import onnx
 import pytest
 
+from ..conftest import DEVICES
 from . import conformance
 
 LISTED = conformance.read_list()
+ON_DEVICES = [
+    pytest.param(device, marks=[pytest.mark.exhaustive] if device == "strict" else [])
+    for device in DEVICES
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,10 +31,11 @@ same_version = pytest.mark.skipif(
 
 @same_version
 @pytest.mark.parametrize(("kind", "name"), LISTED, ids=[f"{k}-{n}" for k, n in LISTED])
-def test_case(backend, kind, name):
+@pytest.mark.parametrize("device", ON_DEVICES)
+def test_case(device, kind, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some overflow on purpose
-        conformance.run(kind, name, backend.device)
+        conformance.run(kind, name, device)
 
 
 @same_version
