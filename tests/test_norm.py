@@ -314,7 +314,7 @@ def test_pieces_change_nothing(backend, evaluate, monkeypatch, piece, line):
 def test_float16_has_statistics_in_float32(backend):
     x = (normal(64, 2, 16, 16) * 3 + 20).astype("float16")
     layer = nn.BatchNorm2d(2, momentum=1.0).to(backend)
-    with xcnn.autograd.autocast():
+    with xcnn.amp.autocast():
         y = layer(backend.asarray(x))
         loss = y.astype("float32").sum()
     loss.backward()
