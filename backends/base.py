@@ -1,19 +1,21 @@
-"""The Backend: everything that differs between devices, each primitive once in plain ``xp``.
+"""Backend: everything that differs between devices, each primitive once in plain ``xp``.
 
-A subclass sets ``xp`` and overrides, unconditionally, the primitives it has a kernel for. All
-image arrays in here are batch-last: (channels, height, width, batch), C-contiguous, so that what
-a window reads is a long run of memory.
+A subclass sets ``xp`` and overrides, unconditionally, the primitives it has a kernel for. Image
+arrays here are batch-last: (channels, height, width, batch), C-contiguous, so that what a window
+reads is a long run of memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from ..arrays import Array
-from ..errors import ArgumentError
+from ..arrays import Array, sum_dtype
+from ..errors import ArgumentError, DTypeError
 from ..geometry import Geometry
+from ..layout import as_rows, tile_columns
 from ..tiling import Tile, parts
 
 # Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
@@ -22,7 +24,7 @@ _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 PRECISIONS = ("float32", "tf32", "float16")
-# what a scaler array holds at which place
+# indices into a scaler array
 SCALE, OVERFLOW, GOOD, SKIPPED = range(4)
 
 
@@ -32,30 +34,29 @@ class Backend:
     Parameters
     ----------
     xp
-        The array namespace: numpy, cupy or one that looks like them.
+        The array namespace: numpy, cupy or a compatible one.
     device
         The name that users write, such as ``"cpu"`` or ``"cuda:0"``.
 
     Attributes
     ----------
     column_budget : int
-        Bytes that one tile of an unfolded convolution input may take. Settable.
+        Most bytes of one tile of an unfolded convolution input. Settable.
     thin_product : int
-        Terms that a product of two thin matrices adds up at a time.
+        Terms that a product of two thin matrices sums at a time.
     optimizer_piece : int
-        Numbers of a parameter that an optimiser changes at a time.
+        Elements of a parameter that an optimiser changes at a time.
     norm_piece : int
-        Numbers that a normalisation works on at a time.
-    convolutions : tuple of str
-        Methods of :mod:`xcnn.convolution` to choose from beside im2col, in order of preference, as
-        measured.
+        Elements that a normalisation works on at a time.
+    convolutions : tuple of str, or None
+        The methods of :mod:`xcnn.convolution` to choose from besides im2col; None: all.
     """
 
     column_budget = 3 * 1024**2
     thin_product = 4096
     optimizer_piece = 2**16
     norm_piece = 2**17
-    convolutions: tuple[str, ...] = ("pointwise", "depthwise", "grouped", "winograd", "mec")
+    convolutions: tuple[str, ...] | None = None
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp
@@ -67,7 +68,7 @@ class Backend:
     # -- arrays -----------------------------------------------------------------------------
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        """``array`` (of the host or of this device, or nested lists) on this device."""
+        """``array`` (on the host or on this device, or nested lists) on this device."""
         return self.xp.asarray(array, dtype)
 
     def to_host(self, array: Array) -> Any:
@@ -75,42 +76,42 @@ class Backend:
         return array
 
     def slots(self) -> list[Any]:
-        """Two :class:`~xcnn.backends.transfer.Slot` to copy batches to in turn; none where the
-        host's memory is the device's.
+        """Two :class:`~xcnn.backends.transfer.Slot` to copy batches to alternately; none where the
+        device uses the host's memory.
         """
         return []
 
     @property
     def ndimage(self) -> Any:
-        """``scipy.ndimage``, or what has its functions for this device; imported when asked for."""
+        """``scipy.ndimage``, or its counterpart for this device; imported on first use."""
         import scipy.ndimage
 
         return scipy.ndimage
 
     def synchronize(self) -> None:
-        """Wait until all work given to the device is done."""
+        """Wait until the device has finished all work."""
 
     def active(self) -> AbstractContextManager:
-        """A context in which new arrays land on this device, among several of its kind."""
+        """A context in which new arrays are created on this device."""
         return nullcontext()
 
     def quiet_overflow(self) -> AbstractContextManager:
-        """A context in which overflow and invalid values make no warning: none ever do here."""
+        """A context in which overflow and invalid values cause no warning."""
         return nullcontext()
 
     @property
     def special(self) -> Any:
-        """The special functions: ``scipy.special``, or a module that looks like it."""
-        from scipy import special  # it takes a while to load, and few models need it
+        """``scipy.special``, or its counterpart for this device."""
+        from scipy import special  # slow to import, and few models need it
 
         return special
 
     def memory(self) -> dict[str, int]:
-        """Bytes: ``used`` by arrays and ``total`` on the device, where the device can tell."""
+        """Bytes ``used`` by arrays and ``total`` on the device, where known."""
         return {}
 
     def limit_memory(self, size: int) -> None:
-        """Let arrays take at most ``size`` bytes of the device, and columns an eighth of that.
+        """Limit arrays to ``size`` bytes of the device, and columns to an eighth of that.
 
         Raises
         ------
@@ -118,20 +119,21 @@ class Backend:
             The device has no memory of its own, or less.
         """
         raise ArgumentError(
-            f"a memory limit is for the memory of a GPU, {self.device} has none of its own; leave "
-            "it out, or choose --device cuda"
+            f"a memory limit applies to the memory of a GPU, {self.device} has none; leave it out, "
+            "or choose --device cuda"
         )
 
     def warmup(self) -> Iterator[str]:
-        """Compile all kernels now rather than on first use; yields what was compiled."""
+        """Compile all kernels now rather than on first use; yields the name of each."""
         return iter(())
 
-    def made(self, maker: str, array: Array) -> None:
-        """Note what an operation returned, for the text of an error when memory runs out."""
+    def run(self, function: Callable[..., Array], *arrays: Any) -> Array:
+        """``function(self, *arrays)``, with new arrays on this device."""
+        return function(self, *arrays)
 
     def precision(self, name: str) -> AbstractContextManager:
-        """A context in which matrix products are made in ``"float32"``, ``"tf32"`` or
-        ``"float16"``; the latter needs arrays of that type too.
+        """A context in which matrix products are computed in ``"float32"``, ``"tf32"`` or
+        ``"float16"``; the latter also needs arrays of that type.
 
         Raises
         ------
@@ -143,7 +145,7 @@ class Backend:
         if name != "float32":
             raise ArgumentError(
                 f"precision={name!r} needs a CUDA GPU: {self.device} has no units for it and would "
-                "be slower than in float32; use float32"
+                "be slower than with float32; use float32"
             )
         return nullcontext()
 
@@ -168,23 +170,21 @@ class Backend:
                 f"indices 0 to {classes - 1}{ignored}"
             )
 
-    # -- parts at once ----------------------------------------------------------------------
+    # -- parallel parts ---------------------------------------------------------------------
 
     def shares(self, work: int) -> int:
-        """In how many parts to cut an operation of ``work`` multiplications, so that :meth:`each`
-        computes them at once.
-        """
+        """How many parts :meth:`each` should run in parallel, for ``work`` multiplications."""
         return 1
 
     def each(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         """``[function(part) for part in parts]``, on several threads where that is faster.
 
-        The parts must not depend on each other, nor write where another one reads or writes.
+        The parts must be independent: none may write what another reads or writes.
         """
         return [function(part) for part in parts]
 
-    def channels(self, x: Array) -> list[slice]:
-        """Parts of the channels of x (C, ...), for an operation of some passes over it."""
+    def channels(self, x: Array) -> tuple[slice, ...]:
+        """Slices of the channels of x (C, ...), for an operation of a few passes over it."""
         return parts(len(x), self.shares(8 * x.size))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
@@ -199,7 +199,7 @@ class Backend:
     # -- convolution ------------------------------------------------------------------------
 
     def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:
-        """Write what the windows of ``tile`` read, zeros for padding.
+        """Copy the pixels that the windows of ``tile`` read, zeros for padding.
 
         Parameters
         ----------
@@ -243,6 +243,27 @@ class Backend:
             part += bias[:, None]
         if relu:
             self.xp.maximum(part, 0, out=part)
+
+    def add_bias_to_tile(self, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
+        """:meth:`add_bias` to a tile of y (F, H, W, N): in one go if its rows are contiguous."""
+        whole = (tile.left, tile.right) == (0, y.shape[2])
+        step = tile.bottom - tile.top if whole else 1
+        for top in range(tile.top, tile.bottom, step):
+            run = tile_columns(tile._replace(top=top, bottom=top + step), *y.shape[2:])
+            self.add_bias(as_rows(y), bias, run, relu)
+
+    def bias_backward(
+        self, dy: Array, y: Array | None, needs_bias: bool
+    ) -> tuple[Array, Array | None]:
+        """The gradients before :meth:`add_bias` and of the bias; arrays are (F, ...).
+
+        ``y`` is the output where a ReLU followed, else None.
+        """
+        rows = as_rows(self.xp.ascontiguousarray(dy))
+        if y is not None:
+            dz, dbias = self.relu_backward(rows, as_rows(y))
+            return dz.reshape(dy.shape), dbias if needs_bias else None
+        return dy, rows.sum(axis=1) if needs_bias else None
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
         """The gradient before a ReLU, and its sum over each row: the bias gradient.
@@ -310,11 +331,11 @@ class Backend:
             xp.maximum(part, x[element.pixels], out=part)
 
     def _may_hold_nan(self, y: Array) -> bool:
-        """Whether to mind NaN: yes, unless looking at the values costs less than minding."""
+        """Whether y may contain NaN: True where checking costs more than handling it."""
         return True
 
     def _window_argmax(self, x: Array, y: Array, geometry: Geometry, argmax: Array) -> None:
-        """Count the elements before the first one that equals the maximum."""
+        """Count the elements before the first that equals the maximum."""
         xp, nan = self.xp, self._may_hold_nan(y)
         argmax.fill(0)
         searching = xp.ones(y.shape, bool)
@@ -322,11 +343,11 @@ class Backend:
             pixels, part = x[element.pixels], searching[element.windows]
             part &= pixels != y[element.windows]
             if nan:
-                part &= pixels == pixels  # NaN differs from itself: it is found
+                part &= pixels == pixels  # NaN differs from itself and ends the search
             argmax += searching.view("uint8")
 
     def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
-        """Give each window's gradient to the pixel that :meth:`max_pool2d` chose.
+        """Route each window's gradient to the pixel that :meth:`max_pool2d` chose.
 
         Parameters
         ----------
@@ -462,7 +483,7 @@ class Backend:
         return terms, slope
 
     def _may_hold_true(self, mask: Array) -> bool:
-        """Whether to mind the mask: yes, unless looking at it costs less than minding."""
+        """Whether any element may be true: True where checking costs more than handling it."""
         return True
 
     # -- optimisers -------------------------------------------------------------------------
@@ -472,181 +493,36 @@ class Backend:
         for array in arrays:
             array.fill(0)
 
-    def sgd_step(
+    def optimizer_step(
         self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        velocities: Sequence[Array],
-        *,
-        lr: float,
-        momentum: float,
-        nesterov: bool,
-        weight_decay: float,
+        kernel: str,
+        rule: Callable[[], Callable[..., None]],
+        lists: Sequence[Sequence[Array]],
+        settings: Mapping[str, Any],
         scaler: Array | None = None,
     ) -> None:
-        """One step of SGD, in place; ``velocities`` is empty without momentum.
+        """Change parameters and the state of their optimiser in place.
 
-        g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v).
-        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow.
+        Nothing changes if ``scaler`` (see :meth:`unscale`) holds an overflow.
+
+        Parameters
+        ----------
+        kernel
+            Name of a fused kernel that does the same, which a device may have; or "".
+        rule
+            Returns a function (p, g, *state) that changes a piece of each array in place.
+        lists
+            Parameters, gradients, then each kind of state; a kind that is not in use is empty.
+        settings
+            The numbers in the rule by name, for the kernel.
+        scaler
+            Of :meth:`unscale`, or None.
         """
+        with self._unless_overflow(scaler, [a for kind in (lists[0], *lists[2:]) for a in kind]):
+            self._by_piece(rule(), *filter(None, lists))
 
-        def compute(piece: tuple[Array, ...]) -> None:
-            p, g, *velocity = piece
-            step = g + weight_decay * p if weight_decay else g
-            for v in velocity:
-                v *= momentum
-                v += step
-                step = step + momentum * v if nesterov else v
-            p -= lr * step
-
-        with self._unless_overflow(scaler, [*params, *velocities]):
-            state = [velocities] if momentum else []
-            self._by_piece(compute, params, grads, *state)
-
-    def adam_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        means: Sequence[Array],
-        squares: Sequence[Array],
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        decoupled: bool = False,
-        scaler: Array | None = None,
-    ) -> None:
-        """One step of Adam, in place; ``step`` counts from 1 (Kingma & Ba, arXiv:1412.6980).
-
-        g += weight_decay*p; or p *= 1 - lr*weight_decay if ``decoupled`` (Loshchilov & Hutter,
-        arXiv:1711.05101); m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g;
-        p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps).
-        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow, and t leaves out
-        the steps that it counts as skipped.
-        """
-        xp = self.xp
-        t = step if scaler is None else step - scaler[SKIPPED].astype("float64")
-        rate = lr / (1 - beta1**t)
-        root = (1 - beta2**t) ** -0.5
-
-        def compute(piece: tuple[Array, ...]) -> None:
-            p, g, m, v = piece
-            if weight_decay and decoupled:
-                p *= 1 - lr * weight_decay
-            elif weight_decay:
-                g = g + weight_decay * p
-            m *= beta1
-            m += (1 - beta1) * g
-            v *= beta2
-            scratch = g * g
-            scratch *= 1 - beta2
-            v += scratch
-            xp.sqrt(v, out=scratch)
-            scratch *= root
-            scratch += eps
-            xp.divide(m, scratch, out=scratch)
-            scratch *= rate
-            p -= scratch
-
-        with self._unless_overflow(scaler, [*params, *means, *squares]):
-            self._by_piece(compute, params, grads, means, squares)
-
-    def rmsprop_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        squares: Sequence[Array],
-        means: Sequence[Array],
-        velocities: Sequence[Array],
-        *,
-        lr: float,
-        alpha: float,
-        eps: float,
-        momentum: float,
-        weight_decay: float,
-        scaler: Array | None = None,
-    ) -> None:
-        """One step of RMSprop, in place; ``means`` is empty unless it is centred, ``velocities``
-        without momentum (Tieleman & Hinton 2012; Graves, arXiv:1308.0850).
-
-        g += weight_decay * p; s = alpha*s + (1-alpha)*g*g; m = alpha*m + (1-alpha)*g;
-        step = g / (sqrt(s - m*m) + eps); v = momentum*v + step; p -= lr * (v or step).
-        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow.
-        """
-        xp = self.xp
-
-        def compute(piece: tuple[Array, ...]) -> None:
-            p, g, s, *others = piece
-            if weight_decay:
-                g = g + weight_decay * p
-            s *= alpha
-            scratch = g * g
-            scratch *= 1 - alpha
-            s += scratch
-            if means:
-                m = others[0]
-                m *= alpha
-                m += (1 - alpha) * g
-                xp.subtract(s, m * m, out=scratch)
-                xp.maximum(scratch, 0, out=scratch)  # rounding may leave less than nothing
-            xp.sqrt(scratch if means else s, out=scratch)
-            scratch += eps
-            xp.divide(g, scratch, out=scratch)
-            if velocities:
-                v = others[-1]
-                v *= momentum
-                v += scratch
-                scratch[...] = v
-            scratch *= lr
-            p -= scratch
-
-        with self._unless_overflow(scaler, [*params, *squares, *means, *velocities]):
-            state = [kept for kept in (squares, means, velocities) if kept]
-            self._by_piece(compute, params, grads, *state)
-
-    def adagrad_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        sums: Sequence[Array],
-        *,
-        lr: float,
-        lr_decay: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        scaler: Array | None = None,
-    ) -> None:
-        """One step of Adagrad, in place; ``step`` counts from 1 (Duchi et al. 2011, JMLR 12).
-
-        g += weight_decay * p; s += g*g; p -= lr / (1 + (t-1) * lr_decay) * g / (sqrt(s) + eps).
-        Nothing changes if ``scaler`` (see :meth:`unscale`) notes an overflow, and t leaves out
-        the steps that it counts as skipped.
-        """
-        xp = self.xp
-        t = step if scaler is None else step - scaler[SKIPPED].astype("float64")
-        rate = lr / (1 + (t - 1) * lr_decay)
-
-        def compute(piece: tuple[Array, ...]) -> None:
-            p, g, s = piece
-            if weight_decay:
-                g = g + weight_decay * p
-            scratch = g * g
-            s += scratch
-            xp.sqrt(s, out=scratch)
-            scratch += eps
-            xp.divide(g, scratch, out=scratch)
-            scratch *= rate
-            p -= scratch
-
-        with self._unless_overflow(scaler, [*params, *sums]):
-            self._by_piece(compute, params, grads, sums)
-
-    def _by_piece(self, compute: Callable[[tuple], None], *lists: Sequence[Array]) -> None:
-        """Call ``compute`` with what belongs together, a piece of each that fits the cache."""
+    def _by_piece(self, compute: Callable[..., None], *lists: Sequence[Array]) -> None:
+        """Call ``compute`` with matching pieces of the arrays, small enough for the cache."""
         pieces: list[tuple[Array, ...]] = []
         size = self.optimizer_piece
         for arrays in zip(*lists, strict=True):
@@ -654,20 +530,20 @@ class Backend:
             if is_whole or not all(a.flags.c_contiguous for a in arrays):
                 pieces.append(arrays)
                 continue
-            flat = [a.reshape(-1) for a in arrays]  # a single number too: it is changed in place
+            flat = [a.reshape(-1) for a in arrays]  # 0-d arrays too: they are changed in place
             for start in range(0, arrays[0].size, size):
                 pieces.append(tuple(a[start : start + size] for a in flat))
 
         def several(part: slice) -> None:
             for piece in pieces[part]:
-                compute(piece)
+                compute(*piece)
 
         count = self.shares(8 * sum(p.size for p in lists[0]))
         self.each(several, parts(len(pieces), count))
 
     @contextmanager
     def _unless_overflow(self, scaler: Any, changed: list[Array]) -> Iterator[None]:
-        """Take back what the block does to ``changed`` if ``scaler`` notes an overflow."""
+        """Undo what the block does to ``changed`` if ``scaler`` holds an overflow."""
         before = [] if scaler is None else [array.copy() for array in changed]
         yield
         for array, old in zip(changed, before, strict=False):
@@ -676,7 +552,7 @@ class Backend:
     # -- loss scaling -----------------------------------------------------------------------
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
-        """Divide gradients by the loss scale in place; note in ``scaler`` if one is not finite.
+        """Divide gradients by the loss scale in place; record in ``scaler`` if one is not finite.
 
         Parameters
         ----------
@@ -703,18 +579,13 @@ class Backend:
         scaler[OVERFLOW] = 0
 
 
-def sum_dtype(dtype: Any) -> Any:
-    """The type to add many numbers of ``dtype`` in: at least float32."""
-    return dtype if dtype.itemsize >= 4 else "float32"
-
-
 def dropout_threshold(p: float) -> int:
-    """The smallest 32-bit number that keeps an element."""
+    """The smallest 32-bit random number that keeps an element."""
     return min(round(p * 2**32), 2**32 - 1)
 
 
 def dropout_scale(p: float) -> float:
-    """What the elements that are kept are multiplied by."""
+    """The factor of the elements that are kept."""
     return 1 / (1 - p) if p < 1 else 0.0
 
 
@@ -744,3 +615,70 @@ def _multiply_64(xp: Any, x: Array, factor: int) -> tuple[Array, Array]:
     middle = a * d + ((b * d) >> shift)  # fits: (2^32-1)^2 + 2^32-1 < 2^64
     carry = (middle & low32) + b * c
     return a * c + (middle >> shift) + (carry >> shift), x * xp.uint64(factor)
+
+
+# -- which backend an array belongs to -----------------------------------------------------------
+
+#: by type, the backend of all arrays of that type, or a function from an array to its backend
+by_type: dict[type, Backend | Callable[[Any], Backend]] = {}
+#: by the name of a library that may be imported later, the same for its ``ndarray``
+by_library: dict[str, Callable[[Any], Backend]] = {}
+
+
+def register(array_type: type, owner: Backend | Callable[[Any], Backend]) -> None:
+    """Make arrays of ``array_type``, and of its subclasses, belong to ``owner``.
+
+    Parameters
+    ----------
+    array_type
+        A class.
+    owner
+        A backend, or a function from an array to its backend. ``backends.add_device`` makes a
+        backend known by name to ``backends.get`` and ``Module.to``.
+    """
+    by_type[array_type] = owner
+
+
+def find(array: Any) -> Backend | None:
+    """The backend of an array, or None if it is not an array of a known library."""
+    owner = by_type.get(type(array)) or _discover(type(array))
+    if owner is None or isinstance(owner, Backend):
+        return owner
+    return owner(array)
+
+
+def of(array: Any) -> Backend:
+    """The backend of an array.
+
+    Raises
+    ------
+    DTypeError
+        Not an array of a known library.
+    """
+    backend = find(array)
+    if backend is None:
+        raise DTypeError(
+            f"expected a NumPy or CuPy array, got {type(array).__name__}; convert it with "
+            "numpy.asarray(...) first"
+        )
+    return backend
+
+
+def of_each(arrays: Sequence[Any]) -> list[Backend | None]:
+    """:func:`of` for each array, None for None."""
+    return [None if array is None else of(array) for array in arrays]
+
+
+def _discover(array_type: type) -> Backend | Callable[[Any], Backend] | None:
+    """The owner of a type that is not in the table, which is entered there.
+
+    A library that is not imported yet cannot have made the array, so nothing is imported.
+    """
+    for name, library_owner in by_library.items():
+        if name in sys.modules:
+            by_type.setdefault(sys.modules[name].ndarray, library_owner)
+    for known, owner in list(by_type.items()):
+        if issubclass(array_type, known):
+            by_type[array_type] = owner
+            return owner
+    return None

@@ -1,4 +1,11 @@
-"""The CPU: NumPy, with the few primitives that NumPy itself does better than plain xp code."""
+"""The CPU: NumPy, with the few primitives that NumPy itself does better than plain xp code.
+
+NumPy's own loops run on one thread, and BLAS splits only products that are large. Here each part of
+an operation, such as a band of an image, takes a Python thread through all of its steps: NumPy and
+BLAS release the interpreter's lock while they compute. BLAS is held to one thread meanwhile, also
+for single products: its own threads wait for the next product by spinning, and would take the
+processor from these (decision 12).
+"""
 
 from __future__ import annotations
 
@@ -6,22 +13,109 @@ import ctypes
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..tiling import parts
 from .base import MASK64, Array, Backend
-from .threads import Threads
 
-# products of this many multiplications: OpenBLAS shares smaller ones with no thread, and what its
-# threads save below the second is less than what they cost afterwards
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+# multiplications of a product: OpenBLAS runs smaller ones on one thread; below the second, its
+# threads cost more afterwards than they save
 _SHARED_BY_BLAS, _WORTH_SHARING = 2**18, 2**24
 _DOT = 2**13  # terms of a scalar product: OpenBLAS shares longer ones with its threads
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+class Threads:
+    """A pool of as many threads as BLAS uses; they start with the first work."""
+
+    def __init__(self) -> None:
+        self._busy = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    @cached_property
+    def count(self) -> int:
+        """Initial number of BLAS threads (``OPENBLAS_NUM_THREADS``); 1 where that is unknown."""
+        return self._allowed()
+
+    @property
+    def busy(self) -> bool:
+        """Whether parts are being computed, with BLAS held to one thread."""
+        return self._busy.locked()
+
+    def run(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+        """``[function(part) for part in parts]``, in parallel unless other work already is, or BLAS
+        has been limited to one thread.
+        """
+        if len(parts) < 2:
+            return _in_turn(function, parts)
+        with self.hold() as held:
+            return (self._at_once if held else _in_turn)(function, parts)
+
+    @contextmanager
+    def hold(self) -> Iterator[bool]:
+        """A context in which BLAS uses one thread; yields whether this call is what limits it."""
+        if not self._busy.acquire(blocking=False):
+            yield False
+            return
+        try:
+            allowed = self._allowed()
+            if min(self.count, allowed) < 2:
+                yield False
+                return
+            self._limit(1)
+            try:
+                yield True
+            finally:
+                self._limit(allowed)
+        finally:
+            self._busy.release()
+
+    def _at_once(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # takes 5 ms to import
+
+            self._pool = ThreadPoolExecutor(self.count, "xcnn")
+        # numpy.errstate is in the context
+        others = [self._pool.submit(copy_context().run, function, part) for part in parts[1:]]
+        try:
+            first = function(parts[0])
+        finally:
+            for other in others:  # none may still be writing when the caller continues
+                other.exception()
+        return [first, *(other.result() for other in others)]
+
+    @cached_property
+    def _blas(self) -> list[Any]:
+        from threadpoolctl import ThreadpoolController
+
+        return ThreadpoolController().select(user_api="blas").lib_controllers
+
+    def _allowed(self) -> int:
+        return max((library.get_num_threads() or 1 for library in self._blas), default=1)
+
+    def _limit(self, threads: int) -> None:
+        for library in self._blas:
+            library.set_num_threads(threads)
+
+    def _forget(self) -> None:
+        """After a fork: the child process has no threads, and nothing holds the lock."""
+        self._busy, self._pool = threading.Lock(), None
+
+
+def _in_turn(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    return [function(part) for part in parts]
 
 
 class CpuBackend(Backend):

@@ -6,7 +6,7 @@ here is the generic primitive of :class:`Backend`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from importlib import import_module
@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array, sum_dtype
 from ..errors import ArgumentError, DeviceError, OutOfMemoryError
 from ..geometry import Geometry
 from ..tiling import Tile
 from . import kernels
-from .base import MASK64, PRECISIONS, Array, Backend, dropout_scale, dropout_threshold, sum_dtype
+from .base import MASK64, PRECISIONS, Backend, dropout_scale, dropout_threshold
 from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, Chunks, Kernels, grid
@@ -27,6 +28,20 @@ from .transfer import Slot
 
 # the oldest compute capability whose matrix units take such numbers
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
+#: the numbers that the kernels of kernels/optim.cu take, in their order
+_OPTIMIZER_KERNELS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "sgd_step": {
+        **dict.fromkeys(("lr", "momentum"), np.float64),
+        "nesterov": np.int32,
+        "weight_decay": np.float64,
+    },
+    "adam_step": {
+        **dict.fromkeys(("lr", "beta1", "beta2", "eps", "weight_decay", "step"), np.float64),
+        "decoupled": np.int32,
+    },
+    "rmsprop_step": dict.fromkeys(("lr", "alpha", "eps", "momentum", "weight_decay"), np.float64),
+    "adagrad_step": dict.fromkeys(("lr", "lr_decay", "eps", "weight_decay", "step"), np.float64),
+}
 
 
 class CudaBackend(Backend):
@@ -44,7 +59,7 @@ class CudaBackend(Backend):
     thin_product = 2**62  # one product is one launch
     optimizer_piece = 2**62
     norm_piece = 2**62
-    convolutions = ("pointwise", "depthwise")  # the others have not been measured yet
+    convolutions = ("pointwise", "depthwise")  # the others have not been measured here
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")
@@ -106,9 +121,14 @@ class CudaBackend(Backend):
     def _pool(self) -> Any:
         return self.xp.get_default_memory_pool()
 
-    def made(self, maker: str, array: Array) -> None:
-        if array.nbytes > self._largest[0]:
-            self._largest = array.nbytes, f"that of {maker}, {array.dtype} {array.shape}"
+    def run(self, function: Callable[..., Array], *arrays: Any) -> Array:
+        with self.active():
+            result = function(self, *arrays)
+        size = getattr(result, "nbytes", 0)
+        if size > self._largest[0]:
+            maker = type(getattr(function, "__self__", function)).__name__
+            self._largest = size, f"that of {maker}, {result.dtype} {result.shape}"
+        return result
 
     def _out_of_memory(self, error: Exception) -> OutOfMemoryError:
         """CuPy's error, with what holds the memory and what helps."""
@@ -295,77 +315,19 @@ class CudaBackend(Backend):
     def zero(self, arrays: Sequence[Array]) -> None:
         self._launch_chunks("zero", [arrays], None, ())
 
-    def sgd_step(
+    def optimizer_step(
         self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        velocities: Sequence[Array],
-        *,
-        lr: float,
-        momentum: float,
-        nesterov: bool,
-        weight_decay: float,
+        kernel: str,
+        rule: Callable[[], Callable[..., None]],
+        lists: Sequence[Sequence[Array]],
+        settings: Mapping[str, Any],
         scaler: Array | None = None,
     ) -> None:
-        numbers = (
-            *map(np.float64, (lr, momentum)),
-            *(np.int32(nesterov), np.float64(weight_decay)),
-        )
-        self._launch_chunks("sgd_step", [params, grads, velocities], scaler, numbers)
-
-    def adam_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        means: Sequence[Array],
-        squares: Sequence[Array],
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        decoupled: bool = False,
-        scaler: Array | None = None,
-    ) -> None:
-        numbers = *map(np.float64, (lr, beta1, beta2, eps, weight_decay, step)), np.int32(decoupled)
-        self._launch_chunks("adam_step", [params, grads, means, squares], scaler, numbers)
-
-    def rmsprop_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        squares: Sequence[Array],
-        means: Sequence[Array],
-        velocities: Sequence[Array],
-        *,
-        lr: float,
-        alpha: float,
-        eps: float,
-        momentum: float,
-        weight_decay: float,
-        scaler: Array | None = None,
-    ) -> None:
-        numbers = tuple(map(np.float64, (lr, alpha, eps, momentum, weight_decay)))
-        lists = [params, grads, squares, means, velocities]
-        self._launch_chunks("rmsprop_step", lists, scaler, numbers)
-
-    def adagrad_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        sums: Sequence[Array],
-        *,
-        lr: float,
-        lr_decay: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        scaler: Array | None = None,
-    ) -> None:
-        numbers = tuple(map(np.float64, (lr, lr_decay, eps, weight_decay, step)))
-        self._launch_chunks("adagrad_step", [params, grads, sums], scaler, numbers)
+        if not kernel:
+            super().optimizer_step(kernel, rule, lists, settings, scaler)
+            return
+        numbers = [kind(settings[name]) for name, kind in _OPTIMIZER_KERNELS[kernel].items()]
+        self._launch_chunks(kernel, lists, scaler, tuple(numbers))
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
         self._launch_chunks("unscale", [[], grads], scaler, ())
@@ -375,7 +337,7 @@ class CudaBackend(Backend):
         self._kernels.launch(Variant("optim"), "update_scale", (1,), (scaler, *numbers), block=1)
 
     def _launch_chunks(
-        self, name: str, lists: list[Sequence[Array]], scaler: Array | None, numbers: tuple
+        self, name: str, lists: Sequence[Sequence[Array]], scaler: Array | None, numbers: tuple
     ) -> None:
         """Launch an optimiser kernel over all arrays: one launch for each dtype among them."""
         if scaler is None:

@@ -1,10 +1,10 @@
-"""Calibrate a small network on a pattern that it must be able to learn: crosses.
+"""Check a small network on a pattern that it must be able to learn: crosses.
 
-The data set "cross" holds crosses (+ and ×) and other strokes of 16×16 pixels. A sound network
-passes two checks: it learns one batch by heart, and it tells crosses from other strokes that it
-has never seen. The script also shows how to look inside: the layers, and what each of them gives.
+The data set "cross" contains crosses (+ and ×) and other strokes of 16×16 pixels. A correct network
+passes two checks: it overfits a single batch, and it tells crosses from other strokes on patterns
+it has never seen. The script also shows how to inspect a model: its layers and their activations.
 
-Prints the steps until the loss of one batch is below 0.001, and the accuracy on held-out
+Prints the number of steps until the loss of one batch is below 0.001, and the accuracy on held-out
 patterns: at least 99 %.
 """
 
@@ -45,10 +45,10 @@ def main(argv=None):
 
 
 def build(activation):
-    """Two stages of convolution, activation and pooling, then one dense layer.
+    """Build two stages of convolution, activation and pooling, then a dense layer.
 
-    ``nonlinearity`` chooses the initial weights that suit what follows: He's for relu, Glorot's
-    for tanh, sigmoid and softmax.
+    ``nonlinearity`` names the activation that follows and so selects the initial weights: He's for
+    relu, Glorot's for tanh, sigmoid and softmax.
     """
     return nn.Sequential(
         {
@@ -65,13 +65,13 @@ def build(activation):
 
 
 def new_trainer(args):
-    """A new model with fresh weights, and what trains it."""
+    """Return a trainer for a new model with fresh weights."""
     model = build(args.activation).to(args.device)
     return xcnn.Trainer(model, optim.Adam(model.parameters(), lr=LEARNING_RATE[args.activation]))
 
 
 def overfit(trainer, x, y, goal=1e-3, most=2000):
-    """Train on one batch until its loss is below ``goal``; returns the steps and the loss."""
+    """Train on one batch until its loss is below ``goal``; return the steps and the loss."""
     steps, loss = 0, math.inf
     while loss >= goal and steps < most:
         loss = trainer.train_step(x, y)[0].item()
@@ -80,10 +80,10 @@ def overfit(trainer, x, y, goal=1e-3, most=2000):
 
 
 def show_activations(trainer, x):
-    """Statistics of what every layer gives for the images ``x``, as a table."""
+    """Print a table with statistics of each layer's activations for the images ``x``."""
     with nn.record_activations(trainer.model) as activations:
         trainer.predict(x, batch_size=len(x))
-    activations.pop("")  # the model as a whole: the same as its last layer
+    activations.pop("")  # the whole model: same as its last layer
     print(f"{'layer':<8} {'shape':<18} {'mean':>8} {'std':>8} {'min':>8} {'max':>8} {'zeros':>7}")
     for name, a in activations.items():
         numbers = " ".join(f"{float(n):8.3f}" for n in (a.mean(), a.std(), a.min(), a.max()))

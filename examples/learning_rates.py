@@ -1,9 +1,9 @@
-"""Which learning rate? SGD and Adam on handwritten digits, side by side.
+"""Choose a learning rate: SGD and Adam on handwritten digits, side by side.
 
-Every rate starts from the same weights and sees the same batches. The best one is chosen on
-images kept back from training (the validation part); only then the test images are looked at.
+Every rate starts from the same weights and sees the same batches. The best one is chosen on images
+held out from training (the validation set); the test images are used only once, at the end.
 
-Prints a table of validation accuracies, the best rate of each optimiser marked with *, and the
+Prints a table of validation accuracies with the best rate of each optimiser marked by *, and the
 accuracy of the two best on the test images.
 """
 
@@ -27,7 +27,7 @@ def main(argv=None):
     test = DataLoader(dataset.test, **settings)
 
     def fit(kind, rate):
-        """A trainer after training with this optimiser and rate."""
+        """Train with this optimiser and rate; return the trainer."""
         xcnn.manual_seed(args.seed)
         model = nn.Sequential(
             nn.Flatten(),

@@ -1,7 +1,7 @@
 """A fully connected network, 784-128-10 with tanh, on MNIST.
 
-The shortest way from a data set to an accuracy: load, build, fit. What
-``fit`` returns tells how each epoch went.
+The shortest path from a data set to an accuracy: load, build, fit. ``fit`` returns one record per
+epoch.
 
 Prints a line per epoch and the accuracy on the 10,000 test images: at least 97 %.
 """

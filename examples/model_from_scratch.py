@@ -1,10 +1,10 @@
-"""Build a network step by step, train it on arrays, and ask it about new images.
+"""Build a network layer by layer, train it on arrays, and classify new images.
 
-The digits come with the library, so nothing is downloaded. Each layer is appended to the model
-and its output shape printed; ``fit`` and ``predict`` take plain NumPy arrays.
+The digits ship with the library, so nothing is downloaded. Each layer is appended to the model and
+its output shape printed; ``fit`` and ``predict`` take plain NumPy arrays.
 
-Prints the output shape of each layer, the accuracy on 360 test images (at least 95 %), and the
-answers for some of them.
+Prints the output shape of each layer, the accuracy on 360 test images (at least 95 %), and some
+predictions.
 """
 
 import argparse

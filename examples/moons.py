@@ -1,13 +1,13 @@
 """Three ways to end a classifier, on two interleaved half moons.
 
-Two classes can be told apart by one probability or by two scores:
+Two classes can be separated by one probability or by two scores:
 
 * one output through a sigmoid, with binary cross-entropy;
-* two scores (logits), with cross-entropy, which applies the softmax itself;
-* two log-probabilities from a log-softmax, with the negative log-likelihood: the same function
-  as the second, in two pieces.
+* two scores (logits), with cross-entropy, which includes the softmax;
+* two log-probabilities from a log-softmax, with the negative log-likelihood: the same function as
+  the second, in two steps.
 
-Prints a table of losses and accuracies on held-out points: at least 85 % for each end.
+Prints a table of losses and accuracies on held-out points: at least 85 % for each of the three.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Ship a trained network as an ONNX file, run it with another engine, and train it further.
+"""Export a trained network to ONNX, run it in another engine, load it and train it further.
 
-The network learns the digits 0 to 4 first. The file of it is all that the second half takes: its
-answers are compared with those of onnxruntime (if that is installed), and training goes on with
-all ten digits, as if the model had come from elsewhere. Needs ``pip install 'xcnn[onnx]'``.
+The network first learns the digits 0 to 4 and is exported. The rest uses only the file: its
+outputs are compared with onnxruntime's (if that is installed), and training continues on all ten
+digits, as if the model had come from elsewhere. Needs ``pip install 'xcnn[onnx]'``.
 
-Prints the accuracy on 360 test images before (the half that it knows, at most) and after (at least
-90 %), and the largest difference between the two engines.
+Prints the accuracy on 360 test images before (at most about half) and after (at least 90 %), and
+the largest difference between the two engines.
 """
 
 import argparse
@@ -55,14 +55,14 @@ def accuracy(model, x, y):
 
 
 def difference_to_onnxruntime(path, model, x):
-    """Of the scores; NaN where onnxruntime is not installed."""
+    """Return the largest difference of the scores; NaN without onnxruntime."""
     try:
         import onnxruntime
     except ImportError:
         return float("nan")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {"input": np.ascontiguousarray(x)})
-    ours = xcnn.Trainer(model, loss="mse").predict(x)  # "mse": the outputs as they are
+    ours = xcnn.Trainer(model, loss="mse").predict(x)  # "mse": predict returns raw outputs
     return float(np.abs(scores - ours).max())
 
 

@@ -1,6 +1,6 @@
 """The smallest useful CNN on MNIST: one convolution, one pooling, one dense layer.
 
-16 filters of 3×3 pixels (no padding, stride 1), ReLU, 2×2 max-pooling, and a dense layer.
+16 filters of 3×3 (no padding, stride 1), ReLU, 2×2 max-pooling and a dense layer.
 
 Prints the accuracy on the 10,000 test images: at least 97 % after one epoch.
 """

@@ -120,6 +120,12 @@ def pytest_report_header():
     return f"backends: {', '.join(DEVICES)}" + (f" ({NO_STRICT})" if NO_STRICT else "")
 
 
+@pytest.fixture(autouse=True)
+def _same_random_numbers():
+    """Weights and masks are the same each time, in whatever order tests run."""
+    xcnn.manual_seed(0)
+
+
 @pytest.fixture(scope="session", params=DEVICES)
 def backend(request):
     return backends.get(request.param)

@@ -15,7 +15,7 @@ from xcnn.backends import Backend, CpuBackend, cuda
 from xcnn.errors import ArgumentError, DeviceError, DTypeError
 from xcnn.geometry import windows
 
-from . import oracles
+from . import oracles, steps
 from .conftest import StrictBackend, assert_matches, normal
 from .strict import cupy as strict_cupy
 
@@ -53,7 +53,7 @@ def test_every_primitive_says_what_it_does():
 
 
 def test_there_are_primitives():
-    assert {"im2col", "col2im", "max_pool2d", "random_bits", "sgd_step"} <= set(PRIMITIVES)
+    assert {"im2col", "col2im", "max_pool2d", "random_bits", "optimizer_step"} <= set(PRIMITIVES)
 
 
 # -- generic versions against a device's own -----------------------------------------------
@@ -114,35 +114,35 @@ def random_bits(backend, array):
 def sgd(backend, array):
     settings = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
     p, v = array(ties(4, 3)), array(ties(4, 3))
-    backend.sgd_step([p], [array(ties(4, 3))], [v], **settings)
+    steps.sgd_step(backend, [p], [array(ties(4, 3))], [v], **settings)
     yield from (p, v)
 
 
 def adam(backend, array):
     settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.01}
     p, m, v = array(ties(4, 3)), array(ties(4, 3)), array(abs(ties(4, 3)))
-    backend.adam_step([p], [array(ties(4, 3))], [m], [v], **settings, step=3)
+    steps.adam_step(backend, [p], [array(ties(4, 3))], [m], [v], **settings, step=3)
     yield from (p, m, v)
 
 
 def adamw(backend, array):
     settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.01}
     p, m, v = array(ties(4, 3)), array(ties(4, 3)), array(abs(ties(4, 3)))
-    backend.adam_step([p], [array(ties(4, 3))], [m], [v], **settings, step=3, decoupled=True)
+    steps.adam_step(backend, [p], [array(ties(4, 3))], [m], [v], **settings, step=3, decoupled=True)
     yield from (p, m, v)
 
 
 def rmsprop(backend, array):
     settings = {"lr": 0.1, "alpha": 0.5, "eps": 1e-8, "momentum": 0.5, "weight_decay": 0.0}
     p, s, m, v = array(ties(4, 3)), array(abs(ties(4, 3))), array(ties(4, 3)), array(ties(4, 3))
-    backend.rmsprop_step([p], [array(ties(4, 3))], [s], [m], [v], **settings)
+    steps.rmsprop_step(backend, [p], [array(ties(4, 3))], [s], [m], [v], **settings)
     yield from (p, s, m, v)
 
 
 def adagrad(backend, array):
     settings = {"lr": 0.1, "lr_decay": 0.5, "eps": 1e-8, "weight_decay": 0.0, "step": 3}
     p, s = array(ties(4, 3)), array(abs(ties(4, 3)))
-    backend.adagrad_step([p], [array(ties(4, 3))], [s], **settings)
+    steps.adagrad_step(backend, [p], [array(ties(4, 3))], [s], **settings)
     yield from (p, s)
 
 
@@ -207,7 +207,7 @@ def test_sgd_step(backend, settings, dtype):
     kept = velocities if settings["momentum"] else []
     for step in range(5):
         now = [backend.asarray(g[step]) for g in grads]
-        backend.sgd_step(params, now, kept, lr=0.1, **settings)
+        steps.sgd_step(backend, params, now, kept, lr=0.1, **settings)
         for g, before in zip(now, grads, strict=True):
             assert_matches(g, before[step])  # not changed
     for p, p0, g in zip(params, start, grads, strict=True):
@@ -223,8 +223,16 @@ def test_adam_step(backend, betas, weight_decay, dtype):
     settings = {"lr": 0.1, "eps": 1e-3, "weight_decay": weight_decay}
     for step in range(5):
         now = [backend.asarray(g[step]) for g in grads]
-        backend.adam_step(
-            params, now, means, squares, beta1=betas[0], beta2=betas[1], step=step + 1, **settings
+        steps.adam_step(
+            backend,
+            params,
+            now,
+            means,
+            squares,
+            beta1=betas[0],
+            beta2=betas[1],
+            step=step + 1,
+            **settings,
         )
         for g, before in zip(now, grads, strict=True):
             assert_matches(g, before[step])  # not changed
@@ -272,7 +280,8 @@ def test_class_indices_are_checked_on_the_host_only(strict):
 def registry(monkeypatch):
     """Devices opened in a test are forgotten after it."""
     monkeypatch.setattr(backends, "_by_name", {"cpu": backends.get("cpu")})
-    monkeypatch.setattr(backends, "_by_type", dict(backends._by_type))
+    known = dict(backends.by_type)
+    monkeypatch.setattr(backends.base, "by_type", known)
 
 
 def test_get_by_name(backend):
@@ -403,7 +412,7 @@ def test_a_device_that_answers(monkeypatch, registry):
 def test_arrays_of_a_cupy_imported_by_the_user(monkeypatch, registry):
     """Their type is not known before; the device is opened by the number the array carries."""
     module = pretend_cupy(monkeypatch, count=1)
-    monkeypatch.delitem(backends._by_type, strict_cupy.ndarray)
+    monkeypatch.delitem(backends.base.by_type, strict_cupy.ndarray)
     found = backends.of(strict_cupy.ones(2))
     assert found.device == "cuda:0"
     assert found.xp is module

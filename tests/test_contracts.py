@@ -9,6 +9,7 @@ import pytest
 import xcnn
 import xcnn.functional as F
 from xcnn import convolution, nn, optim
+from xcnn.convolution import im2col
 from xcnn.errors import (
     ArgumentError,
     DeviceError,
@@ -560,8 +561,9 @@ def test_tiles_of_an_image_beyond_32_bits(backend, monkeypatch):
     x = backend.xp.broadcast_to(backend.xp.ones((), "float32"), shape)
     assert math.prod(x.shape) > 2**31
     geometry = windows(shape[1:3], 3, padding=1)
-    tiles = geometry.tiles(convolution.im2col._positions(backend, x, geometry))
-    tile, columns = next(convolution.im2col._with_columns(backend, x, geometry, tiles))
+    problem = convolution.Problem(geometry, 1, 2, 1, 4)
+    tiles = geometry.tiles(im2col._positions(backend, problem, x))
+    tile, _, columns = next(im2col._with_columns(backend, problem, x, tiles))
     assert columns.size * 4 <= 2**20
     most = 2**20 // (2 * 9 * 4 * 4)
     assert tile == (0, 1, 0, -(-(2**16) // -(-(2**16) // most)))  # equal parts of a row

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import xcnn
 import xcnn.functional as F
 from xcnn import backends, convolution
+from xcnn.convolution import grouped
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.geometry import windows
 from xcnn.testing import gradcheck
@@ -272,8 +273,9 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
 
     def chosen(backend):
         filters = 256 if channels == 256 else 32
-        method = convolution.choose(backend, geometry, groups, channels, filters, batch=50)
-        return method.__name__.split(".")[-1]
+        problem = convolution.Problem(geometry, groups, channels, filters, batch=50)
+        method = convolution.choose(problem, backend.convolutions, xcnn.config.convolution)
+        return name_of(method)
 
     assert chosen(cpu) == name
     everywhere = {"pointwise", "depthwise"}  # the others have not been measured on a GPU
@@ -287,7 +289,8 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
         "grouped",
     ):  # where it applies, whatever the number of channels
         convolution_method(forced)
-        applies = convolution.METHODS[forced].applies(geometry, groups, channels)
+        problem = convolution.Problem(geometry, groups, channels, 32, batch=50)
+        applies = convolution.METHODS[forced].applies(problem)
         assert chosen(cpu) == (forced if applies else "im2col")
 
 
@@ -296,7 +299,8 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
 )
 def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
     geometry = windows((size, size), 3, padding=1)
-    assert convolution.winograd.pays(geometry, 16, 16, 64) is pays
+    problem = convolution.Problem(geometry, 1, 16, 16, 64)
+    assert convolution.METHODS["winograd"].pays(problem) is pays
 
 
 @pytest.mark.parametrize(
@@ -306,13 +310,15 @@ def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
 def test_winograd_minds_how_many_images_there_are(channels, batch, pays):
     """16 blocks for each image: beside the weights of 512 channels, 240 are few."""
     geometry = windows((16, 16), 3, padding=1)
-    assert convolution.winograd.pays(geometry, channels, channels, batch) is pays
+    problem = convolution.Problem(geometry, 1, channels, channels, batch)
+    assert convolution.METHODS["winograd"].pays(problem) is pays
 
 
 def test_an_unknown_method(convolution_method):
     convolution_method("fft")
     with pytest.raises(
-        ArgumentError, match="convolution='fft': expected auto, depthwise, grouped, im2col, mec"
+        ArgumentError,
+        match="convolution='fft': expected auto, pointwise, depthwise",
     ):
         F.conv2d(normal(1, 2, 5, 5), normal(3, 2, 3, 3))
 
@@ -337,12 +343,14 @@ def test_methods_agree(backend, kernel):
     weight = backend.asarray(normal(6, 3, kernel, kernel, seed=1))
     bias, geometry = backend.asarray(normal(6, seed=2)), windows((5, 6), kernel)
     dy = backend.asarray(normal(6, *geometry.output, 2, seed=3))
+    problem = convolution.Problem(geometry, 1, 3, 6, 2, relu=True)
     results = []
     for method in convolution.METHODS.values():
-        if method.applies(geometry, 1, 3):
-            y = method.forward(backend, x, weight, geometry, 1, bias, relu=True)
-            rest = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
-            results.append([backend.to_host(a) for a in (y, *rest)])
+        if method.applies(problem):
+            y = method.forward(backend, problem, x, weight, bias)
+            dx = method.input_gradient(backend, problem, dy, weight)
+            dweight = method.weight_gradient(backend, problem, dy, x)
+            results.append([backend.to_host(a) for a in (y, dx, dweight)])
     assert len(results) == 3
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
@@ -404,11 +412,14 @@ def test_grouped(backend, convolution_method, channels, filters, groups, batch):
 
 
 def test_a_group_takes_the_method_of_its_size():
+    def chosen(geometry, channels):
+        problem = convolution.Problem(geometry, 2, 2 * channels, 2 * channels, 64)
+        return name_of(grouped._method_of_group(problem))
+
     geometry = windows((16, 16), 3, padding=1)
-    method = convolution.grouped._method
-    assert method(geometry, 32, 32, 64) is convolution.winograd
-    assert method(geometry, 8, 8, 64) is convolution.mec
-    assert method(windows((16, 16), 3, 2, 1), 32, 32, 64) is convolution.im2col
+    assert chosen(geometry, 32) == "winograd"
+    assert chosen(geometry, 8) == "mec"
+    assert chosen(windows((16, 16), 3, 2, 1), 32) == "im2col"
 
 
 @pytest.mark.parametrize("method", ["mec", "winograd", "im2col"])
@@ -445,17 +456,23 @@ def test_winograd(backend, convolution_method, monkeypatch, size, padding, kerne
 
 @pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("name", ["im2col", "mec", "winograd"])
-def test_what_is_not_needed_is_not_computed(backend, needs, name):
-    method = convolution.METHODS[name]
-    x, weight = backend.asarray(normal(3, 6, 6, 2)), backend.asarray(normal(5, 3, 3, 3, seed=1))
-    geometry = windows((6, 6), 3)
-    dy = backend.asarray(normal(5, 4, 4, 2, seed=2))
-    both = method.backward(backend, dy, x, weight, geometry, 1, (True, True))
-    found = method.backward(backend, dy, x, weight, geometry, 1, needs)
-    for gradient, expected, needed in zip(found, both, needs, strict=True):
-        assert (gradient is not None) == needed
-        if needed:
-            assert_matches(backend.to_host(gradient), backend.to_host(expected))
+def test_what_is_not_needed_is_not_computed(backend, monkeypatch, convolution_method, needs, name):
+    convolution_method(name)
+    method, computed = convolution.METHODS[name], []
+    for gradient in ("input_gradient", "weight_gradient"):
+        own = getattr(method, gradient)
+        noted = lambda *arguments, g=gradient, own=own: computed.append(g) or own(*arguments)  # noqa: E731
+        monkeypatch.setattr(method, gradient, noted)
+    x, weight = (
+        xcnn.Tensor(backend.asarray(a), needed)
+        for a, needed in zip((normal(2, 3, 6, 6), normal(5, 3, 3, 3, seed=1)), needs, strict=True)
+    )
+    bias = xcnn.Tensor(backend.asarray(normal(5)), requires_grad=True)
+    F.conv2d(x, weight, bias).sum().backward()
+    assert [t.grad is not None for t in (x, weight)] == list(needs)
+    assert computed == [
+        g for g, n in zip(("input_gradient", "weight_gradient"), needs, strict=True) if n
+    ]
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(16, 3), (64, 3), (256, 3), (32, 5), (128, 5)])
@@ -465,21 +482,27 @@ def test_winograds_rounding(backend, channels, kernel):
     weight = normal(channels, channels, kernel, kernel, seed=1) / np.sqrt(kernel**2 * channels)
     geometry = windows((9, 8), kernel, padding=kernel // 2)
     dy = normal(channels, 9, 8, 2, seed=2)
-    exact = by_im2col(backends.get("cpu"), x, weight, dy, geometry)
+    exact = by("im2col", backends.get("cpu"), x, weight, dy, geometry)
     single = [backend.asarray(a.astype(np.float32)) for a in (x, weight, dy)]
-    y = convolution.winograd.forward(backend, *single[:2], geometry, 1, None)
-    rest = convolution.winograd.backward(backend, single[2], *single[:2], geometry, 1, (True, True))
-    for found, expected in zip((y, *rest), exact, strict=True):
+    for found, expected in zip(by("winograd", backend, *single, geometry), exact, strict=True):
         found = backend.to_host(found)
         assert found.dtype == np.float32
         assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def by_im2col(backend, x, weight, dy, geometry):
-    """(y, dx, dweight) in float64; the oracle of im2col itself is above."""
-    y = convolution.im2col.forward(backend, x, weight, geometry, 1, None)
-    rest = convolution.im2col.backward(backend, dy, x, weight, geometry, 1, (True, True))
-    return y, *rest
+def by(name, backend, x, weight, dy, geometry):
+    """(y, dx, dweight) of one group by one method."""
+    method = convolution.METHODS[name]
+    problem = convolution.Problem(geometry, 1, len(x), len(weight), x.shape[-1])
+    return (
+        method.forward(backend, problem, x, weight, None),
+        method.input_gradient(backend, problem, dy, weight),
+        method.weight_gradient(backend, problem, dy, x),
+    )
+
+
+def name_of(method):
+    return next(name for name, known in convolution.METHODS.items() if known is method)
 
 
 # -- memory and errors ---------------------------------------------------------------------

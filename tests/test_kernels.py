@@ -24,7 +24,7 @@ from xcnn.backends.kernels import Variant
 from xcnn.geometry import windows
 from xcnn.tiling import Tile
 
-from . import oracles, shim
+from . import oracles, shim, steps
 from .conftest import STRICT, normal
 from .strict import count_launches, count_syncs
 from .strict import cupy as strict_cupy
@@ -586,7 +586,7 @@ def test_sgd_step(settings, dtype):
 
     def call(*arrays):
         p, g, v = split(arrays, 3)
-        STRICT.sgd_step(p, g, v if settings["momentum"] else [], lr=0.1, **settings)
+        steps.sgd_step(STRICT, p, g, v if settings["momentum"] else [], lr=0.1, **settings)
         return arrays
 
     found = split(run(call, *params, *grads, *velocities), 3)
@@ -608,7 +608,9 @@ def test_adam_step(decoupled, step, betas, weight_decay, dtype):
     settings = {"lr": 0.1, "eps": 1e-3, "weight_decay": weight_decay, "decoupled": decoupled}
 
     def call(*arrays):
-        STRICT.adam_step(*split(arrays, 4), beta1=betas[0], beta2=betas[1], step=step, **settings)
+        steps.adam_step(
+            STRICT, *split(arrays, 4), beta1=betas[0], beta2=betas[1], step=step, **settings
+        )
         return arrays
 
     found = split(run(call, *params, *grads, *means, *squares), 4)
@@ -638,7 +640,7 @@ def test_rmsprop_step(settings, dtype):
     def call(*arrays):
         p, g, s, m, v = split(arrays, 5)
         m, v = m if settings["centered"] else [], v if settings["momentum"] else []
-        STRICT.rmsprop_step(p, g, s, m, v, lr=0.1, alpha=0.9, eps=1e-3, **numbers)
+        steps.rmsprop_step(STRICT, p, g, s, m, v, lr=0.1, alpha=0.9, eps=1e-3, **numbers)
         return arrays
 
     lists = params, grads, squares, means, velocities
@@ -657,7 +659,7 @@ def test_rmsprop_step(settings, dtype):
 def test_a_centred_step_keeps_nan_and_minds_rounding():
     def call(p, g, s, m):
         numbers = {"lr": 1.0, "alpha": 0.5, "eps": 0.5, "momentum": 0.0, "weight_decay": 0.0}
-        STRICT.rmsprop_step([p], [g], [s], [m], [], **numbers)
+        steps.rmsprop_step(STRICT, [p], [g], [s], [m], [], **numbers)
         return (p,)
 
     arrays = [[0, 0, 0], [1, np.nan, 2], [0.5, 1, 4], [1, 0, 2]]  # a variance of -0.25, NaN and 0
@@ -675,7 +677,7 @@ def test_adagrad_step(step, weight_decay, lr_decay, dtype):
     settings = {"lr": 0.1, "eps": 1e-3, "weight_decay": weight_decay, "lr_decay": lr_decay}
 
     def call(*arrays):
-        STRICT.adagrad_step(*split(arrays, 3), step=step, **settings)
+        steps.adagrad_step(STRICT, *split(arrays, 3), step=step, **settings)
         return arrays
 
     found = split(run(call, *params, *grads, *sums), 3)
@@ -707,10 +709,10 @@ def test_a_step_leaves_what_lies_beside_its_arrays():
     def call(scaler, *wide):
         parts = [[a[1:4_500], a[4_503:9_000]] for a in wide]
         settings = {"lr": 0.1, "weight_decay": 0.0, "scaler": scaler}
-        STRICT.adam_step(*parts, beta1=0.9, beta2=0.9, eps=0.1, step=1, **settings)
-        STRICT.sgd_step(*parts[:3], momentum=0.9, nesterov=True, **settings)
-        STRICT.rmsprop_step(*parts, [], alpha=0.9, eps=0.1, momentum=0.0, **settings)
-        STRICT.adagrad_step(*parts[:3], lr_decay=0.0, eps=0.1, step=1, **settings)
+        steps.adam_step(STRICT, *parts, beta1=0.9, beta2=0.9, eps=0.1, step=1, **settings)
+        steps.sgd_step(STRICT, *parts[:3], momentum=0.9, nesterov=True, **settings)
+        steps.rmsprop_step(STRICT, *parts, [], alpha=0.9, eps=0.1, momentum=0.0, **settings)
+        steps.adagrad_step(STRICT, *parts[:3], lr_decay=0.0, eps=0.1, step=1, **settings)
         STRICT.unscale(parts[1], scaler)
         STRICT.zero(parts[3])
         return wide
@@ -724,7 +726,9 @@ def test_a_step_leaves_what_lies_beside_its_arrays():
 def test_one_step_takes_one_launch_for_each_dtype(launched):
     params = [normal(3, seed=i, dtype=d) for i, d in enumerate(("float32", "float64", "float32"))]
     arrays = [STRICT.asarray(p.copy()) for p in params]
-    STRICT.sgd_step(arrays, arrays, [], lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.0)
+    steps.sgd_step(
+        STRICT, arrays, arrays, [], lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.0
+    )
     assert [(v.dtype, g) for v, _, g in launched] == [("float32", (2,)), ("float64", (1,))]
     for array, p in zip(arrays, params, strict=True):
         np.testing.assert_array_equal(STRICT.to_host(array), p / 2)
@@ -755,10 +759,10 @@ def test_steps_on_arrays_in_another_memory_order(kind, order):
     if kind == "rmsprop":
         lists[3][0] *= 0.1  # a mean that fits the mean square
     plain = [[a.copy() for a in arrays] for arrays in lists]
-    getattr(GENERIC, f"{kind}_step")(*plain, **settings, **more)
+    getattr(steps, f"{kind}_step")(GENERIC, *plain, **settings, **more)
     moved = [[device_array(arranged(a)) for a in arrays] for arrays in lists]
     assert not any(a.flags.c_contiguous for arrays in moved for a in arrays)
-    getattr(STRICT, f"{kind}_step")(*moved, **settings, **more)
+    getattr(steps, f"{kind}_step")(STRICT, *moved, **settings, **more)
     for found, expected in zip(moved, plain, strict=True):
         assert_rounded(STRICT.to_host(found[0]), np.float64(expected[0]), terms=50)
         rest = found[0].base
@@ -853,7 +857,7 @@ def test_an_overflow_changes_nothing(kind, dtype):
     arrays = [a for arrays in lists for a in arrays]
 
     def call(scaler, *arrays):
-        step = getattr(STRICT, f"{kind}_step")
+        step = functools.partial(getattr(steps, f"{kind}_step"), STRICT)
         step(*split(arrays, len(lists)), lr=0.1, weight_decay=0.1, scaler=scaler, **settings)
         return arrays
 
@@ -871,7 +875,7 @@ def test_adam_leaves_skipped_steps_out_of_its_count(dtype):
 
     def call(step):
         def inner(scaler, *arrays):
-            STRICT.adam_step(*([a] for a in arrays), **settings, step=step, scaler=scaler)
+            steps.adam_step(STRICT, *([a] for a in arrays), **settings, step=step, scaler=scaler)
             return arrays
 
         return inner
@@ -889,7 +893,7 @@ def test_adagrad_leaves_skipped_steps_out_of_its_count(dtype):
 
     def call(step):
         def inner(scaler, *arrays):
-            STRICT.adagrad_step(*([a] for a in arrays), **settings, step=step, scaler=scaler)
+            steps.adagrad_step(STRICT, *([a] for a in arrays), **settings, step=step, scaler=scaler)
             return arrays
 
         return inner
@@ -964,10 +968,12 @@ def primitives_trace(backend, kind):
             backend.unscale([g], scaler)
             lists, settings = [[p], [g], *([s] for s in states)], {"lr": LR, "weight_decay": 0.0}
             if kind == "sgd":
-                backend.sgd_step(*lists, momentum=0.9, nesterov=False, scaler=scaler, **settings)
+                steps.sgd_step(
+                    backend, *lists, momentum=0.9, nesterov=False, scaler=scaler, **settings
+                )
             else:
                 more = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "step": step + 1}
-                backend.adam_step(*lists, scaler=scaler, **settings, **more)
+                steps.adam_step(backend, *lists, scaler=scaler, **settings, **more)
             backend.update_scale(scaler, 2.0, 0.5, 2)
             host = backend.to_host(scaler)
             trace.append((host[SCALE], backend.to_host(p).copy()))
@@ -1284,10 +1290,16 @@ def test_no_kernel_is_left_out_here(launched):
         call(2, 1, "float32")
     arrays = [STRICT.asarray(normal(3, dtype="float32")) for _ in range(4)]
     settings, scaler = {"lr": 0.1, "weight_decay": 0.0}, STRICT.asarray(scaler_of())
-    STRICT.sgd_step(*([a] for a in arrays[:3]), momentum=0.9, nesterov=False, **settings)
-    STRICT.adam_step(*([a] for a in arrays), beta1=0.9, beta2=0.9, eps=0.1, step=1, **settings)
-    STRICT.rmsprop_step(*([a] for a in arrays), [], alpha=0.9, eps=0.1, momentum=0.0, **settings)
-    STRICT.adagrad_step(*([a] for a in arrays[:3]), lr_decay=0.0, eps=0.1, step=1, **settings)
+    steps.sgd_step(STRICT, *([a] for a in arrays[:3]), momentum=0.9, nesterov=False, **settings)
+    steps.adam_step(
+        STRICT, *([a] for a in arrays), beta1=0.9, beta2=0.9, eps=0.1, step=1, **settings
+    )
+    steps.rmsprop_step(
+        STRICT, *([a] for a in arrays), [], alpha=0.9, eps=0.1, momentum=0.0, **settings
+    )
+    steps.adagrad_step(
+        STRICT, *([a] for a in arrays[:3]), lr_decay=0.0, eps=0.1, step=1, **settings
+    )
     STRICT.unscale([arrays[0]], scaler)
     STRICT.update_scale(scaler, 2.0, 0.5, 1)
     STRICT.zero([arrays[0]])

@@ -137,8 +137,16 @@ def test_activation_by_name(name, kind):
 @pytest.mark.parametrize(
     ("layer", "shape", "text"),
     [
-        (nn.Conv2d(3, 2, 3), (1, 4, 8, 8), "expected 3 channels in axis 1"),
-        (nn.Conv2d(3, 2, 3, data_format="NHWC"), (1, 3, 8, 8), "expected 3 channels in axis 3"),
+        (
+            nn.Conv2d(3, 2, 3),
+            (1, 4, 8, 8),
+            "input has 4 channels, but weight",
+        ),
+        (
+            nn.Conv2d(3, 2, 3, data_format="NHWC"),
+            (1, 3, 8, 8),
+            "input has 8 channels, but weight",
+        ),
         (nn.Conv2d(3, 2, 3), (3, 8, 8), "expected four axes N, C, H, W"),
         (nn.Conv2d(3, 2, 9), (1, 3, 8, 8), "smaller than the kernel"),
         (nn.Linear(3, 2), (1, 4), "expected 3 features in the last axis"),

@@ -311,8 +311,8 @@ def test_errors_carry_the_path_of_the_layer():
     with pytest.raises(ShapeError) as caught:
         Net()(np.zeros((2, 3, 8, 8), np.float32))
     assert str(caught.value) == (
-        "layer 'features.conv' (Conv2d(1, 2, 3)): input has shape (2, 3, 8, 8): expected 1 "
-        "channels in axis 1"
+        "layer 'features.conv' (Conv2d(1, 2, 3)): input has 3 channels, but weight (2, 1, 3, 3) "
+        "with groups=1 takes 1; check in_channels and data_format"
     )
     with pytest.raises(ShapeError) as caught:
         Net()(np.zeros((2, 1, 4, 4), np.float32))

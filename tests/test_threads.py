@@ -13,7 +13,7 @@ import xcnn
 from xcnn import backends
 from xcnn import functional as F
 from xcnn.backends import cpu
-from xcnn.backends.threads import Threads
+from xcnn.backends.cpu import Threads
 from xcnn.tiling import bands, cut, parts
 
 from . import oracles

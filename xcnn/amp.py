@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import backends
-from .backends.base import OVERFLOW, SCALE, SKIPPED
+from .backends import OVERFLOW, SCALE, SKIPPED
 from .errors import GradientError, StateDictError
 from .optim import Optimizer
 from .tensor import Tensor, autocast

@@ -10,13 +10,14 @@ Everything below follows from that line. Lengths are in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .checks import Padding, Pair, check_crop, check_output_padding, check_padding, pair
 from .errors import ShapeError
 from .tiling import Tile, cut
+
+Span = tuple[slice, slice]
 
 
 class Element(NamedTuple):
@@ -32,8 +33,7 @@ class Element(NamedTuple):
     whole: bool
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The windows of a 2-D convolution or pooling; every pair is (height, width).
 
     Attributes
@@ -50,13 +50,9 @@ class Geometry:
     padding: tuple[Pair, Pair]
     dilation: Pair
 
-    def span(self, axis: int, k: int, start: int = 0, stop: int | None = None) -> tuple:
-        """Which windows in ``start:stop`` read a real pixel at kernel element ``k``.
-
-        Returns
-        -------
-        windows, pixels : two slices of equal length. ``windows`` counts from ``start``;
-            the windows outside it read padding.
+    def span(self, axis: int, k: int, start: int = 0, stop: int | None = None) -> Span:
+        """The windows in ``start:stop`` that read a real pixel at kernel element ``k``, counted
+        from ``start``, and those pixels: slices of equal length. The other windows read padding.
         """
         stride, size = self.stride[axis], self.input[axis]
         shift = k * self.dilation[axis] - self.padding[axis][0]
@@ -73,11 +69,25 @@ class Geometry:
         Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
         batch-last array is one run of memory per channel.
         """
-        yield from cut(self.output, positions // self.output[1], positions)
+        return cut(self.output, positions // self.output[1], positions)
 
+    @lru_cache(maxsize=1024)
+    def spans(self, axis: int, start: int, stop: int) -> tuple[Span, ...]:
+        """:meth:`span` of every kernel element along ``axis``."""
+        return tuple(self.span(axis, k, start, stop) for k in range(self.kernel[axis]))
+
+    @lru_cache(maxsize=1024)
     def elements(self, tile: Tile | None = None) -> tuple[Element, ...]:
         """All kernel elements in row-major order, for the windows of ``tile`` (default: all)."""
-        return _elements(self, tile or Tile(0, self.output[0], 0, self.output[1]))
+        tile = tile or Tile(0, self.output[0], 0, self.output[1])
+        every = slice(None)
+        all_windows = tuple(slice(0, length) for length in tile.shape)
+        elements = []
+        for i, (rows, y) in enumerate(self.spans(0, tile.top, tile.bottom)):
+            for j, (columns, x) in enumerate(self.spans(1, tile.left, tile.right)):
+                number, whole = i * self.kernel[1] + j, (rows, columns) == all_windows
+                elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
+        return tuple(elements)
 
     def counts(self, axis: int, include_pad: bool) -> list[int]:
         """Pixels per window along ``axis``: the divisors of an average pool.
@@ -90,6 +100,7 @@ class Geometry:
         return [min(s + self.kernel[axis], high) - max(s, low) for s in starts]
 
     @property
+    @lru_cache(maxsize=1024)
     def covers_exactly(self) -> bool:
         """Whether each pixel lies in exactly one window (no overlap, no gap, no padding)."""
         tiled = tuple(o * s for o, s in zip(self.output, self.stride, strict=True))
@@ -99,24 +110,6 @@ class Geometry:
             and self.padding == ((0, 0), (0, 0))
             and tiled == self.input
         )
-
-
-@lru_cache(maxsize=1024)
-def _elements(geometry: Geometry, tile: Tile) -> tuple[Element, ...]:
-    every = slice(None)
-    all_rows, all_columns = (
-        slice(0, tile.bottom - tile.top),
-        slice(0, tile.right - tile.left),
-    )
-    elements = []
-    for i in range(geometry.kernel[0]):
-        rows, y = geometry.span(0, i, tile.top, tile.bottom)
-        for j in range(geometry.kernel[1]):
-            columns, x = geometry.span(1, j, tile.left, tile.right)
-            number = i * geometry.kernel[1] + j
-            whole = (rows, columns) == (all_rows, all_columns)
-            elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
-    return tuple(elements)
 
 
 def windows(

@@ -1,8 +1,9 @@
 """Between the shapes users see and the batch-last memory that the code works on.
 
-Users see (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``; in memory the batch is
-innermost, (C, H, W, N). A result is a transposed view of batch-last memory, so the next operation
-gets its input in the right order without a copy.
+Users see images (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``, and signals (N, C, L),
+which are images one pixel high here. In memory the batch is innermost, (C, H, W, N). A result is a
+transposed view of batch-last memory, so the next operation gets its input in the right order
+without a copy.
 """
 
 from __future__ import annotations
@@ -11,25 +12,27 @@ import math
 from typing import Any
 
 from .arrays import Array
+from .checks import Padding, check_padding1d
 from .errors import ArgumentError, ShapeError
+from .tiling import Tile
 
-_TO_BATCH_LAST = {"NCHW": (1, 2, 3, 0), "NHWC": (3, 1, 2, 0)}
-
-
-_FROM_BATCH_LAST = {"NCHW": (3, 0, 1, 2), "NHWC": (3, 1, 2, 0)}
+_TO_BATCH_LAST = {"NCHW": (1, 2, 3, 0), "NHWC": (3, 1, 2, 0), "NCL": (1, 2, 0)}
 
 
 def batch_last(xp: Any, x: Array, data_format: str = "NCHW") -> Array:
-    """(N, C, H, W) or (N, H, W, C) as contiguous (C, H, W, N); copied only if it must be."""
-    return xp.ascontiguousarray(x.transpose(_TO_BATCH_LAST[data_format]))
+    """``x`` as contiguous (C, H, W, N), a signal as (C, 1, L, N); copied only if necessary."""
+    y = xp.ascontiguousarray(x.transpose(_TO_BATCH_LAST[data_format]))
+    return y if y.ndim == 4 else y[:, None]
 
 
 def batch_first(y: Array, data_format: str = "NCHW") -> Array:
-    """The view (N, C, H, W) or (N, H, W, C) of (C, H, W, N)."""
-    return y.transpose(_FROM_BATCH_LAST[data_format])
+    """The view in ``data_format`` of (C, H, W, N)."""
+    if data_format == "NCHW":
+        return y.transpose(3, 0, 1, 2)
+    return y.transpose(3, 1, 2, 0) if data_format == "NHWC" else y[:, 0].transpose(2, 0, 1)
 
 
-def check_data_format(data_format: str) -> None:
+def check_data_format(data_format: str) -> str:
     """Refuse anything but "NCHW" and "NHWC".
 
     Raises
@@ -39,10 +42,13 @@ def check_data_format(data_format: str) -> None:
     """
     if data_format not in ("NCHW", "NHWC"):
         raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+    return data_format
 
 
 def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int, int]:
-    """(channels, height, width) of a batch of images.
+    """(channels, height, width) of a batch of images, given an array or its shape.
+
+    With "NCL", :func:`signal_size`.
 
     Raises
     ------
@@ -51,15 +57,45 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
     ShapeError
         Not four axes.
     """
+    if data_format == "NCL":
+        return signal_size(x, name)
     check_data_format(data_format)
-    if x.ndim != 4:
+    shape = getattr(x, "shape", x)
+    if len(shape) != 4:
         raise ShapeError(
-            f"{name} has shape {x.shape}: expected four axes {', '.join(data_format)}; "
+            f"{name} has shape {shape}: expected four axes {', '.join(data_format)}; "
             "one image needs a batch axis, for example x[None]"
         )
-    _, *image = x.shape
-    channels, height, width = image if data_format == "NCHW" else (image[2], *image[:2])
-    return channels, height, width
+    return shape[1:] if data_format == "NCHW" else (shape[3], *shape[1:3])
+
+
+def signal_size(x: Any, name: str = "input") -> tuple[int, int, int]:
+    """(channels, 1, length) of a batch of signals (N, C, L).
+
+    Raises
+    ------
+    ShapeError
+        Not three axes.
+    """
+    shape = getattr(x, "shape", x)
+    if len(shape) != 3:
+        raise ShapeError(
+            f"{name} has shape {tuple(shape)}: expected three axes N, C, L; one signal needs a "
+            "batch axis, for example x[None]"
+        )
+    return shape[1], 1, shape[2]
+
+
+def image_padding(padding: Any) -> Padding:
+    """The padding of a signal as that of an image one pixel high.
+
+    Raises
+    ------
+    ArgumentError
+        Not a form that a 1-D convolution takes.
+    """
+    sides = check_padding1d(padding)
+    return sides if isinstance(sides, str) else ((0, 0), sides)
 
 
 def rows_last(xp: Any, x: Array) -> Array:
@@ -67,6 +103,12 @@ def rows_last(xp: Any, x: Array) -> Array:
     return xp.ascontiguousarray(x.transpose(*range(1, x.ndim), 0))
 
 
+def tile_columns(tile: Tile, width: int, batch: int) -> slice:
+    """The columns of :func:`as_rows` of an image of a tile: whole image rows, or part of one."""
+    start = (tile.top * width + tile.left) * batch
+    return slice(start, ((tile.bottom - 1) * width + tile.right) * batch)
+
+
 def as_rows(a: Array) -> Array:
-    """(F, ...) as (F, P), a view of what is contiguous; -1 is ambiguous for an empty batch."""
+    """(F, ...) as (F, P), a view of a contiguous array; -1 is ambiguous for an empty batch."""
     return a.reshape(len(a), math.prod(a.shape[1:]))

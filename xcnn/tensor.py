@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -26,35 +27,79 @@ from .backends import Backend
 from .errors import DeviceError, DTypeError, GradientError, ShapeError
 
 _P = ParamSpec("_P")
-
-
 _R = TypeVar("_R")
+_DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device kinds; 13 is managed memory
 
 
-#: modules that lie between an operation and the code that calls it
-_BETWEEN = ("xcnn.functional", "xcnn.tensor")
+# -- modes of a thread ---------------------------------------------------------------------------
 
 
-#: the active ones by thread: empty, and so quickly asked, nearly always
-tracers: dict[int, Tracer] = {}
+class _Mode(threading.local):
+    recording = True
+    autocast = False
+    tracer: Tracer | None = None
+
+
+_mode = _Mode()
+_numbers = itertools.count()
+
+
+@contextmanager
+def _set_mode(**values: Any) -> Iterator[None]:
+    before = {name: getattr(_mode, name) for name in values}
+    vars(_mode).update(values)
+    try:
+        yield
+    finally:
+        vars(_mode).update(before)
+
+
+def no_grad() -> Any:
+    """A context in which operations are not recorded and nothing is saved for backward.
+
+    Per thread; also a decorator.
+    """
+    return _set_mode(recording=False)
+
+
+def enable_grad() -> Any:
+    """A context in which operations are recorded, also inside :func:`no_grad`."""
+    return _set_mode(recording=True)
+
+
+def autocast() -> Any:
+    """A context in which operations on a float16 input take float32 weights, as float16.
+
+    Per thread. The weights' gradients are float32 again: the weights stay the master copy that an
+    optimiser changes (Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740).
+    """
+    return _set_mode(autocast=True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded in this thread."""
+    return _mode.recording
+
+
+# -- tracing the public operations, for an exporter ----------------------------------------------
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of an operation.
+    """A call of a public operation.
 
     Attributes
     ----------
     name
-        Of the operation, or of the class of a Function that was called by itself.
+        Of the operation, or of the class of a Function that was called directly.
     arguments
-        By name, with the defaults of those left out; by number for a Function.
+        By name, defaults included; by number for a Function.
     result
-        What came back.
+        What it returned.
     where
-        File and line of the code that called.
+        File and line of the caller.
     is_public
-        False for a Function that no operation called.
+        False for a Function that was called directly.
     """
 
     name: str
@@ -65,30 +110,27 @@ class Call:
 
 
 class Tracer:
-    """Keeps the operations that are called, and so all their arrays, in ``calls``."""
+    """Records the outermost calls of operations in ``calls``; this keeps all their arrays."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Record what this thread calls."""
-        with _in_this_thread(self):
-            yield
+    def active(self) -> Any:
+        """A context in which the calls of this thread are recorded."""
+        return _set_mode(tracer=self)
 
     def call(self, function: Callable, arguments: tuple, settings: dict) -> Any:
-        """Call an operation, unseen by itself, and keep it."""
-        with _in_this_thread(None):
+        """Call an operation and record it, without what it calls itself."""
+        with _set_mode(tracer=None):
             result = function(*arguments, **settings)
         bound = inspect.signature(function).bind(*arguments, **settings)
         bound.apply_defaults()
         self.calls.append(Call(function.__qualname__, bound.arguments, result, _caller()))
         return result
 
-    def function(self, function: Any, inputs: tuple, result: Any) -> None:
-        """Keep a Function that no operation called."""
-        arguments = dict(enumerate(inputs))
-        name = type(function).__name__
+    def function(self, function: Function, inputs: tuple, result: Any) -> None:
+        """Record a Function that was called directly."""
+        name, arguments = type(function).__name__, dict(enumerate(inputs))
         self.calls.append(Call(name, arguments, result, _caller(), is_public=False))
 
 
@@ -97,115 +139,54 @@ def operation(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(function)
     def call(*arguments: _P.args, **settings: _P.kwargs) -> _R:
-        if not tracers:
+        if _mode.tracer is None:
             return function(*arguments, **settings)
-        tracer = current()
-        if tracer is None:
-            return function(*arguments, **settings)
-        return tracer.call(function, arguments, settings)
+        return _mode.tracer.call(function, arguments, settings)
 
     return call
 
 
-def current() -> Tracer | None:
-    """What records the calls of this thread."""
-    return tracers.get(threading.get_ident())
+def current_tracer() -> Tracer | None:
+    """The tracer that records the calls of this thread, if there is one."""
+    return _mode.tracer
 
 
-@contextmanager
-def _in_this_thread(tracer: Tracer | None) -> Iterator[None]:
-    thread, before = threading.get_ident(), current()
-    try:
-        _set(thread, tracer)
-        yield
-    finally:
-        _set(thread, before)
-
-
-def _set(thread: int, tracer: Tracer | None) -> None:
-    if tracer is None:
-        tracers.pop(thread, None)
-    else:
-        tracers[thread] = tracer
+current = current_tracer  # TODO remove
 
 
 def _caller() -> str:
+    """File and line of the code that called an operation."""
     frame = sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(
+        ("xcnn.functional", "xcnn.tensor")
+    ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-class _Mode(threading.local):
-    recording = True
-    autocast = False
-
-
-_mode = _Mode()
-
-
-_numbers = itertools.count()
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Do not record operations: nothing is saved for backward. Per thread; also a decorator."""
-    before, _mode.recording = _mode.recording, False
-    try:
-        yield
-    finally:
-        _mode.recording = before
-
-
-@contextmanager
-def enable_grad() -> Iterator[None]:
-    """Record operations, also inside :func:`no_grad`."""
-    before, _mode.recording = _mode.recording, True
-    try:
-        yield
-    finally:
-        _mode.recording = before
-
-
-@contextmanager
-def autocast() -> Iterator[None]:
-    """Let operations on a float16 input take float32 weights, as float16. Per thread.
-
-    The weights' gradients are float32 again: they stay the master copy that an optimiser changes
-    (Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740).
-    """
-    before, _mode.autocast = _mode.autocast, True
-    try:
-        yield
-    finally:
-        _mode.autocast = before
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded in this thread."""
-    return _mode.recording
+# -- operations ----------------------------------------------------------------------------------
 
 
 class Function:
-    """One call of a differentiable operation; subclass it to add one.
+    """One call of a differentiable operation; subclass it to add an operation.
 
     Settings (stride, axis, ...) go into ``__init__``, arrays into the call:
     ``MyFunction(stride=2)(x, weight)``. Define
 
     ``forward(backend, *arrays) -> array``
         Compute with ``backend.xp`` and the backend's primitives; keep what backward needs by
-        name, ``self.save(x=x)``. An input that was given as None arrives as None.
+        name, ``self.save(x=x)``. An input given as None arrives as None.
     ``backward(backend, dy) -> array`` or a tuple with one array (or None) per input
         ``dy`` has the output's shape. ``self.saved`` has what was saved, and
-        ``self.needs_grad[i]`` says whether input ``i`` wants a gradient.
+        ``self.needs_grad[i]`` says whether input ``i`` needs a gradient.
 
-    Neither may change its arguments in place, and nobody what was saved: arrays are not copied, so
-    weights change after backward, not between forward and backward.
+    Neither may change its arguments in place. Saved arrays are not copied: do not modify them
+    between forward and backward. Weights may change after backward.
     """
 
     saved: Any = None
     inputs: Any = None
-    #: names of the arguments, for error texts
+    #: names of the inputs, for error texts
     arguments: tuple[str, ...] = ()
     #: inputs that may have another dtype than the first one, such as class indices
     any_dtype: tuple[str, ...] = ()
@@ -222,36 +203,35 @@ class Function:
             self.saved = SimpleNamespace(**arrays)
 
     def __call__(self, *inputs: Any) -> Any:
-        if self.inputs is not None:  # this object already is a node of a graph
+        if self.inputs is not None:  # this object is already a node of a graph
             return copy.copy(self)._call(inputs)
         return self._call(inputs)
 
     def _call(self, inputs: tuple) -> Any:
-        tensors = [None if x is None else Tensor.of(x) for x in inputs]
-        arrays = [None if t is None else t.data for t in tensors]
+        given = tensors(*inputs)
+        arrays = [None if t is None else t.data for t in given]
         self.backend = self._common_backend(arrays)
         if _mode.autocast:
             arrays = _halved(arrays)
         recording = _mode.recording
-        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in tensors])
+        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in given])
         self.recorded = any(self.needs_grad)
-        with self.backend.active():
-            output = Tensor(self.forward(self.backend, *arrays), requires_grad=self.recorded)
+        output = Tensor(self.backend.run(self.forward, *arrays), self.recorded)
         if self.recorded:
             self.number = next(_numbers)
-            self.inputs = tensors
+            self.inputs = given
             output.creator = self
-        self.backend.made(type(self).__name__, output.data)
-        if tracers and (tracer := current()):  # and no public operation called this
-            tracer.function(self, inputs, output)
+        if _mode.tracer is not None:  # and no public operation called this
+            _mode.tracer.function(self, inputs, output)
         return output
 
     def _common_backend(self, arrays: list) -> Backend:
         first: Backend | None = None
-        for index, array in enumerate(arrays):
-            if array is None:
+        for index, (array, backend) in enumerate(
+            zip(arrays, backends.of_each(arrays), strict=True)
+        ):
+            if backend is None:
                 continue
-            backend = backends.of(array)
             if first is None:
                 first, number, dtype = backend, index, array.dtype
                 if dtype.kind != "f":
@@ -300,8 +280,8 @@ def _halved(arrays: list) -> list:
     return [a.astype("float16") if a is not None and a.dtype == "float32" else a for a in arrays]
 
 
-def walk(output: Any, dy: Array, retain_graph: bool = False) -> list[tuple[Any, Array]]:
-    """Carry ``dy``, the gradient of ``output``, back to the leaves.
+def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Tensor, Array]]:
+    """Propagate ``dy``, the gradient of ``output``, back to the leaves.
 
     Every Function is visited after all that used its output, newest first: a heap of creation
     numbers, no recursion.
@@ -312,12 +292,13 @@ def walk(output: Any, dy: Array, retain_graph: bool = False) -> list[tuple[Any, 
         Each leaf once. A gradient may share memory with another or with ``dy``.
     """
     pending: dict[int, tuple[Function, Array]] = {}
-    leaves: dict[int, tuple[Any, Array]] = {}
+    leaves: dict[int, tuple[Tensor, Array]] = {}
     heap: list[int] = []
 
-    def arrive(target: Any, gradient: Array) -> None:
+    def arrive(target: Tensor, gradient: Array) -> None:
         creator = target.creator
-        key, table = (id(target), leaves) if creator is None else (-creator.number, pending)
+        table: dict[int, Any] = leaves if creator is None else pending
+        key = id(target) if creator is None else -creator.number
         if key in table:
             gradient = table[key][1] + gradient
         elif creator is not None:
@@ -325,15 +306,14 @@ def walk(output: Any, dy: Array, retain_graph: bool = False) -> list[tuple[Any, 
         table[key] = (creator or target, gradient)
 
     arrive(output, dy)
-    with output.backend.active():
-        while heap:
-            function, gradient = pending.pop(heapq.heappop(heap))
-            inputs = function.inputs
-            for source, dx in zip(inputs, _backward(function, gradient), strict=True):
-                if source is not None and source.requires_grad and dx is not None:
-                    arrive(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
-            if not retain_graph:
-                function.saved, function.inputs = None, None
+    while heap:
+        function, gradient = pending.pop(heapq.heappop(heap))
+        inputs = function.inputs
+        for source, dx in zip(inputs, _backward(function, gradient), strict=True):
+            if source is not None and source.requires_grad and dx is not None:
+                arrive(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
+        if not retain_graph:
+            function.saved, function.inputs = None, None
     return list(leaves.values())
 
 
@@ -354,86 +334,20 @@ def _backward(function: Function, dy: Array) -> tuple:
     return gradients
 
 
-def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
-    """Value and vector-Jacobian product of a functional, on plain arrays, without a tape.
-
-    Parameters
-    ----------
-    function
-        Anything that takes arrays and returns a Tensor, such as ``F.conv2d``.
-    *arrays
-        Its array arguments, or None where one is left out.
-    **settings
-        Passed on, such as ``stride=2``.
-
-    Returns
-    -------
-    y : array
-    pullback : callable
-        ``pullback(dy)``, for ``dy`` of ``y``'s shape, gives a tuple with one gradient per array
-        (None for None and for integer arrays). ``dy`` may be left out where y has one element. It
-        may be called repeatedly.
-
-    Examples
-    --------
-    >>> y, pullback = xcnn.vjp(F.conv2d, x, w, b, stride=2, padding="same")
-    >>> dx, dw, db = pullback(dy)
-    """
-    inputs = [None if a is None else _input(a) for a in arrays]
-    with enable_grad():
-        output = function(*inputs, **settings)
-
-    def pullback(dy: Array | None = None) -> tuple:
-        if dy is None:
-            dy = output.ones_for_backward()
-        dy = Tensor.of(dy).data
-        if dy.shape != output.shape:
-            raise ShapeError(f"pullback: dy has shape {dy.shape}, the output {output.shape}")
-        found = {id(t): g for t, g in walk(output, dy, retain_graph=True)}
-        gradients = [
-            None if t is None or not t.requires_grad else _or_zeros(found.get(id(t)), t)
-            for t in inputs
-        ]
-        return tuple(_own(g, [dy, *gradients[:i]]) for i, g in enumerate(gradients))
-
-    return output.data, pullback
-
-
-def _input(array: Array) -> Any:
-    backends.of(array)  # refuses what is not an array
-    return Tensor(array, requires_grad=array.dtype.kind == "f")
-
-
-def _own(gradient: Array | None, others: list) -> Array | None:
-    """A copy of a gradient that is also another's, or a view that repeats one number."""
-    if gradient is None:
-        return None
-    repeats = any(s == 0 and n > 1 for s, n in zip(gradient.strides, gradient.shape, strict=True))
-    is_shared = any(gradient is other for other in others)
-    return gradient.copy() if repeats or is_shared else gradient
-
-
-def _or_zeros(gradient: Array | None, leaf: Any) -> Array:
-    if gradient is not None:
-        return gradient
-    with leaf.backend.active():
-        return leaf.backend.xp.zeros_like(leaf.data)
-
-
-_DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device kinds; 13 is managed memory
+# -- tensors -------------------------------------------------------------------------------------
 
 
 class Tensor:
-    """An array that remembers how it was made.
+    """An array that remembers the operation it came from.
 
     Parameters
     ----------
     data
-        A NumPy or CuPy array (kept as it is, not copied); an array of another library on a GPU,
+        A NumPy or CuPy array (not copied); an array of another library on a GPU,
         such as a PyTorch CUDA tensor, whose memory is used through DLPack; a number, or nested
         lists (which become a float32 NumPy array).
     requires_grad
-        Whether ``backward`` shall leave a gradient in ``grad``. Floating-point arrays only.
+        Whether ``backward`` leaves a gradient in ``grad``. Floating-point arrays only.
 
     Attributes
     ----------
@@ -441,16 +355,16 @@ class Tensor:
     grad : array or None
         Same shape and dtype as ``data``; ``backward`` adds to it.
     creator : Function or None
-        None for a leaf.
+        The operation that returned it; None for a leaf.
     """
 
     __slots__ = ("__weakref__", "creator", "data", "grad", "requires_grad")
-    __array_ufunc__ = None  # so that array + tensor asks the tensor
+    __array_ufunc__ = None  # array + tensor calls the tensor's __radd__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        elif backends.find(data) is None:
+        elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
         if requires_grad and data.dtype.kind != "f":
             raise DTypeError(
@@ -467,27 +381,17 @@ class Tensor:
         """``value`` itself if it is a Tensor, else a new Tensor around it."""
         return value if isinstance(value, Tensor) else cls(value)
 
-    # -- what it is -------------------------------------------------------------------------
+    # -- properties ------------------------------------------------------------------------
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.data.size
-
-    @property
-    def dtype(self) -> Any:
-        return self.data.dtype
+    # read by attrgetter: operations ask for them all the time
+    shape: tuple[int, ...] = property(attrgetter("data.shape"))  # type: ignore[assignment]
+    ndim: int = property(attrgetter("data.ndim"))  # type: ignore[assignment]
+    size: int = property(attrgetter("data.size"))  # type: ignore[assignment]
+    dtype: Any = property(attrgetter("data.dtype"))
 
     @property
     def backend(self) -> Backend:
+        """The backend that the array belongs to."""
         return backends.of(self.data)
 
     @property
@@ -499,9 +403,9 @@ class Tensor:
         return len(self.data)
 
     def __repr__(self) -> str:
-        made_by = f", creator={type(self.creator).__name__}" if self.creator else ""
+        creator = f", creator={type(self.creator).__name__}" if self.creator else ""
         grad = ", requires_grad=True" if self.requires_grad and not self.creator else ""
-        return f"{type(self).__name__}({self.data!r}, device={self.device!r}{grad}{made_by})"
+        return f"{type(self).__name__}({self.data!r}, device={self.device!r}{grad}{creator})"
 
     def numpy(self) -> Any:
         """The values as a NumPy array (shared memory on the CPU); waits for a GPU."""
@@ -529,21 +433,20 @@ class Tensor:
         return format(self.item(), spec) if spec else str(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """For NumPy, on the CPU only: from a GPU, say ``numpy()``."""
+        """For NumPy, on the CPU only; from a GPU, call ``numpy()``."""
         if self.device != "cpu":
             raise DTypeError(
-                f"this tensor is on {self.device}: NumPy takes no arrays from there by itself; "
-                "call .numpy()"
+                f"this tensor is on {self.device}, which NumPy cannot read; call .numpy()"
             )
         return self.backend.xp.array(self.data, dtype, copy=copy)
 
     def to(self, device: str | Backend) -> Tensor:
-        """A new leaf with the same values on ``device``; itself if it is there already.
+        """A new leaf with the same values on ``device``; itself if it is already there.
 
         Raises
         ------
         DeviceError
-            No such device here.
+            There is no such device.
         """
         target = backends.get(device)
         if target is self.backend:
@@ -557,7 +460,7 @@ class Tensor:
     # -- gradients --------------------------------------------------------------------------
 
     def backward(self, grad: Array | None = None, retain_graph: bool = False) -> None:
-        """Add d(self)/d(leaf) to ``grad`` of every leaf that requires one.
+        """Add d(self)/d(leaf) to ``grad`` of every leaf that requires a gradient.
 
         Parameters
         ----------
@@ -565,37 +468,38 @@ class Tensor:
             Gradient of this tensor, same shape. May be left out for a single element.
         retain_graph
             Keep what was saved, so that backward can be called again.
+
+        Raises
+        ------
+        GradientError
+            Nothing here requires a gradient; or ``grad`` is left out for several elements.
+        ShapeError
+            ``grad`` has another shape.
         """
         if not self.requires_grad:
             raise GradientError(
                 "backward(): this tensor does not depend on anything with requires_grad=True "
                 "(or was computed under no_grad)"
             )
-        if grad is None:
-            grad = self.ones_for_backward()
-        grad = Tensor.of(grad).data
-        if grad.shape != self.shape:
-            raise ShapeError(f"backward(): grad has shape {grad.shape}, the tensor {self.shape}")
-        found = walk(self, grad, retain_graph)
         with self.backend.active():
-            for leaf, gradient in found:
+            grad = self.gradient_for_backward("backward(): grad", grad)
+            for leaf, gradient in walk(self, grad, retain_graph):
                 leaf.accumulate(gradient)
 
-    def ones_for_backward(self) -> Array:
-        """The gradient of this tensor with respect to itself, if it has one element.
-
-        Raises
-        ------
-        GradientError
-            More elements, or none.
-        """
-        if self.size != 1:
-            raise GradientError(
-                f"without a gradient to start from, backward needs one element, this tensor has "
-                f"shape {self.shape}; pass a gradient, or reduce it, for example with .mean()"
-            )
-        with self.backend.active():
+    def gradient_for_backward(self, name: str, grad: Any) -> Array:
+        """``grad``, checked, as an array; ones of a single element if it is None."""
+        if grad is None:
+            if self.size != 1:
+                raise GradientError(
+                    f"without a gradient to start from, backward needs one element, this tensor "
+                    f"has shape {self.shape}; pass a gradient, or reduce it, for example with "
+                    ".mean()"
+                )
             return self.backend.xp.ones_like(self.data)
+        grad = Tensor.of(grad).data
+        if grad.shape != self.shape:
+            raise ShapeError(f"{name} has shape {grad.shape}, the tensor {self.shape}")
+        return grad
 
     def accumulate(self, gradient: Array) -> None:
         """Add ``gradient`` to ``grad``."""
@@ -608,7 +512,7 @@ class Tensor:
         if self.grad is not None:
             self.grad.fill(0)
 
-    if TYPE_CHECKING:  # defined by functional/, which lies above this module
+    if TYPE_CHECKING:  # set by functional/methods.py, which lies above this module
 
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
@@ -657,6 +561,17 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad)
 
 
+class Buffer(Tensor):
+    """An array that belongs to a module's state but is not trained, such as a running mean."""
+
+    __slots__ = ()
+
+
+def tensors(*values: Any) -> Any:
+    """Each value as a Tensor, None as None."""
+    return [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in values]
+
+
 def _from_gpu(data: Any, kind: int, index: int) -> Array:
     """An array of another library on a GPU, without a copy."""
     if kind not in _DLPACK_CUDA:
@@ -685,7 +600,57 @@ def _to_array(data: Any) -> Array:
     return array.astype("float32") if from_python and array.dtype.kind == "f" else array
 
 
-class Buffer(Tensor):
-    """An array that belongs to a module's state but is not trained, such as a running mean."""
+def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
+    """Value and vector-Jacobian product of a functional, on plain arrays, without a tape.
 
-    __slots__ = ()
+    Parameters
+    ----------
+    function
+        Anything that takes arrays and returns a Tensor, such as ``F.conv2d``.
+    *arrays
+        Its array arguments, or None where one is left out.
+    **settings
+        Passed on, such as ``stride=2``.
+
+    Returns
+    -------
+    y : array
+    pullback : callable
+        ``pullback(dy)``, for ``dy`` of ``y``'s shape, returns a tuple with one gradient per array
+        (None for None and for integer arrays). ``dy`` may be left out where y has one element. It
+        may be called repeatedly.
+
+    Examples
+    --------
+    >>> y, pullback = xcnn.vjp(F.conv2d, x, w, b, stride=2, padding="same")
+    >>> dx, dw, db = pullback(dy)
+    """
+    for array in arrays:
+        if array is not None:
+            backends.of(array)  # refuses what is not an array
+    inputs = [None if a is None else Tensor(a, a.dtype.kind == "f") for a in arrays]
+    with enable_grad():
+        output = function(*inputs, **settings)
+
+    def pullback(dy: Array | None = None) -> tuple:
+        with output.backend.active():
+            dy = output.gradient_for_backward("pullback: dy", dy)
+            gradients = {id(t): g for t, g in walk(output, dy, retain_graph=True)}
+            results: list[Array | None] = []
+            for leaf in inputs:
+                if leaf is None or not leaf.requires_grad:
+                    results.append(None)
+                elif id(leaf) in gradients:
+                    results.append(_unshared(gradients[id(leaf)], [dy, *results]))
+                else:
+                    results.append(leaf.backend.xp.zeros_like(leaf.data))
+        return tuple(results)
+
+    return output.data, pullback
+
+
+def _unshared(gradient: Array, others: list[Array | None]) -> Array:
+    """A copy if the array is one of ``others``, or a view that repeats an element; else itself."""
+    repeats = any(s == 0 and n > 1 for s, n in zip(gradient.strides, gradient.shape, strict=True))
+    is_shared = any(gradient is other for other in others)
+    return gradient.copy() if repeats or is_shared else gradient

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from .checks import Pair
@@ -16,9 +17,14 @@ class Tile(NamedTuple):
     left: int
     right: int
 
+    @property
+    def shape(self) -> Pair:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
 
 def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
-    """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, but one."""
+    """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, at least 1."""
     height, width = size
     rows, columns = _even_part(height, max(1, rows)), _even_part(width, max(1, columns))
     for top in range(0, height, rows):
@@ -26,22 +32,26 @@ def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
             yield Tile(top, min(top + rows, height), left, min(left + columns, width))
 
 
-def parts(length: int, count: int) -> list[slice]:
+@lru_cache(maxsize=1024)
+def parts(length: int, count: int) -> tuple[slice, ...]:
     """``range(length)`` in at most ``count`` slices of about the same length."""
     step = max(1, -(-length // count))
-    return [slice(start, min(start + step, length)) for start in range(0, max(1, length), step)]
+    starts = range(0, max(1, length), step)
+    return tuple(slice(start, min(start + step, length)) for start in starts)
 
 
-def bands(size: Pair, rows: int, columns: int, count: int) -> list[Iterator[Tile]]:
-    """The tiles of :func:`cut`, in at most ``count`` bands of about as many rows."""
-    return [_band(band, size[1], rows, columns) for band in parts(size[0], count)]
-
-
-def _band(band: slice, width: int, rows: int, columns: int) -> Iterator[Tile]:
-    for tile in cut((band.stop - band.start, width), rows, columns):
-        yield tile._replace(top=band.start + tile.top, bottom=band.start + tile.bottom)
+@lru_cache(maxsize=256)
+def bands(size: Pair, rows: int, columns: int, count: int) -> tuple[tuple[Tile, ...], ...]:
+    """The tiles of :func:`cut`, in at most ``count`` bands of about the same number of rows."""
+    return tuple(
+        tuple(
+            Tile(band.start + top, band.start + bottom, left, right)
+            for top, bottom, left, right in cut((band.stop - band.start, size[1]), rows, columns)
+        )
+        for band in parts(size[0], count)
+    )
 
 
 def _even_part(length: int, most: int) -> int:
-    """The longest of the fewest equal parts of ``length`` that are at most ``most`` long."""
+    """The length of the fewest equal parts of ``length`` that are at most ``most`` long."""
     return -(-length // -(-length // most))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__, data, models
-from ..backends.base import PRECISIONS
+from ..backends import PRECISIONS
 from ..data import recipes
 from ..errors import LINES, ArgumentError, XcnnError, printable
 from . import deploy, info, optimization, sources, train, use

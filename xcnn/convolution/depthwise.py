@@ -1,14 +1,14 @@
 """Depthwise convolution: each filter reads one channel.
 
-For each filter and each column l of its kernel there is a small matrix:
-M (4, p) holds kernel element k of output line i at [i, i·stride + k·dilation]. Then
+For each filter and each column l of its kernel there is a small matrix M (4, p), which holds
+kernel element k of output row i at [i, i·stride + k·dilation]. Then
 
-    y        = sum over l of (M @ the p lines that 4 output lines read), l columns further on
-    dx       = sum over l of (Mᵀ likewise @ the lines of dy that reach them), l columns back
-    dweight  = the diagonals of sum over blocks of (4 lines of dy) @ (the p lines they read)ᵀ
+    y        = sum over l of (M @ the p rows that 4 output rows read), l columns to the right
+    dx       = sum over l of (Mᵀ @ the rows of dy that reach them), l columns to the left
+    dweight  = the diagonals of the sum over blocks of (4 rows of dy) @ (the p rows they read)ᵀ
 
-so that matrix products go over all lines of the kernel at once, and only its columns are passes of
-their own. A few channels at a time, so that they stay in the cache.
+so one matrix product covers all rows of the kernel, and only its columns take a pass each. A few
+channels at a time, so that they stay in the cache.
 """
 
 from __future__ import annotations
@@ -20,131 +20,102 @@ from ..arrays import Array
 from ..backends import Backend
 from ..geometry import Geometry
 from ..layout import as_rows
-from .windows import merge_columns, read_windows, windows_of
+from .method import Method, Problem
+from .sliding import merge_columns, read_windows, window_views
 
-_LINES = 4  # of the output, by one matrix
-
-
-def applies(geometry: Geometry, groups: int, channels: int) -> bool:
-    """Whether this method can compute such a convolution."""
-    return groups == channels > 1
+_ROWS = 4  # of the output, by one matrix
 
 
-def pays(geometry: Geometry, channels: int, filters: int, batch: int) -> bool:
-    """Whether it is faster than im2col: always, with one product for each channel there."""
-    return True
+class Depthwise(Method):
+    """Products over all kernel rows at once, where im2col has one product for each channel."""
+
+    def applies(self, problem: Problem) -> bool:
+        return problem.groups == problem.in_channels > 1
+
+    def forward(
+        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
+    ) -> Array:
+        geometry, y = problem.geometry, backend.xp.zeros(problem.output_shape, x.dtype)
+        matrices = _forward_matrices(backend.xp, weight, geometry)
+        first, step = -geometry.padding[0][0], _ROWS * geometry.stride[0]
+
+        def compute(part: slice) -> None:
+            for channels, filters in _blocks(backend, x, y, part):
+                for column, matrix in enumerate(matrices):
+                    windows, pixels = geometry.span(1, column)
+                    rows = _products(backend, matrix[filters], x[channels], first, step, y.shape[1])
+                    y[filters][:, :, windows] += rows[:, :, pixels]
+
+        backend.each(compute, backend.channels(x))
+        if bias is not None or problem.relu:
+            backend.add_bias(as_rows(y), bias, slice(None), problem.relu)
+        return y
+
+    def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        geometry, dx = problem.geometry, backend.xp.zeros(problem.input_shape, dy.dtype)
+        top, height = geometry.padding[0][0], geometry.input[0]
+        matrices = _backward_matrices(backend.xp, weight, geometry)
+        first = _ROWS - matrices.shape[-1]  # rows before a block's own that reach it
+
+        def compute(part: slice) -> None:
+            for channels, filters in _blocks(backend, dx, dy, part):
+                for column, matrix in enumerate(matrices):
+                    windows, pixels = geometry.span(1, column)
+                    own = matrix[filters], dy[filters]
+                    rows = _products(backend, *own, first, _ROWS, top + height)
+                    dx[channels][:, :, pixels] += rows[:, top:, windows]
+
+        backend.each(compute, backend.channels(dx))
+        return dx
+
+    def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        geometry = problem.geometry
+        dweight = backend.xp.empty(problem.weight_shape, x.dtype)
+
+        def compute(part: slice) -> None:
+            for channels, filters in _blocks(backend, x, dy, part):
+                for column in range(geometry.kernel[1]):
+                    windows, pixels = geometry.span(1, column)
+                    own_dy = merge_columns(dy[filters][:, :, windows])
+                    own_x = merge_columns(x[channels][:, :, pixels])
+                    dweight[filters, 0, :, column] = _taps(backend, own_dy, own_x, geometry)
+
+        backend.each(compute, backend.channels(x))
+        return dweight
 
 
-def forward(
-    backend: Backend,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    bias: Array | None,
-    relu: bool = False,
-) -> Array:
-    """Return y (F, oH, oW, N)."""
-    y = backend.xp.zeros((len(weight), *geometry.output, x.shape[-1]), x.dtype)
-    matrices = _forward_matrices(backend.xp, weight, geometry)
-    first, step = -geometry.padding[0][0], _LINES * geometry.stride[0]
-
-    def compute(part: slice) -> None:
-        for channels, outputs in _blocks(backend, x, y, part):
-            for column, matrix in enumerate(matrices):
-                windows, pixels = geometry.span(1, column)
-                lines = _products(backend, matrix[outputs], x[channels], first, step, y.shape[1])
-                y[outputs][:, :, windows] += lines[:, :, pixels]
-
-    backend.each(compute, backend.channels(x))
-    if bias is not None or relu:
-        backend.add_bias(as_rows(y), bias, slice(None), relu)
-    return y
-
-
-def backward(
-    backend: Backend,
-    dy: Array,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    needs: tuple[bool, bool],
-) -> tuple[Array | None, Array | None]:
-    """Return dx (C, H, W, N) and dweight (F, 1, kH, kW), as far as they are needed."""
-    dx = _input_gradient(backend, dy, x, weight, geometry) if needs[0] else None
-    return dx, _weight_gradient(backend, dy, x, weight, geometry) if needs[1] else None
-
-
-def _input_gradient(
-    backend: Backend, dy: Array, x: Array, weight: Array, geometry: Geometry
-) -> Array:
-    dx, (top, _) = backend.xp.zeros_like(x), geometry.padding[0]
-    matrices = _backward_matrices(backend.xp, weight, geometry)
-    first = _LINES - matrices.shape[-1]  # so many lines before those of a block reach it
-
-    def compute(part: slice) -> None:
-        for channels, outputs in _blocks(backend, x, dy, part):
-            for column, matrix in enumerate(matrices):
-                windows, pixels = geometry.span(1, column)
-                length = top + x.shape[1]
-                lines = _products(backend, matrix[outputs], dy[outputs], first, _LINES, length)
-                dx[channels][:, :, pixels] += lines[:, top:, windows]
-
-    backend.each(compute, backend.channels(x))
-    return dx
-
-
-def _weight_gradient(
-    backend: Backend, dy: Array, x: Array, weight: Array, geometry: Geometry
-) -> Array:
-    xp = backend.xp
-    dweight = xp.empty_like(weight)
-
-    def compute(part: slice) -> None:
-        for channels, outputs in _blocks(backend, x, dy, part):
-            for column in range(geometry.kernel[1]):
-                windows, pixels = geometry.span(1, column)
-                given = merge_columns(dy[outputs][:, :, windows])
-                read = merge_columns(x[channels][:, :, pixels])
-                dweight[outputs, 0, :, column] = _taps(backend, given, read, geometry)
-
-    backend.each(compute, backend.channels(x))
-    return dweight
-
-
-def _taps(backend: Backend, given: Array, read: Array, geometry: Geometry) -> Array:
-    """Sums over all lines i of given (c, oH, run)[:, i] · the line of read (c, H, run) that element
-    k of the kernel meets there: (c, kH).
+def _taps(backend: Backend, dy: Array, x: Array, geometry: Geometry) -> Array:
+    """Sums over all rows i of dy (c, oH, run)[:, i] · the row of x (c, H, run) that kernel element
+    k reads there: (c, kH).
     """
     xp, (stride, dilation) = backend.xp, (geometry.stride[0], geometry.dilation[0])
-    count, size = -(-given.shape[1] // _LINES), _lines_read(geometry)
-    sums = xp.zeros((len(given), _LINES, size), given.dtype)
-    if count * _LINES > given.shape[1]:
-        given = _lengthened(xp, given, count * _LINES)
-    ((_, _, blocks),) = windows_of(xp, given, 0, _LINES, _LINES, count)
-    found = windows_of(xp, read, -geometry.padding[0][0], _LINES * stride, size, count)
-    for these, inside, windows in found:
-        products = backend.matmul(blocks[:, these], windows.swapaxes(-1, -2))
+    count, size = -(-dy.shape[1] // _ROWS), _rows_read(geometry)
+    sums = xp.zeros((len(dy), _ROWS, size), dy.dtype)
+    if count * _ROWS > dy.shape[1]:
+        dy = _zero_extended(xp, dy, count * _ROWS)
+    ((_, _, blocks),) = window_views(xp, dy, 0, _ROWS, _ROWS, count)
+    top = geometry.padding[0][0]
+    for chosen, inside, windows in window_views(xp, x, -top, _ROWS * stride, size, count):
+        products = backend.matmul(blocks[:, chosen], windows.swapaxes(-1, -2))
         sums[..., inside] += products.sum(axis=1)
-    taps = xp.zeros((len(given), geometry.kernel[0]), given.dtype)
-    for i in range(_LINES):
+    taps = xp.zeros((len(dy), geometry.kernel[0]), dy.dtype)
+    for i in range(_ROWS):
         for k in range(geometry.kernel[0]):
             taps[:, k] += sums[:, i, i * stride + k * dilation]
     return taps
 
 
-def _lengthened(xp: Any, lines: Array, length: int) -> Array:
-    """Lines (c, L, run) with zeros after them."""
-    longer = xp.zeros((len(lines), length, lines.shape[2]), lines.dtype)
-    longer[:, : lines.shape[1]] = lines
+def _zero_extended(xp: Any, rows: Array, length: int) -> Array:
+    """Rows (c, L, run) followed by zeros, (c, length, run)."""
+    longer = xp.zeros((len(rows), length, rows.shape[2]), rows.dtype)
+    longer[:, : rows.shape[1]] = rows
     return longer
 
 
 def _products(
     backend: Backend, matrices: Array, image: Array, first: int, step: int, length: int
 ) -> Array:
-    """A matrix (c, q, p) for each channel of an image (c, H, W, N), with windows of its lines:
+    """A matrix (c, q, p) for each channel of an image (c, H, W, N), with windows of its rows:
     (c, length, W, N).
     """
     channels, _, width, batch = image.shape
@@ -155,44 +126,45 @@ def _products(
     return out.reshape(channels, count * q, width, batch)[:, :length]
 
 
-def _lines_read(geometry: Geometry) -> int:
-    """Lines of the input that a block of the output's lines reads."""
-    return (_LINES - 1) * geometry.stride[0] + (geometry.kernel[0] - 1) * geometry.dilation[0] + 1
+def _rows_read(geometry: Geometry) -> int:
+    """Input rows that a block of output rows reads."""
+    return (_ROWS - 1) * geometry.stride[0] + (geometry.kernel[0] - 1) * geometry.dilation[0] + 1
 
 
 def _forward_matrices(xp: Any, weight: Array, geometry: Geometry) -> Array:
     """M (kW, F, 4, p)."""
-    shape = geometry.kernel[1], len(weight), _LINES, _lines_read(geometry)
+    shape = geometry.kernel[1], len(weight), _ROWS, _rows_read(geometry)
     matrices = xp.zeros(shape, weight.dtype)
-    for i in range(_LINES):
+    for i in range(_ROWS):
         for k in range(geometry.kernel[0]):
-            line = i * geometry.stride[0] + k * geometry.dilation[0]
-            matrices[:, :, i, line] = weight[:, 0, k].T
+            row = i * geometry.stride[0] + k * geometry.dilation[0]
+            matrices[:, :, i, row] = weight[:, 0, k].T
     return matrices
 
 
 def _backward_matrices(xp: Any, weight: Array, geometry: Geometry) -> Array:
-    """The matrices (kW, F, 4·stride, p) that make lines of dx, counted from the padding's first,
-    from the lines of dy that reach them, whose last 4 are the block's own.
+    """The matrices (kW, F, 4·stride, p) that turn the rows of dy which reach a block, the last 4 of
+    them its own, into rows of dx, counted from the first row of padding.
     """
     stride, dilation = geometry.stride[0], geometry.dilation[0]
     before = -(-(geometry.kernel[0] - 1) * dilation // stride)
-    shape = geometry.kernel[1], len(weight), _LINES * stride, before + _LINES
+    shape = geometry.kernel[1], len(weight), _ROWS * stride, before + _ROWS
     matrices = xp.zeros(shape, weight.dtype)
-    for i in range(before + _LINES):
+    for i in range(before + _ROWS):
         for k in range(geometry.kernel[0]):
-            line = (i - before) * stride + k * dilation
-            if 0 <= line < _LINES * stride:
-                matrices[:, :, line, i] = weight[:, 0, k].T
+            row = (i - before) * stride + k * dilation
+            if 0 <= row < _ROWS * stride:
+                matrices[:, :, row, i] = weight[:, 0, k].T
     return matrices
 
 
 def _blocks(backend: Backend, x: Array, y: Array, part: slice) -> Iterator[tuple[slice, slice]]:
-    """Channels of x and the filters that read them, one filter for each channel at a time."""
-    several = len(y) // len(x)
+    """Some channels of x at a time and, in turn, each of the filters that read them."""
+    per_channel = len(y) // len(x)
     size = max(1, x[0].nbytes, y[0].nbytes)
     step = max(1, backend.column_budget // 4 // size)
     for start in range(part.start, part.stop, step):
         stop = min(start + step, part.stop)
-        for j in range(several):
-            yield slice(start, stop), slice(start * several + j, stop * several, several)
+        for j in range(per_channel):
+            filters = slice(start * per_channel + j, stop * per_channel, per_channel)
+            yield slice(start, stop), filters

@@ -1,98 +1,79 @@
 """Grouped convolution: each group by the method that is fastest for one of its size.
 
-The groups do not depend on each other, so ``backend.each`` computes several at once.
+The groups are independent, so ``backend.each`` computes several in parallel.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Iterator
 
 from ..arrays import Array
 from ..backends import Backend
-from ..geometry import Geometry
 from ..tiling import parts
-from . import im2col, mec, winograd
+from .method import METHODS, Method, Problem
 
 
-def applies(geometry: Geometry, groups: int, channels: int) -> bool:
-    """Whether this method can compute such a convolution."""
-    return 1 < groups < channels
+class Grouped(Method):
+    """Group by group, where im2col would unfold all groups at once."""
+
+    def applies(self, problem: Problem) -> bool:
+        return 1 < problem.groups < problem.in_channels
+
+    def pays(self, problem: Problem) -> bool:
+        return _method_of_group(problem) is not METHODS["im2col"]
+
+    def forward(
+        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
+    ) -> Array:
+        y = backend.xp.empty(problem.output_shape, x.dtype)
+        method, group = _method_of_group(problem), problem.one_group
+
+        def compute(part: slice) -> None:
+            for read, made in _channels(problem, part):
+                own_bias = None if bias is None else bias[made]
+                y[made] = method.forward(backend, group, x[read], weight[made], own_bias)
+
+        backend.each(compute, _parts(backend, problem))
+        return y
+
+    def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        dx = backend.xp.empty(problem.input_shape, dy.dtype)
+        method, group = _method_of_group(problem), problem.one_group
+
+        def compute(part: slice) -> None:
+            for read, made in _channels(problem, part):
+                dx[read] = method.input_gradient(backend, group, dy[made], weight[made])
+
+        backend.each(compute, _parts(backend, problem))
+        return dx
+
+    def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        dweight = backend.xp.empty(problem.weight_shape, x.dtype)
+        method, group = _method_of_group(problem), problem.one_group
+
+        def compute(part: slice) -> None:
+            for read, made in _channels(problem, part):
+                dweight[made] = method.weight_gradient(backend, group, dy[made], x[read])
+
+        backend.each(compute, _parts(backend, problem))
+        return dweight
 
 
-def pays(geometry: Geometry, channels: int, filters: int, batch: int) -> bool:
-    """Whether it is faster than im2col, which does all groups in one go."""
-    return _method(geometry, channels, filters, batch) is not im2col
+def _method_of_group(problem: Problem) -> Method:
+    """The fastest method for a single group."""
+    group = problem.one_group
+    for name in ("winograd", "mec"):
+        if METHODS[name].applies(group) and METHODS[name].pays(group):
+            return METHODS[name]
+    return METHODS["im2col"]
 
 
-def forward(
-    backend: Backend,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    bias: Array | None,
-    relu: bool = False,
-) -> Array:
-    """Return y (F, oH, oW, N)."""
-    y = backend.xp.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
-    method = _method(geometry, len(x) // groups, len(weight) // groups, x.shape[-1])
-
-    def compute(part: slice) -> None:
-        for read, made in _channels(part, groups, x, weight):
-            own = None if bias is None else bias[made]
-            y[made] = method.forward(backend, x[read], weight[made], geometry, 1, own, relu)
-
-    backend.each(compute, _parts(backend, weight, geometry, groups, x))
-    return y
-
-
-def backward(
-    backend: Backend,
-    dy: Array,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    needs: tuple[bool, bool],
-) -> tuple[Array | None, Array | None]:
-    """Return dx (C, H, W, N) and dweight (F, C / groups, kH, kW), as far as they are needed."""
-    xp = backend.xp
-    dx = xp.empty(x.shape, x.dtype) if needs[0] else None
-    dweight = xp.empty(weight.shape, weight.dtype) if needs[1] else None
-    method = _method(geometry, len(x) // groups, len(weight) // groups, x.shape[-1])
-
-    def compute(part: slice) -> None:
-        for read, made in _channels(part, groups, x, weight):
-            found = method.backward(backend, dy[made], x[read], weight[made], geometry, 1, needs)
-            if dx is not None:
-                dx[read] = found[0]
-            if dweight is not None:
-                dweight[made] = found[1]
-
-    backend.each(compute, _parts(backend, weight, geometry, groups, x))
-    return dx, dweight
-
-
-def _method(geometry: Geometry, channels: int, filters: int, batch: int) -> ModuleType:
-    """The fastest method for one group of so many channels and filters."""
-    for method in (winograd, mec):
-        applies = method.applies(geometry, 1, channels)
-        if applies and method.pays(geometry, channels, filters, batch):
-            return method
-    return im2col
-
-
-def _channels(part: slice, groups: int, x: Array, weight: Array) -> list[tuple[slice, slice]]:
+def _channels(problem: Problem, part: slice) -> Iterator[tuple[slice, slice]]:
     """For each group of a part, its channels of x and its filters."""
-    channels, filters = len(x) // groups, len(weight) // groups
-    return [
-        (slice(g * channels, (g + 1) * channels), slice(g * filters, (g + 1) * filters))
-        for g in range(part.start, part.stop)
-    ]
+    channels, filters = problem.one_group.in_channels, problem.one_group.out_channels
+    for g in range(part.start, part.stop):
+        yield slice(g * channels, (g + 1) * channels), slice(g * filters, (g + 1) * filters)
 
 
-def _parts(
-    backend: Backend, weight: Array, geometry: Geometry, groups: int, x: Array
-) -> list[slice]:
-    height, width = geometry.output
-    return parts(groups, backend.shares(weight.size * height * width * x.shape[-1]))
+def _parts(backend: Backend, problem: Problem) -> tuple[slice, ...]:
+    return parts(problem.groups, backend.shares(problem.multiplications))

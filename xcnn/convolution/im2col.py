@@ -6,101 +6,88 @@ columns (C·kH·kW, oH·oW·N) holds what each window reads; then
     dweight = dy (F, oH·oW·N) @ columnsᵀ
     dx      = col2im(weightᵀ @ dy)
 
-The columns are kH·kW times as large as the input, so they are made for one tile of the output at a
-time, in one buffer of at most ``backend.column_budget`` bytes that stays in the cache, and made
-again in backward rather than kept. Source: Chellapilla et al. 2006, "High performance
+The columns are kH·kW times as large as the input, so they are computed for one tile of the output
+at a time, in one buffer of at most ``backend.column_budget`` bytes that stays in the cache, and
+computed again in backward rather than kept. Source: Chellapilla et al. 2006, "High performance
 convolutional neural networks for document processing".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..arrays import Array
+from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..backends.base import sum_dtype
-from ..geometry import Geometry
-from ..layout import as_rows
+from ..layout import as_rows, tile_columns
 from ..tiling import Tile, bands, parts
-from .rows import positions
+from .method import Method, Problem
 
 
 class Share(NamedTuple):
-    """What one worker computes in backward."""
+    """What one worker computes in backward: some groups, or some channels of the only group."""
 
-    dx: Array | None
-    dweight: Array | None
-    x: Array
-    weight: Array
-    dy: Array
     groups: int
+    channels: slice  # of x
+    filters: slice
+    group_channels: slice  # of weight
 
 
-def applies(geometry: Geometry, groups: int, channels: int) -> bool:
-    """Whether this method can compute such a convolution: any."""
-    return True
+class Im2col(Method):
+    """Any convolution, tile by tile."""
 
+    def applies(self, problem: Problem) -> bool:
+        return True
 
-def forward(
-    backend: Backend,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    bias: Array | None,
-    relu: bool = False,
-) -> Array:
-    """Return y (F, oH, oW, N)."""
-    xp = backend.xp
-    y = xp.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
-    matrix = as_rows(y)
+    def forward(
+        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
+    ) -> Array:
+        geometry, y = problem.geometry, backend.xp.empty(problem.output_shape, x.dtype)
+        matrix = as_rows(y)
 
-    def compute(tiles: Iterator[Tile]) -> None:
-        for tile, columns in _with_columns(backend, x, geometry, tiles):
-            backend.im2col(x, geometry, tile, columns)
-            run = positions(y, tile)
-            for w, c, out in _groups(groups, weight, columns, matrix[:, run]):
-                backend.matmul(w, c, out=out)
-            if bias is not None or relu:
-                backend.add_bias(matrix, bias, run, relu)  # while the tile is still in the cache
-
-    most, count = _positions(backend, x, geometry), backend.shares(weight.size * matrix.shape[1])
-    backend.each(compute, bands(geometry.output, most // geometry.output[1], most, count))
-    return y
-
-
-def backward(
-    backend: Backend,
-    dy: Array,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    needs: tuple[bool, bool],
-) -> tuple[Array | None, Array | None]:
-    """Return dx (C, H, W, N) and dweight (F, C / groups, kH, kW), as far as they are needed."""
-    xp = backend.xp
-    dx = xp.zeros_like(x) if needs[0] else None
-    dweight = xp.zeros(weight.shape, sum_dtype(weight.dtype)) if needs[1] else None
-
-    def compute(share: Share) -> None:
-        dx, dweight, x, weight, dy, groups = share
-        tiles = geometry.tiles(_positions(backend, x, geometry))
-        for tile, columns in _with_columns(backend, x, geometry, tiles):
-            part = as_rows(dy)[:, positions(dy, tile)]
-            if dweight is not None:
+        def compute(tiles: Sequence[Tile]) -> None:
+            for tile, run, columns in _with_columns(backend, problem, x, tiles):
                 backend.im2col(x, geometry, tile, columns)
-                for dw, c, d in _groups(groups, dweight, columns, part):
-                    _add_product(dw, d, c, backend.thin_product)
-            if dx is not None:
-                for w, c, d in _groups(groups, weight, columns, part):
-                    backend.matmul(w.T, d, out=c)
-                backend.col2im(columns, geometry, tile, dx)
+                for w, c, out in _by_group(problem.groups, weight, columns, matrix[:, run]):
+                    backend.matmul(w, c, out=out)
+                if bias is not None or problem.relu:  # while the tile is still in the cache
+                    backend.add_bias(matrix, bias, run, problem.relu)
 
-    count = backend.shares(weight.size * as_rows(dy).shape[1])
-    backend.each(compute, _shares(Share(dx, dweight, x, weight, dy, groups), count))
-    return dx, dweight
+        most = _positions(backend, problem, x)
+        count = backend.shares(problem.multiplications)
+        backend.each(compute, bands(geometry.output, most // geometry.output[1], most, count))
+        return y
+
+    def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        geometry, dx = problem.geometry, backend.xp.zeros(problem.input_shape, dy.dtype)
+
+        def compute(share: Share) -> None:
+            own_dx, own_dy = dx[share.channels], as_rows(dy[share.filters])
+            own_weight = weight[share.filters, share.group_channels]
+            tiles = geometry.tiles(_positions(backend, problem, own_dx))
+            for tile, run, columns in _with_columns(backend, problem, own_dx, tiles):
+                for w, c, d in _by_group(share.groups, own_weight, columns, own_dy[:, run]):
+                    backend.matmul(w.T, d, out=c)
+                backend.col2im(columns, geometry, tile, own_dx)
+
+        backend.each(compute, _shares(backend, problem))
+        return dx
+
+    def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        geometry = problem.geometry
+        dweight = backend.xp.zeros(problem.weight_shape, sum_dtype(x.dtype))
+
+        def compute(share: Share) -> None:
+            own_x, own_dy = x[share.channels], as_rows(dy[share.filters])
+            own = dweight[share.filters, share.group_channels]
+            tiles = geometry.tiles(_positions(backend, problem, own_x))
+            for tile, run, columns in _with_columns(backend, problem, own_x, tiles):
+                backend.im2col(own_x, geometry, tile, columns)
+                for dw, c, d in _by_group(share.groups, own, columns, own_dy[:, run]):
+                    _add_product(dw, d, c, backend.thin_product)
+
+        backend.each(compute, _shares(backend, problem))
+        return dweight
 
 
 def _add_product(dweight: Array, d: Array, columns: Array, thin_product: int) -> None:
@@ -116,58 +103,50 @@ def _add_product(dweight: Array, d: Array, columns: Array, thin_product: int) ->
         dweight += (columns[:, piece] @ d[:, piece].T).T
 
 
-def _shares(whole: Share, count: int) -> list[Share]:
-    """Some groups, or channels where there is one group, for each worker: views of all arrays.
+def _shares(backend: Backend, problem: Problem) -> list[Share]:
+    """The shares of all workers.
 
-    Not bands of the output as in forward: the windows of one overlap with those of the next.
+    Not bands of the output as in forward: the windows of one band overlap with those of the next.
     """
-    dx, dweight, x, weight, dy, groups = whole
-    of_weight: tuple[slice, ...]
-    every, filters, channels = slice(None), len(weight) // groups, len(x) // groups
-    shares = []
-    for part in parts(groups if groups > 1 else channels, count):
-        if groups > 1:
-            read = slice(part.start * channels, part.stop * channels)
-            made = slice(part.start * filters, part.stop * filters)
-            number, of_weight = part.stop - part.start, (made,)
-        else:
-            read, made, number, of_weight = part, every, 1, (every, part)
-        shares.append(
-            Share(
-                None if dx is None else dx[read],
-                None if dweight is None else dweight[of_weight],
-                x[read],
-                weight[of_weight],
-                dy[made],
-                number,
-            )
+    groups, group = problem.groups, problem.one_group
+    count, every = backend.shares(problem.multiplications), slice(None)
+    if groups == 1:
+        return [Share(1, part, every, part) for part in parts(problem.in_channels, count)]
+    return [
+        Share(
+            part.stop - part.start,
+            slice(part.start * group.in_channels, part.stop * group.in_channels),
+            slice(part.start * group.out_channels, part.stop * group.out_channels),
+            every,
         )
-    return shares
+        for part in parts(groups, count)
+    ]
 
 
-def _positions(backend: Backend, x: Array, geometry: Geometry) -> int:
-    """Positions of the output whose columns are within the budget."""
-    height, width = geometry.kernel
-    position = len(x) * height * width * x.shape[-1] * x.dtype.itemsize  # bytes
+def _positions(backend: Backend, problem: Problem, x: Array) -> int:
+    """Number of output positions whose columns fit into the budget."""
+    height, width = problem.geometry.kernel
+    position = len(x) * height * width * problem.batch * x.dtype.itemsize  # bytes
     return max(1, backend.column_budget // max(1, position))
 
 
 def _with_columns(
-    backend: Backend, x: Array, geometry: Geometry, tiles: Iterator[Tile]
-) -> Iterator[tuple[Tile, Array]]:
-    """Each tile with a buffer (C, kH, kW, rows, columns, N) for its columns."""
-    channels, batch = len(x), x.shape[-1]
-    position = channels * geometry.kernel[0] * geometry.kernel[1] * batch  # elements
+    backend: Backend, problem: Problem, x: Array, tiles: Iterable[Tile]
+) -> Iterator[tuple[Tile, slice, Array]]:
+    """Each tile, its run of positions, and a buffer (C, kH, kW, rows, columns, N) for it."""
+    kernel, width = problem.geometry.kernel, problem.geometry.output[1]
+    size = len(x) * kernel[0] * kernel[1] * problem.batch  # of one position
     buffer = None
     for tile in tiles:
-        height, width = tile.bottom - tile.top, tile.right - tile.left
+        rows, columns = tile.shape
         if buffer is None:  # the first tile is the largest
-            buffer = backend.xp.empty(position * height * width, x.dtype)
-        shape = (channels, *geometry.kernel, height, width, batch)
-        yield tile, buffer[: position * height * width].reshape(shape)
+            buffer = backend.xp.empty(size * rows * columns, x.dtype)
+        shape = (len(x), *kernel, rows, columns, problem.batch)
+        run = tile_columns(tile, width, problem.batch)
+        yield tile, run, buffer[: size * rows * columns].reshape(shape)
 
 
-def _groups(
+def _by_group(
     groups: int, weight: Array, columns: Array, part: Array
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Per group, as 2-D views: weight (F/g, K), columns (K, P), part (F/g, P); K = C/g·kH·kW."""

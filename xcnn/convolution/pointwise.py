@@ -7,46 +7,27 @@ from __future__ import annotations
 
 from ..arrays import Array
 from ..backends import Backend
-from ..geometry import Geometry
 from ..layout import as_rows
+from .method import Method, Problem
 
 
-def applies(geometry: Geometry, groups: int, channels: int) -> bool:
-    """Whether this method can compute such a convolution."""
-    return geometry.kernel == (1, 1) and geometry.covers_exactly and groups == 1
+class Pointwise(Method):
+    """One matrix product, without columns."""
 
+    def applies(self, problem: Problem) -> bool:
+        geometry = problem.geometry
+        return geometry.kernel == (1, 1) and geometry.covers_exactly and problem.groups == 1
 
-def pays(geometry: Geometry, channels: int, filters: int, batch: int) -> bool:
-    """Whether it is faster than im2col: always."""
-    return True
+    def forward(
+        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
+    ) -> Array:
+        y = backend.matmul(as_rows(weight), as_rows(x))
+        if bias is not None or problem.relu:
+            backend.add_bias(y, bias, slice(None), problem.relu)
+        return y.reshape(problem.output_shape)
 
+    def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        return backend.matmul(as_rows(weight).T, as_rows(dy)).reshape(problem.input_shape)
 
-def forward(
-    backend: Backend,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    bias: Array | None,
-    relu: bool = False,
-) -> Array:
-    """Return y (F, H, W, N)."""
-    y = backend.matmul(as_rows(weight), as_rows(x))
-    if bias is not None or relu:
-        backend.add_bias(y, bias, slice(None), relu)
-    return y.reshape(len(weight), *geometry.output, x.shape[-1])
-
-
-def backward(
-    backend: Backend,
-    dy: Array,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    needs: tuple[bool, bool],
-) -> tuple[Array | None, Array | None]:
-    """Return dx (C, H, W, N) and dweight (F, C, 1, 1), as far as they are needed."""
-    dx = backend.matmul(as_rows(weight).T, as_rows(dy)).reshape(x.shape) if needs[0] else None
-    dweight = backend.matmul(as_rows(dy), as_rows(x).T).reshape(weight.shape) if needs[1] else None
-    return dx, dweight
+    def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        return backend.matmul(as_rows(dy), as_rows(x).T).reshape(problem.weight_shape)

@@ -20,16 +20,15 @@ about 1e-5 in float32, ten times that of im2col (``docs/performance.md``). Sourc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..arrays import Array
 from ..backends import Backend
-from ..geometry import Geometry
 from ..tiling import Tile, bands
-from .rows import add_bias
-from .windows import merge_columns, read_windows, write_windows
+from .method import Method, Problem
+from .sliding import merge_columns, read_windows, write_blocks
 
 _PATCH = 6
 _POINTS = (0, 1, -1, 2, -2)  # where the polynomials are multiplied; the sixth point is infinity
@@ -55,113 +54,95 @@ class Axis(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a convolution is cut into blocks."""
+    """The transforms, and the tiles of blocks that a convolution is cut into."""
 
     axes: tuple[Axis, Axis]
     first: tuple[int, int]  # pixel at which the first patch starts, negative in padding
-    parts: list[Iterator[Tile]]  # tiles of blocks for each worker
+    bands: tuple[tuple[Tile, ...], ...]  # tiles of blocks for each worker
 
 
-def applies(geometry: Geometry, groups: int, channels: int) -> bool:
-    """Whether this method can compute such a convolution."""
-    unit = geometry.stride == geometry.dilation == (1, 1)
-    return unit and groups == 1 and all(k in _KERNELS for k in geometry.kernel)
+class Winograd(Method):
+    """Fewer multiplications, for some rounding."""
+
+    def applies(self, problem: Problem) -> bool:
+        geometry = problem.geometry
+        unit = geometry.stride == geometry.dilation == (1, 1)
+        return unit and problem.groups == 1 and all(k in _KERNELS for k in geometry.kernel)
+
+    def pays(self, problem: Problem) -> bool:
+        """Not where channels or images are few, where most of a block sticks out, or where the
+        transformed weights are large compared with the patches.
+
+        Measured on a CPU (``docs/performance.md``).
+        """
+        geometry, batch = problem.geometry, problem.batch
+        fewer, more = sorted((problem.in_channels, problem.out_channels))
+        height, width = geometry.output
+        tall, wide = _block(geometry.kernel[0]), _block(geometry.kernel[1])
+        blocks = -(-height // tall) * -(-width // wide)
+        return (
+            fewer >= (16 if geometry.kernel == (3, 3) else 32)
+            and batch >= 8
+            and batch * fewer >= 512
+            and 2 * height * width >= blocks * tall * wide
+            and 2 * blocks * batch >= more
+        )
+
+    def forward(
+        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
+    ) -> Array:
+        y, filters = backend.xp.empty(problem.output_shape, x.dtype), len(weight)
+        plan = _plan(backend, problem, x.dtype)
+        u = _transformed_weight(backend, weight)
+
+        def compute(tiles: Sequence[Tile]) -> None:
+            for tile in tiles:
+                v = _patches(backend, plan, x, tile)
+                z = backend.matmul(u, v.reshape(36, len(x), -1))
+                _write_blocks(backend, plan, z.reshape(6, 6, filters, *v.shape[3:]), y, tile)
+                if bias is not None or problem.relu:
+                    pixels = _pixels(plan, y, tile)
+                    backend.add_bias_to_tile(y, bias, pixels, problem.relu)
+
+        backend.each(compute, plan.bands)
+        return y
+
+    def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
+        return self.forward(backend, _of_input_gradient(problem), dy, flipped, None)
+
+    def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        xp, (filters, channels) = backend.xp, problem.weight_shape[:2]
+        plan = _plan(backend, problem, x.dtype)
+
+        def compute(tiles: Sequence[Tile]) -> Array:
+            du = xp.zeros((36, filters, channels), x.dtype)
+            for tile in tiles:
+                v = _patches(backend, plan, x, tile).reshape(36, channels, -1)
+                z = _blocks(backend, plan, dy, tile).reshape(36, filters, -1)
+                du += backend.matmul(z, v.swapaxes(1, 2))
+            return du
+
+        du, *others = backend.each(compute, plan.bands)
+        for other in others:
+            du += other
+        g = _both_axes(backend, problem.geometry.kernel, str(x.dtype))
+        taps = backend.matmul(g.T, du.reshape(36, filters * channels))
+        return xp.ascontiguousarray(taps.T).reshape(problem.weight_shape)
 
 
-def pays(geometry: Geometry, channels: int, filters: int, batch: int) -> bool:
-    """Whether it is faster than im2col: not where channels or images are few, where most of a block
-    sticks out, or where the transformed weights are large beside the patches.
-
-    Measured on a CPU (``docs/performance.md``).
-    """
-    height, width = geometry.output
-    tall, wide = _block(geometry.kernel[0]), _block(geometry.kernel[1])
-    blocks, fewer = -(-height // tall) * -(-width // wide), min(channels, filters)
-    return (
-        fewer >= (16 if geometry.kernel == (3, 3) else 32)
-        and batch >= 8
-        and batch * fewer >= 512
-        and 2 * height * width >= blocks * tall * wide
-        and 2 * blocks * batch >= max(channels, filters)
+def _of_input_gradient(problem: Problem) -> Problem:
+    """The convolution of dy with the flipped weights."""
+    geometry = problem.geometry
+    sides = []
+    for (begin, _), size in zip(geometry.padding, geometry.kernel, strict=True):
+        before = size - 1 - begin
+        sides.append((before, size - 1 - before))
+    flipped = geometry._replace(
+        input=geometry.output, output=geometry.input, padding=(sides[0], sides[1])
     )
-
-
-def forward(
-    backend: Backend,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    bias: Array | None,
-    relu: bool = False,
-) -> Array:
-    """Return y (F, oH, oW, N)."""
-    xp, filters = backend.xp, len(weight)
-    y = xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
-    plan = _plan(backend, x, filters, geometry)
-    u = _transformed_weight(backend, weight)
-
-    def compute(tiles: Iterator[Tile]) -> None:
-        for tile in tiles:
-            v = _patches(backend, plan, x, tile)
-            z = backend.matmul(u, v.reshape(36, len(x), -1))
-            _write_blocks(backend, plan, z.reshape(6, 6, filters, *v.shape[3:]), y, tile)
-            if bias is not None or relu:
-                add_bias(backend, y, bias, _pixels(plan, y, tile), relu)
-
-    backend.each(compute, plan.parts)
-    return y
-
-
-def backward(
-    backend: Backend,
-    dy: Array,
-    x: Array,
-    weight: Array,
-    geometry: Geometry,
-    groups: int,
-    needs: tuple[bool, bool],
-) -> tuple[Array | None, Array | None]:
-    """Return dx (C, H, W, N) and dweight (F, C, kH, kW), as far as they are needed."""
-    dx = _input_gradient(backend, dy, weight, geometry) if needs[0] else None
-    return dx, _weight_gradient(backend, dy, x, weight, geometry) if needs[1] else None
-
-
-def _input_gradient(backend: Backend, dy: Array, weight: Array, geometry: Geometry) -> Array:
-    (top, _), (left, _) = geometry.padding
-    height, width = geometry.kernel
-    above, before = height - 1 - top, width - 1 - left
-    flipped = Geometry(
-        geometry.output,
-        geometry.input,
-        geometry.kernel,
-        (1, 1),
-        ((above, height - 1 - above), (before, width - 1 - before)),
-        (1, 1),
-    )
-    return forward(backend, dy, weight[:, :, ::-1, ::-1].swapaxes(0, 1), flipped, 1, None)
-
-
-def _weight_gradient(
-    backend: Backend, dy: Array, x: Array, weight: Array, geometry: Geometry
-) -> Array:
-    xp, filters, channels = backend.xp, len(weight), len(x)
-    plan = _plan(backend, x, filters, geometry)
-
-    def compute(tiles: Iterator[Tile]) -> Array:
-        du = xp.zeros((36, filters, channels), weight.dtype)
-        for tile in tiles:
-            v = _patches(backend, plan, x, tile).reshape(36, channels, -1)
-            z = _blocks(backend, plan, dy, tile).reshape(36, filters, -1)
-            du += backend.matmul(z, v.swapaxes(1, 2))
-        return du
-
-    du, *others = backend.each(compute, plan.parts)
-    for other in others:
-        du += other
-    g = _both_axes(backend, geometry.kernel, str(weight.dtype))
-    taps = backend.matmul(g.T, du.reshape(36, filters * channels))
-    return xp.ascontiguousarray(taps.T).reshape(weight.shape)
+    channels = problem.out_channels, problem.in_channels
+    return Problem(flipped, 1, *channels, problem.batch)
 
 
 def _block(kernel: int) -> int:
@@ -183,20 +164,21 @@ def _axis(backend: Backend, kernel: int, dtype: str) -> Axis:
     return Axis(b, g, a, block)
 
 
-def _plan(backend: Backend, x: Array, filters: int, geometry: Geometry) -> Plan:
-    """Tiles within the budget; in bands where the products stay large in spite of it."""
-    channels, batch = len(x), x.shape[-1]
-    vertical, horizontal = (_axis(backend, k, str(x.dtype)) for k in geometry.kernel)
+def _plan(backend: Backend, problem: Problem, dtype: Any) -> Plan:
+    """Tiles within the budget, in bands where the products stay large enough."""
+    geometry, batch = problem.geometry, problem.batch
+    vertical, horizontal = (_axis(backend, k, str(dtype)) for k in geometry.kernel)
     height, width = geometry.output
     size = -(-height // vertical.block), -(-width // horizontal.block)
-    larger, blocks = max(channels, filters), size[0] * size[1]
-    patch = max(1, batch * 36 * larger * x.dtype.itemsize)  # bytes
-    least = -(-larger // (2 * max(1, batch)))  # fewer patches than this read all weights in vain
+    larger, blocks = max(problem.in_channels, problem.out_channels), size[0] * size[1]
+    patch = max(1, batch * 36 * larger * dtype.itemsize)  # bytes
+    least = -(-larger // (2 * max(1, batch)))  # patches; below this, loading weights dominates
     most = max(1, least, 2 * backend.column_budget // 3 // patch)
-    shares = backend.shares(36 * channels * filters * blocks * batch)
-    parts = bands(size, most // size[1], most, shares if blocks >= shares * least else 1)
+    work = 36 * problem.in_channels * problem.out_channels * blocks * batch
+    shares = backend.shares(work)
+    count = shares if blocks >= shares * least else 1
     (top, _), (left, _) = geometry.padding
-    return Plan((vertical, horizontal), (-top, -left), parts)
+    return Plan((vertical, horizontal), (-top, -left), bands(size, most // size[1], most, count))
 
 
 def _patches(backend: Backend, plan: Plan, x: Array, tile: Tile) -> Array:
@@ -226,7 +208,7 @@ def _transformed(
     rows, columns = tile.bottom - tile.top, tile.right - tile.left
     start = first[1] + tile.left * steps[1]
     stop = start + (columns - 1) * steps[1] + horizontal.shape[1]
-    pixels = x[:, :, max(0, start) : max(0, stop)]  # all that the tile reads
+    pixels = x[:, :, max(0, start) : max(0, stop)]  # everything the tile reads
     read = pixels.shape[2]
     half = xp.empty((6, channels, rows, read, batch), x.dtype)
     read_windows(
@@ -251,8 +233,8 @@ def _write_blocks(backend: Backend, plan: Plan, z: Array, y: Array, tile: Tile) 
     half = backend.matmul(horizontal.a, z.transpose(0, 2, 3, 4, 1, 5))
     pixels = _pixels(plan, y, tile)
     out = y[:, pixels.top : pixels.bottom, pixels.left : pixels.right]
-    lines = half.reshape(*half.shape[:3], -1)[..., : out.shape[2] * out.shape[3]]
-    write_windows(backend, vertical.a, lines.transpose(1, 2, 0, 3), merge_columns(out))
+    rows = half.reshape(*half.shape[:3], -1)[..., : out.shape[2] * out.shape[3]]
+    write_blocks(backend, vertical.a, rows.transpose(1, 2, 0, 3), merge_columns(out))
 
 
 def _pixels(plan: Plan, y: Array, tile: Tile) -> Tile:

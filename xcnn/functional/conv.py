@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from functools import lru_cache
 from typing import Any
 
-from .. import convolution
+from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, Pair, check_padding1d, single
+from ..checks import Padding, is_int, single
+from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import Geometry, windows
-from ..layout import batch_first, batch_last, image_size
-from ..tensor import Function, Tensor, operation
-from .linear import bias_backward
+from ..geometry import windows
+from ..layout import (
+    batch_first,
+    batch_last,
+    check_data_format,
+    image_padding,
+    image_size,
+)
+from ..tensor import Function, Tensor, operation, tensors
 
 
-class Conv2d(Function):
-    """See :func:`conv2d`."""
+class Convolution(Function):
+    """Convolution in one or two dimensions; a signal is an image one pixel high."""
 
     arguments = ("input", "weight", "bias")
 
-    def __init__(self, geometry: Geometry, groups: int, data_format: str, relu: bool) -> None:
-        self.geometry = geometry
-        self.groups = groups
+    def __init__(self, problem: Problem, data_format: str) -> None:
+        self.problem = problem
         self.data_format = data_format
-        self.relu = relu
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
-        weight = backend.xp.ascontiguousarray(weight)
-        self.method = convolution.choose(
-            backend, self.geometry, self.groups, len(x), len(weight), x.shape[-1]
-        )
-        y = self.method.forward(backend, x, weight, self.geometry, self.groups, bias, self.relu)
-        self.save(x=x, weight=weight, y=y if self.relu else None)
+        kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
+        self.method = choose(self.problem, backend.convolutions, config.convolution)
+        y = self.method.forward(backend, self.problem, x, kernel, bias)
+        self.save(x=x, kernel=kernel, y=y if self.problem.relu else None, shape=weight.shape)
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         dy = batch_last(backend.xp, dy, self.data_format)
-        dz, dbias = bias_backward(backend, dy, self.saved.y, self.needs_grad[2])
-        dx, dweight = self.method.backward(
-            backend,
-            dz,
-            self.saved.x,
-            self.saved.weight,
-            self.geometry,
-            self.groups,
-            self.needs_grad[:2],
-        )
-        return None if dx is None else batch_first(dx, self.data_format), dweight, dbias
+        dy, dbias = backend.bias_backward(dy, self.saved.y, self.needs_grad[2])
+        dx = dweight = None
+        if self.needs_grad[0]:
+            dx = self.method.input_gradient(backend, self.problem, dy, self.saved.kernel)
+            dx = batch_first(dx, self.data_format)
+        if self.needs_grad[1]:
+            dweight = self.method.weight_gradient(backend, self.problem, dy, self.saved.x)
+            dweight = dweight.reshape(self.saved.shape)
+        return dx, dweight, dbias
+
+
+class Conv1d(Convolution):
+    """See :func:`conv1d`."""
+
+
+class Conv2d(Convolution):
+    """See :func:`conv2d`."""
 
 
 @operation
@@ -84,7 +92,7 @@ def conv2d(
     data_format
         ``"NCHW"`` or ``"NHWC"``.
     relu
-        Return max(y, 0), made in one pass with the bias.
+        Return max(y, 0), computed in one pass with the bias.
 
     Returns
     -------
@@ -99,64 +107,9 @@ def conv2d(
     ArgumentError
         A setting out of range.
     """
-    input, weight = Tensor.of(input), Tensor.of(weight)
-    channels, height, width = image_size(input, data_format)
-    bias = None if bias is None else Tensor.of(bias)
-    check_weight(channels, weight, bias, groups)
-    kernel = weight.shape[2:]
-    geometry = windows((height, width), kernel, stride, padding, dilation, kernel_name="weight")
-    return Conv2d(geometry, groups, data_format, relu)(input, weight, bias)
-
-
-def check_weight(
-    channels: int, weight: Tensor, bias: Any, groups: int, kernel: str = "kH, kW"
-) -> None:
-    """Refuse a weight (F, C / groups, kernel) or a bias (F,) that does not fit the channels.
-
-    Raises
-    ------
-    ShapeError, ArgumentError
-        As :func:`conv2d`.
-    """
-    if weight.ndim != 3 + kernel.count(","):
-        raise ShapeError(f"weight has shape {weight.shape}: expected (F, C / groups, {kernel})")
-    filters = weight.shape[0]
-    if not isinstance(groups, Integral) or groups < 1 or filters % groups:
-        raise ArgumentError(
-            f"groups={groups!r}: expected an int >= 1 that divides the {filters} filters of weight"
-        )
-    if channels != weight.shape[1] * groups:
-        raise ShapeError(
-            f"input has {channels} channels, but weight {weight.shape} with groups={groups} takes "
-            f"{weight.shape[1] * groups}; check in_channels and data_format"
-        )
-    if bias is not None and tuple(bias.shape) != (filters,):
-        raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({filters},)")
-
-
-class AsImages(Function):
-    """(N, C, L) as (N, C, 1, L), a view; ``name`` is for error texts."""
-
-    def __init__(self, name: str = "input") -> None:
-        self.arguments = (name,)
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        return x[:, :, None]
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return dy[:, :, 0]
-
-
-class AsSignals(Function):
-    """(N, C, 1, L) as (N, C, L), a view."""
-
-    arguments = ("input",)
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        return x[:, :, 0]
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return dy[:, :, None]
+    input, weight, bias = tensors(input, weight, bias)
+    settings = stride, padding, dilation, groups, check_data_format(data_format), relu
+    return Conv2d(_problem(input, weight, bias, *settings), data_format)(input, weight, bias)
 
 
 @operation
@@ -199,38 +152,106 @@ def conv1d(
     ArgumentError
         A setting out of range.
     """
-    input, weight = Tensor.of(input), Tensor.of(weight)
-    bias = None if bias is None else Tensor.of(bias)
-    check_weight(signal_size(input)[0], weight, bias, groups, "K")
-    sides = across(padding)
-    steps, gaps = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
-    images, kernels = AsImages()(input), AsImages("weight")(weight)
-    return AsSignals()(conv2d(images, kernels, bias, steps, sides, gaps, groups))
+    input, weight, bias = tensors(input, weight, bias)
+    problem = _problem(input, weight, bias, stride, padding, dilation, groups, "NCL")
+    return Conv1d(problem, "NCL")(input, weight, bias)
 
 
-def signal_size(x: Any, name: str = "input") -> tuple[int, int]:
-    """(channels, length) of a batch of signals.
+def _problem(input: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Problem:
+    """The convolution of these arrays, all checked; once for each shape and setting."""
+    key = input.shape, weight.shape, None if bias is None else bias.shape, *settings
+    try:
+        return _checked_problem(*key)
+    except TypeError:  # a list, which cannot be hashed
+        return _checked_problem.__wrapped__(*key)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _checked_problem(
+    shape: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    data_format: str,
+    relu: bool = False,
+) -> Problem:
+    is_signal = data_format == "NCL"
+    channels, height, width = image_size(shape, data_format)
+    check_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")
+    kernel = weight[2:]
+    if is_signal:
+        kernel, padding = (1, *kernel), image_padding(padding)
+        stride, dilation = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
+    geometry = windows((height, width), kernel, stride, padding, dilation, False, "weight")
+    return Problem(geometry, groups, channels, weight[0], shape[0], relu)
+
+
+def check_weight(
+    channels: int,
+    shape: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    groups: int,
+    kernel: str,
+) -> None:
+    """Refuse the shape of a weight (F, C / groups, kernel) or of a bias (F,) that does not fit.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        As :func:`conv2d`.
+    """
+    if len(shape) != 3 + kernel.count(","):
+        raise ShapeError(f"weight has shape {shape}: expected (F, C / groups, {kernel})")
+    if not is_int(groups) or groups < 1 or shape[0] % groups:
+        raise ArgumentError(
+            f"groups={groups!r}: expected an int >= 1 that divides the {shape[0]} filters of weight"
+        )
+    if channels != shape[1] * groups:
+        raise ShapeError(
+            f"input has {channels} channels, but weight {shape} with groups={groups} takes "
+            f"{shape[1] * groups}; check in_channels and data_format"
+        )
+    check_bias(bias, shape[0])
+
+
+def check_bias(shape: tuple[int, ...] | None, filters: int) -> None:
+    """Refuse the shape of a bias that is not (filters,).
 
     Raises
     ------
     ShapeError
-        Not three axes.
+        Another shape.
     """
-    if x.ndim != 3:
-        raise ShapeError(
-            f"{name} has shape {tuple(x.shape)}: expected three axes N, C, L; one signal needs a "
-            "batch axis, for example x[None]"
-        )
-    return x.shape[1], x.shape[2]
+    if shape not in (None, (filters,)):
+        raise ShapeError(f"bias has shape {shape}: expected ({filters},)")
 
 
-def across(padding: Any) -> str | tuple[Pair, Pair]:
-    """The padding of a signal as that of an image one pixel high.
+class AsImages(Function):
+    """(N, C, L) as (N, C, 1, L), a view; ``name`` is for error texts."""
 
-    Raises
-    ------
-    ArgumentError
-        Another form.
-    """
-    sides = check_padding1d(padding)
-    return sides if isinstance(sides, str) else ((0, 0), sides)
+    def __init__(self, name: str = "input") -> None:
+        self.arguments = (name,)
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        return x[:, :, None]
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy[:, :, 0]
+
+
+class AsSignals(Function):
+    """(N, C, 1, L) as (N, C, L), a view."""
+
+    arguments = ("input",)
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        return x[:, :, 0]
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy[:, :, None]
+
+
+across = image_padding  # TODO remove

@@ -4,59 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import convolution
+from .. import config
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import Padding, is_int, single
+from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import Geometry, transposed
-from ..layout import as_rows, batch_first, batch_last, image_size
-from ..tensor import Function, Tensor, operation
-from .conv import AsImages, AsSignals, across, signal_size
-from .linear import bias_backward
+from ..geometry import transposed
+from ..layout import as_rows, batch_first, batch_last, check_data_format, image_padding, image_size
+from ..tensor import Function, Tensor, operation, tensors
+from .conv import check_bias
 
 
-class ConvTranspose2d(Function):
-    """See :func:`conv_transpose2d`.
+class ConvTranspose(Function):
+    """Transposed convolution in one or two dimensions.
 
-    ``geometry`` is that of the convolution which is turned round: its output gradient is given
-    here, its input gradient made. What is backward there is forward here, and forward backward.
+    ``problem`` is the convolution whose input gradient this is: forward here is its input gradient,
+    backward its forward.
     """
 
     arguments = ("input", "weight", "bias")
 
-    def __init__(self, geometry: Geometry, groups: int, data_format: str) -> None:
-        self.geometry = geometry
-        self.groups = groups
+    def __init__(self, problem: Problem, data_format: str) -> None:
+        self.problem = problem
         self.data_format = data_format
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
-        xp = backend.xp
-        x, weight = batch_last(xp, x, self.data_format), xp.ascontiguousarray(weight)
-        channels, batch = weight.shape[1] * self.groups, x.shape[-1]
-        self.method = convolution.choose(
-            backend, self.geometry, self.groups, channels, len(weight), batch
-        )
-        # an image of which only the shape is read: one number, repeated
-        image = xp.broadcast_to(xp.zeros((), x.dtype), (channels, *self.geometry.input, batch))
-        y, _ = self.method.backward(
-            backend, x, image, weight, self.geometry, self.groups, (True, False)
-        )
+        x = batch_last(backend.xp, x, self.data_format)
+        kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
+        self.method = choose(self.problem, backend.convolutions, config.convolution)
+        y = self.method.input_gradient(backend, self.problem, x, kernel)
         if bias is not None:
             backend.add_bias(as_rows(y), bias, slice(None), relu=False)
-        self.save(x=x, weight=weight)
+        self.save(x=x, kernel=kernel, shape=weight.shape)
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        x, weight = self.saved.x, self.saved.weight
         dy = batch_last(backend.xp, dy, self.data_format)
-        settings = weight, self.geometry, self.groups
+        _, dbias = backend.bias_backward(dy, None, self.needs_grad[2])
         dx = dweight = None
         if self.needs_grad[0]:
-            dx = batch_first(self.method.forward(backend, dy, *settings, None), self.data_format)
+            dx = self.method.forward(backend, self.problem, dy, self.saved.kernel, None)
+            dx = batch_first(dx, self.data_format)
         if self.needs_grad[1]:
-            _, dweight = self.method.backward(backend, x, dy, *settings, (False, True))
-        return dx, dweight, bias_backward(backend, dy, None, self.needs_grad[2])[1]
+            dweight = self.method.weight_gradient(backend, self.problem, self.saved.x, dy)
+            dweight = dweight.reshape(self.saved.shape)
+        return dx, dweight, dbias
+
+
+class ConvTranspose1d(ConvTranspose):
+    """See :func:`conv_transpose1d`."""
+
+
+class ConvTranspose2d(ConvTranspose):
+    """See :func:`conv_transpose2d`."""
 
 
 @operation
@@ -115,41 +116,39 @@ def conv_transpose2d(
     ----------
     Zeiler et al. 2010, "Deconvolutional networks".
     """
-    input, weight = Tensor.of(input), Tensor.of(weight)
-    channels, *size = image_size(input, data_format)
-    bias = None if bias is None else Tensor.of(bias)
-    check_transposed_weight(channels, weight, bias, groups)
-    geometry = transposed(
-        (size[0], size[1]), weight.shape[2:], stride, padding, output_padding, dilation, "weight"
-    )
-    return ConvTranspose2d(geometry, groups, data_format)(input, weight, bias)
+    input, weight, bias = tensors(input, weight, bias)
+    settings = stride, padding, output_padding, dilation, groups, check_data_format(data_format)
+    problem = _problem(input, weight, bias, *settings)
+    return ConvTranspose2d(problem, data_format)(input, weight, bias)
 
 
 def check_transposed_weight(
-    channels: int, weight: Tensor, bias: Any, groups: int, kernel: str = "kH, kW"
+    channels: int,
+    shape: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    groups: int,
+    kernel: str,
 ) -> None:
-    """Refuse a weight (C, F / groups, kernel) or a bias (F,) that does not fit the channels.
+    """Refuse the shape of a weight (C, F / groups, kernel) or of a bias (F,) that does not fit.
 
     Raises
     ------
     ShapeError, ArgumentError
         As :func:`conv_transpose2d`.
     """
-    if weight.ndim != 3 + kernel.count(","):
-        raise ShapeError(f"weight has shape {weight.shape}: expected (C, F / groups, {kernel})")
-    if not is_int(groups) or groups < 1 or weight.shape[0] % groups:
+    if len(shape) != 3 + kernel.count(","):
+        raise ShapeError(f"weight has shape {shape}: expected (C, F / groups, {kernel})")
+    if not is_int(groups) or groups < 1 or shape[0] % groups:
         raise ArgumentError(
-            f"groups={groups!r}: expected an int >= 1 that divides the {weight.shape[0]} input "
-            "channels of weight"
+            f"groups={groups!r}: expected an int >= 1 that divides the {shape[0]} input channels "
+            "of weight"
         )
-    if channels != weight.shape[0]:
+    if channels != shape[0]:
         raise ShapeError(
-            f"input has {channels} channels, but weight {weight.shape} takes {weight.shape[0]}; a "
-            "transposed convolution's weight has the input channels first"
+            f"input has {channels} channels, but weight {shape} takes {shape[0]}; the weight of a "
+            "transposed convolution has the input channels first"
         )
-    filters = weight.shape[1] * groups
-    if bias is not None and tuple(bias.shape) != (filters,):
-        raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({filters},)")
+    check_bias(bias, shape[1] * groups)
 
 
 @operation
@@ -193,10 +192,31 @@ def conv_transpose1d(
     ShapeError, ArgumentError
         As :func:`conv_transpose2d`.
     """
-    input, weight = Tensor.of(input), Tensor.of(weight)
-    bias = None if bias is None else Tensor.of(bias)
-    check_transposed_weight(signal_size(input)[0], weight, bias, groups, "K")
-    sides, more = across(padding), (0, single(output_padding, "output_padding", 0))
-    steps, gaps = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
-    images, kernels = AsImages()(input), AsImages("weight")(weight)
-    return AsSignals()(conv_transpose2d(images, kernels, bias, steps, sides, more, groups, gaps))
+    input, weight, bias = tensors(input, weight, bias)
+    settings = stride, padding, output_padding, dilation, groups, "NCL"
+    return ConvTranspose1d(_problem(input, weight, bias, *settings), "NCL")(input, weight, bias)
+
+
+def _problem(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    dilation: Any,
+    groups: int,
+    data_format: str,
+) -> Problem:
+    """The convolution whose input gradient is wanted, all checked."""
+    is_signal, kernel = data_format == "NCL", weight.shape[2:]
+    channels, height, width = image_size(input, data_format)
+    shapes = weight.shape, None if bias is None else bias.shape
+    check_transposed_weight(channels, *shapes, groups, "K" if is_signal else "kH, kW")
+    if is_signal:
+        kernel, padding = (1, *kernel), image_padding(padding)
+        stride, dilation = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
+        output_padding = 0, single(output_padding, "output_padding", 0)
+    settings = kernel, stride, padding, output_padding, dilation, "weight"
+    geometry = transposed((height, width), *settings)
+    return Problem(geometry, groups, weight.shape[1] * groups, channels, input.shape[0])

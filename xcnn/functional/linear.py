@@ -8,8 +8,9 @@ from ..arrays import Array
 from ..backends import Backend
 from ..errors import ShapeError
 from ..layout import as_rows, batch_first, batch_last
-from ..tensor import Function, Tensor, operation
+from ..tensor import Function, Tensor, operation, tensors
 from .arithmetic import sum_to
+from .conv import check_bias
 from .shape import reshape
 
 
@@ -30,7 +31,7 @@ class Linear(Function):
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         x, weight = self.saved.x, self.saved.weight
-        d, dbias = bias_backward(backend, dy.T, self.saved.y, self.needs_grad[2])  # (out, N)
+        d, dbias = backend.bias_backward(dy.T, self.saved.y, self.needs_grad[2])  # (out, N)
         return (
             backend.matmul(weight.T, d).T if self.needs_grad[0] else None,
             backend.matmul(d, x) if self.needs_grad[1] else None,
@@ -41,8 +42,8 @@ class Linear(Function):
 class BiasReLU(Function):
     """max(x + bias, 0) of images (N, C, H, W), in one pass.
 
-    After a max-pool it does a quarter of the work that it does before, and gives the same: adding a
-    number and ReLU keep the order of the pixels.
+    After a max-pool this is a quarter of the work, with the same result: adding a number and ReLU
+    keep the order of the pixels.
     """
 
     arguments = ("input", "bias")
@@ -54,7 +55,7 @@ class BiasReLU(Function):
         return batch_first(y)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dx, dbias = bias_backward(backend, batch_last(backend.xp, dy), self.saved.y, True)
+        dx, dbias = backend.bias_backward(batch_last(backend.xp, dy), self.saved.y, True)
         return batch_first(dx), dbias
 
 
@@ -75,23 +76,9 @@ class MatMul(Function):
         )
 
 
-def bias_backward(
-    backend: Backend, dy: Array, y: Array | None, needs_bias: bool
-) -> tuple[Array, Array | None]:
-    """Gradients before the bias and of the bias; all arrays are (F, ...).
-
-    ``y`` is the output where a ReLU came after the bias, else None.
-    """
-    gradient = as_rows(backend.xp.ascontiguousarray(dy))
-    if y is not None:
-        dz, dbias = backend.relu_backward(gradient, as_rows(y))
-        return dz.reshape(dy.shape), dbias if needs_bias else None
-    return dy, gradient.sum(axis=1) if needs_bias else None
-
-
 @operation
 def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Tensor:
-    """Y = x Wᵀ + b.
+    """y = x Wᵀ + b.
 
     Parameters
     ----------
@@ -99,7 +86,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     weight : (out, in)
     bias : (out,), or None
     relu
-        Return max(y, 0), made in one pass with the bias.
+        Return max(y, 0), computed in one pass with the bias.
 
     Returns
     -------
@@ -111,7 +98,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     ShapeError
         The shapes do not fit.
     """
-    input, weight = Tensor.of(input), Tensor.of(weight)
+    input, weight, bias = tensors(input, weight, bias)
     if weight.ndim != 2:
         raise ShapeError(f"weight has shape {weight.shape}: expected (out_features, in_features)")
     outputs, features = weight.shape
@@ -120,9 +107,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
             f"input has shape {input.shape}, but weight {weight.shape} takes {features} features "
             "in the last axis; images need a Flatten first"
         )
-    bias = None if bias is None else Tensor.of(bias)
-    if bias is not None and tuple(bias.shape) != (outputs,):
-        raise ShapeError(f"bias has shape {tuple(bias.shape)}: expected ({outputs},)")
+    check_bias(None if bias is None else bias.shape, outputs)
     if input.ndim == 2:
         return Linear(relu)(input, weight, bias)
     leading = input.shape[:-1]

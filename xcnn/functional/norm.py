@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .. import backends
-from ..arrays import Array
+from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..backends.base import sum_dtype
 from ..checks import check_eps, check_momentum, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, ShapeError
 from ..layout import rows_last

@@ -11,9 +11,9 @@ from ..backends import Backend
 from ..checks import OutputSize, Padding, Pair, check_output_size, single
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, windows
-from ..layout import batch_first, batch_last, image_size
+from ..layout import batch_first, batch_last, image_size, signal_size
 from ..tensor import Function, Tensor, operation
-from .conv import AsImages, AsSignals, across, signal_size
+from .conv import AsImages, AsSignals, across
 from .resample import Lines, Resample
 
 

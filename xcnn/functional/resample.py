@@ -96,7 +96,7 @@ def _as_slice(numbers: list[int]) -> slice | None:
     return None
 
 
-def _pieces(backend: Backend, y: Array) -> list[slice]:
+def _pieces(backend: Backend, y: Array) -> tuple[slice, ...]:
     """Parts of the channels whose two temporary arrays keep to the backend's budget."""
     shares = len(backend.channels(y))
     return parts(len(y), max(shares, 2 * y.nbytes // backend.column_budget))

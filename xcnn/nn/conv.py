@@ -9,9 +9,9 @@ from .. import backends, init
 from .. import functional as F
 from ..checks import (
     Padding,
+    Pair,
     check_crop,
     check_features,
-    check_input,
     check_output_padding,
     check_padding,
     check_padding1d,
@@ -20,20 +20,27 @@ from ..checks import (
     single,
 )
 from ..errors import ArgumentError
-from ..functional.conv import across, signal_size
 from ..geometry import output_padding_for, windows
-from ..layout import check_data_format, image_size
+from ..layout import check_data_format, image_padding, image_size, signal_size
 from ..tensor import Parameter, Tensor
 from .module import Module
 
 
 class Convolution(Module):
-    """What the convolution layers have in common: channels in groups, weights and a bias."""
+    """What the convolution layers share: channels in groups, weights, a bias and a window."""
 
-    weight: Parameter
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    dilation: Any
     bias: Parameter | None
+    padding_mode = "zeros"
+    data_format = "NCHW"
 
-    def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
+    def _make(
+        self, in_channels: int, out_channels: int, groups: int, bias: bool, nonlinearity: str
+    ) -> None:
+        """Check the channels and make the parameters; the window is set already."""
         self.in_channels = check_features("in_channels", in_channels)
         self.out_channels = check_features("out_channels", out_channels)
         self.groups = check_features("groups", groups)
@@ -42,17 +49,43 @@ class Convolution(Module):
                 f"groups={groups} must divide in_channels={in_channels} and "
                 f"out_channels={out_channels}"
             )
+        self.weight = self._initial_weight(nonlinearity)
+        xp = backends.get("cpu").xp
+        self.bias = Parameter(xp.zeros(out_channels, "float32")) if bias else None
 
-    def _make_weight(self, kernel: tuple[int, ...], nonlinearity: str) -> Parameter:
-        """Initial weights (out_channels, in_channels / groups, ...)."""
-        shape = (self.out_channels, self.in_channels // self.groups, *kernel)
+    def _kernel(self) -> tuple[int, ...]:
+        """Lengths of the last axes of the weight."""
+        return (self.kernel_size,) if isinstance(self.kernel_size, int) else self.kernel_size
+
+    def _initial_weight(self, nonlinearity: str) -> Parameter:
+        """(out_channels, in_channels / groups, ...)."""
+        shape = self.out_channels, self.in_channels // self.groups, *self._kernel()
         weight = Parameter(backends.get("cpu").xp.empty(shape, "float32"))
         init.for_activation_(weight, nonlinearity)
         return weight
 
-    def _make_bias(self, bias: bool) -> Parameter | None:
-        xp = backends.get("cpu").xp
-        return Parameter(xp.zeros(self.out_channels, "float32")) if bias else None
+    def _window(self) -> tuple[Any, Any, Any, Any]:
+        """Kernel, stride, padding and dilation, those of a signal on an image one pixel high."""
+        window = self.kernel_size, self.stride, self.padding, self.dilation
+        if not isinstance(self.kernel_size, int):
+            return window
+        kernel, stride, padding, dilation = window
+        return (1, kernel), (1, stride), image_padding(padding), (1, dilation)
+
+    def _size(self, x: Tensor) -> Pair:
+        """Height and width of the input, 1 and the length of a signal."""
+        is_signal = isinstance(self.kernel_size, int)
+        _, height, width = signal_size(x) if is_signal else image_size(x, self.data_format)
+        return height, width
+
+    def _padded(self, x: Any) -> tuple[Any, Any]:
+        """The input padded with its own pixels, and the padding of zeros that is left to do."""
+        if self.padding_mode == "zeros":
+            return x, self.padding
+        x = Tensor.of(x)
+        sides: Any = windows(self._size(x), *self._window()).padding
+        sides = sides[1] if isinstance(self.kernel_size, int) else sides
+        return F.pad(x, sides, data_format=self.data_format, mode=self.padding_mode), 0
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.weight.size // self.out_channels
@@ -110,40 +143,14 @@ class Conv2d(Convolution):
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.stride, self.dilation = pair(stride, "stride"), pair(dilation, "dilation")
         self.padding, self.padding_mode = check_padding(padding), check_padding_mode(padding_mode)
-        check_data_format(data_format)
-        self.data_format = data_format
-        super().__init__(in_channels, out_channels, groups)
-        self.weight = self._make_weight(self.kernel_size, nonlinearity)
-        self.bias = self._make_bias(bias)
+        self.data_format = check_data_format(data_format)
+        self._make(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any, relu: bool = False, with_bias: bool = True) -> Tensor:
-        x = Tensor.of(x)
-        if x.ndim == 4:
-            channel_axis = self.data_format.index("C")
-            check_input(x, channel_axis, self.in_channels, f"channels in axis {channel_axis}")
         x, padding = self._padded(x)
-        return F.conv2d(
-            x,
-            self.weight,
-            self.bias if with_bias else None,
-            self.stride,
-            padding,
-            self.dilation,
-            self.groups,
-            self.data_format,
-            relu,
-        )
-
-    def _padded(self, x: Tensor) -> tuple[Tensor, Padding]:
-        """The image, and the padding of zeros that it still needs."""
-        if self.padding_mode == "zeros":
-            return x, self.padding
-        _, *size = image_size(x, self.data_format)
-        geometry = windows(
-            (size[0], size[1]), self.kernel_size, self.stride, self.padding, self.dilation
-        )
-        sides, data_format = geometry.padding, self.data_format
-        return F.pad(x, sides, data_format=data_format, mode=self.padding_mode), 0
+        bias = self.bias if with_bias else None
+        settings = self.stride, padding, self.dilation, self.groups, self.data_format, relu
+        return F.conv2d(x, self.weight, bias, *settings)
 
 
 class Conv1d(Convolution):
@@ -187,49 +194,47 @@ class Conv1d(Convolution):
         self.kernel_size = single(kernel_size, "kernel_size")
         self.stride, self.dilation = single(stride, "stride"), single(dilation, "dilation")
         self.padding, self.padding_mode = check_padding1d(padding), check_padding_mode(padding_mode)
-        super().__init__(in_channels, out_channels, groups)
-        self.weight = self._make_weight((self.kernel_size,), nonlinearity)
-        self.bias = self._make_bias(bias)
+        self._make(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any) -> Tensor:
-        x = Tensor.of(x)
-        if x.ndim == 3:
-            check_input(x, 1, self.in_channels, "channels in axis 1")
         x, padding = self._padded(x)
         return F.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
-    def _padded(self, x: Tensor) -> tuple[Tensor, Any]:
-        """The signal, and the padding of zeros that it still needs."""
-        if self.padding_mode == "zeros":
-            return x, self.padding
-        steps, gaps = (1, self.stride), (1, self.dilation)
-        size, kernel = (1, signal_size(x)[1]), (1, self.kernel_size)
-        geometry = windows(size, kernel, steps, across(self.padding), gaps)
-        return F.pad(x, geometry.padding[1], mode=self.padding_mode), 0
 
+class ConvTransposed(Convolution):
+    """What the transposed convolution layers share: their weights and the size of the output."""
 
-class _Transposed(Convolution):
-    """What the transposed convolution layers have in common: their weights."""
+    output_padding: Any
 
-    def _make_transposed_weight(
-        self, kernel: tuple[int, ...], stride: tuple[int, ...], nonlinearity: str
-    ) -> Parameter:
-        """Initial weights (in_channels, out_channels / groups, ...).
+    def _initial_weight(self, nonlinearity: str) -> Parameter:
+        """(in_channels, out_channels / groups, ...).
 
-        As those of a convolution, (out / groups, in / groups, ...) in each group; but an output
+        In each group as those of a convolution, (out / groups, in / groups, ...); but an output
         sums only one kernel element of each ``stride``.
         """
         xp, groups = backends.get("cpu").xp, self.groups
-        shape = self.out_channels // groups, self.in_channels // groups, *kernel
+        shape = self.out_channels // groups, self.in_channels // groups, *self._kernel()
         drawn = []
         for _ in range(groups):
             part = Parameter(xp.zeros(shape, "float32"))
             init.for_activation_(part, nonlinearity)
             drawn.append(part.data.swapaxes(0, 1))
-        return Parameter(xp.concatenate(drawn) * math.sqrt(math.prod(stride)))
+        return Parameter(xp.concatenate(drawn) * math.sqrt(math.prod(self._window()[1])))
+
+    def _output_padding(self, x: Tensor, output_size: Pair | None) -> Pair:
+        """That of the layer, or the one that gives ``output_size``."""
+        if output_size is None:
+            return self.output_padding
+        return output_padding_for(output_size, self._size(x), *self._window())
+
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        first = self.data_format.index("H")
+        sizes = output_shape[first:][:2] if len(output_shape) == 4 else (1, output_shape[2])
+        made_from = windows((sizes[0], sizes[1]), *self._window())
+        return output_shape[0] * math.prod(made_from.output) * self.weight.size
 
 
-class ConvTranspose2d(_Transposed):
+class ConvTranspose2d(ConvTransposed):
     """2-D transposed convolution; see :func:`xcnn.functional.conv_transpose2d` for the formula.
 
     Parameters
@@ -285,35 +290,19 @@ class ConvTranspose2d(_Transposed):
         self.padding = check_crop(padding)
         self.output_padding = check_output_padding(output_padding, self.stride, self.dilation)
         _check_only_zeros(padding_mode)
-        check_data_format(data_format)
-        self.data_format = data_format
-        super().__init__(in_channels, out_channels, groups)
-        self.weight = self._make_transposed_weight(self.kernel_size, self.stride, nonlinearity)
-        self.bias = self._make_bias(bias)
+        self.data_format = check_data_format(data_format)
+        self._make(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any, output_size: Any = None) -> Tensor:
-        """``output_size``, (H, W) of the output, takes the place of ``output_padding``."""
+        """``output_size``, (H, W) of the output, replaces ``output_padding``."""
         x = Tensor.of(x)
-        if x.ndim == 4:
-            channel_axis = self.data_format.index("C")
-            check_input(x, channel_axis, self.in_channels, f"channels in axis {channel_axis}")
-        more = self.output_padding
-        if output_size is not None:
-            _, *size = image_size(x, self.data_format)
-            window = self.kernel_size, self.stride, self.padding, self.dilation
-            wanted = pair(output_size, "output_size")
-            more = output_padding_for(wanted, (size[0], size[1]), *window)
+        size = None if output_size is None else pair(output_size, "output_size")
+        more = self._output_padding(x, size)
         settings = self.stride, self.padding, more, self.groups, self.dilation, self.data_format
         return F.conv_transpose2d(x, self.weight, self.bias, *settings)
 
-    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        first = self.data_format.index("H")
-        size = output_shape[first], output_shape[first + 1]
-        made_from = windows(size, self.kernel_size, self.stride, self.padding, self.dilation)
-        return output_shape[0] * math.prod(made_from.output) * self.weight.size
 
-
-class ConvTranspose1d(_Transposed):
+class ConvTranspose1d(ConvTransposed):
     """1-D transposed convolution; see :func:`xcnn.functional.conv_transpose1d` for the formula.
 
     Parameters
@@ -354,40 +343,26 @@ class ConvTranspose1d(_Transposed):
     ) -> None:
         self.kernel_size = single(kernel_size, "kernel_size")
         self.stride, self.dilation = single(stride, "stride"), single(dilation, "dilation")
-        self.padding = check_crop(across(padding))[1]
+        self.padding = check_crop(image_padding(padding))[1]
         more = 0, single(output_padding, "output_padding", 0)
-        _, self.output_padding = check_output_padding(more, (1, self.stride), (1, self.dilation))
+        check_output_padding(more, (1, self.stride), (1, self.dilation))
+        self.output_padding = more[1]
         _check_only_zeros(padding_mode)
-        super().__init__(in_channels, out_channels, groups)
-        self.weight = self._make_transposed_weight(
-            (self.kernel_size,), (self.stride,), nonlinearity
-        )
-        self.bias = self._make_bias(bias)
+        self._make(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any, output_size: Any = None) -> Tensor:
-        """``output_size``, the length of the output, takes the place of ``output_padding``."""
+        """``output_size``, the length of the output, replaces ``output_padding``."""
         x = Tensor.of(x)
-        if x.ndim == 3:
-            check_input(x, 1, self.in_channels, "channels in axis 1")
         more = self.output_padding
         if output_size is not None:
-            wanted = 1, single(output_size, "output_size")
-            _, more = output_padding_for(wanted, (1, signal_size(x)[1]), *self._window())
+            _, more = self._output_padding(x, (1, single(output_size, "output_size")))
         settings = self.stride, self.padding, more, self.groups, self.dilation
         return F.conv_transpose1d(x, self.weight, self.bias, *settings)
-
-    def _window(self) -> tuple[Any, Any, Any, Any]:
-        """Kernel, stride, padding and dilation on an image one pixel high."""
-        return (1, self.kernel_size), (1, self.stride), across(self.padding), (1, self.dilation)
-
-    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        made_from = windows((1, output_shape[2]), *self._window())
-        return output_shape[0] * made_from.output[1] * self.weight.size
 
 
 def _check_only_zeros(padding_mode: str) -> None:
     if padding_mode != "zeros":
         raise ArgumentError(
-            f"padding_mode={padding_mode!r}: a transposed convolution's padding is what is left "
-            "out of the output, it takes 'zeros' only"
+            f"padding_mode={padding_mode!r}: a transposed convolution crops its output by the "
+            "padding, it takes 'zeros' only"
         )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..backends import Backend
 from ..checks import check_not_negative
 from ..tensor import Tensor
 from .optimizer import Optimizer
@@ -27,7 +26,7 @@ class Adagrad(Optimizer):
     lr_decay, weight_decay, eps
         As in the formula.
     initial_accumulator_value
-        What the sum s starts with.
+        Initial value of the sum s.
     maximize
         Go up the gradient instead of down.
 
@@ -68,20 +67,22 @@ class Adagrad(Optimizer):
         first = self.group["initial_accumulator_value"]
         return param.backend.xp.full_like(param.data, first)
 
-    def update(
-        self,
-        backend: Backend,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        step: int,
-        scaler: Array | None,
-    ) -> None:
-        backend.adagrad_step(
-            params,
-            grads,
-            state["sum"],
-            **{name: self.group[name] for name in ("lr", "lr_decay", "eps", "weight_decay")},
-            step=step,
-            scaler=scaler,
-        )
+    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+        eps, decay = self.group["eps"], self.group["weight_decay"]
+        rate = self.group["lr"] / (1 + (step - 1) * self.group["lr_decay"])
+
+        def update(p: Array, g: Array, s: Array) -> None:
+            if decay:
+                g = g + decay * p
+            scratch = g * g
+            s += scratch
+            xp.sqrt(s, out=scratch)
+            scratch += eps
+            xp.divide(g, scratch, out=scratch)
+            scratch *= rate
+            p -= scratch
+
+        return update
+
+    def kernel(self) -> str:
+        return "adagrad_step"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
 from ..arrays import Array
-from ..backends import Backend
 from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
@@ -15,7 +14,10 @@ from .optimizer import Optimizer
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980), with L2 weight decay as PyTorch has it.
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980), with L2 weight decay as in PyTorch.
+
+    g = grad + weight_decay * p;  m = b1 * m + (1 - b1) * g;  v = b2 * v + (1 - b2) * g²;
+    p = p - lr / (1 - b1^t) * m / (√(v / (1 - b2^t)) + eps) in step t.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ class Adam(Optimizer):
     """
 
     slots = ("mean", "square")
-    #: whether the decay leaves the gradient alone
+    #: whether the decay is applied to the parameter rather than added to the gradient
     decoupled = False
 
     def __init__(
@@ -64,30 +66,38 @@ class Adam(Optimizer):
             raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 to below 1")
         check_not_negative(settings, "eps", "weight_decay")
 
-    def update(
-        self,
-        backend: Backend,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        step: int,
-        scaler: Array | None,
-    ) -> None:
-        group = self.group
-        backend.adam_step(
-            params,
-            grads,
-            state["mean"],
-            state["square"],
-            lr=group["lr"],
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            step=step,
-            decoupled=self.decoupled,
-            scaler=scaler,
-        )
+    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+        (beta1, beta2), eps, lr = self.group["betas"], self.group["eps"], self.group["lr"]
+        decay = self.group["weight_decay"]
+        rate = lr / (1 - beta1**step)
+        root = (1 - beta2**step) ** -0.5
+
+        def update(p: Array, g: Array, m: Array, v: Array) -> None:
+            if decay and self.decoupled:
+                p *= 1 - lr * decay
+            elif decay:
+                g = g + decay * p
+            m *= beta1
+            m += (1 - beta1) * g
+            v *= beta2
+            scratch = g * g
+            scratch *= 1 - beta2
+            v += scratch
+            xp.sqrt(v, out=scratch)
+            scratch *= root
+            scratch += eps
+            xp.divide(m, scratch, out=scratch)
+            scratch *= rate
+            p -= scratch
+
+        return update
+
+    def kernel(self) -> str:
+        return "adam_step"
+
+    def kernel_settings(self) -> dict[str, Any]:
+        beta1, beta2 = self.group["betas"]
+        return {"beta1": beta1, "beta2": beta2, "decoupled": self.decoupled}
 
 
 class AdamW(Adam):

@@ -11,7 +11,7 @@ from ..arrays import Array
 from ..errors import ArgumentError, StateDictError
 from ..nn import Module
 from ..tensor import Parameter, Tensor
-from .optimizer import beside
+from .optimizer import moved_to
 
 
 class EMA:
@@ -62,7 +62,8 @@ class EMA:
     def update(self) -> None:
         """Take the model's weights of now into the average; after each step of the optimiser."""
         for name, tensor in _tensors(self.model):
-            average = self._averages[name] = beside(tensor, self._averages[name])
+            (average,) = moved_to([tensor], [self._averages[name]])
+            self._averages[name] = average
             with tensor.backend.active():
                 if self.updates and isinstance(tensor, Parameter):
                     average += (1 - self.decay) * (tensor.data - average)

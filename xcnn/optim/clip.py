@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from ..arrays import Array
-from ..backends.base import sum_dtype
+from ..arrays import Array, sum_dtype
 from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import backends
 from ..arrays import Array
-from ..backends import Backend
+from ..backends import SKIPPED, Backend
 from ..checks import check_not_negative
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor
@@ -16,7 +16,7 @@ from ..tensor import Tensor
 class Optimizer:
     """Base: holds the parameters and, by name, one array per parameter for each kind of state.
 
-    Subclasses name their state in ``slots`` and define :meth:`update`; those with further settings
+    Subclasses name their state in ``slots`` and define :meth:`rule`; those with further settings
     pass them on as ``settings`` and refuse bad values in :meth:`check`.
 
     Parameters
@@ -146,10 +146,13 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set all gradients to zero in place."""
-        used = [p for p in self.params if p.grad is not None]
-        for backend in dict.fromkeys(p.backend for p in used):
-            with backend.active():
-                backend.zero([p.grad for p in used if p.backend is backend])
+        grads = [p.grad for p in self.params if p.grad is not None]
+        owners = backends.of_each(grads)
+        for backend in dict.fromkeys(owners):
+            if backend is not None:
+                pairs = zip(grads, owners, strict=True)
+                with backend.active():
+                    backend.zero([grad for grad, owner in pairs if owner is backend])
 
     def step(self, scaler: Array | None = None) -> None:
         """Change every parameter that has a gradient; the others stay as they are.
@@ -203,11 +206,14 @@ class Optimizer:
         return [-g for g in grads] if self.group.get("maximize") else grads
 
     def _state_arrays(self, slot: str, chosen: list[int]) -> list[Array]:
-        arrays = self.state[slot]
-        for i in chosen:
-            array, param = arrays[i], self.params[i]
-            arrays[i] = self.fresh(slot, param) if array is None else beside(param, array)
-        return [arrays[i] for i in chosen]
+        arrays, params = self.state[slot], [self.params[i] for i in chosen]
+        for i, param in zip(chosen, params, strict=True):
+            if arrays[i] is None:
+                arrays[i] = self.fresh(slot, param)
+        moved = moved_to(params, [arrays[i] for i in chosen])
+        for i, array in zip(chosen, moved, strict=True):
+            arrays[i] = array
+        return moved
 
     def update(
         self,
@@ -218,12 +224,41 @@ class Optimizer:
         step: int,
         scaler: Array | None,
     ) -> None:
-        """Change ``params`` and ``state`` in place; ``step`` is the number of theirs, from 1.
+        """Change ``params`` and ``state`` in place; by default by :meth:`rule`.
 
-        Called once per group, and again for parameters of it that have made fewer steps.
-        ``self.lr`` is the learning rate of the group, ``self.group`` has all its settings.
+        Called once per group, and again for those of its parameters that have taken fewer steps.
+        ``self.lr`` is the learning rate of the group, ``self.group`` has all its settings, and
+        ``step`` counts the steps of these parameters from 1.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines no update method")
+        lists = [params, grads, *(state.get(slot, []) for slot in self.slots)]
+
+        def rule() -> Callable[..., None]:  # a kernel does without
+            skipped: Any = 0 if scaler is None else scaler[SKIPPED].astype("float64")
+            return self.rule(backend.xp, step - skipped)
+
+        settings = {**self.group, **self.kernel_settings(), "step": step}
+        backend.optimizer_step(self.kernel(), rule, lists, settings, scaler)
+
+    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+        """The formula: a function (p, g, *state) that changes arrays in place, but not g.
+
+        Parameters
+        ----------
+        xp
+            The array namespace.
+        step
+            Number of the step, from 1, without those that loss scaling skipped: an int, or an array
+            of the device.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no rule method")
+
+    def kernel(self) -> str:
+        """Name of the fused kernel that computes :meth:`rule` on a GPU; "" if there is none."""
+        return ""
+
+    def kernel_settings(self) -> dict[str, Any]:
+        """What the kernel needs besides ``self.group``."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on from: ``steps``, a copy of each state array, and ``param_groups``
@@ -306,16 +341,20 @@ def one_backend(params: list[Tensor]) -> Backend | None:
     DeviceError
         They are on more than one device.
     """
-    found = dict.fromkeys(p.backend for p in params)
-    if len(found) > 1:
-        devices = sorted(backend.device for backend in found)
-        raise DeviceError(f"parameters are on {devices}: one optimiser per device")
-    return next(iter(found), None)
+    owners = dict.fromkeys(backends.of_each([p.data for p in params]))
+    if len(owners) > 1:
+        devices = sorted(backend.device for backend in owners if backend is not None)
+        raise DeviceError(f"parameters are on {devices}: use one optimiser per device")
+    return next(iter(owners), None)
 
 
-def beside(param: Tensor, array: Array) -> Array:
-    """``array`` on the device and of the dtype of ``param``: its model may have been moved."""
-    backend = backends.of(array)
-    if backend is param.backend and array.dtype == param.dtype:
-        return array
-    return param.backend.asarray(backend.to_host(array), param.dtype)
+def moved_to(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Array]:
+    """Each array on the device and in the dtype of its parameter: the model may have moved."""
+    owners = backends.of_each(arrays)
+    targets = backends.of_each([p.data for p in params])
+    return [
+        array
+        if owner is target and array.dtype == param.dtype
+        else target.asarray(owner.to_host(array), param.dtype)  # type: ignore[union-attr]
+        for param, array, owner, target in zip(params, arrays, owners, targets, strict=True)
+    ]

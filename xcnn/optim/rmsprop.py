@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..backends import Backend
 from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
@@ -17,8 +16,8 @@ class RMSprop(Optimizer):
     """Steps divided by the root of a running mean of squared gradients.
 
     g = grad + weight_decay * p;  s = alpha * s + (1 - alpha) * g²;  step = g / (√s + eps);
-    v = momentum * v + step;  p = p - lr * v. With ``centered`` the running variance takes the
-    place of s: s - m², m = alpha * m + (1 - alpha) * g.
+    v = momentum * v + step;  p = p - lr * v. With ``centered``, the running variance
+    s - m² replaces s, with m = alpha * m + (1 - alpha) * g.
 
     Sources: Tieleman & Hinton 2012, "Neural networks for machine learning", lecture 6.5; centred:
     Graves 2013, arXiv:1308.0850.
@@ -69,28 +68,38 @@ class RMSprop(Optimizer):
             raise ArgumentError(f"alpha={settings['alpha']!r}: expected a number from 0 to 1")
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        mean, velocity = (
-            ("mean",) * bool(group["centered"]),
-            ("velocity",) * bool(group["momentum"]),
-        )
-        return ("square", *mean, *velocity)
+        wanted = {"square": True, "mean": group["centered"], "velocity": group["momentum"]}
+        return tuple(slot for slot in self.slots if wanted[slot])
 
-    def update(
-        self,
-        backend: Backend,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        step: int,
-        scaler: Array | None,
-    ) -> None:
-        names = ("lr", "alpha", "eps", "momentum", "weight_decay")
-        backend.rmsprop_step(
-            params,
-            grads,
-            state["square"],
-            state.get("mean", []),
-            state.get("velocity", []),
-            **{name: self.group[name] for name in names},
-            scaler=scaler,
-        )
+    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+        names = "lr", "alpha", "eps", "weight_decay", "momentum", "centered"
+        lr, alpha, eps, decay, momentum, centered = (self.group[name] for name in names)
+
+        def update(p: Array, g: Array, s: Array, *others: Array) -> None:
+            if decay:
+                g = g + decay * p
+            s *= alpha
+            scratch = g * g
+            scratch *= 1 - alpha
+            s += scratch
+            if centered:
+                m = others[0]
+                m *= alpha
+                m += (1 - alpha) * g
+                xp.subtract(s, m * m, out=scratch)
+                xp.maximum(scratch, 0, out=scratch)  # rounding may leave less than zero
+            xp.sqrt(scratch if centered else s, out=scratch)
+            scratch += eps
+            xp.divide(g, scratch, out=scratch)
+            if momentum:
+                v = others[-1]
+                v *= momentum
+                v += scratch
+                scratch[...] = v
+            scratch *= lr
+            p -= scratch
+
+        return update
+
+    def kernel(self) -> str:
+        return "rmsprop_step"

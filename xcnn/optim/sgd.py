@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..backends import Backend
-from ..backends.base import SKIPPED
 from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
@@ -15,7 +13,7 @@ from .optimizer import Optimizer
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum as PyTorch has it.
+    """Stochastic gradient descent, with momentum as in PyTorch.
 
     g = grad + weight_decay * p;  v = momentum * v + (1 - dampening) * g, v = g in the first step;
     p = p - lr * v, or p - lr * (g + momentum * v) with ``nesterov``.
@@ -66,41 +64,25 @@ class SGD(Optimizer):
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return self.slots if group["momentum"] else ()
 
-    def update(
-        self,
-        backend: Backend,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        step: int,
-        scaler: Array | None,
-    ) -> None:
-        group, decay = self.group, self.group["weight_decay"]
-        if group["momentum"] and group["dampening"]:
-            grads, decay = _dampened(params, grads, decay, group["dampening"], step, scaler), 0.0
-        backend.sgd_step(
-            params,
-            grads,
-            state.get("velocity", []),
-            lr=group["lr"],
-            momentum=group["momentum"],
-            nesterov=group["nesterov"],
-            weight_decay=decay,
-            scaler=scaler,
-        )
+    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+        names = "lr", "momentum", "dampening", "weight_decay", "nesterov"
+        lr, momentum, dampening, decay, nesterov = (self.group[name] for name in names)
+        share = 1 - dampening * (step > 1)
+
+        def update(p: Array, g: Array, *velocity: Array) -> None:
+            direction = g + decay * p if decay else g
+            for v in velocity:
+                v *= momentum
+                v += direction * _as_type(share, p) if dampening else direction
+                direction = direction + momentum * v if nesterov else v
+            p -= lr * direction
+
+        return update
+
+    def kernel(self) -> str:
+        return "" if self.group["dampening"] else "sgd_step"
 
 
-def _dampened(
-    params: list[Array],
-    grads: list[Array],
-    decay: float,
-    dampening: float,
-    step: int,
-    scaler: Array | None,
-) -> list[Array]:
-    """What the velocities grow by: all of g in the first step that is not skipped."""
-    share: Any = 1 - dampening * (step > 1)
-    if scaler is not None:
-        share = 1 - dampening * (scaler[SKIPPED] < step - 1).astype(scaler.dtype)
-        return [(g + decay * p) * share.astype(p.dtype) for p, g in zip(params, grads, strict=True)]
-    return [(g + decay * p) * share for p, g in zip(params, grads, strict=True)]
+def _as_type(number: Any, like: Array) -> Any:
+    """A number, in the type of ``like`` if it is an array of the device."""
+    return number.astype(like.dtype) if hasattr(number, "dtype") else number

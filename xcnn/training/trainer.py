@@ -13,7 +13,7 @@ from .. import backends
 from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
-from ..backends.base import PRECISIONS
+from ..backends import PRECISIONS
 from ..checks import check_not_negative, is_int
 from ..data import DataLoader, Dataset
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError

@@ -7,6 +7,7 @@ that one tap of the kernel after the other meets as further channels.
 from __future__ import annotations
 
 from ... import functional as F
+from ...convolution import Problem
 from ...functional.conv import AsImages, AsSignals, check_weight
 from ...functional.conv_transpose import ConvTranspose2d, check_transposed_weight
 from ...geometry import Geometry, windows
@@ -23,7 +24,7 @@ def conv(
     node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False
 ) -> Tensor:
     groups, sizes = node.integer("group", 1), spatial(node, x)
-    check_weight(x.shape[1], weight, bias, groups, _KERNELS[x.ndim])
+    check_weight(x.shape[1], weight.shape, shape_of(bias), groups, _KERNELS[x.ndim])
     along = axes(node, sizes, _kernel(node, weight))
     node.check_size((len(x), len(weight), *(a.output[0] for a in along)), x.dtype)
     if len(along) == 1:
@@ -38,7 +39,7 @@ def conv(
 @operator("ConvTranspose")
 def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     groups, sizes = node.integer("group", 1), spatial(node, x)
-    check_transposed_weight(x.shape[1], weight, bias, groups, _KERNELS[x.ndim])
+    check_transposed_weight(x.shape[1], weight.shape, shape_of(bias), groups, _KERNELS[x.ndim])
     along = transposed_axes(node, sizes, _kernel(node, weight))
     filters = weight.shape[1] * groups
     node.check_size((len(x), filters, *(a.input[0] for a in along)), x.dtype)
@@ -75,7 +76,9 @@ def _conv2d(
 def _conv_transpose2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, along: list[Geometry], groups: int
 ) -> Tensor:
-    return ConvTranspose2d(image(*along), groups, "NCHW")(x, weight, bias)
+    (channels, filters), batch = weight.shape[:2], x.shape[0]
+    problem = Problem(image(*along), groups, filters * groups, channels, batch)
+    return ConvTranspose2d(problem, "NCHW")(x, weight, bias)
 
 
 def _conv3d(
@@ -127,3 +130,8 @@ def _conv_transpose3d(
     images = Unfold(slices(x.shape[2]))(x)
     y = Fold(depth)(_conv_transpose2d(images, kernels, None, [rows, columns], groups))
     return y if bias is None else y + F.reshape(bias, (1, filters * groups, 1, 1, 1))
+
+
+def shape_of(x: Tensor | None) -> tuple[int, ...] | None:
+    """The shape of an input that may be left out."""
+    return None if x is None else x.shape
