@@ -92,7 +92,12 @@ def pytest_collection_modifyitems(items):
             covered |= pairs
 
 
-PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "cupy": "cupy-cuda13x"}
+PACKAGES = {
+    "PIL": "pillow",
+    "cupy": "cupy-cuda13x[ctk]",
+    "cupy_backends": "cupy-cuda13x[ctk]",
+    "sklearn": "scikit-learn",
+}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -106,12 +111,12 @@ def pytest_make_collect_report():
 
 
 def fold_skip(report):
-    """Give skips for want of a package one reason, for one line in pytest's summary."""
+    """Leave the place out of a skip's reason, and name the package: one line in the summary."""
     if report.skipped and isinstance(report.longrepr, tuple):
-        missing = re.search("No module named '(\\w+)", report.longrepr[2])
-        if missing:
-            package = PACKAGES.get(missing[1], missing[1])
-            report.longrepr = ("tests", None, f"needs: pip install {package}")
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if missing := re.search("No module named '(\\w+)", reason):
+            reason = f"needs: pip install {PACKAGES.get(missing[1], missing[1])}"
+        report.longrepr = ("tests", None, reason)
     return report
 
 
