@@ -35,6 +35,7 @@ __all__ = [
     "available",
     "by_type",
     "cuda_devices",
+    "diagnosis",  # imported on first use
     "find",
     "get",
     "of",

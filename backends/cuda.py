@@ -1,7 +1,7 @@
-"""CUDA GPUs through CuPy, with kernels of our own.
+"""CUDA GPUs: CuPy, with our own kernels.
 
-CuPy is imported when a device is first asked for, never by ``import xcnn``. What is not overridden
-here is the generic primitive of :class:`Backend`.
+CuPy is imported when a device is first used, never by ``import xcnn``. Primitives that are not
+overridden here are the generic ones of :class:`Backend`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .kernels import Variant
 from .launch import BLOCK, Chunks, Kernels, grid
 from .transfer import Slot
 
-# the oldest compute capability whose matrix units take such numbers
+# the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
 #: the numbers that the kernels of kernels/optim.cu take, in their order
 _OPTIMIZER_KERNELS: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -99,7 +99,7 @@ class CudaBackend(Backend):
 
     @property
     def special(self) -> Any:
-        return import_module(f"{self.xp.__name__}x.scipy.special")  # cupyx lies beside cupy
+        return import_module(f"{self.xp.__name__}x.scipy.special")  # CuPy or a stand-in
 
     def memory(self) -> dict[str, int]:
         _, total = self._device.mem_info
@@ -131,7 +131,7 @@ class CudaBackend(Backend):
         return result
 
     def _out_of_memory(self, error: Exception) -> OutOfMemoryError:
-        """CuPy's error, with what holds the memory and what helps."""
+        """CuPy's error, with what uses the memory and what would help."""
         free, total = self._device.mem_info
         with self._device:
             used, kept = self._pool.used_bytes(), self._pool.free_bytes()
@@ -139,12 +139,12 @@ class CudaBackend(Backend):
         size, name = self._largest
         largest = f"The largest array so far, {name}, takes {_bytes(size)}; " if size else ""
         return OutOfMemoryError(
-            f"{self.device} is out of memory: {str(error).rstrip('.')}. Arrays hold "
-            f"{_bytes(used)}, the pool keeps {_bytes(kept)} more for the next ones, {_bytes(free)} "
-            f"of {_bytes(total)} are free on the device, and the memory limit is "
+            f"{self.device} is out of memory: {str(error).rstrip('.')}. Arrays use "
+            f"{_bytes(used)}, the pool holds {_bytes(kept)} more for reuse, {_bytes(free)} of "
+            f"{_bytes(total)} are free on the device, and the memory limit is "
             f"{_bytes(limit) if limit else 'not set'}. {largest}im2col takes up to "
-            f"{_bytes(self.column_budget)}. A smaller --batch-size (batch_size) needs less in "
-            "proportion; --memory-limit (limit_memory) sets the limit and im2col's share"
+            f"{_bytes(self.column_budget)}. A smaller --batch-size (batch_size) needs "
+            "proportionally less; --memory-limit (limit_memory) sets the limit and im2col's share"
         )
 
     def warmup(self) -> Iterator[str]:
@@ -156,8 +156,8 @@ class CudaBackend(Backend):
     def check_class_indices(
         self, indices: Array, classes: int, ignore_index: int | None = None
     ) -> None:
-        """Nothing: reading a value would make the host wait. The Trainer checks labels on the
-        host, and cross_entropy gives NaN for a class that does not exist.
+        """Does nothing: reading a value would make the host wait. The Trainer checks labels on the
+        host, and cross_entropy returns NaN for a class that does not exist.
         """
 
     @contextmanager
@@ -170,7 +170,7 @@ class CudaBackend(Backend):
                 f"precision={name!r} needs a GPU of compute capability {_CAPABILITY[name] / 10}, "
                 f"{self.device} has {capability / 10}; use float32"
             )
-        core = self.xp._core  # CuPy has no public way but the variable CUPY_TF32, read once
+        core = self.xp._core  # the only public way is the variable CUPY_TF32, read once
         kinds = core._routines_linalg
         before = core.get_compute_type(np.float32)
         kind = kinds.COMPUTE_TYPE_TF32 if name == "tf32" else kinds.COMPUTE_TYPE_DEFAULT
@@ -215,7 +215,7 @@ class CudaBackend(Backend):
         rows, size = y.shape
         variant = self._kernels.variant("bias", y.dtype, [dy, y], size)
         count = size // variant.lanes
-        # enough blocks to fill a GPU, few enough that their sums are soon added up
+        # enough blocks to fill a GPU, few enough to add up their sums quickly
         blocks = max(1, min(-(-count // BLOCK), max(8, 4096 // max(1, rows))))
         dz = self.xp.empty(y.shape, y.dtype)
         partial = self.xp.zeros((rows, blocks), sum_dtype(y.dtype))
@@ -265,8 +265,8 @@ class CudaBackend(Backend):
         positions: int,
         geometry: Geometry,
     ) -> None:
-        """Launch a kernel that gives ``positions`` pixels or windows of each channel a pack of
-        images each; all arrays are (channels, ..., batch).
+        """Launch a kernel whose threads each take one of ``positions`` pixels or windows, for a
+        pack of images; all arrays are (channels, ..., batch).
         """
         channels, batch = len(arrays[0]), arrays[0].shape[-1]
         large = _has_large_windows(geometry) if file == "pool" else False
@@ -349,13 +349,13 @@ class CudaBackend(Backend):
 
 
 class _Active:
-    """Makes a device the current one; tells more when its memory runs out."""
+    """Makes a device the current one; explains when its memory runs out."""
 
     __slots__ = ("_backend", "_device")
 
     def __init__(self, backend: CudaBackend) -> None:
         self._backend = backend
-        self._device = backend._device  # one of its own: CuPy's keep a stack, and threads share it
+        self._device = backend._device  # not shared: CuPy's Device keeps a stack
 
     def __enter__(self) -> None:
         self._device.__enter__()
@@ -368,8 +368,8 @@ class _Active:
 
 @contextmanager
 def _in_c_order(xp: Any, lists: Sequence[Sequence[Array]]) -> Iterator[list[list[Array]]]:
-    """The arrays, C-contiguous and of the dtype of the first list that is not empty: copies of
-    those that are not, written back at the end.
+    """The arrays, C-contiguous and of the dtype of the first nonempty list; others are copied, and
+    the copies written back at the end.
     """
     dtypes = [a.dtype for a in next(filter(None, lists), [])]
     ordered = [
@@ -384,7 +384,7 @@ def _in_c_order(xp: Any, lists: Sequence[Sequence[Array]]) -> Iterator[list[list
 
 
 def _region(geometry: Geometry, tile: Tile) -> list[tuple[int, int]]:
-    """First pixel and the one after the last that the windows of ``tile`` can read, per axis."""
+    """Per axis, the first pixel that the windows of ``tile`` can read, and one past the last."""
     starts, stops = (tile.top, tile.left), (tile.bottom, tile.right)
     region = []
     for axis in (0, 1):

@@ -1,10 +1,10 @@
-"""Why there is no CUDA device, or what the devices that there are can do."""
+"""Diagnosis of CUDA: why no device is available, or what the devices can do."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from typing import Any
+from contextlib import suppress
 
 from .base import Backend
 from .cpu import CpuBackend
@@ -19,17 +19,15 @@ _DRIVER = (
 
 def installed() -> list[str]:
     """The CuPy packages of this environment, such as "cupy-cuda13x 14.2.0"."""
-    found = []
+    packages = []
     for name in PACKAGES:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            packages.append(f"{name} {importlib.metadata.version(name)}")
+    return packages
 
 
 def problem() -> str:
-    """Why no CUDA device can be used here and what to do about it; empty if one can."""
+    """Why no CUDA device can be used and how to fix it; empty if one can."""
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed; install it with: {INSTALL}"
     try:
@@ -40,13 +38,16 @@ def problem() -> str:
         return ""
     try:
         cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy raises CUDARuntimeError, or its loader's own errors
-        driver, wanted = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
-        if 0 < driver // 1000 < wanted // 1000:  # 0 where there is no driver at all
+    except Exception as error:  # CUDARuntimeError, or an error of CuPy's loader
+        driver, required = (
+            cupy.cuda.runtime.driverGetVersion(),
+            cupy.cuda.runtime.runtimeGetVersion(),
+        )
+        if 0 < driver // 1000 < required // 1000:  # 0 where there is no driver at all
             return (
                 f"the driver is for CUDA {_version(driver)}, too old for CuPy {cupy.__version__}, "
-                f"which is for CUDA {_version(wanted)}; update the driver, or install the CuPy for "
-                f'it: pip install "cupy-cuda{driver // 1000}x[ctk]"'
+                f"which is for CUDA {_version(required)}; update the driver, or install the CuPy "
+                f'for it: pip install "cupy-cuda{driver // 1000}x[ctk]"'
             )
         return (
             f"CuPy {cupy.__version__} is installed, but the CUDA driver does not answer ({error}); "
@@ -56,19 +57,19 @@ def problem() -> str:
 
 
 def warnings() -> list[str]:
-    """What is wrong though a device may answer."""
-    several = installed()
-    if len(several) < 2:
+    """Problems with the installation that do not prevent a device from being used."""
+    packages = installed()
+    if len(packages) < 2:
         return []
-    names = " ".join(text.split()[0] for text in several)
+    names = " ".join(text.split()[0] for text in packages)
     return [
-        f"{len(several)} CuPy packages are installed ({', '.join(several)}) and overwrite each "
+        f"{len(packages)} CuPy packages are installed ({', '.join(packages)}) and overwrite each "
         f"other's files: pip uninstall {names}, then {INSTALL}"
     ]
 
 
 def describe(backend: Backend) -> str:
-    """Name, compute capability and memory of a CUDA device, and the versions of CUDA."""
+    """Name, compute capability and memory of a CUDA device, and CUDA versions."""
     cuda = backend.xp.cuda
     index = int(backend.device.partition(":")[2] or 0)
     properties = cuda.runtime.getDeviceProperties(index)
@@ -84,11 +85,11 @@ def describe(backend: Backend) -> str:
 
 
 def try_kernel(backend: Backend) -> str:
-    """Compile a kernel, run it and compare with the CPU: "ok", or what went wrong."""
+    """Compile and run a kernel and compare with the CPU: "ok ...", or what went wrong."""
     try:
-        found = backend.to_host(backend.random_bits(1000, key=7))
+        bits = backend.to_host(backend.random_bits(1000, key=7))
         half = backend.to_host(backend.dropout_mask(8, 7, 0.5, "float16"))
-    except Exception as error:  # whatever the compiler, the driver or CuPy's loader raise
+    except Exception as error:  # from the compiler, the driver or CuPy's loader
         text = str(error).strip() or type(error).__name__
         if any(word in text for word in (".h", "nvrtc", "include", "CUDA_PATH")):
             return (
@@ -97,11 +98,11 @@ def try_kernel(backend: Backend) -> str:
             )
         return f"failed: {_first_line(text)}"
     expected = CpuBackend().random_bits(1000, key=7)
-    same = bool((found == expected).all()) and len(half) == 8
+    same = bool((bits == expected).all()) and len(half) == 8
     return "ok: compiled, run, and equal to the CPU's numbers" if same else "wrong numbers"
 
 
-def _first_line(text: str) -> Any:
+def _first_line(text: str) -> str:
     return text.splitlines()[0]
 
 

@@ -1,4 +1,4 @@
-"""Compiles kernels when they are first used, and launches them."""
+"""Compiles kernels on first use, and launches them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .kernels import Variant
 BLOCK = 256  # threads
 CHUNK = 4096  # elements of a parameter that one block updates
 _MOST_TABLES = 16
-_MOST_BLOCKS = 2**20  # then threads take several elements each
-_MOST_ROWS = 65535  # what CUDA allows in the second axis of a grid
-#: counts from here on need 64 bits; a thread's next index may lie one grid beyond the count
+_MOST_BLOCKS = 2**20  # beyond this, threads process several elements each
+_MOST_ROWS = 65535  # CUDA's limit for the second axis of a grid
+#: counts from here on need 64 bits: a thread's index may reach one grid beyond the count
 NARROW = 2**31 - BLOCK * _MOST_BLOCKS
 
 
@@ -29,7 +29,7 @@ class Kernels:
     Parameters
     ----------
     cupy
-        The CuPy module; its current device must be that of the arrays.
+        The CuPy module; its current device must be the device of the arrays.
     """
 
     def __init__(self, cupy: Any) -> None:
@@ -40,10 +40,10 @@ class Kernels:
     def variant(
         self, file: str, dtype: Any, arrays: Sequence[Array], run: int = 1, large: bool = False
     ) -> Variant:
-        """How to compile ``file`` for these arrays, that are read in runs of ``run`` elements."""
+        """How to compile ``file`` for arrays that are read in runs of ``run`` elements."""
         name = dtype.name
         wide = any(a.size >= NARROW for a in arrays)
-        # a view may start anywhere, a fresh array is aligned to more than 16 bytes
+        # new arrays are aligned to 16 bytes or more, views may not be
         packed = (
             file in kernels.PACKED
             and run % kernels.lanes(name) == 0
@@ -59,25 +59,25 @@ class Kernels:
         arguments: tuple,
         block: int = BLOCK,
     ) -> None:
-        """Queue one launch, or none for an empty grid.
+        """Queue one launch, or none if the grid is empty.
 
-        ``arguments`` have exactly the types of the kernel's parameters: CuPy passes a Python int
-        as 64 bits, whatever the kernel expects.
+        ``arguments`` must have exactly the types of the kernel's parameters: CuPy passes a Python
+        int as 64 bits even if the kernel expects 32.
         """
         if 0 not in grid:
             self.function(variant, name)((*grid, 1, 1)[:3], (block, 1, 1), arguments)
 
     def function(self, variant: Variant, name: str) -> Any:
-        """An entry point, compiled if it was not yet."""
+        """An entry point, compiled on first use."""
         key = variant, name
         if key not in self._functions:
             self._functions[key] = self.compile(variant).get_function(name)
         return self._functions[key]
 
     def compile(self, variant: Variant) -> Any:
-        """The module of a kernel file, from CuPy's disk cache if it was ever compiled before."""
+        """The compiled module of a kernel file, from CuPy's disk cache if possible."""
         if variant not in self._modules:
-            with telling(
+            with announce_if_slow(
                 f"xcnn: compiling CUDA kernels ({variant.file}.cu for {variant.dtype}); CuPy keeps "
                 "them on disk, and `xcnn warmup` compiles all at once"
             ):
@@ -90,14 +90,14 @@ class Kernels:
 
 
 def grid(count: int, rows: int = 1) -> tuple[int, int]:
-    """Blocks for ``count`` elements of each of ``rows`` rows."""
+    """The grid for ``rows`` rows of ``count`` elements."""
     return min(-(-count // BLOCK), _MOST_BLOCKS), min(rows, _MOST_ROWS)
 
 
 class Chunks:
-    """Cuts lists of arrays into chunks that a block works on, for one launch over all of them.
+    """Splits lists of arrays into chunks, one per block, to process all in a single launch.
 
-    The tables of addresses stay on the device, and serve as long as the arrays stay where they are.
+    The tables of addresses are cached on the device, keyed by the addresses of the arrays.
     """
 
     def __init__(self, cupy: Any) -> None:
@@ -106,21 +106,21 @@ class Chunks:
         self._no_scaling: Array = None
 
     def no_scaling(self) -> Array:
-        """A scaler array that changes nothing."""
+        """The state of a loss scaler with scale 1 and no overflow."""
         if self._no_scaling is None:
             self._no_scaling = self.cupy.asarray(np.array([1, 0, 0, 0], "float32"))
         return self._no_scaling
 
     def tables(self, lists: Sequence[Sequence[Array]]) -> Iterator[tuple[str, Array]]:
-        """For each dtype, a table (chunks, 6): addresses from up to five lists, and a length.
+        """Yield for each dtype a table (chunks, 6): addresses from up to five lists, and a length.
 
-        Lists may be empty. Arrays with the same place in their lists have the same size.
+        Lists may be empty. Arrays at the same position in their lists have the same size.
         """
         longest = max(lists, key=len)
         for dtype in dict.fromkeys(a.dtype.name for a in longest):
-            chosen = [i for i, a in enumerate(longest) if a.dtype.name == dtype]
-            columns = [[kept[i] if kept else None for i in chosen] for kept in lists]
-            yield dtype, self._table(columns, [longest[i].size for i in chosen], dtype)
+            positions = [i for i, a in enumerate(longest) if a.dtype.name == dtype]
+            columns = [[arrays[i] if arrays else None for i in positions] for arrays in lists]
+            yield dtype, self._table(columns, [longest[i].size for i in positions], dtype)
 
     def _table(self, columns: list[list[Array | None]], sizes: list[int], dtype: str) -> Array:
         addresses = tuple(
@@ -135,7 +135,7 @@ class Chunks:
 
 
 def _chunk_table(addresses: tuple[tuple[int, ...], ...], sizes: list[int], dtype: str) -> Any:
-    """One row for each ``CHUNK`` elements of each array: five addresses and a length."""
+    """One row per ``CHUNK`` elements of each array: five addresses and a length."""
     parts = [np.empty((0, 6), "int64")]
     for i, size in enumerate(sizes):
         starts = np.arange(0, size, CHUNK, dtype="int64")
@@ -149,8 +149,8 @@ def _chunk_table(addresses: tuple[tuple[int, ...], ...], sizes: list[int], dtype
 
 
 @contextmanager
-def telling(text: str, after: float = 0.5) -> Iterator[None]:
-    """Write ``text`` to standard error if the block takes longer than ``after`` seconds."""
+def announce_if_slow(text: str, after: float = 0.5) -> Iterator[None]:
+    """Print ``text`` to standard error if the block takes longer than ``after`` seconds."""
     timer = threading.Timer(after, lambda: print(text, file=sys.stderr, flush=True))
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""Copies batches to a GPU while it works on the batch before."""
+"""Copies batches to a GPU while it works on the previous batch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..arrays import Array
 
 
 class Slot:
-    """A fixed place on the device for one batch, and pinned host memory to copy it from.
+    """Device memory for one batch, and pinned host memory to copy it from.
 
-    With two slots in turn, one is filled while a training step reads the other. Pinned memory is
-    what a GPU can fetch by itself; the copy runs on a stream of its own, and events keep its order
-    with the steps: nothing waits but the thread that fills, and that only if the GPU lags behind.
+    With two slots in turn, one is filled while a training step reads the other. A GPU reads pinned
+    memory directly; the copy runs on a separate stream, and events order it with the steps. Only
+    the filling thread ever waits, and only if the GPU lags behind.
 
     Parameters
     ----------
     cupy
-        The CuPy module; its current device must be the one meant.
+        The CuPy module; its current device must be the target device.
     stream
         The stream to copy on.
     """
@@ -30,27 +30,31 @@ class Slot:
         self._stream = stream
         self._copied = cupy.cuda.Event(disable_timing=True)
         self._used = cupy.cuda.Event(disable_timing=True)
-        self._buffers: list[tuple[Any, Any]] = []  # pinned and device memory of each array
-        self._arrays: list[Array] = []
+        self._buffers: dict[int, tuple[Any, Array]] = {}  # pinned and device memory of each array
+        self._arrays: list[Any] = []
+
+    def __del__(self) -> None:
+        self._stream.synchronize()  # CuPy's pools reuse freed memory at once: no copy may be left
 
     def fill(self, batch: Sequence[Any], dtype: Any) -> None:
-        """Start to copy a batch, floating-point arrays as ``dtype``; arrays that are not NumPy's
-        are taken as they are.
+        """Start to copy a batch, with floating-point arrays converted to ``dtype``.
+
+        Arrays that are not NumPy's are passed through.
         """
-        self._copied.synchronize()  # the pinned memory may still be read by the copy before
-        self._stream.wait_event(self._used)  # and the device memory by the step before
+        self._copied.synchronize()  # the previous copy may still read the pinned memory
+        self._stream.wait_event(self._used)  # the previous step may still read the device memory
         self._arrays = [
             self._copy(i, a, dtype) if isinstance(a, np.ndarray) else a for i, a in enumerate(batch)
         ]
         self._copied.record(self._stream)
 
-    def take(self) -> list[Array]:
+    def take(self) -> list[Any]:
         """The batch on the device, for work on the current stream; valid until the next fill."""
         self._cupy.cuda.get_current_stream().wait_event(self._copied)
         return self._arrays
 
     def release(self) -> None:
-        """Note that all work on the batch has been queued on the current stream."""
+        """Declare that all work on the batch has been queued on the current stream."""
         self._used.record(self._cupy.cuda.get_current_stream())
 
     def _copy(self, number: int, host: np.ndarray, dtype: Any) -> Array:
@@ -64,11 +68,11 @@ class Slot:
         return array
 
     def _buffer(self, number: int, size: int) -> tuple[Any, Array]:
-        """Memory for the array of that number; new only if it has outgrown what there is."""
-        while len(self._buffers) <= number:
-            self._buffers.append((None, None))
-        if self._buffers[number][0] is None or self._buffers[number][1].size < size:
+        """Memory for the array at position ``number``, reallocated only if it is too small."""
+        if number not in self._buffers or self._buffers[number][1].size < size:
             size = max(size, 1)
             pinned = self._cupy.cuda.alloc_pinned_memory(size)
             self._buffers[number] = pinned, self._cupy.empty(size, "uint8")
+            # the pool may return a block that kernels queued on the current stream still read
+            self._stream.wait_event(self._cupy.cuda.get_current_stream().record())
         return self._buffers[number]

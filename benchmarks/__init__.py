@@ -1,1 +1,16 @@
-"""Speed and memory beside other libraries; each module is a command."""
+"""Speed and memory of xcnn next to other libraries: ``python -m benchmarks COMMAND``.
+
+| module | contents |
+|---|---|
+| ``__main__``, ``run`` | the commands; ``cpu`` and ``gpu`` measure cases and write a report |
+| ``cases``, ``nets``, ``peers`` | what is timed, with the same calls for every library |
+| ``session``, ``worker`` | one process per library, taking turns |
+| ``machine``, ``outcome`` | versions and hardware; failures |
+| ``table`` | the report as text and as a picture |
+| ``gpu`` | what only a GPU can answer: test suite, bandwidth, determinism |
+| ``methods``, ``choices``, ``accuracy``, ``curves`` | the measurements behind docs/ |
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]

@@ -1,35 +1,26 @@
-"""The rule that chooses how to convolve, measured anew on this machine.
+"""The rule that chooses a convolution method, checked on this machine.
 
-    python -m benchmarks.methods [--quick] [--json FILE]
-
-Times forward and backward of every method that applies to a table of shapes, taking turns, and
-prints milliseconds, which one the rule chooses (*), and how much slower that is than the fastest.
-Where that is often more than 1.2 here, ``pays`` in ``xcnn/convolution/*.py`` is what to change, or
-``xcnn.config.convolution`` to set.
+``python -m benchmarks methods`` times forward and backward of every method that applies to a table
+of shapes, taking turns. It prints milliseconds, the method that the rule chooses (*), and how much
+slower that is than the fastest. If that is often more than 1.2 here, change ``pays`` in
+``xcnn/convolution/*.py``, or set ``xcnn.config.convolution``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
-
-if "OPENBLAS_CORETYPE" in os.environ:  # a forced core would slow NumPy; BLAS reads it when loaded
-    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-    os.execve(
-        sys.executable, [sys.executable, "-m", "benchmarks.methods", *sys.argv[1:]], environment
-    )
 
 import numpy as np
 
-from benchmarks import harness
+import xcnn
+from benchmarks import machine
 from xcnn import backends, convolution
-from xcnn.geometry import Geometry, windows
+from xcnn.geometry import windows
 
 WIDTH = 11
 
@@ -48,10 +39,8 @@ class Shape(NamedTuple):
     def __str__(self) -> str:
         stride = f"/{self.stride}" if self.stride > 1 else ""
         groups = f" g{self.groups}" if self.groups > 1 else ""
-        return (
-            f"{self.channels}→{self.filters} {self.kernel}×{self.kernel}{stride}{groups} "
-            f"{self.size}×{self.size} ×{self.batch}"
-        )
+        kernel = f"{self.kernel}×{self.kernel}{stride}{groups}"
+        return f"{self.channels}→{self.filters} {kernel} {self.size}×{self.size} ×{self.batch}"
 
 
 SHAPES = [
@@ -73,77 +62,72 @@ SHAPES = [
 ]
 
 
+def candidates(shape: Shape) -> tuple[list[str], str]:
+    """The methods that apply, and the one that the rule chooses."""
+    geometry = windows((shape.size, shape.size), shape.kernel, shape.stride, shape.kernel // 2)
+    sizes = shape.groups, shape.channels, shape.filters, shape.batch
+    problem, methods = convolution.Problem(geometry, *sizes), convolution.METHODS
+    chosen = convolution.choose(problem, backends.get("cpu").convolutions)
+    applying = [name for name, method in methods.items() if method.applies(problem)]
+    return applying, next(name for name, method in methods.items() if method is chosen)
+
+
+def passes(method: str, x: Any, weight: Any, dy: Any, **settings: Any) -> tuple[Any, ...]:
+    """(y, dx, dweight) of a convolution by one method; arrays are batch-last, (C, H, W, N)."""
+    before, xcnn.config.convolution = xcnn.config.convolution, method
+    try:
+        x, dy = (np.moveaxis(array, -1, 0) for array in (x, dy))
+        y, pullback = xcnn.vjp(xcnn.functional.conv2d, x, weight, **settings)
+        return (y, *pullback(dy))
+    finally:
+        xcnn.config.convolution = before
+
+
 def milliseconds(shape: Shape, repeats: int) -> dict[str, float]:
     """Median time of forward and backward by each method that applies."""
-    backend, geometry = backends.get("cpu"), geometry_of(shape)
     rng = np.random.default_rng(0)
+    out = (shape.size + 2 * (shape.kernel // 2) - shape.kernel) // shape.stride + 1
+    image = (shape.channels, shape.size, shape.size, shape.batch)
+    kernel = (shape.filters, shape.channels // shape.groups, shape.kernel, shape.kernel)
+    sizes = (image, kernel, (shape.filters, out, out, shape.batch))
+    arrays = [rng.standard_normal(size, dtype=np.float32) for size in sizes]
+    settings = {"stride": shape.stride, "padding": shape.kernel // 2, "groups": shape.groups}
+    call = partial(passes, **settings)
+    return in_turns({name: partial(call, name, *arrays) for name in candidates(shape)[0]}, repeats)
 
-    def random(*size: int) -> Any:
-        return rng.standard_normal(size, dtype=np.float32)
 
-    x = random(shape.channels, shape.size, shape.size, shape.batch)
-    dy = random(shape.filters, *geometry.output, shape.batch)
-    weight = random(shape.filters, shape.channels // shape.groups, shape.kernel, shape.kernel)
-    methods = {
-        name: method
-        for name, method in convolution.METHODS.items()
-        if method.applies(geometry, shape.groups, shape.channels)
-    }
-    times: dict[str, list[float]] = {name: [] for name in methods}
+def in_turns(variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of each call, taking turns after one to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats + 1):
-        for name, method in methods.items():
+        for name, call in variants.items():
             start = time.perf_counter()
-            method.forward(backend, x, weight, geometry, shape.groups, None)
-            method.backward(backend, dy, x, weight, geometry, shape.groups, (True, True))
+            call()
             times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(found[1:]) for name, found in times.items()}  # first: warm-up
+    return {name: statistics.median(ms[1:]) for name, ms in times.items()}
 
 
-def geometry_of(shape: Shape) -> Geometry:
-    """Its windows, padded to keep the size."""
-    return windows((shape.size, shape.size), shape.kernel, shape.stride, shape.kernel // 2)
-
-
-def chosen(shape: Shape) -> str:
-    """What the rule chooses."""
-    sizes = shape.groups, shape.channels, shape.filters, shape.batch
-    method = convolution.choose(backends.get("cpu"), geometry_of(shape), *sizes)
-    return method.__name__.rsplit(".", 1)[-1]
-
-
-def line(shape: Shape, times: dict[str, float]) -> str:
+def line(shape: Shape, times: dict[str, float], chosen: str) -> str:
     """One line of the table."""
-    name = chosen(shape)
-    cells = [
-        f"{times[m]:.3g}{'*' if m == name else ' '}" if m in times else ""
-        for m in convolution.METHODS
-    ]
-    factor = times[name] / min(times.values())
-    return f"{shape!s:28}" + "".join(f"{cell:>{WIDTH}}" for cell in cells) + f"{factor:9.2f}"
+    text = {m: f"{ms:.3g}{'*' if m == chosen else ' '}" for m, ms in times.items()}
+    cells = "".join(f"{text.get(method, ''):>{WIDTH}}" for method in convolution.METHODS)
+    return f"{shape!s:28}{cells}{times[chosen] / min(times.values()):9.2f}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and write the figures if asked."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="3 instead of 9 repeats")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    options = parser.parse_args(arguments)
+
+
+def main(options: argparse.Namespace) -> int:
     print(" " * 28 + "".join(f"{name:>{WIDTH}}" for name in convolution.METHODS) + "   /best")
-    found = []
+    factors = []
     for shape in SHAPES:
-        times = milliseconds(shape, 3 if options.quick else 9)
-        print(line(shape, times), flush=True)
-        found.append({"shape": shape._asdict(), "milliseconds": times, "chosen": chosen(shape)})
-    factors = [f["milliseconds"][f["chosen"]] / min(f["milliseconds"].values()) for f in found]
+        times, (_, chosen) = milliseconds(shape, 3 if options.quick else 9), candidates(shape)
+        print(line(shape, times, chosen), flush=True)
+        factors.append(times[chosen] / min(times.values()))
     mean, beyond = statistics.geometric_mean(factors), sum(f > 1.2 for f in factors)
     print(f"the rule's choice takes {mean:.2f} times the fastest one's time in the geometric mean,")
     print(f"and more than 1.2 times in {beyond} of {len(factors)} shapes")
-    machine = harness.machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "shapes": found}, indent=1) + "\n")
+    facts = {**machine.numpy_runs_on(), **machine.describe()}
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,8 @@
 """A dense autoencoder: MNIST images of 784 pixels through a code of 32 numbers and back.
 
 The network learns to reproduce its input, so x is also the target, and the loss is the mean
-squared error of pixels from 0 to 1. ``--pictures FILE`` draws test images above their
-reconstructions (needs matplotlib).
+squared error of pixels from 0 to 1. ``--pictures FILE`` writes some test images above their
+reconstructions (this needs matplotlib).
 
 Prints the mean squared error on the 10,000 test images: below 0.01.
 """
@@ -24,7 +24,7 @@ def main(argv=None):
     encoder = nn.Sequential(
         nn.Linear(784, 256),
         nn.ReLU(),
-        nn.Linear(256, args.code, nonlinearity="linear"),  # the code itself
+        nn.Linear(256, args.code, nonlinearity="linear"),  # the code
     )
     decoder = nn.Sequential(
         nn.Linear(args.code, 256),
@@ -47,13 +47,13 @@ def main(argv=None):
 
 
 def pixels(part):
-    """Return the images of a data set as float32 (N, 784), from 0 to 1."""
+    """The images of a data set as float32 (N, 784) from 0 to 1."""
     images, _ = part.arrays
     return images.reshape(len(images), -1).astype("float32") / 255
 
 
 def draw(file, originals, reconstructions):
-    """Write a picture with the originals above their reconstructions."""
+    """Write a picture: originals in the first row, reconstructions in the second."""
     from matplotlib.image import imsave
 
     rows = [np.hstack(row.reshape(-1, 28, 28)) for row in (originals, reconstructions)]

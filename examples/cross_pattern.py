@@ -1,10 +1,10 @@
-"""Check a small network on a pattern that it must be able to learn: crosses.
+"""Calibrate a small network on a pattern that it must be able to learn: crosses.
 
-The data set "cross" contains crosses (+ and ×) and other strokes of 16×16 pixels. A correct network
-passes two checks: it overfits a single batch, and it tells crosses from other strokes on patterns
-it has never seen. The script also shows how to inspect a model: its layers and their activations.
+The data set "cross" holds crosses (+ and ×) and other strokes of 16×16 pixels. A sound network
+passes two checks: it can memorise one batch, and it tells crosses from other strokes in images it
+has not seen. The script also shows how to inspect a network: its layers and their activations.
 
-Prints the number of steps until the loss of one batch is below 0.001, and the accuracy on held-out
+Prints the steps until the loss of one batch is below 0.001, and the accuracy on held-out
 patterns: at least 99 %.
 """
 
@@ -45,10 +45,10 @@ def main(argv=None):
 
 
 def build(activation):
-    """Build two stages of convolution, activation and pooling, then a dense layer.
+    """Two stages of convolution, activation and pooling, then one dense layer.
 
-    ``nonlinearity`` names the activation that follows and so selects the initial weights: He's for
-    relu, Glorot's for tanh, sigmoid and softmax.
+    ``nonlinearity`` selects the initialisation for the activation that follows: He for relu,
+    Glorot for tanh, sigmoid and softmax.
     """
     return nn.Sequential(
         {
@@ -65,25 +65,25 @@ def build(activation):
 
 
 def new_trainer(args):
-    """Return a trainer for a new model with fresh weights."""
+    """A Trainer for a newly initialised model."""
     model = build(args.activation).to(args.device)
     return xcnn.Trainer(model, optim.Adam(model.parameters(), lr=LEARNING_RATE[args.activation]))
 
 
-def overfit(trainer, x, y, goal=1e-3, most=2000):
+def overfit(trainer, x, y, goal=1e-3, max_steps=2000):
     """Train on one batch until its loss is below ``goal``; return the steps and the loss."""
     steps, loss = 0, math.inf
-    while loss >= goal and steps < most:
+    while loss >= goal and steps < max_steps:
         loss = trainer.train_step(x, y)[0].item()
         steps += 1
     return steps, loss
 
 
 def show_activations(trainer, x):
-    """Print a table with statistics of each layer's activations for the images ``x``."""
+    """Print statistics of each layer's output for the images ``x``."""
     with nn.record_activations(trainer.model) as activations:
         trainer.predict(x, batch_size=len(x))
-    activations.pop("")  # the whole model: same as its last layer
+    activations.pop("")  # the output of the model is that of its last layer
     print(f"{'layer':<8} {'shape':<18} {'mean':>8} {'std':>8} {'min':>8} {'max':>8} {'zeros':>7}")
     for name, a in activations.items():
         numbers = " ".join(f"{float(n):8.3f}" for n in (a.mean(), a.std(), a.min(), a.max()))

@@ -1,8 +1,8 @@
-"""Add an operation and a layer of your own: swish, and a block with a skip connection.
+"""Add a custom operation and a custom layer: swish, and a residual block.
 
-An operation is one class with ``forward`` and ``backward`` on raw arrays. Written with
-``backend.xp``, it runs on NumPy and CuPy. A layer is a Module whose ``forward`` is plain Python.
-``gradcheck`` compares the gradients with finite differences before anything is trained.
+An operation is one class with ``forward`` and ``backward`` side by side, on raw arrays. Written
+with ``backend.xp``, it runs on NumPy and CuPy alike. A layer is a Module with a plain Python
+``forward``. ``gradcheck`` compares the gradients with finite differences before training.
 
 Prints the relative differences from finite differences (below 1e-6), and the accuracy on the test
 digits: at least 95 %.
@@ -21,12 +21,12 @@ from xcnn.testing import gradcheck
 class Swish(xcnn.Function):
     """y = x · s with s = sigmoid(x); dy/dx = s + y · (1 - s)."""
 
-    arguments = ("input",)  # the input's name in error messages
+    arguments = ("input",)  # what error texts call the input
 
     def forward(self, backend, x):
         s = 0.5 + 0.5 * backend.xp.tanh(0.5 * x)  # the sigmoid, without overflow
         y = x * s
-        self.save(y=y, s=s)  # for backward; a no-op when no gradient is needed
+        self.save(y=y, s=s)  # for backward, if there will be one
         return y
 
     def backward(self, backend, dy):
@@ -35,7 +35,7 @@ class Swish(xcnn.Function):
 
 
 class Residual(nn.Module):
-    """x + conv(swish(conv(x))): the block learns a correction to its input."""
+    """x + conv(swish(conv(x))): the block learns what to add to its input."""
 
     def __init__(self, channels):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding="same")

@@ -1,12 +1,12 @@
-"""Backpropagation by hand: each forward step returns its own backward function.
+"""Backpropagation by hand: each forward step returns its backward function.
 
 ``y, back = xcnn.vjp(function, *arrays)`` returns the value of an operation and a function on plain
-arrays: ``back(dy)`` turns the gradient of y into one gradient per array. The chain rule becomes a
-few lines that anyone can follow, without Tensors, tape or modules. Images are (N, H, W, C) here.
+arrays: ``back(dy)`` maps the gradient of y to one gradient per array. So the chain rule is a few
+explicit lines, without Tensors, tape or modules. Images are (N, H, W, C) here.
 
 Every gradient is compared with finite differences, on 4 images in float64.
 
-Prints the shapes of all values and gradients, the largest relative difference from finite
+Prints the shapes of all values and gradients, the largest relative difference from the finite
 differences (below 1e-6), and the peak memory (below 4 GiB for 50,000 images).
 """
 
@@ -48,7 +48,7 @@ def main(argv=None):
 
 
 def draw(count, seed, dtype, device):
-    """Draw random images and labels, 2 filters of 3×3, and a dense layer with 10 outputs."""
+    """Draw images and labels, 2 filters of 3×3 pixels, and a dense layer with 10 outputs."""
     rng = np.random.default_rng(seed)
     to_device = xcnn.backends.get(device).asarray
     images = to_device(rng.standard_normal((count, 28, 28, 1), dtype))
@@ -61,10 +61,10 @@ def draw(count, seed, dtype, device):
 
 
 def passes(images, labels, weight, bias, matrix, offset):
-    """Run forward and backward; return the shapes of each step's value and gradients."""
+    """Forward and backward; return the shapes of each step's value and gradients."""
     shapes = {"images": [images.shape]}
 
-    # a single step: a convolution without padding, with its output as the output's gradient
+    # a single step: a convolution without padding, with its output as the output gradient
     y, back = xcnn.vjp(F.conv2d, images, weight, bias, padding="valid", data_format="NHWC")
     dx, dw, db = back(y)
     shapes["conv, valid"] = [y.shape, dx.shape, dw.shape, db.shape]
@@ -94,7 +94,7 @@ def passes(images, labels, weight, bias, matrix, offset):
 
 
 def check(images, labels, weight, bias, matrix, offset):
-    """Return each operation's largest relative difference from finite differences."""
+    """The largest relative difference from finite differences, for each operation."""
     nhwc = {"data_format": "NHWC"}
     flat = images[:, :14].reshape(len(images), -1)  # 14·28 = 14·14·2 numbers
     return {
@@ -109,7 +109,7 @@ def check(images, labels, weight, bias, matrix, offset):
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=50_000, metavar="N", help="how many images")
+    parser.add_argument("--images", type=int, default=50_000, metavar="N", help="number of images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     return parser.parse_args(argv)

@@ -1,10 +1,10 @@
-"""Choose a learning rate: SGD and Adam on handwritten digits, side by side.
+"""Which learning rate? SGD and Adam on handwritten digits, side by side.
 
-Every rate starts from the same weights and sees the same batches. The best one is chosen on images
-held out from training (the validation set); the test images are used only once, at the end.
+Every rate starts from the same weights and sees the same batches. The best one is chosen on a
+validation set held out from training; the test images are used only after that.
 
 Prints a table of validation accuracies with the best rate of each optimiser marked by *, and the
-accuracy of the two best on the test images.
+test accuracies of the two best.
 """
 
 import argparse
@@ -20,14 +20,14 @@ def main(argv=None):
     args = parse(argv)
     dataset = xcnn.data.load("digits", limit=args.limit)
     count = len(dataset.train)
-    kept = count // 5  # for validation
+    held_out = count // 5  # for validation
     settings = {"seed": args.seed, "transform": dataset.normalize()}
-    train = DataLoader(Subset(dataset.train, range(kept, count)), shuffle=True, **settings)
-    validation = DataLoader(Subset(dataset.train, range(kept)), **settings)
+    train = DataLoader(Subset(dataset.train, range(held_out, count)), shuffle=True, **settings)
+    validation = DataLoader(Subset(dataset.train, range(held_out)), **settings)
     test = DataLoader(dataset.test, **settings)
 
     def fit(kind, rate):
-        """Train with this optimiser and rate; return the trainer."""
+        """Train with one optimiser and rate; return the Trainer."""
         xcnn.manual_seed(args.seed)
         model = nn.Sequential(
             nn.Flatten(),
@@ -54,11 +54,11 @@ def main(argv=None):
             for name, column in accuracies.items()
         ]
         print(f"{rate:<8}" + "".join(cells).rstrip())
-    print(f"* best of {kept} validation images after {args.epochs} epochs\n")
-    tested = {n: trainers[n][rate].evaluate(test)["accuracy"] for n, rate in best.items()}
-    for name, accuracy in tested.items():
+    print(f"* best of {held_out} validation images after {args.epochs} epochs\n")
+    test_accuracies = {n: trainers[n][rate].evaluate(test)["accuracy"] for n, rate in best.items()}
+    for name, accuracy in test_accuracies.items():
         print(f"{name} at {best[name]}: {accuracy:.2%} on {len(dataset.test)} test images")
-    return {"validation": accuracies, "best": best, "test": tested}
+    return {"validation": accuracies, "best": best, "test": test_accuracies}
 
 
 def parse(argv):

@@ -1,7 +1,7 @@
 """Build a network layer by layer, train it on arrays, and classify new images.
 
-The digits ship with the library, so nothing is downloaded. Each layer is appended to the model and
-its output shape printed; ``fit`` and ``predict`` take plain NumPy arrays.
+The digits come with the library, so nothing is downloaded. The script prints the output shape
+after each layer it appends; ``fit`` and ``predict`` take plain NumPy arrays.
 
 Prints the output shape of each layer, the accuracy on 360 test images (at least 95 %), and some
 predictions.
@@ -38,12 +38,12 @@ def main(argv=None):
     trainer.fit(x_train, y_train, epochs=args.epochs, batch_size=32, seed=args.seed)
 
     probabilities = trainer.predict(x_test)  # (N, 10)
-    answers = probabilities.argmax(axis=1)
-    accuracy = float((answers == y_test).mean())
+    predicted = probabilities.argmax(axis=1)
+    accuracy = float((predicted == y_test).mean())
 
-    print(f"\n{'image':>5} {'is':>3} {'answer':>7} {'probability':>12}")
-    for i, (label, answer) in enumerate(zip(y_test[:5], answers[:5], strict=True)):
-        print(f"{i:>5} {label:>3} {answer:>7} {probabilities[i, answer]:>12.2%}")
+    print(f"\n{'image':>5} {'label':>5} {'predicted':>9} {'probability':>12}")
+    for i, (label, guess) in enumerate(zip(y_test[:5], predicted[:5], strict=True)):
+        print(f"{i:>5} {label:>5} {guess:>9} {probabilities[i, guess]:>12.2%}")
     print(f"\naccuracy on {len(y_test)} test images: {accuracy:.2%}")
     return {"accuracy": accuracy, "probabilities": probabilities}
 

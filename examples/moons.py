@@ -1,13 +1,13 @@
 """Three ways to end a classifier, on two interleaved half moons.
 
-Two classes can be separated by one probability or by two scores:
+A classifier of two classes can return one probability or two scores:
 
 * one output through a sigmoid, with binary cross-entropy;
 * two scores (logits), with cross-entropy, which includes the softmax;
-* two log-probabilities from a log-softmax, with the negative log-likelihood: the same function as
-  the second, in two steps.
+* two log-probabilities from a log-softmax, with the negative log-likelihood: the same function
+  as the second, in two steps.
 
-Prints a table of losses and accuracies on held-out points: at least 85 % for each of the three.
+Prints a table of losses and accuracies on held-out points: at least 85 % for each end.
 """
 
 import argparse
@@ -41,11 +41,11 @@ def main(argv=None):
         ).to(args.device)
         trainer = xcnn.Trainer(model, optim.Adam(model.parameters(), lr=0.02), loss)
         history = trainer.fit(train, epochs=args.epochs, progress=False)
-        found = trainer.evaluate(test)
-        accuracies[name] = found["accuracy"]
+        result = trainer.evaluate(test)
+        accuracies[name] = result["accuracy"]
         print(
-            f"{name:<22} {outputs:>7} {history[-1].train_loss:>11.4f} {found['loss']:>10.4f} "
-            f"{found['accuracy']:>9.2%}"
+            f"{name:<22} {outputs:>7} {history[-1].train_loss:>11.4f} {result['loss']:>10.4f} "
+            f"{result['accuracy']:>9.2%}"
         )
     return accuracies
 

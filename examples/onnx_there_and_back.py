@@ -1,11 +1,11 @@
-"""Export a trained network to ONNX, run it in another engine, load it and train it further.
+"""Export a trained network to ONNX, run it with another engine, import it and train it further.
 
-The network first learns the digits 0 to 4 and is exported. The rest uses only the file: its
-outputs are compared with onnxruntime's (if that is installed), and training continues on all ten
-digits, as if the model had come from elsewhere. Needs ``pip install 'xcnn[onnx]'``.
+The network first learns the digits 0 to 4. The second half uses only the ONNX file: it compares the
+outputs with onnxruntime's (if that is installed) and continues training on all ten digits, as with
+a model from another library. Needs ``pip install 'xcnn[onnx]'``.
 
-Prints the accuracy on 360 test images before (at most about half) and after (at least 90 %), and
-the largest difference between the two engines.
+Prints the accuracy on 360 test images before (at most the half it knows) and after (at least 90 %),
+and the largest difference between the two engines.
 """
 
 import argparse
@@ -50,19 +50,19 @@ def train(model, x, y, args):
 
 
 def accuracy(model, x, y):
-    answers = xcnn.Trainer(model).predict(x).argmax(axis=1)
-    return float((answers == y).mean())
+    predicted = xcnn.Trainer(model).predict(x).argmax(axis=1)
+    return float((predicted == y).mean())
 
 
 def difference_to_onnxruntime(path, model, x):
-    """Return the largest difference of the scores; NaN without onnxruntime."""
+    """The largest difference of the scores; NaN if onnxruntime is not installed."""
     try:
         import onnxruntime
     except ImportError:
         return float("nan")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {"input": np.ascontiguousarray(x)})
-    ours = xcnn.Trainer(model, loss="mse").predict(x)  # "mse": predict returns raw outputs
+    ours = xcnn.Trainer(model, loss="mse").predict(x)  # "mse": outputs without softmax
     return float(np.abs(scores - ours).max())
 
 

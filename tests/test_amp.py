@@ -16,64 +16,64 @@ IMAGES = normal(24, 1, 16, 16, dtype="float32")
 LABELS = np.arange(24) % 10
 
 
-def trainer(backend, precision="float16", lr=1e-3):
+def make_trainer(backend, precision="float16", lr=1e-3):
     xcnn.manual_seed(0)
     model = models.lenet5(input_shape=(1, 16, 16)).append(nn.Dropout(0.1)).to(backend)
-    taught = xcnn.Trainer(model, optim.Adam(model.parameters(), lr=lr), precision=precision)
-    if precision == "float16":  # with the default one, the first steps of so bad a model overflow
-        taught.scaler = amp.GradScaler(backend, init_scale=64.0)
-    return taught
+    trainer = xcnn.Trainer(model, optim.Adam(model.parameters(), lr=lr), precision=precision)
+    if precision == "float16":  # with the default scale, the first steps overflow
+        trainer.scaler = amp.GradScaler(backend, init_scale=64.0)
+    return trainer
 
 
-def test_weights_stay_float32_and_a_step_does_not_wait(strict):
-    taught = trainer(strict)
+def test_weights_stay_float32_and_steps_do_not_wait(strict):
+    trainer = make_trainer(strict)
     with count_syncs() as syncs, forbid_float64():
         for _ in range(2):
-            loss, _ = taught.train_step(IMAGES, LABELS)
+            loss, _ = trainer.train_step(IMAGES, LABELS)
     assert syncs == []
     assert loss.dtype == np.float32
-    for parameter in taught.model.parameters():
+    for parameter in trainer.model.parameters():
         assert parameter.dtype == parameter.grad.dtype == np.float32
 
 
 def test_activations_are_float16(strict):
-    taught = trainer(strict)
-    with nn.record_activations(taught.model) as activations:
-        taught.train_step(IMAGES, LABELS)
+    trainer = make_trainer(strict)
+    with nn.record_activations(trainer.model) as activations:
+        trainer.train_step(IMAGES, LABELS)
     assert {a.dtype.name for a in activations.values()} == {"float16"}
 
 
-def test_the_scale_finds_its_size(strict):
-    taught = trainer(strict)
-    taught.scaler = amp.GradScaler(strict, init_scale=2.0**20)
+def test_the_scale_adapts(strict):
+    trainer = make_trainer(strict)
+    trainer.scaler = amp.GradScaler(strict, init_scale=2.0**20)
     for _ in range(12):
-        loss, _ = taught.train_step(IMAGES, LABELS)
-    assert 1 <= taught.scaler.skipped <= 8
-    assert taught.scaler.scale == 2.0 ** (20 - taught.scaler.skipped)
+        loss, _ = trainer.train_step(IMAGES, LABELS)
+    assert 1 <= trainer.scaler.skipped <= 8
+    assert trainer.scaler.scale == 2.0 ** (20 - trainer.scaler.skipped)
     assert np.isfinite(float(loss.data))
 
 
-def test_it_learns_as_float32_does(strict):
+def test_it_learns_like_float32(strict):
     losses = {}
     for precision in ("float32", "float16"):
-        taught = trainer(strict, precision)
-        losses[precision] = [float(taught.train_step(IMAGES, LABELS)[0].data) for _ in range(12)]
+        trainer = make_trainer(strict, precision)
+        losses[precision] = [float(trainer.train_step(IMAGES, LABELS)[0].data) for _ in range(12)]
     np.testing.assert_allclose(losses["float16"], losses["float32"], rtol=0.02)
     assert losses["float16"][-1] < 0.7 * losses["float16"][0]
 
 
-def test_gradients_are_those_of_float32(strict):
+def test_gradients_are_close_to_float32(strict):
     gradients = {}
     for precision in ("float32", "float16"):
-        taught = trainer(strict, precision, lr=0.0)
-        taught.train_step(IMAGES, LABELS)
-        gradients[precision] = [p.grad.get() for p in taught.model.parameters()]
+        trainer = make_trainer(strict, precision, lr=0.0)
+        trainer.train_step(IMAGES, LABELS)
+        gradients[precision] = [p.grad.get() for p in trainer.model.parameters()]
     for half, single in zip(gradients["float16"], gradients["float32"], strict=True):
         assert np.linalg.norm(half - single) < 0.02 * np.linalg.norm(single)
 
 
 def test_prediction_and_evaluation_are_close(strict):
-    half, single = trainer(strict), trainer(strict, "float32")
+    half, single = make_trainer(strict), make_trainer(strict, "float32")
     p, q = half.predict(IMAGES), single.predict(IMAGES)
     assert p.dtype == np.float32
     np.testing.assert_allclose(p, q, atol=5e-3)
@@ -82,21 +82,21 @@ def test_prediction_and_evaluation_are_close(strict):
 
 
 def test_an_overflowing_step_is_skipped_and_counted(strict):
-    taught = trainer(strict)
-    taught.train_step(IMAGES, LABELS)
-    before = [p.numpy().copy() for p in taught.model.parameters()]
-    scale = taught.scaler.scale
-    taught.train_step(IMAGES * 1e6, LABELS)  # infinite in float16
-    assert (taught.scaler.skipped, taught.scaler.scale) == (1, scale / 2)
-    for parameter, old in zip(taught.model.parameters(), before, strict=True):
+    trainer = make_trainer(strict)
+    trainer.train_step(IMAGES, LABELS)
+    before = [p.numpy().copy() for p in trainer.model.parameters()]
+    scale = trainer.scaler.scale
+    trainer.train_step(IMAGES * 1e6, LABELS)  # infinite in float16
+    assert (trainer.scaler.skipped, trainer.scaler.scale) == (1, scale / 2)
+    for parameter, old in zip(trainer.model.parameters(), before, strict=True):
         np.testing.assert_array_equal(parameter.numpy(), old)
-    loss, _ = taught.train_step(IMAGES, LABELS)
+    loss, _ = trainer.train_step(IMAGES, LABELS)
     assert np.isfinite(float(loss.data))
-    assert taught.scaler.skipped == 1
-    assert not np.array_equal(next(taught.model.parameters()).numpy(), before[0])
+    assert trainer.scaler.skipped == 1
+    assert not np.array_equal(next(trainer.model.parameters()).numpy(), before[0])
 
 
-def test_a_scaler_goes_on_from_its_state(strict):
+def test_resuming_from_a_saved_state(strict):
     first = amp.GradScaler(strict, init_scale=8.0)
     parameter = xcnn.Parameter(strict.asarray(np.ones(2, "float32")))
     parameter.grad = strict.asarray(np.array([1, np.inf], "float32"))
@@ -104,11 +104,11 @@ def test_a_scaler_goes_on_from_its_state(strict):
     second = amp.GradScaler(strict)
     second.load_state_dict(first.state_dict())
     assert (second.scale, second.skipped) == (4.0, 1)
-    with pytest.raises(StateDictError, match="no state of a GradScaler"):
+    with pytest.raises(StateDictError, match="not the state of a GradScaler"):
         second.load_state_dict({"scale": 1.0})
 
 
-def test_only_autocast_takes_two_types(backend):
+def test_only_autocast_accepts_two_dtypes(backend):
     x = backend.asarray(normal(2, 3).astype("float16"))
     layer = nn.Linear(3, 4).to(backend)
     with pytest.raises(DTypeError, match="input is float16, weight is float32"):
@@ -122,7 +122,7 @@ def test_only_autocast_takes_two_types(backend):
         F.add(backend.asarray(np.ones(2, "float32")), x[0, :2])
 
 
-def test_autocast_is_over_after_an_error(backend):
+def test_autocast_ends_on_an_error(backend):
     layer = nn.Linear(3, 4).to(backend)
     with pytest.raises(ZeroDivisionError), amp.autocast():
         raise ZeroDivisionError

@@ -462,7 +462,7 @@ def test_layers_refuse_at_once(make, text):
 
 
 def test_layers_name_wrong_channels():
-    with pytest.raises(ShapeError, match="input has .* channels, but weight"):
+    with pytest.raises(ShapeError, match="channels, but weight"):
         nn.ConvTranspose2d(3, 4, 3)(normal(1, 2, 5, 5, dtype="float32"))
-    with pytest.raises(ShapeError, match="input has .* channels, but weight"):
+    with pytest.raises(ShapeError, match="channels, but weight"):
         nn.ConvTranspose1d(3, 4, 3)(normal(1, 2, 5, dtype="float32"))

@@ -1,5 +1,6 @@
 """The CUDA backend around its kernels: copies, memory, devices, diagnosis."""
 
+import gc
 import importlib.metadata
 import re
 import time
@@ -12,7 +13,7 @@ import xcnn.functional as F
 from xcnn import backends, models, nn, optim
 from xcnn.backends import diagnosis, kernels
 from xcnn.backends.kernels import Variant
-from xcnn.backends.launch import telling
+from xcnn.backends.launch import announce_if_slow
 from xcnn.backends.transfer import Slot
 from xcnn.data import DataLoader
 from xcnn.errors import ArgumentError, DeviceError, DTypeError, OutOfMemoryError
@@ -22,7 +23,7 @@ from .conftest import normal
 from .strict import count_syncs
 from .strict import cupy as strict_cupy
 
-# -- batches on their way ------------------------------------------------------------------
+# -- copies of batches --------------------------------------------------------------------
 
 
 def batches(count, size=5, dtype="float32"):
@@ -32,12 +33,16 @@ def batches(count, size=5, dtype="float32"):
     ]
 
 
+def uploaded(batches, backend):
+    return on_device(batches, backend, "float32", backend.slots())
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_batches_arrive_in_order(backend, count):
-    sent = batches(count)
+def test_batches_arrive_in_order(strict, count):
+    backend, sent = strict, batches(count)
     seen = []
     with backend.active():
-        for host, (x, y, number) in on_device(sent, backend, "float32"):
+        for host, (x, y, number) in uploaded(sent, backend):
             assert host[0] is sent[len(seen)][0]
             seen.append((backend.to_host(x).copy(), backend.to_host(y).copy(), number))
     assert len(seen) == count
@@ -47,34 +52,34 @@ def test_batches_arrive_in_order(backend, count):
         assert (x.dtype, y.dtype, number) == (np.float32, np.int64, n_sent)
 
 
-def test_floating_point_arrays_change_their_type_on_the_way(strict):
+def test_floating_point_arrays_are_converted(strict):
     sent = batches(3, dtype="float64")
-    for host, (x, y, _) in on_device(sent, strict, "float32"):
+    for host, (x, y, _) in uploaded(sent, strict):
         assert (x.dtype, y.dtype) == (np.float32, np.int64)
         np.testing.assert_array_equal(x.get(), host[0].astype(np.float32))
 
 
-def test_two_places_are_used_in_turn(strict):
-    addresses = [x.data.ptr for _, (x, _, _) in on_device(batches(6), strict, "float32")]
+def test_two_slots_are_used_in_turn(strict):
+    addresses = [x.data.ptr for _, (x, _, _) in uploaded(batches(6), strict)]
     assert len(set(addresses)) == 2
     assert addresses[:2] * 3 == addresses
 
 
-def test_a_larger_batch_gets_a_larger_place(strict):
+def test_a_slot_grows_with_the_batch(strict):
     sent = [*batches(3, size=2), *batches(3, size=9), *batches(2, size=0)]
-    for host, (x, _, _) in on_device(sent, strict, "float32"):
+    for host, (x, _, _) in uploaded(sent, strict):
         np.testing.assert_array_equal(x.get(), host[0])
 
 
-def test_strided_arrays_are_copied_as_they_look(strict):
+def test_strided_arrays(strict):
     x = normal(4, 6, 8, dtype="float32")
     for view in (x[::2], x[:, ::-1], x.T, np.broadcast_to(x[:1], x.shape)):
-        [(_, (copied,))] = [(h, (d[0].copy(),)) for h, d in on_device([(view,)], strict, "float32")]
+        [(_, (copied,))] = [(h, (d[0].copy(),)) for h, d in uploaded([(view,)], strict)]
         np.testing.assert_array_equal(copied.get(), view)
 
 
-def test_a_batch_waits_for_the_step_that_reads_its_place(strict, monkeypatch):
-    """Events in the order of the calls: a place is filled after the step on it was queued."""
+def test_a_slot_waits_for_the_step_that_reads_it(strict, monkeypatch):
+    """A slot is filled again only after the step that reads it was queued."""
     log = []
     for name in ("fill", "take", "release"):
         real = getattr(Slot, name)
@@ -84,11 +89,35 @@ def test_a_batch_waits_for_the_step_that_reads_its_place(strict, monkeypatch):
             return real(slot, *arguments)
 
         monkeypatch.setattr(Slot, name, noted)
-    for _ in on_device(batches(6), strict, "float32"):
+    for _ in uploaded(batches(6), strict):
         pass
     for slot in {slot for _, slot in log}:
         own = [name for name, other in log if other == slot]
         assert own == ["fill", "take", "release"] * 3
+
+
+@pytest.mark.parametrize("without", ["take", "release", "wait_event", "record"])
+def test_the_stand_in_sees_a_race_of_copies_and_steps(strict, monkeypatch, without):
+    """Leaving out any part of the order between the two streams is an error."""
+    if without in ("take", "release"):
+        monkeypatch.setattr(Slot, without, lambda slot: slot._arrays)
+    elif without == "wait_event":
+        monkeypatch.setattr(strict_cupy.cuda.Stream, "wait_event", lambda stream, event: None)
+    else:  # memory that queued kernels may still read
+        event = strict_cupy.cuda.Event()
+        monkeypatch.setattr(strict_cupy.cuda.Stream, "record", lambda stream: event)
+    with pytest.raises(AssertionError, match="data race"):
+        [x.sum() for _, (x, _, _) in uploaded(batches(4), strict)]
+
+
+def test_memory_is_freed_after_the_last_copy(strict):
+    """Here the copy of the second batch, which no step has waited for."""
+    gc.collect()  # slots of tests that failed
+    with count_syncs() as syncs:
+        for _ in uploaded(batches(3), strict):
+            break
+        gc.collect()
+    assert sum("Stream.synchronize at transfer.py" in line for line in syncs) == 2  # slots
 
 
 def test_an_error_while_reading_reaches_the_step(strict):
@@ -97,14 +126,14 @@ def test_an_error_while_reading_reaches_the_step(strict):
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        list(on_device(failing(), strict, "float32"))
+        list(uploaded(failing(), strict))
 
 
-def test_leaving_early_stops_the_reading(strict):
+def test_leaving_early_stops_the_thread(strict):
     loader = DataLoader((normal(100, 2, dtype="float32"), np.arange(100)), batch_size=2)
-    for _ in on_device(loader, strict, "float32"):
+    for _ in uploaded(loader, strict):
         break
-    assert sum(1 for _ in on_device(loader, strict, "float32")) == 50  # another can start
+    assert sum(1 for _ in uploaded(loader, strict)) == 50  # another can start
 
 
 # -- memory --------------------------------------------------------------------------------
@@ -133,7 +162,7 @@ def test_limits_that_make_no_sense(limited, size):
 
 
 def test_the_cpu_has_no_limit():
-    with pytest.raises(ArgumentError, match="is for the memory of a GPU, cpu has none of its own"):
+    with pytest.raises(ArgumentError, match="applies to the memory of a GPU, cpu has none"):
         backends.get("cpu").limit_memory(2**30)
 
 
@@ -261,11 +290,11 @@ def test_the_cpu_does_float32_only(name):
         trainer.fit(normal(4, 4), np.zeros(4, int))
 
 
-def test_compiling_is_told_if_it_takes_long(capsys):
-    with telling("xcnn: compiling", after=0.01):
+def test_slow_compilation_is_announced(capsys):
+    with announce_if_slow("xcnn: compiling", after=0.01):
         time.sleep(0.2)
     assert capsys.readouterr().err == "xcnn: compiling\n"
-    with telling("xcnn: compiling", after=10):
+    with announce_if_slow("xcnn: compiling", after=10):
         pass
     assert capsys.readouterr().err == ""
 
@@ -280,7 +309,7 @@ def test_a_device_is_described(strict):
     )
 
 
-def test_a_kernel_is_tried(strict):
+def test_try_kernel(strict):
     assert diagnosis.try_kernel(strict) == "ok: compiled, run, and equal to the CPU's numbers"
 
 
@@ -303,14 +332,14 @@ def test_a_kernel_that_does_not_compile_or_run(strict, monkeypatch, error, text)
     assert text in diagnosis.try_kernel(strict)
 
 
-def test_wrong_numbers_are_told(strict, monkeypatch):
+def test_wrong_numbers_are_reported(strict, monkeypatch):
     monkeypatch.setattr(
         strict, "random_bits", lambda count, key: strict_cupy.zeros(count, dtype="uint32")
     )
     assert diagnosis.try_kernel(strict) == "wrong numbers"
 
 
-def test_two_cupys_are_one_too_many(monkeypatch):
+def test_several_cupy_packages_are_reported(monkeypatch):
     versions = {"cupy-cuda12x": "14.1.0", "cupy-cuda13x": "14.2.0"}
 
     def version(name):
@@ -336,7 +365,7 @@ def test_warm_up_compiles_every_variant_once(strict, monkeypatch):
 
 
 def test_nothing_waits_in_a_step_with_uploads(strict):
-    """The only waits of an epoch are those of the copying thread, and of its end."""
+    """An epoch waits only in the copying thread, and at its end."""
     model = models.create("mlp", input_shape=(4,)).to(strict)
     trainer = xcnn.Trainer(model, optim.Adam(model.parameters()), precision="float16")
     with count_syncs() as syncs:

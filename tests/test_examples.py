@@ -1,4 +1,4 @@
-"""Every script of examples/ in a short form: few images, few epochs, easier thresholds."""
+"""Every script in examples/ with few images, few epochs and lower thresholds."""
 
 import importlib.util
 import math
@@ -19,7 +19,7 @@ needs_mnist = pytest.mark.skipif(
 
 @pytest.fixture
 def run():
-    """``run("moons", "--epochs", 2)``: what that script's main returns, on the CPU."""
+    """``run("moons", "--epochs", 2)`` returns the result of that script's main, on the CPU."""
 
     def call(name, *options):
         return load(name).main([*map(str, options), "--device", "cpu"])
@@ -41,7 +41,7 @@ def test_every_script_has_a_test():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_script_tells_what_it_shows_and_prints(name, capsys):
+def test_script_documents_what_it_shows_and_prints(name, capsys):
     module = load(name)
     title, *rest = module.__doc__.splitlines()
     assert any(line.startswith("Prints ") for line in rest)
@@ -52,9 +52,9 @@ def test_script_tells_what_it_shows_and_prints(name, capsys):
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 def test_cross_pattern_learns_one_batch(run, capsys, activation):
-    """32 patterns: the accuracy after one epoch, which is one step, says nothing."""
-    found = run("cross_pattern", "--activation", activation, "--epochs", 1, "--limit", 32)
-    assert found["batch_loss"] < 1e-3
+    """With 32 patterns an epoch is one step: the accuracy means nothing."""
+    result = run("cross_pattern", "--activation", activation, "--epochs", 1, "--limit", 32)
+    assert result["batch_loss"] < 1e-3
     out = capsys.readouterr().out
     assert "multiply-adds" in out
     assert {"conv1", "act1", "pool2", "dense"} <= {line.split(" ")[0] for line in out.splitlines()}
@@ -62,20 +62,20 @@ def test_cross_pattern_learns_one_batch(run, capsys, activation):
 
 def test_cross_pattern(run, capsys):
     """Half of the patterns, a quarter of the epochs: 90 % instead of 99 %."""
-    found = run("cross_pattern", "--epochs", 4, "--limit", 2000)
-    assert found["accuracy"] > 0.9
-    assert f"{found['accuracy']:.2%}" in capsys.readouterr().out
+    result = run("cross_pattern", "--epochs", 4, "--limit", 2000)
+    assert result["accuracy"] > 0.9
+    assert f"{result['accuracy']:.2%}" in capsys.readouterr().out
 
 
 def test_explicit_backprop(run):
-    found = run("explicit_backprop", "--images", 500)
-    shapes = found["shapes"]
+    result = run("explicit_backprop", "--images", 500)
+    shapes = result["shapes"]
     assert shapes["conv, valid"] == [(500, 26, 26, 2), (500, 28, 28, 1), (2, 1, 3, 3), (2,)]
     for pool in ("average pool", "max pool"):
         assert shapes[pool] == [(500, 14, 14, 2), (500, 28, 28, 2)]
     assert shapes["dense"] == [(500, 10), (500, 392), (10, 392), (10,)]
-    assert found["worst"] < 1e-6
-    assert found["peak_gib"] < 4 * 500 / 50_000
+    assert result["worst"] < 1e-6
+    assert result["peak_gib"] < 4 * 500 / 50_000
 
 
 @needs_mnist
@@ -95,13 +95,13 @@ def test_autoencoder_mnist(run, tmp_path):
     """A tenth of the images, 3 epochs: 0.04, where the mean image would give 0.067."""
     pytest.importorskip("matplotlib", reason="--pictures needs matplotlib")
     file = tmp_path / "pictures.png"
-    found = run("autoencoder_mnist", "--limit", 6000, "--epochs", 3, "--pictures", file)
-    assert found["error"] < 0.04
+    result = run("autoencoder_mnist", "--limit", 6000, "--epochs", 3, "--pictures", file)
+    assert result["error"] < 0.04
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
 def test_moons(run):
-    """A quarter of the epochs already does."""
+    """A quarter of the epochs is enough."""
     accuracies = run("moons", "--epochs", 5)
     assert len(accuracies) == 3
     assert min(accuracies.values()) >= 0.85
@@ -110,33 +110,33 @@ def test_moons(run):
 
 def test_learning_rates(run, capsys):
     """Half of the images, one epoch: 75 % at the best rate."""
-    found = run("learning_rates", "--epochs", 1, "--limit", 720)
-    for name, column in found["validation"].items():
-        assert column[found["best"][name]] == max(column.values())
-        assert found["test"][name] > 0.75
-    assert capsys.readouterr().out.count("*") == len(found["best"]) + 1  # and in the legend
+    result = run("learning_rates", "--epochs", 1, "--limit", 720)
+    for name, column in result["validation"].items():
+        assert column[result["best"][name]] == max(column.values())
+        assert result["test"][name] > 0.75
+    assert capsys.readouterr().out.count("*") == len(result["best"]) + 1  # and in the legend
 
 
 def test_model_from_scratch(run):
     """2 epochs instead of 5: 93 % instead of 95 %."""
-    found = run("model_from_scratch", "--epochs", 2)
-    assert found["accuracy"] > 0.93
-    assert found["probabilities"].shape == (360, 10)
-    assert abs(found["probabilities"].sum(axis=1) - 1).max() < 1e-5
+    result = run("model_from_scratch", "--epochs", 2)
+    assert result["accuracy"] > 0.93
+    assert result["probabilities"].shape == (360, 10)
+    assert abs(result["probabilities"].sum(axis=1) - 1).max() < 1e-5
 
 
 def test_custom_function(run):
     """Half of the images, one epoch: 75 % instead of 95 %."""
-    found = run("custom_function", "--epochs", 1, "--limit", 720)
-    assert found["checks"].keys() == {"Swish", "Residual"}
-    assert max(found["checks"].values()) < 1e-6
-    assert found["accuracy"] > 0.75
+    result = run("custom_function", "--epochs", 1, "--limit", 720)
+    assert result["checks"].keys() == {"Swish", "Residual"}
+    assert max(result["checks"].values()) < 1e-6
+    assert result["accuracy"] > 0.75
 
 
 def test_onnx_there_and_back(run, capsys):
     pytest.importorskip("onnx")
-    found = run("onnx_there_and_back", "--epochs", 3)
-    assert found["before"] < 0.6
-    assert found["after"] >= 0.9
-    assert found["difference"] < 1e-3 or math.isnan(found["difference"])
+    result = run("onnx_there_and_back", "--epochs", 3)
+    assert result["before"] < 0.6
+    assert result["after"] >= 0.9
+    assert result["difference"] < 1e-3 or math.isnan(result["difference"])
     assert "Conv(" in capsys.readouterr().out

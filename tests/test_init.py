@@ -1,4 +1,4 @@
-"""Initial weights against the formulas of the papers, on tensors large enough for statistics."""
+"""Initial weights against the formulas of the papers, by statistics of large tensors."""
 
 import math
 
@@ -93,7 +93,7 @@ def test_gain():
             function("glu")
 
 
-def test_a_generator_of_ones_own():
+def test_an_explicit_generator():
     before = xcnn.random.get_state()
     first, second = empty(3, 3), empty(3, 3)
     for weight in (first, second):
@@ -139,7 +139,7 @@ def test_every_device_starts_equal(backend, function, dtype):
 
 
 def test_layers_follow_their_activation():
-    """nonlinearity chooses among He and Glorot, with the fans of the layer."""
+    """nonlinearity selects He or Glorot, with the fans of the layer."""
     xcnn.manual_seed(0)
     he = nn.Linear(300, 200).weight.data
     assert he.var() == pytest.approx(2 / 300, rel=0.05)

@@ -318,3 +318,11 @@ def test_an_error_among_fused_layers_names_its_layer():
         model(normal(1, 1, 6, 6, dtype="float32"))
     with pytest.raises(ShapeError, match=r"layer '0' \(Conv2d"):
         model(normal(1, 2, 6, 6, dtype="float32"))
+
+
+def test_a_subclass_may_take_other_arguments(backend):
+    class Leaky(nn.LeakyReLU):
+        def __init__(self, percent):
+            super().__init__(percent / 100)
+
+    assert_matches(run(backend, Leaky(50), X), np.where(X > 0, X, X / 2), "float32")

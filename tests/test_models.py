@@ -1,4 +1,4 @@
-"""The networks by name: parameters and shapes, counted by hand."""
+"""The networks by name; parameters and shapes are computed by hand."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def count(model):
     return sum(p.size for p in model.parameters())
 
 
-#: as the papers, torchvision and the arithmetic below have them
+#: from the papers, torchvision and the arithmetic below
 COUNTS = {
     "autoencoder": 115_217,
     "efficientnet_b0": 5_288_548,
@@ -64,24 +64,24 @@ def test_create(name, backend):
     [
         (lambda: models.create("alexnet"), "model 'alexnet' is not known: expected one of autoenc"),
         (lambda: models.lenet5(input_shape=(28, 28)), "lenet5 needs images"),
-        (lambda: models.lenet5(input_shape=(1, 11, 40)), "lenet5 needs images of 12×12 and more"),
+        (lambda: models.lenet5(input_shape=(1, 11, 40)), "lenet5 needs images of at least 12×12"),
         (lambda: models.lenet5(activation="swish"), "nonlinearity='swish': expected one of"),
         (lambda: models.small_cnn(input_shape=(2,)), "small_cnn needs images"),
-        (lambda: models.small_cnn(input_shape=(1, 3, 9)), "images of 4×4 and more"),
+        (lambda: models.small_cnn(input_shape=(1, 3, 9)), "images of at least 4×4"),
         (lambda: models.small_cnn(filters=0), "out_channels=0"),
         (lambda: models.mlp(num_classes=0), "out_features=0"),
         (lambda: models.mlp(hidden=(0,)), "out_features=0"),
         (lambda: models.default("alexnet", "input_shape"), "model 'alexnet' is not known"),
-        (lambda: models.vgg11(input_shape=(3, 31, 32)), "vgg11 needs images of 32×32 and more"),
-        (lambda: models.vgg16_bn(input_shape=(3, 40, 9)), "vgg16 needs images of 32×32 and more"),
+        (lambda: models.vgg11(input_shape=(3, 31, 32)), "vgg11 needs images of at least 32"),
+        (lambda: models.vgg16_bn(input_shape=(3, 40, 9)), "vgg16_bn needs images of at least"),
         (lambda: models.resnet18(input_shape=(3, 32)), "resnet18 needs images"),
         (lambda: models.resnet56(input_shape=(5,)), "resnet56 needs images"),
         (lambda: models.googlenet(input_shape=(5,)), "googlenet needs images"),
         (lambda: models.mobilenet_v2(input_shape=(5,)), "mobilenet_v2 needs images"),
         (lambda: models.efficientnet_b0(input_shape=(5,)), "efficientnet_b0 needs images"),
-        (lambda: models.unet(input_shape=(1, 64, 15)), "unet needs images of 16×16 and more"),
+        (lambda: models.unet(input_shape=(1, 64, 15)), "unet needs images of at least 16×16"),
         (lambda: models.unet(input_shape=(64, 64)), "unet needs images"),
-        (lambda: models.autoencoder(input_shape=(1, 28, 30)), "width that divide by 4"),
+        (lambda: models.autoencoder(input_shape=(1, 28, 30)), "width divisible by 4"),
         (lambda: models.espcn(input_shape=(1, 28)), "espcn needs images"),
         (lambda: models.espcn(upscale_factor=0), "upscale_factor=0"),
         (lambda: models.lenet5_1998(input_shape=(1, 30, 30)), "takes 28×28 and 32×32 pixels"),

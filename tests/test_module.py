@@ -464,9 +464,9 @@ def test_a_wrong_call_names_class_and_argument(make, text):
         (lambda: nn.MaxPool2d(0), "kernel_size=0: expected an int >= 1"),
         (lambda: nn.MaxPool2d(2, stride=1.5), "stride=1.5: expected an int >= 1"),
         (lambda: nn.AvgPool2d(2, padding=-1), "padding=-1: expected an int >= 0"),
-        (lambda: nn.Dropout(1.5), "p=1.5: expected a probability from 0 to 1"),
-        (lambda: nn.Dropout("half"), "p='half': expected a probability from 0 to 1"),
-        (lambda: nn.NLLLoss(reduction="middle"), "reduction='middle': expected \"mean\""),
+        (lambda: nn.Dropout(1.5), "p=1.5: expected a number from 0 to 1"),
+        (lambda: nn.Dropout("half"), "p='half': expected a number from 0 to 1"),
+        (lambda: nn.NLLLoss(reduction="middle"), "reduction='middle': expected one of mean"),
         (lambda: nn.activation("swish"), "activation='swish': expected one of"),
     ],
 )

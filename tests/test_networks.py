@@ -1,4 +1,4 @@
-"""The parts of the networks beside plain loops, and that they train on every device."""
+"""The blocks of the networks against plain loops and PyTorch; training on every device."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def test_shapes_and_connections_of_the_paper(size):
 
 
 def test_the_connections_of_c3():
-    """Contiguous threes, contiguous fours, fours with gaps, all six: table I."""
+    """Table I: contiguous threes, contiguous fours, fours with gaps, all six."""
     connected = models.lenet5_1998().c3.places.data.sum(axis=1).reshape(16, 6)
     threes = [{i, (i + 1) % 6, (i + 2) % 6} for i in range(6)]
     fours = [{(i + k) % 6 for k in range(4)} for i in range(6)]
@@ -93,7 +93,7 @@ def test_subsampling(backend):
     assert_matches(layer(backend.asarray(x)), expected)
 
 
-def test_the_squashing_keeps_one():
+def test_scaled_tanh_maps_one_to_one():
     assert models.PARTS["ScaledTanh"]()(np.array([-1.0, 0, 1])).data == pytest.approx(
         [-1, 0, 1], abs=1e-4
     )
@@ -116,9 +116,9 @@ def test_codes_are_far_apart(classes, least):
     assert min(distances) >= least
 
 
-# -- parts ---------------------------------------------------------------------------------
+# -- blocks --------------------------------------------------------------------------------
 
-#: what each is made with, to take images of four channels
+#: constructor arguments for images of four channels
 PARTS = {
     "BasicBlock": (4, 6, 2),
     "Bottleneck": (4, 2, 1),
@@ -157,7 +157,7 @@ def test_round_trip(name, tmp_path):
 @pytest.mark.parametrize("name", models.PARTS)
 @pytest.mark.parametrize("batch", [0, 2])
 def test_forward_and_backward(name, batch, backend):
-    """In float32 throughout and without waiting for a GPU; an empty batch is none to normalise."""
+    """In float32 and without waiting for a GPU; an empty batch only in evaluation mode."""
     model = models.PARTS[name](*PARTS[name]).to(backend).train(batch > 0)
     x = xcnn.Tensor(backend.asarray(image_of(name, batch)), requires_grad=True)
     with count_syncs() as syncs, forbid_float64():
@@ -178,12 +178,14 @@ def test_stochastic_depth(backend):
     y = layer(tensor)
     factors = (y.numpy() / backend.to_host(x)).reshape(2000, -1)
     assert factors.max(axis=1) == pytest.approx(factors.min(axis=1), rel=1e-5)
-    kept = factors[:, 0] > 0
-    assert factors[kept] == pytest.approx(1 / 0.75, rel=1e-5)
-    assert kept.mean() == pytest.approx(0.75, abs=0.04)
+    survived = factors[:, 0] > 0
+    assert factors[survived] == pytest.approx(1 / 0.75, rel=1e-5)
+    assert survived.mean() == pytest.approx(0.75, abs=0.04)
     y.backward(backend.xp.ones_like(x))
     slopes = backend.to_host(tensor.grad).reshape(2000, -1)
-    np.testing.assert_allclose(slopes, np.where(kept, 1 / 0.75, 0)[:, None].repeat(6, 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        slopes, np.where(survived, 1 / 0.75, 0)[:, None].repeat(6, 1), rtol=1e-6
+    )
     assert layer.eval()(tensor) is tensor
     assert models.PARTS["StochasticDepth"](0.0)(tensor) is tensor
     assert layer.train()(backend.xp.zeros((0, 2), "float32")).shape == (0, 2)
@@ -239,7 +241,7 @@ def test_unet_takes_every_size(size, backend):
 
 
 def test_unet_sees_the_same_size_twice():
-    """A pixel's answer depends on its surroundings, and what is far away comes from the depth."""
+    """Distant pixels influence the output through the deeper levels."""
     xcnn.manual_seed(0)
     model = models.unet(1, (1, 64, 64), width=8).eval()
     x = np.zeros((1, 1, 64, 64), np.float32)
@@ -247,7 +249,7 @@ def test_unet_sees_the_same_size_twice():
     x[0, 0, 32, 32] = 100
     changed = np.abs(model(x).data - before)[0, 0] > 0
     assert changed[32, 32]
-    assert changed[32, 12]  # further than the 8 pixels that convolutions of full size reach
+    assert changed[32, 12]  # beyond the 8 pixels that the full-size convolutions reach
 
 
 def test_autoencoder():
@@ -270,11 +272,11 @@ def test_espcn(factor):
     assert model(np.ones((2, 3, 9, 7), np.float32)).shape == (2, 3, 9 * factor, 7 * factor)
 
 
-# -- beside PyTorch, written out -----------------------------------------------------------
+# -- against PyTorch functions ----------------------------------------------------------
 
 
 class Peer:
-    """PyTorch's functions with the weights of a model of ours, by their names."""
+    """PyTorch functions with the weights of an xcnn model, by name."""
 
     def __init__(self, torch, state):
         self.functional = torch.nn.functional
@@ -285,8 +287,8 @@ class Peer:
         return self.functional.conv2d(x, weight, bias, **settings)
 
     def norm(self, x, name):
-        kept = ("running_mean", "running_var", "weight", "bias")
-        return self.functional.batch_norm(x, *(self.state[f"{name}.{k}"] for k in kept))
+        names = ("running_mean", "running_var", "weight", "bias")
+        return self.functional.batch_norm(x, *(self.state[f"{name}.{k}"] for k in names))
 
 
 def resnet20(torch, peer, x):
@@ -309,11 +311,11 @@ def unet(torch, peer, x):
             x = torch.relu(x)
         return x
 
-    kept = [x := double(x, "down.0")]
+    skips = [x := double(x, "down.0")]
     for i in range(1, 5):
         x = double(torch.max_pool2d(x, 2), f"down.{i}")
-        kept.append(x)
-    for i, same in enumerate(kept[3::-1]):
+        skips.append(x)
+    for i, same in enumerate(skips[3::-1]):
         weight, bias = peer.state[f"up.{i}.weight"], peer.state[f"up.{i}.bias"]
         x = torch.conv_transpose2d(x, weight, bias, stride=2)
         missing = (0, same.shape[3] - x.shape[3], 0, same.shape[2] - x.shape[2])
@@ -326,7 +328,7 @@ def unet(torch, peer, x):
     [(lambda: models.resnet20(7), resnet20, 3), (lambda: models.unet(3, width=4), unet, 3)],
     ids=["resnet20", "unet"],
 )
-def test_the_same_as_written_out(ours, theirs, channels, backend):
+def test_networks_equal_pytorch_functions(ours, theirs, channels, backend):
     torch = pytest.importorskip("torch")
     model = ours().to(dtype="float64").eval()
     for i, (name, tensor) in enumerate((*model.named_parameters(), *model.named_buffers())):
@@ -340,7 +342,7 @@ def test_the_same_as_written_out(ours, theirs, channels, backend):
 
 # -- training ------------------------------------------------------------------------------
 
-#: name: settings, shape of an example, what the network returns of it
+#: name: settings, shape of an example, shape of its output if that is an image
 TRAINED = {
     "autoencoder": ({"input_shape": (1, 8, 12)}, (1, 8, 12), (1, 8, 12)),
     "espcn": ({"upscale_factor": 2}, (1, 6, 5), (1, 12, 10)),
@@ -353,7 +355,7 @@ TRAINED = {
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_training(name, backend):
-    """The loss of one batch falls, in float32 throughout and without waiting for a GPU."""
+    """The loss of one batch falls, in float32 and without waiting for a GPU."""
     settings, shape, output = TRAINED[name]
     xcnn.manual_seed(0)
     model = models.create(name, **settings).to(backend)

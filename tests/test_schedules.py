@@ -46,12 +46,12 @@ def theirs():
 
 
 def rates(schedule, steps):
-    """Of the first group."""
-    found = [schedule.optimizer.lr]
+    """The rates of the first group, from before the first step on."""
+    lrs = [schedule.optimizer.lr]
     for _ in range(steps):
         schedule.step()
-        found.append(schedule.optimizer.lr)
-    return found
+        lrs.append(schedule.optimizer.lr)
+    return lrs
 
 
 # -- against PyTorch -----------------------------------------------------------------------
@@ -161,51 +161,51 @@ def test_plateaus_equal_pytorchs(name, shape):
 
 
 def test_cosine_goes_from_the_first_rate_to_the_lowest():
-    found = rates(CosineAnnealingLR(optimizer(), 4, eta_min=0.02), 4)
+    lrs = rates(CosineAnnealingLR(optimizer(), 4, eta_min=0.02), 4)
     half = 0.08 / 2
     expected = [0.1, 0.06 + half / math.sqrt(2), 0.06, 0.06 - half / math.sqrt(2), 0.02]
-    assert found == pytest.approx(expected, rel=1e-12)
+    assert lrs == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_warm_up():
-    found = rates(LinearLR(optimizer(1.0), 0.25, total_iters=3), 5)
-    assert found == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    lrs = rates(LinearLR(optimizer(1.0), 0.25, total_iters=3), 5)
+    assert lrs == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
 
 
 def test_a_sequence_inside_a_sequence():
-    """PyTorch takes none but as the first part, and warns then."""
+    """PyTorch accepts one only as the first schedule, with a warning."""
     one = optimizer(1.0)
     inner = SequentialLR(one, [ExponentialLR(one, 0.5), StepLR(one, 1)], [2])
-    found = rates(SequentialLR(one, [LinearLR(one, 0.25, total_iters=3), inner], [2]), 6)
-    assert found == pytest.approx([0.25, 0.5, 1, 0.5, 1, 0.1, 0.01])
+    lrs = rates(SequentialLR(one, [LinearLR(one, 0.25, total_iters=3), inner], [2]), 6)
+    assert lrs == pytest.approx([0.25, 0.5, 1, 0.5, 1, 0.1, 0.01])
 
 
 def test_one_cycle_goes_up_and_down():
     cycle = OneCycleLR(optimizer(momentum=0.9), 1.0, 11, pct_start=0.5, anneal_strategy="linear")
-    found = rates(cycle, 10)
-    assert found[0] == pytest.approx(1 / 25)
-    assert max(found) == pytest.approx(found[4] + 0.5 * (1 - 1 / 25) / 4.5, rel=0.2)
-    assert found[10] == pytest.approx(1 / 25 / 1e4)
+    lrs = rates(cycle, 10)
+    assert lrs[0] == pytest.approx(1 / 25)
+    assert max(lrs) == pytest.approx(lrs[4] + 0.5 * (1 - 1 / 25) / 4.5, rel=0.2)
+    assert lrs[10] == pytest.approx(1 / 25 / 1e4)
     assert cycle.optimizer.param_groups[0]["momentum"] == pytest.approx(0.95)
-    cycle.step()  # as PyTorch, one more
+    cycle.step()  # one more is allowed, as in PyTorch
     with pytest.raises(ArgumentError, match="step 12 of 11: the cycle is over"):
         cycle.step()
 
 
 def test_one_cycle_that_starts_at_the_top():
     """PyTorch divides by zero."""
-    found = rates(OneCycleLR(optimizer(), 1.0, 10, pct_start=0.1, cycle_momentum=False), 9)
-    assert found[0] == 1.0
-    assert found == sorted(found, reverse=True)
+    lrs = rates(OneCycleLR(optimizer(), 1.0, 10, pct_start=0.1, cycle_momentum=False), 9)
+    assert lrs[0] == 1.0
+    assert lrs == sorted(lrs, reverse=True)
 
 
 def test_plateau_by_hand():
     plateau = ReduceLROnPlateau(optimizer(1.0), factor=0.5, patience=1, cooldown=1)
-    found = []
+    lrs = []
     for metric in (3, 2, 2, 2, 2, 2, 2, 1):
         plateau.step(metric)
-        found.append(plateau.optimizer.lr)
-    assert found == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+        lrs.append(plateau.optimizer.lr)
+    assert lrs == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_plateau_takes_a_tensor(backend):
@@ -215,7 +215,7 @@ def test_plateau_takes_a_tensor(backend):
     assert plateau.optimizer.lr == pytest.approx(0.1)
 
 
-def test_a_rate_changed_by_hand_is_what_a_plateau_lowers():
+def test_a_plateau_lowers_a_rate_set_by_hand():
     plateau = ReduceLROnPlateau(optimizer(1.0), patience=0)
     plateau.step(1)
     plateau.optimizer.lr = 0.5
@@ -223,13 +223,15 @@ def test_a_rate_changed_by_hand_is_what_a_plateau_lowers():
     assert plateau.optimizer.lr == pytest.approx(0.05)
 
 
-def test_a_schedule_of_ones_own():
+def test_a_user_defined_schedule():
     class Halves(schedules.LRScheduler):
         def get_lr(self):
             return [base / 2**self.steps for base in self.base_lrs]
 
     assert rates(Halves(optimizer(1.0)), 3) == [1, 0.5, 0.25, 0.125]
-    with pytest.raises(NotImplementedError, match="LRScheduler defines no get_lr method"):
+    with pytest.raises(
+        NotImplementedError, match="LRScheduler defines neither factor_at nor get_lr"
+    ):
         schedules.LRScheduler(optimizer())
 
 
@@ -241,7 +243,7 @@ def test_the_number_of_steps_may_be_set():
 
 
 def test_a_second_schedule_starts_from_the_same_base():
-    """As PyTorch's, from initial_lr."""
+    """As in PyTorch, from initial_lr."""
     one = optimizer(1.0)
     rates(ExponentialLR(one, 0.5), 3)
     assert rates(ExponentialLR(one, 0.9), 1) == [1.0, 0.9]
@@ -252,7 +254,7 @@ def test_a_second_schedule_starts_from_the_same_base():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("done", [0, 3, 17])
-def test_a_saved_state_goes_on(name, done):
+def test_resuming_from_a_saved_state(name, done):
     make, first, second = SCHEDULES[name], two_groups(), two_groups()
     schedule = make(schedules, first)
     for _ in range(done):
@@ -268,7 +270,7 @@ def test_a_saved_state_goes_on(name, done):
         other.step()
 
 
-def test_a_plateau_goes_on():
+def test_resuming_a_plateau():
     def make():
         return ReduceLROnPlateau(optimizer(1.0), patience=1, cooldown=2, factor=0.5)
 
@@ -305,11 +307,13 @@ def test_with_the_optimisers_state():
 def test_states_that_do_not_fit():
     schedule = StepLR(two_groups(), 2)
     rates(schedule, 3)
-    with pytest.raises(StateDictError, match="no state of ExponentialLR but of StepLR: pass"):
+    with pytest.raises(
+        StateDictError, match="expected the state of ExponentialLR, got that of StepLR"
+    ):
         ExponentialLR(two_groups(), 0.5).load_state_dict(schedule.state_dict())
-    with pytest.raises(StateDictError, match="no state of StepLR but of something else"):
+    with pytest.raises(StateDictError, match="the state of StepLR, got that of something else"):
         schedule.load_state_dict({"steps": 3})
-    with pytest.raises(StateDictError, match="for 2 groups of parameters, the optimiser has 1"):
+    with pytest.raises(StateDictError, match="for 2 parameter groups, the optimiser has 1"):
         StepLR(optimizer(), 2).load_state_dict(schedule.state_dict())
     assert schedule.steps == 3
     parts = [SCHEDULES[name](schedules, two_groups()) for name in ("warm-up", "three")]
@@ -317,7 +321,7 @@ def test_states_that_do_not_fit():
         parts[0].load_state_dict(parts[1].state_dict())
 
 
-# -- what is refused -----------------------------------------------------------------------
+# -- bad arguments -----------------------------------------------------------------------
 
 
 ADAGRAD = optim.Adagrad([parameter()])
@@ -327,7 +331,7 @@ SGD = optimizer()
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: StepLR(nn.ReLU(), 3), "optimizer is ReLU: expected one of xcnn.optim"),
+        (lambda: StepLR(nn.ReLU(), 3), "optimizer is ReLU: expected an Optimizer"),
         (lambda: CosineAnnealingLR(SGD, 0), "T_max=0: expected a number of steps >= 1"),
         (lambda: CosineAnnealingLR(SGD, 3, -0.1), "eta_min=-0.1: expected a number >= 0"),
         (lambda: StepLR(SGD, 0), "step_size=0: expected"),
@@ -358,15 +362,15 @@ SGD = optimizer()
         (lambda: ReduceLROnPlateau(SGD, min_lr=-1), "min_lr=-1: expected"),
         (lambda: SequentialLR(SGD, [], []), "SequentialLR: 0 schedules and 0 milestones"),
         (lambda: SequentialLR(SGD, [StepLR(SGD, 1)], [3]), "SequentialLR: 1 schedules and 1"),
-        (lambda: SequentialLR(SGD, [StepLR(optimizer(), 1)], []), "SequentialLR: all schedules"),
-        (lambda: SequentialLR(SGD, [3], []), "SequentialLR: int is no schedule"),
+        (lambda: SequentialLR(SGD, [StepLR(optimizer(), 1)], []), "SequentialLR: every schedule"),
+        (lambda: SequentialLR(SGD, [3], []), "SequentialLR: int is not a schedule"),
         (
             lambda: SequentialLR(SGD, [ReduceLROnPlateau(SGD)], []),
-            "SequentialLR: ReduceLROnPlateau is no schedule that goes by the number of steps alone",
+            "SequentialLR: ReduceLROnPlateau is not a schedule that depends only on",
         ),
         (
             lambda: SequentialLR(SGD, [StepLR(SGD, 1) for _ in range(3)], [5, 4]),
-            "expected growing numbers",
+            "expected increasing numbers",
         ),
         (
             lambda: SequentialLR(
@@ -381,9 +385,9 @@ def test_refused(make, text):
         make()
 
 
-def test_a_group_that_came_later_is_refused():
+def test_a_group_added_later_is_refused():
     one = optimizer()
     schedule = StepLR(one, 2)
     one.add_param_group({"params": parameter()})
-    with pytest.raises(ArgumentError, match="StepLR was made for 1 groups of parameters, the opti"):
+    with pytest.raises(ArgumentError, match="StepLR was created for 1 parameter groups, the opti"):
         schedule.step()

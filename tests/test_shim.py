@@ -242,7 +242,7 @@ def test_raw_module_launches_and_counts():
     x = device(1, 2, 3, 4)
     with count_launches() as outer, count_syncs() as syncs:
         scale((1,), (4,), (x, FLOAT(2), np.int32(4)))
-        with count_launches() as inner, cp.cuda.Stream(non_blocking=True) as stream:
+        with count_launches() as inner, cp.cuda.Stream() as stream:
             scale((1,), (2,), (x[2:], FLOAT(3), np.int32(2)), shared_mem=0, stream=stream)
     assert x.tolist() == [2, 4, 18, 24]
     assert (outer, inner, syncs) == (["scale", "scale"], ["scale"], [])

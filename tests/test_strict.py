@@ -363,6 +363,73 @@ def test_float32_stays_allowed():
 # The rest of an array's life
 
 
+def wait_for_event(stream):
+    stream.wait_event(cp.cuda.get_current_stream().record())
+
+
+def wait_for_host(stream):
+    cp.cuda.get_current_stream().record().synchronize()
+
+
+ORDERS = [
+    wait_for_event,
+    wait_for_host,
+    lambda stream: cp.cuda.Stream.null.synchronize(),
+    lambda stream: cp.cuda.Device().synchronize(),
+    lambda stream: cp.cuda.runtime.deviceSynchronize(),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_memory_changes_streams_only_in_order(order):
+    stream, host = cp.cuda.Stream(non_blocking=True), np.ones(3, "float32")
+    order(stream)  # too early: the array does not exist yet
+    x = cp.empty(3, "float32")
+    view = x[:2]
+    with pytest.raises(
+        AssertionError, match=r"data race: <Stream \d+ .*> uses memory of <Stream 0"
+    ):
+        x.set(host, stream)
+    order(stream)
+    view.set(host[:2], stream)
+    with pytest.raises(AssertionError, match="data race: <Stream 0"):
+        x + 1
+    with stream:
+        y = x + 1
+        order(cp.cuda.Stream.null)
+    stream.synchronize()
+    x += y
+
+
+def test_an_event_orders_what_is_before_it_only():
+    stream, x = cp.cuda.Stream(non_blocking=True), cp.ones(3, "float32")
+    event = cp.cuda.get_current_stream().record()
+    x += 1
+    stream.wait_event(event)
+    with stream, pytest.raises(AssertionError, match="data race"):
+        x.sum()
+
+
+def test_events_order_streams_that_wait_for_each_other():
+    first, second = (cp.cuda.Stream(non_blocking=True) for _ in range(2))
+    x = cp.ones(3, "float32")
+    first.wait_event(cp.cuda.get_current_stream().record())
+    second.wait_event(first.record())
+    with second:
+        assert x.sum() == 3
+
+
+def test_blocking_streams_are_ordered_with_the_null_stream():
+    one, two, x = cp.cuda.Stream(), cp.cuda.Stream(), cp.ones(3, "float32")
+    with one:
+        x += 1
+    x += 1
+    with two:
+        x += 1
+    with one, pytest.raises(AssertionError, match="data race"):
+        x += 1
+
+
 @pytest.mark.parametrize(
     ("make", "host", "error"),
     [

@@ -1,4 +1,4 @@
-"""The table of a model's layers; its numbers are worked out here by hand."""
+"""The table of a model's layers, against numbers computed by hand."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from xcnn import models, nn
 from xcnn.errors import ShapeError
 from xcnn.summary import layers
 
-# path, kind, output shape, parameters, multiply-adds; a pixel of a convolution's output sums
-# channels * 5 * 5 products, a unit of a linear layer one per input
+# path, kind, output shape, parameters, multiply-adds; an output pixel of a convolution sums
+# channels * 5 * 5 products, a unit of a linear layer one product per input
 LENET5 = [
     ("conv1", "Conv2d", (6, 28, 28), 6 * 25 + 6, 6 * 28 * 28 * 25),
     ("act1", "ReLU", (6, 28, 28), 0, 0),
@@ -28,8 +28,8 @@ LENET5 = [
 
 def test_the_layers_of_lenet5(backend):
     rows = layers(models.lenet5().to(backend), (1, 28, 28))
-    found = [(r.path, r.kind, r.output_shape, r.parameters, r.multiply_adds) for r in rows]
-    assert found == LENET5
+    values = [(r.path, r.kind, r.output_shape, r.parameters, r.multiply_adds) for r in rows]
+    assert values == LENET5
     assert LENET5[0][4] == 117_600
     assert LENET5[3][4] == 240_000
     assert [r.memory for r in rows] == [4 * int(np.prod(shape)) for _, _, shape, _, _ in LENET5]
@@ -38,7 +38,7 @@ def test_the_layers_of_lenet5(backend):
 def test_the_table_of_lenet5():
     text = xcnn.summary(models.lenet5(), (1, 28, 28))
     lines = text.splitlines()
-    assert len({len(line) for line in lines[:-1]}) == 1  # right-aligned numbers end together
+    assert len({len(line) for line in lines[:-1]}) == 1  # the columns are aligned
     words = [" ".join(line.split()) for line in lines]
     assert words[0] == "layer kind output shape parameters multiply-adds memory"
     assert set(words[1]) == {"─"}
@@ -66,7 +66,7 @@ def test_groups_divide_the_multiply_adds():
     assert row.multiply_adds == 8 * 25 * 2 * 9
 
 
-def test_the_mode_stays():
+def test_the_training_mode_is_restored():
     model = nn.Sequential(nn.Dropout(), nn.Linear(2, 1))
     model[0].eval()
     xcnn.summary(model, (2,))

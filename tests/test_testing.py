@@ -1,4 +1,4 @@
-"""The checks that users test their own layers with."""
+"""The test helpers for user-defined layers."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_parameters_of_a_module_are_checked():
         gradcheck(Scale(1.01), draw(3, 2))
 
 
-def test_parameters_are_as_before():
+def test_parameters_are_restored():
     module = Scale()
     before = module.weight.data
     gradcheck(module, draw(3, 2))
@@ -63,7 +63,7 @@ def test_parameters_are_as_before():
     assert np.array_equal(before, [1.5, -0.5])
 
 
-def test_kink_is_named():
+def test_a_kink_is_refused():
     with pytest.raises(GradientError, match="kink"):
         gradcheck(F.relu, np.zeros((2, 2)))
 

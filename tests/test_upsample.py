@@ -155,7 +155,7 @@ def test_a_batch_of_none(backend, mode):
         ({"scale_factor": float("inf")}, ArgumentError, "scale_factor=inf"),
         ({"scale_factor": (2, 2, 2)}, ArgumentError, "pair"),
         ({"scale_factor": "2"}, ArgumentError, "scale_factor='2'"),
-        ({"size": 2, "mode": "bicubic"}, ArgumentError, "mode='bicubic'.*'nearest', 'bilinear'"),
+        ({"size": 2, "mode": "bicubic"}, ArgumentError, "mode='bicubic': expected one of nearest"),
         ({"size": 2, "align_corners": True}, ArgumentError, "align_corners=True is for mode"),
         ({"size": 2, "align_corners": False}, ArgumentError, "align_corners=False is for mode"),
         ({"scale_factor": 0.1}, ShapeError, r"\(0, 0\).*at least one"),
@@ -229,7 +229,7 @@ def test_pixel_shuffle_layers(backend):
 
 def test_pixel_shuffle_errors(backend):
     x = backend.asarray(np.ones((1, 6, 5, 4)))
-    with pytest.raises(ShapeError, match=r"6 channels are no multiple of upscale_factor² = 4"):
+    with pytest.raises(ShapeError, match=r"6 channels are not a multiple of upscale_factor² = 4"):
         F.pixel_shuffle(x, 2)
     with pytest.raises(ShapeError, match=r"height 5 and width 4.*downscale_factor=2"):
         F.pixel_unshuffle(x, 2)

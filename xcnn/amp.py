@@ -1,7 +1,8 @@
 """Mixed precision: float16 arithmetic with float32 master weights and dynamic loss scaling.
 
-Small gradients are zero in float16, so the loss is multiplied by a scale first and the gradients
-divided by it. A scale too large makes them infinite: that step is skipped and the scale halved.
+Small gradients underflow in float16, so the loss is multiplied by a scale before backward and the
+gradients are divided by it afterwards. If the scale is too large, gradients overflow: the step is
+skipped and the scale halved.
 Source: Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import backends
+from .arrays import Array
 from .backends import OVERFLOW, SCALE, SKIPPED
 from .errors import GradientError, StateDictError
 from .optim import Optimizer
@@ -20,15 +22,15 @@ __all__ = ["GradScaler", "autocast"]
 
 
 class GradScaler:
-    """Scales losses; its numbers stay on the device, so that no step waits for them.
+    """Scales losses dynamically; its state stays on the device, so that no step waits for it.
 
     Parameters
     ----------
     device
-        Where the model is.
+        The device of the model.
     init_scale, growth_factor, backoff_factor, growth_interval
-        The first scale; what it is multiplied by after ``growth_interval`` steps without overflow,
-        and after one with. Defaults as in PyTorch.
+        Initial scale; its factors after ``growth_interval`` steps without overflow and after a
+        step with overflow. Defaults as in PyTorch.
 
     Examples
     --------
@@ -52,32 +54,30 @@ class GradScaler:
         host = backends.get("cpu").xp.zeros(4, "float32")
         host[SCALE] = init_scale
         self._state = self._backend.asarray(host)
-        self._unscaled: list[Optimizer] = []  # whose gradients are unscaled already
+        self._unscaled: list[Optimizer] = []  # with gradients that are already unscaled
 
     def backward(self, loss: Tensor) -> None:
-        """``loss.backward()``, every gradient multiplied by the scale."""
+        """``loss.backward()`` with all gradients multiplied by the scale."""
         self._unscaled.clear()
         loss.backward(self._state[SCALE].astype(loss.dtype).reshape(loss.shape))
 
     def unscale_(self, optimizer: Optimizer) -> None:
-        """Divide the gradients by the scale now, to clip them; :meth:`step` then does not.
+        """Divide the gradients by the scale before :meth:`step` does, in order to clip them.
 
         Raises
         ------
         GradientError
-            They are already.
+            The gradients are already unscaled.
         """
         if optimizer in self._unscaled:
-            raise GradientError(
-                "unscale_(): these gradients are unscaled already; step() comes next"
-            )
+            raise GradientError("unscale_(): these gradients are unscaled already; call step()")
         grads = [p.grad for p in optimizer.params if p.grad is not None]
         with self._backend.active():
             self._backend.unscale(grads, self._state)
         self._unscaled.append(optimizer)
 
     def step(self, optimizer: Optimizer) -> None:
-        """Unscale the gradients, and make the optimiser's step unless one overflowed."""
+        """Unscale the gradients and run ``optimizer.step()`` unless a gradient overflowed."""
         if optimizer not in self._unscaled:
             self.unscale_(optimizer)
         self._unscaled.remove(optimizer)
@@ -87,32 +87,32 @@ class GradScaler:
 
     @property
     def scale(self) -> float:
-        """The scale now; waits for a GPU."""
+        """The current scale; waits for a GPU."""
         return float(self._host()[SCALE])
 
     @property
     def skipped(self) -> int:
-        """How many steps were skipped; waits for a GPU."""
+        """Number of skipped steps; waits for a GPU."""
         host = self._host()
         return int(host[SKIPPED] + host[OVERFLOW])
 
-    def state_dict(self) -> dict[str, Any]:
-        """The four numbers, to go on from."""
+    def state_dict(self) -> dict[str, Array]:
+        """The state to resume from, an array of four numbers."""
         return {"scaler": self._state.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave.
+        """Restore a :meth:`state_dict`.
 
         Raises
         ------
         StateDictError
-            Something else was passed.
+            Not the state of a GradScaler.
         """
         array = state.get("scaler")
         if getattr(array, "shape", None) != (4,):
-            raise StateDictError("this is no state of a GradScaler: pass what state_dict() gave")
+            raise StateDictError("not the state of a GradScaler: pass what state_dict() returned")
         host = backends.of(array).to_host(array)
         self._state = self._backend.asarray(host.astype("float32"))
 
-    def _host(self) -> Any:
+    def _host(self) -> Array:
         return self._backend.to_host(self._state)

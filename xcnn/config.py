@@ -1,12 +1,12 @@
-"""Settings of the library, to be changed at any time: ``xcnn.config.convolution = "im2col"``.
+"""Settings that may be changed at any time: ``xcnn.config.convolution = "im2col"``.
 
 Attributes
 ----------
 convolution : str
-    How 2-D convolutions are computed: "auto", the fastest method for each shape by a measured
-    rule; or "depthwise", "grouped", "im2col", "mec", "pointwise" or "winograd" wherever that
-    method applies, else im2col. First set from the environment variable ``XCNN_CONVOLUTION``.
-    "im2col" turns Winograd's rounding off.
+    How 2-D convolutions are computed: "auto" chooses the fastest method for each shape by a
+    measured rule; "depthwise", "grouped", "im2col", "mec", "pointwise" or "winograd" uses that
+    method wherever it applies and im2col elsewhere. "im2col" avoids the rounding errors of
+    Winograd's method. Initialised from the environment variable ``XCNN_CONVOLUTION``.
 """
 
 from __future__ import annotations

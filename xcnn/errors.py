@@ -1,6 +1,6 @@
-"""The exceptions that xcnn raises, all of them :class:`XcnnError`.
+"""The exceptions that xcnn raises, all subclasses of :class:`XcnnError`.
 
-Each is also the built-in exception that it specialises, so ``except ValueError`` keeps working.
+Each also derives from the built-in exception it specialises, so ``except ValueError`` works.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from typing import Any
 class XcnnError(Exception):
     """Base of all errors of this library.
 
-    An error that leaves ``Module.__call__`` learns which layer it came from: each module on the
-    way out reports itself through :meth:`passed_through`, and the text then starts with the
-    dotted path of the innermost one.
+    When an error propagates through ``Module.__call__``, each module records itself with
+    :meth:`passed_through`; the message then starts with the dotted path of the innermost layer.
     """
 
     _innermost: Any = None
     _outermost: Any = None
 
     def passed_through(self, module: Any) -> None:
-        """Note that the error left the forward call of ``module`` (innermost call first)."""
+        """Record that the error left the forward call of ``module`` (innermost call first)."""
         if self._innermost is None:
             self._innermost = module
         self._outermost = module
 
     def __str__(self) -> str:
-        message = str(self.args[0]) if self.args else ""  # KeyError's own would be the repr
+        message = str(self.args[0]) if self.args else ""  # KeyError.__str__ would return the repr
         if self._innermost is None:
             return message
         paths = [n for n, m in self._outermost.named_modules() if m is self._innermost]
@@ -35,31 +34,31 @@ class XcnnError(Exception):
 
 
 class ArgumentError(XcnnError, ValueError):
-    """An argument has a value that cannot work."""
+    """An argument has an invalid value."""
 
 
 class ShapeError(XcnnError, ValueError):
-    """An array has a shape that does not fit the operation."""
+    """The shape of an array does not fit the operation."""
 
 
 class DTypeError(XcnnError, TypeError):
-    """An array, or another argument, has a type that the operation does not take."""
+    """An array, or another argument, has a type that the operation does not accept."""
 
 
 class DeviceError(XcnnError, RuntimeError):
-    """A device is missing, unusable, or arrays of two devices met."""
+    """A device is missing or unusable, or arrays are on different devices."""
 
 
 class OutOfMemoryError(XcnnError, MemoryError):
-    """The memory of a device is used up."""
+    """A device is out of memory."""
 
 
 class GradientError(XcnnError, RuntimeError):
-    """A gradient was asked for where there is none."""
+    """A gradient was requested that does not exist."""
 
 
 class StateDictError(XcnnError, KeyError):
-    """A state dict does not fit the module: the text lists every key at once."""
+    """A state dict does not fit the module; the message lists every wrong key."""
 
 
 class DataError(XcnnError, ValueError):
@@ -67,32 +66,32 @@ class DataError(XcnnError, ValueError):
 
 
 class FileFormatError(XcnnError, ValueError):
-    """A file is truncated, damaged, or not what it should be."""
+    """A file is truncated, damaged, or of another format."""
 
 
 class ExportError(XcnnError, RuntimeError):
-    """An exported model would not compute what the model does."""
+    """An exported model would not compute the same as the original."""
 
 
 class UnsupportedOperatorError(XcnnError, NotImplementedError):
-    """A model has operations that cannot be read or written: the text lists every one."""
+    """A model has operations that cannot be read or written; the message lists all of them."""
 
 
 class MissingPackageError(XcnnError, ImportError):
-    """A package that is not installed with xcnn itself is needed."""
+    """An optional package is needed that is not installed."""
 
 
 LINES = "\n"
 
 
 def printable(text: str, keep: str = "") -> str:
-    """``text`` with a question mark for what a terminal would obey and not show.
+    """Replace control characters, which a terminal would execute, with question marks.
 
     Parameters
     ----------
     text
-        Anything.
+        Untrusted text.
     keep
-        Characters to leave as they are.
+        Characters to leave unchanged.
     """
     return "".join(c if c.isprintable() or c in keep else "?" for c in text)

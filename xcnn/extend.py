@@ -1,12 +1,13 @@
-"""The public door for extensions: your own operations, layers, backends and ONNX emitters.
+"""Extension points: user-defined operations, layers, backends and ONNX emitters.
 
 =================  =====================================================================
 to add             use
 =================  =====================================================================
-an operation       subclass :class:`Function`; mark the public function :func:`operation`
+an operation       subclass :class:`Function`, or :class:`ImageFunction`; mark the public
+                   function :func:`operation`
 a layer            subclass :class:`Module`; :func:`register_layer` lets files name it
 a backend          subclass :class:`Backend`; :func:`register_backend`
-an ONNX emitter    :func:`onnx_emitter`, for an operation of yours
+an ONNX emitter    :func:`onnx_emitter`, for a user-defined operation
 =================  =====================================================================
 """
 
@@ -20,12 +21,13 @@ from . import backends
 from .backends import Backend
 from .errors import ArgumentError
 from .nn import Module
-from .tensor import Buffer, Function, Parameter, operation
+from .tensor import Buffer, Function, ImageFunction, Parameter, operation
 
 __all__ = [
     "Backend",
     "Buffer",
     "Function",
+    "ImageFunction",
     "Module",
     "Parameter",
     "onnx_emitter",
@@ -35,47 +37,48 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-#: packages that are imported only when a file or a user asks for them
+_M = TypeVar("_M", bound=Module)
+#: subpackages that are imported when a saved file needs them
 _OPTIONAL = ("onnx",)
 _builders: dict[str, Callable[..., Module]] = {}
 _names: dict[type[Module], str] = {}
-#: how an operation is written to ONNX, by its name
+#: functions that write operations to ONNX, by the operation's name
 EMITTERS: dict[str, Callable[..., Any]] = {}
 
 
 def register_backend(backend: Backend, array_type: type) -> Backend:
-    """Make a backend known by its ``device`` name and by the type of its arrays.
+    """Register a backend under its ``device`` name and for a type of arrays.
 
     Parameters
     ----------
     backend
-        An instance of your subclass; ``model.to(backend.device)`` then works.
+        An instance of a subclass of Backend, so that ``model.to(backend.device)`` works.
     array_type
-        Arrays of this class, and of its subclasses, belong to ``backend``.
+        ``backend`` handles arrays of this class and its subclasses.
     """
     backends.register(array_type, lambda array: backend)
     return backends.add_device(backend)
 
 
 def register_layer(
-    kind: type[Module], name: str | None = None, build: Callable[..., Module] | None = None
-) -> type[Module]:
-    """Let saved files name a class of your own, so that ``xcnn.load`` can build it. A decorator.
+    kind: type[_M], name: str | None = None, build: Callable[..., Module] | None = None
+) -> type[_M]:
+    """Let saved files name a user-defined class, so that ``xcnn.load`` can build it. A decorator.
 
     Parameters
     ----------
     kind
-        A subclass of Module. The arguments of its constructor are what the file holds: numbers,
-        strings, None, other modules, or lists of these.
+        A subclass of Module. The file stores the arguments of its constructor: numbers, strings,
+        None, other modules, or lists of these.
     name
-        What the file calls it; default: the name of the class.
+        The name in files; default: the name of the class.
     build
-        What makes it from those arguments; default: ``kind`` itself.
+        Builds the module from those arguments; default: ``kind`` itself.
 
     Raises
     ------
     ArgumentError
-        Not a Module, or another class has that name.
+        Not a subclass of Module, or the name belongs to another class.
     """
     if not (isinstance(kind, type) and issubclass(kind, Module)):
         raise ArgumentError(f"register_layer: {kind!r}: expected a subclass of Module")
@@ -88,14 +91,14 @@ def register_layer(
 
 
 def layer_name(kind: type[Module]) -> str | None:
-    """The name that a class was registered under, or None."""
+    """The registered name of a class, or None."""
     return _names.get(kind)
 
 
 def layer_builder(name: str) -> Callable[..., Module] | None:
-    """What makes a layer of a registered name, or None.
+    """The builder registered under a name, or None.
 
-    The name of a class of an optional package starts with that package, which is imported here.
+    Imports the optional subpackage that the name starts with, if any.
     """
     package = name.partition(".")[0]
     if name not in _builders and package in _OPTIONAL:
@@ -104,22 +107,22 @@ def layer_builder(name: str) -> Callable[..., Module] | None:
 
 
 def onnx_emitter(*names: str) -> Callable[[_F], _F]:
-    """Mark a function that writes an operation to ONNX. A decorator.
+    """Register a function that writes operations to ONNX. A decorator.
 
     Parameters
     ----------
     *names
-        Of the operations, ``function.__qualname__`` of what :func:`operation` marked.
+        Names of the operations: ``__qualname__`` of the functions marked with :func:`operation`.
 
     Returns
     -------
     callable
-        Takes ``emit(writer, **arguments)``: the arguments of the operation by name. It returns the
-        name of the output, or a list of them (see ``xcnn.onnx.exporter.Writer``).
+        Decorates ``emit(writer, **arguments)``, which gets the arguments of the operation by name
+        and returns the name of the output or a list of names (see ``xcnn.onnx.exporter.Writer``).
     """
 
-    def enter(emit: _F) -> _F:
+    def register(emit: _F) -> _F:
         EMITTERS.update(dict.fromkeys(names, emit))
         return emit
 
-    return enter
+    return register

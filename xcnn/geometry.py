@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .checks import Padding, Pair, check_crop, check_output_padding, check_padding, pair
+from .checks import (
+    Padding,
+    Pair,
+    check_crop,
+    check_output_padding,
+    check_padding,
+    memoize,
+    pair,
+)
 from .errors import ShapeError
 from .tiling import Tile, cut
 
@@ -112,6 +120,7 @@ class Geometry(NamedTuple):
         )
 
 
+@memoize
 def windows(
     input_size: Pair,
     kernel: Any,
@@ -135,56 +144,23 @@ def windows(
     ShapeError
         The dilated kernel is larger than the padded input.
     """
-    settings = input_size, kernel, stride, padding, dilation, ceil_mode, kernel_name
-    try:
-        return _checked_windows(*settings)
-    except TypeError:  # a list, which cannot be looked up
-        return _checked_windows.__wrapped__(*settings)
-
-
-@lru_cache(maxsize=1024, typed=True)
-def _checked_windows(
-    input_size: Pair,
-    kernel: Any,
-    stride: Any,
-    padding: Padding,
-    dilation: Any,
-    ceil_mode: bool,
-    kernel_name: str,
-) -> Geometry:
     resolved = check_padding(padding)
-    return _windows(
-        input_size,
-        pair(kernel, kernel_name),
-        pair(stride, "stride"),
-        resolved,
-        pair(dilation, "dilation"),
-        ceil_mode,
-    )
-
-
-def _windows(
-    input_size: Pair,
-    kernel: Pair,
-    stride: Pair,
-    padding: str | tuple[Pair, Pair],
-    dilation: Pair,
-    ceil_mode: bool,
-) -> Geometry:
+    kernel, stride = pair(kernel, kernel_name), pair(stride, "stride")
+    dilation = pair(dilation, "dilation")
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    if isinstance(padding, str):
+    if isinstance(resolved, str):
         height, width = (_same(n, e, s) for n, e, s in zip(input_size, extent, stride, strict=True))
-        padding = height, width
-    sides = zip(input_size, extent, stride, padding, strict=True)
+        resolved = height, width
+    sides = zip(input_size, extent, stride, resolved, strict=True)
     output = tuple(_output_size(*side, ceil_mode) for side in sides)
     for axis, name in enumerate(("height", "width")):
         if input_size[axis] < 1 or output[axis] < 1:
             raise ShapeError(
-                f"input of {name} {input_size[axis]} with padding {padding[axis]} is smaller than "
+                f"input of {name} {input_size[axis]} with padding {resolved[axis]} is smaller than "
                 f"the kernel, which covers {extent[axis]} (kernel {kernel}, dilation {dilation}); "
                 "use a larger image, a smaller kernel or more padding"
             )
-    return Geometry(input_size, (output[0], output[1]), kernel, stride, padding, dilation)
+    return Geometry(input_size, (output[0], output[1]), kernel, stride, resolved, dilation)
 
 
 def _same(size: int, extent: int, stride: int) -> Pair:

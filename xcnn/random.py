@@ -1,6 +1,7 @@
-"""The one random generator of the library, on the host, so that every device starts equal.
+"""The library's random generator, on the host so that every device draws the same numbers.
 
-Weights are drawn from it, and keys for dropout masks. :func:`manual_seed` makes both repeat.
+It draws initial weights and the keys of dropout masks; :func:`manual_seed` makes both
+reproducible.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _generator = np.random.default_rng()
 
 
 def manual_seed(seed: int) -> None:
-    """Start the generator anew: the same seed gives the same weights and dropout masks.
+    """Reseed the generator: equal seeds give equal weights and dropout masks.
 
     Raises
     ------
@@ -30,20 +31,20 @@ def manual_seed(seed: int) -> None:
 
 
 def generator() -> np.random.Generator:
-    """The generator that initialisers draw from unless they are given one."""
+    """The generator that initialisers use by default."""
     return _generator
 
 
 def next_key() -> int:
-    """A fresh 64-bit key for one random mask."""
+    """A new 64-bit key for a random mask."""
     return int(_generator.integers(2**64, dtype=np.uint64))
 
 
 def get_state() -> dict[str, Any]:
-    """The generator's state, as JSON can hold it."""
+    """The generator's state, in a form that JSON can hold."""
     return dict(_generator.bit_generator.state)
 
 
 def set_state(state: dict[str, Any]) -> None:
-    """Go on from a state that :func:`get_state` gave."""
+    """Restore a state from :func:`get_state`."""
     _generator.bit_generator.state = state

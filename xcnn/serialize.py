@@ -1,9 +1,9 @@
 """Models in safetensors files: the weights, and in the metadata how to build the model.
 
 The architecture is JSON, {"class": "Conv2d", "arguments": {...}}, nested where an argument is a
-module. Only classes of ``xcnn.nn`` and those registered with ``xcnn.extend.register_layer``
-(the blocks of ``xcnn.models``, the graphs of ``xcnn.onnx``, and yours) are built from a file, so
-loading one runs no code from the file.
+module. Only classes of ``xcnn.nn`` and those registered with ``xcnn.extend.register_layer`` (the
+blocks of ``xcnn.models``, the graphs of ``xcnn.onnx``, and user-defined ones) are built from a
+file, so loading never runs code from the file.
 """
 
 from __future__ import annotations
@@ -18,43 +18,32 @@ from pathlib import Path
 from typing import Any
 
 from . import backends, init, nn
-from .errors import ArgumentError, FileFormatError, XcnnError
+from .arrays import Array
+from .errors import ArgumentError, FileFormatError
 from .extend import layer_builder, layer_name
 
-_FORMAT = "xcnn"
-#: what a description that somebody tampered with can lead to
-_NOT_BUILT = (
-    XcnnError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
+_Path = str | os.PathLike[str]
 
 
-def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None) -> None:
+def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write ``model`` to a safetensors file.
 
-    The file appears complete or not at all: it is written under another name in the same folder
-    and then renamed.
+    The write is atomic: a temporary file in the same folder is renamed when it is complete.
 
     Parameters
     ----------
     model
-        Any Module. One of a class of your own is saved too, but :func:`load` then needs the model
-        to load it into. What a layer was made with is written, not attributes changed since.
+        Any Module. For unregistered classes, :func:`load` needs a model to load the weights into.
+        The file describes the constructor arguments of each layer, not attributes changed since.
     path
         Usually ends in ``.safetensors``.
     metadata
-        Further strings to keep in the file.
+        Additional strings to store in the file.
 
     Raises
     ------
     OSError
-        The file cannot be written (no space, no permission); an older one is left as it was.
+        The file cannot be written (no space, no permission); an existing file is left unchanged.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -64,13 +53,13 @@ def save(model: nn.Module, path: Any, metadata: Mapping[str, str] | None = None)
         for name, a in model.state_dict().items()
     }
     if "__metadata__" in arrays:
-        raise ArgumentError("a weight is called '__metadata__', which the format keeps for itself")
-    notes = {"format": _FORMAT, "architecture": json.dumps(describe(model)), **(metadata or {})}
-    write_atomically(path, _in_order(to_bytes(arrays, notes)))
+        raise ArgumentError("a weight is called '__metadata__', a name that the format reserves")
+    strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
+    write_atomically(path, _sort_metadata(to_bytes(arrays, strings)))
 
 
-def _in_order(content: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library writes them in random order."""
+def _sort_metadata(content: bytes) -> bytes:
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -79,8 +68,8 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def load(path: Any, model: nn.Module | None = None) -> Any:
-    """Read a model that :func:`save` wrote, on the CPU, in evaluation mode.
+def load(path: _Path, model: nn.Module | None = None) -> Any:
+    """Read a model written by :func:`save`, on the CPU and in evaluation mode.
 
     Parameters
     ----------
@@ -104,38 +93,34 @@ def load(path: Any, model: nn.Module | None = None) -> Any:
         The weights do not fit ``model``.
     """
     arrays, metadata = read(path)
-    if model is None:
-        if "architecture" not in metadata:
-            raise FileFormatError(
-                f"{path} holds weights but no architecture; build the model yourself and call "
-                "xcnn.load(path, model)"
-            )
-        try:
-            return _rebuild(metadata["architecture"], arrays)
-        except _NOT_BUILT as error:
-            raise FileFormatError(
-                f"{path}: the architecture cannot be built: {error or type(error).__name__}; build "
-                "the model yourself and call xcnn.load(path, model)"
-            ) from error
-    model.load_state_dict(arrays)
-    return model.eval()
+    if model is not None:
+        model.load_state_dict(arrays)
+        return model.eval()
+    hint = "build the model yourself and call xcnn.load(path, model)"
+    if "architecture" not in metadata:
+        raise FileFormatError(f"{path} holds weights but no architecture; {hint}")
+    try:
+        return _rebuild(metadata["architecture"], arrays)
+    except Exception as error:  # a tampered description can make a constructor raise anything
+        raise FileFormatError(
+            f"{path}: the architecture cannot be built: {error or type(error).__name__}; {hint}"
+        ) from error
 
 
-def _rebuild(architecture: str, arrays: Mapping[str, Any]) -> Any:
-    """The model that ``architecture`` (JSON) describes, with ``arrays`` in their own precision."""
+def _rebuild(architecture: str, arrays: Mapping[str, Array]) -> nn.Module:
+    """Build the model that ``architecture`` (JSON) describes, in the precision of ``arrays``."""
     with init.skipped():
         model = build(json.loads(architecture))
     if not isinstance(model, nn.Module):
-        raise ArgumentError(f"it describes {model!r}, no module")
+        raise ArgumentError(f"it describes {model!r}, not a module")
     model.load_state_dict(arrays)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        kept = arrays[name]
-        if kept.dtype.kind == "f" and kept.dtype != tensor.dtype:
-            tensor.data = kept.copy()
+        if arrays[name].dtype.kind == "f" and arrays[name].dtype != tensor.dtype:
+            tensor.data = arrays[name].copy()
     return model.eval()
 
 
-def read(path: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def read(path: _Path) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays (NumPy) and the metadata of a safetensors file.
 
     Raises
@@ -149,25 +134,25 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, str]]:
         raise FileNotFoundError(f"no such file: {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            names = file.keys()  # safe_open is no dict
+            names = file.keys()  # safe_open is not iterable
             return {k: file.get_tensor(k) for k in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError, TypeError) as error:
-        how = "it may be truncated: copy or download it again"
+        hint = "it may be truncated: copy or download it again"
         if str(path).endswith(".onnx"):
-            how = "xcnn.onnx.load reads ONNX files"
+            hint = "xcnn.onnx.load reads ONNX files"
         raise FileFormatError(
-            f"{path} is not a complete safetensors file ({error}); {how}"
+            f"{path} is not a complete safetensors file ({error}); {hint}"
         ) from error
 
 
-def write_atomically(path: Any, content: bytes) -> None:
-    """Put ``content`` at ``path``, all or nothing."""
+def write_atomically(path: _Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, all or nothing."""
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder: expected the name of a file")
-    # named before it is made, so that Ctrl-C at any moment leaves nothing
+    # named before it is created, so that an interrupt at any point leaves no file behind
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
@@ -181,44 +166,40 @@ def write_atomically(path: Any, content: bytes) -> None:
 
 
 def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
-    """A module, or an argument of one, as JSON can hold it.
+    """A module, or a constructor argument, in a form that JSON can hold.
 
-    A module that stands in two places is described once: ``seen`` numbers the modules as they are
-    completed, and the second place is {"same": number}.
+    A module used in several places is described once. ``seen`` numbers the modules in the order
+    in which their descriptions are completed; later uses are {"same": number}.
     """
     seen = {} if seen is None else seen
     if isinstance(value, nn.Module):
         if id(value) in seen:
             return {"same": seen[id(value)]}
-        found = _describe_module(value, seen)
+        inner = value._init_arguments
+        if type(value) is nn.Sequential:
+            inner = dict(value.named_children())
+        key = "layers" if type(value) is nn.Sequential else "arguments"
+        described = {name: describe(v, seen) for name, v in inner.items()}
         seen[id(value)] = len(seen)
-        return found
+        return {"class": _class_name(type(value)), key: described}
     if isinstance(value, tuple | list):
         return [describe(v, seen) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, Integral):  # NumPy's
-        return int(value)
-    if isinstance(value, Real):
-        return float(value)
-    return {"class": _class_name(type(value))}  # build refuses it by name
+    if isinstance(value, Real):  # a NumPy scalar
+        return int(value) if isinstance(value, Integral) else float(value)
+    return {"class": _class_name(type(value))}  # build() names it in an error
 
 
-def _describe_module(module: nn.Module, seen: dict[int, int]) -> dict[str, Any]:
-    if type(module) is nn.Sequential:
-        layers = {name: describe(child, seen) for name, child in module.named_children()}
-        return {"class": "Sequential", "layers": layers}
-    arguments = {k: describe(v, seen) for k, v in module._init_arguments.items()}
-    return {"class": _class_name(type(module)), "arguments": arguments}
+def build(description: Any, built: list[nn.Module] | None = None) -> Any:
+    """Build a module from the result of :func:`describe`.
 
-
-def build(description: Any, built: list[Any] | None = None) -> Any:
-    """A new module from what :func:`describe` gave; ``built`` has the modules completed so far.
+    ``built`` lists the modules completed so far.
 
     Raises
     ------
     ArgumentError
-        A class that is neither one of ``xcnn.nn`` nor registered.
+        A class that is neither in ``xcnn.nn`` nor registered.
     """
     built = [] if built is None else built
     if isinstance(description, list):
@@ -227,28 +208,27 @@ def build(description: Any, built: list[Any] | None = None) -> Any:
         return description
     if "same" in description:
         return built[description["same"]]
-    kind = _find_class(description["class"])
-    module: nn.Module
-    if "layers" in description:
-        module = nn.Sequential({k: build(v, built) for k, v in description["layers"].items()})
-    else:
-        module = kind(**{k: build(v, built) for k, v in description["arguments"].items()})
+    builder = _builder(description["class"])
+    key = "layers" if "layers" in description else "arguments"
+    inner = {name: build(v, built) for name, v in description[key].items()}
+    module = builder(inner) if key == "layers" else builder(**inner)
     built.append(module)
     return module
 
 
-def _find_class(name: Any) -> Callable[..., nn.Module]:
-    """What makes a module of the class that :func:`_class_name` named."""
-    registered = layer_builder(name) if isinstance(name, str) else None
-    if registered is not None:
-        return registered
-    known = getattr(nn, name, None) if name in nn.__all__ else None
-    if not (inspect.isclass(known) and issubclass(known, nn.Module)) or known is nn.Module:
+def _builder(name: Any) -> Callable[..., nn.Module]:
+    """The function or class that builds a module from a name given by :func:`_class_name`."""
+    builder = layer_builder(name) if isinstance(name, str) else None
+    if builder is None and name in nn.__all__:
+        builder = getattr(nn, name)
+        if not (inspect.isclass(builder) and issubclass(builder, nn.Module)):
+            builder = None
+    if builder is None or builder is nn.Module:
         raise ArgumentError(
             f"class {name!r} is not one of xcnn.nn or xcnn.models, nor registered with "
             "xcnn.extend.register_layer"
         )
-    return known
+    return builder
 
 
 def _class_name(kind: type) -> str:

@@ -1,30 +1,34 @@
-"""What a model consists of, layer by layer."""
+"""Tables of a model's layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from . import backends
+from .arrays import Array
 from .nn import Module, evaluating
 from .nn.module import dtype_of, hooked
 from .tensor import Parameter, Tensor
 
+_HEADER = ["layer", "kind", "output shape", "parameters", "multiply-adds", "memory"]
+_ALIGNMENT = "<<<>>>"
+
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of a summary, for one example.
+    """One row of a summary, for a batch of one example.
 
     Attributes
     ----------
     path : dotted name
-    kind : class
+    kind : name of the class
     output_shape : without the batch axis
-    parameters : numbers it trains, its own or given to it as inputs
-    multiply_adds : of one forward
-    memory : bytes of its output
+    parameters : number of trained values, in parameters of the layer or passed to it as inputs
+    multiply_adds : in one forward pass
+    memory : bytes of the output
     """
 
     path: str
@@ -36,47 +40,44 @@ class Layer:
 
 
 def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
-    """Each layer without inner layers, in the order of the calls.
+    """All layers without inner layers, in the order in which they are called.
 
     Parameters
     ----------
     model
         Any Module.
     input_shape
-        Of one example, such as (1, 28, 28).
+        Shape of one example, such as (1, 28, 28).
 
     Raises
     ------
     ShapeError
-        The model does not take such an input.
+        The model does not accept such an input.
     """
+    rows: dict[str, Layer] = {}
+
+    def recorder(path: str) -> Any:
+        def hook(module: Module, inputs: tuple, output: Any) -> None:
+            outputs = output if isinstance(output, tuple) else (output,)
+            arrays = [y.data for y in outputs if isinstance(y, Tensor)]
+            if arrays:
+                rows[path] = _layer(path, module, inputs, arrays)
+
+        return hook
+
+    hooks = [(m, recorder(path)) for path, m in model.named_modules() if not list(m.children())]
     backend = backends.get(model.device)
-    found: dict[str, Layer] = {}
-    leaves = [(path, m) for path, m in model.named_modules() if not list(m.children())]
-    recorders = [(m, _recorder(path, found)) for path, m in leaves]
-    with backend.active(), evaluating(model), hooked(recorders):
+    with backend.active(), evaluating(model), hooked(hooks):
         model(backend.xp.zeros((1, *input_shape), dtype_of(model)))
-    return list(found.values())
+    return list(rows.values())
 
 
-def _recorder(path: str, found: dict[str, Layer]) -> Callable[[Module, tuple, Any], None]:
-    """A hook that puts each call of a layer into ``found``."""
-
-    def hook(module: Module, inputs: tuple, output: Any) -> None:
-        outputs = output if isinstance(output, tuple) else (output,)
-        tensors = [y.data for y in outputs if isinstance(y, Tensor)]
-        if tensors:
-            found[path] = _layer(path, module, inputs, tensors)
-
-    return hook
-
-
-def _layer(path: str, module: Module, inputs: tuple, outputs: list[Any]) -> Layer:
-    """The row of a layer; the shape is that of its first output."""
+def _layer(path: str, module: Module, inputs: tuple, outputs: list[Array]) -> Layer:
+    """The row of a layer; its shape is that of the first output."""
     parameters = (*module.parameters(), *[x for x in inputs if isinstance(x, Parameter)])
     return Layer(
         path=path,
-        kind=getattr(module, "type", type(module).__name__),  # a node has a type of operator
+        kind=getattr(module, "type", type(module).__name__),  # the operator of an ONNX node
         output_shape=tuple(outputs[0].shape[1:]),
         parameters=sum(p.size for p in parameters),
         multiply_adds=module.multiply_adds(outputs[0].shape),
@@ -85,7 +86,7 @@ def _layer(path: str, module: Module, inputs: tuple, outputs: list[Any]) -> Laye
 
 
 def summary(model: Module, input_shape: tuple[int, ...]) -> str:
-    """A table of :func:`layers` with totals, as text.
+    """:func:`layers` as a text table, with totals.
 
     Parameters
     ----------
@@ -93,54 +94,36 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
         As for :func:`layers`.
     """
     rows = layers(model, input_shape)
-    table: list[tuple[str, ...]] = [
-        ("layer", "kind", "output shape", "parameters", "multiply-adds", "memory")
-    ]
-    shape = " × ".join(map(str, input_shape))
-    size = backends.get("cpu").xp.dtype(dtype_of(model))
-    table.append(("input", "", shape, "", "", _bytes(math.prod(input_shape) * size.itemsize)))
-    table += [_row(r.path, r.kind, r.output_shape, r) for r in rows]
+    itemsize = backends.get("cpu").xp.dtype(dtype_of(model)).itemsize
     parameters = sum(p.size for p in model.parameters())
-    total = Layer(
-        path="total",
-        kind="",
-        output_shape=(),
-        parameters=parameters,
-        multiply_adds=sum(r.multiply_adds for r in rows),
-        memory=sum(r.memory for r in rows),
-    )
-    table.append(_row("total", "", (), total))
-    return _format(table) + f"\nweights: {_bytes(parameters * size.itemsize)}; all for one example"
+    sums = sum(r.multiply_adds for r in rows), sum(r.memory for r in rows)
+    table = [
+        _HEADER,
+        _cells("input", "", input_shape, None, None, math.prod(input_shape) * itemsize),
+        *[_cells(*astuple(row)) for row in rows],
+        _cells("total", "", (), parameters, *sums),
+    ]
+    return f"{_format(table)}\nweights: {_bytes(parameters * itemsize)}; all for one example"
 
 
-def _row(path: str, kind: str, shape: tuple[int, ...], layer: Layer) -> tuple[str, ...]:
-    return (
-        path,
-        kind,
-        " × ".join(map(str, shape)),
-        f"{layer.parameters:,}",
-        f"{layer.multiply_adds:,}",
-        _bytes(layer.memory),
-    )
+def _cells(
+    path: str, kind: str, shape: Sequence[int], parameters: Any, multiply_adds: Any, memory: int
+) -> list[str]:
+    counts = ["" if n is None else f"{n:,}" for n in (parameters, multiply_adds)]
+    return [path, kind, " × ".join(map(str, shape)), *counts, _bytes(memory)]
 
 
 def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+    if count < 1024:
+        return f"{count:.0f} B"
+    power = min(int(math.log2(count)) // 10, 3)
+    return f"{count / 1024**power:.1f} {' KMG'[power]}iB"
 
 
-def _format(table: list[tuple[Any, ...]]) -> str:
-    """Columns as wide as needed, text to the left and numbers to the right."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-
-    def line(row: tuple) -> str:
-        left = [f"{c:<{w}}" for c, w in zip(row[:3], widths[:3], strict=True)]
-        right = [f"{c:>{w}}" for c, w in zip(row[3:], widths[3:], strict=True)]
-        return "  ".join(left + right).rstrip()
-
+def _format(table: list[list[str]]) -> str:
+    """Columns padded to equal widths, with rules below the header and above the last row."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    formats = [f"{{:{side}{width}}}" for side, width in zip(_ALIGNMENT, widths, strict=True)]
+    head, *body, last = ("  ".join(formats).format(*row).rstrip() for row in table)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    body = [line(row) for row in table]
-    return "\n".join([body[0], rule, *body[1:-1], rule, body[-1]])
+    return "\n".join([head, rule, *body, rule, last])

@@ -25,6 +25,7 @@ from . import backends
 from .arrays import Array
 from .backends import Backend
 from .errors import DeviceError, DTypeError, GradientError, ShapeError
+from .layout import batch_first, batch_last
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -332,6 +333,30 @@ def _backward(function: Function, dy: Array) -> tuple:
             f"{len(function.inputs)} inputs; return one per input, None where there is none"
         )
     return gradients
+
+
+class ImageFunction(Function):
+    """A Function of images that computes in batch-last memory.
+
+    Subclasses define ``compute`` (x to y) and ``gradient`` (dy to dx) on arrays (C, H, W, N).
+    """
+
+    arguments = ("input",)
+    data_format = "NCHW"
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        y = self.compute(backend, batch_last(backend.xp, x, self.data_format))
+        return batch_first(y, self.data_format)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        dx = self.gradient(backend, batch_last(backend.xp, dy, self.data_format))
+        return batch_first(dx, self.data_format)
+
+    def compute(self, backend: Backend, x: Array) -> Array:
+        raise NotImplementedError
+
+    def gradient(self, backend: Backend, dy: Array) -> Array:
+        raise NotImplementedError
 
 
 # -- tensors -------------------------------------------------------------------------------------

@@ -1,7 +1,4 @@
-"""Checks for your own layers: close arrays, and gradients against finite differences.
-
-Tolerances are one table by dtype, :data:`TOLERANCES`.
-"""
+"""Test helpers for user-defined layers: close arrays, gradients against finite differences."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from .errors import DTypeError, GradientError
 from .nn import Module
 from .tensor import Tensor, enable_grad, no_grad, walk
 
-#: dtype: (relative, absolute) tolerance
+#: (relative, absolute) tolerance by dtype
 TOLERANCES: dict[str, tuple[float, float]] = {
     "float16": (1e-2, 1e-3),
     "float32": (2e-5, 2e-6),
@@ -31,23 +28,23 @@ def assert_close(
     atol: float | None = None,
     dtype: Any = None,
 ) -> None:
-    """Assert that ``actual`` has ``expected``'s shape and, within tolerance, its values.
+    """Assert that two arrays have the same shape and, within tolerance, the same values.
 
     Parameters
     ----------
     actual
-        Array of any backend, or a Tensor.
+        An array of any backend, or a Tensor.
     expected
-        NumPy array or numbers, usually float64 from an oracle.
+        A NumPy array or numbers, usually a float64 reference.
     rtol, atol
-        Default: :data:`TOLERANCES` of ``actual``'s dtype.
+        Default: from :data:`TOLERANCES`, by the dtype of ``actual``.
     dtype
-        The dtype that ``actual`` must have; None: any.
+        The required dtype of ``actual``; None: any.
 
     Raises
     ------
     AssertionError
-        Shape, dtype or values differ; the text says where and by how much.
+        Shape, dtype or values differ; the message says where and by how much.
     """
     host = Tensor.of(actual).numpy()
     expected = np.asarray(expected)
@@ -56,12 +53,8 @@ def assert_close(
     if host.shape != expected.shape:
         raise AssertionError(f"shape {host.shape}, expected {expected.shape}")
     relative, absolute = TOLERANCES.get(str(host.dtype), (0, 0))
-    np.testing.assert_allclose(
-        host,
-        expected,
-        rtol=relative if rtol is None else rtol,
-        atol=absolute if atol is None else atol,
-    )
+    rtol, atol = relative if rtol is None else rtol, absolute if atol is None else atol
+    np.testing.assert_allclose(host, expected, rtol, atol)
 
 
 def gradcheck(
@@ -74,39 +67,39 @@ def gradcheck(
 ) -> float:
     """Compare a functional's gradients with central differences along a random direction.
 
-    For random u in the output's shape and v in each input's shape, with f the function,
-    (⟨f(x + eps·v), u⟩ - ⟨f(x - eps·v), u⟩) / (2·eps) must equal ⟨gradient of ⟨f, u⟩, v⟩, for each
-    input and, of a Module, each parameter alone. Where the slopes of the two sides differ the
-    point is not differentiable (a tie of a max-pool, a ReLU at 0), and no comparison is possible.
+    For a function f, random u of the output's shape and random v of an input's shape,
+    (⟨f(x + eps·v), u⟩ - ⟨f(x - eps·v), u⟩) / (2·eps) must equal ⟨gradient of ⟨f, u⟩, v⟩. Each
+    input is checked separately, and each parameter of a Module. Where the one-sided slopes differ,
+    f is not differentiable (a tie in a max-pool, a ReLU at 0) and no comparison is possible.
 
     Parameters
     ----------
     function
-        Takes the arrays, returns a Tensor: a functional, or a Module of float64 parameters.
+        Maps the arrays to a Tensor: a functional, or a Module with float64 parameters.
     *arrays
-        float64 arrays of one backend; integer arrays and None are passed on as they are.
+        float64 arrays of one backend; integer arrays and None are passed through unchecked.
     eps
-        Step.
+        Step size.
     tolerance
-        Largest difference allowed, relative to the larger of the two slopes and 1.
+        Largest allowed difference, relative to the largest of the two slopes and 1.
     seed
-        Of the directions.
+        Seed of the random directions.
     **settings
         Passed to ``function``.
 
     Returns
     -------
     float
-        The largest relative difference found.
+        The largest relative difference.
 
     Raises
     ------
     AssertionError
         A gradient is wrong.
     GradientError
-        The point is not differentiable; draw another one.
+        f is not differentiable here; try another point.
     DTypeError
-        An array is of another floating-point type.
+        A floating-point array is not float64.
     """
     inputs = [None if a is None else Tensor(a, a.dtype.kind == "f") for a in arrays]
     variables = {f"argument {i}": t for i, t in enumerate(inputs) if t is not None}
@@ -143,24 +136,25 @@ def gradcheck(
 
 
 def _slope(name: str, value: Callable[[], float], tensor: Tensor, v: Array, eps: float) -> float:
-    """Slope of ``value()`` as ``tensor`` moves along ``v``."""
-    before = tensor.data
-    values = []
+    """The slope of ``value()`` as ``tensor`` moves along ``v``."""
+    original = tensor.data
+
+    def value_at(step: float) -> float:
+        tensor.data = original + step * v
+        return value()
+
     try:
-        for step in (-eps, 0.0, eps):
-            tensor.data = before + step * v
-            values.append(value())
+        low, middle, high = map(value_at, (-eps, 0.0, eps))
     finally:
-        tensor.data = before
-    behind, ahead = (values[1] - values[0]) / eps, (values[2] - values[1]) / eps
-    if abs(ahead - behind) > 1e-2 * max(abs(ahead), abs(behind), 1.0):
+        tensor.data = original
+    left, right = (middle - low) / eps, (high - middle) / eps
+    if abs(right - left) > 1e-2 * max(abs(right), abs(left), 1.0):
         raise GradientError(f"{name}: the function has a kink at this point")
-    return (ahead + behind) / 2
+    return (right + left) / 2
 
 
 def _direction(rng: np.random.Generator, like: Array) -> Array:
-    drawn = rng.standard_normal(like.shape).astype(str(like.dtype))
-    return backends.of(like).asarray(drawn)
+    return backends.of(like).asarray(rng.standard_normal(like.shape).astype(str(like.dtype)))
 
 
 def _inner(a: Array, b: Array) -> float:

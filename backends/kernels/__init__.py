@@ -1,7 +1,7 @@
-"""The CUDA sources, and the ways in which each is compiled.
+"""The CUDA sources and their variants.
 
-A kernel file is plain CUDA C with ``extern "C"`` entry points. Types are macros rather than
-templates, so that an entry point keeps its name and a compiled file its place in CuPy's disk cache.
+A kernel file is CUDA C with ``extern "C"`` entry points. Types are macros rather than templates, so
+that names are not mangled and CuPy can cache compiled files on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SCALARS = {
     "bfloat16": ("-DSCALAR=__nv_bfloat16", "-DBFLOAT16"),
 }
 _ITEMSIZES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
-#: files whose threads can move several neighbours at once
+#: files with vectorised loads and stores
 PACKED = ("im2col", "pool", "bias")
 _ARGMAX = {False: "uint8", True: "int"}
 
@@ -33,8 +33,8 @@ DTYPES = tuple(_SCALARS)
 class Variant(NamedTuple):
     """One way to compile a kernel file.
 
-    ``wide`` counts in 64 bits, ``packed`` moves 16 bytes at once, ``large`` saves the positions in
-    a pooling window in 32 bits.
+    ``wide`` uses 64-bit indices, ``packed`` loads and stores 16 bytes at once, ``large`` saves
+    positions in a pooling window as 32 bits.
     """
 
     file: str
@@ -45,7 +45,7 @@ class Variant(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """Neighbouring elements that one thread moves at once."""
+        """Adjacent elements that one thread loads or stores at once."""
         return lanes(self.dtype) if self.packed else 1
 
     @property
@@ -55,7 +55,7 @@ class Variant(NamedTuple):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What the compiler is told."""
+        """Compiler options."""
         return (
             "-std=c++17",
             *_SCALARS[self.dtype],
@@ -66,18 +66,18 @@ class Variant(NamedTuple):
 
 
 def lanes(dtype: str) -> int:
-    """Elements in 16 bytes."""
+    """Number of elements in 16 bytes."""
     return 16 // _ITEMSIZES[dtype]
 
 
 def itemsize(dtype: str) -> int:
-    """Bytes of an element."""
+    """Size of an element in bytes."""
     return _ITEMSIZES[dtype]
 
 
 @functools.cache
 def source(file: str) -> str:
-    """The text of a kernel file, what all files share in front of it."""
+    """The source of a kernel file, preceded by ``common.cuh``."""
     return "".join((_FOLDER / name).read_text() for name in ("common.cuh", f"{file}.cu"))
 
 
@@ -89,7 +89,7 @@ def entry_points(file: str) -> tuple[str, ...]:
 
 
 def variants(dtypes: tuple[str, ...] = DTYPES) -> Iterator[Variant]:
-    """Every way in which any file is compiled."""
+    """All variants of all files."""
     for file in FILES:
         for dtype in dtypes:
             for wide in (False, True):

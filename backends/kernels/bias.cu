@@ -1,4 +1,4 @@
-// Bias and ReLU in one pass, and their backward with the bias gradient's sums.
+// Bias and ReLU in one pass, and their backward pass with the sums for the bias gradient.
 //
 // Arrays are (rows, size), one row per filter; sizes and offsets count packs.
 

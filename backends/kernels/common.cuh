@@ -1,12 +1,12 @@
-// Pasted in front of every kernel file; ../launch.py chooses the macros.
+// Prepended to every kernel file; ../launch.py chooses the macros.
 //
 //   SCALAR  type of the arrays: float, double, __half (FLOAT16) or __nv_bfloat16 (BFLOAT16)
-//   INDEX   type that counts elements: int, or int64 where a count may reach 2^31
-//   LANES   neighbouring elements that one thread moves at once, together up to 16 bytes
+//   INDEX   type of element indices: int, or int64 where a count may reach 2^31
+//   LANES   adjacent elements that one thread loads or stores at once, up to 16 bytes
 //
-// Images are batch-last, (channels, height, width, batch), so that neighbouring threads work on
-// neighbouring images and read and write whole lines of memory. No kernel uses warp intrinsics or
-// atomics: the order of every sum is fixed, and nothing depends on how wide a warp is.
+// Images are batch-last, (channels, height, width, batch), so that adjacent threads work on
+// adjacent images and their memory accesses coalesce. No kernel uses warp intrinsics or atomics:
+// the order of every sum is fixed and independent of the warp size.
 
 typedef long long int64;
 typedef unsigned long long uint64;
@@ -19,7 +19,7 @@ typedef INDEX index_t;
 #define NAN __int_as_float(0x7fffffff)
 #endif
 
-// Sums and comparisons are made in acc_t: half types only store.
+// Sums and comparisons use acc_t: half types are for storage only.
 #if defined(FLOAT16)
 #include <cuda_fp16.h>
 typedef SCALAR scalar_t;
@@ -39,7 +39,7 @@ __device__ __forceinline__ acc_t widen(scalar_t x) { return x; }
 __device__ __forceinline__ scalar_t narrow(acc_t x) { return x; }
 #endif
 
-// LANES neighbours, loaded and stored in one access.
+// LANES adjacent elements, loaded and stored in one access.
 struct alignas(LANES * sizeof(scalar_t)) pack_t {
   scalar_t lane[LANES];
 };
@@ -63,15 +63,15 @@ __device__ __forceinline__ pack_t packed(const acc_t (&sums)[LANES]) {
       int stride_y, int stride_x, int pad_top, int pad_bottom, int pad_left, int pad_right,  \
       int dilation_y, int dilation_x
 
-// A thread's share of `count` elements: as many as the grid is too small by.
+// A grid-stride loop over `count` elements.
 #define FOR_EACH(i, count)                                                      \
   for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < (count); \
        i += (index_t)gridDim.x * blockDim.x)
 
 #define FOR_EACH_ROW(row, rows) for (int row = blockIdx.y; row < (rows); row += gridDim.y)
 
-// Which window reads, at a kernel element `shift` pixels from its start, the pixel `at` pixels from
-// the first window's start; -1 if none of the `windows` does.
+// The index of the window whose kernel element `shift` reads the pixel `at`, both counted in pixels
+// from the start of the window and of the first window; -1 if none of the `windows` does.
 __device__ __forceinline__ int window_of(int at, int shift, int stride, int windows) {
   const int start = at - shift;
   if (start < 0) return -1;

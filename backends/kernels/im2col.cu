@@ -1,11 +1,11 @@
 // Convolution as a matrix product: unfold the input into columns, and fold gradients back.
 //
 // x, dx : (channels, height, width, batch);  columns : (channels, kernel_height, kernel_width,
-// rows, cols, batch) of a tile of the output, which starts at window (top, left) and is rows by
-// cols windows large. `batch` counts packs.
+// rows, cols, batch) of a tile of rows by cols output pixels, which starts at window (top, left).
+// `batch` counts packs.
 
-// Each thread takes one window of one channel and copies all its kernel elements: the position is
-// worked out once, and x is read from the cache but for the first time.
+// Each thread copies all kernel elements of one window of one channel: the position is computed
+// once, and overlapping windows read x from the cache.
 extern "C" __global__ void __launch_bounds__(256, 4)
 im2col(const scalar_t* __restrict__ x, scalar_t* __restrict__ columns, int top, int left, int rows,
        int cols, int channels, int batch, GEOMETRY) {
@@ -33,8 +33,9 @@ im2col(const scalar_t* __restrict__ x, scalar_t* __restrict__ columns, int top, 
   }
 }
 
-// The adjoint: each thread adds to one pixel all columns that were read from it. Only pixels that
-// the tile may have read are visited: those from (first_y, first_x), `region_width` a line.
+// The adjoint: each thread adds to one pixel the sum of all columns read from it. Only the
+// region that the tile can read is visited: region_height by region_width pixels from (first_y,
+// first_x).
 extern "C" __global__ void __launch_bounds__(256, 4)
 col2im(const scalar_t* __restrict__ columns, scalar_t* __restrict__ dx, int top, int left, int rows,
        int cols, int first_y, int first_x, int region_height, int region_width, int channels,

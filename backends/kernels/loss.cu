@@ -1,15 +1,15 @@
 // Softmax and cross-entropy with class indices, forward and backward in one kernel.
 //
-// x, slope : (classes, size);  target, terms : (size,). A block takes 32 columns; 8 threads share
-// the classes of each. Subtracting the maximum keeps exp from overflowing.
+// x, slope : (classes, size);  target, terms : (size,). A block processes 32 columns; 8 threads
+// share the classes of each. Subtracting the maximum keeps exp from overflowing.
 
 #define COLUMNS 32
 #define SHARES 8
 
 __device__ __forceinline__ acc_t largest(acc_t a, acc_t b) { return a > b ? a : b; }
 
-// terms = log(sum(exp(x))) - x[target], NaN for a class that does not exist;
-// slope = softmax(x) - onehot(target), the derivative of terms by x; both 0 where target is ignore.
+// terms = log(sum(exp(x))) - x[target], NaN if target is not a class;
+// slope = softmax(x) - onehot(target), the derivative of terms by x; both 0 if target is ignore.
 extern "C" __global__ void __launch_bounds__(256, 4)
 cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
               scalar_t* __restrict__ terms, scalar_t* __restrict__ slope, int64 ignore,
@@ -33,18 +33,18 @@ cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
   sum = 0;
   for (int s = 0; s < SHARES; ++s) sum += shared[s][lane];
   if (!live) return;
-  const int64 wanted = target[column];
-  const bool exists = 0 <= wanted && wanted < classes, ignored = wanted == ignore;
+  const int64 label = target[column];
+  const bool exists = 0 <= label && label < classes, ignored = label == ignore;
   if (share == 0) {
     acc_t term = ignored ? acc_t(0) : (acc_t)NAN;
     if (exists && !ignored)
-      term = log(sum) + (high - widen(x[(index_t)wanted * size + column]));
+      term = log(sum) + (high - widen(x[(index_t)label * size + column]));
     terms[column] = narrow(term);
   }
   if (!with_slope) return;
   for (int c = share; c < classes; c += SHARES) {
     const acc_t probability = exp(widen(x[c * size + column]) - high) / sum;
-    const acc_t difference = probability - (c == wanted ? acc_t(1) : acc_t(0));
+    const acc_t difference = probability - (c == label ? acc_t(1) : acc_t(0));
     slope[c * size + column] = narrow(ignored ? acc_t(0) : difference);
   }
 }

@@ -1,9 +1,9 @@
-// Optimiser steps over all parameters in one launch, and the bookkeeping of loss scaling.
+// Optimiser steps over all parameters in one launch, and the state of loss scaling.
 //
-// A block works on one chunk of one array: row blockIdx.x of `chunks` (blocks, 6) holds the
-// addresses of the chunk's parameter, gradient and three states (0 where there is none), and its
-// length. `scaler` holds (scale, overflow, good steps, skipped steps); with overflow set, nothing
-// is changed.
+// A block processes one chunk of one array: row blockIdx.x of `chunks` (blocks, 6) holds the
+// addresses of the chunk's parameter, gradient and three states (0 for none), and its length.
+// `scaler` holds (scale, overflow, good steps, skipped steps); if overflow is set, nothing is
+// changed.
 
 struct Chunk {
   scalar_t *param, *grad, *first, *second, *third;
@@ -41,13 +41,13 @@ sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, dou
 }
 
 // m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g; p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps)
-// with t counting the steps that were not skipped. Before that g += weight_decay * p; or, where it
-// is decoupled, p *= 1 - lr * weight_decay.
+// where t counts the steps not skipped. Before that, g += weight_decay * p, or if decoupled,
+// p *= 1 - lr * weight_decay.
 extern "C" __global__ void __launch_bounds__(256, 4)
 adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
           double beta1, double beta2, double eps, double weight_decay, double step, int decoupled) {
   if (scaler[1] != 0) return;
-  __shared__ acc_t corrected[2];  // one thread pays for the powers in double precision
+  __shared__ acc_t corrected[2];  // one thread computes the powers in double precision
   if (threadIdx.x == 0) {
     const double t = step - (double)scaler[3];
     corrected[0] = (acc_t)(lr / (1 - pow(beta1, t)));
@@ -70,7 +70,7 @@ adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, do
   }
 }
 
-// g += weight_decay * p; s = a*s + (1-a)*g*g; m = a*m + (1-a)*g where it is centred;
+// g += weight_decay * p; s = a*s + (1-a)*g*g; m = a*m + (1-a)*g if centred;
 // step = g / (sqrt(s - m*m) + eps); v = momentum*v + step; p -= lr * (v, or step)
 extern "C" __global__ void __launch_bounds__(256, 4)
 rmsprop_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
@@ -89,7 +89,7 @@ rmsprop_step(const int64* __restrict__ chunks, const float* __restrict__ scaler,
       const acc_t m = old * widen(chunk.second[i]) + fresh * g;
       chunk.second[i] = narrow(m);
       variance = s - m * m;
-      if (variance < 0) variance = 0;  // by rounding; NaN stays
+      if (variance < 0) variance = 0;  // from rounding; NaN stays
     }
     acc_t step = g / (sqrt(variance) + small);
     if (chunk.third) {
@@ -101,7 +101,7 @@ rmsprop_step(const int64* __restrict__ chunks, const float* __restrict__ scaler,
 }
 
 // g += weight_decay * p; s += g*g; p -= lr / (1 + (t-1) * lr_decay) * g / (sqrt(s) + eps)
-// with t counting the steps that were not skipped.
+// where t counts the steps not skipped.
 extern "C" __global__ void __launch_bounds__(256, 4)
 adagrad_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
              double lr_decay, double eps, double weight_decay, double step) {
@@ -118,7 +118,7 @@ adagrad_step(const int64* __restrict__ chunks, const float* __restrict__ scaler,
   }
 }
 
-// Divide gradients by the scale; note an infinite one or a NaN. All blocks write the same note.
+// Divide gradients by the scale; set overflow to 1 if one is infinite or NaN.
 extern "C" __global__ void __launch_bounds__(256, 4)
 unscale(const int64* __restrict__ chunks, float* __restrict__ scaler) {
   const Chunk chunk = chunk_of(chunks);

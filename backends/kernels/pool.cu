@@ -1,14 +1,14 @@
-// Max and average pooling, forward and backward; ARGMAX is the type of the saved positions.
+// Max and average pooling, forward and backward; ARGMAX is the type of saved positions.
 //
 // x, dx : (channels, height, width, batch);  y, dy, argmax : (channels, out_height, out_width,
-// batch). `batch` counts packs. argmax numbers the elements of a window row by row.
+// batch). `batch` counts packs. argmax is the row-major index of an element in its window.
 
-// Arrays are aligned to 16 bytes only.
+// Alignment is capped: arrays are aligned to 16 bytes only.
 struct alignas(LANES * sizeof(ARGMAX) < 16 ? LANES * sizeof(ARGMAX) : 16) positions_t {
   ARGMAX lane[LANES];
 };
 
-// What a thread of index i works on: image pack n at (row, column) of a plane `columns` wide.
+// The position of element i: image pack n at (row, column) of a plane `columns` wide.
 struct Place {
   int n, row, column;
 };
@@ -18,7 +18,7 @@ __device__ __forceinline__ Place place_of(index_t i, int batch, int columns) {
   return {(int)(i - position * batch), row, (int)(position - (index_t)row * columns)};
 }
 
-// Padding is never chosen, NaN always is, and the first of equal maxima wins.
+// Padding is never chosen, NaN always wins, and so does the first of equal maxima.
 extern "C" __global__ void __launch_bounds__(256, 4)
 max_pool2d(const scalar_t* __restrict__ x, scalar_t* __restrict__ y, ARGMAX* __restrict__ argmax,
            int with_argmax, int channels, int batch, GEOMETRY) {
@@ -48,7 +48,7 @@ max_pool2d(const scalar_t* __restrict__ x, scalar_t* __restrict__ y, ARGMAX* __r
     }
     ((pack_t*)y)[channel * size + i] = packed(best);
     if (!with_argmax) continue;
-    const int last = kernel_height * kernel_width - 1;  // of a window that holds padding only
+    const int last = kernel_height * kernel_width - 1;  // for a window of padding only
     positions_t positions;
     for (int l = 0; l < LANES; ++l)
       positions.lane[l] = (ARGMAX)(chosen[l] < 0 ? last : chosen[l]);
@@ -56,7 +56,7 @@ max_pool2d(const scalar_t* __restrict__ x, scalar_t* __restrict__ y, ARGMAX* __r
   }
 }
 
-// Each thread collects for one pixel the gradients of the windows that chose it.
+// Each thread sums, for one pixel, the gradients of the windows that chose it.
 extern "C" __global__ void __launch_bounds__(256, 4)
 max_pool2d_backward(const scalar_t* __restrict__ dy, const ARGMAX* __restrict__ argmax,
                     scalar_t* __restrict__ dx, int channels, int batch, GEOMETRY) {
@@ -84,7 +84,7 @@ max_pool2d_backward(const scalar_t* __restrict__ dy, const ARGMAX* __restrict__ 
   }
 }
 
-// Pixels that count in the mean of the window that starts at `start`.
+// Number of pixels in the mean of the window that starts at `start`, along one axis.
 __device__ __forceinline__ int counted(int start, int kernel, int size, int before, int after,
                                        int include_pad) {
   const int low = include_pad ? -before : 0, high = include_pad ? size + after : size;

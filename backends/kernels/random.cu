@@ -1,5 +1,5 @@
 // Counter-based random numbers: Philox4x64-10 (Salmon et al. 2011), key (key, 0), counters 1, 2, ...
-// Every thread makes one counter's 256 bits, so the numbers depend on nothing but key and position.
+// Each thread computes the 256 bits of one counter: numbers depend only on the key and position.
 
 struct Block {
   uint64 word[4];

@@ -1,13 +1,16 @@
-"""The time of work on a GPU, by CUDA events."""
+"""GPU seconds by CUDA events."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from benchmarks.outcome import Failed
 
 Call = Callable[[], Any]
 
@@ -22,33 +25,59 @@ extern "C" __global__ void spin(unsigned long long nanoseconds) {
 """
 
 
-class EventClock:
-    """GPU seconds of a call.
+class Clock(NamedTuple):
+    """Times a call by the events of one library."""
 
-    The GPU is first kept busy for ``hold`` seconds, in which the host queues the call's launches:
-    what the host needs for that does not count.
-    """
+    event: Callable[[], Any]
+    spin: Callable[[float], Any]  # keeps the GPU busy for so many seconds
+    is_done: Callable[[Any], bool]
+    milliseconds: Callable[[Any, Any], float]
 
-    def __init__(self, cupy: Any, hold: float = 2e-3) -> None:
-        self._cuda = cupy.cuda
-        self._spin = cupy.RawKernel(SPIN, "spin")
-        self.hold = hold
+    def __call__(self, call: Call, hold: float = 2e-3) -> float | None:
+        """GPU seconds of a call.
 
-    def __call__(self, call: Call) -> float:
-        start, end = self._cuda.Event(), self._cuda.Event()
-        self._spin((1,), (1,), (np.uint64(self.hold * 1e9),))
+        The GPU is kept busy for ``hold`` seconds while the host queues the call, so that the time
+        the host needs is not counted. None if it needed longer than that, for instance because
+        CUDA's queue was full (about 1,000 launches): the call is host-bound.
+        """
+        start, end = self.event(), self.event()
+        self.spin(hold)
         start.record()
         call()
         end.record()
+        is_late = self.is_done(start)
         end.synchronize()
-        return self._cuda.get_elapsed_time(start, end) / 1e3
+        return None if is_late else self.milliseconds(start, end) / 1e3
+
+
+def of_cupy(cupy: Any) -> Clock:
+    spin = cupy.RawKernel(SPIN, "spin")
+    return Clock(
+        cupy.cuda.Event,
+        lambda seconds: spin((1,), (1,), (np.uint64(seconds * 1e9),)),
+        lambda event: event.done,
+        cupy.cuda.get_elapsed_time,
+    )
+
+
+def of_torch(torch: Any) -> Clock:
+    return Clock(
+        partial(torch.cuda.Event, enable_timing=True),
+        lambda seconds: torch.cuda._sleep(int(seconds * 2e9)),  # in cycles
+        lambda event: event.query(),
+        lambda start, end: start.elapsed_time(end),
+    )
 
 
 def median_seconds(
-    calls: Sequence[Call], clock: Callable[[Call], float], repeats: int = 21, warmup: int = 3
+    calls: Sequence[Call], clock: Callable[[Call], float | None], repeats: int = 21, warmup: int = 3
 ) -> float:
     """Median seconds of one call, taking turns among ``calls``, each run before the clock."""
     turns = itertools.cycle(calls)
     for _ in range(max(warmup, len(calls))):
         next(turns)()
-    return statistics.median(clock(next(turns)) for _ in range(repeats))
+    times = [clock(next(turns)) for _ in range(repeats)]
+    known = [seconds for seconds in times if seconds is not None]
+    if not known:
+        raise Failed("host-bound: the GPU is done before the host has queued the call")
+    return statistics.median(known)

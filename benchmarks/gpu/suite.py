@@ -1,90 +1,100 @@
-"""The test suite on the GPU: every test that takes the ``backend`` fixture, on ``cuda``."""
+"""The test suite on the GPU: every test with the ``backend`` fixture, on ``cuda``."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmarks import harness
-from benchmarks.gpu.outcome import Deadline, Failed
+import pytest
 
-PROCESSES = 4  # at most; several may share one GPU
-OURS = ("benchmarks", "tests", "xcnn")
+from benchmarks.outcome import Failed
 
-
-def run(deadline: Deadline, save: Callable[[dict], None]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        records = Path(folder) / "records.jsonl"
-        pytest = subprocess.Popen(command(records, "cuda", processes()), cwd=harness.ROOT)
-        while pytest.poll() is None:
-            time.sleep(0.5)
-            save(summary(read(records)))
-        found = summary(read(records))
-    save(found)
-    judge(found, pytest.returncode)
+PROCESSES = 12  # at most; they share the GPU, and compile kernels on the CPU's cores
+OTHER_LIBRARY = r"ModuleNotFoundError: No module named '(?!benchmarks|tests|xcnn)"
 
 
-def processes() -> int:
-    """How many processes of pytest-xdist; 0 where it is not installed."""
-    installed = importlib.util.find_spec("xdist") is not None
-    return min(PROCESSES, os.cpu_count() or 1) if installed else 0
-
-
-def command(records: Path, device: str, processes: int) -> list[str]:
-    """The command that runs the tests of ``device`` and records their outcomes."""
-    plugin = ["-p", "benchmarks.gpu.plugin", "--only-backend", device, "--records", str(records)]
+def run(save: Callable[[dict], None], device: str = "cuda", processes: int = PROCESSES) -> None:
+    """Run the tests of one device, and raise :class:`Failed` unless all of them ran and passed."""
+    has_xdist = importlib.util.find_spec("xdist") is not None
+    spread = ["-n", str(min(processes, os.cpu_count() or 1))] if has_xdist and processes else []
     plain = ["-q", "--tb=short", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
-    spread = ["-n", str(processes)] if processes > 1 else []
-    return [sys.executable, "-m", "pytest", *plain, *plugin, *spread]
+    chosen = ["-p", "benchmarks.gpu.plugin", "--only-backend", device]
+    recorder = Recorder(save)
+    status = pytest.main([*plain, *chosen, *spread], [recorder])
+    save(recorder.summary())
+    judge(recorder.summary(), status)
 
 
-def read(records: Path) -> list[dict[str, Any]]:
-    """The plugin's records, without a last line that is still being written."""
-    text = records.read_text() if records.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+class Recorder:
+    """A pytest plugin that saves the outcomes so far, about twice a second."""
+
+    def __init__(self, save: Callable[[dict], None]) -> None:
+        self._save, self._saved = save, 0.0
+        self._selected = 0
+        self._tests: dict[str, tuple[str, str]] = {}  # id to outcome and error
+
+    def pytest_collection_finish(self, session: Any) -> None:
+        self._selected = len(session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        self._selected = len(ids)  # each process collects all
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call" or not report.passed:
+            is_error = report.when != "call" and not report.skipped
+            self._record(report, "error" if is_error else report.outcome)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self._record(report, "not collected")
+
+    def _record(self, report: Any, outcome: str) -> None:
+        error = first_error(report.longreprtext) if report.failed else ""
+        self._tests[report.nodeid] = (outcome, error)
+        if time.monotonic() - self._saved > 0.5:
+            self._save(self.summary())
+            self._saved = time.monotonic()
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of each outcome, and the names of what failed.
+
+        A test file that needs a library which is not installed is listed under "missing"; one that
+        cannot be imported for another reason is an error.
+        """
+        counts: Counter[str] = Counter()
+        failures, missing = {}, {}
+        for name, (outcome, error) in self._tests.items():
+            if outcome == "not collected" and re.match(OTHER_LIBRARY, error):
+                missing[name] = error
+                continue
+            counts[outcome.replace("not collected", "error")] += 1
+            if outcome not in ("passed", "skipped"):
+                failures[name] = error
+        names = ("passed", "failed", "error", "skipped")
+        result = {"selected": self._selected, **{name: counts[name] for name in names}}
+        return {**result, "failures": failures, "missing": missing}
 
 
-def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts of each outcome, and the names of what failed.
+def first_error(text: str) -> str:
+    """The first line of an error in pytest's text of a failure."""
+    error = re.search(r"^E +(.*)", text, re.MULTILINE)
+    return error[1] if error else text.strip().rpartition("\n")[2]
 
-    A test file that needs a library which is not installed is listed under "missing"; one that
-    cannot be imported for another reason is an error.
+
+def judge(result: dict[str, Any], status: int) -> None:
+    """Raise :class:`Failed` unless all selected tests ran and none failed.
+
+    Status 1 without failures: a file was left out for a library that is missing.
     """
-    tests = {r["id"]: r for r in records if "id" in r}  # the last word on each counts
-    missing = [r for r in tests.values() if r["outcome"] == "not collected" and lacks_library(r)]
-    others = [r for r in tests.values() if r not in missing]
-    counts = Counter("error" if r["outcome"] == "not collected" else r["outcome"] for r in others)
-    failures = [r for r in others if r["outcome"] not in ("passed", "skipped")]
-    return {
-        "selected": sum(r.get("selected", 0) for r in records),
-        **{outcome: counts[outcome] for outcome in ("passed", "failed", "error", "skipped")},
-        "failures": {r["id"]: r["error"] for r in failures},
-        "missing": {r["id"]: r["error"] for r in missing},
-    }
-
-
-def lacks_library(record: dict[str, Any]) -> bool:
-    """Whether the error is the import of a library that is not ours."""
-    match = re.match(r"ModuleNotFoundError: No module named '(\w+)", record["error"])
-    return match is not None and match[1] not in OURS
-
-
-def judge(found: dict[str, Any], status: int) -> None:
-    """Raise :class:`Failed` unless all selected tests ran and none failed."""
-    if found["failures"]:
-        name, error = next(iter(found["failures"].items()))
-        raise Failed(f"not passed: {len(found['failures'])}, the first is {name}: {error}")
-    ran = found["passed"] + found["skipped"]
-    if status not in (0, 1) or not found["selected"] or ran != found["selected"]:
-        chosen = found["selected"]
-        raise Failed(f"pytest ended with status {status} after {ran} of {chosen} selected tests")
+    if result["failures"]:
+        name, error = next(iter(result["failures"].items()))
+        raise Failed(f"not passed: {len(result['failures'])}, the first is {name}: {error}")
+    ran, selected = result["passed"] + result["skipped"], result["selected"]
+    if status not in (0, 1) or not selected or ran != selected:
+        raise Failed(f"pytest ended with status {status} after {ran} of {selected} selected tests")

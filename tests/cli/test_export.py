@@ -11,28 +11,25 @@ from PIL import Image
 
 import xcnn
 from xcnn import data
-from xcnn.cli import main
 
 from ..onnx.models import model_of
-from .test_program import inputs
-
-ORDER = ("first", "second")
+from .runs import inputs
 
 
 @pytest.fixture
 def exported(run, trained):
-    """The run of the fixture ``trained`` as model.onnx, and what was printed."""
+    """What exporting ``trained`` to model.onnx printed."""
     done = run(f"export {trained} model.onnx")
     assert (done.status, done.err) == (0, "")
     return done.out
 
 
 def save_image(name, number=0):
-    """A picture of the data that the network was trained on."""
+    """Write an image of the dataset that the network was trained on."""
     Image.fromarray(data.load("digits").test.arrays[0][number, 0]).save(name)
 
 
-def test_export_says_what_the_file_takes_and_gives(exported):
+def test_export_prints_inputs_and_outputs(exported):
     lines = exported.splitlines()
     assert lines[0].startswith("model.onnx: ")
     assert " parameters, " in lines[0]
@@ -40,16 +37,16 @@ def test_export_says_what_the_file_takes_and_gives(exported):
     assert lines[2] == "  output: scores, softmax gives the probabilities; 10 classes"
 
 
-def test_the_file_gives_the_runs_numbers_in_onnxruntime(exported, trained):
+def test_onnxruntime_gives_the_same_numbers(exported, trained):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
     x, _ = inputs(trained, data.load("digits").test, 5)
-    (found,) = session.run(None, {"input": np.ascontiguousarray(x)})
+    (outputs,) = session.run(None, {"input": np.ascontiguousarray(x)})
     expected = xcnn.load(trained / "model.safetensors")(x).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_file_says_how_its_pixels_are_normalised(exported, trained):
+def test_metadata(exported, trained):
     metadata = {p.key: json.loads(p.value) for p in onnx.load("model.onnx").metadata_props}
     config = json.loads((trained / "config.json").read_text())
     for key in ("classes", "input_shape", "loss", "mean", "std", "scale", "data"):
@@ -58,7 +55,7 @@ def test_the_file_says_how_its_pixels_are_normalised(exported, trained):
 
 
 @pytest.mark.parametrize("command", ["predict {} a.png b.png --top 4", "evaluate {} --limit 99"])
-def test_the_file_works_as_the_run_does(run, exported, trained, command):
+def test_predict_and_evaluate(run, exported, trained, command):
     save_image("a.png")
     save_image("b.png", 1)
     from_run, from_file = (run(command.format(name)) for name in (trained, "model.onnx"))
@@ -73,21 +70,23 @@ def test_summary(run, exported):
     assert "132,490" in done.out
 
 
-@pytest.mark.parametrize("model", ["small_cnn", "resnet20"])
-def test_training_goes_on_from_a_file(run, model):
-    line = f"train {model} --limit 20 --epochs 1 --quiet --device cpu"
-    assert run(f"{line} --out first").status == 0
-    assert run("export first first.onnx").status == 0
-    done = run(f"{line} --init first.onnx --lr 0 --out second")
+@pytest.mark.parametrize("model", ["mlp", "resnet20"])
+def test_training_starts_from_a_file(run, trained, resnet, model):
+    folder = trained if model == "mlp" else resnet / "run"
+    assert run(f"export {folder} first.onnx").status == 0
+    line = f"train {model} --limit 20 --epochs 1 --quiet --device cpu --lr 0 --out second"
+    done = run(f"{line} --init first.onnx")
     assert (done.status, done.err) == (0, "")
-    first, second = (dict(xcnn.load(f"{n}/model.safetensors").named_parameters()) for n in ORDER)
+    first, second = (
+        dict(xcnn.load(f"{run}/model.safetensors").named_parameters()) for run in (folder, "second")
+    )
     assert first
     for name, parameter in first.items():
         np.testing.assert_array_equal(second[name].data, parameter.data)
 
 
-def a_foreign_model(path, classes=3, end="Softmax"):
-    """Not of xcnn export: the mean of each colour, through a matrix."""
+def save_classifier(path, classes=3, end="Softmax"):
+    """Write a file without metadata: the mean of each colour times a matrix."""
     nodes = [
         onnx.helper.make_node("GlobalAveragePool", ["pixels"], ["means"]),
         onnx.helper.make_node("Flatten", ["means"], ["flat"]),
@@ -100,10 +99,10 @@ def a_foreign_model(path, classes=3, end="Softmax"):
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("end", ["Softmax", "Identity"])
-def test_predict_with_a_model_from_elsewhere(run, end):
-    a_foreign_model("rgb.onnx", end=end)
+def test_predict_without_metadata(run, end):
+    save_classifier("rgb.onnx", end=end)
     Image.fromarray(np.full((8, 6, 3), (255, 0, 51), "uint8")).save("pink.png")
-    warning = "xcnn: warning: rgb.onnx does not say how its pixels were normalised"
+    warning = "xcnn: warning: rgb.onnx does not say how its inputs are normalised"
     done = run("predict rgb.onnx pink.png")
     assert done.status == 0
     assert done.err.startswith(warning)
@@ -123,29 +122,36 @@ def test_predict_with_a_model_from_elsewhere(run, end):
     ("line", "text"),
     [
         ("export nowhere model.onnx", "nowhere is not a run folder"),
-        ("export {trained} model.pt", "model.pt: the file to write is to end in .onnx"),
+        ("export {trained} model.pt", "model.pt: expected a file name that ends in .onnx"),
         ("export {trained} no/folder/model.onnx", "no such folder: no/folder"),
         ("predict missing.onnx a.png", "no such file: missing.onnx"),
         ("predict empty.onnx a.png", "empty.onnx"),
-        ("predict {trained} a.png --mean 0.5", "digits is a run, which has its own"),
+        (
+            "predict {trained} a.png --mean 0.5",
+            "--mean is for ONNX files without metadata: {trained} has its own",
+        ),
         ("evaluate rgb.onnx --data digits", "was not written by xcnn export"),
         (
             "predict rgb.onnx a.png --classes names.txt",
-            "numbers per image, but 2 classes are named: they do not",
+            "numbers per image, which does not fit 2 classes",
         ),
+        ("predict rgb.onnx a.png --classes a.png", "--classes a.png: expected text in UTF-8"),
         ("predict rgb.onnx a.png --mean 1,2 --std 1,1", "mean"),
         ("predict rgb.onnx a.png --mean 1,2,3", "--mean and --std belong together"),
         ("predict last.onnx a.png", "pixels (2, 8, 6, 3): expected one input (N, C, H, W) with 1"),
         ("predict maps.onnx a.png", "maps.onnx gives (3, 8, 6) numbers per image: expected one"),
         ("summary missing.onnx", "no such file: missing.onnx"),
-        ("summary rgb.onnx --classes 3", "a file has its own classes"),
-        ("summary two.onnx", "two.onnx takes a (?, 2), b (?, 2): a summary needs a network of one"),
-        ("summary open.onnx", "open.onnx takes x (?, h): say how large an example is"),
+        ("summary rgb.onnx --classes 3", "--classes is for the name of a model"),
+        (
+            "summary two.onnx",
+            "two.onnx takes a (?, 2), b (?, 2): a summary needs a network with",
+        ),
+        ("summary open.onnx", "open.onnx takes x (?, h): give the shape of one example"),
         ("train mlp --init rgb.onnx --out run", "the file must be of the same model"),
     ],
 )
 def test_errors(run, trained, line, text):
-    a_foreign_model("rgb.onnx")
+    save_classifier("rgb.onnx")
     save_image("a.png")
     open("empty.onnx", "w").close()
     with open("names.txt", "w") as file:
@@ -159,11 +165,11 @@ def test_errors(run, trained, line, text):
     onnx.save(model_of([relu], {"x": ["N", "h"]}, ["y"]), "open.onnx")
     done = run(line.format(trained=trained))
     assert (done.status, done.out) == (2, "")
-    assert text in done.err
+    assert text.format(trained=trained) in done.err
 
 
 def test_a_file_made_for_one_batch_size(run):
-    """As PyTorch writes them: the shape in its Reshape says how many images there are."""
+    """A Reshape may hold the batch size, as in files of PyTorch."""
     nodes = [
         onnx.helper.make_node("Reshape", ["pixels", "shape"], ["flat"]),
         onnx.helper.make_node("MatMul", ["flat", "matrix"], ["y"]),
@@ -179,24 +185,21 @@ def test_a_file_made_for_one_batch_size(run):
     assert done.out == f"image.npy  2 {p[2]:.2%}  1 {p[1]:.2%}  0 {p[0]:.2%}\n"
 
 
-def test_weights_of_a_file_without_batch_norms(run):
-    """What exporters do with them in inference is no error of the user's."""
-    line = "train resnet20 --limit 20 --epochs 1 --quiet --device cpu"
-    assert run(f"{line} --out first").status == 0
-    assert run("export first first.onnx").status == 0
-    model = onnx.load("first.onnx")
+def test_weights_of_a_file_without_batch_norms(run, resnet):
+    """Exporters fold them in inference."""
+    model = onnx.load(resnet / "run.onnx")
     for node in model.graph.node:
         if node.op_type == "BatchNormalization":
             del node.input[1:]
             node.op_type = "Identity"
             del node.attribute[:]
-    kept = [t for t in model.graph.initializer if "bn" not in t.name]
+    weights = [t for t in model.graph.initializer if "bn" not in t.name]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(weights)
     onnx.save(model, "folded.onnx")
-    done = run(f"{line} --init folded.onnx --out second")
+    done = run("train resnet20 --init folded.onnx --limit 20 --out second")
     assert done.status == 2
-    assert "exporters put them into the convolutions before them" in done.err
+    assert "exporters fold them into the convolutions before them" in done.err
     assert "num_batches_tracked" not in done.err
 
 
@@ -220,10 +223,10 @@ def test_damaged_metadata(run, exported):
         ("scale", "1" + "0" * 400, "wrong: scale"),
         ("std", "[Infinity]", "wrong: std"),
         ("input_shape", "[3, 40000, 40000]", "the metadata says images of [3, 40000, 40000], the"),
-        ("data", '"../photos"', "was trained on '../photos', no data set of xcnn's"),
+        ("data", '"../photos"', "was trained on '../photos', which is not a dataset"),
     ],
 )
-def test_metadata_of_a_stranger(run, exported, key, value, text):
+def test_untrusted_metadata(run, exported, key, value, text):
     save_image("a.png")
     model = onnx.load("model.onnx")
     next(p for p in model.metadata_props if p.key == key).value = value
@@ -233,7 +236,7 @@ def test_metadata_of_a_stranger(run, exported, key, value, text):
     assert text in done.err
 
 
-def test_names_that_a_terminal_would_obey(run, exported):
+def test_control_characters_in_names(run, exported):
     save_image("a.png")
     model = onnx.load("model.onnx")
     names = [f"\x1b[31m{n}\nb.png  {n}\ud800" for n in range(10)]
@@ -251,7 +254,7 @@ def test_names_that_a_terminal_would_obey(run, exported):
 
 
 @pytest.mark.filterwarnings("default")
-def test_networks_that_are_no_classifiers(run):
+def test_networks_that_are_not_classifiers(run):
     save_image("a.png")
     mean = onnx.helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0)
     onnx.save(model_of([mean], {"x": [1, 3, 8, 6]}, ["y"]), "mean.onnx")
@@ -269,8 +272,3 @@ def test_without_the_package(monkeypatch, run, exported):
     done = run("summary model.onnx")
     assert done.status == 2
     assert "pip install 'xcnn[onnx]'" in done.err
-
-
-def test_the_main_function_lists_export(capsys):
-    main([])
-    assert "export" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What augmentations should compute, in plain float64 loops; nothing here uses xcnn."""
+"""Reference augmentations in plain float64 loops, independent of xcnn."""
 
 import colorsys
 import itertools
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def pixel(image, row, column):
-    """A pixel of (H, W), zero outside."""
+    """Return a pixel of (H, W), zero outside."""
     inside = 0 <= row < image.shape[0] and 0 <= column < image.shape[1]
     return float(image[row, column]) if inside else 0.0
 
 
-def between(image, row, column, order):
-    """A value between the pixels: linear in both directions (1), or the nearest pixel (0)."""
+def interpolate(image, row, column, order):
+    """Interpolate between pixels: bilinear (order 1) or nearest (order 0)."""
     if order == 0:
         return pixel(image, math.floor(row + 0.5), math.floor(column + 0.5))
     i, j = math.floor(row), math.floor(column)
@@ -27,8 +27,8 @@ def between(image, row, column, order):
     )
 
 
-def read_from(x, y, clockwise=0, shift=(0, 0), zoom=1, shear=(0, 0)):
-    """Where a point of the result, seen from the centre, was before: each step undone in turn."""
+def source_point(x, y, clockwise=0, shift=(0, 0), zoom=1, shear=(0, 0)):
+    """Map an output point, relative to the centre, back to the input, step by step."""
     x, y = x - shift[0], y - shift[1]
     x, y = x / zoom, y / zoom
     t = math.radians(clockwise)  # y points down: undoing a clockwise turn
@@ -39,69 +39,69 @@ def read_from(x, y, clockwise=0, shift=(0, 0), zoom=1, shear=(0, 0)):
 
 
 def affine(images, order=1, **change):
-    """Each pixel of (N, C, H, W) read from where :func:`read_from` says."""
+    """Sample each pixel of (N, C, H, W) at the point that :func:`source_point` gives."""
     result = np.zeros(images.shape)
     height, width = images.shape[2:]
     for n, c, i, j in np.ndindex(images.shape):
-        x, y = read_from(j - (width - 1) / 2, i - (height - 1) / 2, **change)
+        x, y = source_point(j - (width - 1) / 2, i - (height - 1) / 2, **change)
         place = y + (height - 1) / 2, x + (width - 1) / 2
-        result[n, c, i, j] = between(images[n, c], *place, order)
+        result[n, c, i, j] = interpolate(images[n, c], *place, order)
     return result
 
 
-def windows(image, size, padding, mode):
-    """All windows (C, h, w) that a random crop may cut out of an image (C, H, W)."""
+def crops(image, size, padding, mode):
+    """Yield every crop (C, h, w) that a random crop of an image (C, H, W) may return."""
     channels, height, width = image.shape
     (h, w), (ph, pw) = size, padding
     padded = np.zeros((channels, height + 2 * ph, width + 2 * pw))
     for c, i, j in np.ndindex(padded.shape):
         row, column = i - ph, j - pw
         if mode == "reflect":
-            row, column = bounce(row, height), bounce(column, width)
+            row, column = reflect(row, height), reflect(column, width)
         padded[c, i, j] = pixel(image[c], row, column)
     for i in range(padded.shape[1] - h + 1):
         for j in range(padded.shape[2] - w + 1):
             yield padded[:, i : i + h, j : j + w]
 
 
-def bounce(place, size):
-    """The place after one reflection at the first or the last pixel."""
+def reflect(place, size):
+    """Reflect an index once at the first or the last pixel."""
     place = abs(place)
     return place if place < size else 2 * (size - 1) - place
 
 
 def grey(rgb):
-    """Of one pixel."""
+    """Return the luma of one pixel."""
     return 0.2989 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] if len(rgb) == 3 else rgb[0]
 
 
 def each_pixel(image, change):
-    """``change(rgb)`` of every pixel of (C, H, W)."""
+    """Apply ``change(rgb)`` to every pixel of (C, H, W)."""
     result = np.zeros(image.shape)
     for i, j in np.ndindex(image.shape[1:]):
         result[:, i, j] = change([float(v) for v in image[:, i, j]])
     return result
 
 
-def cut(values, highest):
+def clip(values, highest):
     return [min(max(v, 0.0), highest) for v in values]
 
 
 def brightness(image, factor, highest):
-    return each_pixel(image, lambda rgb: cut([factor * v for v in rgb], highest))
+    return each_pixel(image, lambda rgb: clip([factor * v for v in rgb], highest))
 
 
 def contrast(image, factor, highest):
     greys = each_pixel(image, lambda rgb: [grey(rgb)] * len(rgb))
     mean = greys.mean()
     return each_pixel(
-        image, lambda rgb: cut([factor * v + (1 - factor) * mean for v in rgb], highest)
+        image, lambda rgb: clip([factor * v + (1 - factor) * mean for v in rgb], highest)
     )
 
 
 def saturation(image, factor, highest):
     return each_pixel(
-        image, lambda rgb: cut([factor * v + (1 - factor) * grey(rgb) for v in rgb], highest)
+        image, lambda rgb: clip([factor * v + (1 - factor) * grey(rgb) for v in rgb], highest)
     )
 
 
@@ -118,8 +118,8 @@ def hue(image, shift, highest):
 STEPS = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
 
 
-def jitters(images, amounts, highest):
-    """(N, C, H, W) after the steps of ``amounts`` in every order."""
+def jittered_in_every_order(images, amounts, highest):
+    """Yield (N, C, H, W) after the steps of ``amounts``, for every order of them."""
     for order in itertools.permutations(amounts):
         result = []
         for image in images:

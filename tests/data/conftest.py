@@ -1,8 +1,10 @@
-"""What the data tests share: no network but localhost, no cache but a temporary one."""
+"""Shared by the data tests: no network but localhost, no cache but a temporary one."""
 
 from __future__ import annotations
 
+import functools
 import gzip
+import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -12,16 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xcnn.data.idx import STEMS
+from xcnn.data import load
+from xcnn.data.sources.idx import STEMS
+
+load_once = functools.cache(load)
 
 Responder = Callable[[BaseHTTPRequestHandler], None]
 
 
 @pytest.fixture(autouse=True)
-def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def isolated(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """No data folder; the cache is in ``tmp_path``, or cannot be created in a test without one."""
+    has_folder = "tmp_path" in request.fixturenames
+    folder = request.getfixturevalue("tmp_path") if has_folder else Path(os.devnull)
     monkeypatch.delenv("XCNN_DATA", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("XCNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XCNN_CACHE", str(folder / "cache"))
     monkeypatch.setenv("XCNN_MIRROR", "http://127.0.0.1:9")  # nothing listens on that port
     monkeypatch.setenv("no_proxy", "*")
 
@@ -80,7 +88,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def write_idx_set(folder: Path, train: int = 7, test: int = 3, packed: bool = True) -> None:
-    """Write the four files of a small data set in the format of MNIST."""
+    """Write the four files of a small dataset in MNIST format."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = [

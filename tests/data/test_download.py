@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from xcnn.data import download
-from xcnn.data.download import DownloadError, fetch
-from xcnn.data.files import Digest
+from xcnn.data.sources import download
+from xcnn.data.sources.download import DownloadError, fetch
+from xcnn.data.sources.files import Digest
 from xcnn.errors import DataError
 
 from .conftest import announce
@@ -129,7 +129,7 @@ def test_a_stalled_mirror_times_out(server, tmp_path, sent):
     assert nothing_left(tmp_path)
 
 
-def test_a_dripping_mirror_is_given_up(server, tmp_path):
+def test_a_slow_mirror_is_given_up(server, tmp_path):
     stop = threading.Event()
 
     def drip(handler):
@@ -150,7 +150,7 @@ def test_a_dripping_mirror_is_given_up(server, tmp_path):
 
 
 class FullDisk(io.FileIO):
-    """A file on a disk that is full, from the first write or, buffered, when it is closed."""
+    """A file on a full disk: fails on write, or on close if buffered."""
 
     def write(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -177,7 +177,7 @@ def test_a_destination_that_is_a_file(server, tmp_path):
         fetch("f", [server.url], tmp_path / "file", progress=False)
 
 
-def test_no_folder_is_made_for_nothing(server, tmp_path):
+def test_failed_download_creates_no_folder(server, tmp_path):
     with pytest.raises(DownloadError):
         fetch("f", [server.url], tmp_path / "new", progress=False)
     assert not (tmp_path / "new").exists()
@@ -200,7 +200,7 @@ def test_an_interrupt_leaves_nothing(server, tmp_path, monkeypatch, exception):
     assert nothing_left(tmp_path)
 
 
-def test_an_old_file_stays_until_the_new_one_is_right(server, tmp_path):
+def test_failed_download_keeps_the_old_file(server, tmp_path):
     (tmp_path / "f").write_bytes(b"old")
     server.responses["/f"] = b"wrong"
     with pytest.raises(DownloadError):

@@ -1,13 +1,20 @@
-"""Pictures in folders: what is found, how it is read, and what is no picture."""
+"""Image folders: which files are used, how they are read, and unreadable files."""
 
 import os
 
 import numpy as np
 import pytest
 
-from xcnn.data import DataLoader, ImageFolder, Subset, load_folder
-from xcnn.data.folder import some_of, split_folder, statistics
-from xcnn.data.images import read_image
+from xcnn.data import (
+    DataLoader,
+    ImageFolder,
+    Subset,
+    load_folder,
+    read_image,
+    split_folder,
+    subsample,
+)
+from xcnn.data.folder import channel_statistics
 from xcnn.errors import ArgumentError, DataError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -24,13 +31,13 @@ def write(path, array, mode=None, **settings):
 
 
 def plain(path, value, size=(6, 6)):
-    """A picture of one colour, by which it is known."""
+    """Write an image of one colour, which identifies it."""
     write(path, np.full((*size, 3), value, np.uint8))
 
 
 @pytest.fixture
 def animals(tmp_path):
-    """10 cats from 1 on, 5 dogs from 101 on; the name of a file tells its colour."""
+    """10 cats coloured 1 to 10 and 5 dogs coloured 101 to 105, named after their colours."""
     for name, first, count in (("dog", 101, 5), ("cat", 1, 10)):
         for value in range(first, first + count):
             plain(tmp_path / "animals" / name / f"{value:03}.png", value)
@@ -46,7 +53,7 @@ def values(dataset):
 def test_classes_and_items_are_sorted(animals):
     (animals / "cat" / "deeper").mkdir()
     plain(animals / "cat" / "deeper" / "0.PNG", 77)
-    (animals / "cat" / "notes.txt").write_text("no picture")
+    (animals / "cat" / "notes.txt").write_text("not an image")
     (animals / "cat" / "._001.png").write_text("what a Mac leaves behind")
     (animals / ".cache").mkdir()
     (animals / "readme.png").write_text("lies in no class")
@@ -61,7 +68,7 @@ def test_classes_and_items_are_sorted(animals):
     assert image[0, 0, 0] == 105
     with pytest.raises(IndexError):
         data[16]
-    assert repr(data) == f"ImageFolder({str(animals)!r}: 16 pictures of 2 classes as 3×4×4)"
+    assert repr(data) == f"ImageFolder({str(animals)!r}: 16 images of 2 classes as 3×4×4)"
 
 
 def test_batches(animals):
@@ -79,12 +86,12 @@ def test_batches(animals):
 def test_in_a_loader(animals, threads, prefetch):
     data = ImageFolder(animals, size=4, threads=threads)
     loader = DataLoader(data, 4, shuffle=True, seed=1, prefetch=prefetch)
-    found = [(int(v), int(k)) for x, y in loader for v, k in zip(x[:, 0, 0, 0], y, strict=True)]
+    items = [(int(v), int(k)) for x, y in loader for v, k in zip(x[:, 0, 0, 0], y, strict=True)]
     order = loader.order(0)
-    assert found == [(values(data)[i], int(data.labels[i])) for i in order]
+    assert items == [(values(data)[i], int(data.labels[i])) for i in order]
 
 
-def test_nothing_is_read_before_it_is_asked_for(animals, monkeypatch):
+def test_images_are_read_on_demand(animals, monkeypatch):
     read = []
 
     def counted(path, *rest, **settings):
@@ -99,8 +106,8 @@ def test_nothing_is_read_before_it_is_asked_for(animals, monkeypatch):
     assert sorted(read) == ["004.png", "004.png", "102.png"]
 
 
-def test_the_middle_is_kept_in_proportion(tmp_path):
-    """A white square in the middle stays a square, what is left and right of it is cut off."""
+def test_centre_crop_keeps_the_aspect_ratio(tmp_path):
+    """A white square in the middle stays square; the sides are cropped."""
     picture = np.zeros((20, 60), np.uint8)
     picture[5:15, 25:35] = 255
     picture[:, :19] = picture[:, 41:] = 100  # outside the middle 20 columns
@@ -129,7 +136,7 @@ def test_resized_as_pillow_does(tmp_path, size):
     np.testing.assert_allclose(np.moveaxis(image.astype(int), 0, 2), np.asarray(expected), atol=1)
 
 
-def test_every_kind_of_picture(tmp_path):
+def test_image_formats(tmp_path):
     folder, grey, colour = tmp_path / "a", pixels(8, 8), pixels(8, 8, 3, seed=1)
     write(folder / "1-grey.png", grey)
     write(folder / "2-colour.png", colour)
@@ -159,12 +166,12 @@ def test_every_kind_of_picture(tmp_path):
     np.testing.assert_allclose(one[1, 0], luma, atol=1)
 
 
-# What is no picture
+# Unreadable files
 
 
 def spoil(animals):
-    """Four files that cannot be read."""
-    (animals / "cat" / "text.png").write_text("no picture")
+    """Add four unreadable files."""
+    (animals / "cat" / "text.png").write_text("not an image")
     (animals / "dog" / "empty.jpg").write_bytes(b"")
     for name, array in (("half.png", pixels(40, 40)), ("half.jpg", pixels(40, 40, 3))):
         write(animals / "dog" / name, array)
@@ -199,16 +206,16 @@ def test_unreadable_files_are_left_out_and_named_once(animals):
     assert sum(len(x) for x, _ in DataLoader(data, 4)) == 15
 
 
-def test_all_is_well_and_nothing_is_said(animals):
+def test_no_warning_if_all_files_are_readable(animals):
     assert len(ImageFolder(animals, size=4, on_error="skip")) == 15
 
 
-def test_nothing_that_can_be_read(tmp_path):
+def test_no_readable_images(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "1.png").write_text("no picture")
+    (tmp_path / "a" / "1.png").write_text("not an image")
     with (
         pytest.warns(UserWarning, match="1 of 1"),
-        pytest.raises(DataError, match="no picture that can be read"),
+        pytest.raises(DataError, match="no readable images"),
     ):
         ImageFolder(tmp_path, on_error="skip")
 
@@ -216,7 +223,7 @@ def test_nothing_that_can_be_read(tmp_path):
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("limit", [399, 300, 100])
 def test_a_decompression_bomb(animals, monkeypatch, limit):
-    """Pillow itself only warns, up to twice its limit."""
+    """Pillow only warns up to twice its limit."""
     write(animals / "cat" / "bomb.png", np.zeros((20, 20), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     data = ImageFolder(animals, size=4)
@@ -229,14 +236,14 @@ def test_a_decompression_bomb(animals, monkeypatch, limit):
     assert data[number][0].max() == 0
 
 
-def test_folders_that_are_none(tmp_path, animals):
+def test_invalid_folders(tmp_path, animals):
     with pytest.raises(DataError, match="nowhere is not a folder"):
         ImageFolder(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty has no folders"):
         ImageFolder(tmp_path / "empty")
     (animals / "bird").mkdir()
-    with pytest.raises(DataError, match=r"bird has no pictures \(.*\.png"):
+    with pytest.raises(DataError, match=r"bird has no images \(.*\.png"):
         ImageFolder(animals)
     (animals / "bird").rmdir()
     with pytest.raises(DataError, match="the classes dog, expected some of cat, cow"):
@@ -259,7 +266,7 @@ def test_bad_arguments(animals, settings, text):
         ImageFolder(animals, **settings)
 
 
-# A data set of it
+# load_folder and split_folder
 
 
 def test_train_and_test_folders(tmp_path, animals):
@@ -299,11 +306,11 @@ def test_a_share_is_held_out(tmp_path, animals, inside):
 
 def test_too_few_to_hold_out(tmp_path):
     plain(tmp_path / "a" / "1.png", 1)
-    with pytest.raises(DataError, match=r"has 1 pictures: holding out 0\.2"):
+    with pytest.raises(DataError, match=r"has 1 images: holding out 0\.2"):
         split_folder(tmp_path)
 
 
-def test_a_limit_takes_of_every_class(animals):
+def test_limit_takes_from_every_class(animals):
     data = load_folder(animals, size=4, limit=8, share=0.4)
     assert len(data.train) == 8
     assert len(data.test) == 6
@@ -315,19 +322,19 @@ def test_mean_and_deviation(animals):
     whole = ImageFolder(animals, size=4)
     x = whole.batch(np.arange(15))[0] / 255.0
     for batch_size in (1, 4, 64):
-        mean, std = statistics(whole, batch_size)
+        mean, std = channel_statistics(whole, batch_size)
         np.testing.assert_allclose(mean, x.mean(axis=(0, 2, 3)), atol=6e-5)
         np.testing.assert_allclose(std, x.std(axis=(0, 2, 3)), atol=6e-5)
-    some = some_of(whole, 6, seed=2)
+    some = subsample(whole, 6, seed=2)
     assert len(some) == 6
-    assert statistics(some)[0] != mean
+    assert channel_statistics(some)[0] != mean
     data = load_folder(animals, size=4)
     z = data.normalize()(data.train.batch(np.arange(12))[0])
     assert abs(z.mean()) < 1e-3
     assert abs(z.std() - 1) < 1e-3
 
 
-def test_pictures_that_are_all_the_same(tmp_path):
+def test_constant_images(tmp_path):
     for i in range(4):
         plain(tmp_path / "a" / f"{i}.png", 51)
     data = load_folder(tmp_path, size=4)

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 
-from xcnn.data import info, load
-from xcnn.data._make_digits import SEED
-from xcnn.data.arrays import stratified
-from xcnn.data.digits import enlarge
-from xcnn.data.generated import cross, moons
+from xcnn.data import info
+from xcnn.data.sources.digits import enlarge
+from xcnn.data.sources.generated import cross, moons
+from xcnn.data.sources.make_digits import SEED
+from xcnn.data.splits import stratified_split
+
+from .conftest import load_once
 
 
 @pytest.mark.parametrize("draw", [cross, moons])
-def test_drawn_again_is_the_same_and_another_seed_is_not(draw):
+def test_the_seed_determines_the_data(draw):
     (x, y), (again_x, again_y), (other, _) = draw(30, seed=1), draw(30, seed=1), draw(30, seed=2)
     np.testing.assert_array_equal(x, again_x)
     np.testing.assert_array_equal(y, again_y)
@@ -39,8 +41,8 @@ def test_moons_without_noise_lie_on_two_half_circles():
     assert lower[:, 1].max() <= 0.5
 
 
-def test_the_crosses_do_not_differ_by_their_brightness_alone():
-    x, y = load("cross").train.arrays
+def test_brightness_does_not_separate_the_classes():
+    x, y = load_once("cross").train.arrays
     ink = x.mean((1, 2, 3))
     thresholds = np.quantile(ink, np.linspace(0, 1, 101))
     best = max(((ink > threshold) == y).mean() for threshold in thresholds)
@@ -48,8 +50,8 @@ def test_the_crosses_do_not_differ_by_their_brightness_alone():
 
 
 @pytest.mark.parametrize("name", ["digits", "cross", "moons"])
-def test_registered_mean_std_and_counts_are_those_of_the_data(name):
-    data, record = load(name), info(name)
+def test_registered_statistics_match_the_data(name):
+    data, record = load_once(name), info(name)
     x = data.train.arrays[0] / (255 if data.kind == "images" else 1)
     axes = tuple(i for i in range(x.ndim) if i != 1)
     np.testing.assert_allclose(x.mean(axes), data.mean, atol=1e-4)
@@ -70,7 +72,7 @@ def test_enlarge_interpolates_and_keeps_the_range():
 
 
 def test_the_split_of_the_digits_is_stratified_and_stored():
-    data = load("digits")
+    data = load_once("digits")
     counts = np.bincount(data.test.arrays[1])
     assert len(data.train) == 1437
     assert len(data.test) == 360
@@ -80,16 +82,17 @@ def test_the_split_of_the_digits_is_stratified_and_stored():
     assert len(np.unique(everything, axis=0)) == 1797  # no image is in both parts
 
 
-def test_the_digits_are_those_of_scikit_learn():
+@pytest.mark.exhaustive  # importing scikit-learn takes seconds
+def test_digits_match_scikit_learn():
     bunch = pytest.importorskip("sklearn.datasets").load_digits()
-    data = load("digits")
-    train = stratified(bunch.target, seed=SEED)
+    data = load_once("digits")
+    train = stratified_split(bunch.target, seed=SEED)
     np.testing.assert_array_equal(data.train.arrays[0][:, 0], enlarge(bunch.images[train]))
     np.testing.assert_array_equal(data.test.arrays[1], bunch.target[~train])
 
 
 def test_the_digits_are_learnable():
-    data = load("digits")
+    data = load_once("digits")
     (x, y), (test_x, test_y) = (part.arrays for part in (data.train, data.test))
 
     def features(images):

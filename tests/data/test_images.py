@@ -3,7 +3,7 @@ import builtins
 import numpy as np
 import pytest
 
-from xcnn.data.images import read_image
+from xcnn.data import read_image
 from xcnn.errors import ArgumentError, DataError
 
 
@@ -43,7 +43,7 @@ def test_resizing(pil, tmp_path):
     np.testing.assert_allclose(image, 77, atol=2)
 
 
-def test_transparent_means_white(pil, tmp_path):
+def test_transparent_pixels_become_white(pil, tmp_path):
     picture = np.zeros((4, 4, 4), np.uint8)
     picture[0, 0, 3] = 255
     pil.fromarray(picture).save(tmp_path / "p.png")
@@ -60,7 +60,7 @@ def test_black_and_white_and_16_bits(pil, tmp_path):
     assert read_image(tmp_path / "16.png", (1, 1, 3)).ravel().tolist() == [0, 1, 255]
 
 
-def test_pictures_that_cannot_be_read(pil, tmp_path):
+def test_unreadable_images(pil, tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
     pil.fromarray(pixels(50, 50)).save(tmp_path / "half.png")
     whole = (tmp_path / "half.png").read_bytes()
@@ -115,7 +115,7 @@ def test_npy_is_never_unpickled(tmp_path):
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 0, 28), (1, 2.5, 3)])
 def test_bad_shape(shape):
-    with pytest.raises(ArgumentError, match="shape must be"):
+    with pytest.raises(ArgumentError, match="shape="):
         read_image("p.png", shape)
 
 

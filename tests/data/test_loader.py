@@ -17,7 +17,7 @@ def prefetch_threads() -> list[threading.Thread]:
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left():
+def no_thread_leaks():
     yield
     assert prefetch_threads() == []
 
@@ -36,7 +36,7 @@ class Squares(Dataset):
 
 
 class Foreign:
-    """Has the methods of a data set without being one."""
+    """Has the methods of a dataset but does not derive from Dataset."""
 
     def __len__(self):
         return 3
@@ -183,7 +183,7 @@ def test_the_transform_acts_on_x_only():
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_data_sets_that_read_one_item_at_a_time(prefetch):
+def test_datasets_without_a_batch_method(prefetch):
     ((x, y),) = DataLoader(Squares(3), 4, prefetch=prefetch)
     assert x.tolist() == [[0, 0], [1, 1], [2, 2]]
     assert y.tolist() == [0, 1, 4]
@@ -199,7 +199,7 @@ def test_one_array_gives_batches_of_one_part():
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("data", [np.zeros((0, 3)), ([], []), Squares(0)])
-def test_no_items_no_batches(data, prefetch):
+def test_an_empty_dataset_has_no_batches(data, prefetch):
     loader = DataLoader(data, shuffle=True, prefetch=prefetch)
     assert len(loader) == 0
     assert list(loader) == []
@@ -280,18 +280,18 @@ def test_two_loaders_at_once():
                  {"seed": -1}, {"seed": None}]
 )  # fmt: skip
 def test_bad_arguments(argument):
-    with pytest.raises(ArgumentError, match=f"{next(iter(argument))} must be an integer"):
+    with pytest.raises(ArgumentError, match=f"{next(iter(argument))} must be an int >= "):
         DataLoader(xy(), **argument)
 
 
-def test_what_is_no_data():
+def test_invalid_data():
     with pytest.raises(DataError, match="got int"):
         DataLoader(5)
-    with pytest.raises(DataError, match=r"got DataSet; .*such as its \.train"):
+    with pytest.raises(DataError, match=r"got DataSplits; .*such as its \.train"):
         DataLoader(load("moons"))
 
 
-def test_items_that_do_not_fit_together():
+def test_items_of_different_shapes():
     class Ragged(Squares):
         def __getitem__(self, index):
             return np.zeros(index + 1)
@@ -300,7 +300,7 @@ def test_items_that_do_not_fit_together():
         def __getitem__(self, index):
             return (1,) * (index + 1)
 
-    with pytest.raises(DataError, match=r"Ragged gave items of the shapes \[\(1,\), \(2,\)\]"):
+    with pytest.raises(DataError, match=r"Ragged returned items of shapes \[\(1,\), \(2,\)\]"):
         list(DataLoader(Ragged(2)))
-    with pytest.raises(DataError, match=r"Uneven gave items with \[1, 2\] parts"):
+    with pytest.raises(DataError, match=r"Uneven returned items with \[1, 2\] parts"):
         list(DataLoader(Uneven(2)))

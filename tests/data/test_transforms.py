@@ -29,7 +29,7 @@ def test_values_type_and_memory(dtype, shape):
     assert out.flags.writeable
 
 
-def test_the_layout_of_the_input_does_not_matter():
+def test_input_layout_does_not_change_the_result():
     x = batch((6, 3, 4, 5))
     last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
     normalize = Normalize(0.3, 0.2)

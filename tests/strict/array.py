@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from . import dlpack, memory, names
+from .stream import LastUse
 from .watch import check_float64, record_sync, syncs
 
 _SUPPORTED = "?bhilqBHILQefdFD"  # NumPy's type characters that CuPy can hold
@@ -94,20 +95,30 @@ def finish(result, operation, inputs=(), ordered=False):
     if array.dtype.char not in _SUPPORTED:
         raise ValueError(f"Unsupported dtype {array.dtype}")
     check_float64(array.dtype, operation)
-    # Overlapping bounds mean a view: memory of its own never overlaps.
-    view = any(np.may_share_memory(array, other._a) for other in inputs)
-    if not (ordered or view or array.flags.c_contiguous):
+    for other in inputs:
+        if np.may_share_memory(array, other._a):  # a view: new memory never overlaps
+            return wrap(array, other._last_use)
+    if array.size:
+        use(*inputs)
+    if not (ordered or array.flags.c_contiguous):
         array = array.copy("C")
-    if not view:
-        memory.allocate(array.nbytes)
+    memory.allocate(array.nbytes)
     return wrap(array)
 
 
-def wrap(array):
+def wrap(array, last_use=None):
     """Return the stand-in's array over a NumPy array's memory."""
     wrapped = object.__new__(ndarray)
     wrapped._a = array
+    wrapped._last_use = last_use or LastUse()
     return wrapped
+
+
+def use(*values, stream=None):
+    """Use those of the values that are arrays, on a stream or on this thread's current one."""
+    for value in values:
+        if isinstance(value, ndarray) and value.size:
+            value._last_use.update(stream)
 
 
 def call(numpy_function, name, parameters, args, kwargs, array=None):
@@ -141,6 +152,7 @@ def call(numpy_function, name, parameters, args, kwargs, array=None):
         result = numpy_function(*unwrap(args), **unwrap(kwargs))
     out = arguments.get("out")
     if out is not None:
+        use(out, *_arrays(args))
         return out
     if name in _ZERO_D:
         result = np.asarray(result)
@@ -188,6 +200,7 @@ class ufunc:
             if outs:
                 kwargs["out"] = unwrap(outs) if self.nout > 1 else unwrap(outs[0])
             result = self._numpy(*unwrap(inputs), **kwargs)
+        use(*args, *outs)
         if outs:
             given = [*outs, *[None] * (self.nout - len(outs))]
             made = result if self.nout > 1 else [result]
@@ -263,7 +276,7 @@ class ndarray:
     NumPy's method.
     """
 
-    __slots__ = ("__weakref__", "_a")
+    __slots__ = ("__weakref__", "_a", "_last_use")
     __array_priority__ = 100
     __hash__ = None
 
@@ -271,6 +284,7 @@ class ndarray:
         if memptr is not None or strides is not None:
             raise NotImplementedError("cupy.ndarray over given memory is not in the stand-in")
         self._a = poison(np.empty(shape, dtype, order))
+        self._last_use = LastUse()
         memory.allocate(self._a.nbytes)
         check_float64(self._a.dtype, "ndarray")
 
@@ -297,7 +311,7 @@ class ndarray:
     def base(self):
         """The array whose memory this one views, or None."""
         base = self._a.base
-        return wrap(base) if isinstance(base, np.ndarray) else None
+        return wrap(base, self._last_use) if isinstance(base, np.ndarray) else None
 
     @property
     def data(self):
@@ -331,6 +345,7 @@ class ndarray:
 
     def _to_host(self, what, order="C"):
         record_sync(what)
+        use(self)
         return self._a.copy(order)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
@@ -353,6 +368,7 @@ class ndarray:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not self.flags.forc:
             raise RuntimeError("Cannot set to non-contiguous array")
+        use(self, stream=stream)
         self._a[...] = arr
 
     def item(self):
@@ -400,6 +416,7 @@ class ndarray:
 
     def __setitem__(self, key, value):
         index, _ = _index(key)
+        use(self, value)
         if isinstance(value, ndarray):
             with np.errstate(all="ignore"):
                 self._a[index] = value._a

@@ -5,6 +5,7 @@ import types
 from . import compiler, memory, names
 from .memory import MemoryPointer, MemoryPool, PinnedMemoryPool, alloc_pinned_memory
 from .stream import Event, Stream, get_current_stream, get_elapsed_time
+from .stream import synchronize_all as _synchronize_all
 from .watch import record_sync
 
 
@@ -25,6 +26,7 @@ class Device:
     def synchronize(self):
         """Wait for all its work."""
         self.use()
+        _synchronize_all()
         record_sync("Device.synchronize")
 
     @property
@@ -62,6 +64,11 @@ def _set_device(device):
         raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
 
 
+def _synchronize():
+    _synchronize_all()
+    record_sync("deviceSynchronize")
+
+
 def _properties(device):
     _set_device(device)
     return {
@@ -83,7 +90,7 @@ runtime = types.SimpleNamespace(
     getDevice=lambda: 0,
     setDevice=_set_device,
     getDeviceProperties=_properties,
-    deviceSynchronize=lambda: record_sync("deviceSynchronize"),
+    deviceSynchronize=_synchronize,
     memGetInfo=lambda: (memory.DEVICE_BYTES, memory.DEVICE_BYTES),
     runtimeGetVersion=lambda: 13000,
     driverGetVersion=lambda: 13000,

@@ -7,7 +7,7 @@ import numpy as np
 from tests import shim
 
 from . import compiler
-from .array import is_scalar, ndarray
+from .array import is_scalar, ndarray, use
 from .stream import Stream
 from .watch import record_launch
 
@@ -106,13 +106,14 @@ class RawKernel:
                 raise TypeError(f"Expected tuple, got {type(what).__name__}")
         if not isinstance(stream, (Stream, type(None))):
             raise TypeError(f"{type(stream).__name__} is not a stream")
-        arguments = [_argument(self.name, i, value) for i, value in enumerate(args)]
+        arguments = [_argument(self.name, i, value, stream) for i, value in enumerate(args)]
         record_launch(self.name)
         self._kernel(grid, block, arguments, shared_mem)
 
 
-def _argument(name, position, value):
+def _argument(name, position, value, stream):
     if isinstance(value, ndarray):
+        use(value, stream=stream)
         return value._a
     if is_scalar(value) or isinstance(value, np.void):
         return value

@@ -1,5 +1,10 @@
-"""Streams and events of `cupy.cuda`: work is done as soon as it is asked for."""
+"""Streams and events of `cupy.cuda`: work is done as soon as it is asked for.
 
+The order that a GPU would guarantee between streams is tracked by vector clocks: a stream's time is
+the number of events recorded on it, and an event holds the times that are past when it is reached.
+"""
+
+import collections
 import itertools
 import threading
 import time
@@ -7,6 +12,9 @@ import time
 from .watch import record_sync
 
 _handles = itertools.count(16, 16)  # 0, 1 and 2 are CUDA's default streams
+_times = collections.Counter()  # by handle of a stream
+_waited_for = collections.defaultdict(collections.Counter)  # the times a stream has waited for
+_HOST = "host"  # its entry holds the times that the host has waited for
 
 
 class _ThreadState(threading.local):
@@ -26,6 +34,7 @@ class Stream:
         self.ptr = 0 if null else 2 if ptds else next(_handles)
         self.device_id = -1 if null or ptds else 0
         self.is_non_blocking = non_blocking
+        _times[self.ptr] += 0
 
     def use(self):
         """Make it the current stream of this thread."""
@@ -39,6 +48,7 @@ class Stream:
 
     def synchronize(self):
         """Wait for its work."""
+        _waited_for[_HOST] |= _past(self)
         record_sync("Stream.synchronize")
 
     def record(self, event=None):
@@ -51,6 +61,7 @@ class Stream:
         """Let later work wait for an event."""
         if not isinstance(event, Event):
             raise TypeError(f"{type(event).__name__} is not an event")
+        _waited_for[self.ptr] |= event._past
 
     def __enter__(self):
         _thread.stack.append(self)
@@ -89,6 +100,7 @@ class Event:
         self.ptr = next(_handles)
         self._timed = not disable_timing
         self._time = None
+        self._past = collections.Counter()
 
     @property
     def done(self):
@@ -100,10 +112,61 @@ class Event:
         if not isinstance(stream, (Stream, type(None))):
             raise TypeError(f"{type(stream).__name__} is not a stream")
         self._time = time.perf_counter()
+        self._past = _past(_thread.current if stream is None else stream)
 
     def synchronize(self):
         """Wait for the work before it."""
+        _waited_for[_HOST] |= self._past
         record_sync("Event.synchronize")
+
+
+def _past(stream):
+    """Advance a stream's time, and return all times that are past for what follows."""
+    _times[stream.ptr] += 1
+    return _waited_for[stream.ptr] | collections.Counter({stream.ptr: _times[stream.ptr]})
+
+
+def synchronize_all():
+    """Let the host wait for all streams."""
+    for ptr in _times:
+        _times[ptr] += 1
+    _waited_for[_HOST] |= _times
+
+
+class LastUse:
+    """The stream that last used a block of memory, and when; arrays that share memory share it.
+
+    A new block counts as used by the stream that allocates it: CuPy's pool reuses a freed block
+    while queued kernels of that stream may still read it.
+    """
+
+    __slots__ = ("stream", "time")
+
+    def __init__(self):
+        self.stream = _thread.current
+        self.time = _times[self.stream.ptr]
+
+    def update(self, stream=None):
+        """Use the memory on a stream, by default on this thread's current one.
+
+        Raises
+        ------
+        AssertionError
+            Nothing orders it after the last use, on another stream.
+        """
+        stream = _thread.current if stream is None else stream
+        if stream.ptr != self.stream.ptr and not self._is_before(stream):
+            raise AssertionError(
+                f"data race: {stream} uses memory of {self.stream} and does not wait for it"
+            )
+        self.stream, self.time = stream, _times[stream.ptr]
+
+    def _is_before(self, stream):
+        pair = self.stream, stream
+        if Stream.null in pair and not any(s.is_non_blocking for s in pair):
+            return True  # the null stream and blocking streams wait for each other
+        past = _waited_for[stream.ptr] | _waited_for[_HOST]
+        return past[self.stream.ptr] > self.time
 
 
 def get_elapsed_time(start_event, end_event):

@@ -7,36 +7,54 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import serialize
+from .. import nn, serialize
 from ..errors import ArgumentError, FileFormatError
-from ..nn import Module
-from ..training.trainer import Epoch
+from ..training import Epoch
 
-#: of trainer.LOSSES, those that make sense for the classes of a data set
-LOSSES = ("cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits")
-_HUGE = 1e30  # what numbers of pixels stay below, and float32 holds
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
+_MAX_NUMBER = 1e30  # float32 can still normalise with it
+
+
+class Loss(NamedTuple):
+    """What networks trained with a loss output, and the output layer it needs, if any."""
+
+    output: str
+    layer: type[nn.Module] | None = None
+
+
+#: the losses of xcnn.training for classification
+LOSSES = {
+    "cross_entropy": Loss("scores, softmax gives the probabilities"),
+    "nll": Loss("logarithms of the probabilities", nn.LogSoftmax),
+    "binary_cross_entropy": Loss("the probability of the second class", nn.Sigmoid),
+    "binary_cross_entropy_with_logits": Loss("score, sigmoid gives the second class's probability"),
+}
+
+
+def is_binary(loss: str | None) -> bool:
+    """Whether networks of this loss have one output for two classes."""
+    return loss is not None and loss.startswith("binary")
 
 
 class RunFolder:
-    """``model.safetensors``, ``history.csv`` and ``config.json`` of one training.
+    """``model.safetensors``, ``history.csv`` and ``config.json`` of one training run.
 
-    Each file appears complete or not at all.
+    Each file is written completely or not at all.
     """
 
     def __init__(self, path: Path, is_new: bool = False) -> None:
         self.path = path
         self.is_new = is_new
-        self.epochs = 0  # that the files hold completely
+        self.epochs = 0  # saved so far
 
     @classmethod
     def create(cls, out: str | None, name: str) -> RunFolder:
-        """Make the folder ``out``, or the first free ``runs/NAME-N``.
+        """Create the folder ``out``, or the first free ``runs/NAME-N``.
 
         Raises
         ------
@@ -46,23 +64,22 @@ class RunFolder:
         if out is None:
             for n in itertools.count(1):
                 path = Path("runs") / f"{name}-{n}"
-                with contextlib.suppress(FileExistsError):  # made by another run, perhaps just now
+                with contextlib.suppress(FileExistsError):  # another run has it
                     path.mkdir(parents=True)
                     return cls(path, is_new=True)
         path = Path(str(out))
         if path.is_file():
-            raise ArgumentError(f"--out {out}: this is a file, expected a folder")
-        found = [f for f in (MODEL, HISTORY, CONFIG) if (path / f).exists()]
-        if found:
+            raise ArgumentError(f"--out {out}: expected a folder, this is a file")
+        existing = [f for f in (MODEL, HISTORY, CONFIG) if (path / f).exists()]
+        if existing:
             raise ArgumentError(
-                f"--out {out}: the folder already holds a run ({', '.join(found)}); choose "
-                "another or remove it"
+                f"--out {out}: already holds a run ({', '.join(existing)}); choose another folder"
             )
         is_new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         return cls(path, is_new)
 
-    def save(self, model: Module, history: Sequence[Epoch], config: dict[str, Any]) -> None:
+    def save(self, model: nn.Module, history: Sequence[Epoch], config: dict[str, Any]) -> None:
         """Write all three files."""
         serialize.save(model, self.path / MODEL)
         table = io.StringIO()
@@ -75,7 +92,7 @@ class RunFolder:
         self.epochs = len(history)
 
     def remove_if_empty(self) -> None:
-        """Remove the folder again if it was made for this run and nothing was saved in it."""
+        """Remove the folder if it was created for this run and nothing was saved in it."""
         if self.is_new and not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -90,12 +107,12 @@ class RunFolder:
         return serialize.load(self.path / MODEL)
 
     def load_config(self) -> dict[str, Any]:
-        """What the network was trained with.
+        """The settings the network was trained with.
 
         Raises
         ------
         ArgumentError
-            This is no run folder.
+            Not a run folder.
         FileFormatError
             The file is damaged.
         """
@@ -105,43 +122,32 @@ class RunFolder:
                 f"{self.path} is not a run folder: it has no {CONFIG}; train one with: xcnn train"
             )
         try:
-            config = json.loads(path.read_text())
-        except ValueError as error:
+            config = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise FileFormatError(f"{path} is damaged: {error}") from error
-        found = config if isinstance(config, dict) else {}
-        wrong = damaged_entries(found)
+        wrong = damaged_entries(config)
         if wrong:
             raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
-        return found
+        return config
 
 
-def damaged_entries(config: dict[str, Any]) -> list[str]:
-    """The names of what every config has that are missing or of another kind."""
-    return [key for key, fits in _ENTRIES.items() if not fits(config.get(key))]
+def damaged_entries(config: Any) -> list[str]:
+    """The required entries of a config that are missing or of the wrong kind."""
+    entries = config if isinstance(config, dict) else {}
+    return [key for key, kind in _REQUIRED.items() if not _is(entries.get(key), kind)]
 
 
-def _list_of(kind: Any) -> Callable[[Any], bool]:
-    def fits(value: Any) -> bool:
-        return isinstance(value, list) and bool(value) and all(isinstance(v, kind) for v in value)
-
-    return fits
-
-
-def _numbers(value: Any) -> bool:
-    """Whether these are numbers to normalise with: a file may hold any, of any length."""
-    return _list_of(float | int)(value) and all(_is_number(v) for v in value)
+def _is(value: Any, kind: Any) -> bool:
+    """Whether ``value`` is of a kind of ``_REQUIRED``, and finite."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and bool(value) and all(_is(v, kind[0]) for v in value)
+    if isinstance(kind, dict):
+        return isinstance(value, str) and value in kind
+    return isinstance(value, kind) and (kind is str or abs(value) < _MAX_NUMBER)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int) and abs(value) < _HUGE  # NaN is not
-
-
-_ENTRIES: dict[str, Callable[[Any], bool]] = {
-    "classes": _list_of(str),
-    "data": lambda value: isinstance(value, str),
-    "input_shape": _list_of(int),
-    "loss": lambda value: value in LOSSES,
-    "mean": _numbers,
-    "std": _numbers,
-    "scale": _is_number,
+#: a type, [type] for a list that is not empty, or a dict with the value among its keys
+_REQUIRED: dict[str, Any] = {
+    **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
+    **{"mean": [float | int], "std": [float | int], "scale": float | int},
 }

@@ -1,4 +1,4 @@
-"""The data that a command works on: a data set by its name, or a folder of pictures."""
+"""The data of a command: a dataset by name, or a folder of images."""
 
 from __future__ import annotations
 
@@ -7,75 +7,87 @@ import os
 from typing import Any
 
 from .. import data
-from ..data.folder import ImageFolder, some_of, split_folder
+from ..data import ImageFolder, load_folder, split_folder, subsample
 from ..errors import ArgumentError
+from .options import Parser, count
+
+
+def add_data(parser: Parser, help: str, default: str | None = None) -> None:
+    """Add ``--data`` and ``--data-dir``."""
+    parser.add("--data NAME", help, type=_name_or_folder, default=default)
+    add_data_dir(parser)
+
+
+def add_data_dir(parser: Parser) -> None:
+    """Add ``--data-dir``."""
+    parser.add("--data-dir DIR", "folder to search for datasets before $XCNN_DATA and the cache")
+
+
+def add_folder(parser: Parser) -> None:
+    """Add the options for reading a folder of images."""
+    size = "for a folder: resize and centre-crop images to N×N; default: 64"
+    parser.add("--image-size N", size, type=count)
+    parser.add("--grey", "for a folder: convert images to greyscale", action="store_true")
+    skip = "for a folder: skip files that are damaged or not images, with a warning"
+    parser.add("--skip-unreadable", skip, action="store_true")
 
 
 def is_folder(name: str) -> bool:
-    """Whether ``--data NAME`` is a folder of pictures."""
+    """Whether ``--data NAME`` is a folder of images."""
     return name not in data.names()
 
 
-def name_or_folder(text: str) -> str:
-    """What ``--data`` takes."""
-    if text in data.names() or os.path.isdir(text):
-        return text
-    raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {', '.join(data.names())}, or a folder of pictures)"
-    )
-
-
-def for_training(arguments: argparse.Namespace) -> data.DataSet:
-    """The data set to train on.
+def training_data(arguments: argparse.Namespace) -> data.DataSplits:
+    """The dataset to train on.
 
     Raises
     ------
     ArgumentError
-        An option that belongs to the other kind of data.
+        An option that does not apply to this kind of data.
     """
     if not is_folder(arguments.data):
         for option in ("image_size", "grey", "skip_unreadable"):
             if getattr(arguments, option):
                 raise ArgumentError(
-                    f"--{option.replace('_', '-')} is for a folder of pictures, not for "
+                    f"--{option.replace('_', '-')} is for a folder of images, not for "
                     f"{arguments.data}: leave it out"
                 )
-        return data.load(
-            arguments.data, arguments.data_dir, progress=not arguments.quiet, limit=arguments.limit
-        )
+        more = {"progress": not arguments.quiet, "limit": arguments.limit}
+        return data.load(arguments.data, arguments.data_dir, **more)
     _refuse_data_dir(arguments.data_dir)
-    return data.load_folder(
+    return load_folder(
         arguments.data,
         size=arguments.image_size or 64,
         channels=1 if arguments.grey else 3,
         seed=arguments.seed,
         limit=arguments.limit,
-        on_error=on_error(arguments),
+        **settings(arguments),
     )
 
 
-def on_error(arguments: argparse.Namespace) -> str:
-    """What :class:`~xcnn.data.ImageFolder` does with unreadable files."""
-    return "skip" if arguments.skip_unreadable else "refuse"
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The config entries of a folder: what to do with unreadable files."""
+    on_error = "skip" if arguments.skip_unreadable else "refuse"
+    return {"on_error": on_error} if is_folder(arguments.data) else {}
 
 
-def for_evaluation(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
-    """Name and test part of the data set of a run, or of ``--data`` in its place.
+def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
+    """Name and test split of the dataset of a run, or of ``--data`` instead.
 
-    Of the folder that the run was trained on without a test folder, what was held out then; of
-    another one, all.
+    Of the folder that the run was trained on, the images held out then; of another folder without
+    a split, all images.
 
     Raises
     ------
     ArgumentError
-        Data that the network does not fit.
+        The data do not fit the network.
     """
     name = arguments.data or config["data"]
     shape, classes = config["input_shape"], config["classes"]
     if is_folder(name):
         _refuse_data_dir(arguments.data_dir)
-        part = _test_part(os.path.abspath(name), config)
-        return name, some_of(part, arguments.limit, config.get("seed", 0))
+        test = _test_folder(os.path.abspath(name), config)
+        return name, subsample(test, arguments.limit, config.get("seed", 0))
     record = data.info(name)
     if list(record.shape) != shape or len(record.classes) != len(classes):
         raise ArgumentError(
@@ -85,16 +97,20 @@ def for_evaluation(arguments: argparse.Namespace, config: dict[str, Any]) -> tup
     return name, data.load(name, arguments.data_dir, limit=arguments.limit).test
 
 
-def _test_part(path: str, config: dict[str, Any]) -> Any:
+def _name_or_folder(text: str) -> str:
+    if text in data.names() or os.path.isdir(text):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"invalid choice: {text!r} (choose from {', '.join(data.names())}, or a folder of images)"
+    )
+
+
+def _test_folder(path: str, config: dict[str, Any]) -> Any:
     channels, *size = config["input_shape"]
     if len(size) != 2:
-        raise ArgumentError(f"{path} holds pictures, the network takes {config['input_shape']}")
-    settings = {
-        "size": tuple(size),
-        "channels": channels,
-        "classes": config["classes"],
-        "on_error": config.get("on_error", "refuse"),
-    }
+        raise ArgumentError(f"{path} holds images, the network takes {config['input_shape']}")
+    settings = {"size": tuple(size), "channels": channels, "classes": config["classes"]}
+    settings["on_error"] = config.get("on_error", "refuse")
     if path != config["data"] and not os.path.isdir(os.path.join(path, "train")):
         return ImageFolder(path, **settings)
     return split_folder(path, seed=config.get("seed", 0), **settings)[1]
@@ -102,4 +118,4 @@ def _test_part(path: str, config: dict[str, Any]) -> Any:
 
 def _refuse_data_dir(data_dir: str | None) -> None:
     if data_dir:
-        raise ArgumentError("--data-dir is for data sets by name; --data is a folder itself")
+        raise ArgumentError("--data-dir is for datasets by name, --data is a folder: leave it out")

@@ -1,4 +1,4 @@
-"""``xcnn train``."""
+"""Train a network; without arguments, LeNet-5 on handwritten digits."""
 
 from __future__ import annotations
 
@@ -10,184 +10,216 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, backends, data, models, nn, random
-from ..data.recipes import MIXTURES, names_for
+from ..data.augment import MIXTURES, RECIPES, recipe_names, training_transform
 from ..errors import ArgumentError
-from ..training.trainer import Epoch, Trainer
-from . import optimization, sources
-from .runs import CONFIG, HISTORY, MODEL, RunFolder
-from .weights import freeze, load_init
+from ..training import Epoch, Trainer
+from . import optimizer, sources, weights
+from .options import Parser, add_device, count, seed, size
+from .runs import CONFIG, HISTORY, LOSSES, MODEL, RunFolder, is_binary
 
-_SMALL = 10_000  # images; smaller data sets get more epochs by default
+_SMALL = 10_000  # images; smaller datasets get more epochs by default
+#: options that the config holds as they are
+_COPIED = ("limit", "batch_size", "loss", "init", "new_head", "seed", "precision")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Train as the options say and write the run folder."""
+def add_options(parser: Parser) -> None:
+    names = f"{', '.join(models.classifiers())}; default: lenet5 for images, mlp for features"
+    parser.add("model MODEL", names, nargs="?", choices=models.names())
+    sources.add_data(
+        parser,
+        f"dataset: {', '.join(data.names())}; or a folder of images, with one folder per class in "
+        "train/ and test/ (or val/), or directly in it: then a fifth is held out for testing",
+        default="digits",
+    )
+    sources.add_folder(parser)
+    recipes = ", ".join(f"{name} ({recipe.text})" for name, recipe in RECIPES.items())
+    augment = (
+        f"random changes to training images, separated by commas: {recipes.replace('%', '%%')}; or "
+        "standard: what suits the dataset, such as flip,crop for photographs"
+    )
+    parser.add("--augment NAMES", augment, default="none")
+    epochs = f"passes over the data; default: 20 for fewer than {_SMALL:,} training images, else 5"
+    parser.add("--epochs N", epochs, type=count)
+    parser.add("--batch-size N", "images per step", type=count, default=64)
+    optimizer.add_options(parser)
+    losses = f"{', '.join(LOSSES)}; the binary ones need two classes"
+    parser.add("--loss NAME", losses, choices=LOSSES, default="cross_entropy")
+    weights.add_options(parser)
+    same = "seed of weights, order and augmentation; the same seed gives the same run"
+    parser.add("--seed N", same, type=seed, default=0)
+    add_device(parser)
+    precision = "of matrix products; tf32 and float16 (with float32 weights) need a GPU"
+    parser.add("--precision", precision, choices=backends.PRECISIONS, default="float32")
+    memory = "most GPU memory to use, such as 4GiB or 800MiB; default: all"
+    parser.add("--memory-limit SIZE", memory, type=size)
+    parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N")
+    limit = "use only N images of each split: the first N; of a folder, N chosen by --seed"
+    parser.add("--limit N", limit, type=count)
+    parser.add("--quiet", "print only the last line", action="store_true")
+
+
+def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
+    backend = _open_device(arguments)
+    _check_options(arguments)
+    dataset = sources.training_data(arguments)
+    config = _config(arguments, dataset)
+    random.manual_seed(config["seed"])
+    model = create_model(config)
+    init = config["init"]
+    reset = weights.load_init(model, init, config["new_head"]) if init else []
+    weights.freeze(model, config["freeze"])
+    model = with_output_layer(model, config["loss"]).to(backend)
+    loader = _loader(dataset, config, training=True)
+    loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
+    trainer = _trainer(model, config, len(loader))
+    test = _loader(dataset, config, training=False)
+    folder = RunFolder.create(arguments.out, f"{config['model']}-{Path(config['data']).name}")
+    if not arguments.quiet:
+        _print_start(config, model, dataset, reset)
+    with backend.quiet_overflow():  # a loss that is not finite is reported below
+        _fit(trainer, (loader, test), folder, config, arguments.quiet)
+    last = trainer.history[-1]
+    if not math.isfinite(last.train_loss):
+        raise ArgumentError(
+            f"the training diverged: the loss is {last.train_loss} after {_epochs(last.epoch)}; "
+            f"choose a smaller --lr than {config['lr']}"
+        )
+    _print_end(trainer, len(dataset.test), folder, time.perf_counter() - started)
+
+
+def _open_device(arguments: argparse.Namespace) -> backends.Backend:
+    """Open the device and check its options, before the data are loaded."""
     backend = backends.get(arguments.device)
-    with backend.precision(arguments.precision):  # refused now rather than after the data
+    with backend.precision(arguments.precision):
         pass
     if arguments.memory_limit is not None:
         backend.limit_memory(arguments.memory_limit)
-    dataset = sources.for_training(arguments)
-    config = _config(arguments, dataset, backend.device)
-    random.manual_seed(config["seed"])
-    model = build_model(config)
-    left_out = load_init(model, config["init"], config["new_head"]) if config["init"] else []
-    frozen = freeze(model, config["freeze"])
-    model = with_end(model, config["loss"]).to(backend)
-    loader = _loader(dataset, dataset.train, config, training=True)
-    loader.drop_last = _leaves_one(model, len(dataset.train), config["batch_size"])
-    optimizer = optimization.make_optimizer(config, model)
-    schedule = optimization.make_schedule(config, optimizer, len(loader))
-    limits = config["precision"], schedule, config["clip_norm"]
-    trainer = Trainer(model, optimizer, config["loss"], *limits)
-    folder = RunFolder.create(arguments.out, f"{config['model']}-{Path(config['data']).name}")
-    if not arguments.quiet:
-        _print_head(config, model, dataset, frozen)
-        if left_out:
-            print(f"starting anew: {', '.join(left_out)}", flush=True)
+    return backend
+
+
+def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
+    algorithm = optimizer.create_optimizer(config, model)
+    schedule = optimizer.create_schedule(config, algorithm, batches)
+    settings = config["loss"], config["precision"], schedule, config["clip_norm"]
+    return Trainer(model, algorithm, *settings)
+
+
+def _fit(
+    trainer: Trainer, loaders: tuple, folder: RunFolder, config: dict[str, Any], quiet: bool
+) -> None:
+    """Train until the last epoch, a loss that is not finite or Ctrl-C; save after each epoch."""
 
     def after_epoch(trainer: Trainer, epoch: Epoch) -> bool:
         folder.save(trainer.model, trainer.history, config)
-        bar_is_seen = sys.stderr.isatty() and sys.stdout.isatty()
-        if not arguments.quiet and not bar_is_seen:
+        shows_bar = sys.stderr.isatty() and sys.stdout.isatty()
+        if not quiet and not shows_bar:
             print(_epoch_line(epoch, config["epochs"]), flush=True)
         return not math.isfinite(epoch.train_loss)  # True stops
 
+    train, test = loaders
+    settings: dict[str, Any] = {"epochs": config["epochs"], "progress": not quiet}
     try:
-        with backend.quiet_overflow():  # a loss that is no number is told below
-            trainer.fit(
-                loader,
-                epochs=config["epochs"],
-                validation=_loader(dataset, dataset.test, config),
-                callbacks=[after_epoch],
-                progress=not arguments.quiet,
-            )
+        trainer.fit(train, validation=test, callbacks=[after_epoch], **settings)
     except KeyboardInterrupt:
-        if len(trainer.history) > folder.epochs:  # it came while the last one was being saved
-            folder.save(model, trainer.history, config)
-        print(f"\nstopped: {_kept(folder)}")
+        if len(trainer.history) > folder.epochs:  # interrupted while saving
+            folder.save(trainer.model, trainer.history, config)
+        print(f"\nstopped: {_saved(folder)}")
         raise
     except OSError:
-        print(f"\nthe files cannot be written: {_kept(folder)}")
+        print(f"\nthe files cannot be written: {_saved(folder)}")
         raise
     finally:
         folder.remove_if_empty()
-    if not math.isfinite(trainer.history[-1].train_loss):
-        raise ArgumentError(
-            f"the training diverged: the loss is {trainer.history[-1].train_loss} after "
-            f"{_epochs(len(trainer.history))}; choose a smaller --lr than {config['lr']}"
-        )
-    _print_end(trainer, dataset, folder, time.perf_counter() - started)
-    return 0
 
 
-def build_model(config: dict[str, Any]) -> Any:
-    """A new network, which returns logits."""
-    binary = config["loss"].startswith("binary")
+def create_model(config: dict[str, Any]) -> Any:
+    """A new network whose outputs are logits."""
     return models.create(
         config["model"],
-        num_classes=1 if binary else len(config["classes"]),
+        num_classes=1 if is_binary(config["loss"]) else len(config["classes"]),
         input_shape=tuple(config["input_shape"]),
     )
 
 
-def with_end(model: nn.Module, loss: str) -> nn.Module:
-    """The network with the layer at its end that the loss needs, if any."""
-    ends: dict[str, type[nn.Module]] = {
-        "nll": nn.LogSoftmax,
-        "binary_cross_entropy": nn.Sigmoid,
-    }
-    if loss not in ends:
+def with_output_layer(model: nn.Module, loss: str) -> nn.Module:
+    """The network, with the layer appended that the loss needs, if any."""
+    layer = LOSSES[loss].layer
+    if layer is None:
         return model
     network = model if isinstance(model, nn.Sequential) else nn.Sequential({"network": model})
-    return network.append(ends[loss]())
+    return network.append(layer())
 
 
-def _config(arguments: argparse.Namespace, dataset: data.DataSet, device: str) -> dict[str, Any]:
-    """Every setting, defaults filled in."""
-    is_image = len(dataset.image_shape) == 3
-    model = arguments.model or ("lenet5" if is_image else "mlp")
-    if model not in models.classifiers():
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Check the options that do not depend on the data, before they are loaded."""
+    model, loss = arguments.model, arguments.loss
+    if model and model not in models.classifiers():
         raise ArgumentError(
-            f"{model} returns images, xcnn train needs a network that tells classes apart: one of "
-            f"{', '.join(models.classifiers())}; train {model} with xcnn.Trainer or a loop of your "
-            "own"
+            f"{model} outputs images, xcnn train needs a classifier: one of "
+            f"{', '.join(models.classifiers())}; train {model} with xcnn.Trainer"
         )
     if arguments.new_head and not arguments.init:
-        raise ArgumentError("--new-head says what to do with the file of --init: pass that too")
-    if not is_image and model != "mlp":
+        raise ArgumentError("--new-head needs --init: pass that too, or leave it out")
+    for name in recipe_names(arguments.augment, arguments.data):
+        if name in MIXTURES and loss != "cross_entropy":
+            raise ArgumentError(
+                f"--augment {name} mixes labels, which --loss {loss} does not take: use "
+                "cross_entropy"
+            )
+
+
+def _config(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[str, Any]:
+    """All settings, with defaults filled in."""
+    model, loss, is_image = arguments.model, arguments.loss, len(dataset.image_shape) == 3
+    if not is_image and model not in (None, "mlp"):
         raise ArgumentError(f"{model} takes images, {dataset.name} holds features: use mlp")
-    if arguments.loss.startswith("binary") and len(dataset.classes) != 2:
+    if is_binary(loss) and len(dataset.classes) != 2:
         raise ArgumentError(
-            f"--loss {arguments.loss} needs two classes, {dataset.name} has "
-            f"{len(dataset.classes)}: use cross_entropy or nll"
+            f"--loss {loss} needs two classes, {dataset.name} has {len(dataset.classes)}: use "
+            "cross_entropy or nll"
         )
     epochs = arguments.epochs or (20 if len(dataset.train) < _SMALL else 5)
     return {
         "xcnn": __version__,
-        "model": model,
+        "model": model or ("lenet5" if is_image else "mlp"),
         "data": dataset.name,
         "classes": dataset.classes,
         "input_shape": list(dataset.image_shape),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "scale": dataset.normalize().scale,
-        "augment": _augment(arguments, dataset),
-        **({"on_error": sources.on_error(arguments)} if sources.is_folder(arguments.data) else {}),
-        "limit": arguments.limit,
+        "augment": ",".join(recipe_names(arguments.augment, arguments.data)) or "none",
+        **sources.settings(arguments),
         "epochs": epochs,
-        "batch_size": arguments.batch_size,
-        **optimization.settings(arguments, epochs),
-        "loss": arguments.loss,
-        "init": arguments.init,
-        "new_head": arguments.new_head,
+        **optimizer.settings(arguments, epochs),
         "freeze": arguments.freeze or [],
-        "seed": arguments.seed,
-        "device": device,
-        "precision": arguments.precision,
+        "device": backends.get(arguments.device).device,
+        **{key: getattr(arguments, key) for key in _COPIED},
     }
 
 
-def _loader(
-    dataset: data.DataSet, part: data.Dataset, config: dict[str, Any], training: bool = False
-) -> data.DataLoader:
-    changes = config["augment"] if training else "none"
+def _loader(dataset: data.DataSplits, config: dict[str, Any], training: bool) -> data.DataLoader:
     return data.DataLoader(
-        part,
+        dataset.train if training else dataset.test,
         batch_size=config["batch_size"] if training else 256,
         shuffle=training,
         seed=config["seed"],
-        transform=data.training_transform(changes, dataset),
+        transform=training_transform(config["augment"] if training else "none", dataset),
     )
 
 
-def _leaves_one(model: nn.Module, images: int, batch_size: int) -> bool:
-    """Whether the last batch is one image, and a batch-norm has nothing to compare it with."""
+def _last_batch_is_one(model: nn.Module, images: int, batch_size: int) -> bool:
+    """Whether the last batch is a single image, from which a batch norm has no variance."""
     kinds = nn.BatchNorm1d, nn.BatchNorm2d
-    return images % batch_size == 1 < images and any(
-        isinstance(module, kinds) for module in model.modules()
-    )
+    return images % batch_size == 1 < images and any(isinstance(m, kinds) for m in model.modules())
 
 
-def _augment(arguments: argparse.Namespace, dataset: data.DataSet) -> str:
-    """Names of augmentations, as the config keeps them."""
-    names = names_for(arguments.augment, dataset.name)
-    mixtures = [name for name in names if name in MIXTURES]
-    if mixtures and arguments.loss != "cross_entropy":
-        raise ArgumentError(
-            f"--augment {mixtures[0]} mixes labels, which --loss {arguments.loss} does not take: "
-            "use cross_entropy"
-        )
-    text = ",".join(names) or "none"
-    data.training_transform(text, dataset)  # refused now rather than after the run folder is made
-    return text
-
-
-def _print_head(
-    config: dict[str, Any], model: nn.Module, dataset: data.DataSet, frozen: int
+def _print_start(
+    config: dict[str, Any], model: nn.Module, dataset: data.DataSplits, reset: list[str]
 ) -> None:
     parameters = f"{sum(p.size for p in model.parameters()):,} parameters"
+    frozen = sum(p.size for p in model.parameters() if not p.requires_grad)
     if frozen:
         parameters += f", {frozen:,} of them frozen"
     print(
@@ -195,6 +227,8 @@ def _print_head(
         f"{len(dataset.train):,} to train, {len(dataset.test):,} to test, on {config['device']}",
         flush=True,
     )
+    if reset:
+        print(f"randomly initialised: {', '.join(reset)}", flush=True)
 
 
 def _epoch_line(epoch: Epoch, epochs: int) -> str:
@@ -205,24 +239,23 @@ def _epoch_line(epoch: Epoch, epochs: int) -> str:
     )
 
 
-def _print_end(trainer: Trainer, dataset: data.DataSet, folder: RunFolder, seconds: float) -> None:
-    last = trainer.history[-1]
-    accuracy = last.val_accuracy or 0.0
-    right = round(accuracy * len(dataset.test))
+def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) -> None:
     if trainer.scaler is not None:
         skipped = trainer.scaler.skipped
         print(
-            f"float16: {skipped:,} step{'s' * (skipped != 1)} skipped, their gradients having "
+            f"float16: {skipped:,} step{'s' * (skipped != 1)} skipped because gradients "
             f"overflowed; the loss scale is {trainer.scaler.scale:g}"
         )
+    last = trainer.history[-1]
+    accuracy = last.val_accuracy or 0.0
     print(
-        f"test accuracy {accuracy:.2%} ({right:,} of {len(dataset.test):,}) after "
+        f"test accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}) after "
         f"{_epochs(last.epoch)} in {seconds:.1f} s; "
         f"{folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
     )
 
 
-def _kept(folder: RunFolder) -> str:
+def _saved(folder: RunFolder) -> str:
     if not folder.epochs:
         return "no epoch was finished, nothing is saved"
     return f"{folder.path} holds the network after {_epochs(folder.epochs)}"

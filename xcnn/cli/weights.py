@@ -1,4 +1,4 @@
-"""What a training starts from: ``xcnn train --init`` and ``--freeze``."""
+"""The weights that training starts from: ``xcnn train --init`` and ``--freeze``."""
 
 from __future__ import annotations
 
@@ -10,28 +10,41 @@ from typing import Any
 from .. import onnx, serialize
 from ..errors import ArgumentError, StateDictError
 from ..nn import Module
-from ..nn.module import is_count
-from .deploy import is_onnx
+from .network import is_onnx
+from .options import Parser
+
+
+def add_options(parser: Parser) -> None:
+    """Add ``--init``, ``--new-head`` and ``--freeze``."""
+    init = "start from the weights of a safetensors or ONNX file, by name; torchvision's names fit"
+    parser.add("--init FILE", init)
+    head = "with --init: keep random weights where shapes differ"
+    parser.add("--new-head", head, action="store_true")
+    freeze = (
+        "do not train parameters with names such as 'features.*'; may be repeated; batch norms "
+        "still update their running averages"
+    )
+    parser.add("--freeze PATTERN", freeze, action="append")
 
 
 def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
-    """Copy the weights of a safetensors or ONNX file into ``model`` by their names.
+    """Copy the weights of a safetensors or ONNX file into ``model``, by name.
 
     Parameters
     ----------
     model
-        What :func:`xcnn.models.create` made.
+        From :func:`xcnn.models.create`.
     path
-        A file of :func:`xcnn.save`, or of another program that names weights alike, such as
-        torchvision's networks saved with ``safetensors.torch.save_file(model.state_dict(), path)``.
+        A file of :func:`xcnn.save`, or of another library with the same names, such as
+        torchvision's with ``safetensors.torch.save_file(model.state_dict(), path)``.
     new_head
-        Leave out weights whose shape differs: with other classes than those of the file, the
-        layers for them start anew.
+        Keep the model's weights where the file has another shape, as the last layer has for
+        another number of classes.
 
     Returns
     -------
     list of str
-        The names left out.
+        Names of the weights that were not loaded.
 
     Raises
     ------
@@ -41,18 +54,18 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
         Lists every missing, unexpected and misshapen weight.
     """
     if Path(path).is_dir():
-        raise ArgumentError(f"--init {path} is a folder; of a run, pass {path}/model.safetensors")
-    own = model.state_dict()
+        raise ArgumentError(f"--init {path} is a folder; for a run, pass {path}/model.safetensors")
+    state = model.state_dict()
     arrays = _read(path)
-    other = [k for k in own if k in arrays and arrays[k].shape != own[k].shape]
+    misshapen = [k for k in state if k in arrays and arrays[k].shape != state[k].shape]
     if new_head:
-        arrays.update({k: own[k] for k in other})
+        arrays.update({k: state[k] for k in misshapen})
     try:
         model.load_state_dict(arrays)
     except StateDictError as error:
-        advice = _advice(path, own, arrays, other)
+        advice = _advice(path, model, arrays, misshapen)
         raise StateDictError(f"--init {path}: {error}\n{advice}") from None
-    return other
+    return misshapen
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -64,51 +77,44 @@ def _read(path: str) -> dict[str, Any]:
     return {k: a for k, a in graph.state_dict().items() if k in parameters or "running_" in k}
 
 
-def _advice(path: str, own: dict[str, Any], arrays: dict[str, Any], other: list[str]) -> str:
-    """What to do, in a line."""
-    missing, unexpected = (
-        [k for k in a if k not in b and not is_count(k)] for a, b in ((own, arrays), (arrays, own))
-    )
-    if other and not unexpected and not missing:
+def _advice(path: str, model: Module, arrays: dict[str, Any], misshapen: list[str]) -> str:
+    """How to fix weights that do not fit, in one line."""
+    state = model.state_dict()
+    has_all = all(name in arrays for name, _ in model.named_parameters())
+    if misshapen and has_all and state.keys() >= arrays.keys():
         return (
-            "if the file is of a network for other classes or images, --new-head starts these "
-            "weights anew and takes the others from the file"
+            "if the file is of a network for other classes or images, --new-head keeps random "
+            "weights for these and loads the others"
         )
-    if is_onnx(Path(path)) and any("running_mean" in k for k in missing):
+    no_norms = not any("running_mean" in k for k in arrays)
+    if is_onnx(Path(path)) and no_norms and any("running_mean" in k for k in state):
         return (
-            "the file has no batch-norms: exporters put them into the convolutions before them; "
+            "the file has no batch norms: exporters fold them into the convolutions before them; "
             "with PyTorch, export with training=torch.onnx.TrainingMode.PRESERVE, "
             "do_constant_folding=False and dynamo=False, or save the weights with safetensors"
         )
-    return "the file must be of the same model: with the same names of weights"
+    return "the file must be of the same model, with the same names of weights"
 
 
-def freeze(model: Module, patterns: Sequence[str]) -> int:
-    """Train no parameter whose name matches a shell-style pattern such as ``features.*``.
+def freeze(model: Module, patterns: Sequence[str]) -> None:
+    """Exclude parameters from training whose names match a pattern such as ``features.*``.
 
-    Batch-norms go on taking the mean and variance of each batch, and running averages of them, as
-    in PyTorch: only their weight and bias can be frozen.
-
-    Returns
-    -------
-    int
-        How many numbers are frozen.
+    Batch norms still normalise by the statistics of each batch and update their running averages,
+    as in PyTorch: only their weight and bias can be frozen.
 
     Raises
     ------
     ArgumentError
-        A pattern that matches nothing, or nothing is left to train.
+        A pattern matches nothing, or everything is frozen.
     """
     parameters = dict(model.named_parameters())
     for pattern in patterns:
-        found = [p for name, p in parameters.items() if fnmatchcase(name, pattern)]
-        if not found:
+        matches = [p for name, p in parameters.items() if fnmatchcase(name, pattern)]
+        if not matches:
             raise ArgumentError(
                 f"--freeze {pattern!r} matches no parameter; there are: {', '.join(parameters)}"
             )
-        for parameter in found:
+        for parameter in matches:
             parameter.requires_grad = False
-    frozen = [p.size for p in parameters.values() if not p.requires_grad]
-    if len(frozen) == len(parameters):
+    if not any(p.requires_grad for p in parameters.values()):
         raise ArgumentError(f"--freeze {' '.join(patterns)}: nothing is left to train")
-    return sum(frozen)

@@ -1,6 +1,6 @@
-"""Data sets, the loader that makes batches of them, and what is done to a batch.
+"""Datasets, the loader that draws batches from them, and the transforms of these batches.
 
-Data live on the host, as NumPy arrays; the trainer moves a batch to the device.
+Data stay on the host as NumPy arrays; the trainer moves each batch to the device.
 
 >>> from xcnn.data import DataLoader, load
 >>> digits = load("digits")
@@ -10,28 +10,26 @@ Data live on the host, as NumPy arrays; the trainer moves a batch to the device.
 ((32, 1, 32, 32), 'float32', (32,))
 """
 
-from .affine import RandomAffine, RandomRotation
-from .arrays import ArrayDataset, Dataset, Subset
-from .augment import Augmentation, RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
-from .colour import ColorJitter, Grayscale
-from .datasets import DataSet, load, status
-from .erase import Cutout, RandomErasing
-from .folder import ImageFolder, load_folder
-from .loader import DataLoader
-from .mixing import CutMix, Mixing, MixUp
-from .recipes import training_transform
-from .registry import info, names
+from . import augment, sources
+from .augment import *
+from .dataset import ArrayDataset, Batch, Dataset, Subset
+from .folder import ImageFolder, load_folder, split_folder
+from .images import read_image
+from .loader import DataLoader, prefetch
+from .sources import info, load, names, status
+from .splits import DataSplits, subsample
 from .transforms import Compose, Normalize
 
 __all__ = [
     "ArrayDataset",
     "Augmentation",
+    "Batch",
     "ColorJitter",
     "Compose",
     "CutMix",
     "Cutout",
     "DataLoader",
-    "DataSet",
+    "DataSplits",
     "Dataset",
     "Grayscale",
     "ImageFolder",
@@ -45,10 +43,16 @@ __all__ = [
     "RandomRotation",
     "RandomVerticalFlip",
     "Subset",
+    "augment",
     "info",
     "load",
     "load_folder",
     "names",
+    "prefetch",
+    "read_image",
+    "sources",
+    "split_folder",
     "status",
+    "subsample",
     "training_transform",
 ]

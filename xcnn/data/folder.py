@@ -1,4 +1,4 @@
-"""Pictures in folders, a folder for each class, read while they are needed."""
+"""Image folders, one subfolder per class, decoded on demand."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import is_int
+from ..checks import check_features, pair
 from ..errors import ArgumentError, DataError
-from .arrays import Batch, Dataset, Subset, as_dataset, stratified
-from .augment import pair_of_ints
-from .datasets import DataSet
-from .images import pillow, read_image
+from .dataset import Batch, Dataset, Subset
+from .images import import_pillow, read_image
+from .splits import DataSplits, stratified_split, subsample
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
@@ -26,26 +25,27 @@ _TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 class ImageFolder(Dataset):
-    """Pictures in ``root/CLASS/…``, decoded when they are asked for, in threads.
+    """Images in ``root/CLASS/...``, decoded on demand by a pool of threads.
 
-    Labels are the numbers of the class folders in the order of their names. Only paths and labels
-    are kept in memory. Other files, and those whose names begin with a dot, are no pictures.
+    Labels are the indices of the class folders in sorted order. Only paths and labels stay in
+    memory. Hidden files and files without an image suffix are ignored.
 
     Parameters
     ----------
     root : path
     size : int or (height, width), default 64
-        Each picture is resized with its proportions kept, so that it just covers this, and what
-        lies outside is cut off, the same on both sides.
+        Each image is resized, keeping its aspect ratio, to just cover this size, and then cropped
+        at the centre.
     channels : int, default 3
-        3 for colours, 1 for grey.
+        3 for colour, 1 for grey.
     classes : sequence of str, optional
-        Names in the order of their labels; by default those of the folders, sorted.
+        Class names in label order; by default the folder names, sorted.
     on_error : str, default "refuse"
-        Where a file is not readable: "refuse" raises an error when it is read; "skip" reads every
-        file once now, and leaves those out, with a warning that names them.
+        How to treat unreadable files: "refuse" raises an error when such a file is read; "skip"
+        checks every file once now and leaves out the unreadable ones, with a warning that lists
+        them.
     threads : int, optional
-        That decode at once; by default one for each CPU, at most 8.
+        Decoder threads; by default one per CPU, at most 8.
 
     Attributes
     ----------
@@ -59,21 +59,22 @@ class ImageFolder(Dataset):
     Raises
     ------
     DataError
-        No such folder, no class or picture in it, a class that is not in ``classes``; when read: a
-        file that is no picture, is damaged or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``.
+        If the folder does not exist, has no classes or images, or has a class that is not in
+        ``classes``; on reading, if a file is not an image, is damaged, or has more pixels than
+        ``PIL.Image.MAX_IMAGE_PIXELS``.
     ArgumentError
-        Another argument that is not as above.
+        If another argument is invalid.
 
     Examples
     --------
-    >>> photos = ImageFolder("photos/train", size=96)       # photos/train/cat/1.jpg, …
+    >>> photos = ImageFolder("photos/train", size=96)       # photos/train/cat/1.jpg, ...
     >>> x, y = photos.batch(np.arange(32))                  # uint8 (32, 3, 96, 96), int64 (32,)
     """
 
     def __init__(
         self,
         root: str | os.PathLike[str],
-        size: Any = 64,
+        size: int | tuple[int, int] = 64,
         channels: int = 3,
         classes: Sequence[str] | None = None,
         on_error: str = "refuse",
@@ -82,78 +83,66 @@ class ImageFolder(Dataset):
         if on_error not in ("refuse", "skip"):
             raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
         if channels not in (1, 3):
-            raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colours)")
-        if threads is not None and not (is_int(threads) and threads > 0):
-            raise ArgumentError(f"threads={threads!r}: expected an int >= 1")
+            raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colour)")
         self.root = str(root)
-        self.shape = (channels, *pair_of_ints("size", size, 1))
-        self.threads = threads or min(8, os.cpu_count() or 1)
+        self.shape = (channels, *pair(size, "size"))
+        default = min(8, os.cpu_count() or 1)
+        self.threads = default if threads is None else check_features("threads", threads)
         folders = _class_folders(Path(root), classes)
         self.classes = list(folders) if classes is None else list(classes)
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        found = [(path, numbers[name]) for name in folders for path in _pictures(folders[name])]
-        self.paths = [path for path, _ in found]
-        self.labels = np.array([label for _, label in found], np.int64)
+        files = {name: _image_files(folder) for name, folder in folders.items()}
+        self.paths = [path for paths in files.values() for path in paths]
+        labels = [self.classes.index(name) for name in files]
+        self.labels = np.repeat(np.array(labels, np.int64), [len(f) for f in files.values()])
         if on_error == "skip":
-            self._leave_out_unreadable()
+            self._drop_unreadable()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: Any) -> tuple[np.ndarray, np.int64]:
-        """One image, uint8 (C, H, W), and its label."""
-        number = operator.index(index)
-        return self._read(self.paths[number]), self.labels[number]
+        """Return one image, uint8 (C, H, W), and its label."""
+        i = operator.index(index)
+        return self._read(self.paths[i]), self.labels[i]
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Read several items: uint8 (N, C, H, W) and int64 (N,)."""
         paths = [self.paths[i] for i in np.asarray(indices).tolist()]
         images = np.empty((len(paths), *self.shape), np.uint8)
 
-        def read(number: int) -> None:
-            images[number] = self._read(paths[number])
+        def read(n: int) -> None:
+            images[n] = self._read(paths[n])
 
-        self._each(read, range(len(paths)))
+        self._map(read, range(len(paths)))
         return images, self.labels[indices]
 
     def _read(self, path: str) -> np.ndarray:
         try:
             return read_image(path, self.shape, crop=True)
         except DataError as error:
-            raise DataError(
-                f'{error}. Replace or remove it, or leave out such files: on_error="skip", '
-                "--skip-unreadable"
-            ) from error
+            advice = 'Replace or remove it, or skip such files: on_error="skip", --skip-unreadable'
+            raise DataError(f"{error}. {advice}") from error
 
-    def _each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        from concurrent.futures import ThreadPoolExecutor  # not by `import xcnn`
+    def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        from concurrent.futures import ThreadPoolExecutor  # keeps `import xcnn` fast
 
         with ThreadPoolExecutor(self.threads, "xcnn-decode") as pool:
-            futures = [pool.submit(function, item) for item in items]
-            try:
-                return [future.result() for future in futures]
-            finally:
-                pool.shutdown(cancel_futures=True)  # after an error, the others are not wanted
+            return list(pool.map(function, items))  # an error cancels the remaining files
 
-    def _leave_out_unreadable(self) -> None:
-        pillow()  # without it, no file at all is readable
+    def _drop_unreadable(self) -> None:
+        import_pillow()  # without it, no file would be readable
         problems: list[str] = []
         for start in range(0, len(self.paths), 1024):
-            problems += self._each(self._problem, self.paths[start : start + 1024])
-        keep = np.array([not problem for problem in problems], bool)
-        if keep.all():
+            problems += self._map(self._problem, self.paths[start : start + 1024])
+        readable = np.array([not problem for problem in problems], bool)
+        if readable.all():
             return
-        self.paths = [
-            path for path, problem in zip(self.paths, problems, strict=True) if not problem
-        ]
-        self.labels = self.labels[keep]
-        warnings.warn(
-            f"{self.root}: {(~keep).sum()} of {len(keep)} files are left out:\n  "
-            + "\n  ".join(filter(None, problems)),
-            stacklevel=3,
-        )
+        self.paths = [path for path, ok in zip(self.paths, readable, strict=True) if ok]
+        self.labels = self.labels[readable]
+        title = f"{self.root}: {(~readable).sum()} of {len(readable)} files are left out:"
+        warnings.warn("\n  ".join([title, *filter(None, problems)]), stacklevel=3)
         if not self.paths:
-            raise DataError(f"{self.root} has no picture that can be read")
+            raise DataError(f"{self.root} has no readable images")
 
     def _problem(self, path: str) -> str:
         try:
@@ -163,83 +152,83 @@ class ImageFolder(Dataset):
         return ""
 
     def __repr__(self) -> str:
-        _, height, width = self.shape
-        return (
-            f"ImageFolder({self.root!r}: {len(self)} pictures of {len(self.classes)} classes as "
-            f"{self.shape[0]}×{height}×{width})"
-        )
+        content = f"{len(self)} images of {len(self.classes)} classes"
+        return f"ImageFolder({self.root!r}: {content} as {'×'.join(map(str, self.shape))})"
 
 
 def split_folder(
     root: str | os.PathLike[str], share: float = 0.2, seed: int = 0, **settings: Any
 ) -> tuple[Dataset, Dataset, list[str]]:
-    """Training part, test part and classes of a folder of pictures.
+    """Return the training split, the test split and the class names of an image folder.
 
-    The parts are ``root/train`` and ``root/test`` (or val, valid, validation) where they are;
-    else ``share`` of each class, chosen by ``seed``, is held out of ``root/train`` or ``root``.
+    The splits are ``root/train`` and ``root/test`` (or val, valid, validation) if both exist;
+    otherwise ``share`` of each class in ``root/train`` or ``root`` is held out for testing.
 
     Parameters
     ----------
     root : path
     share : float, default 0.2
     seed : int, default 0
+        Selects the held-out images.
     **settings
-        Of :class:`ImageFolder`.
+        Arguments of :class:`ImageFolder`.
 
     Raises
     ------
-    DataError, ArgumentError
-        As :class:`ImageFolder`; or too few pictures to hold one out.
+    DataError
+        As for :class:`ImageFolder`, or if there are too few images to hold one out.
+    ArgumentError
+        As for :class:`ImageFolder`.
     """
     root = Path(root)
-    within = root / "train" if (root / "train").is_dir() else root
-    whole = ImageFolder(within, **settings)
-    tests = [root / name for name in _TEST_FOLDERS if within != root and (root / name).is_dir()]
+    train_root = root / "train" if (root / "train").is_dir() else root
+    images = ImageFolder(train_root, **settings)
+    tests = [root / name for name in _TEST_FOLDERS if train_root != root and (root / name).is_dir()]
     if tests:
-        test = ImageFolder(tests[0], **{**settings, "classes": whole.classes})
-        return whole, test, whole.classes
-    train = stratified(whole.labels, share, seed)
+        test = ImageFolder(tests[0], **{**settings, "classes": images.classes})
+        return images, test, images.classes
+    train = stratified_split(images.labels, share, seed)
     if train.all() or not train.any():
         raise DataError(
-            f"{root} has {len(whole)} pictures: holding out {share:g} of them leaves none to train "
-            "or to test; add pictures, or put them into train/ and test/"
+            f"{root} has {len(images)} images: holding out {share:g} of them leaves none for "
+            "training or testing; add images, or put them into train/ and test/"
         )
-    return Subset(whole, train), Subset(whole, ~train), whole.classes
+    return Subset(images, train), Subset(images, ~train), images.classes
 
 
 def load_folder(
     root: str | os.PathLike[str],
-    size: Any = 64,
+    size: int | tuple[int, int] = 64,
     channels: int = 3,
     share: float = 0.2,
     seed: int = 0,
     limit: int | None = None,
     on_error: str = "refuse",
-) -> DataSet:
-    """A data set of a folder of pictures, as :func:`xcnn.data.load` gives one for a name.
+) -> DataSplits:
+    """Load an image folder, as :func:`xcnn.data.load` loads a dataset by name.
 
     Parameters
     ----------
     root : path
-        With a folder for each class in ``train`` and ``test`` (or ``val``), or directly: then
-        ``share`` of each class is held out for testing.
+        Has one folder per class in ``train`` and ``test`` (or ``val``), or directly; in the latter
+        case ``share`` of each class is held out for testing.
     size, channels, on_error
         As for :class:`ImageFolder`.
     share : float, default 0.2
     seed : int, default 0
-        Of what is held out, of ``limit``, and of the images that mean and deviation are of.
+        Selects the held-out images, those within ``limit``, and the sample for mean and std.
     limit : int, optional
-        Keep only so many pictures of each part, chosen by ``seed``.
+        Keep only this many random images of each split.
 
     Returns
     -------
-    DataSet
-        ``mean`` and ``std`` are of at most 2,000 training images.
+    DataSplits
+        ``mean`` and ``std`` are computed from at most 2,000 training images.
 
     Raises
     ------
     DataError, ArgumentError
-        As :func:`split_folder`.
+        As for :func:`split_folder`.
 
     Examples
     --------
@@ -249,34 +238,16 @@ def load_folder(
     path = os.path.abspath(Path(root).expanduser())
     settings = {"size": size, "channels": channels, "on_error": on_error}
     train, test, classes = split_folder(path, share, seed, **settings)
-    train, test = some_of(train, limit, seed), some_of(test, limit, seed)
-    mean, std = statistics(some_of(train, 2000, seed))
-    return DataSet(
-        name=path,
-        train=train,
-        test=test,
-        classes=classes,
-        mean=mean,
-        std=std,
-        kind="images",
-        source=path,
-        image_shape=(channels, *pair_of_ints("size", size, 1)),
-    )
+    train, test = subsample(train, limit, seed), subsample(test, limit, seed)
+    mean, std = channel_statistics(subsample(train, 2000, seed))
+    shape = (channels, *pair(size, "size"))
+    return DataSplits(path, train, test, classes, mean, std, "images", path, shape)
 
 
-def some_of(data: Any, limit: int | None, seed: int = 0) -> Dataset:
-    """At most ``limit`` items, chosen by ``seed``, in the order of ``data``."""
-    dataset = as_dataset(data)
-    if limit is None or limit >= len(dataset):
-        return dataset
-    chosen = np.random.Generator(np.random.PCG64(seed)).permutation(len(dataset))[:limit]
-    return Subset(dataset, np.sort(chosen))
+def channel_statistics(images: Dataset, batch_size: int = 64) -> tuple[tuple[float, ...], ...]:
+    """Mean and standard deviation of each channel, with pixels divided by 255.
 
-
-def statistics(images: Dataset, batch_size: int = 64) -> tuple[tuple[float, ...], ...]:
-    """Mean and standard deviation of each channel, pixels divided by 255; read batch by batch.
-
-    A channel that is the same everywhere gets the deviation 1: nothing is divided by zero.
+    A constant channel gets the standard deviation 1, so that normalising never divides by zero.
     """
     count, total, squares = 0, np.zeros(1), np.zeros(1)
     for start in range(0, len(images), batch_size):
@@ -292,30 +263,27 @@ def statistics(images: Dataset, batch_size: int = 64) -> tuple[tuple[float, ...]
 
 
 def _class_folders(root: Path, classes: Sequence[str] | None) -> dict[str, Path]:
-    """Folder of each class by name, sorted."""
+    """Map each class name to its folder, in sorted order."""
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; wanted one with a folder of pictures per class")
+        raise DataError(f"{root} is not a folder; expected one with a folder of images per class")
     folders = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != "."}
     if not folders:
-        raise DataError(f"{root} has no folders; wanted one with a folder of pictures per class")
+        raise DataError(f"{root} has no folders; expected one folder of images per class")
     unknown = [name for name in folders if classes is not None and name not in classes]
     if unknown:
-        raise DataError(
-            f"{root} has the classes {', '.join(unknown)}, expected some of "
-            f"{', '.join(classes or ())}"
-        )
+        known = ", ".join(classes or ())
+        raise DataError(f"{root} has the classes {', '.join(unknown)}, expected some of {known}")
     return folders
 
 
-def _pictures(folder: Path) -> list[str]:
-    """Paths of the pictures in and below a folder, sorted."""
-    found = sorted(
+def _image_files(folder: Path) -> list[str]:
+    """List the image files in a folder and its subfolders, sorted."""
+    paths = sorted(
         str(path)
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
     )
-    if not found:
-        raise DataError(
-            f"{folder} has no pictures ({', '.join(SUFFIXES)}); add some, or remove the folder"
-        )
-    return found
+    if not paths:
+        suffixes = ", ".join(SUFFIXES)
+        raise DataError(f"{folder} has no images ({suffixes}); add some, or remove the folder")
+    return paths

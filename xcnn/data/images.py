@@ -1,4 +1,4 @@
-"""Reading one picture from a file, as the input of a model."""
+"""Reading an image file into the shape a model takes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import Pair
 from ..errors import ArgumentError, DataError
 
 
@@ -17,37 +18,37 @@ def read_image(
     invert: bool = False,
     crop: bool = False,
 ) -> np.ndarray:
-    """Read a picture and bring it to the shape that a model takes.
+    """Read an image and convert it to the shape that a model takes.
 
     Parameters
     ----------
     path : path
         A PNG, JPEG or other file that Pillow reads, or an array saved as ``.npy``: (H, W),
-        (C, H, W) or (H, W, C); bytes, or floats from 0 to 1.
+        (C, H, W) or (H, W, C), uint8 or floats from 0 to 1.
     shape : tuple of int
-        (C, H, W) of the result. With C = 1 colours become grey (ITU-R 601 luma), with C = 3 grey
-        becomes R = G = B. Another size is brought to H×W by bilinear interpolation, without
-        keeping the proportions.
+        (C, H, W) of the result. C = 1 converts colours to grey (ITU-R 601 luma), C = 3 repeats grey
+        as R = G = B. Images of another size are resized to H×W by bilinear interpolation, without
+        keeping the aspect ratio.
     invert : bool, default False
-        Swap light and dark. Wanted for a photograph of ink on paper if the model was trained on
-        bright strokes on a dark ground, as MNIST's are; never done without being asked for.
+        Swap light and dark. Use it for a photograph of ink on paper if the model was trained on
+        bright strokes on a dark background, as in MNIST.
     crop : bool, default False
-        Keep the proportions: cut off what the shape does not hold, the same on both sides.
+        Keep the aspect ratio and crop the longer side equally at both ends.
 
     Returns
     -------
     numpy.ndarray
-        uint8 (C, H, W). Transparent parts of a picture are white before any inversion.
+        uint8 (C, H, W). Transparent pixels are white (before inversion).
 
     Raises
     ------
     DataError
-        If the file cannot be read, is no picture, or cannot be brought to ``shape``.
+        If the file cannot be read, is not an image, or cannot be converted to ``shape``.
     ArgumentError
         If ``shape`` is not three positive integers.
     """
     if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
-        raise ArgumentError(f"shape must be (C, H, W), positive integers, got {shape!r}")
+        raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
     path = Path(path)
     pixels = _read_npy(path) if path.suffix.lower() == ".npy" else _read_picture(path)
     if pixels.shape != tuple(shape):
@@ -55,80 +56,71 @@ def read_image(
     return 255 - pixels if invert else pixels
 
 
-def pillow() -> Any:
-    """The module ``PIL.Image``.
+def import_pillow() -> Any:
+    """Import and return ``PIL.Image``.
 
     Raises
     ------
     DataError
-        Pillow is not installed.
+        If Pillow is not installed.
     """
     try:
         from PIL import Image
     except ImportError as error:
         raise DataError(
-            "reading and resizing pictures needs Pillow, which is not installed: "
+            "reading and resizing images needs Pillow, which is not installed: "
             "pip install pillow, or pass an .npy array of the right shape"
         ) from error
     return Image
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    """Read pixels of a picture file: uint8 (1, H, W) or (3, H, W)."""
-    image_module = pillow()
+    """Read an image file: uint8 (1, H, W) or (3, H, W)."""
+    Image = import_pillow()
     from PIL import ImageOps
 
     try:
-        with image_module.open(path) as opened:
-            _refuse_bomb(opened.size, image_module.MAX_IMAGE_PIXELS)
-            image = ImageOps.exif_transpose(opened)  # phones store how the picture was turned
+        with Image.open(path) as opened:
+            width, height = opened.size
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit and width * height > limit:  # Pillow raises only from twice the limit on
+                raise ValueError(f"{width}×{height} pixels, more than PIL.Image.MAX_IMAGE_PIXELS")
+            image = ImageOps.exif_transpose(opened)  # phones store the orientation as metadata
             image.load()
-    except Exception as error:  # on damaged files decoders fail in many ways
+    except Exception as error:  # decoders raise many types on damaged files
         raise DataError(
-            f"{path} cannot be read as a picture: {error}. Wanted a PNG, JPEG or .npy file"
+            f"{path} cannot be read as a picture: {error}. Expected a PNG, JPEG or .npy file"
         ) from error
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling
         return (np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8)[None]
     if image.mode in ("I", "F"):
-        raise DataError(f"{path} has pixels of 32 bits; save it with 8 or 16 bits per channel")
+        raise DataError(f"{path} has 32-bit pixels; save it with 8 or 16 bits per channel")
     if image.has_transparency_data:
-        white = image_module.new("RGBA", image.size, "white")
-        image = image_module.alpha_composite(white, image.convert("RGBA"))
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     grey = image.mode in ("1", "L", "LA")
     return _channels_first(np.array(image.convert("L" if grey else "RGB")))
 
 
-def _refuse_bomb(size: tuple[int, int], limit: int | None) -> None:
-    """Pillow itself refuses twice as many pixels."""
-    if limit and size[0] * size[1] > limit:
-        raise ValueError(f"{size[0]}×{size[1]} pixels, more than PIL.Image.MAX_IMAGE_PIXELS")
-
-
 def _read_npy(path: Path) -> np.ndarray:
-    """Read pixels of a saved array: uint8 (C, H, W)."""
+    """Read a saved array: uint8 (C, H, W)."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as an array: {error}") from error
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
         raise DataError(
-            f"{path} holds {getattr(array, 'shape', type(array).__name__)}; wanted one image: "
+            f"{path} holds {getattr(array, 'shape', type(array).__name__)}; expected one image: "
             "(H, W), (C, H, W) or (H, W, C)"
         )
-    return _channels_first(_to_bytes(array, path))
-
-
-def _to_bytes(array: np.ndarray, path: Path) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind not in "iufb":
-        raise DataError(f"{path} holds {array.dtype}, no numbers; wanted uint8, or floats 0 to 1")
-    low, high = array.min(), array.max()
-    if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.floor(array * 255 + 0.5).astype(np.uint8)
-    raise DataError(
-        f"{path} holds {array.dtype} from {low} to {high}; wanted uint8, or floats from 0 to 1"
-    )
+    if array.dtype != np.uint8:
+        numeric = array.dtype.kind in "iufb"
+        if not (array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1):
+            values = f" from {array.min()} to {array.max()}" if numeric else ", no numbers"
+            wanted = "wanted uint8, or floats from 0 to 1"
+            raise DataError(f"{path} holds {array.dtype}{values}; {wanted}")
+        array = np.floor(array * 255 + 0.5).astype(np.uint8)
+    return _channels_first(array)
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:
@@ -139,24 +131,25 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
 
 
 def _fit(pixels: np.ndarray, shape: tuple[int, int, int], path: Path, crop: bool) -> np.ndarray:
-    """Convert grey and colour, and resize."""
-    channels, height, width = shape
+    """Convert between grey and colour, and resize."""
+    channels, *size = shape
     if channels not in (1, 3) or len(pixels) not in (1, 3):
         raise DataError(
-            f"{path} has the shape {pixels.shape}, the model takes {shape}; only images of 1 and 3 "
-            "channels are converted: save an .npy array of exactly that shape"
+            f"{path} has the shape {pixels.shape}, the model takes {shape}; only images with 1 or "
+            "3 channels are converted: save an .npy array of exactly that shape"
         )
-    image_module = pillow()
+    Image = import_pillow()
     array = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
-    image = image_module.fromarray(array).convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        box = _middle(image.size, (width, height)) if crop else None
-        image = image.resize((width, height), image_module.Resampling.BILINEAR, box)
+    image = Image.fromarray(array).convert("L" if channels == 1 else "RGB")
+    target = (size[1], size[0])  # (width, height), Pillow's order
+    if image.size != target:
+        box = _centre_box(image.size, target) if crop else None
+        image = image.resize(target, Image.Resampling.BILINEAR, box)
     return _channels_first(np.array(image))
 
 
-def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the largest part of the proportions ``wanted``."""
-    zoom = min(size[0] / wanted[0], size[1] / wanted[1])
-    left, top = ((s - zoom * w) / 2 for s, w in zip(size, wanted, strict=True))
+def _centre_box(size: Pair, target: Pair) -> tuple[float, float, float, float]:
+    """Return (left, top, right, bottom) of the largest centred box with target's aspect ratio."""
+    zoom = min(size[0] / target[0], size[1] / target[1])
+    left, top = ((s - zoom * t) / 2 for s, t in zip(size, target, strict=True))
     return max(0.0, left), max(0.0, top), min(size[0], size[0] - left), min(size[1], size[1] - top)

@@ -1,8 +1,7 @@
-"""The loader that draws batches from a data set."""
+"""The loader that draws batches from a dataset."""
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
@@ -10,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import is_int
 from ..errors import ArgumentError
-from .arrays import Batch, as_dataset
+from .dataset import Batch, as_dataset
 from .transforms import apply
 
 
 class DataLoader:
-    """Draws batches from a data set; each iteration over it is one epoch.
+    """Iterate over a dataset in batches; each iteration is one epoch.
 
     Parameters
     ----------
@@ -24,34 +24,33 @@ class DataLoader:
         Arrays are wrapped in :class:`ArrayDataset`; any other object with ``__len__`` and
         ``__getitem__`` is read item by item.
     batch_size : int, default 32
-        Items in a batch; the last batch holds what is left.
+        Items per batch; the last batch may be smaller.
     shuffle : bool, default False
-        Draw a new order for each epoch, from ``seed`` and the number of the epoch alone.
+        Draw a new order for each epoch; it depends on ``seed`` and the epoch number only.
     seed : int, default 0
     drop_last : bool, default False
-        Leave out a last batch that is not full.
+        Drop the last batch if it is incomplete.
     prefetch : int, default 2
-        Batches that one background thread keeps ready; 0 reads in the caller's thread. The batches
-        are the same, bit for bit.
+        Batches that a background thread prepares in advance; 0 reads in the caller's thread. The
+        batches are bit-identical either way.
     transform : callable, optional
-        Called with the first array of each batch, such as :class:`~xcnn.data.Normalize`; what it
-        returns takes its place. Runs in the background thread. Augmentations, also inside a
-        :class:`~xcnn.data.Compose`, get random numbers made from ``seed``, the epoch and the number
-        of the batch alone; :class:`~xcnn.data.MixUp` and :class:`~xcnn.data.CutMix` change the
-        labels too.
+        Applied to the first array of each batch, such as :class:`~xcnn.data.Normalize`, in the
+        background thread. Augmentations, on their own or in a :class:`~xcnn.data.Compose`, get a
+        random generator that depends on ``seed``, the epoch and the batch number only;
+        :class:`~xcnn.data.MixUp` and :class:`~xcnn.data.CutMix` also change the labels.
 
     Attributes
     ----------
     epoch : int
-        Number of the next epoch, 0 at first, advanced whenever an iteration starts. Set it to go
-        on where an interrupted training stopped, with the same order.
+        Number of the next epoch, initially 0, incremented when an iteration starts. Set it to
+        resume an interrupted training run with the same order.
 
     Raises
     ------
     ArgumentError
-        If ``batch_size``, ``seed`` or ``prefetch`` is not an integer in its range.
+        If ``batch_size``, ``seed`` or ``prefetch`` is not an integer, or too small.
     DataError
-        If ``data`` is nothing that can be read by number.
+        If ``data`` has no length or cannot be indexed.
 
     Examples
     --------
@@ -73,55 +72,53 @@ class DataLoader:
         transform: Callable[..., Any] | None = None,
     ) -> None:
         self.dataset = as_dataset(data)
-        self.batch_size = _integer("batch_size", batch_size, 1)
+        self.batch_size = _check_int("batch_size", batch_size, 1)
         self.shuffle = shuffle
-        self.seed = _integer("seed", seed, 0)
+        self.seed = _check_int("seed", seed, 0)
         self.drop_last = drop_last
-        self.prefetch = _integer("prefetch", prefetch, 0)
+        self.prefetch = _check_int("prefetch", prefetch, 0)
         self.transform = transform
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches per epoch."""
         full, rest = divmod(len(self.dataset), self.batch_size)
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self._batches(self.epoch, self.order(self.epoch))
         self.epoch += 1
-        return ahead(batches, self.prefetch) if self.prefetch else batches
+        return prefetch(batches, self.prefetch) if self.prefetch else batches
 
     def order(self, epoch: int) -> np.ndarray:
-        """Indices of all items, int64 (len(dataset),), in the order of the epoch ``epoch``."""
+        """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),)."""
         count = len(self.dataset)
         if not self.shuffle:
             return np.arange(count)
-        seeds = [self.seed, _integer("epoch", epoch, 0)]
+        seeds = [self.seed, _check_int("epoch", epoch, 0)]
         return np.random.Generator(np.random.PCG64(seeds)).permutation(count)
 
     def _batches(self, epoch: int, order: np.ndarray) -> Generator[Batch, None, None]:
         for i in range(len(self)):
-            chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-            batch = self.dataset.batch(chosen)
+            batch = self.dataset.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
             if self.transform is not None:
-                # from 1 on: NumPy takes [seed, epoch, 0] for the seed of the order, [seed, epoch]
+                # 1 + i: NumPy treats [seed, epoch, 0] like [seed, epoch], which seeds the order
                 rng = np.random.Generator(np.random.PCG64([self.seed, epoch, 1 + i]))
                 batch = apply(self.transform, batch, rng)
             yield batch
 
 
-def ahead(batches: Generator[Any, None, None], depth: int) -> Generator[Any, None, None]:
-    """Yield ``batches``, tuples read by one background thread.
+def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, None, None]:
+    """Yield ``batches``, a generator of tuples, computed in advance by one background thread.
 
-    While one is used, ``depth`` others may be ready and one more is being read.
-
-    Closing the generator, as leaving a for loop early does, stops the thread and waits for it.
-    ``room`` holds True for each batch that may be read, and at last False. Only SimpleQueue will
-    do: Ctrl-C in the midst of a Queue or a Semaphore can leave its lock taken for ever.
+    While the consumer uses one batch, up to ``depth`` others wait and one more is being computed.
+    Closing this generator, as leaving a for loop early does, stops and joins the thread.
     """
+    # room has one True per batch that may be computed, and finally False. Only SimpleQueue will
+    # do: Ctrl-C inside a Queue or a Semaphore can leave its lock held forever.
     ready: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
     room: SimpleQueue[bool] = SimpleQueue()
-    for _ in range(depth + 1):  # one of them is being read
+    for _ in range(depth + 1):
         room.put(True)
     stopped: list[bool] = []
 
@@ -132,7 +129,7 @@ def ahead(batches: Generator[Any, None, None], depth: int) -> Generator[Any, Non
                 ready.put(batch)
                 if batch is None:
                     return
-        except BaseException as error:  # the consumer raises it, whatever it is
+        except BaseException as error:  # raised again in the consumer
             ready.put(error)
 
     thread = threading.Thread(target=read, name="xcnn-prefetch", daemon=True)
@@ -142,20 +139,16 @@ def ahead(batches: Generator[Any, None, None], depth: int) -> Generator[Any, Non
             room.put(True)
             yield item
         if item is not None:
-            raise item  # with the traceback from the thread
+            raise item  # with the thread's traceback
     finally:
         stopped.append(True)
         room.put(False)
-        # a garbage collection may run in the thread; Ctrl-C may come before it is alive
+        # garbage collection may run this in the thread; Ctrl-C may come before the thread starts
         if thread.is_alive() and thread is not threading.current_thread():
             thread.join()
 
 
-def _integer(name: str, value: Any, lowest: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = lowest - 1
-    if isinstance(value, bool) or number < lowest:
-        raise ArgumentError(f"{name} must be an integer of at least {lowest}, got {value!r}")
-    return number
+def _check_int(name: str, value: Any, minimum: int) -> int:
+    if not is_int(value) or value < minimum:
+        raise ArgumentError(f"{name} must be an int >= {minimum}, got {value!r}")
+    return int(value)

@@ -1,4 +1,4 @@
-"""What is done to a batch on the host, on its way from the data set to the network."""
+"""Transforms that run on the host, on each batch, before it reaches the network."""
 
 from __future__ import annotations
 
@@ -8,28 +8,51 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DataError
-from .arrays import Batch
-from .augment import Augmentation
-from .mixing import Mixing
+from .dataset import Batch
+
+
+class BatchTransform:
+    """Base class of transforms that draw random numbers or change several arrays of a batch."""
+
+    def apply(self, batch: Batch, rng: np.random.Generator | None) -> Batch:
+        """Return the transformed batch; ``rng=None`` stands for the library's generator."""
+        raise NotImplementedError(f"{type(self).__name__} must define apply")
+
+    def __repr__(self) -> str:
+        settings = [f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_")]
+        return f"{type(self).__name__}({', '.join(settings)})"
+
+
+def apply(transform: Callable[..., Any], batch: Batch, rng: np.random.Generator | None) -> Batch:
+    """Apply a transform to a batch; a plain callable transforms its first array only.
+
+    Raises
+    ------
+    DataError
+        If the transform mixes labels and the batch is not a pair (x, y).
+    """
+    if isinstance(transform, BatchTransform):
+        return transform.apply(batch, rng)
+    return (transform(batch[0]), *batch[1:])
 
 
 class Normalize:
-    """Bring a batch to float32 with mean 0 and standard deviation 1: ``(x / scale - mean) / std``.
+    """Convert a batch to float32 and normalise each channel: ``(x / scale - mean) / std``.
 
-    The result has the axes of the input, but lies in memory with the batch innermost, as the
-    layers work: for images it is a view (N, C, H, W) of a C-contiguous (C, H, W, N) array.
+    The result has the axes of the input but is batch-last in memory, as the layers expect: for
+    images, a view (N, C, H, W) of a C-contiguous (C, H, W, N) array.
 
     Parameters
     ----------
     mean, std : float or sequence of float
-        Of ``x / scale``: one number, or one for each channel (axis 1).
+        Mean and standard deviation of ``x / scale``: one number, or one per channel (axis 1).
     scale : float, default 255
-        What the input is divided by first: 255 for pixels stored as bytes, 1 for other numbers.
+        Divisor applied first: 255 for 8-bit pixels, 1 for features.
 
     Raises
     ------
     ArgumentError
-        If ``mean`` and ``std`` differ in length, a ``std`` is not above 0, or ``scale`` is 0.
+        If ``mean`` and ``std`` differ in length, a ``std`` is not positive, or ``scale`` is 0.
 
     Examples
     --------
@@ -41,108 +64,84 @@ class Normalize:
         self, mean: float | Sequence[float], std: float | Sequence[float], scale: float = 255
     ) -> None:
         means, stds = (np.atleast_1d(np.asarray(v, np.float64)) for v in (mean, std))
-        if means.ndim != 1 or means.shape != stds.shape:
+        fit = means.ndim == 1 and means.shape == stds.shape
+        if not (fit and np.isfinite(means).all() and np.all(stds > 0) and scale):
             raise ArgumentError(
-                f"mean and std must be one number each, or one for each channel, got {mean!r} and "
-                f"{std!r}"
-            )
-        if not (np.isfinite(means).all() and np.all(stds > 0) and scale):
-            raise ArgumentError(
-                f"wanted a finite mean, std above 0 and scale other than 0, got mean={mean!r}, "
-                f"std={std!r}, scale={scale!r}"
+                f"mean={mean!r}, std={std!r}, scale={scale!r}: expected a finite mean and a std > "
+                "0, one number or one per channel in both, and a nonzero scale"
             )
         self.mean, self.std, self.scale = mean, std, scale
         self._factor = (1 / (stds * scale)).astype(np.float32)
         self._offset = (-means / stds).astype(np.float32)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Normalise ``x``, any number type, of shape (N, C, ...).
+        """Normalise ``x``, an array (N, C, ...) of any numeric dtype.
 
         Returns
         -------
         numpy.ndarray
-            float32 of the same shape, batch innermost in memory.
+            float32 of the same shape, batch-last in memory.
 
         Raises
         ------
         DataError
-            If ``x`` has no channel axis, or another number of channels than ``mean``.
+            If ``x`` has no channel axis, or its number of channels differs from that of ``mean``.
         """
         channels = len(self._factor)
         if x.ndim < 2 or (channels != 1 and x.shape[1] != channels):
             raise DataError(
-                f"Normalize wants (N, C, ...) with C = {channels}, got {x.shape}; "
-                "give one mean and std for each channel of the data"
+                f"Normalize expects (N, C, ...) with C = {channels}, got {x.shape}; "
+                "pass one mean and std per channel of the data"
             )
-        per_channel = (-1,) + (1,) * (x.ndim - 1)  # (C, 1, ..., 1): the batch comes last
+        per_channel = (-1,) + (1,) * (x.ndim - 1)  # (C, 1, ..., 1), batch last
+        factor, offset = (a.reshape(per_channel) for a in (self._factor, self._offset))
         out = np.empty((*x.shape[1:], x.shape[0]), np.float32)
-        np.multiply(
-            np.moveaxis(x, 0, -1),
-            self._factor.reshape(per_channel),
-            out=out,
-            dtype=np.float32,
-            casting="same_kind",
-        )
-        out += self._offset.reshape(per_channel)
+        np.multiply(np.moveaxis(x, 0, -1), factor, out=out, dtype=np.float32, casting="same_kind")
+        out += offset
         return np.moveaxis(out, -1, 0)
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std}, scale={self.scale})"
 
 
-class Compose:
-    """Several transforms, one after the other.
+class Compose(BatchTransform):
+    """Chain several transforms.
 
     Parameters
     ----------
     transforms : sequence of callable
-        Each takes a batch and returns one. Augmentations, mixtures of images and labels, and other
-        Compose may be among them.
+        Each maps a batch of inputs to a new one. Augmentations, MixUp, CutMix and other Compose
+        objects are allowed.
+
+    Raises
+    ------
+    ArgumentError
+        If one of them is not callable.
 
     Examples
     --------
     >>> from xcnn.data import MixUp, RandomCrop, RandomHorizontalFlip
-    >>> change = Compose([RandomHorizontalFlip(), RandomCrop(8, padding=1), MixUp(10)])
-    >>> x, y = change(np.zeros((2, 3, 8, 8), np.uint8), np.array([3, 7]))
+    >>> transform = Compose([RandomHorizontalFlip(), RandomCrop(8, padding=1), MixUp(10)])
+    >>> x, y = transform(np.zeros((2, 3, 8, 8), np.uint8), np.array([3, 7]))
     >>> x.shape, y.shape
     ((2, 3, 8, 8), (2, 10))
     """
 
     def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
         self.transforms = tuple(transforms)
-        for transform in self.transforms:
-            if not callable(transform):
-                raise ArgumentError(
-                    f"Compose wants a sequence of callables, got {type(transform).__name__} in it"
-                )
+        if not all(map(callable, self.transforms)):
+            types = ", ".join(type(transform).__name__ for transform in self.transforms)
+            raise ArgumentError(f"Compose expects a sequence of callables, got {types}")
 
     def __call__(self, x: Any, y: Any = None, rng: np.random.Generator | None = None) -> Any:
-        """Apply all transforms to the batch ``x``; with labels ``y``, return both."""
-        batch = apply(self, (x,) if y is None else (x, y), rng)
+        """Apply all transforms to the batch ``x``; given labels ``y``, return both."""
+        batch = self.apply((x,) if y is None else (x, y), rng)
         return batch[0] if y is None else batch
+
+    def apply(self, batch: Batch, rng: np.random.Generator | None) -> Batch:
+        for transform in self.transforms:
+            batch = apply(transform, batch, rng)
+        return batch
 
     def __repr__(self) -> str:
         return f"Compose([{', '.join(map(repr, self.transforms))}])"
-
-
-def apply(transform: Callable[..., Any], batch: Batch, rng: np.random.Generator | None) -> Batch:
-    """What a batch becomes: mixtures change its two arrays, everything else the first one.
-
-    Raises
-    ------
-    DataError
-        A mixture of batches that are not pairs (x, y).
-    """
-    if isinstance(transform, Compose):
-        for part in transform.transforms:
-            batch = apply(part, batch, rng)
-        return batch
-    if isinstance(transform, Mixing):
-        if len(batch) != 2:
-            raise DataError(
-                f"{type(transform).__name__} mixes images and labels, got batches of {len(batch)} "
-                "arrays; give it pairs (x, y)"
-            )
-        return transform(*batch, rng)
-    x, *others = batch
-    return (transform(x, rng) if isinstance(transform, Augmentation) else transform(x), *others)

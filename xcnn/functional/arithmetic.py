@@ -9,6 +9,8 @@ from ..backends import Backend
 from ..errors import DTypeError, ShapeError
 from ..tensor import Function, Tensor, operation
 
+__all__ = ["add", "div", "maximum", "minimum", "mul", "pow", "sub", "where"]
+
 
 def sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
     """Sum ``gradient`` over the axes along which ``shape`` was broadcast."""
@@ -21,10 +23,42 @@ def sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
     return gradient.sum(axis=axes).reshape(shape)
 
 
+def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` broadcasts to the shape ``other``."""
+    pairs = zip(reversed(shape), reversed(other), strict=False)
+    return len(shape) <= len(other) and all(n in (1, m) for n, m in pairs)
+
+
+def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Both as Tensors; a plain number takes the dtype and device of the other one."""
+    if isinstance(a, int | float):
+        b = Tensor.of(b)
+        return _number(a, b), b
+    a = Tensor.of(a)
+    return a, _number(b, a) if isinstance(b, int | float) else Tensor.of(b)
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    with like.backend.active():
+        return Tensor(like.backend.xp.full((), value, like.dtype))
+
+
 class Binary(Function):
-    """An operation on two arrays that broadcast; in ``like``'s memory order when equal shapes."""
+    """y = ufunc(a, b) of two arrays that broadcast; of equal shapes, y has a's memory order.
+
+    Subclasses name the ``ufunc``, what backward ``saves`` of a, b and y, and how the gradients of
+    a and b follow from dy, before they are summed over broadcast axes (default: they are dy).
+    """
 
     arguments = ("a", "b")
+    ufunc = ""
+    saves: tuple[str, ...] = ("a", "b")
+
+    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
+        y = self._apply(backend, self.ufunc, a, b)
+        arrays = {"a": a, "b": b, "y": y}
+        self.save(shapes=(a.shape, b.shape), **{name: arrays[name] for name in self.saves})
+        return y
 
     def _apply(self, backend: Backend, operation: str, a: Array, b: Array) -> Array:
         ufunc = getattr(backend.xp, operation)
@@ -37,153 +71,159 @@ class Binary(Function):
                 f"{type(self).__name__}: shapes {a.shape} and {b.shape} do not broadcast"
             ) from error
 
-
-class Add(Binary):
-    """a + b."""
-
-    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        self.save(shapes=(a.shape, b.shape))
-        return self._apply(backend, "add", a, b)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        return tuple(sum_to(dy, shape) for shape in self.saved.shapes)
-
-
-class Sub(Binary):
-    """a - b."""
-
-    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        self.save(shapes=(a.shape, b.shape))
-        return self._apply(backend, "subtract", a, b)
-
     def backward(self, backend: Backend, dy: Array) -> tuple:
         a, b = self.saved.shapes
-        return sum_to(dy, a), -sum_to(dy, b)
+        return (
+            sum_to(self.gradient_a(backend, dy), a) if self.needs_grad[0] else None,
+            sum_to(self.gradient_b(backend, dy), b) if self.needs_grad[1] else None,
+        )
+
+    def gradient_a(self, backend: Backend, dy: Array) -> Array:
+        return dy
+
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        return dy
 
 
-class Mul(Binary):
-    """a * b."""
+class Add(Binary):
+    """See :func:`add`."""
 
-    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        self.save(a=a, b=b)
-        return self._apply(backend, "multiply", a, b)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        a, b = self.saved.a, self.saved.b
-        return sum_to(dy * b, a.shape), sum_to(dy * a, b.shape)
-
-
-class Div(Binary):
-    """a / b."""
-
-    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        self.save(a=a, b=b)
-        return self._apply(backend, "true_divide", a, b)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        a, b = self.saved.a, self.saved.b
-        return sum_to(dy / b, a.shape), sum_to(-dy * a / (b * b), b.shape)
+    ufunc, saves = "add", ()
 
 
 @operation
 def add(a: Any, b: Any) -> Tensor:
-    """A + b, elementwise, shapes broadcast as in NumPy."""
+    """a + b, elementwise, shapes broadcast as in NumPy."""
     return Add()(*operands(a, b))
+
+
+class Sub(Binary):
+    """See :func:`sub`."""
+
+    ufunc, saves = "subtract", ()
+
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        return -dy
 
 
 @operation
 def sub(a: Any, b: Any) -> Tensor:
-    """A - b, elementwise, shapes broadcast as in NumPy."""
+    """a - b, elementwise, shapes broadcast as in NumPy."""
     return Sub()(*operands(a, b))
+
+
+class Mul(Binary):
+    """See :func:`mul`."""
+
+    ufunc = "multiply"
+
+    def gradient_a(self, backend: Backend, dy: Array) -> Array:
+        return dy * self.saved.b
+
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        return dy * self.saved.a
 
 
 @operation
 def mul(a: Any, b: Any) -> Tensor:
-    """A * b, elementwise, shapes broadcast as in NumPy."""
+    """a * b, elementwise, shapes broadcast as in NumPy."""
     return Mul()(*operands(a, b))
+
+
+class Div(Binary):
+    """See :func:`div`."""
+
+    ufunc = "true_divide"
+
+    def gradient_a(self, backend: Backend, dy: Array) -> Array:
+        return dy / self.saved.b
+
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        return -dy * self.saved.a / (self.saved.b * self.saved.b)
 
 
 @operation
 def div(a: Any, b: Any) -> Tensor:
-    """A / b, elementwise, shapes broadcast as in NumPy."""
+    """a / b, elementwise, shapes broadcast as in NumPy."""
     return Div()(*operands(a, b))
-
-
-def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Both as Tensors; a plain number takes the other's dtype and device."""
-    if isinstance(a, int | float):
-        b = Tensor.of(b)
-        return _number(a, b), b
-    a = Tensor.of(a)
-    if isinstance(b, int | float):
-        b = _number(b, a)
-    return a, Tensor.of(b)
-
-
-def _number(value: float, like: Tensor) -> Tensor:
-    with like.backend.active():
-        return Tensor(like.backend.xp.full((), value, like.dtype))
 
 
 class Maximum(Binary):
     """See :func:`maximum`."""
 
-    largest = True
+    ufunc, smaller = "maximum", "less"
 
-    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        self.save(a=a, b=b)
-        return self._apply(backend, "maximum" if self.largest else "minimum", a, b)
+    def gradient_a(self, backend: Backend, dy: Array) -> Array:
+        return self._where_chosen(backend.xp, dy, self.saved.a, self.saved.b)
 
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        a, b = self.saved.a, self.saved.b
-        return self._share(backend, dy, a, b), self._share(backend, dy, b, a)
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        return self._where_chosen(backend.xp, dy, self.saved.b, self.saved.a)
 
-    def _share(self, backend: Backend, dy: Array, own: Array, other: Array) -> Array:
-        """Of ``dy``, what goes to ``own``."""
-        share = backend.xp.ones_like(dy)
-        backend.xp.copyto(share, 0.5, where=own == other)
-        backend.xp.copyto(share, 0, where=own < other if self.largest else own > other)
-        share *= dy
-        return sum_to(share, own.shape)
+    def _where_chosen(self, xp: Any, dy: Array, own: Array, other: Array) -> Array:
+        """dy where ``own`` was chosen, half of it where both are equal, else 0."""
+        gradient = xp.ones_like(dy)
+        xp.copyto(gradient, 0.5, where=own == other)
+        xp.copyto(gradient, 0, where=getattr(xp, self.smaller)(own, other))
+        gradient *= dy
+        return gradient
+
+
+@operation
+def maximum(a: Any, b: Any) -> Tensor:
+    """The larger of a and b, elementwise, shapes broadcast as in NumPy; NaN propagates.
+
+    Where both are equal, each gets half of the gradient.
+    """
+    return Maximum()(*operands(a, b))
 
 
 class Minimum(Maximum):
     """See :func:`minimum`."""
 
-    largest = False
+    ufunc, smaller = "minimum", "greater"
+
+
+@operation
+def minimum(a: Any, b: Any) -> Tensor:
+    """The smaller of a and b, elementwise, as :func:`maximum`."""
+    return Minimum()(*operands(a, b))
 
 
 class Pow(Binary):
     """See :func:`pow`. da = dy · b · a^(b - 1), db = dy · a^b · log(a)."""
 
     arguments = ("input", "exponent")
+    ufunc, saves = "power", ("a", "b", "y")
 
-    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        y = self._apply(backend, "power", a, b)
-        self.save(a=a, b=b, y=y)
-        return y
+    def gradient_a(self, backend: Backend, dy: Array) -> Array:
+        xp, a, b = backend.xp, self.saved.a, self.saved.b
+        gradient = xp.power(xp.where(b == 0, 1, a), b - 1, out=xp.empty_like(dy))
+        gradient *= b
+        gradient *= dy
+        return gradient
 
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        return (
-            self._to_base(backend.xp, dy) if self.needs_grad[0] else None,
-            self._to_exponent(backend, dy) if self.needs_grad[1] else None,
-        )
-
-    def _to_base(self, xp: Any, dy: Array) -> Array:
-        a, b = self.saved.a, self.saved.b
-        slope = xp.power(xp.where(b == 0, 1, a), b - 1, out=xp.empty_like(dy))
-        slope *= b
-        slope *= dy
-        return sum_to(slope, a.shape)
-
-    def _to_exponent(self, backend: Backend, dy: Array) -> Array:
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
         xp, a, b = backend.xp, self.saved.a, self.saved.b
         base = xp.where((a == 0) & (b >= 0), 1, a)  # a power of 0 stays 0
         with backend.quiet_overflow():  # NaN for a negative base
-            slope = xp.log(base, out=xp.empty_like(dy))
-        slope *= self.saved.y
-        slope *= dy
-        return sum_to(slope, b.shape)
+            gradient = xp.log(base, out=xp.empty_like(dy))
+        gradient *= self.saved.y
+        gradient *= dy
+        return gradient
+
+
+@operation
+def pow(input: Any, exponent: Any) -> Tensor:
+    """``input`` to the power of ``exponent``, elementwise, shapes broadcast as in NumPy.
+
+    Parameters
+    ----------
+    input : any shape
+        A negative number to a fractional power is NaN.
+    exponent
+        A number, or an array of input's dtype.
+    """
+    return Pow()(*operands(input, exponent))
 
 
 class Where(Function):
@@ -195,80 +235,40 @@ class Where(Function):
     def forward(self, backend: Backend, a: Array, b: Array, condition: Array) -> Array:
         self.save(condition=condition, shapes=(a.shape, b.shape))
         try:
-            return self._chosen(backend.xp, condition, a, b)
+            return _select(backend.xp, condition, a, b)
         except ValueError as error:
             raise ShapeError(
                 f"Where: shapes {condition.shape}, {a.shape} and {b.shape} do not broadcast"
             ) from error
 
-    def _chosen(self, xp: Any, condition: Array, a: Array, b: Array) -> Array:
-        """In the memory order of what the others fit into, if one is that large."""
-        like = max(a, b, key=lambda v: (v.ndim, v.size))
-        if not all(_fits(v.shape, like.shape) for v in (condition, a, b)):
-            return xp.where(condition, a, b)
-        y = xp.empty_like(like)
-        xp.copyto(y, b)
-        xp.copyto(y, a, where=condition)
-        return y
-
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        condition, (a, b) = self.saved.condition, self.saved.shapes
-        wants_a, wants_b, _ = self.needs_grad
+        zeros, condition = backend.xp.zeros_like(dy), self.saved.condition
+        a, b = self.saved.shapes
+        needs_a, needs_b, _ = self.needs_grad
         return (
-            sum_to(_only(backend.xp, dy, condition), a) if wants_a else None,
-            sum_to(_only(backend.xp, dy, ~condition), b) if wants_b else None,
+            sum_to(_select(backend.xp, condition, dy, zeros), a) if needs_a else None,
+            sum_to(_select(backend.xp, condition, zeros, dy), b) if needs_b else None,
             None,
         )
 
 
-def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether an array of ``shape`` broadcasts to the shape ``other``."""
-    pairs = zip(reversed(shape), reversed(other), strict=False)
-    return len(shape) <= len(other) and all(n in (1, m) for n, m in pairs)
-
-
-def _only(xp: Any, dy: Array, where: Array) -> Array:
-    """``dy`` among zeros."""
-    found = xp.zeros_like(dy)
-    xp.copyto(found, dy, where=where)
-    return found
-
-
-@operation
-def maximum(a: Any, b: Any) -> Tensor:
-    """The larger of a and b, elementwise, shapes broadcast as in NumPy; NaN propagates.
-
-    Where both are equal, each has half of the gradient.
-    """
-    return Maximum()(*operands(a, b))
-
-
-@operation
-def minimum(a: Any, b: Any) -> Tensor:
-    """The smaller of a and b, elementwise, as :func:`maximum`."""
-    return Minimum()(*operands(a, b))
-
-
-@operation
-def pow(input: Any, exponent: Any) -> Tensor:
-    """``input`` to the power of ``exponent``, elementwise, shapes broadcast as in NumPy.
-
-    Parameters
-    ----------
-    input : any shape
-        A negative number has no power of an exponent that is not whole: NaN.
-    exponent
-        A number, or an array of input's dtype.
-    """
-    return Pow()(*operands(input, exponent))
+def _select(xp: Any, condition: Array, a: Array, b: Array) -> Array:
+    """``xp.where``, in the memory order of the larger array where the others broadcast to it."""
+    like = max(a, b, key=lambda v: (v.ndim, v.size))
+    if not all(broadcasts(v.shape, like.shape) for v in (condition, a, b)):
+        return xp.where(condition, a, b)
+    y = xp.empty_like(like)
+    xp.copyto(y, b)
+    xp.copyto(y, a, where=condition)
+    return y
 
 
 @operation
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """``a`` where ``condition`` is true, else ``b``, elementwise, shapes broadcast as in NumPy.
 
-    The gradient goes to the one that was taken. A condition made of ``x.data`` is a constant to
-    ``xcnn.onnx.export``, whose check then refuses it.
+    The gradient goes to the one that was chosen. ``xcnn.onnx.export`` takes a condition computed
+    from ``x.data`` for a constant, and its check then refuses the model.
 
     Parameters
     ----------

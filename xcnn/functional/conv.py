@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, is_int, single
+from ..checks import Padding, is_int, memoize, single
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import windows
@@ -20,6 +19,8 @@ from ..layout import (
     image_size,
 )
 from ..tensor import Function, Tensor, operation, tensors
+
+__all__ = ["conv1d", "conv2d"]
 
 
 class Convolution(Function):
@@ -109,7 +110,8 @@ def conv2d(
     """
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, dilation, groups, check_data_format(data_format), relu
-    return Conv2d(_problem(input, weight, bias, *settings), data_format)(input, weight, bias)
+    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
+    return Conv2d(problem, data_format)(input, weight, bias)
 
 
 @operation
@@ -153,21 +155,13 @@ def conv1d(
         A setting out of range.
     """
     input, weight, bias = tensors(input, weight, bias)
-    problem = _problem(input, weight, bias, stride, padding, dilation, groups, "NCL")
+    settings = stride, padding, dilation, groups, "NCL"
+    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return Conv1d(problem, "NCL")(input, weight, bias)
 
 
-def _problem(input: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Problem:
-    """The convolution of these arrays, all checked; once for each shape and setting."""
-    key = input.shape, weight.shape, None if bias is None else bias.shape, *settings
-    try:
-        return _checked_problem(*key)
-    except TypeError:  # a list, which cannot be hashed
-        return _checked_problem.__wrapped__(*key)
-
-
-@lru_cache(maxsize=1024, typed=True)
-def _checked_problem(
+@memoize
+def _problem(
     shape: tuple[int, ...],
     weight: tuple[int, ...],
     bias: tuple[int, ...] | None,
@@ -178,6 +172,7 @@ def _checked_problem(
     data_format: str,
     relu: bool = False,
 ) -> Problem:
+    """The convolution of arrays of these shapes, all checked."""
     is_signal = data_format == "NCL"
     channels, height, width = image_size(shape, data_format)
     check_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")
@@ -217,6 +212,11 @@ def check_weight(
     check_bias(bias, shape[0])
 
 
+def shape_of(x: Tensor | None) -> tuple[int, ...] | None:
+    """The shape of an input that may be left out."""
+    return None if x is None else x.shape
+
+
 def check_bias(shape: tuple[int, ...] | None, filters: int) -> None:
     """Refuse the shape of a bias that is not (filters,).
 
@@ -227,31 +227,3 @@ def check_bias(shape: tuple[int, ...] | None, filters: int) -> None:
     """
     if shape not in (None, (filters,)):
         raise ShapeError(f"bias has shape {shape}: expected ({filters},)")
-
-
-class AsImages(Function):
-    """(N, C, L) as (N, C, 1, L), a view; ``name`` is for error texts."""
-
-    def __init__(self, name: str = "input") -> None:
-        self.arguments = (name,)
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        return x[:, :, None]
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return dy[:, :, 0]
-
-
-class AsSignals(Function):
-    """(N, C, 1, L) as (N, C, L), a view."""
-
-    arguments = ("input",)
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        return x[:, :, 0]
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return dy[:, :, None]
-
-
-across = image_padding  # TODO remove

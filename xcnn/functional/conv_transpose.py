@@ -7,13 +7,15 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, is_int, single
+from ..checks import Padding, is_int, memoize, single
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import transposed
 from ..layout import as_rows, batch_first, batch_last, check_data_format, image_padding, image_size
 from ..tensor import Function, Tensor, operation, tensors
-from .conv import check_bias
+from .conv import check_bias, shape_of
+
+__all__ = ["conv_transpose1d", "conv_transpose2d"]
 
 
 class ConvTranspose(Function):
@@ -118,7 +120,7 @@ def conv_transpose2d(
     """
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, output_padding, dilation, groups, check_data_format(data_format)
-    problem = _problem(input, weight, bias, *settings)
+    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return ConvTranspose2d(problem, data_format)(input, weight, bias)
 
 
@@ -194,13 +196,15 @@ def conv_transpose1d(
     """
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, output_padding, dilation, groups, "NCL"
-    return ConvTranspose1d(_problem(input, weight, bias, *settings), "NCL")(input, weight, bias)
+    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
+    return ConvTranspose1d(problem, "NCL")(input, weight, bias)
 
 
+@memoize
 def _problem(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    shape: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
     stride: Any,
     padding: Any,
     output_padding: Any,
@@ -209,14 +213,13 @@ def _problem(
     data_format: str,
 ) -> Problem:
     """The convolution whose input gradient is wanted, all checked."""
-    is_signal, kernel = data_format == "NCL", weight.shape[2:]
-    channels, height, width = image_size(input, data_format)
-    shapes = weight.shape, None if bias is None else bias.shape
-    check_transposed_weight(channels, *shapes, groups, "K" if is_signal else "kH, kW")
+    is_signal, kernel = data_format == "NCL", weight[2:]
+    channels, height, width = image_size(shape, data_format)
+    check_transposed_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")
     if is_signal:
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
         output_padding = 0, single(output_padding, "output_padding", 0)
     settings = kernel, stride, padding, output_padding, dilation, "weight"
     geometry = transposed((height, width), *settings)
-    return Problem(geometry, groups, weight.shape[1] * groups, channels, input.shape[0])
+    return Problem(geometry, groups, weight[1] * groups, channels, shape[0])

@@ -7,9 +7,11 @@ from typing import Any
 from .. import random
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_probability
+from ..checks import check_number
 from ..errors import ShapeError
 from ..tensor import Function, Tensor, operation
+
+__all__ = ["dropout", "dropout2d"]
 
 
 class Dropout(Function):
@@ -30,10 +32,44 @@ class Dropout(Function):
         return backend.xp.multiply(dy, self.saved.mask, out=backend.xp.empty_like(dy))
 
     def _mask(self, backend: Backend, x: Array) -> Array:
-        """0 or 1 / (1 - p) per element, drawn in batch-last order whatever x's own order is."""
+        """0 or 1 / (1 - p) per element, drawn in batch-last order for any memory order of x."""
         shape = x.shape[1:] + x.shape[:1]
         mask = backend.dropout_mask(x.size, self.key, self.p, x.dtype).reshape(shape)
         return backend.xp.moveaxis(mask, -1, 0) if x.ndim else mask
+
+
+def _drop(kind: type[Dropout], input: Any, p: float, training: bool, key: int | None) -> Tensor:
+    p, input = check_number("p", p, 0, 1), Tensor.of(input)
+    if not training or p == 0:
+        return input
+    return kind(p, random.next_key() if key is None else key)(input)
+
+
+@operation
+def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
+    """Zero each element with probability ``p`` and scale the rest by 1 / (1 - p).
+
+    Parameters
+    ----------
+    input : (N, ...)
+    p
+        Probability of zero, 0 to 1.
+    training
+        False: return the input unchanged.
+    key
+        Seeds the mask: the same key gives the same mask on every device. Default: the next key
+        of the library's generator (see :func:`xcnn.manual_seed`).
+
+    Raises
+    ------
+    ArgumentError
+        ``p`` outside 0 to 1.
+
+    References
+    ----------
+    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
+    """
+    return _drop(Dropout, input, p, training, key)
 
 
 class Dropout2d(Dropout):
@@ -47,41 +83,10 @@ class Dropout2d(Dropout):
 
 
 @operation
-def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
-    """Zero each element with probability ``p`` and scale the others by 1 / (1 - p).
-
-    Parameters
-    ----------
-    input : (N, ...)
-    p
-        Probability of zero, 0 to 1.
-    training
-        False: the input as it is.
-    key
-        Names the mask: the same key gives the same mask on every device. Default: a fresh one
-        from the library's generator (see :func:`xcnn.manual_seed`).
-
-    Raises
-    ------
-    ArgumentError
-        ``p`` outside 0 to 1.
-
-    References
-    ----------
-    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
-    """
-    check_probability(p)
-    input = Tensor.of(input)
-    if not training or p == 0:
-        return input
-    return Dropout(p, random.next_key() if key is None else key)(input)
-
-
-@operation
 def dropout2d(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
-    """Zero each channel of each image with probability ``p``, scale the others by 1 / (1 - p).
+    """Zero each channel of each image with probability ``p``, scale the rest by 1 / (1 - p).
 
-    Neighbouring pixels are alike, so that dropping single ones takes little away.
+    Neighbouring pixels are correlated, so that dropping single ones removes little information.
 
     Parameters
     ----------
@@ -101,13 +106,10 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, key: int | None
     Tompson et al. 2015, "Efficient object localization using convolutional networks",
     arXiv:1411.4280.
     """
-    check_probability(p)
     input = Tensor.of(input)
     if input.ndim != 4:
         raise ShapeError(
             f"input has shape {input.shape}: expected (N, C, H, W); one image needs a batch axis, "
             "for example x[None]"
         )
-    if not training or p == 0:
-        return input
-    return Dropout2d(p, random.next_key() if key is None else key)(input)
+    return _drop(Dropout2d, input, p, training, key)

@@ -7,107 +7,60 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import number
+from ..checks import check_number
 from ..errors import ArgumentError, DTypeError
 from ..tensor import Function, Tensor, operation
 
+__all__ = ["abs", "astype", "clamp", "erf", "exp", "log", "reciprocal", "sqrt"]
+
 
 class Elementwise(Function):
-    """y = value(x), dx = dy · slope(x); both in memory of x's order: images stay batch-last.
+    """y = f(x), dx = f'(x) · dy, in the memory order of x, so that images stay batch-last.
 
-    Subclasses give ``value``, a new array, and ``slope``, whatever dy can be multiplied with.
+    ``value`` and ``derivative`` work on one-axis arrays, views of x where it is contiguous in some
+    order of its axes. ``derivative`` gets x or, with ``from_output``, y. Settings are numbers, by
+    keyword, and become attributes.
     """
 
     arguments = ("input",)
+    from_output = False
+
+    def __init__(self, **settings: float) -> None:
+        vars(self).update({name: check_number(name, v) for name, v in settings.items()})
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        self.save(x=x)
-        return self.value(backend, x)
+        self.shape = x.shape
+        self.order = sorted(range(x.ndim), key=lambda axis: -math.fabs(x.strides[axis]))
+        x = self._flat(x)
+        y = self.value(backend, x)
+        self.save(x=y if self.from_output else x)
+        return self._shaped(y)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        x = self.saved.x
-        return backend.xp.multiply(dy, self.slope(backend, x), out=backend.xp.empty_like(x))
+        return self._shaped(self.derivative(backend, self.saved.x) * self._flat(dy))
+
+    def _flat(self, x: Array) -> Array:
+        return x.transpose(self.order).reshape(-1)
+
+    def _shaped(self, flat: Array) -> Array:
+        axes = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return flat.reshape([self.shape[axis] for axis in self.order]).transpose(axes)
 
     def value(self, backend: Backend, x: Array) -> Array:
         raise NotImplementedError
 
-    def slope(self, backend: Backend, x: Array) -> Array:
+    def derivative(self, backend: Backend, x: Array) -> Array:
         raise NotImplementedError
-
-
-class _OfResult(Elementwise):
-    """Where the slope is simpler in y than in x: ``slope`` is given y."""
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        y = self.value(backend, x)
-        self.save(x=y)
-        return y
 
 
 class Abs(Elementwise):
     """See :func:`abs`."""
 
     def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.absolute(x, out=backend.xp.empty_like(x))
+        return backend.xp.absolute(x)
 
-    def slope(self, backend: Backend, x: Array) -> Array:
+    def derivative(self, backend: Backend, x: Array) -> Array:
         return backend.xp.sign(x)
-
-
-class Erf(Elementwise):
-    """See :func:`erf`. The slope is 2 / √π · exp(-x²)."""
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.special.erf(x, out=backend.xp.empty_like(x))
-
-    def slope(self, backend: Backend, x: Array) -> Array:
-        xp = backend.xp
-        near = xp.clip(x, -100, 100, out=xp.empty_like(x))  # x² does not overflow
-        slope = xp.multiply(near, near, out=xp.empty_like(x))
-        xp.negative(slope, out=slope)
-        xp.exp(slope, out=slope)
-        slope *= 2 / math.sqrt(math.pi)
-        return slope
-
-
-class Exp(_OfResult):
-    """See :func:`exp`."""
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.exp(x, out=backend.xp.empty_like(x))
-
-    def slope(self, backend: Backend, x: Array) -> Array:
-        return x
-
-
-class Log(Elementwise):
-    """See :func:`log`."""
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.log(x, out=backend.xp.empty_like(x))
-
-    def slope(self, backend: Backend, x: Array) -> Array:
-        return 1 / x
-
-
-class Reciprocal(_OfResult):
-    """See :func:`reciprocal`."""
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.true_divide(1, x, out=backend.xp.empty_like(x))
-
-    def slope(self, backend: Backend, x: Array) -> Array:
-        return -(x * x)
-
-
-class Sqrt(_OfResult):
-    """See :func:`sqrt`."""
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.sqrt(x, out=backend.xp.empty_like(x))
-
-    def slope(self, backend: Backend, x: Array) -> Array:
-        return 0.5 / x
 
 
 @operation
@@ -116,10 +69,33 @@ def abs(input: Any) -> Tensor:
     return Abs()(input)
 
 
+class Erf(Elementwise):
+    """See :func:`erf`. The derivative is 2 / √π · exp(-x²)."""
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return backend.special.erf(x, out=backend.xp.empty_like(x))  # float16 stays float16
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        near = backend.xp.clip(x, -100, 100)  # x² does not overflow
+        return backend.xp.exp(-(near * near)) * (2 / math.sqrt(math.pi))
+
+
 @operation
 def erf(input: Any) -> Tensor:
     """2 / √π times the integral of exp(-t²) from 0 to x, elementwise."""
     return Erf()(input)
+
+
+class Exp(Elementwise):
+    """See :func:`exp`."""
+
+    from_output = True
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return backend.xp.exp(x)
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        return x
 
 
 @operation
@@ -128,16 +104,50 @@ def exp(input: Any) -> Tensor:
     return Exp()(input)
 
 
+class Log(Elementwise):
+    """See :func:`log`."""
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return backend.xp.log(x)
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        return 1 / x
+
+
 @operation
 def log(input: Any) -> Tensor:
     """The natural logarithm, elementwise: minus infinity of 0, NaN of negative numbers."""
     return Log()(input)
 
 
+class Reciprocal(Elementwise):
+    """See :func:`reciprocal`."""
+
+    from_output = True
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return 1 / x
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        return -(x * x)
+
+
 @operation
 def reciprocal(input: Any) -> Tensor:
     """1 / x, elementwise."""
     return Reciprocal()(input)
+
+
+class Sqrt(Elementwise):
+    """See :func:`sqrt`."""
+
+    from_output = True
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return backend.xp.sqrt(x)
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        return 0.5 / x
 
 
 @operation
@@ -149,26 +159,23 @@ def sqrt(input: Any) -> Tensor:
 class Clamp(Elementwise):
     """See :func:`clamp`."""
 
-    def __init__(self, min: float | None, max: float | None) -> None:
-        self.min = None if min is None else number("min", min)
-        self.max = None if max is None else number("max", max)
+    min: float | None = None
+    max: float | None = None
 
     def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.clip(x, self.min, self.max, out=backend.xp.empty_like(x))
+        return backend.xp.clip(x, self.min, self.max)
 
-    def slope(self, backend: Backend, x: Array) -> Array:
-        if self.min is None:
-            return x <= self.max
-        above = x >= self.min
-        return above if self.max is None else above & (x <= self.max)
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        above = self.min is None or x >= self.min
+        return above & (self.max is None or x <= self.max)
 
 
 @operation
 def clamp(input: Any, min: float | None = None, max: float | None = None) -> Tensor:
-    """``min`` for smaller numbers, ``max`` for larger ones, the others as they are.
+    """Numbers below ``min`` become ``min``, those above ``max`` become ``max``.
 
-    NaN stays NaN; where ``min`` is larger than ``max``, everything is ``max``. The gradient of
-    the two bounds themselves is 1, as that of what lies between.
+    NaN stays NaN; where ``min`` is larger than ``max``, everything is ``max``. The gradient at
+    the bounds themselves is 1, as between them.
 
     Parameters
     ----------
@@ -178,11 +185,12 @@ def clamp(input: Any, min: float | None = None, max: float | None = None) -> Ten
     Raises
     ------
     ArgumentError
-        Neither is given, or one is not a number.
+        Both are None, or one is not a number.
     """
-    if min is None and max is None:
+    bounds = {name: v for name, v in (("min", min), ("max", max)) if v is not None}
+    if not bounds:
         raise ArgumentError("clamp: neither min nor max is given; expected one of them, or both")
-    return Clamp(min, max)(input)
+    return Clamp(**bounds)(input)
 
 
 _FLOATS = ("float16", "float32", "float64")
@@ -200,17 +208,17 @@ class AsType(Function):
         return x.astype(self.dtype)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        return dy  # the walk gives it the input's type
+        return dy  # Tensor.backward casts it to the input's dtype
 
 
 @operation
 def astype(input: Any, dtype: Any) -> Tensor:
-    """The same values in another floating-point type; itself if it is of that type.
+    """The same values in another floating-point dtype; ``input`` itself if it has that dtype.
 
     Raises
     ------
     DTypeError
-        Not a floating-point type.
+        Not a floating-point dtype.
     """
     input = Tensor.of(input)
     if str(dtype) not in _FLOATS:

@@ -10,8 +10,10 @@ from ..errors import ShapeError
 from ..layout import as_rows, batch_first, batch_last
 from ..tensor import Function, Tensor, operation, tensors
 from .arithmetic import sum_to
-from .conv import check_bias
+from .conv import check_bias, shape_of
 from .shape import reshape
+
+__all__ = ["linear", "matmul"]
 
 
 class Linear(Function):
@@ -107,7 +109,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
             f"input has shape {input.shape}, but weight {weight.shape} takes {features} features "
             "in the last axis; images need a Flatten first"
         )
-    check_bias(None if bias is None else bias.shape, outputs)
+    check_bias(shape_of(bias), outputs)
     if input.ndim == 2:
         return Linear(relu)(input, weight, bias)
     leading = input.shape[:-1]

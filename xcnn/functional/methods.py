@@ -1,4 +1,4 @@
-"""The operators and methods of Tensor that are functions of this package: one table.
+"""The operators and methods of Tensor that this package defines, in one table.
 
 ``Tensor`` declares their signatures; it lies below this package and cannot import it.
 """
@@ -15,7 +15,7 @@ from . import arithmetic, elementwise, linear, reduction, shape
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
-    """``function`` with its two arguments exchanged, for ``__radd__`` and the like."""
+    """``function`` with its two arguments swapped, for ``__radd__`` and the like."""
     return lambda b, a: function(a, b)
 
 
@@ -24,20 +24,20 @@ def _iterate(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _permute(tensor: Tensor, *dims: Any) -> Tensor:
-    """Axes reordered; ``dims`` as ints or as one sequence."""
+    """Reorder the axes; ``dims`` are ints or one sequence."""
     is_sequence = len(dims) == 1 and isinstance(dims[0], Sequence)
     return shape.permute(tensor, dims[0] if is_sequence else dims)
 
 
 def _transpose(tensor: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two axes exchanged."""
+    """Swap two axes."""
     first, second = check_dim("dim0", dim0, tensor.ndim), check_dim("dim1", dim1, tensor.ndim)
     order = list(range(tensor.ndim))
     order[first], order[second] = second, first
     return shape.permute(tensor, order)
 
 
-def _transposed(tensor: Tensor) -> Tensor:
+def _matrix_transpose(tensor: Tensor) -> Tensor:
     if tensor.ndim > 2:
         raise ShapeError(f".T of shape {tensor.shape}: expected at most two axes; use permute")
     return shape.permute(tensor, range(tensor.ndim)[::-1])
@@ -51,35 +51,29 @@ _BINARY = {
     "pow": arithmetic.pow,
     "matmul": linear.matmul,
 }
+#: functions that are methods under the same name
+_SAME_NAME: dict[Any, tuple[str, ...]] = {
+    arithmetic: ("pow",),
+    elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
+    reduction: ("mean", "sum"),
+    shape: ("reshape", "split", "squeeze", "unsqueeze"),
+}
 METHODS: dict[str, Any] = {
     **{f"__{name}__": function for name, function in _BINARY.items()},
     **{f"__r{name}__": _reflected(function) for name, function in _BINARY.items()},
+    **{name: getattr(family, name) for family, names in _SAME_NAME.items() for name in names},
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
     "__abs__": elementwise.abs,
     "__getitem__": shape.getitem,
     "__iter__": _iterate,
-    "T": property(_transposed),
-    "abs": elementwise.abs,
-    "astype": elementwise.astype,
-    "clamp": elementwise.clamp,
-    "exp": elementwise.exp,
+    "T": property(_matrix_transpose),
     "flatten": lambda tensor, start_dim=0: shape.flatten(tensor, start_dim),
-    "log": elementwise.log,
-    "mean": reduction.mean,
     "permute": _permute,
-    "pow": arithmetic.pow,
-    "reciprocal": elementwise.reciprocal,
-    "reshape": shape.reshape,
-    "split": shape.split,
-    "sqrt": elementwise.sqrt,
-    "squeeze": shape.squeeze,
-    "sum": reduction.sum,
     "transpose": _transpose,
-    "unsqueeze": shape.unsqueeze,
 }
 
 
 def install(kind: type[Tensor]) -> None:
-    """Set the operators and methods of the table on Tensor."""
+    """Set the operators and methods of the table on ``kind``."""
     for name, method in METHODS.items():
         setattr(kind, name, method)

@@ -1,7 +1,7 @@
 """Normalisation: batch, layer, group, instance and local response.
 
-The first four subtract a mean and divide by a standard deviation, of different groups of numbers;
-one Function computes them all.
+The first four subtract the mean and divide by the standard deviation of different groups of
+numbers; one Function computes them all.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from typing import Any, NamedTuple
 from .. import backends
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..checks import check_eps, check_momentum, check_shape, is_int
+from ..checks import check_int, check_number, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, ShapeError
 from ..layout import rows_last
 from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
 from .shape import reshape
 
-_LINE = 1024  # numbers: a loop of NumPy over so many costs little beside them
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm"]
+
+_LINE = 1024  # numbers in an inner loop of NumPy that make the overhead of the loop small
 
 
 @dataclass(frozen=True)
 class Groups:
-    """How an array in batch-last memory falls into groups, each with a mean and a variance.
+    """How an array in batch-last memory is divided into groups, each with a mean and a variance.
 
     Attributes
     ----------
     shape : (A, K, P)
-        Of the memory without the batch: A groups of K rows, P numbers of a row share a weight.
+        The memory without the batch: A groups of K rows; the P numbers of a row share a weight.
     weights : (A or 1, K or 1)
-        The shape of the weights, 1 where all groups or rows share one.
+        The shape of the weights; 1 where all groups or rows share one.
     across_batch
-        Whether a group spans the whole batch, or each example has its own.
+        Whether a group spans the whole batch instead of one example.
     """
 
     shape: tuple[int, int, int]
@@ -43,12 +45,13 @@ class Groups:
     across_batch: bool = False
 
     def size(self, batch: int) -> int:
-        """How many numbers a group has."""
+        """Number of elements of a group."""
         return math.prod(self.shape[1:]) * (batch if self.across_batch else 1)
 
     def repeats(self, batch: int) -> int:
-        """How many numbers of a row to lay beside the batch, so that NumPy's innermost loops are
-        longer than a batch: a divisor of P.
+        """How many pixels of a row, a divisor of P, to join with the batch to one line.
+
+        NumPy's inner loops run over lines: the batch alone may be too short.
         """
         pixels = self.shape[2]
         most = 1 if self.across_batch else _LINE // max(1, batch)
@@ -56,7 +59,7 @@ class Groups:
 
 
 class Running(NamedTuple):
-    """Running statistics (C,), float arrays that a training step changes in place."""
+    """Running statistics (C,), float arrays that a training step updates in place."""
 
     mean: Array
     var: Array
@@ -66,7 +69,7 @@ class Running(NamedTuple):
 class Normalize(Function):
     """See :func:`batch_norm`, :func:`layer_norm`, :func:`group_norm`, :func:`instance_norm`.
 
-    With ``fixed``, the running statistics are used instead of those of the input.
+    With ``fixed``, uses the running statistics instead of those of the input.
     """
 
     arguments = ("input", "weight", "bias")
@@ -103,7 +106,7 @@ class Normalize(Function):
         x, xp = self.saved.x, backend.xp
         dy = rows_last(xp, dy).reshape(x.shape)
         dx = xp.empty_like(x) if self.needs_grad[0] else None
-        shape = (*x.shape[:2], 1, 1)  # of dweight and dbias, before groups that share are added
+        shape = (*x.shape[:2], 1, 1)  # of the gradients before groups are summed
         dweight, dbias = (xp.empty(shape, self.saved.mean.dtype) for _ in range(2))
 
         def compute(part: slice) -> None:
@@ -120,16 +123,16 @@ class Normalize(Function):
     # -- forward ----------------------------------------------------------------------------
 
     def _as_rows(self, weight: Array | None, dtype: Any) -> Array | None:
-        """(A or 1, K or 1, 1, 1)."""
+        """``weight`` as (A or 1, K or 1, 1, 1)."""
         if weight is None:
             return None
         return weight.astype(dtype, copy=False).reshape(*self.groups.weights, 1, 1)
 
     def _statistics(self, backend: Backend, line: int, dtype: Any) -> tuple[Array, Array]:
-        """Mean and variance (A, 1, 1, 1 or line): the running ones, or room for the input's."""
+        """Mean and variance (A, 1, 1, 1 or line): the running ones, or empty arrays."""
         shape = (self.groups.shape[0], 1, 1, 1 if self.groups.across_batch else line)
         if self.fixed and self.running is not None:
-            mean, var = (a.astype(dtype) for a in self.running[:2])  # a copy: training goes on
+            mean, var = (a.astype(dtype) for a in self.running[:2])  # a copy: training changes them
             return mean.reshape(shape), var.reshape(shape)
         return backend.xp.empty(shape, dtype), backend.xp.empty(shape, dtype)
 
@@ -155,21 +158,21 @@ class Normalize(Function):
                 centred = self._centred(backend, x[piece], mean[piece], var[piece])
                 scale = self._inverse(backend, var[piece])
                 if weight is not None:
-                    scale = scale * _of(weight, piece)
+                    scale = scale * _weights_of(weight, piece)
                 if bias is None:
                     xp.multiply(centred, scale, out=y[piece])
                 else:
                     centred *= scale
-                    xp.add(centred, _of(bias, piece), out=y[piece])
+                    xp.add(centred, _weights_of(bias, piece), out=y[piece])
 
         backend.each(compute, backend.channels(x))
         return y
 
     def _centred(self, backend: Backend, x: Array, mean: Array, var: Array) -> Array:
-        """``x`` minus its mean, a new array.
+        """``x`` minus its mean, a new array; fills ``mean`` and ``var`` unless they are fixed.
 
-        The variance is the mean square of that: the mean of the squares less the square of the
-        mean would be off where the mean is large.
+        The variance is the mean square of that array: the mean of the squares minus the square of
+        the mean would lose precision where the mean is large.
         """
         if self.fixed:
             return x - mean
@@ -184,9 +187,9 @@ class Normalize(Function):
     def _sums(
         self, backend: Backend, axes: tuple[int, ...], a: Array, b: Array | None = None
     ) -> Array:
-        """Sums of a, or of a * b, over axes of (A, K, P, N); over all but A across the batch.
+        """Sums of a, or of a * b, over axes of (A, K, P, line); over all but A across the batch.
 
-        Laid out as the line is: those of an example stand there ``repeats`` times.
+        The sum of an example is repeated ``repeats`` times, as the example is in a line.
         """
         if self.groups.across_batch:
             shape = len(a), math.prod(a.shape[1:])
@@ -201,11 +204,10 @@ class Normalize(Function):
         return backend.xp.broadcast_to(whole, parts).reshape(sums.shape)
 
     def _update(self, running: Running, mean: Array, var: Array, size: int) -> None:
-        """Move the running statistics towards those of the batch, in place."""
-        for kept, new in ((running.mean, mean), (running.var, var * (size / (size - 1)))):
-            of_each = new.reshape(len(new), -1)  # (C, 1 or line)
-            kept *= 1 - running.momentum
-            kept += running.momentum * of_each.mean(axis=1)
+        """Update the running statistics in place."""
+        for old, new in ((running.mean, mean), (running.var, var * (size / (size - 1)))):
+            old *= 1 - running.momentum
+            old += running.momentum * new.reshape(len(new), -1).mean(axis=1)  # of (C, 1 or line)
 
     # -- backward ---------------------------------------------------------------------------
 
@@ -224,30 +226,30 @@ class Normalize(Function):
         xp, saved = backend.xp, self.saved
         scale, weight = saved.scale[piece], saved.weight
         x = saved.x[piece] - saved.mean[piece]
-        of_bias = self._sums(backend, (2,), dy)
-        of_weight = self._sums(backend, (2,), dy, x) * scale
-        dbias[...] = of_bias.sum(axis=3, keepdims=True) / self.repeats
-        dweight[...] = of_weight.sum(axis=3, keepdims=True) / self.repeats
+        bias_sums = self._sums(backend, (2,), dy)
+        weight_sums = self._sums(backend, (2,), dy, x) * scale
+        dbias[...] = bias_sums.sum(axis=3, keepdims=True) / self.repeats
+        dweight[...] = weight_sums.sum(axis=3, keepdims=True) / self.repeats
         if dx is None:
             return
         if weight is not None:
-            weight = _of(weight, piece)
+            weight = _weights_of(weight, piece)
         if self.fixed:
             xp.multiply(dy, scale if weight is None else scale * weight, out=dx[piece])
             return
         after = scale
-        if weight is not None and weight.shape[1] > 1:  # rows of a group have their own
-            dy, of_bias, of_weight = dy * weight, of_bias * weight, of_weight * weight
+        if weight is not None and weight.shape[1] > 1:  # each row of a group has a weight
+            dy, bias_sums, weight_sums = dy * weight, bias_sums * weight, weight_sums * weight
         elif weight is not None:
             after = scale * weight
         size = max(1, self.groups.size(dy.shape[-1]))
-        x *= of_weight.sum(axis=1, keepdims=True) * scale / size
-        x += of_bias.sum(axis=1, keepdims=True) / size
+        x *= weight_sums.sum(axis=1, keepdims=True) * scale / size
+        x += bias_sums.sum(axis=1, keepdims=True) / size
         xp.subtract(dy, x, out=x)
         xp.multiply(x, after, out=dx[piece])
 
     def _shared(self, gradient: Array, shape: Any, needed: bool) -> Array | None:
-        """The gradient (A, K, 1, 1) of a weight of ``shape``, added where groups share it."""
+        """The gradient (A, K, 1, 1) of a weight of ``shape``, summed over groups that share it."""
         return sum_to(gradient, (*self.groups.weights, 1, 1)).reshape(shape) if needed else None
 
     def _batch_first(self, backend: Backend, rows: Array) -> Array:
@@ -255,62 +257,61 @@ class Normalize(Function):
 
 
 def _pieces(backend: Backend, x: Array, part: slice) -> Iterator[slice]:
-    """Slices of ``part``, a few groups each, that stay in the cache from pass to pass."""
+    """Slices of ``part``, a few groups each, that stay in the cache between passes."""
     step = max(1, backend.norm_piece // max(1, math.prod(x.shape[1:])))
     for start in range(part.start, part.stop, step):
         yield slice(start, min(start + step, part.stop))
 
 
-def _of(weight: Array, piece: slice) -> Array:
-    """The weights of some groups."""
+def _weights_of(weight: Array, piece: slice) -> Array:
+    """The weights of a slice of the groups."""
     return weight[piece] if len(weight) > 1 else weight
 
 
-class LocalResponseNorm(Function):
-    """See :func:`local_response_norm`."""
-
-    arguments = ("input",)
-
-    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
-        self.before, self.after = size // 2, (size - 1) // 2
-        self.rate = alpha / size
-        self.beta = beta
-        self.k = k
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        xp = backend.xp
-        rows = rows_last(xp, x)  # (C, ..., N)
-        wide = rows.astype(sum_dtype(x.dtype), copy=False)
-        base = _over_channels(xp, wide * wide, self.before, self.after)
-        base *= self.rate
-        base += self.k
-        power = xp.power(base, -self.beta)
-        self.save(x=wide, base=base, power=power)
-        y = xp.multiply(wide, power, out=xp.empty(rows.shape, x.dtype))
-        return xp.moveaxis(y, -1, 0)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        """Each x counts in its own value and in those of all windows that it is in."""
-        xp, x, power = backend.xp, self.saved.x, self.saved.power
-        dy = rows_last(xp, dy)
-        inner = dy * x
-        inner *= power
-        inner /= self.saved.base
-        shared = _over_channels(xp, inner, self.after, self.before)
-        shared *= x
-        shared *= -2 * self.rate * self.beta
-        shared += dy * power
-        return xp.moveaxis(shared, -1, 0)
+def _normalized(
+    input: Tensor,
+    weight: Any,
+    bias: Any,
+    shape: tuple[int, ...],
+    groups: Groups,
+    eps: float,
+    running: Running | None = None,
+    fixed: bool = False,
+) -> Tensor:
+    """Normalise, after a check that weight and bias have ``shape``."""
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and tuple(Tensor.of(value).shape) != shape:
+            raise ShapeError(f"{name} has shape {Tensor.of(value).shape}: expected {shape}")
+    return Normalize(groups, check_number("eps", eps, 0), running, fixed)(input, weight, bias)
 
 
-def _over_channels(xp: Any, x: Array, before: int, after: int) -> Array:
-    """Sums of x (C, ...): each channel with some channels before and after it."""
-    channels, total = len(x), x.copy()
-    for shift in range(1, min(before, channels - 1) + 1):
-        total[shift:] += x[:-shift]
-    for shift in range(1, min(after, channels - 1) + 1):
-        total[:-shift] += x[shift:]
-    return total
+def _channels(input: Tensor, axes: Any, expected: str) -> int:
+    """The number of channels of an input that must have one of these numbers of axes."""
+    if input.ndim not in axes:
+        raise ShapeError(f"input has shape {input.shape}: expected {expected}")
+    return input.shape[1]
+
+
+def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | None:
+    """The arrays of the running statistics, checked."""
+    if (mean is None) != (var is None):
+        raise ArgumentError("running_mean and running_var: expected both or neither")
+    if not hasattr(momentum, "dtype"):  # an array is 1 / the count of batches, from BatchNorm
+        check_number("momentum", momentum, 0, 1)
+    if mean is None:
+        return None
+    arrays = []
+    for name, value in (("running_mean", mean), ("running_var", var)):
+        array = Tensor.of(value).data
+        if array.shape != input.shape[1:2]:
+            raise ShapeError(f"{name} has shape {array.shape}: expected {input.shape[1:2]}")
+        if backends.of(array) is not input.backend:
+            raise DeviceError(
+                f"{name} is on {backends.of(array).device}, input on {input.device}; move the "
+                f'module that owns it with .to("{input.device}")'
+            )
+        arrays.append(array)
+    return Running(arrays[0], arrays[1], momentum)
 
 
 @operation
@@ -324,25 +325,25 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Give each channel mean 0 and variance 1, over the batch and all pixels.
+    """Normalise each channel to mean 0 and variance 1 over the batch and all pixels.
 
-    y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var per channel: those of the batch
-    (var divided by the count) in training, the running ones otherwise.
+    y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and var of each channel: those of
+    the batch (var divided by the count) in training, else the running ones.
 
-    In training the running statistics change in place, running = (1 - momentum) * running +
-    momentum * batch, with the unbiased variance (divided by the count less one). An empty batch
-    leaves them as they are.
+    In training the running statistics are updated in place, running = (1 - momentum) * running +
+    momentum * batch, with the unbiased variance (divided by the count - 1), unless the batch is
+    empty.
 
     Parameters
     ----------
     input : (N, C), (N, C, L) or (N, C, H, W)
     running_mean, running_var : (C,), or both None
-        Arrays, or Tensors whose arrays are used. Needed unless ``training``.
+        Arrays or Tensors. Needed unless ``training``.
     weight, bias : (C,), or None
     training
         Whether to use the statistics of the batch.
     momentum
-        0 to 1; how much of the new statistics enters the running ones.
+        0 to 1: the weight of the batch in the running statistics.
     eps
         Added to the variance.
 
@@ -354,7 +355,7 @@ def batch_norm(
     Raises
     ------
     ShapeError
-        Axes, weights or statistics do not fit; or one value per channel in training.
+        Axes, weights or statistics do not fit; or a single value per channel in training.
     ArgumentError
         No running statistics to use, or a setting out of range.
     DeviceError
@@ -389,7 +390,7 @@ def layer_norm(
     bias: Any = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Give each example mean 0 and variance 1 over its last axes.
+    """Normalise each example to mean 0 and variance 1 over its last axes.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias
 
@@ -397,7 +398,7 @@ def layer_norm(
     ----------
     input : (N, ..., *normalized_shape)
     normalized_shape
-        Lengths of the last axes, those that mean and variance are taken over; an int for one.
+        Lengths of the axes to normalise over, the last ones; an int for one axis.
     weight, bias : normalized_shape, or None
     eps
         Added to the variance.
@@ -418,10 +419,10 @@ def layer_norm(
     ----------
     Ba, Kiros & Hinton 2016, "Layer normalization", arXiv:1607.06450.
     """
-    input, last = Tensor.of(input), check_shape(normalized_shape)
+    input, last = Tensor.of(input), check_shape("normalized_shape", normalized_shape)
     if tuple(input.shape[-len(last) :]) != last:
         raise ShapeError(f"input has shape {input.shape}: expected its last axes to be {last}")
-    if input.ndim == len(last):  # the batch too is normalised over: one example
+    if input.ndim == len(last):  # also over the batch: one example
         one = layer_norm(reshape(input, 1, *last), last, weight, bias, eps)
         return reshape(one, *last)
     others = math.prod(input.shape[1 : input.ndim - len(last)])
@@ -433,7 +434,7 @@ def layer_norm(
 def group_norm(
     input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
-    """Give each group of channels of each example mean 0 and variance 1.
+    """Normalise each group of channels of each example to mean 0 and variance 1.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias, weight and bias per channel
 
@@ -441,7 +442,7 @@ def group_norm(
     ----------
     input : (N, C, ...)
     num_groups
-        Groups of C / num_groups channels; divides C.
+        Number of groups, of C / num_groups channels each.
     weight, bias : (C,), or None
     eps
         Added to the variance.
@@ -468,12 +469,12 @@ def group_norm(
         raise ArgumentError(
             f"num_groups={num_groups!r}: expected an int >= 1 that divides the {channels} channels"
         )
-    together, pixels = channels // num_groups, math.prod(input.shape[2:])
-    if len(input) * together * pixels == 1:
+    group_channels, pixels = channels // num_groups, math.prod(input.shape[2:])
+    if len(input) * group_channels * pixels == 1:
         raise ShapeError(
             f"input has shape {input.shape}: expected more than one value per group of channels"
         )
-    groups = Groups((num_groups, together, pixels), (num_groups, together))
+    groups = Groups((num_groups, group_channels, pixels), (num_groups, group_channels))
     return _normalized(input, weight, bias, (channels,), groups, eps)
 
 
@@ -488,12 +489,12 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Give each channel of each example mean 0 and variance 1 over its pixels.
+    """Normalise each channel of each example to mean 0 and variance 1 over its pixels.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias
 
-    Running statistics, if given, move towards the means over the batch of mean and unbiased
-    variance, as in :func:`batch_norm`.
+    Running statistics, if given, are updated as in :func:`batch_norm`, with the means over the
+    batch of mean and unbiased variance.
 
     Parameters
     ----------
@@ -514,7 +515,7 @@ def instance_norm(
     Raises
     ------
     ShapeError
-        Axes, weights or statistics do not fit, or there is one pixel.
+        Axes, weights or statistics do not fit, or there is a single pixel.
     ArgumentError, DeviceError
         As :func:`batch_norm`.
 
@@ -534,20 +535,67 @@ def instance_norm(
     return _normalized(input, weight, bias, (channels,), groups, eps, running)
 
 
+class LocalResponseNorm(Function):
+    """See :func:`local_response_norm`."""
+
+    arguments = ("input",)
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        self.before, self.after = size // 2, (size - 1) // 2
+        self.rate = alpha / size
+        self.beta = beta
+        self.k = k
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        xp = backend.xp
+        rows = rows_last(xp, x)  # (C, ..., N)
+        wide = rows.astype(sum_dtype(x.dtype), copy=False)
+        base = _channel_sums(xp, wide * wide, self.before, self.after)
+        base *= self.rate
+        base += self.k
+        power = xp.power(base, -self.beta)
+        self.save(x=wide, base=base, power=power)
+        y = xp.multiply(wide, power, out=xp.empty(rows.shape, x.dtype))
+        return xp.moveaxis(y, -1, 0)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        """Each x contributes to its own y and to those of all neighbourhoods that contain it."""
+        xp, x, power = backend.xp, self.saved.x, self.saved.power
+        dy = rows_last(xp, dy)
+        terms = dy * x
+        terms *= power
+        terms /= self.saved.base
+        dx = _channel_sums(xp, terms, self.after, self.before)
+        dx *= x
+        dx *= -2 * self.rate * self.beta
+        dx += dy * power
+        return xp.moveaxis(dx, -1, 0)
+
+
+def _channel_sums(xp: Any, x: Array, before: int, after: int) -> Array:
+    """Sums of x (C, ...) over each channel and its neighbours before and after it."""
+    channels, total = len(x), x.copy()
+    for shift in range(1, min(before, channels - 1) + 1):
+        total[shift:] += x[:-shift]
+    for shift in range(1, min(after, channels - 1) + 1):
+        total[:-shift] += x[shift:]
+    return total
+
+
 @operation
 def local_response_norm(
     input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """Divide each value by what its neighbours in other channels hold.
+    """Divide each value by a power of the mean square of its neighbours across channels.
 
     y[c] = x[c] / (k + alpha / size * sum over j of x[j]²)^beta, for channels j from
-    c - size // 2 to c + (size - 1) // 2; those that do not exist count as zero.
+    c - size // 2 to c + (size - 1) // 2; missing channels count as zero.
 
     Parameters
     ----------
     input : (N, C, ...), three axes or more
     size
-        Channels of a neighbourhood.
+        Number of channels of a neighbourhood.
     alpha, beta, k
         As in the formula.
 
@@ -559,7 +607,7 @@ def local_response_norm(
     Raises
     ------
     ShapeError
-        Fewer axes.
+        Fewer than three axes.
     ArgumentError
         ``size`` is not an int >= 1.
 
@@ -570,52 +618,4 @@ def local_response_norm(
     """
     input = Tensor.of(input)
     _channels(input, range(3, 99), "(N, C, ...) with three axes or more")
-    if not is_int(size) or size < 1:
-        raise ArgumentError(f"size={size!r}: expected an int >= 1")
-    return LocalResponseNorm(size, alpha, beta, k)(input)
-
-
-def _normalized(
-    input: Tensor,
-    weight: Any,
-    bias: Any,
-    shape: tuple[int, ...],
-    groups: Groups,
-    eps: float,
-    running: Running | None = None,
-    fixed: bool = False,
-) -> Tensor:
-    """Normalise, once weight and bias are known to be of ``shape``."""
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value is not None and tuple(Tensor.of(value).shape) != shape:
-            raise ShapeError(f"{name} has shape {Tensor.of(value).shape}: expected {shape}")
-    return Normalize(groups, check_eps(eps), running, fixed)(input, weight, bias)
-
-
-def _channels(input: Tensor, axes: Any, expected: str) -> int:
-    """The number of channels of an input with one of some numbers of axes."""
-    if input.ndim not in axes:
-        raise ShapeError(f"input has shape {input.shape}: expected {expected}")
-    return input.shape[1]
-
-
-def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | None:
-    """The arrays of running statistics, checked."""
-    if (mean is None) != (var is None):
-        raise ArgumentError("running_mean and running_var: expected both or neither")
-    if not hasattr(momentum, "dtype"):  # on the device it is 1 / a count of batches
-        check_momentum(momentum)
-    if mean is None:
-        return None
-    arrays = []
-    for name, value in (("running_mean", mean), ("running_var", var)):
-        array = Tensor.of(value).data
-        if array.shape != input.shape[1:2]:
-            raise ShapeError(f"{name} has shape {array.shape}: expected {input.shape[1:2]}")
-        if backends.of(array) is not input.backend:
-            raise DeviceError(
-                f"{name} is on {backends.of(array).device}, input on {input.device}; move the "
-                f'module that owns it with .to("{input.device}")'
-            )
-        arrays.append(array)
-    return Running(arrays[0], arrays[1], momentum)
+    return LocalResponseNorm(check_int("size", size), alpha, beta, k)(input)

@@ -1,4 +1,4 @@
-"""Padding with a constant or with copies of the pixels inside."""
+"""Padding with a constant or with copies of the image's own pixels."""
 
 from __future__ import annotations
 
@@ -8,20 +8,34 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, Pair, check_padding, check_padding1d
+from ..checks import Padding, Pair, check_choice, check_padding, check_padding1d
 from ..errors import ArgumentError
 from ..geometry import borders
 from ..layout import check_data_format, image_size
 from ..tensor import Function, Tensor, operation
 
+__all__ = ["pad"]
+
 Widths = tuple[Pair, ...]
-
-
 _PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
+def _padded(xp: Any, x: Array, widths: Widths, value: float | None = None) -> Array:
+    """x in the middle of a batch-last array, surrounded by ``value`` (None: uninitialised)."""
+    shape = tuple(n + sum(w) for n, w in zip(x.shape, widths, strict=True))
+    y = xp.moveaxis(xp.empty((*shape[1:], shape[0]), x.dtype), -1, 0)
+    if value is not None:
+        y.fill(value)
+    y[_inside(x.shape, widths)] = x
+    return y
+
+
+def _inside(shape: tuple[int, ...], widths: Widths) -> tuple[slice, ...]:
+    return tuple(slice(w[0], w[0] + n) for n, w in zip(shape, widths, strict=True))
+
+
 class Pad(Function):
-    """See :func:`pad`: a constant around the pixels."""
+    """See :func:`pad`, with ``mode="constant"``."""
 
     arguments = ("input",)
     any_dtype = ("input",)
@@ -40,9 +54,9 @@ class Pad(Function):
 
 
 class PadFromInside(Function):
-    """See :func:`pad`: copies of the pixels inside, along one axis after the other.
+    """See :func:`pad`, in the other modes: copies pixels along one axis after the other.
 
-    Backward goes the other way round, and each pixel adds up the gradients of its copies.
+    Backward takes the axes in reverse and adds the gradients of the copies to their pixel.
     """
 
     arguments = ("input",)
@@ -69,85 +83,31 @@ class PadFromInside(Function):
         return d[_inside(shape, self.widths)]
 
     def _copies(self, shape: tuple[int, ...]) -> Iterator[tuple[int, tuple, tuple]]:
-        """Axis, index of a border in the result, index of what it is a copy of."""
+        """Axis, index of a border in the result, index of the pixels that it copies."""
         index = list(_inside(shape, self.widths))
         for axis, (size, sides) in enumerate(zip(shape, self.widths, strict=True)):
             for part in borders(self.mode, size, sides) if max(sides) else ():
                 border, source = ((*index[:axis], i, *index[axis + 1 :]) for i in part)
                 yield axis, border, source
-            index[axis] = slice(None)  # the next axis copies the borders of this one too
+            index[axis] = slice(None)  # the next axis also copies these borders
 
 
-def _padded(xp: Any, x: Array, widths: Widths, value: float | None = None) -> Array:
-    """A batch-last array with x inside; around it ``value``, or anything."""
-    shape = tuple(n + sum(w) for n, w in zip(x.shape, widths, strict=True))
-    y = xp.moveaxis(xp.empty((*shape[1:], shape[0]), x.dtype), -1, 0)
-    if value is not None:
-        y.fill(value)
-    y[_inside(x.shape, widths)] = x
-    return y
-
-
-def _inside(shape: tuple[int, ...], widths: Widths) -> tuple[slice, ...]:
-    return tuple(slice(w[0], w[0] + n) for n, w in zip(shape, widths, strict=True))
-
-
-@operation
-def pad(
-    input: Any,
-    padding: Padding,
-    value: float = 0.0,
-    data_format: str = "NCHW",
-    mode: str = "constant",
-) -> Tensor:
-    """Surround images or signals with ``value``, or with copies of their own pixels.
-
-    Parameters
-    ----------
-    input : (N, C, H, W), (N, H, W, C) with ``data_format="NHWC"``, or (N, C, L)
-    padding
-        Pixels: an int; for images (pH, pW) or ((top, bottom), (left, right)), for signals
-        (left, right).
-    value
-        What to fill in with ``mode="constant"``; a whole number for arrays of ints.
-    data_format
-        ``"NCHW"`` or ``"NHWC"``, of images.
-    mode
-        ``"constant"``; ``"reflect"`` mirrors at the outermost pixel, which is not repeated;
-        ``"replicate"`` repeats the outermost pixel; ``"circular"`` goes on at the other end.
-
-    Returns
-    -------
-    Tensor
-        (N, C, top + H + bottom, left + W + right), or with channels last; or (N, C, left + L +
-        right).
-
-    Raises
-    ------
-    ArgumentError
-        The padding is not one of these forms, or another mode or value.
-    ShapeError
-        Neither three nor four axes; more padding than the image has pixels to copy: with reflect
-        less than its size, with circular at most that.
-    """
-    input = Tensor.of(input)
-    widths = _widths(input, padding, data_format)
-    if mode not in _PAD_MODES:
-        raise ArgumentError(f"mode={mode!r}: expected one of {', '.join(_PAD_MODES)}")
-    if not isinstance(value, Real) or (value and mode != "constant"):
-        raise ArgumentError(
-            f"value={value!r} with mode={mode!r}: expected a number, with mode='constant' only; "
-            "give another mode by name, mode='reflect'"
-        )
-    if mode == "constant":
-        return Pad(widths, _as_number(input, value))(input)
-    for size, sides in zip(input.shape, widths, strict=True):
-        borders(mode, size, sides)  # refuses what is too wide
-    return PadFromInside(widths, mode)(input)
+def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:
+    """The padding of each axis."""
+    check_data_format(data_format)
+    is_signal = input.ndim == 3 and data_format == "NCHW"
+    if not is_signal:
+        image_size(input, data_format)
+    along = check_padding1d(padding) if is_signal else check_padding(padding)
+    if isinstance(along, str):
+        raise ArgumentError(f"padding={padding!r}: pad needs numbers of pixels")
+    zero: Any = (0, 0)
+    sides = (along,) if is_signal else along
+    return (zero, *sides, zero) if data_format == "NHWC" else (zero, zero, *sides)
 
 
 def _as_number(input: Tensor, value: Any) -> float:
-    """``value`` as a number that arrays like ``input`` can hold."""
+    """``value`` as a number of input's dtype."""
     if input.dtype.kind == "f":
         return float(value)
     whole = float(value).is_integer()
@@ -161,15 +121,54 @@ def _as_number(input: Tensor, value: Any) -> float:
     return int(value)
 
 
-def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:
-    """The padding of each axis."""
-    check_data_format(data_format)
-    is_signal = input.ndim == 3 and data_format == "NCHW"
-    if not is_signal:
-        image_size(input, data_format)
-    along = check_padding1d(padding) if is_signal else check_padding(padding)
-    if isinstance(along, str):
-        raise ArgumentError(f"padding={padding!r}: pad needs numbers of pixels")
-    none: Any = (0, 0)
-    sides = (along,) if is_signal else along
-    return (none, *sides, none) if data_format == "NHWC" else (none, none, *sides)
+@operation
+def pad(
+    input: Any,
+    padding: Padding,
+    value: float = 0.0,
+    data_format: str = "NCHW",
+    mode: str = "constant",
+) -> Tensor:
+    """Pad images or signals with ``value``, or with copies of their own pixels.
+
+    Parameters
+    ----------
+    input : (N, C, H, W), (N, H, W, C) with ``data_format="NHWC"``, or (N, C, L)
+    padding
+        Pixels: an int; for images (pH, pW) or ((top, bottom), (left, right)), for signals
+        (left, right).
+    value
+        The constant of ``mode="constant"``; a whole number for arrays of ints.
+    data_format
+        ``"NCHW"`` or ``"NHWC"``, of images.
+    mode
+        ``"constant"``; ``"reflect"`` mirrors at the outermost pixel, which is not repeated;
+        ``"replicate"`` repeats the outermost pixel; ``"circular"`` wraps around to the other end.
+
+    Returns
+    -------
+    Tensor
+        (N, C, top + H + bottom, left + W + right), or with channels last; or (N, C, left + L +
+        right).
+
+    Raises
+    ------
+    ArgumentError
+        The padding has none of these forms, or the mode or value is unknown.
+    ShapeError
+        Neither three nor four axes; or more padding than pixels to copy: reflect takes less than
+        the size of the image, circular at most that.
+    """
+    input = Tensor.of(input)
+    widths = _widths(input, padding, data_format)
+    check_choice("mode", mode, _PAD_MODES)
+    if not isinstance(value, Real) or (value and mode != "constant"):
+        raise ArgumentError(
+            f"value={value!r} with mode={mode!r}: expected a number, with mode='constant' only; "
+            "give another mode by name, mode='reflect'"
+        )
+    if mode == "constant":
+        return Pad(widths, _as_number(input, value))(input)
+    for size, sides in zip(input.shape, widths, strict=True):
+        borders(mode, size, sides)  # raises where there are too few pixels
+    return PadFromInside(widths, mode)(input)

@@ -10,11 +10,13 @@ from ..backends import Backend
 from ..errors import ShapeError
 from ..tensor import Function, Tensor, operation
 
+__all__ = ["mean", "sum"]
+
 Axes = int | Sequence[int] | None
 
 
 class Sum(Function):
-    """See :func:`sum`."""
+    """See :func:`sum` and, with ``mean``, :func:`mean`."""
 
     arguments = ("input",)
 
@@ -28,19 +30,18 @@ class Sum(Function):
             y = x.sum(axis=self.axis, keepdims=True)
         except ValueError as error:  # NumPy's AxisError is one
             raise ShapeError(f"dim={self.axis!r} does not fit shape {x.shape}: {error}") from error
-        self.save(shape=x.shape, kept=y.shape)
+        self.save(shape=x.shape, with_unit_axes=y.shape)
         if self.mean:
             self.scale = y.size / x.size if x.size else float("nan")
             y = y * self.scale
         if self.keepdim:
             return y
         axes = range(x.ndim) if self.axis is None else self.axis
-        axes = (axes,) if isinstance(axes, int) else axes
-        gone = {a % x.ndim for a in axes}
-        return y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in gone))
+        summed = {a % x.ndim for a in ((axes,) if isinstance(axes, int) else axes)}
+        return y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in summed))
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        dy = dy.reshape(self.saved.kept)
+        dy = dy.reshape(self.saved.with_unit_axes)
         if self.mean:
             dy = dy * self.scale
         return backend.xp.broadcast_to(dy, self.saved.shape)

@@ -4,47 +4,46 @@ from __future__ import annotations
 
 from .. import nn
 from ..errors import ArgumentError
-from .simple import image_shape
+from .registry import ImageShape, image_shape, register_network
 
 
+@register_network
 def autoencoder(
-    num_classes: int | None = None,
-    input_shape: tuple[int, int, int] = (1, 28, 28),
-    code: int = 32,
+    num_classes: int | None = None, input_shape: ImageShape = (1, 28, 28), code: int = 32
 ) -> nn.Sequential:
-    """Images to a few numbers and back: 115,217 parameters for 28×28 grey images and 32 numbers.
+    """Encodes an image as a few numbers and decodes it: 115,217 parameters for 28×28 grey images.
 
-    Two convolutions of stride 2 and a dense layer to the code; a dense layer and two transposed
-    convolutions of stride 2 back. The output lies between 0 and 1, as the images should.
+    Encoder: two convolutions of stride 2 and a linear layer. Decoder: a linear layer and two
+    transposed convolutions of stride 2. The output is between 0 and 1, as the images should be.
 
     Parameters
     ----------
     num_classes
-        Taken because every network takes it, and not used: there are no classes.
+        Ignored: every network takes it, but this one has no classes.
     input_shape
-        (channels, height, width); height and width divide by 4.
+        (channels, height, width); height and width must be divisible by 4.
     code
-        Numbers that an image is described with.
+        Length of the code.
 
     Returns
     -------
     nn.Sequential
-        (N, channels, height, width) to the same shape; its "encoder" gives (N, code) and its
+        (N, channels, height, width) to the same shape. Its "encoder" returns (N, code), its
         "decoder" takes that.
 
     Raises
     ------
     ArgumentError
-        Sizes that do not divide by 4, or no images.
+        Height or width not divisible by 4, or not an image shape.
     """
     channels, height, width = image_shape(input_shape, "autoencoder")
     if height % 4 or width % 4:
         raise ArgumentError(
             f"input_shape={input_shape}: autoencoder halves images twice, expected a height and a "
-            "width that divide by 4; pad the images"
+            "width divisible by 4; pad the images"
         )
     small = (32, height // 4, width // 4)
-    features = small[0] * small[1] * small[2]
+    features = 32 * (height // 4) * (width // 4)
     encoder = nn.Sequential(
         nn.Conv2d(channels, 16, 3, stride=2, padding=1),
         nn.ReLU(),

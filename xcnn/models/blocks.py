@@ -1,4 +1,4 @@
-"""What several networks are made of."""
+"""Building blocks and initial weights that several networks share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
+from .registry import register_block
 
 
 def conv_norm(
@@ -19,7 +20,10 @@ def conv_norm(
     groups: int = 1,
     activation: nn.Module | None = None,
 ) -> nn.Sequential:
-    """Convolution without bias, batch-norm and ``activation``, if any; keeps the size / stride."""
+    """Convolution without bias, batch-norm and an optional activation.
+
+    The padding is (kernel_size - 1) / 2, so only the stride changes the size.
+    """
     padding = (kernel_size - 1) // 2
     conv = nn.Conv2d(
         in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False
@@ -28,10 +32,38 @@ def conv_norm(
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *last)
 
 
-class StochasticDepth(nn.Module):
-    """Zero the whole of an example with probability ``p`` in training, scale others by 1 / (1 - p).
+def expand(
+    in_channels: int, hidden: int, kernel_size: int, stride: int, activation: type[nn.Module]
+) -> list[nn.Module]:
+    """First layers of an inverted residual: 1×1 to ``hidden`` channels, then depthwise.
 
-    Put at the end of a branch beside a shortcut, it leaves the branch out (Huang et al. 2016,
+    Without the 1×1 convolution where the number of channels stays.
+    """
+    layers: list[nn.Module] = []
+    if hidden != in_channels:
+        layers = [conv_norm(in_channels, hidden, 1, activation=activation())]
+    return [*layers, conv_norm(hidden, hidden, kernel_size, stride, hidden, activation())]
+
+
+def with_classifier(
+    features: list[nn.Module], classifier: nn.Sequential, pooled: int | tuple[int, int] = 1
+) -> nn.Sequential:
+    """``features``, average pooling to ``pooled`` pixels, flattening and ``classifier``."""
+    return nn.Sequential(
+        {
+            "features": nn.Sequential(*features),
+            "avgpool": nn.AdaptiveAvgPool2d(pooled),
+            "flatten": nn.Flatten(),
+            "classifier": classifier,
+        }
+    )
+
+
+@register_block
+class StochasticDepth(nn.Module):
+    """In training, zero each example with probability ``p`` and scale the rest by 1 / (1 - p).
+
+    As the last layer of a residual branch it skips the branch at random (Huang et al. 2016,
     "Deep networks with stochastic depth", arXiv:1603.09382).
     """
 
@@ -47,10 +79,12 @@ class StochasticDepth(nn.Module):
         return x * F.dropout(ones, self.p)
 
 
+@register_block
 class SqueezeExcitation(nn.Module):
-    """Weigh each channel by what all channels hold on average (Hu et al. 2018, arXiv:1709.01507).
+    """Scale each channel by a gate computed from all channel means (Hu et al. 2018,
+    arXiv:1709.01507).
 
-    x · sigmoid(fc2(silu(fc1(mean of x over the pixels)))).
+    y = x · sigmoid(fc2(silu(fc1(mean of x over the pixels)))).
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:
@@ -66,10 +100,10 @@ class SqueezeExcitation(nn.Module):
 def draw(
     model: nn.Module, linear: Callable[[Tensor], Any], conv: Callable[[Tensor], Any] | None = None
 ) -> Any:
-    """Draw the weights of all convolutions and linear layers with these functions; ``model``.
+    """Initialise the weights of all convolutions and linear layers; returns ``model``.
 
-    Convolutions: by default normal with variance 2 / fan_out, which keeps the variance of the
-    gradients through ReLU (He et al. 2015). Biases stay zero, batch-norms one and zero.
+    Convolutions default to a normal distribution of variance 2 / fan_out, which preserves the
+    variance of the gradients through ReLU (He et al. 2015). Biases and batch-norms stay as built.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -84,11 +118,11 @@ def normal_by_fan_out(weight: Tensor) -> None:
     init.normal_(weight, math.sqrt(2 / init.fans(weight.shape)[1]))
 
 
-def narrow(weight: Tensor) -> None:
+def normal_001(weight: Tensor) -> None:
     """Normal with standard deviation 0.01."""
     init.normal_(weight, 0.01)
 
 
-def uniform_by_inputs(weight: Tensor) -> None:
-    """Uniform within ± 1 / √inputs."""
-    init.uniform_(weight, 1 / math.sqrt(weight.shape[1]))
+def uniform_by_fan_in(weight: Tensor) -> None:
+    """Uniform within ± 1 / √fan_in."""
+    init.uniform_(weight, 1 / math.sqrt(init.fans(weight.shape)[0]))

@@ -1,4 +1,4 @@
-"""EfficientNet (Tan & Le 2019, arXiv:1905.11946); weights named as in torchvision."""
+"""EfficientNet (Tan & Le 2019, arXiv:1905.11946), with torchvision's weight names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import SqueezeExcitation, StochasticDepth, conv_norm, draw
-from .simple import image_shape
+from .blocks import SqueezeExcitation, StochasticDepth, conv_norm, draw, expand, with_classifier
+from .registry import ImageShape, image_shape, register_block, register_classifier
 
-#: expansion, kernel, stride of the first block, channels, blocks: table 1 of the paper
+#: expansion, kernel size, stride of the first block, channels, blocks: table 1 of the paper
 _STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -22,6 +22,7 @@ _STAGES = (
 )
 
 
+@register_block
 class MBConv(nn.Module):
     """An inverted residual with squeeze-and-excitation, SiLU and stochastic depth.
 
@@ -30,9 +31,9 @@ class MBConv(nn.Module):
     in_channels, out_channels, kernel_size, stride
         Of the block.
     expansion
-        How many times more channels lie between.
+        Ratio of hidden channels to ``in_channels``.
     drop
-        Probability of leaving out the block in training, where its input is added.
+        Probability of skipping the residual branch in training.
     """
 
     def __init__(
@@ -46,15 +47,11 @@ class MBConv(nn.Module):
     ) -> None:
         hidden = expansion * in_channels
         self.is_residual = stride == 1 and in_channels == out_channels
-        layers: list[nn.Module] = []
-        if expansion != 1:
-            layers.append(conv_norm(in_channels, hidden, 1, activation=nn.SiLU()))
-        layers += [
-            conv_norm(hidden, hidden, kernel_size, stride, hidden, nn.SiLU()),
+        self.block = nn.Sequential(
+            *expand(in_channels, hidden, kernel_size, stride, nn.SiLU),
             SqueezeExcitation(hidden, max(1, in_channels // 4)),
             conv_norm(hidden, out_channels, 1),
-        ]
-        self.block = nn.Sequential(*layers)
+        )
         self.stochastic_depth = StochasticDepth(drop)
 
     def forward(self, x: Any) -> Tensor:
@@ -62,9 +59,10 @@ class MBConv(nn.Module):
         return self.stochastic_depth(y) + x if self.is_residual else y
 
 
+@register_classifier
 def efficientnet_b0(
     num_classes: int = 1000,
-    input_shape: tuple[int, int, int] = (3, 224, 224),
+    input_shape: ImageShape = (3, 224, 224),
     dropout: float = 0.2,
     drop_blocks: float = 0.2,
 ) -> nn.Sequential:
@@ -73,13 +71,14 @@ def efficientnet_b0(
     Parameters
     ----------
     num_classes
-        Classes to tell apart.
+        Number of classes.
     input_shape
-        (channels, height, width); the size does not matter to the weights.
+        (channels, height, width); the weights do not depend on height and width.
     dropout
         Probability before the last layer.
     drop_blocks
-        Stochastic depth: the probability of leaving out a block grows from 0 towards this one.
+        Stochastic depth: the probability of skipping a block rises linearly from 0 in the first
+        block towards this value.
 
     Returns
     -------
@@ -89,33 +88,26 @@ def efficientnet_b0(
     Raises
     ------
     ArgumentError
-        No images.
+        Not an image shape.
     """
-    with init.skipped():  # drawn below
+    with init.skipped():  # draw() initialises
         channels, number, total = 32, 0, sum(stage[-1] for stage in _STAGES)
         first = image_shape(input_shape, "efficientnet_b0")[0]
-        features = [conv_norm(first, channels, 3, 2, activation=nn.SiLU())]
-        for expansion, kernel, stride, filters, count in _STAGES:
+        features: list[nn.Module] = [conv_norm(first, channels, 3, 2, activation=nn.SiLU())]
+        for expansion, kernel, stride, out_channels, count in _STAGES:
             blocks = []
             for i in range(count):
                 drop = drop_blocks * number / total
                 step = 1 if i else stride
-                blocks.append(MBConv(channels, filters, kernel, step, expansion, drop))
-                channels, number = filters, number + 1
+                blocks.append(MBConv(channels, out_channels, kernel, step, expansion, drop))
+                channels, number = out_channels, number + 1
             features.append(nn.Sequential(*blocks))
         features.append(conv_norm(channels, 4 * channels, 1, activation=nn.SiLU()))
-        model = nn.Sequential(
-            {
-                "features": nn.Sequential(*features),
-                "avgpool": nn.AdaptiveAvgPool2d(1),
-                "flatten": nn.Flatten(),
-                "classifier": nn.Sequential(
-                    nn.Dropout(dropout), nn.Linear(4 * channels, num_classes)
-                ),
-            }
-        )
-    return draw(model, linear=_uniform_by_outputs)
+        classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * channels, num_classes))
+        model = with_classifier(features, classifier)
+    return draw(model, linear=_uniform_by_fan_out)
 
 
-def _uniform_by_outputs(weight: Tensor) -> None:
-    init.uniform_(weight, 1 / math.sqrt(len(weight)))
+def _uniform_by_fan_out(weight: Tensor) -> None:
+    """Uniform within ± 1 / √fan_out."""
+    init.uniform_(weight, 1 / math.sqrt(init.fans(weight.shape)[1]))

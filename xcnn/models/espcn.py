@@ -5,28 +5,27 @@ using an efficient sub-pixel convolutional neural network", arXiv:1609.05158).
 from __future__ import annotations
 
 from .. import nn
-from .simple import image_shape
+from .registry import ImageShape, image_shape, register_network
 
 
+@register_network
 def espcn(
-    num_classes: int | None = None,
-    input_shape: tuple[int, int, int] = (1, 17, 17),
-    upscale_factor: int = 3,
+    num_classes: int | None = None, input_shape: ImageShape = (1, 17, 17), upscale_factor: int = 3
 ) -> nn.Sequential:
-    """Larger images from small ones: 22,729 parameters for grey images and a factor of 3.
+    """Enlarges images: 22,729 parameters for grey images and a factor of 3.
 
-    5×5 convolution to 64 channels, 3×3 to 32, each with tanh, 3×3 to upscale_factor² channels for
-    each of the image's; these are then laid out as the pixels between.
+    A 5×5 convolution to 64 channels and a 3×3 one to 32, each with tanh; a 3×3 one to
+    channels · upscale_factor² and a pixel shuffle.
 
     Parameters
     ----------
     num_classes
-        Taken because every network takes it, and not used: there are no classes.
+        Ignored: every network takes it, but this one has no classes.
     input_shape
-        (channels, height, width); the size does not matter to the weights. The paper takes the
-        brightness only, in patches of 17×17 for a factor of 3.
+        (channels, height, width); the weights do not depend on height and width. The paper
+        enlarges the luminance only, in patches of 17×17 pixels for a factor of 3.
     upscale_factor
-        How many times larger the images become.
+        Ratio of output to input height and width.
 
     Returns
     -------
@@ -36,19 +35,18 @@ def espcn(
     Raises
     ------
     ArgumentError
-        No images, or ``upscale_factor`` is no int from 1 on.
+        Not an image shape, or ``upscale_factor`` not an int >= 1.
     """
     channels = image_shape(input_shape, "espcn")[0]
-    shuffle = nn.PixelShuffle(upscale_factor)
+    shuffle = nn.PixelShuffle(upscale_factor)  # checks upscale_factor
+    expanded = channels * upscale_factor**2
     return nn.Sequential(
         {
             "conv1": nn.Conv2d(channels, 64, 5, padding=2, nonlinearity="tanh"),
             "act1": nn.Tanh(),
             "conv2": nn.Conv2d(64, 32, 3, padding=1, nonlinearity="tanh"),
             "act2": nn.Tanh(),
-            "conv3": nn.Conv2d(
-                32, channels * upscale_factor**2, 3, padding=1, nonlinearity="linear"
-            ),
+            "conv3": nn.Conv2d(32, expanded, 3, padding=1, nonlinearity="linear"),
             "shuffle": shuffle,
         }
     )

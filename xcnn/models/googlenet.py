@@ -1,6 +1,6 @@
 """GoogLeNet (Szegedy et al. 2015, "Going deeper with convolutions", arXiv:1409.4842).
 
-With batch-norm, and names and shapes of the weights as in torchvision.
+With batch-norm, and torchvision's names and shapes of the weights.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import draw, narrow
-from .simple import image_shape
+from .blocks import draw, normal_001
+from .registry import ImageShape, image_shape, register_block, register_classifier
 
 
+@register_block
 class ConvBNReLU(nn.Module):
     """Convolution without bias, batch-norm, ReLU."""
 
@@ -32,8 +33,9 @@ class ConvBNReLU(nn.Module):
         return F.relu(self.bn(self.conv(x)))
 
 
+@register_block
 class Inception(nn.Module):
-    """Four branches side by side, whose channels are joined.
+    """Four parallel branches, concatenated along the channels.
 
     1×1 convolution; 1×1 then 3×3; 1×1 then a larger one, 3×3 in torchvision where the paper has
     5×5; 3×3 max-pool then 1×1.
@@ -43,23 +45,16 @@ class Inception(nn.Module):
     in_channels
         Channels of the input.
     one, three, five, pooled
-        Channels of the branches; (reduced, out) where a 1×1 convolution reduces them first.
+        Output channels of the branches; (reduced, out) where a 1×1 convolution comes first.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        one: int,
-        three: tuple[int, int],
-        five: tuple[int, int],
-        pooled: int,
+        self, in_channels: int, one: int, three: tuple[int, int], five: tuple[int, int], pooled: int
     ) -> None:
         self.branch1 = ConvBNReLU(in_channels, one, 1)
-        self.branch2 = nn.Sequential(
-            ConvBNReLU(in_channels, three[0], 1), ConvBNReLU(*three, 3, padding=1)
-        )
-        self.branch3 = nn.Sequential(
-            ConvBNReLU(in_channels, five[0], 1), ConvBNReLU(*five, 3, padding=1)
+        self.branch2, self.branch3 = (
+            nn.Sequential(ConvBNReLU(in_channels, widths[0], 1), ConvBNReLU(*widths, 3, padding=1))
+            for widths in (three, five)
         )
         self.branch4 = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True), ConvBNReLU(in_channels, pooled, 1)
@@ -70,8 +65,9 @@ class Inception(nn.Module):
         return F.concat([branch(x) for branch in branches], 1)
 
 
+@register_block
 class InceptionAux(nn.Module):
-    """A classifier in the middle of the network: its loss brings gradients to the first half."""
+    """An auxiliary classifier: its loss feeds gradients to the first half of the network."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         self.pool = nn.AdaptiveAvgPool2d(4)
@@ -85,6 +81,7 @@ class InceptionAux(nn.Module):
         return self.fc2(self.dropout(self.fc1(x, relu=True)))
 
 
+@register_block
 class GoogLeNet(nn.Module):
     """See :func:`googlenet`."""
 
@@ -126,9 +123,10 @@ class GoogLeNet(nn.Module):
         return x
 
 
+@register_classifier
 def googlenet(
     num_classes: int = 1000,
-    input_shape: tuple[int, int, int] = (3, 224, 224),
+    input_shape: ImageShape = (3, 224, 224),
     aux_logits: bool = False,
     dropout: float = 0.2,
 ) -> GoogLeNet:
@@ -137,13 +135,13 @@ def googlenet(
     Parameters
     ----------
     num_classes
-        Classes to tell apart.
+        Number of classes.
     input_shape
-        (channels, height, width); the size does not matter to the weights.
+        (channels, height, width); the weights do not depend on height and width.
     aux_logits
-        Add two classifiers in the middle. In training the network then returns (logits, those of
-        the second, those of the first), for a training loop of your own: the Trainer takes networks
-        of one output. The paper adds 0.3 times the loss of each.
+        Add two auxiliary classifiers. In training the network then returns (logits, logits of the
+        second, logits of the first). The Trainer takes networks with one output, so this needs
+        a custom training loop; the paper weights each auxiliary loss by 0.3.
     dropout
         Probability before the last layer.
 
@@ -155,9 +153,9 @@ def googlenet(
     Raises
     ------
     ArgumentError
-        No images.
+        Not an image shape.
     """
     channels = image_shape(input_shape, "googlenet")[0]
-    with init.skipped():  # drawn below
+    with init.skipped():  # draw() initialises
         model = GoogLeNet(channels, num_classes, aux_logits, dropout)
-    return draw(model, linear=narrow, conv=narrow)
+    return draw(model, linear=normal_001, conv=normal_001)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from .. import nn
-from ..errors import ArgumentError
-from .simple import image_shape
+from .registry import ImageShape, image_shape, register_classifier
 
 
+@register_classifier
 def lenet5(
-    num_classes: int = 10,
-    input_shape: tuple[int, int, int] = (1, 28, 28),
-    activation: str = "relu",
+    num_classes: int = 10, input_shape: ImageShape = (1, 28, 28), activation: str = "relu"
 ) -> nn.Sequential:
     """The usual modern LeNet-5: 61,706 parameters for ten classes of 28×28 or 32×32 grey images.
 
     conv 6@5×5, pool 2, conv 16@5×5, pool 2, then 120, 84 and ``num_classes`` units; max-pooling
     and He initialisation. The first convolution pads images below 32 pixels ("same"), so that
-    28×28 and 32×32 images meet the same weights.
+    28×28 and 32×32 images need the same weights.
 
     Parameters
     ----------
     num_classes
-        Classes to tell apart.
+        Number of classes.
     input_shape
-        (channels, height, width), at least 12 pixels each way.
+        (channels, height, width), at least 12×12 pixels.
     activation
         A name that :func:`xcnn.nn.activation` knows, such as "relu" or "tanh".
 
@@ -35,18 +33,11 @@ def lenet5(
     Raises
     ------
     ArgumentError
-        Images too small, or no images.
+        Images too small, or not an image shape.
     """
-    channels, height, width = image_shape(input_shape, "lenet5")
-    if min(height, width) < 12:
-        raise ArgumentError(f"input_shape={input_shape}: lenet5 needs images of 12×12 and more")
-    padding = "valid" if min(height, width) >= 32 else "same"
-    trim = 4 if padding == "valid" else 0
+    channels, height, width = image_shape(input_shape, "lenet5", 12)
+    padding, trim = ("valid", 4) if min(height, width) >= 32 else ("same", 0)
     features = 16 * _pooled(height - trim) * _pooled(width - trim)
-
-    def linear(inputs: int, outputs: int) -> nn.Linear:
-        return nn.Linear(inputs, outputs, nonlinearity=activation)
-
     return nn.Sequential(
         {
             "conv1": nn.Conv2d(channels, 6, 5, padding=padding, nonlinearity=activation),
@@ -56,9 +47,9 @@ def lenet5(
             "act2": nn.activation(activation),
             "pool2": nn.MaxPool2d(2),
             "flatten": nn.Flatten(),
-            "fc1": linear(features, 120),
+            "fc1": nn.Linear(features, 120, nonlinearity=activation),
             "act3": nn.activation(activation),
-            "fc2": linear(120, 84),
+            "fc2": nn.Linear(120, 84, nonlinearity=activation),
             "act4": nn.activation(activation),
             "fc3": nn.Linear(84, num_classes, nonlinearity="softmax"),
         }

@@ -11,27 +11,30 @@ from .. import backends, init, nn
 from .. import functional as F
 from ..errors import ArgumentError
 from ..tensor import Parameter, Tensor
-from .simple import image_shape
+from .registry import ImageShape, image_shape, register_block, register_classifier
 
-#: which maps of S2 each map of C3 sees: table I of the paper
-_C3 = (
+_Table = tuple[tuple[int, ...], ...]
+#: input channels (maps of S2) of each output channel of C3: table I of the paper
+_C3: _Table = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
     (0, 1, 2, 3, 4, 5),
 )
-_CODE = 84  # units of F6: the 7×12 pixels of the paper's pictures of the classes
+_CODE = 84  # units of F6: the 7×12 pixels of the paper's bitmaps of the classes
 
 
+@register_block
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2 x / 3), which leaves 1 and -1, the values wanted, as they are (appendix A)."""
+    """1.7159 tanh(2 x / 3), which maps the target values 1 and -1 to themselves (appendix A)."""
 
     def forward(self, x: Any) -> Tensor:
-        return _squash(x)
+        return _scaled_tanh(x)
 
 
+@register_block
 class Subsampling(nn.Module):
-    """The mean of each 2×2 window, times one weight and plus one bias per channel, squashed."""
+    """scaled_tanh(weight · mean of each 2×2 window + bias), a weight and a bias per channel."""
 
     def __init__(self, channels: int) -> None:
         xp = backends.get("cpu").xp
@@ -40,39 +43,41 @@ class Subsampling(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         weight, bias = (p.reshape(1, -1, 1, 1) for p in (self.weight, self.bias))
-        return _squash(F.avg_pool2d(x, 2) * weight + bias)
+        return _scaled_tanh(F.avg_pool2d(x, 2) * weight + bias)
 
 
+@register_block
 class PartialConv2d(nn.Module):
-    """A convolution whose output channels each see some of the input channels.
+    """A convolution with a table of which input channels each output channel reads.
 
     Parameters
     ----------
     in_channels
         Channels of the input.
     table
-        For each output channel, the input channels that it sees.
+        For each output channel, the input channels it reads.
     kernel_size
         Height and width of the kernels.
 
     Attributes
     ----------
-    kernels : Parameter (pairs of channels that are connected, kernel_size, kernel_size)
+    kernels : Parameter (connections, kernel_size, kernel_size)
     bias : Parameter (output channels,)
-    places : Buffer, what puts the kernels into a weight that has zeros elsewhere
+    places : Buffer (output channels · in_channels, connections)
+        0 and 1; its product with ``kernels`` is the dense weight, zero where not connected.
     """
 
-    def __init__(self, in_channels: int, table: tuple[tuple[int, ...], ...], kernel_size: int):
+    def __init__(self, in_channels: int, table: _Table, kernel_size: int) -> None:
         xp = backends.get("cpu").xp
-        pairs = [(o, i) for o, seen in enumerate(table) for i in seen]
+        pairs = [(o, i) for o, inputs in enumerate(table) for i in inputs]
         self.shape = (len(table), in_channels, kernel_size, kernel_size)
         self.kernels = Parameter(xp.empty((len(pairs), kernel_size, kernel_size), "float32"))
         self.bias = Parameter(xp.zeros(len(table), "float32"))
         self.places = nn.Buffer(xp.zeros((len(table) * in_channels, len(pairs)), "float32"))
         for column, (o, i) in enumerate(pairs):
             self.places.data[o * in_channels + i, column] = 1
-        fan_in = kernel_size**2 * len(pairs) / len(table)
-        init.uniform_(self.kernels, 2.4 / fan_in)
+        mean_fan_in = kernel_size**2 * len(pairs) / len(table)
+        init.uniform_(self.kernels, 2.4 / mean_fan_in)
 
     def forward(self, x: Any) -> Tensor:
         kernels = self.kernels.reshape(len(self.kernels), -1)
@@ -83,39 +88,38 @@ class PartialConv2d(nn.Module):
         return math.prod(output_shape) // self.shape[0] * self.kernels.size
 
 
+@register_block
 class RBF(nn.Module):
-    """Minus the squared distance of x (N, 84) from each class's code; codes are ±1 and fixed."""
+    """-‖x - code‖² for each class, for x (N, 84); the codes are ±1 and not trained."""
 
     def __init__(self, num_classes: int) -> None:
-        xp = backends.get("cpu").xp
-        # the parity of the bits that two numbers share: any two rows differ in about half
+        # rows of a Hadamard matrix: any two differ in about half of the places
         codes = [
             [1 - 2 * ((row & column).bit_count() % 2) for column in range(_CODE)]
             for row in range(1, num_classes + 1)
         ]
-        self.codes = nn.Buffer(xp.asarray(codes, "float32"))
+        self.codes = nn.Buffer(backends.get("cpu").xp.asarray(codes, "float32"))
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
         return 2 * F.linear(x, self.codes) - F.sum(x * x, 1, keepdim=True) - _CODE
 
 
-def lenet5_1998(
-    num_classes: int = 10, input_shape: tuple[int, int, int] = (1, 32, 32)
-) -> nn.Sequential:
-    """LeNet-5 of the paper: 60,000 parameters to train, as it says, in every layer as many.
+@register_classifier
+def lenet5_1998(num_classes: int = 10, input_shape: ImageShape = (1, 32, 32)) -> nn.Sequential:
+    """LeNet-5 of the paper: 60,000 trained parameters, in each layer the paper's number.
 
-    C1, conv 6@5×5 (156); S2, trainable subsampling (12); C3, conv 16@5×5, each map of which sees
-    3 to 6 of the 6 below (1,516); S4 (32); C5, conv 120@5×5 (48,120); F6, 84 units (10,164); all
-    of them squashed by 1.7159 tanh(2x/3); and Gaussian output units with fixed codes, whose
-    squared distances, minus their sign, are the logits. Their cross-entropy is the paper's
-    equation 9, which keeps classes apart, without its constant for "none of them".
+    C1, conv 6@5×5 (156); S2, trainable subsampling (12); C3, conv 16@5×5, each channel of which
+    reads 3 to 6 of the 6 input channels (1,516); S4 (32); C5, conv 120@5×5 (48,120); F6, 84 units
+    (10,164); 1.7159 tanh(2x/3) after each; and Gaussian output units with fixed codes: the logits
+    are the negative squared distances. Their cross-entropy is the paper's equation 9, which
+    penalises wrong classes, without its constant for "none of the classes".
 
-    What is simplified: the codes are ±1, but no pictures of characters (any two differ in about
-    half of the 84 places; of more than 63 classes some in fewer); a unit of S2 and S4 takes the
-    mean of four pixels, not their sum, so that its weight, 1 at first, is four times the paper's;
-    C3's kernels are drawn within one range instead of one per map. The paper's training (diagonal
-    Levenberg-Marquardt) is not here.
+    Differences from the paper: the codes are ±1 but not bitmaps of characters (any two differ in
+    about half of the 84 places; beyond 63 classes some in fewer); a unit of S2 and S4 takes the
+    mean of four pixels, not their sum, so its weight, initially 1, is four times the paper's;
+    C3's kernels are drawn from one range instead of one per channel. The paper's training method
+    (diagonal Levenberg-Marquardt) is not implemented.
 
     Parameters
     ----------
@@ -127,21 +131,21 @@ def lenet5_1998(
     Returns
     -------
     nn.Sequential
-        (N, channels, height, width) to logits (N, num_classes), all below zero.
+        (N, channels, height, width) to logits (N, num_classes), none above zero.
 
     Raises
     ------
     ArgumentError
-        Another size or number of classes.
+        Other image sizes or numbers of classes.
     """
-    channels, height, width = image_shape(input_shape, "lenet5_1998")
-    if (height, width) not in ((28, 28), (32, 32)):
+    channels, *size = image_shape(input_shape, "lenet5_1998")
+    if size not in ([28, 28], [32, 32]):
         raise ArgumentError(f"input_shape={input_shape}: lenet5_1998 takes 28×28 and 32×32 pixels")
     if not 2 <= num_classes <= 127:
         raise ArgumentError(f"num_classes={num_classes}: lenet5_1998 has codes for 2 to 127")
     model = nn.Sequential(
         {
-            "c1": nn.Conv2d(channels, 6, 5, padding=(32 - height) // 2, nonlinearity="tanh"),
+            "c1": nn.Conv2d(channels, 6, 5, padding=(32 - size[0]) // 2, nonlinearity="tanh"),
             "squash1": ScaledTanh(),
             "s2": Subsampling(6),
             "c3": PartialConv2d(6, _C3, 5),
@@ -161,5 +165,5 @@ def lenet5_1998(
     return model
 
 
-def _squash(x: Any) -> Tensor:
+def _scaled_tanh(x: Any) -> Tensor:
     return 1.7159 * F.tanh(Tensor.of(x) * (2 / 3))

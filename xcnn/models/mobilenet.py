@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381); weights named as in torchvision."""
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), with torchvision's weight names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, draw, narrow
-from .simple import image_shape
+from .blocks import conv_norm, draw, expand, normal_001, with_classifier
+from .registry import ImageShape, image_shape, register_block, register_classifier
 
 #: expansion, channels, blocks, stride of the first block: table 2 of the paper
 _STAGES = (
@@ -21,44 +21,41 @@ _STAGES = (
 )
 
 
+@register_block
 class InvertedResidual(nn.Module):
-    """More channels by 1×1, depthwise 3×3, fewer channels by 1×1; the input is added if it fits.
+    """1×1 expansion, 3×3 depthwise, 1×1 projection; plus the input where the shapes agree.
 
     Parameters
     ----------
     in_channels, out_channels, stride
         Of the block.
     expansion
-        How many times more channels lie between.
+        Ratio of hidden channels to ``in_channels``.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         hidden = expansion * in_channels
         self.is_residual = stride == 1 and in_channels == out_channels
-        layers: list[nn.Module] = []
-        if expansion != 1:
-            layers.append(conv_norm(in_channels, hidden, 1, activation=nn.ReLU6()))
-        layers.append(conv_norm(hidden, hidden, 3, stride, hidden, nn.ReLU6()))
-        layers += conv_norm(hidden, out_channels, 1)
-        self.conv = nn.Sequential(*layers)
+        self.conv = nn.Sequential(
+            *expand(in_channels, hidden, 3, stride, nn.ReLU6), *conv_norm(hidden, out_channels, 1)
+        )
 
     def forward(self, x: Any) -> Tensor:
         return x + self.conv(x) if self.is_residual else self.conv(x)
 
 
+@register_classifier
 def mobilenet_v2(
-    num_classes: int = 1000,
-    input_shape: tuple[int, int, int] = (3, 224, 224),
-    dropout: float = 0.2,
+    num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224), dropout: float = 0.2
 ) -> nn.Sequential:
     """MobileNetV2 of width 1: 3,504,872 parameters.
 
     Parameters
     ----------
     num_classes
-        Classes to tell apart.
+        Number of classes.
     input_shape
-        (channels, height, width); the size does not matter to the weights.
+        (channels, height, width); the weights do not depend on height and width.
     dropout
         Probability before the last layer.
 
@@ -70,23 +67,18 @@ def mobilenet_v2(
     Raises
     ------
     ArgumentError
-        No images.
+        Not an image shape.
     """
-    with init.skipped():  # drawn below
+    with init.skipped():  # draw() initialises
         channels = 32
         first = image_shape(input_shape, "mobilenet_v2")[0]
         features: list[nn.Module] = [conv_norm(first, channels, 3, 2, activation=nn.ReLU6())]
-        for expansion, filters, count, stride in _STAGES:
+        for expansion, out_channels, count, stride in _STAGES:
             for i in range(count):
-                features.append(InvertedResidual(channels, filters, 1 if i else stride, expansion))
-                channels = filters
+                step = 1 if i else stride
+                features.append(InvertedResidual(channels, out_channels, step, expansion))
+                channels = out_channels
         features.append(conv_norm(channels, 1280, 1, activation=nn.ReLU6()))
-        model = nn.Sequential(
-            {
-                "features": nn.Sequential(*features),
-                "avgpool": nn.AdaptiveAvgPool2d(1),
-                "flatten": nn.Flatten(),
-                "classifier": nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes)),
-            }
-        )
-    return draw(model, linear=narrow)
+        classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes))
+        model = with_classifier(features, classifier)
+    return draw(model, linear=normal_001)

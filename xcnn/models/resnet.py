@@ -1,7 +1,7 @@
 """ResNet (He et al. 2016, "Deep residual learning for image recognition", arXiv:1512.03385).
 
-resnet18 and resnet50 are the networks for large images, names and shapes of the weights being
-torchvision's; resnet20 and resnet56 those for CIFAR-10 (section 4.2).
+resnet18 and resnet50 are for large images, with torchvision's names and shapes of the weights;
+resnet20 and resnet56 are the paper's networks for CIFAR-10 (section 4.2).
 """
 
 from __future__ import annotations
@@ -11,37 +11,53 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, draw, uniform_by_inputs
-from .simple import image_shape
-
-Shape = tuple[int, int, int]
+from .blocks import conv_norm, draw, uniform_by_fan_in
+from .registry import ImageShape, image_shape, register_block, register_classifier
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, to whose result the input is added.
+class _ResidualBlock(nn.Module):
+    """y = relu(branch(x) + shortcut(x)); here two 3×3 convolutions plus the input."""
 
-    Where the shape changes, the input goes through a 1×1 convolution first (option B of the paper).
-    """
-
-    expansion = 1
+    expansion = 1  # ratio of output channels to ``channels``
+    downsample: nn.Sequential | None = None
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = _projection(in_channels, channels, stride)
+
+    def branch(self, x: Any) -> Tensor:
+        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+
+    def shortcut(self, x: Any) -> Any:
+        return x if self.downsample is None else self.downsample(x)
 
     def forward(self, x: Any) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return F.relu(y + _shortcut(self.downsample, x))
+        return F.relu(self.branch(x) + self.shortcut(x))
 
 
-class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolution, the outer ones with four times the channels, plus the input.
+_Block = type[_ResidualBlock]
 
-    The stride is in the 3×3 convolution, as in torchvision, where the paper has it in the first.
+
+@register_block
+class BasicBlock(_ResidualBlock):
+    """Two 3×3 convolutions plus the input.
+
+    Where the shape changes, the shortcut is a 1×1 convolution (option B of the paper).
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, channels, stride)
+        if stride != 1 or in_channels != channels:
+            self.downsample = conv_norm(in_channels, channels, 1, stride)
+
+
+@register_block
+class Bottleneck(_ResidualBlock):
+    """1×1, 3×3 and 1×1 convolution, the last to four times the channels, plus the input.
+
+    The stride is in the 3×3 convolution, as in torchvision; the paper has it in the first.
     """
 
     expansion = 4
@@ -54,52 +70,47 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.downsample = _projection(in_channels, out_channels, stride)
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = conv_norm(in_channels, out_channels, 1, stride)
 
-    def forward(self, x: Any) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + _shortcut(self.downsample, x))
+    def branch(self, x: Any) -> Tensor:
+        return self.bn3(self.conv3(F.relu(super().branch(x))))
 
 
-class PlainShortcutBlock(nn.Module):
-    """:class:`BasicBlock` with shortcuts that have no weights (option A of the paper).
+@register_block
+class PlainShortcutBlock(_ResidualBlock):
+    """Two 3×3 convolutions plus the input, without weights in the shortcut (option A).
 
-    Where the shape changes, the input gives every second pixel, and zeros for the channels that it
-    does not have.
+    Where the shape changes, the shortcut takes every second pixel and pads missing channels with
+    zeros.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
         self.stride = stride
         self.extra = channels - in_channels
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        super().__init__(in_channels, channels, stride)
 
-    def forward(self, x: Any) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+    def shortcut(self, x: Any) -> Any:
         if self.stride > 1:
             x = F.avg_pool2d(x, 1, self.stride)
-        if self.extra:  # as if rows were missing: in NHWC, pad takes axis 1 for the height
+        if self.extra:  # pads the channels: for NHWC, pad takes axis 1 as the height
             x = F.pad(x, ((0, self.extra), (0, 0)), data_format="NHWC")
-        return F.relu(y + x)
+        return x
 
 
-def resnet18(num_classes: int = 1000, input_shape: Shape = (3, 224, 224)) -> nn.Sequential:
+@register_classifier
+def resnet18(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -> nn.Sequential:
     """ResNet of 18 layers for large images: 11,689,512 parameters.
 
-    7×7 convolution and max-pool, each of stride 2, four stages of blocks with 64, 128, 256 and 512
-    channels, the mean of all pixels, one dense layer.
+    7×7 convolution and max-pool, each of stride 2; four stages of blocks with 64, 128, 256 and 512
+    channels; global average pooling; one linear layer.
 
     Parameters
     ----------
     num_classes
-        Classes to tell apart.
+        Number of classes.
     input_shape
-        (channels, height, width); the size does not matter to the weights.
+        (channels, height, width); the weights do not depend on height and width.
 
     Returns
     -------
@@ -109,28 +120,30 @@ def resnet18(num_classes: int = 1000, input_shape: Shape = (3, 224, 224)) -> nn.
     Raises
     ------
     ArgumentError
-        No images.
+        Not an image shape.
     """
-    return _resnet(BasicBlock, (2, 2, 2, 2), num_classes, image_shape(input_shape, "resnet18"))
+    return _imagenet_resnet("resnet18", num_classes, input_shape, BasicBlock, (2, 2, 2, 2))
 
 
-def resnet50(num_classes: int = 1000, input_shape: Shape = (3, 224, 224)) -> nn.Sequential:
+@register_classifier
+def resnet50(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -> nn.Sequential:
     """ResNet of 50 layers: 25,557,032 parameters; otherwise as :func:`resnet18`."""
-    return _resnet(Bottleneck, (3, 4, 6, 3), num_classes, image_shape(input_shape, "resnet50"))
+    return _imagenet_resnet("resnet50", num_classes, input_shape, Bottleneck, (3, 4, 6, 3))
 
 
-def resnet20(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Sequential:
+@register_classifier
+def resnet20(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn.Sequential:
     """ResNet of 20 layers for CIFAR-10: 269,722 parameters (the paper: 0.27 M).
 
-    3×3 convolution, three stages of blocks with 16, 32 and 64 channels, the second and third of
-    half the size, the mean of all pixels, one dense layer. Shortcuts have no weights (option A).
+    3×3 convolution; three stages of blocks with 16, 32 and 64 channels, the second and third at
+    half the size; global average pooling; one linear layer. Shortcuts have no weights (option A).
 
     Parameters
     ----------
     num_classes
-        Classes to tell apart.
+        Number of classes.
     input_shape
-        (channels, height, width); the size does not matter to the weights.
+        (channels, height, width); the weights do not depend on height and width.
 
     Returns
     -------
@@ -140,68 +153,50 @@ def resnet20(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Sequ
     Raises
     ------
     ArgumentError
-        No images.
+        Not an image shape.
     """
-    return _cifar_resnet(3, num_classes, image_shape(input_shape, "resnet20"))
+    return _cifar_resnet("resnet20", num_classes, input_shape, 3)
 
 
-def resnet56(num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Sequential:
+@register_classifier
+def resnet56(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn.Sequential:
     """ResNet of 56 layers: 853,018 parameters (0.85 M); otherwise as :func:`resnet20`."""
-    return _cifar_resnet(9, num_classes, image_shape(input_shape, "resnet56"))
+    return _cifar_resnet("resnet56", num_classes, input_shape, 9)
+
+
+def _imagenet_resnet(
+    name: str, num_classes: int, input_shape: ImageShape, block: _Block, counts: tuple[int, ...]
+) -> nn.Sequential:
+    channels = image_shape(input_shape, name)[0]
+    with init.skipped():  # draw() initialises
+        conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        model = _resnet(conv1, block, counts, num_classes, maxpool=maxpool)
+    return draw(model, linear=uniform_by_fan_in)
+
+
+def _cifar_resnet(
+    name: str, num_classes: int, input_shape: ImageShape, count: int
+) -> nn.Sequential:
+    conv1 = nn.Conv2d(image_shape(input_shape, name)[0], 16, 3, padding=1, bias=False)
+    return _resnet(conv1, PlainShortcutBlock, (count,) * 3, num_classes)
 
 
 def _resnet(
-    block: type[BasicBlock] | type[Bottleneck],
-    blocks: tuple[int, ...],
-    num_classes: int,
-    shape: tuple[int, ...],
+    conv1: nn.Conv2d, block: _Block, counts: tuple[int, ...], num_classes: int, **pool: nn.Module
 ) -> nn.Sequential:
-    with init.skipped():  # drawn below
-        channels = 64
-        layers: dict[str, nn.Module] = {
-            "conv1": nn.Conv2d(shape[0], channels, 7, stride=2, padding=3, bias=False),
-            "bn1": nn.BatchNorm2d(channels),
-            "relu": nn.ReLU(),
-            "maxpool": nn.MaxPool2d(3, stride=2, padding=1),
-        }
-        for i, count in enumerate(blocks):
-            width = 64 * 2**i
-            layers[f"layer{i + 1}"] = _stage(block, channels, width, count, stride=min(i + 1, 2))
-            channels = block.expansion * width
-        layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
-        layers["flatten"] = nn.Flatten()
-        layers["fc"] = nn.Linear(channels, num_classes)
-    return draw(nn.Sequential(layers), linear=uniform_by_inputs)
+    """``conv1``, batch-norm, ReLU, ``pool``, a stage of blocks per count, and the classifier.
 
-
-def _cifar_resnet(count: int, num_classes: int, shape: tuple[int, ...]) -> nn.Sequential:
-    return nn.Sequential(
-        {
-            "conv1": nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
-            "bn1": nn.BatchNorm2d(16),
-            "relu": nn.ReLU(),
-            "layer1": _stage(PlainShortcutBlock, 16, 16, count, stride=1),
-            "layer2": _stage(PlainShortcutBlock, 16, 32, count, stride=2),
-            "layer3": _stage(PlainShortcutBlock, 32, 64, count, stride=2),
-            "avgpool": nn.AdaptiveAvgPool2d(1),
-            "flatten": nn.Flatten(),
-            "fc": nn.Linear(64, num_classes, nonlinearity="softmax"),
-        }
-    )
-
-
-def _stage(block: Any, in_channels: int, channels: int, count: int, stride: int) -> nn.Sequential:
-    """``count`` blocks, of which the first changes the shape."""
-    first = block(in_channels, channels, stride)
-    out_channels = getattr(block, "expansion", 1) * channels
-    return nn.Sequential(first, *[block(out_channels, channels) for _ in range(count - 1)])
-
-
-def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
-    return conv_norm(in_channels, out_channels, kernel_size=1, stride=stride)
-
-
-def _shortcut(downsample: nn.Sequential | None, x: Any) -> Any:
-    return x if downsample is None else downsample(x)
+    Each stage but the first halves the size and doubles the channels.
+    """
+    channels = width = len(conv1.weight)
+    layers = {"conv1": conv1, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(), **pool}
+    for i, count in enumerate(counts):
+        first = block(channels, width, 2 if i else 1)
+        channels = block.expansion * width
+        rest = [block(channels, width) for _ in range(count - 1)]
+        layers[f"layer{i + 1}"] = nn.Sequential(first, *rest)
+        width *= 2
+    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    layers["fc"] = nn.Linear(channels, num_classes, nonlinearity="softmax")
+    return nn.Sequential(layers)

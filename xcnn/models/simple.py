@@ -1,13 +1,14 @@
-"""Small networks to learn from."""
+"""Small networks for teaching."""
 
 from __future__ import annotations
 
 import math
 
 from .. import nn
-from ..errors import ArgumentError
+from .registry import ImageShape, image_shape, register_classifier
 
 
+@register_classifier
 def mlp(
     num_classes: int = 10,
     input_shape: tuple[int, ...] = (1, 28, 28),
@@ -35,30 +36,27 @@ def mlp(
     return nn.Sequential(*layers, nn.Linear(features, num_classes, nonlinearity="softmax"))
 
 
+@register_classifier
 def small_cnn(
-    num_classes: int = 10,
-    input_shape: tuple[int, int, int] = (1, 28, 28),
-    filters: int = 16,
+    num_classes: int = 10, input_shape: ImageShape = (1, 28, 28), filters: int = 16
 ) -> nn.Sequential:
-    """One convolution 3×3 without padding, ReLU, 2×2 max-pool, one dense layer.
+    """One convolution 3×3 without padding, ReLU, 2×2 max-pool, one linear layer.
 
     Parameters
     ----------
     num_classes
         Outputs (logits).
     input_shape
-        (channels, height, width).
+        (channels, height, width), at least 4×4 pixels.
     filters
-        Kernels of the convolution.
+        Output channels of the convolution.
 
     Raises
     ------
     ArgumentError
-        Images too small, or no images.
+        Images too small, or not an image shape.
     """
-    channels, height, width = image_shape(input_shape, "small_cnn")
-    if min(height, width) < 4:
-        raise ArgumentError(f"input_shape={input_shape}: small_cnn needs images of 4×4 and more")
+    channels, height, width = image_shape(input_shape, "small_cnn", 4)
     features = filters * ((height - 2) // 2) * ((width - 2) // 2)
     return nn.Sequential(
         nn.Conv2d(channels, filters, 3),
@@ -67,12 +65,3 @@ def small_cnn(
         nn.Flatten(),
         nn.Linear(features, num_classes, nonlinearity="softmax"),
     )
-
-
-def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, ...]:
-    """``input_shape``, which must be (channels, height, width)."""
-    if len(input_shape) != 3:
-        raise ArgumentError(
-            f"input_shape={input_shape}: {model} needs images, (channels, height, width)"
-        )
-    return input_shape

@@ -1,101 +1,23 @@
-"""Layers that own their parameters, under PyTorch's names."""
+"""Layers that own their parameters, under PyTorch's names.
 
-from ..tensor import Buffer, Parameter
-from .activation import (
-    ELU,
-    GELU,
-    SELU,
-    Hardsigmoid,
-    Hardswish,
-    Identity,
-    LeakyReLU,
-    LogSoftmax,
-    PReLU,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-    activation,
-)
-from .container import Sequential
-from .conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from .dropout import Dropout, Dropout2d
-from .linear import Linear
-from .loss import (
-    BCELoss,
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    HuberLoss,
-    KLDivLoss,
-    L1Loss,
-    MSELoss,
-    NLLLoss,
-    SmoothL1Loss,
-)
-from .module import Module, evaluating, record_activations
-from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm, LocalResponseNorm
-from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
-from .resample import PixelShuffle, PixelUnshuffle, Upsample
-from .shape import Flatten, Unflatten
+Each module lists its layers in ``__all__``.
+"""
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "SELU",
-    "AdaptiveAvgPool2d",
-    "AdaptiveMaxPool2d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "Buffer",
-    "Conv1d",
-    "Conv2d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "CrossEntropyLoss",
-    "Dropout",
-    "Dropout2d",
-    "Flatten",
-    "GroupNorm",
-    "Hardsigmoid",
-    "Hardswish",
-    "HuberLoss",
-    "Identity",
-    "InstanceNorm2d",
-    "KLDivLoss",
-    "L1Loss",
-    "LayerNorm",
-    "LeakyReLU",
-    "Linear",
-    "LocalResponseNorm",
-    "LogSoftmax",
-    "MSELoss",
-    "MaxPool1d",
-    "MaxPool2d",
-    "Module",
-    "NLLLoss",
-    "PReLU",
-    "Parameter",
-    "PixelShuffle",
-    "PixelUnshuffle",
-    "ReLU",
-    "ReLU6",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "SmoothL1Loss",
-    "Softmax",
-    "Softplus",
-    "Tanh",
-    "Unflatten",
-    "Upsample",
-    "activation",
-    "evaluating",
-    "record_activations",
-]
+from ..tensor import Buffer as Buffer
+from ..tensor import Parameter as Parameter
+from .activation import *
+from .container import Sequential as Sequential
+from .conv import *
+from .dropout import *
+from .linear import *
+from .loss import *
+from .loss import LOSSES as LOSSES
+from .module import Module as Module
+from .module import evaluating as evaluating
+from .module import record_activations as record_activations
+from .norm import *
+from .pool import *
+from .resample import *
+from .shape import *
+
+__all__ = sorted(name for name, value in globals().items() if callable(value))

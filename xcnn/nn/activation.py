@@ -1,4 +1,7 @@
-"""Activation layers."""
+"""Activation layers.
+
+To add one, write a subclass of :class:`Activation` and enter it in ``__all__``.
+"""
 
 from __future__ import annotations
 
@@ -6,79 +9,101 @@ from typing import Any
 
 from .. import backends
 from .. import functional as F
-from ..checks import check_approximate, check_features, number
+from ..checks import check_choice, check_int, check_number
 from ..errors import ArgumentError
 from ..tensor import Parameter, Tensor
 from .module import Module
+from .operation import OperationLayer
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Identity",
+    "LeakyReLU",
+    "LogSoftmax",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "activation",
+]
 
 
-class ReLU(Module):
+class Activation(OperationLayer):
+    """An elementwise activation, which :func:`activation` knows by the name of its function."""
+
+
+class ReLU(Activation):
     """max(x, 0)."""
 
-    def forward(self, x: Any) -> Tensor:
-        return F.relu(x)
+    function = staticmethod(F.relu)
 
 
-class ReLU6(Module):
+class ReLU6(Activation):
     """min(max(x, 0), 6)."""
 
-    def forward(self, x: Any) -> Tensor:
-        return F.relu6(x)
+    function = staticmethod(F.relu6)
 
 
-class LeakyReLU(Module):
-    """X where x > 0, else negative_slope · x."""
+class LeakyReLU(Activation):
+    """x where x > 0, else negative_slope · x."""
+
+    function = staticmethod(F.leaky_relu)
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = number("negative_slope", negative_slope)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.leaky_relu(x, self.negative_slope)
+        self.negative_slope = check_number("negative_slope", negative_slope)
 
 
-class PReLU(Module):
-    """X where x > 0, else weight · x, with a weight that is trained.
+class PReLU(Activation):
+    """x where x > 0, else weight · x, with a trained weight.
 
     Parameters
     ----------
     num_parameters
         1: one slope for all channels; C: one for each channel of (N, C, ...).
     init
-        The slopes to begin with.
+        The initial slopes.
 
     Attributes
     ----------
     weight : Parameter (num_parameters,)
     """
 
+    function = staticmethod(F.prelu)
+
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
-        self.num_parameters = check_features("num_parameters", num_parameters)
-        xp = backends.get("cpu").xp
-        self.weight = Parameter(xp.full(self.num_parameters, number("init", init), "float32"))
+        self.num_parameters = check_int("num_parameters", num_parameters)
+        slope, xp = check_number("init", init), backends.get("cpu").xp
+        self.weight = Parameter(xp.full(self.num_parameters, slope, "float32"))
 
     def forward(self, x: Any) -> Tensor:
         return F.prelu(x, self.weight)
 
 
-class ELU(Module):
-    """X where x > 0, else alpha · (exp(x) - 1)."""
+class ELU(Activation):
+    """x where x > 0, else alpha · (exp(x) - 1)."""
+
+    function = staticmethod(F.elu)
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = number("alpha", alpha)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.elu(x, self.alpha)
+        self.alpha = check_number("alpha", alpha)
 
 
-class SELU(Module):
+class SELU(Activation):
     """scale · elu(x, alpha): keeps mean 0 and variance 1."""
 
-    def forward(self, x: Any) -> Tensor:
-        return F.selu(x)
+    function = staticmethod(F.selu)
 
 
-class GELU(Module):
-    """X · Φ(x), Φ the distribution function of the normal distribution.
+class GELU(Activation):
+    """x · Φ(x), with Φ the cumulative distribution function of the standard normal distribution.
 
     Parameters
     ----------
@@ -86,112 +111,91 @@ class GELU(Module):
         "none", or "tanh" for an approximation by tanh.
     """
 
+    function = staticmethod(F.gelu)
+
     def __init__(self, approximate: str = "none") -> None:
-        self.approximate = check_approximate(approximate)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.gelu(x, self.approximate)
+        self.approximate = check_choice("approximate", approximate, ("none", "tanh"))
 
 
-class SiLU(Module):
-    """X · sigmoid(x); also called swish."""
+class SiLU(Activation):
+    """x · sigmoid(x); also called swish."""
 
-    def forward(self, x: Any) -> Tensor:
-        return F.silu(x)
-
-
-class Hardswish(Module):
-    """X · hardsigmoid(x)."""
-
-    def forward(self, x: Any) -> Tensor:
-        return F.hardswish(x)
+    function = staticmethod(F.silu)
 
 
-class Hardsigmoid(Module):
-    """min(max(x / 6 + 1 / 2, 0), 1)."""
-
-    def forward(self, x: Any) -> Tensor:
-        return F.hardsigmoid(x)
-
-
-class Softplus(Module):
+class Softplus(Activation):
     """log(1 + exp(beta · x)) / beta; x itself where beta · x > threshold."""
 
-    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
-        self.beta, self.threshold = number("beta", beta), number("threshold", threshold)
+    function = staticmethod(F.softplus)
 
-    def forward(self, x: Any) -> Tensor:
-        return F.softplus(x, self.beta, self.threshold)
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self.beta = check_number("beta", beta)
+        self.threshold = check_number("threshold", threshold)
+
+
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x))."""
+
+    function = staticmethod(F.sigmoid)
+
+
+class Tanh(Activation):
+    """tanh(x)."""
+
+    function = staticmethod(F.tanh)
+
+
+class Hardsigmoid(Activation):
+    """min(max(x / 6 + 1 / 2, 0), 1)."""
+
+    function = staticmethod(F.hardsigmoid)
+
+
+class Hardswish(Activation):
+    """x · hardsigmoid(x)."""
+
+    function = staticmethod(F.hardswish)
+
+
+class _AlongDim(OperationLayer):
+    def __init__(self, dim: int = 1) -> None:
+        self.dim = dim
+
+
+class Softmax(_AlongDim):
+    """exp(x) / sum(exp(x)) along ``dim`` (default: classes of (N, C, ...))."""
+
+    function = staticmethod(F.softmax)
+
+
+class LogSoftmax(_AlongDim):
+    """log(softmax(x)) along ``dim`` (default: classes of (N, C, ...))."""
+
+    function = staticmethod(F.log_softmax)
 
 
 class Identity(Module):
-    """The input as it is, where a layer is asked for."""
+    """Returns the input unchanged, where a layer is required."""
 
     def forward(self, x: Any) -> Tensor:
         return Tensor.of(x)
 
 
-class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
-
-    def forward(self, x: Any) -> Tensor:
-        return F.sigmoid(x)
-
-
-class Tanh(Module):
-    """tanh(x)."""
-
-    def forward(self, x: Any) -> Tensor:
-        return F.tanh(x)
-
-
-class Softmax(Module):
-    """exp(x) / sum(exp(x)) along ``dim`` (default: classes of (N, C, ...))."""
-
-    def __init__(self, dim: int = 1) -> None:
-        self.dim = dim
-
-    def forward(self, x: Any) -> Tensor:
-        return F.softmax(x, self.dim)
-
-
-class LogSoftmax(Module):
-    """log(softmax(x)) along ``dim`` (default: classes of (N, C, ...))."""
-
-    def __init__(self, dim: int = 1) -> None:
-        self.dim = dim
-
-    def forward(self, x: Any) -> Tensor:
-        return F.log_softmax(x, self.dim)
-
-
 _BY_NAME: dict[str, type[Module]] = {
-    "elu": ELU,
-    "gelu": GELU,
-    "hardsigmoid": Hardsigmoid,
-    "hardswish": Hardswish,
     "identity": Identity,
-    "leaky_relu": LeakyReLU,
-    "prelu": PReLU,
-    "relu": ReLU,
-    "relu6": ReLU6,
-    "selu": SELU,
-    "sigmoid": Sigmoid,
-    "silu": SiLU,
-    "softplus": Softplus,
-    "tanh": Tanh,
+    **{kind.function.__name__: kind for kind in Activation.__subclasses__()},
 }
 
 
 def activation(name: str) -> Module:
-    """The layer of that name, with its defaults, such as "relu", "leaky_relu" or "gelu".
+    """The activation layer of that name, with its defaults, such as "relu" or "leaky_relu".
 
     :func:`xcnn.init.for_activation_` knows the same names.
 
     Raises
     ------
     ArgumentError
-        An unknown name; the text lists those there are.
+        An unknown name; the text lists the known ones.
     """
     if name not in _BY_NAME:
         raise ArgumentError(f"activation={name!r}: expected one of {sorted(_BY_NAME)}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from ..errors import ArgumentError
 from ..functional.linear import BiasReLU
-from ..tensor import current
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
@@ -51,11 +50,12 @@ class Sequential(Module):
         return self
 
     def forward(self, x: Any) -> Any:
-        modules = list(self.children())
+        modules: list[Any] = [m for m in vars(self).values() if isinstance(m, Module)]
         while modules:
             count = _fused(modules)
             if count == 3:
-                x = _pool_before_bias(x, *modules[:3])
+                conv, _, pool = modules[:3]
+                x = BiasReLU()(pool(conv(x, with_bias=False)), conv.bias)
             elif count == 2:
                 x = modules[0](x, relu=True)
             else:
@@ -76,22 +76,17 @@ class Sequential(Module):
         return list(self.children())[index]
 
 
-def _fused(modules: list[Module]) -> int:
-    """How many of the first modules are computed together: one; two, a convolution or linear
-    layer that makes the ReLU after it in one pass with its bias; or three, a convolution with ReLU
-    and max-pool. Not where a hook or a tracer wants to see what lies between them, nor subclasses.
+def _fused(modules: list[Any]) -> int:
+    """How many of the first modules can be computed together.
+
+    Two: a convolution or linear layer computes the ReLU after it in one pass with its bias. Three:
+    a convolution, a ReLU and a max-pool; bias and ReLU keep the order of the pixels, so the pool
+    goes first and leaves them fewer pixels. One: anything else, subclasses included, and where a
+    hook or a tracer needs to see the intermediate result.
     """
-    if current():
-        return 1
-    kinds = [None if module._hooks else type(module) for module in modules[:3]]
+    kinds = [None if module.is_observed else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:
-        conv, pool = cast(Conv2d, modules[0]), cast(MaxPool2d, modules[2])
-        formats = {conv.data_format, pool.settings[-1]}
-        if conv.bias is not None and formats == {"NCHW"}:
+        formats = {modules[0].data_format, modules[2].data_format}
+        if modules[0].bias is not None and formats == {"NCHW"}:
             return 3
     return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1
-
-
-def _pool_before_bias(x: Any, conv: Any, relu: Module, pool: Module) -> Any:
-    """The pool first: bias and ReLU keep the order of pixels, and have fewer of them to do then."""
-    return BiasReLU()(pool(conv(x, with_bias=False)), conv.bias)

@@ -25,6 +25,8 @@ from ..layout import check_data_format, image_padding, image_size, signal_size
 from ..tensor import Parameter, Tensor
 from .module import Module
 
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+
 
 class Convolution(Module):
     """What the convolution layers share: channels in groups, weights, a bias and a window."""

@@ -1,14 +1,15 @@
-"""Dropout layer."""
+"""Dropout layers."""
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 from .. import functional as F
-from ..errors import ArgumentError
+from ..checks import check_number
 from ..tensor import Tensor
 from .module import Module
+
+__all__ = ["Dropout", "Dropout2d"]
 
 
 class Dropout(Module):
@@ -21,9 +22,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not isinstance(p, float | Real) or not 0 <= p <= 1:
-            raise ArgumentError(f"p={p!r}: expected a probability from 0 to 1")
-        self.p = float(p)
+        self.p = check_number("p", p, 0, 1)
 
     def forward(self, x: Any) -> Tensor:
         return F.dropout(x, self.p, self.training)

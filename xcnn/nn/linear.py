@@ -11,6 +11,8 @@ from ..checks import check_features, check_input
 from ..tensor import Parameter, Tensor
 from .module import Module
 
+__all__ = ["Linear"]
+
 
 class Linear(Module):
     """y = x Wᵀ + b, from (N, in_features) to (N, out_features).

@@ -1,92 +1,73 @@
-"""Losses as modules, under PyTorch's names; see :mod:`xcnn.functional.loss` and ``class_loss``.
+"""Losses as modules, under PyTorch's names; see :mod:`xcnn.functional.loss`.
 
 Weights are buffers: they move with the module, ``loss.to("cuda")``, and must be where the input is.
+To add a loss, write a subclass of :class:`Loss` and enter it in ``__all__``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import functional as F
-from ..checks import check_ignore_index, check_reduction, check_smoothing, number
-from ..errors import ArgumentError
-from ..functional.loss import KLDivLoss as KLDiv
+from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
 from ..tensor import Buffer, Tensor
-from .module import Module
+from .operation import OperationLayer
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "Loss",
+    "MSELoss",
+    "NLLLoss",
+    "SmoothL1Loss",
+]
 
 
-class _Loss(Module):
-    function: ClassVar[Callable[..., Tensor]]
+class Loss(OperationLayer):
+    """Base of the losses, called with (input, target).
+
+    Attributes
+    ----------
+    function
+        The operation of :mod:`xcnn.functional` that it calls.
+    target : str
+        What it takes as target: "classes" (class indices, or probabilities of classes), "binary"
+        (0 or 1, or probabilities of 1) or "values".
+    threshold : float
+        With binary targets: a model's output above it means 1.
+    """
+
+    target: ClassVar[str] = "values"
+    threshold: ClassVar[float] = 0.5
+    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
 
     def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, self.reductions)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return type(self).function(input, target, reduction=self.reduction)
+    def prediction(self, output: Tensor) -> Tensor:
+        """What a model's output predicts: probabilities of classes, else the output itself."""
+        return output
 
     def _buffer(self, name: str, value: Any) -> Buffer | None:
-        """A weight as part of the state; what was passed for it is no setting to show or save."""
+        """A weight as part of the state, not as a setting to show and save."""
         self._init_arguments.pop(name, None)
         return None if value is None else Buffer(value)
 
 
-class MSELoss(_Loss):
-    """:func:`xcnn.functional.mse_loss`."""
-
-    function = staticmethod(F.mse_loss)
-
-
-class L1Loss(_Loss):
-    """:func:`xcnn.functional.l1_loss`."""
-
-    function = staticmethod(F.l1_loss)
-
-
-class SmoothL1Loss(_Loss):
-    """:func:`xcnn.functional.smooth_l1_loss`."""
-
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
-        self.beta = number("beta", beta)
-        if self.beta < 0:
-            raise ArgumentError(f"beta={beta!r}: expected a number >= 0")
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return F.smooth_l1_loss(input, target, self.reduction, self.beta)
-
-
-class HuberLoss(_Loss):
-    """:func:`xcnn.functional.huber_loss`."""
-
-    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
-        self.delta = number("delta", delta)
-        if self.delta <= 0:
-            raise ArgumentError(f"delta={delta!r}: expected a number > 0")
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return F.huber_loss(input, target, self.reduction, self.delta)
-
-
-class KLDivLoss(_Loss):
-    """:func:`xcnn.functional.kl_div`."""
-
-    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        self.reduction = check_reduction(reduction, KLDiv.reductions)
-        self.log_target = log_target
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return F.kl_div(input, target, self.reduction, log_target=self.log_target)
-
-
-class CrossEntropyLoss(_Loss):
+class CrossEntropyLoss(Loss):
     """:func:`xcnn.functional.cross_entropy`.
 
     Attributes
     ----------
     weight : Buffer (C,) or None
     """
+
+    function = staticmethod(F.cross_entropy)
+    target = "classes"
 
     def __init__(
         self,
@@ -99,26 +80,22 @@ class CrossEntropyLoss(_Loss):
         super().__init__(reduction)
         self.weight = self._buffer("weight", weight)
         self.ignore_index = check_ignore_index(ignore_index)
-        self.label_smoothing = check_smoothing(label_smoothing)
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return F.cross_entropy(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.softmax(output)
 
 
-class NLLLoss(_Loss):
+class NLLLoss(Loss):
     """:func:`xcnn.functional.nll_loss`.
 
     Attributes
     ----------
     weight : Buffer (C,) or None
     """
+
+    function = staticmethod(F.nll_loss)
+    target = "classes"
 
     def __init__(
         self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
@@ -127,17 +104,11 @@ class NLLLoss(_Loss):
         self.weight = self._buffer("weight", weight)
         self.ignore_index = check_ignore_index(ignore_index)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return F.nll_loss(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-        )
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.exp(output)
 
 
-class BCELoss(_Loss):
+class BCELoss(Loss):
     """:func:`xcnn.functional.binary_cross_entropy`.
 
     Attributes
@@ -145,21 +116,25 @@ class BCELoss(_Loss):
     weight : Buffer or None
     """
 
+    function = staticmethod(F.binary_cross_entropy)
+    target = "binary"
+
     def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.weight = self._buffer("weight", weight)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
-
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(Loss):
     """:func:`xcnn.functional.binary_cross_entropy_with_logits`.
 
     Attributes
     ----------
     weight, pos_weight : Buffer or None
     """
+
+    function = staticmethod(F.binary_cross_entropy_with_logits)
+    target = "binary"
+    threshold = 0.0
 
     def __init__(
         self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
@@ -168,7 +143,54 @@ class BCEWithLogitsLoss(_Loss):
         self.weight = self._buffer("weight", weight)
         self.pos_weight = self._buffer("pos_weight", pos_weight)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return F.binary_cross_entropy_with_logits(
-            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
-        )
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.sigmoid(output)
+
+
+class MSELoss(Loss):
+    """:func:`xcnn.functional.mse_loss`."""
+
+    function = staticmethod(F.mse_loss)
+
+
+class L1Loss(Loss):
+    """:func:`xcnn.functional.l1_loss`."""
+
+    function = staticmethod(F.l1_loss)
+
+
+class SmoothL1Loss(Loss):
+    """:func:`xcnn.functional.smooth_l1_loss`."""
+
+    function = staticmethod(F.smooth_l1_loss)
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.beta = check_number("beta", beta, 0)
+
+
+class HuberLoss(Loss):
+    """:func:`xcnn.functional.huber_loss`."""
+
+    function = staticmethod(F.huber_loss)
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.delta = check_number("delta", delta, 0, above=True)
+
+
+class KLDivLoss(Loss):
+    """:func:`xcnn.functional.kl_div`."""
+
+    function = staticmethod(F.kl_div)
+    reductions = KL_REDUCTIONS
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__(reduction)
+        self.log_target = log_target
+
+
+#: the losses by the name of their function, without "_loss"
+LOSSES: dict[str, type[Loss]] = {
+    kind.function.__name__.removesuffix("_loss"): kind for kind in Loss.__subclasses__()
+}

@@ -10,7 +10,7 @@ from typing import Any
 from .. import backends
 from ..arrays import Array
 from ..errors import DTypeError, StateDictError, XcnnError
-from ..tensor import Buffer, Parameter, Tensor, no_grad
+from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad
 
 _OWN = ("_hooks", "_init_arguments")
 
@@ -254,9 +254,19 @@ class Module:
     @property
     def device(self) -> str:
         """The device of the first parameter or buffer; "cpu" if there is none."""
+        return self.backend.device
+
+    @property
+    def dtype(self) -> Any:
+        """The floating-point type of the first parameter; float32 if there is none."""
+        return next((p.dtype for p in self.parameters()), "float32")
+
+    @property
+    def backend(self) -> backends.Backend:
+        """The backend of the first parameter or buffer; the CPU's if there is none."""
         for _, tensor in self._state():
-            return tensor.device
-        return "cpu"
+            return tensor.backend
+        return backends.get("cpu")
 
     # -- looking inside ---------------------------------------------------------------------
 
@@ -272,6 +282,11 @@ class Module:
         """
         self._hooks.append(hook)
         return RemovableHandle(self._hooks, hook)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether a hook or a tracer sees the output, so that it must not be fused away."""
+        return bool(self._hooks) or current_tracer() is not None
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         """Multiply-adds of one forward with an output of this shape, without inner modules."""

@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from .. import backends
 from .. import functional as F
-from ..checks import check_eps, check_features, check_input, check_momentum, check_shape, is_int
+from ..checks import check_input, check_int, check_number, check_shape
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Buffer, Parameter, Tensor
 from .module import Module
+from .operation import OperationLayer
+
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "GroupNorm",
+    "InstanceNorm2d",
+    "LayerNorm",
+    "LocalResponseNorm",
+]
 
 
-class _Scaled(Module):
-    """A layer with an eps and, where asked for, weights that start at 1 and a bias at 0."""
-
-    weight: Parameter | None
-    bias: Parameter | None
-
-    def _make(self, shape: Any, eps: float, affine: bool, bias: bool) -> None:
-        xp = backends.get("cpu").xp
-        self.eps = check_eps(eps)
-        self.weight = Parameter(xp.ones(shape, "float32")) if affine else None
-        self.bias = Parameter(xp.zeros(shape, "float32")) if affine and bias else None
+def _full(shape: Any, value: float, dtype: str = "float32") -> Any:
+    return backends.get("cpu").xp.full(shape, value, dtype)
 
 
-class _Tracking(_Scaled):
-    """What keeps running statistics: batch-norm and instance-norm.
+class _Affine(Module):
+    """A layer with an eps and, if ``affine``, a weight that starts at 1 and a bias at 0."""
 
-    ``axes`` are the numbers of axes that the input may have.
-    """
-
-    axes: tuple[int, ...]
-    num_features: int
-    running_mean: Buffer | None
-    running_var: Buffer | None
-    num_batches_tracked: Buffer | None
-
-    def _make_statistics(self, num_features: int, momentum: Any, track: bool) -> None:
-        if momentum is not None:
-            check_momentum(momentum)
-        self.momentum, self.track_running_stats = momentum, track
-        xp = backends.get("cpu").xp
-        self.running_mean = Buffer(xp.zeros(num_features, "float32")) if track else None
-        self.running_var = Buffer(xp.ones(num_features, "float32")) if track else None
-        self.num_batches_tracked = Buffer(xp.zeros((), "int64")) if track else None
-
-    def _check(self, x: Any) -> Tensor:
-        x = Tensor.of(x)
-        if x.ndim not in self.axes:
-            shapes = " or ".join(["(N, C)", "(N, C, L)", "(N, C, H, W)"][n - 2] for n in self.axes)
-            raise ShapeError(f"input has shape {x.shape}: expected {shapes}")
-        check_input(x, 1, self.num_features, "channels in axis 1")
-        return x
+    def _set(self, shape: Any, eps: float, affine: bool, bias: bool) -> None:
+        self.eps = check_number("eps", eps, 0)
+        self.weight = Parameter(_full(shape, 1)) if affine else None
+        self.bias = Parameter(_full(shape, 0)) if affine and bias else None
 
 
-class _BatchNorm(_Tracking):
+class _Tracking(_Affine):
+    """A layer that can keep running statistics, for inputs of ``shapes`` by number of axes."""
+
+    function: ClassVar[Callable[..., Tensor]]
+    shapes: ClassVar[dict[int, str]]
+
     def __init__(
         self,
         num_features: int,
@@ -66,29 +52,35 @@ class _BatchNorm(_Tracking):
         *,
         bias: bool = True,
     ) -> None:
-        self.num_features = check_features("num_features", num_features)
-        self._make(self.num_features, eps, affine, bias)
-        self._make_statistics(self.num_features, momentum, track_running_stats)
+        self.num_features = features = check_int("num_features", num_features)
+        self._set(features, eps, affine, bias)
+        self.momentum = None if momentum is None else check_number("momentum", momentum, 0, 1)
+        self.track_running_stats = track = track_running_stats
+        self.running_mean = Buffer(_full(features, 0)) if track else None
+        self.running_var = Buffer(_full(features, 1)) if track else None
+        self.num_batches_tracked = Buffer(_full((), 0, "int64")) if track else None
 
     def forward(self, x: Any) -> Tensor:
-        x = self._check(x)
-        training = self.training or self.running_mean is None
-        momentum = self._count() if self.training and self.track_running_stats else 0.0
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            training,
-            momentum,
-            self.eps,
-        )
+        x = Tensor.of(x)
+        if x.ndim not in self.shapes:
+            expected = " or ".join(self.shapes.values())
+            raise ShapeError(f"input has shape {x.shape}: expected {expected}")
+        check_input(x, 1, self.num_features, "channels in axis 1")
+        uses_batch = self.training or self.running_mean is None
+        arrays = self.running_mean, self.running_var, self.weight, self.bias
+        return type(self).function(x, *arrays, uses_batch, self._momentum(), self.eps)
 
-    def _count(self) -> Any:
-        """Count a batch; the momentum for it, 1 / count on the device if it is to be a mean."""
+    def _momentum(self) -> Any:
+        return 0.0 if self.momentum is None else self.momentum
+
+
+class _BatchNorm(_Tracking):
+    function = staticmethod(F.batch_norm)
+
+    def _momentum(self) -> Any:
+        """In training, counts the batch; 1 / count, on the device, for a mean over all batches."""
         count = self.num_batches_tracked
-        if count is None or self.running_mean is None:
+        if not self.training or count is None or self.running_mean is None:
             return 0.0
         with count.backend.active():
             count.data += 1
@@ -107,13 +99,13 @@ class BatchNorm1d(_BatchNorm):
     eps
         Added to the variance.
     momentum
-        How much of a batch's statistics enters the running ones; None: they are the mean over all
-        batches so far.
+        The weight of a batch in the running statistics; None: they are the mean over all batches
+        so far.
     affine
         Whether to learn a weight and a bias per channel.
     track_running_stats
-        Whether to keep running statistics for evaluation; without them, evaluation uses those of
-        the batch.
+        Whether to keep running statistics for evaluation; without them, evaluation uses the
+        statistics of the batch.
     bias
         False: a weight only.
 
@@ -130,13 +122,13 @@ class BatchNorm1d(_BatchNorm):
         A value out of range.
     """
 
-    axes = (2, 3)
+    shapes = {2: "(N, C)", 3: "(N, C, L)"}
 
 
 class BatchNorm2d(_BatchNorm):
     """Batch normalisation of (N, C, H, W); see :class:`BatchNorm1d`."""
 
-    axes = (4,)
+    shapes = {4: "(N, C, H, W)"}
 
 
 class InstanceNorm2d(_Tracking):
@@ -145,7 +137,7 @@ class InstanceNorm2d(_Tracking):
     Parameters
     ----------
     num_features, eps, momentum, affine, track_running_stats, bias
-        As in :class:`BatchNorm1d`. With ``momentum=None`` the running statistics stay as they are.
+        As in :class:`BatchNorm1d`. With ``momentum=None`` the running statistics do not change.
 
     Attributes
     ----------
@@ -160,7 +152,8 @@ class InstanceNorm2d(_Tracking):
         A value out of range.
     """
 
-    axes = (4,)
+    function = staticmethod(F.instance_norm)
+    shapes = {4: "(N, C, H, W)"}
 
     def __init__(
         self,
@@ -172,30 +165,16 @@ class InstanceNorm2d(_Tracking):
         *,
         bias: bool = True,
     ) -> None:
-        self.num_features = check_features("num_features", num_features)
-        self._make(self.num_features, eps, affine, bias)
-        self._make_statistics(self.num_features, momentum, track_running_stats)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.instance_norm(
-            self._check(x),
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training or not self.track_running_stats,
-            0.0 if self.momentum is None else self.momentum,
-            self.eps,
-        )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias=bias)
 
 
-class LayerNorm(_Scaled):
+class LayerNorm(_Affine):
     """Normalisation over the last axes; see :func:`xcnn.functional.layer_norm`.
 
     Parameters
     ----------
     normalized_shape
-        Lengths of those axes, or an int for one.
+        Lengths of those axes; an int for one axis.
     eps
         Added to the variance.
     elementwise_affine
@@ -220,20 +199,20 @@ class LayerNorm(_Scaled):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        self.normalized_shape = check_shape(normalized_shape)
-        self._make(self.normalized_shape, eps, elementwise_affine, bias)
+        self.normalized_shape = check_shape("normalized_shape", normalized_shape)
+        self._set(self.normalized_shape, eps, elementwise_affine, bias)
 
     def forward(self, x: Any) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-class GroupNorm(_Scaled):
+class GroupNorm(_Affine):
     """Normalisation of groups of channels; see :func:`xcnn.functional.group_norm`.
 
     Parameters
     ----------
     num_groups
-        Groups; divides ``num_channels``.
+        Number of groups; divides ``num_channels``.
     num_channels
         Channels of the input.
     eps
@@ -262,11 +241,11 @@ class GroupNorm(_Scaled):
         *,
         bias: bool = True,
     ) -> None:
-        self.num_groups = check_features("num_groups", num_groups)
-        self.num_channels = check_features("num_channels", num_channels)
+        self.num_groups = check_int("num_groups", num_groups)
+        self.num_channels = check_int("num_channels", num_channels)
         if num_channels % num_groups:
             raise ArgumentError(f"num_groups={num_groups} must divide num_channels={num_channels}")
-        self._make(self.num_channels, eps, affine, bias)
+        self._set(self.num_channels, eps, affine, bias)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
@@ -274,8 +253,8 @@ class GroupNorm(_Scaled):
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
-class LocalResponseNorm(Module):
-    """Division by the neighbours in other channels; see
+class LocalResponseNorm(OperationLayer):
+    """Normalisation across neighbouring channels; see
     :func:`xcnn.functional.local_response_norm`.
 
     Raises
@@ -284,10 +263,8 @@ class LocalResponseNorm(Module):
         ``size`` is not an int >= 1.
     """
 
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
-        if not is_int(size) or size < 1:
-            raise ArgumentError(f"size={size!r}: expected an int >= 1")
-        self.settings = (size, alpha, beta, k)
+    function = staticmethod(F.local_response_norm)
 
-    def forward(self, x: Any) -> Tensor:
-        return F.local_response_norm(x, *self.settings)
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.size = check_int("size", size)
+        self.alpha, self.beta, self.k = alpha, beta, k

@@ -15,12 +15,34 @@ from ..checks import (
     single,
 )
 from ..layout import check_data_format
-from ..tensor import Tensor
-from .module import Module
+from .operation import OperationLayer
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+]
 
 
-class MaxPool2d(Module):
+class _Pool2d(OperationLayer):
+    def _set(
+        self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, data_format: str
+    ) -> None:
+        check_data_format(data_format)
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, "stride")
+        self.padding = check_padding(padding)
+        self.ceil_mode = ceil_mode
+        self.data_format = data_format
+
+
+class MaxPool2d(_Pool2d):
     """The largest pixel of each window; see :func:`xcnn.functional.max_pool2d`."""
+
+    function = staticmethod(F.max_pool2d)
 
     def __init__(
         self,
@@ -31,15 +53,14 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
         data_format: str = "NCHW",
     ) -> None:
-        _check(kernel_size, stride, padding, data_format, dilation)
-        self.settings = (kernel_size, stride, padding, dilation, ceil_mode, data_format)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.max_pool2d(x, *self.settings)
+        self._set(kernel_size, stride, padding, ceil_mode, data_format)
+        self.dilation = pair(dilation, "dilation")
 
 
-class AvgPool2d(Module):
+class AvgPool2d(_Pool2d):
     """The mean of each window; see :func:`xcnn.functional.avg_pool2d`."""
+
+    function = staticmethod(F.avg_pool2d)
 
     def __init__(
         self,
@@ -50,55 +71,22 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
         data_format: str = "NCHW",
     ) -> None:
-        _check(kernel_size, stride, padding, data_format)
-        self.settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, data_format)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.avg_pool2d(x, *self.settings)
+        self._set(kernel_size, stride, padding, ceil_mode, data_format)
+        self.count_include_pad = count_include_pad
 
 
-class AdaptiveAvgPool2d(Module):
-    """The mean of each of oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool2d`.
-
-    ``AdaptiveAvgPool2d(1)`` is global average pooling.
-    """
-
-    def __init__(self, output_size: OutputSize, data_format: str = "NCHW") -> None:
-        check_data_format(data_format)
-        self.settings = check_output_size(output_size), data_format
-
-    def forward(self, x: Any) -> Tensor:
-        return F.adaptive_avg_pool2d(x, *self.settings)
+class _Pool1d(OperationLayer):
+    def _set(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        self.kernel_size = single(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else single(stride, "stride")
+        self.padding = check_padding1d(padding)
+        self.ceil_mode = ceil_mode
 
 
-class AdaptiveMaxPool2d(Module):
-    """The largest of each of oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool2d`.
-
-    ``AdaptiveMaxPool2d(1)`` is global max pooling.
-    """
-
-    def __init__(self, output_size: OutputSize, data_format: str = "NCHW") -> None:
-        check_data_format(data_format)
-        self.settings = check_output_size(output_size), data_format
-
-    def forward(self, x: Any) -> Tensor:
-        return F.adaptive_max_pool2d(x, *self.settings)
-
-
-def _check(
-    kernel_size: Any, stride: Any, padding: Padding, data_format: str, dilation: Any = 1
-) -> None:
-    """Refuse at once what no input could make right."""
-    pair(kernel_size, "kernel_size")
-    pair(dilation, "dilation")
-    check_padding(padding)
-    check_data_format(data_format)
-    if stride is not None:
-        pair(stride, "stride")
-
-
-class MaxPool1d(Module):
+class MaxPool1d(_Pool1d):
     """The largest sample of each window; see :func:`xcnn.functional.max_pool1d`."""
+
+    function = staticmethod(F.max_pool1d)
 
     def __init__(
         self,
@@ -108,15 +96,14 @@ class MaxPool1d(Module):
         dilation: int = 1,
         ceil_mode: bool = False,
     ) -> None:
-        _check1d(kernel_size, stride, padding, dilation)
-        self.settings = (kernel_size, stride, padding, dilation, ceil_mode)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.max_pool1d(x, *self.settings)
+        self._set(kernel_size, stride, padding, ceil_mode)
+        self.dilation = single(dilation, "dilation")
 
 
-class AvgPool1d(Module):
+class AvgPool1d(_Pool1d):
     """The mean of each window; see :func:`xcnn.functional.avg_pool1d`."""
+
+    function = staticmethod(F.avg_pool1d)
 
     def __init__(
         self,
@@ -126,17 +113,30 @@ class AvgPool1d(Module):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        _check1d(kernel_size, stride, padding)
-        self.settings = (kernel_size, stride, padding, ceil_mode, count_include_pad)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.avg_pool1d(x, *self.settings)
+        self._set(kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = count_include_pad
 
 
-def _check1d(kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> None:
-    """Refuse at once what no input could make right."""
-    single(kernel_size, "kernel_size")
-    single(dilation, "dilation")
-    check_padding1d(padding)
-    if stride is not None:
-        single(stride, "stride")
+class _AdaptivePool2d(OperationLayer):
+    def __init__(self, output_size: OutputSize, data_format: str = "NCHW") -> None:
+        check_data_format(data_format)
+        self.output_size = check_output_size(output_size)
+        self.data_format = data_format
+
+
+class AdaptiveAvgPool2d(_AdaptivePool2d):
+    """The mean of each of oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool2d`.
+
+    ``AdaptiveAvgPool2d(1)`` is global average pooling.
+    """
+
+    function = staticmethod(F.adaptive_avg_pool2d)
+
+
+class AdaptiveMaxPool2d(_AdaptivePool2d):
+    """The largest of each of oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool2d`.
+
+    ``AdaptiveMaxPool2d(1)`` is global max pooling.
+    """
+
+    function = staticmethod(F.adaptive_max_pool2d)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import functional as F
-from ..checks import Factor, check_factor, check_interpolation
-from ..tensor import Tensor
-from .module import Module
+from ..checks import Factor, check_int, check_interpolation
+from .operation import OperationLayer
+
+__all__ = ["PixelShuffle", "PixelUnshuffle", "Upsample"]
 
 
-class Upsample(Module):
-    """Images in another size, larger or smaller; see :func:`xcnn.functional.interpolate`."""
+class Upsample(OperationLayer):
+    """Resizes images, up or down; see :func:`xcnn.functional.interpolate`."""
+
+    function = staticmethod(F.interpolate)
 
     def __init__(
         self,
@@ -21,27 +22,23 @@ class Upsample(Module):
         align_corners: bool | None = None,
     ) -> None:
         check_interpolation(size, scale_factor, mode, align_corners)
-        self.settings = (size, scale_factor, mode, align_corners)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.interpolate(x, *self.settings)
+        self.size, self.scale_factor = size, scale_factor
+        self.mode, self.align_corners = mode, align_corners
 
 
-class PixelShuffle(Module):
+class PixelShuffle(OperationLayer):
     """(N, C·r², H, W) to (N, C, H·r, W·r); see :func:`xcnn.functional.pixel_shuffle`."""
 
+    function = staticmethod(F.pixel_shuffle)
+
     def __init__(self, upscale_factor: int) -> None:
-        self.upscale_factor = check_factor("upscale_factor", upscale_factor)
-
-    def forward(self, x: Any) -> Tensor:
-        return F.pixel_shuffle(x, self.upscale_factor)
+        self.upscale_factor = check_int("upscale_factor", upscale_factor)
 
 
-class PixelUnshuffle(Module):
+class PixelUnshuffle(OperationLayer):
     """(N, C, H·r, W·r) to (N, C·r², H, W); see :func:`xcnn.functional.pixel_unshuffle`."""
 
-    def __init__(self, downscale_factor: int) -> None:
-        self.downscale_factor = check_factor("downscale_factor", downscale_factor)
+    function = staticmethod(F.pixel_unshuffle)
 
-    def forward(self, x: Any) -> Tensor:
-        return F.pixel_unshuffle(x, self.downscale_factor)
+    def __init__(self, downscale_factor: int) -> None:
+        self.downscale_factor = check_int("downscale_factor", downscale_factor)

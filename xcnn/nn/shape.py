@@ -7,16 +7,18 @@ from typing import Any
 from .. import functional as F
 from ..tensor import Tensor
 from .module import Module
+from .operation import OperationLayer
+
+__all__ = ["Flatten", "Unflatten"]
 
 
-class Flatten(Module):
+class Flatten(OperationLayer):
     """(N, C, H, W) to (N, C·H·W): joins the axes from ``start_dim`` on."""
+
+    function = staticmethod(F.flatten)
 
     def __init__(self, start_dim: int = 1) -> None:
         self.start_dim = start_dim
-
-    def forward(self, x: Any) -> Tensor:
-        return F.flatten(x, self.start_dim)
 
 
 class Unflatten(Module):

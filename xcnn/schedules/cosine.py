@@ -1,22 +1,22 @@
-"""Cosines: down once, or up and down in one cycle."""
+"""Cosine annealing and the one-cycle policy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from numbers import Real
-from typing import Any
 
-from ..checks import check_between, check_steps, is_int
+from ..checks import check_between, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
-from .scheduler import LRScheduler, for_groups
+from .scheduler import LRScheduler, for_groups, rates_for_groups
 
 
 class CosineAnnealingLR(LRScheduler):
     """lr = eta_min + (base - eta_min) · (1 + cos(π · t / T_max)) / 2 after t steps.
 
-    Source: Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983, without restarts: after ``T_max``
+    Source: Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983, without restarts; after ``T_max``
     steps the rate rises again.
 
     Parameters
@@ -24,7 +24,7 @@ class CosineAnnealingLR(LRScheduler):
     optimizer
         As in :class:`LRScheduler`.
     T_max
-        Steps until ``eta_min``, usually the number of epochs.
+        Steps to ``eta_min``, usually the number of epochs.
     eta_min
         Lowest learning rate.
 
@@ -50,40 +50,40 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class OneCycleLR(LRScheduler):
-    """Up to ``max_lr`` and down to almost nothing, in one cycle of batches.
+    """Raises the rate to ``max_lr`` and lowers it to almost zero, in one cycle.
 
-    The rate goes from max_lr / div_factor to max_lr in the first ``pct_start`` of the steps, and
-    on to max_lr / div_factor / final_div_factor; the momentum goes the other way. A Trainer steps
-    after each batch. Source: Smith & Topin 2017, arXiv:1708.07120.
+    The rate goes from max_lr / div_factor to max_lr in the first ``pct_start`` of the steps, then
+    to max_lr / div_factor / final_div_factor; the momentum moves in the opposite direction. A
+    Trainer steps after each batch. Source: Smith & Topin 2017, arXiv:1708.07120.
 
     Parameters
     ----------
     optimizer
         As in :class:`LRScheduler`.
     max_lr
-        Highest learning rate; or a list with one for each group.
+        Highest learning rate; or a list of one per group.
     total_steps
-        Steps of the cycle; or else ``epochs`` and ``steps_per_epoch``.
+        Steps of the cycle; alternatively pass ``epochs`` and ``steps_per_epoch``.
     epochs, steps_per_epoch
-        Whose product is ``total_steps``.
+        Their product is ``total_steps``.
     pct_start
-        Share of the steps that go up, from 0 to 1.
+        Fraction of the steps in which the rate rises, from 0 to 1.
     anneal_strategy
         "cos" or "linear".
     cycle_momentum
-        Whether the momentum, or the first of the ``betas``, changes too.
+        Whether to cycle the momentum, or the first of the ``betas``, too.
     base_momentum, max_momentum
-        Its lowest and highest value; or a list with one for each group.
+        Its lowest and highest value; or a list of one per group.
     div_factor, final_div_factor
-        As above.
+        Ratios of the rates, as above.
     three_phase
-        Go down to the first rate as slowly as up, and then on.
+        Mirror the rise: fall to the initial rate in the same number of steps, then to the last.
 
     Raises
     ------
     ArgumentError
-        A value out of range; ``cycle_momentum`` with an optimiser that has no momentum; later, a
-        step beyond the last.
+        A value out of range; ``cycle_momentum`` with an optimiser that has no momentum. By
+        :meth:`step`: the cycle is over.
     """
 
     per_batch = True
@@ -104,31 +104,38 @@ class OneCycleLR(LRScheduler):
         final_div_factor: float = 1e4,
         three_phase: bool = False,
     ) -> None:
-        self.total_steps = _total(total_steps, epochs, steps_per_epoch)
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ArgumentError("OneCycleLR needs total_steps, or epochs and steps_per_epoch")
+            check_steps("epochs", epochs)
+            total_steps = epochs * check_steps("steps_per_epoch", steps_per_epoch)
+        self.total_steps = check_steps("total_steps", total_steps)
         self.pct_start = check_between("pct_start", pct_start, 0, 1)
         if anneal_strategy not in ("cos", "linear"):
             raise ArgumentError(f'anneal_strategy={anneal_strategy!r}: expected "cos" or "linear"')
         for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
             if not isinstance(value, Real) or not float(value) > 0:
                 raise ArgumentError(f"{name}={value!r}: expected a number > 0")
-        self.anneal_strategy = anneal_strategy
-        self.three_phase = three_phase
-        self.max_lrs = [
-            check_between("max_lr", lr, 0) for lr in for_groups("max_lr", max_lr, optimizer)
-        ]
+        self.anneal_strategy, self.three_phase = anneal_strategy, three_phase
+        self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
         self.min_lrs = [lr / div_factor / final_div_factor for lr in self.max_lrs]
         self._momenta = (
             for_groups("base_momentum", base_momentum, optimizer),
             for_groups("max_momentum", max_momentum, optimizer),
         )
-        self._momentum_name = _momentum_name(optimizer) if cycle_momentum else ""
+        momentum_names = [name for name in ("betas", "momentum") if name in optimizer.defaults]
+        if cycle_momentum and not momentum_names:
+            raise ArgumentError(
+                f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False"
+            )
+        self._momentum_name = momentum_names[0] if cycle_momentum else ""
         for group, lr in zip(optimizer.param_groups, self.max_lrs, strict=True):
             group["initial_lr"] = lr / div_factor
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        rates = self.base_lrs, self.max_lrs, self.min_lrs
-        return [self._now(first, top, last) for first, top, last in zip(*rates, strict=True)]
+        rates = zip(self.base_lrs, self.max_lrs, self.min_lrs, strict=True)
+        return [self._interpolate(*values) for values in rates]
 
     def set_lr(self) -> None:
         if self.steps > self.total_steps:
@@ -137,46 +144,23 @@ class OneCycleLR(LRScheduler):
                 "as long as the training, total_steps = epochs * batches"
             )
         super().set_lr()
-        if not self._momentum_name:
-            return
         for group, low, high in zip(self.optimizer.param_groups, *self._momenta, strict=True):
-            value = self._now(high, low, high)
+            value = self._interpolate(high, low, high)
             if self._momentum_name == "betas":
                 group["betas"] = (value, *group["betas"][1:])
-            else:
+            elif self._momentum_name:
                 group["momentum"] = value
 
-    def _now(self, first: float, top: float, last: float) -> float:
-        """What goes from ``first`` over ``top`` to ``last`` is now."""
-        end, start = self.pct_start * self.total_steps - 1, 0.0
-        phases = [(end, first, top)]
+    def _interpolate(self, first: float, top: float, last: float) -> float:
+        """The current value of a quantity that goes from ``first`` via ``top`` to ``last``."""
+        peak = self.pct_start * self.total_steps - 1
+        points = [(0.0, first), (peak, top), (self.total_steps - 1, last)]
         if self.three_phase:
-            phases.append((2 * end, top, first))
-        for stop, low, high in phases:
+            points.insert(2, (2 * peak, first))
+        for (start, low), (stop, high) in pairwise(points):  # noqa: B007
             if self.steps <= stop:
-                return self._between(low, high, start, stop)
-            start = stop
-        return self._between(phases[-1][2], last, start, self.total_steps - 1)
-
-    def _between(self, low: float, high: float, start: float, stop: float) -> float:
+                break
         share = (self.steps - start) / (stop - start) if stop != start else 1.0
         if self.anneal_strategy == "linear":
             return low + (high - low) * share
         return high + (low - high) / 2 * (1 + math.cos(math.pi * share))
-
-
-def _total(total_steps: Any, epochs: Any, steps_per_epoch: Any) -> int:
-    if total_steps is not None:
-        return check_steps("total_steps", total_steps)
-    if not is_int(epochs) or not is_int(steps_per_epoch):
-        raise ArgumentError("OneCycleLR needs total_steps, or epochs and steps_per_epoch")
-    return check_steps("epochs", epochs) * check_steps("steps_per_epoch", steps_per_epoch)
-
-
-def _momentum_name(optimizer: Optimizer) -> str:
-    for name in ("betas", "momentum"):
-        if name in optimizer.defaults:
-            return name
-    raise ArgumentError(
-        f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False"
-    )

@@ -9,50 +9,36 @@ from ..errors import ArgumentError
 from ..optim import Optimizer
 from .scheduler import LRScheduler, for_groups
 
-
-class FactorLR(LRScheduler):
-    """Base of those below: lr = base · factor(t) after t steps."""
-
-    def factor(self, t: int) -> float:
-        """What the base rates are multiplied by after ``t`` steps."""
-        raise NotImplementedError(f"{type(self).__name__} defines no factor method")
-
-    def get_lr(self) -> list[float]:
-        return [base * self.factor(self.steps) for base in self.base_lrs]
+_Factor = Callable[[int], float]
 
 
 class LambdaLR(LRScheduler):
-    """lr = base · f(t) after t steps, for a function of one's own.
+    """lr = base · f(t) after t steps, for a user-defined function.
 
     Parameters
     ----------
     optimizer
         As in :class:`LRScheduler`.
     lr_lambda
-        f, from a number of steps to a factor; or a list with one for each group.
+        f, from a number of steps to a factor; or a list of one function per group.
 
     Raises
     ------
     ArgumentError
-        No function.
+        Not a function.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, lr_lambda: _Factor | Sequence[_Factor]) -> None:
         self.lr_lambdas = for_groups("lr_lambda", lr_lambda, optimizer)
-        if not all(callable(f) for f in self.lr_lambdas):
+        if not all(map(callable, self.lr_lambdas)):
             raise ArgumentError(f"lr_lambda={lr_lambda!r}: expected a function, or one per group")
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        pairs = zip(self.base_lrs, self.lr_lambdas, strict=True)
-        return [base * f(self.steps) for base, f in pairs]
+        return [b * f(self.steps) for b, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
-class StepLR(FactorLR):
+class StepLR(LRScheduler):
     """lr = base · gamma^⌊t / step_size⌋ after t steps.
 
     Parameters
@@ -60,9 +46,9 @@ class StepLR(FactorLR):
     optimizer
         As in :class:`LRScheduler`.
     step_size
-        Steps until the rate falls, each time.
+        Steps between two multiplications by ``gamma``.
     gamma
-        What it is multiplied by.
+        Factor.
 
     Raises
     ------
@@ -75,11 +61,11 @@ class StepLR(FactorLR):
         self.gamma = check_between("gamma", gamma, 0)
         super().__init__(optimizer)
 
-    def factor(self, t: int) -> float:
+    def factor_at(self, t: int) -> float:
         return self.gamma ** (t // self.step_size)
 
 
-class MultiStepLR(FactorLR):
+class MultiStepLR(LRScheduler):
     """lr = base · gamma^(milestones reached) after t steps.
 
     Parameters
@@ -87,9 +73,9 @@ class MultiStepLR(FactorLR):
     optimizer
         As in :class:`LRScheduler`.
     milestones
-        Numbers of steps; one that is named twice counts twice.
+        Numbers of steps; a repeated one counts as often as it appears.
     gamma
-        What the rate is multiplied by at each.
+        Factor at each milestone.
 
     Raises
     ------
@@ -104,19 +90,19 @@ class MultiStepLR(FactorLR):
         self.gamma = check_between("gamma", gamma, 0)
         super().__init__(optimizer)
 
-    def factor(self, t: int) -> float:
+    def factor_at(self, t: int) -> float:
         return self.gamma ** sum(m <= t for m in self.milestones)
 
 
-class ExponentialLR(FactorLR):
-    """lr = base · gamma^t after t steps.
+class ExponentialLR(StepLR):
+    """lr = base · gamma^t after t steps: :class:`StepLR` with a step size of 1.
 
     Parameters
     ----------
     optimizer
         As in :class:`LRScheduler`.
     gamma
-        What the rate is multiplied by in each step.
+        Factor of each step.
 
     Raises
     ------
@@ -125,15 +111,11 @@ class ExponentialLR(FactorLR):
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        self.gamma = check_between("gamma", gamma, 0)
-        super().__init__(optimizer)
-
-    def factor(self, t: int) -> float:
-        return self.gamma**t
+        super().__init__(optimizer, 1, gamma)
 
 
-class ConstantLR(FactorLR):
-    """lr = base · factor in the first ``total_iters`` steps, then base.
+class ConstantLR(LRScheduler):
+    """lr = base · factor for the first ``total_iters`` steps, then base.
 
     Parameters
     ----------
@@ -142,7 +124,7 @@ class ConstantLR(FactorLR):
     factor
         From 0 to 1.
     total_iters
-        How many steps.
+        Number of steps at the reduced rate.
 
     Raises
     ------
@@ -151,15 +133,15 @@ class ConstantLR(FactorLR):
     """
 
     def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5) -> None:
-        self.first = check_between("factor", factor, 0, 1)
+        self.factor = check_between("factor", factor, 0, 1)
         self.total_iters = check_steps("total_iters", total_iters, 0)
         super().__init__(optimizer)
 
-    def factor(self, t: int) -> float:
-        return self.first if t < self.total_iters else 1.0
+    def factor_at(self, t: int) -> float:
+        return self.factor if t < self.total_iters else 1.0
 
 
-class LinearLR(FactorLR):
+class LinearLR(LRScheduler):
     """lr = base · (a + (b - a) · min(t, total_iters) / total_iters) after t steps: a warm-up.
 
     Parameters
@@ -169,7 +151,7 @@ class LinearLR(FactorLR):
     start_factor, end_factor
         a and b, from 0 to 1; a > 0.
     total_iters
-        Steps from one to the other.
+        Steps from a to b.
 
     Raises
     ------
@@ -186,13 +168,11 @@ class LinearLR(FactorLR):
     ) -> None:
         self.start_factor = check_between("start_factor", start_factor, 0, 1)
         if not start_factor:
-            raise ArgumentError(
-                "start_factor=0: expected a number above 0: nothing would be learnt"
-            )
+            raise ArgumentError("start_factor=0: expected a number above 0, or nothing is learnt")
         self.end_factor = check_between("end_factor", end_factor, 0, 1)
         self.total_iters = check_steps("total_iters", total_iters)
         super().__init__(optimizer)
 
-    def factor(self, t: int) -> float:
+    def factor_at(self, t: int) -> float:
         share = min(t, self.total_iters) / self.total_iters
         return self.start_factor + (self.end_factor - self.start_factor) * share

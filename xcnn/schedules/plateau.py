@@ -1,4 +1,4 @@
-"""A schedule that looks at how the training goes."""
+"""A schedule that follows a metric."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import SupportsFloat
 from ..checks import check_between, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
-from .scheduler import LRScheduler, for_groups
+from .scheduler import LRScheduler, rates_for_groups
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """Lower the learning rates when a metric has not got better for some epochs.
+    """Lowers the learning rates when a metric has stopped improving.
 
-    ``step(metric)`` after each epoch. A Trainer passes the loss of validation, or of training
-    where there is none; with ``mode="max"`` the accuracy.
+    Call ``step(metric)`` after each epoch. A Trainer passes the validation loss, or the training
+    loss without validation data; with ``mode="max"`` the accuracy.
 
     Parameters
     ----------
@@ -25,25 +25,24 @@ class ReduceLROnPlateau(LRScheduler):
     mode
         "min": a smaller metric is better; "max": a larger one.
     factor
-        What the rates are multiplied by, from 0 to below 1.
+        The rates are multiplied by this, from 0 to below 1.
     patience
-        Epochs without improvement that are allowed.
+        Number of epochs without improvement that are tolerated.
     threshold, threshold_mode
-        By how much a metric must be better than the best: "rel", by this share of it; "abs", by
-        this much.
+        Minimum improvement on the best metric: "rel", as a fraction of it; "abs", as a difference.
     cooldown
-        Epochs after a change that are not counted.
+        Epochs after a reduction that do not count as bad.
     min_lr
-        No rate falls below this; or a list with one for each group.
+        Lower bound of the rates; or a list of one per group.
     eps
-        A rate that would change by no more is left as it is.
+        Smallest change that is applied.
 
     Attributes
     ----------
     best : float
         The best metric so far.
     num_bad_epochs : int
-        Epochs without improvement since.
+        Epochs since without improvement.
 
     Raises
     ------
@@ -51,7 +50,7 @@ class ReduceLROnPlateau(LRScheduler):
         A value out of range.
     """
 
-    _saved = ("lrs", "best", "num_bad_epochs", "cooldown_counter")
+    _state = (*LRScheduler._state, "lrs", "best", "num_bad_epochs", "cooldown_counter")
 
     def __init__(
         self,
@@ -72,14 +71,13 @@ class ReduceLROnPlateau(LRScheduler):
         self.mode, self.threshold_mode = mode, threshold_mode
         self.factor = check_between("factor", factor, 0, 1)
         if factor == 1:
-            raise ArgumentError("factor=1: expected a number below 1: no rate would change")
+            raise ArgumentError("factor=1: expected a number below 1, or no rate would change")
         self.patience = check_steps("patience", patience, 0)
         self.threshold = check_between("threshold", threshold, 0)
         self.cooldown = check_steps("cooldown", cooldown, 0)
         self.eps = check_between("eps", eps, 0)
         super().__init__(optimizer)
-        least = for_groups("min_lr", min_lr, optimizer)
-        self.min_lrs = [check_between("min_lr", lr, 0) for lr in least]
+        self.min_lrs = rates_for_groups("min_lr", min_lr, optimizer)
 
     def restart(self) -> None:
         self.steps = self.num_bad_epochs = self.cooldown_counter = 0
@@ -90,12 +88,12 @@ class ReduceLROnPlateau(LRScheduler):
         return self.lrs
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
-        """Note the metric of an epoch, which waits for a GPU if it is there.
+        """Record the metric of an epoch, and lower the rates if it has stopped improving.
 
         Parameters
         ----------
         metrics
-            A number.
+            A number; one on a GPU is waited for.
         """
         current = float(metrics)
         self.steps += 1
@@ -105,7 +103,7 @@ class ReduceLROnPlateau(LRScheduler):
         if self.cooldown_counter:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
-        self.lrs = self.get_last_lr()  # they may have been changed by hand
+        self.lrs = self.get_last_lr()  # they may have been set from outside
         if self.num_bad_epochs > self.patience:
             self.lrs = [self._lower(*pair) for pair in zip(self.lrs, self.min_lrs, strict=True)]
             self.set_lr()
@@ -117,6 +115,6 @@ class ReduceLROnPlateau(LRScheduler):
             return sign * metric < sign * self.best * (1 - sign * self.threshold)
         return sign * metric < sign * self.best - self.threshold
 
-    def _lower(self, lr: float, least: float) -> float:
-        lower = max(lr * self.factor, least)
+    def _lower(self, lr: float, bound: float) -> float:
+        lower = max(lr * self.factor, bound)
         return lower if lr - lower > self.eps else lr

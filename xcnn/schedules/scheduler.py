@@ -1,10 +1,12 @@
-"""What all schedules share."""
+"""The base class of learning-rate schedules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
+from ..checks import check_between
 from ..errors import ArgumentError, StateDictError
 from ..optim import Optimizer
 
@@ -12,118 +14,116 @@ from ..optim import Optimizer
 class LRScheduler:
     """Base: sets the learning rates of an optimiser by the number of steps taken.
 
-    Subclasses define :meth:`get_lr`. The rates depend on that number alone, so one schedule acts
-    on an optimiser at a time; :class:`SequentialLR` puts several behind each other.
+    Subclasses define :meth:`factor_at`, or :meth:`get_lr` where one factor for all groups is not
+    enough. The rates depend only on the number of steps, so only one schedule can act on an
+    optimiser at a time; :class:`SequentialLR` chains several.
 
     Parameters
     ----------
     optimizer
-        Whose learning rates are changed. Those it has now, or had when its first schedule was
-        made, are the base rates.
+        Its current learning rates become the base rates; or, if it has had a schedule before, the
+        rates it had then.
 
     Attributes
     ----------
     base_lrs : list of float
-        Of each group.
+        Base rate of each group.
     steps : int
-        Steps taken; may be set, to go on where a training stopped.
+        Steps taken; may be set, to resume training.
     per_batch : bool
         Whether a Trainer steps after each batch rather than after each epoch. May be set.
 
     Raises
     ------
     ArgumentError
-        No optimiser, or a value out of range.
+        ``optimizer`` is not an Optimizer, or a value is out of range.
     """
 
     per_batch = False
-    #: what beside ``steps`` and ``base_lrs`` is to be saved
-    _saved: tuple[str, ...] = ()
+    #: names of the attributes in :meth:`state_dict`
+    _state: tuple[str, ...] = ("steps", "base_lrs")
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(
-                f"optimizer is {type(optimizer).__name__}: expected one of xcnn.optim"
-            )
+            raise ArgumentError(f"optimizer is {type(optimizer).__name__}: expected an Optimizer")
         self.optimizer = optimizer
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.restart()
 
+    def factor_at(self, t: int) -> float:
+        """The ratio of learning rate to base rate after ``t`` steps."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither factor_at nor get_lr")
+
     def get_lr(self) -> list[float]:
         """The learning rate of each group after ``self.steps`` steps."""
-        raise NotImplementedError(f"{type(self).__name__} defines no get_lr method")
+        return [base * self.factor_at(self.steps) for base in self.base_lrs]
 
     def get_last_lr(self) -> list[float]:
-        """The learning rate of each group now."""
+        """The current learning rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self) -> None:
-        """Go one epoch on, or one batch where the schedule counts these."""
+        """Advance by one epoch, or by one batch if ``per_batch``."""
         self.steps += 1
         self.set_lr()
 
     def restart(self) -> None:
-        """Go back to the beginning."""
+        """Go back to step 0."""
         self.steps = 0
         self.set_lr()
 
     def set_lr(self) -> None:
-        """Give the optimiser the rates of now.
+        """Write the current rates into the optimiser.
 
         Raises
         ------
         ArgumentError
-            It has other groups than when the schedule was made.
+            The optimiser has gained parameter groups since the schedule was created.
         """
         groups = self.optimizer.param_groups
         if len(groups) != len(self.base_lrs):
             raise ArgumentError(
-                f"{type(self).__name__} was made for {len(self.base_lrs)} groups of parameters, "
-                f"the optimiser has {len(groups)}: make the schedule after add_param_group"
+                f"{type(self).__name__} was created for {len(self.base_lrs)} parameter groups, the "
+                f"optimiser has {len(groups)}: create the schedule after add_param_group"
             )
         for group, lr in zip(groups, self.get_lr(), strict=True):
             group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything to go on from: the name of the class, numbers and lists of them."""
-        names = ("steps", "base_lrs", *self._saved)
-        state = {name: getattr(self, name) for name in names}
-        copies = {k: list(v) if isinstance(v, list) else v for k, v in state.items()}
-        return {"schedule": type(self).__name__, **copies}
+        """The state to resume from: the name of the class, numbers and lists of numbers."""
+        state = {name: deepcopy(getattr(self, name)) for name in self._state}
+        return {"schedule": type(self).__name__, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave, and set the learning rates of then.
+        """Restore a :meth:`state_dict` and set its learning rates.
 
         Raises
         ------
         StateDictError
-            Of another kind of schedule, or for other groups.
+            The state is of another kind of schedule, or for another number of groups.
         """
-        own = self.state_dict()
-        wrong = sorted(set(own) ^ set(state))
-        if wrong or own["schedule"] != state["schedule"]:
+        name, own_name = state.get("schedule", "something else"), type(self).__name__
+        if name != own_name or set(state) != set(self.state_dict()):
             raise StateDictError(
-                f"this is no state of {type(self).__name__} but of "
-                f"{state.get('schedule', 'something else')}: pass what its state_dict() gave"
+                f"expected the state of {own_name}, got that of {name}: pass what its state_dict() "
+                "returned"
             )
         if len(state["base_lrs"]) != len(self.base_lrs):
             raise StateDictError(
-                f"the state is for {len(state['base_lrs'])} groups of parameters, the optimiser "
-                f"has {len(self.base_lrs)}"
+                f"the state is for {len(state['base_lrs'])} parameter groups, the optimiser has "
+                f"{len(self.base_lrs)}"
             )
         self._load(state)
         self.set_lr()
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        for name in ("steps", "base_lrs", *self._saved):
-            value = state[name]
-            setattr(self, name, list(value) if isinstance(value, list) else value)
+        vars(self).update({name: deepcopy(state[name]) for name in self._state})
 
 
 def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
-    """``value`` for each group, or the values that were given for each.
+    """A list of one value per parameter group, from such a list or from one value for all.
 
     Raises
     ------
@@ -131,8 +131,12 @@ def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
         A list of another length.
     """
     count = len(optimizer.param_groups)
-    if not isinstance(value, list | tuple):
-        return [value] * count
-    if len(value) != count:
-        raise ArgumentError(f"{name} has {len(value)} values, the optimiser has {count} groups")
-    return list(value)
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    if len(values) != count:
+        raise ArgumentError(f"{name} has {len(values)} values, the optimiser has {count} groups")
+    return values
+
+
+def rates_for_groups(name: str, value: Any, optimizer: Optimizer) -> list[float]:
+    """:func:`for_groups` for learning rates, numbers >= 0."""
+    return [check_between(name, lr, 0) for lr in for_groups(name, value, optimizer)]

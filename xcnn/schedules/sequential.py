@@ -1,4 +1,4 @@
-"""Several schedules behind each other."""
+"""A chain of schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .scheduler import LRScheduler
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after the other, each from its beginning.
+    """Runs several schedules one after the other, each from its step 0.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ class SequentialLR(LRScheduler):
     schedulers
         Schedules of this optimiser.
     milestones
-        Numbers of steps at which the second one begins, the third one, ...
+        Numbers of steps at which the second schedule starts, the third one, ...
 
     Raises
     ------
     ArgumentError
-        Schedules of another optimiser or of the wrong number, or one that needs a metric.
+        A schedule of another optimiser, one that needs a metric, or a wrong number of milestones.
 
     Examples
     --------
@@ -43,19 +43,19 @@ class SequentialLR(LRScheduler):
         for schedule in self.schedulers:
             if not isinstance(schedule, LRScheduler) or isinstance(schedule, ReduceLROnPlateau):
                 raise ArgumentError(
-                    f"SequentialLR: {type(schedule).__name__} is no schedule that goes by the "
-                    "number of steps alone"
+                    f"SequentialLR: {type(schedule).__name__} is not a schedule that depends only "
+                    "on the number of steps"
                 )
             if schedule.optimizer is not optimizer:
-                raise ArgumentError("SequentialLR: all schedules must be of the optimiser given")
+                raise ArgumentError("SequentialLR: every schedule must be for the same optimiser")
         if len(milestones) != len(self.schedulers) - 1:
             raise ArgumentError(
                 f"SequentialLR: {len(self.schedulers)} schedules and {len(milestones)} milestones: "
-                "expected one milestone less than schedules"
+                "expected one milestone fewer than schedules"
             )
         self.milestones = [check_steps("milestones", m, 0) for m in milestones]
         if self.milestones != sorted(self.milestones):
-            raise ArgumentError(f"milestones={self.milestones}: expected growing numbers")
+            raise ArgumentError(f"milestones={self.milestones}: expected increasing numbers")
         self.per_batch = self.schedulers[0].per_batch
         if any(schedule.per_batch != self.per_batch for schedule in self.schedulers):
             raise ArgumentError(
@@ -63,28 +63,27 @@ class SequentialLR(LRScheduler):
             )
         super().__init__(optimizer)
 
-    @property
     def _current(self) -> LRScheduler:
-        return self.schedulers[bisect_right(self.milestones, self.steps)]
+        """The active schedule, its steps counted from where it started."""
+        i = bisect_right(self.milestones, self.steps)
+        self.schedulers[i].steps = self.steps - (self.milestones[i - 1] if i else 0)
+        return self.schedulers[i]
 
     def get_lr(self) -> list[float]:
-        return self._current.get_lr()
+        return self._current().get_lr()
 
     def set_lr(self) -> None:
-        passed = [m for m in self.milestones if m <= self.steps]
-        self._current.steps = self.steps - max(passed, default=0)
-        self._current.set_lr()
+        self._current().set_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        inner = [schedule.state_dict() for schedule in self.schedulers]
-        return {**super().state_dict(), "schedulers": inner}
+        states = [schedule.state_dict() for schedule in self.schedulers]
+        return {**super().state_dict(), "schedulers": states}
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        inner = state["schedulers"]
-        if len(inner) != len(self.schedulers):
+        if len(state["schedulers"]) != len(self.schedulers):
             raise StateDictError(
-                f"the state is of {len(inner)} schedules, not {len(self.schedulers)}"
+                f"the state is of {len(state['schedulers'])} schedules, not {len(self.schedulers)}"
             )
-        for schedule, saved in zip(self.schedulers, inner, strict=True):
-            schedule.load_state_dict(saved)
+        for schedule, inner in zip(self.schedulers, state["schedulers"], strict=True):
+            schedule.load_state_dict(inner)
         super()._load(state)

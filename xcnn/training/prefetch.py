@@ -6,17 +6,16 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from ..backends import Backend
-from ..data.arrays import Batch
-from ..data.loader import ahead
+from ..data import Batch, prefetch
 
 
 def on_device(
-    batches: Iterable[Batch], backend: Backend, dtype: Any
+    batches: Iterable[Batch], backend: Backend, dtype: Any, slots: list
 ) -> Iterator[tuple[Batch, tuple]]:
-    """Yield each batch with its arrays on the device.
+    """Yield each batch with its arrays on a GPU.
 
-    On a GPU a background thread copies the next batch while the step on this one runs; a batch's
-    arrays on the device are overwritten later, so do not keep them.
+    A background thread copies the next batch while the step on this one runs; a batch's arrays on
+    the device are overwritten later, so do not keep them.
 
     Parameters
     ----------
@@ -25,14 +24,11 @@ def on_device(
     backend
         Of the device, which must be the active one.
     dtype
-        What floating-point arrays become on their way to a GPU.
+        Of floating-point arrays on the device.
+    slots
+        ``backend.slots()``.
     """
-    slots = backend.slots()
-    if not slots:
-        for batch in batches:
-            yield batch, batch
-        return
-    for batch, slot in ahead(_filled(batches, backend, dtype, slots), depth=0):
+    for batch, slot in prefetch(_filled(batches, backend, dtype, slots), depth=0):
         yield batch, tuple(slot.take())
         slot.release()
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from typing import Any
 
-_REFRESH = 0.2  # seconds between two looks at the loss: each makes a GPU wait
+_REFRESH = 0.2  # seconds between two readings of the loss: each waits for a GPU
 
 
 class Bar:
     """A progress bar over examples; silent where the output is not a terminal."""
 
-    def __init__(self, total: int, title: str, enabled: bool = True) -> None:
+    def __init__(self, total: int, title: str) -> None:
         from tqdm.auto import tqdm
 
         self._bar = tqdm(
             total=total,
             desc=title,
-            disable=None if enabled else True,
+            disable=None,  # where the output is not a terminal
             unit=" img",
             unit_scale=True,
             bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {rate_noinv_fmt}{postfix}",
@@ -30,12 +30,9 @@ class Bar:
     def __exit__(self, *error: Any) -> None:
         self._bar.close()
 
-    def update(self, examples: int) -> None:
-        """Move on."""
+    def update(self, examples: int) -> bool:
+        """Advance; returns whether it is time to show new numbers."""
         self._bar.update(examples)
-
-    def due(self) -> bool:
-        """Whether it is time to show new numbers."""
         return not self._bar.disable and time.monotonic() - self._shown > _REFRESH
 
     def show(self, **numbers: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -17,8 +17,7 @@ from ..backends import PRECISIONS
 from ..checks import check_not_negative, is_int
 from ..data import DataLoader, Dataset
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError
-from ..nn import Module, evaluating, loss
-from ..nn.module import dtype_of
+from ..nn import LOSSES, Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
 from ..schedules import LRScheduler, ReduceLROnPlateau
 from ..tensor import Tensor
@@ -26,59 +25,16 @@ from .prefetch import on_device
 from .progress import Bar
 
 
-class Loss(NamedTuple):
-    """A loss by name: what it computes, and what a model's output means under it."""
-
-    function: Callable[[Any, Any], Tensor]
-    #: model output to what predict returns
-    activation: Callable[[Tensor], Tensor]
-    #: what a target is: "classes" or "values"; "binary" values have an accuracy, outputs above
-    #: ``threshold`` meaning yes; "custom" is a user's function, which gets targets as they are
-    kind: str
-    threshold: float = 0.5
-
-
 class Answers(NamedTuple):
-    """How many answers of a batch are right, on the device, and how many there are."""
+    """Number of right answers in a batch, on the device, and number of all."""
 
     right: Array
     total: int
 
 
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
-def _exp(x: Tensor) -> Tensor:
-    return Tensor(x.backend.xp.exp(x.data))
-
-
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(F.cross_entropy, F.softmax, "classes"),
-    "nll": Loss(F.nll_loss, _exp, "classes"),
-    "binary_cross_entropy": Loss(F.binary_cross_entropy, _identity, "binary"),
-    "binary_cross_entropy_with_logits": Loss(
-        F.binary_cross_entropy_with_logits, F.sigmoid, "binary", 0.0
-    ),
-    "mse": Loss(F.mse_loss, _identity, "values"),
-}
-
-
-_MODULES: dict[type[Module], str] = {
-    loss.CrossEntropyLoss: "cross_entropy",
-    loss.NLLLoss: "nll",
-    loss.BCELoss: "binary_cross_entropy",
-    loss.BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
-    loss.MSELoss: "mse",
-    loss.L1Loss: "mse",  # targets are prepared alike
-    loss.SmoothL1Loss: "mse",
-    loss.HuberLoss: "mse",
-}
-
-
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of training gave; the columns of ``history.csv``.
+    """The results of one epoch of training; the columns of ``history.csv``.
 
     Losses are means over examples, accuracies fractions from 0 to 1 (None where the loss has no
     classes, or there was no validation). ``seconds`` is training and validation together.
@@ -106,11 +62,11 @@ class Trainer:
     optimizer
         Of ``xcnn.optim``, made with the model's parameters; None: only evaluate and predict.
     loss
-        "cross_entropy", "nll", "binary_cross_entropy", "binary_cross_entropy_with_logits" or
-        "mse"; a loss module such as ``nn.CrossEntropyLoss()``; or a function of (output, target)
-        that returns a Tensor of one element.
+        A name in ``nn.LOSSES``, such as "cross_entropy" or "mse"; a loss module such as
+        ``nn.CrossEntropyLoss()``; or a function of (output, target) that returns a Tensor of one
+        element.
     precision
-        How matrix products are made: "float32"; on a GPU also "tf32" (float32 arrays, 10-bit
+        How matrix products are computed: "float32"; on a GPU also "tf32" (float32 arrays, 10-bit
         mantissas in the products) or "float16" (activations too; float32 master weights and
         losses, dynamic loss scaling). The weights stay float32.
     schedule
@@ -118,15 +74,15 @@ class Trainer:
         says so. ``ReduceLROnPlateau`` gets the loss of validation, or of training where there is
         none; with ``mode="max"`` the accuracy.
     clip_norm
-        The largest norm of all gradients together, see :func:`xcnn.optim.clip_grad_norm_`; None:
-        any.
+        Largest norm of all gradients together, see :func:`xcnn.optim.clip_grad_norm_`; None: no
+        limit.
 
     Attributes
     ----------
     history : list of Epoch
         All epochs trained so far.
     scaler : xcnn.amp.GradScaler or None
-        Of "float16", from the first step on; it counts the steps that it skipped.
+        With "float16", from the first step on; it counts the steps that it skipped.
 
     Raises
     ------
@@ -228,15 +184,14 @@ class Trainer:
     def train_step(
         self, x: Array, y: Array, labels: Array | None = None
     ) -> tuple[Tensor, Answers | None]:
-        """One step on one batch of host or device arrays; a GPU is not waited for.
+        """One step on one batch of host or device arrays, without waiting for a GPU.
 
         Parameters
         ----------
         x, y
             Examples (N, ...) and targets (N, ...).
         labels
-            ``y`` on the host, where ``y`` itself is on a GPU already: class numbers are checked in
-            it.
+            ``y`` on the host, where ``y`` itself is on a GPU already, to check class indices.
 
         Returns
         -------
@@ -250,7 +205,7 @@ class Trainer:
             optimizer.zero_grad()
             loss, answers = self._forward(x, y, labels)
             if self.precision == "float16":
-                self.scaler = self.scaler or GradScaler(self._backend())
+                self.scaler = self.scaler or GradScaler(self.model.backend)
                 self.scaler.backward(loss)
                 self.scaler.unscale_(optimizer)
                 self._clip(optimizer)
@@ -266,7 +221,7 @@ class Trainer:
     def _needed_optimizer(self) -> Optimizer:
         if self.optimizer is None:
             raise ArgumentError(
-                "Trainer was made without an optimizer, for evaluate and predict only: to train, "
+                "this Trainer has no optimizer, so it can only evaluate and predict; to train, "
                 "pass one, such as optim.Adam(model.parameters())"
             )
         return self.optimizer
@@ -276,7 +231,7 @@ class Trainer:
             clip_grad_norm_(optimizer.params, self.clip_norm)
 
     def _after_epoch(self, epoch: Epoch) -> None:
-        """Let a schedule that counts epochs step."""
+        """Step a schedule that counts epochs."""
         schedule = self.schedule
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(_metric(schedule.mode, epoch))
@@ -307,7 +262,7 @@ class Trainer:
         return {"loss": totals.loss(), "accuracy": totals.accuracy()}
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
-        """The model's answers as a NumPy array, (N, ...).
+        """The model's predictions as a NumPy array, (N, ...).
 
         Probabilities for classification: softmax of the output for "cross_entropy", exp for
         "nll", sigmoid for "binary_cross_entropy_with_logits"; else the output as it is.
@@ -332,10 +287,10 @@ class Trainer:
         return backends.get("cpu").xp.concatenate(batches)
 
     def _prediction(self, x: Any) -> Any:
-        y = self.loss.activation(self._output(x)).numpy()
+        y = self.loss.prediction(self._output(x)).numpy()
         if y.shape[:1] != (len(x),):
             raise ShapeError(
-                f"predict: the model gives {y.shape} for a batch of {len(x)}: expected (N, ...)"
+                f"predict: the model returns {y.shape} for a batch of {len(x)}: expected (N, ...)"
             )
         return y
 
@@ -352,89 +307,89 @@ class Trainer:
         totals = _Totals()
         self.model.train()
         title = f"epoch {number}/{last}"
-        with self._computing(), Bar(len(loader.dataset), title, progress) as bar:
+        bar = Bar(len(loader.dataset), title) if progress else None
+        with self._computing(), bar or nullcontext():
             for (_, labels), (x, y) in self._on_device(loader):
                 totals.add(len(x), *self.train_step(x, y, labels))
-                bar.update(len(x))
-                if bar.due():
+                if bar is not None and bar.update(len(x)):
                     bar.show(loss=totals.loss(), accuracy=totals.accuracy())
-            found: dict[str, float | None] = {"loss": None, "accuracy": None}
+            measured: dict[str, float | None] = {"loss": None, "accuracy": None}
             if validation is not None:
-                found = self.evaluate(_loader(*_as_tuple(validation), max(batch_size, 256)))
+                measured = self.evaluate(_loader(*_as_tuple(validation), max(batch_size, 256)))
             epoch = Epoch(
                 epoch=number,
                 train_loss=totals.loss(),
                 train_accuracy=totals.accuracy(),
-                val_loss=found["loss"],
-                val_accuracy=found["accuracy"],
+                val_loss=measured["loss"],
+                val_accuracy=measured["accuracy"],
                 seconds=time.perf_counter() - start,
             )
-            bar.finish(
-                loss=epoch.train_loss,
-                accuracy=epoch.train_accuracy,
-                val_loss=epoch.val_loss,
-                val_accuracy=epoch.val_accuracy,
-            )
+            if bar is not None:
+                bar.finish(
+                    loss=epoch.train_loss,
+                    accuracy=epoch.train_accuracy,
+                    val_loss=epoch.val_loss,
+                    val_accuracy=epoch.val_accuracy,
+                )
         return epoch
 
     def _forward(self, x: Any, y: Any, labels: Any = None) -> tuple[Tensor, Answers | None]:
-        """Loss and answers of one batch, both on the device; ``labels`` are those of the host."""
+        """Loss and answers of one batch, both on the device; ``labels`` is ``y`` on the host."""
         output = self._output(x)
         target = self._target(y, output, y if labels is None else labels)
-        loss = self.loss.function(output, target)
+        loss = self.loss(output, target)
         if not isinstance(loss, Tensor):
             raise DTypeError(f"the loss function returned {type(loss).__name__}, expected a Tensor")
         return loss, self._answers(output.data, target)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """New arrays land on the model's device, products are made in the precision chosen."""
-        backend = self._backend()
+        """New arrays are created on the model's device, products computed in ``precision``."""
+        backend = self.model.backend
         with backend.active(), backend.precision(self.precision):
             yield
 
     def _output(self, x: Any) -> Tensor:
-        """What the model gives, in the type of its parameters."""
-        x = self._to_device(x)
+        """The model's output, in the type of its parameters."""
+        x = self.model.backend.asarray(x, self.model.dtype)
         if self.precision != "float16":
             return self.model(x)
         with autocast():
             return F.astype(self.model(x.astype("float16")), "float32")
 
     def _on_device(self, loader: DataLoader) -> Iterator[tuple[tuple, tuple]]:
-        return on_device(_pairs(loader), self._backend(), dtype_of(self.model))
-
-    def _to_device(self, x: Any) -> Array:
-        """``x`` on the model's device, in the floating-point type of its parameters."""
-        return self._backend().asarray(x, dtype_of(self.model))
-
-    def _backend(self) -> backends.Backend:
-        return backends.get(self.model.device)
+        """Each batch (x, y) on the host, and on the device if that is a GPU."""
+        backend, batches = self.model.backend, _pairs(loader)
+        slots = backend.slots()
+        if slots:
+            return on_device(batches, backend, self.model.dtype, slots)
+        return ((batch, batch) for batch in batches)
 
     def _target(self, y: Any, output: Tensor, labels: Any) -> Array:
         """``y`` on the output's device, as the loss takes it.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
-        take its dtype. Class indices that go to a GPU are checked in ``labels``, as they were on
-        the host: looking at them there would make it wait.
+        take its dtype. Class indices for a GPU are checked in ``labels``, on the host: checking
+        them on the GPU would make the host wait.
         """
-        host = backends.get("cpu")
-        goes_to_gpu = backends.find(labels) is host and output.backend is not host
-        if self.loss.kind == "classes" and goes_to_gpu and labels.dtype.kind in "iu":
-            ignored = getattr(self.loss.function, "ignore_index", -100)
-            host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1, ignored)
-        if self.loss.kind not in ("values", "binary"):
-            probabilities = self.loss.kind == "classes" and y.shape == output.shape
-            return output.backend.asarray(y, output.dtype if probabilities else None)
-        target = output.backend.asarray(y, output.dtype)
+        kind, to = self.loss.target, output.backend
+        if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
+            host = backends.of(labels)
+            if host is not to:
+                ignored = getattr(self.loss, "ignore_index", -100)
+                host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1, ignored)
+        if kind not in ("values", "binary"):
+            probabilities = kind == "classes" and y.shape == output.shape
+            return to.asarray(y, output.dtype if probabilities else None)
+        target = to.asarray(y, output.dtype)
         same = [n for n in target.shape if n != 1] == [n for n in output.shape if n != 1]
         return target.reshape(output.shape) if same else target
 
     def _answers(self, output: Array, target: Array) -> Answers | None:
-        if self.loss.kind == "classes":
+        if self.loss.target == "classes":
             classes = target if target.ndim < output.ndim else target.argmax(axis=1)
             right = output.argmax(axis=1) == classes
-        elif self.loss.kind == "binary":
+        elif self.loss.target == "binary":
             right = (output > self.loss.threshold) == (target > 0.5)
         else:
             return None
@@ -442,7 +397,7 @@ class Trainer:
 
 
 class _Totals:
-    """Sums over an epoch, kept on the device until they are asked for."""
+    """Sums over an epoch, kept on the device until they are needed."""
 
     def __init__(self) -> None:
         self.examples = 0
@@ -479,7 +434,7 @@ def _check_schedule(schedule: Any, optimizer: Optimizer | None) -> None:
 
 
 def _metric(mode: str, epoch: Epoch) -> float:
-    """What ReduceLROnPlateau looks at: the loss, or the accuracy if larger is better."""
+    """The metric for ReduceLROnPlateau: the loss, or the accuracy if larger is better."""
     if mode == "min":
         return epoch.train_loss if epoch.val_loss is None else epoch.val_loss
     accuracy = epoch.train_accuracy if epoch.val_accuracy is None else epoch.val_accuracy
@@ -488,15 +443,26 @@ def _metric(mode: str, epoch: Epoch) -> float:
     return accuracy
 
 
+class CustomLoss(Loss):
+    """A function of (output, target), which gets targets unchanged."""
+
+    target = "custom"
+
+    def __init__(self, function: Callable[[Any, Any], Tensor]) -> None:
+        self.custom = function
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return self.custom(input, target)
+
+
 def _find_loss(loss: Any) -> Loss:
-    if isinstance(loss, Module) and type(loss) in _MODULES:
-        known = LOSSES[_MODULES[type(loss)]]
-        return known._replace(function=loss)
-    for name, known in LOSSES.items():
-        if loss is known.function or (isinstance(loss, str) and loss == name):
-            return known
+    if isinstance(loss, Loss):
+        return loss
+    for name, kind in LOSSES.items():
+        if loss is kind.function or (isinstance(loss, str) and loss == name):
+            return kind()
     if callable(loss):
-        return Loss(loss, _identity, "custom")
+        return CustomLoss(loss)
     raise ArgumentError(
         f"loss={loss!r}: expected one of {', '.join(LOSSES)}, a loss module or a function"
     )
@@ -506,7 +472,7 @@ def _loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int = 
     """A DataLoader of arrays, or the one that was passed."""
     if isinstance(x, DataLoader | Dataset) and y is not None:
         raise ArgumentError(
-            f"y is given beside a {type(x).__name__}, which yields (x, y) itself: leave it out"
+            f"y={type(y).__name__}: a {type(x).__name__} yields (x, y) itself; leave y out"
         )
     if isinstance(x, DataLoader):
         return x

@@ -1,0 +1,111 @@
+"""Options of ``xcnn train`` for the optimiser and the learning rate."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from .. import nn, optim, schedules
+from ..errors import ArgumentError
+from .options import Parser, count
+
+_DEFAULTS: dict[str, dict[str, float]] = {
+    "adagrad": {"lr": 0.01},
+    "adam": {"lr": 1e-3},
+    "adamw": {"lr": 1e-3, "weight_decay": 0.01},
+    "rmsprop": {"lr": 1e-3},
+    "sgd": {"lr": 0.05, "momentum": 0.9},
+}
+_PATIENCE = 3
+_NO_WARMUP = ("onecycle", "plateau")
+
+
+def _one_cycle(optimizer: optim.Optimizer, epochs: int, batches: int) -> schedules.LRScheduler:
+    has_momentum = isinstance(optimizer, optim.Adam | optim.AdamW | optim.SGD)
+    steps = epochs * batches
+    return schedules.OneCycleLR(optimizer, optimizer.lr, steps, cycle_momentum=has_momentum)
+
+
+#: help, and the schedule for (optimizer, epochs, batches per epoch)
+_SCHEDULES: dict[str, tuple[str, Callable[..., schedules.LRScheduler | None]]] = {
+    "constant": ("always --lr", lambda *_: None),
+    "cosine": ("down to zero", lambda opt, n, _: schedules.CosineAnnealingLR(opt, n)),
+    "exponential": (
+        "down to a hundredth, by the same factor each epoch",
+        lambda opt, n, _: schedules.ExponentialLR(opt, 0.01 ** (1 / n)),
+    ),
+    "onecycle": ("up to --lr and down to almost zero, batch by batch", _one_cycle),
+    "plateau": (
+        f"to a tenth after {_PATIENCE + 1} epochs without a lower test loss",
+        lambda opt, *_: schedules.ReduceLROnPlateau(opt, patience=_PATIENCE),
+    ),
+    "step": (
+        "to a tenth after each third of the epochs",
+        lambda opt, n, _: schedules.StepLR(opt, -(-n // 3)),
+    ),
+}
+
+
+def add_options(parser: Parser) -> None:
+    """Add ``--optimizer``, ``--schedule`` and their settings."""
+    rates = ", ".join(f"{values['lr']:g} for {name}" for name, values in _DEFAULTS.items())
+    parser.add("--lr X", f"learning rate; default: {rates}", type=float)
+    parser.add("--optimizer", "sgd has momentum 0.9", choices=_DEFAULTS, default="adam")
+    decay = "pull of the weights towards zero; default: 0.01 for adamw, 0 for the others"
+    parser.add("--weight-decay X", decay, type=float)
+    curves = "; ".join(f"{name}: {help}" for name, (help, _) in _SCHEDULES.items())
+    curves = f"learning rate over the epochs. {curves}"
+    parser.add("--schedule", curves, choices=_SCHEDULES, default="cosine")
+    warmup = "epochs of linear increase of the learning rate to --lr; default: none"
+    parser.add("--warmup N", warmup, type=count)
+    parser.add("--clip-norm X", "clip the norm of all gradients to X; default: none", type=float)
+
+
+def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
+    """The entries of the config, with defaults filled in.
+
+    Raises
+    ------
+    ArgumentError
+        A warm-up that does not fit the schedule or the epochs.
+    """
+    warmup = arguments.warmup or 0
+    if warmup and arguments.schedule in _NO_WARMUP:
+        names = ", ".join(name for name in _SCHEDULES if name not in _NO_WARMUP)
+        raise ArgumentError(
+            f"--warmup {warmup} does not fit --schedule {arguments.schedule}: use one of {names}"
+        )
+    if warmup and warmup >= epochs:
+        raise ArgumentError(f"--warmup {warmup}: expected fewer than the {epochs} epochs")
+    default = {"weight_decay": 0.0, **_DEFAULTS[arguments.optimizer]}
+    lr, decay = arguments.lr, arguments.weight_decay
+    return {
+        "optimizer": arguments.optimizer,
+        "lr": default["lr"] if lr is None else lr,
+        "weight_decay": default["weight_decay"] if decay is None else decay,
+        "schedule": arguments.schedule,
+        "warmup": warmup,
+        "clip_norm": arguments.clip_norm,
+    }
+
+
+def create_optimizer(config: dict[str, Any], model: nn.Module) -> optim.Optimizer:
+    """The optimiser of a config."""
+    name = config["optimizer"]
+    values = {**_DEFAULTS[name], "lr": config["lr"], "weight_decay": config["weight_decay"]}
+    kind: Any = optim.BY_NAME[name]
+    return kind(model.parameters(), **values)
+
+
+def create_schedule(
+    config: dict[str, Any], optimizer: optim.Optimizer, batches: int
+) -> schedules.LRScheduler | None:
+    """The schedule of a config, with ``batches`` per epoch; None for a constant learning rate."""
+    warmup = config["warmup"]
+    _, create = _SCHEDULES[config["schedule"]]
+    main = create(optimizer, config["epochs"] - warmup, batches)
+    if not warmup:
+        return main
+    first = schedules.LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
+    return schedules.SequentialLR(optimizer, [first, main], [warmup]) if main else first

@@ -1,0 +1,64 @@
+"""Show the layers of a network with shapes, parameters, multiply-adds and memory."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from .. import models, onnx
+from ..errors import ArgumentError
+from ..summary import summary
+from .network import MAX_INPUT, describe_inputs, is_onnx
+from .options import Parser, count, shape
+from .runs import RunFolder
+
+
+def add_options(parser: Parser) -> None:
+    names = f"a name ({', '.join(models.names())}), a run folder or an ONNX file"
+    parser.add("model MODEL", names)
+    parser.add("--input-shape C,H,W", "of one example; default: that of the model", type=shape)
+    parser.add("--classes N", "number of classes; default: that of the model", type=count)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    name, path = arguments.model, Path(arguments.model)
+    if name in models.names():
+        input_shape = arguments.input_shape or models.default(name, "input_shape")
+        classes = arguments.classes or models.default(name, "num_classes")
+        model = models.create(name, num_classes=classes, input_shape=input_shape)
+    elif not path.is_dir() and not is_onnx(path):
+        raise ArgumentError(
+            f"{name!r} is not a model ({', '.join(models.names())}), a run folder or a file that "
+            "ends in .onnx"
+        )
+    elif arguments.classes:
+        raise ArgumentError("--classes is for the name of a model: runs and files have their own")
+    elif path.is_dir():
+        folder = RunFolder(path)
+        input_shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])
+        model = folder.load_model()
+    else:
+        model, input_shape = _read_onnx(name, arguments.input_shape)
+    print(summary(model, input_shape))
+
+
+def _read_onnx(path: str, shape: tuple[int, ...] | None) -> tuple[Any, tuple[int, ...]]:
+    """The network of an ONNX file, for any batch size, and the shape of an example."""
+    model = onnx.load(path)
+    for name, declared in model.inputs.items():
+        model.inputs[name] = (None, *declared[1:]) if declared else declared
+    if len(model.inputs) != 1:
+        raise ArgumentError(
+            f"{path} takes {describe_inputs(model)}: a summary needs a network with one input"
+        )
+    (declared,) = model.inputs.values()
+    shape = shape or tuple(declared[1:] if declared else ())
+    is_known = shape and all(isinstance(n, int) for n in shape)
+    if not is_known or math.prod(shape) > MAX_INPUT:
+        raise ArgumentError(
+            f"{path} takes {describe_inputs(model)}: give the shape of one example with "
+            "--input-shape"
+        )
+    return model, shape

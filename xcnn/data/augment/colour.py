@@ -1,0 +1,154 @@
+"""Random brightness, contrast, saturation and hue.
+
+Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.random import Generator
+
+from ...arrays import Array
+from ...backends import Backend
+from ...errors import ArgumentError, DTypeError, ShapeError
+from ...layout import batch_first, batch_last
+from .base import Augmentation, Range, check_range, empty_images
+
+_LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue: ITU-R 601
+
+
+class _ColourChange(Augmentation):
+    """Computes ``_change`` in floating point on (C, H, W, N) and rounds once at the end."""
+
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
+        name, xp, is_bytes = type(self).__name__, backend.xp, x.dtype == "uint8"
+        if x.shape[1] not in (1, 3):
+            raise ShapeError(f"{name}: x has shape {tuple(x.shape)}, expected 1 or 3 channels")
+        if x.dtype.kind != "f" and not is_bytes:
+            raise DTypeError(f"{name}: x is {x.dtype}, expected uint8, or floats from 0 to 1")
+        pixels = batch_last(xp, x).astype("float32" if is_bytes else x.dtype, copy=False)
+        pixels = self._change(backend, pixels, 255 if is_bytes else 1, rng)
+        y = empty_images(xp, x, pixels.shape[:3])
+        y[...] = batch_first(xp.rint(pixels) if is_bytes else pixels)
+        return y
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        raise NotImplementedError
+
+
+class ColorJitter(_ColourChange):
+    """Change brightness, contrast, saturation and hue of each image at random.
+
+    With a factor f for each: brightness f · x, contrast f · x + (1 - f) · mean(grey(x)), saturation
+    f · x + (1 - f) · grey(x), each clipped to the valid range; hue rotates the colour circle.
+    Saturation and hue do not change grey images (C = 1).
+
+    Parameters
+    ----------
+    brightness, contrast, saturation : float or (low, high), default 0
+        Range of the factor; a number a means max(0, 1 - a) to 1 + a.
+    hue : float or (low, high), default 0
+        Range of the shift, from -0.5 to 0.5 of a full turn; a number a means -a to a.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is invalid.
+    ShapeError, DTypeError
+        When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
+
+    Notes
+    -----
+    The four changes are applied in a random order, drawn once per batch (torchvision draws one per
+    image). uint8 images are rounded once, at the end.
+
+    Examples
+    --------
+    >>> ColorJitter(brightness=(0.5, 0.5))(np.full((1, 3, 1, 1), 200, np.uint8)).ravel()
+    array([100, 100, 100], dtype=uint8)
+    """
+
+    def __init__(
+        self, brightness: Range = 0, contrast: Range = 0, saturation: Range = 0, hue: Range = 0
+    ) -> None:
+        self.brightness = check_range("brightness", brightness, 0, centre=1)
+        self.contrast = check_range("contrast", contrast, 0, centre=1)
+        self.saturation = check_range("saturation", saturation, 0, centre=1)
+        self.hue = check_range("hue", hue, -0.5, 0.5)
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        steps = [
+            (_brightness, self.brightness, 1),
+            (_contrast, self.contrast, 1),
+            (_saturation, self.saturation, 1),
+            (_hue, self.hue, 0),
+        ]
+        for i in rng.permutation(len(steps)):
+            change, (low, high), identity = steps[i]
+            amounts = backend.asarray(rng.uniform(low, high, x.shape[-1]).astype(x.dtype))
+            if not low == high == identity:
+                x = change(backend.xp, x, amounts, highest)
+        return x
+
+
+class Grayscale(_ColourChange):
+    """Convert to grey: 0.2989 · red + 0.587 · green + 0.114 · blue. This is not random.
+
+    Parameters
+    ----------
+    num_output_channels : int, default 1
+        1, or 3 for three equal channels.
+
+    Raises
+    ------
+    ArgumentError
+        If ``num_output_channels`` is neither.
+    ShapeError, DTypeError
+        When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
+    """
+
+    def __init__(self, num_output_channels: int = 1) -> None:
+        if num_output_channels not in (1, 3):
+            raise ArgumentError(f"num_output_channels={num_output_channels!r}: expected 1 or 3")
+        self.num_output_channels = num_output_channels
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        return backend.xp.stack([_grey(x)] * self.num_output_channels)
+
+
+# Each takes images (C, H, W, N) and one amount per image, (N,).
+
+
+def _brightness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    return xp.clip(x * factors, 0, highest)
+
+
+def _contrast(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    return xp.clip(x * factors + (1 - factors) * _grey(x).mean(axis=(0, 1)), 0, highest)
+
+
+def _saturation(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    return x if len(x) == 1 else xp.clip(x * factors + (1 - factors) * _grey(x), 0, highest)
+
+
+def _hue(xp: Any, x: Array, shifts: Array, highest: float) -> Array:
+    """Rotate red, yellow, green, cyan, blue, magenta; value and chroma (HSV) stay the same."""
+    if len(x) == 1:
+        return x
+    red, green, blue = x
+    value = x.max(axis=0)
+    chroma = value - x.min(axis=0)
+    span = xp.where(chroma > 0, chroma, 1)
+    hue = xp.where(
+        value == red,
+        (green - blue) / span,
+        xp.where(value == green, 2 + (blue - red) / span, 4 + (red - green) / span),
+    )  # 0 to 6, 0 for red
+    sectors = [(offset + hue + 6 * shifts) % 6 for offset in (5, 3, 1)]
+    return xp.stack([value - chroma * xp.clip(xp.minimum(k, 4 - k), 0, 1) for k in sectors])
+
+
+def _grey(x: Array) -> Array:
+    """(H, W, N) of (C, H, W, N)."""
+    return x[0] if len(x) == 1 else sum(w * part for w, part in zip(_LUMA, x, strict=True))

@@ -1,0 +1,105 @@
+"""Random erasing and cutout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...arrays import Array
+from ...backends import Backend
+from ...checks import check_between, check_features
+from ...errors import ShapeError
+from .base import Augmentation, Range, centred_slice, check_range
+
+_ATTEMPTS = 10  # to draw a rectangle that fits
+
+
+class RandomErasing(Augmentation):
+    """Fill a random rectangle of an image with ``value``, with probability ``p``.
+
+    Zhong et al. 2017, "Random Erasing Data Augmentation". A rectangle as high or as wide as the
+    image is drawn again; after ten attempts the image is left unchanged.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+    scale : (low, high), default (0.02, 0.33)
+        Range of the rectangle's area, as a fraction of the image.
+    ratio : (low, high), default (0.3, 3.3)
+        Range of height / width.
+    value : float or sequence of float, default 0
+        One number, or one per channel.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is invalid.
+    ShapeError
+        When called with images whose number of channels does not match ``value``.
+
+    Examples
+    --------
+    >>> x = np.ones((1, 1, 8, 8), np.float32)
+    >>> bool((RandomErasing(p=1)(x) == 0).any()), bool((RandomErasing(p=0)(x) == x).all())
+    (True, True)
+    """
+
+    def __init__(
+        self, p: float = 0.5, scale: Range = (0.02, 0.33), ratio: Range = (0.3, 3.3), value: Any = 0
+    ) -> None:
+        self.p = check_between("p", p, 0, 1)
+        self.scale = check_range("scale", scale, 0, 1, centre=None)
+        self.ratio = check_range("ratio", ratio, 0, centre=None, strict=True)
+        self.value = value
+
+    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+        values = np.asarray(self.value)
+        if values.ndim > 1 or values.size not in (1, x.shape[1]):
+            numbers = "expected one number, or one per channel"
+            raise ShapeError(f"x has shape {tuple(x.shape)}, value={self.value!r}: {numbers}")
+        fill = backend.asarray(values.astype(x.dtype).reshape(-1, 1, 1))
+        y = x.copy(order="K")
+        for n in np.flatnonzero(rng.random(len(x)) < self.p).tolist():
+            rows, columns = self._rectangle(rng, *x.shape[2:])
+            y[n, :, rows, columns] = fill
+        return y
+
+    def _rectangle(self, rng: np.random.Generator, height: int, width: int) -> tuple[slice, slice]:
+        low, high = map(math.log, self.ratio)
+        for _ in range(_ATTEMPTS):
+            area = height * width * rng.uniform(*self.scale)
+            ratio = math.exp(rng.uniform(low, high))
+            h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if h < height and w < width:
+                top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+                return slice(int(top), int(top) + h), slice(int(left), int(left) + w)
+        return slice(0, 0), slice(0, 0)
+
+
+class Cutout(Augmentation):
+    """Fill a square of each image with zeros, centred on any pixel, so it may be cut off.
+
+    DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout".
+
+    Parameters
+    ----------
+    size : int
+        Side of the square in pixels.
+
+    Raises
+    ------
+    ArgumentError
+        If ``size`` is not an int >= 1.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = check_features("size", size)
+
+    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+        y = x.copy(order="K")
+        centres = rng.integers(0, x.shape[2:], (len(x), 2)).tolist()
+        for n, (row, column) in enumerate(centres):
+            y[n, :, centred_slice(row, self.size), centred_slice(column, self.size)] = 0
+        return y

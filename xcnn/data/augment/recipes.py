@@ -1,0 +1,110 @@
+"""Augmentations by name, fitted to a dataset: what ``xcnn train --augment`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ...errors import ArgumentError
+from ..splits import DataSplits
+from ..transforms import Compose, Normalize
+from .affine import RandomAffine, RandomRotation
+from .base import Augmentation
+from .colour import ColorJitter
+from .crop import RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
+from .erase import Cutout, RandomErasing
+from .mixing import CutMix, Mixing, MixUp
+
+
+class Recipe(NamedTuple):
+    """One line of help, and a function of (H, W) and the number of classes."""
+
+    text: str
+    make: Callable[[tuple[int, int], int], Augmentation | Mixing]
+
+
+def _eighth(size: tuple[int, int]) -> tuple[int, int]:
+    return max(1, (size[0] + 4) // 8), max(1, (size[1] + 4) // 8)
+
+
+RECIPES = {
+    "flip": Recipe("left and right swapped", lambda hw, _: RandomHorizontalFlip()),
+    "vflip": Recipe("top and bottom swapped", lambda hw, _: RandomVerticalFlip()),
+    "crop": Recipe(
+        "shifted by up to an eighth, 4 of 32 pixels, padded with zeros",
+        lambda hw, _: RandomCrop(hw, padding=_eighth(hw)),
+    ),
+    "rotate": Recipe("up to 10°", lambda hw, _: RandomRotation(10)),
+    "shift": Recipe("up to a tenth", lambda hw, _: RandomAffine(0, translate=(0.1, 0.1), order=0)),
+    "zoom": Recipe("0.9 to 1.1", lambda hw, _: RandomAffine(0, scale=(0.9, 1.1))),
+    "shear": Recipe("up to 10°", lambda hw, _: RandomAffine(0, shear=10)),
+    "affine": Recipe("rotate+shift+zoom", lambda hw, _: RandomAffine(10, (0.1, 0.1), (0.9, 1.1))),
+    "color": Recipe(
+        "brightness, contrast, saturation ±20 %, hue ±5 %",
+        lambda hw, _: ColorJitter(0.2, 0.2, 0.2, 0.05),
+    ),
+    "erase": Recipe("a random rectangle, half of the time", lambda hw, _: RandomErasing()),
+    "cutout": Recipe("a square of a quarter height", lambda hw, _: Cutout(max(1, hw[0] // 4))),
+    "mixup": Recipe("blend pairs of images, alpha 0.2", lambda _, classes: MixUp(classes)),
+    "cutmix": Recipe("paste parts of other images", lambda _, classes: CutMix(classes)),
+}
+MIXTURES = ("mixup", "cutmix")
+# what "standard" means; all other datasets and image folders get flip and crop
+_STANDARD = {"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]}
+
+
+def recipe_names(text: str, dataset: str = "") -> list[str]:
+    """Split comma-separated names of ``RECIPES``, without repeats; "none" gives none.
+
+    "standard" stands for the usual augmentations of the dataset of that name; an image folder gets
+    "flip,crop".
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown.
+    """
+    names = [name for part in text.split(",") if (name := part.strip())]
+    known = {name: [name] for name in RECIPES}
+    known["standard"] = _STANDARD.get(dataset, ["flip", "crop"])
+    if names and set(names) == {"none"}:
+        return []
+    if not names or not known.keys() >= set(names):
+        raise ArgumentError(
+            f"augment={text!r}: expected names separated by commas, of {', '.join(known)}; or none"
+        )
+    return list(dict.fromkeys(recipe for name in names for recipe in known[name]))
+
+
+def training_transform(text: str, dataset: DataSplits) -> Compose | Normalize:
+    """Create the transform for training on ``dataset``: augmentations, then normalisation.
+
+    MixUp and CutMix come last.
+
+    Parameters
+    ----------
+    text : str
+        Names of ``RECIPES`` separated by commas, "standard" or "none".
+    dataset : DataSplits
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown, or the dataset holds features.
+
+    Examples
+    --------
+    >>> training_transform("flip,mixup", load("cifar10"))
+    Compose([RandomHorizontalFlip(p=0.5), Normalize(...), MixUp(num_classes=10, alpha=0.2)])
+    """
+    names = recipe_names(text, dataset.name)
+    if not names:
+        return dataset.normalize()
+    if dataset.kind != "images":
+        raise ArgumentError(
+            f"augment={text!r} changes images, but {dataset.name} holds features: use none"
+        )
+    _, height, width = dataset.image_shape
+    made = [RECIPES[name].make((height, width), len(dataset.classes)) for name in names]
+    mixtures = [t for t in made if isinstance(t, Mixing)]
+    return Compose([*(t for t in made if t not in mixtures), dataset.normalize(), *mixtures])

@@ -1,0 +1,134 @@
+"""The binary version of CIFAR-10: loose batch files, or the archive its authors publish."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from .files import GZIP_ERRORS, damaged, read_bytes
+
+ARCHIVE = "cifar-10-binary.tar.gz"
+_ARCHIVES = (ARCHIVE, "cifar-10-binary.tar")  # some browsers unpack downloads
+SHAPE = (3, 32, 32)
+_RECORD = 1 + 3 * 32 * 32
+_TEST = "test_batch.bin"
+_BATCH = re.compile(r"(data_batch_\d+|test_batch)\.bin")
+
+
+def parse(data: bytes, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Convert the bytes of one batch file to images and labels.
+
+    A record is one label byte, then 3·32·32 bytes: the red, green and blue planes.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, unpacked.
+    source : str
+        File name for error texts.
+
+    Returns
+    -------
+    images : numpy.ndarray
+        uint8 (N, 3, 32, 32).
+    labels : numpy.ndarray
+        int64 (N,).
+
+    Raises
+    ------
+    DataError
+        If the length is not a whole number of records, or a label is above 9.
+    """
+    count, rest = divmod(len(data), _RECORD)
+    if rest or not count:
+        expected = f"a multiple of {_RECORD} (a label and 3×32×32 pixels)"
+        raise damaged(source, f"got {len(data)} bytes, expected {expected}")
+    records = np.frombuffer(data, np.uint8).reshape(count, _RECORD)
+    labels = records[:, 0].astype(np.int64)
+    if labels.max() > 9:
+        first = int(np.argmax(labels > 9))
+        raise DataError(
+            f"{source} is not a CIFAR-10 batch: record {first} has the label {labels[first]}, "
+            "expected 0 to 9 (CIFAR-100 has another layout). Replace the file"
+        )
+    return records[:, 1:].reshape(count, *SHAPE), labels
+
+
+def locate(folder: Path) -> tuple[list[Path], str]:
+    """Find the batches in ``folder``, with or without ``.gz``, or else the archive.
+
+    Returns
+    -------
+    paths : list of Path
+        The training batches by number, then the test batch; or only the archive; or nothing.
+    reason : str
+        What is missing; empty if nothing is.
+    """
+    batches: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):  # x.bin precedes x.bin.gz and wins
+        if _BATCH.fullmatch(name := path.name.removesuffix(".gz")) and path.is_file():
+            batches.setdefault(name, path)
+    if names := _ordered(batches):
+        return [batches[name] for name in names], ""
+    archives = [path for name in _ARCHIVES if (path := folder / name).is_file()]
+    lacks = f"lacks data_batch_*.bin[.gz] and test_batch.bin[.gz], or {ARCHIVE}"
+    return archives[:1], "" if archives else lacks
+
+
+def _ordered(batches: dict[str, Any]) -> list[str]:
+    """Sort the names, training batches by number and the test batch last; [] if incomplete."""
+    train = [name for name in batches if name != _TEST]
+    train.sort(key=lambda name: int(name.removeprefix("data_batch_").removesuffix(".bin")))
+    return [*train, _TEST] if train and _TEST in batches else []
+
+
+def read(paths: list[Path]) -> list[np.ndarray]:
+    """Read what :func:`locate` found.
+
+    Parameters
+    ----------
+    paths : list of Path
+        The batches, the test batch last, or one archive.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Training images uint8 (N, 3, 32, 32), training labels int64 (N,), then the test split.
+
+    Raises
+    ------
+    DataError
+        If a file is truncated, damaged, or not CIFAR-10.
+    """
+    if paths[0].name in _ARCHIVES:
+        files = _read_archive(paths[0])
+    else:
+        files = {str(path): read_bytes(path) for path in paths}
+    *train, test = [parse(data, source) for source, data in files.items()]
+    images, labels = zip(*train, strict=True)
+    return [np.concatenate(images), np.concatenate(labels), test[0].copy(), test[1]]
+
+
+def _read_archive(path: Path) -> dict[str, bytes]:
+    """Read the batches from the archive, in memory: nothing is extracted to disk."""
+    batches: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                if _BATCH.fullmatch(name) and (file := archive.extractfile(member)):
+                    batches[name] = file.read()
+    except (tarfile.TarError, OSError, *GZIP_ERRORS) as error:
+        raise damaged(path, f"tar archive, {path.stat().st_size} bytes, {error}") from error
+    names = _ordered(batches)
+    if not names:
+        raise DataError(
+            f"{path} holds {sorted(batches) or 'no batches'}; expected data_batch_*.bin and "
+            f"{_TEST}: the binary version of CIFAR-10, not the Python one. Replace the archive"
+        )
+    return {f"{path}:{name}": batches[name] for name in names}

@@ -1,0 +1,103 @@
+"""The registry of networks and of the blocks that saved files may name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..errors import ArgumentError
+from ..extend import register_layer
+from ..nn import Module
+
+ImageShape = tuple[int, int, int]
+_Network = TypeVar("_Network", bound=Callable[..., Module])
+_Block = TypeVar("_Block", bound=Module)
+_NETWORKS: dict[str, Callable[..., Module]] = {}
+_CLASSIFIERS: list[str] = []
+#: registered blocks by class name; a saved file names one as "models.BasicBlock"
+PARTS: dict[str, type[Module]] = {}
+
+
+def register_network(function: _Network) -> _Network:
+    """Make a function that builds a network known to :func:`create`. A decorator."""
+    _NETWORKS[function.__name__] = function
+    return function
+
+
+def register_classifier(function: _Network) -> _Network:
+    """:func:`register_network` for a network that returns logits (N, num_classes)."""
+    _CLASSIFIERS.append(function.__name__)
+    return register_network(function)
+
+
+def register_block(kind: type[_Block]) -> type[_Block]:
+    """Let saved files name a block, as "models." and the name of its class. A decorator."""
+    PARTS[kind.__name__] = kind
+    return register_layer(kind, f"models.{kind.__name__}")
+
+
+def image_shape(input_shape: tuple[int, ...], model: str, smallest: int = 0) -> ImageShape:
+    """Check that ``input_shape`` is (channels, height, width) of at least ``smallest`` pixels.
+
+    Raises
+    ------
+    ArgumentError
+        Not three numbers, or images too small.
+    """
+    if len(input_shape) != 3:
+        raise ArgumentError(
+            f"input_shape={input_shape}: {model} needs images, (channels, height, width)"
+        )
+    channels, height, width = input_shape
+    if min(height, width) < smallest:
+        raise ArgumentError(
+            f"input_shape={input_shape}: {model} needs images of at least {smallest}×{smallest} "
+            "pixels"
+        )
+    return channels, height, width
+
+
+def names() -> list[str]:
+    """The names that :func:`create` takes, sorted."""
+    return sorted(_NETWORKS)
+
+
+def classifiers() -> list[str]:
+    """The :func:`names` of networks that classify images; the rest return images."""
+    return sorted(_CLASSIFIERS)
+
+
+def create(name: str, **settings: Any) -> Any:
+    """Build a network with random weights.
+
+    Parameters
+    ----------
+    name
+        One of :func:`names`.
+    **settings
+        Arguments of that network's function, such as ``num_classes`` and ``input_shape``.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown name.
+    """
+    return _network(name)(**settings)
+
+
+def default(name: str, setting: str) -> Any:
+    """The default value of ``setting``, such as "input_shape", for a network.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown name.
+    """
+    return inspect.signature(_network(name)).parameters[setting].default
+
+
+def _network(name: str) -> Callable[..., Module]:
+    if name not in _NETWORKS:
+        raise ArgumentError(f"model {name!r} is not known: expected one of {', '.join(names())}")
+    return _NETWORKS[name]

@@ -1,0 +1,30 @@
+"""Base of the layers that call one operation of :mod:`xcnn.functional`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ..tensor import Tensor
+from .module import Module
+
+
+class OperationLayer(Module):
+    """Calls ``function`` with the layer's settings.
+
+    Subclasses name ``function``. Its settings are the arguments of the subclass's constructor,
+    which checks them and keeps them as attributes.
+    """
+
+    function: ClassVar[Callable[..., Tensor]]
+    _setting_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "function" in vars(cls):  # not where a user's subclass takes other arguments
+            cls._setting_names = tuple(inspect.signature(cls.__init__).parameters)[1:]
+
+    def forward(self, *inputs: Any) -> Tensor:
+        settings = {name: getattr(self, name) for name in self._setting_names}
+        return type(self).function(*inputs, **settings)
