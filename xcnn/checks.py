@@ -31,11 +31,11 @@ def memoize(function: _F) -> _F:
     cached = lru_cache(maxsize=1024, typed=True)(function)
 
     @wraps(function)
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **settings: Any) -> Any:
         try:
-            return cached(*arguments)
-        except TypeError:  # a list cannot be hashed; or an error of the function's own, once more
-            return function(*arguments)
+            return cached(*arguments, **settings)
+        except TypeError:  # a list cannot be hashed; or an error of the function itself, again
+            return function(*arguments, **settings)
 
     return cast(_F, call)
 

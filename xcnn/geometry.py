@@ -186,10 +186,9 @@ def transposed(
     dilation: Any = 1,
     kernel_name: str = "kernel_size",
 ) -> Geometry:
-    """The :class:`Geometry` of the convolution that a transposed convolution turns round.
+    """The :class:`Geometry` of the convolution that a transposed convolution reverses.
 
-    What is given, an image of ``input_size``, is that convolution's ``output``; what is made is its
-    ``input``, per axis
+    Its ``output`` is the given image, of ``input_size``; its ``input`` is the result, per axis
     ``(size - 1)*stride - begin - end + dilation*(kernel-1) + output_padding + 1`` long.
 
     Raises
@@ -197,7 +196,7 @@ def transposed(
     ArgumentError
         A value out of range.
     ShapeError
-        Nothing would be left of the image.
+        The result would be empty.
     """
     kernel, stride = pair(kernel, kernel_name), pair(stride, "stride")
     sides, dilation = check_crop(padding), pair(dilation, "dilation")
@@ -208,7 +207,7 @@ def transposed(
     )
     if min(height, width) < 1:
         raise ShapeError(
-            f"input of size {input_size} gives an image of size {(height, width)} (kernel "
+            f"an input of size {input_size} would give an image of size {(height, width)} (kernel "
             f"{kernel}, stride {stride}, padding {sides}); use a larger image or less padding"
         )
     return Geometry((height, width), input_size, kernel, stride, sides, dilation)
@@ -217,12 +216,12 @@ def transposed(
 def output_padding_for(
     output_size: Pair, input_size: Pair, kernel: Any, stride: Pair, padding: Padding, dilation: Any
 ) -> Pair:
-    """The ``output_padding`` with which :func:`transposed` makes images of ``output_size``.
+    """The ``output_padding`` for which :func:`transposed` gives images of ``output_size``.
 
     Raises
     ------
     ShapeError
-        No ``output_padding`` below the stride does.
+        No ``output_padding`` below the stride gives that size.
     """
     least = transposed(input_size, kernel, stride, padding, 0, dilation).input
     more = output_size[0] - least[0], output_size[1] - least[1]
@@ -236,10 +235,10 @@ def output_padding_for(
 
 
 def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
-    """Where the pixels beside an axis of ``size`` come from, both counted on the padded axis.
+    """Where the padding of an axis of ``size`` pixels comes from, in positions of the padded axis.
 
     ``"reflect"`` mirrors at the outermost pixel, which is not repeated; ``"replicate"`` repeats it;
-    ``"circular"`` takes the pixels of the other end.
+    ``"circular"`` wraps around.
 
     Returns
     -------
@@ -249,7 +248,7 @@ def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
     Raises
     ------
     ShapeError
-        There are too few pixels to take.
+        There are too few pixels to copy.
     """
     begin, end = sides
     stop, wide = begin + size, max(sides)

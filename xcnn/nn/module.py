@@ -13,20 +13,18 @@ from ..errors import DTypeError, StateDictError, XcnnError
 from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad
 
 _OWN = ("_hooks", "_init_arguments")
-
-
 _FLOATS = ("float16", "float32", "float64")
 
 
 class RemovableHandle:
-    """What registering a hook gives back."""
+    """Returned by registering a hook."""
 
     def __init__(self, hooks: list, hook: Callable) -> None:
         self._hooks = hooks
         self._hook = hook
 
     def remove(self) -> None:
-        """Remove the hook; once is enough."""
+        """Remove the hook; calling it again does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
 
@@ -34,9 +32,9 @@ class RemovableHandle:
 class Module:
     """Base of all layers and networks.
 
-    Subclass it, make parameters and layers in ``__init__`` as attributes (also inside lists and
-    dicts), and define ``forward``. What ``__init__`` was called with is remembered: it is what
-    ``repr`` shows and what a saved file describes the architecture with.
+    Subclass it, assign parameters and layers to attributes in ``__init__`` (lists and dicts of them
+    work too), and define ``forward``. The arguments of ``__init__`` are recorded: ``repr`` shows
+    them, and saved files describe the architecture by them.
 
     Examples
     --------
@@ -63,13 +61,13 @@ class Module:
         return self
 
     def __init__(self) -> None:
-        """A layer takes nothing unless it says so."""
+        """By default a module takes no arguments."""
 
-    def __reduce__(self) -> tuple:  # so that copy and pickle make one without arguments
+    def __reduce__(self) -> tuple:  # copy and pickle create it without arguments
         return object.__new__, (type(self),), vars(self)
 
     def forward(self, *inputs: Any, **settings: Any) -> Any:
-        """What the module computes; subclasses define it."""
+        """Compute the output; defined by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward method")
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
@@ -83,13 +81,13 @@ class Module:
             output = output if replaced is None else replaced
         return output
 
-    # -- what it consists of ----------------------------------------------------------------
+    # -- members ----------------------------------------------------------------------------
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        """Tensors and modules among the attributes, also those in lists, tuples and dicts."""
+        """Tensors and modules among the attributes, including those in lists, tuples and dicts."""
         for name, value in vars(self).items():
             if name not in _OWN:
-                yield from _found(name, value)
+                yield from _members_of(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of each module directly inside this one."""
@@ -103,13 +101,13 @@ class Module:
             yield module
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(dotted path, module) of this module, whose path is empty, and all inside it."""
+        """(dotted path, module) of this module, whose path is "", and of all modules inside it."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        """All modules: this one and those inside it."""
+        """This module and all modules inside it."""
         for _, module in self.named_modules():
             yield module
 
@@ -120,7 +118,7 @@ class Module:
                     yield f"{path}.{name}" if path else name, value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(dotted path, parameter), one that is shared only under its first path."""
+        """(dotted path, parameter); a shared parameter only under its first path."""
         seen = set()
         for name, tensor in self._named_tensors(Parameter):
             if id(tensor) not in seen:
@@ -148,23 +146,23 @@ class Module:
         return {name: t.data.copy() for name, t in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Copy the arrays of ``state`` (of the host or the device) into the module.
+        """Copy the arrays of ``state`` (on the host or the device) into the module.
 
-        Nothing is changed unless everything fits.
+        Nothing changes unless everything fits.
 
         Parameters
         ----------
         state
             Arrays by dotted path.
         strict
-            Whether missing and unexpected keys are errors. Wrong shapes always are. How many
-            batches a batch-norm has seen (``num_batches_tracked``) may be missing on either side:
-            it changes no output, and ONNX files do not have it.
+            Whether missing and unexpected keys are errors. Wrong shapes always are. The number of
+            batches that a batch norm has seen (``num_batches_tracked``) may be missing on either
+            side: it changes no output, and ONNX files do not have it.
 
         Raises
         ------
         StateDictError
-            Lists every missing, unexpected and misshapen key.
+            Lists all missing and unexpected keys and wrong shapes.
         """
         own = dict(self._state())
         problems = []
@@ -195,16 +193,16 @@ class Module:
         yield from self._named_tensors(Parameter)
         yield from self._named_tensors(Buffer)
 
-    # -- changing all of it -----------------------------------------------------------------
+    # -- changing all modules ---------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Any:
-        """Set training mode (dropout acts, batch statistics are used) everywhere; returns self."""
+        """Set training mode (dropout, batch statistics) in all modules; returns self."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Any:
-        """Set evaluation mode everywhere; returns self."""
+        """Set evaluation mode in all modules; returns self."""
         return self.train(False)
 
     def apply(self, function: Callable[[Module], Any]) -> Any:
@@ -220,14 +218,14 @@ class Module:
         Parameters
         ----------
         device
-            ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"auto"``; None: where they are.
+            ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"auto"``; None: unchanged.
         dtype
-            Floating-point type of all floating-point arrays; None: as they are.
+            Floating-point type of all floating-point arrays; None: unchanged.
 
         Raises
         ------
         DeviceError
-            No such device here.
+            There is no such device.
         DTypeError
             Another type.
         """
@@ -268,12 +266,12 @@ class Module:
             return tensor.backend
         return backends.get("cpu")
 
-    # -- looking inside ---------------------------------------------------------------------
+    # -- inspection -------------------------------------------------------------------------
 
     def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> RemovableHandle:
         """Call ``hook(module, inputs, output)`` after each forward.
 
-        What it returns, unless None, replaces the output.
+        Unless it returns None, its result replaces the output.
 
         Returns
         -------
@@ -293,7 +291,7 @@ class Module:
         return 0
 
     def describe(self) -> str:
-        """One line: the class and what it was made with, defaults left out."""
+        """One line: the class and its arguments, without defaults."""
         signature = inspect.signature(type(self).__init__)
         parts = []
         for name, value in self._init_arguments.items():
@@ -314,8 +312,8 @@ class Module:
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """``value`` if it is a tensor or a module, and those that it holds, with their paths."""
+def _members_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Paths and values of the tensors and modules in ``value``."""
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Tensor | Module):
         yield name, value
@@ -324,7 +322,7 @@ def _found(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Mapping):
         items = value.items()
     for key, item in items:
-        yield from _found(f"{name}.{key}", item)
+        yield from _members_of(f"{name}.{key}", item)
 
 
 def _check_float(dtype: Any) -> None:
@@ -337,12 +335,12 @@ def _check_float(dtype: Any) -> None:
 
 
 def is_count(key: str) -> bool:
-    """Whether a key of a state dict is how many batches a batch-norm has seen."""
+    """Whether a key of a state dict is the number of batches that a batch norm has seen."""
     return key.rpartition(".")[2] == "num_batches_tracked"
 
 
 def _shape(value: Any) -> Any:
-    """The shape of an array; of anything else the name of its type."""
+    """The shape of an array; for anything else, the name of its type."""
     return tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
 
 
@@ -363,13 +361,13 @@ def dtype_of(module: Module) -> Any:
 
 @contextmanager
 def record_activations(module: Module) -> Iterator[dict[str, Array]]:
-    """Keep what every module inside ``module`` returns during the ``with`` block.
+    """Record the outputs of all modules inside ``module`` during a ``with`` block.
 
     Yields
     ------
     dict
-        Dotted path to array, in the order of the calls; "" is ``module`` itself. A module that
-        is called again overwrites its entry.
+        Dotted path to array, in the order of the calls; "" is ``module`` itself. A further call of
+        a module overwrites its entry.
 
     Examples
     --------
@@ -392,7 +390,7 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
 
 @contextmanager
 def hooked(hooks: Iterable[tuple[Module, Callable[[Module, tuple, Any], Any]]]) -> Iterator[None]:
-    """Call each hook after the forward of its module, during the ``with`` block."""
+    """Register hooks for the duration of a ``with`` block."""
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
         yield
@@ -403,7 +401,7 @@ def hooked(hooks: Iterable[tuple[Module, Callable[[Module, tuple, Any], Any]]]) 
 
 @contextmanager
 def evaluating(module: Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; afterwards each inner module's mode is as before."""
+    """Evaluation mode and no gradients; restores the mode of every module afterwards."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Averages of weights over the training."""
+"""Moving averages of weights during training."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .optimizer import moved_to
 
 
 class EMA:
-    """Exponential moving average of a model's weights, often better than the last ones.
+    """Exponential moving average of a model's weights, which is often better than the last weights.
 
-    average = decay * average + (1 - decay) * weight, in each update but the first, which copies.
-    Buffers, such as the statistics of a batch-norm, are copied in each. As PyTorch's
-    ``AveragedModel`` with ``get_ema_multi_avg_fn``; Polyak & Juditsky 1992 is the idea.
+    average = decay * average + (1 - decay) * weight in each update; the first one copies. Buffers,
+    such as the statistics of a batch norm, are always copied. Like PyTorch's ``AveragedModel`` with
+    ``get_ema_multi_avg_fn``; the idea is from Polyak & Juditsky 1992.
 
     Parameters
     ----------
     model
-        The model in training. It stays as it is.
+        The model being trained; it is not changed.
     decay
-        From 0 to 1; near 1 the average is over about 1 / (1 - decay) steps.
+        From 0 to 1; near 1, the average covers about 1 / (1 - decay) steps.
 
     Attributes
     ----------
     updates : int
-        Updates made.
+        Number of updates.
 
     Raises
     ------
     ArgumentError
-        ``decay`` out of range, or no Module.
+        ``decay`` is out of range, or ``model`` is not a Module.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class EMA:
         self._averages: dict[str, Array] = model.state_dict()
 
     def update(self) -> None:
-        """Take the model's weights of now into the average; after each step of the optimiser."""
+        """Add the current weights to the average; call it after each optimiser step."""
         for name, tensor in _tensors(self.model):
             (average,) = moved_to([tensor], [self._averages[name]])
             self._averages[name] = average
@@ -72,19 +72,18 @@ class EMA:
         self.updates += 1
 
     def copy_to(self, model: Module | None = None) -> None:
-        """Set the weights of ``model``, of the same kind, to the average; by default of the model
-        that is averaged.
+        """Copy the averages into ``model``; by default into the model that is averaged.
 
         Raises
         ------
         StateDictError
-            They do not fit ``model``.
+            The averages do not fit ``model``.
         """
         (self.model if model is None else model).load_state_dict(self._averages)
 
     @contextmanager
     def applied(self) -> Iterator[Module]:
-        """The model with the average as its weights in a ``with`` block, as it was afterwards."""
+        """Use the averages as the model's weights in a ``with`` block; restores the weights."""
         before = self.model.state_dict()
         self.copy_to()
         try:
@@ -93,29 +92,29 @@ class EMA:
             self.model.load_state_dict(before)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything to go on from: ``updates`` and a copy of each average."""
+        """Everything needed to resume: ``updates`` and a copy of each average."""
         arrays = {name: array.copy() for name, array in self._averages.items()}
         return {"updates": self.updates, "arrays": arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave.
+        """Resume from the result of :meth:`state_dict`.
 
         Raises
         ------
         StateDictError
-            Something else, or the averages of another model.
+            Not the state of an EMA, or the averages of another model.
         """
         absent = {"updates", "arrays"} - set(state)
         if absent:
-            raise StateDictError("this is no state of an EMA: pass what state_dict() gave")
+            raise StateDictError("not the state of an EMA: pass the result of state_dict()")
         arrays = state["arrays"]
         own = {name: tuple(array.shape) for name, array in self._averages.items()}
-        found = {name: tuple(array.shape) for name, array in arrays.items()}
-        wrong = sorted(k for k in {*own, *found} if own.get(k) != found.get(k))
+        given = {name: tuple(array.shape) for name, array in arrays.items()}
+        wrong = sorted(k for k in {*own, *given} if own.get(k) != given.get(k))
         if wrong:
             raise StateDictError(
-                f"the averages are of another model: {', '.join(wrong)} missing, unexpected or of "
-                "another shape"
+                f"the averages belong to another model: {', '.join(wrong)} missing, unexpected or "
+                "of another shape"
             )
         self.updates = int(state["updates"])
         for name, tensor in _tensors(self.model):

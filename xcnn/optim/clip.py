@@ -1,4 +1,4 @@
-"""Limits to gradients, between ``loss.backward()`` and ``optimizer.step()``."""
+"""Gradient clipping, between ``loss.backward()`` and ``optimizer.step()``."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .optimizer import one_backend, tensors
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0
 ) -> Tensor:
-    """Scale all gradients in place so that their common norm is at most ``max_norm``.
+    """Scale all gradients in place so that their total norm is at most ``max_norm``.
 
-    Multiplies each by min(1, max_norm / (norm + 1e-6)), with the norm of the vector of all
+    Multiplies each by min(1, max_norm / (norm + 1e-6)), where norm is that of the vector of all
     gradients. Source: Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
 
     Parameters
     ----------
     parameters
-        ``model.parameters()``; those without a gradient are left out.
+        ``model.parameters()``; parameters without a gradient are ignored.
     max_norm
-        The largest norm.
+        Maximum norm.
     norm_type
-        Which norm: 2.0, 1.0 or any other p > 0; ``math.inf`` is the largest absolute value.
+        The p of the p-norm, > 0; ``math.inf`` for the largest absolute value.
 
     Returns
     -------
     Tensor
-        The norm before, one number on the device: it is not waited for.
+        The norm before clipping, one number on the device; this does not wait for it.
 
     Raises
     ------
@@ -59,14 +59,14 @@ def clip_grad_norm_(
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Cut every number of the gradients off at -clip_value and clip_value, in place.
+    """Clip every element of the gradients to [-clip_value, clip_value], in place.
 
     Parameters
     ----------
     parameters
-        ``model.parameters()``; those without a gradient are left out.
+        ``model.parameters()``; parameters without a gradient are ignored.
     clip_value
-        The largest absolute value.
+        Maximum absolute value.
 
     Raises
     ------
@@ -85,14 +85,14 @@ def _gradients(parameters: Any, caller: str) -> tuple[list[Tensor], list[Array]]
     params = tensors(parameters)
     if not params:
         raise ArgumentError(
-            f"{caller}: parameters holds no Tensors: pass model.parameters(), and make a new call "
+            f"{caller}: parameters contains no Tensors: pass model.parameters(), with a new call "
             "each time (it is an iterator)"
         )
     return params, [p.grad for p in params if p.grad is not None]
 
 
 def _norm(xp: Any, x: Array, norm_type: float) -> Array:
-    """Of one array, at least in float32; 0-d."""
+    """The norm of one array, computed in at least float32; 0-d."""
     size = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
     if norm_type == float("inf"):
         return size.max()

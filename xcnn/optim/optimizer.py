@@ -1,4 +1,4 @@
-"""What all optimisers share: groups of parameters, their state, and the step over them."""
+"""The base of all optimisers: parameter groups, their state, and the step over them."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from ..tensor import Tensor
 
 
 class Optimizer:
-    """Base: holds the parameters and, by name, one array per parameter for each kind of state.
+    """Base class: holds the parameters and, for each kind of state, one array per parameter.
 
-    Subclasses name their state in ``slots`` and define :meth:`rule`; those with further settings
-    pass them on as ``settings`` and refuse bad values in :meth:`check`.
+    Subclasses name their state in ``slots`` and define :meth:`rule`. They pass further settings as
+    ``settings`` and refuse bad values in :meth:`check`.
 
     Parameters
     ----------
     params
-        The Tensors to train, ``model.parameters()``; or groups of them, dicts with "params" and
-        the settings in which they differ:
+        The Tensors to train, ``model.parameters()``; or parameter groups, dicts with "params" and
+        settings that override the defaults:
         ``[{"params": body.parameters(), "lr": 1e-4}, {"params": head.parameters()}]``.
     lr
-        Learning rate of the groups that name none.
+        Default learning rate.
     settings
-        Further settings by name, of the groups that do not name them.
+        Further default settings by name.
 
     Attributes
     ----------
     lr : float
-        Learning rate of the first group; setting it sets that of all. May change between steps.
+        Learning rate of the first group; setting it sets that of all groups.
     param_groups : list of dict
-        "params" and the settings of each group; the settings may be changed between steps.
+        "params" and settings of each group; the settings may change between steps.
     group : dict
-        The group that :meth:`update` is called for; between steps the first one.
+        The group being updated; the first group between steps.
     params : list of Tensor
-        Of all groups.
+        The parameters of all groups.
     steps : list of int
-        Steps taken, of each parameter.
+        Number of steps taken, by parameter.
 
     Raises
     ------
     ArgumentError
-        No parameters, one of them twice, an unknown setting, or a value out of range.
+        No parameters, a parameter given twice, an unknown setting, or a value out of range.
     """
 
     slots: tuple[str, ...] = ()
@@ -63,11 +63,11 @@ class Optimizer:
         self.steps: list[int] = []
         self.state: dict[str, list[Array | None]] = {s: [] for s in self.slots}
         self.param_groups: list[dict[str, Any]] = []
-        # a Tensor by itself would be taken for its rows
-        is_several = isinstance(params, Iterable) and not isinstance(params, Tensor)
-        found: list[Any] = list(params) if is_several else []
-        is_grouped = bool(found) and all(isinstance(g, Mapping) for g in found)
-        for group in found if is_grouped else [{"params": found}]:
+        # a single Tensor is iterable too, over its rows
+        is_iterable = isinstance(params, Iterable) and not isinstance(params, Tensor)
+        items: list[Any] = list(params) if is_iterable else []
+        is_grouped = bool(items) and all(isinstance(item, Mapping) for item in items)
+        for group in items if is_grouped else [{"params": items}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]
 
@@ -81,17 +81,17 @@ class Optimizer:
             group["lr"] = value
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Train further parameters, with settings of their own.
+        """Add a parameter group.
 
         Parameters
         ----------
         group
-            A dict with "params" and those settings that differ from the optimiser's.
+            A dict with "params" and settings that override the defaults.
 
         Raises
         ------
         ArgumentError
-            As for the constructor.
+            As in the constructor.
         """
         name = type(self).__name__
         if not isinstance(group, Mapping) or "params" not in group:
@@ -110,38 +110,38 @@ class Optimizer:
         self.param_groups.append(full)
         self.params += params
         self.steps += [0] * len(params)
-        for kept in self.state.values():
-            kept += [None] * len(params)
+        for arrays in self.state.values():
+            arrays += [None] * len(params)
 
     def _new_parameters(self, params: Any) -> list[Tensor]:
-        """``params`` as a list, if they are Tensors that no group has yet."""
+        """``params`` as a list, checked to be Tensors that are in no group yet."""
         name = type(self).__name__
-        found = tensors(params)
-        if not found:
+        added = tensors(params)
+        if not added:
             raise ArgumentError(
-                f"{name}: params holds no Tensors: pass model.parameters(), and "
-                "make a new call for each optimiser (it is an iterator)"
+                f"{name}: params contains no Tensors: pass model.parameters(), with a new call "
+                "for each optimiser (it is an iterator)"
             )
-        if len({id(p) for p in (*self.params, *found)}) < len(self.params) + len(found):
-            raise ArgumentError(f"{name}: params holds a parameter twice")
-        return found
+        if len({id(p) for p in (*self.params, *added)}) < len(self.params) + len(added):
+            raise ArgumentError(f"{name}: params contains a parameter twice")
+        return added
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse settings, of a group or the defaults, that are out of range.
+        """Refuse settings that are out of range, of a group or the defaults.
 
         Raises
         ------
         ArgumentError
-            One is.
+            A setting is out of range.
         """
         check_not_negative(settings, "lr")
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """Those ``slots`` that a group with these settings needs; by default all."""
+        """The ``slots`` that a group with these settings needs; by default all."""
         return self.slots
 
     def fresh(self, slot: str, param: Tensor) -> Array:
-        """The array that ``slot`` starts with; by default zeros."""
+        """The initial array of ``slot``; by default zeros."""
         return param.backend.xp.zeros_like(param.data)
 
     def zero_grad(self) -> None:
@@ -155,12 +155,12 @@ class Optimizer:
                     backend.zero([grad for grad, owner in pairs if owner is backend])
 
     def step(self, scaler: Array | None = None) -> None:
-        """Change every parameter that has a gradient; the others stay as they are.
+        """Update every parameter that has a gradient.
 
         Parameters
         ----------
         scaler
-            Of :class:`xcnn.amp.GradScaler`: nothing changes if it notes an overflow.
+            Of :class:`xcnn.amp.GradScaler`: nothing changes if it holds an overflow.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class Optimizer:
             self.group = self.param_groups[0]
 
     def _numbered(self) -> Iterator[tuple[dict[str, Any], range]]:
-        """Each group and where in ``params`` its parameters are."""
+        """Each group and the indices of its parameters in ``params``."""
         start = 0
         for group in self.param_groups:
             stop = start + len(group["params"])
@@ -184,7 +184,7 @@ class Optimizer:
             start = stop
 
     def _step_group(self, numbers: range, scaler: Array | None) -> None:
-        by_count: dict[int, list[int]] = {}  # one entry, unless some had no gradient before
+        by_count: dict[int, list[int]] = {}  # one entry, unless some parameters skipped steps
         for i in numbers:
             if self.params[i].grad is not None and self.params[i].requires_grad:
                 self.steps[i] += 1
@@ -202,7 +202,7 @@ class Optimizer:
                 )
 
     def _directions(self, grads: list[Array]) -> list[Array]:
-        """The gradients, turned round where the group has a setting "maximize" that says so."""
+        """The gradients, negated if the group's setting "maximize" is true."""
         return [-g for g in grads] if self.group.get("maximize") else grads
 
     def _state_arrays(self, slot: str, chosen: list[int]) -> list[Array]:
@@ -261,33 +261,33 @@ class Optimizer:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything to go on from: ``steps``, a copy of each state array, and ``param_groups``
-        with the numbers of their parameters in place of these.
+        """Everything needed to resume: ``steps``, a copy of each state array, and ``param_groups``
+        with indices in place of parameters.
         """
         arrays = {
             f"{slot}.{i}": array.copy()
-            for slot, kept in self.state.items()
-            for i, array in enumerate(kept)
+            for slot, slot_arrays in self.state.items()
+            for i, array in enumerate(slot_arrays)
             if array is not None
         }
         groups = [{**group, "params": list(numbers)} for group, numbers in self._numbered()]
         return {"steps": list(self.steps), "param_groups": groups, "arrays": arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave, settings included.
+        """Resume from the result of :meth:`state_dict`, settings included.
 
         Nothing is changed unless everything fits.
 
         Raises
         ------
         StateDictError
-            Another kind of optimiser or other parameters.
+            The state of another kind of optimiser or of other parameters.
         """
         absent = {"steps", "param_groups", "arrays"} - set(state)
         if absent:
             raise StateDictError(
-                f"this is no state of an optimiser: {', '.join(sorted(absent))} missing; pass what "
-                "optimizer.state_dict() gave"
+                f"not the state of an optimiser: {', '.join(sorted(absent))} missing; pass the "
+                "result of optimizer.state_dict()"
             )
         problems = self._misfits(state)
         if problems:
@@ -297,18 +297,18 @@ class Optimizer:
         self.steps = [int(n) for n in state["steps"]]
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({k: v for k, v in saved.items() if k != "params"})
-        for slot, kept in self.state.items():
+        for slot, arrays in self.state.items():
             for i, param in enumerate(self.params):
                 array = state["arrays"].get(f"{slot}.{i}")
-                kept[i] = (
-                    None if array is None else param.backend.asarray(array, param.dtype).copy()
-                )
+                if array is not None:
+                    array = param.backend.asarray(array, param.dtype).copy()
+                arrays[i] = array
 
     def _misfits(self, state: Mapping[str, Any]) -> list[str]:
         sizes = [len(group["params"]) for group in self.param_groups]
         saved_sizes = [len(group["params"]) for group in state["param_groups"]]
         if sizes != saved_sizes:
-            return [f"param_groups: of {saved_sizes} parameters, not {sizes}"]
+            return [f"param_groups: with {saved_sizes} parameters, not {sizes}"]
         problems = []
         known = {}
         for (group, numbers), saved in zip(self._numbered(), state["param_groups"], strict=True):
@@ -321,20 +321,20 @@ class Optimizer:
             if key not in known or tuple(a.shape) != known[key].shape
         ]
         if len(state["steps"]) != len(self.params):
-            problems.append(f"steps: of {len(state['steps'])} parameters, not {len(self.params)}")
+            problems.append(f"steps: for {len(state['steps'])} parameters, not {len(self.params)}")
         return problems
 
 
 def tensors(params: Any) -> list[Tensor]:
-    """One Tensor or several as a list, empty if anything else is among them."""
+    """A Tensor or several as a list; empty if there is anything else among them."""
     if isinstance(params, Tensor):
         return [params]
-    found = list(params) if isinstance(params, Iterable) else []
-    return found if all(isinstance(p, Tensor) for p in found) else []
+    items = list(params) if isinstance(params, Iterable) else []
+    return items if all(isinstance(p, Tensor) for p in items) else []
 
 
 def one_backend(params: list[Tensor]) -> Backend | None:
-    """The backend of all ``params``, None if there are none.
+    """The backend of all ``params``; None if there are no parameters.
 
     Raises
     ------
