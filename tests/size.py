@@ -1,5 +1,7 @@
 """Code lines of each room: without blank lines, comments and docstrings.
 
+The sum of xcnn and backends is of Python; the CUDA kernels stand beside it.
+
 ``python -m tests.size`` counts the checkout; ``--against COMMIT`` also shows what changed since.
 """
 
@@ -14,6 +16,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[1]
+KERNELS = "backends/kernels (CUDA)"
 ROOMS = ("xcnn", "backends", "tests", "benchmarks", "examples")
 _NO_CODE = {
     tokenize.COMMENT,
@@ -48,7 +51,7 @@ def kernel_lines(source: str) -> int:
 
 def room_of(path: str) -> str:
     """The room a file lies in: ``xcnn/nn`` for a package, ``xcnn`` for its own modules."""
-    return str(PurePosixPath(path).parent)
+    return KERNELS if path.endswith((".cu", ".cuh")) else str(PurePosixPath(path).parent)
 
 
 def lines_of(path: str, source: str) -> int:
@@ -94,12 +97,15 @@ def table(now: Counter[str], before: Counter[str] | None = None) -> str:
 
         def total(lines: Counter[str], parts: tuple = parts, whole: bool = whole) -> int:
             return sum(
-                n for room, n in lines.items() if (room.split("/")[0] if whole else room) in parts
+                n
+                for room, n in lines.items()
+                if (room.split("/")[0] if whole else room) in parts
+                and not (whole and room == KERNELS)
             )
 
         change = "" if before is None else f"  {total(now) - total(before):+7,}"
-        text.append(f"{name:24}{total(now):8,}{change}")
-    text.insert(len(rows), "-" * 32)
+        text.append(f"{name:32}{total(now):8,}{change}")
+    text.insert(len(rows), "-" * 40)
     return "\n".join(text)
 
 

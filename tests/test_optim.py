@@ -503,7 +503,9 @@ def test_a_saved_state_has_the_groups(backend, kind):
     run(twins, other, range(3, 6))
     for one, two in zip(values(params), values(twins), strict=True):
         np.testing.assert_array_equal(one, two)
-    with pytest.raises(StateDictError, match=r"param_groups: with \[1, 1, 1\] parameters, not \[3\]"):
+    with pytest.raises(
+        StateDictError, match=r"param_groups: with \[1, 1, 1\] parameters, not \[3\]"
+    ):
         kind(params).load_state_dict(state)
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from . import backends
 from .arrays import Array
-from .nn import Module, evaluating
-from .nn.module import dtype_of, hooked
+from .nn import Module, evaluating, hooked
 from .tensor import Parameter, Tensor
 
 _HEADER = ["layer", "kind", "output shape", "parameters", "multiply-adds", "memory"]
@@ -68,7 +67,7 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
     hooks = [(m, recorder(path)) for path, m in model.named_modules() if not list(m.children())]
     backend = backends.get(model.device)
     with backend.active(), evaluating(model), hooked(hooks):
-        model(backend.xp.zeros((1, *input_shape), dtype_of(model)))
+        model(backend.xp.zeros((1, *input_shape), model.dtype))
     return list(rows.values())
 
 
@@ -94,7 +93,7 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
         As for :func:`layers`.
     """
     rows = layers(model, input_shape)
-    itemsize = backends.get("cpu").xp.dtype(dtype_of(model)).itemsize
+    itemsize = backends.get("cpu").xp.dtype(model.dtype).itemsize
     parameters = sum(p.size for p in model.parameters())
     sums = sum(r.multiply_adds for r in rows), sum(r.memory for r in rows)
     table = [

@@ -152,9 +152,6 @@ def current_tracer() -> Tracer | None:
     return _mode.tracer
 
 
-current = current_tracer  # TODO remove
-
-
 def _caller() -> str:
     """File and line of the code that called an operation."""
     frame = sys._getframe(1)

@@ -260,7 +260,7 @@ def test_networks_that_are_not_classifiers(run):
     onnx.save(model_of([mean], {"x": [1, 3, 8, 6]}, ["y"]), "mean.onnx")
     done = run("predict mean.onnx a.png")
     assert (done.status, done.out) == (2, "")
-    assert "the model gives () for a batch of 1: expected (N, ...)" in done.err
+    assert "the model returns () for a batch of 1: expected (N, ...)" in done.err
     relu = onnx.helper.make_node("Relu", ["x"], ["y"])
     onnx.save(model_of([relu], {"x": ["N", 3, 2**40, 2**40]}, ["y"]), "large.onnx")
     for command in ("predict large.onnx a.png", "summary large.onnx"):

@@ -28,7 +28,7 @@ from onnx.backend.test.runner import Runner
 
 import xcnn
 from xcnn.onnx.backend import Backend
-from xcnn.onnx.node import OPERATORS
+from xcnn.onnx.importer import OPERATORS
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 CASES = pathlib.Path(__file__).with_name("cases.txt")

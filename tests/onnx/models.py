@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from xcnn.onnx.load import build
+from xcnn.onnx.importer import build
 
 
 def model_of(nodes, inputs, outputs, weights=None, opset=21, types=None, **settings):
@@ -44,6 +44,17 @@ def run(graph, backend, *arrays):
     """The outputs on ``backend`` for NumPy arrays: an array, or a list of several."""
     found = graph.to(backend)(*[None if a is None else backend.asarray(a) for a in arrays])
     return [y.numpy() for y in found] if isinstance(found, tuple) else found.numpy()
+
+
+def run_file(path, *inputs):
+    """The outputs that onnxruntime computes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))
 
 
 def shapes_of(*arrays):

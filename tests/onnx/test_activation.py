@@ -239,7 +239,7 @@ def dropout(x, opset=22, inputs=None, **attributes):
 
 
 @pytest.mark.parametrize("opset", [7, 10, 12, 22])
-def test_dropout_of_a_model_in_use(backend, opset):
+def test_dropout_in_evaluation(backend, opset):
     x = normal(3, 4, dtype="float32")
     y, mask = run(dropout(x, opset), backend, x)
     assert_matches(y, x, "float32")
@@ -257,7 +257,7 @@ def test_dropout_of_a_model_in_use(backend, opset):
     ],
 )
 def test_dropout_in_training(backend, opset, inputs, attributes):
-    """As a module: it drops in training mode, others in each step, and scales the rest."""
+    """In training mode it drops different elements in each step and scales the rest."""
     x = np.full((50, 40), 2.0, "float32")
     graph = dropout(x, opset, inputs, **attributes).train()
     xcnn.manual_seed(1)
@@ -278,7 +278,7 @@ def test_dropout_gives_the_gradient_to_what_is_kept(backend):
 
 @pytest.mark.parametrize("seed", [0, 7, -1])
 def test_a_seed_gives_the_numbers_of_the_reference(backend, seed):
-    """In the file's own training mode; call after call from one generator."""
+    """With training_mode in the file; successive calls use one generator."""
     x = normal(3, 4, 5, dtype="float32")
     graph = dropout(x, inputs={"r": np.float32(0.25), "t": np.True_}, seed=seed)
     numbers = np.random.RandomState(seed % 2**32)
@@ -302,7 +302,7 @@ def test_dropout_of_everything(backend):
 
 @pytest.mark.parametrize("attributes", [{}, {"is_test": 0}, {"is_test": 1}])
 def test_an_old_dropout_does_not_drop_in_evaluation(backend, attributes):
-    """Before version 7 a file could say that it is a training's; the module's mode decides."""
+    """Before version 7 there was is_test; the mode of the module decides."""
     x = np.ones((20, 20), "float32")
     assert (run(dropout(x, 6, **attributes), backend, x)[0] == 1).all()
 
@@ -316,7 +316,7 @@ def test_dropout_with_what_is_no_probability(backend, ratio):
         run(dropout(x, 7, ratio=ratio), backend, x)
 
 
-def test_no_activation_waits_for_the_device(strict):
+def test_no_host_synchronisation(strict):
     from ..strict import count_syncs
 
     x = strict.asarray(normal(2, 3, dtype="float32"))
@@ -327,8 +327,8 @@ def test_no_activation_waits_for_the_device(strict):
         assert syncs == []
 
 
-def test_a_network_of_them_is_trained_on(backend):
-    """Weights move where the activation lets gradients through."""
+def test_training(backend):
+    """Gradients reach the weights before the activation."""
     graph = graph_of("PRelu", {"x": (4, 3)}, {"slope": np.full((3,), 0.25, "float32")})
     model = nn.Sequential(graph, nn.Linear(3, 2)).to(backend)
     model(backend.asarray(normal(4, 3, dtype="float32"))).sum().backward()

@@ -57,7 +57,7 @@ def test_binary_of_integers(backend, kind, dtype):
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_division_of_integers_truncates(backend, dtype):
-    """As in C: towards zero."""
+    """Rounded towards zero, as in C."""
     signs = [1] if np.dtype(dtype).kind == "u" else [1, -1]
     pairs = [(a * s, b * t) for a in range(8) for b in range(1, 5) for s in signs for t in signs]
     a, b = np.array(pairs).T.astype(dtype)
@@ -72,7 +72,7 @@ def test_division_of_integers_on_the_host_and_of_large_ones(backend):
 
 
 def test_division_of_integers_by_zero():
-    """Where looking costs nothing, it is an error."""
+    """An error on the CPU, where checking is free."""
     with pytest.raises(XcnnError, match=r"a Div.*divide by zero"):
         node_on("Div", xcnn.backends.get("cpu"), np.array([1, 2]), np.array([1, 0]))
 
@@ -102,7 +102,7 @@ def test_shapes_that_do_not_broadcast(backend, kind):
 
 
 def test_an_output_that_is_far_too_large(backend):
-    """Refused before memory is taken, though the inputs are small."""
+    """Refused before allocation."""
     column, row = np.zeros((2**18, 1), "float32"), np.zeros((1, 2**18), "float32")
     for kind in ("Add", "MatMul", "Gemm", "Pow", "Max"):
         with pytest.raises(XcnnError, match=rf"a {kind}.*limit"):
@@ -319,7 +319,7 @@ def test_gemm_of_shapes_that_do_not_fit(backend, shapes):
 
 
 def test_a_last_layer_is_one_linear_operation(backend):
-    """No transposed copy, and its result lies batch-last as that of ``nn.Linear``."""
+    """No transposed copy; the result is batch-last like that of ``nn.Linear``."""
     weights = {"w": normal(4, 3, dtype="float32"), "b": normal(4, dtype="float32")}
     graph = graph_of("Gemm", {"x": (2, 3)}, weights, transB=1).to(backend)
     y = graph(backend.asarray(normal(2, 3, dtype="float32")))
@@ -333,7 +333,7 @@ def test_a_last_layer_is_one_linear_operation(backend):
 
 
 def reduction(backend, kind, x, axes, opset, **settings):
-    """``axes`` an attribute or an input, whichever it is in that version."""
+    """``axes`` is an attribute or an input, depending on the version."""
     if opset < (13 if kind == "ReduceSum" else 18):
         attribute = {"axes": list(axes)} if axes else {}
         return node_on(kind, backend, x, opset=opset, **attribute, **settings)
@@ -386,7 +386,7 @@ def test_reduce_over_axes_that_are_not_there(backend, axes):
 
 
 @pytest.mark.parametrize("kind", ["Add", "Div", "Pow", "Max", "MatMul", "CastLike"])
-def test_nothing_waits_for_the_device(strict, kind):
+def test_no_host_synchronisation(strict, kind):
     from ..strict import count_syncs
 
     for dtype in ("float32", "int32"):
@@ -398,7 +398,7 @@ def test_nothing_waits_for_the_device(strict, kind):
         assert syncs == []
 
 
-def test_inputs_stay_as_they_are(backend):
+def test_inputs_are_not_modified(backend):
     for kind in ("Add", "Div", "Max", "MatMul", "Gemm"):
         for x in (positive(3, 3), integers(3, 3, low=1)):
             moved = backend.asarray(x.copy())

@@ -25,7 +25,7 @@ def taps(x, weight, strides, begins, dilations, size):
 
 
 def convolved(x, weight, bias, strides, pads, dilations, groups):
-    """Conv, one product after the other."""
+    """Conv, product by product."""
     count, (filters, depth, *kernel) = x.ndim - 2, weight.shape
     begins, sizes = pads[:count], x.shape[2:]
     size = [
@@ -46,7 +46,7 @@ def convolved(x, weight, bias, strides, pads, dilations, groups):
 
 
 def transposed(x, weight, bias, strides, pads, dilations, groups, size):
-    """ConvTranspose to ``size``, one product after the other."""
+    """ConvTranspose to ``size``, product by product."""
     count, (channels, depth) = x.ndim - 2, weight.shape[:2]
     y = np.zeros((len(x), depth * groups, *size))
     y += bias.reshape(-1, *(1,) * count)

@@ -1,4 +1,4 @@
-"""SoftmaxCrossEntropyLoss and NegativeLogLikelihoodLoss of ONNX, against one term at a time."""
+"""SoftmaxCrossEntropyLoss and NegativeLogLikelihoodLoss, against naive loops."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def labels(*shape, ignored=None, dtype="int64"):
 
 
 def loss_of(kind, x, target, weight, ignored, reduction):
-    """One term after the other."""
+    """Term by term."""
     log_p = oracles.log_softmax(x, 1) if kind == KINDS[0] else x
     terms, shares = np.zeros(target.shape), np.zeros(target.shape)
     for index in np.ndindex(target.shape):
@@ -111,7 +111,7 @@ def test_what_does_not_fit(backend, kind, shape, target, settings, text):
 
 @kinds
 def test_labels_that_are_no_classes(kind):
-    """None is ignored unless the node says so, -100 neither."""
+    """Nothing is ignored by default, not even -100."""
     cpu = backends.get("cpu")
     for wrong in (-100, CLASSES):
         target = np.array([0, wrong, 1])

@@ -6,8 +6,7 @@ from onnx import helper
 
 from xcnn import Tensor, nn, no_grad
 from xcnn.errors import FileFormatError
-from xcnn.onnx.load import build
-from xcnn.onnx.node import Node
+from xcnn.onnx.importer import Node, build
 from xcnn.testing import gradcheck
 
 from ..conftest import assert_matches, layouts, normal
@@ -25,7 +24,7 @@ def run(graph, backend, *arrays):
 
 
 def one(kind, weights, dtype="float32", **settings):
-    """A Graph with one node that has the input x, of any shape, and ``weights``."""
+    """A Graph with one node that takes x, of any shape, and ``weights``."""
     weights = {n: np.asarray(a, dtype) for n, a in weights.items()}
     return graph_of(kind, {"x": None}, weights, **settings)
 

@@ -24,7 +24,7 @@ def windows(size, kernel, stride, pads, dilation, ceil):
 
 
 def pooled(x, kind, kernel, strides, pads, dilations, ceil=0, include_pad=0, column_major=False):
-    """The result, and of a max pool the indices too, one window after the other."""
+    """The result, and for MaxPool the indices, window by window."""
     count, sizes = len(kernel), x.shape[2:]
     sides = list(zip(pads[:count], pads[count:], strict=True))
     along = [

@@ -10,7 +10,7 @@ from onnx import helper
 
 from xcnn import Tensor, no_grad
 from xcnn.errors import FileFormatError
-from xcnn.onnx.load import build
+from xcnn.onnx.importer import build
 from xcnn.testing import gradcheck
 
 from ..conftest import assert_matches, layouts, normal
@@ -86,7 +86,7 @@ def nearest(at, mode):
 
 
 def weights_at(at, size, scale, settings):
-    """Pairs (old pixel, weight) for a position; pixels outside have the number of the outermost."""
+    """Pairs (old pixel, weight) for a position; pixels outside are clipped to the border."""
     mode = settings.get("mode", "nearest")
     if mode == "nearest":
         pairs = [(nearest(at, settings.get("nearest_mode", "round_prefer_floor")), 1.0)]
@@ -106,7 +106,7 @@ def weights_at(at, size, scale, settings):
 
 
 def expected(x, outputs, scales, roi=None, **settings):
-    """float64, all axes one after the other; positions are exact."""
+    """In float64, one axis after the other, with exact positions."""
     mode = settings.get("coordinate_transformation_mode", "half_pixel")
     scales = [Fraction(s) for s in scales]
     fill = settings.get("extrapolation_value", 0.0)
@@ -144,7 +144,7 @@ ROI = (0, 0, 0.25, -0.25, 1, 1, 0.75, 1.25)
 
 
 def inputs_of(case):
-    """Sizes of the result, scales, and the inputs that ask for them, of (2, 3, 5, 7)."""
+    """Output sizes, scales and the node's inputs for x (2, 3, 5, 7)."""
     if isinstance(case[0], tuple):
         return case[1], case[0], {"scales": case[0]}
     return case, [Fraction(o, n) for o, n in zip(case, (2, 3, 5, 7), strict=True)], {"sizes": case}
@@ -259,7 +259,7 @@ def test_gradients(backend, shape, settings):
 
 @pytest.mark.parametrize("roi", [(0, 0, -0.5, 0.25, 1, 1, 1.5, 0.75), (0, 0, 2, 0, 1, 1, 3, 1)])
 def test_gradients_where_the_image_ends(backend, roi):
-    """What shows no part of the image has no gradient, also where that is all."""
+    """Pixels outside the image have no gradient."""
     graph = resize(
         mode="linear",
         coordinate_transformation_mode="tf_crop_and_resize",
@@ -312,7 +312,7 @@ def test_float_types(backend, dtype):
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "bool"])
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 def test_integers(backend, mode, dtype):
-    """Weighted sums are rounded, and kept to what the type holds."""
+    """Weighted sums are rounded and clipped."""
     x = np.random.default_rng(3).integers(0, 2 if dtype == "bool" else 256, (2, 3, 4, 5))
     y = run(resize(mode=mode, scales=[1, 1, 2, 0.5]), backend, x.astype(dtype))
     wanted = np.rint(expected(x.astype("float64"), (2, 3, 8, 2), (1, 1, 2, 0.5), mode=mode))
@@ -441,7 +441,7 @@ GOOD = {"scales": [1, 1, 2, 2]}
         ({"sizes": [2, 3, -4, 4]}, "an output of shape"),
         ({"sizes": [2, 3, 2**30, 2**30]}, "limit"),
         ({"sizes": [2, 3, 4, 2**40]}, "finite"),
-        ({"axes": [2, 2], "scales": [2, 2]}, "twice"),
+        ({"axes": [2, 2], "scales": [2, 2]}, "repeated"),
         ({"axes": [4], "scales": [2]}, "axis 4"),
         ({"axes": [2, 3], **GOOD}, "expected 2 numbers"),
         ({"mode": "area", **GOOD}, "expected one of nearest, linear, cubic"),
@@ -470,7 +470,7 @@ def test_refuses(given, text):
 
 
 def test_refuses_a_table_of_weights_that_is_too_large():
-    """Few numbers come out, but each needs a line of its own."""
+    """The output is small, but the table of weights is large."""
     graph = resize(mode="cubic", sizes=[1, 2**27])
     with pytest.raises(FileFormatError, match="limit"):
         graph(np.ones((1, 2), "float32"))
@@ -487,7 +487,7 @@ def test_an_image_without_pixels_is_refused():
 
 
 def test_is_part_of_a_trained_model(backend):
-    """The gradient of a loss after it reaches the weights before it."""
+    """Gradients reach the weights before it."""
     nodes = [
         helper.make_node("Mul", ["x", "w"], ["a"]),
         helper.make_node("Resize", ["a", "", "scales"], ["y"], mode="linear"),

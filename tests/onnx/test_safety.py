@@ -1,4 +1,4 @@
-"""Files that somebody made to do harm: sizes, places of other files, random damage."""
+"""Malicious and damaged files: sizes, external data, fuzzing."""
 
 import base64
 import json
@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import xcnn
 from xcnn.errors import FileFormatError, XcnnError
-from xcnn.onnx.load import build, load, rebuild
-from xcnn.onnx.read import Source, array_of, parse
+from xcnn.onnx.importer import build, load
+from xcnn.onnx.importer.load import rebuild
+from xcnn.onnx.reader import Source, array_of, parse
 
 from ..conftest import PACKAGE, normal
 from .models import model_of
@@ -52,7 +53,7 @@ def tensor(dims, kind=TensorProto.FLOAT, **fields):
         (tensor([3], float_data=[1, 2]), "has 2 values in float_data: expected 3"),
         (tensor([3], float_data=[1] * 4), "has 4 values in float_data: expected 3"),
         (tensor([3], int32_data=[1, 2, 3]), "has 0 values in float_data: expected 3"),
-        (tensor([1], raw_data=bytes(4), float_data=[1]), "has 1 values beside its bytes"),
+        (tensor([1], raw_data=bytes(4), float_data=[1]), "has 1 values in float_data: expected 0"),
         (tensor([]), "has 0 values in float_data: expected 1"),
         (tensor([2], TensorProto.INT8, int32_data=[1, 128]), "do not fit int8"),
         (tensor([2], TensorProto.UINT8, int32_data=[-1, 1]), "do not fit uint8"),
@@ -84,7 +85,7 @@ def test_the_limit_is_the_callers():
 
 
 def external(**entries):
-    """A model whose weight lies where ``entries`` say."""
+    """A model whose weight is external data with these entries."""
     node = helper.make_node("Add", ["x", "w"], ["y"])
     model = model_of([node], {"x": (4, 3)}, ["y"], {"w": W})
     weight = model.graph.initializer[0]
@@ -97,7 +98,7 @@ def external(**entries):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with weights, after 8 bytes of something else, and a secret beside it."""
+    """A folder with weights at offset 8, and a secret next to the folder."""
     (tmp_path / "model" / "sub").mkdir(parents=True)
     (tmp_path / "secret").write_bytes(W.tobytes())
     for name in ("weights", "sub/weights"):
@@ -107,7 +108,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("location", ["weights", "sub/weights", "./weights"])
 @pytest.mark.parametrize("length", [{}, {"length": "48"}])
-def test_where_weights_may_lie(folder, location, length):
+def test_locations_of_external_data(folder, location, length):
     model = external(location=location, offset="8", checksum="ignored", **length)
     onnx.save(model, folder / "m.onnx")
     graph = load(folder / "m.onnx")
@@ -115,7 +116,7 @@ def test_where_weights_may_lie(folder, location, length):
     assert graph(np.zeros((4, 3), "float32")).numpy().tolist() == W.tolist()
     assert graph.to(dtype="float32").state_dict()["w"].flags.aligned
     for parameter in graph.parameters():
-        parameter.data += 1  # it is the graph's own memory
+        parameter.data += 1  # does not modify the file
     assert (folder / location).read_bytes()[8:-5] == W.tobytes()
 
 
@@ -150,7 +151,7 @@ def test_a_link_inside_the_folder(folder):
         "x" * 5000,
     ],
 )
-def test_places_that_are_refused(folder, location):
+def test_refused_locations(folder, location):
     (folder / "link").symlink_to("../secret")
     (folder / "linked").symlink_to("..")
     (folder / "circle").symlink_to("circle")
@@ -166,8 +167,8 @@ def test_places_that_are_refused(folder, location):
 @pytest.mark.parametrize(
     ("entries", "text"),
     [
-        ({}, "not said which"),
-        ({"offset": "8"}, "not said which"),
+        ({}, "without a unique location"),
+        ({"offset": "8"}, "without a unique location"),
         ({"location": "weights", "offset": "-8"}, "offset '-8'"),
         ({"location": "weights", "offset": "8.0"}, "offset '8.0'"),
         ({"location": "weights", "offset": "²"}, "offset"),
@@ -186,12 +187,12 @@ def test_offsets_and_lengths(folder, entries, text):
 def test_the_same_key_twice(folder):
     model = external(location="weights")
     model.graph.initializer[0].external_data.add(key="location", value="sub/weights")
-    with pytest.raises(FileFormatError, match="not said which"):
+    with pytest.raises(FileFormatError, match="without a unique location"):
         build(model, folder)
 
 
 def test_without_a_folder():
-    with pytest.raises(FileFormatError, match="load the model from its own file"):
+    with pytest.raises(FileFormatError, match="load the model from its file"):
         build(external(location="weights", offset="8"))
 
 
@@ -214,7 +215,7 @@ def test_a_constant_in_another_file(folder):
 
 
 def small_models():
-    """Models of few bytes that touch the whole of loading and several kinds of operators."""
+    """Small models that cover loading and several kinds of operators."""
     first = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1], strides=[2, 1]),
         helper.make_node("BatchNormalization", ["c", "b", "b", "m", "v"], ["n"], epsilon=0.1),
@@ -245,7 +246,7 @@ NUMBERS = [0, 1, -1, 2, 3, 64, -7, 10**5, 2**31 - 1, 2**31, -(2**31), 2**40, 2**
 
 
 def attempt(content, limit=LIMIT):
-    """Load and run; only xcnn's own errors may come out."""
+    """Load and run; only XcnnError may be raised."""
     try:
         model = parse(content, "a file")
         graph = build(model, None, limit)
@@ -257,7 +258,7 @@ def attempt(content, limit=LIMIT):
 
 
 def shapes(graph):
-    """Of the inputs, unless they would be large because the damage says so."""
+    """Inputs of the declared shapes, unless damage made them large."""
     sizes = [
         np.prod([max(length(n), 1) for n in s or ()], dtype=float) for s in graph.inputs.values()
     ]
@@ -297,7 +298,7 @@ def test_garbage(content):
 
 @pytest.mark.parametrize("number", range(len(MODELS)))
 def test_edited_fields(number):
-    """Any field of any part of a model: other numbers, names and data; gone; there twice."""
+    """Change, remove or repeat any field of any message of a model."""
     random_numbers = random.Random(number)
     for _ in range(400):
         model = onnx.ModelProto.FromString(MODELS[number])
@@ -332,7 +333,7 @@ def edit(model, random_numbers):
 
 
 def fields(message):
-    """(message, field) of all that is set."""
+    """(message, field) of all fields that are set."""
     for field, value in message.ListFields():
         yield message, field
         if field.type == field.TYPE_MESSAGE:
@@ -341,7 +342,7 @@ def fields(message):
 
 
 def other(field, value, model, random_numbers):
-    """Another value of the field's type; out of its range, the same."""
+    """Another value of the field's type; unchanged if out of range."""
     if field.type == field.TYPE_STRING:
         names = [n for node in model.graph.node for n in (*node.input, *node.output, node.op_type)]
         return random_numbers.choice([*names, "", "nothing"])
@@ -358,7 +359,7 @@ def other(field, value, model, random_numbers):
 
 @given(st.lists(st.tuples(st.floats(0, 0.999), st.sampled_from("A/9z=+")), max_size=4))
 def test_damaged_descriptions(changes):
-    """A saved graph is described by a model too, in base64."""
+    """The description of a saved graph is a model in base64."""
     text = list(build(parse(MODELS[0], "a file"))._init_arguments["model"])
     for where, character in changes:
         text[int(where * len(text))] = character
@@ -374,7 +375,7 @@ def test_damaged_descriptions(changes):
 def in_little_memory(
     content, tmp_path, call="xcnn.onnx.load('file', 2**27)(np.ones((2, 3), 'f4'))"
 ):
-    """What the call prints in a process with 400 MB over what the imports take."""
+    """The output of a call in a process limited to 400 MB after imports."""
     (tmp_path / "file").write_bytes(content)
     code = f"""
 import resource, sys
@@ -428,14 +429,14 @@ def one(kind, *more, **attributes):
     ],
     ids=["expand", "pad", "resize", "tile", "plain"],
 )
-def test_small_files_of_large_results(model, tmp_path):
+def test_small_files_with_large_results(model, tmp_path):
     found = in_little_memory(model.SerializeToString(), tmp_path)
     assert found.startswith(("NodeError", "UnsupportedOperatorError", "ran"))
 
 
 @needs_linux
-def test_memory_that_is_not_there(tmp_path):
-    """Each array is under the limit; together they are more than there is."""
+def test_out_of_memory(tmp_path):
+    """Each array is below the limit; together they exceed the memory."""
     weights = {"shape": np.int64([5_000_000, 2, 3])}
     outputs = [f"y{n}" for n in range(9)]
     nodes = [helper.make_node("Expand", ["x", "shape"], ["large"])]
@@ -448,7 +449,7 @@ def test_memory_that_is_not_there(tmp_path):
 @needs_linux
 @pytest.mark.parametrize("dims", [[2**29], [2**40], [10, 10]])
 def test_descriptions_of_large_weights(tmp_path, dims):
-    """Of a saved graph: the weights are in the state dict, not in the description."""
+    """In the description of a saved graph, whose weights are in the state dict."""
     description = external()
     description.graph.initializer[0].dims[:] = dims
     text = base64.b64encode(description.SerializeToString()).decode()
@@ -478,19 +479,19 @@ def varint(number):
 
 
 def test_many_copies_of_a_weight():
-    """Copies take no more than one array may; the other nodes stay nodes."""
+    """All copies together take at most the limit; the rest stay nodes."""
     nodes = [helper.make_node("Identity", ["w"], [f"w{n}"]) for n in range(1000)]
     model = model_of(nodes, {}, ["w999"], {"w": W})
     graph = build(model, None, 100 * W.nbytes)
     assert len(list(graph.children())) == 900
     assert graph().numpy().tolist() == W.tolist()
     nodes[1].output[0] = "w0"
-    with pytest.raises(FileFormatError, match=r"'w0' is made twice"):
+    with pytest.raises(FileFormatError, match=r"'w0' is defined twice"):
         build(model_of(nodes, {}, ["w999"], {"w": W}))
 
 
 def test_many_names():
-    """The time grows with the nodes, not with their square."""
+    """Time is linear in the number of nodes."""
     count = 20_000
     nodes = [helper.make_node("Relu", [f"v{n}"], [f"v{n + 1}"]) for n in range(count)]
     model = model_of(nodes, {"v0": (2, 3)}, [f"v{n}" for n in range(0, count, 2)])
@@ -498,7 +499,7 @@ def test_many_names():
     graph = build(model)
     assert len(list(graph.children())) == count
     model.graph.initializer.extend([numpy_helper.from_array(X, f"v{n}") for n in range(count)])
-    with pytest.raises(FileFormatError, match="is made twice"):
+    with pytest.raises(FileFormatError, match="is defined twice"):
         build(model)
     assert time.monotonic() - started < 60
 
@@ -522,7 +523,7 @@ def zeros(shape, dtype="float32"):
 
 
 @pytest.mark.parametrize("kind", ["ReduceSum", "ReduceMean", "ReduceMax"])
-def test_sums_of_nothing_are_as_long_as_the_other_axes(kind):
+def test_reductions_of_empty_arrays_have_the_size_of_the_other_axes(kind):
     axes = {"axes": np.array([0])}
     with pytest.raises(FileFormatError, match="more than the limit"):
         folded(*zeros([0, 2**24]), helper.make_node(kind, ["z", "axes"], ["y"]), weights=axes)
@@ -544,7 +545,7 @@ def test_a_wider_type_takes_more_bytes():
 
 @pytest.mark.parametrize("kind", ["Reshape", "Unsqueeze", "Squeeze", "ReduceSum", "Expand"])
 def test_settings_of_many_numbers(kind):
-    """They are not looked at one by one, nor printed."""
+    """They are neither converted nor printed."""
     x = {"x": np.ones(1, "float32")}
     node = helper.make_node(kind, ["x", "z"], ["y"])
     with pytest.raises(FileFormatError, match="65536 numbers for a setting") as caught:
@@ -552,8 +553,8 @@ def test_settings_of_many_numbers(kind):
     assert len(str(caught.value)) < 300
 
 
-def test_functions_of_nothing():
-    """Ten calls each, nine deep, of a function without nodes: a thousand million calls."""
+def test_empty_functions():
+    """Ten calls per level, nine levels, of an empty function: a billion calls."""
     sets = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
     functions = [helper.make_function("f", "f0", [], [], [], sets)]
     for depth in range(1, 10):
@@ -562,15 +563,15 @@ def test_functions_of_nothing():
     model = model_of([helper.make_node("f9", [], [], domain="f")], {}, ["y"], {"y": np.ones(1)})
     model.functions.extend(functions)
     model.opset_import.append(sets[1])
-    with pytest.raises(FileFormatError, match="the model's functions stand for"):
+    with pytest.raises(FileFormatError, match="the model's functions expand to"):
         build(model)
 
 
 def test_weights_that_share_bytes(folder):
-    """Each is within the limit, all together are many times the file."""
+    """Each is below the limit, but together they are many times the file."""
     proto = external(location="weights", offset="8").graph.initializer[0]
     source = Source(folder, 100)
     for _ in range(2):  # 48 bytes
         np.testing.assert_array_equal(array_of(proto, source, "t"), W)
-    with pytest.raises(FileFormatError, match=r"lie in weights take 144 bytes, .* they overlap"):
+    with pytest.raises(FileFormatError, match=r"weights in weights take 144 bytes .* they overlap"):
         array_of(proto, source, "t")

@@ -1,4 +1,4 @@
-"""ONNX operators that move, cut, join and describe values, beyond ONNX's own tests."""
+"""Shape, indexing and constant operators, beyond ONNX's own tests."""
 
 import math
 
@@ -10,8 +10,8 @@ from onnx import helper
 import xcnn
 from xcnn import Tensor
 from xcnn.errors import FileFormatError, ShapeError, XcnnError
-from xcnn.onnx.load import build
-from xcnn.onnx.operators.parts import Take
+from xcnn.onnx.importer import build
+from xcnn.onnx.importer.operators.indexing import Take
 from xcnn.testing import gradcheck
 
 from ..conftest import assert_matches, is_batch_last, layouts, normal
@@ -23,7 +23,7 @@ def ints(*values):
 
 
 def kept(shape, start, stop, step):
-    """Places of an axis that ONNX's Slice keeps, by its own rules."""
+    """Indices that ONNX's Slice selects, by the specification."""
     start, stop = (v + shape if v < 0 else v for v in (start, stop))
     low, high = (0, shape) if step > 0 else (-1, shape - 1)
     start = min(max(start, 0), high)
@@ -181,7 +181,7 @@ def test_gradient(backend, kind, opset, shape, weights, attributes, expected):
 @cases
 @pytest.mark.parametrize("dtype", ["int32", "bool", "float32"])
 def test_other_dtypes(backend, kind, opset, shape, weights, attributes, expected, dtype):
-    """Structure does not ask what the numbers are."""
+    """Any dtype, as no arithmetic is involved."""
     if "value" in attributes:
         return  # of the operators of then, which are for floats
     x = (np.arange(math.prod(shape)).reshape(shape) % 3).astype(dtype)
@@ -196,7 +196,7 @@ OTHERWISE = {"reshape-empty", "pad-number", "squeeze-no"}
 
 @pytest.mark.parametrize("name", [n for n in CASES if n not in OTHERWISE])
 def test_as_onnxruntime(name):
-    """What this file expects is what another library computes."""
+    """The expected values agree with onnxruntime."""
     ort = pytest.importorskip("onnxruntime")
     kind, opset, shape, weights, attributes, expected = CASES[name]
     outputs = ("first", "y") if kind == "Split" else ("y",)
@@ -291,7 +291,7 @@ def test_gather_adds_up_what_is_taken_often(backend):
 
 
 def test_gather_of_indices_that_are_computed(backend):
-    """They come to the host."""
+    """Computed indices are moved to the host."""
     node = helper.make_node("Gather", ["x", "i"], ["y"])
     graph = build(model_of([node], {"x": (3, 2), "i": (2,)}, ["y"])).to(backend)
     y = graph(backend.asarray(normal(3, 2)), backend.asarray(ints(2, 0)))
@@ -387,17 +387,23 @@ def test_cast_of_floats_has_a_gradient(backend):
 HUGE = 2**60
 WRONG = {
     "flatten": ("Flatten", (2, 3), {}, {"axis": 3}, "axis 3"),
-    "two-unknown": ("Reshape", (2, 3), {"s": ints(-1, -1)}, {}, "one of them maybe -1"),
-    "negative": ("Reshape", (2, 3), {"s": ints(-2, 3)}, {}, "expected lengths"),
+    "two-unknown": ("Reshape", (2, 3), {"s": ints(-1, -1)}, {}, "at most one -1"),
+    "negative": ("Reshape", (2, 3), {"s": ints(-2, 3)}, {}, "non-negative lengths"),
     "copy-of-none": ("Reshape", (2, 3), {"s": ints(2, 3, 0)}, {}, "0 at 2, the input has 2 axes"),
     "does-not-fit": ("Reshape", (2, 3), {"s": ints(4, -1)}, {}, "does not fit"),
-    "empty-unknown": ("Reshape", (2, 3), {"s": ints(0, -1)}, {"allowzero": 1}, "expected lengths"),
+    "empty-unknown": (
+        "Reshape",
+        (2, 3),
+        {"s": ints(0, -1)},
+        {"allowzero": 1},
+        "non-negative lengths",
+    ),
     "huge": ("Reshape", (2, 3), {"s": ints(HUGE, HUGE, HUGE)}, {}, "more than the limit"),
     "perm": ("Transpose", (2, 3), {}, {"perm": [0, 0]}, "each of the 2 axes"),
     "squeeze-long": ("Squeeze", (2, 1), {"a": ints(0)}, {}, "of length 1"),
     "squeeze-axis": ("Squeeze", (2, 1), {"a": ints(2)}, {}, "axis 2"),
-    "squeeze-twice": ("Squeeze", (1, 1), {"a": ints(0, -2)}, {}, "twice"),
-    "unsqueeze-twice": ("Unsqueeze", (2,), {"a": ints(0, 0)}, {}, "twice"),
+    "squeeze-twice": ("Squeeze", (1, 1), {"a": ints(0, -2)}, {}, "repeated"),
+    "unsqueeze-twice": ("Unsqueeze", (2,), {"a": ints(0, 0)}, {}, "repeated"),
     "unsqueeze-axis": ("Unsqueeze", (2,), {"a": ints(2)}, {}, "axis 2"),
     "unsqueeze-none": ("Unsqueeze", (2,), {}, {}, "not in range"),
     "unsqueeze-many": ("Unsqueeze", (2,), {"a": np.arange(99)}, {}, "a Unsqueeze"),
@@ -406,9 +412,9 @@ WRONG = {
     "expand-negative": ("Expand", (1,), {"s": ints(-1)}, {}, "a Expand"),
     "concat": ("Concat", (2, 3), {"w": np.ones((3, 2), "f4")}, {"axis": 0}, "differ"),
     "concat-axis": ("Concat", (2,), {}, {}, "axis. is missing"),
-    "split-sum": ("Split", (5,), {"s": ints(2, 2)}, {}, "add up to 5"),
-    "split-negative": ("Split", (5,), {"s": ints(6, -1)}, {}, "add up to 5"),
-    "split-uneven": ("Split", (5,), {}, {}, "2 equal parts of an axis of 5"),
+    "split-sum": ("Split", (5,), {"s": ints(2, 2)}, {}, "sum to 5"),
+    "split-negative": ("Split", (5,), {"s": ints(6, -1)}, {}, "sum to 5"),
+    "split-uneven": ("Split", (5,), {}, {}, "2 equal parts of an axis of length 5"),
     "split-count": ("Split", (4,), {}, {"num_outputs": 10**12}, "has 2 outputs"),
     "split-few": ("Split", (5,), {"s": ints(5)}, {}, "2 outputs"),
     "slice-step": (
@@ -416,13 +422,13 @@ WRONG = {
         "no step of 0",
     ),
     "slice-lengths": ("Slice", (4,), {"s": ints(0, 1), "e": ints(1, 2)}, {}, "axis 1"),
-    "slice-ends": ("Slice", (4, 4), {"s": ints(0), "e": ints(1, 2)}, {}, "as many of each"),
+    "slice-ends": ("Slice", (4, 4), {"s": ints(0), "e": ints(1, 2)}, {}, "the same number of each"),
     "slice-nothing": ("Slice", (4,), {}, {}, "not in range"),
     "pad-count": ("Pad", (2, 3), {"p": ints(1, 1)}, {}, "for each of 2 axes"),
     "pad-huge": ("Pad", (2,), {"p": ints(HUGE, 0)}, {}, "more than the limit"),
     "pad-mode": ("Pad", (2,), {"p": ints(1, 0)}, {"mode": "mirror"}, "mode='mirror'"),
     "pad-reflect": ("Pad", (2,), {"p": ints(2, 0)}, {"mode": "reflect"}, "at most 1"),
-    "pad-crop": ("Pad", (2,), {"p": ints(-2, -1)}, {}, "take away -2 and -1"),
+    "pad-crop": ("Pad", (2,), {"p": ints(-2, -1)}, {}, "remove more"),
     "gather": ("Gather", (2, 3), {"i": ints(0, 2)}, {}, "from -2 to 1"),
     "gather-float": ("Gather", (2, 3), {"i": np.ones(1, "f4")}, {}, "expected ints"),
     "gather-axis": ("Gather", (2, 3), {"i": ints(0)}, {"axis": 2}, "axis 2"),
@@ -447,8 +453,8 @@ WRONG = {
 @pytest.mark.parametrize(
     ("kind", "shape", "weights", "settings", "text"), WRONG.values(), ids=WRONG
 )
-def test_what_cannot_be(backend, kind, shape, weights, settings, text):
-    """An error that names the node, before memory is taken."""
+def test_invalid_nodes(backend, kind, shape, weights, settings, text):
+    """An error that names the node, before allocation."""
     outputs = ("first", "y") if kind == "Split" else ("y",)
 
     def run():
@@ -463,7 +469,7 @@ def test_what_cannot_be(backend, kind, shape, weights, settings, text):
 
 
 @pytest.mark.parametrize("shape", [[HUGE], [2**31, 2**31], [-1]], ids=str)
-def test_constants_of_a_shape_that_cannot_be(shape):
+def test_constants_of_invalid_shape(shape):
     graph = graph_of("ConstantOfShape", {}, {"s": ints(*shape)}, 9)
     with pytest.raises(XcnnError, match=r"a ConstantOfShape.*an output of shape"):
         graph()

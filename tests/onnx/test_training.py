@@ -1,4 +1,4 @@
-"""Adam, Momentum and Adagrad of ONNX's training domain, one number after the other."""
+"""Adam, Momentum and Adagrad of ONNX's training domain, against scalar formulas."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 from xcnn.errors import XcnnError
-from xcnn.onnx.load import build
+from xcnn.onnx.importer import build
 
 from ..conftest import assert_matches, normal
 from .models import run
@@ -88,7 +88,7 @@ cases = pytest.mark.parametrize(
 
 
 def states(kind, *shapes):
-    """All parameters, all gradients, then all states of each kind, which are not negative."""
+    """All parameters, all gradients, and all states of each kind, which are not negative."""
     count = 4 if kind == "Adam" else 3
     return [
         np.asarray(np.abs(a) if number >= 2 else a)
@@ -159,9 +159,13 @@ def refused(backend, kind, arrays, text, **settings):
 def test_what_is_refused(backend):
     r, t, x, other = np.array(0.1), np.array(1), normal(3), normal(2)
     refused(backend, "Adam", [r, t, x, x, x], r"a Adam.*3 inputs after R and T: expected 4")
-    refused(backend, "Adagrad", [r, t, x, x, other], r"a Adagrad.*expected floats alike")
-    refused(backend, "Adagrad", [r, t, x, x, x.astype("float32")], "expected floats alike")
-    refused(backend, "Adagrad", [r, t, *[np.arange(3)] * 3], "expected floats alike")
+    refused(
+        backend, "Adagrad", [r, t, x, x, other], r"a Adagrad.*expected floats of the same shape"
+    )
+    refused(
+        backend, "Adagrad", [r, t, x, x, x.astype("float32")], "expected floats of the same shape"
+    )
+    refused(backend, "Adagrad", [r, t, *[np.arange(3)] * 3], "expected floats of the same shape")
     refused(backend, "Adagrad", [np.ones(2), t, x, x, x], "a Adagrad")
     refused(backend, "Adam", [r, t, x, x, x, x], "a Adam", alpha=1.0)
 

@@ -1,7 +1,8 @@
 """Operations on arrays and Tensors; ``import xcnn.functional as F``.
 
 Each takes arrays or Tensors and returns a Tensor. Images are (N, C, H, W), signals
-(N, C, L). Each module lists its operations in ``__all__``.
+(N, C, L). Each module lists its operations in ``__all__``; the classes imported by name are those
+that layers and imported models build on.
 """
 
 from ..tensor import Tensor
@@ -13,16 +14,24 @@ from .conv_transpose import *
 from .dropout import *
 from .elementwise import *
 from .linear import *
+from .linear import BiasReLU as BiasReLU
 from .loss import *
 from .norm import *
+from .norm import LocalResponseNorm as LocalResponseNorm
 from .pad import *
+from .pad import Pad as Pad
+from .pad import PadFromInside as PadFromInside
 from .pool import *
+from .pool import AvgPool2d as AvgPool2d
+from .pool import MaxPool2d as MaxPool2d
 from .reduction import *
 from .resample import *
+from .resample import AxisWeights as AxisWeights
+from .resample import Resample as Resample
 from .shape import *
 
 __all__ = sorted(
-    name for name, value in globals().items() if callable(value) and value is not Tensor
+    name for name, value in globals().items() if callable(value) and not isinstance(value, type)
 )
 
 methods.install(Tensor)

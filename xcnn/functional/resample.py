@@ -75,9 +75,6 @@ class AxisWeights:
         return self._on_device[key]
 
 
-Lines = AxisWeights  # the former name, until xcnn.onnx switches
-
-
 def _padded(pairs: tuple[tuple[int, float], ...], depth: int) -> list[tuple[int, float]]:
     """``depth`` terms with the same sum.
 

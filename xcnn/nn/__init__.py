@@ -14,6 +14,7 @@ from .loss import *
 from .loss import LOSSES as LOSSES
 from .module import Module as Module
 from .module import evaluating as evaluating
+from .module import hooked as hooked
 from .module import record_activations as record_activations
 from .norm import *
 from .pool import *

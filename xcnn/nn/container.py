@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ArgumentError
-from ..functional.linear import BiasReLU
+from ..functional import BiasReLU
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear

@@ -354,11 +354,6 @@ def _moved(array: Array, target: Any, dtype: Any) -> Array:
     return target.asarray(source.to_host(array), wanted)
 
 
-def dtype_of(module: Module) -> Any:
-    """The floating-point type of the first parameter; float32 if there is none."""
-    return next((p.dtype for p in module.parameters()), "float32")
-
-
 @contextmanager
 def record_activations(module: Module) -> Iterator[dict[str, Array]]:
     """Record the outputs of all modules inside ``module`` during a ``with`` block.

@@ -1,11 +1,10 @@
-"""ONNX files: models in and out; ``pip install xcnn[onnx]``.
+"""Export models to ONNX files and load them; ``pip install xcnn[onnx]``.
 
 >>> xcnn.onnx.export(model, example, "model.onnx")
 >>> model = xcnn.onnx.load("model.onnx")
 """
 
-from .export import export
-from .graph import Graph
-from .load import load
+from .exporter import export
+from .importer import Graph, load
 
 __all__ = ["Graph", "export", "load"]

@@ -1,4 +1,4 @@
-"""xcnn as an ONNX backend: what tools, and ONNX's own tests, ask of one.
+"""xcnn as an ONNX backend, the interface that ONNX's tools and tests use.
 
 >>> import xcnn.onnx.backend as backend
 >>> rep = backend.prepare(model, device="CPU")
@@ -16,32 +16,30 @@ import numpy as np
 from .. import backends
 from ..errors import DeviceError
 from ..tensor import Tensor, no_grad
-from .graph import Graph
-from .load import build
-from .read import package
+from .importer import Graph, build
+from .reader import require_onnx
 
-onnx = package()  # says what to install if it is missing
+onnx = require_onnx()  # says how to install it
 from onnx.backend import base  # noqa: E402
 
 _DEVICES = {"CPU": "cpu", "CUDA": "cuda"}
 
 
 class BackendRep(base.BackendRep):
-    """A model that is ready to run."""
+    """A prepared model."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, device: str = "cpu") -> None:
         self.graph = graph
+        self.graph_device = device
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The outputs, NumPy arrays, for the inputs, arrays in the order of the graph's."""
-        given = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-        given += [None] * (len(self.graph.inputs) - len(given))  # optional ones at the end
+        """The outputs as NumPy arrays, for arrays in the order of the graph's inputs."""
+        arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+        arrays += [None] * (len(self.graph.inputs) - len(arrays))  # optional inputs
         device = backends.get(self.graph_device)
         with no_grad():
-            found = self.graph(*[None if x is None else Tensor(device.asarray(x)) for x in given])
-        return tuple(y.numpy() for y in (found if isinstance(found, tuple) else (found,)))
-
-    graph_device = "cpu"
+            y = self.graph(*[None if x is None else Tensor(device.asarray(x)) for x in arrays])
+        return tuple(t.numpy() for t in (y if isinstance(y, tuple) else (y,)))
 
 
 class Backend(base.Backend):
@@ -52,13 +50,11 @@ class Backend(base.Backend):
         """Check a ``ModelProto`` and build it on ``device``."""
         onnx.checker.check_model(model)
         target = backends.get(_device(device))
-        rep = BackendRep(build(model).to(target))
-        rep.graph_device = target.device
-        return rep
+        return BackendRep(build(model).to(target), target.device)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether that device is here."""
+        """Whether the device is available."""
         try:
             backends.get(_device(device))
         except DeviceError:

@@ -1,0 +1,65 @@
+"""Arithmetic, matrix products and reductions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....extend import onnx_emitter
+from ..writer import Value, Writer
+
+
+def _register_binary(function: str) -> None:
+    """The ONNX operator is the first three letters, such as Max of maximum."""
+
+    @onnx_emitter(function)
+    def emit(w: Writer, **operands: Any) -> str:
+        a, b = operands.values()
+        return w.node(function[:3].capitalize(), _operand(w, a, b), _operand(w, b, a))
+
+
+def _register_reduction(function: str) -> None:
+    @onnx_emitter(function)
+    def emit(w: Writer, input: Value, dim: Any, keepdim: bool) -> str:
+        type, keepdims = f"Reduce{function.capitalize()}", int(keepdim)
+        if dim is None:
+            return w.node(type, input, keepdims=keepdims)
+        axes = [dim] if isinstance(dim, int) else list(dim)
+        if not axes:  # ONNX would reduce all
+            return w.node("Identity", input)
+        return w.node(type, input, w.ints(axes), keepdims=keepdims)
+
+
+for _function in ("add", "div", "maximum", "minimum", "mul", "pow", "sub"):
+    _register_binary(_function)
+for _function in ("mean", "sum"):
+    _register_reduction(_function)
+
+
+@onnx_emitter("where")
+def where(w: Writer, condition: Value, a: Any, b: Any) -> str:
+    return w.node("Where", condition, _operand(w, a, b), _operand(w, b, a))
+
+
+def _operand(w: Writer, x: Any, other: Any) -> Any:
+    """A number as a constant with the other operand's dtype."""
+    return x if isinstance(x, Value) else w.like(other, x)
+
+
+@onnx_emitter("astype")
+def astype(w: Writer, input: Value, dtype: Any) -> str:
+    return w.cast(input, dtype)
+
+
+@onnx_emitter("matmul")
+def matmul(w: Writer, a: Value, b: Value) -> str:
+    return w.node("MatMul", a, b)
+
+
+@onnx_emitter("linear")
+def linear(w: Writer, input: Value, weight: Value, bias: Value | None, relu: bool) -> str:
+    if input.ndim == 2:
+        y = w.node("Gemm", input, weight, bias, transB=1)
+    else:
+        y = w.node("MatMul", input, w.node("Transpose", weight, perm=[1, 0]))
+        y = y if bias is None else w.node("Add", y, bias)
+    return w.node("Relu", y) if relu else y

@@ -1,0 +1,36 @@
+"""Convolutions and transposed convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....checks import pair, single
+from ....extend import onnx_emitter
+from ....geometry import transposed, windows
+from ..writer import Value, Writer
+from .spatial import channels_first, geometry, in_format, window_attributes
+
+
+@onnx_emitter("conv2d", "conv1d")
+def conv(
+    w: Writer, input: Value, weight: Value, bias: Value | None, groups: int, **settings: Any
+) -> str:
+    relu, data_format = settings.pop("relu", False), settings.pop("data_format", "NCHW")
+    g = geometry(windows, input, data_format, kernel=weight.shape[2:], **settings)
+    x, attributes = channels_first(w, input, data_format), window_attributes(g, input.ndim - 2)
+    y = w.node("Conv", x, weight, bias, group=int(groups), **attributes)
+    return in_format(w, w.node("Relu", y) if relu else y, data_format)
+
+
+@onnx_emitter("conv_transpose2d", "conv_transpose1d")
+def conv_transpose(
+    w: Writer, input: Value, weight: Value, bias: Value | None, groups: int, **settings: Any
+) -> str:
+    data_format, ndim = settings.pop("data_format", "NCHW"), input.ndim - 2
+    g = geometry(transposed, input, data_format, kernel=weight.shape[2:], **settings)
+    extra, name = settings["output_padding"], "output_padding"
+    attributes = window_attributes(g, ndim)
+    attributes[name] = [single(extra, name, 0)] if ndim == 1 else list(pair(extra, name, 0))
+    x = channels_first(w, input, data_format)
+    y = w.node("ConvTranspose", x, weight, bias, group=int(groups), **attributes)
+    return in_format(w, y, data_format)

@@ -1,0 +1,121 @@
+"""Shapes and indexing; dropout, which is inactive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ....checks import check_padding, check_padding1d
+from ....extend import onnx_emitter
+from ..writer import CannotExportError, Value, Writer
+from .spatial import pads
+
+_FAR = 2**63 - 1  # beyond the end of any axis
+_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+@onnx_emitter("reshape")
+def reshape(w: Writer, input: Value, shape: tuple[Any, ...]) -> str:
+    """A first length equal to the input's is copied from it (0), as it may be the batch size."""
+    lengths = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    numbers = [int(n) for n in lengths]
+    if 0 in numbers[1:]:
+        raise CannotExportError(f"to an empty shape, {tuple(numbers)}")
+    if numbers and input.ndim and numbers[0] == input.shape[0]:
+        numbers[0] = 0
+    return w.node("Reshape", input, w.ints(numbers))
+
+
+@onnx_emitter("flatten")
+def flatten(w: Writer, input: Value, start_dim: int) -> str:
+    if start_dim == 1:
+        return w.node("Flatten", input, axis=1)
+    leading = [0, *input.shape[1:start_dim]] if start_dim else []
+    return w.node("Reshape", input, w.ints([*leading, -1]))
+
+
+@onnx_emitter("concat")
+def concat(w: Writer, tensors: Sequence[Value], dim: int) -> str:
+    return w.node("Concat", *tensors, axis=int(dim))
+
+
+@onnx_emitter("pad")
+def pad(w: Writer, input: Value, padding: Any, value: float, data_format: str, mode: str) -> str:
+    sides: Any = (check_padding1d(padding),) if input.ndim == 3 else check_padding(padding)
+    none = (0, 0)
+    widths = (none, *sides, none) if data_format == "NHWC" else (none, none, *sides)
+    fill = w.like(input, float(value)) if mode == "constant" else None
+    return w.node("Pad", input, w.ints(pads(widths)), fill, mode=_PAD_MODES[mode])
+
+
+@onnx_emitter("dropout", "dropout2d")
+def dropout(w: Writer, **arguments: Any) -> str:
+    """Inactive dropout returns its input, and such calls are not written."""
+    raise CannotExportError("with training=True: random numbers")
+
+
+@onnx_emitter("permute")
+def permute(w: Writer, input: Value, dims: Sequence[int]) -> str:
+    return w.node("Transpose", input, perm=[int(d) % input.ndim for d in dims])
+
+
+@onnx_emitter("squeeze")
+def squeeze(w: Writer, input: Value, dim: int | Sequence[int] | None) -> str:
+    """Explicit axes, not all of length 1: one may be the batch."""
+    dims: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    axes = [d % input.ndim for d in dims if input.shape[d] == 1]
+    return w.node("Squeeze", input, w.ints(axes)) if axes else w.node("Identity", input)
+
+
+@onnx_emitter("unsqueeze")
+def unsqueeze(w: Writer, input: Value, dim: int) -> str:
+    return w.node("Unsqueeze", input, w.ints([dim]))
+
+
+@onnx_emitter("split")
+def split(
+    w: Writer, input: Value, split_size_or_sections: int | Sequence[int], dim: int
+) -> list[str]:
+    sizes, length = split_size_or_sections, input.shape[dim]
+    if not isinstance(sizes, Sequence):
+        sizes = [min(sizes, length - start) for start in range(0, length, sizes)] or [0]
+    names = w.node("Split", input, w.ints(sizes), outputs=len(sizes), axis=int(dim))
+    return names if isinstance(names, list) else [names]
+
+
+@onnx_emitter("getitem")
+def getitem(w: Writer, input: Value, index: Any) -> str:
+    """Slices first; then ints, which remove axes, from the last one; then None, which adds axes."""
+    items = _without_ellipsis(index if isinstance(index, tuple) else (index,), input.ndim)
+    axes = [item for item in items if item is not None]
+    y = _sliced(w, input, {n: i for n, i in enumerate(axes) if isinstance(i, slice)})
+    for axis, item in reversed(list(enumerate(axes))):
+        if not isinstance(item, slice):
+            y = w.node("Gather", y, w.constant(np.asarray(int(item), "int64")), axis=axis)
+    left = [item for item in items if item is None or isinstance(item, slice)]
+    added = [n for n, item in enumerate(left) if item is None]
+    y = w.node("Unsqueeze", y, w.ints(added)) if added else y
+    return w.node("Identity", y) if isinstance(y, Value) else y
+
+
+def _without_ellipsis(items: tuple[Any, ...], ndim: int) -> list[Any]:
+    """With a full slice for each axis that is not indexed."""
+    missing = ndim - sum(item is not None and item is not Ellipsis for item in items)
+    place = items.index(Ellipsis) if Ellipsis in items else len(items)
+    return [*items[:place], *[slice(None)] * missing, *items[place + 1 :]]
+
+
+def _sliced(w: Writer, x: Value, slices: dict[int, slice]) -> Any:
+    """An open end stays open, as the axis may be the batch."""
+    settings = []
+    for axis, part in slices.items():
+        step = 1 if part.step is None else int(part.step)
+        start = (0 if step > 0 else _FAR) if part.start is None else int(part.start)
+        stop = (_FAR if step > 0 else -_FAR) if part.stop is None else int(part.stop)
+        if (start, stop, step) != (0, _FAR, 1):
+            settings.append((start, stop, axis, step))
+    if not settings:
+        return x
+    return w.node("Slice", x, *(w.ints(values) for values in zip(*settings, strict=True)))

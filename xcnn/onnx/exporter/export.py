@@ -1,0 +1,334 @@
+"""Exporting a Module to an ONNX file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from ... import nn
+from ...errors import ArgumentError, UnsupportedOperatorError
+from ...extend import EMITTERS
+from ...tensor import Call, Tensor
+from ..importer import Graph, Node
+from ..reader import require_onnx
+from . import emitters  # noqa: F401  (registers them)
+from .check import compare
+from .record import arrays_in, ids_in, needed, placed, roles, run, run_node
+from .upgrade import can_upgrade, is_current
+from .write import write
+from .writer import CannotExportError, Value, Writer
+
+OPSET, IR_VERSION = 21, 10
+
+
+def export(
+    model: nn.Module,
+    example: Any,
+    path: Any,
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic_batch: bool | None = None,
+    metadata: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> None:
+    """Export what ``model`` computes in evaluation mode to an ONNX file.
+
+    The model runs once on ``example``, and its calls of ``xcnn.functional`` are written as nodes,
+    including those behind operators and methods of Tensors. Other Python code is not traced:
+    branches on data, and values taken out of a Tensor, are fixed to those of the example. ``check``
+    finds most of these, but not a branch that only other values take.
+
+    Parameters
+    ----------
+    model
+        Any Module. Weights keep their names, also after loading the file.
+    example
+        An input: an array or a Tensor, or a tuple of them for several inputs.
+    path
+        Usually ends in ``.onnx``. Weights of more than 2 GiB are written to ``path`` + ``.data``.
+    input_names, output_names
+        Names in the file. Default: those of a loaded model, else "input" and "output", numbered if
+        there are several.
+    dynamic_batch
+        Whether the first axis of the inputs has a variable length. It is shared by all inputs whose
+        first axis is as long as the first input's. Default: True, except for a loaded model with a
+        fixed batch size.
+    metadata
+        Strings to store in the file.
+    check
+        Before writing, load the result and compare it with the model on random samples of the
+        example's values, and with another batch size if that is variable.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        The model calls functions that cannot be exported: the message lists them all with their
+        locations.
+    ExportError
+        The file would not compute what the model does.
+    MissingPackageError
+        The package ``onnx`` is not installed.
+    ArgumentError
+        Invalid names or example, or the model returns something other than Tensors.
+    OSError
+        The file cannot be written; an existing one is not modified.
+
+    Examples
+    --------
+    >>> xcnn.onnx.export(model, np.zeros((1, 3, 32, 32), "float32"), "model.onnx")
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
+    require_onnx()
+    _check_example(example)
+    _check_metadata(metadata)
+    inputs = placed(example, model.device)
+    batch = _variable_batch(model, inputs, dynamic_batch)
+    proto = _Export(model, inputs, input_names, output_names).proto(batch, metadata)
+    verify = partial(compare, model=model, example=inputs, batch=batch) if check else None
+    write(proto, path, verify)
+
+
+def _check_example(example: Any) -> None:
+    if example is None or isinstance(example, str | PathLike):
+        raise ArgumentError(
+            f"example is {type(example).__name__}: expected an array, a Tensor, or a tuple of "
+            "them; the arguments are export(model, example, path)"
+        )
+
+
+def _check_metadata(metadata: Mapping[str, str] | None) -> None:
+    items = metadata.items() if isinstance(metadata, Mapping) else [(metadata, None)]
+    if metadata is not None and not all(isinstance(s, str) for item in items for s in item):
+        raise ArgumentError(f"metadata={metadata!r}: expected a dict of strings")
+
+
+def _variable_batch(model: nn.Module, inputs: list[Tensor], dynamic: bool | None) -> int | None:
+    """The example's batch size if it is variable in the file, else None."""
+    if dynamic is None:
+        shapes = list(model.inputs.values()) if isinstance(model, Graph) else []
+        dynamic = not (shapes and shapes[0] and isinstance(shapes[0][0], int))
+    if not dynamic:
+        return None
+    shape = inputs[0].shape if inputs else ()
+    if not shape or not shape[0]:
+        raise ArgumentError(
+            f"example has shape {shape}: expected a batch of at least one; pass "
+            "dynamic_batch=False if there is no batch axis"
+        )
+    return shape[0]
+
+
+class _Export:
+    """One export: from the calls of a model to an ``onnx.ModelProto``."""
+
+    def __init__(
+        self, model: nn.Module, inputs: list[Tensor], input_names: Any, output_names: Any
+    ) -> None:
+        self.model, self.inputs = model, inputs
+        self.outputs, calls = run(model, inputs)
+        if isinstance(model, Graph):  # keep its names, unless an output is an input or weight
+            results = {n for node in _nodes(model) for n in node.outputs}
+            input_names = input_names or model.input_names
+            if results.issuperset(model.output_names):
+                output_names = output_names or model.output_names
+        self.state: dict[str, Tensor] = {**dict(model.named_parameters())}
+        self.state.update(model.named_buffers())
+        self.input_names = _checked_names("input", input_names, len(inputs), self.state)
+        taken = {*self.state, *self.input_names}
+        self.output_names = _checked_names("output", output_names, len(self.outputs), taken)
+        self.writer = Writer({*taken, *self.output_names})
+        #: names by id of the array
+        self.names: dict[int, str] = {}
+        for name, tensor in [*self.state.items(), *zip(self.input_names, inputs, strict=True)]:
+            self.names.setdefault(id(tensor.data), name)
+        self.calls = needed(calls, set(self.names), self.outputs)
+        self.used = ids_in([call.arguments for call in self.calls]) | ids_in(self.outputs)
+        self.opset = max([OPSET, *(n.version for n in _nodes(model) if n.domain == "")])
+        self._alive: list[Any] = []  # keeps the ids in names valid
+
+    def proto(self, batch: int | None, metadata: Mapping[str, str] | None) -> Any:
+        """The ``onnx.ModelProto``."""
+        from onnx import helper
+
+        from ... import __version__
+
+        self._emit()
+        self._name_outputs()
+        weights, constants = self._weights()
+        graph = helper.make_graph(
+            [*constants, *self.writer.nodes],
+            type(self.model).__name__,
+            [_info(n, t, batch) for n, t in zip(self.input_names, self.inputs, strict=True)],
+            [_info(n, t, batch) for n, t in zip(self.output_names, self.outputs, strict=True)],
+            weights,
+        )
+        sets = [helper.make_opsetid(d, v) for d, v in self._versions().items()]
+        needed_ir = helper.find_min_ir_version_for([helper.make_opsetid("", self.opset)])
+        proto = helper.make_model(
+            graph,
+            opset_imports=sets,
+            ir_version=max(IR_VERSION, needed_ir),
+            producer_name="xcnn",
+            producer_version=__version__,
+        )
+        loaded = self.model.metadata if isinstance(self.model, Graph) else {}
+        helper.set_model_props(proto, {**loaded, **(metadata or {})})
+        return proto
+
+    def _emit(self) -> None:
+        problems: Counter[str] = Counter()
+        for call in self.calls:
+            try:
+                self._emit_call(call)
+            except CannotExportError as error:
+                problems[", ".join([_described(call), *map(str, error.args)])] += 1
+        if problems:
+            lines = [f"{text}: {count} time{'s' * (count > 1)}" for text, count in problems.items()]
+            raise UnsupportedOperatorError(
+                "these operations of the model cannot be exported to ONNX:\n  " + "\n  ".join(lines)
+            )
+
+    def _emit_call(self, call: Call) -> None:
+        if not call.is_public:
+            raise CannotExportError("a custom Function; use xcnn.functional, or mark an @operation")
+        if call.name not in EMITTERS:
+            raise CannotExportError
+        node = call.arguments.get("self")
+        if isinstance(node, Node) and not (can_upgrade(node) or is_current(node, self.opset)):
+            self._emit_inside(call)
+            return
+        self.writer.prefix = self._module_of(call)
+        arguments = {key: self._as_value(value) for key, value in call.arguments.items()}
+        output = EMITTERS[call.name](self.writer, **arguments)
+        names = output if isinstance(output, list) else [output]
+        results = call.result if isinstance(call.result, tuple) else (call.result,)
+        for value, name in zip(results, names, strict=False):  # a node may have unused outputs
+            for array in arrays_in(value) if name else ():
+                self.names.setdefault(id(array), name)
+
+    def _emit_inside(self, call: Call) -> None:
+        """Write a node of an older operator set as the calls that compute it."""
+        result, calls = run_node(call)
+        self._alive += [result, calls]
+        for inner in needed(calls, set(self.names), result):
+            try:
+                self._emit_call(inner)
+            except CannotExportError as error:
+                raise CannotExportError(f"because of {inner.name} inside") from error
+        for array, repeated in zip(arrays_in(call.result), arrays_in(result), strict=True):
+            if id(repeated) in self.names:
+                self.names[id(array)] = self.names[id(repeated)]
+            elif id(array) in self.used:
+                raise CannotExportError("an output that xcnn.functional does not compute")
+
+    def _as_value(self, value: Any) -> Any:
+        """An argument with arrays replaced by Values."""
+        if isinstance(value, list | tuple):
+            return type(value)(self._as_value(v) for v in value)
+        for array in arrays_in(value):
+            name = self.names.get(id(array))
+            constant = Tensor(array).numpy() if name is None else None
+            return Value(name, tuple(array.shape), array.dtype, constant)
+        return value
+
+    def _module_of(self, call: Call) -> str:
+        """The path of the module whose weight is an argument, or an empty string."""
+        names = [self.names.get(id(a)) for a in arrays_in(call.arguments)]
+        weight = next((n for n in names if n in self.state), "")
+        return (weight or "").rpartition(".")[0]
+
+    def _name_outputs(self) -> None:
+        """Rename the results to the outputs' names; copy inputs, weights and repeated outputs."""
+        self.writer.prefix = ""
+        computed = {y for n in self.writer.nodes if n.op_type != "Constant" for y in n.output}
+        renamed: dict[str, str] = {}
+        for name, tensor in zip(self.output_names, self.outputs, strict=True):
+            value = self._as_value(tensor)
+            if value.name in computed and value.name not in renamed:
+                renamed[value.name] = name
+            else:
+                self.writer.node("Identity", renamed.get(value.name, value))
+                self.writer.nodes[-1].output[:] = [name]
+        for node in self.writer.nodes:
+            for names in (node.input, node.output):
+                names[:] = [renamed.get(n, n) for n in names]
+
+    def _weights(self) -> tuple[list[Any], list[Any]]:
+        """Initializers for the weights that nodes use, and Constants for buffers.
+
+        Loading makes parameters of initializers, except in places for buffers such as a running
+        mean: buffers used anywhere else must be Constants.
+        """
+        from onnx import helper, numpy_helper
+
+        uses = roles(self.writer.nodes, "buffers")
+        weights, constants = [], []
+        for name, tensor in self.state.items():
+            if name not in uses:
+                continue
+            proto = numpy_helper.from_array(np.asarray(tensor.numpy(), order="C"), name)
+            if isinstance(tensor, nn.Buffer) and False in uses[name]:
+                constants.append(helper.make_node("Constant", [], [name], name=name, value=proto))
+            else:
+                weights.append(proto)
+        return weights, constants
+
+    def _versions(self) -> dict[str, int]:
+        """Operator set versions by domain."""
+        others = {n.domain: n.version for n in _nodes(self.model) if n.domain}
+        used = {node.domain for node in self.writer.nodes}
+        return {"": self.opset, **{d: v for d, v in others.items() if d in used}}
+
+
+def _described(call: Call) -> str:
+    """What was called and where, for an error message."""
+    node = call.arguments.get("self")
+    if isinstance(node, Node):
+        return f"node {node.name!r} ({node.type} of operator set {node.version})"
+    return f"{call.name}, called in {call.where}"
+
+
+def _nodes(model: nn.Module) -> list[Node]:
+    """The nodes of loaded graphs in a model."""
+    return [module for module in model.modules() if isinstance(module, Node)]
+
+
+def _checked_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
+    """The names of the inputs or outputs; default: ``kind``, numbered if there are several.
+
+    Raises
+    ------
+    ArgumentError
+        Wrong number of names, or one is not unique.
+    """
+    if names is None:
+        unique = Writer(taken).unique
+        return [unique(kind if count == 1 else f"{kind}_{n}") for n in range(count)]
+    checked = [names] if isinstance(names, str) else list(names)
+    if len(checked) != count or not all(isinstance(n, str) and n for n in checked):
+        raise ArgumentError(f"{kind}_names={names!r}: expected {count} names, each a string")
+    repeated = [n for n in checked if n in taken or checked.count(n) > 1]
+    if repeated:
+        raise ArgumentError(
+            f"{kind}_names={names!r}: {repeated[0]!r} is also the name of another {kind} or of a "
+            "weight; choose another"
+        )
+    return checked
+
+
+def _info(name: str, tensor: Tensor, batch: int | None) -> Any:
+    """The ``onnx.ValueInfoProto`` of an input or output."""
+    from onnx import helper
+
+    shape: list[Any] = list(tensor.shape)
+    if batch is not None and shape and shape[0] == batch:
+        shape[0] = "batch"
+    dtype = np.dtype(str(tensor.dtype))
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)

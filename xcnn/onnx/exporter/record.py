@@ -1,0 +1,109 @@
+"""Recording the calls with which a model computes its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ... import backends, nn
+from ...arrays import Array
+from ...errors import ArgumentError
+from ...tensor import Call, Tensor, Tracer, no_grad
+from ..importer import OPERATORS
+
+
+def placed(example: Any, device: str) -> list[Tensor]:
+    """The inputs on a device, each a separate array object, which identifies it."""
+    is_list = isinstance(example, list) and any(hasattr(x, "shape") for x in example)
+    inputs = example if isinstance(example, tuple) or is_list else (example,)
+    target = backends.get(device)
+    return [Tensor(target.asarray(Tensor.of(x).numpy())[...]) for x in inputs]
+
+
+def run(model: nn.Module, inputs: list[Tensor]) -> tuple[list[Tensor], list[Call]]:
+    """Run a model, and return its outputs and all calls.
+
+    Raises
+    ------
+    ArgumentError
+        The model returns something other than Tensors.
+    """
+    tracer = Tracer()
+    with nn.evaluating(model), tracer.active():
+        outputs = model(*inputs)
+    return outputs_of(outputs), tracer.calls
+
+
+def run_node(call: Call) -> tuple[Any, list[Call]]:
+    """Repeat the call of a graph's node, and return its result and the calls inside it."""
+    node, inputs = call.arguments["self"], call.arguments["inputs"]
+    tracer = Tracer()
+    with no_grad(), tracer.active():
+        result = type(node).forward.__wrapped__(node, *inputs)
+    return result, tracer.calls
+
+
+def outputs_of(result: Any) -> list[Tensor]:
+    """The result of a model as a list.
+
+    Raises
+    ------
+    ArgumentError
+        It has something other than Tensors.
+    """
+    outputs = list(result) if isinstance(result, tuple | list) else [result]
+    wrong = [type(y).__name__ for y in outputs if not isinstance(y, Tensor)]
+    if wrong or not outputs:
+        raise ArgumentError(
+            f"the model returned {wrong[0] if wrong else 'nothing'}: expected a Tensor or a tuple "
+            "of Tensors; wrap it in a Module that returns them"
+        )
+    return outputs
+
+
+def arrays_in(value: Any) -> Iterator[Array]:
+    """The arrays in an argument or a result."""
+    if isinstance(value, Tensor):
+        yield value.data
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from arrays_in(item)
+    elif isinstance(value, Mapping):
+        yield from arrays_in(list(value.values()))
+    elif backends.find(value) is not None:
+        yield value
+
+
+def ids_in(value: Any) -> set[int]:
+    """The ids of the arrays in an argument or a result."""
+    return {id(array) for array in arrays_in(value)}
+
+
+def needed(calls: list[Call], sources: set[int], outputs: Any) -> list[Call]:
+    """The calls that lead from ``sources``, ids of inputs and weights, to the outputs.
+
+    Calls that depend on no source are constant; calls that return an argument itself, such as
+    dropout in evaluation mode, do nothing.
+    """
+    known, dependent = set(sources), []
+    for call in calls:
+        arguments, results = ids_in(call.arguments), ids_in(call.result)
+        if arguments & known and results - arguments:
+            known |= results
+            dependent.append(call)
+    wanted, used = ids_in(outputs), []
+    for call in reversed(dependent):
+        if wanted & ids_in(call.result):
+            wanted |= ids_in(call.arguments)
+            used.append(call)
+    return used[::-1]
+
+
+def roles(nodes: Iterable[Any], role: str) -> dict[str, set[bool]]:
+    """By name: whether nodes use the value in a place for ``role``, "static" or "buffers"."""
+    uses: dict[str, set[bool]] = {}
+    for node in nodes:
+        operator = OPERATORS.get((node.domain, node.op_type))
+        for number, name in enumerate(node.input):
+            uses.setdefault(name, set()).add(number in getattr(operator, role, ()))
+    return uses

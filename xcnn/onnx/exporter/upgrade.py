@@ -1,0 +1,148 @@
+"""Upgrading nodes of older operator sets to the form of the exported one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..importer import Node
+from .writer import Value, Writer
+
+_Upgrade = Callable[..., Any]
+
+#: attributes without a successor: their setting is the rule now
+_REMOVED = ("broadcast", "is_test", "spatial")
+#: operators that gained attributes whose defaults change nothing
+_COMPATIBLE = (
+    *("AveragePool", "Cast", "CastLike", "DepthToSpace", "GatherND", "MaxPool"),
+    *("Range", "Reshape", "Resize", "Shape", "SpaceToDepth"),
+)
+
+
+def is_current(node: Node, version: int) -> bool:
+    """Whether a node means the same in operator set ``version``.
+
+    Types and trailing inputs may have been added; attributes only if their defaults keep the
+    meaning.
+    """
+    old = schema(node.type, node.domain, node.version)
+    new = schema(node.type, node.domain, version if node.domain == "" else node.version)
+    if old.since_version == new.since_version:
+        return True
+    if new.deprecated or (node.type == "PRelu" and node.version < 7):  # slopes per channel
+        return False
+    inputs, defaults = [i.name for i in old.inputs], _defaults(new)
+    if node.type in _COMPATIBLE:
+        defaults = {k: v for k, v in defaults.items() if k in old.attributes}
+    same_inputs = inputs == [i.name for i in new.inputs][: len(inputs)]
+    return same_inputs and defaults == _defaults(old)
+
+
+@cache
+def schema(type: str, domain: str, version: int) -> Any:
+    """The ``onnx.defs.OpSchema`` of an operator."""
+    from onnx import defs
+
+    return defs.get_schema(type, max_inclusive_version=version, domain=domain)
+
+
+def _defaults(schema: Any) -> dict[str, Any]:
+    return {k: a.default_value.SerializeToString() for k, a in schema.attributes.items()}
+
+
+def can_upgrade(node: Node) -> bool:
+    """Whether :func:`upgrade` writes a node; also False if it needs no upgrade."""
+    if node.domain or node.version >= _UPGRADES.get(node.type, (0,))[0]:
+        return False
+    if node.type == "BatchNormalization":  # neither per pixel nor with statistics as outputs
+        return bool(node.integer("spatial", 1)) and not any(map(node.has_output, range(1, 5)))
+    # before version 10 the mask consisted of numbers
+    return node.type != "Dropout" or node.version >= 10 or not node.has_output(1)
+
+
+def upgrade(w: Writer, node: Node, inputs: tuple[Any, ...]) -> list[str]:
+    """Write a node in its current form, and return the names of its outputs."""
+    names = _UPGRADES[node.type][1](w, node, *inputs)
+    return names if isinstance(names, list) else [names]
+
+
+def _as_inputs(*names: str) -> _Upgrade:
+    """Attributes that became inputs: lists as int64, numbers in the first input's dtype."""
+
+    def write(w: Writer, node: Node, x: Value, *inputs: Any) -> Any:
+        left = {k: v for k, v in node.attributes.items() if k not in (*names, *_REMOVED)}
+        values = (node.attributes.get(name) for name in names)
+        moved = [
+            w.ints(v) if isinstance(v, list) else None if v is None else w.like(x, v)
+            for v in values
+        ]
+        count = 1 + max(n for n, name in enumerate(node.outputs) if name)
+        return w.node(node.type, x, *inputs, *moved, outputs=count, **left)
+
+    return write
+
+
+def _binary(w: Writer, node: Node, a: Value, b: Value) -> str:
+    """The axes of b started at ``axis`` of a."""
+    aligned: Any = b
+    start = node.integer("axis")
+    if start is not None and node.integer("broadcast", 0) and b.ndim:
+        after = a.ndim - node.axis(start, a.ndim) - b.ndim
+        if after > 0:
+            aligned = w.node("Unsqueeze", b, w.ints(range(b.ndim, b.ndim + after)))
+    return w.node(node.type, a, aligned)
+
+
+def _split(w: Writer, node: Node, x: Value, sizes: Value | None = None) -> Any:
+    """``num_outputs`` was implied."""
+    count, lengths, axis = len(node.outputs), node.integers("split"), node.integer("axis", 0)
+    parts = sizes or (lengths and w.ints(lengths))
+    num_outputs = None if parts else count
+    return w.node("Split", x, parts, outputs=count, axis=axis, num_outputs=num_outputs)
+
+
+def _softmax(w: Writer, node: Node, x: Value) -> str:
+    """It was over all axes from ``axis`` on."""
+    axis = node.axis(node.integer("axis", 1), x.ndim)
+    if axis == x.ndim - 1:
+        return w.node(node.type, x, axis=-1)
+    y = w.node(node.type, w.node("Flatten", x, axis=axis), axis=-1)
+    return w.node("Reshape", y, w.node("Shape", x))
+
+
+def _resize(w: Writer, node: Node, x: Value, scales: Value | None = None) -> str:
+    """The nearest pixel was the one before, or the one after along axes that shrink."""
+    y: Any = x
+    factors: Any = scales or np.asarray(node.attributes["scales"], "float32")
+    if scales is not None and scales.array is not None:  # else computed, and assumed to enlarge
+        factors = scales.array
+    mode = node.text("mode", "nearest")
+    attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+    if mode != "nearest":
+        return w.node("Resize", x, None, factors, **attributes)
+    if isinstance(factors, np.ndarray) and (factors < 1).any():
+        y = w.node("Resize", y, None, np.minimum(factors, 1), nearest_mode="ceil", **attributes)
+        factors = np.maximum(factors, 1)
+    return w.node("Resize", y, None, factors, nearest_mode="floor", **attributes)
+
+
+#: by type: the version since which it has the current form, and how to upgrade it
+_UPGRADES: dict[str, tuple[int, _Upgrade]] = {
+    **dict.fromkeys(("Add", "Div", "Mul", "Pow", "Sub"), (7, _binary)),
+    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Or"), (7, _binary)),
+    "BatchNormalization": (14, _as_inputs()),
+    "Clip": (11, _as_inputs("min", "max")),
+    "Dropout": (12, _as_inputs("ratio")),
+    "Gemm": (7, _as_inputs()),
+    **dict.fromkeys(("LogSoftmax", "Softmax"), (13, _softmax)),
+    "Pad": (11, _as_inputs("pads", "value")),
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin"), (18, _as_inputs("axes"))),
+    **dict.fromkeys(("ReduceSum", "Squeeze", "Unsqueeze"), (13, _as_inputs("axes"))),
+    "Resize": (11, _resize),
+    "Slice": (10, _as_inputs("starts", "ends", "axes")),
+    "Split": (18, _split),
+    "Upsample": (99, _resize),
+}
