@@ -4,8 +4,11 @@
 GPU answers. The stand-in's kernels are compiled by g++; it is left out where there is none.
 """
 
+import itertools
 import os
 import pathlib
+import random
+import re
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -50,6 +53,71 @@ STRICT = backends.add_device(StrictBackend())
 backends.register(strict_cupy.ndarray, lambda array: STRICT)
 NO_STRICT = "" if shim.available() is True else f"no stand-in for a GPU: {shim.available()}"
 DEVICES = ["cpu"] + ([] if NO_STRICT else ["strict"]) + ([] if cuda.problem() else ["cuda"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the whole suite in one process per core where pytest-xdist is installed; ``-n`` decides.
+
+    A run of named files or tests stays in one process.
+    """
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and not hasattr(config, "workerinput") and hasattr(config.option, "numprocesses"):
+        if config.option.numprocesses is None:
+            config.option.numprocesses = "auto"
+        if config.option.dist == "no":
+            config.option.dist = "worksteal"
+
+
+LARGE = 24  # tests of one function
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a large table of settings keep enough for every pair of values; the rest is exhaustive."""
+    tables = {}
+    for item in items:
+        if hasattr(item, "callspec"):
+            tables.setdefault((item.parent, item.originalname), []).append(item)
+    for table in tables.values():
+        if len(table) <= LARGE:
+            continue
+        random.Random(0).shuffle(table)  # close to a smallest such choice
+        covered = set()
+        for item in table:
+            values = [(name, id(value)) for name, value in item.callspec.params.items()]
+            pairs = set(itertools.combinations(values, 2)) or set(values)
+            if pairs <= covered:
+                item.add_marker("exhaustive")
+            covered |= pairs
+
+
+PACKAGES = {
+    "PIL": "pillow",
+    "cupy": "cupy-cuda13x[ctk]",
+    "cupy_backends": "cupy-cuda13x[ctk]",
+    "sklearn": "scikit-learn",
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    return fold_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    return fold_skip((yield))
+
+
+def fold_skip(report):
+    """Leave the place out of a skip's reason, and name the package: one line in the summary."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if missing := re.search("No module named '(\\w+)", reason):
+            reason = f"needs: pip install {PACKAGES.get(missing[1], missing[1])}"
+        report.longrepr = ("tests", None, reason)
+    return report
 
 
 def pytest_report_header():

@@ -410,12 +410,11 @@ def test_memory_stays_batch_last_through_a_network(backend):
 
 
 @operations
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_dtype_stays(evaluate, function, inputs, dtype):
-    arrays = inputs(2) if dtype == "float64" else as_float32(inputs(2))
-    found = evaluate(function, *arrays)
-    assert found.y.dtype == dtype
-    assert {g.dtype.name for g in found.gradients if g is not None} == {dtype}
+def test_dtype_stays(evaluate, function, inputs):
+    for dtype, arrays in (("float64", inputs(2)), ("float32", as_float32(inputs(2)))):
+        found = evaluate(function, *arrays)
+        assert found.y.dtype == dtype
+        assert {g.dtype.name for g in found.gradients if g is not None} == {dtype}
 
 
 @operations
@@ -478,11 +477,6 @@ def test_a_training_step_is_float32_throughout(strict, optimiser):
     assert {a.dtype.name for a in arrays} == {"float32"}
 
 
-def test_the_stand_in_does_forbid_float64(strict):
-    with forbid_float64(), pytest.raises(AssertionError, match="float64"):
-        F.relu(strict.xp.ones(2))
-
-
 # -- inputs --------------------------------------------------------------------------------
 
 
@@ -513,17 +507,17 @@ def test_read_only_arrays_will_do(function, inputs):
 
 
 @operations
-@pytest.mark.parametrize("layout", ["batch-last", "strided", "reversed"])
-def test_memory_layout_does_not_change_the_numbers(backend, evaluate, function, inputs, layout):
+def test_memory_layout_does_not_change_the_numbers(backend, evaluate, function, inputs):
     """The numbers of contiguous arrays, which other files compare with oracles."""
     expected = evaluate(function, *inputs(3))
-    y, pullback = xcnn.vjp(function, *(layouts(backend, a)[layout] for a in inputs(3)))
-    assert_matches(y, expected.y)
-    dy = layouts(backend, expected.dy).get(layout, backend.asarray(expected.dy))
-    for got, wanted in zip(pullback(dy), expected.gradients, strict=True):
-        assert got is wanted is None or got.shape == wanted.shape
-        if got is not None:
-            assert_matches(got, wanted)
+    for layout in ("batch-last", "strided", "reversed"):
+        y, pullback = xcnn.vjp(function, *(layouts(backend, a)[layout] for a in inputs(3)))
+        assert_matches(y, expected.y)
+        dy = layouts(backend, expected.dy).get(layout, backend.asarray(expected.dy))
+        for got, wanted in zip(pullback(dy), expected.gradients, strict=True):
+            assert got is wanted is None or got.shape == wanted.shape
+            if got is not None:
+                assert_matches(got, wanted)
 
 
 @operations

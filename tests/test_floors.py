@@ -1,6 +1,8 @@
 """The house: which module may import which, and what ``import xcnn`` pulls in."""
 
 import ast
+import functools
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -39,10 +41,19 @@ def modules():
         yield ".".join(("xcnn", *parts[: -1 if is_package else None])), path
 
 
-def imports(name, path):
-    """Full names of what a file imports, anywhere in it, ``from x import y`` as x.y."""
-    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def statements(tree, later):
+    """Every node of a file; without ``later`` only what runs when the file is imported."""
+    for node in ast.iter_child_nodes(tree):
+        type_checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if later or not (type_checking or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            yield node
+            yield from statements(node, later)
+
+
+def imports(name, path, later=True):
+    """Full names of what a file imports, ``from x import y`` as x.y."""
+    package = package_of(name, path)
+    for node in statements(ast.parse(path.read_text(encoding="utf-8")), later):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -51,14 +62,19 @@ def imports(name, path):
             yield from (".".join([*start, alias.name]) for alias in node.names)
 
 
+def package_of(name, path):
+    """The package that holds a file, as a list of names."""
+    return name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+
+
 def floor_name(full_name):
     """``nn`` of xcnn.nn.conv; empty for what is outside, and for xcnn itself."""
     parts = full_name.split(".")
     return parts[1] if parts[0] == "xcnn" and len(parts) > 1 else ""
 
 
-MODULES = {name: path for name, path in modules() if floor_name(name)}
-each_module = pytest.mark.parametrize("name", MODULES)
+ALL_MODULES = dict(modules())
+MODULES = {name: path for name, path in ALL_MODULES.items() if floor_name(name)}
 
 
 def test_the_sources_were_found():
@@ -67,24 +83,107 @@ def test_the_sources_were_found():
     assert {"xcnn.convolution.choose", "xcnn.tensor.Tensor", "xcnn.layout.batch_last"} <= found
 
 
-@each_module
-def test_has_a_floor(name):
-    assert floor_name(name) in FLOOR_OF, f"put {floor_name(name)} on a floor in this file"
+def test_every_module_has_a_floor():
+    """Put a new one on a floor in this file."""
+    assert {floor_name(name) for name in MODULES} <= set(FLOOR_OF)
 
 
-@each_module
-def test_imports_go_down(name):
-    own = FLOOR_OF[floor_name(name)]
+def test_imports_go_down():
     up = [
-        other for other in imports(name, MODULES[name]) if FLOOR_OF.get(floor_name(other), -1) > own
+        (name, other)
+        for name, path in MODULES.items()
+        for other in imports(name, path)
+        if FLOOR_OF.get(floor_name(other), -1) > FLOOR_OF[floor_name(name)]
     ]
     assert up == []
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if floor_name(n) in NO_ARRAY_LIBRARY])
-def test_layers_name_no_array_library(name):
-    top = {other.split(".")[0] for other in imports(name, MODULES[name])}
-    assert top.isdisjoint({"numpy", "cupy", "scipy", "cupyx"})
+def test_layers_name_no_array_library():
+    named = [
+        (name, other)
+        for name, path in MODULES.items()
+        for other in imports(name, path)
+        if floor_name(name) in NO_ARRAY_LIBRARY
+        and other.split(".")[0] in {"numpy", "cupy", "scipy", "cupyx"}
+    ]
+    assert named == []
+
+
+# -- circles and inner modules -------------------------------------------------------------
+
+
+def module_of(full_name):
+    """The module that an imported name is or lies in; None outside xcnn."""
+    while full_name and full_name not in ALL_MODULES:
+        full_name = full_name.rpartition(".")[0]
+    return full_name or None
+
+
+def in_circles(later):
+    """Modules that import themselves by way of others."""
+    graph = {
+        name: {module_of(other) for other in imports(name, path, later)} - {None, "xcnn"}
+        for name, path in MODULES.items()
+    }
+
+    def reached(name):
+        seen, waiting = set(), [name]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    return {name for name in graph if name in reached(name)}
+
+
+@functools.cache
+def exports(package):
+    """Names that a package offers: its ``__all__``, and the public names that it binds itself."""
+    names = set(getattr(importlib.import_module(package), "__all__", ()))
+    for node in ast.parse(ALL_MODULES[package].read_text(encoding="utf-8")).body:
+        names.update(ast.unparse(target) for target in getattr(node, "targets", []))
+        names.update(alias.asname or alias.name for alias in getattr(node, "names", []))
+        names.add(getattr(node, "name", "_"))
+    return frozenset(name for name in names if not name.startswith("_"))
+
+
+def is_inner(full_name, importer):
+    """Whether a name of xcnn is not offered to the package ``importer``."""
+    parts = full_name.split(".")
+    for depth in range(2, len(parts)):  # xcnn.nn.conv._pad: of xcnn.nn, then of xcnn.nn.conv
+        holder = ".".join(parts[:depth])
+        if holder not in ALL_MODULES or parts[:depth] == importer[:depth]:
+            continue
+        is_package = ALL_MODULES[holder].name == "__init__.py"
+        offered = {"*", *exports(holder)} if is_package else {parts[depth]}
+        if parts[depth].startswith("_") or parts[depth] not in offered:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at import", "in functions or for types"])
+def test_no_circle_of_imports(later):
+    assert in_circles(later) == set()
+
+
+def test_no_import_from_inside_another_package():
+    inner = [
+        (name, other)
+        for name, path in MODULES.items()
+        for other in imports(name, path)
+        if is_inner(other, package_of(name, path))
+    ]
+    assert inner == []
+
+
+def test_what_is_inner():
+    nn = ["xcnn", "nn"]
+    assert not is_inner("xcnn.nn.conv.Conv2d", nn)
+    assert is_inner("xcnn.nn.conv.Conv2d", ["xcnn"])
+    assert not is_inner("xcnn.nn.Conv2d", ["xcnn"])
+    assert is_inner("xcnn.tensor._unwrap", nn)
+    assert not is_inner("numpy.core._multiarray", nn)
 
 
 def test_only_backends_name_cupy():

@@ -1047,6 +1047,7 @@ bfloat16_batches = pytest.mark.parametrize(("batch", "packed"), [(3, False), (8,
 
 @bfloat16_batches
 @conv_cases
+@pytest.mark.exhaustive  # compiles variants of its own
 def test_bfloat16_columns(case, batch, packed):
     geometry, tiles = tiles_of(case)
     x = to_bfloat16(normal(2, *case[0], batch))
@@ -1068,6 +1069,7 @@ def test_bfloat16_columns(case, batch, packed):
 
 @bfloat16_batches
 @pool_cases
+@pytest.mark.exhaustive  # compiles variants of its own
 def test_bfloat16_maxima(case, batch, packed):
     x, y, argmax, chosen = pooled(case)
     geometry, large = windows(*case), math.prod(case[1]) > 256
@@ -1091,6 +1093,7 @@ def test_bfloat16_maxima(case, batch, packed):
 
 @pytest.mark.parametrize("relu", [0, 1])
 @pytest.mark.parametrize(("start", "count", "packed"), [(3, 50, False), (8, 64, True)])
+@pytest.mark.exhaustive  # compiles variants of its own
 def test_bfloat16_bias(start, count, packed, relu):
     y, bias = to_bfloat16(normal(3, 80)), to_bfloat16(normal(3, seed=1))
     expected, lanes = from_bfloat16(y), 8 if packed else 1
@@ -1105,6 +1108,7 @@ def test_bfloat16_bias(start, count, packed, relu):
 
 @pytest.mark.parametrize("with_slope", [0, 1])
 @pytest.mark.parametrize(("classes", "size"), [(1, 1), (3, 33), (10, 70)])
+@pytest.mark.exhaustive  # compiles variants of its own
 def test_bfloat16_cross_entropy(classes, size, with_slope):
     x = to_bfloat16(logits(classes, size, "float32"))
     target = np.arange(size) % (classes + 1)
@@ -1229,6 +1233,7 @@ calls = pytest.mark.parametrize("call", CALLS, ids=lambda f: f.__name__)
 
 
 @calls
+@pytest.mark.exhaustive  # compiles variants of its own
 def test_64_bit_variants_give_the_same_bits(call, launched, monkeypatch):
     narrow = call(5, 4, "float32")
     assert not any(variant.wide for variant, _, _ in launched)

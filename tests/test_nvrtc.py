@@ -49,23 +49,3 @@ def test_another_set_of_entry_points_is_refused(monkeypatch):
     monkeypatch.setattr(kernels, "entry_points", lambda file: ("random_bits", "dropout_mask", "x"))
     with pytest.raises(kernel_table.KernelError, match="has the entry points"):
         kernel_table.compile_variant(Variant("random"), "sm_80")
-
-
-def test_the_table_has_a_line_for_every_kernel_and_dtype(monkeypatch, capsys):
-    every = list(kernels.variants(("float32", "float16")))
-    monkeypatch.setattr(kernels, "variants", lambda: [v for v in every if v.file == "loss"])
-    assert kernel_table.main() == 0
-    title, head, *lines = capsys.readouterr().out.splitlines()
-    assert title.startswith("NVRTC ")
-    assert head.split() == ["file", "kernel", "dtype", *kernel_table.ARCHITECTURES, "shared"]
-    assert [line.split()[:3] for line in lines] == [
-        ["loss", "cross_entropy", "float32"],
-        ["loss", "cross_entropy", "float16"],
-    ]
-    assert lines[0].split()[-1] == "1024"  # 8 × 32 sums of 4 bytes
-
-
-def test_the_table_ends_with_an_error_where_a_variant_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr(kernels, "source", lambda file: "#error on purpose")
-    assert kernel_table.main() == 1
-    assert "on purpose" in capsys.readouterr().err

@@ -1,9 +1,9 @@
-"""The stand-in for CuPy keeps CuPy's rules; the facts are those of CuPy 14.2's sources."""
+"""The stand-in for CuPy refuses and counts what CuPy does; the facts are CuPy 14.2's sources.
 
-import copy
+What it computes is checked by the tests that use it.
+"""
+
 import json
-import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -83,32 +83,6 @@ def test_numpy_never_gets_the_values_by_itself():
             use(x)
 
 
-def test_numpy_functions_come_back_to_the_stand_in():
-    x = device(1, 2)
-    for result in (np.exp(x), np.sum(x), np.float32(2) * x, np.concatenate([x, x])):
-        assert type(result) is cp.ndarray
-    with pytest.raises(TypeError):
-        np.busday_count(x, x)  # CuPy has no such function
-
-
-def test_an_operand_that_does_not_ask_is_not_deferred_to():
-    class Plain:
-        def __radd__(self, other):
-            return "mine"
-
-    class Asks(Plain):
-        __array_ufunc__ = None
-
-    class HasPriority(Plain):
-        __array_priority__ = 200
-
-    x = device(1)
-    assert x + Asks() == "mine"
-    assert x + HasPriority() == "mine"
-    with pytest.raises(TypeError):
-        x + Plain()
-
-
 # Dtypes
 
 
@@ -135,17 +109,6 @@ def test_an_operand_that_does_not_ask_is_not_deferred_to():
 )
 def test_dtypes_follow_numpy_2(compute, dtype):
     assert compute(device(1, 2, 3)).dtype == dtype
-
-
-def test_uint64_arithmetic_wraps_without_a_warning():
-    x = cp.asarray(np.array([2**64 - 1], dtype=np.uint64))
-    assert (x * 3 + 7).tolist() == [(3 * (2**64 - 1) + 7) % 2**64]
-    assert ((x >> 40) & 0xFFFF).tolist() == [0xFFFF]
-
-
-def test_a_gpu_warns_of_nothing():
-    assert cp.log(device(0)).item() == -np.inf
-    assert np.isnan((device(0) / 0).item())
 
 
 def test_an_unsupported_dtype_is_refused():
@@ -179,20 +142,6 @@ def test_an_array_attribute_that_cupy_lacks(name):
 def test_no_attribute_can_be_added():
     with pytest.raises(AttributeError):
         device(1).grad = 0
-
-
-def test_names_of_submodules():
-    assert cp.linalg.norm(device(3, 4)).item() == 5
-    assert cp.fft.rfft(device(1, 1)).dtype == "complex64"
-    windows = cp.lib.stride_tricks.sliding_window_view(grid(4), 2)
-    assert windows.tolist() == [[0, 1], [1, 2], [2, 3]]
-    assert not hasattr(cp.linalg, "multi_dot")
-    assert not hasattr(cp.random.default_rng(0), "permutation")
-    assert cp.random.default_rng(0).random(3, dtype=cp.float32).dtype == "float32"
-    cp.random.seed(1)
-    first = cp.random.rand(2, dtype="float32")
-    cp.random.seed(1)
-    assert cp.random.rand(2, dtype="float32").tolist() == first.tolist()
 
 
 @pytest.mark.parametrize(
@@ -282,19 +231,6 @@ def test_copies_of_order_k_keep_the_memory_order():
     assert cp.asarray(np.zeros((2, 3, 4)).transpose(2, 0, 1)).flags.c_contiguous  # an upload
 
 
-def test_views_share_memory():
-    x = grid(3, 4)
-    views = [x[::2, ::-1], x.T, x.reshape(4, 3), x.ravel(), x[0, 0], cp.moveaxis(x, 0, 1), x[None]]
-    x[...] = 5
-    for view in views:
-        assert view.sum().item() == 5 * view.size
-    x[0, 0].fill(7)  # in CuPy also an element is a view
-    assert x.sum().item() == 62
-    assert x.view(cp.int32).dtype == "int32"
-    x.shape = (12,)
-    assert x.shape == (12,)
-
-
 def test_an_upload_and_a_download_copy():
     host = np.zeros(3, dtype=np.float32)
     x = cp.asarray(host)
@@ -307,39 +243,6 @@ def test_an_upload_and_a_download_copy():
     assert x.astype("float32", copy=False) is x
     x.set(host)
     assert cp.asnumpy(x).tolist() == [1, 0, 0]
-
-
-def test_out_is_written_through_views_and_returned():
-    x = grid(3, 4)
-    part = x[:, 1:3]
-    for call in (cp.exp, cp.square, lambda a, out: cp.maximum(a, 0, out), np.negative):
-        assert call(cp.zeros((3, 2), dtype="float32"), out=part) is part
-    assert part.sum().item() == 0
-    assert cp.matmul(grid(3, 2), grid(2, 2), out=part) is part
-    assert x.tolist() == [[0, 2, 3, 3], [4, 6, 11, 7], [8, 10, 19, 11]]
-    total = cp.empty((), dtype="float32")
-    assert x.sum(out=total) is total
-    assert total.item() == 84
-    with pytest.raises(TypeError, match="Cannot cast"):
-        cp.exp(part, out=cp.empty((3, 2), dtype="int32"))
-
-
-def test_in_place_operators_keep_the_array():
-    x = same = grid(2, 3)
-    x += 1
-    x *= cp.asarray(2, dtype="float32")
-    x[:, 1] += device(10, 20)
-    x[cp.asarray([0, 1]), cp.arange(2)] -= 1
-    assert x is same
-    assert x.tolist() == [[1, 14, 6], [8, 29, 12]]
-
-
-def test_masked_writes_without_a_sync():
-    x = grid(4)
-    with count_syncs() as syncs:
-        cp.copyto(x, 0, where=x > 1)
-    assert syncs == []
-    assert x.tolist() == [0, 1, 0, 0]
 
 
 def test_uninitialised_memory_is_not_zero():
@@ -460,82 +363,6 @@ def test_float32_stays_allowed():
 # The rest of an array's life
 
 
-def test_copies_keep_the_type():
-    x = grid(2, 3)
-    for twin in (copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))):
-        assert type(twin) is cp.ndarray
-        assert twin.tolist() == x.tolist()
-        twin[0] = 9
-    assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(TypeError, match="unhashable"):
-        hash(x)
-
-
-def test_get_array_module():
-    assert cp.get_array_module(np.ones(1), device(1)) is cp
-    assert cp.get_array_module(np.ones(1), 1.0) is np
-
-
-def test_comparison_with_none_is_an_array():
-    assert (device(1, 2) == None).tolist() == [False, False]  # noqa: E711
-    assert (device(1, 2) != None).tolist() == [True, True]  # noqa: E711
-
-
-def test_the_device():
-    assert cp.is_available()
-    assert cp.cuda.is_available()
-    assert cp.cuda.runtime.getDeviceCount() == 1
-    assert cp.cuda.runtime.getDeviceProperties(0)["name"]
-    with cp.cuda.Device(0) as current:
-        assert device(1).device == current
-        free, total = current.mem_info
-        assert 0 < free <= total
-    with pytest.raises(cp.cuda.runtime.CUDARuntimeError):
-        cp.cuda.Device(1).use()
-    pool = cp.get_default_memory_pool()
-    pool.set_limit(size=1000)
-    assert pool.get_limit() == 1000
-    pool.set_limit(size=0)
-    pool.free_all_blocks()
-    assert pool.used_bytes() <= pool.total_bytes()
-    with pytest.raises(AttributeError, match="exists, but"):
-        cp.cuda.Graph  # noqa: B018
-
-
-def test_the_current_stream_is_a_threads_own():
-    null, stream, other = cp.cuda.Stream.null, cp.cuda.Stream(non_blocking=True), cp.cuda.Stream()
-    assert cp.cuda.get_current_stream() == null == cp.cuda.Stream(null=True) != stream
-    with stream as entered:
-        assert entered is cp.cuda.get_current_stream() is stream
-        with other:
-            assert cp.cuda.get_current_stream() is other
-        assert cp.cuda.get_current_stream() is stream
-        seen = []
-        worker = threading.Thread(target=lambda: seen.append(cp.cuda.get_current_stream()))
-        worker.start()
-        worker.join()
-        assert seen == [null]
-    assert cp.cuda.get_current_stream() is null
-    assert stream.done
-    other.use()
-    assert cp.cuda.get_current_stream() is other
-    null.use()
-
-
-def test_events():
-    start, end, untimed = cp.cuda.Event(), cp.cuda.Event(), cp.cuda.Event(disable_timing=True)
-    start.record()
-    assert cp.cuda.Stream().record(end) is end
-    assert cp.cuda.get_elapsed_time(start, end) >= 0
-    assert start.done
-    untimed.record(cp.cuda.Stream.null)
-    for pair in ((start, untimed), (start, cp.cuda.Event())):
-        with pytest.raises(cp.cuda.runtime.CUDARuntimeError):
-            cp.cuda.get_elapsed_time(*pair)
-    with pytest.raises(ValueError, match="Timing must be disabled"):
-        cp.cuda.Event(interprocess=True)
-
-
 def wait_for_event(stream):
     stream.wait_event(cp.cuda.get_current_stream().record())
 
@@ -603,18 +430,6 @@ def test_blocking_streams_are_ordered_with_the_null_stream():
         x += 1
 
 
-def test_pinned_memory_is_a_buffer():
-    memory = cp.cuda.alloc_pinned_memory(600)
-    assert memoryview(memory).nbytes == memory.size() == 1024
-    host = np.frombuffer(memory, "float32", 150)
-    assert host.ctypes.data == memory.ptr
-    host[...] = 2
-    x = cp.empty(150, "float32")
-    x.set(host, stream=cp.cuda.Stream())
-    host[...] = 3
-    assert x.tolist() == [2] * 150
-
-
 @pytest.mark.parametrize(
     ("make", "host", "error"),
     [
@@ -670,56 +485,6 @@ def test_dlpack_shares_memory():
         capsule.take()
     with pytest.raises(TypeError, match="CPU arrays cannot be directly imported"):
         cp.from_dlpack(np.ones(3))
-
-
-def test_compute_types_are_remembered():
-    get, choose = cp._core.get_compute_type, cp._core.set_compute_type
-    kinds = cp._core._routines_linalg
-    assert get(np.dtype("float32")) == kinds.COMPUTE_TYPE_DEFAULT
-    choose(np.dtype("float32"), kinds.COMPUTE_TYPE_TF32)
-    assert get(np.dtype("float32")) == kinds.COMPUTE_TYPE_TF32 == 7
-    assert get(np.dtype("float64")) == kinds.COMPUTE_TYPE_DEFAULT
-    choose(np.dtype("float32"), kinds.COMPUTE_TYPE_DEFAULT)
-    with pytest.raises(ValueError, match="Unknown compute type"):
-        choose(np.dtype("float32"), 99)
-    with pytest.raises(TypeError, match="not supported"):
-        get(np.dtype("int32"))
-
-
-def train(xp, x, y):
-    """Three steps of softmax regression; nothing in it knows the device."""
-    n, classes = x.shape[0], 4
-    weight = xp.zeros((x.shape[1], classes), dtype=xp.float32)
-    bias = xp.zeros(classes, dtype=xp.float32)
-    momentum = xp.zeros_like(weight)
-    losses = []
-    for _ in range(3):
-        scores = xp.matmul(x, weight)
-        scores += bias
-        scores -= scores.max(axis=1, keepdims=True)
-        exps = xp.exp(scores)
-        p = exps / exps.sum(axis=1, keepdims=True)
-        losses.append(-xp.log(p[xp.arange(n), y]).mean())
-        p[xp.arange(n), y] -= 1
-        p /= n
-        momentum *= 0.9
-        momentum += xp.matmul(x.T, p)
-        weight -= 0.1 * momentum
-        xp.subtract(bias, 0.1 * p.sum(axis=0), out=bias)
-    return weight, xp.stack(losses)
-
-
-def test_a_training_step_makes_no_sync_no_float64_and_numpys_numbers():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((16, 8)).astype(np.float32)
-    y = rng.integers(0, 4, 16)
-    weight, losses = train(np, x, y)
-    with count_syncs() as syncs, forbid_float64():
-        strict_weight, strict_losses = train(cp, cp.asarray(x), cp.asarray(y))
-    assert syncs == []
-    np.testing.assert_allclose(strict_weight.get(), weight, rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(strict_losses.get(), losses, rtol=1e-6)
-    assert losses[2] < losses[0]
 
 
 # The list of names

@@ -5,9 +5,14 @@ import warnings
 import onnx
 import pytest
 
+from ..conftest import DEVICES
 from . import conformance
 
 LISTED = conformance.read_list()
+ON_DEVICES = [
+    pytest.param(device, marks=[pytest.mark.exhaustive] if device == "strict" else [])
+    for device in DEVICES
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,10 +31,11 @@ same_version = pytest.mark.skipif(
 
 @same_version
 @pytest.mark.parametrize(("kind", "name"), LISTED, ids=[f"{k}-{n}" for k, n in LISTED])
-def test_case(backend, kind, name):
+@pytest.mark.parametrize("device", ON_DEVICES)
+def test_case(device, kind, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some overflow on purpose
-        conformance.run(kind, name, backend.device)
+        conformance.run(kind, name, device)
 
 
 @same_version
@@ -39,13 +45,14 @@ def test_every_case_in_scope_is_listed():
     assert {kind for kind, _ in LISTED} == set(conformance.KINDS)
 
 
-def test_the_runner_notices_a_wrong_result(monkeypatch):
+@pytest.mark.parametrize(("kind", "name"), [("node", "test_relu"), ("real", "test_squeezenet")])
+def test_a_wrong_result_fails(monkeypatch, kind, name):
     rep = conformance.OnDevice.prepare
     monkeypatch.setattr(
         conformance.OnDevice, "prepare", classmethod(lambda cls, *a, **k: _Wrong(rep(*a, **k)))
     )
     with pytest.raises(AssertionError):
-        conformance.run("node", "test_relu", "cpu")
+        conformance.run(kind, name, "cpu")
 
 
 class _Wrong:
@@ -53,4 +60,4 @@ class _Wrong:
         self.rep = rep
 
     def run(self, inputs):
-        return tuple(y + 1 for y in self.rep.run(inputs))
+        return tuple(1.001 * y + 0.001 for y in self.rep.run(inputs))

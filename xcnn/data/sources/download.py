@@ -131,11 +131,16 @@ def _network_errors(timeout: float) -> Iterator[None]:
 
 
 def _open(url: str, timeout: float) -> Any:
+    import urllib.error
     import urllib.request
 
     with _network_errors(timeout):
         request = urllib.request.Request(url, headers={"User-Agent": "xcnn"})
-        return urllib.request.urlopen(request, timeout=timeout)
+        try:
+            return urllib.request.urlopen(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            error.close()  # the error holds the connection
+            raise
 
 
 def _length(response: Any) -> int | None:
