@@ -15,8 +15,8 @@ from typing import Any
 from ..arrays import Array, sum_dtype
 from ..errors import ArgumentError, DTypeError
 from ..geometry import Geometry
-from ..layout import as_rows, tile_columns
-from ..tiling import Tile, parts
+from ..layout import as_matrix, tile_columns
+from ..tiling import Tile, split_range
 
 # Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
@@ -185,7 +185,7 @@ class Backend:
 
     def channels(self, x: Array) -> tuple[slice, ...]:
         """Slices of the channels of x (C, ...), for an operation of a few passes over it."""
-        return parts(len(x), self.shares(8 * x.size))
+        return split_range(len(x), self.shares(8 * x.size))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """The product of (n, k) and (k, m), or of stacks of such matrices."""
@@ -250,7 +250,7 @@ class Backend:
         step = tile.bottom - tile.top if whole else 1
         for top in range(tile.top, tile.bottom, step):
             run = tile_columns(tile._replace(top=top, bottom=top + step), *y.shape[2:])
-            self.add_bias(as_rows(y), bias, run, relu)
+            self.add_bias(as_matrix(y), bias, run, relu)
 
     def bias_backward(
         self, dy: Array, y: Array | None, needs_bias: bool
@@ -259,9 +259,9 @@ class Backend:
 
         ``y`` is the output where a ReLU followed, else None.
         """
-        rows = as_rows(self.xp.ascontiguousarray(dy))
+        rows = as_matrix(self.xp.ascontiguousarray(dy))
         if y is not None:
-            dz, dbias = self.relu_backward(rows, as_rows(y))
+            dz, dbias = self.relu_backward(rows, as_matrix(y))
             return dz.reshape(dy.shape), dbias if needs_bias else None
         return dy, rows.sum(axis=1) if needs_bias else None
 
@@ -539,7 +539,7 @@ class Backend:
                 compute(*piece)
 
         count = self.shares(8 * sum(p.size for p in lists[0]))
-        self.each(several, parts(len(pieces), count))
+        self.each(several, split_range(len(pieces), count))
 
     @contextmanager
     def _unless_overflow(self, scaler: Any, changed: list[Array]) -> Iterator[None]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..tiling import parts
+from ..tiling import split_range
 from .base import MASK64, Array, Backend
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class CpuBackend(Backend):
         """Cut along the stack, or else along the longest of the three lengths."""
         stacks, (rows, terms), columns = a.shape[:-2] or b.shape[:-2], a.shape[-2:], b.shape[-1]
         longest = max(stacks or (rows, terms, columns))
-        shares = parts(longest, count)
+        shares = split_range(longest, count)
         if out is None:
             out = np.empty((*stacks, rows, columns), np.result_type(a, b))
         if stacks:

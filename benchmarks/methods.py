@@ -20,7 +20,7 @@ import numpy as np
 import xcnn
 from benchmarks import machine
 from xcnn import backends, convolution
-from xcnn.geometry import windows
+from xcnn.geometry import window_geometry
 
 WIDTH = 11
 
@@ -64,7 +64,9 @@ SHAPES = [
 
 def candidates(shape: Shape) -> tuple[list[str], str]:
     """The methods that apply, and the one that the rule chooses."""
-    geometry = windows((shape.size, shape.size), shape.kernel, shape.stride, shape.kernel // 2)
+    geometry = window_geometry(
+        (shape.size, shape.size), shape.kernel, shape.stride, shape.kernel // 2
+    )
     sizes = shape.groups, shape.channels, shape.filters, shape.batch
     problem, methods = convolution.Problem(geometry, *sizes), convolution.METHODS
     chosen = convolution.choose(problem, backends.get("cpu").convolutions)

@@ -13,7 +13,7 @@ import xcnn
 from xcnn import backends
 from xcnn.backends import Backend, CpuBackend, cuda
 from xcnn.errors import ArgumentError, DeviceError, DTypeError
-from xcnn.geometry import windows
+from xcnn.geometry import window_geometry
 
 from . import oracles, steps
 from .conftest import StrictBackend, assert_matches, normal
@@ -59,7 +59,7 @@ def test_there_are_primitives():
 # -- generic versions against a device's own -----------------------------------------------
 
 GENERIC = Backend(np, "generic")
-GEOMETRY = windows((7, 6), (3, 2), (2, 1), ((1, 0), (0, 1)))
+GEOMETRY = window_geometry((7, 6), (3, 2), (2, 1), ((1, 0), (0, 1)))
 
 
 def ties(*shape):
@@ -94,7 +94,7 @@ def max_pool_of_nan(backend, array):
 
 
 def max_pool_without_overlap(backend, array):
-    exact = windows((6, 4), 2, 2)
+    exact = window_geometry((6, 4), 2, 2)
     y, argmax = backend.max_pool2d(array(ties(3, 6, 4, 2)), exact)
     yield from (y, argmax, backend.max_pool2d_backward(array(ties(*y.shape)), argmax, exact))
 

@@ -19,7 +19,7 @@ from xcnn.errors import (
     StateDictError,
     XcnnError,
 )
-from xcnn.geometry import windows
+from xcnn.geometry import window_geometry
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -538,7 +538,7 @@ def test_a_batch_of_none(backend, function, inputs):
 def test_sizes_beyond_32_bits():
     """Numbers only: nothing is allocated."""
     big = 3 * 2**32 + 1
-    geometry = windows((big, big), 3, 2, 1)
+    geometry = window_geometry((big, big), 3, 2, 1)
     assert geometry.output == (big // 2 + 1, big // 2 + 1)
     last = geometry.output[0] - 1  # its middle row is the image's last one
     for k, pixels in ((0, [big - 2]), (1, [big - 1]), (2, [])):
@@ -555,7 +555,7 @@ def test_tiles_of_an_image_beyond_32_bits(backend, monkeypatch):
     shape = (2, 2**16, 2**16, 4)
     x = backend.xp.broadcast_to(backend.xp.ones((), "float32"), shape)
     assert math.prod(x.shape) > 2**31
-    geometry = windows(shape[1:3], 3, padding=1)
+    geometry = window_geometry(shape[1:3], 3, padding=1)
     problem = convolution.Problem(geometry, 1, 2, 1, 4)
     tiles = geometry.tiles(im2col._positions(backend, problem, x))
     tile, _, columns = next(im2col._with_columns(backend, problem, x, tiles))

@@ -14,7 +14,7 @@ import xcnn.functional as F
 from xcnn import backends, convolution
 from xcnn.convolution import grouped
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
-from xcnn.geometry import windows
+from xcnn.geometry import window_geometry
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -203,7 +203,7 @@ def test_im2col_and_col2im_are_adjoint(backend, size, stride, padding, dilation,
     """<im2col(x), c> == <x, col2im(c)> for every tile, so backward is right if forward is."""
     resolved = oracles.sides(padding, size, 2, stride, dilation)
     assume(all(oracles.image_output_size(size, 2, stride, resolved, dilation)))
-    geometry = windows(size, 2, stride, padding, dilation)
+    geometry = window_geometry(size, 2, stride, padding, dilation)
     x = backend.asarray(normal(2, *size, 3))
     for tile in geometry.tiles(positions):
         shape = (2, 2, 2, tile.bottom - tile.top, tile.right - tile.left, 3)
@@ -217,7 +217,7 @@ def test_im2col_and_col2im_are_adjoint(backend, size, stride, padding, dilation,
 def test_im2col_reads_what_the_oracle_reads(backend):
     """Column k of a window is the image convolved with a kernel that is one at k."""
     x = normal(2, 5, 6, 3)  # (C, H, W, N)
-    geometry = windows((5, 6), (2, 3), (2, 1), ((1, 0), (0, 2)), (2, 1))
+    geometry = window_geometry((5, 6), (2, 3), (2, 1), ((1, 0), (0, 2)), (2, 1))
     (tile,) = geometry.tiles(10**6)
     out = backend.xp.full((2, 2, 3, *geometry.output, 3), backend.xp.nan)
     columns = backend.to_host(backend.im2col(backend.asarray(x), geometry, tile, out))
@@ -268,7 +268,7 @@ def convolution_method(monkeypatch):
     ],
 )
 def test_choice(strict, convolution_method, settings, groups, channels, name):
-    geometry = windows((8, 8), **settings)
+    geometry = window_geometry((8, 8), **settings)
     cpu = backends.get("cpu")
 
     def chosen(backend):
@@ -298,7 +298,7 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
     ("size", "pays"), [(2, False), (3, True), (4, True), (5, False), (6, True)]
 )
 def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
-    geometry = windows((size, size), 3, padding=1)
+    geometry = window_geometry((size, size), 3, padding=1)
     problem = convolution.Problem(geometry, 1, 16, 16, 64)
     assert convolution.METHODS["winograd"].pays(problem) is pays
 
@@ -309,7 +309,7 @@ def test_winograd_minds_how_much_of_a_block_sticks_out(size, pays):
 )
 def test_winograd_minds_how_many_images_there_are(channels, batch, pays):
     """16 blocks for each image: beside the weights of 512 channels, 240 are few."""
-    geometry = windows((16, 16), 3, padding=1)
+    geometry = window_geometry((16, 16), 3, padding=1)
     problem = convolution.Problem(geometry, 1, channels, channels, batch)
     assert convolution.METHODS["winograd"].pays(problem) is pays
 
@@ -341,7 +341,7 @@ def test_the_environment_sets_the_method():
 def test_methods_agree(backend, kernel):
     x = backend.asarray(normal(3, 5, 6, 2))
     weight = backend.asarray(normal(6, 3, kernel, kernel, seed=1))
-    bias, geometry = backend.asarray(normal(6, seed=2)), windows((5, 6), kernel)
+    bias, geometry = backend.asarray(normal(6, seed=2)), window_geometry((5, 6), kernel)
     dy = backend.asarray(normal(6, *geometry.output, 2, seed=3))
     problem = convolution.Problem(geometry, 1, 3, 6, 2, relu=True)
     results = []
@@ -416,10 +416,10 @@ def test_a_group_takes_the_method_of_its_size():
         problem = convolution.Problem(geometry, 2, 2 * channels, 2 * channels, 64)
         return name_of(grouped._method_of_group(problem))
 
-    geometry = windows((16, 16), 3, padding=1)
+    geometry = window_geometry((16, 16), 3, padding=1)
     assert chosen(geometry, 32) == "winograd"
     assert chosen(geometry, 8) == "mec"
-    assert chosen(windows((16, 16), 3, 2, 1), 32) == "im2col"
+    assert chosen(window_geometry((16, 16), 3, 2, 1), 32) == "im2col"
 
 
 @pytest.mark.parametrize("method", ["mec", "winograd", "im2col"])
@@ -480,7 +480,7 @@ def test_winograds_rounding(backend, channels, kernel):
     """Below 1e-4 of the largest value, for activations of unit scale, in every result."""
     x = normal(channels, 9, 8, 2)
     weight = normal(channels, channels, kernel, kernel, seed=1) / np.sqrt(kernel**2 * channels)
-    geometry = windows((9, 8), kernel, padding=kernel // 2)
+    geometry = window_geometry((9, 8), kernel, padding=kernel // 2)
     dy = normal(channels, 9, 8, 2, seed=2)
     exact = by("im2col", backends.get("cpu"), x, weight, dy, geometry)
     single = [backend.asarray(a.astype(np.float32)) for a in (x, weight, dy)]

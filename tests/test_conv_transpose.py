@@ -10,7 +10,7 @@ import xcnn.functional as F
 from xcnn import convolution, nn
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.functional import conv_transpose
-from xcnn.geometry import output_padding_for, transposed, windows
+from xcnn.geometry import output_padding_for, transposed_geometry, window_geometry
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -248,7 +248,7 @@ def test_the_method_is_chosen_for_the_convolution(monkeypatch):
 
     monkeypatch.setattr(conv_transpose, "choose", chosen)
     F.conv_transpose2d(normal(7, 4, 5, 6), normal(4, 3, 3, 2), stride=2, padding=1, groups=2)
-    assert asked == [(windows((9, 10), (3, 2), 2, 1), 2, 6, 4, 7, False)]
+    assert asked == [(window_geometry((9, 10), (3, 2), 2, 1), 2, 6, 4, 7, False)]
 
 
 # -- sizes ---------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_it_undoes_what_a_convolution_does_to_the_size(size, kernel, stride, pad
         return
     more = output_padding_for((size, 1), (count, 1), *settings, (dilation, 1))
     assert more == (size - least, 0)
-    assert transposed((count, 1), *settings, more, (dilation, 1)).input == (size, 1)
+    assert transposed_geometry((count, 1), *settings, more, (dilation, 1)).input == (size, 1)
 
 
 # -- PyTorch -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xcnn.checks import check_padding, pair
 from xcnn.errors import ArgumentError, ShapeError
-from xcnn.geometry import Geometry, windows
+from xcnn.geometry import Geometry, window_geometry
 
 from . import oracles
 
@@ -22,7 +22,9 @@ pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
 def one_axis(size, kernel, stride=1, padding=(0, 0), dilation=1, ceil_mode=False):
     """Output size along an axis: the other axis is 1 pixel, left as it is."""
     padding = padding if isinstance(padding, str) else (padding, (0, 0))
-    geometry = windows((size, 1), (kernel, 1), (stride, 1), padding, (dilation, 1), ceil_mode)
+    geometry = window_geometry(
+        (size, 1), (kernel, 1), (stride, 1), padding, (dilation, 1), ceil_mode
+    )
     return geometry.output[0]
 
 
@@ -47,7 +49,7 @@ def test_ceil_mode(size, kernel, stride, data):
 
 @given(sizes, kernels, steps, st.integers(1, 3))
 def test_same(size, kernel, stride, dilation):
-    geometry = windows((size, size), kernel, stride, "same", dilation)
+    geometry = window_geometry((size, size), kernel, stride, "same", dilation)
     begin, end = geometry.padding[0]
     assert geometry.output == (-(-size // stride),) * 2
     assert (begin, end) == oracles.same_padding(size, kernel, stride, dilation)
@@ -61,7 +63,9 @@ def test_span_names_the_windows_that_read_a_pixel(
 ):
     if not oracles.output_size(size, kernel, stride, padding, dilation):
         return
-    geometry = windows((size, 1), (kernel, 1), (stride, 1), (padding, (0, 0)), (dilation, 1))
+    geometry = window_geometry(
+        (size, 1), (kernel, 1), (stride, 1), (padding, (0, 0)), (dilation, 1)
+    )
     stop = min(start + length, geometry.output[0])
     start = min(start, stop)
     for k in range(kernel):
@@ -75,7 +79,7 @@ def test_span_names_the_windows_that_read_a_pixel(
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 60))
 def test_tiles_cover_every_window_once_in_order(height, width, positions):
-    geometry = windows((height, width), 1)
+    geometry = window_geometry((height, width), 1)
     seen = []
     for tile in geometry.tiles(positions):
         rows, columns = range(tile.top, tile.bottom), range(tile.left, tile.right)
@@ -92,7 +96,7 @@ def test_tiles_cover_every_window_once_in_order(height, width, positions):
     st.integers(1, 60),
 )
 def test_elements_pair_windows_with_the_pixels_they_read(size, stride, padding, positions):
-    geometry = windows(size, (2, 3), stride, padding)
+    geometry = window_geometry(size, (2, 3), stride, padding)
     for tile in geometry.tiles(positions):
         rows, columns = range(tile.top, tile.bottom), range(tile.left, tile.right)
         for element in geometry.elements(tile):
@@ -126,7 +130,7 @@ def test_counts(size, kernel, stride, include_pad, ceil_mode, data):
     begin, end = data.draw(st.tuples(side, side))
     if not oracles.output_size(size, kernel, stride, (begin, end)):
         return
-    geometry = windows(
+    geometry = window_geometry(
         (size, 1), (kernel, 1), (stride, 1), ((begin, end), (0, 0)), ceil_mode=ceil_mode
     )
     counted = range(-begin, size + end) if include_pad else range(size)
@@ -149,7 +153,7 @@ def test_counts(size, kernel, stride, include_pad, ceil_mode, data):
     ],
 )
 def test_covers_exactly(settings, expected):
-    assert windows((6, 6), **settings).covers_exactly is expected
+    assert window_geometry((6, 6), **settings).covers_exactly is expected
 
 
 @pytest.mark.parametrize(
@@ -213,22 +217,22 @@ def test_pair_takes_numpy_integers():
 )
 def test_settings_out_of_range_are_named(arguments, named):
     with pytest.raises(ArgumentError, match=f"{named}=0"):
-        windows((5, 5), **{"kernel": 3, **arguments})
+        window_geometry((5, 5), **{"kernel": 3, **arguments})
 
 
 def test_too_small_an_image_names_axis_size_and_kernel():
     with pytest.raises(ShapeError, match=r"height 2 .* covers 5 .*dilation \(2, 2\)"):
-        windows((2, 9), 3, dilation=2)
+        window_geometry((2, 9), 3, dilation=2)
     with pytest.raises(ShapeError, match="width 2 "):
-        windows((9, 2), 3)
+        window_geometry((9, 2), 3)
     with pytest.raises(ShapeError, match="height 0 "):
-        windows((0, 3), 1, padding=1)
+        window_geometry((0, 3), 1, padding=1)
 
 
 def test_geometry_is_a_value():
-    geometry = windows((5, 6), 3, 2, 1)
-    assert geometry == windows((5, 6), (3, 3), (2, 2), (1, 1))
-    assert hash(geometry) == hash(windows((5, 6), 3, 2, 1))
+    geometry = window_geometry((5, 6), 3, 2, 1)
+    assert geometry == window_geometry((5, 6), (3, 3), (2, 2), (1, 1))
+    assert hash(geometry) == hash(window_geometry((5, 6), 3, 2, 1))
     assert isinstance(geometry, Geometry)
     with pytest.raises(AttributeError):
         geometry.kernel = (1, 1)

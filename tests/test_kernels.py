@@ -21,7 +21,7 @@ from xcnn.amp import GradScaler
 from xcnn.backends import Backend, cuda, kernels, launch
 from xcnn.backends.base import GOOD, OVERFLOW, SCALE, SKIPPED
 from xcnn.backends.kernels import Variant
-from xcnn.geometry import windows
+from xcnn.geometry import window_geometry
 from xcnn.tiling import Tile
 
 from . import oracles, shim, steps
@@ -134,7 +134,7 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 def tiles_of(case):
     """Geometry and every tile, whole rows and parts of rows."""
-    geometry = windows(*case)
+    geometry = window_geometry(*case)
     return geometry, [tile for positions in TILES for tile in geometry.tiles(positions)]
 
 
@@ -237,7 +237,7 @@ def pooled(case):
 @pool_cases
 def test_max_pool2d(case, batch, dtype):
     x, y, argmax, _ = pooled(case)
-    x, geometry = x[..., :batch].astype(dtype), windows(*case)
+    x, geometry = x[..., :batch].astype(dtype), window_geometry(*case)
     found, positions = run(lambda x: STRICT.max_pool2d(x, geometry), x)
     np.testing.assert_array_equal(found, y[..., :batch])
     np.testing.assert_array_equal(positions, argmax[..., :batch])
@@ -252,7 +252,7 @@ def test_max_pool2d(case, batch, dtype):
 @pool_cases
 def test_max_pool2d_backward(case, batch, dtype):
     _, _, argmax, chosen = pooled(case)
-    geometry = windows(*case)
+    geometry = window_geometry(*case)
     argmax = argmax[..., :batch].astype("int32" if math.prod(case[1]) > 256 else "uint8")
     dy = normal(*argmax.shape, dtype=dtype)
     dx = run(lambda dy, argmax: STRICT.max_pool2d_backward(dy, argmax, geometry), dy, argmax)
@@ -278,7 +278,7 @@ def averages(case, include_pad):
 @average_cases
 def test_avg_pool2d_and_its_backward(case, batch, dtype, include_pad):
     x, y, dy, dx = (a[..., :batch] for a in averages(case, include_pad))
-    geometry = windows(*case)
+    geometry = window_geometry(*case)
     found = run(lambda x: STRICT.avg_pool2d(x, geometry, include_pad), x.astype(dtype))
     assert_rounded(found, y, terms=4)
     found = run(lambda dy: STRICT.avg_pool2d_backward(dy, geometry, include_pad), dy.astype(dtype))
@@ -364,9 +364,9 @@ def test_relu_backward_where_threads_take_several_columns():
 def test_half_averages_are_summed_in_float32():
     """In float16, 2048 + 1 is 2048."""
     x = np.ones((1, 64, 64, 8), "float16")
-    geometry = windows((64, 64), (64, 64))
+    geometry = window_geometry((64, 64), (64, 64))
     assert (run(lambda x: STRICT.avg_pool2d(x, geometry, True), x) == 1).all()
-    wide, dy = windows((1, 1), (64, 64), 1, 63), np.ones((1, 64, 64, 8), "float16")
+    wide, dy = window_geometry((1, 1), (64, 64), 1, 63), np.ones((1, 64, 64, 8), "float16")
     dx = run(lambda dy: STRICT.avg_pool2d_backward(dy, wide, True), dy)
     np.testing.assert_array_equal(dx, np.ones((1, 1, 1, 8)))
 
@@ -378,7 +378,7 @@ def large_and_ones(count):
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_half_columns_are_summed_in_float32(batch):
-    geometry = windows((1, 1), (1, 64), 1, ((0, 0), (63, 63)))
+    geometry = window_geometry((1, 1), (1, 64), 1, ((0, 0), (63, 63)))
     columns = np.zeros((1, 1, 64, 1, 64, batch), "float16")
     for b, value in enumerate(large_and_ones(64)):
         columns[0, 0, b, 0, 63 - b] = value
@@ -393,7 +393,7 @@ def test_half_columns_are_summed_in_float32(batch):
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_half_gradients_of_one_pixel_are_summed_in_float32(batch):
-    geometry = windows((1, 1), (1, 64), 1, ((0, 0), (63, 63)))
+    geometry = window_geometry((1, 1), (1, 64), 1, ((0, 0), (63, 63)))
     dy = np.repeat(large_and_ones(64), batch).reshape(1, 1, 64, batch)
     argmax = np.repeat(np.arange(63, -1, -1), batch).astype("uint8").reshape(dy.shape)
     dx = run(lambda dy, argmax: STRICT.max_pool2d_backward(dy, argmax, geometry), dy, argmax)
@@ -1072,7 +1072,7 @@ def test_bfloat16_columns(case, batch, packed):
 @pytest.mark.exhaustive  # compiles variants of its own
 def test_bfloat16_maxima(case, batch, packed):
     x, y, argmax, chosen = pooled(case)
-    geometry, large = windows(*case), math.prod(case[1]) > 256
+    geometry, large = window_geometry(*case), math.prod(case[1]) > 256
     y, argmax = y[..., :batch], argmax[..., :batch]
     variant = {"packed": packed, "large": large}
     sizes = image_arguments(geometry, 3, batch, packed)
@@ -1173,7 +1173,7 @@ POOL = ((21, 22), (3, 3), (2, 2), ((1, 0), (0, 1)), (1, 1), True)
 
 
 def im2col(channels, batch, dtype):
-    geometry = windows((20, 21), 2, 1)
+    geometry = window_geometry((20, 21), 2, 1)
     tile = Tile(1, 18, 2, 20)
     shape = shape_of(geometry, tile, channels, batch)
     x = normal(channels, 20, 21, batch, dtype=dtype)
@@ -1181,7 +1181,7 @@ def im2col(channels, batch, dtype):
 
 
 def col2im(channels, batch, dtype):
-    geometry = windows((20, 21), 2, 1)
+    geometry = window_geometry((20, 21), 2, 1)
     tile = Tile(1, 18, 2, 20)
 
     def call(columns, dx):
@@ -1193,14 +1193,14 @@ def col2im(channels, batch, dtype):
 
 
 def max_pool(channels, batch, dtype):
-    geometry, x = windows(*POOL), normal(channels, *POOL[0], batch, dtype=dtype)
+    geometry, x = window_geometry(*POOL), normal(channels, *POOL[0], batch, dtype=dtype)
     y, argmax = run(lambda x: STRICT.max_pool2d(x, geometry), x)
     dx = run(lambda y, a: STRICT.max_pool2d_backward(y, a, geometry), y, argmax)
     return np.concatenate([a.ravel() for a in (y, argmax, dx)])
 
 
 def avg_pool(channels, batch, dtype):
-    geometry, x = windows(*POOL), normal(channels, *POOL[0], batch, dtype=dtype)
+    geometry, x = window_geometry(*POOL), normal(channels, *POOL[0], batch, dtype=dtype)
     y = run(lambda x: STRICT.avg_pool2d(x, geometry, False), x)
     dx = run(lambda y: STRICT.avg_pool2d_backward(y, geometry, False), y)
     return np.concatenate([y.ravel(), dx.ravel()])
@@ -1279,7 +1279,7 @@ def test_moving_16_bytes_gives_the_same_bits(call, dtype, launched, monkeypatch)
 
 def test_a_view_that_starts_anywhere(launched):
     """CuPy's memory is aligned, a slice of it need not be."""
-    geometry, memory = windows((4, 5), 2), normal(2 * 4 * 5 * 4 + 1, dtype="float32")
+    geometry, memory = window_geometry((4, 5), 2), normal(2 * 4 * 5 * 4 + 1, dtype="float32")
     whole = STRICT.asarray(memory)
     assert whole.data.ptr % 16 == 0
     views = [whole[start : start + 160].reshape(2, 4, 5, 4) for start in (0, 1)]
@@ -1318,7 +1318,7 @@ def test_no_kernel_is_left_out_here(launched):
 @dtypes
 @pytest.mark.parametrize(("channels", "batch"), [(2, 0), (0, 3)])
 def test_without_images_nothing_is_launched(channels, batch, dtype):
-    geometry, empty = windows((4, 5), 2), strict_cupy.zeros
+    geometry, empty = window_geometry((4, 5), 2), strict_cupy.zeros
     x = empty((channels, 4, 5, batch), dtype)
     tile = Tile(0, 3, 0, 4)
     columns = empty(shape_of(geometry, tile, channels, batch), dtype)
@@ -1347,7 +1347,7 @@ def geometries(draw, dilated=True):
     for axis in (0, 1):
         extent = dilation[axis] * (kernel[axis] - 1) + 1
         assume(extent <= size[axis] + sum(padding[axis]))
-    return windows(size, kernel, stride, padding, dilation)
+    return window_geometry(size, kernel, stride, padding, dilation)
 
 
 def on_device(*shape, seed):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import xcnn
 import xcnn.functional as F
 from xcnn.errors import ArgumentError, ShapeError
-from xcnn.geometry import windows
+from xcnn.geometry import window_geometry
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -170,7 +170,7 @@ def test_large_window_numbers_its_pixels_beyond_a_byte(backend):
     x = np.zeros((1, 1, 17, 17))
     x[0, 0, 16, 15] = 1
     check(backend, F.max_pool2d, x, kernel_size=17)
-    geometry = windows((17, 17), 17)
+    geometry = window_geometry((17, 17), 17)
     _, argmax = backend.max_pool2d(backend.asarray(x.transpose(1, 2, 3, 0)), geometry)
     assert backend.to_host(argmax).item() == 16 * 17 + 15
 

@@ -14,7 +14,7 @@ from xcnn import backends
 from xcnn import functional as F
 from xcnn.backends import cpu
 from xcnn.backends.cpu import Threads
-from xcnn.tiling import bands, cut, parts
+from xcnn.tiling import bands, split_range, tile_grid
 
 from . import oracles
 from .conftest import assert_matches, normal
@@ -153,7 +153,7 @@ def test_small_work_is_not_cut():
 
 @pytest.mark.parametrize(("length", "count"), [(7, 3), (8, 2), (2, 5), (1, 1), (0, 2)])
 def test_parts_cover_everything_once(length, count):
-    found = parts(length, count)
+    found = split_range(length, count)
     assert [i for part in found for i in range(part.start, part.stop)] == list(range(length))
     assert 1 <= len(found) <= count
     sizes = [part.stop - part.start for part in found]
@@ -174,7 +174,7 @@ def test_bands_cover_everything_once(count, rows, columns):
     assert (np.diff(pixels[:, 0]) >= 0).all()  # bands lie below each other
     assert len(found) == count
     if count == 1:
-        assert found == [list(cut((7, 5), rows, columns))]
+        assert found == [list(tile_grid((7, 5), rows, columns))]
 
 
 # -- operations ----------------------------------------------------------------------------

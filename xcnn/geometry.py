@@ -23,7 +23,7 @@ from .checks import (
     pair,
 )
 from .errors import ShapeError
-from .tiling import Tile, cut
+from .tiling import Tile, tile_grid
 
 Span = tuple[slice, slice]
 
@@ -77,7 +77,7 @@ class Geometry(NamedTuple):
         Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
         batch-last array is one run of memory per channel.
         """
-        return cut(self.output, positions // self.output[1], positions)
+        return tile_grid(self.output, positions // self.output[1], positions)
 
     @lru_cache(maxsize=1024)
     def spans(self, axis: int, start: int, stop: int) -> tuple[Span, ...]:
@@ -121,7 +121,7 @@ class Geometry(NamedTuple):
 
 
 @memoize
-def windows(
+def window_geometry(
     input_size: Pair,
     kernel: Any,
     stride: Any = 1,
@@ -177,7 +177,7 @@ def _output_size(size: int, extent: int, stride: int, padding: Pair, ceil_mode: 
     return output - 1 if (output - 1) * stride >= size + padding[0] else output
 
 
-def transposed(
+def transposed_geometry(
     input_size: Pair,
     kernel: Any,
     stride: Any = 1,
@@ -216,14 +216,14 @@ def transposed(
 def output_padding_for(
     output_size: Pair, input_size: Pair, kernel: Any, stride: Pair, padding: Padding, dilation: Any
 ) -> Pair:
-    """The ``output_padding`` for which :func:`transposed` gives images of ``output_size``.
+    """The ``output_padding`` for which :func:`transposed_geometry` gives images of ``output_size``.
 
     Raises
     ------
     ShapeError
         No ``output_padding`` below the stride gives that size.
     """
-    least = transposed(input_size, kernel, stride, padding, 0, dilation).input
+    least = transposed_geometry(input_size, kernel, stride, padding, 0, dilation).input
     more = output_size[0] - least[0], output_size[1] - least[1]
     if not all(0 <= m < s for m, s in zip(more, stride, strict=True)):
         most = least[0] + stride[0] - 1, least[1] + stride[1] - 1

@@ -98,17 +98,17 @@ def image_padding(padding: Any) -> Padding:
     return sides if isinstance(sides, str) else ((0, 0), sides)
 
 
-def rows_last(xp: Any, x: Array) -> Array:
+def to_batch_last(xp: Any, x: Array) -> Array:
     """Any (N, ...) as contiguous (..., N)."""
     return xp.ascontiguousarray(x.transpose(*range(1, x.ndim), 0))
 
 
 def tile_columns(tile: Tile, width: int, batch: int) -> slice:
-    """The columns of :func:`as_rows` of an image of a tile: whole image rows, or part of one."""
+    """The columns of :func:`as_matrix` of an image of a tile: whole image rows, or part of one."""
     start = (tile.top * width + tile.left) * batch
     return slice(start, ((tile.bottom - 1) * width + tile.right) * batch)
 
 
-def as_rows(a: Array) -> Array:
+def as_matrix(a: Array) -> Array:
     """(F, ...) as (F, P), a view of a contiguous array; -1 is ambiguous for an empty batch."""
     return a.reshape(len(a), math.prod(a.shape[1:]))

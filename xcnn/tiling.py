@@ -23,7 +23,7 @@ class Tile(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
 
-def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
+def tile_grid(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
     """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, at least 1."""
     height, width = size
     rows, columns = _even_part(height, max(1, rows)), _even_part(width, max(1, columns))
@@ -33,7 +33,7 @@ def cut(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
 
 
 @lru_cache(maxsize=1024)
-def parts(length: int, count: int) -> tuple[slice, ...]:
+def split_range(length: int, count: int) -> tuple[slice, ...]:
     """``range(length)`` in at most ``count`` slices of about the same length."""
     step = max(1, -(-length // count))
     starts = range(0, max(1, length), step)
@@ -42,13 +42,15 @@ def parts(length: int, count: int) -> tuple[slice, ...]:
 
 @lru_cache(maxsize=256)
 def bands(size: Pair, rows: int, columns: int, count: int) -> tuple[tuple[Tile, ...], ...]:
-    """The tiles of :func:`cut`, in at most ``count`` bands of about the same number of rows."""
+    """The tiles of :func:`tile_grid`, in at most ``count`` bands of about the same number of rows."""
     return tuple(
         tuple(
             Tile(band.start + top, band.start + bottom, left, right)
-            for top, bottom, left, right in cut((band.stop - band.start, size[1]), rows, columns)
+            for top, bottom, left, right in tile_grid(
+                (band.stop - band.start, size[1]), rows, columns
+            )
         )
-        for band in parts(size[0], count)
+        for band in split_range(size[0], count)
     )
 
 

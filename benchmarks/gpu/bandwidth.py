@@ -19,7 +19,7 @@ import xcnn
 from benchmarks.gpu.clock import Clock, median_seconds, of_cupy
 from benchmarks.outcome import Failed, attempt
 from xcnn.backends import Backend
-from xcnn.geometry import windows
+from xcnn.geometry import window_geometry
 from xcnn.tiling import Tile
 
 Array = Any
@@ -185,7 +185,7 @@ class Primitive:
         if self.window is None:
             return makers
         kernel, *stride_and_padding = self.window
-        geometry = windows(self.shape[1:3], kernel, *stride_and_padding)
+        geometry = window_geometry(self.shape[1:3], kernel, *stride_and_padding)
         height, width = geometry.output
         columns = (first, kernel, kernel, height, width, self.shape[3])
         return makers | {

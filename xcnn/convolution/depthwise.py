@@ -19,7 +19,7 @@ from typing import Any
 from ..arrays import Array
 from ..backends import Backend
 from ..geometry import Geometry
-from ..layout import as_rows
+from ..layout import as_matrix
 from .method import Method, Problem
 from .sliding import merge_columns, read_windows, window_views
 
@@ -48,7 +48,7 @@ class Depthwise(Method):
 
         backend.each(compute, backend.channels(x))
         if bias is not None or problem.relu:
-            backend.add_bias(as_rows(y), bias, slice(None), problem.relu)
+            backend.add_bias(as_matrix(y), bias, slice(None), problem.relu)
         return y
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:

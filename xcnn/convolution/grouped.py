@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ..arrays import Array
 from ..backends import Backend
-from ..tiling import parts
+from ..tiling import split_range
 from .method import METHODS, Method, Problem
 
 
@@ -76,4 +76,4 @@ def _channels(problem: Problem, part: slice) -> Iterator[tuple[slice, slice]]:
 
 
 def _parts(backend: Backend, problem: Problem) -> tuple[slice, ...]:
-    return parts(problem.groups, backend.shares(problem.multiplications))
+    return split_range(problem.groups, backend.shares(problem.multiplications))

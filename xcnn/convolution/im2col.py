@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..layout import as_rows, tile_columns
-from ..tiling import Tile, bands, parts
+from ..layout import as_matrix, tile_columns
+from ..tiling import Tile, bands, split_range
 from .method import Method, Problem
 
 
@@ -43,7 +43,7 @@ class Im2col(Method):
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
         geometry, y = problem.geometry, backend.xp.empty(problem.output_shape, x.dtype)
-        matrix = as_rows(y)
+        matrix = as_matrix(y)
 
         def compute(tiles: Sequence[Tile]) -> None:
             for tile, run, columns in _with_columns(backend, problem, x, tiles):
@@ -62,7 +62,7 @@ class Im2col(Method):
         geometry, dx = problem.geometry, backend.xp.zeros(problem.input_shape, dy.dtype)
 
         def compute(share: Share) -> None:
-            own_dx, own_dy = dx[share.channels], as_rows(dy[share.filters])
+            own_dx, own_dy = dx[share.channels], as_matrix(dy[share.filters])
             own_weight = weight[share.filters, share.group_channels]
             tiles = geometry.tiles(_positions(backend, problem, own_dx))
             for tile, run, columns in _with_columns(backend, problem, own_dx, tiles):
@@ -78,7 +78,7 @@ class Im2col(Method):
         dweight = backend.xp.zeros(problem.weight_shape, sum_dtype(x.dtype))
 
         def compute(share: Share) -> None:
-            own_x, own_dy = x[share.channels], as_rows(dy[share.filters])
+            own_x, own_dy = x[share.channels], as_matrix(dy[share.filters])
             own = dweight[share.filters, share.group_channels]
             tiles = geometry.tiles(_positions(backend, problem, own_x))
             for tile, run, columns in _with_columns(backend, problem, own_x, tiles):
@@ -111,7 +111,7 @@ def _shares(backend: Backend, problem: Problem) -> list[Share]:
     groups, group = problem.groups, problem.one_group
     count, every = backend.shares(problem.multiplications), slice(None)
     if groups == 1:
-        return [Share(1, part, every, part) for part in parts(problem.in_channels, count)]
+        return [Share(1, part, every, part) for part in split_range(problem.in_channels, count)]
     return [
         Share(
             part.stop - part.start,
@@ -119,7 +119,7 @@ def _shares(backend: Backend, problem: Problem) -> list[Share]:
             slice(part.start * group.out_channels, part.stop * group.out_channels),
             every,
         )
-        for part in parts(groups, count)
+        for part in split_range(groups, count)
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..arrays import Array
 from ..backends import Backend
-from ..layout import as_rows
+from ..layout import as_matrix
 from .method import Method, Problem
 
 
@@ -21,13 +21,13 @@ class Pointwise(Method):
     def forward(
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
-        y = backend.matmul(as_rows(weight), as_rows(x))
+        y = backend.matmul(as_matrix(weight), as_matrix(x))
         if bias is not None or problem.relu:
             backend.add_bias(y, bias, slice(None), problem.relu)
         return y.reshape(problem.output_shape)
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
-        return backend.matmul(as_rows(weight).T, as_rows(dy)).reshape(problem.input_shape)
+        return backend.matmul(as_matrix(weight).T, as_matrix(dy)).reshape(problem.input_shape)
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
-        return backend.matmul(as_rows(dy), as_rows(x).T).reshape(problem.weight_shape)
+        return backend.matmul(as_matrix(dy), as_matrix(x).T).reshape(problem.weight_shape)

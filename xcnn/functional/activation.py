@@ -13,9 +13,9 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import check_choice, check_number
 from ..errors import ArgumentError, ShapeError
-from ..layout import rows_last
+from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
-from ..tiling import parts
+from ..tiling import split_range
 from .elementwise import Elementwise
 
 __all__ = [
@@ -107,7 +107,7 @@ def _channel_parts(backend: Backend, x: Array) -> list[tuple]:
     """Indices that cut the channels of x (N, C, ...) into parts for the backend's threads."""
     if x.ndim < 2:
         return [(...,)]
-    return [(slice(None), part) for part in parts(x.shape[1], backend.shares(8 * x.size))]
+    return [(slice(None), part) for part in split_range(x.shape[1], backend.shares(8 * x.size))]
 
 
 @operation
@@ -186,7 +186,7 @@ class PReLU(Function):
         terms *= dy
         if len(weight) == 1:
             return dx, terms.sum().reshape(1)
-        return dx, rows_last(xp, terms).reshape(len(weight), x.size // len(weight)).sum(axis=1)
+        return dx, to_batch_last(xp, terms).reshape(len(weight), x.size // len(weight)).sum(axis=1)
 
 
 def _per_channel(weight: Array, x: Array) -> Array:

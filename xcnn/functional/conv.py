@@ -10,7 +10,7 @@ from ..backends import Backend
 from ..checks import Padding, is_int, memoize, single
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import windows
+from ..geometry import window_geometry
 from ..layout import (
     batch_first,
     batch_last,
@@ -180,7 +180,7 @@ def _problem(
     if is_signal:
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
-    geometry = windows((height, width), kernel, stride, padding, dilation, False, "weight")
+    geometry = window_geometry((height, width), kernel, stride, padding, dilation, False, "weight")
     return Problem(geometry, groups, channels, weight[0], shape[0], relu)
 
 

@@ -10,8 +10,15 @@ from ..backends import Backend
 from ..checks import Padding, is_int, memoize, single
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import transposed
-from ..layout import as_rows, batch_first, batch_last, check_data_format, image_padding, image_size
+from ..geometry import transposed_geometry
+from ..layout import (
+    as_matrix,
+    batch_first,
+    batch_last,
+    check_data_format,
+    image_padding,
+    image_size,
+)
 from ..tensor import Function, Tensor, operation, tensors
 from .conv import check_bias, shape_of
 
@@ -37,7 +44,7 @@ class ConvTranspose(Function):
         self.method = choose(self.problem, backend.convolutions, config.convolution)
         y = self.method.input_gradient(backend, self.problem, x, kernel)
         if bias is not None:
-            backend.add_bias(as_rows(y), bias, slice(None), relu=False)
+            backend.add_bias(as_matrix(y), bias, slice(None), relu=False)
         self.save(x=x, kernel=kernel, shape=weight.shape)
         return batch_first(y, self.data_format)
 
@@ -221,5 +228,5 @@ def _problem(
         stride, dilation = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
         output_padding = 0, single(output_padding, "output_padding", 0)
     settings = kernel, stride, padding, output_padding, dilation, "weight"
-    geometry = transposed((height, width), *settings)
+    geometry = transposed_geometry((height, width), *settings)
     return Problem(geometry, groups, weight[1] * groups, channels, shape[0])

@@ -7,7 +7,7 @@ from typing import Any
 from ..arrays import Array
 from ..backends import Backend
 from ..errors import ShapeError
-from ..layout import as_rows, batch_first, batch_last
+from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Function, Tensor, operation, tensors
 from .arithmetic import sum_to
 from .conv import check_bias, shape_of
@@ -52,7 +52,7 @@ class BiasReLU(Function):
 
     def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
         y = batch_last(backend.xp, x).copy()
-        backend.add_bias(as_rows(y), bias, slice(None), relu=True)
+        backend.add_bias(as_matrix(y), bias, slice(None), relu=True)
         self.save(y=y)
         return batch_first(y)
 

@@ -8,7 +8,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
-from ..layout import rows_last
+from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from .activation import stable_log_softmax, stable_sigmoid, stable_softplus
 from .arithmetic import broadcasts
@@ -491,7 +491,7 @@ class CrossEntropy(ClassLoss):
 
     def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
         xp = backend.xp
-        logits, classes = rows_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
+        logits, classes = to_batch_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
         terms, dx = backend.cross_entropy(
             logits.reshape(len(logits), classes.size),
             classes.reshape(-1),

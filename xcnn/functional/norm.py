@@ -16,7 +16,7 @@ from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..checks import check_int, check_number, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, ShapeError
-from ..layout import rows_last
+from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
 from .shape import reshape
@@ -85,7 +85,7 @@ class Normalize(Function):
     def forward(
         self, backend: Backend, x: Array, weight: Array | None, bias: Array | None
     ) -> Array:
-        rows = rows_last(backend.xp, x)
+        rows = to_batch_last(backend.xp, x)
         self.memory = rows.shape
         self.weight_shape = None if weight is None else weight.shape
         self.bias_shape = None if bias is None else bias.shape
@@ -104,7 +104,7 @@ class Normalize(Function):
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         x, xp = self.saved.x, backend.xp
-        dy = rows_last(xp, dy).reshape(x.shape)
+        dy = to_batch_last(xp, dy).reshape(x.shape)
         dx = xp.empty_like(x) if self.needs_grad[0] else None
         shape = (*x.shape[:2], 1, 1)  # of the gradients before groups are summed
         dweight, dbias = (xp.empty(shape, self.saved.mean.dtype) for _ in range(2))
@@ -548,7 +548,7 @@ class LocalResponseNorm(Function):
 
     def forward(self, backend: Backend, x: Array) -> Array:
         xp = backend.xp
-        rows = rows_last(xp, x)  # (C, ..., N)
+        rows = to_batch_last(xp, x)  # (C, ..., N)
         wide = rows.astype(sum_dtype(x.dtype), copy=False)
         base = _channel_sums(xp, wide * wide, self.before, self.after)
         base *= self.rate
@@ -561,7 +561,7 @@ class LocalResponseNorm(Function):
     def backward(self, backend: Backend, dy: Array) -> Array:
         """Each x contributes to its own y and to those of all neighbourhoods that contain it."""
         xp, x, power = backend.xp, self.saved.x, self.saved.power
-        dy = rows_last(xp, dy)
+        dy = to_batch_last(xp, dy)
         terms = dy * x
         terms *= power
         terms /= self.saved.base

@@ -10,7 +10,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import OutputSize, Padding, Pair, check_output_size, memoize, single
 from ..errors import ArgumentError, ShapeError
-from ..geometry import Geometry, windows
+from ..geometry import Geometry, window_geometry
 from ..layout import check_data_format, image_padding, image_size
 from ..tensor import ImageFunction, Tensor, operation
 from .resample import AxisWeights, Resample
@@ -43,7 +43,9 @@ def _geometry(
     if data_format == "NCL":
         kernel_size, stride = (1, single(kernel_size, "kernel_size")), (1, single(stride, "stride"))
         padding, dilation = image_padding(padding), (1, single(dilation, "dilation"))
-    geometry = windows((size[0], size[1]), kernel_size, stride, padding, dilation, ceil_mode)
+    geometry = window_geometry(
+        (size[0], size[1]), kernel_size, stride, padding, dilation, ceil_mode
+    )
     for axis in (0, 1):
         kernel = geometry.kernel[axis]
         if max(geometry.padding[axis]) > kernel // 2:
@@ -274,7 +276,7 @@ def _regular(size: Pair, output: Pair) -> Geometry | None:
             return None
         kernel.append(length)
         stride.append(step)
-    return windows(size, tuple(kernel), tuple(stride))
+    return window_geometry(size, tuple(kernel), tuple(stride))
 
 
 @lru_cache(maxsize=256)

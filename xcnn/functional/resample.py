@@ -14,7 +14,7 @@ from ..checks import Factor, check_int, check_interpolation, pair
 from ..errors import ShapeError
 from ..layout import image_size
 from ..tensor import ImageFunction, Tensor, operation
-from ..tiling import parts
+from ..tiling import split_range
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
 
@@ -100,7 +100,7 @@ def _as_slice(numbers: list[int]) -> slice | None:
 def _pieces(backend: Backend, y: Array) -> tuple[slice, ...]:
     """Slices of the channels whose two temporary arrays stay within the backend's budget."""
     shares = len(backend.channels(y))
-    return parts(len(y), max(shares, 2 * y.nbytes // backend.column_budget))
+    return split_range(len(y), max(shares, 2 * y.nbytes // backend.column_budget))
 
 
 def _weighted_sum(

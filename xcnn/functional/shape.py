@@ -11,7 +11,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import check_dim, is_int
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..layout import rows_last
+from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 
 __all__ = ["concat", "flatten", "permute", "reshape", "split", "squeeze", "unsqueeze"]
@@ -37,7 +37,7 @@ class Reshape(Function):
     def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
         """Row-major reshape. One that keeps the batch axis moves nothing in batch-last memory."""
         if x.ndim > 1 and len(shape) > 1 and x.shape[0] == shape[0]:
-            return xp.moveaxis(rows_last(xp, x).reshape(*shape[1:], shape[0]), -1, 0)
+            return xp.moveaxis(to_batch_last(xp, x).reshape(*shape[1:], shape[0]), -1, 0)
         return x.reshape(shape)
 
 
@@ -177,7 +177,7 @@ class Concat(Function):
     def forward(self, backend: Backend, *arrays: Array) -> Array:
         self.save(sizes=[a.shape[self.dim] for a in arrays])
         xp, axis = backend.xp, (self.dim - 1) % arrays[0].ndim  # in batch-last order
-        return xp.moveaxis(xp.concatenate([rows_last(xp, a) for a in arrays], axis=axis), -1, 0)
+        return xp.moveaxis(xp.concatenate([to_batch_last(xp, a) for a in arrays], axis=axis), -1, 0)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         return tuple(dy[index] for index in _sections(self.dim, self.saved.sizes))

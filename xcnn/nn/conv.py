@@ -20,7 +20,7 @@ from ..checks import (
     single,
 )
 from ..errors import ArgumentError
-from ..geometry import output_padding_for, windows
+from ..geometry import output_padding_for, window_geometry
 from ..layout import check_data_format, image_padding, image_size, signal_size
 from ..tensor import Parameter, Tensor
 from .module import Module
@@ -85,7 +85,7 @@ class Convolution(Module):
         if self.padding_mode == "zeros":
             return x, self.padding
         x = Tensor.of(x)
-        sides: Any = windows(self._size(x), *self._window()).padding
+        sides: Any = window_geometry(self._size(x), *self._window()).padding
         sides = sides[1] if isinstance(self.kernel_size, int) else sides
         return F.pad(x, sides, data_format=self.data_format, mode=self.padding_mode), 0
 
@@ -232,7 +232,7 @@ class ConvTransposed(Convolution):
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         first = self.data_format.index("H")
         sizes = output_shape[first:][:2] if len(output_shape) == 4 else (1, output_shape[2])
-        made_from = windows((sizes[0], sizes[1]), *self._window())
+        made_from = window_geometry((sizes[0], sizes[1]), *self._window())
         return output_shape[0] * math.prod(made_from.output) * self.weight.size
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from ....checks import pair, single
 from ....extend import onnx_emitter
-from ....geometry import transposed, windows
 from ..writer import Value, Writer
 from .spatial import channels_first, geometry, in_format, window_attributes
 
@@ -16,7 +15,7 @@ def conv(
     w: Writer, input: Value, weight: Value, bias: Value | None, groups: int, **settings: Any
 ) -> str:
     relu, data_format = settings.pop("relu", False), settings.pop("data_format", "NCHW")
-    g = geometry(windows, input, data_format, kernel=weight.shape[2:], **settings)
+    g = geometry(window_geometry, input, data_format, kernel=weight.shape[2:], **settings)
     x, attributes = channels_first(w, input, data_format), window_attributes(g, input.ndim - 2)
     y = w.node("Conv", x, weight, bias, group=int(groups), **attributes)
     return in_format(w, w.node("Relu", y) if relu else y, data_format)
@@ -27,7 +26,7 @@ def conv_transpose(
     w: Writer, input: Value, weight: Value, bias: Value | None, groups: int, **settings: Any
 ) -> str:
     data_format, ndim = settings.pop("data_format", "NCHW"), input.ndim - 2
-    g = geometry(transposed, input, data_format, kernel=weight.shape[2:], **settings)
+    g = geometry(transposed_geometry, input, data_format, kernel=weight.shape[2:], **settings)
     extra, name = settings["output_padding"], "output_padding"
     attributes = window_attributes(g, ndim)
     attributes[name] = [single(extra, name, 0)] if ndim == 1 else list(pair(extra, name, 0))

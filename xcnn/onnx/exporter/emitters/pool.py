@@ -15,7 +15,7 @@ import numpy as np
 from .... import functional as F
 from ....checks import Pair, check_output_size
 from ....extend import onnx_emitter
-from ....geometry import Geometry, windows
+from ....geometry import Geometry, window_geometry
 from ..writer import Value, Writer
 from .spatial import channels_first, geometry, in_format, pads, spatial_size, window_attributes
 
@@ -25,7 +25,7 @@ def pool(w: Writer, input: Value, data_format: str = "NCHW", **settings: Any) ->
     include_pad = settings.pop("count_include_pad", None)
     kernel, stride = settings.pop("kernel_size"), settings.pop("stride")
     settings |= {"kernel": kernel, "stride": kernel if stride is None else stride}
-    g = geometry(windows, input, data_format, **{"dilation": 1, **settings})
+    g = geometry(window_geometry, input, data_format, **{"dilation": 1, **settings})
     x = channels_first(w, input, data_format)
     if include_pad is None:
         return in_format(w, _max_pool(w, x, input, g), data_format)
@@ -109,7 +109,7 @@ def _regular(size: Pair, spans: list[list[Pair]]) -> Geometry | None:
             return None
         kernel.append(length)
         stride.append(step)
-    return windows(size, tuple(kernel), tuple(stride))
+    return window_geometry(size, tuple(kernel), tuple(stride))
 
 
 def _means(size: int, output: int) -> Any:

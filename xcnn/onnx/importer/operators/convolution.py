@@ -12,7 +12,7 @@ from functools import partial
 from .... import functional as F
 from ....arrays import Array
 from ....backends import Backend
-from ....geometry import Geometry, windows
+from ....geometry import Geometry, window_geometry
 from ....tensor import Function, Tensor
 from ..node import Node, operator
 from .spatial_attributes import as_image, is_identity, spatial_sizes, transposed_axes, window_axes
@@ -102,7 +102,7 @@ def _conv1d_or_2d(
     if len(axes) == 2:
         return conv2d(x, weight, bias, axes)
     x, weight = F.unsqueeze(x, 2), F.unsqueeze(weight, 2)
-    return F.squeeze(conv2d(x, weight, bias, [windows((1, 1), 1), *axes]), 2)
+    return F.squeeze(conv2d(x, weight, bias, [window_geometry((1, 1), 1), *axes]), 2)
 
 
 def _conv_along_depth(
@@ -112,7 +112,7 @@ def _conv_along_depth(
     *volume, height, width = x.shape
     pixels = height * width
     image, kernels = F.reshape(x, (*volume, pixels)), F.reshape(weight, weight.shape[:-1])
-    y = conv2d(image, kernels, bias, [depth, windows((pixels, 1), 1)])
+    y = conv2d(image, kernels, bias, [depth, window_geometry((pixels, 1), 1)])
     return F.reshape(y, (*y.shape[:3], height, width))
 
 
@@ -121,7 +121,7 @@ def _conv_along_depth(
 
 def _slices(depth: int) -> Geometry:
     """Windows of one slice each."""
-    return windows((depth, 1), 1)
+    return window_geometry((depth, 1), 1)
 
 
 class Unfold(Function):

@@ -16,7 +16,7 @@ import numpy as np
 from .... import functional as F
 from ....arrays import Array
 from ....functional import AvgPool2d, AxisWeights, MaxPool2d, Resample
-from ....geometry import Geometry, windows
+from ....geometry import Geometry, window_geometry
 from ....tensor import Tensor
 from ..node import Node, operator
 from .constants import as_type
@@ -105,7 +105,7 @@ def _passes(axes: list[Geometry], at_once: int) -> Iterator[_Pass]:
         geometry, folded = as_image(*axes[-2:]), math.prod(sizes[:-2])
         yield _Pass(last + 1, folded, geometry, tuple(sizes))
     for axis in range(last, -1, -1):
-        rest = windows((math.prod(sizes[axis + 1 :]), 1), 1)
+        rest = window_geometry((math.prod(sizes[axis + 1 :]), 1), 1)
         sizes[axis] = axes[axis].output[0]
         yield _Pass(axis, math.prod(sizes[:axis]), as_image(axes[axis], rest), tuple(sizes))
 

@@ -12,7 +12,7 @@ import numpy as np
 from ....arrays import Array
 from ....backends import Backend
 from ....functional import AxisWeights
-from ....layout import rows_last
+from ....layout import to_batch_last
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator
 from ..sampling import NEAREST, POSITIONS, RADIUS, Axis, Resampling, Sampling, resampling
@@ -41,7 +41,7 @@ class Resample(Function):
         self.fill = fill
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        y = rows_last(backend.xp, x)
+        y = to_batch_last(backend.xp, x)
         for axis, (weights, _) in self.axes:
             y = _along(backend, y, axis, weights)
         y = backend.xp.moveaxis(y, -1, 0)
@@ -52,7 +52,7 @@ class Resample(Function):
         return y
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        dx = rows_last(backend.xp, dy)
+        dx = to_batch_last(backend.xp, dy)
         for axis, (weights, _) in reversed(self.axes):
             dx = _along(backend, dx, axis, weights.transposed)
         return backend.xp.moveaxis(dx, -1, 0)

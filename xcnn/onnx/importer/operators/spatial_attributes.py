@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....checks import Pair
-from ....geometry import Geometry, transposed, windows
+from ....geometry import Geometry, transposed_geometry, window_geometry
 from ....tensor import Tensor
 from ..node import Node
 
@@ -63,8 +63,8 @@ def window_axes(
     for n, k, s, d, sides in zip(sizes, kernel, strides, dilations, padding, strict=True):
         shape = (n, 1), (k, 1), (s, 1)
         if auto_pad.startswith("SAME"):
-            sides = _split(sum(windows(*shape, "same", (d, 1)).padding[0]), auto_pad)
-        axes.append(windows(*shape, (sides, (0, 0)), (d, 1), ceil_mode, "kernel_shape"))
+            sides = _split(sum(window_geometry(*shape, "same", (d, 1)).padding[0]), auto_pad)
+        axes.append(window_geometry(*shape, (sides, (0, 0)), (d, 1), ceil_mode, "kernel_shape"))
     return axes
 
 
@@ -86,7 +86,7 @@ def transposed_axes(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> 
             # pixels that no window reaches are added at the end
             padding[i], extra[i] = _split(max(0, total), auto_pad), extra[i] + max(0, -total)
         sides = padding[i], (0, 0)
-        axes.append(transposed((n, 1), (k, 1), (s, 1), sides, (extra[i], 0), (d, 1)))
+        axes.append(transposed_geometry((n, 1), (k, 1), (s, 1), sides, (extra[i], 0), (d, 1)))
     return axes
 
 
