@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -51,6 +50,8 @@ def resident_peak() -> int:
     if peak:
         return int(peak[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 

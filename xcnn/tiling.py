@@ -42,7 +42,7 @@ def split_range(length: int, count: int) -> tuple[slice, ...]:
 
 @lru_cache(maxsize=256)
 def bands(size: Pair, rows: int, columns: int, count: int) -> tuple[tuple[Tile, ...], ...]:
-    """The tiles of :func:`tile_grid`, in at most ``count`` bands of about the same number of rows."""
+    """The tiles of :func:`tile_grid`, in at most ``count`` bands of about as many rows."""
     return tuple(
         tuple(
             Tile(band.start + top, band.start + bottom, left, right)

@@ -351,6 +351,7 @@ def test_a_disk_full_from_the_start(run, monkeypatch):
     assert not os.path.exists("run")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_keeps_the_finished_epochs(run):
     line = "-m xcnn train --data moons --epochs 99999 --out run"
     program = subprocess.Popen(

@@ -6,6 +6,7 @@ from typing import Any
 
 from ....checks import pair, single
 from ....extend import onnx_emitter
+from ....geometry import transposed_geometry, window_geometry
 from ..writer import Value, Writer
 from .spatial import channels_first, geometry, in_format, window_attributes
 
