@@ -18,6 +18,7 @@ import numpy as np
 import xcnn
 from xcnn import nn, optim
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGE = os.path.realpath(os.path.dirname(xcnn.__file__))
 BACKENDS = os.path.realpath(os.path.dirname(xcnn.backends.__file__))
 
