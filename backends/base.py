@@ -213,7 +213,7 @@ class Backend:
         columns = _by_element(out)
         for element in geometry.elements(tile):
             part = columns[:, element.number]
-            if not element.whole:
+            if not element.covers_tile:
                 _zero_outside(part, *element.windows[1:])
             part[element.windows] = x[element.pixels]
         return out
@@ -321,7 +321,7 @@ class Backend:
     def _window_maxima(self, x: Array, geometry: Geometry, y: Array) -> None:
         xp = self.xp
         first, *others = geometry.elements()
-        if first.whole:
+        if first.covers_tile:
             y[...] = x[first.pixels]
         else:
             y.fill(-xp.inf)

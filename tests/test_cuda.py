@@ -249,7 +249,7 @@ def test_a_gpu_array_of_another_library_shares_its_memory(strict, monkeypatch):
 
 
 def test_a_device_of_another_kind_is_refused():
-    with pytest.raises(DTypeError, match="Foreign is on a device of DLPack's kind 10"):
+    with pytest.raises(DTypeError, match="Foreign is on a device of DLPack type 10"):
         xcnn.Tensor(Foreign(None, (10, 0)))
 
 
