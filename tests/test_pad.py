@@ -141,7 +141,7 @@ def test_limits_are_pytorchs(mode, size):
         ((1, 1, 0, 3), 1, {"mode": "replicate"}, ShapeError, "of 0 pixels.*at most 0"),
         ((1, 1, 3), (3, 0), {"mode": "reflect"}, ShapeError, r"padding=\(3, 0\)"),
         ((1, 1, 3, 3), 1, {"mode": "edge"}, ArgumentError, "mode='edge': expected one of constant"),
-        ((1, 1, 3, 3), 1, {"value": "reflect"}, ArgumentError, "by name, mode='reflect'"),
+        ((1, 1, 3, 3), 1, {"value": "reflect"}, ArgumentError, "by keyword, mode='reflect'"),
         ((1, 1, 3, 3), 1, {"value": 2.0, "mode": "reflect"}, ArgumentError, "value=2.0 with mode"),
         ((1, 1, 3, 3), (1, 1, 1, 1), {}, ArgumentError, "top, bottom"),
         ((1, 1, 3), (1, 1, 1), {}, ArgumentError, "left, right"),

@@ -597,7 +597,7 @@ def _class_weights(value: Any, input: Tensor) -> Tensor | None:
     weight = _constant("weight", value)
     if weight is not None and weight.shape != (input.shape[1],):
         raise ShapeError(
-            f"weight has shape {weight.shape}, input {input.shape}: expected one number per "
+            f"weight has shape {weight.shape}, input {input.shape}: expected one number for each "
             f"class, ({input.shape[1]},)"
         )
     return weight
