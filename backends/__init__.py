@@ -1,4 +1,4 @@
-"""Devices: one :class:`Backend` object each, found from an array's type or from a name.
+"""Devices: one :class:`Backend` object each, looked up by name or by array type.
 
 >>> backends.get("cpu")          # by name: "cpu", "cuda", "cuda:1" or "auto"
 >>> backends.of(array)           # by the type of an array
@@ -50,7 +50,7 @@ by_library["cupy"] = lambda array: _cuda(array.device.id)
 
 
 def add_device(backend: Backend) -> Backend:
-    """Make ``backend`` known under its ``device`` name."""
+    """Register ``backend`` under its ``device`` name."""
     _by_name[backend.device] = backend
     return backend
 
@@ -63,7 +63,7 @@ def get(device: str | Backend) -> Backend:
     Raises
     ------
     DeviceError
-        No such device here; the text says what is missing and how to get it.
+        No such device; the message says what is missing and how to get it.
     """
     if isinstance(device, Backend):
         return device

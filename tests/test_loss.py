@@ -699,7 +699,7 @@ def test_modules(module, function):
         (lambda: nn.KLDivLoss("batch"), "batchmean"),
         (lambda: nn.L1Loss("batchmean"), "reduction='batchmean'"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=2), "label_smoothing=2: expected"),
-        (lambda: nn.NLLLoss(ignore_index="void"), "ignore_index='void': expected an int"),
+        (lambda: nn.NLLLoss(ignore_index="void"), "ignore_index='void': expected a 64-bit int"),
     ],
 )
 def test_errors_of_modules(make, text):

@@ -201,7 +201,7 @@ def check_interpolation(
         )
     if (size is None) == (scale_factor is None):
         raise ArgumentError(
-            f"size={size!r} and scale_factor={scale_factor!r}: pass exactly one of them"
+            f"size={size!r} and scale_factor={scale_factor!r}: give exactly one of them"
         )
     if size is not None:
         pair(size, "size")
@@ -236,7 +236,7 @@ def check_dim(name: str, dim: Any, ndim: int) -> int:
         raise ArgumentError(f"{name}={dim!r}: expected an int")
     if not -ndim <= dim < ndim:
         raise ShapeError(
-            f"{name}={dim}: the array has {ndim} axes, expected "
+            f"{name}={dim}: there are {ndim} axes, expected "
             + (f"{-ndim} to {ndim - 1}" if ndim else "none")
         )
     return int(dim) % ndim

@@ -14,7 +14,7 @@ typedef unsigned int uint32;
 typedef unsigned char uint8;
 typedef INDEX index_t;
 
-#ifndef INFINITY  // NVRTC comes without <math.h>
+#ifndef INFINITY  // NVRTC has no <math.h>
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
 #endif
@@ -70,8 +70,8 @@ __device__ __forceinline__ pack_t packed(const acc_t (&sums)[LANES]) {
 
 #define FOR_EACH_ROW(row, rows) for (int row = blockIdx.y; row < (rows); row += gridDim.y)
 
-// The index of the window whose kernel element `shift` reads the pixel `at`, both counted in pixels
-// from the start of the window and of the first window; -1 if none of the `windows` does.
+// The index of the window that reads a pixel at the offset `shift` from its start; `at` is the pixel's
+// offset from the start of the first window. -1 if none of the `windows` does.
 __device__ __forceinline__ int window_of(int at, int shift, int stride, int windows) {
   const int start = at - shift;
   if (start < 0) return -1;

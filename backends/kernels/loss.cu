@@ -1,7 +1,7 @@
 // Softmax and cross-entropy with class indices, forward and backward in one kernel.
 //
 // x, slope : (classes, size);  target, terms : (size,). A block processes 32 columns; 8 threads
-// share the classes of each. Subtracting the maximum keeps exp from overflowing.
+// split the classes of each. Subtracting the maximum keeps exp from overflowing.
 
 #define COLUMNS 32
 #define SHARES 8

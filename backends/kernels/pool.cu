@@ -48,7 +48,7 @@ max_pool2d(const scalar_t* __restrict__ x, scalar_t* __restrict__ y, ARGMAX* __r
     }
     ((pack_t*)y)[channel * size + i] = packed(best);
     if (!with_argmax) continue;
-    const int last = kernel_height * kernel_width - 1;  // for a window of padding only
+    const int last = kernel_height * kernel_width - 1;  // if the window is all padding
     positions_t positions;
     for (int l = 0; l < LANES; ++l)
       positions.lane[l] = (ARGMAX)(chosen[l] < 0 ? last : chosen[l]);
