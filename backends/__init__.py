@@ -58,7 +58,7 @@ def add_device(backend: Backend) -> Backend:
 def get(device: str | Backend) -> Backend:
     """The backend called ``"cpu"``, ``"cuda"`` (device 0), ``"cuda:N"`` or ``"auto"``.
 
-    ``"auto"`` is the first CUDA device that answers, else the CPU.
+    ``"auto"`` is the first usable CUDA device, else the CPU.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def available() -> dict[str, str]:
 
 
 def cuda_devices() -> list[str]:
-    """Names of the CUDA devices that answer, "cuda:0" and so on."""
+    """Names of the usable CUDA devices, "cuda:0" and so on."""
     from .diagnosis import problem
 
     if problem():

@@ -438,7 +438,7 @@ class Backend:
         return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
 
     def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
-        """(count,) of 0, with probability ``p``, or 1 / (1 - p); the same on every device."""
+        """A mask (count,): 0 with probability ``p``, else 1 / (1 - p); the same on every device."""
         keep = self.random_bits(count, key) >= self.xp.uint32(dropout_threshold(p))
         mask = keep.astype(dtype)
         mask *= dropout_scale(p)
@@ -449,7 +449,7 @@ class Backend:
     def cross_entropy(
         self, x: Array, target: Array, with_slope: bool = True, ignore_index: int = -100
     ) -> tuple[Array, Array | None]:
-        """-log softmax(x)[target] of each column and, with ``with_slope``, its derivative by ``x``.
+        """-log softmax(x)[target] of each column and, with ``with_slope``, its gradient.
 
         Both are 0 in the columns whose target is ``ignore_index``.
 
@@ -469,10 +469,10 @@ class Backend:
         exists = (target >= 0) & (target < classes)
         chosen = xp.where(exists, target, 0), xp.arange(size)  # one index per column
         slope = x - x.max(axis=0)
-        picked = xp.where(exists, slope[chosen], xp.nan)
+        target_logits = xp.where(exists, slope[chosen], xp.nan)
         xp.exp(slope, out=slope)
         total = slope.sum(axis=0)
-        terms = (xp.log(total) - picked).astype(x.dtype, copy=False)
+        terms = (xp.log(total) - target_logits).astype(x.dtype, copy=False)
         if some_ignored:
             xp.copyto(terms, 0, where=ignored)
         if not with_slope:

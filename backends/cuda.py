@@ -28,7 +28,7 @@ from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
-#: the numbers that the kernels of kernels/optim.cu take, in their order
+#: scalar arguments of the kernels in kernels/optim.cu, in order, and their types
 _OPTIMIZER_KERNELS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "sgd_step": {
         **dict.fromkeys(("lr", "momentum"), np.float64),

@@ -149,16 +149,16 @@ def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
 # -- numbers -------------------------------------------------------------------------------
 
 
-def check_int(name: str, value: Any, least: int = 1, expected: str = "an int") -> int:
-    """An int >= ``least``."""
-    if not is_int(value) or value < least:
-        raise ArgumentError(f"{name}={value!r}: expected {expected} >= {least}")
+def check_int(name: str, value: Any, minimum: int = 1, expected: str = "an int") -> int:
+    """An int >= ``minimum``."""
+    if not is_int(value) or value < minimum:
+        raise ArgumentError(f"{name}={value!r}: expected {expected} >= {minimum}")
     return int(value)
 
 
-def check_steps(name: str, value: Any, least: int = 1) -> int:
-    """A number of steps >= ``least``."""
-    return check_int(name, value, least, "a number of steps")
+def check_steps(name: str, value: Any, minimum: int = 1) -> int:
+    """A number of steps >= ``minimum``."""
+    return check_int(name, value, minimum, "a number of steps")
 
 
 def check_number(

@@ -143,7 +143,7 @@ def window_geometry(
     Raises
     ------
     ArgumentError
-        A value out of range.
+        A value is out of range.
     ShapeError
         The dilated kernel is larger than the padded input.
     """
@@ -197,7 +197,7 @@ def transposed_geometry(
     Raises
     ------
     ArgumentError
-        A value out of range.
+        A value is out of range.
     ShapeError
         The result would be empty.
     """

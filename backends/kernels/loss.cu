@@ -9,7 +9,7 @@
 __device__ __forceinline__ acc_t largest(acc_t a, acc_t b) { return a > b ? a : b; }
 
 // terms = log(sum(exp(x))) - x[target], NaN if target is not a class;
-// slope = softmax(x) - onehot(target), the derivative of terms by x; both 0 if target is ignore.
+// slope = softmax(x) - onehot(target), the gradient of terms; both 0 if target is ignore.
 extern "C" __global__ void __launch_bounds__(256, 4)
 cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
               scalar_t* __restrict__ terms, scalar_t* __restrict__ slope, int64 ignore,

@@ -148,7 +148,7 @@ def permute(input: Any, dims: Sequence[int]) -> Tensor:
     ArgumentError
         ``dims`` are not ints.
     ShapeError
-        They do not name every axis once.
+        ``dims`` is not a permutation of the axes.
     """
     input = Tensor.of(input)
     order = tuple(check_dim("dims", d, input.ndim) for d in dims)
