@@ -78,7 +78,7 @@ class Backend:
     def slots(self) -> list[Any]:
         """Two :class:`~xcnn.backends.transfer.Slot` objects to copy batches to alternately.
 
-        None where the device uses host memory.
+        Empty where the device uses host memory.
         """
         return []
 
