@@ -1,4 +1,4 @@
-"""Devices: one :class:`Backend` object each, found from an array's type or from a name.
+"""Devices: one :class:`Backend` object each, looked up by name or by array type.
 
 >>> backends.get("cpu")          # by name: "cpu", "cuda", "cuda:1" or "auto"
 >>> backends.of(array)           # by the type of an array
@@ -50,7 +50,7 @@ by_library["cupy"] = lambda array: _cuda(array.device.id)
 
 
 def add_device(backend: Backend) -> Backend:
-    """Make ``backend`` known under its ``device`` name."""
+    """Register ``backend`` under its ``device`` name."""
     _by_name[backend.device] = backend
     return backend
 
@@ -58,12 +58,12 @@ def add_device(backend: Backend) -> Backend:
 def get(device: str | Backend) -> Backend:
     """The backend called ``"cpu"``, ``"cuda"`` (device 0), ``"cuda:N"`` or ``"auto"``.
 
-    ``"auto"`` is the first CUDA device that answers, else the CPU.
+    ``"auto"`` is the first usable CUDA device, else the CPU.
 
     Raises
     ------
     DeviceError
-        No such device here; the text says what is missing and how to get it.
+        No such device; the message says what is missing and how to get it.
     """
     if isinstance(device, Backend):
         return device
@@ -88,7 +88,7 @@ def available() -> dict[str, str]:
 
 
 def cuda_devices() -> list[str]:
-    """Names of the CUDA devices that answer, "cuda:0" and so on."""
+    """Names of the usable CUDA devices, "cuda:0" and so on."""
     from .diagnosis import problem
 
     if problem():

@@ -1,8 +1,8 @@
-"""Backend: everything that differs between devices, each primitive once in plain ``xp``.
+"""Backend: everything that differs between devices; each primitive once in generic ``xp`` code.
 
 A subclass sets ``xp`` and overrides, unconditionally, the primitives it has a kernel for. Image
-arrays here are batch-last: (channels, height, width, batch), C-contiguous, so that what a window
-reads is a long run of memory.
+arrays here are batch-last: (channels, height, width, batch), C-contiguous, so that windows
+read long runs of memory.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Backend:
     Attributes
     ----------
     column_budget : int
-        Most bytes of one tile of an unfolded convolution input. Settable.
+        Maximum bytes of one tile of an unfolded convolution input. Settable.
     thin_product : int
-        Terms that a product of two thin matrices sums at a time.
+        Terms that a product of two thin matrices sums per piece.
     optimizer_piece : int
-        Elements of a parameter that an optimiser changes at a time.
+        Elements of a parameter that an optimiser updates at a time.
     norm_piece : int
-        Elements that a normalisation works on at a time.
+        Elements that a normalisation processes at a time.
     convolutions : tuple of str, or None
         The methods of :mod:`xcnn.convolution` to choose from besides im2col; None: all.
     """
@@ -68,7 +68,7 @@ class Backend:
     # -- arrays -----------------------------------------------------------------------------
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        """``array`` (on the host or on this device, or nested lists) on this device."""
+        """``array`` (a host or device array, or nested lists) as an array on this device."""
         return self.xp.asarray(array, dtype)
 
     def to_host(self, array: Array) -> Any:
@@ -76,14 +76,15 @@ class Backend:
         return array
 
     def slots(self) -> list[Any]:
-        """Two :class:`~xcnn.backends.transfer.Slot` to copy batches to alternately; none where the
-        device uses the host's memory.
+        """Two :class:`~xcnn.backends.transfer.Slot` objects to copy batches to alternately.
+
+        Empty where the device uses host memory.
         """
         return []
 
     @property
     def ndimage(self) -> Any:
-        """``scipy.ndimage``, or its counterpart for this device; imported on first use."""
+        """``scipy.ndimage``, or its equivalent for this device; imported on first use."""
         import scipy.ndimage
 
         return scipy.ndimage
@@ -101,7 +102,7 @@ class Backend:
 
     @property
     def special(self) -> Any:
-        """``scipy.special``, or its counterpart for this device."""
+        """``scipy.special``, or its equivalent for this device."""
         from scipy import special  # slow to import, and few models need it
 
         return special
@@ -111,16 +112,16 @@ class Backend:
         return {}
 
     def limit_memory(self, size: int) -> None:
-        """Limit arrays to ``size`` bytes of the device, and columns to an eighth of that.
+        """Limit arrays to ``size`` bytes on the device, and im2col columns to an eighth of that.
 
         Raises
         ------
         ArgumentError
-            The device has no memory of its own, or less.
+            The device has no dedicated memory, or less than ``size``.
         """
         raise ArgumentError(
-            f"a memory limit applies to the memory of a GPU, {self.device} has none; leave it out, "
-            "or choose --device cuda"
+            f"a memory limit applies to GPU memory, {self.device} has none; leave it out, or use "
+            "--device cuda"
         )
 
     def warmup(self) -> Iterator[str]:
@@ -128,7 +129,7 @@ class Backend:
         return iter(())
 
     def run(self, function: Callable[..., Array], *arrays: Any) -> Array:
-        """``function(self, *arrays)``, with new arrays on this device."""
+        """``function(self, *arrays)``, creating new arrays on this device."""
         return function(self, *arrays)
 
     def precision(self, name: str) -> AbstractContextManager:
@@ -144,15 +145,15 @@ class Backend:
             raise ArgumentError(f"precision={name!r}: expected one of {', '.join(PRECISIONS)}")
         if name != "float32":
             raise ArgumentError(
-                f"precision={name!r} needs a CUDA GPU: {self.device} has no units for it and would "
-                "be slower than with float32; use float32"
+                f"precision={name!r} needs a CUDA GPU: {self.device} has no hardware for it and "
+                "would be slower than with float32; use float32"
             )
         return nullcontext()
 
     def check_class_indices(
         self, indices: Array, classes: int, ignore_index: int | None = None
     ) -> None:
-        """Refuse class indices outside ``0 <= index < classes`` that are not ``ignore_index``.
+        """Require class indices with ``0 <= index < classes`` or equal to ``ignore_index``.
 
         Raises
         ------
@@ -170,10 +171,10 @@ class Backend:
                 f"indices 0 to {classes - 1}{ignored}"
             )
 
-    # -- parallel parts ---------------------------------------------------------------------
+    # -- parallelism ------------------------------------------------------------------------
 
     def shares(self, work: int) -> int:
-        """How many parts :meth:`each` should run in parallel, for ``work`` multiplications."""
+        """Number of parts to split ``work`` multiplications into for :meth:`each`."""
         return 1
 
     def each(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
@@ -184,7 +185,7 @@ class Backend:
         return [function(part) for part in parts]
 
     def channels(self, x: Array) -> tuple[slice, ...]:
-        """Slices of the channels of x (C, ...), for an operation of a few passes over it."""
+        """Slices of the channels of x (C, ...), to compute a few cheap passes with :meth:`each`."""
         return split_range(len(x), self.shares(8 * x.size))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
@@ -213,7 +214,7 @@ class Backend:
         columns = _by_element(out)
         for element in geometry.elements(tile):
             part = columns[:, element.number]
-            if not element.whole:
+            if not element.covers_tile:
                 _zero_outside(part, *element.windows[1:])
             part[element.windows] = x[element.pixels]
         return out
@@ -245,9 +246,9 @@ class Backend:
             self.xp.maximum(part, 0, out=part)
 
     def add_bias_to_tile(self, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
-        """:meth:`add_bias` to a tile of y (F, H, W, N): in one go if its rows are contiguous."""
-        whole = (tile.left, tile.right) == (0, y.shape[2])
-        step = tile.bottom - tile.top if whole else 1
+        """:meth:`add_bias` to a tile of y (F, H, W, N): in one call if its rows are contiguous."""
+        full_rows = (tile.left, tile.right) == (0, y.shape[2])
+        step = tile.bottom - tile.top if full_rows else 1
         for top in range(tile.top, tile.bottom, step):
             run = tile_columns(tile._replace(top=top, bottom=top + step), *y.shape[2:])
             self.add_bias(as_matrix(y), bias, run, relu)
@@ -255,7 +256,7 @@ class Backend:
     def bias_backward(
         self, dy: Array, y: Array | None, needs_bias: bool
     ) -> tuple[Array, Array | None]:
-        """The gradients before :meth:`add_bias` and of the bias; arrays are (F, ...).
+        """The gradients of the input and the bias of :meth:`add_bias`; arrays are (F, ...).
 
         ``y`` is the output where a ReLU followed, else None.
         """
@@ -266,7 +267,7 @@ class Backend:
         return dy, rows.sum(axis=1) if needs_bias else None
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
-        """The gradient before a ReLU, and its sum over each row: the bias gradient.
+        """The gradient of a ReLU's input, and its sum over each row: the bias gradient.
 
         Parameters
         ----------
@@ -292,7 +293,7 @@ class Backend:
     def max_pool2d(
         self, x: Array, geometry: Geometry, with_argmax: bool = True
     ) -> tuple[Array, Array | None]:
-        """The largest pixel of each window and, if wanted, where in the window it is.
+        """The largest pixel of each window and, with ``with_argmax``, its position in the window.
 
         Padding is never chosen, NaN always is, and the first of equal maxima wins.
 
@@ -320,13 +321,13 @@ class Backend:
 
     def _window_maxima(self, x: Array, geometry: Geometry, y: Array) -> None:
         xp = self.xp
-        first, *others = geometry.elements()
-        if first.whole:
+        first, *rest = geometry.elements()
+        if first.covers_tile:
             y[...] = x[first.pixels]
         else:
             y.fill(-xp.inf)
-            others = [first, *others]
-        for element in others:
+            rest = [first, *rest]
+        for element in rest:
             part = y[element.windows]
             xp.maximum(part, x[element.pixels], out=part)
 
@@ -362,12 +363,12 @@ class Backend:
         dx = xp.empty(shape, dy.dtype)
 
         def compute(part: slice) -> None:
-            self._give_back(dy[part], argmax[part], geometry, dx[part])
+            self._scatter_gradient(dy[part], argmax[part], geometry, dx[part])
 
         self.each(compute, self.channels(dx))
         return dx
 
-    def _give_back(self, dy: Array, argmax: Array, geometry: Geometry, dx: Array) -> None:
+    def _scatter_gradient(self, dy: Array, argmax: Array, geometry: Geometry, dx: Array) -> None:
         if geometry.covers_exactly:
             for e in geometry.elements():
                 self.xp.multiply(dy[e.windows], argmax[e.windows] == e.number, out=dx[e.pixels])
@@ -396,10 +397,10 @@ class Backend:
         weights = self._window_weights(geometry, include_pad, dy.dtype)
 
         def compute(part: slice) -> None:
-            share = dy[part] * weights
+            scaled = dy[part] * weights
             dx[part].fill(0)
             for element in geometry.elements():
-                dx[part][element.pixels] += share[element.windows]
+                dx[part][element.pixels] += scaled[element.windows]
 
         self.each(compute, self.channels(dx))
         return dx
@@ -414,10 +415,10 @@ class Backend:
     # -- random -----------------------------------------------------------------------------
 
     def random_bits(self, count: int, key: int) -> Array:
-        """``count`` random uint32, the same for a key on every device.
+        """``count`` random uint32; a key gives the same numbers on every device.
 
-        Philox4x64-10 with the key (``key``, 0) and the counters 1, 2, ...; each 64-bit word
-        gives its low half first. Source: Salmon et al. 2011 (Random123).
+        Philox4x64-10 with the key (``key``, 0) and the counters 1, 2, ...; the low half of each
+        64-bit word comes first. Source: Salmon et al. 2011 (Random123).
         """
         xp = self.xp
         blocks = -(-count // 8)
@@ -437,7 +438,7 @@ class Backend:
         return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
 
     def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
-        """(count,) of 0, with probability ``p``, or 1 / (1 - p); the same on every device."""
+        """A mask (count,): 0 with probability ``p``, else 1 / (1 - p); the same on every device."""
         keep = self.random_bits(count, key) >= self.xp.uint32(dropout_threshold(p))
         mask = keep.astype(dtype)
         mask *= dropout_scale(p)
@@ -448,7 +449,7 @@ class Backend:
     def cross_entropy(
         self, x: Array, target: Array, with_slope: bool = True, ignore_index: int = -100
     ) -> tuple[Array, Array | None]:
-        """-log softmax(x)[target] of each column and, if wanted, its derivative by ``x``.
+        """-log softmax(x)[target] of each column and, with ``with_slope``, its gradient.
 
         Both are 0 in the columns whose target is ``ignore_index``.
 
@@ -466,12 +467,12 @@ class Backend:
         ignored = target == ignore_index
         some_ignored = self._may_hold_true(ignored)
         exists = (target >= 0) & (target < classes)
-        chosen = xp.where(exists, target, 0), xp.arange(size)  # an index for each column
+        chosen = xp.where(exists, target, 0), xp.arange(size)  # one index per column
         slope = x - x.max(axis=0)
-        picked = xp.where(exists, slope[chosen], xp.nan)
+        target_logits = xp.where(exists, slope[chosen], xp.nan)
         xp.exp(slope, out=slope)
         total = slope.sum(axis=0)
-        terms = (xp.log(total) - picked).astype(x.dtype, copy=False)
+        terms = (xp.log(total) - target_logits).astype(x.dtype, copy=False)
         if some_ignored:
             xp.copyto(terms, 0, where=ignored)
         if not with_slope:
@@ -501,22 +502,22 @@ class Backend:
         settings: Mapping[str, Any],
         scaler: Array | None = None,
     ) -> None:
-        """Change parameters and the state of their optimiser in place.
+        """Update parameters and the state of their optimiser in place.
 
         Nothing changes if ``scaler`` (see :meth:`unscale`) holds an overflow.
 
         Parameters
         ----------
         kernel
-            Name of a fused kernel that does the same, which a device may have; or "".
+            Name of an equivalent fused kernel, which a device may have; or "".
         rule
-            Returns a function (p, g, *state) that changes a piece of each array in place.
+            Returns a function (p, g, *state) that updates a piece of each array in place.
         lists
-            Parameters, gradients, then each kind of state; a kind that is not in use is empty.
+            Parameters, gradients, then each kind of state; unused kinds are empty.
         settings
-            The numbers in the rule by name, for the kernel.
+            The hyperparameters of the rule by name, for the kernel.
         scaler
-            Of :meth:`unscale`, or None.
+            See :meth:`unscale`; or None.
         """
         with self._unless_overflow(scaler, [a for kind in (lists[0], *lists[2:]) for a in kind]):
             self._by_piece(rule(), *filter(None, lists))
@@ -530,20 +531,20 @@ class Backend:
             if is_whole or not all(a.flags.c_contiguous for a in arrays):
                 pieces.append(arrays)
                 continue
-            flat = [a.reshape(-1) for a in arrays]  # 0-d arrays too: they are changed in place
+            flat = [a.reshape(-1) for a in arrays]  # 0-d arrays too: they are updated in place
             for start in range(0, arrays[0].size, size):
                 pieces.append(tuple(a[start : start + size] for a in flat))
 
-        def several(part: slice) -> None:
+        def update(part: slice) -> None:
             for piece in pieces[part]:
                 compute(*piece)
 
         count = self.shares(8 * sum(p.size for p in lists[0]))
-        self.each(several, split_range(len(pieces), count))
+        self.each(update, split_range(len(pieces), count))
 
     @contextmanager
     def _unless_overflow(self, scaler: Any, changed: list[Array]) -> Iterator[None]:
-        """Undo what the block does to ``changed`` if ``scaler`` holds an overflow."""
+        """Restore ``changed`` after the block if ``scaler`` holds an overflow."""
         before = [] if scaler is None else [array.copy() for array in changed]
         yield
         for array, old in zip(changed, before, strict=False):
@@ -552,12 +553,12 @@ class Backend:
     # -- loss scaling -----------------------------------------------------------------------
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
-        """Divide gradients by the loss scale in place; record in ``scaler`` if one is not finite.
+        """Divide gradients by the loss scale in place; record in ``scaler`` if any is not finite.
 
         Parameters
         ----------
         scaler : (4,), float32
-            At ``SCALE``, ``OVERFLOW`` (0 or 1), ``GOOD`` (steps in a row), ``SKIPPED`` (steps).
+            Indexed by ``SCALE``, ``OVERFLOW`` (0 or 1), ``GOOD`` (steps in a row), ``SKIPPED``.
         """
         xp = self.xp
         for g in grads:
@@ -565,8 +566,10 @@ class Backend:
             scaler[OVERFLOW] = xp.maximum(scaler[OVERFLOW], xp.any(~xp.isfinite(g)))
 
     def update_scale(self, scaler: Array, growth: float, backoff: float, interval: int) -> None:
-        """After a step: multiply the scale by ``backoff`` if it overflowed, and by ``growth``
-        after ``interval`` good steps in a row.
+        """Update the loss scale after a step.
+
+        Multiply it by ``backoff`` after an overflow, by ``growth`` after ``interval`` good steps in
+        a row.
         """
         xp, overflow = self.xp, scaler[OVERFLOW] != 0
         good = xp.where(overflow, 0, scaler[GOOD] + 1)
@@ -585,7 +588,7 @@ def dropout_threshold(p: float) -> int:
 
 
 def dropout_scale(p: float) -> float:
-    """The factor of the elements that are kept."""
+    """The scale factor of the remaining elements."""
     return 1 / (1 - p) if p < 1 else 0.0
 
 
@@ -617,24 +620,24 @@ def _multiply_64(xp: Any, x: Array, factor: int) -> tuple[Array, Array]:
     return a * c + (middle >> shift) + (carry >> shift), x * xp.uint64(factor)
 
 
-# -- which backend an array belongs to -----------------------------------------------------------
+# -- the backend of an array ---------------------------------------------------------------------
 
-#: by type, the backend of all arrays of that type, or a function from an array to its backend
+#: the backend of each array type, or a function from an array to its backend
 by_type: dict[type, Backend | Callable[[Any], Backend]] = {}
-#: by the name of a library that may be imported later, the same for its ``ndarray``
+#: the same for the ``ndarray`` of a library, by name, as it may be imported later
 by_library: dict[str, Callable[[Any], Backend]] = {}
 
 
 def register(array_type: type, owner: Backend | Callable[[Any], Backend]) -> None:
-    """Make arrays of ``array_type``, and of its subclasses, belong to ``owner``.
+    """Register ``owner`` as the backend of ``array_type`` and its subclasses.
 
     Parameters
     ----------
     array_type
         A class.
     owner
-        A backend, or a function from an array to its backend. ``backends.add_device`` makes a
-        backend known by name to ``backends.get`` and ``Module.to``.
+        A backend, or a function from an array to its backend. ``backends.add_device``
+        registers a name for ``backends.get`` and ``Module.to``.
     """
     by_type[array_type] = owner
 
@@ -670,9 +673,9 @@ def of_each(arrays: Sequence[Any]) -> list[Backend | None]:
 
 
 def _discover(array_type: type) -> Backend | Callable[[Any], Backend] | None:
-    """The owner of a type that is not in the table, which is entered there.
+    """Find the owner of an unregistered type, and register the type.
 
-    A library that is not imported yet cannot have made the array, so nothing is imported.
+    Nothing is imported: a library that is not imported cannot have created the array.
     """
     for name, library_owner in by_library.items():
         if name in sys.modules:

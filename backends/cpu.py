@@ -1,10 +1,10 @@
-"""The CPU: NumPy, with the few primitives that NumPy itself does better than plain xp code.
+"""The CPU: NumPy, overriding the few primitives that NumPy does faster than generic xp code.
 
-NumPy's own loops run on one thread, and BLAS splits only products that are large. Here each part of
-an operation, such as a band of an image, takes a Python thread through all of its steps: NumPy and
-BLAS release the interpreter's lock while they compute. BLAS is held to one thread meanwhile, also
-for single products: its own threads wait for the next product by spinning, and would take the
-processor from these (decision 12).
+NumPy's loops run on one thread, and BLAS splits only large products. Here each part of an
+operation, such as a band of an image, goes through all of its steps in one Python thread: NumPy and
+BLAS release the GIL while they compute. Meanwhile BLAS is limited to one thread, also for single
+products: its idle threads spin while they wait for the next product, and would take CPU time from
+ours (decision 12).
 """
 
 from __future__ import annotations
@@ -28,73 +28,74 @@ from .base import MASK64, Array, Backend
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-# multiplications of a product: OpenBLAS runs smaller ones on one thread; below the second, its
-# threads cost more afterwards than they save
+# multiplications of a product: below the first, OpenBLAS uses one thread; below the second, threads
+# cost more than they save
 _SHARED_BY_BLAS, _WORTH_SHARING = 2**18, 2**24
-_DOT = 2**13  # terms of a scalar product: OpenBLAS shares longer ones with its threads
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_DOT = 2**13  # terms of a dot product: OpenBLAS splits longer ones among its threads
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
 class Threads:
-    """A pool of as many threads as BLAS uses; they start with the first work."""
+    """A pool of as many threads as BLAS uses, started on first use."""
 
     def __init__(self) -> None:
         self._busy = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+            os.register_at_fork(after_in_child=self._reset)
 
     @cached_property
     def count(self) -> int:
-        """Initial number of BLAS threads (``OPENBLAS_NUM_THREADS``); 1 where that is unknown."""
-        return self._allowed()
+        """Initial number of BLAS threads (``OPENBLAS_NUM_THREADS``); 1 if unknown."""
+        return self._blas_threads()
 
     @property
     def busy(self) -> bool:
-        """Whether parts are being computed, with BLAS held to one thread."""
+        """Whether parts are being computed, with BLAS limited to one thread."""
         return self._busy.locked()
 
     def run(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-        """``[function(part) for part in parts]``, in parallel unless other work already is, or BLAS
-        has been limited to one thread.
+        """``[function(part) for part in parts]``, in parallel if possible.
+
+        Not while other work runs in parallel, or if the user limited BLAS to one thread.
         """
         if len(parts) < 2:
-            return _in_turn(function, parts)
-        with self.hold() as held:
-            return (self._at_once if held else _in_turn)(function, parts)
+            return _run_serially(function, parts)
+        with self.hold() as limited:
+            return (self._run_in_parallel if limited else _run_serially)(function, parts)
 
     @contextmanager
     def hold(self) -> Iterator[bool]:
-        """A context in which BLAS uses one thread; yields whether this call is what limits it."""
+        """A context in which BLAS uses one thread; yields whether this call set that limit."""
         if not self._busy.acquire(blocking=False):
             yield False
             return
         try:
-            allowed = self._allowed()
+            allowed = self._blas_threads()
             if min(self.count, allowed) < 2:
                 yield False
                 return
-            self._limit(1)
+            self._set_blas_threads(1)
             try:
                 yield True
             finally:
-                self._limit(allowed)
+                self._set_blas_threads(allowed)
         finally:
             self._busy.release()
 
-    def _at_once(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    def _run_in_parallel(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # takes 5 ms to import
 
             self._pool = ThreadPoolExecutor(self.count, "xcnn")
-        # numpy.errstate is in the context
-        others = [self._pool.submit(copy_context().run, function, part) for part in parts[1:]]
+        # the context carries numpy.errstate
+        futures = [self._pool.submit(copy_context().run, function, part) for part in parts[1:]]
         try:
             first = function(parts[0])
         finally:
-            for other in others:  # none may still be writing when the caller continues
-                other.exception()
-        return [first, *(other.result() for other in others)]
+            for future in futures:  # none may still be writing when the caller continues
+                future.exception()
+        return [first, *(future.result() for future in futures)]
 
     @cached_property
     def _blas(self) -> list[Any]:
@@ -102,19 +103,19 @@ class Threads:
 
         return ThreadpoolController().select(user_api="blas").lib_controllers
 
-    def _allowed(self) -> int:
+    def _blas_threads(self) -> int:
         return max((library.get_num_threads() or 1 for library in self._blas), default=1)
 
-    def _limit(self, threads: int) -> None:
+    def _set_blas_threads(self, threads: int) -> None:
         for library in self._blas:
             library.set_num_threads(threads)
 
-    def _forget(self) -> None:
-        """After a fork: the child process has no threads, and nothing holds the lock."""
+    def _reset(self) -> None:
+        """Reset after a fork: the child process has no threads, and nothing holds the lock."""
         self._busy, self._pool = threading.Lock(), None
 
 
-def _in_turn(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+def _run_serially(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
     return [function(part) for part in parts]
 
 
@@ -147,25 +148,25 @@ class CpuBackend(Backend):
         return self._threads.run(function, parts)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        if self._threads.busy:  # one of many small products of a part
+        if self._threads.busy:  # one of many small products within a part
             return np.matmul(a, b, out=out)
-        stacks = a.shape[:-2] or b.shape[:-2]
-        work = math.prod(stacks) * a.shape[-2] * a.shape[-1] * b.shape[-1]
+        stack = a.shape[:-2] or b.shape[:-2]
+        work = math.prod(stack) * a.shape[-2] * a.shape[-1] * b.shape[-1]
         if work < _SHARED_BY_BLAS:
             return np.matmul(a, b, out=out)
-        if len(stacks) < 2 and self.shares(work) > 1:
+        if len(stack) < 2 and self.shares(work) > 1:
             return self._product_in_parts(a, b, out, self.shares(work))
         with self._threads.hold():
             return np.matmul(a, b, out=out)
 
     def _product_in_parts(self, a: Array, b: Array, out: Array | None, count: int) -> Array:
-        """Cut along the stack, or else along the longest of the three lengths."""
-        stacks, (rows, terms), columns = a.shape[:-2] or b.shape[:-2], a.shape[-2:], b.shape[-1]
-        longest = max(stacks or (rows, terms, columns))
-        shares = split_range(longest, count)
+        """Split the product along the stack, or else along the longest of the three lengths."""
+        stack, (rows, terms), columns = a.shape[:-2] or b.shape[:-2], a.shape[-2:], b.shape[-1]
+        longest = max(stack or (rows, terms, columns))
+        parts = split_range(longest, count)
         if out is None:
-            out = np.empty((*stacks, rows, columns), np.result_type(a, b))
-        if stacks:
+            out = np.empty((*stack, rows, columns), np.result_type(a, b))
+        if stack:
             cut_a, cut_b = a.ndim > 2, b.ndim > 2
 
             def compute(part: slice) -> None:
@@ -179,24 +180,24 @@ class CpuBackend(Backend):
             def compute(part: slice) -> None:
                 np.matmul(a, b[:, part], out=out[:, part])
         else:
-            first, *others = self.each(lambda part: a[:, part] @ b[part], shares)
-            return np.add(sum(others), first, out=out)
-        self.each(compute, shares)
+            first, *rest = self.each(lambda part: a[:, part] @ b[part], parts)
+            return np.add(sum(rest), first, out=out)
+        self.each(compute, parts)
         return out
 
     def row_sums(self, a: Array, b: Array | None = None) -> Array:
-        """By scalar products of BLAS, three times as fast as NumPy's sum."""
+        """BLAS dot products: three times as fast as NumPy's sum."""
         if a.dtype.itemsize < 4 or (b is not None and b.dtype != a.dtype):
-            return super().row_sums(a, b)  # BLAS has none in these types
+            return super().row_sums(a, b)  # BLAS has no dot product for these types
         length = a.shape[1]
         if length <= _DOT:
             return np.vecdot(a, _ones(a.dtype)[:length] if b is None else b)
-        whole = length - length % _DOT
-        blocks = (len(a), whole // _DOT, _DOT)
-        others = _ones(a.dtype) if b is None else b[:, :whole].reshape(blocks)
-        total = np.vecdot(a[:, :whole].reshape(blocks), others).sum(axis=1)
-        if whole < length:
-            total += self.row_sums(a[:, whole:], None if b is None else b[:, whole:])
+        end = length - length % _DOT
+        blocks = (len(a), end // _DOT, _DOT)
+        factors = _ones(a.dtype) if b is None else b[:, :end].reshape(blocks)
+        total = np.vecdot(a[:, :end].reshape(blocks), factors).sum(axis=1)
+        if end < length:
+            total += self.row_sums(a[:, end:], None if b is None else b[:, end:])
         return total
 
     def random_bits(self, count: int, key: int) -> Array:
@@ -213,22 +214,24 @@ def _ones(dtype: Any) -> Array:
 def keep_freed_memory() -> bool:
     """Let the C library reuse the memory of freed arrays instead of returning it to the system.
 
-    A training step makes and frees the same large arrays again and again. By default glibc gives
-    them back at once, and every page of the next one costs a page fault: half of the time of a
-    step of LeNet-5. Up to 1 GiB of freed memory is kept, for the whole process.
+    Each training step allocates and frees the same large arrays. By default glibc returns them to
+    the system at once, and every page of the next one costs a page fault: half of the time of a
+    LeNet-5 step. Up to 1 GiB of freed memory is kept, process-wide.
 
     Returns
     -------
     bool
-        Whether it was done: not where the C library is another one, where the user set malloc's
-        own variables, nor with ``XCNN_KEEP_MEMORY=0``.
+        Whether it was done: not with another C library, with malloc variables set by the user, or
+        with ``XCNN_KEEP_MEMORY=0``.
     """
-    own = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
-    if sys.platform != "linux" or own or os.environ.get("XCNN_KEEP_MEMORY") == "0":
+    set_by_user = (
+        any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
+    )
+    if sys.platform != "linux" or set_by_user or os.environ.get("XCNN_KEEP_MEMORY") == "0":
         return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
-    largest = 32 * 1024**2  # more is refused; larger arrays still go back to the system
+    largest = 32 * 1024**2  # the maximum; larger arrays still go back to the system
     done = libc.mallopt(_M_MMAP_THRESHOLD, largest) and libc.mallopt(_M_TRIM_THRESHOLD, 1024**3)
     return bool(done)

@@ -1,4 +1,4 @@
-"""CUDA GPUs: CuPy, with our own kernels.
+"""CUDA GPUs: CuPy, with custom kernels.
 
 CuPy is imported when a device is first used, never by ``import xcnn``. Primitives that are not
 overridden here are the generic ones of :class:`Backend`.
@@ -28,7 +28,7 @@ from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
-#: the numbers that the kernels of kernels/optim.cu take, in their order
+#: scalar arguments of the kernels in kernels/optim.cu, in order, and their types
 _OPTIMIZER_KERNELS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "sgd_step": {
         **dict.fromkeys(("lr", "momentum"), np.float64),
@@ -59,14 +59,14 @@ class CudaBackend(Backend):
     thin_product = 2**62  # one product is one launch
     optimizer_piece = 2**62
     norm_piece = 2**62
-    convolutions = ("pointwise", "depthwise")  # the others have not been measured here
+    convolutions = ("pointwise", "depthwise")  # the rest has not been measured on GPUs
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")
         self._index = index
         self._kernels = Kernels(cupy)
         self._chunks = Chunks(cupy)
-        self._largest = (0, "")  # bytes and name of the largest array made so far
+        self._largest = (0, "")  # bytes and description of the largest array so far
 
     @property
     def _device(self) -> Any:
@@ -126,21 +126,21 @@ class CudaBackend(Backend):
             result = function(self, *arrays)
         size = getattr(result, "nbytes", 0)
         if size > self._largest[0]:
-            maker = type(getattr(function, "__self__", function)).__name__
-            self._largest = size, f"that of {maker}, {result.dtype} {result.shape}"
+            operation = type(getattr(function, "__self__", function)).__name__
+            self._largest = size, f"the output of {operation}, {result.dtype} {result.shape}"
         return result
 
     def _out_of_memory(self, error: Exception) -> OutOfMemoryError:
-        """CuPy's error, with what uses the memory and what would help."""
+        """CuPy's error, with the memory in use and ways to need less."""
         free, total = self._device.mem_info
         with self._device:
-            used, kept = self._pool.used_bytes(), self._pool.free_bytes()
+            used, pooled = self._pool.used_bytes(), self._pool.free_bytes()
             limit = self._pool.get_limit()
         size, name = self._largest
         largest = f"The largest array so far, {name}, takes {_bytes(size)}; " if size else ""
         return OutOfMemoryError(
             f"{self.device} is out of memory: {str(error).rstrip('.')}. Arrays use "
-            f"{_bytes(used)}, the pool holds {_bytes(kept)} more for reuse, {_bytes(free)} of "
+            f"{_bytes(used)}, the pool holds {_bytes(pooled)} more for reuse, {_bytes(free)} of "
             f"{_bytes(total)} are free on the device, and the memory limit is "
             f"{_bytes(limit) if limit else 'not set'}. {largest}im2col takes up to "
             f"{_bytes(self.column_budget)}. A smaller --batch-size (batch_size) needs "
@@ -156,8 +156,10 @@ class CudaBackend(Backend):
     def check_class_indices(
         self, indices: Array, classes: int, ignore_index: int | None = None
     ) -> None:
-        """Does nothing: reading a value would make the host wait. The Trainer checks labels on the
-        host, and cross_entropy returns NaN for a class that does not exist.
+        """Do nothing: reading a value would make the host wait.
+
+        The Trainer checks labels on the host, and cross_entropy returns NaN for a class that does
+        not exist.
         """
 
     @contextmanager
@@ -170,7 +172,7 @@ class CudaBackend(Backend):
                 f"precision={name!r} needs a GPU of compute capability {_CAPABILITY[name] / 10}, "
                 f"{self.device} has {capability / 10}; use float32"
             )
-        core = self.xp._core  # the only public way is the variable CUPY_TF32, read once
+        core = self.xp._core  # the public setting, CUPY_TF32, is read only once
         kinds = core._routines_linalg
         before = core.get_compute_type(np.float32)
         kind = kinds.COMPUTE_TYPE_TF32 if name == "tf32" else kinds.COMPUTE_TYPE_DEFAULT
@@ -220,8 +222,8 @@ class CudaBackend(Backend):
         dz = self.xp.empty(y.shape, y.dtype)
         partial = self.xp.zeros((rows, blocks), sum_dtype(y.dtype))
         arguments = dy, y, dz, partial, np.int32(rows), variant.index(count)
-        launched = (blocks, grid(count, rows)[1]) if count else (0, 0)
-        self._kernels.launch(variant, "bias_relu_backward", launched, arguments)
+        launch_grid = (blocks, grid(count, rows)[1]) if count else (0, 0)
+        self._kernels.launch(variant, "bias_relu_backward", launch_grid, arguments)
         return dz, partial.sum(axis=1)
 
     # -- pooling ----------------------------------------------------------------------------
@@ -265,8 +267,9 @@ class CudaBackend(Backend):
         positions: int,
         geometry: Geometry,
     ) -> None:
-        """Launch a kernel whose threads each take one of ``positions`` pixels or windows, for a
-        pack of images; all arrays are (channels, ..., batch).
+        """Launch a kernel with a thread per pixel or window (``positions``) and pack of images.
+
+        All arrays are (channels, ..., batch).
         """
         channels, batch = len(arrays[0]), arrays[0].shape[-1]
         large = _has_large_windows(geometry) if file == "pool" else False
@@ -306,7 +309,7 @@ class CudaBackend(Backend):
             *(np.int64(ignore_index), np.int32(with_slope)),
             *(np.int32(classes), variant.index(size)),
         )
-        blocks = (-(-size // 32),)  # a block takes 32 columns
+        blocks = (-(-size // 32),)  # a block processes 32 columns
         self._kernels.launch(variant, "cross_entropy", blocks, (x, target, terms, slope, *numbers))
         return terms, slope if with_slope else None
 
@@ -339,7 +342,7 @@ class CudaBackend(Backend):
     def _launch_chunks(
         self, name: str, lists: Sequence[Sequence[Array]], scaler: Array | None, numbers: tuple
     ) -> None:
-        """Launch an optimiser kernel over all arrays: one launch for each dtype among them."""
+        """Launch an optimiser kernel over all arrays: one launch per dtype."""
         if scaler is None:
             scaler = self._chunks.no_scaling()
         with _in_c_order(self.xp, lists) as ordered:
@@ -349,7 +352,7 @@ class CudaBackend(Backend):
 
 
 class _Active:
-    """Makes a device the current one; explains when its memory runs out."""
+    """Makes a device current, and adds details to its out-of-memory errors."""
 
     __slots__ = ("_backend", "_device")
 
@@ -368,8 +371,9 @@ class _Active:
 
 @contextmanager
 def _in_c_order(xp: Any, lists: Sequence[Sequence[Array]]) -> Iterator[list[list[Array]]]:
-    """The arrays, C-contiguous and of the dtype of the first nonempty list; others are copied, and
-    the copies written back at the end.
+    """The arrays, C-contiguous and in the dtypes of the first nonempty list.
+
+    Other arrays are copied, and the copies written back at the end.
     """
     dtypes = [a.dtype for a in next(filter(None, lists), [])]
     ordered = [
@@ -425,9 +429,9 @@ def open_device(index: int) -> CudaBackend:
     DeviceError
         CuPy, the driver or the device is missing.
     """
-    missing = problem()
-    if missing:
-        raise DeviceError(f"device cuda:{index} is not available: {missing}")
+    reason = problem()
+    if reason:
+        raise DeviceError(f"device cuda:{index} is not available: {reason}")
     import cupy
 
     count = cupy.cuda.runtime.getDeviceCount()

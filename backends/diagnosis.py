@@ -46,8 +46,8 @@ def problem() -> str:
         if 0 < driver // 1000 < required // 1000:  # 0 where there is no driver at all
             return (
                 f"the driver is for CUDA {_version(driver)}, too old for CuPy {cupy.__version__}, "
-                f"which is for CUDA {_version(required)}; update the driver, or install the CuPy "
-                f'for it: pip install "cupy-cuda{driver // 1000}x[ctk]"'
+                f"which is for CUDA {_version(required)}; update the driver, or install a "
+                f'matching CuPy: pip install "cupy-cuda{driver // 1000}x[ctk]"'
             )
         return (
             f"CuPy {cupy.__version__} is installed, but the CUDA driver does not answer ({error}); "
@@ -85,7 +85,7 @@ def describe(backend: Backend) -> str:
 
 
 def try_kernel(backend: Backend) -> str:
-    """Compile and run a kernel and compare with the CPU: "ok ...", or what went wrong."""
+    """Compile and run a kernel and compare with the CPU: "ok ...", or the problem."""
     try:
         bits = backend.to_host(backend.random_bits(1000, key=7))
         half = backend.to_host(backend.dropout_mask(8, 7, 0.5, "float16"))
@@ -98,8 +98,8 @@ def try_kernel(backend: Backend) -> str:
             )
         return f"failed: {_first_line(text)}"
     expected = CpuBackend().random_bits(1000, key=7)
-    same = bool((bits == expected).all()) and len(half) == 8
-    return "ok: compiled, run, and equal to the CPU's numbers" if same else "wrong numbers"
+    matches = bool((bits == expected).all()) and len(half) == 8
+    return "ok: compiled, run, and equal to the CPU's numbers" if matches else "wrong numbers"
 
 
 def _first_line(text: str) -> str:

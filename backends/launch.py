@@ -1,4 +1,4 @@
-"""Compiles kernels on first use, and launches them."""
+"""Compilation of kernels on first use, and launches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 4096  # elements of a parameter that one block updates
 _MOST_TABLES = 16
 _MOST_BLOCKS = 2**20  # beyond this, threads process several elements each
 _MOST_ROWS = 65535  # CUDA's limit for the second axis of a grid
-#: counts from here on need 64 bits: a thread's index may reach one grid beyond the count
+#: counts from here on need 64-bit indices: a thread's index may exceed them by one grid
 NARROW = 2**31 - BLOCK * _MOST_BLOCKS
 
 
@@ -40,7 +40,7 @@ class Kernels:
     def variant(
         self, file: str, dtype: Any, arrays: Sequence[Array], run: int = 1, large: bool = False
     ) -> Variant:
-        """How to compile ``file`` for arrays that are read in runs of ``run`` elements."""
+        """The variant of ``file`` for arrays that are read in runs of ``run`` elements."""
         name = dtype.name
         wide = any(a.size >= NARROW for a in arrays)
         # new arrays are aligned to 16 bytes or more, views may not be
@@ -59,7 +59,7 @@ class Kernels:
         arguments: tuple,
         block: int = BLOCK,
     ) -> None:
-        """Queue one launch, or none if the grid is empty.
+        """Queue a launch, unless the grid is empty.
 
         ``arguments`` must have exactly the types of the kernel's parameters: CuPy passes a Python
         int as 64 bits even if the kernel expects 32.
@@ -78,8 +78,8 @@ class Kernels:
         """The compiled module of a kernel file, from CuPy's disk cache if possible."""
         if variant not in self._modules:
             with announce_if_slow(
-                f"xcnn: compiling CUDA kernels ({variant.file}.cu for {variant.dtype}); CuPy keeps "
-                "them on disk, and `xcnn warmup` compiles all at once"
+                f"xcnn: compiling CUDA kernels ({variant.file}.cu for {variant.dtype}); CuPy "
+                "caches them on disk, and `xcnn warmup` compiles all at once"
             ):
                 module = self.cupy.RawModule(
                     code=kernels.source(variant.file), options=variant.options
@@ -140,9 +140,9 @@ def _chunk_table(addresses: tuple[tuple[int, ...], ...], sizes: list[int], dtype
     for i, size in enumerate(sizes):
         starts = np.arange(0, size, CHUNK, dtype="int64")
         rows = np.zeros((len(starts), 6), "int64")
-        for place, column in enumerate(addresses):
+        for index, column in enumerate(addresses):
             if column[i]:
-                rows[:, place] = column[i] + starts * kernels.itemsize(dtype)
+                rows[:, index] = column[i] + starts * kernels.itemsize(dtype)
         rows[:, 5] = np.minimum(CHUNK, size - starts)
         parts.append(rows)
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Copies batches to a GPU while it works on the previous batch."""
+"""Copies batches to a GPU while it processes the previous batch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..arrays import Array
 class Slot:
     """Device memory for one batch, and pinned host memory to copy it from.
 
-    With two slots in turn, one is filled while a training step reads the other. A GPU reads pinned
-    memory directly; the copy runs on a separate stream, and events order it with the steps. Only
-    the filling thread ever waits, and only if the GPU lags behind.
+    With two alternating slots, one is filled while a training step reads the other. A GPU reads
+    pinned memory directly; the copy runs on a separate stream, and events order it with the steps.
+    Only the filling thread ever waits, and only if the GPU lags behind.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ class Slot:
         self._arrays: list[Any] = []
 
     def __del__(self) -> None:
-        self._stream.synchronize()  # CuPy's pools reuse freed memory at once: no copy may be left
+        self._stream.synchronize()  # CuPy's pools reuse freed memory at once: no copy may run
 
     def fill(self, batch: Sequence[Any], dtype: Any) -> None:
-        """Start to copy a batch, with floating-point arrays converted to ``dtype``.
+        """Start copying a batch, with floating-point arrays converted to ``dtype``.
 
         Arrays that are not NumPy's are passed through.
         """
@@ -54,7 +54,7 @@ class Slot:
         return self._arrays
 
     def release(self) -> None:
-        """Declare that all work on the batch has been queued on the current stream."""
+        """Mark that all work on the batch has been queued on the current stream."""
         self._used.record(self._cupy.cuda.get_current_stream())
 
     def _copy(self, number: int, host: np.ndarray, dtype: Any) -> Array:

@@ -118,7 +118,7 @@ def test_only_autocast_accepts_two_dtypes(backend):
         assert y.dtype == np.float16
         F.sum(y).backward()
     assert layer.weight.grad.dtype == np.float32
-    with pytest.raises(DTypeError, match="both must have one dtype"), amp.autocast():
+    with pytest.raises(DTypeError, match="both must have the same dtype"), amp.autocast():
         F.add(backend.asarray(np.ones(2, "float32")), x[0, :2])
 
 

@@ -286,7 +286,7 @@ def test_backward_frees_what_was_saved(leaf):
         (lambda x: x.detach().backward(), GradientError, "requires_grad=True"),
         (lambda x: x.backward(), GradientError, r"needs one element.*\(2,\)"),
         (lambda x: x.backward(np.ones(3)), ShapeError, r"\(3,\), the output \(2,\)"),
-        (lambda x: x.item(), ShapeError, r"one element, this tensor has shape \(2,\)"),
+        (lambda x: x.item(), ShapeError, r"one element, but this tensor has shape \(2,\)"),
     ],
     ids=["no-graph", "not-a-scalar", "grad-shape", "item"],
 )

@@ -347,7 +347,7 @@ def test_pool_errors(backend, function, shape, settings, error, text):
 
 def test_dtypes_are_named_by_argument(backend):
     x, weight, _ = (backend.asarray(a) for a in arrays())
-    with pytest.raises(DTypeError, match="weight is int64; both must have one dtype"):
+    with pytest.raises(DTypeError, match="weight is int64; both must have the same dtype"):
         F.conv1d(x, weight.astype("int64"))
     with pytest.raises(DTypeError, match="input is float64, weight is float32"):
         F.conv1d(x, weight.astype("float32"))

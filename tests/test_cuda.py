@@ -162,7 +162,7 @@ def test_limits_that_make_no_sense(limited, size):
 
 
 def test_the_cpu_has_no_limit():
-    with pytest.raises(ArgumentError, match="applies to the memory of a GPU, cpu has none"):
+    with pytest.raises(ArgumentError, match="applies to GPU memory, cpu has none"):
         backends.get("cpu").limit_memory(2**30)
 
 
@@ -177,7 +177,7 @@ def test_out_of_memory_tells_what_holds_it_and_what_helps(limited, monkeypatch):
     assert isinstance(caught.value, MemoryError)
     assert "layer '2' (Conv2d(4, 64, 3)): strict is out of memory: Out of memory alloc" in text
     assert "the memory limit is 1.0 MiB" in text
-    assert "that of Conv2d, float32 (8, 4, 30, 30), takes 0.1 MiB" in text
+    assert "the output of Conv2d, float32 (8, 4, 30, 30), takes 0.1 MiB" in text
     assert "im2col takes up to 0.1 MiB" in text
     assert "--batch-size" in text
     assert "--memory-limit" in text
@@ -249,7 +249,7 @@ def test_a_gpu_array_of_another_library_shares_its_memory(strict, monkeypatch):
 
 
 def test_a_device_of_another_kind_is_refused():
-    with pytest.raises(DTypeError, match="Foreign is on a device of DLPack's kind 10"):
+    with pytest.raises(DTypeError, match="Foreign is on a device of DLPack type 10"):
         xcnn.Tensor(Foreign(None, (10, 0)))
 
 

@@ -113,7 +113,7 @@ def test_elements_pair_windows_with_the_pixels_they_read(size, stride, padding, 
             found = picked(element.windows, (len(rows), len(columns)))
             if real:
                 assert list(zip(found, picked(element.pixels, size), strict=True)) == real
-            assert element.whole == (len(real) == len(reads))
+            assert element.covers_tile == (len(real) == len(reads))
             assert bool(found) == bool(real)
 
 

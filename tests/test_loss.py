@@ -574,7 +574,7 @@ ONES = np.ones((4, 3))
         (F.cross_entropy, ONES, {"label_smoothing": 1.5}, ArgumentError, "from 0 to 1"),
         (F.cross_entropy, ONES, {"label_smoothing": "no"}, ArgumentError, "expected a number"),
         (F.cross_entropy, ONES, {"ignore_index": 1.0}, ArgumentError, "ignore_index=1.0: expected"),
-        (F.nll_loss, ONES, {"ignore_index": 2**63}, ArgumentError, "expected an int of 64 bits"),
+        (F.nll_loss, ONES, {"ignore_index": 2**63}, ArgumentError, "expected a 64-bit int"),
         (F.binary_cross_entropy, ONES, {"weight": [1, 1]}, ShapeError, "weight has.*broadcasts"),
         (
             F.binary_cross_entropy_with_logits,
@@ -699,7 +699,7 @@ def test_modules(module, function):
         (lambda: nn.KLDivLoss("batch"), "batchmean"),
         (lambda: nn.L1Loss("batchmean"), "reduction='batchmean'"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=2), "label_smoothing=2: expected"),
-        (lambda: nn.NLLLoss(ignore_index="void"), "ignore_index='void': expected an int"),
+        (lambda: nn.NLLLoss(ignore_index="void"), "ignore_index='void': expected a 64-bit int"),
     ],
 )
 def test_errors_of_modules(make, text):

@@ -56,7 +56,7 @@ def test_any_padding(backend, mode, size, padding, batch):
     if all(max(p) <= max(0, n + reach) for n, p in zip(size, padding, strict=True)):
         check(backend, x, padding, mode)
     else:
-        with pytest.raises(ShapeError, match=f"mode='{mode}' has at most"):
+        with pytest.raises(ShapeError, match=f"mode='{mode}' allows at most"):
             F.pad(backend.asarray(x), padding, mode=mode)
 
 
@@ -141,7 +141,7 @@ def test_limits_are_pytorchs(mode, size):
         ((1, 1, 0, 3), 1, {"mode": "replicate"}, ShapeError, "of 0 pixels.*at most 0"),
         ((1, 1, 3), (3, 0), {"mode": "reflect"}, ShapeError, r"padding=\(3, 0\)"),
         ((1, 1, 3, 3), 1, {"mode": "edge"}, ArgumentError, "mode='edge': expected one of constant"),
-        ((1, 1, 3, 3), 1, {"value": "reflect"}, ArgumentError, "by name, mode='reflect'"),
+        ((1, 1, 3, 3), 1, {"value": "reflect"}, ArgumentError, "by keyword, mode='reflect'"),
         ((1, 1, 3, 3), 1, {"value": 2.0, "mode": "reflect"}, ArgumentError, "value=2.0 with mode"),
         ((1, 1, 3, 3), (1, 1, 1, 1), {}, ArgumentError, "top, bottom"),
         ((1, 1, 3), (1, 1, 1), {}, ArgumentError, "left, right"),
@@ -224,5 +224,5 @@ def test_padding_mode_errors():
     with pytest.raises(ArgumentError, match="padding_mode='edge': expected one of zeros, reflect"):
         nn.Conv2d(2, 3, 3, padding_mode="edge")
     layer = nn.Conv2d(2, 3, 7, padding=4, padding_mode="reflect")
-    with pytest.raises(ShapeError, match="of 4 pixels: mode='reflect' has at most 3"):
+    with pytest.raises(ShapeError, match="of 4 pixels: mode='reflect' allows at most 3"):
         layer(normal(1, 2, 4, 4, dtype="float32"))

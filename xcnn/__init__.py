@@ -62,7 +62,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``xcnn.onnx`` is imported when it is first asked for: most programs do without."""
+    """Import ``xcnn.onnx`` on first access; most programs do not need it."""
     if name == "onnx":
         from importlib import import_module
 

@@ -1,7 +1,7 @@
 """Argument checks shared by several modules.
 
-Each returns the value in its final form, or raises an error that names the argument, the value it
-got and the values it takes: an ArgumentError unless the docstring says otherwise.
+Each returns the normalised value, or raises an error that names the argument, the value it got and
+the values it accepts: an ArgumentError unless the docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def memoize(function: _F) -> _F:
-    """Check and resolve settings once: a cache of results that also takes lists as arguments."""
+    """Cache results like ``functools.lru_cache``, but also accept unhashable arguments."""
     cached = lru_cache(maxsize=1024, typed=True)(function)
 
     @wraps(function)
     def call(*arguments: Any, **settings: Any) -> Any:
         try:
             return cached(*arguments, **settings)
-        except TypeError:  # a list cannot be hashed; or an error of the function itself, again
+        except TypeError:  # an unhashable list, or the function's own error, which recurs
             return function(*arguments, **settings)
 
     return cast(_F, call)
@@ -44,8 +44,8 @@ def memoize(function: _F) -> _F:
 
 
 def is_int(value: Any) -> bool:
-    """Whether ``value`` is an integer, of Python or NumPy, and neither a bool nor an array."""
-    if type(value) is int:  # the usual case, 10 times as fast as asking an abstract class
+    """Whether ``value`` is a Python or NumPy integer, not a bool or an array."""
+    if type(value) is int:  # the usual case, 10 times as fast as the ABC check
         return True
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -55,15 +55,15 @@ def _are_ints(value: Any, count: int) -> bool:
 
 
 def single(value: Any, name: str, minimum: int = 1) -> int:
-    """A setting of a 1-D operation: an int >= ``minimum``, alone or in a sequence of one."""
-    only = value[0] if _are_ints(value, 1) else value
-    if not is_int(only) or only < minimum:
+    """Check a setting of a 1-D operation: an int >= ``minimum``, or a sequence of one."""
+    number = value[0] if _are_ints(value, 1) else value
+    if not is_int(number) or number < minimum:
         raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}")
-    return int(only)
+    return int(number)
 
 
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:
-    """``value`` as (height, width), ints >= ``minimum``: an int stands for both."""
+    """``value`` as (height, width), ints >= ``minimum``; an int applies to both."""
     both = (value, value) if is_int(value) else value
     if not _are_ints(both, 2) or min(both) < minimum:
         raise ArgumentError(
@@ -78,7 +78,7 @@ def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
     Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
     """
     sides: Any = padding
-    if isinstance(sides, str) and sides in ("same", "valid"):  # an array would compare elements
+    if isinstance(sides, str) and sides in ("same", "valid"):  # == compares arrays elementwise
         return "same" if sides == "same" else ((0, 0), (0, 0))
     if is_int(sides):
         sides = (sides, sides)
@@ -95,7 +95,7 @@ def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
 
 
 def check_padding1d(padding: Any) -> str | Pair:
-    """The padding of a 1-D operation as ``"same"`` or as (left, right).
+    """The padding of a 1-D operation, as ``"same"`` or as (left, right).
 
     Takes an int, (left, right), either of them in a sequence of one, ``"valid"`` or ``"same"``.
     """
@@ -114,25 +114,25 @@ def check_padding1d(padding: Any) -> str | Pair:
 
 
 def check_crop(padding: Padding) -> tuple[Pair, Pair]:
-    """The padding of a transposed convolution, ((top, bottom), (left, right)) of its output."""
+    """The padding of a transposed convolution, as ((top, bottom), (left, right))."""
     sides = check_padding(padding)
     if isinstance(sides, str):
         raise ArgumentError(
-            f"padding={padding!r}: a transposed convolution has no such padding, several output "
-            "sizes would fit; give numbers of pixels, and output_padding"
+            f"padding={padding!r} is ambiguous for a transposed convolution: several output sizes "
+            "fit; pass numbers of pixels, and output_padding"
         )
     return sides
 
 
 def check_output_padding(value: Any, stride: Pair, dilation: Pair) -> Pair:
-    """``value`` as (height, width), along each axis less than the stride or the dilation."""
-    more = pair(value, "output_padding", 0)
-    if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
+    """``value`` as (height, width), each less than the stride or the dilation of its axis."""
+    extra = pair(value, "output_padding", 0)
+    if any(m >= max(s, d) for m, s, d in zip(extra, stride, dilation, strict=True)):
         raise ArgumentError(
             f"output_padding={value!r}: expected less than the stride {stride} or the dilation "
             f"{dilation} along each axis"
         )
-    return more
+    return extra
 
 
 def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
@@ -140,8 +140,8 @@ def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
     both = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
     if len(both) != 2 or not all(n is None or (is_int(n) and n >= 1) for n in both):
         raise ArgumentError(
-            f"output_size={output_size!r}: expected an int >= 1, None (as the input) or a pair of "
-            "them (height, width)"
+            f"output_size={output_size!r}: expected an int >= 1, None (same as the input) or a "
+            "pair of them (height, width)"
         )
     return both[0], both[1]
 
@@ -149,24 +149,24 @@ def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
 # -- numbers -------------------------------------------------------------------------------
 
 
-def check_int(name: str, value: Any, least: int = 1, expected: str = "an int") -> int:
-    """An int >= ``least``."""
-    if not is_int(value) or value < least:
-        raise ArgumentError(f"{name}={value!r}: expected {expected} >= {least}")
+def check_int(name: str, value: Any, minimum: int = 1, expected: str = "an int") -> int:
+    """An int >= ``minimum``."""
+    if not is_int(value) or value < minimum:
+        raise ArgumentError(f"{name}={value!r}: expected {expected} >= {minimum}")
     return int(value)
 
 
-def check_steps(name: str, value: Any, least: int = 1) -> int:
-    """A number of steps >= ``least``."""
-    return check_int(name, value, least, "a number of steps")
+def check_steps(name: str, value: Any, minimum: int = 1) -> int:
+    """A number of steps >= ``minimum``."""
+    return check_int(name, value, minimum, "a number of steps")
 
 
 def check_number(
     name: str, value: Any, low: float = -math.inf, high: float = math.inf, above: bool = False
 ) -> float:
-    """A number from ``low`` to ``high``, not NaN, as a Python float, which promotes no array.
+    """``value`` as a float from ``low`` to ``high``, not NaN.
 
-    With ``above``, ``low`` itself is excluded.
+    With ``above``, ``low`` itself is excluded. A Python float does not promote an array's dtype.
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     # written so that NaN fails
@@ -178,15 +178,15 @@ def check_number(
 
 
 def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:
-    """Require that the named ``settings`` are numbers >= 0."""
+    """Require the named ``settings`` to be numbers >= 0."""
     for name in names:
         check_number(name, settings[name], 0)
 
 
 def check_ignore_index(ignore_index: Any) -> int:
-    """A number that could be a class index: an int of 64 bits."""
+    """A value that can be a class index: a 64-bit int."""
     if not is_int(ignore_index) or not -(2**63) <= ignore_index < 2**63:
-        raise ArgumentError(f"ignore_index={ignore_index!r}: expected an int of 64 bits")
+        raise ArgumentError(f"ignore_index={ignore_index!r}: expected a 64-bit int")
     return int(ignore_index)
 
 
@@ -197,7 +197,7 @@ def check_interpolation(
     check_choice("mode", mode, INTERPOLATIONS)
     if mode == "nearest" and align_corners is not None:
         raise ArgumentError(
-            f'align_corners={align_corners!r} is for mode="bilinear": leave it out, or choose that'
+            f'align_corners={align_corners!r} is for mode="bilinear": omit it, or use that mode'
         )
     if (size is None) == (scale_factor is None):
         raise ArgumentError(
@@ -223,7 +223,7 @@ def _is_factor(value: Any) -> bool:
 
 
 def check_dim(name: str, dim: Any, ndim: int) -> int:
-    """An axis counted from the front; negative ones count from the back.
+    """The index of an axis, >= 0; a negative ``dim`` counts from the end.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def check_dim(name: str, dim: Any, ndim: int) -> int:
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """Lengths of axes, ints >= 1, as a tuple; an int stands for one axis."""
+    """``shape`` as a tuple of ints >= 1; an int means one axis."""
     axes = (shape,) if is_int(shape) else shape
     if not isinstance(axes, tuple | list) or not _are_ints(axes, len(axes) or 1) or min(axes) < 1:
         raise ArgumentError(f"{name}={shape!r}: expected ints >= 1")
@@ -256,7 +256,7 @@ def check_input(x: Any, axis: int, expected: int, what: str) -> None:
     Raises
     ------
     ShapeError
-        Another length, or no such axis.
+        The length differs, or there is no such axis.
     """
     if x.ndim <= abs(axis) - (axis < 0) or x.shape[axis] != expected:
         raise ShapeError(f"input has shape {tuple(x.shape)}: expected {expected} {what}")
@@ -266,18 +266,18 @@ def check_input(x: Any, axis: int, expected: int, what: str) -> None:
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """One of ``choices``."""
+    """Require one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(f"{name}={value!r}: expected one of {', '.join(choices)}")
     return value
 
 
 def check_padding_mode(padding_mode: Any) -> str:
-    """The name of a padding mode."""
+    """Require the name of a padding mode."""
     return check_choice("padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular"))
 
 
-# -- former names, until their users switch ------------------------------------------------
+# -- old names still in use --------------------------------------------------------------
 
 number = check_between = check_number
 check_features = check_int

@@ -1,4 +1,4 @@
-"""Settings that may be changed at any time: ``xcnn.config.convolution = "im2col"``.
+"""Global settings, changeable at any time: ``xcnn.config.convolution = "im2col"``.
 
 Attributes
 ----------

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class XcnnError(Exception):
-    """Base of all errors of this library.
+    """Base class of all errors that xcnn raises.
 
     When an error propagates through ``Module.__call__``, each module records itself with
     :meth:`passed_through`; the message then starts with the dotted path of the innermost layer.
@@ -54,7 +54,7 @@ class OutOfMemoryError(XcnnError, MemoryError):
 
 
 class GradientError(XcnnError, RuntimeError):
-    """A gradient was requested that does not exist."""
+    """A gradient was requested where none exists."""
 
 
 class StateDictError(XcnnError, KeyError):
@@ -70,7 +70,7 @@ class FileFormatError(XcnnError, ValueError):
 
 
 class ExportError(XcnnError, RuntimeError):
-    """An exported model would not compute the same as the original."""
+    """An exported model would give different results from the original."""
 
 
 class UnsupportedOperatorError(XcnnError, NotImplementedError):
@@ -78,14 +78,14 @@ class UnsupportedOperatorError(XcnnError, NotImplementedError):
 
 
 class MissingPackageError(XcnnError, ImportError):
-    """An optional package is needed that is not installed."""
+    """An optional package is needed but not installed."""
 
 
 LINES = "\n"
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Replace control characters, which a terminal would execute, with question marks.
+    """Replace control characters, which a terminal would interpret, with question marks.
 
     Parameters
     ----------

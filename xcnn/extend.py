@@ -5,7 +5,7 @@ to add             use
 =================  =====================================================================
 an operation       subclass :class:`Function`, or :class:`ImageFunction`; mark the public
                    function :func:`operation`
-a layer            subclass :class:`Module`; :func:`register_layer` lets files name it
+a layer            subclass :class:`Module`; :func:`register_layer` for saved files
 a backend          subclass :class:`Backend`; :func:`register_backend`
 an ONNX emitter    :func:`onnx_emitter`, for a user-defined operation
 =================  =====================================================================
@@ -38,7 +38,7 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _M = TypeVar("_M", bound=Module)
-#: subpackages that are imported when a saved file needs them
+#: subpackages imported when a saved file needs them
 _OPTIONAL = ("onnx",)
 _builders: dict[str, Callable[..., Module]] = {}
 _names: dict[type[Module], str] = {}
@@ -47,12 +47,12 @@ EMITTERS: dict[str, Callable[..., Any]] = {}
 
 
 def register_backend(backend: Backend, array_type: type) -> Backend:
-    """Register a backend under its ``device`` name and for a type of arrays.
+    """Register a backend under its ``device`` name and for an array type.
 
     Parameters
     ----------
     backend
-        An instance of a subclass of Backend, so that ``model.to(backend.device)`` works.
+        An instance of a Backend subclass; ``model.to(backend.device)`` then works.
     array_type
         ``backend`` handles arrays of this class and its subclasses.
     """
@@ -63,7 +63,7 @@ def register_backend(backend: Backend, array_type: type) -> Backend:
 def register_layer(
     kind: type[_M], name: str | None = None, build: Callable[..., Module] | None = None
 ) -> type[_M]:
-    """Let saved files name a user-defined class, so that ``xcnn.load`` can build it. A decorator.
+    """Register a user-defined layer, so that ``xcnn.load`` can rebuild it. A decorator.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def register_layer(
         A subclass of Module. The file stores the arguments of its constructor: numbers, strings,
         None, other modules, or lists of these.
     name
-        The name in files; default: the name of the class.
+        The name in files; default: the class name.
     build
         Builds the module from those arguments; default: ``kind`` itself.
 

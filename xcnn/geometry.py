@@ -1,10 +1,10 @@
-"""Output sizes, padding and window positions: the only place that computes them.
+"""Output sizes, padding and window positions; no other module computes them.
 
 Along one axis, window ``o`` and kernel element ``k`` read the input at
 
     o * stride + k * dilation - padding_begin
 
-Everything below follows from that line. Lengths are in pixels.
+Everything below follows from this formula. Lengths are in pixels.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Span = tuple[slice, slice]
 
 
 class Element(NamedTuple):
-    """One kernel element: its number in row-major order, and index tuples that fit (C, H, W, N).
+    """One kernel element: its row-major number, and index tuples into (C, H, W, N) arrays.
 
-    ``windows`` are the windows (of a tile) whose element is a real pixel, ``pixels`` those
-    pixels; ``whole`` says that these are all windows of the tile.
+    ``windows`` selects the windows of a tile that read a real pixel here, ``pixels`` those pixels;
+    ``covers_tile`` says whether that is all windows of the tile.
     """
 
     number: int
     windows: tuple[slice, slice, slice]
     pixels: tuple[slice, slice, slice]
-    whole: bool
+    covers_tile: bool
 
 
 class Geometry(NamedTuple):
@@ -59,8 +59,10 @@ class Geometry(NamedTuple):
     dilation: Pair
 
     def span(self, axis: int, k: int, start: int = 0, stop: int | None = None) -> Span:
-        """The windows in ``start:stop`` that read a real pixel at kernel element ``k``, counted
-        from ``start``, and those pixels: slices of equal length. The other windows read padding.
+        """The windows that read a real pixel at kernel element ``k``, and those pixels.
+
+        Slices of equal length: windows within ``start:stop``, relative to ``start``, and pixels.
+        The remaining windows read padding.
         """
         stride, size = self.stride[axis], self.input[axis]
         shift = k * self.dilation[axis] - self.padding[axis][0]
@@ -72,10 +74,10 @@ class Geometry(NamedTuple):
         return slice(first - start, last - start), slice(begin, end, stride)
 
     def tiles(self, positions: int) -> Iterator[Tile]:
-        """Cut the output into equal runs of at most ``positions`` windows (at least one), in order.
+        """Cut the output into tiles of at most ``positions`` windows (at least one), in order.
 
-        Each is some whole rows or, where a row is too long, a part of one, so that a tile of a
-        batch-last array is one run of memory per channel.
+        A tile is a band of full rows or, if a row is too long, part of one row: contiguous memory
+        per channel of a batch-last array.
         """
         return tile_grid(self.output, positions // self.output[1], positions)
 
@@ -88,19 +90,20 @@ class Geometry(NamedTuple):
     def elements(self, tile: Tile | None = None) -> tuple[Element, ...]:
         """All kernel elements in row-major order, for the windows of ``tile`` (default: all)."""
         tile = tile or Tile(0, self.output[0], 0, self.output[1])
-        every = slice(None)
+        channels = slice(None)
         all_windows = tuple(slice(0, length) for length in tile.shape)
         elements = []
         for i, (rows, y) in enumerate(self.spans(0, tile.top, tile.bottom)):
             for j, (columns, x) in enumerate(self.spans(1, tile.left, tile.right)):
-                number, whole = i * self.kernel[1] + j, (rows, columns) == all_windows
-                elements.append(Element(number, (every, rows, columns), (every, y, x), whole))
+                windows, pixels = (channels, rows, columns), (channels, y, x)
+                covers_tile = windows[1:] == all_windows
+                elements.append(Element(i * self.kernel[1] + j, windows, pixels, covers_tile))
         return tuple(elements)
 
     def counts(self, axis: int, include_pad: bool) -> list[int]:
         """Pixels per window along ``axis``: the divisors of an average pool.
 
-        Padding counts with ``include_pad``; what ceil_mode reads beyond the padding never does.
+        Padding counts if ``include_pad``; pixels that ceil_mode reads beyond it never do.
         """
         size, (begin, end) = self.input[axis], self.padding[axis]
         low, high = (-begin, size + end) if include_pad else (0, size)
@@ -133,14 +136,14 @@ def window_geometry(
     """The :class:`Geometry` of a 2-D window operation on an image of ``input_size``.
 
     Output size per axis: ``floor((size + begin + end - dilation*(kernel-1) - 1) / stride) + 1``.
-    With ``"same"`` it is ``ceil(size / stride)``, an odd pixel of padding going to the end. With
+    With ``"same"`` it is ``ceil(size / stride)``, with an odd pixel of padding at the end. With
     ``ceil_mode`` the division rounds up, but a window must start inside the input or its leading
     padding (PyTorch's rule).
 
     Raises
     ------
     ArgumentError
-        A value out of range.
+        A value is out of range.
     ShapeError
         The dilated kernel is larger than the padded input.
     """
@@ -186,22 +189,22 @@ def transposed_geometry(
     dilation: Any = 1,
     kernel_name: str = "kernel_size",
 ) -> Geometry:
-    """The :class:`Geometry` of the convolution that a transposed convolution reverses.
+    """The :class:`Geometry` of the convolution that is transposed.
 
-    Its ``output`` is the given image, of ``input_size``; its ``input`` is the result, per axis
-    ``(size - 1)*stride - begin - end + dilation*(kernel-1) + output_padding + 1`` long.
+    Its ``output`` is the transposed convolution's input, of ``input_size``; its ``input`` is the
+    result, ``(size - 1)*stride - begin - end + dilation*(kernel-1) + output_padding + 1`` per axis.
 
     Raises
     ------
     ArgumentError
-        A value out of range.
+        A value is out of range.
     ShapeError
         The result would be empty.
     """
     kernel, stride = pair(kernel, kernel_name), pair(stride, "stride")
     sides, dilation = check_crop(padding), pair(dilation, "dilation")
-    more = check_output_padding(output_padding, stride, dilation)
-    axes = zip(input_size, kernel, stride, sides, more, dilation, strict=True)
+    extra = check_output_padding(output_padding, stride, dilation)
+    axes = zip(input_size, kernel, stride, sides, extra, dilation, strict=True)
     height, width = (
         (n - 1) * s - sum(p) + d * (k - 1) + m + 1 if n else 0 for n, k, s, p, m, d in axes
     )
@@ -223,19 +226,19 @@ def output_padding_for(
     ShapeError
         No ``output_padding`` below the stride gives that size.
     """
-    least = transposed_geometry(input_size, kernel, stride, padding, 0, dilation).input
-    more = output_size[0] - least[0], output_size[1] - least[1]
-    if not all(0 <= m < s for m, s in zip(more, stride, strict=True)):
-        most = least[0] + stride[0] - 1, least[1] + stride[1] - 1
+    smallest = transposed_geometry(input_size, kernel, stride, padding, 0, dilation).input
+    extra = output_size[0] - smallest[0], output_size[1] - smallest[1]
+    if not all(0 <= m < s for m, s in zip(extra, stride, strict=True)):
+        largest = smallest[0] + stride[0] - 1, smallest[1] + stride[1] - 1
         raise ShapeError(
-            f"output_size={output_size}: an input of size {input_size} gives sizes from {least} to "
-            f"{most}"
+            f"output_size={output_size}: an input of size {input_size} gives sizes from "
+            f"{smallest} to {largest}"
         )
-    return more
+    return extra
 
 
 def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
-    """Where the padding of an axis of ``size`` pixels comes from, in positions of the padded axis.
+    """How to fill the padding of an axis of ``size`` pixels: indices into the padded axis.
 
     ``"reflect"`` mirrors at the outermost pixel, which is not repeated; ``"replicate"`` repeats it;
     ``"circular"`` wraps around.
@@ -243,7 +246,7 @@ def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
     Returns
     -------
     list of (border, source)
-        Slices of equal length; of one pixel for all of the border with ``"replicate"``.
+        Slices of equal length; with ``"replicate"``, ``source`` is a single pixel.
 
     Raises
     ------
@@ -251,12 +254,12 @@ def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
         There are too few pixels to copy.
     """
     begin, end = sides
-    stop, wide = begin + size, max(sides)
-    most = {"reflect": max(0, size - 1), "circular": size}.get(mode, wide if size else 0)
-    if wide > most:
+    stop, width = begin + size, max(sides)
+    limit = {"reflect": max(0, size - 1), "circular": size}.get(mode, width if size else 0)
+    if width > limit:
         raise ShapeError(
-            f"padding={sides} along an axis of {size} pixels: mode={mode!r} has at most {most} of "
-            "them for each side; pad less"
+            f"padding={sides} along an axis of {size} pixels: mode={mode!r} allows at most {limit} "
+            "on each side; pad less"
         )
     before, after = slice(0, begin), slice(stop, stop + end)
     if mode == "reflect":

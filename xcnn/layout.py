@@ -1,9 +1,8 @@
-"""Between the shapes users see and the batch-last memory that the code works on.
+"""Conversion between user-facing layouts and batch-last memory.
 
 Users see images (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``, and signals (N, C, L),
-which are images one pixel high here. In memory the batch is innermost, (C, H, W, N). A result is a
-transposed view of batch-last memory, so the next operation gets its input in the right order
-without a copy.
+treated as images one pixel high. In memory the batch is innermost: (C, H, W, N). A result is a
+transposed view of batch-last memory, so the next operation can use it without a copy.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ def batch_last(xp: Any, x: Array, data_format: str = "NCHW") -> Array:
 
 
 def batch_first(y: Array, data_format: str = "NCHW") -> Array:
-    """The view in ``data_format`` of (C, H, W, N)."""
+    """A (C, H, W, N) array as a view in ``data_format``."""
     if data_format == "NCHW":
         return y.transpose(3, 0, 1, 2)
     return y.transpose(3, 1, 2, 0) if data_format == "NHWC" else y[:, 0].transpose(2, 0, 1)
 
 
 def check_data_format(data_format: str) -> str:
-    """Refuse anything but "NCHW" and "NHWC".
+    """Require "NCHW" or "NHWC".
 
     Raises
     ------
@@ -48,7 +47,7 @@ def check_data_format(data_format: str) -> str:
 def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int, int]:
     """(channels, height, width) of a batch of images, given an array or its shape.
 
-    With "NCL", :func:`signal_size`.
+    With "NCL", same as :func:`signal_size`.
 
     Raises
     ------
@@ -87,28 +86,29 @@ def signal_size(x: Any, name: str = "input") -> tuple[int, int, int]:
 
 
 def image_padding(padding: Any) -> Padding:
-    """The padding of a signal as that of an image one pixel high.
+    """The padding of a signal, as padding of an image one pixel high.
 
     Raises
     ------
     ArgumentError
-        Not a form that a 1-D convolution takes.
+        Not a valid padding of a 1-D convolution.
     """
     sides = check_padding1d(padding)
     return sides if isinstance(sides, str) else ((0, 0), sides)
 
 
 def to_batch_last(xp: Any, x: Array) -> Array:
-    """Any (N, ...) as contiguous (..., N)."""
+    """An (N, ...) array as contiguous (..., N)."""
     return xp.ascontiguousarray(x.transpose(*range(1, x.ndim), 0))
 
 
 def tile_columns(tile: Tile, width: int, batch: int) -> slice:
-    """The columns of :func:`as_matrix` of an image of a tile: whole image rows, or part of one."""
+    """The columns of ``as_matrix(image)`` that hold a tile: full rows, or part of one row."""
     start = (tile.top * width + tile.left) * batch
     return slice(start, ((tile.bottom - 1) * width + tile.right) * batch)
 
 
 def as_matrix(a: Array) -> Array:
-    """(F, ...) as (F, P), a view of a contiguous array; -1 is ambiguous for an empty batch."""
+    """A contiguous (F, ...) array as an (F, P) view."""
+    # -1 is ambiguous for an empty batch
     return a.reshape(len(a), math.prod(a.shape[1:]))

@@ -1,4 +1,4 @@
-"""The library's random generator, on the host so that every device draws the same numbers.
+"""The library's random generator; on the host, so that all devices use the same numbers.
 
 It draws initial weights and the keys of dropout masks; :func:`manual_seed` makes both
 reproducible.
@@ -41,7 +41,7 @@ def next_key() -> int:
 
 
 def get_state() -> dict[str, Any]:
-    """The generator's state, in a form that JSON can hold."""
+    """The generator's state, JSON-serialisable."""
     return dict(_generator.bit_generator.state)
 
 

@@ -1,8 +1,7 @@
 """Tensor, Function and the tape.
 
-An operation is a :class:`Function` with ``forward`` and ``backward`` side by side on raw arrays.
-It remembers its inputs; ``Tensor.backward`` visits the operations in reverse. Gradients are first
-order only.
+An operation is a :class:`Function`: ``forward`` and ``backward`` on raw arrays. It keeps references
+to its inputs; ``Tensor.backward`` visits the operations in reverse. Gradients are first order only.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from .layout import batch_first, batch_last
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device kinds; 13 is managed memory
+_DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device types; 13 is managed memory
 
 
-# -- modes of a thread ---------------------------------------------------------------------------
+# -- thread-local modes -------------------------------------------------------------------------
 
 
 class _Mode(threading.local):
@@ -69,10 +68,10 @@ def enable_grad() -> Any:
 
 
 def autocast() -> Any:
-    """A context in which operations on a float16 input take float32 weights, as float16.
+    """A context in which operations on a float16 input cast float32 weights to float16.
 
-    Per thread. The weights' gradients are float32 again: the weights stay the master copy that an
-    optimiser changes (Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740).
+    Per thread. The weights' gradients are float32: the weights remain the master copy that an
+    optimiser updates (Micikevicius et al. 2018, "Mixed precision training", arXiv:1710.03740).
     """
     return _set_mode(autocast=True)
 
@@ -92,11 +91,11 @@ class Call:
     Attributes
     ----------
     name
-        Of the operation, or of the class of a Function that was called directly.
+        Name of the operation, or class name of a Function that was called directly.
     arguments
-        By name, defaults included; by number for a Function.
+        By name, including defaults; by position for a Function.
     result
-        What it returned.
+        The return value.
     where
         File and line of the caller.
     is_public
@@ -111,7 +110,7 @@ class Call:
 
 
 class Tracer:
-    """Records the outermost calls of operations in ``calls``; this keeps all their arrays."""
+    """Records the outermost calls of operations in ``calls``, which keeps their arrays alive."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -121,7 +120,7 @@ class Tracer:
         return _set_mode(tracer=self)
 
     def call(self, function: Callable, arguments: tuple, settings: dict) -> Any:
-        """Call an operation and record it, without what it calls itself."""
+        """Call an operation and record it, but not the operations it calls."""
         with _set_mode(tracer=None):
             result = function(*arguments, **settings)
         bound = inspect.signature(function).bind(*arguments, **settings)
@@ -136,7 +135,7 @@ class Tracer:
 
 
 def operation(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Mark a public function, or a method, as one that a :class:`Tracer` records."""
+    """Mark a public function or method as an operation that a :class:`Tracer` records."""
 
     @functools.wraps(function)
     def call(*arguments: _P.args, **settings: _P.kwargs) -> _R:
@@ -148,7 +147,7 @@ def operation(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def current_tracer() -> Tracer | None:
-    """The tracer that records the calls of this thread, if there is one."""
+    """The active tracer of this thread, or None."""
     return _mode.tracer
 
 
@@ -172,10 +171,10 @@ class Function:
     ``MyFunction(stride=2)(x, weight)``. Define
 
     ``forward(backend, *arrays) -> array``
-        Compute with ``backend.xp`` and the backend's primitives; keep what backward needs by
-        name, ``self.save(x=x)``. An input given as None arrives as None.
+        Compute with ``backend.xp`` and the backend's primitives; save what backward needs by
+        name: ``self.save(x=x)``. None inputs are passed as None.
     ``backward(backend, dy) -> array`` or a tuple with one array (or None) per input
-        ``dy`` has the output's shape. ``self.saved`` has what was saved, and
+        ``dy`` has the output's shape. ``self.saved`` holds the saved values, and
         ``self.needs_grad[i]`` says whether input ``i`` needs a gradient.
 
     Neither may change its arguments in place. Saved arrays are not copied: do not modify them
@@ -184,9 +183,9 @@ class Function:
 
     saved: Any = None
     inputs: Any = None
-    #: names of the inputs, for error texts
+    #: names of the inputs, for error messages
     arguments: tuple[str, ...] = ()
-    #: inputs that may have another dtype than the first one, such as class indices
+    #: inputs whose dtype may differ from the first one's, such as class indices
     any_dtype: tuple[str, ...] = ()
 
     def forward(self, backend: Backend, *arrays: Any) -> Array:
@@ -196,7 +195,7 @@ class Function:
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
     def save(self, **arrays: Any) -> None:
-        """Keep ``arrays`` for backward under their names, if there will be a backward."""
+        """Save ``arrays`` by name for backward, if this call is recorded."""
         if self.recorded:
             self.saved = SimpleNamespace(**arrays)
 
@@ -206,20 +205,20 @@ class Function:
         return self._call(inputs)
 
     def _call(self, inputs: tuple) -> Any:
-        given = tensors(*inputs)
-        arrays = [None if t is None else t.data for t in given]
+        operands = tensors(*inputs)
+        arrays = [None if t is None else t.data for t in operands]
         self.backend = self._common_backend(arrays)
         if _mode.autocast:
-            arrays = _halved(arrays)
+            arrays = _cast_to_half(arrays)
         recording = _mode.recording
-        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in given])
+        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in operands])
         self.recorded = any(self.needs_grad)
         output = Tensor(self.backend.run(self.forward, *arrays), self.recorded)
         if self.recorded:
             self.number = next(_numbers)
-            self.inputs = given
+            self.inputs = operands
             output.creator = self
-        if _mode.tracer is not None:  # and no public operation called this
+        if _mode.tracer is not None:  # called directly, not by a public operation
             _mode.tracer.function(self, inputs, output)
         return output
 
@@ -239,24 +238,24 @@ class Function:
             elif array.dtype != dtype:
                 self._check_same_type(number, dtype, index, array.dtype)
         if first is None:
-            raise DTypeError(f"{type(self).__name__}: no array was given")
+            raise DTypeError(f"{type(self).__name__}: all inputs are None; pass at least one array")
         return first
 
-    def _device_error(self, index: int, backend: Backend, other: int, others: Backend) -> Exception:
-        first, name = self._argument(index), self._argument(other)
+    def _device_error(self, i: int, backend: Backend, j: int, other: Backend) -> Exception:
+        first, second = self._argument(i), self._argument(j)
         return DeviceError(
-            f"{type(self).__name__}: {first} is on {backend.device}, {name} on {others.device}; "
-            f'move {first} with .to("{others.device}"), or {name} and the module that owns it with '
-            f'.to("{backend.device}")'
+            f"{type(self).__name__}: {first} is on {backend.device}, {second} on {other.device}; "
+            f'move {first} with .to("{other.device}"), or {second} and the module that owns it '
+            f'with .to("{backend.device}")'
         )
 
-    def _check_same_type(self, index: int, dtype: Any, other: int, others: Any) -> None:
-        first, name = self._argument(index), self._argument(other)
-        is_cast = _mode.autocast and (dtype, others) == ("float16", "float32")
-        if name not in self.any_dtype and not is_cast:
+    def _check_same_type(self, i: int, dtype: Any, j: int, other: Any) -> None:
+        first, second = self._argument(i), self._argument(j)
+        is_cast = _mode.autocast and (dtype, other) == ("float16", "float32")
+        if second not in self.any_dtype and not is_cast:
             raise DTypeError(
-                f"{type(self).__name__}: {first} is {dtype}, {name} is {others}; "
-                f"both must have one dtype: use .astype({str(dtype)!r}) on the array or "
+                f"{type(self).__name__}: {first} is {dtype}, {second} is {other}; "
+                f"both must have the same dtype: use .astype({str(dtype)!r}) on the array or "
                 f".to(dtype={str(dtype)!r}) on the module"
             )
 
@@ -271,8 +270,8 @@ class Function:
         return self.arguments[index] if index < len(self.arguments) else f"argument {index}"
 
 
-def _halved(arrays: list) -> list:
-    """The arrays, float32 ones as float16 where the first is float16."""
+def _cast_to_half(arrays: list) -> list:
+    """Cast float32 arrays to float16 if the first array is float16."""
     if arrays[0] is None or arrays[0].dtype != "float16":
         return arrays
     return [a.astype("float16") if a is not None and a.dtype == "float32" else a for a in arrays]
@@ -281,8 +280,8 @@ def _halved(arrays: list) -> list:
 def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Tensor, Array]]:
     """Propagate ``dy``, the gradient of ``output``, back to the leaves.
 
-    Every Function is visited after all that used its output, newest first: a heap of creation
-    numbers, no recursion.
+    Each Function is visited after every user of its output, newest first: a heap of creation
+    numbers instead of recursion.
 
     Returns
     -------
@@ -293,7 +292,7 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
     leaves: dict[int, tuple[Tensor, Array]] = {}
     heap: list[int] = []
 
-    def arrive(target: Tensor, gradient: Array) -> None:
+    def add_gradient(target: Tensor, gradient: Array) -> None:
         creator = target.creator
         table: dict[int, Any] = leaves if creator is None else pending
         key = id(target) if creator is None else -creator.number
@@ -303,13 +302,13 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
             heapq.heappush(heap, key)
         table[key] = (creator or target, gradient)
 
-    arrive(output, dy)
+    add_gradient(output, dy)
     while heap:
         function, gradient = pending.pop(heapq.heappop(heap))
         inputs = function.inputs
         for source, dx in zip(inputs, _backward(function, gradient), strict=True):
             if source is not None and source.requires_grad and dx is not None:
-                arrive(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
+                add_gradient(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
         if not retain_graph:
             function.saved, function.inputs = None, None
     return list(leaves.values())
@@ -360,16 +359,16 @@ class ImageFunction(Function):
 
 
 class Tensor:
-    """An array that remembers the operation it came from.
+    """An array that records the operation that produced it.
 
     Parameters
     ----------
     data
-        A NumPy or CuPy array (not copied); an array of another library on a GPU,
-        such as a PyTorch CUDA tensor, whose memory is used through DLPack; a number, or nested
-        lists (which become a float32 NumPy array).
+        A NumPy or CuPy array (not copied); a GPU array of another library, such as a PyTorch CUDA
+        tensor, shared through DLPack; a number, or nested lists (which become a float32 NumPy
+        array).
     requires_grad
-        Whether ``backward`` leaves a gradient in ``grad``. Floating-point arrays only.
+        Whether ``backward`` accumulates a gradient in ``grad``. Floating-point arrays only.
 
     Attributes
     ----------
@@ -400,12 +399,12 @@ class Tensor:
 
     @classmethod
     def of(cls, value: Any) -> Tensor:
-        """``value`` itself if it is a Tensor, else a new Tensor around it."""
+        """``value`` itself if it is a Tensor, else a new Tensor that wraps it."""
         return value if isinstance(value, Tensor) else cls(value)
 
     # -- properties ------------------------------------------------------------------------
 
-    # read by attrgetter: operations ask for them all the time
+    # read constantly, and attrgetter is faster than a Python getter
     shape: tuple[int, ...] = property(attrgetter("data.shape"))  # type: ignore[assignment]
     ndim: int = property(attrgetter("data.ndim"))  # type: ignore[assignment]
     size: int = property(attrgetter("data.size"))  # type: ignore[assignment]
@@ -434,7 +433,7 @@ class Tensor:
         return self.backend.to_host(self.data)
 
     def item(self) -> float:
-        """The one value as a Python number; waits for a GPU.
+        """The single value as a Python number; waits for a GPU.
 
         Raises
         ------
@@ -442,7 +441,7 @@ class Tensor:
             Not exactly one element.
         """
         if self.size != 1:
-            raise ShapeError(f"item() needs one element, this tensor has shape {self.shape}")
+            raise ShapeError(f"item() needs one element, but this tensor has shape {self.shape}")
         return self.numpy().item()
 
     def __bool__(self) -> bool:
@@ -455,7 +454,7 @@ class Tensor:
         return format(self.item(), spec) if spec else str(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """For NumPy, on the CPU only; from a GPU, call ``numpy()``."""
+        """Convert to NumPy, on the CPU only; for a GPU tensor, call ``numpy()``."""
         if self.device != "cpu":
             raise DTypeError(
                 f"this tensor is on {self.device}, which NumPy cannot read; call .numpy()"
@@ -463,12 +462,12 @@ class Tensor:
         return self.backend.xp.array(self.data, dtype, copy=copy)
 
     def to(self, device: str | Backend) -> Tensor:
-        """A new leaf with the same values on ``device``; itself if it is already there.
+        """A new leaf with the same values on ``device``; ``self`` if it is already there.
 
         Raises
         ------
         DeviceError
-            There is no such device.
+            No such device.
         """
         target = backends.get(device)
         if target is self.backend:
@@ -476,7 +475,7 @@ class Tensor:
         return type(self)(target.asarray(self.numpy()), self.requires_grad)
 
     def detach(self) -> Tensor:
-        """The same array outside the graph."""
+        """A tensor of the same array, outside the graph."""
         return Tensor(self.data)
 
     # -- gradients --------------------------------------------------------------------------
@@ -487,16 +486,16 @@ class Tensor:
         Parameters
         ----------
         grad
-            Gradient of this tensor, same shape. May be left out for a single element.
+            Gradient of this tensor, same shape. Optional for a single element.
         retain_graph
-            Keep what was saved, so that backward can be called again.
+            Keep the saved arrays, so that backward can be called again.
 
         Raises
         ------
         GradientError
-            Nothing here requires a gradient; or ``grad`` is left out for several elements.
+            Nothing requires a gradient, or ``grad`` is missing for more than one element.
         ShapeError
-            ``grad`` has another shape.
+            ``grad`` has a different shape.
         """
         if not self.requires_grad:
             raise GradientError(
@@ -509,11 +508,11 @@ class Tensor:
                 leaf.accumulate(gradient)
 
     def gradient_for_backward(self, name: str, grad: Any) -> Array:
-        """``grad``, checked, as an array; ones of a single element if it is None."""
+        """``grad`` as an array of the right shape; if it is None, 1 for a single element."""
         if grad is None:
             if self.size != 1:
                 raise GradientError(
-                    f"without a gradient to start from, backward needs one element, this tensor "
+                    f"without an initial gradient, backward needs one element, but this tensor "
                     f"has shape {self.shape}; pass a gradient, or reduce it, for example with "
                     ".mean()"
                 )
@@ -530,11 +529,11 @@ class Tensor:
         self.grad += gradient
 
     def zero_grad(self) -> None:
-        """Set ``grad`` to zero in place, so that its memory stays where it is."""
+        """Set ``grad`` to zero in place, at the same memory address."""
         if self.grad is not None:
             self.grad.fill(0)
 
-    if TYPE_CHECKING:  # set by functional/methods.py, which lies above this module
+    if TYPE_CHECKING:  # set by functional/methods.py, which imports this module
 
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
@@ -575,7 +574,7 @@ class Tensor:
 
 
 class Parameter(Tensor):
-    """A Tensor that a Module trains: it requires a gradient unless told otherwise."""
+    """A trainable Tensor of a Module: it requires a gradient by default."""
 
     __slots__ = ()
 
@@ -590,16 +589,16 @@ class Buffer(Tensor):
 
 
 def tensors(*values: Any) -> Any:
-    """Each value as a Tensor, None as None."""
+    """Each value as a Tensor; None stays None."""
     return [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in values]
 
 
-def _from_gpu(data: Any, kind: int, index: int) -> Array:
-    """An array of another library on a GPU, without a copy."""
-    if kind not in _DLPACK_CUDA:
+def _from_gpu(data: Any, device_type: int, index: int) -> Array:
+    """A GPU array of another library as an array of this one, without a copy."""
+    if device_type not in _DLPACK_CUDA:
         raise DTypeError(
-            f"{type(data).__name__} is on a device of DLPack's kind {kind}: expected the CPU or a "
-            "CUDA GPU; move it to one of them first"
+            f"{type(data).__name__} is on a device of DLPack type {device_type}: expected the CPU "
+            "or a CUDA GPU; move it to one of them first"
         )
     backend = backends.get(f"cuda:{index}")
     with backend.active():
@@ -623,14 +622,14 @@ def _to_array(data: Any) -> Array:
 
 
 def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
-    """Value and vector-Jacobian product of a functional, on plain arrays, without a tape.
+    """Value and vector-Jacobian product of a function, on plain arrays.
 
     Parameters
     ----------
     function
         Anything that takes arrays and returns a Tensor, such as ``F.conv2d``.
     *arrays
-        Its array arguments, or None where one is left out.
+        Its array arguments; None for one that is left out.
     **settings
         Passed on, such as ``stride=2``.
 
@@ -639,8 +638,8 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
     y : array
     pullback : callable
         ``pullback(dy)``, for ``dy`` of ``y``'s shape, returns a tuple with one gradient per array
-        (None for None and for integer arrays). ``dy`` may be left out where y has one element. It
-        may be called repeatedly.
+        (None for None and for integer arrays). ``dy`` is optional if y has one element. It may be
+        called repeatedly.
 
     Examples
     --------
@@ -649,7 +648,7 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
     """
     for array in arrays:
         if array is not None:
-            backends.of(array)  # refuses what is not an array
+            backends.of(array)  # raises if it is not an array
     inputs = [None if a is None else Tensor(a, a.dtype.kind == "f") for a in arrays]
     with enable_grad():
         output = function(*inputs, **settings)
@@ -672,7 +671,7 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
 
 
 def _unshared(gradient: Array, others: list[Array | None]) -> Array:
-    """A copy if the array is one of ``others``, or a view that repeats an element; else itself."""
+    """Copy ``gradient`` if it is one of ``others``, or a view with repeated elements."""
     repeats = any(s == 0 and n > 1 for s, n in zip(gradient.strides, gradient.shape, strict=True))
     is_shared = any(gradient is other for other in others)
     return gradient.copy() if repeats or is_shared else gradient

@@ -1,4 +1,4 @@
-"""Cutting an image, or a range of numbers, into parts of about equal size."""
+"""Splitting of images and ranges into parts of about equal size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tile(NamedTuple):
 
 
 def tile_grid(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
-    """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns``, at least 1."""
+    """Cut ``size`` into the fewest equal tiles of at most ``rows`` by ``columns`` (at least 1)."""
     height, width = size
     rows, columns = _even_part(height, max(1, rows)), _even_part(width, max(1, columns))
     for top in range(0, height, rows):
@@ -34,7 +34,7 @@ def tile_grid(size: Pair, rows: int, columns: int) -> Iterator[Tile]:
 
 @lru_cache(maxsize=1024)
 def split_range(length: int, count: int) -> tuple[slice, ...]:
-    """``range(length)`` in at most ``count`` slices of about the same length."""
+    """Split ``range(length)`` into at most ``count`` slices of about equal length."""
     step = max(1, -(-length // count))
     starts = range(0, max(1, length), step)
     return tuple(slice(start, min(start + step, length)) for start in starts)
@@ -42,7 +42,7 @@ def split_range(length: int, count: int) -> tuple[slice, ...]:
 
 @lru_cache(maxsize=256)
 def bands(size: Pair, rows: int, columns: int, count: int) -> tuple[tuple[Tile, ...], ...]:
-    """The tiles of :func:`tile_grid`, in at most ``count`` bands of about as many rows."""
+    """Split ``size`` into at most ``count`` bands of rows, each cut by :func:`tile_grid`."""
     return tuple(
         tuple(
             Tile(band.start + top, band.start + bottom, left, right)
@@ -54,6 +54,6 @@ def bands(size: Pair, rows: int, columns: int, count: int) -> tuple[tuple[Tile, 
     )
 
 
-def _even_part(length: int, most: int) -> int:
-    """The length of the fewest equal parts of ``length`` that are at most ``most`` long."""
-    return -(-length // -(-length // most))
+def _even_part(length: int, limit: int) -> int:
+    """The part length that cuts ``length`` into the fewest equal parts of at most ``limit``."""
+    return -(-length // -(-length // limit))

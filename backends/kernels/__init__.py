@@ -31,7 +31,7 @@ DTYPES = tuple(_SCALARS)
 
 
 class Variant(NamedTuple):
-    """One way to compile a kernel file.
+    """Compile-time options of a kernel file.
 
     ``wide`` uses 64-bit indices, ``packed`` loads and stores 16 bytes at once, ``large`` saves
     positions in a pooling window as 32 bits.

@@ -1,4 +1,4 @@
-// Prepended to every kernel file; ../launch.py chooses the macros.
+// Prepended to every kernel file; the options of a Variant (__init__.py) set the macros.
 //
 //   SCALAR  type of the arrays: float, double, __half (FLOAT16) or __nv_bfloat16 (BFLOAT16)
 //   INDEX   type of element indices: int, or int64 where a count may reach 2^31
@@ -14,7 +14,7 @@ typedef unsigned int uint32;
 typedef unsigned char uint8;
 typedef INDEX index_t;
 
-#ifndef INFINITY  // NVRTC comes without <math.h>
+#ifndef INFINITY  // NVRTC has no <math.h>
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
 #endif
@@ -70,8 +70,8 @@ __device__ __forceinline__ pack_t packed(const acc_t (&sums)[LANES]) {
 
 #define FOR_EACH_ROW(row, rows) for (int row = blockIdx.y; row < (rows); row += gridDim.y)
 
-// The index of the window whose kernel element `shift` reads the pixel `at`, both counted in pixels
-// from the start of the window and of the first window; -1 if none of the `windows` does.
+// The index of the window that reads the pixel `at`, counted from the start of the first window, at
+// the offset `shift` from the window's start; -1 if none of the `windows` does.
 __device__ __forceinline__ int window_of(int at, int shift, int stride, int windows) {
   const int start = at - shift;
   if (start < 0) return -1;

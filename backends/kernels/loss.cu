@@ -1,7 +1,7 @@
 // Softmax and cross-entropy with class indices, forward and backward in one kernel.
 //
 // x, slope : (classes, size);  target, terms : (size,). A block processes 32 columns; 8 threads
-// share the classes of each. Subtracting the maximum keeps exp from overflowing.
+// split the classes of each. Subtracting the maximum keeps exp from overflowing.
 
 #define COLUMNS 32
 #define SHARES 8
@@ -9,7 +9,7 @@
 __device__ __forceinline__ acc_t largest(acc_t a, acc_t b) { return a > b ? a : b; }
 
 // terms = log(sum(exp(x))) - x[target], NaN if target is not a class;
-// slope = softmax(x) - onehot(target), the derivative of terms by x; both 0 if target is ignore.
+// slope = softmax(x) - onehot(target), the gradient of terms; both 0 if target is ignore.
 extern "C" __global__ void __launch_bounds__(256, 4)
 cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
               scalar_t* __restrict__ terms, scalar_t* __restrict__ slope, int64 ignore,

@@ -133,7 +133,8 @@ unscale(const int64* __restrict__ chunks, float* __restrict__ scaler) {
   if (overflow) scaler[1] = 1;
 }
 
-// After a step: halve the scale if it overflowed, double it after `interval` good steps in a row.
+// After a step: multiply the scale by backoff if it overflowed, by growth after `interval` good
+// steps in a row.
 extern "C" __global__ void update_scale(float* scaler, float growth, float backoff, int interval) {
   if (scaler[1] != 0) {
     scaler[0] *= backoff;

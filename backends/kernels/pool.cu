@@ -18,7 +18,7 @@ __device__ __forceinline__ Place place_of(index_t i, int batch, int columns) {
   return {(int)(i - position * batch), row, (int)(position - (index_t)row * columns)};
 }
 
-// Padding is never chosen, NaN always wins, and so does the first of equal maxima.
+// Padding is never chosen, NaN always wins, and of equal maxima the first.
 extern "C" __global__ void __launch_bounds__(256, 4)
 max_pool2d(const scalar_t* __restrict__ x, scalar_t* __restrict__ y, ARGMAX* __restrict__ argmax,
            int with_argmax, int channels, int batch, GEOMETRY) {
@@ -48,7 +48,7 @@ max_pool2d(const scalar_t* __restrict__ x, scalar_t* __restrict__ y, ARGMAX* __r
     }
     ((pack_t*)y)[channel * size + i] = packed(best);
     if (!with_argmax) continue;
-    const int last = kernel_height * kernel_width - 1;  // for a window of padding only
+    const int last = kernel_height * kernel_width - 1;  // if the window is all padding
     positions_t positions;
     for (int l = 0; l < LANES; ++l)
       positions.lane[l] = (ARGMAX)(chosen[l] < 0 ? last : chosen[l]);

@@ -77,7 +77,7 @@ def test_the_cpu_refuses_other_precisions(run, name):
 
 
 def test_memory_limit(run, strict):
-    assert "a memory limit applies to the memory of a GPU" in run("train --memory-limit 1GiB").err
+    assert "a memory limit applies to GPU memory" in run("train --memory-limit 1GiB").err
     budget = strict.column_budget
     try:
         done = run("train --device strict --limit 64 --epochs 1 --memory-limit 1.0MiB --out run")

@@ -1,7 +1,6 @@
-"""How a 2-D convolution is computed: one method per file, and the choice among them.
+"""Methods of computing a 2-D convolution, one per file, and the choice among them.
 
-A :class:`Problem` describes a convolution, :func:`choose` finds the :class:`Method` for it. Methods
-stand in the order of preference.
+A :class:`Problem` describes a convolution; :func:`choose` picks the :class:`Method` for it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from .winograd import Winograd
 
 __all__ = ["METHODS", "Method", "Problem", "choose"]
 
-METHODS.update(
+METHODS.update(  # in order of preference
     pointwise=Pointwise(),
     depthwise=Depthwise(),
     grouped=Grouped(),

@@ -1,14 +1,14 @@
 """Depthwise convolution: each filter reads one channel.
 
-For each filter and each column l of its kernel there is a small matrix M (4, p), which holds
-kernel element k of output row i at [i, i·stride + k·dilation]. Then
+Each filter and kernel column l has a small matrix M (4, p) with kernel element k of output row i at
+[i, i·stride + k·dilation]. Then
 
-    y        = sum over l of (M @ the p rows that 4 output rows read), l columns to the right
-    dx       = sum over l of (Mᵀ @ the rows of dy that reach them), l columns to the left
-    dweight  = the diagonals of the sum over blocks of (4 rows of dy) @ (the p rows they read)ᵀ
+    y        = sum over l of M @ (the p input rows of 4 output rows), l columns to the right
+    dx       = sum over l of Mᵀ @ (the rows of dy that depend on them), l columns to the left
+    dweight  = the diagonals of the sum over blocks of (4 rows of dy) @ (their p input rows)ᵀ
 
-so one matrix product covers all rows of the kernel, and only its columns take a pass each. A few
-channels at a time, so that they stay in the cache.
+so one matrix product covers all kernel rows, and each kernel column takes one pass. Channels are
+processed a few at a time, so that they stay in the cache.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ..layout import as_matrix
 from .method import Method, Problem
 from .sliding import merge_columns, read_windows, window_views
 
-_ROWS = 4  # of the output, by one matrix
+_ROWS = 4  # output rows per matrix
 
 
 class Depthwise(Method):
-    """Products over all kernel rows at once, where im2col has one product for each channel."""
+    """Matrix products over all kernel rows at once; im2col would take one per channel."""
 
     def applies(self, problem: Problem) -> bool:
         return problem.groups == problem.in_channels > 1
@@ -55,14 +55,14 @@ class Depthwise(Method):
         geometry, dx = problem.geometry, backend.xp.zeros(problem.input_shape, dy.dtype)
         top, height = geometry.padding[0][0], geometry.input[0]
         matrices = _backward_matrices(backend.xp, weight, geometry)
-        first = _ROWS - matrices.shape[-1]  # rows before a block's own that reach it
+        first = _ROWS - matrices.shape[-1]  # dy rows before a block that contribute to it
 
         def compute(part: slice) -> None:
             for channels, filters in _blocks(backend, dx, dy, part):
                 for column, matrix in enumerate(matrices):
                     windows, pixels = geometry.span(1, column)
-                    own = matrix[filters], dy[filters]
-                    rows = _products(backend, *own, first, _ROWS, top + height)
+                    arrays = matrix[filters], dy[filters]
+                    rows = _products(backend, *arrays, first, _ROWS, top + height)
                     dx[channels][:, :, pixels] += rows[:, top:, windows]
 
         backend.each(compute, backend.channels(dx))
@@ -76,23 +76,25 @@ class Depthwise(Method):
             for channels, filters in _blocks(backend, x, dy, part):
                 for column in range(geometry.kernel[1]):
                     windows, pixels = geometry.span(1, column)
-                    own_dy = merge_columns(dy[filters][:, :, windows])
-                    own_x = merge_columns(x[channels][:, :, pixels])
-                    dweight[filters, 0, :, column] = _taps(backend, own_dy, own_x, geometry)
+                    dy_rows = merge_columns(dy[filters][:, :, windows])
+                    x_rows = merge_columns(x[channels][:, :, pixels])
+                    dweight[filters, 0, :, column] = _taps(backend, dy_rows, x_rows, geometry)
 
         backend.each(compute, backend.channels(x))
         return dweight
 
 
 def _taps(backend: Backend, dy: Array, x: Array, geometry: Geometry) -> Array:
-    """Sums over all rows i of dy (c, oH, run)[:, i] · the row of x (c, H, run) that kernel element
-    k reads there: (c, kH).
+    """The weight gradient (c, kH) of one kernel column.
+
+    For each kernel element, the sum over rows of dy (c, oH, run) times the row of x (c, H, run)
+    that the element reads there.
     """
     xp, (stride, dilation) = backend.xp, (geometry.stride[0], geometry.dilation[0])
     count, size = -(-dy.shape[1] // _ROWS), _rows_read(geometry)
     sums = xp.zeros((len(dy), _ROWS, size), dy.dtype)
     if count * _ROWS > dy.shape[1]:
-        dy = _zero_extended(xp, dy, count * _ROWS)
+        dy = _zero_padded(xp, dy, count * _ROWS)
     ((_, _, blocks),) = window_views(xp, dy, 0, _ROWS, _ROWS, count)
     top = geometry.padding[0][0]
     for chosen, inside, windows in window_views(xp, x, -top, _ROWS * stride, size, count):
@@ -105,18 +107,19 @@ def _taps(backend: Backend, dy: Array, x: Array, geometry: Geometry) -> Array:
     return taps
 
 
-def _zero_extended(xp: Any, rows: Array, length: int) -> Array:
-    """Rows (c, L, run) followed by zeros, (c, length, run)."""
-    longer = xp.zeros((len(rows), length, rows.shape[2]), rows.dtype)
-    longer[:, : rows.shape[1]] = rows
-    return longer
+def _zero_padded(xp: Any, rows: Array, length: int) -> Array:
+    """Rows (c, L, run) zero-padded at the end to (c, length, run)."""
+    padded = xp.zeros((len(rows), length, rows.shape[2]), rows.dtype)
+    padded[:, : rows.shape[1]] = rows
+    return padded
 
 
 def _products(
     backend: Backend, matrices: Array, image: Array, first: int, step: int, length: int
 ) -> Array:
-    """A matrix (c, q, p) for each channel of an image (c, H, W, N), with windows of its rows:
-    (c, length, W, N).
+    """Multiply each channel's matrix (c, q, p) by the row windows of an image (c, H, W, N).
+
+    Returns (c, length, W, N).
     """
     channels, _, width, batch = image.shape
     q = matrices.shape[1]
@@ -127,12 +130,12 @@ def _products(
 
 
 def _rows_read(geometry: Geometry) -> int:
-    """Input rows that a block of output rows reads."""
+    """Number of input rows read by a block of output rows."""
     return (_ROWS - 1) * geometry.stride[0] + (geometry.kernel[0] - 1) * geometry.dilation[0] + 1
 
 
 def _forward_matrices(xp: Any, weight: Array, geometry: Geometry) -> Array:
-    """M (kW, F, 4, p)."""
+    """The matrices M of all kernel columns and filters: (kW, F, 4, p)."""
     shape = geometry.kernel[1], len(weight), _ROWS, _rows_read(geometry)
     matrices = xp.zeros(shape, weight.dtype)
     for i in range(_ROWS):
@@ -143,8 +146,10 @@ def _forward_matrices(xp: Any, weight: Array, geometry: Geometry) -> Array:
 
 
 def _backward_matrices(xp: Any, weight: Array, geometry: Geometry) -> Array:
-    """The matrices (kW, F, 4·stride, p) that turn the rows of dy which reach a block, the last 4 of
-    them its own, into rows of dx, counted from the first row of padding.
+    """The matrices of the input gradient: (kW, F, 4·stride, p).
+
+    They map the rows of dy that contribute to a block, the last 4 being the block's, to rows of dx,
+    counted from the first row of padding.
     """
     stride, dilation = geometry.stride[0], geometry.dilation[0]
     before = -(-(geometry.kernel[0] - 1) * dilation // stride)
@@ -159,7 +164,7 @@ def _backward_matrices(xp: Any, weight: Array, geometry: Geometry) -> Array:
 
 
 def _blocks(backend: Backend, x: Array, y: Array, part: slice) -> Iterator[tuple[slice, slice]]:
-    """Some channels of x at a time and, in turn, each of the filters that read them."""
+    """Yield blocks of channels of x, each with every set of filters that reads it."""
     per_channel = len(y) // len(x)
     size = max(1, x[0].nbytes, y[0].nbytes)
     step = max(1, backend.column_budget // 4 // size)

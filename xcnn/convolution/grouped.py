@@ -1,6 +1,6 @@
-"""Grouped convolution: each group by the method that is fastest for one of its size.
+"""Grouped convolution: each group by the fastest method for its size.
 
-The groups are independent, so ``backend.each`` computes several in parallel.
+The groups are independent, so ``backend.each`` computes them in parallel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .method import METHODS, Method, Problem
 
 
 class Grouped(Method):
-    """Group by group, where im2col would unfold all groups at once."""
+    """Convolve group by group; im2col would unfold all groups at once."""
 
     def applies(self, problem: Problem) -> bool:
         return 1 < problem.groups < problem.in_channels
@@ -29,9 +29,9 @@ class Grouped(Method):
         method, group = _method_of_group(problem), problem.one_group
 
         def compute(part: slice) -> None:
-            for read, made in _channels(problem, part):
-                own_bias = None if bias is None else bias[made]
-                y[made] = method.forward(backend, group, x[read], weight[made], own_bias)
+            for channels, filters in _group_slices(problem, part):
+                arrays = x[channels], weight[filters], None if bias is None else bias[filters]
+                y[filters] = method.forward(backend, group, *arrays)
 
         backend.each(compute, _parts(backend, problem))
         return y
@@ -41,8 +41,9 @@ class Grouped(Method):
         method, group = _method_of_group(problem), problem.one_group
 
         def compute(part: slice) -> None:
-            for read, made in _channels(problem, part):
-                dx[read] = method.input_gradient(backend, group, dy[made], weight[made])
+            for channels, filters in _group_slices(problem, part):
+                arrays = dy[filters], weight[filters]
+                dx[channels] = method.input_gradient(backend, group, *arrays)
 
         backend.each(compute, _parts(backend, problem))
         return dx
@@ -52,8 +53,9 @@ class Grouped(Method):
         method, group = _method_of_group(problem), problem.one_group
 
         def compute(part: slice) -> None:
-            for read, made in _channels(problem, part):
-                dweight[made] = method.weight_gradient(backend, group, dy[made], x[read])
+            for channels, filters in _group_slices(problem, part):
+                arrays = dy[filters], x[channels]
+                dweight[filters] = method.weight_gradient(backend, group, *arrays)
 
         backend.each(compute, _parts(backend, problem))
         return dweight
@@ -68,8 +70,8 @@ def _method_of_group(problem: Problem) -> Method:
     return METHODS["im2col"]
 
 
-def _channels(problem: Problem, part: slice) -> Iterator[tuple[slice, slice]]:
-    """For each group of a part, its channels of x and its filters."""
+def _group_slices(problem: Problem, part: slice) -> Iterator[tuple[slice, slice]]:
+    """Yield the channels of x and the filters of each group of a part."""
     channels, filters = problem.one_group.in_channels, problem.one_group.out_channels
     for g in range(part.start, part.stop):
         yield slice(g * channels, (g + 1) * channels), slice(g * filters, (g + 1) * filters)

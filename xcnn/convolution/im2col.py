@@ -8,7 +8,7 @@ columns (C·kH·kW, oH·oW·N) holds what each window reads; then
 
 The columns are kH·kW times as large as the input, so they are computed for one tile of the output
 at a time, in one buffer of at most ``backend.column_budget`` bytes that stays in the cache, and
-computed again in backward rather than kept. Source: Chellapilla et al. 2006, "High performance
+recomputed in backward rather than saved. Source: Chellapilla et al. 2006, "High performance
 convolutional neural networks for document processing".
 """
 
@@ -24,8 +24,8 @@ from ..tiling import Tile, bands, split_range
 from .method import Method, Problem
 
 
-class Share(NamedTuple):
-    """What one worker computes in backward: some groups, or some channels of the only group."""
+class Part(NamedTuple):
+    """One worker's part of backward: some groups, or some channels of the only group."""
 
     groups: int
     channels: slice  # of x
@@ -53,48 +53,48 @@ class Im2col(Method):
                 if bias is not None or problem.relu:  # while the tile is still in the cache
                     backend.add_bias(matrix, bias, run, problem.relu)
 
-        most = _positions(backend, problem, x)
+        limit = _positions(backend, problem, x)
         count = backend.shares(problem.multiplications)
-        backend.each(compute, bands(geometry.output, most // geometry.output[1], most, count))
+        backend.each(compute, bands(geometry.output, limit // geometry.output[1], limit, count))
         return y
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
         geometry, dx = problem.geometry, backend.xp.zeros(problem.input_shape, dy.dtype)
 
-        def compute(share: Share) -> None:
-            own_dx, own_dy = dx[share.channels], as_matrix(dy[share.filters])
-            own_weight = weight[share.filters, share.group_channels]
-            tiles = geometry.tiles(_positions(backend, problem, own_dx))
-            for tile, run, columns in _with_columns(backend, problem, own_dx, tiles):
-                for w, c, d in _by_group(share.groups, own_weight, columns, own_dy[:, run]):
+        def compute(part: Part) -> None:
+            part_dx, part_dy = dx[part.channels], as_matrix(dy[part.filters])
+            part_weight = weight[part.filters, part.group_channels]
+            tiles = geometry.tiles(_positions(backend, problem, part_dx))
+            for tile, run, columns in _with_columns(backend, problem, part_dx, tiles):
+                for w, c, d in _by_group(part.groups, part_weight, columns, part_dy[:, run]):
                     backend.matmul(w.T, d, out=c)
-                backend.col2im(columns, geometry, tile, own_dx)
+                backend.col2im(columns, geometry, tile, part_dx)
 
-        backend.each(compute, _shares(backend, problem))
+        backend.each(compute, _parts(backend, problem))
         return dx
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         geometry = problem.geometry
         dweight = backend.xp.zeros(problem.weight_shape, sum_dtype(x.dtype))
 
-        def compute(share: Share) -> None:
-            own_x, own_dy = x[share.channels], as_matrix(dy[share.filters])
-            own = dweight[share.filters, share.group_channels]
-            tiles = geometry.tiles(_positions(backend, problem, own_x))
-            for tile, run, columns in _with_columns(backend, problem, own_x, tiles):
-                backend.im2col(own_x, geometry, tile, columns)
-                for dw, c, d in _by_group(share.groups, own, columns, own_dy[:, run]):
+        def compute(part: Part) -> None:
+            part_x, part_dy = x[part.channels], as_matrix(dy[part.filters])
+            part_dweight = dweight[part.filters, part.group_channels]
+            tiles = geometry.tiles(_positions(backend, problem, part_x))
+            for tile, run, columns in _with_columns(backend, problem, part_x, tiles):
+                backend.im2col(part_x, geometry, tile, columns)
+                for dw, c, d in _by_group(part.groups, part_dweight, columns, part_dy[:, run]):
                     _add_product(dw, d, c, backend.thin_product)
 
-        backend.each(compute, _shares(backend, problem))
+        backend.each(compute, _parts(backend, problem))
         return dweight
 
 
 def _add_product(dweight: Array, d: Array, columns: Array, thin_product: int) -> None:
-    """Add d (F, P) @ columns (K, P)ᵀ to dweight (F, K), in the shape that BLAS does best.
+    """Add d (F, P) @ columns (K, P)ᵀ to dweight (F, K), in the order that is fastest in BLAS.
 
-    It is 1.3 to 2 times faster with the larger of F and K first, and a product this thin (K·F
-    below 1,000) 2 to 4 times faster in pieces.
+    The product is 1.3 to 2 times faster with the larger of F and K first; a thin one (K·F below
+    1,000) is 2 to 4 times faster in pieces.
     """
     positions = d.shape[1]
     step = thin_product if dweight.size < 1000 else max(1, positions)
@@ -103,23 +103,24 @@ def _add_product(dweight: Array, d: Array, columns: Array, thin_product: int) ->
         dweight += (columns[:, piece] @ d[:, piece].T).T
 
 
-def _shares(backend: Backend, problem: Problem) -> list[Share]:
-    """The shares of all workers.
+def _parts(backend: Backend, problem: Problem) -> list[Part]:
+    """Split backward among workers, by channels or groups.
 
-    Not bands of the output as in forward: the windows of one band overlap with those of the next.
+    Bands of the output, as in forward, would not be independent: adjacent bands share pixels.
     """
     groups, group = problem.groups, problem.one_group
-    count, every = backend.shares(problem.multiplications), slice(None)
+    count, full = backend.shares(problem.multiplications), slice(None)
     if groups == 1:
-        return [Share(1, part, every, part) for part in split_range(problem.in_channels, count)]
+        channels = split_range(problem.in_channels, count)
+        return [Part(1, piece, full, piece) for piece in channels]
     return [
-        Share(
-            part.stop - part.start,
-            slice(part.start * group.in_channels, part.stop * group.in_channels),
-            slice(part.start * group.out_channels, part.stop * group.out_channels),
-            every,
+        Part(
+            piece.stop - piece.start,
+            slice(piece.start * group.in_channels, piece.stop * group.in_channels),
+            slice(piece.start * group.out_channels, piece.stop * group.out_channels),
+            full,
         )
-        for part in split_range(groups, count)
+        for piece in split_range(groups, count)
     ]
 
 
@@ -133,9 +134,9 @@ def _positions(backend: Backend, problem: Problem, x: Array) -> int:
 def _with_columns(
     backend: Backend, problem: Problem, x: Array, tiles: Iterable[Tile]
 ) -> Iterator[tuple[Tile, slice, Array]]:
-    """Each tile, its run of positions, and a buffer (C, kH, kW, rows, columns, N) for it."""
+    """Yield each tile, its slice of positions, and a buffer (C, kH, kW, rows, columns, N)."""
     kernel, width = problem.geometry.kernel, problem.geometry.output[1]
-    size = len(x) * kernel[0] * kernel[1] * problem.batch  # of one position
+    size = len(x) * kernel[0] * kernel[1] * problem.batch  # elements per position
     buffer = None
     for tile in tiles:
         rows, columns = tile.shape
@@ -149,7 +150,7 @@ def _with_columns(
 def _by_group(
     groups: int, weight: Array, columns: Array, part: Array
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """Per group, as 2-D views: weight (F/g, K), columns (K, P), part (F/g, P); K = C/g·kH·kW."""
+    """Yield 2-D views per group: weight (F/g, K), columns (K, P), part (F/g, P); K = C/g·kH·kW."""
     filters, positions = part.shape
     per_group = filters // groups
     w = weight.reshape(groups, per_group, weight[0].size)

@@ -1,15 +1,15 @@
-"""Convolution from an input that is unfolded along its width only.
+"""Convolution with the input unfolded along its width only.
 
 im2col writes every pixel kH·kW times. Here it is written kW times: unfolded[h, (c, l)] (C·kW, oW·N)
 holds pixel (h, column + l) of channel c for every output column. The kH·C·kW rows that output row i
-needs then already lie next to each other, and overlap with those of i + 1: one matrix product per
-output row reads them in place.
+needs are then contiguous and overlap with those of row i + 1: one matrix product per output row
+reads them in place.
 
     y[i]         = weight (F, kH·C·kW) @ unfolded[i : i + kH]
     dweight      = sum over i of dy[i] (F, oW·N) @ unfolded[i : i + kH]ᵀ
     dunfolded[h] = flipped weight (C·kW, kH·F) @ dy[h - kH + 1 : h + 1]
 
-and dx is dunfolded folded back along the width. Source: Cho and Brand 2017, "MEC: memory-efficient
+and dx is dunfolded, folded back along the width. Source: Cho and Brand 2017, "MEC: memory-efficient
 convolution for deep neural network", arXiv:1706.06873.
 """
 
@@ -30,16 +30,16 @@ Bands = tuple[tuple[Tile, ...], ...]
 
 
 class MEC(Method):
-    """A third to a seventh of im2col's copies."""
+    """Unfold along the width only: a third to a seventh of im2col's copies."""
 
     def applies(self, problem: Problem) -> bool:
         geometry = problem.geometry
         return geometry.stride[0] == geometry.dilation[0] == problem.groups == 1
 
     def pays(self, problem: Problem) -> bool:
-        """Where a row of the output is long compared with the weights.
+        """Whether an output row is long compared with the weights.
 
-        Measured on a CPU (``docs/performance.md``).
+        The rule was measured on a CPU (``docs/performance.md``).
         """
         geometry, taps = problem.geometry, math.prod(problem.weight_shape[1:])
         row = geometry.output[1] * problem.batch
@@ -71,7 +71,7 @@ class MEC(Method):
 
         def compute(tiles: Sequence[Tile]) -> None:
             for tile in tiles:
-                rows = _rows_that_reach(xp, dy, geometry, tile)
+                rows = _contributing_rows(xp, dy, geometry, tile)
                 unfolded = backend.matmul(flipped, _overlapping(xp, rows, height))
                 columns = unfolded.reshape(len(unfolded), channels, width, *rows.shape[-2:])
                 target = dx[:, tile.top : tile.bottom].swapaxes(0, 1)
@@ -95,9 +95,9 @@ class MEC(Method):
                     total += part @ row.T
             return total
 
-        dweight, *others = backend.each(compute, _bands(backend, problem, x))
-        for other in others:
-            dweight += other
+        dweight, *partials = backend.each(compute, _bands(backend, problem, x))
+        for partial in partials:
+            dweight += partial
         return xp.ascontiguousarray(
             dweight.reshape(height, channels, width, filters).transpose(3, 1, 0, 2)
         )
@@ -117,30 +117,30 @@ def _gradient_bands(backend: Backend, problem: Problem, dy: Array) -> Bands:
 
 
 def _cut(backend: Backend, problem: Problem, size: Pair, row: int, work: int, dtype: Any) -> Bands:
-    """Tiles of ``size`` that fit into the budget.
+    """Cut ``size`` into tiles that fit into the budget, in bands for the workers.
+
+    A tile reads kH - 1 extra rows, so it gets several times as many rows, and as many columns as
+    the budget allows.
 
     Parameters
     ----------
     row, work
-        Numbers, and multiplications for each row of the kernel, of one pixel of an unfolded row.
-
-    A tile reads kH - 1 rows more than it has, so it gets several times as many rows, and as many
-    columns of them as the budget allows.
+        Elements per pixel of an unfolded row, and multiplications per such pixel and kernel row.
     """
     height, batch = problem.geometry.kernel[0], problem.batch
-    column = max(1, row * batch * dtype.itemsize)  # bytes in one row
+    column = max(1, row * batch * dtype.itemsize)  # bytes of one row
     rows = min(size[0], 4 * height)
     columns = backend.column_budget // (column * (rows + height - 1))
-    if columns < 1:  # not even one: fewer rows of one column
+    if columns < 1:  # not even one fits: fewer rows of one column
         rows = backend.column_budget // column - (height - 1)
-    elif columns >= size[1]:  # all: as many rows as fit
+    elif columns >= size[1]:  # all fit: as many rows as possible
         rows = backend.column_budget // (column * size[1]) - (height - 1)
     count = backend.shares(work * height * size[0] * size[1] * batch)
     return bands(size, rows, columns, count)
 
 
 def _unfolded(xp: Any, x: Array, geometry: Geometry, tile: Tile) -> Array:
-    """The input rows of a tile, kW times, zeros for padding: (rows, C, kW, columns, N)."""
+    """The unfolded input rows of a tile, zero-padded: (rows, C, kW, columns, N)."""
     rows, columns = tile.bottom - tile.top + geometry.kernel[0] - 1, tile.right - tile.left
     unfolded = xp.empty((rows, len(x), geometry.kernel[1], columns, x.shape[-1]), x.dtype)
     inside, source = _inside(tile.top - geometry.padding[0][0], rows, geometry.input[0])
@@ -154,8 +154,8 @@ def _unfolded(xp: Any, x: Array, geometry: Geometry, tile: Tile) -> Array:
     return unfolded
 
 
-def _rows_that_reach(xp: Any, dy: Array, geometry: Geometry, tile: Tile) -> Array:
-    """The rows of dy that reach the input rows of a tile: (rows, F, columns, N)."""
+def _contributing_rows(xp: Any, dy: Array, geometry: Geometry, tile: Tile) -> Array:
+    """The rows of dy that contribute to the input rows of a tile: (rows, F, columns, N)."""
     count = tile.bottom - tile.top + geometry.kernel[0] - 1
     rows = xp.empty((count, len(dy), tile.right - tile.left, dy.shape[-1]), dy.dtype)
     first = tile.top + geometry.padding[0][0] - geometry.kernel[0] + 1
@@ -166,7 +166,7 @@ def _rows_that_reach(xp: Any, dy: Array, geometry: Geometry, tile: Tile) -> Arra
 
 
 def _inside(first: int, count: int, size: int) -> tuple[slice, slice]:
-    """Which of the rows ``first`` to ``first + count`` lie within ``size``, and where there."""
+    """The rows of ``first`` to ``first + count`` within ``size``: relative and absolute slices."""
     start = min(count, max(0, -first))
     stop = max(start, min(count, size - first))
     return slice(start, stop), slice(first + start, first + stop)
@@ -178,7 +178,7 @@ def _clear_outside(rows: Array, inside: slice) -> None:
 
 
 def _overlapping(xp: Any, rows: Array, height: int) -> Array:
-    """Views of ``height`` rows each: (rows - height + 1, height·rest, columns·N)."""
+    """Overlapping views of ``height`` rows: (rows - height + 1, height·rest, columns·N)."""
     run, item = rows.shape[-2] * rows.shape[-1], rows.itemsize
     rest = math.prod(rows.shape[1:-2])
     return xp.lib.stride_tricks.as_strided(

@@ -1,4 +1,4 @@
-"""What a convolution is, what a method of computing one offers, and the choice among methods."""
+"""A convolution problem, the interface of a method, and the choice among methods."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..geometry import Geometry
 
 
 class Problem(NamedTuple):
-    """A 2-D convolution without its numbers.
+    """The shapes and settings of a 2-D convolution.
 
     Attributes
     ----------
     geometry : Geometry
     groups : int
-        Groups of channels that are convolved separately.
+        Number of groups of channels, convolved separately.
     in_channels, out_channels : int
-        Of all groups together.
+        Over all groups.
     batch : int
         Number of images.
     relu : bool
-        Whether the result is max(y, 0), in one pass with the bias; its backward is the caller's.
+        Whether to return max(y, 0), in one pass with the bias; its backward is up to the caller.
     """
 
     geometry: Geometry
@@ -48,25 +48,25 @@ class Problem(NamedTuple):
     @property
     @lru_cache(maxsize=1024)
     def input_shape(self) -> tuple[int, ...]:
-        """Of x, (C, H, W, N)."""
+        """The shape of x: (C, H, W, N)."""
         return self.in_channels, *self.geometry.input, self.batch
 
     @property
     @lru_cache(maxsize=1024)
     def weight_shape(self) -> tuple[int, ...]:
-        """(F, C / groups, kH, kW)."""
+        """The shape of the weight: (F, C / groups, kH, kW)."""
         return self.out_channels, self.in_channels // self.groups, *self.geometry.kernel
 
     @property
     @lru_cache(maxsize=1024)
     def output_shape(self) -> tuple[int, ...]:
-        """Of y, (F, oH, oW, N)."""
+        """The shape of y: (F, oH, oW, N)."""
         return self.out_channels, *self.geometry.output, self.batch
 
     @property
     @lru_cache(maxsize=1024)
     def multiplications(self) -> int:
-        """Of a direct computation."""
+        """Number of multiplications of a direct convolution."""
         return math.prod(self.weight_shape) * math.prod(self.output_shape[1:])
 
 
@@ -82,7 +82,7 @@ class Method:
         raise NotImplementedError
 
     def pays(self, problem: Problem) -> bool:
-        """Whether it is then faster than im2col."""
+        """Whether this method, where it applies, is faster than im2col."""
         return True
 
     def forward(
@@ -100,13 +100,13 @@ class Method:
         raise NotImplementedError
 
 
-#: by the name that ``xcnn.config.convolution`` takes, in order of preference
+#: methods by their name in ``xcnn.config.convolution``, in order of preference
 METHODS: dict[str, Method] = {}
 
 
 @lru_cache(maxsize=1024)
-def choose(problem: Problem, candidates: tuple[str, ...] | None, wanted: str = "auto") -> Method:
-    """The fastest method by measured rules.
+def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = "auto") -> Method:
+    """Choose the fastest method by measured rules.
 
     Parameters
     ----------
@@ -114,19 +114,19 @@ def choose(problem: Problem, candidates: tuple[str, ...] | None, wanted: str = "
         The convolution.
     candidates
         ``backend.convolutions``: the names to choose from besides im2col; None: all.
-    wanted
+    setting
         ``xcnn.config.convolution``: "auto"; or the name of a method to use wherever it applies.
 
     Raises
     ------
     ArgumentError
-        ``wanted`` names no method.
+        ``setting`` names no method.
     """
-    if wanted != "auto":
-        if wanted not in METHODS:
+    if setting != "auto":
+        if setting not in METHODS:
             names = ", ".join(METHODS)
-            raise ArgumentError(f"xcnn.config.convolution={wanted!r}: expected auto, {names}")
-        return METHODS[wanted if METHODS[wanted].applies(problem) else "im2col"]
+            raise ArgumentError(f"xcnn.config.convolution={setting!r}: expected auto, {names}")
+        return METHODS[setting if METHODS[setting].applies(problem) else "im2col"]
     for name, method in METHODS.items():
         allowed = candidates is None or name in candidates
         if allowed and method.applies(problem) and method.pays(problem):

@@ -1,4 +1,4 @@
-"""1×1 convolution with stride 1 and no padding: the input already is the matrix of columns.
+"""1×1 convolution with stride 1 and no padding: the input is already the column matrix.
 
 y = weight (F, C) @ x (C, H·W·N);  dweight = dy @ xᵀ;  dx = weightᵀ @ dy
 """
@@ -12,7 +12,7 @@ from .method import Method, Problem
 
 
 class Pointwise(Method):
-    """One matrix product, without columns."""
+    """One matrix product, without unfolding."""
 
     def applies(self, problem: Problem) -> bool:
         geometry = problem.geometry

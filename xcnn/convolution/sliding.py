@@ -21,7 +21,7 @@ def read_windows(
     Parameters
     ----------
     matrix : (..., q, p)
-    x : (..., L, run); it is zero outside
+    x : (..., L, run); zero outside
     out : (..., T, q, run), any view, overwritten
     """
     for chosen, inside, windows in window_views(
@@ -40,16 +40,16 @@ def window_views(
     chosen : slice
         Which of the ``count`` windows.
     inside : slice
-        Which of their ``size`` elements exist; those outside the image are zero.
+        Which of their ``size`` elements lie in the image; the rest are zero.
     windows : (..., chosen, inside, run)
     """
     length = x.shape[-2]
     begin = min(count, max(0, -(first // step)))
     end = max(begin, min(count, (length - size - first) // step + 1))
     if begin < end:
-        whole = _windows(xp, x[..., first + begin * step :, :], end - begin, step, size)
-        yield slice(begin, end), slice(0, size), whole
-    for t in (*range(begin), *range(end, count)):  # those partly outside
+        full = _windows(xp, x[..., first + begin * step :, :], end - begin, step, size)
+        yield slice(begin, end), slice(0, size), full
+    for t in (*range(begin), *range(end, count)):  # windows partly outside
         start = first + t * step
         inside = slice(max(0, -start), max(0, min(size, length - start)))
         pixels = x[..., max(0, start) : max(0, start + size), :]
@@ -66,14 +66,14 @@ def write_blocks(backend: Backend, matrix: Array, windows: Array, y: Array) -> N
     y : (..., L, run), any view, overwritten; (T - 1)·q < L, and the last block is cut off at L
     """
     q, length = len(matrix), y.shape[-2]
-    whole = length // q
-    if whole:
-        # splitting an axis makes a view of any array
-        out = y[..., : whole * q, :].reshape(*y.shape[:-2], whole, q, y.shape[-1])
-        backend.matmul(matrix, windows[..., :whole, :, :], out=out)
-    if whole * q < length:
-        last = matrix[: length - whole * q]
-        backend.matmul(last, windows[..., whole, :, :], out=y[..., whole * q :, :])
+    full = length // q
+    if full:
+        # splitting an axis never copies
+        out = y[..., : full * q, :].reshape(*y.shape[:-2], full, q, y.shape[-1])
+        backend.matmul(matrix, windows[..., :full, :, :], out=out)
+    if full * q < length:
+        last = matrix[: length - full * q]
+        backend.matmul(last, windows[..., full, :, :], out=y[..., full * q :, :])
 
 
 def merge_columns(image: Array) -> Array:

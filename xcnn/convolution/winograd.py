@@ -1,21 +1,22 @@
 """3×3 and 5×5 convolution with stride 1 by Winograd's minimal filtering.
 
-Patches of 6×6 pixels overlap such that each gives a block of 4×4 outputs of a 3×3 kernel, or 2×2
-of a 5×5 kernel. With the 1-D transforms B (6, 6) of patches, G (6, k) of weights and A (m, 6) of
-blocks, each used along both axes,
+Each of the overlapping 6×6 patches gives a block of 4×4 outputs of a 3×3 kernel, or 2×2 of a 5×5
+kernel. With the 1-D transforms B (6, 6) of patches, G (6, k) of weights and A (m, 6) of blocks,
+each applied along both axes,
 
     u = G weight Gᵀ (36, F, C)        v = B patch Bᵀ (36, C, P)
     z = u @ v (36, F, P)              y = A z Aᵀ (m², F, P)
 
-for P patches: 36 products for each pair of channels, where 16 outputs of 3×3 take 144 directly and
-4 of 5×5 take 100. Backward, dx is the convolution of dy with the flipped weights, and
+for P patches: 36 multiplications per patch and pair of channels, where direct convolution takes 144
+for 16 outputs (3×3) or 100 for 4 (5×5). In backward, dx is the convolution of dy with the flipped
+weights, and
 
     dweight = Gᵀ ((Aᵀ dy A) @ vᵀ) G
 
-The transforms read pixels and write outputs where they are, a tile of patches at a time within
-``backend.column_budget`` bytes, in bands that ``backend.each`` computes at once. Relative error
-about 1e-5 in float32, ten times that of im2col (``docs/performance.md``). Source: Lavin and Gray
-2015, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
+The transforms read pixels and write outputs in place, one tile of patches within
+``backend.column_budget`` bytes at a time, in bands that ``backend.each`` computes in parallel. The
+relative error is about 1e-5 in float32, ten times that of im2col (``docs/performance.md``).
+Source: Lavin and Gray 2015, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .method import Method, Problem
 from .sliding import merge_columns, read_windows, write_blocks
 
 _PATCH = 6
-_POINTS = (0, 1, -1, 2, -2)  # where the polynomials are multiplied; the sixth point is infinity
+_POINTS = (0, 1, -1, 2, -2)  # interpolation points; the sixth is infinity
 _SCALES = (1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24)
 _B = [
     [4, 0, -5, 0, 1, 0],
@@ -45,7 +46,7 @@ _KERNELS = (3, 5)
 
 
 class Axis(NamedTuple):
-    """The 1-D transforms along one axis, and how many outputs a block has along it."""
+    """The 1-D transforms along one axis, and the outputs per block along it."""
 
     b: Array  # (6, 6)
     g: Array  # (6, k)
@@ -54,7 +55,7 @@ class Axis(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The transforms, and the tiles of blocks that a convolution is cut into."""
+    """The transforms of a convolution, and its tiles of blocks."""
 
     axes: tuple[Axis, Axis]
     first: tuple[int, int]  # pixel at which the first patch starts, negative in padding
@@ -62,7 +63,7 @@ class Plan(NamedTuple):
 
 
 class Winograd(Method):
-    """Fewer multiplications, for some rounding."""
+    """Fewer multiplications, at the cost of larger rounding errors."""
 
     def applies(self, problem: Problem) -> bool:
         geometry = problem.geometry
@@ -70,22 +71,23 @@ class Winograd(Method):
         return unit and problem.groups == 1 and all(k in _KERNELS for k in geometry.kernel)
 
     def pays(self, problem: Problem) -> bool:
-        """Not where channels or images are few, where most of a block sticks out, or where the
-        transformed weights are large compared with the patches.
+        """Whether the transforms are cheap compared with the products.
 
-        Measured on a CPU (``docs/performance.md``).
+        They are not with few channels or images, with blocks mostly outside the image, or with
+        transformed weights large compared with the patches. Measured on a CPU
+        (``docs/performance.md``).
         """
         geometry, batch = problem.geometry, problem.batch
-        fewer, more = sorted((problem.in_channels, problem.out_channels))
+        smaller, larger = sorted((problem.in_channels, problem.out_channels))
         height, width = geometry.output
-        tall, wide = _block(geometry.kernel[0]), _block(geometry.kernel[1])
-        blocks = -(-height // tall) * -(-width // wide)
+        block_height, block_width = _block(geometry.kernel[0]), _block(geometry.kernel[1])
+        blocks = -(-height // block_height) * -(-width // block_width)
         return (
-            fewer >= (16 if geometry.kernel == (3, 3) else 32)
+            smaller >= (16 if geometry.kernel == (3, 3) else 32)
             and batch >= 8
-            and batch * fewer >= 512
-            and 2 * height * width >= blocks * tall * wide
-            and 2 * blocks * batch >= more
+            and batch * smaller >= 512
+            and 2 * height * width >= blocks * block_height * block_width
+            and 2 * blocks * batch >= larger
         )
 
     def forward(
@@ -109,7 +111,7 @@ class Winograd(Method):
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
         flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
-        return self.forward(backend, _of_input_gradient(problem), dy, flipped, None)
+        return self.forward(backend, _input_gradient_problem(problem), dy, flipped, None)
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         xp, (filters, channels) = backend.xp, problem.weight_shape[:2]
@@ -123,16 +125,16 @@ class Winograd(Method):
                 du += backend.matmul(z, v.swapaxes(1, 2))
             return du
 
-        du, *others = backend.each(compute, plan.bands)
-        for other in others:
-            du += other
+        du, *partials = backend.each(compute, plan.bands)
+        for partial in partials:
+            du += partial
         g = _both_axes(backend, problem.geometry.kernel, str(x.dtype))
         taps = backend.matmul(g.T, du.reshape(36, filters * channels))
         return xp.ascontiguousarray(taps.T).reshape(problem.weight_shape)
 
 
-def _of_input_gradient(problem: Problem) -> Problem:
-    """The convolution of dy with the flipped weights."""
+def _input_gradient_problem(problem: Problem) -> Problem:
+    """The convolution of dy with the flipped weights, which gives dx."""
     geometry = problem.geometry
     sides = []
     for (begin, _), size in zip(geometry.padding, geometry.kernel, strict=True):
@@ -146,7 +148,7 @@ def _of_input_gradient(problem: Problem) -> Problem:
 
 
 def _block(kernel: int) -> int:
-    """Outputs along an axis that a patch gives."""
+    """Outputs per patch along an axis."""
     return _PATCH + 1 - kernel
 
 
@@ -165,20 +167,20 @@ def _axis(backend: Backend, kernel: int, dtype: str) -> Axis:
 
 
 def _plan(backend: Backend, problem: Problem, dtype: Any) -> Plan:
-    """Tiles within the budget, in bands where the products stay large enough."""
+    """Cut into tiles within the budget, in bands if the products stay large enough."""
     geometry, batch = problem.geometry, problem.batch
     vertical, horizontal = (_axis(backend, k, str(dtype)) for k in geometry.kernel)
     height, width = geometry.output
     size = -(-height // vertical.block), -(-width // horizontal.block)
     larger, blocks = max(problem.in_channels, problem.out_channels), size[0] * size[1]
     patch = max(1, batch * 36 * larger * dtype.itemsize)  # bytes
-    least = -(-larger // (2 * max(1, batch)))  # patches; below this, loading weights dominates
-    most = max(1, least, 2 * backend.column_budget // 3 // patch)
+    fewest = -(-larger // (2 * max(1, batch)))  # patches; below this, loading weights dominates
+    limit = max(1, fewest, 2 * backend.column_budget // 3 // patch)
     work = 36 * problem.in_channels * problem.out_channels * blocks * batch
     shares = backend.shares(work)
-    count = shares if blocks >= shares * least else 1
+    count = shares if blocks >= shares * fewest else 1
     (top, _), (left, _) = geometry.padding
-    return Plan((vertical, horizontal), (-top, -left), bands(size, most // size[1], most, count))
+    return Plan((vertical, horizontal), (-top, -left), bands(size, limit // size[1], limit, count))
 
 
 def _patches(backend: Backend, plan: Plan, x: Array, tile: Tile) -> Array:
@@ -203,21 +205,21 @@ def _transformed(
     steps: tuple[int, int],
     tile: Tile,
 ) -> Array:
-    """(6, 6, C, rows, columns, N): a matrix along each axis of the windows of a tile of x."""
+    """Apply a matrix per axis to the windows of a tile of x: (6, 6, C, rows, columns, N)."""
     xp, channels, batch = backend.xp, len(x), x.shape[-1]
     rows, columns = tile.bottom - tile.top, tile.right - tile.left
     start = first[1] + tile.left * steps[1]
     stop = start + (columns - 1) * steps[1] + horizontal.shape[1]
     pixels = x[:, :, max(0, start) : max(0, stop)]  # everything the tile reads
-    read = pixels.shape[2]
-    half = xp.empty((6, channels, rows, read, batch), x.dtype)
+    width = pixels.shape[2]
+    half = xp.empty((6, channels, rows, width, batch), x.dtype)
     read_windows(
         backend,
         vertical,
         merge_columns(pixels),
         first[0] + tile.top * steps[0],
         steps[0],
-        half.reshape(6, channels, rows, read * batch).transpose(1, 2, 0, 3),
+        half.reshape(6, channels, rows, width * batch).transpose(1, 2, 0, 3),
     )
     out = xp.empty((6, 6, channels, rows, columns, batch), x.dtype)
     read_windows(
@@ -227,7 +229,7 @@ def _transformed(
 
 
 def _write_blocks(backend: Backend, plan: Plan, z: Array, y: Array, tile: Tile) -> None:
-    """Write the outputs of z (6, 6, F, rows, columns, N)."""
+    """Transform z (6, 6, F, rows, columns, N) and write the outputs to y."""
     vertical, horizontal = plan.axes
     # (6, F, rows, columns, block, N)
     half = backend.matmul(horizontal.a, z.transpose(0, 2, 3, 4, 1, 5))
@@ -238,7 +240,7 @@ def _write_blocks(backend: Backend, plan: Plan, z: Array, y: Array, tile: Tile) 
 
 
 def _pixels(plan: Plan, y: Array, tile: Tile) -> Tile:
-    """The outputs of a tile of blocks; the last blocks may stick out."""
+    """The outputs of a tile of blocks, clipped to the image."""
     (vertical, horizontal), (_, height, width, _) = plan.axes, y.shape
     return Tile(
         tile.top * vertical.block,
@@ -249,7 +251,7 @@ def _pixels(plan: Plan, y: Array, tile: Tile) -> Tile:
 
 
 def _transformed_weight(backend: Backend, weight: Array) -> Array:
-    """U (36, F, C) of weight (F, C, kH, kW)."""
+    """u (36, F, C) of weight (F, C, kH, kW)."""
     filters, channels, height, width = weight.shape
     taps = weight.reshape(filters * channels, height * width).T
     g = _both_axes(backend, (height, width), str(weight.dtype))

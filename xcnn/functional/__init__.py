@@ -1,8 +1,8 @@
 """Operations on arrays and Tensors; ``import xcnn.functional as F``.
 
 Each takes arrays or Tensors and returns a Tensor. Images are (N, C, H, W), signals
-(N, C, L). Each module lists its operations in ``__all__``; the classes imported by name are those
-that layers and imported models build on.
+(N, C, L). Each module lists its operations in ``__all__``; layers and imported models use the
+classes imported by name.
 """
 
 from ..tensor import Tensor

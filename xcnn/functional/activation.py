@@ -1,6 +1,6 @@
 """Activation functions.
 
-To add one, write a subclass of :class:`Elementwise` and its public function, and enter the name in
+To add one, write a subclass of :class:`Elementwise` and a public function, and list it in
 ``__all__``.
 """
 
@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 _FAR = 1000  # exp(-_FAR) is 0 in every dtype
-_NORMAL_FAR = 50  # and so is exp(-_NORMAL_FAR² / 2)
+_NORMAL_FAR = 50  # exp(-_NORMAL_FAR² / 2) is 0 too
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 # -- numerically stable formulas -----------------------------------------------------------
 
 
 def stable_sigmoid(xp: Any, x: Array) -> Array:
-    """1 / (1 + exp(-x)), written so that exp never overflows; in the memory order of x."""
+    """1 / (1 + exp(-x)) without overflow, in the memory order of x."""
     e = xp.abs(x, out=xp.empty_like(x))
     xp.negative(e, out=e)
     xp.exp(e, out=e)  # exp(-|x|), in (0, 1]
@@ -58,7 +58,7 @@ def stable_sigmoid(xp: Any, x: Array) -> Array:
 
 
 def stable_softplus(xp: Any, x: Array) -> Array:
-    """log(1 + exp(x)), written so that exp never overflows; in the memory order of x."""
+    """log(1 + exp(x)) without overflow, in the memory order of x."""
     y = xp.abs(x, out=xp.empty_like(x))
     xp.negative(y, out=y)
     xp.exp(y, out=y)
@@ -68,13 +68,13 @@ def stable_softplus(xp: Any, x: Array) -> Array:
 
 
 def stable_log_softmax(xp: Any, x: Array, axis: int) -> Array:
-    """x - max - log(sum(exp(x - max))): exact where softmax underflows."""
+    """x - max - log(sum(exp(x - max))): accurate where softmax underflows."""
     y = xp.subtract(x, x.max(axis=axis, keepdims=True), out=xp.empty_like(x))
     y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
     return y
 
 
-# -- ReLU and its kin ----------------------------------------------------------------------
+# -- ReLU variants -------------------------------------------------------------------------
 
 
 class ReLU(Function):
@@ -254,7 +254,7 @@ def threshold(input: Any, threshold: float, value: float) -> Tensor:
 
 
 class ELU(Elementwise):
-    """See :func:`elu`; times ``scale``, for :func:`selu`."""
+    """See :func:`elu`; multiplied by ``scale`` for :func:`selu`."""
 
     alpha: float
     scale: float = 1.0
@@ -344,7 +344,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     Raises
     ------
     ArgumentError
-        Another ``approximate``.
+        Unknown ``approximate``.
     """
     kind = {"none": GELU, "tanh": TanhGELU}
     return kind[check_choice("approximate", approximate, tuple(kind))]()(input)
@@ -510,7 +510,9 @@ class Softmax(Function):
 
 def _softmax_dim(input: Tensor, dim: int) -> int:
     if not isinstance(dim, int) or not -input.ndim <= dim < input.ndim or input.shape[dim] == 0:
-        raise ArgumentError(f"dim={dim!r}: the input has shape {input.shape}")
+        raise ArgumentError(
+            f"dim={dim!r}: expected a non-empty axis of the input's shape {input.shape}"
+        )
     return dim % input.ndim
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic on two arrays, whose shapes broadcast as in NumPy."""
+"""Arithmetic on two arrays, with NumPy broadcasting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Both as Tensors; a plain number takes the dtype and device of the other one."""
+    """Both as Tensors; a plain number takes the dtype and device of the other operand."""
     if isinstance(a, int | float):
         b = Tensor.of(b)
         return _number(a, b), b
@@ -44,10 +44,10 @@ def _number(value: float, like: Tensor) -> Tensor:
 
 
 class Binary(Function):
-    """y = ufunc(a, b) of two arrays that broadcast; of equal shapes, y has a's memory order.
+    """y = ufunc(a, b) with broadcasting; for equal shapes, y has a's memory order.
 
-    Subclasses name the ``ufunc``, what backward ``saves`` of a, b and y, and how the gradients of
-    a and b follow from dy, before they are summed over broadcast axes (default: they are dy).
+    Subclasses set ``ufunc`` and which of a, b and y backward ``saves``, and define the gradients of
+    a and b before they are summed over broadcast axes (default: dy).
     """
 
     arguments = ("a", "b")
@@ -93,7 +93,7 @@ class Add(Binary):
 
 @operation
 def add(a: Any, b: Any) -> Tensor:
-    """a + b, elementwise, shapes broadcast as in NumPy."""
+    """a + b, elementwise, with NumPy broadcasting."""
     return Add()(*operands(a, b))
 
 
@@ -108,7 +108,7 @@ class Sub(Binary):
 
 @operation
 def sub(a: Any, b: Any) -> Tensor:
-    """a - b, elementwise, shapes broadcast as in NumPy."""
+    """a - b, elementwise, with NumPy broadcasting."""
     return Sub()(*operands(a, b))
 
 
@@ -126,7 +126,7 @@ class Mul(Binary):
 
 @operation
 def mul(a: Any, b: Any) -> Tensor:
-    """a * b, elementwise, shapes broadcast as in NumPy."""
+    """a * b, elementwise, with NumPy broadcasting."""
     return Mul()(*operands(a, b))
 
 
@@ -144,7 +144,7 @@ class Div(Binary):
 
 @operation
 def div(a: Any, b: Any) -> Tensor:
-    """a / b, elementwise, shapes broadcast as in NumPy."""
+    """a / b, elementwise, with NumPy broadcasting."""
     return Div()(*operands(a, b))
 
 
@@ -154,23 +154,23 @@ class Maximum(Binary):
     ufunc, smaller = "maximum", "less"
 
     def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        return self._where_chosen(backend.xp, dy, self.saved.a, self.saved.b)
+        return self._where_selected(backend.xp, dy, self.saved.a, self.saved.b)
 
     def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return self._where_chosen(backend.xp, dy, self.saved.b, self.saved.a)
+        return self._where_selected(backend.xp, dy, self.saved.b, self.saved.a)
 
-    def _where_chosen(self, xp: Any, dy: Array, own: Array, other: Array) -> Array:
-        """dy where ``own`` was chosen, half of it where both are equal, else 0."""
+    def _where_selected(self, xp: Any, dy: Array, operand: Array, other: Array) -> Array:
+        """dy where ``operand`` was selected, dy / 2 where both are equal, else 0."""
         gradient = xp.ones_like(dy)
-        xp.copyto(gradient, 0.5, where=own == other)
-        xp.copyto(gradient, 0, where=getattr(xp, self.smaller)(own, other))
+        xp.copyto(gradient, 0.5, where=operand == other)
+        xp.copyto(gradient, 0, where=getattr(xp, self.smaller)(operand, other))
         gradient *= dy
         return gradient
 
 
 @operation
 def maximum(a: Any, b: Any) -> Tensor:
-    """The larger of a and b, elementwise, shapes broadcast as in NumPy; NaN propagates.
+    """The larger of a and b, elementwise, with NumPy broadcasting; NaN propagates.
 
     Where both are equal, each gets half of the gradient.
     """
@@ -185,7 +185,7 @@ class Minimum(Maximum):
 
 @operation
 def minimum(a: Any, b: Any) -> Tensor:
-    """The smaller of a and b, elementwise, as :func:`maximum`."""
+    """The smaller of a and b, elementwise; see :func:`maximum`."""
     return Minimum()(*operands(a, b))
 
 
@@ -214,7 +214,7 @@ class Pow(Binary):
 
 @operation
 def pow(input: Any, exponent: Any) -> Tensor:
-    """``input`` to the power of ``exponent``, elementwise, shapes broadcast as in NumPy.
+    """``input`` to the power of ``exponent``, elementwise, with NumPy broadcasting.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ class Where(Function):
 
 
 def _select(xp: Any, condition: Array, a: Array, b: Array) -> Array:
-    """``xp.where``, in the memory order of the larger array where the others broadcast to it."""
+    """``xp.where``, in the memory order of the larger array if the others broadcast to it."""
     like = max(a, b, key=lambda v: (v.ndim, v.size))
     if not all(broadcasts(v.shape, like.shape) for v in (condition, a, b)):
         return xp.where(condition, a, b)
@@ -265,16 +265,16 @@ def _select(xp: Any, condition: Array, a: Array, b: Array) -> Array:
 
 @operation
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """``a`` where ``condition`` is true, else ``b``, elementwise, shapes broadcast as in NumPy.
+    """``a`` where ``condition`` is true, else ``b``, elementwise, with NumPy broadcasting.
 
-    The gradient goes to the one that was chosen. ``xcnn.onnx.export`` takes a condition computed
-    from ``x.data`` for a constant, and its check then refuses the model.
+    The gradient goes to the selected operand. ``xcnn.onnx.export`` treats a condition computed from
+    ``x.data`` as a constant, so its check rejects the model.
 
     Parameters
     ----------
     condition : any shape, bool
     a, b
-        Of one dtype; one of them may be a number.
+        Arrays of the same dtype; one may be a number.
 
     Raises
     ------
@@ -285,7 +285,5 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     """
     condition = Tensor.of(condition)
     if condition.dtype.kind != "b":
-        raise DTypeError(
-            f"condition is {condition.dtype}: expected bool, such as what x.data > 0 gives"
-        )
+        raise DTypeError(f"condition is {condition.dtype}: expected bool, for example x.data > 0")
     return Where()(*operands(a, b), condition)

@@ -89,7 +89,7 @@ def conv2d(
         Pixels of zeros: an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` (none) or
         ``"same"``: output size = ceil(input size / stride), an odd pixel at the bottom / right.
     groups
-        Number of groups of channels that are convolved separately.
+        Number of groups of channels, convolved separately.
     data_format
         ``"NCHW"`` or ``"NHWC"``.
     relu
@@ -104,9 +104,9 @@ def conv2d(
     Raises
     ------
     ShapeError
-        Channels or bias do not fit, or the image is smaller than the kernel.
+        The channels or bias do not match, or the image is smaller than the kernel.
     ArgumentError
-        A setting out of range.
+        A setting is out of range.
     """
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, dilation, groups, check_data_format(data_format), relu
@@ -140,7 +140,7 @@ def conv1d(
         Samples of zeros: an int, (left, right), ``"valid"`` (none) or ``"same"``: output length =
         ceil(input length / stride), an odd sample at the right.
     groups
-        Number of groups of channels that are convolved separately.
+        Number of groups of channels, convolved separately.
 
     Returns
     -------
@@ -150,9 +150,9 @@ def conv1d(
     Raises
     ------
     ShapeError
-        Channels or bias do not fit, or the signal is shorter than the kernel.
+        The channels or bias do not match, or the signal is shorter than the kernel.
     ArgumentError
-        A setting out of range.
+        A setting is out of range.
     """
     input, weight, bias = tensors(input, weight, bias)
     settings = stride, padding, dilation, groups, "NCL"
@@ -172,7 +172,7 @@ def _problem(
     data_format: str,
     relu: bool = False,
 ) -> Problem:
-    """The convolution of arrays of these shapes, all checked."""
+    """Check shapes and settings, and describe the convolution."""
     is_signal = data_format == "NCL"
     channels, height, width = image_size(shape, data_format)
     check_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")
@@ -191,7 +191,7 @@ def check_weight(
     groups: int,
     kernel: str,
 ) -> None:
-    """Refuse the shape of a weight (F, C / groups, kernel) or of a bias (F,) that does not fit.
+    """Check the shapes of a weight (F, C / groups, kernel) and a bias (F,).
 
     Raises
     ------
@@ -213,17 +213,17 @@ def check_weight(
 
 
 def shape_of(x: Tensor | None) -> tuple[int, ...] | None:
-    """The shape of an input that may be left out."""
+    """The shape of an optional input, or None."""
     return None if x is None else x.shape
 
 
 def check_bias(shape: tuple[int, ...] | None, filters: int) -> None:
-    """Refuse the shape of a bias that is not (filters,).
+    """Require a bias, if there is one, to have shape (filters,).
 
     Raises
     ------
     ShapeError
-        Another shape.
+        It has another shape.
     """
     if shape not in (None, (filters,)):
         raise ShapeError(f"bias has shape {shape}: expected ({filters},)")

@@ -28,7 +28,7 @@ __all__ = ["conv_transpose1d", "conv_transpose2d"]
 class ConvTranspose(Function):
     """Transposed convolution in one or two dimensions.
 
-    ``problem`` is the convolution whose input gradient this is: forward here is its input gradient,
+    ``problem`` is the convolution that is transposed: forward here computes its input gradient,
     backward its forward.
     """
 
@@ -86,8 +86,8 @@ def conv_transpose2d(
     y[n, f, i*stride + k*dilation - top, j*stride + l*dilation - left] +=
     weight[c, f, k, l] * input[n, c, i, j], over all c, i, j, k, l; then bias[f] is added.
 
-    It is the gradient of :func:`conv2d` with respect to its input, so that a convolution with the
-    same weight and settings gives images of the input's size back.
+    It is the gradient of :func:`conv2d` with respect to its input: a convolution with the same
+    weight and settings maps the output back to the input's size.
 
     Parameters
     ----------
@@ -100,11 +100,10 @@ def conv_transpose2d(
         Pixels to leave out on each side of the output: an int, (pH, pW), ((top, bottom), (left,
         right)) or ``"valid"`` (none).
     output_padding
-        Pixels to add at the bottom and at the right, less than the stride or the dilation: which
-        of the sizes that a convolution makes as small as the input's is meant. An int or
-        (height, width).
+        Pixels to add at the bottom and right, less than the stride or the dilation: selects one of
+        the output sizes that a convolution maps to the input's size. An int or (height, width).
     groups
-        Number of groups of channels that are convolved separately.
+        Number of groups of channels, convolved separately.
     data_format
         ``"NCHW"`` or ``"NHWC"``.
 
@@ -117,9 +116,9 @@ def conv_transpose2d(
     Raises
     ------
     ShapeError
-        Channels or bias do not fit, or nothing is left of the output.
+        The channels or bias do not match, or the output would be empty.
     ArgumentError
-        A setting out of range.
+        A setting is out of range.
 
     References
     ----------
@@ -138,7 +137,7 @@ def check_transposed_weight(
     groups: int,
     kernel: str,
 ) -> None:
-    """Refuse the shape of a weight (C, F / groups, kernel) or of a bias (F,) that does not fit.
+    """Check the shapes of a weight (C, F / groups, kernel) and a bias (F,).
 
     Raises
     ------
@@ -188,7 +187,7 @@ def conv_transpose1d(
     output_padding
         Samples to add at the right, less than the stride or the dilation.
     groups
-        Number of groups of channels that are convolved separately.
+        Number of groups of channels, convolved separately.
 
     Returns
     -------
@@ -219,7 +218,7 @@ def _problem(
     groups: int,
     data_format: str,
 ) -> Problem:
-    """The convolution whose input gradient is wanted, all checked."""
+    """Check shapes and settings, and describe the convolution that is transposed."""
     is_signal, kernel = data_format == "NCL", weight[2:]
     channels, height, width = image_size(shape, data_format)
     check_transposed_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")

@@ -32,7 +32,7 @@ class Dropout(Function):
         return backend.xp.multiply(dy, self.saved.mask, out=backend.xp.empty_like(dy))
 
     def _mask(self, backend: Backend, x: Array) -> Array:
-        """0 or 1 / (1 - p) per element, drawn in batch-last order for any memory order of x."""
+        """0 or 1 / (1 - p) per element, drawn in batch-last order for any memory order."""
         shape = x.shape[1:] + x.shape[:1]
         mask = backend.dropout_mask(x.size, self.key, self.p, x.dtype).reshape(shape)
         return backend.xp.moveaxis(mask, -1, 0) if x.ndim else mask
@@ -53,7 +53,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, key: int | None =
     ----------
     input : (N, ...)
     p
-        Probability of zero, 0 to 1.
+        Probability of zeroing an element, 0 to 1.
     training
         False: return the input unchanged.
     key
@@ -76,7 +76,7 @@ class Dropout2d(Dropout):
     """See :func:`dropout2d`."""
 
     def _mask(self, backend: Backend, x: Array) -> Array:
-        """One number per channel of each image, (N, C, 1, 1)."""
+        """One mask value per channel of each image, (N, C, 1, 1)."""
         images, channels = x.shape[:2]
         mask = backend.dropout_mask(images * channels, self.key, self.p, x.dtype)
         return mask.reshape(channels, images).T[:, :, None, None]
@@ -86,7 +86,7 @@ class Dropout2d(Dropout):
 def dropout2d(input: Any, p: float = 0.5, training: bool = True, key: int | None = None) -> Tensor:
     """Zero each channel of each image with probability ``p``, scale the rest by 1 / (1 - p).
 
-    Neighbouring pixels are correlated, so that dropping single ones removes little information.
+    Neighbouring pixels are correlated, so dropping single ones removes little information.
 
     Parameters
     ----------

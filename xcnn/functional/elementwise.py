@@ -1,4 +1,4 @@
-"""Functions of one number at a time: exp, log, sqrt, clamp and the like."""
+"""Elementwise functions: exp, log, sqrt, clamp and others."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["abs", "astype", "clamp", "erf", "exp", "log", "reciprocal", "sqrt"]
 class Elementwise(Function):
     """y = f(x), dx = f'(x) · dy, in the memory order of x, so that images stay batch-last.
 
-    ``value`` and ``derivative`` work on one-axis arrays, views of x where it is contiguous in some
-    order of its axes. ``derivative`` gets x or, with ``from_output``, y. Settings are numbers, by
-    keyword, and become attributes.
+    ``value`` and ``derivative`` work on 1-D arrays: views of x if it is contiguous in some order of
+    its axes. ``derivative`` gets x or, with ``from_output``, y. Settings are numbers, passed by
+    keyword and stored as attributes.
     """
 
     arguments = ("input",)
@@ -76,7 +76,7 @@ class Erf(Elementwise):
         return backend.special.erf(x, out=backend.xp.empty_like(x))  # float16 stays float16
 
     def derivative(self, backend: Backend, x: Array) -> Array:
-        near = backend.xp.clip(x, -100, 100)  # x² does not overflow
+        near = backend.xp.clip(x, -100, 100)  # so that x² does not overflow
         return backend.xp.exp(-(near * near)) * (2 / math.sqrt(math.pi))
 
 
@@ -116,7 +116,7 @@ class Log(Elementwise):
 
 @operation
 def log(input: Any) -> Tensor:
-    """The natural logarithm, elementwise: minus infinity of 0, NaN of negative numbers."""
+    """The natural logarithm, elementwise: minus infinity at 0, NaN for negative numbers."""
     return Log()(input)
 
 
@@ -152,7 +152,7 @@ class Sqrt(Elementwise):
 
 @operation
 def sqrt(input: Any) -> Tensor:
-    """√x, elementwise; NaN of negative numbers. The gradient at 0 is infinite."""
+    """√x, elementwise; NaN for negative numbers. The gradient at 0 is infinite."""
     return Sqrt()(input)
 
 
@@ -172,10 +172,10 @@ class Clamp(Elementwise):
 
 @operation
 def clamp(input: Any, min: float | None = None, max: float | None = None) -> Tensor:
-    """Numbers below ``min`` become ``min``, those above ``max`` become ``max``.
+    """Limit each element to the range from ``min`` to ``max``.
 
-    NaN stays NaN; where ``min`` is larger than ``max``, everything is ``max``. The gradient at
-    the bounds themselves is 1, as between them.
+    NaN stays NaN; if ``min`` > ``max``, the result is ``max``. The gradient at the bounds is 1, as
+    between them.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def clamp(input: Any, min: float | None = None, max: float | None = None) -> Ten
     """
     bounds = {name: v for name, v in (("min", min), ("max", max)) if v is not None}
     if not bounds:
-        raise ArgumentError("clamp: neither min nor max is given; expected one of them, or both")
+        raise ArgumentError("clamp: min and max are both None; pass at least one of them")
     return Clamp(**bounds)(input)
 
 
@@ -213,7 +213,7 @@ class AsType(Function):
 
 @operation
 def astype(input: Any, dtype: Any) -> Tensor:
-    """The same values in another floating-point dtype; ``input`` itself if it has that dtype.
+    """Convert to another floating-point dtype; ``input`` itself if it already has it.
 
     Raises
     ------

@@ -44,8 +44,8 @@ class Linear(Function):
 class BiasReLU(Function):
     """max(x + bias, 0) of images (N, C, H, W), in one pass.
 
-    After a max-pool this is a quarter of the work, with the same result: adding a number and ReLU
-    keep the order of the pixels.
+    After 2×2 max pooling this is a quarter of the work, with the same result: adding a bias and
+    ReLU preserve the order of pixels.
     """
 
     arguments = ("input", "bias")
@@ -98,7 +98,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     Raises
     ------
     ShapeError
-        The shapes do not fit.
+        The shapes do not match.
     """
     input, weight, bias = tensors(input, weight, bias)
     if weight.ndim != 2:
@@ -124,7 +124,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     Raises
     ------
     ShapeError
-        Fewer than two axes, or the inner ones differ.
+        Fewer than two axes, or the inner lengths differ.
     """
     a, b = Tensor.of(a), Tensor.of(b)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:

@@ -25,7 +25,7 @@ __all__ = [
     "smooth_l1_loss",
 ]
 
-_TINY = 1e-44  # below exp(-100), and still a number in float32
+_TINY = 1e-44  # below exp(-100), but not 0 in float32
 
 # -- shared by all losses ------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ class Loss(Function):
         return terms.size
 
     def term_gradient(self, backend: Backend, dy: Array) -> Array:
-        """The gradient of each term; a mean of no terms has none."""
+        """The gradient of each term; the divisor of an empty mean counts as 1."""
         return dy if self.reduction in ("sum", "none") else dy / max(self.divisor, 1)
 
     def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
@@ -103,8 +103,8 @@ def _constant(name: str, value: Any) -> Tensor | None:
     tensor = None if value is None else Tensor.of(value)
     if tensor is not None and tensor.requires_grad:
         raise GradientError(
-            f"{name} requires a gradient, but losses give it none: pass {name}.detach(), and in "
-            f"xcnn.vjp pass {name} as a keyword"
+            f"{name} requires a gradient, which losses do not compute: pass {name}.detach(), and "
+            f"in xcnn.vjp pass {name} as a keyword"
         )
     return tensor
 
@@ -123,11 +123,11 @@ def _times(a: Array, weight: Array | None) -> Array:
     return a if weight is None else a * weight
 
 
-# -- losses of values ----------------------------------------------------------------------
+# -- elementwise losses --------------------------------------------------------------------
 
 
 class DifferenceLoss(Loss):
-    """A loss of input - target alone: subclasses define ``value`` and its ``derivative``."""
+    """A loss of input - target; subclasses define ``value`` and its ``derivative``."""
 
     def terms(self, backend: Backend, x: Array, target: Array) -> Array:
         difference = backend.xp.subtract(x, target, out=backend.xp.empty_like(x))
@@ -292,7 +292,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", *, log_target: bool
     input
         Log-probabilities, from log_softmax.
     target : same shape as input
-        Probabilities; or their logarithms with ``log_target``. A probability of 0 costs 0.
+        Probabilities; or their logarithms with ``log_target``. A probability of 0 contributes 0.
     reduction
         "batchmean" divides the sum by the batch size, which is the definition of the divergence;
         "mean" divides it by the number of elements; or "sum" or "none".
@@ -313,8 +313,8 @@ class BinaryCrossEntropy(Loss):
 
     def terms(self, backend: Backend, x: Array, target: Array, weight: Array | None) -> Array:
         self.save(x=x, target=target, weight=weight)
-        yes, no = self._logarithms(backend.xp, x)
-        return _times(-(target * yes + (1 - target) * no), weight)
+        log_p, log_q = self._logarithms(backend.xp, x)
+        return _times(-(target * log_p + (1 - target) * log_q), weight)
 
     def derivative(self, backend: Backend) -> Array:
         x, target = self.saved.x, self.saved.target
@@ -322,16 +322,16 @@ class BinaryCrossEntropy(Loss):
         return _times(dx, self.saved.weight)
 
     def target_derivative(self, backend: Backend) -> Array:
-        yes, no = self._logarithms(backend.xp, self.saved.x)
-        return _times(no - yes, self.saved.weight)
+        log_p, log_q = self._logarithms(backend.xp, self.saved.x)
+        return _times(log_q - log_p, self.saved.weight)
 
     @staticmethod
     def _logarithms(xp: Any, x: Array) -> tuple[Array, Array]:
-        """log(x) and log(1 - x), at least -100: a certain but wrong answer costs 100, not inf."""
-        yes = xp.log(xp.maximum(x, _TINY))
-        certain = x >= 1  # where log1p(-x) is not finite
-        no = xp.where(certain, -100, xp.log1p(xp.where(certain, 0, -x)))
-        return xp.maximum(yes, -100), xp.maximum(no, -100)
+        """log(x) and log(1 - x), at least -100: a certain wrong answer costs 100, not inf."""
+        log_p = xp.log(xp.maximum(x, _TINY))
+        is_one = x >= 1  # where log1p(-x) is not finite
+        log_q = xp.where(is_one, -100, xp.log1p(xp.where(is_one, 0, -x)))
+        return xp.maximum(log_p, -100), xp.maximum(log_q, -100)
 
 
 @operation
@@ -340,7 +340,7 @@ def binary_cross_entropy(
 ) -> Tensor:
     """-(target * log(input) + (1 - target) * log(1 - input)) of probabilities, from a sigmoid.
 
-    Each logarithm is capped at -100, as in PyTorch.
+    Each logarithm is at least -100, as in PyTorch.
 
     Parameters
     ----------
@@ -423,7 +423,7 @@ def binary_cross_entropy_with_logits(
     reduction
         "mean", "sum" or "none".
     pos_weight
-        The weight of positive answers, a constant factor of target * log(sigmoid(input)), such as
+        The weight of positive targets, a constant factor of target * log(sigmoid(input)), such as
         (C,) for (N, C): above 1 where positive examples are rare.
 
     Raises
@@ -438,14 +438,14 @@ def binary_cross_entropy_with_logits(
     return BinaryCrossEntropyWithLogits(reduction)(input, target, *weights)
 
 
-# -- losses of classes ---------------------------------------------------------------------
+# -- classification losses -----------------------------------------------------------------
 
 
 class ClassLoss(Loss):
-    """A loss of class indices: examples whose target is ``ignore_index`` do not count.
+    """A loss with class indices as targets; examples with target ``ignore_index`` are ignored.
 
-    The mean divides by the number of examples that count or, where classes have weights, by the
-    sum of the weights of their classes.
+    The mean divides by the number of remaining examples or, with class weights, by the sum of
+    their weights.
     """
 
     any_dtype = ("target",)
@@ -462,7 +462,7 @@ class ClassLoss(Loss):
         return super().forward(backend, x, target, weight)
 
     def _example_weights(self, backend: Backend, target: Array, weight: Array) -> Array:
-        """The weight of the class of each example, (N, ...); 0 where it does not count."""
+        """The class weight of each example, (N, ...); 0 for ignored examples."""
         xp = backend.xp
         exists = (target >= 0) & (target < len(weight))
         weights = xp.take(weight, xp.where(exists, target, 0))
@@ -556,7 +556,7 @@ class SmoothCrossEntropy(ClassLoss):
 
 
 def _smoothed(target: Array, smoothing: float) -> Array:
-    """``target`` mixed with equal probabilities; ``target`` itself without smoothing."""
+    """``target`` mixed with the uniform distribution; ``target`` itself without smoothing."""
     return target * (1 - smoothing) + smoothing / target.shape[1] if smoothing else target
 
 
@@ -584,7 +584,7 @@ def _class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         expected = input.shape[:1] + input.shape[2:]
         raise ShapeError(
             f"target has shape {target.shape}, input {input.shape}: expected class indices of "
-            f"shape {expected}, input being (N, classes, ...)"
+            f"shape {expected} for an input (N, classes, ...)"
         )
     if target.dtype.kind not in "iu":
         raise DTypeError(
@@ -613,7 +613,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of softmax(input) with classes or probabilities.
+    """Cross-entropy of softmax(input) and class indices or probabilities.
 
     -sum over c of weight[c] * target[n, c] * log softmax(input)[n, c]
 
@@ -626,7 +626,7 @@ def cross_entropy(
     weight : (C,)
         The weight of each class, a constant; None: all are 1.
     ignore_index
-        Examples (or pixels) of this class index are ignored. For class indices only.
+        Examples (or pixels) with this target are ignored. For class indices only.
     reduction
         "mean", "sum" or "none". With class indices, the mean divides by the number of examples
         (and pixels) that are not ignored or, with ``weight``, by the sum of the weights of their
@@ -638,7 +638,7 @@ def cross_entropy(
     Raises
     ------
     ShapeError, DTypeError
-        Shape or dtype of target fits neither form, or weight is not (C,).
+        The shape or dtype of target matches neither form, or weight is not (C,).
     ArgumentError
         A class index out of range (on a GPU, where checking would wait for the device, the loss is
         NaN instead); label_smoothing out of range; an ``ignore_index`` >= 0 for probabilities.
@@ -665,13 +665,13 @@ class NLLLoss(ClassLoss):
     """See :func:`nll_loss`."""
 
     def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        xp, counts = backend.xp, target != self.ignore_index
+        xp, included = backend.xp, target != self.ignore_index
         one_hot = _one_hot(xp, target, x)
-        one_hot &= counts[:, None]
+        one_hot &= included[:, None]
         self.save(one_hot=one_hot, x=x)
         terms = -xp.where(one_hot, x, 0).sum(axis=1)
         exists = (target >= 0) & (target < x.shape[1])
-        return self.weighted(xp.where(exists | ~counts, terms, xp.nan).astype(x.dtype))
+        return self.weighted(xp.where(exists | ~included, terms, xp.nan).astype(x.dtype))
 
     def derivative(self, backend: Backend) -> Array:
         dx = backend.xp.zeros_like(self.saved.x)

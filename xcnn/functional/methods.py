@@ -1,6 +1,6 @@
 """The operators and methods of Tensor that this package defines, in one table.
 
-``Tensor`` declares their signatures; it lies below this package and cannot import it.
+``Tensor`` declares their signatures, but cannot import this package, which depends on it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _BINARY = {
     "pow": arithmetic.pow,
     "matmul": linear.matmul,
 }
-#: functions that are methods under the same name
+#: functions installed as methods of the same name
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
     arithmetic: ("pow",),
     elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
@@ -61,7 +61,7 @@ _SAME_NAME: dict[Any, tuple[str, ...]] = {
 METHODS: dict[str, Any] = {
     **{f"__{name}__": function for name, function in _BINARY.items()},
     **{f"__r{name}__": _reflected(function) for name, function in _BINARY.items()},
-    **{name: getattr(family, name) for family, names in _SAME_NAME.items() for name in names},
+    **{name: getattr(module, name) for module, names in _SAME_NAME.items() for name in names},
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
     "__abs__": elementwise.abs,
     "__getitem__": shape.getitem,

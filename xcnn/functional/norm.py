@@ -23,17 +23,17 @@ from .shape import reshape
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm"]
 
-_LINE = 1024  # numbers in an inner loop of NumPy that make the overhead of the loop small
+_INNER_LOOP = 1024  # length at which the overhead of NumPy's inner loops is small
 
 
 @dataclass(frozen=True)
 class Groups:
-    """How an array in batch-last memory is divided into groups, each with a mean and a variance.
+    """How a batch-last array is divided into groups, each with a mean and a variance.
 
     Attributes
     ----------
     shape : (A, K, P)
-        The memory without the batch: A groups of K rows; the P numbers of a row share a weight.
+        The array without the batch: A groups of K rows; the P elements of a row share a weight.
     weights : (A or 1, K or 1)
         The shape of the weights; 1 where all groups or rows share one.
     across_batch
@@ -49,13 +49,13 @@ class Groups:
         return math.prod(self.shape[1:]) * (batch if self.across_batch else 1)
 
     def repeats(self, batch: int) -> int:
-        """How many pixels of a row, a divisor of P, to join with the batch to one line.
+        """Number of pixels of a row, a divisor of P, to merge with the batch into the inner axis.
 
-        NumPy's inner loops run over lines: the batch alone may be too short.
+        NumPy's inner loops run over that axis; the batch alone may be too short.
         """
         pixels = self.shape[2]
-        most = 1 if self.across_batch else _LINE // max(1, batch)
-        return next(n for n in range(max(1, min(most, pixels)), 0, -1) if pixels % n == 0)
+        limit = 1 if self.across_batch else _INNER_LOOP // max(1, batch)
+        return next(n for n in range(max(1, min(limit, pixels)), 0, -1) if pixels % n == 0)
 
 
 class Running(NamedTuple):
@@ -91,15 +91,15 @@ class Normalize(Function):
         self.bias_shape = None if bias is None else bias.shape
         groups, pixels = self.groups.shape[:2], self.groups.shape[2]
         self.repeats = self.groups.repeats(len(x))
-        line = self.repeats * len(x)
-        rows = rows.reshape(*groups, pixels // self.repeats, line)  # (A, K, P / repeats, line)
+        inner = self.repeats * len(x)
+        rows = rows.reshape(*groups, pixels // self.repeats, inner)  # (A, K, P / repeats, inner)
         dtype = sum_dtype(x.dtype)
         weight, bias = self._as_rows(weight, dtype), self._as_rows(bias, dtype)
-        mean, var = self._statistics(backend, line, dtype)
+        mean, var = self._statistics(backend, inner, dtype)
         y = self._normalize(backend, rows, mean, var, weight, bias)
         if self.running is not None and not self.fixed and x.size:
             self._update(self.running, mean, var, self.groups.size(len(x)))
-        self.save(x=rows, mean=mean, scale=self._inverse(backend, var), weight=weight)
+        self.save(x=rows, mean=mean, scale=self._inverse_std(backend, var), weight=weight)
         return self._batch_first(backend, y)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
@@ -128,15 +128,17 @@ class Normalize(Function):
             return None
         return weight.astype(dtype, copy=False).reshape(*self.groups.weights, 1, 1)
 
-    def _statistics(self, backend: Backend, line: int, dtype: Any) -> tuple[Array, Array]:
-        """Mean and variance (A, 1, 1, 1 or line): the running ones, or empty arrays."""
-        shape = (self.groups.shape[0], 1, 1, 1 if self.groups.across_batch else line)
+    def _statistics(self, backend: Backend, inner: int, dtype: Any) -> tuple[Array, Array]:
+        """Mean and variance (A, 1, 1, 1 or inner): the running ones, or uninitialised arrays."""
+        shape = (self.groups.shape[0], 1, 1, 1 if self.groups.across_batch else inner)
         if self.fixed and self.running is not None:
-            mean, var = (a.astype(dtype) for a in self.running[:2])  # a copy: training changes them
+            mean, var = (
+                a.astype(dtype) for a in self.running[:2]
+            )  # copies: training updates these
             return mean.reshape(shape), var.reshape(shape)
         return backend.xp.empty(shape, dtype), backend.xp.empty(shape, dtype)
 
-    def _inverse(self, backend: Backend, var: Array) -> Array:
+    def _inverse_std(self, backend: Backend, var: Array) -> Array:
         """1 / standard deviation."""
         return 1 / backend.xp.sqrt(var + self.eps)
 
@@ -156,7 +158,7 @@ class Normalize(Function):
         def compute(part: slice) -> None:
             for piece in _pieces(backend, x, part):
                 centred = self._centred(backend, x[piece], mean[piece], var[piece])
-                scale = self._inverse(backend, var[piece])
+                scale = self._inverse_std(backend, var[piece])
                 if weight is not None:
                     scale = scale * _weights_of(weight, piece)
                 if bias is None:
@@ -187,9 +189,9 @@ class Normalize(Function):
     def _sums(
         self, backend: Backend, axes: tuple[int, ...], a: Array, b: Array | None = None
     ) -> Array:
-        """Sums of a, or of a * b, over axes of (A, K, P, line); over all but A across the batch.
+        """Sums of a, or of a * b, over axes of (A, K, P, inner); all but A if across the batch.
 
-        The sum of an example is repeated ``repeats`` times, as the example is in a line.
+        Each example's sum is repeated ``repeats`` times, as the example is on the inner axis.
         """
         if self.groups.across_batch:
             shape = len(a), math.prod(a.shape[1:])
@@ -200,14 +202,14 @@ class Normalize(Function):
         if self.repeats == 1:
             return sums
         parts = (*sums.shape[:2], self.repeats, sums.shape[3] // self.repeats)
-        whole = sums.reshape(parts).sum(axis=2, keepdims=True)
-        return backend.xp.broadcast_to(whole, parts).reshape(sums.shape)
+        totals = sums.reshape(parts).sum(axis=2, keepdims=True)
+        return backend.xp.broadcast_to(totals, parts).reshape(sums.shape)
 
     def _update(self, running: Running, mean: Array, var: Array, size: int) -> None:
         """Update the running statistics in place."""
         for old, new in ((running.mean, mean), (running.var, var * (size / (size - 1)))):
             old *= 1 - running.momentum
-            old += running.momentum * new.reshape(len(new), -1).mean(axis=1)  # of (C, 1 or line)
+            old += running.momentum * new.reshape(len(new), -1).mean(axis=1)  # of (C, 1 or inner)
 
     # -- backward ---------------------------------------------------------------------------
 
@@ -220,8 +222,10 @@ class Normalize(Function):
         dweight: Array,
         dbias: Array,
     ) -> None:
-        """With x̂ = (x - mean) * scale and g = dy * weight,
-        dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g where the statistics are fixed.
+        """Write the gradients of a slice of the groups to dx, dweight and dbias.
+
+        With x̂ = (x - mean) * scale and g = dy * weight,
+        dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g with fixed statistics.
         """
         xp, saved = backend.xp, self.saved
         scale, weight = saved.scale[piece], saved.weight
@@ -237,16 +241,16 @@ class Normalize(Function):
         if self.fixed:
             xp.multiply(dy, scale if weight is None else scale * weight, out=dx[piece])
             return
-        after = scale
+        factor = scale
         if weight is not None and weight.shape[1] > 1:  # each row of a group has a weight
             dy, bias_sums, weight_sums = dy * weight, bias_sums * weight, weight_sums * weight
         elif weight is not None:
-            after = scale * weight
+            factor = scale * weight
         size = max(1, self.groups.size(dy.shape[-1]))
         x *= weight_sums.sum(axis=1, keepdims=True) * scale / size
         x += bias_sums.sum(axis=1, keepdims=True) / size
         xp.subtract(dy, x, out=x)
-        xp.multiply(x, after, out=dx[piece])
+        xp.multiply(x, factor, out=dx[piece])
 
     def _shared(self, gradient: Array, shape: Any, needed: bool) -> Array | None:
         """The gradient (A, K, 1, 1) of a weight of ``shape``, summed over groups that share it."""
@@ -278,7 +282,7 @@ def _normalized(
     running: Running | None = None,
     fixed: bool = False,
 ) -> Tensor:
-    """Normalise, after a check that weight and bias have ``shape``."""
+    """Normalise, with weight and bias of ``shape``."""
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and tuple(Tensor.of(value).shape) != shape:
             raise ShapeError(f"{name} has shape {Tensor.of(value).shape}: expected {shape}")
@@ -286,14 +290,14 @@ def _normalized(
 
 
 def _channels(input: Tensor, axes: Any, expected: str) -> int:
-    """The number of channels of an input that must have one of these numbers of axes."""
+    """The number of channels of an input, after a check of its number of axes."""
     if input.ndim not in axes:
         raise ShapeError(f"input has shape {input.shape}: expected {expected}")
     return input.shape[1]
 
 
 def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | None:
-    """The arrays of the running statistics, checked."""
+    """Check the running statistics, and return their arrays."""
     if (mean is None) != (var is None):
         raise ArgumentError("running_mean and running_var: expected both or neither")
     if not hasattr(momentum, "dtype"):  # an array is 1 / the count of batches, from BatchNorm
@@ -327,8 +331,8 @@ def batch_norm(
 ) -> Tensor:
     """Normalise each channel to mean 0 and variance 1 over the batch and all pixels.
 
-    y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and var of each channel: those of
-    the batch (var divided by the count) in training, else the running ones.
+    y = (x - mean) / sqrt(var + eps) * weight + bias, with each channel's mean and var: those of
+    the batch (biased variance) in training, else the running ones.
 
     In training the running statistics are updated in place, running = (1 - momentum) * running +
     momentum * batch, with the unbiased variance (divided by the count - 1), unless the batch is
@@ -355,9 +359,9 @@ def batch_norm(
     Raises
     ------
     ShapeError
-        Axes, weights or statistics do not fit; or a single value per channel in training.
+        Axes, weights or statistics do not match; or a single value per channel in training.
     ArgumentError
-        No running statistics to use, or a setting out of range.
+        No running statistics to use, or a setting is out of range.
     DeviceError
         The running statistics are on another device.
 
@@ -411,9 +415,9 @@ def layer_norm(
     Raises
     ------
     ShapeError
-        The last axes, weight or bias do not fit.
+        The last axes, weight or bias do not match.
     ArgumentError
-        A setting out of range.
+        A setting is out of range.
 
     References
     ----------
@@ -422,11 +426,11 @@ def layer_norm(
     input, last = Tensor.of(input), check_shape("normalized_shape", normalized_shape)
     if tuple(input.shape[-len(last) :]) != last:
         raise ShapeError(f"input has shape {input.shape}: expected its last axes to be {last}")
-    if input.ndim == len(last):  # also over the batch: one example
+    if input.ndim == len(last):  # the batch axis is normalised too: treat the input as one example
         one = layer_norm(reshape(input, 1, *last), last, weight, bias, eps)
         return reshape(one, *last)
-    others = math.prod(input.shape[1 : input.ndim - len(last)])
-    groups = Groups((others, math.prod(last), 1), (1, math.prod(last)))
+    outer = math.prod(input.shape[1 : input.ndim - len(last)])
+    groups = Groups((outer, math.prod(last), 1), (1, math.prod(last)))
     return _normalized(input, weight, bias, last, groups, eps)
 
 
@@ -455,9 +459,9 @@ def group_norm(
     Raises
     ------
     ShapeError
-        Weight or bias do not fit; or a single example with one value per group.
+        Weight or bias does not match; or a single example with one value per group.
     ArgumentError
-        A setting out of range, or ``num_groups`` does not divide the channels.
+        A setting is out of range, or ``num_groups`` does not divide the channels.
 
     References
     ----------
@@ -515,7 +519,7 @@ def instance_norm(
     Raises
     ------
     ShapeError
-        Axes, weights or statistics do not fit, or there is a single pixel.
+        Axes, weights or statistics do not match, or there is a single pixel.
     ArgumentError, DeviceError
         As :func:`batch_norm`.
 
@@ -595,7 +599,7 @@ def local_response_norm(
     ----------
     input : (N, C, ...), three axes or more
     size
-        Number of channels of a neighbourhood.
+        Number of channels in a neighbourhood.
     alpha, beta, k
         As in the formula.
 

@@ -1,4 +1,4 @@
-"""Padding with a constant or with copies of the image's own pixels."""
+"""Padding with a constant or with copies of the image's pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
 def _padded(xp: Any, x: Array, widths: Widths, value: float | None = None) -> Array:
-    """x in the middle of a batch-last array, surrounded by ``value`` (None: uninitialised)."""
+    """Pad x with ``value`` (None: uninitialised), in batch-last memory."""
     shape = tuple(n + sum(w) for n, w in zip(x.shape, widths, strict=True))
     y = xp.moveaxis(xp.empty((*shape[1:], shape[0]), x.dtype), -1, 0)
     if value is not None:
@@ -54,9 +54,9 @@ class Pad(Function):
 
 
 class PadFromInside(Function):
-    """See :func:`pad`, in the other modes: copies pixels along one axis after the other.
+    """See :func:`pad`, in the other modes: copies pixels, one axis at a time.
 
-    Backward takes the axes in reverse and adds the gradients of the copies to their pixel.
+    Backward visits the axes in reverse and adds the gradients of copies to the source pixels.
     """
 
     arguments = ("input",)
@@ -83,7 +83,7 @@ class PadFromInside(Function):
         return d[_inside(shape, self.widths)]
 
     def _copies(self, shape: tuple[int, ...]) -> Iterator[tuple[int, tuple, tuple]]:
-        """Axis, index of a border in the result, index of the pixels that it copies."""
+        """Yield the axis and the indices in the result of a border and of its source pixels."""
         index = list(_inside(shape, self.widths))
         for axis, (size, sides) in enumerate(zip(shape, self.widths, strict=True)):
             for part in borders(self.mode, size, sides) if max(sides) else ():
@@ -98,11 +98,11 @@ def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:
     is_signal = input.ndim == 3 and data_format == "NCHW"
     if not is_signal:
         image_size(input, data_format)
-    along = check_padding1d(padding) if is_signal else check_padding(padding)
-    if isinstance(along, str):
-        raise ArgumentError(f"padding={padding!r}: pad needs numbers of pixels")
+    checked = check_padding1d(padding) if is_signal else check_padding(padding)
+    if isinstance(checked, str):
+        raise ArgumentError(f"padding={padding!r}: expected numbers of pixels")
     zero: Any = (0, 0)
-    sides = (along,) if is_signal else along
+    sides = (checked,) if is_signal else checked
     return (zero, *sides, zero) if data_format == "NHWC" else (zero, zero, *sides)
 
 
@@ -110,13 +110,13 @@ def _as_number(input: Tensor, value: Any) -> float:
     """``value`` as a number of input's dtype."""
     if input.dtype.kind == "f":
         return float(value)
-    whole = float(value).is_integer()
+    is_whole = float(value).is_integer()
     limits = None if input.dtype.kind == "b" else input.backend.xp.iinfo(input.dtype)
-    least, most = (0, 1) if limits is None else (limits.min, limits.max)
-    if not whole or not least <= value <= most:
+    low, high = (0, 1) if limits is None else (limits.min, limits.max)
+    if not is_whole or not low <= value <= high:
         raise ArgumentError(
-            f"value={value!r}: the input is {input.dtype}, expected a whole number from {least} "
-            f"to {most}"
+            f"value={value!r}: the input is {input.dtype}, expected a whole number from {low} "
+            f"to {high}"
         )
     return int(value)
 
@@ -129,7 +129,7 @@ def pad(
     data_format: str = "NCHW",
     mode: str = "constant",
 ) -> Tensor:
-    """Pad images or signals with ``value``, or with copies of their own pixels.
+    """Pad images or signals with ``value``, or with copies of their pixels.
 
     Parameters
     ----------
@@ -154,10 +154,10 @@ def pad(
     Raises
     ------
     ArgumentError
-        The padding has none of these forms, or the mode or value is unknown.
+        The padding has none of these forms, or the mode or value is invalid.
     ShapeError
-        Neither three nor four axes; or more padding than pixels to copy: reflect takes less than
-        the size of the image, circular at most that.
+        Neither three nor four axes; or more padding than pixels to copy: reflect allows less than
+        the size of the image, circular at most that size.
     """
     input = Tensor.of(input)
     widths = _widths(input, padding, data_format)
@@ -165,7 +165,7 @@ def pad(
     if not isinstance(value, Real) or (value and mode != "constant"):
         raise ArgumentError(
             f"value={value!r} with mode={mode!r}: expected a number, with mode='constant' only; "
-            "give another mode by name, mode='reflect'"
+            "pass another mode by keyword, mode='reflect'"
         )
     if mode == "constant":
         return Pad(widths, _as_number(input, value))(input)

@@ -24,7 +24,7 @@ __all__ = [
     "max_pool2d",
 ]
 
-# -- windows of one size -------------------------------------------------------------------
+# -- fixed windows -------------------------------------------------------------------------
 
 
 @memoize
@@ -37,7 +37,7 @@ def _geometry(
     ceil_mode: bool,
     data_format: str,
 ) -> Geometry:
-    """The windows of a pooling of images or signals: all of them touch the image."""
+    """The windows of a pooling of images or signals; each must overlap the image."""
     _, *size = image_size(shape, data_format)
     stride = kernel_size if stride is None else stride
     if data_format == "NCL":
@@ -50,8 +50,8 @@ def _geometry(
         kernel = geometry.kernel[axis]
         if max(geometry.padding[axis]) > kernel // 2:
             raise ArgumentError(
-                f"padding={geometry.padding}: a pooling window of {kernel} pixels takes at most "
-                f"{kernel // 2} on each side, so that it touches the image"
+                f"padding={geometry.padding}: a pooling window of {kernel} pixels allows at most "
+                f"{kernel // 2} on each side, so that it overlaps the image"
             )
     return geometry
 
@@ -84,8 +84,8 @@ def max_pool2d(
 ) -> Tensor:
     """The largest pixel of each window.
 
-    NaN propagates. Padding acts as minus infinity and is never chosen. Of equal maxima the first
-    one in row-major order of the window takes the whole gradient.
+    NaN propagates. Padding acts as minus infinity and is never chosen. Of equal maxima, the
+    first in row-major order of the window receives the whole gradient.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def max_pool2d(
     ShapeError
         Not four axes, or the image is smaller than the kernel.
     ArgumentError
-        A setting out of range.
+        A setting is out of range.
     """
     input = Tensor.of(input)
     check_data_format(data_format)
@@ -153,7 +153,7 @@ def max_pool1d(
     ShapeError
         Not three axes, or the signal is shorter than the kernel.
     ArgumentError
-        A setting out of range.
+        A setting is out of range.
     """
     input = Tensor.of(input)
     settings = kernel_size, stride, padding, dilation, ceil_mode, "NCL"
@@ -193,7 +193,7 @@ def avg_pool2d(
     kernel_size, stride, padding, ceil_mode, data_format
         As in :func:`max_pool2d`.
     count_include_pad
-        Whether zeros of the padding count in the divisor.
+        Whether padding counts in the divisor.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def avg_pool1d(
     kernel_size, stride, padding, ceil_mode
         As in :func:`max_pool1d`.
     count_include_pad
-        Whether zeros of the padding count in the divisor.
+        Whether padding counts in the divisor.
 
     Returns
     -------
@@ -266,7 +266,7 @@ def _spans(size: int, output: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=1024)
 def _regular(size: Pair, output: Pair) -> Geometry | None:
-    """The adaptive windows as an ordinary pooling, if they are equally large and far apart."""
+    """The equivalent pooling with fixed windows, if all have the same size and spacing."""
     kernel, stride = [], []
     for pixels, count in zip(size, output, strict=True):
         spans = _spans(pixels, count)
@@ -281,7 +281,7 @@ def _regular(size: Pair, output: Pair) -> Geometry | None:
 
 @lru_cache(maxsize=256)
 def _means(size: int, output: int) -> AxisWeights:
-    """The mean of each window along an axis."""
+    """The weights that average each window along an axis."""
     spans = _spans(size, output)
     return AxisWeights(size, [[(i, 1 / (b - a)) for i in range(a, b)] for a, b in spans])
 
@@ -296,7 +296,7 @@ class GlobalAvgPool2d(ImageFunction):
         self.save(size=x.shape[1:3])
         y = backend.xp.empty((len(x), 1, 1, x.shape[-1]), x.dtype)
 
-        def compute(part: slice) -> None:  # first over the rows: long runs of memory
+        def compute(part: slice) -> None:  # rows first: they are contiguous
             y[part, 0, 0] = x[part].mean(axis=1).mean(axis=1)
 
         backend.each(compute, backend.channels(x))
@@ -311,17 +311,17 @@ class GlobalAvgPool2d(ImageFunction):
 
 @operation
 def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = "NCHW") -> Tensor:
-    """The mean of each of oH × oW windows that cover the image: an output of a chosen size.
+    """Average pooling to a given output size: the means of oH × oW windows covering the image.
 
-    Window ``o`` along an axis of H pixels reads the pixels from ``floor(o * H / oH)`` up to,
-    excluding, ``ceil((o + 1) * H / oH)``; they overlap where H is not a multiple of oH.
+    Window ``o`` along an axis of H pixels reads pixels from ``floor(o * H / oH)`` up to but
+    excluding ``ceil((o + 1) * H / oH)``; windows overlap where H is not a multiple of oH.
     ``output_size=1`` is global average pooling.
 
     Parameters
     ----------
     input : (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``
     output_size
-        Pixels: an int for both or (height, width); None: as in the input.
+        Pixels: an int for both or (height, width); None: same as the input.
     data_format
         ``"NCHW"`` or ``"NHWC"``.
 
@@ -335,7 +335,7 @@ def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = 
     ShapeError
         Not four axes, or an image without pixels.
     ArgumentError
-        A setting out of range.
+        A setting is out of range.
     """
     input = Tensor.of(input)
     size, output = _adaptive_sizes(input, output_size, data_format)
@@ -349,7 +349,7 @@ def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = 
 
 
 class AdaptiveMaxPool2d(ImageFunction):
-    """See :func:`adaptive_max_pool2d`; windows of different sizes, one after the other."""
+    """See :func:`adaptive_max_pool2d`; window by window, as their sizes differ."""
 
     def __init__(self, output: Pair, data_format: str) -> None:
         self.output = output
@@ -405,7 +405,7 @@ def _numbers(xp: Any, pixels: Array) -> Array:
 
 @operation
 def adaptive_max_pool2d(input: Any, output_size: OutputSize, data_format: str = "NCHW") -> Tensor:
-    """The largest pixel of each of oH × oW windows that cover the image.
+    """Max pooling to a given output size: the maxima of oH × oW windows covering the image.
 
     The windows are those of :func:`adaptive_avg_pool2d`; NaN and equal maxima are treated as in
     :func:`max_pool2d`. ``output_size=1`` is global max pooling.

@@ -28,7 +28,7 @@ class Sum(Function):
     def forward(self, backend: Backend, x: Array) -> Array:
         try:
             y = x.sum(axis=self.axis, keepdims=True)
-        except ValueError as error:  # NumPy's AxisError is one
+        except ValueError as error:  # includes NumPy's AxisError
             raise ShapeError(f"dim={self.axis!r} does not fit shape {x.shape}: {error}") from error
         self.save(shape=x.shape, with_unit_axes=y.shape)
         if self.mean:

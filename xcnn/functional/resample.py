@@ -1,4 +1,4 @@
-"""Interpolation and pixel shuffle, and the sparse weights along an axis that resample images."""
+"""Interpolation by sparse weights along each axis, and pixel shuffle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AxisWeights:
     size
         Number of input pixels.
     terms
-        For each output pixel the pairs (input pixel, weight) that it sums.
+        For each output pixel, the (input pixel, weight) pairs to sum.
     """
 
     def __init__(self, size: int, terms: Iterable[Iterable[tuple[int, float]]]) -> None:
@@ -38,11 +38,11 @@ class AxisWeights:
     @cached_property
     def transposed(self) -> AxisWeights:
         """The weights of the gradient: each input pixel as a sum of output pixels."""
-        back: list[list[tuple[int, float]]] = [[] for _ in range(self.size)]
+        transposed: list[list[tuple[int, float]]] = [[] for _ in range(self.size)]
         for output, pairs in enumerate(self.terms):
             for input, weight in pairs:
-                back[input].append((output, weight))
-        return AxisWeights(len(self.terms), back)
+                transposed[input].append((output, weight))
+        return AxisWeights(len(self.terms), transposed)
 
     def apply(self, backend: Backend, x: Array, axis: int) -> Array:
         """Resample ``axis`` (1 or 2) of x (C, H, W, N); the result is contiguous."""
@@ -57,9 +57,9 @@ class AxisWeights:
         return y
 
     def _steps(self, backend: Backend, dtype: Any) -> list[tuple[Any, Array | None]]:
-        """For the first, second, ... term of all output pixels: their input pixels and weights.
+        """Input pixels and weights of the first, second, ... term of all output pixels.
 
-        None stands for weights that are all 1. Kept on the device.
+        Weights are None if all are 1. Cached on the device.
         """
         key = backend, str(dtype)
         if key not in self._on_device:
@@ -76,20 +76,20 @@ class AxisWeights:
 
 
 def _padded(pairs: tuple[tuple[int, float], ...], depth: int) -> list[tuple[int, float]]:
-    """``depth`` terms with the same sum.
+    """Pad to ``depth`` terms with the same sum.
 
-    Only a pixel without terms gets weights of 0, which would turn infinity into NaN; otherwise the
-    first term is divided into equal terms.
+    The first term is split into equal terms, as weights of 0 would turn infinity into NaN; only an
+    output pixel without terms gets weights of 0.
     """
     if not pairs:
         return [(0, 0.0)] * depth
-    (first, weight), *others = pairs
-    repeats = depth - len(others)
-    return [*([(first, weight / repeats)] * repeats), *others]
+    (first, weight), *rest = pairs
+    repeats = depth - len(rest)
+    return [*([(first, weight / repeats)] * repeats), *rest]
 
 
 def _as_slice(numbers: list[int]) -> slice | None:
-    """The slice with these indices, which needs no copy, if there is one."""
+    """The slice with these indices, which avoids a copy, or None."""
     step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
     stop = numbers[0] + step * len(numbers)
     if step > 0 and numbers == list(range(numbers[0], stop, step)):
@@ -150,15 +150,15 @@ def interpolate(
     """Resize images.
 
     With ``scale = H / oH``, or 1 / ``scale_factor`` if it is passed, row ``o`` of the result
-    shows the row of the input at
+    samples the input at row
 
-    - ``floor(o * scale)`` with ``mode="nearest"``, rounded as PyTorch does in float32,
+    - ``floor(o * scale)`` with ``mode="nearest"``, rounded in float32 as in PyTorch,
     - ``(o + 1/2) * scale - 1/2``, at least 0, with ``"bilinear"``: pixels are squares,
     - ``o * (H - 1) / (oH - 1)`` with ``"bilinear"`` and ``align_corners=True``: pixels are points,
       and the corners stay where they are.
 
-    Between two rows, bilinear weights both by their distance; the same holds for columns. An axis
-    that keeps its number of pixels is not changed.
+    Between two rows, bilinear interpolation weights both by their distance. Columns are treated the
+    same. An axis that keeps its number of pixels does not change.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def interpolate(
     ShapeError
         Not four axes, or an image or a result without pixels.
     ArgumentError
-        A setting out of range, or settings that exclude each other.
+        A setting is out of range, or settings conflict.
     """
     input = Tensor.of(input)
     _, *image = image_size(input, "NCHW")
@@ -191,7 +191,7 @@ def interpolate(
     output = pair(size, "size") if factors is None else _scaled(image, factors)
     if min(*image, *output) < 1:
         raise ShapeError(
-            f"input has shape {input.shape}, the result would be of {output} pixels (height, "
+            f"input has shape {input.shape}, the result would have {output} pixels (height, "
             "width): both need at least one; use a larger image or scale_factor"
         )
     kind = "corners" if align_corners else mode
@@ -221,7 +221,7 @@ def _axis_weights(kind: str, size: int, output: int, factor: float | None) -> Ax
 
 
 def _nearest(size: int, output: int, factor: float | None) -> list[int]:
-    """The nearest pixels, rounded as PyTorch does, which treats doubling separately."""
+    """The nearest pixels, rounded as in PyTorch, which treats doubling separately."""
     if output == 2 * size:
         return [o // 2 for o in range(output)]
     scale = _float32(size / output if factor is None else 1 / factor)
@@ -229,7 +229,7 @@ def _nearest(size: int, output: int, factor: float | None) -> list[int]:
 
 
 def _float32(value: float) -> float:
-    """``value`` rounded to float32, which decides between two pixels that are equally near."""
+    """``value`` rounded to float32, which decides ties between pixels."""
     return struct.unpack("f", struct.pack("f", value))[0]
 
 

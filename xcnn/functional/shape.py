@@ -35,7 +35,7 @@ class Reshape(Function):
 
     @staticmethod
     def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
-        """Row-major reshape. One that keeps the batch axis moves nothing in batch-last memory."""
+        """Row-major reshape, without a copy in batch-last memory if the batch axis is kept."""
         if x.ndim > 1 and len(shape) > 1 and x.shape[0] == shape[0]:
             return xp.moveaxis(to_batch_last(xp, x).reshape(*shape[1:], shape[0]), -1, 0)
         return x.reshape(shape)
@@ -43,7 +43,7 @@ class Reshape(Function):
 
 @operation
 def reshape(input: Any, *shape: Any) -> Tensor:
-    """The same elements in row-major order in another shape; one entry may be -1.
+    """Reshape in row-major order; one entry may be -1.
 
     Raises
     ------
@@ -56,15 +56,14 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     sizes = tuple(input.size // known if n == -1 and known else n for n in shape)
     if shape.count(-1) > 1 or math.prod(sizes) != input.size or min(sizes, default=0) < 0:
         raise ShapeError(
-            f"reshape: {input.shape} ({input.size} elements) does not fit {shape} ({known} "
-            f"elements{' times that of -1' if -1 in shape else ''})"
+            f"reshape: {input.shape}, with {input.size} elements, does not fit {shape}"
         )
     return Reshape(sizes)(input)
 
 
 @operation
 def flatten(input: Any, start_dim: int = 1) -> Tensor:
-    """Join the axes from ``start_dim`` on: (N, C, H, W) becomes (N, C·H·W).
+    """Flatten the axes from ``start_dim`` on: (N, C, H, W) becomes (N, C·H·W).
 
     The default keeps the batch axis, as ``nn.Flatten`` does.
 
@@ -81,7 +80,7 @@ def flatten(input: Any, start_dim: int = 1) -> Tensor:
 
 
 class UnitAxes(Reshape):
-    """See :func:`squeeze` and :func:`unsqueeze`: adds or drops axes of length 1 only, a view."""
+    """See :func:`squeeze` and :func:`unsqueeze`: adds or removes axes of length 1, as a view."""
 
     @staticmethod
     def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
@@ -90,20 +89,20 @@ class UnitAxes(Reshape):
 
 @operation
 def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Drop all axes of length 1, or only the ones in ``dim``. A view.
+    """Remove all axes of length 1, or only those in ``dim``. A view.
 
     Raises
     ------
     ArgumentError
         ``dim`` is neither an int nor a sequence of ints.
     ShapeError
-        No such axis, or one comes twice.
+        No such axis, or a repeated one.
     """
     input = Tensor.of(input)
     dims: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
     dims = [check_dim("dim", d, input.ndim) for d in dims]
     if len(set(dims)) < len(dims):
-        raise ShapeError(f"dim={dim}: an axis comes twice")
+        raise ShapeError(f"dim={dim}: expected each axis once")
     shape = tuple(n for i, n in enumerate(input.shape) if n != 1 or i not in dims)
     return UnitAxes(shape)(input)
 
@@ -142,14 +141,14 @@ class Permute(Function):
 
 @operation
 def permute(input: Any, dims: Sequence[int]) -> Tensor:
-    """The axes in another order: axis i of the result is axis ``dims[i]`` of ``input``. A view.
+    """Reorder the axes: axis i of the result is axis ``dims[i]`` of ``input``. A view.
 
     Raises
     ------
     ArgumentError
         ``dims`` are not ints.
     ShapeError
-        They do not name every axis once.
+        ``dims`` is not a permutation of the axes.
     """
     input = Tensor.of(input)
     order = tuple(check_dim("dims", d, input.ndim) for d in dims)
@@ -169,7 +168,7 @@ def _sections(dim: int, sizes: list[int]) -> list[tuple[slice, ...]]:
 class Concat(Function):
     """See :func:`concat`."""
 
-    any_dtype = ("argument 0",)  # Function checks that the rest have the same
+    any_dtype = ("argument 0",)  # Function checks that the rest match it
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -197,8 +196,8 @@ def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     if not inputs or not -inputs[0].ndim <= dim < inputs[0].ndim:
         raise ShapeError(f"concat: cannot join shapes {shapes} along dim={dim}")
     dim %= inputs[0].ndim
-    others = {s[:dim] + s[dim + 1 :] for s in shapes}
-    if len(others) > 1 or len({len(s) for s in shapes}) > 1:
+    other_axes = {s[:dim] + s[dim + 1 :] for s in shapes}
+    if len(other_axes) > 1 or len({len(s) for s in shapes}) > 1:
         raise ShapeError(f"concat: shapes {shapes} differ in an axis other than dim={dim}")
     return Concat(dim)(*inputs)
 
@@ -249,7 +248,7 @@ def getitem(input: Any, index: Any) -> Tensor:
         A step of 0.
     DTypeError
         Anything else in the index: arrays, masks, lists.
-    ShapeError, which is an IndexError here
+    ShapeError, also an IndexError
         More indices than axes, or an index out of range.
     """
     items = index if isinstance(index, tuple) else (index,)
@@ -273,7 +272,7 @@ def _check_index(item: Any) -> None:
 
 @operation
 def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple:
-    """Cut along ``dim`` into parts of one size (the last may be smaller) or of a list of sizes.
+    """Split along ``dim`` into parts of one size (the last may be smaller) or of listed sizes.
 
     The parts are views.
 
