@@ -20,11 +20,11 @@ class Linear(Module):
     Parameters
     ----------
     in_features, out_features
-        Lengths of input and output.
+        Sizes of input and output.
     bias
-        Whether to add one number per output.
+        Whether to add a trainable bias per output.
     nonlinearity
-        The activation that follows; chooses the initial weights
+        The activation that follows; determines the initial weights
         (:func:`xcnn.init.for_activation_`). The bias starts at zero.
 
     Attributes
