@@ -27,7 +27,7 @@ Mixed: TypeAlias = tuple[Array, Array]
 class Mixing(BatchTransform):
     """Base class of MixUp and CutMix.
 
-    Each image gets a random partner in the batch and a weight λ of its own, drawn from
+    Each image gets a random partner in the batch and a separate weight λ, drawn from
     Beta(alpha, alpha). A subclass defines ``mix``.
     """
 
@@ -75,8 +75,10 @@ class Mixing(BatchTransform):
 
     def apply(self, batch: Batch, rng: Generator | None) -> Batch:
         if len(batch) != 2:
-            got = f"got batches of {len(batch)} arrays; pass pairs (x, y)"
-            raise DataError(f"{type(self).__name__} mixes images and labels, {got}")
+            raise DataError(
+                f"{type(self).__name__} mixes images and labels, got batches of {len(batch)} "
+                "arrays; pass pairs (x, y)"
+            )
         return self(*batch, rng)
 
     def _probabilities(self, backend: Backend, x: Array, y: Array) -> Array:
@@ -94,7 +96,7 @@ class Mixing(BatchTransform):
 
 
 class MixUp(Mixing):
-    """Blend each image with its partner, λ · image + (1 - λ) · partner, and the labels likewise.
+    """Blend each image with its partner, λ · image + (1 - λ) · partner; same for labels.
 
     Zhang et al. 2017, "mixup: Beyond Empirical Risk Minimization", but with a separate λ for every
     image. uint8 images are rounded to the nearest value.
