@@ -1,4 +1,4 @@
-"""Gradient clipping, between ``loss.backward()`` and ``optimizer.step()``."""
+"""Gradient clipping, to call between ``loss.backward()`` and ``optimizer.step()``."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ class Optimizer:
         if not isinstance(group, Mapping) or "params" not in group:
             content = list(group) if isinstance(group, Mapping) else type(group).__name__
             raise ArgumentError(
-                f"{name}: a parameter group must be a dict with 'params' and settings such as 'lr', "
-                f"got {content}"
+                f"{name}: a parameter group must be a dict with 'params' and settings such "
+                f"as 'lr', got {content}"
             )
         unknown = sorted(set(group) - set(self.defaults) - {"params"})
         if unknown:
