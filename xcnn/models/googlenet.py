@@ -45,7 +45,7 @@ class Inception(nn.Module):
     in_channels
         Channels of the input.
     one, three, five, pooled
-        Output channels of the branches; (reduced, out) where a 1×1 convolution comes first.
+        Output channels of the branches; (reduced, out) if a 1×1 convolution comes first.
     """
 
     def __init__(

@@ -81,8 +81,8 @@ def _fusible(modules: list[Any]) -> int:
 
     Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
     convolution, a ReLU and a max-pool; bias and ReLU are monotonic, so pooling first leaves them
-    fewer pixels. One: anything else, including subclasses, and layers whose output a hook or tracer
-    needs.
+    fewer pixels. One: anything else, including subclasses, and layers with a hook or under a
+    tracer.
     """
     kinds = [None if module.is_observed else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:

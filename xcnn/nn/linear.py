@@ -49,8 +49,8 @@ class Linear(Module):
 
     def forward(self, x: Any, relu: bool = False) -> Tensor:
         x = Tensor.of(x)
-        what = "features in the last axis (images need nn.Flatten() first)"
-        check_input(x, -1, self.in_features, what)
+        axis = "features in the last axis (images need nn.Flatten() first)"
+        check_input(x, -1, self.in_features, axis)
         return F.linear(x, self.weight, self.bias, relu)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:

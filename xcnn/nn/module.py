@@ -164,29 +164,29 @@ class Module:
         StateDictError
             Lists all missing and unexpected keys and wrong shapes.
         """
-        own = dict(self._state())
+        tensors = dict(self._state())
         problems = []
         if strict:
             problems += [
-                f"missing: {k} {own[k].shape}"
-                for k in own
+                f"missing: {k} {tensors[k].shape}"
+                for k in tensors
                 if k not in state and not is_batch_count(k)
             ]
             problems += [
                 f"unexpected: {k} {_shape(state[k])}"
                 for k in state
-                if k not in own and not is_batch_count(k)
+                if k not in tensors and not is_batch_count(k)
             ]
         problems += [
             f"shape: {k} is {_shape(state[k])}, the module's is {tensor.shape}"
-            for k, tensor in own.items()
+            for k, tensor in tensors.items()
             if k in state and _shape(state[k]) != tensor.shape
         ]
         if problems:
             raise StateDictError(
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        pairs = [(tensor, state[key]) for key, tensor in own.items() if key in state]
+        pairs = [(tensor, state[key]) for key, tensor in tensors.items() if key in state]
         arrays = [_convert(a, t.backend, t.dtype).astype(t.dtype, copy=False) for t, a in pairs]
         for (tensor, _), array in zip(pairs, arrays, strict=True):
             tensor.data[...] = array

@@ -37,7 +37,7 @@ class RandomErasing(Augmentation):
     ArgumentError
         If an argument is invalid.
     ShapeError
-        When called with images whose number of channels does not match ``value``.
+        When called with images that do not match the length of ``value``.
 
     Examples
     --------

@@ -157,16 +157,16 @@ class CutMix(Mixing):
         size = x.shape[2:]
         centres = rng.integers(0, size, (len(x), 2)).tolist()
         lengths = np.rint(np.sqrt(1 - lam)[:, None] * size).astype(int).tolist()
-        y, own = x.copy(order="K"), np.ones(len(x))
+        y, weights = x.copy(order="K"), np.ones(len(x))
         for n, partner in enumerate(partners.tolist()):
             box = tuple(map(centred_slice, centres[n], lengths[n]))
             y[(n, slice(None), *box)] = x[(partner, slice(None), *box)]
             height, width = (len(range(*b.indices(s))) for b, s in zip(box, size, strict=True))
-            own[n] = 1 - height * width / (size[0] * size[1])
-        return y, own
+            weights[n] = 1 - height * width / (size[0] * size[1])
+        return y, weights
 
 
 def _blend(backend: Backend, a: Array, partners: Array, lam: Array) -> Array:
     """Compute λ · a + (1 - λ) · partner along the last axis, the batch."""
-    own = backend.asarray(lam.astype(a.dtype))
-    return a * own + a[..., backend.asarray(partners)] * (1 - own)
+    lam = backend.asarray(lam.astype(a.dtype))
+    return a * lam + a[..., backend.asarray(partners)] * (1 - lam)

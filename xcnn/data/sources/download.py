@@ -167,9 +167,7 @@ def _chunks(response: Any, timeout: float) -> Iterator[bytes]:
 
 def _read(response: Any, timeout: float) -> bytes:
     with _network_errors(timeout):
-        return bytes(
-            response.read1(_CHUNK)
-        )  # what has arrived; read() would wait for the full amount
+        return bytes(response.read1(_CHUNK))  # read() would wait for the full amount
 
 
 def _verify(path: Path, digest: Digest | None) -> None:
