@@ -46,9 +46,9 @@ def main(argv=None):
     return {"error": error}
 
 
-def pixels(part):
-    """The images of a data set as float32 (N, 784) from 0 to 1."""
-    images, _ = part.arrays
+def pixels(dataset):
+    """The images of a dataset as float32 (N, 784) from 0 to 1."""
+    images, _ = dataset.arrays
     return images.reshape(len(images), -1).astype("float32") / 255
 
 

@@ -1,6 +1,6 @@
-"""Calibrate a small network on a pattern that it must be able to learn: crosses.
+"""Check a small network on a pattern that it must be able to learn: crosses.
 
-The data set "cross" holds crosses (+ and ×) and other strokes of 16×16 pixels. A sound network
+The dataset "cross" has crosses (+ and ×) and other strokes, in 16×16 pixels. A correct network
 passes two checks: it can memorise one batch, and it tells crosses from other strokes in images it
 has not seen. The script also shows how to inspect a network: its layers and their activations.
 

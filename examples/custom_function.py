@@ -26,7 +26,7 @@ class Swish(xcnn.Function):
     def forward(self, backend, x):
         s = 0.5 + 0.5 * backend.xp.tanh(0.5 * x)  # the sigmoid, without overflow
         y = x * s
-        self.save(y=y, s=s)  # for backward, if there will be one
+        self.save(y=y, s=s)  # for backward, if needed
         return y
 
     def backward(self, backend, dy):

@@ -94,7 +94,7 @@ def passes(images, labels, weight, bias, matrix, offset):
 
 
 def check(images, labels, weight, bias, matrix, offset):
-    """The largest relative difference from finite differences, for each operation."""
+    """Return the largest relative difference from finite differences, per operation."""
     nhwc = {"data_format": "NHWC"}
     flat = images[:, :14].reshape(len(images), -1)  # 14·28 = 14·14·2 numbers
     return {

@@ -1,6 +1,6 @@
 """A fully connected network, 784-128-10 with tanh, on MNIST.
 
-The shortest way from a data set to an accuracy: load, build, fit. ``fit`` returns the history of
+The shortest way from a dataset to a trained model: load, build, fit. ``fit`` returns the history of
 losses and accuracies by epoch.
 
 Prints a line per epoch and the accuracy on the 10,000 test images: at least 97 %.

@@ -1,4 +1,4 @@
-"""Three ways to end a classifier, on two interleaved half moons.
+"""Three classifier heads with their losses, on two interleaved half moons.
 
 A classifier of two classes can return one probability or two scores:
 
@@ -7,7 +7,7 @@ A classifier of two classes can return one probability or two scores:
 * two log-probabilities from a log-softmax, with the negative log-likelihood: the same function
   as the second, in two steps.
 
-Prints a table of losses and accuracies on held-out points: at least 85 % for each end.
+Prints a table of losses and accuracies on held-out points: at least 85 % for each head.
 """
 
 import argparse
@@ -24,20 +24,20 @@ def main(argv=None):
     train = DataLoader(dataset.train, batch_size=32, shuffle=True, **settings)
     test = DataLoader(dataset.test, **settings)
 
-    ends = {
+    heads = {
         "sigmoid + BCE": (1, [nn.Sigmoid()], "binary_cross_entropy"),
         "softmax + CE (logits)": (2, [], "cross_entropy"),
         "log-softmax + NLL": (2, [nn.LogSoftmax()], "nll"),
     }
-    print(f"{'end':<22} {'outputs':>7} {'train loss':>11} {'test loss':>10} {'accuracy':>9}")
+    print(f"{'head':<22} {'outputs':>7} {'train loss':>11} {'test loss':>10} {'accuracy':>9}")
     accuracies = {}
-    for name, (outputs, end, loss) in ends.items():
+    for name, (outputs, head, loss) in heads.items():
         xcnn.manual_seed(args.seed)
         model = nn.Sequential(
             nn.Linear(2, 16, nonlinearity="tanh"),
             nn.Tanh(),
             nn.Linear(16, outputs, nonlinearity="sigmoid" if outputs == 1 else "softmax"),
-            *end,
+            *head,
         ).to(args.device)
         trainer = xcnn.Trainer(model, optim.Adam(model.parameters(), lr=0.02), loss)
         history = trainer.fit(train, epochs=args.epochs, progress=False)

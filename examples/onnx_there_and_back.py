@@ -1,11 +1,11 @@
-"""Export a trained network to ONNX, run it with another engine, import it and train it further.
+"""Export a trained network to ONNX, run it in onnxruntime, import it and train it further.
 
 The network first learns the digits 0 to 4. The second half uses only the ONNX file: it compares the
 outputs with onnxruntime's (if that is installed) and continues training on all ten digits, as with
 a model from another library. Needs ``pip install 'xcnn[onnx]'``.
 
-Prints the accuracy on 360 test images before (at most the half it knows) and after (at least 90 %),
-and the largest difference between the two engines.
+Prints the accuracy on 360 test images before (at most half: it has seen 5 of 10 classes) and
+after (at least 90 %), and the largest difference between the two engines.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def accuracy(model, x, y):
 
 
 def difference_to_onnxruntime(path, model, x):
-    """The largest difference of the scores; NaN if onnxruntime is not installed."""
+    """Return the largest difference of the scores; NaN if onnxruntime is not installed."""
     try:
         import onnxruntime
     except ImportError:

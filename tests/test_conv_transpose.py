@@ -443,8 +443,8 @@ def test_mixed_dtypes_are_named(backend):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "'zeros' only"),
-        (lambda: nn.ConvTranspose1d(3, 4, 3, padding_mode="reflect"), "'zeros' only"),
+        (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "expected 'zeros'"),
+        (lambda: nn.ConvTranspose1d(3, 4, 3, padding_mode="reflect"), "expected 'zeros'"),
         (lambda: nn.ConvTranspose2d(3, 4, 3, groups=2), "must divide in_channels=3"),
         (lambda: nn.ConvTranspose2d(3, 4, 3, output_padding=-1), "output_padding=-1"),
         (lambda: nn.ConvTranspose2d(3, 4, 3, padding="full"), "'full'"),

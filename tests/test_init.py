@@ -81,7 +81,7 @@ def test_fans(shape, expected):
 
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_no_fans(shape):
-    with pytest.raises(ArgumentError, match="two axes or more"):
+    with pytest.raises(ArgumentError, match="at least two axes"):
         init.kaiming_normal_(empty(*shape))
 
 

@@ -62,7 +62,7 @@ def test_create(name, backend):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: models.create("alexnet"), "model 'alexnet' is not known: expected one of autoenc"),
+        (lambda: models.create("alexnet"), "unknown model 'alexnet': expected one of autoenc"),
         (lambda: models.lenet5(input_shape=(28, 28)), "lenet5 needs images"),
         (lambda: models.lenet5(input_shape=(1, 11, 40)), "lenet5 needs images of at least 12×12"),
         (lambda: models.lenet5(activation="swish"), "nonlinearity='swish': expected one of"),
@@ -71,7 +71,7 @@ def test_create(name, backend):
         (lambda: models.small_cnn(filters=0), "out_channels=0"),
         (lambda: models.mlp(num_classes=0), "out_features=0"),
         (lambda: models.mlp(hidden=(0,)), "out_features=0"),
-        (lambda: models.default("alexnet", "input_shape"), "model 'alexnet' is not known"),
+        (lambda: models.default("alexnet", "input_shape"), "unknown model 'alexnet'"),
         (lambda: models.vgg11(input_shape=(3, 31, 32)), "vgg11 needs images of at least 32"),
         (lambda: models.vgg16_bn(input_shape=(3, 40, 9)), "vgg16_bn needs images of at least"),
         (lambda: models.resnet18(input_shape=(3, 32)), "resnet18 needs images"),

@@ -416,10 +416,10 @@ def test_a_sequential_of_names():
         ([nn.ReLU(), F.relu], "1 is function, expected a Module"),
         ([[nn.ReLU()]], "0 is list, expected a Module"),
         ([{"a": 3}], "a is int, expected a Module"),
-        ([{"a.b": nn.ReLU()}], "'a.b' cannot name a module"),
-        ([{"": nn.ReLU()}], "'' cannot name a module"),
-        ([{"forward": nn.ReLU()}], "'forward' cannot name a module"),
-        ([{"training": nn.ReLU()}], "'training' cannot name a module"),
+        ([{"a.b": nn.ReLU()}], "'a.b' is not a valid module name"),
+        ([{"": nn.ReLU()}], "'' is not a valid module name"),
+        ([{"forward": nn.ReLU()}], "'forward' is not a valid module name"),
+        ([{"training": nn.ReLU()}], "'training' is not a valid module name"),
     ],
 )
 def test_a_sequential_refuses(modules, text):

@@ -317,7 +317,7 @@ def test_states_that_do_not_fit():
         StepLR(optimizer(), 2).load_state_dict(schedule.state_dict())
     assert schedule.steps == 3
     parts = [SCHEDULES[name](schedules, two_groups()) for name in ("warm-up", "three")]
-    with pytest.raises(StateDictError, match="the state is of 3 schedules, not 2"):
+    with pytest.raises(StateDictError, match="the state has 3 schedules, expected 2"):
         parts[0].load_state_dict(parts[1].state_dict())
 
 

@@ -231,7 +231,7 @@ def test_unregistered_classes_need_the_model(path, make, name):
     xcnn.save(model, path)
     with pytest.raises(FileFormatError) as caught:
         xcnn.load(path)
-    assert f"class {name!r} is not one of xcnn.nn" in str(caught.value)
+    assert f"class {name!r} is neither in xcnn.nn" in str(caught.value)
     assert "xcnn.load(path, model)" in str(caught.value)
     other = make()
     assert not np.array_equal(other(ROWS).data, model(ROWS).data)

@@ -22,15 +22,15 @@ __all__ = ["GradScaler", "autocast"]
 
 
 class GradScaler:
-    """Scales losses dynamically; its state stays on the device, so that no step waits for it.
+    """Dynamic loss scaling; the state stays on the device, so a step never waits for the GPU.
 
     Parameters
     ----------
     device
         The device of the model.
     init_scale, growth_factor, backoff_factor, growth_interval
-        Initial scale; its factors after ``growth_interval`` steps without overflow and after a
-        step with overflow. Defaults as in PyTorch.
+        Initial scale, and the factors it is multiplied by after ``growth_interval`` steps without
+        overflow and after a step with overflow. Defaults as in PyTorch.
 
     Examples
     --------
@@ -54,15 +54,15 @@ class GradScaler:
         host = backends.get("cpu").xp.zeros(4, "float32")
         host[SCALE] = init_scale
         self._state = self._backend.asarray(host)
-        self._unscaled: list[Optimizer] = []  # with gradients that are already unscaled
+        self._unscaled: list[Optimizer] = []  # optimisers with unscaled gradients
 
     def backward(self, loss: Tensor) -> None:
-        """``loss.backward()`` with all gradients multiplied by the scale."""
+        """Call ``loss.backward()`` with all gradients multiplied by the scale."""
         self._unscaled.clear()
         loss.backward(self._state[SCALE].astype(loss.dtype).reshape(loss.shape))
 
     def unscale_(self, optimizer: Optimizer) -> None:
-        """Divide the gradients by the scale before :meth:`step` does, in order to clip them.
+        """Divide the gradients by the scale, to clip them before :meth:`step`.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class GradScaler:
             The gradients are already unscaled.
         """
         if optimizer in self._unscaled:
-            raise GradientError("unscale_(): these gradients are unscaled already; call step()")
+            raise GradientError("unscale_(): the gradients are already unscaled; call step()")
         grads = [p.grad for p in optimizer.params if p.grad is not None]
         with self._backend.active():
             self._backend.unscale(grads, self._state)
@@ -87,21 +87,21 @@ class GradScaler:
 
     @property
     def scale(self) -> float:
-        """The current scale; waits for a GPU."""
+        """The current scale; reading it waits for the GPU."""
         return float(self._host()[SCALE])
 
     @property
     def skipped(self) -> int:
-        """Number of skipped steps; waits for a GPU."""
+        """Number of skipped steps; reading it waits for the GPU."""
         host = self._host()
         return int(host[SKIPPED] + host[OVERFLOW])
 
     def state_dict(self) -> dict[str, Array]:
-        """The state to resume from, an array of four numbers."""
+        """Return the state to resume from, one array of four numbers."""
         return {"scaler": self._state.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a :meth:`state_dict`.
+        """Restore the state returned by :meth:`state_dict`.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class GradScaler:
         """
         array = state.get("scaler")
         if getattr(array, "shape", None) != (4,):
-            raise StateDictError("not the state of a GradScaler: pass what state_dict() returned")
+            raise StateDictError("not the state of a GradScaler: pass the result of state_dict()")
         host = backends.of(array).to_host(array)
         self._state = self._backend.asarray(host.astype("float32"))
 

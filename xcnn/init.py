@@ -15,7 +15,7 @@ function       variance                       source
 The gains of ``kaiming_*`` are PyTorch's: √2 for relu, 5/3 for tanh, 3/4 for selu, √(2 / (1 + a²))
 for leaky_relu (a = 0.01) and prelu (a = 0.25, its initial slope), and 1 for linear, identity,
 softmax, sigmoid and hardsigmoid. PyTorch has none for elu, gelu, hardswish, relu6, silu and
-softplus; they are similar in shape to relu and get its gain.
+softplus; they get relu's, being similar in shape.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _GAINS = {
 
 
 def gain(nonlinearity: str) -> float:
-    """The factor on the standard deviation that preserves the variance through an activation.
+    """Return the gain that preserves the variance through an activation.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def gain(nonlinearity: str) -> float:
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(fan_in, fan_out) of a weight (out, in) or (F, C, kH, kW).
+    """Return (fan_in, fan_out) of a weight (out, in) or (F, C, kH, kW).
 
     Raises
     ------
@@ -68,7 +68,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
         Fewer than two axes.
     """
     if len(shape) < 2:
-        raise ArgumentError(f"a weight of shape {shape} has no fan-in: expected two axes or more")
+        raise ArgumentError(f"a weight of shape {shape} has no fan-in: expected at least two axes")
     window = math.prod(shape[2:])
     return shape[1] * window, shape[0] * window
 
@@ -105,9 +105,9 @@ def lecun_uniform_(tensor: Tensor, generator: _Rng = None) -> Tensor:
 
 
 def for_activation_(tensor: Tensor, nonlinearity: str, generator: _Rng = None) -> Tensor:
-    """The initialisation derived for an activation.
+    """Initialise for the activation that follows.
 
-    He, normal, for relu and similar ones (leaky_relu, prelu, relu6, elu, gelu, silu, hardswish,
+    He, normal, for relu and the like (leaky_relu, prelu, relu6, elu, gelu, silu, hardswish,
     softplus); LeCun, normal, for selu; Glorot, uniform, for tanh, sigmoid, hardsigmoid, softmax,
     linear and identity.
 
@@ -125,7 +125,7 @@ def for_activation_(tensor: Tensor, nonlinearity: str, generator: _Rng = None) -
 
 @contextmanager
 def skipped() -> Iterator[None]:
-    """Leave weights uninitialised inside the block, to load or draw them afterwards."""
+    """Skip initialisation inside a ``with`` block, to load or draw the weights afterwards."""
     token = _skip.set(True)
     try:
         yield
@@ -134,12 +134,12 @@ def skipped() -> Iterator[None]:
 
 
 def normal_(tensor: Tensor, std: float = 1.0, generator: _Rng = None) -> Tensor:
-    """Normal with mean 0."""
+    """Normal distribution with mean 0 and standard deviation ``std``."""
     return _fill(tensor, generator, lambda rng: rng.standard_normal(tensor.shape) * std)
 
 
 def uniform_(tensor: Tensor, bound: float = 1.0, generator: _Rng = None) -> Tensor:
-    """Uniform within ± ``bound``."""
+    """Uniform distribution within ± ``bound``."""
     return _fill(tensor, generator, lambda rng: rng.uniform(-bound, bound, tensor.shape))
 
 

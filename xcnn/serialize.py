@@ -1,4 +1,4 @@
-"""Models in safetensors files: the weights, and in the metadata how to build the model.
+"""Save and load models as safetensors files: weights, with the architecture as metadata.
 
 The architecture is JSON, {"class": "Conv2d", "arguments": {...}}, nested where an argument is a
 module. Only classes of ``xcnn.nn`` and those registered with ``xcnn.extend.register_layer`` (the
@@ -33,8 +33,8 @@ def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = Non
     Parameters
     ----------
     model
-        Any Module. For unregistered classes, :func:`load` needs a model to load the weights into.
-        The file describes the constructor arguments of each layer, not attributes changed since.
+        Any Module. If it has unregistered classes, :func:`load` needs a model to load into. Only
+        constructor arguments are saved, not attributes changed later.
     path
         Usually ends in ``.safetensors``.
     metadata
@@ -53,13 +53,15 @@ def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = Non
         for name, a in model.state_dict().items()
     }
     if "__metadata__" in arrays:
-        raise ArgumentError("a weight is called '__metadata__', a name that the format reserves")
+        raise ArgumentError(
+            "a weight is named '__metadata__', which the format reserves: rename it"
+        )
     strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
     write_atomically(path, _sort_metadata(to_bytes(arrays, strings)))
 
 
 def _sort_metadata(content: bytes) -> bytes:
-    """Sort the metadata of a safetensors file, which the library writes in random order."""
+    """Sort the metadata of a safetensors file; safetensors writes it in random order."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -88,7 +90,7 @@ def load(path: _Path, model: nn.Module | None = None) -> Any:
     FileNotFoundError
         No such file.
     FileFormatError
-        Truncated or damaged, not a safetensors file, or without an architecture that can be built.
+        Truncated, damaged or not a safetensors file, or its architecture cannot be built.
     StateDictError
         The weights do not fit ``model``.
     """
@@ -121,7 +123,7 @@ def _rebuild(architecture: str, arrays: Mapping[str, Array]) -> nn.Module:
 
 
 def read(path: _Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The arrays (NumPy) and the metadata of a safetensors file.
+    """Read the arrays (NumPy) and the metadata of a safetensors file.
 
     Raises
     ------
@@ -152,7 +154,7 @@ def write_atomically(path: _Path, content: bytes) -> None:
         raise FileNotFoundError(f"no such folder: {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder: expected the name of a file")
-    # named before it is created, so that an interrupt at any point leaves no file behind
+    # named before it is created, so an interrupt at any point leaves no file behind
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
@@ -166,10 +168,10 @@ def write_atomically(path: _Path, content: bytes) -> None:
 
 
 def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
-    """A module, or a constructor argument, in a form that JSON can hold.
+    """Convert a module or a constructor argument to JSON data.
 
-    A module used in several places is described once. ``seen`` numbers the modules in the order
-    in which their descriptions are completed; later uses are {"same": number}.
+    A shared module is described once: ``seen`` numbers the modules in the order in which they are
+    completed, and later uses become {"same": number}.
     """
     seen = {} if seen is None else seen
     if isinstance(value, nn.Module):
@@ -188,7 +190,7 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         return value
     if isinstance(value, Real):  # a NumPy scalar
         return int(value) if isinstance(value, Integral) else float(value)
-    return {"class": _class_name(type(value))}  # build() names it in an error
+    return {"class": _class_name(type(value))}  # build() reports it
 
 
 def build(description: Any, built: list[nn.Module] | None = None) -> Any:
@@ -217,7 +219,7 @@ def build(description: Any, built: list[nn.Module] | None = None) -> Any:
 
 
 def _builder(name: Any) -> Callable[..., nn.Module]:
-    """The function or class that builds a module from a name given by :func:`_class_name`."""
+    """Look up the class or function for a name from :func:`_class_name`."""
     builder = layer_builder(name) if isinstance(name, str) else None
     if builder is None and name in nn.__all__:
         builder = getattr(nn, name)
@@ -225,13 +227,13 @@ def _builder(name: Any) -> Callable[..., nn.Module]:
             builder = None
     if builder is None or builder is nn.Module:
         raise ArgumentError(
-            f"class {name!r} is not one of xcnn.nn or xcnn.models, nor registered with "
+            f"class {name!r} is neither in xcnn.nn or xcnn.models nor registered with "
             "xcnn.extend.register_layer"
         )
     return builder
 
 
-def _class_name(kind: type) -> str:
-    if getattr(nn, kind.__name__, None) is kind:
-        return kind.__name__
-    return layer_name(kind) or f"{kind.__module__}.{kind.__qualname__}"
+def _class_name(cls: type) -> str:
+    if getattr(nn, cls.__name__, None) is cls:
+        return cls.__name__
+    return layer_name(cls) or f"{cls.__module__}.{cls.__qualname__}"

@@ -1,4 +1,4 @@
-"""Tables of a model's layers."""
+"""Summary table of a model's layers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Layer:
     path : dotted name
     kind : name of the class
     output_shape : without the batch axis
-    parameters : number of trained values, in parameters of the layer or passed to it as inputs
+    parameters : number of trainable values, including parameters passed to the layer as inputs
     multiply_adds : in one forward pass
     memory : bytes of the output
     """
@@ -39,7 +39,7 @@ class Layer:
 
 
 def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
-    """All layers without inner layers, in the order in which they are called.
+    """List the leaf layers of a model in the order of their calls.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
     Raises
     ------
     ShapeError
-        The model does not accept such an input.
+        The model does not accept this shape.
     """
     rows: dict[str, Layer] = {}
 
@@ -72,7 +72,7 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
 
 
 def _layer(path: str, module: Module, inputs: tuple, outputs: list[Array]) -> Layer:
-    """The row of a layer; its shape is that of the first output."""
+    """Create the row of a layer, with the shape of its first output."""
     parameters = (*module.parameters(), *[x for x in inputs if isinstance(x, Parameter)])
     return Layer(
         path=path,
@@ -85,7 +85,7 @@ def _layer(path: str, module: Module, inputs: tuple, outputs: list[Array]) -> La
 
 
 def summary(model: Module, input_shape: tuple[int, ...]) -> str:
-    """:func:`layers` as a text table, with totals.
+    """Format :func:`layers` as a text table with totals.
 
     Parameters
     ----------
@@ -102,7 +102,8 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
         *[_cells(*astuple(row)) for row in rows],
         _cells("total", "", (), parameters, *sums),
     ]
-    return f"{_format(table)}\nweights: {_bytes(parameters * itemsize)}; all for one example"
+    weights = f"weights: {_bytes(parameters * itemsize)}; multiply-adds and memory per example"
+    return f"{_format(table)}\n{weights}"
 
 
 def _cells(

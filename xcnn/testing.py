@@ -1,4 +1,4 @@
-"""Test helpers for user-defined layers: close arrays, gradients against finite differences."""
+"""Test helpers for user-defined layers: array comparison and gradient checks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assert_close(
     rtol, atol
         Default: from :data:`TOLERANCES`, by the dtype of ``actual``.
     dtype
-        The required dtype of ``actual``; None: any.
+        Required dtype of ``actual``; None accepts any.
 
     Raises
     ------
@@ -65,11 +65,11 @@ def gradcheck(
     seed: int = 0,
     **settings: Any,
 ) -> float:
-    """Compare a functional's gradients with central differences along a random direction.
+    """Compare gradients with central finite differences along random directions.
 
     For a function f, random u of the output's shape and random v of an input's shape,
     (⟨f(x + eps·v), u⟩ - ⟨f(x - eps·v), u⟩) / (2·eps) must equal ⟨gradient of ⟨f, u⟩, v⟩. Each
-    input is checked separately, and each parameter of a Module. Where the one-sided slopes differ,
+    input, and each parameter of a Module, is checked separately. Where the one-sided slopes differ,
     f is not differentiable (a tie in a max-pool, a ReLU at 0) and no comparison is possible.
 
     Parameters
@@ -77,11 +77,11 @@ def gradcheck(
     function
         Maps the arrays to a Tensor: a functional, or a Module with float64 parameters.
     *arrays
-        float64 arrays of one backend; integer arrays and None are passed through unchecked.
+        float64 arrays on one device; integer arrays and None are passed through unchecked.
     eps
         Step size.
     tolerance
-        Largest allowed difference, relative to the largest of the two slopes and 1.
+        Largest allowed difference, relative to the larger of the two slopes and 1.
     seed
         Seed of the random directions.
     **settings
@@ -136,7 +136,7 @@ def gradcheck(
 
 
 def _slope(name: str, value: Callable[[], float], tensor: Tensor, v: Array, eps: float) -> float:
-    """The slope of ``value()`` as ``tensor`` moves along ``v``."""
+    """Directional derivative of ``value()`` along ``v``, by central differences."""
     original = tensor.data
 
     def value_at(step: float) -> float:

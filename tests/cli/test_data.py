@@ -106,7 +106,7 @@ def test_files_that_are_not_images(run, shades):
     line = "train mlp --data shades --image-size 8 --epochs 1 --quiet --out run"
     done = run(line)
     assert done.status == 2
-    assert "broken.png cannot be read as a picture" in done.err
+    assert "broken.png cannot be read as an image" in done.err
     assert "--skip-unreadable" in done.err
     assert not os.path.exists("run")
     skipped = run(f"{line} --skip-unreadable")

@@ -80,10 +80,10 @@ def test_predict_errors(run, trained):
     with open("text.npy", "w") as file:
         file.write("no array")
     for name, text in (
-        ("missing.png", "missing.png cannot be read as a picture: [Errno 2] No such file"),
+        ("missing.png", "missing.png cannot be read as an image: [Errno 2] No such file"),
         ("missing.npy", "missing.npy cannot be read as an array: [Errno 2] No such file"),
-        ("broken.png", "broken.png cannot be read as a picture"),
-        ("bad.npy", "bad.npy holds float64 from 7.5 to 7.5; wanted uint8, or floats from 0 to 1"),
+        ("broken.png", "broken.png cannot be read as an image"),
+        ("bad.npy", "bad.npy holds float64 from 7.5 to 7.5; expected uint8, or floats from 0 to 1"),
         ("text.npy", "text.npy cannot be read as an array"),
     ):
         done = run(f"predict {trained} {name}")
@@ -101,7 +101,7 @@ def test_an_array_of_strings_is_not_an_image(run, trained):
     np.save("image.npy", np.array([["a", "b"]]))
     done = run(f"predict {trained} image.npy")
     assert done.status == 2
-    assert "holds <U1, no numbers" in done.err
+    assert "holds <U1, not numbers" in done.err
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.999])

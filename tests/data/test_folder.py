@@ -228,7 +228,7 @@ def test_a_decompression_bomb(animals, monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     data = ImageFolder(animals, size=4)
     number = data.paths.index(str(animals / "cat" / "bomb.png"))
-    with pytest.raises(DataError, match=r"bomb\.png cannot be read as a picture: .* pixels"):
+    with pytest.raises(DataError, match=r"bomb\.png cannot be read as an image: .* pixels"):
         data[number]
     with pytest.warns(UserWarning, match=r"bomb\.png"):
         assert len(ImageFolder(animals, size=4, on_error="skip")) == 15

@@ -96,7 +96,7 @@ def test_npy_of_floats_and_channels_last(tmp_path):
         (np.zeros((2, 4, 4), np.uint8), r"\(2, 4, 4\).*\(1, 28, 28\)"),
         (np.full((28, 28), 300), "int64 from 300 to 300"),
         (np.full((28, 28), np.nan), "float64 from nan"),
-        (np.full((28, 28), 1.5), "wanted uint8, or floats"),
+        (np.full((28, 28), 1.5), "expected uint8, or floats"),
     ],
 )
 def test_npy_errors_name_the_file(tmp_path, array, text):

@@ -86,7 +86,7 @@ def test_array_dataset_takes_lists_memmaps_and_sequences(tmp_path):
         ((), "no arrays"),
         ((np.zeros(3), np.zeros(4)), r"same length, got \[3, 4\]"),
         ((np.zeros(()),), r"shape \(N, \.\.\.\), got float64 \(\)"),
-        ((np.array([None]),), "must be numbers"),
+        ((np.array([None]),), "must be numeric"),
         (([[1], [1, 2]],), "rows of different lengths"),
         ((np.zeros(3), 5), "array 1 .* got int"),
     ],

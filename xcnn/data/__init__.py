@@ -1,4 +1,4 @@
-"""Datasets, the loader that draws batches from them, and the transforms of these batches.
+"""Datasets, data loader and transforms.
 
 Data stay on the host as NumPy arrays; the trainer moves each batch to the device.
 

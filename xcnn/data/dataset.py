@@ -1,4 +1,4 @@
-"""Datasets read by index: arrays, the user's own items, and subsets of either."""
+"""Map-style datasets: arrays, user-defined datasets and subsets."""
 
 from __future__ import annotations
 
@@ -125,8 +125,10 @@ class Subset(Dataset):
         if selected.size == 0:
             selected = selected.astype(np.int64)
         if selected.ndim != 1 or selected.dtype.kind not in "iub":
-            wanted = "integers or booleans of shape (N,)"
-            raise DataError(f"Subset needs {wanted} as indices, got {_describe(selected)}")
+            raise DataError(
+                f"Subset needs integers or booleans of shape (N,) as indices, got "
+                f"{_describe(selected)}"
+            )
         try:
             self.indices = np.arange(len(self.dataset))[selected]
         except IndexError as error:
@@ -148,7 +150,7 @@ class Subset(Dataset):
 
 
 def as_dataset(data: Any) -> Dataset:
-    """Wrap the user's data in a :class:`Dataset`.
+    """Wrap arrays or a sequence in a :class:`Dataset`.
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ def as_dataset(data: Any) -> Dataset:
 
 
 class _SequenceDataset(Dataset):
-    """An object with the methods of a dataset that does not derive from :class:`Dataset`."""
+    """Wraps an object with ``__len__`` and ``__getitem__`` that is not a :class:`Dataset`."""
 
     def __init__(self, items: Any) -> None:
         self.items = items
@@ -202,21 +204,25 @@ def _take(array: Any, indices: np.ndarray) -> np.ndarray:
 
 def _stack_items(items: Any, indices: np.ndarray) -> Batch:
     """Read items one by one and stack each of their parts along a new first axis."""
-    rows = [items[int(i)] for i in indices]
-    rows = [row if isinstance(row, tuple) else (row,) for row in rows]
-    lengths = sorted({len(row) for row in rows})
+    samples = [items[int(i)] for i in indices]
+    samples = [sample if isinstance(sample, tuple) else (sample,) for sample in samples]
+    lengths = sorted({len(sample) for sample in samples})
     if len(lengths) > 1:
-        counts = f"{lengths} parts; all must have the same number of parts"
-        raise DataError(f"{type(items).__name__} returned items with {counts}")
-    return tuple(_stack(items, column) for column in zip(*rows, strict=True))
+        raise DataError(
+            f"{type(items).__name__} returned items with {lengths} parts; all must have the same "
+            "number of parts"
+        )
+    return tuple(_stack(items, values) for values in zip(*samples, strict=True))
 
 
 def _stack(source: Any, values: Sequence[Any]) -> np.ndarray:
     arrays = [_to_numpy(value) for value in values]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
-        items = f"items of shapes {shapes}; crop, resize or pad them to one shape"
-        raise DataError(f"{type(source).__name__} returned {items}")
+        raise DataError(
+            f"{type(source).__name__} returned items of shapes {shapes}; crop, resize or pad them "
+            "to one shape"
+        )
     return np.stack(arrays)
 
 
@@ -231,7 +237,7 @@ def _as_items(array: Any, position: int) -> Any:
         except ValueError as error:
             raise DataError(f"{where} has rows of different lengths: {error}") from error
         if array.ndim == 0 or array.dtype.hasobject:
-            raise DataError(f"{where} must be numbers of shape (N, ...), got {_describe(array)}")
+            raise DataError(f"{where} must be numeric, of shape (N, ...), got {_describe(array)}")
     elif not _is_sequence(array):
         raise DataError(f"{where} must be array-like, got {type(array).__name__}")
     return array

@@ -1,4 +1,4 @@
-"""Image folders, one subfolder per class, decoded on demand."""
+"""Image folders with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ImageFolder(Dataset):
         Class names in label order; by default the folder names, sorted.
     on_error : str, default "refuse"
         How to treat unreadable files: "refuse" raises an error when such a file is read; "skip"
-        checks every file once now and leaves out the unreadable ones, with a warning that lists
+        checks every file up front and leaves out the unreadable ones, with a warning that lists
         them.
     threads : int, optional
         Decoder threads; by default one per CPU, at most 8.
@@ -130,7 +130,7 @@ class ImageFolder(Dataset):
             return list(pool.map(function, items))  # an error cancels the remaining files
 
     def _drop_unreadable(self) -> None:
-        import_pillow()  # without it, no file would be readable
+        import_pillow()  # report a missing Pillow once, not per file
         problems: list[str] = []
         for start in range(0, len(self.paths), 1024):
             problems += self._map(self._problem, self.paths[start : start + 1024])
@@ -169,7 +169,7 @@ def split_folder(
     root : path
     share : float, default 0.2
     seed : int, default 0
-        Selects the held-out images.
+        Seed of the held-out images.
     **settings
         Arguments of :class:`ImageFolder`.
 
@@ -205,18 +205,18 @@ def load_folder(
     limit: int | None = None,
     on_error: str = "refuse",
 ) -> DataSplits:
-    """Load an image folder, as :func:`xcnn.data.load` loads a dataset by name.
+    """Load an image folder as training and test splits.
 
     Parameters
     ----------
     root : path
-        Has one folder per class in ``train`` and ``test`` (or ``val``), or directly; in the latter
-        case ``share`` of each class is held out for testing.
+        Contains one folder per class, either in ``train`` and ``test`` (or ``val``) or directly; if
+        directly, ``share`` of each class is held out for testing.
     size, channels, on_error
         As for :class:`ImageFolder`.
     share : float, default 0.2
     seed : int, default 0
-        Selects the held-out images, those within ``limit``, and the sample for mean and std.
+        Seed of the held-out images, of ``limit``, and of the sample for mean and std.
     limit : int, optional
         Keep only this many random images of each split.
 
@@ -245,9 +245,9 @@ def load_folder(
 
 
 def channel_statistics(images: Dataset, batch_size: int = 64) -> tuple[tuple[float, ...], ...]:
-    """Mean and standard deviation of each channel, with pixels divided by 255.
+    """Compute mean and standard deviation of each channel, with pixels divided by 255.
 
-    A constant channel gets the standard deviation 1, so that normalising never divides by zero.
+    A constant channel gets the standard deviation 1, so normalising never divides by zero.
     """
     count, total, squares = 0, np.zeros(1), np.zeros(1)
     for start in range(0, len(images), batch_size):

@@ -1,4 +1,4 @@
-"""Reading an image file into the shape a model takes."""
+"""Reading image files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def read_image(
         as R = G = B. Images of another size are resized to H×W by bilinear interpolation, without
         keeping the aspect ratio.
     invert : bool, default False
-        Swap light and dark. Use it for a photograph of ink on paper if the model was trained on
-        bright strokes on a dark background, as in MNIST.
+        Invert the pixels, for photographs of ink on paper if the model was trained on bright
+        strokes on a dark background, as in MNIST.
     crop : bool, default False
         Keep the aspect ratio and crop the longer side equally at both ends.
 
@@ -50,7 +50,7 @@ def read_image(
     if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
     path = Path(path)
-    pixels = _read_npy(path) if path.suffix.lower() == ".npy" else _read_picture(path)
+    pixels = _read_npy(path) if path.suffix.lower() == ".npy" else _read_pillow(path)
     if pixels.shape != tuple(shape):
         pixels = _fit(pixels, shape, path, crop)
     return 255 - pixels if invert else pixels
@@ -74,7 +74,7 @@ def import_pillow() -> Any:
     return Image
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _read_pillow(path: Path) -> np.ndarray:
     """Read an image file: uint8 (1, H, W) or (3, H, W)."""
     Image = import_pillow()
     from PIL import ImageOps
@@ -89,7 +89,7 @@ def _read_picture(path: Path) -> np.ndarray:
             image.load()
     except Exception as error:  # decoders raise many types on damaged files
         raise DataError(
-            f"{path} cannot be read as a picture: {error}. Expected a PNG, JPEG or .npy file"
+            f"{path} cannot be read as an image: {error}. Expected a PNG, JPEG or .npy file"
         ) from error
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling
         return (np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8)[None]
@@ -116,9 +116,10 @@ def _read_npy(path: Path) -> np.ndarray:
     if array.dtype != np.uint8:
         numeric = array.dtype.kind in "iufb"
         if not (array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1):
-            values = f" from {array.min()} to {array.max()}" if numeric else ", no numbers"
-            wanted = "wanted uint8, or floats from 0 to 1"
-            raise DataError(f"{path} holds {array.dtype}{values}; {wanted}")
+            values = f" from {array.min()} to {array.max()}" if numeric else ", not numbers"
+            raise DataError(
+                f"{path} holds {array.dtype}{values}; expected uint8, or floats from 0 to 1"
+            )
         array = np.floor(array * 255 + 0.5).astype(np.uint8)
     return _channels_first(array)
 

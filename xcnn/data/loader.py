@@ -1,4 +1,4 @@
-"""The loader that draws batches from a dataset."""
+"""DataLoader, and prefetching in a background thread."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ class DataLoader:
 def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, None, None]:
     """Yield ``batches``, a generator of tuples, computed in advance by one background thread.
 
-    While the consumer uses one batch, up to ``depth`` others wait and one more is being computed.
-    Closing this generator, as leaving a for loop early does, stops and joins the thread.
+    While the consumer uses a batch, up to ``depth`` batches are ready and one is being computed.
+    Closing the generator, as leaving a for loop early does, stops and joins the thread.
     """
-    # room has one True per batch that may be computed, and finally False. Only SimpleQueue will
-    # do: Ctrl-C inside a Queue or a Semaphore can leave its lock held forever.
+    # room gets one True per batch that may be computed, then False to stop. Both are SimpleQueues:
+    # Ctrl-C inside a Queue or a Semaphore can leave its lock held forever.
     ready: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
     room: SimpleQueue[bool] = SimpleQueue()
     for _ in range(depth + 1):
@@ -129,7 +129,7 @@ def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, 
                 ready.put(batch)
                 if batch is None:
                     return
-        except BaseException as error:  # raised again in the consumer
+        except BaseException as error:  # re-raised in the consumer
             ready.put(error)
 
     thread = threading.Thread(target=read, name="xcnn-prefetch", daemon=True)

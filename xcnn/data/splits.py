@@ -24,7 +24,7 @@ class DataSplits:
     classes : list of str
         Name of each label.
     mean, std : tuple of float
-        Statistics of the full training split, whatever ``limit`` was: per channel for images, with
+        Statistics of the full training split, regardless of ``limit``: per channel for images, with
         pixels divided by 255; per feature, unscaled, for features.
     kind : str
         ``"images"`` or ``"features"``.

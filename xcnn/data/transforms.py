@@ -1,4 +1,4 @@
-"""Transforms that run on the host, on each batch, before it reaches the network."""
+"""Batch transforms, run on the host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BatchTransform:
     """Base class of transforms that draw random numbers or change several arrays of a batch."""
 
     def apply(self, batch: Batch, rng: np.random.Generator | None) -> Batch:
-        """Return the transformed batch; ``rng=None`` stands for the library's generator."""
+        """Return the transformed batch; ``rng=None`` uses the library's generator."""
         raise NotImplementedError(f"{type(self).__name__} must define apply")
 
     def __repr__(self) -> str:
@@ -64,8 +64,8 @@ class Normalize:
         self, mean: float | Sequence[float], std: float | Sequence[float], scale: float = 255
     ) -> None:
         means, stds = (np.atleast_1d(np.asarray(v, np.float64)) for v in (mean, std))
-        fit = means.ndim == 1 and means.shape == stds.shape
-        if not (fit and np.isfinite(means).all() and np.all(stds > 0) and scale):
+        valid = means.ndim == 1 and means.shape == stds.shape
+        if not (valid and np.isfinite(means).all() and np.all(stds > 0) and scale):
             raise ArgumentError(
                 f"mean={mean!r}, std={std!r}, scale={scale!r}: expected a finite mean and a std > "
                 "0, one number or one per channel in both, and a nonzero scale"

@@ -1,4 +1,4 @@
-"""Networks by name.
+"""Model zoo: networks by name.
 
 >>> model = xcnn.models.create("resnet20", num_classes=10)
 """

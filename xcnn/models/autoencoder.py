@@ -19,7 +19,7 @@ def autoencoder(
     Parameters
     ----------
     num_classes
-        Ignored: every network takes it, but this one has no classes.
+        Ignored: this network has no classes.
     input_shape
         (channels, height, width); height and width must be divisible by 4.
     code
@@ -28,8 +28,8 @@ def autoencoder(
     Returns
     -------
     nn.Sequential
-        (N, channels, height, width) to the same shape. Its "encoder" returns (N, code), its
-        "decoder" takes that.
+        (N, channels, height, width) to the same shape. Its "encoder" returns (N, code), which its
+        "decoder" takes.
 
     Raises
     ------

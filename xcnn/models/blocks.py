@@ -1,4 +1,4 @@
-"""Building blocks and initial weights that several networks share."""
+"""Shared building blocks and weight initialisation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def conv_norm(
     conv = nn.Conv2d(
         in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False
     )
-    last = [] if activation is None else [activation]
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *last)
+    activations = [] if activation is None else [activation]
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *activations)
 
 
 def expand(
@@ -37,7 +37,7 @@ def expand(
 ) -> list[nn.Module]:
     """First layers of an inverted residual: 1×1 to ``hidden`` channels, then depthwise.
 
-    Without the 1×1 convolution where the number of channels stays.
+    The 1×1 convolution is omitted if it would not change the number of channels.
     """
     layers: list[nn.Module] = []
     if hidden != in_channels:
@@ -48,7 +48,7 @@ def expand(
 def with_classifier(
     features: list[nn.Module], classifier: nn.Sequential, pooled: int | tuple[int, int] = 1
 ) -> nn.Sequential:
-    """``features``, average pooling to ``pooled`` pixels, flattening and ``classifier``."""
+    """Chain ``features``, average pooling to ``pooled`` pixels, flattening and ``classifier``."""
     return nn.Sequential(
         {
             "features": nn.Sequential(*features),
@@ -97,13 +97,13 @@ class SqueezeExcitation(nn.Module):
         return x * F.sigmoid(self.fc2(F.silu(self.fc1(self.avgpool(x)))))
 
 
-def draw(
+def init_weights(
     model: nn.Module, linear: Callable[[Tensor], Any], conv: Callable[[Tensor], Any] | None = None
 ) -> Any:
     """Initialise the weights of all convolutions and linear layers; returns ``model``.
 
     Convolutions default to a normal distribution of variance 2 / fan_out, which preserves the
-    variance of the gradients through ReLU (He et al. 2015). Biases and batch-norms stay as built.
+    variance of the gradients through ReLU (He et al. 2015). Biases and batch-norms are unchanged.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

@@ -7,7 +7,14 @@ from typing import Any
 
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import SqueezeExcitation, StochasticDepth, conv_norm, draw, expand, with_classifier
+from .blocks import (
+    SqueezeExcitation,
+    StochasticDepth,
+    conv_norm,
+    expand,
+    init_weights,
+    with_classifier,
+)
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
 #: expansion, kernel size, stride of the first block, channels, blocks: table 1 of the paper
@@ -29,7 +36,7 @@ class MBConv(nn.Module):
     Parameters
     ----------
     in_channels, out_channels, kernel_size, stride
-        Of the block.
+        Channels, kernel size and stride of the block.
     expansion
         Ratio of hidden channels to ``in_channels``.
     drop
@@ -75,7 +82,7 @@ def efficientnet_b0(
     input_shape
         (channels, height, width); the weights do not depend on height and width.
     dropout
-        Probability before the last layer.
+        Dropout probability before the last layer.
     drop_blocks
         Stochastic depth: the probability of skipping a block rises linearly from 0 in the first
         block towards this value.
@@ -90,22 +97,22 @@ def efficientnet_b0(
     ArgumentError
         Not an image shape.
     """
-    with init.skipped():  # draw() initialises
-        channels, number, total = 32, 0, sum(stage[-1] for stage in _STAGES)
-        first = image_shape(input_shape, "efficientnet_b0")[0]
-        features: list[nn.Module] = [conv_norm(first, channels, 3, 2, activation=nn.SiLU())]
+    with init.skipped():  # init_weights() initialises
+        channels, index, total = 32, 0, sum(stage[-1] for stage in _STAGES)
+        in_channels = image_shape(input_shape, "efficientnet_b0")[0]
+        features: list[nn.Module] = [conv_norm(in_channels, channels, 3, 2, activation=nn.SiLU())]
         for expansion, kernel, stride, out_channels, count in _STAGES:
             blocks = []
             for i in range(count):
-                drop = drop_blocks * number / total
-                step = 1 if i else stride
-                blocks.append(MBConv(channels, out_channels, kernel, step, expansion, drop))
-                channels, number = out_channels, number + 1
+                drop = drop_blocks * index / total
+                block_stride = 1 if i else stride
+                blocks.append(MBConv(channels, out_channels, kernel, block_stride, expansion, drop))
+                channels, index = out_channels, index + 1
             features.append(nn.Sequential(*blocks))
         features.append(conv_norm(channels, 4 * channels, 1, activation=nn.SiLU()))
         classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * channels, num_classes))
         model = with_classifier(features, classifier)
-    return draw(model, linear=_uniform_by_fan_out)
+    return init_weights(model, linear=_uniform_by_fan_out)
 
 
 def _uniform_by_fan_out(weight: Tensor) -> None:

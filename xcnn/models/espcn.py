@@ -20,7 +20,7 @@ def espcn(
     Parameters
     ----------
     num_classes
-        Ignored: every network takes it, but this one has no classes.
+        Ignored: this network has no classes.
     input_shape
         (channels, height, width); the weights do not depend on height and width. The paper
         enlarges the luminance only, in patches of 17×17 pixels for a factor of 3.

@@ -10,7 +10,7 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import draw, normal_001
+from .blocks import init_weights, normal_001
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
 
@@ -37,15 +37,15 @@ class ConvBNReLU(nn.Module):
 class Inception(nn.Module):
     """Four parallel branches, concatenated along the channels.
 
-    1×1 convolution; 1×1 then 3×3; 1×1 then a larger one, 3×3 in torchvision where the paper has
-    5×5; 3×3 max-pool then 1×1.
+    1×1 convolution; 1×1 then 3×3; 1×1 then 3×3, as in torchvision (5×5 in the paper); 3×3 max-pool
+    then 1×1.
 
     Parameters
     ----------
     in_channels
         Channels of the input.
     one, three, five, pooled
-        Output channels of the branches; (reduced, out) where a 1×1 convolution comes first.
+        Output channels of the branches; (reduced, out) if a 1×1 convolution comes first.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Inception(nn.Module):
 
 @register_block
 class InceptionAux(nn.Module):
-    """An auxiliary classifier: its loss feeds gradients to the first half of the network."""
+    """An auxiliary classifier, whose loss adds gradients to the first half of the network."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         self.pool = nn.AdaptiveAvgPool2d(4)
@@ -143,7 +143,7 @@ def googlenet(
         second, logits of the first). The Trainer takes networks with one output, so this needs
         a custom training loop; the paper weights each auxiliary loss by 0.3.
     dropout
-        Probability before the last layer.
+        Dropout probability before the last layer.
 
     Returns
     -------
@@ -156,6 +156,6 @@ def googlenet(
         Not an image shape.
     """
     channels = image_shape(input_shape, "googlenet")[0]
-    with init.skipped():  # draw() initialises
+    with init.skipped():  # init_weights() initialises
         model = GoogLeNet(channels, num_classes, aux_logits, dropout)
-    return draw(model, linear=normal_001, conv=normal_001)
+    return init_weights(model, linear=normal_001, conv=normal_001)

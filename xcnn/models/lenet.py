@@ -10,7 +10,7 @@ from .registry import ImageShape, image_shape, register_classifier
 def lenet5(
     num_classes: int = 10, input_shape: ImageShape = (1, 28, 28), activation: str = "relu"
 ) -> nn.Sequential:
-    """The usual modern LeNet-5: 61,706 parameters for ten classes of 28×28 or 32×32 grey images.
+    """The modern LeNet-5: 61,706 parameters for ten classes of 28×28 or 32×32 grey images.
 
     conv 6@5×5, pool 2, conv 16@5×5, pool 2, then 120, 84 and ``num_classes`` units; max-pooling
     and He initialisation. The first convolution pads images below 32 pixels ("same"), so that
@@ -23,7 +23,7 @@ def lenet5(
     input_shape
         (channels, height, width), at least 12×12 pixels.
     activation
-        A name that :func:`xcnn.nn.activation` knows, such as "relu" or "tanh".
+        A name that :func:`xcnn.nn.activation` takes, such as "relu" or "tanh".
 
     Returns
     -------
@@ -57,5 +57,5 @@ def lenet5(
 
 
 def _pooled(size: int) -> int:
-    """Pixels left of ``size`` after pool 2, conv 5×5 and pool 2."""
+    """Size after pool 2, conv 5×5 and pool 2."""
     return (size // 2 - 4) // 2

@@ -48,7 +48,7 @@ class Subsampling(nn.Module):
 
 @register_block
 class PartialConv2d(nn.Module):
-    """A convolution with a table of which input channels each output channel reads.
+    """A convolution in which each output channel reads only some of the input channels.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class RBF(nn.Module):
     """-‖x - code‖² for each class, for x (N, 84); the codes are ±1 and not trained."""
 
     def __init__(self, num_classes: int) -> None:
-        # rows of a Hadamard matrix: any two differ in about half of the places
+        # rows of a Hadamard matrix: any two differ in about half of the positions
         codes = [
             [1 - 2 * ((row & column).bit_count() % 2) for column in range(_CODE)]
             for row in range(1, num_classes + 1)
@@ -107,7 +107,7 @@ class RBF(nn.Module):
 
 @register_classifier
 def lenet5_1998(num_classes: int = 10, input_shape: ImageShape = (1, 32, 32)) -> nn.Sequential:
-    """LeNet-5 of the paper: 60,000 trained parameters, in each layer the paper's number.
+    """LeNet-5 of the paper: 60,000 trainable parameters, with the paper's number in each layer.
 
     C1, conv 6@5×5 (156); S2, trainable subsampling (12); C3, conv 16@5×5, each channel of which
     reads 3 to 6 of the 6 input channels (1,516); S4 (32); C5, conv 120@5×5 (48,120); F6, 84 units
@@ -116,7 +116,7 @@ def lenet5_1998(num_classes: int = 10, input_shape: ImageShape = (1, 32, 32)) ->
     penalises wrong classes, without its constant for "none of the classes".
 
     Differences from the paper: the codes are ±1 but not bitmaps of characters (any two differ in
-    about half of the 84 places; beyond 63 classes some in fewer); a unit of S2 and S4 takes the
+    about half of the 84 positions; beyond 63 classes some in fewer); a unit of S2 and S4 takes the
     mean of four pixels, not their sum, so its weight, initially 1, is four times the paper's;
     C3's kernels are drawn from one range instead of one per channel. The paper's training method
     (diagonal Levenberg-Marquardt) is not implemented.
@@ -136,7 +136,7 @@ def lenet5_1998(num_classes: int = 10, input_shape: ImageShape = (1, 32, 32)) ->
     Raises
     ------
     ArgumentError
-        Other image sizes or numbers of classes.
+        Unsupported image size or number of classes.
     """
     channels, *size = image_shape(input_shape, "lenet5_1998")
     if size not in ([28, 28], [32, 32]):

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, draw, expand, normal_001, with_classifier
+from .blocks import conv_norm, expand, init_weights, normal_001, with_classifier
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
 #: expansion, channels, blocks, stride of the first block: table 2 of the paper
@@ -23,12 +23,12 @@ _STAGES = (
 
 @register_block
 class InvertedResidual(nn.Module):
-    """1×1 expansion, 3×3 depthwise, 1×1 projection; plus the input where the shapes agree.
+    """1×1 expansion, 3×3 depthwise, 1×1 projection; plus the input if the shapes agree.
 
     Parameters
     ----------
     in_channels, out_channels, stride
-        Of the block.
+        Channels and stride of the block.
     expansion
         Ratio of hidden channels to ``in_channels``.
     """
@@ -57,7 +57,7 @@ def mobilenet_v2(
     input_shape
         (channels, height, width); the weights do not depend on height and width.
     dropout
-        Probability before the last layer.
+        Dropout probability before the last layer.
 
     Returns
     -------
@@ -69,16 +69,16 @@ def mobilenet_v2(
     ArgumentError
         Not an image shape.
     """
-    with init.skipped():  # draw() initialises
+    with init.skipped():  # init_weights() initialises
         channels = 32
-        first = image_shape(input_shape, "mobilenet_v2")[0]
-        features: list[nn.Module] = [conv_norm(first, channels, 3, 2, activation=nn.ReLU6())]
+        in_channels = image_shape(input_shape, "mobilenet_v2")[0]
+        features: list[nn.Module] = [conv_norm(in_channels, channels, 3, 2, activation=nn.ReLU6())]
         for expansion, out_channels, count, stride in _STAGES:
             for i in range(count):
-                step = 1 if i else stride
-                features.append(InvertedResidual(channels, out_channels, step, expansion))
+                block = InvertedResidual(channels, out_channels, 1 if i else stride, expansion)
+                features.append(block)
                 channels = out_channels
         features.append(conv_norm(channels, 1280, 1, activation=nn.ReLU6()))
         classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes))
         model = with_classifier(features, classifier)
-    return draw(model, linear=normal_001)
+    return init_weights(model, linear=normal_001)

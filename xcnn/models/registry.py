@@ -1,4 +1,4 @@
-"""The registry of networks and of the blocks that saved files may name."""
+"""Registry of networks, and of blocks that saved files may contain."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _Network = TypeVar("_Network", bound=Callable[..., Module])
 _Block = TypeVar("_Block", bound=Module)
 _NETWORKS: dict[str, Callable[..., Module]] = {}
 _CLASSIFIERS: list[str] = []
-#: registered blocks by class name; a saved file names one as "models.BasicBlock"
+#: registered blocks by class name; a saved file refers to one as "models.BasicBlock"
 PARTS: dict[str, type[Module]] = {}
 
 
 def register_network(function: _Network) -> _Network:
-    """Make a function that builds a network known to :func:`create`. A decorator."""
+    """Decorator: register a function that builds a network, for :func:`create`."""
     _NETWORKS[function.__name__] = function
     return function
 
 
 def register_classifier(function: _Network) -> _Network:
-    """:func:`register_network` for a network that returns logits (N, num_classes)."""
+    """Decorator: :func:`register_network` for a network that returns logits (N, num_classes)."""
     _CLASSIFIERS.append(function.__name__)
     return register_network(function)
 
 
-def register_block(kind: type[_Block]) -> type[_Block]:
-    """Let saved files name a block, as "models." and the name of its class. A decorator."""
-    PARTS[kind.__name__] = kind
-    return register_layer(kind, f"models.{kind.__name__}")
+def register_block(cls: type[_Block]) -> type[_Block]:
+    """Decorator: let saved files contain a block, as "models." and the name of its class."""
+    PARTS[cls.__name__] = cls
+    return register_layer(cls, f"models.{cls.__name__}")
 
 
 def image_shape(input_shape: tuple[int, ...], model: str, smallest: int = 0) -> ImageShape:
@@ -59,12 +59,12 @@ def image_shape(input_shape: tuple[int, ...], model: str, smallest: int = 0) -> 
 
 
 def names() -> list[str]:
-    """The names that :func:`create` takes, sorted."""
+    """Return the names that :func:`create` takes, sorted."""
     return sorted(_NETWORKS)
 
 
 def classifiers() -> list[str]:
-    """The :func:`names` of networks that classify images; the rest return images."""
+    """Return the :func:`names` of networks that classify images; the rest return images."""
     return sorted(_CLASSIFIERS)
 
 
@@ -87,7 +87,7 @@ def create(name: str, **settings: Any) -> Any:
 
 
 def default(name: str, setting: str) -> Any:
-    """The default value of ``setting``, such as "input_shape", for a network.
+    """Return a network's default for ``setting``, such as "input_shape".
 
     Raises
     ------
@@ -99,5 +99,5 @@ def default(name: str, setting: str) -> Any:
 
 def _network(name: str) -> Callable[..., Module]:
     if name not in _NETWORKS:
-        raise ArgumentError(f"model {name!r} is not known: expected one of {', '.join(names())}")
+        raise ArgumentError(f"unknown model {name!r}: expected one of {', '.join(names())}")
     return _NETWORKS[name]

@@ -11,7 +11,7 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, draw, uniform_by_fan_in
+from .blocks import conv_norm, init_weights, uniform_by_fan_in
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
 
@@ -168,11 +168,11 @@ def _imagenet_resnet(
     name: str, num_classes: int, input_shape: ImageShape, block: _Block, counts: tuple[int, ...]
 ) -> nn.Sequential:
     channels = image_shape(input_shape, name)[0]
-    with init.skipped():  # draw() initialises
+    with init.skipped():  # init_weights() initialises
         conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         model = _resnet(conv1, block, counts, num_classes, maxpool=maxpool)
-    return draw(model, linear=uniform_by_fan_in)
+    return init_weights(model, linear=uniform_by_fan_in)
 
 
 def _cifar_resnet(

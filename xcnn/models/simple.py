@@ -20,13 +20,13 @@ def mlp(
     Parameters
     ----------
     num_classes
-        Outputs (logits).
+        Number of outputs (logits).
     input_shape
         Shape of one example, (features,) or (channels, height, width).
     hidden
         Units of each hidden layer.
     activation
-        A name that :func:`xcnn.nn.activation` knows, such as "relu" or "tanh".
+        A name that :func:`xcnn.nn.activation` takes, such as "relu" or "tanh".
     """
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(input_shape)
@@ -40,12 +40,12 @@ def mlp(
 def small_cnn(
     num_classes: int = 10, input_shape: ImageShape = (1, 28, 28), filters: int = 16
 ) -> nn.Sequential:
-    """One convolution 3×3 without padding, ReLU, 2×2 max-pool, one linear layer.
+    """One 3×3 convolution without padding, ReLU, 2×2 max-pool, one linear layer.
 
     Parameters
     ----------
     num_classes
-        Outputs (logits).
+        Number of outputs (logits).
     input_shape
         (channels, height, width), at least 4×4 pixels.
     filters

@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597): a class for each pixel."""
+"""U-Net (Ronneberger et al. 2015, arXiv:1505.04597), for semantic segmentation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class UNet(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, width: int = 64) -> None:
         widths = [width * 2**i for i in range(5)]
-        self.down = [_double(i, o) for i, o in zip([in_channels, *widths], widths, strict=False)]
+        self.down = [
+            _double_conv(i, o) for i, o in zip([in_channels, *widths], widths, strict=False)
+        ]
         reverse = widths[-2::-1]
         self.up = [nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reverse]
-        self.merge = [_double(2 * w, w) for w in reverse]
+        self.merge = [_double_conv(2 * w, w) for w in reverse]
         self.head = nn.Conv2d(width, num_classes, 1, nonlinearity="softmax")
 
     def forward(self, x: Any) -> Tensor:
@@ -66,7 +68,7 @@ def unet(num_classes: int = 2, input_shape: ImageShape = (3, 256, 256), width: i
     return UNet(image_shape(input_shape, "unet", 16)[0], num_classes, width)
 
 
-def _double(in_channels: int, out_channels: int) -> nn.Sequential:
+def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     """Two 3×3 convolutions, each with batch-norm and ReLU."""
     return nn.Sequential(
         *conv_norm(in_channels, out_channels, activation=nn.ReLU()),

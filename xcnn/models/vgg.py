@@ -1,12 +1,12 @@
 """VGG (Simonyan & Zisserman 2015, "Very deep convolutional networks", arXiv:1409.1556).
 
-Names and shapes of the weights are torchvision's.
+With torchvision's names and shapes of the weights.
 """
 
 from __future__ import annotations
 
 from .. import init, nn
-from .blocks import draw, normal_001, with_classifier
+from .blocks import init_weights, normal_001, with_classifier
 from .registry import ImageShape, image_shape, register_classifier
 
 #: output channels of the 3×3 convolutions; 2×2 max-pooling follows each group
@@ -31,10 +31,10 @@ def vgg11(
     num_classes
         Number of classes.
     input_shape
-        (channels, height, width), at least 32×32 pixels. A network built for large images takes
-        small ones too.
+        (channels, height, width), at least 32×32 pixels. A network built for large images also
+        takes small ones.
     dropout
-        Probability after the first two linear layers.
+        Dropout probability after the first two linear layers.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def vgg16_bn(
 def _vgg(name: str, num_classes: int, input_shape: ImageShape, dropout: float) -> nn.Sequential:
     channels, height, width = image_shape(input_shape, name, 32)
     pooled = min(7, height // 32), min(7, width // 32)
-    with init.skipped():  # draw() initialises
+    with init.skipped():  # init_weights() initialises
         features: list[nn.Module] = []
         for group in _GROUPS[name.removesuffix("_bn")]:
             for out_channels in group:
@@ -95,4 +95,4 @@ def _vgg(name: str, num_classes: int, input_shape: ImageShape, dropout: float) -
             nn.Linear(4096, num_classes),
         )
         model = with_classifier(features, classifier, pooled)
-    return draw(model, linear=normal_001)
+    return init_weights(model, linear=normal_001)

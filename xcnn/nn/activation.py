@@ -1,6 +1,6 @@
 """Activation layers.
 
-To add one, write a subclass of :class:`Activation` and enter it in ``__all__``.
+To add one, write a subclass of :class:`Activation` and add it to ``__all__``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Activation(OperationLayer):
-    """An elementwise activation, which :func:`activation` knows by the name of its function."""
+    """Base class of elementwise activations, which :func:`activation` creates by name."""
 
 
 class ReLU(Activation):
@@ -62,14 +62,14 @@ class LeakyReLU(Activation):
 
 
 class PReLU(Activation):
-    """x where x > 0, else weight · x, with a trained weight.
+    """x where x > 0, else weight · x, with a trainable weight.
 
     Parameters
     ----------
     num_parameters
         1: one slope for all channels; C: one for each channel of (N, C, ...).
     init
-        The initial slopes.
+        Initial slope.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class ELU(Activation):
 
 
 class SELU(Activation):
-    """scale · elu(x, alpha): keeps mean 0 and variance 1."""
+    """scale · elu(x, alpha), which preserves mean 0 and variance 1."""
 
     function = staticmethod(F.selu)
 
@@ -108,7 +108,7 @@ class GELU(Activation):
     Parameters
     ----------
     approximate
-        "none", or "tanh" for an approximation by tanh.
+        "none" for the exact formula, "tanh" for an approximation.
     """
 
     function = staticmethod(F.gelu)
@@ -124,7 +124,7 @@ class SiLU(Activation):
 
 
 class Softplus(Activation):
-    """log(1 + exp(beta · x)) / beta; x itself where beta · x > threshold."""
+    """log(1 + exp(beta · x)) / beta; x where beta · x > threshold."""
 
     function = staticmethod(F.softplus)
 
@@ -175,7 +175,7 @@ class LogSoftmax(_AlongDim):
 
 
 class Identity(Module):
-    """Returns the input unchanged, where a layer is required."""
+    """Return the input unchanged; a placeholder."""
 
     def forward(self, x: Any) -> Tensor:
         return Tensor.of(x)
@@ -183,19 +183,19 @@ class Identity(Module):
 
 _BY_NAME: dict[str, type[Module]] = {
     "identity": Identity,
-    **{kind.function.__name__: kind for kind in Activation.__subclasses__()},
+    **{cls.function.__name__: cls for cls in Activation.__subclasses__()},
 }
 
 
 def activation(name: str) -> Module:
-    """The activation layer of that name, with its defaults, such as "relu" or "leaky_relu".
+    """Create an activation layer by name, such as "relu" or "leaky_relu", with its defaults.
 
-    :func:`xcnn.init.for_activation_` knows the same names.
+    :func:`xcnn.init.for_activation_` accepts the same names.
 
     Raises
     ------
     ArgumentError
-        An unknown name; the text lists the known ones.
+        Unknown name; the message lists the valid ones.
     """
     if name not in _BY_NAME:
         raise ArgumentError(f"activation={name!r}: expected one of {sorted(_BY_NAME)}")

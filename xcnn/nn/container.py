@@ -1,4 +1,4 @@
-"""Modules made of modules."""
+"""Containers of modules."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .pool import MaxPool2d
 
 
 class Sequential(Module):
-    """Modules called one after the other.
+    """A sequential container: each module takes the output of the previous one.
 
     Parameters
     ----------
     *modules
-        Modules, whose names are "0", "1", ...; or one dict of names and modules.
+        Modules, named "0", "1", ...; or one dict from names to modules.
 
     Raises
     ------
     ArgumentError
-        Something that is not a module.
+        An item is not a Module, or its name is not valid.
     """
 
     def __init__(self, *modules: Any) -> None:
@@ -36,11 +36,11 @@ class Sequential(Module):
     def _add(self, name: str, module: Any) -> None:
         if not isinstance(module, Module):
             raise ArgumentError(
-                f"Sequential: {name} is {type(module).__name__}, expected a Module; a function "
-                "goes into a Module's forward"
+                f"Sequential: {name} is {type(module).__name__}, expected a Module; call a "
+                "function in a Module's forward"
             )
         if hasattr(self, name) or not name or "." in name:
-            raise ArgumentError(f"Sequential: {name!r} cannot name a module, choose another name")
+            raise ArgumentError(f"Sequential: {name!r} is not a valid module name; choose another")
         setattr(self, name, module)
 
     def append(self, module: Module) -> Sequential:
@@ -52,7 +52,7 @@ class Sequential(Module):
     def forward(self, x: Any) -> Any:
         modules: list[Any] = [m for m in vars(self).values() if isinstance(m, Module)]
         while modules:
-            count = _fused(modules)
+            count = _fusible(modules)
             if count == 3:
                 conv, _, pool = modules[:3]
                 x = BiasReLU()(pool(conv(x, with_bias=False)), conv.bias)
@@ -76,13 +76,13 @@ class Sequential(Module):
         return list(self.children())[index]
 
 
-def _fused(modules: list[Any]) -> int:
-    """How many of the first modules can be computed together.
+def _fusible(modules: list[Any]) -> int:
+    """Count the leading modules that can be fused.
 
-    Two: a convolution or linear layer computes the ReLU after it in one pass with its bias. Three:
-    a convolution, a ReLU and a max-pool; bias and ReLU keep the order of the pixels, so the pool
-    goes first and leaves them fewer pixels. One: anything else, subclasses included, and where a
-    hook or a tracer needs to see the intermediate result.
+    Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
+    convolution, a ReLU and a max-pool; bias and ReLU are monotonic, so pooling first leaves them
+    fewer pixels. One: anything else, including subclasses, and layers with a hook or under a
+    tracer.
     """
     kinds = [None if module.is_observed else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:

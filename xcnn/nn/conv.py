@@ -29,7 +29,7 @@ __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
 class Convolution(Module):
-    """What the convolution layers share: channels in groups, weights, a bias and a window."""
+    """Base class of the convolution layers: weight, bias and window."""
 
     kernel_size: Any
     stride: Any
@@ -39,10 +39,10 @@ class Convolution(Module):
     padding_mode = "zeros"
     data_format = "NCHW"
 
-    def _make(
+    def _create_parameters(
         self, in_channels: int, out_channels: int, groups: int, bias: bool, nonlinearity: str
     ) -> None:
-        """Check the channels and make the parameters; the window is set already."""
+        """Check the channels and create the parameters; set the window first."""
         self.in_channels = check_features("in_channels", in_channels)
         self.out_channels = check_features("out_channels", out_channels)
         self.groups = check_features("groups", groups)
@@ -56,7 +56,7 @@ class Convolution(Module):
         self.bias = Parameter(xp.zeros(out_channels, "float32")) if bias else None
 
     def _kernel(self) -> tuple[int, ...]:
-        """Lengths of the last axes of the weight."""
+        """The kernel size as a tuple."""
         return (self.kernel_size,) if isinstance(self.kernel_size, int) else self.kernel_size
 
     def _initial_weight(self, nonlinearity: str) -> Parameter:
@@ -67,7 +67,7 @@ class Convolution(Module):
         return weight
 
     def _window(self) -> tuple[Any, Any, Any, Any]:
-        """Kernel, stride, padding and dilation, those of a signal on an image one pixel high."""
+        """Kernel, stride, padding and dilation in 2-D; a signal is an image one pixel high."""
         window = self.kernel_size, self.stride, self.padding, self.dilation
         if not isinstance(self.kernel_size, int):
             return window
@@ -75,13 +75,13 @@ class Convolution(Module):
         return (1, kernel), (1, stride), image_padding(padding), (1, dilation)
 
     def _size(self, x: Tensor) -> Pair:
-        """Height and width of the input, 1 and the length of a signal."""
+        """Height and width of the input; (1, length) for a signal."""
         is_signal = isinstance(self.kernel_size, int)
         _, height, width = signal_size(x) if is_signal else image_size(x, self.data_format)
         return height, width
 
     def _padded(self, x: Any) -> tuple[Any, Any]:
-        """The input padded with its own pixels, and the padding of zeros that is left to do."""
+        """Apply a non-zero padding mode; return the input and the zero padding that remains."""
         if self.padding_mode == "zeros":
             return x, self.padding
         x = Tensor.of(x)
@@ -105,16 +105,16 @@ class Conv2d(Convolution):
     padding
         An int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
     groups
-        Groups of channels convolved separately; divides both numbers of channels.
+        Number of groups of channels convolved separately; divides both numbers of channels.
     bias
-        Whether to add one number per output channel.
+        Whether to add a trainable bias per output channel.
     padding_mode
-        What the padding consists of: ``"zeros"``, or pixels of the image with ``"reflect"``,
-        ``"replicate"`` or ``"circular"`` (:func:`xcnn.functional.pad`).
+        ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``; see
+        :func:`xcnn.functional.pad`.
     data_format
         ``"NCHW"`` or ``"NHWC"``.
     nonlinearity
-        The activation that follows; chooses the initial weights
+        The activation that follows; determines the initial weights
         (:func:`xcnn.init.for_activation_`). The bias starts at zero.
 
     Attributes
@@ -146,7 +146,7 @@ class Conv2d(Convolution):
         self.stride, self.dilation = pair(stride, "stride"), pair(dilation, "dilation")
         self.padding, self.padding_mode = check_padding(padding), check_padding_mode(padding_mode)
         self.data_format = check_data_format(data_format)
-        self._make(in_channels, out_channels, groups, bias, nonlinearity)
+        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any, relu: bool = False, with_bias: bool = True) -> Tensor:
         x, padding = self._padded(x)
@@ -196,7 +196,7 @@ class Conv1d(Convolution):
         self.kernel_size = single(kernel_size, "kernel_size")
         self.stride, self.dilation = single(stride, "stride"), single(dilation, "dilation")
         self.padding, self.padding_mode = check_padding1d(padding), check_padding_mode(padding_mode)
-        self._make(in_channels, out_channels, groups, bias, nonlinearity)
+        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any) -> Tensor:
         x, padding = self._padded(x)
@@ -204,27 +204,27 @@ class Conv1d(Convolution):
 
 
 class ConvTransposed(Convolution):
-    """What the transposed convolution layers share: their weights and the size of the output."""
+    """Base class of the transposed convolution layers."""
 
     output_padding: Any
 
     def _initial_weight(self, nonlinearity: str) -> Parameter:
         """(in_channels, out_channels / groups, ...).
 
-        In each group as those of a convolution, (out / groups, in / groups, ...); but an output
-        sums only one kernel element of each ``stride``.
+        Each group is initialised like a convolution, (out / groups, in / groups, ...), but scaled
+        by √stride along each axis: an output sums only one in ``stride`` kernel elements.
         """
         xp, groups = backends.get("cpu").xp, self.groups
         shape = self.out_channels // groups, self.in_channels // groups, *self._kernel()
-        drawn = []
+        weights = []
         for _ in range(groups):
-            part = Parameter(xp.zeros(shape, "float32"))
-            init.for_activation_(part, nonlinearity)
-            drawn.append(part.data.swapaxes(0, 1))
-        return Parameter(xp.concatenate(drawn) * math.sqrt(math.prod(self._window()[1])))
+            weight = Parameter(xp.zeros(shape, "float32"))
+            init.for_activation_(weight, nonlinearity)
+            weights.append(weight.data.swapaxes(0, 1))
+        return Parameter(xp.concatenate(weights) * math.sqrt(math.prod(self._window()[1])))
 
     def _output_padding(self, x: Tensor, output_size: Pair | None) -> Pair:
-        """That of the layer, or the one that gives ``output_size``."""
+        """The layer's output padding, or the one that gives ``output_size``."""
         if output_size is None:
             return self.output_padding
         return output_padding_for(output_size, self._size(x), *self._window())
@@ -232,8 +232,8 @@ class ConvTransposed(Convolution):
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         first = self.data_format.index("H")
         sizes = output_shape[first:][:2] if len(output_shape) == 4 else (1, output_shape[2])
-        made_from = window_geometry((sizes[0], sizes[1]), *self._window())
-        return output_shape[0] * math.prod(made_from.output) * self.weight.size
+        geometry = window_geometry((sizes[0], sizes[1]), *self._window())
+        return output_shape[0] * math.prod(geometry.output) * self.weight.size
 
 
 class ConvTranspose2d(ConvTransposed):
@@ -246,14 +246,13 @@ class ConvTranspose2d(ConvTransposed):
     kernel_size, stride, dilation
         An int or (height, width).
     padding
-        An int, (pH, pW), ((top, bottom), (left, right)) or ``"valid"``: what is left out of the
-        output.
+        An int, (pH, pW), ((top, bottom), (left, right)) or ``"valid"``: cropped from the output.
     output_padding
-        What is added to the output at the bottom and right; an int or (height, width).
+        Size added to the output at the bottom and right; an int or (height, width).
     groups
-        Groups of channels convolved separately; divides both numbers of channels.
+        Number of groups of channels convolved separately; divides both numbers of channels.
     bias
-        Whether to add one number per output channel.
+        Whether to add a trainable bias per output channel.
     padding_mode
         ``"zeros"`` only.
     data_format
@@ -293,14 +292,14 @@ class ConvTranspose2d(ConvTransposed):
         self.output_padding = check_output_padding(output_padding, self.stride, self.dilation)
         _check_only_zeros(padding_mode)
         self.data_format = check_data_format(data_format)
-        self._make(in_channels, out_channels, groups, bias, nonlinearity)
+        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any, output_size: Any = None) -> Tensor:
-        """``output_size``, (H, W) of the output, replaces ``output_padding``."""
+        """Apply the layer; ``output_size``, (H, W), overrides ``output_padding``."""
         x = Tensor.of(x)
         size = None if output_size is None else pair(output_size, "output_size")
-        more = self._output_padding(x, size)
-        settings = self.stride, self.padding, more, self.groups, self.dilation, self.data_format
+        extra = self._output_padding(x, size)
+        settings = self.stride, self.padding, extra, self.groups, self.dilation, self.data_format
         return F.conv_transpose2d(x, self.weight, self.bias, *settings)
 
 
@@ -314,7 +313,7 @@ class ConvTranspose1d(ConvTransposed):
     kernel_size, stride, output_padding, dilation
         In samples.
     padding
-        An int, (left, right) or ``"valid"``: what is left out of the output.
+        An int, (left, right) or ``"valid"``: cropped from the output.
     groups, bias, padding_mode, nonlinearity
         As in :class:`ConvTranspose2d`.
 
@@ -346,25 +345,24 @@ class ConvTranspose1d(ConvTransposed):
         self.kernel_size = single(kernel_size, "kernel_size")
         self.stride, self.dilation = single(stride, "stride"), single(dilation, "dilation")
         self.padding = check_crop(image_padding(padding))[1]
-        more = 0, single(output_padding, "output_padding", 0)
-        check_output_padding(more, (1, self.stride), (1, self.dilation))
-        self.output_padding = more[1]
+        self.output_padding = single(output_padding, "output_padding", 0)
+        check_output_padding((0, self.output_padding), (1, self.stride), (1, self.dilation))
         _check_only_zeros(padding_mode)
-        self._make(in_channels, out_channels, groups, bias, nonlinearity)
+        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any, output_size: Any = None) -> Tensor:
-        """``output_size``, the length of the output, replaces ``output_padding``."""
+        """Apply the layer; ``output_size``, a length, overrides ``output_padding``."""
         x = Tensor.of(x)
-        more = self.output_padding
+        extra = self.output_padding
         if output_size is not None:
-            _, more = self._output_padding(x, (1, single(output_size, "output_size")))
-        settings = self.stride, self.padding, more, self.groups, self.dilation
+            _, extra = self._output_padding(x, (1, single(output_size, "output_size")))
+        settings = self.stride, self.padding, extra, self.groups, self.dilation
         return F.conv_transpose1d(x, self.weight, self.bias, *settings)
 
 
 def _check_only_zeros(padding_mode: str) -> None:
     if padding_mode != "zeros":
         raise ArgumentError(
-            f"padding_mode={padding_mode!r}: a transposed convolution crops its output by the "
-            "padding, it takes 'zeros' only"
+            f"padding_mode={padding_mode!r}: expected 'zeros'; a transposed convolution crops its "
+            "output by the padding"
         )

@@ -20,11 +20,11 @@ class Linear(Module):
     Parameters
     ----------
     in_features, out_features
-        Lengths of input and output.
+        Sizes of input and output.
     bias
-        Whether to add one number per output.
+        Whether to add a trainable bias per output.
     nonlinearity
-        The activation that follows; chooses the initial weights
+        The activation that follows; determines the initial weights
         (:func:`xcnn.init.for_activation_`). The bias starts at zero.
 
     Attributes
@@ -49,8 +49,8 @@ class Linear(Module):
 
     def forward(self, x: Any, relu: bool = False) -> Tensor:
         x = Tensor.of(x)
-        what = "features in the last axis (images need nn.Flatten() first)"
-        check_input(x, -1, self.in_features, what)
+        axis = "features in the last axis (images need nn.Flatten() first)"
+        check_input(x, -1, self.in_features, axis)
         return F.linear(x, self.weight, self.bias, relu)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:

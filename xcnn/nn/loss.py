@@ -1,7 +1,7 @@
 """Losses as modules, under PyTorch's names; see :mod:`xcnn.functional.loss`.
 
-Weights are buffers: they move with the module, ``loss.to("cuda")``, and must be where the input is.
-To add a loss, write a subclass of :class:`Loss` and enter it in ``__all__``.
+Weights are buffers: ``loss.to("cuda")`` moves them to the device of the input.
+To add a loss, write a subclass of :class:`Loss` and add it to ``__all__``.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ __all__ = [
 
 
 class Loss(OperationLayer):
-    """Base of the losses, called with (input, target).
+    """Base class of the losses, called with (input, target).
 
     Attributes
     ----------
     function
-        The operation of :mod:`xcnn.functional` that it calls.
+        The function of :mod:`xcnn.functional` that it calls.
     target : str
-        What it takes as target: "classes" (class indices, or probabilities of classes), "binary"
-        (0 or 1, or probabilities of 1) or "values".
+        Kind of target: "classes" (class indices or class probabilities), "binary" (0 or 1, or
+        probabilities of 1) or "values".
     threshold : float
-        With binary targets: a model's output above it means 1.
+        For binary targets: a larger output predicts 1.
     """
 
     target: ClassVar[str] = "values"
@@ -49,11 +49,11 @@ class Loss(OperationLayer):
         self.reduction = check_choice("reduction", reduction, self.reductions)
 
     def prediction(self, output: Tensor) -> Tensor:
-        """What a model's output predicts: probabilities of classes, else the output itself."""
+        """Convert a model's output to predictions: probabilities, or the output itself."""
         return output
 
     def _buffer(self, name: str, value: Any) -> Buffer | None:
-        """A weight as part of the state, not as a setting to show and save."""
+        """Store a weight as a buffer instead of a recorded argument."""
         self._init_arguments.pop(name, None)
         return None if value is None else Buffer(value)
 
@@ -190,7 +190,7 @@ class KLDivLoss(Loss):
         self.log_target = log_target
 
 
-#: the losses by the name of their function, without "_loss"
+#: loss classes by the name of their function, without "_loss"
 LOSSES: dict[str, type[Loss]] = {
-    kind.function.__name__.removesuffix("_loss"): kind for kind in Loss.__subclasses__()
+    cls.function.__name__.removesuffix("_loss"): cls for cls in Loss.__subclasses__()
 }

@@ -1,4 +1,4 @@
-"""Module: a layer or a network, the owner of parameters."""
+"""Module, the base class of layers and networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FLOATS = ("float16", "float32", "float64")
 
 
 class RemovableHandle:
-    """Returned by registering a hook."""
+    """Handle to a registered hook."""
 
     def __init__(self, hooks: list, hook: Callable) -> None:
         self._hooks = hooks
@@ -30,11 +30,11 @@ class RemovableHandle:
 
 
 class Module:
-    """Base of all layers and networks.
+    """Base class of all layers and networks.
 
     Subclass it, assign parameters and layers to attributes in ``__init__`` (lists and dicts of them
     work too), and define ``forward``. The arguments of ``__init__`` are recorded: ``repr`` shows
-    them, and saved files describe the architecture by them.
+    them, and saved files use them to describe the architecture.
 
     Examples
     --------
@@ -77,8 +77,8 @@ class Module:
             error.passed_through(self)
             raise
         for hook in self._hooks:
-            replaced = hook(self, inputs, output)
-            output = output if replaced is None else replaced
+            replacement = hook(self, inputs, output)
+            output = output if replacement is None else replacement
         return output
 
     # -- members ----------------------------------------------------------------------------
@@ -90,24 +90,24 @@ class Module:
                 yield from _members_of(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of each module directly inside this one."""
+        """Yield (name, module) for each direct child."""
         for name, value in self._members():
             if isinstance(value, Module):
                 yield name, value
 
     def children(self) -> Iterator[Module]:
-        """Each module directly inside this one."""
+        """Yield each direct child."""
         for _, module in self.named_children():
             yield module
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(dotted path, module) of this module, whose path is "", and of all modules inside it."""
+        """Yield (dotted path, module) for this module, with path "", and all its descendants."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all modules inside it."""
+        """Yield this module and all its descendants."""
         for _, module in self.named_modules():
             yield module
 
@@ -118,7 +118,7 @@ class Module:
                     yield f"{path}.{name}" if path else name, value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(dotted path, parameter); a shared parameter only under its first path."""
+        """Yield (dotted path, parameter); a shared parameter only under its first path."""
         seen = set()
         for name, tensor in self._named_tensors(Parameter):
             if id(tensor) not in seen:
@@ -126,74 +126,76 @@ class Module:
                 yield name, tensor  # type: ignore[misc]
 
     def parameters(self) -> Iterator[Parameter]:
-        """Every parameter once."""
+        """Yield every parameter once."""
         for _, parameter in self.named_parameters():
             yield parameter
 
     def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        """(dotted path, buffer)."""
+        """Yield (dotted path, buffer)."""
         yield from self._named_tensors(Buffer)  # type: ignore[misc]
 
     def buffers(self) -> Iterator[Buffer]:
-        """Every buffer."""
+        """Yield every buffer."""
         for _, buffer in self.named_buffers():
             yield buffer
 
     # -- state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and buffers by dotted path, on the module's device."""
+        """Return copies of all parameters and buffers by dotted path, on the module's device."""
         return {name: t.data.copy() for name, t in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Copy the arrays of ``state`` (on the host or the device) into the module.
 
-        Nothing changes unless everything fits.
+        If anything does not fit, nothing is changed.
 
         Parameters
         ----------
         state
             Arrays by dotted path.
         strict
-            Whether missing and unexpected keys are errors. Wrong shapes always are. The number of
-            batches that a batch norm has seen (``num_batches_tracked``) may be missing on either
-            side: it changes no output, and ONNX files do not have it.
+            Whether missing and unexpected keys are errors. Wrong shapes always are. A batch norm's
+            ``num_batches_tracked`` may be missing on either side: it does not affect the output,
+            and ONNX files do not store it.
 
         Raises
         ------
         StateDictError
             Lists all missing and unexpected keys and wrong shapes.
         """
-        own = dict(self._state())
+        tensors = dict(self._state())
         problems = []
         if strict:
             problems += [
-                f"missing: {k} {own[k].shape}" for k in own if k not in state and not is_count(k)
+                f"missing: {k} {tensors[k].shape}"
+                for k in tensors
+                if k not in state and not is_batch_count(k)
             ]
             problems += [
                 f"unexpected: {k} {_shape(state[k])}"
                 for k in state
-                if k not in own and not is_count(k)
+                if k not in tensors and not is_batch_count(k)
             ]
         problems += [
             f"shape: {k} is {_shape(state[k])}, the module's is {tensor.shape}"
-            for k, tensor in own.items()
+            for k, tensor in tensors.items()
             if k in state and _shape(state[k]) != tensor.shape
         ]
         if problems:
             raise StateDictError(
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        fitting = [(tensor, state[key]) for key, tensor in own.items() if key in state]
-        moved = [_moved(a, t.backend, t.dtype).astype(t.dtype, copy=False) for t, a in fitting]
-        for (tensor, _), array in zip(fitting, moved, strict=True):
+        pairs = [(tensor, state[key]) for key, tensor in tensors.items() if key in state]
+        arrays = [_convert(a, t.backend, t.dtype).astype(t.dtype, copy=False) for t, a in pairs]
+        for (tensor, _), array in zip(pairs, arrays, strict=True):
             tensor.data[...] = array
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._named_tensors(Parameter)
         yield from self._named_tensors(Buffer)
 
-    # -- changing all modules ---------------------------------------------------------------
+    # -- mode, device and dtype --------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Any:
         """Set training mode (dropout, batch statistics) in all modules; returns self."""
@@ -213,7 +215,7 @@ class Module:
         return self
 
     def to(self, device: Any = None, dtype: Any = None) -> Any:
-        """Move all parameters and buffers; the Tensors stay the same objects. Returns self.
+        """Move or convert all parameters and buffers in place; returns self.
 
         Parameters
         ----------
@@ -227,15 +229,15 @@ class Module:
         DeviceError
             There is no such device.
         DTypeError
-            Another type.
+            ``dtype`` is not a floating-point type.
         """
         target = None if device is None else backends.get(device)
         if dtype is not None:
             _check_float(dtype)
         for _, tensor in self._state():
-            tensor.data = _moved(tensor.data, target, dtype)
+            tensor.data = _convert(tensor.data, target, dtype)
             if tensor.grad is not None:
-                tensor.grad = _moved(tensor.grad, target, dtype)
+                tensor.grad = _convert(tensor.grad, target, dtype)
         return self
 
     def zero_grad(self) -> None:
@@ -244,7 +246,7 @@ class Module:
             parameter.zero_grad()
 
     def requires_grad_(self, requires_grad: bool = True) -> Any:
-        """Freeze (False) or train all parameters; returns self."""
+        """Freeze (False) or unfreeze (True) all parameters; returns self."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
@@ -283,26 +285,26 @@ class Module:
 
     @property
     def is_observed(self) -> bool:
-        """Whether a hook or a tracer sees the output, so that it must not be fused away."""
+        """Whether a hook or a tracer needs the output, so it must not be fused away."""
         return bool(self._hooks) or current_tracer() is not None
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        """Multiply-adds of one forward with an output of this shape, without inner modules."""
+        """Count the multiply-adds of one forward pass to this output shape, without children."""
         return 0
 
     def describe(self) -> str:
-        """One line: the class and its arguments, without defaults."""
+        """Return the class and its non-default arguments, on one line."""
         signature = inspect.signature(type(self).__init__)
-        parts = []
+        arguments = []
         for name, value in self._init_arguments.items():
             parameter = signature.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
-                parts += [repr(v) for v in value]
+                arguments += [repr(v) for v in value]
             elif parameter.default is parameter.empty:
-                parts.append(repr(value))
+                arguments.append(repr(value))
             elif value != parameter.default:
-                parts.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(parts)})"
+                arguments.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
     def __repr__(self) -> str:
         children = list(self.named_children())
@@ -313,7 +315,7 @@ class Module:
 
 
 def _members_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Paths and values of the tensors and modules in ``value``."""
+    """Yield (path, value) for the tensors and modules in ``value``."""
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Tensor | Module):
         yield name, value
@@ -334,8 +336,8 @@ def _check_float(dtype: Any) -> None:
         raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
 
 
-def is_count(key: str) -> bool:
-    """Whether a key of a state dict is the number of batches that a batch norm has seen."""
+def is_batch_count(key: str) -> bool:
+    """Whether a key of a state dict is a batch norm's ``num_batches_tracked``."""
     return key.rpartition(".")[2] == "num_batches_tracked"
 
 
@@ -344,14 +346,15 @@ def _shape(value: Any) -> Any:
     return tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
 
 
-def _moved(array: Array, target: Any, dtype: Any) -> Array:
+def _convert(array: Array, target: Any, dtype: Any) -> Array:
     source = backends.find(array)
-    if source is None:  # of another library
+    if source is None:  # an array of another library
         return target.asarray(array, dtype)
-    wanted = dtype if dtype is not None and array.dtype.kind == "f" else array.dtype
+    if dtype is None or array.dtype.kind != "f":
+        dtype = array.dtype
     if target is None or target is source:
-        return array.astype(wanted, copy=False)
-    return target.asarray(source.to_host(array), wanted)
+        return array.astype(dtype, copy=False)
+    return target.asarray(source.to_host(array), dtype)
 
 
 @contextmanager
@@ -361,8 +364,8 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
     Yields
     ------
     dict
-        Dotted path to array, in the order of the calls; "" is ``module`` itself. A further call of
-        a module overwrites its entry.
+        Dotted path to array, in the order of the calls; "" is ``module`` itself. If a module is
+        called again, its entry is overwritten.
 
     Examples
     --------
@@ -372,14 +375,14 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
     """
     activations: dict[str, Array] = {}
 
-    def keep(path: str) -> Callable[[Module, tuple, Any], None]:
+    def recorder(path: str) -> Callable[[Module, tuple, Any], None]:
         def hook(module: Module, inputs: tuple, output: Any) -> None:
             if isinstance(output, Tensor):
                 activations[path] = output.data
 
         return hook
 
-    with hooked((m, keep(path)) for path, m in module.named_modules()):
+    with hooked((m, recorder(path)) for path, m in module.named_modules()):
         yield activations
 
 
@@ -396,7 +399,7 @@ def hooked(hooks: Iterable[tuple[Module, Callable[[Module, tuple, Any], Any]]]) 
 
 @contextmanager
 def evaluating(module: Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; restores the mode of every module afterwards."""
+    """Evaluation mode without gradients; restores the mode of every module afterwards."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:

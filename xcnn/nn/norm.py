@@ -28,7 +28,7 @@ def _full(shape: Any, value: float, dtype: str = "float32") -> Any:
 
 
 class _Affine(Module):
-    """A layer with an eps and, if ``affine``, a weight that starts at 1 and a bias at 0."""
+    """Base class: eps and, if ``affine``, a weight of ones and a bias of zeros."""
 
     def _set(self, shape: Any, eps: float, affine: bool, bias: bool) -> None:
         self.eps = check_number("eps", eps, 0)
@@ -37,7 +37,7 @@ class _Affine(Module):
 
 
 class _Tracking(_Affine):
-    """A layer that can keep running statistics, for inputs of ``shapes`` by number of axes."""
+    """Base class with running statistics; ``shapes`` are the input shapes by number of axes."""
 
     function: ClassVar[Callable[..., Tensor]]
     shapes: ClassVar[dict[int, str]]
@@ -78,7 +78,7 @@ class _BatchNorm(_Tracking):
     function = staticmethod(F.batch_norm)
 
     def _momentum(self) -> Any:
-        """In training, counts the batch; 1 / count, on the device, for a mean over all batches."""
+        """In training, count the batch; for a cumulative mean return 1 / count, on the device."""
         count = self.num_batches_tracked
         if not self.training or count is None or self.running_mean is None:
             return 0.0
@@ -95,26 +95,25 @@ class BatchNorm1d(_BatchNorm):
     Parameters
     ----------
     num_features
-        C, the channels.
+        Number of channels, C.
     eps
         Added to the variance.
     momentum
-        The weight of a batch in the running statistics; None: they are the mean over all batches
-        so far.
+        Weight of each batch in the running statistics; None: their mean over all batches.
     affine
         Whether to learn a weight and a bias per channel.
     track_running_stats
         Whether to keep running statistics for evaluation; without them, evaluation uses the
         statistics of the batch.
     bias
-        False: a weight only.
+        Whether to learn a bias too.
 
     Attributes
     ----------
     weight, bias : Parameter (C,) or None
     running_mean, running_var : Buffer (C,) or None
     num_batches_tracked : Buffer (), int64, or None
-        Batches seen in training, empty ones too.
+        Training batches seen, including empty ones.
 
     Raises
     ------
@@ -180,7 +179,7 @@ class LayerNorm(_Affine):
     elementwise_affine
         Whether to learn a weight and a bias per element.
     bias
-        False: a weight only.
+        Whether to learn a bias too.
 
     Attributes
     ----------
@@ -220,7 +219,7 @@ class GroupNorm(_Affine):
     affine
         Whether to learn a weight and a bias per channel.
     bias
-        False: a weight only.
+        Whether to learn a bias too.
 
     Attributes
     ----------

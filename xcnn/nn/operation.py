@@ -1,4 +1,4 @@
-"""Base of the layers that call one operation of :mod:`xcnn.functional`."""
+"""Base class of layers that call one function of :mod:`xcnn.functional`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .module import Module
 class OperationLayer(Module):
     """Calls ``function`` with the layer's settings.
 
-    Subclasses name ``function``. Its settings are the arguments of the subclass's constructor,
-    which checks them and keeps them as attributes.
+    Subclasses set ``function``. Its settings are the arguments of the subclass's constructor, which
+    checks them and stores them as attributes.
     """
 
     function: ClassVar[Callable[..., Tensor]]
@@ -22,7 +22,7 @@ class OperationLayer(Module):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "function" in vars(cls):  # not where a user's subclass takes other arguments
+        if "function" in vars(cls):  # a user's subclass may take other arguments
             cls._setting_names = tuple(inspect.signature(cls.__init__).parameters)[1:]
 
     def forward(self, *inputs: Any) -> Tensor:

@@ -40,7 +40,7 @@ class _Pool2d(OperationLayer):
 
 
 class MaxPool2d(_Pool2d):
-    """The largest pixel of each window; see :func:`xcnn.functional.max_pool2d`."""
+    """Maximum of each window; see :func:`xcnn.functional.max_pool2d`."""
 
     function = staticmethod(F.max_pool2d)
 
@@ -58,7 +58,7 @@ class MaxPool2d(_Pool2d):
 
 
 class AvgPool2d(_Pool2d):
-    """The mean of each window; see :func:`xcnn.functional.avg_pool2d`."""
+    """Mean of each window; see :func:`xcnn.functional.avg_pool2d`."""
 
     function = staticmethod(F.avg_pool2d)
 
@@ -84,7 +84,7 @@ class _Pool1d(OperationLayer):
 
 
 class MaxPool1d(_Pool1d):
-    """The largest sample of each window; see :func:`xcnn.functional.max_pool1d`."""
+    """Maximum of each window; see :func:`xcnn.functional.max_pool1d`."""
 
     function = staticmethod(F.max_pool1d)
 
@@ -101,7 +101,7 @@ class MaxPool1d(_Pool1d):
 
 
 class AvgPool1d(_Pool1d):
-    """The mean of each window; see :func:`xcnn.functional.avg_pool1d`."""
+    """Mean of each window; see :func:`xcnn.functional.avg_pool1d`."""
 
     function = staticmethod(F.avg_pool1d)
 
@@ -125,7 +125,7 @@ class _AdaptivePool2d(OperationLayer):
 
 
 class AdaptiveAvgPool2d(_AdaptivePool2d):
-    """The mean of each of oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool2d`.
+    """Mean of each of oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool2d`.
 
     ``AdaptiveAvgPool2d(1)`` is global average pooling.
     """
@@ -134,7 +134,7 @@ class AdaptiveAvgPool2d(_AdaptivePool2d):
 
 
 class AdaptiveMaxPool2d(_AdaptivePool2d):
-    """The largest of each of oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool2d`.
+    """Maximum of each of oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool2d`.
 
     ``AdaptiveMaxPool2d(1)`` is global max pooling.
     """

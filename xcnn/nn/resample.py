@@ -10,7 +10,7 @@ __all__ = ["PixelShuffle", "PixelUnshuffle", "Upsample"]
 
 
 class Upsample(OperationLayer):
-    """Resizes images, up or down; see :func:`xcnn.functional.interpolate`."""
+    """Resize images, up or down; see :func:`xcnn.functional.interpolate`."""
 
     function = staticmethod(F.interpolate)
 

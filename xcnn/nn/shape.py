@@ -1,4 +1,4 @@
-"""Layers that only change the shape."""
+"""Layers that change only the shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Flatten", "Unflatten"]
 
 
 class Flatten(OperationLayer):
-    """(N, C, H, W) to (N, C·H·W): joins the axes from ``start_dim`` on."""
+    """Flatten the axes from ``start_dim`` on: (N, C, H, W) to (N, C·H·W)."""
 
     function = staticmethod(F.flatten)
 

@@ -1,4 +1,4 @@
-"""Optimisers, one family per file. Each step is one call of a backend primitive per group."""
+"""Optimisers, one family per file; a step is one backend call per parameter group."""
 
 from .adagrad import Adagrad
 from .adam import Adam, AdamW

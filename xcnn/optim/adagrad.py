@@ -12,7 +12,7 @@ from .optimizer import Optimizer
 
 
 class Adagrad(Optimizer):
-    """Steps divided by the root of the sum of all squared gradients so far.
+    """Adagrad: divides each step by the root of the sum of all squared gradients so far.
 
     g = grad + weight_decay * p;  s = s + g²;
     p = p - lr / (1 + (t - 1) * lr_decay) * g / (√s + eps) in step t.
@@ -28,7 +28,7 @@ class Adagrad(Optimizer):
     initial_accumulator_value
         Initial value of the sum s.
     maximize
-        Go up the gradient instead of down.
+        Maximise the objective instead of minimising it.
 
     Raises
     ------
@@ -64,8 +64,8 @@ class Adagrad(Optimizer):
         check_not_negative(settings, *names)
 
     def fresh(self, slot: str, param: Tensor) -> Array:
-        first = self.group["initial_accumulator_value"]
-        return param.backend.xp.full_like(param.data, first)
+        value = self.group["initial_accumulator_value"]
+        return param.backend.xp.full_like(param.data, value)
 
     def rule(self, xp: Any, step: Any) -> Callable[..., None]:
         eps, decay = self.group["eps"], self.group["weight_decay"]

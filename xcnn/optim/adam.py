@@ -1,4 +1,4 @@
-"""Adam, with either kind of weight decay."""
+"""Adam and AdamW."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Adam(Optimizer):
     params, lr
         As in :class:`Optimizer`.
     betas
-        Decay of the running means of gradient and squared gradient.
+        Decay rates of the running means of the gradient and of its square.
     eps
-        Added to the root of the latter.
+        Added to the denominator.
     weight_decay
-        Added to the gradient, times the parameter.
+        L2 penalty: times the parameter, added to the gradient.
     maximize
-        Go up the gradient instead of down.
+        Maximise the objective instead of minimising it.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class Adam(Optimizer):
             or len(betas) != 2
             or not all(isinstance(b, Real) and 0 <= float(b) < 1 for b in betas)
         ):
-            raise ArgumentError(f"betas={betas!r}: expected two numbers from 0 to below 1")
+            raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
         check_not_negative(settings, "eps", "weight_decay")
 
     def rule(self, xp: Any, step: Any) -> Callable[..., None]:
@@ -103,7 +103,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
-    Before each step p = p - lr * weight_decay * p; the gradient stays as it is.
+    Before each step p = p - lr * weight_decay * p; the gradient is unchanged.
 
     Parameters
     ----------

@@ -11,15 +11,15 @@ from ..arrays import Array
 from ..errors import ArgumentError, StateDictError
 from ..nn import Module
 from ..tensor import Parameter, Tensor
-from .optimizer import moved_to
+from .optimizer import move_to_params
 
 
 class EMA:
-    """Exponential moving average of a model's weights, which is often better than the last weights.
+    """Exponential moving average of a model's weights, often more accurate than the last weights.
 
-    average = decay * average + (1 - decay) * weight in each update; the first one copies. Buffers,
-    such as the statistics of a batch norm, are always copied. Like PyTorch's ``AveragedModel`` with
-    ``get_ema_multi_avg_fn``; the idea is from Polyak & Juditsky 1992.
+    average = decay * average + (1 - decay) * weight in each update; the first update copies the
+    weights. Buffers, such as batch-norm statistics, are always copied. Like
+    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``; source: Polyak & Juditsky 1992.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ class EMA:
         self._averages: dict[str, Array] = model.state_dict()
 
     def update(self) -> None:
-        """Add the current weights to the average; call it after each optimiser step."""
+        """Update the average with the current weights; call it after each optimiser step."""
         for name, tensor in _tensors(self.model):
-            (average,) = moved_to([tensor], [self._averages[name]])
+            (average,) = move_to_params([tensor], [self._averages[name]])
             self._averages[name] = average
             with tensor.backend.active():
                 if self.updates and isinstance(tensor, Parameter):
@@ -72,7 +72,7 @@ class EMA:
         self.updates += 1
 
     def copy_to(self, model: Module | None = None) -> None:
-        """Copy the averages into ``model``; by default into the model that is averaged.
+        """Copy the averages into ``model``; by default into the averaged model.
 
         Raises
         ------
@@ -83,13 +83,13 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[Module]:
-        """Use the averages as the model's weights in a ``with`` block; restores the weights."""
-        before = self.model.state_dict()
+        """Use the averages as the model's weights in a ``with`` block, then restore the weights."""
+        weights = self.model.state_dict()
         self.copy_to()
         try:
             yield self.model
         finally:
-            self.model.load_state_dict(before)
+            self.model.load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume: ``updates`` and a copy of each average."""
@@ -104,17 +104,16 @@ class EMA:
         StateDictError
             Not the state of an EMA, or the averages of another model.
         """
-        absent = {"updates", "arrays"} - set(state)
-        if absent:
+        if not {"updates", "arrays"} <= set(state):
             raise StateDictError("not the state of an EMA: pass the result of state_dict()")
         arrays = state["arrays"]
-        own = {name: tuple(array.shape) for name, array in self._averages.items()}
-        given = {name: tuple(array.shape) for name, array in arrays.items()}
-        wrong = sorted(k for k in {*own, *given} if own.get(k) != given.get(k))
+        expected = {name: tuple(array.shape) for name, array in self._averages.items()}
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        wrong = sorted(k for k in {*expected, *shapes} if expected.get(k) != shapes.get(k))
         if wrong:
             raise StateDictError(
                 f"the averages belong to another model: {', '.join(wrong)} missing, unexpected or "
-                "of another shape"
+                "differently shaped"
             )
         self.updates = int(state["updates"])
         for name, tensor in _tensors(self.model):

@@ -1,4 +1,4 @@
-"""Gradient clipping, between ``loss.backward()`` and ``optimizer.step()``."""
+"""Gradient clipping, to call between ``loss.backward()`` and ``optimizer.step()``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def clip_grad_norm_(
 ) -> Tensor:
     """Scale all gradients in place so that their total norm is at most ``max_norm``.
 
-    Multiplies each by min(1, max_norm / (norm + 1e-6)), where norm is that of the vector of all
-    gradients. Source: Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
+    Multiplies each by min(1, max_norm / (norm + 1e-6)), with the norm of all gradients taken as one
+    vector. Source: Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def clip_grad_norm_(
     Returns
     -------
     Tensor
-        The norm before clipping, one number on the device; this does not wait for it.
+        The norm before clipping, one number on the device; the call does not wait for it.
 
     Raises
     ------
@@ -52,9 +52,9 @@ def clip_grad_norm_(
         if not norms:
             return Tensor(backend.xp.zeros((), params[0].dtype))
         total = _norm(backend.xp, backend.xp.stack(norms), norm_type)
-        share = backend.xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
+        scale = backend.xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
         for g in grads:
-            g *= share.astype(g.dtype)
+            g *= scale.astype(g.dtype)
         return Tensor(backend.xp.asarray(total))
 
 
@@ -92,10 +92,10 @@ def _gradients(parameters: Any, caller: str) -> tuple[list[Tensor], list[Array]]
 
 
 def _norm(xp: Any, x: Array, norm_type: float) -> Array:
-    """The norm of one array, computed in at least float32; 0-d."""
-    size = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
+    """Return the norm of an array as a 0-d array, computed in at least float32."""
+    magnitude = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
     if norm_type == float("inf"):
-        return size.max()
+        return magnitude.max()
     if norm_type == 2:
-        return xp.sqrt(xp.square(size).sum())
-    return (size ** float(norm_type)).sum() ** (1 / float(norm_type))
+        return xp.sqrt(xp.square(magnitude).sum())
+    return (magnitude ** float(norm_type)).sum() ** (1 / float(norm_type))

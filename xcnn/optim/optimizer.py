@@ -1,4 +1,4 @@
-"""The base of all optimisers: parameter groups, their state, and the step over them."""
+"""The base class of optimisers: parameter groups, state and steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..tensor import Tensor
 
 
 class Optimizer:
-    """Base class: holds the parameters and, for each kind of state, one array per parameter.
+    """Base class: parameters, and one array per parameter for each kind of state.
 
     Subclasses name their state in ``slots`` and define :meth:`rule`. They pass further settings as
-    ``settings`` and refuse bad values in :meth:`check`.
+    ``settings`` and validate them in :meth:`check`.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Optimizer:
     Attributes
     ----------
     lr : float
-        Learning rate of the first group; setting it sets that of all groups.
+        Learning rate of the first group; setting it sets all groups.
     param_groups : list of dict
         "params" and settings of each group; the settings may change between steps.
     group : dict
@@ -41,12 +41,12 @@ class Optimizer:
     params : list of Tensor
         The parameters of all groups.
     steps : list of int
-        Number of steps taken, by parameter.
+        Number of steps taken, per parameter.
 
     Raises
     ------
     ArgumentError
-        No parameters, a parameter given twice, an unknown setting, or a value out of range.
+        No parameters, a duplicate parameter, an unknown setting, or a value out of range.
     """
 
     slots: tuple[str, ...] = ()
@@ -95,26 +95,28 @@ class Optimizer:
         """
         name = type(self).__name__
         if not isinstance(group, Mapping) or "params" not in group:
+            content = list(group) if isinstance(group, Mapping) else type(group).__name__
             raise ArgumentError(
-                f'{name}: a group of parameters is a dict with "params" and settings such as "lr"'
+                f"{name}: a parameter group must be a dict with 'params' and settings such "
+                f"as 'lr', got {content}"
             )
         unknown = sorted(set(group) - set(self.defaults) - {"params"})
         if unknown:
             raise ArgumentError(
-                f"{name}: a group has the setting {unknown[0]!r}: expected some of "
+                f"{name}: unknown setting {unknown[0]!r} in a parameter group: expected some of "
                 f"{', '.join(self.defaults)}"
             )
         params = self._new_parameters(group["params"])
-        full = {"params": params, **self.defaults, **{k: group[k] for k in group if k != "params"}}
-        self.check(full)
-        self.param_groups.append(full)
+        new = {"params": params, **self.defaults, **{k: group[k] for k in group if k != "params"}}
+        self.check(new)
+        self.param_groups.append(new)
         self.params += params
         self.steps += [0] * len(params)
         for arrays in self.state.values():
             arrays += [None] * len(params)
 
     def _new_parameters(self, params: Any) -> list[Tensor]:
-        """``params`` as a list, checked to be Tensors that are in no group yet."""
+        """Return ``params`` as a list; checks that they are Tensors and in no group yet."""
         name = type(self).__name__
         added = tensors(params)
         if not added:
@@ -127,7 +129,7 @@ class Optimizer:
         return added
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse settings that are out of range, of a group or the defaults.
+        """Check the settings of a group, or the defaults.
 
         Raises
         ------
@@ -160,7 +162,7 @@ class Optimizer:
         Parameters
         ----------
         scaler
-            Of :class:`xcnn.amp.GradScaler`: nothing changes if it holds an overflow.
+            State of a :class:`xcnn.amp.GradScaler`; after an overflow, nothing changes.
 
         Raises
         ------
@@ -169,49 +171,49 @@ class Optimizer:
         """
         one_backend([p for p in self.params if p.grad is not None and p.requires_grad])
         try:
-            for group, numbers in self._numbered():
+            for group, indices in self._indexed_groups():
                 self.group = group
-                self._step_group(numbers, scaler)
+                self._step_group(indices, scaler)
         finally:
             self.group = self.param_groups[0]
 
-    def _numbered(self) -> Iterator[tuple[dict[str, Any], range]]:
-        """Each group and the indices of its parameters in ``params``."""
+    def _indexed_groups(self) -> Iterator[tuple[dict[str, Any], range]]:
+        """Yield each group and the indices of its parameters in ``params``."""
         start = 0
         for group in self.param_groups:
             stop = start + len(group["params"])
             yield group, range(start, stop)
             start = stop
 
-    def _step_group(self, numbers: range, scaler: Array | None) -> None:
+    def _step_group(self, group_indices: range, scaler: Array | None) -> None:
         by_count: dict[int, list[int]] = {}  # one entry, unless some parameters skipped steps
-        for i in numbers:
+        for i in group_indices:
             if self.params[i].grad is not None and self.params[i].requires_grad:
                 self.steps[i] += 1
                 by_count.setdefault(self.steps[i], []).append(i)
-        for count, chosen in by_count.items():
-            backend = self.params[chosen[0]].backend
+        for count, indices in by_count.items():
+            backend = self.params[indices[0]].backend
             with backend.active():
                 self.update(
                     backend,
-                    [self.params[i].data for i in chosen],
-                    self._directions([self.params[i].grad for i in chosen]),
-                    {slot: self._state_arrays(slot, chosen) for slot in self.slots_of(self.group)},
+                    [self.params[i].data for i in indices],
+                    self._directions([self.params[i].grad for i in indices]),
+                    {slot: self._state_arrays(slot, indices) for slot in self.slots_of(self.group)},
                     count,
                     scaler,
                 )
 
     def _directions(self, grads: list[Array]) -> list[Array]:
-        """The gradients, negated if the group's setting "maximize" is true."""
+        """Return the gradients, negated if the group is set to "maximize"."""
         return [-g for g in grads] if self.group.get("maximize") else grads
 
-    def _state_arrays(self, slot: str, chosen: list[int]) -> list[Array]:
-        arrays, params = self.state[slot], [self.params[i] for i in chosen]
-        for i, param in zip(chosen, params, strict=True):
+    def _state_arrays(self, slot: str, indices: list[int]) -> list[Array]:
+        arrays, params = self.state[slot], [self.params[i] for i in indices]
+        for i, param in zip(indices, params, strict=True):
             if arrays[i] is None:
                 arrays[i] = self.fresh(slot, param)
-        moved = moved_to(params, [arrays[i] for i in chosen])
-        for i, array in zip(chosen, moved, strict=True):
+        moved = move_to_params(params, [arrays[i] for i in indices])
+        for i, array in zip(indices, moved, strict=True):
             arrays[i] = array
         return moved
 
@@ -224,15 +226,15 @@ class Optimizer:
         step: int,
         scaler: Array | None,
     ) -> None:
-        """Change ``params`` and ``state`` in place; by default by :meth:`rule`.
+        """Update ``params`` and ``state`` in place, by default with :meth:`rule`.
 
-        Called once per group, and again for those of its parameters that have taken fewer steps.
+        Called for each group, once per distinct step count of its parameters.
         ``self.lr`` is the learning rate of the group, ``self.group`` has all its settings, and
         ``step`` counts the steps of these parameters from 1.
         """
         lists = [params, grads, *(state.get(slot, []) for slot in self.slots)]
 
-        def rule() -> Callable[..., None]:  # a kernel does without
+        def rule() -> Callable[..., None]:  # only called without a kernel
             skipped: Any = 0 if scaler is None else scaler[SKIPPED].astype("float64")
             return self.rule(backend.xp, step - skipped)
 
@@ -240,24 +242,24 @@ class Optimizer:
         backend.optimizer_step(self.kernel(), rule, lists, settings, scaler)
 
     def rule(self, xp: Any, step: Any) -> Callable[..., None]:
-        """The formula: a function (p, g, *state) that changes arrays in place, but not g.
+        """Return the update: a function (p, g, *state) that changes p and state in place.
 
         Parameters
         ----------
         xp
             The array namespace.
         step
-            Number of the step, from 1, without those that loss scaling skipped: an int, or an array
-            of the device.
+            Number of the step, from 1, not counting those that loss scaling skipped: an int, or an
+            array on the device.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no rule method")
 
     def kernel(self) -> str:
-        """Name of the fused kernel that computes :meth:`rule` on a GPU; "" if there is none."""
+        """Return the name of the fused GPU kernel for :meth:`rule`; "" if there is none."""
         return ""
 
     def kernel_settings(self) -> dict[str, Any]:
-        """What the kernel needs besides ``self.group``."""
+        """Return settings for the kernel in addition to ``self.group``."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -270,26 +272,26 @@ class Optimizer:
             for i, array in enumerate(slot_arrays)
             if array is not None
         }
-        groups = [{**group, "params": list(numbers)} for group, numbers in self._numbered()]
+        groups = [{**group, "params": list(indices)} for group, indices in self._indexed_groups()]
         return {"steps": list(self.steps), "param_groups": groups, "arrays": arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from the result of :meth:`state_dict`, settings included.
 
-        Nothing is changed unless everything fits.
+        If anything does not fit, nothing is changed.
 
         Raises
         ------
         StateDictError
             The state of another kind of optimiser or of other parameters.
         """
-        absent = {"steps", "param_groups", "arrays"} - set(state)
-        if absent:
+        missing = {"steps", "param_groups", "arrays"} - set(state)
+        if missing:
             raise StateDictError(
-                f"not the state of an optimiser: {', '.join(sorted(absent))} missing; pass the "
+                f"not the state of an optimiser: {', '.join(sorted(missing))} missing; pass the "
                 "result of optimizer.state_dict()"
             )
-        problems = self._misfits(state)
+        problems = self._mismatches(state)
         if problems:
             raise StateDictError(
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
@@ -304,29 +306,31 @@ class Optimizer:
                     array = param.backend.asarray(array, param.dtype).copy()
                 arrays[i] = array
 
-    def _misfits(self, state: Mapping[str, Any]) -> list[str]:
+    def _mismatches(self, state: Mapping[str, Any]) -> list[str]:
         sizes = [len(group["params"]) for group in self.param_groups]
         saved_sizes = [len(group["params"]) for group in state["param_groups"]]
         if sizes != saved_sizes:
-            return [f"param_groups: with {saved_sizes} parameters, not {sizes}"]
+            return [f"param_groups: {saved_sizes} parameters, expected {sizes}"]
         problems = []
         known = {}
-        for (group, numbers), saved in zip(self._numbered(), state["param_groups"], strict=True):
+        for (group, indices), saved in zip(
+            self._indexed_groups(), state["param_groups"], strict=True
+        ):
             problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
             slots = self.slots_of({**group, **saved})
-            known.update({f"{slot}.{i}": self.params[i] for slot in slots for i in numbers})
+            known.update({f"{slot}.{i}": self.params[i] for slot in slots for i in indices})
         problems += [
             f"unexpected: {key}" if key not in known else f"shape: {key} is {tuple(a.shape)}"
             for key, a in state["arrays"].items()
             if key not in known or tuple(a.shape) != known[key].shape
         ]
         if len(state["steps"]) != len(self.params):
-            problems.append(f"steps: for {len(state['steps'])} parameters, not {len(self.params)}")
+            problems.append(f"steps: {len(state['steps'])} parameters, expected {len(self.params)}")
         return problems
 
 
 def tensors(params: Any) -> list[Tensor]:
-    """A Tensor or several as a list; empty if there is anything else among them."""
+    """Return one Tensor or an iterable of Tensors as a list; [] if any item is not a Tensor."""
     if isinstance(params, Tensor):
         return [params]
     items = list(params) if isinstance(params, Iterable) else []
@@ -334,7 +338,7 @@ def tensors(params: Any) -> list[Tensor]:
 
 
 def one_backend(params: list[Tensor]) -> Backend | None:
-    """The backend of all ``params``; None if there are no parameters.
+    """Return the backend of all ``params``; None if there are no parameters.
 
     Raises
     ------
@@ -348,8 +352,8 @@ def one_backend(params: list[Tensor]) -> Backend | None:
     return next(iter(owners), None)
 
 
-def moved_to(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Array]:
-    """Each array on the device and in the dtype of its parameter: the model may have moved."""
+def move_to_params(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Array]:
+    """Move each array to the device and dtype of its parameter: the model may have moved."""
     owners = backends.of_each(arrays)
     targets = backends.of_each([p.data for p in params])
     return [

@@ -13,7 +13,7 @@ from .optimizer import Optimizer
 
 
 class RMSprop(Optimizer):
-    """Steps divided by the root of a running mean of squared gradients.
+    """RMSprop: divides each step by the root of a running mean of squared gradients.
 
     g = grad + weight_decay * p;  s = alpha * s + (1 - alpha) * g²;  step = g / (√s + eps);
     v = momentum * v + step;  p = p - lr * v. With ``centered``, the running variance
@@ -29,7 +29,7 @@ class RMSprop(Optimizer):
     alpha, eps, weight_decay, momentum, centered
         As in the formula.
     maximize
-        Go up the gradient instead of down.
+        Maximise the objective instead of minimising it.
 
     Raises
     ------
@@ -68,14 +68,14 @@ class RMSprop(Optimizer):
             raise ArgumentError(f"alpha={settings['alpha']!r}: expected a number from 0 to 1")
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        wanted = {"square": True, "mean": group["centered"], "velocity": group["momentum"]}
-        return tuple(slot for slot in self.slots if wanted[slot])
+        used = {"square": True, "mean": group["centered"], "velocity": group["momentum"]}
+        return tuple(slot for slot in self.slots if used[slot])
 
     def rule(self, xp: Any, step: Any) -> Callable[..., None]:
         names = "lr", "alpha", "eps", "weight_decay", "momentum", "centered"
         lr, alpha, eps, decay, momentum, centered = (self.group[name] for name in names)
 
-        def update(p: Array, g: Array, s: Array, *others: Array) -> None:
+        def update(p: Array, g: Array, s: Array, *state: Array) -> None:
             if decay:
                 g = g + decay * p
             s *= alpha
@@ -83,16 +83,16 @@ class RMSprop(Optimizer):
             scratch *= 1 - alpha
             s += scratch
             if centered:
-                m = others[0]
+                m = state[0]
                 m *= alpha
                 m += (1 - alpha) * g
                 xp.subtract(s, m * m, out=scratch)
-                xp.maximum(scratch, 0, out=scratch)  # rounding may leave less than zero
+                xp.maximum(scratch, 0, out=scratch)  # rounding can make it negative
             xp.sqrt(scratch if centered else s, out=scratch)
             scratch += eps
             xp.divide(g, scratch, out=scratch)
             if momentum:
-                v = others[-1]
+                v = state[-1]
                 v *= momentum
                 v += scratch
                 scratch[...] = v

@@ -25,7 +25,7 @@ class SGD(Optimizer):
     momentum, dampening, weight_decay, nesterov
         As in the formula.
     maximize
-        Go up the gradient instead of down.
+        Maximise the objective instead of minimising it.
 
     Raises
     ------
@@ -67,13 +67,13 @@ class SGD(Optimizer):
     def rule(self, xp: Any, step: Any) -> Callable[..., None]:
         names = "lr", "momentum", "dampening", "weight_decay", "nesterov"
         lr, momentum, dampening, decay, nesterov = (self.group[name] for name in names)
-        share = 1 - dampening * (step > 1)
+        scale = 1 - dampening * (step > 1)
 
         def update(p: Array, g: Array, *velocity: Array) -> None:
             direction = g + decay * p if decay else g
             for v in velocity:
                 v *= momentum
-                v += direction * _as_type(share, p) if dampening else direction
+                v += direction * _as_type(scale, p) if dampening else direction
                 direction = direction + momentum * v if nesterov else v
             p -= lr * direction
 
@@ -84,5 +84,5 @@ class SGD(Optimizer):
 
 
 def _as_type(number: Any, like: Array) -> Any:
-    """A number, in the type of ``like`` if it is an array of the device."""
+    """Cast a device scalar to the dtype of ``like``; a Python number is unchanged."""
     return number.astype(like.dtype) if hasattr(number, "dtype") else number

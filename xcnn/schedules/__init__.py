@@ -1,6 +1,6 @@
 """Learning-rate schedules under PyTorch's names.
 
-Pass one to a Trainer, or call ``step`` after each epoch (:class:`OneCycleLR`: after each batch).
+Pass a schedule to a Trainer, or call ``step`` after each epoch (:class:`OneCycleLR`: each batch).
 """
 
 from .cosine import CosineAnnealingLR, OneCycleLR

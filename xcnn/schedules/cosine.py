@@ -45,12 +45,12 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        share = (1 + math.cos(math.pi * self.steps / self.T_max)) / 2
-        return [self.eta_min + (base - self.eta_min) * share for base in self.base_lrs]
+        factor = (1 + math.cos(math.pi * self.steps / self.T_max)) / 2
+        return [self.eta_min + (base - self.eta_min) * factor for base in self.base_lrs]
 
 
 class OneCycleLR(LRScheduler):
-    """Raises the rate to ``max_lr`` and lowers it to almost zero, in one cycle.
+    """One cycle: raises the rate to ``max_lr``, then lowers it to almost zero.
 
     The rate goes from max_lr / div_factor to max_lr in the first ``pct_start`` of the steps, then
     to max_lr / div_factor / final_div_factor; the momentum moves in the opposite direction. A
@@ -71,13 +71,13 @@ class OneCycleLR(LRScheduler):
     anneal_strategy
         "cos" or "linear".
     cycle_momentum
-        Whether to cycle the momentum, or the first of the ``betas``, too.
+        Whether to cycle the momentum (or the first of the ``betas``) too.
     base_momentum, max_momentum
-        Its lowest and highest value; or a list of one per group.
+        Bounds of the momentum; or lists of one per group.
     div_factor, final_div_factor
         Ratios of the rates, as above.
     three_phase
-        Mirror the rise: fall to the initial rate in the same number of steps, then to the last.
+        Mirror the rise: fall to the initial rate in as many steps, then to the final rate.
 
     Raises
     ------
@@ -140,8 +140,8 @@ class OneCycleLR(LRScheduler):
     def set_lr(self) -> None:
         if self.steps > self.total_steps:
             raise ArgumentError(
-                f"OneCycleLR: step {self.steps} of {self.total_steps}: the cycle is over; make it "
-                "as long as the training, total_steps = epochs * batches"
+                f"OneCycleLR: step {self.steps} of {self.total_steps}: the cycle is over; set "
+                "total_steps = epochs * batches"
             )
         super().set_lr()
         for group, low, high in zip(self.optimizer.param_groups, *self._momenta, strict=True):
@@ -160,7 +160,7 @@ class OneCycleLR(LRScheduler):
         for (start, low), (stop, high) in pairwise(points):  # noqa: B007
             if self.steps <= stop:
                 break
-        share = (self.steps - start) / (stop - start) if stop != start else 1.0
+        progress = (self.steps - start) / (stop - start) if stop != start else 1.0
         if self.anneal_strategy == "linear":
-            return low + (high - low) * share
-        return high + (low - high) / 2 * (1 + math.cos(math.pi * share))
+            return low + (high - low) * progress
+        return high + (low - high) / 2 * (1 + math.cos(math.pi * progress))

@@ -20,7 +20,7 @@ class LambdaLR(LRScheduler):
     optimizer
         As in :class:`LRScheduler`.
     lr_lambda
-        f, from a number of steps to a factor; or a list of one function per group.
+        f, from the number of steps to a factor; or a list of one function per group.
 
     Raises
     ------
@@ -46,7 +46,7 @@ class StepLR(LRScheduler):
     optimizer
         As in :class:`LRScheduler`.
     step_size
-        Steps between two multiplications by ``gamma``.
+        Steps between multiplications by ``gamma``.
     gamma
         Factor.
 
@@ -73,7 +73,7 @@ class MultiStepLR(LRScheduler):
     optimizer
         As in :class:`LRScheduler`.
     milestones
-        Numbers of steps; a repeated one counts as often as it appears.
+        Step numbers; repeated ones count repeatedly.
     gamma
         Factor at each milestone.
 
@@ -85,7 +85,7 @@ class MultiStepLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         if not isinstance(milestones, list | tuple):
-            raise ArgumentError(f"milestones={milestones!r}: expected a list of numbers of steps")
+            raise ArgumentError(f"milestones={milestones!r}: expected a list of step numbers")
         self.milestones = [check_steps("milestones", m) for m in milestones]
         self.gamma = check_between("gamma", gamma, 0)
         super().__init__(optimizer)
@@ -168,11 +168,13 @@ class LinearLR(LRScheduler):
     ) -> None:
         self.start_factor = check_between("start_factor", start_factor, 0, 1)
         if not start_factor:
-            raise ArgumentError("start_factor=0: expected a number above 0, or nothing is learnt")
+            raise ArgumentError(
+                "start_factor=0: expected a number above 0, or the first steps would have no effect"
+            )
         self.end_factor = check_between("end_factor", end_factor, 0, 1)
         self.total_iters = check_steps("total_iters", total_iters)
         super().__init__(optimizer)
 
     def factor_at(self, t: int) -> float:
-        share = min(t, self.total_iters) / self.total_iters
-        return self.start_factor + (self.end_factor - self.start_factor) * share
+        progress = min(t, self.total_iters) / self.total_iters
+        return self.start_factor + (self.end_factor - self.start_factor) * progress

@@ -1,4 +1,4 @@
-"""A schedule that follows a metric."""
+"""A schedule driven by a metric."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .scheduler import LRScheduler, rates_for_groups
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """Lowers the learning rates when a metric has stopped improving.
+    """Reduces the learning rates when a metric has stopped improving.
 
     Call ``step(metric)`` after each epoch. A Trainer passes the validation loss, or the training
     loss without validation data; with ``mode="max"`` the accuracy.
@@ -27,7 +27,7 @@ class ReduceLROnPlateau(LRScheduler):
     factor
         The rates are multiplied by this, from 0 to below 1.
     patience
-        Number of epochs without improvement that are tolerated.
+        Number of epochs without improvement to tolerate.
     threshold, threshold_mode
         Minimum improvement on the best metric: "rel", as a fraction of it; "abs", as a difference.
     cooldown
@@ -35,14 +35,14 @@ class ReduceLROnPlateau(LRScheduler):
     min_lr
         Lower bound of the rates; or a list of one per group.
     eps
-        Smallest change that is applied.
+        Smaller reductions are not applied.
 
     Attributes
     ----------
     best : float
         The best metric so far.
     num_bad_epochs : int
-        Epochs since without improvement.
+        Consecutive epochs without improvement.
 
     Raises
     ------
@@ -88,12 +88,12 @@ class ReduceLROnPlateau(LRScheduler):
         return self.lrs
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
-        """Record the metric of an epoch, and lower the rates if it has stopped improving.
+        """Record the metric of an epoch, and reduce the rates if it has stopped improving.
 
         Parameters
         ----------
         metrics
-            A number; one on a GPU is waited for.
+            A number; a value on a GPU is copied to the host.
         """
         current = float(metrics)
         self.steps += 1
@@ -103,7 +103,7 @@ class ReduceLROnPlateau(LRScheduler):
         if self.cooldown_counter:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
-        self.lrs = self.get_last_lr()  # they may have been set from outside
+        self.lrs = self.get_last_lr()  # the user may have changed them
         if self.num_bad_epochs > self.patience:
             self.lrs = [self._lower(*pair) for pair in zip(self.lrs, self.min_lrs, strict=True)]
             self.set_lr()

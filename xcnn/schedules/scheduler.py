@@ -12,7 +12,7 @@ from ..optim import Optimizer
 
 
 class LRScheduler:
-    """Base: sets the learning rates of an optimiser by the number of steps taken.
+    """Base class: sets an optimiser's learning rates by the number of steps taken.
 
     Subclasses define :meth:`factor_at`, or :meth:`get_lr` where one factor for all groups is not
     enough. The rates depend only on the number of steps, so only one schedule can act on an
@@ -21,8 +21,8 @@ class LRScheduler:
     Parameters
     ----------
     optimizer
-        Its current learning rates become the base rates; or, if it has had a schedule before, the
-        rates it had then.
+        Its current learning rates become the base rates, unless an earlier schedule has stored
+        them as "initial_lr" of each group.
 
     Attributes
     ----------
@@ -53,15 +53,15 @@ class LRScheduler:
         self.restart()
 
     def factor_at(self, t: int) -> float:
-        """The ratio of learning rate to base rate after ``t`` steps."""
+        """Return the ratio of learning rate to base rate after ``t`` steps."""
         raise NotImplementedError(f"{type(self).__name__} defines neither factor_at nor get_lr")
 
     def get_lr(self) -> list[float]:
-        """The learning rate of each group after ``self.steps`` steps."""
+        """Return the learning rate of each group after ``self.steps`` steps."""
         return [base * self.factor_at(self.steps) for base in self.base_lrs]
 
     def get_last_lr(self) -> list[float]:
-        """The current learning rate of each group."""
+        """Return the current learning rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self) -> None:
@@ -92,12 +92,12 @@ class LRScheduler:
             group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
-        """The state to resume from: the name of the class, numbers and lists of numbers."""
+        """Return the state to resume from: class name, numbers and lists of numbers."""
         state = {name: deepcopy(getattr(self, name)) for name in self._state}
         return {"schedule": type(self).__name__, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a :meth:`state_dict` and set its learning rates.
+        """Restore the result of :meth:`state_dict` and set its learning rates.
 
         Raises
         ------
@@ -107,8 +107,8 @@ class LRScheduler:
         name, own_name = state.get("schedule", "something else"), type(self).__name__
         if name != own_name or set(state) != set(self.state_dict()):
             raise StateDictError(
-                f"expected the state of {own_name}, got that of {name}: pass what its state_dict() "
-                "returned"
+                f"expected the state of {own_name}, got that of {name}: pass the result of its "
+                "state_dict()"
             )
         if len(state["base_lrs"]) != len(self.base_lrs):
             raise StateDictError(
@@ -123,7 +123,7 @@ class LRScheduler:
 
 
 def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
-    """A list of one value per parameter group, from such a list or from one value for all.
+    """Return one value per parameter group, from such a list or one value for all.
 
     Raises
     ------

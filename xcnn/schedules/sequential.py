@@ -14,7 +14,7 @@ from .scheduler import LRScheduler
 
 
 class SequentialLR(LRScheduler):
-    """Runs several schedules one after the other, each from its step 0.
+    """Runs schedules one after another, each from its step 0.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class SequentialLR(LRScheduler):
     schedulers
         Schedules of this optimiser.
     milestones
-        Numbers of steps at which the second schedule starts, the third one, ...
+        Steps at which the second, third, ... schedule starts.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class SequentialLR(LRScheduler):
         super().__init__(optimizer)
 
     def _current(self) -> LRScheduler:
-        """The active schedule, its steps counted from where it started."""
+        """Return the active schedule, with its steps counted from its start."""
         i = bisect_right(self.milestones, self.steps)
         self.schedulers[i].steps = self.steps - (self.milestones[i - 1] if i else 0)
         return self.schedulers[i]
@@ -82,7 +82,8 @@ class SequentialLR(LRScheduler):
     def _load(self, state: Mapping[str, Any]) -> None:
         if len(state["schedulers"]) != len(self.schedulers):
             raise StateDictError(
-                f"the state is of {len(state['schedulers'])} schedules, not {len(self.schedulers)}"
+                f"the state has {len(state['schedulers'])} schedules, expected "
+                f"{len(self.schedulers)}"
             )
         for schedule, inner in zip(self.schedulers, state["schedulers"], strict=True):
             schedule.load_state_dict(inner)

@@ -1,4 +1,4 @@
-"""Training: the loop, what it measures, and how batches reach the device."""
+"""Training loop, metrics, progress bar and prefetching to the device."""
 
 from .trainer import Epoch, Trainer
 

@@ -1,4 +1,4 @@
-"""Batches copied to the device ahead of the training step."""
+"""Prefetch batches to the device."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def on_device(
     batches
         Tuples of NumPy arrays.
     backend
-        Of the device, which must be the active one.
+        The device's backend; must be active.
     dtype
-        Of floating-point arrays on the device.
+        Dtype of floating-point arrays on the device.
     slots
         ``backend.slots()``.
     """

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-_REFRESH = 0.2  # seconds between two readings of the loss: each waits for a GPU
+_REFRESH = 0.2  # seconds between readings of the loss, which wait for the GPU
 
 
 class Bar:
-    """A progress bar over examples; silent where the output is not a terminal."""
+    """A progress bar over examples; hidden if the output is not a terminal."""
 
     def __init__(self, total: int, title: str) -> None:
         from tqdm.auto import tqdm
@@ -17,7 +17,7 @@ class Bar:
         self._bar = tqdm(
             total=total,
             desc=title,
-            disable=None,  # where the output is not a terminal
+            disable=None,  # hidden if the output is not a terminal
             unit=" img",
             unit_scale=True,
             bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {rate_noinv_fmt}{postfix}",
@@ -31,19 +31,19 @@ class Bar:
         self._bar.close()
 
     def update(self, examples: int) -> bool:
-        """Advance; returns whether it is time to show new numbers."""
+        """Advance; return whether it is time to show new numbers."""
         self._bar.update(examples)
         return not self._bar.disable and time.monotonic() - self._shown > _REFRESH
 
     def show(self, **numbers: float | None) -> None:
-        """Show ``numbers`` beside the bar, without those that are None."""
+        """Show ``numbers`` next to the bar, except those that are None."""
         if self._bar.disable:
             return
         self._shown = time.monotonic()
         self._bar.set_postfix_str(_short(numbers))
 
     def finish(self, **numbers: float | None) -> None:
-        """Show ``numbers`` instead of the bar, so that a line of 80 characters holds them."""
+        """Show ``numbers`` instead of the bar, to fit a line of 80 characters."""
         self._bar.bar_format = "{desc}: {rate_noinv_fmt}{postfix}"
         self.show(**numbers)
 

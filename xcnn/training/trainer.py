@@ -26,7 +26,7 @@ from .progress import Bar
 
 
 class Answers(NamedTuple):
-    """Number of right answers in a batch, on the device, and number of all."""
+    """Numbers of correct predictions (on the device) and of all predictions in a batch."""
 
     right: Array
     total: int
@@ -36,8 +36,8 @@ class Answers(NamedTuple):
 class Epoch:
     """The results of one epoch of training; the columns of ``history.csv``.
 
-    Losses are means over examples, accuracies fractions from 0 to 1 (None where the loss has no
-    classes, or there was no validation). ``seconds`` is training and validation together.
+    Losses are means over examples, accuracies fractions from 0 to 1 (None if the loss has no
+    classes, or without validation). ``seconds`` is training and validation together.
     """
 
     epoch: int
@@ -48,7 +48,7 @@ class Epoch:
     seconds: float
 
     def row(self) -> dict[str, Any]:
-        """Column to value."""
+        """Return the columns as a dict."""
         return asdict(self)
 
 
@@ -58,9 +58,9 @@ class Trainer:
     Parameters
     ----------
     model
-        A Module; its device is where training happens.
+        A Module; training runs on its device.
     optimizer
-        Of ``xcnn.optim``, made with the model's parameters; None: only evaluate and predict.
+        From ``xcnn.optim``, with the model's parameters; None: only evaluate and predict.
     loss
         A name in ``nn.LOSSES``, such as "cross_entropy" or "mse"; a loss module such as
         ``nn.CrossEntropyLoss()``; or a function of (output, target) that returns a Tensor of one
@@ -70,25 +70,24 @@ class Trainer:
         mantissas in the products) or "float16" (activations too; float32 master weights and
         losses, dynamic loss scaling). The weights stay float32.
     schedule
-        Of ``xcnn.schedules``; steps after each epoch, or after each batch where its ``per_batch``
-        says so. ``ReduceLROnPlateau`` gets the loss of validation, or of training where there is
-        none; with ``mode="max"`` the accuracy.
+        From ``xcnn.schedules``; steps after each epoch, or each batch if ``per_batch`` is True.
+        ``ReduceLROnPlateau`` gets the validation loss, or the training loss without validation;
+        with ``mode="max"`` the accuracy.
     clip_norm
-        Largest norm of all gradients together, see :func:`xcnn.optim.clip_grad_norm_`; None: no
-        limit.
+        Maximum norm of all gradients, see :func:`xcnn.optim.clip_grad_norm_`; None: no limit.
 
     Attributes
     ----------
     history : list of Epoch
         All epochs trained so far.
     scaler : xcnn.amp.GradScaler or None
-        With "float16", from the first step on; it counts the steps that it skipped.
+        With "float16", set by the first step; counts the skipped steps.
 
     Raises
     ------
     ArgumentError
         An unknown loss or precision, a schedule of another optimiser, a negative ``clip_norm``;
-        later, a precision that the model's device cannot do, or training without an optimiser.
+        later, a precision that the device does not support, or training without an optimiser.
 
     Examples
     --------
@@ -139,13 +138,13 @@ class Trainer:
         ----------
         x
             Examples (N, ...), an array or anything array-like; or a Dataset of (x, y); or a
-            DataLoader of them, which then decides about batches and order.
+            DataLoader of them, which then sets batch size and order.
         y
-            Targets (N, ...): class indices, or what the loss takes. Only with examples.
+            Targets (N, ...): class indices, or whatever the loss takes; only if ``x`` is an array.
         epochs
-            How many.
+            Number of epochs.
         batch_size, shuffle, seed
-            Of the loader made from arrays; the order of each epoch depends on ``seed`` alone.
+            For data that are not a DataLoader; the order depends on ``seed`` and the epoch only.
         validation
             (x, y), a Dataset or a DataLoader, evaluated after each epoch.
         callbacks
@@ -168,7 +167,7 @@ class Trainer:
             raise ArgumentError(f"epochs={epochs!r}: expected an int >= 0")
         loader = _loader(x, y, batch_size, shuffle, seed)
         if len(loader) == 0:
-            raise DataError("fit: not one batch to train on; x holds no examples, or too few")
+            raise DataError("fit: no batch to train on; x has no examples, or too few")
         loader.epoch = len(self.history)
         last = len(self.history) + epochs
         first = len(self.history)
@@ -176,32 +175,32 @@ class Trainer:
             epoch = self._epoch(loader, validation, number, last, batch_size, progress)
             self.history.append(epoch)
             self._after_epoch(epoch)
-            answers = [callback(self, epoch) for callback in callbacks]
-            if True in answers:
+            results = [callback(self, epoch) for callback in callbacks]
+            if True in results:
                 break
         return self.history[first:]
 
     def train_step(
         self, x: Array, y: Array, labels: Array | None = None
     ) -> tuple[Tensor, Answers | None]:
-        """One step on one batch of host or device arrays, without waiting for a GPU.
+        """Train on one batch of host or device arrays, without waiting for a GPU.
 
         Parameters
         ----------
         x, y
             Examples (N, ...) and targets (N, ...).
         labels
-            ``y`` on the host, where ``y`` itself is on a GPU already, to check class indices.
+            ``y`` on the host, to check class indices if ``y`` is on a GPU.
 
         Returns
         -------
         loss : Tensor
             Of one element.
         answers : Answers or None
-            How many are right; None where the loss has no classes.
+            Counts of correct and all predictions; None if the loss has no classes.
         """
-        optimizer = self._needed_optimizer()
-        with self._computing():
+        optimizer = self._require_optimizer()
+        with self._compute_context():
             optimizer.zero_grad()
             loss, answers = self._forward(x, y, labels)
             if self.precision == "float16":
@@ -218,7 +217,7 @@ class Trainer:
             self.schedule.step()
         return loss, answers
 
-    def _needed_optimizer(self) -> Optimizer:
+    def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
             raise ArgumentError(
                 "this Trainer has no optimizer, so it can only evaluate and predict; to train, "
@@ -231,7 +230,7 @@ class Trainer:
             clip_grad_norm_(optimizer.params, self.clip_norm)
 
     def _after_epoch(self, epoch: Epoch) -> None:
-        """Step a schedule that counts epochs."""
+        """Step the schedule if it counts epochs."""
         schedule = self.schedule
         if isinstance(schedule, ReduceLROnPlateau):
             schedule.step(_metric(schedule.mode, epoch))
@@ -244,33 +243,33 @@ class Trainer:
         Parameters
         ----------
         x, y
-            Arrays; or a Dataset or DataLoader alone.
+            Arrays; or a Dataset or DataLoader as ``x`` alone.
         batch_size
             Examples at a time.
 
         Returns
         -------
         dict
-            "loss" and "accuracy" (a fraction; None where the loss has no classes). Both are NaN
-            where there are no examples.
+            "loss" and "accuracy" (a fraction; None if the loss has no classes). Both are NaN
+            if there are no examples.
         """
         totals = _Totals()
         loader = _loader(x, y, batch_size)
-        with self._computing(), evaluating(self.model):
+        with self._compute_context(), evaluating(self.model):
             for (_, labels), (x, y) in self._on_device(loader):
                 totals.add(len(x), *self._forward(x, y, labels))
         return {"loss": totals.loss(), "accuracy": totals.accuracy()}
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
-        """The model's predictions as a NumPy array, (N, ...).
+        """Return the model's predictions as a NumPy array, (N, ...).
 
         Probabilities for classification: softmax of the output for "cross_entropy", exp for
-        "nll", sigmoid for "binary_cross_entropy_with_logits"; else the output as it is.
+        "nll", sigmoid for "binary_cross_entropy_with_logits"; else the output itself.
 
         Parameters
         ----------
         x
-            Examples (N, ...), or a DataLoader, whose first part of each batch is used.
+            Examples (N, ...), or a DataLoader, of which the first array of each batch is used.
         batch_size
             Examples at a time.
 
@@ -280,10 +279,10 @@ class Trainer:
             No examples, or they do not fit the model.
         """
         loader = x if isinstance(x, DataLoader) else _loader(x, None, batch_size)
-        with self._computing(), evaluating(self.model):
+        with self._compute_context(), evaluating(self.model):
             batches = [self._prediction(batch[0]) for batch in loader]
         if not batches:
-            raise ShapeError("predict: x holds no examples; pass at least one")
+            raise ShapeError("predict: x has no examples; pass at least one")
         return backends.get("cpu").xp.concatenate(batches)
 
     def _prediction(self, x: Any) -> Any:
@@ -308,20 +307,20 @@ class Trainer:
         self.model.train()
         title = f"epoch {number}/{last}"
         bar = Bar(len(loader.dataset), title) if progress else None
-        with self._computing(), bar or nullcontext():
+        with self._compute_context(), bar or nullcontext():
             for (_, labels), (x, y) in self._on_device(loader):
                 totals.add(len(x), *self.train_step(x, y, labels))
                 if bar is not None and bar.update(len(x)):
                     bar.show(loss=totals.loss(), accuracy=totals.accuracy())
-            measured: dict[str, float | None] = {"loss": None, "accuracy": None}
+            metrics: dict[str, float | None] = {"loss": None, "accuracy": None}
             if validation is not None:
-                measured = self.evaluate(_loader(*_as_tuple(validation), max(batch_size, 256)))
+                metrics = self.evaluate(_loader(*_as_tuple(validation), max(batch_size, 256)))
             epoch = Epoch(
                 epoch=number,
                 train_loss=totals.loss(),
                 train_accuracy=totals.accuracy(),
-                val_loss=measured["loss"],
-                val_accuracy=measured["accuracy"],
+                val_loss=metrics["loss"],
+                val_accuracy=metrics["accuracy"],
                 seconds=time.perf_counter() - start,
             )
             if bar is not None:
@@ -334,7 +333,7 @@ class Trainer:
         return epoch
 
     def _forward(self, x: Any, y: Any, labels: Any = None) -> tuple[Tensor, Answers | None]:
-        """Loss and answers of one batch, both on the device; ``labels`` is ``y`` on the host."""
+        """Compute loss and answers of a batch, on the device; ``labels`` is ``y`` on the host."""
         output = self._output(x)
         target = self._target(y, output, y if labels is None else labels)
         loss = self.loss(output, target)
@@ -343,14 +342,14 @@ class Trainer:
         return loss, self._answers(output.data, target)
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """New arrays are created on the model's device, products computed in ``precision``."""
+    def _compute_context(self) -> Iterator[None]:
+        """Create arrays on the model's device and compute products in ``precision``."""
         backend = self.model.backend
         with backend.active(), backend.precision(self.precision):
             yield
 
     def _output(self, x: Any) -> Tensor:
-        """The model's output, in the type of its parameters."""
+        """Compute the model's output, in the dtype of its parameters."""
         x = self.model.backend.asarray(x, self.model.dtype)
         if self.precision != "float16":
             return self.model(x)
@@ -358,7 +357,7 @@ class Trainer:
             return F.astype(self.model(x.astype("float16")), "float32")
 
     def _on_device(self, loader: DataLoader) -> Iterator[tuple[tuple, tuple]]:
-        """Each batch (x, y) on the host, and on the device if that is a GPU."""
+        """Yield each batch (x, y) on the host and on the device."""
         backend, batches = self.model.backend, _pairs(loader)
         slots = backend.slots()
         if slots:
@@ -366,24 +365,24 @@ class Trainer:
         return ((batch, batch) for batch in batches)
 
     def _target(self, y: Any, output: Tensor, labels: Any) -> Array:
-        """``y`` on the output's device, as the loss takes it.
+        """Convert ``y`` to what the loss takes, on the output's device.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
         take its dtype. Class indices for a GPU are checked in ``labels``, on the host: checking
         them on the GPU would make the host wait.
         """
-        kind, to = self.loss.target, output.backend
+        kind, backend = self.loss.target, output.backend
         if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
             host = backends.of(labels)
-            if host is not to:
+            if host is not backend:
                 ignored = getattr(self.loss, "ignore_index", -100)
                 host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1, ignored)
         if kind not in ("values", "binary"):
             probabilities = kind == "classes" and y.shape == output.shape
-            return to.asarray(y, output.dtype if probabilities else None)
-        target = to.asarray(y, output.dtype)
-        same = [n for n in target.shape if n != 1] == [n for n in output.shape if n != 1]
-        return target.reshape(output.shape) if same else target
+            return backend.asarray(y, output.dtype if probabilities else None)
+        target = backend.asarray(y, output.dtype)
+        same_shape = [n for n in target.shape if n != 1] == [n for n in output.shape if n != 1]
+        return target.reshape(output.shape) if same_shape else target
 
     def _answers(self, output: Array, target: Array) -> Answers | None:
         if self.loss.target == "classes":
@@ -425,10 +424,12 @@ class _Totals:
 def _check_schedule(schedule: Any, optimizer: Optimizer | None) -> None:
     if not isinstance(schedule, LRScheduler):
         raise ArgumentError(
-            f"schedule is {type(schedule).__name__}: expected one of xcnn.schedules"
+            f"schedule is {type(schedule).__name__}: expected a schedule from xcnn.schedules"
         )
     if schedule.optimizer is not optimizer:
-        raise ArgumentError("schedule is of another optimizer than the one given")
+        raise ArgumentError(
+            "schedule belongs to another optimizer: create it with the Trainer's optimizer"
+        )
     if schedule.per_batch and isinstance(schedule, ReduceLROnPlateau):
         raise ArgumentError("ReduceLROnPlateau needs a metric of each epoch: per_batch=False")
 
@@ -439,12 +440,12 @@ def _metric(mode: str, epoch: Epoch) -> float:
         return epoch.train_loss if epoch.val_loss is None else epoch.val_loss
     accuracy = epoch.train_accuracy if epoch.val_accuracy is None else epoch.val_accuracy
     if accuracy is None:
-        raise ArgumentError('ReduceLROnPlateau: mode="max" needs a loss that has an accuracy')
+        raise ArgumentError('ReduceLROnPlateau: mode="max" needs a loss with an accuracy')
     return accuracy
 
 
 class CustomLoss(Loss):
-    """A function of (output, target), which gets targets unchanged."""
+    """Wraps a function of (output, target), which gets the targets unchanged."""
 
     target = "custom"
 
@@ -458,9 +459,9 @@ class CustomLoss(Loss):
 def _find_loss(loss: Any) -> Loss:
     if isinstance(loss, Loss):
         return loss
-    for name, kind in LOSSES.items():
-        if loss is kind.function or (isinstance(loss, str) and loss == name):
-            return kind()
+    for name, cls in LOSSES.items():
+        if loss is cls.function or (isinstance(loss, str) and loss == name):
+            return cls()
     if callable(loss):
         return CustomLoss(loss)
     raise ArgumentError(
@@ -469,10 +470,10 @@ def _find_loss(loss: Any) -> Loss:
 
 
 def _loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int = 0) -> DataLoader:
-    """A DataLoader of arrays, or the one that was passed."""
+    """Return ``x`` if it is a DataLoader, else create one."""
     if isinstance(x, DataLoader | Dataset) and y is not None:
         raise ArgumentError(
-            f"y={type(y).__name__}: a {type(x).__name__} yields (x, y) itself; leave y out"
+            f"y={type(y).__name__}: a {type(x).__name__} already yields (x, y); omit y"
         )
     if isinstance(x, DataLoader):
         return x
@@ -495,6 +496,6 @@ def _pairs(loader: Iterable[tuple]) -> Iterator[tuple[Any, Any]]:
         if len(batch) != 2:
             raise DataError(
                 f"the loader yields {len(batch)} arrays per batch, expected (x, y); pass y, or a "
-                "data set of pairs"
+                "dataset of pairs"
             )
         yield batch[0], batch[1]

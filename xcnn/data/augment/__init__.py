@@ -1,4 +1,4 @@
-"""Random changes to batches of images, on the CPU or a GPU, and recipes that combine them."""
+"""Image augmentation on the CPU or a GPU, and named recipes."""
 
 from .affine import RandomAffine, RandomRotation
 from .base import Augmentation

@@ -14,7 +14,7 @@ from .base import Augmentation, Range, check_range, empty_images
 
 
 class RandomRotation(Augmentation):
-    """Rotate each image around its centre by a random angle; pixels from outside are 0.
+    """Rotate each image around its centre by a random angle; pixels outside it are 0.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class RandomRotation(Augmentation):
 
 
 class RandomAffine(Augmentation):
-    """Rotate, translate, scale and shear each image at random; pixels from outside are 0.
+    """Rotate, translate, scale and shear each image at random; pixels outside it are 0.
 
     A point p of the image moves to c + t + s · R · Sy · Sx · (p - c), with the centre c, the
     translation t, the scale s, the rotation R, and the shears Sx and Sy along x and y.
@@ -61,7 +61,7 @@ class RandomAffine(Augmentation):
     scale : (low, high), optional
         Range of the scale; values above 1 enlarge.
     shear : float, 2 or 4 numbers, optional
-        Range of the shear along x in degrees, a number d meaning -d to d; then that along y.
+        Range of the shear along x in degrees, where d means -d to d; then the range along y.
     order : int, default 1
         1 interpolates linearly between four pixels, 0 takes the nearest pixel.
 
@@ -107,7 +107,7 @@ class RandomAffine(Augmentation):
 def sampling_matrices(
     size: Pair, angles: np.ndarray, shifts: Array = 0, scales: Array = 1, shears: Array = 0
 ) -> np.ndarray:
-    """Matrices that map an output pixel (row, column, 1) to the input position it samples.
+    """Compute matrices that map an output pixel (row, column, 1) to an input position.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.
 
 
 def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int) -> Array:
-    """Resample each image with its matrix of :func:`sampling_matrices`, padding with zeros."""
+    """Resample each image by its matrix of :func:`sampling_matrices`, padding with zeros."""
     ndimage, y = backend.ndimage, empty_images(backend.xp, x, x.shape[1:])
     for n, matrix in enumerate(backend.asarray(matrices)):
         for c in range(x.shape[1]):

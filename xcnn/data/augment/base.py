@@ -1,4 +1,4 @@
-"""The base class of augmentations, and helpers that several of them use."""
+"""Base class and helpers of the augmentations."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Range: TypeAlias = float | tuple[float, float]  # a number d for ±d, or (lowest
 
 
 class Augmentation(BatchTransform):
-    """Base class of random changes to the images of a batch (N, C, H, W), each drawn separately.
+    """Base class of random transforms of images (N, C, H, W), drawn separately per image.
 
-    Random numbers come from a NumPy generator on the host, so that a CPU and a GPU draw the same.
-    A :class:`~xcnn.data.DataLoader` passes one that depends on its seed, the epoch and the batch
-    number only. Otherwise the library's generator is used, seeded by ``xcnn.manual_seed``.
+    Random numbers come from a NumPy generator on the host, so they are the same on every device.
+    A :class:`~xcnn.data.DataLoader` passes a generator that depends only on its seed, the epoch and
+    the batch number. Otherwise the library's generator is used, seeded by ``xcnn.manual_seed``.
 
     A subclass defines ``augment(backend, x, rng)``, which returns a new array with the dtype and
     the memory order of ``x``.
@@ -79,7 +79,7 @@ def check_range(
     centre: float | None = 0.0,
     strict: bool = False,
 ) -> tuple[float, float]:
-    """Check the range that a setting is drawn from.
+    """Check the range from which a value is drawn.
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ def check_range(
     Raises
     ------
     ArgumentError
-        If ``value`` is anything else, or exceeds the limits.
+        If ``value`` is neither, or exceeds the limits.
     """
-    before = operator.lt if strict else operator.le
+    less = operator.lt if strict else operator.le
     ends = tuple(value) if isinstance(value, tuple | list) else (value,)
     if all(isinstance(v, Real) and np.isfinite(float(v)) for v in ends):
         if len(ends) == 1 and centre is not None and ends[0] >= 0:
             ends = (max(low, centre - ends[0]), centre + ends[0])
-        if len(ends) == 2 and before(low, ends[0]) and ends[0] <= ends[1] and before(ends[1], high):
+        if len(ends) == 2 and less(low, ends[0]) and ends[0] <= ends[1] and less(ends[1], high):
             return float(ends[0]), float(ends[1])
     either = "" if centre is None else "a number >= 0, or "
     limits = f"({low:g}, {high:g})" if strict else f"[{low:g}, {high:g}]"

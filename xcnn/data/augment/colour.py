@@ -19,7 +19,7 @@ _LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue: ITU-R 601
 
 
 class _ColourChange(Augmentation):
-    """Computes ``_change`` in floating point on (C, H, W, N) and rounds once at the end."""
+    """Base class: applies ``_change`` to (C, H, W, N) in floating point, then rounds once."""
 
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         name, xp, is_bytes = type(self).__name__, backend.xp, x.dtype == "uint8"
@@ -103,7 +103,7 @@ class Grayscale(_ColourChange):
     Raises
     ------
     ArgumentError
-        If ``num_output_channels`` is neither.
+        If ``num_output_channels`` is neither 1 nor 3.
     ShapeError, DTypeError
         When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
     """
@@ -117,7 +117,7 @@ class Grayscale(_ColourChange):
         return backend.xp.stack([_grey(x)] * self.num_output_channels)
 
 
-# Each takes images (C, H, W, N) and one amount per image, (N,).
+# Each function takes images (C, H, W, N) and one amount per image, (N,).
 
 
 def _brightness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
@@ -150,5 +150,5 @@ def _hue(xp: Any, x: Array, shifts: Array, highest: float) -> Array:
 
 
 def _grey(x: Array) -> Array:
-    """(H, W, N) of (C, H, W, N)."""
-    return x[0] if len(x) == 1 else sum(w * part for w, part in zip(_LUMA, x, strict=True))
+    """Convert (C, H, W, N) to grey, (H, W, N)."""
+    return x[0] if len(x) == 1 else sum(w * channel for w, channel in zip(_LUMA, x, strict=True))

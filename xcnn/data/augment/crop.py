@@ -73,7 +73,7 @@ class RandomCrop(Augmentation):
     padding : int or (pH, pW), default 0
         Pixels added at the top and at the bottom, and on the left and on the right.
     padding_mode : str, default "zeros"
-        "zeros", or "reflect": mirror the image at its border pixels, which are not repeated.
+        "zeros", or "reflect": mirror the image without repeating its border pixels.
 
     Raises
     ------

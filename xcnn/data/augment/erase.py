@@ -37,7 +37,7 @@ class RandomErasing(Augmentation):
     ArgumentError
         If an argument is invalid.
     ShapeError
-        When called with images whose number of channels does not match ``value``.
+        When called with images that do not match the length of ``value``.
 
     Examples
     --------
@@ -57,8 +57,10 @@ class RandomErasing(Augmentation):
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
         values = np.asarray(self.value)
         if values.ndim > 1 or values.size not in (1, x.shape[1]):
-            numbers = "expected one number, or one per channel"
-            raise ShapeError(f"x has shape {tuple(x.shape)}, value={self.value!r}: {numbers}")
+            raise ShapeError(
+                f"x has shape {tuple(x.shape)}, value={self.value!r}: expected one number, or one "
+                "per channel"
+            )
         fill = backend.asarray(values.astype(x.dtype).reshape(-1, 1, 1))
         y = x.copy(order="K")
         for n in np.flatnonzero(rng.random(len(x)) < self.p).tolist():
@@ -79,7 +81,7 @@ class RandomErasing(Augmentation):
 
 
 class Cutout(Augmentation):
-    """Fill a square of each image with zeros, centred on any pixel, so it may be cut off.
+    """Fill a square at a random pixel of each image with zeros, clipped at the border.
 
     DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout".
 

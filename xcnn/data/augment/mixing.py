@@ -27,7 +27,7 @@ Mixed: TypeAlias = tuple[Array, Array]
 class Mixing(BatchTransform):
     """Base class of MixUp and CutMix.
 
-    Each image gets a random partner in the batch and a weight λ of its own, drawn from
+    Each image gets a random partner in the batch and a separate weight λ, drawn from
     Beta(alpha, alpha). A subclass defines ``mix``.
     """
 
@@ -75,8 +75,10 @@ class Mixing(BatchTransform):
 
     def apply(self, batch: Batch, rng: Generator | None) -> Batch:
         if len(batch) != 2:
-            got = f"got batches of {len(batch)} arrays; pass pairs (x, y)"
-            raise DataError(f"{type(self).__name__} mixes images and labels, {got}")
+            raise DataError(
+                f"{type(self).__name__} mixes images and labels, got batches of {len(batch)} "
+                "arrays; pass pairs (x, y)"
+            )
         return self(*batch, rng)
 
     def _probabilities(self, backend: Backend, x: Array, y: Array) -> Array:
@@ -94,7 +96,7 @@ class Mixing(BatchTransform):
 
 
 class MixUp(Mixing):
-    """Blend each image with its partner, λ · image + (1 - λ) · partner, and the labels likewise.
+    """Blend each image with its partner, λ · image + (1 - λ) · partner; same for labels.
 
     Zhang et al. 2017, "mixup: Beyond Empirical Risk Minimization", but with a separate λ for every
     image. uint8 images are rounded to the nearest value.
@@ -155,16 +157,16 @@ class CutMix(Mixing):
         size = x.shape[2:]
         centres = rng.integers(0, size, (len(x), 2)).tolist()
         lengths = np.rint(np.sqrt(1 - lam)[:, None] * size).astype(int).tolist()
-        y, own = x.copy(order="K"), np.ones(len(x))
+        y, weights = x.copy(order="K"), np.ones(len(x))
         for n, partner in enumerate(partners.tolist()):
             box = tuple(map(centred_slice, centres[n], lengths[n]))
             y[(n, slice(None), *box)] = x[(partner, slice(None), *box)]
             height, width = (len(range(*b.indices(s))) for b, s in zip(box, size, strict=True))
-            own[n] = 1 - height * width / (size[0] * size[1])
-        return y, own
+            weights[n] = 1 - height * width / (size[0] * size[1])
+        return y, weights
 
 
 def _blend(backend: Backend, a: Array, partners: Array, lam: Array) -> Array:
     """Compute λ · a + (1 - λ) · partner along the last axis, the batch."""
-    own = backend.asarray(lam.astype(a.dtype))
-    return a * own + a[..., backend.asarray(partners)] * (1 - own)
+    lam = backend.asarray(lam.astype(a.dtype))
+    return a * lam + a[..., backend.asarray(partners)] * (1 - lam)

@@ -1,4 +1,4 @@
-"""Augmentations by name, fitted to a dataset: what ``xcnn train --augment`` takes."""
+"""Augmentations by name, for ``xcnn train --augment``."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ RECIPES = {
     "cutmix": Recipe("paste parts of other images", lambda _, classes: CutMix(classes)),
 }
 MIXTURES = ("mixup", "cutmix")
-# what "standard" means; all other datasets and image folders get flip and crop
+# "standard" by dataset; other datasets and image folders get flip and crop
 _STANDARD = {"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]}
 
 
 def recipe_names(text: str, dataset: str = "") -> list[str]:
-    """Split comma-separated names of ``RECIPES``, without repeats; "none" gives none.
+    """Split comma-separated names of ``RECIPES`` and remove duplicates; "none" gives [].
 
     "standard" stands for the usual augmentations of the dataset of that name; an image folder gets
     "flip,crop".
@@ -105,6 +105,6 @@ def training_transform(text: str, dataset: DataSplits) -> Compose | Normalize:
             f"augment={text!r} changes images, but {dataset.name} holds features: use none"
         )
     _, height, width = dataset.image_shape
-    made = [RECIPES[name].make((height, width), len(dataset.classes)) for name in names]
-    mixtures = [t for t in made if isinstance(t, Mixing)]
-    return Compose([*(t for t in made if t not in mixtures), dataset.normalize(), *mixtures])
+    transforms = [RECIPES[name].make((height, width), len(dataset.classes)) for name in names]
+    mixtures = [t for t in transforms if isinstance(t, Mixing)]
+    return Compose([*(t for t in transforms if t not in mixtures), dataset.normalize(), *mixtures])

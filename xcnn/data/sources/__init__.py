@@ -1,4 +1,4 @@
-"""Datasets by name: the registry, and loading them from the package, from files or the network."""
+"""Datasets by name: registry, loading and downloading."""
 
 from .loading import Status, load, status
 from .registry import Info, info, names

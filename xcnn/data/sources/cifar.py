@@ -1,4 +1,4 @@
-"""The binary version of CIFAR-10: loose batch files, or the archive its authors publish."""
+"""The binary version of CIFAR-10: batch files, or the original archive."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def locate(folder: Path) -> tuple[list[Path], str]:
     paths : list of Path
         The training batches by number, then the test batch; or only the archive; or nothing.
     reason : str
-        What is missing; empty if nothing is.
+        Missing files; empty if complete.
     """
     batches: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):  # x.bin precedes x.bin.gz and wins
@@ -76,8 +76,8 @@ def locate(folder: Path) -> tuple[list[Path], str]:
     if names := _ordered(batches):
         return [batches[name] for name in names], ""
     archives = [path for name in _ARCHIVES if (path := folder / name).is_file()]
-    lacks = f"lacks data_batch_*.bin[.gz] and test_batch.bin[.gz], or {ARCHIVE}"
-    return archives[:1], "" if archives else lacks
+    reason = f"lacks data_batch_*.bin[.gz] and test_batch.bin[.gz], or {ARCHIVE}"
+    return archives[:1], "" if archives else reason
 
 
 def _ordered(batches: dict[str, Any]) -> list[str]:
@@ -88,7 +88,7 @@ def _ordered(batches: dict[str, Any]) -> list[str]:
 
 
 def read(paths: list[Path]) -> list[np.ndarray]:
-    """Read what :func:`locate` found.
+    """Read the files from :func:`locate`.
 
     Parameters
     ----------

@@ -54,6 +54,6 @@ def enlarge(images: np.ndarray) -> np.ndarray:
 
 
 def _interpolation_matrix(size: int) -> np.ndarray:
-    """(4·size, size); each row holds the two weights of one output position."""
+    """Interpolation weights (4·size, size), one row per output position."""
     position = np.clip((np.arange(size * _FACTOR) + 0.5) / _FACTOR - 0.5, 0, size - 1)
     return np.asarray(np.maximum(1 - np.abs(position[:, None] - np.arange(size)), 0))

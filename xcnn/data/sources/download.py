@@ -1,4 +1,4 @@
-"""Downloading one file from the first mirror that has it, verified and atomically."""
+"""Verified, atomic download of a file from a list of mirrors."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class DownloadError(DataError):
 
     def __init__(self, file: str, failures: list[str]) -> None:
         self.failures = failures
-        lines = failures or ["no mirrors were given"]
+        lines = failures or ["no mirrors"]
         super().__init__("\n  ".join([f"{file} could not be downloaded:", *lines]))
 
 
 class _MirrorError(Exception):
-    """Why one mirror failed; the next one is tried."""
+    """One mirror failed; the next one is tried."""
 
 
 def fetch(
@@ -64,8 +64,8 @@ def fetch(
     progress : bool, default True
         Show a progress bar if standard error is a terminal.
     timeout : float, default 30
-        Seconds without a response before a mirror is given up. A mirror that sends less than 1 kB/s
-        for this long is given up too.
+        Seconds to wait for a response before trying the next mirror. A mirror that sends less than
+        1 kB/s for this long is also abandoned.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def _fetch_from(
     try:
         # an OSError here comes from the disk: network errors arrive as _MirrorError
         with closing(_open(url, timeout)) as response:
-            path.parent.mkdir(parents=True, exist_ok=True)  # only once there is something to save
+            path.parent.mkdir(parents=True, exist_ok=True)  # only when there is something to save
             bar = _progress_bar(path.name, _length(response), progress)
             with open(part, "xb") as sink, bar:
                 for chunk in _chunks(response, timeout):
@@ -118,8 +118,8 @@ def _fetch_from(
 
 @contextmanager
 def _network_errors(timeout: float) -> Iterator[None]:
-    """Turn whatever a connection raises into a _MirrorError."""
-    import http.client  # here and below: they would take an eighth of the time of `import xcnn`
+    """Convert any network error to a _MirrorError."""
+    import http.client  # imported late, here and below: an eighth of `import xcnn`
 
     try:
         yield
@@ -167,7 +167,7 @@ def _chunks(response: Any, timeout: float) -> Iterator[bytes]:
 
 def _read(response: Any, timeout: float) -> bytes:
     with _network_errors(timeout):
-        return bytes(response.read1(_CHUNK))  # what has arrived: read() waits for the full amount
+        return bytes(response.read1(_CHUNK))  # read() would wait for the full amount
 
 
 def _verify(path: Path, digest: Digest | None) -> None:

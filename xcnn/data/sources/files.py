@@ -24,7 +24,7 @@ class Digest:
     Parameters
     ----------
     algorithm : str
-        A name that ``hashlib`` knows, such as ``"sha256"``.
+        A name that ``hashlib`` accepts, such as ``"sha256"``.
     value : str
         The digest in lower-case hexadecimal.
     unpacked : bool, default False
@@ -38,7 +38,7 @@ class Digest:
 
     def of_bytes(self, data: bytes) -> str:
         """Return the hexadecimal digest of ``data`` by this algorithm."""
-        # usedforsecurity: otherwise MD5 is refused on systems in FIPS mode
+        # usedforsecurity=False: systems in FIPS mode refuse MD5 otherwise
         return hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest()
 
     def of_file(self, path: Path) -> str:
@@ -83,8 +83,8 @@ def cache_dir() -> Path:
     It is ``$XCNN_CACHE`` if set, else ``xcnn`` in ``$XDG_CACHE_HOME``, else in the platform's cache
     folder: ``~/.cache``, on Windows ``%LOCALAPPDATA%``.
     """
-    if own := os.environ.get("XCNN_CACHE"):
-        return Path(own).expanduser()
+    if cache := os.environ.get("XCNN_CACHE"):
+        return Path(cache).expanduser()
     parent = os.environ.get("XDG_CACHE_HOME")
     if not parent and sys.platform == "win32":
         parent = os.environ.get("LOCALAPPDATA")
@@ -94,7 +94,7 @@ def cache_dir() -> Path:
 def search_roots(data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
     """Return the folders to search for datasets: ``data_dir``, ``$XCNN_DATA``, :func:`cache_dir`.
 
-    Those that are not set are left out, and none is repeated.
+    Unset ones are omitted and duplicates removed.
     """
     roots = [data_dir, os.environ.get("XCNN_DATA"), cache_dir()]
     return list(dict.fromkeys(Path(root).expanduser() for root in roots if root))

@@ -1,4 +1,4 @@
-"""Synthetic datasets: two moons, and crosses among other strokes."""
+"""Synthetic datasets: two moons, and crosses versus other strokes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIGURES = {
     "ray": (0, 1, 0, 0),
     "pair": (-1, 1, -1, 1),  # two parallel bars
 }
-_OTHERS = ("bar", "tee", "corner", "ray", "pair")
+_OTHER_FIGURES = ("bar", "tee", "corner", "ray", "pair")
 
 
 def moons(count: int, noise: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +78,7 @@ def cross(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.nda
 def _strokes(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:
     """Draw the end points (x, y) of both strokes of each figure: (N, 2 strokes, 2 ends, 2)."""
     count = len(labels)
-    kinds = np.where(labels == 1, "cross", rng.choice(_OTHERS, count))
+    kinds = np.where(labels == 1, "cross", rng.choice(_OTHER_FIGURES, count))
     multiples = np.array([_FIGURES[kind] for kind in kinds]).reshape(-1, 2, 2)
     arms = multiples * rng.uniform(0.28 * size, 0.38 * size, (count, 2, 2))  # (N, stroke, end)
     parallel = kinds == "pair"

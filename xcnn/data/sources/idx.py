@@ -70,7 +70,7 @@ def locate(folder: Path) -> tuple[list[Path], str]:
     paths : list of Path
         In the order of ``STEMS``; empty unless all four exist.
     reason : str
-        What is missing; empty if nothing is.
+        Missing files; empty if complete.
     """
     paths, missing = [], []
     for stem in STEMS:
@@ -81,7 +81,7 @@ def locate(folder: Path) -> tuple[list[Path], str]:
 
 
 def read(paths: list[Path], check: Callable[[Path, bytes], None]) -> list[np.ndarray]:
-    """Read the four files that :func:`locate` found.
+    """Read the four files from :func:`locate`.
 
     Parameters
     ----------

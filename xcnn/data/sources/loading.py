@@ -32,7 +32,7 @@ class Status:
     state : str
         ``"embedded"``, ``"generated"``, ``"found"`` or ``"absent"``.
     folder : Path or None
-        The folder that has its files, or that they would be downloaded to.
+        Folder with its files, or that they would be downloaded to.
     download_size : int
         Bytes that :func:`load` would download; 0 if none.
     """
@@ -97,8 +97,8 @@ def load(
     arrays, source = _read(record, data_dir, download, progress)
     train_x, train_y, test_x, test_y = (array[:limit] for array in arrays)
     train, test = ArrayDataset(train_x, train_y), ArrayDataset(test_x, test_y)
-    about = list(record.classes), record.mean, record.std, record.kind
-    return DataSplits(name, train, test, *about, source, tuple(train_x.shape[1:]))
+    metadata = list(record.classes), record.mean, record.std, record.kind
+    return DataSplits(name, train, test, *metadata, source, tuple(train_x.shape[1:]))
 
 
 def status(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
@@ -128,7 +128,7 @@ def status(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
 def _read(
     record: Info, data_dir: str | os.PathLike[str] | None, download: bool, progress: bool
 ) -> tuple[list[np.ndarray], str]:
-    """Return train x, train y, test x, test y, and where they came from."""
+    """Return train x, train y, test x and test y, and their source."""
     if record.origin == "embedded":
         return digits.load(), "embedded"
     if record.origin == "generated":
@@ -138,13 +138,13 @@ def _read(
     paths, searched = _locate(record, data_dir)
     if not paths:
         paths = _fetch_missing(record, _destination(record, data_dir), searched, download, progress)
-    if record.origin == "cifar":  # its loose batches exist in many versions, without digests
+    if record.origin == "cifar":  # no digests: many versions of its batch files exist
         return cifar.read(paths), str(paths[0].parent)
     return idx.read(paths, partial(_verify, record)), str(paths[0].parent)
 
 
 def _locate(record: Info, data_dir: str | os.PathLike[str] | None) -> tuple[list[Path], list[str]]:
-    """Return the files in the first complete folder, or what every folder lacks."""
+    """Return the files in the first complete folder, or what each folder lacks."""
     searched = []
     for root in search_roots(data_dir):
         for folder in (root / record.name, *(root / f for f in record.folders), root):
@@ -165,8 +165,8 @@ def _fetch_missing(
     record: Info, folder: Path, searched: list[str], download: bool, progress: bool
 ) -> list[Path]:
     """Download the files that ``folder`` lacks."""
-    own = os.environ.get("XCNN_MIRROR")
-    mirrors = (f"{own.rstrip('/')}/{record.name}",) if own else record.mirrors
+    mirror = os.environ.get("XCNN_MIRROR")
+    mirrors = (f"{mirror.rstrip('/')}/{record.name}",) if mirror else record.mirrors
     failures = [] if download else ["nothing, because of download=False"]
     for file in record.files if download else ():
         if not any((folder / n).is_file() for n in (file.name, file.name.removesuffix(".gz"))):
@@ -177,7 +177,7 @@ def _fetch_missing(
                 break
     if failures:
         sections = {
-            f"the data set {record.name!r} is not on this machine. Searched": searched,
+            f"the dataset {record.name!r} is not on this machine. Searched": searched,
             "Tried to download": failures,
             f"To add it by hand, get these files from {record.mirrors[0]} and put them into "
             f"{folder} (or into any <folder>/{record.name}, with data_dir=<folder> or "
@@ -202,5 +202,5 @@ def _verify(record: Info, path: Path, data: bytes) -> None:
     if owner(sha256) not in (None, record.name):
         raise DataError(
             f"{path} belongs to {owner(sha256)}, not to {record.name}. Put the files of each "
-            f"dataset into a folder of its own: {', '.join(names())}"
+            f"dataset into a separate folder: {', '.join(names())}"
         )

@@ -1,4 +1,4 @@
-"""The datasets that the library knows by name."""
+"""Registry of datasets."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Info:
-    """What is known about a dataset before it is loaded.
+    """Metadata of a dataset.
 
     Attributes
     ----------
     name : str
         The name that :func:`xcnn.data.load` takes.
     title : str
-        One line on its content.
+        One-line description.
     origin : str
         ``"embedded"`` in the package, ``"generated"`` on loading, or the format of its files,
         ``"idx"`` or ``"cifar"``.
@@ -50,7 +50,7 @@ class Info:
     mirrors : tuple of str
         URLs of the folders that hold ``files``.
     folders : tuple of str
-        Folders to look for besides ``name``.
+        Folders to search in addition to ``name``.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Info:
 
     @property
     def download_size(self) -> int:
-        """Bytes to download; 0 if it needs no files."""
+        """Bytes to download; 0 if no files are needed."""
         return sum(file.size for file in self.files)
 
 
@@ -187,7 +187,7 @@ def names() -> list[str]:
 
 
 def info(name: str) -> Info:
-    """Return what is known about the dataset ``name`` before it is loaded.
+    """Return the metadata of the dataset ``name``.
 
     Raises
     ------
