@@ -279,5 +279,5 @@ def check_padding_mode(padding_mode: Any) -> str:
 
 # -- old names still in use --------------------------------------------------------------
 
-number = check_between = check_number
-check_features = check_int
+number = check_number = check_number
+check_int = check_int

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_features, pair
+from ..checks import check_int, pair
 from ..errors import ArgumentError, DataError
 from .dataset import Batch, Dataset, Subset
 from .images import import_pillow, read_image
@@ -87,7 +87,7 @@ class ImageFolder(Dataset):
         self.root = str(root)
         self.shape = (channels, *pair(size, "size"))
         default = min(8, os.cpu_count() or 1)
-        self.threads = default if threads is None else check_features("threads", threads)
+        self.threads = default if threads is None else check_int("threads", threads)
         folders = _class_folders(Path(root), classes)
         self.classes = list(folders) if classes is None else list(classes)
         files = {name: _image_files(folder) for name, folder in folders.items()}

@@ -11,7 +11,7 @@ from ..checks import (
     Padding,
     Pair,
     check_crop,
-    check_features,
+    check_int,
     check_output_padding,
     check_padding,
     check_padding1d,
@@ -43,9 +43,9 @@ class Convolution(Module):
         self, in_channels: int, out_channels: int, groups: int, bias: bool, nonlinearity: str
     ) -> None:
         """Check the channels and create the parameters; set the window first."""
-        self.in_channels = check_features("in_channels", in_channels)
-        self.out_channels = check_features("out_channels", out_channels)
-        self.groups = check_features("groups", groups)
+        self.in_channels = check_int("in_channels", in_channels)
+        self.out_channels = check_int("out_channels", out_channels)
+        self.groups = check_int("groups", groups)
         if in_channels % groups or out_channels % groups:
             raise ArgumentError(
                 f"groups={groups} must divide in_channels={in_channels} and "

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import backends, init
 from .. import functional as F
-from ..checks import check_features, check_input
+from ..checks import check_input, check_int
 from ..tensor import Parameter, Tensor
 from .module import Module
 
@@ -40,8 +40,8 @@ class Linear(Module):
         bias: bool = True,
         nonlinearity: str = "relu",
     ) -> None:
-        self.in_features = check_features("in_features", in_features)
-        self.out_features = check_features("out_features", out_features)
+        self.in_features = check_int("in_features", in_features)
+        self.out_features = check_int("out_features", out_features)
         xp = backends.get("cpu").xp
         self.weight = Parameter(xp.empty((out_features, in_features), "float32"))
         init.for_activation_(self.weight, nonlinearity)

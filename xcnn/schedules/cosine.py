@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
 
-from ..checks import check_between, check_steps
+from ..checks import check_number, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
 from .scheduler import LRScheduler, for_groups, rates_for_groups
@@ -41,7 +41,7 @@ class CosineAnnealingLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max = check_steps("T_max", T_max)
-        self.eta_min = check_between("eta_min", eta_min, 0)
+        self.eta_min = check_number("eta_min", eta_min, 0)
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
@@ -110,7 +110,7 @@ class OneCycleLR(LRScheduler):
             check_steps("epochs", epochs)
             total_steps = epochs * check_steps("steps_per_epoch", steps_per_epoch)
         self.total_steps = check_steps("total_steps", total_steps)
-        self.pct_start = check_between("pct_start", pct_start, 0, 1)
+        self.pct_start = check_number("pct_start", pct_start, 0, 1)
         if anneal_strategy not in ("cos", "linear"):
             raise ArgumentError(f'anneal_strategy={anneal_strategy!r}: expected "cos" or "linear"')
         for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):

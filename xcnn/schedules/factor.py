@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..checks import check_between, check_steps
+from ..checks import check_number, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
 from .scheduler import LRScheduler, for_groups
@@ -58,7 +58,7 @@ class StepLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = check_steps("step_size", step_size)
-        self.gamma = check_between("gamma", gamma, 0)
+        self.gamma = check_number("gamma", gamma, 0)
         super().__init__(optimizer)
 
     def factor_at(self, t: int) -> float:
@@ -87,7 +87,7 @@ class MultiStepLR(LRScheduler):
         if not isinstance(milestones, list | tuple):
             raise ArgumentError(f"milestones={milestones!r}: expected a list of step numbers")
         self.milestones = [check_steps("milestones", m) for m in milestones]
-        self.gamma = check_between("gamma", gamma, 0)
+        self.gamma = check_number("gamma", gamma, 0)
         super().__init__(optimizer)
 
     def factor_at(self, t: int) -> float:
@@ -133,7 +133,7 @@ class ConstantLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5) -> None:
-        self.factor = check_between("factor", factor, 0, 1)
+        self.factor = check_number("factor", factor, 0, 1)
         self.total_iters = check_steps("total_iters", total_iters, 0)
         super().__init__(optimizer)
 
@@ -166,12 +166,12 @@ class LinearLR(LRScheduler):
         end_factor: float = 1.0,
         total_iters: int = 5,
     ) -> None:
-        self.start_factor = check_between("start_factor", start_factor, 0, 1)
+        self.start_factor = check_number("start_factor", start_factor, 0, 1)
         if not start_factor:
             raise ArgumentError(
                 "start_factor=0: expected a number above 0, or the first steps would have no effect"
             )
-        self.end_factor = check_between("end_factor", end_factor, 0, 1)
+        self.end_factor = check_number("end_factor", end_factor, 0, 1)
         self.total_iters = check_steps("total_iters", total_iters)
         super().__init__(optimizer)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import SupportsFloat
 
-from ..checks import check_between, check_steps
+from ..checks import check_number, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
 from .scheduler import LRScheduler, rates_for_groups
@@ -69,13 +69,13 @@ class ReduceLROnPlateau(LRScheduler):
         if threshold_mode not in ("rel", "abs"):
             raise ArgumentError(f'threshold_mode={threshold_mode!r}: expected "rel" or "abs"')
         self.mode, self.threshold_mode = mode, threshold_mode
-        self.factor = check_between("factor", factor, 0, 1)
+        self.factor = check_number("factor", factor, 0, 1)
         if factor == 1:
             raise ArgumentError("factor=1: expected a number below 1, or no rate would change")
         self.patience = check_steps("patience", patience, 0)
-        self.threshold = check_between("threshold", threshold, 0)
+        self.threshold = check_number("threshold", threshold, 0)
         self.cooldown = check_steps("cooldown", cooldown, 0)
-        self.eps = check_between("eps", eps, 0)
+        self.eps = check_number("eps", eps, 0)
         super().__init__(optimizer)
         self.min_lrs = rates_for_groups("min_lr", min_lr, optimizer)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from ..checks import check_between
+from ..checks import check_number
 from ..errors import ArgumentError, StateDictError
 from ..optim import Optimizer
 
@@ -139,4 +139,4 @@ def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
 
 def rates_for_groups(name: str, value: Any, optimizer: Optimizer) -> list[float]:
     """:func:`for_groups` for learning rates, numbers >= 0."""
-    return [check_between(name, lr, 0) for lr in for_groups(name, value, optimizer)]
+    return [check_number(name, lr, 0) for lr in for_groups(name, value, optimizer)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import Pair, check_between
+from ...checks import Pair, check_number
 from ...errors import ArgumentError
 from .base import Augmentation, Range, check_range, empty_images
 
@@ -168,7 +168,7 @@ def _check_translate(translate: Any) -> tuple[float, ...]:
         raise ArgumentError(
             f"translate={translate!r}: expected two fractions, of width and height, from 0 to 1"
         )
-    return tuple(check_between("translate", fraction, 0, 1) for fraction in translate)
+    return tuple(check_number("translate", fraction, 0, 1) for fraction in translate)
 
 
 def _check_shear(shear: Any) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import Pair, check_between, pair
+from ...checks import Pair, check_number, pair
 from ...errors import ArgumentError, ShapeError
 from .base import Augmentation, empty_images
 
@@ -17,7 +17,7 @@ class _RandomFlip(Augmentation):
     _axis: int
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = check_between("p", p, 0, 1)
+        self.p = check_number("p", p, 0, 1)
 
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
         flipped = backend.asarray(rng.random((len(x), 1, 1, 1)) < self.p)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import check_between, check_features
+from ...checks import check_int, check_number
 from ...errors import ShapeError
 from .base import Augmentation, Range, centred_slice, check_range
 
@@ -49,7 +49,7 @@ class RandomErasing(Augmentation):
     def __init__(
         self, p: float = 0.5, scale: Range = (0.02, 0.33), ratio: Range = (0.3, 3.3), value: Any = 0
     ) -> None:
-        self.p = check_between("p", p, 0, 1)
+        self.p = check_number("p", p, 0, 1)
         self.scale = check_range("scale", scale, 0, 1, centre=None)
         self.ratio = check_range("ratio", ratio, 0, centre=None, strict=True)
         self.value = value
@@ -97,7 +97,7 @@ class Cutout(Augmentation):
     """
 
     def __init__(self, size: int) -> None:
-        self.size = check_features("size", size)
+        self.size = check_int("size", size)
 
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
         y = x.copy(order="K")

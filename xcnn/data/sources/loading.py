@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...checks import check_features
+from ...checks import check_int
 from ...errors import DataError
 from ..dataset import ArrayDataset
 from ..splits import DataSplits
@@ -93,7 +93,7 @@ def load(
     """
     record = info(name)
     if limit is not None:
-        check_features("limit", limit)
+        check_int("limit", limit)
     arrays, source = _read(record, data_dir, download, progress)
     train_x, train_y, test_x, test_y = (array[:limit] for array in arrays)
     train, test = ArrayDataset(train_x, train_y), ArrayDataset(test_x, test_y)
