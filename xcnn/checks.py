@@ -275,9 +275,3 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 def check_padding_mode(padding_mode: Any) -> str:
     """Require the name of a padding mode."""
     return check_choice("padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular"))
-
-
-# -- old names still in use --------------------------------------------------------------
-
-number = check_number = check_number
-check_int = check_int
