@@ -370,9 +370,7 @@ def test_unsupported_operators_in_functions():
 
 def test_functions_for_other_operators():
     older = function("f", helper.make_node("Relu", ["a"], ["b"]), version=20)
-    with pytest.raises(
-        UnsupportedOperatorError, match=r"functions 'f' use other.*convert_version"
-    ):
+    with pytest.raises(UnsupportedOperatorError, match=r"functions 'f' use other.*convert_version"):
         build(with_functions(older))
 
 
