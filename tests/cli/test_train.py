@@ -115,7 +115,7 @@ def test_out_refuses_an_existing_run(run):
     assert (done.status, done.out) == (2, "")
     assert done.err == (
         "xcnn: error: --out run already holds a run (model.safetensors, history.csv, "
-        "config.json); choose another folder\n"
+        "config.json): choose another folder\n"
     )
     assert contents("run") == before
     done = run("train mlp --limit 10 --epochs 1 --out run/config.json")
