@@ -37,7 +37,7 @@ OTHERS = {
     "import": "time to import the library",
     "growth": "time and memory of xcnn's step as batch, channels, image and depth double",
 }
-BASE, LEAST = cases.Size(batch=32, channels=16, image=32, depth=2), cases.Size(1, 1, 4, 1)
+BASE, SMALLEST = cases.Size(batch=32, channels=16, image=32, depth=2), cases.Size(1, 1, 4, 1)
 AXES = {"batch": (32, 64, 128, 256)}
 AXES |= {"channels": (16, 32, 64), "image": (16, 32, 64), "depth": (2, 4, 8)}
 
@@ -142,11 +142,11 @@ def fill(
 def run_part(part: Part, libraries: Session) -> Row:
     """Run one part; returns its status, its results so far, and its error if any."""
     left, start = libraries.left(), time.monotonic()
-    if left < part.least:
-        return {"status": "skipped", "reason": f"needs {part.least:.0f} s, {left:.0f} s are left"}
+    if left < part.minimum:
+        return {"status": "skipped", "reason": f"needs {part.minimum:.0f} s, {left:.0f} s are left"}
     worker = Worker("xcnn", libraries.device)
     try:
-        outcome = worker.answer(min(part.most, left), part=f"benchmarks.gpu.{part.function}")
+        outcome = worker.answer(min(part.limit, left), part=f"benchmarks.gpu.{part.function}")
     finally:
         worker.close()
     return {**outcome, "took": time.monotonic() - start}
@@ -187,14 +187,14 @@ def growth(effort: Effort) -> dict[str, Any]:
         "base"; "least", the peak bytes of a process that trains the smallest network; "axes", the
         points of each axis, with work, seconds, bytes above the least, and growth factors.
     """
-    least = grown([LEAST], Effort(1, 1, 1))[LEAST.name]["peak"]
+    least = measure_sizes([SMALLEST], Effort(1, 1, 1))[SMALLEST.name]["peak"]
     axes: dict[str, list[Row]] = {}
     for axis, values in AXES.items():
         sizes = [BASE._replace(**{axis: value}) for value in values]
         points: list[Row] = []
-        for size, mine in zip(sizes, grown(sizes, effort).values(), strict=True):
-            point = {"value": getattr(size, axis), "work": size.work, "seconds": mine["seconds"]}
-            point |= {"spread": mine["spread"], "memory": min(mine["peaks"]) - least}
+        for size, figures in zip(sizes, measure_sizes(sizes, effort).values(), strict=True):
+            point = {"value": getattr(size, axis), "work": size.work, "seconds": figures["seconds"]}
+            point |= {"spread": figures["spread"], "memory": min(figures["peaks"]) - least}
             for key in ("seconds", "memory"):
                 point[f"{key}_factor"] = factor(points[-1], point, key) if points else None
             points.append(point)
@@ -202,7 +202,7 @@ def growth(effort: Effort) -> dict[str, Any]:
     return {"base": BASE._asdict(), "least": least, "axes": axes}
 
 
-def grown(sizes: Sequence[cases.Size], effort: Effort) -> dict[str, Row]:
+def measure_sizes(sizes: Sequence[cases.Size], effort: Effort) -> dict[str, Row]:
     """The figures of each size, measured in separate processes that take turns."""
     effort = dataclasses.replace(effort, rounds=min(effort.rounds, 2))
     row: Row = {"name": "growth"}

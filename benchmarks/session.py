@@ -1,4 +1,4 @@
-"""Measures libraries in turns, each in its own process, over several runs of the processes."""
+"""Measures libraries in turns, each in its own process, and repeats that in fresh processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks import ROOT
 from benchmarks.outcome import Failed, attempt
 from benchmarks.worker import LIMIT, TURN, Worker
 
-MOST_STEPS = 300  # per turn
+MAX_STEPS = 300  # per turn
 CASE_SECONDS = 15.0  # minimum time left to start a case
 Row = dict[str, Any]
 
@@ -151,7 +151,7 @@ class Session:
 
     def _steps(self, seconds: float) -> int:
         """Steps per turn, if a step takes ``seconds``."""
-        return self.effort.steps or max(1, min(MOST_STEPS, round(TURN / seconds)))
+        return self.effort.steps or max(1, min(MAX_STEPS, round(TURN / seconds)))
 
 
 def over_turns(turns: Sequence[Row]) -> Row:

@@ -12,8 +12,8 @@ class Part(NamedTuple):
 
     title: str
     function: str  # "module:name"
-    most: float  # time limit in seconds
-    least: float  # seconds that must be left to start it
+    limit: float  # time limit in seconds
+    minimum: float  # seconds that must be left to start it
 
 
 PARTS = {

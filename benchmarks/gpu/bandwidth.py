@@ -25,7 +25,7 @@ from xcnn.tiling import Tile
 Array = Any
 SIZE = 8192  # of the matrices
 TOLERANCES = {"float32": 1e-5, "float16": 1e-2}  # relative to the largest value
-MOST_SETS = 8
+MAX_SETS = 8
 
 
 def ceilings(save: Callable[[dict], None]) -> None:
@@ -254,7 +254,7 @@ def figures(device: Device, primitive: Primitive) -> dict[str, Any]:
 
 def sets(traffic: int, cache: int, limit: int) -> int:
     """Number of input sets to alternate, so that none is still in the cache when reused."""
-    wanted = min(MOST_SETS, max(3, math.ceil(4 * cache / traffic))) if traffic < 4 * cache else 1
+    wanted = min(MAX_SETS, max(3, math.ceil(4 * cache / traffic))) if traffic < 4 * cache else 1
     return max(1, min(wanted, limit // traffic))
 
 

@@ -1,4 +1,4 @@
-"""What only a GPU can answer: its logic, and its work on the stand-in for one."""
+"""The GPU benchmarks: their logic, and runs on the stand-in for a GPU."""
 
 import json
 import operator

@@ -51,7 +51,7 @@ def test_test_images_are_not_augmented(run):
 
 def test_augmentation_help(run):
     text = " ".join(run("train --help").out.split())
-    for name in ("flip (", "mixup (", "standard: what suits the dataset"):
+    for name in ("flip (", "mixup (", "standard: the default for the dataset"):
         assert name in text
 
 
@@ -128,7 +128,10 @@ def test_files_that_are_not_images(run, shades):
         ("--augment flop", "augment='flop': expected names separated by commas, of flip, vflip"),
         ("--augment none,flip", "augment='none,flip'"),
         ("--data moons --augment flip", "moons holds features: use none"),
-        ("--augment flip,mixup --loss nll", "mixup mixes labels, which --loss nll does not take"),
+        (
+            "--augment flip,mixup --loss nll",
+            "mixup mixes labels, which --loss nll does not support",
+        ),
         ("--grey", "--grey applies to a folder of images, not to digits"),
         ("--image-size 32", "--image-size applies to a folder of images, not to digits"),
         ("--skip-unreadable", "--skip-unreadable applies to a folder of images"),

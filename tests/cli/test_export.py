@@ -223,7 +223,7 @@ def test_damaged_metadata(run, exported):
         ("scale", "1" + "0" * 400, "wrong: scale"),
         ("std", "[Infinity]", "wrong: std"),
         ("input_shape", "[3, 40000, 40000]", "the metadata says images of [3, 40000, 40000], but"),
-        ("data", '"../photos"', "was trained on '../photos', which is not a dataset"),
+        ("data", '"../photos"', "was trained on '../photos', which is not the name of a dataset"),
     ],
 )
 def test_untrusted_metadata(run, exported, key, value, text):

@@ -420,5 +420,5 @@ def test_diverging_training_is_reported(run):
     done = run("train --optimizer sgd --lr 1000 --epochs 5 --limit 200 --out run")
     assert done.status == 2
     assert "the training diverged: the loss is nan after 1 epoch" in done.err
-    assert "smaller --lr than 1000" in done.err
+    assert "choose an --lr below 1000" in done.err
     assert len(history("run")) == 1

@@ -83,7 +83,7 @@ class OnDevice(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        return device == "CPU"  # the only device that ONNX's runner is asked to use
+        return device == "CPU"  # ONNX's runner skips the tests of other devices
 
 
 @functools.cache

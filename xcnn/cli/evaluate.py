@@ -12,7 +12,7 @@ from .options import Parser, add_device, count
 
 
 def add_options(parser: Parser) -> None:
-    parser.add("model RUN", "run folder of xcnn train, or ONNX file of xcnn export")
+    parser.add("model RUN", "run folder from xcnn train, or ONNX file from xcnn export")
     sources.add_data(parser, "another dataset of the same shape and classes, or a folder of images")
     add_device(parser)
     parser.add("--batch-size N", "images at a time", type=count, default=256)

@@ -18,7 +18,7 @@ _TOLERANCE = 1e-3  # for a sum of probabilities
 
 
 def add_options(parser: Parser) -> None:
-    parser.add("model RUN", "run folder of xcnn train, or an ONNX file")
+    parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
     parser.add("images IMAGE", "PNG, JPEG or .npy file", nargs="+")
     invert = "invert the images, for dark strokes on a light background"
     parser.add("--invert", invert, action="store_true")
