@@ -1,13 +1,13 @@
-"""Speed and memory of xcnn next to other libraries: ``python -m benchmarks COMMAND``.
+"""Speed and memory of xcnn compared with other libraries: ``python -m benchmarks COMMAND``.
 
 | module | contents |
 |---|---|
 | ``__main__``, ``run`` | the commands; ``cpu`` and ``gpu`` measure cases and write a report |
-| ``cases``, ``nets``, ``peers`` | what is timed, with the same calls for every library |
+| ``cases``, ``nets``, ``peers`` | what is timed, through the same calls for every library |
 | ``session``, ``worker`` | one process per library, taking turns |
 | ``machine``, ``outcome`` | versions and hardware; failures |
-| ``table`` | the report as text and as a picture |
-| ``gpu`` | what only a GPU can answer: test suite, bandwidth, determinism |
+| ``table`` | the report as text and as a plot |
+| ``gpu`` | checks that need a GPU: test suite, bandwidth, determinism |
 | ``methods``, ``choices``, ``accuracy``, ``curves`` | the measurements behind docs/ |
 """
 

@@ -9,18 +9,18 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "cpu": ("run", "xcnn and PyTorch on this CPU, and how xcnn's cost grows: about ten minutes"),
-    "gpu": ("run", "tests, bandwidth and training next to PyTorch on this GPU: ten minutes"),
-    "show": ("table", "print or draw a report that cpu or gpu wrote"),
+    "cpu": ("run", "compare with PyTorch on this CPU, and measure scaling: about ten minutes"),
+    "gpu": ("run", "run tests, bandwidth and training on this GPU, against PyTorch: ten minutes"),
+    "show": ("table", "print or plot a report written by cpu or gpu"),
     "methods": ("methods", "time every convolution method, to check the rule that chooses one"),
-    "choices": ("choices", "the measurements behind the first decisions, in plain NumPy"),
-    "accuracy": ("accuracy", "rounding errors of the convolution methods"),
-    "curves": ("curves", "train ResNet-20 on CIFAR-10 next to PyTorch, from equal weights"),
+    "choices": ("choices", "repeat the measurements behind the first decisions, in plain NumPy"),
+    "accuracy": ("accuracy", "measure rounding errors of the convolution methods"),
+    "curves": ("curves", "train ResNet-20 on CIFAR-10, against PyTorch from equal weights"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status."""
+    """Run one command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, text) in COMMANDS.items():
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Before anything loads NumPy, and for all workers: a forced BLAS core would slow down NumPy
-    # alone, and without cached bytecode each import would compile what pip has not compiled.
+    # Before NumPy is loaded, and for all workers: a forced BLAS core type would slow down only
+    # NumPy, and without cached bytecode each import would compile what pip has not compiled.
     for variable in ("OPENBLAS_CORETYPE", "PYTHONDONTWRITEBYTECODE"):
         os.environ.pop(variable, None)
     sys.exit(main())

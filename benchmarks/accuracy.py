@@ -1,8 +1,8 @@
 """Rounding errors of the convolution methods, and training curves with and without Winograd.
 
-``python -m benchmarks accuracy`` prints the largest difference from float64 over the largest value,
-for activations and gradients of unit scale. ``--curves`` trains a VGG-like net on CIFAR-10,
-which is looked for as by ``xcnn train``, from the same weights and batches.
+``python -m benchmarks accuracy`` prints the largest difference from float64 relative to the largest
+value, for activations and gradients of unit scale. ``--curves`` trains a VGG-like net on CIFAR-10
+from the same weights and batches; the data is searched for as in ``xcnn train``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def errors(method: str, channels: int, size: int = 16, batch: int = 4) -> list[f
 
 
 def losses(method: str) -> list[float]:
-    """Mean loss of each EVERY steps of training."""
+    """Training loss, averaged over every EVERY steps."""
     xcnn.config.convolution = method
     xcnn.manual_seed(0)
     model = nets.vgg(nn)

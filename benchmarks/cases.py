@@ -1,4 +1,4 @@
-"""The cases: what is timed, made for any peer from the same random numbers."""
+"""The cases that are timed, built for any peer from the same random numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTINGS = {"Adam": {"lr": 1e-3}, "SGD": {"lr": 1e-2, "momentum": 0.9}}
 
 
 class Work(NamedTuple):
-    """A case in one process: its step, and how many parameters it trains."""
+    """A case in one process: its step, and the number of parameters that it trains."""
 
     step: Step
     parameters: int = 0
@@ -27,12 +27,12 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table."""
+    """One row of the table."""
 
     name: str
     title: str
     make: Callable[[Any], Work]
-    mean: str = ""  # the geometric mean that its ratio belongs to
+    mean: str = ""  # the geometric mean that includes its ratio
 
 
 # -- networks ------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Network:
-    """A network, built from a peer's layers."""
+    """A network built from a peer's layers."""
 
     title: str
     image: tuple[int, int, int]
@@ -49,21 +49,21 @@ class Network:
     classes: int = 10
 
     def training(self, peer: Any, batch: int, precision: str = "float32") -> Work:
-        """Forward, loss, backward and an update of the weights."""
+        """Forward, loss, backward and weight update."""
         model, kind = self.build(peer).to(peer.device), getattr(peer.optim, self.optimizer)
         optimizer = kind(model.parameters(), **SETTINGS[self.optimizer])
         step = peer.training(model, optimizer, self._batches(peer, batch), precision)
         return Work(step, count(model.parameters()))
 
     def forward(self, peer: Any, batch: int) -> Work:
-        """Logits in evaluation mode, nothing saved for a backward pass."""
+        """Logits in evaluation mode, with nothing saved for backward."""
         model, batches = self.build(peer).to(peer.device), self._batches(peer, batch)
         model.eval()
         step = peer.no_grad()(lambda: model(next(batches)[0]))
         return Work(step, count(model.parameters()))
 
     def _batches(self, peer: Any, batch: int) -> Iterator[tuple[Any, Any]]:
-        """Four random batches, again and again."""
+        """Four random batches, repeated endlessly."""
         rng = np.random.default_rng(0)
         images = rng.standard_normal((4, batch, *self.image), dtype=np.float32)
         labels = rng.integers(0, self.classes, (4, batch))
@@ -72,7 +72,7 @@ class Network:
 
 
 def count(parameters: Any) -> int:
-    """Numbers in all of them."""
+    """Total number of elements."""
     return sum(math.prod(p.shape) for p in parameters)
 
 
@@ -87,7 +87,7 @@ RESNET18 = Network("ResNet-18", (3, 224, 224), lambda peer: peer.resnet("resnet1
 
 @dataclass(frozen=True)
 class Operation:
-    """A function of an input (shape without the batch) and of a weight or class indices."""
+    """A function of an input (shape without the batch) and, if any, a weight or class indices."""
 
     function: str
     input: tuple[int, ...]
@@ -99,7 +99,7 @@ class Operation:
         return Work(peer.no_grad()(lambda: call(*arrays)))
 
     def both(self, peer: Any, batch: int) -> Work:
-        """Forward and backward, for the input and the weight."""
+        """Forward and backward, with gradients of the input and the weight."""
         return Work(peer.both(*self._prepare(peer, batch)))
 
     def _prepare(self, peer: Any, batch: int) -> tuple[Any, list[Any]]:
@@ -114,14 +114,14 @@ class Operation:
 
 
 def conv(channels: int, filters: int, size: int, kernel: int, **settings: Any) -> Operation:
-    """A convolution of ``size`` × ``size`` images, padded so that stride 1 keeps their size."""
+    """A convolution of ``size`` × ``size`` images, padded to keep their size at stride 1."""
     weight = (filters, channels // settings.get("groups", 1), kernel, kernel)
     settings = {"padding": kernel // 2, **settings}
     return Operation("conv2d", (channels, size, size), weight, settings)
 
 
 def batch_norm(peer: Any, batch: int) -> Work:
-    """In training mode, forward and backward, for the input and the parameters."""
+    """Forward and backward in training mode, with gradients of the input and the parameters."""
     layer = peer.nn.BatchNorm2d(64).to(peer.device)
     images = np.random.default_rng(0).standard_normal((batch, 64, 32, 32), dtype=np.float32)
     return Work(peer.both(layer, [peer.native(images)], layer))
@@ -132,7 +132,7 @@ SHAPES += [(130, 1280)]
 
 
 def adam(peer: Any) -> Work:
-    """An update of 25 tensors, 1.2 million numbers."""
+    """An update of 25 tensors with 1.2 million elements."""
     rng = np.random.default_rng(0)
     pairs = [[rng.standard_normal(s, dtype=np.float32) for _ in range(2)] for s in SHAPES]
     parameters = [peer.parameter(*pair) for pair in pairs]
@@ -141,7 +141,7 @@ def adam(peer: Any) -> Work:
 
 # -- the table -----------------------------------------------------------------------------
 
-CONVOLUTIONS = {  # name: operation, batch; the first four belong to the means
+CONVOLUTIONS = {  # name: operation, batch; the first four enter the means
     "conv-32": (conv(32, 32, 32, 3), 64),
     "conv-64": (conv(64, 64, 32, 3), 32),
     "conv-128": (conv(128, 128, 16, 3), 32),
@@ -162,10 +162,10 @@ def operations() -> Iterator[Case]:
     for number, (name, (operation, batch)) in enumerate(CONVOLUTIONS.items()):
         (channels, size, _), (filters, _, kernel, _) = operation.input, operation.weight
         text = f"{kernel}×{kernel} {channels}→{filters} at {size}×{size}, batch {batch}"
-        for way in ("forward", "both"):
-            make = partial(getattr(operation, way), batch=batch)
-            mean = f"conv-{way}" if number < 4 else ""
-            yield Case(f"{name}-{way}", f"convolution {text}: {way}", make, mean)
+        for direction in ("forward", "both"):
+            make = partial(getattr(operation, direction), batch=batch)
+            mean = f"conv-{direction}" if number < 4 else ""
+            yield Case(f"{name}-{direction}", f"convolution {text}: {direction}", make, mean)
     images = "64 at 32×32, batch 32: both"
     for name, (function, settings) in POOLS.items():
         operation = Operation(function, (64, 32, 32), settings=settings)
@@ -206,7 +206,7 @@ CASES: dict[str, list[Case]] = {
 
 
 class Size(NamedTuple):
-    """The size of a growing network and of its input: one of them doubles at a time."""
+    """Sizes of a network and its input, of which one doubles at a time."""
 
     batch: int
     channels: int
@@ -219,7 +219,7 @@ class Size(NamedTuple):
 
     @property
     def work(self) -> int:
-        """Multiply-adds of a step: output and weight gradient; input gradient except the first."""
+        """Multiply-adds of a step; the first layer has no input gradient."""
         layer = self.batch * self.image**2 * self.channels**2 * 9
         return layer * (3 * self.depth - 1) + 3 * self.batch * self.channels * 10
 
@@ -230,12 +230,12 @@ class Size(NamedTuple):
 
 
 def find(name: str) -> Case:
-    """The case of this name on any device.
+    """Look up a case by name, on any device.
 
     Raises
     ------
     KeyError
-        There is none.
+        No such case.
     """
     if name.startswith("growth-"):
         return Size(*map(int, name.split("-")[1:])).case()
@@ -243,7 +243,7 @@ def find(name: str) -> Case:
 
 
 def select(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The names that the patterns match, in their order; all without patterns.
+    """The names that match any of the patterns, in order; all if there are no patterns.
 
     A pattern is a name, or else a prefix of names, or a glob such as ``conv-*-both``.
 

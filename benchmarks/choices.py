@@ -1,7 +1,7 @@
-"""The measurements behind the first decisions, in plain NumPy: ``docs/decisions``.
+"""The measurements behind the first design decisions (``docs/decisions``), in plain NumPy.
 
-``python -m benchmarks choices [NAME...]`` prints each variant, its median milliseconds, and its
-ratio to the one that was chosen.
+``python -m benchmarks choices [NAME...]`` prints the median milliseconds of each variant, and the
+ratio to the chosen one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def random(*shape: int) -> np.ndarray:
 
 
 def memory_order() -> Variants:
-    """Convolution 16@5×5 of 6×14×14 images, batch 128: where the batch lies in memory."""
+    """Convolution 16@5×5 of 6×14×14 images, batch 128: position of the batch axis in memory."""
     n, c, f, k, size = 128, 6, 16, 5, 14
     out = size - k + 1
     weight = random(f, c * k * k)
@@ -47,7 +47,7 @@ def memory_order() -> Variants:
 
 
 def tile_size() -> Variants:
-    """Training pass of one convolution, 32@3×3 of 32×32×32 images, batch 64: bytes per tile."""
+    """Forward and backward of a convolution 32@3×3 of 32×32×32 images, batch 64: tile size."""
     from xcnn import backends
 
     backend, chosen = backends.get("cpu"), backends.CpuBackend.column_budget
@@ -82,7 +82,7 @@ def thin_product() -> Variants:
 
 
 def argmax() -> Variants:
-    """Which element of each 2×2 window is the maximum: 6×28×28 images, batch 128."""
+    """Argmax of each 2×2 window: 6×28×28 images, batch 128."""
     x = random(6, 28, 28, 128)
     elements = [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
     y = np.maximum.reduce(elements)

@@ -1,10 +1,10 @@
-"""ResNet-20 on CIFAR-10 next to PyTorch: the same weights, the same batches, the same recipe.
+"""ResNet-20 on CIFAR-10, compared with PyTorch: the same weights, batches and recipe.
 
 SGD with momentum 0.9, weight decay 1e-4, a one-cycle learning rate up to 0.1, batches of 128 images
-in the same order with the same flips and shifts. Both networks start from the weights that xcnn
-draws. ``python -m benchmarks curves`` prints the mean loss of every 20 steps and the test accuracy
-after each epoch. CIFAR-10 is looked for as by ``xcnn train`` (``$XCNN_DATA``). The curves drift
-apart slowly through float32 rounding, as those of any two runs do.
+in the same order with the same flips and shifts. Both networks start from xcnn's initial weights.
+``python -m benchmarks curves`` prints the mean loss of every 20 steps and the test accuracy after
+each epoch. CIFAR-10 is searched for as in ``xcnn train`` (``$XCNN_DATA``). The curves slowly
+diverge because float32 rounding differs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH, EVERY, PEAK = 128, 20, 0.1
 
 
 class Images:
-    """Standardised images, in the same augmented batches for both libraries."""
+    """Normalised images, in the same augmented batches for both libraries."""
 
     def __init__(self, limit: int | None = None) -> None:
         dataset = data.load("cifar10", limit=limit)
@@ -60,10 +60,10 @@ def augmented(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def rate(step: int, steps: int) -> float:
-    """One cycle: up for 30 % of the steps, then down to zero, both along a cosine."""
+    """One cycle: rises for 30 % of the steps, then falls to zero, both along a cosine."""
     up = 0.3 * steps
-    share = step / up if step < up else 1 - (step - up) / (steps - up)
-    return PEAK * (1 - math.cos(math.pi * share)) / 2
+    fraction = step / up if step < up else 1 - (step - up) / (steps - up)
+    return PEAK * (1 - math.cos(math.pi * fraction)) / 2
 
 
 class Learner:
@@ -83,7 +83,7 @@ class Learner:
         return peers.plain_step(self._peer, self.model, self._optimizer, batch)().item()
 
     def accuracy(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Fraction of correct classes."""
+        """Fraction of images classified correctly."""
         self.model.eval()
         with self._peer.no_grad():
             outputs = [self.model(self._peer.user(x[i : i + 500])) for i in range(0, len(x), 500)]
@@ -92,15 +92,15 @@ class Learner:
 
 
 def learners(seed: int) -> dict[str, Learner]:
-    """Both networks, with the same weights."""
-    ours = peers.Xcnn()
+    """Both networks, with the same initial weights."""
+    peer = peers.Xcnn()
     xcnn.manual_seed(seed)
-    first = Learner(ours)
+    first = Learner(peer)
     return {"xcnn": first, "torch": Learner(peers.Torch(), first.model.state_dict())}
 
 
 def train(name: str, learner: Learner, images: Images, epochs: int, seed: int) -> dict[str, Any]:
-    """The losses of all steps, the accuracies of all epochs, and the seconds of the steps."""
+    """The loss of each step, the test accuracy of each epoch, and the total time of the steps."""
     rng, steps = np.random.default_rng(seed), epochs * images.steps()
     losses: list[float] = []
     accuracies, seconds = [], 0.0
@@ -117,12 +117,12 @@ def train(name: str, learner: Learner, images: Images, epochs: int, seed: int) -
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="take the first N training images only")
+    parser.add_argument("--limit", type=int, help="use only the first N training images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all losses to FILE")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Train both, one after the other (their thread pools would compete), print the curves."""
+    """Train one after the other, as their thread pools would compete, and print the curves."""
     images = Images(options.limit)
     runs = {
         name: train(name, learner, images, options.epochs, options.seed)

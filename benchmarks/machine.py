@@ -1,4 +1,4 @@
-"""The hardware and software that figures were measured on."""
+"""The hardware and software that measurements were made on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks import ROOT
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
-    """Python, system, processor and commit; for "cuda" also the GPU and CUDA's versions."""
+    """Python, system, processor and commit; for "cuda" also the GPU and CUDA versions."""
     has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "python": platform.python_version(),
@@ -47,7 +47,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit of the checkout; ``XCNN_COMMIT`` names it for a copy without history."""
+    """The commit of the checkout, or ``XCNN_COMMIT`` for a copy without history."""
     described = _output("git", "describe", "--always", "--dirty", "--abbrev=12")
     return os.environ.get("XCNN_COMMIT") or described or "unknown"
 
@@ -71,12 +71,12 @@ def _gpu() -> dict[str, Any]:
 
 
 def _dotted(version: int) -> str:
-    """CUDA's 13010 as 13.1."""
+    """A CUDA version: 13010 is 13.1."""
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _output(*command: str) -> str | None:
-    """The first line a command prints; None if it fails or does not exist."""
+    """The first line that a command prints; None if it fails or does not exist."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
-"""The rule that chooses a convolution method, checked on this machine.
+"""Checks the rule that chooses a convolution method on this machine.
 
-``python -m benchmarks methods`` times forward and backward of every method that applies to a table
-of shapes, taking turns. It prints milliseconds, the method that the rule chooses (*), and how much
-slower that is than the fastest. If that is often more than 1.2 here, change ``pays`` in
+``python -m benchmarks methods`` times forward and backward for a table of shapes, alternating
+between all methods that apply. It prints milliseconds, marks the method that the rule chooses (*),
+and gives its time relative to the fastest. If that is often above 1.2, change ``pays`` in
 ``xcnn/convolution/*.py``, or set ``xcnn.config.convolution``.
 """
 
@@ -26,7 +26,7 @@ WIDTH = 11
 
 
 class Shape(NamedTuple):
-    """One convolution: C → F channels, images of size², batch, kernel, stride, groups."""
+    """A convolution: C → F channels, images of size², batch, kernel, stride, groups."""
 
     channels: int
     filters: int
@@ -99,7 +99,7 @@ def milliseconds(shape: Shape, repeats: int) -> dict[str, float]:
 
 
 def in_turns(variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each call, taking turns after one to warm up."""
+    """Median milliseconds of each call, alternating, after one warm-up call each."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repeats + 1):
         for name, call in variants.items():
@@ -110,7 +110,7 @@ def in_turns(variants: Mapping[str, Callable[[], object]], repeats: int) -> dict
 
 
 def line(shape: Shape, times: dict[str, float], chosen: str) -> str:
-    """One line of the table."""
+    """One row of the table."""
     text = {m: f"{ms:.3g}{'*' if m == chosen else ' '}" for m, ms in times.items()}
     cells = "".join(f"{text.get(method, ''):>{WIDTH}}" for method in convolution.METHODS)
     return f"{shape!s:28}{cells}{times[chosen] / min(times.values()):9.2f}"
@@ -128,8 +128,8 @@ def main(options: argparse.Namespace) -> int:
         print(line(shape, times, chosen), flush=True)
         factors.append(times[chosen] / min(times.values()))
     mean, beyond = statistics.geometric_mean(factors), sum(f > 1.2 for f in factors)
-    print(f"the rule's choice takes {mean:.2f} times the fastest one's time in the geometric mean,")
-    print(f"and more than 1.2 times in {beyond} of {len(factors)} shapes")
+    print(f"the chosen method takes {mean:.2f} times as long as the fastest (geometric mean),")
+    print(f"and more than 1.2 times as long for {beyond} of {len(factors)} shapes")
     facts = {**machine.numpy_runs_on(), **machine.describe()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     return 0

@@ -1,4 +1,4 @@
-"""The networks to train; ``nn`` is the layers' namespace of whichever library builds them."""
+"""The networks to train; ``nn`` is the layer namespace of the library that builds them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vgg(nn: Any) -> Any:
 
 
 def plain(nn: Any, channels: int, image: int, depth: int) -> Any:
-    """``depth`` 3×3 convolutions with ReLU, the mean over the image, a linear layer."""
+    """``depth`` 3×3 convolutions with ReLU, global average pooling and a linear layer."""
     layers: list[Any] = []
     for _ in range(depth):
         layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
@@ -35,9 +35,9 @@ def plain(nn: Any, channels: int, image: int, depth: int) -> Any:
 
 
 def torch_resnet(name: str) -> Any:
-    """PyTorch's "resnet18" (as in torchvision) or "resnet20" (He et al. 2015, section 4.2).
+    """In PyTorch: "resnet18" (as in torchvision) or "resnet20" (He et al. 2015, section 4.2).
 
-    The weights have the names and shapes of ``xcnn.models``.
+    Weights have the same names and shapes as in ``xcnn.models``.
     """
     from torch import nn
     from torch.nn import functional as F

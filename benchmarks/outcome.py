@@ -1,4 +1,4 @@
-"""Failures, and files of results."""
+"""Outcomes of measurements, and result files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 
 class Skipped(Exception):  # noqa: N818 - not an error
-    """There is nothing to measure here; the text says why."""
+    """The measurement is not possible here; the message says why."""
 
 
 class Failed(Exception):  # noqa: N818 - the status in the report
-    """Something was measured, and it is wrong."""
+    """The measurement was made, but its result is wrong."""
 
 
 def attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that appears complete or not at all."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(unfinished, path)
+    """Write a JSON file completely or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)

@@ -1,9 +1,9 @@
-"""The libraries that are compared, behind the names they share.
+"""The libraries to compare, behind a common interface.
 
-A peer has ``nn``, ``F``, ``optim``, ``no_grad``, and the ``device`` of models; ``user`` turns
-a NumPy array into what users pass in, ``native`` into what lies between two layers. On a GPU,
-``clock`` measures GPU seconds, and ``block`` steps are timed together, the device being waited for
-at their end only.
+A peer has ``nn``, ``F``, ``optim``, ``no_grad``, and the ``device`` of models; ``user`` converts
+a NumPy array to what users pass in, ``native`` to what layers pass to each other. On a GPU,
+``clock`` measures GPU seconds, and ``block`` steps are timed together, with a single wait for the
+device at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GPU_BLOCK = 10  # steps
 
 
 def plain_step(peer: Any, model: Any, optimizer: Any, batches: Iterator[tuple[Any, Any]]) -> Step:
-    """A training step as tutorials write it."""
+    """A training step as in tutorials."""
 
     def step() -> Any:
         x, y = next(batches)
@@ -45,7 +45,7 @@ def plain_step(peer: Any, model: Any, optimizer: Any, batches: Iterator[tuple[An
 def resident_peak() -> int:
     """Peak resident bytes of this process."""
     status = Path("/proc/self/status")
-    # getrusage would include what the parent held when it started this process
+    # getrusage would include the memory of the parent when it started this process
     peak = re.search(r"VmHWM:\s+(\d+)", status.read_text() if status.exists() else "")
     if peak:
         return int(peak[1]) * 1024
@@ -56,14 +56,14 @@ def resident_peak() -> int:
 
 
 class Peer:
-    """What holds for every library on a CPU."""
+    """Base class: defaults for a library on a CPU."""
 
     clock, block, device = None, 1, "cpu"
     user: Callable[[np.ndarray], Any]
     leaf: Callable[[Any], Any]
 
     def parameter(self, value: np.ndarray, gradient: np.ndarray) -> Any:
-        """A leaf with a gradient."""
+        """A parameter with a gradient."""
         leaf = self.leaf(self.user(value))
         leaf.grad = self.user(gradient)
         return leaf
@@ -75,15 +75,15 @@ class Peer:
         """Wait for the device."""
 
     def reset(self) -> None:
-        """Free unused memory, so that ``peak`` starts again on a GPU."""
+        """On a GPU, free unused memory and reset ``peak``."""
 
     def peak(self) -> int:
-        """Peak bytes of the process; on a GPU those taken from the device."""
+        """Peak memory in bytes: of the process, or on a GPU of the device."""
         return resident_peak()
 
 
 class Xcnn(Peer):
-    """This library; it keeps images batch-last in memory."""
+    """This library, which keeps images batch-last in memory."""
 
     def __init__(self, device: str = "cpu") -> None:
         import xcnn
@@ -95,7 +95,7 @@ class Xcnn(Peer):
         self.synchronize = self.device.synchronize
         if device != "cpu":
             pool = self.device.xp.get_default_memory_pool()
-            # the pool returns nothing by itself: its size is its peak
+            # the pool never shrinks on its own, so its size is its peak
             self.reset, self.peak = pool.free_all_blocks, pool.total_bytes
             self.clock, self.block = clock.of_cupy(self.device.xp), GPU_BLOCK
         xcnn.manual_seed(0)
@@ -115,7 +115,7 @@ class Xcnn(Peer):
         return lambda: trainer.train_step(*next(batches))[0]
 
     def both(self, call: Any, arrays: Sequence[Any], layer: Any = None) -> Step:
-        """Forward, then backward for each float array and the layer's parameters."""
+        """Forward, then backward with gradients of float arrays and the layer's parameters."""
         shape = call(*arrays).shape
         dy = self.native(output_gradient(shape)) if shape else None
 
@@ -130,7 +130,7 @@ class Xcnn(Peer):
 
 
 class Torch(Peer):
-    """Eager PyTorch with its defaults, as its tutorials write it."""
+    """Eager PyTorch with its defaults, used as in its tutorials."""
 
     def __init__(self, device: str = "cpu") -> None:
         if importlib.util.find_spec("torch") is None:
@@ -175,7 +175,7 @@ class Torch(Peer):
         return step
 
     def both(self, call: Any, arrays: Sequence[Any], layer: Any = None) -> Step:
-        """Forward, then backward for each float array and the layer's parameters."""
+        """Forward, then backward with gradients of float arrays and the layer's parameters."""
         inputs = [a.requires_grad_() for a in arrays if a.is_floating_point()]
         wanted = [*inputs, *(layer.parameters() if layer is not None else ())]
         shape = tuple(call(*arrays).shape)
@@ -202,7 +202,7 @@ class Torch(Peer):
 
 
 class PyDyNet(Peer):
-    """Another library of plain NumPy that trains a CNN with NumPy 2: LeNet-5 only."""
+    """Another pure-NumPy library that trains CNNs and supports NumPy 2; LeNet-5 only."""
 
     def __init__(self, device: str = "cpu") -> None:
         if importlib.util.find_spec("pydynet") is None:
@@ -226,13 +226,13 @@ class PyDyNet(Peer):
         return value.numpy()
 
     def runs_on(self) -> dict[str, Any]:
-        from importlib import metadata  # only here: imports count in the peak memory
+        from importlib import metadata  # not at the top: imports count in the peak memory
 
         return {"pydynet": metadata.version("pydynet"), **numpy_runs_on()}
 
 
 def output_gradient(shape: tuple[int, ...]) -> np.ndarray:
-    """A random gradient of an output, the same for all peers."""
+    """A random output gradient, the same for all peers."""
     return np.random.default_rng(7).standard_normal(shape, dtype=np.float32)
 
 

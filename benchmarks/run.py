@@ -1,7 +1,7 @@
 """The commands ``cpu`` and ``gpu``: measure the cases, then print and store a report.
 
-``python -m benchmarks cpu`` compares with PyTorch where it is installed (ratios below 1: xcnn is
-faster or smaller); ``--against pydynet`` compares with another library of plain NumPy.
+``python -m benchmarks cpu`` compares with PyTorch if it is installed (ratios below 1: xcnn is
+faster or smaller); ``--against pydynet`` compares with another pure-NumPy library.
 ``python -m benchmarks gpu --json FILE`` needs a checkout, CuPy, pytest and hypothesis. Exit status:
 0 success, 1 something failed or ran out of time, 2 wrong arguments or no GPU.
 """
@@ -34,16 +34,16 @@ DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 SECONDS = {"cpu": math.inf, "gpu": 570.0}
 OTHERS = {
     "memory": "peak memory of training LeNet-5 at batch 128",
-    "import": "time of importing the library",
+    "import": "time to import the library",
     "growth": "time and memory of xcnn's step as batch, channels, image and depth double",
 }
-BASE, LEAST = cases.Size(batch=32, channels=16, image=32, depth=2), cases.Size(1, 1, 4, 1)
+BASE, SMALLEST = cases.Size(batch=32, channels=16, image=32, depth=2), cases.Size(1, 1, 4, 1)
 AXES = {"batch": (32, 64, 128, 256)}
 AXES |= {"channels": (16, 32, 64), "image": (16, 32, 64), "depth": (2, 4, 8)}
 
 
 def titles(device: str) -> dict[str, str]:
-    """Name to title of everything that can be measured on a device, in order."""
+    """By name, the title of everything that can be measured on a device, in order."""
     training = {case.name: case.title for case in cases.CASES[device]}
     if device == "cuda":
         return {name: part.title for name, part in PARTS.items()} | training
@@ -54,19 +54,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add, effort = parser.add_argument, Effort()
     patterns = 'names, prefixes or globs such as "conv-*-both"; default: all'
     add("--case", nargs="+", action="extend", default=[], metavar="NAME", help=patterns)
-    add("--list", action="store_true", help="list the cases, and measure nothing")
+    add("--list", action="store_true", help="list the cases without measuring")
     add("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     libraries = "library to compare with; default: torch"
     add("--against", choices=("torch", "pydynet"), default="torch", help=libraries)
     number = {"type": int, "metavar": "N"}
-    add("--processes", default=effort.processes, help="of each library; the best counts", **number)
-    add("--rounds", default=effort.rounds, help="turns of each process", **number)
+    add("--processes", default=effort.processes, help="per library; the best counts", **number)
+    add("--rounds", default=effort.rounds, help="turns per process", **number)
     add("--steps", help=f"per turn; default: as many as fit into {TURN} s", **number)
     add("--seconds", type=float, metavar="S", help="time limit; default: 570 for gpu, none for cpu")
 
 
 def main(options: argparse.Namespace) -> int:
-    """Check the options, measure, print: the exit status."""
+    """Check the options, measure and print; returns the exit status."""
     device = DEVICES[options.command]
     known = titles(device)
     try:
@@ -74,20 +74,20 @@ def main(options: argparse.Namespace) -> int:
     except ValueError as error:
         options.fail(str(error))
     if any(n is not None and n < 1 for n in (options.processes, options.rounds, options.steps)):
-        options.fail("--processes, --rounds and --steps: expected numbers from 1 on")
+        options.fail("--processes, --rounds and --steps: expected numbers >= 1")
     if options.list:
         print("\n".join(f"{name:<{table.WIDTH}}{known[name]}" for name in names))
         return 0
     if options.json and not options.json.absolute().parent.is_dir():
-        options.fail(f"{options.json}: there is no folder {options.json.parent}")
+        options.fail(f"--json {options.json}: no such folder: {options.json.parent}")
     if device == "cuda" and cuda.problem():
         options.fail(f"there is no GPU to measure: {cuda.problem()}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # end the workers, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also ends the workers
     return measure(names, device, options)
 
 
 def measure(names: Sequence[str], device: str, options: argparse.Namespace) -> int:
-    """Measure the cases, keeping the report up to date: the exit status."""
+    """Measure the cases, updating the report; returns the exit status."""
     start = time.monotonic()
     deadline = start + (options.seconds or SECONDS[options.command])
     effort = Effort(options.processes, options.rounds, options.steps)
@@ -118,10 +118,10 @@ def measure(names: Sequence[str], device: str, options: argparse.Namespace) -> i
 def fill(
     report: dict[str, Any], names: Sequence[str], libraries: Session, save: Callable[[], None]
 ) -> None:
-    """Measure what ``names`` lists into the report."""
+    """Measure the cases in ``names`` and add them to the report."""
     rows = report["cases"]
     if libraries.device == "cuda":
-        # kernels that the test suite compiles are there the next time, and can be copied along
+        # keeps the kernels that the test suite compiles, for the next run or another machine
         os.environ.setdefault("CUPY_CACHE_DIR", str(ROOT / "build" / "cupy"))
         for name in filter(PARTS.__contains__, names):
             rows.append({"name": name, **run_part(PARTS[name], libraries)})
@@ -140,20 +140,20 @@ def fill(
 
 
 def run_part(part: Part, libraries: Session) -> Row:
-    """The outcome of one part: status, result as far as it got, error."""
+    """Run one part; returns its status, its results so far, and its error if any."""
     left, start = libraries.left(), time.monotonic()
-    if left < part.least:
-        return {"status": "skipped", "reason": f"needs {part.least:.0f} s, {left:.0f} s are left"}
+    if left < part.minimum:
+        return {"status": "skipped", "reason": f"needs {part.minimum:.0f} s, {left:.0f} s are left"}
     worker = Worker("xcnn", libraries.device)
     try:
-        outcome = worker.answer(min(part.most, left), part=f"benchmarks.gpu.{part.function}")
+        outcome = worker.answer(min(part.limit, left), part=f"benchmarks.gpu.{part.function}")
     finally:
         worker.close()
     return {**outcome, "took": time.monotonic() - start}
 
 
 def memory(libraries: Session) -> Row:
-    """Peak resident bytes of processes that do nothing but train LeNet-5."""
+    """Peak resident bytes of processes that only train LeNet-5."""
     alone = Session(libraries.lanes, dataclasses.replace(libraries.effort, rounds=2))
     row: Row = {"name": "memory"}
     alone.run([row], case=lambda *_: "lenet-128")
@@ -170,7 +170,7 @@ def imports(libraries: Session) -> Row:
 
 
 def means(rows: Sequence[Row]) -> dict[str, float]:
-    """Geometric means of the ratios that belong together."""
+    """Geometric mean of the ratios in each group."""
     groups: dict[str, list[float]] = {}
     for row in rows:
         if row.get("mean") and row.get("ratio"):
@@ -184,17 +184,17 @@ def growth(effort: Effort) -> dict[str, Any]:
     Returns
     -------
     dict
-        "base"; "least", the peak bytes of a process that trains the smallest network; "axes",
-        axis to points, each with its work, seconds, bytes above the least, and their factors.
+        "base"; "least", the peak bytes of a process that trains the smallest network; "axes", the
+        points of each axis, with work, seconds, bytes above the least, and growth factors.
     """
-    least = grown([LEAST], Effort(1, 1, 1))[LEAST.name]["peak"]
+    least = measure_sizes([SMALLEST], Effort(1, 1, 1))[SMALLEST.name]["peak"]
     axes: dict[str, list[Row]] = {}
     for axis, values in AXES.items():
         sizes = [BASE._replace(**{axis: value}) for value in values]
         points: list[Row] = []
-        for size, mine in zip(sizes, grown(sizes, effort).values(), strict=True):
-            point = {"value": getattr(size, axis), "work": size.work, "seconds": mine["seconds"]}
-            point |= {"spread": mine["spread"], "memory": min(mine["peaks"]) - least}
+        for size, figures in zip(sizes, measure_sizes(sizes, effort).values(), strict=True):
+            point = {"value": getattr(size, axis), "work": size.work, "seconds": figures["seconds"]}
+            point |= {"spread": figures["spread"], "memory": min(figures["peaks"]) - least}
             for key in ("seconds", "memory"):
                 point[f"{key}_factor"] = factor(points[-1], point, key) if points else None
             points.append(point)
@@ -202,8 +202,8 @@ def growth(effort: Effort) -> dict[str, Any]:
     return {"base": BASE._asdict(), "least": least, "axes": axes}
 
 
-def grown(sizes: Sequence[cases.Size], effort: Effort) -> dict[str, Row]:
-    """The figures of each size, in processes of its own that take turns."""
+def measure_sizes(sizes: Sequence[cases.Size], effort: Effort) -> dict[str, Row]:
+    """The figures of each size, measured in separate processes that take turns."""
     effort = dataclasses.replace(effort, rounds=min(effort.rounds, 2))
     row: Row = {"name": "growth"}
     Session({s.name: "xcnn" for s in sizes}, effort).run([row], case=lambda row, lane: lane)
@@ -213,7 +213,7 @@ def grown(sizes: Sequence[cases.Size], effort: Effort) -> dict[str, Row]:
 
 
 def factor(before: Row, now: Row, key: str) -> float | None:
-    """Growth of ``key`` per doubling of the work; None where it is not positive."""
+    """Growth of ``key`` per doubling of the work; None if a value is not positive."""
     if min(before[key], now[key]) <= 0:  # within the noise of the smallest network
         return None
     return (now[key] / before[key]) ** (1 / math.log2(now["work"] / before["work"]))

@@ -1,4 +1,4 @@
-"""Takes turns: each library in its own process, several processes one after the other."""
+"""Measures libraries in turns, each in its own process, and repeats that in fresh processes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmarks import ROOT
 from benchmarks.outcome import Failed, attempt
 from benchmarks.worker import LIMIT, TURN, Worker
 
-MOST_STEPS = 300  # per turn
-CASE_SECONDS = 15.0  # that must be left to start a case
+MAX_STEPS = 300  # per turn
+CASE_SECONDS = 15.0  # minimum time left to start a case
 Row = dict[str, Any]
 
 
@@ -36,16 +36,16 @@ class Effort:
 
 @dataclass
 class Session:
-    """Measures rows in several lanes that take turns, a process of a peer in each lane.
+    """Measures rows in several lanes that take turns; each lane is a process of one peer.
 
     Attributes
     ----------
     lanes
-        Lane to peer.
+        The peer of each lane.
     deadline
-        On the clock of ``time.monotonic``; later, no further case is started.
+        In ``time.monotonic`` seconds; after it, no further case is started.
     peers
-        Lane to the outcome of starting it: versions, or why it is missing.
+        The outcome of starting each lane: versions, or why it is missing.
     """
 
     lanes: Mapping[str, str]
@@ -61,16 +61,16 @@ class Session:
         case: Callable[[Row, str], str] = lambda row, lane: row["name"],
         save: Callable[[], None] = lambda: None,
     ) -> None:
-        """Fill the rows with figures; lanes that cannot start are left out.
+        """Add figures to the rows; lanes that cannot start are left out.
 
         Parameters
         ----------
         rows
             Each with a "name".
         case
-            The case of a row and a lane.
+            Name of the case for a row and a lane.
         save
-            Called whenever a row has changed.
+            Called after each change of a row.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Session:
         text = ", ".join([row["status"], *(f"{lane} {ms:.3f} ms" for lane, ms in last.items())])
         say(f"process {number + 1} of {self.effort.processes}, {row['name']}: {text}")
         if row["status"] != "ok":
-            self.stop()  # a failed process may be gone, or its GPU unusable
+            self.stop()  # a failed process may have ended, or its GPU may be unusable
             self.start()
 
     def _figures(self, row: Row, case: Callable[[str], str]) -> Row:
@@ -150,12 +150,12 @@ class Session:
         return {**figures, "peers": peers, "ratio": ratio(peers)}
 
     def _steps(self, seconds: float) -> int:
-        """Steps per turn, of so many seconds each."""
-        return self.effort.steps or max(1, min(MOST_STEPS, round(TURN / seconds)))
+        """Steps per turn, if a step takes ``seconds``."""
+        return self.effort.steps or max(1, min(MAX_STEPS, round(TURN / seconds)))
 
 
 def over_turns(turns: Sequence[Row]) -> Row:
-    """The figures of one process: the median of all blocks, the peak after the last one."""
+    """The figures of one process: the median over all blocks, and the final peak memory."""
     figures: Row = {
         "seconds": statistics.median(s for turn in turns for s in turn["blocks"]),
         "peak": turns[-1]["peak"],
@@ -168,7 +168,7 @@ def over_turns(turns: Sequence[Row]) -> Row:
 
 
 def fastest(before: Row | None, now: Row) -> Row:
-    """The figures of the fastest process, with the times and peaks of all."""
+    """The figures of the fastest process, with the times and peaks of all processes."""
     before = before or {**now, "spread": [], "peaks": []}
     best = now if now["seconds"] < before["seconds"] else before
     spread, peaks = [*before["spread"], now["seconds"]], [*before["peaks"], now["peak"]]
@@ -182,13 +182,13 @@ def ratio(peers: Mapping[str, Row], measure: str = "seconds") -> float | None:
 
 
 def summary(spreads: Mapping[str, Sequence[float]], measure: str) -> Row:
-    """The least figure of each library, and their ratio."""
+    """The lowest figure of each library, and their ratio."""
     peers = {lane: {measure: min(s), "spread": list(s)} for lane, s in spreads.items()}
     return {"status": "ok", "measure": measure, "peers": peers, "ratio": ratio(peers, measure)}
 
 
 def import_times(module: str, repeats: int) -> list[float]:
-    """Seconds of ``import module`` in fresh processes, without the interpreter's start."""
+    """Seconds of ``import module`` in fresh processes, without interpreter start-up."""
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     command = [sys.executable, "-c", code]
     return [float(subprocess.check_output(command, cwd=ROOT)) for _ in range(repeats)]

@@ -1,4 +1,4 @@
-"""The report as text, and the command ``show``, which prints or draws a stored one."""
+"""The report as text, and the command ``show``, which prints or plots a stored report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20, 50,
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("report", type=Path, help="a file that --json wrote")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ratios")
+    parser.add_argument("report", type=Path, help="a file written by --json")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot the ratios")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def render(report: dict[str, Any]) -> str:
-    """All of the report: parts, cases, means, growth, versions and machine."""
+    """The whole report: parts, cases, means, growth, versions and machine."""
     sections = [parts, cases, means, growth, peers, machine]
     return "\n".join(line.rstrip() for section in sections for line in section(report))
 
@@ -44,7 +44,7 @@ def why(outcome: dict[str, Any]) -> str:
 
 
 def parts(report: dict[str, Any]) -> Iterator[str]:
-    """What only a GPU can answer; an unfinished part shows what it has."""
+    """The parts of a GPU run; an unfinished part shows its results so far."""
     for row in report["cases"]:
         if row["name"] in PARTS:
             ending = "" if row["status"] == "ok" else f"  {why(row)}"
@@ -64,7 +64,7 @@ def cases(report: dict[str, Any]) -> Iterator[str]:
 
 
 def figures(row: dict[str, Any]) -> str:
-    """One case: best figures, their ratio, and the figures of all processes or of the GPU."""
+    """One case: the best figures, their ratio, and the figures of all processes or the GPU."""
     unit, scale = UNITS[row["measure"]]
     best = [f"{digits(f[row['measure']] * scale)} {unit}" for f in row["peers"].values()]
     ours, theirs = [*best, "–"][:2]
@@ -78,7 +78,7 @@ def figures(row: dict[str, Any]) -> str:
 
 
 def both(row: dict[str, Any], key: str, scale: float) -> str:
-    """A figure of each library; "host-bound" where the GPU waits for the host."""
+    """A figure of each library; "host-bound" if the GPU waits for the host."""
     values = [f[key] for f in row["peers"].values()]
     return " / ".join("host-bound" if v is None else digits(v * scale) for v in values)
 
@@ -87,7 +87,7 @@ def digits(value: float) -> str:
     """Three significant digits, without an exponent."""
     if value <= 0:
         return f"{value:.0f}"
-    rounded = float(f"{value:.3g}")  # 9.996 has the digits of 10.0
+    rounded = float(f"{value:.3g}")  # 9.996 is printed as 10.0
     return f"{value:.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
 
 
@@ -99,7 +99,7 @@ def means(report: dict[str, Any]) -> Iterator[str]:
 
 
 def growth(report: dict[str, Any]) -> Iterator[str]:
-    """A block for each axis; a factor is per doubling of the work."""
+    """A block for each axis; factors are per doubling of the work."""
     result = report.get("growth") or {"axes": {}}
     if "axes" not in result:
         yield f"{'growth':<{WIDTH}}  {why(result)}"
@@ -139,17 +139,17 @@ def machine(report: dict[str, Any]) -> Iterator[str]:
     )
 
 
-# -- the picture ---------------------------------------------------------------------------
+# -- plot ----------------------------------------------------------------------------------
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """A dot for each ratio at the end of a line from 1.0, from top to bottom."""
+    """Plot each ratio as a dot at the end of a line from 1.0, from top to bottom."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for row in report["cases"] if row.get("ratio")]
     if not rows:
-        print(f"no ratio was measured, so {path} is not drawn")
+        print(f"no ratio was measured: {path} is not written")
         return
     figure = Figure(figsize=(8, 1.2 + 0.27 * len(rows)), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
@@ -171,13 +171,13 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 
 def limits(ratios: list[float]) -> tuple[float, float]:
-    """Ends of a logarithmic axis with 1.0 on it and room for a number next to each dot."""
+    """Limits of a logarithmic axis that includes 1.0, with room for a number next to each dot."""
     low, high = math.log(min([*ratios, 0.8])), math.log(max([*ratios, 1.25]))
     margin = 0.12 * (high - low)
     return math.exp(low - margin), math.exp(high + margin)
 
 
-# -- parts of a run on a GPU ---------------------------------------------------------------
+# -- parts of a GPU run --------------------------------------------------------------------
 
 
 def suite(result: dict[str, Any]) -> Iterator[str]:
@@ -209,7 +209,7 @@ def kernels(result: dict[str, Any]) -> Iterator[str]:
 
 def determinism(result: dict[str, Any]) -> Iterator[str]:
     count, different = result["parameters"], result["differing"]
-    equal = f"all {count} parameters are equal, bit by bit"
+    equal = f"all {count} parameters are bitwise equal"
     unequal = f"{len(different)} of {count} parameters differ: {', '.join(different)}"
     yield f"two runs of {result['steps']} steps: {unequal if different else equal}"
 

@@ -1,7 +1,7 @@
 """The process of one peer: ``python -m benchmarks.worker PEER DEVICE``.
 
-Messages and answers are lines of JSON. {"hello": true} starts the library; {"case": name} makes a
-case current; {"steps": n} times it; {"part": "module:function"} runs a part of ``benchmarks.gpu``.
+Messages and answers are lines of JSON. {"hello": true} loads the library; {"case": name} prepares a
+case; {"steps": n} times it; {"part": "module:function"} runs a part of ``benchmarks.gpu``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from typing import Any
 from benchmarks import ROOT
 from benchmarks.outcome import Failed, Skipped, attempt
 
-PAUSE = 0.15  # seconds after an answer, until the threads of a CPU library stop spinning
+PAUSE = 0.15  # seconds after an answer, for the threads of a CPU library to stop spinning
 TURN = 0.2  # seconds
-LIMIT = 600.0  # seconds of one answer
-LOG_CHARACTERS = 6000  # of a failed process's output, from its end
+LIMIT = 600.0  # seconds per answer
+LOG_CHARACTERS = 6000  # kept from the end of a failed process's output
 
 
 class Worker:
-    """A worker process, seen from outside."""
+    """The parent's side of a worker process."""
 
     def __init__(self, peer: str, device: str = "cpu") -> None:
         self._pause = PAUSE if device == "cpu" else 0
@@ -48,12 +48,12 @@ class Worker:
         )
 
     def ask(self, limit: float = LIMIT, **message: Any) -> dict[str, Any]:
-        """The answer to a message, within ``limit`` seconds.
+        """Send a message and return the answer, within ``limit`` seconds.
 
         Raises
         ------
         Skipped, Failed
-            How the work ended in the other process.
+            The work was skipped or failed in the worker.
         """
         answer = self.answer(limit, **message)
         if answer["status"] == "skipped":
@@ -63,9 +63,9 @@ class Worker:
         return answer
 
     def answer(self, limit: float, **message: Any) -> dict[str, Any]:
-        """The answer with its status, within ``limit`` seconds, else the process is killed.
+        """Send a message and return the answer with its status; kills the process after ``limit``.
 
-        The last unfinished result counts if the process hangs or crashes.
+        If the process hangs or crashes, the answer holds the last unfinished result.
         """
         is_late = threading.Event()
         timer = threading.Timer(limit, lambda: (is_late.set(), self._kill()))
@@ -83,7 +83,7 @@ class Worker:
         return answer if answer["status"] in ("ok", "skipped") else {**answer, "log": self._tail()}
 
     def close(self) -> None:
-        """End the process and all that it started, whatever they are doing."""
+        """Kill the process and everything that it started."""
         self._kill()
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
@@ -102,13 +102,13 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _tail(self) -> str:
-        """The end of its output, read without moving the offset that the process writes at."""
+        """The end of the output, read without moving the process's write offset."""
         start = max(0, os.fstat(self._log.fileno()).st_size - LOG_CHARACTERS)
         return os.pread(self._log.fileno(), LOG_CHARACTERS, start).decode(errors="replace")
 
 
 class Server:
-    """A worker process, seen from inside."""
+    """The worker's side."""
 
     def __init__(self, peer: str, device: str, send: Callable[[dict[str, Any]], None]) -> None:
         self._name, self._device, self._send = peer, device, send
@@ -118,7 +118,7 @@ class Server:
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         if "part" in message:
             return self._part(*message["part"].split(":"))
-        from benchmarks import cases, peers  # parts need neither
+        from benchmarks import cases, peers  # not needed by parts
 
         if "hello" in message:
             self._peer = peers.PEERS[self._name](self._device)
@@ -135,7 +135,7 @@ class Server:
         return {}
 
     def _start(self, case: Any) -> dict[str, Any]:
-        """Make the case and warm it up: its parameters, and seconds per step."""
+        """Build and warm up a case; returns its parameter count and seconds per step."""
         self._step = None
         gc.collect()  # frees the previous case's memory
         self._peer.reset()
@@ -146,7 +146,7 @@ class Server:
         return {"parameters": parameters, "seconds": statistics.median(seconds)}
 
     def _turn(self, steps: int) -> dict[str, Any]:
-        """Seconds per step of each block; on a GPU also of queueing a step, and of the GPU."""
+        """Seconds per step of each block; on a GPU also the queueing time and the GPU time."""
         peer, step = self._peer, self._step
         size = min(peer.block, steps)
         blocks = [timed(peer, step, size) for _ in range(steps // size)]
@@ -159,7 +159,7 @@ class Server:
 
 
 def timed(peer: Any, step: Callable[[], Any], steps: int = 1, waits: bool = True) -> float:
-    """Seconds per step, until the device is done or (not ``waits``) until its work is queued."""
+    """Seconds per step until the device finishes or, without ``waits``, until work is queued."""
     peer.synchronize()
     start = time.perf_counter()
     for _ in range(steps):
@@ -173,7 +173,7 @@ def timed(peer: Any, step: Callable[[], Any], steps: int = 1, waits: bool = True
 
 def serve(peer: str, device: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # anything else that is printed goes to the log
+    os.dup2(2, 1)  # all other output goes to the log
 
     def send(answer: dict[str, Any]) -> None:
         print(json.dumps(answer), file=answers, flush=True)

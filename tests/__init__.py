@@ -1,4 +1,4 @@
-"""Tests, and what they share. A test process beside others takes one thread for BLAS."""
+"""Tests and their helpers. Parallel test processes use one BLAS thread each."""
 
 import os
 

@@ -1,7 +1,7 @@
 """Fixtures: a test that takes ``backend`` runs once per device.
 
-``strict`` is a CUDA backend over the stand-in for CuPy in tests/strict; ``cuda`` is there where a
-GPU answers. The stand-in's kernels are compiled by g++; it is left out where there is none.
+``strict`` is a CUDA backend over the stand-in for CuPy in tests/strict, whose kernels g++ compiles;
+it is left out without g++. ``cuda`` is included if a GPU responds.
 """
 
 import itertools
@@ -40,7 +40,7 @@ SOURCES = sorted({*PACKAGE.rglob("*.py"), *(PACKAGE / "backends").rglob("*.py")}
 
 
 class StrictBackend(cuda.CudaBackend):
-    """CUDA's backend over the stand-in, under a device name of its own."""
+    """The CUDA backend over the stand-in, as device ``strict``."""
 
     def __init__(self):
         super().__init__(strict_cupy)
@@ -57,24 +57,24 @@ DEVICES = ["cpu"] + ([] if NO_STRICT else ["strict"]) + ([] if cuda.problem() el
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Run the whole suite in one process per core where pytest-xdist is installed; ``-n`` decides.
+    """Run the whole suite in one process per core if pytest-xdist is installed; ``-n`` overrides.
 
-    A run of named files or tests stays in one process.
+    A run of named files or tests uses one process.
     """
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if whole and not hasattr(config, "workerinput") and hasattr(config.option, "numprocesses"):
+    is_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if is_suite and not hasattr(config, "workerinput") and hasattr(config.option, "numprocesses"):
         if config.option.numprocesses is None:
             config.option.numprocesses = "auto"
         if config.option.dist == "no":
             config.option.dist = "worksteal"
 
 
-LARGE = 24  # tests of one function
+LARGE = 24  # tests per function
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Of a large table of settings keep enough for every pair of values; the rest is exhaustive."""
+    """Reduce large tables of settings to cover every pair of values; mark the rest exhaustive."""
     tables = {}
     for item in items:
         if hasattr(item, "callspec"):
@@ -82,7 +82,7 @@ def pytest_collection_modifyitems(items):
     for table in tables.values():
         if len(table) <= LARGE:
             continue
-        random.Random(0).shuffle(table)  # close to a smallest such choice
+        random.Random(0).shuffle(table)  # makes the subset nearly minimal
         covered = set()
         for item in table:
             values = [(name, id(value)) for name, value in item.callspec.params.items()]
@@ -111,7 +111,7 @@ def pytest_make_collect_report():
 
 
 def fold_skip(report):
-    """Leave the place out of a skip's reason, and name the package: one line in the summary."""
+    """Drop the location of a skip and name the missing package: one line in the summary."""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
         if missing := re.search("No module named '(\\w+)", reason):
@@ -121,13 +121,13 @@ def fold_skip(report):
 
 
 def pytest_report_header():
-    """Say what the ``backend`` fixture runs on."""
+    """Report which devices the ``backend`` fixture runs on."""
     return f"backends: {', '.join(DEVICES)}" + (f" ({NO_STRICT})" if NO_STRICT else "")
 
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers():
-    """Weights and masks are the same each time, in whatever order tests run."""
+    """Make weights and masks reproducible, whatever the order of tests."""
     xcnn.manual_seed(0)
 
 
@@ -145,7 +145,7 @@ def strict():
 
 @pytest.fixture(scope="session")
 def evaluate(backend):
-    """``evaluate(F.conv2d, x, w, b, stride=2)``: a :class:`Result` of that call on the device."""
+    """``evaluate(F.conv2d, x, w, b, stride=2)``: the :class:`Result` of that call on the device."""
 
     def call(function, *arrays, **settings):
         return evaluate_on(backend, function, *arrays, **settings)
@@ -154,7 +154,7 @@ def evaluate(backend):
 
 
 class Result(NamedTuple):
-    """An operation's output, a random gradient of it, and the gradients that belong to that."""
+    """An operation's output, a random gradient for it, and the resulting input gradients."""
 
     y: np.ndarray
     dy: np.ndarray
@@ -162,7 +162,7 @@ class Result(NamedTuple):
 
 
 def evaluate_on(backend, function, *arrays, **settings):
-    """Call a functional with NumPy arrays moved to ``backend``; everything comes back as NumPy."""
+    """Call a function with NumPy arrays moved to ``backend``; the results are NumPy arrays."""
     moved = [None if a is None else backend.asarray(a) for a in arrays]
     y, pullback = xcnn.vjp(function, *moved, **settings)
     dy = np.random.default_rng(7).standard_normal(y.shape).astype(y.dtype)
@@ -173,14 +173,14 @@ def evaluate_on(backend, function, *arrays, **settings):
 
 
 def normal(*shape, seed=0, dtype="float64"):
-    """Standard normal numbers, the same for a seed."""
+    """Standard normal numbers from a seed."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 def assert_matches(actual: Any, expected: Any, dtype: Any = None, factor: float = 1) -> None:
-    """:func:`assert_close`, the absolute tolerance growing with the largest expected value.
+    """:func:`assert_close` with an absolute tolerance that scales with the largest expected value.
 
-    A sum is off by the rounding of its terms, however small it is itself.
+    The error of a sum depends on the rounding of its terms, however small the sum is.
     """
     expected = np.asarray(expected)
     finite = expected[np.isfinite(expected)]
@@ -193,7 +193,7 @@ def assert_matches(actual: Any, expected: Any, dtype: Any = None, factor: float 
 
 
 def is_batch_last(a: Any) -> bool:
-    """Whether the memory of (N, ...) is a C-contiguous (..., N)."""
+    """Whether an array (N, ...) is C-contiguous as (..., N)."""
     return a.transpose((*range(1, a.ndim), 0)).flags.c_contiguous
 
 

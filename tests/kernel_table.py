@@ -1,10 +1,10 @@
-"""Compiles every variant of every kernel with NVRTC, which needs no GPU, and tells what it costs.
+"""Compiles every variant of every kernel with NVRTC, which needs no GPU, and reports its resources.
 
 ``python -m tests.kernel_table`` prints one line per kernel and dtype: registers per thread for each
-architecture and bytes of static shared memory per block, the maximum over the variants. It ends
-with 1 where a variant does not compile, or compiles with a warning, a spill or a stack frame.
+architecture and bytes of static shared memory per block, the maximum over the variants. The exit
+status is 1 if a variant does not compile, or compiles with a warning, a spill or a stack frame.
 
-A kernel is limited to 64 registers by its ``__launch_bounds__(256, 4)``.
+``__launch_bounds__(256, 4)`` limits every kernel to 64 registers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 
 
 class Usage(NamedTuple):
-    """What ptxas said about one entry point."""
+    """The resources of one entry point, as reported by ptxas."""
 
     registers: int
     shared: int
@@ -33,19 +33,19 @@ class Usage(NamedTuple):
 
 
 class KernelError(Exception):
-    """A variant that does not compile as it should, with the compiler's log."""
+    """A variant does not compile cleanly; includes the compiler's log."""
 
 
 @functools.cache
 def missing() -> str:
-    """Why nothing can be compiled here; empty if it can."""
+    """Why kernels cannot be compiled here; empty if they can."""
     try:
         from cupy_backends.cuda.libs import nvrtc
 
         nvrtc.getVersion()
     except ImportError as error:
         return f"needs CuPy ({error})"
-    except Exception as error:  # CuPy's loader has errors of its own
+    except Exception as error:  # CuPy's loader raises its own errors
         return f"needs NVRTC, as in cupy-cuda13x[ctk] ({error})"
     if include_folder() is None:
         return f"needs CUDA's headers {' and '.join(_HEADERS)}, as in cupy-cuda13x[ctk]"
@@ -54,24 +54,24 @@ def missing() -> str:
 
 @functools.cache
 def include_folder() -> Path | None:
-    """Where CUDA's headers lie: among the wheels or in a toolkit, in CuPy's order."""
-    for find in (_among_the_wheels, _in_the_toolkit):
+    """The folder of CUDA's headers: from wheels or a toolkit, in CuPy's order."""
+    for find in (_from_wheels, _from_toolkit):
         folder = find()
         if folder is not None and all((folder / name).exists() for name in _HEADERS):
             return folder
     return None
 
 
-def _among_the_wheels() -> Path | None:
+def _from_wheels() -> Path | None:
     try:
         from cuda.pathfinder import find_nvidia_header_directory
     except ImportError:
         return None
-    found = find_nvidia_header_directory("cudart")
-    return Path(found) if found else None
+    folder = find_nvidia_header_directory("cudart")
+    return Path(folder) if folder else None
 
 
-def _in_the_toolkit() -> Path | None:
+def _from_toolkit() -> Path | None:
     import cupy
 
     root = cupy.cuda.get_cuda_path()
@@ -79,12 +79,12 @@ def _in_the_toolkit() -> Path | None:
 
 
 def compile_variant(variant: Variant, architecture: str) -> dict[str, Usage]:
-    """What each entry point of a variant uses.
+    """The resources of each entry point of a variant.
 
     Raises
     ------
     KernelError
-        It does not compile, or not without a warning, a spill or a stack frame.
+        It does not compile, or compiles with a warning, a spill or a stack frame.
     """
     usages, log = _compile(kernels.source(variant.file), variant, architecture)
     complaint = _complaint(variant, usages, log)
@@ -94,7 +94,7 @@ def compile_variant(variant: Variant, architecture: str) -> dict[str, Usage]:
 
 
 def _compile(source: str, variant: Variant, architecture: str) -> tuple[dict[str, Usage], str]:
-    """What each entry point uses, none where the compiler refused, and the compiler's log."""
+    """The resources of each entry point (empty if compilation fails), and the compiler's log."""
     from cupy_backends.cuda.libs import nvrtc
 
     options = (
@@ -129,7 +129,7 @@ def _complaint(variant: Variant, usages: dict[str, Usage], log: str) -> str:
 
 
 def _parse(log: str) -> dict[str, Usage]:
-    """ptxas's lines, one paragraph per entry point."""
+    """Parse the output of ptxas, one paragraph per entry point."""
     usages = {}
     for part in log.split("Compiling entry function ")[1:]:
         name = part.split("'")[1]
@@ -143,24 +143,24 @@ def _parse(log: str) -> dict[str, Usage]:
 
 
 def _number(pattern: str, text: str, required: bool = False) -> int:
-    found = re.search(pattern, text)
-    if required and not found:
-        raise KernelError(f"ptxas says nothing of {pattern!r}:\n{text}")
-    return int(found[1]) if found else 0
+    match = re.search(pattern, text)
+    if required and not match:
+        raise KernelError(f"the output of ptxas does not match {pattern!r}:\n{text}")
+    return int(match[1]) if match else 0
 
 
 def table() -> list[str]:
-    """The lines, a head first."""
-    most: dict[tuple[str, str, str], dict[str, Usage]] = {}
+    """The lines of the table, header first."""
+    maxima: dict[tuple[str, str, str], dict[str, Usage]] = {}
     for variant in kernels.variants():
         for architecture in ARCHITECTURES:
             for name, usage in compile_variant(variant, architecture).items():
-                row = most.setdefault((variant.file, name, variant.dtype), {})
+                row = maxima.setdefault((variant.file, name, variant.dtype), {})
                 old = row.get(architecture, Usage(0, 0, 0, 0))
                 row[architecture] = Usage(*map(max, old, usage))
-    head = "".join(f"{a:>8}" for a in ARCHITECTURES)
-    lines = [f"{'file':8}{'kernel':22}{'dtype':10}{head}{'shared':>8}"]
-    for (file, name, dtype), row in most.items():
+    header = "".join(f"{a:>8}" for a in ARCHITECTURES)
+    lines = [f"{'file':8}{'kernel':22}{'dtype':10}{header}{'shared':>8}"]
+    for (file, name, dtype), row in maxima.items():
         registers = "".join(f"{row[a].registers:8}" for a in ARCHITECTURES)
         shared = max(usage.shared for usage in row.values())
         lines.append(f"{file:8}{name:22}{dtype:10}{registers}{shared:8}")
@@ -168,7 +168,7 @@ def table() -> list[str]:
 
 
 def main() -> int:
-    """Print the table; the exit status."""
+    """Print the table and return the exit status."""
     if missing():
         print(f"kernel_table: {missing()}", file=sys.stderr)
         return 2
@@ -180,7 +180,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     version = ".".join(map(str, nvrtc.getVersion()))
-    print(f"NVRTC {version}: registers per thread and bytes of shared memory per block, at most")
+    print(f"NVRTC {version}: maximum registers per thread and bytes of shared memory per block")
     print("\n".join(lines))
     return 0
 

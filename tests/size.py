@@ -1,8 +1,7 @@
-"""Code lines of each room: without blank lines, comments and docstrings.
+"""Lines of code per folder, without blank lines, comments and docstrings.
 
-The sum of xcnn and backends is of Python; the CUDA kernels stand beside it.
-
-``python -m tests.size`` counts the checkout; ``--against COMMIT`` also shows what changed since.
+``python -m tests.size`` counts the checkout; ``--against COMMIT`` also shows the change since then.
+The total of xcnn and backends excludes the CUDA kernels, which are listed separately.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[1]
 KERNELS = "backends/kernels (CUDA)"
-ROOMS = ("xcnn", "backends", "tests", "benchmarks", "examples")
+FOLDERS = ("xcnn", "backends", "tests", "benchmarks", "examples")
 _NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -29,18 +28,18 @@ _NO_CODE = {
 
 
 def code_lines(source: str) -> int:
-    """Number of lines of a Python file that hold code."""
-    held: set[int] = set()
+    """Number of lines of a Python file that contain code."""
+    lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in _NO_CODE:
-            held.update(range(token.start[0], token.end[0] + 1))
+            lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             text = first.value if isinstance(first, ast.Expr) else None
             if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                held.difference_update(range(text.lineno, (text.end_lineno or 0) + 1))
-    return len(held)
+                lines.difference_update(range(text.lineno, (text.end_lineno or 0) + 1))
+    return len(lines)
 
 
 def kernel_lines(source: str) -> int:
@@ -49,13 +48,13 @@ def kernel_lines(source: str) -> int:
     return sum(bool(line) and not line.startswith("//") for line in lines)
 
 
-def room_of(path: str) -> str:
-    """The room a file lies in: ``xcnn/nn`` for a package, ``xcnn`` for its own modules."""
+def folder_of(path: str) -> str:
+    """The folder that a file is counted in: its parent, except for CUDA kernels."""
     return KERNELS if path.endswith((".cu", ".cuh")) else str(PurePosixPath(path).parent)
 
 
 def lines_of(path: str, source: str) -> int:
-    """Code lines of one file, 0 for what is not code."""
+    """Lines of code in a file; 0 if it is not a source file."""
     if path.endswith(".py"):
         return code_lines(source)
     return kernel_lines(source) if path.endswith((".cu", ".cuh", ".h", ".cpp")) else 0
@@ -67,40 +66,40 @@ def _git(*arguments: str) -> str:
 
 
 def count(commit: str | None = None) -> Counter[str]:
-    """Code lines by room, of the working tree or of a commit."""
+    """Lines of code by folder, in the working tree or a commit."""
     lines: Counter[str] = Counter()
     if commit is None:
-        paths = _git("ls-files", "--cached", "--others", "--exclude-standard", *ROOMS).splitlines()
-        paths = [path for path in paths if (ROOT / path).is_file()]
+        listing = _git("ls-files", "--cached", "--others", "--exclude-standard", *FOLDERS)
+        paths = [path for path in listing.splitlines() if (ROOT / path).is_file()]
     else:
-        paths = _git("ls-tree", "-r", "--name-only", commit, "--", *ROOMS).splitlines()
+        paths = _git("ls-tree", "-r", "--name-only", commit, "--", *FOLDERS).splitlines()
     for path in paths:
         if not path.endswith((".py", ".cu", ".cuh", ".h", ".cpp")):
             continue
         source = _git("show", f"{commit}:{path}") if commit else (ROOT / path).read_text("utf-8")
-        lines[room_of(path)] += lines_of(path, source)
+        lines[folder_of(path)] += lines_of(path, source)
     return lines
 
 
 def table(now: Counter[str], before: Counter[str] | None = None) -> str:
-    """The rooms with their lines, sums of what starts alike, and the change."""
-    sums = {
+    """The lines of each folder, totals by top-level folder, and the change."""
+    totals = {
         "xcnn + backends": ("xcnn", "backends"),
         "tests": ("tests",),
         "benchmarks": ("benchmarks",),
         "examples": ("examples",),
     }
-    rows = [(room, (room,)) for room in sorted({*now, *(before or ())})]
+    rows = [(folder, (folder,)) for folder in sorted({*now, *(before or ())})]
     text = []
-    for name, parts in [*rows, *sums.items()]:
-        whole = name in sums
+    for name, folders in [*rows, *totals.items()]:
+        is_total = name in totals
 
-        def total(lines: Counter[str], parts: tuple = parts, whole: bool = whole) -> int:
+        def total(lines: Counter[str], folders: tuple = folders, nested: bool = is_total) -> int:
             return sum(
                 n
-                for room, n in lines.items()
-                if (room.split("/")[0] if whole else room) in parts
-                and not (whole and room == KERNELS)
+                for folder, n in lines.items()
+                if (folder.split("/")[0] if nested else folder) in folders
+                and not (nested and folder == KERNELS)
             )
 
         change = "" if before is None else f"  {total(now) - total(before):+7,}"
@@ -110,7 +109,7 @@ def table(now: Counter[str], before: Counter[str] | None = None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Code lines by room.")
+    parser = argparse.ArgumentParser(description="Lines of code per folder.")
     parser.add_argument("--against", metavar="COMMIT", help="show the change since this commit")
     commit = parser.parse_args().against
     print(table(count(), count(commit) if commit else None))

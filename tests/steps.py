@@ -1,4 +1,4 @@
-"""One step of an optimiser on lists of arrays, by the update of its class."""
+"""One optimiser step on lists of arrays, through ``Optimizer.update``."""
 
 from xcnn import Tensor, optim
 
@@ -9,7 +9,7 @@ def _step(optimizer, backend, params, grads, state, step, scaler):
 
 
 def _tensors(params):
-    return [Tensor(p) for p in params] or [Tensor([0.0])]  # an optimiser needs at least one
+    return [Tensor(p) for p in params] or [Tensor([0.0])]  # an optimiser needs a parameter
 
 
 def sgd_step(backend, params, grads, velocities, *, scaler=None, **settings):

@@ -1,4 +1,4 @@
-"""The house: which module may import which, and what ``import xcnn`` pulls in."""
+"""Import rules: which module may import which, and what ``import xcnn`` loads."""
 
 import ast
 import functools
@@ -13,7 +13,7 @@ from .conftest import PACKAGE, SOURCES
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 
-# From the ground up; an import goes to the same floor or down.
+# From the bottom up; a module imports only from its own floor or below.
 FLOORS = [
     {"arrays", "config", "errors"},
     {"checks", "tiling"},
@@ -29,12 +29,12 @@ FLOORS = [
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 
-# Written against xp, so that they run on every device.
+# These use only backend.xp, so that they run on every device.
 NO_ARRAY_LIBRARY = ["functional", "nn", "convolution", "optim", "tensor", "geometry", "layout"]
 
 
 def modules():
-    """(name as in xcnn.nn.conv, path) of every source file."""
+    """(dotted name, path) of every source file."""
     for path in SOURCES:
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         is_package = parts[-1] == "__init__"
@@ -42,7 +42,7 @@ def modules():
 
 
 def statements(tree, later):
-    """Every node of a file; without ``later`` only what runs when the file is imported."""
+    """Every node of a file; without ``later``, only those that run on import."""
     for node in ast.iter_child_nodes(tree):
         type_checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         if later or not (type_checking or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
@@ -51,7 +51,7 @@ def statements(tree, later):
 
 
 def imports(name, path, later=True):
-    """Full names of what a file imports, ``from x import y`` as x.y."""
+    """Full names of what a file imports; ``from x import y`` is x.y."""
     package = package_of(name, path)
     for node in statements(ast.parse(path.read_text(encoding="utf-8")), later):
         if isinstance(node, ast.Import):
@@ -63,12 +63,12 @@ def imports(name, path, later=True):
 
 
 def package_of(name, path):
-    """The package that holds a file, as a list of names."""
+    """The package of a file, as a list of names."""
     return name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
 
 
 def floor_name(full_name):
-    """``nn`` of xcnn.nn.conv; empty for what is outside, and for xcnn itself."""
+    """``nn`` for xcnn.nn.conv; empty for other packages and for xcnn itself."""
     parts = full_name.split(".")
     return parts[1] if parts[0] == "xcnn" and len(parts) > 1 else ""
 
@@ -79,12 +79,12 @@ MODULES = {name: path for name, path in ALL_MODULES.items() if floor_name(name)}
 
 def test_the_sources_were_found():
     assert {"xcnn.tensor", "xcnn.backends.base", "xcnn.nn.module"} <= set(MODULES)
-    found = set(imports("xcnn.functional.conv", MODULES["xcnn.functional.conv"]))
-    assert {"xcnn.convolution.choose", "xcnn.tensor.Tensor", "xcnn.layout.batch_last"} <= found
+    names = set(imports("xcnn.functional.conv", MODULES["xcnn.functional.conv"]))
+    assert {"xcnn.convolution.choose", "xcnn.tensor.Tensor", "xcnn.layout.batch_last"} <= names
 
 
 def test_every_module_has_a_floor():
-    """Put a new one on a floor in this file."""
+    """Add new modules to FLOORS."""
     assert {floor_name(name) for name in MODULES} <= set(FLOOR_OF)
 
 
@@ -98,29 +98,29 @@ def test_imports_go_down():
     assert up == []
 
 
-def test_layers_name_no_array_library():
-    named = [
+def test_layers_import_no_array_library():
+    imported = [
         (name, other)
         for name, path in MODULES.items()
         for other in imports(name, path)
         if floor_name(name) in NO_ARRAY_LIBRARY
         and other.split(".")[0] in {"numpy", "cupy", "scipy", "cupyx"}
     ]
-    assert named == []
+    assert imported == []
 
 
-# -- circles and inner modules -------------------------------------------------------------
+# -- cycles and inner modules --------------------------------------------------------------
 
 
 def module_of(full_name):
-    """The module that an imported name is or lies in; None outside xcnn."""
+    """The module that an imported name is or belongs to; None outside xcnn."""
     while full_name and full_name not in ALL_MODULES:
         full_name = full_name.rpartition(".")[0]
     return full_name or None
 
 
-def in_circles(later):
-    """Modules that import themselves by way of others."""
+def in_cycles(later):
+    """Modules that import themselves through others."""
     graph = {
         name: {module_of(other) for other in imports(name, path, later)} - {None, "xcnn"}
         for name, path in MODULES.items()
@@ -139,7 +139,7 @@ def in_circles(later):
 
 @functools.cache
 def exports(package):
-    """Names that a package offers: its ``__all__``, and the public names that it binds itself."""
+    """Names that a package exports: its ``__all__``, and the public names that it binds."""
     names = set(getattr(importlib.import_module(package), "__all__", ()))
     for node in ast.parse(ALL_MODULES[package].read_text(encoding="utf-8")).body:
         names.update(ast.unparse(target) for target in getattr(node, "targets", []))
@@ -149,22 +149,22 @@ def exports(package):
 
 
 def is_inner(full_name, importer):
-    """Whether a name of xcnn is not offered to the package ``importer``."""
+    """Whether a name of xcnn is internal to another package than ``importer``."""
     parts = full_name.split(".")
-    for depth in range(2, len(parts)):  # xcnn.nn.conv._pad: of xcnn.nn, then of xcnn.nn.conv
+    for depth in range(2, len(parts)):  # xcnn.nn.conv._pad: in xcnn.nn, then in xcnn.nn.conv
         holder = ".".join(parts[:depth])
         if holder not in ALL_MODULES or parts[:depth] == importer[:depth]:
             continue
         is_package = ALL_MODULES[holder].name == "__init__.py"
-        offered = {"*", *exports(holder)} if is_package else {parts[depth]}
-        if parts[depth].startswith("_") or parts[depth] not in offered:
+        exported = {"*", *exports(holder)} if is_package else {parts[depth]}
+        if parts[depth].startswith("_") or parts[depth] not in exported:
             return True
     return False
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at import", "in functions or for types"])
-def test_no_circle_of_imports(later):
-    assert in_circles(later) == set()
+def test_no_import_cycle(later):
+    assert in_cycles(later) == set()
 
 
 def test_no_import_from_inside_another_package():
@@ -177,7 +177,7 @@ def test_no_import_from_inside_another_package():
     assert inner == []
 
 
-def test_what_is_inner():
+def test_inner_names():
     nn = ["xcnn", "nn"]
     assert not is_inner("xcnn.nn.conv.Conv2d", nn)
     assert is_inner("xcnn.nn.conv.Conv2d", ["xcnn"])
@@ -186,7 +186,7 @@ def test_what_is_inner():
     assert not is_inner("numpy.core._multiarray", nn)
 
 
-def test_only_backends_name_cupy():
+def test_only_backends_import_cupy():
     users = {
         name
         for name, path in MODULES.items()
@@ -201,8 +201,8 @@ def run(code, cwd):
     )
 
 
-def test_import_takes_little_with_it(tmp_path):
-    """The rest is imported where it is used."""
+def test_import_loads_few_modules(tmp_path):
+    """Optional packages are imported on first use."""
     code = f"""
 import sys
 sys.path.insert(0, {str(PACKAGE.parent)!r})
@@ -221,7 +221,7 @@ assert xcnn.onnx.load and not hasattr(xcnn, "onnxx")
 
 @pytest.mark.skipif(not (CHECKOUT / "backends").is_dir(), reason="not a checkout")
 def test_backends_has_one_import_name():
-    """In a checkout the folder lies beside xcnn; importing it there would make a second copy."""
+    """A checkout has the folder next to xcnn; importing it from there would load a second copy."""
     result = run("import backends", CHECKOUT)
     assert result.returncode != 0
     assert "ImportError" in result.stderr

@@ -1,8 +1,8 @@
-"""The way of a call through the files of the library: ``python -m tests.trip``.
+"""How a call passes through the files of the library: ``python -m tests.trip``.
 
-Counts the files whose functions run, and the calls from one file into another. What is printed is
-the steady state, a step like most of a training; ``--first`` prints the first call of a process,
-which also resolves shapes and chooses methods, and ``--show`` every call.
+Counts the files whose functions run, and the calls from one file into another. By default, it
+prints the steady state, a typical training step; ``--first`` prints the first call of a process,
+which also resolves shapes and chooses methods, and ``--show`` lists every call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BACKENDS = os.path.realpath(os.path.dirname(xcnn.backends.__file__))
 
 
 class Trip(NamedTuple):
-    """The calls of library functions, in order: (depth, file, function, whether another file)."""
+    """The calls of library functions, in order: (depth, file, function, is_cross_file)."""
 
     calls: list[tuple[int, str, str, bool]]
 
@@ -34,9 +34,9 @@ class Trip(NamedTuple):
         return sorted({file for _, file, _, _ in self.calls})
 
     @property
-    def changes(self) -> int:
-        """Calls from one file into another."""
-        return sum(changes for *_, changes in self.calls)
+    def cross_file_calls(self) -> int:
+        """Number of calls from one file into another."""
+        return sum(is_cross_file for *_, is_cross_file in self.calls)
 
 
 def trip(function: Callable[[], Any]) -> Trip:
@@ -65,14 +65,14 @@ def trip(function: Callable[[], Any]) -> Trip:
 
 
 def _name(file: str) -> str:
-    """The path below the package; backends are a package of it, wherever the files lie."""
+    """The path within the package; backends count as a subpackage, wherever their files are."""
     if file.startswith(BACKENDS):
         return "backends" + file[len(BACKENDS) :]
     return file[len(PACKAGE) + 1 :]
 
 
 def trips() -> dict[str, tuple[Trip, Trip]]:
-    """The first trip and a later one of a convolution's forward and backward, and of a batch."""
+    """The first and a later call of a convolution's forward and backward, and of fit on a batch."""
     rng = np.random.default_rng(0)
     layer = nn.Conv2d(8, 16, 3, padding=1)
     x = xcnn.Tensor(rng.random((32, 8, 16, 16), "float32"), requires_grad=True)
@@ -96,15 +96,15 @@ def trips() -> dict[str, tuple[Trip, Trip]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Files entered and changes of file.")
-    parser.add_argument("--first", action="store_true", help="of the first call, not a later one")
+    parser = argparse.ArgumentParser(description="Files entered and calls between files.")
+    parser.add_argument("--first", action="store_true", help="show the first call, not a later one")
     parser.add_argument("--show", action="store_true", help="print every call")
     arguments = parser.parse_args()
     for name, (first, later) in trips().items():
-        taken = first if arguments.first else later
-        print(f"{name:20}{len(taken.files):4} files {taken.changes:5} changes of file")
+        shown = first if arguments.first else later
+        print(f"{name:20}{len(shown.files):4} files {shown.cross_file_calls:5} cross-file calls")
         if arguments.show:
-            print(*(f"  {'  ' * d}{f}:{n}" for d, f, n, _ in taken.calls), sep="\n")
+            print(*(f"  {'  ' * d}{f}:{n}" for d, f, n, _ in shown.calls), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What only a GPU can answer; ``PARTS`` names the parts of ``python -m benchmarks gpu``.
+"""Checks that need a GPU; ``PARTS`` lists the parts of ``python -m benchmarks gpu``.
 
-A part is a function that hands its results so far to its argument, so that they remain if the
-process hangs or crashes.
+A part is a function ``f(save)`` that passes its results so far to ``save``, so that they are not
+lost if the process hangs or crashes.
 """
 
 from typing import NamedTuple
@@ -12,16 +12,16 @@ class Part(NamedTuple):
 
     title: str
     function: str  # "module:name"
-    most: float  # seconds
-    least: float  # seconds, below which it is not worth starting
+    limit: float  # time limit in seconds
+    minimum: float  # seconds that must be left to start it
 
 
 PARTS = {
     "suite": Part("every test with a backend fixture, on the GPU", "suite:run", 300, 30),
     "ceilings": Part("bandwidth of a copy, speed of matrix products", "bandwidth:ceilings", 25, 10),
     "kernels": Part("each primitive relative to a copy's bandwidth", "bandwidth:kernels", 70, 15),
-    "determinism": Part("the same training twice: equal bit by bit?", "training:twice", 20, 8),
+    "determinism": Part("the same training twice: bitwise equal?", "training:twice", 20, 8),
     "mnist": Part(
-        "LeNet-5 on MNIST by xcnn train, if the data are there", "training:mnist", 40, 15
+        "LeNet-5 on MNIST by xcnn train, if the data is available", "training:mnist", 40, 15
     ),
 }

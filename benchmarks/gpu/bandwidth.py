@@ -1,6 +1,6 @@
-"""The most a GPU can do, and each primitive relative to the bandwidth of a copy.
+"""A GPU's peak throughput, and the bandwidth of each primitive relative to a copy.
 
-Traffic is the least possible: each input is read once, each output written once. The sizes are
+Traffic is counted as the minimum: each input read once, each output written once. The sizes are
 those of VGG and ResNet.
 """
 
@@ -24,8 +24,8 @@ from xcnn.tiling import Tile
 
 Array = Any
 SIZE = 8192  # of the matrices
-TOLERANCES = {"float32": 1e-5, "float16": 1e-2}  # of the largest value; the reference is float32
-MOST_SETS = 8
+TOLERANCES = {"float32": 1e-5, "float16": 1e-2}  # relative to the largest value
+MAX_SETS = 8
 
 
 def ceilings(save: Callable[[dict], None]) -> None:
@@ -38,7 +38,7 @@ def ceilings(save: Callable[[dict], None]) -> None:
 
 
 def copy(cupy: Any, clock: Clock) -> dict[str, Any]:
-    """A copy from device to device: bytes read and written per second."""
+    """A device-to-device copy: bytes read and written per second."""
     free, _ = cupy.cuda.runtime.memGetInfo()
     source = random(cupy, (min(2**30, free // 8) // 4,))
     target = cupy.empty_like(source)
@@ -57,7 +57,7 @@ def product(backend: Any, clock: Clock, precision: str) -> dict[str, Any]:
 
 
 def random(xp: Any, shape: tuple[int, ...], dtype: str = "float32", seed: int = 0) -> Any:
-    """Normal numbers on the device: a million from the host, repeated (cuRAND may be missing)."""
+    """Normal numbers on the device: a block from the host, repeated (cuRAND may be missing)."""
     size = math.prod(shape)
     rng = np.random.default_rng(seed)
     block = xp.asarray(rng.standard_normal(min(size, 2**20 + 7), dtype=np.float32).astype(dtype))
@@ -71,7 +71,7 @@ CONVOLUTIONS = [
     ((64, 56, 56, 32), (3, 1, 1)),
     ((128, 28, 28, 64), (3, 1, 1)),
     ((512, 14, 14, 64), (3, 1, 1)),
-    ((64, 56, 56, 33), (3, 1, 1)),  # no multiple of 4: not in packs of numbers
+    ((64, 56, 56, 33), (3, 1, 1)),  # not a multiple of 4, so not processed in packs
     ((64, 56, 56, 32), (3, 2, 1)),
     ((3, 224, 224, 32), (7, 2, 3)),
 ]
@@ -81,7 +81,7 @@ POOLS = [
     ((64, 112, 112, 33), (2, 2, 0)),
 ]
 MATRIX = [((64, 56 * 56 * 32),)]
-# primitive: its arguments (see Primitive.arguments), which of them it updates, and its sizes
+# primitive: its arguments (see Primitive.arguments), the index of the one it updates, its sizes
 PRIMITIVES: dict[str, tuple[str, int | None, list[Any]]] = {
     "im2col": ("x geometry tile empty_columns", None, CONVOLUTIONS),
     "col2im": ("columns geometry tile x", 3, CONVOLUTIONS),
@@ -105,7 +105,7 @@ OPTIMIZERS: dict[str, Callable] = {
 
 
 def work() -> Iterator[Primitive]:
-    """Everything that is measured, in order."""
+    """All primitives to measure, in order."""
     for dtype, names in (("float32", [*PRIMITIVES]), ("float16", FLOAT16)):
         for name in names:
             yield from (Primitive(name, *size, dtype=dtype) for size in PRIMITIVES[name][2])
@@ -133,7 +133,7 @@ class Primitive:
         return f"{self.name} {window}{self.shape} {self.dtype}"
 
     def small(self) -> Primitive:
-        """The same work at a size that NumPy does at once."""
+        """The same primitive at a size that NumPy computes quickly."""
         if not self.window:
             return replace(self, shape=tuple(map(min, self.shape, (7, 37)[-len(self.shape) :])))
         channels, height, width, batch = self.shape
@@ -142,10 +142,10 @@ class Primitive:
         return replace(self, shape=shape)
 
     def prepare(self, backend: Backend, is_reference: bool = False) -> Prepared:
-        """Make the inputs.
+        """Create the inputs.
 
-        The numbers are the same on every backend; a reference works in float32 with numbers that
-        were rounded to the dtype.
+        The numbers are the same on every backend; a reference computes in float32 with numbers
+        rounded to the dtype.
         """
         seeds = itertools.count()
 
@@ -169,7 +169,7 @@ class Primitive:
         return Prepared(call, arrays)
 
     def arguments(self, backend: Backend, normal: Callable[..., Array]) -> dict[str, Callable]:
-        """Name to a function that makes the argument."""
+        """By name: a function that creates the argument."""
         first, *others = self.shape
         makers: dict[str, Callable[[], Any]] = {
             "x": lambda: normal(*self.shape),
@@ -199,7 +199,7 @@ class Primitive:
 
 
 def optimizer_step(name: str, value: Array, gradient: Array) -> Prepared:
-    """Every step but the first, which makes the optimiser's state."""
+    """A step after the first one, which creates the optimiser's state."""
     leaf = xcnn.Tensor(value, requires_grad=True)
     leaf.grad = gradient
     optimizer = OPTIMIZERS[name]([leaf])
@@ -253,8 +253,8 @@ def figures(device: Device, primitive: Primitive) -> dict[str, Any]:
 
 
 def sets(traffic: int, cache: int, limit: int) -> int:
-    """Sets of inputs that take turns, so that none is still in the cache when it returns."""
-    wanted = min(MOST_SETS, max(3, math.ceil(4 * cache / traffic))) if traffic < 4 * cache else 1
+    """Number of input sets to alternate, so that none is still in the cache when reused."""
+    wanted = min(MAX_SETS, max(3, math.ceil(4 * cache / traffic))) if traffic < 4 * cache else 1
     return max(1, min(wanted, limit // traffic))
 
 
@@ -264,7 +264,7 @@ def check(backend: Backend, primitive: Primitive) -> float:
     Raises
     ------
     Failed
-        It is too large, or an output has a NaN, another shape or another dtype.
+        The difference is too large, or an output has a NaN or the wrong shape or dtype.
     """
     expected = primitive.prepare(Backend(np, "generic"), is_reference=True).call()
     call, _ = primitive.prepare(backend)
@@ -275,9 +275,9 @@ def check(backend: Backend, primitive: Primitive) -> float:
 
 
 def difference(actual: Any, expected: Any, dtype: str) -> float:
-    """Of one output; integers must be equal."""
+    """The relative difference of one output; integers must be equal."""
     is_float = expected.dtype.kind == "f"
-    # sums of float16 may stay in float32
+    # sums of float16 may be float32
     dtypes = {np.dtype(dtype), expected.dtype} if is_float else {expected.dtype}
     if actual.shape != expected.shape or actual.dtype not in dtypes:
         wanted = f"{' or '.join(map(str, dtypes))} {expected.shape}"

@@ -1,4 +1,4 @@
-"""GPU seconds by CUDA events."""
+"""GPU time, measured with CUDA events."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ extern "C" __global__ void spin(unsigned long long nanoseconds) {
 
 
 class Clock(NamedTuple):
-    """Times a call by the events of one library."""
+    """Times a call with the CUDA events of one library."""
 
     event: Callable[[], Any]
-    spin: Callable[[float], Any]  # keeps the GPU busy for so many seconds
+    spin: Callable[[float], Any]  # keeps the GPU busy for a number of seconds
     is_done: Callable[[Any], bool]
     milliseconds: Callable[[Any, Any], float]
 
     def __call__(self, call: Call, hold: float = 2e-3) -> float | None:
         """GPU seconds of a call.
 
-        The GPU is kept busy for ``hold`` seconds while the host queues the call, so that the time
-        the host needs is not counted. None if it needed longer than that, for instance because
-        CUDA's queue was full (about 1,000 launches): the call is host-bound.
+        The GPU is kept busy for ``hold`` seconds while the host queues the call, so that host time
+        is not counted. None if queueing took longer, for instance because CUDA's queue was full
+        (about 1,000 launches): the call is host-bound.
         """
         start, end = self.event(), self.event()
         self.spin(hold)
@@ -72,12 +72,12 @@ def of_torch(torch: Any) -> Clock:
 def median_seconds(
     calls: Sequence[Call], clock: Callable[[Call], float | None], repeats: int = 21, warmup: int = 3
 ) -> float:
-    """Median seconds of one call, taking turns among ``calls``, each run before the clock."""
+    """Median seconds of one call, alternating between ``calls`` after a warm-up of each."""
     turns = itertools.cycle(calls)
     for _ in range(max(warmup, len(calls))):
         next(turns)()
     times = [clock(next(turns)) for _ in range(repeats)]
     known = [seconds for seconds in times if seconds is not None]
     if not known:
-        raise Failed("host-bound: the GPU is done before the host has queued the call")
+        raise Failed("host-bound: the GPU finishes before the host has queued the call")
     return statistics.median(known)

@@ -1,4 +1,4 @@
-"""A pytest plugin that keeps only tests whose ``backend`` is one device.
+"""A pytest plugin that selects the tests of the ``backend`` fixture on one device.
 
 pytest -p benchmarks.gpu.plugin --only-backend cuda
 """
@@ -19,6 +19,6 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
 
 
 def runs_on(item: Any, device: str) -> bool:
-    """Whether the test's parameter ``backend`` is ``device``; names and ids do not count."""
+    """Whether the test's parameter ``backend`` is ``device``, whatever its name and id."""
     callspec = getattr(item, "callspec", None)
     return callspec is not None and callspec.params.get("backend") == device

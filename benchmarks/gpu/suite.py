@@ -14,12 +14,12 @@ import pytest
 
 from benchmarks.outcome import Failed
 
-PROCESSES = 12  # at most; they share the GPU, and compile kernels on the CPU's cores
+PROCESSES = 12  # maximum; they share the GPU, and compile kernels on the CPU's cores
 OTHER_LIBRARY = r"ModuleNotFoundError: No module named '(?!benchmarks|tests|xcnn)"
 
 
 def run(save: Callable[[dict], None], device: str = "cuda", processes: int = PROCESSES) -> None:
-    """Run the tests of one device, and raise :class:`Failed` unless all of them ran and passed."""
+    """Run the tests of one device; raise :class:`Failed` unless all of them ran and passed."""
     has_xdist = importlib.util.find_spec("xdist") is not None
     spread = ["-n", str(min(processes, os.cpu_count() or 1))] if has_xdist and processes else []
     plain = ["-q", "--tb=short", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
@@ -43,7 +43,7 @@ class Recorder:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
-        self._selected = len(ids)  # each process collects all
+        self._selected = len(ids)  # each process collects all tests
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when == "call" or not report.passed:
@@ -62,9 +62,9 @@ class Recorder:
             self._saved = time.monotonic()
 
     def summary(self) -> dict[str, Any]:
-        """Counts of each outcome, and the names of what failed.
+        """Counts of each outcome, and the names and errors of failures.
 
-        A test file that needs a library which is not installed is listed under "missing"; one that
+        A test file that needs a library that is not installed is listed under "missing"; one that
         cannot be imported for another reason is an error.
         """
         counts: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class Recorder:
 
 
 def first_error(text: str) -> str:
-    """The first line of an error in pytest's text of a failure."""
+    """The first line of the error in pytest's failure report."""
     error = re.search(r"^E +(.*)", text, re.MULTILINE)
     return error[1] if error else text.strip().rpartition("\n")[2]
 
@@ -90,7 +90,7 @@ def first_error(text: str) -> str:
 def judge(result: dict[str, Any], status: int) -> None:
     """Raise :class:`Failed` unless all selected tests ran and none failed.
 
-    Status 1 without failures: a file was left out for a library that is missing.
+    Status 1 without failures means that a file was left out because a library is missing.
     """
     if result["failures"]:
         name, error = next(iter(result["failures"].items()))

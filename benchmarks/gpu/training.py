@@ -1,4 +1,4 @@
-"""Training on the GPU: twice the same, and LeNet-5 on MNIST by the program."""
+"""Training on the GPU: determinism, and LeNet-5 on MNIST by ``xcnn train``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def twice(save: Callable[[dict], None]) -> None:
 
 
 def parameters(device: str, steps: int, batch: int) -> dict[str, np.ndarray]:
-    """LeNet-5's parameters after some steps from a fixed seed."""
+    """LeNet-5's parameters after a number of steps from a fixed seed."""
     xcnn.manual_seed(0)
     model = xcnn.models.create("lenet5").to(device)
     trainer = xcnn.Trainer(model, xcnn.optim.Adam(model.parameters(), lr=1e-3))
@@ -33,19 +33,19 @@ def parameters(device: str, steps: int, batch: int) -> dict[str, np.ndarray]:
 
 
 def compare(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict[str, Any]:
-    """How many parameters differ in a bit, and their names."""
+    """The names of the parameters that are not bitwise equal."""
     differing = [name for name in first if first[name].tobytes() != second[name].tobytes()]
     return {"parameters": len(first), "equal": not differing, "differing": differing}
 
 
 def mnist(save: Callable[[dict], None]) -> None:
     if xcnn.data.status("mnist").state != "found":
-        raise Skipped("MNIST is not here: XCNN_DATA names the folder that holds it")
+        raise Skipped("MNIST is not available: set XCNN_DATA to a folder that holds it")
     save(program("mnist", 5, "cuda"))
 
 
 def program(data: str, epochs: int, device: str) -> dict[str, Any]:
-    """The test accuracy and the seconds that ``xcnn train`` prints."""
+    """The test accuracy and time that ``xcnn train`` prints."""
     from xcnn import cli
 
     settings = ["--epochs", str(epochs), "--batch-size", "64", "--seed", "0", "--device", device]

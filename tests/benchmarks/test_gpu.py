@@ -1,4 +1,4 @@
-"""What only a GPU can answer: its logic, and its work on the stand-in for one."""
+"""The GPU benchmarks: their logic, and runs on the stand-in for a GPU."""
 
 import json
 import operator
@@ -241,5 +241,5 @@ def test_training_by_the_program():
 def test_mnist_is_not_downloaded(monkeypatch, tmp_path):
     monkeypatch.setenv("XCNN_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(Skipped, match="MNIST is not here"):
+    with pytest.raises(Skipped, match="MNIST is not available"):
         training.mnist(print)

@@ -172,8 +172,8 @@ def test_json_is_whole_or_not_there(tmp_path):
     ("arguments", "error"),
     [
         (["cpu", "--case", "speed"], "speed: matches none of lenet-32"),
-        (["cpu", "--steps", "-1"], "expected numbers from 1 on"),
-        (["cpu", "--json", "no/such/file.json"], "there is no folder no/such"),
+        (["cpu", "--steps", "-1"], "expected numbers >= 1"),
+        (["cpu", "--json", "no/such/file.json"], "no such folder: no/such"),
         (["gpu", "--case", "suite", "vgg"], "there is no GPU to measure: no driver; install one"),
     ],
 )

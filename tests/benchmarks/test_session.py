@@ -167,7 +167,7 @@ def test_the_deadline(measure):
     late.run(rows)
     assert rows == [{"name": "adam", "status": "skipped", "reason": "no time was left"}]
     assert run.run_part(run.PARTS["suite"], late)["status"] == "skipped"
-    assert sum(part.most for part in run.PARTS.values()) + 100 <= run.SECONDS["gpu"] < 600
+    assert sum(part.limit for part in run.PARTS.values()) + 100 <= run.SECONDS["gpu"] < 600
 
 
 def test_the_best_process_counts():
@@ -194,11 +194,14 @@ def test_memory_and_means(measure):
 
 def test_growth(measure, monkeypatch):
     """Time grows with the work, memory with the batch."""
-    base, least = run.BASE, run.LEAST
-    assert list(run.grown([least, base], session.Effort(1, 1, 1))) == [least.name, base.name]
+    base, least = run.BASE, run.SMALLEST
+    assert list(run.measure_sizes([least, base], session.Effort(1, 1, 1))) == [
+        least.name,
+        base.name,
+    ]
     assert [case for _, case, _ in ran] == [least.name, base.name]
 
-    def grown(sizes, effort):
+    def measure_sizes(sizes, effort):
         peak = [2**20 * (9 + size.batch) for size in sizes]
         rows = [
             {"seconds": 1e-9 * size.work, "spread": [], "peak": n, "peaks": [n]}
@@ -206,7 +209,7 @@ def test_growth(measure, monkeypatch):
         ]
         return {size.name: row for size, row in zip(sizes, rows, strict=True)}
 
-    monkeypatch.setattr(run, "grown", grown)
+    monkeypatch.setattr(run, "measure_sizes", measure_sizes)
     result = run.growth(session.Effort())
     batches = result["axes"]["batch"]
     assert [point["memory"] for point in batches] == [(n - 1) * 2**20 for n in (32, 64, 128, 256)]

@@ -51,7 +51,7 @@ def test_test_images_are_not_augmented(run):
 
 def test_augmentation_help(run):
     text = " ".join(run("train --help").out.split())
-    for name in ("flip (", "mixup (", "standard: what suits the dataset"):
+    for name in ("flip (", "mixup (", "standard: the default for the dataset"):
         assert name in text
 
 
@@ -90,7 +90,7 @@ def test_another_folder_is_evaluated_whole(run, shades):
     assert done.status == 2
     assert "the classes black, expected some of dark, light" in done.err
     done = run("evaluate run --data digits")
-    assert "--data digits has inputs [1, 32, 32] and 10 classes, the network takes" in done.err
+    assert "--data digits has inputs [1, 32, 32] and 10 classes, but the network takes" in done.err
 
 
 def test_a_folder_with_test_images(run, shades):
@@ -128,11 +128,14 @@ def test_files_that_are_not_images(run, shades):
         ("--augment flop", "augment='flop': expected names separated by commas, of flip, vflip"),
         ("--augment none,flip", "augment='none,flip'"),
         ("--data moons --augment flip", "moons holds features: use none"),
-        ("--augment flip,mixup --loss nll", "mixup mixes labels, which --loss nll does not take"),
-        ("--grey", "--grey is for a folder of images, not for digits"),
-        ("--image-size 32", "--image-size is for a folder of images, not for digits"),
-        ("--skip-unreadable", "--skip-unreadable is for a folder of images"),
-        ("--data shades --data-dir .", "--data-dir is for datasets by name"),
+        (
+            "--augment flip,mixup --loss nll",
+            "mixup mixes labels, which --loss nll does not support",
+        ),
+        ("--grey", "--grey applies to a folder of images, not to digits"),
+        ("--image-size 32", "--image-size applies to a folder of images, not to digits"),
+        ("--skip-unreadable", "--skip-unreadable applies to a folder of images"),
+        ("--data shades --data-dir .", "--data-dir applies to named datasets"),
         ("--data nowhere", "invalid choice: 'nowhere' (choose from digits, mnist, "),
         ("--data shades/train/dark", "dark has no folders"),
     ],

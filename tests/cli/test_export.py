@@ -139,15 +139,15 @@ def test_predict_without_metadata(run, end):
         ("predict rgb.onnx a.png --mean 1,2 --std 1,1", "mean"),
         ("predict rgb.onnx a.png --mean 1,2,3", "--mean and --std belong together"),
         ("predict last.onnx a.png", "pixels (2, 8, 6, 3): expected one input (N, C, H, W) with 1"),
-        ("predict maps.onnx a.png", "maps.onnx gives (3, 8, 6) numbers per image: expected one"),
+        ("predict maps.onnx a.png", "maps.onnx outputs (3, 8, 6) numbers per image: expected one"),
         ("summary missing.onnx", "no such file: missing.onnx"),
-        ("summary rgb.onnx --classes 3", "--classes is for the name of a model"),
+        ("summary rgb.onnx --classes 3", "--classes applies to a model name"),
         (
             "summary two.onnx",
-            "two.onnx takes a (?, 2), b (?, 2): a summary needs a network with",
+            "two.onnx takes a (?, 2), b (?, 2): a summary requires a network with",
         ),
-        ("summary open.onnx", "open.onnx takes x (?, h): give the shape of one example"),
-        ("train mlp --init rgb.onnx --out run", "the file must be of the same model"),
+        ("summary open.onnx", "open.onnx takes x (?, h): pass the shape of one example"),
+        ("train mlp --init rgb.onnx --out run", "the file must be for the same model"),
     ],
 )
 def test_errors(run, trained, line, text):
@@ -199,7 +199,7 @@ def test_weights_of_a_file_without_batch_norms(run, resnet):
     onnx.save(model, "folded.onnx")
     done = run("train resnet20 --init folded.onnx --limit 20 --out second")
     assert done.status == 2
-    assert "exporters fold them into the convolutions before them" in done.err
+    assert "exporters fold them into the preceding convolutions" in done.err
     assert "num_batches_tracked" not in done.err
 
 
@@ -222,8 +222,8 @@ def test_damaged_metadata(run, exported):
         ("mean", "[NaN]", "wrong: mean"),
         ("scale", "1" + "0" * 400, "wrong: scale"),
         ("std", "[Infinity]", "wrong: std"),
-        ("input_shape", "[3, 40000, 40000]", "the metadata says images of [3, 40000, 40000], the"),
-        ("data", '"../photos"', "was trained on '../photos', which is not a dataset"),
+        ("input_shape", "[3, 40000, 40000]", "the metadata says images of [3, 40000, 40000], but"),
+        ("data", '"../photos"', "was trained on '../photos', which is not the name of a dataset"),
     ],
 )
 def test_untrusted_metadata(run, exported, key, value, text):

@@ -35,7 +35,7 @@ def test_evaluate_errors(run, trained):
     assert "nowhere is not a run folder: it has no config.json; train one with" in done.err
     done = run(f"evaluate {trained} --data cross")
     assert done.status == 2
-    assert "--data cross has inputs [1, 16, 16] and 2 classes, the network takes" in done.err
+    assert "--data cross has inputs [1, 16, 16] and 2 classes, but the network takes" in done.err
 
 
 def test_predict(run, trained):

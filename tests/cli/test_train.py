@@ -114,13 +114,13 @@ def test_out_refuses_an_existing_run(run):
     done = run("train mlp --limit 10 --epochs 1 --quiet --out run")
     assert (done.status, done.out) == (2, "")
     assert done.err == (
-        "xcnn: error: --out run: already holds a run (model.safetensors, history.csv, "
-        "config.json); choose another folder\n"
+        "xcnn: error: --out run already holds a run (model.safetensors, history.csv, "
+        "config.json): choose another folder\n"
     )
     assert contents("run") == before
     done = run("train mlp --limit 10 --epochs 1 --out run/config.json")
     assert done.status == 2
-    assert "expected a folder, this is a file" in done.err
+    assert "is a file: expected a folder" in done.err
     done = run("train mlp --limit 10 --epochs 1 --out run/config.json/inner")
     assert (done.status, done.err.startswith("xcnn: error: ")) == (2, True)
 
@@ -277,11 +277,11 @@ def test_the_digits_are_learned(run):
     [
         (
             "train --loss binary_cross_entropy",
-            "needs two classes, digits has 10: use cross_entropy",
+            "needs two classes, but digits has 10: use cross_entropy",
         ),
-        ("train --loss binary_cross_entropy_with_logits", "needs two classes, digits has 10"),
-        ("train lenet5 --data moons", "lenet5 takes images, moons holds features: use mlp"),
-        ("train small_cnn --data moons", "small_cnn takes images, moons holds features"),
+        ("train --loss binary_cross_entropy_with_logits", "needs two classes, but digits has 10"),
+        ("train lenet5 --data moons", "lenet5 takes images, but moons holds features: use mlp"),
+        ("train small_cnn --data moons", "small_cnn takes images, but moons holds features"),
         ("train --lr -1", "lr=-1.0: expected a number >= 0"),
         ("train --lr nan", "lr=nan: expected a number >= 0"),
         ("train --weight-decay -1", "weight_decay=-1.0: expected a number >= 0"),
@@ -401,7 +401,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(run, monkeypatch):
     monkeypatch.setattr(xcnn.Trainer, "train_step", interrupted)
     done = run("train mlp --limit 20 --quiet --out run")
     assert done.status == 130
-    assert done.out == "\nstopped: no epoch was finished, nothing is saved\n"
+    assert done.out == "\nstopped: no epoch was finished, nothing was saved\n"
     assert done.err == "\nxcnn: stopped\n"
     assert not os.path.exists("run")
 
@@ -420,5 +420,5 @@ def test_diverging_training_is_reported(run):
     done = run("train --optimizer sgd --lr 1000 --epochs 5 --limit 200 --out run")
     assert done.status == 2
     assert "the training diverged: the loss is nan after 1 epoch" in done.err
-    assert "smaller --lr than 1000" in done.err
+    assert "choose an --lr below 1000" in done.err
     assert len(history("run")) == 1

@@ -80,7 +80,7 @@ def test_init_of_another_model(run, start, option):
     assert status == 2
     assert "missing: 0.weight (16, 1, 3, 3)" in err
     assert "unexpected: 5.weight (16, 1, 3, 3)" in err
-    assert "the file must be of the same model" in err
+    assert "the file must be for the same model" in err
     assert "--new-head" not in err
 
 
@@ -116,7 +116,10 @@ def test_freeze_may_be_repeated(run, start):
 @pytest.mark.parametrize(
     ("patterns", "text"),
     [
-        (["features.*"], "--freeze 'features.*' matches no parameter; there are: 0.weight, 0.bias"),
+        (
+            ["features.*"],
+            "--freeze 'features.*' matches no parameter; choose from: 0.weight, 0.bias",
+        ),
         (["0.*", "0.Weight"], "--freeze '0.Weight' matches no parameter"),
         (["*"], "--freeze *: nothing is left to train"),
         (["0.*", "4.*"], "--freeze 0.* 4.*: nothing is left to train"),
@@ -133,7 +136,8 @@ def test_networks_that_return_images_are_refused(run):
         status, _, err = run(f"train {name} --limit 20")
         assert status == 2
         assert (
-            f"{name} outputs images, xcnn train needs a classifier: one of efficientnet_b0, " in err
+            f"{name} outputs images, but xcnn train needs a classifier: one of efficientnet_b0, "
+            in err
         )
 
 

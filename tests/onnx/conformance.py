@@ -1,7 +1,7 @@
-"""ONNX's own backend tests: which of them are xcnn's, and how many pass.
+"""ONNX's own backend tests: which are in scope for xcnn, and how many pass.
 
-``python -m tests.onnx.conformance --write`` runs all of them and writes docs/conformance.md and the
-list of cases that the test suite takes, tests/onnx/cases.txt.
+``python -m tests.onnx.conformance --write`` runs all of them, and writes docs/conformance.md and
+tests/onnx/cases.txt, the list of cases that the test suite runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 CASES = pathlib.Path(__file__).with_name("cases.txt")
 REPORT = ROOT / "docs" / "conformance.md"
 
-#: the operators of convolutional networks, of their training, and of reshaping between them
+#: operators of convolutional networks and their training
 _SCOPE = """
 Adagrad Adam Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv
 ConvTranspose DepthToSpace Div Dropout Elu Flatten Gelu Gemm GlobalAveragePool GlobalMaxPool
@@ -51,12 +51,12 @@ KINDS = {
     "simple": ("Simple", "small graphs"),
     "real": ("Real", "the light models"),
 }
-#: light models whose logits are 9e9 and more, where a step of float32 is 1,024 and more
+#: light models whose logits are at least 9e9, where float32 numbers are at least 1,024 apart
 HUGE_LOGITS = frozenset(
     f"test_{name}"
     for name in ("bvlc_alexnet", "inception_v1", "resnet50", "squeezenet", "vgg19", "zfnet512")
 )
-#: element types that arrays have in NumPy and in CuPy
+#: element types that both NumPy and CuPy have
 TYPES = {
     *("FLOAT", "DOUBLE", "FLOAT16", "BOOL"),
     *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
@@ -64,7 +64,7 @@ TYPES = {
 
 
 class Case(NamedTuple):
-    """One of ONNX's tests; ``reason`` says why it is out of scope, and is empty if it is not."""
+    """One of ONNX's tests; ``reason`` says why it is out of scope, empty if it is in scope."""
 
     kind: str
     name: str
@@ -73,7 +73,7 @@ class Case(NamedTuple):
 
 
 class OnDevice(Backend):
-    """The backend under test, on the device of the moment."""
+    """The backend under test, on the device set in ``device``."""
 
     device = "cpu"
 
@@ -83,12 +83,12 @@ class OnDevice(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        return device == "CPU"  # the name under which ONNX's runner calls it
+        return device == "CPU"  # ONNX's runner skips the tests of other devices
 
 
 @functools.cache
 def suite() -> dict[str, Any]:
-    """ONNX's own test classes by kind, made by its runner for our backend."""
+    """ONNX's own test classes by kind, created by its runner for our backend."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its cases overflow and divide by zero on purpose
         cases = BackendTest(OnDevice, __name__).test_cases
@@ -109,10 +109,10 @@ def run(kind: str, name: str, device: str) -> None:
 
 
 def _compare_logits(name: str) -> None:
-    """Compare the input of a light model's last Softmax with onnxruntime's, relative to its size.
+    """Compare the input of a light model's last Softmax with onnxruntime's, by relative error.
 
-    All filters of a light model are equal and so are its 1,000 logits. Were one of them off by its
-    last bit, the softmax would be 1 for some classes and 0 for the others instead of 1/1000.
+    All filters of a light model are equal, and so are its 1,000 logits. If one of them differed in
+    its last bit, the softmax would be 1 for some classes and 0 for the others instead of 1/1000.
     """
     model = _model(next(test for test in load_model_tests(kind="real") if test.name == name))
     softmax = model.graph.node.pop()
@@ -132,11 +132,11 @@ def _compare_logits(name: str) -> None:
 
 
 def cases() -> Iterator[Case]:
-    """Every case that is in the wheel of ONNX."""
+    """Every case in the onnx package."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [(kind, test) for kind in KINDS for test in load_model_tests(kind=kind)]
-    for kind, test in found:
+        tests = [(kind, test) for kind in KINDS for test in load_model_tests(kind=kind)]
+    for kind, test in tests:
         model = _model(test)
         operators = frozenset(n.op_type for n in model.graph.node)
         yield Case(kind, test.name, operators, _reason(model, operators))
@@ -151,7 +151,7 @@ def _model(test: Any) -> Any:
 
 
 def _reason(model: Any, operators: frozenset) -> str:
-    """Why xcnn does not claim to compute a model; empty if it does."""
+    """Why a model is out of scope; empty if it is in scope."""
     outside = sorted(operators - SCOPE)
     if outside:
         return "operator " + ", ".join(outside)
@@ -166,29 +166,29 @@ def _reason(model: Any, operators: frozenset) -> str:
 
 
 def read_list() -> list[tuple[str, str]]:
-    """(kind, name) of the cases in scope, as the list beside this file has them."""
+    """(kind, name) of the cases in scope, from cases.txt."""
     lines = CASES.read_text(encoding="utf-8").splitlines()
     return [tuple(line.split()) for line in lines if not line.startswith("#")]  # type: ignore[misc]
 
 
 def listed_version() -> str:
-    """The version of ONNX that the list was made with."""
+    """The version of ONNX that cases.txt was generated with."""
     return CASES.read_text(encoding="utf-8").split(maxsplit=3)[2]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the tests in scope, and outside of it those whose operators xcnn happens to compute."""
+    """Run the tests in scope, and those out of scope whose operators xcnn supports."""
     from ..conftest import DEVICES
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the report and the list")
-    parser.add_argument("--match", default="", help="only cases with this in their names")
+    parser.add_argument("--match", default="", help="run only cases whose names contain this")
     arguments = parser.parse_args(argv)
-    found = [case for case in cases() if arguments.match in case.name]
+    selected = [case for case in cases() if arguments.match in case.name]
     failed, extra = [], Counter()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ONNX_MODELS"] = folder
-        for case in found:
+        for case in selected:
             if case.reason and not _may_pass(case):
                 continue
             for device in DEVICES:
@@ -198,11 +198,11 @@ def main(argv: list[str] | None = None) -> int:
                 elif problem and not case.reason:
                     failed.append((case, device))
                     print(f"FAILED {case.kind} {case.name} on {device}: {problem}", flush=True)
-    text = report(found, failed, extra, DEVICES)
+    text = report(selected, failed, extra, DEVICES)
     print(text, end="")
     if arguments.write and not arguments.match:
         REPORT.write_text(text, encoding="utf-8")
-        lines = [f"{case.kind} {case.name}" for case in found if not case.reason]
+        lines = [f"{case.kind} {case.name}" for case in selected if not case.reason]
         CASES.write_text("\n".join([f"# ONNX {onnx.__version__} :", *lines, ""]), encoding="utf-8")
     return 1 if failed else 0
 
@@ -217,76 +217,77 @@ def _problem(case: Case, device: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             run(case.kind, case.name, device)
-    except Exception as error:  # whatever it is, the test did not pass
+    except Exception as error:  # any error means that the test did not pass
         return traceback.format_exception_only(error)[-1].strip().replace("\n", " ")[:300]
     return ""
 
 
-def report(found: list[Case], failed: list, extra: Counter, devices: list[str]) -> str:
-    """docs/conformance.md."""
+def report(selected: list[Case], failed: list, extra: Counter, devices: list[str]) -> str:
+    """The text of docs/conformance.md."""
     lines = [
         "# Conformance with ONNX",
         "",
         f"ONNX's own backend tests (`onnx.backend.test`, ONNX {onnx.__version__}), run by its own "
-        f"runner through `xcnn.onnx.backend` (xcnn {xcnn.__version__}). In scope is every test "
-        "whose graph uses nothing but the operators below, with element types that xcnn's arrays "
-        "have. `strict` is the stand-in for CuPy that the test suite uses where there is no GPU. "
-        "Made by `python -m tests.onnx.conformance --write`; the test suite runs the same cases.",
+        f"runner through `xcnn.onnx.backend` (xcnn {xcnn.__version__}). A test is in scope if its "
+        "graph uses only the operators below, with element types that xcnn's arrays have. "
+        "`strict` is the stand-in for CuPy that the test suite uses without a GPU. Generated by "
+        "`python -m tests.onnx.conformance --write`; the test suite runs the same cases.",
         "",
-        "Six light models are compared one layer earlier, by the input of their last Softmax (the "
-        "logits), with onnxruntime and relative to its size: "
+        "For six light models, the input of the last Softmax (the logits) is compared with "
+        "onnxruntime's, with a relative tolerance: "
         + ", ".join(f"`{name}`" for name in sorted(HUGE_LOGITS))
-        + ". All filters of these files are equal, so their 1,000 logits are equal too, and "
+        + ". All filters in these files are equal, so their 1,000 logits are equal too, at values "
         "between 9e9 and 4e31, where neighbouring float32 numbers are 1,024 or more apart. The "
-        "expected output, 1/1000 for each class, comes out only if 1,000 sums are equal to the "
-        "last bit, which depends on the kernel that a BLAS picks for the CPU; and it comes out "
-        "for any 1,000 equal logits, right or wrong.",
+        "expected output, 1/1000 for each class, requires 1,000 sums to agree to the last bit, "
+        "which depends on the kernel that the BLAS picks for the CPU; and any 1,000 equal logits "
+        "produce it, right or wrong.",
         "",
-        f"| tests | in the wheel | in scope | {' | '.join(f'passed on {d}' for d in devices)} |",
+        f"| tests | in the package | in scope | {' | '.join(f'passed on {d}' for d in devices)} |",
         f"|---|---|---|{'---|' * len(devices)}",
     ]
     rows = [(kind, text) for kind, (_, text) in KINDS.items()]
     for kind, text in (*rows, ("", "**all**")):
-        own = [case for case in found if kind in ("", case.kind)]
-        inside = sum(not case.reason for case in own)
+        of_kind = [case for case in selected if kind in ("", case.kind)]
+        count = sum(not case.reason for case in of_kind)
         passed = [
-            inside - sum(d == device and kind in ("", c.kind) for c, d in failed)
+            count - sum(d == device and kind in ("", c.kind) for c, d in failed)
             for device in devices
         ]
-        lines.append(f"| {text} | {len(own):,} | {inside} | {' | '.join(str(n) for n in passed)} |")
+        cells = " | ".join(map(str, [count, *passed]))
+        lines.append(f"| {text} | {len(of_kind):,} | {cells} |")
     lines += ["", "Operators in scope: " + ", ".join(sorted(SCOPE)) + ".", ""]
     known = ", ".join(sorted({"Constant", *(name for _, name in OPERATORS)} - SCOPE))
-    lines += [f"Operators that xcnn computes beside them: {known}.", ""]
-    lines += _beyond(found, extra, devices) + _exclusions(found)
+    lines += [f"Other operators that xcnn supports: {known}.", ""]
+    lines += _beyond(selected, extra, devices) + _exclusions(selected)
     if failed:
         lines += ["## Failing", "", *(f"- `{c.name}` on {d}" for c, d in failed), ""]
     return "\n".join(lines)
 
 
-def _beyond(found: list[Case], extra: Counter, devices: list[str]) -> list[str]:
-    outside = sum(bool(case.reason) for case in found)
+def _beyond(selected: list[Case], extra: Counter, devices: list[str]) -> list[str]:
+    outside = sum(bool(case.reason) for case in selected)
     counts = ", ".join(f"{extra[d]} on {d}" for d in devices)
     return [f"Of the {outside:,} tests out of scope, these pass too: {counts}.", ""]
 
 
-def _exclusions(found: list[Case]) -> list[str]:
+def _exclusions(selected: list[Case]) -> list[str]:
     reasons: dict[str, list[Case]] = {}
-    for case in found:
+    for case in selected:
         if case.reason:
             reasons.setdefault(case.reason, []).append(case)
     by_type = {r: c for r, c in reasons.items() if not r.startswith("operator ")}
     lines = ["## Out of scope: types", "", "| reason | tests |", "|---|---|"]
-    for reason, held in sorted(by_type.items()):
-        lines.append(f"| {reason} | {', '.join(f'`{c.name}`' for c in held)} |")
+    for reason, excluded in sorted(by_type.items()):
+        lines.append(f"| {reason} | {', '.join(f'`{c.name}`' for c in excluded)} |")
     lines += [
         "",
         "## Out of scope: operators",
         "",
-        "Tests whose graphs use an operator that is not in the list of the scope, by what they use "
-        "beside it. xcnn computes some of these too (see above), but does not claim all of ONNX's "
-        "tests of them.",
+        "Tests whose graphs use an operator that is not in scope, by the out-of-scope operators "
+        "they use. xcnn supports some of these operators (see above), but does not claim to pass "
+        "all of ONNX's tests of them.",
         "",
-        "| tests | operators outside |",
+        "| tests | operators out of scope |",
         "|---|---|",
     ]
     by_operator = [(len(c), r) for r, c in reasons.items() if r.startswith("operator ")]

@@ -372,7 +372,7 @@ def test_reduce_of_no_axes_can_be_nothing(backend, axes):
 def test_reduce_of_a_scalar_and_of_nothing(backend):
     assert_matches(node_on("ReduceMean", backend, np.array(3.0)), np.array(3.0), "float64")
     assert_matches(node_on("ReduceSum", backend, np.zeros((0, 2)), keepdims=0), np.array(0.0))
-    with pytest.raises(XcnnError, match="the mean of no int64"):
+    with pytest.raises(XcnnError, match="the mean of zero int64"):
         node_on("ReduceMean", backend, np.zeros((0, 2), "int64"))
 
 

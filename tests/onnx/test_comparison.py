@@ -265,7 +265,7 @@ def test_range(backend, start, limit, delta):
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ((0, 5, 0), "no step of 0"),
+        ((0, 5, 0), "delta not 0"),
         ((0.0, np.inf, 1.0), "finite"),
         ((0.0, np.nan, 1.0), "finite"),
         ((0.0, 1e308, 1e-308), "a Range"),
@@ -277,7 +277,7 @@ def test_range(backend, start, limit, delta):
 def test_ranges_that_are_refused(values, text):
     with pytest.raises(NodeError, match=text):
         node_on("Range", HOST, *(np.array(v) for v in values))
-    with pytest.raises(NodeError, match="one type"):
+    with pytest.raises(NodeError, match="the same type"):
         node_on("Range", HOST, np.array(0), np.array(5.0), np.array(1))
 
 

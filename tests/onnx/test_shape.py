@@ -389,7 +389,7 @@ WRONG = {
     "flatten": ("Flatten", (2, 3), {}, {"axis": 3}, "axis 3"),
     "two-unknown": ("Reshape", (2, 3), {"s": ints(-1, -1)}, {}, "at most one -1"),
     "negative": ("Reshape", (2, 3), {"s": ints(-2, 3)}, {}, "non-negative lengths"),
-    "copy-of-none": ("Reshape", (2, 3), {"s": ints(2, 3, 0)}, {}, "0 at 2, the input has 2 axes"),
+    "copy-of-none": ("Reshape", (2, 3), {"s": ints(2, 3, 0)}, {}, "index 2 is 0"),
     "does-not-fit": ("Reshape", (2, 3), {"s": ints(4, -1)}, {}, "does not fit"),
     "empty-unknown": (
         "Reshape",
@@ -414,7 +414,7 @@ WRONG = {
     "concat-axis": ("Concat", (2,), {}, {}, "axis. is missing"),
     "split-sum": ("Split", (5,), {"s": ints(2, 2)}, {}, "sum to 5"),
     "split-negative": ("Split", (5,), {"s": ints(6, -1)}, {}, "sum to 5"),
-    "split-uneven": ("Split", (5,), {}, {}, "2 equal parts of an axis of length 5"),
+    "split-uneven": ("Split", (5,), {}, {}, "length 5 does not divide into 2 equal parts"),
     "split-count": ("Split", (4,), {}, {"num_outputs": 10**12}, "has 2 outputs"),
     "split-few": ("Split", (5,), {"s": ints(5)}, {}, "2 outputs"),
     "slice-step": (

@@ -160,12 +160,17 @@ def test_what_is_refused(backend):
     r, t, x, other = np.array(0.1), np.array(1), normal(3), normal(2)
     refused(backend, "Adam", [r, t, x, x, x], r"a Adam.*3 inputs after R and T: expected 4")
     refused(
-        backend, "Adagrad", [r, t, x, x, other], r"a Adagrad.*expected floats of the same shape"
+        backend, "Adagrad", [r, t, x, x, other], r"a Adagrad.*expected floats of one type and shape"
     )
     refused(
-        backend, "Adagrad", [r, t, x, x, x.astype("float32")], "expected floats of the same shape"
+        backend,
+        "Adagrad",
+        [r, t, x, x, x.astype("float32")],
+        "expected floats of one type and shape",
     )
-    refused(backend, "Adagrad", [r, t, *[np.arange(3)] * 3], "expected floats of the same shape")
+    refused(
+        backend, "Adagrad", [r, t, *[np.arange(3)] * 3], "expected floats of one type and shape"
+    )
     refused(backend, "Adagrad", [np.ones(2), t, x, x, x], "a Adagrad")
     refused(backend, "Adam", [r, t, x, x, x, x], "a Adam", alpha=1.0)
 

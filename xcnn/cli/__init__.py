@@ -1,4 +1,4 @@
-"""The program ``xcnn``. Each command is a module with ``add_options`` and ``run``."""
+"""The command line, ``xcnn``. Each command is a module with ``add_options`` and ``run``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COMMANDS = (train, evaluate, predict, export, summary, doctor, warmup, datasets)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the command line.
 
     Parameters
     ----------
     argv
-        Arguments; default: those of the process.
+        Arguments; default: ``sys.argv[1:]``.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(message: Warning | str, *location: Any) -> None:
-    """Show a warning without its place in the source."""
+    """Print a warning without its source location."""
     print(f"xcnn: warning: {printable(str(message), keep=LINES)}", file=sys.stderr)
 
 

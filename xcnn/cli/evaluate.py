@@ -12,7 +12,7 @@ from .options import Parser, add_device, count
 
 
 def add_options(parser: Parser) -> None:
-    parser.add("model RUN", "run folder of xcnn train, or a file of xcnn export")
+    parser.add("model RUN", "run folder from xcnn train, or ONNX file from xcnn export")
     sources.add_data(parser, "another dataset of the same shape and classes, or a folder of images")
     add_device(parser)
     parser.add("--batch-size N", "images at a time", type=count, default=256)
@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     is_file = network.is_onnx(Path(arguments.model))
     if is_file and not arguments.data and sources.is_folder(config["data"]):
         raise ArgumentError(
-            f"{arguments.model} was trained on {config['data']!r}, which is not a dataset of "
-            "xcnn: pass the folder of images as --data"
+            f"{arguments.model} was trained on {config['data']!r}, which is not the name of a "
+            "dataset: pass the folder of images as --data"
         )
     name, test = sources.test_data(arguments, config)
     transform = network.normalization(config)

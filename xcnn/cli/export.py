@@ -14,7 +14,7 @@ from .runs import LOSSES, RunFolder
 
 
 def add_options(parser: Parser) -> None:
-    parser.add("folder RUN", "run folder of xcnn train")
+    parser.add("folder RUN", "run folder from xcnn train")
     parser.add("file FILE", "file to write, such as model.onnx")
 
 

@@ -1,4 +1,4 @@
-"""Trained networks, from run folders and ONNX files, and the metadata that describes them."""
+"""Trained networks from run folders and ONNX files, and the metadata that describes them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from . import sources
 from .runs import RunFolder, damaged_entries
 
 SUFFIX = ".onnx"
-MAX_INPUT = 2**27  # numbers, 512 MiB: the largest image or batch that a file may ask for
-#: entries of a run's config that an ONNX file holds, as JSON in its metadata
+MAX_INPUT = 2**27  # numbers, 512 MiB: the largest image or batch that a file may request
+#: entries of a run's config that an ONNX file stores, as JSON in its metadata
 _METADATA = ("classes", "data", "input_shape", "loss", "mean", "scale", "std")
 
 
@@ -26,14 +26,14 @@ def open_trainer(arguments: argparse.Namespace) -> tuple[Trainer, dict[str, Any]
     Returns
     -------
     trainer : Trainer
-        To evaluate and predict with.
+        For evaluation and prediction.
     config : dict
-        As in the run folder; "loss" and "classes" are None where an ONNX file does not say.
+        As in the run folder; "loss" and "classes" are None if an ONNX file does not store them.
 
     Raises
     ------
     ArgumentError
-        Not a run folder or ONNX file, or options that do not fit it.
+        Not a run folder or ONNX file, or an option does not apply to it.
     FileNotFoundError, FileFormatError, UnsupportedOperatorError
         A file is missing, damaged, or has operators that xcnn does not support.
     """
@@ -59,12 +59,12 @@ def open_trainer(arguments: argparse.Namespace) -> tuple[Trainer, dict[str, Any]
 
 
 def normalization(config: dict[str, Any]) -> data.Normalize:
-    """How the network's inputs are normalised."""
+    """The normalisation of the network's inputs."""
     return data.Normalize(config["mean"], config["std"], scale=config["scale"])
 
 
 def is_onnx(path: Path) -> bool:
-    """Whether ``path`` is named like an ONNX file."""
+    """Whether ``path`` has the name of an ONNX file."""
     return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
@@ -78,7 +78,7 @@ def describe_inputs(model: onnx.Graph) -> str:
 
 
 def metadata(config: dict[str, Any]) -> dict[str, str]:
-    """What an exported file says about its network, as JSON values."""
+    """The metadata of an exported file, as JSON values."""
     entries = {key: config[key] for key in _METADATA}
     entries["crop"] = sources.is_folder(config["data"])
     entries["data"] = Path(config["data"]).name  # without this machine's folders
@@ -92,7 +92,7 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
-    """The config in a file's metadata; None if xcnn export did not write it."""
+    """The config in a file's metadata; None if the file is not from xcnn export."""
     if not set(_METADATA) <= set(model.metadata):
         return None
     try:
@@ -107,8 +107,8 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
     declared = [list(sizes[1:]) if sizes else None for sizes in model.inputs.values()]
     if declared != [shape] or math.prod(shape) > MAX_INPUT:
         raise FileFormatError(
-            f"{path}: the metadata says images of {shape}, the graph takes "
-            f"{describe_inputs(model)}: expected the same, of at most {MAX_INPUT:,} numbers"
+            f"{path}: the metadata says images of {shape}, but the graph takes "
+            f"{describe_inputs(model)}: expected the same, at most {MAX_INPUT:,} numbers"
         )
     return config
 
@@ -124,7 +124,7 @@ def _guess_config(path: Path, model: onnx.Graph) -> dict[str, Any]:
             f"channels and a fixed image size, at most {MAX_INPUT:,} numbers; use "
             "xcnn.onnx.load for other models"
         )
-    if isinstance(batch, int):  # the network may take only batches of this size
+    if isinstance(batch, int):  # the network may require this batch size
         batch = max(1, min(batch, MAX_INPUT // math.prod(shape)))
     config = {"input_shape": list(shape), "mean": [0.0], "std": [1.0], "scale": 255, "crop": True}
     return {**config, "loss": None, "classes": None, "batch": batch or 1}

@@ -29,19 +29,19 @@ def _one_cycle(optimizer: optim.Optimizer, epochs: int, batches: int) -> schedul
 
 #: help, and the schedule for (optimizer, epochs, batches per epoch)
 _SCHEDULES: dict[str, tuple[str, Callable[..., schedules.LRScheduler | None]]] = {
-    "constant": ("always --lr", lambda *_: None),
-    "cosine": ("down to zero", lambda opt, n, _: schedules.CosineAnnealingLR(opt, n)),
+    "constant": ("stays at --lr", lambda *_: None),
+    "cosine": ("falls to zero", lambda opt, n, _: schedules.CosineAnnealingLR(opt, n)),
     "exponential": (
-        "down to a hundredth, by the same factor each epoch",
+        "falls to a hundredth, by the same factor each epoch",
         lambda opt, n, _: schedules.ExponentialLR(opt, 0.01 ** (1 / n)),
     ),
-    "onecycle": ("up to --lr and down to almost zero, batch by batch", _one_cycle),
+    "onecycle": ("rises to --lr and falls to almost zero, batch by batch", _one_cycle),
     "plateau": (
-        f"to a tenth after {_PATIENCE + 1} epochs without a lower test loss",
+        f"falls to a tenth after {_PATIENCE + 1} epochs without a lower test loss",
         lambda opt, *_: schedules.ReduceLROnPlateau(opt, patience=_PATIENCE),
     ),
     "step": (
-        "to a tenth after each third of the epochs",
+        "falls to a tenth after each third of the epochs",
         lambda opt, n, _: schedules.StepLR(opt, -(-n // 3)),
     ),
 }
@@ -52,18 +52,19 @@ def add_options(parser: Parser) -> None:
     rates = ", ".join(f"{values['lr']:g} for {name}" for name, values in _DEFAULTS.items())
     parser.add("--lr X", f"learning rate; default: {rates}", type=float)
     parser.add("--optimizer", "sgd has momentum 0.9", choices=_DEFAULTS, default="adam")
-    decay = "pull of the weights towards zero; default: 0.01 for adamw, 0 for the others"
+    decay = "weight decay; default: 0.01 for adamw, 0 for the others"
     parser.add("--weight-decay X", decay, type=float)
     curves = "; ".join(f"{name}: {help}" for name, (help, _) in _SCHEDULES.items())
     curves = f"learning rate over the epochs. {curves}"
     parser.add("--schedule", curves, choices=_SCHEDULES, default="cosine")
-    warmup = "epochs of linear increase of the learning rate to --lr; default: none"
+    warmup = "epochs over which the learning rate first rises linearly to --lr; default: none"
     parser.add("--warmup N", warmup, type=count)
-    parser.add("--clip-norm X", "clip the norm of all gradients to X; default: none", type=float)
+    clip = "clip the norm of all gradients together to X; default: none"
+    parser.add("--clip-norm X", clip, type=float)
 
 
 def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
-    """The entries of the config, with defaults filled in.
+    """The config entries of these options, with defaults filled in.
 
     Raises
     ------

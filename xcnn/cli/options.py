@@ -1,4 +1,4 @@
-"""What the options of several commands share: the types of their values, ``--device``."""
+"""Shared by the commands: the parser, the types of option values, and ``--device``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _UNITS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of the program or of one of its commands."""
+    """A parser for the program or one of its commands."""
 
     def add(self, option: str, help: str, **settings: Any) -> None:
-        """Add an argument such as "--epochs N", where N stands for its value in the help."""
+        """Add an argument such as "--epochs N", where N is the placeholder shown in the help."""
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Formatter(argparse.HelpFormatter):
-    """Appends the default of an option to its help."""
+    """Appends an option's default to its help."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         shown = action.default is not None and action.option_strings and action.nargs != 0
@@ -41,19 +41,19 @@ def add_device(parser: Parser) -> None:
 
 
 def count(text: str, minimum: int = 1) -> int:
-    """A whole number from ``minimum`` up."""
+    """A whole number of at least ``minimum``."""
     if not text.isdecimal() or int(text) < minimum:
         raise argparse.ArgumentTypeError(f"expected a whole number >= {minimum}, got {text!r}")
     return int(text)
 
 
 def seed(text: str) -> int:
-    """A whole number from 0 up."""
+    """A whole number of at least 0."""
     return count(text, 0)
 
 
 def size(text: str) -> int:
-    """Bytes, from a size such as 4GiB."""
+    """A size such as 4GiB, in bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.lower())
     size = int(float(match[1]) * _UNITS.get(match[2], 0)) if match else 0
     if size < 1:

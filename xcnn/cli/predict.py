@@ -14,19 +14,19 @@ from . import network
 from .options import Parser, add_device, count, numbers
 from .runs import is_binary
 
-_TOLERANCE = 1e-3  # of a sum of probabilities
+_TOLERANCE = 1e-3  # for a sum of probabilities
 
 
 def add_options(parser: Parser) -> None:
-    parser.add("model RUN", "run folder of xcnn train, or an ONNX file")
+    parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
     parser.add("images IMAGE", "PNG, JPEG or .npy file", nargs="+")
-    invert = "invert the images first: for dark strokes on a light background"
+    invert = "invert the images, for dark strokes on a light background"
     parser.add("--invert", invert, action="store_true")
     parser.add("--top N", "number of classes to show", type=count, default=3)
     unknown = "for an ONNX file without metadata"
-    mean = f"{unknown}: mean of each channel in its training data, pixels from 0 to 1"
+    mean = f"{unknown}: mean of each channel of its training data, with pixels from 0 to 1"
     parser.add("--mean X,...", mean, type=numbers)
-    parser.add("--std X,...", f"{unknown}: standard deviation of the same", type=numbers)
+    parser.add("--std X,...", f"{unknown}: standard deviation of each channel", type=numbers)
     parser.add("--classes FILE", f"{unknown}: text file of class names, one per line")
     add_device(parser)
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     normalize, batch = network.normalization(config), config.get("batch", 1)
     if config["loss"] is None and arguments.mean is None:
         warnings.warn(
-            f"{arguments.model} does not say how its inputs are normalised, assuming pixels from 0 "
+            f"{arguments.model} does not say how its inputs are normalised: assuming pixels from 0 "
             "to 1; pass the --mean and --std that it was trained with",
             stacklevel=1,
         )
@@ -53,12 +53,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _probabilities(name: str, outputs: Any, config: dict[str, Any]) -> Any:
-    """Apply softmax to the outputs of a network of unknown loss, unless they sum to 1."""
+    """Apply softmax to the outputs of a network whose loss is unknown, unless they sum to 1."""
     if config["loss"] is not None:
         return outputs
-    if outputs.shape != (outputs.size, *(1,) * (outputs.ndim - 1)):  # some have (classes, 1, 1)
+    if outputs.shape != (outputs.size, *(1,) * (outputs.ndim - 1)):  # may be (classes, 1, 1)
         raise ArgumentError(
-            f"{name} gives {outputs.shape} numbers per image: expected one for each class; use "
+            f"{name} outputs {outputs.shape} numbers per image: expected one for each class; use "
             "xcnn.onnx.load for networks that are not classifiers"
         )
     outputs = outputs.reshape(-1)
@@ -73,13 +73,13 @@ def _check_outputs(name: str, probabilities: Any, config: dict[str, Any]) -> Non
     if probabilities.shape != (1 if is_binary(loss) else classes,):
         with_loss = f" with loss {loss}" if loss else ""
         raise FileFormatError(
-            f"{name}: the network gives {probabilities.shape} numbers per image, which does not "
+            f"{name}: the network outputs {probabilities.shape} numbers per image, which does not "
             f"fit {classes} classes{with_loss}"
         )
 
 
 def _ranking(probabilities: Any, classes: list[str], top: int) -> str:
-    if len(probabilities) == 1:  # a binary loss: the probability of the second class
+    if len(probabilities) == 1:  # binary loss: the probability of the second class
         probabilities = [1 - probabilities[0], probabilities[0]]
     order = sorted(range(len(classes)), key=lambda i: -probabilities[i])[:top]
     return "  ".join(f"{printable(classes[i])} {probabilities[i]:.2%}" for i in order)

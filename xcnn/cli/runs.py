@@ -1,4 +1,4 @@
-"""The run folder: what ``xcnn train`` writes and the other commands read."""
+"""The run folder, which ``xcnn train`` writes and the other commands read."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ..errors import ArgumentError, FileFormatError
 from ..training import Epoch
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
-_MAX_NUMBER = 1e30  # float32 can still normalise with it
+_MAX_NUMBER = 1e30  # float32 can still normalise with this
 
 
 class Loss(NamedTuple):
-    """What networks trained with a loss output, and the output layer it needs, if any."""
+    """A loss: the outputs of networks trained with it, and the output layer it needs, if any."""
 
     output: str
     layer: type[nn.Module] | None = None
 
 
-#: the losses of xcnn.training for classification
+#: losses for classification
 LOSSES = {
     "cross_entropy": Loss("scores, softmax gives the probabilities"),
     "nll": Loss("logarithms of the probabilities", nn.LogSoftmax),
@@ -37,7 +37,7 @@ LOSSES = {
 
 
 def is_binary(loss: str | None) -> bool:
-    """Whether networks of this loss have one output for two classes."""
+    """Whether networks trained with this loss have one output for two classes."""
     return loss is not None and loss.startswith("binary")
 
 
@@ -50,7 +50,7 @@ class RunFolder:
     def __init__(self, path: Path, is_new: bool = False) -> None:
         self.path = path
         self.is_new = is_new
-        self.epochs = 0  # saved so far
+        self.epochs = 0  # number saved so far
 
     @classmethod
     def create(cls, out: str | None, name: str) -> RunFolder:
@@ -64,16 +64,16 @@ class RunFolder:
         if out is None:
             for n in itertools.count(1):
                 path = Path("runs") / f"{name}-{n}"
-                with contextlib.suppress(FileExistsError):  # another run has it
+                with contextlib.suppress(FileExistsError):  # taken by another run
                     path.mkdir(parents=True)
                     return cls(path, is_new=True)
         path = Path(str(out))
         if path.is_file():
-            raise ArgumentError(f"--out {out}: expected a folder, this is a file")
+            raise ArgumentError(f"--out {out} is a file: expected a folder; choose another name")
         existing = [f for f in (MODEL, HISTORY, CONFIG) if (path / f).exists()]
         if existing:
             raise ArgumentError(
-                f"--out {out}: already holds a run ({', '.join(existing)}); choose another folder"
+                f"--out {out} already holds a run ({', '.join(existing)}): choose another folder"
             )
         is_new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ class RunFolder:
         self.epochs = len(history)
 
     def remove_if_empty(self) -> None:
-        """Remove the folder if it was created for this run and nothing was saved in it."""
+        """Remove the folder if this run created it and saved nothing in it."""
         if self.is_new and not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -132,13 +132,13 @@ class RunFolder:
 
 
 def damaged_entries(config: Any) -> list[str]:
-    """The required entries of a config that are missing or of the wrong kind."""
+    """The required entries of a config that are missing or have the wrong type."""
     entries = config if isinstance(config, dict) else {}
     return [key for key, kind in _REQUIRED.items() if not _is(entries.get(key), kind)]
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether ``value`` is of a kind of ``_REQUIRED``, and finite."""
+    """Whether ``value`` has a type from ``_REQUIRED``, and is finite."""
     if isinstance(kind, list):
         return isinstance(value, list) and bool(value) and all(_is(v, kind[0]) for v in value)
     if isinstance(kind, dict):
@@ -146,7 +146,7 @@ def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and (kind is str or abs(value) < _MAX_NUMBER)
 
 
-#: a type, [type] for a list that is not empty, or a dict with the value among its keys
+#: by entry: a type, [type] for a non-empty list of it, or a dict whose keys are the valid values
 _REQUIRED: dict[str, Any] = {
     **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
     **{"mean": [float | int], "std": [float | int], "scale": float | int},

@@ -43,13 +43,13 @@ def training_data(arguments: argparse.Namespace) -> data.DataSplits:
     Raises
     ------
     ArgumentError
-        An option that does not apply to this kind of data.
+        An option does not apply to this kind of data.
     """
     if not is_folder(arguments.data):
         for option in ("image_size", "grey", "skip_unreadable"):
             if getattr(arguments, option):
                 raise ArgumentError(
-                    f"--{option.replace('_', '-')} is for a folder of images, not for "
+                    f"--{option.replace('_', '-')} applies to a folder of images, not to "
                     f"{arguments.data}: leave it out"
                 )
         more = {"progress": not arguments.quiet, "limit": arguments.limit}
@@ -66,21 +66,21 @@ def training_data(arguments: argparse.Namespace) -> data.DataSplits:
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The config entries of a folder: what to do with unreadable files."""
+    """The config entries of a folder: how to handle unreadable files."""
     on_error = "skip" if arguments.skip_unreadable else "refuse"
     return {"on_error": on_error} if is_folder(arguments.data) else {}
 
 
 def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
-    """Name and test split of the dataset of a run, or of ``--data`` instead.
+    """Name and test split of a run's dataset, or of ``--data`` instead.
 
-    Of the folder that the run was trained on, the images held out then; of another folder without
-    a split, all images.
+    For the folder that the run was trained on, these are the images that were held out; for another
+    folder without a split, all images.
 
     Raises
     ------
     ArgumentError
-        The data do not fit the network.
+        The data does not fit the network.
     """
     name = arguments.data or config["data"]
     shape, classes = config["input_shape"], config["classes"]
@@ -91,8 +91,8 @@ def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[st
     record = data.info(name)
     if list(record.shape) != shape or len(record.classes) != len(classes):
         raise ArgumentError(
-            f"--data {name} has inputs {list(record.shape)} and {len(record.classes)} classes, the "
-            f"network takes {shape} and {len(classes)}"
+            f"--data {name} has inputs {list(record.shape)} and {len(record.classes)} classes, but "
+            f"the network takes {shape} and {len(classes)}"
         )
     return name, data.load(name, arguments.data_dir, limit=arguments.limit).test
 
@@ -108,7 +108,7 @@ def _name_or_folder(text: str) -> str:
 def _test_folder(path: str, config: dict[str, Any]) -> Any:
     channels, *size = config["input_shape"]
     if len(size) != 2:
-        raise ArgumentError(f"{path} holds images, the network takes {config['input_shape']}")
+        raise ArgumentError(f"{path} holds images, but the network takes {config['input_shape']}")
     settings = {"size": tuple(size), "channels": channels, "classes": config["classes"]}
     settings["on_error"] = config.get("on_error", "refuse")
     if path != config["data"] and not os.path.isdir(os.path.join(path, "train")):
@@ -118,4 +118,4 @@ def _test_folder(path: str, config: dict[str, Any]) -> Any:
 
 def _refuse_data_dir(data_dir: str | None) -> None:
     if data_dir:
-        raise ArgumentError("--data-dir is for datasets by name, --data is a folder: leave it out")
+        raise ArgumentError("--data-dir applies to named datasets, but --data is a folder: omit it")

@@ -18,8 +18,8 @@ from .runs import RunFolder
 def add_options(parser: Parser) -> None:
     names = f"a name ({', '.join(models.names())}), a run folder or an ONNX file"
     parser.add("model MODEL", names)
-    parser.add("--input-shape C,H,W", "of one example; default: that of the model", type=shape)
-    parser.add("--classes N", "number of classes; default: that of the model", type=count)
+    parser.add("--input-shape C,H,W", "shape of one example; default: the model's", type=shape)
+    parser.add("--classes N", "number of classes; default: the model's", type=count)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
             "ends in .onnx"
         )
     elif arguments.classes:
-        raise ArgumentError("--classes is for the name of a model: runs and files have their own")
+        raise ArgumentError("--classes applies to a model name: runs and files define their own")
     elif path.is_dir():
         folder = RunFolder(path)
         input_shape = arguments.input_shape or tuple(folder.load_config()["input_shape"])
@@ -51,14 +51,13 @@ def _read_onnx(path: str, shape: tuple[int, ...] | None) -> tuple[Any, tuple[int
         model.inputs[name] = (None, *declared[1:]) if declared else declared
     if len(model.inputs) != 1:
         raise ArgumentError(
-            f"{path} takes {describe_inputs(model)}: a summary needs a network with one input"
+            f"{path} takes {describe_inputs(model)}: a summary requires a network with one input"
         )
     (declared,) = model.inputs.values()
     shape = shape or tuple(declared[1:] if declared else ())
     is_known = shape and all(isinstance(n, int) for n in shape)
     if not is_known or math.prod(shape) > MAX_INPUT:
         raise ArgumentError(
-            f"{path} takes {describe_inputs(model)}: give the shape of one example with "
-            "--input-shape"
+            f"{path} takes {describe_inputs(model)}: pass the shape of one example as --input-shape"
         )
     return model, shape

@@ -18,7 +18,7 @@ from .options import Parser, add_device, count, seed, size
 from .runs import CONFIG, HISTORY, LOSSES, MODEL, RunFolder, is_binary
 
 _SMALL = 10_000  # images; smaller datasets get more epochs by default
-#: options that the config holds as they are
+#: options copied to the config unchanged
 _COPIED = ("limit", "batch_size", "loss", "init", "new_head", "seed", "precision")
 
 
@@ -28,14 +28,14 @@ def add_options(parser: Parser) -> None:
     sources.add_data(
         parser,
         f"dataset: {', '.join(data.names())}; or a folder of images, with one folder per class in "
-        "train/ and test/ (or val/), or directly in it: then a fifth is held out for testing",
+        "train/ and test/ (or val/), or directly in it, where a fifth is held out for testing",
         default="digits",
     )
     sources.add_folder(parser)
     recipes = ", ".join(f"{name} ({recipe.text})" for name, recipe in RECIPES.items())
     augment = (
-        f"random changes to training images, separated by commas: {recipes.replace('%', '%%')}; or "
-        "standard: what suits the dataset, such as flip,crop for photographs"
+        f"augmentations of training images, separated by commas: {recipes.replace('%', '%%')}; or "
+        "standard: the default for the dataset, such as flip,crop for photographs"
     )
     parser.add("--augment NAMES", augment, default="none")
     epochs = f"passes over the data; default: 20 for fewer than {_SMALL:,} training images, else 5"
@@ -45,15 +45,15 @@ def add_options(parser: Parser) -> None:
     losses = f"{', '.join(LOSSES)}; the binary ones need two classes"
     parser.add("--loss NAME", losses, choices=LOSSES, default="cross_entropy")
     weights.add_options(parser)
-    same = "seed of weights, order and augmentation; the same seed gives the same run"
-    parser.add("--seed N", same, type=seed, default=0)
+    seed_help = "seed of weights, order and augmentation; the same seed gives the same run"
+    parser.add("--seed N", seed_help, type=seed, default=0)
     add_device(parser)
-    precision = "of matrix products; tf32 and float16 (with float32 weights) need a GPU"
+    precision = "precision of matrix products; tf32 and float16 (with float32 weights) need a GPU"
     parser.add("--precision", precision, choices=backends.PRECISIONS, default="float32")
-    memory = "most GPU memory to use, such as 4GiB or 800MiB; default: all"
+    memory = "maximum GPU memory to use, such as 4GiB or 800MiB; default: all"
     parser.add("--memory-limit SIZE", memory, type=size)
     parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N")
-    limit = "use only N images of each split: the first N; of a folder, N chosen by --seed"
+    limit = "use only N images of each split: the first N, or for a folder N chosen by --seed"
     parser.add("--limit N", limit, type=count)
     parser.add("--quiet", "print only the last line", action="store_true")
 
@@ -77,19 +77,19 @@ def run(arguments: argparse.Namespace) -> None:
     folder = RunFolder.create(arguments.out, f"{config['model']}-{Path(config['data']).name}")
     if not arguments.quiet:
         _print_start(config, model, dataset, reset)
-    with backend.quiet_overflow():  # a loss that is not finite is reported below
+    with backend.quiet_overflow():  # a non-finite loss is reported below
         _fit(trainer, (loader, test), folder, config, arguments.quiet)
     last = trainer.history[-1]
     if not math.isfinite(last.train_loss):
         raise ArgumentError(
             f"the training diverged: the loss is {last.train_loss} after {_epochs(last.epoch)}; "
-            f"choose a smaller --lr than {config['lr']}"
+            f"choose an --lr below {config['lr']}"
         )
     _print_end(trainer, len(dataset.test), folder, time.perf_counter() - started)
 
 
 def _open_device(arguments: argparse.Namespace) -> backends.Backend:
-    """Open the device and check its options, before the data are loaded."""
+    """Open the device and check its options before loading data."""
     backend = backends.get(arguments.device)
     with backend.precision(arguments.precision):
         pass
@@ -108,7 +108,7 @@ def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
 def _fit(
     trainer: Trainer, loaders: tuple, folder: RunFolder, config: dict[str, Any], quiet: bool
 ) -> None:
-    """Train until the last epoch, a loss that is not finite or Ctrl-C; save after each epoch."""
+    """Train until the last epoch, a non-finite loss or Ctrl-C, saving after each epoch."""
 
     def after_epoch(trainer: Trainer, epoch: Epoch) -> bool:
         folder.save(trainer.model, trainer.history, config)
@@ -143,7 +143,7 @@ def create_model(config: dict[str, Any]) -> Any:
 
 
 def with_output_layer(model: nn.Module, loss: str) -> nn.Module:
-    """The network, with the layer appended that the loss needs, if any."""
+    """The network, followed by the output layer that the loss needs, if any."""
     layer = LOSSES[loss].layer
     if layer is None:
         return model
@@ -152,19 +152,19 @@ def with_output_layer(model: nn.Module, loss: str) -> nn.Module:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Check the options that do not depend on the data, before they are loaded."""
+    """Check the options that do not depend on the data before loading it."""
     model, loss = arguments.model, arguments.loss
     if model and model not in models.classifiers():
         raise ArgumentError(
-            f"{model} outputs images, xcnn train needs a classifier: one of "
+            f"{model} outputs images, but xcnn train needs a classifier: one of "
             f"{', '.join(models.classifiers())}; train {model} with xcnn.Trainer"
         )
     if arguments.new_head and not arguments.init:
-        raise ArgumentError("--new-head needs --init: pass that too, or leave it out")
+        raise ArgumentError("--new-head needs --init: pass both, or leave it out")
     for name in recipe_names(arguments.augment, arguments.data):
         if name in MIXTURES and loss != "cross_entropy":
             raise ArgumentError(
-                f"--augment {name} mixes labels, which --loss {loss} does not take: use "
+                f"--augment {name} mixes labels, which --loss {loss} does not support: use "
                 "cross_entropy"
             )
 
@@ -173,10 +173,10 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[str
     """All settings, with defaults filled in."""
     model, loss, is_image = arguments.model, arguments.loss, len(dataset.image_shape) == 3
     if not is_image and model not in (None, "mlp"):
-        raise ArgumentError(f"{model} takes images, {dataset.name} holds features: use mlp")
+        raise ArgumentError(f"{model} takes images, but {dataset.name} holds features: use mlp")
     if is_binary(loss) and len(dataset.classes) != 2:
         raise ArgumentError(
-            f"--loss {loss} needs two classes, {dataset.name} has {len(dataset.classes)}: use "
+            f"--loss {loss} needs two classes, but {dataset.name} has {len(dataset.classes)}: use "
             "cross_entropy or nll"
         )
     epochs = arguments.epochs or (20 if len(dataset.train) < _SMALL else 5)
@@ -210,7 +210,7 @@ def _loader(dataset: data.DataSplits, config: dict[str, Any], training: bool) ->
 
 
 def _last_batch_is_one(model: nn.Module, images: int, batch_size: int) -> bool:
-    """Whether the last batch is a single image, from which a batch norm has no variance."""
+    """Whether the last batch is a single image, for which batch norm has no variance."""
     kinds = nn.BatchNorm1d, nn.BatchNorm2d
     return images % batch_size == 1 < images and any(isinstance(m, kinds) for m in model.modules())
 
@@ -257,7 +257,7 @@ def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) 
 
 def _saved(folder: RunFolder) -> str:
     if not folder.epochs:
-        return "no epoch was finished, nothing is saved"
+        return "no epoch was finished, nothing was saved"
     return f"{folder.path} holds the network after {_epochs(folder.epochs)}"
 
 

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
         _train_step(backend, precision)
     print(
         f"{compiled} kernel modules of xcnn and those of CuPy that a training step needs: ready in "
-        f"{time.perf_counter() - started:.1f} s, on {backend.device}; CuPy keeps them in "
+        f"{time.perf_counter() - started:.1f} s, on {backend.device}; CuPy caches them in "
         f"{os.environ.get('CUPY_CACHE_DIR', '~/.cupy/kernel_cache')}"
     )
 

@@ -1,4 +1,4 @@
-"""The weights that training starts from: ``xcnn train --init`` and ``--freeze``."""
+"""Initial and frozen weights: ``xcnn train --init`` and ``--freeze``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .options import Parser
 
 def add_options(parser: Parser) -> None:
     """Add ``--init``, ``--new-head`` and ``--freeze``."""
-    init = "start from the weights of a safetensors or ONNX file, by name; torchvision's names fit"
+    init = "start from the weights of a safetensors or ONNX file, by name, as in torchvision"
     parser.add("--init FILE", init)
     head = "with --init: keep random weights where shapes differ"
     parser.add("--new-head", head, action="store_true")
     freeze = (
-        "do not train parameters with names such as 'features.*'; may be repeated; batch norms "
-        "still update their running averages"
+        "do not train parameters whose names match, such as 'features.*'; can be repeated; batch "
+        "norms still update their running statistics"
     )
     parser.add("--freeze PATTERN", freeze, action="append")
 
@@ -35,10 +35,10 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     model
         From :func:`xcnn.models.create`.
     path
-        A file of :func:`xcnn.save`, or of another library with the same names, such as
-        torchvision's with ``safetensors.torch.save_file(model.state_dict(), path)``.
+        A file written by :func:`xcnn.save`, or by another library with the same names, such as
+        torchvision with ``safetensors.torch.save_file(model.state_dict(), path)``.
     new_head
-        Keep the model's weights where the file has another shape, as the last layer has for
+        Keep the model's weights where the file's have another shape, such as the last layer's for
         another number of classes.
 
     Returns
@@ -51,7 +51,7 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     FileNotFoundError, FileFormatError
         The file is missing or damaged.
     StateDictError
-        Lists every missing, unexpected and misshapen weight.
+        Weights are missing, unexpected or of the wrong shape; the message lists them.
     """
     if Path(path).is_dir():
         raise ArgumentError(f"--init {path} is a folder; for a run, pass {path}/model.safetensors")
@@ -69,7 +69,7 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
 
 
 def _read(path: str) -> dict[str, Any]:
-    """The arrays of a file by name."""
+    """The arrays of a file, by name."""
     if not is_onnx(Path(path)):
         return serialize.read(path)[0]
     graph = onnx.load(path)
@@ -78,29 +78,29 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _advice(path: str, model: Module, arrays: dict[str, Any], misshapen: list[str]) -> str:
-    """How to fix weights that do not fit, in one line."""
+    """A one-line hint for weights that do not fit."""
     state = model.state_dict()
     has_all = all(name in arrays for name, _ in model.named_parameters())
     if misshapen and has_all and state.keys() >= arrays.keys():
         return (
-            "if the file is of a network for other classes or images, --new-head keeps random "
-            "weights for these and loads the others"
+            "if the file is for other classes or images, --new-head keeps random weights for these "
+            "and loads the others"
         )
     no_norms = not any("running_mean" in k for k in arrays)
     if is_onnx(Path(path)) and no_norms and any("running_mean" in k for k in state):
         return (
-            "the file has no batch norms: exporters fold them into the convolutions before them; "
+            "the file has no batch norms: exporters fold them into the preceding convolutions; "
             "with PyTorch, export with training=torch.onnx.TrainingMode.PRESERVE, "
             "do_constant_folding=False and dynamo=False, or save the weights with safetensors"
         )
-    return "the file must be of the same model, with the same names of weights"
+    return "the file must be for the same model, with the same weight names"
 
 
 def freeze(model: Module, patterns: Sequence[str]) -> None:
-    """Exclude parameters from training whose names match a pattern such as ``features.*``.
+    """Exclude parameters whose names match a pattern such as ``features.*`` from training.
 
-    Batch norms still normalise by the statistics of each batch and update their running averages,
-    as in PyTorch: only their weight and bias can be frozen.
+    As in PyTorch, only the weight and bias of a batch norm can be frozen: it still normalises with
+    the statistics of each batch and updates its running statistics.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def freeze(model: Module, patterns: Sequence[str]) -> None:
         matches = [p for name, p in parameters.items() if fnmatchcase(name, pattern)]
         if not matches:
             raise ArgumentError(
-                f"--freeze {pattern!r} matches no parameter; there are: {', '.join(parameters)}"
+                f"--freeze {pattern!r} matches no parameter; choose from: {', '.join(parameters)}"
             )
         for parameter in matches:
             parameter.requires_grad = False

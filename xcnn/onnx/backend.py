@@ -26,14 +26,14 @@ _DEVICES = {"CPU": "cpu", "CUDA": "cuda"}
 
 
 class BackendRep(base.BackendRep):
-    """A prepared model."""
+    """A model ready to run."""
 
     def __init__(self, graph: Graph, device: str = "cpu") -> None:
         self.graph = graph
         self.graph_device = device
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The outputs as NumPy arrays, for arrays in the order of the graph's inputs."""
+        """Run the model on arrays in the order of the graph's inputs; returns NumPy arrays."""
         arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
         arrays += [None] * (len(self.graph.inputs) - len(arrays))  # optional inputs
         device = backends.get(self.graph_device)
@@ -43,7 +43,7 @@ class BackendRep(base.BackendRep):
 
 
 class Backend(base.Backend):
-    """Prepares ONNX models for ``"CPU"``, ``"CUDA"`` or any device of xcnn."""
+    """Prepares ONNX models for ``"CPU"``, ``"CUDA"`` or any xcnn device."""
 
     @classmethod
     def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> BackendRep:

@@ -1,4 +1,4 @@
-"""Modules to ONNX files: tracing, emitters, and verification of the result."""
+"""Export to ONNX: tracing, emitters, and verification of the result."""
 
 from .export import export
 from .writer import CannotExportError, Value, Writer

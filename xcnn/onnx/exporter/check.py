@@ -1,4 +1,4 @@
-"""Verifying that an exported model computes what the original does."""
+"""Verifying that an exported model computes the same as the original."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ...tensor import Tensor
 from ..importer import build
 from .record import outputs_of, roles
 
-#: relative to the largest value
+#: by dtype, relative to the largest value
 _TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-5}
 _HINT = (
-    "Tracing sees only calls of xcnn.functional: look for values taken out of Tensors (.item(), "
+    "Tracing records only calls to xcnn.functional: look for values read from Tensors (.item(), "
     ".numpy(), .data), Python branches that depend on data, random numbers, and hard-coded batch "
     "sizes (dynamic_batch=False keeps the example's); check=False skips this check"
 )
@@ -25,23 +25,23 @@ _HINT = (
 def compare(
     proto: Any, folder: Path | None, model: nn.Module, example: list[Tensor], batch: int | None
 ) -> None:
-    """Run the exported model and the original on random inputs.
+    """Compare the exported model with the original on random inputs.
 
     Parameters
     ----------
     proto, folder
-        The exported model, and the folder of its external data if it has any.
+        The exported model, and the folder with its external data, if any.
     example
         The inputs it was exported with.
     batch
-        Their batch size, to try another one; None: keep it.
+        The example's batch size, to test with a different one; None: keep it.
 
     Raises
     ------
     ExportError
-        The outputs differ, or the model does not run on these inputs.
+        The outputs differ, or a model does not run on these inputs.
     """
-    # random values of a setting, such as a shape, may be invalid
+    # random values for a setting, such as a shape, may be invalid
     is_setting = roles(proto.graph.node, "static")
     inputs = [
         x if is_setting.get(declared.name) == {True} else _random(x, batch, seed)
@@ -59,7 +59,7 @@ def _run_original(model: nn.Module, inputs: list[Tensor], batch: int | None) -> 
         with nn.evaluating(model):
             return outputs_of(model(*inputs))
     except (XcnnError, ValueError) as error:
-        what, fix = "other values than the example's", "check=False skips this check"
+        what, fix = "values other than the example's", "check=False skips this check"
         if batch is not None:
             what = f"a batch of {batch + 1}"
             fix = "pass dynamic_batch=False if the batch size is fixed"
@@ -80,9 +80,9 @@ def _run_exported(
 
 
 def _random(x: Tensor, batch: int | None, seed: int) -> Tensor:
-    """Random samples of the example's values, which stay in their range.
+    """Random samples of the example's values, so that they stay in range.
 
-    Normal numbers if all values are equal; integers, such as indices, are repeated in order.
+    Standard normal numbers if all values are equal; integers, such as indices, repeat in order.
     """
     shape = list(x.shape)
     if batch is not None and shape and shape[0] == batch:
@@ -100,8 +100,8 @@ def _random(x: Tensor, batch: int | None, seed: int) -> Tensor:
 def _check_output(number: int, y: Any, expected: Any) -> None:
     if y.shape != expected.shape or y.dtype != expected.dtype:
         raise ExportError(
-            f"output {number} of the exported model is {y.dtype} {y.shape}, the model's "
-            f"{expected.dtype} {expected.shape}. {_HINT}"
+            f"output {number} of the exported model is {y.dtype} {y.shape}, but that of the model "
+            f"is {expected.dtype} {expected.shape}. {_HINT}"
         )
     finite = np.abs(expected[np.isfinite(expected)])
     tolerance = _TOLERANCES.get(str(y.dtype), 0) * (1 + finite.max(initial=0))

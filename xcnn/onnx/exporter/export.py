@@ -37,17 +37,17 @@ def export(
     metadata: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> None:
-    """Export what ``model`` computes in evaluation mode to an ONNX file.
+    """Export ``model`` in evaluation mode to an ONNX file.
 
-    The model runs once on ``example``, and its calls of ``xcnn.functional`` are written as nodes,
-    including those behind operators and methods of Tensors. Other Python code is not traced:
-    branches on data, and values taken out of a Tensor, are fixed to those of the example. ``check``
-    finds most of these, but not a branch that only other values take.
+    The model runs once on ``example``, and its calls to ``xcnn.functional`` are written as nodes,
+    including those made by operators and methods of Tensors. Other Python code is not traced:
+    branches on data, and values read from a Tensor, are fixed to those of the example. ``check``
+    finds most of these, but not a branch that its inputs do not take.
 
     Parameters
     ----------
     model
-        Any Module. Weights keep their names, also after loading the file.
+        Any Module. Weights keep their names in the file.
     example
         An input: an array or a Tensor, or a tuple of them for several inputs.
     path
@@ -56,22 +56,22 @@ def export(
         Names in the file. Default: those of a loaded model, else "input" and "output", numbered if
         there are several.
     dynamic_batch
-        Whether the first axis of the inputs has a variable length. It is shared by all inputs whose
-        first axis is as long as the first input's. Default: True, except for a loaded model with a
-        fixed batch size.
+        Whether the batch size is variable. It is the first axis of the first input, and of all
+        inputs whose first axis has the same length. Default: True, except for a loaded model with
+        a fixed batch size.
     metadata
         Strings to store in the file.
     check
         Before writing, load the result and compare it with the model on random samples of the
-        example's values, and with another batch size if that is variable.
+        example's values, with a different batch size if it is variable.
 
     Raises
     ------
     UnsupportedOperatorError
-        The model calls functions that cannot be exported: the message lists them all with their
+        The model calls functions that cannot be exported; the message lists all of them with their
         locations.
     ExportError
-        The file would not compute what the model does.
+        The file would not compute the same as the model.
     MissingPackageError
         The package ``onnx`` is not installed.
     ArgumentError
@@ -126,14 +126,14 @@ def _variable_batch(model: nn.Module, inputs: list[Tensor], dynamic: bool | None
 
 
 class _Export:
-    """One export: from the calls of a model to an ``onnx.ModelProto``."""
+    """A single export, from the calls of a model to an ``onnx.ModelProto``."""
 
     def __init__(
         self, model: nn.Module, inputs: list[Tensor], input_names: Any, output_names: Any
     ) -> None:
         self.model, self.inputs = model, inputs
         self.outputs, calls = run(model, inputs)
-        if isinstance(model, Graph):  # keep its names, unless an output is an input or weight
+        if isinstance(model, Graph):  # keep its names, unless an output is an input or a weight
             results = {n for node in _nodes(model) for n in node.outputs}
             input_names = input_names or model.input_names
             if results.issuperset(model.output_names):
@@ -214,14 +214,14 @@ class _Export:
                 self.names.setdefault(id(array), name)
 
     def _emit_inside(self, call: Call) -> None:
-        """Write a node of an older operator set as the calls that compute it."""
+        """Write a node of an older operator set as the calls that its forward makes."""
         result, calls = run_node(call)
         self._alive += [result, calls]
         for inner in needed(calls, set(self.names), result):
             try:
                 self._emit_call(inner)
             except CannotExportError as error:
-                raise CannotExportError(f"because of {inner.name} inside") from error
+                raise CannotExportError(f"because it calls {inner.name}") from error
         for array, repeated in zip(arrays_in(call.result), arrays_in(result), strict=True):
             if id(repeated) in self.names:
                 self.names[id(array)] = self.names[id(repeated)]
@@ -229,7 +229,7 @@ class _Export:
                 raise CannotExportError("an output that xcnn.functional does not compute")
 
     def _as_value(self, value: Any) -> Any:
-        """An argument with arrays replaced by Values."""
+        """An argument, with each array replaced by a Value."""
         if isinstance(value, list | tuple):
             return type(value)(self._as_value(v) for v in value)
         for array in arrays_in(value):
@@ -239,13 +239,13 @@ class _Export:
         return value
 
     def _module_of(self, call: Call) -> str:
-        """The path of the module whose weight is an argument, or an empty string."""
+        """The path of the module that owns a weight among the arguments, or an empty string."""
         names = [self.names.get(id(a)) for a in arrays_in(call.arguments)]
         weight = next((n for n in names if n in self.state), "")
         return (weight or "").rpartition(".")[0]
 
     def _name_outputs(self) -> None:
-        """Rename the results to the outputs' names; copy inputs, weights and repeated outputs."""
+        """Rename results to the output names; copy inputs, weights and repeated outputs."""
         self.writer.prefix = ""
         computed = {y for n in self.writer.nodes if n.op_type != "Constant" for y in n.output}
         renamed: dict[str, str] = {}
@@ -261,10 +261,10 @@ class _Export:
                 names[:] = [renamed.get(n, n) for n in names]
 
     def _weights(self) -> tuple[list[Any], list[Any]]:
-        """Initializers for the weights that nodes use, and Constants for buffers.
+        """Initializers for weights, and Constants for buffers, as far as nodes use them.
 
-        Loading makes parameters of initializers, except in places for buffers such as a running
-        mean: buffers used anywhere else must be Constants.
+        Loading turns initializers into parameters, except in buffer positions such as a running
+        mean, so buffers used anywhere else must be Constants.
         """
         from onnx import helper, numpy_helper
 
@@ -306,7 +306,7 @@ def _checked_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
     Raises
     ------
     ArgumentError
-        Wrong number of names, or one is not unique.
+        Wrong number of names, or a name is not unique.
     """
     if names is None:
         unique = Writer(taken).unique

@@ -1,4 +1,4 @@
-"""Recording the calls with which a model computes its outputs."""
+"""Recording the calls that a model makes to compute its outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..importer import OPERATORS
 
 
 def placed(example: Any, device: str) -> list[Tensor]:
-    """The inputs on a device, each a separate array object, which identifies it."""
+    """The inputs on a device, each a new array object: arrays are identified by their ids."""
     is_list = isinstance(example, list) and any(hasattr(x, "shape") for x in example)
     inputs = example if isinstance(example, tuple) or is_list else (example,)
     target = backends.get(device)
@@ -21,7 +21,7 @@ def placed(example: Any, device: str) -> list[Tensor]:
 
 
 def run(model: nn.Module, inputs: list[Tensor]) -> tuple[list[Tensor], list[Call]]:
-    """Run a model, and return its outputs and all calls.
+    """Run a model and return its outputs and all traced calls.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def run(model: nn.Module, inputs: list[Tensor]) -> tuple[list[Tensor], list[Call
 
 
 def run_node(call: Call) -> tuple[Any, list[Call]]:
-    """Repeat the call of a graph's node, and return its result and the calls inside it."""
+    """Repeat the call of a graph's node and return its result and the calls inside it."""
     node, inputs = call.arguments["self"], call.arguments["inputs"]
     tracer = Tracer()
     with no_grad(), tracer.active():
@@ -44,12 +44,12 @@ def run_node(call: Call) -> tuple[Any, list[Call]]:
 
 
 def outputs_of(result: Any) -> list[Tensor]:
-    """The result of a model as a list.
+    """The result of a model as a list of Tensors.
 
     Raises
     ------
     ArgumentError
-        It has something other than Tensors.
+        It contains something other than Tensors, or nothing.
     """
     outputs = list(result) if isinstance(result, tuple | list) else [result]
     wrong = [type(y).__name__ for y in outputs if not isinstance(y, Tensor)]
@@ -80,10 +80,10 @@ def ids_in(value: Any) -> set[int]:
 
 
 def needed(calls: list[Call], sources: set[int], outputs: Any) -> list[Call]:
-    """The calls that lead from ``sources``, ids of inputs and weights, to the outputs.
+    """The calls that lead from ``sources``, the ids of inputs and weights, to the outputs.
 
-    Calls that depend on no source are constant; calls that return an argument itself, such as
-    dropout in evaluation mode, do nothing.
+    Excludes calls that depend on no source, whose results are constants, and calls that return an
+    argument unchanged, such as dropout in evaluation mode.
     """
     known, dependent = set(sources), []
     for call in calls:
@@ -100,7 +100,7 @@ def needed(calls: list[Call], sources: set[int], outputs: Any) -> list[Call]:
 
 
 def roles(nodes: Iterable[Any], role: str) -> dict[str, set[bool]]:
-    """By name: whether nodes use the value in a place for ``role``, "static" or "buffers"."""
+    """By value name: whether nodes take it as a ``role`` input, "static" or "buffers"."""
     uses: dict[str, set[bool]] = {}
     for node in nodes:
         operator = OPERATORS.get((node.domain, node.op_type))

@@ -1,4 +1,4 @@
-"""Upgrading nodes of older operator sets to the form of the exported one."""
+"""Upgrading nodes of older operator sets to the exported one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .writer import Value, Writer
 
 _Upgrade = Callable[..., Any]
 
-#: attributes without a successor: their setting is the rule now
+#: attributes that were removed, because one setting became the only behaviour
 _REMOVED = ("broadcast", "is_test", "spatial")
-#: operators that gained attributes whose defaults change nothing
+#: operators with new attributes whose defaults keep the old meaning
 _COMPATIBLE = (
     *("AveragePool", "Cast", "CastLike", "DepthToSpace", "GatherND", "MaxPool"),
     *("Range", "Reshape", "Resize", "Shape", "SpaceToDepth"),
@@ -25,14 +25,14 @@ _COMPATIBLE = (
 def is_current(node: Node, version: int) -> bool:
     """Whether a node means the same in operator set ``version``.
 
-    Types and trailing inputs may have been added; attributes only if their defaults keep the
+    New types and trailing inputs are allowed; new attributes only if their defaults keep the
     meaning.
     """
     old = schema(node.type, node.domain, node.version)
     new = schema(node.type, node.domain, version if node.domain == "" else node.version)
     if old.since_version == new.since_version:
         return True
-    if new.deprecated or (node.type == "PRelu" and node.version < 7):  # slopes per channel
+    if new.deprecated or (node.type == "PRelu" and node.version < 7):  # one slope per channel
         return False
     inputs, defaults = [i.name for i in old.inputs], _defaults(new)
     if node.type in _COMPATIBLE:
@@ -54,39 +54,39 @@ def _defaults(schema: Any) -> dict[str, Any]:
 
 
 def can_upgrade(node: Node) -> bool:
-    """Whether :func:`upgrade` writes a node; also False if it needs no upgrade."""
+    """Whether :func:`upgrade` supports a node; False if it needs no upgrade."""
     if node.domain or node.version >= _UPGRADES.get(node.type, (0,))[0]:
         return False
     if node.type == "BatchNormalization":  # neither per pixel nor with statistics as outputs
         return bool(node.integer("spatial", 1)) and not any(map(node.has_output, range(1, 5)))
-    # before version 10 the mask consisted of numbers
+    # before version 10 the mask was numeric
     return node.type != "Dropout" or node.version >= 10 or not node.has_output(1)
 
 
 def upgrade(w: Writer, node: Node, inputs: tuple[Any, ...]) -> list[str]:
-    """Write a node in its current form, and return the names of its outputs."""
+    """Write a node in its current form and return the names of its outputs."""
     names = _UPGRADES[node.type][1](w, node, *inputs)
     return names if isinstance(names, list) else [names]
 
 
 def _as_inputs(*names: str) -> _Upgrade:
-    """Attributes that became inputs: lists as int64, numbers in the first input's dtype."""
+    """Turn attributes into inputs: lists as int64, numbers in the first input's dtype."""
 
     def write(w: Writer, node: Node, x: Value, *inputs: Any) -> Any:
-        left = {k: v for k, v in node.attributes.items() if k not in (*names, *_REMOVED)}
+        attributes = {k: v for k, v in node.attributes.items() if k not in (*names, *_REMOVED)}
         values = (node.attributes.get(name) for name in names)
         moved = [
             w.ints(v) if isinstance(v, list) else None if v is None else w.like(x, v)
             for v in values
         ]
         count = 1 + max(n for n, name in enumerate(node.outputs) if name)
-        return w.node(node.type, x, *inputs, *moved, outputs=count, **left)
+        return w.node(node.type, x, *inputs, *moved, outputs=count, **attributes)
 
     return write
 
 
 def _binary(w: Writer, node: Node, a: Value, b: Value) -> str:
-    """The axes of b started at ``axis`` of a."""
+    """Before version 7, the axes of b were aligned with those of a from ``axis`` on."""
     aligned: Any = b
     start = node.integer("axis")
     if start is not None and node.integer("broadcast", 0) and b.ndim:
@@ -97,7 +97,7 @@ def _binary(w: Writer, node: Node, a: Value, b: Value) -> str:
 
 
 def _split(w: Writer, node: Node, x: Value, sizes: Value | None = None) -> Any:
-    """``num_outputs`` was implied."""
+    """Before version 18, ``num_outputs`` was implicit."""
     count, lengths, axis = len(node.outputs), node.integers("split"), node.integer("axis", 0)
     parts = sizes or (lengths and w.ints(lengths))
     num_outputs = None if parts else count
@@ -105,7 +105,7 @@ def _split(w: Writer, node: Node, x: Value, sizes: Value | None = None) -> Any:
 
 
 def _softmax(w: Writer, node: Node, x: Value) -> str:
-    """It was over all axes from ``axis`` on."""
+    """Before version 13, softmax was over all axes from ``axis`` on."""
     axis = node.axis(node.integer("axis", 1), x.ndim)
     if axis == x.ndim - 1:
         return w.node(node.type, x, axis=-1)
@@ -114,10 +114,10 @@ def _softmax(w: Writer, node: Node, x: Value) -> str:
 
 
 def _resize(w: Writer, node: Node, x: Value, scales: Value | None = None) -> str:
-    """The nearest pixel was the one before, or the one after along axes that shrink."""
+    """In nearest mode, positions were rounded down, or up along axes that shrink."""
     y: Any = x
     factors: Any = scales or np.asarray(node.attributes["scales"], "float32")
-    if scales is not None and scales.array is not None:  # else computed, and assumed to enlarge
+    if scales is not None and scales.array is not None:  # computed scales are assumed to enlarge
         factors = scales.array
     mode = node.text("mode", "nearest")
     attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
@@ -129,7 +129,7 @@ def _resize(w: Writer, node: Node, x: Value, scales: Value | None = None) -> str
     return w.node("Resize", y, None, factors, nearest_mode="floor", **attributes)
 
 
-#: by type: the version since which it has the current form, and how to upgrade it
+#: by type: the version that introduced the current form, and how to upgrade to it
 _UPGRADES: dict[str, tuple[int, _Upgrade]] = {
     **dict.fromkeys(("Add", "Div", "Mul", "Pow", "Sub"), (7, _binary)),
     **dict.fromkeys(("And", "Equal", "Greater", "Less", "Or"), (7, _binary)),

@@ -1,4 +1,4 @@
-"""Writing a model file after checking it, with external data if it is too large for one file."""
+"""Checking and writing a model file, with external data if it is too large for one file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _check_model(proto: Any, model: Any) -> None:
     """Run ONNX's checker on ``model``, the proto or the path of its file.
 
     Its shape inference is wrong for some windows and transposed convolutions. If it contradicts the
-    traced output shapes, their lengths are left variable.
+    traced output shapes, all their lengths are declared variable.
     """
     import onnx
 
@@ -49,7 +49,7 @@ def _check_model(proto: Any, model: Any) -> None:
 
 
 def _write_external(proto: Any, target: Path, check: Check | None) -> None:
-    """Write weights and graph to separate files, in a temporary folder until they are checked."""
+    """Write weights and graph to separate files, kept in a temporary folder until checked."""
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
     with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:

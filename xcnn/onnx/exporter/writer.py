@@ -1,4 +1,4 @@
-"""The Writer, which emitters add nodes with."""
+"""The Writer, which emitters use to add nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class CannotExportError(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """An array of the graph; without a name it is a constant."""
+    """An array of the graph; a constant if it has no name."""
 
     name: str | None
     shape: tuple[int, ...]
@@ -28,7 +28,7 @@ class Value:
 
 
 class Writer:
-    """Collects nodes, and gives them and their outputs unique names.
+    """Collects nodes and gives them and their outputs unique names.
 
     Inputs of nodes are names, Values, NumPy arrays (which become constants), or None if omitted.
 
@@ -41,7 +41,7 @@ class Writer:
     ----------
     nodes : list of onnx.NodeProto
     prefix : str
-        Name for the nodes of the current call, the path of its module; empty: their operator.
+        Names the nodes of the current call: the path of its module; empty: use the operator.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
@@ -63,7 +63,7 @@ class Writer:
         outputs
             Number of outputs.
         **attributes
-            None: omitted.
+            Attributes of the node; those that are None are omitted.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class Writer:
         return names[0] if outputs == 1 else names
 
     def append(self, node: Any, inputs: Iterable[Any]) -> Any:
-        """Add an ``onnx.NodeProto``, and set its inputs and name."""
+        """Add an ``onnx.NodeProto`` and set its inputs and name."""
         names = [self.name(x) for x in inputs]
         while names and not names[-1]:
             names.pop()
@@ -108,7 +108,7 @@ class Writer:
         return self._constants[key]
 
     def ints(self, values: Iterable[int]) -> str:
-        """A constant of int64, such as a shape or axes."""
+        """An int64 constant, such as a shape or axes."""
         return self.constant(np.asarray([int(v) for v in values], "int64"))
 
     def like(self, value: Value, number: float | Any) -> str:
@@ -126,7 +126,7 @@ class Writer:
         return _unique(name, self._taken)
 
     def _node_name(self, type: str) -> str:
-        """The first node of a module has its path as a name; others append their operator."""
+        """The first node of a module is named by its path; others append their operator."""
         name = self.prefix or f"{type}_{len(self.nodes)}"
         if self.prefix in self._node_names:
             name = f"{self.prefix}.{type}"

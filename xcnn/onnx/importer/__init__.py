@@ -1,4 +1,4 @@
-"""ONNX models to a Graph: the operators, and a Module that runs them."""
+"""Import of ONNX models: the operators, and the Graph, a Module that runs them."""
 
 from .graph import Graph
 from .load import build, load

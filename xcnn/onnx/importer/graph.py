@@ -13,23 +13,23 @@ from .node import Node, Value
 
 
 class Graph(nn.Module):
-    """The nodes of an ONNX graph in order, and its weights; ``xcnn.onnx.load`` makes one.
+    """The nodes of an ONNX graph in order, and its weights, as built by ``xcnn.onnx.load``.
 
     Weights keep their names in the file, so the ``state_dict()`` of a model that was exported and
-    loaded has the original's keys, except for batch counts, which ONNX does not store.
+    loaded has the original's keys, except for the batch counters, which ONNX does not store.
 
     Parameters
     ----------
     nodes
         In topological order.
     inputs
-        Name and declared shape of each input: a list of int, or str or None for a variable length;
-        None if even the number of axes is unknown.
+        Name and declared shape of each input: a tuple of lengths, each an int, or a str or None if
+        variable; None if even the number of axes is unknown.
     outputs
         Names of the outputs.
     weights
-        Arrays by name. Float arrays become parameters, or buffers if not trained, see
-        ``xcnn.onnx.load``; integers and settings of nodes stay NumPy arrays.
+        Arrays by name. Float arrays become parameters, or buffers if not trained (see
+        ``xcnn.onnx.load``); integers and settings of nodes stay NumPy arrays.
     constants
         Arrays by name that are not trained.
     metadata
@@ -47,9 +47,9 @@ class Graph(nn.Module):
 
     Notes
     -----
-    Inputs are passed in the order of the file; None omits one that the nodes do not require. A
-    weight that the file also lists as an input is a weight. The nodes are submodules under their
-    names, so hooks and ``nn.record_activations`` see their outputs.
+    Inputs are passed in the order of the file; None omits an optional one. A weight that the file
+    also lists as an input is not an input here. The nodes are submodules under their names, so
+    hooks and ``nn.record_activations`` see their outputs.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Graph(nn.Module):
         constants: Mapping[str, Any],
         metadata: Mapping[str, str],
     ) -> None:
-        self._init_arguments = {}  # would keep the arrays alive; see set_skeleton
+        self._init_arguments = {}  # they would keep the arrays alive; see set_skeleton
         self._nodes = dict(zip(_paths(nodes), nodes, strict=True))
         self.inputs, self.output_names = dict(inputs), list(outputs)
         self.metadata = dict(metadata)
@@ -82,7 +82,7 @@ class Graph(nn.Module):
             node.weight_shapes = shapes
 
     def set_skeleton(self, model: str) -> None:
-        """Set the description that a saved file stores, see ``load.rebuild``."""
+        """Set the description to store when the graph is saved; see ``load.rebuild``."""
         self._init_arguments = {"model": model}
 
     @property
@@ -123,7 +123,7 @@ class Graph(nn.Module):
         ArgumentError
             Wrong number of inputs.
         FileFormatError
-            A node cannot compute its inputs, such as None for a required one.
+            A node cannot handle its inputs, for instance None for a required one.
         ShapeError
             An input does not have the declared shape.
         """
@@ -158,7 +158,7 @@ class Graph(nn.Module):
 
 
 def _paths(nodes: Sequence[Node]) -> list[str]:
-    """Submodule names: unique, and without dots, which separate the parts of a path."""
+    """Submodule names: unique, and without dots, which separate the components of a path."""
     paths: dict[str, None] = {}
     for number, node in enumerate(nodes):
         name = printable(node.name.replace(".", "_")) or node.type
@@ -177,8 +177,8 @@ _ARITHMETIC = {
 
 
 def _uses(nodes: Sequence[Node]) -> dict[str, set[str]]:
-    """How nodes use each value: as "static" setting, "buffer", "weight" of a layer, "operand" or
-    "constant" of arithmetic.
+    """How nodes use each value: as a "static" setting, a "buffer", the "weight" of a layer, or an
+    "operand" or "constant" in arithmetic.
     """
     uses: dict[str, set[str]] = {}
     for node in nodes:
@@ -202,7 +202,7 @@ def _used(node: Node) -> list[tuple[int, str]]:
 
 
 def _last_uses(nodes: Sequence[Node], outputs: Sequence[str]) -> list[list[str]]:
-    """For each node the values that no later node uses."""
+    """For each node, the values that no later node uses."""
     last = {name: n for n, node in enumerate(nodes) for name in (*node.inputs, *node.outputs)}
     unused: list[list[str]] = [[] for _ in nodes]
     for name in last.keys() - {"", *outputs}:
@@ -211,7 +211,7 @@ def _last_uses(nodes: Sequence[Node], outputs: Sequence[str]) -> list[list[str]]
 
 
 def _fusable_relus(nodes: Sequence[Node], outputs: Sequence[str]) -> dict[Node, Node]:
-    """By node: the Relu that it can apply itself, as the only use of its only output."""
+    """By node: the Relu that can be fused into it, being the only use of its only output."""
     uses = Counter((*outputs, *(name for node in nodes for name in node.inputs if name)))
     producers = {node.outputs: node for node in nodes if node.operator.takes_relu}
     return {

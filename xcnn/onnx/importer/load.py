@@ -20,7 +20,7 @@ from .node import MALFORMED, OPERATORS, Node
 LIMIT = 2**32  # bytes of one value: four times the largest activation of VGG-16 for 64 images
 OPSETS = 6, 28  # oldest and newest supported version of ONNX's own operator set
 _MAX_LISTED = 200  # nodes in an error message
-#: by attribute of a Constant: type of the value, and dtype of the array
+#: by attribute of a Constant: the type of its value, and the dtype of the array
 _CONSTANTS: dict[str, tuple[type, str | None]] = {
     "value": (np.ndarray, None),
     "value_float": (float, "float32"),
@@ -34,22 +34,22 @@ def load(path: Any, limit: int = LIMIT) -> Graph:
     """Load an ONNX model as a Module, on the CPU and in evaluation mode.
 
     The model can be trained further, moved to a GPU and exported again; weights keep their names
-    in the file. Trained are the weights and biases of layers, and operands of addition and
-    multiplication with more than one number; not trained are running statistics, constants of the
-    file, and what is subtracted or divided by, such as the mean and deviation of pixels. See
+    in the file. The weights and biases of layers are trainable, and so are operands of addition and
+    multiplication with more than one element. Running statistics, constants of the file,
+    subtrahends and divisors, such as the mean and standard deviation of pixels, are not. See
     ``named_parameters()``. A node that the file sets to training mode stays in training mode.
 
     Untrusted files are safe to load and run: they execute nothing but the operators in the graph
-    and read no files outside their folder. The number of operators, and the size of each array up
-    to ``limit``, is up to the file: for untrusted models set a small limit, and bound the time and
-    memory of the process.
+    and read no files outside their folder. But the file decides the number of operators, and the
+    size of each array up to ``limit``: for untrusted models, set a small limit and bound the time
+    and memory of the process.
 
     Parameters
     ----------
     path
-        The file. External data must be in its folder.
+        The file. External data must be in the same folder.
     limit
-        Maximum size in bytes of one array of the graph, weights and results alike.
+        Maximum size in bytes of any array of the graph, weight or result.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def load(path: Any, limit: int = LIMIT) -> Graph:
     OutOfMemoryError
         The weights do not fit in memory.
     UnsupportedOperatorError
-        Lists every node with an unsupported operator.
+        The model uses unsupported operators; the message lists their nodes.
     """
     return build(reader.read_model(Path(path)), Path(path).parent, limit)
 
@@ -156,8 +156,8 @@ def _check_model(model: Any) -> None:
     newest = require_onnx().IR_VERSION
     if not 1 <= model.ir_version <= newest:
         raise FileFormatError(
-            f"the model has version {model.ir_version} of the format: the installed package onnx "
-            f"reads 1 to {newest}; pip install --upgrade onnx"
+            f"the model has version {model.ir_version} of the format, but the installed package "
+            f"onnx reads 1 to {newest}: pip install --upgrade onnx"
         )
     if model.graph.sparse_initializer:
         raise FileFormatError("the model has sparse weights, which are not supported")
@@ -177,18 +177,19 @@ def _versions(imports: Iterable[Any]) -> dict[str, int]:
 
 
 def _check_version(version: int) -> None:
-    """Refuse versions of ONNX's own operator set that xcnn or the installed onnx do not know."""
+    """Reject versions of ONNX's own operator set that xcnn or the installed onnx do not know."""
     oldest, newest = OPSETS
     text = f"the model imports operator set version {version}"
     if not oldest <= version <= newest:
         raise FileFormatError(
-            f"{text}: supported are {oldest} to {newest}; export it with opset_version= in this "
+            f"{text}: {oldest} to {newest} are supported; export it with opset_version= in this "
             "range, or convert it with onnx.version_converter"
         )
     known = require_onnx().defs.onnx_opset_version()
     if version > known:
         raise FileFormatError(
-            f"{text}, the installed package onnx knows up to {known}: pip install --upgrade onnx"
+            f"{text}, but the installed package onnx knows only versions up to {known}: "
+            "pip install --upgrade onnx"
         )
 
 
@@ -253,15 +254,15 @@ def _without_copies(
     """Number and proto of each node, except an Identity of a weight: its output becomes a weight.
 
     PyTorch stores equal weights once, such as the scale and the running variance of a new
-    batch-norm; training makes them differ. All copies together take at most the limit.
+    batch-norm, but training makes them differ. All copies together take at most the limit.
     """
-    left = source.limit
+    budget = source.limit
     for number, proto in enumerate(protos):
         if proto.op_type == "Identity" and len(proto.input) == len(proto.output) == 1:
             original, name = weights.get(proto.input[0]), decode(proto.output[0], "Identity")
-            if original is not None and name and name not in weights and original.nbytes <= left:
-                left -= original.nbytes
-                zeros = np.zeros(original.shape, original.dtype)  # untouched, takes no memory
+            if original is not None and name and name not in weights and original.nbytes <= budget:
+                budget -= original.nbytes
+                zeros = np.zeros(original.shape, original.dtype)  # takes no memory until written
                 weights[name] = zeros if source.blank else original.copy()
                 continue
         yield number, proto
@@ -295,7 +296,7 @@ def _attributes(proto: Any, where: str, source: Source) -> dict[str, Any]:
 
 
 def _check_node(proto: Any, versions: dict[str, int], where: str) -> None:
-    """Check the number of inputs and outputs, and names and types of attributes."""
+    """Check the number of inputs and outputs, and the names and types of attributes."""
     checker = require_onnx().checker
     context = checker.C.CheckerContext()
     context.ir_version = require_onnx().IR_VERSION
@@ -331,7 +332,7 @@ def _inputs(protos: Iterable[Any], weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(name: str, type: Any) -> tuple[Any, ...] | None:
-    """The declared lengths of an input: an int, or a name or None for a variable length."""
+    """The declared lengths of an input, each an int, or a name or None if variable."""
     where = f"input {name!r}"
     kind = type.WhichOneof("value")
     if kind != "tensor_type":
@@ -354,7 +355,7 @@ def _check_names(nodes: Sequence[Node], initial: Sequence[str], outputs: Sequenc
     for name in initial:
         if name in known:
             raise FileFormatError(
-                f"{name!r} is defined twice: by a Constant and as input or weight"
+                f"{name!r} is defined twice: by a Constant and as an input or weight"
             )
         known.add(name)
     later = {n for node in nodes for n in node.outputs}

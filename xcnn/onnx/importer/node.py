@@ -30,9 +30,9 @@ class Operator:
     compute
         ``compute(node, *inputs)``, which returns one value or a tuple with one per output.
     static
-        Numbers of the inputs that are settings, such as a shape: passed as NumPy arrays.
+        Indices of the inputs that are settings, such as a shape, passed as NumPy arrays.
     buffers
-        Numbers of the inputs that are state but not trained.
+        Indices of the inputs that are state but not trained.
     takes_relu
         Whether ``compute`` has a parameter ``relu``, to apply a ReLU in the same pass.
     """
@@ -66,25 +66,25 @@ def operator(
 
 
 class NodeError(FileFormatError):
-    """An error whose message already names its node."""
+    """An error whose message already names the node."""
 
     def passed_through(self, module: Any) -> None:
-        """Do not add the path of the module."""
+        """Do nothing: the module's path need not be added."""
 
 
 class Node(nn.Module):
     """One node of a graph: maps inputs to its output, or to a tuple of outputs.
 
-    If all inputs are on the host, so is the result: shape arithmetic never visits a GPU.
+    If all inputs are on the host, so is the result: shape arithmetic never involves a GPU.
 
     Parameters
     ----------
     type, domain
-        Of the operator.
+        The operator's.
     name
-        The name in the file, for error messages.
+        Name in the file, for error messages.
     attributes
-        By name: int, float, str, NumPy array, or a list of int, float or str.
+        Values by name: int, float, str, NumPy array, or a list of int, float or str.
     inputs, outputs
         Names of values, empty if omitted.
     version
@@ -95,10 +95,10 @@ class Node(nn.Module):
     Attributes
     ----------
     weight_shapes : dict
-        By input number: the shapes of the inputs that are weights.
+        Shapes of the inputs that are weights, by input index.
     """
 
-    generator: Any  # a seeded Dropout's, created when first used
+    generator: Any  # of a seeded Dropout, created on first use
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Node(nn.Module):
         return OPERATORS[self.domain, self.type]
 
     def _members(self) -> Iterator[tuple[str, Any]]:
-        """No tensors: weights belong to the graph."""
+        """No members: weights belong to the graph."""
         return iter(())
 
     def describe(self) -> str:
@@ -142,9 +142,9 @@ class Node(nn.Module):
 
     @operation
     def forward(self, *inputs: Value, relu: bool = False) -> Any:
-        """The output, or a tuple of outputs: Tensors, or NumPy arrays on the host.
+        """Compute the output, or a tuple of outputs: Tensors, or NumPy arrays on the host.
 
-        ``relu`` applies a ReLU to the output; only for operators that support it.
+        ``relu`` applies a ReLU to the output, for operators that support it.
         """
         compute, static = self.operator.compute, self.operator.static
         for number in range(_required_inputs(compute)):
@@ -158,7 +158,7 @@ class Node(nn.Module):
         except MemoryError as error:
             raise OutOfMemoryError(str(error) or "out of memory") from error
         except (*MALFORMED, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # a GPU's
+            if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # GPU errors
                 raise
             raise self.error(str(error) or type(error).__name__) from error
         values = result[: len(self.outputs)] if isinstance(result, tuple) else (result,)
@@ -202,32 +202,32 @@ class Node(nn.Module):
         return value
 
     def axis(self, number: int, ndim: int) -> int:
-        """A non-negative axis number; negative ones count from the back."""
+        """An axis as a non-negative number; negative ones count from the end."""
         if not -ndim <= number < ndim:
             raise self.error(f"axis {number}: the input has {ndim} axes")
         return number % ndim
 
     def axes(self, numbers: Any, ndim: int) -> list[int]:
-        """Non-negative axis numbers, without repeats."""
+        """Axes as non-negative numbers, without repeats."""
         numbers = as_ints(numbers)
         axes = [self.axis(n, ndim) for n in numbers]
         if len(set(axes)) != len(axes):
-            raise self.error(f"axes {numbers} of an input with {ndim}: one is repeated")
+            raise self.error(f"axes {numbers}: an axis of the input ({ndim} axes) is repeated")
         return axes
 
     def has_output(self, number: int) -> bool:
-        """Whether the graph names output ``number``."""
+        """Whether the node has output ``number``."""
         return number < len(self.outputs) and bool(self.outputs[number])
 
     def check_same_dtype(self, a: Tensor, b: Tensor) -> None:
-        """Refuse inputs of different dtypes."""
+        """Reject inputs of different dtypes."""
         if a.dtype != b.dtype:
-            raise self.error(f"inputs are {a.dtype} and {b.dtype}: expected one type")
+            raise self.error(f"inputs are {a.dtype} and {b.dtype}: expected the same type")
 
     def check_size(self, shape: Sequence[int], dtype: Any) -> None:
-        """Refuse an output larger than the limit before it is allocated.
+        """Reject an output larger than the limit before it is allocated.
 
-        A length of 0 does not excuse the other lengths: a sum along that axis has their size.
+        A length of 0 does not exempt the other lengths: a sum along that axis has their size.
 
         Raises
         ------
@@ -235,7 +235,7 @@ class Node(nn.Module):
             Too large, or a negative length.
         """
         if min(shape, default=0) < 0:
-            raise self.error(f"an output of shape {tuple(shape)}")
+            raise self.error(f"an output of shape {tuple(shape)}: expected lengths >= 0")
         size = math.prod(max(n, 1) for n in shape) * np.dtype(str(dtype)).itemsize
         if size > self.limit:
             raise self.error(
@@ -244,17 +244,17 @@ class Node(nn.Module):
             )
 
     def check_broadcast(self, dtype: Any, *inputs: Tensor) -> None:
-        """:meth:`check_size` for the shape that the inputs broadcast to."""
+        """Call :meth:`check_size` for the shape that the inputs broadcast to."""
         self.check_size(np.broadcast_shapes(*(x.shape for x in inputs)), dtype)
 
 
 def as_ints(values: Any, limit: int = _MAX_LENGTH) -> list[int]:
-    """An array or list of integers, or a single one, as a list of int.
+    """An integer, or a list or array of them, as a list of int.
 
     Raises
     ------
     ValueError
-        More than ``limit``: a few bytes of a file can describe an array of any length.
+        More than ``limit`` integers: a few bytes of a file can describe an array of any length.
     """
     numbers = np.asarray(values).reshape(-1)
     if numbers.size > limit:
@@ -263,7 +263,7 @@ def as_ints(values: Any, limit: int = _MAX_LENGTH) -> list[int]:
 
 
 def _placed(inputs: Sequence[Value], static: tuple[int, ...]) -> tuple[list[Value], bool]:
-    """The inputs where ``compute`` expects them, and whether all of them were on the host."""
+    """The inputs moved to where ``compute`` expects them, and whether all were on the host."""
     backend, placed = None, list(inputs)
     for number, value in enumerate(inputs):
         if number in static:

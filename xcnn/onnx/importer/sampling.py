@@ -1,7 +1,7 @@
-"""Which pixels ONNX's Resize reads for each new pixel, and their weights, in float64 on the host.
+"""The input pixels that ONNX's Resize reads for each output pixel, and their weights, in float64.
 
-Along an axis, new pixel x = 0, 1, ... looks at a position between the old pixels, which are at 0
-to size - 1; a kernel around that position weights the old pixels.
+Along an axis, output pixel x = 0, 1, ... maps to a position among the input pixels, which are at 0
+to size - 1; a kernel around that position weights the input pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from ...arrays import Array
 from ...functional import AxisWeights
 
-_ROUNDING = 2.0**-22  # relative, of two float32 operations
+_ROUNDING = 2.0**-22  # relative rounding error of two float32 operations
 
 
 class Axis(NamedTuple):
@@ -26,9 +26,9 @@ class Axis(NamedTuple):
     Attributes
     ----------
     size, output
-        Old and new number of pixels.
+        Number of input and output pixels.
     scale
-        New pixels per old pixel.
+        Output pixels per input pixel.
     length
         ``scale * size``: ``output`` before rounding.
     roi
@@ -62,7 +62,7 @@ def _tf_crop_and_resize(x: Array, axis: Axis) -> Array:
     return start * last + x * (end - start) * last / (axis.output - 1)
 
 
-#: by coordinate_transformation_mode: the position that new pixel x looks at
+#: by coordinate_transformation_mode: the position of output pixel x in the input
 POSITIONS: dict[str, Callable[[Array, Axis], Array]] = {
     "half_pixel": _half_pixel,
     "pytorch_half_pixel": lambda x, axis: _half_pixel(x, axis) if axis.output > 1 else 0 * x,
@@ -73,7 +73,7 @@ POSITIONS: dict[str, Callable[[Array, Axis], Array]] = {
     "tf_crop_and_resize": _tf_crop_and_resize,
 }
 
-#: by nearest_mode: the old pixel for a position; "simple" is the rule before operator set 11
+#: by nearest_mode: the input pixel for a position; "simple" is the rule before operator set 11
 NEAREST: dict[str, Callable[[Array, Axis], Array]] = {
     "round_prefer_floor": lambda position, axis: np.ceil(position - 0.5),
     "round_prefer_ceil": lambda position, axis: np.floor(position + 0.5),
@@ -87,7 +87,7 @@ RADIUS = {"linear": 1, "cubic": 2}
 
 
 class Resampling(NamedTuple):
-    """The weights of an axis, and which of the new pixels look at the image."""
+    """The weights of an axis, and the output pixels whose positions are inside the input."""
 
     weights: AxisWeights
     inside: slice
@@ -122,22 +122,22 @@ class Sampling:
     antialias: bool = False
 
     def taps(self, axis: Axis) -> int:
-        """Maximum number of old pixels per new pixel."""
+        """Maximum number of input pixels per output pixel."""
         return 1 if self.mode == "nearest" else 2 - 2 * self._first(axis)
 
     def positions(self, axis: Axis) -> Array:
-        """The position of each new pixel, (output,).
+        """The position of each output pixel, (output,).
 
-        Scales are float32, and 1/3 is not exact: a position within float32's rounding of an integer
-        or half-integer is rounded to it, which decides what is nearest or outside.
+        Scales are float32, so 1/3 is inexact: a position within float32 rounding of an integer or
+        half-integer is rounded to it, since that decides which pixel is nearest or outside.
         """
         x = POSITIONS[self.coordinates](np.arange(axis.output, dtype="float64"), axis)
         rounded = np.round(2 * x) / 2
         return np.where(np.abs(x - rounded) <= _ROUNDING * (1 + np.abs(x)), rounded, x)
 
     def pixels(self, axis: Axis, positions: Array) -> tuple[Array, Array]:
-        """Old pixels and their weights, both (output, taps)."""
-        margin = self.taps(axis) + 1  # beyond it only the border pixel counts, or none
+        """Input pixels and their weights, both (output, taps)."""
+        margin = self.taps(axis) + 1  # beyond it, only the border pixel counts, or none
         positions = np.clip(positions, -margin, axis.size + margin)[:, None]
         if self.mode == "nearest":
             pixels, weights = NEAREST[self.nearest](positions, axis), np.ones_like(positions)
@@ -150,11 +150,11 @@ class Sampling:
         return np.clip(pixels, 0, axis.size - 1).astype("int64"), weights
 
     def _narrowing(self, axis: Axis) -> float:
-        """The factor of distances before the kernel is applied."""
+        """The factor applied to distances before the kernel."""
         return min(axis.scale, 1.0) if self.antialias else 1.0
 
     def _first(self, axis: Axis) -> int:
-        """The first pixel of the kernel, relative to the one before a position."""
+        """The kernel's first pixel, relative to the last pixel before a position."""
         return math.floor(-RADIUS[self.mode] / self._narrowing(axis)) + 1
 
     def _kernel(self, distance: Array) -> Array:
@@ -172,8 +172,8 @@ def resampling(sampling: Sampling, axis: Axis) -> Resampling:
     positions, inside = sampling.positions(axis), slice(0, axis.output)
     pixels, weights = sampling.pixels(axis, positions)
     if sampling.coordinates == "tf_crop_and_resize":
-        shown = np.flatnonzero((positions >= 0) & (positions <= axis.size - 1))
-        inside = slice(int(shown[0]), int(shown[-1]) + 1) if len(shown) else slice(0, 0)
+        inner = np.flatnonzero((positions >= 0) & (positions <= axis.size - 1))
+        inside = slice(int(inner[0]), int(inner[-1]) + 1) if len(inner) else slice(0, 0)
         weights[: inside.start] = weights[inside.stop :] = 0
     terms = map(_terms, pixels.tolist(), weights.tolist())
     return Resampling(AxisWeights(axis.size, terms), inside)
@@ -186,7 +186,7 @@ def _normalized(weights: Array) -> Array:
 
 
 def _terms(pixels: list[int], weights: list[float]) -> list[tuple[int, float]]:
-    """Each old pixel once with its non-zero weight; if there is none, one with weight 0."""
+    """Each input pixel once, with its non-zero weight; one with weight 0 if there is none."""
     terms: dict[int, float] = {}
     for pixel, weight in zip(pixels, weights, strict=True):
         if weight:

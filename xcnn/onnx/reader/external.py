@@ -1,4 +1,4 @@
-"""Weights stored outside the model file: only inside its folder, only regular files."""
+"""Weights stored outside the model file: only regular files inside its folder are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import FileFormatError
 
-_MAX_DIGITS = 20  # of a 64-bit number
+_MAX_DIGITS = 20  # of a 64-bit integer
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Source:
     limit
         Maximum size of one array in bytes.
     blank
-        Whether arrays may lack their data; they are read as zeros, which a state dict replaces.
+        Whether arrays may lack data; they are read as zeros, which a state dict later replaces.
     bytes_read
         Bytes read so far from each external file.
     """
@@ -42,7 +42,7 @@ def read_external(tensor: Any, source: Source, size: int, where: str) -> bytearr
     ------
     FileFormatError
         External data is not allowed, the location is outside the folder or not a regular file, the
-        file is too short, or several tensors share the same bytes beyond the limit.
+        file is too short, or overlapping tensors exceed the limit.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if "location" not in entries or len(entries) != len(tensor.external_data):
@@ -57,8 +57,8 @@ def read_external(tensor: Any, source: Source, size: int, where: str) -> bytearr
     total = source.bytes_read[path] = source.bytes_read.get(path, 0) + size
     if total > max(source.limit, path.stat().st_size):
         raise FileFormatError(
-            f"{where}: the weights in {path.name} take {total} bytes in total, more than the file "
-            "and more than the limit: they overlap"
+            f"{where}: the weights in {path.name} overlap: they take {total} bytes in total, more "
+            "than the file and more than the limit"
         )
     return _read(path, offset, size, where)
 
@@ -70,9 +70,9 @@ def _integer(value: str, name: str, where: str) -> int:
 
 
 def _resolve(folder: Path, location: str, where: str) -> Path:
-    """The file at ``location``, which must be in ``folder`` or below after following links.
+    """The file at ``location``, which must be inside ``folder`` after following links.
 
-    Windows path rules apply on every system, so a file is either rejected everywhere or nowhere.
+    Windows path rules apply on every system, so that a file is rejected on all or on none.
     """
     path = PureWindowsPath(location)
     if not location or "\0" in location or path.anchor or ".." in path.parts:
@@ -102,7 +102,7 @@ def _read(path: Path, offset: int, size: int, where: str) -> bytearray:
             if offset + size > status.st_size:
                 raise FileFormatError(
                     f"{where} is at bytes {offset} to {offset + size} of {path.name}, which has "
-                    f"{status.st_size}: it may be truncated, copy or download it again"
+                    f"{status.st_size}: it may be truncated; copy or download it again"
                 )
             file.seek(offset)
             data = bytearray(size)
@@ -114,5 +114,5 @@ def _read(path: Path, offset: int, size: int, where: str) -> bytearray:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a file without following a link; O_NONBLOCK, so that a pipe does not hang."""
+    """Open a file without following links; O_NONBLOCK keeps a pipe from blocking."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))

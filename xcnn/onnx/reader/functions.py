@@ -22,7 +22,7 @@ def inline_functions(model: Any) -> tuple[Iterable[Any], Iterable[Any]]:
     FileFormatError
         A function is malformed, recursive or defined twice, or they expand to too many nodes.
     UnsupportedOperatorError
-        A function is written for other operator set versions than the model.
+        A function uses other operator set versions than the model.
     """
     if not model.functions:
         return model.graph.node, model.opset_import
@@ -41,11 +41,11 @@ def inline_functions(model: Any) -> tuple[Iterable[Any], Iterable[Any]]:
         inlined = inliner.inline_local_functions(_without_data(model))
     except checker.ValidationError as error:
         raise FileFormatError(f"the model's functions are malformed: {error}") from error
-    left = {n.op_type for n in inlined.graph.node if _key(n) in functions}
-    if left:
+    remaining = {n.op_type for n in inlined.graph.node if _key(n) in functions}
+    if remaining:
         raise UnsupportedOperatorError(
-            f"the model's functions {', '.join(map(repr, sorted(left)))} are written for other "
-            "operator set versions than the model: try "
+            f"the model's functions {', '.join(map(repr, sorted(remaining)))} use other operator "
+            "set versions than the model: try "
             "onnx.inliner.inline_local_functions(model, convert_version=True)"
         )
     return inlined.graph.node, inlined.opset_import
@@ -56,7 +56,7 @@ def _key(node: Any) -> _Key:
 
 
 def _without_data(model: Any) -> Any:
-    """A copy without initializer data; the inliner needs their names to avoid collisions."""
+    """A copy without initializer data; the inliner needs only the names, to avoid collisions."""
     copy = copy_header(model, model.opset_import)
     copy.functions.extend(model.functions)
     copy.graph.node.extend(model.graph.node)
@@ -68,9 +68,9 @@ def _without_data(model: Any) -> Any:
 def _expanded(
     nodes: Iterable[Any], functions: dict[_Key, Any], known: dict[_Key, Any]
 ) -> tuple[int, int]:
-    """Number of nodes, and an upper bound of their bytes, after inlining.
+    """Number of nodes after inlining, and an upper bound on their size in bytes.
 
-    ``known`` caches both by function; None marks a function that is being counted.
+    ``known`` caches both by function; None marks a function whose count is in progress.
     """
     count = size = 0
     for node in _with_subgraphs(nodes):
@@ -82,8 +82,8 @@ def _expanded(
             if known[key] is None:
                 raise FileFormatError(f"the model's function {key[1]!r} calls itself")
             inner, inner_size = known[key]
-        count += max(inner, 1)  # a call of an empty function takes time, too
-        size += inner_size + inner * (node.ByteSize() + 32)  # each may copy the node's attributes
+        count += max(inner, 1)  # calling an empty function takes time too
+        size += inner_size + inner * (node.ByteSize() + 32)  # each may copy the call's attributes
     return count, size
 
 

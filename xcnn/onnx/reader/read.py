@@ -37,7 +37,7 @@ _LISTS = {"INTS": "ints", "FLOATS": "floats", "STRINGS": "strings"}
 
 
 def require_onnx() -> Any:
-    """The package ``onnx``.
+    """Import the package ``onnx``.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read_model(path: Path) -> Any:
     Raises
     ------
     FileNotFoundError, FileFormatError
-        No such file; not an ONNX file.
+        The file does not exist; it is not an ONNX file.
     """
     require_onnx()  # before reading the file, which may be large
     if not path.exists():
@@ -81,7 +81,7 @@ def parse(content: bytes, where: str) -> Any:
     Raises
     ------
     FileFormatError
-        Something else, or truncated.
+        Another format, or truncated.
     """
     proto = require_onnx().ModelProto
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -136,7 +136,7 @@ def array_of(tensor: Any, source: Source, where: str) -> Any:
 
 
 def _check_dims(shape: tuple[int, ...], dtype: Any, limit: int, where: str) -> None:
-    """Refuse invalid dims; a length of 0 does not excuse the other lengths."""
+    """Reject invalid dims; a length of 0 does not exempt the other lengths from the limit."""
     if min(shape, default=0) < 0 or len(shape) > _MAX_NDIM:
         raise FileFormatError(f"{where} has dims {list(shape[: _MAX_NDIM + 1])}")
     size = math.prod(max(n, 1) for n in shape) * dtype.itemsize
@@ -190,7 +190,7 @@ def attribute(proto: Any, source: Source, where: str) -> Any:
     Raises
     ------
     FileFormatError
-        It has no value, or one of an unsupported kind, such as a subgraph.
+        It has no value, or a value of an unsupported kind, such as a subgraph.
     """
     where = f"{where}: attribute {decode(proto.name, where)}"
     kinds = require_onnx().AttributeProto.AttributeType

@@ -15,11 +15,11 @@ def without_weights(
     Parameters
     ----------
     model
-        Not modified.
+        The model; it is not modified.
     nodes, imports
         Nodes and opset imports after inlining functions.
     settings
-        NumPy arrays by name that are kept with their data, because no state dict holds them.
+        NumPy arrays by name, stored with their data because the state dict does not hold them.
     """
     copy = copy_header(model, imports)
     copy.metadata_props.extend(model.metadata_props)
@@ -31,7 +31,7 @@ def without_weights(
 
 
 def copy_header(model: Any, imports: Iterable[Any]) -> Any:
-    """A model with the same version, inputs and outputs, but without nodes and weights."""
+    """A model with the same version, inputs and outputs, but no nodes or weights."""
     copy = type(model)(ir_version=model.ir_version)
     copy.opset_import.extend(imports)
     copy.graph.name = "graph"

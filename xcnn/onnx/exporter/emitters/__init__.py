@@ -1,4 +1,4 @@
-"""Emitters: how operations are written as ONNX nodes; importing the package registers all."""
+"""Emitters, which write operations as ONNX nodes; importing the package registers all of them."""
 
 from importlib import import_module
 from pkgutil import iter_modules

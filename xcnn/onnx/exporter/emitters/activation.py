@@ -10,9 +10,9 @@ from .spatial import unsqueezed
 
 _SATURATED = 15  # above it softplus(x) = x in float32
 
-#: operations whose ONNX operator has their name, capitalised, and no attributes
+#: operations whose ONNX operator has the same name, capitalised, and no attributes
 _PLAIN = ("abs", "erf", "exp", "log", "reciprocal", "relu", "selu", "sigmoid", "sqrt", "tanh")
-#: by operation: the ONNX operator, and by attribute the type and name of the argument
+#: by operation: the ONNX operator, and for each attribute the type and name of its argument
 _NODES: dict[str, tuple[str, dict[str, tuple[type, str]]]] = {
     **{name: (name.capitalize(), {}) for name in _PLAIN},
     "elu": ("Elu", {"alpha": (float, "alpha")}),
@@ -81,7 +81,7 @@ def threshold(w: Writer, input: Value, threshold: float, value: float) -> str:
 
 
 def _above(w: Writer, x: Any, like: Value, threshold: float, other: str) -> str:
-    """``x`` where it exceeds the threshold, elsewhere ``other``, which is finite."""
+    """``x`` where it exceeds the threshold, elsewhere ``other``, which must be finite."""
     above = w.node("Relu", w.node("Sub", x, w.like(like, threshold)))
     mask = w.cast(w.cast(above, "bool"), like.dtype)  # non-zero is true
     rest = w.node("Mul", other, w.node("Sub", w.like(like, 1), mask))

@@ -9,7 +9,7 @@ from ..writer import Value, Writer
 
 
 def _register_binary(function: str) -> None:
-    """The ONNX operator is the first three letters, such as Max of maximum."""
+    """The ONNX operator is named by the first three letters: maximum is Max."""
 
     @onnx_emitter(function)
     def emit(w: Writer, **operands: Any) -> str:
@@ -24,7 +24,7 @@ def _register_reduction(function: str) -> None:
         if dim is None:
             return w.node(type, input, keepdims=keepdims)
         axes = [dim] if isinstance(dim, int) else list(dim)
-        if not axes:  # ONNX would reduce all
+        if not axes:  # ONNX would reduce all axes
             return w.node("Identity", input)
         return w.node(type, input, w.ints(axes), keepdims=keepdims)
 

@@ -1,4 +1,4 @@
-"""Nodes of a loaded graph, written as they are or upgraded."""
+"""Nodes of a loaded graph, written unchanged or upgraded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..writer import Writer
 
 @onnx_emitter("Node.forward")
 def forward(w: Writer, self: Node, inputs: tuple[Any, ...], relu: bool) -> list[str]:
-    """``relu`` is False: while tracing, ReLUs are not fused."""
+    """``relu`` is always False: ReLUs are not fused while tracing."""
     from onnx import helper, numpy_helper
 
     w.prefix = self.name

@@ -49,7 +49,7 @@ def group_norm(
 def _norm(
     w: Writer, type: str, input: Value, weight: Weight, bias: Weight, *more: Any, **attributes: Any
 ) -> str:
-    """ONNX requires weight and bias."""
+    """A normalisation node; ONNX requires weight and bias."""
     scale = weight or w.like(input, np.ones(input.shape[1]))
     shift = bias or w.like(input, np.zeros(input.shape[1]))
     return w.node(type, input, scale, shift, *more, **attributes)
@@ -68,7 +68,9 @@ def layer_norm(
 def local_response_norm(
     w: Writer, input: Value, size: int, alpha: float, beta: float, k: float
 ) -> str:
-    """ONNX's LRN takes images and an odd size; otherwise an average pool over the channels."""
+    """LRN for images and odd sizes, which is all that ONNX supports; else an average pool over
+    the channels.
+    """
     alpha, beta, k = float(alpha), float(beta), float(k)
     if input.ndim == 4 and size % 2:
         return w.node("LRN", input, size=int(size), alpha=alpha, beta=beta, bias=k)

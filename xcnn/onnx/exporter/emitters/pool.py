@@ -1,7 +1,7 @@
 """Pooling.
 
-``ceil_mode`` is written as padding at the end: its meaning differs between versions of ONNX and
-between runtimes.
+``ceil_mode`` is written as padding at the end, because its meaning differs between versions of ONNX
+and between runtimes.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def pool(w: Writer, input: Value, data_format: str = "NCHW", **settings: Any) ->
 def _max_pool(w: Writer, x: Any, input: Value, g: Geometry) -> str:
     ndim = input.ndim - 2
     padding = _padding_at_end(g)
-    if any(max(p) >= k for p, k in zip(padding, g.kernel, strict=True)):  # runtimes refuse it
+    if any(max(p) >= k for p, k in zip(padding, g.kernel, strict=True)):  # runtimes reject it
         x = _pad(w, x, input, padding[-ndim:], -math.inf)
         padding = ((0, 0), (0, 0))
     return w.node("MaxPool", x, **window_attributes(g, ndim, padding))
 
 
 def _avg_pool(w: Writer, x: Any, input: Value, g: Geometry, include_pad: bool) -> str:
-    """Zeros that count are written as pixels if there is other padding that does not count."""
+    """Padding that counts in the mean becomes a Pad node if there is also padding that does not."""
     ndim, padding, counted = input.ndim - 2, _padding_at_end(g), g.padding
     if include_pad and padding != counted and any(map(any, counted)):
         x = _pad(w, x, input, counted[-ndim:], 0)
@@ -54,7 +54,7 @@ def _avg_pool(w: Writer, x: Any, input: Value, g: Geometry, include_pad: bool) -
 
 
 def _padding_at_end(g: Geometry) -> tuple[Pair, ...]:
-    """The padding, increased at the end to what the last window covers."""
+    """The padding, extended at the end to cover the last window."""
     padding = []
     for axis, (begin, end) in enumerate(g.padding):
         extent = g.dilation[axis] * (g.kernel[axis] - 1) + 1
@@ -101,7 +101,7 @@ def _spans(size: int, output: int) -> list[Pair]:
 
 
 def _regular(size: Pair, spans: list[list[Pair]]) -> Geometry | None:
-    """Adaptive windows as ordinary ones, if lengths and distances are equal."""
+    """Adaptive windows as ordinary ones, if they have equal lengths and strides; else None."""
     kernel, stride = [], []
     for pixels, axis in zip(size, spans, strict=True):
         length, step = axis[0][1], axis[1][0] if len(axis) > 1 else pixels
@@ -113,12 +113,12 @@ def _regular(size: Pair, spans: list[list[Pair]]) -> Geometry | None:
 
 
 def _means(size: int, output: int) -> Any:
-    """The matrix (output, size) of the means of windows: the pooled identity matrix."""
+    """The matrix (output, size) that averages each window: adaptive pooling of the identity."""
     return F.adaptive_avg_pool2d(np.eye(size)[None, None], (output, None)).numpy()[0, 0]
 
 
 def _window_maxima(w: Writer, x: Any, axis: int, size: int, spans: list[Pair]) -> Any:
-    """The maximum of each window along an axis."""
+    """The maximum of each window along an axis, by one MaxPool per window."""
     if size == len(spans):
         return x
     maxima = []

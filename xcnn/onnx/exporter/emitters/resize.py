@@ -16,7 +16,7 @@ from ..writer import Value, Writer
 def interpolate(w: Writer, input: Value, mode: str, **settings: Any) -> str:
     """Resize if it samples the same positions as F.interpolate, else Gather or matrix products.
 
-    Resize differs for some scale factors, because ONNX stores them in float32.
+    Resize differs for some scale factors because ONNX stores them in float32.
     """
     corners, size = settings["align_corners"], input.shape[2:]
     positions = [_positions(size, axis, mode=mode, **settings) for axis in (0, 1)]
@@ -39,7 +39,7 @@ def interpolate(w: Writer, input: Value, mode: str, **settings: Any) -> str:
 
 
 def _positions(image: Any, axis: int, **settings: Any) -> Any:
-    """The input position of each output row or column: F.interpolate of an image of positions."""
+    """The input position of each output row or column: F.interpolate applied to coordinates."""
     ramp = np.zeros((1, 1, *image))
     ramp += np.arange(image[axis], dtype=float).reshape((-1, 1) if axis == 0 else (1, -1))
     y = F.interpolate(ramp, **settings).numpy()[0, 0]
@@ -57,7 +57,7 @@ def _resized(size: int, output: int, mode: str, align_corners: bool | None) -> A
 
 
 def _matrix(size: int, positions: Any) -> Any:
-    """The matrix (output, size) that weights the two nearest pixels of each position."""
+    """The matrix (output, size) that interpolates between the two pixels nearest each position."""
     matrix = np.zeros((len(positions), size))
     for row, position in zip(matrix, positions, strict=True):
         before = min(math.floor(position), size - 1)

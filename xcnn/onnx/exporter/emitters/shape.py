@@ -1,4 +1,4 @@
-"""Shapes and indexing; dropout, which is inactive."""
+"""Shapes, indexing and dropout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge",
 
 @onnx_emitter("reshape")
 def reshape(w: Writer, input: Value, shape: tuple[Any, ...]) -> str:
-    """A first length equal to the input's is copied from it (0), as it may be the batch size."""
+    """If the first length equals the input's, write 0 (copy it): it may be the batch size."""
     lengths = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
     numbers = [int(n) for n in lengths]
     if 0 in numbers[1:]:
@@ -52,7 +52,7 @@ def pad(w: Writer, input: Value, padding: Any, value: float, data_format: str, m
 
 @onnx_emitter("dropout", "dropout2d")
 def dropout(w: Writer, **arguments: Any) -> str:
-    """Inactive dropout returns its input, and such calls are not written."""
+    """Reached only in training: inactive dropout returns its input, and is not exported."""
     raise CannotExportError("with training=True: random numbers")
 
 
@@ -63,7 +63,7 @@ def permute(w: Writer, input: Value, dims: Sequence[int]) -> str:
 
 @onnx_emitter("squeeze")
 def squeeze(w: Writer, input: Value, dim: int | Sequence[int] | None) -> str:
-    """Explicit axes, not all of length 1: one may be the batch."""
+    """The axes are explicit: by default ONNX would also squeeze a batch of one."""
     dims: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
     axes = [d % input.ndim for d in dims if input.shape[d] == 1]
     return w.node("Squeeze", input, w.ints(axes)) if axes else w.node("Identity", input)
@@ -87,28 +87,28 @@ def split(
 
 @onnx_emitter("getitem")
 def getitem(w: Writer, input: Value, index: Any) -> str:
-    """Slices first; then ints, which remove axes, from the last one; then None, which adds axes."""
+    """Slices first, then ints (which remove axes) from the last to the first, then None."""
     items = _without_ellipsis(index if isinstance(index, tuple) else (index,), input.ndim)
     axes = [item for item in items if item is not None]
     y = _sliced(w, input, {n: i for n, i in enumerate(axes) if isinstance(i, slice)})
     for axis, item in reversed(list(enumerate(axes))):
         if not isinstance(item, slice):
             y = w.node("Gather", y, w.constant(np.asarray(int(item), "int64")), axis=axis)
-    left = [item for item in items if item is None or isinstance(item, slice)]
-    added = [n for n, item in enumerate(left) if item is None]
+    remaining = [item for item in items if item is None or isinstance(item, slice)]
+    added = [n for n, item in enumerate(remaining) if item is None]
     y = w.node("Unsqueeze", y, w.ints(added)) if added else y
     return w.node("Identity", y) if isinstance(y, Value) else y
 
 
 def _without_ellipsis(items: tuple[Any, ...], ndim: int) -> list[Any]:
-    """With a full slice for each axis that is not indexed."""
+    """The items, with a full slice for each axis that is not indexed."""
     missing = ndim - sum(item is not None and item is not Ellipsis for item in items)
     place = items.index(Ellipsis) if Ellipsis in items else len(items)
     return [*items[:place], *[slice(None)] * missing, *items[place + 1 :]]
 
 
 def _sliced(w: Writer, x: Value, slices: dict[int, slice]) -> Any:
-    """An open end stays open, as the axis may be the batch."""
+    """A Slice node; open ends stay open, because the axis may be the batch."""
     settings = []
     for axis, part in slices.items():
         step = 1 if part.step is None else int(part.step)

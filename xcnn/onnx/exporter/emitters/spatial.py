@@ -1,4 +1,4 @@
-"""Shared by emitters of images and signals; ONNX's operators take (N, C, ...) only."""
+"""Helpers for emitters of image and signal operations; ONNX's operators take only (N, C, ...)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ....geometry import Geometry
 from ....layout import image_padding
 from ..writer import Value, Writer
 
-#: in the order in which windows and transposed take them
+#: in the order of the parameters of window_geometry and transposed_geometry
 _SETTINGS = ("kernel", "stride", "padding", "output_padding", "dilation", "ceil_mode")
 
 
@@ -20,7 +20,7 @@ def channels_first(w: Writer, input: Value, data_format: str) -> Any:
 
 
 def in_format(w: Writer, y: str, data_format: str) -> str:
-    """Images (N, C, H, W) in ``data_format``."""
+    """Images (N, C, H, W) converted to ``data_format``."""
     return y if data_format == "NCHW" else w.node("Transpose", y, perm=[0, 2, 3, 1])
 
 
@@ -32,7 +32,7 @@ def spatial_size(input: Value, data_format: str) -> Any:
 def geometry(
     make: Callable[..., Geometry], input: Value, data_format: str, **settings: Any
 ) -> Geometry:
-    """``make(size, *settings)``, windows or transposed; a signal is an image one pixel high."""
+    """``make(size, *settings)``; signals are treated as images one pixel high."""
     size, names = spatial_size(input, data_format), [n for n in _SETTINGS if n in settings]
     if len(size) == 2:
         return make(size, *(settings[n] for n in names))
@@ -40,7 +40,7 @@ def geometry(
 
 
 def _as_2d(name: str, value: Any) -> Any:
-    """A 1-D setting as that of an image one pixel high."""
+    """A 1-D setting, for an image one pixel high."""
     if name == "padding":
         return image_padding(value)
     if name == "ceil_mode":
@@ -51,7 +51,7 @@ def _as_2d(name: str, value: Any) -> Any:
 def window_attributes(
     geometry: Geometry, ndim: int, padding: tuple[Pair, ...] | None = None
 ) -> dict[str, Any]:
-    """The attributes of windows along the last ``ndim`` axes."""
+    """ONNX's window attributes for the last ``ndim`` axes."""
     return {
         "kernel_shape": list(geometry.kernel)[-ndim:],
         "strides": list(geometry.stride)[-ndim:],
@@ -61,7 +61,7 @@ def window_attributes(
 
 
 def pads(padding: tuple[Pair, ...]) -> list[int]:
-    """All beginnings, then all ends."""
+    """In ONNX's order: all begins, then all ends."""
     return [p[0] for p in padding] + [p[1] for p in padding]
 
 

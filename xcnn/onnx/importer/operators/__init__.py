@@ -1,4 +1,4 @@
-"""Implementations of ONNX operators, a module per family; importing the package registers all."""
+"""ONNX operators, one module per family; importing the package registers all of them."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -40,7 +40,7 @@ def _swish(x: Tensor, alpha: float) -> Tensor:
     return F.silu(x) if alpha == 1 else F.mul(x, F.sigmoid(F.mul(x, alpha)))
 
 
-#: by type: float attributes with their defaults, and ``compute(x, *attributes)``
+#: by type: float attributes and their defaults, and ``compute(x, *attributes)``
 _ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[..., Tensor]]] = {
     "Celu": ({"alpha": 1.0}, _celu),
     "Elu": ({"alpha": 1.0}, F.elu),
@@ -73,7 +73,7 @@ def relu(node: Node, x: Tensor) -> Tensor:
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     shape = slope.shape
     if node.version < 7 and slope.ndim == 1 and x.ndim > 1 and slope.size > 1:
-        shape = (*slope.shape, *(1,) * (x.ndim - 2))  # one per channel
+        shape = (*slope.shape, *(1,) * (x.ndim - 2))  # one slope per channel
     shape = (*(1,) * (x.ndim - len(shape)), *shape)
     if np.broadcast_shapes(shape, x.shape) != x.shape:
         raise node.error(f"slope has shape {slope.shape}, which does not broadcast to {x.shape}")
@@ -99,7 +99,7 @@ def softmax(node: Node, x: Tensor) -> Tensor:
         return x
     if node.version >= 13 or axis == x.ndim - 1:
         return function(x, axis)
-    # before version 13 over all axes from ``axis`` on
+    # before version 13, softmax was over all axes from ``axis`` on
     rows = F.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
     return F.reshape(function(rows, 1), x.shape)
 
@@ -142,7 +142,7 @@ def dropout(node: Node, x: Tensor, ratio: Array = None, training: Array = None) 
 
 
 def _mask(node: Node, x: Tensor, key: int | None, p: float = 0.0) -> Tensor:
-    """Where ``x`` was kept: bool, or x's dtype before version 10."""
+    """Mask of the elements that dropout keeps: bool, or x's dtype before version 10."""
     with x.backend.active():
         ones = x.backend.xp.ones_like(x.data)
         mask = ones if key is None else F.dropout(ones, p, key=key).data != 0

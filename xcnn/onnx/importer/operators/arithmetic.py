@@ -19,9 +19,9 @@ from .shape import Expand
 
 
 def on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:
-    """``compute(xp)`` on the device of ``x``: for integers, and without a gradient."""
+    """Run ``compute(xp)`` on the device of ``x``; for integers, without a gradient."""
     if x.dtype.kind == "b":
-        raise TypeError("arithmetic with booleans")
+        raise TypeError("the input is bool: expected numbers")
     with x.backend.active():
         return Tensor(compute(x.backend.xp))
 
@@ -41,7 +41,7 @@ _BINARY: dict[str, tuple[Callable[..., Tensor], Callable[[Any, Array, Array], Ar
 
 
 def _truncated(xp: Any, a: Array, b: Array) -> Array:
-    """a / b rounded towards zero, as in C; on a GPU 0 if b is 0."""
+    """a / b rounded towards zero, as in C; 0 on a GPU where b is 0."""
     with np.errstate(divide="raise"):
         quotient = xp.floor_divide(a, b)
     if quotient.dtype.kind == "i":
@@ -75,7 +75,7 @@ def power(node: Node, x: Tensor, exponent: Tensor) -> Tensor:
 
 
 def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    """``b`` in a shape that broadcasts; before version 7 its axes start at ``axis`` of ``a``."""
+    """``b`` in a shape that broadcasts; before version 7, its axes start at ``axis`` of ``a``."""
     if node.version >= 7:
         return b
     broadcast, start, shape = node.integer("broadcast", 0), node.integer("axis"), b.shape
@@ -85,12 +85,12 @@ def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
         fits = after >= 0
         b = F.reshape(b, (*shape, *(1,) * after))
     if not fits or np.broadcast_shapes(a.shape, b.shape) != a.shape:
-        raise node.error(f"shapes {a.shape} and {shape}: the second does not fit the first")
+        raise node.error(f"shapes {a.shape} and {shape}: the second must broadcast to the first")
     return b
 
 
 class Remainder(Function):
-    """a - b · n with integer n: "fmod" has the sign of a, "remainder" that of b."""
+    """a - n · b with an integer n: "fmod" has the sign of a, "remainder" that of b."""
 
     arguments = ("a", "b")
 
@@ -132,7 +132,7 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Sqrt": F.sqrt,
 }
 _ON_INTEGERS = {"Abs": "absolute", "Neg": "negative"}
-#: piecewise constant: without a gradient
+#: piecewise constant, so without a gradient
 _ROUNDING = {"Ceil": "ceil", "Floor": "floor", "Round": "rint", "Sign": "sign"}
 
 
@@ -172,7 +172,7 @@ def _product(node: Node, a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.kind != "f":
         node.check_same_dtype(a, b)
         return on_device(a, lambda xp: xp.matmul(a.data, b.data))
-    # a 2-D b allows one product for all rows
+    # with a 2-D b, one product computes all rows
     return F.linear(a, b.T) if b.ndim == 2 and b.shape[0] else F.matmul(a, b)
 
 
@@ -241,7 +241,7 @@ def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
         return (F.mean if is_mean else F.sum)(x, dims, keep)
     count = math.prod(x.shape[d] for d in dims)
     if count == 0 and is_mean:
-        raise node.error(f"the mean of no {x.dtype}: x has shape {x.shape}")
+        raise node.error(f"the mean of zero {x.dtype} elements: the input has shape {x.shape}")
 
     def compute(xp: Any) -> Array:
         total = x.data.sum(axis=dims, keepdims=keep)

@@ -33,7 +33,7 @@ def cast_like(node: Node, x: Tensor, like: Tensor) -> Tensor:
 
 
 def as_type(node: Node, x: Tensor, dtype: Any) -> Tensor:
-    """x as ``dtype``; differentiable between floats."""
+    """Cast ``x`` to ``dtype``; differentiable between float types."""
     node.check_size(x.shape, dtype)
     if x.dtype.kind == "f" and np.dtype(str(dtype)).kind == "f":
         return F.astype(x, str(dtype))
@@ -66,10 +66,12 @@ def range_(node: Node, start: Array, limit: Array, delta: Array) -> Array:
     arrays = (start, limit, delta)
     if any(v.size != 1 or v.dtype != start.dtype or v.dtype.kind not in "fiu" for v in arrays):
         kinds = ", ".join(f"{v.dtype} {v.shape}" for v in arrays)
-        raise node.error(f"start, limit and delta are {kinds}: expected numbers of one type")
+        raise node.error(f"start, limit and delta are {kinds}: expected scalars of the same type")
     first, end, step = (v.item() for v in arrays)
     if step == 0 or not all(map(math.isfinite, (first, end, step))):
-        raise node.error(f"from {first} to {end} by {step}: expected finite numbers, no step of 0")
+        raise node.error(
+            f"start={first}, limit={end}, delta={step}: expected finite numbers, delta not 0"
+        )
     is_float = start.dtype.kind == "f"
     count = max(0, math.ceil((end - first) / step) if is_float else -((first - end) // step))
     node.check_size((count,), start.dtype)

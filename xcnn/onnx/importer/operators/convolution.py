@@ -1,7 +1,7 @@
 """Conv and ConvTranspose with one to three spatial axes, by 2-D convolution.
 
-Signals are images one pixel high. In 3-D the slices of a volume become the images of a batch, and
-the taps of the kernel along the depth become channels.
+Signals are images one pixel high. In 3-D, the slices of a volume become the images of a batch, and
+the kernel's taps along the depth become channels.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
 
 
 def _kernel(node: Node, x: Tensor, weight: Tensor, groups: int) -> tuple[int, ...]:
-    """The lengths of the kernel of a weight (F, C / groups, ...), transposed (C, F / groups, ...).
+    """The kernel size of a weight (F, C / groups, ...), or (C, F / groups, ...) if transposed.
 
-    The 2-D convolution checks the rest.
+    The 2-D convolution makes further checks.
     """
     if weight.ndim != x.ndim:
         raise node.error(f"the weight has shape {weight.shape}: expected {x.ndim} axes")
@@ -108,7 +108,7 @@ def _conv1d_or_2d(
 def _conv_along_depth(
     conv2d: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, depth: Geometry
 ) -> Tensor:
-    """With kernels (kD, 1, 1): the pixels of a slice are a row of an image."""
+    """For kernels (kD, 1, 1): the pixels of each slice form a row of an image."""
     *volume, height, width = x.shape
     pixels = height * width
     image, kernels = F.reshape(x, (*volume, pixels)), F.reshape(weight, weight.shape[:-1])
@@ -120,7 +120,7 @@ def _conv_along_depth(
 
 
 def _slices(depth: int) -> Geometry:
-    """Windows of one slice each."""
+    """Windows that hold one slice each."""
     return window_geometry((depth, 1), 1)
 
 
@@ -128,13 +128,13 @@ class Unfold(Function):
     """Windows along the depth as batches of images: (N, C, D, H, W) to (oD·N, C·kD, H, W).
 
     Channel ``c * kD + k`` of image ``o * N + n`` is slice ``o * stride + k * dilation - begin`` of
-    channel ``c`` of volume ``n``, or zeros in the padding: a 2-D convolution of these images with
-    kernels of C·kD channels is a 3-D convolution.
+    channel ``c`` of volume ``n``, or zeros in the padding. A 2-D convolution of these images with
+    kernels of C·kD channels is a 3-D convolution of the volumes.
 
     Parameters
     ----------
     depth
-        The windows, as those of an image one pixel wide.
+        The windows along the depth, as for an image one pixel wide.
     """
 
     arguments = ("input",)

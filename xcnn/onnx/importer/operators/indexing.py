@@ -22,7 +22,7 @@ _PAD_MODES = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}
 class Take(Function):
     """The elements at ``indices``, a NumPy array, along an axis.
 
-    Backward adds up the gradients of repeated elements in a fixed order.
+    Backward sums the gradients of repeated elements in a fixed order.
     """
 
     arguments = ("data",)
@@ -49,7 +49,7 @@ class Take(Function):
 
 
 def _without_repeats(indices: Array) -> Iterator[tuple[Array, Array]]:
-    """Split into groups without repeats: pairs (positions in ``indices``, their values)."""
+    """Split indices into groups without repeats: pairs (positions in ``indices``, values)."""
     order = np.argsort(indices, kind="stable")
     ordered = indices[order]
     occurrence = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
@@ -76,11 +76,13 @@ def split(node: Node, x: Tensor, split: Any = None) -> tuple[Tensor, ...]:
         if parts not in (None, count):
             raise node.error(f"num_outputs={parts}, but the node has {count} outputs")
         if parts is None and length % count:
-            raise node.error(f"{count} equal parts of an axis of length {length}: pass split")
+            raise node.error(
+                f"an axis of length {length} does not divide into {count} equal parts: pass split"
+            )
         size = -(-length // count)  # with num_outputs the last part may be smaller
         sizes = [size] * (count - 1) + [length - size * (count - 1)]
     if min(sizes) < 0 or sum(sizes) != length:
-        raise node.error(f"parts of {sizes}: expected lengths that sum to {length}")
+        raise node.error(f"split={sizes}: expected non-negative lengths that sum to {length}")
     return F.split(x, sizes, axis)
 
 
@@ -100,7 +102,7 @@ def slice_(
         )
     index = [slice(None)] * x.ndim
     for axis, start, stop, step in zip(axes, starts, ends, steps, strict=True):
-        # NumPy has no start before the first pixel for a negative step
+        # with a negative step, NumPy cannot start before the first element
         pixels = range(x.shape[axis])[max(start, -x.shape[axis]) : stop : step]
         stop = pixels.stop if pixels.stop >= 0 else None
         index[axis] = slice(pixels.start, stop, pixels.step) if pixels else slice(0, 0)
@@ -108,7 +110,7 @@ def slice_(
 
 
 def _ints(node: Node, name: str, value: Any, default: Any = None, limit: int | None = None) -> Any:
-    """An input, or an attribute in old versions."""
+    """Integers from an input, or from an attribute in old versions."""
     if value is None:
         return node.integers(name, default)
     return as_ints(value) if limit is None else as_ints(value, limit)
@@ -119,15 +121,15 @@ def pad(node: Node, x: Tensor, pads: Any = None, value: Any = None, axes: Any = 
     axes = node.axes(range(x.ndim) if axes is None else axes, x.ndim)
     pads, count = _ints(node, "pads", pads), len(axes)
     if pads is None or len(pads) != 2 * count:
-        raise node.error(f"pads {pads}: expected two numbers for each of {count} axes")
+        raise node.error(f"pads={pads}: expected two numbers for each of {count} axes")
     sides = [(0, 0)] * x.ndim
     for axis, begin, end in zip(axes, pads[:count], pads[count:], strict=True):
         sides[axis] = begin, end
     if min(pads, default=0) < 0:
-        kept = [(max(0, -b), n + min(0, e)) for n, (b, e) in zip(x.shape, sides, strict=True)]
-        if any(start > stop for start, stop in kept):
-            raise node.error(f"pads {pads} remove more than an axis of shape {x.shape}")
-        x = x[tuple(slice(*ends) for ends in kept)]
+        spans = [(max(0, -b), n + min(0, e)) for n, (b, e) in zip(x.shape, sides, strict=True)]
+        if any(start > stop for start, stop in spans):
+            raise node.error(f"pads={pads} remove more than the input of shape {x.shape} has")
+        x = x[tuple(slice(*span) for span in spans)]
     widths = tuple((max(0, begin), max(0, end)) for begin, end in sides)
     node.check_size([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], x.dtype)
     mode = node.text("mode", "constant", ("constant", *_PAD_MODES))
@@ -137,7 +139,7 @@ def pad(node: Node, x: Tensor, pads: Any = None, value: Any = None, axes: Any = 
         fill = node.number("value", 0.0) if value is None else value
         return Pad(widths, np.asarray(fill, str(x.dtype)).item())(x)
     for size, width in zip(x.shape, widths, strict=True):
-        borders(_PAD_MODES[mode], size, width)  # refuses what is too wide
+        borders(_PAD_MODES[mode], size, width)  # raises if the padding is too wide
     return PadFromInside(widths, _PAD_MODES[mode])(x)
 
 
@@ -160,7 +162,7 @@ def _non_negative(node: Node, indices: Array, lengths: Any) -> Array:
 
 @operator("GatherND", static=(1,))
 def gather_nd(node: Node, x: Tensor, indices: Array) -> Tensor:
-    """``indices[..., :]`` index the first axes of x after ``batch_dims``."""
+    """Each ``indices[..., :]`` indexes the axes of x that follow ``batch_dims``."""
     batch = node.integer("batch_dims", 0)
     indexed = batch + (indices.shape[-1] if indices.ndim else 0)
     lengths, rest = x.shape[:indexed], x.shape[indexed:]

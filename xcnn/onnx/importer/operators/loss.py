@@ -8,7 +8,7 @@ from .... import functional as F
 from ....tensor import Tensor
 from ..node import Node, operator
 
-_NONE = -(2**63)  # not a class index: nothing is ignored
+_NONE = -(2**63)  # never a class index, so that nothing is ignored
 
 
 @operator("SoftmaxCrossEntropyLoss", buffers=(2,))

@@ -27,9 +27,9 @@ def _epsilon(node: Node) -> float:
 def batch_normalization(
     node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
 ) -> Any:
-    """A node in ONNX's training mode returns statistics; see :func:`_training_outputs`.
+    """In ONNX's training mode, a node also returns statistics; see :func:`_training_outputs`.
 
-    Before version 14 it has no attribute ``training_mode``, but more outputs.
+    Before version 14, that mode is set by the number of outputs, not by ``training_mode``.
     """
     shape, dtype, momentum = x.shape, x.dtype, node.number("momentum", 0.9)
     x = F.astype(_with_channels(node, x), scale.dtype)
@@ -38,7 +38,7 @@ def batch_normalization(
     if node.integer("training_mode", 0) if node.version >= 14 else returns_statistics:
         y, *statistics = _training_outputs(node, x, scale, bias, mean, var)
         return (F.astype(F.reshape(y, shape), dtype), *statistics)
-    # as nn.BatchNorm2d: training uses the statistics of the batch, and updates the running ones
+    # as nn.BatchNorm2d: training uses batch statistics and updates the running ones
     training = node.training and isinstance(mean, Buffer) and isinstance(var, Buffer)
     rate = 1 - momentum if training else 0.0
     y = F.batch_norm(x, mean, var, scale, bias, training, rate, _epsilon(node))
@@ -57,9 +57,9 @@ def _with_channels(node: Node, x: Tensor) -> Tensor:
 
 
 def _flat(x: Tensor, weight: Tensor) -> Tensor:
-    """A weight of C numbers in any shape as (C,); a Buffer stays a Buffer."""
+    """A weight of C elements in any shape, reshaped to (C,); a Buffer stays a Buffer."""
     if weight.size != x.shape[1]:
-        raise ValueError(f"a weight or statistic of shape {weight.shape}: expected ({x.shape[1]},)")
+        raise ValueError(f"weight or statistic has shape {weight.shape}: expected ({x.shape[1]},)")
     if weight.ndim == 1:
         return weight
     if isinstance(weight, Buffer):
@@ -70,9 +70,9 @@ def _flat(x: Tensor, weight: Tensor) -> Tensor:
 def _training_outputs(
     node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
 ) -> tuple[Tensor, ...]:
-    """Output, running mean and variance, and before version 14 those of the batch.
+    """Output, running mean and variance, and before version 14 also those of the batch.
 
-    ONNX uses the population variance; ``batch_norm`` computes the unbiased one.
+    ONNX uses the biased (population) variance; ``batch_norm`` returns the unbiased one.
     """
     count = x.size // max(1, x.shape[1])
     momentum = node.number("momentum", 0.9) if count else 1.0  # an empty batch changes nothing
@@ -94,7 +94,7 @@ def _training_outputs(
 @operator("InstanceNormalization")
 def instance_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     if x.ndim < 3:
-        raise node.error(f"input has shape {x.shape}: expected (N, C, ...) with three axes or more")
+        raise node.error(f"input has shape {x.shape}: expected (N, C, ...), at least three axes")
     return F.group_norm(x, x.shape[1], scale, bias, _epsilon(node))
 
 
@@ -111,14 +111,14 @@ def group_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> T
 
 
 def _per_channel(weight: Tensor, groups: int, channels: int) -> Tensor:
-    """A weight per group, (groups,), repeated for its channels, (channels,)."""
+    """Weights per group, (groups,), repeated for each channel, (channels,)."""
     if weight.shape != (groups,):
-        raise ValueError(f"scale or bias of shape {weight.shape}: expected ({groups},)")
+        raise ValueError(f"scale or bias has shape {weight.shape}: expected ({groups},)")
     return F.reshape(Expand((groups, channels // groups))(F.reshape(weight, groups, 1)), channels)
 
 
 def _stashed(node: Node, x: Tensor) -> Tensor:
-    """``x`` in the precision of the statistics, if that is float64; float16 always uses float32."""
+    """``x`` in the precision of the statistics if that is float64; float16 always uses float32."""
     return F.astype(x, "float64") if _stash_type(node) == "float64" else x
 
 
@@ -137,7 +137,7 @@ def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | Non
     axis, eps = node.axis(node.integer("axis", -1), x.ndim), _epsilon(node)
     for weight in (scale, bias):
         if weight is not None and np.broadcast_shapes(x.shape, weight.shape) != x.shape:
-            raise node.error(f"scale or bias of shape {weight.shape} for input of {x.shape}")
+            raise node.error(f"scale or bias {weight.shape} does not broadcast to input {x.shape}")
     last, wide = x.shape[axis:], _stashed(node, x)
     scale, bias = _stashed(node, scale), None if bias is None else _stashed(node, bias)
     if scale.shape == last and (bias is None or bias.shape == last):
@@ -149,7 +149,7 @@ def layer_normalization(node: Node, x: Tensor, scale: Tensor, bias: Tensor | Non
 
 
 def _layer_statistics(node: Node, x: Tensor, axis: int, eps: float) -> tuple[Tensor, ...]:
-    """Mean and inverse standard deviation with reduced axes kept, if the node has such outputs."""
+    """Mean and inverse standard deviation, keeping reduced axes, if the node has such outputs."""
     if not node.has_output(1) and not node.has_output(2):
         return ()
     x, axes = F.astype(x, _stash_type(node)), tuple(range(axis, x.ndim))
@@ -163,7 +163,7 @@ def _layer_statistics(node: Node, x: Tensor, axis: int, eps: float) -> tuple[Ten
 
 
 class _LocalResponse(LocalResponseNorm):
-    """For an even size, ONNX's window has one channel more after the centre than before."""
+    """For an even size, ONNX's window has one more channel after the centre than before it."""
 
     def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__(size, alpha, beta, k)
@@ -174,6 +174,6 @@ class _LocalResponse(LocalResponseNorm):
 def lrn(node: Node, x: Tensor) -> Tensor:
     size = node.integer("size")
     if x.ndim < 2 or not size or size < 1:
-        raise node.error(f"size={size} for an input of shape {x.shape}: expected (N, C, ...), >= 1")
+        raise node.error(f"size={size}, input {x.shape}: expected size >= 1 and (N, C, ...)")
     defaults = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
     return _LocalResponse(size, *(node.number(n, d) for n, d in defaults.items()))(x)

@@ -1,7 +1,7 @@
 """Max and average pooling with one to three spatial axes.
 
-Pooling is separable: each axis is pooled in turn, as the rows of images; only the last two axes are
-pooled at once if the windows are small.
+Pooling is separable: each axis is pooled in turn, as the rows of images. If the windows are small,
+the last two axes are pooled at once.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ..node import Node, operator
 from .constants import as_type
 from .spatial_attributes import as_image, per_axis, spatial_sizes, window_axes
 
-_AT_ONCE = 64  # pixels of a window up to which one pass over two axes beats two passes
+_AT_ONCE = 64  # pixels per window up to which one pass over two axes is faster than two passes
 _MAX_KERNEL = 2**16  # pixels of a window along an axis; each is a pass over the output
-_TERM_SIZE = 128  # bytes of a weight in AxisWeights
+_TERM_SIZE = 128  # bytes per weight in AxisWeights
 
 Pool = Callable[[Tensor, Geometry], Tensor]
 
@@ -46,7 +46,7 @@ def max_pool(node: Node, x: Tensor) -> Any:
 @operator("AveragePool")
 def average_pool(node: Node, x: Tensor) -> Tensor:
     axes, include_pad = _axes(node, x), bool(node.integer("count_include_pad", 0))
-    # AvgPool2d takes windows without gaps that all hold a pixel
+    # AvgPool2d needs windows without dilation that all contain a pixel
     if all(a.dilation[0] == 1 and max(a.padding[0]) < a.kernel[0] for a in axes):
         return _pooled(x, axes, lambda images, g: AvgPool2d(g, include_pad, "NCHW")(images))
     for a in axes:
@@ -80,14 +80,14 @@ def _axes(node: Node, x: Tensor) -> list[Geometry]:
     return axes
 
 
-# -- one axis after the other -----------------------------------------------------------------
+# -- one axis at a time -----------------------------------------------------------------------
 
 
 class _Pass(NamedTuple):
-    """Pooling of spatial axis number ``axis``, or of the last two at once.
+    """Pooling of spatial axis ``axis``, or of the last two axes at once.
 
-    ``folded`` preceding spatial positions are folded into the channels of the images that
-    ``geometry`` pools; ``sizes`` are the spatial lengths afterwards.
+    ``folded`` is the number of positions along the preceding axes, which are folded into the
+    channels of the images that ``geometry`` pools; ``sizes`` are the spatial lengths afterwards.
     """
 
     axis: int
@@ -124,7 +124,7 @@ def _pooled(x: Tensor, axes: list[Geometry], pool: Pool, at_once: int = _AT_ONCE
 
 
 class _Means(Resample):
-    """The means of windows along the rows, with gaps or any padding."""
+    """The means of windows along the rows, with dilation and any padding."""
 
     def __init__(self, geometry: Geometry, include_pad: bool) -> None:
         self.axes = [(1, _means(geometry, include_pad))]
@@ -141,7 +141,7 @@ def _means(geometry: Geometry, include_pad: bool) -> AxisWeights:
         rows = range(start, start + geometry.kernel[0] * step, step)
         count = sum(low <= i < high for i in rows)
         if not count:
-            raise ValueError("a window lies in the padding: the mean of no pixels is undefined")
+            raise ValueError("a window lies in the padding, where the mean is undefined")
         terms.append([(i, 1 / count) for i in rows if 0 <= i < size])
     return AxisWeights(size, terms)
 
@@ -150,12 +150,12 @@ def _means(geometry: Geometry, include_pad: bool) -> AxisWeights:
 
 
 def _check_windows_hold_pixels(node: Node, axes: list[Geometry]) -> None:
-    """Refuse windows that lie in the padding."""
+    """Reject windows that lie entirely in the padding."""
     for axis in axes:
-        holds = np.zeros(axis.output[0], bool)
+        has_pixels = np.zeros(axis.output[0], bool)
         for k in range(axis.kernel[0]):
-            holds[axis.span(0, k)[0]] = True
-        if not holds.all():
+            has_pixels[axis.span(0, k)[0]] = True
+        if not has_pixels.all():
             raise node.error(
                 f"pads={axis.padding[0]} with a kernel of {axis.kernel[0]}: a window lies in the "
                 "padding, so it has no index and no integer maximum"
@@ -163,7 +163,7 @@ def _check_windows_hold_pixels(node: Node, axes: list[Geometry]) -> None:
 
 
 def _indices(node: Node, x: Tensor, axes: list[Geometry]) -> Tensor:
-    """The index of each maximum in the whole input, without padding: (N, C, ...) int64."""
+    """The index of each maximum in the whole unpadded input: (N, C, ...) int64."""
     xp, (batch, channels, *sizes) = x.backend.xp, x.shape
     indices: Any = None
     strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
@@ -184,7 +184,7 @@ def _indices(node: Node, x: Tensor, axes: list[Geometry]) -> Tensor:
 def _composed(
     xp: Any, argmax: Array, step: _Pass, strides: list[int], previous: Array | None
 ) -> Array:
-    """The index of each maximum, from the indices of the pixels that the pass pooled."""
+    """The index of each maximum of a pass, from the indices of the pixels that it pooled."""
     g, argmax = step.geometry, argmax.astype("int64")
     starts = xp.arange(g.output[0]) * g.stride[0] - g.padding[0][0]
     rows = starts.reshape(-1, 1, 1) + argmax * g.dilation[0]
@@ -192,7 +192,7 @@ def _composed(
     if previous is None:
         return index
     channels, _, width, batch = argmax.shape
-    line, count = width * batch, g.input[0]
-    at = xp.arange(channels).reshape(-1, 1, 1, 1) * (count * line)
-    at = at + xp.arange(line).reshape(1, 1, width, batch) + rows * line
-    return index + xp.take(previous.reshape(-1), at)
+    row_size, height = width * batch, g.input[0]
+    offsets = xp.arange(channels).reshape(-1, 1, 1, 1) * (height * row_size)
+    offsets = offsets + xp.arange(row_size).reshape(1, 1, width, batch) + rows * row_size
+    return index + xp.take(previous.reshape(-1), offsets)

@@ -23,14 +23,14 @@ _TERM_SIZE = 128  # bytes of a weight in Python's lists
 
 
 class Resample(Function):
-    """Resampling of some axes, one after the other.
+    """Resampling of some axes, one at a time.
 
     Parameters
     ----------
     axes
-        Resampling by axis.
+        The resampling of each axis.
     fill
-        The value of new pixels that look outside the image.
+        The value of output pixels whose position is outside the input.
     """
 
     arguments = ("input",)
@@ -88,7 +88,7 @@ def resize(
 
 @operator("Upsample", static=(1,))
 def upsample(node: Node, x: Tensor, scales: Array = None) -> Tensor:
-    """Also Resize before version 11, which had one way of sampling."""
+    """Also Resize before version 11, which had only one way of sampling."""
     if node.type == "Upsample" and node.version < 9:
         scales = node.attributes.get("scales")
     mode = node.text("mode", "nearest", ("nearest", "linear"))
@@ -116,7 +116,7 @@ def _sampling(node: Node) -> Sampling:
 
 
 def _numbers(node: Node, name: str, value: Any, count: int) -> list[float]:
-    """``count`` finite floats, small enough to compute with."""
+    """``count`` floats, finite and small enough to compute with."""
     array = np.asarray([] if value is None else value)
     if array.shape != (count,) or array.dtype.kind not in "fiu":
         raise node.error(f"{name} of shape {array.shape} ({array.dtype}): expected {count} numbers")
@@ -176,7 +176,7 @@ def _resized(node: Node, x: Tensor, sampling: Sampling, axes: dict[int, Axis]) -
 
 
 def _rounded(function: Resample, backend: Backend, x: Array) -> Array:
-    """Integers or bool, computed in floats, rounded and clipped."""
+    """Resample integers or bool: computed in floats, then rounded and clipped."""
     xp = backend.xp
     x = x.astype("uint8") if x.dtype == bool else x
     y = function.forward(backend, x.astype("float32" if x.dtype.itemsize < 4 else "float64"))

@@ -1,4 +1,4 @@
-"""Reshape, Transpose, Squeeze, Expand, and moving pixels between space and depth."""
+"""Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Expand, DepthToSpace and SpaceToDepth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..node import Node, as_ints, operator
 
 
 class Expand(Function):
-    """Broadcast to a shape, as a view; backward sums over the broadcast axes."""
+    """Broadcasts to a shape, as a view; backward sums over the broadcast axes."""
 
     arguments = ("input",)
     any_dtype = ("input",)
@@ -52,11 +52,13 @@ def reshape(node: Node, x: Tensor, shape: Array) -> Tensor:
     if is_ambiguous or min(lengths, default=0) < -1:
         raise node.error(f"shape {lengths}: expected non-negative lengths, at most one -1")
     if copied and copied[-1] >= x.ndim:
-        raise node.error(f"shape {lengths}: 0 at {copied[-1]}, the input has {x.ndim} axes")
+        raise node.error(
+            f"shape {lengths}: index {copied[-1]} is 0 (copy), but the input has {x.ndim} axes"
+        )
     output = [x.shape[i] if i in copied else n for i, n in enumerate(lengths)]
-    if -1 in lengths:  # without copied axes, which may be empty; F.reshape checks the remainder
-        left = math.prod(n for i, n in enumerate(x.shape) if i not in copied)
-        output[lengths.index(-1)] = left // math.prod(n for n in lengths if n > 0)
+    if -1 in lengths:  # leave out copied axes, which may be empty; F.reshape checks the remainder
+        size = math.prod(n for i, n in enumerate(x.shape) if i not in copied)
+        output[lengths.index(-1)] = size // math.prod(n for n in lengths if n > 0)
     node.check_size(output, x.dtype)
     return F.reshape(x, output)
 
@@ -119,7 +121,7 @@ def space_to_depth(node: Node, x: Tensor) -> Tensor:
 
 
 def _block(node: Node, x: Tensor) -> tuple[int, bool]:
-    """Side of a block, and whether its pixels come before the channels (mode DCR)."""
+    """The block size, and whether the block's pixels come before the channels (mode DCR)."""
     block, mode = node.integer("blocksize", 0), node.text("mode", "DCR", ("DCR", "CRD"))
     if block < 1:
         raise node.error(f"blocksize={block}: expected at least 1")

@@ -1,6 +1,6 @@
 """The attributes of convolution and pooling, as a Geometry for each spatial axis.
 
-The Geometry of an axis is that of an image one pixel wide whose height is the axis.
+The Geometry of an axis describes an image one pixel wide with the axis as its height.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def spatial_sizes(node: Node, x: Tensor) -> tuple[int, ...]:
 
 
 def per_axis(node: Node, name: str, count: int, default: int = 1, minimum: int = 1) -> list[int]:
-    """An attribute with ``count`` numbers."""
+    """An attribute with one number per axis, ``count`` in all."""
     values = node.integers(name, [default] * count)
     if len(values) != count or min(values) < minimum:
         raise node.error(f"{name}={values}: expected {count} numbers, each at least {minimum}")
@@ -40,7 +40,7 @@ def _padding(node: Node, count: int) -> tuple[list[Pair], str]:
 
 
 def _split(total: int, auto_pad: str) -> Pair:
-    """``total`` as (begin, end); an odd pixel is at the end with SAME_UPPER, else at the start."""
+    """Split ``total`` into (begin, end); an odd pixel goes to the end for SAME_UPPER only."""
     half = total // 2
     return (half, total - half) if auto_pad == "SAME_UPPER" else (total - half, half)
 
@@ -58,7 +58,7 @@ def window_axes(
     count = len(sizes)
     strides, dilations = per_axis(node, "strides", count), per_axis(node, "dilations", count)
     padding, auto_pad = _padding(node, count)
-    ceil_mode = ceil_mode and auto_pad == "NOTSET"  # the formulas of the others ignore it
+    ceil_mode = ceil_mode and auto_pad == "NOTSET"  # the other modes ignore it
     axes = []
     for n, k, s, d, sides in zip(sizes, kernel, strides, dilations, padding, strict=True):
         shape = (n, 1), (k, 1), (s, 1)
@@ -69,7 +69,7 @@ def window_axes(
 
 
 def transposed_axes(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[Geometry]:
-    """The windows, along each axis, of the convolution that ConvTranspose transposes."""
+    """The windows along each axis of the convolution that ConvTranspose transposes."""
     count = len(sizes)
     strides, dilations = per_axis(node, "strides", count), per_axis(node, "dilations", count)
     extra = per_axis(node, "output_padding", count, 0, 0)
@@ -83,7 +83,7 @@ def transposed_axes(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> 
     for i, (n, k, s, d) in enumerate(zip(sizes, kernel, strides, dilations, strict=True)):
         if output is not None:
             total = (n - 1) * s + d * (k - 1) + 1 + extra[i] - output[i]
-            # pixels that no window reaches are added at the end
+            # output pixels that no window reaches are appended
             padding[i], extra[i] = _split(max(0, total), auto_pad), extra[i] + max(0, -total)
         sides = padding[i], (0, 0)
         axes.append(transposed_geometry((n, 1), (k, 1), (s, 1), sides, (extra[i], 0), (d, 1)))
@@ -91,11 +91,11 @@ def transposed_axes(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> 
 
 
 def as_image(rows: Geometry, columns: Geometry) -> Geometry:
-    """Two axes as one Geometry of an image."""
+    """The Geometry of an image from those of its two axes."""
     names = ("input", "output", "kernel", "stride", "padding", "dilation")
     return Geometry(**{n: (getattr(rows, n)[0], getattr(columns, n)[0]) for n in names})
 
 
 def is_identity(axis: Geometry) -> bool:
-    """Whether each window is one pixel, and each pixel one window."""
+    """Whether each window is exactly one pixel, and each pixel is in exactly one window."""
     return axis.covers_exactly and axis.kernel[0] == 1

@@ -57,13 +57,13 @@ _OPTIMIZERS = {"Adagrad": (1, _adagrad), "Adam": (2, _adam), "Momentum": (1, _mo
 
 @operator(*_OPTIMIZERS, domain="ai.onnx.preview.training", static=(0, 1))
 def step(node: Node, r: Array, t: Array, *tensors: Tensor) -> tuple:
-    """Inputs are learning rate, step count, all parameters, all gradients, and all states of each
-    kind; outputs are all new parameters and all new states of each kind.
+    """Inputs: learning rate, step count, all parameters, all gradients, and all states of each
+    kind. Outputs: all new parameters, and all new states of each kind.
     """
     states, make = _OPTIMIZERS[node.type]
     count, rest = divmod(len(tensors), 2 + states)
     if rest or not count or any(t is None for t in tensors):
-        raise node.error(f"{len(tensors)} inputs after R and T: expected {2 + states} per tensor")
+        raise node.error(f"{len(tensors)} inputs after R and T: expected {2 + states} for each x")
     update = make(node, r.item(), t.item())
     results = [_updated(node, tensors[i::count], update) for i in range(count)]
     return tuple(Tensor(y) for kind in zip(*results, strict=True) for y in kind)
@@ -74,7 +74,9 @@ def _updated(node: Node, tensors: tuple[Tensor, ...], update: Update) -> tuple:
     x = tensors[0]
     if any(t.shape != x.shape or t.dtype != x.dtype for t in tensors) or x.dtype.kind != "f":
         kinds = ", ".join(f"{t.dtype} {t.shape}" for t in tensors)
-        raise node.error(f"tensor, gradient, states are {kinds}: expected floats of the same shape")
+        raise node.error(
+            f"parameter, gradient and states are {kinds}: expected floats of one type and shape"
+        )
     decay = node.number("norm_coefficient", 0.0)
     x, gradient, *states = (t.data for t in tensors)
     with tensors[0].backend.active():
