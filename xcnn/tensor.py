@@ -189,7 +189,8 @@ class Function:
     #: inputs that may have another dtype than the first one, such as class indices
     any_dtype: tuple[str, ...] = ()
 
-    def forward(self, backend: Backend, *arrays: Any) -> Array:
+    # for type checkers, *Any and **Any together admit any arguments in a subclass
+    def forward(self, backend: Backend, *arrays: Any, **_: Any) -> Array:
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def backward(self, backend: Backend, dy: Array) -> Any:
@@ -200,12 +201,12 @@ class Function:
         if self.recorded:
             self.saved = SimpleNamespace(**arrays)
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any) -> Tensor:
         if self.inputs is not None:  # this object is already a node of a graph
             return copy.copy(self)._call(inputs)
         return self._call(inputs)
 
-    def _call(self, inputs: tuple) -> Any:
+    def _call(self, inputs: tuple) -> Tensor:
         given = tensors(*inputs)
         arrays = [None if t is None else t.data for t in given]
         self.backend = self._common_backend(arrays)
