@@ -101,7 +101,7 @@ class Trainer:
         self,
         model: Module,
         optimizer: Optimizer | None = None,
-        loss: Any = "cross_entropy",
+        loss: str | Loss | Callable[..., Tensor] = "cross_entropy",
         precision: str = "float32",
         schedule: LRScheduler | None = None,
         clip_norm: float | None = None,
@@ -261,7 +261,7 @@ class Trainer:
                 totals.add(len(x), *self._forward(x, y, labels))
         return {"loss": totals.loss(), "accuracy": totals.accuracy()}
 
-    def predict(self, x: Any, batch_size: int = 256) -> Any:
+    def predict(self, x: Any, batch_size: int = 256) -> Array:
         """The model's predictions as a NumPy array, (N, ...).
 
         Probabilities for classification: softmax of the output for "cross_entropy", exp for
@@ -286,7 +286,7 @@ class Trainer:
             raise ShapeError("predict: x holds no examples; pass at least one")
         return backends.get("cpu").xp.concatenate(batches)
 
-    def _prediction(self, x: Any) -> Any:
+    def _prediction(self, x: Array) -> Array:
         y = self.loss.prediction(self._output(x)).numpy()
         if y.shape[:1] != (len(x),):
             raise ShapeError(
@@ -333,7 +333,7 @@ class Trainer:
                 )
         return epoch
 
-    def _forward(self, x: Any, y: Any, labels: Any = None) -> tuple[Tensor, Answers | None]:
+    def _forward(self, x: Array, y: Array, labels: Array = None) -> tuple[Tensor, Answers | None]:
         """Loss and answers of one batch, both on the device; ``labels`` is ``y`` on the host."""
         output = self._output(x)
         target = self._target(y, output, y if labels is None else labels)
@@ -349,7 +349,7 @@ class Trainer:
         with backend.active(), backend.precision(self.precision):
             yield
 
-    def _output(self, x: Any) -> Tensor:
+    def _output(self, x: Array) -> Tensor:
         """The model's output, in the type of its parameters."""
         x = self.model.backend.asarray(x, self.model.dtype)
         if self.precision != "float16":
@@ -365,7 +365,7 @@ class Trainer:
             return on_device(batches, backend, self.model.dtype, slots)
         return ((batch, batch) for batch in batches)
 
-    def _target(self, y: Any, output: Tensor, labels: Any) -> Array:
+    def _target(self, y: Array, output: Tensor, labels: Array) -> Array:
         """``y`` on the output's device, as the loss takes it.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
@@ -422,7 +422,7 @@ class _Totals:
         return None if self.right is None else int(self.right) / self.total
 
 
-def _check_schedule(schedule: Any, optimizer: Optimizer | None) -> None:
+def _check_schedule(schedule: LRScheduler, optimizer: Optimizer | None) -> None:
     if not isinstance(schedule, LRScheduler):
         raise ArgumentError(
             f"schedule is {type(schedule).__name__}: expected one of xcnn.schedules"
@@ -448,14 +448,14 @@ class CustomLoss(Loss):
 
     target = "custom"
 
-    def __init__(self, function: Callable[[Any, Any], Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor]) -> None:
         self.custom = function
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return self.custom(input, target)
 
 
-def _find_loss(loss: Any) -> Loss:
+def _find_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
     if isinstance(loss, Loss):
         return loss
     for name, kind in LOSSES.items():
