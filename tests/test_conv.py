@@ -351,7 +351,7 @@ def test_methods_agree(backend, kernel):
             dx = method.input_gradient(backend, problem, dy, weight)
             dweight = method.weight_gradient(backend, problem, dy, x)
             results.append([backend.to_host(a) for a in (y, dx, dweight)])
-    assert len(results) == 3
+    assert len(results) >= 3
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert_matches(a, b)

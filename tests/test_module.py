@@ -262,6 +262,10 @@ def test_to_refuses():
     for dtype in ("int32", "foo", complex):
         with pytest.raises(DTypeError, match="expected one of float16, float32, float64"):
             small().to(dtype=dtype)
+    layer = nn.Linear(1, 1)
+    layer.weight.data = [[1.0]]
+    with pytest.raises(DTypeError, match="expected a NumPy or CuPy array, got list"):
+        layer.to(dtype="float64")
 
 
 def test_a_module_without_parameters_is_on_the_cpu():

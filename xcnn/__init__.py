@@ -28,6 +28,16 @@ from .training.trainer import Epoch, Trainer
 
 if TYPE_CHECKING:
     from . import onnx
+else:  # a type checker that saw it would accept every name
+
+    def __getattr__(name: str) -> Any:
+        """Import ``xcnn.onnx`` on first access; most programs do not need it."""
+        if name == "onnx":
+            from importlib import import_module
+
+            return import_module(".onnx", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 
@@ -59,12 +69,3 @@ __all__ = [
     "testing",
     "vjp",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Import ``xcnn.onnx`` on first access; most programs do not need it."""
-    if name == "onnx":
-        from importlib import import_module
-
-        return import_module(".onnx", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -62,7 +62,7 @@ class StateDictError(XcnnError, KeyError):
 
 
 class DataError(XcnnError, ValueError):
-    """A data set, image or loader input cannot be used."""
+    """A dataset, image or loader input cannot be used."""
 
 
 class FileFormatError(XcnnError, ValueError):

@@ -188,7 +188,8 @@ class Function:
     #: inputs whose dtype may differ from the first one's, such as class indices
     any_dtype: tuple[str, ...] = ()
 
-    def forward(self, backend: Backend, *arrays: Any) -> Array:
+    # for type checkers, *Any and **Any together admit any arguments in a subclass
+    def forward(self, backend: Backend, *arrays: Any, **_: Any) -> Array:
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def backward(self, backend: Backend, dy: Array) -> Any:
@@ -199,12 +200,12 @@ class Function:
         if self.recorded:
             self.saved = SimpleNamespace(**arrays)
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any) -> Tensor:
         if self.inputs is not None:  # this object is already a node of a graph
             return copy.copy(self)._call(inputs)
         return self._call(inputs)
 
-    def _call(self, inputs: tuple) -> Any:
+    def _call(self, inputs: tuple) -> Tensor:
         operands = tensors(*inputs)
         arrays = [None if t is None else t.data for t in operands]
         self.backend = self._common_backend(arrays)

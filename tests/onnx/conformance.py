@@ -197,6 +197,7 @@ def main(argv: list[str] | None = None) -> int:
                     extra[device] += 1
                 elif problem and not case.reason:
                     failed.append((case, device))
+                if problem and (arguments.match or not case.reason):
                     print(f"FAILED {case.kind} {case.name} on {device}: {problem}", flush=True)
     text = report(selected, failed, extra, DEVICES)
     print(text, end="")

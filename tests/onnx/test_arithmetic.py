@@ -91,7 +91,7 @@ def test_inputs_of_two_types(backend, kind):
 
 @pytest.mark.parametrize("kind", ["Add", "Max"])
 def test_booleans_have_no_arithmetic(backend, kind):
-    with pytest.raises(XcnnError, match=rf"a {kind}.*booleans"):
+    with pytest.raises(XcnnError, match=rf"a {kind}.*bool: expected numbers"):
         node_on(kind, backend, np.ones(3, bool), np.ones(3, bool))
 
 

@@ -409,8 +409,8 @@ class TestLayerNormalization:
         [
             ((5,), {"axis": 3}, "axis 3"),
             ((5,), {"axis": -4}, "axis -4"),
-            ((4,), {}, "shape"),
-            ((7, 2, 3, 5), {}, "shape"),
+            ((4,), {}, "broadcast"),
+            ((7, 2, 3, 5), {}, "broadcast"),
             ((5,), {"stash_type": 16}, "stash_type"),
         ],
         ids=str,

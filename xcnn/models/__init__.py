@@ -2,7 +2,6 @@
 
 >>> model = xcnn.models.create("resnet20", num_classes=10)
 """
-# ruff: noqa: F401  (importing a network registers it)
 
 from .autoencoder import autoencoder
 from .efficientnet import efficientnet_b0
@@ -17,4 +16,28 @@ from .simple import mlp, small_cnn
 from .unet import unet
 from .vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 
-__all__ = ["PARTS", "classifiers", "create", "default", "names", *names()]
+__all__ = [
+    "PARTS",
+    "autoencoder",
+    "classifiers",
+    "create",
+    "default",
+    "efficientnet_b0",
+    "espcn",
+    "googlenet",
+    "lenet5",
+    "lenet5_1998",
+    "mlp",
+    "mobilenet_v2",
+    "names",
+    "resnet18",
+    "resnet20",
+    "resnet50",
+    "resnet56",
+    "small_cnn",
+    "unet",
+    "vgg11",
+    "vgg11_bn",
+    "vgg16",
+    "vgg16_bn",
+]

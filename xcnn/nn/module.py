@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from .. import backends
 from ..arrays import Array
@@ -15,11 +15,14 @@ from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad
 _OWN = ("_hooks", "_init_arguments")
 _FLOATS = ("float16", "float32", "float64")
 
+Hook = Callable[["Module", tuple[Any, ...], Any], Any]
+"""``hook(module, inputs, output)``."""
+
 
 class RemovableHandle:
     """Handle to a registered hook."""
 
-    def __init__(self, hooks: list, hook: Callable) -> None:
+    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
         self._hooks = hooks
         self._hook = hook
 
@@ -48,9 +51,9 @@ class Module:
 
     training = True
     _init_arguments: dict[str, Any]
-    _hooks: list[Callable[[Module, tuple, Any], Any]]
+    _hooks: list[Hook]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         try:
             bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
@@ -63,7 +66,7 @@ class Module:
     def __init__(self) -> None:
         """By default a module takes no arguments."""
 
-    def __reduce__(self) -> tuple:  # copy and pickle create it without arguments
+    def __reduce__(self) -> tuple[Any, ...]:  # copy and pickle create it without arguments
         return object.__new__, (type(self),), vars(self)
 
     def forward(self, *inputs: Any, **settings: Any) -> Any:
@@ -197,24 +200,24 @@ class Module:
 
     # -- mode, device and dtype --------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Set training mode (dropout, batch statistics) in all modules; returns self."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self) -> Any:
+    def eval(self) -> Self:
         """Set evaluation mode in all modules; returns self."""
         return self.train(False)
 
-    def apply(self, function: Callable[[Module], Any]) -> Any:
+    def apply(self, function: Callable[[Module], Any]) -> Self:
         """Call ``function`` on every module, inner ones first; returns self."""
         for child in self.children():
             child.apply(function)
         function(self)
         return self
 
-    def to(self, device: Any = None, dtype: Any = None) -> Any:
+    def to(self, device: str | backends.Backend | None = None, dtype: Any = None) -> Self:
         """Move or convert all parameters and buffers in place; returns self.
 
         Parameters
@@ -245,7 +248,7 @@ class Module:
         for parameter in self.parameters():
             parameter.zero_grad()
 
-    def requires_grad_(self, requires_grad: bool = True) -> Any:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or unfreeze (True) all parameters; returns self."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
@@ -270,7 +273,7 @@ class Module:
 
     # -- inspection -------------------------------------------------------------------------
 
-    def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> RemovableHandle:
+    def register_forward_hook(self, hook: Hook) -> RemovableHandle:
         """Call ``hook(module, inputs, output)`` after each forward.
 
         Unless it returns None, its result replaces the output.
@@ -341,20 +344,20 @@ def is_batch_count(key: str) -> bool:
     return key.rpartition(".")[2] == "num_batches_tracked"
 
 
-def _shape(value: Any) -> Any:
+def _shape(value: Any) -> tuple[int, ...] | str:
     """The shape of an array; for anything else, the name of its type."""
     return tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
 
 
-def _convert(array: Array, target: Any, dtype: Any) -> Array:
+def _convert(array: Array, target: backends.Backend | None, dtype: Any) -> Array:
+    target = target or backends.of(array)
     source = backends.find(array)
     if source is None:  # an array of another library
         return target.asarray(array, dtype)
-    if dtype is None or array.dtype.kind != "f":
-        dtype = array.dtype
-    if target is None or target is source:
-        return array.astype(dtype, copy=False)
-    return target.asarray(source.to_host(array), dtype)
+    wanted = dtype if dtype is not None and array.dtype.kind == "f" else array.dtype
+    if target is source:
+        return array.astype(wanted, copy=False)
+    return target.asarray(source.to_host(array), wanted)
 
 
 @contextmanager
@@ -375,8 +378,8 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
     """
     activations: dict[str, Array] = {}
 
-    def recorder(path: str) -> Callable[[Module, tuple, Any], None]:
-        def hook(module: Module, inputs: tuple, output: Any) -> None:
+    def recorder(path: str) -> Hook:
+        def hook(module: Module, inputs: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor):
                 activations[path] = output.data
 
@@ -387,7 +390,7 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
 
 
 @contextmanager
-def hooked(hooks: Iterable[tuple[Module, Callable[[Module, tuple, Any], Any]]]) -> Iterator[None]:
+def hooked(hooks: Iterable[tuple[Module, Hook]]) -> Iterator[None]:
     """Register hooks for the duration of a ``with`` block."""
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:

@@ -67,7 +67,7 @@ class Adagrad(Optimizer):
         value = self.group["initial_accumulator_value"]
         return param.backend.xp.full_like(param.data, value)
 
-    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         eps, decay = self.group["eps"], self.group["weight_decay"]
         rate = self.group["lr"] / (1 + (step - 1) * self.group["lr_decay"])
 

@@ -66,7 +66,7 @@ class Adam(Optimizer):
             raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
         check_not_negative(settings, "eps", "weight_decay")
 
-    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         (beta1, beta2), eps, lr = self.group["betas"], self.group["eps"], self.group["lr"]
         decay = self.group["weight_decay"]
         rate = lr / (1 - beta1**step)

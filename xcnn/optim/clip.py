@@ -81,7 +81,9 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
             backend.xp.clip(g, -clip_value, clip_value, out=g)
 
 
-def _gradients(parameters: Any, caller: str) -> tuple[list[Tensor], list[Array]]:
+def _gradients(
+    parameters: Tensor | Iterable[Tensor], caller: str
+) -> tuple[list[Tensor], list[Array]]:
     params = tensors(parameters)
     if not params:
         raise ArgumentError(

@@ -235,13 +235,13 @@ class Optimizer:
         lists = [params, grads, *(state.get(slot, []) for slot in self.slots)]
 
         def rule() -> Callable[..., None]:  # only called without a kernel
-            skipped: Any = 0 if scaler is None else scaler[SKIPPED].astype("float64")
+            skipped: int | Array = 0 if scaler is None else scaler[SKIPPED].astype("float64")
             return self.rule(backend.xp, step - skipped)
 
         settings = {**self.group, **self.kernel_settings(), "step": step}
         backend.optimizer_step(self.kernel(), rule, lists, settings, scaler)
 
-    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         """Return the update: a function (p, g, *state) that changes p and state in place.
 
         Parameters

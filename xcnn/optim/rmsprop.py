@@ -71,7 +71,7 @@ class RMSprop(Optimizer):
         used = {"square": True, "mean": group["centered"], "velocity": group["momentum"]}
         return tuple(slot for slot in self.slots if used[slot])
 
-    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         names = "lr", "alpha", "eps", "weight_decay", "momentum", "centered"
         lr, alpha, eps, decay, momentum, centered = (self.group[name] for name in names)
 

@@ -64,7 +64,7 @@ class SGD(Optimizer):
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return self.slots if group["momentum"] else ()
 
-    def rule(self, xp: Any, step: Any) -> Callable[..., None]:
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         names = "lr", "momentum", "dampening", "weight_decay", "nesterov"
         lr, momentum, dampening, decay, nesterov = (self.group[name] for name in names)
         scale = 1 - dampening * (step > 1)

@@ -35,7 +35,7 @@ def on_device(
 
 def _filled(
     batches: Iterable[Batch], backend: Backend, dtype: Any, slots: list
-) -> Generator[Any, None, None]:
+) -> Generator[tuple[Batch, Any], None, None]:
     with backend.active():  # in the background thread
         for number, batch in enumerate(batches):
             slot = slots[number % len(slots)]

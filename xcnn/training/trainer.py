@@ -100,7 +100,7 @@ class Trainer:
         self,
         model: Module,
         optimizer: Optimizer | None = None,
-        loss: Any = "cross_entropy",
+        loss: str | Loss | Callable[..., Tensor] = "cross_entropy",
         precision: str = "float32",
         schedule: LRScheduler | None = None,
         clip_norm: float | None = None,
@@ -260,7 +260,7 @@ class Trainer:
                 totals.add(len(x), *self._forward(x, y, labels))
         return {"loss": totals.loss(), "accuracy": totals.accuracy()}
 
-    def predict(self, x: Any, batch_size: int = 256) -> Any:
+    def predict(self, x: Any, batch_size: int = 256) -> Array:
         """Return the model's predictions as a NumPy array, (N, ...).
 
         Probabilities for classification: softmax of the output for "cross_entropy", exp for
@@ -285,7 +285,7 @@ class Trainer:
             raise ShapeError("predict: x has no examples; pass at least one")
         return backends.get("cpu").xp.concatenate(batches)
 
-    def _prediction(self, x: Any) -> Any:
+    def _prediction(self, x: Array) -> Array:
         y = self.loss.prediction(self._output(x)).numpy()
         if y.shape[:1] != (len(x),):
             raise ShapeError(
@@ -332,7 +332,7 @@ class Trainer:
                 )
         return epoch
 
-    def _forward(self, x: Any, y: Any, labels: Any = None) -> tuple[Tensor, Answers | None]:
+    def _forward(self, x: Array, y: Array, labels: Array = None) -> tuple[Tensor, Answers | None]:
         """Compute loss and answers of a batch, on the device; ``labels`` is ``y`` on the host."""
         output = self._output(x)
         target = self._target(y, output, y if labels is None else labels)
@@ -348,7 +348,7 @@ class Trainer:
         with backend.active(), backend.precision(self.precision):
             yield
 
-    def _output(self, x: Any) -> Tensor:
+    def _output(self, x: Array) -> Tensor:
         """Compute the model's output, in the dtype of its parameters."""
         x = self.model.backend.asarray(x, self.model.dtype)
         if self.precision != "float16":
@@ -364,7 +364,7 @@ class Trainer:
             return on_device(batches, backend, self.model.dtype, slots)
         return ((batch, batch) for batch in batches)
 
-    def _target(self, y: Any, output: Tensor, labels: Any) -> Array:
+    def _target(self, y: Array, output: Tensor, labels: Array) -> Array:
         """Convert ``y`` to what the loss takes, on the output's device.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
@@ -421,7 +421,7 @@ class _Totals:
         return None if self.right is None else int(self.right) / self.total
 
 
-def _check_schedule(schedule: Any, optimizer: Optimizer | None) -> None:
+def _check_schedule(schedule: LRScheduler, optimizer: Optimizer | None) -> None:
     if not isinstance(schedule, LRScheduler):
         raise ArgumentError(
             f"schedule is {type(schedule).__name__}: expected a schedule from xcnn.schedules"
@@ -449,14 +449,14 @@ class CustomLoss(Loss):
 
     target = "custom"
 
-    def __init__(self, function: Callable[[Any, Any], Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor]) -> None:
         self.custom = function
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return self.custom(input, target)
 
 
-def _find_loss(loss: Any) -> Loss:
+def _find_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
     if isinstance(loss, Loss):
         return loss
     for name, cls in LOSSES.items():
