@@ -35,7 +35,7 @@ def test_version(run):
     [
         ("fly", "invalid choice: 'fly'"),
         ("train resnet", "invalid choice: 'resnet' (choose from 'autoencoder', 'eff"),
-        ("train --data cats", "argument --data: invalid choice: 'cats'"),
+        ("train --data cats", "argument --data: 'cats' is neither a folder nor a dataset (digits"),
         ("train --epochs 0", "argument --epochs: expected a whole number >= 1, got '0'"),
         ("train --epochs many", "argument --epochs: expected a whole number >= 1, got 'many'"),
         ("train --limit 1.5", "argument --limit: expected a whole number >= 1, got '1.5'"),

@@ -32,12 +32,12 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.model} was trained on {config['data']!r}, which is not the name of a "
             "dataset: pass the folder of images as --data"
         )
-    name, test = sources.test_data(arguments, config)
+    title, test = sources.test_data(arguments, config)
     transform = network.normalization(config)
     loader = data.DataLoader(test, batch_size=arguments.batch_size, transform=transform)
     result = trainer.evaluate(loader)
     accuracy, total = result["accuracy"] or 0.0, len(test)
     print(
-        f"{name} test: accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}), "
+        f"{title}: accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}), "
         f"loss {result['loss']:.4f}"
     )

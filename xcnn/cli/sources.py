@@ -72,10 +72,11 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
-    """Name and test split of a run's dataset, or of ``--data`` instead.
+    """Test images of a run's dataset, or of ``--data`` instead, and what to call them.
 
-    For the folder that the run was trained on, these are the images that were held out; for another
-    folder without a split, all images.
+    For the folder that the run was trained on, these are the images that were held out; for any
+    other folder without a split, all images, and they are called that: an ONNX file does not say
+    which images it was trained on.
 
     Raises
     ------
@@ -86,34 +87,34 @@ def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[st
     shape, classes = config["input_shape"], config["classes"]
     if is_folder(name):
         _refuse_data_dir(arguments.data_dir)
-        test = _test_folder(os.path.abspath(name), config)
-        return name, subsample(test, arguments.limit, config.get("seed", 0))
+        split, test = _test_folder(os.path.abspath(name), config)
+        return f"{name} {split}", subsample(test, arguments.limit, config.get("seed", 0))
     record = data.info(name)
     if list(record.shape) != shape or len(record.classes) != len(classes):
         raise ArgumentError(
             f"--data {name} has inputs {list(record.shape)} and {len(record.classes)} classes, but "
             f"the network takes {shape} and {len(classes)}"
         )
-    return name, data.load(name, arguments.data_dir, limit=arguments.limit).test
+    return f"{name} test", data.load(name, arguments.data_dir, limit=arguments.limit).test
 
 
 def _name_or_folder(text: str) -> str:
     if text in data.names() or os.path.isdir(text):
         return text
     raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {', '.join(data.names())}, or a folder of images)"
+        f"{text!r} is neither a folder nor a dataset ({', '.join(data.names())})"
     )
 
 
-def _test_folder(path: str, config: dict[str, Any]) -> Any:
+def _test_folder(path: str, config: dict[str, Any]) -> tuple[str, Any]:
     channels, *size = config["input_shape"]
     if len(size) != 2:
         raise ArgumentError(f"{path} holds images, but the network takes {config['input_shape']}")
     settings = {"size": tuple(size), "channels": channels, "classes": config["classes"]}
     settings["on_error"] = config.get("on_error", "refuse")
     if path != config["data"] and not os.path.isdir(os.path.join(path, "train")):
-        return ImageFolder(path, **settings)
-    return split_folder(path, seed=config.get("seed", 0), **settings)[1]
+        return "all images", ImageFolder(path, **settings)
+    return "test", split_folder(path, seed=config.get("seed", 0), **settings)[1]
 
 
 def _refuse_data_dir(data_dir: str | None) -> None:
