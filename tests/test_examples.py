@@ -13,7 +13,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 needs_mnist = pytest.mark.skipif(
     xcnn.data.status("mnist").state != "found",
-    reason="MNIST is not here: set XCNN_DATA to a folder that holds mnist/",
+    reason="needs: MNIST, in $XCNN_DATA/mnist or downloaded by xcnn train --data mnist",
 )
 
 

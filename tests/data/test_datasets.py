@@ -221,7 +221,10 @@ def test_status_without_files():
     assert str(status("moons")) == "generated"
 
 
-@pytest.mark.skipif(not REAL or not (Path(REAL) / "mnist").is_dir(), reason="no $XCNN_DATA/mnist")
+@pytest.mark.skipif(
+    not REAL or not (Path(REAL) / "mnist").is_dir(),
+    reason="needs: the four files of MNIST in $XCNN_DATA/mnist",
+)
 def test_the_real_mnist():
     data = load("mnist", data_dir=REAL, download=False)
     images, labels = data.train.arrays
@@ -233,7 +236,8 @@ def test_the_real_mnist():
 
 
 @pytest.mark.skipif(
-    not REAL or not (Path(REAL) / "cifar10-jpeg").is_dir(), reason="no $XCNN_DATA/cifar10-jpeg"
+    not REAL or not (Path(REAL) / "cifar10-jpeg").is_dir(),
+    reason="needs: a part of CIFAR-10 in $XCNN_DATA/cifar10-jpeg",
 )
 def test_a_cifar10_of_fewer_batches():
     data = load("cifar10", data_dir=REAL, download=False, limit=100)
