@@ -700,3 +700,53 @@ def test_never_pickle():
     ]
     assert loads
     assert [place for place, keywords in loads if keywords.get("allow_pickle") != "False"] == []
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+@pytest.mark.parametrize(
+    "name", ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "linear"]
+)
+def test_only_the_bias_may_be_none(backend, name, missing):
+    shape = {"linear": (2, 3)}.get(name, (2, 2, 3) if name.endswith("1d") else (2, 2, 3, 3))
+    operands = [backend.xp.ones(shape, "float32"), backend.xp.ones(shape, "float32")]
+    operands[missing] = None
+    with pytest.raises(DTypeError, match="expected numbers, got NoneType"):
+        getattr(F, name)(*operands)
+
+
+@pytest.mark.parametrize("wrong", [(1.0, 1.0), (True, True), (1 + 0j, 1 + 0j)])
+@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"])
+@pytest.mark.parametrize("setting", ["stride", "padding"])
+def test_settings_are_checked_after_an_equal_valid_call(name, setting, wrong):
+    """(1.0, 1.0) is equal to (1, 1), so a cache of valid settings would find it."""
+    axes = (3,) if name.endswith("1d") else (3, 3)
+    x = w = np.ones((1, 1, *axes), "float32")
+    valid = tuple(int(v.real) for v in wrong)[: len(axes) if setting == "stride" else 2]
+    getattr(F, name)(x, w, **{setting: valid})
+    with pytest.raises(ArgumentError, match=setting):
+        getattr(F, name)(x, w, **{setting: wrong[: len(valid)]})
+
+
+def test_conv2d_takes_any_truth_value_for_relu():
+    x = w = -np.ones((1, 1, 1, 1), "float32")
+    assert F.conv2d(x, -w, relu=[1]).data.item() == 0
+    assert F.conv2d(x, -w, relu=[]).data.item() == -1
+
+
+@pytest.mark.parametrize("momentum", [float("nan"), np.float32(7), xcnn.nn.ReLU()])
+def test_momentum_of_statistics(momentum):
+    mean, var = np.zeros(2, "float32"), np.ones(2, "float32")
+    with pytest.raises(ArgumentError, match="momentum="):
+        F.batch_norm(np.ones((2, 2, 3), "float32"), mean, var, momentum=momentum)
+
+
+@pytest.mark.parametrize("setting", ["beta", "threshold"])
+def test_softplus_refuses_an_array(setting):
+    with pytest.raises(ArgumentError, match=f"{setting}="):
+        F.softplus(np.ones(3, "float32"), **{setting: np.ones(3)})
+
+
+@pytest.mark.parametrize("shape", ["cpu", np.ones(3, int), (1, 2.0, 3), 5])
+def test_input_shape_of_a_network(shape):
+    with pytest.raises(ArgumentError, match="input_shape="):
+        xcnn.models.espcn(input_shape=shape)

@@ -27,17 +27,27 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def memoize(function: _F) -> _F:
-    """Cache results like ``functools.lru_cache``, but also accept unhashable arguments."""
+    """Cache results like ``functools.lru_cache``, but also accept unhashable arguments.
+
+    Tuples of anything but ints are not cached: (1.0, True) is equal to (1, 1).
+    """
     cached = lru_cache(maxsize=1024, typed=True)(function)
 
     @wraps(function)
     def call(*arguments: Any, **settings: Any) -> Any:
+        for value in (*arguments, *settings.values()):
+            if type(value) is tuple and not _holds_ints(value):
+                return function(*arguments, **settings)
         try:
             return cached(*arguments, **settings)
         except TypeError:  # an unhashable list, or the function's own error, which recurs
             return function(*arguments, **settings)
 
     return cast(_F, call)
+
+
+def _holds_ints(values: tuple[Any, ...]) -> bool:
+    return all(type(v) is int or (type(v) is tuple and _holds_ints(v)) for v in values)
 
 
 # -- pairs and padding ---------------------------------------------------------------------

@@ -594,6 +594,11 @@ def tensors(*values: Any) -> Any:
     return [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in values]
 
 
+def operands(input: Any, weight: Any, bias: Any) -> Any:
+    """A layer's operands as Tensors; only ``bias`` may be None."""
+    return Tensor.of(input), Tensor.of(weight), bias if bias is None else Tensor.of(bias)
+
+
 def _from_gpu(data: Any, device_type: int, index: int) -> Array:
     """A GPU array of another library as an array of this one, without a copy."""
     if device_type not in _DLPACK_CUDA:

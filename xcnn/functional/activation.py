@@ -400,9 +400,10 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     ArgumentError
         beta or threshold is not a number, or beta is 0.
     """
+    function = Softplus(beta=beta, threshold=threshold)
     if beta == 0:
         raise ArgumentError(f"beta={beta!r}: expected a number other than 0")
-    return Softplus(beta=beta, threshold=threshold)(input)
+    return function(input)
 
 
 # -- sigmoid, tanh, softmax ----------------------------------------------------------------

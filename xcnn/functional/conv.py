@@ -18,7 +18,7 @@ from ..layout import (
     image_padding,
     image_size,
 )
-from ..tensor import Function, Tensor, operation, tensors
+from ..tensor import Function, Tensor, operands, operation
 
 __all__ = ["conv1d", "conv2d"]
 
@@ -108,8 +108,8 @@ def conv2d(
     ArgumentError
         A setting is out of range.
     """
-    input, weight, bias = tensors(input, weight, bias)
-    settings = stride, padding, dilation, groups, check_data_format(data_format), relu
+    input, weight, bias = operands(input, weight, bias)
+    settings = stride, padding, dilation, groups, check_data_format(data_format), bool(relu)
     problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return Conv2d(problem, data_format)(input, weight, bias)
 
@@ -154,7 +154,7 @@ def conv1d(
     ArgumentError
         A setting is out of range.
     """
-    input, weight, bias = tensors(input, weight, bias)
+    input, weight, bias = operands(input, weight, bias)
     settings = stride, padding, dilation, groups, "NCL"
     problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return Conv1d(problem, "NCL")(input, weight, bias)

@@ -19,7 +19,7 @@ from ..layout import (
     image_padding,
     image_size,
 )
-from ..tensor import Function, Tensor, operation, tensors
+from ..tensor import Function, Tensor, operands, operation
 from .conv import check_bias, shape_of
 
 __all__ = ["conv_transpose1d", "conv_transpose2d"]
@@ -124,7 +124,7 @@ def conv_transpose2d(
     ----------
     Zeiler et al. 2010, "Deconvolutional networks".
     """
-    input, weight, bias = tensors(input, weight, bias)
+    input, weight, bias = operands(input, weight, bias)
     settings = stride, padding, output_padding, dilation, groups, check_data_format(data_format)
     problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return ConvTranspose2d(problem, data_format)(input, weight, bias)
@@ -200,7 +200,7 @@ def conv_transpose1d(
     ShapeError, ArgumentError
         As :func:`conv_transpose2d`.
     """
-    input, weight, bias = tensors(input, weight, bias)
+    input, weight, bias = operands(input, weight, bias)
     settings = stride, padding, output_padding, dilation, groups, "NCL"
     problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return ConvTranspose1d(problem, "NCL")(input, weight, bias)

@@ -8,7 +8,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..errors import ShapeError
 from ..layout import as_matrix, batch_first, batch_last
-from ..tensor import Function, Tensor, operation, tensors
+from ..tensor import Function, Tensor, operands, operation
 from .arithmetic import sum_to
 from .conv import check_bias, shape_of
 from .shape import reshape
@@ -100,7 +100,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     ShapeError
         The shapes do not match.
     """
-    input, weight, bias = tensors(input, weight, bias)
+    input, weight, bias = operands(input, weight, bias)
     if weight.ndim != 2:
         raise ShapeError(f"weight has shape {weight.shape}: expected (out_features, in_features)")
     outputs, features = weight.shape

@@ -300,7 +300,7 @@ def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | Non
     """Check the running statistics, and return their arrays."""
     if (mean is None) != (var is None):
         raise ArgumentError("running_mean and running_var: expected both or neither")
-    if not hasattr(momentum, "dtype"):  # an array is 1 / the count of batches, from BatchNorm
+    if backends.find(momentum) is None:  # an array is 1 / the count of batches, from BatchNorm
         check_number("momentum", momentum, 0, 1)
     if mean is None:
         return None
