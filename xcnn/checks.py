@@ -60,22 +60,28 @@ def is_int(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _are_ints(value: Any, count: int) -> bool:
+def are_ints(value: Any, count: int) -> bool:
+    """Whether ``value`` is a list or tuple of ``count`` integers."""
     return isinstance(value, list | tuple) and len(value) == count and all(map(is_int, value))
 
 
 def single(value: Any, name: str, minimum: int = 1) -> int:
     """Check a setting of a 1-D operation: an int >= ``minimum``, or a sequence of one."""
-    number = value[0] if _are_ints(value, 1) else value
+    number = value[0] if are_ints(value, 1) else value
     if not is_int(number) or number < minimum:
         raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}")
     return int(number)
 
 
+def signal_pair(value: Any, name: str, minimum: int = 1) -> Pair:
+    """A setting of a 1-D operation as that of an image one pixel high: (``minimum``, value)."""
+    return minimum, single(value, name, minimum)
+
+
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     """``value`` as (height, width), ints >= ``minimum``; an int applies to both."""
     both = (value, value) if is_int(value) else value
-    if not _are_ints(both, 2) or min(both) < minimum:
+    if not are_ints(both, 2) or min(both) < minimum:
         raise ArgumentError(
             f"{name}={value!r}: expected an int >= {minimum} or a pair of them (height, width)"
         )
@@ -92,11 +98,11 @@ def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
         return "same" if sides == "same" else ((0, 0), (0, 0))
     if is_int(sides):
         sides = (sides, sides)
-    if _are_ints(sides, 2):
+    if are_ints(sides, 2):
         sides = ((sides[0], sides[0]), (sides[1], sides[1]))
     if isinstance(sides, list | tuple) and len(sides) == 2:
         (height, width) = sides
-        if all(_are_ints(p, 2) and min(p) >= 0 for p in sides):
+        if all(are_ints(p, 2) and min(p) >= 0 for p in sides):
             return (int(height[0]), int(height[1])), (int(width[0]), int(width[1]))
     raise ArgumentError(
         f"padding={padding!r}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
@@ -116,7 +122,7 @@ def check_padding1d(padding: Any) -> str | Pair:
         (sides,) = sides
     if is_int(sides):
         sides = (sides, sides)
-    if _are_ints(sides, 2) and min(sides) >= 0:
+    if are_ints(sides, 2) and min(sides) >= 0:
         return int(sides[0]), int(sides[1])
     raise ArgumentError(
         f'padding={padding!r}: expected an int >= 0, (left, right), "valid" or "same"'
@@ -255,7 +261,7 @@ def check_dim(name: str, dim: Any, ndim: int) -> int:
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:
     """``shape`` as a tuple of ints >= 1; an int means one axis."""
     axes = (shape,) if is_int(shape) else shape
-    if not isinstance(axes, tuple | list) or not _are_ints(axes, len(axes) or 1) or min(axes) < 1:
+    if not isinstance(axes, tuple | list) or not are_ints(axes, len(axes) or 1) or min(axes) < 1:
         raise ArgumentError(f"{name}={shape!r}: expected ints >= 1")
     return tuple(int(n) for n in axes)
 

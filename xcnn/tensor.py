@@ -206,18 +206,18 @@ class Function:
         return self._call(inputs)
 
     def _call(self, inputs: tuple) -> Tensor:
-        operands = tensors(*inputs)
-        arrays = [None if t is None else t.data for t in operands]
+        tensors = [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in inputs]
+        arrays = [None if t is None else t.data for t in tensors]
         self.backend = self._common_backend(arrays)
         if _mode.autocast:
             arrays = _cast_to_half(arrays)
         recording = _mode.recording
-        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in operands])
+        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in tensors])
         self.recorded = any(self.needs_grad)
         output = Tensor(self.backend.run(self.forward, *arrays), self.recorded)
         if self.recorded:
             self.number = next(_numbers)
-            self.inputs = operands
+            self.inputs = tensors
             output.creator = self
         if _mode.tracer is not None:  # called directly, not by a public operation
             _mode.tracer.function(self, inputs, output)
@@ -587,11 +587,6 @@ class Buffer(Tensor):
     """An array that belongs to a module's state but is not trained, such as a running mean."""
 
     __slots__ = ()
-
-
-def tensors(*values: Any) -> Any:
-    """Each value as a Tensor; None stays None."""
-    return [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in values]
 
 
 def operands(input: Any, weight: Any, bias: Any) -> Any:

@@ -5,7 +5,7 @@ The groups are independent, so ``backend.each`` computes them in parallel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from ..arrays import Array
 from ..backends import Backend
@@ -28,36 +28,33 @@ class Grouped(Method):
         y = backend.xp.empty(problem.output_shape, x.dtype)
         method, group = _method_of_group(problem), problem.one_group
 
-        def compute(part: slice) -> None:
-            for channels, filters in _group_slices(problem, part):
-                arrays = x[channels], weight[filters], None if bias is None else bias[filters]
-                y[filters] = method.forward(backend, group, *arrays)
+        def compute(channels: slice, filters: slice) -> None:
+            arrays = x[channels], weight[filters], None if bias is None else bias[filters]
+            y[filters] = method.forward(backend, group, *arrays)
 
-        backend.each(compute, _parts(backend, problem))
+        _each_group(backend, problem, compute)
         return y
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
         dx = backend.xp.empty(problem.input_shape, dy.dtype)
         method, group = _method_of_group(problem), problem.one_group
 
-        def compute(part: slice) -> None:
-            for channels, filters in _group_slices(problem, part):
-                arrays = dy[filters], weight[filters]
-                dx[channels] = method.input_gradient(backend, group, *arrays)
+        def compute(channels: slice, filters: slice) -> None:
+            arrays = dy[filters], weight[filters]
+            dx[channels] = method.input_gradient(backend, group, *arrays)
 
-        backend.each(compute, _parts(backend, problem))
+        _each_group(backend, problem, compute)
         return dx
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         dweight = backend.xp.empty(problem.weight_shape, x.dtype)
         method, group = _method_of_group(problem), problem.one_group
 
-        def compute(part: slice) -> None:
-            for channels, filters in _group_slices(problem, part):
-                arrays = dy[filters], x[channels]
-                dweight[filters] = method.weight_gradient(backend, group, *arrays)
+        def compute(channels: slice, filters: slice) -> None:
+            arrays = dy[filters], x[channels]
+            dweight[filters] = method.weight_gradient(backend, group, *arrays)
 
-        backend.each(compute, _parts(backend, problem))
+        _each_group(backend, problem, compute)
         return dweight
 
 
@@ -70,12 +67,15 @@ def _method_of_group(problem: Problem) -> Method:
     return METHODS["im2col"]
 
 
-def _group_slices(problem: Problem, part: slice) -> Iterator[tuple[slice, slice]]:
-    """Yield the channels of x and the filters of each group of a part."""
+def _each_group(
+    backend: Backend, problem: Problem, compute: Callable[[slice, slice], None]
+) -> None:
+    """Call ``compute`` with the channels of x and the filters of each group, in parallel."""
     channels, filters = problem.one_group.in_channels, problem.one_group.out_channels
-    for g in range(part.start, part.stop):
-        yield slice(g * channels, (g + 1) * channels), slice(g * filters, (g + 1) * filters)
 
+    def compute_part(part: slice) -> None:
+        for g in range(part.start, part.stop):
+            of_x, of_y = (slice(g * size, (g + 1) * size) for size in (channels, filters))
+            compute(of_x, of_y)
 
-def _parts(backend: Backend, problem: Problem) -> tuple[slice, ...]:
-    return split_range(problem.groups, backend.shares(problem.multiplications))
+    backend.each(compute_part, split_range(problem.groups, backend.shares(problem.multiplications)))

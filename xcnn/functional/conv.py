@@ -7,7 +7,7 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, is_int, memoize, single
+from ..checks import Padding, is_int, memoize, signal_pair
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import window_geometry
@@ -179,7 +179,7 @@ def _problem(
     kernel = weight[2:]
     if is_signal:
         kernel, padding = (1, *kernel), image_padding(padding)
-        stride, dilation = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
+        stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
     geometry = window_geometry((height, width), kernel, stride, padding, dilation, False, "weight")
     return Problem(geometry, groups, channels, weight[0], shape[0], relu)
 

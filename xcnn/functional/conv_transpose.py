@@ -7,7 +7,7 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, is_int, memoize, single
+from ..checks import Padding, is_int, memoize, signal_pair
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import transposed_geometry
@@ -224,8 +224,8 @@ def _problem(
     check_transposed_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")
     if is_signal:
         kernel, padding = (1, *kernel), image_padding(padding)
-        stride, dilation = (1, single(stride, "stride")), (1, single(dilation, "dilation"))
-        output_padding = 0, single(output_padding, "output_padding", 0)
+        stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
+        output_padding = signal_pair(output_padding, "output_padding", 0)
     settings = kernel, stride, padding, output_padding, dilation, "weight"
     geometry = transposed_geometry((height, width), *settings)
     return Problem(geometry, groups, weight[1] * groups, channels, shape[0])

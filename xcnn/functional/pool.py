@@ -8,7 +8,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import OutputSize, Padding, Pair, check_output_size, memoize, single
+from ..checks import OutputSize, Padding, Pair, check_output_size, memoize, signal_pair
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, window_geometry
 from ..layout import check_data_format, image_padding, image_size
@@ -41,8 +41,8 @@ def _geometry(
     _, *size = image_size(shape, data_format)
     stride = kernel_size if stride is None else stride
     if data_format == "NCL":
-        kernel_size, stride = (1, single(kernel_size, "kernel_size")), (1, single(stride, "stride"))
-        padding, dilation = image_padding(padding), (1, single(dilation, "dilation"))
+        kernel_size, stride = signal_pair(kernel_size, "kernel_size"), signal_pair(stride, "stride")
+        padding, dilation = image_padding(padding), signal_pair(dilation, "dilation")
     geometry = window_geometry(
         (size[0], size[1]), kernel_size, stride, padding, dilation, ceil_mode
     )

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..checks import is_int
+from ..checks import are_ints
 from ..errors import ArgumentError
 from ..extend import register_layer
 from ..nn import Module
@@ -46,9 +46,7 @@ def image_shape(input_shape: tuple[int, ...], model: str, smallest: int = 0) -> 
     ArgumentError
         Not three numbers, or images too small.
     """
-    if not (
-        isinstance(input_shape, (tuple, list)) and list(map(is_int, input_shape)) == [True] * 3
-    ):
+    if not are_ints(input_shape, 3):
         raise ArgumentError(
             f"input_shape={input_shape}: {model} needs images, (channels, height, width)"
         )

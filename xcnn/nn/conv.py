@@ -17,6 +17,7 @@ from ..checks import (
     check_padding1d,
     check_padding_mode,
     pair,
+    signal_pair,
     single,
 )
 from ..errors import ArgumentError
@@ -355,7 +356,7 @@ class ConvTranspose1d(ConvTransposed):
         x = Tensor.of(x)
         extra = self.output_padding
         if output_size is not None:
-            _, extra = self._output_padding(x, (1, single(output_size, "output_size")))
+            _, extra = self._output_padding(x, signal_pair(output_size, "output_size"))
         settings = self.stride, self.padding, extra, self.groups, self.dilation
         return F.conv_transpose1d(x, self.weight, self.bias, *settings)
 

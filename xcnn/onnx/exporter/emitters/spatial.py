@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ....checks import Pair, single
+from ....checks import Pair, signal_pair
 from ....geometry import Geometry
 from ....layout import image_padding
 from ..writer import Value, Writer
@@ -45,7 +45,7 @@ def _as_2d(name: str, value: Any) -> Any:
         return image_padding(value)
     if name == "ceil_mode":
         return value
-    return (0, single(value, name, 0)) if name == "output_padding" else (1, single(value, name))
+    return signal_pair(value, name, 0 if name == "output_padding" else 1)
 
 
 def window_attributes(
