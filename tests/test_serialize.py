@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import xcnn
 from xcnn import init, models, nn
 from xcnn.errors import ArgumentError, FileFormatError, StateDictError, XcnnError
-from xcnn.serialize import build, describe, read, write_atomically
+from xcnn.serialize import build, describe, pack, read, write_atomically
 
 from .conftest import normal
 
@@ -295,6 +295,40 @@ def test_the_same_model_gives_the_same_bytes(path):
         files.add(path.read_bytes())
         model = xcnn.load(path)
     assert len(files) == 1
+
+
+def test_packed_arrays_keep_every_bit(path):
+    rng = np.random.default_rng(3)
+    kinds = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", ">f4", ">i8"]
+    arrays = {f"a{i}": rng.integers(0, 2, (3, i, 2)).astype(k) for i, k in enumerate(kinds)}
+    arrays["nan"] = np.array([0x7FC00001, 0xFF800000, 0x80000000], np.uint32).view(np.float32)
+    arrays["scalar"] = np.array(1.5)
+    arrays["columns"] = np.asfortranarray(normal(3, 4))[::2]
+    path.write_bytes(pack(arrays, {"b": "2", "a": "\u00e9\n"}))
+    loaded = load_file(path)  # by safetensors itself
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert loaded[name].shape == array.shape
+        assert loaded[name].dtype == array.dtype.newbyteorder("=")
+        native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("=")))
+        assert loaded[name].tobytes() == native.tobytes()
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata() == {"a": "\u00e9\n", "b": "2"}
+    backwards = dict(reversed(arrays.items()))
+    assert pack(backwards, {"a": "\u00e9\n", "b": "2"}) == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "metadata", "message"),
+    [
+        ({"a": np.ones(2, complex)}, {}, "a is of complex128; expected float16"),
+        ({"__metadata__": np.ones(2)}, {}, "'__metadata__', which the format reserves"),
+        ({}, {"epoch": 3}, r"metadata\['epoch'\]=3: expected a str"),
+    ],
+)
+def test_what_cannot_be_packed(arrays, metadata, message):
+    with pytest.raises(ArgumentError, match=message):
+        pack(arrays, metadata)
 
 
 def test_files_are_as_readable_as_others(path):

@@ -17,12 +17,20 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import backends, init, nn
 from .arrays import Array
 from .errors import ArgumentError, FileFormatError
 from .extend import layer_builder, layer_name
 
 _Path = str | os.PathLike[str]
+#: by NumPy type: its name in safetensors files
+_CODES = {
+    **{f"float{n}": f"F{n}" for n in (16, 32, 64)},
+    **{f"{kind}{n}": f"{kind[0].upper()}{n}" for kind in ("int", "uint") for n in (8, 16, 32, 64)},
+    "bool": "BOOL",
+}
 
 
 def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -45,29 +53,58 @@ def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = Non
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
     """
-    from safetensors.numpy import save as to_bytes
+    strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
+    arrays = {name: backends.of(a).to_host(a) for name, a in model.state_dict().items()}
+    write_atomically(path, pack(arrays, strings))
 
-    xp = backends.get("cpu").xp
-    arrays = {
-        name: xp.asarray(backends.of(a).to_host(a), order="C")  # 0-d stays 0-d
-        for name, a in model.state_dict().items()
-    }
+
+def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """Convert NumPy arrays and metadata to the content of a safetensors file.
+
+    Parameters
+    ----------
+    arrays
+        Of float16, float32, float64, integers or bool. Every bit and every shape is kept.
+    metadata
+        Strings to store with them.
+
+    Returns
+    -------
+    bytes
+        Equal for equal input: arrays and metadata are sorted.
+
+    Raises
+    ------
+    ArgumentError
+        An array has another type or the name ``__metadata__``; a value of ``metadata`` is no str.
+    """
+    return b"".join(_parts(arrays, metadata))
+
+
+def _parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
+    """The header of a safetensors file, and its arrays as C-ordered, little-endian arrays."""
     if "__metadata__" in arrays:
         raise ArgumentError(
             "a weight is named '__metadata__', which the format reserves: rename it"
         )
-    strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
-    write_atomically(path, _sort_metadata(to_bytes(arrays, strings)))
-
-
-def _sort_metadata(content: bytes) -> bytes:
-    """Sort the metadata of a safetensors file; safetensors writes it in random order."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise ArgumentError(f"metadata[{key!r}]={value!r}: expected a str")
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    parts: list[Any] = []
+    end = 0
+    for name in sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name)):  # aligned
+        array = arrays[name]
+        code = _CODES.get(array.dtype.name)
+        if code is None:
+            raise ArgumentError(f"{name} is of {array.dtype}; expected {', '.join(_CODES)}")
+        # a 0-d array stays 0-d, unlike with ascontiguousarray
+        parts.append(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": code, "shape": array.shape, "data_offsets": (start, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the arrays stay aligned
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *parts]
 
 
 def load(path: _Path, model: nn.Module | None = None) -> Any:
