@@ -6,10 +6,19 @@ To add a loss, write a subclass of :class:`Loss` and add it to ``__all__``.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from .. import functional as F
-from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
+from ..arrays import Array
+from ..checks import (
+    KL_REDUCTIONS,
+    REDUCTIONS,
+    check_choice,
+    check_ignore_index,
+    check_number,
+    is_int,
+)
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
@@ -44,6 +53,7 @@ class Loss(OperationLayer):
     target: ClassVar[str] = "values"
     threshold: ClassVar[float] = 0.5
     reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
+    reduction: str = "mean"
 
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = check_choice("reduction", reduction, self.reductions)
@@ -51,6 +61,72 @@ class Loss(OperationLayer):
     def prediction(self, output: Tensor) -> Tensor:
         """Convert a model's output to predictions: probabilities, or the output itself."""
         return output
+
+    def divisor(self, output: Any, target: Any) -> Any:
+        """What the mean over a batch divides by; see :meth:`total`.
+
+        Parameters
+        ----------
+        output, target
+            What the loss is called with, Tensors or arrays of one device.
+
+        Returns
+        -------
+        int, or array ()
+            For values and binary targets, the number of elements; for "sum" and "batchmean", of
+            examples. For class indices, the number of labels (pixels count) that are not ignored
+            or, with class weights and not for "sum", the sum of their weights; for class
+            probabilities, the number of examples (pixels count). For other targets, the number of
+            examples. It stays on the device: nothing waits for a GPU.
+        """
+        output, target = Tensor.of(output), Tensor.of(target)
+        if self.target == "classes":
+            if target.dtype.kind != "f":
+                return self._label_weight(target)
+            return math.prod(target.shape[:1] + target.shape[2:])
+        by_element = self.target in ("values", "binary") and self.reduction in ("mean", "none")
+        return target.size if by_element else math.prod(target.shape[:1])
+
+    def _label_weight(self, target: Tensor) -> Array:
+        """The number of labels that are not ignored, or the sum of their class weights."""
+        xp = target.backend.xp
+        labels = target.data.astype("int64", copy=False)  # uint8 cannot hold -100
+        is_counted = labels != getattr(self, "ignore_index", -100)
+        weight = getattr(self, "weight", None)
+        if weight is None or self.reduction == "sum":
+            return is_counted.sum()
+        weights = xp.take(weight.data, xp.where(is_counted, labels, 0))
+        return xp.where(is_counted, weights, 0).sum()
+
+    def total(self, loss: Any, output: Any, target: Any) -> tuple[Array, Any]:
+        """The loss of a batch as a fraction that can be summed over batches of any sizes.
+
+        The sum of the numerators divided by the sum of the divisors is the loss of all examples at
+        once; for ``reduction="sum"``, their mean per example. A batch whose mean divides by 0, such
+        as one with nothing but ignored labels, contributes (0, 0), although its loss is NaN.
+
+        Parameters
+        ----------
+        loss
+            What the call of this loss with (output, target) returned.
+        output, target
+            As for :meth:`divisor`.
+
+        Returns
+        -------
+        sum : array ()
+            On the device of ``loss``, in its dtype.
+        divisor : int, or array ()
+            From :meth:`divisor`.
+        """
+        loss, divisor = Tensor.of(loss), self.divisor(output, target)
+        xp = loss.backend.xp
+        if self.reduction in ("sum", "none"):
+            return loss.data.sum(), divisor
+        mean = loss.data.reshape(())
+        if is_int(divisor):  # known on the host
+            return mean * int(divisor) if divisor else xp.zeros_like(mean), divisor
+        return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
 
     def _buffer(self, name: str, value: Any) -> Buffer | None:
         """Store a weight as a buffer instead of a recorded argument."""
