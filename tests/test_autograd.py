@@ -163,16 +163,47 @@ def test_gradients_add_up_in_one_buffer(leaf):
     assert_matches(x.grad, [12])
 
 
-def test_zero_grad_keeps_the_buffer(leaf):
+def test_zero_grad_keeps_the_memory(leaf):
+    """The next gradient is written to the same address, which kernels are launched with."""
+    x = leaf([3.0])
+    (x * x).sum().backward()
+    number = id(x.grad)
+    x.zero_grad()
+    assert x.grad is None
+    (x * x).sum().backward()
+    assert id(x.grad) == number
+    assert_matches(x.grad, [6])
+
+
+@pytest.mark.parametrize("part", [..., slice(0, 1)])
+def test_zero_grad_leaves_a_gradient_that_is_kept_elsewhere(part):
+    """As in PyTorch: an array, or a view of one, that the user kept does not change."""
+    x = xcnn.Tensor(np.full(2, 3.0), requires_grad=True)
+    (x * x).sum().backward()
+    kept = x.grad[part]
+    x.zero_grad()
+    (x * x * x).sum().backward()
+    assert_matches(kept, np.full(2, 6.0)[part])
+    assert_matches(x.grad, [27, 27])
+
+
+def test_zero_grad_to_zero(leaf):
     x = leaf([3.0])
     (x * x).sum().backward()
     buffer = x.grad
-    x.zero_grad()
+    x.zero_grad(set_to_none=False)
     assert x.grad is buffer
     assert_matches(buffer, [0])
+
+
+def test_a_gradient_after_the_data_changed(leaf):
+    x = leaf([3.0])
     (x * x).sum().backward()
-    assert x.grad is buffer
-    assert_matches(buffer, [6])
+    x.zero_grad()
+    x.data = x.data.astype("float32")
+    (x * x).sum().backward()
+    assert x.grad.dtype == "float32"
+    assert_matches(x.grad, [6], "float32")
 
 
 def test_zero_grad_without_a_gradient(leaf):

@@ -99,13 +99,15 @@ def test_a_shared_parameter_counts_once():
     np.testing.assert_allclose(model.first.weight.grad, expected, rtol=1e-5)
 
 
-def test_zero_grad_keeps_the_memory():
+def test_zero_grad():
     model = small()
     model(np.ones((1, 3), np.float32)).sum().backward()
     before = [p.grad for p in model.parameters()]
     assert any(g.any() for g in before)
-    model.zero_grad()
+    model.zero_grad(set_to_none=False)
     assert all(p.grad is g and not g.any() for p, g in zip(model.parameters(), before, strict=True))
+    model.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_requires_grad_():

@@ -160,14 +160,42 @@ def test_a_step_without_any_gradient():
     assert optimizer.steps == [0]
 
 
-def test_zero_grad_keeps_the_memory(backend):
+def test_zero_grad(backend):
     params = parameters(backend)
     give(backend, params, 0)
     before = [p.grad for p in params]
-    optim.SGD(params).zero_grad()
+    optimizer = optim.SGD(params)
+    optimizer.zero_grad(set_to_none=False)
     for param, grad in zip(params, before, strict=True):
         assert param.grad is grad
         assert not backend.to_host(grad).any()
+    optimizer.zero_grad()
+    assert all(param.grad is None for param in params)
+
+
+@each_case
+def test_heads_trained_in_turn(backend, kind, settings):
+    """The idle head neither decays nor moves with its momentum; its steps are counted apart."""
+    torch = pytest.importorskip("torch")
+    weights = [normal(3, 4, seed=i) for i in range(3)]
+    x = normal(5, 3, seed=7)
+    body, *heads = (xcnn.Parameter(backend.asarray(w.copy())) for w in (x[:3, :3] + 1, *weights))
+    peer_body, *peer_heads = (torch.nn.Parameter(torch.tensor(p.numpy())) for p in (body, *heads))
+    ours = kind([body, *heads], **settings)
+    theirs = getattr(torch.optim, kind.__name__)([peer_body, *peer_heads], **settings)
+    inputs, peer_inputs = xcnn.Tensor(backend.asarray(x)), torch.tensor(x)
+    for turn in (0, 1, 1, 0, 2, 1):
+        ours.zero_grad()
+        theirs.zero_grad()
+        y = inputs @ body @ heads[turn]
+        (y * y).sum().backward()
+        optim.clip_grad_norm_(ours.params, 5.0)
+        ours.step()
+        (peer_inputs @ peer_body @ peer_heads[turn]).square().sum().backward()
+        torch.nn.utils.clip_grad_norm_([peer_body, *peer_heads], 5.0)
+        theirs.step()
+        for param, peer in zip(ours.params, (peer_body, *peer_heads), strict=True):
+            assert_matches(param.numpy(), peer.detach().numpy(), factor=100)
 
 
 @each_case

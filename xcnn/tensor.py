@@ -13,7 +13,7 @@ import inspect
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -375,12 +375,13 @@ class Tensor:
     ----------
     data : array
     grad : array or None
-        Same shape and dtype as ``data``; ``backward`` adds to it.
+        Same shape and dtype as ``data``; ``backward`` adds to it. None: no gradient since
+        ``zero_grad``, and optimisers leave the tensor unchanged.
     creator : Function or None
         The operation that returned it; None for a leaf.
     """
 
-    __slots__ = ("__weakref__", "creator", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_buffer", "creator", "data", "grad", "requires_grad")
     __array_ufunc__ = None  # array + tensor calls the tensor's __radd__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
@@ -395,6 +396,7 @@ class Tensor:
             )
         self.data: Array = data
         self.grad: Array | None = None
+        self._buffer: Array | None = None  # the memory of the last gradient, for the next one
         self.requires_grad = requires_grad
         self.creator: Function | None = None
 
@@ -524,15 +526,22 @@ class Tensor:
         return grad
 
     def accumulate(self, gradient: Array) -> None:
-        """Add ``gradient`` to ``grad``."""
-        if self.grad is None:
-            self.grad = self.backend.xp.zeros_like(self.data)
-        self.grad += gradient
+        """Add ``gradient`` to ``grad``; a first gradient is copied.
 
-    def zero_grad(self) -> None:
-        """Set ``grad`` to zero in place, at the same memory address."""
+        It is copied into the memory of the gradient before :meth:`zero_grad`, as kernels are
+        launched with tables of addresses, unless something else still refers to that array.
+        """
         if self.grad is not None:
-            self.grad.fill(0)
+            self.grad += gradient
+            return
+        if sys.getrefcount(self._buffer) > 2 or _kind(self._buffer) != _kind(self.data):
+            self._buffer = self.backend.xp.empty_like(self.data)
+        self.grad, self._buffer = self._buffer, None
+        self.grad[...] = gradient
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set ``grad`` to None or, with ``set_to_none=False``, to zero in place."""
+        zero_grads([self], set_to_none)
 
     if TYPE_CHECKING:  # set by functional/methods.py, which imports this module
 
@@ -587,6 +596,27 @@ class Buffer(Tensor):
     """An array that belongs to a module's state but is not trained, such as a running mean."""
 
     __slots__ = ()
+
+
+def zero_grads(leaves: Iterable[Tensor], set_to_none: bool) -> None:
+    """:meth:`Tensor.zero_grad` of each; setting to zero takes one launch per device."""
+    leaves = [leaf for leaf in leaves if leaf.grad is not None]
+    if set_to_none:
+        for leaf in leaves:
+            leaf.grad, leaf._buffer = None, leaf.grad
+        return
+    grads = [leaf.grad for leaf in leaves]
+    owners = backends.of_each(grads)
+    for backend in dict.fromkeys(owners):
+        if backend is not None:
+            pairs = zip(grads, owners, strict=True)
+            with backend.active():
+                backend.zero([grad for grad, owner in pairs if owner is backend])
+
+
+def _kind(array: Array) -> tuple:
+    """What two arrays have in common if one can take the place of the other."""
+    return type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device"))
 
 
 def operands(input: Any, weight: Any, bias: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from .. import backends
 from ..arrays import Array
 from ..errors import DTypeError, StateDictError, XcnnError
-from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad
+from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad, zero_grads
 
 _OWN = ("_hooks", "_init_arguments")
 _FLOATS = ("float16", "float32", "float64")
@@ -243,10 +243,9 @@ class Module:
                 tensor.grad = _convert(tensor.grad, target, dtype)
         return self
 
-    def zero_grad(self) -> None:
-        """Set all gradients to zero in place."""
-        for parameter in self.parameters():
-            parameter.zero_grad()
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set all gradients to None or, with ``set_to_none=False``, to zero in place."""
+        zero_grads(self.parameters(), set_to_none)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or unfreeze (True) all parameters; returns self."""

@@ -10,7 +10,7 @@ from ..arrays import Array
 from ..backends import SKIPPED, Backend
 from ..checks import check_not_negative
 from ..errors import ArgumentError, DeviceError, StateDictError
-from ..tensor import Tensor
+from ..tensor import Tensor, zero_grads
 
 
 class Optimizer:
@@ -146,15 +146,12 @@ class Optimizer:
         """The initial array of ``slot``; by default zeros."""
         return param.backend.xp.zeros_like(param.data)
 
-    def zero_grad(self) -> None:
-        """Set all gradients to zero in place."""
-        grads = [p.grad for p in self.params if p.grad is not None]
-        owners = backends.of_each(grads)
-        for backend in dict.fromkeys(owners):
-            if backend is not None:
-                pairs = zip(grads, owners, strict=True)
-                with backend.active():
-                    backend.zero([grad for grad, owner in pairs if owner is backend])
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set all gradients to None or, with ``set_to_none=False``, to zero in place.
+
+        A parameter without a gradient is left alone by :meth:`step`: no decay, no momentum.
+        """
+        zero_grads(self.params, set_to_none)
 
     def step(self, scaler: Array | None = None) -> None:
         """Update every parameter that has a gradient.
