@@ -7,7 +7,9 @@ the values it accepts: an ArgumentError unless the docstring says otherwise.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
@@ -166,10 +168,14 @@ def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
 
 
 def check_int(name: str, value: Any, minimum: int = 1, expected: str = "an int") -> int:
-    """An int >= ``minimum``."""
-    if not is_int(value) or value < minimum:
+    """An int >= ``minimum``, or what ``operator.index`` takes for one; not a bool."""
+    number = None
+    if not isinstance(value, bool):
+        with suppress(TypeError):  # a float, a string, an array of several numbers
+            number = operator.index(value)
+    if number is None or number < minimum:
         raise ArgumentError(f"{name}={value!r}: expected {expected} >= {minimum}")
-    return int(value)
+    return number
 
 
 def check_steps(name: str, value: Any, minimum: int = 1) -> int:

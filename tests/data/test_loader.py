@@ -1,4 +1,7 @@
 import gc
+import json
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -8,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xcnn.data import ArrayDataset, DataLoader, Dataset, Subset, load
-from xcnn.errors import ArgumentError, DataError
+from xcnn.data import ArrayDataset, Augmentation, DataLoader, Dataset, Subset, load
+from xcnn.errors import ArgumentError, DataError, StateDictError
 
 
 def prefetch_threads() -> list[threading.Thread]:
@@ -277,10 +280,10 @@ def test_two_loaders_at_once():
 
 @pytest.mark.parametrize(
     "argument", [{"batch_size": 0}, {"batch_size": 2.5}, {"batch_size": True}, {"prefetch": -1},
-                 {"seed": -1}, {"seed": None}]
+                 {"seed": -1}, {"seed": None}, {"seed": np.True_}, {"seed": np.array([1])}]
 )  # fmt: skip
 def test_bad_arguments(argument):
-    with pytest.raises(ArgumentError, match=f"{next(iter(argument))} must be an int >= "):
+    with pytest.raises(ArgumentError, match=f"{next(iter(argument))}=.*: expected an int >= "):
         DataLoader(xy(), **argument)
 
 
@@ -304,3 +307,127 @@ def test_items_of_different_shapes():
         list(DataLoader(Ragged(2)))
     with pytest.raises(DataError, match=r"Uneven returned items with \[1, 2\] parts"):
         list(DataLoader(Uneven(2)))
+
+
+# -- resuming ------------------------------------------------------------------------------
+
+
+class Noise(Augmentation):
+    """Adds random numbers: shows which generator a batch got."""
+
+    def augment(self, backend, x, rng):
+        return x + rng.random(x.shape, np.float32)
+
+
+def bits(batches):
+    return [[array.tobytes() for array in batch] for batch in batches]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("start", [0, 1, 4, 5])
+def test_the_rest_of_an_epoch_is_bit_identical(prefetch, start):
+    x, y = np.zeros((9, 1, 3, 3), np.float32), np.arange(9)
+
+    def loader():
+        return DataLoader((x, y), 2, shuffle=True, seed=4, prefetch=prefetch, transform=Noise())
+
+    whole = loader()
+    epochs = [bits(whole) for _ in range(3)]
+    resumed = loader()
+    resumed.epoch, resumed.start = 1, start
+    assert len(resumed) == 5
+    assert bits(resumed) == epochs[1][start:]
+    assert (resumed.epoch, resumed.start) == (2, 0)
+    assert bits(resumed) == epochs[2]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_skipped_items_are_not_read(prefetch):
+    read = []
+
+    class Counting(Squares):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    loader = DataLoader(Counting(), 2, prefetch=prefetch)
+    loader.start = 3
+    assert [y.tolist() for _, y in loader] == [[36, 49], [64, 81]]
+    assert read == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("start", [-1, 6, 1.5, True])
+def test_a_bad_start(start):
+    loader = DataLoader(xy(), 2)
+    loader.start = start
+    with pytest.raises(ArgumentError, match="start="):
+        iter(loader)
+    assert (loader.epoch, loader.start) == (0, start)
+
+
+def test_state_dict_restores_the_position():
+    loader = DataLoader(xy(), 4, shuffle=True, seed=2**70)
+    list(loader)
+    state = json.loads(json.dumps(loader.state_dict()))
+    rest = [bits(loader), bits(loader)]
+    resumed = DataLoader(xy(), 4, shuffle=True, seed=2**70)
+    resumed.load_state_dict(state)
+    assert [bits(resumed), bits(resumed)] == rest
+    resumed.load_state_dict({**state, "start": 2})
+    assert bits(resumed) == rest[0][2:]
+
+
+@pytest.mark.parametrize(
+    "other", [{"batch_size": 5}, {"shuffle": False}, {"seed": 1}, {"drop_last": True}]
+)
+def test_state_dict_of_other_batches_is_refused(other):
+    state = DataLoader(xy(), **{"batch_size": 4, "shuffle": True, **other}).state_dict()
+    loader = DataLoader(xy(), 4, shuffle=True)
+    (name,) = other
+    with pytest.raises(StateDictError, match=f"{name}=.*in the state {other[name]}"):
+        loader.load_state_dict(state)
+    with pytest.raises(StateDictError, match="length=10, in the state 11"):
+        loader.load_state_dict(DataLoader(xy(11), 4, shuffle=True).state_dict())
+    with pytest.raises(StateDictError, match="lacks epoch"):
+        loader.load_state_dict({})
+    assert loader.epoch == 0
+
+
+AT_EXIT = """
+import os, sys
+import numpy as np
+from xcnn.data import DataLoader
+
+class AtExit:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __del__(self, os=os, len=len, list=list, exiting=sys.is_finalizing):
+        assert exiting()
+        os.write(1, b"%d batches" % len(list(self.batches)))
+
+loader = DataLoader(np.zeros((9, 2)), 2, SETTINGS)
+"""
+
+
+@pytest.mark.parametrize("settings", ["prefetch=0", "prefetch=2"])
+def test_reading_while_the_interpreter_exits(settings):
+    code = AT_EXIT.replace("SETTINGS", settings)
+    out = run_python(code + "kept = AtExit(loader)")
+    assert out.stdout == "5 batches"
+    if settings != "prefetch=0":
+        out = run_python(code + "kept = AtExit(iter(loader)); next(kept.batches)")
+        assert "DataError: the interpreter is exiting" in out.stderr
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+
+
+@pytest.mark.parametrize("number", [np.int8(2), np.array(2), np.uint64(2)])
+def test_integers_of_numpy(number):
+    loader = DataLoader(xy(), batch_size=number, seed=number, prefetch=number)
+    assert [type(n) for n in (loader.batch_size, loader.seed, loader.prefetch)] == [int] * 3
+    assert len(list(loader)) == 5

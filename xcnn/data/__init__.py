@@ -15,9 +15,10 @@ from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, Subset
 from .folder import ImageFolder, load_folder, split_folder
 from .images import read_image
-from .loader import DataLoader, prefetch
+from .loader import DataLoader
 from .sources import info, load, names, status
 from .splits import DataSplits, subsample
+from .threads import prefetch
 from .transforms import Compose, Normalize
 
 __all__ = [

@@ -1,17 +1,16 @@
-"""DataLoader, and prefetching in a background thread."""
+"""DataLoader: batches of a dataset in order, shuffled or sampled."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterator
-from queue import SimpleQueue
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..checks import is_int
-from ..errors import ArgumentError
+from ..checks import check_int
+from ..errors import ArgumentError, StateDictError
 from .dataset import Batch, as_dataset
+from .threads import prefetch
 from .transforms import apply
 
 
@@ -42,8 +41,11 @@ class DataLoader:
     Attributes
     ----------
     epoch : int
-        Number of the next epoch, initially 0, incremented when an iteration starts. Set it to
-        resume an interrupted training run with the same order.
+        Number of the next epoch, initially 0, incremented when an iteration starts.
+    start : int
+        Number of batches that the next iteration skips without reading them, initially 0; reset
+        to 0 when an iteration starts. With ``epoch``, it resumes an interrupted run: the remaining
+        batches are bit-identical to those of the whole epoch.
 
     Raises
     ------
@@ -72,13 +74,14 @@ class DataLoader:
         transform: Callable[..., Any] | None = None,
     ) -> None:
         self.dataset = as_dataset(data)
-        self.batch_size = _check_int("batch_size", batch_size, 1)
+        self.batch_size = check_int("batch_size", batch_size, 1)
         self.shuffle = shuffle
-        self.seed = _check_int("seed", seed, 0)
+        self.seed = check_int("seed", seed, 0)
         self.drop_last = drop_last
-        self.prefetch = _check_int("prefetch", prefetch, 0)
+        self.prefetch = check_int("prefetch", prefetch, 0)
         self.transform = transform
         self.epoch = 0
+        self.start = 0
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
@@ -86,69 +89,64 @@ class DataLoader:
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._batches(self.epoch, self.order(self.epoch))
-        self.epoch += 1
+        epoch, start = self.epoch, check_int("start", self.start, 0)
+        if start > len(self):
+            raise ArgumentError(f"start={start}: an epoch has {len(self)} batches")
+        batches = self._batches(epoch, start, self.order(epoch))
+        self.epoch, self.start = epoch + 1, 0
         return prefetch(batches, self.prefetch) if self.prefetch else batches
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),)."""
-        count = len(self.dataset)
+        count, epoch = len(self.dataset), check_int("epoch", epoch, 0)
         if not self.shuffle:
             return np.arange(count)
-        seeds = [self.seed, _check_int("epoch", epoch, 0)]
-        return np.random.Generator(np.random.PCG64(seeds)).permutation(count)
+        return np.random.Generator(np.random.PCG64([self.seed, epoch])).permutation(count)
 
-    def _batches(self, epoch: int, order: np.ndarray) -> Generator[Batch, None, None]:
-        for i in range(len(self)):
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position and the settings that decide the batches, JSON-serialisable.
+
+        The position is that of the next iteration. To continue inside an epoch, set its number and
+        the number of batches that were used: ``{**state, "epoch": 3, "start": 120}``.
+        """
+        settings = {
+            "batch_size": self.batch_size,
+            "shuffle": bool(self.shuffle),
+            "seed": self.seed,
+            "drop_last": bool(self.drop_last),
+            "length": len(self.dataset),
+        }
+        return {"epoch": self.epoch, "start": self.start, **settings}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at the position in ``state``, from :meth:`state_dict`.
+
+        Raises
+        ------
+        StateDictError
+            If a key is missing, or a setting differs: the batches would be others.
+        """
+        own = self.state_dict()
+        missing = [key for key in own if key not in state]
+        if missing:
+            raise StateDictError(f"the state of a DataLoader lacks {', '.join(missing)}")
+        differing = [
+            f"{key}={own[key]!r}, in the state {state[key]!r}"
+            for key in own
+            if key not in ("epoch", "start") and own[key] != state[key]
+        ]
+        if differing:
+            raise StateDictError(
+                f"the DataLoader has {'; '.join(differing)}: it would give other batches; create "
+                "it with the settings of the state, or start a new run"
+            )
+        self.epoch, self.start = (check_int(key, state[key], 0) for key in ("epoch", "start"))
+
+    def _batches(self, epoch: int, start: int, order: np.ndarray) -> Generator[Batch, None, None]:
+        for i in range(start, len(self)):
             batch = self.dataset.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
             if self.transform is not None:
                 # 1 + i: NumPy treats [seed, epoch, 0] like [seed, epoch], which seeds the order
                 rng = np.random.Generator(np.random.PCG64([self.seed, epoch, 1 + i]))
                 batch = apply(self.transform, batch, rng)
             yield batch
-
-
-def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, None, None]:
-    """Yield ``batches``, a generator of tuples, computed in advance by one background thread.
-
-    While the consumer uses a batch, up to ``depth`` batches are ready and one is being computed.
-    Closing the generator, as leaving a for loop early does, stops and joins the thread.
-    """
-    # room gets one True per batch that may be computed, then False to stop. Both are SimpleQueues:
-    # Ctrl-C inside a Queue or a Semaphore can leave its lock held forever.
-    ready: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
-    room: SimpleQueue[bool] = SimpleQueue()
-    for _ in range(depth + 1):
-        room.put(True)
-    stopped: list[bool] = []
-
-    def read() -> None:
-        try:
-            while room.get() and not stopped:
-                batch = next(batches, None)
-                ready.put(batch)
-                if batch is None:
-                    return
-        except BaseException as error:  # re-raised in the consumer
-            ready.put(error)
-
-    thread = threading.Thread(target=read, name="xcnn-prefetch", daemon=True)
-    try:
-        thread.start()
-        while isinstance(item := ready.get(), tuple):
-            room.put(True)
-            yield item
-        if item is not None:
-            raise item  # with the thread's traceback
-    finally:
-        stopped.append(True)
-        room.put(False)
-        # garbage collection may run this in the thread; Ctrl-C may come before the thread starts
-        if thread.is_alive() and thread is not threading.current_thread():
-            thread.join()
-
-
-def _check_int(name: str, value: Any, minimum: int) -> int:
-    if not is_int(value) or value < minimum:
-        raise ArgumentError(f"{name} must be an int >= {minimum}, got {value!r}")
-    return int(value)
