@@ -57,6 +57,10 @@ class GradientError(XcnnError, RuntimeError):
     """A gradient was requested where none exists."""
 
 
+class DivergenceError(XcnnError, ArithmeticError):
+    """A training has diverged: a loss or a weight is infinite or NaN."""
+
+
 class StateDictError(XcnnError, KeyError):
     """A state dict does not fit the module; the message lists every wrong key."""
 

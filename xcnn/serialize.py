@@ -53,9 +53,14 @@ def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = Non
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
     """
+    write_atomically(path, to_bytes(model, metadata))
+
+
+def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the content of the file that :func:`save` writes."""
     strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
     arrays = {name: backends.of(a).to_host(a) for name, a in model.state_dict().items()}
-    write_atomically(path, pack(arrays, strings))
+    return pack(arrays, strings)
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:

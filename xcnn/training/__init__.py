@@ -1,5 +1,9 @@
-"""Training loop, metrics, progress bar and prefetching to the device."""
+"""The training loop, callbacks, checkpoints, and prefetching to the device."""
 
-from .trainer import Epoch, Trainer
+from . import callbacks
+from .epoch import Epoch, History
+from .lr_finder import LRFinder
+from .totals import Step
+from .trainer import Trainer
 
-__all__ = ["Epoch", "Trainer"]
+__all__ = ["Epoch", "History", "LRFinder", "Step", "Trainer", "callbacks"]

@@ -1,55 +1,36 @@
-"""The training loop: fit, evaluate, predict."""
+"""The training loop: fit, evaluate, predict, save and load."""
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from .. import backends
+from .. import backends, metrics, optim, random, serialize
 from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
 from ..backends import PRECISIONS
-from ..checks import check_not_negative, is_int
-from ..data import DataLoader, Dataset
-from ..errors import ArgumentError, DataError, DTypeError, ShapeError
+from ..checks import check_int, check_not_negative, check_number, is_int
+from ..data import DataLoader, map_arrays
+from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
 from ..nn import LOSSES, Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
 from ..schedules import LRScheduler, ReduceLROnPlateau
-from ..tensor import Tensor
+from ..tensor import Buffer, Tensor
+from . import batches, state
+from .callbacks import Callback, ProgressBar, TerminateOnNaN, newest
+from .callbacks.base import HOOKS, as_callback
+from .epoch import Epoch, History
+from .lr_finder import LRFinder, find_lr
 from .prefetch import on_device
-from .progress import Bar
+from .totals import Step, Totals
 
-
-class Answers(NamedTuple):
-    """Numbers of correct predictions (on the device) and of all predictions in a batch."""
-
-    right: Array
-    total: int
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The results of one epoch of training; the columns of ``history.csv``.
-
-    Losses are means over examples, accuracies fractions from 0 to 1 (None if the loss has no
-    classes, or without validation). ``seconds`` is training and validation together.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-
-    def row(self) -> dict[str, Any]:
-        """Return the columns as a dict."""
-        return asdict(self)
+_ALIASES = {"mae": "l1", "bce": "binary_cross_entropy"}  # Keras' names
 
 
 class Trainer:
@@ -60,7 +41,8 @@ class Trainer:
     model
         A Module; training runs on its device.
     optimizer
-        From ``xcnn.optim``, with the model's parameters; None: only evaluate and predict.
+        From ``xcnn.optim``, with the model's parameters; or a name in ``optim.BY_NAME``, such as
+        "adam", for one with its default settings; None: only evaluate and predict.
     loss
         A name in ``nn.LOSSES``, such as "cross_entropy" or "mse"; a loss module such as
         ``nn.CrossEntropyLoss()``; or a function of (output, target) that returns a Tensor of one
@@ -70,24 +52,41 @@ class Trainer:
         mantissas in the products) or "float16" (activations too; float32 master weights and
         losses, dynamic loss scaling). The weights stay float32.
     schedule
-        From ``xcnn.schedules``; steps after each epoch, or each batch if ``per_batch`` is True.
-        ``ReduceLROnPlateau`` gets the validation loss, or the training loss without validation;
-        with ``mode="max"`` the accuracy.
+        From ``xcnn.schedules``; steps after each epoch, or after each step of the optimiser if
+        ``per_batch`` is True. ``ReduceLROnPlateau`` gets the validation loss, or the training loss
+        without validation; with ``mode="max"`` the accuracy.
     clip_norm
         Maximum norm of all gradients, see :func:`xcnn.optim.clip_grad_norm_`; None: no limit.
+    metrics
+        Names in ``xcnn.metrics.names()`` or objects of ``xcnn.metrics``, computed in addition to
+        loss and accuracy over the training and the validation examples of each epoch.
+    accumulate
+        Batches per step of the optimiser, whose gradient is that of one batch of all their
+        examples; an epoch's last step may have fewer.
 
     Attributes
     ----------
-    history : list of Epoch
+    history : History
         All epochs trained so far.
     scaler : xcnn.amp.GradScaler or None
         With "float16", set by the first step; counts the skipped steps.
+    epochs : int
+        The epoch that the current or last fit ends with.
+    batch : int
+        Batches of the current epoch so far.
+    steps : int
+        Steps of the optimiser so far, in all epochs.
+    callbacks : list of Callback
+        Those of the current or last fit.
+    resumed_from : pathlib.Path or None
+        The checkpoint that the current or last fit started from.
 
     Raises
     ------
-    ArgumentError
-        An unknown loss or precision, a schedule of another optimiser, a negative ``clip_norm``;
-        later, a precision that the device does not support, or training without an optimiser.
+    ArgumentError, DTypeError
+        ``model`` is no Module; an unknown optimiser, loss, metric or precision, a schedule of
+        another optimiser, a negative ``clip_norm``; later, a precision that the device does not
+        support, or training without an optimiser.
 
     Examples
     --------
@@ -99,26 +98,47 @@ class Trainer:
     def __init__(
         self,
         model: Module,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | str | None = None,
         loss: str | Loss | Callable[..., Tensor] = "cross_entropy",
         precision: str = "float32",
         schedule: LRScheduler | None = None,
         clip_norm: float | None = None,
+        *,
+        metrics: Sequence[Any] = (),
+        accumulate: int = 1,
     ) -> None:
+        if not isinstance(model, Module):
+            raise DTypeError(f"Trainer: model is {type(model).__name__}: expected a Module")
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
+        self.model = model
+        self.optimizer = _find_optimizer(optimizer, model)
         if schedule is not None:
-            _check_schedule(schedule, optimizer)
+            _check_schedule(schedule, self.optimizer)
         if clip_norm is not None:
             check_not_negative({"clip_norm": clip_norm}, "clip_norm")
-        self.model = model
-        self.optimizer = optimizer
         self.loss = _find_loss(loss)
+        self.metrics = _find_metrics(metrics, self.loss)
         self.precision = precision
         self.schedule = schedule
         self.clip_norm = clip_norm
+        self.accumulate = check_int("accumulate", accumulate)
         self.scaler: GradScaler | None = None
-        self.history: list[Epoch] = []
+        self.history = History()
+        self.epochs = self.batch = self.steps = 0
+        self.callbacks: list[Callback] = []
+        self.resumed_from: Any = None
+        self.loader: DataLoader | None = None
+        self._hooks: dict[str, list[Callable[..., Any]]] = {hook: [] for hook in HOOKS}
+        self._first = 0  # epochs before the current or last fit
+        self._stop = self._finished = False
+        self._totals: Totals | None = None  # while an epoch is unfinished
+        self._seconds = 0.0  # of that epoch
+        self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
+        self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
+        self._warned = False
+
+    # -- training ---------------------------------------------------------------------------
 
     def fit(
         self,
@@ -129,16 +149,22 @@ class Trainer:
         validation: Any = None,
         shuffle: bool = True,
         seed: int = 0,
-        callbacks: Sequence[Callable[[Trainer, Epoch], Any]] = (),
+        callbacks: Sequence[Callback | Callable[[Trainer, Epoch], Any]] = (),
         progress: bool = True,
-    ) -> list[Epoch]:
+        *,
+        validation_split: float = 0.0,
+        class_weight: Any = None,
+        resume: str | os.PathLike[str] | None = None,
+        terminate_on_nan: bool = True,
+    ) -> History:
         """Train for ``epochs`` more epochs.
 
         Parameters
         ----------
         x
             Examples (N, ...), an array or anything array-like; or a Dataset of (x, y); or a
-            DataLoader of them, which then sets batch size and order.
+            DataLoader of them, which then sets batch size and order. A tuple of inputs is passed
+            to the model as several arguments, a dict by name.
         y
             Targets (N, ...): class indices, or whatever the loss takes; only if ``x`` is an array.
         epochs
@@ -148,42 +174,95 @@ class Trainer:
         validation
             (x, y), a Dataset or a DataLoader, evaluated after each epoch.
         callbacks
-            Called as ``callback(trainer, epoch)`` after each epoch. One that returns True stops
-            the training.
+            Objects of ``xcnn.callbacks``, or functions called as ``f(trainer, epoch)`` after each
+            epoch; one that returns True stops the training.
         progress
             Show a bar for each epoch (only on a terminal).
+        validation_split
+            Fraction of the examples to hold out for validation, from each class alike, chosen by
+            ``seed``; instead of ``validation``.
+        class_weight
+            Weights of the classes in the loss: "balanced", inversely proportional to their
+            frequencies as in scikit-learn; {class: weight}, 1 for those not named; or (C,).
+        resume
+            A checkpoint of :meth:`save`, or the folder of a ``ModelCheckpoint``, from which the
+            training goes on where it was, with the same bits as if it had never ended: pass the
+            arguments that it was started with, or more ``epochs``. A folder without a checkpoint
+            starts a new training.
+        terminate_on_nan
+            End a training that diverges, see :class:`xcnn.callbacks.TerminateOnNaN`.
 
         Returns
         -------
-        list of Epoch
+        History
             The epochs of this call.
 
         Raises
         ------
         DataError, ShapeError, DTypeError, ArgumentError
             Data that do not fit the model or the loss.
+        DivergenceError
+            The loss or a weight became infinite or NaN.
+        StateDictError, FileFormatError, FileNotFoundError
+            ``resume`` does not fit, is damaged or missing.
         """
         if not is_int(epochs) or epochs < 0:
             raise ArgumentError(f"epochs={epochs!r}: expected an int >= 0")
-        loader = _loader(x, y, batch_size, shuffle, seed)
-        if len(loader) == 0:
+        if check_number("validation_split", validation_split, 0, 1) > 0:
+            if validation is not None:
+                raise ArgumentError("validation_split needs validation=None: pass one of the two")
+            by_class = self.loss.target == "classes"
+            x, validation = batches.split(x, y, validation_split, seed, by_class)
+            y = None
+        loader = batches.as_loader(x, y, batch_size, shuffle, seed)
+        if batches.length(loader) == 0:
             raise DataError("fit: no batch to train on; x has no examples, or too few")
-        loader.epoch = len(self.history)
-        last = len(self.history) + epochs
+        if validation is not None:
+            validation = batches.as_loader(*batches.as_pair(validation), max(batch_size, 256))
+        if class_weight is not None:
+            self._set_class_weight(class_weight, loader)
+        self._require_optimizer()
+        self._use(callbacks, progress, terminate_on_nan)
+        self.loader = loader
+        self.resumed_from = None if resume is None else newest(resume)
+        if self.resumed_from is not None:
+            self.load(self.resumed_from)
+            loader.load_state_dict(self._loaded["loader"])
+            self._finished = self._finished and self._first + epochs <= self.epochs
+        else:
+            self._first, self._finished = len(self.history), False
+        if self._totals is not None and "loader" in self._loaded:
+            loader.load_state_dict(self._loaded["loader"])
+        self.epochs = self._first + epochs
+        self._stop = False
         first = len(self.history)
-        for number in range(first + 1, last + 1):
-            epoch = self._epoch(loader, validation, number, last, batch_size, progress)
-            self.history.append(epoch)
-            self._after_epoch(epoch)
-            results = [callback(self, epoch) for callback in callbacks]
-            if True in results:
-                break
-        return self.history[first:]
+        try:
+            self._call("on_fit_start")
+            self._load_callbacks()
+            while len(self.history) < self.epochs and not (self._stop or self._finished):
+                self._run_epoch(loader, validation)
+        except BaseException as error:
+            self._totals, self.batch = None, 0  # the next fit starts this epoch again
+            self._accumulated.clear()
+            self._call("on_exception", error)
+            raise
+        self._call("on_fit_end")
+        return History(self.history[first:])
 
-    def train_step(
-        self, x: Array, y: Array, labels: Array | None = None
-    ) -> tuple[Tensor, Answers | None]:
+    def stop(self, finished: bool = True) -> None:
+        """End the current fit after this step; called by callbacks.
+
+        Parameters
+        ----------
+        finished
+            Whether a training that is resumed from here has nothing left to do.
+        """
+        self._stop, self._finished = True, finished
+
+    def train_step(self, x: Any, y: Any, labels: Any = None) -> Step:
         """Train on one batch of host or device arrays, without waiting for a GPU.
+
+        With ``accumulate``, the optimiser steps in every so many calls.
 
         Parameters
         ----------
@@ -194,28 +273,65 @@ class Trainer:
 
         Returns
         -------
-        loss : Tensor
-            Of one element.
-        answers : Answers or None
-            Counts of correct and all predictions; None if the loss has no classes.
+        Step
+            The loss, a Tensor of one element; output, target and number of examples.
         """
         optimizer = self._require_optimizer()
         with self._compute_context():
-            optimizer.zero_grad()
-            loss, answers = self._forward(x, y, labels)
-            if self.precision == "float16":
-                self.scaler = self.scaler or GradScaler(self.model.backend)
-                self.scaler.backward(loss)
-                self.scaler.unscale_(optimizer)
-                self._clip(optimizer)
-                self.scaler.step(optimizer)
-            else:
-                loss.backward()
-                self._clip(optimizer)
-                optimizer.step()
+            if not self._accumulated:
+                optimizer.zero_grad()
+            step = self._forward(x, y, labels)
+            self._backward(step)
+            if len(self._accumulated) >= self.accumulate:
+                self._step(optimizer)
+        return step
+
+    def _backward(self, step: Step) -> None:
+        """Add the gradient of the batch, weighted by its share if it is one of several."""
+        loss = step.loss
+        divisor: Any = step.examples
+        size = 1
+        if self.accumulate > 1:
+            if self.loss.target != "custom":
+                divisor = self.loss.divisor(step.output, step.target)
+            size = self._accumulated[0][1] if self._accumulated else batches.size(step.target)
+            if self.loss.reduction != "sum":
+                loss = F.where(loss == loss, loss, 0.0) * (divisor / size)
+        self._accumulated.append((divisor, size))
+        if self.precision == "float16":
+            self.scaler = self.scaler or GradScaler(self.model.backend)
+            self.scaler.backward(loss)
+        else:
+            loss.backward()
+
+    def _step(self, optimizer: Optimizer) -> None:
+        """Step the optimiser with the accumulated gradients."""
+        if self.scaler is not None and self.precision == "float16":
+            self.scaler.unscale_(optimizer)
+        if self.accumulate > 1 and self.loss.reduction != "sum":
+            self._divide_gradients(optimizer)
+        if self.clip_norm is not None:
+            clip_grad_norm_(optimizer.params, self.clip_norm)
+        if self.scaler is not None and self.precision == "float16":
+            self.scaler.step(optimizer)
+        else:
+            optimizer.step()
+        self._accumulated.clear()
+        self.steps += 1
         if self.schedule is not None and self.schedule.per_batch:
             self.schedule.step()
-        return loss, answers
+        for hook in self._hooks["on_step_end"]:
+            hook(self)
+
+    def _divide_gradients(self, optimizer: Optimizer) -> None:
+        """Divide the weighted sums of gradients by the sum of the weights."""
+        size = self._accumulated[0][1]
+        total = sum(divisor for divisor, _ in self._accumulated)
+        xp = self.model.backend.xp
+        factor = xp.where(xp.asarray(total) == 0, 0, size / xp.asarray(total))
+        for parameter in optimizer.params:
+            if parameter.grad is not None:
+                parameter.grad *= factor.astype(parameter.dtype)
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -225,20 +341,307 @@ class Trainer:
             )
         return self.optimizer
 
-    def _clip(self, optimizer: Optimizer) -> None:
-        if self.clip_norm is not None:
-            clip_grad_norm_(optimizer.params, self.clip_norm)
+    def _run_epoch(self, loader: DataLoader, validation: DataLoader | None) -> None:
+        """Train the rest of an epoch and validate; if stopped, leave it unfinished."""
+        start = time.perf_counter() - self._seconds
+        if self._totals is None:
+            self._call("on_epoch_start")
+            self._totals = Totals(self.loss, self.metrics)
+            self.batch = 0
+            self.model.train()
+        totals = self._totals
+        loader.epoch, loader.start = len(self.history), self.batch
+        with self._compute_context():
+            for (host_x, labels), (x, y) in self._on_device(loader):
+                if not self._warned:
+                    batches.warn_if_unscaled(host_x)
+                    self._warned = True
+                for hook in self._hooks["on_batch_start"]:
+                    hook(self)
+                step = self.train_step(x, y, labels)
+                totals.add(step)
+                self.batch += 1
+                self._seconds = time.perf_counter() - start
+                for hook in self._hooks["on_batch_end"]:
+                    hook(self, step)
+                if self._stop and self.is_between_steps:
+                    return
+            if not self.is_between_steps:  # the rest of the batches
+                self._step(self._require_optimizer())
+            measured = self._validate(validation)
+        if measured is not None:
+            self._end_epoch(totals, measured, time.perf_counter() - start)
 
-    def _after_epoch(self, epoch: Epoch) -> None:
-        """Step the schedule if it counts epochs."""
+    def _validate(self, validation: DataLoader | None) -> dict[str, Any] | None:
+        """Evaluate the validation data; None if stopped before the end."""
+        if validation is None:
+            return {"loss": None, "accuracy": None}
+        with self.evaluation_weights():
+            return self._evaluate(validation, stoppable=True)
+
+    def _end_epoch(self, totals: Totals, measured: dict[str, Any], seconds: float) -> None:
+        found = {f"val_{k}": v for k, v in measured.items()}
+        epoch = Epoch(
+            epoch=self.epoch,
+            train_loss=totals.loss(),
+            train_accuracy=totals.accuracy(),
+            val_loss=found.pop("val_loss"),
+            val_accuracy=found.pop("val_accuracy"),
+            seconds=seconds,
+            metrics={**totals.values("train_"), **found},
+        )
+        self.history.append(epoch)
+        self._totals, self.batch, self._seconds = None, 0, 0.0
         schedule = self.schedule
         if isinstance(schedule, ReduceLROnPlateau):
-            schedule.step(_metric(schedule.mode, epoch))
+            if math.isfinite(metric := _metric(schedule.mode, epoch)):
+                schedule.step(metric)
         elif schedule is not None and not schedule.per_batch:
             schedule.step()
+        self._call("on_epoch_end", epoch)
 
-    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float | None]:
-        """Mean loss and accuracy, without training.
+    # -- where the training is ----------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The number of the current epoch, from 1."""
+        return len(self.history) + 1
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Finished epochs, batches of the next one, and steps of the optimiser."""
+        return len(self.history), self.batch, self.steps
+
+    @property
+    def examples(self) -> int | None:
+        """The number of examples of an epoch; None if the data does not say."""
+        return None if self.loader is None else batches.length(self.loader.dataset)
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether the optimiser has used all gradients."""
+        return not self._accumulated
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether :meth:`stop` was called in this fit."""
+        return self._stop
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the fit was stopped in the middle of an epoch."""
+        return self._totals is not None
+
+    def running(self) -> dict[str, float | None]:
+        """Loss and accuracy of the current epoch so far; reading them waits for a GPU."""
+        totals = self._totals
+        return {} if totals is None else {"loss": totals.loss(), "accuracy": totals.accuracy()}
+
+    def mode_of(self, column: str) -> str:
+        """Whether a column of the history is better if smaller, "min", or larger, "max".
+
+        Raises
+        ------
+        ArgumentError
+            It is neither a loss, an accuracy nor a metric.
+        """
+        name = column.removeprefix("train_").removeprefix("val_")
+        known = {"loss": "min", "accuracy": "max", "seconds": "min"}
+        known |= {k: "max" if m.higher_is_better else "min" for k, m in self.metrics.items()}
+        if name not in known:
+            raise ArgumentError(f'monitor={column!r}: pass mode="min" or mode="max"')
+        return known[name]
+
+    def has_finite_weights(self) -> bool:
+        """Whether no parameter and no buffer is infinite or NaN; waits for a GPU."""
+        backend = self.model.backend
+        with backend.active():
+            finite = [
+                backend.xp.isfinite(array).all()
+                for array in self.model.state_dict().values()
+                if array.dtype.kind == "f"
+            ]
+            return not finite or bool(backend.xp.stack(finite).all())
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """A context in which the model has the weights to evaluate and keep, such as averages."""
+        with ExitStack() as stack:
+            for callback in self.callbacks:
+                stack.enter_context(callback.evaluation_weights(self))
+            yield
+
+    def update_batch_norm(self) -> None:
+        """Compute the statistics of batch norms anew from the training data of the last fit."""
+        if self.loader is None:
+            raise ArgumentError("update_batch_norm: there is no training data; call fit first")
+        with self._compute_context():
+            loaded = (self._input(x) for _, (x, _) in self._on_device(self.loader))
+            optim.update_batch_norm(self.model, loaded)
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state of the training to a safetensors file, all or nothing.
+
+        It has everything that a fit needs to go on with the same bits: weights, optimiser,
+        schedule, loss scaler, random state, position in the data, history, and the states of the
+        callbacks. :func:`xcnn.save` writes only the model.
+
+        Parameters
+        ----------
+        path
+            Usually ends in ``.safetensors``.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; an existing file is left unchanged.
+        """
+        serialize.write_atomically(path, state.to_bytes(self.state_dict()))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Restore the state that :meth:`save` wrote, on this or another device.
+
+        The Trainer must have been created like the one that was saved. If anything does not fit,
+        nothing is changed. The next fit continues the epoch and restores the callbacks.
+
+        Raises
+        ------
+        FileNotFoundError, FileFormatError
+            The file is missing, damaged, or not a checkpoint.
+        StateDictError
+            It belongs to another model, optimiser, schedule or loss.
+        """
+        saved = state.read(path)
+        before = self.state_dict()
+        try:
+            self.load_state_dict(saved)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.load_state_dict(before)
+            if isinstance(error, StateDictError):
+                raise StateDictError(f"{path}: {error}") from error
+            raise StateDictError(f"{path} is not the state of a Trainer: {error!r}") from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that :meth:`save` stores."""
+        modules = self.model.named_modules()
+        optimizer, schedule, scaler = self.optimizer, self.schedule, self.scaler
+        loader = {} if self.loader is None else self.loader.state_dict()
+        return {
+            "loss": type(self.loss).__name__,
+            "model": self.model.state_dict(),
+            "frozen": [k for k, p in self.model.named_parameters() if not p.requires_grad],
+            "evaluating": [path for path, module in modules if not module.training],
+            "optimizer": None if optimizer is None else _named(optimizer),
+            "schedule": None if schedule is None else schedule.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "random": random.get_state(),
+            "loader": {**loader, "epoch": len(self.history), "start": self.batch},
+            "history": [epoch.row() for epoch in self.history],
+            "first": self._first,
+            "epochs": self.epochs,
+            "finished": self._finished and self._totals is None,
+            "steps": self.steps,
+            "seconds": self._seconds,
+            "totals": None if self._totals is None else self._totals.state_dict(),
+            "clip_norm": self.clip_norm,
+            "accumulate": self.accumulate,
+            "callbacks": [_named(callback) for callback in self.callbacks],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Restore the result of :meth:`state_dict`.
+
+        Raises
+        ------
+        StateDictError
+            It belongs to another model, optimiser, schedule or loss.
+        """
+        backend = self.model.backend
+        _check_kind("loss", saved["loss"], type(self.loss).__name__)
+        for name, own in (("optimizer", self.optimizer), ("schedule", self.schedule)):
+            if (saved[name] is None) != (own is None) and own is not None:
+                raise StateDictError(f"the state has no {name}: it is of another training")
+        self.model.load_state_dict(saved["model"])
+        frozen, evaluating_ = set(saved["frozen"]), set(saved["evaluating"])
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad = name not in frozen
+        for path, module in self.model.named_modules():
+            module.training = path not in evaluating_
+        if self.optimizer is not None:
+            _check_kind("optimizer", saved["optimizer"]["class"], type(self.optimizer).__name__)
+            self.optimizer.load_state_dict(saved["optimizer"]["state"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(saved["schedule"])
+        self.scaler = None
+        if saved["scaler"] is not None and self.precision == "float16":
+            self.scaler = GradScaler(backend)
+            self.scaler.load_state_dict(saved["scaler"])
+        random.set_state(saved["random"])
+        self.history[:] = [Epoch.from_row(row) for row in saved["history"]]
+        self._first, self.epochs, self._finished = (
+            saved[key] for key in ("first", "epochs", "finished")
+        )
+        self.steps, self.batch = saved["steps"], saved["loader"]["start"]
+        self._seconds, self._totals = saved["seconds"], None
+        if saved["totals"] is not None:
+            self._totals = Totals(self.loss, self.metrics)
+            self._totals.load_state_dict(saved["totals"], backend.asarray)
+        self.clip_norm, self.accumulate = saved["clip_norm"], saved["accumulate"]
+        self._accumulated.clear()
+        self._loaded = {key: saved[key] for key in ("loader", "callbacks")}
+
+    # -- learning rate ----------------------------------------------------------------------
+
+    def find_lr(
+        self,
+        x: Any,
+        y: Any = None,
+        start: float = 1e-6,
+        end: float = 1.0,
+        steps: int = 100,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> LRFinder:
+        """Try rising learning rates on the training data; the training itself is not changed.
+
+        Smith 2017, "Cyclical Learning Rates for Training Neural Networks", the range test.
+
+        Parameters
+        ----------
+        x, y, batch_size, seed
+            As in :meth:`fit`.
+        start, end
+            The first and the last learning rate; it grows by the same factor in each step.
+        steps
+            Number of steps at most; fewer if the loss explodes.
+
+        Returns
+        -------
+        LRFinder
+            ``rates``, ``losses``, ``suggestion`` and ``plot()``.
+        """
+        self._require_optimizer()
+        loader = batches.as_loader(x, y, batch_size, shuffle=True, seed=seed)
+        return find_lr(self, loader, start, end, steps)
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """A context without schedule and callbacks, at the end of which the training is as before."""
+        before, loaded, hooks, schedule = self.state_dict(), self._loaded, self._hooks, self.schedule
+        self._hooks, self.schedule = {hook: [] for hook in HOOKS}, None
+        try:
+            yield
+        finally:
+            self._hooks, self.schedule = hooks, schedule
+            self.load_state_dict(before)
+            self._loaded = loaded
+
+    # -- evaluation and prediction --------------------------------------------------------------
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, Any]:
+        """Mean loss, accuracy and metrics, without training.
 
         Parameters
         ----------
@@ -250,15 +653,21 @@ class Trainer:
         Returns
         -------
         dict
-            "loss" and "accuracy" (a fraction; None if the loss has no classes). Both are NaN
-            if there are no examples.
+            "loss", "accuracy" (a fraction; None if the loss has no classes) and the metrics by
+            name. NaN if there are no examples.
         """
-        totals = _Totals()
-        loader = _loader(x, y, batch_size)
-        with self._compute_context(), evaluating(self.model):
+        loader = batches.as_loader(x, y, batch_size)
+        with self._compute_context():
+            return self._evaluate(loader) or {}
+
+    def _evaluate(self, loader: DataLoader, stoppable: bool = False) -> dict[str, Any] | None:
+        totals = Totals(self.loss, copy.deepcopy(self.metrics))
+        with evaluating(self.model):
             for (_, labels), (x, y) in self._on_device(loader):
-                totals.add(len(x), *self._forward(x, y, labels))
-        return {"loss": totals.loss(), "accuracy": totals.accuracy()}
+                totals.add(self._forward(x, y, labels))
+                if stoppable and self._stop:
+                    return None
+        return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
     def predict(self, x: Any, batch_size: int = 256) -> Array:
         """Return the model's predictions as a NumPy array, (N, ...).
@@ -278,68 +687,35 @@ class Trainer:
         ShapeError
             No examples, or they do not fit the model.
         """
-        loader = x if isinstance(x, DataLoader) else _loader(x, None, batch_size)
+        loader = x if isinstance(x, DataLoader) else batches.as_loader(x, None, batch_size)
         with self._compute_context(), evaluating(self.model):
-            batches = [self._prediction(batch[0]) for batch in loader]
-        if not batches:
+            predicted = [
+                self._prediction(batch[0] if isinstance(batch, tuple) else batch)
+                for batch in loader
+            ]
+        if not predicted:
             raise ShapeError("predict: x has no examples; pass at least one")
-        return backends.get("cpu").xp.concatenate(batches)
+        return backends.get("cpu").xp.concatenate(predicted)
 
-    def _prediction(self, x: Array) -> Array:
+    def _prediction(self, x: Any) -> Array:
         y = self.loss.prediction(self._output(x)).numpy()
-        if y.shape[:1] != (len(x),):
+        if y.shape[:1] != (batches.count(x),):
             raise ShapeError(
-                f"predict: the model returns {y.shape} for a batch of {len(x)}: expected (N, ...)"
+                f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
+                "expected (N, ...)"
             )
         return y
 
-    def _epoch(
-        self,
-        loader: DataLoader,
-        validation: Any,
-        number: int,
-        last: int,
-        batch_size: int,
-        progress: bool,
-    ) -> Epoch:
-        start = time.perf_counter()
-        totals = _Totals()
-        self.model.train()
-        title = f"epoch {number}/{last}"
-        bar = Bar(len(loader.dataset), title) if progress else None
-        with self._compute_context(), bar or nullcontext():
-            for (_, labels), (x, y) in self._on_device(loader):
-                totals.add(len(x), *self.train_step(x, y, labels))
-                if bar is not None and bar.update(len(x)):
-                    bar.show(loss=totals.loss(), accuracy=totals.accuracy())
-            metrics: dict[str, float | None] = {"loss": None, "accuracy": None}
-            if validation is not None:
-                metrics = self.evaluate(_loader(*_as_tuple(validation), max(batch_size, 256)))
-            epoch = Epoch(
-                epoch=number,
-                train_loss=totals.loss(),
-                train_accuracy=totals.accuracy(),
-                val_loss=metrics["loss"],
-                val_accuracy=metrics["accuracy"],
-                seconds=time.perf_counter() - start,
-            )
-            if bar is not None:
-                bar.finish(
-                    loss=epoch.train_loss,
-                    accuracy=epoch.train_accuracy,
-                    val_loss=epoch.val_loss,
-                    val_accuracy=epoch.val_accuracy,
-                )
-        return epoch
+    # -- one batch ----------------------------------------------------------------------------
 
-    def _forward(self, x: Array, y: Array, labels: Array = None) -> tuple[Tensor, Answers | None]:
-        """Compute loss and answers of a batch, on the device; ``labels`` is ``y`` on the host."""
+    def _forward(self, x: Any, y: Any, labels: Any = None) -> Step:
+        """Compute the loss of a batch on the device; ``labels`` is ``y`` on the host."""
         output = self._output(x)
         target = self._target(y, output, y if labels is None else labels)
         loss = self.loss(output, target)
         if not isinstance(loss, Tensor):
             raise DTypeError(f"the loss function returned {type(loss).__name__}, expected a Tensor")
-        return loss, self._answers(output.data, target)
+        return Step(loss, output, target, batches.count(x))
 
     @contextmanager
     def _compute_context(self) -> Iterator[None]:
@@ -348,77 +724,117 @@ class Trainer:
         with backend.active(), backend.precision(self.precision):
             yield
 
-    def _output(self, x: Array) -> Tensor:
+    def _input(self, x: Any) -> Any:
+        """Put a batch on the device, in the dtype of the model's parameters."""
+        backend, dtype = self.model.backend, self.model.dtype
+        return map_arrays(lambda array: backend.asarray(array, dtype), x)
+
+    def _output(self, x: Any) -> Any:
         """Compute the model's output, in the dtype of its parameters."""
-        x = self.model.backend.asarray(x, self.model.dtype)
+        x = self._input(x)
         if self.precision != "float16":
-            return self.model(x)
+            return _call_model(self.model, x)
         with autocast():
-            return F.astype(self.model(x.astype("float16")), "float32")
+            y = _call_model(self.model, map_arrays(lambda array: array.astype("float16"), x))
+            return map_arrays(lambda tensor: F.astype(tensor, "float32"), y)
 
     def _on_device(self, loader: DataLoader) -> Iterator[tuple[tuple, tuple]]:
         """Yield each batch (x, y) on the host and on the device."""
-        backend, batches = self.model.backend, _pairs(loader)
+        backend, loaded = self.model.backend, batches.pairs(loader)
         slots = backend.slots()
         if slots:
-            return on_device(batches, backend, self.model.dtype, slots)
-        return ((batch, batch) for batch in batches)
+            return on_device(loaded, backend, self.model.dtype, slots)
+        return ((batch, batch) for batch in loaded)
 
-    def _target(self, y: Array, output: Tensor, labels: Array) -> Array:
+    def _target(self, y: Any, output: Any, labels: Any) -> Any:
         """Convert ``y`` to what the loss takes, on the output's device.
 
         Values take the output's dtype and, (N,) for (N, 1), its shape; probabilities of classes
         take its dtype. Class indices for a GPU are checked in ``labels``, on the host: checking
         them on the GPU would make the host wait.
         """
-        kind, backend = self.loss.target, output.backend
+        kind, backend = self.loss.target, self.model.backend
+        if kind not in ("values", "binary", "classes"):
+            return map_arrays(backend.asarray, y)
+        if not isinstance(output, Tensor):
+            raise DTypeError(
+                f"the model returned {type(output).__name__}, but {type(self.loss).__name__} takes "
+                "one Tensor: pass a function of (output, target) as the loss"
+            )
         if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
             host = backends.of(labels)
             if host is not backend:
                 ignored = getattr(self.loss, "ignore_index", -100)
                 host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1, ignored)
-        if kind not in ("values", "binary"):
-            probabilities = kind == "classes" and y.shape == output.shape
-            return backend.asarray(y, output.dtype if probabilities else None)
+        if kind == "classes":
+            return backend.asarray(y, output.dtype if y.shape == output.shape else None)
         target = backend.asarray(y, output.dtype)
         same_shape = [n for n in target.shape if n != 1] == [n for n in output.shape if n != 1]
         return target.reshape(output.shape) if same_shape else target
 
-    def _answers(self, output: Array, target: Array) -> Answers | None:
-        if self.loss.target == "classes":
-            classes = target if target.ndim < output.ndim else target.argmax(axis=1)
-            right = output.argmax(axis=1) == classes
-        elif self.loss.target == "binary":
-            right = (output > self.loss.threshold) == (target > 0.5)
-        else:
-            return None
-        return Answers(right.sum(), right.size)
+    # -- callbacks and class weights --------------------------------------------------------------
+
+    def _use(self, callbacks: Sequence[Any], progress: bool, terminate_on_nan: bool) -> None:
+        """Register the callbacks of a fit, in their order."""
+        used = [as_callback(value) for value in callbacks]
+        if progress:
+            used.append(ProgressBar())
+        if terminate_on_nan and not any(isinstance(c, TerminateOnNaN) for c in used):
+            used.append(TerminateOnNaN())
+        self.callbacks = sorted(used, key=lambda callback: callback.order)
+        self._hooks = {
+            name: [
+                getattr(callback, name)
+                for callback in self.callbacks
+                if getattr(type(callback), name) is not getattr(Callback, name)
+            ]
+            for name in HOOKS
+        }
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        for hook in self._hooks[name]:
+            hook(self, *arguments)
+
+    def _load_callbacks(self) -> None:
+        """Give the callbacks their states from a checkpoint, by class and order."""
+        free = list(self.callbacks)
+        for saved in self._loaded.get("callbacks", ()):
+            same = [callback for callback in free if type(callback).__name__ == saved["class"]]
+            if same:
+                free.remove(same[0])
+                same[0].load_state_dict(saved["state"])
+            elif self.resumed_from is not None and any(saved["state"].values()):
+                raise StateDictError(
+                    f"{self.resumed_from} has the state of a {saved['class']}, which this fit does "
+                    "not have: add it to callbacks"
+                )
+        self._loaded = {}
+
+    def _set_class_weight(self, class_weight: Any, loader: DataLoader) -> None:
+        """Set the weights of the classes in the loss."""
+        if self.loss.target != "classes":
+            raise ArgumentError(
+                f"class_weight needs a loss of class indices, cross_entropy or nll, got "
+                f"{type(self.loss).__name__}"
+            )
+        weights = batches.class_weights(class_weight, loader.dataset)
+        self.loss.weight = Buffer(self.model.backend.asarray(weights, self.model.dtype))
 
 
-class _Totals:
-    """Sums over an epoch, kept on the device until they are needed."""
+def _named(value: Any) -> dict[str, Any]:
+    return {"class": type(value).__name__, "state": value.state_dict()}
 
-    def __init__(self) -> None:
-        self.examples = 0
-        self.total = 0
-        self.loss_sum: Array = None
-        self.right: Array = None
 
-    def add(self, examples: int, loss: Tensor, answers: Answers | None) -> None:
-        self.examples += examples
-        term = loss.data * examples
-        self.loss_sum = term if self.loss_sum is None else self.loss_sum + term
-        if answers is not None:
-            self.total += answers.total
-            self.right = answers.right if self.right is None else self.right + answers.right
+def _check_kind(name: str, saved: str, own: str) -> None:
+    if saved != own:
+        raise StateDictError(f"the state is of {name} {saved}, this Trainer has {own}")
 
-    def loss(self) -> float:
-        return float(self.loss_sum) / self.examples if self.examples else math.nan
 
-    def accuracy(self) -> float | None:
-        if self.examples == 0:
-            return math.nan
-        return None if self.right is None else int(self.right) / self.total
+def _call_model(model: Module, x: Any) -> Any:
+    """Pass a tuple of inputs as arguments, a dict by name."""
+    if isinstance(x, tuple):
+        return model(*x)
+    return model(**x) if isinstance(x, dict) else model(x)
 
 
 def _check_schedule(schedule: LRScheduler, optimizer: Optimizer | None) -> None:
@@ -455,10 +871,29 @@ class CustomLoss(Loss):
     def forward(self, input: Any, target: Any) -> Tensor:
         return self.custom(input, target)
 
+    def divisor(self, output: Any, target: Any) -> int:
+        return batches.count(output)
+
+
+def _find_optimizer(optimizer: Any, model: Module) -> Optimizer | None:
+    if optimizer is None or isinstance(optimizer, Optimizer):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer in optim.BY_NAME:
+        create: Any = optim.BY_NAME[optimizer]
+        return create(model.parameters())
+    raise ArgumentError(
+        f"optimizer={optimizer!r}: expected one of {', '.join(optim.BY_NAME)}, or an optimiser "
+        "such as optim.Adam(model.parameters())"
+    )
+
 
 def _find_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
     if isinstance(loss, Loss):
         return loss
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        raise ArgumentError(f"loss is the class {loss.__name__}: add (), pass an object")
+    if isinstance(loss, str):
+        loss = _ALIASES.get(loss, loss).removesuffix("_loss")
     for name, cls in LOSSES.items():
         if loss is cls.function or (isinstance(loss, str) and loss == name):
             return cls()
@@ -469,33 +904,29 @@ def _find_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
     )
 
 
-def _loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int = 0) -> DataLoader:
-    """Return ``x`` if it is a DataLoader, else create one."""
-    if isinstance(x, DataLoader | Dataset) and y is not None:
-        raise ArgumentError(
-            f"y={type(y).__name__}: a {type(x).__name__} already yields (x, y); omit y"
-        )
-    if isinstance(x, DataLoader):
-        return x
-    arrays: Any = x if isinstance(x, Dataset) else (x,) if y is None else (x, y)
-    return DataLoader(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
-
-
-def _as_tuple(validation: Any) -> tuple[Any, Any]:
-    if isinstance(validation, DataLoader | Dataset):
-        return validation, None
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
-        raise ArgumentError(
-            f"validation is {type(validation).__name__}: expected (x, y), a Dataset or a DataLoader"
-        )
-    return validation[0], validation[1]
-
-
-def _pairs(loader: Iterable[tuple]) -> Iterator[tuple[Any, Any]]:
-    for batch in loader:
-        if len(batch) != 2:
-            raise DataError(
-                f"the loader yields {len(batch)} arrays per batch, expected (x, y); pass y, or a "
-                "dataset of pairs"
+def _find_metrics(given: Sequence[Any], loss: Loss) -> dict[str, Any]:
+    """The metrics by name, new objects for those given by name."""
+    if isinstance(given, str):
+        given = [given]
+    found = {}
+    for value in given:
+        metric = metrics.create(value) if isinstance(value, str) else value
+        if not isinstance(metric, metrics.Metric):
+            raise ArgumentError(
+                f"metrics has {value!r}: expected names such as {metrics.names()[0]!r}, or objects "
+                "of xcnn.metrics"
             )
-        yield batch[0], batch[1]
+        if loss.target not in metric.targets:
+            raise ArgumentError(
+                f"metrics has {metric.name!r}, which is for {' and '.join(metric.targets)}, but "
+                f"{type(loss).__name__} takes {loss.target}"
+            )
+        if not metric.is_scalar:
+            raise ArgumentError(
+                f"metrics has {metric.name!r}, which is not one number: compute it after the "
+                "training, from predict"
+            )
+        if metric.name in found:
+            raise ArgumentError(f"metrics has {metric.name!r} twice: leave one out")
+        found[metric.name] = copy.deepcopy(metric)
+    return found

@@ -1,0 +1,114 @@
+"""What ``fit``, ``evaluate`` and ``predict`` take as data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .. import data
+from ..arrays import Array
+from ..data import DataLoader, Dataset, map_arrays
+from ..errors import ArgumentError, DataError
+
+_NAMES = (("x", "image", "images", "pixel_values"), ("y", "label", "labels", "target"))
+
+
+def as_loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int = 0) -> DataLoader:
+    """Return ``x`` if it is a DataLoader, else create one."""
+    if isinstance(x, DataLoader | Dataset) and y is not None:
+        raise ArgumentError(
+            f"y={type(y).__name__}: a {type(x).__name__} already yields (x, y); omit y"
+        )
+    if isinstance(x, DataLoader):
+        return x
+    return DataLoader(_together(x, y), batch_size=batch_size, shuffle=shuffle, seed=seed)
+
+
+def _together(x: Any, y: Any) -> Any:
+    return x if isinstance(x, Dataset) else (x,) if y is None else (x, y)
+
+
+def as_pair(validation: Any) -> tuple[Any, Any]:
+    """Return the x and y of the argument ``validation``."""
+    if isinstance(validation, DataLoader | Dataset):
+        return validation, None
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise ArgumentError(
+            f"validation is {type(validation).__name__}: expected (x, y), a Dataset or a DataLoader"
+        )
+    return validation[0], validation[1]
+
+
+def split(x: Any, y: Any, fraction: float, seed: int, by_class: bool) -> tuple[Dataset, Dataset]:
+    """Hold out a fraction of the examples for validation, of each class alike ``by_class``."""
+    if isinstance(x, DataLoader):
+        raise ArgumentError(
+            "validation_split needs arrays or a Dataset, got a DataLoader: split its dataset with "
+            "xcnn.data.split and pass validation"
+        )
+    return data.split(_together(x, y), fraction, seed=seed, stratify=by_class or None)
+
+
+def pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield each batch as (x, y); a dict needs two of the usual names."""
+    for batch in loader:
+        if isinstance(batch, dict):
+            batch = tuple(batch[key] for names in _NAMES for key in names if key in batch)
+        if not isinstance(batch, tuple) or len(batch) != 2:
+            found = f"{len(batch)} arrays" if isinstance(batch, tuple) else type(batch).__name__
+            raise DataError(
+                f"the loader yields {found} per batch, expected (x, y) or a dict of 'x' and 'y'; "
+                "pass y, or a dataset of pairs"
+            )
+        yield batch[0], batch[1]
+
+
+def leaves(batch: Any) -> list[Array]:
+    """The arrays in a batch."""
+    found: list[Array] = []
+    map_arrays(found.append, batch)
+    return found
+
+
+def count(batch: Any) -> int:
+    """The number of examples in a batch."""
+    return len(leaves(batch)[0])
+
+
+def size(batch: Any) -> int:
+    """The number of elements in the first array of a batch."""
+    return leaves(batch)[0].size
+
+
+def length(batches: Any) -> int | None:
+    """The length of a DataLoader or Dataset; None if it does not know."""
+    try:
+        return len(batches)
+    except TypeError:
+        return None
+
+
+def class_weights(class_weight: Any, dataset: Any) -> Any:
+    """Return the weights (C,) that ``class_weight`` of :meth:`Trainer.fit` stands for."""
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ArgumentError(
+                f"class_weight={class_weight!r}: expected 'balanced', a dict or an array"
+            )
+        return data.class_weights(data.labels(dataset))
+    if not isinstance(class_weight, dict):
+        return class_weight
+    count = max([*class_weight, *data.labels(dataset).tolist()]) + 1
+    return [float(class_weight.get(label, 1.0)) for label in range(count)]
+
+
+def warn_if_unscaled(x: Any) -> None:
+    """Warn about pictures of integers from 0 to 255."""
+    if any(data.is_unscaled(array) for array in leaves(x)):
+        warnings.warn(
+            "x holds pictures of integers up to 255, which networks learn badly: scale them, for "
+            'example x.astype("float32") / 255, or pass a DataLoader with '
+            "transform=xcnn.data.Normalize(mean, std)",
+            stacklevel=4,
+        )

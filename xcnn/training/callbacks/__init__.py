@@ -1,0 +1,27 @@
+"""What acts during :meth:`xcnn.Trainer.fit`: stopping, averaging, saving and logging.
+
+A callback is an object with the hooks of :class:`Callback`, or a function ``f(trainer, epoch)``
+that is called after each epoch.
+"""
+
+from .averaging import EMA, StochasticWeightAveraging
+from .base import Callback, FunctionCallback
+from .checkpoint import ModelCheckpoint, newest
+from .progress import ProgressBar
+from .schedule import GradientAccumulation, LearningRateLog
+from .stopping import EarlyStopping, TerminateOnNaN, TimeLimit
+
+__all__ = [
+    "EMA",
+    "Callback",
+    "EarlyStopping",
+    "FunctionCallback",
+    "GradientAccumulation",
+    "LearningRateLog",
+    "ModelCheckpoint",
+    "ProgressBar",
+    "StochasticWeightAveraging",
+    "TerminateOnNaN",
+    "TimeLimit",
+    "newest",
+]

@@ -1,0 +1,117 @@
+"""The base class of callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ArgumentError
+from ..epoch import Epoch
+
+if TYPE_CHECKING:
+    from ..trainer import Step, Trainer
+
+HOOKS = (
+    "on_fit_start",
+    "on_epoch_start",
+    "on_batch_start",
+    "on_step_end",
+    "on_batch_end",
+    "on_epoch_end",
+    "on_fit_end",
+    "on_exception",
+)
+
+
+class Callback:
+    """Base class of callbacks; a subclass overrides the hooks it needs.
+
+    The order is on_fit_start; for each epoch on_epoch_start, for each batch on_batch_start,
+    on_step_end (after each step of the optimiser) and on_batch_end, then on_epoch_end (after the
+    validation and the schedule's step); at last on_fit_end, or on_exception if anything raised an
+    error. Of several callbacks, the ones with a lower ``order`` go first, then those that come
+    first in the list. An error in a hook ends the training like any other.
+
+    To end the training, a hook calls ``trainer.stop()``: after the current step, in the middle of
+    an epoch, or after on_epoch_end. A training that is resumed in the middle of an epoch does not
+    call on_epoch_start again.
+
+    Attributes
+    ----------
+    order : int
+        0 unless a callback must be first (-1) or last (1).
+    """
+
+    order = 0
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Called before the first epoch of a fit; a resumed state is loaded afterwards."""
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Called before epoch ``trainer.epoch``."""
+
+    def on_batch_start(self, trainer: Trainer) -> None:
+        """Called before batch ``trainer.batch`` of the epoch, from 0."""
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """Called after each step of the optimiser, number ``trainer.steps``."""
+
+    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
+        """Called after each batch; reading ``step.loss`` on a GPU waits for it."""
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        """Called after each epoch, which is the last one in ``trainer.history``."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Called when a fit ends without an error."""
+
+    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+        """Called when a fit ends with ``error``, also KeyboardInterrupt; it is raised again."""
+
+    def evaluation_weights(self, trainer: Trainer) -> AbstractContextManager[Any]:
+        """A context in which the model has the weights to evaluate and to keep."""
+        return nullcontext()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint stores: numbers, strings, arrays, and lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of :meth:`state_dict`, after on_fit_start."""
+
+
+class FunctionCallback(Callback):
+    """Calls ``function(trainer, epoch)`` after each epoch; if it returns True, training stops."""
+
+    def __init__(self, function: Callable[[Trainer, Epoch], Any]) -> None:
+        self.function = function
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        result = self.function(trainer, epoch)
+        if result is not None and type(result).__name__ not in ("bool", "bool_"):
+            raise ArgumentError(
+                f"callback {getattr(self.function, '__name__', self.function)!r} returned "
+                f"{result!r}: expected True to stop, or False or None to go on"
+            )
+        if result:
+            trainer.stop()
+
+
+def as_callback(value: Any) -> Callback:
+    """``value`` itself if it is a callback, else a function as one.
+
+    Raises
+    ------
+    ArgumentError
+        Neither; a class instead of an object.
+    """
+    if isinstance(value, type) and issubclass(value, Callback):
+        raise ArgumentError(f"callbacks has the class {value.__name__}: add (), pass an object")
+    if isinstance(value, Callback):
+        return value
+    if not callable(value):
+        raise ArgumentError(
+            f"callbacks has {value!r}: expected a Callback or a function (trainer, epoch)"
+        )
+    return FunctionCallback(value)

@@ -1,0 +1,237 @@
+"""ModelCheckpoint: the run folder, from which a training can go on."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ... import serialize
+from ...checks import check_int
+from ...errors import ArgumentError
+from .. import folder as files
+from .. import state
+from ..epoch import Epoch
+from .base import Callback
+from .stopping import Monitor, parse_time
+
+if TYPE_CHECKING:
+    from ..trainer import Step, Trainer
+
+MODEL, HISTORY, BEST = "model.safetensors", "history.csv", "best.safetensors"
+_SUFFIX, _FOLDER = ".safetensors", "checkpoints"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interval(NamedTuple):
+    """How often to write a checkpoint: one of the three is not None."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, name: str, text: Any) -> Interval:
+        """Read "100steps", "1epoch" or a time such as "5min".
+
+        Raises
+        ------
+        ArgumentError
+            Anything else.
+        """
+        match = re.fullmatch(r"(\d+) ?(step|epoch)s?", text) if isinstance(text, str) else None
+        if match and int(match[1]):
+            return cls(**{f"{match[2]}s": int(match[1])})
+        try:
+            return cls(seconds=parse_time(name, text))
+        except ArgumentError as error:
+            raise ArgumentError(
+                f'{name}={text!r}: expected a number of steps, epochs or a time, such as "100steps", '
+                '"1epoch" or "5min"'
+            ) from error
+
+
+class ModelCheckpoint(Callback):
+    """Keeps a folder from which :meth:`Trainer.fit` goes on where it was, with the same bits.
+
+    ``model.safetensors`` and ``history.csv`` are those of the last finished epoch, ``checkpoints/``
+    has the state of the whole training (:meth:`Trainer.save`), and with ``best``,
+    ``best.safetensors`` is the model of the best epoch. Files of one moment are replaced together:
+    whenever the process is killed, the folder holds one complete generation.
+
+    On Ctrl-C and SIGTERM the training finishes the step, writes a checkpoint and ends: with
+    KeyboardInterrupt, or with SystemExit(143). A second Ctrl-C ends it at once.
+
+    Parameters
+    ----------
+    path
+        The folder. It must not hold another run, unless ``fit`` resumes it.
+    every
+        How often to write a checkpoint: "1epoch", "100steps", "5min".
+    keep
+        Number of checkpoints to keep.
+    best
+        Name of the column of the history that decides which epoch is the best, such as "val_loss"
+        or "val_accuracy"; None: no ``best.safetensors``.
+    mode
+        "min", "max", or None: the usual direction of ``best``.
+    signals
+        Whether to handle Ctrl-C and SIGTERM; only possible in the main thread.
+
+    Raises
+    ------
+    ArgumentError
+        An invalid setting; in ``fit``, a folder that is in use or holds another run.
+
+    Examples
+    --------
+    >>> trainer.fit(x, y, epochs=20, callbacks=[ModelCheckpoint("run")], resume="run")
+    """
+
+    order = 2
+
+    def __init__(
+        self,
+        path: Any,
+        every: str = "1epoch",
+        keep: int = 3,
+        best: str | None = None,
+        mode: str | None = None,
+        signals: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        self.every = Interval.parse("every", every)
+        self.keep: int = check_int("keep", keep)
+        self._best = None if best is None else Monitor(best, mode)
+        self.signals = signals
+        self.received: int | None = None  # a signal
+        self.lock: files.Lock | None = None
+        self._handlers: dict[int, Any] = {}
+        self._written: tuple[int, ...] = ()  # the position of the last checkpoint
+        self._time = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        if self.lock is None:
+            with files.naming("create", self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = files.Lock(self.path)
+            files.complete(self.path)
+        if trainer.resumed_from is None and not trainer.history:
+            held = [f.name for f in (self.path / MODEL, *checkpoints(self.path)) if f.exists()]
+            if held:
+                raise ArgumentError(
+                    f"{self.path} already holds a run ({', '.join(held)}): pass "
+                    f"fit(..., resume={str(self.path)!r}) to go on with it, or choose another folder"
+                )
+        self._written, self._time = trainer.position, time.monotonic()
+        self.received = None
+        if self.signals and threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._handlers[number] = signal.signal(
+                    number, lambda number, frame: self._handle(trainer, number, frame)
+                )
+
+    def _handle(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:  # the second time: at once
+            self._restore_handlers()
+            signal.raise_signal(number)
+        self.received = number
+        trainer.stop(finished=False)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
+        steps, _, seconds = self.every
+        if trainer.is_between_steps and (
+            (steps is not None and trainer.steps % steps == 0)
+            or (seconds is not None and time.monotonic() - self._time >= seconds)
+        ):
+            self.write(trainer)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        written = {HISTORY: trainer.history.to_csv().encode()}
+        with trainer.evaluation_weights():
+            written[MODEL] = serialize.to_bytes(trainer.model)
+            if self._best is not None and self._best.improved(trainer, epoch):
+                value = {"epoch": str(epoch.epoch), self._best.monitor: repr(self._best.best)}
+                written[BEST] = serialize.to_bytes(trainer.model, value)
+        every = self.every.epochs
+        is_due = every is not None and epoch.epoch % every == 0
+        self.write(trainer, written, is_due or trainer.epoch > trainer.epochs or trainer.is_stopping)
+
+    def write(
+        self, trainer: Trainer, written: Mapping[str, bytes] = {}, checkpoint: bool = True
+    ) -> None:
+        """Write a generation: files of the folder, and a checkpoint."""
+        written, remove = dict(written), []
+        if checkpoint and trainer.position != self._written:
+            self._written, self._time = trainer.position, time.monotonic()
+            name = f"{_FOLDER}/{trainer.steps:010d}{_SUFFIX}"
+            written[name] = state.to_bytes(trainer.state_dict())
+            old = [f"{_FOLDER}/{path.name}" for path in checkpoints(self.path)]
+            later = [n for n in old if n > name]  # left from before an older one was resumed
+            earlier = [n for n in old if n < name]
+            remove = later + earlier[: max(0, len(earlier) - self.keep + 1)]
+        if written:
+            files.commit(self.path, written, remove)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        try:
+            if trainer.is_interrupted:
+                self.write(trainer)
+            elif trainer.history:  # another callback may have replaced the weights
+                self.write(trainer, {MODEL: serialize.to_bytes(trainer.model)}, False)
+        finally:
+            self._close()
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.received is not None:
+            raise SystemExit(128 + self.received)
+
+    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._restore_handlers()
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": None if self._best is None else self._best.best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self._best is not None:
+            self._best.best = state["best"]
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a run folder, oldest first."""
+    return sorted((folder / _FOLDER).glob(f"*{_SUFFIX}"))
+
+
+def newest(path: Any) -> Path | None:
+    """The checkpoint file to resume from.
+
+    ``path`` is such a file, or the folder of a ModelCheckpoint; None if that has no checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    """
+    path = Path(path)
+    if path.suffix == _SUFFIX and not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(f"no such file: {path}")
+        return path
+    files.complete_if_free(path)
+    return (checkpoints(path) or [None])[-1]

@@ -1,0 +1,50 @@
+"""The progress bar as a callback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..epoch import Epoch
+from ..progress import Bar
+from .base import Callback
+
+if TYPE_CHECKING:
+    from ..trainer import Step, Trainer
+
+
+class ProgressBar(Callback):
+    """Shows a bar for each epoch, on a terminal; ``fit(progress=True)`` adds one."""
+
+    order = 1
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+
+    def on_batch_start(self, trainer: Trainer) -> None:
+        if self._bar is None:  # also in the middle of an epoch, when a training is resumed
+            self._bar = Bar(trainer.examples, f"epoch {trainer.epoch}/{trainer.epochs}")
+
+    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
+        if self._bar is not None and self._bar.update(step.examples):
+            self._bar.show(**trainer.running())
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        if self._bar is not None:
+            self._bar.finish(
+                loss=epoch.train_loss,
+                accuracy=epoch.train_accuracy,
+                val_loss=epoch.val_loss,
+                val_accuracy=epoch.val_accuracy,
+            )
+            self._close()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__()
+            self._bar = None

@@ -1,0 +1,63 @@
+"""Callbacks about the steps of the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ...checks import check_int
+from ...errors import ArgumentError
+from ..epoch import Epoch
+from .base import Callback
+
+if TYPE_CHECKING:
+    from ..trainer import Trainer
+
+
+class GradientAccumulation(Callback):
+    """Changes the number of batches per step of the optimiser from some epochs on.
+
+    Parameters
+    ----------
+    batches
+        A number for all epochs, as ``Trainer(accumulate=N)``; or {epoch: number}, each from that
+        epoch on, counted from 1.
+
+    Examples
+    --------
+    >>> GradientAccumulation({1: 1, 6: 4})  # from the sixth epoch on, four batches per step
+    """
+
+    def __init__(self, batches: int | Mapping[int, int]) -> None:
+        table = batches if isinstance(batches, Mapping) else {1: batches}
+        if not table:
+            raise ArgumentError("batches={}: expected {epoch: number}, such as {1: 1, 6: 4}")
+        self.batches: dict[int, int] = {
+            check_int("epoch", epoch): check_int("batches", number)
+            for epoch, number in table.items()
+        }
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        earlier = [epoch for epoch in self.batches if epoch <= trainer.epoch]
+        if earlier:
+            trainer.accumulate = self.batches[max(earlier)]
+
+
+class LearningRateLog(Callback):
+    """Adds the learning rate of the epoch's last step to the history, as "lr".
+
+    With several parameter groups, the columns are "lr", "lr_1", "lr_2", ...
+    """
+
+    order = -1
+
+    def __init__(self) -> None:
+        self._rates: list[float] = []
+
+    def on_batch_start(self, trainer: Trainer) -> None:
+        assert trainer.optimizer is not None  # it is training
+        self._rates = [group["lr"] for group in trainer.optimizer.param_groups]
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        for number, rate in enumerate(self._rates):
+            epoch.metrics[f"lr_{number}" if number else "lr"] = float(rate)

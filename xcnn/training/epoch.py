@@ -1,0 +1,77 @@
+"""The results of training: one Epoch per pass over the data, and all of them in a History."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The results of one epoch of training; the columns of ``history.csv``.
+
+    Losses are means over all examples, weighted by what the loss divides by; accuracies are
+    fractions from 0 to 1 (None if the loss has no classes, or without validation). ``seconds`` is
+    training and validation together. ``metrics`` has further columns by name, such as "val_f1".
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """Return all columns as a dict."""
+        return {**{name: getattr(self, name) for name in _COLUMNS}, **self.metrics}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Epoch:
+        """Create the Epoch from the result of :meth:`row`."""
+        own = {name: row[name] for name in _COLUMNS}
+        return cls(**own, metrics={k: v for k, v in row.items() if k not in own})
+
+    def value(self, name: str) -> float:
+        """Return the number in a column.
+
+        Raises
+        ------
+        ArgumentError
+            There is no such number; the message lists those there are.
+        """
+        row = {k: v for k, v in self.row().items() if v is not None}
+        if name not in row:
+            hint = "; pass validation data to fit" if name.startswith("val_") else ""
+            raise ArgumentError(
+                f"monitor={name!r}: expected one of {', '.join(k for k in row if k != 'epoch')}"
+                f"{hint}"
+            )
+        return row[name]
+
+
+_COLUMNS = tuple(f.name for f in fields(Epoch) if f.name != "metrics")
+
+
+class History(list[Epoch]):
+    """The epochs trained so far."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns."""
+        rows = [dict.fromkeys(_COLUMNS), *(epoch.row() for epoch in self)]
+        return list(dict.fromkeys(name for row in rows for name in row))
+
+    def to_csv(self) -> str:
+        """Return the table as text: a header, then one line per epoch."""
+        table = io.StringIO()
+        writer = csv.DictWriter(table, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(epoch.row() for epoch in self)
+        return table.getvalue()

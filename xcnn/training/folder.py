@@ -1,0 +1,186 @@
+"""Files of one folder that change together, and a lock for the process that writes them.
+
+A generation, several files that belong together, is first written to a hidden folder. Renaming that
+folder to ``.commit`` decides: before, the generation does not exist; after, the files in it replace
+the old ones, and whoever opens the folder next completes a replacement that was cut short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_COMMIT, _STAGING = ".commit", ".writing-"
+_GRACE = 60  # seconds; a younger folder may belong to a process that has not locked it yet
+
+
+@contextlib.contextmanager
+def naming(action: str, path: Any) -> Iterator[None]:
+    """Let an OSError say what was being done to which file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"cannot {action}: {error.strerror}", str(path)) from error
+
+
+class Lock:
+    """An exclusive lock on a folder, held until it is released or the process ends.
+
+    Raises
+    ------
+    ArgumentError
+        Another process holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: int | None = None
+        if fcntl is None:
+            return
+        with naming("open", folder):
+            self._file = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise ArgumentError(
+                f"{folder} is in use by another training: choose another folder, or wait"
+            ) from error
+
+    def release(self) -> None:
+        """Release the lock; calling it again does nothing."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def commit(folder: Path, files: Mapping[str, bytes], remove: Iterable[str] = ()) -> None:
+    """Replace ``files``, content by name relative to ``folder``: all of them or none.
+
+    Parameters
+    ----------
+    folder
+        Must exist, and be locked by this process.
+    files
+        Content by name; names may have one subfolder.
+    remove
+        Files to delete afterwards.
+
+    Raises
+    ------
+    OSError
+        No space, no permission or no such folder; the files are as they were.
+    """
+    complete(folder)
+    staging = folder / f"{_STAGING}{secrets.token_hex(4)}"
+    with naming("write", folder):
+        try:
+            staging.mkdir()
+            for name, content in files.items():
+                path = staging / name
+                path.parent.mkdir(exist_ok=True)
+                with path.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            staging.rename(folder / _COMMIT)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        complete(folder)
+        for name in remove:
+            (folder / name).unlink(missing_ok=True)
+
+
+def complete(folder: Path) -> None:
+    """Complete a commit that was cut short, and delete what dead processes left.
+
+    Only the holder of the lock may call it.
+    """
+    committed = folder / _COMMIT
+    for path in sorted(committed.rglob("*")):
+        if path.is_file():
+            target = folder / path.relative_to(committed)
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
+    for path in (committed, *folder.glob(f"{_STAGING}*")):
+        if path.exists():
+            shutil.rmtree(path)
+
+
+def complete_if_free(folder: Path) -> None:
+    """:func:`complete` before reading, unless a process is writing or the folder is read-only."""
+    if any((folder / _COMMIT).glob("*")) and os.access(folder, os.W_OK):
+        with contextlib.suppress(ArgumentError):  # the writer completes it
+            lock = Lock(folder)
+            try:
+                complete(folder)
+            finally:
+                lock.release()
+
+
+def create(folder: Path, files: Mapping[str, bytes]) -> Lock:
+    """Create ``folder`` with ``files`` in it, at once, and lock it.
+
+    An empty folder of that name is replaced.
+
+    Raises
+    ------
+    FileExistsError
+        The folder exists and is not empty.
+    OSError
+        It cannot be created.
+    """
+    with naming("create", folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
+        staging = folder.with_name(f"{_STAGING}{secrets.token_hex(4)}")
+        staging.mkdir()
+        lock = Lock(staging)
+        try:
+            for name, content in files.items():
+                (staging / name).write_bytes(content)
+            if os.name == "nt" and folder.is_dir():  # renaming replaces no folder there
+                folder.rmdir()
+            _rename(staging, folder)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            lock.release()
+            raise
+    return lock
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if target.is_dir() and any(target.iterdir()):
+            raise FileExistsError(error.errno, error.strerror, str(target)) from error
+        raise
+
+
+def _sweep(parent: Path) -> None:
+    """Delete the unfinished folders of processes that died while they created them."""
+    for path in parent.glob(f"{_STAGING}*"):
+        with contextlib.suppress(ArgumentError, OSError):  # in use, or deleted by somebody else
+            if time.time() - path.stat().st_mtime < _GRACE:
+                continue
+            lock = Lock(path)
+            try:
+                shutil.rmtree(path)
+            finally:
+                lock.release()

@@ -1,0 +1,117 @@
+"""The learning-rate range test."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..checks import check_int, check_number
+from ..data import DataLoader
+from ..errors import ArgumentError, MissingPackageError
+from . import batches
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_SMOOTHING = 0.9  # weight of the earlier losses
+_EXPLODED = 4.0  # times the smallest smoothed loss, at which the test ends
+
+
+@dataclass(frozen=True)
+class LRFinder:
+    """The result of :meth:`Trainer.find_lr`.
+
+    Attributes
+    ----------
+    rates : list of float
+        The learning rate of each step.
+    losses : list of float
+        The loss before that step.
+    """
+
+    rates: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def smoothed(self) -> list[float]:
+        """The losses, averaged over about ten steps."""
+        mean, values = 0.0, []
+        for number, loss in enumerate(self.losses, 1):
+            mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+            values.append(mean / (1 - _SMOOTHING**number))
+        return values
+
+    @property
+    def suggestion(self) -> float:
+        """The rate at which the smoothed loss falls fastest per factor of the rate.
+
+        Raises
+        ------
+        ArgumentError
+            It never falls.
+        """
+        values = self.smoothed
+        lowest = values.index(min(values))
+        slopes = [values[i + 1] - values[i - 1] for i in range(1, lowest)]
+        if not slopes or min(slopes) >= 0:
+            raise ArgumentError(
+                "find_lr: the loss did not fall at any rate: start lower, or take more steps"
+            )
+        return self.rates[1 + slopes.index(min(slopes))]
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw losses over rates with matplotlib.
+
+        Parameters
+        ----------
+        axes
+            Where to draw; None: a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        if axes is None:
+            try:
+                from matplotlib import pyplot
+            except ImportError as error:
+                raise MissingPackageError("matplotlib", "plot") from error
+            axes = pyplot.subplots()[1]
+        axes.plot(self.rates, self.losses, color="0.8", label="loss")
+        axes.plot(self.rates, self.smoothed, color="C0", label="smoothed")
+        axes.axvline(self.suggestion, color="C1", label=f"suggestion {self.suggestion:.2g}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        axes.legend()
+        return axes
+
+
+def find_lr(
+    trainer: Trainer, loader: DataLoader, start: float, end: float, steps: int
+) -> LRFinder:
+    """See :meth:`Trainer.find_lr`."""
+    check_number("start", start, 0, above=True)
+    check_int("steps", steps, 2)
+    if check_number("end", end, 0) <= start:
+        raise ArgumentError(f"end={end!r}: expected a rate above start={start!r}")
+    result = LRFinder()
+    with trainer.undone():
+        trainer.model.train()
+        for number, (x, y) in enumerate(_endless(loader)):
+            rate = start * (end / start) ** (number / (steps - 1))
+            for group in trainer.optimizer.param_groups:  # type: ignore[union-attr]
+                group["lr"] = rate
+            loss = float(trainer.train_step(x, y).loss.data)
+            if not math.isfinite(loss):
+                break
+            result.rates.append(rate)
+            result.losses.append(loss)
+            values = result.smoothed
+            if number + 1 == steps or values[-1] > _EXPLODED * min(values):
+                break
+    return result
+
+
+def _endless(loader: DataLoader) -> Any:
+    while True:
+        yield from batches.pairs(loader)
