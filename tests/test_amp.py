@@ -29,7 +29,7 @@ def test_weights_stay_float32_and_steps_do_not_wait(strict):
     trainer = make_trainer(strict)
     with count_syncs() as syncs, forbid_float64():
         for _ in range(2):
-            loss, _ = trainer.train_step(IMAGES, LABELS)
+            loss = trainer.train_step(IMAGES, LABELS).loss
     assert syncs == []
     assert loss.dtype == np.float32
     for parameter in trainer.model.parameters():
@@ -47,7 +47,7 @@ def test_the_scale_adapts(strict):
     trainer = make_trainer(strict)
     trainer.scaler = amp.GradScaler(strict, init_scale=2.0**20)
     for _ in range(12):
-        loss, _ = trainer.train_step(IMAGES, LABELS)
+        loss = trainer.train_step(IMAGES, LABELS).loss
     assert 1 <= trainer.scaler.skipped <= 8
     assert trainer.scaler.scale == 2.0 ** (20 - trainer.scaler.skipped)
     assert np.isfinite(float(loss.data))
@@ -57,7 +57,7 @@ def test_it_learns_like_float32(strict):
     losses = {}
     for precision in ("float32", "float16"):
         trainer = make_trainer(strict, precision)
-        losses[precision] = [float(trainer.train_step(IMAGES, LABELS)[0].data) for _ in range(12)]
+        losses[precision] = [float(trainer.train_step(IMAGES, LABELS).loss.data) for _ in range(12)]
     np.testing.assert_allclose(losses["float16"], losses["float32"], rtol=0.02)
     assert losses["float16"][-1] < 0.7 * losses["float16"][0]
 
@@ -90,7 +90,7 @@ def test_an_overflowing_step_is_skipped_and_counted(strict):
     assert (trainer.scaler.skipped, trainer.scaler.scale) == (1, scale / 2)
     for parameter, old in zip(trainer.model.parameters(), before, strict=True):
         np.testing.assert_array_equal(parameter.numpy(), old)
-    loss, _ = trainer.train_step(IMAGES, LABELS)
+    loss = trainer.train_step(IMAGES, LABELS).loss
     assert np.isfinite(float(loss.data))
     assert trainer.scaler.skipped == 1
     assert not np.array_equal(next(trainer.model.parameters()).numpy(), before[0])

@@ -14,6 +14,7 @@ from . import (
     extend,
     functional,
     init,
+    metrics,
     models,
     nn,
     optim,
@@ -24,7 +25,7 @@ from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
 from .tensor import Function, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, vjp
-from .training.trainer import Epoch, Trainer
+from .training import Epoch, Trainer, callbacks
 
 if TYPE_CHECKING:
     from . import onnx
@@ -49,6 +50,7 @@ __all__ = [
     "Trainer",
     "amp",
     "backends",
+    "callbacks",
     "config",
     "data",
     "enable_grad",
@@ -58,6 +60,7 @@ __all__ = [
     "is_grad_enabled",
     "load",
     "manual_seed",
+    "metrics",
     "models",
     "nn",
     "no_grad",

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import data
-from ..arrays import Array
 from ..data import DataLoader, Dataset, map_arrays
 from ..errors import ArgumentError, DataError
 
@@ -64,21 +63,21 @@ def pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         yield batch[0], batch[1]
 
 
-def leaves(batch: Any) -> list[Array]:
+def arrays_of(batch: Any) -> list[Any]:
     """The arrays in a batch."""
-    found: list[Array] = []
+    found: list[Any] = []
     map_arrays(found.append, batch)
     return found
 
 
 def count(batch: Any) -> int:
     """The number of examples in a batch."""
-    return len(leaves(batch)[0])
+    return len(arrays_of(batch)[0])
 
 
 def size(batch: Any) -> int:
     """The number of elements in the first array of a batch."""
-    return leaves(batch)[0].size
+    return arrays_of(batch)[0].size
 
 
 def length(batches: Any) -> int | None:
@@ -105,7 +104,7 @@ def class_weights(class_weight: Any, dataset: Any) -> Any:
 
 def warn_if_unscaled(x: Any) -> None:
     """Warn about pictures of integers from 0 to 255."""
-    if any(data.is_unscaled(array) for array in leaves(x)):
+    if any(data.is_unscaled(array) for array in arrays_of(x)):
         warnings.warn(
             "x holds pictures of integers up to 255, which networks learn badly: scale them, for "
             'example x.astype("float32") / 255, or pass a DataLoader with '

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checks import check_int, check_number
 from ..data import DataLoader
 from ..errors import ArgumentError, MissingPackageError
 from . import batches
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 _SMOOTHING = 0.9  # weight of the earlier losses
 _EXPLODED = 4.0  # times the smallest smoothed loss, at which the test ends
@@ -86,9 +83,7 @@ class LRFinder:
         return axes
 
 
-def find_lr(
-    trainer: Trainer, loader: DataLoader, start: float, end: float, steps: int
-) -> LRFinder:
+def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: int) -> LRFinder:
     """See :meth:`Trainer.find_lr`."""
     check_number("start", start, 0, above=True)
     check_int("steps", steps, 2)

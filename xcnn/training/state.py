@@ -12,6 +12,7 @@ from ..arrays import Array
 from ..errors import DTypeError, FileFormatError
 
 FORMAT, VERSION = "xcnn-checkpoint", 1
+_host = backends.get("cpu").xp
 _ARRAY = "__array__"  # {"__array__": name} stands for an array in the JSON
 
 
@@ -67,6 +68,8 @@ def _to_json(value: Any, path: str, arrays: dict[str, Array]) -> Any:
         return [_to_json(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, _host.generic):  # NumPy's sums of arrays
+        value = _host.asarray(value)
     owner = backends.find(value)
     if owner is None:
         raise DTypeError(

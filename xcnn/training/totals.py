@@ -10,6 +10,9 @@ from ..arrays import Array
 from ..nn import Loss
 from ..tensor import Tensor, no_grad
 
+_CHUNK = 1024
+_WITH_ACCURACY = ("classes", "binary")
+
 
 class Step(NamedTuple):
     """One batch of training or evaluation, on the device.
@@ -40,34 +43,40 @@ class Totals:
         self._metrics = metrics
         for metric in metrics.values():
             metric.reset()
-        self._sums: dict[str, Any] = {"loss": 0, "divisor": 0, "right": None, "answers": 0}
+        self._sums: list[dict[str, Any]] = []  # of at most _CHUNK batches each, for float32's sake
+        self._batches = 0
 
     def add(self, step: Step) -> None:
         """Add a batch, without waiting for a GPU."""
-        total, divisor = self._loss.total(step.loss, step.output, step.target)
-        self._sums["loss"] = self._sums["loss"] + total
-        self._sums["divisor"] = self._sums["divisor"] + divisor
-        if self._loss.target in ("classes", "binary"):
-            right, answers = correct(self._loss, step.output.data, step.target)
-            self._sums["right"] = (self._sums["right"] or 0) + right
-            self._sums["answers"] = self._sums["answers"] + answers
+        terms = dict(zip(("loss", "divisor"), self._loss.total(*step[:3]), strict=True))
+        if self._loss.target in _WITH_ACCURACY:
+            terms.update(correct(self._loss, step.output.data, step.target, terms["divisor"]))
+        if self._batches % _CHUNK == 0:
+            self._sums.append(terms)
+        else:
+            sums = self._sums[-1]
+            self._sums[-1] = {name: sums[name] + term for name, term in terms.items()}
+        self._batches += 1
         if self._metrics:
             with no_grad():
                 prediction = self._loss.prediction(step.output)
             for metric in self._metrics.values():
-                metric.update(prediction, step.target)
+                metric.update(step.output if metric.takes_output else prediction, step.target)
+
+    def _sum(self, name: str) -> float:
+        return math.fsum(float(sums[name]) for sums in self._sums)
 
     def loss(self) -> float:
         """The mean loss; reading it waits for a GPU."""
-        divisor = float(self._sums["divisor"])
-        return float(self._sums["loss"]) / divisor if divisor else math.nan
+        divisor = self._sum("divisor")
+        return self._sum("loss") / divisor if divisor else math.nan
 
     def accuracy(self) -> float | None:
         """The fraction of correct answers; None if the loss has no classes."""
-        if self._sums["right"] is None:
-            return None if self._loss.target not in ("classes", "binary") else math.nan
-        answers = int(self._sums["answers"])
-        return int(self._sums["right"]) / answers if answers else math.nan
+        if self._loss.target not in _WITH_ACCURACY:
+            return None
+        answers = self._sum("answers")
+        return self._sum("right") / answers if answers else math.nan
 
     def values(self, prefix: str) -> dict[str, float]:
         """The metrics, under their names with ``prefix``."""
@@ -76,24 +85,28 @@ class Totals:
     def state_dict(self) -> dict[str, Any]:
         """The sums, to go on in the middle of an epoch."""
         metrics = {name: metric.state_dict() for name, metric in self._metrics.items()}
-        return {"sums": dict(self._sums), "metrics": metrics}
+        return {"batches": self._batches, "sums": list(self._sums), "metrics": metrics}
 
     def load_state_dict(self, state: Mapping[str, Any], place: Any) -> None:
         """Restore the result of :meth:`state_dict`; ``place`` puts an array on the device."""
-        self._sums = {
-            k: place(v) if hasattr(v, "shape") else v for k, v in state["sums"].items()
-        }
+        self._batches = state["batches"]
+        self._sums = [
+            {k: place(v) if hasattr(v, "shape") else v for k, v in sums.items()}
+            for sums in state["sums"]
+        ]
         for name, metric in self._metrics.items():
             metric.load_state_dict(state["metrics"][name])
 
 
-def correct(loss: Loss, output: Array, target: Array) -> tuple[Array, Any]:
-    """Number of correct answers of a batch, and of all that are not ignored."""
+def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str, Any]:
+    """Count the correct answers of a batch, and all that are not ignored."""
     if loss.target == "binary":
         right = (output > loss.threshold) == (target > 0.5)
-        return right.sum(), right.size
+        return {"right": right.sum(), "answers": right.size}
     if target.ndim == output.ndim:  # probabilities
         right = output.argmax(axis=1) == target.argmax(axis=1)
-        return right.sum(), right.size
-    right = output.argmax(axis=1) == target
-    return right.sum(), (target != getattr(loss, "ignore_index", -100)).sum()
+        return {"right": right.sum(), "answers": right.size}
+    answers = divisor  # counts them, unless classes have weights
+    if getattr(loss, "weight", None) is not None:
+        answers = (target != getattr(loss, "ignore_index", -100)).sum()
+    return {"right": (output.argmax(axis=1) == target).sum(), "answers": answers}

@@ -23,8 +23,7 @@ from ..optim import Optimizer, clip_grad_norm_
 from ..schedules import LRScheduler, ReduceLROnPlateau
 from ..tensor import Buffer, Tensor
 from . import batches, state
-from .callbacks import Callback, ProgressBar, TerminateOnNaN, newest
-from .callbacks.base import HOOKS, as_callback
+from .callbacks import HOOKS, Callback, ProgressBar, TerminateOnNaN, as_callback, newest
 from .epoch import Epoch, History
 from .lr_finder import LRFinder, find_lr
 from .prefetch import on_device
@@ -78,8 +77,10 @@ class Trainer:
         Steps of the optimiser so far, in all epochs.
     callbacks : list of Callback
         Those of the current or last fit.
+    is_resuming : bool
+        Whether the current or last fit was called with ``resume``.
     resumed_from : pathlib.Path or None
-        The checkpoint that the current or last fit started from.
+        The checkpoint that it started from.
 
     Raises
     ------
@@ -128,6 +129,7 @@ class Trainer:
         self.epochs = self.batch = self.steps = 0
         self.callbacks: list[Callback] = []
         self.resumed_from: Any = None
+        self.is_resuming = False
         self.loader: DataLoader | None = None
         self._hooks: dict[str, list[Callable[..., Any]]] = {hook: [] for hook in HOOKS}
         self._first = 0  # epochs before the current or last fit
@@ -224,6 +226,7 @@ class Trainer:
         self._require_optimizer()
         self._use(callbacks, progress, terminate_on_nan)
         self.loader = loader
+        self.is_resuming = resume is not None
         self.resumed_from = None if resume is None else newest(resume)
         if self.resumed_from is not None:
             self.load(self.resumed_from)
@@ -323,6 +326,11 @@ class Trainer:
         for hook in self._hooks["on_step_end"]:
             hook(self)
 
+    def _step_with_the_rest(self) -> None:
+        """Step at the end of an epoch, if there are gradients of fewer batches than usual."""
+        if self._accumulated:
+            self._step(self._require_optimizer())
+
     def _divide_gradients(self, optimizer: Optimizer) -> None:
         """Divide the weighted sums of gradients by the sum of the weights."""
         size = self._accumulated[0][1]
@@ -351,6 +359,7 @@ class Trainer:
             self.model.train()
         totals = self._totals
         loader.epoch, loader.start = len(self.history), self.batch
+        last = batches.length(loader)
         with self._compute_context():
             for (host_x, labels), (x, y) in self._on_device(loader):
                 if not self._warned:
@@ -361,13 +370,14 @@ class Trainer:
                 step = self.train_step(x, y, labels)
                 totals.add(step)
                 self.batch += 1
+                if self.batch == last:
+                    self._step_with_the_rest()
                 self._seconds = time.perf_counter() - start
                 for hook in self._hooks["on_batch_end"]:
                     hook(self, step)
                 if self._stop and self.is_between_steps:
                     return
-            if not self.is_between_steps:  # the rest of the batches
-                self._step(self._require_optimizer())
+            self._step_with_the_rest()  # of a loader without a length
             measured = self._validate(validation)
         if measured is not None:
             self._end_epoch(totals, measured, time.perf_counter() - start)
@@ -451,17 +461,6 @@ class Trainer:
         if name not in known:
             raise ArgumentError(f'monitor={column!r}: pass mode="min" or mode="max"')
         return known[name]
-
-    def has_finite_weights(self) -> bool:
-        """Whether no parameter and no buffer is infinite or NaN; waits for a GPU."""
-        backend = self.model.backend
-        with backend.active():
-            finite = [
-                backend.xp.isfinite(array).all()
-                for array in self.model.state_dict().values()
-                if array.dtype.kind == "f"
-            ]
-            return not finite or bool(backend.xp.stack(finite).all())
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
@@ -628,8 +627,9 @@ class Trainer:
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """A context without schedule and callbacks, at the end of which the training is as before."""
-        before, loaded, hooks, schedule = self.state_dict(), self._loaded, self._hooks, self.schedule
+        """A context without schedule and callbacks that leaves the training as it was."""
+        before, loaded = self.state_dict(), self._loaded
+        hooks, schedule = self._hooks, self.schedule
         self._hooks, self.schedule = {hook: [] for hook in HOOKS}, None
         try:
             yield
@@ -916,11 +916,6 @@ def _find_metrics(given: Sequence[Any], loss: Loss) -> dict[str, Any]:
                 f"metrics has {value!r}: expected names such as {metrics.names()[0]!r}, or objects "
                 "of xcnn.metrics"
             )
-        if loss.target not in metric.targets:
-            raise ArgumentError(
-                f"metrics has {metric.name!r}, which is for {' and '.join(metric.targets)}, but "
-                f"{type(loss).__name__} takes {loss.target}"
-            )
         if not metric.is_scalar:
             raise ArgumentError(
                 f"metrics has {metric.name!r}, which is not one number: compute it after the "
@@ -929,4 +924,5 @@ def _find_metrics(given: Sequence[Any], loss: Loss) -> dict[str, Any]:
         if metric.name in found:
             raise ArgumentError(f"metrics has {metric.name!r} twice: leave one out")
         found[metric.name] = copy.deepcopy(metric)
+        found[metric.name].match_loss(loss)
     return found

@@ -5,7 +5,7 @@ that is called after each epoch.
 """
 
 from .averaging import EMA, StochasticWeightAveraging
-from .base import Callback, FunctionCallback
+from .base import HOOKS, Callback, FunctionCallback, as_callback
 from .checkpoint import ModelCheckpoint, newest
 from .progress import ProgressBar
 from .schedule import GradientAccumulation, LearningRateLog
@@ -13,6 +13,7 @@ from .stopping import EarlyStopping, TerminateOnNaN, TimeLimit
 
 __all__ = [
     "EMA",
+    "HOOKS",
     "Callback",
     "EarlyStopping",
     "FunctionCallback",
@@ -23,5 +24,6 @@ __all__ = [
     "StochasticWeightAveraging",
     "TerminateOnNaN",
     "TimeLimit",
+    "as_callback",
     "newest",
 ]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import optim
 from ...checks import check_number
 from ...errors import ArgumentError
 from ..epoch import Epoch
 from .base import Callback
-
-if TYPE_CHECKING:
-    from ..trainer import Trainer
 
 
 class Averaging(Callback):
@@ -23,16 +20,16 @@ class Averaging(Callback):
         self.average: Any = None
         self._weights: dict[str, Any] | None = None  # of the model, while it has the averages
 
-    def create(self, trainer: Trainer) -> Any:
+    def create(self, trainer: Any) -> Any:
         """Return an average from ``xcnn.optim`` for the model."""
         raise NotImplementedError
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Any) -> None:
         if self.average is None or self.average.model is not trainer.model:
             self.average, self._weights = self.create(trainer), None
         self._restore()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         if self.average.updates and not trainer.is_interrupted:
             self._weights = trainer.model.state_dict()
             self.average.copy_to()
@@ -68,13 +65,13 @@ class EMA(Averaging):
         super().__init__()
         self.decay: float = check_number("decay", decay, 0, 1)
 
-    def create(self, trainer: Trainer) -> Any:
+    def create(self, trainer: Any) -> Any:
         return optim.EMA(trainer.model, self.decay)
 
-    def on_step_end(self, trainer: Trainer) -> None:
+    def on_step_end(self, trainer: Any) -> None:
         self.average.update()
 
-    def evaluation_weights(self, trainer: Trainer) -> AbstractContextManager[Any]:
+    def evaluation_weights(self, trainer: Any) -> AbstractContextManager[Any]:
         return self.average.applied() if self.average.updates else nullcontext()
 
 
@@ -98,10 +95,10 @@ class StochasticWeightAveraging(Averaging):
         self.start: float = check_number("start", start, 0, above=True)
         self.lr: float | None = None if lr is None else check_number("lr", lr, 0)
 
-    def create(self, trainer: Trainer) -> Any:
+    def create(self, trainer: Any) -> Any:
         return optim.SWA(trainer.model)
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Any) -> None:
         super().on_fit_start(trainer)
         if trainer.schedule is not None and trainer.schedule.per_batch:
             raise ArgumentError(
@@ -109,20 +106,20 @@ class StochasticWeightAveraging(Averaging):
                 "schedule that steps after each epoch, not each batch"
             )
 
-    def _averages(self, trainer: Trainer, epoch: int) -> bool:
+    def _averages(self, trainer: Any, epoch: int) -> bool:
         first = self.start if isinstance(self.start, int) else self.start * trainer.epochs + 1
         return epoch >= int(first)
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, trainer: Any) -> None:
         if self.lr is not None and self._averages(trainer, trainer.epoch):
             assert trainer.optimizer is not None  # it is training
             trainer.optimizer.lr = self.lr
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         if self._averages(trainer, epoch.epoch):
             self.average.update()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         super().on_fit_end(trainer)
         if self._weights is not None:
             trainer.update_batch_norm()

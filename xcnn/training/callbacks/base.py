@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import ArgumentError
 from ..epoch import Epoch
-
-if TYPE_CHECKING:
-    from ..trainer import Step, Trainer
+from ..totals import Step
 
 HOOKS = (
     "on_fit_start",
@@ -45,31 +43,31 @@ class Callback:
 
     order = 0
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Any) -> None:
         """Called before the first epoch of a fit; a resumed state is loaded afterwards."""
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, trainer: Any) -> None:
         """Called before epoch ``trainer.epoch``."""
 
-    def on_batch_start(self, trainer: Trainer) -> None:
+    def on_batch_start(self, trainer: Any) -> None:
         """Called before batch ``trainer.batch`` of the epoch, from 0."""
 
-    def on_step_end(self, trainer: Trainer) -> None:
+    def on_step_end(self, trainer: Any) -> None:
         """Called after each step of the optimiser, number ``trainer.steps``."""
 
-    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
+    def on_batch_end(self, trainer: Any, step: Step) -> None:
         """Called after each batch; reading ``step.loss`` on a GPU waits for it."""
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         """Called after each epoch, which is the last one in ``trainer.history``."""
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         """Called when a fit ends without an error."""
 
-    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+    def on_exception(self, trainer: Any, error: BaseException) -> None:
         """Called when a fit ends with ``error``, also KeyboardInterrupt; it is raised again."""
 
-    def evaluation_weights(self, trainer: Trainer) -> AbstractContextManager[Any]:
+    def evaluation_weights(self, trainer: Any) -> AbstractContextManager[Any]:
         """A context in which the model has the weights to evaluate and to keep."""
         return nullcontext()
 
@@ -84,10 +82,10 @@ class Callback:
 class FunctionCallback(Callback):
     """Calls ``function(trainer, epoch)`` after each epoch; if it returns True, training stops."""
 
-    def __init__(self, function: Callable[[Trainer, Epoch], Any]) -> None:
+    def __init__(self, function: Callable[[Any, Epoch], Any]) -> None:
         self.function = function
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         result = self.function(trainer, epoch)
         if result is not None and type(result).__name__ not in ("bool", "bool_"):
             raise ArgumentError(

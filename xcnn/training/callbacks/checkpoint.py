@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ... import serialize
 from ...checks import check_int
@@ -17,11 +17,9 @@ from ...errors import ArgumentError
 from .. import folder as files
 from .. import state
 from ..epoch import Epoch
+from ..totals import Step
 from .base import Callback
 from .stopping import Monitor, parse_time
-
-if TYPE_CHECKING:
-    from ..trainer import Step, Trainer
 
 MODEL, HISTORY, BEST = "model.safetensors", "history.csv", "best.safetensors"
 _SUFFIX, _FOLDER = ".safetensors", "checkpoints"
@@ -51,8 +49,8 @@ class Interval(NamedTuple):
             return cls(seconds=parse_time(name, text))
         except ArgumentError as error:
             raise ArgumentError(
-                f'{name}={text!r}: expected a number of steps, epochs or a time, such as "100steps", '
-                '"1epoch" or "5min"'
+                f"{name}={text!r}: expected a number of steps or epochs, or a time, such as "
+                '"100steps", "1epoch" or "5min"'
             ) from error
 
 
@@ -112,21 +110,21 @@ class ModelCheckpoint(Callback):
         self.received: int | None = None  # a signal
         self.lock: files.Lock | None = None
         self._handlers: dict[int, Any] = {}
-        self._written: tuple[int, ...] = ()  # the position of the last checkpoint
+        self._written = (0, 0, 0)  # the position of the last checkpoint
         self._time = time.monotonic()
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Any) -> None:
         if self.lock is None:
             with files.naming("create", self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
             self.lock = files.Lock(self.path)
             files.complete(self.path)
-        if trainer.resumed_from is None and not trainer.history:
+        if not (trainer.is_resuming or trainer.history):
             held = [f.name for f in (self.path / MODEL, *checkpoints(self.path)) if f.exists()]
             if held:
                 raise ArgumentError(
-                    f"{self.path} already holds a run ({', '.join(held)}): pass "
-                    f"fit(..., resume={str(self.path)!r}) to go on with it, or choose another folder"
+                    f"{self.path} already holds a run ({', '.join(held)}): to go on with it, pass "
+                    f"fit(..., resume={str(self.path)!r}); else choose another folder"
                 )
         self._written, self._time = trainer.position, time.monotonic()
         self.received = None
@@ -136,7 +134,7 @@ class ModelCheckpoint(Callback):
                     number, lambda number, frame: self._handle(trainer, number, frame)
                 )
 
-    def _handle(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
+    def _handle(self, trainer: Any, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # the second time: at once
             self._restore_handlers()
             signal.raise_signal(number)
@@ -148,27 +146,31 @@ class ModelCheckpoint(Callback):
             signal.signal(number, handler)
         self._handlers.clear()
 
-    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
-        steps, _, seconds = self.every
-        if trainer.is_between_steps and (
-            (steps is not None and trainer.steps % steps == 0)
-            or (seconds is not None and time.monotonic() - self._time >= seconds)
-        ):
+    def on_batch_end(self, trainer: Any, step: Step) -> None:
+        if trainer.is_between_steps and self._is_due(trainer):
             self.write(trainer)
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def _is_due(self, trainer: Any) -> bool:
+        """Whether the time since the last checkpoint is over."""
+        steps, epochs, seconds = self.every
+        if epochs is not None:
+            return trainer.batch == 0 and len(trainer.history) % epochs == 0
+        if steps is not None:
+            return trainer.steps >= self._written[2] + steps
+        return time.monotonic() >= self._time + (seconds or 0)
+
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         written = {HISTORY: trainer.history.to_csv().encode()}
         with trainer.evaluation_weights():
             written[MODEL] = serialize.to_bytes(trainer.model)
             if self._best is not None and self._best.improved(trainer, epoch):
                 value = {"epoch": str(epoch.epoch), self._best.monitor: repr(self._best.best)}
                 written[BEST] = serialize.to_bytes(trainer.model, value)
-        every = self.every.epochs
-        is_due = every is not None and epoch.epoch % every == 0
-        self.write(trainer, written, is_due or trainer.epoch > trainer.epochs or trainer.is_stopping)
+        is_last = epoch.epoch >= trainer.epochs or trainer.is_stopping
+        self.write(trainer, written, is_last or self._is_due(trainer))
 
     def write(
-        self, trainer: Trainer, written: Mapping[str, bytes] = {}, checkpoint: bool = True
+        self, trainer: Any, written: Mapping[str, bytes] = {}, checkpoint: bool = True
     ) -> None:
         """Write a generation: files of the folder, and a checkpoint."""
         written, remove = dict(written), []
@@ -183,7 +185,7 @@ class ModelCheckpoint(Callback):
         if written:
             files.commit(self.path, written, remove)
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         try:
             if trainer.is_interrupted:
                 self.write(trainer)
@@ -196,7 +198,7 @@ class ModelCheckpoint(Callback):
         if self.received is not None:
             raise SystemExit(128 + self.received)
 
-    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+    def on_exception(self, trainer: Any, error: BaseException) -> None:
         self._close()
 
     def _close(self) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..epoch import Epoch
 from ..progress import Bar
+from ..totals import Step
 from .base import Callback
-
-if TYPE_CHECKING:
-    from ..trainer import Step, Trainer
 
 
 class ProgressBar(Callback):
@@ -20,15 +18,15 @@ class ProgressBar(Callback):
     def __init__(self) -> None:
         self._bar: Bar | None = None
 
-    def on_batch_start(self, trainer: Trainer) -> None:
+    def on_batch_start(self, trainer: Any) -> None:
         if self._bar is None:  # also in the middle of an epoch, when a training is resumed
             self._bar = Bar(trainer.examples, f"epoch {trainer.epoch}/{trainer.epochs}")
 
-    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
+    def on_batch_end(self, trainer: Any, step: Step) -> None:
         if self._bar is not None and self._bar.update(step.examples):
             self._bar.show(**trainer.running())
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         if self._bar is not None:
             self._bar.finish(
                 loss=epoch.train_loss,
@@ -38,10 +36,10 @@ class ProgressBar(Callback):
             )
             self._close()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         self._close()
 
-    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+    def on_exception(self, trainer: Any, error: BaseException) -> None:
         self._close()
 
     def _close(self) -> None:

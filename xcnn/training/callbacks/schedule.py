@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ...checks import check_int
 from ...errors import ArgumentError
 from ..epoch import Epoch
 from .base import Callback
-
-if TYPE_CHECKING:
-    from ..trainer import Trainer
 
 
 class GradientAccumulation(Callback):
@@ -37,7 +34,7 @@ class GradientAccumulation(Callback):
             for epoch, number in table.items()
         }
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
+    def on_epoch_start(self, trainer: Any) -> None:
         earlier = [epoch for epoch in self.batches if epoch <= trainer.epoch]
         if earlier:
             trainer.accumulate = self.batches[max(earlier)]
@@ -54,10 +51,10 @@ class LearningRateLog(Callback):
     def __init__(self) -> None:
         self._rates: list[float] = []
 
-    def on_batch_start(self, trainer: Trainer) -> None:
+    def on_batch_start(self, trainer: Any) -> None:
         assert trainer.optimizer is not None  # it is training
         self._rates = [group["lr"] for group in trainer.optimizer.param_groups]
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         for number, rate in enumerate(self._rates):
             epoch.metrics[f"lr_{number}" if number else "lr"] = float(rate)

@@ -6,15 +6,15 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...arrays import Array
+from ...backends import Backend
 from ...checks import check_choice, check_int, check_number
 from ...errors import ArgumentError, DivergenceError
 from ..epoch import Epoch
+from ..totals import Step
 from .base import Callback
-
-if TYPE_CHECKING:
-    from ..trainer import Step, Trainer
 
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
 
@@ -40,7 +40,7 @@ class Monitor:
         self.min_delta = check_number("min_delta", min_delta, 0)
         self.best: float | None = None
 
-    def improved(self, trainer: Trainer, epoch: Epoch) -> bool:
+    def improved(self, trainer: Any, epoch: Epoch) -> bool:
         """Whether ``epoch`` is the best so far, which it then becomes."""
         value = epoch.value(self.monitor)
         mode = self.mode or trainer.mode_of(self.monitor)
@@ -97,10 +97,10 @@ class EarlyStopping(Callback):
     def best(self) -> float | None:
         return self._monitor.best
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Any) -> None:
         self._reset()
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         if self._monitor.improved(trainer, epoch):
             self.best_epoch, self.waited = epoch.epoch, 0
             if self.restore_best:
@@ -111,7 +111,7 @@ class EarlyStopping(Callback):
             if self.waited >= max(1, self.patience):
                 trainer.stop()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         if self._weights is not None and not trainer.is_interrupted:
             trainer.model.load_state_dict(self._weights)
 
@@ -139,10 +139,10 @@ class TimeLimit(Callback):
         self.seconds: float = parse_time("limit", limit)
         self._end = math.inf
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def on_fit_start(self, trainer: Any) -> None:
         self._end = time.monotonic() + self.seconds
 
-    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
+    def on_batch_end(self, trainer: Any, step: Step) -> None:
         if time.monotonic() >= self._end:
             trainer.stop(finished=False)
 
@@ -167,30 +167,31 @@ class TerminateOnNaN(Callback):
     def __init__(self, every: int | None = None) -> None:
         self.every: int | None = None if every is None else check_int("every", every)
 
-    def on_fit_start(self, trainer: Trainer) -> None:
-        self._keep(trainer)
+    def on_fit_start(self, trainer: Any) -> None:
+        self._keep(trainer, trainer.model.state_dict())
 
-    def on_batch_end(self, trainer: Trainer, step: Step) -> None:
+    def on_batch_end(self, trainer: Any, step: Step) -> None:
         if self.every is None or trainer.batch % self.every or trainer.precision == "float16":
             return
         loss = float(step.loss.data)
         if not math.isfinite(loss):
             self._end(trainer, f"the loss is {loss} in batch {trainer.batch} of epoch")
 
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         loss = 0.0 if trainer.precision == "float16" else epoch.train_loss
-        if math.isfinite(loss) and trainer.has_finite_weights():
-            self._keep(trainer)
+        weights = trainer.model.state_dict()
+        if math.isfinite(loss) and _are_finite(trainer.model.backend, weights):
+            self._keep(trainer, weights)
             return
         trainer.history.pop()
         found = "weights are infinite or NaN" if math.isfinite(loss) else f"the loss is {loss}"
         self._end(trainer, f"{found} after epoch")
 
-    def _keep(self, trainer: Trainer) -> None:
-        self._weights = trainer.model.state_dict()
+    def _keep(self, trainer: Any, weights: dict[str, Array]) -> None:
+        self._weights = weights
         self._schedule = None if trainer.schedule is None else trainer.schedule.state_dict()
 
-    def _end(self, trainer: Trainer, found: str) -> None:
+    def _end(self, trainer: Any, found: str) -> None:
         trainer.model.load_state_dict(self._weights)
         if trainer.schedule is not None and self._schedule is not None:
             trainer.schedule.load_state_dict(self._schedule)
@@ -203,6 +204,14 @@ class TerminateOnNaN(Callback):
             f"rate below {max(group['lr'] for group in trainer.optimizer.param_groups):g}, or clip "
             "the gradients with clip_norm"
         )
+
+
+def _are_finite(backend: Backend, weights: Mapping[str, Array]) -> bool:
+    """Whether no weight is infinite or NaN; waits for a GPU once."""
+    with backend.active():
+        floats = [array for array in weights.values() if array.dtype.kind == "f"]
+        finite = [backend.xp.isfinite(array).all() for array in floats]
+        return not finite or bool(backend.xp.stack(finite).all())
 
 
 def parse_time(name: str, value: Any) -> float:
