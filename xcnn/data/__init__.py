@@ -12,14 +12,15 @@ Data stay on the host as NumPy arrays; the trainer moves each batch to the devic
 
 from . import augment, sources
 from .augment import *
-from .dataset import ArrayDataset, Batch, Dataset, Subset
+from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, map_arrays
 from .folder import ImageFolder, load_folder, split_folder
 from .images import read_image
 from .loader import DataLoader
+from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, subsample
 from .threads import prefetch
-from .transforms import Compose, Normalize
+from .transforms import Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
@@ -34,6 +35,7 @@ __all__ = [
     "Dataset",
     "Grayscale",
     "ImageFolder",
+    "IterableDataset",
     "MixUp",
     "Mixing",
     "Normalize",
@@ -44,10 +46,14 @@ __all__ = [
     "RandomRotation",
     "RandomVerticalFlip",
     "Subset",
+    "WeightedRandomSampler",
     "augment",
+    "class_weights",
     "info",
+    "is_unscaled",
     "load",
     "load_folder",
+    "map_arrays",
     "names",
     "prefetch",
     "read_image",
