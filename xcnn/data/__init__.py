@@ -18,7 +18,8 @@ from .images import read_image
 from .loader import DataLoader
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
-from .splits import DataSplits, subsample
+from .splits import DataSplits, kfold, labels, split, subsample
+from .tables import CSVDataset
 from .threads import prefetch
 from .transforms import Compose, Normalize, is_unscaled
 
@@ -26,6 +27,7 @@ __all__ = [
     "ArrayDataset",
     "Augmentation",
     "Batch",
+    "CSVDataset",
     "ColorJitter",
     "Compose",
     "CutMix",
@@ -51,6 +53,8 @@ __all__ = [
     "class_weights",
     "info",
     "is_unscaled",
+    "kfold",
+    "labels",
     "load",
     "load_folder",
     "map_arrays",
@@ -58,6 +62,7 @@ __all__ = [
     "prefetch",
     "read_image",
     "sources",
+    "split",
     "split_folder",
     "status",
     "subsample",

@@ -152,7 +152,7 @@ class ArrayDataset(Dataset):
         return map_arrays(lambda array: _take(array, indices), self.arrays)
 
     def __repr__(self) -> str:
-        return f"ArrayDataset({len(self)} items: {', '.join(map(describe, self._leaves))})"
+        return f"{type(self).__name__}({len(self)} items: {', '.join(map(describe, self._leaves))})"
 
 
 class Subset(Dataset):
@@ -263,8 +263,11 @@ class IterableDataset(Dataset):
             raise DTypeError(f"{name_of(self)} has no known length: it is read in order to its end")
         return len(self.source) if self.length is None else self.length
 
-    def batch(self, items: Any) -> Any:
-        """Stack several items."""
+    def __getitem__(self, index: Any) -> Any:
+        raise DTypeError(f"{name_of(self)} has no index: it is read in order")
+
+    def stack(self, items: Iterable[Any]) -> Any:
+        """Combine several items into a batch."""
         return _collate_items(self, [map_arrays(_to_numpy, item) for item in items])
 
     def __repr__(self) -> str:
@@ -290,13 +293,13 @@ def as_dataset(data: Any) -> Dataset:
     if isinstance(data, Mapping):
         return ArrayDataset(data)
     if isinstance(data, list) and data and all(isinstance(v, tuple | Mapping) for v in data):
-        return _SequenceDataset(data)
+        return SequenceDataset(data)
     if isinstance(data, tuple | list):
         return ArrayDataset(*data)
     if hasattr(data, "__array__"):
         return ArrayDataset(data)
     if _is_sequence(data):
-        return _SequenceDataset(data)
+        return SequenceDataset(data)
     batched = hasattr(data, "batch_size")
     if (isinstance(data, Iterable) or inspect.isgeneratorfunction(data)) and not batched:
         return IterableDataset(data)
@@ -314,7 +317,7 @@ def name_of(data: Any) -> str:
     return getattr(source, "__name__", type(source).__name__)
 
 
-class _SequenceDataset(Dataset):
+class SequenceDataset(Dataset):
     """Wraps an object with ``__len__`` and ``__getitem__`` that is not a :class:`Dataset`."""
 
     def __init__(self, items: Any) -> None:

@@ -188,7 +188,10 @@ class DataLoader:
                 yield epoch, i, chunk
 
     def _batch(self, epoch: int, i: int, items: Any) -> Any:
-        batch = self.dataset.batch(items)
+        dataset = self.dataset
+        batch: Any = (dataset.stack if isinstance(dataset, IterableDataset) else dataset.batch)(
+            items
+        )
         if isinstance(batch, list):
             batch = tuple(batch)
         if not isinstance(batch, tuple | Mapping):
