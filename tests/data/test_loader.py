@@ -305,7 +305,7 @@ def test_items_of_different_shapes():
 
     with pytest.raises(DataError, match=r"Ragged returned items of shapes \[\(1,\), \(2,\)\]"):
         list(DataLoader(Ragged(2)))
-    with pytest.raises(DataError, match=r"Uneven returned items with \[1, 2\] parts"):
+    with pytest.raises(DataError, match=r"Uneven returned items with 1 parts and with 2 parts"):
         list(DataLoader(Uneven(2)))
 
 

@@ -12,19 +12,22 @@ Data stay on the host as NumPy arrays; the trainer moves each batch to the devic
 
 from . import augment, sources
 from .augment import *
-from .dataset import ArrayDataset, Batch, Dataset, Subset
+from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, map_arrays
 from .folder import ImageFolder, load_folder, split_folder
 from .images import read_image
 from .loader import DataLoader
+from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
-from .splits import DataSplits, subsample
+from .splits import DataSplits, kfold, labels, split, subsample
+from .tables import CSVDataset
 from .threads import prefetch
-from .transforms import Compose, Normalize
+from .transforms import Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
     "Augmentation",
     "Batch",
+    "CSVDataset",
     "ColorJitter",
     "Compose",
     "CutMix",
@@ -34,6 +37,7 @@ __all__ = [
     "Dataset",
     "Grayscale",
     "ImageFolder",
+    "IterableDataset",
     "MixUp",
     "Mixing",
     "Normalize",
@@ -44,14 +48,21 @@ __all__ = [
     "RandomRotation",
     "RandomVerticalFlip",
     "Subset",
+    "WeightedRandomSampler",
     "augment",
+    "class_weights",
     "info",
+    "is_unscaled",
+    "kfold",
+    "labels",
     "load",
     "load_folder",
+    "map_arrays",
     "names",
     "prefetch",
     "read_image",
     "sources",
+    "split",
     "split_folder",
     "status",
     "subsample",

@@ -1,23 +1,64 @@
-"""Map-style datasets: arrays, user-defined datasets and subsets."""
+"""Datasets: arrays, user-defined ones, subsets, and data without an index.
+
+An item, and a batch of items, is a tuple or dict of arrays; tuples and dicts may be nested. Lists
+are array-like, as in ``np.asarray``.
+"""
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import DataError
+from ..checks import check_int
+from ..errors import DataError, DTypeError
 
 Batch: TypeAlias = tuple[np.ndarray, ...]
+
+
+def map_arrays(function: Callable[[Any], Any], batch: Any) -> Any:
+    """Apply ``function`` to every array of a batch.
+
+    Parameters
+    ----------
+    function : callable
+        Maps an array to a result.
+    batch : tuple, dict or array
+        Tuples and dicts may be nested; anything else counts as an array.
+
+    Returns
+    -------
+    tuple, dict or result
+        The results in the structure of ``batch``; named tuples keep their type.
+
+    Examples
+    --------
+    >>> map_arrays(len, ({"image": np.zeros((4, 1, 8, 8)), "size": np.ones(4)}, np.arange(4)))
+    ({'image': 4, 'size': 4}, 4)
+    """
+    if isinstance(batch, Mapping):
+        return {key: map_arrays(function, value) for key, value in batch.items()}
+    if isinstance(batch, tuple):
+        return _as_tuple(batch, (map_arrays(function, part) for part in batch))
+    return function(batch)
+
+
+def arrays_of(batch: Any) -> list[Any]:
+    """List the arrays of a batch, in the order of its parts and keys."""
+    arrays: list[Any] = []
+    map_arrays(arrays.append, batch)
+    return arrays
 
 
 class Dataset:
     """Base class of datasets whose items are read by index.
 
-    A subclass defines ``__len__`` and ``__getitem__(index)``, which returns one item: an array, or
-    a tuple such as ``(x, y)``. Override :meth:`batch` as well if many items can be read at once.
+    A subclass defines ``__len__`` and ``__getitem__(index)``, which returns one item: an array, a
+    number, a PIL image, or a tuple or dict of them such as ``(x, y)``, possibly nested. Override
+    :meth:`batch` as well if many items can be read at once.
     """
 
     def __len__(self) -> int:
@@ -36,13 +77,14 @@ class Dataset:
 
         Returns
         -------
-        tuple of numpy.ndarray
-            One array for each part of an item, stacked along a new first axis.
+        tuple or dict
+            The structure of an item, with each array stacked along a new first axis; items that
+            are no tuple or dict give a tuple of one. PIL images become (N, C, H, W).
 
         Raises
         ------
         DataError
-            If the items differ in their number of parts, or in the shape of a part.
+            If the items differ in structure, or in the shape of a part, or are no arrays.
         """
         return _stack_items(self, indices)
 
@@ -52,10 +94,16 @@ class ArrayDataset(Dataset):
 
     Parameters
     ----------
-    *arrays : array-like
+    *arrays : array-like, or tuples or dicts of them
         NumPy arrays, including ``np.memmap``, are never copied. Lists and objects that convert to
         NumPy are converted; Python floats become float32. Any other object with ``__len__`` and
-        ``__getitem__`` is read item by item.
+        ``__getitem__`` is read item by item. Items have the structure of the arguments; a single
+        dict gives dicts.
+
+    Attributes
+    ----------
+    arrays : tuple or dict
+        The arrays, in the structure of the arguments.
 
     Raises
     ------
@@ -67,13 +115,17 @@ class ArrayDataset(Dataset):
     >>> data = ArrayDataset(np.zeros((4, 1, 8, 8), np.uint8), [0, 1, 0, 1])
     >>> len(data), int(data[1][1]), data[[0, 1]][0].shape
     (4, 1, (2, 1, 8, 8))
+    >>> ArrayDataset({"x": np.zeros((4, 2)), "y": [0, 1, 0, 1]})[2]["y"].item()
+    0
     """
 
     def __init__(self, *arrays: Any) -> None:
-        if not arrays:
+        single = len(arrays) == 1 and isinstance(arrays[0], Mapping)
+        self.arrays: Any = _as_structure(arrays[0] if single else arrays, "")
+        self._leaves = arrays_of(self.arrays)
+        if not self._leaves:
             raise DataError("ArrayDataset got no arrays; pass at least one, such as (x, y)")
-        self.arrays = tuple(_as_items(array, i) for i, array in enumerate(arrays))
-        lengths = [len(array) for array in self.arrays]
+        lengths = [len(array) for array in self._leaves]
         if len(set(lengths)) > 1:
             raise DataError(
                 f"the arrays of a dataset must have the same length, got {lengths}; "
@@ -81,9 +133,9 @@ class ArrayDataset(Dataset):
             )
 
     def __len__(self) -> int:
-        return len(self.arrays[0])
+        return len(self._leaves[0])
 
-    def __getitem__(self, index: Any) -> tuple[Any, ...]:
+    def __getitem__(self, index: Any) -> Any:
         """Read one item (int) or several (slice, integers or booleans (N,)).
 
         Raises
@@ -93,14 +145,14 @@ class ArrayDataset(Dataset):
         """
         if isinstance(index, slice) or np.ndim(index):
             return self.batch(np.arange(len(self))[index])
-        return tuple(array[operator.index(index)] for array in self.arrays)
+        return map_arrays(operator.itemgetter(operator.index(index)), self.arrays)
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        """Read several items, with indices (N,): one copied array for each of ``arrays``."""
-        return tuple(_take(array, indices) for array in self.arrays)
+    def batch(self, indices: np.ndarray) -> Any:
+        """Read several items, with indices (N,): a copied part of each of ``arrays``."""
+        return map_arrays(lambda array: _take(array, indices), self.arrays)
 
     def __repr__(self) -> str:
-        return f"ArrayDataset({len(self)} items: {', '.join(map(_describe, self.arrays))})"
+        return f"{type(self).__name__}({len(self)} items: {', '.join(map(describe, self._leaves))})"
 
 
 class Subset(Dataset):
@@ -127,7 +179,7 @@ class Subset(Dataset):
         if selected.ndim != 1 or selected.dtype.kind not in "iub":
             raise DataError(
                 f"Subset needs integers or booleans of shape (N,) as indices, got "
-                f"{_describe(selected)}"
+                f"{describe(selected)}"
             )
         try:
             self.indices = np.arange(len(self.dataset))[selected]
@@ -149,34 +201,123 @@ class Subset(Dataset):
         return self.dataset.batch(self.indices[indices])
 
 
-def as_dataset(data: Any) -> Dataset:
-    """Wrap arrays or a sequence in a :class:`Dataset`.
+class IterableDataset(Dataset):
+    """Data that can only be read in order, such as a stream or what a generator function yields.
+
+    Subclasses may define ``__iter__`` instead of passing ``source``.
 
     Parameters
     ----------
-    data : Dataset, array, tuple or list of array-like, or object with len() and indexing
+    source : iterable or callable
+        Yields items, as a :class:`Dataset` returns them. A callable, such as a generator function,
+        is called at the start of each epoch and returns an iterable. An iterator, such as a
+        generator object, can be read in one epoch only.
+    length : int, optional
+        Number of items, if it is known and ``source`` has no ``len()``.
+
+    Raises
+    ------
+    DTypeError
+        If ``source`` is neither; from ``len()``, if the length is unknown.
+    DataError
+        If a second epoch of an iterator is read.
+
+    Examples
+    --------
+    >>> def squares():
+    ...     for n in range(5):
+    ...         yield np.float32(n), n * n
+    >>> [y.tolist() for _, y in DataLoader(IterableDataset(squares), batch_size=2)]
+    [[0, 1], [4, 9], [16]]
+    """
+
+    source: Any = None
+    length: int | None = None
+    _started = False
+
+    def __init__(self, source: Any = None, length: int | None = None) -> None:
+        own_iter = type(self).__iter__ is not IterableDataset.__iter__
+        if not (own_iter or isinstance(source, Iterable) or callable(source)):
+            raise DTypeError(
+                f"source is {type(source).__name__}: expected an iterable, or a function that "
+                "returns one, such as a generator function"
+            )
+        self.source = source
+        self.length = None if length is None else check_int("length", length, 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        if not isinstance(self.source, Iterable):
+            return iter(self.source())
+        iterator = iter(self.source)
+        if iterator is self.source and self._started:
+            raise DataError(
+                f"{name_of(self)} is a {type(iterator).__name__}, which yields its items once, and "
+                "an earlier epoch has read it: pass a function that creates a new one for each "
+                "epoch, such as the generator function itself"
+            )
+        self._started = True
+        return iterator
+
+    def __len__(self) -> int:
+        if self.length is None and not hasattr(self.source, "__len__"):
+            raise DTypeError(f"{name_of(self)} has no known length: it is read in order to its end")
+        return len(self.source) if self.length is None else self.length
+
+    def __getitem__(self, index: Any) -> Any:
+        raise DTypeError(f"{name_of(self)} has no index: it is read in order")
+
+    def stack(self, items: Iterable[Any]) -> Any:
+        """Combine several items into a batch."""
+        return _collate_items(self, [map_arrays(_to_numpy, item) for item in items])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({name_of(self)})"
+
+
+def as_dataset(data: Any) -> Dataset:
+    """Wrap arrays, a sequence or an iterable in a :class:`Dataset`.
+
+    Parameters
+    ----------
+    data : Dataset, array, tuple, dict or list of array-like, list of items, iterable
+        Or an object with len() and indexing, or a generator function. A list of tuples or dicts
+        is a list of items.
 
     Raises
     ------
     DataError
-        If ``data`` has no ``__len__`` or ``__getitem__``.
+        If ``data`` is none of these.
     """
     if isinstance(data, Dataset):
         return data
+    if isinstance(data, Mapping):
+        return ArrayDataset(data)
+    if isinstance(data, list) and data and all(isinstance(v, tuple | Mapping) for v in data):
+        return SequenceDataset(data)
     if isinstance(data, tuple | list):
         return ArrayDataset(*data)
     if hasattr(data, "__array__"):
         return ArrayDataset(data)
     if _is_sequence(data):
-        return _SequenceDataset(data)
+        return SequenceDataset(data)
+    batched = hasattr(data, "batch_size")
+    if (isinstance(data, Iterable) or inspect.isgeneratorfunction(data)) and not batched:
+        return IterableDataset(data)
     hint = ", such as its .train" if hasattr(data, "train") else ""
+    hint = "; it yields batches already, loop over it directly" if batched else hint
     raise DataError(
-        f"data must be a Dataset, arrays such as (x, y), or an object with __len__ and "
-        f"__getitem__, got {type(data).__name__}; pass one of these{hint}"
+        f"data must be a Dataset, arrays such as (x, y), an object with __len__ and __getitem__, "
+        f"or an iterable, got {type(data).__name__}; pass one of these{hint}"
     )
 
 
-class _SequenceDataset(Dataset):
+def name_of(data: Any) -> str:
+    """Name of a dataset, or of the function or object that it reads, for messages."""
+    source = data.source if type(data) is IterableDataset else data
+    return getattr(source, "__name__", type(source).__name__)
+
+
+class SequenceDataset(Dataset):
     """Wraps an object with ``__len__`` and ``__getitem__`` that is not a :class:`Dataset`."""
 
     def __init__(self, items: Any) -> None:
@@ -196,61 +337,131 @@ def _is_sequence(value: Any) -> bool:
     return hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
-def _take(array: Any, indices: np.ndarray) -> np.ndarray:
+def _take(array: Any, indices: np.ndarray) -> Any:
     if isinstance(array, np.ndarray):
         return np.asarray(array[indices])
-    return _stack(array, [array[int(i)] for i in indices])
+    return _collate(array, _read(array, indices))
 
 
-def _stack_items(items: Any, indices: np.ndarray) -> Batch:
+def _stack_items(items: Any, indices: np.ndarray) -> Any:
     """Read items one by one and stack each of their parts along a new first axis."""
-    samples = [items[int(i)] for i in indices]
-    samples = [sample if isinstance(sample, tuple) else (sample,) for sample in samples]
-    lengths = sorted({len(sample) for sample in samples})
-    if len(lengths) > 1:
+    return _collate_items(items, _read(items, indices))
+
+
+def _read(items: Any, indices: np.ndarray) -> list[Any]:
+    """Read items as NumPy arrays; an exception gets a note with the number of its item."""
+    samples, index = [], 0
+    try:
+        for index in np.asarray(indices).tolist():
+            samples.append(map_arrays(_to_numpy, items[index]))
+    except Exception as error:
+        error.add_note(f"item {index} of {name_of(items)}")
+        raise
+    return samples
+
+
+def _collate_items(source: Any, samples: list[Any]) -> Any:
+    """Stack items; those that are no tuple or dict, as tuples of one."""
+    wrapped = [item if isinstance(item, tuple | Mapping) else (item,) for item in samples]
+    return _collate(source, wrapped) if wrapped else ()
+
+
+def _collate(source: Any, samples: Sequence[Any]) -> Any:
+    """Stack nested items of equal structure."""
+    first = samples[0]
+    if not isinstance(first, tuple | Mapping):
+        return _stack(source, samples)
+    structures = [_keys(sample) for sample in samples]
+    if any(structure != structures[0] for structure in structures):
+        other = next(s for s in structures if s != structures[0])
         raise DataError(
-            f"{type(items).__name__} returned items with {lengths} parts; all must have the same "
-            "number of parts"
+            f"{name_of(source)} returned items with {structures[0]} and with {other}; all must "
+            "have the same structure"
         )
-    return tuple(_stack(items, values) for values in zip(*samples, strict=True))
+    keys = first if isinstance(first, Mapping) else range(len(first))
+    parts = {key: _collate(source, [sample[key] for sample in samples]) for key in keys}
+    return parts if isinstance(first, Mapping) else _as_tuple(first, parts.values())
 
 
-def _stack(source: Any, values: Sequence[Any]) -> np.ndarray:
-    arrays = [_to_numpy(value) for value in values]
+def _keys(sample: Any) -> str:
+    """Describe the outermost structure of an item."""
+    if isinstance(sample, Mapping):
+        return f"the keys {sorted(map(str, sample))}"
+    return f"{len(sample)} parts" if isinstance(sample, tuple) else "a single array"
+
+
+def _as_tuple(like: tuple, parts: Iterable[Any]) -> tuple:
+    """A tuple of ``parts``, of the type of ``like`` if that is a named tuple."""
+    return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
+
+
+def _stack(source: Any, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    if any(array.dtype.hasobject for array in arrays):
+        raise DataError(
+            f"{name_of(source)} returned items that contain {type(arrays[0].flat[0]).__name__}: "
+            "expected numbers, arrays or PIL images, in tuples or dicts"
+        )
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise DataError(
-            f"{type(source).__name__} returned items of shapes {shapes}; crop, resize or pad them "
+            f"{name_of(source)} returned items of shapes {shapes}; crop, resize or pad them "
             "to one shape"
         )
     return np.stack(arrays)
 
 
-def _as_items(array: Any, position: int) -> Any:
-    """Check one argument of ArrayDataset and convert it if it is array-like."""
-    where = f"array {position} of a dataset"
+def _as_structure(value: Any, where: str) -> Any:
+    """Check the arguments of ArrayDataset and convert those that are array-like."""
+    if isinstance(value, Mapping):
+        return {key: _as_structure(part, f"{where}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, tuple) and (not where or (value and all(map(_is_part, value)))):
+        names = (f"{where}[{i}]" if where else str(i) for i in range(len(value)))
+        return _as_tuple(value, map(_as_structure, value, names))
+    return _as_items(value, where)
+
+
+def _is_part(value: Any) -> bool:
+    """Whether ``value`` makes the tuple that contains it one of arrays, not a row of numbers."""
+    if isinstance(value, tuple):
+        return bool(value) and all(map(_is_part, value))
+    return isinstance(value, Mapping) or (hasattr(value, "__array__") and np.ndim(value) > 0)
+
+
+def _as_items(array: Any, where: str) -> Any:
+    """Check one array of ArrayDataset and convert it if it is array-like."""
+    where = f"array {where} of a dataset"
     if hasattr(array, "__cuda_array_interface__"):
         raise DataError(f"{where} is on a GPU; data must be on the host: pass cupy.asnumpy(array)")
     if isinstance(array, list | tuple) or hasattr(array, "__array__"):
         try:
             array = _to_numpy(array)
-        except ValueError as error:
-            raise DataError(f"{where} has rows of different lengths: {error}") from error
+        except DataError as error:
+            raise DataError(f"{where} has {error}") from error
         if array.ndim == 0 or array.dtype.hasobject:
-            raise DataError(f"{where} must be numeric, of shape (N, ...), got {_describe(array)}")
+            raise DataError(f"{where} must be numeric, of shape (N, ...), got {describe(array)}")
     elif not _is_sequence(array):
         raise DataError(f"{where} must be array-like, got {type(array).__name__}")
     return array
 
 
 def _to_numpy(value: Any) -> np.ndarray:
-    """Convert to NumPy; Python floats become float32, the library's default dtype."""
+    """Convert to NumPy; Python floats become float32, the library's default dtype.
+
+    A PIL image becomes (C, H, W), as torchvision's ``pil_to_tensor`` does it.
+    """
     if isinstance(value, np.ndarray):
         return value
-    array = np.asarray(value)
+    if hasattr(value, "getbands"):  # a PIL image, which does not need to be imported for this
+        pixels = np.asarray(value.convert("L") if value.mode == "1" else value)
+        return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"rows of different lengths: {error}") from error
     from_python = isinstance(value, list | tuple) or type(value) is float
     return array.astype(np.float32) if from_python and array.dtype == np.float64 else array
 
 
-def _describe(array: Any) -> str:
+def describe(array: Any) -> str:
+    """Dtype and shape of an array, or the type of another object, for messages."""
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any
+import hashlib
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count, islice
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from ..checks import check_int
-from ..errors import ArgumentError, StateDictError
-from .dataset import Batch, as_dataset
-from .threads import prefetch
+from ..errors import ArgumentError, DataError, StateDictError
+from .dataset import IterableDataset, arrays_of, as_dataset, describe, name_of
+from .threads import parallel, prefetch
 from .transforms import apply
+
+Job: TypeAlias = tuple[int, int, Any]
 
 
 class DataLoader:
@@ -19,13 +24,15 @@ class DataLoader:
 
     Parameters
     ----------
-    data : Dataset, tuple of array-like, or array
+    data : Dataset, array, tuple or dict of array-like, sequence of items, or iterable
         Arrays are wrapped in :class:`ArrayDataset`; any other object with ``__len__`` and
-        ``__getitem__`` is read item by item.
+        ``__getitem__`` is read item by item. Iterables and generator functions are wrapped in
+        :class:`IterableDataset`. Batches have the structure of the items.
     batch_size : int, default 32
         Items per batch; the last batch may be smaller.
     shuffle : bool, default False
-        Draw a new order for each epoch; it depends on ``seed`` and the epoch number only.
+        Draw a new order for each epoch; it depends on ``seed`` and the epoch number only. Of an
+        iterable, items are drawn from a buffer of the next ``shuffle_buffer`` items.
     seed : int, default 0
     drop_last : bool, default False
         Drop the last batch if it is incomplete.
@@ -34,9 +41,19 @@ class DataLoader:
         batches are bit-identical either way.
     transform : callable, optional
         Applied to the first array of each batch, such as :class:`~xcnn.data.Normalize`, in the
-        background thread. Augmentations, on their own or in a :class:`~xcnn.data.Compose`, get a
-        random generator that depends on ``seed``, the epoch and the batch number only;
-        :class:`~xcnn.data.MixUp` and :class:`~xcnn.data.CutMix` also change the labels.
+        background thread; first in the order of the parts of tuples and the keys of dicts, for
+        example ``"image"`` of ``({"image": x, "size": s}, y)``. Augmentations, on their own or in
+        a :class:`~xcnn.data.Compose`, get a random generator that depends on ``seed``, the epoch
+        and the batch number only; :class:`~xcnn.data.MixUp` and :class:`~xcnn.data.CutMix` also
+        change the labels.
+    sampler : object, optional
+        Sets the order instead of ``shuffle``, such as :class:`WeightedRandomSampler`: any object
+        with ``__len__`` and ``order(epoch)``, which returns the indices of an epoch.
+    workers : int, default 0
+        Threads that each read and transform a batch, for datasets whose reading releases Python's
+        global lock, such as decoding images; 0 reads in a single thread. The batches are
+        bit-identical for any number, if items and transforms may be computed in several threads.
+    shuffle_buffer : int, default 1000
 
     Attributes
     ----------
@@ -50,9 +67,11 @@ class DataLoader:
     Raises
     ------
     ArgumentError
-        If ``batch_size``, ``seed`` or ``prefetch`` is not an integer, or too small.
+        If a number is not an integer, or too small; or if ``sampler`` has no ``order``, or is
+        combined with ``shuffle`` or an iterable.
     DataError
-        If ``data`` has no length or cannot be indexed.
+        If ``data`` cannot be read; when iterating, if items cannot be stacked. An exception that
+        the dataset raises has a note with the number of the item.
 
     Examples
     --------
@@ -72,6 +91,9 @@ class DataLoader:
         drop_last: bool = False,
         prefetch: int = 2,
         transform: Callable[..., Any] | None = None,
+        sampler: Any = None,
+        workers: int = 0,
+        shuffle_buffer: int = 1000,
     ) -> None:
         self.dataset = as_dataset(data)
         self.batch_size = check_int("batch_size", batch_size, 1)
@@ -80,28 +102,110 @@ class DataLoader:
         self.drop_last = drop_last
         self.prefetch = check_int("prefetch", prefetch, 0)
         self.transform = transform
+        self.sampler = sampler
+        self.workers = check_int("workers", workers, 0)
+        self.shuffle_buffer = check_int("shuffle_buffer", shuffle_buffer)
+        self._in_order = isinstance(self.dataset, IterableDataset)
+        if sampler is not None:
+            if not (hasattr(sampler, "order") and hasattr(sampler, "__len__")):
+                raise ArgumentError(
+                    f"sampler is {type(sampler).__name__}: expected an object with len() and "
+                    "order(epoch), such as WeightedRandomSampler"
+                )
+            if shuffle or self._in_order:
+                other = (
+                    "shuffle=True" if shuffle else f"{name_of(self.dataset)}, which has no index"
+                )
+                raise ArgumentError(f"a sampler sets the order of items: got it with {other}")
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        """Return the number of batches per epoch."""
-        full, rest = divmod(len(self.dataset), self.batch_size)
+        """Return the number of batches per epoch.
+
+        Raises
+        ------
+        DTypeError
+            If the data are an iterable of unknown length.
+        """
+        items = len(self.dataset if self.sampler is None else self.sampler)
+        full, rest = divmod(items, self.batch_size)
         return full + bool(rest and not self.drop_last)
 
-    def __iter__(self) -> Iterator[Batch]:
-        epoch, start = self.epoch, check_int("start", self.start, 0)
-        if start > len(self):
-            raise ArgumentError(f"start={start}: an epoch has {len(self)} batches")
-        batches = self._batches(epoch, start, self.order(epoch))
+    def __iter__(self) -> Iterator[Any]:
+        epoch, start = check_int("epoch", self.epoch, 0), check_int("start", self.start, 0)
+        jobs = self._streamed(epoch, start) if self._in_order else self._indexed(epoch, start)
         self.epoch, self.start = epoch + 1, 0
+        if self.workers:  # they are handled in a background thread, which Ctrl-C never interrupts
+            return prefetch(parallel(self._batch, jobs, self.workers), self.prefetch)
+        batches = (self._batch(*job) for job in jobs)
         return prefetch(batches, self.prefetch) if self.prefetch else batches
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),)."""
+        """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),).
+
+        Raises
+        ------
+        DataError
+            If the sampler gives other than ``len(sampler)`` indices of items.
+        """
         count, epoch = len(self.dataset), check_int("epoch", epoch, 0)
+        if self.sampler is not None:
+            order = np.asarray(self.sampler.order(epoch))
+            valid = order.shape == (len(self.sampler),) and order.dtype.kind in "iu"
+            if not valid or (order.size and not 0 <= order.min() <= order.max() < count):
+                raise DataError(
+                    f"{type(self.sampler).__name__}.order({epoch}) gave {order.dtype} "
+                    f"{order.shape}: expected {len(self.sampler)} indices from 0 to {count - 1}"
+                )
+            return order.astype(np.int64)
         if not self.shuffle:
             return np.arange(count)
-        return np.random.Generator(np.random.PCG64([self.seed, epoch])).permutation(count)
+        return self._generator(epoch).permutation(count)
+
+    def _generator(self, *numbers: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64([self.seed, *numbers]))
+
+    def _indexed(self, epoch: int, start: int) -> Iterator[Job]:
+        """Epoch, number and indices of each batch."""
+        if start > len(self):
+            raise ArgumentError(f"start={start}: an epoch has {len(self)} batches")
+        order, size = self.order(epoch), self.batch_size
+        return ((epoch, i, order[i * size : (i + 1) * size]) for i in range(start, len(self)))
+
+    def _streamed(self, epoch: int, start: int) -> Iterator[Job]:
+        """Epoch, number and items of each batch."""
+        items = _numbered(cast(IterableDataset, self.dataset))
+        if self.shuffle:
+            items = _shuffled(items, self.shuffle_buffer, self._generator(epoch))
+        for i in count():
+            chunk = list(islice(items, self.batch_size))
+            if len(chunk) < (self.batch_size if self.drop_last else 1):
+                if i < start:
+                    raise ArgumentError(f"start={start}: the epoch has {i} batches")
+                return
+            if i >= start:
+                yield epoch, i, chunk
+
+    def _batch(self, epoch: int, i: int, items: Any) -> Any:
+        dataset = self.dataset
+        batch: Any = (dataset.stack if isinstance(dataset, IterableDataset) else dataset.batch)(
+            items
+        )
+        if isinstance(batch, list):
+            batch = tuple(batch)
+        if not isinstance(batch, tuple | Mapping):
+            batch = (batch,)
+        for array in arrays_of(batch):
+            if getattr(array, "shape", ())[:1] != (len(items),):
+                raise DataError(
+                    f"{name_of(self.dataset)}.batch returned {describe(array)} for {len(items)} "
+                    f"items: expected arrays of shape ({len(items)}, ...)"
+                )
+        if self.transform is None:
+            return batch
+        # 1 + i: NumPy treats [seed, epoch, 0] like [seed, epoch], which seeds the order
+        return apply(self.transform, batch, self._generator(epoch, 1 + i))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and the settings that decide the batches, JSON-serialisable.
@@ -109,13 +213,19 @@ class DataLoader:
         The position is that of the next iteration. To continue inside an epoch, set its number and
         the number of batches that were used: ``{**state, "epoch": 3, "start": 120}``.
         """
-        settings = {
+        length = operator.length_hint(self.dataset, -1)
+        settings: dict[str, Any] = {
             "batch_size": self.batch_size,
             "shuffle": bool(self.shuffle),
             "seed": self.seed,
             "drop_last": bool(self.drop_last),
-            "length": len(self.dataset),
+            "length": None if length < 0 else length,
+            "sampler": None,
+            "shuffle_buffer": self.shuffle_buffer if self._in_order and self.shuffle else None,
         }
+        if self.sampler is not None:  # its settings are its own, what they give can be compared
+            digest = hashlib.sha256(self.order(0).tobytes()).hexdigest()
+            settings["sampler"] = f"{type(self.sampler).__name__} {digest[:16]}"
         return {"epoch": self.epoch, "start": self.start, **settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -142,11 +252,25 @@ class DataLoader:
             )
         self.epoch, self.start = (check_int(key, state[key], 0) for key in ("epoch", "start"))
 
-    def _batches(self, epoch: int, start: int, order: np.ndarray) -> Generator[Batch, None, None]:
-        for i in range(start, len(self)):
-            batch = self.dataset.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
-            if self.transform is not None:
-                # 1 + i: NumPy treats [seed, epoch, 0] like [seed, epoch], which seeds the order
-                rng = np.random.Generator(np.random.PCG64([self.seed, epoch, 1 + i]))
-                batch = apply(self.transform, batch, rng)
-            yield batch
+
+def _numbered(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``items``; an exception gets a note with the number of its item."""
+    number = 0
+    try:
+        for item in items:
+            yield item
+            number += 1
+    except Exception as error:
+        error.add_note(f"item {number} of {name_of(items)}")
+        raise
+
+
+def _shuffled(items: Iterator[Any], size: int, rng: np.random.Generator) -> Iterator[Any]:
+    """Yield ``items`` in random order, from a buffer of the next ``size``."""
+    buffer = list(islice(items, size))
+    for item in items:
+        place = rng.integers(size)
+        yield buffer[place]
+        buffer[place] = item
+    for place in rng.permutation(len(buffer)):
+        yield buffer[place]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DataError
-from .dataset import Batch
+from ..errors import ArgumentError, DataError, DTypeError
+from .dataset import Batch, arrays_of, map_arrays
 
 
 class BatchTransform:
@@ -26,14 +26,44 @@ class BatchTransform:
 def apply(transform: Callable[..., Any], batch: Batch, rng: np.random.Generator | None) -> Batch:
     """Apply a transform to a batch; a plain callable transforms its first array only.
 
+    Of dicts and nested tuples, every transform changes the first array only, in the order of the
+    parts and keys.
+
     Raises
     ------
     DataError
         If the transform mixes labels and the batch is not a pair (x, y).
     """
+    if not isinstance(batch, tuple) or isinstance(batch[0], tuple | Mapping):
+        inputs = iter([apply(transform, (arrays_of(batch)[0],), rng)[0]])
+        return map_arrays(lambda array: next(inputs, array), batch)
     if isinstance(transform, BatchTransform):
         return transform.apply(batch, rng)
     return (transform(batch[0]), *batch[1:])
+
+
+def is_unscaled(x: Any) -> bool:
+    """Whether ``x`` looks like images with pixels from 0 to 255, not yet scaled.
+
+    Parameters
+    ----------
+    x : array-like
+        Of NumPy arrays, at most 64 evenly spaced images are looked at.
+
+    Returns
+    -------
+    bool
+        True for integers (N, C, H, W) of which some are above 1.
+
+    Examples
+    --------
+    >>> x = np.full((2, 1, 4, 4), 255, np.uint8)
+    >>> is_unscaled(x), is_unscaled(Normalize(0, 1)(x))
+    (True, False)
+    """
+    if getattr(x, "ndim", 0) != 4 or getattr(x.dtype, "kind", "") not in ("i", "u") or not x.size:
+        return False
+    return bool((x[:: -(-len(x) // 64)] > 1).any())
 
 
 class Normalize:
@@ -84,10 +114,17 @@ class Normalize:
 
         Raises
         ------
+        DTypeError
+            If ``x`` is not an array.
         DataError
             If ``x`` has no channel axis, or its number of channels differs from that of ``mean``.
         """
         channels = len(self._factor)
+        if not hasattr(x, "ndim"):
+            raise DTypeError(
+                f"Normalize expects an array (N, C, ...), got {type(x).__name__}; combine images "
+                "of one size with np.stack(images)"
+            )
         if x.ndim < 2 or (channels != 1 and x.shape[1] != channels):
             raise DataError(
                 f"Normalize expects (N, C, ...) with C = {channels}, got {x.shape}; "

@@ -1,0 +1,197 @@
+"""CSV files of features, or of image files, with labels."""
+
+from __future__ import annotations
+
+import csv
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..checks import check_int, pair
+from ..errors import ArgumentError, DataError
+from .dataset import ArrayDataset
+from .images import read_image
+from .threads import parallel
+
+
+class CSVDataset(ArrayDataset):
+    """A CSV file with a header: columns of numbers, or of image files, and a column of labels.
+
+    Items are (x, y), or (x,) without a label column. Images are decoded on demand, in threads; only
+    their names and labels stay in memory.
+
+    Parameters
+    ----------
+    path : path
+        A UTF-8 file whose first line names the columns.
+    label : str or None, default "label"
+        Column of the labels. Integers stay as they are; other numbers are targets, float32; other
+        text is a class name, and the label its index in ``classes``. None: no labels.
+    features : sequence of str, optional
+        Columns of numbers; by default all others.
+    image : str, optional
+        Column of image files instead of features, relative to the folder of ``path``.
+    size : int or (height, width), default 64
+        Images are resized, keeping their aspect ratio, and cropped at the centre.
+    channels : int, default 3
+        3 for colour, 1 for grey.
+    classes : sequence of str, optional
+        Class names in label order; by default those in the file, sorted.
+    delimiter : str, default ","
+    threads : int, optional
+        Decoder threads; by default one per CPU, at most 8.
+
+    Attributes
+    ----------
+    arrays : tuple
+        Features float32 (N, F) or the image files; and labels int64 (N,) or float32 (N,).
+    classes : list of str or None
+        None if the labels are numbers.
+    features : list of str
+        Names of the feature columns.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, a column is missing, or a value is; the message names the file
+        and the line. When an image is read, if that fails.
+    ArgumentError
+        If another argument is invalid.
+
+    Examples
+    --------
+    >>> flowers = CSVDataset("iris.csv", label="species")
+    >>> photos = CSVDataset("photos/labels.csv", image="file", size=96)
+    >>> x, y = photos.batch(np.arange(32))                  # uint8 (32, 3, 96, 96), int64 (32,)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        label: str | None = "label",
+        features: Sequence[str] | None = None,
+        image: str | None = None,
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        classes: Sequence[str] | None = None,
+        delimiter: str = ",",
+        threads: int | None = None,
+    ) -> None:
+        if image is not None and features is not None:
+            raise ArgumentError(f"features={features!r}, image={image!r}: pass one of them")
+        if channels not in (1, 3):
+            raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colour)")
+        if not isinstance(delimiter, str) or len(delimiter) != 1:
+            raise ArgumentError(f"delimiter={delimiter!r}: expected one character")
+        shape = (channels, *pair(size, "size"))
+        default = min(8, os.cpu_count() or 1)
+        self.threads = default if threads is None else check_int("threads", threads)
+        self.path = os.fspath(path)
+        rows = _rows(self.path, delimiter)
+        _, header = next(rows, (1, []))
+        if len(set(header)) < max(len(header), 1):
+            raise DataError(f"{path}, line 1: expected a header of different names, got {header}")
+        if features is None:
+            features = [name for name in header if name != label]
+        self.features = [] if image is not None else list(features)
+        inputs = [image] if image is not None else self.features
+        missing = [name for name in (*inputs, label) if name is not None and name not in header]
+        if missing or not inputs:
+            problem = f"no column {missing[0]!r}" if missing else "no columns of features"
+            raise DataError(f"{path}, line 1: {problem}; the columns are {', '.join(header)}")
+        columns = [header.index(name) for name in inputs]
+
+        values, names, texts, lines = array("f"), [], [], []
+        for line, row in rows:
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}, line {line}: {len(row)} cells, but there are {len(header)} columns"
+                )
+            if image is None:
+                values.extend(self._number(row[c], line, f"column {header[c]!r}") for c in columns)
+            else:
+                names.append(row[columns[0]])
+            texts += [] if label is None else [row[header.index(label)]]
+            lines.append(line)
+        x: Any = _ImageFiles(self.path, names, lines, shape)
+        if image is None:
+            x = np.array(values, np.float32).reshape(len(lines), len(columns))
+        self.classes = None if classes is None else list(classes)
+        super().__init__(x, *([] if label is None else [self._labels(texts, lines)]))
+
+    def batch(self, indices: np.ndarray) -> Any:
+        """Read several items, with indices (N,)."""
+        files = self.arrays[0]
+        if not isinstance(files, _ImageFiles):
+            return super().batch(indices)
+        images = np.empty((len(indices), *files.shape), np.uint8)
+        jobs = ((index,) for index in np.asarray(indices).tolist())
+        for n, image in enumerate(parallel(files.__getitem__, jobs, self.threads)):
+            images[n] = image
+        return (images, *(labels[indices] for labels in self.arrays[1:]))
+
+    def _labels(self, texts: list[str], lines: list[int]) -> np.ndarray:
+        if self.classes is None and not any(map(_is_number, texts)):
+            self.classes = sorted(set(texts))
+        if self.classes is None:
+            what = "the label (pass classes if labels are names)"
+            numbers = [self._number(t, n, what) for t, n in zip(texts, lines, strict=True)]
+            whole = all(text.strip().lstrip("+-").isdecimal() for text in texts)
+            return np.array(numbers, np.int64 if whole else np.float32)
+        index = {name: i for i, name in enumerate(self.classes) if name}
+        for text, line in zip(texts, lines, strict=True):
+            if text not in index:
+                known = ", ".join(index)
+                raise DataError(
+                    f"{self.path}, line {line}: label {text!r}, expected one of {known}"
+                )
+        return np.array([index[text] for text in texts], np.int64)
+
+    def _number(self, text: str, line: int, what: str) -> float:
+        if not _is_number(text):
+            raise DataError(f"{self.path}, line {line}: {what} is {text!r}, expected a number")
+        return float(text)
+
+
+class _ImageFiles:
+    """Images that are decoded when they are read; names are relative to the CSV file."""
+
+    def __init__(
+        self, path: str, names: list[str], lines: list[int], shape: tuple[int, int, int]
+    ) -> None:
+        self.path, self.names, self.lines, self.shape = path, names, lines, shape
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        file = os.path.join(os.path.dirname(self.path), self.names[index])
+        try:
+            return read_image(file, self.shape, crop=True)
+        except DataError as error:
+            raise DataError(f"{self.path}, line {self.lines[index]}: {error}") from error
+
+
+def _rows(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line that is not blank."""
+    reader: Any = None
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        line = f", line {reader.line_num}" if reader else ""
+        raise DataError(f"{path}{line} cannot be read as CSV: {error}") from error
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number that float32 can hold; not NaN."""
+    try:
+        return abs(float(text)) < 3.4e38
+    except ValueError:
+        return False
