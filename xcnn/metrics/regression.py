@@ -1,0 +1,116 @@
+"""Metrics of values, and the mean of a loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, sum_dtype
+from ..backends import Backend
+from ..nn import Loss
+from ..tensor import no_grad
+from .metric import Metric, same_shape
+
+__all__ = ["R2", "MeanAbsoluteError", "MeanLoss", "MeanSquaredError"]
+
+
+def as_values(metric: Metric, prediction: Array, target: Array) -> tuple[Array, Array]:
+    """Prediction and target in equal shapes; integers as float64, half types as float32."""
+    target = same_shape(metric, prediction, target)
+    return _as_floats(prediction), _as_floats(target)
+
+
+def _as_floats(a: Array) -> Array:
+    dtype = sum_dtype(a.dtype) if a.dtype.kind == "f" else "float64"
+    return a.astype(dtype, copy=False)
+
+
+class MeanMetric(Metric):
+    """Base of the means of one term per element or image; subclasses define ``terms``."""
+
+    def measure(self, backend: Backend, prediction: Array, target: Array) -> dict[str, Any]:
+        terms = self.terms(backend.xp, *as_values(self, prediction, target))
+        return {"total": terms.sum(dtype="float64"), "count": terms.size}
+
+    def terms(self, xp: Any, prediction: Array, target: Array) -> Array:
+        raise NotImplementedError
+
+
+class MeanAbsoluteError(MeanMetric):
+    """The mean of |prediction - target| over all elements."""
+
+    name = "mae"
+    higher_is_better = False
+
+    def terms(self, xp: Any, prediction: Array, target: Array) -> Array:
+        return xp.abs(prediction - target)
+
+
+class MeanSquaredError(MeanMetric):
+    """The mean of (prediction - target)² over all elements."""
+
+    name = "mse"
+    higher_is_better = False
+
+    def terms(self, xp: Any, prediction: Array, target: Array) -> Array:
+        return xp.square(prediction - target)
+
+
+class R2(Metric):
+    """Coefficient of determination: 1 - Σ(prediction - target)² / Σ(target - mean target)².
+
+    The mean over the outputs (axis 1; pixels count as examples). NaN for fewer than two examples;
+    where all targets of an output are equal, 1 if they are predicted exactly, else 0, as in
+    scikit-learn.
+    """
+
+    name = "r2"
+
+    def measure(self, backend: Backend, prediction: Array, target: Array) -> dict[str, Any]:
+        prediction, target = as_values(self, prediction, target)
+        if target.ndim == 1:
+            prediction, target = prediction[:, None], target[:, None]
+        axes = (0, *range(2, target.ndim))
+        exact = target.astype("float64")
+        return {
+            "count": target.size // target.shape[1],
+            "errors": backend.xp.square(prediction - target).sum(axis=axes, dtype="float64"),
+            "sums": exact.sum(axis=axes),
+            "squares": backend.xp.square(exact).sum(axis=axes),
+        }
+
+    def result(self, count: Any, errors: Any, sums: Any, squares: Any) -> Any:
+        spread = np.maximum(squares - sums * sums / count, 0)
+        constant = spread <= 1e-15 * squares  # rounding
+        scores = np.where(constant, (errors == 0) * 1.0, 1 - errors / spread)
+        return scores.mean() if count > 1 else np.nan
+
+
+class MeanLoss(Metric):
+    """The mean of a loss over all examples, by :meth:`xcnn.nn.Loss.total`.
+
+    It takes the model's output, not the predictions.
+
+    Parameters
+    ----------
+    loss
+        A loss module, such as ``nn.L1Loss()``.
+    name
+        The name of the metric.
+    """
+
+    name = "loss"
+    higher_is_better = False
+    targets = ("classes", "binary", "values")
+    takes_output = True
+
+    def __init__(self, loss: Loss, name: str = "loss") -> None:
+        super().__init__()
+        self.loss = loss
+        self.name = name
+
+    def measure(self, backend: Backend, prediction: Array, target: Array) -> dict[str, Any]:
+        with no_grad():
+            total, divisor = self.loss.total(self.loss(prediction, target), prediction, target)
+        return {"total": total.astype("float64"), "count": divisor}
