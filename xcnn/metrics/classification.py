@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..checks import check_choice, check_ignore_index, check_int, check_number
-from .metric import Metric, as_scores, class_labels, is_of_classes, same_shape
+from ..errors import DTypeError, ShapeError
+from .metric import Metric
 
 __all__ = [
     "F1",
@@ -50,15 +51,46 @@ class ClassMetric(Metric):
         self.threshold = check_number("threshold", threshold)
 
     def measure(self, backend: Backend, prediction: Array, target: Array) -> dict[str, Any]:
-        xp, scores = backend.xp, as_scores(self, prediction)
-        if is_of_classes(self, scores, target):
-            labels, invalid = class_labels(self, backend, scores, target)
+        if prediction.dtype.kind != "f" or prediction.ndim == 0:
+            raise DTypeError(
+                f"metric {self.name!r}: prediction is {prediction.dtype}{prediction.shape}: "
+                "expected floating-point scores (N, ...), such as those of Trainer.predict"
+            )
+        xp = backend.xp
+        scores = prediction.astype(sum_dtype(prediction.dtype), copy=False)
+        has_classes = scores.ndim == target.ndim + 1 and scores.shape[1] > 1
+        if self.target == "classes" or (self.target is None and has_classes):
+            labels, invalid = self._class_labels(backend, scores, target)
             return {"invalid": invalid.reshape(1), **self.of_classes(xp, scores, labels)}
-        target = same_shape(self, scores, target)
+        target = self.same_shape(scores, target)
         if scores.ndim == 1:
             scores, target = scores[:, None], target[:, None]
         invalid = xp.isnan(scores + target).sum().reshape(1)
         return {"invalid": invalid, **self.of_labels(xp, scores, target > 0.5)}
+
+    def _class_labels(self, backend: Backend, scores: Array, target: Array) -> tuple[Array, Array]:
+        """Class indices (N, ...), -1 for ignored ones, and how many have no valid prediction.
+
+        An index out of range, which is an error on a CPU, counts among the latter.
+        """
+        xp, shape = backend.xp, scores.shape
+        ignore_index = -100 if self.ignore_index is None else self.ignore_index
+        if target.shape == shape and target.ndim > 1 and target.dtype.kind == "f":
+            scores = scores + target  # NaN where either is
+            target, ignore_index = target.argmax(axis=1), -1
+        fits = scores.ndim > 1 and target.shape == shape[:1] + shape[2:]
+        if not fits or target.dtype.kind not in "iu":
+            raise ShapeError(
+                f"metric {self.name!r}: prediction has shape {shape}, target {target.shape} "
+                f"({target.dtype}): expected probabilities (N, C, ...), and integer class indices "
+                "(N, ...) or probabilities in the same shape"
+            )
+        labels = target.astype("int64", copy=False)
+        backend.check_class_indices(labels, shape[1], ignore_index)
+        is_counted = labels != ignore_index
+        exists = (labels >= 0) & (labels < shape[1])
+        invalid = is_counted & (xp.isnan(scores).any(axis=1) | ~exists)
+        return xp.where(is_counted & exists, labels, -1), invalid.sum()
 
     def of_classes(self, xp: Any, scores: Array, labels: Array) -> dict[str, Any]:
         """Measure probabilities (N, C, ...) and class indices (N, ...), -1 for ignored ones."""
@@ -122,9 +154,9 @@ class TopKAccuracy(Accuracy):
 class CountMetric(ClassMetric):
     """Base of the metrics that follow from three counts of each class.
 
-    Subclasses define ``fraction``. Where its denominator is 0 it counts as 0, as scikit-learn's
-    ``zero_division=0``. Classes that occur neither in targets nor in predictions do not count in a
-    mean.
+    Subclasses define ``fraction``, and ``undefined``, its value where the denominator is 0: 0, as
+    scikit-learn's ``zero_division=0``. Classes that occur neither in targets nor in predictions do
+    not count in a mean.
 
     Parameters
     ----------
@@ -136,7 +168,7 @@ class CountMetric(ClassMetric):
         See :class:`ClassMetric`.
     """
 
-    skips_absent_labels: ClassVar[bool] = False
+    undefined: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -165,20 +197,20 @@ class CountMetric(ClassMetric):
 
     def result(self, classes: Any = None, labels: Any = None) -> Any:
         counts = labels if classes is None else classes  # (3, C)
-        if classes is not None and not counts.any():
-            return np.nan if self.is_scalar else np.full(len(counts[0]), np.nan)
         is_absent = (counts == 0).all(axis=0)
         if self.average == "micro":
             counts = counts.sum(axis=1, keepdims=True)
         above, below = self.fraction(*counts)
-        scores = np.where(below > 0, above / below, 0)
+        scores = np.where(below > 0, above / below, self.undefined)
+        if classes is not None and is_absent.all():  # no examples
+            scores = np.full_like(scores, np.nan)
         if self.average == "micro":
             return scores[0]
-        if self.average == "weighted":
-            return (scores * counts[2]).sum() / max(counts[2].sum(), 1)
-        if self.skips_absent_labels or (classes is not None and self.average):
+        if self.average == "weighted" and counts[2].any():
+            return np.nansum(scores * counts[2]) / counts[2].sum()
+        if self.average and classes is not None:
             scores = np.where(is_absent, np.nan, scores)
-        return scores if self.average is None else mean_of_numbers(scores)
+        return mean_of_numbers(scores) if self.average else scores
 
     def fraction(self, right: Any, predicted: Any, actual: Any) -> tuple[Any, Any]:
         """Numerator and denominator, from numbers of examples of a class."""
@@ -224,7 +256,7 @@ class Dice(F1):
     """
 
     name = "dice"
-    skips_absent_labels = True
+    undefined = np.nan
 
 
 class IoU(CountMetric):
@@ -234,7 +266,7 @@ class IoU(CountMetric):
     """
 
     name = "iou"
-    skips_absent_labels = True
+    undefined = np.nan
 
     def fraction(self, right: Any, predicted: Any, actual: Any) -> tuple[Any, Any]:
         return right, predicted + actual - right

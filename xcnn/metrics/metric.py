@@ -1,4 +1,4 @@
-"""Base class of the metrics, and how they read predictions and targets."""
+"""Base class of the metrics."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays import Array, sum_dtype
+from ..arrays import Array
 from ..backends import Backend
-from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError
+from ..errors import ArgumentError, ShapeError, StateDictError
 from ..nn import Loss
 from ..tensor import Tensor
 
@@ -104,14 +104,15 @@ class Metric:
         backend = prediction.backend
         if prediction.size == 0:
             return
-        with backend.active():
+        with backend.active(), np.errstate(divide="ignore", invalid="ignore"):
             target = target.to(backend)
             for name, value in self.measure(backend, prediction.data, target.data).items():
                 self._add(backend, name, value)
 
     def _add(self, backend: Backend, name: str, value: Any) -> None:
         if name in self._state:
-            value = Tensor.of(self._state[name]).to(backend).data + value
+            old = self._state[name]  # on the host if it was loaded; a host int stays there
+            value = value + (old if isinstance(value, int) else Tensor.of(old).to(backend).data)
         self._state[name] = value
 
     def measure(self, backend: Backend, prediction: Array, target: Array) -> dict[str, Any]:
@@ -120,6 +121,15 @@ class Metric:
         The name "invalid" is reserved for the number of examples that make the result NaN.
         """
         raise NotImplementedError
+
+    def same_shape(self, prediction: Array, target: Array) -> Array:
+        """The target in the shape of the prediction: (N,) may stand for (N, 1)."""
+        if [n for n in prediction.shape if n != 1] != [n for n in target.shape if n != 1]:
+            raise ShapeError(
+                f"metric {self.name!r}: prediction has shape {prediction.shape}, target "
+                f"{target.shape}: they must be equal; reshape one of them"
+            )
+        return target.reshape(prediction.shape)
 
     def result(self, *args: Any, **sums: Any) -> Any:
         """The metric, from the sums over all batches as NumPy arrays; by default total / count."""
@@ -176,63 +186,3 @@ class StoringMetric(Metric):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._state = {name: [array] for name, array in self._state.items()}
-
-
-# -- predictions and targets ---------------------------------------------------------------
-
-
-def as_scores(metric: Metric, prediction: Array) -> Array:
-    """A prediction that must be floating-point, at least float32."""
-    if prediction.dtype.kind != "f" or prediction.ndim == 0:
-        raise DTypeError(
-            f"metric {metric.name!r}: prediction is {prediction.dtype}{prediction.shape}: expected "
-            "floating-point scores (N, ...), such as the probabilities of Trainer.predict"
-        )
-    return prediction.astype(sum_dtype(prediction.dtype), copy=False)
-
-
-def is_of_classes(metric: Metric, prediction: Array, target: Array) -> bool:
-    """Whether the target is of kind "classes" instead of "binary"."""
-    if metric.target is not None:
-        return metric.target == "classes"
-    return prediction.ndim == target.ndim + 1 and prediction.shape[1] > 1
-
-
-def class_labels(
-    metric: Metric, backend: Backend, prediction: Array, target: Array
-) -> tuple[Array, Array]:
-    """Class indices (N, ...), -1 for ignored ones, and how many have no valid prediction.
-
-    An index out of range, which is an error on a CPU, counts among the latter.
-    """
-    xp, shape = backend.xp, prediction.shape
-    ignore_index = -100 if metric.ignore_index is None else metric.ignore_index
-    if prediction.ndim > 1 and target.shape == shape and target.dtype.kind == "f":
-        prediction = prediction + target  # NaN where either is
-        target, ignore_index = target.argmax(axis=1), -1
-    if (
-        prediction.ndim < 2
-        or target.shape != shape[:1] + shape[2:]
-        or target.dtype.kind not in "iu"
-    ):
-        raise ShapeError(
-            f"metric {metric.name!r}: prediction has shape {shape}, target {target.shape} "
-            f"({target.dtype}): expected probabilities (N, C, ...), and integer class indices "
-            "(N, ...) or probabilities in the same shape"
-        )
-    labels = target.astype("int64", copy=False)
-    backend.check_class_indices(labels, shape[1], ignore_index)
-    is_counted = labels != ignore_index
-    exists = (labels >= 0) & (labels < shape[1])
-    invalid = is_counted & (xp.isnan(prediction).any(axis=1) | ~exists)
-    return xp.where(is_counted & exists, labels, -1), invalid.sum()
-
-
-def same_shape(metric: Metric, prediction: Array, target: Array) -> Array:
-    """The target in the shape of the prediction: (N,) may stand for (N, 1)."""
-    if [n for n in prediction.shape if n != 1] != [n for n in target.shape if n != 1]:
-        raise ShapeError(
-            f"metric {metric.name!r}: prediction has shape {prediction.shape}, target "
-            f"{target.shape}: they must be equal; reshape one of them"
-        )
-    return target.reshape(prediction.shape)

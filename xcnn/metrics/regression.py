@@ -9,15 +9,15 @@ import numpy as np
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..nn import Loss
-from ..tensor import no_grad
-from .metric import Metric, same_shape
+from ..tensor import Tensor, no_grad
+from .metric import Metric
 
 __all__ = ["R2", "MeanAbsoluteError", "MeanLoss", "MeanSquaredError"]
 
 
 def as_values(metric: Metric, prediction: Array, target: Array) -> tuple[Array, Array]:
     """Prediction and target in equal shapes; integers as float64, half types as float32."""
-    target = same_shape(metric, prediction, target)
+    target = metric.same_shape(prediction, target)
     return _as_floats(prediction), _as_floats(target)
 
 
@@ -68,22 +68,25 @@ class R2(Metric):
     name = "r2"
 
     def measure(self, backend: Backend, prediction: Array, target: Array) -> dict[str, Any]:
-        prediction, target = as_values(self, prediction, target)
-        if target.ndim == 1:
-            prediction, target = prediction[:, None], target[:, None]
-        axes = (0, *range(2, target.ndim))
-        exact = target.astype("float64")
+        xp, shape = backend.xp, (len(target), *target.shape[1:2], -1)
+        x, y = (a.reshape(shape) for a in as_values(self, prediction, target))
+        exact, first = y.astype("float64"), "shift" not in self._state
+        # sums of differences from the first target, lest the mean hide a small variance
+        shift = exact[0, ..., :1].copy() if first else self._state["shift"]
+        exact -= Tensor.of(shift).to(backend).data
+        axes = (0, -1)
         return {
-            "count": target.size // target.shape[1],
-            "errors": backend.xp.square(prediction - target).sum(axis=axes, dtype="float64"),
+            "count": len(y) * y.shape[-1],
+            "errors": xp.square(x - y).sum(axis=axes, dtype="float64"),
             "sums": exact.sum(axis=axes),
-            "squares": backend.xp.square(exact).sum(axis=axes),
+            "squares": xp.square(exact).sum(axis=axes),
+            **({"shift": shift} if first else {}),
         }
 
-    def result(self, count: Any, errors: Any, sums: Any, squares: Any) -> Any:
+    def result(self, count: Any, errors: Any, sums: Any, squares: Any, shift: Any) -> Any:
         spread = np.maximum(squares - sums * sums / count, 0)
-        constant = spread <= 1e-15 * squares  # rounding
-        scores = np.where(constant, (errors == 0) * 1.0, 1 - errors / spread)
+        scores = np.where(spread == 0, (errors == 0) * 1.0, 1 - errors / spread)
+        scores = np.where(np.isnan(errors), np.nan, scores)
         return scores.mean() if count > 1 else np.nan
 
 
