@@ -22,7 +22,7 @@ FLOORS = [
     {"random", "tensor", "convolution"},
     {"functional"},
     {"init", "nn", "optim", "schedules"},
-    {"amp", "extend"},
+    {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary"},
     {"training", "onnx"},
     {"cli", "__main__", "testing"},

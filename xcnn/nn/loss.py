@@ -11,14 +11,7 @@ from typing import Any, ClassVar
 
 from .. import functional as F
 from ..arrays import Array
-from ..checks import (
-    KL_REDUCTIONS,
-    REDUCTIONS,
-    check_choice,
-    check_ignore_index,
-    check_number,
-    is_int,
-)
+from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
@@ -124,8 +117,8 @@ class Loss(OperationLayer):
         if self.reduction in ("sum", "none"):
             return loss.data.sum(), divisor
         mean = loss.data.reshape(())
-        if is_int(divisor):  # known on the host
-            return mean * int(divisor) if divisor else xp.zeros_like(mean), divisor
+        if isinstance(divisor, int):  # known on the host
+            return mean * divisor if divisor else xp.zeros_like(mean), divisor
         return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
 
     def _buffer(self, name: str, value: Any) -> Buffer | None:

@@ -1,0 +1,72 @@
+"""Metrics by name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from ..errors import ArgumentError
+from ..nn import Loss
+from .metric import BY_NAME, Metric
+
+_ALIASES = {"roc_auc": "auroc", "map": "average_precision", "miou": "iou"}
+_TOP = re.compile(r"top_?([1-9]\d*)(?:_accuracy)?")
+_AVERAGED = re.compile(r"(precision|recall|f1|iou|dice)_(macro|micro|weighted)")
+
+
+def names() -> list[str]:
+    """Return the names that :func:`create` takes, sorted.
+
+    It also takes "top_K_accuracy" or "topK" for any K; "precision", "recall", "f1", "iou" and
+    "dice" followed by "_macro", "_micro" or "_weighted"; and "roc_auc", "map" and "miou".
+    """
+    return sorted(BY_NAME)
+
+
+def create(name: str | Metric, loss: Loss | None = None, **settings: Any) -> Metric:
+    """Create a metric, for the targets of a loss.
+
+    Parameters
+    ----------
+    name
+        As :func:`names` lists; or a metric, which is returned.
+    loss
+        The loss that the model is trained with: the metric then reads targets as the loss does,
+        and ignores the same labels. Needed for the metric "loss".
+    **settings
+        Arguments of the metric's class, such as ``average``.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown name, or a metric that does not fit the targets of the loss.
+
+    Examples
+    --------
+    >>> f1 = xcnn.metrics.create("f1", nn.CrossEntropyLoss(ignore_index=255))
+    >>> for x, y in loader:
+    ...     f1.update(F.softmax(model(x)), y)
+    >>> f1.compute()
+    """
+    metric = name if isinstance(name, Metric) else _build(str(name), loss, settings)
+    if loss is not None:
+        metric.match_loss(loss)
+    return metric
+
+
+def _build(name: str, loss: Loss | None, settings: dict[str, Any]) -> Metric:
+    key = _ALIASES.get(name, name)
+    if match := _TOP.fullmatch(key):
+        key, settings = "top_5_accuracy", {"k": int(match[1]), **settings}
+    elif match := _AVERAGED.fullmatch(key):
+        key, settings = match[1], {"average": match[2], **settings}
+    if key not in BY_NAME:
+        similar = difflib.get_close_matches(key, [*BY_NAME, *_ALIASES], 1)
+        hint = f'; did you mean "{similar[0]}"?' if similar else ""
+        raise ArgumentError(f"metric={name!r}: expected one of {', '.join(names())}{hint}")
+    if key == "loss":
+        if loss is None:
+            raise ArgumentError('metric "loss" needs a loss: create("loss", nn.MSELoss())')
+        settings = {"loss": loss, **settings}
+    return BY_NAME[key](**settings)
