@@ -380,13 +380,15 @@ class Backend:
     def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
         """The mean of each window: (C, H, W, N) to (C, oH, oW, N)."""
         y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        weights = self._window_weights(geometry, include_pad, x.dtype)
+        dtype = sum_dtype(x.dtype)
+        weights = self._window_weights(geometry, include_pad, dtype)
 
         def compute(part: slice) -> None:
-            y[part].fill(0)
+            sums = y[part] if y.dtype == dtype else self.xp.empty(y[part].shape, dtype)
+            sums.fill(0)
             for element in geometry.elements():
-                y[part][element.windows] += x[part][element.pixels]
-            y[part] *= weights
+                sums[element.windows] += x[part][element.pixels]
+            self.xp.multiply(sums, weights, out=y[part])
 
         self.each(compute, self.channels(x))
         return y
