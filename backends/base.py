@@ -380,13 +380,15 @@ class Backend:
     def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
         """The mean of each window: (C, H, W, N) to (C, oH, oW, N)."""
         y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        weights = self._window_weights(geometry, include_pad, x.dtype)
+        dtype = sum_dtype(x.dtype)
+        weights = self._window_weights(geometry, include_pad, dtype)
 
         def compute(part: slice) -> None:
-            y[part].fill(0)
+            sums = y[part] if y.dtype == dtype else self.xp.empty(y[part].shape, dtype)
+            sums.fill(0)
             for element in geometry.elements():
-                y[part][element.windows] += x[part][element.pixels]
-            y[part] *= weights
+                sums[element.windows] += x[part][element.pixels]
+            self.xp.multiply(sums, weights, out=y[part])
 
         self.each(compute, self.channels(x))
         return y
@@ -513,14 +515,18 @@ class Backend:
         rule
             Returns a function (p, g, *state) that updates a piece of each array in place.
         lists
-            Parameters, gradients, then each kind of state; unused kinds are empty.
+            Parameters, gradients, then each kind of state, at least float32; unused kinds are
+            empty. The rule sees parameters and gradients in the dtype of the state.
         settings
             The hyperparameters of the rule by name, for the kernel.
         scaler
             See :meth:`unscale`; or None.
         """
+        compute = rule()
+        if any(p.dtype.itemsize < 4 for p in lists[0]):
+            compute = _in_float32(compute)
         with self._unless_overflow(scaler, [a for kind in (lists[0], *lists[2:]) for a in kind]):
-            self._by_piece(rule(), *filter(None, lists))
+            self._by_piece(compute, *filter(None, lists))
 
     def _by_piece(self, compute: Callable[..., None], *lists: Sequence[Array]) -> None:
         """Call ``compute`` with matching pieces of the arrays, small enough for the cache."""
@@ -562,7 +568,7 @@ class Backend:
         """
         xp = self.xp
         for g in grads:
-            g *= (1 / scaler[SCALE]).astype(g.dtype)
+            g[...] = g * (1 / scaler[SCALE]).astype(sum_dtype(g.dtype))
             scaler[OVERFLOW] = xp.maximum(scaler[OVERFLOW], xp.any(~xp.isfinite(g)))
 
     def update_scale(self, scaler: Array, growth: float, backoff: float, interval: int) -> None:
@@ -580,6 +586,18 @@ class Backend:
         scaler[GOOD] = xp.where(grown, 0, good)
         scaler[SKIPPED] += overflow
         scaler[OVERFLOW] = 0
+
+
+def _in_float32(compute: Callable[..., None]) -> Callable[..., None]:
+    """The update of a parameter ``compute``, at least in float32: half types are for storage."""
+
+    def update(p: Array, g: Array, *state: Array) -> None:
+        dtype = sum_dtype(p.dtype)
+        wide = p.astype(dtype, copy=False)
+        compute(wide, g.astype(dtype, copy=False), *state)
+        p[...] = wide
+
+    return update
 
 
 def dropout_threshold(p: float) -> int:

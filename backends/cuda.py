@@ -373,12 +373,14 @@ class _Active:
 def _in_c_order(xp: Any, lists: Sequence[Sequence[Array]]) -> Iterator[list[list[Array]]]:
     """The arrays, C-contiguous and in the dtypes of the first nonempty list.
 
-    Other arrays are copied, and the copies written back at the end.
+    The third list and later ones, the state, are at least float32. Other arrays are copied, and the
+    copies written back at the end.
     """
     dtypes = [a.dtype for a in next(filter(None, lists), [])]
+    kinds = [dtypes, dtypes, *[[sum_dtype(dtype) for dtype in dtypes]] * 3]
     ordered = [
-        [xp.ascontiguousarray(a, dtype) for a, dtype in zip(arrays, dtypes, strict=False)]
-        for arrays in lists
+        [xp.ascontiguousarray(a, dtype) for a, dtype in zip(arrays, wanted, strict=False)]
+        for arrays, wanted in zip(lists, kinds, strict=False)
     ]
     yield ordered
     for arrays, copies in zip(lists, ordered, strict=True):

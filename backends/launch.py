@@ -142,7 +142,8 @@ def _chunk_table(addresses: tuple[tuple[int, ...], ...], sizes: list[int], dtype
         rows = np.zeros((len(starts), 6), "int64")
         for index, column in enumerate(addresses):
             if column[i]:
-                rows[:, index] = column[i] + starts * kernels.itemsize(dtype)
+                itemsize = kernels.itemsize(dtype)  # states are at least float32
+                rows[:, index] = column[i] + starts * (itemsize if index < 2 else max(itemsize, 4))
         rows[:, 5] = np.minimum(CHUNK, size - starts)
         parts.append(rows)
     return np.concatenate(parts)

@@ -108,6 +108,33 @@ def test_resuming_from_a_saved_state(strict):
         second.load_state_dict({"scale": 1.0})
 
 
+@pytest.mark.parametrize("kind", [optim.Adam, optim.Adagrad])
+def test_each_parameter_counts_its_own_skipped_steps(backend, kind):
+    """The second one takes part later, after steps that were skipped."""
+    settings = {"lr": 0.1, **({"lr_decay": 0.5} if kind is optim.Adagrad else {})}
+    values = normal(2, 3, dtype="float32")
+    params, alone = ([xcnn.Parameter(backend.asarray(v)) for v in values] for _ in range(2))
+    optimizer = kind(params, **settings)
+    separate = [kind([p], **settings) for p in alone]
+    scaler = amp.GradScaler(backend, init_scale=1.0, growth_interval=99)
+    for step, overflow in enumerate([1, 1, 0, 1, 0, 0]):
+        for i in (0, 1) if step > 2 else (0,):
+            gradient = normal(3, seed=step + 9 * i, dtype="float32")
+            params[i].grad = backend.asarray(gradient * np.float32(scaler.scale))
+            if overflow:
+                params[i].grad[0] = np.inf
+            else:
+                alone[i].grad = backend.asarray(gradient)
+                separate[i].step()
+        with backend.quiet_overflow():
+            scaler.step(optimizer)
+        for p in params:
+            p.grad = None
+    for p, q in zip(params, alone, strict=True):
+        np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-6)
+    assert optimizer.state_dict()["steps"] == [3, 2]
+
+
 def test_only_autocast_accepts_two_dtypes(backend):
     x = backend.asarray(normal(2, 3).astype("float16"))
     layer = nn.Linear(3, 4).to(backend)

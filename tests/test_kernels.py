@@ -1478,12 +1478,12 @@ def test_a_step_of_lenet5_launches_these_kernels_and_never_waits(optimizer):
 def test_later_steps_compile_and_upload_nothing(optimizer, monkeypatch):
     step = lenet_step(OPTIMIZERS[optimizer])
     step()
-    step()  # the first that sets gradients to zero
+    step()  # the first after zero_grad
     compiled, tables = set(STRICT._kernels._modules), list(STRICT._chunks._tables)
     monkeypatch.setattr(launch, "_chunk_table", lambda *args: pytest.fail("a new table"))
     with count_launches() as names, count_syncs() as syncs:
         step()
-    assert dict(Counter(names)) == {**STEP, optimizer: 1, "zero": 1}
+    assert dict(Counter(names)) == {**STEP, optimizer: 1}
     assert syncs == []
     assert set(STRICT._kernels._modules) == compiled
     assert list(STRICT._chunks._tables) == tables

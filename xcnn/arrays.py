@@ -1,4 +1,4 @@
-"""The array type alias, and the accumulation dtype of sums."""
+"""The array type alias, the accumulation dtype of sums, and the range of a dtype."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ An alias of Any: NumPy and CuPy arrays share their methods, but no static base t
 def sum_dtype(dtype: Any) -> Any:
     """The accumulation dtype for sums of ``dtype`` elements: at least float32."""
     return dtype if dtype.itemsize >= 4 else "float32"
+
+
+def in_range(xp: Any, value: float, dtype: Any) -> float:
+    """The positive number closest to ``value`` that ``dtype`` holds: neither 0 nor infinite."""
+    limits = xp.finfo(dtype)
+    return min(max(value, float(limits.tiny)), float(limits.max))

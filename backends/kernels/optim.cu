@@ -1,18 +1,20 @@
 // Optimiser steps over all parameters in one launch, and the state of loss scaling.
 //
 // A block processes one chunk of one array: row blockIdx.x of `chunks` (blocks, 6) holds the
-// addresses of the chunk's parameter, gradient and three states (0 for none), and its length.
+// addresses of the chunk's parameter, gradient and three states (0 for none), and its length. The
+// states of half types are float.
 // `scaler` holds (scale, overflow, good steps, skipped steps); if overflow is set, nothing is
 // changed.
 
 struct Chunk {
-  scalar_t *param, *grad, *first, *second, *third;
+  scalar_t *param, *grad;
+  acc_t *first, *second, *third;
   int length;
 };
 __device__ __forceinline__ Chunk chunk_of(const int64* chunks) {
   const int64* row = chunks + (int64)blockIdx.x * 6;
-  return {(scalar_t*)row[0], (scalar_t*)row[1], (scalar_t*)row[2],
-          (scalar_t*)row[3], (scalar_t*)row[4], (int)row[5]};
+  return {(scalar_t*)row[0], (scalar_t*)row[1], (acc_t*)row[2],
+          (acc_t*)row[3],    (acc_t*)row[4],    (int)row[5]};
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4)
@@ -32,8 +34,8 @@ sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, dou
     const acc_t p = widen(chunk.param[i]);
     acc_t step = widen(chunk.grad[i]) + decay * p;
     if (chunk.first) {
-      const acc_t v = keep * widen(chunk.first[i]) + step;
-      chunk.first[i] = narrow(v);
+      const acc_t v = keep * chunk.first[i] + step;
+      chunk.first[i] = v;
       step = nesterov ? step + keep * v : v;
     }
     chunk.param[i] = narrow(p - rate * step);
@@ -62,10 +64,10 @@ adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, do
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
     const acc_t g = widen(chunk.grad[i]) + decay * p;
-    const acc_t m = b1 * widen(chunk.first[i]) + c1 * g;
-    const acc_t v = b2 * widen(chunk.second[i]) + c2 * g * g;
-    chunk.first[i] = narrow(m);
-    chunk.second[i] = narrow(v);
+    const acc_t m = b1 * chunk.first[i] + c1 * g;
+    const acc_t v = b2 * chunk.second[i] + c2 * g * g;
+    chunk.first[i] = m;
+    chunk.second[i] = v;
     chunk.param[i] = narrow(keep * p - rate * m / (sqrt(v) * root + small));
   }
 }
@@ -82,19 +84,19 @@ rmsprop_step(const int64* __restrict__ chunks, const float* __restrict__ scaler,
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
     const acc_t g = widen(chunk.grad[i]) + decay * p;
-    const acc_t s = old * widen(chunk.first[i]) + fresh * g * g;
-    chunk.first[i] = narrow(s);
+    const acc_t s = old * chunk.first[i] + fresh * g * g;
+    chunk.first[i] = s;
     acc_t variance = s;
     if (chunk.second) {
-      const acc_t m = old * widen(chunk.second[i]) + fresh * g;
-      chunk.second[i] = narrow(m);
+      const acc_t m = old * chunk.second[i] + fresh * g;
+      chunk.second[i] = m;
       variance = s - m * m;
       if (variance < 0) variance = 0;  // from rounding; NaN stays
     }
     acc_t step = g / (sqrt(variance) + small);
     if (chunk.third) {
-      step += keep * widen(chunk.third[i]);
-      chunk.third[i] = narrow(step);
+      step += keep * chunk.third[i];
+      chunk.third[i] = step;
     }
     chunk.param[i] = narrow(p - rate * step);
   }
@@ -112,8 +114,8 @@ adagrad_step(const int64* __restrict__ chunks, const float* __restrict__ scaler,
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
     const acc_t g = widen(chunk.grad[i]) + decay * p;
-    const acc_t s = widen(chunk.first[i]) + g * g;
-    chunk.first[i] = narrow(s);
+    const acc_t s = chunk.first[i] + g * g;
+    chunk.first[i] = s;
     chunk.param[i] = narrow(p - rate * (g / (sqrt(s) + small)));
   }
 }

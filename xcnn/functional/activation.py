@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..checks import check_choice, check_number
 from ..errors import ArgumentError, ShapeError
@@ -70,7 +70,7 @@ def stable_softplus(xp: Any, x: Array) -> Array:
 def stable_log_softmax(xp: Any, x: Array, axis: int) -> Array:
     """x - max - log(sum(exp(x - max))): accurate where softmax underflows."""
     y = xp.subtract(x, x.max(axis=axis, keepdims=True), out=xp.empty_like(x))
-    y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
+    y -= xp.log(xp.exp(y).sum(axis=axis, dtype=sum_dtype(x.dtype), keepdims=True))
     return y
 
 
@@ -498,14 +498,14 @@ class Softmax(Function):
         xp = backend.xp
         y = xp.subtract(x, x.max(axis=self.dim, keepdims=True), out=xp.empty_like(x))
         xp.exp(y, out=y)
-        y /= y.sum(axis=self.dim, keepdims=True)
+        y /= y.sum(axis=self.dim, dtype=sum_dtype(x.dtype), keepdims=True)
         self.save(y=y)
         return y
 
     def backward(self, backend: Backend, dy: Array) -> Array:
         y = self.saved.y
         dx = backend.xp.multiply(y, dy, out=backend.xp.empty_like(y))
-        dx -= y * dx.sum(axis=self.dim, keepdims=True)
+        dx -= y * dx.sum(axis=self.dim, dtype=sum_dtype(dy.dtype), keepdims=True)
         return dx
 
 
@@ -540,7 +540,7 @@ class LogSoftmax(Softmax):
 
     def backward(self, backend: Backend, dy: Array) -> Array:
         dx = backend.xp.exp(self.saved.y, out=backend.xp.empty_like(self.saved.y))
-        dx *= dy.sum(axis=self.dim, keepdims=True)
+        dx *= dy.sum(axis=self.dim, dtype=sum_dtype(dy.dtype), keepdims=True)
         return backend.xp.subtract(dy, dx, out=dx)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..errors import DTypeError, ShapeError
 from ..tensor import Function, Tensor, operation
@@ -20,7 +20,7 @@ def sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
     axes = tuple(range(extra)) + tuple(
         extra + i for i, n in enumerate(shape) if n == 1 and gradient.shape[extra + i] != 1
     )
-    return gradient.sum(axis=axes).reshape(shape)
+    return gradient.sum(axis=axes, dtype=sum_dtype(gradient.dtype)).reshape(shape)
 
 
 def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, in_range
 from ..backends import Backend
 from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
@@ -34,7 +34,8 @@ class Loss(Function):
     """A loss of one term per example or element, reduced at the end.
 
     Subclasses define ``terms`` and their derivatives with respect to input and target, as new
-    arrays: ``derivative`` and ``target_derivative``. Weights are constants.
+    arrays: ``derivative`` and ``target_derivative``. Weights are constants. Half types are computed
+    in float32.
     """
 
     arguments = ("input", "target", "weight", "pos_weight")
@@ -43,7 +44,15 @@ class Loss(Function):
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = check_choice("reduction", reduction, self.reductions)
 
-    def forward(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
+    def forward(self, backend: Backend, x: Array, *others: Array) -> Array:
+        loss = self.reduced(backend, _wide(x), *map(_wide, others))
+        if loss.dtype == x.dtype:
+            return loss
+        with backend.quiet_overflow():  # float16 ends at 65504
+            return loss.astype(x.dtype)
+
+    def reduced(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
+        """The terms, their sum or their mean."""
         terms = self.terms(backend, x, target, *weights)
         self.divisor: Any = 1
         if self.reduction == "none":
@@ -55,7 +64,7 @@ class Loss(Function):
             return backend.xp.asarray(terms.sum() / self.divisor)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dy = self.term_gradient(backend, dy)
+        dy = self.term_gradient(backend, _wide(dy))
         derivatives = self.derivative, self.target_derivative
         gradients = [
             _scaled(derivative(backend), dy) if needed else None
@@ -78,6 +87,12 @@ class Loss(Function):
 
     def target_derivative(self, backend: Backend) -> Array:
         raise NotImplementedError
+
+
+def _wide(a: Array | None) -> Array | None:
+    """``a``, at least float32 if it has a floating-point type."""
+    is_half = a is not None and a.dtype.kind == "f" and a.dtype.itemsize < 4
+    return a.astype("float32") if is_half else a  # type: ignore[union-attr]
 
 
 def _scaled(derivative: Array, dy: Array) -> Array:
@@ -196,18 +211,19 @@ class HuberLoss(DifferenceLoss):
         self.divided = divided
 
     def value(self, xp: Any, difference: Array) -> Array:
-        size = xp.abs(difference)
-        near = xp.minimum(size, self.delta)
+        size, delta = xp.abs(difference), in_range(xp, self.delta, difference.dtype)
+        near = xp.minimum(size, delta)
         size -= near / 2
-        size *= near / self.delta if self.divided else near
+        size *= near / delta if self.divided else near
         return size
 
     def derivative(self, backend: Backend) -> Array:
         difference = self.saved.difference
+        delta = in_range(backend.xp, self.delta, difference.dtype)
         dx = backend.xp.empty_like(difference)
-        backend.xp.clip(difference, -self.delta, self.delta, out=dx)
+        backend.xp.clip(difference, -delta, delta, out=dx)
         if self.divided:
-            dx /= self.delta
+            dx /= delta
         return dx
 
 
@@ -259,7 +275,7 @@ class KLDivLoss(Loss):
 
     def terms(self, backend: Backend, x: Array, target: Array) -> Array:
         self.save(x=x, target=target)
-        return self._probability(backend.xp, target) * (self._logarithm(backend, target) - x)
+        return self._probability(backend.xp, target) * self._difference(backend, x, target)
 
     def mean_divisor(self, backend: Backend, terms: Array, target: Array) -> Any:
         return len(terms) if self.reduction == "batchmean" else terms.size
@@ -269,18 +285,21 @@ class KLDivLoss(Loss):
 
     def target_derivative(self, backend: Backend) -> Array:
         x, target = self.saved.x, self.saved.target
-        derivative = self._logarithm(backend, target) - x + 1
+        derivative = self._difference(backend, x, target) + 1
         return derivative * backend.xp.exp(target) if self.log_target else derivative
 
     def _probability(self, xp: Any, target: Array) -> Array:
         return xp.exp(target) if self.log_target else target
 
-    def _logarithm(self, backend: Backend, target: Array) -> Array:
-        """log(target), but 0 where target is 0, so that 0 · log(0) is 0."""
-        if self.log_target:
-            return target
+    def _difference(self, backend: Backend, x: Array, target: Array) -> Array:
+        """log(target) - x, with 0 for the logarithms of 0 where target is 0: 0 · log(0) is 0."""
+        xp, log = backend.xp, target
         with backend.quiet_overflow():  # NaN for a negative probability
-            return backend.xp.log(backend.xp.where(target == 0, 1, target))
+            if not self.log_target:
+                log = xp.log(xp.where(target == 0, 1, target))
+            impossible = self._probability(xp, target) == 0
+            log, x = (xp.where(impossible & (a == -xp.inf), 0, a) for a in (log, x))
+            return log - x
 
 
 @operation
@@ -367,7 +386,8 @@ def binary_cross_entropy(
 class BinaryCrossEntropyWithLogits(Loss):
     """See :func:`binary_cross_entropy_with_logits`.
 
-    A term is (1 - t) · x + (1 + (p - 1) · t) · log(1 + exp(-x)), with target t and pos_weight p.
+    A term is (1 - t) · softplus(x) + p · t · softplus(-x), with target t and pos_weight p, where
+    softplus(±x) = log(1 + exp(-|x|)) + max(±x, 0).
     """
 
     def terms(
@@ -379,8 +399,10 @@ class BinaryCrossEntropyWithLogits(Loss):
         pos_weight: Array | None,
     ) -> Array:
         self.save(x=x, target=target, weight=weight, pos_weight=pos_weight)
-        terms = _times(stable_softplus(backend.xp, -x), _softplus_factor(target, pos_weight))
-        terms += (1 - target) * x
+        xp, size = backend.xp, backend.xp.abs(x)
+        terms = _times(stable_softplus(xp, -size), _softplus_factor(target, pos_weight))
+        slope = xp.where(x > 0, 1 - target, _times(target, pos_weight))
+        terms += slope * xp.where(slope == 0, 0, size)  # 0 for an infinite x on the right side
         return _times(terms, weight)
 
     def derivative(self, backend: Backend) -> Array:
@@ -454,12 +476,12 @@ class ClassLoss(Loss):
         super().__init__(reduction)
         self.ignore_index = ignore_index
 
-    def forward(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
+    def reduced(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
         target = target.astype("int64", copy=False)  # uint8 cannot hold -100
         backend.check_class_indices(target, x.shape[1], self.ignore_index)
         (weight,) = weights
         self.weights = None if weight is None else self._example_weights(backend, target, weight)
-        return super().forward(backend, x, target, weight)
+        return super().reduced(backend, x, target, weight)
 
     def _example_weights(self, backend: Backend, target: Array, weight: Array) -> Array:
         """The class weight of each example, (N, ...); 0 for ignored examples."""
@@ -479,11 +501,11 @@ class ClassLoss(Loss):
             return dy
         return dy / backend.xp.where(self.divisor == 0, 1, self.divisor)
 
-    def weighted(self, a: Array) -> Array:
-        """Terms (N, ...) or derivatives (N, C, ...) times the weight of their example."""
+    def weighted(self, xp: Any, terms: Array) -> Array:
+        """The terms times the weights of their examples; an infinite term of weight 0 counts 0."""
         if self.weights is None:
-            return a
-        return a * (self.weights if a.ndim == self.weights.ndim else self.weights[:, None])
+            return terms
+        return xp.where((self.weights == 0) & (terms == xp.inf), 0, terms) * self.weights
 
 
 class CrossEntropy(ClassLoss):
@@ -499,7 +521,7 @@ class CrossEntropy(ClassLoss):
             self.ignore_index,
         )
         self.save(dx=dx if dx is None else dx.reshape(logits.shape))
-        return self.weighted(xp.moveaxis(terms.reshape(classes.shape), -1, 0))
+        return self.weighted(xp, xp.moveaxis(terms.reshape(classes.shape), -1, 0))
 
     def derivative(self, backend: Backend) -> Array:
         """softmax(x) - onehot(target); a copy, as backward may run again."""
@@ -520,13 +542,15 @@ class SoftCrossEntropy(Loss):
         log_p = stable_log_softmax(backend.xp, x, 1)
         q = _times_classes(_smoothed(target, self.smoothing), *weights)
         self.save(log_p=log_p, q=q, weights=weights)
-        return -(q * log_p).sum(axis=1)
+        return _soft_terms(backend.xp, q, log_p)
 
     def derivative(self, backend: Backend) -> Array:
         return _soft_derivative(backend.xp, self.saved.q, self.saved.log_p)
 
     def target_derivative(self, backend: Backend) -> Array:
-        return _times_classes(self.saved.log_p * (self.smoothing - 1), *self.saved.weights)
+        xp, q, log_p = backend.xp, self.saved.q, self.saved.log_p
+        log_p = xp.where((q == 0) & (log_p == -xp.inf), 0, log_p)
+        return _times_classes(log_p * (self.smoothing - 1), *self.saved.weights)
 
 
 class SmoothCrossEntropy(ClassLoss):
@@ -545,7 +569,7 @@ class SmoothCrossEntropy(ClassLoss):
         xp.copyto(q, 0, where=ignored[:, None])
         log_p = stable_log_softmax(xp, x, 1)
         self.save(log_p=log_p, q=q)
-        terms = -(q * log_p).sum(axis=1)
+        terms = _soft_terms(xp, q, log_p)
         exists = (target >= 0) & (target < x.shape[1])
         terms = xp.where(exists, terms, xp.nan).astype(x.dtype)
         xp.copyto(terms, 0, where=ignored)
@@ -563,6 +587,11 @@ def _smoothed(target: Array, smoothing: float) -> Array:
 def _times_classes(a: Array, weight: Array | None) -> Array:
     """``a`` (N, C, ...) times the weights (C,)."""
     return a if weight is None else a * weight.reshape(-1, *(1,) * (a.ndim - 2))
+
+
+def _soft_terms(xp: Any, q: Array, log_p: Array) -> Array:
+    """-sum(q * log_p) over the classes; a class of probability 0 counts 0, also if log_p is -inf."""
+    return -(q * xp.where(q == 0, 0, log_p)).sum(axis=1)
 
 
 def _soft_derivative(xp: Any, q: Array, log_p: Array) -> Array:
@@ -671,12 +700,12 @@ class NLLLoss(ClassLoss):
         self.save(one_hot=one_hot, x=x)
         terms = -xp.where(one_hot, x, 0).sum(axis=1)
         exists = (target >= 0) & (target < x.shape[1])
-        return self.weighted(xp.where(exists | ~included, terms, xp.nan).astype(x.dtype))
+        return self.weighted(xp, xp.where(exists | ~included, terms, xp.nan).astype(x.dtype))
 
     def derivative(self, backend: Backend) -> Array:
         dx = backend.xp.zeros_like(self.saved.x)
         dx -= self.saved.one_hot
-        return self.weighted(dx)
+        return _times(dx, None if self.weights is None else self.weights[:, None])
 
 
 @operation

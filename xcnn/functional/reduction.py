@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..errors import ShapeError
 from ..tensor import Function, Tensor, operation
@@ -27,13 +27,14 @@ class Sum(Function):
 
     def forward(self, backend: Backend, x: Array) -> Array:
         try:
-            y = x.sum(axis=self.axis, keepdims=True)
+            y = x.sum(axis=self.axis, dtype=sum_dtype(x.dtype), keepdims=True)
         except ValueError as error:  # includes NumPy's AxisError
             raise ShapeError(f"dim={self.axis!r} does not fit shape {x.shape}: {error}") from error
         self.save(shape=x.shape, with_unit_axes=y.shape)
         if self.mean:
             self.scale = y.size / x.size if x.size else float("nan")
             y = y * self.scale
+        y = y.astype(x.dtype, copy=False)
         if self.keepdim:
             return y
         axes = range(x.ndim) if self.axis is None else self.axis
@@ -43,7 +44,7 @@ class Sum(Function):
     def backward(self, backend: Backend, dy: Array) -> Array:
         dy = dy.reshape(self.saved.with_unit_axes)
         if self.mean:
-            dy = dy * self.scale
+            dy = (dy.astype(sum_dtype(dy.dtype), copy=False) * self.scale).astype(dy.dtype)
         return backend.xp.broadcast_to(dy, self.saved.shape)
 
 

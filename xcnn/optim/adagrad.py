@@ -8,7 +8,7 @@ from typing import Any
 from ..arrays import Array
 from ..checks import check_not_negative
 from ..tensor import Tensor
-from .optimizer import Optimizer
+from .optimizer import Optimizer, state_dtype
 
 
 class Adagrad(Optimizer):
@@ -65,7 +65,7 @@ class Adagrad(Optimizer):
 
     def fresh(self, slot: str, param: Tensor) -> Array:
         value = self.group["initial_accumulator_value"]
-        return param.backend.xp.full_like(param.data, value)
+        return param.backend.xp.full_like(param.data, value, dtype=state_dtype(param))
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         eps, decay = self.group["eps"], self.group["weight_decay"]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import backends
-from ..arrays import Array
-from ..backends import SKIPPED, Backend
+from ..arrays import Array, sum_dtype
+from ..backends import OVERFLOW, SKIPPED, Backend
 from ..checks import check_not_negative
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor, zero_grads
@@ -41,7 +41,8 @@ class Optimizer:
     params : list of Tensor
         The parameters of all groups.
     steps : list of int
-        Number of steps taken, per parameter.
+        Number of steps taken, per parameter; those that loss scaling skipped are subtracted by
+        :meth:`state_dict`.
 
     Raises
     ------
@@ -61,6 +62,7 @@ class Optimizer:
         self.check(self.defaults)
         self.params: list[Tensor] = []
         self.steps: list[int] = []
+        self._skipped: list[Array | None] = []  # steps lost to overflow, on the device
         self.state: dict[str, list[Array | None]] = {s: [] for s in self.slots}
         self.param_groups: list[dict[str, Any]] = []
         # a single Tensor is iterable too, over its rows
@@ -112,6 +114,7 @@ class Optimizer:
         self.param_groups.append(new)
         self.params += params
         self.steps += [0] * len(params)
+        self._skipped += [None] * len(params)
         for arrays in self.state.values():
             arrays += [None] * len(params)
 
@@ -143,8 +146,8 @@ class Optimizer:
         return self.slots
 
     def fresh(self, slot: str, param: Tensor) -> Array:
-        """The initial array of ``slot``; by default zeros."""
-        return param.backend.xp.zeros_like(param.data)
+        """The initial array of ``slot``, of :func:`state_dtype`; by default zeros."""
+        return param.backend.xp.zeros_like(param.data, dtype=state_dtype(param))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set all gradients to None or, with ``set_to_none=False``, to zero in place.
@@ -167,6 +170,8 @@ class Optimizer:
             Parameters are on more than one device.
         """
         one_backend([p for p in self.params if p.grad is not None and p.requires_grad])
+        if scaler is None:
+            self._subtract_skipped()
         try:
             for group, indices in self._indexed_groups():
                 self.group = group
@@ -183,12 +188,13 @@ class Optimizer:
             start = stop
 
     def _step_group(self, group_indices: range, scaler: Array | None) -> None:
-        by_count: dict[int, list[int]] = {}  # one entry, unless some parameters skipped steps
+        # one entry, unless some parameters missed steps
+        by_count: dict[tuple[int, int], list[int]] = {}
         for i in group_indices:
             if self.params[i].grad is not None and self.params[i].requires_grad:
                 self.steps[i] += 1
-                by_count.setdefault(self.steps[i], []).append(i)
-        for count, indices in by_count.items():
+                by_count.setdefault((self.steps[i], id(self._skipped[i])), []).append(i)
+        for (count, _), indices in by_count.items():
             backend = self.params[indices[0]].backend
             with backend.active():
                 self.update(
@@ -197,8 +203,27 @@ class Optimizer:
                     self._directions([self.params[i].grad for i in indices]),
                     {slot: self._state_arrays(slot, indices) for slot in self.slots_of(self.group)},
                     count,
-                    scaler,
+                    None if scaler is None else self._own_scaler(scaler, indices),
                 )
+
+    def _own_scaler(self, scaler: Array, indices: list[int]) -> Array:
+        """A copy of ``scaler`` that counts the skipped steps of these parameters.
+
+        The scaler counts all, also before a parameter's first gradient and of other optimisers.
+        """
+        own, skipped = scaler.copy(), self._skipped[indices[0]]
+        own[SKIPPED] = 0 if skipped is None else skipped
+        after = own[SKIPPED] + own[OVERFLOW]
+        for i in indices:  # parameters that share this array have skipped the same steps
+            self._skipped[i] = after
+        return own
+
+    def _subtract_skipped(self) -> None:
+        """Subtract the skipped steps from ``steps``; waits for the device if there may be any."""
+        for i, skipped in enumerate(self._skipped):
+            if skipped is not None:
+                self.steps[i] -= int(skipped)
+        self._skipped = [None] * len(self.params)
 
     def _directions(self, grads: list[Array]) -> list[Array]:
         """Return the gradients, negated if the group is set to "maximize"."""
@@ -225,7 +250,8 @@ class Optimizer:
     ) -> None:
         """Update ``params`` and ``state`` in place, by default with :meth:`rule`.
 
-        Called for each group, once per distinct step count of its parameters.
+        Called for each group, once per distinct step count of its parameters; ``scaler`` counts the
+        steps that these skipped.
         ``self.lr`` is the learning rate of the group, ``self.group`` has all its settings, and
         ``step`` counts the steps of these parameters from 1.
         """
@@ -269,6 +295,7 @@ class Optimizer:
             for i, array in enumerate(slot_arrays)
             if array is not None
         }
+        self._subtract_skipped()
         groups = [{**group, "params": list(indices)} for group, indices in self._indexed_groups()]
         return {"steps": list(self.steps), "param_groups": groups, "arrays": arrays}
 
@@ -294,13 +321,14 @@ class Optimizer:
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
         self.steps = [int(n) for n in state["steps"]]
+        self._skipped = [None] * len(self.params)
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({k: v for k, v in saved.items() if k != "params"})
         for slot, arrays in self.state.items():
             for i, param in enumerate(self.params):
                 array = state["arrays"].get(f"{slot}.{i}")
                 if array is not None:
-                    array = param.backend.asarray(array, param.dtype).copy()
+                    array = param.backend.asarray(array, state_dtype(param)).copy()
                 arrays[i] = array
 
     def _mismatches(self, state: Mapping[str, Any]) -> list[str]:
@@ -349,13 +377,24 @@ def one_backend(params: list[Tensor]) -> Backend | None:
     return next(iter(owners), None)
 
 
+def state_dtype(param: Tensor) -> Any:
+    """The dtype of state arrays for ``param``: its own, but at least float32."""
+    return sum_dtype(param.dtype) if param.dtype.kind == "f" else param.dtype
+
+
 def move_to_params(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Array]:
-    """Move each array to the device and dtype of its parameter: the model may have moved."""
+    """Move each array to its parameter's device and :func:`state_dtype`: models move too."""
     owners = backends.of_each(arrays)
     targets = backends.of_each([p.data for p in params])
     return [
         array
         if owner is target and array.dtype == param.dtype
-        else target.asarray(owner.to_host(array), param.dtype)  # type: ignore[union-attr]
+        else _convert(array, owner, target, state_dtype(param))
         for param, array, owner, target in zip(params, arrays, owners, targets, strict=True)
     ]
+
+
+def _convert(array: Array, owner: Any, target: Any, dtype: Any) -> Array:
+    if owner is target:
+        return array.astype(dtype, copy=False)
+    return target.asarray(owner.to_host(array), dtype)
