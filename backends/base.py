@@ -192,6 +192,10 @@ class Backend:
         """The product of (n, k) and (k, m), or of stacks of such matrices."""
         return self.xp.matmul(a, b, out=out)
 
+    def all_finite(self, x: Array) -> bool:
+        """Whether no element is infinite, NaN or huge: True where finding out delays the host."""
+        return True
+
     def row_sums(self, a: Array, b: Array | None = None) -> Array:
         """The sum of each row of ``a``, or of ``a * b``: (R, M) to (R,), at least float32."""
         terms = a if b is None else a * b
@@ -369,13 +373,16 @@ class Backend:
         return dx
 
     def _scatter_gradient(self, dy: Array, argmax: Array, geometry: Geometry, dx: Array) -> None:
+        bits, chosen_bits = as_bits(dy), as_bits(dx)
         if geometry.covers_exactly:
             for e in geometry.elements():
-                self.xp.multiply(dy[e.windows], argmax[e.windows] == e.number, out=dx[e.pixels])
+                chosen = argmax[e.windows] == e.number
+                self.xp.multiply(bits[e.windows], chosen, out=chosen_bits[e.pixels])
             return
         dx.fill(0)
         for e in geometry.elements():
-            dx[e.pixels] += dy[e.windows] * (argmax[e.windows] == e.number)
+            chosen = argmax[e.windows] == e.number
+            dx[e.pixels] += (bits[e.windows] * chosen).view(dx.dtype)
 
     def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
         """The mean of each window: (C, H, W, N) to (C, oH, oW, N)."""
@@ -608,6 +615,11 @@ def dropout_threshold(p: float) -> int:
 def dropout_scale(p: float) -> float:
     """The scale factor of the remaining elements."""
     return 1 / (1 - p) if p < 1 else 0.0
+
+
+def as_bits(values: Array) -> Array:
+    """A view as integers: times a mask, it selects, where infinity or NaN times 0 would be NaN."""
+    return values.view(f"int{8 * values.itemsize}")
 
 
 def _zero_outside(part: Array, rows: slice, columns: slice) -> None:

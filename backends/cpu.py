@@ -138,6 +138,10 @@ class CpuBackend(Backend):
     def _may_hold_nan(self, y: Array) -> bool:
         return bool(np.isnan(y).any())
 
+    def all_finite(self, x: Array) -> bool:
+        # by BLAS, a third of the time of isfinite
+        return math.isfinite(np.vdot(x, x) if x.size <= _DOT else np.vecdot(x, x).sum())
+
     def _may_hold_true(self, mask: Array) -> bool:
         return bool(mask.any())
 

@@ -278,8 +278,7 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
         return name_of(method)
 
     assert chosen(cpu) == name
-    everywhere = {"pointwise", "depthwise"}  # the others have not been measured on a GPU
-    assert chosen(strict) == (name if name in everywhere else "im2col")
+    assert chosen(strict) == (name if name == "pointwise" else "im2col")
     convolution_method("im2col")
     assert chosen(cpu) == "im2col"
     for forced in (

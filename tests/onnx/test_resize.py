@@ -5,6 +5,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import helper
 
@@ -59,7 +60,7 @@ def position(x, mode, size, output, scale, roi):
     if mode == "asymmetric":
         return x / scale
     if mode == "align_corners" and output > 1:
-        return x * last / (length - 1)
+        return Fraction(x * last, output - 1)
     if mode == "tf_half_pixel_for_nn":
         return (x + HALF) / scale
     if mode == "tf_crop_and_resize" and output > 1:
@@ -231,6 +232,24 @@ def test_rounds_as_was_meant(backend):
     assert run(resize(scales=[0.7], **floor), backend, x).shape == (7,)
     found = run(resize(scales=[1 / 3], **floor), backend, x)
     np.testing.assert_array_equal(found, [0, 3, 6])
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.5, 0.6, 0.7, 1 / 3, 1.5, 2.3])
+@pytest.mark.parametrize("size", [4, 5, 9, 13])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_aligned_corners_as_in_onnxruntime(backend, mode, size, scale):
+    x, scales = normal(1, 1, size, size, dtype="float32"), [1, 1, scale, scale]
+    given = {"mode": mode, "coordinate_transformation_mode": "align_corners"}
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], **given)
+    inputs = {"scales": np.float32(scales)}
+    model = model_of([node], {"x": None}, ["y"], inputs, 19)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (wanted,) = session.run(None, {"x": x})
+    y = run(resize(scales=scales, **given), backend, x)
+    np.testing.assert_allclose(y, wanted, 1e-5, 1e-5, strict=True)
+    np.testing.assert_allclose(y[..., 0, 0], x[..., 0, 0], 1e-6)
+    if y.shape[2] > 1:
+        np.testing.assert_allclose(y[..., -1, -1], x[..., -1, -1], 1e-6)
 
 
 def test_an_unchanged_image_is_passed_on(backend):

@@ -20,7 +20,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..geometry import Geometry
 from ..layout import as_matrix
-from .method import Method, Problem
+from .method import METHODS, Method, Problem
 from .sliding import merge_columns, read_windows, window_views
 
 _ROWS = 4  # output rows per matrix
@@ -39,14 +39,20 @@ class Depthwise(Method):
         matrices = _forward_matrices(backend.xp, weight, geometry)
         first, step = -geometry.padding[0][0], _ROWS * geometry.stride[0]
 
-        def compute(part: slice) -> None:
+        def compute(part: slice) -> bool:
             for channels, filters in _blocks(backend, x, y, part):
                 for column, matrix in enumerate(matrices):
                     windows, pixels = geometry.span(1, column)
                     rows = _products(backend, matrix[filters], x[channels], first, step, y.shape[1])
                     y[filters][:, :, windows] += rows[:, :, pixels]
+                if not backend.all_finite(merge_columns(y)[filters, ::_ROWS]):
+                    return False
+            return True
 
-        backend.each(compute, backend.channels(x))
+        with backend.quiet_overflow():
+            finite = backend.all_finite(weight) and all(backend.each(compute, backend.channels(x)))
+        if not finite:  # the zeros in a matrix spread it to all 4 rows
+            return METHODS["im2col"].forward(backend, problem, x, weight, bias)
         if bias is not None or problem.relu:
             backend.add_bias(as_matrix(y), bias, slice(None), problem.relu)
         return y
@@ -55,18 +61,23 @@ class Depthwise(Method):
         geometry, dx = problem.geometry, backend.xp.zeros(problem.input_shape, dy.dtype)
         top, height = geometry.padding[0][0], geometry.input[0]
         matrices = _backward_matrices(backend.xp, weight, geometry)
-        first = _ROWS - matrices.shape[-1]  # dy rows before a block that contribute to it
+        block, first = matrices.shape[-2], _ROWS - matrices.shape[-1]  # dy rows before the block's
 
-        def compute(part: slice) -> None:
+        def compute(part: slice) -> bool:
             for channels, filters in _blocks(backend, dx, dy, part):
                 for column, matrix in enumerate(matrices):
                     windows, pixels = geometry.span(1, column)
                     arrays = matrix[filters], dy[filters]
                     rows = _products(backend, *arrays, first, _ROWS, top + height)
                     dx[channels][:, :, pixels] += rows[:, top:, windows]
+                rows = merge_columns(dx)[channels]  # one of each block, or more
+                if not all(map(backend.all_finite, (rows[:, ::block], rows[:, -1:]))):
+                    return False
+            return True
 
-        backend.each(compute, backend.channels(dx))
-        return dx
+        with backend.quiet_overflow():
+            finite = all(backend.each(compute, backend.channels(dx)))
+        return dx if finite else METHODS["im2col"].input_gradient(backend, problem, dy, weight)
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         geometry = problem.geometry
@@ -80,7 +91,10 @@ class Depthwise(Method):
                     x_rows = merge_columns(x[channels][:, :, pixels])
                     dweight[filters, 0, :, column] = _taps(backend, dy_rows, x_rows, geometry)
 
-        backend.each(compute, backend.channels(x))
+        with backend.quiet_overflow():
+            backend.each(compute, backend.channels(x))
+        if not backend.all_finite(dweight):  # the last block is padded with zeros
+            return METHODS["im2col"].weight_gradient(backend, problem, dy, x)
         return dweight
 
 

@@ -24,7 +24,7 @@ from ..backends import Backend
 from ..checks import Pair
 from ..geometry import Geometry
 from ..tiling import Tile, bands
-from .method import Method, Problem
+from .method import METHODS, Method, Problem
 
 Bands = tuple[tuple[Tile, ...], ...]
 
@@ -63,6 +63,8 @@ class MEC(Method):
         return y
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        if not backend.all_finite(weight):  # times the zeros around dy, it would be NaN
+            return METHODS["im2col"].input_gradient(backend, problem, dy, weight)
         xp, geometry = backend.xp, problem.geometry
         filters, channels, height, width = weight.shape
         flipped = xp.ascontiguousarray(weight[:, :, ::-1].transpose(1, 3, 2, 0))

@@ -75,6 +75,11 @@ class Method:
 
     x : (C, H, W, N);  weight : (F, C / groups, kH, kW);  bias : (F,) or None;
     y, dy : (F, oH, oW, N).
+
+    An infinite or NaN pixel must reach only the outputs whose windows read it, as infinity or NaN.
+    A method that multiplies pixels by zeros would spread NaN; it looks for it in the result, with
+    ``backend.all_finite``, and leaves the convolution to im2col. A GPU, where looking would make
+    the host wait, does not choose such a method.
     """
 
     def applies(self, problem: Problem) -> bool:

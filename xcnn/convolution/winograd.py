@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from ..arrays import Array
 from ..backends import Backend
 from ..tiling import Tile, bands
-from .method import Method, Problem
+from .method import METHODS, Method, Problem
 from .sliding import merge_columns, read_windows, write_blocks
 
 _PATCH = 6
@@ -93,25 +93,39 @@ class Winograd(Method):
     def forward(
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
+        y = self._forward(backend, problem, x, weight, bias)
+        return METHODS["im2col"].forward(backend, problem, x, weight, bias) if y is None else y
+
+    def _forward(
+        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
+    ) -> Array | None:
+        """y, or None if a pixel or weight is not finite, as it would reach its whole block."""
         y, filters = backend.xp.empty(problem.output_shape, x.dtype), len(weight)
         plan = _plan(backend, problem, x.dtype)
         u = _transformed_weight(backend, weight)
 
-        def compute(tiles: Sequence[Tile]) -> None:
+        def compute(tiles: Sequence[Tile]) -> bool:
             for tile in tiles:
                 v = _patches(backend, plan, x, tile)
                 z = backend.matmul(u, v.reshape(36, len(x), -1))
+                if not backend.all_finite(z[0, 0]):  # every z of the patch would be like this one
+                    return False
                 _write_blocks(backend, plan, z.reshape(6, 6, filters, *v.shape[3:]), y, tile)
                 if bias is not None or problem.relu:
                     pixels = _pixels(plan, y, tile)
                     backend.add_bias_to_tile(y, bias, pixels, problem.relu)
+            return True
 
-        backend.each(compute, plan.bands)
-        return y
+        with backend.quiet_overflow():
+            finite = backend.all_finite(u[0]) and all(backend.each(compute, plan.bands))
+        return y if finite else None
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
         flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
-        return self.forward(backend, _input_gradient_problem(problem), dy, flipped, None)
+        dx = self._forward(backend, _input_gradient_problem(problem), dy, flipped, None)
+        if dx is None:
+            return METHODS["im2col"].input_gradient(backend, problem, dy, weight)
+        return dx
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         xp, (filters, channels) = backend.xp, problem.weight_shape[:2]
@@ -125,9 +139,12 @@ class Winograd(Method):
                 du += backend.matmul(z, v.swapaxes(1, 2))
             return du
 
-        du, *partials = backend.each(compute, plan.bands)
+        with backend.quiet_overflow():
+            du, *partials = backend.each(compute, plan.bands)
         for partial in partials:
             du += partial
+        if not backend.all_finite(du[0]):
+            return METHODS["im2col"].weight_gradient(backend, problem, dy, x)
         g = _both_axes(backend, problem.geometry.kernel, str(x.dtype))
         taps = backend.matmul(g.T, du.reshape(36, filters * channels))
         return xp.ascontiguousarray(taps.T).reshape(problem.weight_shape)

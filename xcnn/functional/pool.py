@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..arrays import Array
-from ..backends import Backend
+from ..backends import Backend, as_bits
 from ..checks import OutputSize, Padding, Pair, check_output_size, memoize, signal_pair
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, window_geometry
@@ -376,8 +376,8 @@ class AdaptiveMaxPool2d(ImageFunction):
 
         def compute(part: slice) -> None:
             for i, j, pixels in self._windows(dx[part]):
-                chosen = self.saved.argmax[part, i, j][:, None, None]
-                pixels += dy[part, i, j][:, None, None] * (chosen == _numbers(xp, pixels))
+                chosen = self.saved.argmax[part, i, j][:, None, None] == _numbers(xp, pixels)
+                pixels += (as_bits(dy[part, i, j])[:, None, None] * chosen).view(dx.dtype)
 
         backend.each(compute, backend.channels(dx))
         return dx

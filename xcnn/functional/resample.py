@@ -33,7 +33,7 @@ class AxisWeights:
     def __init__(self, size: int, terms: Iterable[Iterable[tuple[int, float]]]) -> None:
         self.size = size
         self.terms = [tuple(pairs) for pairs in terms]
-        self._on_device: dict[Any, list[tuple[Any, Array | None]]] = {}
+        self._on_device: dict[Any, tuple[list[tuple[Any, Array | None]], Any]] = {}
 
     @cached_property
     def transposed(self) -> AxisWeights:
@@ -48,18 +48,21 @@ class AxisWeights:
         """Resample ``axis`` (1 or 2) of x (C, H, W, N); the result is contiguous."""
         shape = (*x.shape[:axis], len(self.terms), *x.shape[axis + 1 :])
         y = backend.xp.empty(shape, x.dtype)
-        steps = self._steps(backend, x.dtype)
+        steps, unread = self._steps(backend, x.dtype)
 
         def compute(part: slice) -> None:
             _weighted_sum(backend.xp, x[part], steps, axis, y[part])
+            if unread is not None:
+                y[(part, slice(None), unread) if axis == 2 else (part, unread)] = 0
 
         backend.each(compute, _pieces(backend, y))
         return y
 
-    def _steps(self, backend: Backend, dtype: Any) -> list[tuple[Any, Array | None]]:
+    def _steps(self, backend: Backend, dtype: Any) -> tuple[list[tuple[Any, Array | None]], Any]:
         """Input pixels and weights of the first, second, ... term of all output pixels.
 
-        Weights are None if all are 1. Cached on the device.
+        Weights are None if all are 1. Also the output pixels without terms, or None. Cached on the
+        device.
         """
         key = backend, str(dtype)
         if key not in self._on_device:
@@ -68,33 +71,32 @@ class AxisWeights:
             steps = []
             for k in range(depth):
                 pixels, weights = zip(*(pairs[k] for pairs in padded), strict=True)
-                index = _as_slice(list(pixels)) or backend.asarray(list(pixels), "int32")
                 are_ones = all(weight == 1 for weight in weights)
-                steps.append((index, None if are_ones else backend.asarray(list(weights), dtype)))
-            self._on_device[key] = steps
+                factors = None if are_ones else backend.asarray(list(weights), dtype)
+                steps.append((_index(backend, list(pixels)), factors))
+            unread = [output for output, pairs in enumerate(self.terms) if not pairs]
+            self._on_device[key] = steps, _index(backend, unread) if unread else None
         return self._on_device[key]
 
 
 def _padded(pairs: tuple[tuple[int, float], ...], depth: int) -> list[tuple[int, float]]:
     """Pad to ``depth`` terms with the same sum.
 
-    The first term is split into equal terms, as weights of 0 would turn infinity into NaN; only an
-    output pixel without terms gets weights of 0.
+    The first term is split into equal terms, as weights of 0 would turn infinity into NaN. Pixels
+    without terms get any, and are cleared afterwards.
     """
-    if not pairs:
-        return [(0, 0.0)] * depth
-    (first, weight), *rest = pairs
+    (first, weight), *rest = pairs or ((0, 1.0),)
     repeats = depth - len(rest)
     return [*([(first, weight / repeats)] * repeats), *rest]
 
 
-def _as_slice(numbers: list[int]) -> slice | None:
-    """The slice with these indices, which avoids a copy, or None."""
+def _index(backend: Backend, numbers: list[int]) -> Any:
+    """These indices as a slice, which avoids a copy, or as an array."""
     step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
     stop = numbers[0] + step * len(numbers)
     if step > 0 and numbers == list(range(numbers[0], stop, step)):
         return slice(numbers[0], numbers[-1] + 1, step)
-    return None
+    return backend.asarray(numbers, "int32")
 
 
 def _pieces(backend: Backend, y: Array) -> tuple[slice, ...]:
@@ -214,9 +216,8 @@ def _axis_weights(kind: str, size: int, output: int, factor: float | None) -> Ax
         return AxisWeights(size, [[(i, 1.0)] for i in _nearest(size, output, factor)])
     scale = size / output if factor is None else 1 / factor
     positions = [max(0.0, (o + 0.5) * scale - 0.5) for o in range(output)]
-    if kind == "corners":
-        scale = (size - 1) / (output - 1) if output > 1 else 0.0
-        positions = [o * scale for o in range(output)]
+    if kind == "corners":  # a quotient of integers: the corners are exact
+        positions = [o * (size - 1) / max(1, output - 1) for o in range(output)]
     return AxisWeights(size, [_between(position, size) for position in positions])
 
 

@@ -52,7 +52,8 @@ def _half_pixel_symmetric(x: Array, axis: Axis) -> Array:
 
 
 def _align_corners(x: Array, axis: Axis) -> Array:
-    return 0 * x if axis.output == 1 else x * (axis.size - 1) / (axis.length - 1)
+    # as onnxruntime and PyTorch: ONNX's reference divides by length - 1, and the corners move
+    return 0 * x if axis.output == 1 else x * (axis.size - 1) / (axis.output - 1)
 
 
 def _tf_crop_and_resize(x: Array, axis: Axis) -> Array:
