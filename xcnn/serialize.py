@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,22 @@ from . import backends, init, nn
 from .arrays import Array
 from .errors import ArgumentError, FileFormatError
 from .extend import layer_builder, layer_name
+from .files import AnyPath, open_file, parse_json, reading, write_atomically
+from .tensor import Buffer, Parameter, Tensor
 
-_Path = str | os.PathLike[str]
 #: by NumPy type: its name in safetensors files
 _CODES = {
     **{f"float{n}": f"F{n}" for n in (16, 32, 64)},
     **{f"{kind}{n}": f"{kind[0].upper()}{n}" for kind in ("int", "uint") for n in (8, 16, 32, 64)},
     "bool": "BOOL",
 }
+_MAX_NDIM = 64  # of a NumPy array
+#: by type in a file: how its values are stored
+_STORED = {code: np.dtype(name).newbyteorder("<") for name, code in _CODES.items()}
+_STORED |= {"BOOL": np.dtype("u1"), "BF16": np.dtype("<u2")}
 
 
-def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = None) -> None:
+def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = None) -> None:
     """Write ``model`` to a safetensors file.
 
     The write is atomic: a temporary file in the same folder is renamed when it is complete.
@@ -53,14 +57,14 @@ def save(model: nn.Module, path: _Path, metadata: Mapping[str, str] | None = Non
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
     """
-    write_atomically(path, to_bytes(model, metadata))
+    write_atomically(path, model_parts(model, metadata))
 
 
-def to_bytes(model: nn.Module, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return the content of the file that :func:`save` writes."""
+def model_parts(model: nn.Module, metadata: Mapping[str, str] | None = None) -> list[Any]:
+    """The content of the file that :func:`save` writes, as a list of buffers."""
     strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
     arrays = {name: backends.of(a).to_host(a) for name, a in model.state_dict().items()}
-    return pack(arrays, strings)
+    return parts(arrays, strings)
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
@@ -83,10 +87,10 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     ArgumentError
         An array has another type or the name ``__metadata__``; a value of ``metadata`` is no str.
     """
-    return b"".join(_parts(arrays, metadata))
+    return b"".join(parts(arrays, metadata))
 
 
-def _parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
+def parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
     """The header of a safetensors file, and its arrays as C-ordered, little-endian arrays."""
     if "__metadata__" in arrays:
         raise ArgumentError(
@@ -112,7 +116,7 @@ def _parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any
     return [len(text).to_bytes(8, "little"), text, *parts]
 
 
-def load(path: _Path, model: nn.Module | None = None) -> Any:
+def load(path: AnyPath, model: nn.Module | None = None) -> Any:
     """Read a model written by :func:`save`, on the CPU and in evaluation mode.
 
     Parameters
@@ -120,7 +124,8 @@ def load(path: _Path, model: nn.Module | None = None) -> Any:
     path
         The file.
     model
-        Load the weights into this model instead of building one.
+        Load the weights into this model instead of building one. Weights that are tied in the file
+        become tied in it.
 
     Returns
     -------
@@ -139,6 +144,8 @@ def load(path: _Path, model: nn.Module | None = None) -> Any:
     arrays, metadata = read(path)
     if model is not None:
         model.load_state_dict(arrays)
+        with reading(path, "cannot be loaded", "Save it again"):
+            _tie(model, _tied(metadata))
         return model.eval()
     hint = "build the model yourself and call xcnn.load(path, model)"
     if "architecture" not in metadata:
@@ -151,10 +158,19 @@ def load(path: _Path, model: nn.Module | None = None) -> Any:
         ) from error
 
 
+def _tied(metadata: Mapping[str, str]) -> Any:
+    """The names of tied weights; none if the architecture, not needed otherwise, is unreadable."""
+    try:
+        description = parse_json(metadata.get("architecture", "{}"))
+    except ValueError:
+        return {}
+    return description.get("tied", {}) if isinstance(description, dict) else {}
+
+
 def _rebuild(architecture: str, arrays: Mapping[str, Array]) -> nn.Module:
     """Build the model that ``architecture`` (JSON) describes, in the precision of ``arrays``."""
     with init.skipped():
-        model = build(json.loads(architecture))
+        model = build(parse_json(architecture))
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"it describes {model!r}, not a module")
     model.load_state_dict(arrays)
@@ -164,57 +180,64 @@ def _rebuild(architecture: str, arrays: Mapping[str, Array]) -> nn.Module:
     return model.eval()
 
 
-def read(path: _Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read the arrays (NumPy) and the metadata of a safetensors file.
+def read(path: AnyPath) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read the arrays (NumPy) and the metadata of a safetensors file; bfloat16 becomes float32.
 
     Raises
     ------
     FileNotFoundError, FileFormatError
-        As :func:`load`.
+        As :func:`load`, or an array has a type that NumPy lacks, such as F8_E4M3.
     """
-    from safetensors import SafetensorError, safe_open
+    hint = "It may be truncated: copy or download it again"
+    if str(path).endswith(".onnx"):
+        hint = "xcnn.onnx.load reads ONNX files"
+    with reading(path, "is not a complete safetensors file", hint), open_file(path) as file:
+        left = os.fstat(file.fileno()).st_size - 8
+        length = int.from_bytes(file.read(8), "little")
+        if length > left:
+            raise ValueError(f"a header of {length} bytes, {left} left")
+        header = parse_json(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("the metadata are not strings")
+        entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
+        arrays, end = {}, 0
+        for name, entry in entries:
+            code, shape = entry["dtype"], entry["shape"]
+            if len(shape) > _MAX_NDIM:
+                raise ValueError(f"{name!r} has {len(shape)} axes")
+            if code not in _STORED:
+                raise FileFormatError(
+                    f"{path}: {name!r} is of type {code}: expected {', '.join(_STORED)}"
+                )
+            dtype = _STORED[code]
+            start, end = end, end + math.prod(shape) * dtype.itemsize
+            if entry["data_offsets"] != [start, end] or not 0 <= start <= end <= left - length:
+                raise ValueError(f"{name!r}, {code} {shape}, is at {entry['data_offsets']}")
+            stored = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
+            arrays[name] = _decode(stored, code)
+        if end != left - length:
+            raise ValueError(f"{left - length} bytes of arrays, expected {end}")
+        return arrays, metadata
 
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = file.keys()  # safe_open is not iterable
-            return {k: file.get_tensor(k) for k in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, TypeError) as error:
-        hint = "it may be truncated: copy or download it again"
-        if str(path).endswith(".onnx"):
-            hint = "xcnn.onnx.load reads ONNX files"
-        raise FileFormatError(
-            f"{path} is not a complete safetensors file ({error}); {hint}"
-        ) from error
 
-
-def write_atomically(path: _Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, all or nothing."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"no such folder: {target.parent}")
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder: expected the name of a file")
-    # named before it is created, so an interrupt at any point leaves no file behind
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        os.replace(temporary, target)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:  # it names the temporary file
-            raise OSError(error.errno, error.strerror, str(target)) from error
-        raise
+def _decode(stored: Array, code: str) -> Array:
+    """The values of an array as it is stored, in the byte order of this machine."""
+    if code == "BF16":  # the upper half of a float32
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return (
+        stored != 0 if code == "BOOL" else stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    )
 
 
 def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
     """Convert a module or a constructor argument to JSON data.
 
     A shared module is described once: ``seen`` numbers the modules in the order in which they are
-    completed, and later uses become {"same": number}.
+    completed, and later uses become {"same": number}. Parameters shared by different modules are
+    listed in "tied" of the outermost one, {"decoder.weight": "encoder.weight"}.
     """
+    tied = _ties(value) if seen is None and isinstance(value, nn.Module) else {}
     seen = {} if seen is None else seen
     if isinstance(value, nn.Module):
         if id(value) in seen:
@@ -225,7 +248,8 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         key = "layers" if type(value) is nn.Sequential else "arguments"
         described = {name: describe(v, seen) for name, v in inner.items()}
         seen[id(value)] = len(seen)
-        return {"class": _class_name(type(value)), key: described}
+        more = {"tied": tied} if tied else {}
+        return {"class": _class_name(type(value)), key: described, **more}
     if isinstance(value, tuple | list):
         return [describe(v, seen) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -256,8 +280,45 @@ def build(description: Any, built: list[nn.Module] | None = None) -> Any:
     key = "layers" if "layers" in description else "arguments"
     inner = {name: build(v, built) for name, v in description[key].items()}
     module = builder(inner) if key == "layers" else builder(**inner)
+    _tie(module, description.get("tied", {}))
     built.append(module)
     return module
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, tuple[nn.Module, str], Tensor]]:
+    """Yield (path, (module, name inside it), tensor); shared ones under each of their paths."""
+    for path, module in model.named_modules():
+        for name, value in module._members():
+            if isinstance(value, Parameter | Buffer):
+                yield f"{path}.{name}" if path else name, (module, name), value
+
+
+def _ties(model: nn.Module) -> dict[str, str]:
+    """By path of a tensor that another module has too: its first path."""
+    first: dict[int, tuple[str, tuple[nn.Module, str]]] = {}
+    ties = {}
+    for path, place, tensor in _tensors(model):
+        original, first_place = first.setdefault(id(tensor), (path, place))
+        if place != first_place:  # the same place has two paths if the module is shared
+            ties[path] = original
+    return ties
+
+
+def _tie(model: nn.Module, ties: Mapping[str, str]) -> None:
+    """Let the module at each path of ``ties`` share the tensor at the other path."""
+    places = {path: (place, tensor) for path, place, tensor in _tensors(model)} if ties else {}
+    for path, original in ties.items():
+        if not places.keys() >= {path, original}:
+            raise FileFormatError(f"tied weights {path!r} and {original!r}: the model lacks one")
+        (owner, name), tensor = places[path]
+        shared = places[original][1]
+        if tensor.shape != shared.shape:
+            raise FileFormatError(f"tied weights {path!r} and {original!r} have different shapes")
+        *keys, last = name.split(".")  # "weights.0" is in a list
+        holder: Any = vars(owner)
+        for key in keys:
+            holder = holder[int(key) if isinstance(holder, list | tuple) else key]
+        holder[int(last) if isinstance(holder, list) else last] = shared
 
 
 def _builder(name: Any) -> Callable[..., nn.Module]:

@@ -68,15 +68,15 @@ class Lock:
             self._file = None
 
 
-def commit(folder: Path, files: Mapping[str, bytes], remove: Iterable[str] = ()) -> None:
-    """Replace ``files``, content by name relative to ``folder``: all of them or none.
+def commit(folder: Path, files: Mapping[str, Iterable[Any]], remove: Iterable[str] = ()) -> None:
+    """Replace ``files``, by name relative to ``folder``: all of them or none.
 
     Parameters
     ----------
     folder
         Must exist, and be locked by this process.
     files
-        Content by name; names may have one subfolder.
+        Lists of buffers by name; names may have one subfolder.
     remove
         Files to delete afterwards.
 
@@ -94,7 +94,7 @@ def commit(folder: Path, files: Mapping[str, bytes], remove: Iterable[str] = ())
                 path = staging / name
                 path.parent.mkdir(exist_ok=True)
                 with path.open("wb") as file:
-                    file.write(content)
+                    file.writelines(content)
                     file.flush()
                     os.fsync(file.fileno())
             staging.rename(folder / _COMMIT)
@@ -133,7 +133,7 @@ def complete_if_free(folder: Path) -> None:
                 lock.release()
 
 
-def create(folder: Path, files: Mapping[str, bytes]) -> Lock:
+def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
     """Create ``folder`` with ``files`` in it, at once, and lock it.
 
     An empty folder of that name is replaced.
@@ -153,7 +153,7 @@ def create(folder: Path, files: Mapping[str, bytes]) -> Lock:
         lock = Lock(staging)
         try:
             for name, content in files.items():
-                (staging / name).write_bytes(content)
+                (staging / name).write_bytes(b"".join(content))
             if os.name == "nt" and folder.is_dir():  # renaming replaces no folder there
                 folder.rmdir()
             _rename(staging, folder)

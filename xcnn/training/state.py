@@ -16,8 +16,8 @@ _host = backends.get("cpu").xp
 _ARRAY = "__array__"  # {"__array__": name} stands for an array in the JSON
 
 
-def to_bytes(state: Mapping[str, Any]) -> bytes:
-    """The content of a checkpoint file that holds ``state``.
+def parts(state: Mapping[str, Any]) -> list[Any]:
+    """The content of a checkpoint file that holds ``state``, as a list of buffers.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
     """
     arrays: dict[str, Array] = {}
     text = json.dumps(_to_json(state, "", arrays))
-    return serialize.pack(arrays, {"format": FORMAT, "version": str(VERSION), "state": text})
+    return serialize.parts(arrays, {"format": FORMAT, "version": str(VERSION), "state": text})
 
 
 def read(path: str | os.PathLike[str]) -> Any:

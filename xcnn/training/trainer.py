@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .. import backends, metrics, optim, random, serialize
+from .. import backends, metrics, optim, random
 from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
 from ..backends import PRECISIONS
 from ..checks import check_int, check_not_negative, check_number, is_int
 from ..data import DataLoader, map_arrays
+from ..files import write_atomically
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
 from ..nn import LOSSES, Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
@@ -497,7 +498,7 @@ class Trainer:
         OSError
             The file cannot be written; an existing file is left unchanged.
         """
-        serialize.write_atomically(path, state.to_bytes(self.state_dict()))
+        write_atomically(path, state.parts(self.state_dict()))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Restore the state that :meth:`save` wrote, on this or another device.

@@ -160,24 +160,24 @@ class ModelCheckpoint(Callback):
         return time.monotonic() >= self._time + (seconds or 0)
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
-        written = {HISTORY: trainer.history.to_csv().encode()}
+        written: dict[str, list[Any]] = {HISTORY: [trainer.history.to_csv().encode()]}
         with trainer.evaluation_weights():
-            written[MODEL] = serialize.to_bytes(trainer.model)
+            written[MODEL] = serialize.model_parts(trainer.model)
             if self._best is not None and self._best.improved(trainer, epoch):
                 value = {"epoch": str(epoch.epoch), self._best.monitor: repr(self._best.best)}
-                written[BEST] = serialize.to_bytes(trainer.model, value)
+                written[BEST] = serialize.model_parts(trainer.model, value)
         is_last = epoch.epoch >= trainer.epochs or trainer.is_stopping
         self.write(trainer, written, is_last or self._is_due(trainer))
 
     def write(
-        self, trainer: Any, written: Mapping[str, bytes] = {}, checkpoint: bool = True
+        self, trainer: Any, written: Mapping[str, list[Any]] = {}, checkpoint: bool = True
     ) -> None:
         """Write a generation: files of the folder, and a checkpoint."""
         written, remove = dict(written), []
         if checkpoint and trainer.position != self._written:
             self._written, self._time = trainer.position, time.monotonic()
             name = f"{_FOLDER}/{trainer.steps:010d}{_SUFFIX}"
-            written[name] = state.to_bytes(trainer.state_dict())
+            written[name] = state.parts(trainer.state_dict())
             old = [f"{_FOLDER}/{path.name}" for path in checkpoints(self.path)]
             later = [n for n in old if n > name]  # left from before an older one was resumed
             earlier = [n for n in old if n < name]
@@ -190,7 +190,7 @@ class ModelCheckpoint(Callback):
             if trainer.is_interrupted:
                 self.write(trainer)
             elif trainer.history:  # another callback may have replaced the weights
-                self.write(trainer, {MODEL: serialize.to_bytes(trainer.model)}, False)
+                self.write(trainer, {MODEL: serialize.model_parts(trainer.model)}, False)
         finally:
             self._close()
         if self.received == signal.SIGINT:
