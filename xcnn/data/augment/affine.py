@@ -105,7 +105,12 @@ class RandomAffine(Augmentation):
 
 
 def sampling_matrices(
-    size: Pair, angles: np.ndarray, shifts: Array = 0, scales: Array = 1, shears: Array = 0
+    size: Pair,
+    angles: np.ndarray,
+    shifts: Array = 0,
+    scales: Array = 1,
+    shears: Array = 0,
+    centre: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Compute matrices that map an output pixel (row, column, 1) to an input position.
 
@@ -120,6 +125,8 @@ def sampling_matrices(
     scales : (N,), optional
     shears : (N, 2), optional
         Degrees along x and y.
+    centre : (float, float), optional
+        The fixed point (row, column), by default the centre of the image.
 
     Returns
     -------
@@ -134,9 +141,9 @@ def sampling_matrices(
     forward = forward @ _matrices(one, zero, -slant_y, one) @ _matrices(one, -slant_x, zero, one)
     forward *= np.reshape(scales, (-1, 1, 1))
     inverse = np.linalg.inv(forward)[:, ::-1, ::-1]  # (x, y) to (row, column)
-    centre = (np.array(size) - 1) / 2
-    moved_centre = centre + shifts[:, ::-1]
-    offsets = centre - (inverse @ moved_centre[:, :, None])[:, :, 0]
+    fixed = (np.array(size) - 1) / 2 if centre is None else np.array(centre)
+    moved_centre = fixed + shifts[:, ::-1]
+    offsets = fixed - (inverse @ moved_centre[:, :, None])[:, :, 0]
     return np.concatenate([inverse, offsets[:, :, None]], axis=2)
 
 
@@ -145,14 +152,18 @@ def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.
     return np.stack([a, b, c, d], axis=-1).reshape(-1, 2, 2)
 
 
-def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int) -> Array:
-    """Resample each image by its matrix of :func:`sampling_matrices`, padding with zeros."""
+def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int, fill: Any = 0) -> Array:
+    """Resample each image by its matrix of :func:`sampling_matrices`.
+
+    Pixels outside it are ``fill``, one number or one per channel.
+    """
+    fills = np.broadcast_to(fill, x.shape[1]).tolist()
     ndimage, y = backend.ndimage, empty_images(backend.xp, x, x.shape[1:])
     for n, matrix in enumerate(backend.asarray(matrices)):
-        for c in range(x.shape[1]):
-            # grid-constant blends the border into the zeros; "constant" would cut it off
+        for c, fill in enumerate(fills):
+            # grid-constant blends the border into the fill; "constant" would cut it off
             y[n, c] = ndimage.affine_transform(
-                x[n, c], matrix, order=order, mode="grid-constant", prefilter=False
+                x[n, c], matrix, order=order, mode="grid-constant", cval=fill, prefilter=False
             )
     return y
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from numbers import Real
 from typing import Any, TypeAlias
@@ -11,12 +12,15 @@ import numpy as np
 from ... import backends, random
 from ...arrays import Array
 from ...backends import Backend
-from ...errors import ArgumentError
-from ...layout import image_size
+from ...checks import Pair
+from ...errors import ArgumentError, DTypeError, ShapeError
+from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
 
 Range: TypeAlias = float | tuple[float, float]  # a number d for ±d, or (lowest, highest)
+
+_ATTEMPTS = 10  # to draw a rectangle that fits
 
 
 class Augmentation(BatchTransform):
@@ -58,6 +62,33 @@ class Augmentation(BatchTransform):
         return (self(batch[0], rng), *batch[1:])
 
 
+class PixelAugmentation(Augmentation):
+    """Base class: applies ``_change`` in floating point, then rounds uint8 images once.
+
+    ``_change(backend, x, highest, rng)`` takes (C, H, W, N), contiguous, with values from 0 to
+    ``highest``: 255 for uint8, else 1. It returns a new array, or ``x`` itself.
+    """
+
+    _channels: tuple[int, ...] = (1, 3)  # accepted; () for any number
+
+    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+        name, xp, is_bytes = type(self).__name__, backend.xp, x.dtype == "uint8"
+        if self._channels and x.shape[1] not in self._channels:
+            raise ShapeError(f"{name}: x has shape {tuple(x.shape)}, expected 1 or 3 channels")
+        if x.dtype.kind != "f" and not is_bytes:
+            raise DTypeError(f"{name}: x is {x.dtype}, expected uint8, or floats from 0 to 1")
+        pixels = batch_last(xp, x).astype("float32" if is_bytes else x.dtype, copy=False)
+        pixels = self._change(backend, pixels, 255 if is_bytes else 1, rng)
+        y = empty_images(xp, x, pixels.shape[:3])
+        y[...] = batch_first(xp.rint(pixels) if is_bytes else pixels)
+        return y
+
+    def _change(
+        self, backend: Backend, x: Array, highest: float, rng: np.random.Generator
+    ) -> Array:
+        raise NotImplementedError
+
+
 def empty_images(xp: Any, x: Array, image_shape: tuple[int, ...]) -> Array:
     """Allocate (N, *image_shape), batch-last in memory if ``x`` is."""
     if x.transpose(1, 2, 3, 0).flags.c_contiguous and not x.flags.c_contiguous:
@@ -69,6 +100,50 @@ def centred_slice(centre: int, length: int) -> slice:
     """Slice ``length`` pixels around ``centre``, clipped at 0; an even one extends further left."""
     start = centre - length // 2
     return slice(max(0, start), max(0, start + length))
+
+
+def channel_values(name: str, value: Any, channels: int) -> np.ndarray:
+    """``value``, one number or one per channel, as an array of shape () or (channels,).
+
+    Raises
+    ------
+    ShapeError
+        If it has another shape.
+    """
+    values = np.asarray(value)
+    if values.ndim > 1 or values.size not in (1, channels):
+        raise ShapeError(
+            f"x has {channels} channels, {name}={value!r}: expected one number, or one per channel"
+        )
+    return values
+
+
+def draw_box(
+    rng: np.random.Generator, image: Pair, largest: Pair, scale: Range, ratio: Range
+) -> tuple[int, int, int, int] | None:
+    """Draw a rectangle in an image: (top, left, height, width); None if ten attempts fail.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    image, largest : (int, int)
+        Height and width of the image, and of the largest rectangle.
+    scale : (low, high)
+        Range of the area, uniform, as a fraction of the image.
+    ratio : (low, high)
+        Range of height / width, uniform on a logarithmic scale.
+    """
+    logs = np.log(ratio)
+    for _ in range(_ATTEMPTS):
+        area = image[0] * image[1] * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(*logs))
+        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < height <= largest[0] and 0 < width <= largest[1]:
+            top, left = (
+                int(rng.integers(0, n)) for n in (image[0] - height + 1, image[1] - width + 1)
+            )
+            return top, left, height, width
+    return None
 
 
 def check_range(
