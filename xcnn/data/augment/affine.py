@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import Pair, check_number
 from ...errors import ArgumentError
+from ...layout import batch_first, batch_last
 from .base import Augmentation, Range, check_range, empty_images
 
 
-class RandomRotation(Augmentation):
+class _Warp(Augmentation):
+    """Base class: samples each image where its matrix, of ``_matrices``, says."""
+
+    order: int
+
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
+        xp, is_float = backend.xp, x.dtype.kind == "f"
+        pixels = batch_last(xp, x).astype(x.dtype if is_float else "float32", copy=False)
+        pixels = warp(backend, pixels, self._matrices(x, rng), self.order)
+        y = empty_images(xp, x, x.shape[1:])
+        y[...] = batch_first(pixels if is_float else xp.rint(pixels))
+        return y
+
+    def _matrices(self, x: Array, rng: Generator) -> np.ndarray:
+        """The :func:`sampling_matrices` of images x (N, C, H, W)."""
+        raise NotImplementedError
+
+
+class RandomRotation(_Warp):
     """Rotate each image around its centre by a random angle; pixels outside it are 0.
 
     Parameters
@@ -40,12 +61,11 @@ class RandomRotation(Augmentation):
         self.degrees = check_range("degrees", degrees)
         self.order = _check_order(order)
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
-        angles = rng.uniform(*self.degrees, len(x))
-        return warp(backend, x, sampling_matrices(x.shape[2:], -angles), self.order)
+    def _matrices(self, x: Array, rng: Generator) -> np.ndarray:
+        return sampling_matrices(x.shape[2:], -rng.uniform(*self.degrees, len(x)))
 
 
-class RandomAffine(Augmentation):
+class RandomAffine(_Warp):
     """Rotate, translate, scale and shear each image at random; pixels outside it are 0.
 
     A point p of the image moves to c + t + s · R · Sy · Sx · (p - c), with the centre c, the
@@ -92,7 +112,7 @@ class RandomAffine(Augmentation):
         self.shear = None if shear is None else _check_shear(shear)
         self.order = _check_order(order)
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def _matrices(self, x: Array, rng: Generator) -> np.ndarray:
         count, (height, width) = len(x), x.shape[2:]
         angles = rng.uniform(*self.degrees, count)
         largest = np.multiply(self.translate or (0, 0), (width, height))
@@ -100,8 +120,7 @@ class RandomAffine(Augmentation):
         scales = rng.uniform(*(self.scale or (1.0, 1.0)), count)
         low_x, high_x, low_y, high_y = self.shear or (0, 0, 0, 0)
         shears = rng.uniform((low_x, low_y), (high_x, high_y), (count, 2))
-        matrices = sampling_matrices((height, width), angles, shifts, scales, shears)
-        return warp(backend, x, matrices, self.order)
+        return sampling_matrices((height, width), angles, shifts, scales, shears)
 
 
 def sampling_matrices(
@@ -155,16 +174,34 @@ def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.
 def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int, fill: Any = 0) -> Array:
     """Resample each image by its matrix of :func:`sampling_matrices`.
 
-    Pixels outside it are ``fill``, one number or one per channel.
+    Parameters
+    ----------
+    x : (C, H, W, N), contiguous, floats
+    matrices : (N, 2, 3)
+    order : int
+        1 interpolates linearly between four pixels, 0 takes the nearest.
+    fill : float or (C,), default 0
+        Value of all pixels outside the image.
     """
-    fills = np.broadcast_to(fill, x.shape[1]).tolist()
-    ndimage, y = backend.ndimage, empty_images(backend.xp, x, x.shape[1:])
-    for n, matrix in enumerate(backend.asarray(matrices)):
-        for c, fill in enumerate(fills):
-            # grid-constant blends the border into the fill; "constant" would cut it off
-            y[n, c] = ndimage.affine_transform(
-                x[n, c], matrix, order=order, mode="grid-constant", cval=fill, prefilter=False
-            )
+    xp, (channels, height, width, count) = backend.xp, x.shape
+    framed = xp.empty((channels, height + 2, width + 2, count), x.dtype)
+    framed[...] = backend.asarray(np.reshape(fill, (-1, 1, 1, 1)).astype(x.dtype))
+    framed[:, 1:-1, 1:-1] = x
+    i, j = xp.arange(height).reshape(-1, 1, 1), xp.arange(width).reshape(-1, 1)
+    taps = []  # for each axis: pixels (H, W, N) and their weights
+    rows = backend.asarray(matrices.transpose(1, 2, 0))
+    for (down, across, offset), side in zip(rows, (height, width), strict=True):
+        place = xp.clip(down * i + across * j + (offset + 1), 0, side + 1)
+        first = xp.floor(place if order else place + 0.5)
+        share = (place - first).astype(x.dtype)  # of the second pixel
+        first = first.astype(int)
+        second = xp.minimum(first + 1, side + 1)
+        taps.append([(first, 1 - share), (second, share)] if order else [(first, 1)])
+    flat, images = framed.reshape(channels, -1), xp.arange(count)
+    y = 0
+    for (row, row_weight), (column, column_weight) in product(*taps):
+        pixels = xp.take(flat, (row * (width + 2) + column) * count + images, axis=1)
+        y = y + row_weight * column_weight * pixels
     return y
 
 

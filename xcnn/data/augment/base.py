@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from ... import backends, random
 from ...arrays import Array
@@ -41,7 +42,7 @@ class Augmentation(BatchTransform):
     ...         return (x * backend.asarray(factors)).astype(x.dtype)
     """
 
-    def __call__(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+    def __call__(self, x: Array, rng: Generator | None = None) -> Array:
         """Augment the images ``x`` (N, C, H, W), an array on the host or on a GPU.
 
         Raises
@@ -54,11 +55,11 @@ class Augmentation(BatchTransform):
         with backend.active():
             return self.augment(backend, x, rng or random.generator())
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         """Return the augmented images; subclasses define this."""
         raise NotImplementedError(f"{type(self).__name__} must define augment")
 
-    def apply(self, batch: Batch, rng: np.random.Generator | None) -> Batch:
+    def apply(self, batch: Batch, rng: Generator | None) -> Batch:
         return (self(batch[0], rng), *batch[1:])
 
 
@@ -71,7 +72,7 @@ class PixelAugmentation(Augmentation):
 
     _channels: tuple[int, ...] = (1, 3)  # accepted; () for any number
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         name, xp, is_bytes = type(self).__name__, backend.xp, x.dtype == "uint8"
         if self._channels and x.shape[1] not in self._channels:
             raise ShapeError(f"{name}: x has shape {tuple(x.shape)}, expected 1 or 3 channels")
@@ -83,9 +84,7 @@ class PixelAugmentation(Augmentation):
         y[...] = batch_first(xp.rint(pixels) if is_bytes else pixels)
         return y
 
-    def _change(
-        self, backend: Backend, x: Array, highest: float, rng: np.random.Generator
-    ) -> Array:
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         raise NotImplementedError
 
 
@@ -119,7 +118,7 @@ def channel_values(name: str, value: Any, channels: int) -> np.ndarray:
 
 
 def draw_box(
-    rng: np.random.Generator, image: Pair, largest: Pair, scale: Range, ratio: Range
+    rng: Generator, image: Pair, largest: Pair, scale: Range, ratio: Range
 ) -> tuple[int, int, int, int] | None:
     """Draw a rectangle in an image: (top, left, height, width); None if ten attempts fail.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
@@ -49,9 +50,7 @@ class GaussianBlur(PixelAugmentation):
         ends = sigma if isinstance(sigma, tuple | list) else (check_number("sigma", sigma),) * 2
         self.sigma = check_range("sigma", tuple(ends), 0, centre=None, strict=True)
 
-    def _change(
-        self, backend: Backend, x: Array, highest: float, rng: np.random.Generator
-    ) -> Array:
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         xp, sizes = backend.xp, self.kernel_size[::-1]
         if any(k // 2 >= side for k, side in zip(sizes, x.shape[1:3], strict=True)):
             raise ShapeError(

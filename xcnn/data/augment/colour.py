@@ -62,7 +62,7 @@ class ColorJitter(PixelAugmentation):
             (brightness, self.brightness, 1),
             (contrast, self.contrast, 1),
             (saturation, self.saturation, 1),
-            (hue, self.hue, 0),
+            (_hue, self.hue, 0),
         ]
         for i in rng.permutation(len(steps)):
             change, (low, high), identity = steps[i]
@@ -101,18 +101,21 @@ class Grayscale(PixelAugmentation):
 
 
 def brightness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    """Scale the pixels."""
     return xp.clip(x * factors, 0, highest)
 
 
 def contrast(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    """Blend with the mean grey value: 0 gives that, 1 the image."""
     return xp.clip(x * factors + (1 - factors) * _grey(x).mean(axis=(0, 1)), 0, highest)
 
 
 def saturation(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    """Blend with the grey image: 0 gives that, 1 the image."""
     return x if len(x) == 1 else xp.clip(x * factors + (1 - factors) * _grey(x), 0, highest)
 
 
-def hue(xp: Any, x: Array, shifts: Array, highest: float) -> Array:
+def _hue(xp: Any, x: Array, shifts: Array, highest: float) -> Array:
     """Rotate red, yellow, green, cyan, blue, magenta; value and chroma (HSV) stay the same."""
     if len(x) == 1:
         return x

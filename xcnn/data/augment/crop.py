@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
@@ -20,7 +21,7 @@ class _RandomFlip(Augmentation):
     def __init__(self, p: float = 0.5) -> None:
         self.p = check_number("p", p, 0, 1)
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         flipped = backend.asarray(rng.random((len(x), 1, 1, 1)) < self.p)
         y = x.copy(order="K")
         backend.xp.copyto(y, backend.xp.flip(x, self._axis), where=flipped)
@@ -98,7 +99,7 @@ class RandomCrop(Augmentation):
         self.padding = pair(padding, "padding", 0)
         self.padding_mode = padding_mode
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         padded = self._pad(backend.xp, x)
         (height, width), image = self.size, padded.shape[2:]
         if height > image[0] or width > image[1]:
@@ -175,9 +176,7 @@ class RandomResizedCrop(PixelAugmentation):
         self.interpolation = check_choice("interpolation", interpolation, INTERPOLATIONS)
         self.antialias = bool(antialias)
 
-    def _change(
-        self, backend: Backend, x: Array, highest: float, rng: np.random.Generator
-    ) -> Array:
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         boxes = [self._box(rng, *x.shape[1:3]) for _ in range(x.shape[3])]
         tops, lefts, heights, widths = np.reshape(boxes, (-1, 4)).astype(int).T
         down = self._weights(backend, x, tops, heights, 0)
@@ -186,7 +185,7 @@ class RandomResizedCrop(PixelAugmentation):
         images = xp.ascontiguousarray(batch_first(x))
         return batch_last(xp, xp.matmul(xp.matmul(down, images), across))
 
-    def _box(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, ...]:
+    def _box(self, rng: Generator, height: int, width: int) -> tuple[int, ...]:
         low, high = self.ratio
         whole = height, width
         if box := draw_box(rng, whole, whole, self.scale, (1 / high, 1 / low)):

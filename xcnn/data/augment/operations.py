@@ -1,9 +1,8 @@
 """The operations from which RandAugment, TrivialAugment and AugMix choose.
 
 Functions of pixels take images (C, H, W, N), one magnitude for each, (N,), and the highest pixel
-value: 255 (whole numbers: uint8 images) or 1. Functions of geometry return sampling matrices for
-:func:`~xcnn.data.augment.affine.warp`. Sources: Pillow's ImageOps and ImageEnhance, and torchvision
-for floats.
+value: 255 (whole numbers, for uint8 images) or 1. Sources: Pillow's ImageOps and ImageEnhance, for
+floats torchvision.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...checks import Pair
-from .affine import sampling_matrices
+from ...backends import Backend
+from .affine import sampling_matrices, warp
 from .colour import brightness, contrast, saturation
 
 PixelChange = Callable[[Any, Array, Array, float], Array]
+Change = Callable[..., Array]
 
 
 def sharpness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
@@ -64,7 +64,8 @@ def equalize(xp: Any, x: Array, _: Array, highest: float) -> Array:
     curves = channels * count
     places = values * curves + xp.arange(curves, dtype="int32").reshape(channels, 1, 1, count)
     histogram = xp.zeros(256 * curves, "int32")
-    xp.add.at(histogram, places.reshape(-1), 1)  # sums of integers: the same in any order
+    one = np.int32(1)  # a Python int takes NumPy's slow path
+    xp.add.at(histogram, places.reshape(-1), one)  # sums of integers: the same in any order
     histogram = histogram.reshape(256, curves)
     below = xp.cumsum(histogram, axis=0) - histogram  # pixels darker than each value
     step = xp.where(below < height * width, below, 0).max(axis=0) // 255
@@ -74,18 +75,30 @@ def equalize(xp: Any, x: Array, _: Array, highest: float) -> Array:
     return curve.reshape(-1)[places] * (highest / 255)
 
 
-def _blend(change: PixelChange) -> PixelChange:
-    """The change by the factor 1 + magnitude."""
-    return lambda xp, x, magnitudes, highest: change(xp, x, 1 + magnitudes, highest)
+def _pixels(change: PixelChange) -> Change:
+    """A change of pixels as an operation."""
+
+    def operation(backend: Backend, x: Array, m: np.ndarray, highest: float, *_: Any) -> Array:
+        return change(backend.xp, x, backend.asarray(m.astype(x.dtype)), highest)
+
+    return operation
 
 
-def _affine(change: Callable[[np.ndarray], dict[str, Any]]) -> Callable[[Pair, np.ndarray], Array]:
-    """The sampling matrices of the rotation, shift or shear that ``change(magnitudes)`` returns."""
+def _blend(change: PixelChange) -> Change:
+    """A change by the factor 1 + magnitude as an operation."""
+    return _pixels(lambda xp, x, magnitudes, highest: change(xp, x, 1 + magnitudes, highest))
 
-    def matrices(size: Pair, magnitudes: np.ndarray) -> Array:
-        return sampling_matrices(size, **{"angles": 0 * magnitudes, **change(magnitudes)})
 
-    return matrices
+def _warp(settings: Callable[[np.ndarray], dict[str, Any]]) -> Change:
+    """An affine map, from the settings of ``sampling_matrices``, as an operation."""
+
+    def operation(
+        backend: Backend, x: Array, m: np.ndarray, highest: float, order: int, fill: Any
+    ) -> Array:
+        matrices = sampling_matrices(x.shape[1:3], **{"angles": 0 * m, **settings(m)})
+        return warp(backend, x, matrices, order, fill)
+
+    return operation
 
 
 def _along(axis: int, values: np.ndarray) -> np.ndarray:
@@ -94,7 +107,7 @@ def _along(axis: int, values: np.ndarray) -> np.ndarray:
 
 
 def _shear(axis: int, slopes: np.ndarray) -> dict[str, Any]:
-    """A shear that keeps the upper left corner, half a pixel before the first pixel's centre."""
+    """A shear that keeps the upper left corner, half a pixel before the centre of pixel 0, 0."""
     return {"shears": _along(axis, np.degrees(np.arctan(slopes))), "centre": (-0.5, -0.5)}
 
 
@@ -104,34 +117,32 @@ class Operation(NamedTuple):
     Attributes
     ----------
     function : callable
-        A function of pixels, or of geometry if ``is_warp``.
-    limits : str
-        Which range of a policy the magnitude comes from; "" if there is none.
-    is_signed : bool
+        Of the backend, images (C, H, W, N), magnitudes (N,) on the host, the highest pixel value,
+        and for geometry the order of interpolation and the fill value.
+    range : str
+        Which of a policy's ranges the magnitude is from; "" if the operation has none.
+    signed : bool
         Whether the sign of the magnitude is random.
-    is_warp : bool
-        Whether ``function`` returns sampling matrices.
     """
 
-    function: Callable[..., Array]
-    limits: str = ""
-    is_signed: bool = False
-    is_warp: bool = False
+    function: Change
+    range: str = ""
+    signed: bool = False
 
 
 OPERATIONS = {
-    "Identity": Operation(lambda xp, x, _, highest: x),
-    "ShearX": Operation(_affine(lambda m: _shear(0, m)), "slope", True, True),
-    "ShearY": Operation(_affine(lambda m: _shear(1, m)), "slope", True, True),
-    "TranslateX": Operation(_affine(lambda m: {"shifts": _along(0, np.trunc(m))}), "x", True, True),
-    "TranslateY": Operation(_affine(lambda m: {"shifts": _along(1, np.trunc(m))}), "y", True, True),
-    "Rotate": Operation(_affine(lambda m: {"angles": -m}), "angle", True, True),
+    "Identity": Operation(_pixels(lambda xp, x, _, highest: x)),
+    "ShearX": Operation(_warp(lambda m: _shear(0, m)), "slope", True),
+    "ShearY": Operation(_warp(lambda m: _shear(1, m)), "slope", True),
+    "TranslateX": Operation(_warp(lambda m: {"shifts": _along(0, np.trunc(m))}), "x", True),
+    "TranslateY": Operation(_warp(lambda m: {"shifts": _along(1, np.trunc(m))}), "y", True),
+    "Rotate": Operation(_warp(lambda m: {"angles": -m}), "angle", True),  # counter-clockwise
     "Brightness": Operation(_blend(brightness), "blend", True),
     "Color": Operation(_blend(saturation), "blend", True),
     "Contrast": Operation(_blend(contrast), "blend", True),
     "Sharpness": Operation(_blend(sharpness), "blend", True),
-    "Posterize": Operation(posterize, "bits"),
-    "Solarize": Operation(solarize, "threshold"),
-    "AutoContrast": Operation(autocontrast),
-    "Equalize": Operation(equalize),
+    "Posterize": Operation(_pixels(posterize), "bits"),
+    "Solarize": Operation(_pixels(solarize), "threshold"),
+    "AutoContrast": Operation(_pixels(autocontrast)),
+    "Equalize": Operation(_pixels(equalize)),
 }

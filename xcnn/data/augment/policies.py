@@ -6,7 +6,6 @@ Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -15,23 +14,23 @@ from ...arrays import Array
 from ...backends import Backend
 from ...checks import INTERPOLATIONS, check_choice, check_int, check_number
 from ...errors import ArgumentError
-from ...layout import batch_first, batch_last
-from .affine import warp
 from .base import PixelAugmentation, channel_values
 from .operations import OPERATIONS
 
-Limits = Mapping[str, tuple[float, float]]
+Ranges = Mapping[str, tuple[float, float]]
+
+_SEVERITIES = 10  # magnitudes of AugMix
 
 
 class _Policy(PixelAugmentation):
-    """Base class: applies operations of ``OPERATIONS`` chosen for each image."""
+    """Base class: applies operations of ``OPERATIONS`` that are drawn for each image."""
 
     def __init__(self, interpolation: str, fill: float | Sequence[float] | None) -> None:
         self.interpolation = check_choice("interpolation", interpolation, INTERPOLATIONS)
         self.fill = fill
 
-    def _limits(self, height: int, width: int) -> Limits:
-        """Magnitudes (first, last) of the kinds of operations, for images of that size."""
+    def _ranges(self, height: int, width: int) -> Ranges:
+        """The weakest and strongest magnitudes, for images of that size."""
         raise NotImplementedError
 
     def _step(
@@ -40,50 +39,34 @@ class _Policy(PixelAugmentation):
         x: Array,
         highest: float,
         rng: Generator,
-        names: Sequence[str],
         indices: np.ndarray,
         bins: int,
+        names: Sequence[str] = tuple(OPERATIONS),
     ) -> Array:
         """Apply one random operation to each image of x (C, H, W, N).
 
         Parameters
         ----------
-        names : sequence of str
-            The operations to choose from, equally likely.
         indices : (N,)
             Which of the ``bins`` magnitudes to use; an image with -1 is left unchanged.
+        names : sequence of str
+            The operations to choose from, equally likely.
         """
-        chosen = rng.integers(len(names), size=len(indices))
+        fill = channel_values("fill", 0 if self.fill is None else self.fill, len(x))
+        order, ranges = INTERPOLATIONS.index(self.interpolation), self._ranges(*x.shape[1:3])
+        chosen = np.where(indices < 0, -1, rng.integers(len(names), size=len(indices)))
         signs = rng.choice((-1.0, 1.0), len(indices))
-        limits = self._limits(*x.shape[1:3])
         y = x.copy()
-        for number, name in enumerate(names):
-            images = np.flatnonzero((chosen == number) & (indices >= 0))
-            operation = OPERATIONS[name]
-            if len(images):
-                magnitudes = np.linspace(*limits.get(operation.limits, (0, 0)), bins)
-                magnitudes = magnitudes[indices[images]]
-                if operation.is_signed:
-                    magnitudes *= signs[images]
-                part = backend.asarray(images)
-                y[..., part] = self._apply(backend, name, x[..., part], magnitudes, highest)
-        return y
-
-    def _apply(
-        self, backend: Backend, name: str, x: Array, magnitudes: np.ndarray, highest: float
-    ) -> Array:
-        """Apply one operation, with one magnitude per image; whole numbers stay whole."""
-        xp, operation = backend.xp, OPERATIONS[name]
-        if operation.is_warp:
-            fill = channel_values("fill", 0 if self.fill is None else self.fill, len(x))
-            matrices = operation.function(x.shape[1:3], magnitudes)
-            images = xp.ascontiguousarray(batch_first(x))
-            order = INTERPOLATIONS.index(self.interpolation)
-            y = batch_last(xp, warp(backend, images, matrices, order, fill))
-        else:
-            amounts = backend.asarray(magnitudes.astype(x.dtype))
-            y = operation.function(xp, x, amounts, highest)
-        return xp.rint(y) if highest == 255 else y
+        for number in np.unique(chosen[indices >= 0]):
+            operation, images = OPERATIONS[names[number]], np.flatnonzero(chosen == number)
+            magnitudes = np.linspace(*ranges.get(operation.range, (0, 0)), bins)[indices[images]]
+            if operation.signed:
+                magnitudes *= signs[images]
+            part = backend.asarray(images)
+            y[..., part] = operation.function(
+                backend, x[..., part], magnitudes, highest, order, fill
+            )
+        return backend.xp.rint(y) if highest == 255 else y
 
 
 class RandAugment(_Policy):
@@ -141,15 +124,13 @@ class RandAugment(_Policy):
                 f"magnitude={magnitude}: expected less than num_magnitude_bins={num_magnitude_bins}"
             )
 
-    def _limits(self, height: int, width: int) -> Limits:
-        return _limits(0.3, 150 / 331 * width, 150 / 331 * height, 30, 0.9, (8, 4))
+    def _ranges(self, height: int, width: int) -> Ranges:
+        return _ranges(0.3, 150 / 331 * width, 150 / 331 * height, 30, 0.9, (8, 4))
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         indices = np.full(x.shape[3], self.magnitude)
         for _ in range(self.num_ops):
-            x = self._step(
-                backend, x, highest, rng, [*OPERATIONS], indices, self.num_magnitude_bins
-            )
+            x = self._step(backend, x, highest, rng, indices, self.num_magnitude_bins)
         return x
 
 
@@ -191,12 +172,12 @@ class TrivialAugmentWide(_Policy):
         super().__init__(interpolation, fill)
         self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
 
-    def _limits(self, height: int, width: int) -> Limits:
-        return _limits(0.99, 32, 32, 135, 0.99, (8, 2))
+    def _ranges(self, height: int, width: int) -> Ranges:
+        return _ranges(0.99, 32, 32, 135, 0.99, (8, 2))
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         indices = rng.integers(self.num_magnitude_bins, size=x.shape[3])
-        return self._step(backend, x, highest, rng, [*OPERATIONS], indices, self.num_magnitude_bins)
+        return self._step(backend, x, highest, rng, indices, self.num_magnitude_bins)
 
 
 class AugMix(_Policy):
@@ -262,39 +243,36 @@ class AugMix(_Policy):
         self.alpha = check_number("alpha", alpha, 0, above=True)
         self.all_ops = bool(all_ops)
 
-    def _limits(self, height: int, width: int) -> Limits:
-        return _limits(0.3, width / 3, height / 3, 30, 0.9, (4, 0))
+    def _ranges(self, height: int, width: int) -> Ranges:
+        return _ranges(0.3, width / 3, height / 3, 30, 0.9, (4, 0))
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         names = [
             name
             for name, operation in OPERATIONS.items()
-            if name != "Identity" and (self.all_ops or operation.limits != "blend")
+            if name != "Identity" and (self.all_ops or operation.range != "blend")
         ]
-        count = x.shape[3]
-        share = rng.beta(self.alpha, self.alpha, count)  # of the augmented copies
-        weights = rng.dirichlet([self.alpha] * self.mixture_width, count).T * share
-        weights = backend.asarray(np.concatenate([1 - share[None], weights]).astype(x.dtype))
-        mixed = weights[0] * x
-        for weight in weights[1:]:
-            depths = np.full(count, self.chain_depth)
-            if self.chain_depth < 1:
-                depths = rng.integers(1, 4, count)
-            copy = x
-            for done in range(max(depths, default=0)):
-                indices = np.where(depths > done, rng.integers(self.severity, size=count), -1)
-                copy = self._step(backend, copy, highest, rng, names, indices, _SEVERITIES)
-            mixed += weight * copy
-        return mixed
+        xp, count, width = backend.xp, x.shape[3], self.mixture_width
+        share = rng.beta(self.alpha, self.alpha, (count, 1))  # of the augmented copies
+        weights = rng.dirichlet([self.alpha] * width, count) * share
+        weights = np.concatenate([weights, 1 - share], axis=1).T.astype(x.dtype)
+        depths = rng.integers(1, 4, width * count)
+        if self.chain_depth > 0:
+            depths[:] = self.chain_depth
+        copies = xp.concatenate([x] * width, axis=3)  # (C, H, W, width · N)
+        for done in range(max(depths, default=0)):
+            indices = np.where(depths > done, rng.integers(self.severity, size=len(depths)), -1)
+            copies = self._step(backend, copies, highest, rng, indices, _SEVERITIES, names)
+        parts = [copies[..., i * count : (i + 1) * count] for i in range(width)]
+        return sum(w * part for w, part in zip(backend.asarray(weights), [*parts, x], strict=True))
 
 
-_SEVERITIES = 10
-
-
-def _limits(
+def _ranges(
     slope: float, x: float, y: float, angle: float, blend: float, bits: tuple[float, float]
-) -> Limits:
-    """The weakest and the strongest magnitudes: tables of the papers."""
-    strongest: dict[str, Any] = {"slope": slope, "x": x, "y": y, "angle": angle, "blend": blend}
-    ranges = {kind: (0.0, value) for kind, value in strongest.items()}
-    return {**ranges, "bits": bits, "threshold": (1.0, 0.0)}
+) -> Ranges:
+    strongest = {"slope": slope, "x": x, "y": y, "angle": angle, "blend": blend}
+    return {
+        **{name: (0.0, value) for name, value in strongest.items()},
+        "bits": bits,
+        "threshold": (1.0, 0.0),
+    }
