@@ -12,25 +12,20 @@ from ...arrays import Array
 from ...backends import Backend
 from ...checks import Pair, check_number
 from ...errors import ArgumentError
-from ...layout import batch_first, batch_last
-from .base import Augmentation, Range, check_range, empty_images
+from .base import PixelAugmentation, Range, check_range
 
 
-class _Warp(Augmentation):
-    """Base class: samples each image where its matrix, of ``_matrices``, says."""
+class _Warp(PixelAugmentation):
+    """Base class: samples each image at the places that its matrix gives."""
 
     order: int
 
-    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
-        xp, is_float = backend.xp, x.dtype.kind == "f"
-        pixels = batch_last(xp, x).astype(x.dtype if is_float else "float32", copy=False)
-        pixels = warp(backend, pixels, self._matrices(x, rng), self.order)
-        y = empty_images(xp, x, x.shape[1:])
-        y[...] = batch_first(pixels if is_float else xp.rint(pixels))
-        return y
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        matrices = self._matrices((x.shape[1], x.shape[2]), x.shape[3], rng)
+        return warp(backend, x, matrices, self.order)
 
-    def _matrices(self, x: Array, rng: Generator) -> np.ndarray:
-        """The :func:`sampling_matrices` of images x (N, C, H, W)."""
+    def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
+        """The :func:`sampling_matrices` of ``count`` images."""
         raise NotImplementedError
 
 
@@ -61,8 +56,8 @@ class RandomRotation(_Warp):
         self.degrees = check_range("degrees", degrees)
         self.order = _check_order(order)
 
-    def _matrices(self, x: Array, rng: Generator) -> np.ndarray:
-        return sampling_matrices(x.shape[2:], -rng.uniform(*self.degrees, len(x)))
+    def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
+        return sampling_matrices(size, -rng.uniform(*self.degrees, count))
 
 
 class RandomAffine(_Warp):
@@ -112,15 +107,14 @@ class RandomAffine(_Warp):
         self.shear = None if shear is None else _check_shear(shear)
         self.order = _check_order(order)
 
-    def _matrices(self, x: Array, rng: Generator) -> np.ndarray:
-        count, (height, width) = len(x), x.shape[2:]
+    def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
         angles = rng.uniform(*self.degrees, count)
-        largest = np.multiply(self.translate or (0, 0), (width, height))
+        largest = np.multiply(self.translate or (0, 0), size[::-1])
         shifts = np.rint(rng.uniform(-1, 1, (count, 2)) * largest)
         scales = rng.uniform(*(self.scale or (1.0, 1.0)), count)
         low_x, high_x, low_y, high_y = self.shear or (0, 0, 0, 0)
         shears = rng.uniform((low_x, low_y), (high_x, high_y), (count, 2))
-        return sampling_matrices((height, width), angles, shifts, scales, shears)
+        return sampling_matrices(size, angles, shifts, scales, shears)
 
 
 def sampling_matrices(

@@ -19,7 +19,8 @@ from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
 
-Range: TypeAlias = float | tuple[float, float]  # a number d for ±d, or (lowest, highest)
+Ends: TypeAlias = tuple[float, float]
+Range: TypeAlias = float | Ends  # a number d for ±d, or (lowest, highest)
 
 _ATTEMPTS = 10  # to draw a rectangle that fits
 
@@ -64,24 +65,25 @@ class Augmentation(BatchTransform):
 
 
 class PixelAugmentation(Augmentation):
-    """Base class: applies ``_change`` in floating point, then rounds uint8 images once.
+    """Base class: applies ``_change`` in floating point, then rounds integer images once.
 
-    ``_change(backend, x, highest, rng)`` takes (C, H, W, N), contiguous, with values from 0 to
-    ``highest``: 255 for uint8, else 1. It returns a new array, or ``x`` itself.
+    ``_change(backend, x, highest, rng)`` takes contiguous (C, H, W, N) and returns a new array, or
+    ``x`` itself. If ``_uses_colour``, only images of 1 or 3 channels are accepted, with values from
+    0 to ``highest``: uint8 to 255, floats to 1.
     """
 
-    _channels: tuple[int, ...] = (1, 3)  # accepted; () for any number
+    _uses_colour = False
 
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
-        name, xp, is_bytes = type(self).__name__, backend.xp, x.dtype == "uint8"
-        if self._channels and x.shape[1] not in self._channels:
+        name, xp, is_float = type(self).__name__, backend.xp, x.dtype.kind == "f"
+        if self._uses_colour and x.shape[1] not in (1, 3):
             raise ShapeError(f"{name}: x has shape {tuple(x.shape)}, expected 1 or 3 channels")
-        if x.dtype.kind != "f" and not is_bytes:
+        if self._uses_colour and not is_float and x.dtype != "uint8":
             raise DTypeError(f"{name}: x is {x.dtype}, expected uint8, or floats from 0 to 1")
-        pixels = batch_last(xp, x).astype("float32" if is_bytes else x.dtype, copy=False)
-        pixels = self._change(backend, pixels, 255 if is_bytes else 1, rng)
+        pixels = batch_last(xp, x).astype(x.dtype if is_float else "float32", copy=False)
+        pixels = self._change(backend, pixels, 1 if is_float else 255, rng)
         y = empty_images(xp, x, pixels.shape[:3])
-        y[...] = batch_first(xp.rint(pixels) if is_bytes else pixels)
+        y[...] = batch_first(pixels if is_float else xp.rint(pixels))
         return y
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
@@ -118,7 +120,7 @@ def channel_values(name: str, value: Any, channels: int) -> np.ndarray:
 
 
 def draw_box(
-    rng: Generator, image: Pair, largest: Pair, scale: Range, ratio: Range
+    rng: Generator, image: Pair, largest: Pair, scale: Ends, ratio: Ends
 ) -> tuple[int, int, int, int] | None:
     """Draw a rectangle in an image: (top, left, height, width); None if ten attempts fail.
 
@@ -132,16 +134,16 @@ def draw_box(
     ratio : (low, high)
         Range of height / width, uniform on a logarithmic scale.
     """
-    logs = np.log(ratio)
     for _ in range(_ATTEMPTS):
         area = image[0] * image[1] * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(*logs))
+        aspect = math.exp(rng.uniform(*np.log(ratio)))
         height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < height <= largest[0] and 0 < width <= largest[1]:
             top, left = (
-                int(rng.integers(0, n)) for n in (image[0] - height + 1, image[1] - width + 1)
+                rng.integers(0, image[0] - height + 1),
+                rng.integers(0, image[1] - width + 1),
             )
-            return top, left, height, width
+            return int(top), int(left), height, width
     return None
 
 

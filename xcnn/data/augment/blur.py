@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import Pair, check_number, pair
+from ...checks import Pair, pair
 from ...errors import ArgumentError, ShapeError
 from .base import PixelAugmentation, Range, check_range
 
@@ -28,8 +28,6 @@ class GaussianBlur(PixelAugmentation):
         If an argument is invalid.
     ShapeError
         When called with images of up to half the kernel's size.
-    DTypeError
-        When called with images that are neither uint8 nor floats.
 
     Examples
     --------
@@ -41,14 +39,12 @@ class GaussianBlur(PixelAugmentation):
              [0.03, 0.11, 0.03]]]], dtype=float32)
     """
 
-    _channels = ()
-
     def __init__(self, kernel_size: int | Pair, sigma: Range = (0.1, 2.0)) -> None:
         self.kernel_size = pair(kernel_size, "kernel_size")
         if not all(k % 2 for k in self.kernel_size):
             raise ArgumentError(f"kernel_size={kernel_size!r}: expected odd numbers")
-        ends = sigma if isinstance(sigma, tuple | list) else (check_number("sigma", sigma),) * 2
-        self.sigma = check_range("sigma", tuple(ends), 0, centre=None, strict=True)
+        ends = sigma if isinstance(sigma, tuple | list) else (sigma, sigma)
+        self.sigma = check_range("sigma", ends, 0, centre=None, strict=True)
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         xp, sizes = backend.xp, self.kernel_size[::-1]

@@ -49,6 +49,8 @@ class ColorJitter(PixelAugmentation):
     array([100, 100, 100], dtype=uint8)
     """
 
+    _uses_colour = True
+
     def __init__(
         self, brightness: Range = 0, contrast: Range = 0, saturation: Range = 0, hue: Range = 0
     ) -> None:
@@ -87,6 +89,8 @@ class Grayscale(PixelAugmentation):
     ShapeError, DTypeError
         When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
     """
+
+    _uses_colour = True
 
     def __init__(self, num_output_channels: int = 1) -> None:
         if num_output_channels not in (1, 3):

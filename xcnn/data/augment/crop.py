@@ -151,16 +151,12 @@ class RandomResizedCrop(PixelAugmentation):
     ------
     ArgumentError
         If an argument is invalid.
-    DTypeError
-        When called with images that are neither uint8 nor floats.
 
     Examples
     --------
     >>> RandomResizedCrop(24)(np.zeros((5, 3, 32, 48), np.uint8)).shape
     (5, 3, 24, 24)
     """
-
-    _channels = ()
 
     def __init__(
         self,

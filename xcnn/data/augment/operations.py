@@ -14,6 +14,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...backends import Backend
+from ...checks import Pair
 from .affine import sampling_matrices, warp
 from .colour import brightness, contrast, saturation
 
@@ -89,26 +90,21 @@ def _blend(change: PixelChange) -> Change:
     return _pixels(lambda xp, x, magnitudes, highest: change(xp, x, 1 + magnitudes, highest))
 
 
-def _warp(settings: Callable[[np.ndarray], dict[str, Any]]) -> Change:
-    """An affine map, from the settings of ``sampling_matrices``, as an operation."""
+def _warp(shear: Pair = (0, 0), shift: Pair = (0, 0), turn: int = 0) -> Change:
+    """A shear, shift or rotation as an operation; pairs select the direction, (x, y).
+
+    A shear keeps the upper left corner, half a pixel before the centre of the first pixel.
+    """
 
     def operation(
         backend: Backend, x: Array, m: np.ndarray, highest: float, order: int, fill: Any
     ) -> Array:
-        matrices = sampling_matrices(x.shape[1:3], **{"angles": 0 * m, **settings(m)})
+        shifts, shears = np.outer(np.trunc(m), shift), np.degrees(np.arctan(np.outer(m, shear)))
+        centre = (-0.5, -0.5) if any(shear) else None
+        matrices = sampling_matrices(x.shape[1:3], -turn * m, shifts, 1, shears, centre)
         return warp(backend, x, matrices, order, fill)
 
     return operation
-
-
-def _along(axis: int, values: np.ndarray) -> np.ndarray:
-    """(N, 2): ``values`` along x (0) or y (1)."""
-    return np.outer(values, np.eye(2)[axis])
-
-
-def _shear(axis: int, slopes: np.ndarray) -> dict[str, Any]:
-    """A shear that keeps the upper left corner, half a pixel before the centre of pixel 0, 0."""
-    return {"shears": _along(axis, np.degrees(np.arctan(slopes))), "centre": (-0.5, -0.5)}
 
 
 class Operation(NamedTuple):
@@ -132,11 +128,11 @@ class Operation(NamedTuple):
 
 OPERATIONS = {
     "Identity": Operation(_pixels(lambda xp, x, _, highest: x)),
-    "ShearX": Operation(_warp(lambda m: _shear(0, m)), "slope", True),
-    "ShearY": Operation(_warp(lambda m: _shear(1, m)), "slope", True),
-    "TranslateX": Operation(_warp(lambda m: {"shifts": _along(0, np.trunc(m))}), "x", True),
-    "TranslateY": Operation(_warp(lambda m: {"shifts": _along(1, np.trunc(m))}), "y", True),
-    "Rotate": Operation(_warp(lambda m: {"angles": -m}), "angle", True),  # counter-clockwise
+    "ShearX": Operation(_warp(shear=(1, 0)), "slope", True),
+    "ShearY": Operation(_warp(shear=(0, 1)), "slope", True),
+    "TranslateX": Operation(_warp(shift=(1, 0)), "x", True),
+    "TranslateY": Operation(_warp(shift=(0, 1)), "y", True),
+    "Rotate": Operation(_warp(turn=1), "angle", True),  # counter-clockwise
     "Brightness": Operation(_blend(brightness), "blend", True),
     "Color": Operation(_blend(saturation), "blend", True),
     "Contrast": Operation(_blend(contrast), "blend", True),

@@ -5,7 +5,7 @@ Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
@@ -14,10 +14,10 @@ from ...arrays import Array
 from ...backends import Backend
 from ...checks import INTERPOLATIONS, check_choice, check_int, check_number
 from ...errors import ArgumentError
-from .base import PixelAugmentation, channel_values
+from .base import Ends, PixelAugmentation, channel_values
 from .operations import OPERATIONS
 
-Ranges = Mapping[str, tuple[float, float]]
+Ranges = dict[str, np.ndarray]
 
 _SEVERITIES = 10  # magnitudes of AugMix
 
@@ -25,13 +25,11 @@ _SEVERITIES = 10  # magnitudes of AugMix
 class _Policy(PixelAugmentation):
     """Base class: applies operations of ``OPERATIONS`` that are drawn for each image."""
 
+    _uses_colour = True
+
     def __init__(self, interpolation: str, fill: float | Sequence[float] | None) -> None:
         self.interpolation = check_choice("interpolation", interpolation, INTERPOLATIONS)
         self.fill = fill
-
-    def _ranges(self, height: int, width: int) -> Ranges:
-        """The weakest and strongest magnitudes, for images of that size."""
-        raise NotImplementedError
 
     def _step(
         self,
@@ -40,7 +38,7 @@ class _Policy(PixelAugmentation):
         highest: float,
         rng: Generator,
         indices: np.ndarray,
-        bins: int,
+        ranges: Ranges,
         names: Sequence[str] = tuple(OPERATIONS),
     ) -> Array:
         """Apply one random operation to each image of x (C, H, W, N).
@@ -48,18 +46,20 @@ class _Policy(PixelAugmentation):
         Parameters
         ----------
         indices : (N,)
-            Which of the ``bins`` magnitudes to use; an image with -1 is left unchanged.
+            Which of the magnitudes to use; an image with -1 is left unchanged.
+        ranges : dict
+            All magnitudes, by the name of ``Operation.range``.
         names : sequence of str
             The operations to choose from, equally likely.
         """
         fill = channel_values("fill", 0 if self.fill is None else self.fill, len(x))
-        order, ranges = INTERPOLATIONS.index(self.interpolation), self._ranges(*x.shape[1:3])
+        order = INTERPOLATIONS.index(self.interpolation)
         chosen = np.where(indices < 0, -1, rng.integers(len(names), size=len(indices)))
         signs = rng.choice((-1.0, 1.0), len(indices))
         y = x.copy()
         for number in np.unique(chosen[indices >= 0]):
             operation, images = OPERATIONS[names[number]], np.flatnonzero(chosen == number)
-            magnitudes = np.linspace(*ranges.get(operation.range, (0, 0)), bins)[indices[images]]
+            magnitudes = ranges[operation.range][indices[images]]
             if operation.signed:
                 magnitudes *= signs[images]
             part = backend.asarray(images)
@@ -124,13 +124,12 @@ class RandAugment(_Policy):
                 f"magnitude={magnitude}: expected less than num_magnitude_bins={num_magnitude_bins}"
             )
 
-    def _ranges(self, height: int, width: int) -> Ranges:
-        return _ranges(0.3, 150 / 331 * width, 150 / 331 * height, 30, 0.9, (8, 4))
-
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         indices = np.full(x.shape[3], self.magnitude)
+        largest = [150 / 331 * side for side in x.shape[1:3]]
+        ranges = _ranges(self.num_magnitude_bins, 0.3, largest, 30, 0.9, (8, 4))
         for _ in range(self.num_ops):
-            x = self._step(backend, x, highest, rng, indices, self.num_magnitude_bins)
+            x = self._step(backend, x, highest, rng, indices, ranges)
         return x
 
 
@@ -172,12 +171,10 @@ class TrivialAugmentWide(_Policy):
         super().__init__(interpolation, fill)
         self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
 
-    def _ranges(self, height: int, width: int) -> Ranges:
-        return _ranges(0.99, 32, 32, 135, 0.99, (8, 2))
-
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         indices = rng.integers(self.num_magnitude_bins, size=x.shape[3])
-        return self._step(backend, x, highest, rng, indices, self.num_magnitude_bins)
+        ranges = _ranges(self.num_magnitude_bins, 0.99, (32, 32), 135, 0.99, (8, 2))
+        return self._step(backend, x, highest, rng, indices, ranges)
 
 
 class AugMix(_Policy):
@@ -243,9 +240,6 @@ class AugMix(_Policy):
         self.alpha = check_number("alpha", alpha, 0, above=True)
         self.all_ops = bool(all_ops)
 
-    def _ranges(self, height: int, width: int) -> Ranges:
-        return _ranges(0.3, width / 3, height / 3, 30, 0.9, (4, 0))
-
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         names = [
             name
@@ -256,23 +250,24 @@ class AugMix(_Policy):
         share = rng.beta(self.alpha, self.alpha, (count, 1))  # of the augmented copies
         weights = rng.dirichlet([self.alpha] * width, count) * share
         weights = np.concatenate([weights, 1 - share], axis=1).T.astype(x.dtype)
+        largest = [side / 3 for side in x.shape[1:3]]
+        ranges = _ranges(_SEVERITIES, 0.3, largest, 30, 0.9, (4, 0))
         depths = rng.integers(1, 4, width * count)
         if self.chain_depth > 0:
             depths[:] = self.chain_depth
         copies = xp.concatenate([x] * width, axis=3)  # (C, H, W, width · N)
         for done in range(max(depths, default=0)):
             indices = np.where(depths > done, rng.integers(self.severity, size=len(depths)), -1)
-            copies = self._step(backend, copies, highest, rng, indices, _SEVERITIES, names)
+            copies = self._step(backend, copies, highest, rng, indices, ranges, names)
         parts = [copies[..., i * count : (i + 1) * count] for i in range(width)]
         return sum(w * part for w, part in zip(backend.asarray(weights), [*parts, x], strict=True))
 
 
 def _ranges(
-    slope: float, x: float, y: float, angle: float, blend: float, bits: tuple[float, float]
+    bins: int, slope: float, shift: Sequence[float], angle: float, blend: float, bits: Ends
 ) -> Ranges:
-    strongest = {"slope": slope, "x": x, "y": y, "angle": angle, "blend": blend}
-    return {
-        **{name: (0.0, value) for name, value in strongest.items()},
-        "bits": bits,
-        "threshold": (1.0, 0.0),
-    }
+    """``bins`` magnitudes by name, up to the given ones; ``shift`` down and across, in pixels."""
+    strongest = {"": 0.0, "slope": slope, "y": shift[0], "x": shift[1], "angle": angle}
+    ends = {name: (0.0, value) for name, value in {**strongest, "blend": blend}.items()}
+    ends |= {"bits": bits, "threshold": (1, 0)}
+    return {name: np.linspace(*pair, bins) for name, pair in ends.items()}
