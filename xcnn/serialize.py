@@ -100,7 +100,7 @@ def parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]
         if not isinstance(value, str):
             raise ArgumentError(f"metadata[{key!r}]={value!r}: expected a str")
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    parts: list[Any] = []
+    contents: list[Any] = []
     end = 0
     for name in sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name)):  # aligned
         array = arrays[name]
@@ -108,12 +108,12 @@ def parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]
         if code is None:
             raise ArgumentError(f"{name} is of {array.dtype}; expected {', '.join(_CODES)}")
         # a 0-d array stays 0-d, unlike with ascontiguousarray
-        parts.append(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))
+        contents.append(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))
         start, end = end, end + array.nbytes
         header[name] = {"dtype": code, "shape": array.shape, "data_offsets": (start, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return [len(text).to_bytes(8, "little"), text, *parts]
+    return [len(text).to_bytes(8, "little"), text, *contents]
 
 
 def load(path: AnyPath, model: nn.Module | None = None) -> Any:

@@ -2,28 +2,35 @@
 
 from .affine import RandomAffine, RandomRotation
 from .base import Augmentation
+from .blur import GaussianBlur
 from .colour import ColorJitter, Grayscale
-from .crop import RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
+from .crop import RandomCrop, RandomHorizontalFlip, RandomResizedCrop, RandomVerticalFlip
 from .erase import Cutout, RandomErasing
 from .mixing import CutMix, Mixing, MixUp
+from .policies import AugMix, RandAugment, TrivialAugmentWide
 from .recipes import MIXTURES, RECIPES, recipe_names, training_transform
 
 __all__ = [
     "MIXTURES",
     "RECIPES",
+    "AugMix",
     "Augmentation",
     "ColorJitter",
     "CutMix",
     "Cutout",
+    "GaussianBlur",
     "Grayscale",
     "MixUp",
     "Mixing",
+    "RandAugment",
     "RandomAffine",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
     "RandomRotation",
     "RandomVerticalFlip",
+    "TrivialAugmentWide",
     "recipe_names",
     "training_transform",
 ]

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import Pair, check_number
 from ...errors import ArgumentError
-from .base import Augmentation, Range, check_range, empty_images
+from .base import PixelAugmentation, Range, check_range
 
 
-class RandomRotation(Augmentation):
+class _Warp(PixelAugmentation):
+    """Base class: samples each image at the places that its matrix gives."""
+
+    order: int
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        matrices = self._matrices((x.shape[1], x.shape[2]), x.shape[3], rng)
+        return warp(backend, x, matrices, self.order)
+
+    def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
+        """The :func:`sampling_matrices` of ``count`` images."""
+        raise NotImplementedError
+
+
+class RandomRotation(_Warp):
     """Rotate each image around its centre by a random angle; pixels outside it are 0.
 
     Parameters
@@ -40,12 +56,11 @@ class RandomRotation(Augmentation):
         self.degrees = check_range("degrees", degrees)
         self.order = _check_order(order)
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
-        angles = rng.uniform(*self.degrees, len(x))
-        return warp(backend, x, sampling_matrices(x.shape[2:], -angles), self.order)
+    def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
+        return sampling_matrices(size, -rng.uniform(*self.degrees, count))
 
 
-class RandomAffine(Augmentation):
+class RandomAffine(_Warp):
     """Rotate, translate, scale and shear each image at random; pixels outside it are 0.
 
     A point p of the image moves to c + t + s · R · Sy · Sx · (p - c), with the centre c, the
@@ -92,20 +107,23 @@ class RandomAffine(Augmentation):
         self.shear = None if shear is None else _check_shear(shear)
         self.order = _check_order(order)
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
-        count, (height, width) = len(x), x.shape[2:]
+    def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
         angles = rng.uniform(*self.degrees, count)
-        largest = np.multiply(self.translate or (0, 0), (width, height))
+        largest = np.multiply(self.translate or (0, 0), size[::-1])
         shifts = np.rint(rng.uniform(-1, 1, (count, 2)) * largest)
         scales = rng.uniform(*(self.scale or (1.0, 1.0)), count)
         low_x, high_x, low_y, high_y = self.shear or (0, 0, 0, 0)
         shears = rng.uniform((low_x, low_y), (high_x, high_y), (count, 2))
-        matrices = sampling_matrices((height, width), angles, shifts, scales, shears)
-        return warp(backend, x, matrices, self.order)
+        return sampling_matrices(size, angles, shifts, scales, shears)
 
 
 def sampling_matrices(
-    size: Pair, angles: np.ndarray, shifts: Array = 0, scales: Array = 1, shears: Array = 0
+    size: Pair,
+    angles: np.ndarray,
+    shifts: Array = 0,
+    scales: Array = 1,
+    shears: Array = 0,
+    centre: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Compute matrices that map an output pixel (row, column, 1) to an input position.
 
@@ -120,6 +138,8 @@ def sampling_matrices(
     scales : (N,), optional
     shears : (N, 2), optional
         Degrees along x and y.
+    centre : (float, float), optional
+        The fixed point (row, column), by default the centre of the image.
 
     Returns
     -------
@@ -134,9 +154,9 @@ def sampling_matrices(
     forward = forward @ _matrices(one, zero, -slant_y, one) @ _matrices(one, -slant_x, zero, one)
     forward *= np.reshape(scales, (-1, 1, 1))
     inverse = np.linalg.inv(forward)[:, ::-1, ::-1]  # (x, y) to (row, column)
-    centre = (np.array(size) - 1) / 2
-    moved_centre = centre + shifts[:, ::-1]
-    offsets = centre - (inverse @ moved_centre[:, :, None])[:, :, 0]
+    fixed = (np.array(size) - 1) / 2 if centre is None else np.array(centre)
+    moved_centre = fixed + shifts[:, ::-1]
+    offsets = fixed - (inverse @ moved_centre[:, :, None])[:, :, 0]
     return np.concatenate([inverse, offsets[:, :, None]], axis=2)
 
 
@@ -145,15 +165,37 @@ def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.
     return np.stack([a, b, c, d], axis=-1).reshape(-1, 2, 2)
 
 
-def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int) -> Array:
-    """Resample each image by its matrix of :func:`sampling_matrices`, padding with zeros."""
-    ndimage, y = backend.ndimage, empty_images(backend.xp, x, x.shape[1:])
-    for n, matrix in enumerate(backend.asarray(matrices)):
-        for c in range(x.shape[1]):
-            # grid-constant blends the border into the zeros; "constant" would cut it off
-            y[n, c] = ndimage.affine_transform(
-                x[n, c], matrix, order=order, mode="grid-constant", prefilter=False
-            )
+def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int, fill: Any = 0) -> Array:
+    """Resample each image by its matrix of :func:`sampling_matrices`.
+
+    Parameters
+    ----------
+    x : (C, H, W, N), contiguous, floats
+    matrices : (N, 2, 3)
+    order : int
+        1 interpolates linearly between four pixels, 0 takes the nearest.
+    fill : float or (C,), default 0
+        Value of all pixels outside the image.
+    """
+    xp, (channels, height, width, count) = backend.xp, x.shape
+    framed = xp.empty((channels, height + 2, width + 2, count), x.dtype)
+    framed[...] = backend.asarray(np.reshape(fill, (-1, 1, 1, 1)).astype(x.dtype))
+    framed[:, 1:-1, 1:-1] = x
+    i, j = xp.arange(height).reshape(-1, 1, 1), xp.arange(width).reshape(-1, 1)
+    taps = []  # for each axis: pixels (H, W, N) and their weights
+    rows = backend.asarray(matrices.transpose(1, 2, 0))
+    for (down, across, offset), side in zip(rows, (height, width), strict=True):
+        place = xp.clip(down * i + across * j + (offset + 1), 0, side + 1)
+        first = xp.floor(place if order else place + 0.5)
+        share = (place - first).astype(x.dtype)  # of the second pixel
+        first = first.astype(int)
+        second = xp.minimum(first + 1, side + 1)
+        taps.append([(first, 1 - share), (second, share)] if order else [(first, 1)])
+    flat, images = framed.reshape(channels, -1), xp.arange(count)
+    y = 0
+    for (row, row_weight), (column, column_weight) in product(*taps):
+        pixels = xp.take(flat, (row * (width + 2) + column) * count + images, axis=1)
+        y = y + row_weight * column_weight * pixels
     return y
 
 

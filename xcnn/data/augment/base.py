@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from ... import backends, random
 from ...arrays import Array
 from ...backends import Backend
-from ...errors import ArgumentError
-from ...layout import image_size
+from ...checks import Pair
+from ...errors import ArgumentError, DTypeError, ShapeError
+from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
 
-Range: TypeAlias = float | tuple[float, float]  # a number d for ±d, or (lowest, highest)
+Ends: TypeAlias = tuple[float, float]
+Range: TypeAlias = float | Ends  # a number d for ±d, or (lowest, highest)
+
+_ATTEMPTS = 10  # to draw a rectangle that fits
 
 
 class Augmentation(BatchTransform):
@@ -37,7 +43,7 @@ class Augmentation(BatchTransform):
     ...         return (x * backend.asarray(factors)).astype(x.dtype)
     """
 
-    def __call__(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+    def __call__(self, x: Array, rng: Generator | None = None) -> Array:
         """Augment the images ``x`` (N, C, H, W), an array on the host or on a GPU.
 
         Raises
@@ -50,12 +56,38 @@ class Augmentation(BatchTransform):
         with backend.active():
             return self.augment(backend, x, rng or random.generator())
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         """Return the augmented images; subclasses define this."""
         raise NotImplementedError(f"{type(self).__name__} must define augment")
 
-    def apply(self, batch: Batch, rng: np.random.Generator | None) -> Batch:
+    def apply(self, batch: Batch, rng: Generator | None) -> Batch:
         return (self(batch[0], rng), *batch[1:])
+
+
+class PixelAugmentation(Augmentation):
+    """Base class: applies ``_change`` in floating point, then rounds integer images once.
+
+    ``_change(backend, x, highest, rng)`` takes contiguous (C, H, W, N) and returns a new array, or
+    ``x`` itself. If ``_uses_colour``, only images of 1 or 3 channels are accepted, with values from
+    0 to ``highest``: uint8 to 255, floats to 1.
+    """
+
+    _uses_colour = False
+
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
+        name, xp, is_float = type(self).__name__, backend.xp, x.dtype.kind == "f"
+        if self._uses_colour and x.shape[1] not in (1, 3):
+            raise ShapeError(f"{name}: x has shape {tuple(x.shape)}, expected 1 or 3 channels")
+        if self._uses_colour and not is_float and x.dtype != "uint8":
+            raise DTypeError(f"{name}: x is {x.dtype}, expected uint8, or floats from 0 to 1")
+        pixels = batch_last(xp, x).astype(x.dtype if is_float else "float32", copy=False)
+        pixels = self._change(backend, pixels, 1 if is_float else 255, rng)
+        y = empty_images(xp, x, pixels.shape[:3])
+        y[...] = batch_first(pixels if is_float else xp.rint(pixels))
+        return y
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        raise NotImplementedError
 
 
 def empty_images(xp: Any, x: Array, image_shape: tuple[int, ...]) -> Array:
@@ -69,6 +101,50 @@ def centred_slice(centre: int, length: int) -> slice:
     """Slice ``length`` pixels around ``centre``, clipped at 0; an even one extends further left."""
     start = centre - length // 2
     return slice(max(0, start), max(0, start + length))
+
+
+def channel_values(name: str, value: Any, channels: int) -> np.ndarray:
+    """``value``, one number or one per channel, as an array of shape () or (channels,).
+
+    Raises
+    ------
+    ShapeError
+        If it has another shape.
+    """
+    values = np.asarray(value)
+    if values.ndim > 1 or values.size not in (1, channels):
+        raise ShapeError(
+            f"x has {channels} channels, {name}={value!r}: expected one number, or one per channel"
+        )
+    return values
+
+
+def draw_box(
+    rng: Generator, image: Pair, largest: Pair, scale: Ends, ratio: Ends
+) -> tuple[int, int, int, int] | None:
+    """Draw a rectangle in an image: (top, left, height, width); None if ten attempts fail.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    image, largest : (int, int)
+        Height and width of the image, and of the largest rectangle.
+    scale : (low, high)
+        Range of the area, uniform, as a fraction of the image.
+    ratio : (low, high)
+        Range of height / width, uniform on a logarithmic scale.
+    """
+    for _ in range(_ATTEMPTS):
+        area = image[0] * image[1] * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(*np.log(ratio)))
+        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < height <= largest[0] and 0 < width <= largest[1]:
+            top, left = (
+                rng.integers(0, image[0] - height + 1),
+                rng.integers(0, image[1] - width + 1),
+            )
+            return int(top), int(left), height, width
+    return None
 
 
 def check_range(

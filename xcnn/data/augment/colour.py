@@ -11,33 +11,13 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...errors import ArgumentError, DTypeError, ShapeError
-from ...layout import batch_first, batch_last
-from .base import Augmentation, Range, check_range, empty_images
+from ...errors import ArgumentError
+from .base import PixelAugmentation, Range, check_range
 
 _LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue: ITU-R 601
 
 
-class _ColourChange(Augmentation):
-    """Base class: applies ``_change`` to (C, H, W, N) in floating point, then rounds once."""
-
-    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
-        name, xp, is_bytes = type(self).__name__, backend.xp, x.dtype == "uint8"
-        if x.shape[1] not in (1, 3):
-            raise ShapeError(f"{name}: x has shape {tuple(x.shape)}, expected 1 or 3 channels")
-        if x.dtype.kind != "f" and not is_bytes:
-            raise DTypeError(f"{name}: x is {x.dtype}, expected uint8, or floats from 0 to 1")
-        pixels = batch_last(xp, x).astype("float32" if is_bytes else x.dtype, copy=False)
-        pixels = self._change(backend, pixels, 255 if is_bytes else 1, rng)
-        y = empty_images(xp, x, pixels.shape[:3])
-        y[...] = batch_first(xp.rint(pixels) if is_bytes else pixels)
-        return y
-
-    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
-        raise NotImplementedError
-
-
-class ColorJitter(_ColourChange):
+class ColorJitter(PixelAugmentation):
     """Change brightness, contrast, saturation and hue of each image at random.
 
     With a factor f for each: brightness f · x, contrast f · x + (1 - f) · mean(grey(x)), saturation
@@ -69,6 +49,8 @@ class ColorJitter(_ColourChange):
     array([100, 100, 100], dtype=uint8)
     """
 
+    _uses_colour = True
+
     def __init__(
         self, brightness: Range = 0, contrast: Range = 0, saturation: Range = 0, hue: Range = 0
     ) -> None:
@@ -79,9 +61,9 @@ class ColorJitter(_ColourChange):
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         steps = [
-            (_brightness, self.brightness, 1),
-            (_contrast, self.contrast, 1),
-            (_saturation, self.saturation, 1),
+            (brightness, self.brightness, 1),
+            (contrast, self.contrast, 1),
+            (saturation, self.saturation, 1),
             (_hue, self.hue, 0),
         ]
         for i in rng.permutation(len(steps)):
@@ -92,7 +74,7 @@ class ColorJitter(_ColourChange):
         return x
 
 
-class Grayscale(_ColourChange):
+class Grayscale(PixelAugmentation):
     """Convert to grey: 0.2989 · red + 0.587 · green + 0.114 · blue. This is not random.
 
     Parameters
@@ -108,6 +90,8 @@ class Grayscale(_ColourChange):
         When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
     """
 
+    _uses_colour = True
+
     def __init__(self, num_output_channels: int = 1) -> None:
         if num_output_channels not in (1, 3):
             raise ArgumentError(f"num_output_channels={num_output_channels!r}: expected 1 or 3")
@@ -120,15 +104,18 @@ class Grayscale(_ColourChange):
 # Each function takes images (C, H, W, N) and one amount per image, (N,).
 
 
-def _brightness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+def brightness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    """Scale the pixels."""
     return xp.clip(x * factors, 0, highest)
 
 
-def _contrast(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+def contrast(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    """Blend with the mean grey value: 0 gives that, 1 the image."""
     return xp.clip(x * factors + (1 - factors) * _grey(x).mean(axis=(0, 1)), 0, highest)
 
 
-def _saturation(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+def saturation(xp: Any, x: Array, factors: Array, highest: float) -> Array:
+    """Blend with the grey image: 0 gives that, 1 the image."""
     return x if len(x) == 1 else xp.clip(x * factors + (1 - factors) * _grey(x), 0, highest)
 
 

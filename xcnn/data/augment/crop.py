@@ -1,16 +1,18 @@
-"""Random flips and crops."""
+"""Random flips, crops and resized crops."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import Pair, check_number, pair
+from ...checks import INTERPOLATIONS, Pair, check_choice, check_number, pair
 from ...errors import ArgumentError, ShapeError
-from .base import Augmentation, empty_images
+from ...layout import batch_first, batch_last
+from .base import Augmentation, PixelAugmentation, check_range, draw_box, empty_images
 
 
 class _RandomFlip(Augmentation):
@@ -19,7 +21,7 @@ class _RandomFlip(Augmentation):
     def __init__(self, p: float = 0.5) -> None:
         self.p = check_number("p", p, 0, 1)
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         flipped = backend.asarray(rng.random((len(x), 1, 1, 1)) < self.p)
         y = x.copy(order="K")
         backend.xp.copyto(y, backend.xp.flip(x, self._axis), where=flipped)
@@ -97,7 +99,7 @@ class RandomCrop(Augmentation):
         self.padding = pair(padding, "padding", 0)
         self.padding_mode = padding_mode
 
-    def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
+    def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         padded = self._pad(backend.xp, x)
         (height, width), image = self.size, padded.shape[2:]
         if height > image[0] or width > image[1]:
@@ -123,3 +125,83 @@ class RandomCrop(Augmentation):
             )
         widths = ((0, 0), (0, 0), *((p, p) for p in self.padding))
         return xp.pad(x, widths, mode="constant" if zeros else "reflect")
+
+
+class RandomResizedCrop(PixelAugmentation):
+    """Crop a random part of each image and resize it to ``size``.
+
+    Szegedy et al. 2015, "Going Deeper with Convolutions". If ten attempts to draw a part that fits
+    into the image fail, it is the largest central one with an allowed aspect ratio.
+
+    Parameters
+    ----------
+    size : int or (height, width)
+        Size of the result in pixels.
+    scale : (low, high), default (0.08, 1)
+        Range of the part's area, as a fraction of the image.
+    ratio : (low, high), default (3/4, 4/3)
+        Range of width / height, uniform on a logarithmic scale.
+    interpolation : str, default "bilinear"
+        "bilinear" or "nearest".
+    antialias : bool, default True
+        Whether bilinear interpolation averages over all pixels when it shrinks an image: the
+        triangular filter is as wide as an output pixel. Without, it reads 2x2 pixels.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is invalid.
+
+    Examples
+    --------
+    >>> RandomResizedCrop(24)(np.zeros((5, 3, 32, 48), np.uint8)).shape
+    (5, 3, 24, 24)
+    """
+
+    def __init__(
+        self,
+        size: int | Pair,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: str = "bilinear",
+        antialias: bool = True,
+    ) -> None:
+        self.size = pair(size, "size")
+        self.scale = check_range("scale", scale, 0, 1, centre=None)
+        self.ratio = check_range("ratio", ratio, 0, centre=None, strict=True)
+        self.interpolation = check_choice("interpolation", interpolation, INTERPOLATIONS)
+        self.antialias = bool(antialias)
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        boxes = [self._box(rng, *x.shape[1:3]) for _ in range(x.shape[3])]
+        tops, lefts, heights, widths = np.reshape(boxes, (-1, 4)).astype(int).T
+        down = self._weights(backend, x, tops, heights, 0)
+        across = self._weights(backend, x, lefts, widths, 1).swapaxes(2, 3)
+        xp = backend.xp
+        images = xp.ascontiguousarray(batch_first(x))
+        return batch_last(xp, xp.matmul(xp.matmul(down, images), across))
+
+    def _box(self, rng: Generator, height: int, width: int) -> tuple[int, ...]:
+        low, high = self.ratio
+        whole = height, width
+        if box := draw_box(rng, whole, whole, self.scale, (1 / high, 1 / low)):
+            return box
+        h, w = min(height, round(width / low)), min(width, round(height * high))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def _weights(
+        self, backend: Backend, x: Array, starts: np.ndarray, lengths: np.ndarray, axis: int
+    ) -> Array:
+        """Matrices (N, 1, size, side of x) that resize a range of pixels along one axis."""
+        pixels, size = np.arange(x.shape[1 + axis]), self.size[axis]
+        starts, lengths = starts[:, None, None], lengths[:, None, None]
+        outputs = np.arange(size)[:, None]
+        if self.interpolation == "nearest":
+            weights = 1.0 * (pixels == starts + outputs * lengths // size)
+        else:
+            scale = lengths / size  # input pixels per output pixel
+            distances = abs(pixels + 0.5 - starts - (outputs + 0.5) * scale)
+            weights = 1 - distances / (np.maximum(scale, 1) if self.antialias else 1)
+            weights *= (weights > 0) & (pixels >= starts) & (pixels < starts + lengths)
+            weights /= weights.sum(axis=2, keepdims=True)
+        return backend.asarray(weights[:, None].astype(x.dtype))

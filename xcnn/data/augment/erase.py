@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,7 @@ import numpy as np
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int, check_number
-from ...errors import ShapeError
-from .base import Augmentation, Range, centred_slice, check_range
-
-_ATTEMPTS = 10  # to draw a rectangle that fits
+from .base import Augmentation, Range, centred_slice, channel_values, check_range, draw_box
 
 
 class RandomErasing(Augmentation):
@@ -55,29 +51,17 @@ class RandomErasing(Augmentation):
         self.value = value
 
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
-        values = np.asarray(self.value)
-        if values.ndim > 1 or values.size not in (1, x.shape[1]):
-            raise ShapeError(
-                f"x has shape {tuple(x.shape)}, value={self.value!r}: expected one number, or one "
-                "per channel"
-            )
+        values = channel_values("value", self.value, x.shape[1])
         fill = backend.asarray(values.astype(x.dtype).reshape(-1, 1, 1))
+        height, width = x.shape[2:]
+        largest = height - 1, width - 1
         y = x.copy(order="K")
         for n in np.flatnonzero(rng.random(len(x)) < self.p).tolist():
-            rows, columns = self._rectangle(rng, *x.shape[2:])
-            y[n, :, rows, columns] = fill
+            box = draw_box(rng, (height, width), largest, self.scale, self.ratio)
+            if box:
+                top, left, h, w = box
+                y[n, :, top : top + h, left : left + w] = fill
         return y
-
-    def _rectangle(self, rng: np.random.Generator, height: int, width: int) -> tuple[slice, slice]:
-        low, high = map(math.log, self.ratio)
-        for _ in range(_ATTEMPTS):
-            area = height * width * rng.uniform(*self.scale)
-            ratio = math.exp(rng.uniform(low, high))
-            h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if h < height and w < width:
-                top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-                return slice(int(top), int(top) + h), slice(int(left), int(left) + w)
-        return slice(0, 0), slice(0, 0)
 
 
 class Cutout(Augmentation):

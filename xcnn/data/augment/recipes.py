@@ -10,10 +10,12 @@ from ..splits import DataSplits
 from ..transforms import Compose, Normalize
 from .affine import RandomAffine, RandomRotation
 from .base import Augmentation
+from .blur import GaussianBlur
 from .colour import ColorJitter
-from .crop import RandomCrop, RandomHorizontalFlip, RandomVerticalFlip
+from .crop import RandomCrop, RandomHorizontalFlip, RandomResizedCrop, RandomVerticalFlip
 from .erase import Cutout, RandomErasing
 from .mixing import CutMix, Mixing, MixUp
+from .policies import AugMix, RandAugment, TrivialAugmentWide
 
 
 class Recipe(NamedTuple):
@@ -45,6 +47,18 @@ RECIPES = {
     ),
     "erase": Recipe("a random rectangle, half of the time", lambda hw, _: RandomErasing()),
     "cutout": Recipe("a square of a quarter height", lambda hw, _: Cutout(max(1, hw[0] // 4))),
+    "resizedcrop": Recipe(
+        "a random part, resized: 8 to 100 % of the area", lambda hw, _: RandomResizedCrop(hw)
+    ),
+    "blur": Recipe(
+        "Gaussian of 0.1 to 2 pixels, in a window of a tenth",
+        lambda hw, _: GaussianBlur(max(3, hw[0] // 10 | 1)),
+    ),
+    "randaugment": Recipe("2 of 14 operations", lambda hw, _: RandAugment()),
+    "trivialaugment": Recipe(
+        "1 of 14 operations, of any strength", lambda hw, _: TrivialAugmentWide()
+    ),
+    "augmix": Recipe("blend with 3 augmented copies", lambda hw, _: AugMix()),
     "mixup": Recipe("blend pairs of images, alpha 0.2", lambda _, classes: MixUp(classes)),
     "cutmix": Recipe("paste parts of other images", lambda _, classes: CutMix(classes)),
 }

@@ -1,0 +1,273 @@
+"""RandAugment, TrivialAugment and AugMix: random operations of random strength.
+
+Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+
+from ...arrays import Array
+from ...backends import Backend
+from ...checks import INTERPOLATIONS, check_choice, check_int, check_number
+from ...errors import ArgumentError
+from .base import Ends, PixelAugmentation, channel_values
+from .operations import OPERATIONS
+
+Ranges = dict[str, np.ndarray]
+
+_SEVERITIES = 10  # magnitudes of AugMix
+
+
+class _Policy(PixelAugmentation):
+    """Base class: applies operations of ``OPERATIONS`` that are drawn for each image."""
+
+    _uses_colour = True
+
+    def __init__(self, interpolation: str, fill: float | Sequence[float] | None) -> None:
+        self.interpolation = check_choice("interpolation", interpolation, INTERPOLATIONS)
+        self.fill = fill
+
+    def _step(
+        self,
+        backend: Backend,
+        x: Array,
+        highest: float,
+        rng: Generator,
+        indices: np.ndarray,
+        ranges: Ranges,
+        names: Sequence[str] = tuple(OPERATIONS),
+    ) -> Array:
+        """Apply one random operation to each image of x (C, H, W, N).
+
+        Parameters
+        ----------
+        indices : (N,)
+            Which of the magnitudes to use; an image with -1 is left unchanged.
+        ranges : dict
+            All magnitudes, by the name of ``Operation.range``.
+        names : sequence of str
+            The operations to choose from, equally likely.
+        """
+        fill = channel_values("fill", 0 if self.fill is None else self.fill, len(x))
+        order = INTERPOLATIONS.index(self.interpolation)
+        chosen = np.where(indices < 0, -1, rng.integers(len(names), size=len(indices)))
+        signs = rng.choice((-1.0, 1.0), len(indices))
+        y = x.copy()
+        for number in np.unique(chosen[indices >= 0]):
+            operation, images = OPERATIONS[names[number]], np.flatnonzero(chosen == number)
+            magnitudes = ranges[operation.range][indices[images]]
+            if operation.signed:
+                magnitudes *= signs[images]
+            part = backend.asarray(images)
+            y[..., part] = operation.function(
+                backend, x[..., part], magnitudes, highest, order, fill
+            )
+        return backend.xp.rint(y) if highest == 255 else y
+
+
+class RandAugment(_Policy):
+    """Apply ``num_ops`` random operations of the same strength to each image.
+
+    Cubuk et al. 2020, "RandAugment: Practical Automated Data Augmentation with a Reduced Search
+    Space". The operations are Identity, ShearX, ShearY, TranslateX, TranslateY, Rotate, Brightness,
+    Color, Contrast, Sharpness, Posterize, Solarize, AutoContrast and Equalize.
+
+    Parameters
+    ----------
+    num_ops : int, default 2
+    magnitude : int, default 9
+        Strength of all operations, from 0 to ``num_magnitude_bins`` - 1. The strongest is a shear
+        by 0.3, a shift by 150/331 of the side, a turn by 30°, a factor 1 ± 0.9, 4 bits.
+    num_magnitude_bins : int, default 31
+        Number of strengths.
+    interpolation : str, default "nearest"
+        "nearest" or "bilinear".
+    fill : float or sequence of float, optional
+        Value of pixels from outside the image, one or one per channel; by default 0.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is invalid.
+    ShapeError, DTypeError
+        When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
+
+    Notes
+    -----
+    Grey images (C = 1) are not changed by Color. uint8 images are rounded after each operation,
+    where torchvision rounds down after Brightness, Color, Contrast and Sharpness.
+
+    Examples
+    --------
+    >>> RandAugment()(np.zeros((4, 3, 32, 32), np.uint8)).shape
+    (4, 3, 32, 32)
+    """
+
+    def __init__(
+        self,
+        num_ops: int = 2,
+        magnitude: int = 9,
+        num_magnitude_bins: int = 31,
+        interpolation: str = "nearest",
+        fill: float | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(interpolation, fill)
+        self.num_ops = check_int("num_ops", num_ops, 0)
+        self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
+        self.magnitude = check_int("magnitude", magnitude, 0)
+        if self.magnitude >= self.num_magnitude_bins:
+            raise ArgumentError(
+                f"magnitude={magnitude}: expected less than num_magnitude_bins={num_magnitude_bins}"
+            )
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        indices = np.full(x.shape[3], self.magnitude)
+        largest = [150 / 331 * side for side in x.shape[1:3]]
+        ranges = _ranges(self.num_magnitude_bins, 0.3, largest, 30, 0.9, (8, 4))
+        for _ in range(self.num_ops):
+            x = self._step(backend, x, highest, rng, indices, ranges)
+        return x
+
+
+class TrivialAugmentWide(_Policy):
+    """Apply one random operation of random strength to each image.
+
+    Müller and Hutter 2021, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation",
+    with the wide ranges: the strongest is a shear by 0.99, a shift by 32 pixels, a turn by 135°, a
+    factor 1 ± 0.99, 2 bits. The operations are those of :class:`RandAugment`.
+
+    Parameters
+    ----------
+    num_magnitude_bins : int, default 31
+        Number of strengths.
+    interpolation : str, default "nearest"
+        "nearest" or "bilinear".
+    fill : float or sequence of float, optional
+        Value of pixels from outside the image, one or one per channel; by default 0.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is invalid.
+    ShapeError, DTypeError
+        When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
+
+    Examples
+    --------
+    >>> TrivialAugmentWide()(np.zeros((4, 1, 28, 28), np.float32)).shape
+    (4, 1, 28, 28)
+    """
+
+    def __init__(
+        self,
+        num_magnitude_bins: int = 31,
+        interpolation: str = "nearest",
+        fill: float | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(interpolation, fill)
+        self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        indices = rng.integers(self.num_magnitude_bins, size=x.shape[3])
+        ranges = _ranges(self.num_magnitude_bins, 0.99, (32, 32), 135, 0.99, (8, 2))
+        return self._step(backend, x, highest, rng, indices, ranges)
+
+
+class AugMix(_Policy):
+    """Blend each image with several randomly augmented copies of it.
+
+    Hendrycks et al. 2020, "AugMix: A Simple Data Processing Method to Improve Robustness and
+    Uncertainty". Each of ``mixture_width`` copies goes through a chain of random operations. The
+    copies are averaged with weights from Dirichlet(alpha, ..., alpha), and the average is blended
+    with the image with a weight from Beta(alpha, alpha).
+
+    Parameters
+    ----------
+    severity : int, default 3
+        Largest strength, from 1 to 10. The strongest is a shear by 0.3, a shift by a third of the
+        side, a turn by 30°, a factor 1 ± 0.9, 0 bits.
+    mixture_width : int, default 3
+        Number of copies.
+    chain_depth : int, default -1
+        Length of the chains; below 1, a random one from 1 to 3 for each.
+    alpha : float, default 1
+    all_ops : bool, default True
+        Whether to use Brightness, Color, Contrast and Sharpness too, which the paper leaves out as
+        they overlap with the corruptions of its test data. The other operations are those of
+        :class:`RandAugment` but for Identity.
+    interpolation : str, default "bilinear"
+        "nearest" or "bilinear".
+    fill : float or sequence of float, optional
+        Value of pixels from outside the image, one or one per channel; by default 0.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is invalid.
+    ShapeError, DTypeError
+        When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
+
+    Notes
+    -----
+    The Jensen-Shannon loss of the paper is not part of it.
+
+    Examples
+    --------
+    >>> AugMix()(np.zeros((4, 3, 32, 32), np.uint8)).shape
+    (4, 3, 32, 32)
+    """
+
+    def __init__(
+        self,
+        severity: int = 3,
+        mixture_width: int = 3,
+        chain_depth: int = -1,
+        alpha: float = 1.0,
+        all_ops: bool = True,
+        interpolation: str = "bilinear",
+        fill: float | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(interpolation, fill)
+        self.severity = check_int("severity", severity)
+        if self.severity > _SEVERITIES:
+            raise ArgumentError(f"severity={severity}: expected an int from 1 to {_SEVERITIES}")
+        self.mixture_width = check_int("mixture_width", mixture_width)
+        self.chain_depth = check_int("chain_depth", chain_depth, -1)
+        self.alpha = check_number("alpha", alpha, 0, above=True)
+        self.all_ops = bool(all_ops)
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        names = [
+            name
+            for name, operation in OPERATIONS.items()
+            if name != "Identity" and (self.all_ops or operation.range != "blend")
+        ]
+        xp, count, width = backend.xp, x.shape[3], self.mixture_width
+        share = rng.beta(self.alpha, self.alpha, (count, 1))  # of the augmented copies
+        weights = rng.dirichlet([self.alpha] * width, count) * share
+        weights = np.concatenate([weights, 1 - share], axis=1).T.astype(x.dtype)
+        largest = [side / 3 for side in x.shape[1:3]]
+        ranges = _ranges(_SEVERITIES, 0.3, largest, 30, 0.9, (4, 0))
+        depths = rng.integers(1, 4, width * count)
+        if self.chain_depth > 0:
+            depths[:] = self.chain_depth
+        copies = xp.concatenate([x] * width, axis=3)  # (C, H, W, width · N)
+        for done in range(max(depths, default=0)):
+            indices = np.where(depths > done, rng.integers(self.severity, size=len(depths)), -1)
+            copies = self._step(backend, copies, highest, rng, indices, ranges, names)
+        parts = [copies[..., i * count : (i + 1) * count] for i in range(width)]
+        return sum(w * part for w, part in zip(backend.asarray(weights), [*parts, x], strict=True))
+
+
+def _ranges(
+    bins: int, slope: float, shift: Sequence[float], angle: float, blend: float, bits: Ends
+) -> Ranges:
+    """``bins`` magnitudes by name, up to the given ones; ``shift`` down and across, in pixels."""
+    strongest = {"": 0.0, "slope": slope, "y": shift[0], "x": shift[1], "angle": angle}
+    ends = {name: (0.0, value) for name, value in {**strongest, "blend": blend}.items()}
+    ends |= {"bits": bits, "threshold": (1, 0)}
+    return {name: np.linspace(*pair, bins) for name, pair in ends.items()}
