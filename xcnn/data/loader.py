@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import threads
 from ..checks import is_int
 from ..errors import ArgumentError
 from .dataset import Batch, as_dataset
@@ -132,9 +133,12 @@ def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, 
         except BaseException as error:  # re-raised in the consumer
             ready.put(error)
 
-    thread = threading.Thread(target=read, name="xcnn-prefetch", daemon=True)
+    thread = None
     try:
-        thread.start()
+        thread = threads.start(read, "xcnn-prefetch")
+        if thread is None:
+            yield from batches
+            return
         while isinstance(item := ready.get(), tuple):
             room.put(True)
             yield item
@@ -143,8 +147,8 @@ def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, 
     finally:
         stopped.append(True)
         room.put(False)
-        # garbage collection may run this in the thread; Ctrl-C may come before the thread starts
-        if thread.is_alive() and thread is not threading.current_thread():
+        # garbage collection may run this in the thread
+        if thread is not None and thread is not threading.current_thread():
             thread.join()
 
 
