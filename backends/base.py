@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..arrays import Array, sum_dtype
+from ..checks import check_choice
 from ..errors import ArgumentError, DTypeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
@@ -141,8 +142,7 @@ class Backend:
         ArgumentError
             An unknown name, or one that this device cannot do.
         """
-        if name not in PRECISIONS:
-            raise ArgumentError(f"precision={name!r}: expected one of {', '.join(PRECISIONS)}")
+        check_choice("precision", name, PRECISIONS)
         if name != "float32":
             raise ArgumentError(
                 f"precision={name!r} needs a CUDA GPU: {self.device} has no hardware for it and "

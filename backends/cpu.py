@@ -16,17 +16,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import copy_context
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..threads import Pool
 from ..tiling import split_range
 from .base import MASK64, Array, Backend
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 # multiplications of a product: below the first, OpenBLAS uses one thread; below the second, threads
 # cost more than they save
@@ -40,7 +37,8 @@ class Threads:
 
     def __init__(self) -> None:
         self._busy = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._held = 0  # threads that BLAS gets back at the end of hold()
+        self._pool = Pool("xcnn")
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._reset)
 
@@ -62,12 +60,15 @@ class Threads:
         if len(parts) < 2:
             return _run_serially(function, parts)
         with self.hold() as limited:
-            return (self._run_in_parallel if limited else _run_serially)(function, parts)
+            if limited:
+                return self._pool.run(function, parts, self.count)
+            return _run_serially(function, parts)
 
     @contextmanager
     def hold(self) -> Iterator[bool]:
         """A context in which BLAS uses one thread; yields whether this call set that limit."""
-        if not self._busy.acquire(blocking=False):
+        busy = self._busy
+        if not busy.acquire(blocking=False):
             yield False
             return
         try:
@@ -75,27 +76,15 @@ class Threads:
             if min(self.count, allowed) < 2:
                 yield False
                 return
-            self._set_blas_threads(1)
+            self._held = allowed
             try:
+                self._set_blas_threads(1)
                 yield True
             finally:
                 self._set_blas_threads(allowed)
+                self._held = 0
         finally:
-            self._busy.release()
-
-    def _run_in_parallel(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor  # takes 5 ms to import
-
-            self._pool = ThreadPoolExecutor(self.count, "xcnn")
-        # the context carries numpy.errstate
-        futures = [self._pool.submit(copy_context().run, function, part) for part in parts[1:]]
-        try:
-            first = function(parts[0])
-        finally:
-            for future in futures:  # none may still be writing when the caller continues
-                future.exception()
-        return [first, *(future.result() for future in futures)]
+            busy.release()
 
     @cached_property
     def _blas(self) -> list[Any]:
@@ -111,8 +100,11 @@ class Threads:
             library.set_num_threads(threads)
 
     def _reset(self) -> None:
-        """Reset after a fork: the child process has no threads, and nothing holds the lock."""
-        self._busy, self._pool = threading.Lock(), None
+        """Reset after a fork: nothing holds BLAS in the child process."""
+        self._busy = threading.Lock()
+        if self._held:  # another thread of the parent was computing
+            self._set_blas_threads(self._held)
+            self._held = 0
 
 
 def _run_serially(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:

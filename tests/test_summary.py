@@ -42,8 +42,8 @@ def test_the_table_of_lenet5():
     words = [" ".join(line.split()) for line in lines]
     assert words[0] == "layer kind output shape parameters multiply-adds memory"
     assert set(words[1]) == {"─"}
-    assert words[2] == "input 1 × 28 × 28 3.1 KiB"
-    assert words[3] == "conv1 Conv2d 6 × 28 × 28 156 117,600 18.4 KiB"
+    assert words[2] == "input 1×28×28 3.1 KiB"
+    assert words[3] == "conv1 Conv2d 6×28×28 156 117,600 18.4 KiB"
     assert words[14] == "fc3 Linear 10 850 840 40 B"
     # outputs: 2·4704 + 1176 + 2·1600 + 400 + 400 + 2·120 + 2·84 + 10 = 15,002 of 4 bytes
     assert words[-2] == "total 61,706 416,520 58.6 KiB"

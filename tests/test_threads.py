@@ -1,6 +1,9 @@
 """Operations in parts at once on a CPU: the same results, whatever the number of parts."""
 
+import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -14,10 +17,11 @@ from xcnn import backends
 from xcnn import functional as F
 from xcnn.backends import cpu
 from xcnn.backends.cpu import Threads
+from xcnn.threads import Pool
 from xcnn.tiling import bands, split_range, tile_grid
 
 from . import oracles
-from .conftest import assert_matches, normal
+from .conftest import PACKAGE, assert_matches, normal
 
 
 class Blas:
@@ -85,10 +89,11 @@ def test_real_blas_gets_its_threads_back():
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_error_in_a_part_arrives_after_all_parts_are_done(failing):
-    blas, done = Blas(2), []
+    blas, done, begun = Blas(2), [], threading.Barrier(2, timeout=20)
     pool = threads(2, blas)
 
     def work(part):
+        begun.wait()
         if part == failing:
             raise ValueError(f"part {part}")
         time.sleep(0.05)
@@ -99,6 +104,79 @@ def test_an_error_in_a_part_arrives_after_all_parts_are_done(failing):
     assert done == [1 - failing]
     assert blas.threads == 2
     assert pool.run(lambda part: part, [0, 1]) == [0, 1]
+
+
+def test_after_an_error_no_part_is_begun():
+    begun, pool = [], Pool("test")
+
+    def work(part):
+        begun.append(part)
+        raise ValueError(f"part {part}")
+
+    with pytest.raises(ValueError, match="part 0"):
+        pool.run(work, range(100), 2)
+    assert len(begun) <= 2
+
+
+def test_work_without_threads(monkeypatch):
+    """As where the system has no more threads: the calling thread does everything."""
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert Pool("test").run(lambda part: part * 10, range(5), 3) == [0, 10, 20, 30, 40]
+    loader = xcnn.data.DataLoader(np.arange(5), batch_size=2)
+    assert [batch[0].tolist() for batch in loader] == [[0, 1], [2, 3], [4]]
+
+
+AT_EXIT = """
+import atexit, functools, sys, threading, time
+import numpy as np
+import xcnn
+
+cpu = xcnn.backends.get("cpu")
+matrix = np.ones((300, 300), np.float32)
+model = xcnn.models.create("mlp")
+trainer = xcnn.Trainer(model, xcnn.optim.SGD(model.parameters(), lr=0.1))
+cpu._threads.__dict__["count"] = 2
+cpu._threads._blas_threads = functools.partial(int, 2)
+
+def work(cpu=cpu, trainer=trainer, np=np):
+    parts = cpu.each(lambda part: part + 1, [0, 1, 2])
+    shape = trainer.predict(np.ones((5, 1, 28, 28), np.float32), batch_size=2).shape
+    print("done", parts, shape, flush=True)
+
+class Object:
+    def __del__(self, work=work):
+        work()
+
+def later():
+    time.sleep(0.3)  # by then the main thread is at its end
+    work()
+
+if sys.argv[2] == "used":
+    work()
+if sys.argv[1] == "del":
+    kept = Object()
+elif sys.argv[1] == "atexit":
+    atexit.register(work)
+else:
+    threading.Thread(target=later).start()
+"""
+
+
+@pytest.mark.parametrize("used", ["used", "unused"])
+@pytest.mark.parametrize("moment", ["del", "atexit", "thread"])
+def test_work_at_the_exit_of_the_interpreter(moment, used):
+    line = [sys.executable, "-c", AT_EXIT, moment, used]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
+    expected = ["done [1, 2, 3] (5, 10)"] * (2 if used == "used" else 1)
+    if "Python is likely shutting down" in done.stderr:  # and imports nothing any more
+        assert (moment, used) == ("del", "unused")
+        expected = []
+    assert (done.returncode, done.stdout.splitlines()) == (0, expected)
 
 
 def test_work_within_work_is_done_in_turn():
@@ -138,6 +216,38 @@ def test_a_child_process_starts_threads_of_its_own():
         done = pool.run(lambda part: threading.get_ident(), [0, 1])
         os._exit(0 if len(done) == 2 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def _in_a_fork(pool, blas, queue):
+    idents = pool.run(lambda part: threading.get_ident(), range(8))
+    queue.put((blas.threads, pool.busy, len(idents)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_while_another_thread_computes():
+    """The child gets back the threads of BLAS that the other thread had limited."""
+    blas, begun, end = Blas(2), threading.Event(), threading.Event()
+    pool = threads(2, blas)
+
+    def work(part):
+        begun.set()
+        return end.wait(20)
+
+    other = threading.Thread(target=pool.run, args=(work, [0, 1]))
+    other.start()
+    assert begun.wait(20)
+    assert (blas.threads, pool.busy) == (1, True)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_in_a_fork, args=(pool, blas, queue))
+    child.start()
+    child.join(20)
+    end.set()
+    other.join()
+    assert child.exitcode == 0
+    assert queue.get() == (2, False, 8)
+    assert (blas.threads, pool.busy) == (2, False)
 
 
 def test_small_work_is_not_cut():

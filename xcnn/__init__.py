@@ -6,6 +6,8 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 
 from typing import TYPE_CHECKING, Any
 
+from xcnn import interrupt  # noqa: F401  (first: importing the rest takes a while)
+
 from . import (
     amp,
     backends,

@@ -14,7 +14,7 @@ from functools import lru_cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
-from .errors import ArgumentError, ShapeError
+from .errors import ArgumentError, ShapeError, did_you_mean
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
@@ -290,7 +290,9 @@ def check_input(x: Any, axis: int, expected: int, what: str) -> None:
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Require one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+        raise ArgumentError(
+            f"{name}={value!r}: expected one of {', '.join(choices)}" + did_you_mean(value, choices)
+        )
     return value
 
 

@@ -5,6 +5,7 @@ Each also derives from the built-in exception it specialises, so ``except ValueE
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -83,6 +84,18 @@ class UnsupportedOperatorError(XcnnError, NotImplementedError):
 
 class MissingPackageError(XcnnError, ImportError):
     """An optional package is needed but not installed."""
+
+
+def did_you_mean(name: Any, names: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: a question, or nothing."""
+    from difflib import get_close_matches  # seldom needed
+
+    spelled = {known.lower(): known for known in names}
+    text = str(name).lower()
+    near = [k for k in spelled if text and k.startswith(text)] or get_close_matches(text, spelled)[
+        :1
+    ]
+    return f" (did you mean {' or '.join(repr(spelled[k]) for k in near[:3])}?)" if near else ""
 
 
 LINES = "\n"

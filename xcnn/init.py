@@ -29,6 +29,7 @@ from numpy.random import Generator
 
 from . import random
 from .arrays import Array
+from .checks import check_choice
 from .errors import ArgumentError
 from .tensor import Tensor
 
@@ -54,9 +55,7 @@ def gain(nonlinearity: str) -> float:
     ArgumentError
         Unknown name.
     """
-    if nonlinearity not in _GAINS:
-        raise ArgumentError(f"nonlinearity={nonlinearity!r}: expected one of {sorted(_GAINS)}")
-    return _GAINS[nonlinearity]
+    return _GAINS[check_choice("nonlinearity", nonlinearity, sorted(_GAINS))]
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

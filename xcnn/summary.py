@@ -10,10 +10,12 @@ from typing import Any
 from . import backends
 from .arrays import Array
 from .nn import Module, evaluating, hooked
+from .notebook import html_table
 from .tensor import Parameter, Tensor
 
 _HEADER = ["layer", "kind", "output shape", "parameters", "multiply-adds", "memory"]
 _ALIGNMENT = "<<<>>>"
+_NEEDED = 4  # columns that a narrow terminal shows too
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,30 @@ def _layer(path: str, module: Module, inputs: tuple, outputs: list[Array]) -> La
     )
 
 
-def summary(model: Module, input_shape: tuple[int, ...]) -> str:
-    """Format :func:`layers` as a text table with totals.
+class Summary(str):
+    """A text that shows itself without quotes at a prompt, and as a table in a notebook."""
+
+    table: list[list[str]]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.table
+        title = self.splitlines()[-1]
+        return html_table([dict(zip(head, row, strict=True)) for row in rows], title)
+
+
+def summary(model: Module, input_shape: tuple[int, ...], width: int | None = None) -> Summary:
+    """Format :func:`layers` as a table with totals: a text, in a notebook HTML.
 
     Parameters
     ----------
     model, input_shape
         As for :func:`layers`.
+    width
+        Columns of the terminal: leave out the memory, and then the multiply-adds, if the table is
+        wider.
     """
     rows = layers(model, input_shape)
     itemsize = backends.get("cpu").xp.dtype(model.dtype).itemsize
@@ -103,14 +122,16 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> str:
         _cells("total", "", (), parameters, *sums),
     ]
     weights = f"weights: {_bytes(parameters * itemsize)}; multiply-adds and memory per example"
-    return f"{_format(table)}\n{weights}"
+    text = Summary(f"{_format(table, width)}\n{weights}")
+    text.table = table
+    return text
 
 
 def _cells(
     path: str, kind: str, shape: Sequence[int], parameters: Any, multiply_adds: Any, memory: int
 ) -> list[str]:
     counts = ["" if n is None else f"{n:,}" for n in (parameters, multiply_adds)]
-    return [path, kind, " × ".join(map(str, shape)), *counts, _bytes(memory)]
+    return [path, kind, "×".join(map(str, shape)), *counts, _bytes(memory)]
 
 
 def _bytes(count: float) -> str:
@@ -120,10 +141,13 @@ def _bytes(count: float) -> str:
     return f"{count / 1024**power:.1f} {' KMG'[power]}iB"
 
 
-def _format(table: list[list[str]]) -> str:
+def _format(table: list[list[str]], width: int | None) -> str:
     """Columns padded to equal widths, with rules below the header and above the last row."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    formats = [f"{{:{side}{width}}}" for side, width in zip(_ALIGNMENT, widths, strict=True)]
+    while width and sum(widths) + 2 * (len(widths) - 1) > width and len(widths) > _NEEDED:
+        widths.pop()
+        table = [row[:-1] for row in table]
+    formats = [f"{{:{side}{width}}}" for side, width in zip(_ALIGNMENT, widths, strict=False)]
     head, *body, last = ("  ".join(formats).format(*row).rstrip() for row in table)
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     return "\n".join([head, rule, *body, rule, last])

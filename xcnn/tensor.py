@@ -25,9 +25,11 @@ from .arrays import Array
 from .backends import Backend
 from .errors import DeviceError, DTypeError, GradientError, ShapeError
 from .layout import batch_first, batch_last
+from .notebook import html_table
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_SHOWN = 8  # values in a notebook
 _DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device types; 13 is managed memory
 
 
@@ -430,6 +432,22 @@ class Tensor:
         creator = f", creator={type(self.creator).__name__}" if self.creator else ""
         grad = ", requires_grad=True" if self.requires_grad and not self.creator else ""
         return f"{type(self).__name__}({self.data!r}, device={self.device!r}{grad}{creator})"
+
+    def _repr_html_(self) -> str:
+        """Show shape, type, device and the first values as a table in a notebook."""
+        corner = self.data[(slice(_SHOWN),) * self.ndim].reshape(-1)[:_SHOWN]
+        values = [
+            f"{v:.4g}" if type(v) is float else str(v)
+            for v in self.backend.to_host(corner).tolist()
+        ]
+        row = {
+            "shape": "×".join(map(str, self.shape)) or "scalar",
+            "dtype": self.data.dtype.name,
+            "device": self.device,
+            "requires_grad": self.requires_grad,
+            "values": ", ".join([*values, *["..."][: self.size > len(values)]]),
+        }
+        return html_table([row], type(self).__name__)
 
     def numpy(self) -> Any:
         """The values as a NumPy array (shared memory on the CPU); waits for a GPU."""

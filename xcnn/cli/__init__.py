@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from .. import __version__
+from .. import __version__, interrupt
 from ..errors import LINES, XcnnError, printable
 from . import datasets, doctor, evaluate, export, predict, summary, train, warmup
-from .options import Formatter, Parser
+from .options import Formatter, Parser, print_error
 
 COMMANDS = (train, evaluate, predict, export, summary, doctor, warmup, datasets)
 
@@ -27,8 +28,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 for success, 2 for an error (reported on standard error), 130 for Ctrl-C.
+        Exit status: 0 for success, 1 if some of the files of a command failed, 2 for an error
+        (reported on standard error), 130 for Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="xcnn")
+    try:
+        interrupt.raise_error()
+        try:
+            return _run(argv)
+        finally:  # errors of the standard streams are reported here, not when Python exits
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+    except KeyboardInterrupt:
+        interrupt.quit_at_once()
+        print(interrupt.STOPPED, end="", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has exited
+        _discard_output()
+        return 0
+    except OSError as error:  # such as a full disk
+        _discard_output()
+        print(f"xcnn: error: cannot write the output: {error.strerror}", file=sys.stderr)
+        return 2
+    finally:
+        interrupt.quit_at_once()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):
@@ -37,19 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
-            arguments.run(arguments)
-        sys.stdout.flush()
-        return 0
-    except KeyboardInterrupt:
-        print("\nxcnn: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has exited
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+            failed = arguments.run(arguments)
+        return 1 if failed else 0
+    except BrokenPipeError:
+        raise
     except (XcnnError, OSError, MemoryError) as error:
-        reason = "" if isinstance(error, XcnnError | OSError) else "out of memory: "
-        print(f"xcnn: error: {reason}{printable(str(error), keep=LINES)}", file=sys.stderr)
+        print_error(error)
         return 2
+
+
+def _discard_output() -> None:
+    """Direct the standard output to nowhere, so that Python can flush it when it exits."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(null, stream.fileno())
 
 
 def _show_warning(message: Warning | str, *location: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 
 from .. import data
 from . import sources
-from .options import Parser
+from .options import Parser, print_rows
 
 
 def add_options(parser: Parser) -> None:
@@ -17,5 +17,5 @@ def run(arguments: argparse.Namespace) -> None:
     for name in data.names():
         record = data.info(name)
         train, test = record.counts
-        print(f"{name:<14} {record.title}; {train:,} to train, {test:,} to test")
-        print(f"{'':<14} {data.status(name, arguments.data_dir)}")
+        title = f"{record.title}; {train:,} to train, {test:,} to test"
+        print_rows([(name, title), ("", data.status(name, arguments.data_dir))])

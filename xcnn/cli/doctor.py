@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__, backends
 from ..backends import diagnosis
-from .options import Parser
+from .options import Parser, print_rows
 
 _PACKAGES = ("numpy", "scipy", "tqdm", "safetensors", "onnx", "onnxruntime", "pillow", "matplotlib")
 
@@ -33,8 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
         ("BLAS", _blas()),
         ("BLAS threads", _threads()),
     ]
-    for name, value in rows:
-        print(f"{name:<14} {value}")
+    print_rows(rows)
 
 
 def _gpus() -> Iterator[tuple[str, str]]:

@@ -3,28 +3,68 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import re
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
+
+from ..errors import LINES, XcnnError, did_you_mean, printable
+from ..notebook import terminal_width
 
 _UNITS = {
     **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30},
 }
+_SPELLED = {"×": "x", "─": "-", "·": "*", "°": " degrees", "±": "+-"}
 
 
 class Parser(argparse.ArgumentParser):
     """A parser for the program or one of its commands."""
 
-    def add(self, option: str, help: str, **settings: Any) -> None:
-        """Add an argument such as "--epochs N", where N is the placeholder shown in the help."""
+    def add(
+        self, option: str, help: str, refused: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
+        """Add an argument such as "--epochs N", where N is the placeholder shown in the help.
+
+        ``refused`` maps values that users may expect, but are not in ``choices``, to the reason.
+        """
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
-        self.add_argument(name, help=help, **settings)
+        action = self.add_argument(name, help=help, **settings)
+        self._refused = {
+            **self._refused,
+            **{(action.dest, k): v for k, v in (refused or {}).items()},
+        }
+
+    _refused: dict[tuple[str, str], str] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Report unknown options here, where their command is known."""
+        args = sys.argv[1:] if args is None else list(args)
+        for text in args:
+            name, options = text.partition("=")[0], self._option_string_actions
+            if name == "--" or (self._subparsers and not name.startswith("-")):
+                break
+            if name.startswith("--") and not any(option.startswith(name) for option in options):
+                self.error(f"unknown option {name}{did_you_mean(name, options)}")
+        namespace, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unexpected arguments: {' '.join(rest)}")
+        return namespace, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            names = list(action.choices)
+            hint = did_you_mean(value, names) or f" (choose from {', '.join(map(str, names))})"
+            reason = self._refused.get((action.dest, value), f"invalid choice: {value!r}{hint}")
+            raise argparse.ArgumentError(action, reason)
 
     def error(self, message: str) -> NoReturn:
         """Report an error in one line, without the usage."""
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)}; see {self.prog} --help\n")
 
 
 class Formatter(argparse.HelpFormatter):
@@ -33,6 +73,39 @@ class Formatter(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         shown = action.default is not None and action.option_strings and action.nargs != 0
         return (action.help or "") + (f"; default: {action.default}" if shown else "")
+
+
+def print_error(error: BaseException) -> None:
+    """Report an error on standard error; for one of the system, the file and what failed."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        action, _, reason = error.strerror.rpartition(": ")
+        text = f"{action or 'cannot open'} {error.filename}: {reason}"
+    elif isinstance(error, MemoryError) and not isinstance(error, XcnnError):
+        text = f"out of memory: {error}"
+    print(f"xcnn: error: {printable(text, keep=LINES)}", file=sys.stderr)
+
+
+def print_rows(rows: Iterable[tuple[str, Any]]) -> None:
+    """Print names and texts in two columns, wrapped to the width of a terminal."""
+    width = terminal_width(sys.stdout)
+    for name, text in rows:
+        line = f"{name:<14} {text}"
+        wrap = {"break_long_words": False, "break_on_hyphens": False}
+        lines = textwrap.wrap(line, width, subsequent_indent=" " * 15, **wrap) if width else [line]
+        print("\n".join(lines) if name else f"{'':<15}" + "\n".join(lines).lstrip())
+
+
+def replace_symbols(error: UnicodeError) -> tuple[str, int]:
+    """Spell characters that a terminal's encoding lacks: the error handler "xcnn" of codecs."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    escaped = (_SPELLED.get(c, c.encode("ascii", "backslashreplace").decode()) for c in text)
+    return "".join(escaped), error.end
+
+
+codecs.register_error("xcnn", replace_symbols)
 
 
 def add_device(parser: Parser) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import data
 from ..data import ImageFolder, load_folder, split_folder, subsample
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from .options import Parser, count
 
 
@@ -102,7 +102,8 @@ def _name_or_folder(text: str) -> str:
     if text in data.names() or os.path.isdir(text):
         return text
     raise argparse.ArgumentTypeError(
-        f"{text!r} is neither a folder nor a dataset ({', '.join(data.names())})"
+        f"{text!r} is neither a folder nor a dataset"
+        + (did_you_mean(text, data.names()) or f" ({', '.join(data.names())})")
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 from .. import models, onnx
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
+from ..notebook import terminal_width
 from ..summary import summary
 from .network import MAX_INPUT, describe_inputs, is_onnx
 from .options import Parser, count, shape
@@ -30,8 +32,11 @@ def run(arguments: argparse.Namespace) -> None:
         model = models.create(name, num_classes=classes, input_shape=input_shape)
     elif not path.is_dir() and not is_onnx(path):
         raise ArgumentError(
-            f"{name!r} is not a model ({', '.join(models.names())}), a run folder or a file that "
-            "ends in .onnx"
+            f"{name!r} is not a model, a run folder or a file that ends in .onnx"
+            + (
+                did_you_mean(name, models.names())
+                or f"; the models are {', '.join(models.names())}"
+            )
         )
     elif arguments.classes:
         raise ArgumentError("--classes applies to a model name: runs and files define their own")
@@ -41,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         model = folder.load_model()
     else:
         model, input_shape = _read_onnx(name, arguments.input_shape)
-    print(summary(model, input_shape))
+    print(summary(model, input_shape, terminal_width(sys.stdout)))
 
 
 def _read_onnx(path: str, shape: tuple[int, ...] | None) -> tuple[Any, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import onnx, serialize
-from ..errors import ArgumentError, StateDictError
+from ..errors import ArgumentError, StateDictError, did_you_mean
 from ..nn import Module
 from .network import is_onnx
 from .options import Parser
@@ -112,7 +112,8 @@ def freeze(model: Module, patterns: Sequence[str]) -> None:
         matches = [p for name, p in parameters.items() if fnmatchcase(name, pattern)]
         if not matches:
             raise ArgumentError(
-                f"--freeze {pattern!r} matches no parameter; choose from: {', '.join(parameters)}"
+                f"--freeze {pattern!r} matches no parameter"
+                + (did_you_mean(pattern, parameters) or f"; choose from: {', '.join(parameters)}")
             )
         for parameter in matches:
             parameter.requires_grad = False

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..checks import check_int
 from ..errors import DataError, DTypeError
+from ..notebook import html_table
 
 Batch: TypeAlias = tuple[np.ndarray, ...]
 
@@ -66,6 +67,15 @@ class Dataset:
 
     def __getitem__(self, index: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__")
+
+    def _repr_html_(self) -> str:
+        """Show the size and the first item as a table in a notebook."""
+        return html_table([self._row()])
+
+    def _row(self) -> dict[str, Any]:
+        first = self.batch(np.arange(1)) if len(self) else ()
+        shapes = [f"{a.dtype} {'×'.join(map(str, a.shape[1:]))}".strip() for a in first]
+        return {"dataset": type(self).__name__, "items": len(self), "item": ", ".join(shapes)}
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Read several items.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..checks import check_int, pair
 from ..errors import ArgumentError, DataError
+from ..threads import Pool
 from .dataset import Batch, Dataset, Subset
 from .images import import_pillow, read_image
 from .splits import DataSplits, stratified_split, subsample
@@ -21,6 +22,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
     *(".ppm", ".tif", ".tiff", ".webp"),
 )
+_DECODERS = Pool("xcnn-decode")
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
@@ -123,11 +125,8 @@ class ImageFolder(Dataset):
             advice = 'Replace or remove it, or skip such files: on_error="skip", --skip-unreadable'
             raise DataError(f"{error}. {advice}") from error
 
-    def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        from concurrent.futures import ThreadPoolExecutor  # keeps `import xcnn` fast
-
-        with ThreadPoolExecutor(self.threads, "xcnn-decode") as pool:
-            return list(pool.map(function, items))  # an error cancels the remaining files
+    def _map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return _DECODERS.run(function, items, self.threads)
 
     def _drop_unreadable(self) -> None:
         import_pillow()  # report a missing Pillow once, not per file

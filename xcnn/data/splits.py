@@ -10,6 +10,7 @@ import numpy as np
 
 from ..checks import check_int, check_number
 from ..errors import DataError
+from ..notebook import html_table
 from .dataset import (
     ArrayDataset,
     Dataset,
@@ -21,6 +22,8 @@ from .dataset import (
     name_of,
 )
 from .transforms import Normalize
+
+_SHOWN = 10  # classes in a notebook
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,23 @@ class DataSplits:
     kind: str
     source: str
     image_shape: tuple[int, ...]
+
+    def _repr_html_(self) -> str:
+        """Show sizes and classes as a table in a notebook."""
+        parts = {"train": self.train, "test": self.test}
+        names = ", ".join(
+            [*map(str, self.classes[:_SHOWN]), *["..."][: len(self.classes) > _SHOWN]]
+        )
+        rows = [
+            {
+                "split": name,
+                "items": len(part),
+                "shape": "×".join(map(str, self.image_shape)),
+                "classes": f"{len(self.classes)}: {names}",
+            }
+            for name, part in parts.items()
+        ]
+        return html_table(rows, f"{self.name} ({self.kind}), {self.source}")
 
     def normalize(self) -> Normalize:
         """Create the transform that normalises x with ``mean`` and ``std``."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..checks import are_ints
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from ..extend import register_layer
 from ..nn import Module
 
@@ -100,5 +100,6 @@ def default(name: str, setting: str) -> Any:
 
 def _network(name: str) -> Callable[..., Module]:
     if name not in _NETWORKS:
-        raise ArgumentError(f"unknown model {name!r}: expected one of {', '.join(names())}")
+        known = f"expected one of {', '.join(names())}"
+        raise ArgumentError(f"unknown model {name!r}: {known}{did_you_mean(name, names())}")
     return _NETWORKS[name]

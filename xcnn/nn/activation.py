@@ -10,7 +10,6 @@ from typing import Any
 from .. import backends
 from .. import functional as F
 from ..checks import check_choice, check_int, check_number
-from ..errors import ArgumentError
 from ..tensor import Parameter, Tensor
 from .module import Module
 from .operation import OperationLayer
@@ -197,6 +196,4 @@ def activation(name: str) -> Module:
     ArgumentError
         Unknown name; the message lists the valid ones.
     """
-    if name not in _BY_NAME:
-        raise ArgumentError(f"activation={name!r}: expected one of {sorted(_BY_NAME)}")
-    return _BY_NAME[name]()
+    return _BY_NAME[check_choice("activation", name, sorted(_BY_NAME))]()

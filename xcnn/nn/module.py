@@ -10,6 +10,7 @@ from typing import Any, Self
 from .. import backends
 from ..arrays import Array
 from ..errors import DTypeError, StateDictError, XcnnError
+from ..notebook import html_table
 from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad, zero_grads
 
 _OWN = ("_hooks", "_init_arguments")
@@ -314,6 +315,19 @@ class Module:
             return self.describe()
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in children]
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+    def _repr_html_(self) -> str:
+        """Show the layers as a table in a notebook."""
+        rows = [
+            {"layer": path, "module": module.describe(), "parameters": _size(module)}
+            for path, module in self.named_modules()
+            if not list(module.children())
+        ]
+        return html_table(rows, f"{type(self).__name__}: {_size(self):,} parameters")
+
+
+def _size(module: Module) -> int:
+    return sum(p.size for p in module.parameters())
 
 
 def _members_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -17,8 +17,8 @@ from ..arrays import Array
 from ..backends import PRECISIONS
 from ..checks import check_int, check_not_negative, check_number, is_int
 from ..data import DataLoader, map_arrays
-from ..files import write_atomically
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
+from ..files import write_atomically
 from ..nn import LOSSES, Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
 from ..schedules import LRScheduler, ReduceLROnPlateau

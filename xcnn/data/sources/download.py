@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...notebook import progress_bar
 from .files import GZIP_ERRORS, Digest
 
 _CHUNK = 1 << 16
@@ -98,7 +99,7 @@ def _fetch_from(
         # an OSError here comes from the disk: network errors arrive as _MirrorError
         with closing(_open(url, timeout)) as response:
             path.parent.mkdir(parents=True, exist_ok=True)  # only when there is something to save
-            bar = _progress_bar(path.name, _length(response), progress)
+            bar = progress_bar(_length(response), path.name, progress, unit="B", unit_scale=True)
             with open(part, "xb") as sink, bar:
                 for chunk in _chunks(response, timeout):
                     sink.write(chunk)
@@ -179,10 +180,3 @@ def _verify(path: Path, digest: Digest | None) -> None:
         raise _MirrorError(f"sent a truncated or damaged gzip file: {error}") from error
     if value != digest.value:
         raise _MirrorError(f"sent another file: {digest} is {value}, expected {digest.value}")
-
-
-def _progress_bar(name: str, total: int | None, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    hidden = None if progress else True  # None: hidden unless standard error is a terminal
-    return tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=hidden)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, did_you_mean
 from .cifar import ARCHIVE
 from .files import Digest
 from .idx import STEMS
@@ -195,9 +195,8 @@ def info(name: str) -> Info:
         If there is no dataset of that name.
     """
     if name not in REGISTRY:
-        raise ArgumentError(
-            f"name={name!r}: unknown dataset, expected one of {', '.join(REGISTRY)}"
-        )
+        known = f"expected one of {', '.join(REGISTRY)}{did_you_mean(name, REGISTRY)}"
+        raise ArgumentError(f"name={name!r}: unknown dataset, {known}")
     return REGISTRY[name]
 
 
