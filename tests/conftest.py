@@ -96,6 +96,7 @@ PACKAGES = {
     "PIL": "pillow",
     "cupy": "cupy-cuda13x[ctk]",
     "cupy_backends": "cupy-cuda13x[ctk]",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
 

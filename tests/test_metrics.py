@@ -782,6 +782,16 @@ def test_a_metric_reads_targets_as_the_loss_does(backend):
     assert found == (x.argmax(axis=1) == 0).mean()  # probabilities of two classes
 
 
+def test_any_metric_fits_a_loss_of_unknown_targets(backend):
+    class Custom(nn.Loss):
+        target = "custom"
+
+    target = labels(7)
+    found = computed(backend, metrics.create("top1", Custom()), [7], LOGITS, target)
+    assert found == computed(backend, metrics.create("accuracy", Custom()), [7], LOGITS, target)
+    assert metrics.create("psnr", Custom()).target is None
+
+
 def test_a_metric_of_ones_own(backend):
     class Largest(metrics.Metric):
         name = "mean_largest"

@@ -76,7 +76,8 @@ class Metric:
                 f"metric {self.name!r} is for targets that are {' or '.join(self.targets)}, but "
                 f"those of {type(loss).__name__} are {loss.target}: choose another metric"
             )
-        self.target = None if loss.target == "custom" else loss.target
+        if loss.target != "custom":
+            self.target = loss.target
         if self.ignore_index is None:
             self.ignore_index = getattr(loss, "ignore_index", None)
 

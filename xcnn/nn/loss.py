@@ -72,7 +72,7 @@ class Loss(OperationLayer):
             probabilities, the number of examples (pixels count). For other targets, the number of
             examples. It stays on the device: nothing waits for a GPU.
         """
-        output, target = Tensor.of(output), Tensor.of(target)
+        target = Tensor.of(target)
         if self.target == "classes":
             if target.dtype.kind != "f":
                 return self._label_weight(target)
@@ -117,7 +117,7 @@ class Loss(OperationLayer):
         if self.reduction in ("sum", "none"):
             return loss.data.sum(), divisor
         mean = loss.data.reshape(())
-        if isinstance(divisor, int):  # known on the host
+        if isinstance(divisor, int | float):  # known on the host
             return mean * divisor if divisor else xp.zeros_like(mean), divisor
         return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
 
