@@ -53,7 +53,18 @@ class Parser(argparse.ArgumentParser):
         namespace, rest = super().parse_known_args(args, namespace)
         if rest:
             self.error(f"unexpected arguments: {' '.join(rest)}")
+        if not self._subparsers:
+            namespace.given = self._given(args)
         return namespace, rest
+
+    def _given(self, args: list[str]) -> list[str]:
+        """The options that a command was called with, under their names in the namespace."""
+        names = {text.partition("=")[0] for text in args if text.startswith("--") and text != "--"}
+        return [
+            action.dest
+            for option, action in self._option_string_actions.items()
+            if option in names or any(option.startswith(name) for name in names)
+        ]
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import nn, serialize
+from .. import models, nn, optim, serialize
 from ..errors import ArgumentError, FileFormatError
-from ..training import Epoch
+from ..files import read_json, reading
+from ..training import callbacks, folder
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
 _MAX_NUMBER = 1e30  # float32 can still normalise with this
@@ -42,58 +40,67 @@ def is_binary(loss: str | None) -> bool:
 
 
 class RunFolder:
-    """``model.safetensors``, ``history.csv`` and ``config.json`` of one training run.
+    """The folder of one training run.
 
-    Each file is written completely or not at all.
+    ``model.safetensors`` and ``history.csv`` of the last finished epoch, ``config.json`` with all
+    settings, and ``checkpoints/`` to resume from; see :class:`xcnn.callbacks.ModelCheckpoint`.
     """
 
-    def __init__(self, path: Path, is_new: bool = False) -> None:
+    def __init__(self, path: Path, lock: folder.Lock | None = None) -> None:
         self.path = path
-        self.is_new = is_new
-        self.epochs = 0  # number saved so far
+        self.lock = lock  # held by the training that created or resumes the run
 
     @classmethod
-    def create(cls, out: str | None, name: str) -> RunFolder:
-        """Create the folder ``out``, or the first free ``runs/NAME-N``.
+    def create(cls, out: str | None, name: str, config: dict[str, Any]) -> RunFolder:
+        """Create the folder ``out``, or the first free ``runs/NAME-N``, with the config in it.
 
         Raises
         ------
         ArgumentError
-            ``out`` already holds a run, or is a file.
+            ``out`` is a file, or a folder that is not empty.
         """
+        files = {CONFIG: [_json(config)]}
         if out is None:
             for n in itertools.count(1):
                 path = Path("runs") / f"{name}-{n}"
-                with contextlib.suppress(FileExistsError):  # taken by another run
-                    path.mkdir(parents=True)
-                    return cls(path, is_new=True)
+                if not path.exists():
+                    with contextlib.suppress(FileExistsError):  # taken by another run
+                        return cls(path, folder.create(path, files))
         path = Path(str(out))
         if path.is_file():
             raise ArgumentError(f"--out {out} is a file: expected a folder; choose another name")
-        existing = [f for f in (MODEL, HISTORY, CONFIG) if (path / f).exists()]
-        if existing:
+        held = sorted(f.name for f in path.iterdir()) if path.is_dir() else []
+        if {MODEL, HISTORY, CONFIG} & set(held):
+            hint = f"go on with it by --resume {out}, or choose another folder"
+            raise ArgumentError(f"--out {out} already holds a run ({', '.join(held)}): {hint}")
+        try:
+            return cls(path, folder.create(path, files))
+        except FileExistsError as error:
             raise ArgumentError(
-                f"--out {out} already holds a run ({', '.join(existing)}): choose another folder"
-            )
-        is_new = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        return cls(path, is_new)
+                f"--out {out} is not empty ({', '.join(held[:3])}, ...): choose another folder"
+            ) from error
 
-    def save(self, model: nn.Module, history: Sequence[Epoch], config: dict[str, Any]) -> None:
-        """Write all three files."""
-        serialize.save(model, self.path / MODEL)
-        table = io.StringIO()
-        writer = csv.DictWriter(table, [f.name for f in fields(Epoch)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(epoch.row() for epoch in history)
-        text = json.dumps(config, indent=2) + "\n"
-        for name, content in ((HISTORY, table.getvalue()), (CONFIG, text)):
-            serialize.write_atomically(self.path / name, content.encode())
-        self.epochs = len(history)
+    def resume(self, config: dict[str, Any]) -> None:
+        """Lock the folder, and store the config with other epochs.
+
+        Raises
+        ------
+        ArgumentError
+            Another process trains in it, or it has nothing to resume from.
+        """
+        self.lock = folder.Lock(self.path)
+        folder.complete(self.path)
+        if (self.path / MODEL).exists() and callbacks.newest(self.path) is None:
+            raise ArgumentError(
+                f"{self.path} has no checkpoints, as it is from an older version of xcnn: start a "
+                f"new run from its network with --init {self.path / MODEL}"
+            )
+        folder.commit(self.path, {CONFIG: [_json(config)]})
 
     def remove_if_empty(self) -> None:
-        """Remove the folder if this run created it and saved nothing in it."""
-        if self.is_new and not any(self.path.iterdir()):
+        """Remove the folder if there is nothing in it but the config."""
+        if [f.name for f in self.path.iterdir()] == [CONFIG]:
+            (self.path / CONFIG).unlink()
             self.path.rmdir()
 
     def load_model(self) -> Any:
@@ -104,10 +111,29 @@ class RunFolder:
         FileNotFoundError, FileFormatError
             The file is missing or damaged.
         """
+        folder.complete_if_free(self.path)
+        if not (self.path / MODEL).exists() and (self.path / CONFIG).exists():
+            raise ArgumentError(
+                f"{self.path} has no network yet: no epoch was finished; go on with: xcnn train "
+                f"--resume {self.path}"
+            )
         return serialize.load(self.path / MODEL)
 
-    def load_config(self) -> dict[str, Any]:
+    def finished_epochs(self) -> int:
+        """The number of epochs in the history."""
+        path = self.path / HISTORY
+        if not path.exists():
+            return 0
+        with reading(path, "is damaged"):
+            return len(path.read_text("utf-8").splitlines()) - 1
+
+    def load_config(self, full: bool = False) -> dict[str, Any]:
         """The settings the network was trained with.
+
+        Parameters
+        ----------
+        full
+            Also check the settings that only a training needs.
 
         Raises
         ------
@@ -121,20 +147,23 @@ class RunFolder:
             raise ArgumentError(
                 f"{self.path} is not a run folder: it has no {CONFIG}; train one with: xcnn train"
             )
-        try:
-            config = json.loads(path.read_text("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"{path} is damaged: {error}") from error
-        wrong = damaged_entries(config)
+        folder.complete_if_free(self.path)
+        config = read_json(path)
+        wrong = damaged_entries(config, {**_REQUIRED, **_OF_TRAINING} if full else _REQUIRED)
         if wrong:
             raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
         return config
 
 
-def damaged_entries(config: Any) -> list[str]:
+def _json(config: dict[str, Any]) -> bytes:
+    return (json.dumps(config, indent=2) + "\n").encode()
+
+
+def damaged_entries(config: Any, required: Mapping[str, Any] | None = None) -> list[str]:
     """The required entries of a config that are missing or have the wrong type."""
     entries = config if isinstance(config, dict) else {}
-    return [key for key, kind in _REQUIRED.items() if not _is(entries.get(key), kind)]
+    kinds = _REQUIRED if required is None else required
+    return [key for key, kind in kinds.items() if not _is(entries.get(key), kind)]
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -150,4 +179,9 @@ def _is(value: Any, kind: Any) -> bool:
 _REQUIRED: dict[str, Any] = {
     **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
     **{"mean": [float | int], "std": [float | int], "scale": float | int},
+}
+_OF_TRAINING: dict[str, Any] = {
+    **{"model": dict.fromkeys(models.classifiers()), "optimizer": optim.BY_NAME},
+    **{"lr": float | int, "weight_decay": float | int, "warmup": int, "schedule": str},
+    **{"epochs": int, "batch_size": int, "seed": int, "augment": str, "precision": str},
 }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, data, models, nn, random
+from .. import __version__, backends, callbacks, data, metrics, models, nn, random
 from ..data.augment import MIXTURES, RECIPES, recipe_names, training_transform
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DivergenceError
 from ..training import Epoch, Trainer
 from . import optimizer, sources, weights
 from .options import Parser, add_device, count, seed, size
@@ -19,12 +20,23 @@ from .runs import CONFIG, HISTORY, LOSSES, MODEL, RunFolder, is_binary
 
 _SMALL = 10_000  # images; smaller datasets get more epochs by default
 #: options copied to the config unchanged
-_COPIED = ("limit", "batch_size", "loss", "init", "new_head", "seed", "precision")
+_COPIED = (
+    *("limit", "batch_size", "loss", "init", "new_head", "seed", "precision", "data_dir"),
+    *("accumulate", "metrics", "class_weight", "ema", "patience"),
+    *("checkpoint_every", "keep", "best"),
+)
+#: options that go with --resume; the others are those of the run
+_RESUMED = ("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir")
 
 
 def add_options(parser: Parser) -> None:
     names = f"{', '.join(models.classifiers())}; default: lenet5 for images, mlp for features"
-    parser.add("model MODEL", names, nargs="?", choices=models.names())
+    other = {
+        name: f"{name} outputs images: train it with xcnn.Trainer"
+        for name in models.names()
+        if name not in models.classifiers()
+    }
+    parser.add("model MODEL", names, other, nargs="?", choices=models.classifiers())
     sources.add_data(
         parser,
         f"dataset: {', '.join(data.names())}; or a folder of images, with one folder per class in "
@@ -41,9 +53,19 @@ def add_options(parser: Parser) -> None:
     epochs = f"passes over the data; default: 20 for fewer than {_SMALL:,} training images, else 5"
     parser.add("--epochs N", epochs, type=count)
     parser.add("--batch-size N", "images per step", type=count, default=64)
+    accumulate = "batches per step of the optimiser, to train with N times the batch size"
+    parser.add("--accumulate N", accumulate, type=count, default=1)
     optimizer.add_options(parser)
     losses = f"{', '.join(LOSSES)}; the binary ones need two classes"
     parser.add("--loss NAME", losses, choices=LOSSES, default="cross_entropy")
+    weight = "balanced: classes weigh in the loss as if they were equally frequent"
+    parser.add("--class-weight NAME", weight, choices=["balanced"])
+    measured = f"also measure, separated by commas: {', '.join(_metric_names())}"
+    parser.add("--metrics NAMES", measured, type=_metrics, default=[])
+    average = "test and save an exponential moving average of the weights, such as 0.999"
+    parser.add("--ema DECAY", average, type=float)
+    patience = "stop after N epochs in which --best, or the test loss, has not improved"
+    parser.add("--patience N", patience, type=count)
     weights.add_options(parser)
     seed_help = "seed of weights, order and augmentation; the same seed gives the same run"
     parser.add("--seed N", seed_help, type=seed, default=0)
@@ -53,6 +75,14 @@ def add_options(parser: Parser) -> None:
     memory = "maximum GPU memory to use, such as 4GiB or 800MiB; default: all"
     parser.add("--memory-limit SIZE", memory, type=size)
     parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N")
+    resume = "go on with the run in this folder, with its settings; --epochs N trains longer"
+    parser.add("--resume RUN", resume)
+    every = "how often to write a checkpoint, such as 100steps, 5min or 1epoch"
+    parser.add("--checkpoint-every TIME", every, default="1epoch")
+    parser.add("--keep N", "number of checkpoints to keep", type=count, default=3)
+    best = "also keep the best network by a column of history.csv, such as val_accuracy"
+    parser.add("--best NAME", best)
+    parser.add("--time-limit TIME", "stop after a time, such as 30min or 2h, to be resumed")
     limit = "use only N images of each split: the first N, or for a folder N chosen by --seed"
     parser.add("--limit N", limit, type=count)
     parser.add("--quiet", "print only the last line", action="store_true")
@@ -61,30 +91,36 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     backend = _open_device(arguments)
+    config = _resumed_config(arguments) if arguments.resume else None
     _check_options(arguments)
     dataset = sources.training_data(arguments)
-    config = _config(arguments, dataset)
+    if config is None:
+        config = _config(arguments, dataset)
+    else:
+        _check_same_data(config, dataset)
     random.manual_seed(config["seed"])
     model = create_model(config)
-    init = config["init"]
+    init = config["init"] if not arguments.resume else None
     reset = weights.load_init(model, init, config["new_head"]) if init else []
     weights.freeze(model, config["freeze"])
     model = with_output_layer(model, config["loss"]).to(backend)
     loader = _loader(dataset, config, training=True)
     loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
     trainer = _trainer(model, config, len(loader))
+    used = _callbacks(arguments, config)
     test = _loader(dataset, config, training=False)
-    folder = RunFolder.create(arguments.out, f"{config['model']}-{Path(config['data']).name}")
+    if arguments.resume:
+        folder = RunFolder(Path(arguments.resume))
+        folder.resume(config)
+    else:
+        name = f"{config['model']}-{Path(config['data']).name}"
+        folder = RunFolder.create(arguments.out, name, config)
     if not arguments.quiet:
         _print_start(config, model, dataset, reset)
-    with backend.quiet_overflow():  # a non-finite loss is reported below
-        _fit(trainer, (loader, test), folder, config, arguments.quiet)
-    last = trainer.history[-1]
-    if not math.isfinite(last.train_loss):
-        raise ArgumentError(
-            f"the training diverged: the loss is {last.train_loss} after {_epochs(last.epoch)}; "
-            f"choose an --lr below {config['lr']}"
-        )
+        if arguments.resume:
+            print(f"going on with {folder.path} after {_epochs(folder.finished_epochs())}")
+    with backend.quiet_overflow():  # a training that diverges is reported
+        _fit(trainer, (loader, test), folder, config, used, arguments.quiet)
     _print_end(trainer, len(dataset.test), folder, time.perf_counter() - started)
 
 
@@ -100,37 +136,81 @@ def _open_device(arguments: argparse.Namespace) -> backends.Backend:
 
 def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
     algorithm = optimizer.create_optimizer(config, model)
-    schedule = optimizer.create_schedule(config, algorithm, batches)
+    steps = -(-batches // config["accumulate"])
+    schedule = optimizer.create_schedule(config, algorithm, steps)
     settings = config["loss"], config["precision"], schedule, config["clip_norm"]
-    return Trainer(model, algorithm, *settings)
+    return Trainer(
+        model,
+        algorithm,
+        *settings,
+        metrics=config["metrics"],
+        accumulate=config["accumulate"],
+    )
+
+
+def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
+    """What the options add to the training, but the run folder."""
+    used: list[Any] = []
+    if config["ema"] is not None:
+        used.append(callbacks.EMA(config["ema"]))
+    if config["patience"] is not None:
+        monitor = config["best"] or "val_loss"
+        used.append(callbacks.EarlyStopping(monitor, config["patience"]))
+    if arguments.time_limit is not None:
+        used.append(callbacks.TimeLimit(arguments.time_limit))
+    return used
 
 
 def _fit(
-    trainer: Trainer, loaders: tuple, folder: RunFolder, config: dict[str, Any], quiet: bool
+    trainer: Trainer,
+    loaders: tuple,
+    folder: RunFolder,
+    config: dict[str, Any],
+    used: list[Any],
+    quiet: bool,
 ) -> None:
-    """Train until the last epoch, a non-finite loss or Ctrl-C, saving after each epoch."""
+    """Train until the last epoch, Ctrl-C or SIGTERM, writing the run folder."""
+    settings = {"every": config["checkpoint_every"], "keep": config["keep"], "best": config["best"]}
+    checkpoint = callbacks.ModelCheckpoint(folder.path, **settings)
+    checkpoint.lock = folder.lock
+    train, test = loaders
 
-    def after_epoch(trainer: Trainer, epoch: Epoch) -> bool:
-        folder.save(trainer.model, trainer.history, config)
+    def after_epoch(trainer: Trainer, epoch: Epoch) -> None:
         shows_bar = sys.stderr.isatty() and sys.stdout.isatty()
         if not quiet and not shows_bar:
             print(_epoch_line(epoch, config["epochs"]), flush=True)
-        return not math.isfinite(epoch.train_loss)  # True stops
 
-    train, test = loaders
-    settings: dict[str, Any] = {"epochs": config["epochs"], "progress": not quiet}
+    with _reporting(trainer, folder):
+        trainer.fit(
+            train,
+            epochs=config["epochs"],
+            validation=test,
+            callbacks=[*used, after_epoch, checkpoint],
+            progress=not quiet,
+            class_weight=config["class_weight"],
+            resume=folder.path,
+        )
+
+
+@contextmanager
+def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
+    """Say what the folder holds when the training ends early."""
     try:
-        trainer.fit(train, validation=test, callbacks=[after_epoch], **settings)
-    except KeyboardInterrupt:
-        if len(trainer.history) > folder.epochs:  # interrupted while saving
-            folder.save(trainer.model, trainer.history, config)
-        print(f"\nstopped: {_saved(folder)}")
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print(f"\nstopped: {_saved(folder)}", flush=True)
         raise
     except OSError:
-        print(f"\nthe files cannot be written: {_saved(folder)}")
+        print(f"\nthe files cannot be written: {_saved(folder)}", flush=True)
+        raise
+    except DivergenceError:
+        if trainer.history:
+            print(f"{folder.path} holds the network after {_epochs(len(trainer.history))}")
         raise
     finally:
         folder.remove_if_empty()
+    if trainer.is_interrupted:
+        print(f"\nthe time is over: {_saved(folder)}", flush=True)
 
 
 def create_model(config: dict[str, Any]) -> Any:
@@ -153,19 +233,60 @@ def with_output_layer(model: nn.Module, loss: str) -> nn.Module:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Check the options that do not depend on the data before loading it."""
-    model, loss = arguments.model, arguments.loss
-    if model and model not in models.classifiers():
-        raise ArgumentError(
-            f"{model} outputs images, but xcnn train needs a classifier: one of "
-            f"{', '.join(models.classifiers())}; train {model} with xcnn.Trainer"
-        )
+    loss = arguments.loss
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
+    callbacks.ModelCheckpoint("", arguments.checkpoint_every)
     for name in recipe_names(arguments.augment, arguments.data):
         if name in MIXTURES and loss != "cross_entropy":
             raise ArgumentError(
                 f"--augment {name} mixes labels, which --loss {loss} does not support: use "
                 "cross_entropy"
+            )
+
+
+def _resumed_config(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The config of the run to resume; the arguments take over what it says of the data.
+
+    Raises
+    ------
+    ArgumentError
+        Not a run, one that is finished, or an option that a run cannot change.
+    """
+    refused = [name for name in arguments.given if name not in _RESUMED]
+    if arguments.model or refused:
+        what = f"--{refused[0].replace('_', '-')}" if refused else arguments.model
+        raise ArgumentError(
+            f"--resume goes on with the run's own settings: leave out {what}, or start a new run"
+        )
+    folder = RunFolder(Path(arguments.resume))
+    config = {**_NEW, **folder.load_config(full=True)}
+    epochs = arguments.epochs or config["epochs"]
+    done = folder.finished_epochs()
+    if done >= epochs:
+        raise ArgumentError(
+            f"{arguments.resume} has finished its {_epochs(done)}: to train longer, pass "
+            f"--epochs N above {done}"
+        )
+    for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head"):
+        setattr(arguments, name, config[name])
+    arguments.data_dir = arguments.data_dir or config["data_dir"]
+    if sources.is_folder(config["data"]):
+        arguments.image_size = config["input_shape"][1]
+        arguments.grey = config["input_shape"][0] == 1
+        arguments.skip_unreadable = config.get("on_error") == "skip"
+    device = backends.get(arguments.device).device
+    return {**config, "epochs": epochs, "device": device, "data_dir": arguments.data_dir}
+
+
+def _check_same_data(config: dict[str, Any], dataset: data.DataSplits) -> None:
+    """Refuse to resume on data that are not those of the run."""
+    found = {"classes": list(dataset.classes), "input_shape": list(dataset.image_shape)}
+    for name, value in found.items():
+        if value != config[name]:
+            raise ArgumentError(
+                f"{config['data']} has changed since the run began: {name} was {config[name]}, is "
+                f"{value}; start a new run"
             )
 
 
@@ -232,11 +353,12 @@ def _print_start(
 
 
 def _epoch_line(epoch: Epoch, epochs: int) -> str:
-    return (
-        f"epoch {epoch.epoch}/{epochs}: loss {epoch.train_loss:.4f}, accuracy "
-        f"{epoch.train_accuracy:.4f}, val_loss {epoch.val_loss:.4f}, val_accuracy "
-        f"{epoch.val_accuracy:.4f}, {epoch.seconds:.1f} s"
-    )
+    numbers = {k.replace("train_", ""): v for k, v in epoch.row().items() if k not in _NOT_SHOWN}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+    return f"epoch {epoch.epoch}/{epochs}: {shown}, {epoch.seconds:.1f} s"
+
+
+_NOT_SHOWN = ("epoch", "seconds")
 
 
 def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) -> None:
@@ -246,6 +368,8 @@ def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) 
             f"float16: {skipped:,} step{'s' * (skipped != 1)} skipped because gradients "
             f"overflowed; the loss scale is {trainer.scaler.scale:g}"
         )
+    if not trainer.history:
+        return
     last = trainer.history[-1]
     accuracy = last.val_accuracy or 0.0
     print(
@@ -256,10 +380,39 @@ def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) 
 
 
 def _saved(folder: RunFolder) -> str:
-    if not folder.epochs:
-        return "no epoch was finished, nothing was saved"
-    return f"{folder.path} holds the network after {_epochs(folder.epochs)}"
+    newest = callbacks.newest(folder.path)
+    if newest is None:
+        return "nothing was saved"
+    return f"{folder.path} holds a checkpoint; go on with: xcnn train --resume {folder.path}"
+
+
+def _metric_names() -> list[str]:
+    """The metrics of classes that are one number, but those that are always measured."""
+    return [name for name in metrics.names() if name not in ("loss", "accuracy") and _suits(name)]
+
+
+def _suits(name: str) -> bool:
+    metric = metrics.create(name)
+    return metric.is_scalar and "classes" in metric.targets
+
+
+def _metrics(text: str) -> list[str]:
+    """Names of metrics separated by commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not _suits(name):
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is not for classes: expected some of {', '.join(_metric_names())}"
+            )
+    return names
 
 
 def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+#: settings that runs of older versions do not have
+_NEW: dict[str, Any] = {
+    **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
+    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None},
+}

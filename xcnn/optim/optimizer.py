@@ -285,6 +285,12 @@ class Optimizer:
         """Return settings for the kernel in addition to ``self.group``."""
         return {}
 
+    def reset(self) -> None:
+        """Forget all steps and their state, as if the optimiser were new; the settings stay."""
+        self.steps = [0] * len(self.params)
+        self._skipped = [None] * len(self.params)
+        self.state = {slot: [None] * len(self.params) for slot in self.slots}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume: ``steps``, a copy of each state array, and ``param_groups``
         with indices in place of parameters.

@@ -909,21 +909,16 @@ def _find_metrics(given: Sequence[Any], loss: Loss) -> dict[str, Any]:
     """The metrics by name, new objects for those given by name."""
     if isinstance(given, str):
         given = [given]
-    found = {}
+    found: dict[str, Any] = {}
     for value in given:
-        metric = metrics.create(value) if isinstance(value, str) else value
-        if not isinstance(metric, metrics.Metric):
-            raise ArgumentError(
-                f"metrics has {value!r}: expected names such as {metrics.names()[0]!r}, or objects "
-                "of xcnn.metrics"
-            )
+        metric = metrics.create(copy.deepcopy(value), loss)
         if not metric.is_scalar:
             raise ArgumentError(
                 f"metrics has {metric.name!r}, which is not one number: compute it after the "
                 "training, from predict"
             )
-        if metric.name in found:
-            raise ArgumentError(f"metrics has {metric.name!r} twice: leave one out")
-        found[metric.name] = copy.deepcopy(metric)
-        found[metric.name].match_loss(loss)
+        if metric.name in ("loss", "accuracy") or metric.name in found:
+            reason = "twice" if metric.name in found else "which is always measured"
+            raise ArgumentError(f"metrics has {metric.name!r}, {reason}: leave it out")
+        found[metric.name] = metric
     return found

@@ -156,7 +156,7 @@ class ModelCheckpoint(Callback):
         if epochs is not None:
             return trainer.batch == 0 and len(trainer.history) % epochs == 0
         if steps is not None:
-            return trainer.steps >= self._written[2] + steps
+            return trainer.steps // steps > self._written[2] // steps
         return time.monotonic() >= self._time + (seconds or 0)
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
