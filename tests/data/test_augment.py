@@ -845,20 +845,47 @@ def test_augmix_blends_with_the_image(backend):
     assert abs(np.mean(shares) - 0.5) < 5 / np.sqrt(12 * len(shares))
 
 
-def test_augmix_chains_and_weights():
-    """A chain of blends of a constant image; copies are averaged."""
-    x = np.full((500, 3, 4, 4), 0.5, "float32")
-    spread = {}
+def test_augmix_magnitudes():
+    """With a tiny alpha, a result is the image itself or one of the copies."""
+    x, bins = images(1, 3, 18, 30, dtype="uint8") // 2, np.linspace(0, 1, 10)
+    ranges = {
+        **dict.fromkeys(("ShearX", "ShearY"), 0.3 * bins),
+        "TranslateX": 10 * bins + 1e-9,
+        "TranslateY": 6 * bins + 1e-9,
+        "Rotate": 30 * bins,
+        **dict.fromkeys(BLENDS, 0.9 * bins),
+        "Posterize": [4, 3, 2, 1, 0],
+        "Solarize": 1 - bins,
+    }
+    mix = AugMix(10, 1, chain_depth=1, alpha=0.01, interpolation="nearest")
+    found = list(names_of(mix(np.repeat(x, 500, axis=0), rng(1)), list(results(x, ranges))))
+    assert found.count("") < 25  # blends
+    assert {*found} >= {*OPERATIONS}
+    assert found.count("Identity") < 350  # half of them, and weak magnitudes
+
+
+def test_augmix_chain_lengths():
+    class Counting(AugMix):
+        def _step(self, backend, x, highest, rng, indices, *_):
+            changed.append(indices >= 0)
+            return x
+
+    for depth, lengths in ((-1, {1, 2, 3}), (5, {5})):
+        changed = []
+        Counting(mixture_width=4, chain_depth=depth)(images(100, 1, 4, 4), rng(1))
+        counts = np.bincount(np.sum(changed, axis=0))
+        assert {*np.flatnonzero(counts)} == lengths
+        assert counts[counts > 0].min() > 400 / len(lengths) - 50
+
+
+def test_augmix_averages_independent_copies():
+    x, spread = np.full((500, 3, 4, 4), 0.5, "float32"), []
     for width in (1, 8):
-        mix = AugMix(severity=10, mixture_width=width, alpha=100.0)
-        y = mix(x, rng(1))
+        y = AugMix(severity=10, mixture_width=width, alpha=100.0)(x, rng(1))
         assert (y >= 0).all()
         assert (y <= 1).all()
-        spread[width] = y.mean(axis=(1, 2, 3)).std()
-    assert spread[8] < spread[1] / 2  # independent copies
-    depths = [AugMix(10, 1, depth)(x, rng(1)) for depth in (1, 6)]
-    changed = [(y != x).any(axis=(1, 2, 3)).mean() for y in depths]
-    assert changed[0] < changed[1]
+        spread.append(y.mean(axis=(1, 2, 3)).std())
+    assert spread[1] < spread[0] / 2
 
 
 @pytest.mark.parametrize("transform", [RandAugment(), TrivialAugmentWide(), AugMix()], ids=repr)
