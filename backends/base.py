@@ -83,13 +83,6 @@ class Backend:
         """
         return []
 
-    @property
-    def ndimage(self) -> Any:
-        """``scipy.ndimage``, or its equivalent for this device; imported on first use."""
-        import scipy.ndimage
-
-        return scipy.ndimage
-
     def synchronize(self) -> None:
         """Wait until the device has finished all work."""
 

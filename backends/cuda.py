@@ -89,12 +89,6 @@ class CudaBackend(Backend):
         stream = self.xp.cuda.Stream(non_blocking=True)
         return [Slot(self.xp, stream) for _ in range(2)]
 
-    @property
-    def ndimage(self) -> Any:
-        import cupyx.scipy.ndimage
-
-        return cupyx.scipy.ndimage
-
     def synchronize(self) -> None:
         self._device.synchronize()
 

@@ -22,7 +22,6 @@ from xcnn.testing import TOLERANCES, assert_close
 
 from . import shim
 from .strict import cupy as strict_cupy
-from .strict import ndimage as strict_ndimage
 
 hypothesis.settings.register_profile(
     "xcnn",
@@ -45,8 +44,6 @@ class StrictBackend(cuda.CudaBackend):
     def __init__(self):
         super().__init__(strict_cupy)
         self.device = "strict"
-
-    ndimage = strict_ndimage
 
 
 STRICT = backends.add_device(StrictBackend())

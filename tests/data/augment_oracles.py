@@ -127,3 +127,82 @@ def jittered_in_every_order(images, amounts, highest):
                 image = STEPS[name](image, amounts[name], highest)
             result.append(image)
         yield np.array(result)
+
+
+def sharpness(image, factor, highest):
+    """Blend with the mean of 3x3 pixels, of which the middle one counts five times."""
+    result = image.astype(float)
+    for c, i, j in np.ndindex(image.shape):
+        if 0 < i < image.shape[1] - 1 and 0 < j < image.shape[2] - 1:
+            around = [float(v) for v in image[c, i - 1 : i + 2, j - 1 : j + 2].ravel()]
+            smooth = (sum(around) + 4 * around[4]) / 13
+            smooth = round(smooth) if highest == 255 else smooth
+            (result[c, i, j],) = clip([factor * around[4] + (1 - factor) * smooth], highest)
+    return result
+
+
+def posterize(image, bits, highest):
+    """Keep the highest bits of a byte; round a float down to a multiple of 1 / 2^bits."""
+
+    def keep(value):
+        if highest == 255:
+            return int(value) >> (8 - bits) << (8 - bits)
+        return min(math.floor(value * 2**bits), 2**bits - 1) / 2**bits
+
+    return each_pixel(image, lambda rgb: [keep(v) for v in rgb])
+
+
+def solarize(image, threshold, highest):
+    return each_pixel(image, lambda rgb: [highest - v if v >= threshold else v for v in rgb])
+
+
+def autocontrast(image):
+    """Stretch each channel of floats to 0 to 1."""
+    result = image.astype(float)
+    for c, channel in enumerate(result):
+        low, high = channel.min(), channel.max()
+        if low < high:
+            result[c] = (channel - low) / (high - low)
+    return result
+
+
+def equalize(image):
+    """Look each pixel of (C, H, W), uint8, up in the table that Pillow's ``equalize`` builds."""
+    result = np.zeros(image.shape)
+    for c, channel in enumerate(image):
+        counts = [0] * 256
+        for value in channel.ravel():
+            counts[value] += 1
+        step = (channel.size - counts[channel.max()]) // 255
+        table, total = list(range(256)), step // 2
+        for value in range(256 if step else 0):
+            table[value] = min(total // step, 255)
+            total += counts[value]
+        for i, j in np.ndindex(channel.shape):
+            result[c, i, j] = table[channel[i, j]]
+    return result
+
+
+def blur(image, kernel, sigma):
+    """Weight the pixels of a window of ``kernel`` (height, width) by a Gaussian; reflect."""
+    result = np.zeros(image.shape)
+    (h, w), (channels, height, width) = kernel, image.shape
+    for c, i, j in np.ndindex(channels, height, width):
+        total = 0.0
+        for di, dj in itertools.product(range(-(h // 2), h // 2 + 1), range(-(w // 2), w // 2 + 1)):
+            weight = math.exp(-(di**2 + dj**2) / (2 * sigma**2))
+            total += weight
+            result[c, i, j] += weight * image[c, reflect(i + di, height), reflect(j + dj, width)]
+        result[c, i, j] /= total
+    return result
+
+
+def resize(signal, size, antialias=True):
+    """Resample a line of pixels by a triangle around the place of each output pixel."""
+    result, scale = [], len(signal) / size
+    reach = max(scale, 1.0) if antialias else 1.0
+    for i in range(size):
+        place = (i + 0.5) * scale - 0.5
+        weights = [max(0.0, 1 - abs(k - place) / reach) for k in range(len(signal))]
+        result.append(sum(w * v for w, v in zip(weights, signal, strict=True)) / sum(weights))
+    return np.array(result)

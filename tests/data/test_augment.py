@@ -10,25 +10,31 @@ import xcnn
 import xcnn.functional as F
 from xcnn.data import (
     Augmentation,
+    AugMix,
     ColorJitter,
     Compose,
     CutMix,
     Cutout,
     DataLoader,
+    GaussianBlur,
     Grayscale,
     Mixing,
     MixUp,
     Normalize,
+    RandAugment,
     RandomAffine,
     RandomCrop,
     RandomErasing,
     RandomHorizontalFlip,
+    RandomResizedCrop,
     RandomRotation,
     RandomVerticalFlip,
     Subset,
+    TrivialAugmentWide,
     training_transform,
 )
 from xcnn.data.augment import MIXTURES, RECIPES, recipe_names
+from xcnn.data.augment.operations import OPERATIONS
 from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from xcnn.testing import assert_close
 
@@ -50,6 +56,13 @@ EVERY = [
     ColorJitter(0.4, 0.4, 0.4, 0.2),
     Grayscale(),
     Grayscale(3),
+    RandomResizedCrop((5, 4)),
+    RandomResizedCrop(7, interpolation="nearest"),
+    GaussianBlur(3),
+    RandAugment(),
+    RandAugment(3, 20, interpolation="bilinear", fill=(1, 0, 0.5)),
+    TrivialAugmentWide(),
+    AugMix(),
 ]
 MIXING = [MixUp(4), CutMix(4)]
 
@@ -514,6 +527,500 @@ def test_invalid_colour_inputs(transform):
         transform(np.zeros((1, 3, 2, 2), "int64"))
 
 
+# Operations of the policies
+
+
+def operate(backend, name, x, magnitudes, order=0, fill=0):
+    """Apply one operation to images (N, C, H, W), as the policies do."""
+    is_float = x.dtype.kind == "f"
+    pixels = np.ascontiguousarray(x.transpose(1, 2, 3, 0), x.dtype if is_float else "float32")
+    magnitudes = np.broadcast_to(np.array(magnitudes, float), len(x))
+    settings = magnitudes, 1 if is_float else 255, order, np.asarray(fill)
+    y = backend.to_host(OPERATIONS[name].function(backend, backend.asarray(pixels), *settings))
+    assert y.dtype == pixels.dtype
+    return (y if is_float else np.rint(y)).transpose(3, 0, 1, 2).astype(x.dtype)
+
+
+WARPS = ["ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"]
+BLENDS = {
+    "Brightness": oracles.brightness,
+    "Color": oracles.saturation,
+    "Contrast": oracles.contrast,
+    "Sharpness": oracles.sharpness,
+}
+SHAPES = [(3, 3, 6, 7), (3, 1, 17, 16), (2, 3, 2, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("name", BLENDS)
+def test_blends_against_loops(backend, name, dtype, shape):
+    x, magnitudes = images(*shape, dtype=dtype), [0.9, -0.5, 0.25][: shape[0]]
+    highest, error = (255, 0.5 + 1e-3) if dtype == "uint8" else (1, 1e-6)
+    changed = [BLENDS[name](i, 1 + m, highest) for i, m in zip(x, magnitudes, strict=True)]
+    y = operate(backend, name, x, magnitudes)
+    np.testing.assert_allclose(y.astype(float), changed, rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_reduced_pixels_against_loops(backend, shape, dtype):
+    x = images(*shape, dtype=dtype)
+    highest = 255 if dtype == "uint8" else 1
+    for bits in ([8, 4, 1], [2, 7, 0]):
+        expected = [oracles.posterize(i, b, highest) for i, b in zip(x, bits, strict=False)]
+        y = operate(backend, "Posterize", x, bits[: len(x)])
+        np.testing.assert_array_equal(y, np.array(expected, dtype))
+    for limits in ([1, 0.75, 0], [0.5, 0.25, 0.125]):
+        thresholds = [(limit * highest) for limit in limits]
+        expected = [oracles.solarize(i, t, highest) for i, t in zip(x, thresholds, strict=False)]
+        y = operate(backend, "Solarize", x, limits[: len(x)])
+        np.testing.assert_array_equal(y, np.array(expected).astype(dtype))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 20, 23), (2, 1, 40, 40), (2, 3, 5, 6)], ids=str)
+def test_histograms_against_loops(backend, shape):
+    """Dark, flat and ordinary images; few pixels are left unchanged by equalize."""
+    x = images(*shape)
+    x[0] *= 0.3
+    x[1, 0] = 0.5
+    expected = np.stack([oracles.autocontrast(image) for image in x])
+    assert_close(operate(backend, "AutoContrast", x, 0), expected.astype("float32"), atol=1e-6)
+    x = (x * 255).astype("uint8")
+    expected = np.stack([oracles.equalize(image) for image in x])
+    np.testing.assert_array_equal(operate(backend, "Equalize", x, 0), expected.astype("uint8"))
+    floats = (x + 0.25).astype("float32") / 256  # in the middle of a step of 8 bits
+    y = operate(backend, "Equalize", floats, 0)
+    assert_close(y, (expected / 255).astype("float32"), atol=1e-6)
+    assert (expected == x).all() == (shape[2] * shape[3] < 255)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_warps_against_loops(backend, order):
+    x, size = images(1, 2, 6, 9), (6, 9)
+    for slope in (0.31, -0.8):
+        angle = np.degrees(np.arctan(slope))
+        # the corner stays in place: a shear around the centre, then a shift of that
+        shifted = {"shear": (angle, 0), "shift": (-slope * size[0] / 2, 0)}
+        y = operate(backend, "ShearX", x, slope, order)
+        assert_close(y, oracles.affine(x, order, **shifted).astype("float32"), atol=1e-5)
+        shifted = {"shear": (0, angle), "shift": (0, -slope * size[1] / 2)}
+        y = operate(backend, "ShearY", x, slope, order)
+        assert_close(y, oracles.affine(x, order, **shifted).astype("float32"), atol=1e-5)
+    for angle in (21.0, -130.0):
+        expected = oracles.affine(x, order, clockwise=-angle).astype("float32")
+        assert_close(operate(backend, "Rotate", x, angle, order), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_whole_translations_and_fill(backend, dtype, order):
+    x = images(2, 3, 5, 7, dtype=dtype)
+    fill = np.array([7, 200, 90]) if dtype == "uint8" else np.float32([0.25, 0.5, 1])
+    expected = np.empty_like(x)
+    expected[...] = fill[:, None, None]
+    expected[0, :, :, 3:] = x[0, :, :, :-3]
+    expected[1, :, :, :-2] = x[1, :, :, 2:]
+    y = operate(backend, "TranslateX", x, [3.9, -2.9], order, fill)
+    np.testing.assert_array_equal(y, expected)
+    expected[...] = fill[:, None, None]
+    expected[0, :, 4:] = x[0, :, :-4]
+    y = operate(backend, "TranslateY", x, [4, -100], order, fill)
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_magnitude_zero_is_the_identity(backend, dtype, order):
+    x = images(3, 3, 5, 7, dtype=dtype)
+    x[:, 0, 0, 0] = 0
+    for name, operation in OPERATIONS.items():
+        if operation.signed or name == "Identity":
+            np.testing.assert_array_equal(operate(backend, name, x, 0, order), x)
+    if dtype == "uint8":
+        np.testing.assert_array_equal(operate(backend, "Posterize", x, 8), x)
+
+
+def test_equalizing_a_uniform_histogram(backend):
+    x = rng(2).permutation(np.repeat(np.arange(256), 3)).reshape(1, 1, 24, 32).astype("uint8")
+    np.testing.assert_array_equal(operate(backend, "Equalize", x, 0), x)
+
+
+def test_colour_of_grey_images(backend):
+    x = images(2, 1, 4, 5)
+    np.testing.assert_array_equal(operate(backend, "Color", x, 0.9), x)
+
+
+# Comparisons with torchvision: whole numbers are equal but for its roundings
+
+
+@pytest.fixture
+def peer():
+    from ..torchvision_stub import torch
+
+    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    modes = [functional.InterpolationMode(name) for name in ("nearest", "bilinear")]
+    return lambda name, x, *arguments, order=None, **settings: getattr(functional, name)(
+        torch.from_numpy(x),
+        *arguments,
+        **settings,
+        **({} if order is None else {"interpolation": modes[order]}),
+    ).numpy()
+
+
+def peer_operation(peer, name, x, m, order):
+    angle, highest = float(np.degrees(np.arctan(m))), 255 if x.dtype == "uint8" else 1
+    place = {"angle": 0.0, "scale": 1.0, "order": order}
+    still = {**place, "translate": [0, 0], "center": [0, 0]}
+    calls = {
+        "Identity": lambda: x,
+        "ShearX": lambda: peer("affine", x, shear=[angle, 0.0], **still),
+        "ShearY": lambda: peer("affine", x, shear=[0.0, angle], **still),
+        "TranslateX": lambda: peer("affine", x, translate=[int(m), 0], shear=[0.0, 0.0], **place),
+        "TranslateY": lambda: peer("affine", x, translate=[0, int(m)], shear=[0.0, 0.0], **place),
+        "Rotate": lambda: peer("rotate", x, m, order=order),
+        "Brightness": lambda: peer("adjust_brightness", x, 1 + m),
+        "Color": lambda: peer("adjust_saturation", x, 1 + m),
+        "Contrast": lambda: peer("adjust_contrast", x, 1 + m),
+        "Sharpness": lambda: peer("adjust_sharpness", x, 1 + m),
+        "Posterize": lambda: peer("posterize", x, int(m)),
+        "Solarize": lambda: peer("solarize", x, highest * m),
+        "AutoContrast": lambda: peer("autocontrast", x),
+        "Equalize": lambda: peer("equalize", x),
+    }
+    return calls[name]()
+
+
+# no place falls halfway between two pixels, where float32 decides
+MAGNITUDES = {
+    **{name: [0.123, -0.271, 0.98] for name in ("ShearX", "ShearY")},
+    **{name: [3.7, -5.2, 40] for name in ("TranslateX", "TranslateY")},
+    "Rotate": [13.3, -77.7],
+    **{name: [0.5, -0.9, 0.99] for name in BLENDS},
+    "Posterize": [8, 7, 4, 1, 0],
+    "Solarize": [1, 0.7, 0],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_against_torchvision(peer, name, dtype):
+    x = images(3, 3, 32, 31, dtype=dtype)
+    x[0] = x[0] * 0.3
+    x[1, 0] = x[1, 0, 0, 0]
+    for m in MAGNITUDES.get(name, [0]):
+        for order in (0, 1) if name in WARPS else (0,):
+            y = operate(xcnn.backends.get("cpu"), name, x, m, order)
+            expected = peer_operation(peer, name, x, m, order)
+            error = 2e-5
+            if dtype == "uint8":
+                # it rounds blends down, for Color the grey image too, and interpolates in float32
+                error = 2 if name == "Color" else int(name in BLENDS or order == 1)
+            np.testing.assert_allclose(y.astype(float), expected.astype(float), rtol=0, atol=error)
+
+
+class BoxCrop(RandomResizedCrop):
+    """Crops (3, 2, 10, 7), a box (top, left, height, width)."""
+
+    def _box(self, rng, height, width):
+        return 3, 2, 10, 7
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("size", [(4, 3), (16, 5), (6, 12)], ids=str)
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("order", [0, 1])
+def test_resized_crop_against_torchvision(peer, order, antialias, size, dtype):
+    x = images(2, 3, 20, 15, dtype=dtype)
+    y = BoxCrop(size, interpolation=("nearest", "bilinear")[order], antialias=antialias)(x)
+    box = (3, 2, 10, 7)
+    expected = peer("resized_crop", x, *box, size=[*size], order=order, antialias=antialias)
+    # for uint8 it computes in fixed point and rounds each pass
+    error = order if dtype == "uint8" else 1e-5
+    np.testing.assert_allclose(y.astype(float), expected.astype(float), rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("kernel_size", [3, (7, 1), (3, 5)], ids=str)
+def test_blur_against_torchvision(peer, kernel_size, dtype):
+    x = images(2, 3, 20, 15, dtype=dtype)
+    for sigma in (0.3, 1.7):
+        y = GaussianBlur(kernel_size, sigma)(x)
+        sizes = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        expected = peer("gaussian_blur", x, [*sizes], [sigma, sigma])
+        error = 1 if dtype == "uint8" else 1e-5  # a half may round either way
+        np.testing.assert_allclose(y.astype(float), expected.astype(float), rtol=0, atol=error)
+
+
+# RandAugment, TrivialAugment and AugMix
+
+
+def results(x, ranges):
+    """Yield a name and the image for every operation and magnitude, and both signs."""
+    backend = xcnn.backends.get("cpu")
+    for name, operation in OPERATIONS.items():
+        magnitudes = np.array(ranges.get(name, [0]), float)
+        if operation.signed:
+            magnitudes = np.concatenate([magnitudes, -magnitudes])
+        for image in operate(backend, name, np.repeat(x, len(magnitudes), axis=0), magnitudes):
+            yield name, image
+
+
+def names_of(y, candidates):
+    """Names of the operations that turn the image into each of y; "" for none."""
+    for image in y:
+        yield next((name for name, other in candidates if (image == other).all()), "")
+
+
+def test_randaugment_magnitudes(backend):
+    """The ninth of 31, and the last."""
+    x = images(1, 3, 12, 20, dtype="uint8")
+    for magnitude, part, bits in ((9, 0.3, 7), (30, 1, 4)):
+        ranges = {
+            **{name: [0.3 * part] for name in ("ShearX", "ShearY")},
+            "TranslateX": [150 / 331 * 20 * part],
+            "TranslateY": [150 / 331 * 12 * part],
+            "Rotate": [30 * part],
+            **{name: [0.9 * part] for name in BLENDS},
+            "Posterize": [bits],
+            "Solarize": [1 - part],
+        }
+        y = on(backend, RandAugment(1, magnitude), np.repeat(x, 300, axis=0))
+        found = list(names_of(y, list(results(x, ranges))))
+        assert set(found) >= {*OPERATIONS} - {"Equalize"}  # too few pixels: it changes nothing
+        assert "" not in found
+
+
+def test_trivialaugment_magnitudes():
+    x = images(1, 3, 24, 24, dtype="uint8") // 2
+    bins = np.linspace(0, 1, 31)
+    ranges = {
+        **dict.fromkeys(("ShearX", "ShearY"), 0.99 * bins),
+        **dict.fromkeys(("TranslateX", "TranslateY"), 32 * bins + 1e-09),
+        "Rotate": 135 * bins,
+        **dict.fromkeys(BLENDS, 0.99 * bins),
+        "Posterize": [8, 7, 6, 5, 4, 3, 2],
+        "Solarize": 1 - bins,
+    }
+    y = TrivialAugmentWide()(np.repeat(x, 500, axis=0), rng(1))
+    found = list(names_of(y, list(results(x, ranges))))
+    assert "" not in found
+    counts = [found.count(name) for name in OPERATIONS if name != "Identity"]
+    # weak magnitudes count as Identity
+    assert min(counts) > 15
+    assert max(counts) < 500 / 14 + 5 * np.sqrt(500 / 14)
+
+
+def test_randaugment_applies_several_operations():
+    x = images(1, 3, 12, 12)
+    np.testing.assert_array_equal(RandAugment(0)(x), x)
+    many = np.repeat(x, 200, axis=0)
+    changed = [(RandAugment(n)(many, rng(1)) != x).any(axis=(1, 2, 3)).mean() for n in (1, 4)]
+    assert changed[0] < changed[1]
+    assert changed[1] > 0.95
+
+
+def test_augmix_blends_with_the_image(backend):
+    """Of the weakest operations only these four can change an image."""
+    x = images(1, 3, 20, 20).astype("float64")
+    weakest = {"Posterize": [4], "Solarize": [1], "AutoContrast": [0], "Equalize": [0]}
+    changed = {n: operate(xcnn.backends.get("cpu"), n, x, m)[0] for n, m in weakest.items()}
+    mix = AugMix(severity=1, mixture_width=1, chain_depth=1, all_ops=False)
+    y = on(backend, mix, np.repeat(x, 400, axis=0), 3)
+    shares = []
+    for image in y:
+        if abs(image - x).max() < 1e-12:
+            continue
+        fits = []
+        for other in changed.values():
+            direction = (other - x[0]).ravel()
+            share = (image - x[0]).ravel() @ direction / max(direction @ direction, 1e-9)
+            fits.append((abs(image - x[0] - share * (other - x[0])).max(), share))
+        distance, share = min(fits)
+        assert distance < 1e-9
+        shares.append(share)
+    assert 60 < len(shares) < 240  # 3 or 4 of 9 operations
+    assert 0 <= min(shares) < 0.1
+    assert 0.9 < max(shares) <= 1
+    assert abs(np.mean(shares) - 0.5) < 5 / np.sqrt(12 * len(shares))
+
+
+def test_augmix_magnitudes():
+    """With a tiny alpha, a result is the image itself or one of the copies."""
+    x, bins = images(1, 3, 18, 30, dtype="uint8") // 2, np.linspace(0, 1, 10)
+    ranges = {
+        **dict.fromkeys(("ShearX", "ShearY"), 0.3 * bins),
+        "TranslateX": 10 * bins + 1e-9,
+        "TranslateY": 6 * bins + 1e-9,
+        "Rotate": 30 * bins,
+        **dict.fromkeys(BLENDS, 0.9 * bins),
+        "Posterize": [4, 3, 2, 1, 0],
+        "Solarize": 1 - bins,
+    }
+    mix = AugMix(10, 1, chain_depth=1, alpha=0.01, interpolation="nearest")
+    found = list(names_of(mix(np.repeat(x, 500, axis=0), rng(1)), list(results(x, ranges))))
+    assert found.count("") < 25  # blends
+    assert {*found} >= {*OPERATIONS}
+    assert found.count("Identity") < 350  # half of them, and weak magnitudes
+
+
+def test_augmix_chain_lengths():
+    class Counting(AugMix):
+        def _step(self, backend, x, highest, rng, indices, *_):
+            changed.append(indices >= 0)
+            return x
+
+    for depth, lengths in ((-1, {1, 2, 3}), (5, {5})):
+        changed = []
+        Counting(mixture_width=4, chain_depth=depth)(images(100, 1, 4, 4), rng(1))
+        counts = np.bincount(np.sum(changed, axis=0))
+        assert {*np.flatnonzero(counts)} == lengths
+        assert counts[counts > 0].min() > 400 / len(lengths) - 50
+
+
+def test_augmix_averages_independent_copies():
+    x, spread = np.full((500, 3, 4, 4), 0.5, "float32"), []
+    for width in (1, 8):
+        y = AugMix(severity=10, mixture_width=width, alpha=100.0)(x, rng(1))
+        assert (y >= 0).all()
+        assert (y <= 1).all()
+        spread.append(y.mean(axis=(1, 2, 3)).std())
+    assert spread[1] < spread[0] / 2
+
+
+@pytest.mark.parametrize("transform", [RandAugment(), TrivialAugmentWide(), AugMix()], ids=repr)
+def test_policies_on_grey_images(backend, transform):
+    for dtype in ("float32", "uint8"):
+        x = images(40, 1, 9, 8, dtype=dtype)
+        y = on(backend, transform, x)
+        assert (y.shape, y.dtype) == (x.shape, dtype)
+        assert (y != x).any()
+    with pytest.raises(ShapeError, match="expected 1 or 3 channels"):
+        transform(images(2, 4, 8, 8))
+    with pytest.raises(DTypeError, match="x is int64, expected uint8, or floats"):
+        transform(np.zeros((1, 3, 8, 8), "int64"))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: RandAugment(-1), "num_ops=-1: expected an int >= 0"),
+        (lambda: RandAugment(magnitude=31), "magnitude=31: expected less than num_magnitude_bins"),
+        (lambda: RandAugment(magnitude=-1), "magnitude=-1"),
+        (lambda: RandAugment(interpolation="cubic"), "interpolation='cubic'"),
+        (lambda: TrivialAugmentWide(1), "num_magnitude_bins=1: expected an int >= 2"),
+        (lambda: AugMix(0), "severity=0"),
+        (lambda: AugMix(11), "severity=11: expected an int from 1 to 10"),
+        (lambda: AugMix(mixture_width=0), "mixture_width=0"),
+        (lambda: AugMix(chain_depth=1.5), "chain_depth=1.5"),
+        (lambda: AugMix(alpha=0), "alpha=0: expected a number above 0"),
+        (lambda: AugMix(alpha=np.inf), "alpha=inf"),
+        (lambda: RandomResizedCrop(0), "size=0"),
+        (lambda: RandomResizedCrop(8, scale=0.5), "scale=0.5"),
+        (lambda: RandomResizedCrop(8, scale=(0.5, 1.5)), r"scale=\(0.5, 1.5\)"),
+        (lambda: RandomResizedCrop(8, ratio=(0, 1)), r"ratio=\(0, 1\)"),
+        (lambda: RandomResizedCrop(8, interpolation="area"), "interpolation='area'"),
+        (lambda: GaussianBlur(4), "kernel_size=4: expected odd numbers"),
+        (lambda: GaussianBlur((3, 0)), r"kernel_size=\(3, 0\)"),
+        (lambda: GaussianBlur(3, 0), r"sigma=\(0, 0\)"),
+        (lambda: GaussianBlur(3, (2, 1)), r"sigma=\(2, 1\)"),
+        (lambda: GaussianBlur(3, "wide"), "sigma="),
+    ],
+)
+def test_invalid_policy_crop_and_blur_arguments(make, text):
+    with pytest.raises(ArgumentError, match=text):
+        make()
+
+
+def test_fill_for_another_number_of_channels():
+    with pytest.raises(ShapeError, match=r"3 channels, fill=\(1, 2\): expected one number, or one"):
+        RandAugment(fill=(1, 2))(images(2, 3, 8, 8))
+
+
+# Resized crops
+
+
+@pytest.mark.parametrize("size", [(7, 3), (13, 17), (1, 1)], ids=str)
+@pytest.mark.parametrize("antialias", [True, False])
+def test_resizing_against_loops(backend, antialias, size):
+    x = images(2, 2, 20, 15)
+    crop = x[:, :, 3:13, 2:9]
+    down = np.apply_along_axis(oracles.resize, 2, crop, size[0], antialias)
+    expected = np.apply_along_axis(oracles.resize, 3, down, size[1], antialias)
+    y = on(backend, BoxCrop(size, antialias=antialias), x)
+    assert_close(y, expected.astype("float32"), atol=1e-6)
+
+
+def boxes(transform, height, width, count=1):
+    """Yield (top, left, height, width) of crops: enlarged by "nearest", every pixel is in them."""
+    ramps = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
+    for image in transform(np.tile(ramps.astype("float32"), (count, 1, 1, 1)), rng(1)):
+        rows, columns = np.unique(image[0]), np.unique(image[1])
+        assert np.ptp(rows) + 1 == len(rows)
+        assert np.ptp(columns) + 1 == len(columns)
+        yield rows[0], columns[0], len(rows), len(columns)
+
+
+def test_boxes_of_resized_crops():
+    crop = RandomResizedCrop(40, scale=(0.2, 0.6), ratio=(0.5, 3), interpolation="nearest")
+    found = np.array(list(boxes(crop, 20, 30, 2000)))
+    tops, lefts, heights, widths = found.T
+    areas, ratios = heights * widths / 600, widths / heights
+    assert 0.17 < areas.min() < 0.25
+    assert 0.5 < areas.max() < 0.64
+    assert 0.45 < ratios.min() < 0.6
+    assert 2 < ratios.max() < 3.3
+    assert (tops + heights <= 20).all()
+    assert (lefts + widths <= 30).all()
+    assert {0.0, 1.0, 5.0} <= set(tops)
+    assert (tops + heights).max() == 20
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((10, 40), (0, 13, 10, 13)), ((40, 9), (14, 0, 12, 9))],
+    ids=str,
+)
+def test_fallback_of_resized_crops(size, box):
+    """No part as large as the image has an allowed shape: the largest central one is taken."""
+    crop = RandomResizedCrop(64, scale=(1, 1), ratio=(0.75, 4 / 3), interpolation="nearest")
+    ((top, left, height, width),) = boxes(crop, *size)
+    assert (top, left, height, width) == box
+
+
+# Blur
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, (5, 3)], ids=str)
+def test_blur_against_loops(backend, kernel_size):
+    x = images(2, 2, 6, 5)
+    width, height = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+    expected = np.stack([oracles.blur(image, (height, width), 0.8) for image in x])
+    y = on(backend, GaussianBlur(kernel_size, 0.8), x)
+    assert_close(y, expected.astype("float32"), atol=1e-6)
+    x = images(2, 2, 6, 5, dtype="uint8")
+    expected = np.stack([oracles.blur(image, (height, width), 0.8) for image in x])
+    assert abs(on(backend, GaussianBlur(kernel_size, 0.8), x) - expected).max() < 0.5 + 1e-3
+
+
+def test_blur_keeps_constants_and_sums(backend):
+    x = np.full((3, 2, 9, 8), 0.3, "float32")
+    assert_close(on(backend, GaussianBlur(5), x), x)
+    x = np.zeros((200, 1, 19, 19), "float32")
+    x[:, 0, 9, 9] = 1
+    y = on(backend, GaussianBlur(9, (0.5, 2)), x)
+    np.testing.assert_allclose(y.sum(axis=(1, 2, 3)), 1, rtol=1e-5)
+    # sigma from the ratio of two pixels, exp(-1 / (2 σ²))
+    sigmas = np.sqrt(-0.5 / np.log(y[:, 0, 9, 10] / y[:, 0, 9, 9]))
+    assert 0.5 - 1e-3 < sigmas.min() < 0.55
+    assert 1.95 < sigmas.max() < 2 + 1e-3
+
+
+def test_blur_of_tiny_images():
+    with pytest.raises(ShapeError, match=r"images of 6 x 2 pixels.*kernel_size=\(5, 3\)"):
+        GaussianBlur((5, 3))(images(2, 1, 6, 2))
+
+
 # MixUp and CutMix
 
 
@@ -733,9 +1240,10 @@ def test_any_size_of_image(height, width, count, seed):
     """Works on tiny images, and never leaves the value range of the input."""
     x = images(count, 3, height, width, seed=seed)
     for transform in EVERY:
-        if isinstance(transform, RandomCrop):
+        if isinstance(transform, RandomCrop | GaussianBlur):
             continue
         y = transform(x, rng(seed))
-        assert y.shape[2:] == (height, width)
+        is_resized = isinstance(transform, RandomResizedCrop)
+        assert y.shape[2:] == (transform.size if is_resized else (height, width))
         assert np.isfinite(y).all()
         assert y.size == 0 or (y.min() >= -1e-6 and y.max() <= 1 + 1e-6)

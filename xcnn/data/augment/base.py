@@ -119,9 +119,22 @@ def channel_values(name: str, value: Any, channels: int) -> np.ndarray:
     return values
 
 
+def check_alpha(alpha: Any) -> float:
+    """Check the parameter of a Beta or Dirichlet distribution.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not a finite number above 0.
+    """
+    if not (isinstance(alpha, Real) and 0 < float(alpha) < np.inf):
+        raise ArgumentError(f"alpha={alpha!r}: expected a number above 0")
+    return float(alpha)
+
+
 def draw_box(
     rng: Generator, image: Pair, largest: Pair, scale: Ends, ratio: Ends
-) -> tuple[int, int, int, int] | None:
+) -> tuple[int, ...] | None:
     """Draw a rectangle in an image: (top, left, height, width); None if ten attempts fail.
 
     Parameters
@@ -139,11 +152,8 @@ def draw_box(
         aspect = math.exp(rng.uniform(*np.log(ratio)))
         height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < height <= largest[0] and 0 < width <= largest[1]:
-            top, left = (
-                rng.integers(0, image[0] - height + 1),
-                rng.integers(0, image[1] - width + 1),
-            )
-            return int(top), int(left), height, width
+            corner = rng.integers(0, [image[0] - height + 1, image[1] - width + 1])
+            return *corner.tolist(), height, width
     return None
 
 

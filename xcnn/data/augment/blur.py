@@ -31,12 +31,10 @@ class GaussianBlur(PixelAugmentation):
 
     Examples
     --------
-    >>> x = np.zeros((1, 1, 3, 3), np.float32)
-    >>> x[0, 0, 1, 1] = 1
-    >>> GaussianBlur(3, sigma=0.6)(x).round(2)
-    array([[[[0.03, 0.11, 0.03],
-             [0.11, 0.44, 0.11],
-             [0.03, 0.11, 0.03]]]], dtype=float32)
+    >>> x = np.zeros((1, 1, 5, 5), np.float32)
+    >>> x[0, 0, 2, 2] = 1
+    >>> GaussianBlur(3, sigma=0.6)(x)[0, 0, 2].round(2)
+    array([0.  , 0.11, 0.45, 0.11, 0.  ], dtype=float32)
     """
 
     def __init__(self, kernel_size: int | Pair, sigma: Range = (0.1, 2.0)) -> None:

@@ -5,7 +5,6 @@ Mixed labels are class probabilities, as ``cross_entropy`` accepts them.
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TypeAlias
 
 import numpy as np
@@ -15,11 +14,11 @@ from ... import backends, random
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int
-from ...errors import ArgumentError, DataError, ShapeError
+from ...errors import DataError, ShapeError
 from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
-from .base import centred_slice
+from .base import centred_slice, check_alpha
 
 Mixed: TypeAlias = tuple[Array, Array]
 
@@ -32,10 +31,8 @@ class Mixing(BatchTransform):
     """
 
     def __init__(self, num_classes: int, alpha: float) -> None:
-        if not (isinstance(alpha, Real) and 0 < float(alpha) < np.inf):
-            raise ArgumentError(f"alpha={alpha!r}: expected a number above 0")
         self.num_classes: int = check_int("num_classes", num_classes)
-        self.alpha: float = float(alpha)
+        self.alpha: float = check_alpha(alpha)
 
     def __call__(self, x: Array, y: Array, rng: Generator | None = None) -> Mixed:
         """Mix images ``x`` (N, C, H, W) and labels ``y``.

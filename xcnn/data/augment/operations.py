@@ -58,7 +58,10 @@ def autocontrast(xp: Any, x: Array, _: Array, highest: float) -> Array:
 
 
 def equalize(xp: Any, x: Array, _: Array, highest: float) -> Array:
-    """Spread the histogram of each channel evenly over 0 to 255; floats are rounded to 8 bits."""
+    """Spread the histogram of each channel evenly over 0 to 255; floats are rounded down to 8 bits.
+
+    A channel whose pixels, without those of its highest value, number less than 255 stays the same.
+    """
     values = x if highest == 255 else xp.clip(x * 255.999, 0, 255)
     values = values.astype("int32")
     channels, height, width, count = x.shape

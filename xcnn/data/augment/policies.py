@@ -12,9 +12,9 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import INTERPOLATIONS, check_choice, check_int, check_number
+from ...checks import INTERPOLATIONS, check_choice, check_int
 from ...errors import ArgumentError
-from .base import Ends, PixelAugmentation, channel_values
+from .base import Ends, PixelAugmentation, channel_values, check_alpha
 from .operations import OPERATIONS
 
 Ranges = dict[str, np.ndarray]
@@ -53,7 +53,7 @@ class _Policy(PixelAugmentation):
             The operations to choose from, equally likely.
         """
         fill = channel_values("fill", 0 if self.fill is None else self.fill, len(x))
-        order = INTERPOLATIONS.index(self.interpolation)
+        settings = highest, INTERPOLATIONS.index(self.interpolation), fill
         chosen = np.where(indices < 0, -1, rng.integers(len(names), size=len(indices)))
         signs = rng.choice((-1.0, 1.0), len(indices))
         y = x.copy()
@@ -63,9 +63,7 @@ class _Policy(PixelAugmentation):
             if operation.signed:
                 magnitudes *= signs[images]
             part = backend.asarray(images)
-            y[..., part] = operation.function(
-                backend, x[..., part], magnitudes, highest, order, fill
-            )
+            y[..., part] = operation.function(backend, x[..., part], magnitudes, *settings)
         return backend.xp.rint(y) if highest == 255 else y
 
 
@@ -115,10 +113,10 @@ class RandAugment(_Policy):
         interpolation: str = "nearest",
         fill: float | Sequence[float] | None = None,
     ) -> None:
-        super().__init__(interpolation, fill)
         self.num_ops = check_int("num_ops", num_ops, 0)
-        self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
         self.magnitude = check_int("magnitude", magnitude, 0)
+        self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
+        super().__init__(interpolation, fill)
         if self.magnitude >= self.num_magnitude_bins:
             raise ArgumentError(
                 f"magnitude={magnitude}: expected less than num_magnitude_bins={num_magnitude_bins}"
@@ -168,8 +166,8 @@ class TrivialAugmentWide(_Policy):
         interpolation: str = "nearest",
         fill: float | Sequence[float] | None = None,
     ) -> None:
-        super().__init__(interpolation, fill)
         self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
+        super().__init__(interpolation, fill)
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         indices = rng.integers(self.num_magnitude_bins, size=x.shape[3])
@@ -231,21 +229,18 @@ class AugMix(_Policy):
         interpolation: str = "bilinear",
         fill: float | Sequence[float] | None = None,
     ) -> None:
-        super().__init__(interpolation, fill)
         self.severity = check_int("severity", severity)
         if self.severity > _SEVERITIES:
             raise ArgumentError(f"severity={severity}: expected an int from 1 to {_SEVERITIES}")
         self.mixture_width = check_int("mixture_width", mixture_width)
         self.chain_depth = check_int("chain_depth", chain_depth, -1)
-        self.alpha = check_number("alpha", alpha, 0, above=True)
+        self.alpha = check_alpha(alpha)
         self.all_ops = bool(all_ops)
+        super().__init__(interpolation, fill)
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
-        names = [
-            name
-            for name, operation in OPERATIONS.items()
-            if name != "Identity" and (self.all_ops or operation.range != "blend")
-        ]
+        rows = OPERATIONS.items()
+        names = [n for n, row in rows if n != "Identity" and (self.all_ops or row.range != "blend")]
         xp, count, width = backend.xp, x.shape[3], self.mixture_width
         share = rng.beta(self.alpha, self.alpha, (count, 1))  # of the augmented copies
         weights = rng.dirichlet([self.alpha] * width, count) * share
@@ -253,8 +248,7 @@ class AugMix(_Policy):
         largest = [side / 3 for side in x.shape[1:3]]
         ranges = _ranges(_SEVERITIES, 0.3, largest, 30, 0.9, (4, 0))
         depths = rng.integers(1, 4, width * count)
-        if self.chain_depth > 0:
-            depths[:] = self.chain_depth
+        depths = np.full_like(depths, self.chain_depth) if self.chain_depth > 0 else depths
         copies = xp.concatenate([x] * width, axis=3)  # (C, H, W, width · N)
         for done in range(max(depths, default=0)):
             indices = np.where(depths > done, rng.integers(self.severity, size=len(depths)), -1)
