@@ -8,6 +8,7 @@ one complete generation, and the finished run must equal, bit for bit, one that 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import os
 import random
@@ -25,8 +26,9 @@ from xcnn.training import state
 
 EPOCHS = 5
 TRAIN = (
-    f"train small_cnn --limit 200 --epochs {EPOCHS} --batch-size 20 --augment affine,mixup --ema 0.9 "
-    "--schedule onecycle --accumulate 3 --checkpoint-every 2steps --device cpu --best val_accuracy"
+    f"train small_cnn --limit 200 --epochs {EPOCHS} --batch-size 20 --augment affine,mixup "
+    "--ema 0.9 --schedule onecycle --accumulate 3 --checkpoint-every 2steps --device cpu "
+    "--best val_accuracy"
 )
 
 
@@ -39,9 +41,8 @@ def start(arguments: list[str], log: Path) -> int:
             out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(out, 1)
             os.dup2(out, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
-            status = main(arguments)
-            sys.stdout.flush()
+            with open(1, "w", closefd=False) as sys.stdout:
+                status = main(arguments)
         except SystemExit as error:
             status = int(error.code or 0)
         finally:
@@ -144,10 +145,8 @@ def try_kills(count: int, number: int, seed: int, where: Path) -> dict[str, int]
         child = start(command(run), where / "log")
         if counts["kills"] < count:
             time.sleep(generator.uniform(0, reference.seconds))
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
-            except ProcessLookupError:
-                pass
         status = wait(child)
         if status == 0:
             counts["finished"] += 1

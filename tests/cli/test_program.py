@@ -34,7 +34,7 @@ def test_version(run):
     ("line", "text"),
     [
         ("fly", "invalid choice: 'fly'"),
-        ("train resnet", "invalid choice: 'resnet' (choose from 'autoencoder', 'eff"),
+        ("train resnet", "invalid choice: 'resnet' (did you mean 'resnet18'"),
         ("train --data cats", "argument --data: 'cats' is neither a folder nor a dataset (digits"),
         ("train --epochs 0", "argument --epochs: expected a whole number >= 1, got '0'"),
         ("train --epochs many", "argument --epochs: expected a whole number >= 1, got 'many'"),

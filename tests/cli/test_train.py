@@ -23,7 +23,7 @@ COLUMNS = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds"
 def test_train(run, here):
     done = run("train --limit 60 --epochs 2 --device cpu --out run")
     assert (done.status, done.err) == (0, "")
-    assert sorted(os.listdir("run")) == FILES
+    assert sorted(os.listdir("run")) == ["checkpoints", *FILES]
     assert os.listdir() == ["run"]
     with open("run/history.csv") as file:
         assert file.readline() == COLUMNS + "\n"
@@ -72,6 +72,15 @@ def test_the_config(run):
         "seed": 3,
         "device": "cpu",
         "precision": "float32",
+        "data_dir": None,
+        "accumulate": 1,
+        "metrics": [],
+        "class_weight": None,
+        "ema": None,
+        "patience": None,
+        "checkpoint_every": "1epoch",
+        "keep": 3,
+        "best": None,
     }
     assert repr(xcnn.load("run/model.safetensors")).splitlines()[1] == "  (0): Conv2d(1, 16, 3)"
 
@@ -115,7 +124,7 @@ def test_out_refuses_an_existing_run(run):
     assert (done.status, done.out) == (2, "")
     assert done.err == (
         "xcnn: error: --out run already holds a run (model.safetensors, history.csv, "
-        "config.json): choose another folder\n"
+        "config.json): go on with it by --resume run, or choose another folder\n"
     )
     assert contents("run") == before
     done = run("train mlp --limit 10 --epochs 1 --out run/config.json")
@@ -318,13 +327,16 @@ def fill_disk(monkeypatch, room):
         def __exit__(self, *error):
             self.file.close()
 
+        def writelines(self, contents):
+            self.write(contents[0])
+
         def write(self, content):
             self.file.write(content[:10])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def opened(path, mode="r", *rest):
         file = real(path, mode, *rest)
-        if mode != "xb":
+        if mode != "wb":
             return file
         files.append(path)
         return file if len(files) <= room else Full(file)
@@ -334,14 +346,20 @@ def fill_disk(monkeypatch, room):
 
 def test_a_full_disk_keeps_the_epochs_before(run, monkeypatch):
     assert run("train mlp --limit 20 --epochs 1 --quiet --out short").status == 0
-    fill_disk(monkeypatch, room=3)
+    fill_disk(monkeypatch, room=4)  # the config; history, model and checkpoint of an epoch
     done = run("train mlp --limit 20 --epochs 5 --quiet --out run")
     assert done.status == 2
-    assert done.out == "\nthe files cannot be written: run holds the network after 1 epoch\n"
-    assert done.err == "xcnn: error: [Errno 28] No space left on device: 'run/model.safetensors'\n"
-    assert sorted(os.listdir("run")) == FILES
+    assert done.out == (
+        "\nthe files cannot be written: run holds a checkpoint; go on with: xcnn train --resume "
+        "run\n"
+    )
+    assert done.err == "xcnn: error: cannot write run: No space left on device\n"
+    assert sorted(os.listdir("run")) == ["checkpoints", *FILES]
     assert len(history("run")) == 1
     assert contents("run")["model.safetensors"] == contents("short")["model.safetensors"]
+    monkeypatch.undo()
+    assert run("train --resume run --quiet").status == 0
+    assert len(history("run")) == 5
 
 
 def test_a_disk_full_from_the_start(run, monkeypatch):
@@ -363,7 +381,7 @@ def test_ctrl_c_keeps_the_finished_epochs(run):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until = time.monotonic() + 60
-    while not (os.path.exists("run/config.json") and len(history("run")) >= 3):
+    while not (os.path.exists("run/history.csv") and len(history("run")) >= 3):
         assert program.poll() is None
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -371,14 +389,13 @@ def test_ctrl_c_keeps_the_finished_epochs(run):
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130
     assert err.strip() == "xcnn: stopped"
-    count = len(history("run"))
-    assert f"stopped: run holds the network after {count} epochs" in out
-    assert sorted(os.listdir("run")) == FILES
+    assert "stopped: run holds a checkpoint; go on with: xcnn train --resume run" in out
+    assert sorted(os.listdir("run")) == ["checkpoints", *FILES]
     assert run("evaluate run").status == 0
 
 
-def test_ctrl_c_while_saving_still_saves(run, monkeypatch):
-    """The second epoch's history is interrupted; its model is there already."""
+def test_interrupted_while_saving(run, monkeypatch):
+    """The second Ctrl-C comes between two files of the second epoch."""
     real, calls = os.replace, []
 
     def replace(*paths):
@@ -389,9 +406,14 @@ def test_ctrl_c_while_saving_still_saves(run, monkeypatch):
 
     monkeypatch.setattr(os, "replace", replace)
     done = run("train mlp --limit 20 --epochs 9 --quiet --out run")
-    assert (done.status, done.out) == (130, "\nstopped: run holds the network after 2 epochs\n")
-    assert sorted(os.listdir("run")) == FILES
+    assert done.status == 130
+    assert "stopped: run holds a checkpoint; go on with: xcnn train --resume run" in done.out
+    assert sorted(os.listdir("run")) == ["checkpoints", *FILES]
     assert len(history("run")) == 2
+    assert len(os.listdir("run/checkpoints")) == 2
+    assert run("train mlp --limit 20 --epochs 9 --quiet --out whole").status == 0
+    assert run("train --resume run --quiet").status == 0
+    assert contents("run")["model.safetensors"] == contents("whole")["model.safetensors"]
 
 
 def test_ctrl_c_before_the_first_epoch_leaves_nothing(run, monkeypatch):
@@ -401,7 +423,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(run, monkeypatch):
     monkeypatch.setattr(xcnn.Trainer, "train_step", interrupted)
     done = run("train mlp --limit 20 --quiet --out run")
     assert done.status == 130
-    assert done.out == "\nstopped: no epoch was finished, nothing was saved\n"
+    assert done.out == "\nstopped: nothing was saved\n"
     assert done.err == "\nxcnn: stopped\n"
     assert not os.path.exists("run")
 
@@ -419,6 +441,25 @@ def test_ctrl_c_keeps_an_existing_folder(run, monkeypatch):
 def test_diverging_training_is_reported(run):
     done = run("train --optimizer sgd --lr 1000 --epochs 5 --limit 200 --out run")
     assert done.status == 2
-    assert "the training diverged: the loss is nan after 1 epoch" in done.err
-    assert "choose an --lr below 1000" in done.err
-    assert len(history("run")) == 1
+    assert "the training diverged: the loss is nan after epoch 1; the model has" in done.err
+    assert "use a learning rate below" in done.err
+    assert not os.path.exists("run")
+
+
+def test_the_last_finite_network_is_kept(run, monkeypatch):
+    step, calls = xcnn.Trainer.train_step, []
+
+    def diverge(trainer, *arguments):
+        calls.append(1)
+        if len(calls) == 3:  # one batch per epoch
+            next(trainer.model.parameters()).data[0] = np.nan
+        return step(trainer, *arguments)
+
+    monkeypatch.setattr(xcnn.Trainer, "train_step", diverge)
+    done = run("train mlp --epochs 9 --limit 20 --quiet --out run")
+    assert done.status == 2
+    assert "run holds the network after 2 epochs" in done.out
+    assert "the training diverged: the loss is nan after epoch 3; the model has" in done.err
+    assert len(history("run")) == 2
+    model = xcnn.load("run/model.safetensors")
+    assert all(np.isfinite(array).all() for array in model.state_dict().values())

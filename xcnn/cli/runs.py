@@ -15,6 +15,7 @@ from ..files import read_json, reading
 from ..training import callbacks, folder
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
+_SAVED = (MODEL, HISTORY, "checkpoints")
 _MAX_NUMBER = 1e30  # float32 can still normalise with this
 
 
@@ -46,9 +47,10 @@ class RunFolder:
     settings, and ``checkpoints/`` to resume from; see :class:`xcnn.callbacks.ModelCheckpoint`.
     """
 
-    def __init__(self, path: Path, lock: folder.Lock | None = None) -> None:
+    def __init__(self, path: Path, lock: folder.Lock | None = None, created: str = "") -> None:
         self.path = path
         self.lock = lock  # held by the training that created or resumes the run
+        self.created = created  # "run" or, with the folder, "folder", if this object created it
 
     @classmethod
     def create(cls, out: str | None, name: str, config: dict[str, Any]) -> RunFolder:
@@ -57,28 +59,29 @@ class RunFolder:
         Raises
         ------
         ArgumentError
-            ``out`` is a file, or a folder that is not empty.
+            ``out`` already holds a run, is in use, or is a file.
         """
         files = {CONFIG: [_json(config)]}
         if out is None:
             for n in itertools.count(1):
-                path = Path("runs") / f"{name}-{n}"
-                if not path.exists():
-                    with contextlib.suppress(FileExistsError):  # taken by another run
-                        return cls(path, folder.create(path, files))
+                with contextlib.suppress(FileExistsError):
+                    path = Path("runs") / f"{name}-{n}"
+                    return cls(path, folder.create(path, files), "folder")
         path = Path(str(out))
         if path.is_file():
             raise ArgumentError(f"--out {out} is a file: expected a folder; choose another name")
-        held = sorted(f.name for f in path.iterdir()) if path.is_dir() else []
-        if {MODEL, HISTORY, CONFIG} & set(held):
-            hint = f"go on with it by --resume {out}, or choose another folder"
-            raise ArgumentError(f"--out {out} already holds a run ({', '.join(held)}): {hint}")
-        try:
-            return cls(path, folder.create(path, files))
-        except FileExistsError as error:
+        with contextlib.suppress(FileExistsError):
+            return cls(path, folder.create(path, files), "folder")
+        lock = folder.Lock(path)
+        held = [name for name in (MODEL, HISTORY, CONFIG) if (path / name).exists()]
+        if held:
+            lock.release()
             raise ArgumentError(
-                f"--out {out} is not empty ({', '.join(held[:3])}, ...): choose another folder"
-            ) from error
+                f"--out {out} already holds a run ({', '.join(held)}): go on with it by "
+                f"--resume {out}, or choose another folder"
+            )
+        folder.commit(path, files)
+        return cls(path, lock, "run")
 
     def resume(self, config: dict[str, Any]) -> None:
         """Lock the folder, and store the config with other epochs.
@@ -98,10 +101,11 @@ class RunFolder:
         folder.commit(self.path, {CONFIG: [_json(config)]})
 
     def remove_if_empty(self) -> None:
-        """Remove the folder if there is nothing in it but the config."""
-        if [f.name for f in self.path.iterdir()] == [CONFIG]:
+        """Remove what :meth:`create` created, if the training has saved nothing."""
+        if self.created and {f.name for f in self.path.iterdir()}.isdisjoint(_SAVED):
             (self.path / CONFIG).unlink()
-            self.path.rmdir()
+            if self.created == "folder":
+                self.path.rmdir()
 
     def load_model(self) -> Any:
         """The trained network.

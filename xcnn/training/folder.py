@@ -8,6 +8,7 @@ the old ones, and whoever opens the folder next completes a replacement that was
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -136,12 +137,10 @@ def complete_if_free(folder: Path) -> None:
 def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
     """Create ``folder`` with ``files`` in it, at once, and lock it.
 
-    An empty folder of that name is replaced.
-
     Raises
     ------
     FileExistsError
-        The folder exists and is not empty.
+        There is such a folder, or another process has just created it.
     OSError
         It cannot be created.
     """
@@ -154,23 +153,16 @@ def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
         try:
             for name, content in files.items():
                 (staging / name).write_bytes(b"".join(content))
-            if os.name == "nt" and folder.is_dir():  # renaming replaces no folder there
-                folder.rmdir()
-            _rename(staging, folder)
-        except BaseException:
+            if folder.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+            staging.rename(folder)  # fails if another process has put files there since
+        except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)
             lock.release()
+            if isinstance(error, OSError) and folder.exists():
+                raise FileExistsError(error.errno, error.strerror, str(folder)) from error
             raise
     return lock
-
-
-def _rename(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except OSError as error:
-        if target.is_dir() and any(target.iterdir()):
-            raise FileExistsError(error.errno, error.strerror, str(target)) from error
-        raise
 
 
 def _sweep(parent: Path) -> None:
