@@ -346,6 +346,7 @@ def fill_disk(monkeypatch, room):
 
 def test_a_full_disk_keeps_the_epochs_before(run, monkeypatch):
     assert run("train mlp --limit 20 --epochs 1 --quiet --out short").status == 0
+    opened = Path.open
     fill_disk(monkeypatch, room=4)  # the config; history, model and checkpoint of an epoch
     done = run("train mlp --limit 20 --epochs 5 --quiet --out run")
     assert done.status == 2
@@ -357,7 +358,7 @@ def test_a_full_disk_keeps_the_epochs_before(run, monkeypatch):
     assert sorted(os.listdir("run")) == ["checkpoints", *FILES]
     assert len(history("run")) == 1
     assert contents("run")["model.safetensors"] == contents("short")["model.safetensors"]
-    monkeypatch.undo()
+    monkeypatch.setattr(Path, "open", opened)
     assert run("train --resume run --quiet").status == 0
     assert len(history("run")) == 5
 

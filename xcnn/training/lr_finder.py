@@ -94,7 +94,7 @@ def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: i
         trainer.model.train()
         for number, (x, y) in enumerate(_endless(loader)):
             rate = start * (end / start) ** (number / (steps - 1))
-            for group in trainer.optimizer.param_groups:  # type: ignore[union-attr]
+            for group in trainer.optimizer.param_groups:
                 group["lr"] = rate
             loss = float(trainer.train_step(x, y).loss.data)
             if not math.isfinite(loss):

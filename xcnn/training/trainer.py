@@ -819,7 +819,7 @@ class Trainer:
                 f"{type(self.loss).__name__}"
             )
         weights = batches.class_weights(class_weight, loader.dataset)
-        self.loss.weight = Buffer(self.model.backend.asarray(weights, self.model.dtype))
+        vars(self.loss)["weight"] = Buffer(self.model.backend.asarray(weights, self.model.dtype))
 
 
 def _named(value: Any) -> dict[str, Any]:
@@ -888,7 +888,7 @@ def _find_optimizer(optimizer: Any, model: Module) -> Optimizer | None:
     )
 
 
-def _find_loss(loss: str | Loss | Callable[..., Tensor]) -> Loss:
+def _find_loss(loss: Any) -> Loss:
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, type) and issubclass(loss, Loss):

@@ -236,4 +236,5 @@ def newest(path: Any) -> Path | None:
             raise FileNotFoundError(f"no such file: {path}")
         return path
     files.complete_if_free(path)
-    return (checkpoints(path) or [None])[-1]
+    found = checkpoints(path)
+    return found[-1] if found else None
