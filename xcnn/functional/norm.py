@@ -208,11 +208,9 @@ class Normalize(Function):
             return backend.row_sums(a.reshape(shape), other).reshape(len(a), 1, 1, 1)
         terms = a if b is None else a * b
         groups, rows, pixels, inner = a.shape
-        shape = (groups, 1) if 1 in axes else (groups, rows)
-        matrices = terms.reshape(
-            math.prod(shape), math.prod(a.shape[:3]) // math.prod(shape), inner
-        )
-        sums = backend.column_sums(matrices).reshape(*shape, 1, inner)
+        shape, length = ((groups, 1), rows * pixels) if 1 in axes else ((groups, rows), pixels)
+        sums = backend.column_sums(terms.reshape(math.prod(shape), length, inner))
+        sums = sums.reshape(*shape, 1, inner)
         if self.repeats == 1:
             return sums
         parts = (*sums.shape[:2], self.repeats, sums.shape[3] // self.repeats)
