@@ -194,6 +194,10 @@ class Backend:
         terms = a if b is None else a * b
         return terms.sum(axis=1, dtype=sum_dtype(terms.dtype))
 
+    def column_sums(self, a: Array) -> Array:
+        """The sum over each column of each matrix: (R, M, I) to (R, I), at least float32."""
+        return a.sum(axis=1, dtype=sum_dtype(a.dtype))
+
     # -- convolution ------------------------------------------------------------------------
 
     def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:

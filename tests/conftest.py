@@ -5,6 +5,7 @@ it is left out without g++. ``cuda`` is included if a GPU responds.
 """
 
 import itertools
+import json
 import os
 import pathlib
 import random
@@ -188,6 +189,23 @@ def assert_matches(actual: Any, expected: Any, dtype: Any = None, factor: float 
     assert_close(
         actual, expected, rtol=factor * relative, atol=factor * absolute * largest, dtype=dtype
     )
+
+
+def through_json(state):
+    """A state as it is read back from files: JSON, and for arrays their raw bytes."""
+
+    def stored(value):
+        if hasattr(value, "tobytes"):
+            return {"shape": value.shape, "dtype": value.dtype.str, "bytes": value.tobytes().hex()}
+        return value.get() if hasattr(value, "get") else NotImplemented
+
+    def read(value):
+        if value.keys() != {"shape", "dtype", "bytes"}:
+            return value
+        array = np.frombuffer(bytes.fromhex(value["bytes"]), value["dtype"])
+        return array.reshape(value["shape"])
+
+    return json.loads(json.dumps(state, default=stored), object_hook=read)
 
 
 def is_batch_last(a: Any) -> bool:

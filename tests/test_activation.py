@@ -424,6 +424,13 @@ def test_any_row(backend, function, x):
     assert_matches(found.gradients[0], gradient(found.dy, x, 1))
 
 
+def test_softmax_of_many_classes_in_float16(evaluate):
+    """Sums in float32: adding 1 to 2048 changes nothing in float16."""
+    x = np.zeros((2, 8192), "float16")
+    np.testing.assert_array_equal(evaluate(F.softmax, x).y, 1 / 8192)
+    np.testing.assert_allclose(evaluate(F.log_softmax, x).y, -np.log(8192), rtol=1e-3)
+
+
 @dtypes
 def test_softmax_of_large_numbers(evaluate, dtype):
     x = np.array([[1e4, 1e4, -1e4], [-1e4, -1e4, -1e4]], dtype)

@@ -248,6 +248,15 @@ def test_sum_and_mean(evaluate, function, dim, keepdim, dtype):
     assert_matches(found.gradients[0], np.broadcast_to(kept * scale, x.shape), dtype)
 
 
+def test_mean_of_half_types(evaluate):
+    """In float32: their sum is infinite in float16, and so is the number of elements."""
+    x = np.full((200_000, 2), 100.5, "float16")
+    found = evaluate(F.mean, x, dim=0)
+    assert_matches(found.y, [100.5, 100.5], "float16")
+    slopes = np.broadcast_to(np.float64(found.dy) / 200_000, x.shape)
+    np.testing.assert_allclose(found.gradients[0], slopes, atol=6e-8)
+
+
 @pytest.mark.parametrize("function", [F.sum, F.mean], ids=["sum", "mean"])
 def test_sum_and_mean_gradcheck(backend, function):
     assert gradcheck(function, backend.asarray(normal(2, 3, 4)), dim=1) < 1e-6

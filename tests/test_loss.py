@@ -737,3 +737,118 @@ def test_what_a_loss_says_of_targets_and_outputs(backend, name):
 def test_a_yes_begins_where_the_probability_is_one_half():
     assert oracles.sigmoid(np.float64(nn.BCEWithLogitsLoss.threshold)) == 0.5
     assert nn.BCELoss.threshold == 0.5
+
+
+# -- beyond the range of a type -----------------------------------------------------------------
+
+INF = math.inf
+
+
+def test_an_impossible_class_counts_nothing(evaluate):
+    """0 · log(0) is 0: a logit of -inf where the target is 0; PyTorch gives NaN."""
+    x, target = np.array([[1.0, 2, -INF], [0, -INF, 0]]), np.array([[0.5, 0.5, 0], [1, 0, 0]])
+    log_p = oracles.log_softmax(np.where(np.isinf(x), -1e9, x), 1)
+    for smoothed, weight in ((False, None), (True, np.array([1.0, 0, 0]))):
+        settings = {"label_smoothing": 0.3, "weight": weight} if smoothed else {}
+        if smoothed:
+            x = np.array([[1.0, -INF, -INF], [0, -INF, -INF]])
+            log_p = oracles.log_softmax(np.where(np.isinf(x), -1e9, x), 1)
+        found = evaluate(lambda a, b, s=settings: F.cross_entropy(a, b, **_moved(a, s)), x, target)
+        q = 0.7 * target + 0.1 if smoothed else target
+        q = q * (1 if weight is None else weight)
+        assert_matches(found.y, -(q * log_p).sum(axis=1).mean())
+        assert all(np.isfinite(g).all() for g in found.gradients)
+
+
+def _moved(like, settings):
+    """Settings with their arrays on the device of a Tensor."""
+    arrays = {k: like.backend.asarray(v) for k, v in settings.items() if isinstance(v, np.ndarray)}
+    return {**settings, **arrays}
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+def test_an_infinite_term_of_weight_zero_counts_nothing(evaluate, loss):
+    x = np.array([[-1.0, -2, -INF], [-3, -1, -INF]])
+    target, weight = np.array([1, 2]), np.array([1.0, 2, 0])
+    found = evaluate(lambda x, t: loss(x, t, x.backend.asarray(weight)), x, target)
+    log_p = np.log(np.exp(-2) / (np.exp(-1) + np.exp(-2))) if loss is F.cross_entropy else -2.0
+    assert_matches(found.y, -log_p)
+    assert np.isfinite(found.gradients[0]).all()
+
+
+@pytest.mark.parametrize("pos_weight", [None, np.array([3.0])])
+def test_infinite_logits_on_the_right_side(evaluate, pos_weight):
+    x, target = np.array([INF, -INF, 0.5]), np.array([1.0, 0, 1])
+    found = evaluate(
+        lambda x, t: F.binary_cross_entropy_with_logits(
+            x, t, **_moved(x, {"pos_weight": pos_weight}), reduction="none"
+        ),
+        *(x, target),
+    )
+    factor = 1 if pos_weight is None else 3
+    assert_matches(found.y, [0, 0, factor * math.log1p(math.exp(-0.5))])
+    slopes = [0, 0, -factor / (1 + math.exp(0.5))]
+    assert_matches(found.gradients[0], found.dy * slopes)
+
+
+def test_infinite_logits_on_the_wrong_side(evaluate):
+    x, target = np.array([INF, -INF]), np.array([0.0, 1])
+    found = evaluate(F.binary_cross_entropy_with_logits, x, target, reduction="none")
+    assert found.y.tolist() == [INF, INF]
+    assert_matches(found.gradients[0], found.dy * [1, -1])
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+def test_divergence_of_what_is_impossible(evaluate, log_target):
+    x, p = np.log([[0.3, 0.7, 1e-300]]), np.array([[0.5, 0.5, 0]])
+    x[0, 2] = -INF
+    with np.errstate(divide="ignore"):
+        target = np.log(p) if log_target else p
+    found = evaluate(F.kl_div, x, target, reduction="sum", log_target=log_target)
+    assert_matches(found.y, 0.5 * math.log(0.5 / 0.3) + 0.5 * math.log(0.5 / 0.7))
+    assert all(np.isfinite(g).all() for g in found.gradients)
+
+
+def test_kl_div_keeps_nan(evaluate):
+    found = evaluate(F.kl_div, np.array([np.nan, -1.0]), np.array([0.0, 1]), reduction="none")
+    assert np.isnan(found.y).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-42, 1e300])
+def test_settings_beyond_the_range_of_float32(evaluate, scale):
+    x, target = np.float32([0, 1, -2, 5]), np.float32([0, 3, 1, 4])
+    d = np.float64(x) - target
+    smooth = np.where(abs(d) < scale, d / scale * d / 2, abs(d) - scale / 2)
+    found = evaluate(F.smooth_l1_loss, x, target, reduction="none", beta=scale)
+    assert_matches(found.y, smooth, "float32")
+    assert_matches(found.gradients[0], found.dy * np.clip(d / scale, -1, 1), "float32")
+    huber = np.where(abs(d) < scale, d * d / 2, scale * (abs(d) - min(scale, 9) / 2))
+    found = evaluate(F.huber_loss, x, target, reduction="none", delta=scale)
+    assert_matches(found.y, huber, "float32")
+    assert_matches(found.gradients[0], found.dy * np.clip(d, -scale, scale), "float32")
+
+
+HALVES = {  # losses of 20,000 examples, whose sums float16 cannot hold
+    "mse_loss": lambda r: (r.normal(0, 2, 20_000), r.normal(0, 2, 20_000)),
+    "l1_loss": lambda r: (r.normal(0, 9, 20_000), r.normal(0, 9, 20_000)),
+    "smooth_l1_loss": lambda r: (r.normal(0, 9, 20_000), r.normal(0, 9, 20_000)),
+    "huber_loss": lambda r: (r.normal(0, 9, 20_000), r.normal(0, 9, 20_000)),
+    "cross_entropy": lambda r: (20 * r.normal(size=(20_000, 10)), r.integers(0, 10, 20_000)),
+    "nll_loss": lambda r: (-40 * r.random((20_000, 10)), r.integers(0, 10, 20_000)),
+    "kl_div": lambda r: (-60 * r.random(20_000), r.random(20_000)),
+    "binary_cross_entropy": lambda r: (r.random(20_000) ** 3, r.random(20_000)),
+    "binary_cross_entropy_with_logits": lambda r: (r.normal(0, 20, 20_000), r.random(20_000)),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_half_types_are_summed_in_float32(evaluate, name):
+    arrays = HALVES[name](np.random.default_rng(0))
+    halves = [a.astype("float16") if a.dtype.kind == "f" else a for a in arrays]
+    wide = [a.astype("float64") if a.dtype.kind == "f" else a for a in halves]
+    loss = getattr(F, name)
+    found, expected = evaluate(loss, *halves), evaluate(loss, *wide)
+    assert found.y.dtype == found.gradients[0].dtype == np.float16
+    np.testing.assert_allclose(found.y, expected.y, rtol=1e-3)
+    slope = np.float64(found.dy) / expected.dy * expected.gradients[0]
+    np.testing.assert_allclose(found.gradients[0], slope, rtol=2e-3, atol=1e-7)

@@ -223,6 +223,31 @@ def test_loads_the_state_of_pytorch():
     assert_matches(ours.eval()(x), expected, "float32")
 
 
+@pytest.mark.parametrize("mean", [0, 1e4, -3e5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mean_that_is_large_beside_the_spread(evaluate, kind, mean):
+    """Values near 10,000 with a spread of 0.1: PyTorch is off by 0.02, its gradient by 1e-4."""
+    groups, function, _ = KINDS[kind]
+    x = (mean + 0.1 * normal(6, 10, 7, 3)).astype("float32")
+    x[0] = mean  # an eighth of the values tells little of the rest
+    found = evaluate(lambda x: function(x, None, None), x)
+    expected = np.empty(x.shape)
+    for index in groups(x.shape):
+        values = x[index].astype("float64")
+        expected[index] = (values - values.mean()) / np.sqrt(values.var() + 1e-5)
+    np.testing.assert_allclose(found.y, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-300, 1e300])
+def test_an_eps_beyond_the_range_of_float32(backend, eps):
+    """A constant group is 0 without a division of 0 by 0; a huge eps makes all 0."""
+    x = np.float32([[2, 2, 2, 2], [1, 2, 3, 4]])
+    y = F.layer_norm(backend.asarray(x), 4, eps=eps).numpy()
+    assert (y[0] == 0).all()
+    values = np.arange(4) - 1.5
+    np.testing.assert_allclose(y[1], values / np.sqrt(1.25) if eps < 1 else 0, rtol=1e-6, atol=1e-9)
+
+
 # -- running statistics ------------------------------------------------------------------------
 
 
@@ -242,6 +267,18 @@ def test_running_statistics_change_in_place_in_training_only(backend):
     with nn.evaluating(layer):
         layer(x)
     assert backend.to_host(layer.num_batches_tracked.data) == 1
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_batch_that_is_refused_changes_nothing(backend, momentum):
+    layer = nn.BatchNorm1d(3, momentum=momentum).to(backend)
+    layer(backend.asarray(normal(4, 3, dtype="float32")))
+    before = layer.state_dict()
+    for shape in [(1, 3), (2, 4), (2, 3, 4, 5)]:
+        with pytest.raises(ShapeError):
+            layer(backend.asarray(normal(*shape, dtype="float32")))
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(backend.to_host(array), backend.to_host(before[name]))
 
 
 def test_no_step_waits_for_the_device_or_makes_float64(strict):

@@ -287,6 +287,38 @@ def test_resuming_a_plateau():
         assert one.state_dict() == two.state_dict()
 
 
+def test_resuming_a_plateau_with_the_users_rate():
+    one, two = (ReduceLROnPlateau(optimizer(1.0), patience=0, factor=0.5) for _ in range(2))
+    one.step(1.0)
+    one.optimizer.lr = np.float32(0.7)
+    two.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    for schedule in (one, two):
+        schedule.step(2.0)
+    assert one.optimizer.lr == two.optimizer.lr == 0.5 * float(np.float32(0.7))
+
+
+def test_nothing_changes_where_a_step_or_a_state_is_refused():
+    cycle = OneCycleLR(optimizer(), 1.0, 2, cycle_momentum=False)
+    rates(cycle, 2)
+    with pytest.raises(ArgumentError, match="the cycle is over"):
+        cycle.step()
+    assert cycle.steps == 2
+    plateau = ReduceLROnPlateau(optimizer())
+    before = plateau.state_dict()
+    plateau.optimizer.add_param_group({"params": [xcnn.Parameter(np.ones(1))]})
+    with pytest.raises(ArgumentError, match="created for 1 parameter groups"):
+        plateau.step(1.0)
+    assert plateau.num_bad_epochs == before["num_bad_epochs"]
+    one, other = (SCHEDULES["warm-up"](schedules, two_groups()) for _ in range(2))
+    rates(other, 3)
+    state = other.state_dict()
+    state["schedulers"][1]["schedule"] = "StepLR"
+    before = one.state_dict()
+    with pytest.raises(StateDictError, match="expected the state of CosineAnnealingLR"):
+        one.load_state_dict(state)
+    assert one.state_dict() == before
+
+
 def test_with_the_optimisers_state():
     """In either order."""
     for optimizer_first in (True, False):

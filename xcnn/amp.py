@@ -80,9 +80,9 @@ class GradScaler:
         """Unscale the gradients and run ``optimizer.step()`` unless a gradient overflowed."""
         if optimizer not in self._unscaled:
             self.unscale_(optimizer)
-        self._unscaled.remove(optimizer)
         with self._backend.active():
             optimizer.step(self._state)
+            self._unscaled.remove(optimizer)
             self._backend.update_scale(self._state, *self._growth)
 
     @property

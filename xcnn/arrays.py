@@ -1,4 +1,4 @@
-"""The array type alias, the accumulation dtype of sums, and the range of a dtype."""
+"""The array type alias, dtypes and their range, and plain numbers."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def in_range(xp: Any, value: float, dtype: Any) -> float:
     """The positive number closest to ``value`` that ``dtype`` holds: neither 0 nor infinite."""
     limits = xp.finfo(dtype)
     return min(max(value, float(limits.tiny)), float(limits.max))
+
+
+def plain(value: Any) -> Any:
+    """A setting with Python's numbers for NumPy's, and tuples for lists, so that JSON keeps it."""
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value.item() if hasattr(value, "item") else value

@@ -590,7 +590,7 @@ def _times_classes(a: Array, weight: Array | None) -> Array:
 
 
 def _soft_terms(xp: Any, q: Array, log_p: Array) -> Array:
-    """-sum(q * log_p) over the classes; probability 0 adds 0, even where log_p is -inf."""
+    """-sum(q * log_p) over the classes; where q is 0, 0 even if log_p is -inf."""
     return -(q * xp.where(q == 0, 0, log_p)).sum(axis=1)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .. import backends
-from ..arrays import Array, sum_dtype
+from ..arrays import Array, in_range, sum_dtype
 from ..backends import Backend
 from ..checks import check_int, check_number, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, ShapeError
@@ -23,7 +23,7 @@ from .shape import reshape
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm"]
 
-_INNER_LOOP = 1024  # length at which the overhead of NumPy's inner loops is small
+_INNER_LOOP = 256  # length at which the overhead of NumPy's inner loops is small
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,14 @@ class Normalize(Function):
         rows = rows.reshape(*groups, pixels // self.repeats, inner)  # (A, K, P / repeats, inner)
         dtype = sum_dtype(x.dtype)
         weight, bias = self._as_rows(weight, dtype), self._as_rows(bias, dtype)
+        self.eps = in_range(backend.xp, self.eps, dtype)  # 0 would divide 0 by 0
         mean, var = self._statistics(backend, inner, dtype)
-        y = self._normalize(backend, rows, mean, var, weight, bias)
+        rest = backend.xp.zeros_like(mean)
+        y = self._normalize(backend, rows, (mean, rest, var), weight, bias)
         if self.running is not None and not self.fixed and x.size:
-            self._update(self.running, mean, var, self.groups.size(len(x)))
-        self.save(x=rows, mean=mean, scale=self._inverse_std(backend, var), weight=weight)
+            self._update(self.running, mean + rest, var, self.groups.size(len(x)))
+        scale = self._inverse_std(backend, var)
+        self.save(x=rows, mean=mean, rest=rest, scale=scale, weight=weight)
         return self._batch_first(backend, y)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
@@ -146,44 +149,50 @@ class Normalize(Function):
         self,
         backend: Backend,
         x: Array,
-        mean: Array,
-        var: Array,
+        statistics: tuple[Array, Array, Array],
         weight: Array | None,
         bias: Array | None,
     ) -> Array:
-        """The output in memory order; fills ``mean`` and ``var`` unless they are fixed."""
+        """The output in memory order; fills the ``statistics`` unless they are fixed."""
         xp = backend.xp
         y = xp.empty(x.shape, x.dtype)
 
         def compute(part: slice) -> None:
             for piece in _pieces(backend, x, part):
-                centred = self._centred(backend, x[piece], mean[piece], var[piece])
-                scale = self._inverse_std(backend, var[piece])
+                mean, rest, var = (a[piece] for a in statistics)
+                centred = self._centred(backend, x[piece], mean, rest, var)
+                scale = self._inverse_std(backend, var)
                 if weight is not None:
                     scale = scale * _weights_of(weight, piece)
-                if bias is None:
-                    xp.multiply(centred, scale, out=y[piece])
-                else:
-                    centred *= scale
-                    xp.add(centred, _weights_of(bias, piece), out=y[piece])
+                centred *= scale
+                offset = rest * scale
+                if bias is not None:
+                    offset -= _weights_of(bias, piece)
+                xp.subtract(centred, offset, out=y[piece])
 
         backend.each(compute, backend.channels(x))
         return y
 
-    def _centred(self, backend: Backend, x: Array, mean: Array, var: Array) -> Array:
-        """``x`` minus its mean, a new array; fills ``mean`` and ``var`` unless they are fixed.
+    def _centred(self, backend: Backend, x: Array, mean: Array, rest: Array, var: Array) -> Array:
+        """``x`` - ``mean``, a new array; fills mean, rest and var unless they are fixed.
 
-        The variance is the mean square of that array: the mean of the squares minus the square of
-        the mean would lose precision where the mean is large.
+        ``mean`` is that of an eighth of the group, which is near: rest² < 8 var for any values.
+        ``rest`` is the mean of the new array, so that mean + rest is exact beyond the precision of
+        x, and var its mean square less rest², with no loss where the mean is large.
         """
+        xp = backend.xp
         if self.fixed:
             return x - mean
-        size = max(1, self.groups.size(x.shape[-1]))
-        mean[...] = self._sums(backend, (1, 2), x)
-        mean /= size
+        groups, rows, inner = len(x), x.shape[1] * x.shape[2], x.shape[3]
+        size = max(1, self.groups.size(inner))
+        some = -(-rows // 8)
+        part = x.reshape(groups, 1, rows, inner)[:, :, :some]
+        xp.divide(self._sums(backend, (1, 2), part), max(1, size // max(1, rows) * some), out=mean)
         centred = x - mean
-        var[...] = self._sums(backend, (1, 2), centred, centred)
-        var /= size
+        xp.divide(self._sums(backend, (1, 2), centred), size, out=rest)
+        xp.divide(self._sums(backend, (1, 2), centred, centred), size, out=var)
+        var -= rest * rest
+        xp.maximum(var, 0, out=var)  # rounding can make it negative
         return centred
 
     def _sums(
@@ -198,7 +207,10 @@ class Normalize(Function):
             other = None if b is None else b.reshape(shape)
             return backend.row_sums(a.reshape(shape), other).reshape(len(a), 1, 1, 1)
         terms = a if b is None else a * b
-        sums = terms.sum(axis=axes, dtype=sum_dtype(terms.dtype), keepdims=True)
+        groups, rows, pixels, inner = a.shape
+        shape, length = ((groups, 1), rows * pixels) if 1 in axes else ((groups, rows), pixels)
+        sums = backend.column_sums(terms.reshape(math.prod(shape), length, inner))
+        sums = sums.reshape(*shape, 1, inner)
         if self.repeats == 1:
             return sums
         parts = (*sums.shape[:2], self.repeats, sums.shape[3] // self.repeats)
@@ -228,10 +240,10 @@ class Normalize(Function):
         dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g with fixed statistics.
         """
         xp, saved = backend.xp, self.saved
-        scale, weight = saved.scale[piece], saved.weight
+        scale, rest, weight = saved.scale[piece], saved.rest[piece], saved.weight
         x = saved.x[piece] - saved.mean[piece]
         bias_sums = self._sums(backend, (2,), dy)
-        weight_sums = self._sums(backend, (2,), dy, x) * scale
+        weight_sums = (self._sums(backend, (2,), dy, x) - rest * bias_sums) * scale
         dbias[...] = bias_sums.sum(axis=3, keepdims=True) / self.repeats
         dweight[...] = weight_sums.sum(axis=3, keepdims=True) / self.repeats
         if dx is None:
@@ -247,8 +259,9 @@ class Normalize(Function):
         elif weight is not None:
             factor = scale * weight
         size = max(1, self.groups.size(dy.shape[-1]))
-        x *= weight_sums.sum(axis=1, keepdims=True) * scale / size
-        x += bias_sums.sum(axis=1, keepdims=True) / size
+        slope = weight_sums.sum(axis=1, keepdims=True) * scale / size
+        x *= slope
+        x += bias_sums.sum(axis=1, keepdims=True) / size - rest * slope
         xp.subtract(dy, x, out=x)
         xp.multiply(x, factor, out=dx[piece])
 

@@ -70,6 +70,12 @@ class _Tracking(_Affine):
         arrays = self.running_mean, self.running_var, self.weight, self.bias
         return type(self).function(x, *arrays, uses_batch, self._momentum(), self.eps)
 
+    def reset_running_stats(self) -> None:
+        """Set the running statistics and their count of batches back to the start."""
+        for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
+            if self.track_running_stats:
+                getattr(self, name).data[...] = value
+
     def _momentum(self) -> Any:
         return 0.0 if self.momentum is None else self.momentum
 
@@ -77,15 +83,22 @@ class _Tracking(_Affine):
 class _BatchNorm(_Tracking):
     function = staticmethod(F.batch_norm)
 
-    def _momentum(self) -> Any:
-        """In training, count the batch; for a cumulative mean return 1 / count, on the device."""
+    def forward(self, x: Any) -> Tensor:
+        y = super().forward(x)
         count = self.num_batches_tracked
-        if not self.training or count is None or self.running_mean is None:
+        if self.training and count is not None:  # only now: the input may have been refused
+            with count.backend.active():
+                count.data += 1
+        return y
+
+    def _momentum(self) -> Any:
+        """For a cumulative mean, 1 / the number of batches with this one, on the device."""
+        count, mean = self.num_batches_tracked, self.running_mean
+        if not self.training or count is None or mean is None:
             return 0.0
-        with count.backend.active():
-            count.data += 1
-            if self.momentum is None:
-                return 1 / count.data.astype(self.running_mean.dtype)
+        if self.momentum is None:
+            with count.backend.active():
+                return 1 / (count.data + 1).astype(mean.dtype)
         return self.momentum
 
 

@@ -2,7 +2,7 @@
 
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
-from .average import EMA
+from .average import EMA, SWA, update_batch_norm
 from .clip import clip_grad_norm_, clip_grad_value_
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
@@ -12,6 +12,7 @@ __all__ = [
     "BY_NAME",
     "EMA",
     "SGD",
+    "SWA",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -19,6 +20,7 @@ __all__ = [
     "RMSprop",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "update_batch_norm",
 ]
 
 BY_NAME: dict[str, type[Optimizer]] = {

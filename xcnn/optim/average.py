@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
 from ..arrays import Array
 from ..errors import ArgumentError, StateDictError
-from ..nn import Module
+from ..nn import BatchNorm1d, BatchNorm2d, Module, evaluating
 from ..tensor import Parameter, Tensor
-from .optimizer import move_to_params
+from .optimizer import move_to_params, state_dtype
 
 
-class EMA:
-    """Exponential moving average of a model's weights, often more accurate than the last weights.
+class WeightAverage:
+    """Base class: a running average of a model's weights; subclasses define :meth:`rate`.
 
-    average = decay * average + (1 - decay) * weight in each update; the first update copies the
-    weights. Buffers, such as batch-norm statistics, are always copied. Like
-    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``; source: Polyak & Juditsky 1992.
+    average = average + rate * (weight - average) in each update; the first update copies the
+    weights. Buffers, such as batch-norm statistics, are always copied.
 
     Parameters
     ----------
     model
         The model being trained; it is not changed.
-    decay
-        From 0 to 1; near 1, the average covers about 1 / (1 - decay) steps.
 
     Attributes
     ----------
@@ -36,28 +33,19 @@ class EMA:
     Raises
     ------
     ArgumentError
-        ``decay`` is out of range, or ``model`` is not a Module.
-
-    Examples
-    --------
-    >>> average = optim.EMA(model)
-    >>> for x, y in loader:
-    ...     trainer.train_step(x, y)
-    ...     average.update()
-    >>> with average.applied():
-    ...     trainer.evaluate(x_val, y_val)
-    >>> average.copy_to(model)
+        ``model`` is not a Module.
     """
 
-    def __init__(self, model: Module, decay: float = 0.999) -> None:
+    def __init__(self, model: Module) -> None:
         if not isinstance(model, Module):
             raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
-        if not isinstance(decay, Real) or not 0 <= float(decay) <= 1:
-            raise ArgumentError(f"decay={decay!r}: expected a number from 0 to 1")
         self.model: Module = model
-        self.decay: float = decay
         self.updates: int = 0
         self._averages: dict[str, Array] = model.state_dict()
+
+    def rate(self) -> float:
+        """The weight of the current weights in the next update."""
+        raise NotImplementedError(f"{type(self).__name__} defines no rate method")
 
     def update(self) -> None:
         """Update the average with the current weights; call it after each optimiser step."""
@@ -66,7 +54,7 @@ class EMA:
             self._averages[name] = average
             with tensor.backend.active():
                 if self.updates and isinstance(tensor, Parameter):
-                    average += (1 - self.decay) * (tensor.data - average)
+                    average += self.rate() * (tensor.data - average)
                 else:
                     average[...] = tensor.data
         self.updates += 1
@@ -102,10 +90,11 @@ class EMA:
         Raises
         ------
         StateDictError
-            Not the state of an EMA, or the averages of another model.
+            Not the state of an average, or the averages of another model.
         """
         if not {"updates", "arrays"} <= set(state):
-            raise StateDictError("not the state of an EMA: pass the result of state_dict()")
+            name = type(self).__name__
+            raise StateDictError(f"not the state of an {name}: pass the result of state_dict()")
         arrays = state["arrays"]
         expected = {name: tuple(array.shape) for name, array in self._averages.items()}
         shapes = {name: tuple(array.shape) for name, array in arrays.items()}
@@ -117,7 +106,117 @@ class EMA:
             )
         self.updates = int(state["updates"])
         for name, tensor in _tensors(self.model):
-            self._averages[name] = tensor.backend.asarray(arrays[name], tensor.dtype).copy()
+            self._averages[name] = tensor.backend.asarray(arrays[name], state_dtype(tensor)).copy()
+
+
+class EMA(WeightAverage):
+    """Exponential moving average of a model's weights, often more accurate than the last weights.
+
+    average = decay * average + (1 - decay) * weight in each update; the first update copies the
+    weights. Buffers, such as batch-norm statistics, are always copied. Like
+    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``; source: Polyak & Juditsky 1992.
+
+    Parameters
+    ----------
+    model
+        The model being trained; it is not changed.
+    decay
+        From 0 to 1; near 1, the average covers about 1 / (1 - decay) steps.
+
+    Attributes
+    ----------
+    updates : int
+        Number of updates.
+
+    Raises
+    ------
+    ArgumentError
+        ``decay`` is out of range, or ``model`` is not a Module.
+
+    Examples
+    --------
+    >>> average = optim.EMA(model)
+    >>> for x, y in loader:
+    ...     trainer.train_step(x, y)
+    ...     average.update()
+    >>> with average.applied():
+    ...     trainer.evaluate(x_val, y_val)
+    >>> average.copy_to(model)
+    """
+
+    def __init__(self, model: Module, decay: float = 0.999) -> None:
+        super().__init__(model)
+        if not isinstance(decay, Real) or not 0 <= float(decay) <= 1:
+            raise ArgumentError(f"decay={decay!r}: expected a number from 0 to 1")
+        self.decay: float = float(decay)
+
+    def rate(self) -> float:
+        return 1 - self.decay
+
+
+class SWA(WeightAverage):
+    """Stochastic weight averaging: the mean of a model's weights at each update.
+
+    Update it at the end of each of the last epochs, at a constant or cyclic learning rate, and then
+    recompute the batch-norm statistics with :func:`update_batch_norm`. Like PyTorch's
+    ``AveragedModel``; source: Izmailov et al. 2018, arXiv:1803.05407.
+
+    Parameters
+    ----------
+    model
+        The model being trained; it is not changed.
+
+    Attributes
+    ----------
+    updates : int
+        Number of updates.
+
+    Raises
+    ------
+    ArgumentError
+        ``model`` is not a Module.
+
+    Examples
+    --------
+    >>> average = optim.SWA(model)
+    >>> for epoch in range(10):
+    ...     trainer.fit(x, y, epochs=1)
+    ...     average.update()
+    >>> average.copy_to(model)
+    >>> optim.update_batch_norm(model, (batch for batch, _ in loader))
+    """
+
+    def rate(self) -> float:
+        return 1 / (self.updates + 1)
+
+
+def update_batch_norm(model: Module, batches: Iterable[Any]) -> None:
+    """Set the running statistics of all batch norms to their mean over ``batches``.
+
+    For weights that have not been trained as they are, such as averages. Like PyTorch's
+    ``update_bn``.
+
+    Parameters
+    ----------
+    model
+        In training mode during the call; its weights do not change.
+    batches
+        Inputs of the model; of tuples and lists the first item, so a loader works.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm1d | BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    with evaluating(model):
+        model.train()
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # a mean over all batches
+            for batch in batches if norms else ():
+                x = batch[0] if isinstance(batch, tuple | list) else batch
+                model(Tensor.of(x).to(model.backend))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 def _tensors(model: Module) -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,7 @@ from ..arrays import Array, sum_dtype
 from ..checks import check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .optimizer import one_backend, tensors
+from .optimizer import not_tensors, one_backend, tensors
 
 
 def clip_grad_norm_(
@@ -86,10 +86,7 @@ def _gradients(
 ) -> tuple[list[Tensor], list[Array]]:
     params = tensors(parameters)
     if not params:
-        raise ArgumentError(
-            f"{caller}: parameters contains no Tensors: pass model.parameters(), with a new call "
-            "each time (it is an iterator)"
-        )
+        raise not_tensors(f"{caller}: parameters", parameters, "call")
     return params, [p.grad for p in params if p.grad is not None]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import backends
-from ..arrays import Array, sum_dtype
+from ..arrays import Array, plain, sum_dtype
 from ..backends import OVERFLOW, SKIPPED, Backend
 from ..checks import check_not_negative
 from ..errors import ArgumentError, DeviceError, StateDictError
@@ -58,7 +58,7 @@ class Optimizer:
         lr: float,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.defaults = {"lr": lr, **(settings or {})}
+        self.defaults = _plain({"lr": lr, **(settings or {})})
         self.check(self.defaults)
         self.params: list[Tensor] = []
         self.steps: list[int] = []
@@ -67,8 +67,8 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         # a single Tensor is iterable too, over its rows
         is_iterable = isinstance(params, Iterable) and not isinstance(params, Tensor)
-        items: list[Any] = list(params) if is_iterable else []
-        is_grouped = bool(items) and all(isinstance(item, Mapping) for item in items)
+        items: Any = list(params) if is_iterable else [] if isinstance(params, Tensor) else params
+        is_grouped = bool(items) and is_iterable and all(isinstance(i, Mapping) for i in items)
         for group in items if is_grouped else [{"params": items}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]
@@ -109,7 +109,7 @@ class Optimizer:
                 f"{', '.join(self.defaults)}"
             )
         params = self._new_parameters(group["params"])
-        new = {"params": params, **self.defaults, **{k: group[k] for k in group if k != "params"}}
+        new = {**self.defaults, **_plain(group), "params": params}
         self.check(new)
         self.param_groups.append(new)
         self.params += params
@@ -123,10 +123,7 @@ class Optimizer:
         name = type(self).__name__
         added = tensors(params)
         if not added:
-            raise ArgumentError(
-                f"{name}: params contains no Tensors: pass model.parameters(), with a new call "
-                "for each optimiser (it is an iterator)"
-            )
+            raise not_tensors(f"{name}: params", params, "optimiser")
         if len({id(p) for p in (*self.params, *added)}) < len(self.params) + len(added):
             raise ArgumentError(f"{name}: params contains a parameter twice")
         return added
@@ -175,6 +172,8 @@ class Optimizer:
         try:
             for group, indices in self._indexed_groups():
                 self.group = group
+                if not isinstance(group["lr"], int | float):  # float32 would be used in float32
+                    group["lr"] = plain(group["lr"])
                 self._step_group(indices, scaler)
         finally:
             self.group = self.param_groups[0]
@@ -192,8 +191,7 @@ class Optimizer:
         by_count: dict[tuple[int, int], list[int]] = {}
         for i in group_indices:
             if self.params[i].grad is not None and self.params[i].requires_grad:
-                self.steps[i] += 1
-                by_count.setdefault((self.steps[i], id(self._skipped[i])), []).append(i)
+                by_count.setdefault((self.steps[i] + 1, id(self._skipped[i])), []).append(i)
         for (count, _), indices in by_count.items():
             backend = self.params[indices[0]].backend
             with backend.active():
@@ -205,6 +203,8 @@ class Optimizer:
                     count,
                     None if scaler is None else self._own_scaler(scaler, indices),
                 )
+            for i in indices:
+                self.steps[i] = count
 
     def _own_scaler(self, scaler: Array, indices: list[int]) -> Array:
         """A copy of ``scaler`` that counts the skipped steps of these parameters.
@@ -302,7 +302,9 @@ class Optimizer:
             if array is not None
         }
         self._subtract_skipped()
-        groups = [{**group, "params": list(indices)} for group, indices in self._indexed_groups()]
+        groups = [
+            {**_plain(group), "params": list(indices)} for group, indices in self._indexed_groups()
+        ]
         return {"steps": list(self.steps), "param_groups": groups, "arrays": arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -314,6 +316,8 @@ class Optimizer:
         ------
         StateDictError
             The state of another kind of optimiser or of other parameters.
+        ArgumentError
+            A setting is out of range.
         """
         missing = {"steps", "param_groups", "arrays"} - set(state)
         if missing:
@@ -329,7 +333,7 @@ class Optimizer:
         self.steps = [int(n) for n in state["steps"]]
         self._skipped = [None] * len(self.params)
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
-            group.update({k: v for k, v in saved.items() if k != "params"})
+            group.update(_plain(saved))
         for slot, arrays in self.state.items():
             for i, param in enumerate(self.params):
                 array = state["arrays"].get(f"{slot}.{i}")
@@ -348,6 +352,7 @@ class Optimizer:
             self._indexed_groups(), state["param_groups"], strict=True
         ):
             problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
+            self.check({**group, **_plain(saved)})
             slots = self.slots_of({**group, **saved})
             known.update({f"{slot}.{i}": self.params[i] for slot in slots for i in indices})
         problems += [
@@ -360,12 +365,27 @@ class Optimizer:
         return problems
 
 
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a group, without "params", as Python's numbers."""
+    return {name: plain(value) for name, value in group.items() if name != "params"}
+
+
 def tensors(params: Any) -> list[Tensor]:
     """Return one Tensor or an iterable of Tensors as a list; [] if any item is not a Tensor."""
     if isinstance(params, Tensor):
         return [params]
     items = list(params) if isinstance(params, Iterable) else []
     return items if all(isinstance(p, Tensor) for p in items) else []
+
+
+def not_tensors(argument: str, params: Any, user: str) -> ArgumentError:
+    """The error for ``params`` without Tensors."""
+    if hasattr(params, "parameters"):
+        return ArgumentError(f"{argument} is a {type(params).__name__}: pass model.parameters()")
+    return ArgumentError(
+        f"{argument} contains no Tensors: pass model.parameters(), with a new call for each {user} "
+        "(it is an iterator)"
+    )
 
 
 def one_backend(params: list[Tensor]) -> Backend | None:
@@ -394,7 +414,7 @@ def move_to_params(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Ar
     targets = backends.of_each([p.data for p in params])
     return [
         array
-        if owner is target and array.dtype == param.dtype
+        if owner is target and array.dtype == param.dtype and array.dtype.itemsize >= 4
         else _convert(array, owner, target, state_dtype(param))
         for param, array, owner, target in zip(params, arrays, owners, targets, strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from ..checks import check_number, check_steps
 from ..errors import ArgumentError
@@ -87,6 +87,10 @@ class ReduceLROnPlateau(LRScheduler):
     def get_lr(self) -> list[float]:
         return self.lrs
 
+    def state_dict(self) -> dict[str, Any]:
+        self.lrs = self.get_last_lr()  # the user may have changed them
+        return super().state_dict()
+
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
         """Record the metric of an epoch, and reduce the rates if it has stopped improving.
 
@@ -95,6 +99,7 @@ class ReduceLROnPlateau(LRScheduler):
         metrics
             A number; a value on a GPU is copied to the host.
         """
+        self.check_groups()
         current = float(metrics)
         self.steps += 1
         self.num_bad_epochs += 1

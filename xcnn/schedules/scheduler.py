@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
+from ..arrays import plain
 from ..checks import check_number
 from ..errors import ArgumentError, StateDictError
 from ..optim import Optimizer
@@ -67,7 +67,11 @@ class LRScheduler:
     def step(self) -> None:
         """Advance by one epoch, or by one batch if ``per_batch``."""
         self.steps += 1
-        self.set_lr()
+        try:
+            self.set_lr()
+        except ArgumentError:
+            self.steps -= 1
+            raise
 
     def restart(self) -> None:
         """Go back to step 0."""
@@ -82,18 +86,22 @@ class LRScheduler:
         ArgumentError
             The optimiser has gained parameter groups since the schedule was created.
         """
+        self.check_groups()
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = lr
+
+    def check_groups(self) -> None:
+        """Check that the optimiser has the parameter groups that the schedule was created for."""
         groups = self.optimizer.param_groups
         if len(groups) != len(self.base_lrs):
             raise ArgumentError(
                 f"{type(self).__name__} was created for {len(self.base_lrs)} parameter groups, the "
                 f"optimiser has {len(groups)}: create the schedule after add_param_group"
             )
-        for group, lr in zip(groups, self.get_lr(), strict=True):
-            group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to resume from: class name, numbers and lists of numbers."""
-        state = {name: deepcopy(getattr(self, name)) for name in self._state}
+        state = {name: _numbers(getattr(self, name)) for name in self._state}
         return {"schedule": type(self).__name__, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -104,6 +112,11 @@ class LRScheduler:
         StateDictError
             The state is of another kind of schedule, or for another number of groups.
         """
+        self._check(state)
+        self._load(state)
+        self.set_lr()
+
+    def _check(self, state: Mapping[str, Any]) -> None:
         name, own_name = state.get("schedule", "something else"), type(self).__name__
         if name != own_name or set(state) != set(self.state_dict()):
             raise StateDictError(
@@ -115,11 +128,14 @@ class LRScheduler:
                 f"the state is for {len(state['base_lrs'])} parameter groups, the optimiser has "
                 f"{len(self.base_lrs)}"
             )
-        self._load(state)
-        self.set_lr()
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        vars(self).update({name: deepcopy(state[name]) for name in self._state})
+        vars(self).update({name: _numbers(state[name]) for name in self._state})
+
+
+def _numbers(value: Any) -> Any:
+    """A copy of a number or a list of numbers, as Python's numbers."""
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else plain(value)
 
 
 def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:

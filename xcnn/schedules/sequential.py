@@ -79,12 +79,17 @@ class SequentialLR(LRScheduler):
         states = [schedule.state_dict() for schedule in self.schedulers]
         return {**super().state_dict(), "schedulers": states}
 
-    def _load(self, state: Mapping[str, Any]) -> None:
+    def _check(self, state: Mapping[str, Any]) -> None:
+        super()._check(state)
         if len(state["schedulers"]) != len(self.schedulers):
             raise StateDictError(
                 f"the state has {len(state['schedulers'])} schedules, expected "
                 f"{len(self.schedulers)}"
             )
         for schedule, inner in zip(self.schedulers, state["schedulers"], strict=True):
-            schedule.load_state_dict(inner)
+            schedule._check(inner)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         super()._load(state)
+        for schedule, inner in zip(self.schedulers, state["schedulers"], strict=True):
+            schedule._load(inner)
