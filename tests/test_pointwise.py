@@ -274,4 +274,3 @@ def test_a_number_does_not_change_the_shape(backend, function, shape):
             assert (y.shape, y.dtype, type(y.data)) == (shape, "float32", type(a))
     for choice in ((a, 2.0), (2.0, a)):
         assert F.where(backend.asarray(np.full(shape, True)), *choice).shape == shape
-    assert F.where(backend.asarray(np.full(shape, True)), 1.0, 2.0).shape == shape
