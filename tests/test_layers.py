@@ -326,3 +326,75 @@ def test_a_subclass_may_take_other_arguments(backend):
             super().__init__(percent / 100)
 
     assert_matches(run(backend, Leaky(50), X), np.where(X > 0, X, X / 2), "float32")
+
+
+# -- what a user can change about a fused layer ----------------------------------------------
+
+
+def doubled(self, x):
+    return 2 * xcnn.Tensor.of(x)
+
+
+def replace_forward(model, patch, index):
+    model[index].forward = lambda x: doubled(None, x)
+
+
+def replace_forward_of_class(model, patch, index):
+    patch.setattr(type(model[index]), "forward", doubled)
+
+
+def replace_call(model, patch, index):
+    patch.setattr(type(model[index]), "__call__", doubled, raising=False)
+
+
+def replace_function(model, patch, index):
+    patch.setattr(type(model[index]), "function", staticmethod(lambda x, **_: doubled(None, x)))
+
+
+@pytest.mark.parametrize(
+    ("change", "index"),
+    [
+        *(
+            (c, i)
+            for c in (replace_forward, replace_forward_of_class, replace_call)
+            for i in range(3)
+        ),
+        (replace_function, 1),
+        (replace_function, 2),
+    ],
+)
+def test_a_replaced_forward_is_called(monkeypatch, change, index):
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    change(model, monkeypatch, index)
+    x = normal(1, 2, 6, 6, dtype="float32")
+    y, expected = xcnn.Tensor(x), []
+    for number, module in enumerate(model):
+        y = 2 * y if number == index else module(y)
+        expected.append(y.data)
+    assert_matches(model(x).data, expected[2])
+    assert_matches(model[:2](x).data, expected[1])
+
+
+def test_a_replaced_forward_of_linear_and_of_the_base_class(monkeypatch):
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU()), normal(2, 3, dtype="float32")
+    model[0].forward = lambda x: doubled(None, x)
+    assert_matches(model(x).data, np.maximum(2 * x, 0))
+    del model[0].forward
+    called = []
+    original = nn.Module.__call__
+    monkeypatch.setattr(nn.Module, "__call__", lambda m, x: called.append(m) or original(m, x))
+    model(x)
+    assert called == [model, *model]
+
+
+def test_replaced_parameters_are_used():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2))
+    x = normal(1, 1, 6, 6, dtype="float32")
+    model[0].weight = xcnn.Parameter(np.zeros((2, 1, 3, 3), "float32"))
+    model[0].bias = xcnn.Parameter(np.float32([3, -4]))
+    np.testing.assert_array_equal(model(x).data[0, :, 0, 0], [3, 0])
+    model[0].bias = xcnn.Parameter(np.ones(1, "float32"))
+    with pytest.raises(ShapeError, match=r"layer '0' .*bias has shape \(1,\)"):
+        model(x)
+    model[0].bias = None
+    assert not model(x).data.any()

@@ -279,8 +279,25 @@ def test_sum_and_mean_of_nothing(backend):
 
 @pytest.mark.parametrize("dim", [2, -3, (0, 0)], ids=str)
 def test_sum_over_no_such_axis(backend, dim):
-    with pytest.raises(ShapeError, match=r"does not fit shape \(2, 3\)"):
-        F.sum(backend.asarray(normal(2, 3)), dim=dim)
+    for function in (F.sum, F.mean):
+        with pytest.raises(ShapeError, match="dim="):
+            function(backend.asarray(normal(2, 3)), dim=dim)
+
+
+@pytest.mark.parametrize("dim", [0, -1, (0,)])
+def test_a_number_has_no_axes_to_sum(backend, dim):
+    for x in (3.0, backend.asarray(np.array(3.0))):
+        with pytest.raises(ShapeError, match=r"dim=.*there are 0 axes"):
+            F.sum(x, dim)
+        assert F.sum(x).shape == F.sum(x, ()).shape == ()
+
+
+@pytest.mark.parametrize("dim", ["x", 1.0, [None], {}])
+def test_dims_are_ints(backend, dim):
+    x = backend.asarray(normal(2, 3))
+    for function in (F.sum, F.mean, F.squeeze, F.permute):
+        with pytest.raises(ArgumentError, match=r"dims?="):
+            function(x, dim)
 
 
 # -- reshape and flatten -------------------------------------------------------------------
@@ -426,8 +443,16 @@ def test_concat_stays_batch_last(backend):
     ids=str,
 )
 def test_concat_errors(backend, shapes, dim):
-    with pytest.raises(ShapeError, match="concat:"):
+    with pytest.raises(ShapeError, match=r"concat:|dim="):
         F.concat([backend.asarray(normal(*s)) for s in shapes], dim=dim)
+
+
+def test_concat_takes_a_list(backend):
+    """Rows of one array are not the tensors to join."""
+    x = backend.asarray(normal(2, 3))
+    for tensors in (x, xcnn.Tensor(x), 3.0, "xy"):
+        with pytest.raises(ArgumentError, match="expected a list or tuple of tensors"):
+            F.concat(tensors)
 
 
 # -- pad -----------------------------------------------------------------------------------

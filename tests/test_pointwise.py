@@ -259,3 +259,18 @@ def test_methods_of_tensors(backend):
         (tensor.reciprocal(), 1 / x),
     ):
         assert_matches(found.numpy(), wanted)
+
+
+BINARY = [F.add, F.sub, F.mul, F.div, F.maximum, F.minimum, F.pow]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (0,)])
+@pytest.mark.parametrize("function", BINARY, ids=lambda f: f.__name__)
+def test_a_number_does_not_change_the_shape(backend, function, shape):
+    a = backend.asarray(np.full(shape, 0.5, "float32"))
+    for number in (2, 2.0, np.float64(2)):
+        for operands in ((a, number), (number, a)):
+            y = function(*operands)
+            assert (y.shape, y.dtype, type(y.data)) == (shape, "float32", type(a))
+    for choice in ((a, 2.0), (2.0, a)):
+        assert F.where(backend.asarray(np.full(shape, True)), *choice).shape == shape

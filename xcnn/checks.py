@@ -264,6 +264,23 @@ def check_dim(name: str, dim: Any, ndim: int) -> int:
     return int(dim) % ndim
 
 
+def check_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
+    """The indices of one axis or several, each >= 0; None: of all axes.
+
+    Raises
+    ------
+    ArgumentError
+        Neither an int nor a sequence of ints.
+    ShapeError
+        No such axis, or a repeated one.
+    """
+    dims = range(ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    axes = tuple(check_dim(name, d, ndim) for d in dims)
+    if len(set(axes)) < len(axes):
+        raise ShapeError(f"{name}={dim}: expected each axis once")
+    return axes
+
+
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:
     """``shape`` as a tuple of ints >= 1; an int means one axis."""
     axes = (shape,) if is_int(shape) else shape

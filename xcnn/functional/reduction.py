@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..errors import ShapeError
+from ..checks import check_dims
 from ..tensor import Function, Tensor, operation
 
 __all__ = ["mean", "sum"]
@@ -21,15 +21,13 @@ class Sum(Function):
     arguments = ("input",)
 
     def __init__(self, dim: Axes, keepdim: bool, mean: bool) -> None:
-        self.axis = tuple(dim) if isinstance(dim, Sequence) else dim
+        self.dim = dim
         self.keepdim = keepdim
         self.mean = mean
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        try:
-            y = x.sum(axis=self.axis, dtype=sum_dtype(x.dtype), keepdims=True)
-        except ValueError as error:  # includes NumPy's AxisError
-            raise ShapeError(f"dim={self.axis!r} does not fit shape {x.shape}: {error}") from error
+        axes = check_dims("dim", self.dim, x.ndim)
+        y = x.sum(axis=axes, dtype=sum_dtype(x.dtype), keepdims=True)
         self.save(shape=x.shape, with_unit_axes=y.shape)
         if self.mean:
             self.scale = y.size / x.size if x.size else float("nan")
@@ -37,9 +35,7 @@ class Sum(Function):
         y = y.astype(x.dtype, copy=False)
         if self.keepdim:
             return y
-        axes = range(x.ndim) if self.axis is None else self.axis
-        summed = {a % x.ndim for a in ((axes,) if isinstance(axes, int) else axes)}
-        return y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in summed))
+        return y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
     def backward(self, backend: Backend, dy: Array) -> Array:
         dy = dy.reshape(self.saved.with_unit_axes)
@@ -54,8 +50,10 @@ def sum(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
 
     Raises
     ------
+    ArgumentError
+        ``dim`` is neither an int nor a sequence of ints.
     ShapeError
-        No such axis.
+        No such axis, or a repeated one.
     """
     return Sum(dim, keepdim, mean=False)(input)
 
@@ -66,7 +64,9 @@ def mean(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
 
     Raises
     ------
+    ArgumentError
+        ``dim`` is neither an int nor a sequence of ints.
     ShapeError
-        No such axis.
+        No such axis, or a repeated one.
     """
     return Sum(dim, keepdim, mean=True)(input)

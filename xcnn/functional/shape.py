@@ -9,7 +9,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_dim, is_int
+from ..checks import check_dim, check_dims, is_int
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
@@ -99,10 +99,7 @@ def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
         No such axis, or a repeated one.
     """
     input = Tensor.of(input)
-    dims: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
-    dims = [check_dim("dim", d, input.ndim) for d in dims]
-    if len(set(dims)) < len(dims):
-        raise ShapeError(f"dim={dim}: expected each axis once")
+    dims = check_dims("dim", dim, input.ndim)
     shape = tuple(n for i, n in enumerate(input.shape) if n != 1 or i not in dims)
     return UnitAxes(shape)(input)
 
@@ -151,10 +148,10 @@ def permute(input: Any, dims: Sequence[int]) -> Tensor:
         ``dims`` is not a permutation of the axes.
     """
     input = Tensor.of(input)
-    order = tuple(check_dim("dims", d, input.ndim) for d in dims)
-    if sorted(order) != list(range(input.ndim)):
+    order = check_dims("dims", dims, input.ndim)
+    if len(order) != input.ndim or dims is None:
         raise ShapeError(
-            f"dims={tuple(dims)}: expected each of the {input.ndim} axes of {input.shape} once"
+            f"dims={dims!r}: expected each of the {input.ndim} axes of {input.shape} once"
         )
     return Permute(order)(input)
 
@@ -188,14 +185,20 @@ def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
     Raises
     ------
+    ArgumentError
+        ``tensors`` is not a list or tuple, or ``dim`` is not an int.
     ShapeError
         No tensors, no such axis, or the other axes differ.
     """
+    if not isinstance(tensors, list | tuple):
+        raise ArgumentError(
+            f"tensors is {type(tensors).__name__}: expected a list or tuple of tensors"
+        )
     inputs = [Tensor.of(t) for t in tensors]
     shapes = [t.shape for t in inputs]
-    if not inputs or not -inputs[0].ndim <= dim < inputs[0].ndim:
-        raise ShapeError(f"concat: cannot join shapes {shapes} along dim={dim}")
-    dim %= inputs[0].ndim
+    if not inputs:
+        raise ShapeError("concat: tensors is empty; pass at least one")
+    dim = check_dim("dim", dim, inputs[0].ndim)
     other_axes = {s[:dim] + s[dim + 1 :] for s in shapes}
     if len(other_axes) > 1 or len({len(s) for s in shapes}) > 1:
         raise ShapeError(f"concat: shapes {shapes} differ in an axis other than dim={dim}")

@@ -81,12 +81,12 @@ def _fusible(modules: list[Any]) -> int:
 
     Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
     convolution, a ReLU and a max-pool; bias and ReLU are monotonic, so pooling first leaves them
-    fewer pixels. One: anything else, including subclasses, and layers with a hook or under a
-    tracer.
+    fewer pixels. One: anything else, including subclasses and layers that are observed or patched.
     """
     kinds = [None if module.is_observed else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:
         formats = {modules[0].data_format, modules[2].data_format}
-        if modules[0].bias is not None and formats == {"NCHW"}:
+        weight, bias = modules[0].weight, modules[0].bias
+        if formats == {"NCHW"} and getattr(bias, "shape", None) == weight.shape[:1]:
             return 3
     return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1

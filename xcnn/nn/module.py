@@ -51,8 +51,13 @@ class Module:
     """
 
     training = True
+    _as_defined: tuple[Any, ...]
     _init_arguments: dict[str, Any]
     _hooks: list[Hook]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._as_defined = _behaviour(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
@@ -288,8 +293,13 @@ class Module:
 
     @property
     def is_observed(self) -> bool:
-        """Whether a hook or a tracer needs the output, so it must not be fused away."""
-        return bool(self._hooks) or current_tracer() is not None
+        """Whether the module must be called for itself, not fused with its neighbours.
+
+        A hook or a tracer needs its output, or its ``forward`` was replaced, on the instance or on
+        the class.
+        """
+        is_patched = "forward" in vars(self) or _behaviour(type(self)) != self._as_defined
+        return is_patched or bool(self._hooks) or current_tracer() is not None
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         """Count the multiply-adds of one forward pass to this output shape, without children."""
@@ -328,6 +338,11 @@ class Module:
 
 def _size(module: Module) -> int:
     return sum(p.size for p in module.parameters())
+
+
+def _behaviour(cls: type[Module]) -> tuple[Any, ...]:
+    """What runs when a module of this class is called."""
+    return cls.__call__, cls.forward, getattr(cls, "function", None)
 
 
 def _members_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
