@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .. import nn, serialize
 from ..errors import ArgumentError, FileFormatError
+from ..files import read_json
 from ..training import Epoch
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
@@ -121,10 +122,7 @@ class RunFolder:
             raise ArgumentError(
                 f"{self.path} is not a run folder: it has no {CONFIG}; train one with: xcnn train"
             )
-        try:
-            config = json.loads(path.read_text("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"{path} is damaged: {error}") from error
+        config = read_json(path)
         wrong = damaged_entries(config)
         if wrong:
             raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
