@@ -198,6 +198,53 @@ def test_loading_draws_no_random_numbers(path):
     assert init.normal_(xcnn.Parameter(np.zeros(3, np.float32))).data.all()  # skipped() has ended
 
 
+def nested(depth):
+    model = nn.Linear(2, 2)
+    for _ in range(depth):
+        model = nn.Sequential(model)
+    return model
+
+
+def test_the_depth_of_a_network_is_limited(path):
+    xcnn.save(nested(99), path)
+    loaded = xcnn.load(path)
+    x = normal(3, 2, dtype="float32")
+    assert loaded(x).shape == (3, 2)
+    xcnn.save(nested(100), path)
+    with pytest.raises(FileFormatError, match="nested more than 200 levels deep; build the model"):
+        xcnn.load(path)
+    xcnn.load(path, nested(100))
+
+
+def test_bfloat16_becomes_float32_exactly(path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_torch
+
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    every = bits.view(torch.bfloat16).reshape(256, 256)
+    save_torch({"all": every, "scalar": every[70, 3].clone(), "f": torch.ones(3)}, path)
+    arrays, _ = read(path)
+    assert arrays["all"].dtype == np.float32
+    expected = every.float().numpy()
+    np.testing.assert_array_equal(arrays["all"].view(np.uint32), expected.view(np.uint32))
+    assert arrays["scalar"].shape == ()
+    assert arrays["f"].tolist() == [1, 1, 1]
+    layer = nn.Linear(256, 256, bias=False)
+    save_torch({"weight": torch.full((256, 256), 0.3).bfloat16()}, path)
+    assert xcnn.load(path, layer).weight.data[0, 0] == np.float32(0.30078125)
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "complex64"])
+def test_types_that_numpy_lacks_are_named(path, name):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_torch
+
+    save_torch({"w": torch.ones(4).to(getattr(torch, name))}, path)
+    code = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "complex64": "C64"}[name]
+    with pytest.raises(FileFormatError, match=f"'w' is of type {code}: expected F16, F32"):
+        read(path)
+
+
 # User-defined modules
 
 

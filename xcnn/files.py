@@ -22,7 +22,7 @@ from .errors import FileFormatError, XcnnError
 AnyPath = str | os.PathLike[str]
 
 # of JSON: these keep reading below 2 s and 200 MiB
-_MAX_BYTES = 2**24
+MAX_JSON = 2**24  # bytes
 _MAX_VALUES = 2**19
 _MAX_DEPTH = 200  # Python's recursion limit is 1000, and a Module uses some frames per level
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
@@ -85,7 +85,7 @@ def read_json(path: AnyPath) -> Any:
         The file does not exist, is not JSON, or is too large or too deeply nested.
     """
     with reading(path, "is damaged"), open_file(path) as file:
-        return parse_json(file.read(_MAX_BYTES + 1))
+        return parse_json(file.read(MAX_JSON + 1))
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -97,8 +97,8 @@ def parse_json(text: str | bytes) -> Any:
         Not JSON, or too large or too deeply nested.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"more than {_MAX_BYTES} bytes of JSON")
+    if len(data) > MAX_JSON:
+        raise ValueError(f"more than {MAX_JSON} bytes of JSON")
     outside = _STRING.sub(b"", data)
     brackets = outside.translate(None, _NO_BRACKET)
     if outside.count(b",") + len(brackets) > _MAX_VALUES:

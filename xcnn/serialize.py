@@ -22,7 +22,7 @@ from . import backends, init, nn
 from .arrays import Array
 from .errors import ArgumentError, FileFormatError
 from .extend import layer_builder, layer_name
-from .files import AnyPath, open_file, parse_json, reading, write_atomically
+from .files import MAX_JSON, AnyPath, open_file, parse_json, reading, write_atomically
 from .tensor import Buffer, Parameter, Tensor
 
 #: by NumPy type: its name in safetensors files
@@ -196,7 +196,7 @@ def read(path: AnyPath) -> tuple[dict[str, Array], dict[str, str]]:
         length = int.from_bytes(file.read(8), "little")
         if length > left:
             raise ValueError(f"a header of {length} bytes, {left} left")
-        header = parse_json(file.read(length))
+        header = parse_json(file.read(min(length, MAX_JSON + 1)))
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("the metadata are not strings")

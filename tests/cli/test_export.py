@@ -135,7 +135,7 @@ def test_predict_without_metadata(run, end):
             "predict rgb.onnx a.png --classes names.txt",
             "numbers per image, which does not fit 2 classes",
         ),
-        ("predict rgb.onnx a.png --classes a.png", "--classes a.png: expected text in UTF-8"),
+        ("predict rgb.onnx a.png --classes a.png", "--classes a.png is not a text in UTF-8"),
         ("predict rgb.onnx a.png --mean 1,2 --std 1,1", "mean"),
         ("predict rgb.onnx a.png --mean 1,2,3", "--mean and --std belong together"),
         ("predict last.onnx a.png", "pixels (2, 8, 6, 3): expected one input (N, C, H, W) with 1"),

@@ -5,6 +5,7 @@ import io
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -161,7 +162,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(server, tmp_path, monkeypatc
         return io.BufferedWriter(FullDisk(path, mode.replace("b", "")), 1 << 20)
 
     server.responses["/f"] = BODY
-    monkeypatch.setattr(download, "open", open_full, raising=False)
+    monkeypatch.setattr(Path, "open", open_full)
     with pytest.raises(DataError, match=r"No space left on device.*XCNN_CACHE") as caught:
         fetch("f", [server.url, server.url], tmp_path, progress=False)
     assert not isinstance(caught.value, DownloadError)

@@ -306,8 +306,63 @@ def test_a_share_is_held_out(tmp_path, animals, inside):
 
 def test_too_few_to_hold_out(tmp_path):
     plain(tmp_path / "a" / "1.png", 1)
-    with pytest.raises(DataError, match=r"has 1 images: holding out 0\.2"):
+    with (
+        pytest.warns(
+            UserWarning, match="has only one class, 'a', so every network is always right"
+        ),
+        pytest.raises(DataError, match=r"has 1 images: holding out 0\.2"),
+    ):
         split_folder(tmp_path)
+
+
+def test_one_class_is_reported(tmp_path, animals):
+    """Usually it is the folder above the right one."""
+    for load in (load_folder, split_folder):
+        with pytest.warns(UserWarning, match="has only one class, 'animals'") as caught:
+            load(tmp_path, size=4)
+        assert len(caught) == 1
+    assert len(split_folder(tmp_path, size=4, classes=["animals"])) == 3  # evaluating a network
+
+
+def link(path, target):
+    try:
+        path.symlink_to(target, target_is_directory=True)
+    except OSError:
+        pytest.skip("needs: permission to create links")
+
+
+def test_hidden_files_and_folders_are_ignored(animals):
+    for name in (".ipynb_checkpoints", ".thumbs", "__MACOSX", "deep/.hidden/deeper"):
+        plain(animals / "cat" / name / "1.png", 200)
+    for name in ("._001.png", ".DS_Store", ".hidden.png"):
+        (animals / "cat" / name).write_bytes(b"no image")
+    plain(animals / "__MACOSX" / "1.png", 200)
+    assert values(ImageFolder(animals, size=4)) == [*range(1, 11), *range(101, 106)]
+
+
+def test_links_are_followed(tmp_path, animals):
+    plain(tmp_path / "elsewhere" / "more.png", 50)
+    link(animals / "cat" / "zz", tmp_path / "elsewhere")
+    link(animals / "mouse", tmp_path / "elsewhere")
+    link(animals / "cat" / "zz.png", tmp_path / "elsewhere" / "more.png")
+    data = ImageFolder(animals, size=4)
+    assert data.classes == ["cat", "dog", "mouse"]
+    assert values(data) == [*range(1, 11), 50, 50, *range(101, 106), 50]
+
+
+def test_two_links_to_one_folder(tmp_path, animals):
+    plain(animals / "cat" / "deep" / "more.png", 50)
+    for name in ("a", "b", "z"):
+        link(animals / "cat" / name, animals / "cat" / "deep")
+    assert values(ImageFolder(animals, size=4)).count(50) == 1
+
+
+def test_links_in_a_circle(tmp_path, animals):
+    link(animals / "cat" / "up", animals / "cat")
+    link(animals / "cat" / "higher", animals)
+    link(animals / "dog" / "self", animals / "dog" / "self")
+    data = ImageFolder(animals, size=4)
+    assert sorted(values(data)) == sorted([*range(1, 11), *range(101, 106), *range(101, 106)])
 
 
 def test_limit_takes_from_every_class(animals):
@@ -336,7 +391,7 @@ def test_mean_and_deviation(animals):
 
 def test_constant_images(tmp_path):
     for i in range(4):
-        plain(tmp_path / "a" / f"{i}.png", 51)
+        plain(tmp_path / "ab"[i % 2] / f"{i}.png", 51)
     data = load_folder(tmp_path, size=4)
     assert (data.mean, data.std) == ((0.2,) * 3, (1.0,) * 3)
     assert np.isfinite(data.normalize()(data.test.batch(np.arange(1))[0])).all()

@@ -113,10 +113,10 @@ def test_damaged_gzip_names_the_file(tmp_path):
     packed = bytearray(gzip.compress(idx_bytes(np.arange(200))))
     packed[40] ^= 0xFF
     path.write_bytes(packed)
-    with pytest.raises(DataError, match=r"images\.gz is truncated or damaged: gzip"):
+    with pytest.raises(DataError, match=r"images\.gz is truncated or damaged: CRC"):
         read_bytes(path)
 
 
 def test_a_missing_file_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match="none cannot be read"):
+    with pytest.raises(DataError, match=r"no such file: .*none"):
         read_bytes(tmp_path / "none")

@@ -15,7 +15,10 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     for name in data.names():
-        record = data.info(name)
-        train, test = record.counts
-        title = f"{record.title}; {train:,} to train, {test:,} to test"
-        print_rows([(name, title), ("", data.status(name, arguments.data_dir))])
+        record, status = data.info(name), data.status(name, arguments.data_dir)
+        counts = [
+            f"{count:,}" if count == whole else f"{count:,} of {whole:,}"
+            for count, whole in zip(status.counts, record.counts, strict=True)
+        ]
+        title = f"{record.title}; {counts[0]} to train, {counts[1]} to test"
+        print_rows([(name, title), ("", status)])

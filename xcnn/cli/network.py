@@ -10,12 +10,14 @@ from typing import Any
 
 from .. import backends, data, onnx
 from ..errors import ArgumentError, FileFormatError
+from ..files import open_file, parse_json, reading
 from ..training import Trainer
 from . import sources
 from .runs import RunFolder, damaged_entries
 
 SUFFIX = ".onnx"
 MAX_INPUT = 2**27  # numbers, 512 MiB: the largest image or batch that a file may request
+MAX_NAMES = 2**20  # bytes of a list of class names
 #: entries of a run's config that an ONNX file stores, as JSON in its metadata
 _METADATA = ("classes", "data", "input_shape", "loss", "mean", "scale", "std")
 
@@ -95,11 +97,9 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
     """The config in a file's metadata; None if the file is not from xcnn export."""
     if not set(_METADATA) <= set(model.metadata):
         return None
-    try:
-        config = {key: json.loads(model.metadata[key]) for key in _METADATA}
-        config["crop"] = json.loads(model.metadata.get("crop", "false")) is True
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: the metadata is damaged: {error}") from error
+    with reading(f"{path}: the metadata", "is damaged", "Export it again"):
+        config = {key: parse_json(model.metadata[key]) for key in _METADATA}
+        config["crop"] = parse_json(model.metadata.get("crop", "false")) is True
     wrong = damaged_entries(config)
     if wrong:
         raise FileFormatError(f"{path}: the metadata is damaged: wrong: {', '.join(wrong)}")
@@ -131,10 +131,12 @@ def _guess_config(path: Path, model: onnx.Graph) -> dict[str, Any]:
 
 
 def _read_names(file: str) -> list[str]:
-    try:
-        names = Path(file).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ArgumentError(f"--classes {file}: expected text in UTF-8: {error}") from error
+    with reading(f"--classes {file}", "is not a text in UTF-8", "Expected one name per line"):
+        with open_file(file) as opened:
+            text = opened.read(MAX_NAMES + 1)
+        if len(text) > MAX_NAMES:
+            raise ValueError(f"more than {MAX_NAMES} bytes")
+        names = text.decode().splitlines()
     if not any(names):
         raise ArgumentError(f"--classes {file}: expected one name per line")
     return names

@@ -30,7 +30,8 @@ class ImageFolder(Dataset):
     """Images in ``root/CLASS/...``, decoded on demand by a pool of threads.
 
     Labels are the indices of the class folders in sorted order. Only paths and labels stay in
-    memory. Hidden files and files without an image suffix are ignored.
+    memory. Links to files and folders are followed. Hidden files and folders (their names start
+    with a dot), ``__MACOSX`` folders and files without an image suffix are ignored.
 
     Parameters
     ----------
@@ -182,6 +183,12 @@ def split_folder(
     root = Path(root)
     train_root = root / "train" if (root / "train").is_dir() else root
     images = ImageFolder(train_root, **settings)
+    if len(images.classes) == 1 and not settings.get("classes"):
+        warnings.warn(
+            f"{train_root} has only one class, {images.classes[0]!r}, so every network is always "
+            "right: expected one folder of images per class",
+            stacklevel=2,
+        )
     tests = [root / name for name in _TEST_FOLDERS if train_root != root and (root / name).is_dir()]
     if tests:
         test = ImageFolder(tests[0], **{**settings, "classes": images.classes})
@@ -265,7 +272,7 @@ def _class_folders(root: Path, classes: Sequence[str] | None) -> dict[str, Path]
     """Map each class name to its folder, in sorted order."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; expected one with a folder of images per class")
-    folders = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != "."}
+    folders = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and _is_shown(p.name)}
     if not folders:
         raise DataError(f"{root} has no folders; expected one folder of images per class")
     unknown = [name for name in folders if classes is not None and name not in classes]
@@ -277,12 +284,24 @@ def _class_folders(root: Path, classes: Sequence[str] | None) -> dict[str, Path]
 
 def _image_files(folder: Path) -> list[str]:
     """List the image files in a folder and its subfolders, sorted."""
-    paths = sorted(
-        str(path)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
-    )
+    paths = []
+    visited = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if (
+            real := os.path.realpath(root)
+        ) in visited:  # links may lead back, or to one place twice
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if _is_shown(name))
+        candidates = (Path(root, name) for name in files if _is_shown(name))
+        paths += [str(p) for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file()]
+    paths.sort()
     if not paths:
         suffixes = ", ".join(SUFFIXES)
         raise DataError(f"{folder} has no images ({suffixes}); add some, or remove the folder")
     return paths
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"

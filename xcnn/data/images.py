@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,11 @@ import numpy as np
 
 from ..checks import Pair
 from ..errors import ArgumentError, DataError
+from ..files import open_file, reading
+
+_SMALL = 2**26  # bytes of decoded pixels, 16 megapixels in colour, that a file of any size may have
+_RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
+_LARGEST = 2**26  # bytes of an array
 
 
 def read_image(
@@ -50,9 +57,12 @@ def read_image(
     if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
     path = Path(path)
-    pixels = _read_npy(path) if path.suffix.lower() == ".npy" else _read_pillow(path)
-    if pixels.shape != tuple(shape):
-        pixels = _fit(pixels, shape, path, crop)
+    read, kind = _read_pillow, "an image"
+    if path.suffix.lower() == ".npy":
+        read, kind = _read_npy, "an array"
+    with reading(path, f"cannot be read as {kind}", "Expected a PNG, JPEG or .npy file", DataError):
+        image = read(path)
+        pixels = image if np.shape(image) == tuple(shape) else _fit(image, shape, path, crop)
     return 255 - pixels if invert else pixels
 
 
@@ -74,44 +84,48 @@ def import_pillow() -> Any:
     return Image
 
 
-def _read_pillow(path: Path) -> np.ndarray:
-    """Read an image file: uint8 (1, H, W) or (3, H, W)."""
+def _read_pillow(path: Path) -> Any:
+    """Read an image file: a Pillow image of mode L or RGB."""
     Image = import_pillow()
     from PIL import ImageOps
 
-    try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and width * height > limit:  # Pillow raises only from twice the limit on
-                raise ValueError(f"{width}×{height} pixels, more than PIL.Image.MAX_IMAGE_PIXELS")
-            image = ImageOps.exif_transpose(opened)  # phones store the orientation as metadata
-            image.load()
-    except Exception as error:  # decoders raise many types on damaged files
-        raise DataError(
-            f"{path} cannot be read as an image: {error}. Expected a PNG, JPEG or .npy file"
-        ) from error
+    with open_file(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error here
+        image = Image.open(file)
+        _check_size(image, Image.MAX_IMAGE_PIXELS, os.fstat(file.fileno()).st_size)
+        ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
+        image.load()
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling
-        return (np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8)[None]
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise DataError(f"{path} has 32-bit pixels; save it with 8 or 16 bits per channel")
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    grey = image.mode in ("1", "L", "LA")
-    return _channels_first(np.array(image.convert("L" if grey else "RGB")))
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        image = white
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _check_size(image: Any, limit: int | None, file_size: int) -> None:
+    """Reject an image that takes far more memory than a photograph or scan in such a small file."""
+    pixels = math.prod(image.size)
+    if limit and pixels > limit:  # Pillow raises only from twice the limit on
+        raise ValueError(f"{pixels} pixels, more than PIL.Image.MAX_IMAGE_PIXELS")
+    decoded = pixels * (1 if image.mode in ("1", "L") else 4)
+    if decoded > max(_SMALL, _RATIO * file_size):
+        raise ValueError(f"{pixels} pixels in {file_size} bytes look like a decompression bomb")
 
 
 def _read_npy(path: Path) -> np.ndarray:
     """Read a saved array: uint8 (C, H, W)."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as an array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
+    array = np.lib.format.open_memmap(path, mode="r")  # compares the sizes; no objects
+    if array.nbytes > _LARGEST:
+        raise ValueError(f"{array.nbytes} bytes, more than {_LARGEST}")
+    if array.ndim not in (2, 3) or not array.size:
         raise DataError(
-            f"{path} holds {getattr(array, 'shape', type(array).__name__)}; expected one image: "
-            "(H, W), (C, H, W) or (H, W, C)"
+            f"{path} holds {array.shape}; expected one image: (H, W), (C, H, W) or (H, W, C)"
         )
     if array.dtype != np.uint8:
         numeric = array.dtype.kind in "iufb"
@@ -126,27 +140,35 @@ def _read_npy(path: Path) -> np.ndarray:
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
-        return pixels[None]
+        return np.array(pixels[None])
     last = pixels.shape[2] in (1, 3) and pixels.shape[0] not in (1, 3)
-    return np.ascontiguousarray(np.moveaxis(pixels, 2, 0)) if last else pixels
+    return np.array(np.moveaxis(pixels, 2, 0) if last else pixels, order="C")
 
 
-def _fit(pixels: np.ndarray, shape: tuple[int, int, int], path: Path, crop: bool) -> np.ndarray:
-    """Convert between grey and colour, and resize."""
-    channels, *size = shape
-    if channels not in (1, 3) or len(pixels) not in (1, 3):
-        raise DataError(
-            f"{path} has the shape {pixels.shape}, the model takes {shape}; only images with 1 or "
-            "3 channels are converted: save an .npy array of exactly that shape"
-        )
+def _fit(image: Any, shape: tuple[int, int, int], path: Path, crop: bool) -> np.ndarray:
+    """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
-    array = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
-    image = Image.fromarray(array).convert("L" if channels == 1 else "RGB")
+    channels, *size = shape
+    actual = image.shape if isinstance(image, np.ndarray) else _shape(image)
+    if channels not in (1, 3) or actual[0] not in (1, 3):
+        raise DataError(
+            f"{path} has the shape {actual}, the model takes {shape}; only images with 1 or 3 "
+            "channels are converted: save an .npy array of exactly that shape"
+        )
+    if isinstance(image, np.ndarray):
+        array = image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2))
+        image = Image.fromarray(array)
+    image = image.convert("L") if channels == 1 else image
     target = (size[1], size[0])  # (width, height), Pillow's order
     if image.size != target:
         box = _centre_box(image.size, target) if crop else None
         image = image.resize(target, Image.Resampling.BILINEAR, box)
-    return _channels_first(np.array(image))
+    image = image if channels == 1 else image.convert("RGB")
+    return np.array(np.moveaxis(np.atleast_3d(image), 2, 0), order="C")
+
+
+def _shape(image: Any) -> tuple[int, int, int]:
+    return len(image.getbands()), image.height, image.width
 
 
 def _centre_box(size: Pair, target: Pair) -> tuple[float, float, float, float]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
-from .files import GZIP_ERRORS, damaged, read_bytes
+from .files import MAX_BYTES, damaged, read_bytes, unpacked, unpacked_size
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 _ARCHIVES = (ARCHIVE, "cifar-10-binary.tar")  # some browsers unpack downloads
 SHAPE = (3, 32, 32)
 _RECORD = 1 + 3 * 32 * 32
+_BLOCK = 512  # bytes; a tar archive is a header of one block per file, then its data in blocks
 _TEST = "test_batch.bin"
 _BATCH = re.compile(r"(data_batch_\d+|test_batch)\.bin")
 
@@ -114,17 +116,23 @@ def read(paths: list[Path]) -> list[np.ndarray]:
     return [np.concatenate(images), np.concatenate(labels), test[0].copy(), test[1]]
 
 
+def counts(paths: list[Path]) -> tuple[int, int]:
+    """Return the number of training and of test images, from the sizes of the batches."""
+    if paths[0].name in _ARCHIVES:
+        with unpacked(paths[0]) as file:
+            sizes = dict(_members(file))
+    else:
+        sizes = {path.name.removesuffix(".gz"): unpacked_size(path) for path in paths}
+    test = sizes.get(_TEST, 0)
+    return (sum(sizes.values()) - test) // _RECORD, test // _RECORD
+
+
 def _read_archive(path: Path) -> dict[str, bytes]:
     """Read the batches from the archive, in memory: nothing is extracted to disk."""
     batches: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
-                name = Path(member.name).name
-                if _BATCH.fullmatch(name) and (file := archive.extractfile(member)):
-                    batches[name] = file.read()
-    except (tarfile.TarError, OSError, *GZIP_ERRORS) as error:
-        raise damaged(path, f"tar archive, {path.stat().st_size} bytes, {error}") from error
+    with unpacked(path) as file:
+        for name, size in _members(file):
+            batches[name] = file.read(size)
     names = _ordered(batches)
     if not names:
         raise DataError(
@@ -132,3 +140,21 @@ def _read_archive(path: Path) -> dict[str, bytes]:
             f"{_TEST}: the binary version of CIFAR-10, not the Python one. Replace the archive"
         )
     return {f"{path}:{name}": batches[name] for name in names}
+
+
+def _members(file: Any) -> Iterator[tuple[str, int]]:
+    """Yield the name and size of each batch in a tar archive; ``file`` is then at its data.
+
+    Not with ``TarFile``, which follows links and obeys extended headers of any size and number. The
+    archives of CIFAR-10 have neither.
+    """
+    end = 0
+    while (block := file.read(_BLOCK)).strip(b"\0"):
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
+        end += _BLOCK + -(-member.size // _BLOCK) * _BLOCK
+        if member.size < 0 or end > MAX_BYTES:
+            raise ValueError(f"{member.name!r} has {member.size} bytes")
+        name = Path(member.name).name
+        if _BATCH.fullmatch(name) and member.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            yield name, member.size
+        file.seek(end)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...files import replacing
 from ...notebook import progress_bar
-from .files import GZIP_ERRORS, Digest
+from .files import Digest
 
 _CHUNK = 1 << 16
 _SLOWEST = 1024  # bytes per second; a slower mirror counts as stalled
@@ -50,7 +50,7 @@ def fetch(
     """Download ``file`` into the folder ``destination``.
 
     The bytes go to a temporary file in that folder, which is renamed once it is complete and its
-    digest is right. On any failure, including Ctrl-C, the temporary file is removed.
+    digest is right (:func:`xcnn.files.replacing`).
 
     Parameters
     ----------
@@ -94,26 +94,22 @@ def fetch(
 def _fetch_from(
     url: str, path: Path, digest: Digest | None, progress: bool, timeout: float
 ) -> Path:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         # an OSError here comes from the disk: network errors arrive as _MirrorError
         with closing(_open(url, timeout)) as response:
             path.parent.mkdir(parents=True, exist_ok=True)  # only when there is something to save
             bar = progress_bar(_length(response), path.name, progress, unit="B", unit_scale=True)
-            with open(part, "xb") as sink, bar:
+            with replacing(path) as sink, bar:
                 for chunk in _chunks(response, timeout):
                     sink.write(chunk)
                     bar.update(len(chunk))
-        _verify(part, digest)
-        os.replace(part, path)
+                sink.flush()
+                _verify(Path(sink.name), digest)
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error.strerror or error}. Free some space or permit "
             "writing there, or choose another folder with data_dir=... or the variable XCNN_CACHE"
         ) from error
-    finally:
-        if part.exists():
-            part.unlink()
     return path
 
 
@@ -176,7 +172,8 @@ def _verify(path: Path, digest: Digest | None) -> None:
         return
     try:
         value = digest.of_file(path)
-    except GZIP_ERRORS as error:
-        raise _MirrorError(f"sent a truncated or damaged gzip file: {error}") from error
+    except DataError as error:
+        cause = error.__cause__ or error  # without the name of the temporary file
+        raise _MirrorError(f"sent a truncated or damaged gzip file: {cause}") from error
     if value != digest.value:
         raise _MirrorError(f"sent another file: {digest} is {value}, expected {digest.value}")

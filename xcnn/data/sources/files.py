@@ -6,15 +6,20 @@ import gzip
 import hashlib
 import os
 import sys
-import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from ...errors import DataError
+from ...files import open_file, reading
 
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
+#: of one file, unpacked: the largest, the batches of CIFAR-10 in one archive, take 184,380,000
+MAX_BYTES = 200_000_000
+_ADVICE = "Delete it and copy or download it again"
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,12 @@ class Digest:
         return hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest()
 
     def of_file(self, path: Path) -> str:
-        """Return the digest of the file ``path``, read in chunks, unpacked if ``unpacked``."""
+        """Return the digest of the file ``path``, unpacked if ``unpacked``."""
+        if self.unpacked:
+            return self.of_bytes(read_bytes(path))
         algorithm = partial(hashlib.new, self.algorithm, usedforsecurity=False)
         with open(path, "rb") as file:
-            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-            file.seek(0)
-            source = gzip.GzipFile(fileobj=file) if self.unpacked and packed else file
-            return hashlib.file_digest(source, algorithm).hexdigest()
+            return hashlib.file_digest(file, algorithm).hexdigest()
 
     def __str__(self) -> str:
         return f"{self.algorithm}{' of the unpacked bytes' if self.unpacked else ''}"
@@ -56,8 +60,40 @@ class Digest:
 
 def damaged(source: Path | str, problem: object) -> DataError:
     """Return the error for a file that is truncated or damaged."""
-    advice = "Delete it and copy or download it again"
-    return DataError(f"{source} is truncated or damaged: {problem}. {advice}")
+    return DataError(f"{source} is truncated or damaged: {problem}. {_ADVICE}")
+
+
+def reading_data(path: Path | str) -> AbstractContextManager[None]:
+    """Turn whatever a parser raises on the file ``path`` into a DataError."""
+    return reading(path, advice=_ADVICE, error=DataError)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Any]:
+    """Open a file, unpacking it if its content (not its name) is gzip.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be opened, or whatever is raised in the ``with`` block.
+    """
+    with reading_data(path), open_file(path) as file:
+        yield gzip.GzipFile(fileobj=file) if _is_packed(file) else file
+
+
+def unpacked_size(path: Path) -> int:
+    """Return the size in bytes of a file of at most 4 GiB after unpacking, without reading it."""
+    with reading_data(path), open_file(path) as file:
+        if not _is_packed(file):
+            return file.seek(0, os.SEEK_END)
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(), "little")
+
+
+def _is_packed(file: BinaryIO) -> bool:
+    packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    file.seek(0)
+    return packed
 
 
 def read_bytes(path: Path) -> bytes:
@@ -66,15 +102,14 @@ def read_bytes(path: Path) -> bytes:
     Raises
     ------
     DataError
-        If the file cannot be read, or its gzip data are truncated or damaged.
+        If the file cannot be read, its gzip data are truncated or damaged, or it has more than
+        ``MAX_BYTES`` unpacked.
     """
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
-    except GZIP_ERRORS as error:
-        raise damaged(path, f"gzip, {path.stat().st_size} bytes, {error}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    with unpacked(path) as file:
+        data: bytes = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
+        return data
 
 
 def cache_dir() -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from .files import damaged, read_bytes
+from .files import damaged, read_bytes, reading_data, unpacked
 
 STEMS = (
     "train-images-idx3-ubyte",
@@ -59,7 +59,8 @@ def parse(data: bytes, source: str) -> np.ndarray:
         expected = f"{length} bytes for the shape {shape}"
     if len(data) != length:
         raise damaged(source, f"expected {expected}, got {len(data)} bytes unpacked")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
+    with reading_data(source):  # NumPy allows 64 axes
+        return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
 
 
 def locate(folder: Path) -> tuple[list[Path], str]:
@@ -78,6 +79,17 @@ def locate(folder: Path) -> tuple[list[Path], str]:
         paths += existing[:1]
         missing += [] if existing else [f"{stem}[.gz]"]
     return ([], "lacks " + ", ".join(missing)) if missing else (paths, "")
+
+
+def counts(paths: list[Path]) -> tuple[int, int]:
+    """Return the number of training and of test images that the headers state."""
+    train, test = (_length(paths[i]) for i in (0, 2))
+    return train, test
+
+
+def _length(path: Path) -> int:
+    with unpacked(path) as file:
+        return int(struct.unpack(">4xI", file.read(8))[0])
 
 
 def read(paths: list[Path], check: Callable[[Path, bytes], None]) -> list[np.ndarray]:

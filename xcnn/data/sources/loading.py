@@ -19,6 +19,7 @@ from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
 
 _LOCATE = {"idx": idx.locate, "cifar": cifar.locate}
+_COUNTS = {"idx": idx.counts, "cifar": cifar.counts}
 _GENERATORS = {"moons": generated.moons, "cross": generated.cross}
 
 
@@ -35,16 +36,23 @@ class Status:
         Folder with its files, or that they would be downloaded to.
     download_size : int
         Bytes that :func:`load` would download; 0 if none.
+    counts : tuple of int
+        Number of training and of test items: of the files if they were found, which may be a part
+        of the dataset; else of the whole dataset.
+    problem : str
+        Why the files cannot be read; empty if their headers can.
     """
 
     name: str
     state: str
     folder: Path | None = None
     download_size: int = 0
+    counts: tuple[int, int] = (0, 0)
+    problem: str = ""
 
     def __str__(self) -> str:
         if self.state == "found":
-            return f"found in {self.folder}"
+            return f"found in {self.folder}{self.problem and ', but '}{self.problem}"
         if self.state == "absent":
             size = self.download_size / 1e6
             return f"not present; load() would download {size:.1f} MB to {self.folder}"
@@ -102,7 +110,7 @@ def load(
 
 
 def status(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
-    """Report whether a dataset is available, without reading or downloading it.
+    """Report whether a dataset is available, and how much of it, without loading or downloading it.
 
     Parameters
     ----------
@@ -118,11 +126,15 @@ def status(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
     """
     record = info(name)
     if record.origin not in _LOCATE:
-        return Status(name, record.origin)
+        return Status(name, record.origin, counts=record.counts)
     paths, _ = _locate(record, data_dir)
-    if paths:
-        return Status(name, "found", paths[0].parent)
-    return Status(name, "absent", _destination(record, data_dir), record.download_size)
+    if not paths:
+        folder = _destination(record, data_dir)
+        return Status(name, "absent", folder, record.download_size, record.counts)
+    try:
+        return Status(name, "found", paths[0].parent, 0, _COUNTS[record.origin](paths))
+    except DataError as error:
+        return Status(name, "found", paths[0].parent, problem=str(error))
 
 
 def _read(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import FileFormatError, OutOfMemoryError, UnsupportedOperatorError, XcnnError
 from ...extend import register_layer
+from ...files import reading
 from .. import reader
 from ..reader import Source, decode, require_onnx
 from . import operators  # noqa: F401  (registers them)
@@ -68,7 +69,8 @@ def load(path: Any, limit: int = LIMIT) -> Graph:
     UnsupportedOperatorError
         The model uses unsupported operators; the message lists their nodes.
     """
-    return build(reader.read_model(Path(path)), Path(path).parent, limit)
+    with reading(path, "is not a model"):
+        return build(reader.read_model(Path(path)), Path(path).parent, limit)
 
 
 def build(model: Any, folder: Path | None = None, limit: int = LIMIT) -> Graph:
