@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import count, islice
 from typing import Any, TypeAlias, cast
 
@@ -136,10 +136,12 @@ class DataLoader:
         epoch, start = check_int("epoch", self.epoch, 0), check_int("start", self.start, 0)
         jobs = self._streamed(epoch, start) if self._in_order else self._indexed(epoch, start)
         self.epoch, self.start = epoch + 1, 0
-        if self.workers:  # they are handled in a background thread, which Ctrl-C never interrupts
-            return prefetch(parallel(self._batch, jobs, self.workers), self.prefetch)
-        batches = (self._batch(*job) for job in jobs)
-        return prefetch(batches, self.prefetch) if self.prefetch else batches
+        if not self.workers:
+            batches = (self._batch(*job) for job in jobs)
+            return prefetch(batches, self.prefetch) if self.prefetch else batches
+        if self._in_order:
+            jobs = prefetch(jobs, self.workers)
+        return parallel(self._batch, jobs, self.workers, self.workers + self.prefetch)
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),).
@@ -166,14 +168,14 @@ class DataLoader:
     def _generator(self, *numbers: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64([self.seed, *numbers]))
 
-    def _indexed(self, epoch: int, start: int) -> Iterator[Job]:
+    def _indexed(self, epoch: int, start: int) -> Generator[Job, None, None]:
         """Epoch, number and indices of each batch."""
         if start > len(self):
             raise ArgumentError(f"start={start}: an epoch has {len(self)} batches")
         order, size = self.order(epoch), self.batch_size
         return ((epoch, i, order[i * size : (i + 1) * size]) for i in range(start, len(self)))
 
-    def _streamed(self, epoch: int, start: int) -> Iterator[Job]:
+    def _streamed(self, epoch: int, start: int) -> Generator[Job, None, None]:
         """Epoch, number and items of each batch."""
         items = _numbered(cast(IterableDataset, self.dataset))
         if self.shuffle:

@@ -70,12 +70,6 @@ class WeightedRandomSampler:
         shares = self.weights / self.weights.sum()
         return rng.choice(len(shares), self.num_samples, self.replacement, shares)
 
-    def __repr__(self) -> str:
-        return (
-            f"WeightedRandomSampler({len(self.weights)} weights, num_samples={self.num_samples}, "
-            f"replacement={self.replacement}, seed={self.seed})"
-        )
-
 
 def class_weights(labels: Any, num_classes: int | None = None) -> np.ndarray:
     """Compute weights that give every class the same total weight.
