@@ -339,6 +339,9 @@ def test_the_rest_of_an_epoch_is_bit_identical(prefetch, start):
     assert bits(resumed) == epochs[1][start:]
     assert (resumed.epoch, resumed.start) == (2, 0)
     assert bits(resumed) == epochs[2]
+    for i, (noise, _) in enumerate(epochs[1]):  # seeds: of the loader, the epoch, the batch
+        wanted = np.random.Generator(np.random.PCG64([4, 1, 1 + i])).random(9, np.float32)
+        np.testing.assert_array_equal(np.frombuffer(noise, np.float32)[:9], wanted)
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
