@@ -391,7 +391,7 @@ def test_state_dict_of_other_batches_is_refused(other):
         loader.load_state_dict(state)
     with pytest.raises(StateDictError, match="length=10, in the state 11"):
         loader.load_state_dict(DataLoader(xy(11), 4, shuffle=True).state_dict())
-    with pytest.raises(StateDictError, match="lacks epoch"):
+    with pytest.raises(StateDictError, match="epoch=0, in the state 'missing'"):
         loader.load_state_dict({})
     assert loader.epoch == 0
 

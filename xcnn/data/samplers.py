@@ -96,8 +96,8 @@ def class_weights(labels: Any, num_classes: int | None = None) -> np.ndarray:
 
     Examples
     --------
-    >>> class_weights([0, 0, 0, 1]).round(2).tolist()
-    [0.67, 2.0]
+    >>> class_weights([0, 0, 1, 1, 1, 1])
+    array([1.5 , 0.75], dtype=float32)
     """
     values = np.asarray(labels)
     if values.dtype.kind not in "iu" or not values.size or values.min() < 0:

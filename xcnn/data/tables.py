@@ -14,7 +14,7 @@ from ..checks import pair
 from ..errors import ArgumentError, DataError
 from .dataset import ArrayDataset
 from .images import read_image
-from .threads import parallel
+from .loader import parallel
 
 
 class CSVDataset(ArrayDataset):
