@@ -305,7 +305,7 @@ def test_items_of_different_shapes():
 
     with pytest.raises(DataError, match=r"Ragged returned items of shapes \[\(1,\), \(2,\)\]"):
         list(DataLoader(Ragged(2)))
-    with pytest.raises(DataError, match=r"Uneven returned items with 1 parts and with 2 parts"):
+    with pytest.raises(DataError, match=r"Uneven returned items with 1 and 2 parts"):
         list(DataLoader(Uneven(2)))
 
 
@@ -339,6 +339,9 @@ def test_the_rest_of_an_epoch_is_bit_identical(prefetch, start):
     assert bits(resumed) == epochs[1][start:]
     assert (resumed.epoch, resumed.start) == (2, 0)
     assert bits(resumed) == epochs[2]
+    for i, (noise, _) in enumerate(epochs[1]):  # seeds: of the loader, the epoch, the batch
+        wanted = np.random.Generator(np.random.PCG64([4, 1, 1 + i])).random(9, np.float32)
+        np.testing.assert_array_equal(np.frombuffer(noise, np.float32)[:9], wanted)
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
@@ -388,7 +391,7 @@ def test_state_dict_of_other_batches_is_refused(other):
         loader.load_state_dict(state)
     with pytest.raises(StateDictError, match="length=10, in the state 11"):
         loader.load_state_dict(DataLoader(xy(11), 4, shuffle=True).state_dict())
-    with pytest.raises(StateDictError, match="lacks epoch"):
+    with pytest.raises(StateDictError, match="epoch=0, in the state 'missing'"):
         loader.load_state_dict({})
     assert loader.epoch == 0
 
@@ -406,18 +409,40 @@ class AtExit:
         assert exiting()
         os.write(1, b"%d batches" % len(list(self.batches)))
 
-loader = DataLoader(np.zeros((9, 2)), 2, SETTINGS)
+loader = DataLoader(np.zeros((99, 2)), 2, SETTINGS)
 """
 
 
-@pytest.mark.parametrize("settings", ["prefetch=0", "prefetch=2"])
+@pytest.mark.parametrize("settings", ["prefetch=0", "prefetch=2", "workers=2"])
 def test_reading_while_the_interpreter_exits(settings):
     code = AT_EXIT.replace("SETTINGS", settings)
     out = run_python(code + "kept = AtExit(loader)")
-    assert out.stdout == "5 batches"
+    assert out.stdout == "50 batches"
     if settings != "prefetch=0":
         out = run_python(code + "kept = AtExit(iter(loader)); next(kept.batches)")
         assert "DataError: the interpreter is exiting" in out.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill would end the process")
+@pytest.mark.parametrize("settings", ["prefetch=0", "prefetch=2", "workers=2"])
+def test_ctrl_c_while_waiting_for_a_batch(settings):
+    out = run_python(f"""
+import os, signal, threading, time
+from xcnn.data import DataLoader
+
+def endless():
+    while True:
+        time.sleep(0.05)
+        yield 0
+
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    for batch in DataLoader(endless, 10, {settings}):
+        pass
+except KeyboardInterrupt:
+    print("stopped", [t.name for t in threading.enumerate() if "xcnn" in t.name])
+""")
+    assert out.stdout == "stopped []\n"
 
 
 def run_python(code):

@@ -15,12 +15,11 @@ from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, map_arrays
 from .folder import ImageFolder, load_folder, split_folder
 from .images import read_image
-from .loader import DataLoader
+from .loader import DataLoader, prefetch
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
 from .tables import CSVDataset
-from .threads import prefetch
 from .transforms import Compose, Normalize, is_unscaled
 
 __all__ = [

@@ -278,7 +278,7 @@ class IterableDataset(Dataset):
 
     def stack(self, items: Iterable[Any]) -> Any:
         """Combine several items into a batch."""
-        return _collate_items(self, [map_arrays(_to_numpy, item) for item in items])
+        return _collate_items(self, list(items))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({name_of(self)})"
@@ -359,11 +359,11 @@ def _stack_items(items: Any, indices: np.ndarray) -> Any:
 
 
 def _read(items: Any, indices: np.ndarray) -> list[Any]:
-    """Read items as NumPy arrays; an exception gets a note with the number of its item."""
+    """Read items one by one; an exception gets a note with the number of its item."""
     samples, index = [], 0
     try:
         for index in np.asarray(indices).tolist():
-            samples.append(map_arrays(_to_numpy, items[index]))
+            samples.append(items[index])
     except Exception as error:
         error.add_note(f"item {index} of {name_of(items)}")
         raise
@@ -372,8 +372,9 @@ def _read(items: Any, indices: np.ndarray) -> list[Any]:
 
 def _collate_items(source: Any, samples: list[Any]) -> Any:
     """Stack items; those that are no tuple or dict, as tuples of one."""
-    wrapped = [item if isinstance(item, tuple | Mapping) else (item,) for item in samples]
-    return _collate(source, wrapped) if wrapped else ()
+    if samples and not isinstance(samples[0], tuple | Mapping):
+        samples = [(item,) for item in samples]
+    return _collate(source, samples) if samples else ()
 
 
 def _collate(source: Any, samples: Sequence[Any]) -> Any:
@@ -381,23 +382,20 @@ def _collate(source: Any, samples: Sequence[Any]) -> Any:
     first = samples[0]
     if not isinstance(first, tuple | Mapping):
         return _stack(source, samples)
-    structures = [_keys(sample) for sample in samples]
-    if any(structure != structures[0] for structure in structures):
-        other = next(s for s in structures if s != structures[0])
-        raise DataError(
-            f"{name_of(source)} returned items with {structures[0]} and with {other}; all must "
-            "have the same structure"
-        )
+    structures = set(map(_structure, samples))
+    if len(structures) > 1:
+        found = " and ".join(sorted(map(str, structures)))
+        raise DataError(f"{name_of(source)} returned items with {found} parts; all must be alike")
     keys = first if isinstance(first, Mapping) else range(len(first))
     parts = {key: _collate(source, [sample[key] for sample in samples]) for key in keys}
     return parts if isinstance(first, Mapping) else _as_tuple(first, parts.values())
 
 
-def _keys(sample: Any) -> str:
-    """Describe the outermost structure of an item."""
-    if isinstance(sample, Mapping):
-        return f"the keys {sorted(map(str, sample))}"
-    return f"{len(sample)} parts" if isinstance(sample, tuple) else "a single array"
+def _structure(sample: Any) -> int | str:
+    """The number of parts of a tuple, or the keys of a dict."""
+    if isinstance(sample, tuple):
+        return len(sample)
+    return str(sorted(map(str, sample))) if isinstance(sample, Mapping) else "no"
 
 
 def _as_tuple(like: tuple, parts: Iterable[Any]) -> tuple:
@@ -405,7 +403,8 @@ def _as_tuple(like: tuple, parts: Iterable[Any]) -> tuple:
     return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
 
 
-def _stack(source: Any, arrays: Sequence[np.ndarray]) -> np.ndarray:
+def _stack(source: Any, values: Sequence[Any]) -> np.ndarray:
+    arrays = [_to_numpy(value) for value in values]
     if any(array.dtype.hasobject for array in arrays):
         raise DataError(
             f"{name_of(source)} returned items that contain {type(arrays[0].flat[0]).__name__}: "

@@ -1,11 +1,16 @@
-"""DataLoader: batches of a dataset in order, shuffled or sampled."""
+"""DataLoader, and threads that compute in advance."""
 
 from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import count, islice
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import count, islice, repeat, starmap
+from queue import SimpleQueue
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -13,7 +18,6 @@ import numpy as np
 from ..checks import check_int
 from ..errors import ArgumentError, DataError, StateDictError
 from .dataset import IterableDataset, arrays_of, as_dataset, describe, name_of
-from .threads import parallel, prefetch
 from .transforms import apply
 
 Job: TypeAlias = tuple[int, int, Any]
@@ -109,13 +113,10 @@ class DataLoader:
         if sampler is not None:
             if not (hasattr(sampler, "order") and hasattr(sampler, "__len__")):
                 raise ArgumentError(
-                    f"sampler is {type(sampler).__name__}: expected an object with len() and "
-                    "order(epoch), such as WeightedRandomSampler"
+                    f"sampler is {type(sampler).__name__}: expected one with len() and order(epoch)"
                 )
             if shuffle or self._in_order:
-                other = (
-                    "shuffle=True" if shuffle else f"{name_of(self.dataset)}, which has no index"
-                )
+                other = "shuffle=True" if shuffle else "data that have no index"
                 raise ArgumentError(f"a sampler sets the order of items: got it with {other}")
         self.epoch = 0
         self.start = 0
@@ -133,13 +134,15 @@ class DataLoader:
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
-        epoch, start = check_int("epoch", self.epoch, 0), check_int("start", self.start, 0)
+        epoch, start = self.epoch, check_int("start", self.start, 0)
         jobs = self._streamed(epoch, start) if self._in_order else self._indexed(epoch, start)
         self.epoch, self.start = epoch + 1, 0
-        if self.workers:  # they are handled in a background thread, which Ctrl-C never interrupts
-            return prefetch(parallel(self._batch, jobs, self.workers), self.prefetch)
-        batches = (self._batch(*job) for job in jobs)
-        return prefetch(batches, self.prefetch) if self.prefetch else batches
+        if not self.workers:
+            batches = (self._batch(*job) for job in jobs)
+            return prefetch(batches, self.prefetch) if self.prefetch else batches
+        if self._in_order:
+            jobs = prefetch(jobs, self.workers)
+        return parallel(self._batch, jobs, self.workers, self.workers + self.prefetch)
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),).
@@ -149,7 +152,7 @@ class DataLoader:
         DataError
             If the sampler gives other than ``len(sampler)`` indices of items.
         """
-        count, epoch = len(self.dataset), check_int("epoch", epoch, 0)
+        count = len(self.dataset)
         if self.sampler is not None:
             order = np.asarray(self.sampler.order(epoch))
             valid = order.shape == (len(self.sampler),) and order.dtype.kind in "iu"
@@ -163,17 +166,18 @@ class DataLoader:
             return np.arange(count)
         return self._generator(epoch).permutation(count)
 
-    def _generator(self, *numbers: int) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64([self.seed, *numbers]))
+    def _generator(self, epoch: int, *number: int) -> np.random.Generator:
+        seeds = [self.seed, check_int("epoch", epoch, 0), *number]
+        return np.random.Generator(np.random.PCG64(seeds))
 
-    def _indexed(self, epoch: int, start: int) -> Iterator[Job]:
+    def _indexed(self, epoch: int, start: int) -> Generator[Job, None, None]:
         """Epoch, number and indices of each batch."""
         if start > len(self):
             raise ArgumentError(f"start={start}: an epoch has {len(self)} batches")
         order, size = self.order(epoch), self.batch_size
         return ((epoch, i, order[i * size : (i + 1) * size]) for i in range(start, len(self)))
 
-    def _streamed(self, epoch: int, start: int) -> Iterator[Job]:
+    def _streamed(self, epoch: int, start: int) -> Generator[Job, None, None]:
         """Epoch, number and items of each batch."""
         items = _numbered(cast(IterableDataset, self.dataset))
         if self.shuffle:
@@ -189,13 +193,10 @@ class DataLoader:
 
     def _batch(self, epoch: int, i: int, items: Any) -> Any:
         dataset = self.dataset
-        batch: Any = (dataset.stack if isinstance(dataset, IterableDataset) else dataset.batch)(
-            items
-        )
-        if isinstance(batch, list):
-            batch = tuple(batch)
+        read = dataset.stack if isinstance(dataset, IterableDataset) else dataset.batch
+        batch: Any = read(items)
         if not isinstance(batch, tuple | Mapping):
-            batch = (batch,)
+            batch = tuple(batch) if isinstance(batch, list) else (batch,)
         for array in arrays_of(batch):
             if getattr(array, "shape", ())[:1] != (len(items),):
                 raise DataError(
@@ -237,18 +238,13 @@ class DataLoader:
             If a key is missing, or a setting differs: the batches would be others.
         """
         own = self.state_dict()
-        missing = [key for key in own if key not in state]
-        if missing:
-            raise StateDictError(f"the state of a DataLoader lacks {', '.join(missing)}")
-        differing = [
-            f"{key}={own[key]!r}, in the state {state[key]!r}"
-            for key in own
-            if key not in ("epoch", "start") and own[key] != state[key]
-        ]
-        if differing:
+        compared = own.keys() - {"epoch", "start"}
+        wrong = [k for k in own if k not in state or (k in compared and own[k] != state[k])]
+        if wrong:
+            found = (f"{k}={own[k]!r}, in the state {state.get(k, 'missing')!r}" for k in wrong)
             raise StateDictError(
-                f"the DataLoader has {'; '.join(differing)}: it would give other batches; create "
-                "it with the settings of the state, or start a new run"
+                f"the DataLoader has {'; '.join(found)}: it would give other batches; create it "
+                "with the settings of the state, or start a new run"
             )
         self.epoch, self.start = (check_int(key, state[key], 0) for key in ("epoch", "start"))
 
@@ -274,3 +270,103 @@ def _shuffled(items: Iterator[Any], size: int, rng: np.random.Generator) -> Iter
         buffer[place] = item
     for place in rng.permutation(len(buffer)):
         yield buffer[place]
+
+
+# -- threads -------------------------------------------------------------------------------
+
+
+def prefetch(batches: Generator[Any, None, None], depth: int) -> Generator[Any, None, None]:
+    """Yield what the generator ``batches`` yields, computed in advance by one background thread.
+
+    While the consumer uses a batch, up to ``depth`` batches are ready and one is being computed.
+    Closing the generator, as leaving a for loop early does, stops and joins the thread.
+    """
+    end = object()
+    read = parallel(lambda: next(batches, end), repeat(()), 1, depth + 1, batches.close)
+    with closing(read):
+        for batch in read:
+            if batch is end:
+                return
+            yield batch
+
+
+def parallel(
+    function: Callable[..., Any],
+    jobs: Iterable[tuple[Any, ...]],
+    threads: int,
+    ahead: int,
+    finish: Callable[[], Any] | None = None,
+) -> Generator[Any, None, None]:
+    """Yield ``function(*job)`` for each of ``jobs``, in their order.
+
+    Parameters
+    ----------
+    function : callable
+    jobs : iterable of tuple
+        Read in the consumer's thread.
+    threads : int
+        Number of threads that compute the results.
+    ahead : int
+        Results computed in advance, besides the one that is yielded.
+    finish : callable, optional
+        What each thread calls at its end, for contexts such as ``no_grad``, which are per thread.
+    """
+    if sys.is_finalizing():  # no thread can start any more
+        yield from starmap(function, jobs)
+        return
+    # SimpleQueues: Ctrl-C inside a Queue or a Semaphore can leave its lock held forever
+    tasks: SimpleQueue[tuple[tuple[Any, ...], SimpleQueue] | None] = SimpleQueue()
+    stopped: list[bool] = []
+
+    def work() -> None:
+        while task := tasks.get():
+            job, result = task
+            try:
+                result.put(None if stopped else (function(*job),))
+            except BaseException as error:  # re-raised in the consumer
+                result.put(error)
+        if finish is not None:
+            finish()
+
+    name = "xcnn-prefetch"
+    pool = [threading.Thread(target=work, name=name, daemon=True) for _ in range(threads)]
+    waiting: deque[SimpleQueue] = deque()
+    try:
+        for thread in pool:
+            thread.start()
+        for job in _caught(jobs):
+            waiting.append(SimpleQueue())
+            if isinstance(job, Exception):  # raised after the results of the jobs before it
+                waiting[-1].put(job)
+            else:
+                tasks.put((job, waiting[-1]))
+            if len(waiting) > ahead:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+    finally:
+        stopped.append(True)
+        for _ in pool:
+            tasks.put(None)
+        # garbage collection may run this in one of the threads, or when they no longer run
+        if threading.current_thread() not in pool and not sys.is_finalizing():
+            for thread in pool:
+                if thread.is_alive():  # Ctrl-C may come before it starts
+                    thread.join()
+
+
+def _caught(jobs: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``jobs``, and the exception that ends them, if any."""
+    try:
+        yield from jobs
+    except Exception as error:
+        yield error
+
+
+def _result(queue: SimpleQueue) -> Any:
+    if sys.is_finalizing() and queue.empty():
+        raise DataError("the interpreter is exiting: the threads that read data have ended")
+    result = queue.get()
+    if isinstance(result, BaseException):
+        raise result  # with the thread's traceback
+    return result[0]

@@ -100,10 +100,9 @@ def stratified_split(labels: np.ndarray, share: float = 0.2, seed: int = 0) -> n
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     classes, counts = np.unique(labels, return_counts=True)
-    exact = np.round(counts * share, 9)  # 0.07 · 100 is 7.000000000000001
-    quotas = np.floor(exact).astype(int)
-    missing = int(np.ceil(np.round(len(labels) * share, 9))) - quotas.sum()
-    quotas[np.argsort(quotas - exact, kind="stable")[:missing]] += 1
+    quotas = np.floor(counts * share).astype(int)
+    total = int(np.ceil(np.round(len(labels) * share, 9)))  # 0.07 · 100 is 7.000000000000001
+    quotas[np.argsort(quotas - counts * share, kind="stable")[: total - quotas.sum()]] += 1
     train = np.ones(len(labels), bool)
     for label, quota in zip(classes, quotas, strict=True):
         train[rng.permutation(np.flatnonzero(labels == label))[:quota]] = False

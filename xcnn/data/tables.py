@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int, pair
+from ..checks import pair
 from ..errors import ArgumentError, DataError
 from .dataset import ArrayDataset
 from .images import read_image
-from .threads import parallel
+from .loader import parallel
 
 
 class CSVDataset(ArrayDataset):
@@ -41,8 +41,6 @@ class CSVDataset(ArrayDataset):
     classes : sequence of str, optional
         Class names in label order; by default those in the file, sorted.
     delimiter : str, default ","
-    threads : int, optional
-        Decoder threads; by default one per CPU, at most 8.
 
     Attributes
     ----------
@@ -78,17 +76,12 @@ class CSVDataset(ArrayDataset):
         channels: int = 3,
         classes: Sequence[str] | None = None,
         delimiter: str = ",",
-        threads: int | None = None,
     ) -> None:
         if image is not None and features is not None:
             raise ArgumentError(f"features={features!r}, image={image!r}: pass one of them")
         if channels not in (1, 3):
             raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colour)")
-        if not isinstance(delimiter, str) or len(delimiter) != 1:
-            raise ArgumentError(f"delimiter={delimiter!r}: expected one character")
         shape = (channels, *pair(size, "size"))
-        default = min(8, os.cpu_count() or 1)
-        self.threads = default if threads is None else check_int("threads", threads)
         self.path = os.fspath(path)
         rows = _rows(self.path, delimiter)
         _, header = next(rows, (1, []))
@@ -129,7 +122,8 @@ class CSVDataset(ArrayDataset):
             return super().batch(indices)
         images = np.empty((len(indices), *files.shape), np.uint8)
         jobs = ((index,) for index in np.asarray(indices).tolist())
-        for n, image in enumerate(parallel(files.__getitem__, jobs, self.threads)):
+        threads = min(8, os.cpu_count() or 1)
+        for n, image in enumerate(parallel(files.__getitem__, jobs, threads, threads)):
             images[n] = image
         return (images, *(labels[indices] for labels in self.arrays[1:]))
 
@@ -184,7 +178,7 @@ def _rows(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             for row in reader:
                 if row:
                     yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, TypeError) as error:
         line = f", line {reader.line_num}" if reader else ""
         raise DataError(f"{path}{line} cannot be read as CSV: {error}") from error
 
