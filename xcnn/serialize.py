@@ -163,7 +163,7 @@ def write_atomically(path: _Path, content: bytes) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:  # it names the temporary file
-            raise OSError(error.errno, error.strerror, str(target)) from error
+            raise OSError(error.errno, f"cannot write: {error.strerror}", str(target)) from error
         raise
 
 

@@ -78,9 +78,10 @@ class Formatter(argparse.HelpFormatter):
 def print_error(error: BaseException) -> None:
     """Report an error on standard error; for one of the system, the file and what failed."""
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    if isinstance(error, OSError) and error.strerror:
         action, _, reason = error.strerror.rpartition(": ")
-        text = f"{action or 'cannot open'} {error.filename}: {reason}"
+        action = action or ("cannot open" if error.filename else "cannot read or write")
+        text = f"{action}{f' {error.filename}' if error.filename else ''}: {reason}"
     elif isinstance(error, MemoryError) and not isinstance(error, XcnnError):
         text = f"out of memory: {error}"
     print(f"xcnn: error: {printable(text, keep=LINES)}", file=sys.stderr)

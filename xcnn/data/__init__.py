@@ -13,7 +13,7 @@ Data stay on the host as NumPy arrays; the trainer moves each batch to the devic
 from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, Subset
-from .folder import ImageFolder, load_folder, split_folder
+from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import read_image
 from .loader import DataLoader, prefetch
 from .sources import info, load, names, status
@@ -44,6 +44,7 @@ __all__ = [
     "RandomVerticalFlip",
     "Subset",
     "augment",
+    "image_files",
     "info",
     "load",
     "load_folder",

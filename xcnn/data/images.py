@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import Pair
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, missing_package
 
 
 def read_image(
@@ -61,16 +61,13 @@ def import_pillow() -> Any:
 
     Raises
     ------
-    DataError
+    MissingPackageError
         If Pillow is not installed.
     """
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(
-            "reading and resizing images needs Pillow, which is not installed: "
-            "pip install pillow, or pass an .npy array of the right shape"
-        ) from error
+        raise missing_package("reading or resizing images", "pillow", error) from error
     return Image
 
 
