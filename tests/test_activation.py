@@ -356,7 +356,7 @@ def test_activations_by_name():
         "softplus",
         "tanh",
     ]
-    with pytest.raises(ArgumentError, match=f"'{names[0]}', .*'{names[-1]}'"):
+    with pytest.raises(ArgumentError, match=f" {names[0]}, .*, {names[-1]}"):
         nn.activation("GELU")
     for name in names:
         layer = nn.activation(name)

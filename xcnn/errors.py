@@ -86,16 +86,22 @@ class MissingPackageError(XcnnError, ImportError):
     """An optional package is needed but not installed."""
 
 
+def missing_package(what: str, package: str, error: ImportError) -> MissingPackageError:
+    """The error for an optional package that cannot be imported."""
+    return MissingPackageError(
+        f"{what} needs the package {package} ({error}): pip install {package}"
+    )
+
+
 def did_you_mean(name: Any, names: Iterable[str]) -> str:
     """The end of an error message about an unknown name: a question, or nothing."""
     from difflib import get_close_matches  # seldom needed
 
     spelled = {known.lower(): known for known in names}
     text = str(name).lower()
-    near = [k for k in spelled if text and k.startswith(text)] or get_close_matches(text, spelled)[
-        :1
-    ]
-    return f" (did you mean {' or '.join(repr(spelled[k]) for k in near[:3])}?)" if near else ""
+    begin = [k for k in spelled if text and k.startswith(text)]
+    near = begin[:3] or get_close_matches(text, spelled, 1, 0.7)
+    return f" (did you mean {' or '.join(repr(spelled[k]) for k in near)}?)" if near else ""
 
 
 LINES = "\n"

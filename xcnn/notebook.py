@@ -34,11 +34,7 @@ def _html_row(tag: str, cells: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value)
-    return format(value, {int: ",", float: ".6g"}.get(type(value), ""))
+    return "" if value is None else format(value, {int: ",", float: ".6g"}.get(type(value), ""))
 
 
 def progress_stream() -> TextIO | None:

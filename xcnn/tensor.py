@@ -435,16 +435,12 @@ class Tensor:
 
     def _repr_html_(self) -> str:
         """Show shape, type, device and the first values as a table in a notebook."""
-        corner = self.data[(slice(_SHOWN),) * self.ndim].reshape(-1)[:_SHOWN]
-        values = [
-            f"{v:.4g}" if type(v) is float else str(v)
-            for v in self.backend.to_host(corner).tolist()
-        ]
+        corner = self.backend.to_host(self.data[(slice(_SHOWN),) * self.ndim]).reshape(-1)[:_SHOWN]
+        values = [f"{v:.4g}" if type(v) is float else str(v) for v in corner.tolist()]
         row = {
             "shape": "×".join(map(str, self.shape)) or "scalar",
             "dtype": self.data.dtype.name,
             "device": self.device,
-            "requires_grad": self.requires_grad,
             "values": ", ".join([*values, *["..."][: self.size > len(values)]]),
         }
         return html_table([row], type(self).__name__)

@@ -50,34 +50,30 @@ class Pool:
         If a part raises an error, parts that were not begun are left out, and the error of the
         first part that has one is raised.
         """
+        # without a reference to the parts, a helper that comes too late keeps no array alive
         todo = deque((i, partial(function, part)) for i, part in enumerate(parts))
-        done: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
-
-        failed: list[bool] = []
+        results, errors, done = [None] * len(parts), dict[int, BaseException](), SimpleQueue[None]()
 
         def work() -> None:
             with suppress(IndexError):
                 while True:
                     i, compute = todo.popleft()
                     try:
-                        done.put((i, None if failed else compute(), None))
+                        results[i] = None if errors else compute()
                     except BaseException as error:  # raised below, in the calling thread
-                        failed.append(True)
-                        done.put((i, None, error))
+                        errors[i] = error
+                    done.put(None)
 
-        for _ in range(min(count, len(parts)) - 1):
-            self._queue.put(partial(copy_context().run, work))  # it carries numpy.errstate
-        self._start_helpers(count - 1)
-        work()
-        outcomes = sorted((done.get() for _ in parts), key=lambda outcome: outcome[0])
-        errors = [error for _, _, error in outcomes if error is not None]
-        if errors:
-            raise errors[0]
-        return [result for _, result, _ in outcomes]
-
-    def _start_helpers(self, count: int) -> None:
-        while self._helpers < count and start(partial(_help, self._queue), self._name):
+        while self._helpers < count - 1 and start(partial(_help, self._queue), self._name):
             self._helpers += 1
+        for _ in range(min(count - 1, len(parts) - 1, self._helpers)):
+            self._queue.put(partial(copy_context().run, work))  # it carries numpy.errstate
+        work()
+        for _ in parts:
+            done.get()
+        if errors:
+            raise errors[min(errors)]
+        return results
 
 
 def _help(queue: SimpleQueue[Callable[[], Any]]) -> None:

@@ -271,4 +271,4 @@ def test_without_the_package(monkeypatch, run, exported):
     monkeypatch.setitem(sys.modules, "onnx", None)
     done = run("summary model.onnx")
     assert done.status == 2
-    assert "pip install 'xcnn[onnx]'" in done.err
+    assert "pip install onnx" in done.err

@@ -1,11 +1,13 @@
 """The program as a whole: its parser, its help and its process."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
 import xcnn
+from xcnn.cli.options import Parser, print_error
 from xcnn.cli.options import size as parse_size
 
 COMMANDS = ["train", "evaluate", "predict", "export", "summary", "doctor", "warmup", "datasets"]
@@ -34,8 +36,19 @@ def test_version(run):
     ("line", "text"),
     [
         ("fly", "invalid choice: 'fly'"),
-        ("train resnet", "invalid choice: 'resnet' (did you mean 'resnet18'"),
+        ("trian", "argument COMMAND: invalid choice: 'trian' (did you mean 'train'?); see"),
+        ("train lenet6", "argument MODEL: invalid choice: 'lenet6' (did you mean 'lenet5'?); see"),
+        ("train VGG", "'VGG' (did you mean 'vgg11' or 'vgg11_bn' or 'vgg16'?); see"),
+        ("train alexander", "invalid choice: 'alexander' (choose from "),
+        ("train --epocs 3", "unknown option --epocs (did you mean '--epochs'?); see"),
+        ("train --epocs=3", "unknown option --epocs (did you mean '--epochs'?); see"),
+        ("evaluate run --zzz", "unknown option --zzz; see"),
+        ("--versoin train", "unknown option --versoin (did you mean '--version'?); see"),
+        ("doctor now please", "unexpected arguments: now please"),
+        ("evaluate run -x", "unexpected arguments: -x"),
         ("train --data cats", "argument --data: 'cats' is neither a folder nor a dataset (digits"),
+        ("train --data minst", "is neither a folder nor a dataset (did you mean 'mnist'?)"),
+        ("train --optimizer adan", "invalid choice: 'adan' (did you mean 'adam'?)"),
         ("train --epochs 0", "argument --epochs: expected a whole number >= 1, got '0'"),
         ("train --epochs many", "argument --epochs: expected a whole number >= 1, got 'many'"),
         ("train --limit 1.5", "argument --limit: expected a whole number >= 1, got '1.5'"),
@@ -53,7 +66,7 @@ def test_version(run):
 def test_refused_by_the_parser(run, line, text):
     done = run(line)
     assert (done.status, done.out) == (2, "")
-    command = "xcnn" if line == "fly" else f"xcnn {line.split()[0]}"
+    command = f"xcnn {line.split()[0]}" if line.split()[0] in COMMANDS else "xcnn"
     assert done.err.startswith(f"{command}: error: ")
     assert done.err.endswith(f"; see {command} --help\n")
     assert done.err.count("\n") == 1
@@ -83,7 +96,60 @@ def test_python_m_xcnn():
     assert done.stderr.count("\n") == 1
 
 
-def test_a_reader_that_leaves_early():
-    line = f"{sys.executable} -m xcnn summary lenet5 | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_reasons_against_choices():
+    """A parser can say why it does not take a value that users may expect."""
+    parser = Parser(prog="p")
+    parser.add("model MODEL", "", choices=["a", "b"], refused={"c": "c outputs images: use a or b"})
+    with pytest.raises(argparse.ArgumentError, match="c outputs images: use a or b"):
+        parser._check_value(parser._actions[-1], "c")
+    with pytest.raises(argparse.ArgumentError, match=r"'d' \(choose from a, b\)"):
+        parser._check_value(parser._actions[-1], "d")
+
+
+def test_summary_suggests_a_model(run):
+    done = run("summary lenet6")
+    assert done.err == (
+        "xcnn: error: 'lenet6' is not a model, a run folder or a file that ends in .onnx (did you "
+        "mean 'lenet5'?)\n"
+    )
+    assert "; the models are autoencoder, " in run("summary zzz").err
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: xcnn.models.create("LeNet6"), "(did you mean 'lenet5'?)"),
+        (lambda: xcnn.data.load("minst"), "(did you mean 'mnist'?)"),
+        (lambda: xcnn.nn.activation("leaky_rleu"), "(did you mean 'leaky_relu'?)"),
+        (lambda: xcnn.nn.MSELoss(reduction="avg_"), "expected one of mean, sum, none"),
+        (
+            lambda: xcnn.nn.MSELoss(reduction=None),
+            "reduction=None: expected one of mean, sum, none (did you mean 'none'?)",
+        ),
+        (lambda: xcnn.backends.get("cpu").precision("float61"), "(did you mean 'float16'?)"),
+    ],
+)
+def test_suggestions_of_the_library(call, text):
+    with pytest.raises(xcnn.errors.ArgumentError) as raised:
+        call()
+    assert str(raised.value).endswith(text)
+
+
+def test_a_file_that_cannot_be_written(run, trained):
+    done = run(f"export {trained} /proc/x.onnx")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("xcnn: error: cannot write /proc/x.onnx: ")
+    assert "Errno" not in done.err
+
+
+def test_errors_of_the_system_name_the_file(capsys):
+    print_error(PermissionError(13, "Permission denied", "a/b"))
+    print_error(OSError(28, "cannot write: No space left on device", "a/c"))
+    print_error(OSError("no device"))
+    print_error(MemoryError("2 TiB"))
+    assert capsys.readouterr().err.splitlines() == [
+        "xcnn: error: cannot open a/b: Permission denied",
+        "xcnn: error: cannot write a/c: No space left on device",
+        "xcnn: error: no device",
+        "xcnn: error: out of memory: 2 TiB",
+    ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xcnn.data import read_image
-from xcnn.errors import ArgumentError, DataError
+from xcnn.errors import ArgumentError, DataError, MissingPackageError
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", no_pillow)
-    with pytest.raises(DataError, match="pip install pillow"):
+    with pytest.raises(MissingPackageError, match="pip install pillow"):
         read_image(tmp_path / "p.png", (1, 28, 28))
     np.save(tmp_path / "a.npy", pixels(28, 28))
     assert read_image(tmp_path / "a.npy", (1, 28, 28)).shape == (1, 28, 28)

@@ -1,4 +1,4 @@
-"""Without the package onnx there is nothing to test here: ``pip install 'xcnn[onnx]'``."""
+"""Without the package onnx there is nothing to test here: ``pip install onnx``."""
 
 import importlib.util
 

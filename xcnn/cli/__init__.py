@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has exited
         _discard_output()
         return 0
-    except OSError as error:  # such as a full disk
+    except (XcnnError, OSError, MemoryError) as error:
         _discard_output()
-        print(f"xcnn: error: cannot write the output: {error.strerror}", file=sys.stderr)
+        print_error(error)
         return 2
     finally:
         interrupt.quit_at_once()
@@ -62,20 +62,13 @@ def _run(argv: Sequence[str] | None) -> int:
     if not hasattr(arguments, "run"):
         parser.print_help()
         return 2
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning  # type: ignore[assignment]
-            failed = arguments.run(arguments)
-        return 1 if failed else 0
-    except BrokenPipeError:
-        raise
-    except (XcnnError, OSError, MemoryError) as error:
-        print_error(error)
-        return 2
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        return 1 if arguments.run(arguments) else 0
 
 
 def _discard_output() -> None:
-    """Direct the standard output to nowhere, so that Python can flush it when it exits."""
+    """Direct streams that cannot be written to nowhere, so that Python can flush them at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:

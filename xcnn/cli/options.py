@@ -33,13 +33,8 @@ class Parser(argparse.ArgumentParser):
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
-        action = self.add_argument(name, help=help, **settings)
-        self._refused = {
-            **self._refused,
-            **{(action.dest, k): v for k, v in (refused or {}).items()},
-        }
-
-    _refused: dict[tuple[str, str], str] = {}
+        action: Any = self.add_argument(name, help=help, **settings)
+        action.refused = refused or {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Report unknown options here, where their command is known."""
@@ -70,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             names = list(action.choices)
             hint = did_you_mean(value, names) or f" (choose from {', '.join(map(str, names))})"
-            reason = self._refused.get((action.dest, value), f"invalid choice: {value!r}{hint}")
+            reason = getattr(action, "refused", {}).get(value, f"invalid choice: {value!r}{hint}")
             raise argparse.ArgumentError(action, reason)
 
     def error(self, message: str) -> NoReturn:
@@ -89,9 +84,10 @@ class Formatter(argparse.HelpFormatter):
 def print_error(error: BaseException) -> None:
     """Report an error on standard error; for one of the system, the file and what failed."""
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    if isinstance(error, OSError) and error.strerror:
         action, _, reason = error.strerror.rpartition(": ")
-        text = f"{action or 'cannot open'} {error.filename}: {reason}"
+        action = action or ("cannot open" if error.filename else "cannot read or write")
+        text = f"{action}{f' {error.filename}' if error.filename else ''}: {reason}"
     elif isinstance(error, MemoryError) and not isinstance(error, XcnnError):
         text = f"out of memory: {error}"
     print(f"xcnn: error: {printable(text, keep=LINES)}", file=sys.stderr)
@@ -100,17 +96,14 @@ def print_error(error: BaseException) -> None:
 def print_rows(rows: Iterable[tuple[str, Any]]) -> None:
     """Print names and texts in two columns, wrapped to the width of a terminal."""
     width = terminal_width(sys.stdout)
+    wrap: Any = {"break_long_words": False, "break_on_hyphens": False}
     for name, text in rows:
-        line = f"{name:<14} {text}"
-        wrap = {"break_long_words": False, "break_on_hyphens": False}
-        lines = textwrap.wrap(line, width, subsequent_indent=" " * 15, **wrap) if width else [line]
-        print("\n".join(lines) if name else f"{'':<15}" + "\n".join(lines).lstrip())
+        lines = textwrap.wrap(str(text), max(width - 15, 20), **wrap) if width else [str(text)]
+        print(f"{name:<14} " + f"\n{'':<15}".join(lines))
 
 
-def replace_symbols(error: UnicodeError) -> tuple[str, int]:
+def replace_symbols(error: Any) -> tuple[str, int]:
     """Spell characters that a terminal's encoding lacks: the error handler "xcnn" of codecs."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
     text = error.object[error.start : error.end]
     escaped = (_SPELLED.get(c, c.encode("ascii", "backslashreplace").decode()) for c in text)
     return "".join(escaped), error.end

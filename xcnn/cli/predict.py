@@ -1,17 +1,19 @@
-"""Predict the most probable classes of image files, one line per image."""
+"""Predict the most probable classes of images, one line per image."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from .. import functional as F
-from ..data import read_image
-from ..errors import ArgumentError, FileFormatError, printable
+from ..data import image_files, read_image
+from ..errors import ArgumentError, DataError, FileFormatError, printable
 from . import network
-from .options import Parser, add_device, count, numbers
+from .options import Parser, add_device, count, numbers, print_error
 from .runs import is_binary
 
 _TOLERANCE = 1e-3  # for a sum of probabilities
@@ -19,7 +21,7 @@ _TOLERANCE = 1e-3  # for a sum of probabilities
 
 def add_options(parser: Parser) -> None:
     parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
-    parser.add("images IMAGE", "PNG, JPEG or .npy file", nargs="+")
+    parser.add("images IMAGE", "PNG, JPEG or .npy file, or a folder of them", nargs="+")
     invert = "invert the images, for dark strokes on a light background"
     parser.add("--invert", invert, action="store_true")
     parser.add("--top N", "number of classes to show", type=count, default=3)
@@ -31,7 +33,7 @@ def add_options(parser: Parser) -> None:
     add_device(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> bool:
     trainer, config = network.open_trainer(arguments)
     shape = tuple(config["input_shape"])
     if len(shape) != 3:
@@ -43,13 +45,27 @@ def run(arguments: argparse.Namespace) -> None:
             "to 1; pass the --mean and --std that it was trained with",
             stacklevel=1,
         )
-    width = max(len(name) for name in arguments.images)
-    for name in arguments.images:
-        pixels = read_image(Path(name), shape, arguments.invert, crop=config["crop"])
+    names = [
+        name
+        for given in arguments.images
+        for name in (image_files(Path(given)) if os.path.isdir(given) else [given])
+    ]
+    width, failed = max(map(len, names)), 0
+    for name in names:
+        try:
+            pixels = read_image(Path(name), shape, arguments.invert, crop=config["crop"])
+        except DataError as error:
+            print_error(error)
+            failed += 1
+            continue
         x = normalize(pixels[None]).repeat(batch, axis=0)
         probabilities = _probabilities(arguments.model, trainer.predict(x, batch)[0], config)
         _check_outputs(arguments.model, probabilities, config)
-        print(f"{name:<{width}}  {_ranking(probabilities, config['classes'], arguments.top)}")
+        ranking = _ranking(probabilities, config["classes"], arguments.top)
+        print(f"{printable(name):<{width}}  {ranking}")
+    if failed and len(names) > 1:
+        print(f"xcnn: error: {failed:,} of {len(names):,} images failed", file=sys.stderr)
+    return failed > 0
 
 
 def _probabilities(name: str, outputs: Any, config: dict[str, Any]) -> Any:

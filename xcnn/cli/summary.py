@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import models, onnx
+from .. import init, models, onnx
 from ..errors import ArgumentError, did_you_mean
 from ..notebook import terminal_width
 from ..summary import summary
@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     if name in models.names():
         input_shape = arguments.input_shape or models.default(name, "input_shape")
         classes = arguments.classes or models.default(name, "num_classes")
-        model = models.create(name, num_classes=classes, input_shape=input_shape)
+        with init.skipped():  # the values do not matter
+            model = models.create(name, num_classes=classes, input_shape=input_shape)
     elif not path.is_dir() and not is_onnx(path):
         raise ArgumentError(
             f"{name!r} is not a model, a run folder or a file that ends in .onnx"

@@ -13,7 +13,7 @@ Data stay on the host as NumPy arrays; the trainer moves each batch to the devic
 from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, map_arrays
-from .folder import ImageFolder, load_folder, split_folder
+from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import read_image
 from .loader import DataLoader, prefetch
 from .samplers import WeightedRandomSampler, class_weights
@@ -55,6 +55,7 @@ __all__ = [
     "WeightedRandomSampler",
     "augment",
     "class_weights",
+    "image_files",
     "info",
     "is_unscaled",
     "kfold",

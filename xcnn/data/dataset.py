@@ -73,6 +73,7 @@ class Dataset:
         return html_table([self._row()])
 
     def _row(self) -> dict[str, Any]:
+        """Return the class, the number of items, and the types and shapes of an item's parts."""
         first = self.batch(np.arange(1)) if len(self) else ()
         shapes = [f"{a.dtype} {'×'.join(map(str, a.shape[1:]))}".strip() for a in first]
         return {"dataset": type(self).__name__, "items": len(self), "item": ", ".join(shapes)}

@@ -93,7 +93,7 @@ class ImageFolder(Dataset):
         self.threads = default if threads is None else check_int("threads", threads)
         folders = _class_folders(Path(root), classes)
         self.classes = list(folders) if classes is None else list(classes)
-        files = {name: _image_files(folder) for name, folder in folders.items()}
+        files = {name: image_files(folder) for name, folder in folders.items()}
         self.paths = [path for paths in files.values() for path in paths]
         labels = [self.classes.index(name) for name in files]
         self.labels = np.repeat(np.array(labels, np.int64), [len(f) for f in files.values()])
@@ -282,14 +282,13 @@ def _class_folders(root: Path, classes: Sequence[str] | None) -> dict[str, Path]
     return folders
 
 
-def _image_files(folder: Path) -> list[str]:
-    """List the image files in a folder and its subfolders, sorted."""
+def image_files(folder: Path) -> list[str]:
+    """List the image files in a folder and its subfolders, sorted, without hidden ones."""
     paths = []
     visited = set()
     for root, folders, files in os.walk(folder, followlinks=True):
-        if (
-            real := os.path.realpath(root)
-        ) in visited:  # links may lead back, or to one place twice
+        real = os.path.realpath(root)
+        if real in visited:  # links may lead back, or to one place twice
             folders.clear()
             continue
         visited.add(real)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import Pair
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, missing_package
 from ..files import open_file, reading
 
 _SMALL = 2**26  # bytes of decoded pixels, 16 megapixels in colour, that a file of any size may have
@@ -71,16 +71,13 @@ def import_pillow() -> Any:
 
     Raises
     ------
-    DataError
+    MissingPackageError
         If Pillow is not installed.
     """
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(
-            "reading and resizing images needs Pillow, which is not installed: "
-            "pip install pillow, or pass an .npy array of the right shape"
-        ) from error
+        raise missing_package("reading or resizing images", "pillow", error) from error
     return Image
 
 

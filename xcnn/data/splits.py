@@ -23,8 +23,6 @@ from .dataset import (
 )
 from .transforms import Normalize
 
-_SHOWN = 10  # classes in a notebook
-
 
 @dataclass(frozen=True)
 class DataSplits:
@@ -61,20 +59,10 @@ class DataSplits:
 
     def _repr_html_(self) -> str:
         """Show sizes and classes as a table in a notebook."""
-        parts = {"train": self.train, "test": self.test}
-        names = ", ".join(
-            [*map(str, self.classes[:_SHOWN]), *["..."][: len(self.classes) > _SHOWN]]
+        rows = [{"split": k, **v._row()} for k, v in (("train", self.train), ("test", self.test))]
+        return html_table(
+            rows, f"{self.name}: {len(self.classes)} classes ({', '.join(self.classes)})"
         )
-        rows = [
-            {
-                "split": name,
-                "items": len(part),
-                "shape": "×".join(map(str, self.image_shape)),
-                "classes": f"{len(self.classes)}: {names}",
-            }
-            for name, part in parts.items()
-        ]
-        return html_table(rows, f"{self.name} ({self.kind}), {self.source}")
 
     def normalize(self) -> Normalize:
         """Create the transform that normalises x with ``mean`` and ``std``."""

@@ -1,4 +1,4 @@
-"""Export models to ONNX files and load ONNX files; needs ``pip install xcnn[onnx]``.
+"""Export models to ONNX files and load ONNX files; needs ``pip install onnx``.
 
 >>> xcnn.onnx.export(model, example, "model.onnx")
 >>> model = xcnn.onnx.load("model.onnx")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import FileFormatError, MissingPackageError
+from ...errors import FileFormatError, missing_package
 from .external import Source, read_external
 
 _MAX_BYTES = 2**31 - 1  # of a protobuf message
@@ -47,9 +47,7 @@ def require_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingPackageError(
-            f"ONNX files need the package onnx ({error}): pip install 'xcnn[onnx]'"
-        ) from error
+        raise missing_package("reading or writing ONNX files", "onnx", error) from error
     return onnx
 
 

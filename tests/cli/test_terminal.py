@@ -1,0 +1,207 @@
+"""The program's process: terminals of any size and encoding, pipes, Ctrl-C."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+PROGRAM = [sys.executable, "-W", "error", "-m", "xcnn"]
+TRAIN = "train mlp --limit 60 --epochs 2 --device cpu"
+
+
+def run(line, **settings):
+    return subprocess.run(
+        [*PROGRAM, *line.split()], capture_output=True, text=True, timeout=120, **settings
+    )
+
+
+def in_a_terminal(line, columns, rows=24):
+    """What the program shows in a terminal of this size, and its exit status."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen(
+        [*PROGRAM, *line.split()], stdin=slave, stdout=slave, stderr=slave, env=environment
+    )
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux: the other end was closed
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    os.close(master)
+    return shown.decode().replace("\r\n", "\n"), process.wait(60)
+
+
+# -- the width -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["summary resnet18", "summary googlenet", "doctor", "datasets"])
+def test_tables_fit_the_terminal(line):
+    shown, status = in_a_terminal(line, 80)
+    lines = shown.splitlines()
+    assert (status, "Traceback" in shown) == (0, False)
+    words = [max(len(word) for word in text.split() or [""]) for text in lines]
+    assert all(len(t) <= 80 or word > 60 for t, word in zip(lines, words, strict=True))  # paths
+    wide, _ = in_a_terminal(line, 300)
+    assert run(line).stdout == wide  # a pipe has no width
+    # nothing is lost but the last columns of a summary
+    assert set(shown.split()) - {lines[1]} <= set(wide.split())
+
+
+@pytest.mark.parametrize(("columns", "bars"), [(0, False), (20, True), (80, True)])
+def test_results_of_epochs_in_every_terminal(columns, bars):
+    shown, status = in_a_terminal(TRAIN, columns)
+    assert status == 0
+    text = re.sub(r".*\r", "", shown)  # what remains of a line that is written several times
+    number = r"\d\.\d{4}"
+    for epoch in (1, 2):
+        results = rf"loss {number} acc {number} val_loss {number} val_acc {number}"
+        assert re.search(rf"^epoch {epoch}/2: [\d.]+[kM]? img/s, {results}$", text, re.MULTILINE)
+    assert ("\r" in shown) == bars
+
+
+# -- encodings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("summary lenet5", "ascii"),
+        ("summary lenet5", "latin-1"),
+        ("summary lenet5", "utf-8"),
+        *[(line, "ascii") for line in ("--help", "train --help", "datasets", "doctor")],
+    ],
+)
+def test_every_encoding(line, encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = [*PROGRAM, *line.split()]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode(encoding)
+    if line == "summary lenet5":
+        sizes = {"ascii": "6x28x28", "latin-1": "6×28×28", "utf-8": "6×28×28"}
+        assert sizes[encoding] in text
+        assert text.splitlines()[1][:9] == ("─" if encoding == "utf-8" else "-") * 9
+
+
+def test_names_that_the_encoding_lacks(trained, here):
+    os.mkdir("für")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = run(f"predict {trained} für/a.png", env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("xcnn: error: f\\xfcr/a.png cannot be read as an image")
+
+
+# -- pipes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "summary googlenet"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_early(line, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        [*PROGRAM, *line.split()],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=environment,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "summary", "googlenet"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "xcnn: error: cannot read or write: No space left on device\n"
+
+
+def test_closed_streams():
+    for closed in ("1", "2", "1 2"):
+        redirect = " ".join(f"{n}>&-" for n in closed.split())
+        command = ["bash", "-c", f'"$@" {redirect}', "bash", *PROGRAM, "summary", "lenet5"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------
+
+# a meta path finder that calls for Ctrl-C when a module is about to be imported
+AT_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("module", ["numpy", "xcnn.tensor", "xcnn.cli.train"])
+@pytest.mark.parametrize("script", [False, True])
+def test_ctrl_c_while_the_program_starts(here, module, script):
+    (here / "sitecustomize.py").write_text(AT_IMPORT.format(module=module))
+    path = os.pathsep.join([str(here), os.environ["PYTHONPATH"]])
+    program = PROGRAM
+    if script:  # as pip writes it
+        text = "import sys\nfrom xcnn.cli import main\nsys.exit(main())\n"
+        (here / "xcnn").write_text(text)
+        program = [sys.executable, "xcnn"]
+    done = subprocess.run(
+        [*program, "train", "mlp", "--data", "moons", "--epochs", "1", "--quiet"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "\nxcnn: stopped\n"
+
+
+def test_a_program_that_imports_xcnn_handles_ctrl_c_itself():
+    code = """
+import signal
+import xcnn
+from xcnn.cli import main
+
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert main(["--version"]) == 0
+"""
+    lines = "try:\n    main(['--version'])\nexcept SystemExit as exit:\n    assert not exit.code\n"
+    code = code.replace('assert main(["--version"]) == 0\n', lines)
+    code += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("line", ["summary vgg16", "evaluate {trained}"])
+def test_signals_at_any_moment(trained, line, number):
+    command = [*PROGRAM, *line.format(trained=trained).split()]
+    for delay in (0.15, 0.4):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(delay)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        started = process.returncode != -signal.SIGINT  # else Python itself was starting
+        assert not started or process.returncode in (0, 130, -signal.SIGTERM)
+        assert not started or err in ("", "\nxcnn: stopped\n")
