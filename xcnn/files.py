@@ -124,6 +124,17 @@ def write_atomically(path: AnyPath, content: bytes | Iterable[Any]) -> None:
 
 
 @contextmanager
+def naming(action: str, path: Any) -> Iterator[None]:
+    """Let an OSError inside a ``with`` block say what failed, and name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"cannot {action}: {error.strerror}", str(path)) from error
+
+
+@contextmanager
 def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     """Write a file in a ``with`` block; it replaces ``path`` when the block ends without an error.
 
@@ -145,15 +156,13 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     # named before it is created, so an interrupt at any point leaves no file behind
     temporary = target.with_name(f".xcnn-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with naming("write", path), temporary.open("xb") as file:
             if target.exists():
                 os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
+            os.replace(temporary, target)
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:  # it names the temporary file
-            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

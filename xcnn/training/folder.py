@@ -13,11 +13,12 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
+from ..files import naming
 
 try:
     import fcntl
@@ -26,17 +27,6 @@ except ImportError:  # Windows
 
 _COMMIT, _STAGING = ".commit", ".writing-"
 _GRACE = 60  # seconds; a younger folder may belong to a process that has not locked it yet
-
-
-@contextlib.contextmanager
-def naming(action: str, path: Any) -> Iterator[None]:
-    """Let an OSError say what was being done to which file."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, f"cannot {action}: {error.strerror}", str(path)) from error
 
 
 class Lock:

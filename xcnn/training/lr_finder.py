@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checks import check_int, check_number
 from ..data import DataLoader
-from ..errors import ArgumentError, MissingPackageError
+from ..errors import ArgumentError, missing_package
 from . import batches
 
 _SMOOTHING = 0.9  # weight of the earlier losses
@@ -73,7 +73,7 @@ class LRFinder:
             try:
                 from matplotlib import pyplot
             except ImportError as error:
-                raise MissingPackageError("matplotlib", "plot") from error
+                raise missing_package("plot()", "matplotlib", error) from error
             axes = pyplot.subplots()[1]
         axes.plot(self.rates, self.losses, color="0.8", label="loss")
         axes.plot(self.rates, self.smoothed, color="C0", label="smoothed")

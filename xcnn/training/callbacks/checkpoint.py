@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ... import serialize
 from ...checks import check_int
 from ...errors import ArgumentError
+from ...files import naming
 from .. import folder as files
 from .. import state
 from ..epoch import Epoch
@@ -115,7 +116,7 @@ class ModelCheckpoint(Callback):
 
     def on_fit_start(self, trainer: Any) -> None:
         if self.lock is None:
-            with files.naming("create", self.path):
+            with naming("create", self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
             self.lock = files.Lock(self.path)
             files.complete(self.path)
