@@ -314,7 +314,7 @@ def as_dataset(data: Any) -> Dataset:
     batched = hasattr(data, "batch_size")
     if (isinstance(data, Iterable) or inspect.isgeneratorfunction(data)) and not batched:
         return IterableDataset(data)
-    hint = ", such as its .train" if hasattr(data, "train") else ""
+    hint = ", such as its .train" if isinstance(getattr(data, "train", None), Dataset) else ""
     hint = "; it yields batches already, loop over it directly" if batched else hint
     raise DataError(
         f"data must be a Dataset, arrays such as (x, y), an object with __len__ and __getitem__, "

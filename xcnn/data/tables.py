@@ -95,7 +95,7 @@ class CSVDataset(ArrayDataset):
         if missing or not inputs:
             problem = f"no column {missing[0]!r}" if missing else "no columns of features"
             raise DataError(f"{path}, line 1: {problem}; the columns are {', '.join(header)}")
-        columns = [header.index(name) for name in inputs]
+        columns = [(header.index(name), f"column {name!r}") for name in inputs]
 
         values, names, texts, lines = array("f"), [], [], []
         for line, row in rows:
@@ -104,9 +104,9 @@ class CSVDataset(ArrayDataset):
                     f"{path}, line {line}: {len(row)} cells, but there are {len(header)} columns"
                 )
             if image is None:
-                values.extend(self._number(row[c], line, f"column {header[c]!r}") for c in columns)
+                values.extend(self._number(row[c], line, what) for c, what in columns)
             else:
-                names.append(row[columns[0]])
+                names.append(row[columns[0][0]])
             texts += [] if label is None else [row[header.index(label)]]
             lines.append(line)
         x: Any = _ImageFiles(self.path, names, lines, shape)
@@ -145,9 +145,9 @@ class CSVDataset(ArrayDataset):
         return np.array([index[text] for text in texts], np.int64)
 
     def _number(self, text: str, line: int, what: str) -> float:
-        if not _is_number(text):
-            raise DataError(f"{self.path}, line {line}: {what} is {text!r}, expected a number")
-        return float(text)
+        if _is_number(text):
+            return float(text)
+        raise DataError(f"{self.path}, line {line}: {what} is {text!r}, expected a number")
 
 
 class _ImageFiles:
