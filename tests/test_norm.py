@@ -238,6 +238,17 @@ def test_a_mean_that_is_large_beside_the_spread(evaluate, kind, mean):
     np.testing.assert_allclose(found.y, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bias_without_a_weight(evaluate, kind):
+    _, function, weights = KINDS[kind]
+    x, bias = normal(3, 4, 5, 2), normal(*weights((3, 4, 5, 2)), seed=1)
+    expected = evaluate(function, x, np.ones_like(bias), bias)
+    found = evaluate(lambda x, b: function(x, None, b), x, bias)
+    assert_matches(found.y, expected.y)
+    for i, j in ((0, 0), (1, 2)):
+        assert_matches(found.gradients[i], expected.gradients[j])
+
+
 @pytest.mark.parametrize("eps", [0.0, 1e-300, 1e300])
 def test_an_eps_beyond_the_range_of_float32(backend, eps):
     """A constant group is 0 without a division of 0 by 0; a huge eps makes all 0."""
