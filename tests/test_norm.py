@@ -329,6 +329,17 @@ def test_a_large_mean_leaves_the_variance(backend):
     assert np.abs(y - expected).max() < 5e-3
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 1, 5), (2, 128, 3), (2, 300, 4), (1, 0, 3), (2, 257, 1)])
+def test_column_sums(backend, shape, dtype):
+    a = normal(*shape, dtype=dtype)
+    exact = a.astype("float64").sum(axis=1)
+    whole = backend.asarray(np.concatenate([a, a], axis=1))
+    for x in (backend.asarray(a), whole[:, : shape[1]]):
+        sums = backend.column_sums(x)
+        assert_matches(sums, exact, "float64" if dtype == "float64" else "float32", factor=5)
+
+
 @pytest.mark.parametrize("length", [1, 8191, 8192, 8193, 30000])
 def test_row_sums(backend, length):
     """Long rows are cut for BLAS."""
