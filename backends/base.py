@@ -495,11 +495,6 @@ class Backend:
 
     # -- optimisers -------------------------------------------------------------------------
 
-    def zero(self, arrays: Sequence[Array]) -> None:
-        """Set arrays to zero in place."""
-        for array in arrays:
-            array.fill(0)
-
     def optimizer_step(
         self,
         kernel: str,

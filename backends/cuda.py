@@ -310,9 +310,6 @@ class CudaBackend(Backend):
 
     # -- optimisers -------------------------------------------------------------------------
 
-    def zero(self, arrays: Sequence[Array]) -> None:
-        self._launch_chunks("zero", [arrays], None, ())
-
     def optimizer_step(
         self,
         kernel: str,

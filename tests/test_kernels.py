@@ -688,19 +688,6 @@ def test_adagrad_step(step, weight_decay, lr_decay, dtype):
         assert_rounded(found[2][i], s, terms=20)
 
 
-@dtypes
-def test_zero(dtype):
-    arrays = several(dtype, 0)
-    arrays[0][0] = np.nan, np.inf, -np.inf, -1
-
-    def call(*arrays):
-        STRICT.zero(list(arrays))
-        return arrays
-
-    for found, before in zip(run(call, *arrays), arrays, strict=True):
-        assert found.tobytes() == np.zeros(before.shape, dtype).tobytes()
-
-
 def test_a_step_leaves_what_lies_beside_its_arrays():
     """Parameters that are parts of one array, of no round size."""
     wide = [abs(normal(9_011, seed=i, dtype="float32")) for i in range(4)]
@@ -714,7 +701,6 @@ def test_a_step_leaves_what_lies_beside_its_arrays():
         steps.rmsprop_step(STRICT, *parts, [], alpha=0.9, eps=0.1, momentum=0.0, **settings)
         steps.adagrad_step(STRICT, *parts[:3], lr_decay=0.0, eps=0.1, step=1, **settings)
         STRICT.unscale(parts[1], scaler)
-        STRICT.zero(parts[3])
         return wide
 
     beside = [0, 4_500, 4_501, 4_502, *range(9_000, 9_011)]
@@ -1307,7 +1293,6 @@ def test_no_kernel_is_left_out_here(launched):
     )
     STRICT.unscale([arrays[0]], scaler)
     STRICT.update_scale(scaler, 2.0, 0.5, 1)
-    STRICT.zero([arrays[0]])
     every = {name for file in kernels.FILES for name in kernels.entry_points(file)}
     assert {name for _, name, _ in launched} == every
 

@@ -238,6 +238,17 @@ def test_a_mean_that_is_large_beside_the_spread(evaluate, kind, mean):
     np.testing.assert_allclose(found.y, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bias_without_a_weight(evaluate, kind):
+    _, function, weights = KINDS[kind]
+    x, bias = normal(3, 4, 5, 2), normal(*weights((3, 4, 5, 2)), seed=1)
+    expected = evaluate(function, x, np.ones_like(bias), bias)
+    found = evaluate(lambda x, b: function(x, None, b), x, bias)
+    assert_matches(found.y, expected.y)
+    for i, j in ((0, 0), (1, 2)):
+        assert_matches(found.gradients[i], expected.gradients[j])
+
+
 @pytest.mark.parametrize("eps", [0.0, 1e-300, 1e300])
 def test_an_eps_beyond_the_range_of_float32(backend, eps):
     """A constant group is 0 without a division of 0 by 0; a huge eps makes all 0."""
@@ -316,6 +327,17 @@ def test_a_large_mean_leaves_the_variance(backend):
     )
     expected = oracles.normalized(exact, oracles.batch_groups(x.shape), 1e-5)
     assert np.abs(y - expected).max() < 5e-3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 1, 5), (2, 128, 3), (2, 300, 4), (1, 0, 3), (2, 257, 1)])
+def test_column_sums(backend, shape, dtype):
+    a = normal(*shape, dtype=dtype)
+    exact = a.astype("float64").sum(axis=1)
+    whole = backend.asarray(np.concatenate([a, a], axis=1))
+    for x in (backend.asarray(a), whole[:, : shape[1]]):
+        sums = backend.column_sums(x)
+        assert_matches(sums, exact, "float64" if dtype == "float64" else "float32", factor=5)
 
 
 @pytest.mark.parametrize("length", [1, 8191, 8192, 8193, 30000])

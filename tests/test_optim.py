@@ -729,6 +729,15 @@ def test_clipping_does_not_wait(strict):
     assert syncs == []
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_limit_beyond_the_range_of_the_type(backend, dtype):
+    param = xcnn.Parameter(backend.asarray(np.ones(2, dtype)))
+    param.grad = backend.asarray(np.full(2, 3, dtype))
+    optim.clip_grad_value_([param], 1e300)
+    optim.clip_grad_norm_([param], 1e300)
+    assert backend.to_host(param.grad).tolist() == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [

@@ -130,6 +130,15 @@ def test_any_avg_pool(backend, problem, include_pad):
     check(backend, F.avg_pool2d, x, count_include_pad=include_pad, **settings)
 
 
+@pytest.mark.parametrize("function", [F.avg_pool2d, F.adaptive_avg_pool2d])
+def test_the_mean_of_half_types(evaluate, function):
+    """Summed in float32: the sums are infinite in float16, and adding 1 to 2048 changes nothing."""
+    x = np.full((1, 2, 70, 70), 60_000, "float16")
+    x[:, 1] = 1
+    y = evaluate(lambda x: function(x, 70 if function is F.avg_pool2d else 1), x).y
+    assert y.ravel().tolist() == [60_000, 1]
+
+
 # -- which pixel wins ----------------------------------------------------------------------
 
 

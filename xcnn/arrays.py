@@ -23,7 +23,7 @@ def in_range(xp: Any, value: float, dtype: Any) -> float:
 
 
 def plain(value: Any) -> Any:
-    """A setting with Python's numbers for NumPy's, and tuples for lists, so that JSON keeps it."""
+    """A setting with Python's numbers for NumPy's, so that JSON keeps it; a list is copied."""
     if isinstance(value, list | tuple):
-        return tuple(map(plain, value))
+        return type(value)(map(plain, value))
     return value.item() if hasattr(value, "item") else value

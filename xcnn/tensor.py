@@ -551,7 +551,7 @@ class Tensor:
         if sys.getrefcount(self._buffer) > 2 or _kind(self._buffer) != _kind(self.data):
             self._buffer = self.backend.xp.empty_like(self.data)
         self.grad, self._buffer = self._buffer, None
-        self.grad[...] = gradient
+        self.grad[...] = gradient  # type: ignore[index]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set ``grad`` to None or, with ``set_to_none=False``, to zero in place."""
@@ -613,19 +613,12 @@ class Buffer(Tensor):
 
 
 def zero_grads(leaves: Iterable[Tensor], set_to_none: bool) -> None:
-    """:meth:`Tensor.zero_grad` of each; setting to zero takes one launch per device."""
-    leaves = [leaf for leaf in leaves if leaf.grad is not None]
-    if set_to_none:
-        for leaf in leaves:
+    """:meth:`Tensor.zero_grad` of each."""
+    for leaf in leaves:
+        if leaf.grad is not None and set_to_none:
             leaf.grad, leaf._buffer = None, leaf.grad
-        return
-    grads = [leaf.grad for leaf in leaves]
-    owners = backends.of_each(grads)
-    for backend in dict.fromkeys(owners):
-        if backend is not None:
-            pairs = zip(grads, owners, strict=True)
-            with backend.active():
-                backend.zero([grad for grad, owner in pairs if owner is backend])
+        elif leaf.grad is not None:
+            leaf.grad.fill(0)
 
 
 def _kind(array: Array) -> tuple:

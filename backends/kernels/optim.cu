@@ -17,12 +17,6 @@ __device__ __forceinline__ Chunk chunk_of(const int64* chunks) {
           (acc_t*)row[3],    (acc_t*)row[4],    (int)row[5]};
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
-zero(const int64* __restrict__ chunks, const float* __restrict__ scaler) {
-  const Chunk chunk = chunk_of(chunks);
-  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) chunk.param[i] = narrow(acc_t(0));
-}
-
 // g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v, or g)
 extern "C" __global__ void __launch_bounds__(256, 4)
 sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,

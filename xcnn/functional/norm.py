@@ -167,7 +167,7 @@ class Normalize(Function):
                 centred *= scale
                 offset = rest * scale
                 if bias is not None:
-                    offset -= _weights_of(bias, piece)
+                    offset = offset - _weights_of(bias, piece)
                 xp.subtract(centred, offset, out=y[piece])
 
         backend.each(compute, backend.channels(x))

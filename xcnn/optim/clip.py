@@ -47,7 +47,7 @@ def clip_grad_norm_(
         raise ArgumentError(f"norm_type={norm_type!r}: expected a number > 0, such as 2.0 or inf")
     params, grads = _gradients(parameters, "clip_grad_norm_")
     backend: Any = one_backend(params)
-    with backend.active():
+    with backend.active(), backend.quiet_overflow():  # a limit may be infinite in float32
         norms = [_norm(backend.xp, g, norm_type) for g in grads if g.size]
         if not norms:
             return Tensor(backend.xp.zeros((), params[0].dtype))
@@ -76,7 +76,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     check_not_negative({"clip_value": clip_value}, "clip_value")
     params, grads = _gradients(parameters, "clip_grad_value_")
     backend: Any = one_backend(params)
-    with backend.active():
+    with backend.active(), backend.quiet_overflow():  # a limit may be infinite in float32
         for g in grads:
             backend.xp.clip(g, -clip_value, clip_value, out=g)
 

@@ -415,12 +415,9 @@ def move_to_params(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Ar
     return [
         array
         if owner is target and array.dtype == param.dtype and array.dtype.itemsize >= 4
-        else _convert(array, owner, target, state_dtype(param))
+        else target.asarray(  # type: ignore[union-attr]
+            array if owner is target else owner.to_host(array),  # type: ignore[union-attr]
+            state_dtype(param),
+        )
         for param, array, owner, target in zip(params, arrays, owners, targets, strict=True)
     ]
-
-
-def _convert(array: Array, owner: Any, target: Any, dtype: Any) -> Array:
-    if owner is target:
-        return array.astype(dtype, copy=False)
-    return target.asarray(owner.to_host(array), dtype)

@@ -101,7 +101,7 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to resume from: class name, numbers and lists of numbers."""
-        state = {name: _numbers(getattr(self, name)) for name in self._state}
+        state = {name: plain(getattr(self, name)) for name in self._state}
         return {"schedule": type(self).__name__, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -130,12 +130,7 @@ class LRScheduler:
             )
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        vars(self).update({name: _numbers(state[name]) for name in self._state})
-
-
-def _numbers(value: Any) -> Any:
-    """A copy of a number or a list of numbers, as Python's numbers."""
-    return [plain(v) for v in value] if isinstance(value, list | tuple) else plain(value)
+        vars(self).update({name: plain(state[name]) for name in self._state})
 
 
 def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
