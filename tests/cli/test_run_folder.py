@@ -80,8 +80,8 @@ def test_predict_errors(run, trained):
     with open("text.npy", "w") as file:
         file.write("no array")
     for name, text in (
-        ("missing.png", "missing.png cannot be read as an image: [Errno 2] No such file"),
-        ("missing.npy", "missing.npy cannot be read as an array: [Errno 2] No such file"),
+        ("missing.png", "missing.png cannot be read as an image: No such file"),
+        ("missing.npy", "missing.npy cannot be read as an array: No such file"),
         ("broken.png", "broken.png cannot be read as an image"),
         ("bad.npy", "bad.npy holds float64 from 7.5 to 7.5; expected uint8, or floats from 0 to 1"),
         ("text.npy", "text.npy cannot be read as an array"),

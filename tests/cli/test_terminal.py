@@ -1,19 +1,19 @@
 """The program's process: terminals of any size and encoding, pipes, Ctrl-C."""
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import time
 
 import pytest
 
+fcntl = pytest.importorskip("fcntl", reason="no POSIX terminals here")
+pty = pytest.importorskip("pty")
+termios = pytest.importorskip("termios")
 PROGRAM = [sys.executable, "-W", "error", "-m", "xcnn"]
 TRAIN = "train mlp --limit 60 --epochs 2 --device cpu"
 

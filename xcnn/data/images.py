@@ -86,7 +86,8 @@ def _read_pillow(path: Path) -> np.ndarray:
             image.load()
     except Exception as error:  # decoders raise many types on damaged files
         raise DataError(
-            f"{path} cannot be read as an image: {error}. Expected a PNG, JPEG or .npy file"
+            f"{path} cannot be read as an image: {_reason(error)}. Expected a PNG, JPEG or .npy "
+            "file"
         ) from error
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling
         return (np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8)[None]
@@ -99,12 +100,17 @@ def _read_pillow(path: Path) -> np.ndarray:
     return _channels_first(np.array(image.convert("L" if grey else "RGB")))
 
 
+def _reason(error: Exception) -> str:
+    """The text of an error; of the system's, without its number and the path, which comes first."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _read_npy(path: Path) -> np.ndarray:
     """Read a saved array: uint8 (C, H, W)."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as an array: {error}") from error
+        raise DataError(f"{path} cannot be read as an array: {_reason(error)}") from error
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
         raise DataError(
             f"{path} holds {getattr(array, 'shape', type(array).__name__)}; expected one image: "
