@@ -47,7 +47,7 @@ def test_the_table_of_lenet5():
     assert words[14] == "fc3 Linear 10 850 840 40 B"
     # outputs: 2·4704 + 1176 + 2·1600 + 400 + 400 + 2·120 + 2·84 + 10 = 15,002 of 4 bytes
     assert words[-2] == "total 61,706 416,520 58.6 KiB"
-    assert words[-1] == "weights: 241.0 KiB; multiply-adds and memory per example"
+    assert words[-1] == ("weights 241.0 KiB; per example: multiply-adds 416,520, memory 58.6 KiB")
 
 
 def test_inner_modules_and_other_dtypes():

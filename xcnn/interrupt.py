@@ -8,19 +8,16 @@ import sys
 from typing import Any
 
 STOPPED = "\nxcnn: stopped\n"
-
-
-def is_program() -> bool:
-    """Whether this process is ``xcnn`` or ``python -m xcnn``, not a program that imports xcnn."""
-    name = os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe")
-    options = sys.orig_argv[1:]
-    as_module = "-m" in options and options[options.index("-m") + 1 :][:1] == ["xcnn"]
-    return as_module or name == "xcnn"
+# whether this is xcnn or python -m xcnn, not a program that imports xcnn; while Python looks for
+# the module of -m, the first argument is "-m"
+_IS_PROGRAM = os.path.basename(sys.argv[0]).removesuffix(".exe") == "xcnn" or (
+    sys.argv[0] == "-m" and "-mxcnn" in " ".join(sys.orig_argv).replace("-m ", "-m").split()
+)
 
 
 def quit_at_once() -> None:
     """From now on Ctrl-C ends the process, if it is the program and nobody handles Ctrl-C."""
-    if is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if _IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _quit)
 
 

@@ -114,15 +114,16 @@ def summary(model: Module, input_shape: tuple[int, ...], width: int | None = Non
     rows = layers(model, input_shape)
     itemsize = backends.get("cpu").xp.dtype(model.dtype).itemsize
     parameters = sum(p.size for p in model.parameters())
-    sums = sum(r.multiply_adds for r in rows), sum(r.memory for r in rows)
+    products, memory = sum(r.multiply_adds for r in rows), sum(r.memory for r in rows)
     table = [
         _HEADER,
         _cells("input", "", input_shape, None, None, math.prod(input_shape) * itemsize),
         *[_cells(*astuple(row)) for row in rows],
-        _cells("total", "", (), parameters, *sums),
+        _cells("total", "", (), parameters, products, memory),
     ]
-    weights = f"weights: {_bytes(parameters * itemsize)}; multiply-adds and memory per example"
-    text = Summary(f"{_format(table, width)}\n{weights}")
+    weights = f"weights {_bytes(parameters * itemsize)}"
+    example = f"per example: multiply-adds {products:,}, memory {_bytes(memory)}"
+    text = Summary(f"{_format(table, width)}\n{weights}; {example}")
     text.table = table
     return text
 

@@ -115,6 +115,11 @@ def _check_size(image: Any, limit: int | None, file_size: int) -> None:
         raise ValueError(f"{pixels} pixels in {file_size} bytes look like a decompression bomb")
 
 
+def _reason(error: Exception) -> str:
+    """The text of an error; of the system's, without its number and the path, which comes first."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _read_npy(path: Path) -> np.ndarray:
     """Read a saved array: uint8 (C, H, W)."""
     array = np.lib.format.open_memmap(path, mode="r")  # compares the sizes; no objects

@@ -103,11 +103,12 @@ def complete(folder: Path) -> None:
     Only the holder of the lock may call it.
     """
     committed = folder / _COMMIT
-    for path in sorted(committed.rglob("*")):
-        if path.is_file():
-            target = folder / path.relative_to(committed)
-            target.parent.mkdir(exist_ok=True)
-            path.replace(target)
+    found = [path.relative_to(committed) for path in committed.rglob("*") if path.is_file()]
+    moves = [(os.fspath(committed / path), os.fspath(folder / path)) for path in sorted(found)]
+    for _, target in moves:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+    for source, target in moves:  # nothing else between them: a process killed here leaves a mix
+        os.replace(source, target)
     for path in (committed, *folder.glob(f"{_STAGING}*")):
         if path.exists():
             shutil.rmtree(path)

@@ -112,7 +112,6 @@ class StochasticWeightAveraging(Averaging):
 
     def on_epoch_start(self, trainer: Any) -> None:
         if self.lr is not None and self._averages(trainer, trainer.epoch):
-            assert trainer.optimizer is not None  # it is training
             trainer.optimizer.lr = self.lr
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:

@@ -52,7 +52,6 @@ class LearningRateLog(Callback):
         self._rates: list[float] = []
 
     def on_batch_start(self, trainer: Any) -> None:
-        assert trainer.optimizer is not None  # it is training
         self._rates = [group["lr"] for group in trainer.optimizer.param_groups]
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:

@@ -195,7 +195,6 @@ class TerminateOnNaN(Callback):
         trainer.model.load_state_dict(self._weights)
         if trainer.schedule is not None and self._schedule is not None:
             trainer.schedule.load_state_dict(self._schedule)
-        assert trainer.optimizer is not None  # it has just trained
         trainer.optimizer.reset()
         epochs = len(trainer.history)
         raise DivergenceError(
