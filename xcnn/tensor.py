@@ -246,8 +246,8 @@ class Function:
         first, second = self._argument(i), self._argument(j)
         return DeviceError(
             f"{type(self).__name__}: {first} is on {backend.device}, {second} on {other.device}; "
-            f'move {first} with .to("{other.device}"), or {second} and the module that owns it '
-            f'with .to("{backend.device}")'
+            f'move {first} with Tensor({first}).to("{other.device}"), or {second} and the module '
+            f'that owns it with .to("{backend.device}")'
         )
 
     def _check_same_type(self, i: int, dtype: Any, j: int, other: Any) -> None:
@@ -524,7 +524,11 @@ class Tensor:
         return grad
 
     def accumulate(self, gradient: Array) -> None:
-        """Add ``gradient`` to ``grad``."""
+        """Add ``gradient``, an array of the same shape, to ``grad``."""
+        gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+        if getattr(gradient, "shape", None) != self.shape:
+            found = getattr(gradient, "shape", type(gradient).__name__)
+            raise ShapeError(f"gradient is {found}: expected an array of shape {self.shape}")
         if self.grad is None:
             self.grad = self.backend.xp.zeros_like(self.data)
         self.grad += gradient

@@ -193,7 +193,8 @@ class _SequenceDataset(Dataset):
 
 
 def _is_sequence(value: Any) -> bool:
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    is_class = isinstance(value, type)
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not is_class
 
 
 def _take(array: Any, indices: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_int
 from .dataset import Dataset, Subset, as_dataset
 from .transforms import Normalize
 
@@ -80,7 +81,8 @@ def stratified_split(labels: np.ndarray, share: float = 0.2, seed: int = 0) -> n
 def subsample(data: Any, limit: int | None, seed: int = 0) -> Dataset:
     """Select at most ``limit`` random items, drawn with ``seed``, in their original order."""
     dataset = as_dataset(data)
-    if limit is None or limit >= len(dataset):
+    if limit is None or check_int("limit", limit, 0) >= len(dataset):
         return dataset
+    check_int("seed", seed, 0)
     selected = np.random.Generator(np.random.PCG64(seed)).permutation(len(dataset))[:limit]
     return Subset(dataset, np.sort(selected))

@@ -7,7 +7,7 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, is_int, memoize, signal_pair
+from ..checks import Padding, check_size, is_int, memoize, signal_pair
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import transposed_geometry
@@ -228,4 +228,6 @@ def _problem(
         output_padding = signal_pair(output_padding, "output_padding", 0)
     settings = kernel, stride, padding, output_padding, dilation, "weight"
     geometry = transposed_geometry((height, width), *settings)
-    return Problem(geometry, groups, weight[1] * groups, channels, shape[0])
+    problem = Problem(geometry, groups, weight[1] * groups, channels, shape[0])
+    check_size("stride", stride, problem.input_shape)
+    return problem

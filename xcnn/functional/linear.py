@@ -68,7 +68,10 @@ class MatMul(Function):
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         self.save(a=a, b=b)
-        return backend.matmul(a, b)
+        try:
+            return backend.matmul(a, b)
+        except ValueError as error:
+            raise ShapeError(f"matmul: shapes {a.shape} and {b.shape} do not fit") from error
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         a, b = self.saved.a, self.saved.b

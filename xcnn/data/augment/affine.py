@@ -8,7 +8,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import Pair, check_number
+from ...checks import Pair, check_number, is_int
 from ...errors import ArgumentError
 from .base import Augmentation, Range, check_range, empty_images
 
@@ -158,7 +158,7 @@ def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int) -> Array:
 
 
 def _check_order(order: Any) -> int:
-    if isinstance(order, bool) or order not in (0, 1):
+    if not is_int(order) or order not in (0, 1):
         raise ArgumentError(f"order={order!r}: expected 0 (nearest pixel) or 1 (linear)")
     return int(order)
 

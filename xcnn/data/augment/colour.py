@@ -11,6 +11,7 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
+from ...checks import is_int
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ...layout import batch_first, batch_last
 from .base import Augmentation, Range, check_range, empty_images
@@ -109,7 +110,7 @@ class Grayscale(_ColourChange):
     """
 
     def __init__(self, num_output_channels: int = 1) -> None:
-        if num_output_channels not in (1, 3):
+        if not is_int(num_output_channels) or num_output_channels not in (1, 3):
             raise ArgumentError(f"num_output_channels={num_output_channels!r}: expected 1 or 3")
         self.num_output_channels = num_output_channels
 
