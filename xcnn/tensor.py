@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from . import backends
 from .arrays import Array
 from .backends import Backend
+from .checks import check_flag
 from .errors import DeviceError, DTypeError, GradientError, ShapeError
 from .layout import batch_first, batch_last
 
@@ -388,7 +389,8 @@ class Tensor:
             data = data.data
         elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
-        if requires_grad and data.dtype.kind != "f":
+        needs_floats = requires_grad is not False and check_flag("requires_grad", requires_grad)
+        if needs_floats and data.dtype.kind != "f":
             raise DTypeError(
                 f"requires_grad=True needs a floating-point array, got {data.dtype}; convert it "
                 "with .astype('float32')"

@@ -201,7 +201,7 @@ def check_weight(
     ShapeError, ArgumentError
         As :func:`conv2d`.
     """
-    if len(shape) != 3 + kernel.count(","):
+    if len(shape) != 3 + kernel.count(",") or shape[0] < 1:
         raise ShapeError(f"weight has shape {shape}: expected (F, C / groups, {kernel})")
     if not is_int(groups) or groups < 1 or shape[0] % groups:
         raise ArgumentError(

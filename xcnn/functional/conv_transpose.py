@@ -144,7 +144,7 @@ def check_transposed_weight(
     ShapeError, ArgumentError
         As :func:`conv_transpose2d`.
     """
-    if len(shape) != 3 + kernel.count(","):
+    if len(shape) != 3 + kernel.count(",") or shape[1] < 1:
         raise ShapeError(f"weight has shape {shape}: expected (C, F / groups, {kernel})")
     if not is_int(groups) or groups < 1 or shape[0] % groups:
         raise ArgumentError(

@@ -10,7 +10,7 @@ from typing import Any
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import check_dim, check_dims, check_size, is_int
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 
@@ -215,10 +215,6 @@ def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     if not shape:
         return xp.zeros(shape, dtype)
     return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
-
-
-class OutOfRangeError(ShapeError, IndexError):
-    """Too many indices, or an index out of range."""
 
 
 class Index(Function):

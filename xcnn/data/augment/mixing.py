@@ -14,7 +14,7 @@ from numpy.random import Generator
 from ... import backends, random
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import check_int
+from ...checks import check_int, check_size
 from ...errors import ArgumentError, DataError, ShapeError
 from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
@@ -35,6 +35,7 @@ class Mixing(BatchTransform):
         if not (isinstance(alpha, Real) and 0 < float(alpha) < np.inf):
             raise ArgumentError(f"alpha={alpha!r}: expected a number above 0")
         self.num_classes: int = check_int("num_classes", num_classes)
+        check_size("num_classes", num_classes, (num_classes,), visited=True)
         self.alpha: float = float(alpha)
 
     def __call__(self, x: Array, y: Array, rng: Generator | None = None) -> Mixed:
