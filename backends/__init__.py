@@ -69,6 +69,8 @@ def get(device: str | Backend) -> Backend:
     """
     if isinstance(device, Backend):
         return device
+    if not isinstance(device, str):
+        raise DeviceError(f'device is {type(device).__name__}: expected a name, such as "cpu"')
     if device == "auto":
         from .diagnosis import problem
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import OutOfMemoryError
 from ..threads import Pool
 from ..tiling import split_range
 from .base import MASK64, Array, Backend
@@ -122,6 +123,12 @@ class CpuBackend(Backend):
 
     def quiet_overflow(self) -> AbstractContextManager:
         return np.errstate(over="ignore", invalid="ignore")
+
+    def run(self, function: Callable[..., Array], *arrays: Any) -> Array:
+        try:
+            return function(self, *arrays)
+        except MemoryError as error:
+            raise OutOfMemoryError(f"cpu is out of memory: {error}; use smaller arrays") from error
 
     def memory(self) -> dict[str, int]:
         if not hasattr(os, "sysconf"):

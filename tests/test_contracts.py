@@ -727,10 +727,16 @@ def test_settings_are_checked_after_an_equal_valid_call(name, setting, wrong):
         getattr(F, name)(x, w, **{setting: wrong[: len(valid)]})
 
 
-def test_conv2d_takes_any_truth_value_for_relu():
+def test_flags_are_bools():
     x = w = -np.ones((1, 1, 1, 1), "float32")
-    assert F.conv2d(x, -w, relu=[1]).data.item() == 0
-    assert F.conv2d(x, -w, relu=[]).data.item() == -1
+    for true, false in ((True, False), (1, 0), (np.True_, np.False_)):
+        assert F.conv2d(x, -w, relu=true).data.item() == 0
+        assert F.conv2d(x, -w, relu=false).data.item() == -1
+    for flag in ([1], "no", None, np.ones(2)):
+        with pytest.raises(ArgumentError, match=r"relu=.*expected True or False"):
+            F.conv2d(x, -w, relu=flag)
+        with pytest.raises(ArgumentError, match=r"training=.*expected True or False"):
+            F.dropout(x, training=flag)
 
 
 @pytest.mark.parametrize("momentum", [float("nan"), np.float32(7), xcnn.nn.ReLU()])

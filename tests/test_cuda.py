@@ -204,7 +204,7 @@ def test_mixed_devices_name_the_layer_the_parameter_and_the_call(strict):
     text = str(caught.value)
     assert "layer 'conv2' (Conv2d(6, 16, 5))" in text
     assert "input is on cpu, weight on strict" in text
-    assert 'move input with .to("strict"), or weight and the module' in text
+    assert 'move input with Tensor(input).to("strict"), or weight and the module' in text
     assert '.to("cpu")' in text
 
 

@@ -164,6 +164,41 @@ def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
     return both[0], both[1]
 
 
+# -- sizes and flags -----------------------------------------------------------------------
+
+_LARGEST = 2**38  # elements: a TiB of float32
+_LONGEST = 2**24  # pixels along an axis, or in a window, that Python visits one by one
+
+
+def check_size(name: str, value: Any, shape: Sequence[int], visited: bool = False) -> None:
+    """Refuse an array, an image or a window of ``shape`` that is too large to compute.
+
+    With ``visited``, Python visits the elements of each axis one by one.
+    """
+    is_visible = not visited or max(shape) <= _LONGEST
+    if math.prod(shape) > _LARGEST or len(shape) > 64 or not is_visible:
+        raise ArgumentError(
+            f"{name}={value!r} asks for {' × '.join(map(str, shape))} elements: expected at most "
+            f"{_LARGEST:,} along at most 64 axes" + (f" of {_LONGEST:,}" if visited else "")
+        )
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """A bool, or an int as one; not an array."""
+    if value is True or value is False:  # the usual case
+        return value
+    if not isinstance(value, Integral) and type(value).__name__ not in ("bool", "bool_"):
+        raise ArgumentError(f"{name}={value!r}: expected True or False")
+    return bool(value)
+
+
+def check_callable(name: str, value: Any) -> Any:
+    """A function, or anything else that can be called."""
+    if not callable(value):
+        raise ArgumentError(f"{name} is {type(value).__name__}: expected a function")
+    return value
+
+
 # -- numbers -------------------------------------------------------------------------------
 
 
@@ -190,13 +225,23 @@ def check_number(
 
     With ``above``, ``low`` itself is excluded. A Python float does not promote an array's dtype.
     """
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    number = as_float(value)
     # written so that NaN fails
-    if not is_number or not low <= float(value) <= high or (above and value == low):
+    if not low <= number <= high or (above and number == low):
         limits = f" {'>' if above else '>='} {low}" if low > -math.inf else ""
         limits = f" from {low} to {high}" if high < math.inf else limits
         raise ArgumentError(f"{name}={value!r}: expected a number{limits}")
-    return float(value)
+    return number
+
+
+def as_float(value: Any) -> float:
+    """A number as a float; NaN for anything else, and for an int that no float holds."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:
@@ -217,6 +262,8 @@ def check_interpolation(
 ) -> tuple[float, float] | None:
     """The scale factors (height, width) of an interpolation, or None if a size was given."""
     check_choice("mode", mode, INTERPOLATIONS)
+    if align_corners is not None:
+        check_flag("align_corners", align_corners)
     if mode == "nearest" and align_corners is not None:
         raise ArgumentError(
             f'align_corners={align_corners!r} is for mode="bilinear": omit it, or use that mode'
@@ -229,16 +276,13 @@ def check_interpolation(
         pair(size, "size")
         return None
     both = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,) * 2
-    if len(both) != 2 or not all(map(_is_factor, both)):
+    factors = tuple(map(as_float, both))
+    if len(factors) != 2 or not all(0 < factor < math.inf for factor in factors):
         raise ArgumentError(
             f"scale_factor={scale_factor!r}: expected a number > 0 or a pair of them (height, "
             "width)"
         )
-    return float(both[0]), float(both[1])
-
-
-def _is_factor(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
+    return factors[0], factors[1]
 
 
 # -- axes and shapes -----------------------------------------------------------------------
@@ -281,11 +325,12 @@ def check_dims(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     return axes
 
 
-def check_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """``shape`` as a tuple of ints >= 1; an int means one axis."""
+def check_shape(name: str, shape: Any, minimum: int = 1) -> tuple[int, ...]:
+    """``shape`` as a tuple of ints >= ``minimum``; an int means one axis."""
     axes = (shape,) if is_int(shape) else shape
-    if not isinstance(axes, tuple | list) or not are_ints(axes, len(axes) or 1) or min(axes) < 1:
-        raise ArgumentError(f"{name}={shape!r}: expected ints >= 1")
+    is_list = isinstance(axes, tuple | list) and are_ints(axes, len(axes) or 1)
+    if not is_list or min(axes) < minimum:
+        raise ArgumentError(f"{name}={shape!r}: expected ints >= {minimum}")
     return tuple(int(n) for n in axes)
 
 

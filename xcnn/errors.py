@@ -42,6 +42,10 @@ class ShapeError(XcnnError, ValueError):
     """The shape of an array does not fit the operation."""
 
 
+class OutOfRangeError(ShapeError, IndexError):
+    """Too many indices, or an index out of range."""
+
+
 class DTypeError(XcnnError, TypeError):
     """An array, or another argument, has a type that the operation does not accept."""
 

@@ -19,6 +19,7 @@ from .checks import (
     check_crop,
     check_output_padding,
     check_padding,
+    check_size,
     memoize,
     pair,
 )
@@ -163,7 +164,11 @@ def window_geometry(
                 f"the kernel, which covers {extent[axis]} (kernel {kernel}, dilation {dilation}); "
                 "use a larger image, a smaller kernel or more padding"
             )
-    return Geometry(input_size, (output[0], output[1]), kernel, stride, resolved, dilation)
+    # with ceil_mode, a kernel may be larger than the padded image, where it reads nothing
+    lengths = zip(kernel, input_size, resolved, dilation, strict=True)
+    height, width = (min(k, -(-(n + sum(p)) // d)) for k, n, p, d in lengths)
+    check_size(kernel_name, kernel, (height * width,), visited=True)
+    return Geometry(input_size, (output[0], output[1]), (height, width), stride, resolved, dilation)
 
 
 def _same(size: int, extent: int, stride: int) -> Pair:

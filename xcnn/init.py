@@ -24,13 +24,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from numpy.random import Generator
 
 from . import random
 from .arrays import Array
-from .checks import check_choice
-from .errors import ArgumentError
+from .checks import are_ints, check_choice, check_number
+from .errors import ArgumentError, DTypeError
 from .tensor import Tensor
 
 _Rng = Generator | None
@@ -66,41 +67,56 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     ArgumentError
         Fewer than two axes.
     """
-    if len(shape) < 2:
+    if not isinstance(shape, tuple | list) or not are_ints(shape, max(2, len(shape))):
         raise ArgumentError(f"a weight of shape {shape} has no fan-in: expected at least two axes")
     window = math.prod(shape[2:])
     return shape[1] * window, shape[0] * window
 
 
+def _fans(tensor: Tensor) -> tuple[int, int]:
+    return fans(_checked(tensor).shape)
+
+
+def _checked(tensor: Any) -> Tensor:
+    if not isinstance(tensor, Tensor) or tensor.dtype.kind != "f":
+        raise DTypeError(
+            f"tensor is {getattr(tensor, 'dtype', type(tensor).__name__)}: expected a Tensor of "
+            "floats, such as layer.weight"
+        )
+    return tensor
+
+
 def kaiming_normal_(tensor: Tensor, nonlinearity: str = "relu", generator: _Rng = None) -> Tensor:
     """He initialisation, normal: std = gain / √fan_in."""
-    return normal_(tensor, gain(nonlinearity) / math.sqrt(fans(tensor.shape)[0]), generator)
+    return normal_(tensor, gain(nonlinearity) / math.sqrt(_fans(tensor)[0]), generator)
 
 
 def kaiming_uniform_(tensor: Tensor, nonlinearity: str = "relu", generator: _Rng = None) -> Tensor:
     """He initialisation, uniform within ± gain · √(3 / fan_in)."""
-    std = gain(nonlinearity) / math.sqrt(fans(tensor.shape)[0])
+    std = gain(nonlinearity) / math.sqrt(_fans(tensor)[0])
     return uniform_(tensor, math.sqrt(3) * std, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: _Rng = None) -> Tensor:
     """Glorot initialisation, normal: std = gain · √(2 / (fan_in + fan_out))."""
-    return normal_(tensor, gain * math.sqrt(2 / sum(fans(tensor.shape))), generator)
+    gain = check_number("gain", gain, 0)
+    return normal_(tensor, gain * math.sqrt(2 / sum(_fans(tensor))), generator)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: _Rng = None) -> Tensor:
     """Glorot initialisation, uniform within ± gain · √(6 / (fan_in + fan_out))."""
-    return uniform_(tensor, gain * math.sqrt(6 / sum(fans(tensor.shape))), generator)
+    gain = check_number("gain", gain, 0)
+    return uniform_(tensor, gain * math.sqrt(6 / sum(_fans(tensor))), generator)
 
 
 def lecun_normal_(tensor: Tensor, generator: _Rng = None) -> Tensor:
     """LeCun initialisation, normal: std = 1 / √fan_in."""
-    return normal_(tensor, 1 / math.sqrt(fans(tensor.shape)[0]), generator)
+    return normal_(tensor, 1 / math.sqrt(_fans(tensor)[0]), generator)
 
 
 def lecun_uniform_(tensor: Tensor, generator: _Rng = None) -> Tensor:
     """LeCun initialisation, uniform within ± √(3 / fan_in)."""
-    return uniform_(tensor, math.sqrt(3 / fans(tensor.shape)[0]), generator)
+    return uniform_(tensor, math.sqrt(3 / _fans(tensor)[0]), generator)
 
 
 def for_activation_(tensor: Tensor, nonlinearity: str, generator: _Rng = None) -> Tensor:
@@ -115,7 +131,7 @@ def for_activation_(tensor: Tensor, nonlinearity: str, generator: _Rng = None) -
     ArgumentError
         Unknown activation.
     """
-    if nonlinearity in _GLOROT:
+    if check_choice("nonlinearity", nonlinearity, sorted(_GAINS)) in _GLOROT:
         return xavier_uniform_(tensor, generator=generator)
     if nonlinearity == "selu":
         return lecun_normal_(tensor, generator)
@@ -134,15 +150,21 @@ def skipped() -> Iterator[None]:
 
 def normal_(tensor: Tensor, std: float = 1.0, generator: _Rng = None) -> Tensor:
     """Normal distribution with mean 0 and standard deviation ``std``."""
+    std = check_number("std", std, 0)
+    _checked(tensor)
     return _fill(tensor, generator, lambda rng: rng.standard_normal(tensor.shape) * std)
 
 
 def uniform_(tensor: Tensor, bound: float = 1.0, generator: _Rng = None) -> Tensor:
     """Uniform distribution within ± ``bound``."""
+    bound = check_number("bound", bound, 0, 1e38)
+    _checked(tensor)
     return _fill(tensor, generator, lambda rng: rng.uniform(-bound, bound, tensor.shape))
 
 
 def _fill(tensor: Tensor, rng: _Rng, draw: Callable[[Generator], Array]) -> Tensor:
+    if rng is not None and not isinstance(rng, Generator):
+        raise ArgumentError(f"generator={rng!r}: expected a numpy.random.Generator or None")
     if not _skip.get():
         values = draw(rng or random.generator())
         tensor.data[...] = tensor.backend.asarray(values, tensor.dtype)

@@ -39,7 +39,7 @@ def check_data_format(data_format: str) -> str:
     ArgumentError
         Anything else.
     """
-    if data_format not in ("NCHW", "NHWC"):
+    if not isinstance(data_format, str) or data_format not in ("NCHW", "NHWC"):
         raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
     return data_format
 
@@ -56,7 +56,7 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
     ShapeError
         Not four axes.
     """
-    if data_format == "NCL":
+    if isinstance(data_format, str) and data_format == "NCL":
         return signal_size(x, name)
     check_data_format(data_format)
     shape = getattr(x, "shape", x)

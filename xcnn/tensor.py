@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from . import backends
 from .arrays import Array
 from .backends import Backend
+from .checks import check_flag
 from .errors import DeviceError, DTypeError, GradientError, ShapeError
 from .layout import batch_first, batch_last
 from .notebook import html_table
@@ -248,8 +249,8 @@ class Function:
         first, second = self._argument(i), self._argument(j)
         return DeviceError(
             f"{type(self).__name__}: {first} is on {backend.device}, {second} on {other.device}; "
-            f'move {first} with .to("{other.device}"), or {second} and the module that owns it '
-            f'with .to("{backend.device}")'
+            f'move {first} with Tensor({first}).to("{other.device}"), or {second} and the module '
+            f'that owns it with .to("{backend.device}")'
         )
 
     def _check_same_type(self, i: int, dtype: Any, j: int, other: Any) -> None:
@@ -391,7 +392,8 @@ class Tensor:
             data = data.data
         elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
-        if requires_grad and data.dtype.kind != "f":
+        needs_floats = requires_grad is not False and check_flag("requires_grad", requires_grad)
+        if needs_floats and data.dtype.kind != "f":
             raise DTypeError(
                 f"requires_grad=True needs a floating-point array, got {data.dtype}; convert it "
                 "with .astype('float32')"

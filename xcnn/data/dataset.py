@@ -345,7 +345,8 @@ class SequenceDataset(Dataset):
 
 
 def _is_sequence(value: Any) -> bool:
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    is_class = isinstance(value, type)
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not is_class
 
 
 def _take(array: Any, indices: np.ndarray) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Pair
+from ..checks import Pair, are_ints, check_flag
 from ..errors import ArgumentError, DataError, missing_package
 from ..files import open_file, reading
 
@@ -54,8 +54,12 @@ def read_image(
     ArgumentError
         If ``shape`` is not three positive integers.
     """
-    if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
+    if not are_ints(shape, 3) or min(shape) < 1:
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
+    check_flag("invert", invert)
+    check_flag("crop", crop)
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"path is {type(path).__name__}: expected the path of a file")
     path = Path(path)
     read, kind = _read_pillow, "an image"
     if path.suffix.lower() == ".npy":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..checks import as_float, check_number
 from ..errors import ArgumentError, DataError, DTypeError
 from .dataset import Batch, arrays_of, map_arrays
 
@@ -93,9 +95,10 @@ class Normalize:
     def __init__(
         self, mean: float | Sequence[float], std: float | Sequence[float], scale: float = 255
     ) -> None:
-        means, stds = (np.atleast_1d(np.asarray(v, np.float64)) for v in (mean, std))
+        means, stds = as_floats(mean), as_floats(std)
         valid = means.ndim == 1 and means.shape == stds.shape
-        if not (valid and np.isfinite(means).all() and np.all(stds > 0) and scale):
+        valid = valid and bool(np.isfinite(means).all() and np.all(stds > 0))
+        if not valid or not check_number("scale", scale):
             raise ArgumentError(
                 f"mean={mean!r}, std={std!r}, scale={scale!r}: expected a finite mean and a std > "
                 "0, one number or one per channel in both, and a nonzero scale"
@@ -125,6 +128,9 @@ class Normalize:
                 f"Normalize expects an array (N, C, ...), got {type(x).__name__}; combine images "
                 "of one size with np.stack(images)"
             )
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
+            found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+            raise DataError(f"Normalize got {found}: expected a NumPy array of numbers (N, C, ...)")
         if x.ndim < 2 or (channels != 1 and x.shape[1] != channels):
             raise DataError(
                 f"Normalize expects (N, C, ...) with C = {channels}, got {x.shape}; "
@@ -139,6 +145,13 @@ class Normalize:
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std}, scale={self.scale})"
+
+
+def as_floats(value: Any) -> np.ndarray:
+    """One number or several as an array; empty if they are not numbers."""
+    values = list(value) if isinstance(value, Sequence | np.ndarray) and np.ndim(value) else [value]
+    floats = [as_float(v) for v in values]
+    return np.array(floats if not any(map(math.isnan, floats)) else [])
 
 
 class Compose(BatchTransform):
@@ -165,8 +178,9 @@ class Compose(BatchTransform):
     """
 
     def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
-        self.transforms = tuple(transforms)
-        if not all(map(callable, self.transforms)):
+        is_iterable = isinstance(transforms, Iterable) and not hasattr(transforms, "dtype")
+        self.transforms = tuple(transforms) if is_iterable else ()
+        if not is_iterable or not all(map(callable, self.transforms)):
             types = ", ".join(type(transform).__name__ for transform in self.transforms)
             raise ArgumentError(f"Compose expects a sequence of callables, got {types}")
 

@@ -40,7 +40,11 @@ def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
 
 def _number(value: float, like: Tensor) -> Tensor:
     with like.backend.active():
-        return Tensor(like.backend.xp.full((), value, like.dtype))
+        try:
+            number = float(value) if like.dtype.kind == "f" else value
+            return Tensor(like.backend.xp.full((), number, like.dtype))
+        except OverflowError as error:
+            raise DTypeError(f"{value} is too large for {like.dtype}") from error
 
 
 class Binary(Function):

@@ -7,7 +7,7 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, is_int, memoize, signal_pair
+from ..checks import Padding, check_flag, check_size, is_int, memoize, signal_pair
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import window_geometry
@@ -109,7 +109,8 @@ def conv2d(
         A setting is out of range.
     """
     input, weight, bias = operands(input, weight, bias)
-    settings = stride, padding, dilation, groups, check_data_format(data_format), bool(relu)
+    check_data_format(data_format)
+    settings = stride, padding, dilation, groups, data_format, check_flag("relu", relu)
     problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return Conv2d(problem, data_format)(input, weight, bias)
 
@@ -181,7 +182,9 @@ def _problem(
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
     geometry = window_geometry((height, width), kernel, stride, padding, dilation, False, "weight")
-    return Problem(geometry, groups, channels, weight[0], shape[0], relu)
+    problem = Problem(geometry, groups, channels, weight[0], shape[0], relu)
+    check_size("padding", padding, problem.output_shape)
+    return problem
 
 
 def check_weight(
@@ -198,7 +201,7 @@ def check_weight(
     ShapeError, ArgumentError
         As :func:`conv2d`.
     """
-    if len(shape) != 3 + kernel.count(","):
+    if len(shape) != 3 + kernel.count(",") or shape[0] < 1:
         raise ShapeError(f"weight has shape {shape}: expected (F, C / groups, {kernel})")
     if not is_int(groups) or groups < 1 or shape[0] % groups:
         raise ArgumentError(

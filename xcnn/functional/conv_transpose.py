@@ -7,7 +7,7 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, is_int, memoize, signal_pair
+from ..checks import Padding, check_size, is_int, memoize, signal_pair
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import transposed_geometry
@@ -144,7 +144,7 @@ def check_transposed_weight(
     ShapeError, ArgumentError
         As :func:`conv_transpose2d`.
     """
-    if len(shape) != 3 + kernel.count(","):
+    if len(shape) != 3 + kernel.count(",") or shape[1] < 1:
         raise ShapeError(f"weight has shape {shape}: expected (C, F / groups, {kernel})")
     if not is_int(groups) or groups < 1 or shape[0] % groups:
         raise ArgumentError(
@@ -228,4 +228,6 @@ def _problem(
         output_padding = signal_pair(output_padding, "output_padding", 0)
     settings = kernel, stride, padding, output_padding, dilation, "weight"
     geometry = transposed_geometry((height, width), *settings)
-    return Problem(geometry, groups, weight[1] * groups, channels, shape[0])
+    problem = Problem(geometry, groups, weight[1] * groups, channels, shape[0])
+    check_size("stride", stride, problem.input_shape)
+    return problem

@@ -7,7 +7,7 @@ from typing import Any
 from .. import random
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_number
+from ..checks import check_flag, check_int, check_number
 from ..errors import ShapeError
 from ..tensor import Function, Tensor, operation
 
@@ -40,9 +40,9 @@ class Dropout(Function):
 
 def _drop(kind: type[Dropout], input: Any, p: float, training: bool, key: int | None) -> Tensor:
     p, input = check_number("p", p, 0, 1), Tensor.of(input)
-    if not training or p == 0:
+    if not check_flag("training", training) or p == 0:
         return input
-    return kind(p, random.next_key() if key is None else key)(input)
+    return kind(p, random.next_key() if key is None else check_int("key", key, 0))(input)
 
 
 @operation

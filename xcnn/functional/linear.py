@@ -68,7 +68,12 @@ class MatMul(Function):
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         self.save(a=a, b=b)
-        return backend.matmul(a, b)
+        try:
+            return backend.matmul(a, b)
+        except ValueError as error:
+            raise ShapeError(
+                f"matmul: the leading axes of shapes {a.shape} and {b.shape} do not broadcast"
+            ) from error
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         a, b = self.saved.a, self.saved.b

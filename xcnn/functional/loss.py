@@ -6,7 +6,14 @@ from typing import Any
 
 from ..arrays import Array, in_range
 from ..backends import Backend
-from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
+from ..checks import (
+    KL_REDUCTIONS,
+    REDUCTIONS,
+    check_choice,
+    check_flag,
+    check_ignore_index,
+    check_number,
+)
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
@@ -322,9 +329,10 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", *, log_target: bool
         The shapes differ, or there is no batch axis for "batchmean".
     """
     input, target = _same_shape(input, target)
+    check_choice("reduction", reduction, KL_REDUCTIONS)
     if reduction == "batchmean" and input.ndim == 0:
         raise ShapeError('reduction="batchmean" needs a batch axis, input has none; use "sum"')
-    return KLDivLoss(reduction, log_target)(input, target)
+    return KLDivLoss(reduction, check_flag("log_target", log_target))(input, target)
 
 
 class BinaryCrossEntropy(Loss):

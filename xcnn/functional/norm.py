@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .. import backends
 from ..arrays import Array, in_range, sum_dtype
 from ..backends import Backend
-from ..checks import check_int, check_number, check_shape, is_int
+from ..checks import check_flag, check_int, check_number, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
@@ -385,7 +385,7 @@ def batch_norm(
     input = Tensor.of(input)
     channels = _channels(input, (2, 3, 4), "(N, C), (N, C, L) or (N, C, H, W)")
     running = _running(input, running_mean, running_var, momentum)
-    if not training and running is None:
+    if not check_flag("training", training) and running is None:
         raise ArgumentError(
             "running_mean and running_var are None: they are needed unless training=True"
         )
@@ -542,7 +542,7 @@ def instance_norm(
     """
     input = Tensor.of(input)
     channels = _channels(input, (3, 4), "(N, C, L) or (N, C, H, W)")
-    if not use_input_stats:
+    if not check_flag("use_input_stats", use_input_stats):
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     running = _running(input, running_mean, running_var, momentum)
     pixels = math.prod(input.shape[2:])
@@ -559,9 +559,9 @@ class LocalResponseNorm(Function):
 
     def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
         self.before, self.after = size // 2, (size - 1) // 2
-        self.rate = alpha / size
-        self.beta = beta
-        self.k = k
+        self.rate = check_number("alpha", alpha) / size
+        self.beta = check_number("beta", beta)
+        self.k = check_number("k", k)
 
     def forward(self, backend: Backend, x: Array) -> Array:
         xp = backend.xp

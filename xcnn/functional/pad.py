@@ -8,7 +8,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, Pair, check_choice, check_padding, check_padding1d
+from ..checks import Padding, Pair, check_choice, check_padding, check_padding1d, check_size
 from ..errors import ArgumentError
 from ..geometry import borders
 from ..layout import check_data_format, image_size
@@ -103,7 +103,10 @@ def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:
         raise ArgumentError(f"padding={padding!r}: expected numbers of pixels")
     zero: Any = (0, 0)
     sides = (checked,) if is_signal else checked
-    return (zero, *sides, zero) if data_format == "NHWC" else (zero, zero, *sides)
+    widths = (zero, *sides, zero) if data_format == "NHWC" else (zero, zero, *sides)
+    shape = [n + sum(w) for n, w in zip(input.shape, widths, strict=True)]
+    check_size("padding", padding, shape)
+    return widths
 
 
 def _as_number(input: Tensor, value: Any) -> float:

@@ -8,7 +8,17 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend, as_bits
-from ..checks import OutputSize, Padding, Pair, check_output_size, memoize, signal_pair
+from ..checks import (
+    OutputSize,
+    Padding,
+    Pair,
+    check_flag,
+    check_output_size,
+    check_size,
+    memoize,
+    pair,
+    signal_pair,
+)
 from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, window_geometry
 from ..layout import check_data_format, image_padding, image_size
@@ -38,16 +48,16 @@ def _geometry(
     data_format: str,
 ) -> Geometry:
     """The windows of a pooling of images or signals; each must overlap the image."""
-    _, *size = image_size(shape, data_format)
+    channels, *size = image_size(shape, data_format)
     stride = kernel_size if stride is None else stride
     if data_format == "NCL":
         kernel_size, stride = signal_pair(kernel_size, "kernel_size"), signal_pair(stride, "stride")
         padding, dilation = image_padding(padding), signal_pair(dilation, "dilation")
-    geometry = window_geometry(
-        (size[0], size[1]), kernel_size, stride, padding, dilation, ceil_mode
-    )
-    for axis in (0, 1):
-        kernel = geometry.kernel[axis]
+    kernels = pair(kernel_size, "kernel_size")
+    ceil_mode = check_flag("ceil_mode", ceil_mode)
+    geometry = window_geometry((size[0], size[1]), kernels, stride, padding, dilation, ceil_mode)
+    check_size("padding", padding, (shape[0], channels, *geometry.output))
+    for axis, kernel in enumerate(kernels):
         if max(geometry.padding[axis]) > kernel // 2:
             raise ArgumentError(
                 f"padding={geometry.padding}: a pooling window of {kernel} pixels allows at most "
@@ -165,7 +175,7 @@ class AvgPool2d(ImageFunction):
 
     def __init__(self, geometry: Geometry, count_include_pad: bool, data_format: str) -> None:
         self.geometry = geometry
-        self.count_include_pad = count_include_pad
+        self.count_include_pad = check_flag("count_include_pad", count_include_pad)
         self.data_format = data_format
 
     def compute(self, backend: Backend, x: Array) -> Array:
@@ -252,10 +262,12 @@ def avg_pool1d(
 def _adaptive_sizes(input: Tensor, output_size: Any, data_format: str) -> tuple[Pair, Pair]:
     """The sizes of the image and of the output."""
     _, height, width = image_size(input, data_format)
-    output = check_output_size(output_size)
+    rows, columns = check_output_size(output_size)
+    output = rows or height, columns or width
+    check_size("output_size", output_size, output, visited=True)
     if min(height, width) < 1:
         raise ShapeError(f"input has shape {input.shape}: there are no pixels to pool")
-    return (height, width), (output[0] or height, output[1] or width)
+    return (height, width), output
 
 
 @lru_cache(maxsize=1024)

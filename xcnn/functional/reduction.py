@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..checks import check_dims
+from ..checks import check_dims, check_flag
 from ..tensor import Function, Tensor, operation
 
 __all__ = ["mean", "sum"]
@@ -22,7 +22,7 @@ class Sum(Function):
 
     def __init__(self, dim: Axes, keepdim: bool, mean: bool) -> None:
         self.dim = dim
-        self.keepdim = keepdim
+        self.keepdim = check_flag("keepdim", keepdim)
         self.mean = mean
 
     def forward(self, backend: Backend, x: Array) -> Array:

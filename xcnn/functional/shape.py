@@ -9,8 +9,8 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_dim, check_dims, is_int
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..checks import check_dim, check_dims, check_size, is_int
+from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 
@@ -47,11 +47,16 @@ def reshape(input: Any, *shape: Any) -> Tensor:
 
     Raises
     ------
+    ArgumentError
+        A length is not an int.
     ShapeError
         The number of elements differs.
     """
     input = Tensor.of(input)
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    if not all(map(is_int, shape)):
+        raise ArgumentError(f"reshape: shape={shape!r}: expected ints")
+    check_size("shape", shape, (1,) * len(shape))
     known = math.prod(n for n in shape if n != -1)
     sizes = tuple(input.size // known if n == -1 and known else n for n in shape)
     if shape.count(-1) > 1 or math.prod(sizes) != input.size or min(sizes, default=0) < 0:
@@ -73,8 +78,8 @@ def flatten(input: Any, start_dim: int = 1) -> Tensor:
         No such axis.
     """
     input = Tensor.of(input)
-    if not 0 <= start_dim < max(1, input.ndim):
-        raise ArgumentError(f"start_dim={start_dim}: the input has axes 0 to {input.ndim - 1}")
+    if not is_int(start_dim) or not 0 <= start_dim < max(1, input.ndim):
+        raise ArgumentError(f"start_dim={start_dim!r}: the input has axes 0 to {input.ndim - 1}")
     leading = input.shape[:start_dim]
     return reshape(input, (*leading, math.prod(input.shape[start_dim:])))
 
@@ -210,10 +215,6 @@ def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     if not shape:
         return xp.zeros(shape, dtype)
     return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
-
-
-class OutOfRangeError(ShapeError, IndexError):
-    """Too many indices, or an index out of range."""
 
 
 class Index(Function):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import backends
 from .. import functional as F
 from ..checks import check_choice, check_int, check_number
 from ..tensor import Parameter, Tensor
-from .module import Module
+from .module import Module, full
 from .operation import OperationLayer
 
 __all__ = [
@@ -79,8 +78,7 @@ class PReLU(Activation):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         self.num_parameters = check_int("num_parameters", num_parameters)
-        slope, xp = check_number("init", init), backends.get("cpu").xp
-        self.weight = Parameter(xp.full(self.num_parameters, slope, "float32"))
+        self.weight = Parameter(full(self.num_parameters, check_number("init", init)))
 
     def forward(self, x: Any) -> Tensor:
         return F.prelu(x, self.weight)

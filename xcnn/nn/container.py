@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..errors import ArgumentError
+from ..checks import is_int
+from ..errors import ArgumentError, DTypeError, OutOfRangeError
 from ..functional import BiasReLU
 from .activation import ReLU
 from .conv import Conv2d
@@ -73,7 +74,12 @@ class Sequential(Module):
         """The module at ``index``; a slice gives a Sequential of the same modules."""
         if isinstance(index, slice):
             return Sequential(dict(list(self.named_children())[index]))
-        return list(self.children())[index]
+        modules = list(self.children())
+        if not is_int(index):
+            raise DTypeError(f"index is {type(index).__name__}: expected an int or a slice")
+        if not -len(modules) <= index < len(modules):
+            raise OutOfRangeError(f"index {index}: this Sequential has {len(modules)} modules")
+        return modules[index]
 
 
 def _fusible(modules: list[Any]) -> int:

@@ -11,11 +11,13 @@ from ..checks import (
     Padding,
     Pair,
     check_crop,
+    check_flag,
     check_int,
     check_output_padding,
     check_padding,
     check_padding1d,
     check_padding_mode,
+    check_size,
     pair,
     signal_pair,
     single,
@@ -24,7 +26,7 @@ from ..errors import ArgumentError
 from ..geometry import output_padding_for, window_geometry
 from ..layout import check_data_format, image_padding, image_size, signal_size
 from ..tensor import Parameter, Tensor
-from .module import Module
+from .module import Module, full
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
@@ -52,9 +54,9 @@ class Convolution(Module):
                 f"groups={groups} must divide in_channels={in_channels} and "
                 f"out_channels={out_channels}"
             )
+        check_size("groups", groups, (groups,), visited=True)
         self.weight = self._initial_weight(nonlinearity)
-        xp = backends.get("cpu").xp
-        self.bias = Parameter(xp.zeros(out_channels, "float32")) if bias else None
+        self.bias = Parameter(full(out_channels)) if check_flag("bias", bias) else None
 
     def _kernel(self) -> tuple[int, ...]:
         """The kernel size as a tuple."""
@@ -63,7 +65,7 @@ class Convolution(Module):
     def _initial_weight(self, nonlinearity: str) -> Parameter:
         """(out_channels, in_channels / groups, ...)."""
         shape = self.out_channels, self.in_channels // self.groups, *self._kernel()
-        weight = Parameter(backends.get("cpu").xp.empty(shape, "float32"))
+        weight = Parameter(full(shape))
         init.for_activation_(weight, nonlinearity)
         return weight
 
@@ -219,7 +221,7 @@ class ConvTransposed(Convolution):
         shape = self.out_channels // groups, self.in_channels // groups, *self._kernel()
         weights = []
         for _ in range(groups):
-            weight = Parameter(xp.zeros(shape, "float32"))
+            weight = Parameter(full(shape))
             init.for_activation_(weight, nonlinearity)
             weights.append(weight.data.swapaxes(0, 1))
         return Parameter(xp.concatenate(weights) * math.sqrt(math.prod(self._window()[1])))
@@ -362,7 +364,7 @@ class ConvTranspose1d(ConvTransposed):
 
 
 def _check_only_zeros(padding_mode: str) -> None:
-    if padding_mode != "zeros":
+    if check_padding_mode(padding_mode) != "zeros":
         raise ArgumentError(
             f"padding_mode={padding_mode!r}: expected 'zeros'; a transposed convolution crops its "
             "output by the padding"

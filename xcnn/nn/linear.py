@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .. import backends, init
 from .. import functional as F
-from ..checks import check_input, check_int
+from .. import init
+from ..checks import check_flag, check_input, check_int
 from ..tensor import Parameter, Tensor
-from .module import Module
+from .module import Module, full
 
 __all__ = ["Linear"]
 
@@ -42,10 +42,9 @@ class Linear(Module):
     ) -> None:
         self.in_features = check_int("in_features", in_features)
         self.out_features = check_int("out_features", out_features)
-        xp = backends.get("cpu").xp
-        self.weight = Parameter(xp.empty((out_features, in_features), "float32"))
+        self.weight = Parameter(full((out_features, in_features)))
         init.for_activation_(self.weight, nonlinearity)
-        self.bias = Parameter(xp.zeros(out_features, "float32")) if bias else None
+        self.bias = Parameter(full(out_features)) if check_flag("bias", bias) else None
 
     def forward(self, x: Any, relu: bool = False) -> Tensor:
         x = Tensor.of(x)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from .. import backends
 from ..arrays import Array
+from ..checks import check_callable, check_flag, check_size, is_int
 from ..errors import DTypeError, StateDictError, XcnnError
 from ..notebook import html_table
 from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad, zero_grads
@@ -173,9 +174,14 @@ class Module:
         StateDictError
             Lists all missing and unexpected keys and wrong shapes.
         """
+        if not isinstance(state, Mapping):
+            raise StateDictError(
+                f"state is {type(state).__name__}: expected arrays by dotted path, such as the "
+                "result of state_dict()"
+            )
         tensors = dict(self._state())
         problems = []
-        if strict:
+        if check_flag("strict", strict):
             problems += [
                 f"missing: {k} {tensors[k].shape}"
                 for k in tensors
@@ -217,7 +223,14 @@ class Module:
         return self.train(False)
 
     def apply(self, function: Callable[[Module], Any]) -> Self:
-        """Call ``function`` on every module, inner ones first; returns self."""
+        """Call ``function`` on every module, inner ones first; returns self.
+
+        Raises
+        ------
+        ArgumentError
+            It is not callable.
+        """
+        check_callable("function", function)
         for child in self.children():
             child.apply(function)
         function(self)
@@ -288,7 +301,7 @@ class Module:
         RemovableHandle
             Its ``remove()`` removes the hook.
         """
-        self._hooks.append(hook)
+        self._hooks.append(check_callable("hook", hook))
         return RemovableHandle(self._hooks, hook)
 
     @property
@@ -367,13 +380,31 @@ def _check_float(dtype: Any) -> None:
         raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
 
 
+def full(shape: Any, value: float = 0.0, dtype: str = "float32") -> Array:
+    """An array of ``value`` on the CPU, for a parameter or a buffer.
+
+    Raises
+    ------
+    ArgumentError, OutOfMemoryError
+        It is too large.
+    """
+    check_size("shape", shape, (shape,) if is_int(shape) else shape)
+    array = backends.get("cpu").run(lambda cpu: cpu.xp.zeros(shape, dtype))
+    if value:
+        array.fill(value)
+    return array
+
+
 def is_batch_count(key: str) -> bool:
     """Whether a key of a state dict is a batch norm's ``num_batches_tracked``."""
-    return key.rpartition(".")[2] == "num_batches_tracked"
+    return str(key).rpartition(".")[2] == "num_batches_tracked"
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
-    """The shape of an array; for anything else, the name of its type."""
+    """The shape of an array of numbers; for anything else, the name of its type."""
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "f") not in "fiub":
+        return f"an array of {dtype}"
     return tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from .. import backends
 from .. import functional as F
-from ..checks import check_input, check_int, check_number, check_shape
+from ..checks import check_flag, check_input, check_int, check_number, check_shape
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Buffer, Parameter, Tensor
-from .module import Module
+from .module import Module, full
 from .operation import OperationLayer
 
 __all__ = [
@@ -23,17 +22,14 @@ __all__ = [
 ]
 
 
-def _full(shape: Any, value: float, dtype: str = "float32") -> Any:
-    return backends.get("cpu").xp.full(shape, value, dtype)
-
-
 class _Affine(Module):
     """Base class: eps and, if ``affine``, a weight of ones and a bias of zeros."""
 
     def _set(self, shape: Any, eps: float, affine: bool, bias: bool) -> None:
         self.eps = check_number("eps", eps, 0)
-        self.weight = Parameter(_full(shape, 1)) if affine else None
-        self.bias = Parameter(_full(shape, 0)) if affine and bias else None
+        affine, bias = check_flag("affine", affine), check_flag("bias", bias)
+        self.weight = Parameter(full(shape, 1)) if affine else None
+        self.bias = Parameter(full(shape, 0)) if affine and bias else None
 
 
 class _Tracking(_Affine):
@@ -55,10 +51,11 @@ class _Tracking(_Affine):
         self.num_features = features = check_int("num_features", num_features)
         self._set(features, eps, affine, bias)
         self.momentum = None if momentum is None else check_number("momentum", momentum, 0, 1)
-        self.track_running_stats = track = track_running_stats
-        self.running_mean = Buffer(_full(features, 0)) if track else None
-        self.running_var = Buffer(_full(features, 1)) if track else None
-        self.num_batches_tracked = Buffer(_full((), 0, "int64")) if track else None
+        track = check_flag("track_running_stats", track_running_stats)
+        self.track_running_stats = track
+        self.running_mean = Buffer(full(features, 0)) if track else None
+        self.running_var = Buffer(full(features, 1)) if track else None
+        self.num_batches_tracked = Buffer(full((), 0, "int64")) if track else None
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)

@@ -8,6 +8,7 @@ from .. import functional as F
 from ..checks import (
     OutputSize,
     Padding,
+    check_flag,
     check_output_size,
     check_padding,
     check_padding1d,
@@ -35,7 +36,7 @@ class _Pool2d(OperationLayer):
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.stride = self.kernel_size if stride is None else pair(stride, "stride")
         self.padding = check_padding(padding)
-        self.ceil_mode = ceil_mode
+        self.ceil_mode = check_flag("ceil_mode", ceil_mode)
         self.data_format = data_format
 
 
@@ -72,7 +73,7 @@ class AvgPool2d(_Pool2d):
         data_format: str = "NCHW",
     ) -> None:
         self._set(kernel_size, stride, padding, ceil_mode, data_format)
-        self.count_include_pad = count_include_pad
+        self.count_include_pad = check_flag("count_include_pad", count_include_pad)
 
 
 class _Pool1d(OperationLayer):
@@ -80,7 +81,7 @@ class _Pool1d(OperationLayer):
         self.kernel_size = single(kernel_size, "kernel_size")
         self.stride = self.kernel_size if stride is None else single(stride, "stride")
         self.padding = check_padding1d(padding)
-        self.ceil_mode = ceil_mode
+        self.ceil_mode = check_flag("ceil_mode", ceil_mode)
 
 
 class MaxPool1d(_Pool1d):
@@ -114,7 +115,7 @@ class AvgPool1d(_Pool1d):
         count_include_pad: bool = True,
     ) -> None:
         self._set(kernel_size, stride, padding, ceil_mode)
-        self.count_include_pad = count_include_pad
+        self.count_include_pad = check_flag("count_include_pad", count_include_pad)
 
 
 class _AdaptivePool2d(OperationLayer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
+from ..checks import check_dim, check_shape
 from ..tensor import Tensor
 from .module import Module
 from .operation import OperationLayer
@@ -26,9 +27,10 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         self.dim = dim
-        self.unflattened_size = tuple(unflattened_size)
+        self.unflattened_size = check_shape("unflattened_size", unflattened_size, -1)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
-        before, after = x.shape[: self.dim], x.shape[self.dim + 1 :]
+        dim = check_dim("dim", self.dim, x.ndim)
+        before, after = x.shape[:dim], x.shape[dim + 1 :]
         return F.reshape(x, (*before, *self.unflattened_size, *after))

@@ -8,9 +8,11 @@ from typing import Any
 from .. import backends
 from ..arrays import Array, plain, sum_dtype
 from ..backends import OVERFLOW, SKIPPED, Backend
-from ..checks import check_not_negative
+from ..checks import check_flag, check_not_negative
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor, zero_grads
+
+_FLAGS = {"amsgrad", "centered", "decoupled", "maximize", "nesterov"}
 
 
 class Optimizer:
@@ -65,8 +67,8 @@ class Optimizer:
         self._skipped: list[Array | None] = []  # steps lost to overflow, on the device
         self.state: dict[str, list[Array | None]] = {s: [] for s in self.slots}
         self.param_groups: list[dict[str, Any]] = []
-        # a single Tensor is iterable too, over its rows
-        is_iterable = isinstance(params, Iterable) and not isinstance(params, Tensor)
+        # a single Tensor or array is iterable too, over its rows
+        is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
         items: Any = list(params) if is_iterable else [] if isinstance(params, Tensor) else params
         is_grouped = bool(items) and is_iterable and all(isinstance(i, Mapping) for i in items)
         for group in items if is_grouped else [{"params": items}]:
@@ -137,6 +139,8 @@ class Optimizer:
             A setting is out of range.
         """
         check_not_negative(settings, "lr")
+        for name in _FLAGS & settings.keys():
+            check_flag(name, settings[name])
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The ``slots`` that a group with these settings needs; by default all."""
@@ -374,7 +378,8 @@ def tensors(params: Any) -> list[Tensor]:
     """Return one Tensor or an iterable of Tensors as a list; [] if any item is not a Tensor."""
     if isinstance(params, Tensor):
         return [params]
-    items = list(params) if isinstance(params, Iterable) else []
+    is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
+    items = list(params) if is_iterable else []
     return items if all(isinstance(p, Tensor) for p in items) else []
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
 
-from ..checks import check_number, check_steps
+from ..checks import check_choice, check_flag, check_number, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
-from .scheduler import LRScheduler, for_groups, rates_for_groups
+from .scheduler import LRScheduler, rates_for_groups
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -111,20 +111,20 @@ class OneCycleLR(LRScheduler):
             total_steps = epochs * check_steps("steps_per_epoch", steps_per_epoch)
         self.total_steps = check_steps("total_steps", total_steps)
         self.pct_start = check_number("pct_start", pct_start, 0, 1)
-        if anneal_strategy not in ("cos", "linear"):
-            raise ArgumentError(f'anneal_strategy={anneal_strategy!r}: expected "cos" or "linear"')
+        check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
         for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
             if not isinstance(value, Real) or not float(value) > 0:
                 raise ArgumentError(f"{name}={value!r}: expected a number > 0")
-        self.anneal_strategy, self.three_phase = anneal_strategy, three_phase
+        self.anneal_strategy = anneal_strategy
+        self.three_phase = check_flag("three_phase", three_phase)
         self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
         self.min_lrs = [lr / div_factor / final_div_factor for lr in self.max_lrs]
         self._momenta = (
-            for_groups("base_momentum", base_momentum, optimizer),
-            for_groups("max_momentum", max_momentum, optimizer),
+            rates_for_groups("base_momentum", base_momentum, optimizer),
+            rates_for_groups("max_momentum", max_momentum, optimizer),
         )
         momentum_names = [name for name in ("betas", "momentum") if name in optimizer.defaults]
-        if cycle_momentum and not momentum_names:
+        if check_flag("cycle_momentum", cycle_momentum) and not momentum_names:
             raise ArgumentError(
                 f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False"
             )

@@ -35,7 +35,8 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        return [b * f(self.steps) for b, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        factors = [check_number("lr_lambda(t)", f(self.steps)) for f in self.lr_lambdas]
+        return [b * f for b, f in zip(self.base_lrs, factors, strict=True)]
 
 
 class StepLR(LRScheduler):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
-from ..checks import check_number, check_steps
+from ..checks import check_choice, check_number, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
 from .scheduler import LRScheduler, rates_for_groups
@@ -64,11 +64,8 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        if mode not in ("min", "max"):
-            raise ArgumentError(f'mode={mode!r}: expected "min" or "max"')
-        if threshold_mode not in ("rel", "abs"):
-            raise ArgumentError(f'threshold_mode={threshold_mode!r}: expected "rel" or "abs"')
-        self.mode, self.threshold_mode = mode, threshold_mode
+        self.mode = check_choice("mode", mode, ("min", "max"))
+        self.threshold_mode = check_choice("threshold_mode", threshold_mode, ("rel", "abs"))
         self.factor = check_number("factor", factor, 0, 1)
         if factor == 1:
             raise ArgumentError("factor=1: expected a number below 1, or no rate would change")

@@ -44,9 +44,7 @@ class LRScheduler:
     _state: tuple[str, ...] = ("steps", "base_lrs")
 
     def __init__(self, optimizer: Optimizer) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(f"optimizer is {type(optimizer).__name__}: expected an Optimizer")
-        self.optimizer = optimizer
+        self.optimizer = check_optimizer(optimizer)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
@@ -133,6 +131,19 @@ class LRScheduler:
         vars(self).update({name: plain(state[name]) for name in self._state})
 
 
+def check_optimizer(optimizer: Any) -> Optimizer:
+    """Require an Optimizer.
+
+    Raises
+    ------
+    ArgumentError
+        Anything else.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentError(f"optimizer is {type(optimizer).__name__}: expected an Optimizer")
+    return optimizer
+
+
 def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
     """Return one value per parameter group, from such a list or one value for all.
 
@@ -141,7 +152,7 @@ def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
     ArgumentError
         A list of another length.
     """
-    count = len(optimizer.param_groups)
+    count = len(check_optimizer(optimizer).param_groups)
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
         raise ArgumentError(f"{name} has {len(values)} values, the optimiser has {count} groups")

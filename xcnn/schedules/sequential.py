@@ -39,6 +39,9 @@ class SequentialLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]
     ) -> None:
+        for name, value in (("schedulers", schedulers), ("milestones", milestones)):
+            if not isinstance(value, list | tuple):
+                raise ArgumentError(f"{name} is {type(value).__name__}: expected a list")
         self.schedulers = list(schedulers)
         for schedule in self.schedulers:
             if not isinstance(schedule, LRScheduler) or isinstance(schedule, ReduceLROnPlateau):

@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import Pair, check_number
+from ...checks import Pair, check_number, is_int
 from ...errors import ArgumentError
 from .base import PixelAugmentation, Range, check_range
 
@@ -200,7 +200,7 @@ def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int, fill: Any
 
 
 def _check_order(order: Any) -> int:
-    if isinstance(order, bool) or order not in (0, 1):
+    if not is_int(order) or order not in (0, 1):
         raise ArgumentError(f"order={order!r}: expected 0 (nearest pixel) or 1 (linear)")
     return int(order)
 

@@ -53,8 +53,7 @@ class Augmentation(BatchTransform):
         """
         backend = backends.of(x)
         image_size(x, "NCHW", f"{type(self).__name__}: x")
-        with backend.active():
-            return self.augment(backend, x, rng or random.generator())
+        return backend.run(self.augment, x, rng or random.generator())
 
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         """Return the augmented images; subclasses define this."""

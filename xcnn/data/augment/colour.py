@@ -11,7 +11,8 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...errors import ArgumentError
+from ...checks import is_int
+from ...errors import ArgumentError, DTypeError, ShapeError
 from .base import PixelAugmentation, Range, check_range
 
 _LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue: ITU-R 601
@@ -93,7 +94,7 @@ class Grayscale(PixelAugmentation):
     _uses_colour = True
 
     def __init__(self, num_output_channels: int = 1) -> None:
-        if num_output_channels not in (1, 3):
+        if not is_int(num_output_channels) or num_output_channels not in (1, 3):
             raise ArgumentError(f"num_output_channels={num_output_channels!r}: expected 1 or 3")
         self.num_output_channels = num_output_channels
 

@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import INTERPOLATIONS, Pair, check_choice, check_number, pair
+from ...checks import INTERPOLATIONS, Pair, check_choice, check_number, check_size, pair
 from ...errors import ArgumentError, ShapeError
 from ...layout import batch_first, batch_last
 from .base import Augmentation, PixelAugmentation, check_range, draw_box, empty_images
@@ -93,11 +93,9 @@ class RandomCrop(Augmentation):
     def __init__(
         self, size: int | Pair, padding: int | Pair = 0, padding_mode: str = "zeros"
     ) -> None:
-        if padding_mode not in ("zeros", "reflect"):
-            raise ArgumentError(f'padding_mode={padding_mode!r}: expected "zeros" or "reflect"')
         self.size = pair(size, "size")
         self.padding = pair(padding, "padding", 0)
-        self.padding_mode = padding_mode
+        self.padding_mode = check_choice("padding_mode", padding_mode, ("zeros", "reflect"))
 
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         padded = self._pad(backend.xp, x)
@@ -123,6 +121,7 @@ class RandomCrop(Augmentation):
                 f"x has shape {tuple(x.shape)}: reflecting needs images larger than "
                 f"padding={self.padding}; use less padding, or zeros"
             )
+        check_size("padding", self.padding, [n + 2 * max(self.padding) for n in x.shape])
         widths = ((0, 0), (0, 0), *((p, p) for p in self.padding))
         return xp.pad(x, widths, mode="constant" if zeros else "reflect")
 

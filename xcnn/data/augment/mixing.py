@@ -13,8 +13,8 @@ from numpy.random import Generator
 from ... import backends, random
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import check_int
-from ...errors import DataError, ShapeError
+from ...checks import check_int, check_size
+from ...errors import ArgumentError, DataError, ShapeError
 from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
@@ -32,6 +32,7 @@ class Mixing(BatchTransform):
 
     def __init__(self, num_classes: int, alpha: float) -> None:
         self.num_classes: int = check_int("num_classes", num_classes)
+        check_size("num_classes", num_classes, (num_classes,), visited=True)
         self.alpha: float = check_alpha(alpha)
 
     def __call__(self, x: Array, y: Array, rng: Generator | None = None) -> Mixed:

@@ -78,6 +78,9 @@ def recipe_names(text: str, dataset: str = "") -> list[str]:
     ArgumentError
         If a name is unknown.
     """
+    for name, value in (("augment", text), ("dataset", dataset)):
+        if not isinstance(value, str):
+            raise ArgumentError(f"{name} is {type(value).__name__}: expected a string")
     names = [name for part in text.split(",") if (name := part.strip())]
     known = {name: [name] for name in RECIPES}
     known["standard"] = _STANDARD.get(dataset, ["flip", "crop"])
@@ -111,6 +114,10 @@ def training_transform(text: str, dataset: DataSplits) -> Compose | Normalize:
     >>> training_transform("flip,mixup", load("cifar10"))
     Compose([RandomHorizontalFlip(p=0.5), Normalize(...), MixUp(num_classes=10, alpha=0.2)])
     """
+    if not isinstance(dataset, DataSplits):
+        raise ArgumentError(
+            f"dataset is {type(dataset).__name__}: expected a DataSplits, of load()"
+        )
     names = recipe_names(text, dataset.name)
     if not names:
         return dataset.normalize()

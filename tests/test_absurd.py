@@ -1,0 +1,262 @@
+"""Absurd arguments: each call returns within a second or raises an XcnnError."""
+
+import inspect
+import random
+import signal
+import sys
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import xcnn.functional as F
+from xcnn import Parameter, Tensor, data, init, nn, optim, schedules
+from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError, XcnnError
+
+SECONDS, MEMORY = 1.0, 2 * 1024**3
+IMAGES, SIGNALS, ROWS = (
+    np.linspace(-1, 1, int(np.prod(shape)), dtype="float32").reshape(shape)
+    for shape in ((2, 4, 6, 6), (2, 4, 6), (3, 4))
+)
+ABSURD = [
+    *(None, "x", "", b"x", True, False, 1j, object(), slice(None), range(3), lambda *x, **k: None),
+    *(-1, 0, 1, 2, 2**31, 2**40, 2**70, -(2**70)),
+    *(0.5, 1e300, -1e300, float("nan"), float("inf"), np.float32(0.5), np.int64(-3)),
+    *("float32", "mean", "same", "cpu"),
+    *([], {}, (), [1, 2], (1, 2), ("a", "b"), [None], {"a": 1}),
+    *((2**31, 2**31), (2**40, 1), ((1, 2), (3, 4)), ((2**31, 0), (0, 0))),
+    *(np.zeros(3), np.ones((2, 2)), np.zeros((0, 3), "float32"), np.array(2**40)),
+    *(np.array(["a"]), np.array([None]), ROWS, SIGNALS, IMAGES[:0], Tensor(IMAGES)),
+    *(IMAGES, IMAGES.astype("int64")),
+]
+#: a value that makes sense, by the name of the parameter
+SENSIBLE = {
+    **dict.fromkeys(("input", "a", "b", "x", "tensor", "images", "condition"), IMAGES),
+    **dict.fromkeys(("in_channels", "num_features", "num_channels", "in_features", "features"), 4),
+    **dict.fromkeys(("out_channels", "out_features", "normalized_shape", "num_parameters"), 4),
+    **dict.fromkeys(("kernel_size", "output_size", "size"), 2),
+    **dict.fromkeys(("upscale_factor", "downscale_factor"), 2),
+    **dict.fromkeys(("stride", "dilation", "groups", "num_groups", "step_size", "batch_size"), 1),
+    **dict.fromkeys(("padding", "output_padding", "dim", "dim0", "start_dim", "seed"), 0),
+    **dict.fromkeys(("running_mean", "running_var", "bias", "scale_factor", "generator"), None),
+    **dict.fromkeys(("lr", "max_lr", "p", "alpha", "eps", "momentum", "gamma", "factor"), 0.5),
+    "weight": np.ones((4, 4, 3, 3), "float32"),
+    "tensors": [IMAGES, IMAGES],
+    "dims": (0, 2, 3, 1),
+    "dtype": "float32",
+    "reduction": "mean",
+    "shape": (2, -1),
+    "dim1": 1,
+    "unflattened_size": (2, 2),
+    "total_steps": 10,
+    "mean": [0.5] * 4,
+    "std": [0.5] * 4,
+    "device": "cpu",
+}
+
+
+def sensible():
+    """:data:`SENSIBLE` with new objects that a call may change."""
+    parameters = [Parameter(np.ones((4, 4), "float32"))]
+    return SENSIBLE | {
+        "tensor": parameters[0],
+        **dict.fromkeys(("params", "parameters"), parameters),
+        "optimizer": optim.SGD(parameters, 0.1),
+    }
+
+
+@contextmanager
+def limits():
+    """At most 2 GiB of new memory, and no warnings of overflow."""
+    resource = pytest.importorskip("resource")
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextmanager
+def alarm():
+    """Interrupt a call that takes longer than a second."""
+
+    def stop(*_):
+        raise TimeoutError(f"longer than {SECONDS} s")
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+# -- what is called ------------------------------------------------------------------------
+
+ABSTRACT = {nn.Module, nn.Loss, optim.Optimizer, schedules.LRScheduler}
+ABSTRACT |= {data.Dataset, data.Augmentation, data.Mixing}
+#: they read files or fetch them
+FILES = {"ImageFolder", "info", "load", "load_folder", "names", "split_folder", "status"}
+MODULES = {"functional": F, "nn": nn, "optim": optim, "schedules": schedules, "data": data}
+OPERATORS = "add getitem matmul mul pow rmatmul rsub truediv"
+
+
+def public(module):
+    names = [name for name in module.__all__ if name not in FILES | {"Batch", "prefetch"}]
+    found = {name: getattr(module, name) for name in names}
+    return {n: v for n, v in found.items() if callable(v) and v not in ABSTRACT}
+
+
+def initializers():
+    members = inspect.getmembers(init, inspect.isfunction)
+    return {n: f for n, f in members if f.__module__ == init.__name__ and n[0] != "_"}
+
+
+def methods(kind, make):
+    """The public methods and operators of a class, each of a new object."""
+    names = {n for n in dir(kind) if n[0] != "_"} | {f"__{n}__" for n in OPERATORS.split()}
+    names = sorted(n for n in names if inspect.isfunction(getattr(kind, n, None)))
+    return {n: lambda *a, n=n, **k: getattr(make(), n)(*a, **k) for n in names}, make()
+
+
+def model():
+    return nn.Sequential(nn.Conv2d(4, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+
+
+TARGETS = {
+    **{name: (public(module), module) for name, module in MODULES.items()},
+    "init": (initializers(), init),
+    "Tensor": methods(Tensor, lambda: Tensor(IMAGES.copy(), True)),
+    "Module": methods(nn.Sequential, model),
+}
+
+
+def draw(rng, function):
+    """Arguments by position and by name: one of them absurd, or more."""
+    called = function.__init__ if inspect.isclass(function) else function
+    parameters = [p for p in inspect.signature(called).parameters.values() if p.name != "self"]
+    by_position = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    share, known = rng.choice((0.0, 0.2, 0.5, 1.0)), sensible()
+    replaced = rng.choice(parameters).name if parameters else None
+    positional, named = [], {}
+    for p in parameters:
+        is_absurd = p.name == replaced or rng.random() < share
+        if not is_absurd and p.default is not p.empty:
+            continue
+        value = known[p.name] if not is_absurd and p.name in known else rng.choice(ABSURD)
+        if p.kind is p.VAR_POSITIONAL:
+            positional += rng.choices(ABSURD, k=rng.randrange(3))
+        elif p.kind is p.POSITIONAL_ONLY or (
+            p.kind is not p.KEYWORD_ONLY and not named and (by_position or rng.random() < 0.5)
+        ):
+            positional.append(value)
+        elif p.kind is not p.VAR_KEYWORD:
+            named[p.name] = value
+    return positional, named
+
+
+def use(made, rng):
+    """Use what a constructor made as it is meant to be used."""
+    if isinstance(made, nn.Loss):
+        made(ROWS, ROWS)
+    elif isinstance(made, nn.Module):
+        made(rng.choice([IMAGES, SIGNALS, ROWS]))
+    elif isinstance(made, optim.Optimizer):
+        for parameter in made.params:
+            parameter.grad = np.ones_like(parameter.data)
+        made.step()
+    elif isinstance(made, schedules.LRScheduler):
+        made.step(*[1.0] * isinstance(made, schedules.ReduceLROnPlateau))
+    elif isinstance(made, data.Mixing):
+        made(IMAGES, np.arange(len(IMAGES)))
+    elif callable(made):
+        made(IMAGES)
+
+
+def shown(value):
+    is_array = isinstance(value, np.ndarray | Tensor)
+    return f"<{type(value).__name__} {value.shape}>" if is_array else repr(value)[:60]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory by /proc and setrlimit")
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(2, 60))]
+)
+@pytest.mark.parametrize("group", TARGETS)
+def test_absurd_arguments(group, seed):
+    rng, (functions, owner), wrong = random.Random(seed), TARGETS[group], []
+    with limits():
+        for _ in range(max(200, 12 * len(functions))):
+            name = rng.choice(list(functions))
+            positional, named = draw(rng, getattr(owner, name))
+            try:
+                with alarm():
+                    made = functions[name](*positional, **named)
+                    if inspect.isclass(functions[name]):
+                        use(made, rng)
+            except XcnnError:
+                pass
+            except Exception as error:  # what the test looks for
+                call = [*map(shown, positional), *(f"{k}={shown(v)}" for k, v in named.items())]
+                wrong.append(f"{name}({', '.join(call)}): {type(error).__name__}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+# -- the faults that were found first ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: F.adaptive_avg_pool2d(IMAGES, 2**40), ArgumentError, "output_size="),
+        (lambda: nn.AdaptiveMaxPool2d((1, 2**31))(IMAGES), ArgumentError, "output_size="),
+        (lambda: nn.Upsample(scale_factor=2**31)(IMAGES), ArgumentError, "scale_factor="),
+        (lambda: F.interpolate(IMAGES, (2**25, 1)), ArgumentError, "size="),
+        (lambda: F.pad(IMAGES, 2**70), ArgumentError, "padding="),
+        (lambda: F.conv2d(IMAGES, IMAGES[:, :, :1, :1], padding=2**40), ArgumentError, "padding="),
+        (lambda: F.max_pool2d(IMAGES, 2**32, 1, 2**31), ArgumentError, "kernel_size="),
+        (lambda: Tensor(IMAGES, ROWS), ArgumentError, "requires_grad="),
+        (lambda: nn.Linear(2**40, 2**40), ArgumentError, "shape="),
+        (lambda: nn.Conv2d(4, 4, 2**40), ArgumentError, "shape="),
+        (lambda: Tensor(IMAGES).sum(dim="x"), ArgumentError, "dim='x'"),
+        (lambda: F.permute(IMAGES, None), ShapeError, "dims=None"),
+        (lambda: F.flatten(IMAGES, "x"), ArgumentError, "start_dim='x'"),
+        (lambda: F.reshape(IMAGES, "x"), ArgumentError, "expected ints"),
+        (lambda: F.add(IMAGES, 10**400), DTypeError, "too large for float32"),
+        (lambda: F.matmul(IMAGES, IMAGES[:, :3]), ShapeError, "do not broadcast"),
+        (lambda: nn.MaxPool2d(2, ceil_mode=ROWS), ArgumentError, "ceil_mode="),
+        (lambda: nn.Conv2d(4, 4, 3, bias=ROWS), ArgumentError, "bias="),
+        (lambda: init.normal_("x"), DTypeError, "tensor is str"),
+        (lambda: init.normal_(Tensor(ROWS), 1, 3), ArgumentError, "generator=3"),
+        (lambda: model().load_state_dict(3), StateDictError, "state is int"),
+        (lambda: model().apply(3), ArgumentError, "function is int"),
+        (lambda: Tensor(ROWS).accumulate(ROWS[0]), ShapeError, "gradient is"),
+        (lambda: data.Normalize("x", 1), ArgumentError, "mean='x'"),
+        (lambda: data.Normalize(0.5, 1)([1, 2]), DataError, "Normalize got list"),
+        (lambda: data.RandomErasing(value="x"), ArgumentError, "value='x'"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_argument(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+@pytest.mark.parametrize("kernel", [7, 2**16, 2**31])
+def test_a_kernel_larger_than_the_image(kernel):
+    """With ceil_mode, it reads the whole image; PyTorch gives the same results."""
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(IMAGES)
+    for ours, theirs in (
+        (F.max_pool2d, torch.nn.functional.max_pool2d),
+        (F.avg_pool2d, torch.nn.functional.avg_pool2d),
+    ):
+        # PyTorch's kernels are 32-bit: the results do not depend on how far one sticks out
+        expected = theirs(x, min(kernel, 64), ceil_mode=True).numpy()
+        np.testing.assert_allclose(ours(IMAGES, kernel, ceil_mode=True).data, expected, 1e-6)
