@@ -13,9 +13,8 @@ from ..checks import Pair
 from ..errors import ArgumentError, DataError
 from ..files import open_file, reading
 
-_SMALL = 2**26  # bytes of decoded pixels, 16 megapixels in colour, that a file of any size may have
+_SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
-_LARGEST = 2**26  # bytes of an array
 
 
 def read_image(
@@ -120,8 +119,8 @@ def _check_size(image: Any, limit: int | None, file_size: int) -> None:
 def _read_npy(path: Path) -> np.ndarray:
     """Read a saved array: uint8 (C, H, W)."""
     array: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # compares the sizes; no objects
-    if array.nbytes > _LARGEST:
-        raise ValueError(f"{array.nbytes} bytes, more than {_LARGEST}")
+    if array.size * (1 if array.dtype == np.uint8 else max(4, array.itemsize)) > _SMALL:
+        raise ValueError(f"{array.shape} of {array.dtype}, too large for an image")
     if array.ndim not in (2, 3) or not array.size:
         raise DataError(
             f"{path} holds {array.shape}; expected one image: (H, W), (C, H, W) or (H, W, C)"
