@@ -12,7 +12,6 @@ import sys
 import tarfile
 import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ from xcnn.data.sources import cifar, idx
 from xcnn.data.sources.files import read_bytes
 from xcnn.errors import ArgumentError, DataError, FileFormatError, UnsupportedOperatorError
 
-SECONDS = 2
+SECONDS = 2  # of processor time, since the machine may be busy
 MEBIBYTES = 300
 
 CONFIG = {
@@ -157,12 +156,12 @@ def damage(content, rng):
 
 def check(path, read):
     """Whether the file was read; if not, the error must be the right one."""
-    start, problem = time.perf_counter(), None
+    start, problem = time.process_time(), None
     try:
         read(path)
     except (FileFormatError, DataError, ArgumentError, UnsupportedOperatorError) as error:
         problem = error
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert problem is None or str(path) in str(problem)
     assert "\n" not in str(problem) or isinstance(problem, UnsupportedOperatorError)
     return problem is None
@@ -301,17 +300,15 @@ READERS = {
     "labels.gz": read_idx,
     "test_batch.bin": read_cifar,
     cifar.ARCHIVE: read_cifar,
+    "cifar-10-binary.tar": read_cifar,
     "m.safetensors": xcnn.load,
     "names.txt": _read_names,
 }
 
 
-def read_hostile(name, path):
-    """Read a hostile file in this process."""
-    read = READERS.get(Path(path).name, picture_of)
-    if read is RunFolder.load_config:
-        return RunFolder(Path(path).parent).load_config()
-    return read(Path(path))
+def read_hostile(path):
+    read = READERS.get(path.name, picture_of)
+    return read(RunFolder(path.parent) if read is RunFolder.load_config else path)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -320,7 +317,28 @@ def test_hostile_files(tmp_path, name):
         pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     filename, content = HOSTILE[name]
     (tmp_path / filename).write_bytes(content)
-    assert not check(tmp_path / filename, lambda path: read_hostile(name, path))
+    assert not check(tmp_path / filename, read_hostile)
+
+
+SPARSE = {
+    "a.npy": npy((2**20, 2**13)),
+    "m.safetensors": struct.pack("<Q", 2**32) + b'{"a":',
+    "labels": struct.pack(">4B3I", 0, 0, 8, 3, 2**20, 2**10, 2**3),
+    "config.json": b"{",
+    "names.txt": b"a",
+    "test_batch.bin": b"",
+    "cifar-10-binary.tar": tar_header("test_batch.bin", 2**32),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs: sparse files")
+@pytest.mark.parametrize("filename", SPARSE)
+def test_files_as_large_as_they_say(tmp_path, filename):
+    """8 GiB of zeros, which take no room on the disk."""
+    with open(tmp_path / filename, "wb") as file:
+        file.write(SPARSE[filename])
+        file.truncate(2**33 + len(SPARSE[filename]))
+    assert not check(tmp_path / filename, read_hostile)
 
 
 CHILD = """
@@ -331,7 +349,7 @@ from tests.test_damaged_files import DataError, FileFormatError, HOSTILE, read_h
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for number, name in enumerate(HOSTILE):
     with contextlib.suppress(DataError, FileFormatError):
-        read_hostile(name, Path(sys.argv[1], str(number), HOSTILE[name][0]))
+        read_hostile(Path(sys.argv[1], str(number), HOSTILE[name][0]))
 print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -352,9 +370,9 @@ def test_hostile_pictures_in_a_folder(tmp_path):
     (tmp_path / "a").mkdir()
     for n in range(32):
         (tmp_path / "a" / f"{n}.png").write_bytes(png(9400, 9400))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DataError, match=r"a/0\.png.*like a decompression bomb"):
         ImageFolder(tmp_path).batch(np.arange(32))
     with pytest.warns(UserWarning, match="32 of 32"), pytest.raises(DataError, match="no readable"):
         ImageFolder(tmp_path, on_error="skip")
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS

@@ -149,10 +149,10 @@ def test_json_within_the_limits(text, tmp_path):
 def test_json_beyond_the_limits(text, problem, tmp_path):
     path = tmp_path / "f.json"
     path.write_text(text)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FileFormatError, match=problem) as caught:
         read_json(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert str(caught.value).startswith(f"{path} is damaged: ")
 
 

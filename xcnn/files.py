@@ -76,6 +76,14 @@ def open_file(path: AnyPath) -> BinaryIO:
     return open(path, "rb")
 
 
+def read_all(file: Any, limit: int) -> bytes:
+    """Read an open file to its end; more than ``limit`` bytes are a ValueError."""
+    data: bytes = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"more than {limit} bytes")
+    return data
+
+
 def read_json(path: AnyPath) -> Any:
     """Read a JSON file.
 
@@ -85,7 +93,7 @@ def read_json(path: AnyPath) -> Any:
         The file does not exist, is not JSON, or is too large or too deeply nested.
     """
     with reading(path, "is damaged"), open_file(path) as file:
-        return parse_json(file.read(MAX_JSON + 1))
+        return parse_json(read_all(file, MAX_JSON))
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -98,7 +106,7 @@ def parse_json(text: str | bytes) -> Any:
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > MAX_JSON:
-        raise ValueError(f"more than {MAX_JSON} bytes of JSON")
+        raise ValueError(f"more than {MAX_JSON} bytes")
     outside = _STRING.sub(b"", data)
     brackets = outside.translate(None, _NO_BRACKET)
     if outside.count(b",") + len(brackets) > _MAX_VALUES:
@@ -118,8 +126,9 @@ def write_atomically(path: AnyPath, content: bytes | Iterable[Any]) -> None:
     content
         Bytes, or an iterable of bytes or C-contiguous arrays that are written one after another.
     """
+    parts: Iterable[Any] = [content] if isinstance(content, bytes) else content
     with replacing(path) as file:
-        for part in [content] if isinstance(content, bytes) else content:
+        for part in parts:
             file.write(part)
 
 
@@ -148,7 +157,7 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
     """
-    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    target = _resolve(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
     if target.is_dir():
@@ -156,13 +165,30 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     # named before it is created, so an interrupt at any point leaves no file behind
     temporary = target.with_name(f".xcnn-{secrets.token_hex(4)}.tmp")
     try:
-        with naming("write", path), temporary.open("xb") as file:
-            if target.exists():
-                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, target)
+        with naming("write", path):
+            with temporary.open("xb") as file:
+                _copy_mode(target, temporary)  # before there is anything to read
+                yield file
+            move_into_place(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def move_into_place(file: Path, path: AnyPath) -> None:
+    """Move a complete file to ``path``, on the same disk, as :func:`replacing` does."""
+    target = _resolve(path)
+    _copy_mode(target, file)
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
+    os.replace(file, target)
+
+
+def _resolve(path: AnyPath) -> Path:
+    """The target of a link; any other path unchanged."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
+def _copy_mode(source: Path, target: Path) -> None:
+    if source.exists():
+        os.chmod(target, stat.S_IMODE(source.stat().st_mode))

@@ -153,8 +153,9 @@ def load(path: AnyPath, model: nn.Module | None = None) -> Any:
     try:
         return _rebuild(metadata["architecture"], arrays)
     except Exception as error:  # a tampered description can make a constructor raise anything
+        text = " ".join(str(error).split()) or type(error).__name__
         raise FileFormatError(
-            f"{path}: the architecture cannot be built: {error or type(error).__name__}; {hint}"
+            f"{path}: the architecture cannot be built: {text}; {hint}"
         ) from error
 
 
@@ -204,18 +205,13 @@ def read(path: AnyPath) -> tuple[dict[str, Array], dict[str, str]]:
         arrays, end = {}, 0
         for name, entry in entries:
             code, shape = entry["dtype"], entry["shape"]
-            if len(shape) > _MAX_NDIM:
-                raise ValueError(f"{name!r} has {len(shape)} axes")
             if code not in _STORED:
-                raise FileFormatError(
-                    f"{path}: {name!r} is of type {code}: expected {', '.join(_STORED)}"
-                )
-            dtype = _STORED[code]
-            start, end = end, end + math.prod(shape) * dtype.itemsize
+                raise FileFormatError(f"{name!r} is of type {code}: expected {', '.join(_STORED)}")
+            size = math.prod(shape[:_MAX_NDIM])  # NumPy rejects more axes below
+            start, end = end, end + size * _STORED[code].itemsize
             if entry["data_offsets"] != [start, end] or not 0 <= start <= end <= left - length:
                 raise ValueError(f"{name!r}, {code} {shape}, is at {entry['data_offsets']}")
-            stored = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
-            arrays[name] = _decode(stored, code)
+            arrays[name] = _decode(np.fromfile(file, _STORED[code], size).reshape(shape), code)
         if end != left - length:
             raise ValueError(f"{left - length} bytes of arrays, expected {end}")
         return arrays, metadata
@@ -225,9 +221,8 @@ def _decode(stored: Array, code: str) -> Array:
     """The values of an array as it is stored, in the byte order of this machine."""
     if code == "BF16":  # the upper half of a float32
         return (stored.astype(np.uint32) << 16).view(np.float32)
-    return (
-        stored != 0 if code == "BOOL" else stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    )
+    native = stored.dtype.newbyteorder("=")
+    return stored != 0 if code == "BOOL" else stored.astype(native, copy=False)
 
 
 def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
@@ -248,8 +243,8 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         key = "layers" if type(value) is nn.Sequential else "arguments"
         described = {name: describe(v, seen) for name, v in inner.items()}
         seen[id(value)] = len(seen)
-        more = {"tied": tied} if tied else {}
-        return {"class": _class_name(type(value)), key: described, **more}
+        result = {"class": _class_name(type(value)), key: described}
+        return {**result, "tied": tied} if tied else result
     if isinstance(value, tuple | list):
         return [describe(v, seen) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -313,7 +308,7 @@ def _tie(model: nn.Module, ties: Mapping[str, str]) -> None:
         (owner, name), tensor = places[path]
         shared = places[original][1]
         if tensor.shape != shared.shape:
-            raise FileFormatError(f"tied weights {path!r} and {original!r} have different shapes")
+            raise FileFormatError(f"tied weights {path!r} and {original!r} differ in shape")
         *keys, last = name.split(".")  # "weights.0" is in a list
         holder: Any = vars(owner)
         for key in keys:

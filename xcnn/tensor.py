@@ -547,6 +547,10 @@ class Tensor:
         It is copied into the memory of the gradient before :meth:`zero_grad`, as kernels are
         launched with tables of addresses, unless something else still refers to that array.
         """
+        gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+        if getattr(gradient, "shape", None) != self.shape:
+            found = getattr(gradient, "shape", type(gradient).__name__)
+            raise ShapeError(f"gradient is {found}: expected an array of shape {self.shape}")
         if self.grad is not None:
             self.grad += gradient
             return

@@ -19,6 +19,16 @@ def test_datasets(run):
     assert lines[0].endswith("1,437 to train, 360 to test")
     assert lines[1].strip() == "embedded"
     assert lines[3].strip().startswith("not present; load() would download 11.6 MB to")
+    assert lines[6].endswith("10 classes; 50,000 to train, 10,000 to test")
+
+
+def test_datasets_of_which_a_part_is_there(run, here):
+    (here / "cifar10").mkdir()
+    for name, count in (("data_batch_1.bin", 2000), ("test_batch.bin", 10000)):
+        (here / "cifar10" / name).write_bytes(bytes(count * 3073))
+    lines = run("datasets --data-dir .").out.splitlines()
+    assert lines[6].endswith("10 classes; 2,000 of 50,000 to train, 10,000 to test")
+    assert lines[7].strip() == "found in cifar10"
 
 
 @pytest.mark.parametrize("device", ["cpu", "strict"])

@@ -1,7 +1,9 @@
 import dataclasses
 import gzip
 import hashlib
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +221,39 @@ def test_wrong_download_is_deleted(small_mnist, server, monkeypatch):
 def test_status_without_files():
     assert str(status("digits")) == "embedded"
     assert str(status("moons")) == "generated"
+    for name in names():  # of the whole dataset
+        assert status(name).counts == info(name).counts
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_status_counts_what_is_there(tmp_path, packed):
+    write_idx_set(tmp_path / "fashion-mnist", packed=packed)
+    assert status("fashion-mnist", tmp_path).counts == (7, 3)
+    folder, pack = tmp_path / "cifar10", gzip.compress if packed else bytes
+    folder.mkdir()
+    for name, labels in (("data_batch_1", [1, 2]), ("data_batch_2", [3]), ("test_batch", [4, 5])):
+        name += ".bin.gz" if packed else ".bin"
+        (folder / name).write_bytes(pack(cifar_batch(labels)))
+    assert status("cifar10", tmp_path).counts == (3, 2)
+
+
+def test_status_of_an_archive(tmp_path):
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        for name, labels in (("data_batch_1", [1, 2]), ("readme", [0]), ("test_batch", [4])):
+            content = cifar_batch(labels)
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert status("cifar10", tmp_path).counts == (2, 1)
+
+
+def test_status_of_damaged_files(tmp_path):
+    write_idx_set(tmp_path / "mnist")
+    path = tmp_path / "mnist" / f"{STEMS[0]}.gz"
+    path.write_bytes(path.read_bytes()[:15])
+    damaged = status("mnist", tmp_path)
+    assert (damaged.state, damaged.counts) == ("found", (0, 0))
+    assert f"found in {tmp_path / 'mnist'}, but {path} is truncated or damaged" in str(damaged)
 
 
 @pytest.mark.skipif(

@@ -36,6 +36,50 @@ def test_a_colour_picture(pil, tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "p.png", (1, 5, 7))[0], luma, atol=1)
 
 
+@pytest.mark.parametrize("size", [(1, 5), (3, 5), (5, 3), (5, 1), (3, 3)])
+@pytest.mark.parametrize("target", [(1, 5), (3, 5), (5, 3), (3, 3), (4, 6)])
+def test_sizes_that_look_like_channels(pil, tmp_path, size, target):
+    colour = pixels(*size, 3)
+    pil.fromarray(colour).save(tmp_path / "p.png")
+    wanted = pil.fromarray(colour).resize((target[1], target[0]), pil.Resampling.BILINEAR)
+    image = read_image(tmp_path / "p.png", (3, *target))
+    np.testing.assert_array_equal(image, np.moveaxis(np.asarray(wanted), 2, 0))
+    assert image.flags.c_contiguous
+    assert read_image(tmp_path / "p.png", (1, *target)).shape == (1, *target)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_photograph(pil, tmp_path, orientation):
+    from PIL import ImageOps
+
+    picture = pil.fromarray(pixels(6, 8, 3))
+    exif = pil.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "p.png", exif=exif)
+    with pil.open(tmp_path / "p.png") as opened:
+        wanted = np.asarray(ImageOps.exif_transpose(opened))
+    image = read_image(tmp_path / "p.png", (3, *wanted.shape[:2]))
+    np.testing.assert_array_equal(image, np.moveaxis(wanted, 2, 0))
+
+
+def test_half_transparent_pixels_are_mixed_with_white(pil, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 4)).astype(np.uint8)
+    pil.fromarray(picture).save(tmp_path / "p.png")
+    alpha = picture[:, :, 3:] / 255
+    wanted = picture[:, :, :3] * alpha + 255 * (1 - alpha)
+    image = np.moveaxis(read_image(tmp_path / "p.png", (3, 16, 16)), 0, 2)
+    np.testing.assert_allclose(image, wanted, atol=1)
+
+
+def test_large_but_honest_images_are_read(pil, tmp_path):
+    """24 megapixels of noise in colour, and a blank page in black and white."""
+    noise = pixels(400, 600, 3)
+    pil.fromarray(np.tile(noise, (10, 10, 1))).save(tmp_path / "p.jpg", quality=50)
+    assert read_image(tmp_path / "p.jpg", (3, 8, 8)).std() < 20
+    pil.new("1", (7000, 5000), 1).save(tmp_path / "page.png")
+    assert (read_image(tmp_path / "page.png", (1, 8, 8)) == 255).all()
+
+
 def test_resizing(pil, tmp_path):
     pil.fromarray(np.full((50, 40, 3), 77, np.uint8)).save(tmp_path / "p.jpg", quality=95)
     image = read_image(tmp_path / "p.jpg", (1, 28, 20))

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import backends, data, onnx
 from ..errors import ArgumentError, FileFormatError
-from ..files import open_file, parse_json, reading
+from ..files import open_file, parse_json, read_all, reading
 from ..training import Trainer
 from . import sources
 from .runs import RunFolder, damaged_entries
@@ -131,12 +131,9 @@ def _guess_config(path: Path, model: onnx.Graph) -> dict[str, Any]:
 
 
 def _read_names(file: str) -> list[str]:
-    with reading(f"--classes {file}", "is not a text in UTF-8", "Expected one name per line"):
-        with open_file(file) as opened:
-            text = opened.read(MAX_NAMES + 1)
-        if len(text) > MAX_NAMES:
-            raise ValueError(f"more than {MAX_NAMES} bytes")
-        names = text.decode().splitlines()
+    what, advice = "is not a text in UTF-8", "Expected one name per line"
+    with reading(f"--classes {file}", what, advice), open_file(file) as opened:
+        names = read_all(opened, MAX_NAMES).decode().splitlines()
     if not any(names):
         raise ArgumentError(f"--classes {file}: expected one name per line")
     return names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from ..checks import Pair, are_ints, check_flag
 from ..errors import ArgumentError, DataError, missing_package
 from ..files import open_file, reading
 
-_SMALL = 2**26  # bytes of decoded pixels, 16 megapixels in colour, that a file of any size may have
+_SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
-_LARGEST = 2**26  # bytes of an array
 
 
 def read_image(
@@ -66,7 +64,8 @@ def read_image(
         read, kind = _read_npy, "an array"
     with reading(path, f"cannot be read as {kind}", "Expected a PNG, JPEG or .npy file", DataError):
         image = read(path)
-        pixels = image if np.shape(image) == tuple(shape) else _fit(image, shape, path, crop)
+        as_it_is = isinstance(image, np.ndarray) and image.shape == tuple(shape)
+        pixels = image if as_it_is else _fit(image, shape, path, crop)
     return 255 - pixels if invert else pixels
 
 
@@ -90,8 +89,7 @@ def _read_pillow(path: Path) -> Any:
     Image = import_pillow()
     from PIL import ImageOps
 
-    with open_file(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # an error here
+    with open_file(path) as file:
         image = Image.open(file)
         _check_size(image, Image.MAX_IMAGE_PIXELS, os.fstat(file.fileno()).st_size)
         ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
@@ -126,9 +124,9 @@ def _reason(error: Exception) -> str:
 
 def _read_npy(path: Path) -> np.ndarray:
     """Read a saved array: uint8 (C, H, W)."""
-    array = np.lib.format.open_memmap(path, mode="r")  # compares the sizes; no objects
-    if array.nbytes > _LARGEST:
-        raise ValueError(f"{array.nbytes} bytes, more than {_LARGEST}")
+    array: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # compares the sizes; no objects
+    if array.size * (1 if array.dtype == np.uint8 else max(4, array.itemsize)) > _SMALL:
+        raise ValueError(f"{array.shape} of {array.dtype}, too large for an image")
     if array.ndim not in (2, 3) or not array.size:
         raise DataError(
             f"{path} holds {array.shape}; expected one image: (H, W), (C, H, W) or (H, W, C)"
@@ -155,13 +153,14 @@ def _fit(image: Any, shape: tuple[int, int, int], path: Path, crop: bool) -> np.
     """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
     channels, *size = shape
-    actual = image.shape if isinstance(image, np.ndarray) else _shape(image)
+    is_array = isinstance(image, np.ndarray)
+    actual = image.shape if is_array else (len(image.getbands()), image.height, image.width)
     if channels not in (1, 3) or actual[0] not in (1, 3):
         raise DataError(
             f"{path} has the shape {actual}, the model takes {shape}; only images with 1 or 3 "
             "channels are converted: save an .npy array of exactly that shape"
         )
-    if isinstance(image, np.ndarray):
+    if is_array:
         array = image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2))
         image = Image.fromarray(array)
     image = image.convert("L") if channels == 1 else image
@@ -171,10 +170,6 @@ def _fit(image: Any, shape: tuple[int, int, int], path: Path, crop: bool) -> np.
         image = image.resize(target, Image.Resampling.BILINEAR, box)
     image = image if channels == 1 else image.convert("RGB")
     return np.array(np.moveaxis(np.atleast_3d(image), 2, 0), order="C")
-
-
-def _shape(image: Any) -> tuple[int, int, int]:
-    return len(image.getbands()), image.height, image.width
 
 
 def _centre_box(size: Pair, target: Pair) -> tuple[float, float, float, float]:

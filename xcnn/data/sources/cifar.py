@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .files import MAX_BYTES, damaged, read_bytes, unpacked, unpacked_size
+from .files import MAX_BYTES, damaged, read_bytes, unpacked
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 _ARCHIVES = (ARCHIVE, "cifar-10-binary.tar")  # some browsers unpack downloads
@@ -122,9 +122,9 @@ def counts(paths: list[Path]) -> tuple[int, int]:
         with unpacked(paths[0]) as file:
             sizes = dict(_members(file))
     else:
-        sizes = {path.name.removesuffix(".gz"): unpacked_size(path) for path in paths}
-    test = sizes.get(_TEST, 0)
-    return (sum(sizes.values()) - test) // _RECORD, test // _RECORD
+        sizes = {path.name.removesuffix(".gz"): len(read_bytes(path)) for path in paths}
+    test = sizes.pop(_TEST, 0)
+    return sum(sizes.values()) // _RECORD, test // _RECORD
 
 
 def _read_archive(path: Path) -> dict[str, bytes]:

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ...errors import DataError
-from ...files import open_file, reading
+from ...files import open_file, read_all, reading
 
 GZIP_MAGIC = b"\x1f\x8b"
 #: of one file, unpacked: the largest, the batches of CIFAR-10 in one archive, take 184,380,000
@@ -78,22 +78,9 @@ def unpacked(path: Path) -> Iterator[Any]:
         If the file cannot be opened, or whatever is raised in the ``with`` block.
     """
     with reading_data(path), open_file(path) as file:
-        yield gzip.GzipFile(fileobj=file) if _is_packed(file) else file
-
-
-def unpacked_size(path: Path) -> int:
-    """Return the size in bytes of a file of at most 4 GiB after unpacking, without reading it."""
-    with reading_data(path), open_file(path) as file:
-        if not _is_packed(file):
-            return file.seek(0, os.SEEK_END)
-        file.seek(-4, os.SEEK_END)
-        return int.from_bytes(file.read(), "little")
-
-
-def _is_packed(file: BinaryIO) -> bool:
-    packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    file.seek(0)
-    return packed
+        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        file.seek(0)
+        yield gzip.GzipFile(fileobj=file) if packed else file
 
 
 def read_bytes(path: Path) -> bytes:
@@ -106,10 +93,7 @@ def read_bytes(path: Path) -> bytes:
         ``MAX_BYTES`` unpacked.
     """
     with unpacked(path) as file:
-        data: bytes = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
-        return data
+        return read_all(file, MAX_BYTES)
 
 
 def cache_dir() -> Path:

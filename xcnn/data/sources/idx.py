@@ -81,15 +81,13 @@ def locate(folder: Path) -> tuple[list[Path], str]:
     return ([], "lacks " + ", ".join(missing)) if missing else (paths, "")
 
 
-def counts(paths: list[Path]) -> tuple[int, int]:
+def counts(paths: list[Path]) -> tuple[int, ...]:
     """Return the number of training and of test images that the headers state."""
-    train, test = (_length(paths[i]) for i in (0, 2))
-    return train, test
-
-
-def _length(path: Path) -> int:
-    with unpacked(path) as file:
-        return int(struct.unpack(">4xI", file.read(8))[0])
+    counts = []
+    for path in paths[::2]:
+        with unpacked(path) as file:
+            counts.append(struct.unpack(">4xI", file.read(8))[0])
+    return tuple(counts)
 
 
 def read(paths: list[Path], check: Callable[[Path, bytes], None]) -> list[np.ndarray]:

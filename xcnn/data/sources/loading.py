@@ -47,7 +47,7 @@ class Status:
     state: str
     folder: Path | None = None
     download_size: int = 0
-    counts: tuple[int, int] = (0, 0)
+    counts: tuple[int, ...] = (0, 0)
     problem: str = ""
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ...serialize import write_atomically
+from ...files import move_into_place, write_atomically
 
 #: maximum bytes of weights inside the model file, below protobuf's limit of 2 GiB
 LIMIT = 2**31 - 2**24
@@ -61,8 +61,8 @@ def _write_external(proto: Any, target: Path, check: Check | None) -> None:
         graph.write_bytes(_serialized(proto))
         if check is not None:
             check(proto, folder)
-        os.replace(data, target.with_name(data.name))
-        os.replace(graph, target)
+        for file in (data, graph):
+            move_into_place(file, target.with_name(file.name))
 
 
 def _move_weights(proto: Any, path: Path) -> None:
