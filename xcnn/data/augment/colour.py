@@ -12,7 +12,7 @@ from numpy.random import Generator
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import is_int
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError
 from .base import PixelAugmentation, Range, check_range
 
 _LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue: ITU-R 601

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import INTERPOLATIONS, Pair, check_choice, check_number, check_size, pair
-from ...errors import ArgumentError, ShapeError
+from ...errors import ShapeError
 from ...layout import batch_first, batch_last
 from .base import Augmentation, PixelAugmentation, check_range, draw_box, empty_images
 

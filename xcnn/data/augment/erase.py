@@ -9,7 +9,7 @@ import numpy as np
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int, check_number
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError
 from ..transforms import as_floats
 from .base import Augmentation, Range, centred_slice, channel_values, check_range, draw_box
 

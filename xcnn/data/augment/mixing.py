@@ -14,7 +14,7 @@ from ... import backends, random
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int, check_size
-from ...errors import ArgumentError, DataError, ShapeError
+from ...errors import DataError, ShapeError
 from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
