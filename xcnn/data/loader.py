@@ -17,6 +17,7 @@ import numpy as np
 
 from ..checks import check_int
 from ..errors import ArgumentError, DataError, StateDictError
+from ..threads import start
 from .dataset import IterableDataset, arrays_of, as_dataset, describe, name_of
 from .transforms import apply
 
@@ -311,9 +312,6 @@ def parallel(
     finish : callable, optional
         What each thread calls at its end, for contexts such as ``no_grad``, which are per thread.
     """
-    if sys.is_finalizing():  # no thread can start any more
-        yield from starmap(function, jobs)
-        return
     # SimpleQueues: Ctrl-C inside a Queue or a Semaphore can leave its lock held forever
     tasks: SimpleQueue[tuple[tuple[Any, ...], SimpleQueue] | None] = SimpleQueue()
     stopped: list[bool] = []
@@ -328,12 +326,13 @@ def parallel(
         if finish is not None:
             finish()
 
-    name = "xcnn-prefetch"
-    pool = [threading.Thread(target=work, name=name, daemon=True) for _ in range(threads)]
+    pool: list[threading.Thread] = []
     waiting: deque[SimpleQueue] = deque()
     try:
-        for thread in pool:
-            thread.start()
+        pool += filter(None, (start(work, "xcnn-prefetch") for _ in range(threads)))
+        if not pool:  # no thread can start any more
+            yield from starmap(function, jobs)
+            return
         for job in _caught(jobs):
             waiting.append(SimpleQueue())
             if isinstance(job, Exception):  # raised after the results of the jobs before it
@@ -346,13 +345,12 @@ def parallel(
             yield _result(waiting.popleft())
     finally:
         stopped.append(True)
-        for _ in pool:
+        for _ in range(threads):
             tasks.put(None)
         # garbage collection may run this in one of the threads, or when they no longer run
         if threading.current_thread() not in pool and not sys.is_finalizing():
             for thread in pool:
-                if thread.is_alive():  # Ctrl-C may come before it starts
-                    thread.join()
+                thread.join()
 
 
 def _caught(jobs: Iterable[Any]) -> Iterator[Any]:

@@ -176,7 +176,7 @@ def _problem(
     """Check shapes and settings, and describe the convolution."""
     is_signal = data_format == "NCL"
     channels, height, width = image_size(shape, data_format)
-    check_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")
+    check_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW", shape)
     kernel = weight[2:]
     if is_signal:
         kernel, padding = (1, *kernel), image_padding(padding)
@@ -193,8 +193,9 @@ def check_weight(
     bias: tuple[int, ...] | None,
     groups: int,
     kernel: str,
+    input: tuple[int, ...] = (),
 ) -> None:
-    """Check the shapes of a weight (F, C / groups, kernel) and a bias (F,).
+    """Check the shapes of a weight (F, C / groups, kernel) and a bias (F,) for an input's channels.
 
     Raises
     ------
@@ -208,9 +209,12 @@ def check_weight(
             f"groups={groups!r}: expected an int >= 1 that divides the {shape[0]} filters of weight"
         )
     if channels != shape[1] * groups:
+        hint = "check in_channels and data_format"
+        if input[-1:] == (shape[1] * groups,):
+            hint = f"{input} looks channels-last: use x.transpose(0, 3, 1, 2)"
         raise ShapeError(
             f"input has {channels} channels, but weight {shape} with groups={groups} takes "
-            f"{shape[1] * groups}; check in_channels and data_format"
+            f"{shape[1] * groups}; {hint}"
         )
     check_bias(bias, shape[0])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import data
 from ..data import DataLoader, Dataset, map_arrays
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, DTypeError
 
 _NAMES = (("x", "image", "images", "pixel_values"), ("y", "label", "labels", "target"))
 
@@ -21,11 +22,19 @@ def as_loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int 
         )
     if isinstance(x, DataLoader):
         return x
+    if isinstance(x, str | os.PathLike):
+        raise DTypeError(
+            f"x={str(x)!r}: expected arrays, not a file; xcnn.data.read_image reads a picture, "
+            "xcnn.data.ImageFolder a folder"
+        )
     return DataLoader(_together(x, y), batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
 def _together(x: Any, y: Any) -> Any:
-    return x if isinstance(x, Dataset) else (x,) if y is None else (x, y)
+    if y is not None:
+        return x, y
+    is_array = isinstance(x, list | tuple) or hasattr(x, "__array__")
+    return (x,) if is_array else x
 
 
 def as_pair(validation: Any) -> tuple[Any, Any]:
