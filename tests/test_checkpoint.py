@@ -11,7 +11,7 @@ import xcnn
 from xcnn import callbacks, nn, optim, schedules
 from xcnn.data import Compose, DataLoader, MixUp, Normalize, RandomHorizontalFlip
 from xcnn.errors import ArgumentError, FileFormatError, StateDictError
-from xcnn.training import state
+from xcnn.training import Epoch, state
 
 from .conftest import normal
 
@@ -103,7 +103,9 @@ def results(trainer):
     saved = trainer.state_dict()
     arrays = {f"model/{k}": v for k, v in saved["model"].items()}
     arrays |= {f"optimizer/{k}": v for k, v in saved["optimizer"]["state"]["arrays"].items()}
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in saved["history"]]
+    rows = [
+        {k: v for k, v in row.items() if k != "seconds"} for row in map(Epoch.row, trainer.history)
+    ]
     arrays["predictions"] = trainer.predict(Normalize(0.5, 0.5)(IMAGES))
     rest = {k: saved[k] for k in ("random", "schedule", "steps", "epochs")}
     rest["optimizer"] = {k: saved["optimizer"]["state"][k] for k in ("steps", "param_groups")}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .. import backends
 from ..errors import ArgumentError
+
+_host = backends.get("cpu").xp
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,27 @@ class History(list[Epoch]):
         writer.writeheader()
         writer.writerows(epoch.row() for epoch in self)
         return table.getvalue()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The table as arrays: a hundred thousand epochs would be too much for JSON."""
+        rows = [epoch.row() for epoch in self]
+        table = [[row.get(name) for name in self.columns] for row in rows]
+        values = [[math.nan if v is None else float(v) for v in row] for row in table]
+        known = [[v is not None for v in row] for row in table]
+        shape = len(rows), len(self.columns)
+        return {
+            "columns": self.columns,
+            "values": _host.asarray(values, "float64").reshape(shape),
+            "known": _host.asarray(known, bool).reshape(shape),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of :meth:`state_dict`."""
+        self.clear()
+        for values, known in zip(state["values"].tolist(), state["known"].tolist(), strict=True):
+            row = {
+                name: value if is_known else None
+                for name, value, is_known in zip(state["columns"], values, known, strict=True)
+                if is_known or name in _COLUMNS
+            }
+            self.append(Epoch.from_row({**row, "epoch": int(row["epoch"])}))

@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from ..backends import Backend
-from ..data import Batch, prefetch
+from ..data import Batch, map_arrays, prefetch
+from .batches import arrays_of
 
 
 def on_device(
@@ -20,7 +21,7 @@ def on_device(
     Parameters
     ----------
     batches
-        Tuples of NumPy arrays.
+        NumPy arrays in nested tuples and dicts.
     backend
         The device's backend; must be active.
     dtype
@@ -29,7 +30,8 @@ def on_device(
         ``backend.slots()``.
     """
     for batch, slot in prefetch(_filled(batches, backend, dtype, slots), depth=0):
-        yield batch, tuple(slot.take())
+        arrays = iter(slot.take())
+        yield batch, map_arrays(lambda _, arrays=arrays: next(arrays), batch)
         slot.release()
 
 
@@ -39,5 +41,5 @@ def _filled(
     with backend.active():  # in the background thread
         for number, batch in enumerate(batches):
             slot = slots[number % len(slots)]
-            slot.fill(batch, dtype)
+            slot.fill(tuple(arrays_of(batch)), dtype)
             yield batch, slot

@@ -538,7 +538,7 @@ class Trainer:
             "scaler": None if scaler is None else scaler.state_dict(),
             "random": random.get_state(),
             "loader": {**loader, "epoch": len(self.history), "start": self.batch},
-            "history": [epoch.row() for epoch in self.history],
+            "history": self.history.state_dict(),
             "first": self._first,
             "epochs": self.epochs,
             "finished": self._finished and self._totals is None,
@@ -579,7 +579,7 @@ class Trainer:
             self.scaler = GradScaler(backend)
             self.scaler.load_state_dict(saved["scaler"])
         random.set_state(saved["random"])
-        self.history[:] = [Epoch.from_row(row) for row in saved["history"]]
+        self.history.load_state_dict(saved["history"])
         self._first, self.epochs, self._finished = (
             saved[key] for key in ("first", "epochs", "finished")
         )
