@@ -134,6 +134,18 @@ def test_a_reader_that_leaves_early(line, unbuffered):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize(
+    ("line", "status"), [("evaluate nowhere", 2), ("train --nope", 2), ("predict {} a b", 1)]
+)
+def test_nobody_reads_the_errors(trained, line, status):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*PROGRAM, *line.format(trained).split()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (status, b"")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk():
     with open("/dev/full", "w") as full:
