@@ -12,7 +12,7 @@ from typing import Any
 from .. import __version__, interrupt
 from ..errors import LINES, XcnnError, printable
 from . import datasets, doctor, evaluate, export, predict, summary, train, warmup
-from .options import Formatter, Parser, print_error
+from .options import Formatter, Parser, complain, print_error
 
 COMMANDS = (train, evaluate, predict, export, summary, doctor, warmup, datasets)
 
@@ -36,23 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="xcnn")
     try:
         interrupt.raise_error()
-        try:
-            return _run(argv)
-        finally:  # errors of the standard streams are reported here, not when Python exits
-            for stream in filter(None, (sys.stdout, sys.stderr)):
-                stream.flush()
+        status = _run(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk is an error
+        return status
     except KeyboardInterrupt:
         interrupt.quit_at_once()
-        print(interrupt.STOPPED, end="", file=sys.stderr)
+        complain(interrupt.STOPPED)
         return 130
     except BrokenPipeError:  # the reader of a pipe, such as head, has exited
-        _discard_output()
         return 0
     except (XcnnError, OSError, MemoryError) as error:
-        _discard_output()
         print_error(error)
         return 2
     finally:
+        _discard_output()
         interrupt.quit_at_once()
 
 
@@ -68,18 +66,17 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _discard_output() -> None:
-    """Direct streams that cannot be written to nowhere, so that Python can flush them at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
+    """Discard what cannot be written, so that Python can flush the standard streams at exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:
-            os.dup2(null, stream.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _show_warning(message: Warning | str, *location: Any) -> None:
     """Print a warning without its source location."""
-    print(f"xcnn: warning: {printable(str(message), keep=LINES)}", file=sys.stderr)
+    complain(f"xcnn: warning: {printable(str(message), keep=LINES)}\n")
 
 
 def _parser() -> Parser:

@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from ..errors import LINES, XcnnError, did_you_mean, printable
@@ -90,7 +91,13 @@ def print_error(error: BaseException) -> None:
         text = f"{action}{f' {error.filename}' if error.filename else ''}: {reason}"
     elif isinstance(error, MemoryError) and not isinstance(error, XcnnError):
         text = f"out of memory: {error}"
-    print(f"xcnn: error: {printable(text, keep=LINES)}", file=sys.stderr)
+    complain(f"xcnn: error: {printable(text, keep=LINES)}\n")
+
+
+def complain(text: str) -> None:
+    """Write to standard error, unless nobody reads it."""
+    with suppress(OSError):
+        print(text, end="", file=sys.stderr)
 
 
 def print_rows(rows: Iterable[tuple[str, Any]]) -> None:

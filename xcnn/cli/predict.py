@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> bool:
         ranking = _ranking(probabilities, config["classes"], arguments.top)
         print(f"{printable(name):<{width}}  {ranking}")
     if failed and len(names) > 1:
-        print(f"xcnn: error: {failed:,} of {len(names):,} images failed", file=sys.stderr)
+        print_error(DataError(f"{failed:,} of {len(names):,} images failed"))
     return failed > 0
 
 
