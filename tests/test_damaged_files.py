@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,14 +225,14 @@ LINKS = {
 #: by description: name of the file and its content
 HOSTILE = {
     "json, deep": ("config.json", b"[" * 100_000 + b"]" * 100_000),
-    "json, many values": ("config.json", b'{"x":[' + b"[]," * 20_000_000 + b"0]}"),
+    "json, many values": ("config.json", b'{"x":[' + b"[]," * 6_000_000 + b"0]}"),
     "safetensors, deep": (
         "m.safetensors",
         safetensors(b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}"),
     ),
     "safetensors, many values": (
         "m.safetensors",
-        safetensors(b'{"a":[' + b"[]," * 10**7 + b"[]]}"),
+        safetensors(b'{"a":[' + b"[]," * 6_000_000 + b"[]]}"),
     ),
     "safetensors, huge header": ("m.safetensors", struct.pack("<Q", 2**62) + b"{}"),
     "safetensors, 71 axes": (
@@ -292,7 +293,7 @@ HOSTILE = {
     "png, expands": ("p.png", png(9400, 9400)),
     "png, transparent": ("p.png", png(9400, 9400, 6)),
     "png, largest": ("p.png", png(2**31 - 1, 2**31 - 1)),
-    "classes, large": ("names.txt", b"a\n" * 10**7),
+    "classes, large": ("names.txt", b"a\n" * 10**6),
 }
 READERS = {
     "config.json": RunFolder.load_config,
@@ -360,7 +361,8 @@ def test_hostile_files_take_little_memory(tmp_path):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / filename).write_bytes(content)
     command = [sys.executable, "-c", CHILD, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     before, peak = map(int, done.stdout.split())
     assert peak - before < MEBIBYTES - 100  # importing xcnn and its packages takes up to 100
 

@@ -45,6 +45,20 @@ def test_a_private_file_is_private_while_it_is_written(tmp_path):
 
 
 @POSIX
+def test_a_write_protected_file_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    if os.geteuid() == 0:  # root may write everything
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="the file is write-protected") as caught:
+        write_atomically(path, b"new")
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@POSIX
 def test_a_link_keeps_its_target(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -6,6 +6,7 @@ inside :func:`reading`. They compare sizes with the file and with a limit before
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -162,6 +163,8 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
         raise FileNotFoundError(f"no such folder: {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder: expected the name of a file")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is write-protected", str(path))
     # named before it is created, so an interrupt at any point leaves no file behind
     temporary = target.with_name(f".xcnn-{secrets.token_hex(4)}.tmp")
     try:
@@ -179,7 +182,7 @@ def move_into_place(file: Path, path: AnyPath) -> None:
     """Move a complete file to ``path``, on the same disk, as :func:`replacing` does."""
     target = _resolve(path)
     _copy_mode(target, file)
-    with file.open("r+b") as opened:
+    with file.open("ab") as opened:
         os.fsync(opened.fileno())
     os.replace(file, target)
 

@@ -198,7 +198,7 @@ def read(path: AnyPath) -> tuple[dict[str, Array], dict[str, str]]:
         if length > left:
             raise ValueError(f"a header of {length} bytes, {left} left")
         header = parse_json(file.read(min(length, MAX_JSON + 1)))
-        metadata = header.pop("__metadata__", {})
+        metadata = header.pop("__metadata__", None) or {}
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("the metadata are not strings")
         entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])

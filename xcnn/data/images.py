@@ -124,7 +124,8 @@ def _reason(error: Exception) -> str:
 
 def _read_npy(path: Path) -> np.ndarray:
     """Read a saved array: uint8 (C, H, W)."""
-    array: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # compares the sizes; no objects
+    with open_file(path):  # a regular file
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # compares the sizes
     if array.size * (1 if array.dtype == np.uint8 else max(4, array.itemsize)) > _SMALL:
         raise ValueError(f"{array.shape} of {array.dtype}, too large for an image")
     if array.ndim not in (2, 3) or not array.size:
