@@ -529,8 +529,7 @@ class Tensor:
         """Add ``gradient``, an array of the same shape, to ``grad``."""
         gradient = gradient.data if isinstance(gradient, Tensor) else gradient
         if getattr(gradient, "shape", None) != self.shape:
-            found = getattr(gradient, "shape", type(gradient).__name__)
-            raise ShapeError(f"gradient is {found}: expected an array of shape {self.shape}")
+            raise ShapeError(f"gradient={gradient!r}: expected an array of shape {self.shape}")
         if self.grad is None:
             self.grad = self.backend.xp.zeros_like(self.data)
         self.grad += gradient

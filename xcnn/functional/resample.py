@@ -196,8 +196,8 @@ def interpolate(
             f"input has shape {input.shape}, the result would have {output} pixels (height, "
             "width): both need at least one; use a larger image or scale_factor"
         )
-    given = ("size", size) if factors is None else ("scale_factor", scale_factor)
-    check_size(*given, output, visited=True)
+    name, value = ("size", size) if factors is None else ("scale_factor", scale_factor)
+    check_size(name, value, output, visited=True)
     kind = "corners" if align_corners else mode
     axes = zip(image, output, factors or (None, None), strict=True)
     rows, columns = (_axis_weights(kind, *axis) for axis in axes)
