@@ -69,15 +69,14 @@ def get(device: str | Backend) -> Backend:
     """
     if isinstance(device, Backend):
         return device
-    if not isinstance(device, str):
-        raise DeviceError(f'device is {type(device).__name__}: expected a name, such as "cpu"')
-    if device == "auto":
+    name = device if isinstance(device, str) else ""  # anything else may not be hashable
+    if name == "auto":
         from .diagnosis import problem
 
         return get("cpu" if problem() else "cuda:0")
-    name = "cuda:0" if device == "cuda" else device
+    name = "cuda:0" if name == "cuda" else name
     if name not in _by_name:
-        kind, _, index = str(name).partition(":")
+        kind, _, index = name.partition(":")
         if kind != "cuda" or not index.isdecimal():
             raise DeviceError(f'device={device!r}: expected "cpu", "cuda", "cuda:N" or "auto"')
         _cuda(int(index))

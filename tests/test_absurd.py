@@ -84,18 +84,18 @@ def limits():
 
 @contextmanager
 def alarm():
-    """Interrupt a call that takes longer than a second."""
+    """Interrupt a call that computes for more than a second, however busy the machine is."""
 
     def stop(*_):
         raise TimeoutError(f"longer than {SECONDS} s")
 
-    handler = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    handler = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, handler)
 
 
 # -- what is called ------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_absurd_arguments(group, seed):
         (lambda: init.normal_(Tensor(ROWS), 1, 3), ArgumentError, "generator=3"),
         (lambda: model().load_state_dict(3), StateDictError, "state is int"),
         (lambda: model().apply(3), ArgumentError, "function is int"),
-        (lambda: Tensor(ROWS).accumulate(ROWS[0]), ShapeError, "gradient is"),
+        (lambda: Tensor(ROWS).accumulate(ROWS[0]), ShapeError, "gradient="),
         (lambda: data.Normalize("x", 1), ArgumentError, "mean='x'"),
         (lambda: data.Normalize(0.5, 1)([1, 2]), DataError, "Normalize got list"),
         (lambda: data.RandomErasing(value="x"), ArgumentError, "value='x'"),

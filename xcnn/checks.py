@@ -236,12 +236,8 @@ def check_number(
 
 def as_float(value: Any) -> float:
     """A number as a float; NaN for anything else, and for an int that no float holds."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return float(value) if is_number and not (is_int(value) and abs(value) >= 2**1023) else math.nan
 
 
 def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:

@@ -151,18 +151,17 @@ def skipped() -> Iterator[None]:
 def normal_(tensor: Tensor, std: float = 1.0, generator: _Rng = None) -> Tensor:
     """Normal distribution with mean 0 and standard deviation ``std``."""
     std = check_number("std", std, 0)
-    _checked(tensor)
     return _fill(tensor, generator, lambda rng: rng.standard_normal(tensor.shape) * std)
 
 
 def uniform_(tensor: Tensor, bound: float = 1.0, generator: _Rng = None) -> Tensor:
     """Uniform distribution within ± ``bound``."""
     bound = check_number("bound", bound, 0, 1e38)
-    _checked(tensor)
     return _fill(tensor, generator, lambda rng: rng.uniform(-bound, bound, tensor.shape))
 
 
 def _fill(tensor: Tensor, rng: _Rng, draw: Callable[[Generator], Array]) -> Tensor:
+    _checked(tensor)
     if rng is not None and not isinstance(rng, Generator):
         raise ArgumentError(f"generator={rng!r}: expected a numpy.random.Generator or None")
     if not _skip.get():

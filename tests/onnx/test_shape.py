@@ -399,7 +399,7 @@ WRONG = {
         "non-negative lengths",
     ),
     "huge": ("Reshape", (2, 3), {"s": ints(HUGE, HUGE, HUGE)}, {}, "more than the limit"),
-    "perm": ("Transpose", (2, 3), {}, {"perm": [0, 0]}, "each of the 2 axes"),
+    "perm": ("Transpose", (2, 3), {}, {"perm": [0, 0]}, "each axis once"),
     "squeeze-long": ("Squeeze", (2, 1), {"a": ints(0)}, {}, "of length 1"),
     "squeeze-axis": ("Squeeze", (2, 1), {"a": ints(2)}, {}, "axis 2"),
     "squeeze-twice": ("Squeeze", (1, 1), {"a": ints(0, -2)}, {}, "repeated"),

@@ -96,10 +96,9 @@ class Winograd(Method):
         y = self._forward(backend, problem, x, weight, bias)
         return METHODS["im2col"].forward(backend, problem, x, weight, bias) if y is None else y
 
-    def _forward(
-        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
-    ) -> Array | None:
+    def _forward(self, backend: Backend, problem: Problem, *arrays: Any) -> Array | None:
         """y, or None if a pixel or weight is not finite, as it would reach its whole block."""
+        x, weight, bias = arrays
         y, filters = backend.xp.empty(problem.output_shape, x.dtype), len(weight)
         plan = _plan(backend, problem, x.dtype)
         u = _transformed_weight(backend, weight)

@@ -129,7 +129,7 @@ class Normalize:
                 "of one size with np.stack(images)"
             )
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiub":
-            found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+            found = getattr(x, "dtype", type(x).__name__)
             raise DataError(f"Normalize got {found}: expected a NumPy array of numbers (N, C, ...)")
         if x.ndim < 2 or (channels != 1 and x.shape[1] != channels):
             raise DataError(

@@ -71,9 +71,8 @@ class MatMul(Function):
         try:
             return backend.matmul(a, b)
         except ValueError as error:
-            raise ShapeError(
-                f"matmul: the leading axes of shapes {a.shape} and {b.shape} do not broadcast"
-            ) from error
+            shapes = f"shapes {a.shape} and {b.shape}"
+            raise ShapeError(f"matmul: {shapes}: the leading axes do not broadcast") from error
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         a, b = self.saved.a, self.saved.b

@@ -329,10 +329,10 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", *, log_target: bool
         The shapes differ, or there is no batch axis for "batchmean".
     """
     input, target = _same_shape(input, target)
-    check_choice("reduction", reduction, KL_REDUCTIONS)
+    loss = KLDivLoss(reduction, check_flag("log_target", log_target))
     if reduction == "batchmean" and input.ndim == 0:
         raise ShapeError('reduction="batchmean" needs a batch axis, input has none; use "sum"')
-    return KLDivLoss(reduction, check_flag("log_target", log_target))(input, target)
+    return loss(input, target)
 
 
 class BinaryCrossEntropy(Loss):

@@ -196,9 +196,7 @@ def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
         No tensors, no such axis, or the other axes differ.
     """
     if not isinstance(tensors, list | tuple):
-        raise ArgumentError(
-            f"tensors is {type(tensors).__name__}: expected a list or tuple of tensors"
-        )
+        raise ArgumentError(f"tensors is {type(tensors).__name__}: expected a list or a tuple")
     inputs = [Tensor.of(t) for t in tensors]
     shapes = [t.shape for t in inputs]
     if not inputs:

@@ -175,10 +175,7 @@ class Module:
             Lists all missing and unexpected keys and wrong shapes.
         """
         if not isinstance(state, Mapping):
-            raise StateDictError(
-                f"state is {type(state).__name__}: expected arrays by dotted path, such as the "
-                "result of state_dict()"
-            )
+            raise StateDictError(f"state is {type(state).__name__}: expected arrays by dotted path")
         tensors = dict(self._state())
         problems = []
         if check_flag("strict", strict):

@@ -78,9 +78,8 @@ def recipe_names(text: str, dataset: str = "") -> list[str]:
     ArgumentError
         If a name is unknown.
     """
-    for name, value in (("augment", text), ("dataset", dataset)):
-        if not isinstance(value, str):
-            raise ArgumentError(f"{name} is {type(value).__name__}: expected a string")
+    if not isinstance(text, str) or not isinstance(dataset, str):
+        raise ArgumentError(f"augment={text!r}, dataset={dataset!r}: expected strings")
     names = [name for part in text.split(",") if (name := part.strip())]
     known = {name: [name] for name in RECIPES}
     known["standard"] = _STANDARD.get(dataset, ["flip", "crop"])
