@@ -424,6 +424,11 @@ class Trainer:
         return len(self.history), self.batch, self.steps
 
     @property
+    def seconds(self) -> float:
+        """How long the current epoch has taken so far."""
+        return self._seconds
+
+    @property
     def examples(self) -> int | None:
         """The number of examples of an epoch; None if the data does not say."""
         return None if self.loader is None else batches.length(self.loader.dataset)
