@@ -90,7 +90,7 @@ class Logger(Callback):
         self.close()
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
-        self.on_fit_end(trainer)
+        self.on_fit_end(trainer)  # the last steps are of interest
 
     def state_dict(self) -> dict[str, Any]:
         self._read()  # a checkpoint is being written
@@ -239,11 +239,11 @@ class TensorBoardLogger(Logger):
             raise missing_package("TensorBoardLogger", "tensorboardX", error) from error
         super().__init__(folder, every)
         self.histograms = histograms
-        self.images: Any = None if images is None else Tensor(images).numpy()
-        if images is not None and (self.images.ndim != 4 or self.images.shape[1] not in (1, 3)):
-            raise ShapeError(
-                f"images has shape {self.images.shape}: expected pictures (N, C, H, W), C 1 or 3"
-            )
+        self.images: Any = None
+        if images is not None:
+            self.images = array = Tensor(images).numpy()
+            if array.ndim != 4 or array.shape[1] not in (1, 3):
+                raise ShapeError(f"images has shape {array.shape}: expected (N, C, H, W), C 1 or 3")
         self._summary = summary
         self._files: dict[str, Any] = {}  # by run
 
