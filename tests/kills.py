@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import json
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,7 @@ EPOCHS = 5
 TRAIN = (
     f"train small_cnn --limit 200 --epochs {EPOCHS} --batch-size 20 --augment affine,mixup "
     "--ema 0.9 --schedule onecycle --accumulate 3 --checkpoint-every 2steps --device cpu "
-    "--best val_accuracy"
+    "--best val_accuracy --log json"
 )
 
 
@@ -66,6 +68,12 @@ def rows(run: Path) -> list[dict[str, str]]:
         return []
     with open(run / "history.csv", newline="") as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    """The lines of the log without the seconds."""
+    lines = (run / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
 def weights(path: Path) -> dict[str, bytes]:
@@ -124,6 +132,8 @@ class Reference:
         ]
         if names[0] != names[1]:
             return f"files {names[0]} instead of {names[1]}"
+        if log(run) != log(self.run):
+            return "log.jsonl differs"
         if self.inconsistent(run) or len(rows(run)) != EPOCHS:
             return self.inconsistent(run) or f"{len(rows(run))} epochs"
         for name in ("best.safetensors", str(callbacks.newest(run).relative_to(run))):

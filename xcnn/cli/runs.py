@@ -15,7 +15,9 @@ from ..files import read_json, reading
 from ..training import callbacks, folder
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
-_SAVED = (MODEL, HISTORY, "checkpoints")
+#: what ``--log`` writes; each run has the first
+LOGS = {"csv": HISTORY, "json": "log.jsonl", "tensorboard": "tensorboard"}
+_SAVED = (MODEL, "checkpoints", *LOGS.values())
 _MAX_NUMBER = 1e30  # float32 can still normalise with this
 
 

@@ -16,14 +16,14 @@ from ..errors import ArgumentError, DivergenceError
 from ..training import Epoch, Trainer
 from . import optimizer, sources, weights
 from .options import Parser, add_device, count, seed, size
-from .runs import CONFIG, HISTORY, LOSSES, MODEL, RunFolder, is_binary
+from .runs import CONFIG, HISTORY, LOGS, LOSSES, MODEL, RunFolder, is_binary
 
 _SMALL = 10_000  # images; smaller datasets get more epochs by default
 #: options copied to the config unchanged
 _COPIED = (
     *("limit", "batch_size", "loss", "init", "new_head", "seed", "precision", "data_dir"),
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
-    *("checkpoint_every", "keep", "best"),
+    *("checkpoint_every", "keep", "best", "log"),
 )
 #: options that go with --resume; the others are those of the run
 _RESUMED = ("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir")
@@ -82,6 +82,8 @@ def add_options(parser: Parser) -> None:
     parser.add("--keep N", "number of checkpoints to keep", type=count, default=3)
     best = "also keep the best network by a column of history.csv, such as val_accuracy"
     parser.add("--best NAME", best)
+    logs = "logs, separated by commas: " + ", ".join(f"{k} ({v})" for k, v in LOGS.items())
+    parser.add("--log NAMES", f"{logs}; history.csv is always written", type=_logs, default=[])
     parser.add("--time-limit TIME", "stop after a time, such as 30min or 2h, to be resumed")
     limit = "use only N images of each split: the first N, or for a folder N chosen by --seed"
     parser.add("--limit N", limit, type=count)
@@ -161,6 +163,18 @@ def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[An
     return used
 
 
+def _loggers(config: dict[str, Any], folder: Path, test: data.DataLoader) -> list[Any]:
+    """Those of --log, but for history.csv, which belongs to the checkpoint."""
+    used: list[Any] = []
+    if "json" in config["log"]:
+        used.append(callbacks.JSONLogger(folder / LOGS["json"], every="100steps"))
+    if "tensorboard" in config["log"]:
+        is_picture = config["input_shape"][1:] and config["input_shape"][0] in (1, 3)
+        images = next(iter(test))[0][:16] if is_picture else None
+        used.append(callbacks.TensorBoardLogger(folder / LOGS["tensorboard"], images=images))
+    return used
+
+
 def _fit(
     trainer: Trainer,
     loaders: tuple,
@@ -185,7 +199,7 @@ def _fit(
             train,
             epochs=config["epochs"],
             validation=test,
-            callbacks=[*used, after_epoch, checkpoint],
+            callbacks=[*used, *_loggers(config, folder.path, test), after_epoch, checkpoint],
             progress=not quiet,
             class_weight=config["class_weight"],
             resume=folder.path,
@@ -407,6 +421,14 @@ def _metrics(text: str) -> list[str]:
     return names
 
 
+def _logs(text: str) -> list[str]:
+    """Names of logs separated by commas."""
+    names = [name.strip() for name in text.split(",")]
+    if not LOGS.keys() >= set(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected some of {', '.join(LOGS)}")
+    return names
+
+
 def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
@@ -414,5 +436,5 @@ def _epochs(count: int) -> str:
 #: settings that runs of older versions do not have
 _NEW: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
-    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None},
+    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
 }

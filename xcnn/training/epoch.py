@@ -11,6 +11,9 @@ from typing import Any
 
 from .. import backends
 from ..errors import ArgumentError
+from ..notebook import html_table
+
+_ENDS = 5  # epochs shown at the start and at the end
 
 _host = backends.get("cpu").xp
 
@@ -103,3 +106,29 @@ class History(list[Epoch]):
                 if is_known or name in _COLUMNS
             }
             self.append(Epoch.from_row({**row, "epoch": int(row["epoch"])}))
+
+    def __repr__(self) -> str:
+        if not self:
+            return "History()"
+        rows = self._shown()
+        columns = [[name, *(row[name] for row in rows)] for name in rows[0]]
+        padded = [[cell.rjust(max(map(len, column))) for cell in column] for column in columns]
+        return "\n".join(map("  ".join, zip(*padded, strict=True)))
+
+    def _repr_html_(self) -> str:
+        return html_table(self._shown())
+
+    def _shown(self) -> list[dict[str, str]]:
+        """Text of all columns that are not empty, with four digits; of a long history the ends."""
+        rows = [epoch.row() for epoch in self]
+        names = [name for name in self.columns if any(row.get(name) is not None for row in rows)]
+        cells = [{name: _cell(row.get(name)) for name in names} for row in rows]
+        if len(cells) > 2 * _ENDS + 1:
+            cells[_ENDS:-_ENDS] = [dict.fromkeys(names, "...")]
+        return cells
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"

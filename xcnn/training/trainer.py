@@ -241,17 +241,28 @@ class Trainer:
         self._stop = False
         first = len(self.history)
         try:
+            self._train(loader, validation)
+            self._call("on_fit_end")
+        except BaseException as error:
+            for callback in self.callbacks:
+                try:
+                    callback.on_exception(self, error)
+                except Exception as other:  # the other callbacks must hear of the first error
+                    error.add_note(f"{type(callback).__name__}.on_exception raised {other!r}")
+            raise
+        return History(self.history[first:])
+
+    def _train(self, loader: DataLoader, validation: DataLoader | None) -> None:
+        """Train until the last epoch, or until stopped."""
+        try:
             self._call("on_fit_start")
             self._load_callbacks()
             while len(self.history) < self.epochs and not (self._stop or self._finished):
                 self._run_epoch(loader, validation)
-        except BaseException as error:
+        except BaseException:
             self._totals, self.batch = None, 0  # the next fit starts this epoch again
             self._accumulated.clear()
-            self._call("on_exception", error)
             raise
-        self._call("on_fit_end")
-        return History(self.history[first:])
 
     def stop(self, finished: bool = True) -> None:
         """End the current fit after this step; called by callbacks.
@@ -422,6 +433,11 @@ class Trainer:
     def position(self) -> tuple[int, int, int]:
         """Finished epochs, batches of the next one, and steps of the optimiser."""
         return len(self.history), self.batch, self.steps
+
+    @property
+    def seconds(self) -> float:
+        """How long the current epoch has taken so far."""
+        return self._seconds
 
     @property
     def examples(self) -> int | None:

@@ -7,6 +7,7 @@ that is called after each epoch.
 from .averaging import EMA, StochasticWeightAveraging
 from .base import HOOKS, Callback, FunctionCallback, as_callback
 from .checkpoint import ModelCheckpoint, newest
+from .loggers import CSVLogger, JSONLogger, TensorBoardLogger
 from .progress import ProgressBar
 from .schedule import GradientAccumulation, LearningRateLog
 from .stopping import EarlyStopping, TerminateOnNaN, TimeLimit
@@ -14,14 +15,17 @@ from .stopping import EarlyStopping, TerminateOnNaN, TimeLimit
 __all__ = [
     "EMA",
     "HOOKS",
+    "CSVLogger",
     "Callback",
     "EarlyStopping",
     "FunctionCallback",
     "GradientAccumulation",
+    "JSONLogger",
     "LearningRateLog",
     "ModelCheckpoint",
     "ProgressBar",
     "StochasticWeightAveraging",
+    "TensorBoardLogger",
     "TerminateOnNaN",
     "TimeLimit",
     "as_callback",

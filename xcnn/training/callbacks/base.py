@@ -29,7 +29,8 @@ class Callback:
     on_step_end (after each step of the optimiser) and on_batch_end, then on_epoch_end (after the
     validation and the schedule's step); at last on_fit_end, or on_exception if anything raised an
     error. Of several callbacks, the ones with a lower ``order`` go first, then those that come
-    first in the list. An error in a hook ends the training like any other.
+    first in the list. An error in a hook ends the training like any other, also in on_fit_end;
+    one in on_exception becomes a note of the first error.
 
     To end the training, a hook calls ``trainer.stop()``: after the current step, in the middle of
     an epoch, or after on_epoch_end. A training that is resumed in the middle of an epoch does not
@@ -44,7 +45,7 @@ class Callback:
     order = 0
 
     def on_fit_start(self, trainer: Any) -> None:
-        """Called before the first epoch of a fit; a resumed state is loaded afterwards."""
+        """Called before the first epoch; the trainer has its resumed state, callbacks not yet."""
 
     def on_epoch_start(self, trainer: Any) -> None:
         """Called before epoch ``trainer.epoch``."""

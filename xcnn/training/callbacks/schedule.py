@@ -49,11 +49,16 @@ class LearningRateLog(Callback):
     order = -1
 
     def __init__(self) -> None:
-        self._rates: list[float] = []
+        self._rates: dict[str, float] = {}
 
     def on_batch_start(self, trainer: Any) -> None:
-        self._rates = [group["lr"] for group in trainer.optimizer.param_groups]
+        self._rates = learning_rates(trainer)
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
-        for number, rate in enumerate(self._rates):
-            epoch.metrics[f"lr_{number}" if number else "lr"] = float(rate)
+        epoch.metrics.update(self._rates)
+
+
+def learning_rates(trainer: Any) -> dict[str, float]:
+    """The learning rates of the parameter groups, as "lr", "lr_1", "lr_2", ..."""
+    groups = enumerate(trainer.optimizer.param_groups)
+    return {f"lr_{number}" if number else "lr": float(group["lr"]) for number, group in groups}
