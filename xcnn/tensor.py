@@ -392,8 +392,9 @@ class Tensor:
             data = data.data
         elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
-        needs_floats = requires_grad is not False and check_flag("requires_grad", requires_grad)
-        if needs_floats and data.dtype.kind != "f":
+        if requires_grad is not False and requires_grad is not True:
+            requires_grad = check_flag("requires_grad", requires_grad)
+        if requires_grad and data.dtype.kind != "f":
             raise DTypeError(
                 f"requires_grad=True needs a floating-point array, got {data.dtype}; convert it "
                 "with .astype('float32')"

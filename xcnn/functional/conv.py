@@ -110,7 +110,7 @@ def conv2d(
     """
     input, weight, bias = operands(input, weight, bias)
     check_data_format(data_format)
-    settings = stride, padding, dilation, groups, data_format, check_flag("relu", relu)
+    settings = stride, padding, dilation, groups, data_format, relu
     problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
     return Conv2d(problem, data_format)(input, weight, bias)
 
@@ -182,6 +182,7 @@ def _problem(
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
     geometry = window_geometry((height, width), kernel, stride, padding, dilation, False, "weight")
+    relu = check_flag("relu", relu)
     problem = Problem(geometry, groups, channels, weight[0], shape[0], relu)
     check_size("padding", padding, problem.output_shape)
     return problem

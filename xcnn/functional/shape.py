@@ -9,7 +9,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_dim, check_dims, check_size, is_int
+from ..checks import are_ints, check_dim, check_dims, is_int
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
@@ -54,9 +54,8 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     """
     input = Tensor.of(input)
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-    if not all(map(is_int, shape)):
-        raise ArgumentError(f"reshape: shape={shape!r}: expected ints")
-    check_size("shape", shape, (1,) * len(shape))
+    if not are_ints(shape, min(len(shape), 64)):
+        raise ArgumentError(f"reshape: shape={shape!r}: expected at most 64 ints")
     known = math.prod(n for n in shape if n != -1)
     sizes = tuple(input.size // known if n == -1 and known else n for n in shape)
     if shape.count(-1) > 1 or math.prod(sizes) != input.size or min(sizes, default=0) < 0:
