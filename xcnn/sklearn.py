@@ -18,12 +18,12 @@ import numpy as np
 
 from . import data, models, nn, optim, random
 from .arrays import Array
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, check_shape
 from .data.augment import RECIPES, recipe_names
 from .errors import ArgumentError, MissingPackageError, ShapeError
 from .schedules import CosineAnnealingLR, OneCycleLR
 from .tensor import Buffer, Tensor
-from .training import Trainer
+from .training import History, Trainer
 from .training.callbacks import EarlyStopping
 
 try:
@@ -108,7 +108,8 @@ class _Estimator(BaseEstimator):
         X, y = _validate(self, X, y, dtype=_DTYPES, allow_nd=True, **checks)
         if not goes_on:
             self._shape = X.shape[1:]
-            self.input_shape_ = tuple(self.input_shape or (*[1] * (X.ndim == 3), *self._shape))
+            shape = self._shape if X.ndim != 3 else (1, *self._shape)
+            self.input_shape_ = check_shape("input_shape", self.input_shape or shape)
         X = self._examples(X)
         target, self._outputs = self._encode(y, goes_on, classes)
         if weight is not None:
@@ -116,40 +117,50 @@ class _Estimator(BaseEstimator):
             target = (weight / weight.mean(), target)
         seed = int(validation.check_random_state(self.random_state).randint(2**31 - 1))
         with _seeded(seed):
-            model = (self.model_ if goes_on else self._create_model()).to(self.device)
+            model = self.model_ if goes_on else self._create_model()
             loss = self._create_loss(model, X[:1], y)
-            optimizer = (
-                self._optimizer if partial and goes_on else None
-            ) or self._create_optimizer(model)
+            transforms = [self._scaling(X), *self._augmentations()]
+            mixes = any(isinstance(transform, data.Mixing) for transform in transforms)
+            if weight is not None and (mixes or self.metrics or loss.target == "custom"):
+                other = "metrics, MixUp, CutMix or a function as the loss"
+                raise ArgumentError(f"sample_weight cannot be used with {other}: leave one out")
+            kept = self._optimizer if partial and goes_on else None
+            optimizer = kept or self._create_optimizer(model)
             function = loss if weight is None else _weighted(loss)
             trainer = Trainer(model, optimizer, function, metrics=self.metrics)
             trainer.history[:] = self.history_ if goes_on else []
             with model.backend.quiet_overflow():  # a training that diverges raises an error
-                self._train(trainer, X, target, seed, partial)
-        self.model_, self._loss, self._optimizer = model, loss, optimizer if partial else None
-        self.history_, self.n_iter_ = trainer.history, len(trainer.history)
+                self._train(trainer, X, target, transforms, seed, partial)
+        self._loss = loss
+        self._optimizer: optim.Optimizer | None = optimizer if partial else None
+        self.model_: nn.Module = model
+        self.history_: History = trainer.history
+        self.n_iter_ = len(trainer.history)
         return self
 
-    def _train(self, trainer: Trainer, X: Array, target: Any, seed: int, partial: bool) -> None:
+    def _train(
+        self, trainer: Trainer, X: Array, target: Any, transforms: list, seed: int, partial: bool
+    ) -> None:
         """Fit the model, and hold out some of the examples for early stopping."""
         train: Any = data.ArrayDataset(X, target)
-        scaling, held_out, used = self._scaling(X), None, list(self.callbacks)
+        held_out, used = None, list(self.callbacks)
         if self.early_stopping and not partial:
             labels = target[1] if isinstance(target, tuple) else target
             strata = None if labels.dtype.kind == "f" else labels
             train, rest = data.split(train, self.validation_fraction, seed, strata)
-            held_out = data.DataLoader(rest, batch_size=256, transform=scaling)
+            held_out = data.DataLoader(rest, batch_size=256, transform=transforms[0])
             used.append(EarlyStopping("val_loss", self.patience, restore_best=True))
         loader = data.DataLoader(train, self.batch_size, shuffle=True, seed=seed)
-        loader.transform = data.Compose([scaling, *self._augmentations()])
+        loader.transform = data.Compose(transforms)
         # batch norm has no variance of one example
         loader.drop_last = len(train) % self.batch_size == 1 < len(train)
         if self.schedule is not None and not partial:
             create = _SCHEDULES[check_choice("schedule", self.schedule, list(_SCHEDULES))]
             trainer.schedule = create(trainer.optimizer, self.epochs, len(loader))
-        epochs, progress = 1 if partial else self.epochs, bool(self.verbose)
-        settings = {"validation": held_out, "callbacks": used, "progress": progress}
-        trainer.fit(loader, epochs=epochs, **settings)
+        shown, epochs = bool(self.verbose), 1 if partial else self.epochs
+        trainer.fit(loader, None, epochs, validation=held_out, callbacks=used, progress=shown)
+        for parameter in trainer.model.parameters():
+            parameter.grad = None  # pickles would hold it
 
     def _predict(self, X: Any) -> Array:
         validation.check_is_fitted(self, "model_")
@@ -188,8 +199,10 @@ class _Estimator(BaseEstimator):
     def _augmentations(self) -> list[Any]:
         if not isinstance(self.augment, str):
             return [] if self.augment is None else [self.augment]
-        size, names = self.input_shape_[1:], recipe_names(self.augment)
-        return [RECIPES[name].make(size, self._outputs) for name in names]
+        shape, names = self.input_shape_, recipe_names(self.augment)
+        if len(shape) != 3:
+            raise ArgumentError(f"augment={self.augment!r}: needs pictures, X has features")
+        return [RECIPES[name].make(shape[1:], self._outputs) for name in names]
 
     # -- model, loss and optimiser ------------------------------------------------------------
 
@@ -199,6 +212,8 @@ class _Estimator(BaseEstimator):
             return deepcopy(model)
         if callable(model):
             return model(self._outputs, shape)
+        if model is None and len(shape) == 1:
+            return models.mlp(self._outputs, shape, activation="relu")
         side = min(shape[1:], default=0)
         default = "lenet5" if side >= 12 else "small_cnn" if side >= 4 else "mlp"
         name = check_choice("model", default if model is None else model, models.classifiers())
@@ -207,7 +222,9 @@ class _Estimator(BaseEstimator):
     def _create_loss(self, model: nn.Module, example: Array, y: Array) -> nn.Loss:
         """The loss; checks that it suits the estimator, and the model's output the loss."""
         trainer = Trainer(model, loss=deepcopy(self.loss))
-        if (trainer.loss.target == "classes") != isinstance(self, ClassifierMixin):
+        model.to(self.device)
+        loss: Any = trainer.loss
+        if (loss.target == "classes") != isinstance(self, ClassifierMixin):
             raise ArgumentError(f"loss={self.loss!r} is not for a {type(self).__name__}")
         found = trainer.predict(self._scaling(example)(example)).shape
         if found != (1, self._outputs):
@@ -216,8 +233,8 @@ class _Estimator(BaseEstimator):
         weight = getattr(self, "class_weight", None)
         if weight is not None:
             weight = weights.compute_class_weight(weight, classes=self.classes_, y=y)
-            trainer.loss.weight = Buffer(weight.astype(np.float32))
-        return trainer.loss.to(self.device)
+            loss.weight = Buffer(weight.astype(np.float32))
+        return loss.to(self.device)
 
     def _create_optimizer(self, model: nn.Module) -> optim.Optimizer:
         create: Any = self.optimizer
@@ -260,8 +277,8 @@ class CNNClassifier(ClassifierMixin, _Estimator):
     model
         Name in ``xcnn.models.classifiers()``; a function of (number of outputs, shape of an
         example) that returns a Module, such as a subclass; or a Module, whose copies are trained
-        from its weights on. None: "lenet5", "small_cnn" for pictures below 12×12 pixels, "mlp" for
-        features.
+        from its weights on. None: "lenet5", "small_cnn" for pictures below 12×12 pixels, "mlp" with
+        ReLU for features.
     input_shape
         Shape of an example, (C, H, W), if it differs from that of ``X``: flat pictures (N, C·H·W),
         as other estimators take them. None: that of ``X``.
@@ -369,7 +386,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):
         if not goes_on:
             self.classes_ = np.unique(y if classes is None else classes)
         if len(self.classes_) < 2:
-            raise ArgumentError(f"y has one class, {self.classes_[0]!r}: expected at least two")
+            raise ArgumentError(f"y has one class, {self.classes_}: expected at least two")
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
             raise ArgumentError(f"y has {unknown}: expected {self.classes_}, as in the first fit")
