@@ -110,17 +110,20 @@ class _Estimator(BaseEstimator):
             self._shape = X.shape[1:]
             shape = self._shape if X.ndim != 3 else (1, *self._shape)
             self.input_shape_ = check_shape("input_shape", self.input_shape or shape)
+            self._scaling = self._create_scaling(X)
         X = self._examples(X)
         target, self._outputs = self._encode(y, goes_on, classes)
         if weight is not None:
             weight = validation._check_sample_weight(weight, X, dtype=np.float32)
+            if weight.min() < 0 or not weight.any():
+                raise ArgumentError("sample_weight: expected no number below 0, and one above")
             target = (weight / weight.mean(), target)
         seed = int(validation.check_random_state(self.random_state).randint(2**31 - 1))
         with _seeded(seed):
             model = self.model_ if goes_on else self._create_model()
-            loss = self._create_loss(model, X[:1], y)
-            transforms = [self._scaling(X), *self._augmentations()]
-            mixes = any(isinstance(transform, data.Mixing) for transform in transforms)
+            loss = self._create_loss(model, self._scaling(X[:1]), y)
+            changes = self._create_augmentations()
+            mixes = any(isinstance(change, data.Mixing) for change in changes)
             if weight is not None and (mixes or self.metrics or loss.target == "custom"):
                 other = "metrics, MixUp, CutMix or a function as the loss"
                 raise ArgumentError(f"sample_weight cannot be used with {other}: leave one out")
@@ -130,7 +133,7 @@ class _Estimator(BaseEstimator):
             trainer = Trainer(model, optimizer, function, metrics=self.metrics)
             trainer.history[:] = self.history_ if goes_on else []
             with model.backend.quiet_overflow():  # a training that diverges raises an error
-                self._train(trainer, X, target, transforms, seed, partial)
+                self._train(trainer, data.ArrayDataset(X, target), changes, seed, partial)
         self._loss = loss
         self._optimizer: optim.Optimizer | None = optimizer if partial else None
         self.model_: nn.Module = model
@@ -138,20 +141,16 @@ class _Estimator(BaseEstimator):
         self.n_iter_ = len(trainer.history)
         return self
 
-    def _train(
-        self, trainer: Trainer, X: Array, target: Any, transforms: list, seed: int, partial: bool
-    ) -> None:
+    def _train(self, trainer: Trainer, train: Any, changes: list, seed: int, partial: bool) -> None:
         """Fit the model, and hold out some of the examples for early stopping."""
-        train: Any = data.ArrayDataset(X, target)
         held_out, used = None, list(self.callbacks)
         if self.early_stopping and not partial:
-            labels = target[1] if isinstance(target, tuple) else target
-            strata = None if labels.dtype.kind == "f" else labels
-            train, rest = data.split(train, self.validation_fraction, seed, strata)
-            held_out = data.DataLoader(rest, batch_size=256, transform=transforms[0])
+            by_class = isinstance(self, ClassifierMixin)
+            train, rest = data.split(train, self.validation_fraction, seed, by_class)
+            held_out = data.DataLoader(rest, batch_size=256, transform=self._scaling)
             used.append(EarlyStopping("val_loss", self.patience, restore_best=True))
         loader = data.DataLoader(train, self.batch_size, shuffle=True, seed=seed)
-        loader.transform = data.Compose(transforms)
+        loader.transform = data.Compose([self._scaling, *changes])
         # batch norm has no variance of one example
         loader.drop_last = len(train) % self.batch_size == 1 < len(train)
         if self.schedule is not None and not partial:
@@ -165,7 +164,7 @@ class _Estimator(BaseEstimator):
     def _predict(self, X: Any) -> Array:
         validation.check_is_fitted(self, "model_")
         X = self._examples(_validate(self, X, reset=False, dtype=_DTYPES, allow_nd=True))
-        loader = data.DataLoader(X, batch_size=256, transform=self._scaling(X))
+        loader = data.DataLoader(X, batch_size=256, transform=self._scaling)
         return Trainer(self.model_.to(self.device), loss=self._loss).predict(loader)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,14 +188,14 @@ class _Estimator(BaseEstimator):
             raise ShapeError(f"input_shape={self.input_shape}: X has shape {X.shape}")
         return X.reshape(len(X), *self.input_shape_)
 
-    def _scaling(self, X: Array) -> data.Normalize:
+    def _create_scaling(self, X: Array) -> data.Normalize:
         """The transform that divides by ``scale``."""
         scale: Any = self.scale
         if isinstance(scale, str) and scale == "auto":
-            scale = 255 if X.ndim == 4 and X.dtype.kind in "iu" else 1
+            scale = 255 if len(self.input_shape_) == 3 and X.dtype.kind in "iu" else 1
         return data.Normalize(0, 1, check_number("scale", scale, 0, above=True))
 
-    def _augmentations(self) -> list[Any]:
+    def _create_augmentations(self) -> list[Any]:
         if not isinstance(self.augment, str):
             return [] if self.augment is None else [self.augment]
         shape, names = self.input_shape_, recipe_names(self.augment)
@@ -226,7 +225,7 @@ class _Estimator(BaseEstimator):
         loss: Any = trainer.loss
         if (loss.target == "classes") != isinstance(self, ClassifierMixin):
             raise ArgumentError(f"loss={self.loss!r} is not for a {type(self).__name__}")
-        found = trainer.predict(self._scaling(example)(example)).shape
+        found = trainer.predict(example).shape
         if found != (1, self._outputs):
             wanted = f"expected (1, {self._outputs})"
             raise ShapeError(f"the model returns {found} for one example: {wanted}")
@@ -283,7 +282,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):
         Shape of an example, (C, H, W), if it differs from that of ``X``: flat pictures (N, C·H·W),
         as other estimators take them. None: that of ``X``.
     scale
-        What ``X`` is divided by. "auto": 255 for pictures of integers, 1 for anything else.
+        What ``X`` is divided by. "auto": 255 if ``fit`` gets pictures of integers, else 1.
         Standardise features with a ``StandardScaler``.
     augment
         For training only: names in ``xcnn.data.augment.RECIPES`` separated by commas, such as
