@@ -14,7 +14,7 @@ from .. import __version__, backends
 from ..backends import diagnosis
 from .options import Parser, print_rows
 
-_PACKAGES = ("numpy", "scipy", "tqdm", "safetensors", "onnx", "onnxruntime", "pillow", "matplotlib")
+_PACKAGES = ("numpy", "scipy", "tqdm", "onnx", "onnxruntime", "pillow", "matplotlib")
 
 
 def add_options(parser: Parser) -> None:

@@ -105,7 +105,8 @@ class History(list[Epoch]):
                 for name, value, is_known in zip(state["columns"], values, known, strict=True)
                 if is_known or name in _COLUMNS
             }
-            self.append(Epoch.from_row({**row, "epoch": int(row["epoch"])}))
+            row["epoch"] = int(row["epoch"] or 0)
+            self.append(Epoch.from_row(row))
 
     def __repr__(self) -> str:
         if not self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from ..backends import Backend
@@ -31,8 +32,12 @@ def on_device(
     """
     for batch, slot in prefetch(_filled(batches, backend, dtype, slots), depth=0):
         arrays = iter(slot.take())
-        yield batch, map_arrays(lambda _, arrays=arrays: next(arrays), batch)
+        yield batch, map_arrays(partial(_next, arrays), batch)
         slot.release()
+
+
+def _next(arrays: Iterator[Any], _: Any) -> Any:
+    return next(arrays)
 
 
 def _filled(
