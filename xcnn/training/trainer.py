@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .. import backends, metrics, optim, random
+from .. import backends, optim, random
 from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
@@ -19,18 +19,17 @@ from ..checks import check_int, check_not_negative, check_number, is_int
 from ..data import DataLoader, map_arrays
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
 from ..files import write_atomically
-from ..nn import LOSSES, Loss, Module, evaluating
+from ..nn import Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
 from ..schedules import LRScheduler, ReduceLROnPlateau
 from ..tensor import Buffer, Tensor
 from . import batches, state
+from .arguments import check_schedule, find_loss, find_metrics, find_optimizer, metric_for
 from .callbacks import HOOKS, Callback, ProgressBar, TerminateOnNaN, as_callback, newest
 from .epoch import Epoch, History
 from .lr_finder import LRFinder, find_lr
 from .prefetch import on_device
 from .totals import Step, Totals
-
-_ALIASES = {"mae": "l1", "bce": "binary_cross_entropy"}  # Keras' names
 
 
 class Trainer:
@@ -114,13 +113,13 @@ class Trainer:
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
         self.model = model
-        self.optimizer = _find_optimizer(optimizer, model)
+        self.optimizer = find_optimizer(optimizer, model)
         if schedule is not None:
-            _check_schedule(schedule, self.optimizer)
+            check_schedule(schedule, self.optimizer)
         if clip_norm is not None:
             check_not_negative({"clip_norm": clip_norm}, "clip_norm")
-        self.loss = _find_loss(loss)
-        self.metrics = _find_metrics(metrics, self.loss)
+        self.loss = find_loss(loss)
+        self.metrics = find_metrics(metrics, self.loss)
         self.precision = precision
         self.schedule = schedule
         self.clip_norm = clip_norm
@@ -416,7 +415,7 @@ class Trainer:
         self._totals, self.batch, self._seconds = None, 0, 0.0
         schedule = self.schedule
         if isinstance(schedule, ReduceLROnPlateau):
-            if math.isfinite(metric := _metric(schedule.mode, epoch)):
+            if math.isfinite(metric := metric_for(schedule.mode, epoch)):
                 schedule.step(metric)
         elif schedule is not None and not schedule.per_batch:
             schedule.step()
@@ -852,89 +851,3 @@ def _call_model(model: Module, x: Any) -> Any:
     if isinstance(x, tuple):
         return model(*x)
     return model(**x) if isinstance(x, dict) else model(x)
-
-
-def _check_schedule(schedule: LRScheduler, optimizer: Optimizer | None) -> None:
-    if not isinstance(schedule, LRScheduler):
-        raise ArgumentError(
-            f"schedule is {type(schedule).__name__}: expected a schedule from xcnn.schedules"
-        )
-    if schedule.optimizer is not optimizer:
-        raise ArgumentError(
-            "schedule belongs to another optimizer: create it with the Trainer's optimizer"
-        )
-    if schedule.per_batch and isinstance(schedule, ReduceLROnPlateau):
-        raise ArgumentError("ReduceLROnPlateau needs a metric of each epoch: per_batch=False")
-
-
-def _metric(mode: str, epoch: Epoch) -> float:
-    """The metric for ReduceLROnPlateau: the loss, or the accuracy if larger is better."""
-    if mode == "min":
-        return epoch.train_loss if epoch.val_loss is None else epoch.val_loss
-    accuracy = epoch.train_accuracy if epoch.val_accuracy is None else epoch.val_accuracy
-    if accuracy is None:
-        raise ArgumentError('ReduceLROnPlateau: mode="max" needs a loss with an accuracy')
-    return accuracy
-
-
-class CustomLoss(Loss):
-    """Wraps a function of (output, target), which gets the targets unchanged."""
-
-    target = "custom"
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.custom = function
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return self.custom(input, target)
-
-    def divisor(self, output: Any, target: Any) -> int:
-        return batches.count(output)
-
-
-def _find_optimizer(optimizer: Any, model: Module) -> Optimizer | None:
-    if optimizer is None or isinstance(optimizer, Optimizer):
-        return optimizer
-    if isinstance(optimizer, str) and optimizer in optim.BY_NAME:
-        create: Any = optim.BY_NAME[optimizer]
-        return create(model.parameters())
-    raise ArgumentError(
-        f"optimizer={optimizer!r}: expected one of {', '.join(optim.BY_NAME)}, or an optimiser "
-        "such as optim.Adam(model.parameters())"
-    )
-
-
-def _find_loss(loss: Any) -> Loss:
-    if isinstance(loss, Loss):
-        return loss
-    if isinstance(loss, type) and issubclass(loss, Loss):
-        raise ArgumentError(f"loss is the class {loss.__name__}: add (), pass an object")
-    if isinstance(loss, str):
-        loss = _ALIASES.get(loss, loss).removesuffix("_loss")
-    for name, cls in LOSSES.items():
-        if loss is cls.function or (isinstance(loss, str) and loss == name):
-            return cls()
-    if callable(loss):
-        return CustomLoss(loss)
-    raise ArgumentError(
-        f"loss={loss!r}: expected one of {', '.join(LOSSES)}, a loss module or a function"
-    )
-
-
-def _find_metrics(given: Sequence[Any], loss: Loss) -> dict[str, Any]:
-    """The metrics by name, new objects for those given by name."""
-    if isinstance(given, str):
-        given = [given]
-    found: dict[str, Any] = {}
-    for value in given:
-        metric = metrics.create(copy.deepcopy(value), loss)
-        if not metric.is_scalar:
-            raise ArgumentError(
-                f"metrics has {metric.name!r}, which is not one number: compute it after the "
-                "training, from predict"
-            )
-        if metric.name in ("loss", "accuracy") or metric.name in found:
-            reason = "twice" if metric.name in found else "which is always measured"
-            raise ArgumentError(f"metrics has {metric.name!r}, {reason}: leave it out")
-        found[metric.name] = metric
-    return found
