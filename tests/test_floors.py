@@ -25,7 +25,7 @@ FLOORS = [
     {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary"},
     {"training", "onnx"},
-    {"cli", "__main__", "testing"},
+    {"cli", "sklearn", "__main__", "testing"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 

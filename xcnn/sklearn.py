@@ -273,55 +273,58 @@ class CNNClassifier(ClassifierMixin, _Estimator):
 
     Parameters
     ----------
-    model
+    model : str, callable, Module or None
         Name in ``xcnn.models.classifiers()``; a function of (number of outputs, shape of an
         example) that returns a Module, such as a subclass; or a Module, whose copies are trained
         from its weights on. None: "lenet5", "small_cnn" for pictures below 12×12 pixels, "mlp" with
         ReLU for features.
-    input_shape
+    input_shape : tuple of int or None
         Shape of an example, (C, H, W), if it differs from that of ``X``: flat pictures (N, C·H·W),
         as other estimators take them. None: that of ``X``.
-    scale
+    scale : float or "auto"
         What ``X`` is divided by. "auto": 255 if ``fit`` gets pictures of integers, else 1.
         Standardise features with a ``StandardScaler``.
-    augment
+    augment : str, callable or None
         For training only: names in ``xcnn.data.augment.RECIPES`` separated by commas, such as
         "flip,crop"; or a transform of ``xcnn.data``. It gets ``X`` divided by ``scale``.
-    loss
+    loss : str or Loss
         "cross_entropy", or "nll" for models that return log-probabilities; or an object, such as
         ``nn.CrossEntropyLoss(label_smoothing=0.1)``.
-    optimizer
+    optimizer : str or callable
         Name in ``xcnn.optim.BY_NAME``; or a function of the parameters, and of ``lr`` and
         ``weight_decay`` unless None, such as ``functools.partial(optim.SGD, momentum=0.9)``.
-    lr, weight_decay
-        Settings of the optimiser. None: its defaults.
-    schedule
+    lr : float or None
+        Learning rate. None: the optimiser's default.
+    weight_decay : float or None
+        Weight decay. None: the optimiser's default.
+    schedule : str or None
         "cosine": the learning rate falls to zero; "onecycle": it rises to ``lr`` first, see
         :class:`xcnn.schedules.OneCycleLR`. None: it is constant.
-    epochs
+    epochs : int
         Passes over the data.
-    batch_size
+    batch_size : int
         Examples per step. If one example is left over at the end of an epoch, it is left out.
-    early_stopping
+    early_stopping : bool
         Hold out ``validation_fraction`` of the examples, of each class alike, and end the training
         when their loss has not improved for ``patience`` epochs, with the weights of the best one.
-    validation_fraction, patience
+    validation_fraction : float
         See ``early_stopping``.
-    metrics
+    patience : int
+        See ``early_stopping``.
+    metrics : sequence
         Names in ``xcnn.metrics.names()`` or objects, measured in each epoch.
-    callbacks
+    callbacks : sequence
         Objects of ``xcnn.callbacks``, or functions ``f(trainer, epoch)``. They are used as they
         are, not copied.
-    warm_start
+    warm_start : bool
         Whether ``fit`` goes on with the weights of the last one, with a new optimiser.
-    device
+    device : str
         "cpu", "cuda", "cuda:N" or "auto": a GPU if there is one.
-    random_state
-        None, an int or a ``numpy.random.RandomState``: decides weights, order, dropout and
-        augmentation. An int gives the same bits each time.
-    verbose
+    random_state : int, RandomState or None
+        Decides weights, order, dropout and augmentation. An int gives the same bits each time.
+    verbose : bool
         Whether to show a progress bar for each epoch (only on a terminal or in a notebook).
-    class_weight
+    class_weight : dict, str or None
         Weights of the classes in the loss: "balanced", inversely proportional to their
         frequencies; or {label: weight}, 1 for those not named.
 
