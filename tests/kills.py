@@ -77,8 +77,9 @@ def log(run: Path) -> list[dict[str, Any]]:
 
 
 def weights(path: Path) -> dict[str, bytes]:
-    """The arrays of a file as bytes."""
-    return {name: array.tobytes() for name, array in serialize.read(path)[0].items()}
+    """The arrays of a file as bytes, without the history, which has the seconds."""
+    arrays, _ = serialize.read(path)
+    return {k: a.tobytes() for k, a in arrays.items() if not k.startswith("history/")}
 
 
 class Reference:
