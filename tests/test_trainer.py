@@ -540,6 +540,19 @@ def test_a_step_does_not_wait_and_stays_in_float32(strict, kind):
     assert type(step.target) is strict.xp.ndarray
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulating_does_not_wait(strict, weighted):
+    model = models.small_cnn(10, (1, 16, 16)).to(strict)
+    weight = strict.asarray(np.linspace(0.5, 1.5, 10, dtype=np.float32)) if weighted else None
+    loss = nn.CrossEntropyLoss(weight)
+    taught = xcnn.Trainer(model, "adam", loss, accumulate=2)
+    with count_syncs() as syncs:
+        for _ in range(4):
+            taught.train_step(IMAGES, LABELS)
+    assert syncs == []
+    assert taught.steps == 2
+
+
 def test_an_epoch_waits_at_its_end_only(strict):
     def syncs_of(batch_size):
         taught = trainer(models.small_cnn(10, (1, 16, 16)), backend=strict)

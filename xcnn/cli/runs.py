@@ -104,7 +104,11 @@ class RunFolder:
 
     def remove_if_empty(self) -> None:
         """Remove what :meth:`create` created, if the training has saved nothing."""
-        if self.created and {f.name for f in self.path.iterdir()}.isdisjoint(_SAVED):
+        if (
+            self.created
+            and self.path.is_dir()
+            and {f.name for f in self.path.iterdir()}.isdisjoint(_SAVED)
+        ):
             (self.path / CONFIG).unlink()
             if self.created == "folder":
                 self.path.rmdir()

@@ -310,7 +310,7 @@ class Trainer:
                 divisor = self.loss.divisor(step.output, step.target)
             size = self._accumulated[0][1] if self._accumulated else batches.size(step.target)
             if self.loss.reduction != "sum":
-                loss = F.where(loss == loss, loss, 0.0) * (divisor / size)
+                loss = loss * _as_type(divisor / size, loss.dtype)
         self._accumulated.append((divisor, size))
         if self.precision == "float16":
             self.scaler = self.scaler or GradScaler(self.model.backend)
@@ -346,11 +346,14 @@ class Trainer:
         """Divide the weighted sums of gradients by the sum of the weights."""
         size = self._accumulated[0][1]
         total = sum(divisor for divisor, _ in self._accumulated)
-        xp = self.model.backend.xp
-        factor = xp.where(xp.asarray(total) == 0, 0, size / xp.asarray(total))
+        if hasattr(total, "dtype"):  # on the device
+            xp = self.model.backend.xp
+            factor = xp.where(total == 0, 0, size / total)
+        else:
+            factor = size / total if total else 0.0
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad *= factor.astype(parameter.dtype)
+                parameter.grad *= _as_type(factor, parameter.dtype)
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -835,6 +838,11 @@ class Trainer:
             )
         weights = batches.class_weights(class_weight, loader.dataset)
         vars(self.loss)["weight"] = Buffer(self.model.backend.asarray(weights, self.model.dtype))
+
+
+def _as_type(value: Any, dtype: Any) -> Any:
+    """A number, or an array of one number as this type."""
+    return value.astype(dtype) if hasattr(value, "astype") else value
 
 
 def _named(value: Any) -> dict[str, Any]:
