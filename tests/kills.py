@@ -120,7 +120,8 @@ class Reference:
         if model.exists() != bool(found):
             return f"model.safetensors: {model.exists()}, epochs in the history: {len(found)}"
         if found and weights(model) != self.models[len(found) - 1]:
-            return f"model.safetensors is not that of epoch {len(found)}"
+            held = sorted(str(p.relative_to(run)) for p in run.glob(".*/**/*"))
+            return f"model.safetensors is not that of epoch {len(found)}; hidden: {held}"
         for path in callbacks.checkpoint.checkpoints(run):
             state.read(path)  # raises an error if it is incomplete
         return ""
