@@ -62,4 +62,4 @@ def test_resuming_the_run(saved, capsys):
     after = history(run)
     assert after[: len(before)] == before
     assert [row["epoch"] for row in after] == ["1", "2", "3", "4", "5"]
-    assert f"going on with {run} after 3 epochs" in capsys.readouterr().out
+    assert "going on with epoch 4/5\n" in capsys.readouterr().out

@@ -119,8 +119,6 @@ def run(arguments: argparse.Namespace) -> None:
         folder = RunFolder.create(arguments.out, name, config)
     if not arguments.quiet:
         _print_start(config, model, dataset, reset)
-        if arguments.resume:
-            print(f"going on with {folder.path} after {_epochs(folder.finished_epochs())}")
     with backend.quiet_overflow():  # a training that diverges is reported
         _fit(trainer, (loader, test), folder, config, used, arguments.quiet)
     _print_end(trainer, len(dataset.test), folder, time.perf_counter() - started)
@@ -189,21 +187,31 @@ def _fit(
     checkpoint.lock = folder.lock
     train, test = loaders
 
-    def after_epoch(trainer: Trainer, epoch: Epoch) -> None:
-        shows_bar = sys.stderr.isatty() and sys.stdout.isatty()
-        if not quiet and not shows_bar:
-            print(_epoch_line(epoch, config["epochs"]), flush=True)
-
+    lines = [] if quiet else [_Lines()]
     with _reporting(trainer, folder):
         trainer.fit(
             train,
             epochs=config["epochs"],
             validation=test,
-            callbacks=[*used, *_loggers(config, folder.path, test), after_epoch, checkpoint],
+            callbacks=[*used, *_loggers(config, folder.path, test), *lines, checkpoint],
             progress=not quiet,
             class_weight=config["class_weight"],
             resume=folder.path,
         )
+
+
+class _Lines(callbacks.Callback):
+    """Prints where a training goes on and, without a progress bar, a line for each epoch."""
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        if trainer.resumed_from is not None:
+            place = f" after batch {trainer.batch}" if trainer.batch else ""
+            what = f"going on with epoch {trainer.epoch}/{trainer.epochs}{place}"
+            print(what if trainer.epoch <= trainer.epochs else "nothing is left to do", flush=True)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
+        if not (sys.stderr.isatty() and sys.stdout.isatty()):
+            print(_epoch_line(epoch, trainer.epochs), flush=True)
 
 
 @contextmanager
@@ -275,12 +283,10 @@ def _resumed_config(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     folder = RunFolder(Path(arguments.resume))
     config = {**_NEW, **folder.load_config(full=True)}
-    epochs = arguments.epochs or config["epochs"]
-    done = folder.finished_epochs()
-    if done >= epochs:
+    epochs, done = arguments.epochs or config["epochs"], folder.finished_epochs()
+    if arguments.epochs and done > epochs:
         raise ArgumentError(
-            f"{arguments.resume} has finished its {_epochs(done)}: to train longer, pass "
-            f"--epochs N above {done}"
+            f"--epochs {epochs}: {arguments.resume} has finished {_epochs(done)} already; pass more"
         )
     for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head"):
         setattr(arguments, name, config[name])
