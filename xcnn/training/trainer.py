@@ -311,7 +311,8 @@ class Trainer:
                 divisor = self.loss.divisor(step.output, step.target)
             size = self._accumulated[0][1] if self._accumulated else batches.size(step.target)
             if self.loss.reduction != "sum":
-                loss = F.where(loss == loss, loss, 0.0) * (divisor / size)
+                on_host = isinstance(divisor, int | float)
+                loss = loss * ((divisor if on_host else divisor.astype(loss.dtype)) / size)
         self._accumulated.append((divisor, size))
         if self.precision == "float16":
             self.scaler = self.scaler or GradScaler(self.model.backend)
@@ -346,12 +347,14 @@ class Trainer:
     def _divide_gradients(self, optimizer: Optimizer) -> None:
         """Divide the weighted sums of gradients by the sum of the weights."""
         size = self._accumulated[0][1]
-        total = sum(divisor for divisor, _ in self._accumulated)
-        xp = self.model.backend.xp
-        factor = xp.where(xp.asarray(total) == 0, 0, size / xp.asarray(total))
+        total: Any = sum(divisor for divisor, _ in self._accumulated)
+        if isinstance(total, int | float):
+            total = total or 1
+        else:  # on the device; without labels the gradients are 0
+            total = self.model.backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad *= factor.astype(parameter.dtype)
+                parameter.grad *= size / total
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
