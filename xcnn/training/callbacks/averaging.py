@@ -8,7 +8,7 @@ from typing import Any
 
 from ... import optim
 from ...checks import check_int, check_number, is_int
-from ...errors import ArgumentError
+from ...errors import ArgumentError, DivergenceError
 from ..epoch import Epoch
 from .base import Callback
 
@@ -33,6 +33,10 @@ class Averaging(Callback):
         if self.average.updates and not trainer.is_interrupted:
             self._weights = trainer.model.state_dict()
             self.average.copy_to()
+
+    def on_exception(self, trainer: Any, error: BaseException) -> None:
+        if isinstance(error, DivergenceError):
+            self.average = self._weights = None  # the average is not finite either
 
     def _restore(self) -> None:
         if self._weights is not None:
