@@ -837,7 +837,8 @@ class Trainer:
                 f"class_weight needs a loss of class indices, cross_entropy or nll, got "
                 f"{type(self.loss).__name__}"
             )
-        weights = batches.class_weights(class_weight, loader.dataset)
+        ignored = getattr(self.loss, "ignore_index", -100)
+        weights = batches.class_weights(class_weight, loader.dataset, ignored)
         vars(self.loss)["weight"] = Buffer(self.model.backend.asarray(weights, self.model.dtype))
 
 
