@@ -81,6 +81,7 @@ def test_the_config(run):
         "checkpoint_every": "1epoch",
         "keep": 3,
         "best": None,
+        "log": [],
     }
     assert repr(xcnn.load("run/model.safetensors")).splitlines()[1] == "  (0): Conv2d(1, 16, 3)"
 

@@ -97,17 +97,19 @@ def length(batches: Any) -> int | None:
         return None
 
 
-def class_weights(class_weight: Any, dataset: Any) -> Any:
+def class_weights(class_weight: Any, dataset: Any, ignore_index: int) -> Any:
     """Return the weights (C,) that ``class_weight`` of :meth:`Trainer.fit` stands for."""
+    if not isinstance(class_weight, str | dict):
+        return class_weight
+    labels = data.labels(dataset)
+    labels = labels[labels != ignore_index]
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ArgumentError(
                 f"class_weight={class_weight!r}: expected 'balanced', a dict or an array"
             )
-        return data.class_weights(data.labels(dataset))
-    if not isinstance(class_weight, dict):
-        return class_weight
-    count = max([*class_weight, *data.labels(dataset).tolist()]) + 1
+        return data.class_weights(labels)
+    count = max([*class_weight, *labels.tolist()]) + 1
     return [float(class_weight.get(label, 1.0)) for label in range(count)]
 
 
@@ -118,5 +120,5 @@ def warn_if_unscaled(x: Any) -> None:
             "x holds pictures of integers up to 255, which networks learn badly: scale them, for "
             'example x.astype("float32") / 255, or pass a DataLoader with '
             "transform=xcnn.data.Normalize(mean, std)",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -12,6 +12,7 @@ from ..errors import ArgumentError, missing_package
 from . import batches
 
 _SMOOTHING = 0.9  # weight of the earlier losses
+_ROUNDING = 1e-6  # a smaller fall does not count
 _EXPLODED = 4.0  # times the smallest smoothed loss, at which the test ends
 
 
@@ -51,7 +52,7 @@ class LRFinder:
         values = self.smoothed
         lowest = values.index(min(values))
         slopes = [values[i + 1] - values[i - 1] for i in range(1, lowest)]
-        if not slopes or min(slopes) >= 0:
+        if not slopes or values[0] - values[lowest] <= _ROUNDING * abs(values[0]):
             raise ArgumentError(
                 "find_lr: the loss did not fall at any rate: start lower, or take more steps"
             )

@@ -310,7 +310,8 @@ class Trainer:
                 divisor = self.loss.divisor(step.output, step.target)
             size = self._accumulated[0][1] if self._accumulated else batches.size(step.target)
             if self.loss.reduction != "sum":
-                loss = loss * _as_type(divisor / size, loss.dtype)
+                on_host = isinstance(divisor, int | float)
+                loss = loss * ((divisor if on_host else divisor.astype(loss.dtype)) / size)
         self._accumulated.append((divisor, size))
         if self.precision == "float16":
             self.scaler = self.scaler or GradScaler(self.model.backend)
@@ -345,15 +346,14 @@ class Trainer:
     def _divide_gradients(self, optimizer: Optimizer) -> None:
         """Divide the weighted sums of gradients by the sum of the weights."""
         size = self._accumulated[0][1]
-        total = sum(divisor for divisor, _ in self._accumulated)
-        if hasattr(total, "dtype"):  # on the device
-            xp = self.model.backend.xp
-            factor = xp.where(total == 0, 0, size / total)
-        else:
-            factor = size / total if total else 0.0
+        total: Any = sum(divisor for divisor, _ in self._accumulated)
+        if isinstance(total, int | float):
+            total = total or 1
+        else:  # on the device; without labels the gradients are 0
+            total = self.model.backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad *= _as_type(factor, parameter.dtype)
+                parameter.grad *= size / total
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -836,13 +836,9 @@ class Trainer:
                 f"class_weight needs a loss of class indices, cross_entropy or nll, got "
                 f"{type(self.loss).__name__}"
             )
-        weights = batches.class_weights(class_weight, loader.dataset)
+        ignored = getattr(self.loss, "ignore_index", -100)
+        weights = batches.class_weights(class_weight, loader.dataset, ignored)
         vars(self.loss)["weight"] = Buffer(self.model.backend.asarray(weights, self.model.dtype))
-
-
-def _as_type(value: Any, dtype: Any) -> Any:
-    """A number, or an array of one number as this type."""
-    return value.astype(dtype) if hasattr(value, "astype") else value
 
 
 def _named(value: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ... import optim
-from ...checks import check_number
-from ...errors import ArgumentError
+from ...checks import check_int, check_number, is_int
+from ...errors import ArgumentError, DivergenceError
 from ..epoch import Epoch
 from .base import Callback
 
@@ -33,6 +33,10 @@ class Averaging(Callback):
         if self.average.updates and not trainer.is_interrupted:
             self._weights = trainer.model.state_dict()
             self.average.copy_to()
+
+    def on_exception(self, trainer: Any, error: BaseException) -> None:
+        if isinstance(error, DivergenceError):
+            self.average = self._weights = None  # the average is not finite either
 
     def _restore(self) -> None:
         if self._weights is not None:
@@ -92,7 +96,11 @@ class StochasticWeightAveraging(Averaging):
 
     def __init__(self, start: int | float = 0.75, lr: float | None = None) -> None:
         super().__init__()
-        self.start: float = check_number("start", start, 0, above=True)
+        self.start: int | float = (
+            check_int("start", start)
+            if is_int(start)
+            else check_number("start", start, 0, 1, above=True)
+        )
         self.lr: float | None = None if lr is None else check_number("lr", lr, 0)
 
     def create(self, trainer: Any) -> Any:
@@ -107,8 +115,9 @@ class StochasticWeightAveraging(Averaging):
             )
 
     def _averages(self, trainer: Any, epoch: int) -> bool:
-        first = self.start if isinstance(self.start, int) else self.start * trainer.epochs + 1
-        return epoch >= int(first)
+        if isinstance(self.start, int):
+            return epoch >= self.start
+        return epoch >= min(int(self.start * trainer.epochs) + 1, trainer.epochs)
 
     def on_epoch_start(self, trainer: Any) -> None:
         if self.lr is not None and self._averages(trainer, trainer.epoch):
