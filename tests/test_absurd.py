@@ -12,7 +12,7 @@ import pytest
 
 import xcnn.functional as F
 from xcnn import Parameter, Tensor, data, init, nn, optim, schedules
-from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError, XcnnError
+from xcnn.errors import ArgumentError, DTypeError, ShapeError, StateDictError, XcnnError
 
 SECONDS, MEMORY = 1.0, 2 * 1024**3
 IMAGES, SIGNALS, ROWS = (
@@ -238,9 +238,9 @@ def test_absurd_arguments(group, seed):
         (lambda: init.normal_(Tensor(ROWS), 1, 3), ArgumentError, "generator=3"),
         (lambda: model().load_state_dict(3), StateDictError, "state is int"),
         (lambda: model().apply(3), ArgumentError, "function is int"),
-        (lambda: Tensor(ROWS).accumulate(ROWS[0]), ShapeError, "gradient="),
+        (lambda: Tensor(ROWS).accumulate(ROWS[0]), ShapeError, r"\(4,\).*\(3, 4\)"),
         (lambda: data.Normalize("x", 1), ArgumentError, "mean='x'"),
-        (lambda: data.Normalize(0.5, 1)([1, 2]), DataError, "Normalize got list"),
+        (lambda: data.Normalize(0.5, 1)([1, 2]), DTypeError, r"got list.*np.stack"),
         (lambda: data.RandomErasing(value="x"), ArgumentError, "value='x'"),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import xcnn
-from xcnn import data
+from xcnn import data, nn
 
 from .runs import inputs
 
@@ -182,7 +182,18 @@ def test_summary(run, trained):
     assert (done.status, "lenet5 needs images" in done.err) == (2, True)
 
 
-def test_out_of_memory_is_reported(run):
+def test_out_of_memory_is_reported(run, monkeypatch):
+    def allocate(*sizes, **settings):
+        raise MemoryError("Unable to allocate 8.00 TiB")
+
+    monkeypatch.setattr(nn, "Linear", allocate)
+    done = run("summary mlp --classes 10")
+    assert done.status == 2
+    assert done.err.startswith("xcnn: error: out of memory: Unable to allocate 8.00 TiB")
+
+
+def test_a_network_that_no_computer_holds(run):
     done = run("summary mlp --classes 999999999999")
     assert done.status == 2
-    assert done.err.startswith("xcnn: error: out of memory: ")
+    assert done.err.startswith("xcnn: error: shape=(999999999999, 128) asks for")
+    assert done.err.count("\n") == 1

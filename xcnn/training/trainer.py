@@ -772,14 +772,15 @@ class Trainer:
         take its dtype. Class indices for a GPU are checked in ``labels``, on the host: checking
         them on the GPU would make the host wait.
         """
-        kind, backend = self.loss.target, self.model.backend
+        kind = self.loss.target
         if kind not in ("values", "binary", "classes"):
-            return map_arrays(backend.asarray, y)
+            return map_arrays(self.model.backend.asarray, y)
         if not isinstance(output, Tensor):
             raise DTypeError(
                 f"the model returned {type(output).__name__}, but {type(self.loss).__name__} takes "
                 "one Tensor: pass a function of (output, target) as the loss"
             )
+        backend = output.backend
         if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
             host = backends.of(labels)
             if host is not backend:
