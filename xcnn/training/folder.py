@@ -105,9 +105,16 @@ def complete(folder: Path) -> None:
     committed = folder / _COMMIT
     found = [path.relative_to(committed) for path in committed.rglob("*") if path.is_file()]
     moves = [(os.fspath(committed / path), os.fspath(folder / path)) for path in sorted(found)]
-    for _, target in moves:
+    old = folder / f"{_STAGING}old"
+    if moves:
+        old.mkdir(exist_ok=True)
+    for number, (_, target) in enumerate(moves):
         os.makedirs(os.path.dirname(target), exist_ok=True)
-    for source, target in moves:  # nothing else between them: a process killed here leaves a mix
+        with contextlib.suppress(OSError):  # a new file, or a file system without links
+            os.link(target, old / str(number))
+    # as quick as possible, because a process killed in between leaves a mix: with the links, no
+    # replacement waits for the disk to free a file
+    for source, target in moves:
         os.replace(source, target)
     for path in (committed, *folder.glob(f"{_STAGING}*")):
         if path.exists():
