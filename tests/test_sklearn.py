@@ -44,7 +44,9 @@ EXPECTED_FAILURES = {
     ),
 }
 HAS_TABLE = "expected_failed_checks" in signature(parametrize_with_checks).parameters
-checks = partial(parametrize_with_checks, [CNNClassifier(lr=0.01), CNNRegressor(lr=0.01)])
+checks = partial(
+    parametrize_with_checks, [CNNClassifier(epochs=10, lr=0.01), CNNRegressor(epochs=10, lr=0.01)]
+)
 if HAS_TABLE:
     checks = partial(checks, expected_failed_checks=lambda estimator: EXPECTED_FAILURES)
 
