@@ -326,6 +326,23 @@ def test_warm_start_goes_on(digits):
     assert classifier.set_params(warm_start=False).fit(x, y).n_iter_ == 2
 
 
+def test_dropout_masks_differ_when_training_goes_on(digits):
+    masks = []
+
+    class Recorder(nn.Module):
+        def forward(self, x):
+            if self.training:
+                masks.append(x.numpy() == 0)
+            return x
+
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.5), Recorder())
+    classifier = CNNClassifier(network, batch_size=300, random_state=0)
+    for _ in range(2):
+        classifier.partial_fit(*digits)
+    assert len(masks) == 2
+    assert not np.array_equal(*masks)
+
+
 def test_partial_fit(digits):
     """As many calls as epochs give the same bits: the optimiser goes on as well."""
     x, y = digits
