@@ -118,7 +118,7 @@ class _Estimator(BaseEstimator):
                 raise ArgumentError("sample_weight: expected no number below 0, and one above")
             target = (weight / weight.mean(), target)
         seed = int(validation.check_random_state(self.random_state).randint(2**31 - 1))
-        with _seeded(seed + (self.n_iter_ if goes_on else 0)):  # other dropout masks each time
+        with _seeded(seed + (len(self.history_) if goes_on else 0)):  # new dropout masks
             model = self.model_ if goes_on else self._create_model()
             loss = self._create_loss(model, self._scaling(X[:1]), y)
             changes = self._create_augmentations()
