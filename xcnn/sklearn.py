@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +18,10 @@ import numpy as np
 from . import data, models, nn, optim, random
 from .arrays import Array
 from .checks import check_choice, check_number, check_shape
-from .data.augment import RECIPES, recipe_names
 from .errors import ArgumentError, MissingPackageError, ShapeError
 from .schedules import CosineAnnealingLR, OneCycleLR
 from .tensor import Buffer, Tensor
-from .training import History, Trainer
-from .training.callbacks import EarlyStopping
+from .training import History, Trainer, callbacks
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -110,7 +107,9 @@ class _Estimator(BaseEstimator):
             self._shape = X.shape[1:]
             shape = self._shape if X.ndim != 3 else (1, *self._shape)
             self.input_shape_ = check_shape("input_shape", self.input_shape or shape)
-            self._scaling = self._create_scaling(X)
+            pictures = len(self.input_shape_) == 3 and X.dtype.kind in "iu"
+            scale = (255 if pictures else 1) if self.scale == "auto" else self.scale
+            self._scaling = data.Normalize(0, 1, check_number("scale", scale, 0, above=True))
         X = self._examples(X)
         target, self._outputs = self._encode(y, goes_on, classes)
         if weight is not None:
@@ -119,7 +118,7 @@ class _Estimator(BaseEstimator):
                 raise ArgumentError("sample_weight: expected no number below 0, and one above")
             target = (weight / weight.mean(), target)
         seed = int(validation.check_random_state(self.random_state).randint(2**31 - 1))
-        with _seeded(seed):
+        with _seeded(seed + (len(self.history_) if goes_on else 0)):  # new dropout masks
             model = self.model_ if goes_on else self._create_model()
             loss = self._create_loss(model, self._scaling(X[:1]), y)
             changes = self._create_augmentations()
@@ -148,7 +147,7 @@ class _Estimator(BaseEstimator):
             by_class = isinstance(self, ClassifierMixin)
             train, rest = data.split(train, self.validation_fraction, seed, by_class)
             held_out = data.DataLoader(rest, batch_size=256, transform=self._scaling)
-            used.append(EarlyStopping("val_loss", self.patience, restore_best=True))
+            used.append(callbacks.EarlyStopping("val_loss", self.patience, restore_best=True))
         loader = data.DataLoader(train, self.batch_size, shuffle=True, seed=seed)
         loader.transform = data.Compose([self._scaling, *changes])
         # batch norm has no variance of one example
@@ -184,24 +183,17 @@ class _Estimator(BaseEstimator):
         """``X`` in the shape that the model takes."""
         if X.shape[1:] != self._shape:
             raise ShapeError(f"X has examples of shape {X.shape[1:]}, in fit it was {self._shape}")
-        if X[0].size != math.prod(self.input_shape_):
+        if X[0].size != np.prod(self.input_shape_):
             raise ShapeError(f"input_shape={self.input_shape}: X has shape {X.shape}")
         return X.reshape(len(X), *self.input_shape_)
-
-    def _create_scaling(self, X: Array) -> data.Normalize:
-        """The transform that divides by ``scale``."""
-        scale: Any = self.scale
-        if isinstance(scale, str) and scale == "auto":
-            scale = 255 if len(self.input_shape_) == 3 and X.dtype.kind in "iu" else 1
-        return data.Normalize(0, 1, check_number("scale", scale, 0, above=True))
 
     def _create_augmentations(self) -> list[Any]:
         if not isinstance(self.augment, str):
             return [] if self.augment is None else [self.augment]
-        shape, names = self.input_shape_, recipe_names(self.augment)
+        shape, names = self.input_shape_, data.augment.recipe_names(self.augment)
         if len(shape) != 3:
             raise ArgumentError(f"augment={self.augment!r}: needs pictures, X has features")
-        return [RECIPES[name].make(shape[1:], self._outputs) for name in names]
+        return [data.augment.RECIPES[name].make(shape[1:], self._outputs) for name in names]
 
     # -- model, loss and optimiser ------------------------------------------------------------
 
