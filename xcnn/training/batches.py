@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import data
+from ..checks import check_int, check_number, check_size
 from ..data import DataLoader, Dataset, map_arrays
 from ..errors import ArgumentError, DataError, DTypeError
+from ..tensor import Tensor
 
 _NAMES = (("x", "image", "images", "pixel_values"), ("y", "label", "labels", "target"))
 
@@ -106,9 +108,20 @@ def class_weights(class_weight: Any, dataset: Any) -> Any:
             )
         return data.class_weights(data.labels(dataset))
     if not isinstance(class_weight, dict):
-        return class_weight
-    count = max([*class_weight, *data.labels(dataset).tolist()]) + 1
-    return [float(class_weight.get(label, 1.0)) for label in range(count)]
+        weights = Tensor.of(class_weight)
+        if weights.ndim != 1 or weights.dtype.kind not in "fiu":
+            raise ArgumentError(
+                f"class_weight is {weights.dtype}{weights.shape}: expected one number per class, "
+                "(C,), a dict or 'balanced'"
+            )
+        return weights.data
+    given = {
+        check_int("class_weight: the class", label, 0): check_number("class_weight", weight, 0)
+        for label, weight in class_weight.items()
+    }
+    count = max([*given, *data.labels(dataset).tolist()]) + 1
+    check_size("class_weight", class_weight, (count,), visited=True)
+    return [given.get(label, 1.0) for label in range(count)]
 
 
 def warn_if_unscaled(x: Any) -> None:
