@@ -23,7 +23,10 @@ def in_range(xp: Any, value: float, dtype: Any) -> float:
 
 
 def plain(value: Any) -> Any:
-    """A setting with Python's numbers for NumPy's, so that JSON keeps it; a list is copied."""
+    """A setting with Python's numbers for NumPy's, so that JSON keeps it; a list is copied.
+
+    An array of several numbers stays as it is, for a check to refuse.
+    """
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value))
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if getattr(value, "shape", None) == () else value

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, wraps
 from numbers import Integral, Real
@@ -197,6 +198,43 @@ def check_callable(name: str, value: Any) -> Any:
     if not callable(value):
         raise ArgumentError(f"{name} is {type(value).__name__}: expected a function")
     return value
+
+
+def check_path(name: str, value: Any) -> str:
+    """The path of a file or a folder as text; not a file descriptor."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or "\0" in path:
+        raise ArgumentError(f"{name}={value!r}: expected a path, a str or os.PathLike")
+    return path
+
+
+def check_text(name: str, value: Any) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise ArgumentError(f"{name}={value!r}: expected a str")
+    return value
+
+
+def check_texts(name: str, value: Any) -> list[str]:
+    """A sequence of strings, or an array (N,) of them, as a list; not one string."""
+    is_list = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
+    if not is_list or isinstance(value, str) or not all(isinstance(v, str) for v in value):
+        raise ArgumentError(f"{name}={value!r}: expected a list of strings")
+    return list(value)
+
+
+def check_list(name: str, value: Any, what: str) -> list[Any]:
+    """A list of several values, from an iterable that is neither a text nor an array."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes) or hasattr(value, "dtype"):
+        raise ArgumentError(f"{name} is {type(value).__name__}: expected a list of {what}")
+    return list(value)
+
+
+def check_colours(channels: Any) -> int:
+    """The number of channels of images that are read: 1 or 3."""
+    if not is_int(channels) or channels not in (1, 3):
+        raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colour)")
+    return int(channels)
 
 
 # -- numbers -------------------------------------------------------------------------------

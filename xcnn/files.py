@@ -18,6 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .checks import check_path
 from .errors import FileFormatError, XcnnError
 
 AnyPath = str | os.PathLike[str]
@@ -72,6 +73,7 @@ def reading(
 
 def open_file(path: AnyPath) -> BinaryIO:
     """Open a regular file for reading; a folder or a pipe is an OSError."""
+    path = check_path("path", path)
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(0, "not a regular file")
     return open(path, "rb")
@@ -189,6 +191,7 @@ def move_into_place(file: Path, path: AnyPath) -> None:
 
 def _resolve(path: AnyPath) -> Path:
     """The target of a link; any other path unchanged."""
+    path = check_path("path", path)
     return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..checks import check_int
+from ..checks import check_callable, check_int
 from ..errors import DataError, DTypeError
 from ..notebook import html_table
 
@@ -40,6 +40,7 @@ def map_arrays(function: Callable[[Any], Any], batch: Any) -> Any:
     >>> map_arrays(len, ({"image": np.zeros((4, 1, 8, 8)), "size": np.ones(4)}, np.arange(4)))
     ({'image': 4, 'size': 4}, 4)
     """
+    check_callable("function", function)
     if isinstance(batch, Mapping):
         return {key: map_arrays(function, value) for key, value in batch.items()}
     if isinstance(batch, tuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int, pair
+from ..checks import check_colours, check_int, check_path, check_texts, pair
 from ..errors import ArgumentError, DataError
 from ..threads import Pool
 from .dataset import Batch, Dataset, Subset
@@ -85,14 +85,13 @@ class ImageFolder(Dataset):
     ) -> None:
         if on_error not in ("refuse", "skip"):
             raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
-        if channels not in (1, 3):
-            raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colour)")
-        self.root = str(root)
-        self.shape = (channels, *pair(size, "size"))
+        self.root = check_path("root", root)
+        self.shape = (check_colours(channels), *pair(size, "size"))
         default = min(8, os.cpu_count() or 1)
         self.threads = default if threads is None else check_int("threads", threads)
+        classes = None if classes is None else check_texts("classes", classes)
         folders = _class_folders(Path(root), classes)
-        self.classes = list(folders) if classes is None else list(classes)
+        self.classes = list(folders) if classes is None else classes
         files = {name: image_files(folder) for name, folder in folders.items()}
         self.paths = [path for paths in files.values() for path in paths]
         labels = [self.classes.index(name) for name in files]
@@ -180,7 +179,7 @@ def split_folder(
     ArgumentError
         As for :class:`ImageFolder`.
     """
-    root = Path(root)
+    root = Path(check_path("root", root))
     train_root = root / "train" if (root / "train").is_dir() else root
     images = ImageFolder(train_root, **settings)
     if len(images.classes) == 1 and not settings.get("classes"):
@@ -241,7 +240,7 @@ def load_folder(
     >>> photos = load_folder("photos", size=96)
     >>> loader = DataLoader(photos.train, 64, shuffle=True, transform=photos.normalize())
     """
-    path = os.path.abspath(Path(root).expanduser())
+    path = os.path.abspath(Path(check_path("root", root)).expanduser())
     settings = {"size": size, "channels": channels, "on_error": on_error}
     train, test, classes = split_folder(path, share, seed, **settings)
     train, test = subsample(train, limit, seed), subsample(test, limit, seed)
@@ -282,11 +281,11 @@ def _class_folders(root: Path, classes: Sequence[str] | None) -> dict[str, Path]
     return folders
 
 
-def image_files(folder: Path) -> list[str]:
+def image_files(folder: str | os.PathLike[str]) -> list[str]:
     """List the image files in a folder and its subfolders, sorted, without hidden ones."""
     paths = []
     visited = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(check_path("folder", folder), followlinks=True):
         real = os.path.realpath(root)
         if real in visited:  # links may lead back, or to one place twice
             folders.clear()

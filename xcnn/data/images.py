@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Pair, are_ints, check_flag
+from ..checks import Pair, are_ints, check_flag, check_path
 from ..errors import ArgumentError, DataError, missing_package
 from ..files import open_file, reading
 
@@ -50,15 +50,13 @@ def read_image(
     DataError
         If the file cannot be read, is not an image, or cannot be converted to ``shape``.
     ArgumentError
-        If ``shape`` is not three positive integers.
+        If ``path`` is no path, or ``shape`` is not three positive integers.
     """
     if not are_ints(shape, 3) or min(shape) < 1:
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
     check_flag("invert", invert)
     check_flag("crop", crop)
-    if not isinstance(path, str | os.PathLike):
-        raise DataError(f"path is {type(path).__name__}: expected the path of a file")
-    path = Path(path)
+    path = Path(check_path("path", path))
     read, kind = _read_pillow, "an image"
     if path.suffix.lower() == ".npy":
         read, kind = _read_npy, "an array"

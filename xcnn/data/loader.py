@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from ..checks import check_int
+from ..checks import check_callable, check_flag, check_int
 from ..errors import ArgumentError, DataError, StateDictError
 from ..threads import start
 from .dataset import IterableDataset, arrays_of, as_dataset, describe, name_of
@@ -102,11 +102,11 @@ class DataLoader:
     ) -> None:
         self.dataset = as_dataset(data)
         self.batch_size = check_int("batch_size", batch_size, 1)
-        self.shuffle = shuffle
+        self.shuffle = check_flag("shuffle", shuffle)
         self.seed = check_int("seed", seed, 0)
-        self.drop_last = drop_last
+        self.drop_last = check_flag("drop_last", drop_last)
         self.prefetch = check_int("prefetch", prefetch, 0)
-        self.transform = transform
+        self.transform = None if transform is None else check_callable("transform", transform)
         self.sampler = sampler
         self.workers = check_int("workers", workers, 0)
         self.shuffle_buffer = check_int("shuffle_buffer", shuffle_buffer)
@@ -218,9 +218,9 @@ class DataLoader:
         length = operator.length_hint(self.dataset, -1)
         settings: dict[str, Any] = {
             "batch_size": self.batch_size,
-            "shuffle": bool(self.shuffle),
+            "shuffle": self.shuffle,
             "seed": self.seed,
-            "drop_last": bool(self.drop_last),
+            "drop_last": self.drop_last,
             "length": None if length < 0 else length,
             "sampler": None,
             "shuffle_buffer": self.shuffle_buffer if self._in_order and self.shuffle else None,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int
+from ..checks import check_int, check_size
 from ..errors import ArgumentError, DataError
 
 
@@ -105,10 +105,12 @@ def class_weights(labels: Any, num_classes: int | None = None) -> np.ndarray:
             f"labels are {values.dtype} {values.shape}: expected at least one class index, all "
             "integers >= 0"
         )
-    counts = np.bincount(values.ravel())
-    count = len(counts) if num_classes is None else check_int("num_classes", num_classes)
-    if len(counts) > count:
-        raise DataError(f"labels go up to {len(counts) - 1}: expected at most {count - 1}")
+    highest = int(values.max())
+    count = highest + 1 if num_classes is None else check_int("num_classes", num_classes)
+    if highest >= count:
+        raise DataError(f"labels go up to {highest}: expected at most {count - 1}")
+    check_size("labels" if num_classes is None else "num_classes", count, (count,), visited=True)
+    counts = np.bincount(values.ravel(), minlength=count)
     weights = np.ones(count, np.float32)
     present = np.flatnonzero(counts)
     weights[present] = values.size / (len(present) * counts[present])

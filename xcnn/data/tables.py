@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import pair
+from ..checks import check_colours, check_path, check_text, check_texts, pair
 from ..errors import ArgumentError, DataError
 from .dataset import ArrayDataset
 from .images import read_image
@@ -79,17 +79,20 @@ class CSVDataset(ArrayDataset):
     ) -> None:
         if image is not None and features is not None:
             raise ArgumentError(f"features={features!r}, image={image!r}: pass one of them")
-        if channels not in (1, 3):
-            raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colour)")
-        shape = (channels, *pair(size, "size"))
-        self.path = os.fspath(path)
+        for name, column in (("label", label), ("image", image)):
+            if column is not None:
+                check_text(name, column)
+        features = None if features is None else check_texts("features", features)
+        classes = None if classes is None else check_texts("classes", classes)
+        shape = (check_colours(channels), *pair(size, "size"))
+        self.path = check_path("path", path)
         rows = _rows(self.path, delimiter)
         _, header = next(rows, (1, []))
         if len(set(header)) < max(len(header), 1):
             raise DataError(f"{path}, line 1: expected a header of different names, got {header}")
         if features is None:
             features = [name for name in header if name != label]
-        self.features = [] if image is not None else list(features)
+        self.features = [] if image is not None else features
         inputs = [image] if image is not None else self.features
         missing = [name for name in (*inputs, label) if name is not None and name not in header]
         if missing or not inputs:
@@ -112,7 +115,7 @@ class CSVDataset(ArrayDataset):
         x: Any = _ImageFiles(self.path, names, lines, shape)
         if image is None:
             x = np.array(values, np.float32).reshape(len(lines), len(columns))
-        self.classes = None if classes is None else list(classes)
+        self.classes = classes
         super().__init__(x, *([] if label is None else [self._labels(texts, lines)]))
 
     def batch(self, indices: np.ndarray) -> Any:
@@ -178,7 +181,7 @@ def _rows(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             for row in reader:
                 if row:
                     yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error, TypeError) as error:
+    except (OSError, ValueError, csv.Error, TypeError) as error:
         line = f", line {reader.line_num}" if reader else ""
         raise DataError(f"{path}{line} cannot be read as CSV: {error}") from error
 

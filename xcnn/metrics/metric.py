@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..backends import Backend
-from ..errors import ArgumentError, ShapeError, StateDictError
+from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError
 from ..nn import Loss
 from ..tensor import Tensor
 
@@ -71,7 +71,7 @@ class Metric:
         ArgumentError
             The metric does not fit targets of this kind.
         """
-        if loss.target not in (*self.targets, "custom"):
+        if check_loss(loss).target not in (*self.targets, "custom"):
             raise ArgumentError(
                 f"metric {self.name!r} is for targets that are {' or '.join(self.targets)}, but "
                 f"those of {type(loss).__name__} are {loss.target}: choose another metric"
@@ -102,6 +102,11 @@ class Metric:
             A class index out of range (on a GPU, the result is NaN instead).
         """
         prediction, target = Tensor.of(prediction), Tensor.of(target)
+        if prediction.ndim == 0 or target.ndim == 0:
+            raise ShapeError(
+                f"metric {self.name!r}: prediction has shape {prediction.shape}, target "
+                f"{target.shape}: expected (N, ...), a batch of examples"
+            )
         backend = prediction.backend
         if prediction.size == 0:
             return
@@ -170,6 +175,21 @@ class Metric:
         if wrong:
             raise StateDictError(f"metric {self.name!r} has no state {', '.join(sorted(wrong))}")
         self._state = {name: np.array(value) for name, value in state.items()}
+
+
+def check_loss(loss: Any) -> Loss:
+    """A loss module.
+
+    Raises
+    ------
+    DTypeError
+        Anything else.
+    """
+    if not isinstance(loss, Loss):
+        raise DTypeError(
+            f"loss is {type(loss).__name__}: expected a loss module, such as nn.CrossEntropyLoss()"
+        )
+    return loss
 
 
 class StoringMetric(Metric):

@@ -10,7 +10,7 @@ from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..nn import Loss
 from ..tensor import Tensor, no_grad
-from .metric import Metric
+from .metric import Metric, check_loss
 
 __all__ = ["R2", "MeanAbsoluteError", "MeanLoss", "MeanSquaredError"]
 
@@ -101,6 +101,11 @@ class MeanLoss(Metric):
         A loss module, such as ``nn.L1Loss()``.
     name
         The name of the metric.
+
+    Raises
+    ------
+    DTypeError
+        ``loss`` is no loss module.
     """
 
     name = "loss"
@@ -110,7 +115,7 @@ class MeanLoss(Metric):
 
     def __init__(self, loss: Loss, name: str = "loss") -> None:
         super().__init__()
-        self.loss = loss
+        self.loss = check_loss(loss)
         self.name = name
 
     def measure(self, backend: Backend, prediction: Array, target: Array) -> dict[str, Any]:

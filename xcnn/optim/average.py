@@ -37,9 +37,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: Module) -> None:
-        if not isinstance(model, Module):
-            raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
-        self.model: Module = model
+        self.model: Module = _check_module(model)
         self.updates: int = 0
         self._averages: dict[str, Array] = model.state_dict()
 
@@ -202,8 +200,13 @@ def update_batch_norm(model: Module, batches: Iterable[Any]) -> None:
         In training mode during the call; its weights do not change.
     batches
         Inputs of the model; of tuples and lists the first item, so a loader works.
+
+    Raises
+    ------
+    ArgumentError
+        ``model`` is not a Module.
     """
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm1d | BatchNorm2d)]
+    norms = [m for m in _check_module(model).modules() if isinstance(m, BatchNorm1d | BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     with evaluating(model):
         model.train()
@@ -217,6 +220,12 @@ def update_batch_norm(model: Module, batches: Iterable[Any]) -> None:
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+
+
+def _check_module(model: Any) -> Module:
+    if not isinstance(model, Module):
+        raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
+    return model
 
 
 def _tensors(model: Module) -> Iterator[tuple[str, Tensor]]:

@@ -70,7 +70,7 @@ class Optimizer:
         # a single Tensor or array is iterable too, over its rows
         is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
         items: Any = list(params) if is_iterable else [] if isinstance(params, Tensor) else params
-        is_grouped = bool(items) and is_iterable and all(isinstance(i, Mapping) for i in items)
+        is_grouped = is_iterable and bool(items) and all(isinstance(i, Mapping) for i in items)
         for group in items if is_grouped else [{"params": items}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]

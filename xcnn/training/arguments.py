@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import metrics, optim
+from ..checks import check_list
 from ..errors import ArgumentError, did_you_mean
 from ..nn import LOSSES, Loss, Module
 from ..optim import Optimizer
@@ -94,7 +95,7 @@ def find_metrics(given: Sequence[Any], loss: Loss) -> dict[str, Any]:
     if isinstance(given, str):
         given = [given]
     found: dict[str, Any] = {}
-    for value in given:
+    for value in check_list("metrics", given, "metrics or their names"):
         metric = metrics.create(copy.deepcopy(value), loss)
         if not metric.is_scalar:
             raise ArgumentError(

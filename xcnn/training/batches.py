@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import data
+from ..checks import check_int, check_number, check_size
 from ..data import DataLoader, Dataset, map_arrays
 from ..errors import ArgumentError, DataError, DTypeError
+from ..tensor import Tensor
 
 _NAMES = (("x", "image", "images", "pixel_values"), ("y", "label", "labels", "target"))
 
@@ -100,7 +102,13 @@ def length(batches: Any) -> int | None:
 def class_weights(class_weight: Any, dataset: Any, ignore_index: int) -> Any:
     """Return the weights (C,) that ``class_weight`` of :meth:`Trainer.fit` stands for."""
     if not isinstance(class_weight, str | dict):
-        return class_weight
+        weights = Tensor.of(class_weight)
+        if weights.ndim != 1 or weights.dtype.kind not in "fiu":
+            raise ArgumentError(
+                f"class_weight is {weights.dtype}{weights.shape}: expected one number per class, "
+                "(C,), a dict or 'balanced'"
+            )
+        return weights.data
     labels = data.labels(dataset)
     labels = labels[labels != ignore_index]
     if isinstance(class_weight, str):
@@ -109,8 +117,13 @@ def class_weights(class_weight: Any, dataset: Any, ignore_index: int) -> Any:
                 f"class_weight={class_weight!r}: expected 'balanced', a dict or an array"
             )
         return data.class_weights(labels)
-    count = max([*class_weight, *labels.tolist()]) + 1
-    return [float(class_weight.get(label, 1.0)) for label in range(count)]
+    given = {
+        check_int("class_weight: the class", label, 0): check_number("class_weight", weight, 0)
+        for label, weight in class_weight.items()
+    }
+    count = max([*given, *labels.tolist()]) + 1
+    check_size("class_weight", class_weight, (count,), visited=True)
+    return [given.get(label, 1.0) for label in range(count)]
 
 
 def warn_if_unscaled(x: Any) -> None:

@@ -15,7 +15,7 @@ from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
 from ..backends import PRECISIONS
-from ..checks import check_int, check_not_negative, check_number, is_int
+from ..checks import check_choice, check_int, check_list, check_not_negative, check_number, is_int
 from ..data import DataLoader, map_arrays
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
 from ..files import write_atomically
@@ -110,8 +110,7 @@ class Trainer:
     ) -> None:
         if not isinstance(model, Module):
             raise DTypeError(f"Trainer: model is {type(model).__name__}: expected a Module")
-        if precision not in PRECISIONS:
-            raise ArgumentError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
+        check_choice("precision", precision, PRECISIONS)
         self.model = model
         self.optimizer = find_optimizer(optimizer, model)
         if schedule is not None:
@@ -796,7 +795,7 @@ class Trainer:
 
     def _use(self, callbacks: Sequence[Any], progress: bool, terminate_on_nan: bool) -> None:
         """Register the callbacks of a fit, in their order."""
-        used = [as_callback(value) for value in callbacks]
+        used = [as_callback(value) for value in check_list("callbacks", callbacks, "callbacks")]
         if progress:
             used.append(ProgressBar())
         if terminate_on_nan and not any(isinstance(c, TerminateOnNaN) for c in used):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from ...checks import check_callable
 from ...errors import ArgumentError
 from ..epoch import Epoch
 from ..totals import Step
@@ -84,7 +85,7 @@ class FunctionCallback(Callback):
     """Calls ``function(trainer, epoch)`` after each epoch; if it returns True, training stops."""
 
     def __init__(self, function: Callable[[Any, Epoch], Any]) -> None:
-        self.function = function
+        self.function = check_callable("function", function)
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         result = self.function(trainer, epoch)

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from ... import serialize
-from ...checks import check_int
+from ...checks import check_flag, check_int, check_path
 from ...errors import ArgumentError
 from ...files import naming
 from .. import folder as files
@@ -103,11 +103,11 @@ class ModelCheckpoint(Callback):
         mode: str | None = None,
         signals: bool = True,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path("path", path))
         self.every = Interval.parse("every", every)
         self.keep: int = check_int("keep", keep)
         self._best = None if best is None else Monitor(best, mode)
-        self.signals = signals
+        self.signals = check_flag("signals", signals)
         self.received: int | None = None  # a signal
         self.lock: files.Lock | None = None
         self._handlers: dict[int, Any] = {}
@@ -231,7 +231,7 @@ def newest(path: Any) -> Path | None:
     FileNotFoundError
         There is no such file.
     """
-    path = Path(path)
+    path = Path(check_path("resume", path))
     if path.suffix == _SUFFIX and not path.is_dir():
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}")

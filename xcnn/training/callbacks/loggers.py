@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ... import backends
+from ...checks import check_flag, check_path
 from ...errors import ArgumentError, MissingPackageError, ShapeError, XcnnError, missing_package
 from ...files import naming, reading, write_atomically
 from ...tensor import Tensor
@@ -38,7 +39,7 @@ class Logger(Callback):
     order = 1  # after the callbacks that add columns, before ModelCheckpoint
 
     def __init__(self, path: Any, every: str | None = None) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path("path", path))
         self.every: int | None = None if every is None else Interval.parse("every", every).steps
         if every is not None and self.every is None:
             raise ArgumentError(f'every={every!r}: expected a number of steps, such as "100steps"')
@@ -238,7 +239,7 @@ class TensorBoardLogger(Logger):
         except ImportError as error:
             raise missing_package("TensorBoardLogger", "tensorboardX", error) from error
         super().__init__(folder, every)
-        self.histograms = histograms
+        self.histograms = check_flag("histograms", histograms)
         self.images: Any = None
         if images is not None:
             self.images = array = Tensor(images).numpy()

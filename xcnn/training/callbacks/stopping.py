@@ -10,7 +10,7 @@ from typing import Any
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import check_choice, check_int, check_number
+from ...checks import check_choice, check_flag, check_int, check_number, check_text
 from ...errors import ArgumentError, DivergenceError
 from ..epoch import Epoch
 from ..totals import Step
@@ -35,7 +35,7 @@ class Monitor:
     def __init__(self, monitor: str, mode: str | None = None, min_delta: float = 0.0) -> None:
         if mode is not None:
             check_choice("mode", mode, ("min", "max"))
-        self.monitor = monitor
+        self.monitor = check_text("monitor", monitor)
         self.mode = mode
         self.min_delta = check_number("min_delta", min_delta, 0)
         self.best: float | None = None
@@ -84,7 +84,7 @@ class EarlyStopping(Callback):
     ) -> None:
         self._monitor = Monitor(monitor, mode, min_delta)
         self.patience: int = check_int("patience", patience, 0)
-        self.restore_best = restore_best
+        self.restore_best = check_flag("restore_best", restore_best)
         self._reset()
 
     def _reset(self) -> None:
