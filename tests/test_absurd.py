@@ -197,7 +197,7 @@ TARGETS = {
     "updates": updates(),
     "Trainer": {
         "Trainer": Trainer,
-        **methods(trainer, *"fit evaluate predict find_lr save load".split()),
+        **methods(trainer, *["fit", "evaluate", "predict", "find_lr", "save", "load"]),
     },
 }
 
