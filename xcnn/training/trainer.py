@@ -258,7 +258,7 @@ class Trainer:
             while len(self.history) < self.epochs and not (self._stop or self._finished):
                 self._run_epoch(loader, validation)
         except BaseException:
-            self._totals, self.batch = None, 0  # the next fit starts this epoch again
+            self._totals, self.batch, self._seconds = None, 0, 0.0  # the next fit starts it again
             self._accumulated.clear()
             raise
 
