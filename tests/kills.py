@@ -150,15 +150,8 @@ def try_kills(count: int, number: int, seed: int, where: Path) -> dict[str, int]
     """Kill ``count`` times; returns the counts of what was found."""
     generator = random.Random(seed)
     reference = Reference(where)
-    counts = {
-        "kills": 0,
-        "cut short": 0,
-        "inconsistent": 0,
-        "lost": 0,
-        "finished": 0,
-        "different": 0,
-        "left": 0,
-    }
+    names = ("kills", "mixed", "inconsistent", "lost", "finished", "different", "left")
+    counts = dict.fromkeys(names, 0)
     attempt = 0
     while counts["kills"] < count or attempt:
         run = where / f"run-{counts['finished']}"
