@@ -27,6 +27,7 @@ import numpy as np
 from xcnn import callbacks, serialize
 from xcnn.cli import main
 from xcnn.training import folder, state
+from xcnn.training.callbacks.checkpoint import checkpoints
 
 EPOCHS = 5
 TRAIN = (
@@ -123,7 +124,7 @@ class Reference:
             return f"model.safetensors: {model.exists()}, epochs in the history: {len(found)}"
         if found and weights(model) != self.models[len(found) - 1]:
             return f"model.safetensors is not that of epoch {len(found)}"
-        for path in callbacks.checkpoint.checkpoints(run):
+        for path in checkpoints(run):
             state.read(path)  # raises an error if it is incomplete
         return ""
 

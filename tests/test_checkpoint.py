@@ -12,6 +12,7 @@ from xcnn import callbacks, nn, optim, schedules
 from xcnn.data import Compose, DataLoader, MixUp, Normalize, RandomHorizontalFlip
 from xcnn.errors import ArgumentError, FileFormatError, StateDictError
 from xcnn.training import Epoch, state
+from xcnn.training.callbacks.checkpoint import checkpoints
 
 from .conftest import normal
 
@@ -281,7 +282,7 @@ def test_kept_files(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         *("best.safetensors", "checkpoints", "history.csv", "model.safetensors"),
     ]
-    names = [p.name for p in callbacks.checkpoint.checkpoints(tmp_path)]
+    names = [p.name for p in checkpoints(tmp_path)]
     assert names == [f"{n:010d}.safetensors" for n in (10, 15, 20)]
 
 
