@@ -540,6 +540,19 @@ def test_a_step_does_not_wait_and_stays_in_float32(strict, kind):
     assert type(step.target) is strict.xp.ndarray
 
 
+@pytest.mark.parametrize("given", ["balanced", {0: 2.0}])
+def test_class_weights_of_data_without_the_last_class(backend, given):
+    labels = CLASSES % 2
+    expected = nn.CrossEntropyLoss([2.0, 1.0, 1.0])
+    if given == "balanced":
+        counts = np.bincount(labels)
+        expected = nn.CrossEntropyLoss([*(N / (2 * counts)), 1.0])
+    taught = trainer(linear(3), backend=backend)
+    (epoch,) = taught.fit(X, labels, batch_size=N, class_weight=given)
+    found = trainer(linear(3), expected).evaluate(X, labels)
+    assert epoch.train_loss == pytest.approx(found["loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_accumulating_does_not_wait(strict, weighted):
     model = models.small_cnn(10, (1, 16, 16)).to(strict)

@@ -138,6 +138,7 @@ class Trainer:
         self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
+        self._class_weights: Any = None  # until the number of classes is known
 
     # -- training ---------------------------------------------------------------------------
 
@@ -221,7 +222,7 @@ class Trainer:
         if validation is not None:
             validation = batches.as_loader(*batches.as_pair(validation), max(batch_size, 256))
         if class_weight is not None:
-            self._set_class_weight(class_weight, loader)
+            self._count_classes(class_weight, loader)
         self._require_optimizer()
         self._use(callbacks, progress, terminate_on_nan)
         self.loader = loader
@@ -729,6 +730,8 @@ class Trainer:
     def _forward(self, x: Any, y: Any, labels: Any = None) -> Step:
         """Compute the loss of a batch on the device; ``labels`` is ``y`` on the host."""
         output = self._output(x)
+        if self._class_weights is not None:
+            self._weigh_classes(output.shape[1])
         target = self._target(y, output, y if labels is None else labels)
         loss = self.loss(output, target)
         if not isinstance(loss, Tensor):
@@ -829,16 +832,22 @@ class Trainer:
                 )
         self._loaded = {}
 
-    def _set_class_weight(self, class_weight: Any, loader: DataLoader) -> None:
-        """Set the weights of the classes in the loss."""
+    def _count_classes(self, class_weight: Any, loader: DataLoader) -> None:
+        """Find the weights of the classes; the first output says how many classes there are."""
         if self.loss.target != "classes":
             raise ArgumentError(
                 f"class_weight needs a loss of class indices, cross_entropy or nll, got "
                 f"{type(self.loss).__name__}"
             )
         ignored = getattr(self.loss, "ignore_index", -100)
-        weights = batches.class_weights(class_weight, loader.dataset, ignored)
+        self._class_weights = batches.class_weights(class_weight, loader.dataset, ignored)
+
+    def _weigh_classes(self, classes: int) -> None:
+        """Set the weights of the classes in the loss; a class without labels gets 1."""
+        weights = list(self._class_weights)
+        weights += [1.0] * (classes - len(weights))
         vars(self.loss)["weight"] = Buffer(self.model.backend.asarray(weights, self.model.dtype))
+        self._class_weights = None
 
 
 def _named(value: Any) -> dict[str, Any]:
