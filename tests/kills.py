@@ -159,8 +159,12 @@ def try_kills(count: int, number: int, seed: int, where: Path) -> dict[str, int]
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
         status = wait(child)
-        # killed after its last epoch, the run is refused as finished
-        if status == 0 or (status == 2 and len(rows(run)) == EPOCHS):
+        if status == 2 and len(rows(run)) == EPOCHS:  # killed at its end, so there is no more to do
+            lock = folder.Lock(run)
+            folder.complete(run)
+            lock.release()
+            status = 0
+        if status == 0:
             counts["finished"] += 1
             attempt = 0
             problem = reference.differs(run)
