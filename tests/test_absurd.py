@@ -68,7 +68,7 @@ SENSIBLE = {
     "path": "file",
 }
 #: arguments that may be any large number, as they say how long a call takes
-DURATIONS = {"epochs", "steps", "num_ops", "chain_depth"}
+DURATIONS = {"epochs", "steps", "num_ops", "chain_depth", "num_samples"}
 
 
 def sensible():
@@ -215,7 +215,7 @@ def draw(rng, function):
         if p.kind is p.VAR_KEYWORD or (not is_absurd and p.default is not p.empty):
             continue
         value = known[p.name] if not is_absurd and p.name in known else rng.choice(ABSURD)
-        value = 2 if p.name in DURATIONS and is_int(value) and value > 2 else value
+        value = 2 if p.name in DURATIONS and is_large(value) else value
         if p.kind is p.VAR_POSITIONAL:
             positional += rng.choices(ABSURD, k=rng.randrange(3))
         elif p.kind is p.POSITIONAL_ONLY or (
@@ -225,6 +225,10 @@ def draw(rng, function):
         else:
             named[p.name] = value
     return positional, named
+
+
+def is_large(value):
+    return (is_int(value) or isinstance(value, np.ndarray)) and np.shape(value) == () and value > 2
 
 
 def use(made, rng):

@@ -15,9 +15,17 @@ from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
 from ..backends import PRECISIONS
-from ..checks import check_choice, check_int, check_list, check_not_negative, check_number, is_int
+from ..checks import (
+    check_choice,
+    check_flag,
+    check_int,
+    check_list,
+    check_not_negative,
+    check_number,
+    is_int,
+)
 from ..data import DataLoader, map_arrays
-from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
+from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError
 from ..files import write_atomically
 from ..nn import Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
@@ -215,9 +223,7 @@ class Trainer:
             by_class = self.loss.target == "classes"
             x, validation = batches.split(x, y, validation_split, seed, by_class)
             y = None
-        loader = batches.as_loader(x, y, batch_size, shuffle, seed)
-        if batches.length(loader) == 0:
-            raise DataError("fit: no batch to train on; x has no examples, or too few")
+        loader = batches.to_train("fit", x, y, batch_size, shuffle, seed)
         if validation is not None:
             validation = batches.as_loader(*batches.as_pair(validation), max(batch_size, 256))
         if class_weight is not None:
@@ -637,7 +643,7 @@ class Trainer:
             ``rates``, ``losses``, ``suggestion`` and ``plot()``.
         """
         self._require_optimizer()
-        loader = batches.as_loader(x, y, batch_size, shuffle=True, seed=seed)
+        loader = batches.to_train("find_lr", x, y, batch_size, True, seed)
         return find_lr(self, loader, start, end, steps)
 
     @contextmanager
@@ -776,6 +782,11 @@ class Trainer:
                 f"the model returned {type(output).__name__}, but {type(self.loss).__name__} takes "
                 "one Tensor: pass a function of (output, target) as the loss"
             )
+        if not hasattr(y, "dtype"):
+            raise DTypeError(
+                f"the target is {type(y).__name__}, but {type(self.loss).__name__} takes one "
+                "array: pass a function of (output, target) as the loss"
+            )
         backend = output.backend
         if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
             host = backends.of(labels)
@@ -793,9 +804,11 @@ class Trainer:
     def _use(self, callbacks: Sequence[Any], progress: bool, terminate_on_nan: bool) -> None:
         """Register the callbacks of a fit, in their order."""
         used = [as_callback(value) for value in check_list("callbacks", callbacks, "callbacks")]
-        if progress:
+        if check_flag("progress", progress):
             used.append(ProgressBar())
-        if terminate_on_nan and not any(isinstance(c, TerminateOnNaN) for c in used):
+        if check_flag("terminate_on_nan", terminate_on_nan) and not any(
+            isinstance(c, TerminateOnNaN) for c in used
+        ):
             used.append(TerminateOnNaN())
         self.callbacks = sorted(used, key=lambda callback: callback.order)
         self._hooks = {

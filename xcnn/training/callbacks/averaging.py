@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ... import optim
-from ...checks import check_number
+from ...checks import check_int, check_number, is_int
 from ...errors import ArgumentError
 from ..epoch import Epoch
 from .base import Callback
@@ -92,7 +92,12 @@ class StochasticWeightAveraging(Averaging):
 
     def __init__(self, start: int | float = 0.75, lr: float | None = None) -> None:
         super().__init__()
-        self.start: float = check_number("start", start, 0, above=True)
+        is_epoch = is_int(start)  # or a fraction
+        self.start: float = (
+            check_int("start", start)
+            if is_epoch
+            else check_number("start", start, 0, 1, above=True)
+        )
         self.lr: float | None = None if lr is None else check_number("lr", lr, 0)
 
     def create(self, trainer: Any) -> Any:
