@@ -748,7 +748,7 @@ class Trainer:
     def _input(self, x: Any) -> Any:
         """Put a batch on the device, in the dtype of the model's parameters."""
         backend, dtype = self.model.backend, self.model.dtype
-        return map_arrays(lambda array: backend.asarray(array, dtype), x)
+        return map_arrays(lambda array: backend.asarray(_not_text(array), dtype), x)
 
     def _output(self, x: Any) -> Any:
         """Compute the model's output, in the dtype of its parameters."""
@@ -857,6 +857,12 @@ def _named(value: Any) -> dict[str, Any]:
 def _check_kind(name: str, saved: str, own: str) -> None:
     if saved != own:
         raise StateDictError(f"the state is of {name} {saved}, this Trainer has {own}")
+
+
+def _not_text(array: Any) -> Any:
+    if hasattr(array, "dtype") and array.dtype.kind in "SU":
+        raise DTypeError(f"x has the dtype {array.dtype}, texts: the model takes numbers")
+    return array
 
 
 def _call_model(model: Module, x: Any) -> Any:

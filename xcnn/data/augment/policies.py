@@ -6,6 +6,7 @@ Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
