@@ -210,17 +210,20 @@ def draw(rng, function):
     by_position = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     share, known = rng.choice((0.0, 0.2, 0.5, 1.0)), sensible()
     replaced = rng.choice(parameters).name if parameters else None
-    positional, named = [], {}
+    positional, named, left_out = [], {}, False
     for p in parameters:
         is_absurd = p.name == replaced or rng.random() < share
         if p.kind is p.VAR_KEYWORD or (not is_absurd and p.default is not p.empty):
+            left_out = True
             continue
         value = known[p.name] if not is_absurd and p.name in known else rng.choice(ABSURD)
         value = 2 if p.name in DURATIONS and is_large(value) else value
         if p.kind is p.VAR_POSITIONAL:
             positional += rng.choices(ABSURD, k=rng.randrange(3))
         elif p.kind is p.POSITIONAL_ONLY or (
-            p.kind is not p.KEYWORD_ONLY and not named and (by_position or rng.random() < 0.5)
+            p.kind is not p.KEYWORD_ONLY
+            and not (named or left_out)
+            and (by_position or rng.random() < 0.5)
         ):
             positional.append(value)
         else:
