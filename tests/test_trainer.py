@@ -474,6 +474,23 @@ def test_a_plateau_does_not_count_batches():
         scheduled(make)
 
 
+# Averages
+
+
+@pytest.mark.parametrize(("start", "first"), [(1, 1), (3, 3), (0.5, 3), (1.0, 5)])
+def test_swa_averages_from_an_epoch_or_a_fraction_of_them(start, first):
+    model, after = linear(3), {}
+
+    def keep(taught, epoch):
+        after[epoch.epoch] = model.state_dict()
+
+    averaging = xcnn.callbacks.StochasticWeightAveraging(start)
+    trainer(model).fit(X, CLASSES, epochs=4, callbacks=[keep, averaging])
+    for name, weight in model.state_dict().items():
+        kept = [np.float64(after[epoch][name]) for epoch in range(first, 5)] or [after[4][name]]
+        np.testing.assert_allclose(weight, np.mean(kept, axis=0), rtol=1e-5, atol=1e-7)
+
+
 # Modes
 
 

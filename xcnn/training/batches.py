@@ -32,6 +32,14 @@ def as_loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int 
     return DataLoader(_together(x, y), batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
+def to_train(caller: str, x: Any, y: Any, batch_size: int, shuffle: bool, seed: int) -> DataLoader:
+    """:func:`as_loader`, with at least one batch if the number is known."""
+    loader = as_loader(x, y, batch_size, shuffle, seed)
+    if length(loader) == 0:
+        raise DataError(f"{caller}: no batch to train on; x has no examples, or too few")
+    return loader
+
+
 def _together(x: Any, y: Any) -> Any:
     if y is not None:
         return x, y

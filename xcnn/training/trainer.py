@@ -15,9 +15,17 @@ from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
 from ..backends import PRECISIONS
-from ..checks import check_choice, check_int, check_list, check_not_negative, check_number, is_int
+from ..checks import (
+    check_choice,
+    check_flag,
+    check_int,
+    check_list,
+    check_not_negative,
+    check_number,
+    is_int,
+)
 from ..data import DataLoader, map_arrays
-from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
+from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError
 from ..files import write_atomically
 from ..nn import Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
@@ -216,9 +224,7 @@ class Trainer:
             by_class = self.loss.target == "classes"
             x, validation = batches.split(x, y, validation_split, seed, by_class)
             y = None
-        loader = batches.as_loader(x, y, batch_size, shuffle, seed)
-        if batches.length(loader) == 0:
-            raise DataError("fit: no batch to train on; x has no examples, or too few")
+        loader = batches.to_train("fit", x, y, batch_size, shuffle, seed)
         if validation is not None:
             validation = batches.as_loader(*batches.as_pair(validation), max(batch_size, 256))
         if class_weight is not None:
@@ -641,7 +647,7 @@ class Trainer:
             ``rates``, ``losses``, ``suggestion`` and ``plot()``.
         """
         self._require_optimizer()
-        loader = batches.as_loader(x, y, batch_size, shuffle=True, seed=seed)
+        loader = batches.to_train("find_lr", x, y, batch_size, True, seed)
         return find_lr(self, loader, start, end, steps)
 
     @contextmanager
@@ -748,7 +754,7 @@ class Trainer:
     def _input(self, x: Any) -> Any:
         """Put a batch on the device, in the dtype of the model's parameters."""
         backend, dtype = self.model.backend, self.model.dtype
-        return map_arrays(lambda array: backend.asarray(array, dtype), x)
+        return map_arrays(lambda array: backend.asarray(_not_text(array), dtype), x)
 
     def _output(self, x: Any) -> Any:
         """Compute the model's output, in the dtype of its parameters."""
@@ -782,6 +788,11 @@ class Trainer:
                 f"the model returned {type(output).__name__}, but {type(self.loss).__name__} takes "
                 "one Tensor: pass a function of (output, target) as the loss"
             )
+        if not hasattr(y, "dtype"):
+            raise DTypeError(
+                f"the target is {type(y).__name__}, but {type(self.loss).__name__} takes one "
+                "array: pass a function of (output, target) as the loss"
+            )
         backend = output.backend
         if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
             host = backends.of(labels)
@@ -799,9 +810,11 @@ class Trainer:
     def _use(self, callbacks: Sequence[Any], progress: bool, terminate_on_nan: bool) -> None:
         """Register the callbacks of a fit, in their order."""
         used = [as_callback(value) for value in check_list("callbacks", callbacks, "callbacks")]
-        if progress:
+        if check_flag("progress", progress):
             used.append(ProgressBar())
-        if terminate_on_nan and not any(isinstance(c, TerminateOnNaN) for c in used):
+        if check_flag("terminate_on_nan", terminate_on_nan) and not any(
+            isinstance(c, TerminateOnNaN) for c in used
+        ):
             used.append(TerminateOnNaN())
         self.callbacks = sorted(used, key=lambda callback: callback.order)
         self._hooks = {
@@ -857,6 +870,12 @@ def _named(value: Any) -> dict[str, Any]:
 def _check_kind(name: str, saved: str, own: str) -> None:
     if saved != own:
         raise StateDictError(f"the state is of {name} {saved}, this Trainer has {own}")
+
+
+def _not_text(array: Any) -> Any:
+    if hasattr(array, "dtype") and array.dtype.kind in "SU":
+        raise DTypeError(f"x has the dtype {array.dtype}, texts: the model takes numbers")
+    return array
 
 
 def _call_model(model: Module, x: Any) -> Any:
