@@ -289,6 +289,22 @@ def test_early_stopping_does_not_take_nan_for_an_improvement():
     assert (stop.best, stop.best_epoch) == (3.0, 2)
 
 
+@pytest.mark.parametrize("averaging", [callbacks.EMA(0.5), callbacks.StochasticWeightAveraging(1)])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_the_best_weights_count_more_than_averages(averaging, is_last):
+    """Whatever the order of the list."""
+    trainer, after = build(), []
+
+    def keep(trainer, epoch):
+        with trainer.evaluation_weights():
+            after.append(weights(trainer))
+
+    stop = callbacks.EarlyStopping("score", 9, mode="max", restore_best=True)
+    used = [averaging, stop] if is_last else [stop, averaging]
+    fit(trainer, scores_of([1, 3, 2]), *used, keep, epochs=3)
+    assert_same_bits(weights(trainer), after[1])
+
+
 # TimeLimit
 
 

@@ -26,14 +26,20 @@ class Interrupted(Exception):
 
 
 class Crash(callbacks.Callback):
-    """Raises an error after so many batches."""
+    """Raises an error after so many batches, or at the end of an epoch before the others act."""
 
-    def __init__(self, batches):
-        self.left = batches
+    order = -2
+
+    def __init__(self, batches, epoch=None):
+        self.left, self.epoch = batches, epoch
 
     def on_batch_start(self, trainer):
         self.left -= 1
         if self.left < 0:
+            raise Interrupted
+
+    def on_epoch_end(self, trainer, epoch):
+        if epoch.epoch == self.epoch:
             raise Interrupted
 
 
@@ -72,8 +78,9 @@ SCHEDULES = {
 class Training:
     """A training that can be built again, as a script is run again."""
 
-    def __init__(self, optimizer="adam", schedule=None, device="cpu", **settings):
+    def __init__(self, optimizer="adam", schedule=None, device="cpu", augmented=False, **settings):
         self.names = optimizer, schedule
+        self.augmented = augmented  # the validation, which is unusual
         self.device = device
         self.settings = settings
 
@@ -94,6 +101,9 @@ class Training:
         if folder is not None:
             used.append(callbacks.ModelCheckpoint(folder, every=every, best="val_loss"))
         validation = (Normalize(0.5, 0.5)(IMAGES[:9]), LABELS[:9])
+        if self.augmented:
+            flip = Compose([RandomHorizontalFlip(), Normalize(0.5, 0.5)])
+            validation = DataLoader((IMAGES[:9], LABELS[:9]), 4, shuffle=True, transform=flip)
         settings = {"validation": validation, "callbacks": used, "progress": False}
         trainer.fit(loader, epochs=epochs, resume=resume, **settings)
         return trainer
@@ -122,9 +132,9 @@ def assert_equal(one, two):
         assert array.tobytes() == others[name].tobytes(), name
 
 
-def crash_and_resume(training, folder, batches, every, **settings):
+def crash_and_resume(training, folder, batches, every, epoch=None, **settings):
     with pytest.raises(Interrupted):
-        training.run(Crash(batches), folder=folder, every=every, **settings)
+        training.run(Crash(batches, epoch), folder=folder, every=every, **settings)
     return training.run(folder=folder, every=every, resume=folder, **settings)
 
 
@@ -145,6 +155,11 @@ def test_resuming_after_a_crash(tmp_path, every, batches):
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", batches, every))
 
 
+def test_resuming_with_random_validation_data(tmp_path):
+    training = Training(augmented=True)
+    assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 13, "1epoch"))
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_resuming_every_optimizer_and_schedule(tmp_path, optimizer, schedule):
@@ -152,12 +167,14 @@ def test_resuming_every_optimizer_and_schedule(tmp_path, optimizer, schedule):
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 13, "1step"))
 
 
+@pytest.mark.parametrize("epoch", [None, 2])
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_resuming_with_callbacks(tmp_path, extra):
+def test_resuming_with_callbacks(tmp_path, extra, epoch):
     training = Training(metrics=["top_5_accuracy", "auroc"] if extra == "plain" else [])
     settings = {"extra": EXTRAS[extra]}
     whole = training.run(**settings)
-    assert_equal(whole, crash_and_resume(training, tmp_path / "run", 13, "1step", **settings))
+    resumed = crash_and_resume(training, tmp_path / "run", 13, "1step", epoch, **settings)
+    assert_equal(whole, resumed)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 7])

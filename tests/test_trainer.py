@@ -175,6 +175,16 @@ def test_ignored_labels_cost_nothing(backend):
         trainer(linear(3), loss, backend=backend).evaluate(X, labels)
 
 
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5]])
+def test_an_ignored_class_is_never_right(backend, weight):
+    """Although the model may predict it."""
+    predicted, counts = scores(3).argmax(axis=1), CLASSES != 1
+    assert np.any(predicted[~counts] == 1)
+    loss = nn.CrossEntropyLoss(weight, ignore_index=1).to(backend)
+    found = trainer(linear(3), loss, backend=backend).evaluate(X, CLASSES.astype(np.uint8))
+    assert found["accuracy"] == pytest.approx((predicted == CLASSES)[counts].mean())
+
+
 @pytest.mark.parametrize("loss", [nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss])
 def test_targets_of_distances_are_prepared_as_for_mse(backend, loss):
     targets = normal(N, seed=6)  # float64, (N,) for an output (N, 1)

@@ -406,6 +406,7 @@ class Trainer:
         """Evaluate the validation data; None if stopped before the end."""
         if validation is None:
             return {"loss": None, "accuracy": None}
+        validation.epoch = len(self.history)  # decides the order of a shuffled one, also if resumed
         with self.evaluation_weights():
             return self._evaluate(validation, stoppable=True)
 

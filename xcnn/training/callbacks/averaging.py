@@ -16,6 +16,8 @@ from .base import Callback
 class Averaging(Callback):
     """Base class: at the end of a fit the model has the averages; the next fit undoes that."""
 
+    order = -1  # before EarlyStopping gives the model its best weights
+
     def __init__(self) -> None:
         self.average: Any = None
         self._weights: dict[str, Any] | None = None  # of the model, while it has the averages

@@ -64,7 +64,7 @@ class EarlyStopping(Callback):
     patience
         Epochs without improvement after which training stops.
     restore_best
-        At the end, give the model the weights of the best epoch.
+        At the end, give the model the weights of the best epoch, also instead of averages.
 
     Attributes
     ----------
