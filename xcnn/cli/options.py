@@ -78,7 +78,7 @@ class Formatter(argparse.HelpFormatter):
     """Appends an option's default to its help."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        shown = action.default is not None and action.option_strings and action.nargs != 0
+        shown = action.default not in (None, []) and action.option_strings and action.nargs != 0
         return (action.help or "") + (f"; default: {action.default}" if shown else "")
 
 
