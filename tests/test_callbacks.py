@@ -12,6 +12,7 @@ from tests.strict import count_syncs, forbid_float64
 from xcnn import callbacks, data, nn, optim, schedules
 from xcnn.data import DataLoader, IterableDataset
 from xcnn.errors import ArgumentError, DataError, DivergenceError, DTypeError, ShapeError
+from xcnn.training import LRFinder
 from xcnn.training.callbacks import HOOKS, checkpoint, stopping
 
 from . import oracles
@@ -589,6 +590,15 @@ def test_find_lr_of_a_parabola(curvature):
         weight -= rate * curvature * weight
     stable = np.array(found.rates) < 1 / curvature
     np.testing.assert_allclose(found.losses * stable, losses * stable, rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_find_lr_is_not_misled_by_noise(seed):
+    """The loss falls from 1 to 0 about the rate 1e-3, with the noise of small batches."""
+    rates = np.geomspace(1e-6, 1.0, 100)
+    noise = np.random.default_rng(seed).normal(0, 0.2, 100)
+    found = LRFinder(list(rates), list(1 / (1 + (rates / 1e-3) ** 2) + noise))
+    assert 3e-4 < found.suggestion < 1e-2
 
 
 def test_find_lr_is_drawn():
