@@ -282,6 +282,8 @@ def test_early_stopping_by_the_usual_direction():
         fit(trainer, scores_of([1, 2, 3]), callbacks.EarlyStopping("score"))
     with pytest.raises(ArgumentError, match=r"monitor='val_loss': .*pass validation data to fit"):
         fit(build(), callbacks.EarlyStopping())
+    with pytest.raises(ArgumentError, match=r"seconds \(did you mean 'train_loss'\?\)$"):
+        fit(build(), callbacks.EarlyStopping("train_los"))
 
 
 def test_early_stopping_does_not_take_nan_for_an_improvement():
@@ -346,7 +348,8 @@ def test_a_training_that_diverges_in_the_first_epoch():
     with (
         np.errstate(all="ignore"),
         pytest.raises(
-            DivergenceError, match=r"the loss is nan after epoch 1; .* 0 epochs, .* rate below 0\.1"
+            DivergenceError,
+            match=r"the loss is nan after epoch 1; .* 0 epochs, .* rate below 0\.1.* NaN in the",
         ),
     ):
         fit(trainer, At("on_batch_end", 1, explode))
