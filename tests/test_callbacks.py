@@ -12,6 +12,7 @@ from tests.strict import count_syncs, forbid_float64
 from xcnn import callbacks, data, nn, optim, schedules
 from xcnn.data import DataLoader, IterableDataset
 from xcnn.errors import ArgumentError, DataError, DivergenceError, DTypeError, ShapeError
+from xcnn.training import LRFinder
 from xcnn.training.callbacks import HOOKS, checkpoint, stopping
 
 from . import oracles
@@ -281,6 +282,8 @@ def test_early_stopping_by_the_usual_direction():
         fit(trainer, scores_of([1, 2, 3]), callbacks.EarlyStopping("score"))
     with pytest.raises(ArgumentError, match=r"monitor='val_loss': .*pass validation data to fit"):
         fit(build(), callbacks.EarlyStopping())
+    with pytest.raises(ArgumentError, match=r"seconds \(did you mean 'train_loss'\?\)$"):
+        fit(build(), callbacks.EarlyStopping("train_los"))
 
 
 def test_early_stopping_does_not_take_nan_for_an_improvement():
@@ -361,7 +364,8 @@ def test_a_training_that_diverges_in_the_first_epoch():
     with (
         np.errstate(all="ignore"),
         pytest.raises(
-            DivergenceError, match=r"the loss is nan after epoch 1; .* 0 epochs, .* rate below 0\.1"
+            DivergenceError,
+            match=r"the loss is nan after epoch 1; .* 0 epochs, .* rate below 0\.1.* NaN in the",
         ),
     ):
         fit(trainer, At("on_batch_end", 1, explode))
@@ -605,6 +609,15 @@ def test_find_lr_of_a_parabola(curvature):
         weight -= rate * curvature * weight
     stable = np.array(found.rates) < 1 / curvature
     np.testing.assert_allclose(found.losses * stable, losses * stable, rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_find_lr_is_not_misled_by_noise(seed):
+    """The loss falls from 1 to 0 about the rate 1e-3, with the noise of small batches."""
+    rates = np.geomspace(1e-6, 1.0, 100)
+    noise = np.random.default_rng(seed).normal(0, 0.2, 100)
+    found = LRFinder(list(rates), list(1 / (1 + (rates / 1e-3) ** 2) + noise))
+    assert 3e-4 < found.suggestion < 1e-2
 
 
 def test_find_lr_is_drawn():

@@ -715,3 +715,10 @@ def test_one_hot_targets_of_any_type_count_as_classes(dtype):
 def test_a_loss_function_must_return_a_tensor():
     with pytest.raises(DTypeError, match="the loss function returned float32, expected a Tensor"):
         trainer(linear(3), lambda output, target: np.float32(1)).evaluate(X, CLASSES)
+
+
+def test_the_optimizer_of_another_model_is_refused():
+    model, earlier = nn.Linear(2, 3), nn.Linear(2, 3)
+    with pytest.raises(ArgumentError, match=r"none of the parameters .* optim\.SGD\(model\.param"):
+        xcnn.Trainer(model, optim.SGD(earlier.parameters(), lr=0.1))
+    xcnn.Trainer(model, optim.SGD([model.bias], lr=0.1))  # a part of them is fine

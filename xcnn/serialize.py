@@ -20,7 +20,7 @@ import numpy as np
 
 from . import backends, init, nn
 from .arrays import Array
-from .errors import ArgumentError, FileFormatError
+from .errors import ArgumentError, DTypeError, FileFormatError
 from .extend import layer_builder, layer_name
 from .files import MAX_JSON, AnyPath, open_file, parse_json, reading, write_atomically
 from .tensor import Buffer, Parameter, Tensor
@@ -56,7 +56,13 @@ def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = N
     ------
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
+    DTypeError
+        ``model`` is no Module.
     """
+    if not isinstance(model, nn.Module):
+        raise DTypeError(
+            f"save: model is {type(model).__name__}: expected a Module, as in save(model, path)"
+        )
     write_atomically(path, model_parts(model, metadata))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import functools
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -34,6 +35,8 @@ class Parser(argparse.ArgumentParser):
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
+        if "type" in settings:
+            settings["type"] = _explained(settings["type"])
         action: Any = self.add_argument(name, help=help, **settings)
         action.refused = refused or {}
 
@@ -80,6 +83,19 @@ class Formatter(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         shown = action.default not in (None, []) and action.option_strings and action.nargs != 0
         return (action.help or "") + (f"; default: {action.default}" if shown else "")
+
+
+def _explained(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``convert``, whose errors of xcnn argparse reports with their text, as it does its own."""
+
+    @functools.wraps(convert)
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except XcnnError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return converted
 
 
 def print_error(error: BaseException) -> None:
@@ -147,7 +163,11 @@ def size(text: str) -> int:
 
 def numbers(text: str) -> list[float]:
     """Numbers separated by commas."""
-    return [float(part) for part in text.split(",")]  # argparse reports a ValueError
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        message = f"expected numbers separated by commas, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def shape(text: str) -> tuple[int, ...]:

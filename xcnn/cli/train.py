@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, backends, callbacks, data, metrics, models, nn, random
+from ..checks import check_choice
 from ..data.augment import MIXTURES, RECIPES, recipe_names, training_transform
 from ..errors import ArgumentError, DivergenceError
 from ..training import Epoch, Trainer
@@ -259,6 +260,10 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
     callbacks.ModelCheckpoint("", arguments.checkpoint_every)
+    if arguments.best is not None and not arguments.resume:
+        measured = ["loss", "accuracy", *(metrics.create(name).name for name in arguments.metrics)]
+        columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
+        check_choice("--best", arguments.best, columns)
     for name in recipe_names(arguments.augment, arguments.data):
         if name in MIXTURES and loss != "cross_entropy":
             raise ArgumentError(

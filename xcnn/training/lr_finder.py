@@ -44,6 +44,9 @@ class LRFinder:
     def suggestion(self) -> float:
         """The rate at which the smoothed loss falls fastest per factor of the rate.
 
+        The slope is that over a tenth of the steps. The first tenth is left out, where the average
+        is of too few losses, so that the noise of single batches would look like a steep fall.
+
         Raises
         ------
         ArgumentError
@@ -51,12 +54,15 @@ class LRFinder:
         """
         values = self.smoothed
         lowest = values.index(min(values))
-        slopes = [values[i + 1] - values[i - 1] for i in range(1, lowest)]
+        reach = max(1, len(values) // 20)
+        first = len(values) // 10 + reach
+        slopes = [values[i + reach] - values[i - reach] for i in range(first, lowest - reach + 1)]
         if not slopes or values[0] - values[lowest] <= _ROUNDING * abs(values[0]):
             raise ArgumentError(
-                "find_lr: the loss did not fall at any rate: start lower, or take more steps"
+                "find_lr: the loss did not fall at any rate: start lower, take more steps, or call "
+                "it before the training"
             )
-        return self.rates[1 + slopes.index(min(slopes))]
+        return self.rates[first + slopes.index(min(slopes))]
 
     def plot(self, axes: Any = None) -> Any:
         """Draw losses over rates with matplotlib.

@@ -93,9 +93,9 @@ class Trainer:
     Raises
     ------
     ArgumentError, DTypeError
-        ``model`` is no Module; an unknown optimiser, loss, metric or precision, a schedule of
-        another optimiser, a negative ``clip_norm``; later, a precision that the device does not
-        support, or training without an optimiser.
+        ``model`` is no Module; an unknown optimiser, loss, metric or precision, an optimiser of
+        another model, a schedule of another optimiser, a negative ``clip_norm``; later, a precision
+        that the device does not support, or training without an optimiser.
 
     Examples
     --------

@@ -197,11 +197,12 @@ class TerminateOnNaN(Callback):
             trainer.schedule.load_state_dict(self._schedule)
         trainer.optimizer.reset()
         epochs = len(trainer.history)
+        data = "" if epochs else ", and look for NaN in the data"
         raise DivergenceError(
             f"the training diverged: {found} {epochs + 1}; the model has the weights after "
             f"{epochs} epoch{'s' * (epochs != 1)}, the optimiser starts afresh: use a learning "
             f"rate below {max(group['lr'] for group in trainer.optimizer.param_groups):g}, or clip "
-            "the gradients with clip_norm"
+            f"the gradients with clip_norm{data}"
         )
 
 
