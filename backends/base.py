@@ -69,7 +69,16 @@ class Backend:
     # -- arrays -----------------------------------------------------------------------------
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        """``array`` (a host or device array, or nested lists) as an array on this device."""
+        """``array`` (a host or device array, or nested lists) as an array on this device.
+
+        Raises
+        ------
+        DTypeError
+            It holds no numbers.
+        """
+        given = getattr(array, "dtype", None)
+        if getattr(given, "kind", "f") not in "fiub":
+            raise DTypeError(f"expected an array of numbers, got one of {given}")
         return self.xp.asarray(array, dtype)
 
     def to_host(self, array: Array) -> Any:

@@ -675,3 +675,30 @@ def test_one_hot_targets_of_any_type_count_as_classes(dtype):
 def test_a_loss_function_must_return_a_tensor():
     with pytest.raises(DTypeError, match="the loss function returned float32, expected a Tensor"):
         trainer(linear(3), lambda output, target: np.float32(1)).evaluate(X, CLASSES)
+
+
+def test_lists_of_examples():
+    """Pairs and dicts are read one by one; a list of rows of numbers is an array."""
+    expected = trainer(linear(3)).evaluate(X, CLASSES)
+    pairs = list(zip(X, CLASSES, strict=True))
+    dicts = [{"x": x, "y": int(y)} for x, y in pairs]
+    for examples in (pairs, dicts):
+        assert trainer(linear(3)).evaluate(examples) == expected
+        history = trainer(linear(3)).fit(examples, batch_size=N, progress=False)
+        assert history[0].train_loss == pytest.approx(expected["loss"])
+    rows = [tuple(map(float, x)) for x in X]
+    for examples in (rows, pairs, [{"x": x} for x in X]):
+        np.testing.assert_array_equal(
+            trainer(linear(3)).predict(examples), trainer(linear(3)).predict(X)
+        )
+
+
+@pytest.mark.parametrize("x", [["a.png"], np.array(["a.png"]), ("a", "b"), np.array([[1j] * 4])])
+def test_data_without_numbers(backend, x):
+    with pytest.raises(DTypeError, match="expected an array of numbers, got one of"):
+        trainer(linear(3), backend=backend).predict(x)
+
+
+def test_targets_without_numbers():
+    with pytest.raises(DTypeError, match="expected an array of numbers, got one of <U3"):
+        trainer(linear(1), "mse").evaluate(X, np.array(["cat"] * N))

@@ -377,7 +377,19 @@ def check_input(x: Any, axis: int, expected: int, what: str) -> None:
         The length differs, or there is no such axis.
     """
     if x.ndim <= abs(axis) - (axis < 0) or x.shape[axis] != expected:
-        raise ShapeError(f"input has shape {tuple(x.shape)}: expected {expected} {what}")
+        shape = tuple(x.shape)
+        hint = channels_last_hint(shape, expected) if axis == 1 else ""
+        raise ShapeError(
+            f"input has shape {shape}: expected {expected} {what}" + (f"; {hint}" if hint else "")
+        )
+
+
+def channels_last_hint(shape: tuple[int, ...], channels: int, otherwise: str = "") -> str:
+    """What to do about an input (N, ..., channels); ``otherwise`` for one of another shape."""
+    if len(shape) < 3 or shape[-1] != channels:
+        return otherwise
+    axes = 0, len(shape) - 1, *range(1, len(shape) - 1)
+    return f"{shape} looks channels-last: use x.transpose{axes}"
 
 
 # -- names of modes ------------------------------------------------------------------------

@@ -292,8 +292,8 @@ def as_dataset(data: Any) -> Dataset:
     Parameters
     ----------
     data : Dataset, array, tuple, dict or list of array-like, list of items, iterable
-        Or an object with len() and indexing, or a generator function. A list of tuples or dicts
-        is a list of items.
+        Or an object with len() and indexing, or a generator function. A list of tuples, dicts or
+        PIL images is a list of items.
 
     Raises
     ------
@@ -304,7 +304,7 @@ def as_dataset(data: Any) -> Dataset:
         return data
     if isinstance(data, Mapping):
         return ArrayDataset(data)
-    if isinstance(data, list) and data and all(isinstance(v, tuple | Mapping) for v in data):
+    if isinstance(data, list) and data and all(map(_is_item, data)):
         return SequenceDataset(data)
     if isinstance(data, tuple | list):
         return ArrayDataset(*data)
@@ -432,6 +432,16 @@ def _as_structure(value: Any, where: str) -> Any:
     return _as_items(value, where)
 
 
+def _is_item(value: Any) -> bool:
+    """Whether a list of such values is one of items, not an array."""
+    return isinstance(value, tuple | Mapping) or _is_image(value)
+
+
+def _is_image(value: Any) -> bool:
+    """Whether ``value`` is a PIL image, which does not need to be imported for this."""
+    return hasattr(value, "getbands")
+
+
 def _is_part(value: Any) -> bool:
     """Whether ``value`` makes the tuple that contains it one of arrays, not a row of numbers."""
     if isinstance(value, tuple):
@@ -444,7 +454,9 @@ def _as_items(array: Any, where: str) -> Any:
     where = f"array {where} of a dataset"
     if hasattr(array, "__cuda_array_interface__"):
         raise DataError(f"{where} is on a GPU; data must be on the host: pass cupy.asnumpy(array)")
-    if isinstance(array, list | tuple) or hasattr(array, "__array__"):
+    if isinstance(array, list | tuple) and array and all(map(_is_image, array)):
+        array = _stack(array, array)
+    elif isinstance(array, list | tuple) or hasattr(array, "__array__"):
         try:
             array = _to_numpy(array)
         except DataError as error:
@@ -463,7 +475,7 @@ def _to_numpy(value: Any) -> np.ndarray:
     """
     if isinstance(value, np.ndarray):
         return value
-    if hasattr(value, "getbands"):  # a PIL image, which does not need to be imported for this
+    if _is_image(value):
         pixels = np.asarray(value.convert("L") if value.mode == "1" else value)
         return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
     try:
