@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..arrays import Array, sum_dtype
-from ..checks import check_choice
+from ..checks import check_choice, check_numbers
 from ..errors import ArgumentError, DTypeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
@@ -76,9 +76,7 @@ class Backend:
         DTypeError
             It holds no numbers.
         """
-        given = getattr(array, "dtype", None)
-        if getattr(given, "kind", "f") not in "fiub":
-            raise DTypeError(f"expected an array of numbers, got one of {given}")
+        check_numbers(array)
         return self.xp.asarray(array, dtype)
 
     def to_host(self, array: Array) -> Any:

@@ -697,6 +697,8 @@ def test_lists_of_examples():
 def test_data_without_numbers(backend, x):
     with pytest.raises(DTypeError, match="expected an array of numbers, got one of"):
         trainer(linear(3), backend=backend).predict(x)
+    with pytest.raises(DTypeError, match="expected an array of numbers, got one of"):
+        trainer(linear(3), backend=backend).fit(x, np.zeros(len(x), int), progress=False)
 
 
 def test_targets_without_numbers():

@@ -76,7 +76,8 @@ class Dataset:
     def _row(self) -> dict[str, Any]:
         """Return the class, the number of items, and the types and shapes of an item's parts."""
         first = self.batch(np.arange(1)) if len(self) else ()
-        shapes = [f"{a.dtype} {'×'.join(map(str, a.shape[1:]))}".strip() for a in first]
+        arrays = arrays_of(first)
+        shapes = [f"{a.dtype} {'×'.join(map(str, a.shape[1:]))}".strip() for a in arrays]
         return {"dataset": type(self).__name__, "items": len(self), "item": ", ".join(shapes)}
 
     def batch(self, indices: np.ndarray) -> Batch:
@@ -277,6 +278,11 @@ class IterableDataset(Dataset):
 
     def __getitem__(self, index: Any) -> Any:
         raise DTypeError(f"{name_of(self)} has no index: it is read in order")
+
+    def _row(self) -> dict[str, Any]:
+        """As of other datasets, but nothing is read: an iterator would lose its first item."""
+        items = operator.length_hint(self, -1)
+        return {"dataset": type(self).__name__, "items": "unknown" if items < 0 else items}
 
     def stack(self, items: Iterable[Any]) -> Any:
         """Combine several items into a batch."""
