@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..arrays import Array, sum_dtype
-from ..checks import check_choice
+from ..checks import check_choice, check_numbers
 from ..errors import ArgumentError, DTypeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
@@ -69,7 +69,14 @@ class Backend:
     # -- arrays -----------------------------------------------------------------------------
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        """``array`` (a host or device array, or nested lists) as an array on this device."""
+        """``array`` (a host or device array, or nested lists) as an array on this device.
+
+        Raises
+        ------
+        DTypeError
+            It holds no numbers.
+        """
+        check_numbers(array)
         return self.xp.asarray(array, dtype)
 
     def to_host(self, array: Array) -> Any:

@@ -80,7 +80,7 @@ class CudaBackend(Backend):
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         with self.active():
-            return self.xp.asarray(array, dtype)
+            return super().asarray(array, dtype)
 
     def to_host(self, array: Array) -> Any:
         return self.xp.asnumpy(array)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..checks import check_numbers
 
 
 class Slot:
@@ -58,6 +59,7 @@ class Slot:
         self._used.record(self._cupy.cuda.get_current_stream())
 
     def _copy(self, number: int, host: np.ndarray, dtype: Any) -> Array:
+        check_numbers(host)
         kind = np.dtype(dtype) if host.dtype.kind == "f" else host.dtype
         size = host.size * kind.itemsize
         pinned, device = self._buffer(number, size)

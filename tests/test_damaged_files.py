@@ -226,6 +226,10 @@ LINKS = {
 HOSTILE = {
     "json, deep": ("config.json", b"[" * 100_000 + b"]" * 100_000),
     "json, many values": ("config.json", b'{"x":[' + b"[]," * 6_000_000 + b"0]}"),
+    "json, many strings": ("config.json", b'{"x":[' + b'"",' * 5_000_000 + b"0]}"),
+    "json, many keys": ("config.json", b"{" + b'"a":1,' * 2_700_000 + b'"x":0}'),
+    "json, many escapes": ("config.json", b"[" + rb'"\\\\"' * 2_000_000 + b"]"),
+    "json, many quotes": ("config.json", b'"' * 2**24),
     "safetensors, deep": (
         "m.safetensors",
         safetensors(b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}"),

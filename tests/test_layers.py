@@ -1,5 +1,7 @@
 """Each layer on every device against the naive oracle of what it should compute."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -398,3 +400,23 @@ def test_replaced_parameters_are_used():
         model(x)
     model[0].bias = None
     assert not model(x).data.any()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "axes"),
+    [
+        (nn.Conv2d(3, 4, 3), (2, 8, 9, 3), "(0, 3, 1, 2)"),
+        (nn.ConvTranspose2d(3, 4, 3), (2, 8, 9, 3), "(0, 3, 1, 2)"),
+        (nn.BatchNorm2d(3), (2, 8, 9, 3), "(0, 3, 1, 2)"),
+        (nn.GroupNorm(1, 3), (2, 8, 9, 3), "(0, 3, 1, 2)"),
+        (nn.Conv1d(3, 4, 3), (2, 9, 3), "(0, 2, 1)"),
+        (nn.ConvTranspose1d(3, 4, 3), (2, 9, 3), "(0, 2, 1)"),
+        (nn.Conv2d(3, 4, 3), (8, 9, 3), "(2, 0, 1)[None]"),
+    ],
+    ids=str,
+)
+def test_channels_last_input_gets_a_hint(layer, shape, axes):
+    x = np.zeros(shape, np.float32)
+    with pytest.raises(ShapeError, match=re.escape(f"x.transpose{axes}")):
+        layer(x)
+    assert layer(eval(f"x.transpose{axes}")).shape

@@ -126,6 +126,21 @@ def test_datasets():
 # -- progress ------------------------------------------------------------------------------
 
 
+def test_datasets_of_other_items():
+    nested = data.ArrayDataset({"x": (np.ones((3, 2)), np.ones((3, 4, 5))), "<y>": [0, 1, 2]})
+    assert Table(nested._repr_html_()).rows[1] == [
+        "ArrayDataset",
+        "3",
+        "float64 2, float64 4×5, int64",
+    ]
+    stream = iter([(1, 2)])
+    assert Table(data.IterableDataset(stream)._repr_html_()).rows[1] == [
+        "IterableDataset",
+        "unknown",
+    ]
+    assert next(stream) == (1, 2)  # nothing was read
+
+
 def in_notebook(monkeypatch):
     """As in Jupyter, where tqdm.auto looks for the same."""
     shell = SimpleNamespace(config={"IPKernelApp": {}})

@@ -106,6 +106,11 @@ def test_a_number_takes_the_others_dtype(backend, function, value, slopes):
     assert_matches(y, np.full((2, 2), value(3.0, 2)), "float32")
 
 
+def test_an_int_takes_the_dtype_of_a_float():
+    for y in (F.pow(2.5, 2), F.pow(2.5, 2.0), F.add(6.25, 0), F.add(6, 0.25)):
+        assert_matches(y, 6.25, "float32")
+
+
 def test_pow_of_what_is_negative_or_zero(evaluate):
     torch = pytest.importorskip("torch")
     a = np.array([-2.0, -2.0, 0.0, 0.0, 0.0, 1.5])

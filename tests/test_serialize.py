@@ -603,6 +603,19 @@ def test_tied_weights_stay_tied(path):
     assert len(list(xcnn.load(path).parameters())) == 3
 
 
+def test_untied_weights_do_not_fit_a_tied_model(path):
+    untied = nn.Sequential({"a": nn.Linear(4, 4), "act": nn.ReLU(), "b": nn.Linear(4, 4)})
+    model = tied_layers()
+    before = model.state_dict()
+    xcnn.save(untied, path)
+    with pytest.raises(StateDictError, match=r"b\.weight is shared"):
+        xcnn.load(path, model)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+    model.a.weight.data[0, 0] = np.nan  # equal to itself here
+    tied_layers().load_state_dict(model.state_dict())
+
+
 def test_tied_weights_count_as_in_pytorch():
     torch = pytest.importorskip("torch")
     peer = torch.nn.Sequential()

@@ -722,3 +722,32 @@ def test_the_optimizer_of_another_model_is_refused():
     with pytest.raises(ArgumentError, match=r"none of the parameters .* optim\.SGD\(model\.param"):
         xcnn.Trainer(model, optim.SGD(earlier.parameters(), lr=0.1))
     xcnn.Trainer(model, optim.SGD([model.bias], lr=0.1))  # a part of them is fine
+
+
+def test_lists_of_examples():
+    """Pairs and dicts are read one by one; a list of rows of numbers is an array."""
+    expected = trainer(linear(3)).evaluate(X, CLASSES)
+    pairs = list(zip(X, CLASSES, strict=True))
+    dicts = [{"x": x, "y": int(y)} for x, y in pairs]
+    for examples in (pairs, dicts):
+        assert trainer(linear(3)).evaluate(examples) == expected
+        history = trainer(linear(3)).fit(examples, batch_size=N, progress=False)
+        assert history[0].train_loss == pytest.approx(expected["loss"])
+    rows = [tuple(map(float, x)) for x in X]
+    for examples in (rows, pairs, [{"x": x} for x in X]):
+        np.testing.assert_array_equal(
+            trainer(linear(3)).predict(examples), trainer(linear(3)).predict(X)
+        )
+
+
+@pytest.mark.parametrize("x", [["a.png"], np.array(["a.png"]), ("a", "b"), np.array([[1j] * 4])])
+def test_data_without_numbers(backend, x):
+    with pytest.raises(DTypeError, match="expected an array of numbers, got one of"):
+        trainer(linear(3), backend=backend).predict(x)
+    with pytest.raises(DTypeError, match="expected an array of numbers, got one of"):
+        trainer(linear(3), backend=backend).fit(x, np.zeros(len(x), int), progress=False)
+
+
+def test_targets_without_numbers():
+    with pytest.raises(DTypeError, match="expected an array of numbers, got one of <U3"):
+        trainer(linear(1), "mse").evaluate(X, np.array(["cat"] * N))

@@ -15,7 +15,7 @@ from functools import lru_cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
-from .errors import ArgumentError, ShapeError, did_you_mean
+from .errors import ArgumentError, DTypeError, ShapeError, did_you_mean
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
@@ -377,7 +377,32 @@ def check_input(x: Any, axis: int, expected: int, what: str) -> None:
         The length differs, or there is no such axis.
     """
     if x.ndim <= abs(axis) - (axis < 0) or x.shape[axis] != expected:
-        raise ShapeError(f"input has shape {tuple(x.shape)}: expected {expected} {what}")
+        shape = tuple(x.shape)
+        hint = channels_last_hint(shape, expected) if axis == 1 else ""
+        raise ShapeError(
+            f"input has shape {shape}: expected {expected} {what}" + (f"; {hint}" if hint else "")
+        )
+
+
+def check_numbers(array: Any) -> None:
+    """Require an array, if it is one, to hold real numbers or bools.
+
+    Raises
+    ------
+    DTypeError
+        It holds anything else.
+    """
+    dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "kind", "f") not in "fiub":
+        raise DTypeError(f"expected an array of numbers, got one of {dtype}")
+
+
+def channels_last_hint(shape: tuple[int, ...], channels: int, otherwise: str = "") -> str:
+    """What to do about an input (N, ..., channels); ``otherwise`` for one of another shape."""
+    if len(shape) < 3 or shape[-1] != channels:
+        return otherwise
+    axes = 0, len(shape) - 1, *range(1, len(shape) - 1)
+    return f"{shape} looks channels-last: use x.transpose{axes}"
 
 
 # -- names of modes ------------------------------------------------------------------------

@@ -110,6 +110,9 @@ def parse_json(text: str | bytes) -> Any:
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > MAX_JSON:
         raise ValueError(f"more than {MAX_JSON} bytes")
+    # an escaped quote counts as none, although "\\\\" ends in one
+    if data.count(b'"') - data.count(b'\\"') > 2 * _MAX_VALUES:
+        raise ValueError(f"more than {_MAX_VALUES} strings in JSON")
     outside = _STRING.sub(b"", data)
     brackets = outside.translate(None, _NO_BRACKET)
     if outside.count(b",") + len(brackets) > _MAX_VALUES:

@@ -64,6 +64,7 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
         raise ShapeError(
             f"{name} has shape {shape}: expected four axes {', '.join(data_format)}; "
             "one image needs a batch axis, for example x[None]"
+            + (", and (H, W, C) is x.transpose(2, 0, 1)[None]" if shape[2:] in ((1,), (3,)) else "")
         )
     return shape[1:] if data_format == "NCHW" else (shape[3], *shape[1:3])
 

@@ -176,6 +176,15 @@ def test_pil_images(mode):
     assert y.tolist() == [0, 2, 4, 6, 8, 10, 12]
 
 
+def test_lists_of_pil_images():
+    Image = pytest.importorskip("PIL.Image")
+    images = [Image.fromarray(np.moveaxis(i, 0, 2)) for i in IMAGES]
+    assert_equal(next(iter(DataLoader(images, 7))), (IMAGES,))
+    assert_equal(next(iter(DataLoader((images, LABELS), 7))), (IMAGES, LABELS))
+    with pytest.raises(DataError, match=r"shapes \[\(3, 4, 5\), \(3, 4, 6\)\]; crop"):
+        ArrayDataset([images[0], Image.new("RGB", (6, 4))])
+
+
 def test_datasets_of_torchvision():
     """Without a transform, items are (PIL.Image, int); with one, (tensor, int)."""
     from ..torchvision_stub import torchvision

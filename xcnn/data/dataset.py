@@ -76,7 +76,8 @@ class Dataset:
     def _row(self) -> dict[str, Any]:
         """Return the class, the number of items, and the types and shapes of an item's parts."""
         first = self.batch(np.arange(1)) if len(self) else ()
-        shapes = [f"{a.dtype} {'×'.join(map(str, a.shape[1:]))}".strip() for a in first]
+        arrays = arrays_of(first)
+        shapes = [f"{a.dtype} {'×'.join(map(str, a.shape[1:]))}".strip() for a in arrays]
         return {"dataset": type(self).__name__, "items": len(self), "item": ", ".join(shapes)}
 
     def batch(self, indices: np.ndarray) -> Batch:
@@ -284,6 +285,11 @@ class IterableDataset(Dataset):
     def __getitem__(self, index: Any) -> Any:
         raise DTypeError(f"{name_of(self)} has no index: it is read in order")
 
+    def _row(self) -> dict[str, Any]:
+        """As of other datasets, but nothing is read: an iterator would lose its first item."""
+        items = operator.length_hint(self, -1)
+        return {"dataset": type(self).__name__, "items": "unknown" if items < 0 else items}
+
     def stack(self, items: Iterable[Any]) -> Any:
         """Combine several items into a batch."""
         return _collate_items(self, list(items))
@@ -298,8 +304,8 @@ def as_dataset(data: Any) -> Dataset:
     Parameters
     ----------
     data : Dataset, array, tuple, dict or list of array-like, list of items, iterable
-        Or an object with len() and indexing, or a generator function. A list of tuples or dicts
-        is a list of items.
+        Or an object with len() and indexing, or a generator function. A list of tuples, dicts or
+        PIL images is a list of items.
 
     Raises
     ------
@@ -310,7 +316,7 @@ def as_dataset(data: Any) -> Dataset:
         return data
     if isinstance(data, Mapping):
         return ArrayDataset(data)
-    if isinstance(data, list) and data and all(isinstance(v, tuple | Mapping) for v in data):
+    if isinstance(data, list) and data and all(map(_is_item, data)):
         return SequenceDataset(data)
     if isinstance(data, tuple | list):
         return ArrayDataset(*data)
@@ -442,6 +448,16 @@ def _as_structure(value: Any, where: str) -> Any:
     return _as_items(value, where)
 
 
+def _is_item(value: Any) -> bool:
+    """Whether a list of such values is one of items, not an array."""
+    return isinstance(value, tuple | Mapping) or _is_image(value)
+
+
+def _is_image(value: Any) -> bool:
+    """Whether ``value`` is a PIL image, which does not need to be imported for this."""
+    return hasattr(value, "getbands")
+
+
 def _is_part(value: Any) -> bool:
     """Whether ``value`` makes the tuple that contains it one of arrays, not a row of numbers."""
     if isinstance(value, tuple):
@@ -454,7 +470,9 @@ def _as_items(array: Any, where: str) -> Any:
     where = f"array {where} of a dataset"
     if hasattr(array, "__cuda_array_interface__"):
         raise DataError(f"{where} is on a GPU; data must be on the host: pass cupy.asnumpy(array)")
-    if isinstance(array, list | tuple) or hasattr(array, "__array__"):
+    if isinstance(array, list | tuple) and array and all(map(_is_image, array)):
+        array = _stack(array, array)
+    elif isinstance(array, list | tuple) or hasattr(array, "__array__"):
         try:
             array = _to_numpy(array)
         except DataError as error:
@@ -473,7 +491,7 @@ def _to_numpy(value: Any) -> np.ndarray:
     """
     if isinstance(value, np.ndarray):
         return value
-    if hasattr(value, "getbands"):  # a PIL image, which does not need to be imported for this
+    if _is_image(value):
         pixels = np.asarray(value.convert("L") if value.mode == "1" else value)
         return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
     try:

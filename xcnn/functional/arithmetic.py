@@ -31,7 +31,7 @@ def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both as Tensors; a plain number takes the dtype and device of the other operand."""
-    if isinstance(a, int | float):
+    if isinstance(a, int) or (isinstance(a, float) and not isinstance(b, int)):
         b = Tensor.of(b)
         return _number(a, b), b
     a = Tensor.of(a)

@@ -7,7 +7,15 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, check_flag, check_size, is_int, memoize, signal_pair
+from ..checks import (
+    Padding,
+    channels_last_hint,
+    check_flag,
+    check_size,
+    is_int,
+    memoize,
+    signal_pair,
+)
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import window_geometry
@@ -210,9 +218,8 @@ def check_weight(
             f"groups={groups!r}: expected an int >= 1 that divides the {shape[0]} filters of weight"
         )
     if channels != shape[1] * groups:
-        hint = "check in_channels and data_format"
-        if input[-1:] == (shape[1] * groups,):
-            hint = f"{input} looks channels-last: use x.transpose(0, 3, 1, 2)"
+        advice = "check in_channels and data_format"
+        hint = channels_last_hint(input, shape[1] * groups, advice)
         raise ShapeError(
             f"input has {channels} channels, but weight {shape} with groups={groups} takes "
             f"{shape[1] * groups}; {hint}"

@@ -7,7 +7,7 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, check_size, is_int, memoize, signal_pair
+from ..checks import Padding, channels_last_hint, check_size, is_int, memoize, signal_pair
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
 from ..geometry import transposed_geometry
@@ -136,6 +136,7 @@ def check_transposed_weight(
     bias: tuple[int, ...] | None,
     groups: int,
     kernel: str,
+    input: tuple[int, ...],
 ) -> None:
     """Check the shapes of a weight (C, F / groups, kernel) and a bias (F,).
 
@@ -153,8 +154,12 @@ def check_transposed_weight(
         )
     if channels != shape[0]:
         raise ShapeError(
-            f"input has {channels} channels, but weight {shape} takes {shape[0]}; the weight of a "
-            "transposed convolution has the input channels first"
+            f"input has {channels} channels, but weight {shape} takes {shape[0]}; "
+            + channels_last_hint(
+                input,
+                shape[0],
+                "the weight of a transposed convolution has the input channels first",
+            )
         )
     check_bias(bias, shape[1] * groups)
 
@@ -221,7 +226,7 @@ def _problem(
     """Check shapes and settings, and describe the convolution that is transposed."""
     is_signal, kernel = data_format == "NCL", weight[2:]
     channels, height, width = image_size(shape, data_format)
-    check_transposed_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW")
+    check_transposed_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW", shape)
     if is_signal:
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")

@@ -172,7 +172,8 @@ class Module:
         Raises
         ------
         StateDictError
-            Lists all missing and unexpected keys and wrong shapes.
+            Lists all missing and unexpected keys and wrong shapes; or a shared parameter has
+            different values under its paths.
         """
         if not isinstance(state, Mapping):
             raise StateDictError(f"state is {type(state).__name__}: expected arrays by dotted path")
@@ -198,9 +199,17 @@ class Module:
             raise StateDictError(
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        pairs = [(tensor, state[key]) for key, tensor in tensors.items() if key in state]
-        arrays = [_convert(a, t.backend, t.dtype).astype(t.dtype, copy=False) for t, a in pairs]
-        for (tensor, _), array in zip(pairs, arrays, strict=True):
+        arrays: dict[Tensor, Array] = {}
+        for key, t in tensors.items():
+            if key in state:
+                array = _convert(state[key], t.backend, t.dtype).astype(t.dtype, copy=False)
+                known = arrays.setdefault(t, array)
+                if known is not array and known.tobytes() != array.tobytes():
+                    raise StateDictError(
+                        f"{key} is shared by several modules of {type(self).__name__}, but the "
+                        "state has other values for each: untie them before loading it"
+                    )
+        for tensor, array in arrays.items():
             tensor.data[...] = array
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:

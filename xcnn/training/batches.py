@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from numbers import Number
 from typing import Any
 
 from .. import data
@@ -43,8 +44,17 @@ def to_train(caller: str, x: Any, y: Any, batch_size: int, shuffle: bool, seed: 
 def _together(x: Any, y: Any) -> Any:
     if y is not None:
         return x, y
+    if isinstance(x, list) and x and _is_item(x[0]):
+        return x
     is_array = isinstance(x, list | tuple) or hasattr(x, "__array__")
     return (x,) if is_array else x
+
+
+def _is_item(value: Any) -> bool:
+    """Whether a list of such values is one of examples, not an array: dicts, (x, y)."""
+    if isinstance(value, tuple):
+        return not all(isinstance(part, Number) for part in value)
+    return isinstance(value, dict)
 
 
 def as_pair(validation: Any) -> tuple[Any, Any]:
