@@ -148,8 +148,10 @@ EXTRAS = {
 }
 
 
-@pytest.mark.parametrize("batches", [0, 3, 5, 12, 19])
-@pytest.mark.parametrize("every", ["1epoch", "1step", "3steps"])
+@pytest.mark.parametrize(
+    ("every", "batches"),
+    [("1epoch", 0), ("1epoch", 12), ("1step", 3), ("1step", 19), ("3steps", 5)],
+)
 def test_resuming_after_a_crash(tmp_path, every, batches):
     training = Training()
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", batches, every))
@@ -160,8 +162,14 @@ def test_resuming_with_random_validation_data(tmp_path):
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 13, "1epoch"))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        pytest.param(o, s, marks=[] if o == "adam" or s is None else pytest.mark.exhaustive)
+        for o in OPTIMIZERS
+        for s in SCHEDULES
+    ],
+)
 def test_resuming_every_optimizer_and_schedule(tmp_path, optimizer, schedule):
     training = Training(optimizer, schedule)
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 13, "1step"))
@@ -177,7 +185,7 @@ def test_resuming_with_callbacks(tmp_path, extra, epoch):
     assert_equal(whole, resumed)
 
 
-@pytest.mark.parametrize("accumulate", [2, 3, 7])
+@pytest.mark.parametrize("accumulate", [3, 7])
 def test_resuming_with_accumulation(tmp_path, accumulate):
     training = Training(accumulate=accumulate, schedule="onecycle")
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 14, "1step"))
