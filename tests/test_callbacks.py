@@ -1,5 +1,6 @@
 """What acts during a fit: callbacks, accumulation, class weights, forms of data, find_lr."""
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -641,6 +642,35 @@ def test_find_lr_of_a_loss_that_never_falls():
     trainer = build(lambda output, target: (output * 0.0).sum() + 1.0)
     with pytest.raises(ArgumentError, match="the loss did not fall at any rate"):
         trainer.find_lr(X, Y).suggestion  # noqa: B018
+
+
+def test_find_lr_is_not_misled_by_its_first_batches():
+    """The first batch has a hundredth of the loss of the others, whose loss falls steadily."""
+    falling = itertools.chain([0.01], np.linspace(1, 0.5, 99))
+    found = build(lambda output, target: output.sum() * 0 + float(next(falling))).find_lr(X, Y)
+    assert len(found.rates) == 100
+    assert found.suggestion > found.rates[10]
+
+
+@pytest.mark.parametrize(
+    "empty", [(X[:0], Y[:0]), (DataLoader((X, Y), 99, drop_last=True),), (IterableDataset([]),)]
+)
+def test_find_lr_without_a_batch(empty):
+    with pytest.raises(DataError, match="find_lr: no batch"):
+        build().find_lr(*empty)
+
+
+def test_find_lr_of_data_that_are_not_finite():
+    found = build().find_lr(X * np.nan, Y)
+    assert found.rates == []
+    with pytest.raises(ArgumentError, match="did not fall"):
+        found.suggestion  # noqa: B018
+
+
+def test_find_lr_without_a_suggestion_is_drawn():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    found = build(lambda output, target: (output * 0.0).sum() + 1.0).find_lr(X, Y)
+    assert len(found.plot(figure.subplots()).lines) == 2
 
 
 # ModelCheckpoint

@@ -8,11 +8,12 @@ from typing import Any
 
 from ..checks import check_int, check_number
 from ..data import DataLoader
-from ..errors import ArgumentError, missing_package
+from ..errors import ArgumentError, DataError, missing_package
 from . import batches
 
 _SMOOTHING = 0.9  # weight of the earlier losses
 _ROUNDING = 1e-6  # a smaller fall does not count
+_SETTLING = 10  # steps at most until the smoothed loss is more than the noise of a few batches
 _EXPLODED = 4.0  # times the smallest smoothed loss, at which the test ends
 
 
@@ -49,14 +50,22 @@ class LRFinder:
         ArgumentError
             It never falls.
         """
-        values = self.smoothed
-        lowest = values.index(min(values))
+        if (found := self._steepest()) is None:
+            raise ArgumentError(
+                "find_lr: the loss did not fall at any rate: start lower, or take more steps; a "
+                "network that is trained already has little to gain"
+            )
+        return found
+
+    def _steepest(self) -> float | None:
+        """The suggestion, or None."""
+        first = min(_SETTLING, len(self.losses) // 10)
+        rates, values = self.rates[first:], self.smoothed[first:]
+        lowest = values.index(min(values)) if values else 0
         slopes = [values[i + 1] - values[i - 1] for i in range(1, lowest)]
         if not slopes or values[0] - values[lowest] <= _ROUNDING * abs(values[0]):
-            raise ArgumentError(
-                "find_lr: the loss did not fall at any rate: start lower, or take more steps"
-            )
-        return self.rates[1 + slopes.index(min(slopes))]
+            return None
+        return rates[1 + slopes.index(min(slopes))]
 
     def plot(self, axes: Any = None) -> Any:
         """Draw losses over rates with matplotlib.
@@ -78,7 +87,8 @@ class LRFinder:
             axes = pyplot.subplots()[1]
         axes.plot(self.rates, self.losses, color="0.8", label="loss")
         axes.plot(self.rates, self.smoothed, color="C0", label="smoothed")
-        axes.axvline(self.suggestion, color="C1", label=f"suggestion {self.suggestion:.2g}")
+        if (found := self._steepest()) is not None:
+            axes.axvline(found, color="C1", label=f"suggestion {found:.2g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
         axes.legend()
         return axes
@@ -102,12 +112,17 @@ def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: i
                 break
             result.rates.append(rate)
             result.losses.append(loss)
-            values = result.smoothed
-            if number + 1 == steps or values[-1] > _EXPLODED * min(values):
+            values = result.smoothed[_SETTLING:]
+            if number + 1 == steps or (values and values[-1] > _EXPLODED * min(values)):
                 break
     return result
 
 
 def _endless(loader: DataLoader) -> Any:
-    while True:
-        yield from batches.pairs(loader)
+    found = True
+    while found:
+        found = False
+        for pair in batches.pairs(loader):
+            found = True
+            yield pair
+    raise DataError("find_lr: no batch to train on; x has no examples, or too few")
