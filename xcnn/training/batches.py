@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .. import data
+from .. import backends, data
 from ..checks import check_int, check_number, check_size
 from ..data import DataLoader, Dataset, map_arrays
 from ..errors import ArgumentError, DataError, DTypeError
@@ -41,23 +41,42 @@ def _together(x: Any, y: Any) -> Any:
 
 def as_pair(validation: Any) -> tuple[Any, Any]:
     """Return the x and y of the argument ``validation``."""
-    if isinstance(validation, DataLoader | Dataset):
-        return validation, None
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
+    if isinstance(validation, tuple | list) and len(validation) == 2:
+        return validation[0], validation[1]
+    if isinstance(validation, tuple | list) or hasattr(validation, "__array__"):
         raise ArgumentError(
             f"validation is {type(validation).__name__}: expected (x, y), a Dataset or a DataLoader"
         )
-    return validation[0], validation[1]
+    return validation, None
 
 
 def split(x: Any, y: Any, fraction: float, seed: int, by_class: bool) -> tuple[Dataset, Dataset]:
-    """Hold out a fraction of the examples for validation, of each class alike ``by_class``."""
+    """Hold out a fraction of the examples for validation, of each class alike ``by_class``.
+
+    An example with several classes, such as those of its pixels, is as good as any other.
+    """
     if isinstance(x, DataLoader):
         raise ArgumentError(
             "validation_split needs arrays or a Dataset, got a DataLoader: split its dataset with "
             "xcnn.data.split and pass validation"
         )
-    return data.split(_together(x, y), fraction, seed=seed, stratify=by_class or None)
+    source, classes = _together(x, y), None
+    if by_class:
+        classes = data.labels(source)
+        if classes.ndim == 2 and classes.dtype.kind == "f":  # probabilities
+            classes = classes.argmax(axis=1)
+        classes = classes if classes.ndim == 1 else None
+    return data.split(source, fraction, seed=seed, stratify=classes)
+
+
+def concatenate(parts: list[Any]) -> Any:
+    """Join the arrays of batches of one structure, of tuples and dicts, along the first axis."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return {key: concatenate([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(concatenate(list(column)) for column in zip(*parts, strict=True))
+    return backends.get("cpu").xp.concatenate(parts)
 
 
 def pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

@@ -13,7 +13,6 @@ from typing import Any
 from .. import backends, optim, random
 from .. import functional as F
 from ..amp import GradScaler, autocast
-from ..arrays import Array
 from ..backends import PRECISIONS
 from ..checks import check_choice, check_int, check_list, check_not_negative, check_number, is_int
 from ..data import DataLoader, map_arrays
@@ -173,15 +172,15 @@ class Trainer:
         batch_size, shuffle, seed
             For data that are not a DataLoader; the order depends on ``seed`` and the epoch only.
         validation
-            (x, y), a Dataset or a DataLoader, evaluated after each epoch.
+            (x, y), or a dataset or loader as ``x``; evaluated after each epoch.
         callbacks
             Objects of ``xcnn.callbacks``, or functions called as ``f(trainer, epoch)`` after each
             epoch; one that returns True stops the training.
         progress
             Show a bar for each epoch (only on a terminal).
         validation_split
-            Fraction of the examples to hold out for validation, from each class alike, chosen by
-            ``seed``; instead of ``validation``.
+            Fraction of the examples to hold out for validation, from each class alike (if an
+            example has one class), chosen by ``seed``; instead of ``validation``.
         class_weight
             Weights of the classes in the loss: "balanced", inversely proportional to their
             frequencies as in scikit-learn; {class: weight}, 1 for those not named; or (C,).
@@ -688,10 +687,11 @@ class Trainer:
                     return None
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
-        """Return the model's predictions as a NumPy array, (N, ...).
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """Return the model's predictions as a NumPy array, (N, ...), or several of them.
 
-        Probabilities for classification: softmax of the output for "cross_entropy", exp for
+        For a model that returns a tuple or a dict of Tensors, a tuple or a dict of arrays. Else
+        probabilities for classification: softmax of the output for "cross_entropy", exp for
         "nll", sigmoid for "binary_cross_entropy_with_logits"; else the output itself.
 
         Parameters
@@ -714,16 +714,20 @@ class Trainer:
             ]
         if not predicted:
             raise ShapeError("predict: x has no examples; pass at least one")
-        return backends.get("cpu").xp.concatenate(predicted)
+        return batches.concatenate(predicted)
 
-    def _prediction(self, x: Any) -> Array:
-        y = self.loss.prediction(self._output(x)).numpy()
-        if y.shape[:1] != (batches.count(x),):
-            raise ShapeError(
-                f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
-                "expected (N, ...)"
-            )
-        return y
+    def _prediction(self, x: Any) -> Any:
+        output = self._output(x)
+        if isinstance(output, Tensor):
+            output = self.loss.prediction(output)
+        predicted = map_arrays(lambda tensor: tensor.numpy(), output)
+        for y in batches.arrays_of(predicted):
+            if y.shape[:1] != (batches.count(x),):
+                raise ShapeError(
+                    f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
+                    "expected (N, ...)"
+                )
+        return predicted
 
     # -- one batch ----------------------------------------------------------------------------
 
