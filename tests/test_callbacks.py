@@ -757,6 +757,16 @@ def test_class_weights(backend, class_weight, expected):
         assert epoch.train_loss == pytest.approx(weighted_loss(trainer, expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])
+def test_class_weights_of_classes_that_do_not_occur(backend, class_weight):
+    weights_ = []
+    for outputs in (3, 5):
+        trainer = build(outputs=outputs, device=backend)
+        fit(trainer, validation=(X, Y), class_weight=class_weight)
+        weights_.append(trainer.loss.weight.numpy().tolist())
+    assert weights_[1] == [*weights_[0], 1, 1]
+
+
 def test_balanced_class_weights_leave_out_ignored_labels():
     labels = Y.copy()
     labels[::4] = 255

@@ -136,7 +136,7 @@ class Trainer:
         self._seconds = 0.0  # of that epoch
         self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
-        self._warned = False
+        self._warned = self._extends_weight = False
 
     # -- training ---------------------------------------------------------------------------
 
@@ -791,6 +791,8 @@ class Trainer:
                 ignored = getattr(self.loss, "ignore_index", -100)
                 host.check_class_indices(labels, output.shape[1] if output.ndim > 1 else 1, ignored)
         if kind == "classes":
+            if self._extends_weight and output.ndim > 1:
+                self._extend_class_weight(output.shape[1])
             return backend.asarray(y, output.dtype if y.shape == output.shape else None)
         target = backend.asarray(y, output.dtype)
         same_shape = [n for n in target.shape if n != 1] == [n for n in output.shape if n != 1]
@@ -844,6 +846,14 @@ class Trainer:
         ignored = getattr(self.loss, "ignore_index", -100)
         weights = batches.class_weights(class_weight, loader.dataset, ignored)
         vars(self.loss)["weight"] = Buffer(self.model.backend.asarray(weights, self.model.dtype))
+        self._extends_weight = isinstance(class_weight, str | dict)
+
+    def _extend_class_weight(self, classes: int) -> None:
+        """Give weight 1 to the last classes, if they are neither named nor in the data."""
+        weight, xp = vars(self.loss)["weight"].data, self.model.backend.xp
+        more = xp.ones(max(0, classes - len(weight)), weight.dtype)
+        vars(self.loss)["weight"] = Buffer(xp.concatenate([weight, more]))
+        self._extends_weight = False
 
 
 def _named(value: Any) -> dict[str, Any]:
