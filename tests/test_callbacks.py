@@ -1,5 +1,6 @@
 """What acts during a fit: callbacks, accumulation, class weights, forms of data, find_lr."""
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -447,6 +448,12 @@ def test_stochastic_weight_averaging(backend, start, first):
     np.testing.assert_allclose(model[0].running_mean.numpy(), mean, rtol=1e-4, atol=1e-6)
 
 
+def test_two_averages_are_refused():
+    two = callbacks.EMA(), callbacks.StochasticWeightAveraging(1)
+    with pytest.raises(ArgumentError, match="has EMA and StochasticWeightAveraging: average in"):
+        fit(build(), *two)
+
+
 def test_stochastic_weight_averaging_needs_a_constant_rate():
     trainer = build()
     trainer.schedule = schedules.OneCycleLR(trainer.optimizer, 0.1, 15)
@@ -656,6 +663,35 @@ def test_find_lr_of_a_loss_that_never_falls():
         trainer.find_lr(X, Y).suggestion  # noqa: B018
 
 
+def test_find_lr_is_not_misled_by_its_first_batches():
+    """The first batch has a hundredth of the loss of the others, whose loss falls steadily."""
+    falling = itertools.chain([0.01], np.linspace(1, 0.5, 99))
+    found = build(lambda output, target: output.sum() * 0 + float(next(falling))).find_lr(X, Y)
+    assert len(found.rates) == 100
+    assert found.suggestion > found.rates[10]
+
+
+@pytest.mark.parametrize(
+    "empty", [(X[:0], Y[:0]), (DataLoader((X, Y), 99, drop_last=True),), (IterableDataset([]),)]
+)
+def test_find_lr_without_a_batch(empty):
+    with pytest.raises(DataError, match="find_lr: no batch"):
+        build().find_lr(*empty)
+
+
+def test_find_lr_of_data_that_are_not_finite():
+    found = build().find_lr(X * np.nan, Y)
+    assert found.rates == []
+    with pytest.raises(ArgumentError, match="did not fall"):
+        found.suggestion  # noqa: B018
+
+
+def test_find_lr_without_a_suggestion_is_drawn():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    found = build(lambda output, target: (output * 0.0).sum() + 1.0).find_lr(X, Y)
+    assert len(found.plot(figure.subplots()).lines) == 2
+
+
 # ModelCheckpoint
 
 
@@ -734,6 +770,16 @@ def test_class_weights(backend, class_weight, expected):
         assert epoch.train_loss == pytest.approx(weighted_loss(trainer, expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])
+def test_class_weights_of_classes_that_do_not_occur(backend, class_weight):
+    weights_ = []
+    for outputs in (3, 5):
+        trainer = build(outputs=outputs, device=backend)
+        fit(trainer, validation=(X, Y), class_weight=class_weight)
+        weights_.append(trainer.loss.weight.numpy().tolist())
+    assert weights_[1] == [*weights_[0], 1, 1]
+
+
 def test_balanced_class_weights_leave_out_ignored_labels():
     labels = Y.copy()
     labels[::4] = 255
@@ -772,6 +818,11 @@ def test_validation_split(fraction):
     assert [e.val_loss for e in one.history] == [e.val_loss for e in two.history]
     shares = np.bincount(Y[held.indices]) - fraction * np.bincount(Y)
     assert (abs(shares) < 1).all()
+    soft = build()
+    fit(soft, y=np.eye(3, dtype="float32")[Y], validation_split=fraction, seed=3)
+    np.testing.assert_allclose(
+        [e.val_loss for e in soft.history], [e.val_loss for e in one.history], rtol=1e-5
+    )
     values = build("mse", outputs=1)
     fit(values, y=normal(N, 1), validation_split=fraction)
     assert values.history[-1].val_loss > 0
@@ -789,6 +840,14 @@ def test_validation_split(fraction):
 def test_validation_split_refused(settings, text):
     with pytest.raises(ArgumentError, match=text):
         fit(build(), **settings)
+
+
+def test_validation_split_of_pixels():
+    x, y = normal(10, 2, 3, 3, dtype="float32"), np.arange(90).reshape(10, 3, 3) % 2
+    trainer = xcnn.Trainer(nn.Conv2d(2, 2, 1), "sgd")
+    (epoch,) = trainer.fit(x, y, validation_split=0.3, seed=1)
+    held = data.split((x, y), 0.3, seed=1)[1].indices
+    assert epoch.val_loss == pytest.approx(trainer.evaluate(x[held], y[held])["loss"], rel=1e-5)
 
 
 def test_metrics_are_those_of_the_predictions(backend):
@@ -821,6 +880,38 @@ class Sum(nn.Module):
 
     def forward(self, a, b):
         return self.a(a) + self.b(b)
+
+
+@pytest.mark.parametrize("form", [tuple, dict])
+def test_models_of_several_outputs(backend, form):
+    class Heads(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            heads = {"a": self.a(x), "b": self.b(x)}
+            return heads if form is dict else tuple(heads.values())
+
+    model = Heads().to(backend)
+    found = xcnn.Trainer(model).predict(X, batch_size=7)
+    assert type(found) is form
+    for name, y in found.items() if form is dict else zip("ab", found, strict=True):
+        weight = getattr(model, name).weight.numpy(), getattr(model, name).bias.numpy()
+        np.testing.assert_allclose(y, np.float64(X) @ weight[0].T + weight[1], atol=1e-5)
+
+
+def test_items_of_another_library_are_validation_data():
+    class Items:
+        def __len__(self):
+            return 9
+
+        def __getitem__(self, index):
+            return X[range(9)[index]], Y[index]
+
+    one, two = build(), build()
+    fit(one, validation=Items())
+    fit(two, validation=(X[:9], Y[:9]))
+    assert [e.val_loss for e in one.history] == [e.val_loss for e in two.history]
 
 
 @pytest.mark.parametrize("form", [tuple, dict])

@@ -17,7 +17,7 @@ from ..errors import ArgumentError, DivergenceError
 from ..training import Epoch, Trainer
 from . import optimizer, sources, weights
 from .options import Parser, add_device, count, seed, size
-from .runs import CONFIG, HISTORY, LOGS, LOSSES, MODEL, RunFolder, is_binary
+from .runs import LOGS, LOSSES, RunFolder, is_binary
 
 _SMALL = 10_000  # images; smaller datasets get more epochs by default
 #: options copied to the config unchanged
@@ -79,13 +79,15 @@ def add_options(parser: Parser) -> None:
     resume = "go on with the run in this folder, with its settings; --epochs N trains longer"
     parser.add("--resume RUN", resume)
     every = "how often to write a checkpoint, such as 100steps, 5min or 1epoch"
-    parser.add("--checkpoint-every TIME", every, default="1epoch")
+    parser.add("--checkpoint-every TIME", every, type=_interval, default="1epoch")
     parser.add("--keep N", "number of checkpoints to keep", type=count, default=3)
     best = "also keep the best network by a column of history.csv, such as val_accuracy"
     parser.add("--best NAME", best)
     logs = "logs, separated by commas: " + ", ".join(f"{k} ({v})" for k, v in LOGS.items())
     parser.add("--log NAMES", f"{logs}; history.csv is always written", type=_logs, default=[])
-    parser.add("--time-limit TIME", "stop after a time, such as 30min or 2h, to be resumed")
+    parser.add(
+        "--time-limit TIME", "stop after a time, such as 30min or 2h, to be resumed", type=_time
+    )
     limit = "use only N images of each split: the first N, or for a folder N chosen by --seed"
     parser.add("--limit N", limit, type=count)
     parser.add("--quiet", "print only the last line", action="store_true")
@@ -233,7 +235,7 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
     finally:
         folder.remove_if_empty()
     if trainer.is_interrupted:
-        print(f"\nthe time is over: {_saved(folder)}", flush=True)
+        print(f"\ntime limit reached: {_saved(folder)}", flush=True)
 
 
 def create_model(config: dict[str, Any]) -> Any:
@@ -259,7 +261,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
     loss = arguments.loss
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
-    callbacks.ModelCheckpoint("", arguments.checkpoint_every)
     if arguments.best is not None and not arguments.resume:
         measured = ["loss", "accuracy", *(metrics.create(name).name for name in arguments.metrics)]
         columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
@@ -399,8 +400,7 @@ def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) 
     accuracy = last.val_accuracy or 0.0
     print(
         f"test accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}) after "
-        f"{_epochs(last.epoch)} in {seconds:.1f} s; "
-        f"{folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
+        f"{_epochs(last.epoch)} in {seconds:.1f} s: {folder.path}"
     )
 
 
@@ -419,6 +419,29 @@ def _metric_names() -> list[str]:
 def _suits(name: str) -> bool:
     metric = metrics.create(name)
     return metric.is_scalar and "classes" in metric.targets
+
+
+def _interval(text: str) -> str:
+    """A number of steps or epochs, or a time."""
+    with _as_type_error():
+        callbacks.ModelCheckpoint("", every=text)
+    return text
+
+
+def _time(text: str) -> str:
+    """A time such as 2h."""
+    with _as_type_error():
+        callbacks.TimeLimit(text)
+    return text
+
+
+@contextmanager
+def _as_type_error() -> Iterator[None]:
+    """Let the parser report what is wrong with the value of an option."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error).partition("=")[2]) from error
 
 
 def _metrics(text: str) -> list[str]:

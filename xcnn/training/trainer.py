@@ -13,7 +13,6 @@ from typing import Any
 from .. import backends, optim, random
 from .. import functional as F
 from ..amp import GradScaler, autocast
-from ..arrays import Array
 from ..backends import PRECISIONS
 from ..checks import (
     check_choice,
@@ -182,15 +181,15 @@ class Trainer:
         batch_size, shuffle, seed
             For data that are not a DataLoader; the order depends on ``seed`` and the epoch only.
         validation
-            (x, y), a Dataset or a DataLoader, evaluated after each epoch.
+            (x, y), or a dataset or loader as ``x``; evaluated after each epoch.
         callbacks
             Objects of ``xcnn.callbacks``, or functions called as ``f(trainer, epoch)`` after each
             epoch; one that returns True stops the training.
         progress
             Show a bar for each epoch (only on a terminal).
         validation_split
-            Fraction of the examples to hold out for validation, from each class alike, chosen by
-            ``seed``; instead of ``validation``.
+            Fraction of the examples to hold out for validation, from each class alike (if an
+            example has one class), chosen by ``seed``; instead of ``validation``.
         class_weight
             Weights of the classes in the loss: "balanced", inversely proportional to their
             frequencies as in scikit-learn; {class: weight}, 1 for those not named; or (C,).
@@ -382,9 +381,7 @@ class Trainer:
         last = batches.length(loader)
         with self._compute_context():
             for (host_x, labels), (x, y) in self._on_device(loader):
-                if not self._warned:
-                    batches.warn_if_unscaled(host_x)
-                    self._warned = True
+                self._look_at(host_x)
                 for hook in self._hooks["on_batch_start"]:
                     hook(self)
                 step = self.train_step(x, y, labels)
@@ -689,16 +686,18 @@ class Trainer:
     def _evaluate(self, loader: DataLoader, stoppable: bool = False) -> dict[str, Any] | None:
         totals = Totals(self.loss, copy.deepcopy(self.metrics))
         with evaluating(self.model):
-            for (_, labels), (x, y) in self._on_device(loader):
+            for (host_x, labels), (x, y) in self._on_device(loader):
+                self._look_at(host_x)
                 totals.add(self._forward(x, y, labels))
                 if stoppable and self._stop:
                     return None
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
-        """Return the model's predictions as a NumPy array, (N, ...).
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """Return the model's predictions as a NumPy array, (N, ...), or several of them.
 
-        Probabilities for classification: softmax of the output for "cross_entropy", exp for
+        For a model that returns a tuple or a dict of Tensors, a tuple or a dict of arrays. Else
+        probabilities for classification: softmax of the output for "cross_entropy", exp for
         "nll", sigmoid for "binary_cross_entropy_with_logits"; else the output itself.
 
         Parameters
@@ -715,22 +714,32 @@ class Trainer:
         """
         loader = x if isinstance(x, DataLoader) else batches.as_loader(x, None, batch_size)
         with self._compute_context(), evaluating(self.model):
-            predicted = [
-                self._prediction(batch[0] if isinstance(batch, tuple) else batch)
-                for batch in loader
-            ]
+            predicted = []
+            for batch in loader:
+                inputs = batch[0] if isinstance(batch, tuple) else batch
+                self._look_at(inputs)
+                predicted.append(self._prediction(inputs))
         if not predicted:
             raise ShapeError("predict: x has no examples; pass at least one")
-        return backends.get("cpu").xp.concatenate(predicted)
+        return batches.concatenate(predicted)
 
-    def _prediction(self, x: Any) -> Array:
-        y = self.loss.prediction(self._output(x)).numpy()
-        if y.shape[:1] != (batches.count(x),):
-            raise ShapeError(
-                f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
-                "expected (N, ...)"
-            )
-        return y
+    def _look_at(self, x: Any) -> None:
+        """Warn once about pictures that are not scaled."""
+        if not self._warned:
+            self._warned = batches.warn_if_unscaled(x)
+
+    def _prediction(self, x: Any) -> Any:
+        output = self._output(x)
+        if isinstance(output, Tensor):
+            output = self.loss.prediction(output)
+        predicted = map_arrays(lambda tensor: tensor.numpy(), output)
+        for y in batches.arrays_of(predicted):
+            if y.shape[:1] != (batches.count(x),):
+                raise ShapeError(
+                    f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
+                    "expected (N, ...)"
+                )
+        return predicted
 
     # -- one batch ----------------------------------------------------------------------------
 
