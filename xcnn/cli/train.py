@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..data.augment import MIXTURES, RECIPES, recipe_names, training_transform
 from ..errors import ArgumentError, DivergenceError
 from ..training import Epoch, Trainer
 from . import optimizer, sources, weights
-from .options import Parser, add_device, count, seed, size
+from .options import Parser, add_device, count, path, seed, size
 from .runs import CONFIG, HISTORY, LOGS, LOSSES, MODEL, RunFolder, is_binary
 
 _SMALL = 10_000  # images; smaller datasets get more epochs by default
@@ -63,7 +64,7 @@ def add_options(parser: Parser) -> None:
     measured = f"also measure, separated by commas: {', '.join(_metric_names())}"
     parser.add("--metrics NAMES", measured, type=_metrics, default=[])
     average = "test and save an exponential moving average of the weights, such as 0.999"
-    parser.add("--ema DECAY", average, type=float)
+    parser.add("--ema DECAY", average, type=lambda text: callbacks.EMA(float(text)).decay)
     patience = "stop after N epochs in which --best, or the test loss, has not improved"
     parser.add("--patience N", patience, type=count)
     weights.add_options(parser)
@@ -74,17 +75,18 @@ def add_options(parser: Parser) -> None:
     parser.add("--precision", precision, choices=backends.PRECISIONS, default="float32")
     memory = "maximum GPU memory to use, such as 4GiB or 800MiB; default: all"
     parser.add("--memory-limit SIZE", memory, type=size)
-    parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N")
+    parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N", type=path)
     resume = "go on with the run in this folder, with its settings; --epochs N trains longer"
-    parser.add("--resume RUN", resume)
+    parser.add("--resume RUN", resume, type=path)
     every = "how often to write a checkpoint, such as 100steps, 5min or 1epoch"
-    parser.add("--checkpoint-every TIME", every, default="1epoch")
+    parser.add("--checkpoint-every TIME", every, type=_interval, default="1epoch")
     parser.add("--keep N", "number of checkpoints to keep", type=count, default=3)
     best = "also keep the best network by a column of history.csv, such as val_accuracy"
     parser.add("--best NAME", best)
     logs = "logs, separated by commas: " + ", ".join(f"{k} ({v})" for k, v in LOGS.items())
     parser.add("--log NAMES", f"{logs}; history.csv is always written", type=_logs, default=[])
-    parser.add("--time-limit TIME", "stop after a time, such as 30min or 2h, to be resumed")
+    limit = "stop after a time, such as 30min or 2h, to be resumed"
+    parser.add("--time-limit TIME", limit, type=lambda text: callbacks.TimeLimit(text).seconds)
     limit = "use only N images of each split: the first N, or for a folder N chosen by --seed"
     parser.add("--limit N", limit, type=count)
     parser.add("--quiet", "print only the last line", action="store_true")
@@ -150,7 +152,7 @@ def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
 
 def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
     """What the options add to the training, but the run folder."""
-    used: list[Any] = []
+    used: list[Any] = [_Settings(config)]
     if config["ema"] is not None:
         used.append(callbacks.EMA(config["ema"]))
     if config["patience"] is not None:
@@ -207,11 +209,17 @@ class _Lines(callbacks.Callback):
         if trainer.resumed_from is not None:
             place = f" after batch {trainer.batch}" if trainer.batch else ""
             what = f"going on with epoch {trainer.epoch}/{trainer.epochs}{place}"
-            print(what if trainer.epoch <= trainer.epochs else "nothing is left to do", flush=True)
+            _say(what if trainer.epoch <= trainer.epochs else "nothing is left to do")
 
     def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
         if not (sys.stderr.isatty() and sys.stdout.isatty()):
-            print(_epoch_line(epoch, trainer.epochs), flush=True)
+            _say(_epoch_line(epoch, trainer.epochs))
+
+
+def _say(text: str) -> None:
+    """Print a line; a training goes on if nobody can read it, as after ``| head``."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 @contextmanager
@@ -220,10 +228,10 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        print(f"\nstopped: {_saved(folder)}", flush=True)
+        _say(f"\nstopped: {_saved(folder)}")
         raise
     except OSError:
-        print(f"\nthe files cannot be written: {_saved(folder)}", flush=True)
+        _say(f"\nthe files cannot be written: {_saved(folder)}")
         raise
     except DivergenceError:
         if trainer.history:
@@ -233,6 +241,26 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
         folder.remove_if_empty()
     if trainer.is_interrupted:
         print(f"\nthe time is over: {_saved(folder)}", flush=True)
+
+
+class _Settings(callbacks.Callback):
+    """Keeps the settings in the checkpoint: those of a run that goes on must be the same."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        fixed = config.keys() - {*_RESUMED, "xcnn", "init"}
+        self.settings = {name: config[name] for name in sorted(fixed)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved, own = state["settings"], self.settings
+        edited = [f"{k} was {saved[k]!r}" for k in saved if k not in own or saved[k] != own[k]]
+        if edited:
+            raise ArgumentError(
+                f"{CONFIG} was edited since the run began: {', '.join(edited)}; change it back, or "
+                "start a new run"
+            )
 
 
 def create_model(config: dict[str, Any]) -> Any:
@@ -258,7 +286,10 @@ def _check_options(arguments: argparse.Namespace) -> None:
     loss = arguments.loss
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
-    callbacks.ModelCheckpoint("", arguments.checkpoint_every)
+    measured = ("loss", "accuracy", *arguments.metrics)
+    columns = [f"{part}_{name}" for part in ("train", "val") for name in measured]
+    if arguments.best not in (None, *columns):
+        raise ArgumentError(f"--best {arguments.best}: expected one of {', '.join(columns)}")
     for name in recipe_names(arguments.augment, arguments.data):
         if name in MIXTURES and loss != "cross_entropy":
             raise ArgumentError(
@@ -282,7 +313,7 @@ def _resumed_config(arguments: argparse.Namespace) -> dict[str, Any]:
             f"--resume goes on with the run's own settings: leave out {what}, or start a new run"
         )
     folder = RunFolder(Path(arguments.resume))
-    config = {**_NEW, **folder.load_config(full=True)}
+    config = folder.load_config(_NEW)
     epochs, done = arguments.epochs or config["epochs"], folder.finished_epochs()
     if arguments.epochs and done > epochs:
         raise ArgumentError(
@@ -403,7 +434,14 @@ def _saved(folder: RunFolder) -> str:
     newest = callbacks.newest(folder.path)
     if newest is None:
         return "nothing was saved"
-    return f"{folder.path} holds a checkpoint; go on with: xcnn train --resume {folder.path}"
+    command = f"xcnn train --resume {shlex.quote(str(folder.path))}"
+    return f"{folder.path} holds a checkpoint; go on with: {command}"
+
+
+def _interval(text: str) -> str:
+    """How often to write a checkpoint."""
+    callbacks.ModelCheckpoint("", text)
+    return text
 
 
 def _metric_names() -> list[str]:
