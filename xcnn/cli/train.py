@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -27,7 +28,10 @@ _COPIED = (
     *("checkpoint_every", "keep", "best", "log"),
 )
 #: options that go with --resume; the others are those of the run
-_RESUMED = ("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir")
+_RESUMED = (
+    *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir"),
+    "data",  # where the folder is now
+)
 
 
 def add_options(parser: Parser) -> None:
@@ -94,8 +98,8 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
-    backend = _open_device(arguments)
     config = _resumed_config(arguments) if arguments.resume else None
+    backend = _open_device(arguments)
     _check_options(arguments)
     dataset = sources.training_data(arguments)
     if config is None:
@@ -247,7 +251,7 @@ class _Settings(callbacks.Callback):
     """Keeps the settings in the checkpoint: those of a run that goes on must be the same."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        fixed = config.keys() - {*_RESUMED, "xcnn", "init"}
+        fixed = config.keys() - {*_RESUMED, "xcnn", "init", "checkpoint_every", "keep"}
         self.settings = {name: config[name] for name in sorted(fixed)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -286,6 +290,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
     loss = arguments.loss
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
+    if arguments.class_weight and is_binary(loss):
+        raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
     measured = ("loss", "accuracy", *arguments.metrics)
     columns = [f"{part}_{name}" for part in ("train", "val") for name in measured]
     if arguments.best not in (None, *columns):
@@ -319,8 +325,16 @@ def _resumed_config(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ArgumentError(
             f"--epochs {epochs}: {arguments.resume} has finished {_epochs(done)} already; pass more"
         )
-    for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head"):
+    if "data" in arguments.given:
+        if not (sources.is_folder(config["data"]) and sources.is_folder(arguments.data)):
+            raise ArgumentError("--data with --resume is for a folder of images that was moved")
+        config["data"] = os.path.abspath(arguments.data)
+    if sources.is_folder(config["data"]) and not os.path.isdir(config["data"]):
+        raise ArgumentError(f"{config['data']} is gone: if it was moved, pass --data FOLDER")
+    for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision"):
         setattr(arguments, name, config[name])
+    if "device" not in arguments.given:
+        arguments.device = config["device"]
     arguments.data_dir = arguments.data_dir or config["data_dir"]
     if sources.is_folder(config["data"]):
         arguments.image_size = config["input_shape"][1]
@@ -333,11 +347,13 @@ def _resumed_config(arguments: argparse.Namespace) -> dict[str, Any]:
 def _check_same_data(config: dict[str, Any], dataset: data.DataSplits) -> None:
     """Refuse to resume on data that are not those of the run."""
     found = {"classes": list(dataset.classes), "input_shape": list(dataset.image_shape)}
+    if sources.is_folder(config["data"]):
+        found["files"] = sources.files(dataset)
     for name, value in found.items():
-        if value != config[name]:
+        if value != config.get(name):
             raise ArgumentError(
-                f"{config['data']} has changed since the run began: {name} was {config[name]}, is "
-                f"{value}; start a new run"
+                f"{config['data']} has changed since the run began: {name}: {config.get(name)}, "
+                f"now {value}; start a new run"
             )
 
 
@@ -363,6 +379,7 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[str
         "scale": dataset.normalize().scale,
         "augment": ",".join(recipe_names(arguments.augment, arguments.data)) or "none",
         **sources.settings(arguments),
+        **({"files": sources.files(dataset)} if sources.is_folder(arguments.data) else {}),
         "epochs": epochs,
         **optimizer.settings(arguments, epochs),
         "freeze": arguments.freeze or [],
@@ -458,9 +475,9 @@ def _metrics(text: str) -> list[str]:
     """Names of metrics separated by commas."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if not _suits(name):
+        if name not in metrics.names() or not _suits(name):
             raise argparse.ArgumentTypeError(
-                f"{name!r} is not for classes: expected some of {', '.join(_metric_names())}"
+                f"{name!r} is no metric for classes: expected some of {', '.join(_metric_names())}"
             )
     return names
 

@@ -51,6 +51,9 @@ class Lock:
             raise ArgumentError(
                 f"{folder} is in use by another training: choose another folder, or wait"
             ) from error
+        except OSError as error:  # some network file systems have no locks, like Windows
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
 
     def release(self) -> None:
         """Release the lock; calling it again does nothing."""
@@ -109,7 +112,7 @@ def complete(folder: Path) -> None:
     if moves:
         old.mkdir(exist_ok=True)
     for number, (_, target) in enumerate(moves):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         with contextlib.suppress(OSError):  # a new file, or a file system without links
             os.link(target, old / str(number))
     # as quick as possible, because a process killed in between leaves a mix: with the links, no
