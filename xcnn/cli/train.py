@@ -243,6 +243,8 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
         raise
     finally:
         folder.remove_if_empty()
+        if folder.lock is not None:
+            folder.lock.release()
     if trainer.is_interrupted:
         print(f"\nthe time is over: {_saved(folder)}", flush=True)
 
