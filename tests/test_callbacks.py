@@ -279,7 +279,7 @@ def test_early_stopping_by_the_usual_direction():
     assert [trainer.mode_of(name) for name in ("val_loss", "train_accuracy", "val_f1")] == [
         *("min", "max", "max")
     ]
-    with pytest.raises(ArgumentError, match=r"monitor='score': pass mode="):
+    with pytest.raises(ArgumentError, match=r"monitor='score': expected one of train_loss"):
         fit(trainer, scores_of([1, 2, 3]), callbacks.EarlyStopping("score"))
     with pytest.raises(ArgumentError, match=r"monitor='val_loss': .*pass validation data to fit"):
         fit(build(), callbacks.EarlyStopping())

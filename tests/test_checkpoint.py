@@ -302,6 +302,21 @@ def test_stopping_and_fitting_again_in_one_process():
     assert_equal(whole, trainer)
 
 
+def test_interrupted_while_an_epoch_is_written(tmp_path, monkeypatch):
+    """The signal comes after the decision that no checkpoint is due."""
+    write, signals = callbacks.ModelCheckpoint.write, []
+
+    def interrupted(self, trainer, *rest):
+        write(self, trainer, *rest)
+        if not signals:
+            signals.append(signal.raise_signal(signal.SIGTERM))
+
+    monkeypatch.setattr(callbacks.ModelCheckpoint, "write", interrupted)
+    with pytest.raises(SystemExit):
+        Training().run(folder=tmp_path, every="3epochs")
+    assert state.read(callbacks.newest(tmp_path))["loader"]["epoch"] == 1
+
+
 def test_kept_files(tmp_path):
     Training().run(folder=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [

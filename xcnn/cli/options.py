@@ -65,6 +65,15 @@ class Parser(argparse.ArgumentParser):
             if option in names or any(option.startswith(name) for name in names)
         ]
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert a value; an error of xcnn keeps its text."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            if isinstance(error.__context__, XcnnError):
+                raise argparse.ArgumentError(action, str(error.__context__)) from error
+            raise
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             names = list(action.choices)
@@ -150,6 +159,13 @@ def count(text: str, minimum: int = 1) -> int:
 def seed(text: str) -> int:
     """A whole number of at least 0."""
     return count(text, 0)
+
+
+def path(text: str) -> str:
+    """The path of a file or folder: an empty text, as from an unset variable, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return text
 
 
 def size(text: str) -> int:

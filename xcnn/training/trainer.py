@@ -24,7 +24,13 @@ from ..checks import (
     is_int,
 )
 from ..data import DataLoader, map_arrays
-from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError
+from ..errors import (
+    ArgumentError,
+    DTypeError,
+    FileFormatError,
+    ShapeError,
+    StateDictError,
+)
 from ..files import write_atomically
 from ..nn import Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
@@ -234,7 +240,13 @@ class Trainer:
         self.is_resuming = resume is not None
         self.resumed_from = None if resume is None else newest(resume)
         if self.resumed_from is not None:
-            self.load(self.resumed_from)
+            try:
+                self.load(self.resumed_from)
+            except FileFormatError as error:
+                if os.path.isdir(resume):
+                    advice = "to go on from the checkpoint before it, delete this file"
+                    error.args = (f"{error}; {advice}",)
+                raise
             loader.load_state_dict(self._loaded["loader"])
             self._finished = self._finished and self._first + epochs <= self.epochs
         else:
@@ -478,12 +490,16 @@ class Trainer:
         ArgumentError
             It is neither a loss, an accuracy nor a metric.
         """
-        name = column.removeprefix("train_").removeprefix("val_")
-        known = {"loss": "min", "accuracy": "max", "seconds": "min"}
+        known = {"loss": "min", "accuracy": "max"}
         known |= {k: "max" if m.higher_is_better else "min" for k, m in self.metrics.items()}
-        if name not in known:
-            raise ArgumentError(f'monitor={column!r}: pass mode="min" or mode="max"')
-        return known[name]
+        columns = {f"{part}_{k}": v for part in ("train", "val") for k, v in known.items()}
+        columns["seconds"] = "min"
+        if column not in columns:
+            raise ArgumentError(
+                f"monitor={column!r}: expected one of {', '.join(columns)}; or, for a column that "
+                'a callback adds, pass mode="min" or mode="max"'
+            )
+        return columns[column]
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:

@@ -40,6 +40,11 @@ class Monitor:
         self.min_delta = check_number("min_delta", min_delta, 0)
         self.best: float | None = None
 
+    def check(self, trainer: Any) -> None:
+        """Refuse an unknown column before the training, unless ``mode`` says that there is one."""
+        if self.mode is None:
+            trainer.mode_of(self.monitor)
+
     def improved(self, trainer: Any, epoch: Epoch) -> bool:
         """Whether ``epoch`` is the best so far, which it then becomes."""
         value = epoch.value(self.monitor)
@@ -98,6 +103,7 @@ class EarlyStopping(Callback):
         return self._monitor.best
 
     def on_fit_start(self, trainer: Any) -> None:
+        self._monitor.check(trainer)
         self._reset()
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
