@@ -448,6 +448,15 @@ def test_stochastic_weight_averaging(backend, start, first):
     np.testing.assert_allclose(model[0].running_mean.numpy(), mean, rtol=1e-4, atol=1e-6)
 
 
+def test_a_hook_of_another_library_is_not_ignored_in_silence():
+    class Mine(callbacks.Callback):
+        def on_epoch_begin(self, trainer):
+            """Keras calls it."""
+
+    with pytest.warns(UserWarning, match=r"Mine.on_epoch_begin is never called: .*on_epoch_start"):
+        fit(build(), Mine())
+
+
 def test_two_averages_are_refused():
     two = callbacks.EMA(), callbacks.StochasticWeightAveraging(1)
     with pytest.raises(ArgumentError, match="has EMA and StochasticWeightAveraging: average in"):

@@ -10,7 +10,7 @@ import pytest
 import xcnn
 from xcnn import callbacks, nn, optim, schedules
 from xcnn.data import Compose, DataLoader, MixUp, Normalize, RandomHorizontalFlip
-from xcnn.errors import ArgumentError, FileFormatError, StateDictError
+from xcnn.errors import ArgumentError, DTypeError, FileFormatError, StateDictError
 from xcnn.training import Epoch, state
 from xcnn.training.callbacks.checkpoint import checkpoints
 
@@ -390,6 +390,21 @@ def test_missing_callbacks_are_refused(tmp_path):
     Training().run(folder=tmp_path, epochs=1, extra=EXTRAS["ema"])
     with pytest.raises(StateDictError, match="state of a EMA, which this fit does not have"):
         Training().run(folder=tmp_path, resume=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [({1: 2.0}, "callbacks/0/state/x, a dict with 1 as a key"), ({1, 2}, "state/x, a set")],
+)
+def test_states_that_a_checkpoint_cannot_hold(tmp_path, value, text):
+    class Mine(callbacks.Callback):
+        order = -3
+
+        def state_dict(self):
+            return {"x": value}
+
+    with pytest.raises(DTypeError, match=text):
+        Training().run(Mine(), folder=tmp_path, epochs=1)
 
 
 def test_files_that_are_no_checkpoints(tmp_path):

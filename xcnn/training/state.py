@@ -77,7 +77,10 @@ def _checksum(text: str, arrays: Mapping[str, Array]) -> str:
 
 def _to_json(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _to_json(v, f"{path}/{k}".lstrip("/"), arrays) for k, v in value.items()}
+        for key in value:
+            if not isinstance(key, str):  # JSON would make it one
+                raise DTypeError(f"a checkpoint cannot store {path}, a dict with {key!r} as a key")
+        return {k: _to_json(v, f"{path}/{k}".lstrip("/"), arrays) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_to_json(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
@@ -88,7 +91,7 @@ def _to_json(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if owner is None:
         raise DTypeError(
             f"a checkpoint cannot store {path}, a {type(value).__name__}: expected numbers, "
-            "strings, arrays, None, and lists and dicts of them"
+            "strings, arrays, None, lists of them, and dicts with strings as keys"
         )
     arrays[path] = owner.to_host(value)
     return {_ARRAY: path}
