@@ -283,7 +283,7 @@ def test_early_stopping_by_the_usual_direction():
         fit(trainer, scores_of([1, 2, 3]), callbacks.EarlyStopping("score"))
     with pytest.raises(ArgumentError, match=r"monitor='val_loss': .*pass validation data to fit"):
         fit(build(), callbacks.EarlyStopping())
-    with pytest.raises(ArgumentError, match=r"seconds \(did you mean 'train_loss'\?\)$"):
+    with pytest.raises(ArgumentError, match=r"seconds \(did you mean 'train_loss'\?\);"):
         fit(build(), callbacks.EarlyStopping("train_los"))
 
 

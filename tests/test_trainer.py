@@ -257,9 +257,13 @@ def test_evaluate_and_predict_take_a_loader_or_a_data_set():
 def test_bytes_become_floats(backend):
     images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 1, 8, 8)
     model = nn.Sequential(nn.Flatten())
-    answers = xcnn.Trainer(model.to(backend), None, "mse").predict(images)
+    taught = xcnn.Trainer(model.to(backend), None, "mse")
+    with pytest.warns(UserWarning, match="pictures of integers up to 255") as caught:
+        answers = taught.predict(images)
+    assert caught[0].filename == __file__
     assert answers.dtype == np.float32
     np.testing.assert_array_equal(answers, images.reshape(2, 64))
+    taught.predict(images)  # warns only once
 
 
 def test_float64_data_and_models(backend):

@@ -64,7 +64,10 @@ def test_version(run):
             "predict run a.png --mean 0.5,x",
             "argument --mean: expected numbers separated by commas, got '0.5,x'",
         ),
-        ("train --metrics f2", "argument --metrics: metric='f2': expected one of accuracy, auroc"),
+        (
+            "train --metrics f2",
+            "argument --metrics: 'f2' is no metric for classes: expected some of auroc",
+        ),
     ],
 )
 def test_refused_by_the_parser(run, line, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from numbers import Number
@@ -167,10 +168,13 @@ def warn_if_unscaled(x: Any) -> bool:
     """Warn about pictures of integers from 0 to 255; returns whether there are any."""
     found = any(data.is_unscaled(array) for array in arrays_of(x))
     if found:
+        depth, frame = 1, sys._getframe()
+        while frame.f_back and frame.f_globals.get("__name__", "").startswith("xcnn."):
+            depth, frame = depth + 1, frame.f_back
         warnings.warn(
             "x holds pictures of integers up to 255, which networks learn badly: scale them, for "
             'example x.astype("float32") / 255, or pass a DataLoader with '
             "transform=xcnn.data.Normalize(mean, std)",
-            stacklevel=4,
+            stacklevel=depth,
         )
     return found

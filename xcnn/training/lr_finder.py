@@ -69,14 +69,14 @@ class LRFinder:
 
     def _steepest(self) -> float | None:
         """The suggestion, or None."""
-        values = self.smoothed
+        first = len(self.losses) // 10
+        rates, values = self.rates[first:], self.smoothed[first:]
         lowest = values.index(min(values)) if values else 0
         reach = max(1, len(values) // 20)
-        first = len(values) // 10 + reach
-        slopes = [values[i + reach] - values[i - reach] for i in range(first, lowest - reach + 1)]
+        slopes = [values[i + reach] - values[i - reach] for i in range(reach, lowest - reach + 1)]
         if not slopes or values[0] - values[lowest] <= _ROUNDING * abs(values[0]):
             return None
-        return self.rates[first + slopes.index(min(slopes))]
+        return rates[reach + slopes.index(min(slopes))]
 
     def plot(self, axes: Any = None) -> Any:
         """Draw losses over rates with matplotlib.

@@ -30,6 +30,7 @@ from ..errors import (
     FileFormatError,
     ShapeError,
     StateDictError,
+    did_you_mean,
 )
 from ..files import write_atomically
 from ..nn import Loss, Module, evaluating
@@ -243,7 +244,7 @@ class Trainer:
             try:
                 self.load(self.resumed_from)
             except FileFormatError as error:
-                if os.path.isdir(resume):
+                if resume is not None and os.path.isdir(resume):
                     advice = "to go on from the checkpoint before it, delete this file"
                     error.args = (f"{error}; {advice}",)
                 raise
@@ -496,8 +497,9 @@ class Trainer:
         columns["seconds"] = "min"
         if column not in columns:
             raise ArgumentError(
-                f"monitor={column!r}: expected one of {', '.join(columns)}; or, for a column that "
-                'a callback adds, pass mode="min" or mode="max"'
+                f"monitor={column!r}: expected one of {', '.join(columns)}"
+                f"{did_you_mean(column, columns)}; or, for a column that a callback adds, pass "
+                'mode="min" or mode="max"'
             )
         return columns[column]
 
@@ -780,7 +782,7 @@ class Trainer:
     def _input(self, x: Any) -> Any:
         """Put a batch on the device, in the dtype of the model's parameters."""
         backend, dtype = self.model.backend, self.model.dtype
-        return map_arrays(lambda array: backend.asarray(_not_text(array), dtype), x)
+        return map_arrays(lambda array: backend.asarray(array, dtype), x)
 
     def _output(self, x: Any) -> Any:
         """Compute the model's output, in the dtype of its parameters."""
@@ -896,12 +898,6 @@ def _named(value: Any) -> dict[str, Any]:
 def _check_kind(name: str, saved: str, own: str) -> None:
     if saved != own:
         raise StateDictError(f"the state is of {name} {saved}, this Trainer has {own}")
-
-
-def _not_text(array: Any) -> Any:
-    if hasattr(array, "dtype") and array.dtype.kind in "SU":
-        raise DTypeError(f"x has the dtype {array.dtype}, texts: the model takes numbers")
-    return array
 
 
 def _call_model(model: Module, x: Any) -> Any:
