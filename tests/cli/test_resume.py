@@ -72,7 +72,7 @@ def test_an_edited_config(run, here, name, value, text):
     [
         (
             "train --best val_f1",
-            "--best='val_f1': expected one of train_loss, train_accuracy, val_",
+            "--best='val_f1': expected one of train_loss, train_accuracy",
         ),
         ("train --metrics foo", "argument --metrics: 'foo' is no metric for classes: expected"),
         ("train --ema 2", "argument --ema: decay=2.0: expected a number from 0 to 1"),
