@@ -374,6 +374,16 @@ def test_a_training_that_diverges_in_the_first_epoch():
     assert trainer.history == []
 
 
+def test_a_batch_of_ignored_labels_is_no_divergence(backend):
+    labels = np.where(np.arange(N) // 5 == 1, -100, Y)
+    trainer = build(device=backend)
+    fit(trainer, callbacks.TerminateOnNaN(every=1), y=labels, shuffle=False)
+    assert len(trainer.history) == 3
+    found = trainer.find_lr(DataLoader((X, labels), 5), steps=20)
+    batches = -(-N // 5)
+    assert len(found.rates) == 20 - sum(i % batches == 1 for i in range(20))
+
+
 def test_a_training_may_diverge():
     with np.errstate(all="ignore"):
         epochs = fit(build(), At("on_batch_end", 1, explode), terminate_on_nan=False)

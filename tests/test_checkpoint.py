@@ -178,7 +178,10 @@ def test_resuming_every_optimizer_and_schedule(tmp_path, optimizer, schedule):
 @pytest.mark.parametrize("epoch", [None, 2])
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_resuming_with_callbacks(tmp_path, extra, epoch):
-    training = Training(metrics=["top_5_accuracy", "auroc"] if extra == "plain" else [])
+    training = Training(
+        schedule="cosine" if extra == "swa" else None,
+        metrics=["top_5_accuracy", "auroc"] if extra == "plain" else [],
+    )
     settings = {"extra": EXTRAS[extra]}
     whole = training.run(**settings)
     resumed = crash_and_resume(training, tmp_path / "run", 13, "1step", epoch, **settings)

@@ -57,6 +57,7 @@ def test_kinds_of_labels(write):
 
     assert labels_of([3, 0, -1]) == ("int64", [3, 0, -1], None)
     assert labels_of([0.5, 2, 1]) == ("float32", [0.5, 2, 1], None)
+    assert labels_of([10**20, 1]) == ("float32", [float(np.float32(1e20)), 1], None)
     assert labels_of(["b", "a", "b"]) == ("int64", [1, 0, 1], ["a", "b"])
     assert labels_of(["b", "a"], classes=["b", "z", "a"]) == ("int64", [0, 2], ["b", "z", "a"])
     assert labels_of(["7", "x"], classes=["x", "7"]) == ("int64", [1, 0], ["x", "7"])

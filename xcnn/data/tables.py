@@ -137,6 +137,7 @@ class CSVDataset(ArrayDataset):
             what = "the label (pass classes if labels are names)"
             numbers = [self._number(t, n, what) for t, n in zip(texts, lines, strict=True)]
             whole = all(text.strip().lstrip("+-").isdecimal() for text in texts)
+            whole = whole and max(map(abs, numbers), default=0) < 2**63
             return np.array(numbers, np.int64 if whole else np.float32)
         index = {name: i for i, name in enumerate(self.classes) if name}
         for text, line in zip(texts, lines, strict=True):

@@ -114,17 +114,20 @@ def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: i
     result = LRFinder()
     with trainer.undone():
         trainer.model.train()
-        for number, (x, y) in enumerate(_endless(loader)):
+        for number, (x, y) in zip(range(steps), _endless(loader), strict=False):
             rate = start * (end / start) ** (number / (steps - 1))
             for group in trainer.optimizer.param_groups:
                 group["lr"] = rate
-            loss = float(trainer.train_step(x, y).loss.data)
+            total, divisor = map(float, trainer.loss.total(*trainer.train_step(x, y)[:3]))
+            if divisor == 0:  # all labels are ignored
+                continue
+            loss = total / divisor
             if not math.isfinite(loss):
                 break
             result.rates.append(rate)
             result.losses.append(loss)
             values = result.smoothed[_SETTLING:]
-            if number + 1 == steps or (values and values[-1] > _EXPLODED * min(values)):
+            if values and values[-1] > _EXPLODED * min(values):
                 break
     return result
 

@@ -609,11 +609,11 @@ class Trainer:
             parameter.requires_grad = name not in frozen
         for path, module in self.model.named_modules():
             module.training = path not in evaluating_
+        if self.schedule is not None:
+            self.schedule.load_state_dict(saved["schedule"])  # a callback may have set other rates
         if self.optimizer is not None:
             _check_kind("optimizer", saved["optimizer"]["class"], type(self.optimizer).__name__)
             self.optimizer.load_state_dict(saved["optimizer"]["state"])
-        if self.schedule is not None:
-            self.schedule.load_state_dict(saved["schedule"])
         self.scaler = None
         if saved["scaler"] is not None and self.precision == "float16":
             self.scaler = GradScaler(backend)

@@ -179,7 +179,7 @@ class TerminateOnNaN(Callback):
     def on_batch_end(self, trainer: Any, step: Step) -> None:
         if self.every is None or trainer.batch % self.every or trainer.precision == "float16":
             return
-        loss = float(step.loss.data)
+        loss = float(trainer.loss.total(*step[:3])[0])  # 0 if all labels are ignored
         if not math.isfinite(loss):
             self._end(trainer, f"the loss is {loss} in batch {trainer.batch} of epoch")
 
