@@ -62,6 +62,8 @@ def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = N
 
 def model_parts(model: nn.Module, metadata: Mapping[str, str] | None = None) -> list[Any]:
     """The content of the file that :func:`save` writes, as a list of buffers."""
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
     strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
     arrays = {name: backends.of(a).to_host(a) for name, a in model.state_dict().items()}
     return parts(arrays, strings)

@@ -15,7 +15,15 @@ from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..arrays import Array
 from ..backends import PRECISIONS
-from ..checks import check_choice, check_int, check_list, check_not_negative, check_number, is_int
+from ..checks import (
+    check_choice,
+    check_int,
+    check_list,
+    check_not_negative,
+    check_number,
+    is_int,
+    loads_state,
+)
 from ..data import DataLoader, map_arrays
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
 from ..files import write_atomically
@@ -567,6 +575,7 @@ class Trainer:
             "callbacks": [_named(callback) for callback in self.callbacks],
         }
 
+    @loads_state
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore the result of :meth:`state_dict`.
 
