@@ -17,7 +17,6 @@ from typing import Any, TypeVar, cast
 
 from .errors import (
     ArgumentError,
-    DTypeError,
     ShapeError,
     StateDictError,
     XcnnError,
@@ -393,19 +392,6 @@ def check_input(x: Any, axis: int, expected: int, what: str) -> None:
         raise ShapeError(
             f"input has shape {shape}: expected {expected} {what}" + (f"; {hint}" if hint else "")
         )
-
-
-def check_numbers(array: Any) -> None:
-    """Require an array, if it is one, to hold real numbers or bools.
-
-    Raises
-    ------
-    DTypeError
-        It holds anything else.
-    """
-    dtype = getattr(array, "dtype", None)
-    if getattr(dtype, "kind", "f") not in "fiub":
-        raise DTypeError(f"expected an array of numbers, got one of {dtype}")
 
 
 def channels_last_hint(shape: tuple[int, ...], channels: int, otherwise: str = "") -> str:

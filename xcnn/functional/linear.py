@@ -23,7 +23,7 @@ class Linear(Function):
     arguments = ("input", "weight", "bias")
 
     def __init__(self, relu: bool) -> None:
-        self.relu = check_flag("relu", relu)
+        self.relu = relu if relu is True or relu is False else check_flag("relu", relu)
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         y = backend.matmul(weight, x.T)  # (out, N)
