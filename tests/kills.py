@@ -3,6 +3,8 @@
 Each training is a process of its own that ``kill -9`` (or, with ``--term``, SIGTERM) ends at a
 random moment, again and again until it gets to its end. After each kill the run folder must hold
 one complete generation, and the finished run must equal, bit for bit, one that was never killed.
+"mixed" counts the kills that fell between two files of a generation, which the next command on that
+folder completes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ import numpy as np
 
 from xcnn import callbacks, serialize
 from xcnn.cli import main
-from xcnn.training import state
+from xcnn.training import folder, state
+from xcnn.training.callbacks.checkpoint import checkpoints
 
 EPOCHS = 5
 TRAIN = (
@@ -120,9 +123,8 @@ class Reference:
         if model.exists() != bool(found):
             return f"model.safetensors: {model.exists()}, epochs in the history: {len(found)}"
         if found and weights(model) != self.models[len(found) - 1]:
-            held = sorted(str(p.relative_to(run)) for p in run.glob(".*/**/*"))
-            return f"model.safetensors is not that of epoch {len(found)}; hidden: {held}"
-        for path in callbacks.checkpoint.checkpoints(run):
+            return f"model.safetensors is not that of epoch {len(found)}"
+        for path in checkpoints(run):
             state.read(path)  # raises an error if it is incomplete
         return ""
 
@@ -149,7 +151,8 @@ def try_kills(count: int, number: int, seed: int, where: Path) -> dict[str, int]
     """Kill ``count`` times; returns the counts of what was found."""
     generator = random.Random(seed)
     reference = Reference(where)
-    counts = {"kills": 0, "inconsistent": 0, "lost": 0, "finished": 0, "different": 0, "left": 0}
+    names = ("kills", "mixed", "inconsistent", "lost", "finished", "different", "left")
+    counts = dict.fromkeys(names, 0)
     attempt = 0
     while counts["kills"] < count or attempt:
         run = where / f"run-{counts['finished']}"
@@ -165,19 +168,20 @@ def try_kills(count: int, number: int, seed: int, where: Path) -> dict[str, int]
             attempt = 0
             problem = reference.differs(run)
             counts["different"] += bool(problem)
+            counts["left"] += len(list(run.glob(".*")))
         else:
             counts["kills"] += 1
             attempt += 1
             expected = (-number, 128 + number) if number == signal.SIGTERM else (-number,)
             assert status in expected, (status, (where / "log").read_text()[-2000:])
+            counts["mixed"] += bool(reference.inconsistent(run))
+            folder.complete_if_free(run)  # as every command that reads it does
             problem = reference.inconsistent(run)
             counts["inconsistent"] += bool(problem)
             if len(rows(run)) < before:
                 counts["lost"] += 1
         if problem:
             print(f"{run}: {problem}", flush=True)
-    hidden = [p for p in where.rglob(".*") if time.time() - p.stat().st_mtime > 60]
-    counts["left"] = len(hidden)
     return counts
 
 

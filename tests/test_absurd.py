@@ -17,6 +17,7 @@ from xcnn import Parameter, Tensor, Trainer, callbacks, data, init, metrics, nn,
 from xcnn.checks import is_int
 from xcnn.errors import (
     ArgumentError,
+    DataError,
     DTypeError,
     OutOfRangeError,
     ShapeError,
@@ -76,7 +77,7 @@ SENSIBLE = {
     "path": "file",
 }
 #: arguments that may be any large number, as they say how long a call takes
-DURATIONS = {"epochs", "steps", "num_ops", "chain_depth"}
+DURATIONS = {"epochs", "steps", "num_ops", "chain_depth", "num_samples"}
 
 
 def sensible():
@@ -205,7 +206,7 @@ TARGETS = {
     "updates": updates(),
     "Trainer": {
         "Trainer": Trainer,
-        **methods(trainer, *["fit", "evaluate", "predict", "find_lr", "save", "load"]),
+        **methods(trainer, "fit", "evaluate", "predict", "find_lr", "save", "load"),
     },
 }
 
@@ -217,22 +218,29 @@ def draw(rng, function):
     by_position = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     share, known = rng.choice((0.0, 0.2, 0.5, 1.0)), sensible()
     replaced = rng.choice(parameters).name if parameters else None
-    positional, named = [], {}
+    positional, named, left_out = [], {}, False
     for p in parameters:
         is_absurd = p.name == replaced or rng.random() < share
         if p.kind is p.VAR_KEYWORD or (not is_absurd and p.default is not p.empty):
+            left_out = True
             continue
         value = known[p.name] if not is_absurd and p.name in known else rng.choice(ABSURD)
-        value = 2 if p.name in DURATIONS and is_int(value) and value > 2 else value
+        value = 2 if p.name in DURATIONS and is_large(value) else value
         if p.kind is p.VAR_POSITIONAL:
             positional += rng.choices(ABSURD, k=rng.randrange(3))
         elif p.kind is p.POSITIONAL_ONLY or (
-            p.kind is not p.KEYWORD_ONLY and not named and (by_position or rng.random() < 0.5)
+            p.kind is not p.KEYWORD_ONLY
+            and not (named or left_out)
+            and (by_position or rng.random() < 0.5)
         ):
             positional.append(value)
         else:
             named[p.name] = value
     return positional, named
+
+
+def is_large(value):
+    return (is_int(value) or isinstance(value, np.ndarray)) and np.shape(value) == () and value > 2
 
 
 def use(made, rng):
@@ -344,11 +352,39 @@ def test_absurd_arguments(group, seed, tmp_path, monkeypatch):
         (lambda: data.DataLoader(ROWS, workers=2**31), ArgumentError, "workers="),
         (lambda: xcnn.summary(3, (1,)), ArgumentError, "model is int"),
         (lambda: xcnn.summary(model(), 3), ArgumentError, "input_shape=3"),
-        (lambda: xcnn.save(3, "model"), ArgumentError, "model is int"),
         (lambda: Tensor(ROWS).accumulate(ROWS[0]), ShapeError, r"\(4,\).*\(3, 4\)"),
         (lambda: data.Normalize("x", 1), ArgumentError, "mean='x'"),
         (lambda: data.Normalize(0.5, 1)([1, 2]), DTypeError, r"got list.*np.stack"),
         (lambda: data.RandomErasing(value="x"), ArgumentError, "value='x'"),
+        (lambda: data.RandAugment(fill="x"), ArgumentError, "fill='x'"),
+        (lambda: data.WeightedRandomSampler([1, 2], 2**70), ArgumentError, "num_samples="),
+        (lambda: data.class_weights([0, 2**31]), ArgumentError, "labels="),
+        (lambda: data.class_weights([0, 1], 2**40), ArgumentError, "num_classes="),
+        (lambda: data.map_arrays(ROWS, ROWS), ArgumentError, "function is ndarray"),
+        (lambda: data.image_files(3), ArgumentError, "folder=3: expected a path"),
+        (lambda: data.read_image("a\0", (1, 2, 2)), ArgumentError, "path="),
+        (lambda: data.CSVDataset(3), ArgumentError, "path=3"),
+        (lambda: data.CSVDataset("x", label=ROWS), ArgumentError, "label="),
+        (lambda: data.CSVDataset("x", features="ab"), ArgumentError, "features='ab'"),
+        (lambda: data.DataLoader(ROWS, transform=3), ArgumentError, "transform is int"),
+        (lambda: data.DataLoader(ROWS, shuffle=ROWS), ArgumentError, "shuffle="),
+        (lambda: list(data.IterableDataset({}.clear)), DTypeError, "returned NoneType"),
+        (lambda: optim.Adam(ROWS), ArgumentError, "contains no Tensors"),
+        (lambda: optim.Adam([Parameter(ROWS)], ROWS), ArgumentError, "lr="),
+        (lambda: optim.update_batch_norm(3, []), ArgumentError, "model is int"),
+        (lambda: xcnn.load(3), ArgumentError, "path=3"),
+        (lambda: xcnn.save(model(), 3), ArgumentError, "path=3"),
+        (lambda: trainer().load(None), ArgumentError, "path=None"),
+        (lambda: trainer().find_lr(IMAGES[:0], LABELS[:0]), DataError, "find_lr: no batch"),
+        (lambda: trainer().fit(IMAGES, {"a": LABELS}), DTypeError, "target is dict"),
+        (lambda: trainer().fit(IMAGES, LABELS, callbacks=3), ArgumentError, "callbacks is int"),
+        (lambda: trainer().fit(IMAGES, LABELS, class_weight={"a": 1}), ArgumentError, "class"),
+        (lambda: trainer().predict(np.array(["a"])), DTypeError, "array of numbers"),
+        (lambda: Trainer(model(), metrics=3), ArgumentError, "metrics is int"),
+        (lambda: metrics.MeanLoss("mse"), DTypeError, "loss is str"),
+        (lambda: metrics.R2().update(1.0, 1.0), ShapeError, "metric 'r2'"),
+        (lambda: callbacks.EarlyStopping(None), ArgumentError, "monitor=None"),
+        (lambda: callbacks.StochasticWeightAveraging(1.5), ArgumentError, "start=1.5"),
     ],
 )  # fmt: skip
 def test_errors_name_the_argument(call, error, text):

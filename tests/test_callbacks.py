@@ -1,5 +1,6 @@
 """What acts during a fit: callbacks, accumulation, class weights, forms of data, find_lr."""
 
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from tests.strict import count_syncs, forbid_float64
 from xcnn import callbacks, data, nn, optim, schedules
 from xcnn.data import DataLoader, IterableDataset
 from xcnn.errors import ArgumentError, DataError, DivergenceError, DTypeError, ShapeError
+from xcnn.training import LRFinder
 from xcnn.training.callbacks import HOOKS, checkpoint, stopping
 
 from . import oracles
@@ -277,16 +279,34 @@ def test_early_stopping_by_the_usual_direction():
     assert [trainer.mode_of(name) for name in ("val_loss", "train_accuracy", "val_f1")] == [
         *("min", "max", "max")
     ]
-    with pytest.raises(ArgumentError, match=r"monitor='score': pass mode="):
+    with pytest.raises(ArgumentError, match=r"monitor='score': expected one of train_loss"):
         fit(trainer, scores_of([1, 2, 3]), callbacks.EarlyStopping("score"))
     with pytest.raises(ArgumentError, match=r"monitor='val_loss': .*pass validation data to fit"):
         fit(build(), callbacks.EarlyStopping())
+    with pytest.raises(ArgumentError, match=r"seconds \(did you mean 'train_loss'\?\);"):
+        fit(build(), callbacks.EarlyStopping("train_los"))
 
 
 def test_early_stopping_does_not_take_nan_for_an_improvement():
     stop = callbacks.EarlyStopping("score", 2, mode="min")
     fit(build(), scores_of([math.nan, 3.0, math.nan, -math.inf, 1.0]), stop, epochs=5)
     assert (stop.best, stop.best_epoch) == (3.0, 2)
+
+
+@pytest.mark.parametrize("averaging", [callbacks.EMA(0.5), callbacks.StochasticWeightAveraging(1)])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_the_best_weights_count_more_than_averages(averaging, is_last):
+    """Whatever the order of the list."""
+    trainer, after = build(), []
+
+    def keep(trainer, epoch):
+        with trainer.evaluation_weights():
+            after.append(weights(trainer))
+
+    stop = callbacks.EarlyStopping("score", 9, mode="max", restore_best=True)
+    used = [averaging, stop] if is_last else [stop, averaging]
+    fit(trainer, scores_of([1, 3, 2]), *used, keep, epochs=3)
+    assert_same_bits(weights(trainer), after[1])
 
 
 # TimeLimit
@@ -345,7 +365,8 @@ def test_a_training_that_diverges_in_the_first_epoch():
     with (
         np.errstate(all="ignore"),
         pytest.raises(
-            DivergenceError, match=r"the loss is nan after epoch 1; .* 0 epochs, .* rate below 0\.1"
+            DivergenceError,
+            match=r"the loss is nan after epoch 1; .* 0 epochs, .* rate below 0\.1.* NaN in the",
         ),
     ):
         fit(trainer, At("on_batch_end", 1, explode))
@@ -425,6 +446,21 @@ def test_stochastic_weight_averaging(backend, start, first):
         np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6)
     mean = np.float64(X[:20]).mean(axis=0)  # of the batches' means, as all are equally large
     np.testing.assert_allclose(model[0].running_mean.numpy(), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_a_hook_of_another_library_is_not_ignored_in_silence():
+    class Mine(callbacks.Callback):
+        def on_epoch_begin(self, trainer):
+            """Keras calls it."""
+
+    with pytest.warns(UserWarning, match=r"Mine.on_epoch_begin is never called: .*on_epoch_start"):
+        fit(build(), Mine())
+
+
+def test_two_averages_are_refused():
+    two = callbacks.EMA(), callbacks.StochasticWeightAveraging(1)
+    with pytest.raises(ArgumentError, match="has EMA and StochasticWeightAveraging: average in"):
+        fit(build(), *two)
 
 
 def test_stochastic_weight_averaging_needs_a_constant_rate():
@@ -591,6 +627,15 @@ def test_find_lr_of_a_parabola(curvature):
     np.testing.assert_allclose(found.losses * stable, losses * stable, rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_find_lr_is_not_misled_by_noise(seed):
+    """The loss falls from 1 to 0 about the rate 1e-3, with the noise of small batches."""
+    rates = np.geomspace(1e-6, 1.0, 100)
+    noise = np.random.default_rng(seed).normal(0, 0.2, 100)
+    found = LRFinder(list(rates), list(1 / (1 + (rates / 1e-3) ** 2) + noise))
+    assert 3e-4 < found.suggestion < 1e-2
+
+
 def test_find_lr_is_drawn():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
@@ -625,6 +670,35 @@ def test_find_lr_of_a_loss_that_never_falls():
     trainer = build(lambda output, target: (output * 0.0).sum() + 1.0)
     with pytest.raises(ArgumentError, match="the loss did not fall at any rate"):
         trainer.find_lr(X, Y).suggestion  # noqa: B018
+
+
+def test_find_lr_is_not_misled_by_its_first_batches():
+    """The first batch has a hundredth of the loss of the others, whose loss falls steadily."""
+    falling = itertools.chain([0.01], np.linspace(1, 0.5, 99))
+    found = build(lambda output, target: output.sum() * 0 + float(next(falling))).find_lr(X, Y)
+    assert len(found.rates) == 100
+    assert found.suggestion > found.rates[10]
+
+
+@pytest.mark.parametrize(
+    "empty", [(X[:0], Y[:0]), (DataLoader((X, Y), 99, drop_last=True),), (IterableDataset([]),)]
+)
+def test_find_lr_without_a_batch(empty):
+    with pytest.raises(DataError, match="find_lr: no batch"):
+        build().find_lr(*empty)
+
+
+def test_find_lr_of_data_that_are_not_finite():
+    found = build().find_lr(X * np.nan, Y)
+    assert found.rates == []
+    with pytest.raises(ArgumentError, match="did not fall"):
+        found.suggestion  # noqa: B018
+
+
+def test_find_lr_without_a_suggestion_is_drawn():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    found = build(lambda output, target: (output * 0.0).sum() + 1.0).find_lr(X, Y)
+    assert len(found.plot(figure.subplots()).lines) == 2
 
 
 # ModelCheckpoint
@@ -705,6 +779,16 @@ def test_class_weights(backend, class_weight, expected):
         assert epoch.train_loss == pytest.approx(weighted_loss(trainer, expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])
+def test_class_weights_of_classes_that_do_not_occur(backend, class_weight):
+    weights_ = []
+    for outputs in (3, 5):
+        trainer = build(outputs=outputs, device=backend)
+        fit(trainer, validation=(X, Y), class_weight=class_weight)
+        weights_.append(trainer.loss.weight.numpy().tolist())
+    assert weights_[1] == [*weights_[0], 1, 1]
+
+
 def test_balanced_class_weights_leave_out_ignored_labels():
     labels = Y.copy()
     labels[::4] = 255
@@ -743,6 +827,11 @@ def test_validation_split(fraction):
     assert [e.val_loss for e in one.history] == [e.val_loss for e in two.history]
     shares = np.bincount(Y[held.indices]) - fraction * np.bincount(Y)
     assert (abs(shares) < 1).all()
+    soft = build()
+    fit(soft, y=np.eye(3, dtype="float32")[Y], validation_split=fraction, seed=3)
+    np.testing.assert_allclose(
+        [e.val_loss for e in soft.history], [e.val_loss for e in one.history], rtol=1e-5
+    )
     values = build("mse", outputs=1)
     fit(values, y=normal(N, 1), validation_split=fraction)
     assert values.history[-1].val_loss > 0
@@ -760,6 +849,14 @@ def test_validation_split(fraction):
 def test_validation_split_refused(settings, text):
     with pytest.raises(ArgumentError, match=text):
         fit(build(), **settings)
+
+
+def test_validation_split_of_pixels():
+    x, y = normal(10, 2, 3, 3, dtype="float32"), np.arange(90).reshape(10, 3, 3) % 2
+    trainer = xcnn.Trainer(nn.Conv2d(2, 2, 1), "sgd")
+    (epoch,) = trainer.fit(x, y, validation_split=0.3, seed=1)
+    held = data.split((x, y), 0.3, seed=1)[1].indices
+    assert epoch.val_loss == pytest.approx(trainer.evaluate(x[held], y[held])["loss"], rel=1e-5)
 
 
 def test_metrics_are_those_of_the_predictions(backend):
@@ -792,6 +889,38 @@ class Sum(nn.Module):
 
     def forward(self, a, b):
         return self.a(a) + self.b(b)
+
+
+@pytest.mark.parametrize("form", [tuple, dict])
+def test_models_of_several_outputs(backend, form):
+    class Heads(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            heads = {"a": self.a(x), "b": self.b(x)}
+            return heads if form is dict else tuple(heads.values())
+
+    model = Heads().to(backend)
+    found = xcnn.Trainer(model).predict(X, batch_size=7)
+    assert type(found) is form
+    for name, y in found.items() if form is dict else zip("ab", found, strict=True):
+        weight = getattr(model, name).weight.numpy(), getattr(model, name).bias.numpy()
+        np.testing.assert_allclose(y, np.float64(X) @ weight[0].T + weight[1], atol=1e-5)
+
+
+def test_items_of_another_library_are_validation_data():
+    class Items:
+        def __len__(self):
+            return 9
+
+        def __getitem__(self, index):
+            return X[range(9)[index]], Y[index]
+
+    one, two = build(), build()
+    fit(one, validation=Items())
+    fit(two, validation=(X[:9], Y[:9]))
+    assert [e.val_loss for e in one.history] == [e.val_loss for e in two.history]
 
 
 @pytest.mark.parametrize("form", [tuple, dict])

@@ -10,8 +10,9 @@ import pytest
 import xcnn
 from xcnn import callbacks, nn, optim, schedules
 from xcnn.data import Compose, DataLoader, MixUp, Normalize, RandomHorizontalFlip
-from xcnn.errors import ArgumentError, FileFormatError, StateDictError
+from xcnn.errors import ArgumentError, DTypeError, FileFormatError, StateDictError
 from xcnn.training import Epoch, state
+from xcnn.training.callbacks.checkpoint import checkpoints
 
 from .conftest import normal
 
@@ -25,14 +26,20 @@ class Interrupted(Exception):
 
 
 class Crash(callbacks.Callback):
-    """Raises an error after so many batches."""
+    """Raises an error after so many batches, or at the end of an epoch before the others act."""
 
-    def __init__(self, batches):
-        self.left = batches
+    order = -2
+
+    def __init__(self, batches, epoch=None):
+        self.left, self.epoch = batches, epoch
 
     def on_batch_start(self, trainer):
         self.left -= 1
         if self.left < 0:
+            raise Interrupted
+
+    def on_epoch_end(self, trainer, epoch):
+        if epoch.epoch == self.epoch:
             raise Interrupted
 
 
@@ -71,8 +78,9 @@ SCHEDULES = {
 class Training:
     """A training that can be built again, as a script is run again."""
 
-    def __init__(self, optimizer="adam", schedule=None, device="cpu", **settings):
+    def __init__(self, optimizer="adam", schedule=None, device="cpu", augmented=False, **settings):
         self.names = optimizer, schedule
+        self.augmented = augmented  # the validation, which is unusual
         self.device = device
         self.settings = settings
 
@@ -93,6 +101,9 @@ class Training:
         if folder is not None:
             used.append(callbacks.ModelCheckpoint(folder, every=every, best="val_loss"))
         validation = (Normalize(0.5, 0.5)(IMAGES[:9]), LABELS[:9])
+        if self.augmented:
+            flip = Compose([RandomHorizontalFlip(), Normalize(0.5, 0.5)])
+            validation = DataLoader((IMAGES[:9], LABELS[:9]), 4, shuffle=True, transform=flip)
         settings = {"validation": validation, "callbacks": used, "progress": False}
         trainer.fit(loader, epochs=epochs, resume=resume, **settings)
         return trainer
@@ -121,9 +132,9 @@ def assert_equal(one, two):
         assert array.tobytes() == others[name].tobytes(), name
 
 
-def crash_and_resume(training, folder, batches, every, **settings):
+def crash_and_resume(training, folder, batches, every, epoch=None, **settings):
     with pytest.raises(Interrupted):
-        training.run(Crash(batches), folder=folder, every=every, **settings)
+        training.run(Crash(batches, epoch), folder=folder, every=every, **settings)
     return training.run(folder=folder, every=every, resume=folder, **settings)
 
 
@@ -137,29 +148,44 @@ EXTRAS = {
 }
 
 
-@pytest.mark.parametrize("batches", [0, 3, 5, 12, 19])
-@pytest.mark.parametrize("every", ["1epoch", "1step", "3steps"])
+@pytest.mark.parametrize(
+    ("every", "batches"),
+    [("1epoch", 0), ("1epoch", 12), ("1step", 3), ("1step", 19), ("3steps", 5)],
+)
 def test_resuming_after_a_crash(tmp_path, every, batches):
     training = Training()
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", batches, every))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resuming_with_random_validation_data(tmp_path):
+    training = Training(augmented=True)
+    assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 13, "1epoch"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        pytest.param(o, s, marks=[] if o == "adam" or s is None else pytest.mark.exhaustive)
+        for o in OPTIMIZERS
+        for s in SCHEDULES
+    ],
+)
 def test_resuming_every_optimizer_and_schedule(tmp_path, optimizer, schedule):
     training = Training(optimizer, schedule)
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 13, "1step"))
 
 
+@pytest.mark.parametrize("epoch", [None, 2])
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_resuming_with_callbacks(tmp_path, extra):
+def test_resuming_with_callbacks(tmp_path, extra, epoch):
     training = Training(metrics=["top_5_accuracy", "auroc"] if extra == "plain" else [])
     settings = {"extra": EXTRAS[extra]}
     whole = training.run(**settings)
-    assert_equal(whole, crash_and_resume(training, tmp_path / "run", 13, "1step", **settings))
+    resumed = crash_and_resume(training, tmp_path / "run", 13, "1step", epoch, **settings)
+    assert_equal(whole, resumed)
 
 
-@pytest.mark.parametrize("accumulate", [2, 3, 7])
+@pytest.mark.parametrize("accumulate", [3, 7])
 def test_resuming_with_accumulation(tmp_path, accumulate):
     training = Training(accumulate=accumulate, schedule="onecycle")
     assert_equal(training.run(), crash_and_resume(training, tmp_path / "run", 14, "1step"))
@@ -276,12 +302,27 @@ def test_stopping_and_fitting_again_in_one_process():
     assert_equal(whole, trainer)
 
 
+def test_interrupted_while_an_epoch_is_written(tmp_path, monkeypatch):
+    """The signal comes after the decision that no checkpoint is due."""
+    write, signals = callbacks.ModelCheckpoint.write, []
+
+    def interrupted(self, trainer, *rest):
+        write(self, trainer, *rest)
+        if not signals:
+            signals.append(signal.raise_signal(signal.SIGTERM))
+
+    monkeypatch.setattr(callbacks.ModelCheckpoint, "write", interrupted)
+    with pytest.raises(SystemExit):
+        Training().run(folder=tmp_path, every="3epochs")
+    assert state.read(callbacks.newest(tmp_path))["loader"]["epoch"] == 1
+
+
 def test_kept_files(tmp_path):
     Training().run(folder=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         *("best.safetensors", "checkpoints", "history.csv", "model.safetensors"),
     ]
-    names = [p.name for p in callbacks.checkpoint.checkpoints(tmp_path)]
+    names = [p.name for p in checkpoints(tmp_path)]
     assert names == [f"{n:010d}.safetensors" for n in (10, 15, 20)]
 
 
@@ -349,6 +390,21 @@ def test_missing_callbacks_are_refused(tmp_path):
     Training().run(folder=tmp_path, epochs=1, extra=EXTRAS["ema"])
     with pytest.raises(StateDictError, match="state of a EMA, which this fit does not have"):
         Training().run(folder=tmp_path, resume=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [({1: 2.0}, "callbacks/0/state/x, a dict with 1 as a key"), ({1, 2}, "state/x, a set")],
+)
+def test_states_that_a_checkpoint_cannot_hold(tmp_path, value, text):
+    class Mine(callbacks.Callback):
+        order = -3
+
+        def state_dict(self):
+            return {"x": value}
+
+    with pytest.raises(DTypeError, match=text):
+        Training().run(Mine(), folder=tmp_path, epochs=1)
 
 
 def test_files_that_are_no_checkpoints(tmp_path):

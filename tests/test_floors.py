@@ -25,6 +25,7 @@ FLOORS = [
     {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary"},
     {"training", "onnx"},
+    {"callbacks"},
     {"cli", "sklearn", "__main__", "testing"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import json
 import math
 import os
@@ -407,16 +408,14 @@ def test_tensorboard_histograms_of_numbers_that_are_not_finite(tmp_path):
 
 
 def test_tensorboard_pictures_and_graph(tmp_path, backend):
+    pytest.importorskip("onnx")
+    Image = pytest.importorskip("PIL.Image")
     images = X[:11]
     trainer = fit(TensorBoardLogger(tmp_path, images=images), device=backend, epochs=2)
     found = read(tmp_path)["train"]
     (picture,) = found.Images("examples")
     assert (picture.width, picture.height) == (8 * 6, 2 * 6)
-    from io import BytesIO
-
-    from PIL import Image
-
-    pixels = np.asarray(Image.open(BytesIO(picture.encoded_image_string)))[:6, :6, 0]
+    pixels = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))[:6, :6, 0]
     scaled = (images[0, 0] - images.min()) / (images.max() - images.min()) * 255
     np.testing.assert_allclose(pixels, scaled, atol=1)
     _, last = found.Tensors("examples/predicted/text_summary")
@@ -434,6 +433,8 @@ def test_tensorboard_without_onnx(tmp_path, monkeypatch):
 
 
 def test_tensorboard_of_a_model_without_a_graph(tmp_path):
+    pytest.importorskip("onnx")
+
     class Double(xcnn.Function):
         def forward(self, backend, x):
             return 2 * x

@@ -852,3 +852,10 @@ def test_half_types_are_summed_in_float32(evaluate, name):
     np.testing.assert_allclose(found.y, expected.y, rtol=1e-3)
     slope = np.float64(found.dy) / expected.dy * expected.gradients[0]
     np.testing.assert_allclose(found.gradients[0], slope, rtol=2e-3, atol=1e-7)
+
+
+def test_text_as_classes_is_refused():
+    with pytest.raises(
+        DTypeError, match=r"target is <U1: .* use np\.unique\(target, return_inverse"
+    ):
+        F.cross_entropy(normal(4, 3), np.array(list("abca")))

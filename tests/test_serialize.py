@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 import xcnn
 from xcnn import init, models, nn
-from xcnn.errors import ArgumentError, FileFormatError, StateDictError, XcnnError
+from xcnn.errors import ArgumentError, DTypeError, FileFormatError, StateDictError, XcnnError
 from xcnn.serialize import build, describe, pack, read, write_atomically
 
 from .conftest import normal
@@ -685,3 +685,8 @@ def test_a_name_that_the_format_reserves(tmp_path):
     with pytest.raises(ArgumentError, match="__metadata__"):
         xcnn.save(model, tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_save_refuses_swapped_arguments(tmp_path):
+    with pytest.raises(DTypeError, match=r"save: model is str: .*save\(model, path\)"):
+        xcnn.save(str(tmp_path / "model.safetensors"), nn.Linear(2, 3))

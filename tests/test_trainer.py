@@ -175,6 +175,16 @@ def test_ignored_labels_cost_nothing(backend):
         trainer(linear(3), loss, backend=backend).evaluate(X, labels)
 
 
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5]])
+def test_an_ignored_class_is_never_right(backend, weight):
+    """Although the model may predict it."""
+    predicted, counts = scores(3).argmax(axis=1), CLASSES != 1
+    assert np.any(predicted[~counts] == 1)
+    loss = nn.CrossEntropyLoss(weight, ignore_index=1).to(backend)
+    found = trainer(linear(3), loss, backend=backend).evaluate(X, CLASSES.astype(np.uint8))
+    assert found["accuracy"] == pytest.approx((predicted == CLASSES)[counts].mean())
+
+
 @pytest.mark.parametrize("loss", [nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss])
 def test_targets_of_distances_are_prepared_as_for_mse(backend, loss):
     targets = normal(N, seed=6)  # float64, (N,) for an output (N, 1)
@@ -247,9 +257,13 @@ def test_evaluate_and_predict_take_a_loader_or_a_data_set():
 def test_bytes_become_floats(backend):
     images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 1, 8, 8)
     model = nn.Sequential(nn.Flatten())
-    answers = xcnn.Trainer(model.to(backend), None, "mse").predict(images)
+    taught = xcnn.Trainer(model.to(backend), None, "mse")
+    with pytest.warns(UserWarning, match="pictures of integers up to 255") as caught:
+        answers = taught.predict(images)
+    assert caught[0].filename == __file__
     assert answers.dtype == np.float32
     np.testing.assert_array_equal(answers, images.reshape(2, 64))
+    taught.predict(images)  # warns only once
 
 
 def test_float64_data_and_models(backend):
@@ -474,6 +488,23 @@ def test_a_plateau_does_not_count_batches():
         scheduled(make)
 
 
+# Averages
+
+
+@pytest.mark.parametrize(("start", "first"), [(1, 1), (3, 3), (0.5, 3), (1.0, 5)])
+def test_swa_averages_from_an_epoch_or_a_fraction_of_them(start, first):
+    model, after = linear(3), {}
+
+    def keep(taught, epoch):
+        after[epoch.epoch] = model.state_dict()
+
+    averaging = xcnn.callbacks.StochasticWeightAveraging(start)
+    trainer(model).fit(X, CLASSES, epochs=4, callbacks=[keep, averaging])
+    for name, weight in model.state_dict().items():
+        kept = [np.float64(after[epoch][name]) for epoch in range(first, 5)] or [after[4][name]]
+        np.testing.assert_allclose(weight, np.mean(kept, axis=0), rtol=1e-5, atol=1e-7)
+
+
 # Modes
 
 
@@ -538,6 +569,19 @@ def test_a_step_does_not_wait_and_stays_in_float32(strict, kind):
     assert syncs == []
     assert step.loss.dtype == np.float32
     assert type(step.target) is strict.xp.ndarray
+
+
+@pytest.mark.parametrize("given", ["balanced", {0: 2.0}])
+def test_class_weights_of_data_without_the_last_class(backend, given):
+    labels = CLASSES % 2
+    expected = nn.CrossEntropyLoss([2.0, 1.0, 1.0])
+    if given == "balanced":
+        counts = np.bincount(labels)
+        expected = nn.CrossEntropyLoss([*(N / (2 * counts)), 1.0])
+    taught = trainer(linear(3), backend=backend)
+    (epoch,) = taught.fit(X, labels, batch_size=N, class_weight=given)
+    found = trainer(linear(3), expected).evaluate(X, labels)
+    assert epoch.train_loss == pytest.approx(found["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -675,6 +719,13 @@ def test_one_hot_targets_of_any_type_count_as_classes(dtype):
 def test_a_loss_function_must_return_a_tensor():
     with pytest.raises(DTypeError, match="the loss function returned float32, expected a Tensor"):
         trainer(linear(3), lambda output, target: np.float32(1)).evaluate(X, CLASSES)
+
+
+def test_the_optimizer_of_another_model_is_refused():
+    model, earlier = nn.Linear(2, 3), nn.Linear(2, 3)
+    with pytest.raises(ArgumentError, match=r"none of the parameters .* optim\.SGD\(model\.param"):
+        xcnn.Trainer(model, optim.SGD(earlier.parameters(), lr=0.1))
+    xcnn.Trainer(model, optim.SGD([model.bias], lr=0.1))  # a part of them is fine
 
 
 def test_lists_of_examples():

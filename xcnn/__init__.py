@@ -11,6 +11,7 @@ from xcnn import interrupt  # noqa: F401  (first: importing the rest takes a whi
 from . import (
     amp,
     backends,
+    callbacks,
     config,
     data,
     extend,
@@ -27,7 +28,7 @@ from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
 from .tensor import Function, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, vjp
-from .training import Epoch, Trainer, callbacks
+from .training import Epoch, Trainer
 
 if TYPE_CHECKING:
     from . import onnx

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import backends, init, nn
 from .arrays import Array
-from .errors import ArgumentError, FileFormatError
+from .errors import ArgumentError, DTypeError, FileFormatError
 from .extend import layer_builder, layer_name
 from .files import MAX_JSON, AnyPath, open_file, parse_json, reading, write_atomically
 from .tensor import Buffer, Parameter, Tensor
@@ -56,14 +56,18 @@ def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = N
     ------
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
+    DTypeError
+        ``model`` is no Module.
     """
+    if not isinstance(model, nn.Module):
+        raise DTypeError(
+            f"save: model is {type(model).__name__}: expected a Module, as in save(model, path)"
+        )
     write_atomically(path, model_parts(model, metadata))
 
 
 def model_parts(model: nn.Module, metadata: Mapping[str, str] | None = None) -> list[Any]:
     """The content of the file that :func:`save` writes, as a list of buffers."""
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
     strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
     arrays = {name: backends.of(a).to_host(a) for name, a in model.state_dict().items()}
     return parts(arrays, strings)

@@ -21,7 +21,7 @@ def test_doctor(run):
     assert rows["xcnn"].startswith(xcnn.__version__)
     assert rows["numpy"] == np.__version__
     assert "device cpu     ok" in done.out
-    assert {"scipy", "tqdm", "safetensors", "pillow", "CuPy", "device", "BLAS"} <= set(rows)
+    assert {"scipy", "tqdm", "pillow", "CuPy", "device", "BLAS"} <= set(rows)
 
 
 def test_doctor_lists_each_gpu(run, strict, monkeypatch):

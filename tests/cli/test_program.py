@@ -60,7 +60,14 @@ def test_version(run):
         ("train --loss hinge", "argument --loss: invalid choice: 'hinge'"),
         ("predict run", "the following arguments are required: IMAGE"),
         ("summary mlp --input-shape 3,x", "--input-shape: expected a whole number >= 1, got 'x'"),
-        ("predict run a.png --mean 0.5,x", "argument --mean: invalid numbers value: '0.5,x'"),
+        (
+            "predict run a.png --mean 0.5,x",
+            "argument --mean: expected numbers separated by commas, got '0.5,x'",
+        ),
+        (
+            "train --metrics f2",
+            "argument --metrics: 'f2' is no metric for classes: expected some of auroc",
+        ),
     ],
 )
 def test_refused_by_the_parser(run, line, text):

@@ -41,7 +41,7 @@ def test_train(run, here):
         )
     accuracy = float(rows[-1]["val_accuracy"])
     assert last.startswith(f"test accuracy {accuracy:.2%} ({round(60 * accuracy)} of 60) after 2")
-    assert last.endswith("run holds model.safetensors, history.csv, config.json")
+    assert last.endswith(" s: run")
 
 
 def test_the_config(run):
@@ -465,3 +465,13 @@ def test_the_last_finite_network_is_kept(run, monkeypatch):
     assert len(history("run")) == 2
     model = xcnn.load("run/model.safetensors")
     assert all(np.isfinite(array).all() for array in model.state_dict().values())
+
+
+def test_best_is_checked_before_the_training(run, tmp_path):
+    done = run(f"train --metrics f1 --best val_acc --out {tmp_path / 'run'}")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        "xcnn: error: --best='val_acc': expected one of train_loss, train_accuracy, train_f1, "
+        "val_loss, val_accuracy, val_f1 (did you mean 'val_accuracy'?)\n"
+    )
+    assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from .watch import record_sync
 _handles = itertools.count(16, 16)  # 0, 1 and 2 are CUDA's default streams
 _times = collections.Counter()  # by handle of a stream
 _waited_for = collections.defaultdict(collections.Counter)  # the times a stream has waited for
+_lock = threading.Lock()
 _HOST = "host"  # its entry holds the times that the host has waited for
 
 
@@ -34,7 +35,8 @@ class Stream:
         self.ptr = 0 if null else 2 if ptds else next(_handles)
         self.device_id = -1 if null or ptds else 0
         self.is_non_blocking = non_blocking
-        _times[self.ptr] += 0
+        with _lock:
+            _times[self.ptr] += 0
 
     def use(self):
         """Make it the current stream of this thread."""
@@ -48,7 +50,7 @@ class Stream:
 
     def synchronize(self):
         """Wait for its work."""
-        _waited_for[_HOST] |= _past(self)
+        _wait(_HOST, _past(self))
         record_sync("Stream.synchronize")
 
     def record(self, event=None):
@@ -61,7 +63,7 @@ class Stream:
         """Let later work wait for an event."""
         if not isinstance(event, Event):
             raise TypeError(f"{type(event).__name__} is not an event")
-        _waited_for[self.ptr] |= event._past
+        _wait(self.ptr, event._past)
 
     def __enter__(self):
         _thread.stack.append(self)
@@ -116,21 +118,30 @@ class Event:
 
     def synchronize(self):
         """Wait for the work before it."""
-        _waited_for[_HOST] |= self._past
+        _wait(_HOST, self._past)
         record_sync("Event.synchronize")
+
+
+def _wait(waiting, past):
+    """Note that a stream or the host has waited; other threads may be reading the old times."""
+    with _lock:
+        _waited_for[waiting] = _waited_for[waiting] | past
 
 
 def _past(stream):
     """Advance a stream's time, and return all times that are past for what follows."""
-    _times[stream.ptr] += 1
+    with _lock:
+        _times[stream.ptr] += 1
     return _waited_for[stream.ptr] | collections.Counter({stream.ptr: _times[stream.ptr]})
 
 
 def synchronize_all():
     """Let the host wait for all streams."""
-    for ptr in _times:
-        _times[ptr] += 1
-    _waited_for[_HOST] |= _times
+    with _lock:
+        for ptr in _times:
+            _times[ptr] += 1
+        past = _times.copy()
+    _wait(_HOST, past)
 
 
 class LastUse:

@@ -28,7 +28,7 @@ def _one_cycle(optimizer: optim.Optimizer, epochs: int, batches: int) -> schedul
 
 
 #: help, and the schedule for (optimizer, epochs, batches per epoch)
-_SCHEDULES: dict[str, tuple[str, Callable[..., schedules.LRScheduler | None]]] = {
+SCHEDULES: dict[str, tuple[str, Callable[..., schedules.LRScheduler | None]]] = {
     "constant": ("stays at --lr", lambda *_: None),
     "cosine": ("falls to zero", lambda opt, n, _: schedules.CosineAnnealingLR(opt, n)),
     "exponential": (
@@ -54,9 +54,9 @@ def add_options(parser: Parser) -> None:
     parser.add("--optimizer", "sgd has momentum 0.9", choices=_DEFAULTS, default="adam")
     decay = "weight decay; default: 0.01 for adamw, 0 for the others"
     parser.add("--weight-decay X", decay, type=float)
-    curves = "; ".join(f"{name}: {help}" for name, (help, _) in _SCHEDULES.items())
+    curves = "; ".join(f"{name}: {help}" for name, (help, _) in SCHEDULES.items())
     curves = f"learning rate over the epochs. {curves}"
-    parser.add("--schedule", curves, choices=_SCHEDULES, default="cosine")
+    parser.add("--schedule", curves, choices=SCHEDULES, default="cosine")
     warmup = "epochs over which the learning rate first rises linearly to --lr; default: none"
     parser.add("--warmup N", warmup, type=count)
     clip = "clip the norm of all gradients together to X; default: none"
@@ -73,7 +73,7 @@ def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
     """
     warmup = arguments.warmup or 0
     if warmup and arguments.schedule in _NO_WARMUP:
-        names = ", ".join(name for name in _SCHEDULES if name not in _NO_WARMUP)
+        names = ", ".join(name for name in SCHEDULES if name not in _NO_WARMUP)
         raise ArgumentError(
             f"--warmup {warmup} does not fit --schedule {arguments.schedule}: use one of {names}"
         )
@@ -104,7 +104,7 @@ def create_schedule(
 ) -> schedules.LRScheduler | None:
     """The schedule of a config, with ``batches`` per epoch; None for a constant learning rate."""
     warmup = config["warmup"]
-    _, create = _SCHEDULES[config["schedule"]]
+    _, create = SCHEDULES[config["schedule"]]
     main = create(optimizer, config["epochs"] - warmup, batches)
     if not warmup:
         return main

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import functools
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -34,6 +35,8 @@ class Parser(argparse.ArgumentParser):
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
+        if "type" in settings:
+            settings["type"] = _explained(settings["type"])
         action: Any = self.add_argument(name, help=help, **settings)
         action.refused = refused or {}
 
@@ -62,6 +65,15 @@ class Parser(argparse.ArgumentParser):
             if option in names or any(option.startswith(name) for name in names)
         ]
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert a value; an error of xcnn keeps its text."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            if isinstance(error.__context__, XcnnError):
+                raise argparse.ArgumentError(action, str(error.__context__)) from error
+            raise
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             names = list(action.choices)
@@ -78,8 +90,21 @@ class Formatter(argparse.HelpFormatter):
     """Appends an option's default to its help."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        shown = action.default is not None and action.option_strings and action.nargs != 0
+        shown = action.default not in (None, []) and action.option_strings and action.nargs != 0
         return (action.help or "") + (f"; default: {action.default}" if shown else "")
+
+
+def _explained(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``convert``, whose errors of xcnn argparse reports with their text, as it does its own."""
+
+    @functools.wraps(convert)
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except XcnnError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return converted
 
 
 def print_error(error: BaseException) -> None:
@@ -136,6 +161,13 @@ def seed(text: str) -> int:
     return count(text, 0)
 
 
+def path(text: str) -> str:
+    """The path of a file or folder: an empty text, as from an unset variable, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return text
+
+
 def size(text: str) -> int:
     """A size such as 4GiB, in bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.lower())
@@ -147,7 +179,11 @@ def size(text: str) -> int:
 
 def numbers(text: str) -> list[float]:
     """Numbers separated by commas."""
-    return [float(part) for part in text.split(",")]  # argparse reports a ValueError
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        message = f"expected numbers separated by commas, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def shape(text: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from .. import models, nn, optim, serialize
 from ..errors import ArgumentError, FileFormatError
 from ..files import read_json, reading
 from ..training import callbacks, folder
+from . import optimizer
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
 #: what ``--log`` writes; each run has the first
@@ -70,7 +72,7 @@ class RunFolder:
                     path = Path("runs") / f"{name}-{n}"
                     return cls(path, folder.create(path, files), "folder")
         path = Path(str(out))
-        if path.is_file():
+        if path.exists() and not path.is_dir():
             raise ArgumentError(f"--out {out} is a file: expected a folder; choose another name")
         with contextlib.suppress(FileExistsError):
             return cls(path, folder.create(path, files), "folder")
@@ -80,7 +82,7 @@ class RunFolder:
             lock.release()
             raise ArgumentError(
                 f"--out {out} already holds a run ({', '.join(held)}): go on with it by "
-                f"--resume {out}, or choose another folder"
+                f"--resume {shlex.quote(str(out))}, or choose another folder"
             )
         folder.commit(path, files)
         return cls(path, lock, "run")
@@ -97,8 +99,8 @@ class RunFolder:
         folder.complete(self.path)
         if (self.path / MODEL).exists() and callbacks.newest(self.path) is None:
             raise ArgumentError(
-                f"{self.path} has no checkpoints, as it is from an older version of xcnn: start a "
-                f"new run from its network with --init {self.path / MODEL}"
+                f"{self.path} has no checkpoint to resume from: start a new run from its network "
+                f"with --init {shlex.quote(str(self.path / MODEL))}"
             )
         folder.commit(self.path, {CONFIG: [_json(config)]})
 
@@ -125,7 +127,7 @@ class RunFolder:
         if not (self.path / MODEL).exists() and (self.path / CONFIG).exists():
             raise ArgumentError(
                 f"{self.path} has no network yet: no epoch was finished; go on with: xcnn train "
-                f"--resume {self.path}"
+                f"--resume {shlex.quote(str(self.path))}"
             )
         return serialize.load(self.path / MODEL)
 
@@ -137,13 +139,14 @@ class RunFolder:
         with reading(path, "is damaged"):
             return len(path.read_text("utf-8").splitlines()) - 1
 
-    def load_config(self, full: bool = False) -> dict[str, Any]:
+    def load_config(self, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The settings the network was trained with.
 
         Parameters
         ----------
-        full
-            Also check the settings that only a training needs.
+        defaults
+            For settings that runs of older versions do not have; if given, the settings that only
+            a training needs are checked too.
 
         Raises
         ------
@@ -158,8 +161,10 @@ class RunFolder:
                 f"{self.path} is not a run folder: it has no {CONFIG}; train one with: xcnn train"
             )
         folder.complete_if_free(self.path)
-        config = read_json(path)
-        wrong = damaged_entries(config, {**_REQUIRED, **_OF_TRAINING} if full else _REQUIRED)
+        config, required = read_json(path), _REQUIRED
+        if defaults is not None and isinstance(config, dict):
+            config, required = {**defaults, **config}, {**_REQUIRED, **_OF_TRAINING}
+        wrong = damaged_entries(config, required)
         if wrong:
             raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
         return config
@@ -178,6 +183,8 @@ def damaged_entries(config: Any, required: Mapping[str, Any] | None = None) -> l
 
 def _is(value: Any, kind: Any) -> bool:
     """Whether ``value`` has a type from ``_REQUIRED``, and is finite."""
+    if isinstance(kind, tuple):
+        return bool(value == kind[1] or _is(value, kind[0]))
     if isinstance(kind, list):
         return isinstance(value, list) and bool(value) and all(_is(v, kind[0]) for v in value)
     if isinstance(kind, dict):
@@ -185,13 +192,16 @@ def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and (kind is str or abs(value) < _MAX_NUMBER)
 
 
-#: by entry: a type, [type] for a non-empty list of it, or a dict whose keys are the valid values
+#: by entry: a type, [type] for a non-empty list of it, a dict whose keys are the valid values, or
+#: (one of these, another value)
 _REQUIRED: dict[str, Any] = {
     **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
     **{"mean": [float | int], "std": [float | int], "scale": float | int},
 }
 _OF_TRAINING: dict[str, Any] = {
     **{"model": dict.fromkeys(models.classifiers()), "optimizer": optim.BY_NAME},
-    **{"lr": float | int, "weight_decay": float | int, "warmup": int, "schedule": str},
+    **{"lr": float | int, "weight_decay": float | int, "warmup": int},
+    **{"schedule": optimizer.SCHEDULES, "clip_norm": (float | int, None), "accumulate": int},
+    **{name: ([str], []) for name in ("freeze", "metrics", "log")},
     **{"epochs": int, "batch_size": int, "seed": int, "augment": str, "precision": str},
 }

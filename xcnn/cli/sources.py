@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import zlib
 from typing import Any
 
 from .. import data
-from ..data import ImageFolder, load_folder, split_folder, subsample
+from ..data import ImageFolder, Subset, load_folder, split_folder, subsample
 from ..errors import ArgumentError, did_you_mean
 from .options import Parser, count
 
@@ -69,6 +70,17 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The config entries of a folder: how to handle unreadable files."""
     on_error = "skip" if arguments.skip_unreadable else "refuse"
     return {"on_error": on_error} if is_folder(arguments.data) else {}
+
+
+def files(dataset: data.DataSplits) -> str:
+    """The number and a checksum of the names of a folder's images: they decide the order."""
+    names: dict[str, None] = {}
+    for part in (dataset.train, dataset.test):
+        while isinstance(part, Subset):
+            part = part.dataset
+        if isinstance(part, ImageFolder):
+            names |= dict.fromkeys(os.path.relpath(path, dataset.name) for path in part.paths)
+    return f"{len(names)} (checksum {zlib.crc32(os.fsencode(chr(0).join(names))):08x})"
 
 
 def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:

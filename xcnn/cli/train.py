@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .. import __version__, backends, callbacks, data, metrics, models, nn, random
+from ..checks import check_choice
 from ..data.augment import MIXTURES, RECIPES, recipe_names, training_transform
 from ..errors import ArgumentError, DivergenceError
 from ..training import Epoch, Trainer
 from . import optimizer, sources, weights
-from .options import Parser, add_device, count, seed, size
-from .runs import CONFIG, HISTORY, LOGS, LOSSES, MODEL, RunFolder, is_binary
+from .options import Parser, add_device, count, path, seed, size
+from .runs import CONFIG, LOGS, LOSSES, RunFolder, is_binary
 
 _SMALL = 10_000  # images; smaller datasets get more epochs by default
 #: options copied to the config unchanged
@@ -26,7 +29,10 @@ _COPIED = (
     *("checkpoint_every", "keep", "best", "log"),
 )
 #: options that go with --resume; the others are those of the run
-_RESUMED = ("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir")
+_RESUMED = (
+    *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir"),
+    "data",  # where the folder is now
+)
 
 
 def add_options(parser: Parser) -> None:
@@ -63,7 +69,7 @@ def add_options(parser: Parser) -> None:
     measured = f"also measure, separated by commas: {', '.join(_metric_names())}"
     parser.add("--metrics NAMES", measured, type=_metrics, default=[])
     average = "test and save an exponential moving average of the weights, such as 0.999"
-    parser.add("--ema DECAY", average, type=float)
+    parser.add("--ema DECAY", average, type=lambda text: callbacks.EMA(float(text)).decay)
     patience = "stop after N epochs in which --best, or the test loss, has not improved"
     parser.add("--patience N", patience, type=count)
     weights.add_options(parser)
@@ -74,17 +80,18 @@ def add_options(parser: Parser) -> None:
     parser.add("--precision", precision, choices=backends.PRECISIONS, default="float32")
     memory = "maximum GPU memory to use, such as 4GiB or 800MiB; default: all"
     parser.add("--memory-limit SIZE", memory, type=size)
-    parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N")
+    parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N", type=path)
     resume = "go on with the run in this folder, with its settings; --epochs N trains longer"
-    parser.add("--resume RUN", resume)
+    parser.add("--resume RUN", resume, type=path)
     every = "how often to write a checkpoint, such as 100steps, 5min or 1epoch"
-    parser.add("--checkpoint-every TIME", every, default="1epoch")
+    parser.add("--checkpoint-every TIME", every, type=_interval, default="1epoch")
     parser.add("--keep N", "number of checkpoints to keep", type=count, default=3)
     best = "also keep the best network by a column of history.csv, such as val_accuracy"
     parser.add("--best NAME", best)
     logs = "logs, separated by commas: " + ", ".join(f"{k} ({v})" for k, v in LOGS.items())
     parser.add("--log NAMES", f"{logs}; history.csv is always written", type=_logs, default=[])
-    parser.add("--time-limit TIME", "stop after a time, such as 30min or 2h, to be resumed")
+    time_limit = "stop after a time, such as 30min or 2h, to be resumed"
+    parser.add("--time-limit TIME", time_limit, type=lambda text: callbacks.TimeLimit(text).seconds)
     limit = "use only N images of each split: the first N, or for a folder N chosen by --seed"
     parser.add("--limit N", limit, type=count)
     parser.add("--quiet", "print only the last line", action="store_true")
@@ -92,8 +99,8 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
-    backend = _open_device(arguments)
     config = _resumed_config(arguments) if arguments.resume else None
+    backend = _open_device(arguments)
     _check_options(arguments)
     dataset = sources.training_data(arguments)
     if config is None:
@@ -150,7 +157,7 @@ def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
 
 def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
     """What the options add to the training, but the run folder."""
-    used: list[Any] = []
+    used: list[Any] = [_Settings(config)]
     if config["ema"] is not None:
         used.append(callbacks.EMA(config["ema"]))
     if config["patience"] is not None:
@@ -207,11 +214,17 @@ class _Lines(callbacks.Callback):
         if trainer.resumed_from is not None:
             place = f" after batch {trainer.batch}" if trainer.batch else ""
             what = f"going on with epoch {trainer.epoch}/{trainer.epochs}{place}"
-            print(what if trainer.epoch <= trainer.epochs else "nothing is left to do", flush=True)
+            _say(what if trainer.epoch <= trainer.epochs else "nothing is left to do")
 
     def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
         if not (sys.stderr.isatty() and sys.stdout.isatty()):
-            print(_epoch_line(epoch, trainer.epochs), flush=True)
+            _say(_epoch_line(epoch, trainer.epochs))
+
+
+def _say(text: str) -> None:
+    """Print a line; a training goes on if nobody can read it, as after ``| head``."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 @contextmanager
@@ -220,10 +233,10 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        print(f"\nstopped: {_saved(folder)}", flush=True)
+        _say(f"\nstopped: {_saved(folder)}")
         raise
     except OSError:
-        print(f"\nthe files cannot be written: {_saved(folder)}", flush=True)
+        _say(f"\nthe files cannot be written: {_saved(folder)}")
         raise
     except DivergenceError:
         if trainer.history:
@@ -231,8 +244,30 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
         raise
     finally:
         folder.remove_if_empty()
+        if folder.lock is not None:
+            folder.lock.release()
     if trainer.is_interrupted:
-        print(f"\nthe time is over: {_saved(folder)}", flush=True)
+        print(f"\ntime limit reached: {_saved(folder)}", flush=True)
+
+
+class _Settings(callbacks.Callback):
+    """Keeps the settings in the checkpoint: those of a run that goes on must be the same."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        fixed = config.keys() - {*_RESUMED, "xcnn", "init", "checkpoint_every", "keep"}
+        self.settings = {name: config[name] for name in sorted(fixed)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved, own = state["settings"], self.settings
+        edited = [f"{k} was {saved[k]!r}" for k in saved if k not in own or saved[k] != own[k]]
+        if edited:
+            raise ArgumentError(
+                f"{CONFIG} was edited since the run began: {', '.join(edited)}; change it back, or "
+                "start a new run"
+            )
 
 
 def create_model(config: dict[str, Any]) -> Any:
@@ -258,7 +293,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
     loss = arguments.loss
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
-    callbacks.ModelCheckpoint("", arguments.checkpoint_every)
+    if arguments.class_weight and is_binary(loss):
+        raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
+    if arguments.best is not None:
+        measured = ["loss", "accuracy", *(metrics.create(name).name for name in arguments.metrics)]
+        columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
+        check_choice("--best", arguments.best, columns)
     for name in recipe_names(arguments.augment, arguments.data):
         if name in MIXTURES and loss != "cross_entropy":
             raise ArgumentError(
@@ -282,14 +322,22 @@ def _resumed_config(arguments: argparse.Namespace) -> dict[str, Any]:
             f"--resume goes on with the run's own settings: leave out {what}, or start a new run"
         )
     folder = RunFolder(Path(arguments.resume))
-    config = {**_NEW, **folder.load_config(full=True)}
+    config = folder.load_config(_NEW)
     epochs, done = arguments.epochs or config["epochs"], folder.finished_epochs()
     if arguments.epochs and done > epochs:
         raise ArgumentError(
             f"--epochs {epochs}: {arguments.resume} has finished {_epochs(done)} already; pass more"
         )
-    for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head"):
+    if "data" in arguments.given:
+        if not (sources.is_folder(config["data"]) and sources.is_folder(arguments.data)):
+            raise ArgumentError("--data with --resume is for a folder of images that was moved")
+        config["data"] = os.path.abspath(arguments.data)
+    if sources.is_folder(config["data"]) and not os.path.isdir(config["data"]):
+        raise ArgumentError(f"{config['data']} is gone: if it was moved, pass --data FOLDER")
+    for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision"):
         setattr(arguments, name, config[name])
+    if "device" not in arguments.given:
+        arguments.device = config["device"]
     arguments.data_dir = arguments.data_dir or config["data_dir"]
     if sources.is_folder(config["data"]):
         arguments.image_size = config["input_shape"][1]
@@ -302,11 +350,13 @@ def _resumed_config(arguments: argparse.Namespace) -> dict[str, Any]:
 def _check_same_data(config: dict[str, Any], dataset: data.DataSplits) -> None:
     """Refuse to resume on data that are not those of the run."""
     found = {"classes": list(dataset.classes), "input_shape": list(dataset.image_shape)}
+    if sources.is_folder(config["data"]):
+        found["files"] = sources.files(dataset)
     for name, value in found.items():
-        if value != config[name]:
+        if value != config.get(name):
             raise ArgumentError(
-                f"{config['data']} has changed since the run began: {name} was {config[name]}, is "
-                f"{value}; start a new run"
+                f"{config['data']} has changed since the run began: {name}: {config.get(name)}, "
+                f"now {value}; start a new run"
             )
 
 
@@ -332,6 +382,7 @@ def _config(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[str
         "scale": dataset.normalize().scale,
         "augment": ",".join(recipe_names(arguments.augment, arguments.data)) or "none",
         **sources.settings(arguments),
+        **({"files": sources.files(dataset)} if sources.is_folder(arguments.data) else {}),
         "epochs": epochs,
         **optimizer.settings(arguments, epochs),
         "freeze": arguments.freeze or [],
@@ -394,8 +445,7 @@ def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) 
     accuracy = last.val_accuracy or 0.0
     print(
         f"test accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}) after "
-        f"{_epochs(last.epoch)} in {seconds:.1f} s; "
-        f"{folder.path} holds {MODEL}, {HISTORY}, {CONFIG}"
+        f"{_epochs(last.epoch)} in {seconds:.1f} s: {folder.path}"
     )
 
 
@@ -403,7 +453,14 @@ def _saved(folder: RunFolder) -> str:
     newest = callbacks.newest(folder.path)
     if newest is None:
         return "nothing was saved"
-    return f"{folder.path} holds a checkpoint; go on with: xcnn train --resume {folder.path}"
+    command = f"xcnn train --resume {shlex.quote(str(folder.path))}"
+    return f"{folder.path} holds a checkpoint; go on with: {command}"
+
+
+def _interval(text: str) -> str:
+    """How often to write a checkpoint."""
+    callbacks.ModelCheckpoint("", text)
+    return text
 
 
 def _metric_names() -> list[str]:
@@ -420,9 +477,9 @@ def _metrics(text: str) -> list[str]:
     """Names of metrics separated by commas."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if not _suits(name):
+        if name not in metrics.names() or not _suits(name):
             raise argparse.ArgumentTypeError(
-                f"{name!r} is not for classes: expected some of {', '.join(_metric_names())}"
+                f"{name!r} is no metric for classes: expected some of {', '.join(_metric_names())}"
             )
     return names
 

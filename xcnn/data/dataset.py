@@ -250,7 +250,7 @@ class IterableDataset(Dataset):
 
     def __init__(self, source: Any = None, length: int | None = None) -> None:
         own_iter = type(self).__iter__ is not IterableDataset.__iter__
-        if not (own_iter or isinstance(source, Iterable) or callable(source)):
+        if not (own_iter or _is_iterable(source) or callable(source)):
             raise DTypeError(
                 f"source is {type(source).__name__}: expected an iterable, or a function that "
                 "returns one, such as a generator function"
@@ -260,7 +260,13 @@ class IterableDataset(Dataset):
 
     def __iter__(self) -> Iterator[Any]:
         if not isinstance(self.source, Iterable):
-            return iter(self.source())
+            items = self.source()
+            if not _is_iterable(items):
+                raise DTypeError(
+                    f"{name_of(self)} returned {type(items).__name__}: expected an iterable of "
+                    "items, as a generator function returns"
+                )
+            return iter(items)
         iterator = iter(self.source)
         if iterator is self.source and self._started:
             raise DataError(
@@ -351,6 +357,10 @@ class SequenceDataset(Dataset):
         return _stack_items(self.items, indices)
 
 
+def _is_iterable(value: Any) -> bool:
+    return isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
+
+
 def _is_sequence(value: Any) -> bool:
     is_class = isinstance(value, type)
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not is_class
@@ -430,7 +440,7 @@ def _stack(source: Any, values: Sequence[Any]) -> np.ndarray:
 
 def _as_structure(value: Any, where: str) -> Any:
     """Check the arguments of ArrayDataset and convert those that are array-like."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and (value or not where):
         return {key: _as_structure(part, f"{where}[{key!r}]") for key, part in value.items()}
     if isinstance(value, tuple) and (not where or (value and all(map(_is_part, value)))):
         names = (f"{where}[{i}]" if where else str(i) for i in range(len(value)))
@@ -469,7 +479,7 @@ def _as_items(array: Any, where: str) -> Any:
             raise DataError(f"{where} has {error}") from error
         if array.ndim == 0 or array.dtype.hasobject:
             raise DataError(f"{where} must be numeric, of shape (N, ...), got {describe(array)}")
-    elif not _is_sequence(array):
+    elif not _is_sequence(array) or isinstance(array, str | bytes):
         raise DataError(f"{where} must be array-like, got {type(array).__name__}")
     return array
 

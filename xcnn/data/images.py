@@ -85,10 +85,13 @@ def import_pillow() -> Any:
 def _read_pillow(path: Path) -> Any:
     """Read an image file: a Pillow image of mode L or RGB."""
     Image = import_pillow()
-    from PIL import ImageOps
+    from PIL import ImageOps, UnidentifiedImageError
 
     with open_file(path) as file:
-        image = Image.open(file)
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError as error:  # its text shows Python's object for the file
+            raise ValueError("unknown format, or damaged") from error
         _check_size(image, Image.MAX_IMAGE_PIXELS, os.fstat(file.fileno()).st_size)
         ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
         image.load()

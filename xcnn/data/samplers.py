@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_int, check_size
+from ..checks import check_flag, check_int, check_size
 from ..errors import ArgumentError, DataError
 
 
@@ -52,7 +52,8 @@ class WeightedRandomSampler:
         self.num_samples = check_int(
             "num_samples", len(values) if num_samples is None else num_samples
         )
-        self.replacement = bool(replacement)
+        check_size("num_samples", num_samples, (self.num_samples,))
+        self.replacement = check_flag("replacement", replacement)
         self.seed = check_int("seed", seed, 0)
         drawable = np.count_nonzero(values)
         if not replacement and self.num_samples > drawable:

@@ -624,9 +624,9 @@ def _class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             f"shape {expected} for an input (N, classes, ...)"
         )
     if target.dtype.kind not in "iu":
-        raise DTypeError(
-            f"target is {target.dtype}: expected integer class indices; use .astype('int64')"
-        )
+        is_text = target.dtype.kind in "OSU"
+        use = "np.unique(target, return_inverse=True)[1]" if is_text else ".astype('int64')"
+        raise DTypeError(f"target is {target.dtype}: expected integer class indices; use {use}")
     return input, target
 
 

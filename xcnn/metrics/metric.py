@@ -108,6 +108,11 @@ class Metric:
                 f"metric {self.name!r}: prediction has shape {prediction.shape}, target "
                 f"{target.shape}: expected (N, ...), a batch of examples"
             )
+        if not {prediction.dtype.kind, target.dtype.kind} <= set("biuf"):
+            raise DTypeError(
+                f"metric {self.name!r}: prediction is {prediction.dtype}, target {target.dtype}: "
+                "expected numbers"
+            )
         backend = prediction.backend
         if prediction.size == 0:
             return

@@ -52,9 +52,10 @@ def image_shape(input_shape: tuple[int, ...], model: str, smallest: int = 0) -> 
         )
     channels, height, width = input_shape
     if min(height, width) < smallest:
+        order = ", as (channels, height, width)" if channels > width else ""
         raise ArgumentError(
             f"input_shape={input_shape}: {model} needs images of at least {smallest}×{smallest} "
-            "pixels"
+            f"pixels{order}"
         )
     return channels, height, width
 

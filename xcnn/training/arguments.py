@@ -60,7 +60,15 @@ class CustomLoss(Loss):
 
 def find_optimizer(optimizer: Any, model: Module) -> Optimizer | None:
     """The optimiser itself, or a new one of this name for the model."""
-    if optimizer is None or isinstance(optimizer, Optimizer):
+    if optimizer is None:
+        return None
+    if isinstance(optimizer, Optimizer):
+        own = {id(parameter) for parameter in model.parameters()}
+        if own.isdisjoint(id(parameter) for parameter in optimizer.params) and own:
+            raise ArgumentError(
+                "optimizer has none of the parameters of model, perhaps those of an earlier one: "
+                f"create it anew, optim.{type(optimizer).__name__}(model.parameters())"
+            )
         return optimizer
     if isinstance(optimizer, str) and optimizer in optim.BY_NAME:
         create: Any = optim.BY_NAME[optimizer]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from numbers import Number
 from typing import Any
 
-from .. import data
+from .. import backends, data
 from ..checks import check_int, check_number, check_size
 from ..data import DataLoader, Dataset, map_arrays
 from ..errors import ArgumentError, DataError, DTypeError
@@ -33,6 +34,14 @@ def as_loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int 
     return DataLoader(_together(x, y), batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
+def to_train(caller: str, x: Any, y: Any, batch_size: int, shuffle: bool, seed: int) -> DataLoader:
+    """:func:`as_loader`, with at least one batch if the number is known."""
+    loader = as_loader(x, y, batch_size, shuffle, seed)
+    if length(loader) == 0:
+        raise DataError(f"{caller}: no batch to train on; x has no examples, or too few")
+    return loader
+
+
 def _together(x: Any, y: Any) -> Any:
     if y is not None:
         return x, y
@@ -51,23 +60,42 @@ def _is_item(value: Any) -> bool:
 
 def as_pair(validation: Any) -> tuple[Any, Any]:
     """Return the x and y of the argument ``validation``."""
-    if isinstance(validation, DataLoader | Dataset):
-        return validation, None
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
+    if isinstance(validation, tuple | list) and len(validation) == 2:
+        return validation[0], validation[1]
+    if isinstance(validation, tuple | list) or hasattr(validation, "__array__"):
         raise ArgumentError(
             f"validation is {type(validation).__name__}: expected (x, y), a Dataset or a DataLoader"
         )
-    return validation[0], validation[1]
+    return validation, None
 
 
 def split(x: Any, y: Any, fraction: float, seed: int, by_class: bool) -> tuple[Dataset, Dataset]:
-    """Hold out a fraction of the examples for validation, of each class alike ``by_class``."""
+    """Hold out a fraction of the examples for validation, of each class alike ``by_class``.
+
+    An example with several classes, such as those of its pixels, is as good as any other.
+    """
     if isinstance(x, DataLoader):
         raise ArgumentError(
             "validation_split needs arrays or a Dataset, got a DataLoader: split its dataset with "
             "xcnn.data.split and pass validation"
         )
-    return data.split(_together(x, y), fraction, seed=seed, stratify=by_class or None)
+    source, classes = _together(x, y), None
+    if by_class:
+        classes = data.labels(source)
+        if classes.ndim == 2 and classes.dtype.kind == "f":  # probabilities
+            classes = classes.argmax(axis=1)
+        classes = classes if classes.ndim == 1 else None
+    return data.split(source, fraction, seed=seed, stratify=classes)
+
+
+def concatenate(parts: list[Any]) -> Any:
+    """Join the arrays of batches of one structure, of tuples and dicts, along the first axis."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return {key: concatenate([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(concatenate(list(column)) for column in zip(*parts, strict=True))
+    return backends.get("cpu").xp.concatenate(parts)
 
 
 def pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
@@ -136,12 +164,17 @@ def class_weights(class_weight: Any, dataset: Any, ignore_index: int) -> Any:
     return [given.get(label, 1.0) for label in range(count)]
 
 
-def warn_if_unscaled(x: Any) -> None:
-    """Warn about pictures of integers from 0 to 255."""
-    if any(data.is_unscaled(array) for array in arrays_of(x)):
+def warn_if_unscaled(x: Any) -> bool:
+    """Warn about pictures of integers from 0 to 255; returns whether there are any."""
+    found = any(data.is_unscaled(array) for array in arrays_of(x))
+    if found:
+        depth, frame = 1, sys._getframe()
+        while frame.f_back and frame.f_globals.get("__name__", "").startswith("xcnn."):
+            depth, frame = depth + 1, frame.f_back
         warnings.warn(
             "x holds pictures of integers up to 255, which networks learn badly: scale them, for "
             'example x.astype("float32") / 255, or pass a DataLoader with '
             "transform=xcnn.data.Normalize(mean, std)",
-            stacklevel=5,
+            stacklevel=depth,
         )
+    return found

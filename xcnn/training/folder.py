@@ -43,7 +43,7 @@ class Lock:
         if fcntl is None:
             return
         with naming("open", folder):
-            self._file = os.open(folder, os.O_RDONLY)
+            self._file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # a pipe would block
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -51,6 +51,9 @@ class Lock:
             raise ArgumentError(
                 f"{folder} is in use by another training: choose another folder, or wait"
             ) from error
+        except OSError as error:  # some network file systems have no locks, like Windows
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
 
     def release(self) -> None:
         """Release the lock; calling it again does nothing."""
@@ -109,7 +112,7 @@ def complete(folder: Path) -> None:
     if moves:
         old.mkdir(exist_ok=True)
     for number, (_, target) in enumerate(moves):
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         with contextlib.suppress(OSError):  # a new file, or a file system without links
             os.link(target, old / str(number))
     # as quick as possible, because a process killed in between leaves a mix: with the links, no
@@ -143,6 +146,9 @@ def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
         It cannot be created.
     """
     with naming("create", folder):
+        folder = Path(os.path.realpath(folder))  # also of a link to a folder that does not exist
+        if folder.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
         staging = folder.with_name(f"{_STAGING}{secrets.token_hex(4)}")
@@ -151,8 +157,6 @@ def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
         try:
             for name, content in files.items():
                 (staging / name).write_bytes(b"".join(content))
-            if folder.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
             staging.rename(folder)  # fails if another process has put files there since
         except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)

@@ -8,15 +8,16 @@ from typing import Any
 
 from ..checks import check_int, check_number
 from ..data import DataLoader
-from ..errors import ArgumentError, missing_package
+from ..errors import ArgumentError, DataError, missing_package
 from . import batches
 
 _SMOOTHING = 0.9  # weight of the earlier losses
 _ROUNDING = 1e-6  # a smaller fall does not count
+_SETTLING = 10  # steps at most until the smoothed loss is more than the noise of a few batches
 _EXPLODED = 4.0  # times the smallest smoothed loss, at which the test ends
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LRFinder:
     """The result of :meth:`Trainer.find_lr`.
 
@@ -31,6 +32,13 @@ class LRFinder:
     rates: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        if not self.rates:
+            return "LRFinder()"
+        found = self._steepest()
+        ends = f"{len(self.rates)} rates from {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
+        return f"LRFinder({ends}, suggestion {'none' if found is None else f'{found:.2g}'})"
+
     @property
     def smoothed(self) -> list[float]:
         """The losses, averaged over about ten steps."""
@@ -44,19 +52,31 @@ class LRFinder:
     def suggestion(self) -> float:
         """The rate at which the smoothed loss falls fastest per factor of the rate.
 
+        The slope is that over a tenth of the steps. The first tenth is left out, where the average
+        is of too few losses, so that the noise of single batches would look like a steep fall.
+
         Raises
         ------
         ArgumentError
             It never falls.
         """
-        values = self.smoothed
-        lowest = values.index(min(values))
-        slopes = [values[i + 1] - values[i - 1] for i in range(1, lowest)]
-        if not slopes or values[0] - values[lowest] <= _ROUNDING * abs(values[0]):
+        if (found := self._steepest()) is None:
             raise ArgumentError(
-                "find_lr: the loss did not fall at any rate: start lower, or take more steps"
+                "find_lr: the loss did not fall at any rate: start lower, take more steps, or call "
+                "it before the training"
             )
-        return self.rates[1 + slopes.index(min(slopes))]
+        return found
+
+    def _steepest(self) -> float | None:
+        """The suggestion, or None."""
+        first = len(self.losses) // 10
+        rates, values = self.rates[first:], self.smoothed[first:]
+        lowest = values.index(min(values)) if values else 0
+        reach = max(1, len(values) // 20)
+        slopes = [values[i + reach] - values[i - reach] for i in range(reach, lowest - reach + 1)]
+        if not slopes or values[0] - values[lowest] <= _ROUNDING * abs(values[0]):
+            return None
+        return rates[reach + slopes.index(min(slopes))]
 
     def plot(self, axes: Any = None) -> Any:
         """Draw losses over rates with matplotlib.
@@ -78,7 +98,8 @@ class LRFinder:
             axes = pyplot.subplots()[1]
         axes.plot(self.rates, self.losses, color="0.8", label="loss")
         axes.plot(self.rates, self.smoothed, color="C0", label="smoothed")
-        axes.axvline(self.suggestion, color="C1", label=f"suggestion {self.suggestion:.2g}")
+        if (found := self._steepest()) is not None:
+            axes.axvline(found, color="C1", label=f"suggestion {found:.2g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
         axes.legend()
         return axes
@@ -102,12 +123,17 @@ def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: i
                 break
             result.rates.append(rate)
             result.losses.append(loss)
-            values = result.smoothed
-            if number + 1 == steps or values[-1] > _EXPLODED * min(values):
+            values = result.smoothed[_SETTLING:]
+            if number + 1 == steps or (values and values[-1] > _EXPLODED * min(values)):
                 break
     return result
 
 
 def _endless(loader: DataLoader) -> Any:
-    while True:
-        yield from batches.pairs(loader)
+    found = True
+    while found:
+        found = False
+        for pair in batches.pairs(loader):
+            found = True
+            yield pair
+    raise DataError("find_lr: no batch to train on; x has no examples, or too few")

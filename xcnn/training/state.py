@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,8 @@ def parts(state: Mapping[str, Any]) -> list[Any]:
     """
     arrays: dict[str, Array] = {}
     text = json.dumps(_to_json(state, "", arrays))
-    return serialize.parts(arrays, {"format": FORMAT, "version": str(VERSION), "state": text})
+    about = {"format": FORMAT, "version": str(VERSION), "state": text}
+    return serialize.parts(arrays, {**about, "checksum": _checksum(text, arrays)})
 
 
 def read(path: str | os.PathLike[str]) -> Any:
@@ -56,14 +58,29 @@ def read(path: str | os.PathLike[str]) -> Any:
             f"{VERSION}: use the xcnn that wrote it, or a later one"
         )
     try:
-        return _from_json(json.loads(metadata["state"]), arrays)
+        text = metadata["state"]
+        if metadata.get("checksum", own := _checksum(text, arrays)) != own:  # none in older files
+            raise ValueError("its checksum is another")
+        return _from_json(json.loads(text), arrays)
     except (KeyError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: {error or type(error).__name__}") from error
 
 
+def _checksum(text: str, arrays: Mapping[str, Array]) -> str:
+    """The CRC-32 of everything in a checkpoint."""
+    crc = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        contiguous = _host.ascontiguousarray(arrays[name])
+        crc = zlib.crc32(contiguous.reshape(-1).view("uint8"), zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
+
+
 def _to_json(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _to_json(v, f"{path}/{k}".lstrip("/"), arrays) for k, v in value.items()}
+        for key in value:
+            if not isinstance(key, str):  # JSON would make it one
+                raise DTypeError(f"a checkpoint cannot store {path}, a dict with {key!r} as a key")
+        return {k: _to_json(v, f"{path}/{k}".lstrip("/"), arrays) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_to_json(v, f"{path}/{i}", arrays) for i, v in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
@@ -74,7 +91,7 @@ def _to_json(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if owner is None:
         raise DTypeError(
             f"a checkpoint cannot store {path}, a {type(value).__name__}: expected numbers, "
-            "strings, arrays, None, and lists and dicts of them"
+            "strings, arrays, None, lists of them, and dicts with strings as keys"
         )
     arrays[path] = owner.to_host(value)
     return {_ARRAY: path}

@@ -50,7 +50,7 @@ class Totals:
         """Add a batch, without waiting for a GPU."""
         terms = dict(zip(("loss", "divisor"), self._loss.total(*step[:3]), strict=True))
         if self._loss.target in _WITH_ACCURACY:
-            terms.update(correct(self._loss, step.output.data, step.target, terms["divisor"]))
+            terms.update(correct(self._loss, step.output.data, step.target))
         if self._batches % _CHUNK == 0:
             self._sums.append(terms)
         else:
@@ -98,7 +98,7 @@ class Totals:
             metric.load_state_dict(state["metrics"][name])
 
 
-def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str, Any]:
+def correct(loss: Loss, output: Array, target: Array) -> dict[str, Any]:
     """Count the correct answers of a batch, and all that are not ignored."""
     if loss.target == "binary":
         right = (output > loss.threshold) == (target > 0.5)
@@ -106,7 +106,7 @@ def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str,
     if target.ndim == output.ndim:  # probabilities
         right = output.argmax(axis=1) == target.argmax(axis=1)
         return {"right": right.sum(), "answers": right.size}
-    answers = divisor  # counts them, unless classes have weights
-    if getattr(loss, "weight", None) is not None:
-        answers = (target != getattr(loss, "ignore_index", -100)).sum()
-    return {"right": (output.argmax(axis=1) == target).sum(), "answers": answers}
+    labels = target.astype("int64", copy=False)  # uint8 cannot hold -100
+    counted = labels != getattr(loss, "ignore_index", -100)  # which may be a class of the output
+    right = (output.argmax(axis=1) == labels) & counted
+    return {"right": right.sum(), "answers": counted.sum()}

@@ -13,10 +13,10 @@ from typing import Any
 from .. import backends, optim, random
 from .. import functional as F
 from ..amp import GradScaler, autocast
-from ..arrays import Array
 from ..backends import PRECISIONS
 from ..checks import (
     check_choice,
+    check_flag,
     check_int,
     check_list,
     check_not_negative,
@@ -25,7 +25,14 @@ from ..checks import (
     loads_state,
 )
 from ..data import DataLoader, map_arrays
-from ..errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError
+from ..errors import (
+    ArgumentError,
+    DTypeError,
+    FileFormatError,
+    ShapeError,
+    StateDictError,
+    did_you_mean,
+)
 from ..files import write_atomically
 from ..nn import Loss, Module, evaluating
 from ..optim import Optimizer, clip_grad_norm_
@@ -93,9 +100,9 @@ class Trainer:
     Raises
     ------
     ArgumentError, DTypeError
-        ``model`` is no Module; an unknown optimiser, loss, metric or precision, a schedule of
-        another optimiser, a negative ``clip_norm``; later, a precision that the device does not
-        support, or training without an optimiser.
+        ``model`` is no Module; an unknown optimiser, loss, metric or precision, an optimiser of
+        another model, a schedule of another optimiser, a negative ``clip_norm``; later, a precision
+        that the device does not support, or training without an optimiser.
 
     Examples
     --------
@@ -146,6 +153,7 @@ class Trainer:
         self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
+        self._class_weights: Any = None  # until the number of classes is known
 
     # -- training ---------------------------------------------------------------------------
 
@@ -181,15 +189,15 @@ class Trainer:
         batch_size, shuffle, seed
             For data that are not a DataLoader; the order depends on ``seed`` and the epoch only.
         validation
-            (x, y), a Dataset or a DataLoader, evaluated after each epoch.
+            (x, y), or a dataset or loader as ``x``; evaluated after each epoch.
         callbacks
             Objects of ``xcnn.callbacks``, or functions called as ``f(trainer, epoch)`` after each
             epoch; one that returns True stops the training.
         progress
             Show a bar for each epoch (only on a terminal).
         validation_split
-            Fraction of the examples to hold out for validation, from each class alike, chosen by
-            ``seed``; instead of ``validation``.
+            Fraction of the examples to hold out for validation, from each class alike (if an
+            example has one class), chosen by ``seed``; instead of ``validation``.
         class_weight
             Weights of the classes in the loss: "balanced", inversely proportional to their
             frequencies as in scikit-learn; {class: weight}, 1 for those not named; or (C,).
@@ -223,20 +231,24 @@ class Trainer:
             by_class = self.loss.target == "classes"
             x, validation = batches.split(x, y, validation_split, seed, by_class)
             y = None
-        loader = batches.as_loader(x, y, batch_size, shuffle, seed)
-        if batches.length(loader) == 0:
-            raise DataError("fit: no batch to train on; x has no examples, or too few")
+        loader = batches.to_train("fit", x, y, batch_size, shuffle, seed)
         if validation is not None:
             validation = batches.as_loader(*batches.as_pair(validation), max(batch_size, 256))
         if class_weight is not None:
-            self._set_class_weight(class_weight, loader)
+            self._count_classes(class_weight, loader)
         self._require_optimizer()
         self._use(callbacks, progress, terminate_on_nan)
         self.loader = loader
         self.is_resuming = resume is not None
         self.resumed_from = None if resume is None else newest(resume)
         if self.resumed_from is not None:
-            self.load(self.resumed_from)
+            try:
+                self.load(self.resumed_from)
+            except FileFormatError as error:
+                if resume is not None and os.path.isdir(resume):
+                    advice = "to go on from the checkpoint before it, delete this file"
+                    error.args = (f"{error}; {advice}",)
+                raise
             loader.load_state_dict(self._loaded["loader"])
             self._finished = self._finished and self._first + epochs <= self.epochs
         else:
@@ -383,9 +395,7 @@ class Trainer:
         last = batches.length(loader)
         with self._compute_context():
             for (host_x, labels), (x, y) in self._on_device(loader):
-                if not self._warned:
-                    batches.warn_if_unscaled(host_x)
-                    self._warned = True
+                self._look_at(host_x)
                 for hook in self._hooks["on_batch_start"]:
                     hook(self)
                 step = self.train_step(x, y, labels)
@@ -407,6 +417,7 @@ class Trainer:
         """Evaluate the validation data; None if stopped before the end."""
         if validation is None:
             return {"loss": None, "accuracy": None}
+        validation.epoch = len(self.history)  # decides the order of a shuffled one, also if resumed
         with self.evaluation_weights():
             return self._evaluate(validation, stoppable=True)
 
@@ -481,12 +492,17 @@ class Trainer:
         ArgumentError
             It is neither a loss, an accuracy nor a metric.
         """
-        name = column.removeprefix("train_").removeprefix("val_")
-        known = {"loss": "min", "accuracy": "max", "seconds": "min"}
+        known = {"loss": "min", "accuracy": "max"}
         known |= {k: "max" if m.higher_is_better else "min" for k, m in self.metrics.items()}
-        if name not in known:
-            raise ArgumentError(f'monitor={column!r}: pass mode="min" or mode="max"')
-        return known[name]
+        columns = {f"{part}_{k}": v for part in ("train", "val") for k, v in known.items()}
+        columns["seconds"] = "min"
+        if column not in columns:
+            raise ArgumentError(
+                f"monitor={column!r}: expected one of {', '.join(columns)}"
+                f"{did_you_mean(column, columns)}; or, for a column that a callback adds, pass "
+                'mode="min" or mode="max"'
+            )
+        return columns[column]
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
@@ -649,7 +665,7 @@ class Trainer:
             ``rates``, ``losses``, ``suggestion`` and ``plot()``.
         """
         self._require_optimizer()
-        loader = batches.as_loader(x, y, batch_size, shuffle=True, seed=seed)
+        loader = batches.to_train("find_lr", x, y, batch_size, True, seed)
         return find_lr(self, loader, start, end, steps)
 
     @contextmanager
@@ -690,16 +706,18 @@ class Trainer:
     def _evaluate(self, loader: DataLoader, stoppable: bool = False) -> dict[str, Any] | None:
         totals = Totals(self.loss, copy.deepcopy(self.metrics))
         with evaluating(self.model):
-            for (_, labels), (x, y) in self._on_device(loader):
+            for (host_x, labels), (x, y) in self._on_device(loader):
+                self._look_at(host_x)
                 totals.add(self._forward(x, y, labels))
                 if stoppable and self._stop:
                     return None
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
-        """Return the model's predictions as a NumPy array, (N, ...).
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """Return the model's predictions as a NumPy array, (N, ...), or several of them.
 
-        Probabilities for classification: softmax of the output for "cross_entropy", exp for
+        For a model that returns a tuple or a dict of Tensors, a tuple or a dict of arrays. Else
+        probabilities for classification: softmax of the output for "cross_entropy", exp for
         "nll", sigmoid for "binary_cross_entropy_with_logits"; else the output itself.
 
         Parameters
@@ -716,28 +734,40 @@ class Trainer:
         """
         loader = x if isinstance(x, DataLoader) else batches.as_loader(x, None, batch_size)
         with self._compute_context(), evaluating(self.model):
-            predicted = [
-                self._prediction(batch[0] if isinstance(batch, tuple) else batch)
-                for batch in loader
-            ]
+            predicted = []
+            for batch in loader:
+                inputs = batch[0] if isinstance(batch, tuple) else batch
+                self._look_at(inputs)
+                predicted.append(self._prediction(inputs))
         if not predicted:
             raise ShapeError("predict: x has no examples; pass at least one")
-        return backends.get("cpu").xp.concatenate(predicted)
+        return batches.concatenate(predicted)
 
-    def _prediction(self, x: Any) -> Array:
-        y = self.loss.prediction(self._output(x)).numpy()
-        if y.shape[:1] != (batches.count(x),):
-            raise ShapeError(
-                f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
-                "expected (N, ...)"
-            )
-        return y
+    def _look_at(self, x: Any) -> None:
+        """Warn once about pictures that are not scaled."""
+        if not self._warned:
+            self._warned = batches.warn_if_unscaled(x)
+
+    def _prediction(self, x: Any) -> Any:
+        output = self._output(x)
+        if isinstance(output, Tensor):
+            output = self.loss.prediction(output)
+        predicted = map_arrays(lambda tensor: tensor.numpy(), output)
+        for y in batches.arrays_of(predicted):
+            if y.shape[:1] != (batches.count(x),):
+                raise ShapeError(
+                    f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
+                    "expected (N, ...)"
+                )
+        return predicted
 
     # -- one batch ----------------------------------------------------------------------------
 
     def _forward(self, x: Any, y: Any, labels: Any = None) -> Step:
         """Compute the loss of a batch on the device; ``labels`` is ``y`` on the host."""
         output = self._output(x)
+        if self._class_weights is not None:
+            self._weigh_classes(output.shape[1])
         target = self._target(y, output, y if labels is None else labels)
         loss = self.loss(output, target)
         if not isinstance(loss, Tensor):
@@ -788,6 +818,11 @@ class Trainer:
                 f"the model returned {type(output).__name__}, but {type(self.loss).__name__} takes "
                 "one Tensor: pass a function of (output, target) as the loss"
             )
+        if not hasattr(y, "dtype"):
+            raise DTypeError(
+                f"the target is {type(y).__name__}, but {type(self.loss).__name__} takes one "
+                "array: pass a function of (output, target) as the loss"
+            )
         backend = output.backend
         if kind == "classes" and not isinstance(labels, Tensor) and labels.dtype.kind in "iu":
             host = backends.of(labels)
@@ -805,9 +840,11 @@ class Trainer:
     def _use(self, callbacks: Sequence[Any], progress: bool, terminate_on_nan: bool) -> None:
         """Register the callbacks of a fit, in their order."""
         used = [as_callback(value) for value in check_list("callbacks", callbacks, "callbacks")]
-        if progress:
+        if check_flag("progress", progress):
             used.append(ProgressBar())
-        if terminate_on_nan and not any(isinstance(c, TerminateOnNaN) for c in used):
+        if check_flag("terminate_on_nan", terminate_on_nan) and not any(
+            isinstance(c, TerminateOnNaN) for c in used
+        ):
             used.append(TerminateOnNaN())
         self.callbacks = sorted(used, key=lambda callback: callback.order)
         self._hooks = {
@@ -838,16 +875,22 @@ class Trainer:
                 )
         self._loaded = {}
 
-    def _set_class_weight(self, class_weight: Any, loader: DataLoader) -> None:
-        """Set the weights of the classes in the loss."""
+    def _count_classes(self, class_weight: Any, loader: DataLoader) -> None:
+        """Find the weights of the classes; the first output says how many classes there are."""
         if self.loss.target != "classes":
             raise ArgumentError(
                 f"class_weight needs a loss of class indices, cross_entropy or nll, got "
                 f"{type(self.loss).__name__}"
             )
         ignored = getattr(self.loss, "ignore_index", -100)
-        weights = batches.class_weights(class_weight, loader.dataset, ignored)
+        self._class_weights = batches.class_weights(class_weight, loader.dataset, ignored)
+
+    def _weigh_classes(self, classes: int) -> None:
+        """Set the weights of the classes in the loss; a class without labels gets 1."""
+        weights = list(self._class_weights)
+        weights += [1.0] * (classes - len(weights))
         vars(self.loss)["weight"] = Buffer(self.model.backend.asarray(weights, self.model.dtype))
+        self._class_weights = None
 
 
 def _named(value: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ...checks import Pair
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ...layout import batch_first, batch_last, image_size
 from ..dataset import Batch
-from ..transforms import BatchTransform
+from ..transforms import BatchTransform, as_floats
 
 Ends: TypeAlias = tuple[float, float]
 Range: TypeAlias = float | Ends  # a number d for ±d, or (lowest, highest)
@@ -116,6 +116,19 @@ def channel_values(name: str, value: Any, channels: int) -> np.ndarray:
             f"x has {channels} channels, {name}={value!r}: expected one number, or one per channel"
         )
     return values
+
+
+def check_channel_values(name: str, value: Any) -> Any:
+    """Require one number, or a sequence of them; :func:`channel_values` checks how many.
+
+    Raises
+    ------
+    ArgumentError
+        If it is neither.
+    """
+    if not as_floats(value).size:
+        raise ArgumentError(f"{name}={value!r}: expected a number, or one per channel")
+    return value
 
 
 def check_alpha(alpha: Any) -> float:

@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import INTERPOLATIONS, Pair, check_choice, check_number, check_size, pair
+from ...checks import INTERPOLATIONS, Pair, check_choice, check_flag, check_number, check_size, pair
 from ...errors import ShapeError
 from ...layout import batch_first, batch_last
 from .base import Augmentation, PixelAugmentation, check_range, draw_box, empty_images
@@ -166,10 +166,11 @@ class RandomResizedCrop(PixelAugmentation):
         antialias: bool = True,
     ) -> None:
         self.size = pair(size, "size")
+        check_size("size", size, self.size, visited=True)
         self.scale = check_range("scale", scale, 0, 1, centre=None)
         self.ratio = check_range("ratio", ratio, 0, centre=None, strict=True)
         self.interpolation = check_choice("interpolation", interpolation, INTERPOLATIONS)
-        self.antialias = bool(antialias)
+        self.antialias = check_flag("antialias", antialias)
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         boxes = [self._box(rng, *x.shape[1:3]) for _ in range(x.shape[3])]

@@ -9,9 +9,15 @@ import numpy as np
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int, check_number
-from ...errors import ArgumentError
-from ..transforms import as_floats
-from .base import Augmentation, Range, centred_slice, channel_values, check_range, draw_box
+from .base import (
+    Augmentation,
+    Range,
+    centred_slice,
+    channel_values,
+    check_channel_values,
+    check_range,
+    draw_box,
+)
 
 
 class RandomErasing(Augmentation):
@@ -50,9 +56,7 @@ class RandomErasing(Augmentation):
         self.p = check_number("p", p, 0, 1)
         self.scale = check_range("scale", scale, 0, 1, centre=None)
         self.ratio = check_range("ratio", ratio, 0, centre=None, strict=True)
-        if not as_floats(value).size:
-            raise ArgumentError(f"value={value!r}: expected a number, or one per channel")
-        self.value = value
+        self.value = check_channel_values("value", value)
 
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
         values = channel_values("value", self.value, x.shape[1])

@@ -6,15 +6,16 @@ Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import INTERPOLATIONS, check_choice, check_int
+from ...checks import INTERPOLATIONS, check_choice, check_flag, check_int, check_size
 from ...errors import ArgumentError
-from .base import Ends, PixelAugmentation, channel_values, check_alpha
+from .base import Ends, PixelAugmentation, channel_values, check_alpha, check_channel_values
 from .operations import OPERATIONS
 
 Ranges = dict[str, np.ndarray]
@@ -29,7 +30,7 @@ class _Policy(PixelAugmentation):
 
     def __init__(self, interpolation: str, fill: float | Sequence[float] | None) -> None:
         self.interpolation = check_choice("interpolation", interpolation, INTERPOLATIONS)
-        self.fill = fill
+        self.fill = None if fill is None else check_channel_values("fill", fill)
 
     def _step(
         self,
@@ -115,7 +116,7 @@ class RandAugment(_Policy):
     ) -> None:
         self.num_ops = check_int("num_ops", num_ops, 0)
         self.magnitude = check_int("magnitude", magnitude, 0)
-        self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
+        self.num_magnitude_bins = _check_bins(num_magnitude_bins)
         super().__init__(interpolation, fill)
         if self.magnitude >= self.num_magnitude_bins:
             raise ArgumentError(
@@ -166,7 +167,7 @@ class TrivialAugmentWide(_Policy):
         interpolation: str = "nearest",
         fill: float | Sequence[float] | None = None,
     ) -> None:
-        self.num_magnitude_bins = check_int("num_magnitude_bins", num_magnitude_bins, 2)
+        self.num_magnitude_bins = _check_bins(num_magnitude_bins)
         super().__init__(interpolation, fill)
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
@@ -233,9 +234,10 @@ class AugMix(_Policy):
         if self.severity > _SEVERITIES:
             raise ArgumentError(f"severity={severity}: expected an int from 1 to {_SEVERITIES}")
         self.mixture_width = check_int("mixture_width", mixture_width)
+        check_size("mixture_width", mixture_width, (self.mixture_width,), visited=True)
         self.chain_depth = check_int("chain_depth", chain_depth, -1)
         self.alpha = check_alpha(alpha)
-        self.all_ops = bool(all_ops)
+        self.all_ops = check_flag("all_ops", all_ops)
         super().__init__(interpolation, fill)
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
@@ -255,6 +257,12 @@ class AugMix(_Policy):
             copies = self._step(backend, copies, highest, rng, indices, ranges, names)
         parts = [copies[..., i * count : (i + 1) * count] for i in range(width)]
         return sum(w * part for w, part in zip(backend.asarray(weights), [*parts, x], strict=True))
+
+
+def _check_bins(bins: Any) -> int:
+    count = check_int("num_magnitude_bins", bins, 2)
+    check_size("num_magnitude_bins", bins, (count,), visited=True)
+    return count
 
 
 def _ranges(

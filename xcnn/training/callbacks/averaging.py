@@ -16,6 +16,8 @@ from .base import Callback
 class Averaging(Callback):
     """Base class: at the end of a fit the model has the averages; the next fit undoes that."""
 
+    order = -1  # before EarlyStopping gives the model its best weights
+
     def __init__(self) -> None:
         self.average: Any = None
         self._weights: dict[str, Any] | None = None  # of the model, while it has the averages
@@ -25,6 +27,9 @@ class Averaging(Callback):
         raise NotImplementedError
 
     def on_fit_start(self, trainer: Any) -> None:
+        names = [type(c).__name__ for c in trainer.callbacks if isinstance(c, Averaging)]
+        if len(names) > 1:
+            raise ArgumentError(f"callbacks has {' and '.join(names)}: average in one way only")
         if self.average is None or self.average.model is not trainer.model:
             self.average, self._weights = self.create(trainer), None
         self._restore()

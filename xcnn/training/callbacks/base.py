@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -74,7 +75,10 @@ class Callback:
         return nullcontext()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint stores: numbers, strings, arrays, and lists and dicts of them."""
+        """What a checkpoint stores: numbers, strings, arrays, None, lists of them, and dicts.
+
+        The keys of the dicts are strings; tuples come back as lists.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -105,10 +109,22 @@ def as_callback(value: Any) -> Callback:
     ------
     ArgumentError
         Neither; a class instead of an object.
+
+    Warns
+    -----
+    UserWarning
+        A method with the name of a hook that there is not, such as ``on_epoch_begin``.
     """
     if isinstance(value, type) and issubclass(value, Callback):
         raise ArgumentError(f"callbacks has the class {value.__name__}: add (), pass an object")
     if isinstance(value, Callback):
+        for name in dir(value):
+            if name.startswith("on_") and name not in HOOKS:
+                warnings.warn(
+                    f"{type(value).__name__}.{name} is never called: the hooks are "
+                    f"{', '.join(HOOKS)}",
+                    stacklevel=4,
+                )
         return value
     if not callable(value):
         raise ArgumentError(

@@ -24,7 +24,9 @@ from .stopping import Monitor, parse_time
 
 MODEL, HISTORY, BEST = "model.safetensors", "history.csv", "best.safetensors"
 _SUFFIX, _FOLDER = ".safetensors", "checkpoints"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    _SIGNALS.append(signal.SIGHUP)
 
 
 class Interval(NamedTuple):
@@ -63,8 +65,9 @@ class ModelCheckpoint(Callback):
     ``best.safetensors`` is the model of the best epoch. Files of one moment are replaced together:
     whenever the process is killed, the folder holds one complete generation.
 
-    On Ctrl-C and SIGTERM the training finishes the step, writes a checkpoint and ends: with
-    KeyboardInterrupt, or with SystemExit(143). A second Ctrl-C ends it at once.
+    On Ctrl-C, SIGTERM and SIGHUP (the terminal is closed) the training finishes the step, writes a
+    checkpoint and ends: with KeyboardInterrupt, SystemExit(143) or SystemExit(129). A second Ctrl-C
+    ends it at once. Signals that the program ignores, as with nohup, stay ignored.
 
     Parameters
     ----------
@@ -115,6 +118,8 @@ class ModelCheckpoint(Callback):
         self._time = time.monotonic()
 
     def on_fit_start(self, trainer: Any) -> None:
+        if self._best is not None:
+            self._best.check(trainer)
         if self.lock is None:
             with naming("create", self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -131,9 +136,10 @@ class ModelCheckpoint(Callback):
         self.received = None
         if self.signals and threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._handlers[number] = signal.signal(
-                    number, lambda number, frame: self._handle(trainer, number, frame)
-                )
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+                    self._handlers[number] = signal.signal(
+                        number, lambda number, frame: self._handle(trainer, number, frame)
+                    )
 
     def _handle(self, trainer: Any, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # the second time: at once
@@ -169,6 +175,8 @@ class ModelCheckpoint(Callback):
                 written[BEST] = serialize.model_parts(trainer.model, value)
         is_last = epoch.epoch >= trainer.epochs or trainer.is_stopping
         self.write(trainer, written, is_last or self._is_due(trainer))
+        if trainer.is_stopping:  # since then
+            self.write(trainer)
 
     def write(
         self, trainer: Any, written: Mapping[str, list[Any]] = {}, checkpoint: bool = True

@@ -33,6 +33,7 @@ class ProgressBar(Callback):
                 accuracy=epoch.train_accuracy,
                 val_loss=epoch.val_loss,
                 val_accuracy=epoch.val_accuracy,
+                **{k: v for k, v in epoch.metrics.items() if k.startswith("val_")},
             )
             self._close()
 

@@ -57,6 +57,12 @@ class LearningRateLog(Callback):
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         epoch.metrics.update(self._rates)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"rates": self._rates}  # a training may be resumed after the last step of an epoch
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._rates = dict(state.get("rates", {}))
+
 
 def learning_rates(trainer: Any) -> dict[str, float]:
     """The learning rates of the parameter groups, as "lr", "lr_1", "lr_2", ..."""

@@ -40,6 +40,11 @@ class Monitor:
         self.min_delta = check_number("min_delta", min_delta, 0)
         self.best: float | None = None
 
+    def check(self, trainer: Any) -> None:
+        """Refuse an unknown column before the training, unless ``mode`` says that there is one."""
+        if self.mode is None:
+            trainer.mode_of(self.monitor)
+
     def improved(self, trainer: Any, epoch: Epoch) -> bool:
         """Whether ``epoch`` is the best so far, which it then becomes."""
         value = epoch.value(self.monitor)
@@ -64,7 +69,7 @@ class EarlyStopping(Callback):
     patience
         Epochs without improvement after which training stops.
     restore_best
-        At the end, give the model the weights of the best epoch.
+        At the end, give the model the weights of the best epoch, also instead of averages.
 
     Attributes
     ----------
@@ -98,6 +103,7 @@ class EarlyStopping(Callback):
         return self._monitor.best
 
     def on_fit_start(self, trainer: Any) -> None:
+        self._monitor.check(trainer)
         self._reset()
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
@@ -197,11 +203,12 @@ class TerminateOnNaN(Callback):
             trainer.schedule.load_state_dict(self._schedule)
         trainer.optimizer.reset()
         epochs = len(trainer.history)
+        data = "" if epochs else ", and look for NaN in the data"
         raise DivergenceError(
             f"the training diverged: {found} {epochs + 1}; the model has the weights after "
             f"{epochs} epoch{'s' * (epochs != 1)}, the optimiser starts afresh: use a learning "
             f"rate below {max(group['lr'] for group in trainer.optimizer.param_groups):g}, or clip "
-            "the gradients with clip_norm"
+            f"the gradients with clip_norm{data}"
         )
 
 
