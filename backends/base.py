@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..arrays import Array, sum_dtype
-from ..checks import check_choice, check_numbers
+from ..checks import check_choice
 from ..errors import ArgumentError, DTypeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
@@ -27,6 +27,19 @@ _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 PRECISIONS = ("float32", "tf32", "float16")
 # indices into a scaler array
 SCALE, OVERFLOW, GOOD, SKIPPED = range(4)
+
+
+def check_numbers(array: Any) -> None:
+    """Require an array, if it is one, to hold real numbers or bools.
+
+    Raises
+    ------
+    DTypeError
+        It holds anything else.
+    """
+    dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "kind", "f") not in "fiub":
+        raise DTypeError(f"expected an array of numbers, got one of {dtype}")
 
 
 class Backend:

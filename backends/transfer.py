@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..checks import check_numbers
+from .base import check_numbers
 
 
 class Slot:

@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -15,7 +15,15 @@ import xcnn
 import xcnn.functional as F
 from xcnn import Parameter, Tensor, Trainer, callbacks, data, init, metrics, nn, optim, schedules
 from xcnn.checks import is_int
-from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError, StateDictError, XcnnError
+from xcnn.errors import (
+    ArgumentError,
+    DataError,
+    DTypeError,
+    OutOfRangeError,
+    ShapeError,
+    StateDictError,
+    XcnnError,
+)
 
 SECONDS, MEMORY = 1.0, 2 * 1024**3
 LABELS = np.arange(2)
@@ -333,6 +341,17 @@ def test_absurd_arguments(group, seed, tmp_path, monkeypatch):
         (lambda: init.normal_(Tensor(ROWS), 1, 3), ArgumentError, "generator=3"),
         (lambda: model().load_state_dict(3), StateDictError, "state is int"),
         (lambda: model().apply(3), ArgumentError, "function is int"),
+        (lambda: nn.LocalResponseNorm(10**400), ArgumentError, "size="),
+        (lambda: F.local_response_norm(IMAGES, 10**400), ArgumentError, "size="),
+        (lambda: nn.ConvTranspose2d(4, 4, 3, stride=10**400), ArgumentError, "stride="),
+        (lambda: F.pad(IMAGES, 1, value=10**400), ArgumentError, "value="),
+        (lambda: optim.EMA(model(), 10**400), ArgumentError, "decay="),
+        (lambda: F.linear(ROWS, ROWS, relu=ROWS), ArgumentError, "relu="),
+        (lambda: Tensor(ROWS)[2**63], OutOfRangeError, "indexing"),
+        (lambda: data.DataLoader(ROWS, prefetch=2**63), ArgumentError, "prefetch="),
+        (lambda: data.DataLoader(ROWS, workers=2**31), ArgumentError, "workers="),
+        (lambda: xcnn.summary(3, (1,)), ArgumentError, "model is int"),
+        (lambda: xcnn.summary(model(), 3), ArgumentError, "input_shape=3"),
         (lambda: Tensor(ROWS).accumulate(ROWS[0]), ShapeError, r"\(4,\).*\(3, 4\)"),
         (lambda: data.Normalize("x", 1), ArgumentError, "mean='x'"),
         (lambda: data.Normalize(0.5, 1)([1, 2]), DTypeError, r"got list.*np.stack"),
@@ -360,7 +379,7 @@ def test_absurd_arguments(group, seed, tmp_path, monkeypatch):
         (lambda: trainer().fit(IMAGES, {"a": LABELS}), DTypeError, "target is dict"),
         (lambda: trainer().fit(IMAGES, LABELS, callbacks=3), ArgumentError, "callbacks is int"),
         (lambda: trainer().fit(IMAGES, LABELS, class_weight={"a": 1}), ArgumentError, "class"),
-        (lambda: trainer().predict(np.array(["a"])), DTypeError, "texts"),
+        (lambda: trainer().predict(np.array(["a"])), DTypeError, "array of numbers"),
         (lambda: Trainer(model(), metrics=3), ArgumentError, "metrics is int"),
         (lambda: metrics.MeanLoss("mse"), DTypeError, "loss is str"),
         (lambda: metrics.R2().update(1.0, 1.0), ShapeError, "metric 'r2'"),
@@ -385,3 +404,39 @@ def test_a_kernel_larger_than_the_image(kernel):
         # PyTorch's kernels are 32-bit: the results do not depend on how far one sticks out
         expected = theirs(x, min(kernel, 64), ceil_mode=True).numpy()
         np.testing.assert_allclose(ours(IMAGES, kernel, ceil_mode=True).data, expected, 1e-6)
+
+
+def with_states():
+    optimizer = optim.Adam(model().parameters())
+    return [
+        optimizer,
+        optim.EMA(model()),
+        schedules.StepLR(optimizer, 3),
+        data.DataLoader(ROWS),
+        Trainer(model(), "adam"),
+        Trainer(model(), "adam").history,
+        metrics.F1(),
+    ]
+
+
+@pytest.mark.parametrize("owner", with_states(), ids=lambda owner: type(owner).__name__)
+@pytest.mark.parametrize("state", [3, None, "x", [1], ROWS])
+def test_what_is_not_a_state(owner, state):
+    with pytest.raises(StateDictError):
+        owner.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "value", [3, None, "x", [1], ROWS, {}, {"a": 1}, 10**400], ids=lambda v: str(v)[:9]
+)
+@pytest.mark.parametrize("owner", with_states(), ids=lambda owner: type(owner).__name__)
+def test_a_state_with_one_wrong_value(owner, value):
+    state = owner.state_dict()
+    for key in state:
+        with suppress(XcnnError):
+            owner.load_state_dict({**state, key: value})
+
+
+def test_integers_of_any_kind():
+    for layer in (nn.Linear(2, np.array(3)), nn.Conv1d(np.int8(2), np.array(3), 1)):
+        assert layer.bias.shape == (3,)

@@ -14,6 +14,7 @@ from typing import Any
 from . import backends
 from .arrays import Array
 from .backends import OVERFLOW, SCALE, SKIPPED
+from .checks import loads_state
 from .errors import GradientError, StateDictError
 from .optim import Optimizer
 from .tensor import Tensor, autocast
@@ -100,6 +101,7 @@ class GradScaler:
         """Return the state to resume from, one array of four numbers."""
         return {"scaler": self._state.copy()}
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state returned by :meth:`state_dict`.
 

@@ -15,7 +15,13 @@ from functools import lru_cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
-from .errors import ArgumentError, DTypeError, ShapeError, did_you_mean
+from .errors import (
+    ArgumentError,
+    ShapeError,
+    StateDictError,
+    XcnnError,
+    did_you_mean,
+)
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
@@ -25,6 +31,8 @@ Factor = float | tuple[float, float]
 REDUCTIONS = ("mean", "sum", "none")
 KL_REDUCTIONS = ("mean", "batchmean", "sum", "none")
 INTERPOLATIONS = ("nearest", "bilinear")
+
+_HUGE = 2**1023  # floats hold all integers below it
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -57,9 +65,9 @@ def _holds_ints(values: tuple[Any, ...]) -> bool:
 
 
 def is_int(value: Any) -> bool:
-    """Whether ``value`` is a Python or NumPy integer, not a bool or an array."""
+    """Whether ``value`` is an integer that a float can hold, not a bool or an array."""
     if type(value) is int:  # the usual case, 10 times as fast as the ABC check
-        return True
+        return -_HUGE < value < _HUGE
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -246,7 +254,7 @@ def check_int(name: str, value: Any, minimum: int = 1, expected: str = "an int")
     if not isinstance(value, bool):
         with suppress(TypeError):  # a float, a string, an array of several numbers
             number = operator.index(value)
-    if number is None or number < minimum:
+    if number is None or not minimum <= number < _HUGE:
         raise ArgumentError(f"{name}={value!r}: expected {expected} >= {minimum}")
     return number
 
@@ -275,7 +283,9 @@ def check_number(
 def as_float(value: Any) -> float:
     """A number as a float; NaN for anything else, and for an int that no float holds."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return float(value) if is_number and not (is_int(value) and abs(value) >= 2**1023) else math.nan
+    return (
+        float(value) if is_number and not (type(value) is int and not is_int(value)) else math.nan
+    )
 
 
 def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:
@@ -384,25 +394,32 @@ def check_input(x: Any, axis: int, expected: int, what: str) -> None:
         )
 
 
-def check_numbers(array: Any) -> None:
-    """Require an array, if it is one, to hold real numbers or bools.
-
-    Raises
-    ------
-    DTypeError
-        It holds anything else.
-    """
-    dtype = getattr(array, "dtype", None)
-    if getattr(dtype, "kind", "f") not in "fiub":
-        raise DTypeError(f"expected an array of numbers, got one of {dtype}")
-
-
 def channels_last_hint(shape: tuple[int, ...], channels: int, otherwise: str = "") -> str:
     """What to do about an input (N, ..., channels); ``otherwise`` for one of another shape."""
     if len(shape) < 3 or shape[-1] != channels:
         return otherwise
     axes = 0, len(shape) - 1, *range(1, len(shape) - 1)
     return f"{shape} looks channels-last: use x.transpose{axes}"
+
+
+def loads_state(method: _F) -> _F:
+    """Let a ``load_state_dict`` raise StateDictError for whatever is not the state of its class."""
+
+    @wraps(method)
+    def load(self: Any, state: Any, *arguments: Any, **settings: Any) -> Any:
+        name = type(self).__name__
+        if not isinstance(state, Mapping):
+            raise StateDictError(
+                f"{name}: the state is {type(state).__name__}: expected the result of state_dict()"
+            )
+        try:
+            return method(self, state, *arguments, **settings)
+        except XcnnError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise StateDictError(f"not the state of {name}: {error!r}") from error
+
+    return cast(_F, load)
 
 
 # -- names of modes ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import backends
 from .arrays import Array
+from .errors import ArgumentError
 from .nn import Module, evaluating, hooked
 from .notebook import html_table
 from .tensor import Parameter, Tensor
@@ -56,6 +57,11 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
         The model does not accept this shape.
     """
     rows: dict[str, Layer] = {}
+
+    if not isinstance(model, Module):
+        raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
+    if not isinstance(input_shape, list | tuple):
+        raise ArgumentError(f"input_shape={input_shape!r}: expected a tuple such as (1, 28, 28)")
 
     def recorder(path: str) -> Any:
         def hook(module: Module, inputs: tuple, output: Any) -> None:

@@ -15,12 +15,13 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from ..checks import check_callable, check_flag, check_int
+from ..checks import check_callable, check_flag, check_int, loads_state
 from ..errors import ArgumentError, DataError, StateDictError
 from ..threads import start
 from .dataset import IterableDataset, arrays_of, as_dataset, describe, name_of
 from .transforms import apply
 
+_MOST = 2**12  # threads, and batches in memory
 Job: TypeAlias = tuple[int, int, Any]
 
 
@@ -110,6 +111,9 @@ class DataLoader:
         self.sampler = sampler
         self.workers = check_int("workers", workers, 0)
         self.shuffle_buffer = check_int("shuffle_buffer", shuffle_buffer)
+        for name in ("prefetch", "workers"):
+            if getattr(self, name) > _MOST:
+                raise ArgumentError(f"{name}={getattr(self, name)}: expected at most {_MOST}")
         self._in_order = isinstance(self.dataset, IterableDataset)
         if sampler is not None:
             if not (hasattr(sampler, "order") and hasattr(sampler, "__len__")):
@@ -230,6 +234,7 @@ class DataLoader:
             settings["sampler"] = f"{type(self.sampler).__name__} {digest[:16]}"
         return {"epoch": self.epoch, "start": self.start, **settings}
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue at the position in ``state``, from :meth:`state_dict`.
 

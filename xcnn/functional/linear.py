@@ -6,6 +6,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
+from ..checks import check_flag
 from ..errors import ShapeError
 from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Function, Tensor, operands, operation
@@ -22,7 +23,7 @@ class Linear(Function):
     arguments = ("input", "weight", "bias")
 
     def __init__(self, relu: bool) -> None:
-        self.relu = relu
+        self.relu = relu if relu is True or relu is False else check_flag("relu", relu)
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         y = backend.matmul(weight, x.T)  # (out, N)

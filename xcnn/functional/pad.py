@@ -8,7 +8,15 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, Pair, check_choice, check_padding, check_padding1d, check_size
+from ..checks import (
+    Padding,
+    Pair,
+    check_choice,
+    check_number,
+    check_padding,
+    check_padding1d,
+    check_size,
+)
 from ..errors import ArgumentError
 from ..geometry import borders
 from ..layout import check_data_format, image_size
@@ -112,7 +120,7 @@ def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:
 def _as_number(input: Tensor, value: Any) -> float:
     """``value`` as a number of input's dtype."""
     if input.dtype.kind == "f":
-        return float(value)
+        return value if value != value else check_number("value", value)
     is_whole = float(value).is_integer()
     limits = None if input.dtype.kind == "b" else input.backend.xp.iinfo(input.dtype)
     low, high = (0, 1) if limits is None else (limits.min, limits.max)

@@ -228,7 +228,7 @@ class Index(Function):
         self.save(shape=x.shape)
         try:
             return x[self.index]
-        except IndexError as error:
+        except (IndexError, OverflowError) as error:
             raise OutOfRangeError(f"indexing a tensor of shape {x.shape}: {error}") from error
 
     def backward(self, backend: Backend, dy: Array) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..backends import Backend
+from ..checks import loads_state
 from ..errors import ArgumentError, DTypeError, ShapeError, StateDictError
 from ..nn import Loss
 from ..tensor import Tensor
@@ -167,6 +168,7 @@ class Metric:
         """The sums so far as NumPy arrays, to continue within an epoch; waits for the device."""
         return {name: Tensor.of(value).numpy() for name, value in self._state.items()}
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned.
 
@@ -209,6 +211,7 @@ class StoringMetric(Metric):
             for name, parts in self._state.items()
         }
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._state = {name: [array] for name, array in self._state.items()}

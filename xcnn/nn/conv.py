@@ -56,7 +56,7 @@ class Convolution(Module):
             )
         check_size("groups", groups, (groups,), visited=True)
         self.weight = self._initial_weight(nonlinearity)
-        self.bias = Parameter(full(out_channels)) if check_flag("bias", bias) else None
+        self.bias = Parameter(full(self.out_channels)) if check_flag("bias", bias) else None
 
     def _kernel(self) -> tuple[int, ...]:
         """The kernel size as a tuple."""

@@ -42,9 +42,9 @@ class Linear(Module):
     ) -> None:
         self.in_features = check_int("in_features", in_features)
         self.out_features = check_int("out_features", out_features)
-        self.weight = Parameter(full((out_features, in_features)))
+        self.weight = Parameter(full((self.out_features, self.in_features)))
         init.for_activation_(self.weight, nonlinearity)
-        self.bias = Parameter(full(out_features)) if check_flag("bias", bias) else None
+        self.bias = Parameter(full(self.out_features)) if check_flag("bias", bias) else None
 
     def forward(self, x: Any, relu: bool = False) -> Tensor:
         x = Tensor.of(x)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any
 
 from ..arrays import Array
+from ..checks import as_float, loads_state
 from ..errors import ArgumentError, StateDictError
 from ..nn import BatchNorm1d, BatchNorm2d, Module, evaluating
 from ..tensor import Parameter, Tensor
@@ -82,6 +82,7 @@ class WeightAverage:
         arrays = {name: array.copy() for name, array in self._averages.items()}
         return {"updates": self.updates, "arrays": arrays}
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from the result of :meth:`state_dict`.
 
@@ -144,7 +145,7 @@ class EMA(WeightAverage):
 
     def __init__(self, model: Module, decay: float = 0.999) -> None:
         super().__init__(model)
-        if not isinstance(decay, Real) or not 0 <= float(decay) <= 1:
+        if not 0 <= as_float(decay) <= 1:
             raise ArgumentError(f"decay={decay!r}: expected a number from 0 to 1")
         self.decay: float = float(decay)
 

@@ -8,7 +8,7 @@ from typing import Any
 from .. import backends
 from ..arrays import Array, plain, sum_dtype
 from ..backends import OVERFLOW, SKIPPED, Backend
-from ..checks import check_flag, check_not_negative
+from ..checks import check_flag, check_not_negative, loads_state
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor, zero_grads
 
@@ -311,6 +311,7 @@ class Optimizer:
         ]
         return {"steps": list(self.steps), "param_groups": groups, "arrays": arrays}
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from the result of :meth:`state_dict`, settings included.
 

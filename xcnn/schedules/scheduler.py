@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arrays import plain
-from ..checks import check_number
+from ..checks import check_number, loads_state
 from ..errors import ArgumentError, StateDictError
 from ..optim import Optimizer
 
@@ -102,6 +102,7 @@ class LRScheduler:
         state = {name: plain(getattr(self, name)) for name in self._state}
         return {"schedule": type(self).__name__, **state}
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of :meth:`state_dict` and set its learning rates.
 

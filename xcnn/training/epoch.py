@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .. import backends
+from ..checks import loads_state
 from ..errors import ArgumentError, did_you_mean
 from ..notebook import html_table
 
@@ -95,6 +96,7 @@ class History(list[Epoch]):
             "known": _host.asarray(known, bool).reshape(shape),
         }
 
+    @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of :meth:`state_dict`."""
         self.clear()

@@ -22,6 +22,7 @@ from ..checks import (
     check_not_negative,
     check_number,
     is_int,
+    loads_state,
 )
 from ..data import DataLoader, map_arrays
 from ..errors import (
@@ -590,6 +591,7 @@ class Trainer:
             "callbacks": [_named(callback) for callback in self.callbacks],
         }
 
+    @loads_state
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore the result of :meth:`state_dict`.
 
