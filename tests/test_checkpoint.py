@@ -320,6 +320,23 @@ def test_interrupted_while_an_epoch_is_written(tmp_path, monkeypatch):
     assert state.read(callbacks.newest(tmp_path))["loader"]["epoch"] == 1
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_moved(tmp_path, replaced):
+    run = tmp_path / "run"
+
+    def move(trainer, epoch):
+        if epoch.epoch == 2:
+            run.rename(tmp_path / "moved")
+            if replaced:
+                run.mkdir()
+
+    with pytest.raises(FileNotFoundError, match="it was moved or deleted"):
+        Training().run(folder=run, extra=lambda: [move])
+    assert not run.exists() or not list(run.iterdir())
+    whole = Training().run()
+    assert_equal(whole, Training().run(folder=tmp_path / "moved", resume=tmp_path / "moved"))
+
+
 def test_kept_files(tmp_path):
     Training().run(folder=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [

@@ -450,6 +450,8 @@ def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) 
 
 
 def _saved(folder: RunFolder) -> str:
+    if not folder.path.is_dir():
+        return f"{folder.path} is gone"
     newest = callbacks.newest(folder.path)
     if newest is None:
         return "nothing was saved"

@@ -55,6 +55,12 @@ class Lock:
             if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
 
+    def holds(self, folder: Path) -> bool:
+        """Whether ``folder`` still is the one that was locked: not gone, nor another one."""
+        if self._file is None or not folder.is_dir():
+            return folder.is_dir()
+        return os.path.samestat(os.fstat(self._file), os.stat(folder))
+
     def release(self) -> None:
         """Release the lock; calling it again does nothing."""
         if self._file is not None:
@@ -169,7 +175,7 @@ def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
 
 def _sweep(parent: Path) -> None:
     """Delete the unfinished folders of processes that died while they created them."""
-    for path in parent.glob(f"{_STAGING}*"):
+    for path in parent.glob(_STAGING + "[0-9a-f]" * 8):
         with contextlib.suppress(ArgumentError, OSError):  # in use, or deleted by somebody else
             if time.time() - path.stat().st_mtime < _GRACE:
                 continue

@@ -245,7 +245,7 @@ class Trainer:
             try:
                 self.load(self.resumed_from)
             except FileFormatError as error:
-                if resume is not None and os.path.isdir(resume):
+                if os.path.isdir(str(resume)):
                     advice = "to go on from the checkpoint before it, delete this file"
                     error.args = (f"{error}; {advice}",)
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import threading
@@ -191,6 +192,10 @@ class ModelCheckpoint(Callback):
             later = [n for n in old if n > name]  # left from before an older one was resumed
             earlier = [n for n in old if n < name]
             remove = later + earlier[: max(0, len(earlier) - self.keep + 1)]
+        if self.lock is not None and not self.lock.holds(self.path):
+            raise FileNotFoundError(
+                errno.ENOENT, "cannot write: it was moved or deleted", str(self.path)
+            )
         if written:
             files.commit(self.path, written, remove)
 
