@@ -46,7 +46,11 @@ def test_a_damaged_checkpoint(run, here, damage):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("lr", 0.5, "config.json was edited since the run began: lr was 0.001; change it back"),
+        (
+            "lr",
+            0.5,
+            "run: settings were edited since the run began: lr was 0.001; change them back",
+        ),
         ("augment", "flip", "augment was 'none'"),
         ("mean", [0.5], "mean was [0.305]"),
         ("accumulate", "x", "is damaged: missing or wrong: accumulate"),

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
 
 def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
     """What the options add to the training, but the run folder."""
-    used: list[Any] = [_Settings(config)]
+    used: list[Any] = []
     if config["ema"] is not None:
         used.append(callbacks.EMA(config["ema"]))
     if config["patience"] is not None:
@@ -192,6 +192,8 @@ def _fit(
     settings = {"every": config["checkpoint_every"], "keep": config["keep"], "best": config["best"]}
     checkpoint = callbacks.ModelCheckpoint(folder.path, **settings)
     checkpoint.lock = folder.lock
+    fixed = config.keys() - {*_RESUMED, "xcnn", "init", "checkpoint_every", "keep"}
+    checkpoint.settings = {name: config[name] for name in sorted(fixed)}
     train, test = loaders
 
     lines = [] if quiet else [_Lines()]
@@ -248,26 +250,6 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
             folder.lock.release()
     if trainer.is_interrupted:
         print(f"\ntime limit reached: {_saved(folder)}", flush=True)
-
-
-class _Settings(callbacks.Callback):
-    """Keeps the settings in the checkpoint: those of a run that goes on must be the same."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        fixed = config.keys() - {*_RESUMED, "xcnn", "init", "checkpoint_every", "keep"}
-        self.settings = {name: config[name] for name in sorted(fixed)}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"settings": self.settings}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        saved, own = state["settings"], self.settings
-        edited = [f"{k} was {saved[k]!r}" for k in saved if k not in own or saved[k] != own[k]]
-        if edited:
-            raise ArgumentError(
-                f"{CONFIG} was edited since the run began: {', '.join(edited)}; change it back, or "
-                "start a new run"
-            )
 
 
 def create_model(config: dict[str, Any]) -> Any:

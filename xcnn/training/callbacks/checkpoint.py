@@ -114,6 +114,7 @@ class ModelCheckpoint(Callback):
         self.signals = check_flag("signals", signals)
         self.received: int | None = None  # a signal
         self.lock: files.Lock | None = None
+        self.settings: dict[str, Any] = {}  # which must not change when it goes on
         self._handlers: dict[int, Any] = {}
         self._written = (0, 0, 0)  # the position of the last checkpoint
         self._time = time.monotonic()
@@ -222,11 +223,19 @@ class ModelCheckpoint(Callback):
             self.lock = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": None if self._best is None else self._best.best}
+        best = None if self._best is None else self._best.best
+        return {"best": best, "settings": self.settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if self._best is not None:
             self._best.best = state["best"]
+        saved, own = state.get("settings", {}), self.settings
+        edited = [f"{k} was {v!r}" for k, v in saved.items() if own and own.get(k) != v]
+        if edited:
+            raise ArgumentError(
+                f"{self.path}: settings were edited since the run began: {', '.join(edited)}; "
+                "change them back, or start a new run"
+            )
 
 
 def checkpoints(folder: Path) -> list[Path]:
