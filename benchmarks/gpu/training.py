@@ -53,7 +53,7 @@ def program(data: str, epochs: int, device: str) -> dict[str, Any]:
     output = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(output):
         status = cli.main([*command, "--out", f"{folder}/run"])
-    printed = re.search(r"test accuracy ([\d.]+)% .* epochs? in ([\d.]+) s;", output.getvalue())
+    printed = re.search(r"test accuracy ([\d.]+)% .* epochs? in ([\d.]+) s:", output.getvalue())
     if status or printed is None:
         raise Failed(f"xcnn train ended with status {status}: {output.getvalue()[-500:]}")
     accuracy, seconds = float(printed[1]) / 100, float(printed[2])
