@@ -59,12 +59,11 @@ class Threads:
 
         Not while other work runs in parallel, or if the user limited BLAS to one thread.
         """
-        if len(parts) < 2:
-            return _run_serially(function, parts)
-        with self.hold() as limited:
-            if limited:
-                return self._pool.run(function, parts, self.count)
-            return _run_serially(function, parts)
+        if len(parts) > 1:
+            with self.hold() as limited:
+                if limited:
+                    return self._pool.run(function, parts, self.count)
+        return [function(part) for part in parts]
 
     @contextmanager
     def hold(self) -> Iterator[bool]:
@@ -107,10 +106,6 @@ class Threads:
         if self._held:  # another thread of the parent was computing
             self._set_blas_threads(self._held)
             self._held = 0
-
-
-def _run_serially(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-    return [function(part) for part in parts]
 
 
 class CpuBackend(Backend):
@@ -244,9 +239,7 @@ def keep_freed_memory() -> bool:
         Whether it was done: not with another C library, with malloc variables set by the user, or
         with ``XCNN_KEEP_MEMORY=0``.
     """
-    set_by_user = (
-        any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
-    )
+    set_by_user = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if sys.platform != "linux" or set_by_user or os.environ.get("XCNN_KEEP_MEMORY") == "0":
         return False
     libc = ctypes.CDLL(None)

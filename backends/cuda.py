@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from importlib import import_module
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,14 @@ from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
-#: scalar arguments of the kernels in kernels/optim.cu, in order, and their types
-_OPTIMIZER_KERNELS: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "sgd_step": {
-        **dict.fromkeys(("lr", "momentum"), np.float64),
-        "nesterov": np.int32,
-        "weight_decay": np.float64,
-    },
-    "adam_step": {
-        **dict.fromkeys(("lr", "beta1", "beta2", "eps", "weight_decay", "step"), np.float64),
-        "decoupled": np.int32,
-    },
-    "rmsprop_step": dict.fromkeys(("lr", "alpha", "eps", "momentum", "weight_decay"), np.float64),
-    "adagrad_step": dict.fromkeys(("lr", "lr_decay", "eps", "weight_decay", "step"), np.float64),
+#: scalar arguments of the kernels in kernels/optim.cu, in order: doubles, but for the flags
+_OPTIMIZER_KERNELS = {
+    "sgd_step": ("lr", "momentum", "nesterov", "weight_decay"),
+    "adam_step": ("lr", "beta1", "beta2", "eps", "weight_decay", "step", "decoupled"),
+    "rmsprop_step": ("lr", "alpha", "eps", "momentum", "weight_decay"),
+    "adagrad_step": ("lr", "lr_decay", "eps", "weight_decay", "step"),
 }
+_FLAGS = ("nesterov", "decoupled")
 
 
 class CudaBackend(Backend):
@@ -229,27 +223,25 @@ class CudaBackend(Backend):
         y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
         large = _has_large_windows(geometry)
         argmax = self.xp.empty(y.shape if with_argmax else 0, "int32" if large else "uint8")
-        arrays, settings = (x, y, argmax), (int(with_argmax),)
-        self._launch_images(
-            "pool", "max_pool2d", arrays, settings, _size(geometry.output), geometry
-        )
+        arrays, settings, count = (x, y, argmax), (int(with_argmax),), prod(geometry.output)
+        self._launch_images("pool", "max_pool2d", arrays, settings, count, geometry)
         return y, argmax if with_argmax else None
 
     def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
         dx = self.xp.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
-        arrays, count = (dy, argmax, dx), _size(geometry.input)
+        arrays, count = (dy, argmax, dx), prod(geometry.input)
         self._launch_images("pool", "max_pool2d_backward", arrays, (), count, geometry)
         return dx
 
     def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
         y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        settings, count = (int(include_pad),), _size(geometry.output)
+        settings, count = (int(include_pad),), prod(geometry.output)
         self._launch_images("pool", "avg_pool2d", (x, y), settings, count, geometry)
         return y
 
     def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
         dx = self.xp.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
-        settings, count = (int(include_pad),), _size(geometry.input)
+        settings, count = (int(include_pad),), prod(geometry.input)
         self._launch_images("pool", "avg_pool2d_backward", (dy, dx), settings, count, geometry)
         return dx
 
@@ -267,7 +259,7 @@ class CudaBackend(Backend):
         All arrays are (channels, ..., batch).
         """
         channels, batch = len(arrays[0]), arrays[0].shape[-1]
-        large = _has_large_windows(geometry) if file == "pool" else False
+        large = file == "pool" and _has_large_windows(geometry)
         variant = self._kernels.variant(file, arrays[0].dtype, arrays, batch, large)
         packs = batch // variant.lanes
         numbers = map(np.int32, (*settings, channels, packs))
@@ -321,7 +313,10 @@ class CudaBackend(Backend):
         if not kernel:
             super().optimizer_step(kernel, rule, lists, settings, scaler)
             return
-        numbers = [kind(settings[name]) for name, kind in _OPTIMIZER_KERNELS[kernel].items()]
+        numbers = [
+            np.int32(settings[name]) if name in _FLAGS else np.float64(settings[name])
+            for name in _OPTIMIZER_KERNELS[kernel]
+        ]
         self._launch_chunks(kernel, lists, scaler, tuple(numbers))
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
@@ -404,11 +399,7 @@ def _geometry_arguments(geometry: Geometry) -> tuple[np.int32, ...]:
 
 
 def _has_large_windows(geometry: Geometry) -> bool:
-    return _size(geometry.kernel) > 256
-
-
-def _size(pair: tuple[int, int]) -> int:
-    return pair[0] * pair[1]
+    return prod(geometry.kernel) > 256
 
 
 def _bytes(size: int) -> str:
