@@ -243,10 +243,9 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
     if isinstance(value, nn.Module):
         if id(value) in seen:
             return {"same": seen[id(value)]}
-        inner = value._init_arguments
+        key, inner = "arguments", value._init_arguments
         if type(value) is nn.Sequential:
-            inner = dict(value.named_children())
-        key = "layers" if type(value) is nn.Sequential else "arguments"
+            key, inner = "layers", dict(value.named_children())
         described = {name: describe(v, seen) for name, v in inner.items()}
         seen[id(value)] = len(seen)
         result = {"class": _class_name(type(value)), key: described}

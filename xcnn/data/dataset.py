@@ -99,7 +99,7 @@ class Dataset:
         DataError
             If the items differ in structure, or in the shape of a part, or are no arrays.
         """
-        return _stack_items(self, indices)
+        return _collate_items(self, _read(self, indices))
 
 
 class ArrayDataset(Dataset):
@@ -338,6 +338,7 @@ def as_dataset(data: Any) -> Dataset:
 def name_of(data: Any) -> str:
     """Name of a dataset, or of the function or object that it reads, for messages."""
     source = data.source if type(data) is IterableDataset else data
+    source = data.items if type(data) is SequenceDataset else source
     return getattr(source, "__name__", type(source).__name__)
 
 
@@ -353,9 +354,6 @@ class SequenceDataset(Dataset):
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        return _stack_items(self.items, indices)
-
 
 def _is_iterable(value: Any) -> bool:
     return isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
@@ -370,11 +368,6 @@ def _take(array: Any, indices: np.ndarray) -> Any:
     if isinstance(array, np.ndarray):
         return np.asarray(array[indices])
     return _collate(array, _read(array, indices))
-
-
-def _stack_items(items: Any, indices: np.ndarray) -> Any:
-    """Read items one by one and stack each of their parts along a new first axis."""
-    return _collate_items(items, _read(items, indices))
 
 
 def _read(items: Any, indices: np.ndarray) -> list[Any]:
