@@ -7,6 +7,7 @@ read long runs of memory.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -234,9 +235,10 @@ class Backend:
         """
         columns = _by_element(out)
         for element in geometry.elements(tile):
-            part = columns[:, element.number]
+            part, (_, rows, across) = columns[:, element.number], element.windows
             if not element.covers_tile:
-                _zero_outside(part, *element.windows[1:])
+                part[:, : rows.start] = part[:, rows.stop :] = 0
+                part[:, rows, : across.start] = part[:, rows, across.stop :] = 0
             part[element.windows] = x[element.pixels]
         return out
 
@@ -329,7 +331,7 @@ class Backend:
         """
         xp = self.xp
         y = xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        small = geometry.kernel[0] * geometry.kernel[1] <= 256
+        small = math.prod(geometry.kernel) <= 256
         argmax = xp.empty(y.shape, "uint8" if small else "int32") if with_argmax else None
 
         def compute(part: slice) -> None:
@@ -634,22 +636,10 @@ def as_bits(values: Array) -> Array:
     return values.view(f"int{8 * values.itemsize}")
 
 
-def _zero_outside(part: Array, rows: slice, columns: slice) -> None:
-    """Zero part (C, rows, columns, N) outside the two ranges."""
-    if rows.start > 0:
-        part[:, : rows.start] = 0
-    if rows.stop < part.shape[1]:
-        part[:, rows.stop :] = 0
-    if columns.start > 0:
-        part[:, rows, : columns.start] = 0
-    if columns.stop < part.shape[2]:
-        part[:, rows, columns.stop :] = 0
-
-
 def _by_element(columns: Array) -> Array:
     """Columns (C, kH, kW, rows, columns, N) as (C, kH·kW, rows, columns, N)."""
-    channels, kernel_height, kernel_width, *rest = columns.shape
-    return columns.reshape(channels, kernel_height * kernel_width, *rest)
+    channels, *kernel, rows, across, count = columns.shape
+    return columns.reshape(channels, math.prod(kernel), rows, across, count)
 
 
 def _multiply_64(xp: Any, x: Array, factor: int) -> tuple[Array, Array]:

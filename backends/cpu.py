@@ -165,22 +165,19 @@ class CpuBackend(Backend):
         parts = split_range(longest, count)
         if out is None:
             out = np.empty((*stack, rows, columns), np.result_type(a, b))
-        if stack:
-            cut_a, cut_b = a.ndim > 2, b.ndim > 2
-
-            def compute(part: slice) -> None:
-                np.matmul(a[part] if cut_a else a, b[part] if cut_b else b, out=out[part])
-        elif rows == longest:
-
-            def compute(part: slice) -> None:
-                np.matmul(a[part], b, out=out[part])
-        elif columns == longest:
-
-            def compute(part: slice) -> None:
-                np.matmul(a, b[:, part], out=out[:, part])
-        else:
+        if not stack and longest not in (rows, columns):
             first, *rest = self.each(lambda part: a[:, part] @ b[part], parts)
             return np.add(sum(rest), first, out=out)
+
+        def compute(part: slice) -> None:
+            if stack:
+                left, right = (m[part] if m.ndim > 2 else m for m in (a, b))
+                np.matmul(left, right, out=out[part])
+            elif rows == longest:
+                np.matmul(a[part], b, out=out[part])
+            else:
+                np.matmul(a, b[:, part], out=out[:, part])
+
         self.each(compute, parts)
         return out
 
