@@ -88,7 +88,7 @@ class Backend:
         Raises
         ------
         DTypeError
-            It holds no numbers.
+            It does not hold numbers.
         """
         check_numbers(array)
         return self.xp.asarray(array, dtype)
@@ -456,12 +456,8 @@ class Backend:
         for _ in range(10):
             high0, low0 = _multiply_64(xp, state[0], _MULTIPLIERS[0])
             high1, low1 = _multiply_64(xp, state[2], _MULTIPLIERS[1])
-            state = [
-                high1 ^ state[1] ^ xp.uint64(keys[0]),
-                low1,
-                high0 ^ state[3] ^ xp.uint64(keys[1]),
-                low0,
-            ]
+            key0, key1 = map(xp.uint64, keys)
+            state = [high1 ^ state[1] ^ key0, low1, high0 ^ state[3] ^ key1, low0]
             keys = [(k + w) & MASK64 for k, w in zip(keys, _WEYL, strict=True)]
         return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
 

@@ -57,7 +57,7 @@ class Threads:
     def run(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         """``[function(part) for part in parts]``, in parallel if possible.
 
-        Not while other work runs in parallel, or if the user limited BLAS to one thread.
+        Serially while other work runs in parallel, or if the user limited BLAS to one thread.
         """
         if len(parts) > 1:
             with self.hold() as limited:

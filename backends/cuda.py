@@ -182,12 +182,9 @@ class CudaBackend(Backend):
     def col2im(self, columns: Array, geometry: Geometry, tile: Tile, dx: Array) -> None:
         (first_y, last_y), (first_x, last_x) = _region(geometry, tile)
         height, width = max(0, last_y - first_y), max(0, last_x - first_x)
-        settings = (
-            *(tile.top, tile.left, tile.bottom - tile.top, tile.right - tile.left),
-            *(first_y, first_x, height, width),
-        )
-        arrays = columns, dx
-        self._launch_images("im2col", "col2im", arrays, settings, height * width, geometry)
+        windows = tile.top, tile.left, tile.bottom - tile.top, tile.right - tile.left
+        settings = *windows, first_y, first_x, height, width
+        self._launch_images("im2col", "col2im", (columns, dx), settings, height * width, geometry)
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
         rows, size = y.shape
@@ -195,11 +192,9 @@ class CudaBackend(Backend):
         bias = xp.zeros(rows, y.dtype) if bias is None else xp.ascontiguousarray(bias)
         start, stop, _ = columns.indices(size)
         variant = self._kernels.variant("bias", y.dtype, [y], gcd(size, start, stop))
-        count, lanes, index = (stop - start) // variant.lanes, variant.lanes, variant.index
-        arguments = (
-            *(y, bias, np.int32(relu), np.int32(rows)),
-            *(index(size // lanes), index(start // lanes), index(count)),
-        )
+        count, lanes = (stop - start) // variant.lanes, variant.lanes
+        places = map(variant.index, (size // lanes, start // lanes, count))
+        arguments = y, bias, np.int32(relu), np.int32(rows), *places
         self._kernels.launch(variant, "add_bias", grid(count, rows), arguments)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
@@ -292,12 +287,10 @@ class CudaBackend(Backend):
         slope = self.xp.empty(x.shape if with_slope else 0, x.dtype)
         target = self.xp.ascontiguousarray(target, "int64")
         variant = self._kernels.variant("loss", x.dtype, [x])
-        numbers = (
-            *(np.int64(ignore_index), np.int32(with_slope)),
-            *(np.int32(classes), variant.index(size)),
-        )
+        numbers = np.int64(ignore_index), np.int32(with_slope), np.int32(classes)
         blocks = (-(-size // 32),)  # a block processes 32 columns
-        self._kernels.launch(variant, "cross_entropy", blocks, (x, target, terms, slope, *numbers))
+        arguments = x, target, terms, slope, *numbers, variant.index(size)
+        self._kernels.launch(variant, "cross_entropy", blocks, arguments)
         return terms, slope if with_slope else None
 
     # -- optimisers -------------------------------------------------------------------------

@@ -62,5 +62,5 @@ def terminal_width(stream: TextIO | None) -> int | None:
         return None
     try:
         return os.get_terminal_size(stream.fileno()).columns or None
-    except OSError:  # no file, but an object that calls itself a terminal
+    except OSError:  # not a file, but an object that calls itself a terminal
         return None

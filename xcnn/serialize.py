@@ -57,7 +57,7 @@ def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = N
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
     DTypeError
-        ``model`` is no Module.
+        ``model`` is not a Module.
     """
     if not isinstance(model, nn.Module):
         raise DTypeError(
@@ -91,7 +91,7 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     Raises
     ------
     ArgumentError
-        An array has another type or the name ``__metadata__``; a value of ``metadata`` is no str.
+        An array has another type or the name ``__metadata__``, or a metadata value is not a str.
     """
     return b"".join(parts(arrays, metadata))
 

@@ -54,7 +54,7 @@ def read_image(
     DataError
         If the file cannot be read, is not an image, or cannot be converted to ``shape``.
     ArgumentError
-        If ``path`` is no path, or ``shape`` is not three positive integers.
+        If ``path`` is not a path, or ``shape`` is not three positive integers.
     """
     if not are_ints(shape, 3) or min(shape) < 1:
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
