@@ -7,6 +7,7 @@ read long runs of memory.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -87,7 +88,7 @@ class Backend:
         Raises
         ------
         DTypeError
-            It holds no numbers.
+            It does not hold numbers.
         """
         check_numbers(array)
         return self.xp.asarray(array, dtype)
@@ -234,9 +235,10 @@ class Backend:
         """
         columns = _by_element(out)
         for element in geometry.elements(tile):
-            part = columns[:, element.number]
+            part, (_, rows, across) = columns[:, element.number], element.windows
             if not element.covers_tile:
-                _zero_outside(part, *element.windows[1:])
+                part[:, : rows.start] = part[:, rows.stop :] = 0
+                part[:, rows, : across.start] = part[:, rows, across.stop :] = 0
             part[element.windows] = x[element.pixels]
         return out
 
@@ -329,7 +331,7 @@ class Backend:
         """
         xp = self.xp
         y = xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        small = geometry.kernel[0] * geometry.kernel[1] <= 256
+        small = math.prod(geometry.kernel) <= 256
         argmax = xp.empty(y.shape, "uint8" if small else "int32") if with_argmax else None
 
         def compute(part: slice) -> None:
@@ -454,12 +456,8 @@ class Backend:
         for _ in range(10):
             high0, low0 = _multiply_64(xp, state[0], _MULTIPLIERS[0])
             high1, low1 = _multiply_64(xp, state[2], _MULTIPLIERS[1])
-            state = [
-                high1 ^ state[1] ^ xp.uint64(keys[0]),
-                low1,
-                high0 ^ state[3] ^ xp.uint64(keys[1]),
-                low0,
-            ]
+            key0, key1 = map(xp.uint64, keys)
+            state = [high1 ^ state[1] ^ key0, low1, high0 ^ state[3] ^ key1, low0]
             keys = [(k + w) & MASK64 for k, w in zip(keys, _WEYL, strict=True)]
         return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
 
@@ -634,22 +632,10 @@ def as_bits(values: Array) -> Array:
     return values.view(f"int{8 * values.itemsize}")
 
 
-def _zero_outside(part: Array, rows: slice, columns: slice) -> None:
-    """Zero part (C, rows, columns, N) outside the two ranges."""
-    if rows.start > 0:
-        part[:, : rows.start] = 0
-    if rows.stop < part.shape[1]:
-        part[:, rows.stop :] = 0
-    if columns.start > 0:
-        part[:, rows, : columns.start] = 0
-    if columns.stop < part.shape[2]:
-        part[:, rows, columns.stop :] = 0
-
-
 def _by_element(columns: Array) -> Array:
     """Columns (C, kH, kW, rows, columns, N) as (C, kH·kW, rows, columns, N)."""
-    channels, kernel_height, kernel_width, *rest = columns.shape
-    return columns.reshape(channels, kernel_height * kernel_width, *rest)
+    channels, *kernel, rows, across, count = columns.shape
+    return columns.reshape(channels, math.prod(kernel), rows, across, count)
 
 
 def _multiply_64(xp: Any, x: Array, factor: int) -> tuple[Array, Array]:

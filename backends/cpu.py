@@ -57,14 +57,13 @@ class Threads:
     def run(self, function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         """``[function(part) for part in parts]``, in parallel if possible.
 
-        Not while other work runs in parallel, or if the user limited BLAS to one thread.
+        Serially while other work runs in parallel, or if the user limited BLAS to one thread.
         """
-        if len(parts) < 2:
-            return _run_serially(function, parts)
-        with self.hold() as limited:
-            if limited:
-                return self._pool.run(function, parts, self.count)
-            return _run_serially(function, parts)
+        if len(parts) > 1:
+            with self.hold() as limited:
+                if limited:
+                    return self._pool.run(function, parts, self.count)
+        return [function(part) for part in parts]
 
     @contextmanager
     def hold(self) -> Iterator[bool]:
@@ -107,10 +106,6 @@ class Threads:
         if self._held:  # another thread of the parent was computing
             self._set_blas_threads(self._held)
             self._held = 0
-
-
-def _run_serially(function: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-    return [function(part) for part in parts]
 
 
 class CpuBackend(Backend):
@@ -170,22 +165,19 @@ class CpuBackend(Backend):
         parts = split_range(longest, count)
         if out is None:
             out = np.empty((*stack, rows, columns), np.result_type(a, b))
-        if stack:
-            cut_a, cut_b = a.ndim > 2, b.ndim > 2
-
-            def compute(part: slice) -> None:
-                np.matmul(a[part] if cut_a else a, b[part] if cut_b else b, out=out[part])
-        elif rows == longest:
-
-            def compute(part: slice) -> None:
-                np.matmul(a[part], b, out=out[part])
-        elif columns == longest:
-
-            def compute(part: slice) -> None:
-                np.matmul(a, b[:, part], out=out[:, part])
-        else:
+        if not stack and longest not in (rows, columns):
             first, *rest = self.each(lambda part: a[:, part] @ b[part], parts)
             return np.add(sum(rest), first, out=out)
+
+        def compute(part: slice) -> None:
+            if stack:
+                left, right = (m[part] if m.ndim > 2 else m for m in (a, b))
+                np.matmul(left, right, out=out[part])
+            elif rows == longest:
+                np.matmul(a[part], b, out=out[part])
+            else:
+                np.matmul(a, b[:, part], out=out[:, part])
+
         self.each(compute, parts)
         return out
 
@@ -244,9 +236,7 @@ def keep_freed_memory() -> bool:
         Whether it was done: not with another C library, with malloc variables set by the user, or
         with ``XCNN_KEEP_MEMORY=0``.
     """
-    set_by_user = (
-        any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
-    )
+    set_by_user = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if sys.platform != "linux" or set_by_user or os.environ.get("XCNN_KEEP_MEMORY") == "0":
         return False
     libc = ctypes.CDLL(None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from importlib import import_module
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,14 @@ from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
-#: scalar arguments of the kernels in kernels/optim.cu, in order, and their types
-_OPTIMIZER_KERNELS: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "sgd_step": {
-        **dict.fromkeys(("lr", "momentum"), np.float64),
-        "nesterov": np.int32,
-        "weight_decay": np.float64,
-    },
-    "adam_step": {
-        **dict.fromkeys(("lr", "beta1", "beta2", "eps", "weight_decay", "step"), np.float64),
-        "decoupled": np.int32,
-    },
-    "rmsprop_step": dict.fromkeys(("lr", "alpha", "eps", "momentum", "weight_decay"), np.float64),
-    "adagrad_step": dict.fromkeys(("lr", "lr_decay", "eps", "weight_decay", "step"), np.float64),
+#: scalar arguments of the kernels in kernels/optim.cu, in order: doubles, but for the flags
+_OPTIMIZER_KERNELS = {
+    "sgd_step": ("lr", "momentum", "nesterov", "weight_decay"),
+    "adam_step": ("lr", "beta1", "beta2", "eps", "weight_decay", "step", "decoupled"),
+    "rmsprop_step": ("lr", "alpha", "eps", "momentum", "weight_decay"),
+    "adagrad_step": ("lr", "lr_decay", "eps", "weight_decay", "step"),
 }
+_FLAGS = ("nesterov", "decoupled")
 
 
 class CudaBackend(Backend):
@@ -188,12 +182,9 @@ class CudaBackend(Backend):
     def col2im(self, columns: Array, geometry: Geometry, tile: Tile, dx: Array) -> None:
         (first_y, last_y), (first_x, last_x) = _region(geometry, tile)
         height, width = max(0, last_y - first_y), max(0, last_x - first_x)
-        settings = (
-            *(tile.top, tile.left, tile.bottom - tile.top, tile.right - tile.left),
-            *(first_y, first_x, height, width),
-        )
-        arrays = columns, dx
-        self._launch_images("im2col", "col2im", arrays, settings, height * width, geometry)
+        windows = tile.top, tile.left, tile.bottom - tile.top, tile.right - tile.left
+        settings = *windows, first_y, first_x, height, width
+        self._launch_images("im2col", "col2im", (columns, dx), settings, height * width, geometry)
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
         rows, size = y.shape
@@ -201,11 +192,9 @@ class CudaBackend(Backend):
         bias = xp.zeros(rows, y.dtype) if bias is None else xp.ascontiguousarray(bias)
         start, stop, _ = columns.indices(size)
         variant = self._kernels.variant("bias", y.dtype, [y], gcd(size, start, stop))
-        count, lanes, index = (stop - start) // variant.lanes, variant.lanes, variant.index
-        arguments = (
-            *(y, bias, np.int32(relu), np.int32(rows)),
-            *(index(size // lanes), index(start // lanes), index(count)),
-        )
+        count, lanes = (stop - start) // variant.lanes, variant.lanes
+        places = map(variant.index, (size // lanes, start // lanes, count))
+        arguments = y, bias, np.int32(relu), np.int32(rows), *places
         self._kernels.launch(variant, "add_bias", grid(count, rows), arguments)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
@@ -229,27 +218,25 @@ class CudaBackend(Backend):
         y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
         large = _has_large_windows(geometry)
         argmax = self.xp.empty(y.shape if with_argmax else 0, "int32" if large else "uint8")
-        arrays, settings = (x, y, argmax), (int(with_argmax),)
-        self._launch_images(
-            "pool", "max_pool2d", arrays, settings, _size(geometry.output), geometry
-        )
+        arrays, settings, count = (x, y, argmax), (int(with_argmax),), prod(geometry.output)
+        self._launch_images("pool", "max_pool2d", arrays, settings, count, geometry)
         return y, argmax if with_argmax else None
 
     def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
         dx = self.xp.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
-        arrays, count = (dy, argmax, dx), _size(geometry.input)
+        arrays, count = (dy, argmax, dx), prod(geometry.input)
         self._launch_images("pool", "max_pool2d_backward", arrays, (), count, geometry)
         return dx
 
     def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
         y = self.xp.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
-        settings, count = (int(include_pad),), _size(geometry.output)
+        settings, count = (int(include_pad),), prod(geometry.output)
         self._launch_images("pool", "avg_pool2d", (x, y), settings, count, geometry)
         return y
 
     def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
         dx = self.xp.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
-        settings, count = (int(include_pad),), _size(geometry.input)
+        settings, count = (int(include_pad),), prod(geometry.input)
         self._launch_images("pool", "avg_pool2d_backward", (dy, dx), settings, count, geometry)
         return dx
 
@@ -267,7 +254,7 @@ class CudaBackend(Backend):
         All arrays are (channels, ..., batch).
         """
         channels, batch = len(arrays[0]), arrays[0].shape[-1]
-        large = _has_large_windows(geometry) if file == "pool" else False
+        large = file == "pool" and _has_large_windows(geometry)
         variant = self._kernels.variant(file, arrays[0].dtype, arrays, batch, large)
         packs = batch // variant.lanes
         numbers = map(np.int32, (*settings, channels, packs))
@@ -300,12 +287,10 @@ class CudaBackend(Backend):
         slope = self.xp.empty(x.shape if with_slope else 0, x.dtype)
         target = self.xp.ascontiguousarray(target, "int64")
         variant = self._kernels.variant("loss", x.dtype, [x])
-        numbers = (
-            *(np.int64(ignore_index), np.int32(with_slope)),
-            *(np.int32(classes), variant.index(size)),
-        )
+        numbers = np.int64(ignore_index), np.int32(with_slope), np.int32(classes)
         blocks = (-(-size // 32),)  # a block processes 32 columns
-        self._kernels.launch(variant, "cross_entropy", blocks, (x, target, terms, slope, *numbers))
+        arguments = x, target, terms, slope, *numbers, variant.index(size)
+        self._kernels.launch(variant, "cross_entropy", blocks, arguments)
         return terms, slope if with_slope else None
 
     # -- optimisers -------------------------------------------------------------------------
@@ -321,7 +306,10 @@ class CudaBackend(Backend):
         if not kernel:
             super().optimizer_step(kernel, rule, lists, settings, scaler)
             return
-        numbers = [kind(settings[name]) for name, kind in _OPTIMIZER_KERNELS[kernel].items()]
+        numbers = [
+            np.int32(settings[name]) if name in _FLAGS else np.float64(settings[name])
+            for name in _OPTIMIZER_KERNELS[kernel]
+        ]
         self._launch_chunks(kernel, lists, scaler, tuple(numbers))
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
@@ -404,11 +392,7 @@ def _geometry_arguments(geometry: Geometry) -> tuple[np.int32, ...]:
 
 
 def _has_large_windows(geometry: Geometry) -> bool:
-    return _size(geometry.kernel) > 256
-
-
-def _size(pair: tuple[int, int]) -> int:
-    return pair[0] * pair[1]
+    return prod(geometry.kernel) > 256
 
 
 def _bytes(size: int) -> str:

@@ -36,13 +36,11 @@ def problem() -> str:
         return f"CuPy is installed but cannot be imported ({error}); reinstall it with: {INSTALL}"
     if cupy.is_available():
         return ""
+    runtime = cupy.cuda.runtime
     try:
-        cupy.cuda.runtime.getDeviceCount()
+        runtime.getDeviceCount()
     except Exception as error:  # CUDARuntimeError, or an error of CuPy's loader
-        driver, required = (
-            cupy.cuda.runtime.driverGetVersion(),
-            cupy.cuda.runtime.runtimeGetVersion(),
-        )
+        driver, required = runtime.driverGetVersion(), runtime.runtimeGetVersion()
         if 0 < driver // 1000 < required // 1000:  # 0 where there is no driver at all
             return (
                 f"the driver is for CUDA {_version(driver)}, too old for CuPy {cupy.__version__}, "

@@ -15,13 +15,7 @@ from functools import lru_cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
-from .errors import (
-    ArgumentError,
-    ShapeError,
-    StateDictError,
-    XcnnError,
-    did_you_mean,
-)
+from .errors import ArgumentError, ShapeError, StateDictError, XcnnError, did_you_mean
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
@@ -31,6 +25,7 @@ Factor = float | tuple[float, float]
 REDUCTIONS = ("mean", "sum", "none")
 KL_REDUCTIONS = ("mean", "batchmean", "sum", "none")
 INTERPOLATIONS = ("nearest", "bilinear")
+COLOURS = {1: "grey", 3: "colour"}  # by number of channels
 
 _HUGE = 2**1023  # floats hold all integers below it
 
@@ -238,11 +233,12 @@ def check_list(name: str, value: Any, what: str) -> list[Any]:
     return list(value)
 
 
-def check_colours(channels: Any) -> int:
-    """The number of channels of images that are read: 1 or 3."""
-    if not is_int(channels) or channels not in (1, 3):
-        raise ArgumentError(f"channels={channels!r}: expected 1 (grey) or 3 (colour)")
-    return int(channels)
+def check_code(name: str, value: Any, meanings: Mapping[int, str]) -> int:
+    """One of the ints of ``meanings``, which tells what each stands for."""
+    if not is_int(value) or value not in meanings:
+        expected = " or ".join(f"{code} ({meaning})" for code, meaning in meanings.items())
+        raise ArgumentError(f"{name}={value!r}: expected {expected}")
+    return int(value)
 
 
 # -- numbers -------------------------------------------------------------------------------
@@ -282,10 +278,8 @@ def check_number(
 
 def as_float(value: Any) -> float:
     """A number as a float; NaN for anything else, and for an int that no float holds."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return (
-        float(value) if is_number and not (type(value) is int and not is_int(value)) else math.nan
-    )
+    is_number = is_int(value) if type(value) is int else isinstance(value, Real)
+    return float(value) if is_number and not isinstance(value, bool) else math.nan
 
 
 def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:

@@ -21,12 +21,9 @@ def html_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> str:
         Text above the table.
     """
     columns = list(rows[0]) if rows else []
-    lines = [
-        _html_row("th", columns),
-        *(_html_row("td", [r.get(c) for c in columns]) for r in rows),
-    ]
+    lines = [_html_row("td", [row.get(c) for c in columns]) for row in rows]
     caption = f"<caption>{escape(title)}</caption>" if title else ""
-    return "\n".join([f"<table>{caption}", *lines, "</table>"])
+    return "\n".join([f"<table>{caption}", _html_row("th", columns), *lines, "</table>"])
 
 
 def _html_row(tag: str, cells: Sequence[Any]) -> str:
@@ -65,5 +62,5 @@ def terminal_width(stream: TextIO | None) -> int | None:
         return None
     try:
         return os.get_terminal_size(stream.fileno()).columns or None
-    except OSError:  # no file, but an object that calls itself a terminal
+    except OSError:  # not a file, but an object that calls itself a terminal
         return None

@@ -57,7 +57,7 @@ def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = N
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
     DTypeError
-        ``model`` is no Module.
+        ``model`` is not a Module.
     """
     if not isinstance(model, nn.Module):
         raise DTypeError(
@@ -91,7 +91,7 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     Raises
     ------
     ArgumentError
-        An array has another type or the name ``__metadata__``; a value of ``metadata`` is no str.
+        An array has another type or the name ``__metadata__``, or a metadata value is not a str.
     """
     return b"".join(parts(arrays, metadata))
 
@@ -243,10 +243,9 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
     if isinstance(value, nn.Module):
         if id(value) in seen:
             return {"same": seen[id(value)]}
-        inner = value._init_arguments
+        key, inner = "arguments", value._init_arguments
         if type(value) is nn.Sequential:
-            inner = dict(value.named_children())
-        key = "layers" if type(value) is nn.Sequential else "arguments"
+            key, inner = "layers", dict(value.named_children())
         described = {name: describe(v, seen) for name, v in inner.items()}
         seen[id(value)] = len(seen)
         result = {"class": _class_name(type(value)), key: described}

@@ -30,8 +30,8 @@ class Pool:
     """Threads that help the calling thread, started on first use.
 
     They take parts from a list that the caller works through as well, and the caller waits only for
-    parts that were begun. So it never waits for a thread that cannot run: work within work, after
-    the end of the main thread, in ``__del__`` at the exit of the interpreter.
+    parts that have been started. So it never waits for a thread that cannot run: in nested work,
+    after the end of the main thread, in ``__del__`` at the exit of the interpreter.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,8 +47,8 @@ class Pool:
     def run(self, function: Callable[[Any], Any], parts: Sequence[Any], count: int) -> list[Any]:
         """``[function(part) for part in parts]`` in at most ``count`` threads.
 
-        If a part raises an error, parts that were not begun are left out, and the error of the
-        first part that has one is raised.
+        If a part raises an error, parts that have not started are skipped, and the error of the
+        first part that failed is raised.
         """
         # without a reference to the parts, a helper that comes too late keeps no array alive
         todo = deque((i, partial(function, part)) for i, part in enumerate(parts))

@@ -92,14 +92,14 @@ class Dataset:
         -------
         tuple or dict
             The structure of an item, with each array stacked along a new first axis; items that
-            are no tuple or dict give a tuple of one. PIL images become (N, C, H, W).
+            are neither tuples nor dicts give a tuple of one. PIL images become (N, C, H, W).
 
         Raises
         ------
         DataError
-            If the items differ in structure, or in the shape of a part, or are no arrays.
+            If the items differ in structure or in the shape of a part, or are not arrays.
         """
-        return _stack_items(self, indices)
+        return _collate_items(self, _read(self, indices))
 
 
 class ArrayDataset(Dataset):
@@ -286,7 +286,7 @@ class IterableDataset(Dataset):
         raise DTypeError(f"{name_of(self)} has no index: it is read in order")
 
     def _row(self) -> dict[str, Any]:
-        """As of other datasets, but nothing is read: an iterator would lose its first item."""
+        """As for other datasets, but nothing is read: an iterator would lose its first item."""
         items = operator.length_hint(self, -1)
         return {"dataset": type(self).__name__, "items": "unknown" if items < 0 else items}
 
@@ -338,6 +338,7 @@ def as_dataset(data: Any) -> Dataset:
 def name_of(data: Any) -> str:
     """Name of a dataset, or of the function or object that it reads, for messages."""
     source = data.source if type(data) is IterableDataset else data
+    source = data.items if type(data) is SequenceDataset else source
     return getattr(source, "__name__", type(source).__name__)
 
 
@@ -352,9 +353,6 @@ class SequenceDataset(Dataset):
 
     def __getitem__(self, index: Any) -> Any:
         return self.items[index]
-
-    def batch(self, indices: np.ndarray) -> Batch:
-        return _stack_items(self.items, indices)
 
 
 def _is_iterable(value: Any) -> bool:
@@ -372,11 +370,6 @@ def _take(array: Any, indices: np.ndarray) -> Any:
     return _collate(array, _read(array, indices))
 
 
-def _stack_items(items: Any, indices: np.ndarray) -> Any:
-    """Read items one by one and stack each of their parts along a new first axis."""
-    return _collate_items(items, _read(items, indices))
-
-
 def _read(items: Any, indices: np.ndarray) -> list[Any]:
     """Read items one by one; an exception gets a note with the number of its item."""
     samples, index = [], 0
@@ -390,7 +383,7 @@ def _read(items: Any, indices: np.ndarray) -> list[Any]:
 
 
 def _collate_items(source: Any, samples: list[Any]) -> Any:
-    """Stack items; those that are no tuple or dict, as tuples of one."""
+    """Stack items; those that are neither tuples nor dicts count as tuples of one."""
     if samples and not isinstance(samples[0], tuple | Mapping):
         samples = [(item,) for item in samples]
     return _collate(source, samples) if samples else ()
@@ -449,7 +442,7 @@ def _as_structure(value: Any, where: str) -> Any:
 
 
 def _is_item(value: Any) -> bool:
-    """Whether a list of such values is one of items, not an array."""
+    """Whether a list of such values is a list of items, not an array."""
     return isinstance(value, tuple | Mapping) or _is_image(value)
 
 
@@ -459,7 +452,7 @@ def _is_image(value: Any) -> bool:
 
 
 def _is_part(value: Any) -> bool:
-    """Whether ``value`` makes the tuple that contains it one of arrays, not a row of numbers."""
+    """Whether a tuple that contains ``value`` is a tuple of arrays, not a row of numbers."""
     if isinstance(value, tuple):
         return bool(value) and all(map(_is_part, value))
     return isinstance(value, Mapping) or (hasattr(value, "__array__") and np.ndim(value) > 0)

@@ -5,24 +5,22 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checks import check_colours, check_int, check_path, check_texts, pair
+from ..checks import COLOURS, check_code, check_int, check_path, check_texts, pair
 from ..errors import ArgumentError, DataError
-from ..threads import Pool
 from .dataset import Batch, Dataset, Subset
-from .images import import_pillow, read_image
+from .images import DECODERS, THREADS, import_pillow, read_image, read_images
 from .splits import DataSplits, stratified_split, subsample
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
     *(".ppm", ".tif", ".tiff", ".webp"),
 )
-_DECODERS = Pool("xcnn-decode")
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
@@ -86,9 +84,8 @@ class ImageFolder(Dataset):
         if on_error not in ("refuse", "skip"):
             raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
         self.root = check_path("root", root)
-        self.shape = (check_colours(channels), *pair(size, "size"))
-        default = min(8, os.cpu_count() or 1)
-        self.threads = default if threads is None else check_int("threads", threads)
+        self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
+        self.threads = THREADS if threads is None else check_int("threads", threads)
         classes = None if classes is None else check_texts("classes", classes)
         folders = _class_folders(Path(root), classes)
         self.classes = list(folders) if classes is None else classes
@@ -110,13 +107,7 @@ class ImageFolder(Dataset):
     def batch(self, indices: np.ndarray) -> Batch:
         """Read several items: uint8 (N, C, H, W) and int64 (N,)."""
         paths = [self.paths[i] for i in np.asarray(indices).tolist()]
-        images = np.empty((len(paths), *self.shape), np.uint8)
-
-        def read(n: int) -> None:
-            images[n] = self._read(paths[n])
-
-        self._map(read, range(len(paths)))
-        return images, self.labels[indices]
+        return read_images(self._read, paths, self.shape, self.threads), self.labels[indices]
 
     def _read(self, path: str) -> np.ndarray:
         try:
@@ -125,14 +116,12 @@ class ImageFolder(Dataset):
             advice = 'Replace or remove it, or skip such files: on_error="skip", --skip-unreadable'
             raise DataError(f"{error}. {advice}") from error
 
-    def _map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        return _DECODERS.run(function, items, self.threads)
-
     def _drop_unreadable(self) -> None:
         import_pillow()  # report a missing Pillow once, not per file
         problems: list[str] = []
         for start in range(0, len(self.paths), 1024):
-            problems += self._map(self._problem, self.paths[start : start + 1024])
+            paths = self.paths[start : start + 1024]
+            problems += DECODERS.run(self._problem, paths, self.threads)
         readable = np.array([not problem for problem in problems], bool)
         if readable.all():
             return

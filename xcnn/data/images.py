@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 from ..checks import Pair, are_ints, check_flag, check_path
 from ..errors import ArgumentError, DataError, missing_package
 from ..files import open_file, reading
+from ..threads import Pool
 
+DECODERS = Pool("xcnn-decode")
+THREADS = min(8, os.cpu_count() or 1)
 _SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
 
@@ -50,7 +54,7 @@ def read_image(
     DataError
         If the file cannot be read, is not an image, or cannot be converted to ``shape``.
     ArgumentError
-        If ``path`` is no path, or ``shape`` is not three positive integers.
+        If ``path`` is not a path, or ``shape`` is not three positive integers.
     """
     if not are_ints(shape, 3) or min(shape) < 1:
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
@@ -65,6 +69,19 @@ def read_image(
         as_it_is = isinstance(image, np.ndarray) and image.shape == tuple(shape)
         pixels = image if as_it_is else _fit(image, shape, path, crop)
     return 255 - pixels if invert else pixels
+
+
+def read_images(
+    read: Callable[[Any], np.ndarray], items: Sequence[Any], shape: Sequence[int], threads: int
+) -> np.ndarray:
+    """``read(item)`` of several items, in a pool of threads: uint8 (N, C, H, W)."""
+    images = np.empty((len(items), *shape), np.uint8)
+
+    def fill(n: int) -> None:
+        images[n] = read(items[n])
+
+    DECODERS.run(fill, range(len(items)), threads)
+    return images
 
 
 def import_pillow() -> Any:
@@ -116,11 +133,6 @@ def _check_size(image: Any, limit: int | None, file_size: int) -> None:
     decoded = pixels * (1 if image.mode in ("1", "L") else 4)
     if decoded > max(_SMALL, _RATIO * file_size):
         raise ValueError(f"{pixels} pixels in {file_size} bytes look like a decompression bomb")
-
-
-def _reason(error: Exception) -> str:
-    """The text of an error; of the system's, without its number and the path, which comes first."""
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -37,7 +37,7 @@ class DataLoader:
     batch_size : int, default 32
         Items per batch; the last batch may be smaller.
     shuffle : bool, default False
-        Draw a new order for each epoch; it depends on ``seed`` and the epoch number only. Of an
+        Draw a new order for each epoch; it depends on ``seed`` and the epoch number only. For an
         iterable, items are drawn from a buffer of the next ``shuffle_buffer`` items.
     seed : int, default 0
     drop_last : bool, default False

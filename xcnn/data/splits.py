@@ -60,9 +60,8 @@ class DataSplits:
     def _repr_html_(self) -> str:
         """Show sizes and classes as a table in a notebook."""
         rows = [{"split": k, **v._row()} for k, v in (("train", self.train), ("test", self.test))]
-        return html_table(
-            rows, f"{self.name}: {len(self.classes)} classes ({', '.join(self.classes)})"
-        )
+        title = f"{self.name}: {len(self.classes)} classes ({', '.join(self.classes)})"
+        return html_table(rows, title)
 
     def normalize(self) -> Normalize:
         """Create the transform that normalises x with ``mean`` and ``std``."""

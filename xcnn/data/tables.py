@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_colours, check_path, check_text, check_texts, pair
+from ..checks import COLOURS, check_code, check_path, check_text, check_texts, pair
 from ..errors import ArgumentError, DataError
 from .dataset import ArrayDataset
-from .images import read_image
-from .loader import parallel
+from .images import THREADS, read_image, read_images
 
 
 class CSVDataset(ArrayDataset):
@@ -84,7 +83,7 @@ class CSVDataset(ArrayDataset):
                 check_text(name, column)
         features = None if features is None else check_texts("features", features)
         classes = None if classes is None else check_texts("classes", classes)
-        shape = (check_colours(channels), *pair(size, "size"))
+        shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.path = check_path("path", path)
         rows = _rows(self.path, delimiter)
         _, header = next(rows, (1, []))
@@ -123,11 +122,7 @@ class CSVDataset(ArrayDataset):
         files = self.arrays[0]
         if not isinstance(files, _ImageFiles):
             return super().batch(indices)
-        images = np.empty((len(indices), *files.shape), np.uint8)
-        jobs = ((index,) for index in np.asarray(indices).tolist())
-        threads = min(8, os.cpu_count() or 1)
-        for n, image in enumerate(parallel(files.__getitem__, jobs, threads, threads)):
-            images[n] = image
+        images = read_images(files.__getitem__, np.asarray(indices).tolist(), files.shape, THREADS)
         return (images, *(labels[indices] for labels in self.arrays[1:]))
 
     def _labels(self, texts: list[str], lines: list[int]) -> np.ndarray:

@@ -28,7 +28,7 @@ class BatchTransform:
 def apply(transform: Callable[..., Any], batch: Batch, rng: np.random.Generator | None) -> Batch:
     """Apply a transform to a batch; a plain callable transforms its first array only.
 
-    Of dicts and nested tuples, every transform changes the first array only, in the order of the
+    In dicts and nested tuples, every transform changes the first array only, in the order of the
     parts and keys.
 
     Raises
@@ -50,7 +50,7 @@ def is_unscaled(x: Any) -> bool:
     Parameters
     ----------
     x : array-like
-        Of NumPy arrays, at most 64 evenly spaced images are looked at.
+        Of a NumPy array, at most 64 evenly spaced images are checked.
 
     Returns
     -------

@@ -30,7 +30,7 @@ AVERAGES = ("macro", "micro", "weighted")
 class ClassMetric(Metric):
     """Base of the metrics of predicted classes or labels.
 
-    Of classes, the one with the largest probability is predicted, the first of equal ones. Axis 1
+    The predicted class is the one with the largest probability, the first of equal ones. Axis 1
     of a binary prediction (N, labels, ...) counts the labels; (N,) is one label.
 
     Subclasses define ``of_classes`` and ``of_labels``, which do the work of ``measure``.
@@ -102,7 +102,7 @@ class ClassMetric(Metric):
 
 
 def count(xp: Any, indices: Array, size: int) -> Array:
-    """How often each of 0 to size - 1 occurs; others do not count.
+    """How often each of 0 to size - 1 occurs; other values are ignored.
 
     Unlike bincount, sorting needs no atomics and does not wait for a GPU.
     """
@@ -218,7 +218,7 @@ class CountMetric(ClassMetric):
 
 
 def mean_of_numbers(scores: np.ndarray) -> Any:
-    """The mean of what is not NaN; NaN if that is nothing."""
+    """The mean of the numbers that are not NaN; NaN if there are none."""
     return np.divide(np.nansum(scores), (~np.isnan(scores)).sum())
 
 

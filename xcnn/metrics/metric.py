@@ -89,7 +89,8 @@ class Metric:
         ----------
         prediction
             As returned by ``Trainer.predict``, a floating-point array or Tensor on any device:
-            probabilities of classes (N, C, ...); of ones, (N,) or (N, labels, ...); or values.
+            class probabilities (N, C, ...); probabilities of a 1, (N,) or (N, labels, ...); or
+            values.
         target
             Class indices (N, ...) or probabilities of classes in the shape of the prediction;
             zeros and ones; or values. Where :attr:`target` is None, indices (N, ...) for a

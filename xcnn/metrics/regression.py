@@ -71,7 +71,7 @@ class R2(Metric):
         xp, shape = backend.xp, (len(target), *target.shape[1:2], -1)
         x, y = (a.reshape(shape) for a in as_values(self, prediction, target))
         exact, first = y.astype("float64"), "shift" not in self._state
-        # sums of differences from the first target, lest the mean hide a small variance
+        # sums of differences from the first target: a large mean would hide a small variance
         shift = exact[0, ..., :1].copy() if first else self._state["shift"]
         exact -= Tensor.of(shift).to(backend).data
         axes = (0, -1)
@@ -105,7 +105,7 @@ class MeanLoss(Metric):
     Raises
     ------
     DTypeError
-        ``loss`` is no loss module.
+        ``loss`` is not a loss module.
     """
 
     name = "loss"

@@ -24,9 +24,5 @@ __all__ = [
 ]
 
 BY_NAME: dict[str, type[Optimizer]] = {
-    "adagrad": Adagrad,
-    "adam": Adam,
-    "adamw": AdamW,
-    "rmsprop": RMSprop,
-    "sgd": SGD,
+    optimizer.__name__.lower(): optimizer for optimizer in (Adagrad, Adam, AdamW, RMSprop, SGD)
 }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
 from typing import Any
 
 from ..arrays import Array
-from ..checks import check_not_negative
+from ..checks import as_float, check_not_negative
 from ..errors import ArgumentError
 from ..tensor import Tensor
 from .optimizer import Optimizer
@@ -58,11 +57,8 @@ class Adam(Optimizer):
     def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
         betas = settings["betas"]
-        if (
-            not isinstance(betas, tuple | list)
-            or len(betas) != 2
-            or not all(isinstance(b, Real) and 0 <= float(b) < 1 for b in betas)
-        ):
+        is_pair = isinstance(betas, tuple | list) and len(betas) == 2
+        if not is_pair or not all(0 <= as_float(b) < 1 for b in betas):
             raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
         check_not_negative(settings, "eps", "weight_decay")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..arrays import Array
-from ..checks import as_float, loads_state
+from ..checks import check_number, loads_state
 from ..errors import ArgumentError, StateDictError
 from ..nn import BatchNorm1d, BatchNorm2d, Module, evaluating
 from ..tensor import Parameter, Tensor
@@ -47,7 +47,7 @@ class WeightAverage:
 
     def update(self) -> None:
         """Update the average with the current weights; call it after each optimiser step."""
-        for name, tensor in _tensors(self.model):
+        for name, tensor in self.model._state():
             (average,) = move_to_params([tensor], [self._averages[name]])
             self._averages[name] = average
             with tensor.backend.active():
@@ -104,7 +104,7 @@ class WeightAverage:
                 "differently shaped"
             )
         self.updates = int(state["updates"])
-        for name, tensor in _tensors(self.model):
+        for name, tensor in self.model._state():
             self._averages[name] = tensor.backend.asarray(arrays[name], state_dtype(tensor)).copy()
 
 
@@ -112,8 +112,8 @@ class EMA(WeightAverage):
     """Exponential moving average of a model's weights, often more accurate than the last weights.
 
     average = decay * average + (1 - decay) * weight in each update; the first update copies the
-    weights. Buffers, such as batch-norm statistics, are always copied. Like
-    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``; source: Polyak & Juditsky 1992.
+    weights. Buffers, such as batch-norm statistics, are always copied. Like PyTorch's
+    ``AveragedModel`` with ``get_ema_multi_avg_fn``; source: Polyak & Juditsky 1992.
 
     Parameters
     ----------
@@ -145,9 +145,7 @@ class EMA(WeightAverage):
 
     def __init__(self, model: Module, decay: float = 0.999) -> None:
         super().__init__(model)
-        if not 0 <= as_float(decay) <= 1:
-            raise ArgumentError(f"decay={decay!r}: expected a number from 0 to 1")
-        self.decay: float = float(decay)
+        self.decay: float = check_number("decay", decay, 0, 1)
 
     def rate(self) -> float:
         return 1 - self.decay
@@ -200,7 +198,7 @@ def update_batch_norm(model: Module, batches: Iterable[Any]) -> None:
     model
         In training mode during the call; its weights do not change.
     batches
-        Inputs of the model; of tuples and lists the first item, so a loader works.
+        Inputs of the model; a tuple or list stands for its first item, so a loader works.
 
     Raises
     ------
@@ -227,7 +225,3 @@ def _check_module(model: Any) -> Module:
     if not isinstance(model, Module):
         raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
     return model
-
-
-def _tensors(model: Module) -> Iterator[tuple[str, Tensor]]:
-    return model._state()

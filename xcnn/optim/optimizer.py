@@ -63,9 +63,7 @@ class Optimizer:
         self.defaults = _plain({"lr": lr, **(settings or {})})
         self.check(self.defaults)
         self.params: list[Tensor] = []
-        self.steps: list[int] = []
-        self._skipped: list[Array | None] = []  # steps lost to overflow, on the device
-        self.state: dict[str, list[Array | None]] = {s: [] for s in self.slots}
+        self.reset()
         self.param_groups: list[dict[str, Any]] = []
         # a single Tensor or array is iterable too, over its rows
         is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
@@ -110,7 +108,11 @@ class Optimizer:
                 f"{name}: unknown setting {unknown[0]!r} in a parameter group: expected some of "
                 f"{', '.join(self.defaults)}"
             )
-        params = self._new_parameters(group["params"])
+        params = tensors(group["params"])
+        if not params:
+            raise not_tensors(f"{name}: params", group["params"], "optimiser")
+        if len({id(p) for p in (*self.params, *params)}) < len(self.params) + len(params):
+            raise ArgumentError(f"{name}: params contains a parameter twice")
         new = {**self.defaults, **_plain(group), "params": params}
         self.check(new)
         self.param_groups.append(new)
@@ -119,16 +121,6 @@ class Optimizer:
         self._skipped += [None] * len(params)
         for arrays in self.state.values():
             arrays += [None] * len(params)
-
-    def _new_parameters(self, params: Any) -> list[Tensor]:
-        """Return ``params`` as a list; checks that they are Tensors and in no group yet."""
-        name = type(self).__name__
-        added = tensors(params)
-        if not added:
-            raise not_tensors(f"{name}: params", params, "optimiser")
-        if len({id(p) for p in (*self.params, *added)}) < len(self.params) + len(added):
-            raise ArgumentError(f"{name}: params contains a parameter twice")
-        return added
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Check the settings of a group, or the defaults.
@@ -149,6 +141,13 @@ class Optimizer:
     def fresh(self, slot: str, param: Tensor) -> Array:
         """The initial array of ``slot``, of :func:`state_dtype`; by default zeros."""
         return param.backend.xp.zeros_like(param.data, dtype=state_dtype(param))
+
+    def reset(self) -> None:
+        """Forget all steps and their state, as if the optimiser were new; the settings stay."""
+        count = len(self.params)
+        self.steps: list[int] = [0] * count
+        self._skipped: list[Array | None] = [None] * count  # steps lost to overflow, on the device
+        self.state: dict[str, list[Array | None]] = {slot: [None] * count for slot in self.slots}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set all gradients to None or, with ``set_to_none=False``, to zero in place.
@@ -289,12 +288,6 @@ class Optimizer:
         """Return settings for the kernel in addition to ``self.group``."""
         return {}
 
-    def reset(self) -> None:
-        """Forget all steps and their state, as if the optimiser were new; the settings stay."""
-        self.steps = [0] * len(self.params)
-        self._skipped = [None] * len(self.params)
-        self.state = {slot: [None] * len(self.params) for slot in self.slots}
-
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume: ``steps``, a copy of each state array, and ``param_groups``
         with indices in place of parameters.
@@ -306,9 +299,7 @@ class Optimizer:
             if array is not None
         }
         self._subtract_skipped()
-        groups = [
-            {**_plain(group), "params": list(indices)} for group, indices in self._indexed_groups()
-        ]
+        groups = [{**_plain(group), "params": [*own]} for group, own in self._indexed_groups()]
         return {"steps": list(self.steps), "param_groups": groups, "arrays": arrays}
 
     @loads_state
@@ -351,11 +342,9 @@ class Optimizer:
         saved_sizes = [len(group["params"]) for group in state["param_groups"]]
         if sizes != saved_sizes:
             return [f"param_groups: {saved_sizes} parameters, expected {sizes}"]
-        problems = []
-        known = {}
-        for (group, indices), saved in zip(
-            self._indexed_groups(), state["param_groups"], strict=True
-        ):
+        problems, known = [], {}
+        pairs = zip(self._indexed_groups(), state["param_groups"], strict=True)
+        for (group, indices), saved in pairs:
             problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
             self.check({**group, **_plain(saved)})
             slots = self.slots_of({**group, **saved})

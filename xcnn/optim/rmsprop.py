@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..checks import check_not_negative
-from ..errors import ArgumentError
+from ..checks import check_not_negative, check_number
 from ..tensor import Tensor
 from .optimizer import Optimizer
 
@@ -63,9 +62,8 @@ class RMSprop(Optimizer):
 
     def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
-        check_not_negative(settings, "alpha", "eps", "weight_decay", "momentum")
-        if settings["alpha"] > 1:
-            raise ArgumentError(f"alpha={settings['alpha']!r}: expected a number from 0 to 1")
+        check_number("alpha", settings["alpha"], 0, 1)
+        check_not_negative(settings, "eps", "weight_decay", "momentum")
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         used = {"square": True, "mean": group["centered"], "velocity": group["momentum"]}

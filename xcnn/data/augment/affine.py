@@ -10,9 +10,11 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import Pair, check_number, is_int
+from ...checks import Pair, check_code, check_number
 from ...errors import ArgumentError
 from .base import PixelAugmentation, Range, check_range
+
+_ORDERS = {0: "nearest pixel", 1: "linear"}
 
 
 class _Warp(PixelAugmentation):
@@ -54,7 +56,7 @@ class RandomRotation(_Warp):
 
     def __init__(self, degrees: Range, order: int = 1) -> None:
         self.degrees = check_range("degrees", degrees)
-        self.order = _check_order(order)
+        self.order = check_code("order", order, _ORDERS)
 
     def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
         return sampling_matrices(size, -rng.uniform(*self.degrees, count))
@@ -105,7 +107,7 @@ class RandomAffine(_Warp):
         if scale is not None:
             self.scale = check_range("scale", scale, low=0, centre=None, strict=True)
         self.shear = None if shear is None else _check_shear(shear)
-        self.order = _check_order(order)
+        self.order = check_code("order", order, _ORDERS)
 
     def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
         angles = rng.uniform(*self.degrees, count)
@@ -197,12 +199,6 @@ def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int, fill: Any
         pixels = xp.take(flat, (row * (width + 2) + column) * count + images, axis=1)
         y = y + row_weight * column_weight * pixels
     return y
-
-
-def _check_order(order: Any) -> int:
-    if not is_int(order) or order not in (0, 1):
-        raise ArgumentError(f"order={order!r}: expected 0 (nearest pixel) or 1 (linear)")
-    return int(order)
 
 
 def _check_translate(translate: Any) -> tuple[float, ...]:

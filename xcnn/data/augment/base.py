@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -74,19 +75,25 @@ class PixelAugmentation(Augmentation):
     _uses_colour = False
 
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
-        name, xp, is_float = type(self).__name__, backend.xp, x.dtype.kind == "f"
+        name, is_float = type(self).__name__, x.dtype.kind == "f"
         if self._uses_colour and x.shape[1] not in (1, 3):
             raise ShapeError(f"{name}: x has shape {tuple(x.shape)}, expected 1 or 3 channels")
         if self._uses_colour and not is_float and x.dtype != "uint8":
             raise DTypeError(f"{name}: x is {x.dtype}, expected uint8, or floats from 0 to 1")
-        pixels = batch_last(xp, x).astype(x.dtype if is_float else "float32", copy=False)
-        pixels = self._change(backend, pixels, 1 if is_float else 255, rng)
-        y = empty_images(xp, x, pixels.shape[:3])
-        y[...] = batch_first(pixels if is_float else xp.rint(pixels))
-        return y
+        highest = 1 if is_float else 255
+        return in_floats(backend.xp, x, lambda pixels: self._change(backend, pixels, highest, rng))
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         raise NotImplementedError
+
+
+def in_floats(xp: Any, x: Array, change: Callable[[Array], Array]) -> Array:
+    """``change`` the images x (N, C, H, W), as floats (C, H, W, N); integers are rounded."""
+    is_float = x.dtype.kind == "f"
+    pixels = change(batch_last(xp, x).astype(x.dtype if is_float else "float32", copy=False))
+    y = empty_images(xp, x, pixels.shape[:3])
+    y[...] = batch_first(pixels if is_float else xp.rint(pixels))
+    return y
 
 
 def empty_images(xp: Any, x: Array, image_shape: tuple[int, ...]) -> Array:

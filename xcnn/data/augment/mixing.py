@@ -15,10 +15,10 @@ from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int, check_size
 from ...errors import DataError, ShapeError
-from ...layout import batch_first, batch_last, image_size
+from ...layout import image_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
-from .base import centred_slice, check_alpha
+from .base import centred_slice, check_alpha, in_floats
 
 Mixed: TypeAlias = tuple[Array, Array]
 
@@ -121,12 +121,7 @@ class MixUp(Mixing):
         super().__init__(num_classes, alpha)
 
     def mix(self, backend: Backend, x: Array, partners: Array, lam: Array, rng: Generator) -> Mixed:
-        is_float = x.dtype.kind == "f"
-        pixels = batch_last(backend.xp, x).astype(x.dtype if is_float else "float32", copy=False)
-        mixed = batch_first(_blend(backend, pixels, partners, lam))
-        y = backend.xp.empty_like(x)
-        y[...] = mixed if is_float else backend.xp.rint(mixed)
-        return y, lam
+        return in_floats(backend.xp, x, lambda p: _blend(backend, p, partners, lam)), lam
 
 
 class CutMix(Mixing):

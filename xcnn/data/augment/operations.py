@@ -116,8 +116,8 @@ class Operation(NamedTuple):
     Attributes
     ----------
     function : callable
-        Of the backend, images (C, H, W, N), magnitudes (N,) on the host, the highest pixel value,
-        and for geometry the order of interpolation and the fill value.
+        Takes the backend, images (C, H, W, N), magnitudes (N,) on the host, the highest pixel
+        value, and for geometry the order of interpolation and the fill value.
     range : str
         Which of a policy's ranges the magnitude is from; "" if the operation has none.
     signed : bool

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -18,8 +19,7 @@ from .download import DownloadError, fetch
 from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
 
-_LOCATE = {"idx": idx.locate, "cifar": cifar.locate}
-_COUNTS = {"idx": idx.counts, "cifar": cifar.counts}
+_FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
 _GENERATORS = {"moons": generated.moons, "cross": generated.cross}
 
 
@@ -125,14 +125,14 @@ def status(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
         If the name is unknown.
     """
     record = info(name)
-    if record.origin not in _LOCATE:
+    if record.origin not in _FORMATS:
         return Status(name, record.origin, counts=record.counts)
     paths, _ = _locate(record, data_dir)
     if not paths:
         folder = _destination(record, data_dir)
         return Status(name, "absent", folder, record.download_size, record.counts)
     try:
-        return Status(name, "found", paths[0].parent, 0, _COUNTS[record.origin](paths))
+        return Status(name, "found", paths[0].parent, 0, _FORMATS[record.origin].counts(paths))
     except DataError as error:
         return Status(name, "found", paths[0].parent, problem=str(error))
 
@@ -162,7 +162,7 @@ def _locate(record: Info, data_dir: str | os.PathLike[str] | None) -> tuple[list
         for folder in (root / record.name, *(root / f for f in record.folders), root):
             reason = "no such folder"
             if folder.is_dir():
-                paths, reason = _LOCATE[record.origin](folder)
+                paths, reason = _FORMATS[record.origin].locate(folder)
                 if paths:
                     return paths, []
             searched.append(f"{folder}: {reason}")
@@ -197,7 +197,7 @@ def _fetch_missing(
         }
         texts = ("\n  ".join([f"{title}:", *lines]) for title, lines in sections.items())
         raise DataError("\n".join(texts))
-    return _LOCATE[record.origin](folder)[0]
+    return _FORMATS[record.origin].locate(folder)[0]
 
 
 def _verify(record: Info, path: Path, data: bytes) -> None:
