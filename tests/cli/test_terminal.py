@@ -240,4 +240,5 @@ def test_signals_at_any_moment(here, trained, line, number):
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
         stopped = (130, "\nxcnn: stopped\n") if number == signal.SIGINT else (-number, "")
-        assert (done.returncode, done.stderr) in [stopped, (0, "")]  # 0: it was faster
+        faster = [(0, ""), (-signal.SIGALRM, "")]  # it ended before the alarm, or just then
+        assert (done.returncode, done.stderr) in [stopped, *faster]
