@@ -19,7 +19,7 @@ from ..errors import ArgumentError, DivergenceError
 from ..training import Epoch, Trainer
 from . import optimizer, sources, weights
 from .options import Parser, add_device, count, path, seed, size
-from .runs import CONFIG, LOGS, LOSSES, RunFolder, is_binary
+from .runs import LOGS, LOSSES, RunFolder, is_binary
 
 _SMALL = 10_000  # images; smaller datasets get more epochs by default
 #: options copied to the config unchanged
