@@ -124,11 +124,6 @@ def count(batch: Any) -> int:
     return len(arrays_of(batch)[0])
 
 
-def size(batch: Any) -> int:
-    """The number of elements in the first array of a batch."""
-    return arrays_of(batch)[0].size
-
-
 def length(batches: Any) -> int | None:
     """The length of a DataLoader or Dataset; None if it does not know."""
     try:
