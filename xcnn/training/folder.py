@@ -67,6 +67,12 @@ class Lock:
             os.close(self._file)
             self._file = None
 
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.release()
+
 
 def commit(folder: Path, files: Mapping[str, Iterable[Any]], remove: Iterable[str] = ()) -> None:
     """Replace ``files``, by name relative to ``folder``: all of them or none.
@@ -133,12 +139,8 @@ def complete(folder: Path) -> None:
 def complete_if_free(folder: Path) -> None:
     """:func:`complete` before reading, unless a process is writing or the folder is read-only."""
     if any((folder / _COMMIT).glob("*")) and os.access(folder, os.W_OK):
-        with contextlib.suppress(ArgumentError):  # the writer completes it
-            lock = Lock(folder)
-            try:
-                complete(folder)
-            finally:
-                lock.release()
+        with contextlib.suppress(ArgumentError), Lock(folder):  # else the writer completes it
+            complete(folder)
 
 
 def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
@@ -179,8 +181,5 @@ def _sweep(parent: Path) -> None:
         with contextlib.suppress(ArgumentError, OSError):  # in use, or deleted by somebody else
             if time.time() - path.stat().st_mtime < _GRACE:
                 continue
-            lock = Lock(path)
-            try:
+            with Lock(path):
                 shutil.rmtree(path)
-            finally:
-                lock.release()

@@ -46,8 +46,6 @@ class Bar:
 
     def show(self, **numbers: float | None) -> None:
         """Show ``numbers`` next to the bar, except those that are None."""
-        if self._bar.disable:
-            return
         self._shown = time.monotonic()
         self._bar.set_postfix_str(_short(numbers))
 

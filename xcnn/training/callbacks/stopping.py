@@ -48,10 +48,8 @@ class Monitor:
     def improved(self, trainer: Any, epoch: Epoch) -> bool:
         """Whether ``epoch`` is the best so far, which it then becomes."""
         value = epoch.value(self.monitor)
-        mode = self.mode or trainer.mode_of(self.monitor)
-        gain = math.inf if self.best is None else value - self.best
-        if mode == "min" and self.best is not None:
-            gain = -gain
+        sign = 1 if (self.mode or trainer.mode_of(self.monitor)) == "max" else -1
+        gain = math.inf if self.best is None else sign * (value - self.best)
         if not (math.isfinite(value) and gain > self.min_delta):
             return False
         self.best = float(value)
