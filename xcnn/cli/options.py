@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import functools
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -35,8 +34,6 @@ class Parser(argparse.ArgumentParser):
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
-        if "type" in settings:
-            settings["type"] = _explained(settings["type"])
         action: Any = self.add_argument(name, help=help, **settings)
         action.refused = refused or {}
 
@@ -92,19 +89,6 @@ class Formatter(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         shown = action.default not in (None, []) and action.option_strings and action.nargs != 0
         return (action.help or "") + (f"; default: {action.default}" if shown else "")
-
-
-def _explained(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """``convert``, whose errors of xcnn argparse reports with their text, as it does its own."""
-
-    @functools.wraps(convert)
-    def converted(text: str) -> Any:
-        try:
-            return convert(text)
-        except XcnnError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return converted
 
 
 def print_error(error: BaseException) -> None:

@@ -32,12 +32,10 @@ def run(arguments: argparse.Namespace) -> None:
         with init.skipped():  # the values do not matter
             model = models.create(name, num_classes=classes, input_shape=input_shape)
     elif not path.is_dir() and not is_onnx(path):
+        hint = did_you_mean(name, models.names())
+        hint = hint or f"; the models are {', '.join(models.names())}"
         raise ArgumentError(
-            f"{name!r} is not a model, a run folder or a file that ends in .onnx"
-            + (
-                did_you_mean(name, models.names())
-                or f"; the models are {', '.join(models.names())}"
-            )
+            f"{name!r} is not a model, a run folder or a file that ends in .onnx{hint}"
         )
     elif arguments.classes:
         raise ArgumentError("--classes applies to a model name: runs and files define their own")
