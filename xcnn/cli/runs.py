@@ -158,8 +158,8 @@ class RunFolder:
         Parameters
         ----------
         defaults
-            For settings that runs of older versions do not have; if given, the settings that only
-            a training needs are checked too.
+            For settings that runs of older versions lack; if given, the settings that only a
+            training needs are checked too.
 
         Raises
         ------

@@ -206,7 +206,7 @@ class _Lines(callbacks.Callback):
 
 
 def _say(text: str) -> None:
-    """Print a line; a training goes on if nobody can read it, as after ``| head``."""
+    """Print a line; a training continues even if nobody reads it, as after ``| head``."""
     with suppress(OSError):
         print(text, flush=True)
 
@@ -440,7 +440,7 @@ def _interval(text: str) -> str:
 
 
 def _metric_names() -> list[str]:
-    """The metrics of classes that are one number, but those that are always measured."""
+    """The metrics of classes that are one number, except those that are always measured."""
     return [name for name in metrics.names() if name not in ("loss", "accuracy") and _suits(name)]
 
 
@@ -472,7 +472,7 @@ def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
-#: settings that runs of older versions do not have
+#: settings that runs of older versions lack
 _NEW: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
     **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},

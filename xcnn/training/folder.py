@@ -56,7 +56,7 @@ class Lock:
                 raise
 
     def holds(self, folder: Path) -> bool:
-        """Whether ``folder`` still is the one that was locked: not gone, nor another one."""
+        """Whether ``folder`` is still the one that was locked: neither gone nor replaced."""
         if self._file is None or not folder.is_dir():
             return folder.is_dir()
         return os.path.samestat(os.fstat(self._file), os.stat(folder))
@@ -127,7 +127,7 @@ def complete(folder: Path) -> None:
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         with contextlib.suppress(OSError):  # a new file, or a file system without links
             os.link(target, old / str(number))
-    # as quick as possible, because a process killed in between leaves a mix: with the links, no
+    # as quickly as possible, because a process killed in between leaves a mix: with the links, no
     # replacement waits for the disk to free a file
     for source, target in moves:
         os.replace(source, target)
@@ -178,7 +178,7 @@ def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
 def _sweep(parent: Path) -> None:
     """Delete the unfinished folders of processes that died while they created them."""
     for path in parent.glob(_STAGING + "[0-9a-f]" * 8):
-        with contextlib.suppress(ArgumentError, OSError):  # in use, or deleted by somebody else
+        with contextlib.suppress(ArgumentError, OSError):  # in use, or deleted by another process
             if time.time() - path.stat().st_mtime < _GRACE:
                 continue
             with Lock(path):

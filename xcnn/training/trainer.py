@@ -83,6 +83,8 @@ class Trainer:
         Steps of the optimiser so far, in all epochs.
     seconds : float
         How long the current epoch has taken so far.
+    is_stopping : bool
+        Whether :meth:`stop` was called in the current or last fit.
     callbacks : list of Callback
         Those of the current or last fit.
     is_resuming : bool
@@ -93,9 +95,9 @@ class Trainer:
     Raises
     ------
     ArgumentError, DTypeError
-        ``model`` is no Module; an unknown optimiser, loss, metric or precision, an optimiser of
-        another model, a schedule of another optimiser, a negative ``clip_norm``; later, a precision
-        that the device does not support, or training without an optimiser.
+        ``model`` is not a Module; an unknown optimiser, loss, metric or precision, an optimiser of
+        another model, a schedule of another optimiser, a negative ``clip_norm``. When training
+        starts: a precision that the device does not support, or no optimiser.
 
     Examples
     --------
@@ -140,7 +142,7 @@ class Trainer:
         self.loader: DataLoader | None = None
         self._hooks: dict[str, list[Callable[..., Any]]] = {hook: [] for hook in HOOKS}
         self._first = 0  # epochs before the current or last fit
-        self._stop = self._finished = False
+        self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
         self.seconds = 0.0  # of that epoch
         self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
@@ -196,9 +198,9 @@ class Trainer:
             frequencies as in scikit-learn; {class: weight}, 1 for those not named; or (C,).
         resume
             A checkpoint of :meth:`save`, or the folder of a ``ModelCheckpoint``, from which the
-            training goes on where it was, with the same bits as if it had never ended: pass the
-            arguments that it was started with, or more ``epochs``. A folder without a checkpoint
-            starts a new training.
+            training continues, bit for bit as if it had never stopped: pass the arguments that it
+            was started with, or more ``epochs``. If the folder has no checkpoint, a new training
+            starts.
         terminate_on_nan
             End a training that diverges, see :class:`xcnn.callbacks.TerminateOnNaN`.
 
@@ -247,7 +249,7 @@ class Trainer:
         if self._loaded and (self.resumed_from is not None or self.is_interrupted):
             loader.load_state_dict(self._loaded["loader"])
         self.epochs = self._first + epochs
-        self._stop = False
+        self.is_stopping = False
         first = len(self.history)
         try:
             self._train(loader, validation)
@@ -266,10 +268,10 @@ class Trainer:
         try:
             self._call("on_fit_start")
             self._load_callbacks()
-            while len(self.history) < self.epochs and not (self._stop or self._finished):
+            while len(self.history) < self.epochs and not (self.is_stopping or self._finished):
                 self._run_epoch(loader, validation)
         except BaseException:
-            self._totals, self.batch, self.seconds = None, 0, 0.0  # the next fit starts it again
+            self._totals, self.batch, self.seconds = None, 0, 0.0  # the next fit repeats it
             self._accumulated.clear()
             raise
 
@@ -281,12 +283,12 @@ class Trainer:
         finished
             Whether a training that is resumed from here has nothing left to do.
         """
-        self._stop, self._finished = True, finished
+        self.is_stopping, self._finished = True, finished
 
     def train_step(self, x: Any, y: Any, labels: Any = None) -> Step:
         """Train on one batch of host or device arrays, without waiting for a GPU.
 
-        With ``accumulate``, the optimiser steps in every so many calls.
+        The optimiser steps in every call, or every ``accumulate`` calls.
 
         Parameters
         ----------
@@ -392,7 +394,7 @@ class Trainer:
                     self._step()
                 self.seconds = time.perf_counter() - start
                 self._call("on_batch_end", step)
-                if self._stop and self.is_between_steps:
+                if self.is_stopping and self.is_between_steps:
                     return
             if self._accumulated:  # of a loader without a length
                 self._step()
@@ -452,11 +454,6 @@ class Trainer:
         return not self._accumulated
 
     @property
-    def is_stopping(self) -> bool:
-        """Whether :meth:`stop` was called in this fit."""
-        return self._stop
-
-    @property
     def is_interrupted(self) -> bool:
         """Whether the fit was stopped in the middle of an epoch."""
         return self._totals is not None
@@ -472,7 +469,7 @@ class Trainer:
         Raises
         ------
         ArgumentError
-            It is neither a loss, an accuracy nor a metric.
+            It is not a loss, an accuracy or a metric.
         """
         known = {"loss": "min", "accuracy": "max"}
         known |= {k: "max" if m.higher_is_better else "min" for k, m in self.metrics.items()}
@@ -507,9 +504,9 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state of the training to a safetensors file, all or nothing.
 
-        It has everything that a fit needs to go on with the same bits: weights, optimiser,
-        schedule, loss scaler, random state, position in the data, history, and the states of the
-        callbacks. :func:`xcnn.save` writes only the model.
+        It has everything that a fit needs to continue bit for bit: weights, optimiser, schedule,
+        loss scaler, random state, position in the data, history, and the states of the callbacks.
+        :func:`xcnn.save` writes only the model.
 
         Parameters
         ----------
@@ -625,7 +622,7 @@ class Trainer:
         batch_size: int = 32,
         seed: int = 0,
     ) -> LRFinder:
-        """Try rising learning rates on the training data; the training itself is not changed.
+        """Try increasing learning rates on the training data, without changing the training.
 
         Smith 2017, "Cyclical Learning Rates for Training Neural Networks", the range test.
 
@@ -636,7 +633,7 @@ class Trainer:
         start, end
             The first and the last learning rate; it grows by the same factor in each step.
         steps
-            Number of steps at most; fewer if the loss explodes.
+            Maximum number of steps; fewer if the loss explodes.
 
         Returns
         -------
@@ -688,7 +685,7 @@ class Trainer:
             for (host_x, labels), (x, y) in self._on_device(loader):
                 self._look_at(host_x)
                 totals.add(self._forward(x, y, labels))
-                if stoppable and self._stop:
+                if stoppable and self.is_stopping:
                     return None
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 

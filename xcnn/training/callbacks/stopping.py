@@ -1,4 +1,4 @@
-"""Callbacks that end a training: no progress, no time, no finite numbers."""
+"""Callbacks that end a training that stagnates, runs out of time or diverges."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class EarlyStopping(Callback):
     patience
         Epochs without improvement after which training stops.
     restore_best
-        At the end, give the model the weights of the best epoch, also instead of averages.
+        At the end, give the model the weights of the best epoch, even if weights are averaged.
 
     Attributes
     ----------
@@ -120,10 +120,8 @@ class EarlyStopping(Callback):
             trainer.model.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **{"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited},
-            "weights": self._weights,
-        }
+        numbers = {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        return {**numbers, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._monitor.best, self._weights = state["best"], state["weights"]
@@ -131,7 +129,7 @@ class EarlyStopping(Callback):
 
 
 class TimeLimit(Callback):
-    """Stops after a time, at the end of a step; a checkpoint then has the place in the epoch.
+    """Stops after a time, at the end of a step; a checkpoint stores the position in the epoch.
 
     Parameters
     ----------
