@@ -18,8 +18,7 @@ from .runs import RunFolder
 
 
 def add_options(parser: Parser) -> None:
-    names = f"a name ({', '.join(models.names())}), a run folder or an ONNX file"
-    parser.add("model MODEL", names)
+    parser.add("model MODEL", f"a name ({', '.join(models.names())}), a run folder or an ONNX file")
     parser.add("--input-shape C,H,W", "shape of one example; default: the model's", type=shape)
     parser.add("--classes N", "number of classes; default: the model's", type=count)
 

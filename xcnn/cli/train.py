@@ -164,8 +164,7 @@ def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[An
     if config["ema"] is not None:
         used.append(callbacks.EMA(config["ema"]))
     if config["patience"] is not None:
-        monitor = config["best"] or "val_loss"
-        used.append(callbacks.EarlyStopping(monitor, config["patience"]))
+        used.append(callbacks.EarlyStopping(config["best"] or "val_loss", config["patience"]))
     if arguments.time_limit is not None:
         used.append(callbacks.TimeLimit(arguments.time_limit))
     if not arguments.quiet:

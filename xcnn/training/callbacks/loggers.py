@@ -314,8 +314,7 @@ class TensorBoardLogger(Logger):
         if run not in self._files:
             (self.path / run).mkdir(parents=True, exist_ok=True)
             # files are read in the order of their names
-            file = EventsWriter(str(self.path / run / "events"), f".{time.time_ns()}")
-            self._files[run] = file
+            self._files[run] = EventsWriter(str(self.path / run / "events"), f".{time.time_ns()}")
             purged = self._start[2 if run == "steps" else 0] + 1  # hides older events from there on
             self._write(run, purged, session_log=SessionLog(status=SessionLog.START))
         event = Event(wall_time=time.time(), step=number, summary=summary, **other)
