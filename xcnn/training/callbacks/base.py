@@ -12,17 +12,6 @@ from ...errors import ArgumentError
 from ..epoch import Epoch
 from ..totals import Step
 
-HOOKS = (
-    "on_fit_start",
-    "on_epoch_start",
-    "on_batch_start",
-    "on_step_end",
-    "on_batch_end",
-    "on_epoch_end",
-    "on_fit_end",
-    "on_exception",
-)
-
 
 class Callback:
     """Base class of callbacks; a subclass overrides the hooks it needs.
@@ -83,6 +72,9 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of :meth:`state_dict`, after on_fit_start."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class FunctionCallback(Callback):
