@@ -31,7 +31,7 @@ from ..schedules import LRScheduler, ReduceLROnPlateau
 from ..tensor import Buffer, Tensor
 from . import batches, state
 from .arguments import check_schedule, find_loss, find_metrics, find_optimizer, metric_for
-from .callbacks import HOOKS, Callback, ProgressBar, TerminateOnNaN, as_callback, newest
+from .callbacks import Callback, ProgressBar, TerminateOnNaN, as_callback, newest
 from .epoch import Epoch, History
 from .lr_finder import LRFinder, find_lr
 from .prefetch import on_device
@@ -140,7 +140,6 @@ class Trainer:
         self.resumed_from: Any = None
         self.is_resuming = False
         self.loader: DataLoader | None = None
-        self._hooks: dict[str, list[Callable[..., Any]]] = {hook: [] for hook in HOOKS}
         self._first = 0  # epochs before the current or last fit
         self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
@@ -648,12 +647,12 @@ class Trainer:
     def undone(self) -> Iterator[None]:
         """A context without schedule and callbacks that leaves the training as it was."""
         before, loaded = self.state_dict(), self._loaded
-        hooks, schedule = self._hooks, self.schedule
-        self._hooks, self.schedule = {hook: [] for hook in HOOKS}, None
+        callbacks, schedule = self.callbacks, self.schedule
+        self.callbacks, self.schedule = [], None
         try:
             yield
         finally:
-            self._hooks, self.schedule = hooks, schedule
+            self.callbacks, self.schedule = callbacks, schedule
             self.load_state_dict(before)
             self._loaded = loaded
 
@@ -708,7 +707,7 @@ class Trainer:
         ShapeError
             No examples, or they do not fit the model.
         """
-        loader = x if isinstance(x, DataLoader) else batches.as_loader(x, None, batch_size)
+        loader = batches.as_loader(x, None, batch_size)
         with self._compute_context(), evaluating(self.model):
             predicted = []
             for batch in loader:
@@ -822,18 +821,10 @@ class Trainer:
         ):
             used.append(TerminateOnNaN())
         self.callbacks = sorted(used, key=lambda callback: callback.order)
-        self._hooks = {
-            name: [
-                getattr(callback, name)
-                for callback in self.callbacks
-                if getattr(type(callback), name) is not getattr(Callback, name)
-            ]
-            for name in HOOKS
-        }
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        for hook in self._hooks[name]:
-            hook(self, *arguments)
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, *arguments)
 
     def _load_callbacks(self) -> None:
         """Give the callbacks their states from a checkpoint, by class and order."""
