@@ -92,7 +92,7 @@ class Formatter(argparse.HelpFormatter):
 
 
 def print_error(error: BaseException) -> None:
-    """Report an error on standard error; for one of the system, the file and what failed."""
+    """Report an error on standard error; one of the operating system with the file it concerns."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         action, _, reason = error.strerror.rpartition(": ")
@@ -146,7 +146,7 @@ def seed(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """The path of a file or folder: an empty text, as from an unset variable, is none."""
+    """The path of a file or folder; refuses an empty text, as from an unset variable."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got an empty text")
     return text

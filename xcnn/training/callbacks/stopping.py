@@ -27,7 +27,7 @@ class Monitor:
     monitor
         Name of a column of the history, such as "val_loss".
     mode
-        "min", "max", or None: by the metric; losses and errors are better if smaller.
+        "min", "max", or None: the usual direction of the metric, "min" for losses and errors.
     min_delta
         The least change that counts.
     """
