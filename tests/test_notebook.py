@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn import data, nn
+from xcnn import Epoch, callbacks, data, nn
 from xcnn.notebook import html_table, progress_bar, progress_stream, terminal_width
-from xcnn.training.progress import Bar
 
 from .conftest import PACKAGE
 
@@ -151,10 +150,12 @@ LINE = r"epoch 1/1: [\d.]+[kM]? img/s, loss 0.5000 acc 1.0000"
 
 
 def finish_epoch():
-    with Bar(10, "epoch 1/1") as bar:
-        for _ in range(10):
-            bar.update(1)
-        bar.finish(loss=0.5, accuracy=1.0, val_loss=None)
+    bar = callbacks.ProgressBar()
+    trainer = SimpleNamespace(epoch=1, epochs=1, examples=10, running=dict)
+    for _ in range(10):
+        bar.on_batch_start(trainer)
+        bar.on_batch_end(trainer, SimpleNamespace(examples=1))
+    bar.on_epoch_end(trainer, Epoch(1, 0.5, 1.0, None, None, 2.0))
 
 
 def test_an_epoch_in_a_notebook(monkeypatch, capsys):

@@ -267,9 +267,9 @@ class CNNClassifier(ClassifierMixin, _Estimator):
     ----------
     model : str, callable, Module or None
         Name in ``xcnn.models.classifiers()``; a function of (number of outputs, shape of an
-        example) that returns a Module, such as a subclass; or a Module, whose copies are trained
-        from its weights on. None: "lenet5", "small_cnn" for pictures below 12×12 pixels, "mlp" with
-        ReLU for features.
+        example) that returns a Module, such as a subclass; or a Module, of which each fit trains a
+        copy, starting with its weights. None: "lenet5", "small_cnn" for pictures below 12×12
+        pixels, "mlp" with ReLU for features.
     input_shape : tuple of int or None
         Shape of an example, (C, H, W), if it differs from that of ``X``: flat pictures (N, C·H·W),
         as other estimators take them. None: that of ``X``.
@@ -313,7 +313,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):
     device : str
         "cpu", "cuda", "cuda:N" or "auto": a GPU if there is one.
     random_state : int, RandomState or None
-        Decides weights, order, dropout and augmentation. An int gives the same bits each time.
+        Seeds weights, order, dropout and augmentation. With an int, each fit gives the same bits.
     verbose : bool
         Whether to show a progress bar for each epoch (only on a terminal or in a notebook).
     class_weight : dict, str or None
@@ -371,7 +371,7 @@ class CNNClassifier(ClassifierMixin, _Estimator):
 
     def predict(self, X: Any) -> Array:
         """The most probable label of each example, (N,)."""
-        best = self._predict(X).argmax(axis=1)
+        best = self._predict(X).argmax(axis=1)  # first: it checks that there was a fit
         return self.classes_[best]
 
     def _encode(self, y: Array, goes_on: bool, classes: Any) -> tuple[Array, int]:

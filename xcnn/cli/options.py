@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import functools
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -35,8 +34,6 @@ class Parser(argparse.ArgumentParser):
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
-        if "type" in settings:
-            settings["type"] = _explained(settings["type"])
         action: Any = self.add_argument(name, help=help, **settings)
         action.refused = refused or {}
 
@@ -94,21 +91,8 @@ class Formatter(argparse.HelpFormatter):
         return (action.help or "") + (f"; default: {action.default}" if shown else "")
 
 
-def _explained(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """``convert``, whose errors of xcnn argparse reports with their text, as it does its own."""
-
-    @functools.wraps(convert)
-    def converted(text: str) -> Any:
-        try:
-            return convert(text)
-        except XcnnError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return converted
-
-
 def print_error(error: BaseException) -> None:
-    """Report an error on standard error; for one of the system, the file and what failed."""
+    """Report an error on standard error; one of the operating system with the file it concerns."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         action, _, reason = error.strerror.rpartition(": ")
@@ -162,7 +146,7 @@ def seed(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """The path of a file or folder: an empty text, as from an unset variable, is none."""
+    """The path of a file or folder; refuses an empty text, as from an unset variable."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got an empty text")
     return text

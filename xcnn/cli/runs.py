@@ -39,6 +39,21 @@ LOSSES = {
 }
 
 
+#: by entry: a type, [type] for a non-empty list of it, a dict whose keys are the valid values, or
+#: (one of these, another value)
+_REQUIRED: dict[str, Any] = {
+    **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
+    **{"mean": [float | int], "std": [float | int], "scale": float | int},
+}
+_OF_TRAINING: dict[str, Any] = {
+    **{"model": dict.fromkeys(models.classifiers()), "optimizer": optim.BY_NAME},
+    **{"lr": float | int, "weight_decay": float | int, "warmup": int},
+    **{"schedule": optimizer.SCHEDULES, "clip_norm": (float | int, None), "accumulate": int},
+    **{name: ([str], []) for name in ("freeze", "metrics", "log")},
+    **{"epochs": int, "batch_size": int, "seed": int, "augment": str, "precision": str},
+}
+
+
 def is_binary(loss: str | None) -> bool:
     """Whether networks trained with this loss have one output for two classes."""
     return loss is not None and loss.startswith("binary")
@@ -106,11 +121,9 @@ class RunFolder:
 
     def remove_if_empty(self) -> None:
         """Remove what :meth:`create` created, if the training has saved nothing."""
-        if (
-            self.created
-            and self.path.is_dir()
-            and {f.name for f in self.path.iterdir()}.isdisjoint(_SAVED)
-        ):
+        if not (self.created and self.path.is_dir()):
+            return
+        if not any((self.path / name).exists() for name in _SAVED):
             (self.path / CONFIG).unlink()
             if self.created == "folder":
                 self.path.rmdir()
@@ -145,8 +158,8 @@ class RunFolder:
         Parameters
         ----------
         defaults
-            For settings that runs of older versions do not have; if given, the settings that only
-            a training needs are checked too.
+            For settings that runs of older versions lack; if given, the settings that only a
+            training needs are checked too.
 
         Raises
         ------
@@ -174,11 +187,10 @@ def _json(config: dict[str, Any]) -> bytes:
     return (json.dumps(config, indent=2) + "\n").encode()
 
 
-def damaged_entries(config: Any, required: Mapping[str, Any] | None = None) -> list[str]:
+def damaged_entries(config: Any, required: Mapping[str, Any] = _REQUIRED) -> list[str]:
     """The required entries of a config that are missing or have the wrong type."""
     entries = config if isinstance(config, dict) else {}
-    kinds = _REQUIRED if required is None else required
-    return [key for key, kind in kinds.items() if not _is(entries.get(key), kind)]
+    return [key for key, kind in required.items() if not _is(entries.get(key), kind)]
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -190,18 +202,3 @@ def _is(value: Any, kind: Any) -> bool:
     if isinstance(kind, dict):
         return isinstance(value, str) and value in kind
     return isinstance(value, kind) and (kind is str or abs(value) < _MAX_NUMBER)
-
-
-#: by entry: a type, [type] for a non-empty list of it, a dict whose keys are the valid values, or
-#: (one of these, another value)
-_REQUIRED: dict[str, Any] = {
-    **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
-    **{"mean": [float | int], "std": [float | int], "scale": float | int},
-}
-_OF_TRAINING: dict[str, Any] = {
-    **{"model": dict.fromkeys(models.classifiers()), "optimizer": optim.BY_NAME},
-    **{"lr": float | int, "weight_decay": float | int, "warmup": int},
-    **{"schedule": optimizer.SCHEDULES, "clip_norm": (float | int, None), "accumulate": int},
-    **{name: ([str], []) for name in ("freeze", "metrics", "log")},
-    **{"epochs": int, "batch_size": int, "seed": int, "augment": str, "precision": str},
-}

@@ -86,9 +86,9 @@ def files(dataset: data.DataSplits) -> str:
 def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
     """Test images of a run's dataset, or of ``--data`` instead, and what to call them.
 
-    For the folder that the run was trained on, these are the images that were held out; for any
-    other folder without a split, all images, and they are called that: an ONNX file does not say
-    which images it was trained on.
+    For the folder that the run was trained on, these are the images that were held out. For any
+    other folder without a split, they are all images, and are called so, since an ONNX file does
+    not say which images it was trained on.
 
     Raises
     ------

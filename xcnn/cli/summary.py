@@ -18,8 +18,7 @@ from .runs import RunFolder
 
 
 def add_options(parser: Parser) -> None:
-    names = f"a name ({', '.join(models.names())}), a run folder or an ONNX file"
-    parser.add("model MODEL", names)
+    parser.add("model MODEL", f"a name ({', '.join(models.names())}), a run folder or an ONNX file")
     parser.add("--input-shape C,H,W", "shape of one example; default: the model's", type=shape)
     parser.add("--classes N", "number of classes; default: the model's", type=count)
 
@@ -32,12 +31,10 @@ def run(arguments: argparse.Namespace) -> None:
         with init.skipped():  # the values do not matter
             model = models.create(name, num_classes=classes, input_shape=input_shape)
     elif not path.is_dir() and not is_onnx(path):
+        hint = did_you_mean(name, models.names())
+        hint = hint or f"; the models are {', '.join(models.names())}"
         raise ArgumentError(
-            f"{name!r} is not a model, a run folder or a file that ends in .onnx"
-            + (
-                did_you_mean(name, models.names())
-                or f"; the models are {', '.join(models.names())}"
-            )
+            f"{name!r} is not a model, a run folder or a file that ends in .onnx{hint}"
         )
     elif arguments.classes:
         raise ArgumentError("--classes applies to a model name: runs and files define their own")

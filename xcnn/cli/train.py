@@ -126,8 +126,17 @@ def run(arguments: argparse.Namespace) -> None:
         folder = RunFolder.create(arguments.out, name, config)
     if not arguments.quiet:
         _print_start(config, model, dataset, reset)
-    with backend.quiet_overflow():  # a training that diverges is reported
-        _fit(trainer, (loader, test), folder, config, used, arguments.quiet)
+    # a training that diverges is reported
+    with backend.quiet_overflow(), _reporting(trainer, folder):
+        trainer.fit(
+            loader,
+            epochs=config["epochs"],
+            validation=test,
+            callbacks=used + _writers(config, folder, test),
+            progress=not arguments.quiet,
+            class_weight=config["class_weight"],
+            resume=folder.path,
+        )
     _print_end(trainer, len(dataset.test), folder, time.perf_counter() - started)
 
 
@@ -145,68 +154,39 @@ def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
     algorithm = optimizer.create_optimizer(config, model)
     steps = -(-batches // config["accumulate"])
     schedule = optimizer.create_schedule(config, algorithm, steps)
-    settings = config["loss"], config["precision"], schedule, config["clip_norm"]
-    return Trainer(
-        model,
-        algorithm,
-        *settings,
-        metrics=config["metrics"],
-        accumulate=config["accumulate"],
-    )
+    settings = {k: config[k] for k in ("loss", "precision", "clip_norm", "metrics", "accumulate")}
+    return Trainer(model, algorithm, schedule=schedule, **settings)
 
 
 def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
-    """What the options add to the training, but the run folder."""
+    """What the options add to the training, except what writes to the run folder."""
     used: list[Any] = []
     if config["ema"] is not None:
         used.append(callbacks.EMA(config["ema"]))
     if config["patience"] is not None:
-        monitor = config["best"] or "val_loss"
-        used.append(callbacks.EarlyStopping(monitor, config["patience"]))
+        used.append(callbacks.EarlyStopping(config["best"] or "val_loss", config["patience"]))
     if arguments.time_limit is not None:
         used.append(callbacks.TimeLimit(arguments.time_limit))
+    if not arguments.quiet:
+        used.append(_Lines())
     return used
 
 
-def _loggers(config: dict[str, Any], folder: Path, test: data.DataLoader) -> list[Any]:
-    """Those of --log, but for history.csv, which belongs to the checkpoint."""
-    used: list[Any] = []
-    if "json" in config["log"]:
-        used.append(callbacks.JSONLogger(folder / LOGS["json"], every="100steps"))
-    if "tensorboard" in config["log"]:
-        is_picture = config["input_shape"][1:] and config["input_shape"][0] in (1, 3)
-        images = next(iter(test))[0][:16] if is_picture else None
-        used.append(callbacks.TensorBoardLogger(folder / LOGS["tensorboard"], images=images))
-    return used
-
-
-def _fit(
-    trainer: Trainer,
-    loaders: tuple,
-    folder: RunFolder,
-    config: dict[str, Any],
-    used: list[Any],
-    quiet: bool,
-) -> None:
-    """Train until the last epoch, Ctrl-C or SIGTERM, writing the run folder."""
-    settings = {"every": config["checkpoint_every"], "keep": config["keep"], "best": config["best"]}
-    checkpoint = callbacks.ModelCheckpoint(folder.path, **settings)
+def _writers(config: dict[str, Any], folder: RunFolder, test: data.DataLoader) -> list[Any]:
+    """What writes to the run folder: the checkpoint, with history.csv, and the other logs."""
+    every, keep, best = config["checkpoint_every"], config["keep"], config["best"]
+    checkpoint = callbacks.ModelCheckpoint(folder.path, every, keep, best)
     checkpoint.lock = folder.lock
     fixed = config.keys() - {*_RESUMED, "xcnn", "init", "checkpoint_every", "keep"}
     checkpoint.settings = {name: config[name] for name in sorted(fixed)}
-    train, test = loaders
-
-    lines = [] if quiet else [_Lines()]
-    with _reporting(trainer, folder):
-        trainer.fit(
-            train,
-            epochs=config["epochs"],
-            validation=test,
-            callbacks=[*used, *_loggers(config, folder.path, test), *lines, checkpoint],
-            progress=not quiet,
-            class_weight=config["class_weight"],
-            resume=folder.path,
-        )
+    used: list[Any] = [checkpoint]
+    if "json" in config["log"]:
+        used.append(callbacks.JSONLogger(folder.path / LOGS["json"], every="100steps"))
+    if "tensorboard" in config["log"]:
+        is_picture = config["input_shape"][1:] and config["input_shape"][0] in (1, 3)
+        images = next(iter(test))[0][:16] if is_picture else None
+        used.append(callbacks.TensorBoardLogger(folder.path / LOGS["tensorboard"], images=images))
+    return used
 
 
 class _Lines(callbacks.Callback):
@@ -220,11 +200,14 @@ class _Lines(callbacks.Callback):
 
     def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
         if not (sys.stderr.isatty() and sys.stdout.isatty()):
-            _say(_epoch_line(epoch, trainer.epochs))
+            numbers = epoch.row()
+            number, seconds = numbers.pop("epoch"), numbers.pop("seconds")
+            shown = ", ".join(f"{k.replace('train_', '')} {v:.4f}" for k, v in numbers.items())
+            _say(f"epoch {number}/{trainer.epochs}: {shown}, {seconds:.1f} s")
 
 
 def _say(text: str) -> None:
-    """Print a line; a training goes on if nobody can read it, as after ``| head``."""
+    """Print a line; a training continues even if nobody reads it, as after ``| head``."""
     with suppress(OSError):
         print(text, flush=True)
 
@@ -405,15 +388,6 @@ def _print_start(
         print(f"randomly initialised: {', '.join(reset)}", flush=True)
 
 
-def _epoch_line(epoch: Epoch, epochs: int) -> str:
-    numbers = {k.replace("train_", ""): v for k, v in epoch.row().items() if k not in _NOT_SHOWN}
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-    return f"epoch {epoch.epoch}/{epochs}: {shown}, {epoch.seconds:.1f} s"
-
-
-_NOT_SHOWN = ("epoch", "seconds")
-
-
 def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) -> None:
     if trainer.scaler is not None:
         skipped = trainer.scaler.skipped
@@ -434,8 +408,7 @@ def _print_end(trainer: Trainer, total: int, folder: RunFolder, seconds: float) 
 def _saved(folder: RunFolder) -> str:
     if not folder.path.is_dir():
         return f"{folder.path} is gone"
-    newest = callbacks.newest(folder.path)
-    if newest is None:
+    if callbacks.newest(folder.path) is None:
         return "nothing was saved"
     command = f"xcnn train --resume {shlex.quote(str(folder.path))}"
     return f"{folder.path} holds a checkpoint; go on with: {command}"
@@ -448,7 +421,7 @@ def _interval(text: str) -> str:
 
 
 def _metric_names() -> list[str]:
-    """The metrics of classes that are one number, but those that are always measured."""
+    """The metrics of classes that are one number, except those that are always measured."""
     return [name for name in metrics.names() if name not in ("loss", "accuracy") and _suits(name)]
 
 
@@ -480,7 +453,7 @@ def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
-#: settings that runs of older versions do not have
+#: settings that runs of older versions lack
 _NEW: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
     **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},

@@ -72,7 +72,7 @@ def as_pair(validation: Any) -> tuple[Any, Any]:
 def split(x: Any, y: Any, fraction: float, seed: int, by_class: bool) -> tuple[Dataset, Dataset]:
     """Hold out a fraction of the examples for validation, of each class alike ``by_class``.
 
-    An example with several classes, such as those of its pixels, is as good as any other.
+    Examples with several classes each, such as one per pixel, are chosen regardless of class.
     """
     if isinstance(x, DataLoader):
         raise ArgumentError(
@@ -122,11 +122,6 @@ def arrays_of(batch: Any) -> list[Any]:
 def count(batch: Any) -> int:
     """The number of examples in a batch."""
     return len(arrays_of(batch)[0])
-
-
-def size(batch: Any) -> int:
-    """The number of elements in the first array of a batch."""
-    return arrays_of(batch)[0].size
 
 
 def length(batches: Any) -> int | None:

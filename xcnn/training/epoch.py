@@ -121,7 +121,7 @@ class History(list[Epoch]):
         return html_table(self._shown())
 
     def _shown(self) -> list[dict[str, str]]:
-        """Text of all columns that are not empty, with four digits; of a long history the ends."""
+        """Text of the non-empty columns, with four digits; of a long history, the two ends."""
         rows = [epoch.row() for epoch in self]
         names = [name for name in self.columns if any(row.get(name) is not None for row in rows)]
         cells = [{name: _cell(row.get(name)) for name in names} for row in rows]

@@ -56,7 +56,7 @@ class Lock:
                 raise
 
     def holds(self, folder: Path) -> bool:
-        """Whether ``folder`` still is the one that was locked: not gone, nor another one."""
+        """Whether ``folder`` is still the one that was locked: neither gone nor replaced."""
         if self._file is None or not folder.is_dir():
             return folder.is_dir()
         return os.path.samestat(os.fstat(self._file), os.stat(folder))
@@ -66,6 +66,12 @@ class Lock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.release()
 
 
 def commit(folder: Path, files: Mapping[str, Iterable[Any]], remove: Iterable[str] = ()) -> None:
@@ -121,7 +127,7 @@ def complete(folder: Path) -> None:
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         with contextlib.suppress(OSError):  # a new file, or a file system without links
             os.link(target, old / str(number))
-    # as quick as possible, because a process killed in between leaves a mix: with the links, no
+    # as quickly as possible, because a process killed in between leaves a mix: with the links, no
     # replacement waits for the disk to free a file
     for source, target in moves:
         os.replace(source, target)
@@ -133,12 +139,8 @@ def complete(folder: Path) -> None:
 def complete_if_free(folder: Path) -> None:
     """:func:`complete` before reading, unless a process is writing or the folder is read-only."""
     if any((folder / _COMMIT).glob("*")) and os.access(folder, os.W_OK):
-        with contextlib.suppress(ArgumentError):  # the writer completes it
-            lock = Lock(folder)
-            try:
-                complete(folder)
-            finally:
-                lock.release()
+        with contextlib.suppress(ArgumentError), Lock(folder):  # else the writer completes it
+            complete(folder)
 
 
 def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
@@ -176,11 +178,8 @@ def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
 def _sweep(parent: Path) -> None:
     """Delete the unfinished folders of processes that died while they created them."""
     for path in parent.glob(_STAGING + "[0-9a-f]" * 8):
-        with contextlib.suppress(ArgumentError, OSError):  # in use, or deleted by somebody else
+        with contextlib.suppress(ArgumentError, OSError):  # in use, or deleted by another process
             if time.time() - path.stat().st_mtime < _GRACE:
                 continue
-            lock = Lock(path)
-            try:
+            with Lock(path):
                 shutil.rmtree(path)
-            finally:
-                lock.release()

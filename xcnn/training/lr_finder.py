@@ -13,7 +13,7 @@ from . import batches
 
 _SMOOTHING = 0.9  # weight of the earlier losses
 _ROUNDING = 1e-6  # a smaller fall does not count
-_SETTLING = 10  # steps at most until the smoothed loss is more than the noise of a few batches
+_SETTLING = 10  # steps until the smoothed loss is more than the noise of a few batches
 _EXPLODED = 4.0  # times the smallest smoothed loss, at which the test ends
 
 

@@ -31,8 +31,7 @@ def on_device(
         ``backend.slots()``.
     """
     for batch, slot in prefetch(_filled(batches, backend, dtype, slots), depth=0):
-        arrays = iter(slot.take())
-        yield batch, map_arrays(partial(_next, arrays), batch)
+        yield batch, map_arrays(partial(_next, iter(slot.take())), batch)
         slot.release()
 
 

@@ -14,16 +14,7 @@ from .. import backends, optim, random
 from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..backends import PRECISIONS
-from ..checks import (
-    check_choice,
-    check_flag,
-    check_int,
-    check_list,
-    check_not_negative,
-    check_number,
-    is_int,
-    loads_state,
-)
+from ..checks import check_choice, check_flag, check_int, check_list, check_number, loads_state
 from ..data import DataLoader, map_arrays
 from ..errors import (
     ArgumentError,
@@ -40,7 +31,7 @@ from ..schedules import LRScheduler, ReduceLROnPlateau
 from ..tensor import Buffer, Tensor
 from . import batches, state
 from .arguments import check_schedule, find_loss, find_metrics, find_optimizer, metric_for
-from .callbacks import HOOKS, Callback, ProgressBar, TerminateOnNaN, as_callback, newest
+from .callbacks import Callback, ProgressBar, TerminateOnNaN, as_callback, newest
 from .epoch import Epoch, History
 from .lr_finder import LRFinder, find_lr
 from .prefetch import on_device
@@ -90,6 +81,10 @@ class Trainer:
         Batches of the current epoch so far.
     steps : int
         Steps of the optimiser so far, in all epochs.
+    seconds : float
+        How long the current epoch has taken so far.
+    is_stopping : bool
+        Whether :meth:`stop` was called in the current or last fit.
     callbacks : list of Callback
         Those of the current or last fit.
     is_resuming : bool
@@ -100,9 +95,9 @@ class Trainer:
     Raises
     ------
     ArgumentError, DTypeError
-        ``model`` is no Module; an unknown optimiser, loss, metric or precision, an optimiser of
-        another model, a schedule of another optimiser, a negative ``clip_norm``; later, a precision
-        that the device does not support, or training without an optimiser.
+        ``model`` is not a Module; an unknown optimiser, loss, metric or precision, an optimiser of
+        another model, a schedule of another optimiser, a negative ``clip_norm``. When training
+        starts: a precision that the device does not support, or no optimiser.
 
     Examples
     --------
@@ -131,7 +126,7 @@ class Trainer:
         if schedule is not None:
             check_schedule(schedule, self.optimizer)
         if clip_norm is not None:
-            check_not_negative({"clip_norm": clip_norm}, "clip_norm")
+            check_number("clip_norm", clip_norm, 0)
         self.loss = find_loss(loss)
         self.metrics = find_metrics(metrics, self.loss)
         self.precision = precision
@@ -145,11 +140,10 @@ class Trainer:
         self.resumed_from: Any = None
         self.is_resuming = False
         self.loader: DataLoader | None = None
-        self._hooks: dict[str, list[Callable[..., Any]]] = {hook: [] for hook in HOOKS}
         self._first = 0  # epochs before the current or last fit
-        self._stop = self._finished = False
+        self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
-        self._seconds = 0.0  # of that epoch
+        self.seconds = 0.0  # of that epoch
         self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
@@ -203,9 +197,9 @@ class Trainer:
             frequencies as in scikit-learn; {class: weight}, 1 for those not named; or (C,).
         resume
             A checkpoint of :meth:`save`, or the folder of a ``ModelCheckpoint``, from which the
-            training goes on where it was, with the same bits as if it had never ended: pass the
-            arguments that it was started with, or more ``epochs``. A folder without a checkpoint
-            starts a new training.
+            training continues, bit for bit as if it had never stopped: pass the arguments that it
+            was started with, or more ``epochs``. If the folder has no checkpoint, a new training
+            starts.
         terminate_on_nan
             End a training that diverges, see :class:`xcnn.callbacks.TerminateOnNaN`.
 
@@ -223,8 +217,7 @@ class Trainer:
         StateDictError, FileFormatError, FileNotFoundError
             ``resume`` does not fit, is damaged or missing.
         """
-        if not is_int(epochs) or epochs < 0:
-            raise ArgumentError(f"epochs={epochs!r}: expected an int >= 0")
+        check_int("epochs", epochs, 0)
         if check_number("validation_split", validation_split, 0, 1) > 0:
             if validation is not None:
                 raise ArgumentError("validation_split needs validation=None: pass one of the two")
@@ -249,14 +242,13 @@ class Trainer:
                     advice = "to go on from the checkpoint before it, delete this file"
                     error.args = (f"{error}; {advice}",)
                 raise
-            loader.load_state_dict(self._loaded["loader"])
             self._finished = self._finished and self._first + epochs <= self.epochs
         else:
             self._first, self._finished = len(self.history), False
-        if self._totals is not None and "loader" in self._loaded:
+        if self._loaded and (self.resumed_from is not None or self.is_interrupted):
             loader.load_state_dict(self._loaded["loader"])
         self.epochs = self._first + epochs
-        self._stop = False
+        self.is_stopping = False
         first = len(self.history)
         try:
             self._train(loader, validation)
@@ -275,10 +267,10 @@ class Trainer:
         try:
             self._call("on_fit_start")
             self._load_callbacks()
-            while len(self.history) < self.epochs and not (self._stop or self._finished):
+            while len(self.history) < self.epochs and not (self.is_stopping or self._finished):
                 self._run_epoch(loader, validation)
         except BaseException:
-            self._totals, self.batch, self._seconds = None, 0, 0.0  # the next fit starts it again
+            self._totals, self.batch, self.seconds = None, 0, 0.0  # the next fit repeats it
             self._accumulated.clear()
             raise
 
@@ -290,12 +282,12 @@ class Trainer:
         finished
             Whether a training that is resumed from here has nothing left to do.
         """
-        self._stop, self._finished = True, finished
+        self.is_stopping, self._finished = True, finished
 
     def train_step(self, x: Any, y: Any, labels: Any = None) -> Step:
         """Train on one batch of host or device arrays, without waiting for a GPU.
 
-        With ``accumulate``, the optimiser steps in every so many calls.
+        The optimiser steps in every call, or every ``accumulate`` calls.
 
         Parameters
         ----------
@@ -316,7 +308,7 @@ class Trainer:
             step = self._forward(x, y, labels)
             self._backward(step)
             if len(self._accumulated) >= self.accumulate:
-                self._step(optimizer)
+                self._step()
         return step
 
     def _backward(self, step: Step) -> None:
@@ -327,7 +319,8 @@ class Trainer:
         if self.accumulate > 1:
             if self.loss.target != "custom":
                 divisor = self.loss.divisor(step.output, step.target)
-            size = self._accumulated[0][1] if self._accumulated else batches.size(step.target)
+            target = batches.arrays_of(step.target)[0]
+            size = self._accumulated[0][1] if self._accumulated else target.size
             if self.loss.reduction != "sum":
                 on_host = isinstance(divisor, int | float)
                 loss = loss * ((divisor if on_host else divisor.astype(loss.dtype)) / size)
@@ -338,29 +331,25 @@ class Trainer:
         else:
             loss.backward()
 
-    def _step(self, optimizer: Optimizer) -> None:
+    def _step(self) -> None:
         """Step the optimiser with the accumulated gradients."""
-        if self.scaler is not None and self.precision == "float16":
-            self.scaler.unscale_(optimizer)
+        optimizer = self._require_optimizer()
+        scaler = self.scaler if self.precision == "float16" else None
+        if scaler is not None:
+            scaler.unscale_(optimizer)
         if self.accumulate > 1 and self.loss.reduction != "sum":
             self._divide_gradients(optimizer)
         if self.clip_norm is not None:
             clip_grad_norm_(optimizer.params, self.clip_norm)
-        if self.scaler is not None and self.precision == "float16":
-            self.scaler.step(optimizer)
+        if scaler is not None:
+            scaler.step(optimizer)
         else:
             optimizer.step()
         self._accumulated.clear()
         self.steps += 1
         if self.schedule is not None and self.schedule.per_batch:
             self.schedule.step()
-        for hook in self._hooks["on_step_end"]:
-            hook(self)
-
-    def _step_with_the_rest(self) -> None:
-        """Step at the end of an epoch, if there are gradients of fewer batches than usual."""
-        if self._accumulated:
-            self._step(self._require_optimizer())
+        self._call("on_step_end")
 
     def _divide_gradients(self, optimizer: Optimizer) -> None:
         """Divide the weighted sums of gradients by the sum of the weights."""
@@ -384,7 +373,7 @@ class Trainer:
 
     def _run_epoch(self, loader: DataLoader, validation: DataLoader | None) -> None:
         """Train the rest of an epoch and validate; if stopped, leave it unfinished."""
-        start = time.perf_counter() - self._seconds
+        start = time.perf_counter() - self.seconds
         if self._totals is None:
             self._call("on_epoch_start")
             self._totals = Totals(self.loss, self.metrics)
@@ -396,19 +385,18 @@ class Trainer:
         with self._compute_context():
             for (host_x, labels), (x, y) in self._on_device(loader):
                 self._look_at(host_x)
-                for hook in self._hooks["on_batch_start"]:
-                    hook(self)
+                self._call("on_batch_start")
                 step = self.train_step(x, y, labels)
                 totals.add(step)
                 self.batch += 1
-                if self.batch == last:
-                    self._step_with_the_rest()
-                self._seconds = time.perf_counter() - start
-                for hook in self._hooks["on_batch_end"]:
-                    hook(self, step)
-                if self._stop and self.is_between_steps:
+                if self.batch == last and self._accumulated:  # fewer batches than usual
+                    self._step()
+                self.seconds = time.perf_counter() - start
+                self._call("on_batch_end", step)
+                if self.is_stopping and self.is_between_steps:
                     return
-            self._step_with_the_rest()  # of a loader without a length
+            if self._accumulated:  # of a loader without a length
+                self._step()
             measured = self._validate(validation)
         if measured is not None:
             self._end_epoch(totals, measured, time.perf_counter() - start)
@@ -433,7 +421,7 @@ class Trainer:
             metrics={**totals.values("train_"), **found},
         )
         self.history.append(epoch)
-        self._totals, self.batch, self._seconds = None, 0, 0.0
+        self._totals, self.batch, self.seconds = None, 0, 0.0
         schedule = self.schedule
         if isinstance(schedule, ReduceLROnPlateau):
             if math.isfinite(metric := metric_for(schedule.mode, epoch)):
@@ -455,11 +443,6 @@ class Trainer:
         return len(self.history), self.batch, self.steps
 
     @property
-    def seconds(self) -> float:
-        """How long the current epoch has taken so far."""
-        return self._seconds
-
-    @property
     def examples(self) -> int | None:
         """The number of examples of an epoch; None if the data does not say."""
         return None if self.loader is None else batches.length(self.loader.dataset)
@@ -468,11 +451,6 @@ class Trainer:
     def is_between_steps(self) -> bool:
         """Whether the optimiser has used all gradients."""
         return not self._accumulated
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether :meth:`stop` was called in this fit."""
-        return self._stop
 
     @property
     def is_interrupted(self) -> bool:
@@ -490,7 +468,7 @@ class Trainer:
         Raises
         ------
         ArgumentError
-            It is neither a loss, an accuracy nor a metric.
+            It is not a loss, an accuracy or a metric.
         """
         known = {"loss": "min", "accuracy": "max"}
         known |= {k: "max" if m.higher_is_better else "min" for k, m in self.metrics.items()}
@@ -525,9 +503,9 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state of the training to a safetensors file, all or nothing.
 
-        It has everything that a fit needs to go on with the same bits: weights, optimiser,
-        schedule, loss scaler, random state, position in the data, history, and the states of the
-        callbacks. :func:`xcnn.save` writes only the model.
+        It has everything that a fit needs to continue bit for bit: weights, optimiser, schedule,
+        loss scaler, random state, position in the data, history, and the states of the callbacks.
+        :func:`xcnn.save` writes only the model.
 
         Parameters
         ----------
@@ -558,11 +536,9 @@ class Trainer:
         before = self.state_dict()
         try:
             self.load_state_dict(saved)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             self.load_state_dict(before)
-            if isinstance(error, StateDictError):
-                raise StateDictError(f"{path}: {error}") from error
-            raise StateDictError(f"{path} is not the state of a Trainer: {error!r}") from error
+            raise StateDictError(f"{path}: {error}") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that :meth:`save` stores."""
@@ -584,7 +560,7 @@ class Trainer:
             "epochs": self.epochs,
             "finished": self._finished and self._totals is None,
             "steps": self.steps,
-            "seconds": self._seconds,
+            "seconds": self.seconds,
             "totals": None if self._totals is None else self._totals.state_dict(),
             "clip_norm": self.clip_norm,
             "accumulate": self.accumulate,
@@ -603,7 +579,7 @@ class Trainer:
         backend = self.model.backend
         _check_kind("loss", saved["loss"], type(self.loss).__name__)
         for name, own in (("optimizer", self.optimizer), ("schedule", self.schedule)):
-            if (saved[name] is None) != (own is None) and own is not None:
+            if own is not None and saved[name] is None:
                 raise StateDictError(f"the state has no {name}: it is of another training")
         self.model.load_state_dict(saved["model"])
         frozen, evaluating_ = set(saved["frozen"]), set(saved["evaluating"])
@@ -622,11 +598,10 @@ class Trainer:
             self.scaler.load_state_dict(saved["scaler"])
         random.set_state(saved["random"])
         self.history.load_state_dict(saved["history"])
-        self._first, self.epochs, self._finished = (
-            saved[key] for key in ("first", "epochs", "finished")
-        )
+        self._first, self._finished = saved["first"], saved["finished"]
+        self.epochs = saved["epochs"]
         self.steps, self.batch = saved["steps"], saved["loader"]["start"]
-        self._seconds, self._totals = saved["seconds"], None
+        self.seconds, self._totals = saved["seconds"], None
         if saved["totals"] is not None:
             self._totals = Totals(self.loss, self.metrics)
             self._totals.load_state_dict(saved["totals"], backend.asarray)
@@ -646,7 +621,7 @@ class Trainer:
         batch_size: int = 32,
         seed: int = 0,
     ) -> LRFinder:
-        """Try rising learning rates on the training data; the training itself is not changed.
+        """Try increasing learning rates on the training data, without changing the training.
 
         Smith 2017, "Cyclical Learning Rates for Training Neural Networks", the range test.
 
@@ -657,7 +632,7 @@ class Trainer:
         start, end
             The first and the last learning rate; it grows by the same factor in each step.
         steps
-            Number of steps at most; fewer if the loss explodes.
+            Maximum number of steps; fewer if the loss explodes.
 
         Returns
         -------
@@ -672,12 +647,12 @@ class Trainer:
     def undone(self) -> Iterator[None]:
         """A context without schedule and callbacks that leaves the training as it was."""
         before, loaded = self.state_dict(), self._loaded
-        hooks, schedule = self._hooks, self.schedule
-        self._hooks, self.schedule = {hook: [] for hook in HOOKS}, None
+        callbacks, schedule = self.callbacks, self.schedule
+        self.callbacks, self.schedule = [], None
         try:
             yield
         finally:
-            self._hooks, self.schedule = hooks, schedule
+            self.callbacks, self.schedule = callbacks, schedule
             self.load_state_dict(before)
             self._loaded = loaded
 
@@ -709,7 +684,7 @@ class Trainer:
             for (host_x, labels), (x, y) in self._on_device(loader):
                 self._look_at(host_x)
                 totals.add(self._forward(x, y, labels))
-                if stoppable and self._stop:
+                if stoppable and self.is_stopping:
                     return None
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
@@ -732,7 +707,7 @@ class Trainer:
         ShapeError
             No examples, or they do not fit the model.
         """
-        loader = x if isinstance(x, DataLoader) else batches.as_loader(x, None, batch_size)
+        loader = batches.as_loader(x, None, batch_size)
         with self._compute_context(), evaluating(self.model):
             predicted = []
             for batch in loader:
@@ -798,8 +773,7 @@ class Trainer:
     def _on_device(self, loader: DataLoader) -> Iterator[tuple[tuple, tuple]]:
         """Yield each batch (x, y) on the host and on the device."""
         backend, loaded = self.model.backend, batches.pairs(loader)
-        slots = backend.slots()
-        if slots:
+        if slots := backend.slots():
             return on_device(loaded, backend, self.model.dtype, slots)
         return ((batch, batch) for batch in loaded)
 
@@ -847,18 +821,10 @@ class Trainer:
         ):
             used.append(TerminateOnNaN())
         self.callbacks = sorted(used, key=lambda callback: callback.order)
-        self._hooks = {
-            name: [
-                getattr(callback, name)
-                for callback in self.callbacks
-                if getattr(type(callback), name) is not getattr(Callback, name)
-            ]
-            for name in HOOKS
-        }
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        for hook in self._hooks[name]:
-            hook(self, *arguments)
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, *arguments)
 
     def _load_callbacks(self) -> None:
         """Give the callbacks their states from a checkpoint, by class and order."""

@@ -96,7 +96,7 @@ class StochasticWeightAveraging(Averaging):
     start
         The first epoch to average, from 1; or a fraction of all epochs.
     lr
-        The learning rate from then on; None: as it is then.
+        The learning rate from then on; None: the one of that moment.
     """
 
     def __init__(self, start: int | float = 0.75, lr: float | None = None) -> None:

@@ -12,27 +12,16 @@ from ...errors import ArgumentError
 from ..epoch import Epoch
 from ..totals import Step
 
-HOOKS = (
-    "on_fit_start",
-    "on_epoch_start",
-    "on_batch_start",
-    "on_step_end",
-    "on_batch_end",
-    "on_epoch_end",
-    "on_fit_end",
-    "on_exception",
-)
-
 
 class Callback:
     """Base class of callbacks; a subclass overrides the hooks it needs.
 
     The order is on_fit_start; for each epoch on_epoch_start, for each batch on_batch_start,
     on_step_end (after each step of the optimiser) and on_batch_end, then on_epoch_end (after the
-    validation and the schedule's step); at last on_fit_end, or on_exception if anything raised an
-    error. Of several callbacks, the ones with a lower ``order`` go first, then those that come
-    first in the list. An error in a hook ends the training like any other, also in on_fit_end;
-    one in on_exception becomes a note of the first error.
+    validation and the schedule's step); finally on_fit_end, or on_exception if anything raised an
+    error. Callbacks with a lower ``order`` are called first, those with the same one as listed. An
+    error in a hook ends the training like any other, even in on_fit_end; one in on_exception is
+    added to the first error as a note.
 
     To end the training, a hook calls ``trainer.stop()``: after the current step, in the middle of
     an epoch, or after on_epoch_end. A training that is resumed in the middle of an epoch does not
@@ -47,7 +36,7 @@ class Callback:
     order = 0
 
     def on_fit_start(self, trainer: Any) -> None:
-        """Called before the first epoch; the trainer has its resumed state, callbacks not yet."""
+        """Called before the first epoch; a resumed trainer has its state, its callbacks not yet."""
 
     def on_epoch_start(self, trainer: Any) -> None:
         """Called before epoch ``trainer.epoch``."""
@@ -68,7 +57,7 @@ class Callback:
         """Called when a fit ends without an error."""
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
-        """Called when a fit ends with ``error``, also KeyboardInterrupt; it is raised again."""
+        """Called when a fit ends with ``error``, even KeyboardInterrupt; it is raised again."""
 
     def evaluation_weights(self, trainer: Any) -> AbstractContextManager[Any]:
         """A context in which the model has the weights to evaluate and to keep."""
@@ -83,6 +72,9 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the result of :meth:`state_dict`, after on_fit_start."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class FunctionCallback(Callback):
@@ -113,7 +105,7 @@ def as_callback(value: Any) -> Callback:
     Warns
     -----
     UserWarning
-        A method with the name of a hook that there is not, such as ``on_epoch_begin``.
+        A method is named like a hook that does not exist, such as ``on_epoch_begin``.
     """
     if isinstance(value, type) and issubclass(value, Callback):
         raise ArgumentError(f"callbacks has the class {value.__name__}: add (), pass an object")

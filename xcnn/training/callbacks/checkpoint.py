@@ -59,12 +59,12 @@ class Interval(NamedTuple):
 
 
 class ModelCheckpoint(Callback):
-    """Keeps a folder from which :meth:`Trainer.fit` goes on where it was, with the same bits.
+    """Keeps a folder from which :meth:`Trainer.fit` continues a training, bit for bit.
 
     ``model.safetensors`` and ``history.csv`` are those of the last finished epoch, ``checkpoints/``
     has the state of the whole training (:meth:`Trainer.save`), and with ``best``,
-    ``best.safetensors`` is the model of the best epoch. Files of one moment are replaced together:
-    whenever the process is killed, the folder holds one complete generation.
+    ``best.safetensors`` is the model of the best epoch. The files of one moment are replaced
+    together: whenever the process is killed, the folder holds one complete generation.
 
     On Ctrl-C, SIGTERM and SIGHUP (the terminal is closed) the training finishes the step, writes a
     checkpoint and ends: with KeyboardInterrupt, SystemExit(143) or SystemExit(129). A second Ctrl-C
@@ -144,7 +144,7 @@ class ModelCheckpoint(Callback):
                     )
 
     def _handle(self, trainer: Any, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:  # the second time: at once
+        if self.received is not None:  # the second time: stop at once
             self._restore_handlers()
             signal.raise_signal(number)
         self.received = number
@@ -160,7 +160,7 @@ class ModelCheckpoint(Callback):
             self.write(trainer)
 
     def _is_due(self, trainer: Any) -> bool:
-        """Whether the time since the last checkpoint is over."""
+        """Whether it is time for another checkpoint."""
         steps, epochs, seconds = self.every
         if epochs is not None:
             return trainer.batch == 0 and len(trainer.history) % epochs == 0

@@ -32,8 +32,8 @@ class Logger(Callback):
     """Base class: a log that a resumed training continues without gaps or duplicates.
 
     Nothing is opened before the first entry, so that a folder which another callback refuses stays
-    as it is. A checkpoint never is ahead of the log: what the log holds beyond the checkpoint is
-    removed when the training goes on from there.
+    as it is. A checkpoint is never ahead of the log: what the log holds beyond the checkpoint is
+    removed when the training is resumed from it.
     """
 
     order = 1  # after the callbacks that add columns, before ModelCheckpoint
@@ -151,9 +151,9 @@ class JSONLogger(Logger):
     Raises
     ------
     ArgumentError
-        ``every`` is something else.
+        ``every`` is not a number of steps.
     FileFormatError
-        In ``fit``, when resuming: the file is no such log.
+        In ``fit``, when resuming: the file is not such a log.
     """
 
     _file: BinaryIO | None = None
@@ -214,7 +214,7 @@ class TensorBoardLogger(Logger):
     MissingPackageError
         The package tensorboardX is not installed.
     ArgumentError, ShapeError
-        Another ``every``; ``images`` are no pictures.
+        ``every`` is not a number of steps; ``images`` are not pictures.
 
     Warns
     -----
@@ -278,7 +278,7 @@ class TensorBoardLogger(Logger):
             self._write("train", number, self._summary.histogram(tag, finite, _BINS))
 
     def _examples(self, trainer: Any, number: int, is_first: bool) -> None:
-        """Log the predictions for the pictures; at first the pictures and the graph."""
+        """Log the predictions for the pictures; the first time, also the pictures and the graph."""
         if is_first:
             low, high = float(self.images.min()), float(self.images.max())
             scaled = (self.images.astype("float32") - low) / (high - low or 1.0)
@@ -314,9 +314,8 @@ class TensorBoardLogger(Logger):
         if run not in self._files:
             (self.path / run).mkdir(parents=True, exist_ok=True)
             # files are read in the order of their names
-            file = EventsWriter(str(self.path / run / "events"), f".{time.time_ns()}")
-            self._files[run] = file
-            purged = self._start[2 if run == "steps" else 0] + 1  # hides what is there from it on
+            self._files[run] = EventsWriter(str(self.path / run / "events"), f".{time.time_ns()}")
+            purged = self._start[2 if run == "steps" else 0] + 1  # hides older events from there on
             self._write(run, purged, session_log=SessionLog(status=SessionLog.START))
         event = Event(wall_time=time.time(), step=number, summary=summary, **other)
         with naming("write", self.path):

@@ -12,7 +12,7 @@ from .base import Callback
 
 
 class GradientAccumulation(Callback):
-    """Changes the number of batches per step of the optimiser from some epochs on.
+    """Changes the number of batches per step of the optimiser at given epochs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Callbacks that end a training: no progress, no time, no finite numbers."""
+"""Callbacks that end a training that stagnates, runs out of time or diverges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Monitor:
     monitor
         Name of a column of the history, such as "val_loss".
     mode
-        "min", "max", or None: by the metric; losses and errors are better if smaller.
+        "min", "max", or None: the usual direction of the metric, "min" for losses and errors.
     min_delta
         The least change that counts.
     """
@@ -48,10 +48,8 @@ class Monitor:
     def improved(self, trainer: Any, epoch: Epoch) -> bool:
         """Whether ``epoch`` is the best so far, which it then becomes."""
         value = epoch.value(self.monitor)
-        mode = self.mode or trainer.mode_of(self.monitor)
-        gain = math.inf if self.best is None else value - self.best
-        if mode == "min" and self.best is not None:
-            gain = -gain
+        sign = 1 if (self.mode or trainer.mode_of(self.monitor)) == "max" else -1
+        gain = math.inf if self.best is None else sign * (value - self.best)
         if not (math.isfinite(value) and gain > self.min_delta):
             return False
         self.best = float(value)
@@ -69,7 +67,7 @@ class EarlyStopping(Callback):
     patience
         Epochs without improvement after which training stops.
     restore_best
-        At the end, give the model the weights of the best epoch, also instead of averages.
+        At the end, give the model the weights of the best epoch, even if weights are averaged.
 
     Attributes
     ----------
@@ -122,10 +120,8 @@ class EarlyStopping(Callback):
             trainer.model.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **{"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited},
-            "weights": self._weights,
-        }
+        numbers = {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        return {**numbers, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._monitor.best, self._weights = state["best"], state["weights"]
@@ -133,7 +129,7 @@ class EarlyStopping(Callback):
 
 
 class TimeLimit(Callback):
-    """Stops after a time, at the end of a step; a checkpoint then has the place in the epoch.
+    """Stops after a time, at the end of a step; a checkpoint stores the position in the epoch.
 
     Parameters
     ----------
