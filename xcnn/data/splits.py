@@ -230,8 +230,8 @@ def _strata(dataset: Dataset, stratify: Any) -> np.ndarray:
 def subsample(data: Any, limit: int | None, seed: int = 0) -> Dataset:
     """Select at most ``limit`` random items, drawn with ``seed``, in their original order."""
     dataset = as_dataset(data)
-    if limit is None or check_int("limit", limit, 0) >= len(dataset):
+    seed = check_int("seed", seed, 0)
+    if limit is None or (limit := check_int("limit", limit, 0)) >= len(dataset):
         return dataset
-    check_int("seed", seed, 0)
     selected = np.random.Generator(np.random.PCG64(seed)).permutation(len(dataset))[:limit]
     return Subset(dataset, np.sort(selected))

@@ -56,6 +56,7 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
     if not are_ints(shape, min(len(shape), 64)):
         raise ArgumentError(f"reshape: shape={shape!r}: expected at most 64 ints")
+    shape = tuple(map(int, shape))  # NumPy's overflow
     known = math.prod(n for n in shape if n != -1)
     sizes = tuple(input.size // known if n == -1 and known else n for n in shape)
     if shape.count(-1) > 1 or math.prod(sizes) != input.size or min(sizes, default=0) < 0:

@@ -252,7 +252,7 @@ class GroupNorm(_Affine):
     ) -> None:
         self.num_groups = check_int("num_groups", num_groups)
         self.num_channels = check_int("num_channels", num_channels)
-        if num_channels % num_groups:
+        if self.num_channels % self.num_groups:
             raise ArgumentError(f"num_groups={num_groups} must divide num_channels={num_channels}")
         self._set(self.num_channels, eps, affine, bias)
 

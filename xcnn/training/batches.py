@@ -26,6 +26,8 @@ def as_loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int 
         )
     if isinstance(x, DataLoader):
         return x
+    if isinstance(x, dict | tuple) and not x:
+        raise DataError(f"x={x!r}: expected arrays, got none")
     if isinstance(x, str | os.PathLike):
         raise DTypeError(
             f"x={str(x)!r}: expected arrays, not a file; xcnn.data.read_image reads a picture, "

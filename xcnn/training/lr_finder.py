@@ -108,7 +108,7 @@ class LRFinder:
 def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: int) -> LRFinder:
     """See :meth:`Trainer.find_lr`."""
     check_number("start", start, 0, above=True)
-    check_int("steps", steps, 2)
+    steps = check_int("steps", steps, 2)
     if check_number("end", end, 0) <= start:
         raise ArgumentError(f"end={end!r}: expected a rate above start={start!r}")
     result = LRFinder()

@@ -217,7 +217,7 @@ class Trainer:
         StateDictError, FileFormatError, FileNotFoundError
             ``resume`` does not fit, is damaged or missing.
         """
-        check_int("epochs", epochs, 0)
+        epochs = check_int("epochs", epochs, 0)
         if check_number("validation_split", validation_split, 0, 1) > 0:
             if validation is not None:
                 raise ArgumentError("validation_split needs validation=None: pass one of the two")

@@ -117,7 +117,7 @@ def channel_values(name: str, value: Any, channels: int) -> np.ndarray:
     ShapeError
         If it has another shape.
     """
-    values = np.asarray(value)
+    values = as_floats(value)
     if values.ndim > 1 or values.size not in (1, channels):
         raise ShapeError(
             f"x has {channels} channels, {name}={value!r}: expected one number, or one per channel"

@@ -60,6 +60,8 @@ class RandomErasing(Augmentation):
 
     def augment(self, backend: Backend, x: Array, rng: np.random.Generator) -> Array:
         values = channel_values("value", self.value, x.shape[1])
+        if x.dtype.kind in "iu":
+            values = values.clip(np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
         fill = backend.asarray(values.astype(x.dtype).reshape(-1, 1, 1))
         height, width = x.shape[2:]
         largest = height - 1, width - 1

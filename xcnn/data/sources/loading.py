@@ -101,7 +101,7 @@ def load(
     """
     record = info(name)
     if limit is not None:
-        check_int("limit", limit)
+        limit = check_int("limit", limit)
     arrays, source = _read(record, data_dir, download, progress)
     train_x, train_y, test_x, test_y = (array[:limit] for array in arrays)
     train, test = ArrayDataset(train_x, train_y), ArrayDataset(test_x, test_y)
