@@ -247,7 +247,7 @@ def check_code(name: str, value: Any, meanings: Mapping[int, str]) -> int:
 def check_int(name: str, value: Any, minimum: int = 1, expected: str = "an int") -> int:
     """An int >= ``minimum``, or what ``operator.index`` takes for one; not a bool."""
     number = None
-    if not isinstance(value, bool):
+    if type(value) is not bool and getattr(value, "dtype", None) != "bool":
         with suppress(TypeError):  # a float, a string, an array of several numbers
             number = operator.index(value)
     if number is None or not minimum <= number < _HUGE:
