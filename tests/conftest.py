@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -33,6 +34,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("xcnn")
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a job in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PACKAGE = pathlib.Path(xcnn.__file__).parent
 # rglob does not follow the link backends/ of a checkout
