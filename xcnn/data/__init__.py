@@ -12,7 +12,7 @@ Data stay on the host as NumPy arrays; the trainer moves each batch to the devic
 
 from . import augment, sources
 from .augment import *
-from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, map_arrays
+from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import read_image
 from .loader import DataLoader, prefetch
@@ -36,6 +36,7 @@ __all__ = [
     "Normalize",
     "Subset",
     "WeightedRandomSampler",
+    "arrays_of",
     "augment",
     "class_weights",
     "image_files",

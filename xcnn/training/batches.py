@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import backends, data
 from ..checks import check_int, check_number, check_size
-from ..data import DataLoader, Dataset, map_arrays
+from ..data import DataLoader, Dataset, arrays_of
 from ..errors import ArgumentError, DataError, DTypeError
 from ..tensor import Tensor
 
@@ -112,13 +112,6 @@ def pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
                 "pass y, or a dataset of pairs"
             )
         yield batch[0], batch[1]
-
-
-def arrays_of(batch: Any) -> list[Any]:
-    """The arrays in a batch."""
-    found: list[Any] = []
-    map_arrays(found.append, batch)
-    return found
 
 
 def count(batch: Any) -> int:

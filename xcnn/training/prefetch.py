@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..backends import Backend
-from ..data import Batch, map_arrays, prefetch
-from .batches import arrays_of
+from ..data import Batch, arrays_of, map_arrays, prefetch
 
 
 def on_device(

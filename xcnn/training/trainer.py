@@ -15,7 +15,7 @@ from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..backends import PRECISIONS
 from ..checks import check_choice, check_flag, check_int, check_list, check_number, loads_state
-from ..data import DataLoader, map_arrays
+from ..data import DataLoader, arrays_of, map_arrays
 from ..errors import (
     ArgumentError,
     DTypeError,
@@ -319,7 +319,7 @@ class Trainer:
         if self.accumulate > 1:
             if self.loss.target != "custom":
                 divisor = self.loss.divisor(step.output, step.target)
-            target = batches.arrays_of(step.target)[0]
+            target = arrays_of(step.target)[0]
             size = self._accumulated[0][1] if self._accumulated else target.size
             if self.loss.reduction != "sum":
                 on_host = isinstance(divisor, int | float)
@@ -728,7 +728,7 @@ class Trainer:
         if isinstance(output, Tensor):
             output = self.loss.prediction(output)
         predicted = map_arrays(lambda tensor: tensor.numpy(), output)
-        for y in batches.arrays_of(predicted):
+        for y in arrays_of(predicted):
             if y.shape[:1] != (batches.count(x),):
                 raise ShapeError(
                     f"predict: the model returns {y.shape} for a batch of {batches.count(x)}: "
