@@ -384,7 +384,8 @@ class Trainer:
         last = batches.length(loader)
         with self._compute_context():
             for (host_x, labels), (x, y) in self._on_device(loader):
-                self._look_at(host_x)
+                if self.batch == 0:
+                    self._look_at(host_x)
                 self._call("on_batch_start")
                 step = self.train_step(x, y, labels)
                 totals.add(step)
@@ -681,8 +682,9 @@ class Trainer:
     def _evaluate(self, loader: DataLoader, stoppable: bool = False) -> dict[str, Any] | None:
         totals = Totals(self.loss, copy.deepcopy(self.metrics))
         with evaluating(self.model):
-            for (host_x, labels), (x, y) in self._on_device(loader):
-                self._look_at(host_x)
+            for number, ((host_x, labels), (x, y)) in enumerate(self._on_device(loader)):
+                if number == 0:
+                    self._look_at(host_x)
                 totals.add(self._forward(x, y, labels))
                 if stoppable and self.is_stopping:
                     return None
@@ -709,17 +711,18 @@ class Trainer:
         """
         loader = batches.as_loader(x, None, batch_size)
         with self._compute_context(), evaluating(self.model):
-            predicted = []
+            predicted: list[Any] = []
             for batch in loader:
                 inputs = batch[0] if isinstance(batch, tuple) else batch
-                self._look_at(inputs)
+                if not predicted:
+                    self._look_at(inputs)
                 predicted.append(self._prediction(inputs))
         if not predicted:
             raise ShapeError("predict: x has no examples; pass at least one")
         return batches.concatenate(predicted)
 
     def _look_at(self, x: Any) -> None:
-        """Warn once about pictures that are not scaled."""
+        """Warn once about pictures that are not scaled; given the first batch only."""
         if not self._warned:
             self._warned = batches.warn_if_unscaled(x)
 
