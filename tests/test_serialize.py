@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import xcnn
 from xcnn import init, models, nn
 from xcnn.errors import ArgumentError, DTypeError, FileFormatError, StateDictError, XcnnError
-from xcnn.serialize import build, describe, pack, read, write_atomically
+from xcnn.serialize import build, describe, parts, read, write_atomically
 
 from .conftest import normal
 
@@ -95,6 +95,11 @@ LAYERS = [
         (IMAGES,),
     ),
 ]
+
+
+def pack(arrays, metadata):
+    """The bytes of a safetensors file."""
+    return b"".join(parts(arrays, metadata))
 
 
 def output(model, *arrays):

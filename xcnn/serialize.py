@@ -73,19 +73,19 @@ def model_parts(model: nn.Module, metadata: Mapping[str, str] | None = None) -> 
     return parts(arrays, strings)
 
 
-def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """Convert NumPy arrays and metadata to the content of a safetensors file.
+def parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
+    """The content of a safetensors file, as a list of buffers: the header, then the arrays.
 
     Parameters
     ----------
     arrays
-        Of float16, float32, float64, integers or bool. Every bit and every shape is kept.
+        NumPy arrays of float16, float32, float64, integers or bool. Every bit and shape is kept.
     metadata
         Strings to store with them.
 
     Returns
     -------
-    bytes
+    list
         Equal for equal input: arrays and metadata are sorted.
 
     Raises
@@ -93,11 +93,6 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     ArgumentError
         An array has another type or the name ``__metadata__``, or a metadata value is not a str.
     """
-    return b"".join(parts(arrays, metadata))
-
-
-def parts(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Any]:
-    """The header of a safetensors file, and its arrays as C-ordered, little-endian arrays."""
     if "__metadata__" in arrays:
         raise ArgumentError(
             "a weight is named '__metadata__', which the format reserves: rename it"
