@@ -16,10 +16,10 @@ from ..files import read_json, reading
 from ..training import callbacks, folder
 from . import optimizer
 
-MODEL, HISTORY, CONFIG = "model.safetensors", "history.csv", "config.json"
+MODEL, HISTORY, CONFIG = folder.MODEL, folder.HISTORY, "config.json"
 #: what ``--log`` writes; each run has the first
 LOGS = {"csv": HISTORY, "json": "log.jsonl", "tensorboard": "tensorboard"}
-_SAVED = (MODEL, "checkpoints", *LOGS.values())
+_SAVED = (MODEL, folder.CHECKPOINTS, *LOGS.values())
 _MAX_NUMBER = 1e30  # float32 can still normalise with this
 
 

@@ -25,6 +25,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+#: what a training writes to its folder
+MODEL, HISTORY, BEST = "model.safetensors", "history.csv", "best.safetensors"
+CHECKPOINTS = "checkpoints"
 _COMMIT, _STAGING = ".commit", ".writing-"
 _GRACE = 60  # seconds; a younger folder may belong to a process that has not locked it yet
 

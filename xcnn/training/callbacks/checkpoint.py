@@ -19,12 +19,12 @@ from ...files import naming
 from .. import folder as files
 from .. import state
 from ..epoch import Epoch
+from ..folder import BEST, CHECKPOINTS, HISTORY, MODEL
 from ..totals import Step
 from .base import Callback
 from .stopping import Monitor, parse_time
 
-MODEL, HISTORY, BEST = "model.safetensors", "history.csv", "best.safetensors"
-_SUFFIX, _FOLDER = ".safetensors", "checkpoints"
+_SUFFIX = ".safetensors"
 _SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if hasattr(signal, "SIGHUP"):  # not on Windows
     _SIGNALS.append(signal.SIGHUP)
@@ -187,9 +187,9 @@ class ModelCheckpoint(Callback):
         written, remove = dict(written), []
         if checkpoint and trainer.position != self._written:
             self._written, self._time = trainer.position, time.monotonic()
-            name = f"{_FOLDER}/{trainer.steps:010d}{_SUFFIX}"
+            name = f"{CHECKPOINTS}/{trainer.steps:010d}{_SUFFIX}"
             written[name] = state.parts(trainer.state_dict())
-            old = [f"{_FOLDER}/{path.name}" for path in checkpoints(self.path)]
+            old = [f"{CHECKPOINTS}/{path.name}" for path in checkpoints(self.path)]
             later = [n for n in old if n > name]  # left from before an older one was resumed
             earlier = [n for n in old if n < name]
             remove = later + earlier[: max(0, len(earlier) - self.keep + 1)]
@@ -240,7 +240,7 @@ class ModelCheckpoint(Callback):
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run folder, oldest first."""
-    return sorted((folder / _FOLDER).glob(f"*{_SUFFIX}"))
+    return sorted((folder / CHECKPOINTS).glob(f"*{_SUFFIX}"))
 
 
 def newest(path: Any) -> Path | None:
