@@ -50,7 +50,7 @@ class Totals:
         """Add a batch, without waiting for a GPU."""
         terms = dict(zip(("loss", "divisor"), self._loss.total(*step[:3]), strict=True))
         if self._loss.target in _WITH_ACCURACY:
-            terms.update(correct(self._loss, step.output.data, step.target))
+            terms.update(correct(self._loss, step.output.data, step.target, terms["divisor"]))
         if self._batches % _CHUNK == 0:
             self._sums.append(terms)
         else:
@@ -98,8 +98,11 @@ class Totals:
             metric.load_state_dict(state["metrics"][name])
 
 
-def correct(loss: Loss, output: Array, target: Array) -> dict[str, Any]:
-    """Count the correct answers of a batch, and all that are not ignored."""
+def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str, Any]:
+    """Count the correct answers of a batch, and all that are not ignored.
+
+    Without class weights, ``divisor``, what the mean loss divides by, is the latter.
+    """
     if loss.target == "binary":
         right = (output > loss.threshold) == (target > 0.5)
         return {"right": right.sum(), "answers": right.size}
@@ -109,4 +112,5 @@ def correct(loss: Loss, output: Array, target: Array) -> dict[str, Any]:
     labels = target.astype("int64", copy=False)  # uint8 cannot hold -100
     counted = labels != getattr(loss, "ignore_index", -100)  # which may be a class of the output
     right = (output.argmax(axis=1) == labels) & counted
-    return {"right": right.sum(), "answers": counted.sum()}
+    is_weighted = getattr(loss, "weight", None) is not None
+    return {"right": right.sum(), "answers": counted.sum() if is_weighted else divisor}
