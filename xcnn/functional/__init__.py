@@ -29,6 +29,7 @@ from .resample import *
 from .resample import AxisWeights as AxisWeights
 from .resample import Resample as Resample
 from .shape import *
+from .sorting import *
 
 __all__ = sorted(
     name for name, value in globals().items() if callable(value) and not isinstance(value, type)

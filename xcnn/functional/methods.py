@@ -11,7 +11,7 @@ from typing import Any
 from ..checks import check_dim
 from ..errors import ShapeError
 from ..tensor import Tensor
-from . import arithmetic, elementwise, linear, reduction, shape
+from . import arithmetic, elementwise, linear, reduction, shape, sorting
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -55,7 +55,8 @@ _BINARY = {
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
     arithmetic: ("pow",),
     elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
-    reduction: ("mean", "sum"),
+    reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
+    sorting: tuple(sorting.__all__),
     shape: ("reshape", "split", "squeeze", "unsqueeze"),
 }
 METHODS: dict[str, Any] = {
