@@ -55,6 +55,9 @@ _BINARY = {
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
     arithmetic: ("pow",),
     elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
+    linear: tuple(
+        n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
+    ),
     reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
     sorting: tuple(sorting.__all__),
     shape: ("reshape", "split", "squeeze", "unsqueeze"),

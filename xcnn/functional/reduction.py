@@ -316,8 +316,12 @@ def _count(xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
     return (x != 0).sum(axis=axes, dtype="int64", keepdims=True)
 
 
-all = _fact("all", "Whether every element is nonzero", lambda _, x, axes: x.all(axes, None, True))
-any = _fact("any", "Whether an element is nonzero", lambda _, x, axes: x.any(axes, None, True))
+all = _fact(
+    "all", "Whether every element is nonzero", lambda _, x, axes: x.all(axis=axes, keepdims=True)
+)
+any = _fact(
+    "any", "Whether an element is nonzero", lambda _, x, axes: x.any(axis=axes, keepdims=True)
+)
 count_nonzero = _fact("count_nonzero", "Number of nonzero elements (int64)", _count)
 
 
@@ -487,10 +491,10 @@ class LogSumExp(Reduction):
     """See :func:`logsumexp`."""
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
-        if not math.prod(x.shape[a] for a in axes):
-            return xp.full([1 if i in axes else n for i, n in enumerate(x.shape)], -xp.inf, x.dtype)
-        largest = x.max(axis=axes, keepdims=True)
-        largest = xp.where(xp.isfinite(largest), largest, 0)
+        largest: Any = 0
+        if math.prod(x.shape[a] for a in axes):
+            largest = x.max(axis=axes, keepdims=True)
+            largest = xp.where(xp.isfinite(largest), largest, 0)
         total = xp.exp(x - largest).sum(axis=axes, keepdims=True)
         return xp.where(total == 0, -xp.inf, xp.log(xp.where(total == 0, 1, total)) + largest)
 

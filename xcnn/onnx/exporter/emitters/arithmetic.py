@@ -19,13 +19,12 @@ def _register_binary(function: str) -> None:
 
 def _register_reduction(function: str) -> None:
     @onnx_emitter(function)
-    def emit(w: Writer, input: Value, dim: Any, keepdim: bool) -> str:
+    def emit(w: Writer, input: Value, dim: Any, keepdim: bool, dtype: Any) -> str:
+        input = input if dtype is None else w.cast(input, dtype)
         type, keepdims = f"Reduce{function.capitalize()}", int(keepdim)
-        if dim is None:
+        axes = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+        if not axes or not input.ndim:
             return w.node(type, input, keepdims=keepdims)
-        axes = [dim] if isinstance(dim, int) else list(dim)
-        if not axes:  # ONNX would reduce all axes
-            return w.node("Identity", input)
         return w.node(type, input, w.ints(axes), keepdims=keepdims)
 
 
@@ -51,8 +50,8 @@ def astype(w: Writer, input: Value, dtype: Any) -> str:
 
 
 @onnx_emitter("matmul")
-def matmul(w: Writer, a: Value, b: Value) -> str:
-    return w.node("MatMul", a, b)
+def matmul(w: Writer, input: Value, other: Value) -> str:
+    return w.node("MatMul", input, other)
 
 
 @onnx_emitter("linear")
