@@ -11,7 +11,6 @@ from ..backends import Backend
 from ..checks import as_float, check_dim, check_dims, check_flag
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Function, Tensor, operation
-from .arithmetic import div, where
 from .elementwise import astype
 from .shape import reshape
 
@@ -72,12 +71,12 @@ def named(function: Callable[..., Any], name: str, **words: str) -> Callable[...
 class Reduction(Function):
     """y = f(x) over axes, which ``value`` and ``gradient`` see with length 1.
 
-    Both get arrays of at least float32. Settings are stored as attributes; ``saves`` names which of
-    x and y backward needs, and ``no_value`` that there is none without elements.
+    Both get arrays of at least float32. Settings are stored as attributes; ``no_value`` says that
+    there is no y without elements, ``keeps_values`` that backward needs x and y.
     """
 
     arguments = ("input",)
-    saves: tuple[str, ...] = ("x", "y")
+    keeps_values = True
     no_value = False
 
     def __init__(self, dim: Axes, keepdim: bool = False, **settings: Any) -> None:
@@ -89,45 +88,42 @@ class Reduction(Function):
         axes = reduced_axes(self.dim, x.ndim)
         if self.no_value:
             check_not_empty(type(self).__name__.lower(), x.shape, axes)
-        with backend.quiet_overflow():
-            y = self.value(backend.xp, self.widened(x), axes)
-        kept = {"x": x, "y": y}
-        self.save(
-            axes=axes, shape=x.shape, with_unit_axes=y.shape, **{n: kept[n] for n in self.saves}
-        )
+        y = self.compute(backend, x, axes)
+        self.save(axes=axes, shape=x.shape, y=y, x=x if self.keeps_values else None)
         y = y.astype(x.dtype, copy=False) if y.dtype.kind == "f" else y
         if self.keepdim:
             return y
-        return y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))
+        return y.reshape(tuple([n for i, n in enumerate(x.shape) if i not in axes]))
+
+    def compute(self, backend: Backend, x: Array, axes: tuple[int, ...]) -> Array:
+        with backend.quiet_overflow():
+            return self.value(backend.xp, _wide(x), axes)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        dy = self.widened(dy.reshape(self.saved.with_unit_axes))
-        kept = [self.widened(getattr(self.saved, name)) for name in self.saves]
+        x, y = self.saved.x, self.saved.y
         with backend.quiet_overflow():
-            return self.gradient(backend.xp, dy, *kept)
-
-    def widened(self, x: Array) -> Array:
-        return x.astype("float32") if x.dtype == "float16" else x
+            return self.gradient(backend.xp, _wide(dy.reshape(y.shape)), _wide(x), y)
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
         raise NotImplementedError
 
-    def gradient(self, xp: Any, dy: Array, *kept: Array) -> Array:
+    def gradient(self, xp: Any, dy: Array, x: Array, y: Array) -> Array:
         raise NotImplementedError
+
+
+def _wide(x: Array) -> Array:
+    return x.astype("float32") if x.dtype == "float16" else x
 
 
 class Sum(Reduction):
-    """See :func:`sum`."""
+    """See :func:`sum`. float16 adds up in float32 without a copy."""
 
     any_dtype = ("input",)
-    saves = ()
+    keeps_values = False
     averages = False
     scale = 1.0
 
-    def widened(self, x: Array) -> Array:
-        return x  # sums accumulate in float32 without a copy
-
-    def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
+    def compute(self, backend: Backend, x: Array, axes: tuple[int, ...]) -> Array:
         dtype = sum_dtype(x.dtype) if x.dtype.kind == "f" else "int64"
         y = x.sum(axis=axes, dtype=dtype, keepdims=True)
         if self.averages:
@@ -135,10 +131,11 @@ class Sum(Reduction):
             y = y * self.scale
         return y
 
-    def gradient(self, xp: Any, dy: Array, *kept: Array) -> Array:
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        dy = dy.reshape(self.saved.y.shape)
         if self.averages:
-            dy = (dy.astype(sum_dtype(dy.dtype), copy=False) * self.scale).astype(dy.dtype)
-        return xp.broadcast_to(dy, self.saved.shape)
+            dy = (_wide(dy) * self.scale).astype(dy.dtype)
+        return backend.xp.broadcast_to(dy, self.saved.shape)
 
 
 class Mean(Sum):
@@ -190,26 +187,44 @@ def mean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = No
     return Mean(dim, keepdim)(_converted(input, dtype))
 
 
+class NanSum(Sum):
+    """See :func:`nansum`."""
+
+    keeps_values = True
+
+    def compute(self, backend: Backend, x: Array, axes: tuple[int, ...]) -> Array:
+        return super().compute(backend, backend.xp.where(x == x, x, 0), axes)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return super().backward(backend, dy) * (self.saved.x == self.saved.x)
+
+
 @operation
 def nansum(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """:func:`sum` with NaN as 0; it gets no gradient."""
-    input = _converted(input, dtype)
-    return sum(
-        input if input.dtype.kind != "f" else where(_numbers(input), input, 0.0), dim, keepdim
-    )
+    """:func:`sum` with NaN as 0, which gets no gradient."""
+    return NanSum(dim, keepdim)(_converted(input, dtype))
+
+
+class NanMean(Reduction):
+    """See :func:`nanmean`."""
+
+    def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
+        over: Any = {"axis": axes, "dtype": x.dtype, "keepdims": True}
+        return xp.where(x == x, x, 0).sum(**over) / (x == x).sum(**over)
+
+    def gradient(self, xp: Any, dy: Array, x: Array, y: Array) -> Array:
+        return _shared(x == x, dy, self.saved.axes)
+
+
+def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
+    """dy in equal parts to the ``chosen`` elements; NaN where there are none."""
+    return chosen * dy / chosen.sum(axis=axes, dtype=dy.dtype, keepdims=True)
 
 
 @operation
 def nanmean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`mean` of the elements that are not NaN; NaN where there are none."""
-    input = _converted(input, dtype)
-    count = Sum(dim, keepdim)(_numbers(input)).data.astype(sum_dtype(input.dtype))
-    return div(nansum(input, dim, keepdim), Tensor(count.astype(input.dtype)))
-
-
-def _numbers(input: Tensor) -> Tensor:
-    """True where ``input`` is not NaN."""
-    return Tensor(input.backend.run(lambda _, x: x == x, input.data))
+    return NanMean(dim, keepdim)(_converted(input, dtype))
 
 
 class Prod(Reduction):
@@ -250,7 +265,7 @@ class Amax(Reduction):
         chosen = x == y
         if self.to_nan:
             chosen |= (x != x) & (y != y)
-        return chosen * (dy / chosen.sum(axis=self.saved.axes, dtype=dy.dtype, keepdims=True))
+        return _shared(chosen, dy, self.saved.axes)
 
 
 class Amin(Amax):
@@ -301,7 +316,7 @@ class Fact(Reduction):
     """A reduction without a gradient; its setting ``value`` is the formula."""
 
     any_dtype = ("input",)
-    saves = ()
+    keeps_values = False
 
 
 def _fact(name: str, what: str, value: Callable) -> Callable[..., Tensor]:
@@ -423,8 +438,7 @@ class Norm(Reduction):
             return xp.zeros_like(x)
         if math.isinf(p):
             chosen = (xp.absolute(x) == y) | ((x != x) & (y != y))
-            share = dy / chosen.sum(axis=self.saved.axes, dtype=dy.dtype, keepdims=True)
-            return xp.sign(x) * chosen * share
+            return xp.sign(x) * _shared(chosen, dy, self.saved.axes)
         slope = x if p == 2 else xp.sign(x)
         if p not in (1, 2):
             slope = slope * xp.where(
