@@ -350,7 +350,9 @@ def _growth(parts: list[Part], pair: tuple[int, int], result: list, lengths: dic
     """By how many elements the product of a pair is larger than the two."""
     others = {*result, *(v for i, (_, term) in enumerate(parts) if i not in pair for v in term)}
     a, b = ({*parts[i][1]} for i in pair)
-    product, *factors = (math.prod(map(lengths.get, v)) for v in ((a | b) & others, a, b))
+    product, *factors = (
+        math.prod(lengths[v] for v in labels) for labels in ((a | b) & others, a, b)
+    )
     return product - builtins.sum(factors)
 
 

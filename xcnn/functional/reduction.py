@@ -118,7 +118,7 @@ def _wide(x: Array) -> Array:
 class Sum(Reduction):
     """See :func:`sum`. float16 adds up in float32 without a copy."""
 
-    any_dtype = ("input",)
+    any_dtype: tuple[str, ...] = ("input",)
     keeps_values = False
     averages = False
     scale = 1.0
@@ -141,7 +141,7 @@ class Sum(Reduction):
 class Mean(Sum):
     """See :func:`mean`."""
 
-    any_dtype = ()
+    any_dtype: tuple[str, ...] = ()
     averages = True
 
 
@@ -313,31 +313,27 @@ def aminmax(input: Any, *, dim: Axes = None, keepdim: bool = False) -> MinMax:
 
 
 class Fact(Reduction):
-    """A reduction without a gradient; its setting ``value`` is the formula."""
+    """What ``method`` of the mask of nonzero elements returns; has no gradient."""
 
     any_dtype = ("input",)
     keeps_values = False
+    method: str
+
+    def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
+        return getattr(x != 0, self.method)(axis=axes, keepdims=True)
 
 
-def _fact(name: str, what: str, value: Callable) -> Callable[..., Tensor]:
+def _fact(name: str, method: str, what: str) -> Callable[..., Tensor]:
     def fact(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
         """{what} over the axes ``dim``: None or (): all. Has no gradient."""
-        return Fact(dim, keepdim, value=value)(Tensor.of(input).detach())
+        return Fact(dim, keepdim, method=method)(Tensor.of(input).detach())
 
     return named(fact, name, what=what)
 
 
-def _count(xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
-    return (x != 0).sum(axis=axes, dtype="int64", keepdims=True)
-
-
-all = _fact(
-    "all", "Whether every element is nonzero", lambda _, x, axes: x.all(axis=axes, keepdims=True)
-)
-any = _fact(
-    "any", "Whether an element is nonzero", lambda _, x, axes: x.any(axis=axes, keepdims=True)
-)
-count_nonzero = _fact("count_nonzero", "Number of nonzero elements (int64)", _count)
+all = _fact("all", "all", "Whether every element is nonzero")
+any = _fact("any", "any", "Whether an element is nonzero")
+count_nonzero = _fact("count_nonzero", "sum", "Number of nonzero elements (int64)")
 
 
 class Var(Reduction):
@@ -347,19 +343,21 @@ class Var(Reduction):
     correction: float
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
-        centred = x - x.mean(axis=axes, keepdims=True) if x.size else x
+        centred = self._centred(x, axes)
         centred *= centred
-        y = centred.sum(axis=axes, keepdims=True)
         count = math.prod(x.shape[a] for a in axes) - self.correction
         self.scale = 1 / count if count > 0 else math.inf
-        y = y * self.scale
+        y = centred.sum(axis=axes, keepdims=True) * self.scale
         return xp.sqrt(y) if self.root else y
 
     def gradient(self, xp: Any, dy: Array, x: Array, y: Array) -> Array:
         if self.root:
             dy = xp.where(y == 0, 0, dy / xp.where(y == 0, 1, 2 * y))
-        centred = x - x.mean(axis=self.saved.axes, keepdims=True) if x.size else x
-        return centred * (dy * (2 * self.scale))
+        return self._centred(x, self.saved.axes) * (dy * (2 * self.scale))
+
+    @staticmethod
+    def _centred(x: Array, axes: tuple[int, ...]) -> Array:
+        return x - x.sum(axis=axes, keepdims=True) / max(math.prod(x.shape[a] for a in axes), 1)
 
 
 def _moment(name: str, what: str, root: bool, with_mean: bool = False) -> Callable[..., Any]:
@@ -441,10 +439,8 @@ class Norm(Reduction):
             return xp.sign(x) * _shared(chosen, dy, self.saved.axes)
         slope = x if p == 2 else xp.sign(x)
         if p not in (1, 2):
-            slope = slope * xp.where(
-                x == 0, 0, _power(xp, xp.where(x == 0, 1, xp.absolute(x)), p - 1)
-            )
-        return slope * xp.where(y == 0, 0, dy * _power(xp, xp.where(y == 0, 1, y), 1 - p))
+            slope = slope * xp.power(xp.where(x == 0, 1, xp.absolute(x)), p - 1)
+        return slope * (dy * (y != 0) * xp.power(xp.where(y == 0, 1, y), 1 - p))
 
 
 def _power(xp: Any, base: Array, exponent: float) -> Array:

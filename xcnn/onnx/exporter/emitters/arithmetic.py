@@ -20,12 +20,12 @@ def _register_binary(function: str) -> None:
 def _register_reduction(function: str) -> None:
     @onnx_emitter(function)
     def emit(w: Writer, input: Value, dim: Any, keepdim: bool, dtype: Any) -> str:
-        input = input if dtype is None else w.cast(input, dtype)
         type, keepdims = f"Reduce{function.capitalize()}", int(keepdim)
+        x = input if dtype is None else w.cast(input, dtype)
         axes = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
         if not axes or not input.ndim:
-            return w.node(type, input, keepdims=keepdims)
-        return w.node(type, input, w.ints(axes), keepdims=keepdims)
+            return w.node(type, x, keepdims=keepdims)
+        return w.node(type, x, w.ints(axes), keepdims=keepdims)
 
 
 for _function in ("add", "div", "maximum", "minimum", "mul", "pow", "sub"):
