@@ -195,6 +195,9 @@ OPERATIONS = {
     "logsumexp": (lambda x: F.logsumexp(x, 1), lambda n: (normal(n, 4),)),
     "cumsum": (lambda x: F.cumsum(x, 1), lambda n: (between(n, 4, 2),)),
     "cumprod": (lambda x: F.cumprod(x, 1), lambda n: (between(n, 4, 2),)),
+    "atan2": (F.atan2, lambda n: (between(n, 3, 4), between(n, 3, 4) + 2)),
+    "remainder": (F.remainder, lambda n: (between(n, 3, 4), between(4) + 9)),
+    "fmod": (F.fmod, lambda n: (between(n, 3, 4), between(4) + 9)),
     "linear": (F.linear, lambda n: (between(n, 3), normal(4, 3), normal(4))),
     "linear rows": (F.linear, lambda n: (between(n, 2, 3), normal(4, 3))),
     "matmul": (F.matmul, lambda n: (between(n, 2, 3), normal(3, 4))),
@@ -321,13 +324,19 @@ OPERATIONS = {
         lambda n: (normal(n, 3), between(n, 3)),
     ),
 }
+#: operations on numbers whose result has no gradient: tests of their own compare the values
+WITHOUT_GRADIENT = {
+    *("eq", "ge", "gt", "isclose", "le", "lt", "ne"),
+    *("bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "floor_divide"),
+    *("logical_and", "logical_not", "logical_or", "logical_xor"),
+}
 operations = pytest.mark.parametrize(
     ("function", "inputs"), OPERATIONS.values(), ids=[n.replace(" ", "-") for n in OPERATIONS]
 )
 
 
-# Those whose results have no gradient, of an array (N, 4, 3).
-WITHOUT_GRADIENT = {
+# Those of an array (N, 4, 3) whose results have no gradient.
+FACTS = {
     "all": lambda x: F.all(x, 1),
     "any": lambda x: F.any(x, (1, 2)),
     "argmax": lambda x: F.argmax(x, 1),
@@ -337,7 +346,7 @@ WITHOUT_GRADIENT = {
     "unique": F.unique,
 }
 WAITING = {"unique"}  # the number of results depends on the values
-without_gradient = pytest.mark.parametrize("name", WITHOUT_GRADIENT)
+facts = pytest.mark.parametrize("name", FACTS)
 
 
 def as_float32(arrays):
@@ -346,18 +355,19 @@ def as_float32(arrays):
 
 def test_the_table_of_operations_is_complete():
     """Add a new operation above: everything below then holds for it."""
-    assert {name.split()[0] for name in OPERATIONS} | set(WITHOUT_GRADIENT) == set(F.__all__)
+    found = {name.split()[0] for name in OPERATIONS} | {*FACTS} | WITHOUT_GRADIENT
+    assert found == set(F.__all__)
 
 
-@without_gradient
+@facts
 @pytest.mark.parametrize("layout", ["contiguous", "batch-last", "strided", "reversed"])
-def test_operations_without_a_gradient(backend, name, layout):
+def test_results_without_a_gradient(backend, name, layout):
     x = np.random.default_rng(0).integers(0, 4, (3, 4, 3)).astype("float32")
-    expected = WITHOUT_GRADIENT[name](xcnn.Tensor(x)).numpy()
+    expected = FACTS[name](xcnn.Tensor(x)).numpy()
     for array, batch in ((x, 3), (x[:0], 0)):
         on_device = layouts(backend, array)[layout]
         with count_syncs() as syncs:
-            y = WITHOUT_GRADIENT[name](xcnn.Tensor(on_device, requires_grad=True))
+            y = FACTS[name](xcnn.Tensor(on_device, requires_grad=True))
         assert syncs == [] or name in WAITING
         assert not y.requires_grad
         assert len(y) == (batch if name not in WAITING or not batch else len(expected))

@@ -42,7 +42,8 @@ Axes = int | Sequence[int] | None
 
 def reduced_axes(dim: Axes, ndim: int) -> tuple[int, ...]:
     """The axes that ``dim`` names: all for None and (); a number counts as one axis."""
-    axes = check_dims("dim", None if dim == () else dim, max(ndim, 1))
+    is_empty = isinstance(dim, Sequence) and not dim
+    axes = check_dims("dim", None if is_empty else dim, max(ndim, 1))
     return axes if ndim else ()
 
 

@@ -271,7 +271,7 @@ def _extreme(name: str, kind: type[Amax], pairwise: Callable, what: str) -> tupl
         input = Tensor.of(input).detach()
         if dim is not None:
             return _pick(input, dim, positions, keepdim).indices
-        index = _pick(reshape(input, (input.size,)), 0, positions).indices
+        index = _pick(reshape(input, (input.numel(),)), 0, positions).indices
         return reshape(index, (1,) * input.ndim if check_flag("keepdim", keepdim) else ())
 
     words = {"what": what, "pairwise": pairwise.__name__}
