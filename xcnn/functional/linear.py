@@ -223,8 +223,8 @@ def _added(name: str, product: Callable[[Any, Any], Tensor]) -> Callable[..., Te
         input, y = Tensor.of(input), product(mat1, mat2)
         if not broadcasts(input.shape, y.shape):
             raise ShapeError(f"{name}: input has shape {input.shape}: expected {y.shape}")
-        beta, alpha = check_number("beta", beta), check_number("alpha", alpha)
-        y = y if alpha == 1 else mul(y, alpha)
+        check_number("beta", beta)
+        y = y if check_number("alpha", alpha) == 1 else mul(y, alpha)
         if beta == 0:
             return y
         return add(input if beta == 1 else mul(input, beta), y)
@@ -336,7 +336,7 @@ def _without_repeats(x: Tensor, term: list[Any], lengths: dict[Any, int]) -> Par
             shape = [n if axis in (first, i) else 1 for axis, n in enumerate(x.shape)]
             with x.backend.active():
                 same = x.backend.xp.eye(x.shape[i], dtype=bool).reshape(shape)
-            x, term = sum(where(same, x, 0.0), i), term[:i] + term[i + 1 :]
+            x, term = sum(where(same, x, 0), i), term[:i] + term[i + 1 :]
     return x, term
 
 

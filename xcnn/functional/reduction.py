@@ -146,9 +146,9 @@ class Mean(Sum):
     averages = True
 
 
-def _converted(input: Any, dtype: Any) -> Tensor:
-    """``input``, converted first if ``dtype`` is given, as PyTorch's reductions do."""
-    return Tensor.of(input) if dtype is None else astype(input, dtype)
+def _typed(function: Function, input: Any, dtype: Any) -> Tensor:
+    """``function(input)``; both have ``dtype`` if it is given."""
+    return function(input) if dtype is None else astype(function(astype(input, dtype)), dtype)
 
 
 @operation
@@ -162,7 +162,7 @@ def sum(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = Non
     keepdim
         Keep the axes, with length 1.
     dtype
-        Convert ``input`` to it first.
+        Convert ``input`` to it first; the result has it.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def sum(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = Non
     ShapeError
         No such axis, or a repeated one.
     """
-    return Sum(dim, keepdim)(_converted(input, dtype))
+    return _typed(Sum(dim, keepdim), input, dtype)
 
 
 @operation
@@ -185,7 +185,7 @@ def mean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = No
     ShapeError
         No such axis, or a repeated one.
     """
-    return Mean(dim, keepdim)(_converted(input, dtype))
+    return _typed(Mean(dim, keepdim), input, dtype)
 
 
 class NanSum(Sum):
@@ -203,7 +203,7 @@ class NanSum(Sum):
 @operation
 def nansum(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`sum` with NaN as 0, which gets no gradient."""
-    return NanSum(dim, keepdim)(_converted(input, dtype))
+    return _typed(NanSum(dim, keepdim), input, dtype)
 
 
 class NanMean(Reduction):
@@ -225,7 +225,7 @@ def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
 @operation
 def nanmean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`mean` of the elements that are not NaN; NaN where there are none."""
-    return NanMean(dim, keepdim)(_converted(input, dtype))
+    return _typed(NanMean(dim, keepdim), input, dtype)
 
 
 class Prod(Reduction):
@@ -248,7 +248,7 @@ class Prod(Reduction):
 @operation
 def prod(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Product over the axes ``dim``; 1 without elements. Parameters as of :func:`sum`."""
-    return Prod(dim, keepdim)(_converted(input, dtype))
+    return _typed(Prod(dim, keepdim), input, dtype)
 
 
 class Amax(Reduction):
@@ -466,7 +466,7 @@ def vector_norm(
     keepdim
         Keep the axes, with length 1.
     dtype
-        Convert ``input`` to it first.
+        Convert ``input`` to it first; the result has it.
 
     Raises
     ------
@@ -478,7 +478,7 @@ def vector_norm(
     p = as_float(ord)
     if math.isnan(p):
         raise ArgumentError(f"ord={ord!r}: expected a number, such as 2 or float('inf')")
-    return Norm(dim, keepdim, p=p)(_converted(input, dtype))
+    return _typed(Norm(dim, keepdim, p=p), input, dtype)
 
 
 @operation
@@ -566,9 +566,10 @@ def _from_end(xp: Any, dy: Array, dim: int) -> Array:
 
 
 def _cumulative(kind: type[CumSum], input: Any, dim: int, dtype: Any) -> Tensor:
-    input = _converted(input, dtype)
+    input = Tensor.of(input)
     dim = check_dim("dim", dim, max(input.ndim, 1))
-    return kind(dim)(input) if input.ndim else reshape(kind(0)(reshape(input, (1,))), ())
+    y = _typed(kind(dim), input if input.ndim else reshape(input, (1,)), dtype)
+    return y if input.ndim else reshape(y, ())
 
 
 @operation
