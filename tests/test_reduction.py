@@ -234,11 +234,13 @@ def test_integers_and_bools(backend):
     assert product.numpy().tolist() == [17, 39]
 
 
-def test_dtype_converts_first(backend):
+def test_dtype_is_that_of_the_sum(backend):
     half = backend.asarray(np.full(9, 8192.0, "float16"))
     for function in (F.sum, F.nansum):
         assert function(half, dtype="float32").item() == 9 * 8192
     assert F.mean(half, dtype="float64").dtype == "float64"
+    assert F.sum(backend.asarray([1, 2]), dtype="int32").dtype == "int32"
+    assert F.prod(backend.asarray([True, False]), dtype="bool").dtype == "bool"
     assert F.norm(half, dtype="float32").item() == 3 * 8192
     assert F.cumsum(half, 0, dtype="float32").numpy()[-1] == 9 * 8192
 

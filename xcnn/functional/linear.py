@@ -294,7 +294,7 @@ def _contracted(name: str, tensors: list[Tensor], terms: Terms, result: list[Any
         out = [v for v in dict.fromkeys(a + b) if v in others]
         parts.append((Contract(a, b, out)(x, y), out))
     y, term = _summed(*parts[0], {*result})
-    return permute(y, [term.index(v) for v in result])
+    return y if term == result else permute(y, [term.index(v) for v in result])
 
 
 def _parse(equation: str, tensors: list[Tensor]) -> tuple[Terms, list[Any]]:
@@ -329,7 +329,8 @@ def _labels(name: str, hidden: int) -> list[Any]:
 def _without_repeats(x: Tensor, term: list[Any], lengths: dict[Any, int]) -> Part:
     """Leave out axes that broadcast, and take the diagonal of repeated ones."""
     spread = [i for i, label in enumerate(term) if x.shape[i] != lengths[label]]
-    x, term = squeeze(x, spread), [label for i, label in enumerate(term) if i not in spread]
+    if spread:
+        x, term = squeeze(x, spread), [label for i, label in enumerate(term) if i not in spread]
     for i in reversed(range(len(term))):
         first = term.index(term[i])
         if first < i:

@@ -392,14 +392,13 @@ def _moment(name: str, what: str, root: bool, with_mean: bool = False) -> Callab
         ShapeError
             No such axis, or a repeated one.
         """
-        if isinstance(dim, bool):
-            dim, unbiased = None, dim
-        default = int(check_flag("unbiased", unbiased))
+        axes, flag = (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+        default = int(check_flag("unbiased", flag))
         subtracted = as_float(default if correction is None else correction)
         if math.isnan(subtracted):
             raise ArgumentError(f"correction={correction!r}: expected a number")
-        y = Var(dim, keepdim, correction=subtracted, root=root)(input)
-        return (y, mean(input, dim, keepdim)) if with_mean else y
+        y = Var(axes, keepdim, correction=subtracted, root=root)(input)
+        return (y, mean(input, axes, keepdim)) if with_mean else y
 
     return named(moment, name, what=what)
 

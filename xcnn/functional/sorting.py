@@ -68,11 +68,12 @@ def _pick(input: Any, dim: Any, positions: Callable, keepdim: bool = True) -> Va
     return found
 
 
-def _order(xp: Any, x: Array, dim: int, descending: bool = False) -> Array:
-    """Positions in sorted order, equal elements in their order; NaN is the largest."""
+def _order(xp: Any, x: Array, dim: int, descending: bool = False, stable: bool = True) -> Array:
+    """Positions in sorted order; NaN is the largest."""
+    kind = "stable" if stable else None
     if not descending:
-        return xp.argsort(x, axis=dim, kind="stable")
-    backwards = xp.argsort(xp.flip(x, dim), axis=dim, kind="stable")
+        return xp.argsort(x, axis=dim, kind=kind)
+    backwards = xp.argsort(xp.flip(x, dim), axis=dim, kind=kind)
     return x.shape[dim] - 1 - xp.flip(backwards, dim)
 
 
@@ -84,7 +85,16 @@ def _at(x: Array, dim: int, index: Any) -> Array:
 def sort(
     input: Any, dim: int = -1, descending: bool = False, stable: bool = False
 ) -> ValuesIndices:
-    """Sort along ``dim``; NaN counts as the largest. Always stable.
+    """Sort along ``dim``; NaN counts as the largest.
+
+    Parameters
+    ----------
+    dim
+        One axis.
+    descending
+        Largest first.
+    stable
+        Keep the order of equal elements, which is slower on a CPU.
 
     Returns
     -------
@@ -96,8 +106,8 @@ def sort(
     ShapeError
         No such axis.
     """
-    descending, _ = check_flag("descending", descending), check_flag("stable", stable)
-    return _pick(input, dim, lambda xp, x, dim: _order(xp, x, dim, descending))
+    flags = check_flag("descending", descending), check_flag("stable", stable)
+    return _pick(input, dim, lambda xp, x, dim: _order(xp, x, dim, *flags))
 
 
 @operation
@@ -130,8 +140,15 @@ def topk(
     largest, k = check_flag("largest", largest), check_int("k", k, 0)
 
     def positions(xp: Any, x: Array, dim: int) -> Array:
-        _check_rank(k, x.shape[dim])
-        return _at(_order(xp, x, dim, largest), dim, slice(k))
+        length = x.shape[dim]
+        _check_rank(k, length)
+        if k == 0:
+            return _at(_order(xp, x, dim), dim, slice(0))
+        start = length - k if largest else 0
+        parts = xp.argpartition(x, start if largest else k - 1, axis=dim)
+        chosen = _at(parts, dim, slice(start, start + k))
+        order = _order(xp, xp.take_along_axis(x, chosen, dim), dim, largest)
+        return xp.take_along_axis(chosen, order, dim)
 
     return _pick(input, dim, positions)
 
@@ -155,7 +172,7 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Values
     def positions(xp: Any, x: Array, dim: int) -> Array:
         check_not_empty("kthvalue", x.shape, (dim,))
         _check_rank(k, x.shape[dim])
-        return _at(_order(xp, x, dim), dim, slice(k - 1, k))
+        return _at(xp.argpartition(x, k - 1, axis=dim), dim, slice(k - 1, k))
 
     return _pick(input, dim, positions, keepdim)
 
