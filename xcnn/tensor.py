@@ -25,7 +25,7 @@ from . import backends
 from .arrays import Array
 from .backends import Backend
 from .checks import check_callable, check_dim, check_flag
-from .errors import DeviceError, DTypeError, GradientError, ShapeError
+from .errors import DeviceError, DTypeError, GradientError, ShapeError, show
 from .layout import batch_first, batch_last
 from .notebook import html_table
 
@@ -522,7 +522,7 @@ class Tensor:
         if self._data.size > _PRINTED:
             shown = ", ".join(self._first_values())
             values = f"[{shown}], shape={self.shape}, dtype={self.data.dtype.name}"
-        return f"{type(self).__name__}({values}, device={self.device!r}{grad}{creator})"
+        return f"{type(self).__name__}({values}, device={show(self.device)}{grad}{creator})"
 
     def _first_values(self) -> list[str]:
         """The first values as text, and an ellipsis if there are more."""
@@ -854,7 +854,7 @@ def dtype_name(dtype: Any) -> str:
     except TypeError:
         name = ""
     if name not in DTYPES or dtype is None:
-        raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(DTYPES)}")
+        raise DTypeError(f"dtype={show(dtype)}: expected one of {', '.join(DTYPES)}")
     return name
 
 

@@ -163,7 +163,7 @@ METHODS: dict[str, Any] = {
     "tolist": lambda tensor: tensor.numpy().tolist(),
     "transpose": _transpose,
     "type": elementwise.astype,
-    "type_as": lambda tensor, other: elementwise.astype(tensor, other.dtype),
+    "type_as": lambda tensor, other: elementwise.astype(tensor, Tensor.of(other).dtype),
     "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
     "zero_": lambda tensor: _store(tensor, "zero_", 0),
 }
