@@ -32,6 +32,7 @@ from .resample import *
 from .resample import AxisWeights as AxisWeights
 from .resample import Resample as Resample
 from .shape import *
+from .sorting import *
 
 __all__ = sorted(
     name

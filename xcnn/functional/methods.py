@@ -13,7 +13,7 @@ from ..checks import check_dim
 from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled
-from . import arithmetic, elementwise, linear, reduction, shape
+from . import arithmetic, elementwise, linear, reduction, shape, sorting
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -129,7 +129,11 @@ _COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
     arithmetic: (*(name for name in arithmetic.__all__ if name != "where"),),
     elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
-    reduction: ("mean", "sum"),
+    linear: tuple(
+        n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
+    ),
+    reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
+    sorting: tuple(sorting.__all__),
     shape: ("reshape", "split", "squeeze", "unsqueeze"),
 }
 _DTYPES = {
