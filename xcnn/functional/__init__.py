@@ -12,6 +12,8 @@ from ..tensor import Tensor
 from . import methods
 from .activation import *
 from .arithmetic import *
+from .attention import *
+from .attention import Attention as Attention
 from .conv import *
 from .conv_transpose import *
 from .dropout import *

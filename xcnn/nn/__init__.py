@@ -11,6 +11,7 @@ from .. import init as init
 from ..tensor import Buffer as Buffer
 from ..tensor import Parameter as Parameter
 from .activation import *
+from .attention import *
 from .container import *
 from .conv import *
 from .dropout import *
