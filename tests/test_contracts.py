@@ -186,13 +186,13 @@ OPERATIONS = {
     "squeeze": (lambda x: F.squeeze(x, (1, 3)), lambda n: (between(n, 1, 3, 1, 2),)),
     "unsqueeze": (lambda x: F.unsqueeze(x, 2), lambda n: (between(n, 3, 2),)),
     "concat": (lambda a, b: F.concat([a, b], 1), lambda n: (between(n, 3, 2), between(n, 1, 2))),
-    "pad": (lambda x: F.pad(x, ((1, 0), (2, 1)), 5.0), lambda n: (between(n, *IMAGES),)),
+    "pad": (lambda x: F.pad(x, (2, -1, 1, 0, 0, 1), value=5.0), lambda n: (between(n, *IMAGES),)),
     "pad reflect": (
-        lambda x: F.pad(x, ((1, 0), (2, 3)), mode="reflect"),
+        lambda x: F.pad(x, (2, 3, 1, -2), mode="reflect"),
         lambda n: (between(n, *IMAGES),),
     ),
     "pad replicate": (
-        lambda x: F.pad(x, (2, 1), mode="replicate", data_format="NHWC"),
+        lambda x: F.pad(x, (0, 0, 1, 1, 2, 2), mode="replicate"),
         lambda n: (between(n, 6, 5, 3),),
     ),
     "pad circular": (lambda x: F.pad(x, (1, 4), mode="circular"), lambda n: (between(n, 3, 5),)),
@@ -395,7 +395,7 @@ def test_memory_stays_batch_last_through_a_network(backend):
         y = layer(F.relu(layer(F.batch_norm(y, training=True))))
         y = layer(y + layer(F.dropout(y, 0.2, key=1)))
         y = layer(F.avg_pool2d(layer(F.max_pool2d(y, 2)), 2))
-        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, 0))], 1))))
+        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, (0, 0)))], 1))))
 
     y, pullback = xcnn.vjp(block, x)
     assert len(seen) == 10
