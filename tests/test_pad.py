@@ -306,3 +306,24 @@ def test_padding_mode_errors():
     layer = nn.Conv2d(2, 3, 7, padding=4, padding_mode="reflect")
     with pytest.raises(ShapeError, match="of 4 pixels: mode='reflect' allows at most 3"):
         layer(normal(1, 2, 4, 4, dtype="float32"))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["Constant", "Zero", "Reflection", "Replication", "Circular"])
+def test_padding_layers_are_pytorchs(backend, kind, axes):
+    torch = pytest.importorskip("torch")
+    name, value = f"{kind}Pad{axes}d", (1.5,) if kind == "Constant" else ()
+    x = normal(2, 3, *(4, 3, 5)[:axes], dtype="float32")
+    for padding, input in ((1, x), ((2, 0, 1, 1, 0, 2)[: 2 * axes], x[0])):
+        layer, peer = (getattr(library.nn, name)(padding, *value) for library in (xcnn, torch))
+        assert_matches(layer(backend.asarray(input)), peer(torch.tensor(input)).numpy())
+
+
+def test_padding_layer_errors():
+    with pytest.raises(ArgumentError, match=r"padding=\(1, 2, 3\): expected an int or 4"):
+        nn.ZeroPad2d((1, 2, 3))
+    with pytest.raises(ArgumentError, match="value='x'"):
+        nn.ConstantPad1d(1, "x")
+    with pytest.raises(ShapeError, match="expected 2 spatial axes"):
+        nn.ZeroPad2d(1)(normal(3, 3))
+    assert repr(nn.ReflectionPad2d((1, 2, 3, 4))) == "ReflectionPad2d((1, 2, 3, 4))"

@@ -17,6 +17,7 @@ from .module import evaluating as evaluating
 from .module import hooked as hooked
 from .module import record_activations as record_activations
 from .norm import *
+from .padding import *
 from .pool import *
 from .resample import *
 from .shape import *
