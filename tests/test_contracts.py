@@ -125,6 +125,20 @@ OPERATIONS = {
         lambda x: F.interpolate(x, 7, mode="bilinear", align_corners=True),
         lambda n: (between(n, *IMAGES),),
     ),
+    "interpolate bicubic": (
+        lambda x: F.interpolate(x, scale_factor=1.7, mode="bicubic"),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "interpolate volumes": (
+        lambda x: F.interpolate(x, (3, 4, 1), mode="trilinear"),
+        lambda n: (between(n, 2, 2, 3, 3),),
+    ),
+    "upsample_nearest": (
+        lambda x: F.upsample_nearest(x, scale_factor=1.7),
+        lambda n: (between(n, 3, 5),),
+    ),
+    "upsample_bilinear": (lambda x: F.upsample_bilinear(x, 7), lambda n: (between(n, *IMAGES),)),
+    "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), lambda n: (between(n, 4, 3),)),
     "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), lambda n: (between(n, 8, 3, 2),)),
     "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), lambda n: (between(n, 2, 6, 4),)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
