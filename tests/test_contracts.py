@@ -8,7 +8,7 @@ import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import convolution, nn, optim
+from xcnn import Tensor, convolution, nn, optim
 from xcnn.convolution import im2col
 from xcnn.errors import (
     ArgumentError,
@@ -139,6 +139,19 @@ OPERATIONS = {
     ),
     "upsample_bilinear": (lambda x: F.upsample_bilinear(x, 7), lambda n: (between(n, *IMAGES),)),
     "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), lambda n: (between(n, 4, 3),)),
+    "grid_sample": (F.grid_sample, lambda n: (between(n, *IMAGES), between(n, 4, 3, 2))),
+    "grid_sample bicubic": (
+        lambda x, grid: F.grid_sample(x, grid, "bicubic", "reflection"),
+        lambda n: (between(n, *IMAGES), between(n, 4, 3, 2)),
+    ),
+    "grid_sample volumes": (
+        lambda x, grid: F.grid_sample(x, grid, padding_mode="border"),
+        lambda n: (between(n, 2, 3, 2, 3), between(n, 1, 2, 3, 3)),
+    ),
+    "affine_grid": (lambda x: F.affine_grid(x, (len(x), 3, 4, 5)), lambda n: (normal(n, 2, 3),)),
+    "unfold": (lambda x: F.unfold(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
+    "fold": (lambda x: F.fold(x, (3, 4), 2), lambda n: (between(n, 8, 6),)),
+    "unfold windows": (lambda x: Tensor.of(x).unfold(2, 3, 2), lambda n: (between(n, *IMAGES),)),
     "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), lambda n: (between(n, 8, 3, 2),)),
     "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), lambda n: (between(n, 2, 6, 4),)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),

@@ -41,6 +41,8 @@ LAYERS = [
     (nn.UpsamplingNearest2d(scale_factor=2), (IMAGES,)),
     (nn.UpsamplingBilinear2d((5, 9)), (IMAGES,)),
     (nn.ChannelShuffle(2), (IMAGES,)),
+    (nn.Unfold(2, padding=(0, 1)), (IMAGES,)),
+    (nn.Fold((4, 5), (1, 2), stride=2), (np.ones((2, 8, 4), "float32"),)),
     (nn.PixelShuffle(2), (IMAGES,)),
     (nn.ConstantPad1d((1, 2), 1.5), (IMAGES[:, :, 0],)),
     (nn.ConstantPad2d((0, 1, -1, 2), np.float32(0.5)), (IMAGES,)),

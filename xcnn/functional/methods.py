@@ -11,7 +11,7 @@ from typing import Any
 from ..checks import check_dim
 from ..errors import ShapeError
 from ..tensor import Tensor
-from . import arithmetic, elementwise, linear, reduction, shape
+from . import arithmetic, elementwise, fold, linear, reduction, shape
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -69,6 +69,7 @@ METHODS: dict[str, Any] = {
     "T": property(_matrix_transpose),
     "flatten": lambda tensor, start_dim=0: shape.flatten(tensor, start_dim),
     "permute": _permute,
+    "unfold": fold.sliding_windows,
     "transpose": _transpose,
 }
 
