@@ -19,6 +19,9 @@ from .shape import reshape, zeros
 __all__ = ["fold", "unfold"]
 
 
+Size = int | Pair
+
+
 class Unfold(Function):
     """See :func:`unfold`."""
 
@@ -28,7 +31,7 @@ class Unfold(Function):
         self.geometry = geometry
         self.tile = Tile(0, geometry.output[0], 0, geometry.output[1])
 
-    def forward(self, backend: Backend, x: Array) -> Array:
+    def forward(self, backend: Backend, x: Array, /) -> Array:
         x = batch_last(backend.xp, x)
         shape = len(x), *self.geometry.kernel, *self.geometry.output, x.shape[-1]
         columns = backend.xp.empty(shape, x.dtype)
@@ -40,7 +43,7 @@ class Unfold(Function):
         rows = math.prod(shape[:3]), math.prod(self.geometry.output), shape[-1]
         return columns.reshape(rows).transpose(2, 0, 1)
 
-    def backward(self, backend: Backend, dy: Array) -> Array:
+    def backward(self, backend: Backend, dy: Array, /) -> Array:
         elements = math.prod(self.geometry.kernel)
         shape = dy.shape[1] // elements, *self.geometry.kernel, *self.geometry.output, len(dy)
         columns = to_batch_last(backend.xp, dy).reshape(shape)
@@ -61,11 +64,7 @@ class Fold(Unfold):
 
 @operation
 def unfold(
-    input: Any,
-    kernel_size: int | Pair,
-    dilation: int | Pair = 1,
-    padding: int | Pair = 0,
-    stride: int | Pair = 1,
+    input: Any, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Tensor:
     """The pixels of each window as a column (im2col): a convolution is a product with them.
 
@@ -107,11 +106,11 @@ def unfold(
 @operation
 def fold(
     input: Any,
-    output_size: int | Pair,
-    kernel_size: int | Pair,
-    dilation: int | Pair = 1,
-    padding: int | Pair = 0,
-    stride: int | Pair = 1,
+    output_size: Size,
+    kernel_size: Size,
+    dilation: Size = 1,
+    padding: Size = 0,
+    stride: Size = 1,
 ) -> Tensor:
     """Images whose pixels are the sums over the columns of :func:`unfold` (col2im), its adjoint.
 

@@ -124,10 +124,10 @@ def _widths(input: Tensor, pad: Sequence[int], mode: str) -> Widths:
     return widths
 
 
-def _check_form(input: Tensor, pad: Any, mode: Any, old: dict[str, Any]) -> None:
+def _checked(input: Tensor, pad: Any, mode: Any, old: dict[str, Any]) -> Sequence[int]:
     """Require pairs of ints; translate a form of padding that older versions took."""
     if not old and isinstance(pad, list | tuple) and are_ints(pad, len(pad)) and len(pad) % 2 == 0:
-        return
+        return pad
     if set(old) - {"padding", "data_format"}:
         raise TypeError(f"pad got unexpected arguments {sorted(old)}")
     padding, is_signal = old.get("padding", pad), input.ndim == 3 and "data_format" not in old
@@ -208,13 +208,13 @@ def pad(
         than the length of the axis, circular at most that length.
     """
     input = Tensor.of(input)
-    _check_form(input, pad, mode, old)
+    pad = _checked(input, pad, mode, old)
     check_choice("mode", mode, _PAD_MODES)
+    widths = _widths(input, pad, mode)
     if value is not None and (not isinstance(value, Real) or (value and mode != "constant")):
         raise ArgumentError(
             f"value={value!r} with mode={mode!r}: expected a number, with mode='constant' only"
         )
-    widths = _widths(input, pad, mode)
     added = tuple((max(0, begin), max(0, end)) for begin, end in widths)
     if mode in ("constant", "circular"):  # the others copy pixels that are then cropped
         input = _crop(input, widths)

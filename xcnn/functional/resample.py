@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+Size = int | Sequence[int] | None
+Factor = float | Sequence[float] | None
+
+
 class AxisWeights:
     """Sparse weights along an axis: each output pixel as a weighted sum of input pixels.
 
@@ -162,8 +166,8 @@ class ResampleNearest(Resample):
 @operation
 def interpolate(
     input: Any,
-    size: int | Sequence[int] | None = None,
-    scale_factor: float | Sequence[float] | None = None,
+    size: Size = None,
+    scale_factor: Factor = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
@@ -229,7 +233,7 @@ def interpolate(
             + ("; one image needs a batch axis, for example x[None]" if input.ndim == 3 else "")
         )
     name, given = ("scale_factor", scale_factor) if size is None else ("size", size)
-    numbers = tuple(given) if isinstance(given, list | tuple) else (given,) * len(pixels)
+    numbers: Any = tuple(given) if isinstance(given, list | tuple) else (given,) * len(pixels)
     if len(numbers) != len(pixels):
         raise ArgumentError(f"{name}={given!r}: expected a number, or {len(pixels)} of them")
     output = numbers if size else tuple(int(n * f) for n, f in zip(pixels, numbers, strict=True))
@@ -249,21 +253,13 @@ def interpolate(
 
 
 @operation
-def upsample_nearest(
-    input: Any,
-    size: int | Sequence[int] | None = None,
-    scale_factor: float | Sequence[float] | None = None,
-) -> Tensor:
+def upsample_nearest(input: Any, size: Size = None, scale_factor: Factor = None) -> Tensor:
     """:func:`interpolate` with ``mode="nearest"``."""
     return interpolate(input, size, scale_factor)
 
 
 @operation
-def upsample_bilinear(
-    input: Any,
-    size: int | Sequence[int] | None = None,
-    scale_factor: float | Sequence[float] | None = None,
-) -> Tensor:
+def upsample_bilinear(input: Any, size: Size = None, scale_factor: Factor = None) -> Tensor:
     """:func:`interpolate` of images with ``mode="bilinear"`` and ``align_corners=True``."""
     return interpolate(input, size, scale_factor, "bilinear", align_corners=True)
 

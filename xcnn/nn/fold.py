@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from .. import functional as F
 from ..checks import Pair, pair
+from ..tensor import Tensor
 from .operation import OperationLayer
 
 __all__ = ["Fold", "Unfold"]
+
+Size = int | Pair
 
 
 class Unfold(OperationLayer):
     """(N, C, H, W) to (N, C·kH·kW, windows): see :func:`xcnn.functional.unfold`."""
 
-    function = staticmethod(F.unfold)
+    function: ClassVar[Callable[..., Tensor]] = staticmethod(F.unfold)
 
     def __init__(
-        self,
-        kernel_size: int | Pair,
-        dilation: int | Pair = 1,
-        padding: int | Pair = 0,
-        stride: int | Pair = 1,
+        self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
     ) -> None:
-        self.kernel_size, self.dilation = (
-            pair(kernel_size, "kernel_size"),
-            pair(dilation, "dilation"),
-        )
-        self.padding, self.stride = pair(padding, "padding", 0), pair(stride, "stride")
+        self.kernel_size, self.stride = pair(kernel_size, "kernel_size"), pair(stride, "stride")
+        self.padding, self.dilation = pair(padding, "padding", 0), pair(dilation, "dilation")
 
 
 class Fold(Unfold):
@@ -35,15 +34,11 @@ class Fold(Unfold):
 
     def __init__(
         self,
-        output_size: int | Pair,
-        kernel_size: int | Pair,
-        dilation: int | Pair = 1,
-        padding: int | Pair = 0,
-        stride: int | Pair = 1,
+        output_size: Size,
+        kernel_size: Size,
+        dilation: Size = 1,
+        padding: Size = 0,
+        stride: Size = 1,
     ) -> None:
+        super().__init__(kernel_size, dilation, padding, stride)
         self.output_size = pair(output_size, "output_size")
-        self.kernel_size, self.dilation = (
-            pair(kernel_size, "kernel_size"),
-            pair(dilation, "dilation"),
-        )
-        self.padding, self.stride = pair(padding, "padding", 0), pair(stride, "stride")

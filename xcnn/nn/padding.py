@@ -11,23 +11,11 @@ from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor
 from .module import Module
 
-__all__ = [
-    "CircularPad1d",
-    "CircularPad2d",
-    "CircularPad3d",
-    "ConstantPad1d",
-    "ConstantPad2d",
-    "ConstantPad3d",
-    "ReflectionPad1d",
-    "ReflectionPad2d",
-    "ReflectionPad3d",
-    "ReplicationPad1d",
-    "ReplicationPad2d",
-    "ReplicationPad3d",
-    "ZeroPad1d",
-    "ZeroPad2d",
-    "ZeroPad3d",
-]
+__all__ = ["CircularPad1d", "CircularPad2d", "CircularPad3d"]
+__all__ += ["ConstantPad1d", "ConstantPad2d", "ConstantPad3d"]
+__all__ += ["ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d"]
+__all__ += ["ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d"]
+__all__ += ["ZeroPad1d", "ZeroPad2d", "ZeroPad3d"]
 
 
 class _Pad(Module):
@@ -54,7 +42,7 @@ class _Pad(Module):
 
     def __init__(self, padding: int | Sequence[int]) -> None:
         count = 2 * self.axes
-        widths = (padding,) * count if is_int(padding) else padding
+        widths: Any = (padding,) * count if is_int(padding) else padding
         if not are_ints(widths, count):
             raise ArgumentError(f"padding={padding!r}: expected an int or {count} of them")
         self.padding = tuple(map(int, widths))

@@ -17,8 +17,8 @@ __all__ = [
     "UpsamplingNearest2d",
 ]
 
-Size = int | Sequence[int]
-Factor = float | Sequence[float]
+Size = int | Sequence[int] | None
+Factor = float | Sequence[float] | None
 
 
 class Upsample(OperationLayer):
@@ -28,8 +28,8 @@ class Upsample(OperationLayer):
 
     def __init__(
         self,
-        size: Size | None = None,
-        scale_factor: Factor | None = None,
+        size: Size = None,
+        scale_factor: Factor = None,
         mode: str = "nearest",
         align_corners: bool | None = None,
         recompute_scale_factor: bool | None = None,
@@ -45,7 +45,7 @@ class UpsamplingNearest2d(OperationLayer):
 
     function = staticmethod(F.upsample_nearest)
 
-    def __init__(self, size: Size | None = None, scale_factor: Factor | None = None) -> None:
+    def __init__(self, size: Size = None, scale_factor: Factor = None) -> None:
         check_interpolation(size, scale_factor, "nearest")
         self.size, self.scale_factor = size, scale_factor
 
