@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import check_choice, check_flag, check_shape, check_size
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, show
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from .linear import matmul
@@ -229,7 +229,7 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
     corners = align_corners is not None and check_flag("align_corners", align_corners)
     if axes not in (2, 3) or theta.shape != (shape[0], axes, axes + 1):
         raise ShapeError(
-            f"theta has shape {theta.shape}, size={size}: expected (N, 2, 3) and (N, C, H, W), or "
+            f"theta has shape {theta.shape}, size={show(size)}: expected (N, 2, 3) and (N, C, H, W), or "
             "(N, 3, 4) and (N, C, D, H, W)"
         )
     if theta.dtype.kind != "f":

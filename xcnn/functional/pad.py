@@ -17,7 +17,7 @@ from ..checks import (
     check_padding1d,
     check_size,
 )
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, show
 from ..geometry import borders
 from ..tensor import Function, Tensor, operation
 from .shape import getitem
@@ -137,7 +137,7 @@ def _checked(input: Tensor, pad: Any, mode: Any, old: dict[str, Any]) -> Sequenc
             raise ArgumentError
     except ArgumentError:
         raise ArgumentError(
-            f"pad={padding!r}: expected two ints for each axis from the last one on, (left, "
+            f"pad={show(padding)}: expected two ints for each axis from the last one on, (left, "
             "right, top, bottom, front, back, ...)"
         ) from None
     if old.get("data_format") == "NHWC":
@@ -163,7 +163,7 @@ def _as_number(input: Tensor, value: Any) -> float:
     low, high = (0, 1) if limits is None else (limits.min, limits.max)
     if not is_whole or not low <= value <= high:
         raise ArgumentError(
-            f"value={value!r}: the input is {input.dtype}, expected a whole number from {low} "
+            f"value={show(value)}: the input is {input.dtype}, expected a whole number from {low} "
             f"to {high}"
         )
     return int(value)
@@ -213,7 +213,7 @@ def pad(
     widths = _widths(input, pad, mode)
     if value is not None and (not isinstance(value, Real) or (value and mode != "constant")):
         raise ArgumentError(
-            f"value={value!r} with mode={mode!r}: expected a number, with mode='constant' only"
+            f"value={show(value)} with mode={mode!r}: expected a number, with mode='constant' only"
         )
     added = tuple((max(0, begin), max(0, end)) for begin, end in widths)
     if mode in ("constant", "circular"):  # the others copy pixels that are then cropped

@@ -11,7 +11,7 @@ from typing import Any
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import INTERPOLATION_AXES, check_int, check_interpolation, check_size
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, show
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from ..tiling import split_range
@@ -235,7 +235,7 @@ def interpolate(
     name, given = ("scale_factor", scale_factor) if size is None else ("size", size)
     numbers: Any = tuple(given) if isinstance(given, list | tuple) else (given,) * len(pixels)
     if len(numbers) != len(pixels):
-        raise ArgumentError(f"{name}={given!r}: expected a number, or {len(pixels)} of them")
+        raise ArgumentError(f"{name}={show(given)}: expected a number, or {len(pixels)} of them")
     output = numbers if size else tuple(int(n * f) for n, f in zip(pixels, numbers, strict=True))
     if min(*pixels, *output) < 1:
         raise ShapeError(

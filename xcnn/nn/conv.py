@@ -94,7 +94,7 @@ class Convolution(Module):
         return F.pad(x, [n for pair in reversed(sides) for n in pair], self.padding_mode), 0
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        return math.prod(output_shape) * self.weight.size // self.out_channels
+        return math.prod(output_shape) * self.weight.numel() // self.out_channels
 
 
 class Conv2d(Convolution):
@@ -237,7 +237,7 @@ class ConvTransposed(Convolution):
         first = self.data_format.index("H")
         sizes = output_shape[first:][:2] if len(output_shape) == 4 else (1, output_shape[2])
         geometry = window_geometry((sizes[0], sizes[1]), *self._window())
-        return output_shape[0] * math.prod(geometry.output) * self.weight.size
+        return output_shape[0] * math.prod(geometry.output) * self.weight.numel()
 
 
 class ConvTranspose2d(ConvTransposed):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from .. import functional as F
 from ..checks import are_ints, check_number, is_int
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, show
 from ..tensor import Tensor
 from .module import Module
 
@@ -44,7 +44,7 @@ class _Pad(Module):
         count = 2 * self.axes
         widths: Any = (padding,) * count if is_int(padding) else padding
         if not are_ints(widths, count):
-            raise ArgumentError(f"padding={padding!r}: expected an int or {count} of them")
+            raise ArgumentError(f"padding={show(padding)}: expected an int or {count} of them")
         self.padding = tuple(map(int, widths))
 
     def forward(self, x: Any) -> Tensor:
