@@ -37,7 +37,7 @@ LAYERS = [
     (nn.AdaptiveMaxPool2d(3), (IMAGES,)),
     (nn.Upsample(scale_factor=1.5, mode="bilinear", align_corners=True), (IMAGES,)),
     (nn.Upsample((5, 9)), (IMAGES,)),
-    (nn.Upsample(None, 2, "bicubic", recompute_scale_factor=True), (IMAGES,)),
+    (nn.Upsample(None, 1.3, "bilinear", recompute_scale_factor=True), (IMAGES,)),
     (nn.UpsamplingNearest2d(scale_factor=2), (IMAGES,)),
     (nn.UpsamplingBilinear2d((5, 9)), (IMAGES,)),
     (nn.ChannelShuffle(2), (IMAGES,)),

@@ -313,8 +313,8 @@ def check_interpolation(
         check_flag("align_corners", align_corners)
         if not mode.endswith(("linear", "cubic")):
             raise ArgumentError(
-                f"align_corners={show(align_corners)} is for the linear modes and bicubic: omit it, or "
-                'use mode="bilinear"'
+                f"align_corners={show(align_corners)} is for the linear modes and bicubic: omit "
+                'it, or use mode="bilinear"'
             )
     if check_flag("antialias", antialias) and mode not in ("bilinear", "bicubic"):
         raise ArgumentError(f"antialias=True with mode={mode!r}: expected bilinear or bicubic")
@@ -332,7 +332,7 @@ def check_interpolation(
     factors = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,)
     if not factors or not all(0 < as_float(factor) < math.inf for factor in factors):
         raise ArgumentError(
-            f"scale_factor={show(scale_factor)}: expected a number > 0, or one for each spatial axis"
+            f"scale_factor={show(scale_factor)}: expected a number > 0, or one for each axis"
         )
 
 

@@ -183,8 +183,8 @@ def grid_sample(
     check_choice("mode", mode, _MODES)
     check_choice("padding_mode", padding_mode, _PADDING_MODES)
     axes = input.ndim - 2
-    is_grid = grid.ndim == input.ndim and grid.shape[-1] == axes and len(grid) == len(input)
-    if axes not in (2, 3) or not is_grid or not math.prod(input.shape[2:]):
+    fits = axes in (2, 3) and grid.ndim == input.ndim and grid.shape[-1] == axes
+    if not fits or len(grid) != len(input) or not math.prod(input.shape[2:]):
         raise ShapeError(
             f"grid_sample: input {input.shape}, grid {grid.shape}: expected (N, C, H, W) and "
             "(N, oH, oW, 2), or (N, C, D, H, W) and (N, oD, oH, oW, 3), with at least one pixel"
@@ -229,8 +229,8 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
     corners = align_corners is not None and check_flag("align_corners", align_corners)
     if axes not in (2, 3) or theta.shape != (shape[0], axes, axes + 1):
         raise ShapeError(
-            f"theta has shape {theta.shape}, size={show(size)}: expected (N, 2, 3) and (N, C, H, W), or "
-            "(N, 3, 4) and (N, C, D, H, W)"
+            f"theta has shape {theta.shape}, size={show(size)}: expected (N, 2, 3) and "
+            "(N, C, H, W), or (N, 3, 4) and (N, C, D, H, W)"
         )
     if theta.dtype.kind != "f":
         raise DTypeError(f"theta is {theta.dtype}: expected floats")

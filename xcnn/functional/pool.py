@@ -23,7 +23,7 @@ from ..errors import ArgumentError, ShapeError
 from ..geometry import Geometry, window_geometry
 from ..layout import check_data_format, image_padding, image_size
 from ..tensor import ImageFunction, Tensor, operation
-from .resample import Resample, axis_weights
+from .resample import AxisWeights, Resample
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -291,6 +291,13 @@ def _regular(size: Pair, output: Pair) -> Geometry | None:
     return window_geometry(size, tuple(kernel), tuple(stride))
 
 
+@lru_cache(maxsize=256)
+def _means(size: int, output: int) -> AxisWeights:
+    """The weights that average each window along an axis."""
+    spans = _spans(size, output)
+    return AxisWeights(size, [[(i, 1 / (b - a)) for i in range(a, b)] for a, b in spans])
+
+
 class GlobalAvgPool2d(ImageFunction):
     """The mean of each image: (N, C, H, W) to (N, C, 1, 1)."""
 
@@ -349,9 +356,8 @@ def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = 
     geometry = _regular(size, output)
     if geometry is not None:
         return AvgPool2d(geometry, True, data_format)(input)
-    axes = zip(size, output, strict=True)
-    weights = [axis_weights("area", False, False, *axis, None) for axis in axes]
-    return Resample(weights, data_format)(input)
+    rows, columns = (_means(*axis) for axis in zip(size, output, strict=True))
+    return Resample(rows, columns, data_format)(input)
 
 
 class AdaptiveMaxPool2d(ImageFunction):

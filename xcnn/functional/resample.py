@@ -12,8 +12,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import INTERPOLATION_AXES, check_int, check_interpolation, check_size
 from ..errors import ArgumentError, ShapeError, show
-from ..layout import to_batch_last
-from ..tensor import Function, Tensor, operation
+from ..tensor import ImageFunction, Tensor, operation
 from ..tiling import split_range
 from .shape import permute, reshape
 
@@ -130,31 +129,31 @@ def _weighted_sum(xp: Any, x: Array, steps: list[tuple[Any, Array | None]], y: A
             y += pixels
 
 
-class Resample(Function):
-    """Applies weights to each spatial axis of (N, C, ...), or of (N, ..., C) for "NHWC"."""
+class Resample(ImageFunction):
+    """Applies weights to the rows, columns and depth of images; None keeps an axis."""
 
-    arguments = ("input",)
-
-    def __init__(self, weights: Sequence[AxisWeights], data_format: str = "NCHW") -> None:
-        # in memory (C, ..., N); shrink before enlarging, and each time while rows are contiguous
-        axes = list(enumerate(weights, 1))
+    def __init__(
+        self,
+        rows: AxisWeights | None,
+        columns: AxisWeights | None,
+        data_format: str = "NCHW",
+        depth: AxisWeights | None = None,
+    ) -> None:
+        axes = [(axis, w) for axis, w in enumerate((rows, columns, depth), 1) if w is not None]
+        # shrink before enlarging, and each time the rows while they are contiguous
         shrink = [(axis, w) for axis, w in axes if len(w.terms) <= w.size]
         self.axes = shrink + [(axis, w) for axis, w in axes[::-1] if len(w.terms) > w.size]
-        self.channels = -1 if data_format == "NHWC" else 1
+        self.data_format = data_format
 
-    def forward(self, backend: Backend, x: Array) -> Array:
-        return self._along_axes(backend, x, self.axes)
+    def compute(self, backend: Backend, x: Array) -> Array:
+        for axis, weights in self.axes:
+            x = weights.apply(backend, x, axis)
+        return x
 
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        axes = [(axis, weights.transposed) for axis, weights in reversed(self.axes)]
-        return self._along_axes(backend, dy, axes)
-
-    def _along_axes(self, backend: Backend, x: Array, axes: list[tuple[int, AxisWeights]]) -> Array:
-        xp = backend.xp
-        y = to_batch_last(xp, xp.moveaxis(x, self.channels, 1))
-        for axis, weights in axes:
-            y = weights.apply(backend, y, axis)
-        return xp.moveaxis(xp.moveaxis(y, -1, 0), 1, self.channels)
+    def gradient(self, backend: Backend, dy: Array) -> Array:
+        for axis, weights in reversed(self.axes):
+            dy = weights.transposed.apply(backend, dy, axis)
+        return dy
 
 
 class ResampleNearest(Resample):
@@ -248,8 +247,10 @@ def interpolate(
     kind = "nearest of images" if mode == "nearest" and len(pixels) == 2 else kind
     settings = kind, bool(align_corners), bool(antialias)
     sizes = zip(pixels, output, factors, strict=True)
-    weights = [axis_weights(*settings, *map(int, (n, m)), f) for n, m, f in sizes]
-    return (ResampleNearest if mode in _NEAREST else Resample)(weights)(input)
+    weights: list[Any] = [axis_weights(*settings, int(n), int(m), f) for n, m, f in sizes]
+    depth, rows, columns = [None] * (3 - len(weights)) + weights
+    function = ResampleNearest if mode in _NEAREST else Resample
+    return function(rows, columns, ("NCL", "NCHW", "NCDHW")[len(weights) - 1], depth)(input)
 
 
 @operation

@@ -51,7 +51,11 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
         return _pooled(x, axes, lambda images, g: AvgPool2d(g, include_pad, "NCHW")(images))
     for a in axes:
         node.check_size((a.output[0], a.kernel[0], _TERM_SIZE), "uint8")
-    return _pooled(x, axes, lambda images, g: Resample([_means(g, include_pad)])(images), at_once=0)
+
+    def means(images: Tensor, geometry: Geometry) -> Tensor:
+        return Resample(_means(geometry, include_pad), None)(images)
+
+    return _pooled(x, axes, means, at_once=0)
 
 
 @operator("GlobalMaxPool", "GlobalAveragePool")
