@@ -8,7 +8,7 @@ import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import convolution, nn, optim
+from xcnn import Tensor, convolution, nn, optim
 from xcnn.convolution import im2col
 from xcnn.errors import (
     ArgumentError,
@@ -125,6 +125,33 @@ OPERATIONS = {
         lambda x: F.interpolate(x, 7, mode="bilinear", align_corners=True),
         lambda n: (between(n, *IMAGES),),
     ),
+    "interpolate bicubic": (
+        lambda x: F.interpolate(x, scale_factor=1.7, mode="bicubic"),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "interpolate volumes": (
+        lambda x: F.interpolate(x, (3, 4, 1), mode="trilinear"),
+        lambda n: (between(n, 2, 2, 3, 3),),
+    ),
+    "upsample_nearest": (
+        lambda x: F.upsample_nearest(x, scale_factor=1.7),
+        lambda n: (between(n, 3, 5),),
+    ),
+    "upsample_bilinear": (lambda x: F.upsample_bilinear(x, 7), lambda n: (between(n, *IMAGES),)),
+    "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), lambda n: (between(n, 4, 3),)),
+    "grid_sample": (F.grid_sample, lambda n: (between(n, *IMAGES), between(n, 4, 3, 2))),
+    "grid_sample bicubic": (
+        lambda x, grid: F.grid_sample(x, grid, "bicubic", "reflection"),
+        lambda n: (between(n, *IMAGES), between(n, 4, 3, 2)),
+    ),
+    "grid_sample volumes": (
+        lambda x, grid: F.grid_sample(x, grid, padding_mode="border"),
+        lambda n: (between(n, 2, 3, 2, 3), between(n, 1, 2, 3, 3)),
+    ),
+    "affine_grid": (lambda x: F.affine_grid(x, (len(x), 3, 4, 5)), lambda n: (normal(n, 2, 3),)),
+    "unfold": (lambda x: F.unfold(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
+    "fold": (lambda x: F.fold(x, (3, 4), 2), lambda n: (between(n, 8, 6),)),
+    "unfold windows": (lambda x: Tensor.of(x).unfold(2, 3, 2), lambda n: (between(n, *IMAGES),)),
     "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), lambda n: (between(n, 8, 3, 2),)),
     "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), lambda n: (between(n, 2, 6, 4),)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
@@ -241,13 +268,13 @@ OPERATIONS = {
     "squeeze": (lambda x: F.squeeze(x, (1, 3)), lambda n: (between(n, 1, 3, 1, 2),)),
     "unsqueeze": (lambda x: F.unsqueeze(x, 2), lambda n: (between(n, 3, 2),)),
     "concat": (lambda a, b: F.concat([a, b], 1), lambda n: (between(n, 3, 2), between(n, 1, 2))),
-    "pad": (lambda x: F.pad(x, ((1, 0), (2, 1)), 5.0), lambda n: (between(n, *IMAGES),)),
+    "pad": (lambda x: F.pad(x, (2, -1, 1, 0, 0, 1), value=5.0), lambda n: (between(n, *IMAGES),)),
     "pad reflect": (
-        lambda x: F.pad(x, ((1, 0), (2, 3)), mode="reflect"),
+        lambda x: F.pad(x, (2, 3, 1, -2), mode="reflect"),
         lambda n: (between(n, *IMAGES),),
     ),
     "pad replicate": (
-        lambda x: F.pad(x, (2, 1), mode="replicate", data_format="NHWC"),
+        lambda x: F.pad(x, (0, 0, 1, 1, 2, 2), mode="replicate"),
         lambda n: (between(n, 6, 5, 3),),
     ),
     "pad circular": (lambda x: F.pad(x, (1, 4), mode="circular"), lambda n: (between(n, 3, 5),)),
@@ -489,7 +516,7 @@ def test_memory_stays_batch_last_through_a_network(backend):
         y = layer(F.relu(layer(F.batch_norm(y, training=True))))
         y = layer(y + layer(F.dropout(y, 0.2, key=1)))
         y = layer(F.avg_pool2d(layer(F.max_pool2d(y, 2)), 2))
-        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, 0))], 1))))
+        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, (0, 0)))], 1))))
 
     y, pullback = xcnn.vjp(block, x)
     assert len(seen) == 10

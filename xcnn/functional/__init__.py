@@ -18,6 +18,8 @@ from .conv import *
 from .conv_transpose import *
 from .dropout import *
 from .elementwise import *
+from .fold import *
+from .grid import *
 from .linear import *
 from .linear import BiasReLU as BiasReLU
 from .loss import *

@@ -13,7 +13,7 @@ from ..checks import check_dim
 from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled
-from . import arithmetic, elementwise, linear, reduction, shape, sorting
+from . import arithmetic, elementwise, fold, linear, reduction, shape, sorting
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -177,6 +177,7 @@ METHODS: dict[str, Any] = {
     "uniform_": lambda tensor, low=0, high=1: _store(
         tensor, "uniform_", rand_like(tensor) * (high - low) + low
     ),
+    "unfold": fold.sliding_windows,
     "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
     "zero_": lambda tensor: _store(tensor, "zero_", 0),
 }

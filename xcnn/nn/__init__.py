@@ -15,6 +15,7 @@ from .attention import *
 from .container import *
 from .conv import *
 from .dropout import *
+from .fold import *
 from .linear import *
 from .loss import *
 from .loss import LOSSES as LOSSES
@@ -23,6 +24,7 @@ from .module import evaluating as evaluating
 from .module import hooked as hooked
 from .module import record_activations as record_activations
 from .norm import *
+from .padding import *
 from .pool import *
 from .resample import *
 from .shape import *
