@@ -85,33 +85,52 @@ def signal_pair(value: Any, name: str, minimum: int = 1) -> Pair:
 
 
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:
-    """``value`` as (height, width), ints >= ``minimum``; an int applies to both."""
-    both = (value, value) if is_int(value) else value
-    if not are_ints(both, 2) or min(both) < minimum:
+    """``value`` as (height, width), ints >= ``minimum``; an int, or one in a list, is both."""
+    height, width = _per_axis(value, name, minimum, 2)
+    return height, width
+
+
+def triple(value: Any, name: str, minimum: int = 1) -> tuple[int, int, int]:
+    """``value`` as (depth, height, width), like :func:`pair`."""
+    depth, height, width = _per_axis(value, name, minimum, 3)
+    return depth, height, width
+
+
+_AXES = {
+    2: ("a pair of them (height, width)", "(pH, pW), ((top, bottom), (left, right))"),
+    3: ("three of them (depth, height, width)", "(pD, pH, pW), ((front, back), ...)"),
+}
+
+
+def _per_axis(value: Any, name: str, minimum: int, count: int) -> tuple[int, ...]:
+    single = value[0] if are_ints(value, 1) else value
+    each = (single,) * count if is_int(single) else value
+    if not are_ints(each, count) or min(each) < minimum:
         raise ArgumentError(
-            f"{name}={value!r}: expected an int >= {minimum} or a pair of them (height, width)"
+            f"{name}={value!r}: expected an int >= {minimum} or {_AXES[count][0]}"
         )
-    return int(both[0]), int(both[1])
+    return tuple(map(int, each))
 
 
-def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
-    """``padding`` as ``"same"`` or as ((top, bottom), (left, right)).
+def check_padding(padding: Padding, ndim: int = 2) -> Any:
+    """``padding`` as ``"same"`` or as ((top, bottom), (left, right)); ``ndim`` pairs.
 
     Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
     """
     sides: Any = padding
     if isinstance(sides, str) and sides in ("same", "valid"):  # == compares arrays elementwise
-        return "same" if sides == "same" else ((0, 0), (0, 0))
+        return "same" if sides == "same" else ((0, 0),) * ndim
+    if are_ints(sides, 1):
+        sides = sides[0]
     if is_int(sides):
-        sides = (sides, sides)
-    if are_ints(sides, 2):
-        sides = ((sides[0], sides[0]), (sides[1], sides[1]))
-    if isinstance(sides, list | tuple) and len(sides) == 2:
-        (height, width) = sides
+        sides = (sides,) * ndim
+    if are_ints(sides, ndim):
+        sides = tuple((n, n) for n in sides)
+    if isinstance(sides, list | tuple) and len(sides) == ndim:
         if all(are_ints(p, 2) and min(p) >= 0 for p in sides):
-            return (int(height[0]), int(height[1])), (int(width[0]), int(width[1]))
+            return tuple((int(begin), int(end)) for begin, end in sides)
     raise ArgumentError(
-        f"padding={padding!r}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
+        f"padding={padding!r}: expected an int >= 0, {_AXES[ndim][1]}, "
         '"valid" or "same"'
     )
 
@@ -135,9 +154,9 @@ def check_padding1d(padding: Any) -> str | Pair:
     )
 
 
-def check_crop(padding: Padding) -> tuple[Pair, Pair]:
+def check_crop(padding: Padding, ndim: int = 2) -> Any:
     """The padding of a transposed convolution, as ((top, bottom), (left, right))."""
-    sides = check_padding(padding)
+    sides = check_padding(padding, ndim)
     if isinstance(sides, str):
         raise ArgumentError(
             f"padding={padding!r} is ambiguous for a transposed convolution: several output sizes "
@@ -146,9 +165,9 @@ def check_crop(padding: Padding) -> tuple[Pair, Pair]:
     return sides
 
 
-def check_output_padding(value: Any, stride: Pair, dilation: Pair) -> Pair:
+def check_output_padding(value: Any, stride: Any, dilation: Any) -> Any:
     """``value`` as (height, width), each less than the stride or the dilation of its axis."""
-    extra = pair(value, "output_padding", 0)
+    extra = _per_axis(value, "output_padding", 0, len(stride))
     if any(m >= max(s, d) for m, s, d in zip(extra, stride, dilation, strict=True)):
         raise ArgumentError(
             f"output_padding={value!r}: expected less than the stride {stride} or the dilation "
@@ -157,15 +176,17 @@ def check_output_padding(value: Any, stride: Pair, dilation: Pair) -> Pair:
     return extra
 
 
-def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
+def check_output_size(output_size: Any, ndim: int = 2) -> tuple[int | None, ...]:
     """``output_size`` as (height, width), each an int >= 1 or None."""
-    both = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
-    if len(both) != 2 or not all(n is None or (is_int(n) and n >= 1) for n in both):
+    each = output_size if isinstance(output_size, list | tuple) else (output_size,) * ndim
+    if len(each) == 1:
+        each *= ndim
+    if len(each) != ndim or not all(n is None or (is_int(n) and n >= 1) for n in each):
+        several = f" or {_AXES[ndim][0]}" if ndim > 1 else ""
         raise ArgumentError(
-            f"output_size={output_size!r}: expected an int >= 1, None (same as the input) or a "
-            "pair of them (height, width)"
+            f"output_size={output_size!r}: expected an int >= 1, None (same as the input)" + several
         )
-    return both[0], both[1]
+    return tuple(each)
 
 
 # -- sizes and flags -----------------------------------------------------------------------

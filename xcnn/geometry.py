@@ -22,6 +22,7 @@ from .checks import (
     check_size,
     memoize,
     pair,
+    triple,
 )
 from .errors import ShapeError
 from .tiling import Tile, tile_grid
@@ -133,6 +134,7 @@ def window_geometry(
     dilation: Any = 1,
     ceil_mode: bool = False,
     kernel_name: str = "kernel_size",
+    axes: tuple[str, str] = ("height", "width"),
 ) -> Geometry:
     """The :class:`Geometry` of a 2-D window operation on an image of ``input_size``.
 
@@ -157,7 +159,7 @@ def window_geometry(
         resolved = height, width
     sides = zip(input_size, extent, stride, resolved, strict=True)
     output = tuple(_output_size(*side, ceil_mode) for side in sides)
-    for axis, name in enumerate(("height", "width")):
+    for axis, name in enumerate(axes):
         if input_size[axis] < 1 or output[axis] < 1:
             raise ShapeError(
                 f"input of {name} {input_size[axis]} with padding {resolved[axis]} is smaller than "
@@ -221,20 +223,75 @@ def transposed_geometry(
     return Geometry((height, width), input_size, kernel, stride, sides, dilation)
 
 
+def volume_geometry(
+    input_size: tuple[int, ...],
+    kernel: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    kernel_name: str = "kernel_size",
+) -> tuple[Geometry, Geometry]:
+    """The windows of volumes (depth, height, width): along the depth, and of each frame.
+
+    The former is that of an image one pixel wide. Raises what :func:`window_geometry` does.
+    """
+    (depth, *size), sides = input_size, check_padding(padding, 3)
+    kernels, strides = triple(kernel, kernel_name), triple(stride, "stride")
+    steps, is_same = triple(dilation, "dilation"), isinstance(sides, str)
+    rest = ceil_mode, kernel_name
+    deep = (kernels[0], 1), (strides[0], 1), sides if is_same else (sides[0], (0, 0))
+    flat = kernels[1:], strides[1:], sides if is_same else sides[1:]
+    return (
+        window_geometry((depth, 1), *deep, (steps[0], 1), *rest, ("depth", "width")),
+        window_geometry((size[0], size[1]), *flat, steps[1:], *rest),
+    )
+
+
+def transposed_volume_geometry(
+    input_size: tuple[int, ...],
+    kernel: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    kernel_name: str = "kernel_size",
+) -> tuple[Geometry, Geometry]:
+    """:func:`transposed_geometry` along the depth and of each frame of volumes."""
+    (depth, *size), sides = input_size, check_crop(padding, 3)
+    kernels, strides = triple(kernel, kernel_name), triple(stride, "stride")
+    steps = triple(dilation, "dilation")
+    extra = check_output_padding(output_padding, strides, steps)
+    deep = (kernels[0], 1), (strides[0], 1), (sides[0], (0, 0)), (extra[0], 0), (steps[0], 1)
+    flat = kernels[1:], strides[1:], sides[1:], extra[1:], steps[1:]
+    return (
+        transposed_geometry((depth, 1), *deep, kernel_name),
+        transposed_geometry((size[0], size[1]), *flat, kernel_name),
+    )
+
+
 def output_padding_for(
-    output_size: Pair, input_size: Pair, kernel: Any, stride: Pair, padding: Padding, dilation: Any
-) -> Pair:
+    output_size: Any, input_size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> Any:
     """The ``output_padding`` for which :func:`transposed_geometry` gives images of ``output_size``.
+
+    Also that of volumes, whose sizes are (depth, height, width).
 
     Raises
     ------
     ShapeError
         No ``output_padding`` below the stride gives that size.
     """
-    smallest = transposed_geometry(input_size, kernel, stride, padding, 0, dilation).input
-    extra = output_size[0] - smallest[0], output_size[1] - smallest[1]
+    settings = input_size, kernel, stride, padding, 0, dilation
+    smallest: tuple[int, ...]
+    if len(input_size) == 3:
+        deep, flat = transposed_volume_geometry(*settings)
+        smallest = deep.input[0], *flat.input
+    else:
+        smallest = transposed_geometry(*settings).input
+    extra = tuple(size - least for size, least in zip(output_size, smallest, strict=True))
     if not all(0 <= m < s for m, s in zip(extra, stride, strict=True)):
-        largest = smallest[0] + stride[0] - 1, smallest[1] + stride[1] - 1
+        largest = tuple(least + s - 1 for least, s in zip(smallest, stride, strict=True))
         raise ShapeError(
             f"output_size={output_size}: an input of size {input_size} gives sizes from "
             f"{smallest} to {largest}"
