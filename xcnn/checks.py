@@ -86,29 +86,23 @@ def signal_pair(value: Any, name: str, minimum: int = 1) -> Pair:
 
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     """``value`` as (height, width), ints >= ``minimum``; an int, or one in a list, is both."""
-    height, width = _per_axis(value, name, minimum, 2)
+    height, width = per_axis(value, name, 2, minimum)
     return height, width
 
 
-def triple(value: Any, name: str, minimum: int = 1) -> tuple[int, int, int]:
-    """``value`` as (depth, height, width), like :func:`pair`."""
-    depth, height, width = _per_axis(value, name, minimum, 3)
-    return depth, height, width
-
-
 _AXES = {
-    2: ("a pair of them (height, width)", "(pH, pW), ((top, bottom), (left, right))"),
-    3: ("three of them (depth, height, width)", "(pD, pH, pW), ((front, back), ...)"),
+    1: ("", ""),
+    2: (" or a pair of them (height, width)", "(pH, pW), ((top, bottom), (left, right))"),
+    3: (" or three of them (depth, height, width)", "(pD, pH, pW), ((front, back), ...)"),
 }
 
 
-def _per_axis(value: Any, name: str, minimum: int, count: int) -> tuple[int, ...]:
+def per_axis(value: Any, name: str, ndim: int, minimum: int = 1) -> tuple[int, ...]:
+    """``value`` as ``ndim`` ints >= ``minimum``; an int, or one in a list, is for all axes."""
     single = value[0] if are_ints(value, 1) else value
-    each = (single,) * count if is_int(single) else value
-    if not are_ints(each, count) or min(each) < minimum:
-        raise ArgumentError(
-            f"{name}={value!r}: expected an int >= {minimum} or {_AXES[count][0]}"
-        )
+    each = (single,) * ndim if is_int(single) else value
+    if not are_ints(each, ndim) or min(each) < minimum:
+        raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}{_AXES[ndim][0]}")
     return tuple(map(int, each))
 
 
@@ -167,7 +161,7 @@ def check_crop(padding: Padding, ndim: int = 2) -> Any:
 
 def check_output_padding(value: Any, stride: Any, dilation: Any) -> Any:
     """``value`` as (height, width), each less than the stride or the dilation of its axis."""
-    extra = _per_axis(value, "output_padding", 0, len(stride))
+    extra = per_axis(value, "output_padding", len(stride), 0)
     if any(m >= max(s, d) for m, s, d in zip(extra, stride, dilation, strict=True)):
         raise ArgumentError(
             f"output_padding={value!r}: expected less than the stride {stride} or the dilation "
@@ -182,9 +176,9 @@ def check_output_size(output_size: Any, ndim: int = 2) -> tuple[int | None, ...]
     if len(each) == 1:
         each *= ndim
     if len(each) != ndim or not all(n is None or (is_int(n) and n >= 1) for n in each):
-        several = f" or {_AXES[ndim][0]}" if ndim > 1 else ""
         raise ArgumentError(
-            f"output_size={output_size!r}: expected an int >= 1, None (same as the input)" + several
+            f"output_size={output_size!r}: expected an int >= 1, None (same as the input)"
+            f"{_AXES[ndim][0]}"
         )
     return tuple(each)
 

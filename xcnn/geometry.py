@@ -22,7 +22,7 @@ from .checks import (
     check_size,
     memoize,
     pair,
-    triple,
+    per_axis,
 )
 from .errors import ShapeError
 from .tiling import Tile, tile_grid
@@ -237,8 +237,8 @@ def volume_geometry(
     The former is that of an image one pixel wide. Raises what :func:`window_geometry` does.
     """
     (depth, *size), sides = input_size, check_padding(padding, 3)
-    kernels, strides = triple(kernel, kernel_name), triple(stride, "stride")
-    steps, is_same = triple(dilation, "dilation"), isinstance(sides, str)
+    kernels, strides = per_axis(kernel, kernel_name, 3), per_axis(stride, "stride", 3)
+    steps, is_same = per_axis(dilation, "dilation", 3), isinstance(sides, str)
     rest = ceil_mode, kernel_name
     deep = (kernels[0], 1), (strides[0], 1), sides if is_same else (sides[0], (0, 0))
     flat = kernels[1:], strides[1:], sides if is_same else sides[1:]
@@ -259,8 +259,8 @@ def transposed_volume_geometry(
 ) -> tuple[Geometry, Geometry]:
     """:func:`transposed_geometry` along the depth and of each frame of volumes."""
     (depth, *size), sides = input_size, check_crop(padding, 3)
-    kernels, strides = triple(kernel, kernel_name), triple(stride, "stride")
-    steps = triple(dilation, "dilation")
+    kernels, strides = per_axis(kernel, kernel_name, 3), per_axis(stride, "stride", 3)
+    steps = per_axis(dilation, "dilation", 3)
     extra = check_output_padding(output_padding, strides, steps)
     deep = (kernels[0], 1), (strides[0], 1), (sides[0], (0, 0)), (extra[0], 0), (steps[0], 1)
     flat = kernels[1:], strides[1:], sides[1:], extra[1:], steps[1:]

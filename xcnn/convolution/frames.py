@@ -17,7 +17,7 @@ from ..geometry import Geometry
 from . import method
 from .method import Method, Problem
 
-_BUDGETS = 8  # column budgets that the gathered frames may take
+_BUDGET = 24 * 2**20  # bytes of gathered frames, or column_budget if that is more
 
 
 @lru_cache(maxsize=1024)
@@ -72,7 +72,8 @@ class Frames(Method):
         count = self.depth.output[0]
         images = _of_frames(problem, self.depth, 1)
         size = 4 * images.in_channels * images.geometry.input[0] * images.geometry.input[1]
-        limit = max(1, _BUDGETS * backend.column_budget // max(1, size * problem.batch))
+        budget = max(_BUDGET, backend.column_budget)
+        limit = max(1, budget // max(1, size * problem.batch))
         step = -(-count // -(-count // limit))
         for start in range(0, count, step):
             part = slice(start, min(start + step, count))
