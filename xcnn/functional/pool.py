@@ -177,7 +177,7 @@ def _windows(
     Each must overlap the image.
     """
     channels, *size = spatial_size(shape, data_format)
-    stride, given = kernel_size if stride is None else stride, padding
+    stride, given = kernel_size if stride in (None, (), []) else stride, padding
     if data_format == "NCL":
         kernel_size, stride = signal_pair(kernel_size, "kernel_size"), signal_pair(stride, "stride")
         padding, dilation = image_padding(padding), signal_pair(dilation, "dilation")
@@ -367,7 +367,9 @@ def _avg_pool(
     windows = _windows(input.shape, kernel_size, stride, padding, 1, ceil_mode, data_format)
     divisor = divisor_override
     if divisor is not None:
-        divisor = check_int("divisor_override", divisor, 1)
+        check_int("divisor_override", divisor, -(2**62))
+        if divisor == 0:
+            raise ArgumentError("divisor_override=0: expected another int")
     divisors = [None if divisor is None else 1, divisor][-len(windows) :]
     parts = [
         AvgPool2d(w, count_include_pad, divisor=d) for w, d in zip(windows, divisors, strict=True)
@@ -709,7 +711,7 @@ class FractionalMaxPool(Function):
             offsets = xp.arange(output, dtype=samples.dtype)
             start = ((offsets + sample) * step).astype("int64") - (sample * step).astype("int64")
             start[:, :, -1] = room
-            starts.append(start.reshape(*x.shape[:2], *(1,) * axis, -1, *(1,) * (ndim - 1 - axis)))
+            starts.append(start.reshape(*x.shape[:2], *(1,) * axis, output, *(1,) * (ndim - 1 - axis)))
         return starts
 
     def _elements(self, xp: Any, shape: tuple[int, ...], starts: list[Array]) -> Iterator[tuple]:
