@@ -120,12 +120,11 @@ def check_padding(padding: Padding, ndim: int = 2) -> Any:
         sides = (sides,) * ndim
     if are_ints(sides, ndim):
         sides = tuple((n, n) for n in sides)
-    if isinstance(sides, list | tuple) and len(sides) == ndim:
-        if all(are_ints(p, 2) and min(p) >= 0 for p in sides):
-            return tuple((int(begin), int(end)) for begin, end in sides)
+    is_list = isinstance(sides, list | tuple) and len(sides) == ndim
+    if is_list and all(are_ints(p, 2) and min(p) >= 0 for p in sides):
+        return tuple((int(begin), int(end)) for begin, end in sides)
     raise ArgumentError(
-        f"padding={padding!r}: expected an int >= 0, {_AXES[ndim][1]}, "
-        '"valid" or "same"'
+        f'padding={padding!r}: expected an int >= 0, {_AXES[ndim][1]}, "valid" or "same"'
     )
 
 

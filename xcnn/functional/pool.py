@@ -502,9 +502,7 @@ class GlobalAvgPool2d(ImageFunction):
         return dx
 
 
-def _adaptive_avg_pool(
-    input: Any, output_size: Any, data_format: str = "NCHW"
-) -> Tensor:
+def _adaptive_avg_pool(input: Any, output_size: Any, data_format: str = "NCHW") -> Tensor:
     """Average pooling to a given output size: the means of windows that cover the image.
 
     Window ``o`` along an axis of H pixels reads pixels from ``floor(o * H / oH)`` up to but
@@ -711,7 +709,9 @@ class FractionalMaxPool(Function):
             offsets = xp.arange(output, dtype=samples.dtype)
             start = ((offsets + sample) * step).astype("int64") - (sample * step).astype("int64")
             start[:, :, -1] = room
-            starts.append(start.reshape(*x.shape[:2], *(1,) * axis, output, *(1,) * (ndim - 1 - axis)))
+            starts.append(
+                start.reshape(*x.shape[:2], *(1,) * axis, output, *(1,) * (ndim - 1 - axis))
+            )
         return starts
 
     def _elements(self, xp: Any, shape: tuple[int, ...], starts: list[Array]) -> Iterator[tuple]:

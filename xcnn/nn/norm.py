@@ -205,8 +205,7 @@ class InstanceNorm2d(_InstanceNorm):
 
 
 class InstanceNorm3d(_InstanceNorm):
-    """Normalisation of each channel of (N, C, D, H, W) or (C, D, H, W); see
-    :class:`InstanceNorm2d`."""
+    """Normalisation of each channel of volumes; see :class:`InstanceNorm2d`."""
 
     shapes = {4: "(C, D, H, W)", 5: "(N, C, D, H, W)"}
 
