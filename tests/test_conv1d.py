@@ -373,4 +373,4 @@ def test_a_layer_names_wrong_channels():
     with pytest.raises(ShapeError, match="input has 2 channels, but weight"):
         nn.Conv1d(3, 4, 3)(normal(1, 2, 5, dtype="float32"))
     with pytest.raises(ShapeError, match="three axes N, C, L"):
-        nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect")(normal(3, 5, dtype="float32"))
+        nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect")(normal(5, dtype="float32"))

@@ -9,7 +9,7 @@ Everything below follows from this formula. Lengths are in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -224,49 +224,38 @@ def transposed_geometry(
 
 
 def volume_geometry(
+    make: Callable[..., Geometry],
     input_size: tuple[int, ...],
-    kernel: Any,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
+    padding: Any,
     kernel_name: str = "kernel_size",
+    ceil_mode: bool | None = None,
+    **settings: Any,
 ) -> tuple[Geometry, Geometry]:
     """The windows of volumes (depth, height, width): along the depth, and of each frame.
 
-    The former is that of an image one pixel wide. Raises what :func:`window_geometry` does.
+    The former is that of an image one pixel wide.
+
+    Parameters
+    ----------
+    make
+        :func:`window_geometry` or :func:`transposed_geometry`, whose errors it raises.
+    **settings
+        kernel, stride, dilation, and output_padding for the latter.
     """
-    (depth, *size), sides = input_size, check_padding(padding, 3)
-    kernels, strides = per_axis(kernel, kernel_name, 3), per_axis(stride, "stride", 3)
-    steps, is_same = per_axis(dilation, "dilation", 3), isinstance(sides, str)
-    rest = ceil_mode, kernel_name
-    deep = (kernels[0], 1), (strides[0], 1), sides if is_same else (sides[0], (0, 0))
-    flat = kernels[1:], strides[1:], sides if is_same else sides[1:]
+    sides: Any = check_padding(padding, 3)
+    deep: dict[str, Any] = {"padding": sides if isinstance(sides, str) else (sides[0], (0, 0))}
+    flat: dict[str, Any] = {"padding": sides if isinstance(sides, str) else sides[1:]}
+    for name, value in settings.items():
+        least = int(name != "output_padding")
+        title = kernel_name if name == "kernel" else name
+        first, *rest = per_axis(value, title, 3, least)
+        deep[name], flat[name] = (first, least), tuple(rest)
+    more: dict[str, Any] = {} if ceil_mode is None else {"ceil_mode": ceil_mode}
+    names = {} if make is transposed_geometry else {"axes": ("depth", "width")}
+    depth, height, width = input_size
     return (
-        window_geometry((depth, 1), *deep, (steps[0], 1), *rest, ("depth", "width")),
-        window_geometry((size[0], size[1]), *flat, steps[1:], *rest),
-    )
-
-
-def transposed_volume_geometry(
-    input_size: tuple[int, ...],
-    kernel: Any,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    dilation: Any = 1,
-    kernel_name: str = "kernel_size",
-) -> tuple[Geometry, Geometry]:
-    """:func:`transposed_geometry` along the depth and of each frame of volumes."""
-    (depth, *size), sides = input_size, check_crop(padding, 3)
-    kernels, strides = per_axis(kernel, kernel_name, 3), per_axis(stride, "stride", 3)
-    steps = per_axis(dilation, "dilation", 3)
-    extra = check_output_padding(output_padding, strides, steps)
-    deep = (kernels[0], 1), (strides[0], 1), (sides[0], (0, 0)), (extra[0], 0), (steps[0], 1)
-    flat = kernels[1:], strides[1:], sides[1:], extra[1:], steps[1:]
-    return (
-        transposed_geometry((depth, 1), *deep, kernel_name),
-        transposed_geometry((size[0], size[1]), *flat, kernel_name),
+        make((depth, 1), **deep, kernel_name=kernel_name, **more, **names),
+        make((height, width), **flat, kernel_name=kernel_name, **more),
     )
 
 
@@ -282,13 +271,13 @@ def output_padding_for(
     ShapeError
         No ``output_padding`` below the stride gives that size.
     """
-    settings = input_size, kernel, stride, padding, 0, dilation
+    settings = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     smallest: tuple[int, ...]
     if len(input_size) == 3:
-        deep, flat = transposed_volume_geometry(*settings)
+        deep, flat = volume_geometry(transposed_geometry, input_size, **settings)
         smallest = deep.input[0], *flat.input
     else:
-        smallest = transposed_geometry(*settings).input
+        smallest = transposed_geometry(input_size, **settings).input
     extra = tuple(size - least for size, least in zip(output_size, smallest, strict=True))
     if not all(0 <= m < s for m, s in zip(extra, stride, strict=True)):
         largest = tuple(least + s - 1 for least, s in zip(smallest, stride, strict=True))

@@ -42,8 +42,8 @@ def batch_first(y: Array, data_format: str = "NCHW") -> Array:
     return y.transpose(3, 1, 2, 0) if data_format == "NHWC" else y[:, 0].transpose(2, 0, 1)
 
 
-def check_data_format(data_format: str) -> str:
-    """Require "NCHW" or "NHWC".
+def check_data_format(data_format: str, ndim: int = 2) -> str:
+    """Require "NCHW" or "NHWC"; without two spatial axes, the former, which is the default.
 
     Raises
     ------
@@ -52,6 +52,8 @@ def check_data_format(data_format: str) -> str:
     """
     if not isinstance(data_format, str) or data_format not in ("NCHW", "NHWC"):
         raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+    if ndim != 2 and data_format != "NCHW":
+        raise ArgumentError(f"data_format={data_format!r} is for images, with two spatial axes")
     return data_format
 
 

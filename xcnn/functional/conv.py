@@ -239,11 +239,12 @@ def _problem(
     if data_format == "NCL":
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
-    settings = kernel, stride, padding, dilation, False, "weight"
+    settings = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     if data_format == "NCDHW":
-        depth, geometry = volume_geometry(tuple(size), *settings)
+        volume = window_geometry, tuple(size)
+        depth, geometry = volume_geometry(*volume, kernel_name="weight", **settings)
     else:
-        geometry = window_geometry((size[0], size[1]), *settings)
+        geometry = window_geometry((size[0], size[1]), kernel_name="weight", **settings)
     relu = check_flag("relu", relu)
     problem = Problem(geometry, groups, channels, weight[0], shape[0], relu, depth)
     check_size("padding", padding, problem.output_shape)

@@ -7,10 +7,18 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, channels_last_hint, check_size, is_int, memoize, signal_pair
+from ..checks import (
+    Padding,
+    channels_last_hint,
+    check_crop,
+    check_size,
+    is_int,
+    memoize,
+    signal_pair,
+)
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import transposed_geometry, transposed_volume_geometry
+from ..geometry import transposed_geometry, volume_geometry
 from ..layout import (
     as_matrix,
     batch_first,
@@ -275,11 +283,13 @@ def _problem(
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
         output_padding = signal_pair(output_padding, "output_padding", 0)
-    settings = kernel, stride, padding, output_padding, dilation, "weight"
+    settings = {"kernel": kernel, "stride": stride, "dilation": dilation}
+    settings |= {"padding": check_crop(padding, len(size)), "output_padding": output_padding}
     if data_format == "NCDHW":
-        depth, geometry = transposed_volume_geometry(tuple(size), *settings)
+        volume = transposed_geometry, tuple(size)
+        depth, geometry = volume_geometry(*volume, kernel_name="weight", **settings)
     else:
-        geometry = transposed_geometry((size[0], size[1]), *settings)
+        geometry = transposed_geometry((size[0], size[1]), kernel_name="weight", **settings)
     problem = Problem(geometry, groups, weight[1] * groups, channels, shape[0], depth=depth)
     check_size("stride", stride, problem.input_shape)
     return problem

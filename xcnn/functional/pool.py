@@ -182,11 +182,13 @@ def _windows(
         kernel_size, stride = signal_pair(kernel_size, "kernel_size"), signal_pair(stride, "stride")
         padding, dilation = image_padding(padding), signal_pair(dilation, "dilation")
     kernels = per_axis(kernel_size, "kernel_size", len(size))
-    settings = kernels, stride, padding, dilation, check_flag("ceil_mode", ceil_mode)
+    settings: dict[str, Any] = {"kernel": kernels, "stride": stride, "padding": padding}
+    settings |= {"dilation": dilation, "ceil_mode": check_flag("ceil_mode", ceil_mode)}
+    windows: tuple[Geometry, ...]
     if data_format == "NCDHW":
-        windows = volume_geometry(tuple(size), *settings)
+        windows = volume_geometry(window_geometry, tuple(size), **settings)
     else:
-        windows = (window_geometry((size[0], size[1]), *settings),)
+        windows = (window_geometry((size[0], size[1]), **settings),)
     check_size("padding", given, (shape[0], channels, *windows[-1].output))
     sides = [side for w in windows for side in w.padding[: 1 if w is not windows[-1] else 2]]
     for side, kernel in zip(sides, kernels, strict=True):
@@ -781,18 +783,16 @@ def _fractional_max_pool(
             f"input has shape {input.shape}: {output} windows of {kernel} pixels do not fit; use a "
             "larger image or a smaller output_size"
         )
+    shape = (*input.shape[:2], len(size))
     if _random_samples is None:
-        shape = (*input.shape[:2], len(size))
-        samples = random.generator().random(shape, "float32")
-        _random_samples = input.backend.asarray(samples.astype(str(input.dtype)))
-    samples = Tensor.of(_random_samples)
-    if samples.shape != (*input.shape[:2], len(size)):
-        raise ShapeError(
-            f"_random_samples has shape {samples.shape}: expected {(*input.shape[:2], len(size))}"
-        )
+        drawn: Any = random.generator().random(shape, "float32")
+        _random_samples = input.backend.asarray(drawn, input.dtype)
+    samples = Tensor.of(_random_samples).detach()
+    if samples.shape != shape:
+        raise ShapeError(f"_random_samples has shape {samples.shape}: expected {shape}")
     function = FractionalMaxPool(kernel, output)
     function.wants_indices = check_flag("return_indices", return_indices)
-    y = function(input, samples.detach())
+    y = function(input, samples)
     return (y, Tensor(function.indices)) if function.wants_indices else y
 
 

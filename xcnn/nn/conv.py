@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from .. import backends, init
 from .. import functional as F
 from ..checks import (
-    Padding,
     check_crop,
     check_flag,
     check_int,
@@ -21,7 +20,7 @@ from ..checks import (
     per_axis,
 )
 from ..errors import ArgumentError
-from ..geometry import output_padding_for, volume_geometry, window_geometry
+from ..geometry import Geometry, output_padding_for, volume_geometry, window_geometry
 from ..layout import check_data_format, image_padding, spatial_size
 from ..tensor import Parameter, Tensor, takes_one
 from .module import Module, full
@@ -107,81 +106,26 @@ class Convolution(Module):
     def _pad(self, x: Tensor) -> Tensor:
         size: Any = self._size(x)
         if self.ndim == 3:
-            deep, flat = volume_geometry(size, *self._window())
+            deep, flat = self._volume(size)
             widths: Any = (0, 0), (0, 0), deep.padding[0], *flat.padding
             return F.PadFromInside(widths, self.padding_mode)(x)
         sides: Any = window_geometry(size, *self._window()).padding
         sides = sides[1] if self.ndim == 1 else sides
         return F.pad(x, sides, data_format=self.data_format, mode=self.padding_mode)
 
+    def _volume(self, size: Any) -> tuple[Geometry, Geometry]:
+        """The windows of volumes of ``size``."""
+        kernel, stride, padding, dilation = self._window()
+        settings = {"kernel": kernel, "stride": stride, "dilation": dilation}
+        return volume_geometry(window_geometry, size, padding, **settings)
+
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.weight.size // self.out_channels
 
 
-class Conv2d(Convolution):
-    """2-D convolution; see :func:`xcnn.functional.conv2d` for the formula.
-
-    Parameters
-    ----------
-    in_channels, out_channels
-        Channels of input and output.
-    kernel_size, stride, dilation
-        An int or (height, width).
-    padding
-        An int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
-    groups
-        Number of groups of channels convolved separately; divides both numbers of channels.
-    bias
-        Whether to add a trainable bias per output channel.
-    padding_mode
-        ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``; see
-        :func:`xcnn.functional.pad`.
-    data_format
-        ``"NCHW"`` or ``"NHWC"``.
-    nonlinearity
-        The activation that follows; determines the initial weights
-        (:func:`xcnn.init.for_activation_`). The bias starts at zero.
-
-    Attributes
-    ----------
-    weight : Parameter (out_channels, in_channels / groups, kH, kW)
-    bias : Parameter (out_channels,) or None
-
-    Raises
-    ------
-    ArgumentError
-        A value out of range.
-    """
-
-    ndim = 2
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: Padding = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        data_format: str = "NCHW",
-        nonlinearity: str = "relu",
-    ) -> None:
-        self._set_window(kernel_size, stride, dilation)
-        self.padding, self.padding_mode = check_padding(padding), check_padding_mode(padding_mode)
-        self.data_format = check_data_format(data_format)
-        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
-
-    def forward(self, x: Any, relu: bool = False, with_bias: bool = True) -> Tensor:
-        x, padding = self._padded(x)
-        bias = self.bias if with_bias else None
-        settings = self.stride, padding, self.dilation, self.groups, self.data_format, relu
-        return F.conv2d(x, self.weight, bias, *settings)
-
-
 class _Conv(Convolution):
+    """A ``data_format`` is for images only."""
+
     function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
@@ -195,11 +139,13 @@ class _Conv(Convolution):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        data_format: str = "NCHW",
         nonlinearity: str = "relu",
     ) -> None:
         self._set_window(kernel_size, stride, dilation)
         is_signal, self.padding_mode = self.ndim == 1, check_padding_mode(padding_mode)
         self.padding = check_padding1d(padding) if is_signal else check_padding(padding, self.ndim)
+        self.data_format = check_data_format(data_format, self.ndim)
         self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
 
     def forward(self, x: Any) -> Tensor:
@@ -235,6 +181,51 @@ class Conv1d(_Conv):
 
     ndim = 1
     function = staticmethod(F.conv1d)
+
+
+class Conv2d(_Conv):
+    """2-D convolution; see :func:`xcnn.functional.conv2d` for the formula.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of input and output.
+    kernel_size, stride, dilation
+        An int or (height, width).
+    padding
+        An int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
+    groups
+        Number of groups of channels convolved separately; divides both numbers of channels.
+    bias
+        Whether to add a trainable bias per output channel.
+    padding_mode
+        ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``; see
+        :func:`xcnn.functional.pad`.
+    data_format
+        ``"NCHW"`` or ``"NHWC"``.
+    nonlinearity
+        The activation that follows; determines the initial weights
+        (:func:`xcnn.init.for_activation_`). The bias starts at zero.
+
+    Attributes
+    ----------
+    weight : Parameter (out_channels, in_channels / groups, kH, kW)
+    bias : Parameter (out_channels,) or None
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    ndim = 2
+    function = staticmethod(F.conv2d)
+
+    def forward(self, x: Any, relu: bool = False, with_bias: bool = True) -> Tensor:
+        x, padding = self._padded(x)
+        bias = self.bias if with_bias else None
+        settings = self.stride, padding, self.dilation, self.groups, self.data_format, relu
+        return F.conv2d(x, self.weight, bias, *settings)
 
 
 class Conv3d(_Conv):
@@ -300,7 +291,7 @@ class ConvTransposed(Convolution):
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         (count, *_), size = output_shape, output_shape[-self.ndim :]
         if self.ndim == 3:
-            windows = volume_geometry(size, *self._window())
+            windows = self._volume(size)
             positions = windows[0].output[0] * math.prod(windows[1].output)
         else:
             size = output_shape[self.data_format.index("H") :][:2] if self.ndim == 2 else (1, *size)
@@ -308,7 +299,79 @@ class ConvTransposed(Convolution):
         return count * positions * self.weight.size
 
 
-class ConvTranspose2d(ConvTransposed):
+class _ConvTranspose(ConvTransposed):
+    """A ``data_format`` is for images only."""
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: Any = 0,
+        output_padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, ...] = 1,
+        padding_mode: str = "zeros",
+        data_format: str = "NCHW",
+        nonlinearity: str = "relu",
+    ) -> None:
+        self._set_window(kernel_size, stride, dilation)
+        if self.ndim == 1:
+            self.padding = check_crop(image_padding(padding))[1]
+            settings = (self.stride,), (self.dilation,)
+            (self.output_padding,) = check_output_padding(output_padding, *settings)
+        else:
+            self.padding = check_crop(padding, self.ndim)
+            settings = self.stride, self.dilation
+            self.output_padding = check_output_padding(output_padding, *settings)
+        _check_only_zeros(padding_mode)
+        self.data_format = check_data_format(data_format, self.ndim)
+        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
+
+    def forward(self, x: Any, output_size: Any = None) -> Tensor:
+        """Apply the layer; ``output_size``, without N and C, overrides ``output_padding``."""
+        x = Tensor.of(x)
+        extra = self._output_padding(x, output_size)
+        settings: Any = self.stride, self.padding, extra, self.groups, self.dilation
+        if self.ndim == 2:
+            settings = *settings, self.data_format
+        return type(self).function(x, self.weight, self.bias, *settings)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """1-D transposed convolution; see :func:`xcnn.functional.conv_transpose1d` for the formula.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of input and output.
+    kernel_size, stride, output_padding, dilation
+        In samples.
+    padding
+        An int, (left, right) or ``"valid"``: cropped from the output.
+    groups, bias, padding_mode, nonlinearity
+        As in :class:`ConvTranspose2d`.
+
+    Attributes
+    ----------
+    weight : Parameter (in_channels, out_channels / groups, K)
+    bias : Parameter (out_channels,) or None
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    ndim = 1
+    function = staticmethod(F.conv_transpose1d)
+
+
+class ConvTranspose2d(_ConvTranspose):
     """2-D transposed convolution; see :func:`xcnn.functional.conv_transpose2d` for the formula.
 
     Parameters
@@ -344,101 +407,7 @@ class ConvTranspose2d(ConvTransposed):
     """
 
     ndim = 2
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: Padding = 0,
-        output_padding: int | tuple[int, int] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | tuple[int, int] = 1,
-        padding_mode: str = "zeros",
-        data_format: str = "NCHW",
-        nonlinearity: str = "relu",
-    ) -> None:
-        self._set_window(kernel_size, stride, dilation)
-        self.padding = check_crop(padding)
-        self.output_padding = check_output_padding(output_padding, self.stride, self.dilation)
-        _check_only_zeros(padding_mode)
-        self.data_format = check_data_format(data_format)
-        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
-
-    def forward(self, x: Any, output_size: Any = None) -> Tensor:
-        """Apply the layer; ``output_size``, (H, W), overrides ``output_padding``."""
-        x = Tensor.of(x)
-        extra = self._output_padding(x, output_size)
-        settings = self.stride, self.padding, extra, self.groups, self.dilation, self.data_format
-        return F.conv_transpose2d(x, self.weight, self.bias, *settings)
-
-
-class _ConvTranspose(ConvTransposed):
-    function: ClassVar[Callable[..., Tensor]]
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, ...],
-        stride: int | tuple[int, ...] = 1,
-        padding: Any = 0,
-        output_padding: int | tuple[int, ...] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | tuple[int, ...] = 1,
-        padding_mode: str = "zeros",
-        nonlinearity: str = "relu",
-    ) -> None:
-        self._set_window(kernel_size, stride, dilation)
-        if self.ndim == 1:
-            self.padding = check_crop(image_padding(padding))[1]
-            settings = (self.stride,), (self.dilation,)
-            (self.output_padding,) = check_output_padding(output_padding, *settings)
-        else:
-            self.padding = check_crop(padding, self.ndim)
-            settings = self.stride, self.dilation
-            self.output_padding = check_output_padding(output_padding, *settings)
-        _check_only_zeros(padding_mode)
-        self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
-
-    def forward(self, x: Any, output_size: Any = None) -> Tensor:
-        """Apply the layer; ``output_size``, without N and C, overrides ``output_padding``."""
-        x = Tensor.of(x)
-        extra = self._output_padding(x, output_size)
-        settings = self.stride, self.padding, extra, self.groups, self.dilation
-        return type(self).function(x, self.weight, self.bias, *settings)
-
-
-class ConvTranspose1d(_ConvTranspose):
-    """1-D transposed convolution; see :func:`xcnn.functional.conv_transpose1d` for the formula.
-
-    Parameters
-    ----------
-    in_channels, out_channels
-        Channels of input and output.
-    kernel_size, stride, output_padding, dilation
-        In samples.
-    padding
-        An int, (left, right) or ``"valid"``: cropped from the output.
-    groups, bias, padding_mode, nonlinearity
-        As in :class:`ConvTranspose2d`.
-
-    Attributes
-    ----------
-    weight : Parameter (in_channels, out_channels / groups, K)
-    bias : Parameter (out_channels,) or None
-
-    Raises
-    ------
-    ArgumentError
-        A value out of range.
-    """
-
-    ndim = 1
-    function = staticmethod(F.conv_transpose1d)
+    function = staticmethod(F.conv_transpose2d)
 
 
 class ConvTranspose3d(_ConvTranspose):

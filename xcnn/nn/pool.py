@@ -45,20 +45,29 @@ Setting = int | tuple[int, ...]
 
 
 class _Pool(OperationLayer):
-    """Base class; with one axis, settings are ints."""
+    """Base class; with one axis, settings are ints. A ``data_format`` is for images only."""
 
     ndim: ClassVar[int]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if getattr(cls, "ndim", 2) != 2:
+            names = [name for name in cls._setting_names if name != "data_format"]
+            cls._setting_names = tuple(names)
 
     def _per_axis(self, value: Any, name: str, minimum: int = 1) -> Any:
         checked = per_axis(value, name, self.ndim, minimum)
         return checked[0] if self.ndim == 1 else checked
 
-    def _set(self, kernel_size: Any, stride: Any, padding: Any = 0, ceil_mode: Any = False) -> None:
+    def _set(
+        self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, data_format: str
+    ) -> None:
         self.kernel_size = self._per_axis(kernel_size, "kernel_size")
         self.stride = self.kernel_size if stride is None else self._per_axis(stride, "stride")
         is_signal, ndim = self.ndim == 1, self.ndim
         self.padding: Any = check_padding1d(padding) if is_signal else check_padding(padding, ndim)
         self.ceil_mode = check_flag("ceil_mode", ceil_mode)
+        self.data_format = check_data_format(data_format, ndim)
 
 
 class _MaxPool(_Pool):
@@ -70,8 +79,9 @@ class _MaxPool(_Pool):
         dilation: Setting = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
+        data_format: str = "NCHW",
     ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
+        self._set(kernel_size, stride, padding, ceil_mode, data_format)
         self.dilation = self._per_axis(dilation, "dilation")
         self.return_indices = check_flag("return_indices", return_indices)
 
@@ -88,19 +98,6 @@ class MaxPool2d(_MaxPool):
 
     ndim = 2
     function = staticmethod(F.max_pool2d)
-
-    def __init__(
-        self,
-        kernel_size: Setting,
-        stride: Setting | None = None,
-        padding: Any = 0,
-        dilation: Setting = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-        data_format: str = "NCHW",
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
-        self.data_format = check_data_format(data_format)
 
 
 class MaxPool3d(_MaxPool):
@@ -119,8 +116,9 @@ class _AvgPool(_Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
+        data_format: str = "NCHW",
     ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
+        self._set(kernel_size, stride, padding, ceil_mode, data_format)
         self.count_include_pad = check_flag("count_include_pad", count_include_pad)
         self.divisor_override = divisor_override
 
@@ -138,20 +136,6 @@ class AvgPool2d(_AvgPool):
     ndim = 2
     function = staticmethod(F.avg_pool2d)
 
-    def __init__(
-        self,
-        kernel_size: Setting,
-        stride: Setting | None = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-        data_format: str = "NCHW",
-    ) -> None:
-        settings = ceil_mode, count_include_pad, divisor_override
-        super().__init__(kernel_size, stride, padding, *settings)
-        self.data_format = check_data_format(data_format)
-
 
 class AvgPool3d(_AvgPool):
     """Mean of each window of volumes; see :func:`xcnn.functional.avg_pool3d`."""
@@ -167,9 +151,10 @@ class _LPPool(_Pool):
         kernel_size: Setting,
         stride: Setting | None = None,
         ceil_mode: bool = False,
+        data_format: str = "NCHW",
     ) -> None:
         self.norm_type = check_number("norm_type", norm_type)
-        self._set(kernel_size, stride, 0, ceil_mode)
+        self._set(kernel_size, stride, 0, ceil_mode, data_format)
 
 
 class LPPool1d(_LPPool):
@@ -194,7 +179,8 @@ class LPPool3d(_LPPool):
 
 
 class _AdaptiveAvgPool(_Pool):
-    def __init__(self, output_size: Any) -> None:
+    def __init__(self, output_size: Any, data_format: str = "NCHW") -> None:
+        self.data_format = check_data_format(data_format, self.ndim)
         sizes = check_output_size(output_size, self.ndim)
         self.output_size = sizes[0] if self.ndim == 1 else sizes
 
@@ -215,10 +201,6 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     ndim = 2
     function = staticmethod(F.adaptive_avg_pool2d)
 
-    def __init__(self, output_size: Any, data_format: str = "NCHW") -> None:
-        super().__init__(output_size)
-        self.data_format = check_data_format(data_format)
-
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """Mean of each of oD × oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool3d`."""
@@ -228,8 +210,10 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
 
 
 class _AdaptiveMaxPool(_AdaptiveAvgPool):
-    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
-        super().__init__(output_size)
+    def __init__(
+        self, output_size: Any, return_indices: bool = False, data_format: str = "NCHW"
+    ) -> None:
+        super().__init__(output_size, data_format)
         self.return_indices = check_flag("return_indices", return_indices)
 
 
@@ -248,12 +232,6 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 
     ndim = 2
     function = staticmethod(F.adaptive_max_pool2d)
-
-    def __init__(
-        self, output_size: Any, return_indices: bool = False, data_format: str = "NCHW"
-    ) -> None:
-        super().__init__(output_size, return_indices)
-        self.data_format = check_data_format(data_format)
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
@@ -300,7 +278,8 @@ class _MaxUnpool(_Pool):
     def __init__(
         self, kernel_size: Setting, stride: Setting | None = None, padding: Setting = 0
     ) -> None:
-        self._set(kernel_size, stride)
+        self.kernel_size = self._per_axis(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else self._per_axis(stride, "stride")
         self.padding = self._per_axis(padding, "padding", 0)
 
     def forward(self, x: Any, indices: Any, output_size: Any = None) -> Tensor:
