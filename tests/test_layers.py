@@ -411,7 +411,7 @@ def test_replaced_parameters_are_used():
         (nn.GroupNorm(1, 3), (2, 8, 9, 3), "(0, 3, 1, 2)"),
         (nn.Conv1d(3, 4, 3), (2, 9, 3), "(0, 2, 1)"),
         (nn.ConvTranspose1d(3, 4, 3), (2, 9, 3), "(0, 2, 1)"),
-        (nn.Conv2d(3, 4, 3), (8, 9, 3), "(2, 0, 1)[None]"),
+        (nn.Conv2d(3, 4, 3), (8, 9, 3), "(2, 0, 1)"),
     ],
     ids=str,
 )

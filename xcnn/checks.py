@@ -407,7 +407,9 @@ def channels_last_hint(shape: tuple[int, ...], channels: int, otherwise: str = "
     if len(shape) < 3 or shape[-1] != channels:
         return otherwise
     axes = 0, len(shape) - 1, *range(1, len(shape) - 1)
-    return f"{shape} looks channels-last: use x.transpose{axes}"
+    one = tuple(axis - 1 for axis in axes[1:])
+    single = f", or x.transpose{one} for one example" if shape[0] == 1 else ""
+    return f"{shape} looks channels-last: use x.transpose{axes}{single}"
 
 
 def loads_state(method: _F) -> _F:

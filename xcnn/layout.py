@@ -117,7 +117,8 @@ def volume_size(x: Any, name: str = "input") -> tuple[int, int, int, int]:
 
 def spatial_size(x: Any, data_format: str) -> tuple[int, ...]:
     """:func:`image_size` or, with "NCDHW", :func:`volume_size`."""
-    return volume_size(x) if data_format == "NCDHW" else image_size(x, data_format)
+    is_volume = isinstance(data_format, str) and data_format == "NCDHW"
+    return volume_size(x) if is_volume else image_size(x, data_format)
 
 
 def image_padding(padding: Any) -> Padding:

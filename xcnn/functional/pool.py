@@ -177,7 +177,8 @@ def _windows(
     Each must overlap the image.
     """
     channels, *size = spatial_size(shape, data_format)
-    stride, given = kernel_size if stride in (None, (), []) else stride, padding
+    is_default = stride is None or (isinstance(stride, list | tuple) and not stride)
+    stride, given = kernel_size if is_default else stride, padding
     if data_format == "NCL":
         kernel_size, stride = signal_pair(kernel_size, "kernel_size"), signal_pair(stride, "stride")
         padding, dilation = image_padding(padding), signal_pair(dilation, "dilation")
@@ -429,6 +430,7 @@ def _lp_pool(
     p = check_number("norm_type", norm_type)
     if p == 0:
         raise ArgumentError("norm_type=0: expected another number, the power p")
+    spatial_size(Tensor.of(input), data_format)
     size = math.prod(per_axis(kernel_size, "kernel_size", len(data_format) - 2))
     settings = kernel_size, stride, 0, ceil_mode, True, None, data_format
     return Root(size=size, p=p)(_avg_pool(pow(input, p), *settings))
