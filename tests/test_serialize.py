@@ -24,7 +24,6 @@ from .conftest import normal
 IMAGES = normal(2, 4, 6, 6, dtype="float32")
 ROWS = normal(3, 5, dtype="float32")
 VOLUMES = np.stack([IMAGES, IMAGES + 1], axis=2)
-SAMPLES = np.linspace(0, 0.9, 24, dtype="float32").reshape(2, 4, 3)
 WHERE = np.arange(IMAGES[0, 0].size).reshape(IMAGES[0, 0].shape) + np.zeros(IMAGES.shape, int)
 CLASSES = np.array([0, 2, 4])
 
@@ -49,11 +48,11 @@ LAYERS = [
     (nn.AdaptiveAvgPool3d((1, None, 2)), (VOLUMES,)),
     (nn.AdaptiveMaxPool1d(2), (IMAGES[:, :, 0],)),
     (nn.AdaptiveMaxPool3d(2), (VOLUMES,)),
-    (nn.FractionalMaxPool2d(2, (3, 2), _random_samples=SAMPLES[..., :2]), (IMAGES,)),
-    (nn.FractionalMaxPool3d(1, output_ratio=0.5, _random_samples=SAMPLES), (VOLUMES,)),
+    (nn.FractionalMaxPool2d(2, 1), (IMAGES,)),
+    (nn.FractionalMaxPool3d((1, 2, 3), output_ratio=0.2), (VOLUMES,)),
     (nn.MaxUnpool1d(2), (IMAGES[:, :, 0], WHERE[:, :, 0])),
     (nn.MaxUnpool2d(2, stride=(2, 1)), (IMAGES, WHERE)),
-    (nn.MaxUnpool3d((1, 2, 2)), (VOLUMES, WHERE[:, :, None])),
+    (nn.MaxUnpool3d((1, 2, 2)), (IMAGES[:, :, None], WHERE[:, :, None])),
     (nn.BatchNorm3d(4), (VOLUMES,)),
     (nn.InstanceNorm1d(4, affine=True), (IMAGES[:, :, 0],)),
     (nn.InstanceNorm3d(4, track_running_stats=True), (VOLUMES,)),
