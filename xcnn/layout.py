@@ -13,7 +13,7 @@ from typing import Any
 
 from .arrays import Array
 from .checks import Padding, check_padding1d
-from .errors import ArgumentError, ShapeError
+from .errors import ArgumentError, ShapeError, show
 from .tiling import Tile
 
 _TO_BATCH_LAST = {
@@ -51,9 +51,9 @@ def check_data_format(data_format: str, ndim: int = 2) -> str:
         Anything else.
     """
     if not isinstance(data_format, str) or data_format not in ("NCHW", "NHWC"):
-        raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+        raise ArgumentError(f'data_format={show(data_format)}: expected "NCHW" or "NHWC"')
     if ndim != 2 and data_format != "NCHW":
-        raise ArgumentError(f"data_format={data_format!r} is for images, with two spatial axes")
+        raise ArgumentError(f"data_format={show(data_format)} is for images, with two spatial axes")
     return data_format
 
 

@@ -29,7 +29,7 @@ from ..checks import (
     per_axis,
     signal_pair,
 )
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, show
 from ..geometry import Geometry, volume_geometry, window_geometry
 from ..layout import batch_first, image_padding, spatial_size, to_batch_last
 from ..tensor import Function, ImageFunction, Tensor, operation, takes_one
@@ -774,7 +774,7 @@ def _fractional_max_pool(
     kernel = per_axis(kernel_size, "kernel_size", len(size))
     if (output_size is None) == (output_ratio is None):
         raise ArgumentError(
-            f"output_size={output_size!r} and output_ratio={output_ratio!r}: give exactly one"
+            f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give exactly one"
         )
     if output_ratio is None:
         output = per_axis(output_size, "output_size", len(size))
@@ -803,7 +803,7 @@ def _scaled(size: list[int], ratio: Any) -> tuple[int, ...]:
     ratios = list(ratio) if isinstance(ratio, list | tuple) else [ratio] * len(size)
     if len(ratios) != len(size) or not all(0 < as_float(r) < 1 for r in ratios):
         raise ArgumentError(
-            f"output_ratio={ratio!r}: expected a number between 0 and 1, or one per axis"
+            f"output_ratio={show(ratio)}: expected a number between 0 and 1, or one per axis"
         )
     return tuple(max(1, int(n * r)) for n, r in zip(size, ratios, strict=True))
 
@@ -894,7 +894,7 @@ def _max_unpool(
     )
     if not near or min(size) < 1:
         raise ShapeError(
-            f"output_size={output_size!r}: expected less than the stride {strides} from {default}"
+            f"output_size={show(output_size)}: expected less than the stride {strides} from {default}"
         )
     check_size("output_size", output_size, (*input.shape[:2], *size))
     return MaxUnpool(size)(input, indices)

@@ -19,7 +19,7 @@ from ..checks import (
     check_size,
     per_axis,
 )
-from ..errors import ArgumentError
+from ..errors import ArgumentError, show
 from ..geometry import Geometry, output_padding_for, volume_geometry, window_geometry
 from ..layout import check_data_format, image_padding, spatial_size
 from ..tensor import Parameter, Tensor, takes_one
@@ -120,7 +120,7 @@ class Convolution(Module):
         return volume_geometry(window_geometry, size, padding, **settings)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        return math.prod(output_shape) * self.weight.size // self.out_channels
+        return math.prod(output_shape) * self.weight.numel() // self.out_channels
 
 
 class _Conv(Convolution):
@@ -296,7 +296,7 @@ class ConvTransposed(Convolution):
         else:
             size = output_shape[self.data_format.index("H") :][:2] if self.ndim == 2 else (1, *size)
             positions = math.prod(window_geometry((size[0], size[1]), *self._window()).output)
-        return count * positions * self.weight.size
+        return count * positions * self.weight.numel()
 
 
 class _ConvTranspose(ConvTransposed):
@@ -443,6 +443,6 @@ class ConvTranspose3d(_ConvTranspose):
 def _check_only_zeros(padding_mode: str) -> None:
     if check_padding_mode(padding_mode) != "zeros":
         raise ArgumentError(
-            f"padding_mode={padding_mode!r}: expected 'zeros'; a transposed convolution crops its "
+            f"padding_mode={show(padding_mode)}: expected 'zeros'; a transposed convolution crops its "
             "output by the padding"
         )

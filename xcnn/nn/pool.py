@@ -13,7 +13,7 @@ from ..checks import (
     check_padding1d,
     per_axis,
 )
-from ..errors import ArgumentError
+from ..errors import ArgumentError, show
 from ..layout import check_data_format
 from ..tensor import Tensor
 from .operation import OperationLayer
@@ -252,7 +252,7 @@ class _FractionalMaxPool(_Pool):
     ) -> None:
         if (output_size is None) == (output_ratio is None):
             raise ArgumentError(
-                f"output_size={output_size!r} and output_ratio={output_ratio!r}: give exactly one"
+                f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give exactly one"
             )
         self.kernel_size = self._per_axis(kernel_size, "kernel_size")
         self.output_size, self.output_ratio = output_size, output_ratio
