@@ -359,7 +359,7 @@ ERRORS = {
     "fractional": (
         lambda: F.fractional_max_pool2d(np.ones((1, 1, 4, 4)), 2),
         ArgumentError,
-        "exactly one",
+        "give one",
     ),
     "fractional size": (
         lambda: F.fractional_max_pool2d(np.ones((1, 1, 4, 4)), 2, 4),

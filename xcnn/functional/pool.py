@@ -774,7 +774,7 @@ def _fractional_max_pool(
     kernel = per_axis(kernel_size, "kernel_size", len(size))
     if (output_size is None) == (output_ratio is None):
         raise ArgumentError(
-            f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give exactly one"
+            f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
         )
     if output_ratio is None:
         output = per_axis(output_size, "output_size", len(size))
@@ -894,7 +894,8 @@ def _max_unpool(
     )
     if not near or min(size) < 1:
         raise ShapeError(
-            f"output_size={show(output_size)}: expected less than the stride {strides} from {default}"
+            f"output_size={show(output_size)}: expected {default}, or less than the stride "
+            f"{strides} from it"
         )
     check_size("output_size", output_size, (*input.shape[:2], *size))
     return MaxUnpool(size)(input, indices)

@@ -443,6 +443,6 @@ class ConvTranspose3d(_ConvTranspose):
 def _check_only_zeros(padding_mode: str) -> None:
     if check_padding_mode(padding_mode) != "zeros":
         raise ArgumentError(
-            f"padding_mode={show(padding_mode)}: expected 'zeros'; a transposed convolution crops its "
-            "output by the padding"
+            f"padding_mode={show(padding_mode)}: expected 'zeros'; a transposed convolution crops "
+            "its output by the padding"
         )

@@ -252,7 +252,7 @@ class _FractionalMaxPool(_Pool):
     ) -> None:
         if (output_size is None) == (output_ratio is None):
             raise ArgumentError(
-                f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give exactly one"
+                f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
             )
         self.kernel_size = self._per_axis(kernel_size, "kernel_size")
         self.output_size, self.output_ratio = output_size, output_ratio
