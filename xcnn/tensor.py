@@ -627,13 +627,7 @@ class Tensor:
         DTypeError
             No such dtype.
         """
-        for value in args:
-            if isinstance(value, Tensor):
-                device, dtype = value.backend, value.dtype
-            elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
-                device = value
-            elif value is not None:
-                dtype = value
+        device, dtype = destination(args, device, dtype)
         target = self.backend if device is None else backends.get(device)
         moved = self
         if target is not self.backend:
@@ -831,9 +825,19 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """An array that belongs to a module's state but is not trained, such as a running mean."""
+    """An array that belongs to a module's state but is not trained, such as a running mean.
 
-    __slots__ = ()
+    Parameters
+    ----------
+    persistent
+        Whether ``state_dict`` contains it.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Any, requires_grad: bool = False, persistent: bool = True) -> None:
+        super().__init__(data, requires_grad)
+        self.persistent = check_flag("persistent", persistent)
 
 
 def zero_grads(leaves: Iterable[Tensor], set_to_none: bool) -> None:
@@ -859,6 +863,18 @@ def _shape_of(value: Any) -> str:
 def _kind(array: Array) -> tuple:
     """What two arrays have in common if one can take the place of the other."""
     return type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device"))
+
+
+def destination(args: Iterable[Any], device: Any, dtype: Any) -> tuple[Any, Any]:
+    """The device and the dtype among the positional arguments of ``to``, or those by keyword."""
+    for value in args:
+        if isinstance(value, Tensor):
+            device, dtype = value.backend, value.dtype
+        elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
+            device = value
+        elif value is not None:
+            dtype = value
+    return device, dtype
 
 
 def dtype_name(dtype: Any) -> str:
