@@ -185,6 +185,17 @@ class Backend:
                 f"indices 0 to {classes - 1}{ignored}"
             )
 
+    def check_indices(self, name: str, indices: Array, count: int) -> None:
+        """Require indices from 0 to ``count`` - 1.
+
+        Raises
+        ------
+        ArgumentError
+            An index is out of range.
+        """
+        if indices.size and not (indices.min() >= 0 and indices.max() < count):
+            raise ArgumentError(f"{name}: expected indices from 0 to {count - 1}")
+
     # -- parallelism ------------------------------------------------------------------------
 
     def shares(self, work: int) -> int:

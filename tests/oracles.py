@@ -2,7 +2,7 @@
 
 Nothing in here uses xcnn; where a formula has a name, scipy's or NumPy's is not used for it either.
 Images are (N, C, H, W), ``padding`` is ((top, bottom), (left, right)), and every pair is
-(height, width).
+(height, width). The functions of images also take volumes (N, C, D, H, W), with three settings.
 """
 
 import itertools
@@ -50,7 +50,8 @@ def sides(padding, size, kernel, stride=1, dilation=1):
 
 def image_output_size(size, kernel, stride, padding, dilation=1, ceil_mode=False):
     """(oH, oW)."""
-    axes = zip(size, both(kernel), both(stride), padding, both(dilation), strict=True)
+    dilation = dilation_of(dilation, len(padding))
+    axes = zip(size, both(kernel), both(stride), padding, dilation, strict=True)
     return tuple(output_size(*axis, ceil_mode=ceil_mode) for axis in axes)
 
 
@@ -81,8 +82,8 @@ def conv2d_gradients(dy, x, weight, stride=1, padding=((0, 0), (0, 0)), dilation
         dpadded[window] += dy[index] * weight[index[1]]
         dweight[index[1]] += dy[index] * padded[window]
         dbias[index[1]] += dy[index]
-    (top, _), (left, _) = padding
-    return dpadded[:, :, top : top + x.shape[2], left : left + x.shape[3]], dweight, dbias
+    inside = [slice(p[0], p[0] + n) for p, n in zip(padding, x.shape[2:], strict=True)]
+    return dpadded[:, :, *inside], dweight, dbias
 
 
 def _window(index, weight, stride, dilation, groups):
@@ -106,7 +107,7 @@ def conv_transpose2d(
     for index in np.ndindex(x.shape):
         y[_reached(index, weight, stride, dilation, groups)] += x[index] * weight[index[1]]
     y = y[inside]
-    return y if bias is None else y + np.reshape(bias, (1, -1, 1, 1))
+    return y if bias is None else y + np.reshape(bias, (-1,) + (1,) * (x.ndim - 2))
 
 
 def conv_transpose2d_gradients(
@@ -121,7 +122,7 @@ def conv_transpose2d_gradients(
         gradient = d[_reached(index, weight, stride, dilation, groups)]
         dx[index] = (gradient * weight[index[1]]).sum()
         dweight[index[1]] += gradient * x[index]
-    return dx, dweight, np.float64(dy).sum(axis=(0, 2, 3))
+    return dx, dweight, np.float64(dy).sum(axis=(0, *range(2, x.ndim)))
 
 
 def _whole_image(x, weight, stride, padding, output_padding, dilation, groups):
@@ -129,9 +130,9 @@ def _whole_image(x, weight, stride, padding, output_padding, dilation, groups):
     settings = map(both, (stride, dilation, output_padding))
     axes = zip(x.shape[2:], weight.shape[2:], *settings, strict=True)
     size = [(n - 1) * s + d * (k - 1) + 1 + more for n, k, s, d, more in axes]
-    rows, columns = (slice(p[0], n - p[1]) for n, p in zip(size, padding, strict=True))
+    inside = [slice(p[0], n - p[1]) for n, p in zip(size, padding, strict=True)]
     whole = np.zeros((len(x), weight.shape[1] * groups, *size))
-    return whole, (slice(None), slice(None), rows, columns)
+    return whole, (slice(None), slice(None), *inside)
 
 
 def _reached(index, weight, stride, dilation, groups):
@@ -208,10 +209,14 @@ def _reads(shape, size, stride, padding, dilation, tile):
 
 def _pixels(position, kernel, stride, padding, dilation=1):
     """(row, column) of each element of a window, row by row, also outside the image."""
-    top, left = (o * s - p[0] for o, s, p in zip(position, both(stride), padding, strict=True))
-    for k in range(both(kernel)[0]):
-        for m in range(both(kernel)[1]):
-            yield top + k * both(dilation)[0], left + m * both(dilation)[1]
+    first = [o * s - p[0] for o, s, p in zip(position, both(stride), padding, strict=True)]
+    for element in np.ndindex(*both(kernel)):
+        steps = zip(first, element, dilation_of(dilation, len(first)), strict=True)
+        yield tuple(start + k * d for start, k, d in steps)
+
+
+def dilation_of(dilation, ndim):
+    return dilation if isinstance(dilation, tuple | list) else (dilation,) * ndim
 
 
 def _inside(pixel, size):
@@ -287,8 +292,11 @@ def adaptive_windows(shape, output):
         for n, m in zip(shape[2:], output, strict=True)
     ]
     return {
-        (n, c, i, j): [(n, c, row, column) for row in spans[0][i] for column in spans[1][j]]
-        for n, c, i, j in np.ndindex(*shape[:2], *output)
+        (n, c, *position): [
+            (n, c, *pixel)
+            for pixel in itertools.product(*(s[o] for s, o in zip(spans, position, strict=True)))
+        ]
+        for n, c, *position in np.ndindex(*shape[:2], *output)
     }
 
 

@@ -248,7 +248,9 @@ def use(made, rng):
     if isinstance(made, nn.Loss):
         made(ROWS, ROWS)
     elif isinstance(made, nn.Module):
-        made(rng.choice([IMAGES, SIGNALS, ROWS]))
+        images = rng.choice([IMAGES, SIGNALS, ROWS])
+        is_unpool = type(made).__name__.startswith("MaxUnpool")
+        made(images, *[np.zeros(images.shape, int)] * is_unpool)
     elif isinstance(made, optim.Optimizer):
         for parameter in made.params:
             parameter.grad = np.ones_like(parameter.data)

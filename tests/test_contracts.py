@@ -28,6 +28,7 @@ from .strict import count_syncs, forbid_float64
 
 # Every functional operation: the call, and its arguments for a batch of n.
 IMAGES = (3, 6, 5)
+VOLUMES = (3, 3, 4, 2)
 
 
 def between(*shape, seed=0):
@@ -54,6 +55,19 @@ def running_statistics(x):
     x = xcnn.Tensor.of(x)
     xp = x.backend.xp
     return xp.full(x.shape[1], 0.3, x.dtype), xp.full(x.shape[1], 2.0, x.dtype)
+
+
+def samples(x):
+    """The samples of a fractional pooling, the same for each example."""
+    shape = *x.shape[:2], x.ndim - 2
+    return like(x, np.broadcast_to(between(1, *shape[1:]), shape))
+
+
+def places(x):
+    """Indices of an unpooling, every second pixel."""
+    pixels = np.arange(math.prod(x.shape[2:])) * 2
+    places = np.broadcast_to(pixels.reshape(x.shape[2:]), x.shape)
+    return xcnn.Tensor.of(x).backend.asarray(np.array(places))
 
 
 OPERATIONS = {
@@ -112,6 +126,62 @@ OPERATIONS = {
     "adaptive_max_pool2d global": (
         lambda x: F.adaptive_max_pool2d(x, 1),
         lambda n: (distinct(n, *IMAGES),),
+    ),
+    "conv3d": (
+        lambda x, w, b: F.conv3d(x, w, b, stride=(1, 2, 1), padding=((1, 0), (0, 1), (1, 1))),
+        lambda n: (between(n, *VOLUMES), normal(4, 3, 2, 3, 2), normal(4)),
+    ),
+    "conv3d 1x1": (F.conv3d, lambda n: (between(n, *VOLUMES), normal(4, 3, 1, 1, 1))),
+    "conv_transpose3d": (
+        lambda x, w, b: F.conv_transpose3d(x, w, b, (1, 2, 1), padding=(1, 0, 0), groups=3),
+        lambda n: (between(n, *VOLUMES), normal(3, 2, 2, 2, 2), normal(6)),
+    ),
+    "max_pool3d": (
+        lambda x: F.max_pool3d(x, (2, 3, 2), 2, 1),
+        lambda n: (distinct(n, *VOLUMES),),
+    ),
+    "avg_pool3d": (
+        lambda x: F.avg_pool3d(x, 2, 1, 1, divisor_override=3),
+        lambda n: (between(n, *VOLUMES),),
+    ),
+    "lp_pool1d": (lambda x: F.lp_pool1d(x, 2, 3), lambda n: (between(n, 3, 7),)),
+    "lp_pool2d": (lambda x: F.lp_pool2d(x, 2, 3, 2), lambda n: (between(n, *IMAGES),)),
+    "lp_pool3d": (lambda x: F.lp_pool3d(x, 3, 2), lambda n: (between(n, *VOLUMES),)),
+    "adaptive_avg_pool1d": (
+        lambda x: F.adaptive_avg_pool1d(x, 4),
+        lambda n: (between(n, 3, 7),),
+    ),
+    "adaptive_avg_pool3d": (
+        lambda x: F.adaptive_avg_pool3d(x, (2, 4, 1)),
+        lambda n: (between(n, *VOLUMES),),
+    ),
+    "adaptive_max_pool1d": (
+        lambda x: F.adaptive_max_pool1d(x, 4),
+        lambda n: (distinct(n, 3, 7),),
+    ),
+    "adaptive_max_pool3d": (
+        lambda x: F.adaptive_max_pool3d(x, (2, 4, 1)),
+        lambda n: (distinct(n, *VOLUMES),),
+    ),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(x, 2, (4, 3), _random_samples=samples(x)),
+        lambda n: (distinct(n, *IMAGES),),
+    ),
+    "fractional_max_pool3d": (
+        lambda x: F.fractional_max_pool3d(x, 2, (2, 2, 1), _random_samples=samples(x)),
+        lambda n: (distinct(n, *VOLUMES),),
+    ),
+    "max_unpool1d": (
+        lambda x: F.max_unpool1d(x, places(x), 2),
+        lambda n: (between(n, 3, 7),),
+    ),
+    "max_unpool2d": (
+        lambda x: F.max_unpool2d(x, places(x), 2),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "max_unpool3d": (
+        lambda x: F.max_unpool3d(x, places(x), 2),
+        lambda n: (between(n, *VOLUMES),),
     ),
     "interpolate": (
         lambda x: F.interpolate(x, scale_factor=(2, 1.7)),
@@ -299,6 +369,14 @@ OPERATIONS = {
     "instance_norm": (
         lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
         lambda n: (between(n, *IMAGES), normal(3), normal(3)),
+    ),
+    "batch_norm volumes": (
+        lambda x, w, b: F.batch_norm(x, weight=w, bias=b, training=True),
+        lambda n: (between(n, *VOLUMES), normal(3), normal(3)),
+    ),
+    "rms_norm": (
+        lambda x, w: F.rms_norm(x, (6, 5), w),
+        lambda n: (between(n, *IMAGES), normal(6, 5)),
     ),
     "local_response_norm": (
         lambda x: F.local_response_norm(x, 4, alpha=2.0),
@@ -748,7 +826,7 @@ def test_no_operation_waits_for_the_device(strict, function, inputs):
 # -- errors --------------------------------------------------------------------------------
 
 ERRORS = {
-    "few axes": (lambda a: F.conv2d(a(3, 5, 5), a(4, 3, 3, 3)), ShapeError, "batch axis.*x.None."),
+    "few axes": (lambda a: F.conv2d(a(5, 5), a(4, 3, 3, 3)), ShapeError, "or three C, H, W"),
     "channels": (lambda a: F.conv2d(a(1, 2, 5, 5), a(4, 3, 3, 3)), ShapeError, "2 channels"),
     "features": (lambda a: F.linear(a(2, 3), a(5, 4)), ShapeError, "takes 4 features"),
     "small": (lambda a: F.max_pool2d(a(1, 1, 2, 2), 3), ShapeError, "larger image"),
@@ -860,7 +938,7 @@ def test_flags_are_bools():
             F.dropout(x, training=flag)
 
 
-@pytest.mark.parametrize("momentum", [float("nan"), np.float32(7), xcnn.nn.ReLU()])
+@pytest.mark.parametrize("momentum", [float("nan"), "0.1", xcnn.nn.ReLU()])
 def test_momentum_of_statistics(momentum):
     mean, var = np.zeros(2, "float32"), np.ones(2, "float32")
     with pytest.raises(ArgumentError, match="momentum="):

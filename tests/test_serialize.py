@@ -23,6 +23,8 @@ from .conftest import normal
 
 IMAGES = normal(2, 4, 6, 6, dtype="float32")
 ROWS = normal(3, 5, dtype="float32")
+VOLUMES = np.stack([IMAGES, IMAGES + 1], axis=2)
+WHERE = np.arange(IMAGES[0, 0].size).reshape(IMAGES[0, 0].shape) + np.zeros(IMAGES.shape, int)
 CLASSES = np.array([0, 2, 4])
 
 LAYERS = [
@@ -35,6 +37,26 @@ LAYERS = [
     (nn.AvgPool2d((2, 3), count_include_pad=False, padding=(1, 0)), (IMAGES,)),
     (nn.AdaptiveAvgPool2d((2, None)), (IMAGES,)),
     (nn.AdaptiveMaxPool2d(3), (IMAGES,)),
+    (nn.Conv3d(4, 2, (1, 2, 3), padding=((0, 0), (1, 0), (1, 2)), groups=2), (VOLUMES,)),
+    (nn.ConvTranspose3d(4, 2, 2, stride=2, output_padding=(1, 0, 1), bias=False), (VOLUMES,)),
+    (nn.MaxPool3d((1, 2, 2), ceil_mode=True), (VOLUMES,)),
+    (nn.AvgPool3d(2, stride=1, divisor_override=3), (VOLUMES,)),
+    (nn.LPPool1d(2, 2), (IMAGES[:, :, 0],)),
+    (nn.LPPool2d(2, (1, 2), ceil_mode=True), (IMAGES,)),
+    (nn.LPPool3d(2, 2, 1), (VOLUMES,)),
+    (nn.AdaptiveAvgPool1d(3), (IMAGES[:, :, 0],)),
+    (nn.AdaptiveAvgPool3d((1, None, 2)), (VOLUMES,)),
+    (nn.AdaptiveMaxPool1d(2), (IMAGES[:, :, 0],)),
+    (nn.AdaptiveMaxPool3d(2), (VOLUMES,)),
+    (nn.FractionalMaxPool2d(2, 1), (IMAGES,)),
+    (nn.FractionalMaxPool3d((1, 2, 3), output_ratio=0.2), (VOLUMES,)),
+    (nn.MaxUnpool1d(2), (IMAGES[:, :, 0], WHERE[:, :, 0])),
+    (nn.MaxUnpool2d(2, stride=(2, 1)), (IMAGES, WHERE)),
+    (nn.MaxUnpool3d((1, 2, 2)), (IMAGES[:, :, None], WHERE[:, :, None])),
+    (nn.BatchNorm3d(4), (VOLUMES,)),
+    (nn.InstanceNorm1d(4, affine=True), (IMAGES[:, :, 0],)),
+    (nn.InstanceNorm3d(4, track_running_stats=True), (VOLUMES,)),
+    (nn.RMSNorm(5, eps=0.1), (ROWS,)),
     (nn.Upsample(scale_factor=1.5, mode="bilinear", align_corners=True), (IMAGES,)),
     (nn.Upsample((5, 9)), (IMAGES,)),
     (nn.Upsample(None, 1.3, "bilinear", recompute_scale_factor=True), (IMAGES,)),

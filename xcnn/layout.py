@@ -42,8 +42,8 @@ def batch_first(y: Array, data_format: str = "NCHW") -> Array:
     return y.transpose(3, 1, 2, 0) if data_format == "NHWC" else y[:, 0].transpose(2, 0, 1)
 
 
-def check_data_format(data_format: str) -> str:
-    """Require "NCHW" or "NHWC".
+def check_data_format(data_format: str, ndim: int = 2) -> str:
+    """Require "NCHW" or "NHWC"; without two spatial axes, the former, which is the default.
 
     Raises
     ------
@@ -52,6 +52,8 @@ def check_data_format(data_format: str) -> str:
     """
     if not isinstance(data_format, str) or data_format not in ("NCHW", "NHWC"):
         raise ArgumentError(f'data_format={show(data_format)}: expected "NCHW" or "NHWC"')
+    if ndim != 2 and data_format != "NCHW":
+        raise ArgumentError(f"data_format={show(data_format)} is for images, with two spatial axes")
     return data_format
 
 
@@ -73,9 +75,8 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
     shape = getattr(x, "shape", x)
     if len(shape) != 4:
         raise ShapeError(
-            f"{name} has shape {shape}: expected four axes {', '.join(data_format)}; "
-            "one image needs a batch axis, for example x[None]"
-            + (", and (H, W, C) is x.transpose(2, 0, 1)[None]" if shape[2:] in ((1,), (3,)) else "")
+            f"{name} has shape {shape}: expected four axes {', '.join(data_format)}, or three "
+            f"{', '.join(data_format[1:])} for one image"
         )
     return shape[1:] if data_format == "NCHW" else (shape[3], *shape[1:3])
 
@@ -91,10 +92,33 @@ def signal_size(x: Any, name: str = "input") -> tuple[int, int, int]:
     shape = getattr(x, "shape", x)
     if len(shape) != 3:
         raise ShapeError(
-            f"{name} has shape {tuple(shape)}: expected three axes N, C, L; one signal needs a "
-            "batch axis, for example x[None]"
+            f"{name} has shape {tuple(shape)}: expected three axes N, C, L, or two C, L for one "
+            "signal"
         )
     return shape[1], 1, shape[2]
+
+
+def volume_size(x: Any, name: str = "input") -> tuple[int, int, int, int]:
+    """(channels, depth, height, width) of a batch of volumes (N, C, D, H, W).
+
+    Raises
+    ------
+    ShapeError
+        Not five axes.
+    """
+    shape = getattr(x, "shape", x)
+    if len(shape) != 5:
+        raise ShapeError(
+            f"{name} has shape {tuple(shape)}: expected five axes N, C, D, H, W, or four C, D, H, "
+            "W for one volume"
+        )
+    return tuple(shape[1:])
+
+
+def spatial_size(x: Any, data_format: str) -> tuple[int, ...]:
+    """:func:`image_size` or, with "NCDHW", :func:`volume_size`."""
+    is_volume = isinstance(data_format, str) and data_format == "NCDHW"
+    return volume_size(x) if is_volume else image_size(x, data_format)
 
 
 def image_padding(padding: Any) -> Padding:

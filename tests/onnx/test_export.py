@@ -221,7 +221,7 @@ CALLS = [
         for s in (1, (3, 7), (4, 3), (3, None), 2, (9, 7), 12)
     ),
     ("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (4, 3), "NHWC"), LAST),
-    ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (4, 3), "NHWC"), LAST),
+    ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (4, 3), data_format="NHWC"), LAST),
     *(
         ("interpolate", lambda x, s=s: F.interpolate(x, **s), TALL)
         for s in (
