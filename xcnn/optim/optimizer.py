@@ -9,7 +9,14 @@ from typing import Any, TypedDict, Unpack
 from .. import backends
 from ..arrays import Array, plain, sum_dtype
 from ..backends import OVERFLOW, SKIPPED, Backend
-from ..checks import as_float, check_callable, check_flag, check_not_negative, loads_state
+from ..checks import (
+    as_float,
+    check_callable,
+    check_flag,
+    check_not_negative,
+    check_text,
+    loads_state,
+)
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor, enable_grad, zero_grads
 
@@ -477,10 +484,12 @@ def as_type(number: Any, like: Array) -> Any:
 
 def _named(params: Any) -> tuple[list[Tensor], dict[str, list[str]]]:
     """The parameters, and {"param_names": [...]} if they came as pairs (name, parameter)."""
-    items = list(params) if isinstance(params, Iterable) and not hasattr(params, "dtype") else []
-    if not all(isinstance(i, tuple) and len(i) == 2 and isinstance(i[0], str) for i in items):
-        return tensors(items or params), {}
-    return tensors([param for _, param in items]), {"param_names": [name for name, _ in items]}
+    is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
+    items = list(params) if is_iterable else params
+    if is_iterable and items and all(isinstance(i, tuple) and len(i) == 2 for i in items):
+        names, params = zip(*items, strict=True)
+        return tensors(params), {"param_names": [check_text("name", name) for name in names]}
+    return tensors(items), {}
 
 
 def tensors(params: Any) -> list[Tensor]:
