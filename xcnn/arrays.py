@@ -25,7 +25,7 @@ def in_range(xp: Any, value: float, dtype: Any) -> float:
 def plain(value: Any) -> Any:
     """A setting with Python's numbers for NumPy's, so that JSON keeps it; a list is copied.
 
-    So are arrays and Tensors of one number. An array of several numbers stays as it is, for a check to refuse.
+    An array or a Tensor of one number is a number too; one of several stays, for a check to refuse.
     """
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value))

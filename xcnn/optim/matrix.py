@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 from ..arrays import Array
-from ..checks import as_float, check_choice, check_int, check_number
+from ..checks import check_choice, check_int, check_number
 from ..errors import ArgumentError
 from ..tensor import Tensor
 from .optimizer import Flags, Optimizer, Params, are_numbers, as_type, given
@@ -152,7 +152,7 @@ class Adafactor(Optimizer):
         if not are_numbers(numbers, 2) or min(numbers) < 0:
             raise ArgumentError(f"eps={eps!r}: expected two numbers >= 0, or (None, number)")
         super().check({**settings, "eps": 0})
-        check_number("beta2_decay", -as_float(settings["beta2_decay"]), 0)
+        check_number("beta2_decay", settings["beta2_decay"], high=0)
         check_number("d", settings["d"], 1)
 
     def shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -136,7 +136,7 @@ class ASGD(Optimizer):
 
     g = grad + weight_decay * p;  p = (1 - lambd * eta) * p - eta * g, with eta = lr in the first
     step and lr / (1 + lambd * lr * t)^alpha after step t. ``state["average"]`` has the mean of p
-    over the steps after number t0, one array per parameter.
+    from step t0 + 2 on, one array per parameter.
 
     Parameters
     ----------
