@@ -377,7 +377,7 @@ def test_arguments_refused(make, text):
 
 
 def test_an_unknown_argument_is_a_type_error():
-    with pytest.raises(TypeError, match=r"Adam\(\) has no argument 'momentum'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'momentum'"):
         optim.Adam(WEIGHT, momentum=0.9)
 
 

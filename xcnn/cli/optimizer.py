@@ -15,9 +15,9 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "adam": {"lr": 1e-3},
     "adamw": {"lr": 1e-3, "weight_decay": 0.01},
     "lars": {"lr": 5.0, "momentum": 0.9},
-    "lion": {"lr": 2e-4, "weight_decay": 0.01},
+    "lion": {"lr": 5e-4, "weight_decay": 0.01},
     "nadam": {"lr": 1e-3},
-    "radam": {"lr": 1e-3},
+    "radam": {"lr": 5e-3},
     "rmsprop": {"lr": 1e-3},
     "sgd": {"lr": 0.05, "momentum": 0.9},
 }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..arrays import Array
-from ..checks import check_not_negative, check_number
-from ..tensor import Tensor
-from .optimizer import Flags, Optimizer, Params, given
+from ..checks import check_number
+from .optimizer import Optimizer
 
 
-class Adagrad(Optimizer):
+class Adagrad(
+    Optimizer, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10
+):
     """Adagrad: divides each step by the root of the sum of all squared gradients so far.
 
     g = grad + weight_decay * p;  s = s + g²;
@@ -36,22 +37,6 @@ class Adagrad(Optimizer):
 
     slots = ("sum",)
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
-        super().check(settings)
-        check_not_negative(settings, "lr_decay", "initial_accumulator_value")
-
     def initial(self, slot: str) -> float:
         return self.group["initial_accumulator_value"]
 
@@ -74,7 +59,7 @@ class Adagrad(Optimizer):
         return "adagrad_step"
 
 
-class Adadelta(Optimizer):
+class Adadelta(Optimizer, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
     """Adadelta (Zeiler 2012, arXiv:1212.5701): steps in the units of the parameter.
 
     g = grad + weight_decay * p;  s = rho * s + (1 - rho) * g²;
@@ -95,18 +80,7 @@ class Adadelta(Optimizer):
 
     slots = ("square", "change")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1.0,
-        rho: float = 0.9,
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
         check_number("rho", settings["rho"], 0, 1)
 

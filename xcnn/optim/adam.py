@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..arrays import Array
-from ..checks import check_not_negative
-from ..tensor import Tensor
-from .optimizer import Betas, Flags, Optimizer, Params, as_type, given
+from .optimizer import Optimizer, as_type
 
 
-class Adam(Optimizer):
+class Adam(
+    Optimizer,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    amsgrad=False,
+    decoupled_weight_decay=False,
+):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980), with L2 weight decay as in PyTorch.
 
     g = grad + weight_decay * p;  m = b1 * m + (1 - b1) * g;  v = b2 * v + (1 - b2) * g²;
@@ -40,21 +46,7 @@ class Adam(Optimizer):
 
     slots = ("mean", "square", "largest")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        amsgrad: bool = False,
-        *,
-        decoupled_weight_decay: bool = False,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+    def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return self.slots if group["amsgrad"] else self.slots[:2]
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
@@ -80,11 +72,10 @@ class Adam(Optimizer):
 
     def kernel_settings(self) -> dict[str, Any]:
         beta1, beta2 = self.group["betas"]
-        decoupled = self.group["decoupled_weight_decay"]
-        return {"beta1": beta1, "beta2": beta2, "decoupled": decoupled}
+        return {"beta1": beta1, "beta2": beta2, "decoupled": self.is_decoupled}
 
 
-class AdamW(Adam):
+class AdamW(Adam, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
     Before each step p = p - lr * weight_decay * p; the gradient is unchanged.
@@ -102,21 +93,18 @@ class AdamW(Adam):
         A value out of range.
     """
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        **flags: Unpack[Flags],
-    ) -> None:
-        settings = given(locals())
-        super().__init__(params, lr, decoupled_weight_decay=True, **settings, **flags)
+    decoupled = True
 
 
-class NAdam(Optimizer):
+class NAdam(
+    Optimizer,
+    lr=2e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    momentum_decay=4e-3,
+    decoupled_weight_decay=False,
+):
     """Adam with Nesterov momentum (Dozat 2016, "Incorporating Nesterov momentum into Adam").
 
     With g, m and v as in :class:`Adam`, c_t = b1 * (1 - 0.96^(t * momentum_decay) / 2) and C_t the
@@ -138,23 +126,6 @@ class NAdam(Optimizer):
 
     slots = ("mean", "square", "product")
     whole = True  # the product is one number per parameter
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 2e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum_decay: float = 4e-3,
-        decoupled_weight_decay: bool = False,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
-        super().check(settings)
-        check_not_negative(settings, "momentum_decay")
 
     def initial(self, slot: str) -> float:
         return float(slot == "product")
@@ -183,7 +154,9 @@ class NAdam(Optimizer):
         return update
 
 
-class RAdam(Optimizer):
+class RAdam(
+    Optimizer, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
+):
     """Rectified Adam (Liu et al. 2020, arXiv:1908.03265): Adam without adaption in the first steps.
 
     With g, m and v as in :class:`Adam`, r = 2 / (1 - b2) - 1 and r_t = r - 2 * t * b2^t / (1 -
@@ -203,18 +176,6 @@ class RAdam(Optimizer):
     """
 
     slots = ("mean", "square")
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        decoupled_weight_decay: bool = False,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         (beta1, beta2), eps = self.group["betas"], self.group["eps"]
@@ -238,7 +199,7 @@ class RAdam(Optimizer):
         return update
 
 
-class Adamax(Optimizer):
+class Adamax(Optimizer, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     """Adam with the infinity norm (Kingma & Ba 2015, arXiv:1412.6980, section 7.1).
 
     With g and m as in :class:`Adam`, u = max(b2 * u, |g| + eps);
@@ -258,17 +219,6 @@ class Adamax(Optimizer):
     """
 
     slots = ("mean", "norm")
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 2e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         (beta1, beta2), eps = self.group["betas"], self.group["eps"]

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..arrays import Array
-from ..checks import check_choice, check_int, check_not_negative, loads_state
+from ..checks import check_choice, check_int, loads_state
 from ..errors import ArgumentError, StateDictError
-from ..tensor import Tensor, enable_grad
-from .optimizer import Optimizer, Params, given, one_backend, state_dtype
+from ..tensor import enable_grad
+from .optimizer import Optimizer, one_backend, state_dtype
 
 
-class LBFGS(Optimizer):
+class LBFGS(
+    Optimizer,
+    lr=1.0,
+    max_iter=20,
+    max_eval=None,
+    tolerance_grad=1e-7,
+    tolerance_change=1e-9,
+    history_size=100,
+    line_search_fn=None,
+):
     """Limited-memory BFGS (Liu & Nocedal 1989, Math. Program. 45), for losses without noise.
 
     A step is up to ``max_iter`` iterations, each a move along -H g, where H approximates the
@@ -55,26 +64,10 @@ class LBFGS(Optimizer):
     >>> optimizer.step(closure)
     """
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1.0,
-        max_iter: int = 20,
-        max_eval: int | None = None,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 1e-9,
-        history_size: int = 100,
-        line_search_fn: str | None = None,
-    ) -> None:
-        max_iter = check_int("max_iter", max_iter)
-        max_eval = max_iter * 5 // 4 if max_eval is None else max_eval
-        super().__init__(params, lr, given(locals()))
-
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
-        check_not_negative(settings, "tolerance_grad", "tolerance_change")
         for name in ("max_iter", "max_eval", "history_size"):
-            check_int(name, settings[name])
+            check_int(name, 1 if settings[name] is None and name == "max_eval" else settings[name])
         check_choice("line_search_fn", settings["line_search_fn"] or SEARCH, (SEARCH,))
         if settings["maximize"]:
             raise ArgumentError("LBFGS: maximize=True: expected False; negate the loss instead")
@@ -87,7 +80,8 @@ class LBFGS(Optimizer):
     def reset(self) -> None:
         super().reset()
         self._history: list[tuple[Array, Array, float]] = []  # changes s and y, and s · y
-        self._move = self._gradient = None  # of the last iteration
+        self._move: Array | None = None  # of the last iteration, as is the gradient
+        self._gradient: Array | None = None
         self._length = 0.0
 
     def step(self, closure: Callable[[], Any] | None = None, *, scaler: Array | None = None) -> Any:
@@ -120,11 +114,13 @@ class LBFGS(Optimizer):
             return self._iterate(backend.xp, closure)
 
     def _iterate(self, xp: Any, closure: Callable[[], Any]) -> Any:
-        lr, tolerance = self.group["lr"], self.group["tolerance_change"]
+        names = "lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change"
+        lr, max_iter, max_eval, flat, tolerance = (self.group[name] for name in names)
+        max_eval = max_iter * 5 // 4 if max_eval is None else max_eval
         first = closure()
         loss, gradient, calls = float(first), self._flat_gradient(xp), 1
-        for iteration in range(1, self.group["max_iter"] + 1):
-            if _largest(gradient) <= self.group["tolerance_grad"]:
+        for iteration in range(1, max_iter + 1):
+            if _largest(gradient) <= flat:
                 break
             self._move = move = self._direction(gradient)
             self._gradient = gradient
@@ -144,20 +140,18 @@ class LBFGS(Optimizer):
 
             if self.group["line_search_fn"]:
                 origin = _Point(0.0, loss, gradient, slope)
-                limit = self.group["max_eval"] - calls
+                limit = max_eval - calls
                 found, more = _strong_wolfe(evaluate, origin, self._length, _largest(move), limit)
                 self._set(start, found.length, move)
                 self._length, loss, gradient = found[:3]
                 calls += more
-            elif iteration < self.group["max_iter"]:
+            elif iteration < max_iter:
                 _, loss, gradient, _ = evaluate(self._length)
                 calls += 1
             else:
                 self._set(start, self._length, move)  # the next step evaluates it
-            is_last = calls >= self.group["max_eval"]
-            if is_last or _largest(move) * abs(self._length) <= tolerance:
-                break
-            if abs(loss - previous) < tolerance:
+            change = _largest(move) * abs(self._length)
+            if calls >= max_eval or change <= tolerance or abs(loss - previous) < tolerance:
                 break
         return first
 
@@ -199,7 +193,7 @@ class LBFGS(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
-        pairs = {"move": self._move, "gradient": self._gradient}
+        pairs: dict[str, Any] = {"move": self._move, "gradient": self._gradient}
         for i, (s, y, _) in enumerate(self._history):
             pairs |= {f"change.{i}": s, f"bend.{i}": y}
         state["arrays"] = {k: array.copy() for k, array in pairs.items() if array is not None}
@@ -260,7 +254,7 @@ def _strong_wolfe(
         if new.slope >= 0:
             break
         low = new.length + 0.01 * (new.length - previous.length)
-        length = _cubic_minimum(previous, new, low, new.length * 10)
+        length = _cubic_minimum((previous, new), low, new.length * 10)
         previous, new, tries = new, evaluate(length), tries + 1
     ends = [origin if tries == limit else previous, new]
     best = int(ends[0].loss > ends[1].loss)
@@ -269,7 +263,7 @@ def _strong_wolfe(
         low, high = sorted(end.length for end in ends)
         if (high - low) * scale < 1e-9:
             break
-        length, margin = _cubic_minimum(*ends, low, high), 0.1 * (high - low)
+        length, margin = _cubic_minimum(ends, low, high), 0.1 * (high - low)
         is_near = min(high - length, length - low) < margin
         if is_near and (is_stuck or not low < length < high):
             length = high - margin if high - length < length - low else low + margin
@@ -288,9 +282,9 @@ def _strong_wolfe(
     return ends[best], tries + 1
 
 
-def _cubic_minimum(one: _Point, two: _Point, low: float, high: float) -> float:
+def _cubic_minimum(ends: Sequence[_Point], low: float, high: float) -> float:
     """Where the cubic through two points and their slopes is smallest, from ``low`` to ``high``."""
-    one, two = sorted((one, two), key=lambda point: point.length)
+    one, two = sorted(ends, key=lambda point: point.length)
     width = two.length - one.length
     if width > 0:
         middle = one.slope + two.slope - 3 * (two.loss - one.loss) / width

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..arrays import Array
 from ..checks import check_choice, check_int, check_number
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .optimizer import Flags, Optimizer, Params, are_numbers, as_type, given
+from .optimizer import Optimizer, are_numbers, as_type
 
 
-class Muon(Optimizer):
+class Muon(
+    Optimizer,
+    lr=1e-3,
+    weight_decay=0.1,
+    momentum=0.95,
+    nesterov=True,
+    ns_coefficients=(3.4445, -4.775, 2.0315),
+    eps=1e-7,
+    ns_steps=5,
+    adjust_lr_fn=None,
+):
     """Momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
     m = momentum * m + (1 - momentum) * grad;  u = m, or (1 - momentum) * grad + momentum * m with
@@ -43,24 +53,9 @@ class Muon(Optimizer):
     slots = ("velocity",)
     whole = decoupled = True
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-3,
-        weight_decay: float = 0.1,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
-        eps: float = 1e-7,
-        ns_steps: int = 5,
-        adjust_lr_fn: str | None = None,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
-        check_choice("adjust_lr_fn", settings["adjust_lr_fn"] or "original", ADJUSTMENTS)
+        check_choice("adjust_lr_fn", settings["adjust_lr_fn"] or "original", [*ADJUSTMENTS])
         check_int("ns_steps", settings["ns_steps"], 0)
         three = settings["ns_coefficients"]
         if not are_numbers(three, 3):
@@ -104,7 +99,7 @@ ADJUSTMENTS: dict[str, Callable[[int, int], float]] = {
 }
 
 
-class Adafactor(Optimizer):
+class Adafactor(Optimizer, lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0):
     """Adafactor (Shazeer & Stern 2018, arXiv:1804.04235), as in PyTorch: little state.
 
     For parameters of two axes or more, the running means r and c of grad² along the last two axes
@@ -134,19 +129,7 @@ class Adafactor(Optimizer):
     slots = ("row", "column")
     whole = decoupled = True
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-2,
-        beta2_decay: float = -0.8,
-        eps: tuple[float | None, float] = (None, 1e-3),
-        d: float = 1.0,
-        weight_decay: float = 0.0,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         eps = settings["eps"]
         numbers = [0, *eps[1:]] if isinstance(eps, tuple | list) and None in eps[:1] else eps
         if not are_numbers(numbers, 2) or min(numbers) < 0:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from inspect import Parameter, Signature
+from typing import Any
 
 from .. import backends
 from ..arrays import Array, plain, sum_dtype
@@ -21,10 +22,13 @@ from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor, enable_grad, zero_grads
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
-Betas = tuple[float, float]
 
 _FLAGS = {"amsgrad", "centered", "decoupled_weight_decay", "maximize", "nesterov"}
-_NOT_NEGATIVE = {"lr", "eps", "weight_decay", "momentum"}
+_NOT_NEGATIVE = {
+    *("alpha", "dampening", "eps", "initial_accumulator_value", "lambd", "lr", "lr_decay", "t0"),
+    *("momentum", "momentum_decay", "tolerance_change", "tolerance_grad", "trust_coefficient"),
+    "weight_decay",
+}
 _NO_EFFECT = ("foreach", "fused")  # PyTorch's choice among implementations of the same numbers
 _UNSUPPORTED = {
     "capturable": "steps are not captured in graphs",
@@ -32,21 +36,25 @@ _UNSUPPORTED = {
 }
 
 
-class Flags(TypedDict, total=False):
-    """What every optimiser takes by name; see :class:`Optimizer`."""
-
-    maximize: bool
-    foreach: bool | None
-    fused: bool | None
-    capturable: bool
-    differentiable: bool
+def _signature(*required: str, **defaults: Any) -> Signature:
+    """The arguments of a constructor, and after them those that all optimisers take by name."""
+    modes = {"maximize": False, **dict.fromkeys(_NO_EFFECT), **dict.fromkeys(_UNSUPPORTED, False)}
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    return Signature(
+        [
+            *(Parameter(name, kind) for name in required),
+            *(Parameter(name, kind, default=value) for name, value in defaults.items()),
+            *(Parameter(n, Parameter.KEYWORD_ONLY, default=value) for n, value in modes.items()),
+        ]
+    )
 
 
 class Optimizer:
     """Base class: parameters, and one array per parameter for each kind of state.
 
-    Subclasses name their state in ``slots`` and define :meth:`rule`. They pass further settings as
-    ``settings`` and validate them in :meth:`check`.
+    Subclasses name their state in ``slots`` and define :meth:`rule`. They list the arguments of
+    their constructor after "params" with their defaults, ``class SGD(Optimizer, lr=1e-3, ...)``, or
+    have a constructor that passes ``settings``; and validate them in :meth:`check`.
 
     Parameters
     ----------
@@ -94,17 +102,20 @@ class Optimizer:
     #: whether weight decay shrinks the parameter, where no "decoupled_weight_decay" says so
     decoupled = False
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor,
-        settings: Mapping[str, Any] | None = None,
-        **flags: Unpack[Flags],
-    ) -> None:
-        unknown = flags.keys() - Flags.__annotations__.keys()
-        if unknown:
-            raise TypeError(f"{type(self).__name__}() has no argument {min(unknown)!r}")
-        self.defaults = _plain({"lr": lr, **(settings or {}), "maximize": False, **flags})
+    _signature = _signature("params", "lr", settings=None)
+    __signature__: Signature | None = _signature
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+        if defaults:
+            cls._signature = _signature("params", **defaults)
+        cls.__signature__ = None if "__init__" in vars(cls) else cls._signature
+
+    def __init__(self, params: Params, *arguments: Any, **settings: Any) -> None:
+        given = self._signature.bind(params, *arguments, **settings)
+        given.apply_defaults()
+        values = {name: value for name, value in given.arguments.items() if name != "settings"}
+        self.defaults = _plain({**values, **(given.arguments.get("settings") or {})})
         self.check(self.defaults)
         self.params: list[Tensor] = []
         self.reset()
@@ -116,6 +127,11 @@ class Optimizer:
         for group in items if is_grouped else [{"params": items}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]
+
+    @property
+    def is_decoupled(self) -> bool:
+        """Whether weight decay shrinks the parameters of the group rather than change gradients."""
+        return self.group.get("decoupled_weight_decay", self.decoupled)
 
     @property
     def lr(self) -> float:
@@ -366,7 +382,7 @@ class Optimizer:
         decay = self.group["weight_decay"]
         if not decay:
             return g
-        if self.group.get("decoupled_weight_decay", self.decoupled):
+        if self.is_decoupled:
             p *= 1 - self.group["lr"] * decay
             return g
         return g + decay * p
@@ -463,12 +479,6 @@ def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
             raise ArgumentError(f"{name}=True is not supported, {reason}: leave it out")
     left_out = {"params", *_NO_EFFECT, *_UNSUPPORTED}
     return {name: plain(value) for name, value in group.items() if name not in left_out}
-
-
-def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among the arguments of a constructor, its ``locals()``."""
-    others = {"self", "params", "lr", "flags", "__class__"}
-    return {name: value for name, value in arguments.items() if name not in others}
 
 
 def are_numbers(value: Any, count: int) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..arrays import Array
 from ..checks import check_number
-from ..tensor import Tensor
-from .optimizer import Flags, Optimizer, Params, given
+from .optimizer import Optimizer
 
 
-class RMSprop(Optimizer):
+class RMSprop(
+    Optimizer, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False
+):
     """RMSprop: divides each step by the root of a running mean of squared gradients.
 
     g = grad + weight_decay * p;  s = alpha * s + (1 - alpha) * g²;  step = g / (√s + eps);
@@ -36,24 +37,11 @@ class RMSprop(Optimizer):
 
     slots = ("square", "mean", "velocity")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
         check_number("alpha", settings["alpha"], 0, 1)
 
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+    def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         used = {"square": True, "mean": group["centered"], "velocity": group["momentum"]}
         return tuple(slot for slot in self.slots if used[slot])
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..arrays import Array
-from ..checks import check_not_negative, check_number
 from ..errors import ArgumentError
-from ..tensor import Tensor
-from .optimizer import Flags, Optimizer, Params, as_type, given
+from .optimizer import Optimizer, as_type
 
 
-class SGD(Optimizer):
+class SGD(Optimizer, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
     """Stochastic gradient descent, with momentum as in PyTorch.
 
     g = grad + weight_decay * p;  v = momentum * v + (1 - dampening) * g, v = g in the first step;
@@ -33,25 +31,12 @@ class SGD(Optimizer):
 
     slots = ("velocity",)
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
-        check_not_negative(settings, "dampening")
         if settings["nesterov"] and (not settings["momentum"] or settings["dampening"]):
             raise ArgumentError("nesterov=True needs momentum > 0 and dampening=0")
 
-    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+    def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return self.slots if group["momentum"] else ()
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
@@ -77,7 +62,16 @@ class SGD(Optimizer):
         return "" if self.group["dampening"] else "sgd_step"
 
 
-class LARS(SGD):
+class LARS(
+    SGD,
+    lr=1.0,
+    momentum=0.9,
+    dampening=0.0,
+    weight_decay=0.0,
+    nesterov=False,
+    trust_coefficient=1e-3,
+    eps=1e-8,
+):
     """Layer-wise adaptive rate scaling (You, Gitman & Ginsburg 2017, arXiv:1708.03888).
 
     :class:`SGD` with g = trust_coefficient * ‖p‖ / (‖grad‖ + weight_decay * ‖p‖ + eps) * (grad +
@@ -100,24 +94,6 @@ class LARS(SGD):
 
     whole = True
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1.0,
-        momentum: float = 0.9,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        trust_coefficient: float = 1e-3,
-        eps: float = 1e-8,
-        **flags: Unpack[Flags],
-    ) -> None:
-        Optimizer.__init__(self, params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
-        super().check(settings)
-        check_not_negative(settings, "trust_coefficient")
-
     def direction(self, xp: Any, p: Array, g: Array) -> Array:
         names = "trust_coefficient", "weight_decay", "eps"
         trust, decay, eps = (self.group[name] for name in names)
@@ -131,7 +107,7 @@ class LARS(SGD):
         return ""
 
 
-class ASGD(Optimizer):
+class ASGD(Optimizer, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0):
     """Averaged SGD (Polyak & Juditsky 1992, SIAM J. Control Optim. 30).
 
     g = grad + weight_decay * p;  p = (1 - lambd * eta) * p - eta * g, with eta = lr in the first
@@ -153,23 +129,6 @@ class ASGD(Optimizer):
 
     slots = ("average", "eta")
     whole = True  # eta is one number per parameter
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-2,
-        lambd: float = 1e-4,
-        alpha: float = 0.75,
-        t0: float = 1e6,
-        weight_decay: float = 0.0,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
-        super().check(settings)
-        check_not_negative(settings, "lambd", "t0")
-        check_number("alpha", settings["alpha"])
 
     def initial(self, slot: str) -> float:
         return self.group["lr"] if slot == "eta" else 0.0

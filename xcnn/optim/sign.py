@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..arrays import Array
 from ..errors import ArgumentError
-from ..tensor import Tensor
-from .optimizer import Betas, Flags, Optimizer, Params, are_numbers, given
+from .optimizer import Optimizer, are_numbers
 
 
-class Lion(Optimizer):
+class Lion(Optimizer, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
     """Lion (Chen et al. 2023, arXiv:2302.06675).
 
     p = p - lr * (sign(b1 * m + (1 - b1) * grad) + weight_decay * p);
@@ -34,16 +33,6 @@ class Lion(Optimizer):
     slots = ("mean",)
     decoupled = True
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-4,
-        betas: Betas = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         lr, (beta1, beta2) = self.group["lr"], self.group["betas"]
 
@@ -56,7 +45,7 @@ class Lion(Optimizer):
         return update
 
 
-class Rprop(Optimizer):
+class Rprop(Optimizer, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
     """Resilient backpropagation (Riedmiller & Braun 1993), for gradients of all data at once.
 
     Each element has a step size, lr at first: it is multiplied by etas[1] where the gradient has
@@ -81,17 +70,7 @@ class Rprop(Optimizer):
 
     slots = ("previous", "size")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1e-2,
-        etas: tuple[float, float] = (0.5, 1.2),
-        step_sizes: tuple[float, float] = (1e-6, 50.0),
-        **flags: Unpack[Flags],
-    ) -> None:
-        super().__init__(params, lr, given(locals()), **flags)
-
-    def check(self, settings: dict[str, Any]) -> None:
+    def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
         etas, sizes = settings["etas"], settings["step_sizes"]
         if not are_numbers(etas, 2) or not 0 < etas[0] < 1 < etas[1]:

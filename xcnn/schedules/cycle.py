@@ -6,14 +6,49 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Real
+from typing import Any
 
 from ..checks import check_callable, check_choice, check_flag, check_number, check_steps
 from ..errors import ArgumentError
 from ..optim import Optimizer
-from .scheduler import LRScheduler, momentum_of, rates_for_groups, set_momentum
+from .scheduler import LRScheduler, rates_for_groups
 
 
-class OneCycleLR(LRScheduler):
+class _Cycle(LRScheduler):
+    """Base class: moves the rate and the momentum between two bounds, in opposite directions."""
+
+    per_batch = True
+
+    def __init__(
+        self, optimizer: Optimizer, first: list[float], momenta: Any, cycle: bool, last_epoch: int
+    ) -> None:
+        names = [name for name in ("betas", "momentum") if name in optimizer.defaults]
+        if check_flag("cycle_momentum", cycle) and not names:
+            raise ArgumentError(
+                f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False"
+            )
+        self._name = names[0] if cycle else ""
+        self._momenta = [rates_for_groups(name, m, optimizer) for name, m in momenta.items()]
+        for group, lr in zip(optimizer.param_groups, first, strict=True):
+            if last_epoch == -1:
+                group["initial_lr"] = lr
+        super().__init__(optimizer, last_epoch)
+
+    def value(self, first: float, top: float, last: float) -> float:
+        """The current value of a quantity that goes from ``first`` via ``top`` to ``last``."""
+        raise NotImplementedError(f"{type(self).__name__} defines no value method")
+
+    def set_lr(self) -> None:
+        super().set_lr()
+        for group, low, high in zip(self.optimizer.param_groups, *self._momenta, strict=True):
+            value = self.value(high, low, high)
+            if self._name == "betas":
+                group["betas"] = (value, *group["betas"][1:])
+            elif self._name:
+                group["momentum"] = value
+
+
+class OneCycleLR(_Cycle):
     """One cycle: raises the rate to ``max_lr``, then lowers it to almost zero.
 
     The rate goes from max_lr / div_factor to max_lr in the first ``pct_start`` of the steps, then
@@ -50,8 +85,6 @@ class OneCycleLR(LRScheduler):
         :meth:`step`: the cycle is over.
     """
 
-    per_batch = True
-
     def __init__(
         self,
         optimizer: Optimizer,
@@ -84,19 +117,13 @@ class OneCycleLR(LRScheduler):
         self.three_phase = check_flag("three_phase", three_phase)
         self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
         self.min_lrs = [lr / div_factor / final_div_factor for lr in self.max_lrs]
-        self._momenta = (
-            rates_for_groups("base_momentum", base_momentum, optimizer),
-            rates_for_groups("max_momentum", max_momentum, optimizer),
-        )
-        self._momentum = momentum_of(optimizer, cycle_momentum)
-        for group, lr in zip(optimizer.param_groups, self.max_lrs, strict=True):
-            if last_epoch == -1:
-                group["initial_lr"] = lr / div_factor
-        super().__init__(optimizer, last_epoch)
+        first = [lr / div_factor for lr in self.max_lrs]
+        momenta = {"base_momentum": base_momentum, "max_momentum": max_momentum}
+        super().__init__(optimizer, first, momenta, cycle_momentum, last_epoch)
 
     def get_lr(self) -> list[float]:
         rates = zip(self.base_lrs, self.max_lrs, self.min_lrs, strict=True)
-        return [self._interpolate(*values) for values in rates]
+        return [self.value(*values) for values in rates]
 
     def set_lr(self) -> None:
         if self.steps > self.total_steps:
@@ -105,12 +132,8 @@ class OneCycleLR(LRScheduler):
                 "total_steps = epochs * batches"
             )
         super().set_lr()
-        for group, low, high in zip(self.optimizer.param_groups, *self._momenta, strict=True):
-            if self._momentum:
-                set_momentum(group, self._momentum, self._interpolate(high, low, high))
 
-    def _interpolate(self, first: float, top: float, last: float) -> float:
-        """The current value of a quantity that goes from ``first`` via ``top`` to ``last``."""
+    def value(self, first: float, top: float, last: float) -> float:
         peak = self.pct_start * self.total_steps - 1
         points = [(0.0, first), (peak, top), (self.total_steps - 1, last)]
         if self.three_phase:
@@ -124,7 +147,7 @@ class OneCycleLR(LRScheduler):
         return high + (low - high) / 2 * (1 + math.cos(math.pi * progress))
 
 
-class CyclicLR(LRScheduler):
+class CyclicLR(_Cycle):
     """Cycles: the rate rises from ``base_lr`` to ``max_lr`` and falls again, on straight lines.
 
     The momentum moves in the opposite direction. A Trainer steps after each batch. Source: Smith
@@ -157,8 +180,6 @@ class CyclicLR(LRScheduler):
         A value out of range; ``cycle_momentum`` with an optimiser that has no momentum.
     """
 
-    per_batch = True
-
     def __init__(
         self,
         optimizer: Optimizer,
@@ -189,32 +210,18 @@ class CyclicLR(LRScheduler):
         self.scale_mode = check_choice("scale_mode", scale_mode, ("cycle", "iterations"))
         self.scale_fn: Callable[[float], float] = check_callable("scale_fn", scale_fn)
         self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
-        self._momentum = momentum_of(optimizer, cycle_momentum)
-        self._momenta = (
-            rates_for_groups("base_momentum", base_momentum, optimizer),
-            rates_for_groups("max_momentum", max_momentum, optimizer),
-        )
-        lowest = rates_for_groups("base_lr", base_lr, optimizer)
-        for group, lr in zip(optimizer.param_groups, lowest, strict=True):
-            if last_epoch == -1:
-                group["initial_lr"] = lr
-        super().__init__(optimizer, last_epoch)
+        first = rates_for_groups("base_lr", base_lr, optimizer)
+        momenta = {"base_momentum": base_momentum, "max_momentum": max_momentum}
+        super().__init__(optimizer, first, momenta, cycle_momentum, last_epoch)
 
     def get_lr(self) -> list[float]:
-        height, pairs = self._height(), zip(self.base_lrs, self.max_lrs, strict=True)
-        return [low + (high - low) * height for low, high in pairs]
+        bounds = zip(self.base_lrs, self.max_lrs, self.base_lrs, strict=True)
+        return [self.value(*values) for values in bounds]
 
-    def set_lr(self) -> None:
-        super().set_lr()
-        height = self._height()
-        for group, low, high in zip(self.optimizer.param_groups, *self._momenta, strict=True):
-            if self._momentum:
-                set_momentum(group, self._momentum, high - (high - low) * height)
-
-    def _height(self) -> float:
-        """Where the rate is, from 0 (lowest) to 1 (highest)."""
-        cycle = math.floor(1 + self.steps / self.total_size)
-        x = 1 + self.steps / self.total_size - cycle
-        slope = x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
+    def value(self, first: float, top: float, last: float) -> float:
+        position = 1 + self.steps / self.total_size
+        cycle = math.floor(position)
+        x = position - cycle
+        height = x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
         scale = self.scale_fn(cycle if self.scale_mode == "cycle" else self.steps)
-        return slope * check_number("scale_fn(x)", scale)
+        return first + (top - first) * height * check_number("scale_fn(x)", scale)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arrays import plain
-from ..checks import check_flag, check_int, check_number, loads_state
+from ..checks import check_int, check_number, loads_state
 from ..errors import ArgumentError, StateDictError
 from ..optim import Optimizer
 
@@ -46,6 +46,7 @@ class LRScheduler:
     """
 
     per_batch = False
+    steps: float = 0
     #: steps, base rates and rates where :meth:`replay` was last
     _replayed: tuple[int, list[float], list[float]] = (-1, [], [])
     #: names of the attributes in :meth:`state_dict`
@@ -129,7 +130,7 @@ class LRScheduler:
 
     def restart(self, steps: int = 0) -> None:
         """Go back to step 0, or to step ``steps``."""
-        self.steps: float = steps
+        self.steps = steps
         self.set_lr()
 
     def set_lr(self) -> None:
@@ -219,24 +220,3 @@ def for_groups(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
 def rates_for_groups(name: str, value: Any, optimizer: Optimizer) -> list[float]:
     """:func:`for_groups` for learning rates, numbers >= 0."""
     return [check_number(name, lr, 0) for lr in for_groups(name, value, optimizer)]
-
-
-def momentum_of(optimizer: Optimizer, cycle_momentum: bool) -> str:
-    """The name of the setting that a schedule cycles: "betas", "momentum" or "".
-
-    Raises
-    ------
-    ArgumentError
-        ``cycle_momentum`` with an optimiser that has no momentum.
-    """
-    names = [name for name in ("betas", "momentum") if name in check_optimizer(optimizer).defaults]
-    if check_flag("cycle_momentum", cycle_momentum) and not names:
-        raise ArgumentError(
-            f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False"
-        )
-    return names[0] if cycle_momentum else ""
-
-
-def set_momentum(group: dict[str, Any], name: str, value: float) -> None:
-    """Set the momentum of a group, or the first of its betas."""
-    group[name] = (value, *group[name][1:]) if name == "betas" else value

@@ -142,7 +142,8 @@ class ChainedScheduler(_Several):
         schedulers = check_list("schedulers", schedulers, "schedules")
         if not schedulers:
             raise ArgumentError("ChainedScheduler: schedulers is empty: expected a list of them")
-        super().__init__(optimizer or getattr(schedulers[0], "optimizer", None), schedulers)
+        own: Any = optimizer or getattr(schedulers[0], "optimizer", None)
+        super().__init__(own, schedulers)
 
     def get_lr(self) -> list[float]:
         return self.replay()
