@@ -51,11 +51,12 @@ class Adam(
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         (beta1, beta2), eps, lr = self.group["betas"], self.group["eps"], self.group["lr"]
-        rate = lr / (1 - beta1**step)
+        decay, rate = self.group["weight_decay"], lr / (1 - beta1**step)
         root = (1 - beta2**step) ** -0.5
 
         def update(p: Array, g: Array, m: Array, v: Array, *largest: Array) -> None:
-            scratch = _moments(self.decayed(p, g), m, v, beta1, beta2)
+            g = self.decayed(p, g) if decay else g
+            scratch = _moments(g, m, v, beta1, beta2)
             for top in largest:
                 xp.maximum(top, v, out=top)
             xp.sqrt(largest[0] if largest else v, out=scratch)
