@@ -172,9 +172,64 @@ OPERATIONS = {
     "astype": (lambda x: F.astype(x, str(x.dtype)), lambda n: (between(n, 3),)),
     "sum": (lambda x: F.sum(x, dim=1), lambda n: (between(n, 3),)),
     "mean": (lambda x: F.mean(x, dim=(2, 3)), lambda n: (between(n, *IMAGES),)),
+    "prod": (lambda x: F.prod(x, 1), lambda n: (between(n, 3),)),
+    "nansum": (lambda x: F.nansum(x, 1), lambda n: (between(n, 3),)),
+    "nanmean": (lambda x: F.nanmean(x, 1), lambda n: (between(n, 3),)),
+    "amax": (lambda x: F.amax(x, (1, 3)), lambda n: (distinct(n, *IMAGES),)),
+    "amin": (lambda x: F.amin(x, 2, True), lambda n: (distinct(n, *IMAGES),)),
+    "aminmax": (lambda x: F.sub(*F.aminmax(x, dim=1)), lambda n: (distinct(n, 3, 2),)),
+    "max": (lambda x: F.max(x, 1).values, lambda n: (distinct(n, 3, 2),)),
+    "min": (lambda x: F.min(x, 2, True).values, lambda n: (distinct(n, 3, 2),)),
+    "median": (lambda x: F.median(x, 1).values, lambda n: (distinct(n, 4, 2),)),
+    "nanmedian": (F.nanmedian, lambda n: (distinct(n, 4, 2),)),
+    "sort": (lambda x: F.sort(x, 1, descending=True).values, lambda n: (distinct(n, 4, 2),)),
+    "topk": (lambda x: F.topk(x, 2).values, lambda n: (distinct(n, 4),)),
+    "kthvalue": (lambda x: F.kthvalue(x, 2, 1).values, lambda n: (distinct(n, 4, 2),)),
+    "var": (lambda x: F.var(x, (1, 2)), lambda n: (between(n, *IMAGES),)),
+    "std": (lambda x: F.std(x, 1, correction=0), lambda n: (between(n, 4),)),
+    "var_mean": (lambda x: F.add(*F.var_mean(x, 1)), lambda n: (between(n, 4),)),
+    "std_mean": (lambda x: F.mul(*F.std_mean(x, 1)), lambda n: (between(n, 4),)),
+    "norm": (lambda x: F.norm(x, dim=1), lambda n: (between(n, 4),)),
+    "vector_norm": (lambda x: F.vector_norm(x, 3, 1), lambda n: (between(n, 4),)),
+    "vector_norm infinite": (lambda x: F.vector_norm(x, math.inf, 1), lambda n: (distinct(n, 4),)),
+    "logsumexp": (lambda x: F.logsumexp(x, 1), lambda n: (normal(n, 4),)),
+    "cumsum": (lambda x: F.cumsum(x, 1), lambda n: (between(n, 4, 2),)),
+    "cumprod": (lambda x: F.cumprod(x, 1), lambda n: (between(n, 4, 2),)),
+    "atan2": (F.atan2, lambda n: (between(n, 3, 4), between(n, 3, 4) + 2)),
+    "remainder": (F.remainder, lambda n: (between(n, 3, 4), between(4) + 9)),
+    "fmod": (F.fmod, lambda n: (between(n, 3, 4), between(4) + 9)),
     "linear": (F.linear, lambda n: (between(n, 3), normal(4, 3), normal(4))),
     "linear rows": (F.linear, lambda n: (between(n, 2, 3), normal(4, 3))),
     "matmul": (F.matmul, lambda n: (between(n, 2, 3), normal(3, 4))),
+    "matmul vector": (F.matmul, lambda n: (between(n, 2, 3), normal(3))),
+    "mm": (F.mm, lambda n: (between(n, 3), normal(3, 4))),
+    "mv": (F.mv, lambda n: (between(n, 3), normal(3))),
+    "bmm": (F.bmm, lambda n: (between(n, 2, 3), normal(n, 3, 4))),
+    "dot": (F.dot, lambda n: (between(n), normal(n))),
+    "outer": (F.outer, lambda n: (between(n), normal(3))),
+    "addmm": (
+        lambda c, a, b: F.addmm(c, a, b, beta=2, alpha=0.5),
+        lambda n: (normal(4), between(n, 3), normal(3, 4)),
+    ),
+    "addmv": (F.addmv, lambda n: (normal(n), between(n, 3), normal(3))),
+    "addr": (F.addr, lambda n: (normal(3), between(n), normal(3))),
+    "baddbmm": (F.baddbmm, lambda n: (normal(2, 4), between(n, 2, 3), normal(n, 3, 4))),
+    "einsum": (
+        lambda a, b: F.einsum("n...k, km -> mn...", a, b),
+        lambda n: (between(n, 2, 3), normal(3, 4)),
+    ),
+    "einsum diagonal": (
+        lambda a, b, c: F.einsum("nii,in,j->ni", a, b, c),
+        lambda n: (between(n, 3, 3), between(3, n), between(2)),
+    ),
+    "tensordot": (
+        lambda a, b: F.tensordot(a, b, ([1, 2], [2, 0])),
+        lambda n: (between(n, 2, 3), normal(3, 4, 2)),
+    ),
+    "bilinear": (
+        F.bilinear,
+        lambda n: (between(n, 3), between(n, 2), normal(4, 3, 2), normal(4)),
+    ),
     "reshape": (lambda x: F.reshape(x, len(x), 6, 15), lambda n: (between(n, *IMAGES),)),
     "flatten": (F.flatten, lambda n: (between(n, *IMAGES),)),
     "clamp": (lambda x: F.clamp(x, -0.4, 0.7), lambda n: (normal(n, *IMAGES),)),
@@ -269,9 +324,29 @@ OPERATIONS = {
         lambda n: (normal(n, 3), between(n, 3)),
     ),
 }
+#: operations on numbers whose result has no gradient: tests of their own compare the values
+WITHOUT_GRADIENT = {
+    *("eq", "ge", "gt", "isclose", "le", "lt", "ne"),
+    *("bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "floor_divide"),
+    *("logical_and", "logical_not", "logical_or", "logical_xor"),
+}
 operations = pytest.mark.parametrize(
     ("function", "inputs"), OPERATIONS.values(), ids=[n.replace(" ", "-") for n in OPERATIONS]
 )
+
+
+# Those of an array (N, 4, 3) whose results have no gradient.
+FACTS = {
+    "all": lambda x: F.all(x, 1),
+    "any": lambda x: F.any(x, (1, 2)),
+    "argmax": lambda x: F.argmax(x, 1),
+    "argmin": lambda x: F.argmin(x, -1, True),
+    "argsort": lambda x: F.argsort(x, 1, descending=True),
+    "count_nonzero": lambda x: F.count_nonzero(x, 2),
+    "unique": F.unique,
+}
+WAITING = {"unique"}  # the number of results depends on the values
+facts = pytest.mark.parametrize("name", FACTS)
 
 
 def as_float32(arrays):
@@ -280,7 +355,26 @@ def as_float32(arrays):
 
 def test_the_table_of_operations_is_complete():
     """Add a new operation above: everything below then holds for it."""
-    assert {name.split()[0] for name in OPERATIONS} == set(F.__all__)
+    found = {name.split()[0] for name in OPERATIONS} | {*FACTS} | WITHOUT_GRADIENT
+    assert found == set(F.__all__)
+
+
+@facts
+@pytest.mark.parametrize("layout", ["contiguous", "batch-last", "strided", "reversed"])
+def test_results_without_a_gradient(backend, name, layout):
+    x = np.random.default_rng(0).integers(0, 4, (3, 4, 3)).astype("float32")
+    expected = FACTS[name](xcnn.Tensor(x)).numpy()
+    for array, batch in ((x, 3), (x[:0], 0)):
+        on_device = layouts(backend, array)[layout]
+        with count_syncs() as syncs:
+            y = FACTS[name](xcnn.Tensor(on_device, requires_grad=True))
+        assert syncs == [] or name in WAITING
+        assert not y.requires_grad
+        assert len(y) == (batch if name not in WAITING or not batch else len(expected))
+        assert (backend.to_host(on_device) == array).all()
+        if batch:
+            assert y.dtype == expected.dtype
+            assert (y.numpy() == expected).all()
 
 
 @operations

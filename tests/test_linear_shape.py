@@ -96,7 +96,9 @@ def test_matmul_gradcheck(backend):
     assert gradcheck(F.matmul, a, b) < 1e-6
 
 
-@pytest.mark.parametrize(("a", "b"), [((2, 3), (2, 3)), ((3,), (3, 2)), ((2, 3), (3,))])
+@pytest.mark.parametrize(
+    ("a", "b"), [((2, 3), (2, 3)), ((3,), (2, 3)), ((2, 3), (2,)), ((), (3,)), ((3,), ())]
+)
 def test_matmul_errors(backend, a, b):
     with pytest.raises(ShapeError, match="matmul: shapes"):
         F.matmul(backend.asarray(normal(*a)), backend.asarray(normal(*b)))
@@ -284,12 +286,12 @@ def test_sum_over_no_such_axis(backend, dim):
             function(backend.asarray(normal(2, 3)), dim=dim)
 
 
-@pytest.mark.parametrize("dim", [0, -1, (0,)])
-def test_a_number_has_no_axes_to_sum(backend, dim):
-    for x in (3.0, backend.asarray(np.array(3.0))):
-        with pytest.raises(ShapeError, match=r"dim=.*there are 0 axes"):
-            F.sum(x, dim)
-        assert F.sum(x).shape == F.sum(x, ()).shape == ()
+def test_a_number_counts_as_one_axis(backend):
+    for dim in (None, (), 0, -1, (0,)):
+        for x in (3.0, backend.asarray(np.array(3.0))):
+            assert F.sum(x, dim).item() == F.mean(x, dim, True).item() == 3
+    with pytest.raises(ShapeError, match=r"dim=1: there are 1 axes"):
+        F.sum(3.0, 1)
 
 
 @pytest.mark.parametrize("dim", ["x", 1.0, [None], {}])

@@ -3,10 +3,15 @@
 Each module lists its layers in ``__all__``.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from .. import functional as functional
+from .. import hints
+from .. import init as init
 from ..tensor import Buffer as Buffer
 from ..tensor import Parameter as Parameter
 from .activation import *
-from .container import Sequential as Sequential
+from .container import *
 from .conv import *
 from .dropout import *
 from .linear import *
@@ -21,4 +26,9 @@ from .pool import *
 from .resample import *
 from .shape import *
 
-__all__ = sorted(name for name, value in globals().items() if callable(value))
+__all__ = sorted(name for name, value in globals().items() if callable(value) and value is not Any)
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise hints.no_attribute("xcnn.nn", name, hints.NN, __all__)
