@@ -559,6 +559,7 @@ class Backend:
         lists: Sequence[Sequence[Array]],
         settings: Mapping[str, Any],
         scaler: Array | None = None,
+        whole: bool = False,
     ) -> None:
         """Update parameters and the state of their optimiser in place.
 
@@ -577,17 +578,19 @@ class Backend:
             The hyperparameters of the rule by name, for the kernel.
         scaler
             See :meth:`unscale`; or None.
+        whole
+            Whether the rule needs whole arrays; those of a kind of state may be of any shape.
         """
         compute = rule()
         if any(p.dtype.itemsize < 4 for p in lists[0]):
             compute = _in_float32(compute)
         with self._unless_overflow(scaler, [a for kind in (lists[0], *lists[2:]) for a in kind]):
-            self._by_piece(compute, *filter(None, lists))
+            size = sys.maxsize if whole else self.optimizer_piece
+            self._by_piece(compute, size, *filter(None, lists))
 
-    def _by_piece(self, compute: Callable[..., None], *lists: Sequence[Array]) -> None:
-        """Call ``compute`` with matching pieces of the arrays, small enough for the cache."""
+    def _by_piece(self, compute: Callable[..., None], size: int, *lists: Sequence[Array]) -> None:
+        """Call ``compute`` with matching pieces of ``size`` elements, for the cache."""
         pieces: list[tuple[Array, ...]] = []
-        size = self.optimizer_piece
         for arrays in zip(*lists, strict=True):
             is_whole = arrays[0].ndim > 0 and arrays[0].size <= size
             if is_whole or not all(a.flags.c_contiguous for a in arrays):

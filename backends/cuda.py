@@ -305,9 +305,10 @@ class CudaBackend(Backend):
         lists: Sequence[Sequence[Array]],
         settings: Mapping[str, Any],
         scaler: Array | None = None,
+        whole: bool = False,
     ) -> None:
         if not kernel:
-            super().optimizer_step(kernel, rule, lists, settings, scaler)
+            super().optimizer_step(kernel, rule, lists, settings, scaler, whole)
             return
         numbers = [
             np.int32(settings[name]) if name in _FLAGS else np.float64(settings[name])

@@ -620,6 +620,26 @@ def sgd_step(p, grad, velocity, lr, momentum=0.0, nesterov=False, weight_decay=0
     return p - lr * (g + momentum * velocity if nesterov else velocity), velocity
 
 
+def lars(p, grads, lr, momentum=0.9, weight_decay=0.0, nesterov=False, trust_coefficient=1e-3):
+    """The parameter after one step per gradient (arXiv:1708.03888, rate outside momentum)."""
+    velocity = 0.0
+    for grad in grads:
+        size, slope = np.linalg.norm(p), np.linalg.norm(grad)
+        ratio = trust_coefficient * size / (slope + weight_decay * size + 1e-8)
+        g = ratio * (grad + weight_decay * p)
+        p, velocity = sgd_step(p, g, velocity, lr, momentum, nesterov)
+    return p
+
+
+def lion(p, grads, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+    """The parameter after one step per gradient (algorithm 2 of arXiv:2302.06675)."""
+    m = np.zeros_like(p)
+    for grad in grads:
+        p = p - lr * (np.sign(betas[0] * m + (1 - betas[0]) * grad) + weight_decay * p)
+        m = betas[1] * m + (1 - betas[1]) * grad
+    return p
+
+
 def adam(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
     """The parameter after one step per gradient (algorithm 1 of arXiv:1412.6980)."""
     m = v = 0.0
