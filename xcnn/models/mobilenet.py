@@ -1,4 +1,6 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), with torchvision's weight names."""
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) and MobileNetV3 (Howard et al. 2019,
+arXiv:1905.02244), with torchvision's weight names.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,16 @@ from typing import Any
 
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, expand, init_weights, normal_001, with_classifier
-from .registry import ImageShape, image_shape, register_block, register_classifier
+from .blocks import (
+    SqueezeExcitation,
+    conv_norm,
+    expand,
+    init_weights,
+    make_divisible,
+    normal_001,
+    with_classifier,
+)
+from .registry import ImageShape, image_shape, register_block, register_classifier, variant
 
 #: expansion, channels, blocks, stride of the first block: table 2 of the paper
 _STAGES = (
@@ -19,6 +29,8 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+
+_NORM = {"eps": 1e-3, "momentum": 0.01}  # of MobileNetV3
 
 
 @register_block
@@ -82,3 +94,134 @@ def mobilenet_v2(
         classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes))
         model = with_classifier(features, classifier)
     return init_weights(model, linear=normal_001)
+
+
+@register_block
+class InvertedResidualV3(nn.Module):
+    """1×1 expansion, depthwise, squeeze-and-excitation, 1×1 projection; plus the input.
+
+    The input is added if the shapes agree.
+
+    Parameters
+    ----------
+    in_channels, hidden, out_channels, kernel_size, stride
+        Channels, those after the expansion, kernel size and stride.
+    squeeze
+        Whether to have squeeze-and-excitation.
+    activation
+        "ReLU" or "Hardswish".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        squeeze: bool,
+        activation: str,
+    ) -> None:
+        self.is_residual = stride == 1 and in_channels == out_channels
+        layers = expand(in_channels, hidden, kernel_size, stride, getattr(nn, activation), **_NORM)
+        if squeeze:
+            squeezed = make_divisible(hidden // 4)
+            layers.append(SqueezeExcitation(hidden, squeezed, "relu", "hardsigmoid"))
+        self.block = nn.Sequential(*layers, conv_norm(hidden, out_channels, 1, **_NORM))
+
+    def forward(self, x: Any) -> Tensor:
+        return self.block(x) + x if self.is_residual else self.block(x)
+
+
+def _mobilenet_v3(
+    num_classes: int = 1000,
+    input_shape: ImageShape = (3, 224, 224),
+    dropout: float = 0.2,
+    *,
+    name: str,
+    stages: tuple[tuple[int, int, int, int, bool, str], ...],
+    last: int,
+) -> nn.Sequential:
+    """A MobileNetV3.
+
+    Parameters
+    ----------
+    num_classes
+        Number of classes.
+    input_shape
+        (channels, height, width); the weights do not depend on height and width.
+    dropout
+        Dropout probability before the last layer.
+
+    Returns
+    -------
+    nn.Sequential
+        (N, channels, height, width) to logits (N, num_classes).
+
+    Raises
+    ------
+    ArgumentError
+        Not an image shape.
+    """
+    with init.skipped():  # init_weights() initialises
+        channels, in_channels = 16, image_shape(input_shape, name)[0]
+        stem = conv_norm(in_channels, channels, 3, 2, activation=nn.Hardswish(), **_NORM)
+        features: list[nn.Module] = [stem]
+        for hidden, out_channels, *rest in stages:
+            features.append(InvertedResidualV3(channels, hidden, out_channels, *rest))
+            channels = out_channels
+        wide = 6 * channels
+        features.append(conv_norm(channels, wide, 1, activation=nn.Hardswish(), **_NORM))
+        classifier = nn.Sequential(
+            nn.Linear(wide, last),
+            nn.Hardswish(),
+            nn.Dropout(dropout),
+            nn.Linear(last, num_classes),
+        )
+        model = with_classifier(features, classifier)
+    return init_weights(model, linear=normal_001)
+
+
+# hidden channels, channels, kernel size, stride, squeeze, activation: tables 1 and 2 of the paper
+mobilenet_v3_large = variant(
+    _mobilenet_v3,
+    "mobilenet_v3_large",
+    "MobileNetV3-Large: 5,483,032 parameters.",
+    stages=(
+        (16, 16, 3, 1, False, "ReLU"),
+        (64, 24, 3, 2, False, "ReLU"),
+        (72, 24, 3, 1, False, "ReLU"),
+        (72, 40, 5, 2, True, "ReLU"),
+        (120, 40, 5, 1, True, "ReLU"),
+        (120, 40, 5, 1, True, "ReLU"),
+        (240, 80, 3, 2, False, "Hardswish"),
+        (200, 80, 3, 1, False, "Hardswish"),
+        (184, 80, 3, 1, False, "Hardswish"),
+        (184, 80, 3, 1, False, "Hardswish"),
+        (480, 112, 3, 1, True, "Hardswish"),
+        (672, 112, 3, 1, True, "Hardswish"),
+        (672, 160, 5, 2, True, "Hardswish"),
+        (960, 160, 5, 1, True, "Hardswish"),
+        (960, 160, 5, 1, True, "Hardswish"),
+    ),
+    last=1280,
+)
+mobilenet_v3_small = variant(
+    _mobilenet_v3,
+    "mobilenet_v3_small",
+    "MobileNetV3-Small: 2,542,856 parameters.",
+    stages=(
+        (16, 16, 3, 2, True, "ReLU"),
+        (72, 24, 3, 2, False, "ReLU"),
+        (88, 24, 3, 1, False, "ReLU"),
+        (96, 40, 5, 2, True, "Hardswish"),
+        (240, 40, 5, 1, True, "Hardswish"),
+        (240, 40, 5, 1, True, "Hardswish"),
+        (120, 48, 5, 1, True, "Hardswish"),
+        (144, 48, 5, 1, True, "Hardswish"),
+        (288, 96, 5, 2, True, "Hardswish"),
+        (576, 96, 5, 1, True, "Hardswish"),
+        (576, 96, 5, 1, True, "Hardswish"),
+    ),
+    last=1024,
+)

@@ -1,18 +1,21 @@
 """ResNet (He et al. 2016, "Deep residual learning for image recognition", arXiv:1512.03385).
 
-resnet18 and resnet50 are for large images, with torchvision's names and shapes of the weights;
-resnet20 and resnet56 are the paper's networks for CIFAR-10 (section 4.2).
+resnet20 and resnet56 are the paper's networks for CIFAR-10 (section 4.2); the others are for large
+images, with torchvision's names and shapes of the weights. Also ResNeXt, with grouped convolutions
+(Xie et al. 2017, arXiv:1611.05431), and Wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
 from .blocks import conv_norm, init_weights, uniform_by_fan_in
-from .registry import ImageShape, image_shape, register_block, register_classifier
+from .registry import ImageShape, image_shape, register_block, register_classifier, variant
 
 
 class _ResidualBlock(nn.Module):
@@ -57,18 +60,27 @@ class BasicBlock(_ResidualBlock):
 class Bottleneck(_ResidualBlock):
     """1×1, 3×3 and 1×1 convolution, the last to four times the channels, plus the input.
 
-    The stride is in the 3×3 convolution, as in torchvision; the paper has it in the first.
+    The stride is in the 3×3 convolution, as in torchvision; the paper has it in the first. That
+    convolution has ``groups`` groups of channels · group_width / 64.
     """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        groups: int = 1,
+        group_width: int = 64,
+    ) -> None:
         out_channels = self.expansion * channels
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        width = channels * group_width // 64 * groups
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         if stride != 1 or in_channels != out_channels:
             self.downsample = conv_norm(in_channels, out_channels, 1, stride)
@@ -96,9 +108,16 @@ class PlainShortcutBlock(_ResidualBlock):
         return F.pad(x, (0, 0, 0, 0, 0, self.extra)) if self.extra else x
 
 
-@register_classifier
-def resnet18(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -> nn.Sequential:
-    """ResNet of 18 layers for large images: 11,689,512 parameters.
+def _imagenet_resnet(
+    num_classes: int = 1000,
+    input_shape: ImageShape = (3, 224, 224),
+    *,
+    name: str,
+    block: _Block,
+    counts: tuple[int, ...],
+    **groups: int,
+) -> nn.Sequential:
+    """A ResNet for large images.
 
     7×7 convolution and max-pool, each of stride 2; four stages of blocks with 64, 128, 256 and 512
     channels; global average pooling; one linear layer.
@@ -120,13 +139,56 @@ def resnet18(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -
     ArgumentError
         Not an image shape.
     """
-    return _imagenet_resnet("resnet18", num_classes, input_shape, BasicBlock, (2, 2, 2, 2))
+    channels = image_shape(input_shape, name)[0]
+    with init.skipped():  # init_weights() initialises
+        conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        model = _resnet(conv1, partial(block, **groups), counts, num_classes, maxpool=maxpool)
+    return init_weights(model, linear=uniform_by_fan_in)
 
 
-@register_classifier
-def resnet50(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -> nn.Sequential:
-    """ResNet of 50 layers: 25,557,032 parameters; otherwise as :func:`resnet18`."""
-    return _imagenet_resnet("resnet50", num_classes, input_shape, Bottleneck, (3, 4, 6, 3))
+_basic = partial(variant, _imagenet_resnet, block=BasicBlock)
+_deep = partial(variant, _imagenet_resnet, block=Bottleneck)
+_50, _101 = (3, 4, 6, 3), (3, 4, 23, 3)
+
+resnet18 = _basic("resnet18", "ResNet of 18 layers: 11,689,512 parameters.", counts=(2, 2, 2, 2))
+resnet34 = _basic("resnet34", "ResNet of 34 layers: 21,797,672 parameters.", counts=_50)
+resnet50 = _deep("resnet50", "ResNet of 50 layers: 25,557,032 parameters.", counts=_50)
+resnet101 = _deep("resnet101", "ResNet of 101 layers: 44,549,160 parameters.", counts=_101)
+resnet152 = _deep("resnet152", "ResNet of 152 layers: 60,192,808 parameters.", counts=(3, 8, 36, 3))
+resnext50_32x4d = _deep(
+    "resnext50_32x4d",
+    "ResNeXt of 50 layers with 32 groups of 4 channels: 25,028,904 parameters.",
+    counts=_50,
+    groups=32,
+    group_width=4,
+)
+resnext101_32x8d = _deep(
+    "resnext101_32x8d",
+    "ResNeXt of 101 layers with 32 groups of 8 channels: 88,791,336 parameters.",
+    counts=_101,
+    groups=32,
+    group_width=8,
+)
+resnext101_64x4d = _deep(
+    "resnext101_64x4d",
+    "ResNeXt of 101 layers with 64 groups of 4 channels: 83,455,272 parameters.",
+    counts=_101,
+    groups=64,
+    group_width=4,
+)
+wide_resnet50_2 = _deep(
+    "wide_resnet50_2",
+    "ResNet of 50 layers with 3×3 convolutions twice as wide: 68,883,240 parameters.",
+    counts=_50,
+    group_width=128,
+)
+wide_resnet101_2 = _deep(
+    "wide_resnet101_2",
+    "ResNet of 101 layers with 3×3 convolutions twice as wide: 126,886,696 parameters.",
+    counts=_101,
+    group_width=128,
+)
 
 
 @register_classifier
@@ -162,17 +224,6 @@ def resnet56(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn
     return _cifar_resnet("resnet56", num_classes, input_shape, 9)
 
 
-def _imagenet_resnet(
-    name: str, num_classes: int, input_shape: ImageShape, block: _Block, counts: tuple[int, ...]
-) -> nn.Sequential:
-    channels = image_shape(input_shape, name)[0]
-    with init.skipped():  # init_weights() initialises
-        conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-        maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        model = _resnet(conv1, block, counts, num_classes, maxpool=maxpool)
-    return init_weights(model, linear=uniform_by_fan_in)
-
-
 def _cifar_resnet(
     name: str, num_classes: int, input_shape: ImageShape, count: int
 ) -> nn.Sequential:
@@ -181,7 +232,11 @@ def _cifar_resnet(
 
 
 def _resnet(
-    conv1: nn.Conv2d, block: _Block, counts: tuple[int, ...], num_classes: int, **pool: nn.Module
+    conv1: nn.Conv2d,
+    block: Callable[..., _ResidualBlock],
+    counts: tuple[int, ...],
+    num_classes: int,
+    **pool: nn.Module,
 ) -> nn.Sequential:
     """``conv1``, batch-norm, ReLU, ``pool``, a stage of blocks per count, and the classifier.
 
@@ -191,7 +246,7 @@ def _resnet(
     layers = {"conv1": conv1, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(), **pool}
     for i, count in enumerate(counts):
         first = block(channels, width, 2 if i else 1)
-        channels = block.expansion * width
+        channels = width * first.expansion
         rest = [block(channels, width) for _ in range(count - 1)]
         layers[f"layer{i + 1}"] = nn.Sequential(first, *rest)
         width *= 2
