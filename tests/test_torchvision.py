@@ -12,16 +12,24 @@ from .torchvision_stub import one_thread, shake, torch, torchvision  # noqa: F40
 
 safetensors = pytest.importorskip("safetensors.torch")
 
-NAMES = [
+#: one or two of each family, with few weights: for the others, the shapes of the weights suffice
+FORWARD = [
+    "convnext_tiny",
+    "densenet121",
     "efficientnet_b0",
+    "efficientnet_v2_s",
     "googlenet",
+    "mnasnet0_5",
     "mobilenet_v2",
+    "mobilenet_v3_small",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
     "resnet18",
     "resnet50",
-    "vgg11",
-    "vgg11_bn",
-    "vgg16",
-    "vgg16_bn",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_0",
+    "squeezenet1_1",
 ]
 #: without these, torchvision's GoogLeNet has auxiliary classifiers, and warns of slow weights
 GOOGLENET = {"aux_logits": False, "init_weights": False}

@@ -77,6 +77,7 @@ from .vgg import (
     vgg19_bn,
 )
 from .vision_transformer import vit_b_16, vit_b_32, vit_l_16, vit_l_32
+from .weights import read_weights as read_weights
 
 __all__ = [
     "PARTS",
