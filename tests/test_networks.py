@@ -122,26 +122,39 @@ def test_codes_are_far_apart(classes, least):
 PARTS = {
     "BasicBlock": (4, 6, 2),
     "Bottleneck": (4, 2, 1),
+    "CNBlock": (4, 0.5, 0.5),
     "ConvBNReLU": (4, 2, 3),
+    "DenseLayer": (4, 2),
+    "Encoder": (5, 2, 2, 8, 6, 0.1),
+    "EncoderBlock": (8, 2, 6, 0.1),
+    "Fire": (4, 2, 3),
+    "FusedMBConv": (4, 4, 3, 1, 2, 0.5),
     "GoogLeNet": (4, 3, True, 0.1),
     "Inception": (4, 2, (1, 2), (1, 2), 3),
     "InceptionAux": (4, 3),
     "InvertedResidual": (4, 4, 1, 2),
+    "InvertedResidualV3": (4, 8, 4, 5, 1, True, "Hardswish"),
+    "LayerNorm2d": (4,),
     "MBConv": (4, 4, 3, 1, 2, 0.5),
+    "MnasBlock": (4, 4, 5, 1, 2),
     "PartialConv2d": (4, ((0, 1), (1, 2, 3)), 3),
+    "Permute": ((0, 2, 3, 1),),
     "PlainShortcutBlock": (4, 6, 2),
     "RBF": (5,),
+    "RegNetBlock": (4, 6, 2, 2, 3),
     "ScaledTanh": (),
+    "ShuffleUnit": (4, 4, 1),
     "SqueezeExcitation": (4, 2),
     "StochasticDepth": (0.5,),
     "Subsampling": (4,),
     "UNet": (4, 3, 2),
+    "VisionTransformer": ((4, 16, 16), 3, 8, 1, 2, 6, 5),
 }
+SHAPES = {"RBF": (84,), "Encoder": (5, 8), "EncoderBlock": (5, 8)}
 
 
 def image_of(part, batch=2):
-    shape = (84,) if part == "RBF" else (4, 16, 16)
-    return normal(batch, *shape, dtype="float32")
+    return normal(batch, *SHAPES.get(part, (4, 16, 16)), dtype="float32")
 
 
 @pytest.mark.parametrize("name", models.PARTS)

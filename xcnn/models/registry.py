@@ -173,6 +173,6 @@ def default(name: str, setting: str) -> Any:
 
 def _network(name: str) -> Callable[..., Module]:
     if name not in _NETWORKS:
-        known = f"expected one of {', '.join(names())}"
-        raise ArgumentError(f"unknown model {name!r}: {known}{did_you_mean(name, names())}")
+        hint = did_you_mean(name, names()) or f": expected one of {', '.join(names())}"
+        raise ArgumentError(f"unknown model {name!r}{hint}")
     return _NETWORKS[name]
