@@ -132,6 +132,9 @@ def googlenet(
 ) -> GoogLeNet:
     """GoogLeNet: 6,624,904 parameters, 13,004,888 with the auxiliary classifiers.
 
+    Torchvision's pretrained weights have the auxiliary classifiers, and are for pixels normalised
+    with a mean and a standard deviation of 0.5.
+
     Parameters
     ----------
     num_classes

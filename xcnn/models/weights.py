@@ -88,10 +88,10 @@ def _advice(model: Module, state: dict[str, Array]) -> str:
     own = dict(model.named_parameters())
     names = [key for key in own if key in state and state[key].shape != own[key].shape]
     if names and len(names) <= 2 and own.keys() <= state.keys():
-        classes = state[names[0]].shape[0]
+        layer, classes = names[0].rpartition(".")[0], state[names[0]].shape[0]
         return (
             f"if the file is for other classes, build the network for those, num_classes={classes},"
-            " and then replace its last layer, such as model.fc"
+            f" and then replace its layer {layer!r}"
         )
     if any(key.startswith("aux") for key in state.keys() - own.keys()):
         return "the file has auxiliary classifiers: build the network with aux_logits=True"
