@@ -18,10 +18,11 @@ def conv(
     groups, sizes = node.integer("group", 1), spatial_sizes(node, x)
     axes = window_axes(node, sizes, _kernel(node, x, weight, groups))
     node.check_size((len(x), len(weight), *(a.output[0] for a in axes)), x.dtype)
-    settings: list[Any] = [tuple(values) for values in zip(*map(_along, axes), strict=True)]
+    names, along = ("stride", "padding", "dilation"), zip(*map(_along, axes), strict=True)
+    settings: dict[str, Any] = dict(zip(names, along, strict=True), groups=groups)
     if len(axes) == 2:
-        return F.conv2d(x, weight, bias, *settings, groups, relu=relu)
-    y = (F.conv1d if len(axes) == 1 else F.conv3d)(x, weight, bias, *settings, groups)
+        return F.conv2d(x, weight, bias, relu=relu, **settings)
+    y = (F.conv1d if len(axes) == 1 else F.conv3d)(x, weight, bias, **settings)
     return F.relu(y) if relu else y
 
 
@@ -33,7 +34,7 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
     stride, padding, dilation = (tuple(v) for v in zip(*map(_along, axes), strict=True))
     settings: Any = stride, padding, tuple(map(_extra, axes)), groups, dilation
     function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(axes) - 1]
-    return function(x, weight, bias, *settings)
+    return function(x, weight, bias, **settings)
 
 
 def _along(axis: Geometry) -> tuple[Any, Any, Any]:
