@@ -35,7 +35,7 @@ from ..layout import batch_first, image_padding, spatial_size, to_batch_last
 from ..tensor import Function, ImageFunction, Tensor, operation, takes_one
 from .arithmetic import pow
 from .elementwise import Elementwise
-from .resample import AxisWeights, Resample
+from .resample import Resample, axis_weights
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -476,13 +476,6 @@ def _regular(size: Pair, output: Pair) -> Geometry | None:
     return window_geometry(size, tuple(kernel), tuple(stride))
 
 
-@lru_cache(maxsize=256)
-def _means(size: int, output: int) -> AxisWeights:
-    """The weights that average each window along an axis."""
-    spans = _spans(size, output)
-    return AxisWeights(size, [[(i, 1 / (b - a)) for i in range(a, b)] for a, b in spans])
-
-
 class GlobalAvgPool2d(ImageFunction):
     """The mean of each image: (N, C, H, W) to (N, C, 1, 1)."""
 
@@ -546,7 +539,8 @@ def _adaptive_means(size: Pair, output: Pair) -> ImageFunction:
     geometry = _regular(size, output)
     if geometry is not None:
         return AvgPool2d(geometry, True)
-    rows, columns = (_means(*axis) for axis in zip(size, output, strict=True))
+    axes = zip(size, output, strict=True)
+    rows, columns = (axis_weights("area", False, False, *axis, None) for axis in axes)
     return Resample(rows, columns)
 
 
