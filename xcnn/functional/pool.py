@@ -92,7 +92,8 @@ def _of_rank(function: Callable[_P, _R], ndim: int) -> Callable[_P, _R]:
     def call(*arguments: Any, **settings: Any) -> Any:
         return whole(*arguments, **settings, **fixed)
 
-    name = f"{function.__name__.strip('_')}{ndim}d"
+    function.__qualname__ = function.__name__.strip("_")  # in a TypeError
+    name = f"{function.__qualname__}{ndim}d"
     call.__name__ = call.__qualname__ = name
     call.__module__, call.__annotations__ = __name__, dict(function.__annotations__)
     call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
@@ -783,7 +784,7 @@ def _fractional_max_pool(
     if _random_samples is None:
         drawn: Any = random.generator().random(shape, "float32")
         _random_samples = input.backend.asarray(drawn, input.dtype)
-    samples = Tensor.of(_random_samples).detach()
+    samples = Tensor(Tensor.of(_random_samples).data[: len(input)])  # PyTorch takes more, too
     if samples.shape != shape:
         raise ShapeError(f"_random_samples has shape {samples.shape}: expected {shape}")
     function = FractionalMaxPool(kernel, output)
