@@ -15,7 +15,7 @@ from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..checks import check_choice
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, OutOfRangeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
 from ..tiling import Tile, split_range
@@ -185,6 +185,22 @@ class Backend:
                 f"indices 0 to {classes - 1}{ignored}"
             )
 
+    def check_indices(self, name: str, indices: Array, length: int, negative: bool = False) -> None:
+        """Require indices of an axis of ``length``; with ``negative``, also those from its end.
+
+        Raises
+        ------
+        OutOfRangeError
+            An index is out of range.
+        """
+        low = -length if negative else 0
+        if indices.size and not (indices.min() >= low and indices.max() < length):
+            wrong = indices[(indices < low) | (indices >= length)]
+            raise OutOfRangeError(
+                f"{name}: index {int(wrong[0])} is out of range for an axis of length {length}: "
+                f"expected {low} to {length - 1}"
+            )
+
     # -- parallelism ------------------------------------------------------------------------
 
     def shares(self, work: int) -> int:
@@ -218,6 +234,34 @@ class Backend:
     def column_sums(self, a: Array) -> Array:
         """The sum over each column of each matrix: (R, M, I) to (R, I), at least float32."""
         return a.sum(axis=1, dtype=sum_dtype(a.dtype))
+
+    def sum_rows(self, rows: Array, places: Array, count: int) -> Array:
+        """The sum of the rows with the same place, for each place: the adjoint of an index.
+
+        The rows are sorted by place and added in pairs, in the same order every time.
+
+        Parameters
+        ----------
+        rows : (M, K)
+        places : (M,), from 0 to ``count`` - 1
+
+        Returns
+        -------
+        sums : (count, K), zeros at places without a row
+        """
+        xp = self.xp
+        if not rows.size or not count:
+            return xp.zeros((count, rows.shape[1]), rows.dtype)
+        order = xp.argsort(places, kind="stable")
+        places, sums, zero = places[order], rows[order], xp.zeros((), rows.dtype)
+        step = 1
+        while step < len(sums):  # each row adds the sum of the rows before it with its place
+            same = (places[step:] == places[:-step])[:, None]
+            sums[step:] += xp.where(same, sums[:-step], zero)
+            step *= 2
+        numbers = xp.arange(count)
+        last = xp.maximum(xp.searchsorted(places, numbers, side="right") - 1, 0)
+        return xp.where((places[last] == numbers)[:, None], sums[last], zero)
 
     # -- convolution ------------------------------------------------------------------------
 

@@ -151,6 +151,9 @@ class CudaBackend(Backend):
         not exist.
         """
 
+    def check_indices(self, name: str, indices: Array, length: int, negative: bool = False) -> None:
+        """Do nothing: reading a value would make the host wait. CuPy wraps indices around."""
+
     @contextmanager
     def precision(self, name: str) -> Iterator[None]:
         capability = int(self._device.compute_capability)

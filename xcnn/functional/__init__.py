@@ -13,6 +13,7 @@ from .conv import *
 from .conv_transpose import *
 from .dropout import *
 from .elementwise import *
+from .indexing import *
 from .linear import *
 from .linear import BiasReLU as BiasReLU
 from .loss import *
@@ -29,6 +30,7 @@ from .resample import *
 from .resample import AxisWeights as AxisWeights
 from .resample import Resample as Resample
 from .shape import *
+from .shape import Expand as Expand
 
 __all__ = sorted(
     name for name, value in globals().items() if callable(value) and not isinstance(value, type)

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from typing import Any
 
-from ..checks import check_dim
-from ..errors import ShapeError
 from ..tensor import Tensor
-from . import arithmetic, elementwise, linear, reduction, shape
+from . import arithmetic, elementwise, indexing, linear, reduction, shape
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -20,27 +19,23 @@ def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], T
 
 
 def _iterate(tensor: Tensor) -> Iterator[Tensor]:
-    return (shape.getitem(tensor, i) for i in range(len(tensor)))
+    return (indexing.getitem(tensor, i) for i in range(len(tensor)))
 
 
-def _permute(tensor: Tensor, *dims: Any) -> Tensor:
-    """Reorder the axes; ``dims`` are ints or one sequence."""
-    is_sequence = len(dims) == 1 and isinstance(dims[0], Sequence)
-    return shape.permute(tensor, dims[0] if is_sequence else dims)
+def _one_by_one(function: Callable[[Any, Any], Tensor]) -> Callable[..., Tensor]:
+    """``function`` with its sequence of ints given as such, or one by one."""
 
+    @wraps(function)
+    def method(tensor: Tensor, *ints: Any, **named: Any) -> Tensor:
+        is_sequence = named or (len(ints) == 1 and isinstance(ints[0], Sequence))
+        return function(tensor, *(ints if is_sequence else (ints,)), **named)
 
-def _transpose(tensor: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Swap two axes."""
-    first, second = check_dim("dim0", dim0, tensor.ndim), check_dim("dim1", dim1, tensor.ndim)
-    order = list(range(tensor.ndim))
-    order[first], order[second] = second, first
-    return shape.permute(tensor, order)
+    return method
 
 
 def _matrix_transpose(tensor: Tensor) -> Tensor:
-    if tensor.ndim > 2:
-        raise ShapeError(f".T of shape {tensor.shape}: expected at most two axes; use permute")
-    return shape.permute(tensor, range(tensor.ndim)[::-1])
+    """The transpose of the last two axes."""
+    return shape.transpose(tensor, -2, -1)
 
 
 _BINARY = {
@@ -56,7 +51,18 @@ _SAME_NAME: dict[Any, tuple[str, ...]] = {
     arithmetic: ("pow",),
     elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
     reduction: ("mean", "sum"),
-    shape: ("reshape", "split", "squeeze", "unsqueeze"),
+    indexing: (
+        *("argwhere", "chunk", "diag", "diag_embed", "diagonal", "fliplr", "flipud", "gather"),
+        *("index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill"),
+        *("masked_select", "narrow", "nonzero", "repeat_interleave", "roll", "rot90", "scatter"),
+        *("scatter_add", "select", "split", "take", "take_along_dim", "tensor_split", "trace"),
+        *("tril", "triu", "unbind"),
+    ),
+    shape: (
+        *("broadcast_to", "clone", "contiguous", "expand", "expand_as", "flatten", "moveaxis"),
+        *("movedim", "ravel", "repeat", "reshape", "reshape_as", "squeeze", "swapaxes"),
+        *("swapdims", "t", "transpose", "unflatten", "unsqueeze", "view", "view_as"),
+    ),
 }
 METHODS: dict[str, Any] = {
     **{f"__{name}__": function for name, function in _BINARY.items()},
@@ -64,12 +70,14 @@ METHODS: dict[str, Any] = {
     **{name: getattr(module, name) for module, names in _SAME_NAME.items() for name in names},
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
     "__abs__": elementwise.abs,
-    "__getitem__": shape.getitem,
+    "__getitem__": indexing.getitem,
+    "__setitem__": indexing.setitem,
     "__iter__": _iterate,
-    "T": property(_matrix_transpose),
-    "flatten": lambda tensor, start_dim=0: shape.flatten(tensor, start_dim),
-    "permute": _permute,
-    "transpose": _transpose,
+    "T": property(shape.t),
+    "mT": property(_matrix_transpose),
+    "flip": _one_by_one(indexing.flip),
+    "permute": _one_by_one(shape.permute),
+    "tile": _one_by_one(shape.tile),
 }
 
 

@@ -52,7 +52,7 @@ def _with_channels(node: Node, x: Tensor) -> Tensor:
     if x.ndim == 1:
         return F.reshape(x, len(x), 1)
     if node.version < 9 and not node.integer("spatial", 1):
-        return F.flatten(x)  # each pixel is a channel
+        return F.flatten(x, 1)  # each pixel is a channel
     return x if x.ndim <= 4 else F.flatten(x, 2)
 
 
