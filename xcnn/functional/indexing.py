@@ -16,7 +16,17 @@ from typing import Any, TypeVar, cast
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..checks import are_ints, check_choice, check_dim, check_dims, check_flag, check_int, is_int
+from ..checks import (
+    are_ints,
+    check_choice,
+    check_dim,
+    check_dims,
+    check_flag,
+    check_int,
+    check_number,
+    check_size,
+    is_int,
+)
 from ..errors import (
     ArgumentError,
     DeviceError,
@@ -475,6 +485,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         ``chunks`` is not an int >= 1.
     """
     input, count = Tensor.of(input), check_int("chunks", chunks)
+    check_size("chunks", chunks, (count,), visited=True)
     length = input.shape[check_dim("dim", dim, input.ndim)]
     return split(input, -(-length // count) if length else [0] * count, dim)
 
@@ -497,6 +508,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     length = input.shape[dim]
     given = Tensor.of(given).numpy().tolist() if hasattr(given, "dtype") else given
     if is_int(given) and given > 0:
+        check_size("indices_or_sections", given, (given,), visited=True)
         size, larger = divmod(length, given)
         given = [i * size + min(i, larger) for i in range(1, given)]
     if not isinstance(given, list | tuple) or not are_ints(given, len(given)):
@@ -536,7 +548,7 @@ def roll(input: Any, shifts: int | Sequence[int], dims: Any = None) -> Tensor:
         No such axis.
     """
     input = Tensor.of(input)
-    if dims is None or dims == ():
+    if dims is None or (isinstance(dims, list | tuple) and not dims):
         return reshape(roll(reshape(input, -1), shifts, 0), input.shape)
     steps, axes = lengths("shifts", (shifts,)), lengths("dims", (dims,))
     if len(steps) != len(axes):
@@ -589,19 +601,21 @@ def repeat_interleave(
     if dim is None:
         input, dim = reshape(input, -1), 0
     dim = check_dim("dim", dim, input.ndim)
-    counts = Tensor.of(repeats).numpy().reshape(-1).tolist()
-    counts = [check_int("repeats", n, 0) for n in counts]
-    length, xp = input.shape[dim], input.backend.xp
-    counts = counts * length if len(counts) == 1 else counts
-    if len(counts) != length or output_size not in (None, math.fsum(counts)):
+    counts, length = Tensor.of(repeats).numpy().reshape(-1), input.shape[dim]
+    if counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
+        raise ArgumentError(f"repeat_interleave: repeats={repeats!r}: expected ints >= 0")
+    total = int(counts.sum()) * (length if counts.size == 1 else 1)
+    if counts.size not in (1, length) or output_size not in (None, total):
         raise ShapeError(
-            f"repeat_interleave: {len(counts)} repeats, output_size={output_size}: the axis has "
-            f"length {length}, and the sum of the repeats is {math.fsum(counts):.0f}"
+            f"repeat_interleave: {counts.size} repeats, output_size={output_size}: the axis has "
+            f"length {length}, and the sum of the repeats is {total}"
         )
-    if len({*counts}) == 1:
-        shape = (*input.shape[: dim + 1], counts[0], *input.shape[dim + 1 :])
+    if counts.size == 1:
+        shape = (*input.shape[: dim + 1], int(counts[0]), *input.shape[dim + 1 :])
         return flatten(expand(unsqueeze(input, dim + 1), shape), dim, dim + 1)
-    return _take(input, {dim: xp.repeat(xp.arange(length), counts)})
+    check_size("repeats", repeats, (total,))
+    numbers = (counts >= 0).cumsum() - 1  # of the elements
+    return _take(input, {dim: input.backend.asarray(numbers.repeat(counts.astype("int64")))})
 
 
 # -- gather and scatter --------------------------------------------------------------------------
@@ -773,6 +787,8 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
     ShapeError
         ``source`` has not the shape of the indexed part.
     """
+    if not is_int(alpha):
+        check_number("alpha", alpha)
     source = source if alpha == 1 else mul(source, alpha)
     return _put_along("index_add", input, dim, index, source, True)
 
@@ -940,7 +956,8 @@ class Diagonal(Function):
 
     def forward(self, backend: Backend, x: Array) -> Array:
         self.save(shape=x.shape)
-        return x.diagonal(self.offset, -2, -1)
+        rows, columns = x.shape[-2:]
+        return x.diagonal(max(-rows, min(self.offset, columns)), -2, -1)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
         return _with_diagonal(backend.xp, dy, self.offset, *self.saved.shape[-2:])
@@ -951,6 +968,7 @@ class DiagEmbed(Diagonal):
 
     def forward(self, backend: Backend, x: Array) -> Array:
         size = x.shape[-1] + abs(self.offset)
+        check_size("offset", self.offset, (*x.shape[:-1], size, size))
         return _with_diagonal(backend.xp, x, self.offset, size, size)
 
     def backward(self, backend: Backend, dy: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import are_ints, check_choice, check_dim, check_dims, is_int
+from ..checks import are_ints, check_choice, check_dim, check_dims, check_size, is_int
 from ..errors import ArgumentError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
@@ -461,6 +461,7 @@ def expand(input: Any, *size: Any) -> Tensor:
     wanted = tuple(m if n == -1 else n for n, m in zip(shape, own, strict=False))
     if min(wanted, default=0) < 0 or not broadcasts(input.shape, wanted):
         raise ShapeError(f"expand: shape {input.shape} does not broadcast to {shape}")
+    check_size("size", shape, wanted)
     return Expand(wanted)(input)
 
 
