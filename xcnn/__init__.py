@@ -27,7 +27,16 @@ from . import (
 from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
-from .tensor import Function, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, vjp
+from .tensor import (
+    Function,
+    Parameter,
+    Tensor,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+    vjp,
+)
 from .training import Epoch, Trainer
 
 if TYPE_CHECKING:
@@ -71,6 +80,7 @@ __all__ = [
     "optim",
     "save",
     "schedules",
+    "set_grad_enabled",
     "summary",
     "testing",
     "vjp",

@@ -30,7 +30,6 @@ from .resample import *
 from .resample import AxisWeights as AxisWeights
 from .resample import Resample as Resample
 from .shape import *
-from .shape import Expand as Expand
 
 __all__ = sorted(
     name for name, value in globals().items() if callable(value) and not isinstance(value, type)

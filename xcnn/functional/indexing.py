@@ -53,39 +53,12 @@ from .shape import (
 )
 
 __all__ = [
-    "argwhere",
-    "chunk",
-    "diag",
-    "diag_embed",
-    "diagonal",
-    "flip",
-    "fliplr",
-    "flipud",
-    "gather",
-    "index_add",
-    "index_copy",
-    "index_fill",
-    "index_put",
-    "index_select",
-    "masked_fill",
-    "masked_select",
-    "narrow",
-    "nonzero",
-    "repeat_interleave",
-    "roll",
-    "rot90",
-    "scatter",
-    "scatter_add",
-    "select",
-    "split",
-    "take",
-    "take_along_dim",
-    "tensor_split",
-    "trace",
-    "tril",
-    "triu",
-    "unbind",
-]
+    "argwhere", "chunk", "diag", "diag_embed", "diagonal", "flip", "fliplr", "flipud", "gather",
+    "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
+    "masked_select", "narrow", "nonzero", "repeat_interleave", "roll", "rot90", "scatter",
+    "scatter_add", "select", "split", "take", "take_along_dim", "tensor_split", "trace", "tril",
+    "triu", "unbind",
+]  # fmt: skip
 
 _ALL = slice(None)
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -291,10 +264,7 @@ def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], dict[int, Array
     ellipses = [n for n, item in enumerate(items) if item is Ellipsis]
     missing = input.ndim - math.fsum(spans)
     if missing < 0 or len(ellipses) > 1:
-        raise OutOfRangeError(
-            f"indexing a tensor of shape {shape}: expected one Ellipsis and {input.ndim} indices "
-            "at most"
-        )
+        raise OutOfRangeError(f"shape {shape} takes one Ellipsis and {input.ndim} indices at most")
     place = ellipses[0] if ellipses else len(items)
     items[place : place + 1] = [_ALL] * int(missing)
     basic: list[Any] = []
@@ -308,10 +278,8 @@ def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], dict[int, Array
         parts = (item,)
         if _is_mask(item):
             if item.shape != shape[source : source + item.ndim]:
-                raise OutOfRangeError(
-                    f"indexing a tensor of shape {shape}: a mask of shape {item.shape} does not "
-                    f"fit from axis {source} on"
-                )
+                text = f"a mask of shape {item.shape} does not fit {shape} from axis {source} on"
+                raise OutOfRangeError(f"indexing: {text}")
             parts = xp.nonzero(item)
         else:
             input.backend.check_indices("indexing", item, shape[source], negative=True)
@@ -337,10 +305,8 @@ def _index_item(input: Tensor, item: Any) -> Any:
             raise ArgumentError("indexing a tensor: the step of a slice is 0")
         return item
     if not isinstance(item, list | tuple) and not hasattr(item, "dtype"):
-        raise DTypeError(
-            f"a tensor cannot be indexed with {type(item).__name__}: expected ints, slices, None, "
-            "Ellipsis, or arrays or lists of ints or of bools"
-        )
+        text = "expected ints, slices, None, Ellipsis, or arrays or lists of ints or of bools"
+        raise DTypeError(f"a tensor cannot be indexed with {type(item).__name__}: {text}")
     array = _indices("indexing", item, input, masks=True)
     return array if array.ndim else int(input.backend.to_host(array))
 
@@ -351,19 +317,16 @@ def _indices(name: str, value: Any, input: Tensor, masks: bool = False) -> Array
     array = tensor.data
     if isinstance(value, list | tuple) and not array.size:
         array = array.astype("int64")
-    if masks and (array.dtype == "uint8" or (_is_mask(array) and not array.ndim)):
+    is_unclear = array.dtype == "uint8" or (_is_mask(array) and not array.ndim)
+    if array.dtype.kind not in ("iub" if masks else "iu") or (masks and is_unclear):
         raise DTypeError(
-            f"{name}: an index is {array.dtype} of shape {array.shape}: expected int64 for "
-            "numbers, or bool for a mask of one axis or more: use .astype"
+            f"{name}: an index is {array.dtype} of shape {array.shape}: expected ints, such as "
+            "int64" + ", or bool for a mask of one axis or more" * masks
         )
-    if array.dtype.kind not in ("iub" if masks else "iu"):
-        raise DTypeError(f"{name}: an index is {array.dtype}: expected ints, such as int64")
     if tensor.backend is not backend:
         if tensor.device != "cpu":
-            raise DeviceError(
-                f"{name}: the index is on {tensor.device}, the input on {input.device}: move one "
-                "of them with .to(device)"
-            )
+            text = f"the index is on {tensor.device}, the input on {input.device}"
+            raise DeviceError(f"{name}: {text}; move one of them with .to(device)")
         array = backend.asarray(array)
     return array if _is_mask(array) else array.astype("int64", copy=False)
 
@@ -396,20 +359,23 @@ def _inverse(dims: list[int]) -> list[int]:
 # -- parts ---------------------------------------------------------------------------------------
 
 
+def _axis(input: Any, dim: Any) -> tuple[Tensor, int]:
+    input = Tensor.of(input)
+    return input, check_dim("dim", dim, input.ndim)
+
+
 def _part(input: Tensor, dim: int, item: Any) -> Tensor:
     return getitem(input, (*(_ALL,) * dim, item))
 
 
 def select(input: Any, dim: int, index: int) -> Tensor:
     """The part at ``index`` of an axis, without that axis: ``input[:, :, index]``. A view."""
-    input = Tensor.of(input)
-    return _part(input, check_dim("dim", dim, input.ndim), index)
+    return _part(*_axis(input, dim), index)
 
 
 def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """The parts at each index of an axis, without that axis. Views."""
-    input = Tensor.of(input)
-    dim = check_dim("dim", dim, input.ndim)
+    input, dim = _axis(input, dim)
     return tuple(_part(input, dim, i) for i in range(input.shape[dim]))
 
 
@@ -421,8 +387,7 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
     OutOfRangeError
         The axis is shorter.
     """
-    input = Tensor.of(input)
-    dim = check_dim("dim", dim, input.ndim)
+    input, dim = _axis(input, dim)
     begin = check_int("start", Tensor.of(start).item(), -(2**63))
     end, size = begin + check_int("length", length, 0), input.shape[dim]
     if begin < 0:
@@ -456,8 +421,7 @@ def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0)
     ShapeError
         No such axis.
     """
-    input = Tensor.of(input)
-    dim = check_dim("dim", dim, input.ndim)
+    input, dim = _axis(input, dim)
     sizes = _section_sizes(split_size_or_sections, input.shape[dim])
     stops = zip(sizes, accumulate(sizes), strict=True)
     return tuple(_part(input, dim, slice(stop - size, stop)) for size, stop in stops)
@@ -484,9 +448,9 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     ArgumentError
         ``chunks`` is not an int >= 1.
     """
-    input, count = Tensor.of(input), check_int("chunks", chunks)
+    (input, dim), count = _axis(input, dim), check_int("chunks", chunks)
     check_size("chunks", chunks, (count,), visited=True)
-    length = input.shape[check_dim("dim", dim, input.ndim)]
+    length = input.shape[dim]
     return split(input, -(-length // count) if length else [0] * count, dim)
 
 
@@ -503,8 +467,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     ArgumentError
         Neither.
     """
-    input, given = Tensor.of(input), indices_or_sections
-    dim = check_dim("dim", dim, input.ndim)
+    (input, dim), given = _axis(input, dim), indices_or_sections
     length = input.shape[dim]
     given = Tensor.of(given).numpy().tolist() if hasattr(given, "dtype") else given
     if is_int(given) and given > 0:
@@ -606,10 +569,8 @@ def repeat_interleave(
         raise ArgumentError(f"repeat_interleave: repeats={repeats!r}: expected ints >= 0")
     total = int(counts.sum()) * (length if counts.size == 1 else 1)
     if counts.size not in (1, length) or output_size not in (None, total):
-        raise ShapeError(
-            f"repeat_interleave: {counts.size} repeats, output_size={output_size}: the axis has "
-            f"length {length}, and the sum of the repeats is {total}"
-        )
+        text = f"{counts.size} repeats of sum {total} for an axis of length {length}"
+        raise ShapeError(f"repeat_interleave: {text}, output_size={output_size}")
     if counts.size == 1:
         shape = (*input.shape[: dim + 1], int(counts[0]), *input.shape[dim + 1 :])
         return flatten(expand(unsqueeze(input, dim + 1), shape), dim, dim + 1)
@@ -636,10 +597,8 @@ def _grid(
         return x, shape, (array,) * x.ndim
     larger = [a for a, (n, m) in enumerate(zip(array.shape, x.shape, strict=False)) if n > m]
     if array.ndim != x.ndim or {*larger} - {dim}:
-        raise ShapeError(
-            f"{name}: index has shape {shape}, the input {input.shape}: expected as many axes, "
-            f"none longer but dim={dim}"
-        )
+        text = f"expected the axes of the input, {input.shape}, none longer but dim={dim}"
+        raise ShapeError(f"{name}: index has shape {shape}: {text}")
     input.backend.check_indices(name, array, x.shape[dim], negative)
     return x, shape, _open_grid(input.backend.xp, array, dim)
 
@@ -856,7 +815,7 @@ def take(input: Any, index: Any) -> Tensor:
         An index is out of range; a negative one counts from the end (checked on the CPU only).
     """
     array = _indices("take", index, input)
-    input.backend.check_indices("take", array, input.size, negative=True)
+    input.backend.check_indices("take", array, input.data.size, negative=True)
     return TakeRows((array,))(reshape(input, -1))
 
 
@@ -1049,7 +1008,8 @@ def _triangle(name: str, part: str, keeps: Callable[[Array, int], Array]) -> Any
     def triangle(input: Any, diagonal: int = 0) -> Tensor:
         input, offset = _matrix(name, input), check_int("diagonal", diagonal, -(2**63))
         xp, (rows, columns) = input.backend.xp, input.shape[-2:]
-        return where(keeps(xp.arange(columns) - xp.arange(rows)[:, None], offset), input, 0)
+        keep = keeps(xp.arange(columns) - xp.arange(rows)[:, None], offset)
+        return where(keep, input, xp.zeros((), input.dtype))
 
     triangle.__name__ = triangle.__qualname__ = name
     triangle.__doc__ = f"""The {part} triangle of matrices, (..., M, N), with 0 elsewhere.

@@ -16,40 +16,12 @@ from ..tensor import Function, Tensor, operation
 from .arithmetic import broadcasts, sum_to
 
 __all__ = [
-    "broadcast_tensors",
-    "broadcast_to",
-    "cat",
-    "clone",
-    "column_stack",
-    "concat",
-    "concatenate",
-    "contiguous",
-    "dstack",
-    "expand",
-    "expand_as",
-    "flatten",
-    "hstack",
-    "meshgrid",
-    "moveaxis",
-    "movedim",
-    "permute",
-    "ravel",
-    "repeat",
-    "reshape",
-    "reshape_as",
-    "squeeze",
-    "stack",
-    "swapaxes",
-    "swapdims",
-    "t",
-    "tile",
-    "transpose",
-    "unflatten",
-    "unsqueeze",
-    "view",
-    "view_as",
+    "broadcast_tensors", "broadcast_to", "cat", "clone", "column_stack", "concat", "concatenate",
+    "contiguous", "dstack", "expand", "expand_as", "flatten", "hstack", "meshgrid", "moveaxis",
+    "movedim", "permute", "ravel", "repeat", "reshape", "reshape_as", "squeeze", "stack",
+    "swapaxes", "swapdims", "t", "tile", "transpose", "unflatten", "unsqueeze", "view", "view_as",
     "vstack",
-]
+]  # fmt: skip
 
 
 def lengths(name: str, sizes: Any, minimum: float = -math.inf) -> tuple[int, ...]:
@@ -108,10 +80,10 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     input = Tensor.of(input)
     shape = lengths("shape", shape)
     known = math.prod(n for n in shape if n != -1)
-    sizes = tuple(input.size // known if n == -1 and known else n for n in shape)
-    if shape.count(-1) > 1 or math.prod(sizes) != input.size or min(sizes, default=0) < 0:
+    sizes = tuple(input.data.size // known if n == -1 and known else n for n in shape)
+    if shape.count(-1) > 1 or math.prod(sizes) != input.data.size or min(sizes, default=0) < 0:
         raise ShapeError(
-            f"reshape: {input.shape}, with {input.size} elements, does not fit {shape}"
+            f"reshape: {input.shape}, with {input.data.size} elements, does not fit {shape}"
         )
     return Reshape(sizes)(input)
 
@@ -422,7 +394,7 @@ def dstack(tensors: Sequence[Any]) -> Tensor:
 def column_stack(tensors: Sequence[Any]) -> Tensor:
     """Join along axis 1; vectors and numbers are columns."""
     inputs = _tensors("column_stack", tensors)
-    return hstack([reshape(t, t.size, 1) if t.ndim < 2 else t for t in inputs])
+    return hstack([reshape(t, -1, 1) if t.ndim < 2 else t for t in inputs])
 
 
 class Expand(Function):
@@ -523,7 +495,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     axes = list(range(len(vectors)))
     if indexing == "xy":
         axes[:2] = axes[:2][::-1]
-    shape = tuple(vectors[axis].size for axis in axes)
+    shape = tuple(len(vectors[axis]) for axis in axes)
     columns = [(-1, *(1,) * (len(axes) - 1 - axis)) for axis in axes]
     return tuple(expand(reshape(v, c), shape) for v, c in zip(vectors, columns, strict=True))
 

@@ -11,7 +11,6 @@ from ....functional import LocalResponseNorm
 from ....tensor import Buffer, Tensor
 from ...reader import DTYPES
 from ..node import Node, operator
-from .shape import Expand
 
 _STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
 
@@ -58,13 +57,13 @@ def _with_channels(node: Node, x: Tensor) -> Tensor:
 
 def _flat(x: Tensor, weight: Tensor) -> Tensor:
     """A weight of C elements in any shape, reshaped to (C,); a Buffer stays a Buffer."""
-    if weight.size != x.shape[1]:
+    if weight.numel() != x.shape[1]:
         raise ValueError(f"weight or statistic has shape {weight.shape}: expected ({x.shape[1]},)")
     if weight.ndim == 1:
         return weight
     if isinstance(weight, Buffer):
         return Buffer(weight.data.reshape(-1))  # a view, because batch_norm updates it in place
-    return F.reshape(weight, weight.size)
+    return F.reshape(weight, weight.numel())
 
 
 def _training_outputs(
@@ -74,7 +73,7 @@ def _training_outputs(
 
     ONNX uses the biased (population) variance; ``batch_norm`` returns the unbiased one.
     """
-    count = x.size // max(1, x.shape[1])
+    count = x.numel() // max(1, x.shape[1])
     momentum = node.number("momentum", 0.9) if count else 1.0  # an empty batch changes nothing
     with x.backend.active():
         batch_mean, batch_var = (x.backend.xp.zeros_like(t.data) for t in (mean, var))
@@ -114,7 +113,7 @@ def _per_channel(weight: Tensor, groups: int, channels: int) -> Tensor:
     """Weights per group, (groups,), repeated for each channel, (channels,)."""
     if weight.shape != (groups,):
         raise ValueError(f"scale or bias has shape {weight.shape}: expected ({groups},)")
-    return F.reshape(Expand((groups, channels // groups))(F.reshape(weight, groups, 1)), channels)
+    return F.reshape(F.expand(F.reshape(weight, groups, 1), groups, channels // groups), channels)
 
 
 def _stashed(node: Node, x: Tensor) -> Tensor:
