@@ -567,6 +567,8 @@ def repeat_interleave(
     counts, length = Tensor.of(repeats).numpy().reshape(-1), input.shape[dim]
     if counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
         raise ArgumentError(f"repeat_interleave: repeats={repeats!r}: expected ints >= 0")
+    if output_size is not None:
+        check_int("output_size", output_size, 0)
     total = int(counts.sum()) * (length if counts.size == 1 else 1)
     if counts.size not in (1, length) or output_size not in (None, total):
         text = f"{counts.size} repeats of sum {total} for an axis of length {length}"
@@ -675,11 +677,25 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     return _scattered("scatter_add", input, dim, index, src, True)
 
 
+def _like(name: str, input: Tensor, value: Any) -> Tensor:
+    """A Tensor, or a number in the dtype of ``input``."""
+    if not isinstance(value, int | float):
+        return Tensor.of(value)
+    with input.backend.active():
+        try:
+            whole = value if input.dtype.kind == "f" or isinstance(value, int) else int(value)
+            if whole == value or whole != whole:
+                return Tensor(input.backend.xp.full((), whole, input.dtype))
+        except (OverflowError, ValueError):  # infinity, NaN, or a large int
+            pass
+    raise DTypeError(f"{name}: the value {value} does not fit the input, {input.dtype}")
+
+
 def _scattered(
     name: str, input: Tensor, dim: int, index: Any, src: Any, accumulate: bool
 ) -> Tensor:
     x, shape, arrays = _grid(name, input, dim, index)
-    source = operands(x, src)[1]
+    source = _like(name, x, src)
     if source.ndim:
         if source.ndim != len(shape) or any(
             n > m for n, m in zip(shape, source.shape, strict=True)
@@ -723,7 +739,7 @@ def _put_along(
     name: str, input: Tensor, dim: int, index: Any, source: Any, accumulate: bool = False
 ) -> Tensor:
     x, dim, array = _along(name, input, dim, index)
-    source = operands(x, source)[1]
+    source = _like(name, x, source)
     expected = (*x.shape[:dim], array.size, *x.shape[dim + 1 :])
     if source.ndim:
         if source.shape != expected:
@@ -746,7 +762,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
     ShapeError
         ``source`` has not the shape of the indexed part.
     """
-    if not is_int(alpha):
+    if not isinstance(alpha, int):
         check_number("alpha", alpha)
     source = source if alpha == 1 else mul(source, alpha)
     return _put_along("index_add", input, dim, index, source, True)
@@ -796,7 +812,7 @@ def index_put(input: Any, indices: Sequence[Any], values: Any, accumulate: bool 
     if not arrays or any(item != _ALL for item in basic) or [*arrays] != [*range(len(arrays))]:
         raise ArgumentError("index_put: indices: expected a tuple of arrays of ints, or masks")
     shape = common_shape("index_put", *[a.shape for a in arrays.values()])
-    shape, values = (*shape, *input.shape[len(arrays) :]), operands(input, values)[1]
+    shape, values = (*shape, *input.shape[len(arrays) :]), _like("index_put", input, values)
     if not broadcasts(values.shape, shape):
         raise ShapeError(f"index_put: values have shape {values.shape}, the indexed part {shape}")
     put = PutRows(tuple(arrays.values()), check_flag("accumulate", accumulate))
@@ -855,7 +871,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     if shape := getattr(value, "shape", ()):
         raise ShapeError(f"masked_fill: value has shape {shape}: expected a number")
-    return where(mask, operands(input, value)[1], input)
+    return where(mask, _like("masked_fill", Tensor.of(input), value), input)
 
 
 @_indexing

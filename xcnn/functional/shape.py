@@ -433,7 +433,7 @@ def expand(input: Any, *size: Any) -> Tensor:
     wanted = tuple(m if n == -1 else n for n, m in zip(shape, own, strict=False))
     if min(wanted, default=0) < 0 or not broadcasts(input.shape, wanted):
         raise ShapeError(f"expand: shape {input.shape} does not broadcast to {shape}")
-    check_size("size", shape, wanted)
+    check_size("size", shape, [n or 1 for n in wanted])  # NumPy has limits for empty ones too
     return Expand(wanted)(input)
 
 
