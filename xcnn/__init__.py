@@ -13,6 +13,7 @@ from . import (
     backends,
     callbacks,
     config,
+    creation,
     data,
     extend,
     functional,
@@ -24,6 +25,7 @@ from . import (
     schedules,
     testing,
 )
+from .creation import *
 from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
@@ -44,17 +46,20 @@ if TYPE_CHECKING:
 else:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:
-        """Import ``xcnn.onnx`` on first access; most programs do not need it."""
+        """``xcnn.onnx``, imported on first access, and operations: ``xcnn.add`` is ``F.add``."""
         if name == "onnx":
             from importlib import import_module
 
             return import_module(".onnx", __name__)
+        if name in functional.__all__:
+            return getattr(functional, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __version__ = "0.1.0"
 
 __all__ = [
+    *creation.__all__,
     "Epoch",
     "Function",
     "Parameter",

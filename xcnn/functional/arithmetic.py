@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -113,6 +113,7 @@ class Binary(Function):
     arguments = ("input", "other")
     any_dtype = ("input",)  # Function checks that the other one matches it
     ufunc = ""
+    settings: Mapping[str, Any] = {}
     saves: tuple[str, ...] = ("a", "b")
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
@@ -126,7 +127,7 @@ class Binary(Function):
         if a.shape == b.shape and a.dtype.kind == "f" and self.differentiable:
             return ufunc(a, b, out=backend.xp.empty_like(a))
         try:
-            return ufunc(a, b)
+            return ufunc(a, b, **self.settings)
         except ValueError as error:
             raise ShapeError(
                 f"{type(self).__name__}: shapes {a.shape} and {b.shape} do not broadcast"
@@ -448,8 +449,8 @@ class Compare(Binary):
 
     differentiable, saves = False, ()
 
-    def __init__(self, ufunc: str) -> None:
-        self.ufunc = ufunc
+    def __init__(self, ufunc: str, **settings: Any) -> None:
+        self.ufunc, self.settings = ufunc, settings
 
 
 def _compare(name: str, ufunc: str, text: str) -> Callable[[Any, Any], Tensor]:
@@ -485,7 +486,7 @@ def logical_not(input: Any) -> Tensor:
 def bitwise_not(input: Any) -> Tensor:
     """Every bit inverted, for ints or bools: ``~mask``. No gradient."""
     input = Tensor.of(input)
-    if input.dtype.kind == "f":
+    if input.dtype.kind not in "iub":
         raise DTypeError(f"bitwise_not: input is {input.dtype}: expected ints or bools")
     return Tensor(input.backend.run(lambda backend, x: backend.xp.invert(x), input.data))
 
@@ -495,7 +496,6 @@ def isclose(
     input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
     """Whether |input - other| ≤ atol + rtol · |other|, elementwise. No gradient."""
-    a, b = operands(input, other)
-    settings = check_number("rtol", rtol, 0), check_number("atol", atol, 0)
-    close = a.backend.xp.isclose(a.data, b.data, *settings, check_flag("equal_nan", equal_nan))
-    return Tensor(close)
+    limits = {"rtol": check_number("rtol", rtol, 0), "atol": check_number("atol", atol, 0)}
+    close = Compare("isclose", **limits, equal_nan=check_flag("equal_nan", equal_nan))
+    return close(*operands(input, other))

@@ -8,7 +8,7 @@ from typing import Any
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import check_number
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..tensor import Function, Tensor, dtype_name, operation
 
 __all__ = ["abs", "astype", "clamp", "erf", "exp", "log", "reciprocal", "sqrt"]
@@ -228,5 +228,7 @@ def astype(input: Any, dtype: Any) -> Tensor:
     name = dtype_name(dtype)
     if input.dtype == name:
         return input
+    if input.dtype.kind not in "fiub":
+        raise DTypeError(f"astype: input is {input.dtype}: expected numbers or bools")
     is_float = input.dtype.kind == "f" and name.startswith("float")
     return AsType(name)(input) if is_float else Tensor(input.data.astype(name))

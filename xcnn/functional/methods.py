@@ -169,7 +169,7 @@ METHODS: dict[str, Any] = {
     "tile": _one_by_one(shape.tile),
     "tolist": lambda tensor: tensor.numpy().tolist(),
     "type": elementwise.astype,
-    "type_as": lambda tensor, other: elementwise.astype(tensor, other.dtype),
+    "type_as": lambda tensor, other: elementwise.astype(tensor, Tensor.of(other).dtype),
     "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
     "zero_": lambda tensor: _store(tensor, "zero_", 0),
 }
