@@ -260,6 +260,8 @@ def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], dict[int, Array
     """The ints, slices and None of an index, and the arrays by the axes of what those pick."""
     xp, shape = input.backend.xp, input.shape
     items = [_index_item(input, i) for i in (index if isinstance(index, tuple) else (index,))]
+    if not any(hasattr(item, "dtype") for item in items):
+        return tuple(items), {}
     spans = [0 if i is None or i is Ellipsis else i.ndim if _is_mask(i) else 1 for i in items]
     ellipses = [n for n, item in enumerate(items) if item is Ellipsis]
     missing = input.ndim - math.fsum(spans)
