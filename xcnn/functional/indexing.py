@@ -50,6 +50,7 @@ from .shape import (
     reshape,
     transpose,
     unsqueeze,
+    zeros,
 )
 
 __all__ = [
@@ -65,13 +66,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 # -- the Functions -------------------------------------------------------------------------------
-
-
-def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Zeros in batch-last memory."""
-    if not shape:
-        return xp.zeros(shape, dtype)
-    return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
 
 
 class Index(Function):

@@ -40,6 +40,13 @@ def lengths(name: str, sizes: Any, minimum: float = -math.inf) -> tuple[int, ...
     return tuple(map(int, axes))  # NumPy's overflow
 
 
+def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros in batch-last memory."""
+    if not shape:
+        return xp.zeros(shape, dtype)
+    return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
+
+
 class Reshape(Function):
     """See :func:`reshape`."""
 
