@@ -319,7 +319,7 @@ class Net(nn.Module):
         self.heads = [nn.Linear(5, 2)]
 
     def forward(self, x):
-        return self.heads[0](F.flatten(self.features(x)))
+        return self.heads[0](F.flatten(self.features(x), 1))
 
 
 def test_errors_carry_the_path_of_the_layer():

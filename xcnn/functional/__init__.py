@@ -20,6 +20,7 @@ from .dropout import *
 from .elementwise import *
 from .fold import *
 from .grid import *
+from .indexing import *
 from .linear import *
 from .linear import BiasReLU as BiasReLU
 from .loss import *
