@@ -11,7 +11,7 @@ from typing import Any
 from ..checks import check_dim
 from ..errors import ShapeError
 from ..tensor import Tensor
-from . import arithmetic, elementwise, linear, reduction, shape
+from . import activation, arithmetic, elementwise, linear, reduction, shape
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -54,7 +54,8 @@ _BINARY = {
 #: functions installed as methods of the same name
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
     arithmetic: ("pow",),
-    elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
+    activation: ("hardshrink", "log_softmax", "prelu", "relu", "sigmoid", "softmax", "tanh"),
+    elementwise: tuple(elementwise.__all__),
     reduction: ("mean", "sum"),
     shape: ("reshape", "split", "squeeze", "unsqueeze"),
 }
