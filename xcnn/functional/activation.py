@@ -19,9 +19,9 @@ from ..errors import ArgumentError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from ..tiling import split_range
-from .arithmetic import add, div, mul, sub
+from .arithmetic import add, div, mul
 from .dropout import Dropout, Key, check_key, uniform
-from .elementwise import Elementwise, Quiet, astype, clamp, neg, unary
+from .elementwise import Elementwise, Quiet, astype, neg, unary
 from .shape import reshape, split
 
 # fmt: off
@@ -600,6 +600,13 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
     return Hardshrink(lambd=lambd)(input)
 
 
+class Softshrink(Hardshrink):
+    """See :func:`softshrink`."""
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return x - backend.xp.clip(x, -self.lambd, self.lambd)
+
+
 @operation
 def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, or to 0 where |x| <= lambd, elementwise.
@@ -611,8 +618,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     ArgumentError
         lambd is not a number >= 0.
     """
-    lambd = check_number("lambd", lambd, 0)
-    return sub(input, clamp(input, -lambd, lambd))
+    return Softshrink(lambd=check_number("lambd", lambd, 0))(input)
 
 
 @operation

@@ -212,7 +212,8 @@ def alpha_dropout(
     ArgumentError
         ``p`` outside 0 to 1.
     """
-    return _drop(Dropout if p == 1 else AlphaDropout, input, p, training, inplace, key)
+    kind = Dropout if check_number("p", p, 0, 1) == 1 else AlphaDropout
+    return _drop(kind, input, p, training, inplace, key)
 
 
 @operation
@@ -229,5 +230,5 @@ def feature_alpha_dropout(
     input = Tensor.of(input)
     if input.ndim < 2 and check_flag("training", training):
         raise ShapeError(f"input has shape {input.shape}: expected (N, C, ...)")
-    kind = ChannelDropout if p == 1 else FeatureAlphaDropout
+    kind = ChannelDropout if check_number("p", p, 0, 1) == 1 else FeatureAlphaDropout
     return _drop(kind, input, p, training, inplace, key, input.ndim - 2)

@@ -120,7 +120,7 @@ def unary(
     kind = type(name.capitalize(), (base,), members)
 
     def call(input: Any) -> Tensor:
-        input = numbers(name, input) if exact else floats(input)
+        input = numbers(input) if exact else floats(input)
         return kind()(input if derivative else input.detach())
 
     call.__name__ = call.__qualname__ = name
@@ -130,21 +130,24 @@ def unary(
 
 def floats(input: Any) -> Tensor:
     """``input`` as a Tensor; integers and bools as float32."""
-    input = Tensor.of(input)
+    input = numbers(input, "fiub")
     return input if input.dtype.kind == "f" else AsType("float32")(input)
 
 
-def numbers(name: str, input: Any) -> Tensor:
-    """``input`` as a Tensor of floats or integers.
+def numbers(input: Any, kinds: str = "fiu") -> Tensor:
+    """``input`` as a Tensor.
 
     Raises
     ------
     DTypeError
-        It is bool.
+        The kind of its dtype is not one of ``kinds``.
     """
     input = Tensor.of(input)
-    if input.dtype.kind == "b":
-        raise DTypeError(f"{name}: input is bool, expected numbers; convert it with .astype")
+    if input.dtype.kind not in kinds:
+        raise DTypeError(
+            f"input is {input.dtype}, expected numbers; convert it, for example with "
+            ".astype('float32')"
+        )
     return input
 
 
@@ -215,7 +218,30 @@ square = unary("square", "x²", lambda xp, x: x * 2, lambda backend, x: x * x, e
 tan = unary("tan", "Tangent of x in radians", lambda xp, y: y * y + 1, from_output=True)
 trunc = unary("trunc", "x without its fraction, gradient 0", _zero, _rounded("trunc"), exact=True)
 # fmt: on
-_round = unary("round", "The nearest integer", _zero, _rounded("rint"), exact=True)
+_logit = unary(
+    "logit",
+    "log(x / (1 - x))",
+    lambda xp, x: 1 / xp.square(xp.sqrt(x * (1 - x))),  # NaN outside 0 to 1
+    lambda backend, x: backend.xp.log(x) - backend.xp.log1p(-x),
+)
+
+
+class Round(Quiet):
+    """See :func:`round`."""
+
+    any_dtype = ("input",)
+    decimals: float
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        scale, rint = 10.0 ** math.fabs(self.decimals), _rounded("rint")
+        if self.decimals == 0 or x.dtype.kind != "f":
+            return rint(backend, x)
+        if self.decimals > 0:
+            return rint(backend, x * scale) / scale
+        return rint(backend, x / scale) * scale
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        return backend.xp.zeros_like(x)
 
 
 @operation
@@ -225,21 +251,16 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
     Parameters
     ----------
     decimals
-        Digits after the decimal point to keep; negative: round that many digits before it. For
-        floats; integers stay as they are.
+        Digits after the decimal point to keep, -30 to 30; negative: round that many digits before
+        it. Integers stay as they are.
 
     Raises
     ------
     ArgumentError
-        decimals is not an int.
+        decimals is not an int from -30 to 30.
     """
-    decimals, input = check_int("decimals", decimals, -99), Tensor.of(input)
-    if decimals == 0 or input.dtype.kind != "f":
-        return _round(input)
-    scale = 10.0 ** math.fabs(decimals)
-    if decimals > 0:
-        return div(_round(mul(input, scale)), scale)
-    return mul(_round(div(input, scale)), scale)
+    digits = check_number("decimals", check_int("decimals", decimals, -30), high=30)
+    return Round(decimals=digits)(numbers(input))
 
 
 class Clamp(Elementwise):
@@ -250,12 +271,11 @@ class Clamp(Elementwise):
     max: float | None = None
 
     def value(self, backend: Backend, x: Array) -> Array:
-        low, high = self.min, self.max
+        bounds = [self.min, self.max]
         if x.dtype.kind != "f":
             limits = backend.xp.iinfo(x.dtype)
-            low = limits.min if low is None else max(int(low), limits.min)
-            high = limits.max if high is None else min(int(high), limits.max)
-        return backend.xp.clip(x, low, high)
+            bounds = [v if v is None else min(max(int(v), limits.min), limits.max) for v in bounds]
+        return backend.xp.clip(x, *bounds)
 
     def derivative(self, backend: Backend, x: Array) -> Array:
         above = self.min is None or x >= self.min
@@ -307,7 +327,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
         raise ArgumentError("clamp: min and max are both None; pass at least one of them")
     if not any(hasattr(v, "shape") and math.isnan(as_float(v)) for v in bounds.values()):
         whole = all(map(is_int, bounds.values()))
-        return Clamp(**bounds)(numbers("clamp", input) if whole else floats(input))
+        return Clamp(**bounds)(numbers(input) if whole else floats(input))
     result = floats(input)
     for name, kind in (("min", ClampMin), ("max", ClampMax)):
         if name in bounds:
@@ -347,7 +367,7 @@ def nan_to_num(
     ArgumentError
         One of them is not a number.
     """
-    input = Tensor.of(input)
+    input = numbers(input, "fiub")
     if input.dtype.kind != "f":
         return input
     with input.backend.active():
@@ -377,11 +397,10 @@ def logit(input: Any, eps: float | None = None) -> Tensor:
     ArgumentError
         eps is not a number.
     """
-    x = floats(input)
-    if eps is not None:
-        eps = check_number("eps", eps)
-        x = clamp(x, eps, 1 - eps)
-    return sub(log(x), log1p(neg(x)))
+    if eps is None:
+        return _logit(input)
+    eps = check_number("eps", eps)
+    return _logit(clamp(floats(input), eps, 1 - eps))
 
 
 @operation
@@ -431,7 +450,7 @@ def astype(input: Any, dtype: Any) -> Tensor:
     DTypeError
         Not a floating-point dtype.
     """
-    input = Tensor.of(input)
+    input = numbers(input, "fiub")
     if str(dtype) not in _FLOATS:
         raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
     return input if input.dtype == dtype else AsType(dtype)(input)
