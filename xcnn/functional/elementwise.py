@@ -14,7 +14,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import as_float, check_int, check_number, is_int
 from ..errors import ArgumentError, DTypeError
-from ..tensor import Function, Tensor, operation
+from ..tensor import Function, Tensor, dtype_name, operation
 from .arithmetic import Binary, add, div, mul, operands, sub, where
 
 # fmt: off
@@ -130,20 +130,20 @@ def unary(
 
 def floats(input: Any) -> Tensor:
     """``input`` as a Tensor; integers and bools as float32."""
-    input = numbers(input, "fiub")
-    return input if input.dtype.kind == "f" else AsType("float32")(input)
+    input = Tensor.of(input)
+    return input if input.dtype.kind == "f" else astype(input, "float32")
 
 
-def numbers(input: Any, kinds: str = "fiu") -> Tensor:
-    """``input`` as a Tensor.
+def numbers(input: Any) -> Tensor:
+    """``input`` as a Tensor of floats or integers.
 
     Raises
     ------
     DTypeError
-        The kind of its dtype is not one of ``kinds``.
+        It is of another type.
     """
     input = Tensor.of(input)
-    if input.dtype.kind not in kinds:
+    if input.dtype.kind not in "fiu":
         raise DTypeError(
             f"input is {input.dtype}, expected numbers; convert it, for example with "
             ".astype('float32')"
@@ -367,7 +367,7 @@ def nan_to_num(
     ArgumentError
         One of them is not a number.
     """
-    input = numbers(input, "fiub")
+    input = Tensor.of(input)
     if input.dtype.kind != "f":
         return input
     with input.backend.active():
@@ -422,14 +422,10 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tens
     return add(input, mul(div(tensor1, tensor2), check_number("value", value)))
 
 
-_FLOATS = ("float16", "float32", "float64")
-
-
 class AsType(Function):
     """See :func:`astype`."""
 
     arguments = ("input",)
-    any_dtype = ("input",)
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
@@ -443,14 +439,25 @@ class AsType(Function):
 
 @operation
 def astype(input: Any, dtype: Any) -> Tensor:
-    """Convert to another floating-point dtype; ``input`` itself if it already has it.
+    """Convert to another dtype; ``input`` itself if it already has it.
+
+    Gradients flow through a conversion between floating-point dtypes.
+
+    Parameters
+    ----------
+    dtype
+        A name such as ``"float32"``, ``"int64"`` or ``"bool"``, or NumPy's dtype.
 
     Raises
     ------
     DTypeError
-        Not a floating-point dtype.
+        No such dtype.
     """
-    input = numbers(input, "fiub")
-    if str(dtype) not in _FLOATS:
-        raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
-    return input if input.dtype == dtype else AsType(dtype)(input)
+    input = Tensor.of(input)
+    name = dtype_name(dtype)
+    if input.dtype == name:
+        return input
+    if input.dtype.kind not in "fiub":
+        raise DTypeError(f"astype: input is {input.dtype}: expected numbers or bools")
+    is_float = input.dtype.kind == "f" and name.startswith("float")
+    return AsType(name)(input) if is_float else Tensor(input.data.astype(name))
