@@ -695,7 +695,7 @@ def _along_dim(kind: type[Softmax], input: Any, dim: int | None, dtype: Any) -> 
         raise ArgumentError(f"dim={dim!r}: expected an axis of the input's shape {input.shape}")
     if input.ndim == 0:
         return reshape(kind(0)(reshape(input, 1)), ())
-    return kind(dim % axes)(input) if input.size else reshape(input, input.shape)
+    return reshape(input, input.shape) if 0 in input.shape else kind(dim % axes)(input)
 
 
 @operation
