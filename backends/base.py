@@ -219,6 +219,34 @@ class Backend:
         """The sum over each column of each matrix: (R, M, I) to (R, I), at least float32."""
         return a.sum(axis=1, dtype=sum_dtype(a.dtype))
 
+    def sum_rows(self, rows: Array, places: Array, count: int) -> Array:
+        """The sum of the rows with the same place, for each place: the adjoint of an index.
+
+        The rows are sorted by place and added in pairs, in the same order every time.
+
+        Parameters
+        ----------
+        rows : (M, K)
+        places : (M,), from 0 to ``count`` - 1
+
+        Returns
+        -------
+        sums : (count, K), zeros at places without a row
+        """
+        xp = self.xp
+        if not rows.size or not count:
+            return xp.zeros((count, rows.shape[1]), rows.dtype)
+        order = xp.argsort(places, kind="stable")
+        places, sums, zero = places[order], rows[order], xp.zeros((), rows.dtype)
+        step = 1
+        while step < len(sums):  # each row adds the sum of the rows before it with its place
+            same = (places[step:] == places[:-step])[:, None]
+            sums[step:] += xp.where(same, sums[:-step], zero)
+            step *= 2
+        numbers = xp.arange(count)
+        last = xp.maximum(xp.searchsorted(places, numbers, side="right") - 1, 0)
+        return xp.where((places[last] == numbers)[:, None], sums[last], zero)
+
     # -- convolution ------------------------------------------------------------------------
 
     def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:

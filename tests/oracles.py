@@ -5,6 +5,7 @@ Images are (N, C, H, W), ``padding`` is ((top, bottom), (left, right)), and ever
 (height, width).
 """
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -696,3 +697,81 @@ def philox4x64(counter, key, rounds=10):
         ]
         k = [(k[0] + 0x9E3779B97F4A7C15) & mask, (k[1] + 0xBB67AE8584CAA73B) & mask]
     return c
+
+
+# -- windows and grids -----------------------------------------------------------------------
+
+
+def _columns(shape, kernel, dilation, padding, stride):
+    """Yield (row, column, pixel) of the elements of all windows that are not padding."""
+    size, (kh, kw) = shape[2:], both(kernel)
+    geometry = list(zip(size, (kh, kw), both(dilation), both(padding), both(stride), strict=True))
+    outputs = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, d, p, s in geometry]
+    for channel, i, j, top, left in np.ndindex(shape[1], kh, kw, *outputs):
+        place = [
+            o * s - p + e * d
+            for o, e, (_, _, d, p, s) in zip((top, left), (i, j), geometry, strict=True)
+        ]
+        inside = all(0 <= at < n for at, n in zip(place, size, strict=True))
+        row, column = (channel * kh + i) * kw + j, top * outputs[1] + left
+        yield row, column, (slice(None), channel, *place) if inside else None
+
+
+def unfold(x, *settings):
+    """Each element of each window, one after the other."""
+    places = list(_columns(x.shape, *settings))
+    y = np.zeros((len(x), 1 + max(p[0] for p in places), 1 + max(p[1] for p in places)))
+    for row, column, pixel in places:
+        if pixel is not None:
+            y[:, row, column] = x[pixel]
+    return y
+
+
+def fold(columns, shape, *settings):
+    """Each element of each window, added to its pixel."""
+    x = np.zeros(shape)
+    for row, column, pixel in _columns(shape, *settings):
+        if pixel is not None:
+            x[pixel] += columns[:, row, column]
+    return x
+
+
+def grid_sample(x, grid, mode, padding, corners):
+    """Each pixel by the product of a kernel along the axes, over a window of the infinite image."""
+    kernel = {"bilinear": lambda t: max(0, 1 - abs(t)), "bicubic": _keys}.get(mode)
+    sizes = x.shape[2:]
+    y = np.zeros((*x.shape[:2], *grid.shape[1:-1]))
+    for n, *place in np.ndindex(grid.shape[:-1]):
+        at = [
+            (g + 1) / 2 * (size - 1) if corners else ((g + 1) * size - 1) / 2
+            for g, size in zip(grid[(n, *place)][::-1], sizes, strict=True)
+        ]
+        if mode != "bicubic":
+            at = [_sampled(a, size, padding, corners) for a, size in zip(at, sizes, strict=True)]
+        near = [np.arange(np.floor(a) - 2, np.floor(a) + 4) for a in at]
+        if mode == "nearest":
+            near, kernel = [[np.rint(a)] for a in at], lambda t: 1
+        for pixel in itertools.product(*near):
+            weight = math.prod(kernel(a - p) for a, p in zip(at, pixel, strict=True))
+            read = [_sampled(p, s, padding, corners) for p, s in zip(pixel, sizes, strict=True)]
+            if all(0 <= r < s for r, s in zip(read, sizes, strict=True)):
+                y[(n, slice(None), *place)] += weight * x[(n, slice(None), *map(int, read))]
+    return y
+
+
+def _sampled(position, size, padding, corners):
+    """Where a position is read: mirrored until it is inside, then moved to a pixel."""
+    low, high = (0, size - 1) if corners else (-0.5, size - 0.5)
+    while padding == "reflection" and not low <= position <= high:
+        position = 2 * (low if position < low else high) - position
+        if low == high:
+            position = low
+    return position if padding == "zeros" else min(max(position, 0), size - 1)
+
+
+def _keys(t, a=-0.75):
+    """Keys' cubic kernel."""
+    t = abs(t)
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0

@@ -20,11 +20,15 @@ from .errors import ArgumentError, ShapeError, StateDictError, XcnnError, did_yo
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
 OutputSize = int | tuple[int | None, int | None] | None
-Factor = float | tuple[float, float]
 
 REDUCTIONS = ("mean", "sum", "none")
 KL_REDUCTIONS = ("mean", "batchmean", "sum", "none")
-INTERPOLATIONS = ("nearest", "bilinear")
+INTERPOLATIONS = ("nearest", "bilinear")  # of augmentations
+#: by mode of F.interpolate: the numbers of spatial axes
+INTERPOLATION_AXES = {
+    **dict.fromkeys(("nearest", "nearest-exact", "area"), (1, 2, 3)),
+    **{"linear": (1,), "bilinear": (2,), "bicubic": (2,), "trilinear": (3,)},
+}
 COLOURS = {1: "grey", 3: "colour"}  # by number of channels
 
 _HUGE = 2**1023  # floats hold all integers below it
@@ -296,31 +300,40 @@ def check_ignore_index(ignore_index: Any) -> int:
 
 
 def check_interpolation(
-    size: Any, scale_factor: Any, mode: str, align_corners: bool | None
-) -> tuple[float, float] | None:
-    """The scale factors (height, width) of an interpolation, or None if a size was given."""
-    check_choice("mode", mode, INTERPOLATIONS)
+    size: Any,
+    scale_factor: Any,
+    mode: str,
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: Any = False,
+) -> None:
+    """The settings of an interpolation, of any number of axes."""
+    check_choice("mode", mode, tuple(INTERPOLATION_AXES))
     if align_corners is not None:
         check_flag("align_corners", align_corners)
-    if mode == "nearest" and align_corners is not None:
-        raise ArgumentError(
-            f'align_corners={show(align_corners)} is for mode="bilinear": omit it, or use that mode'
-        )
+        if not mode.endswith(("linear", "cubic")):
+            raise ArgumentError(
+                f"align_corners={show(align_corners)} is for the linear modes and bicubic: omit "
+                'it, or use mode="bilinear"'
+            )
+    if check_flag("antialias", antialias) and mode not in ("bilinear", "bicubic"):
+        raise ArgumentError(f"antialias=True with mode={mode!r}: expected bilinear or bicubic")
     if (size is None) == (scale_factor is None):
         raise ArgumentError(
             f"size={show(size)} and scale_factor={show(scale_factor)}: give exactly one of them"
         )
+    if recompute_scale_factor is not None:
+        check_flag("recompute_scale_factor", recompute_scale_factor)
+        if recompute_scale_factor and size is not None:
+            raise ArgumentError("recompute_scale_factor=True: expected scale_factor, not size")
     if size is not None:
-        pair(size, "size")
-        return None
-    both = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,) * 2
-    factors = tuple(map(as_float, both))
-    if len(factors) != 2 or not all(0 < factor < math.inf for factor in factors):
+        check_shape("size", size)
+        return
+    factors = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,)
+    if not factors or not all(0 < as_float(factor) < math.inf for factor in factors):
         raise ArgumentError(
-            f"scale_factor={show(scale_factor)}: expected a number > 0 or a pair of them (height, "
-            "width)"
+            f"scale_factor={show(scale_factor)}: expected a number > 0, or one for each axis"
         )
-    return factors[0], factors[1]
 
 
 # -- axes and shapes -----------------------------------------------------------------------

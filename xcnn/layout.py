@@ -1,8 +1,9 @@
 """Conversion between user-facing layouts and batch-last memory.
 
 Users see images (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``, and signals (N, C, L),
-treated as images one pixel high. In memory the batch is innermost: (C, H, W, N). A result is a
-transposed view of batch-last memory, so the next operation can use it without a copy.
+treated as images one pixel high. In memory the batch is innermost: (C, H, W, N). A volume
+(N, C, D, H, W) is a batch of frames: (C, H, W, D, N). A result is a transposed view of batch-last
+memory, so the next operation can use it without a copy.
 """
 
 from __future__ import annotations
@@ -15,19 +16,29 @@ from .checks import Padding, check_padding1d
 from .errors import ArgumentError, ShapeError, show
 from .tiling import Tile
 
-_TO_BATCH_LAST = {"NCHW": (1, 2, 3, 0), "NHWC": (3, 1, 2, 0), "NCL": (1, 2, 0)}
+_TO_BATCH_LAST = {
+    "NCHW": (1, 2, 3, 0),
+    "NHWC": (3, 1, 2, 0),
+    "NCL": (1, 2, 0),
+    "NCDHW": (1, 3, 4, 2, 0),
+}
 
 
 def batch_last(xp: Any, x: Array, data_format: str = "NCHW") -> Array:
-    """``x`` as contiguous (C, H, W, N), a signal as (C, 1, L, N); copied only if necessary."""
+    """``x`` as contiguous (C, H, W, N), a signal as (C, 1, L, N); copied only if necessary.
+
+    A volume as (C, H, W, D, N).
+    """
     y = xp.ascontiguousarray(x.transpose(_TO_BATCH_LAST[data_format]))
-    return y if y.ndim == 4 else y[:, None]
+    return y[:, None] if y.ndim == 3 else y
 
 
 def batch_first(y: Array, data_format: str = "NCHW") -> Array:
     """A (C, H, W, N) array as a view in ``data_format``."""
     if data_format == "NCHW":
         return y.transpose(3, 0, 1, 2)
+    if data_format == "NCDHW":
+        return y.transpose(4, 0, 3, 1, 2)
     return y.transpose(3, 1, 2, 0) if data_format == "NHWC" else y[:, 0].transpose(2, 0, 1)
 
 

@@ -89,8 +89,9 @@ class Convolution(Module):
             return x, self.padding
         x = Tensor.of(x)
         sides: Any = window_geometry(self._size(x), *self._window()).padding
-        sides = sides[1] if isinstance(self.kernel_size, int) else sides
-        return F.pad(x, sides, data_format=self.data_format, mode=self.padding_mode), 0
+        sides = sides[1:] if isinstance(self.kernel_size, int) else sides
+        sides = (*sides, (0, 0)) if self.data_format == "NHWC" else sides
+        return F.pad(x, [n for pair in reversed(sides) for n in pair], self.padding_mode), 0
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.weight.numel() // self.out_channels
