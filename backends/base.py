@@ -112,7 +112,7 @@ class Backend:
         return nullcontext()
 
     def quiet_overflow(self) -> AbstractContextManager:
-        """A context in which overflow and invalid values cause no warning."""
+        """A context in which overflow, division by 0 and invalid values cause no warning."""
         return nullcontext()
 
     @property

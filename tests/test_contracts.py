@@ -403,6 +403,52 @@ OPERATIONS = {
     "pad circular": (lambda x: F.pad(x, (1, 4), mode="circular"), lambda n: (between(n, 3, 5),)),
     "dropout": (lambda x: F.dropout(x, 0.3, key=9), lambda n: (between(n, *IMAGES),)),
     "dropout2d": (lambda x: F.dropout2d(x, 0.3, key=9), lambda n: (between(n, *IMAGES),)),
+    # elementwise functions by name: where their inputs lie
+    **{
+        name: (
+            getattr(F, name),
+            lambda n, low=low, high=high: (low + (high - low) * between(n, 3),),
+        )
+        for name, (low, high) in {
+            **dict.fromkeys(
+                ["asin", "acos", "atanh", "logit", "erfc", "exp2", "expm1", "log1p", "sinh", "tan"],
+                (0, 1),
+            ),
+            **dict.fromkeys(["log2", "log10", "rsqrt", "square", "rad2deg", "deg2rad"], (0.5, 3)),
+            **dict.fromkeys(
+                ["asinh", "atan", "cos", "cosh", "sin", "neg", "positive", "frac"], (0.1, 0.9)
+            ),
+            **dict.fromkeys(["ceil", "floor", "trunc", "sign", "nan_to_num"], (0, 1)),
+            **dict.fromkeys(["celu", "logsigmoid", "mish", "softsign", "tanhshrink"], (-3, 2)),
+            **dict.fromkeys(["hardshrink", "hardtanh", "softshrink"], (-0.9, 0.4)),
+            **dict.fromkeys(["round"], (0, 0.4)),
+            "acosh": (1.1, 3),
+        }.items()
+    },
+    "clamp tensors": (
+        F.clamp,
+        lambda n: (distinct(n, 3), between(3, seed=1) / 2, between(1, 3, seed=2) / 2 + 0.5),
+    ),
+    "clamp_min": (lambda x: F.clamp_min(x, 0.4), lambda n: (between(n, 3),)),
+    "clamp_max": (lambda x: F.clamp_max(x, 0.4), lambda n: (between(n, 3),)),
+    "clip": (lambda x: F.clip(x, 0.2, 0.4), lambda n: (between(n, 3),)),
+    "lerp": (F.lerp, lambda n: (between(n, 3), between(3, seed=1), between(n, 1, seed=2))),
+    "addcmul": (F.addcmul, lambda n: (between(n, 3), between(3, seed=1), between(n, 1, seed=2))),
+    "addcdiv": (F.addcdiv, lambda n: (between(n, 3), between(3, seed=1), between(n, 1, seed=2))),
+    "glu": (lambda x: F.glu(x, 1), lambda n: (normal(n, 4, 3),)),
+    "softmin": (F.softmin, lambda n: (normal(n, 4),)),
+    "gumbel_softmax": (lambda x: F.gumbel_softmax(x, key=9), lambda n: (normal(n, 4),)),
+    "rrelu": (lambda x: F.rrelu(x, training=True, key=9), lambda n: (normal(n, *IMAGES),)),
+    "dropout1d": (lambda x: F.dropout1d(x, 0.3, key=9), lambda n: (between(n, 3, 5),)),
+    "dropout3d": (lambda x: F.dropout3d(x, 0.3, key=9), lambda n: (between(n, 3, 2, 3, 2),)),
+    "alpha_dropout": (
+        lambda x: F.alpha_dropout(x, 0.3, True, key=9),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "feature_alpha_dropout": (
+        lambda x: F.feature_alpha_dropout(x, 0.3, True, key=9),
+        lambda n: (between(n, *IMAGES),),
+    ),
     "batch_norm": (
         lambda x, w, b: F.batch_norm(x, weight=w, bias=b, training=True),
         lambda n: (between(n, *IMAGES), normal(3), normal(3)),
@@ -486,6 +532,7 @@ OPERATIONS = {
 WITHOUT_GRADIENT = {
     *("eq", "ge", "gt", "isclose", "le", "lt", "ne"),
     *("bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "floor_divide"),
+    *("isfinite", "isinf", "isnan"),
     *("logical_and", "logical_not", "logical_or", "logical_xor"),
 }
 operations = pytest.mark.parametrize(

@@ -14,7 +14,17 @@ from .. import hints
 from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled
-from . import arithmetic, elementwise, fold, indexing, linear, reduction, shape, sorting
+from . import (
+    activation,
+    arithmetic,
+    elementwise,
+    fold,
+    indexing,
+    linear,
+    reduction,
+    shape,
+    sorting,
+)
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -134,9 +144,10 @@ def _of_input(module: Any) -> tuple[str, ...]:
 _COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
 #: functions installed as methods of the same name
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
+    activation: ("hardshrink", "log_softmax", "prelu", "relu", "sigmoid", "softmax", "tanh"),
     arithmetic: (*(name for name in arithmetic.__all__ if name != "where"),),
-    elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
     indexing: _of_input(indexing),
+    elementwise: tuple(elementwise.__all__),
     linear: tuple(
         n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
     ),
