@@ -234,7 +234,7 @@ OPERATIONS = {
     ),
     "kl_div": (F.kl_div, lambda n: (normal(n, 3), between(n, 3))),
     "kl_div log_target": (
-        lambda x, t: F.kl_div(x, t, "batchmean", log_target=True),
+        lambda x, t: F.kl_div(x, t, reduction="batchmean", log_target=True),
         lambda n: (normal(n, 3), normal(n, 3, seed=1)),
     ),
     "cross_entropy": (F.cross_entropy, lambda n: (normal(n, 3), classes(n))),

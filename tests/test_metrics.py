@@ -135,7 +135,7 @@ def test_a_sum_is_a_mean_per_example(backend, row, sizes):
 @splits
 def test_batchmean_does_not_depend_on_the_batch_size(backend, sizes):
     name, settings, output, target = LOSSES["kl_div"]
-    total, divisor = summed(backend, nn.KLDivLoss("batchmean"), sizes, output, target)
+    total, divisor = summed(backend, nn.KLDivLoss(reduction="batchmean"), sizes, output, target)
     expected = peer_loss(name, settings, "batchmean", output, target)
     assert divisor == 7
     assert total / divisor == pytest.approx(expected, rel=1e-9)

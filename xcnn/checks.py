@@ -428,6 +428,36 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
+def check_reduction(
+    size_average: Any, reduce: Any, reduction: Any, choices: Sequence[str] = REDUCTIONS
+) -> str:
+    """The reduction of a loss, one of ``choices``; PyTorch's old names for it are refused."""
+    if size_average is not None or reduce is not None:
+        given = size_average if isinstance(size_average, str) else None
+        new = given or ("none" if reduce is False else "sum" if size_average is False else "mean")
+        raise ArgumentError(
+            f"size_average={size_average!r}, reduce={reduce!r}: PyTorch's old names of the "
+            f"reduction; use reduction={new!r} instead"
+        )
+    return check_choice("reduction", reduction, choices)
+
+
+def check_embedding_settings(max_norm: Any, scale_grad_by_freq: Any, sparse: Any) -> None:
+    """Refuse the settings of PyTorch's embedding that change its weight or its gradient."""
+    if max_norm is not None:
+        raise ArgumentError(
+            f"max_norm={max_norm!r} is not supported, as it changes weight in the forward pass: "
+            "leave it out, and rescale the weight after a step of the optimiser"
+        )
+    if check_flag("scale_grad_by_freq", scale_grad_by_freq):
+        raise ArgumentError(
+            "scale_grad_by_freq=True is not supported: leave it out; an optimiser such as Adam "
+            "evens out how often a row is used"
+        )
+    if check_flag("sparse", sparse):
+        raise ArgumentError("sparse=True is not supported: gradients are dense; leave it out")
+
+
 def check_padding_mode(padding_mode: Any) -> str:
     """Require the name of a padding mode."""
     return check_choice("padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular"))

@@ -9,6 +9,7 @@ from .activation import *
 from .container import Sequential as Sequential
 from .conv import *
 from .dropout import *
+from .embedding import *
 from .linear import *
 from .loss import *
 from .loss import LOSSES as LOSSES

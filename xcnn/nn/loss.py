@@ -1,35 +1,107 @@
 """Losses as modules, under PyTorch's names; see :mod:`xcnn.functional.loss`.
 
 Weights are buffers: ``loss.to("cuda")`` moves them to the device of the input.
-To add a loss, write a subclass of :class:`Loss` and add it to ``__all__``.
+To add a loss of (input, target), write a subclass of :class:`Loss` and add it to ``__all__``; one
+of other inputs is a subclass of :class:`Criterion`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import functional as F
 from ..arrays import Array
-from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
+from ..checks import (
+    KL_REDUCTIONS,
+    REDUCTIONS,
+    check_flag,
+    check_ignore_index,
+    check_int,
+    check_number,
+    check_reduction,
+)
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
+    "CosineEmbeddingLoss",
+    "Criterion",
     "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "GaussianNLLLoss",
+    "HingeEmbeddingLoss",
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
     "Loss",
+    "LovaszLoss",
     "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "NLLLoss",
+    "PoissonNLLLoss",
     "SmoothL1Loss",
+    "SoftMarginLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
+    "TverskyLoss",
 ]
 
 
-class Loss(OperationLayer):
+class Criterion(OperationLayer):
+    """Base class of all losses, whatever they are called with.
+
+    A subclass whose function lists the checks of its settings gets a constructor that takes and
+    checks them.
+    """
+
+    size_average = reduce = None  # PyTorch's old names of the reduction, which are refused
+    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
+    reduction: str = "mean"
+
+    def __init_subclass__(cls) -> None:
+        if "function" in vars(cls) and hasattr(cls.function, "checks"):
+            cls.__init__ = _constructor(cls.function)  # type: ignore[method-assign, assignment]
+        super().__init_subclass__()
+
+    def _buffer(self, name: str, value: Any) -> Buffer | None:
+        """Store a weight as a buffer instead of a recorded argument."""
+        self._init_arguments.pop(name, None)
+        return None if value is None else Buffer(value)
+
+
+def _constructor(function: Any) -> Callable[..., None]:
+    """An ``__init__`` that takes the settings of a loss."""
+    parameters = inspect.signature(function).parameters.values()
+    settings = [p for p in parameters if p.default is not p.empty]
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = inspect.Signature([own, *settings])
+
+    def construct(self: Any, *arguments: Any, **named: Any) -> None:
+        bound = signature.bind(self, *arguments, **named)
+        bound.apply_defaults()
+        given = dict(list(bound.arguments.items())[1:])
+        old = [given.pop(name, None) for name in ("size_average", "reduce")]
+        check_reduction(*old, given["reduction"])
+        for name, value in given.items():
+            if name == "weight":
+                value = self._buffer(name, value)
+            setattr(self, name, function.checks.get(name, lambda _, v: v)(name, value))
+
+    construct.__signature__ = signature  # type: ignore[attr-defined]
+    return construct
+
+
+class Loss(Criterion):
     """Base class of the losses, called with (input, target).
 
     Attributes
@@ -45,11 +117,11 @@ class Loss(OperationLayer):
 
     target: ClassVar[str] = "values"
     threshold: ClassVar[float] = 0.5
-    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
-    reduction: str = "mean"
 
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = check_choice("reduction", reduction, self.reductions)
+    def __init__(
+        self, reduction: str = "mean", size_average: Any = None, reduce: Any = None
+    ) -> None:
+        self.reduction = check_reduction(size_average, reduce, reduction, self.reductions)
 
     def prediction(self, output: Tensor) -> Tensor:
         """Convert a model's output to predictions: probabilities, or the output itself."""
@@ -121,11 +193,6 @@ class Loss(OperationLayer):
             return mean * divisor if divisor else xp.zeros_like(mean), divisor
         return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
 
-    def _buffer(self, name: str, value: Any) -> Buffer | None:
-        """Store a weight as a buffer instead of a recorded argument."""
-        self._init_arguments.pop(name, None)
-        return None if value is None else Buffer(value)
-
 
 class CrossEntropyLoss(Loss):
     """:func:`xcnn.functional.cross_entropy`.
@@ -141,12 +208,13 @@ class CrossEntropyLoss(Loss):
     def __init__(
         self,
         weight: Any = None,
-        *,
+        size_average: Any = None,
         ignore_index: int = -100,
+        reduce: Any = None,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, size_average, reduce)
         self.weight = self._buffer("weight", weight)
         self.ignore_index = check_ignore_index(ignore_index)
         self.label_smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
@@ -167,9 +235,14 @@ class NLLLoss(Loss):
     target = "classes"
 
     def __init__(
-        self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
+        self,
+        weight: Any = None,
+        size_average: Any = None,
+        ignore_index: int = -100,
+        reduce: Any = None,
+        reduction: str = "mean",
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, size_average, reduce)
         self.weight = self._buffer("weight", weight)
         self.ignore_index = check_ignore_index(ignore_index)
 
@@ -188,8 +261,14 @@ class BCELoss(Loss):
     function = staticmethod(F.binary_cross_entropy)
     target = "binary"
 
-    def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        weight: Any = None,
+        size_average: Any = None,
+        reduce: Any = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction, size_average, reduce)
         self.weight = self._buffer("weight", weight)
 
 
@@ -206,9 +285,14 @@ class BCEWithLogitsLoss(Loss):
     threshold = 0.0
 
     def __init__(
-        self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
+        self,
+        weight: Any = None,
+        size_average: Any = None,
+        reduce: Any = None,
+        reduction: str = "mean",
+        pos_weight: Any = None,
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, size_average, reduce)
         self.weight = self._buffer("weight", weight)
         self.pos_weight = self._buffer("pos_weight", pos_weight)
 
@@ -221,11 +305,21 @@ class MSELoss(Loss):
 
     function = staticmethod(F.mse_loss)
 
+    def __init__(
+        self, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction, size_average, reduce)
+
 
 class L1Loss(Loss):
     """:func:`xcnn.functional.l1_loss`."""
 
     function = staticmethod(F.l1_loss)
+
+    def __init__(
+        self, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction, size_average, reduce)
 
 
 class SmoothL1Loss(Loss):
@@ -233,8 +327,14 @@ class SmoothL1Loss(Loss):
 
     function = staticmethod(F.smooth_l1_loss)
 
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        size_average: Any = None,
+        reduce: Any = None,
+        reduction: str = "mean",
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(reduction, size_average, reduce)
         self.beta = check_number("beta", beta, 0)
 
 
@@ -254,12 +354,177 @@ class KLDivLoss(Loss):
     function = staticmethod(F.kl_div)
     reductions = KL_REDUCTIONS
 
-    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        size_average: Any = None,
+        reduce: Any = None,
+        reduction: str = "mean",
+        log_target: bool = False,
+    ) -> None:
+        super().__init__(reduction, size_average, reduce)
         self.log_target = log_target
 
 
-#: loss classes by the name of their function, without "_loss"
+class PoissonNLLLoss(Loss):
+    """:func:`xcnn.functional.poisson_nll_loss`."""
+
+    function = staticmethod(F.poisson_nll_loss)
+    log_input: bool
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.exp(output) if self.log_input else output
+
+
+class HingeEmbeddingLoss(Loss):
+    """:func:`xcnn.functional.hinge_embedding_loss`; the targets are 1 and -1."""
+
+    function = staticmethod(F.hinge_embedding_loss)
+
+
+class SoftMarginLoss(Loss):
+    """:func:`xcnn.functional.soft_margin_loss`; the targets are 1 and -1."""
+
+    function = staticmethod(F.soft_margin_loss)
+
+
+class MultiMarginLoss(Loss):
+    """:func:`xcnn.functional.multi_margin_loss`.
+
+    Attributes
+    ----------
+    weight : Buffer (C,) or None
+    """
+
+    function = staticmethod(F.multi_margin_loss)
+    target = "classes"
+
+    def divisor(self, output: Any, target: Any) -> int:
+        """The number of examples, whatever their weights."""
+        return Tensor.of(target).size
+
+
+class MultiLabelMarginLoss(Loss):
+    """:func:`xcnn.functional.multilabel_margin_loss`."""
+
+    function = staticmethod(F.multilabel_margin_loss)
+    target = "labels"
+
+
+class _MeanOfTerms(Loss):
+    """A loss whose terms are means over several elements."""
+
+    def total(self, loss: Any, output: Any, target: Any) -> tuple[Array, Any]:
+        return super().total(F.mean(loss) if self.reduction == "none" else loss, output, target)
+
+
+class MultiLabelSoftMarginLoss(_MeanOfTerms):
+    """:func:`xcnn.functional.multilabel_soft_margin_loss`.
+
+    Attributes
+    ----------
+    weight : Buffer or None
+    """
+
+    function = staticmethod(F.multilabel_soft_margin_loss)
+    target = "binary"
+    threshold = 0.0
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.sigmoid(output)
+
+
+class FocalLoss(Loss):
+    """:func:`xcnn.functional.focal_loss`."""
+
+    function = staticmethod(F.focal_loss)
+    target = "binary"
+    threshold = 0.0
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.sigmoid(output)
+
+
+class _RegionLoss(_MeanOfTerms):
+    """A loss of segmentation: classes or masks, by its ``mode``.
+
+    The mean over batches weights each by its number of elements or of labels that count.
+    """
+
+    mode: str
+    threshold = 0.0
+
+    @property
+    def target(self) -> str:  # type: ignore[override]
+        return "binary" if self.mode == "binary" else "classes"
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.sigmoid(output) if self.mode == "binary" else F.softmax(output)
+
+
+class DiceLoss(_RegionLoss):
+    """:func:`xcnn.functional.dice_loss`."""
+
+    function = staticmethod(F.dice_loss)
+
+
+class TverskyLoss(_RegionLoss):
+    """:func:`xcnn.functional.tversky_loss`."""
+
+    function = staticmethod(F.tversky_loss)
+
+
+class LovaszLoss(_RegionLoss):
+    """:func:`xcnn.functional.lovasz_loss`."""
+
+    function = staticmethod(F.lovasz_loss)
+
+
+class GaussianNLLLoss(Criterion):
+    """:func:`xcnn.functional.gaussian_nll_loss`, called with (input, target, var)."""
+
+    function = staticmethod(F.gaussian_nll_loss)
+
+
+class MarginRankingLoss(Criterion):
+    """:func:`xcnn.functional.margin_ranking_loss`, called with (input1, input2, target)."""
+
+    function = staticmethod(F.margin_ranking_loss)
+
+
+class CosineEmbeddingLoss(Criterion):
+    """:func:`xcnn.functional.cosine_embedding_loss`, called with (input1, input2, target)."""
+
+    function = staticmethod(F.cosine_embedding_loss)
+
+
+class TripletMarginLoss(Criterion):
+    """:func:`xcnn.functional.triplet_margin_loss`, called with (anchor, positive, negative)."""
+
+    function = staticmethod(F.triplet_margin_loss)
+
+
+class TripletMarginWithDistanceLoss(Criterion):
+    """:func:`xcnn.functional.triplet_margin_with_distance_loss`, called with three inputs."""
+
+    function = staticmethod(F.triplet_margin_with_distance_loss)
+
+
+class CTCLoss(Criterion):
+    """:func:`xcnn.functional.ctc_loss`, called with both inputs and their lengths."""
+
+    function = staticmethod(F.ctc_loss)
+
+    def __init__(
+        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
+    ) -> None:
+        self.blank = check_int("blank", blank, 0)
+        self.reduction = check_reduction(None, None, reduction)
+        self.zero_infinity = check_flag("zero_infinity", zero_infinity)
+
+
+#: losses of (input, target) by the name of their function, without "_loss"
 LOSSES: dict[str, type[Loss]] = {
-    cls.function.__name__.removesuffix("_loss"): cls for cls in Loss.__subclasses__()
+    cls.function.__name__.removesuffix("_loss"): cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Loss) and "function" in vars(cls)
 }
