@@ -248,7 +248,7 @@ def use(made, rng):
     if isinstance(made, nn.Loss):
         made(ROWS, ROWS)
     elif isinstance(made, nn.Module):
-        made(rng.choice([IMAGES, SIGNALS, ROWS]))
+        made(*rng.choices([IMAGES, SIGNALS, ROWS], k=inputs(made)))
     elif isinstance(made, optim.Optimizer):
         for parameter in made.params:
             parameter.grad = np.ones_like(parameter.data)
@@ -280,6 +280,16 @@ def use(made, rng):
         made.copy_to()
     elif callable(made):
         made(IMAGES)
+
+
+def inputs(module):
+    """How many arrays a module is called with."""
+    takes = [*inspect.signature(module.forward).parameters.values()]
+    if takes[0].kind is takes[0].VAR_POSITIONAL and hasattr(module, "function"):
+        takes = inspect.signature(module.function).parameters.values()
+        settings = type(module)._setting_names
+        return sum(p.default is p.empty and p.name not in settings for p in takes)
+    return sum(p.default is p.empty for p in takes) or 1
 
 
 def shown(value):

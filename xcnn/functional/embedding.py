@@ -6,7 +6,7 @@ from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..checks import check_dim, check_embedding_settings, check_int, check_size
+from ..checks import check_dim, check_embedding_settings, check_int, check_size, is_int
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ..tensor import Function, Tensor, operation
 
@@ -162,13 +162,16 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         There are no indices to find the number of classes from.
     """
     index = integers("tensor", tensor)
-    if num_classes == -1 and type(num_classes) is int:
+    if is_int(num_classes) and num_classes == -1:
         if index.size == 0:
             raise ShapeError("one_hot: tensor is empty: pass num_classes")
         num_classes = int(index.data.max()) + 1
     num_classes = check_int("num_classes", num_classes)
     check_size("num_classes", num_classes, (*index.shape, num_classes))
     index.backend.check_class_indices(index.data, num_classes)
-    with index.backend.active():
-        classes = index.backend.xp.arange(num_classes, dtype="int64")
-        return Tensor((index.data[..., None] == classes).astype("int64"))
+
+    def compare(backend: Backend, indices: Array) -> Array:
+        classes = backend.xp.arange(num_classes, dtype="int64")
+        return (indices[..., None] == classes).astype("int64")
+
+    return Tensor(index.backend.run(compare, index.data))

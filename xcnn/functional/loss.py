@@ -198,7 +198,8 @@ def from_terms(
 
     def decorate(terms: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
         signature = inspect.signature(terms)
-        inputs = [n for n, p in signature.parameters.items() if p.default is p.empty]
+        parameters = signature.parameters.items()
+        inputs = [n for n, p in parameters if p.default is p.empty or n == "weight"]
 
         @functools.wraps(terms)
         def loss(*arguments: _P.args, **settings: _P.kwargs) -> Tensor:
@@ -228,10 +229,12 @@ def _inputs(loss: str, names: list[str], given: dict[str, Any]) -> dict[str, Ten
             "for example with .astype('float32')"
         )
     tensors = {names[0]: first}
-    for name in names[1:]:
+    for name in (n for n in names[1:] if given[n] is not None or n != "weight"):
         value, is_number = given[name], isinstance(given[name], float)
         value = first.backend.xp.full((), value, first.dtype) if is_number else value
         tensor = tensors[name] = Tensor.of(value)
+        if tensor.dtype.kind not in "fiub":
+            raise DTypeError(f"{loss}: {name} is {tensor.dtype}: expected numbers")
         if tensor.dtype.kind == "f" and tensor.dtype != first.dtype:
             raise DTypeError(
                 f"{loss}: {names[0]} is {first.dtype}, {name} is {tensor.dtype}; both must have "

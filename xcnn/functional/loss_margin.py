@@ -253,7 +253,8 @@ def multi_margin_loss(
         Shapes that do not fit, another dtype, a class or a setting out of range (on a GPU, the loss
         of a class that does not exist is NaN).
     """
-    target = reshape(target, ()) if input.ndim == 1 and target.shape == (1,) else target
+    shape = target.shape
+    target = reshape(target, ()) if input.ndim == 1 and shape == (1,) else target
     x, target = class_indices(reshape(input, (1,)) if input.ndim == 0 else input, target)
     if x.ndim != 2:
         raise ShapeError(f"multi_margin_loss: input has shape {x.shape}: expected (N, C) or (C,)")
@@ -265,10 +266,9 @@ def multi_margin_loss(
     terms = mean(terms * terms if p == 2 else terms, 1)
     exists = is_target.any(axis=1)
     if (weight := class_weights(weight, x)) is not None:
-        factor = xp.take(weight.data, xp.where(exists, labels, 0))
-        terms = terms * factor.astype(x.dtype, copy=False)
+        terms = terms * xp.take(weight.data, xp.where(exists, labels, 0))
     terms = where(exists, terms, math.nan)
-    return terms if input.ndim == 2 else reshape(terms, ())
+    return reshape(terms, shape)
 
 
 @from_terms()
@@ -399,9 +399,9 @@ def _triplet(
             f"anchor has shape {a.shape}, positive {p.shape}, negative {n.shape}: they must have "
             "the same number of axes"
         )
-    far = distance(a, n)
+    near, far = Tensor.of(distance(a, p)), Tensor.of(distance(a, n))
     far = minimum(far, distance(p, n)) if swap else far
-    return (distance(a, p) - far + margin).clamp(min=0)
+    return (near - far + margin).clamp(min=0)
 
 
 @from_terms(margin=_POSITIVE, p=check_number, eps=check_number, swap=check_flag)

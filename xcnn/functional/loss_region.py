@@ -49,8 +49,9 @@ def _regions(
         included = (labels != ignore_index)[:, None]
         exists = is_label.any(axis=1, keepdims=True) | ~included  # NaN for a class that does not
         truth = Tensor(xp.where(exists, is_label & included, xp.nan).astype(input.dtype))
-        included = included.reshape(len(input), 1, -1) if len(input) else included[:, :, :0]
     shape = *input.shape[:2], math.prod(input.shape[2:])
+    if mode == "multiclass":
+        included = included.reshape(shape[0], 1, shape[2])
     return reshape(input, shape), reshape(truth, shape), included
 
 

@@ -1,8 +1,7 @@
 """Losses as modules, under PyTorch's names; see :mod:`xcnn.functional.loss`.
 
 Weights are buffers: ``loss.to("cuda")`` moves them to the device of the input.
-To add a loss of (input, target), write a subclass of :class:`Loss` and add it to ``__all__``; one
-of other inputs is a subclass of :class:`Criterion`.
+To add a loss, write a subclass of :class:`Loss` and add it to ``__all__``.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CTCLoss",
     "CosineEmbeddingLoss",
-    "Criterion",
     "CrossEntropyLoss",
     "DiceLoss",
     "FocalLoss",
@@ -57,7 +55,7 @@ __all__ = [
 ]
 
 
-class Criterion(OperationLayer):
+class _Criterion(OperationLayer):
     """Base class of all losses, whatever they are called with.
 
     A subclass whose function lists the checks of its settings gets a constructor that takes and
@@ -101,7 +99,7 @@ def _constructor(function: Any) -> Callable[..., None]:
     return construct
 
 
-class Loss(Criterion):
+class Loss(_Criterion):
     """Base class of the losses, called with (input, target).
 
     Attributes
@@ -110,13 +108,14 @@ class Loss(Criterion):
         The function of :mod:`xcnn.functional` that it calls.
     target : str
         Kind of target: "classes" (class indices or class probabilities), "binary" (0 or 1, or
-        probabilities of 1) or "values".
+        probabilities of 1), "labels" (a list of class indices) or "values".
     threshold : float
         For binary targets: a larger output predicts 1.
     """
 
     target: ClassVar[str] = "values"
     threshold: ClassVar[float] = 0.5
+    _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
     def __init__(
         self, reduction: str = "mean", size_average: Any = None, reduce: Any = None
@@ -186,9 +185,9 @@ class Loss(Criterion):
         """
         loss, divisor = Tensor.of(loss), self.divisor(output, target)
         xp = loss.backend.xp
-        if self.reduction in ("sum", "none"):
+        if self.reduction == "sum" or (self.reduction == "none" and not self._averages_terms):
             return loss.data.sum(), divisor
-        mean = loss.data.reshape(())
+        mean = F.mean(loss).data
         if isinstance(divisor, int | float):  # known on the host
             return mean * divisor if divisor else xp.zeros_like(mean), divisor
         return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
@@ -410,14 +409,7 @@ class MultiLabelMarginLoss(Loss):
     target = "labels"
 
 
-class _MeanOfTerms(Loss):
-    """A loss whose terms are means over several elements."""
-
-    def total(self, loss: Any, output: Any, target: Any) -> tuple[Array, Any]:
-        return super().total(F.mean(loss) if self.reduction == "none" else loss, output, target)
-
-
-class MultiLabelSoftMarginLoss(_MeanOfTerms):
+class MultiLabelSoftMarginLoss(Loss):
     """:func:`xcnn.functional.multilabel_soft_margin_loss`.
 
     Attributes
@@ -426,6 +418,7 @@ class MultiLabelSoftMarginLoss(_MeanOfTerms):
     """
 
     function = staticmethod(F.multilabel_soft_margin_loss)
+    _averages_terms = True
     target = "binary"
     threshold = 0.0
 
@@ -444,7 +437,7 @@ class FocalLoss(Loss):
         return F.sigmoid(output)
 
 
-class _RegionLoss(_MeanOfTerms):
+class _RegionLoss(Loss):
     """A loss of segmentation: classes or masks, by its ``mode``.
 
     The mean over batches weights each by its number of elements or of labels that count.
@@ -452,6 +445,7 @@ class _RegionLoss(_MeanOfTerms):
 
     mode: str
     threshold = 0.0
+    _averages_terms = True
 
     @property
     def target(self) -> str:  # type: ignore[override]
@@ -479,37 +473,37 @@ class LovaszLoss(_RegionLoss):
     function = staticmethod(F.lovasz_loss)
 
 
-class GaussianNLLLoss(Criterion):
+class GaussianNLLLoss(_Criterion):
     """:func:`xcnn.functional.gaussian_nll_loss`, called with (input, target, var)."""
 
     function = staticmethod(F.gaussian_nll_loss)
 
 
-class MarginRankingLoss(Criterion):
+class MarginRankingLoss(_Criterion):
     """:func:`xcnn.functional.margin_ranking_loss`, called with (input1, input2, target)."""
 
     function = staticmethod(F.margin_ranking_loss)
 
 
-class CosineEmbeddingLoss(Criterion):
+class CosineEmbeddingLoss(_Criterion):
     """:func:`xcnn.functional.cosine_embedding_loss`, called with (input1, input2, target)."""
 
     function = staticmethod(F.cosine_embedding_loss)
 
 
-class TripletMarginLoss(Criterion):
+class TripletMarginLoss(_Criterion):
     """:func:`xcnn.functional.triplet_margin_loss`, called with (anchor, positive, negative)."""
 
     function = staticmethod(F.triplet_margin_loss)
 
 
-class TripletMarginWithDistanceLoss(Criterion):
+class TripletMarginWithDistanceLoss(_Criterion):
     """:func:`xcnn.functional.triplet_margin_with_distance_loss`, called with three inputs."""
 
     function = staticmethod(F.triplet_margin_with_distance_loss)
 
 
-class CTCLoss(Criterion):
+class CTCLoss(_Criterion):
     """:func:`xcnn.functional.ctc_loss`, called with both inputs and their lengths."""
 
     function = staticmethod(F.ctc_loss)
