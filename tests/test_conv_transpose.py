@@ -430,7 +430,7 @@ def test_float16_with_float32_weights(strict):
     _, (_, *gradients) = expected(*arrays(), np.ones(y.shape), stride=2)
     for tensor, gradient in zip(weights, gradients, strict=True):
         assert tensor.grad.dtype == np.float32
-        found = strict.to_host(tensor.grad)
+        found = strict.to_host(tensor.grad.data)
         assert np.abs(found - gradient).max() < 5e-3 * np.abs(gradient).max()
 
 

@@ -238,7 +238,7 @@ def outcome(model, x):
     x = xcnn.Tensor(x, requires_grad=True)
     y = model(x)
     (y * y).sum().backward()
-    gradients = [x.grad, *(p.grad for p in model.parameters())]
+    gradients = [x.grad.data, *(p.grad.data for p in model.parameters())]
     return [y.backend.to_host(a) for a in (y.data, *gradients)]
 
 
@@ -258,7 +258,7 @@ def stack(*modules):
     xcnn.manual_seed(0)
     made = [make() for make in modules]
     for parameter in (p for m in made for p in m.parameters()):
-        parameter.data[...] = normal(*parameter.shape, seed=parameter.size, dtype="float32")
+        parameter.data[...] = normal(*parameter.shape, seed=parameter.numel(), dtype="float32")
     return made
 
 

@@ -13,6 +13,7 @@ from . import (
     backends,
     callbacks,
     config,
+    creation,
     data,
     extend,
     functional,
@@ -24,10 +25,20 @@ from . import (
     schedules,
     testing,
 )
+from .creation import *
 from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
-from .tensor import Function, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, vjp
+from .tensor import (
+    Function,
+    Parameter,
+    Tensor,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+    vjp,
+)
 from .training import Epoch, Trainer
 
 if TYPE_CHECKING:
@@ -35,17 +46,20 @@ if TYPE_CHECKING:
 else:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:
-        """Import ``xcnn.onnx`` on first access; most programs do not need it."""
+        """``xcnn.onnx``, imported on first access, and operations: ``xcnn.add`` is ``F.add``."""
         if name == "onnx":
             from importlib import import_module
 
             return import_module(".onnx", __name__)
+        if name in functional.__all__:
+            return getattr(functional, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __version__ = "0.1.0"
 
 __all__ = [
+    *creation.__all__,
     "Epoch",
     "Function",
     "Parameter",
@@ -71,6 +85,7 @@ __all__ = [
     "optim",
     "save",
     "schedules",
+    "set_grad_enabled",
     "summary",
     "testing",
     "vjp",

@@ -72,7 +72,7 @@ class GradScaler:
         """
         if optimizer in self._unscaled:
             raise GradientError("unscale_(): the gradients are already unscaled; call step()")
-        grads = [p.grad for p in optimizer.params if p.grad is not None]
+        grads = [p.grad.data for p in optimizer.params if p.grad is not None]
         with self._backend.active():
             self._backend.unscale(grads, self._state)
         self._unscaled.append(optimizer)

@@ -86,7 +86,7 @@ def _layer(path: str, module: Module, inputs: tuple, outputs: list[Array]) -> La
         path=path,
         kind=getattr(module, "type", type(module).__name__),  # the operator of an ONNX node
         output_shape=tuple(outputs[0].shape[1:]),
-        parameters=sum(p.size for p in parameters),
+        parameters=sum(p.numel() for p in parameters),
         multiply_adds=module.multiply_adds(outputs[0].shape),
         memory=sum(y.nbytes for y in outputs),
     )
@@ -119,7 +119,7 @@ def summary(model: Module, input_shape: tuple[int, ...], width: int | None = Non
     """
     rows = layers(model, input_shape)
     itemsize = backends.get("cpu").xp.dtype(model.dtype).itemsize
-    parameters = sum(p.size for p in model.parameters())
+    parameters = sum(p.numel() for p in model.parameters())
     products, memory = sum(r.multiply_adds for r in rows), sum(r.memory for r in rows)
     table = [
         _HEADER,

@@ -118,7 +118,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     if input.ndim == 2:
         return Linear(relu)(input, weight, bias)
     leading = input.shape[:-1]
-    rows = reshape(input, (input.size // features if features else 0, features))
+    rows = reshape(input, (input.data.size // features if features else 0, features))
     return reshape(Linear(relu)(rows, weight, bias), (*leading, outputs))
 
 

@@ -93,7 +93,7 @@ class Convolution(Module):
         return F.pad(x, sides, data_format=self.data_format, mode=self.padding_mode), 0
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        return math.prod(output_shape) * self.weight.size // self.out_channels
+        return math.prod(output_shape) * self.weight.numel() // self.out_channels
 
 
 class Conv2d(Convolution):
@@ -236,7 +236,7 @@ class ConvTransposed(Convolution):
         first = self.data_format.index("H")
         sizes = output_shape[first:][:2] if len(output_shape) == 4 else (1, output_shape[2])
         geometry = window_geometry((sizes[0], sizes[1]), *self._window())
-        return output_shape[0] * math.prod(geometry.output) * self.weight.size
+        return output_shape[0] * math.prod(geometry.output) * self.weight.numel()
 
 
 class ConvTranspose2d(ConvTransposed):

@@ -12,26 +12,19 @@ from ..arrays import Array
 from ..checks import check_callable, check_flag, check_size, is_int
 from ..errors import DTypeError, StateDictError, XcnnError
 from ..notebook import html_table
-from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad, zero_grads
+from ..tensor import (
+    Buffer,
+    Hook,
+    Parameter,
+    RemovableHandle,
+    Tensor,
+    current_tracer,
+    no_grad,
+    zero_grads,
+)
 
 _OWN = ("_hooks", "_init_arguments")
 _FLOATS = ("float16", "float32", "float64")
-
-Hook = Callable[["Module", tuple[Any, ...], Any], Any]
-"""``hook(module, inputs, output)``."""
-
-
-class RemovableHandle:
-    """Handle to a registered hook."""
-
-    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
-        self._hooks = hooks
-        self._hook = hook
-
-    def remove(self) -> None:
-        """Remove the hook; calling it again does nothing."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
 
 
 class Module:
@@ -265,7 +258,7 @@ class Module:
         for _, tensor in self._state():
             tensor.data = _convert(tensor.data, target, dtype)
             if tensor.grad is not None:
-                tensor.grad = _convert(tensor.grad, target, dtype)
+                tensor.grad.data = _convert(tensor.grad.data, target, dtype)
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -356,7 +349,7 @@ class Module:
 
 
 def _size(module: Module) -> int:
-    return sum(p.size for p in module.parameters())
+    return sum(p.numel() for p in module.parameters())
 
 
 def _behaviour(cls: type[Module]) -> tuple[Any, ...]:

@@ -201,7 +201,7 @@ class Optimizer:
                 self.update(
                     backend,
                     [self.params[i].data for i in indices],
-                    self._directions([self.params[i].grad for i in indices]),
+                    self._directions([self.params[i].grad.data for i in indices]),
                     {slot: self._state_arrays(slot, indices) for slot in self.slots_of(self.group)},
                     count,
                     None if scaler is None else self._own_scaler(scaler, indices),

@@ -361,7 +361,7 @@ class Trainer:
             total = self.model.backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad *= size / total
+                parameter.grad.data *= size / total
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:

@@ -267,7 +267,10 @@ class TensorBoardLogger(Logger):
         if self.histograms:
             for name, parameter in trainer.model.named_parameters():
                 self._histogram(f"weights/{name}", parameter.data, epoch.epoch)
-                self._histogram(f"gradients/{name}", parameter.grad, epoch.epoch)
+                grad = parameter.grad
+                self._histogram(
+                    f"gradients/{name}", None if grad is None else grad.data, epoch.epoch
+                )
         if self.images is not None:
             self._examples(trainer, epoch.epoch, is_first)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ....errors import UnsupportedOperatorError
 from ....extend import onnx_emitter
 from ..writer import Value, Writer
 
@@ -12,9 +13,14 @@ def _register_binary(function: str) -> None:
     """The ONNX operator is named by the first three letters: maximum is Max."""
 
     @onnx_emitter(function)
-    def emit(w: Writer, **operands: Any) -> str:
+    def emit(w: Writer, alpha: float = 1, rounding_mode: str | None = None, **operands: Any) -> str:
         a, b = operands.values()
-        return w.node(function[:3].capitalize(), _operand(w, a, b), _operand(w, b, a))
+        type, first, second = function[:3].capitalize(), _operand(w, a, b), _operand(w, b, a)
+        if alpha != 1:
+            second = w.node("Mul", second, w.like(a if isinstance(a, Value) else b, alpha))
+        if rounding_mode is not None:
+            raise UnsupportedOperatorError(f"div: rounding_mode={rounding_mode!r} has no ONNX form")
+        return w.node(type, first, second)
 
 
 def _register_reduction(function: str) -> None:
@@ -36,8 +42,8 @@ for _function in ("mean", "sum"):
 
 
 @onnx_emitter("where")
-def where(w: Writer, condition: Value, a: Any, b: Any) -> str:
-    return w.node("Where", condition, _operand(w, a, b), _operand(w, b, a))
+def where(w: Writer, condition: Value, input: Any, other: Any) -> str:
+    return w.node("Where", condition, _operand(w, input, other), _operand(w, other, input))
 
 
 def _operand(w: Writer, x: Any, other: Any) -> Any:

@@ -59,9 +59,9 @@ def binary(node: Node, a: Tensor, b: Tensor) -> Tensor:
     on_floats, on_integers = _BINARY[node.type]
     b = aligned(node, a, b) if node.type in ("Add", "Sub", "Mul", "Div") else b
     node.check_broadcast(a.dtype, a, b)
+    node.check_same_dtype(a, b)
     if a.dtype.kind == "f":
         return on_floats(a, b)
-    node.check_same_dtype(a, b)
     return on_device(a, lambda xp: on_integers(xp, a.data, b.data))
 
 
@@ -80,7 +80,7 @@ def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
         return b
     broadcast, start, shape = node.integer("broadcast", 0), node.integer("axis"), b.shape
     fits = bool(broadcast) or a.shape == b.shape
-    if broadcast and start is not None and b.size != 1:
+    if broadcast and start is not None and b.numel() != 1:
         after = a.ndim - node.axis(start, a.ndim) - b.ndim
         fits = after >= 0
         b = F.reshape(b, (*shape, *(1,) * after))
@@ -274,7 +274,7 @@ class Extremum(Function):
 
 
 def _extremum(name: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
-    if x.size:
+    if x.numel():
         return Extremum(name, dims, keep)(x)
     shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keep or i not in dims]
     if x.dtype.kind == "f":

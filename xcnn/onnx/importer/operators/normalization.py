@@ -58,13 +58,13 @@ def _with_channels(node: Node, x: Tensor) -> Tensor:
 
 def _flat(x: Tensor, weight: Tensor) -> Tensor:
     """A weight of C elements in any shape, reshaped to (C,); a Buffer stays a Buffer."""
-    if weight.size != x.shape[1]:
+    if weight.numel() != x.shape[1]:
         raise ValueError(f"weight or statistic has shape {weight.shape}: expected ({x.shape[1]},)")
     if weight.ndim == 1:
         return weight
     if isinstance(weight, Buffer):
         return Buffer(weight.data.reshape(-1))  # a view, because batch_norm updates it in place
-    return F.reshape(weight, weight.size)
+    return F.reshape(weight, weight.numel())
 
 
 def _training_outputs(
@@ -74,7 +74,7 @@ def _training_outputs(
 
     ONNX uses the biased (population) variance; ``batch_norm`` returns the unbiased one.
     """
-    count = x.size // max(1, x.shape[1])
+    count = x.numel() // max(1, x.shape[1])
     momentum = node.number("momentum", 0.9) if count else 1.0  # an empty batch changes nothing
     with x.backend.active():
         batch_mean, batch_var = (x.backend.xp.zeros_like(t.data) for t in (mean, var))
