@@ -314,11 +314,11 @@ OPERATIONS = {
         lambda n: (normal(n, 3, 4), classes(n, 4)),
     ),
     "embedding": (
-        lambda i, w: F.embedding(i, w, 1),
+        F.embedding,
         lambda n: (classes(n, 2), normal(3, 4)),
     ),
     "one_hot": (
-        lambda x, i: x * like(x, F.one_hot(i, 3).data),
+        lambda x, i: F.mul(x, F.one_hot(i, 3)),
         lambda n: (normal(n, 3), classes(n)),
     ),
     "cosine_similarity": (F.cosine_similarity, lambda n: (normal(n, 3), normal(n, 3, seed=1))),

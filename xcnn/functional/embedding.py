@@ -163,7 +163,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     """
     index = integers("tensor", tensor)
     if is_int(num_classes) and num_classes == -1:
-        if index.size == 0:
+        if index.numel() == 0:
             raise ShapeError("one_hot: tensor is empty: pass num_classes")
         num_classes = int(index.data.max()) + 1
     num_classes = check_int("num_classes", num_classes)

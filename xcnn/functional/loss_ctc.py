@@ -46,17 +46,19 @@ class CTC(Function):
         skips = (states[:, 2:] != states[:, :-2]) & (states[:, 2:] != self.blank)
         place = xp.arange(states.shape[1])
         ends = place - 2 * lengths[:, None]
-        first, last = (
-            xp.where(mask, 0, _LOG_ZERO).astype(log_p.dtype)
-            for mask in (place < 2, (ends == 0) | (ends == -1))
+        zero = xp.zeros((), log_p.dtype)
+        first, last, empty = (
+            xp.where(mask, zero, _LOG_ZERO)
+            for mask in (place < 2, (ends == 0) | (ends == -1), place == 0)
         )
         paths = xp.empty_like(emitted)
         for t in range(steps):
             paths[t] = emitted[t] + (_step(xp, paths[t - 1], skips) if t else first)
         final = paths[xp.maximum(times - 1, 0), xp.arange(len(times))]
-        final = xp.where((times > 0)[:, None], final, xp.where(place == 0, 0, _LOG_ZERO))
-        loss = -_log_sum(xp, *xp.moveaxis((final + last).astype(log_p.dtype), 1, 0))
-        loss = xp.where(loss > -_LOG_ZERO / 2, xp.inf, loss).astype(log_p.dtype)
+        final = xp.where((times > 0)[:, None], final, empty) + last
+        largest = final.max(axis=1)
+        loss = -largest - xp.log(xp.exp(final - largest[:, None]).sum(axis=1))
+        loss = xp.where(loss > -_LOG_ZERO / 2, xp.inf, loss)
         self.save(arrays=(log_p, states, times, emitted, skips, last, paths, loss))
         return xp.where(xp.isinf(loss), 0, loss) if self.zero_infinity else loss
 
@@ -167,7 +169,7 @@ def ctc_loss(
 
 def _lengths(name: str, value: Any, batch: int, largest: int) -> list[int]:
     tensor = Tensor.of(value)
-    if tensor.dtype.kind not in "iu":
+    if tensor.dtype.kind not in "iu" and tensor.numel():
         raise DTypeError(f"{name} is {tensor.dtype}: expected integers")
     lengths = tensor.numpy().reshape(-1).tolist()
     if len(lengths) != batch or not all(0 <= n <= largest for n in lengths):

@@ -345,7 +345,7 @@ def multilabel_soft_margin_loss(
     ShapeError, DTypeError, ArgumentError, GradientError
         As :func:`binary_cross_entropy_with_logits`.
     """
-    target = target if target.dtype.kind == "f" else Tensor(target.data.astype(input.dtype))
+    target = target.astype(input.dtype)
     terms = binary_cross_entropy_with_logits(input, target, weight, reduction="none")
     return mean(terms, -1) if input.ndim else terms
 

@@ -37,7 +37,7 @@ def _regions(
                 f"input has shape {input.shape}, target {target.shape}: expected the same, "
                 '(N, C, ...), in mode="binary"'
             )
-        truth = target if target.dtype.kind == "f" else Tensor(target.data.astype(input.dtype))
+        truth = target.astype(input.dtype)
         included = xp.ones((1, 1, 1), bool)
     else:
         if input.ndim < 2:
@@ -48,7 +48,7 @@ def _regions(
         is_label = one_of_classes(xp, labels, input)
         included = (labels != ignore_index)[:, None]
         exists = is_label.any(axis=1, keepdims=True) | ~included  # NaN for a class that does not
-        truth = Tensor(xp.where(exists, is_label & included, xp.nan).astype(input.dtype))
+        truth = Tensor(xp.where(exists, (is_label & included).astype(input.dtype), xp.nan))
     shape = *input.shape[:2], math.prod(input.shape[2:])
     if mode == "multiclass":
         included = included.reshape(shape[0], 1, shape[2])
@@ -214,7 +214,7 @@ def focal_loss(
     ShapeError, DTypeError, ArgumentError
         Shapes that differ, another dtype, a setting out of range.
     """
-    target = target if target.dtype.kind == "f" else Tensor(target.data.astype(input.dtype))
+    target = target.astype(input.dtype)
     terms = binary_cross_entropy_with_logits(input, target, reduction="none")
     wrong = sigmoid(input) * (1 - target) + sigmoid(input * -1.0) * target
     terms = terms * wrong**gamma

@@ -80,7 +80,7 @@ class Embedding(Module):
             ``embeddings`` has not two axes.
         """
         table = Tensor.of(embeddings)
-        if table.ndim != 2 or not table.size:
+        if table.ndim != 2 or not table.numel():
             raise ShapeError(f"embeddings has shape {table.shape}: expected (rows, features)")
         settings = max_norm, norm_type, scale_grad_by_freq, sparse
         with init.skipped():

@@ -399,7 +399,7 @@ class MultiMarginLoss(Loss):
 
     def divisor(self, output: Any, target: Any) -> int:
         """The number of examples, whatever their weights."""
-        return Tensor.of(target).size
+        return Tensor.of(target).numel()
 
 
 class MultiLabelMarginLoss(Loss):
