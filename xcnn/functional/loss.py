@@ -447,7 +447,7 @@ class KLDivLoss(Loss):
         return self._probability(backend.xp, target) * self._difference(backend, x, target)
 
     def mean_divisor(self, backend: Backend, terms: Array, target: Array) -> Any:
-        return len(terms) if self.reduction == "batchmean" else terms.size
+        return len(terms) if self.reduction == "batchmean" and terms.ndim else terms.size
 
     def derivative(self, backend: Backend) -> Array:
         return -self._probability(backend.xp, self.saved.target)
@@ -495,13 +495,11 @@ def kl_div(
     Raises
     ------
     ShapeError
-        The shapes do not broadcast, or there is no batch axis for "batchmean".
+        The shapes do not broadcast.
     """
     reduction = check_reduction(size_average, reduce, reduction, KL_REDUCTIONS)
     input, target = matched(input, target)
     loss = KLDivLoss(reduction, check_flag("log_target", log_target))
-    if reduction == "batchmean" and input.ndim == 0:
-        raise ShapeError('reduction="batchmean" needs a batch axis, input has none; use "sum"')
     return loss(input, target)
 
 

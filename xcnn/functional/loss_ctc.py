@@ -51,36 +51,43 @@ class CTC(Function):
             xp.where(mask, zero, _LOG_ZERO)
             for mask in (place < 2, (ends == 0) | (ends == -1), place == 0)
         )
-        paths = xp.empty_like(emitted)
+        # relative to the most probable state of each step, so that long sequences lose no digits
+        paths, peaks = xp.empty_like(emitted), xp.empty(emitted.shape[:2], log_p.dtype)
         for t in range(steps):
             paths[t] = emitted[t] + (_step(xp, paths[t - 1], skips) if t else first)
+            peaks[t] = paths[t].max(axis=1)
+            paths[t] -= peaks[t][:, None]
+        in_time = xp.arange(steps)[:, None] < times
         final = paths[xp.maximum(times - 1, 0), xp.arange(len(times))]
         final = xp.where((times > 0)[:, None], final, empty) + last
         largest = final.max(axis=1)
         loss = -largest - xp.log(xp.exp(final - largest[:, None]).sum(axis=1))
+        loss -= xp.where(in_time, peaks, 0).sum(axis=0)
         loss = xp.where(loss > -_LOG_ZERO / 2, xp.inf, loss)
-        self.save(arrays=(log_p, states, times, emitted, skips, last, paths, loss))
+        self.save(arrays=(log_p, states, times, in_time, emitted, skips, last, paths, loss))
         return xp.where(xp.isinf(loss), 0, loss) if self.zero_infinity else loss
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         """softmax - the probability that a state of the class emits at a step (Graves, eq. 16)."""
         xp = backend.xp
-        log_p, states, times, emitted, skips, last, paths, loss = self.saved.arrays
+        log_p, states, times, in_time, emitted, skips, last, paths, loss = self.saved.arrays
         steps, batch, classes = log_p.shape
         used = xp.empty_like(paths)
         rest = last[:, ::-1]  # the way to the end, of reversed states
         for t in reversed(range(steps)):
             if t + 1 < steps:
                 rest = _step(xp, rest + emitted[t + 1, :, ::-1], skips[:, ::-1])
+                rest -= rest.max(axis=1, keepdims=True)
             rest = xp.where((t < times - 1)[:, None], rest, last[:, ::-1])
-            used[t] = xp.exp(paths[t] + rest[:, ::-1] + xp.where(xp.isinf(loss), 0, loss)[:, None])
+            whole = paths[t] + rest[:, ::-1]
+            used[t] = xp.exp(whole - whole.max(axis=1, keepdims=True))
+        used /= used.sum(axis=2, keepdims=True)
         rows = used.transpose(1, 2, 0).reshape(-1, steps)
         index = (states + classes * xp.arange(batch)[:, None]).reshape(-1)
         by_class = sum_rows(xp, rows, index, batch * classes).reshape(batch, classes, steps)
         slope = xp.exp(log_p) - by_class.transpose(2, 0, 1)
         infinite = 0 if self.zero_infinity else xp.nan
         slope = xp.where(xp.isinf(loss)[:, None], infinite, slope * dy[:, None])
-        in_time = xp.arange(steps)[:, None] < times
         return xp.where(in_time[..., None], slope, 0).astype(log_p.dtype), None, None, None
 
 
