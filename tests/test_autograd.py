@@ -9,7 +9,7 @@ import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import Function, Parameter, Tensor, backends, nn
+from xcnn import Function, Parameter, Tensor, backends, checks, nn
 from xcnn.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError, XcnnError
 
 from .conftest import assert_matches, normal
@@ -729,3 +729,12 @@ def test_a_large_tensor_is_shown_briefly(backend, leaf):
         "Tensor([0, 1, 2, 3, 4, 5, 6, 7, ...], shape=(3, 64, 64), dtype=float64, "
         f"device={backend.device!r}, requires_grad=True)"
     )
+
+
+@pytest.mark.parametrize("value", [np.arange(5000.0), Tensor(np.zeros((2, 3))), [np.ones(3)] * 20])
+def test_no_error_text_prints_an_array(value):
+    with pytest.raises(ArgumentError) as caught:
+        checks.check_number("momentum", value)
+    assert len(str(caught.value)) < 400
+    assert "float64" in str(caught.value)
+    assert "0." not in str(caught.value)

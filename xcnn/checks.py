@@ -15,7 +15,7 @@ from functools import lru_cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
-from .errors import ArgumentError, ShapeError, StateDictError, XcnnError, did_you_mean
+from .errors import ArgumentError, ShapeError, StateDictError, XcnnError, did_you_mean, show
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
@@ -75,7 +75,7 @@ def single(value: Any, name: str, minimum: int = 1) -> int:
     """Check a setting of a 1-D operation: an int >= ``minimum``, or a sequence of one."""
     number = value[0] if are_ints(value, 1) else value
     if not is_int(number) or number < minimum:
-        raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}")
+        raise ArgumentError(f"{name}={show(value)}: expected an int >= {minimum}")
     return int(number)
 
 
@@ -89,7 +89,7 @@ def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     both = (value, value) if is_int(value) else value
     if not are_ints(both, 2) or min(both) < minimum:
         raise ArgumentError(
-            f"{name}={value!r}: expected an int >= {minimum} or a pair of them (height, width)"
+            f"{name}={show(value)}: expected an int >= {minimum} or a pair of them (height, width)"
         )
     return int(both[0]), int(both[1])
 
@@ -111,7 +111,7 @@ def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
         if all(are_ints(p, 2) and min(p) >= 0 for p in sides):
             return (int(height[0]), int(height[1])), (int(width[0]), int(width[1]))
     raise ArgumentError(
-        f"padding={padding!r}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
+        f"padding={show(padding)}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
         '"valid" or "same"'
     )
 
@@ -131,7 +131,7 @@ def check_padding1d(padding: Any) -> str | Pair:
     if are_ints(sides, 2) and min(sides) >= 0:
         return int(sides[0]), int(sides[1])
     raise ArgumentError(
-        f'padding={padding!r}: expected an int >= 0, (left, right), "valid" or "same"'
+        f'padding={show(padding)}: expected an int >= 0, (left, right), "valid" or "same"'
     )
 
 
@@ -140,8 +140,8 @@ def check_crop(padding: Padding) -> tuple[Pair, Pair]:
     sides = check_padding(padding)
     if isinstance(sides, str):
         raise ArgumentError(
-            f"padding={padding!r} is ambiguous for a transposed convolution: several output sizes "
-            "fit; pass numbers of pixels, and output_padding"
+            f"padding={show(padding)} is ambiguous for a transposed convolution: several output "
+            "sizes fit; pass numbers of pixels, and output_padding"
         )
     return sides
 
@@ -151,7 +151,7 @@ def check_output_padding(value: Any, stride: Pair, dilation: Pair) -> Pair:
     extra = pair(value, "output_padding", 0)
     if any(m >= max(s, d) for m, s, d in zip(extra, stride, dilation, strict=True)):
         raise ArgumentError(
-            f"output_padding={value!r}: expected less than the stride {stride} or the dilation "
+            f"output_padding={show(value)}: expected less than the stride {stride} or the dilation "
             f"{dilation} along each axis"
         )
     return extra
@@ -162,7 +162,7 @@ def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
     both = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
     if len(both) != 2 or not all(n is None or (is_int(n) and n >= 1) for n in both):
         raise ArgumentError(
-            f"output_size={output_size!r}: expected an int >= 1, None (same as the input) or a "
+            f"output_size={show(output_size)}: expected an int >= 1, None (same as the input) or a "
             "pair of them (height, width)"
         )
     return both[0], both[1]
@@ -182,8 +182,8 @@ def check_size(name: str, value: Any, shape: Sequence[int], visited: bool = Fals
     is_visible = not visited or max(shape) <= _LONGEST
     if math.prod(shape) > _LARGEST or len(shape) > 64 or not is_visible:
         raise ArgumentError(
-            f"{name}={value!r} asks for {' × '.join(map(str, shape))} elements: expected at most "
-            f"{_LARGEST:,} along at most 64 axes" + (f" of {_LONGEST:,}" if visited else "")
+            f"{name}={show(value)} asks for {' × '.join(map(str, shape))} elements: expected at "
+            f"most {_LARGEST:,} along at most 64 axes" + (f" of {_LONGEST:,}" if visited else "")
         )
 
 
@@ -192,7 +192,7 @@ def check_flag(name: str, value: Any) -> bool:
     if value is True or value is False:  # the usual case
         return value
     if not isinstance(value, Integral) and type(value).__name__ not in ("bool", "bool_"):
-        raise ArgumentError(f"{name}={value!r}: expected True or False")
+        raise ArgumentError(f"{name}={show(value)}: expected True or False")
     return bool(value)
 
 
@@ -207,14 +207,14 @@ def check_path(name: str, value: Any) -> str:
     """The path of a file or a folder as text; not a file descriptor."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or "\0" in path:
-        raise ArgumentError(f"{name}={value!r}: expected a path, a str or os.PathLike")
+        raise ArgumentError(f"{name}={show(value)}: expected a path, a str or os.PathLike")
     return path
 
 
 def check_text(name: str, value: Any) -> str:
     """A string."""
     if not isinstance(value, str):
-        raise ArgumentError(f"{name}={value!r}: expected a str")
+        raise ArgumentError(f"{name}={show(value)}: expected a str")
     return value
 
 
@@ -222,7 +222,7 @@ def check_texts(name: str, value: Any) -> list[str]:
     """A sequence of strings, or an array (N,) of them, as a list; not one string."""
     is_list = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
     if not is_list or isinstance(value, str) or not all(isinstance(v, str) for v in value):
-        raise ArgumentError(f"{name}={value!r}: expected a list of strings")
+        raise ArgumentError(f"{name}={show(value)}: expected a list of strings")
     return list(value)
 
 
@@ -237,7 +237,7 @@ def check_code(name: str, value: Any, meanings: Mapping[int, str]) -> int:
     """One of the ints of ``meanings``, which tells what each stands for."""
     if not is_int(value) or value not in meanings:
         expected = " or ".join(f"{code} ({meaning})" for code, meaning in meanings.items())
-        raise ArgumentError(f"{name}={value!r}: expected {expected}")
+        raise ArgumentError(f"{name}={show(value)}: expected {expected}")
     return int(value)
 
 
@@ -251,7 +251,7 @@ def check_int(name: str, value: Any, minimum: int = 1, expected: str = "an int")
         with suppress(TypeError):  # a float, a string, an array of several numbers
             number = operator.index(value)
     if number is None or not minimum <= number < _HUGE:
-        raise ArgumentError(f"{name}={value!r}: expected {expected} >= {minimum}")
+        raise ArgumentError(f"{name}={show(value)}: expected {expected} >= {minimum}")
     return number
 
 
@@ -272,7 +272,7 @@ def check_number(
     if not low <= number <= high or (above and number == low):
         limits = f" {'>' if above else '>='} {low}" if low > -math.inf else ""
         limits = f" from {low} to {high}" if high < math.inf else limits
-        raise ArgumentError(f"{name}={value!r}: expected a number{limits}")
+        raise ArgumentError(f"{name}={show(value)}: expected a number{limits}")
     return number
 
 
@@ -291,7 +291,7 @@ def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:
 def check_ignore_index(ignore_index: Any) -> int:
     """A value that can be a class index: a 64-bit int."""
     if not is_int(ignore_index) or not -(2**63) <= ignore_index < 2**63:
-        raise ArgumentError(f"ignore_index={ignore_index!r}: expected a 64-bit int")
+        raise ArgumentError(f"ignore_index={show(ignore_index)}: expected a 64-bit int")
     return int(ignore_index)
 
 
@@ -304,11 +304,11 @@ def check_interpolation(
         check_flag("align_corners", align_corners)
     if mode == "nearest" and align_corners is not None:
         raise ArgumentError(
-            f'align_corners={align_corners!r} is for mode="bilinear": omit it, or use that mode'
+            f'align_corners={show(align_corners)} is for mode="bilinear": omit it, or use that mode'
         )
     if (size is None) == (scale_factor is None):
         raise ArgumentError(
-            f"size={size!r} and scale_factor={scale_factor!r}: give exactly one of them"
+            f"size={show(size)} and scale_factor={show(scale_factor)}: give exactly one of them"
         )
     if size is not None:
         pair(size, "size")
@@ -317,7 +317,7 @@ def check_interpolation(
     factors = tuple(map(as_float, both))
     if len(factors) != 2 or not all(0 < factor < math.inf for factor in factors):
         raise ArgumentError(
-            f"scale_factor={scale_factor!r}: expected a number > 0 or a pair of them (height, "
+            f"scale_factor={show(scale_factor)}: expected a number > 0 or a pair of them (height, "
             "width)"
         )
     return factors[0], factors[1]
@@ -337,7 +337,7 @@ def check_dim(name: str, dim: Any, ndim: int) -> int:
         No such axis.
     """
     if not is_int(dim):
-        raise ArgumentError(f"{name}={dim!r}: expected an int")
+        raise ArgumentError(f"{name}={show(dim)}: expected an int")
     if not -ndim <= dim < ndim:
         raise ShapeError(
             f"{name}={dim}: there are {ndim} axes, expected "
@@ -368,7 +368,7 @@ def check_shape(name: str, shape: Any, minimum: int = 1) -> tuple[int, ...]:
     axes = (shape,) if is_int(shape) else shape
     is_list = isinstance(axes, tuple | list) and are_ints(axes, len(axes) or 1)
     if not is_list or min(axes) < minimum:
-        raise ArgumentError(f"{name}={shape!r}: expected ints >= {minimum}")
+        raise ArgumentError(f"{name}={show(shape)}: expected ints >= {minimum}")
     return tuple(int(n) for n in axes)
 
 
@@ -423,7 +423,8 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Require one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(
-            f"{name}={value!r}: expected one of {', '.join(choices)}" + did_you_mean(value, choices)
+            f"{name}={show(value)}: expected one of {', '.join(choices)}"
+            + did_you_mean(value, choices)
         )
     return value
 

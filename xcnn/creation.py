@@ -12,7 +12,7 @@ from typing import Any
 from . import backends, random
 from .arrays import Array
 from .checks import check_int, check_number, check_size, is_int
-from .errors import ArgumentError
+from .errors import ArgumentError, show
 from .tensor import Tensor, dtype_name
 
 __all__ = [
@@ -54,7 +54,7 @@ def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
     """The shape that was passed as several ints or as one sequence."""
     shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], Sequence) else size
     if not all(is_int(n) and n >= 0 for n in shape):
-        raise ArgumentError(f"size={shape!r}: expected ints >= 0")
+        raise ArgumentError(f"size={show(shape)}: expected ints >= 0")
     check_size("size", shape, shape)
     return tuple(map(int, shape))
 

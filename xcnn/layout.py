@@ -12,7 +12,7 @@ from typing import Any
 
 from .arrays import Array
 from .checks import Padding, check_padding1d
-from .errors import ArgumentError, ShapeError
+from .errors import ArgumentError, ShapeError, show
 from .tiling import Tile
 
 _TO_BATCH_LAST = {"NCHW": (1, 2, 3, 0), "NHWC": (3, 1, 2, 0), "NCL": (1, 2, 0)}
@@ -40,7 +40,7 @@ def check_data_format(data_format: str) -> str:
         Anything else.
     """
     if not isinstance(data_format, str) or data_format not in ("NCHW", "NHWC"):
-        raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+        raise ArgumentError(f'data_format={show(data_format)}: expected "NCHW" or "NHWC"')
     return data_format
 
 

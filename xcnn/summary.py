@@ -9,7 +9,7 @@ from typing import Any
 
 from . import backends
 from .arrays import Array
-from .errors import ArgumentError
+from .errors import ArgumentError, show
 from .nn import Module, evaluating, hooked
 from .notebook import html_table
 from .tensor import Parameter, Tensor
@@ -61,7 +61,9 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
     if not isinstance(model, Module):
         raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
     if not isinstance(input_shape, list | tuple):
-        raise ArgumentError(f"input_shape={input_shape!r}: expected a tuple such as (1, 28, 28)")
+        raise ArgumentError(
+            f"input_shape={show(input_shape)}: expected a tuple such as (1, 28, 28)"
+        )
 
     def recorder(path: str) -> Any:
         def hook(module: Module, inputs: tuple, output: Any) -> None:

@@ -25,7 +25,7 @@ from . import backends
 from .arrays import Array
 from .backends import Backend
 from .checks import check_callable, check_dim, check_flag
-from .errors import DeviceError, DTypeError, GradientError, ShapeError
+from .errors import DeviceError, DTypeError, GradientError, ShapeError, show
 from .layout import batch_first, batch_last
 from .notebook import html_table
 
@@ -522,7 +522,7 @@ class Tensor:
         if self._data.size > _PRINTED:
             shown = ", ".join(self._first_values())
             values = f"[{shown}], shape={self.shape}, dtype={self.data.dtype.name}"
-        return f"{type(self).__name__}({values}, device={self.device!r}{grad}{creator})"
+        return f"{type(self).__name__}({values}, device={show(self.device)}{grad}{creator})"
 
     def _first_values(self) -> list[str]:
         """The first values as text, and an ellipsis if there are more."""
@@ -605,13 +605,7 @@ class Tensor:
         DTypeError
             No such dtype.
         """
-        for value in args:
-            if isinstance(value, Tensor):
-                device, dtype = value.backend, value.dtype
-            elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
-                device = value
-            elif value is not None:
-                dtype = value
+        device, dtype = destination(args, device, dtype)
         target = self.backend if device is None else backends.get(device)
         moved = self
         if target is not self.backend:
@@ -809,9 +803,19 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """An array that belongs to a module's state but is not trained, such as a running mean."""
+    """An array that belongs to a module's state but is not trained, such as a running mean.
 
-    __slots__ = ()
+    Parameters
+    ----------
+    persistent
+        Whether ``state_dict`` contains it.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Any, requires_grad: bool = False, persistent: bool = True) -> None:
+        super().__init__(data, requires_grad)
+        self.persistent = check_flag("persistent", persistent)
 
 
 def zero_grads(leaves: Iterable[Tensor], set_to_none: bool) -> None:
@@ -839,6 +843,18 @@ def _kind(array: Array) -> tuple:
     return type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device"))
 
 
+def destination(args: Iterable[Any], device: Any, dtype: Any) -> tuple[Any, Any]:
+    """The device and the dtype among the positional arguments of ``to``, or those by keyword."""
+    for value in args:
+        if isinstance(value, Tensor):
+            device, dtype = value.backend, value.dtype
+        elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
+            device = value
+        elif value is not None:
+            dtype = value
+    return device, dtype
+
+
 def dtype_name(dtype: Any) -> str:
     """The name of a dtype, given the name, NumPy's dtype or type, or Python's.
 
@@ -854,7 +870,7 @@ def dtype_name(dtype: Any) -> str:
     except TypeError:
         name = ""
     if name not in DTYPES or dtype is None:
-        raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(DTYPES)}")
+        raise DTypeError(f"dtype={show(dtype)}: expected one of {', '.join(DTYPES)}")
     return name
 
 

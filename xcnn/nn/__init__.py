@@ -6,7 +6,7 @@ Each module lists its layers in ``__all__``.
 from ..tensor import Buffer as Buffer
 from ..tensor import Parameter as Parameter
 from .activation import *
-from .container import Sequential as Sequential
+from .container import *
 from .conv import *
 from .dropout import *
 from .embedding import *
