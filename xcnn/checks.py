@@ -429,18 +429,19 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
-def check_reduction(
-    size_average: Any, reduce: Any, reduction: Any, choices: Sequence[str] = REDUCTIONS
-) -> str:
-    """The reduction of a loss, one of ``choices``; PyTorch's old names for it are refused."""
-    if size_average is not None or reduce is not None:
-        given = size_average if isinstance(size_average, str) else None
-        new = given or ("none" if reduce is False else "sum" if size_average is False else "mean")
+def check_reduction(name: str, value: Any) -> str:
+    """The reduction of a loss."""
+    return check_choice(name, value, REDUCTIONS)
+
+
+def refuse_old_reduction(name: str, value: Any) -> None:
+    """Refuse ``size_average`` and ``reduce``, PyTorch's old names of the reduction, unless None."""
+    if value is not None:
+        new = "mean" if value is not False else "sum" if name == "size_average" else "none"
+        new = value if isinstance(value, str) else new
         raise ArgumentError(
-            f"size_average={size_average!r}, reduce={reduce!r}: PyTorch's old names of the "
-            f"reduction; use reduction={new!r} instead"
+            f"{name}={value!r}: PyTorch's old name of the reduction: use reduction={new!r} instead"
         )
-    return check_choice("reduction", reduction, choices)
 
 
 def check_embedding_settings(max_norm: Any, scale_grad_by_freq: Any, sparse: Any) -> None:

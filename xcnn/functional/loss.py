@@ -9,16 +9,19 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from ..arrays import Array, in_range
 from ..backends import Backend
 from ..checks import (
     KL_REDUCTIONS,
+    check_choice,
     check_flag,
     check_ignore_index,
     check_number,
     check_reduction,
+    refuse_old_reduction,
 )
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import to_batch_last
@@ -42,6 +45,14 @@ __all__ = [
 ]
 
 _P = ParamSpec("_P")
+_R = TypeVar("_R")
+#: of the settings that many losses have
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "size_average": refuse_old_reduction,
+    "reduce": refuse_old_reduction,
+    "reduction": check_reduction,
+    "ignore_index": lambda _, value: check_ignore_index(value),
+}
 _TINY = 1e-44  # below exp(-100), but not 0 in float32
 
 # -- shared by all losses ------------------------------------------------------------------
@@ -187,35 +198,49 @@ def narrow(loss: Tensor, dtype: Any) -> Tensor:
         return astype(loss, dtype)
 
 
+def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Make a public loss of a function: its settings are checked, each by the check of its name.
+
+    They stay on the loss as ``checks``, for its class in :mod:`xcnn.nn`.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        signature = inspect.signature(function)
+        used = {n: c for n, c in (_CHECKS | checks).items() if n in signature.parameters}
+
+        @functools.wraps(function)
+        def loss(*arguments: _P.args, **settings: _P.kwargs) -> _R:
+            bound = signature.bind(*arguments, **settings)
+            bound.apply_defaults()
+            given: Any = bound.arguments
+            for name, check in used.items():
+                given[name] = check(name, given[name])
+            return function(**given)
+
+        loss.checks = used  # type: ignore[attr-defined]
+        return operation(loss)
+
+    return decorate
+
+
 def from_terms(
     **checks: Callable[[str, Any], Any],
 ) -> Callable[[Callable[_P, Tensor]], Callable[_P, Tensor]]:
-    """Make a loss of the function of its terms, whose signature it has.
-
-    Half types are computed in float32; the settings are checked by ``checks``, by name, which the
-    class of the loss in :mod:`xcnn.nn` applies too.
-    """
+    """Make a public loss of the function of its terms; half types are computed in float32."""
 
     def decorate(terms: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
-        signature = inspect.signature(terms)
-        parameters = signature.parameters.items()
+        parameters = inspect.signature(terms).parameters.items()
         inputs = [n for n, p in parameters if p.default is p.empty or n == "weight"]
 
         @functools.wraps(terms)
-        def loss(*arguments: _P.args, **settings: _P.kwargs) -> Tensor:
-            bound = signature.bind(*arguments, **settings)
-            bound.apply_defaults()
-            given = bound.arguments
-            old = (given.pop(name, None) for name in ("size_average", "reduce"))
-            reduction = check_reduction(*old, given["reduction"])
-            given.update({name: check(name, given[name]) for name, check in checks.items()})
+        def loss(*_: _P.args, **given: _P.kwargs) -> Tensor:
             first = Tensor.of(given[inputs[0]])
             with first.backend.active():
                 given.update(_inputs(terms.__name__, inputs, given))
-                return narrow(reduced(terms(**given), reduction), first.dtype)
+                y = reduced(terms(**given), str(given["reduction"]))  # type: ignore[call-arg]
+                return narrow(y, first.dtype)
 
-        loss.checks = checks  # type: ignore[attr-defined]
-        return operation(loss)
+        return checked(**checks)(loss)
 
     return decorate
 
@@ -275,7 +300,7 @@ class MSELoss(DifferenceLoss):
         return self.saved.difference * 2
 
 
-@operation
+@checked()
 def mse_loss(
     input: Any,
     target: Any,
@@ -302,8 +327,7 @@ def mse_loss(
     ShapeError
         The shapes do not broadcast, or weight has another one.
     """
-    loss = MSELoss(check_reduction(size_average, reduce, reduction))
-    return _weighted(loss, input, target, weight, by_weight=True)
+    return _weighted(MSELoss(reduction), input, target, weight, by_weight=True)
 
 
 class L1Loss(DifferenceLoss):
@@ -316,7 +340,7 @@ class L1Loss(DifferenceLoss):
         return backend.xp.sign(self.saved.difference)
 
 
-@operation
+@checked()
 def l1_loss(
     input: Any,
     target: Any,
@@ -334,8 +358,7 @@ def l1_loss(
     ShapeError
         The shapes do not broadcast, or weight has another one.
     """
-    loss = L1Loss(check_reduction(size_average, reduce, reduction))
-    return _weighted(loss, input, target, weight, by_weight=True)
+    return _weighted(L1Loss(reduction), input, target, weight, by_weight=True)
 
 
 class HuberLoss(DifferenceLoss):
@@ -363,7 +386,7 @@ class HuberLoss(DifferenceLoss):
         return dx
 
 
-@operation
+@checked(delta=partial(check_number, low=0, above=True))
 def huber_loss(
     input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
 ) -> Tensor:
@@ -381,12 +404,10 @@ def huber_loss(
     ArgumentError
         delta is not above 0.
     """
-    delta = check_number("delta", delta, 0, above=True)
-    loss = HuberLoss(check_reduction(None, None, reduction), delta)
-    return _weighted(loss, input, target, weight, by_weight=False)
+    return _weighted(HuberLoss(reduction, delta), input, target, weight, by_weight=False)
 
 
-@operation
+@checked(beta=partial(check_number, low=0))
 def smooth_l1_loss(
     input: Any,
     target: Any,
@@ -407,9 +428,7 @@ def smooth_l1_loss(
     ArgumentError
         beta is negative.
     """
-    reduction = check_reduction(size_average, reduce, reduction)
     input, target = matched(input, target)
-    beta = check_number("beta", beta, 0)
     loss = HuberLoss(reduction, beta, divided=True) if beta else L1Loss(reduction)
     return loss(input, target)
 
@@ -471,7 +490,7 @@ class KLDivLoss(Loss):
             return log - x
 
 
-@operation
+@checked(reduction=partial(check_choice, choices=KL_REDUCTIONS), log_target=check_flag)
 def kl_div(
     input: Any,
     target: Any,
@@ -497,10 +516,8 @@ def kl_div(
     ShapeError
         The shapes do not broadcast.
     """
-    reduction = check_reduction(size_average, reduce, reduction, KL_REDUCTIONS)
     input, target = matched(input, target)
-    loss = KLDivLoss(reduction, check_flag("log_target", log_target))
-    return loss(input, target)
+    return KLDivLoss(reduction, log_target)(input, target)
 
 
 class BinaryCrossEntropy(Loss):
@@ -529,7 +546,7 @@ class BinaryCrossEntropy(Loss):
         return xp.maximum(log_p, -100), xp.maximum(log_q, -100)
 
 
-@operation
+@checked()
 def binary_cross_entropy(
     input: Any,
     target: Any,
@@ -559,7 +576,6 @@ def binary_cross_entropy(
     GradientError
         weight requires a gradient.
     """
-    reduction = check_reduction(size_average, reduce, reduction)
     input, target = _same_shape(input, target)
     weight = _broadcast("weight", weight, input)
     return BinaryCrossEntropy(reduction)(input, target, weight)
@@ -607,7 +623,7 @@ def _softplus_factor(target: Array, pos_weight: Array | None) -> Array | None:
     return None if pos_weight is None else 1 + (pos_weight - 1) * target
 
 
-@operation
+@checked()
 def binary_cross_entropy_with_logits(
     input: Any,
     target: Any,
@@ -638,7 +654,6 @@ def binary_cross_entropy_with_logits(
     GradientError
         weight or pos_weight requires a gradient.
     """
-    reduction = check_reduction(size_average, reduce, reduction)
     input, target = _same_shape(input, target)
     weights = _broadcast("weight", weight, input), _broadcast("pos_weight", pos_weight, input)
     return BinaryCrossEntropyWithLogits(reduction)(input, target, *weights)
@@ -810,11 +825,7 @@ def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         is_text = target.dtype.kind in "OSU"
         use = "np.unique(target, return_inverse=True)[1]" if is_text else ".astype('int64')"
         raise DTypeError(f"target is {target.dtype}: expected integer class indices; use {use}")
-    return _with_batch(input, target) if input.ndim == 1 else (input, target)
-
-
-def _with_batch(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(unsqueeze(tensor, 0) for tensor in tensors)
+    return (unsqueeze(input, 0), unsqueeze(target, 0)) if input.ndim == 1 else (input, target)
 
 
 def class_weights(value: Any, input: Tensor) -> Tensor | None:
@@ -834,7 +845,7 @@ def class_weights(value: Any, input: Tensor) -> Tensor | None:
     return weight
 
 
-@operation
+@checked(label_smoothing=partial(check_number, low=0, high=1))
 def cross_entropy(
     input: Any,
     target: Any,
@@ -879,10 +890,8 @@ def cross_entropy(
     GradientError
         weight requires a gradient.
     """
-    reduction = check_reduction(size_average, reduce, reduction)
     input, target = Tensor.of(input), Tensor.of(target)
-    ignore_index = check_ignore_index(ignore_index)
-    smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
+    smoothing = label_smoothing
     is_alone = input.ndim == 1
     if target.shape == input.shape and target.dtype.kind == "f" and input.ndim:
         if ignore_index >= 0:
@@ -891,7 +900,8 @@ def cross_entropy(
                 "ignore; leave it out, or pass class indices"
             )
         loss: Loss = SoftCrossEntropy(reduction, smoothing)
-        input, target = _with_batch(input, target) if is_alone else (input, target)
+        if is_alone:
+            input, target = unsqueeze(input, 0), unsqueeze(target, 0)
     else:
         input, target = class_indices(input, target)
         if smoothing:
@@ -920,7 +930,7 @@ class NLLLoss(ClassLoss):
         return _times(dx, None if self.weights is None else self.weights[:, None])
 
 
-@operation
+@checked()
 def nll_loss(
     input: Any,
     target: Any,
@@ -946,8 +956,6 @@ def nll_loss(
     ShapeError, DTypeError, ArgumentError, GradientError
         As :func:`cross_entropy`.
     """
-    reduction = check_reduction(size_average, reduce, reduction)
-    ignore_index = check_ignore_index(ignore_index)
     is_alone = (input := Tensor.of(input)).ndim == 1
     input, target = class_indices(input, Tensor.of(target))
     y = NLLLoss(reduction, ignore_index)(input, target, class_weights(weight, input))

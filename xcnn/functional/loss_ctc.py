@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_flag, check_int, check_reduction
+from ..checks import check_flag, check_int
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..tensor import Function, Tensor, operation
+from ..tensor import Function, Tensor
 from .arithmetic import where
 from .embedding import integers, sum_rows
-from .loss import narrow, reduced, wide
+from .loss import checked, narrow, reduced, wide
 from .shape import reshape, unsqueeze
 
 __all__ = ["ctc_loss"]
@@ -104,7 +105,7 @@ def _log_sum(xp: Any, *terms: Array) -> Array:
     return largest + xp.log(sum(xp.exp(term - largest) for term in terms))
 
 
-@operation
+@checked(blank=partial(check_int, minimum=0), zero_infinity=check_flag)
 def ctc_loss(
     log_probs: Any,
     targets: Any,
@@ -141,7 +142,6 @@ def ctc_loss(
         Shapes or lengths that do not fit, another dtype, a class or a setting out of range (on a
         GPU, the loss of a class that does not exist is NaN).
     """
-    reduction = check_reduction(None, None, reduction)
     log_p, labels = Tensor.of(log_probs), integers("targets", targets)
     is_alone = log_p.ndim == 2
     wide_p = wide(unsqueeze(log_p, 1) if is_alone else log_p)
@@ -151,12 +151,11 @@ def ctc_loss(
             "steps and classes"
         )
     steps, batch, classes = wide_p.shape
-    if (blank := check_int("blank", blank, 0)) >= classes:
+    if blank >= classes:
         raise ArgumentError(f"blank={blank}: expected a class from 0 to {classes - 1}")
     times = _lengths("input_lengths", input_lengths, batch, steps)
     longest = labels.shape[-1] if labels.ndim else 0
     lengths = _lengths("target_lengths", target_lengths, batch, longest)
-    function = CTC(blank, check_flag("zero_infinity", zero_infinity))
     with log_p.backend.active():
         xp = log_p.backend.xp
         table = _table(xp, log_p.backend.asarray(labels.data), lengths)
@@ -167,7 +166,9 @@ def ctc_loss(
         exists = (table >= 0) & (table < classes)
         states = xp.full((batch, 2 * table.shape[1] + 1), blank, "int64")
         states[:, 1::2] = xp.where(exists, table, blank)
-        terms = where(exists.all(axis=1), function(wide_p, states, *on_device), float("nan"))
+        terms = where(
+            exists.all(axis=1), CTC(blank, zero_infinity)(wide_p, states, *on_device), float("nan")
+        )
         if reduction == "mean":
             terms = terms / xp.maximum(on_device[1], 1).astype(terms.dtype)
         y = narrow(reduced(terms, reduction), log_p.dtype)

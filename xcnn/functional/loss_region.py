@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..arrays import Array
-from ..checks import check_choice, check_flag, check_ignore_index, check_number
+from ..checks import check_choice, check_flag, check_number
 from ..errors import ShapeError
 from ..tensor import Tensor
 from .activation import relu, sigmoid, softmax
@@ -18,12 +18,8 @@ from .shape import permute, reshape
 
 __all__ = ["dice_loss", "focal_loss", "lovasz_loss", "sigmoid_focal_loss", "tversky_loss"]
 
-MODES = ("multiclass", "binary")
 _NOT_NEGATIVE = partial(check_number, low=0)
-_REGIONS: dict[str, Any] = {
-    "mode": partial(check_choice, choices=MODES),
-    "ignore_index": lambda _, value: check_ignore_index(value),
-}
+_MODE = partial(check_choice, choices=("multiclass", "binary"))
 
 
 def _regions(
@@ -55,7 +51,7 @@ def _regions(
     return reshape(input, shape), reshape(truth, shape), included
 
 
-@from_terms(**_REGIONS, alpha=_NOT_NEGATIVE, beta=_NOT_NEGATIVE, smooth=_NOT_NEGATIVE)
+@from_terms(mode=_MODE, alpha=_NOT_NEGATIVE, beta=_NOT_NEGATIVE, smooth=_NOT_NEGATIVE)
 def tversky_loss(
     input: Any,
     target: Any,
@@ -106,7 +102,7 @@ def tversky_loss(
     return 1 - (hits + smooth) / whole
 
 
-@from_terms(**_REGIONS, smooth=_NOT_NEGATIVE)
+@from_terms(mode=_MODE, smooth=_NOT_NEGATIVE)
 def dice_loss(
     input: Any,
     target: Any,
@@ -130,7 +126,7 @@ def dice_loss(
     return tversky_loss(input, target, smooth=smooth / 2, **settings)
 
 
-@from_terms(**_REGIONS, per_image=check_flag)
+@from_terms(mode=_MODE, per_image=check_flag)
 def lovasz_loss(
     input: Any,
     target: Any,

@@ -82,9 +82,11 @@ class Embedding(Module):
         table = Tensor.of(embeddings)
         if table.ndim != 2 or not table.numel():
             raise ShapeError(f"embeddings has shape {table.shape}: expected (rows, features)")
-        settings = max_norm, norm_type, scale_grad_by_freq, sparse
+        rows, features = table.shape
         with init.skipped():
-            layer = cls(*table.shape, padding_idx, *settings)
+            layer = cls(
+                rows, features, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse
+            )
         layer.weight = Parameter(table.data, not check_flag("freeze", freeze))
         return layer
 

@@ -13,15 +13,7 @@ from typing import Any, ClassVar
 
 from .. import functional as F
 from ..arrays import Array
-from ..checks import (
-    KL_REDUCTIONS,
-    REDUCTIONS,
-    check_flag,
-    check_ignore_index,
-    check_int,
-    check_number,
-    check_reduction,
-)
+from ..checks import check_reduction
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
@@ -62,38 +54,31 @@ class _Criterion(OperationLayer):
     checks them.
     """
 
-    size_average = reduce = None  # PyTorch's old names of the reduction, which are refused
-    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
     reduction: str = "mean"
+    _left_out: ClassVar[tuple[str, ...]] = ()  # settings that the function has, but not the class
 
     def __init_subclass__(cls) -> None:
         if "function" in vars(cls) and hasattr(cls.function, "checks"):
-            cls.__init__ = _constructor(cls.function)  # type: ignore[method-assign, assignment]
+            cls.__init__ = _constructor(cls.function, cls._left_out)  # type: ignore[method-assign]
         super().__init_subclass__()
 
-    def _buffer(self, name: str, value: Any) -> Buffer | None:
-        """Store a weight as a buffer instead of a recorded argument."""
-        self._init_arguments.pop(name, None)
-        return None if value is None else Buffer(value)
 
-
-def _constructor(function: Any) -> Callable[..., None]:
-    """An ``__init__`` that takes the settings of a loss."""
+def _constructor(function: Any, left_out: tuple[str, ...]) -> Callable[..., None]:
+    """An ``__init__`` that takes the settings of a loss; weights become buffers."""
     parameters = inspect.signature(function).parameters.values()
-    settings = [p for p in parameters if p.default is not p.empty]
+    settings = [p for p in parameters if p.default is not p.empty and p.name not in left_out]
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     signature = inspect.Signature([own, *settings])
 
     def construct(self: Any, *arguments: Any, **named: Any) -> None:
         bound = signature.bind(self, *arguments, **named)
         bound.apply_defaults()
-        given = dict(list(bound.arguments.items())[1:])
-        old = [given.pop(name, None) for name in ("size_average", "reduce")]
-        check_reduction(*old, given["reduction"])
-        for name, value in given.items():
-            if name == "weight":
-                value = self._buffer(name, value)
-            setattr(self, name, function.checks.get(name, lambda _, v: v)(name, value))
+        for name, value in list(bound.arguments.items())[1:]:
+            if name.endswith("weight"):
+                self._init_arguments.pop(name, None)  # it is stored with the state
+                value = None if value is None else Buffer(value)
+            check = function.checks.get(name)
+            setattr(self, name, check(name, value) if check else value)
 
     construct.__signature__ = signature  # type: ignore[attr-defined]
     return construct
@@ -117,10 +102,8 @@ class Loss(_Criterion):
     threshold: ClassVar[float] = 0.5
     _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
-    def __init__(
-        self, reduction: str = "mean", size_average: Any = None, reduce: Any = None
-    ) -> None:
-        self.reduction = check_reduction(size_average, reduce, reduction, self.reductions)
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = check_reduction("reduction", reduction)
 
     def prediction(self, output: Tensor) -> Tensor:
         """Convert a model's output to predictions: probabilities, or the output itself."""
@@ -187,7 +170,7 @@ class Loss(_Criterion):
         xp = loss.backend.xp
         if self.reduction == "sum" or (self.reduction == "none" and not self._averages_terms):
             return loss.data.sum(), divisor
-        mean = F.mean(loss).data
+        mean = loss.data.sum() / max(loss.numel(), 1) if loss.ndim else loss.data
         if isinstance(divisor, int | float):  # known on the host
             return mean * divisor if divisor else xp.zeros_like(mean), divisor
         return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
@@ -204,20 +187,6 @@ class CrossEntropyLoss(Loss):
     function = staticmethod(F.cross_entropy)
     target = "classes"
 
-    def __init__(
-        self,
-        weight: Any = None,
-        size_average: Any = None,
-        ignore_index: int = -100,
-        reduce: Any = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
-        self.weight = self._buffer("weight", weight)
-        self.ignore_index = check_ignore_index(ignore_index)
-        self.label_smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
-
     def prediction(self, output: Tensor) -> Tensor:
         return F.softmax(output)
 
@@ -232,18 +201,6 @@ class NLLLoss(Loss):
 
     function = staticmethod(F.nll_loss)
     target = "classes"
-
-    def __init__(
-        self,
-        weight: Any = None,
-        size_average: Any = None,
-        ignore_index: int = -100,
-        reduce: Any = None,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
-        self.weight = self._buffer("weight", weight)
-        self.ignore_index = check_ignore_index(ignore_index)
 
     def prediction(self, output: Tensor) -> Tensor:
         return F.exp(output)
@@ -260,16 +217,6 @@ class BCELoss(Loss):
     function = staticmethod(F.binary_cross_entropy)
     target = "binary"
 
-    def __init__(
-        self,
-        weight: Any = None,
-        size_average: Any = None,
-        reduce: Any = None,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
-        self.weight = self._buffer("weight", weight)
-
 
 class BCEWithLogitsLoss(Loss):
     """:func:`xcnn.functional.binary_cross_entropy_with_logits`.
@@ -283,18 +230,6 @@ class BCEWithLogitsLoss(Loss):
     target = "binary"
     threshold = 0.0
 
-    def __init__(
-        self,
-        weight: Any = None,
-        size_average: Any = None,
-        reduce: Any = None,
-        reduction: str = "mean",
-        pos_weight: Any = None,
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
-        self.weight = self._buffer("weight", weight)
-        self.pos_weight = self._buffer("pos_weight", pos_weight)
-
     def prediction(self, output: Tensor) -> Tensor:
         return F.sigmoid(output)
 
@@ -303,22 +238,14 @@ class MSELoss(Loss):
     """:func:`xcnn.functional.mse_loss`."""
 
     function = staticmethod(F.mse_loss)
-
-    def __init__(
-        self, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
+    _left_out = ("weight",)
 
 
 class L1Loss(Loss):
     """:func:`xcnn.functional.l1_loss`."""
 
     function = staticmethod(F.l1_loss)
-
-    def __init__(
-        self, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
+    _left_out = ("weight",)
 
 
 class SmoothL1Loss(Loss):
@@ -326,42 +253,18 @@ class SmoothL1Loss(Loss):
 
     function = staticmethod(F.smooth_l1_loss)
 
-    def __init__(
-        self,
-        size_average: Any = None,
-        reduce: Any = None,
-        reduction: str = "mean",
-        beta: float = 1.0,
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
-        self.beta = check_number("beta", beta, 0)
-
 
 class HuberLoss(Loss):
     """:func:`xcnn.functional.huber_loss`."""
 
     function = staticmethod(F.huber_loss)
-
-    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
-        self.delta = check_number("delta", delta, 0, above=True)
+    _left_out = ("weight",)
 
 
 class KLDivLoss(Loss):
     """:func:`xcnn.functional.kl_div`."""
 
     function = staticmethod(F.kl_div)
-    reductions = KL_REDUCTIONS
-
-    def __init__(
-        self,
-        size_average: Any = None,
-        reduce: Any = None,
-        reduction: str = "mean",
-        log_target: bool = False,
-    ) -> None:
-        super().__init__(reduction, size_average, reduce)
-        self.log_target = log_target
 
 
 class PoissonNLLLoss(Loss):
@@ -507,13 +410,6 @@ class CTCLoss(_Criterion):
     """:func:`xcnn.functional.ctc_loss`, called with both inputs and their lengths."""
 
     function = staticmethod(F.ctc_loss)
-
-    def __init__(
-        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
-    ) -> None:
-        self.blank = check_int("blank", blank, 0)
-        self.reduction = check_reduction(None, None, reduction)
-        self.zero_infinity = check_flag("zero_infinity", zero_infinity)
 
 
 #: losses of (input, target) by the name of their function, without "_loss"
