@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn import Tensor
+from xcnn import Tensor, hints
 from xcnn.errors import ArgumentError, DTypeError
 
 MADE = {
@@ -96,7 +96,7 @@ def test_gradients_and_memory():
 
 def test_operations_are_reachable():
     assert xcnn.add is xcnn.functional.add
-    with pytest.raises(AttributeError, match="module 'xcnn' has no attribute 'adds'"):
+    with pytest.raises(AttributeError, match=r"xcnn has no attribute 'adds' .did you mean 'add'"):
         xcnn.adds  # noqa: B018
 
 
@@ -113,3 +113,43 @@ def test_what_is_refused():
         xcnn.randint(3, 3, (2,))
     with pytest.raises(DTypeError, match="dtype='complex64': expected one of float16"):
         xcnn.ones(2, dtype="complex64")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "text"),
+    [
+        (xcnn.nn, "LSTM", "xcnn.nn has no attribute 'LSTM'; recurrent networks are not part"),
+        (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
+        (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
+        (xcnn, "cuda", "xcnn has no attribute 'cuda'; pass device=\"auto\""),
+        (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
+        (xcnn.zeros(1), "argmix", "Tensor has no attribute 'argmix'"),
+    ],
+)
+def test_a_missing_name_says_what_to_use(owner, name, text):
+    with pytest.raises(AttributeError, match=text):
+        getattr(owner, name)
+    assert not hasattr(owner, name)
+
+
+@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "TENSOR", "TOP"])
+def test_hints_are_for_names_that_are_missing(owner):
+    place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "TENSOR": xcnn.zeros(1), "TOP": xcnn}
+    there = [n for n in getattr(hints, owner) if hasattr(place[owner], n)]
+    assert not there
+
+
+def test_dtypes_by_name():
+    assert xcnn.zeros(1, dtype=xcnn.float64).dtype == xcnn.double
+    assert xcnn.zeros(1).to(xcnn.long).dtype == xcnn.int64
+    with xcnn.inference_mode():
+        assert not (xcnn.ones(1, requires_grad=True) * 2).requires_grad
+
+
+def test_random_in_place():
+    xcnn.manual_seed(0)
+    x = xcnn.zeros(4000)
+    assert abs(x.normal_(2, 3).numpy().mean() - 2) < 0.2
+    assert abs(x.numpy().std() - 3) < 0.2
+    assert -1 <= x.uniform_(-1, 3).numpy().min() < -0.9
+    assert abs(x.bernoulli_(0.25).numpy().mean() - 0.25) < 0.05

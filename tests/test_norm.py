@@ -528,9 +528,9 @@ ERRORS = {
         r"running_var has shape \(4,\)",
     ),
     "momentum": (
-        lambda a: F.batch_norm(a(2, 3), a(3), a(3), training=True, momentum=2),
+        lambda a: F.batch_norm(a(2, 3), a(3), a(3), training=True, momentum="x"),
         ArgumentError,
-        "momentum=2",
+        "momentum='x'",
     ),
     "last axes": (lambda a: F.layer_norm(a(2, 3), 4), ShapeError, r"last axes to be \(4,\)"),
     "few axes": (lambda a: F.layer_norm(a(3), (2, 3)), ShapeError, "last axes"),

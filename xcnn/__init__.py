@@ -17,6 +17,7 @@ from . import (
     data,
     extend,
     functional,
+    hints,
     init,
     metrics,
     models,
@@ -30,6 +31,7 @@ from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
 from .tensor import (
+    DTYPES,
     Function,
     Parameter,
     Tensor,
@@ -41,19 +43,30 @@ from .tensor import (
 )
 from .training import Epoch, Trainer
 
+_DTYPES = {
+    **{name: name for name in DTYPES},
+    **{"double": "float64", "float": "float32", "half": "float16", "int": "int32"},
+    **{"long": "int64", "short": "int16"},
+}
+inference_mode = no_grad
+
 if TYPE_CHECKING:
     from . import onnx
 else:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:
-        """``xcnn.onnx``, imported on first access, and operations: ``xcnn.add`` is ``F.add``."""
+        """``xcnn.onnx``, imported on first access; operations, as ``xcnn.add`` is ``F.add``; names
+        of dtypes.
+        """
         if name == "onnx":
             from importlib import import_module
 
             return import_module(".onnx", __name__)
         if name in functional.__all__:
             return getattr(functional, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _DTYPES:
+            return _DTYPES[name]
+        raise hints.no_attribute(__name__, name, hints.TOP, [*__all__, *functional.__all__])
 
 
 __version__ = "0.1.0"
@@ -73,6 +86,7 @@ __all__ = [
     "enable_grad",
     "extend",
     "functional",
+    "inference_mode",
     "init",
     "is_grad_enabled",
     "load",

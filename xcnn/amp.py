@@ -82,7 +82,7 @@ class GradScaler:
         if optimizer not in self._unscaled:
             self.unscale_(optimizer)
         with self._backend.active():
-            optimizer.step(self._state)
+            optimizer.step(scaler=self._state)
             self._unscaled.remove(optimizer)
             self._backend.update_scale(self._state, *self._growth)
 

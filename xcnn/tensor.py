@@ -174,6 +174,28 @@ def operation(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+def takes_one(ndim: int) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Let an operation on batches, of ``ndim`` axes, also take one example without a batch axis."""
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        whole: Any = function
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **settings: Any) -> Any:
+            if not arguments:
+                arguments = (settings.pop("input"),) if "input" in settings else ()
+            shape = getattr(arguments[0], "shape", ()) if arguments else ()
+            if len(shape) != ndim - 1:
+                return whole(*arguments, **settings)
+            result = whole(Tensor.of(arguments[0]).unsqueeze(0), *arguments[1:], **settings)
+            is_tuple = isinstance(result, tuple)
+            return tuple(y.squeeze(0) for y in result) if is_tuple else result.squeeze(0)
+
+        return call
+
+    return decorate
+
+
 def current_tracer() -> Tracer | None:
     """The active tracer of this thread, or None."""
     return _mode.tracer

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..arrays import Array, sum_dtype
-from ..backends import Backend
-from ..checks import check_choice, check_dim, check_dims, check_flag, check_number
+from ..checks import check_choice, check_dim, check_flag, check_number
 from ..errors import ArgumentError, ShapeError
-from ..tensor import Function, Tensor, operation
+from ..tensor import Tensor, operation
 from .arithmetic import div, sub
 from .embedding import embedding
-from .reduction import sum
+from .reduction import sum, vector_norm
 from .shape import reshape, unsqueeze
 
 __all__ = ["cdist", "cosine_similarity", "normalize", "pairwise_distance", "pdist"]
@@ -23,64 +20,6 @@ _MODES = (
     "use_mm_for_euclid_dist",
     "donot_use_mm_for_euclid_dist",
 )
-
-
-class VectorNorm(Function):
-    """(Σ |x|^p)^(1/p) over ``axes``, which are kept; 0: the number of elements other than 0.
-
-    The gradient is 0 where the norm or the element is 0.
-    """
-
-    arguments = ("input",)
-
-    def __init__(self, p: float, axes: tuple[int, ...]) -> None:
-        self.p = p
-        self.axes = axes
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        xp, p, axes = backend.xp, self.p, self.axes
-        size = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
-        over = {"axis": axes, "keepdims": True}
-        if math.isinf(p):
-            norm = size.max(**over) if p > 0 else size.min(**over)
-        elif p == 0:
-            norm = (size != 0).sum(**over).astype(size.dtype)
-        elif p == 1:
-            norm = size.sum(**over)
-        elif p == 2:
-            norm = xp.sqrt((size * size).sum(**over))
-        else:
-            # a negative power of 0 is infinite, which makes the norm 0
-            powers = xp.power(xp.where((p < 0) & (size == 0), 1, size), p)
-            norm = xp.power(powers.sum(**over), 1 / p)
-            norm = xp.where((size == 0).any(**over), 0, norm) if p < 0 else norm
-        self.save(x=x, norm=norm)
-        return norm.astype(x.dtype, copy=False)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        xp, x, norm, p = backend.xp, self.saved.x, self.saved.norm, self.p
-        size = xp.abs(x.astype(norm.dtype, copy=False))
-        if math.isinf(p):
-            is_extreme = (size == norm).astype(norm.dtype)
-            slope = is_extreme / is_extreme.sum(axis=self.axes, keepdims=True)
-        elif p == 0:
-            return xp.zeros_like(x)
-        else:
-            ratio = size / xp.where(norm == 0, 1, norm)
-            slope = xp.power(xp.where(ratio == 0, 1, ratio), p - 1) * (norm != 0)
-        return xp.sign(x) * slope.astype(x.dtype, copy=False) * dy
-
-
-def vector_norm(input: Any, p: float, dim: Any, keepdim: bool = True) -> Tensor:
-    """The p-norm of the vectors along ``dim``; a single number is a vector of one element."""
-    input = Tensor.of(input)
-    axes = check_dims("dim", dim, max(input.ndim, 1))
-    p = check_number("p", p)
-    if math.isinf(p) and not math.prod(input.shape[a] for a in axes if input.ndim):
-        raise ShapeError(f"input has shape {input.shape}: no elements have no norm for p={p}")
-    norm = VectorNorm(p, axes if input.ndim else ())(input)
-    kept = [n for axis, n in enumerate(norm.shape) if axis not in axes]
-    return norm if keepdim else reshape(norm, kept)
 
 
 def _at_least(norm: Tensor, eps: float) -> Tensor:
@@ -115,7 +54,7 @@ def normalize(
     """
     if out is not None:
         raise ArgumentError("normalize: out is not supported: use the result of the call")
-    norm = vector_norm(input, p, dim)
+    norm = vector_norm(input, p, dim, keepdim=True)
     return div(input, norm.clamp(min=check_number("eps", eps, 0)))
 
 
@@ -145,7 +84,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     for x in vectors:
         if x.shape[axis] != length:  # the norm is that of the broadcast vector
             x = x + x.backend.xp.zeros((length,) + (1,) * (-axis - 1), x.dtype)
-        units.append(div(x, _at_least(vector_norm(x, 2.0, axis), eps)))
+        units.append(div(x, _at_least(vector_norm(x, 2.0, axis, keepdim=True), eps)))
     similarity = sum(units[0] * units[1], axis)
     return similarity if ndim else reshape(similarity, ())
 
@@ -200,7 +139,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _MODES[0]) -> Te
             f"x1 has shape {first.shape}, x2 {second.shape}: expected (..., P, M) and (..., R, M)"
         )
     difference = sub(unsqueeze(first, -2), unsqueeze(second, -3))
-    return vector_norm(difference, check_number("p", p, 0), -1, keepdim=False)
+    return vector_norm(difference, check_number("p", p, 0), -1)
 
 
 @operation
@@ -233,4 +172,4 @@ def pdist(input: Any, p: float = 2.0) -> Tensor:
     with input.backend.active():
         index = input.backend.asarray(pairs, "int64").reshape(-1, 2)
     difference = embedding(index[:, 0], input) - embedding(index[:, 1], input)
-    return vector_norm(difference, check_number("p", p, 0), -1, keepdim=False)
+    return vector_norm(difference, check_number("p", p, 0), -1)

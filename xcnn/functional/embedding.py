@@ -7,7 +7,7 @@ from typing import Any
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..checks import check_dim, check_embedding_settings, check_int, check_size, is_int
-from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from ..errors import DTypeError, ShapeError
 from ..tensor import Function, Tensor, operation
 
 __all__ = ["embedding", "one_hot"]
@@ -38,30 +38,8 @@ class Embedding(Function):
     def backward(self, backend: Backend, dy: Array) -> tuple:
         size, width = self.saved.shape
         index = self.saved.index.reshape(-1)
-        dx = sum_rows(backend.xp, dy.reshape(index.size, width), index, size + 1)
-        return dx[:size], None
-
-
-def sum_rows(xp: Any, rows: Array, index: Array, size: int) -> Array:
-    """The sums of the ``rows`` (M, D) with the same index, (size, D).
-
-    Each sum has a fixed order, and nothing waits for the device: rows sorted by index are summed by
-    a segmented scan in log2(M) steps (Blelloch 1990, "Prefix sums and their applications").
-    """
-    order = xp.argsort(index, kind="stable")
-    index = xp.take(index, order)
-    rows = xp.take(rows, order, axis=0).astype(sum_dtype(rows.dtype), copy=False)
-    step = 1
-    while step < len(index):
-        is_same = index[step:] == index[:-step]
-        rows[step:] += xp.where(is_same[:, None], rows[:-step], 0)
-        step *= 2
-    # only the last row of a segment has its sum; the others go to a row that is dropped
-    is_last = xp.ones(index.shape, bool)
-    is_last[:-1] = index[1:] != index[:-1]
-    sums = xp.zeros((size + 1, rows.shape[1]), rows.dtype)
-    sums[xp.where(is_last, index, size)] = rows
-    return sums[:size]
+        rows = dy.reshape(index.size, width).astype(sum_dtype(dy.dtype), copy=False)
+        return backend.sum_rows(rows, index, size + 1)[:size], None
 
 
 @operation
@@ -94,9 +72,8 @@ def embedding(
     ------
     DTypeError, ShapeError
         ``input`` is not of integers, or ``weight`` not (V, D).
-    OutOfRangeError
-        An index out of range (on a GPU, where checking would wait for the device, its row is NaN).
     ArgumentError
+        An index out of range (on a GPU, where checking would wait for the device, its row is NaN),
         ``padding_idx`` is no row, or a setting is refused.
     """
     check_embedding_settings(max_norm, scale_grad_by_freq, sparse)
@@ -106,7 +83,7 @@ def embedding(
     size = len(weight)
     if padding_idx is not None:
         padding_idx = check_dim("padding_idx", padding_idx, size)
-    _check_range(index, size)
+    index.backend.check_indices("embedding: input", index.data, size)
     return Embedding(padding_idx)(weight, index)
 
 
@@ -124,16 +101,6 @@ def integers(name: str, value: Any) -> Tensor:
             f"{name} is {tensor.dtype}: expected integer indices; use .astype('int64')"
         )
     return Tensor(tensor.data.astype("int64", copy=False))
-
-
-def _check_range(index: Tensor, size: int) -> None:
-    try:
-        index.backend.check_class_indices(index.data, size)
-    except ArgumentError:
-        raise OutOfRangeError(
-            f"embedding: an index of input is outside the {size} rows of weight: expected 0 to "
-            f"{size - 1}"
-        ) from None
 
 
 @operation

@@ -13,7 +13,7 @@ from ..checks import check_flag, check_int
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..tensor import Function, Tensor
 from .arithmetic import where
-from .embedding import integers, sum_rows
+from .embedding import integers
 from .loss import checked, narrow, reduced, wide
 from .shape import reshape, unsqueeze
 
@@ -85,7 +85,7 @@ class CTC(Function):
         used /= used.sum(axis=2, keepdims=True)
         rows = used.transpose(1, 2, 0).reshape(-1, steps)
         index = (states + classes * xp.arange(batch)[:, None]).reshape(-1)
-        by_class = sum_rows(xp, rows, index, batch * classes).reshape(batch, classes, steps)
+        by_class = backend.sum_rows(rows, index, batch * classes).reshape(batch, classes, steps)
         slope = xp.exp(log_p) - by_class.transpose(2, 0, 1)
         infinite = 0 if self.zero_infinity else xp.nan
         slope = xp.where(xp.isinf(loss)[:, None], infinite, slope * dy[:, None])

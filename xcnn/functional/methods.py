@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from .. import hints
 from ..checks import check_dim
+from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled
-from . import arithmetic, elementwise, linear, reduction, shape
+from . import arithmetic, elementwise, fold, linear, reduction, shape, sorting
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -97,9 +99,13 @@ def _converted(dtype: str) -> Callable[[Tensor], Tensor]:
 
 def _missing(tensor: Tensor, name: str) -> Any:
     """``tensor.NAME_(...)``: the method NAME, whose result overwrites the tensor."""
-    method = None if name.startswith("_") else getattr(type(tensor), name.removesuffix("_"), None)
+    kind = type(tensor)
+    if name.startswith("_"):  # Python and NumPy ask for many of these
+        raise AttributeError(f"{kind.__name__} has no attribute {name!r}", name=name)
+    method = getattr(kind, name.removesuffix("_"), None)
     if not name.endswith("_") or method is None:
-        raise AttributeError(f"{type(tensor).__name__!r} object has no attribute {name!r}")
+        known = [n for n in dir(kind) if not n.startswith("_")]
+        raise hints.no_attribute(kind.__name__, name, hints.TENSOR, known)
     return lambda *arguments, **settings: _store(
         tensor, name, method(tensor.detach(), *arguments, **settings)
     )
@@ -123,7 +129,11 @@ _COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
     arithmetic: (*(name for name in arithmetic.__all__ if name != "where"),),
     elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
-    reduction: ("mean", "sum"),
+    linear: tuple(
+        n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
+    ),
+    reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
+    sorting: tuple(sorting.__all__),
     shape: ("reshape", "split", "squeeze", "unsqueeze"),
 }
 _DTYPES = {
@@ -150,16 +160,24 @@ METHODS: dict[str, Any] = {
     "__iter__": _iterate,
     "T": property(_matrix_transpose),
     "copy_": lambda tensor, source: _store(tensor, "copy_", source),
+    "bernoulli_": lambda tensor, p=0.5: _store(tensor, "bernoulli_", rand_like(tensor) < p),
     "cpu": lambda tensor: tensor.to("cpu"),
     "cuda": lambda tensor, device=None: tensor.to("cuda" if device is None else device),
     "dim": lambda tensor: tensor.ndim,
     "fill_": lambda tensor, value: _store(tensor, "fill_", value),
     "flatten": lambda tensor, start_dim=0: shape.flatten(tensor, start_dim),
+    "normal_": lambda tensor, mean=0, std=1: _store(
+        tensor, "normal_", randn_like(tensor) * std + mean
+    ),
     "permute": _permute,
     "tolist": lambda tensor: tensor.numpy().tolist(),
     "transpose": _transpose,
     "type": elementwise.astype,
     "type_as": lambda tensor, other: elementwise.astype(tensor, Tensor.of(other).dtype),
+    "uniform_": lambda tensor, low=0, high=1: _store(
+        tensor, "uniform_", rand_like(tensor) * (high - low) + low
+    ),
+    "unfold": fold.sliding_windows,
     "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
     "zero_": lambda tensor: _store(tensor, "zero_", 0),
 }

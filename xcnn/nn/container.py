@@ -249,7 +249,7 @@ class Sequential(_List):
     def forward(self, x: Any) -> Any:
         modules: list[Any] = [m for m in vars(self).values() if isinstance(m, Module)]
         while modules:
-            count = _fusible(modules)
+            count = _fusible(modules, x)
             if count == 3:
                 conv, _, pool = modules[:3]
                 x = BiasReLU()(pool(conv(x, with_bias=False)), conv.bias)
@@ -261,17 +261,19 @@ class Sequential(_List):
         return x
 
 
-def _fusible(modules: list[Any]) -> int:
+def _fusible(modules: list[Any], x: Any) -> int:
     """Count the leading modules that can be fused.
 
     Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
-    convolution, a ReLU and a max-pool; bias and ReLU are monotonic, so pooling first leaves them
-    fewer pixels. One: anything else, including subclasses and layers that are observed or patched.
+    convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
+    leaves them fewer pixels. One: anything else, including subclasses and layers that are observed
+    or patched.
     """
     kinds = [None if module.is_observed else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:
         formats = {modules[0].data_format, modules[2].data_format}
         weight, bias = modules[0].weight, modules[0].bias
-        if formats == {"NCHW"} and getattr(bias, "shape", None) == weight.shape[:1]:
+        is_plain = formats == {"NCHW"} and not modules[2].return_indices
+        if is_plain and x.ndim == 4 and getattr(bias, "shape", None) == weight.shape[:1]:
             return 3
     return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1

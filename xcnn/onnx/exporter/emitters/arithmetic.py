@@ -25,14 +25,13 @@ def _register_binary(function: str) -> None:
 
 def _register_reduction(function: str) -> None:
     @onnx_emitter(function)
-    def emit(w: Writer, input: Value, dim: Any, keepdim: bool) -> str:
+    def emit(w: Writer, input: Value, dim: Any, keepdim: bool, dtype: Any) -> str:
         type, keepdims = f"Reduce{function.capitalize()}", int(keepdim)
-        if dim is None:
-            return w.node(type, input, keepdims=keepdims)
-        axes = [dim] if isinstance(dim, int) else list(dim)
-        if not axes:  # ONNX would reduce all axes
-            return w.node("Identity", input)
-        return w.node(type, input, w.ints(axes), keepdims=keepdims)
+        x = input if dtype is None else w.cast(input, dtype)
+        axes = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+        if not axes or not input.ndim:
+            return w.node(type, x, keepdims=keepdims)
+        return w.node(type, x, w.ints(axes), keepdims=keepdims)
 
 
 for _function in ("add", "div", "maximum", "minimum", "mul", "pow", "sub"):
@@ -57,8 +56,8 @@ def astype(w: Writer, input: Value, dtype: Any) -> str:
 
 
 @onnx_emitter("matmul")
-def matmul(w: Writer, a: Value, b: Value) -> str:
-    return w.node("MatMul", a, b)
+def matmul(w: Writer, input: Value, other: Value) -> str:
+    return w.node("MatMul", input, other)
 
 
 @onnx_emitter("linear")

@@ -252,30 +252,9 @@ def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
     return on_device(x, compute)
 
 
-class Extremum(Function):
-    """Maximum or minimum along axes; equal elements share the gradient."""
-
-    arguments = ("data",)
-    any_dtype = ("data",)
-
-    def __init__(self, name: str, dims: tuple[int, ...], keep: bool) -> None:
-        self.name, self.dims, self.keep = name, dims, keep
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        y = getattr(x, self.name)(axis=self.dims, keepdims=True)
-        self.save(x=x, y=y)
-        return y if self.keep else y.squeeze(self.dims)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        x, y = self.saved.x, self.saved.y
-        dx = (x == y).astype(dy.dtype)
-        dx *= dy.reshape(y.shape) / dx.sum(axis=self.dims, keepdims=True)
-        return dx
-
-
 def _extremum(name: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
     if x.numel():
-        return Extremum(name, dims, keep)(x)
+        return (F.amax if name == "max" else F.amin)(x, dims, keep)
     shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keep or i not in dims]
     if x.dtype.kind == "f":
         lowest, highest = -math.inf, math.inf

@@ -40,6 +40,8 @@ def batch_normalization(
         return (F.astype(F.reshape(y, shape), dtype), *statistics)
     # as nn.BatchNorm2d: training uses batch statistics and updates the running ones
     training = node.training and isinstance(mean, Buffer) and isinstance(var, Buffer)
+    if not 0 <= momentum <= 1:
+        raise node.error(f"momentum={momentum}: expected a number from 0 to 1")
     rate = 1 - momentum if training else 0.0
     y = F.batch_norm(x, mean, var, scale, bias, training, rate, _epsilon(node))
     return F.astype(F.reshape(y, shape), dtype)
