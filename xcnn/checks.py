@@ -463,16 +463,6 @@ def check_reduction(name: str, value: Any) -> str:
     return check_choice(name, value, REDUCTIONS)
 
 
-def refuse_old_reduction(name: str, value: Any) -> None:
-    """Refuse ``size_average`` and ``reduce``, PyTorch's old names of the reduction, unless None."""
-    if value is not None:
-        new = "mean" if value is not False else "sum" if name == "size_average" else "none"
-        new = value if isinstance(value, str) else new
-        raise ArgumentError(
-            f"{name}={value!r}: PyTorch's old name of the reduction: use reduction={new!r} instead"
-        )
-
-
 def check_embedding_settings(max_norm: Any, scale_grad_by_freq: Any, sparse: Any) -> None:
     """Refuse the settings of PyTorch's embedding that change its weight or its gradient."""
     if max_norm is not None:

@@ -21,7 +21,6 @@ from ..checks import (
     check_ignore_index,
     check_number,
     check_reduction,
-    refuse_old_reduction,
 )
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import to_batch_last
@@ -46,10 +45,22 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+def _refuse_old_reduction(name: str, value: Any) -> None:
+    """Refuse ``size_average`` and ``reduce``, PyTorch's old names of the reduction, unless None."""
+    if value is not None:
+        new = "mean" if value is not False else "sum" if name == "size_average" else "none"
+        new = value if isinstance(value, str) else new
+        raise ArgumentError(
+            f"{name}={value!r}: PyTorch's old name of the reduction: use reduction={new!r} instead"
+        )
+
+
 #: of the settings that many losses have
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "size_average": refuse_old_reduction,
-    "reduce": refuse_old_reduction,
+    "size_average": _refuse_old_reduction,
+    "reduce": _refuse_old_reduction,
     "reduction": check_reduction,
     "ignore_index": lambda _, value: check_ignore_index(value),
 }
@@ -207,6 +218,7 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         signature = inspect.signature(function)
         used = {n: c for n, c in (_CHECKS | checks).items() if n in signature.parameters}
+        call: Any = function
 
         @functools.wraps(function)
         def loss(*arguments: _P.args, **settings: _P.kwargs) -> _R:
@@ -215,7 +227,7 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
             given: Any = bound.arguments
             for name, check in used.items():
                 given[name] = check(name, given[name])
-            return function(**given)
+            return call(**given)
 
         loss.checks = used  # type: ignore[attr-defined]
         return operation(loss)
@@ -231,13 +243,14 @@ def from_terms(
     def decorate(terms: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
         parameters = inspect.signature(terms).parameters.items()
         inputs = [n for n, p in parameters if p.default is p.empty or n == "weight"]
+        function: Any = terms
 
         @functools.wraps(terms)
         def loss(*_: _P.args, **given: _P.kwargs) -> Tensor:
             first = Tensor.of(given[inputs[0]])
             with first.backend.active():
                 given.update(_inputs(terms.__name__, inputs, given))
-                y = reduced(terms(**given), str(given["reduction"]))  # type: ignore[call-arg]
+                y = reduced(function(**given), str(given["reduction"]))
                 return narrow(y, first.dtype)
 
         return checked(**checks)(loss)
