@@ -493,7 +493,7 @@ OPERATIONS = {
     ),
     "kl_div": (F.kl_div, lambda n: (normal(n, 3), between(n, 3))),
     "kl_div log_target": (
-        lambda x, t: F.kl_div(x, t, "batchmean", log_target=True),
+        lambda x, t: F.kl_div(x, t, reduction="batchmean", log_target=True),
         lambda n: (normal(n, 3), normal(n, 3, seed=1)),
     ),
     "cross_entropy": (F.cross_entropy, lambda n: (normal(n, 3), classes(n))),
@@ -511,6 +511,77 @@ OPERATIONS = {
     ),
     "cross_entropy images": (F.cross_entropy, lambda n: (normal(n, 3, 2), classes(n, 2))),
     "cross_entropy soft": (F.cross_entropy, lambda n: (normal(n, 3), between(n, 3))),
+    "poisson_nll_loss": (
+        lambda x, t: F.poisson_nll_loss(x, t * 3, full=True),
+        lambda n: (normal(n, 3), between(n, 3)),
+    ),
+    "gaussian_nll_loss": (
+        F.gaussian_nll_loss,
+        lambda n: (normal(n, 3), normal(n, 3, seed=1), between(n, 3)),
+    ),
+    "margin_ranking_loss": (
+        lambda a, b: F.margin_ranking_loss(a, b, like(a, [1, -1, 1]), 0.3),
+        lambda n: (normal(n, 3), normal(n, 3, seed=1)),
+    ),
+    "hinge_embedding_loss": (
+        lambda x, t: F.hinge_embedding_loss(x, t * 2 - 3, 0.5),
+        lambda n: (normal(n, 3), classes(n, 3)),
+    ),
+    "soft_margin_loss": (F.soft_margin_loss, lambda n: (normal(n, 3), normal(n, 3, seed=1))),
+    "multi_margin_loss": (
+        lambda x, t: F.multi_margin_loss(x, t, 2, weight=like(x, [0.2, 1, 3])),
+        lambda n: (normal(n, 3), classes(n)),
+    ),
+    "multilabel_margin_loss": (
+        lambda x, t: F.multilabel_margin_loss(x, t - 1),
+        lambda n: (normal(n, 3), classes(n, 3)),
+    ),
+    "multilabel_soft_margin_loss": (
+        F.multilabel_soft_margin_loss,
+        lambda n: (normal(n, 3), between(n, 3)),
+    ),
+    "cosine_embedding_loss": (
+        lambda a, b, t: F.cosine_embedding_loss(a, b, t - 1),
+        lambda n: (normal(n, 3), normal(n, 3, seed=1), classes(n)),
+    ),
+    "triplet_margin_loss": (
+        lambda a, p, n: F.triplet_margin_loss(a, p, n, p=3, swap=True),
+        lambda n: tuple(normal(n, 3, seed=seed) for seed in range(3)),
+    ),
+    "triplet_margin_with_distance_loss": (
+        F.triplet_margin_with_distance_loss,
+        lambda n: tuple(normal(n, 3, seed=seed) for seed in range(3)),
+    ),
+    "ctc_loss": (
+        lambda x, t: F.ctc_loss(
+            F.log_softmax(F.permute(x, (1, 0, 2)), 2), t, [4] * len(x), [2] * len(x)
+        ),
+        lambda n: (normal(n, 4, 5), classes(n, 3) + 1),
+    ),
+    "focal_loss": (F.focal_loss, lambda n: (normal(n, 3), between(n, 3))),
+    "sigmoid_focal_loss": (F.sigmoid_focal_loss, lambda n: (normal(n, 3), between(n, 3))),
+    "dice_loss": (F.dice_loss, lambda n: (normal(n, 3, 2), classes(n, 2))),
+    "tversky_loss": (
+        lambda x, t: F.tversky_loss(x, t, "binary", 0.3, 0.7),
+        lambda n: (normal(n, 3, 2), between(n, 3, 2)),
+    ),
+    "lovasz_loss": (
+        lambda x, t: F.lovasz_loss(x, t, per_image=True, ignore_index=1),
+        lambda n: (normal(n, 3, 4), classes(n, 4)),
+    ),
+    "embedding": (
+        F.embedding,
+        lambda n: (classes(n, 2), normal(3, 4)),
+    ),
+    "one_hot": (
+        lambda x, i: F.mul(x, F.one_hot(i, 3)),
+        lambda n: (normal(n, 3), classes(n)),
+    ),
+    "cosine_similarity": (F.cosine_similarity, lambda n: (normal(n, 3), normal(n, 3, seed=1))),
+    "pairwise_distance": (F.pairwise_distance, lambda n: (normal(n, 3), normal(1, 3, seed=1))),
+    "normalize": (lambda x: F.normalize(x, 3), lambda n: (normal(n, 3),)),
+    "cdist": (F.cdist, lambda n: (normal(n, 2, 3), normal(2, 3, seed=1))),
+    "pdist": (lambda x: F.pdist(x, 1.5), lambda n: (normal(n, 3),)),
     "nll_loss": (F.nll_loss, lambda n: (normal(n, 3), classes(n))),
     "nll_loss ignored": (
         lambda x, t: F.nll_loss(x, t, like(x, [0.2, 1, 3]), ignore_index=1),
