@@ -7,6 +7,7 @@ and prints each sample that does not agree; ``--write`` runs all and writes docs
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import pathlib
 import random
@@ -26,22 +27,33 @@ import xcnn.functional as F
 from xcnn import Tensor
 from xcnn.errors import XcnnError
 
-from .torch_scope import LAYERS, NO_VALUES, OPERATORS, OPTIMISERS, OWN, SCHEDULES, WITH_INTEGERS
+from .torch_scope import (
+    LAYERS,
+    NO_VALUES,
+    OPERATORS,
+    OPTIMISERS,
+    OUT_OF_SCOPE,
+    OWN,
+    REFUSED,
+    SCHEDULES,
+    WITH_INTEGERS,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 REPORT = ROOT / "docs" / "pytorch.md"
 LIMIT = 30  # samples of an operator per dtype and variant, spread evenly
+RANDOM_LIMIT = 6
 DRAWS = 400  # of a random operator, whose mean is compared
 SLOW = 2.0  # seconds
 KINDS = ("agree", "refused", "missing", "differ", "unclear", "slow", "left out")
 #: (relative, absolute), the latter times the largest number; float64: PyTorch's own
 TOLERANCES = {"float32": (1e-4, 2e-5), "float64": (1e-7, 1e-7)}
-#: arguments that mean nothing to xcnn
-MEANINGLESS = {"capturable", "differentiable", "foreach", "fused", "generator", "layout"} | {
-    "memory_format",
-    "out",
-    "pin_memory",
+#: arguments that mean nothing to xcnn, left out with their samples unless at their default
+MEANINGLESS = {
+    *("capturable", "differentiable", "foreach", "fused"),
+    *("generator", "layout", "memory_format", "out", "pin_memory"),
 }
+_DEFAULTS = {"None", "False", "torch.strided", "torch.preserve_format", "torch.contiguous_format"}
 _MISSING = re.compile(
     r"unexpected keyword argument|positional argument"
     r"|(xcnn\S*|Tensor|Parameter)' (object )?has no attribute"
@@ -113,9 +125,11 @@ def convert(value: Any, leaves: list) -> Any:
     if isinstance(value, torch.Size):
         return tuple(value)
     if isinstance(value, dict):
-        if names := sorted(MEANINGLESS & {k for k, v in value.items() if v is not None}):
-            raise LeftOut(", ".join(map(str, names)))
-        return {name: convert(item, leaves) for name, item in value.items()}
+        for name in MEANINGLESS & value.keys():
+            if str(value[name]) not in _DEFAULTS:
+                raise LeftOut(f"{name}={value[name]}")
+        kept = {name: item for name, item in value.items() if name not in MEANINGLESS}
+        return {name: convert(item, leaves) for name, item in kept.items()}
     if type(value) in (list, tuple):
         return type(value)(convert(item, leaves) for item in value)
     return value
@@ -188,8 +202,8 @@ def compare_all(results: Any, peers: Any, leaves: list, values: bool = True) -> 
 def compare_draws(own: Callable[[], Any], peer: Callable[[], Any]) -> None:
     """Raise Differ unless the mean of many draws of a random operator is PyTorch's."""
     compare_all(own(), peer(), [], values=False)
-    ours = np.stack([flatten(own())[0].numpy() for _ in range(DRAWS)]).astype("float64")
-    theirs = np.stack([flatten(peer())[0].detach().numpy() for _ in range(DRAWS)])
+    ours = np.array([flatten(own())[0].numpy() for _ in range(DRAWS)], "float64")
+    theirs = np.array([flatten(peer())[0].detach().numpy() for _ in range(DRAWS)], "float64")
     deviation = np.maximum(ours.std(0), theirs.std(0))
     distance = np.abs(ours.mean(0) - theirs.mean(0))
     if not np.all(distance <= 1e-6 + 6 * deviation * (2 / DRAWS) ** 0.5):  # 6 standard errors
@@ -235,10 +249,13 @@ class _OwnTorch:
 
 def find(name: str) -> Any:
     """xcnn's function of PyTorch's name, without ``torch.``."""
-    if name.startswith("__"):
+    if name.startswith("__") and name in dir(Tensor):  # not a method of its metaclass
         return getattr(Tensor, name)
     name = name.removeprefix("nn.functional.")
-    return getattr(F, name) if hasattr(F, name) else getattr(xcnn, name)
+    for place in (F, xcnn):
+        if callable(getattr(place, name, None)):  # not a submodule
+            return getattr(place, name)
+    raise AttributeError(f"module 'xcnn' has no attribute {name!r}")
 
 
 def _bound(function: Any, torch_module: Any) -> Callable:
@@ -271,6 +288,7 @@ class Operator(NamedTuple):
             function.__module__.startswith("torch.testing")
         )
         is_random = is_lambda and "wrapper_set_seed" in function.__code__.co_names
+        is_random = is_random and name != "item"
         if is_lambda:
             peer, owns = _bound(function, torch), [_bound(function, _OwnTorch())]
         else:
@@ -282,7 +300,8 @@ class Operator(NamedTuple):
         def samples(dtype: Any) -> Iterator[Any]:
             if info.supports_dtype(dtype, "cpu"):
                 has_gradient = info.supports_autograd and dtype.is_floating_point
-                yield from info.sample_inputs("cpu", dtype, requires_grad=has_gradient)
+                settings = {"requires_grad": has_gradient, "set_seed": False}
+                yield from info.sample_inputs("cpu", dtype, **settings)
 
         return cls(name, peer, owns, samples, is_random)
 
@@ -291,8 +310,8 @@ class Operator(NamedTuple):
         import torch
 
         _seed()
-        samples = spread(list(self.samples(dtype)))
-        for sample in samples:
+        limit = RANDOM_LIMIT if self.is_random else LIMIT
+        for sample in spread(list(self.samples(dtype)), limit):
             arguments = (sample.input, *sample.args)
             call = lambda: self.peer(*arguments, **sample.kwargs)  # noqa: B023, E731
             result = peer_result(call)
@@ -319,10 +338,10 @@ class Operator(NamedTuple):
             compare_all(result, peer, leaves, self.name not in NO_VALUES)
 
 
-def spread(samples: list) -> list:
-    """At most ``LIMIT`` of the samples, evenly."""
-    step = max(1, len(samples) / LIMIT)
-    return [samples[int(i * step)] for i in range(min(LIMIT, len(samples)))]
+def spread(samples: list, limit: int = LIMIT) -> list:
+    """At most ``limit`` of the samples, evenly."""
+    step = max(1, len(samples) / limit)
+    return [samples[int(i * step)] for i in range(min(limit, len(samples)))]
 
 
 def _seed() -> None:
@@ -334,18 +353,28 @@ def _seed() -> None:
     xcnn.manual_seed(0)
 
 
+@functools.cache
+def database() -> dict[str, list[tuple[Any, Any]]]:
+    """(entry, function) of each name and alias in PyTorch's database of operators."""
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    entries: dict[str, list] = {}
+    for info in op_db:
+        entries.setdefault(info.name, []).append((info, info.op))
+    for info in op_db:
+        for alias in info.aliases:
+            if alias.name not in {other.name for other in op_db}:
+                entries.setdefault(alias.name, []).append((info, alias.op))
+    return entries
+
+
 def operators(name: str) -> Iterator[Operator]:
     """The entries of PyTorch's database for a name or an alias, or the samples of ``OWN``."""
     import torch
-    from torch.testing._internal.common_methods_invocations import op_db
     from torch.testing._internal.opinfo.core import SampleInput
 
-    found = False
-    for info in op_db:
-        names = {alias.name: alias.op for alias in info.aliases} | {info.name: info.op}
-        if name in names and not (name != info.name and any(i.name == name for i in op_db)):
-            found = True
-            yield Operator.of(info, name, names[name])
+    for info, function in database().get(name, ()):
+        yield Operator.of(info, name, function)
     if name in OWN:
         calls = OWN[name]
 
@@ -358,7 +387,7 @@ def operators(name: str) -> Iterator[Operator]:
             function = getattr(function, part)
         is_random = name in ("rand", "randperm")
         yield Operator(name, function, [lambda *a, **k: find(name)(*a, **k)], samples, is_random)
-    elif not found:
+    elif name not in database():
         raise KeyError(f"PyTorch has no samples of {name!r}")
 
 
@@ -541,6 +570,12 @@ class Score(NamedTuple):
     texts: dict[str, str]
 
     @property
+    def shown(self) -> str:
+        """The name as users write it."""
+        name = self.name.replace("nn.functional.", "F.")
+        return f"nn.{name}" if self.family.startswith("nn:") else name
+
+    @property
     def samples(self) -> int:
         """Number of samples, without those left out."""
         return self.counts.total() - self.counts["left out"]
@@ -554,11 +589,100 @@ def scores(match: str = "", verbose: bool = False) -> Iterator[Score]:
             texts: dict[str, str] = {}
             for text, (kind, message) in run(name, family):
                 counts[kind] += 1
-                message = f"{text[:150]}: {' '.join(message.split())[:200]}"
+                message = " ".join(message.split())[:200]
                 texts.setdefault(kind, message)
                 if verbose and kind != "agree":
-                    print(f"  {name} {kind}: {message}", flush=True)
+                    print(f"  {name} {kind}: {text[:150]}: {message}", flush=True)
             yield Score(family, name, counts, texts)
+
+
+def read_report() -> dict[str, int]:
+    """Agreeing samples by name, from docs/pytorch.md."""
+    text = REPORT.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+)` \| \d+ \| (\d+) \|", text, re.MULTILINE)
+    rows += re.findall(r"`(\S+)` (\d+)\b", text)
+    return {name: int(count) for name, count in rows}
+
+
+def report(found: list[Score]) -> str:
+    """The text of docs/pytorch.md."""
+    import torch
+
+    lines = [
+        "# PyTorch's samples",
+        "",
+        f"The samples of PyTorch's own tests (`torch.testing._internal`, PyTorch "
+        f"{torch.__version__.split('+')[0]}: `op_db`, `module_db`, `optim_db`), and some of our "
+        "own where it has none (schedules, for example), run by xcnn "
+        f"{xcnn.__version__} on the CPU with the same names and arguments. Generated by `python "
+        "-m tests.torch_samples --write`; the test suite runs the same samples and fails if an "
+        "operator agrees less often than here.",
+        "",
+        f"At most {LIMIT} samples of each operator, dtype and variant are taken, evenly, as "
+        "float32, float64 and, where the operator has them, int64 and bool. `F.x` is "
+        "`torch.nn.functional.x`; an operator that is a method of `torch.Tensor`, too, must agree "
+        "both ways. A sample",
+        "",
+        "- **agrees** if dtype, shape and values of all results, and the gradients of all "
+        "floating-point inputs and parameters for random ones of the results, are PyTorch's "
+        f"(relative tolerance {TOLERANCES['float32'][0]:g} in float32, "
+        f"{TOLERANCES['float64'][0]:g} in float64). Layers get PyTorch's state, which must have "
+        "the same keys, and are compared in it afterwards. Of random operators, the mean of "
+        f"{DRAWS} draws is compared; optimisers after each of ten steps; schedules over 30 steps;",
+        "- is **refused** by an error of xcnn's that says what to do instead;",
+        "- is **missing** if xcnn has no function, method or argument of the name;",
+        "- **differs**, is **unclear** (another error, or a warning) or **slow** (more than "
+        f"{SLOW:g} s): defects, of which the test suite allows none;",
+        "- is **left out** of the count if it asks for what has no meaning here: complex, half or "
+        "sparse tensors, `layout`, `memory_format`, `out`, `generator`, `fused`, `foreach`, "
+        "`capturable`.",
+        "",
+        "Refused on purpose:",
+        "",
+        *REFUSED,
+        "",
+        f"| family | samples | agree | {' | '.join(KINDS)} |",
+        f"|---|---|---|{'---|' * len(KINDS)}",
+    ]
+    families = list(dict.fromkeys(score.family for score in found))
+    lines += [_row(f, [s for s in found if s.family == f]) for f in families]
+    lines += [_row("**all**", found), ""]
+    lines += ["## By operator", "", "Those that agree in all samples, with their number.", ""]
+    for family in families:
+        lines += _family(family, [score for score in found if score.family == family])
+    kinds = " | ".join(KINDS)
+    lines += [
+        "The others, with the first sample that does not agree:",
+        "",
+        f"| operator | samples | {kinds} | for example |",
+        f"|---|---|{'---|' * len(KINDS)}---|",
+        *(_partial(score) for score in found if _state(score) == "partial"),
+        "",
+        "## Out of scope",
+        "",
+        *(f"- {reason}" for reason in OUT_OF_SCOPE),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _state(score: Score) -> str:
+    if score.samples == score.counts["agree"]:
+        return "full"
+    return "absent" if score.samples == score.counts["missing"] else "partial"
+
+
+def _family(family: str, found: list[Score]) -> list[str]:
+    full = ", ".join(f"`{s.shown}` {s.samples}" for s in found if _state(s) == "full")
+    absent = ", ".join(f"`{s.shown}`" for s in found if _state(s) == "absent")
+    title = f"{family[0].upper()}{family[1:]}"
+    return [f"- {title}: {full or 'none'}{f'; missing: {absent}' if absent else ''}"]
+
+
+def _partial(score: Score) -> str:
+    worst = max((kind for kind in score.texts if kind != "left out"), key=KINDS.index)
+    text = re.sub(r"0x[0-9a-f]+", "", score.texts[worst]).replace("|", "/")[:160]
+    counts = " | ".join(str(score.counts[kind]) for kind in KINDS)
+    return f"| `{score.shown}` | {score.samples} | {counts} | {text} |"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -567,6 +691,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--verbose", action="store_true", help="print all that does not agree")
     parser.add_argument("--write", action="store_true", help="write docs/pytorch.md")
     arguments = parser.parse_args(argv)
+    import torch
+
+    torch.set_num_threads(1)  # the samples are small
     found = []
     for score in scores(arguments.match, arguments.verbose):
         found.append(score)
@@ -577,6 +704,8 @@ def main(argv: list[str] | None = None) -> int:
                 if kind in score.texts:
                     print(f"    {kind}: {score.texts[kind]}")
     print(_row("all", found))
+    if arguments.write and not arguments.match:
+        REPORT.write_text(report(found), encoding="utf-8")
     return 1 if any(score.counts["differ"] + score.counts["unclear"] for score in found) else 0
 
 

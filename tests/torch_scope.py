@@ -1,5 +1,6 @@
-"""Which of PyTorch's operators, layers, optimisers and schedules a CNN meets, and settings for those
-that PyTorch has no samples of. No import of PyTorch.
+"""Which of PyTorch's operators, layers, optimisers and schedules a CNN meets.
+
+Also samples of those that PyTorch's databases lack. PyTorch itself is not imported here.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ OPERATORS = {
         norm logsumexp median nanmedian nanmean nansum quantile count_nonzero cumsum cumprod cummax
         cummin bincount diff trapezoid
     """,
-    "sorting": "sort argsort topk msort kthvalue mode unique unique_consecutive searchsorted bucketize",
+    "sorting": """
+        sort argsort topk msort kthvalue mode unique unique_consecutive searchsorted bucketize
+    """,
     "indexing": """
         __getitem__ gather scatter scatter_add scatter_reduce index_select index_add index_copy
         index_fill index_put masked_fill masked_select masked_scatter where nonzero argwhere take
@@ -160,6 +163,13 @@ NO_VALUES = {"empty", "empty_like", "new_empty"} | {
     *("multinomial", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"),
     *("AlphaDropout", "FeatureAlphaDropout", "RReLU"),
 }
+#: what xcnn refuses on purpose, for docs/pytorch.md
+REFUSED = (
+    "- float32 with float64, and other mixtures of floating-point types: a step that leaves "
+    "float32 unnoticed costs memory and time; convert one of them;",
+    "- settings outside the range in which they mean anything (a negative `eps`, a `momentum` of "
+    "-1.2), which PyTorch computes with.",
+)
 #: patterns of PyTorch's database that are out of scope, and why
 OUT_OF_SCOPE = {
     "complex numbers": r"angle|c?conj.*|complex|real|imag|isreal|view_as_(real|complex)|polar|"
@@ -172,12 +182,14 @@ OUT_OF_SCOPE = {
     r"sparse\..*|to_sparse|torch\._scaled.*|_segment_reduce|nn\.functional\.embedding_bag)",
     "in place, or without a value": r".*_$|cauchy|exponential|geometric|log_normal|uniform|fill|"
     r"resize_.*|put|index_reduce|zero_|as_strided.*|empty_strided|new_empty_strided|empty_permuted",
-    "private": r"_.*|torch\.ops\..*|native_.*|max_pool2d_with_.*|jiterator_.*|grid_sampler_.*|"
-    r"nonzero_static|hash_tensor|bfloat16|char|alias_copy|unsafe_.*|.*_copy",
+    "private": r"_[^_].*|torch\.ops\..*|native_.*|max_pool2d_with_.*|jiterator_.*|grid_sampler_.*|"
+    r"nonzero_static|hash_tensor|bfloat16|char|alias_copy|unsafe_.*|(?!index_)\w+_copy",
+    "layers: recurrent, transformers, lazy": r"RNN.*|GRU.*|LSTM.*|Transformer.*|Lazy.*|"
+    r"LinearCrossEntropyLoss",
     "seldom met by a CNN": r"\w*histogram\w*|histc|combinations|cartesian_prod|gcd|lcm|frexp|ldexp|"
     r"nextafter|nanquantile|logcumsumexp|trapz|cumulative_trapezoid|unravel_index|vander|dsplit|"
     r"diagflat|(diagonal|select|slice)_scatter|slice|sum_to_size|broadcast_shapes|"
-    r"bitwise_(left|right)_shift|nn\.functional\.linear_cross_entropy",
+    r"gradient|bitwise_(left|right)_shift|nn\.functional\.linear_cross_entropy",
 }
 
 
@@ -310,8 +322,11 @@ SCHEDULES: dict[str, list[Any]] = {
     "StepLR": [{"step_size": 3}, {"step_size": 7, "gamma": 0.5}],
     "MultiStepLR": [{"milestones": [2, 5, 9]}, {"milestones": [3, 3, 8], "gamma": 0.5}],
     "ConstantLR": [{}, {"factor": 0.5, "total_iters": 10}, {"factor": 1.0, "total_iters": 0}],
-    "LinearLR": [{}, {"start_factor": 0.1, "total_iters": 12}]
-    + [{"start_factor": 1.0, "end_factor": 0.2, "total_iters": 8}],
+    "LinearLR": [
+        {},
+        {"start_factor": 0.1, "total_iters": 12},
+        {"start_factor": 1.0, "end_factor": 0.2, "total_iters": 8},
+    ],
     "ExponentialLR": [{"gamma": 0.9}, {"gamma": 0.5}],
     "PolynomialLR": [{}, {"total_iters": 10, "power": 2.0}, {"total_iters": 40, "power": 0.5}],
     "CosineAnnealingLR": [{"T_max": 10}, {"T_max": 7, "eta_min": 1e-3}, {"T_max": 40}],
