@@ -41,7 +41,7 @@ from .torch_scope import (
 
 ROOT = pathlib.Path(__file__).parent.parent
 REPORT = ROOT / "docs" / "pytorch.md"
-LIMIT = 30  # samples of an operator per dtype and variant, spread evenly
+LIMIT = 60  # samples of an operator per dtype and variant, spread evenly
 RANDOM_LIMIT = 6
 DRAWS = 400  # of a random operator, whose mean is compared
 SLOW = 2.0  # seconds
@@ -276,7 +276,7 @@ class Operator(NamedTuple):
     name: str
     peer: Callable
     owns: Sequence[Callable]
-    samples: Callable[[Any], Iterator[Any]]
+    samples: Callable[[Any], list]
     is_random: bool
 
     @classmethod
@@ -297,11 +297,12 @@ class Operator(NamedTuple):
                 method = lambda x, *a, **k: getattr(x, name)(*a, **k)  # noqa: E731
                 owns = [*(owns if hasattr(torch, name) else []), method]
 
-        def samples(dtype: Any) -> Iterator[Any]:
-            if info.supports_dtype(dtype, "cpu"):
-                has_gradient = info.supports_autograd and dtype.is_floating_point
-                settings = {"requires_grad": has_gradient, "set_seed": False}
-                yield from info.sample_inputs("cpu", dtype, **settings)
+        def samples(dtype: Any) -> list:
+            if not info.supports_dtype(dtype, "cpu"):
+                return []
+            has_gradient = info.supports_autograd and dtype.is_floating_point
+            with torch.no_grad():  # info.sample_inputs does the same, but inspects the stack
+                return list(info.sample_inputs_func(info, "cpu", dtype, has_gradient))
 
         return cls(name, peer, owns, samples, is_random)
 
@@ -311,7 +312,7 @@ class Operator(NamedTuple):
 
         _seed()
         limit = RANDOM_LIMIT if self.is_random else LIMIT
-        for sample in spread(list(self.samples(dtype)), limit):
+        for sample in spread(self.samples(dtype), limit):
             arguments = (sample.input, *sample.args)
             call = lambda: self.peer(*arguments, **sample.kwargs)  # noqa: B023, E731
             result = peer_result(call)
@@ -347,7 +348,7 @@ def spread(samples: list, limit: int = LIMIT) -> list:
 def _seed() -> None:
     import torch
 
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed is slow
     np.random.seed(0)
     random.seed(0)
     xcnn.manual_seed(0)
@@ -378,9 +379,9 @@ def operators(name: str) -> Iterator[Operator]:
     if name in OWN:
         calls = OWN[name]
 
-        def samples(dtype: Any) -> Iterator[Any]:
-            for args, kwargs in calls(torch, dtype):
-                yield SampleInput(args[0], args=tuple(args[1:]), kwargs=kwargs)
+        def samples(dtype: Any) -> list:
+            found = calls(torch, dtype)
+            return [SampleInput(args[0], args=tuple(args[1:]), kwargs=k) for args, k in found]
 
         function = torch
         for part in name.split("."):
@@ -394,11 +395,11 @@ def operators(name: str) -> Iterator[Operator]:
 def run_operator(name: str, family: str) -> Iterator[tuple[str, Outcome]]:
     import torch
 
-    dtypes = [torch.float32, torch.float64]
     for operator in operators(name):
-        integers = [torch.int64, torch.bool] if family in WITH_INTEGERS else []
-        is_integer = not any(True for d in dtypes for _ in itertools.islice(operator.samples(d), 1))
-        for dtype in [*dtypes, *(integers or [torch.int64] * is_integer)]:
+        dtypes = [torch.float32, torch.float64]
+        if family in WITH_INTEGERS or not operator.samples(torch.float32):
+            dtypes += [torch.int64, torch.bool]
+        for dtype in dtypes:
             yield from operator.run(dtype)
 
 
@@ -561,6 +562,11 @@ def runners() -> Iterator[tuple[str, str, Callable]]:
     yield from (("schedules", name, run_schedule) for name in SCHEDULES)
 
 
+def shown(family: str, name: str) -> str:
+    """A name as users write it."""
+    return f"nn.{name}" if family.startswith("nn:") else name.replace("nn.functional.", "F.")
+
+
 class Score(NamedTuple):
     """The outcomes of one operator, and the first text of each kind."""
 
@@ -571,9 +577,8 @@ class Score(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The name as users write it."""
-        name = self.name.replace("nn.functional.", "F.")
-        return f"nn.{name}" if self.family.startswith("nn:") else name
+        """The name in the report."""
+        return shown(self.family, self.name)
 
     @property
     def samples(self) -> int:
@@ -581,19 +586,19 @@ class Score(NamedTuple):
         return self.counts.total() - self.counts["left out"]
 
 
-def scores(match: str = "", verbose: bool = False) -> Iterator[Score]:
-    """Run everything whose name contains ``match``."""
-    for family, name, run in runners():
-        if match in name:
+def scores(match: str = "", family: str = "", verbose: bool = False) -> Iterator[Score]:
+    """Run everything whose name contains ``match``, of one family or of all."""
+    for of, name, run in runners():
+        if match in name and family in ("", of):
             counts: Counter = Counter()
             texts: dict[str, str] = {}
-            for text, (kind, message) in run(name, family):
+            for text, (kind, message) in run(name, of):
                 counts[kind] += 1
                 message = " ".join(message.split())[:200]
                 texts.setdefault(kind, message)
                 if verbose and kind != "agree":
                     print(f"  {name} {kind}: {text[:150]}: {message}", flush=True)
-            yield Score(family, name, counts, texts)
+            yield Score(of, name, counts, texts)
 
 
 def read_report() -> dict[str, int]:
@@ -695,7 +700,7 @@ def main(argv: list[str] | None = None) -> int:
 
     torch.set_num_threads(1)  # the samples are small
     found = []
-    for score in scores(arguments.match, arguments.verbose):
+    for score in scores(arguments.match, verbose=arguments.verbose):
         found.append(score)
         counts = ", ".join(f"{score.counts[k]} {k}" for k in KINDS if score.counts[k])
         print(f"{score.family} {score.name}: {counts}", flush=True)

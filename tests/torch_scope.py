@@ -180,12 +180,12 @@ OUT_OF_SCOPE = {
     "special functions": r"special\..*|i0|igammac?|mvlgamma|polygamma|digamma|lgamma|erfinv",
     "sparse, quantised, masked and segmented": r"(?!masked_(fill|select|scatter))(masked\..*|"
     r"sparse\..*|to_sparse|torch\._scaled.*|_segment_reduce|nn\.functional\.embedding_bag)",
-    "in place, or without a value": r".*_$|cauchy|exponential|geometric|log_normal|uniform|fill|"
+    "in place, or without a value": r"(?!__).*_$|cauchy|exponential|geometric|log_normal|uniform|fill|"
     r"resize_.*|put|index_reduce|zero_|as_strided.*|empty_strided|new_empty_strided|empty_permuted",
     "private": r"_[^_].*|torch\.ops\..*|native_.*|max_pool2d_with_.*|jiterator_.*|grid_sampler_.*|"
     r"nonzero_static|hash_tensor|bfloat16|char|alias_copy|unsafe_.*|(?!index_)\w+_copy",
-    "layers: recurrent, transformers, lazy": r"RNN.*|GRU.*|LSTM.*|Transformer.*|Lazy.*|"
-    r"LinearCrossEntropyLoss",
+    "layers: recurrent, transformers, lazy; sparse gradients": r"RNN.*|GRU.*|LSTM.*|"
+    r"Transformer.*|Lazy.*|LinearCrossEntropyLoss|SparseAdam",
     "seldom met by a CNN": r"\w*histogram\w*|histc|combinations|cartesian_prod|gcd|lcm|frexp|ldexp|"
     r"nextafter|nanquantile|logcumsumexp|trapz|cumulative_trapezoid|unravel_index|vander|dsplit|"
     r"diagflat|(diagonal|select|slice)_scatter|slice|sum_to_size|broadcast_shapes|"
