@@ -35,7 +35,9 @@ from .torch_scope import (
     OUT_OF_SCOPE,
     OWN,
     REFUSED,
+    ROUNDING,
     SCHEDULES,
+    TIES,
     WITH_INTEGERS,
 )
 
@@ -56,7 +58,7 @@ MEANINGLESS = {
 _DEFAULTS = {"None", "False", "torch.strided", "torch.preserve_format", "torch.contiguous_format"}
 _MISSING = re.compile(
     r"unexpected keyword argument|positional argument"
-    r"|(xcnn\S*|Tensor|Parameter)' (object )?has no attribute"
+    r"|(xcnn\S*|Tensor|Parameter)'? (object )?has no attribute"
 )
 
 
@@ -120,6 +122,13 @@ def convert(value: Any, leaves: list) -> Any:
         if value.is_complex or value == torch.bfloat16:
             raise LeftOut(str(value))
         return str(value).removeprefix("torch.")
+    if isinstance(value, torch.nn.Module):
+        if repr(value) != f"{type(value).__name__}()":
+            raise LeftOut(f"{value}")
+        return getattr(xcnn.nn, type(value).__name__)()
+    if isinstance(value, types.FunctionType):
+        of_tests = value.__module__.startswith("torch.testing")
+        return _bound(value, _OwnTorch()) if of_tests else find(value.__name__)
     if isinstance(value, torch.device):
         return str(value)
     if isinstance(value, torch.Size):
@@ -142,8 +151,11 @@ def flatten(results: Any) -> list:
     return [results]
 
 
-def compare(what: str, own: Any, peer: Any, values: bool = True) -> None:
-    """Raise Differ unless a result has PyTorch's dtype, shape and values."""
+def compare(what: str, own: Any, peer: Any, values: bool = True, atol: float = 0) -> None:
+    """Raise Differ unless a result has PyTorch's dtype, shape and values.
+
+    ``atol`` is the absolute tolerance if it is more than that of the dtype.
+    """
     import torch
 
     if not isinstance(peer, torch.Tensor):
@@ -158,25 +170,30 @@ def compare(what: str, own: Any, peer: Any, values: bool = True) -> None:
         raise Differ(f"{what}: {found}, expected {wanted}")
     if not values:
         return
-    rtol, atol = TOLERANCES.get(array.dtype.name, (0, 0))
+    rtol, least = TOLERANCES.get(array.dtype.name, (0, 0))
     with np.errstate(all="ignore"):
         finite = expected[np.isfinite(expected)]
         largest = max(1, np.abs(finite.astype("float64")).max(initial=0))
-        close = np.isclose(array, expected, rtol, atol * largest, equal_nan=True)
+        close = np.isclose(array, expected, rtol, max(atol, least * largest), equal_nan=True)
     if not close.all():
         at = tuple(int(i) for i in np.argwhere(~close)[0])
         raise Differ(f"{what}{list(at)}: {array[at]!r}, expected {expected[at]!r}")
 
 
-def compare_all(results: Any, peers: Any, leaves: list, values: bool = True) -> None:
-    """Raise Differ unless results, and gradients for random ones of the results, are PyTorch's."""
+def compare_all(
+    results: Any, peers: Any, leaves: list, values: bool = True, name: str = "", ties: int = -1
+) -> None:
+    """Raise Differ unless results, and gradients for random ones of the results, are PyTorch's.
+
+    The values of result ``ties`` are not compared.
+    """
     import torch
 
-    results, peers = flatten(results), flatten(peers)
+    results, peers, atol = flatten(results), flatten(peers), ROUNDING.get(name, 0)
     if len(results) != len(peers):
         raise Differ(f"{len(results)} results, expected {len(peers)}")
     for index, (own, peer) in enumerate(zip(results, peers, strict=True)):
-        compare(f"result {index}", own, peer, values)
+        compare(f"result {index}", own, peer, values and index != ties, atol)
     inputs = [peer for _, peer in leaves if peer.requires_grad]
     roots = [
         (own, peer, torch.randn(peer.shape, dtype=peer.dtype))
@@ -196,7 +213,7 @@ def compare_all(results: Any, peers: Any, leaves: list, values: bool = True) -> 
     own_inputs = [own for own, peer in leaves if peer.requires_grad]
     for index, (own, gradient) in enumerate(zip(own_inputs, gradients, strict=True)):
         if gradient is not None and (own.grad is not None or gradient.count_nonzero()):
-            compare(f"gradient {index}", own.grad, gradient)
+            compare(f"gradient {index}", own.grad, gradient, atol=atol)
 
 
 def compare_draws(own: Callable[[], Any], peer: Callable[[], Any]) -> None:
@@ -336,7 +353,13 @@ class Operator(NamedTuple):
             result = own(*args, **settings)
             if result is NotImplemented:
                 raise TypeError(f"'Tensor' object has no attribute: {self.name} of these types")
-            compare_all(result, peer, leaves, self.name not in NO_VALUES)
+            has_ties = self.name in TIES and not settings.get("stable") and _has_ties(arguments[0])
+            ties = TIES[self.name] if has_ties else -1
+            compare_all(result, peer, leaves, self.name not in NO_VALUES, self.name, ties)
+
+
+def _has_ties(tensor: Any) -> bool:
+    return tensor.unique().numel() < tensor.numel()
 
 
 def spread(samples: list, limit: int = LIMIT) -> list:
@@ -386,7 +409,7 @@ def operators(name: str) -> Iterator[Operator]:
         function = torch
         for part in name.split("."):
             function = getattr(function, part)
-        is_random = name in ("rand", "randperm")
+        is_random = "rand" in name or "dropout" in name
         yield Operator(name, function, [lambda *a, **k: find(name)(*a, **k)], samples, is_random)
     elif name not in database():
         raise KeyError(f"PyTorch has no samples of {name!r}")
@@ -437,11 +460,16 @@ def run_layer(name: str, _: str) -> Iterator[tuple[str, Outcome]]:
                 lambda: kind(*constructor.args, **constructor.kwargs).to(dtype).train(training)  # noqa: B023
             )
             if peer is not NotImplemented:
-                before = {k: v.clone().numpy() for k, v in peer.state_dict().items()}
+                before = {k: v.clone().numpy() for k, v in _state_dict(peer).items()}
                 result = peer_result(lambda: peer(*forward.args, **forward.kwargs))  # noqa: B023
                 if result is not NotImplemented:
                     call = lambda: _check_layer(name, peer, before, sample, result)  # noqa: B023, E731
                     yield text, outcome(call)
+
+
+def _state_dict(peer: Any) -> dict:
+    """Without PyTorch's private buffers, such as a fixed random sample."""
+    return {name: v for name, v in peer.state_dict().items() if not name.startswith("_")}
 
 
 def _check_layer(name: str, peer: Any, before: dict, sample: Any, result: Any) -> None:
@@ -459,9 +487,9 @@ def _check_layer(name: str, peer: Any, before: dict, sample: Any, result: Any) -
     leaves += [(own[n], p) for n, p in peer.named_parameters()]
     forward = sample.forward_input
     inputs = convert(forward.args, leaves), convert(forward.kwargs, leaves)
-    compare_all(layer(*inputs[0], **inputs[1]), result, leaves, name not in NO_VALUES)
+    compare_all(layer(*inputs[0], **inputs[1]), result, leaves, name not in NO_VALUES, name)
     state = layer.state_dict()
-    for key, value in peer.state_dict().items():
+    for key, value in _state_dict(peer).items():
         compare(f"state {key}", state[key], value)
 
 
@@ -515,7 +543,7 @@ def _check_optimiser(kind: Any, kwargs: dict, dtype: Any) -> None:
             optimiser.step()
             peer.step()
         for own, expected in zip(ours, theirs, strict=True):
-            compare(f"step {step}", own, expected)
+            compare(f"step {step}", own, expected, atol=ROUNDING.get(kind.__name__, 0))
 
 
 def run_schedule(name: str, _: str) -> Iterator[tuple[str, Outcome]]:
@@ -646,7 +674,7 @@ def report(found: list[Score]) -> str:
         "",
         *REFUSED,
         "",
-        f"| family | samples | agree | {' | '.join(KINDS)} |",
+        f"| family | samples | share | {' | '.join(KINDS)} |",
         f"|---|---|---|{'---|' * len(KINDS)}",
     ]
     families = list(dict.fromkeys(score.family for score in found))
