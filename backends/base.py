@@ -185,6 +185,17 @@ class Backend:
                 f"indices 0 to {classes - 1}{ignored}"
             )
 
+    def check_indices(self, name: str, indices: Array, count: int) -> None:
+        """Require indices from 0 to ``count`` - 1.
+
+        Raises
+        ------
+        ArgumentError
+            An index is out of range.
+        """
+        if indices.size and not (indices.min() >= 0 and indices.max() < count):
+            raise ArgumentError(f"{name}: expected indices from 0 to {count - 1}")
+
     # -- parallelism ------------------------------------------------------------------------
 
     def shares(self, work: int) -> int:
@@ -218,6 +229,34 @@ class Backend:
     def column_sums(self, a: Array) -> Array:
         """The sum over each column of each matrix: (R, M, I) to (R, I), at least float32."""
         return a.sum(axis=1, dtype=sum_dtype(a.dtype))
+
+    def sum_rows(self, rows: Array, places: Array, count: int) -> Array:
+        """The sum of the rows with the same place, for each place: the adjoint of an index.
+
+        The rows are sorted by place and added in pairs, in the same order every time.
+
+        Parameters
+        ----------
+        rows : (M, K)
+        places : (M,), from 0 to ``count`` - 1
+
+        Returns
+        -------
+        sums : (count, K), zeros at places without a row
+        """
+        xp = self.xp
+        if not rows.size or not count:
+            return xp.zeros((count, rows.shape[1]), rows.dtype)
+        order = xp.argsort(places, kind="stable")
+        places, sums, zero = places[order], rows[order], xp.zeros((), rows.dtype)
+        step = 1
+        while step < len(sums):  # each row adds the sum of the rows before it with its place
+            same = (places[step:] == places[:-step])[:, None]
+            sums[step:] += xp.where(same, sums[:-step], zero)
+            step *= 2
+        numbers = xp.arange(count)
+        last = xp.maximum(xp.searchsorted(places, numbers, side="right") - 1, 0)
+        return xp.where((places[last] == numbers)[:, None], sums[last], zero)
 
     # -- convolution ------------------------------------------------------------------------
 
@@ -520,6 +559,7 @@ class Backend:
         lists: Sequence[Sequence[Array]],
         settings: Mapping[str, Any],
         scaler: Array | None = None,
+        whole: bool = False,
     ) -> None:
         """Update parameters and the state of their optimiser in place.
 
@@ -538,17 +578,19 @@ class Backend:
             The hyperparameters of the rule by name, for the kernel.
         scaler
             See :meth:`unscale`; or None.
+        whole
+            Whether the rule needs whole arrays; those of a kind of state may be of any shape.
         """
         compute = rule()
         if any(p.dtype.itemsize < 4 for p in lists[0]):
             compute = _in_float32(compute)
         with self._unless_overflow(scaler, [a for kind in (lists[0], *lists[2:]) for a in kind]):
-            self._by_piece(compute, *filter(None, lists))
+            size = sys.maxsize if whole else self.optimizer_piece
+            self._by_piece(compute, size, *filter(None, lists))
 
-    def _by_piece(self, compute: Callable[..., None], *lists: Sequence[Array]) -> None:
-        """Call ``compute`` with matching pieces of the arrays, small enough for the cache."""
+    def _by_piece(self, compute: Callable[..., None], size: int, *lists: Sequence[Array]) -> None:
+        """Call ``compute`` with matching pieces of ``size`` elements, for the cache."""
         pieces: list[tuple[Array, ...]] = []
-        size = self.optimizer_piece
         for arrays in zip(*lists, strict=True):
             is_whole = arrays[0].ndim > 0 and arrays[0].size <= size
             if is_whole or not all(a.flags.c_contiguous for a in arrays):

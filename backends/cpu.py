@@ -212,6 +212,14 @@ class CpuBackend(Backend):
             total += self.column_sums(a[:, end:])
         return total
 
+    def sum_rows(self, rows: Array, places: Array, count: int) -> Array:
+        """One after the other: fast in NumPy if all is 1-D."""
+        width = rows.shape[1]
+        sums = np.zeros(count * width, rows.dtype)
+        flat = (places[:, None] * width + np.arange(width)).reshape(-1)
+        np.add.at(sums, flat, rows.reshape(-1))
+        return sums.reshape(count, width)
+
     def random_bits(self, count: int, key: int) -> Array:
         generator = np.random.Philox(key=np.array([key & MASK64, 0], np.uint64))
         words = generator.random_raw(-(-count // 2)).astype("<u8", copy=False)

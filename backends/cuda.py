@@ -151,6 +151,9 @@ class CudaBackend(Backend):
         not exist.
         """
 
+    def check_indices(self, name: str, indices: Array, count: int) -> None:
+        """Do nothing: reading a value would make the host wait."""
+
     @contextmanager
     def precision(self, name: str) -> Iterator[None]:
         capability = int(self._device.compute_capability)
@@ -302,9 +305,10 @@ class CudaBackend(Backend):
         lists: Sequence[Sequence[Array]],
         settings: Mapping[str, Any],
         scaler: Array | None = None,
+        whole: bool = False,
     ) -> None:
         if not kernel:
-            super().optimizer_step(kernel, rule, lists, settings, scaler)
+            super().optimizer_step(kernel, rule, lists, settings, scaler, whole)
             return
         numbers = [
             np.int32(settings[name]) if name in _FLAGS else np.float64(settings[name])

@@ -2,9 +2,10 @@
 
 Nothing in here uses xcnn; where a formula has a name, scipy's or NumPy's is not used for it either.
 Images are (N, C, H, W), ``padding`` is ((top, bottom), (left, right)), and every pair is
-(height, width).
+(height, width). The functions of images also take volumes (N, C, D, H, W), with three settings.
 """
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -49,7 +50,8 @@ def sides(padding, size, kernel, stride=1, dilation=1):
 
 def image_output_size(size, kernel, stride, padding, dilation=1, ceil_mode=False):
     """(oH, oW)."""
-    axes = zip(size, both(kernel), both(stride), padding, both(dilation), strict=True)
+    dilation = dilation_of(dilation, len(padding))
+    axes = zip(size, both(kernel), both(stride), padding, dilation, strict=True)
     return tuple(output_size(*axis, ceil_mode=ceil_mode) for axis in axes)
 
 
@@ -80,8 +82,8 @@ def conv2d_gradients(dy, x, weight, stride=1, padding=((0, 0), (0, 0)), dilation
         dpadded[window] += dy[index] * weight[index[1]]
         dweight[index[1]] += dy[index] * padded[window]
         dbias[index[1]] += dy[index]
-    (top, _), (left, _) = padding
-    return dpadded[:, :, top : top + x.shape[2], left : left + x.shape[3]], dweight, dbias
+    inside = [slice(p[0], p[0] + n) for p, n in zip(padding, x.shape[2:], strict=True)]
+    return dpadded[:, :, *inside], dweight, dbias
 
 
 def _window(index, weight, stride, dilation, groups):
@@ -105,7 +107,7 @@ def conv_transpose2d(
     for index in np.ndindex(x.shape):
         y[_reached(index, weight, stride, dilation, groups)] += x[index] * weight[index[1]]
     y = y[inside]
-    return y if bias is None else y + np.reshape(bias, (1, -1, 1, 1))
+    return y if bias is None else y + np.reshape(bias, (-1,) + (1,) * (x.ndim - 2))
 
 
 def conv_transpose2d_gradients(
@@ -120,7 +122,7 @@ def conv_transpose2d_gradients(
         gradient = d[_reached(index, weight, stride, dilation, groups)]
         dx[index] = (gradient * weight[index[1]]).sum()
         dweight[index[1]] += gradient * x[index]
-    return dx, dweight, np.float64(dy).sum(axis=(0, 2, 3))
+    return dx, dweight, np.float64(dy).sum(axis=(0, *range(2, x.ndim)))
 
 
 def _whole_image(x, weight, stride, padding, output_padding, dilation, groups):
@@ -128,9 +130,9 @@ def _whole_image(x, weight, stride, padding, output_padding, dilation, groups):
     settings = map(both, (stride, dilation, output_padding))
     axes = zip(x.shape[2:], weight.shape[2:], *settings, strict=True)
     size = [(n - 1) * s + d * (k - 1) + 1 + more for n, k, s, d, more in axes]
-    rows, columns = (slice(p[0], n - p[1]) for n, p in zip(size, padding, strict=True))
+    inside = [slice(p[0], n - p[1]) for n, p in zip(size, padding, strict=True)]
     whole = np.zeros((len(x), weight.shape[1] * groups, *size))
-    return whole, (slice(None), slice(None), rows, columns)
+    return whole, (slice(None), slice(None), *inside)
 
 
 def _reached(index, weight, stride, dilation, groups):
@@ -207,10 +209,14 @@ def _reads(shape, size, stride, padding, dilation, tile):
 
 def _pixels(position, kernel, stride, padding, dilation=1):
     """(row, column) of each element of a window, row by row, also outside the image."""
-    top, left = (o * s - p[0] for o, s, p in zip(position, both(stride), padding, strict=True))
-    for k in range(both(kernel)[0]):
-        for m in range(both(kernel)[1]):
-            yield top + k * both(dilation)[0], left + m * both(dilation)[1]
+    first = [o * s - p[0] for o, s, p in zip(position, both(stride), padding, strict=True)]
+    for element in np.ndindex(*both(kernel)):
+        steps = zip(first, element, dilation_of(dilation, len(first)), strict=True)
+        yield tuple(start + k * d for start, k, d in steps)
+
+
+def dilation_of(dilation, ndim):
+    return dilation if isinstance(dilation, tuple | list) else (dilation,) * ndim
 
 
 def _inside(pixel, size):
@@ -286,8 +292,11 @@ def adaptive_windows(shape, output):
         for n, m in zip(shape[2:], output, strict=True)
     ]
     return {
-        (n, c, i, j): [(n, c, row, column) for row in spans[0][i] for column in spans[1][j]]
-        for n, c, i, j in np.ndindex(*shape[:2], *output)
+        (n, c, *position): [
+            (n, c, *pixel)
+            for pixel in itertools.product(*(s[o] for s, o in zip(spans, position, strict=True)))
+        ]
+        for n, c, *position in np.ndindex(*shape[:2], *output)
     }
 
 
@@ -611,6 +620,26 @@ def sgd_step(p, grad, velocity, lr, momentum=0.0, nesterov=False, weight_decay=0
     return p - lr * (g + momentum * velocity if nesterov else velocity), velocity
 
 
+def lars(p, grads, lr, momentum=0.9, weight_decay=0.0, nesterov=False, trust_coefficient=1e-3):
+    """The parameter after one step per gradient (arXiv:1708.03888, rate outside momentum)."""
+    velocity = 0.0
+    for grad in grads:
+        size, slope = np.linalg.norm(p), np.linalg.norm(grad)
+        ratio = trust_coefficient * size / (slope + weight_decay * size + 1e-8)
+        g = ratio * (grad + weight_decay * p)
+        p, velocity = sgd_step(p, g, velocity, lr, momentum, nesterov)
+    return p
+
+
+def lion(p, grads, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+    """The parameter after one step per gradient (algorithm 2 of arXiv:2302.06675)."""
+    m = np.zeros_like(p)
+    for grad in grads:
+        p = p - lr * (np.sign(betas[0] * m + (1 - betas[0]) * grad) + weight_decay * p)
+        m = betas[1] * m + (1 - betas[1]) * grad
+    return p
+
+
 def adam(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
     """The parameter after one step per gradient (algorithm 1 of arXiv:1412.6980)."""
     m = v = 0.0
@@ -696,3 +725,81 @@ def philox4x64(counter, key, rounds=10):
         ]
         k = [(k[0] + 0x9E3779B97F4A7C15) & mask, (k[1] + 0xBB67AE8584CAA73B) & mask]
     return c
+
+
+# -- windows and grids -----------------------------------------------------------------------
+
+
+def _columns(shape, kernel, dilation, padding, stride):
+    """Yield (row, column, pixel) of the elements of all windows that are not padding."""
+    size, (kh, kw) = shape[2:], both(kernel)
+    geometry = list(zip(size, (kh, kw), both(dilation), both(padding), both(stride), strict=True))
+    outputs = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, d, p, s in geometry]
+    for channel, i, j, top, left in np.ndindex(shape[1], kh, kw, *outputs):
+        place = [
+            o * s - p + e * d
+            for o, e, (_, _, d, p, s) in zip((top, left), (i, j), geometry, strict=True)
+        ]
+        inside = all(0 <= at < n for at, n in zip(place, size, strict=True))
+        row, column = (channel * kh + i) * kw + j, top * outputs[1] + left
+        yield row, column, (slice(None), channel, *place) if inside else None
+
+
+def unfold(x, *settings):
+    """Each element of each window, one after the other."""
+    places = list(_columns(x.shape, *settings))
+    y = np.zeros((len(x), 1 + max(p[0] for p in places), 1 + max(p[1] for p in places)))
+    for row, column, pixel in places:
+        if pixel is not None:
+            y[:, row, column] = x[pixel]
+    return y
+
+
+def fold(columns, shape, *settings):
+    """Each element of each window, added to its pixel."""
+    x = np.zeros(shape)
+    for row, column, pixel in _columns(shape, *settings):
+        if pixel is not None:
+            x[pixel] += columns[:, row, column]
+    return x
+
+
+def grid_sample(x, grid, mode, padding, corners):
+    """Each pixel by the product of a kernel along the axes, over a window of the infinite image."""
+    kernel = {"bilinear": lambda t: max(0, 1 - abs(t)), "bicubic": _keys}.get(mode)
+    sizes = x.shape[2:]
+    y = np.zeros((*x.shape[:2], *grid.shape[1:-1]))
+    for n, *place in np.ndindex(grid.shape[:-1]):
+        at = [
+            (g + 1) / 2 * (size - 1) if corners else ((g + 1) * size - 1) / 2
+            for g, size in zip(grid[(n, *place)][::-1], sizes, strict=True)
+        ]
+        if mode != "bicubic":
+            at = [_sampled(a, size, padding, corners) for a, size in zip(at, sizes, strict=True)]
+        near = [np.arange(np.floor(a) - 2, np.floor(a) + 4) for a in at]
+        if mode == "nearest":
+            near, kernel = [[np.rint(a)] for a in at], lambda t: 1
+        for pixel in itertools.product(*near):
+            weight = math.prod(kernel(a - p) for a, p in zip(at, pixel, strict=True))
+            read = [_sampled(p, s, padding, corners) for p, s in zip(pixel, sizes, strict=True)]
+            if all(0 <= r < s for r, s in zip(read, sizes, strict=True)):
+                y[(n, slice(None), *place)] += weight * x[(n, slice(None), *map(int, read))]
+    return y
+
+
+def _sampled(position, size, padding, corners):
+    """Where a position is read: mirrored until it is inside, then moved to a pixel."""
+    low, high = (0, size - 1) if corners else (-0.5, size - 0.5)
+    while padding == "reflection" and not low <= position <= high:
+        position = 2 * (low if position < low else high) - position
+        if low == high:
+            position = low
+    return position if padding == "zeros" else min(max(position, 0), size - 1)
+
+
+def _keys(t, a=-0.75):
+    """Keys' cubic kernel."""
+    t = abs(t)
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0

@@ -248,7 +248,9 @@ def use(made, rng):
     if isinstance(made, nn.Loss):
         made(ROWS, ROWS)
     elif isinstance(made, nn.Module):
-        made(rng.choice([IMAGES, SIGNALS, ROWS]))
+        images = rng.choice([IMAGES, SIGNALS, ROWS])
+        is_unpool = type(made).__name__.startswith("MaxUnpool")
+        made(images, *[np.zeros(images.shape, int)] * is_unpool)
     elif isinstance(made, optim.Optimizer):
         for parameter in made.params:
             parameter.grad = np.ones_like(parameter.data)
@@ -322,7 +324,7 @@ def test_absurd_arguments(group, seed, tmp_path, monkeypatch):
         (lambda: nn.AdaptiveMaxPool2d((1, 2**31))(IMAGES), ArgumentError, "output_size="),
         (lambda: nn.Upsample(scale_factor=2**31)(IMAGES), ArgumentError, "scale_factor="),
         (lambda: F.interpolate(IMAGES, (2**25, 1)), ArgumentError, "size="),
-        (lambda: F.pad(IMAGES, 2**70), ArgumentError, "padding="),
+        (lambda: F.pad(IMAGES, (2**70, 0)), ArgumentError, "pad="),
         (lambda: F.conv2d(IMAGES, IMAGES[:, :, :1, :1], padding=2**40), ArgumentError, "padding="),
         (lambda: F.max_pool2d(IMAGES, 2**32, 1, 2**31), ArgumentError, "kernel_size="),
         (lambda: Tensor(IMAGES, ROWS), ArgumentError, "requires_grad="),
@@ -344,7 +346,7 @@ def test_absurd_arguments(group, seed, tmp_path, monkeypatch):
         (lambda: nn.LocalResponseNorm(10**400), ArgumentError, "size="),
         (lambda: F.local_response_norm(IMAGES, 10**400), ArgumentError, "size="),
         (lambda: nn.ConvTranspose2d(4, 4, 3, stride=10**400), ArgumentError, "stride="),
-        (lambda: F.pad(IMAGES, 1, value=10**400), ArgumentError, "value="),
+        (lambda: F.pad(IMAGES, (1, 1), value=10**400), ArgumentError, "value="),
         (lambda: optim.EMA(model(), 10**400), ArgumentError, "decay="),
         (lambda: F.linear(ROWS, ROWS, relu=ROWS), ArgumentError, "relu="),
         (lambda: Tensor(ROWS)[2**63], OutOfRangeError, "indexing"),

@@ -185,7 +185,7 @@ def test_layers(backend, layer, function):
 @pytest.mark.parametrize(
     ("shape", "output", "error", "text"),
     [
-        ((3, 4, 4), 2, ShapeError, "four axes N, C, H, W"),
+        ((4, 4), 2, ShapeError, "four axes N, C, H, W"),
         ((1, 3, 0, 4), 2, ShapeError, "no pixels"),
         ((1, 3, 4, 4), 0, ArgumentError, "output_size=0: expected an int >= 1, None"),
         ((1, 3, 4, 4), (2, -1), ArgumentError, r"output_size=\(2, -1\)"),

@@ -1,14 +1,16 @@
 """The tape: who gets which gradient, how often, and what the errors say."""
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import Function, Parameter, Tensor, backends
-from xcnn.errors import DeviceError, DTypeError, GradientError, ShapeError, XcnnError
+from xcnn import Function, Parameter, Tensor, backends, checks, nn
+from xcnn.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError, XcnnError
 
 from .conftest import assert_matches, normal
 
@@ -403,7 +405,9 @@ def test_vjp_errors(backend):
 
 def test_mixed_dtypes(backend):
     a, b = backend.xp.ones(2, "float32"), backend.xp.ones(2, "float64")
-    with pytest.raises(DTypeError, match=r"Add: a is float32, b is float64.*astype") as caught:
+    with pytest.raises(
+        DTypeError, match=r"Add: input is float32, other is float64.*astype"
+    ) as caught:
         F.add(a, b)
     assert isinstance(caught.value, TypeError)
 
@@ -418,7 +422,7 @@ def test_integers_are_not_converted_silently(backend, dtype):
 
 def test_mixed_devices(strict):
     here, there = np.ones(2), strict.xp.ones(2)
-    with pytest.raises(DeviceError, match=r'a is on cpu, b on strict.*to."cpu"') as caught:
+    with pytest.raises(DeviceError, match=r'input is on cpu, other on strict.*to."cpu"') as caught:
         F.add(here, there)
     assert isinstance(caught.value, RuntimeError)
     with pytest.raises(DeviceError, match=r"input is on strict, weight on cpu"):
@@ -456,7 +460,7 @@ def test_tensor_of_a_tensor_shares_the_array(leaf):
 
 def test_tensor_tells_what_it_is(backend, leaf):
     x = leaf(normal(2, 3))
-    assert (x.shape, x.ndim, x.size, len(x)) == ((2, 3), 2, 6, 2)
+    assert (x.shape, x.ndim, x.numel(), len(x)) == ((2, 3), 2, 6, 2)
     assert (x.device, x.backend) == (backend.device, backend)
     assert x.dtype == np.float64
     assert isinstance(x.numpy(), np.ndarray)
@@ -536,3 +540,201 @@ def test_arrays_are_made_while_their_device_is_active(strict, monkeypatch):
     loss.backward()
     trainer.optimizer.step()
     assert {"empty", "empty_like", "zeros_like", "matmul", "asarray"} <= watched.used
+
+
+# -- what users of PyTorch type --------------------------------------------------------------
+
+
+def test_a_gradient_is_a_tensor(leaf):
+    x = leaf([1.0, 2.0])
+    (x * x).sum().backward()
+    assert isinstance(x.grad, Tensor)
+    assert x.grad is x.grad
+    assert x.grad.shape == (2,)
+    x.grad = x.grad * 0.5
+    assert_matches(x.grad.data, [1, 2])
+    with pytest.raises(ShapeError, match=r"grad: shape \(3,\) for a tensor of shape \(2,\)"):
+        x.grad = leaf([1.0, 2.0, 3.0])
+
+
+def test_a_step_by_hand(backend, leaf):
+    weight = leaf([1.0, 2.0])
+    array = weight.data
+    (weight * weight).sum().backward()
+    with pytest.raises(GradientError, match="__isub__ on a leaf that requires a gradient"):
+        weight -= 0.1 * weight.grad
+    with xcnn.no_grad():
+        weight -= 0.25 * weight.grad
+    assert weight.data is array  # in place
+    assert_matches(weight, [0.5, 1])
+    weight.data = weight.data - 0.5 * weight.grad.data
+    assert_matches(weight, [-0.5, -1])
+    weight.data = weight * 2  # a Tensor is unwrapped
+    assert type(weight.data) is type(array)
+
+
+def test_augmented_assignment_in_a_forward(leaf):
+    """The operands that backward needs do not change: x += y is x = x + y."""
+    x, y = leaf([3.0]), leaf([5.0])
+    z = kept = x * y
+    z += x
+    z *= y
+    z.sum().backward()
+    assert_matches(kept, [15])
+    assert_matches(z, [90])
+    assert_matches(x.grad, [30])  # d(xy + x)y/dx = y² + y
+    assert_matches(y.grad, [33])  # 2xy + x
+
+
+def test_in_place_methods(backend, leaf):
+    x = leaf([4.0, 9.0], requires_grad=False)
+    array = x.data
+    assert x.sqrt_().add_(1).mul_(2) is x
+    assert x.data is array
+    assert_matches(x, [6, 8])
+    assert_matches(x.copy_(leaf([1.0, 2.0])), [1, 2])
+    assert_matches(x.fill_(7), [7, 7])
+    assert_matches(x.zero_(), [0, 0])
+    with pytest.raises(GradientError, match="add_: this tensor requires a gradient"):
+        leaf([1.0]).add_(1)
+    with pytest.raises(ShapeError, match=r"add_: the result has shape \(3, 2\)"):
+        x.add_(leaf(normal(3, 2)))
+    with pytest.raises(DTypeError, match="add_: the result is float32, the tensor int64"):
+        Tensor(backend.asarray(np.arange(2))).add_(0.5)
+
+
+def test_a_buffer_counts_in_place(backend):
+    class Counter(nn.Module):
+        def __init__(self):
+            self.count = nn.Buffer(np.zeros(1))
+
+        def forward(self, x):
+            self.count += 1
+            return x
+
+    model = Counter()
+    model(np.ones(1))
+    model(np.ones(1))
+    assert model.state_dict()["count"].tolist() == [2]
+
+
+def test_retain_grad(leaf):
+    x = leaf([2.0])
+    y = x * 3
+    y.retain_grad()
+    x.retain_grad()  # of a leaf: nothing to do
+    (y * y).sum().backward()
+    assert_matches(y.grad, [12])
+    assert_matches(x.grad, [36])
+    with pytest.raises(GradientError, match="retain_grad: this tensor does not require"):
+        leaf([1.0], requires_grad=False).retain_grad()
+
+
+def test_hooks_on_tensors(leaf):
+    x = leaf([2.0, 3.0])
+    y = x * 3
+    seen = []
+    handle = y.register_hook(seen.append)
+    y.register_hook(lambda grad: grad * 2)
+    doubled = x.register_hook(lambda grad: grad.data + 1)
+    y.sum().backward(retain_graph=True)
+    assert_matches(seen[0], [1, 1])
+    assert_matches(x.grad, [7, 7])
+    handle.remove()
+    doubled.remove()
+    y.sum().backward()
+    assert len(seen) == 1
+    assert_matches(x.grad, [13, 13])
+    y = x * 1
+    y.register_hook(lambda grad: grad.sum())
+    with pytest.raises(ShapeError, match=r"a hook returned a gradient of shape \(\) for one of"):
+        y.sum().backward()
+    with pytest.raises(GradientError, match="register_hook: this tensor does not require"):
+        x.detach().register_hook(print)
+
+
+def test_a_retained_gradient_does_not_keep_the_graph(leaf):
+    y = leaf([2.0]) * 3
+    y.retain_grad()
+    reference = weakref.ref(y)
+    del y
+    gc.collect()
+    assert reference() is None
+
+
+def test_requires_grad(backend, leaf):
+    x = leaf([1.0], requires_grad=False)
+    assert x.requires_grad_() is x
+    assert x.requires_grad
+    assert x.is_leaf
+    assert not (x * 2).is_leaf
+    assert not x.requires_grad_(False).requires_grad
+    with pytest.raises(
+        DTypeError, match="requires_grad=True needs a floating-point array, got int"
+    ):
+        Tensor(backend.asarray(np.arange(2))).requires_grad = True
+    with pytest.raises(ArgumentError, match="requires_grad='yes'"):
+        x.requires_grad = "yes"
+    x.requires_grad = True
+    with pytest.raises(GradientError, match=r"requires_grad=False: this tensor is the result"):
+        (x * 2).requires_grad = False
+
+
+@pytest.mark.parametrize("decorate", [xcnn.no_grad, xcnn.no_grad(), xcnn.set_grad_enabled(False)])
+def test_a_decorator_stops_recording(leaf, decorate):
+    @decorate
+    def double(x):
+        """Its documentation."""
+        return x * 2
+
+    assert not double(leaf([1.0])).requires_grad
+    assert not double(leaf([1.0])).requires_grad
+    assert double.__doc__ == "Its documentation."
+    assert xcnn.is_grad_enabled()
+
+
+def test_sizes_and_conversions(backend, leaf):
+    x = leaf(normal(2, 3))
+    assert (x.size(), x.size(-1), x.numel(), x.dim()) == ((2, 3), 3, 6, 2)
+    with pytest.raises(ShapeError, match="dim=2"):
+        x.size(2)
+    assert [
+        getattr(x, n)().dtype.name for n in ("float", "double", "half", "int", "long", "bool")
+    ] == [
+        "float32",
+        "float64",
+        "float16",
+        "int32",
+        "int64",
+        "bool",
+    ]
+    assert x.to("float32").dtype == np.float32
+    assert x.to(backend, "float32").device == backend.device
+    assert x.to(x.float()).dtype == np.float32
+    assert x.to(dtype=np.float64) is x
+    assert x.float().type_as(x).dtype == np.float64
+    assert x.tolist() == x.numpy().tolist()
+    y = x.float()
+    y.sum().backward()
+    assert_matches(x.grad, np.ones((2, 3)), "float64")
+    with pytest.raises(DTypeError, match="dtype='complex64': expected one of float16"):
+        x.astype("complex64")
+    with pytest.raises(AttributeError, match="Tensor has no attribute 'no_such_'"):
+        x.no_such_  # noqa: B018
+
+
+def test_a_large_tensor_is_shown_briefly(backend, leaf):
+    x = leaf(np.arange(3 * 64 * 64).reshape(3, 64, 64))
+    assert repr(x) == (
+        "Tensor([0, 1, 2, 3, 4, 5, 6, 7, ...], shape=(3, 64, 64), dtype=float64, "
+        f"device={backend.device!r}, requires_grad=True)"
+    )
+
+
+@pytest.mark.parametrize("value", [np.arange(5000.0), Tensor(np.zeros((2, 3))), [np.ones(3)] * 20])
+def test_no_error_text_prints_an_array(value):
+    with pytest.raises(ArgumentError) as caught:
+        checks.check_number("momentum", value)
+    assert len(str(caught.value)) < 400
+    assert "float64" in str(caught.value)
+    assert "0." not in str(caught.value)

@@ -1019,9 +1019,9 @@ def test_optimizers_by_name(name):
 
 def test_optimizers_refused():
     model = nn.Sequential(nn.Linear(4, 3))
-    for given in ("adamax", optim.Adam, 0.1):
+    for given in ("lbfgs", optim.Adam, 0.1):
         with pytest.raises(
-            ArgumentError, match=r"optimizer=.*expected one of adagrad, adam, .*sgd"
+            ArgumentError, match=r"optimizer=.*expected one of adadelta, .*adam, .*sgd"
         ):
             xcnn.Trainer(model, given)
     with pytest.raises(ArgumentError, match="has no optimizer"):

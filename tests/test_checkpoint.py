@@ -61,6 +61,10 @@ OPTIMIZERS = {
     "adamw": lambda p: optim.AdamW(p, lr=0.01),
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.003, momentum=0.5),
     "adagrad": lambda p: optim.Adagrad(p, lr=0.02),
+    "amsgrad": lambda p: optim.Adam(p, lr=0.01, amsgrad=True),
+    **{n: optim.BY_NAME[n] for n in ("adadelta", "adafactor", "adamax", "asgd")},
+    **{n: optim.BY_NAME[n] for n in ("lars", "lion", "nadam", "radam")},
+    "rprop": optim.Rprop,
 }
 SCHEDULES = {
     None: lambda o: None,
@@ -72,7 +76,15 @@ SCHEDULES = {
     "sequence": lambda o: schedules.SequentialLR(
         o, [schedules.LinearLR(o, 0.5, total_iters=2), schedules.StepLR(o, 1)], [2]
     ),
+    "cyclic": lambda o: schedules.CyclicLR(o, 0.01, 0.05, 3, mode="triangular2"),
+    "restarts": lambda o: schedules.CosineAnnealingWarmRestarts(o, 1, 2),
+    "polynomial": lambda o: schedules.PolynomialLR(o, EPOCHS),
+    "chain": lambda o: schedules.ChainedScheduler(
+        [schedules.MultiplicativeLR(o, lambda t: 0.9), schedules.ConstantLR(o, 0.5, 2)]
+    ),
 }
+#: all pairs of these are tested, the others with Adam and without a schedule
+PRODUCT = ["sgd", "adamw", "rmsprop", "adagrad"], ["onecycle", "cosine", "plateau", "sequence"]
 
 
 class Training:
@@ -168,6 +180,7 @@ def test_resuming_with_random_validation_data(tmp_path):
         pytest.param(o, s, marks=[] if o == "adam" or s is None else pytest.mark.exhaustive)
         for o in OPTIMIZERS
         for s in SCHEDULES
+        if o == "adam" or s is None or (o in PRODUCT[0] and s in PRODUCT[1])
     ],
 )
 def test_resuming_every_optimizer_and_schedule(tmp_path, optimizer, schedule):

@@ -8,7 +8,7 @@ import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import convolution, nn, optim
+from xcnn import Tensor, convolution, nn, optim
 from xcnn.convolution import im2col
 from xcnn.errors import (
     ArgumentError,
@@ -28,6 +28,7 @@ from .strict import count_syncs, forbid_float64
 
 # Every functional operation: the call, and its arguments for a batch of n.
 IMAGES = (3, 6, 5)
+VOLUMES = (3, 3, 4, 2)
 
 
 def between(*shape, seed=0):
@@ -54,6 +55,19 @@ def running_statistics(x):
     x = xcnn.Tensor.of(x)
     xp = x.backend.xp
     return xp.full(x.shape[1], 0.3, x.dtype), xp.full(x.shape[1], 2.0, x.dtype)
+
+
+def samples(x):
+    """The samples of a fractional pooling, the same for each example."""
+    shape = *x.shape[:2], x.ndim - 2
+    return like(x, np.broadcast_to(between(1, *shape[1:]), shape))
+
+
+def places(x):
+    """Indices of an unpooling, every second pixel."""
+    pixels = np.arange(math.prod(x.shape[2:])) * 2
+    places = np.broadcast_to(pixels.reshape(x.shape[2:]), x.shape)
+    return xcnn.Tensor.of(x).backend.asarray(np.array(places))
 
 
 OPERATIONS = {
@@ -113,6 +127,62 @@ OPERATIONS = {
         lambda x: F.adaptive_max_pool2d(x, 1),
         lambda n: (distinct(n, *IMAGES),),
     ),
+    "conv3d": (
+        lambda x, w, b: F.conv3d(x, w, b, stride=(1, 2, 1), padding=((1, 0), (0, 1), (1, 1))),
+        lambda n: (between(n, *VOLUMES), normal(4, 3, 2, 3, 2), normal(4)),
+    ),
+    "conv3d 1x1": (F.conv3d, lambda n: (between(n, *VOLUMES), normal(4, 3, 1, 1, 1))),
+    "conv_transpose3d": (
+        lambda x, w, b: F.conv_transpose3d(x, w, b, (1, 2, 1), padding=(1, 0, 0), groups=3),
+        lambda n: (between(n, *VOLUMES), normal(3, 2, 2, 2, 2), normal(6)),
+    ),
+    "max_pool3d": (
+        lambda x: F.max_pool3d(x, (2, 3, 2), 2, 1),
+        lambda n: (distinct(n, *VOLUMES),),
+    ),
+    "avg_pool3d": (
+        lambda x: F.avg_pool3d(x, 2, 1, 1, divisor_override=3),
+        lambda n: (between(n, *VOLUMES),),
+    ),
+    "lp_pool1d": (lambda x: F.lp_pool1d(x, 2, 3), lambda n: (between(n, 3, 7),)),
+    "lp_pool2d": (lambda x: F.lp_pool2d(x, 2, 3, 2), lambda n: (between(n, *IMAGES),)),
+    "lp_pool3d": (lambda x: F.lp_pool3d(x, 3, 2), lambda n: (between(n, *VOLUMES),)),
+    "adaptive_avg_pool1d": (
+        lambda x: F.adaptive_avg_pool1d(x, 4),
+        lambda n: (between(n, 3, 7),),
+    ),
+    "adaptive_avg_pool3d": (
+        lambda x: F.adaptive_avg_pool3d(x, (2, 4, 1)),
+        lambda n: (between(n, *VOLUMES),),
+    ),
+    "adaptive_max_pool1d": (
+        lambda x: F.adaptive_max_pool1d(x, 4),
+        lambda n: (distinct(n, 3, 7),),
+    ),
+    "adaptive_max_pool3d": (
+        lambda x: F.adaptive_max_pool3d(x, (2, 4, 1)),
+        lambda n: (distinct(n, *VOLUMES),),
+    ),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(x, 2, (4, 3), _random_samples=samples(x)),
+        lambda n: (distinct(n, *IMAGES),),
+    ),
+    "fractional_max_pool3d": (
+        lambda x: F.fractional_max_pool3d(x, 2, (2, 2, 1), _random_samples=samples(x)),
+        lambda n: (distinct(n, *VOLUMES),),
+    ),
+    "max_unpool1d": (
+        lambda x: F.max_unpool1d(x, places(x), 2),
+        lambda n: (between(n, 3, 7),),
+    ),
+    "max_unpool2d": (
+        lambda x: F.max_unpool2d(x, places(x), 2),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "max_unpool3d": (
+        lambda x: F.max_unpool3d(x, places(x), 2),
+        lambda n: (between(n, *VOLUMES),),
+    ),
     "interpolate": (
         lambda x: F.interpolate(x, scale_factor=(2, 1.7)),
         lambda n: (between(n, *IMAGES),),
@@ -125,6 +195,33 @@ OPERATIONS = {
         lambda x: F.interpolate(x, 7, mode="bilinear", align_corners=True),
         lambda n: (between(n, *IMAGES),),
     ),
+    "interpolate bicubic": (
+        lambda x: F.interpolate(x, scale_factor=1.7, mode="bicubic"),
+        lambda n: (between(n, *IMAGES),),
+    ),
+    "interpolate volumes": (
+        lambda x: F.interpolate(x, (3, 4, 1), mode="trilinear"),
+        lambda n: (between(n, 2, 2, 3, 3),),
+    ),
+    "upsample_nearest": (
+        lambda x: F.upsample_nearest(x, scale_factor=1.7),
+        lambda n: (between(n, 3, 5),),
+    ),
+    "upsample_bilinear": (lambda x: F.upsample_bilinear(x, 7), lambda n: (between(n, *IMAGES),)),
+    "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), lambda n: (between(n, 4, 3),)),
+    "grid_sample": (F.grid_sample, lambda n: (between(n, *IMAGES), between(n, 4, 3, 2))),
+    "grid_sample bicubic": (
+        lambda x, grid: F.grid_sample(x, grid, "bicubic", "reflection"),
+        lambda n: (between(n, *IMAGES), between(n, 4, 3, 2)),
+    ),
+    "grid_sample volumes": (
+        lambda x, grid: F.grid_sample(x, grid, padding_mode="border"),
+        lambda n: (between(n, 2, 3, 2, 3), between(n, 1, 2, 3, 3)),
+    ),
+    "affine_grid": (lambda x: F.affine_grid(x, (len(x), 3, 4, 5)), lambda n: (normal(n, 2, 3),)),
+    "unfold": (lambda x: F.unfold(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
+    "fold": (lambda x: F.fold(x, (3, 4), 2), lambda n: (between(n, 8, 6),)),
+    "unfold windows": (lambda x: Tensor.of(x).unfold(2, 3, 2), lambda n: (between(n, *IMAGES),)),
     "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), lambda n: (between(n, 8, 3, 2),)),
     "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), lambda n: (between(n, 2, 6, 4),)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2, padding=1), lambda n: (between(n, *IMAGES),)),
@@ -172,9 +269,64 @@ OPERATIONS = {
     "astype": (lambda x: F.astype(x, str(x.dtype)), lambda n: (between(n, 3),)),
     "sum": (lambda x: F.sum(x, dim=1), lambda n: (between(n, 3),)),
     "mean": (lambda x: F.mean(x, dim=(2, 3)), lambda n: (between(n, *IMAGES),)),
+    "prod": (lambda x: F.prod(x, 1), lambda n: (between(n, 3),)),
+    "nansum": (lambda x: F.nansum(x, 1), lambda n: (between(n, 3),)),
+    "nanmean": (lambda x: F.nanmean(x, 1), lambda n: (between(n, 3),)),
+    "amax": (lambda x: F.amax(x, (1, 3)), lambda n: (distinct(n, *IMAGES),)),
+    "amin": (lambda x: F.amin(x, 2, True), lambda n: (distinct(n, *IMAGES),)),
+    "aminmax": (lambda x: F.sub(*F.aminmax(x, dim=1)), lambda n: (distinct(n, 3, 2),)),
+    "max": (lambda x: F.max(x, 1).values, lambda n: (distinct(n, 3, 2),)),
+    "min": (lambda x: F.min(x, 2, True).values, lambda n: (distinct(n, 3, 2),)),
+    "median": (lambda x: F.median(x, 1).values, lambda n: (distinct(n, 4, 2),)),
+    "nanmedian": (F.nanmedian, lambda n: (distinct(n, 4, 2),)),
+    "sort": (lambda x: F.sort(x, 1, descending=True).values, lambda n: (distinct(n, 4, 2),)),
+    "topk": (lambda x: F.topk(x, 2).values, lambda n: (distinct(n, 4),)),
+    "kthvalue": (lambda x: F.kthvalue(x, 2, 1).values, lambda n: (distinct(n, 4, 2),)),
+    "var": (lambda x: F.var(x, (1, 2)), lambda n: (between(n, *IMAGES),)),
+    "std": (lambda x: F.std(x, 1, correction=0), lambda n: (between(n, 4),)),
+    "var_mean": (lambda x: F.add(*F.var_mean(x, 1)), lambda n: (between(n, 4),)),
+    "std_mean": (lambda x: F.mul(*F.std_mean(x, 1)), lambda n: (between(n, 4),)),
+    "norm": (lambda x: F.norm(x, dim=1), lambda n: (between(n, 4),)),
+    "vector_norm": (lambda x: F.vector_norm(x, 3, 1), lambda n: (between(n, 4),)),
+    "vector_norm infinite": (lambda x: F.vector_norm(x, math.inf, 1), lambda n: (distinct(n, 4),)),
+    "logsumexp": (lambda x: F.logsumexp(x, 1), lambda n: (normal(n, 4),)),
+    "cumsum": (lambda x: F.cumsum(x, 1), lambda n: (between(n, 4, 2),)),
+    "cumprod": (lambda x: F.cumprod(x, 1), lambda n: (between(n, 4, 2),)),
+    "atan2": (F.atan2, lambda n: (between(n, 3, 4), between(n, 3, 4) + 2)),
+    "remainder": (F.remainder, lambda n: (between(n, 3, 4), between(4) + 9)),
+    "fmod": (F.fmod, lambda n: (between(n, 3, 4), between(4) + 9)),
     "linear": (F.linear, lambda n: (between(n, 3), normal(4, 3), normal(4))),
     "linear rows": (F.linear, lambda n: (between(n, 2, 3), normal(4, 3))),
     "matmul": (F.matmul, lambda n: (between(n, 2, 3), normal(3, 4))),
+    "matmul vector": (F.matmul, lambda n: (between(n, 2, 3), normal(3))),
+    "mm": (F.mm, lambda n: (between(n, 3), normal(3, 4))),
+    "mv": (F.mv, lambda n: (between(n, 3), normal(3))),
+    "bmm": (F.bmm, lambda n: (between(n, 2, 3), normal(n, 3, 4))),
+    "dot": (F.dot, lambda n: (between(n), normal(n))),
+    "outer": (F.outer, lambda n: (between(n), normal(3))),
+    "addmm": (
+        lambda c, a, b: F.addmm(c, a, b, beta=2, alpha=0.5),
+        lambda n: (normal(4), between(n, 3), normal(3, 4)),
+    ),
+    "addmv": (F.addmv, lambda n: (normal(n), between(n, 3), normal(3))),
+    "addr": (F.addr, lambda n: (normal(3), between(n), normal(3))),
+    "baddbmm": (F.baddbmm, lambda n: (normal(2, 4), between(n, 2, 3), normal(n, 3, 4))),
+    "einsum": (
+        lambda a, b: F.einsum("n...k, km -> mn...", a, b),
+        lambda n: (between(n, 2, 3), normal(3, 4)),
+    ),
+    "einsum diagonal": (
+        lambda a, b, c: F.einsum("nii,in,j->ni", a, b, c),
+        lambda n: (between(n, 3, 3), between(3, n), between(2)),
+    ),
+    "tensordot": (
+        lambda a, b: F.tensordot(a, b, ([1, 2], [2, 0])),
+        lambda n: (between(n, 2, 3), normal(3, 4, 2)),
+    ),
+    "bilinear": (
+        F.bilinear,
+        lambda n: (between(n, 3), between(n, 2), normal(4, 3, 2), normal(4)),
+    ),
     "reshape": (lambda x: F.reshape(x, len(x), 6, 15), lambda n: (between(n, *IMAGES),)),
     "flatten": (F.flatten, lambda n: (between(n, *IMAGES),)),
     "clamp": (lambda x: F.clamp(x, -0.4, 0.7), lambda n: (normal(n, *IMAGES),)),
@@ -186,13 +338,13 @@ OPERATIONS = {
     "squeeze": (lambda x: F.squeeze(x, (1, 3)), lambda n: (between(n, 1, 3, 1, 2),)),
     "unsqueeze": (lambda x: F.unsqueeze(x, 2), lambda n: (between(n, 3, 2),)),
     "concat": (lambda a, b: F.concat([a, b], 1), lambda n: (between(n, 3, 2), between(n, 1, 2))),
-    "pad": (lambda x: F.pad(x, ((1, 0), (2, 1)), 5.0), lambda n: (between(n, *IMAGES),)),
+    "pad": (lambda x: F.pad(x, (2, -1, 1, 0, 0, 1), value=5.0), lambda n: (between(n, *IMAGES),)),
     "pad reflect": (
-        lambda x: F.pad(x, ((1, 0), (2, 3)), mode="reflect"),
+        lambda x: F.pad(x, (2, 3, 1, -2), mode="reflect"),
         lambda n: (between(n, *IMAGES),),
     ),
     "pad replicate": (
-        lambda x: F.pad(x, (2, 1), mode="replicate", data_format="NHWC"),
+        lambda x: F.pad(x, (0, 0, 1, 1, 2, 2), mode="replicate"),
         lambda n: (between(n, 6, 5, 3),),
     ),
     "pad circular": (lambda x: F.pad(x, (1, 4), mode="circular"), lambda n: (between(n, 3, 5),)),
@@ -217,6 +369,14 @@ OPERATIONS = {
     "instance_norm": (
         lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
         lambda n: (between(n, *IMAGES), normal(3), normal(3)),
+    ),
+    "batch_norm volumes": (
+        lambda x, w, b: F.batch_norm(x, weight=w, bias=b, training=True),
+        lambda n: (between(n, *VOLUMES), normal(3), normal(3)),
+    ),
+    "rms_norm": (
+        lambda x, w: F.rms_norm(x, (6, 5), w),
+        lambda n: (between(n, *IMAGES), normal(6, 5)),
     ),
     "local_response_norm": (
         lambda x: F.local_response_norm(x, 4, alpha=2.0),
@@ -269,9 +429,29 @@ OPERATIONS = {
         lambda n: (normal(n, 3), between(n, 3)),
     ),
 }
+#: operations on numbers whose result has no gradient: tests of their own compare the values
+WITHOUT_GRADIENT = {
+    *("eq", "ge", "gt", "isclose", "le", "lt", "ne"),
+    *("bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "floor_divide"),
+    *("logical_and", "logical_not", "logical_or", "logical_xor"),
+}
 operations = pytest.mark.parametrize(
     ("function", "inputs"), OPERATIONS.values(), ids=[n.replace(" ", "-") for n in OPERATIONS]
 )
+
+
+# Those of an array (N, 4, 3) whose results have no gradient.
+FACTS = {
+    "all": lambda x: F.all(x, 1),
+    "any": lambda x: F.any(x, (1, 2)),
+    "argmax": lambda x: F.argmax(x, 1),
+    "argmin": lambda x: F.argmin(x, -1, True),
+    "argsort": lambda x: F.argsort(x, 1, descending=True),
+    "count_nonzero": lambda x: F.count_nonzero(x, 2),
+    "unique": F.unique,
+}
+WAITING = {"unique"}  # the number of results depends on the values
+facts = pytest.mark.parametrize("name", FACTS)
 
 
 def as_float32(arrays):
@@ -280,7 +460,26 @@ def as_float32(arrays):
 
 def test_the_table_of_operations_is_complete():
     """Add a new operation above: everything below then holds for it."""
-    assert {name.split()[0] for name in OPERATIONS} == set(F.__all__)
+    found = {name.split()[0] for name in OPERATIONS} | {*FACTS} | WITHOUT_GRADIENT
+    assert found == set(F.__all__)
+
+
+@facts
+@pytest.mark.parametrize("layout", ["contiguous", "batch-last", "strided", "reversed"])
+def test_results_without_a_gradient(backend, name, layout):
+    x = np.random.default_rng(0).integers(0, 4, (3, 4, 3)).astype("float32")
+    expected = FACTS[name](xcnn.Tensor(x)).numpy()
+    for array, batch in ((x, 3), (x[:0], 0)):
+        on_device = layouts(backend, array)[layout]
+        with count_syncs() as syncs:
+            y = FACTS[name](xcnn.Tensor(on_device, requires_grad=True))
+        assert syncs == [] or name in WAITING
+        assert not y.requires_grad
+        assert len(y) == (batch if name not in WAITING or not batch else len(expected))
+        assert (backend.to_host(on_device) == array).all()
+        if batch:
+            assert y.dtype == expected.dtype
+            assert (y.numpy() == expected).all()
 
 
 @operations
@@ -395,7 +594,7 @@ def test_memory_stays_batch_last_through_a_network(backend):
         y = layer(F.relu(layer(F.batch_norm(y, training=True))))
         y = layer(y + layer(F.dropout(y, 0.2, key=1)))
         y = layer(F.avg_pool2d(layer(F.max_pool2d(y, 2)), 2))
-        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, 0))], 1))))
+        return layer(F.tanh(layer(F.concat([y, layer(F.pad(y, (0, 0)))], 1))))
 
     y, pullback = xcnn.vjp(block, x)
     assert len(seen) == 10
@@ -627,7 +826,7 @@ def test_no_operation_waits_for_the_device(strict, function, inputs):
 # -- errors --------------------------------------------------------------------------------
 
 ERRORS = {
-    "few axes": (lambda a: F.conv2d(a(3, 5, 5), a(4, 3, 3, 3)), ShapeError, "batch axis.*x.None."),
+    "few axes": (lambda a: F.conv2d(a(5, 5), a(4, 3, 3, 3)), ShapeError, "or three C, H, W"),
     "channels": (lambda a: F.conv2d(a(1, 2, 5, 5), a(4, 3, 3, 3)), ShapeError, "2 channels"),
     "features": (lambda a: F.linear(a(2, 3), a(5, 4)), ShapeError, "takes 4 features"),
     "small": (lambda a: F.max_pool2d(a(1, 1, 2, 2), 3), ShapeError, "larger image"),
@@ -739,7 +938,7 @@ def test_flags_are_bools():
             F.dropout(x, training=flag)
 
 
-@pytest.mark.parametrize("momentum", [float("nan"), np.float32(7), xcnn.nn.ReLU()])
+@pytest.mark.parametrize("momentum", [float("nan"), "0.1", xcnn.nn.ReLU()])
 def test_momentum_of_statistics(momentum):
     mean, var = np.zeros(2, "float32"), np.ones(2, "float32")
     with pytest.raises(ArgumentError, match="momentum="):

@@ -279,7 +279,7 @@ def test_a_network_of_signals_learns(backend):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
-    assert all(backend.to_host(p.grad).any() for p in model.parameters())
+    assert all(backend.to_host(p.grad.data).any() for p in model.parameters())
 
 
 def test_multiply_adds():
@@ -292,7 +292,7 @@ def test_multiply_adds():
 @pytest.mark.parametrize(
     ("shapes", "settings", "error", "text"),
     [
-        (((3, 9), (4, 3, 3), (4,)), {}, ShapeError, "three axes N, C, L.*batch axis"),
+        (((9,), (4, 3, 3), (4,)), {}, ShapeError, "three axes N, C, L, or two C, L"),
         (((2, 3, 9), (4, 3, 3, 3), (4,)), {}, ShapeError, r"expected \(F, C / groups, K\)"),
         (((2, 2, 9), (4, 3, 3), (4,)), {}, ShapeError, "input has 2 channels.*takes 3"),
         (((2, 3, 9), (4, 3, 3), (3,)), {}, ShapeError, r"bias has shape \(3,\)"),
@@ -314,7 +314,7 @@ def test_convolution_errors(backend, shapes, settings, error, text):
 @pytest.mark.parametrize(
     ("shapes", "settings", "error", "text"),
     [
-        (((3, 9), (3, 4, 3), (4,)), {}, ShapeError, "three axes N, C, L.*batch axis"),
+        (((9,), (3, 4, 3), (4,)), {}, ShapeError, "three axes N, C, L, or two C, L"),
         (((2, 3, 9), (3, 4, 3, 3), (4,)), {}, ShapeError, r"expected \(C, F / groups, K\)"),
         (((2, 2, 9), (3, 4, 3), (4,)), {}, ShapeError, "input has 2 channels.*takes 3"),
         (((2, 3, 9), (3, 4, 3), (4,)), {"output_padding": 1}, ArgumentError, "less than the"),
@@ -333,7 +333,7 @@ def test_transposed_errors(backend, shapes, settings, error, text):
 @pytest.mark.parametrize(
     ("shape", "settings", "error", "text"),
     [
-        ((3, 4), {"kernel_size": 2}, ShapeError, "three axes N, C, L"),
+        ((4,), {"kernel_size": 2}, ShapeError, "three axes N, C, L"),
         ((1, 3, 4), {"kernel_size": 5}, ShapeError, "width 4.*smaller than the kernel"),
         ((1, 3, 4), {"kernel_size": 0}, ArgumentError, "kernel_size=0"),
         ((1, 3, 4), {"kernel_size": 2, "stride": -1}, ArgumentError, "stride=-1"),
@@ -373,4 +373,4 @@ def test_a_layer_names_wrong_channels():
     with pytest.raises(ShapeError, match="input has 2 channels, but weight"):
         nn.Conv1d(3, 4, 3)(normal(1, 2, 5, dtype="float32"))
     with pytest.raises(ShapeError, match="three axes N, C, L"):
-        nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect")(normal(3, 5, dtype="float32"))
+        nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect")(normal(5, dtype="float32"))

@@ -16,11 +16,11 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 # From the bottom up; a module imports only from its own floor or below.
 FLOORS = [
     {"arrays", "config", "errors", "interrupt", "notebook", "threads"},
-    {"checks", "files", "tiling"},
+    {"checks", "files", "hints", "tiling"},
     {"geometry", "layout"},
     {"backends"},
     {"random", "tensor", "convolution"},
-    {"functional"},
+    {"creation", "functional"},
     {"init", "nn", "optim", "schedules"},
     {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary"},

@@ -398,4 +398,4 @@ def test_concat_of_two_dtypes(backend):
 )
 def test_pad_with_what_the_dtype_cannot_hold(backend, dtype, value):
     with pytest.raises(ArgumentError, match=f"the input is {dtype}, expected a whole number"):
-        F.pad(backend.asarray(np.ones((1, 1, 2), dtype)), 1, value)
+        F.pad(backend.asarray(np.ones((1, 1, 2), dtype)), (1, 1), value=value)

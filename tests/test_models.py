@@ -8,7 +8,7 @@ from xcnn.errors import ArgumentError
 
 
 def count(model):
-    return sum(p.size for p in model.parameters())
+    return sum(p.numel() for p in model.parameters())
 
 
 #: from the papers, torchvision and the arithmetic below

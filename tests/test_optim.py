@@ -1,5 +1,6 @@
 """Optimisers step by step against the naive oracle and, where installed, PyTorch."""
 
+import inspect
 import math
 
 import numpy as np
@@ -48,14 +49,41 @@ ADAGRAD_CASES = [
     {"lr": 0.1, "initial_accumulator_value": 0.5, "eps": 0.1},
 ]
 ADAMW_CASES = [*ADAM_CASES, {"lr": 0.5, "weight_decay": 0.0}]
+LARS_CASES = [{}, {"lr": 3.0, "weight_decay": 0.1, "nesterov": True, "trust_coefficient": 0.02}]
+LION_CASES = [{"lr": 0.01}, {"lr": 0.02, "betas": (0.5, 0.8), "weight_decay": 0.3}]
 CASES = [
     *((optim.SGD, case) for case in SGD_CASES),
     *((optim.Adam, case) for case in ADAM_CASES),
     *((optim.AdamW, case) for case in ADAMW_CASES),
     *((optim.RMSprop, case) for case in RMSPROP_CASES),
     *((optim.Adagrad, case) for case in ADAGRAD_CASES),
+    *((optim.LARS, case) for case in LARS_CASES),
+    *((optim.Lion, case) for case in LION_CASES),
 ]
-KINDS = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
+#: their oracle is PyTorch
+PEER_CASES = [
+    (optim.Adam, {"lr": 0.05, "amsgrad": True, "weight_decay": 0.1}),
+    (optim.NAdam, {"lr": 0.05, "weight_decay": 0.1, "momentum_decay": 6e-3}),
+    (optim.RAdam, {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (optim.Adamax, {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1}),
+    (optim.Adadelta, {"rho": 0.7, "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.Adafactor, {"lr": 0.1, "beta2_decay": -1.0, "d": 1.5, "weight_decay": 0.1}),
+    (optim.ASGD, {"lr": 0.1, "lambd": 0.1, "t0": 3, "weight_decay": 0.1}),
+    (optim.Rprop, {"lr": 0.05, "etas": (0.4, 1.4), "step_sizes": (0.01, 0.08)}),
+]
+#: more settings, of which only the numbers are compared
+MORE_PEER_CASES = [
+    (optim.AdamW, {"amsgrad": True, "betas": (0.5, 0.6)}),
+    (optim.Adam, {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    *((kind, {}) for kind, _ in PEER_CASES),
+    (optim.NAdam, {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (optim.RAdam, {"lr": 0.1, "betas": (0.9, 0.6), "eps": 1e-6}),
+    (optim.RAdam, {"lr": 0.1, "betas": (0.5, 0.9), "weight_decay": 0.3}),
+    (optim.Adafactor, {"lr": 1.0, "eps": (1e-3, 0.1)}),
+    (optim.ASGD, {"lr": 0.3, "alpha": 0.3}),
+]
+KINDS = list(dict.fromkeys(kind for kind, _ in [*CASES, *PEER_CASES]))
+PEERS = [kind for kind in KINDS if kind not in (optim.LARS, optim.Lion)]
 kinds = pytest.mark.parametrize("kind", KINDS)
 RULES = {  # the oracle of each, and the defaults that it does not know
     optim.SGD: (oracles.sgd, {"lr": 1e-3}),
@@ -63,10 +91,33 @@ RULES = {  # the oracle of each, and the defaults that it does not know
     optim.AdamW: (oracles.adam, {"lr": 1e-3, "weight_decay": 0.01, "decoupled": True}),
     optim.RMSprop: (oracles.rmsprop, {"lr": 1e-2}),
     optim.Adagrad: (oracles.adagrad, {"lr": 1e-2}),
+    optim.LARS: (oracles.lars, {"lr": 1.0}),
+    optim.Lion: (oracles.lion, {}),
 }
-each_case = pytest.mark.parametrize(
-    ("kind", "settings"), CASES, ids=lambda v: getattr(v, "__name__", None) or str(v)
-)
+
+
+def each(cases):
+    ids = [f"{kind.__name__}-{settings}" for kind, settings in cases]
+    return pytest.mark.parametrize(("kind", "settings"), cases, ids=ids)
+
+
+each_formula = each(CASES)
+each_case = each([*CASES, *PEER_CASES])
+each_peer = each([case for case in [*CASES, *PEER_CASES] if case[0] in PEERS])
+
+
+@pytest.fixture
+def torch():
+    """PyTorch, which counts steps and products in float64 too."""
+    module = pytest.importorskip("torch")
+    before = module.get_default_dtype()
+    module.set_default_dtype(module.float64)
+    yield module
+    module.set_default_dtype(before)
+
+
+def decay(kind):
+    return {} if kind is optim.Rprop else {"weight_decay": 0.1}
 
 
 def starts(dtype="float64"):
@@ -90,7 +141,7 @@ def values(params):
     return [p.numpy().copy() for p in params]
 
 
-@each_case
+@each_formula
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_against_the_formula(backend, kind, settings, dtype):
     params = parameters(backend, dtype)
@@ -108,9 +159,8 @@ def test_against_the_formula(backend, kind, settings, dtype):
     assert all(p.data is a for p, a in zip(params, arrays, strict=True))  # in place
 
 
-@each_case
-def test_against_pytorch(backend, kind, settings):
-    torch = pytest.importorskip("torch")
+@each([case for case in [*CASES, *PEER_CASES, *MORE_PEER_CASES] if case[0] in PEERS])
+def test_against_pytorch(backend, torch, kind, settings):
     params = parameters(backend)
     peers = [torch.nn.Parameter(torch.from_numpy(a)) for a in starts()]
     peer = getattr(torch.optim, kind.__name__)(peers, **settings)
@@ -142,7 +192,7 @@ def test_without_gradient_or_frozen_is_untouched(backend, kind):
     frozen.requires_grad = False
     for param in (frozen, trained):
         param.grad = backend.xp.ones_like(param.data)
-    optimizer = kind(params, lr=0.1, weight_decay=0.1)
+    optimizer = kind(params, lr=0.1, **decay(kind))
     optimizer.step()
     after = values(params)
     np.testing.assert_array_equal(after[0], before[0])
@@ -168,15 +218,14 @@ def test_zero_grad(backend):
     optimizer.zero_grad(set_to_none=False)
     for param, grad in zip(params, before, strict=True):
         assert param.grad is grad
-        assert not backend.to_host(grad).any()
+        assert not backend.to_host(grad.data).any()
     optimizer.zero_grad()
     assert all(param.grad is None for param in params)
 
 
-@each_case
-def test_heads_trained_in_turn(backend, kind, settings):
+@each_peer
+def test_heads_trained_in_turn(backend, torch, kind, settings):
     """The idle head neither decays nor moves with its momentum; its steps are counted apart."""
-    torch = pytest.importorskip("torch")
     weights = [normal(3, 4, seed=i) for i in range(3)]
     x = normal(5, 3, seed=7)
     body, *heads = (xcnn.Parameter(backend.asarray(w.copy())) for w in (x[:3, :3] + 1, *weights))
@@ -256,6 +305,7 @@ def test_two_devices_in_one_optimiser(strict):
 
 
 WEIGHT = [xcnn.Parameter(np.ones(1, np.float32))]
+MATRIX = [xcnn.Parameter(np.ones((2, 2), np.float32))]
 
 
 @pytest.mark.parametrize(
@@ -286,11 +336,49 @@ WEIGHT = [xcnn.Parameter(np.ones(1, np.float32))]
         (lambda: optim.RMSprop(WEIGHT, momentum=-1), "momentum=-1: expected"),
         (lambda: optim.Adagrad(WEIGHT, lr_decay=-1), "lr_decay=-1: expected"),
         (lambda: optim.Adagrad(WEIGHT, initial_accumulator_value="a"), "initial_accumulator_v"),
+        (lambda: optim.Adam(WEIGHT, amsgrad=2.5), "amsgrad=2.5: expected True or False"),
+        (lambda: optim.Adam(WEIGHT, capturable=True), "capturable=True is not supported, steps ar"),
+        (lambda: optim.SGD(WEIGHT, differentiable=True), "differentiable=True is not supported"),
+        (lambda: optim.SGD(WEIGHT, foreach="yes"), "foreach='yes': expected True or False"),
+        (lambda: optim.NAdam(WEIGHT, momentum_decay=-1), "momentum_decay=-1: expected"),
+        (lambda: optim.Adadelta(WEIGHT, rho=1.1), "rho=1.1: expected a number from 0 to 1"),
+        (lambda: optim.Adafactor(WEIGHT, eps=0.1), "eps=0.1: expected two numbers >= 0, or"),
+        (lambda: optim.Adafactor(WEIGHT, eps=(-1, 0.1)), r"eps=\(-1, 0.1\): expected two numbers"),
+        (
+            lambda: optim.Adafactor(WEIGHT, beta2_decay=0.8),
+            "beta2_decay=0.8: expected a number from -inf to 0",
+        ),
+        (lambda: optim.Adafactor(WEIGHT, d=0.5), "d=0.5: expected a number >= 1"),
+        (lambda: optim.ASGD(WEIGHT, t0=-1), "t0=-1: expected"),
+        (lambda: optim.Rprop(WEIGHT, etas=(1.2, 0.5)), r"etas=\(1.2, 0.5\): expected two numbers"),
+        (lambda: optim.Rprop(WEIGHT, step_sizes=(1, "x")), "step_sizes=.*: expected two numbers"),
+        (lambda: optim.LARS(WEIGHT, trust_coefficient=-1), "trust_coefficient=-1: expected"),
+        (lambda: optim.Muon(WEIGHT), r"Muon: a parameter has shape \(1,\): expected matrices only"),
+        (lambda: optim.Muon(MATRIX, ns_coefficients=(1, 2)), "ns_coefficients=.*: expected three"),
+        (lambda: optim.Muon(MATRIX, adjust_lr_fn="mine"), "adjust_lr_fn='mine': expected one of"),
+        (lambda: optim.Muon(MATRIX, ns_steps=-1), "ns_steps=-1: expected an int"),
+        (lambda: optim.LBFGS(WEIGHT, max_iter=0), "max_iter=0: expected"),
+        (lambda: optim.LBFGS(WEIGHT, line_search_fn="armijo"), "line_search_fn='armijo': expected"),
+        (lambda: optim.LBFGS(WEIGHT, tolerance_grad=-1), "tolerance_grad=-1: expected"),
+        (
+            lambda: optim.LBFGS(WEIGHT).step(),
+            r"LBFGS evaluates the loss several times per step: ca",
+        ),
+        (
+            lambda: optim.LBFGS([{"params": WEIGHT}, {"params": MATRIX}]),
+            "LBFGS takes one parameter group only",
+        ),
+        (lambda: optim.SGD(WEIGHT).step(3), "closure is int: expected a function"),
     ],
 )
 def test_arguments_refused(make, text):
     with pytest.raises(ArgumentError, match=f"^{text}"):
         make()
+
+
+def test_an_unknown_argument_is_a_type_error():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'momentum'"):
+        optim.Adam(WEIGHT, momentum=0.9)
 
 
 def test_an_optimiser_of_ones_own():
@@ -357,7 +445,7 @@ def test_resuming_from_files_gives_the_same_bits(backend, kind, settings, dtype)
     assert str(through_json(resumed.state_dict())) == str(through_json(optimizer.state_dict()))
 
 
-@each_case
+@each_formula
 def test_half_types_are_updated_in_float32(backend, kind, settings):
     """Their squares and eps are below what float16 holds; the state has float32."""
     start, rows = np.float16([1, -2, 3, 4]), np.float16([1e-4, -3e-5, 300, 0])
@@ -436,7 +524,7 @@ def test_large_parameters_are_changed_in_pieces(monkeypatch):
     def result(kind, size):
         monkeypatch.setattr(cpu, "optimizer_piece", size)
         param = xcnn.Parameter(normal(7, 30, dtype="float32"))
-        optimizer = kind([param], lr=0.1, weight_decay=0.1)
+        optimizer = kind([param], lr=0.1, **decay(kind))
         for seed in (1, 2):
             param.grad = normal(7, 30, seed=seed, dtype="float32")
             optimizer.step()
@@ -456,6 +544,176 @@ def test_centred_rmsprop_stays_a_number(backend):
     assert np.isfinite(param.numpy()).all()
 
 
+# -- as PyTorch is called -------------------------------------------------------------------
+
+
+def test_the_arguments_are_pytorchs(torch):
+    """Names, order and defaults, but for those that every optimiser takes by name."""
+    flags = {"maximize", "foreach", "fused", "capturable", "differentiable", "flags"}
+
+    def arguments(kind):
+        parameters = inspect.signature(kind).parameters.values()
+        return [(p.name, p.default) for p in parameters if p.name not in flags]
+
+    names = {name for name in dir(torch.optim) if name[0].isupper()} - {"Optimizer", "SparseAdam"}
+    assert names <= set(optim.__all__)
+    for name in names:
+        assert arguments(getattr(optim, name)) == arguments(getattr(torch.optim, name)), name
+
+
+def test_pytorchs_modes_change_nothing(torch):
+    results, peer = [], torch.zeros(1)
+    for modes in ({}, {"foreach": True}, {"fused": True, "capturable": False}, {"foreach": None}):
+        param = xcnn.Parameter(np.ones(3, np.float32))
+        param.grad = np.float32([1, -2, 3])
+        lr = xcnn.Tensor(np.float64([0.1])) if modes else 0.1
+        optimizer = optim.Adam([{"params": [param], **modes}], lr, **modes)
+        optimizer.step()
+        assert optimizer.param_groups[0].keys() <= torch.optim.Adam([peer]).param_groups[0].keys()
+        results.append(param.data.tolist())
+    assert results == [results[0]] * 4
+
+
+def test_the_loss_of_a_closure_is_returned(backend):
+    param = xcnn.Parameter(backend.asarray(np.float32([3, -4])))
+    optimizer = optim.SGD([param], lr=0.25)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (param * param).sum()
+        loss.backward()
+        return loss
+
+    with xcnn.no_grad():
+        assert optimizer.step(closure).item() == 25
+    assert param.numpy().tolist() == [1.5, -2]
+    assert optimizer.step() is None
+
+
+def test_named_parameters():
+    model = nn.Linear(2, 3)
+    optimizer = optim.SGD(model.named_parameters(), lr=0.1)
+    assert [id(p) for p in optimizer.params] == [id(p) for p in model.parameters()]
+    assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
+    other = optim.SGD([{"params": model.named_parameters()}], lr=0.5)
+    other.load_state_dict(through_json(optimizer.state_dict()))
+    assert (other.lr, other.param_groups[0]["param_names"]) == (0.1, ["weight", "bias"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"lr": 0.02, "weight_decay": 0.0, "nesterov": False, "momentum": 0.8},
+        {"lr": 0.1, "ns_steps": 3, "ns_coefficients": (3.4, -4.7, 2.0), "eps": 0.1},
+        {"adjust_lr_fn": "match_rms_adamw"},
+    ],
+    ids=str,
+)
+def test_muon_against_pytorch(backend, torch, monkeypatch, settings):
+    """PyTorch's iterations are in bfloat16, unless that is replaced."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    arrays = [normal(*shape, seed=i) for i, shape in enumerate([(5, 3), (2, 7), (1, 1), (0, 3)])]
+    params = [xcnn.Parameter(backend.asarray(a)) for a in arrays]
+    peers = [torch.nn.Parameter(torch.tensor(a)) for a in arrays[:3]]
+    optimizer, peer = optim.Muon(params, **settings), torch.optim.Muon(peers, **settings)
+    for step in range(STEPS):
+        for i, param in enumerate(params):
+            gradient = normal(*param.shape, seed=10 * step + i)
+            param.grad = backend.asarray(gradient)
+            if i < 3:
+                peers[i].grad = torch.tensor(gradient)
+        optimizer.step()
+        peer.step()
+        for param, other in zip(params[:3], peers, strict=True):
+            assert_matches(param.numpy(), other.detach().numpy(), factor=100)
+
+
+def rosenbrock(x, y):
+    """Summed over the elements; smallest, 0, where all are 1."""
+    return ((x - 1) * (x - 1) + 10 * ((y - x * x) * (y - x * x))).sum()
+
+
+LBFGS_CASES = [
+    {},
+    {"lr": 0.1, "max_iter": 7, "history_size": 3},
+    {"line_search_fn": "strong_wolfe"},
+    {"line_search_fn": "strong_wolfe", "lr": 0.3, "max_iter": 5, "max_eval": 9},
+    {"line_search_fn": "strong_wolfe", "history_size": 1, "tolerance_change": 1e-3},
+]
+
+
+@pytest.mark.parametrize("settings", LBFGS_CASES, ids=str)
+def test_lbfgs_against_pytorch(backend, torch, settings):
+    """Rosenbrock's function is hard enough that all branches of the search are used."""
+    arrays = [normal(3, seed=1), normal(1, 3, seed=2)]
+    params = [xcnn.Parameter(backend.asarray(a)) for a in arrays]
+    peers = [torch.nn.Parameter(torch.tensor(a)) for a in arrays]
+    optimizer, peer = optim.LBFGS(params, **settings), torch.optim.LBFGS(peers, **settings)
+    for _ in range(4):
+        losses = []
+        for each_, own in ((optimizer, params), (peer, peers)):
+
+            def closure(each_=each_, own=own):
+                each_.zero_grad()
+                loss = rosenbrock(*own)
+                loss.backward()
+                return loss.detach()
+
+            losses.append(float(each_.step(closure)))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-7, abs=1e-12)
+        for param, other in zip(params, peers, strict=True):
+            np.testing.assert_allclose(param.numpy(), other.detach().numpy(), rtol=1e-7)
+    assert optimizer.steps == [peer.state[peers[0]]["n_iter"]] * 2
+
+
+def test_lbfgs_fits_a_network_in_float32_and_goes_on_from_its_state(backend):
+    x = backend.asarray(normal(20, 3, dtype="float32"))
+
+    def make():
+        xcnn.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).to(backend)
+        model[0].bias.requires_grad = False
+        return model, optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe", max_iter=4)
+
+    def steps(model, optimizer, count):
+        def closure():
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(x), x[:, :1] * x[:, 1:2])
+            loss.backward()
+            return loss
+
+        return [optimizer.step(closure).item() for _ in range(count)]
+
+    (model, whole), (twin, resumed) = make(), make()
+    bias = model[0].bias.numpy().copy()
+    losses = steps(model, whole, 4)
+    twin.load_state_dict(model.state_dict())
+    resumed.load_state_dict(through_json(whole.state_dict()))
+    losses += steps(model, whole, 4)
+    assert steps(twin, resumed, 4) == losses[4:]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.5 * losses[0]
+    np.testing.assert_array_equal(model[0].bias.numpy(), bias)
+    before = resumed.state_dict()
+    for wrong in ({"arrays": {"move": np.ones(3)}}, {"length": "x"}, {"steps": [1]}):
+        with pytest.raises(StateDictError, match="LBFGS"):
+            resumed.load_state_dict({**before, **wrong})
+    assert str(through_json(resumed.state_dict())) == str(through_json(before))
+
+
+def test_the_average_of_asgd(backend):
+    """PyTorch's "ax": the mean of the parameter from step t0 + 2 on."""
+    params = [xcnn.Parameter(backend.asarray(np.zeros(2)))]
+    optimizer, seen = optim.ASGD(params, lr=0.1, lambd=0.0, t0=2), []
+    for step in range(6):
+        params[0].grad = backend.asarray(normal(2, seed=step))
+        optimizer.step()
+        seen.append(params[0].numpy().copy())
+    average = backend.to_host(optimizer.state["average"][0])
+    np.testing.assert_allclose(average, np.mean(seen[3:], axis=0), rtol=1e-12)
+
+
 # -- groups of parameters ------------------------------------------------------------------
 
 GROUPS = {
@@ -464,6 +722,15 @@ GROUPS = {
     optim.AdamW: [{"weight_decay": 0.5}, {"betas": (0.5, 0.6), "eps": 0.1}, {"maximize": True}],
     optim.RMSprop: [{"centered": True}, {"momentum": 0.9, "alpha": 0.5}, {"maximize": True}],
     optim.Adagrad: [{"lr_decay": 0.1}, {"weight_decay": 0.3, "eps": 0.1}, {"maximize": True}],
+    optim.LARS: [{"trust_coefficient": 0.0}, {"momentum": 0.5}, {"maximize": True}],
+    optim.Lion: [{"lr": 0.3}, {"betas": (0.5, 0.6)}, {"maximize": True}],
+    optim.NAdam: [{"momentum_decay": 0.1}, {"betas": (0.5, 0.6)}, {"maximize": True}],
+    optim.RAdam: [{"betas": (0.5, 0.6)}, {"weight_decay": 0.1}, {"maximize": True}],
+    optim.Adamax: [{"betas": (0.5, 0.6)}, {"weight_decay": 0.1}, {"maximize": True}],
+    optim.Adadelta: [{"rho": 0.5}, {"weight_decay": 0.1}, {"maximize": True}],
+    optim.Adafactor: [{"d": 2.0}, {"eps": (0.1, 0.1)}, {"maximize": True}],
+    optim.ASGD: [{"lambd": 0.2, "t0": 2}, {"alpha": 0.5, "lr": 0.3}, {"maximize": True}],
+    optim.Rprop: [{"lr": 0.3}, {"etas": (0.3, 2.0)}, {"maximize": True}],
 }
 
 
@@ -472,9 +739,8 @@ def grouped(kind, params):
     return [{"params": [param], **more} for more, param in settings]
 
 
-@kinds
-def test_groups_against_pytorch(backend, kind):
-    torch = pytest.importorskip("torch")
+@pytest.mark.parametrize("kind", PEERS)
+def test_groups_against_pytorch(backend, torch, kind):
     params = parameters(backend)
     peers = [torch.nn.Parameter(torch.from_numpy(a)) for a in starts()]
     optimizer = kind(grouped(kind, params), lr=0.02)
@@ -614,6 +880,11 @@ SCALED = [
     (optim.AdamW, {"weight_decay": 0.3}),
     (optim.RMSprop, {"centered": True, "momentum": 0.9}),
     (optim.Adagrad, {"lr_decay": 0.5, "initial_accumulator_value": 0.1}),
+    *((kind, decay(kind)) for kind, _ in PEER_CASES[1:]),
+    (optim.Adam, {"amsgrad": True}),
+    (optim.ASGD, {"t0": 2, "lambd": 0.1}),
+    (optim.LARS, {"weight_decay": 0.1, "momentum": 0.9}),
+    (optim.Lion, {"weight_decay": 0.1}),
 ]
 
 
@@ -647,7 +918,7 @@ def test_gradients_are_unscaled_once(backend):
     for _ in range(2):
         param.grad = backend.asarray(np.full(2, 4, np.float32))
         scaler.unscale_(optimizer)
-        assert param.grad[0] == 1
+        assert param.grad.data[0] == 1
         with pytest.raises(GradientError, match="the gradients are already unscaled"):
             scaler.unscale_(optimizer)
         scaler.step(optimizer)
@@ -669,7 +940,7 @@ def test_clip_grad_norm_equals_pytorch(backend, max_norm, norm_type, dtype):
     torch = pytest.importorskip("torch")
     params = parameters(backend, dtype)
     give(backend, params, 0, dtype)
-    arrays = [p.grad for p in params]
+    arrays = [p.grad.data for p in params]
     without = xcnn.Parameter(backend.asarray(np.ones(2, dtype)))
     peers = [torch.nn.Parameter(torch.from_numpy(a)) for a in starts(dtype)]
     for peer, gradient in zip(peers, gradients(0, dtype), strict=True):
@@ -680,8 +951,8 @@ def test_clip_grad_norm_equals_pytorch(backend, max_norm, norm_type, dtype):
     assert (norm.shape, norm.dtype, norm.backend) == ((), np.dtype(dtype), backend)
     assert norm.item() == pytest.approx(expected.item(), rel=1e-6)
     for param, peer, array in zip(params, peers, arrays, strict=True):
-        assert param.grad is array  # in place
-        assert_matches(param.grad, peer.grad.numpy(), dtype)
+        assert param.grad.data is array  # in place
+        assert_matches(param.grad.data, peer.grad.numpy(), dtype)
     assert without.grad is None
 
 
@@ -690,9 +961,9 @@ def test_clip_grad_norm_by_hand(backend):
     assert optim.clip_grad_norm_(param, 1.0).item() == 0  # no gradient yet
     param.grad = backend.asarray(np.float32([3, -4]))
     assert optim.clip_grad_norm_(param, 1.0).item() == 5
-    np.testing.assert_allclose(backend.to_host(param.grad), [0.6, -0.8], rtol=1e-6)
+    np.testing.assert_allclose(backend.to_host(param.grad.data), [0.6, -0.8], rtol=1e-6)
     assert optim.clip_grad_norm_([param], 2.0).item() == pytest.approx(1)
-    np.testing.assert_allclose(backend.to_host(param.grad), [0.6, -0.8], rtol=1e-6)
+    np.testing.assert_allclose(backend.to_host(param.grad.data), [0.6, -0.8], rtol=1e-6)
 
 
 def test_clipping_takes_any_memory_order_and_no_elements(backend):
@@ -703,9 +974,9 @@ def test_clipping_takes_any_memory_order_and_no_elements(backend):
     norm = optim.clip_grad_norm_(params, 0.5)
     assert norm.item() == pytest.approx(np.linalg.norm(used), rel=1e-6)
     np.testing.assert_allclose(
-        backend.to_host(params[0].grad), used * 0.5 / np.linalg.norm(used), rtol=1e-5
+        backend.to_host(params[0].grad.data), used * 0.5 / np.linalg.norm(used), rtol=1e-5
     )
-    params[0].grad = params[0].grad[:0]
+    params[0].grad.data = params[0].grad.data[:0]
     assert optim.clip_grad_norm_(params, 0.5, math.inf).item() == 0
 
 
@@ -713,7 +984,7 @@ def test_clip_grad_value(backend):
     param, without = (xcnn.Parameter(backend.asarray(np.zeros(4, np.float32))) for _ in range(2))
     gradient = param.grad = backend.asarray(np.float32([-3, -0.5, 0.25, 7]))
     assert optim.clip_grad_value_([param, without], 0.5) is None
-    assert param.grad is gradient
+    assert param.grad.data is gradient
     assert backend.to_host(gradient).tolist() == [-0.5, -0.5, 0.25, 0.5]
     optim.clip_grad_value_(param, 0)
     assert not backend.to_host(gradient).any()
@@ -735,7 +1006,7 @@ def test_a_limit_beyond_the_range_of_the_type(backend, dtype):
     param.grad = backend.asarray(np.full(2, 3, dtype))
     optim.clip_grad_value_([param], 1e300)
     optim.clip_grad_norm_([param], 1e300)
-    assert backend.to_host(param.grad).tolist() == [3, 3]
+    assert backend.to_host(param.grad.data).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -764,7 +1035,7 @@ def test_clipping_on_two_devices(strict):
 @kinds
 def test_a_clipped_step_does_not_wait_and_stays_in_float32(strict, kind):
     model = models.lenet5(input_shape=(1, 16, 16)).to(strict)
-    optimizer = kind(model.parameters(), weight_decay=1e-4)
+    optimizer = kind(model.parameters(), **decay(kind))
     x, y = strict.asarray(normal(3, 1, 16, 16, dtype="float32")), strict.asarray(np.arange(3))
     average = optim.EMA(model)
     with count_syncs() as syncs, forbid_float64():

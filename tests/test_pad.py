@@ -18,10 +18,14 @@ MODES = ["reflect", "replicate", "circular"]
 modes = pytest.mark.parametrize("mode", MODES)
 
 
+def flat(padding):
+    """Pairs for each axis as F.pad takes them, the last axis first."""
+    return [n for pair in reversed(padding) for n in pair]
+
+
 def check(backend, x, padding, mode):
     """``padding`` is one pair for each axis after the first two."""
-    given = padding[0] if x.ndim == 3 else padding
-    found = evaluate_on(backend, F.pad, x, padding=given, mode=mode)
+    found = evaluate_on(backend, F.pad, x, pad=flat(padding), mode=mode)
     assert_matches(found.y, oracles.pad(x, padding, mode), x.dtype)
     gradient = oracles.pad_gradient(found.dy, x.shape, padding, mode)
     assert_matches(found.gradients[0], gradient, x.dtype)
@@ -57,18 +61,7 @@ def test_any_padding(backend, mode, size, padding, batch):
         check(backend, x, padding, mode)
     else:
         with pytest.raises(ShapeError, match=f"mode='{mode}' allows at most"):
-            F.pad(backend.asarray(x), padding, mode=mode)
-
-
-@pytest.mark.parametrize(("padding", "sides"), [(2, ((2, 2),) * 2), ((1, 2), ((1, 1), (2, 2)))])
-@modes
-def test_forms_of_padding_and_nhwc(evaluate, padding, sides, mode):
-    x = normal(2, 3, 4, 5)
-    nhwc = x.transpose(0, 2, 3, 1)
-    found = evaluate(F.pad, nhwc, padding=padding, mode=mode, data_format="NHWC")
-    assert_matches(found.y, oracles.pad(x, sides, mode).transpose(0, 2, 3, 1))
-    dx = oracles.pad_gradient(found.dy.transpose(0, 3, 1, 2), x.shape, sides, mode)
-    assert_matches(found.gradients[0], dx.transpose(0, 2, 3, 1))
+            F.pad(backend.asarray(x), flat(padding), mode=mode)
 
 
 @pytest.mark.parametrize("layout", ["batch-last", "strided", "reversed"])
@@ -76,7 +69,7 @@ def test_forms_of_padding_and_nhwc(evaluate, padding, sides, mode):
 def test_any_layout(backend, layout, mode):
     x = normal(2, 3, 4, 5)
     padding = ((1, 2), (3, 1))
-    y, pullback = xcnn.vjp(F.pad, layouts(backend, x)[layout], padding=padding, mode=mode)
+    y, pullback = xcnn.vjp(F.pad, layouts(backend, x)[layout], pad=flat(padding), mode=mode)
     assert is_batch_last(y)
     assert_matches(y, oracles.pad(x, padding, mode))
     dy = normal(*y.shape, seed=1)
@@ -87,31 +80,91 @@ def test_any_layout(backend, layout, mode):
 @pytest.mark.parametrize("mode", ["constant", *MODES])
 def test_gradcheck(backend, mode):
     images, signals = backend.asarray(normal(2, 3, 4, 3)), backend.asarray(normal(2, 3, 4))
-    assert gradcheck(F.pad, images, padding=((1, 2), (0, 2)), mode=mode) < 1e-6
-    assert gradcheck(F.pad, signals, padding=(3, 1), mode=mode) < 1e-6
+    assert gradcheck(F.pad, images, pad=(0, 2, 1, 2), mode=mode) < 1e-6
+    assert gradcheck(F.pad, signals, pad=(3, 1), mode=mode) < 1e-6
 
 
-def test_a_constant_around_signals(evaluate):
-    found = evaluate(F.pad, normal(2, 3, 4), padding=(1, 2), value=1.5)
-    expected = np.full((2, 3, 7), 1.5)
-    expected[:, :, 1:5] = normal(2, 3, 4)
+@pytest.mark.parametrize(
+    ("shape", "widths"),
+    [
+        ((5,), [(1, 2)]),
+        ((3, 4), [(0, 2), (1, 0)]),
+        ((2, 3, 4), [(0, 0), (0, 0), (3, 1)]),
+        ((2, 3, 4, 2), [(1, 0), (0, 2), (0, 0), (2, 1)]),
+        ((2, 1, 3, 2, 2), [(0, 0), (0, 0), (1, 1), (0, 2), (1, 0)]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("value", [None, -1.5, np.inf])
+def test_a_constant_around_any_axes(evaluate, shape, widths, value):
+    x = normal(*shape)
+    found = evaluate(F.pad, x, pad=flat(widths), value=value)
+    expected = np.pad(x, widths, constant_values=0 if value is None else value)
     assert_matches(found.y, expected)
-    assert_matches(found.gradients[0], found.dy[:, :, 1:5])
+    inside = tuple(slice(b, b + n) for n, (b, _) in zip(shape, widths, strict=True))
+    assert_matches(found.gradients[0], found.dy[inside])
+
+
+def test_memory_of_a_constant(backend):
+    x = backend.asarray(normal(2, 3, 4, 2))
+    assert is_batch_last(F.pad(x, (1, 1, 1, 1)).data)
+
+
+@given(
+    shape=st.tuples(*[st.integers(0, 3)] * 4),
+    sides=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2),
+)
+def test_conv_of_padded_is_conv_with_padding(backend, shape, sides):
+    """pad(x) read by a 1×1 window of one is what conv2d pads by itself."""
+    (top, bottom), (left, right) = sides
+    if min(shape[2:]) == 0:
+        return
+    x = normal(*shape)
+    found = evaluate_on(backend, F.pad, x, pad=flat(sides)).y
+    wanted = oracles.conv2d(
+        x.reshape(-1, 1, *shape[2:]), np.ones((1, 1, 1, 1)), None, 1, sides
+    ).reshape(*shape[:2], shape[2] + top + bottom, shape[3] + left + right)
+    assert_matches(found, wanted)
+
+
+# mode, shape of the input, pad: no batch, three spatial axes, cropping
+PYTORCH = [
+    ("constant", (2, 3, 4), (-1, 2, 3, -2)),
+    ("constant", (4,), (-3, -1)),
+    ("reflect", (2, 3, 4, 5), (4, 2, 1, 3)),
+    ("reflect", (4, 5), (3, 4)),
+    ("reflect", (2, 4, 5), (-1, 3, 2, -2)),
+    ("reflect", (1, 2, 3, 4, 5), (3, -1, 2, 1, 0, 2)),
+    ("replicate", (3, 5), (-2, 6)),
+    ("replicate", (3, 4, 5), (1, 9, -3, -1)),
+    ("replicate", (2, 1, 2, 3), (1, 2, 0, 3, 2, 2)),
+    ("circular", (3, 5), (4, -1)),
+    ("circular", (2, 3, 4, 5), (-2, 3, 4, 1)),
+    ("circular", (2, 2, 2, 3), (3, 1, 1, 1, 0, 2)),
+]
+
+
+@pytest.mark.parametrize(("mode", "shape", "widths"), PYTORCH, ids=str)
+def test_pytorchs_axes(backend, mode, shape, widths):
+    torch = pytest.importorskip("torch")
+    x = normal(*shape)
+    found = evaluate_on(backend, F.pad, x, pad=widths, mode=mode)
+    peer = torch.tensor(x, requires_grad=True)
+    y = torch.nn.functional.pad(peer, widths, mode)
+    y.backward(torch.tensor(found.dy))
+    assert_matches(found.y, y.detach().numpy())
+    assert_matches(found.gradients[0], peer.grad.numpy())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @modes
 def test_pytorch(backend, mode, dtype):
-    """PyTorch's order is left, right, top, bottom."""
     torch = pytest.importorskip("torch")
-    for shape, ours, theirs in (
-        ((2, 3, 4, 5), ((1, 3), (4, 2)), (4, 2, 1, 3)),
-        ((2, 3, 5), (4, 1), (4, 1)),
-    ):
+    for shape, widths in ((2, 3, 4, 5), (4, 2, 1, 3)), ((2, 3, 5), (4, 1)):
         x = normal(*shape, dtype=dtype)
-        found = evaluate_on(backend, F.pad, x, padding=ours, mode=mode)
+        found = evaluate_on(backend, F.pad, x, pad=widths, mode=mode)
         peer = torch.tensor(x, requires_grad=True)
-        y = torch.nn.functional.pad(peer, theirs, mode=mode)
+        y = torch.nn.functional.pad(peer, widths, mode=mode)
         y.backward(torch.tensor(found.dy))
         assert_matches(found.y, y.detach().numpy(), dtype)
         assert_matches(found.gradients[0], peer.grad.numpy(), dtype)
@@ -136,23 +189,50 @@ def test_limits_are_pytorchs(mode, size):
 @pytest.mark.parametrize(
     ("shape", "padding", "settings", "error", "text"),
     [
-        ((1, 1, 3, 3), 3, {"mode": "reflect"}, ShapeError, "of 3 pixels.*at most 2"),
-        ((1, 1, 3, 3), (0, 4), {"mode": "circular"}, ShapeError, "of 3 pixels.*at most 3"),
-        ((1, 1, 0, 3), 1, {"mode": "replicate"}, ShapeError, "of 0 pixels.*at most 0"),
+        ((1, 3, 3), (3, 3), {"mode": "reflect"}, ShapeError, "of 3 pixels.*at most 2"),
+        ((1, 3, 3), (0, 4), {"mode": "circular"}, ShapeError, "of 3 pixels.*at most 3"),
+        ((1, 3, 0, 3), (0, 0, 1, 1), {"mode": "replicate"}, ShapeError, "of 0 pixels.*at most 0"),
         ((1, 1, 3), (3, 0), {"mode": "reflect"}, ShapeError, r"padding=\(3, 0\)"),
-        ((1, 1, 3, 3), 1, {"mode": "edge"}, ArgumentError, "mode='edge': expected one of constant"),
-        ((1, 1, 3, 3), 1, {"value": "reflect"}, ArgumentError, "by keyword, mode='reflect'"),
-        ((1, 1, 3, 3), 1, {"value": 2.0, "mode": "reflect"}, ArgumentError, "value=2.0 with mode"),
-        ((1, 1, 3, 3), (1, 1, 1, 1), {}, ArgumentError, "top, bottom"),
-        ((1, 1, 3), (1, 1, 1), {}, ArgumentError, "left, right"),
-        ((1, 1, 3), "same", {}, ArgumentError, "numbers of pixels"),
-        ((1, 1, 3), 1, {"data_format": "NHWC"}, ShapeError, "four axes"),
-        ((1, 3), 1, {"mode": "reflect"}, ShapeError, "four axes"),
+        ((1, 1, 3, 3), (1, 1), {"mode": "reflect"}, ShapeError, "must have 2 or 3 axes"),
+        ((3,), (1, 1), {"mode": "circular"}, ShapeError, "must have 2 or 3 axes"),
+        ((3,), (1, 1, 0, 0), {}, ShapeError, "2 axes, but the input of shape .* has 1"),
+        ((3, 3), (-2, -2), {}, ShapeError, "crops more than the 3 elements"),
+        ((1, 1, 3), (1, 1), {"mode": "edge"}, ArgumentError, "mode='edge': expected one of"),
+        ((1, 1, 3), (1, 1), {"value": "x"}, ArgumentError, "value='x'"),
+        ((1, 1, 3), (1, 1), {"value": 2.0, "mode": "reflect"}, ArgumentError, "value=2.0 with"),
+        ((1, 1, 3), (1, 1, 1), {}, ArgumentError, "two ints for each axis"),
+        ((1, 1, 3), "same", {}, ArgumentError, "left, right, top, bottom"),
+        ((1, 1, 3), None, {}, ArgumentError, "left, right, top, bottom"),
+        ((1, 1, 3), (1.0, 1.0), {}, ArgumentError, "two ints for each axis"),
     ],
 )
 def test_errors(backend, shape, padding, settings, error, text):
     with pytest.raises(error, match=text):
         F.pad(backend.asarray(normal(*shape)), padding, **settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "text"),
+    [
+        ((2,), {}, "padding 2 is now pad=(2, 2, 2, 2)"),
+        ((2, 1.5), {}, "padding 2 is now pad=(2, 2, 2, 2), value=1.5"),
+        ((((1, 2), (3, 4)),), {}, "padding ((1, 2), (3, 4)) is now pad=(3, 4, 1, 2)"),
+        ((), {"padding": (1, 2)}, "padding (1, 2) is now pad=(2, 2, 1, 1)"),
+        (
+            (((1, 2), (3, 4)),),
+            {"data_format": "NHWC"},
+            "padding ((1, 2), (3, 4)), data_format='NHWC' is now pad=(0, 0, 3, 4, 1, 2)",
+        ),
+    ],
+)
+def test_old_forms_show_the_new_spelling(arguments, settings, text):
+    with pytest.raises(ArgumentError) as error:
+        F.pad(normal(1, 2, 3, 4), *arguments, **settings)
+    assert text in str(error.value)
+    with pytest.raises(ArgumentError, match=r"padding 2 is now pad=\(2, 2\)"):
+        F.pad(normal(1, 2, 3), 2)
+    with pytest.raises(TypeError, match="width"):
+        F.pad(normal(1, 2, 3), (1, 1), width=3)
 
 
 # -- layers --------------------------------------------------------------------------------
@@ -226,3 +306,24 @@ def test_padding_mode_errors():
     layer = nn.Conv2d(2, 3, 7, padding=4, padding_mode="reflect")
     with pytest.raises(ShapeError, match="of 4 pixels: mode='reflect' allows at most 3"):
         layer(normal(1, 2, 4, 4, dtype="float32"))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["Constant", "Zero", "Reflection", "Replication", "Circular"])
+def test_padding_layers_are_pytorchs(backend, kind, axes):
+    torch = pytest.importorskip("torch")
+    name, value = f"{kind}Pad{axes}d", (1.5,) if kind == "Constant" else ()
+    x = normal(2, 3, *(4, 3, 5)[:axes], dtype="float32")
+    for padding, input in ((1, x), ((2, 0, 1, 1, 0, 2)[: 2 * axes], x[0])):
+        layer, peer = (getattr(library.nn, name)(padding, *value) for library in (xcnn, torch))
+        assert_matches(layer(backend.asarray(input)), peer(torch.tensor(input)).numpy())
+
+
+def test_padding_layer_errors():
+    with pytest.raises(ArgumentError, match=r"padding=\(1, 2, 3\): expected an int or 4"):
+        nn.ZeroPad2d((1, 2, 3))
+    with pytest.raises(ArgumentError, match="value='x'"):
+        nn.ConstantPad1d(1, "x")
+    with pytest.raises(ShapeError, match="expected 2 spatial axes"):
+        nn.ZeroPad2d(1)(normal(3, 3))
+    assert repr(nn.ReflectionPad2d((1, 2, 3, 4))) == "ReflectionPad2d((1, 2, 3, 4))"

@@ -130,7 +130,7 @@ def test_without_a_gradient_for_the_exponent(backend):
     """Negative bases give it none: nothing warns where it is not wanted."""
     x = xcnn.Tensor(backend.asarray(-np.ones(3)), requires_grad=True)
     F.pow(x, 2).sum().backward()
-    assert backend.to_host(x.grad).tolist() == [-2] * 3
+    assert backend.to_host(x.grad.data).tolist() == [-2] * 3
 
 
 @pytest.mark.parametrize("function", [F.maximum, F.minimum], ids=["maximum", "minimum"])
@@ -243,7 +243,7 @@ def test_what_where_refuses(backend):
     ones, condition = backend.xp.ones(3), backend.asarray(np.ones(3, bool))
     with pytest.raises(DTypeError, match="condition is float64: expected bool"):
         F.where(ones, ones, ones)
-    with pytest.raises(DTypeError, match="a is float64, b is float32"):
+    with pytest.raises(DTypeError, match="input is float64, other is float32"):
         F.where(condition, ones, ones.astype("float32"))
     with pytest.raises(ShapeError, match=r"\(3,\), \(3,\) and \(2,\) do not broadcast"):
         F.where(condition, ones, ones[:2])
@@ -279,3 +279,134 @@ def test_a_number_does_not_change_the_shape(backend, function, shape):
             assert (y.shape, y.dtype, type(y.data)) == (shape, "float32", type(a))
     for choice in ((a, 2.0), (2.0, a)):
         assert F.where(backend.asarray(np.full(shape, True)), *choice).shape == shape
+
+
+# -- comparisons, logic and whole numbers ----------------------------------------------------
+
+COMPARISONS = {
+    "eq": np.equal,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "le": np.less_equal,
+    "lt": np.less,
+    "ne": np.not_equal,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+}
+
+
+@pytest.mark.parametrize("dtypes", [("float32",) * 2, ("int64", "float64"), ("bool", "uint8")])
+@pytest.mark.parametrize(
+    "shapes", [((3, 4), (3, 4)), ((2, 1, 3), (4, 1)), ((0, 3), (3,)), ((), ())]
+)
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparisons(backend, name, shapes, dtypes):
+    a, b = (
+        np.random.default_rng(seed).integers(0, 3, shape).astype(dtype)
+        for seed, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
+    )
+    found = getattr(F, name)(backend.asarray(a), backend.asarray(b))
+    assert found.dtype == bool
+    assert not found.requires_grad
+    np.testing.assert_array_equal(found.numpy(), COMPARISONS[name](a, b))
+
+
+OPERATORS = {
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "reflected <": lambda a, b: 2 < a,  # noqa: SIM300
+    "accuracy": lambda a, b: (a == b).astype("float64") * 1,
+    "number": lambda a, b: a != 1.5,
+    "not": lambda a, b: ~(a == b),
+    "and": lambda a, b: (a > 0) & (b > 0),
+    "or": lambda a, b: (a > 1) | (b > 1),
+    "xor": lambda a, b: (a > 1) ^ (b > 1),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_compare_elements(backend, name):
+    a, b = np.array([[0.0, 1, 2], [1.5, 3, 2]]), np.array([0.0, 3, 2])
+    found = OPERATORS[name](xcnn.Tensor(backend.asarray(a)), xcnn.Tensor(backend.asarray(b)))
+    np.testing.assert_array_equal(found.numpy(), OPERATORS[name](a, b))
+
+
+def test_tensors_are_hashed_by_identity(backend):
+    a, b = (xcnn.Tensor(backend.xp.zeros(2)) for _ in range(2))
+    assert len({a, b, a}) == 2
+    assert {a: 1, b: 2}[b] == 2
+    assert (a == None) is False  # noqa: E711
+    assert (a != "text") is True
+
+
+@pytest.mark.parametrize(
+    "other", [3, 2.5, True, np.int64(2), np.arange(1, 4), np.float32([1, 2, 4])]
+)
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_arithmetic_of_whole_numbers(backend, dtype, other):
+    """PyTorch's rules: floats make floats, of 32 bits unless an operand has more."""
+    a = np.array([1, 0, 5]).astype(dtype)
+    tensor = xcnn.Tensor(backend.asarray(a))
+    there = backend.asarray(other) if isinstance(other, np.ndarray) else other
+    is_float = np.asarray(other).dtype.kind == "f"
+    if dtype == "bool" and other is True:
+        return  # the sum of two bools is a bool
+    for symbol, function in {
+        "+": np.add,
+        "*": np.multiply,
+        "/": np.divide,
+        "//": np.floor_divide,
+    }.items():
+        found = eval(f"tensor {symbol} there", {"tensor": tensor, "there": there})
+        expected = function(a.astype("float64"), np.asarray(other).astype("float64"))
+        assert (found.dtype == "float32") == (is_float or symbol == "/")
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["floor_divide", "remainder", "fmod", "div floor", "div trunc"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_quotients_and_remainders(backend, name, dtype):
+    a, b = np.array([[7, -7], [6, -1]]).astype(dtype), np.array([[3, 3], [-4, 5]]).astype(dtype)
+    expected = {
+        "floor_divide": np.floor(a / b),
+        "remainder": a - b * np.floor(a / b),
+        "fmod": a - b * np.trunc(a / b),
+        "div floor": np.floor(a / b),
+        "div trunc": np.trunc(a / b),
+    }[name]
+    function, *mode = name.split()
+    settings = {"rounding_mode": mode[0]} if mode else {}
+    found = getattr(F, function)(backend.asarray(a), backend.asarray(b), **settings)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize("name", ["bitwise_and", "bitwise_or", "bitwise_xor"])
+def test_bits(backend, name):
+    a, b = np.array([12, 10, 255], "uint8"), np.array([10, 3, 1], "uint8")
+    found = getattr(F, name)(backend.asarray(a), backend.asarray(b))
+    np.testing.assert_array_equal(found.numpy(), getattr(np, name)(a, b))
+    np.testing.assert_array_equal(F.bitwise_not(backend.asarray(a)).numpy(), 255 - a)
+    with pytest.raises(DTypeError, match="not for arrays of float64"):
+        getattr(F, name)(backend.xp.ones(2), backend.xp.ones(2))
+
+
+def test_closeness(backend):
+    a = backend.asarray(np.array([1, 1 + 1e-6, 1.1, np.nan, np.inf]))
+    b = backend.asarray(np.array([1, 1, 1, np.nan, np.inf]))
+    assert F.isclose(a, b).tolist() == [True, True, False, False, True]
+    assert F.isclose(a, b, rtol=0.2, equal_nan=True).tolist() == [True] * 5
+    assert F.logical_not(backend.asarray(np.array([0.0, 2, -1]))).tolist() == [True, False, False]
+
+
+def test_alpha(backend):
+    a, b = (backend.asarray(normal(3, seed=seed)) for seed in (1, 2))
+    np.testing.assert_allclose(
+        F.add(a, b, alpha=3).numpy(), normal(3, seed=1) + 3 * normal(3, seed=2)
+    )
+    np.testing.assert_allclose(F.sub(a, 2, alpha=0.5).numpy(), normal(3, seed=1) - 1)

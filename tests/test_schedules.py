@@ -1,5 +1,6 @@
 """Learning-rate schedules, step by step, against PyTorch and, where short, their formulas."""
 
+import inspect
 import json
 import math
 
@@ -19,7 +20,7 @@ from xcnn.schedules import (
     StepLR,
 )
 
-STEPS = 40
+STEPS = 60
 RATES = [0.1, 0.5]  # of two groups
 
 
@@ -82,15 +83,77 @@ SCHEDULES = {
     "at-once": lambda s, o: s.SequentialLR(o, [s.StepLR(o, 2), s.ExponentialLR(o, 0.8)], [0]),
     "one-cycle": lambda s, o: s.OneCycleLR(o, 0.8, total_steps=STEPS),
     "one-cycle-linear": lambda s, o: s.OneCycleLR(
-        o, [0.3, 1.0], epochs=5, steps_per_epoch=8, pct_start=0.55, anneal_strategy="linear"
+        o, [0.3, 1.0], epochs=6, steps_per_epoch=10, pct_start=0.55, anneal_strategy="linear"
     ),
     "one-cycle-three": lambda s, o: s.OneCycleLR(
         o, 0.8, STEPS, three_phase=True, div_factor=10.0, final_div_factor=3.0
     ),
     "one-cycle-momentum": lambda s, o: s.OneCycleLR(
-        o, 0.8, 50, base_momentum=[0.5, 0.6], max_momentum=0.7, pct_start=0.21
+        o, 0.8, 70, base_momentum=[0.5, 0.6], max_momentum=0.7, pct_start=0.21
     ),
-    "one-cycle-plain": lambda s, o: s.OneCycleLR(o, 0.8, 41, cycle_momentum=False),
+    "one-cycle-plain": lambda s, o: s.OneCycleLR(o, 0.8, 61, cycle_momentum=False),
+    "polynomial": lambda s, o: s.PolynomialLR(o),
+    "polynomial-2": lambda s, o: s.PolynomialLR(o, 50, power=2.0),
+    "multiplicative": lambda s, o: s.MultiplicativeLR(o, [lambda t: 0.9, lambda t: 0.8 + t / 99]),
+    "restarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 7),
+    "restarts-longer": lambda s, o: s.CosineAnnealingWarmRestarts(o, 5, 2, eta_min=0.01),
+    "cyclic": lambda s, o: s.CyclicLR(o, 0.1, 1.0, 4, cycle_momentum=False),
+    "cyclic-halved": lambda s, o: s.CyclicLR(o, [0.1, 0.2], [1.0, 0.7], 4, 9, mode="triangular2"),
+    "cyclic-falling": lambda s, o: s.CyclicLR(
+        o, 0.1, 1.0, 6, mode="exp_range", gamma=0.9, base_momentum=0.7, max_momentum=[0.8, 0.85]
+    ),
+    "cyclic-steps": lambda s, o: s.CyclicLR(
+        o, 0.1, 1.0, 6, scale_fn=lambda t: 5 ** (-t / 100), scale_mode="iterations"
+    ),
+    "cyclic-sine": lambda s, o: s.CyclicLR(
+        o, 0.1, 1.0, 6, 3, scale_fn=lambda c: (1 + math.sin(c * math.pi / 2)) / 2
+    ),
+    "chain-1": lambda s, o: s.ChainedScheduler([s.StepLR(o, 3)]),
+    "chain-4": lambda s, o: s.ChainedScheduler(
+        [
+            *(s.StepLR(o, 3), s.LinearLR(o, 0.4, total_iters=3)),
+            *(s.MultiStepLR(o, [4, 8, 10]), s.ExponentialLR(o, 0.9)),
+        ]
+    ),
+    "chain-to-zero": lambda s, o: s.ChainedScheduler(
+        [s.PolynomialLR(o, 10, 0.9), s.ConstantLR(o, 0.1, 7)], o
+    ),
+    "chain-cosine": lambda s, o: s.ChainedScheduler(
+        [s.ExponentialLR(o, 0.95), s.CosineAnnealingLR(o, 10, 0.001)]
+    ),
+    "chain-lambda": lambda s, o: s.ChainedScheduler(
+        [
+            *(s.LambdaLR(o, lambda t: 0.9**t), s.ExponentialLR(o, 0.95)),
+            s.MultiplicativeLR(o, lambda t: 0.97),
+        ]
+    ),
+    "chain-overruled": lambda s, o: s.ChainedScheduler(
+        [s.ExponentialLR(o, 0.95), s.LambdaLR(o, lambda t: 0.9**t)]
+    ),
+    "chain-cycles": lambda s, o: s.ChainedScheduler(
+        [s.CyclicLR(o, 0.1, 1.0, 5), s.OneCycleLR(o, 0.7, 80)]
+    ),
+    "chain-of-sequence": lambda s, o: s.ChainedScheduler(
+        [
+            s.SequentialLR(o, [s.ConstantLR(o, 0.1, 4), s.ExponentialLR(o, 0.9)], [6]),
+            s.StepLR(o, 5, 0.5),
+        ]
+    ),
+    "chain-of-chain": lambda s, o: s.ChainedScheduler(
+        [
+            s.ChainedScheduler([s.StepLR(o, 5, 0.5), s.ConstantLR(o, 0.5, 7)]),
+            s.ExponentialLR(o, 0.9),
+        ]
+    ),
+    "sequence-restarts": lambda s, o: s.SequentialLR(
+        o, [s.LinearLR(o, 0.1, total_iters=5), s.CosineAnnealingWarmRestarts(o, 6, 2)], [5]
+    ),
+    "sequence-polynomial": lambda s, o: s.SequentialLR(
+        o, [s.ConstantLR(o, 0.1, 9), s.PolynomialLR(o, 20)], [5]
+    ),
+    "sequence-cycles": lambda s, o: s.SequentialLR(
+        o, [s.CyclicLR(o, 0.1, 1.0, 3), s.OneCycleLR(o, 0.7, 80)], [20]
+    ),
 }
 
 
@@ -115,10 +178,72 @@ def test_every_step_equals_pytorchs(name):
 
 
 @pytest.mark.parametrize("kind", ["Adam", "AdamW", "RMSprop"])
-def test_one_cycle_of_each_momentum(kind):
+@pytest.mark.parametrize(
+    "make", [lambda s, o: s.OneCycleLR(o, 0.8, 30), lambda s, o: s.CyclicLR(o, 0.1, 0.8, 7)]
+)
+def test_cycles_of_each_momentum(make, kind):
     ours, others = two_groups(getattr(optim, kind)), their_groups(kind)
-    own, peer = OneCycleLR(ours, 0.8, 30), theirs().OneCycleLR(others, 0.8, 30)
-    compare(own, peer, ours, others, steps=30)
+    compare(make(schedules, ours), make(theirs(), others), ours, others, steps=30)
+
+
+def test_the_arguments_are_pytorchs():
+    """Names, order and defaults."""
+    module = theirs()
+
+    def arguments(kind):
+        return [(p.name, p.default) for p in inspect.signature(kind).parameters.values()]
+
+    for name in set(module.__all__) - {"LRScheduler"}:
+        ours = arguments(getattr(schedules, name))
+        assert ours == arguments(getattr(module, name)), name
+
+
+def test_steps_within_epochs():
+    """step(epoch) of warm restarts, as in PyTorch; then it goes on by whole epochs."""
+    ours, others = two_groups(), their_groups()
+    own, peer = (s.CosineAnnealingWarmRestarts(o, 5, 2, 0.01) for s, o in pairs(ours, others))
+    others.step()
+    for epoch in [0.25, 0.5, 1.5, None, None, 4.75, 5, 5.25, 12.0, 15, 14.5, 26, None, 35, None]:
+        own.step(epoch)
+        peer.step(epoch)
+        assert own.get_last_lr() == pytest.approx(peer.get_last_lr(), rel=1e-12)
+        assert own.last_epoch == peer.last_epoch
+    with pytest.raises(ArgumentError, match="epoch=-1: expected a number >= 0"):
+        own.step(-1)
+    assert own.last_epoch == peer.last_epoch
+
+
+def pairs(ours, others):
+    return (schedules, ours), (theirs(), others)
+
+
+@pytest.mark.parametrize("done", [1, 9, 23])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("StepLR", (3,)), ("MultiStepLR", ([2, 7, 9],)), ("ExponentialLR", (0.9,))),
+        *(("ConstantLR", (0.2, 7)), ("LinearLR", (0.3, 1.0, 8)), ("PolynomialLR", (30, 2.0))),
+        *(("CosineAnnealingLR", (9, 0.01)), ("CosineAnnealingWarmRestarts", (5, 2))),
+        *(("CyclicLR", (0.1, 1.0, 4)), ("OneCycleLR", (0.8, 60))),
+        *((name, (lambda t: 1 / (1 + t),)) for name in ("LambdaLR", "MultiplicativeLR")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_resuming_with_last_epoch(name, arguments, done):
+    """The rates are those of a PyTorch schedule that was not interrupted."""
+    others = their_groups()
+    peer, ours = getattr(theirs(), name)(others, *arguments), two_groups()
+    others.step()
+    for group, other in zip(ours.param_groups, others.param_groups, strict=True):
+        group["initial_lr"] = other["initial_lr"]
+    for _ in range(done):
+        peer.step()
+    own = getattr(schedules, name)(ours, *arguments, last_epoch=done - 1)
+    for _ in range(20):
+        assert own.get_last_lr() == pytest.approx(peer.get_last_lr(), rel=1e-9)
+        assert own.last_epoch == peer.last_epoch
+        own.step()
+        peer.step()
 
 
 PLATEAUS = {
@@ -155,6 +280,16 @@ def test_plateaus_equal_pytorchs(name, shape):
         assert own.num_bad_epochs == peer.num_bad_epochs
     if name != "default" or shape != "falling":
         assert own.get_last_lr() != RATES
+
+
+def test_a_chain_after_a_warm_up_and_back_again():
+    """PyTorch steps a chain twice at the start of a sequence. The steps may go back."""
+    one = optimizer(1.0)
+    chain = schedules.ChainedScheduler([ExponentialLR(one, 0.5), StepLR(one, 2)])
+    schedule = SequentialLR(one, [LinearLR(one, 0.25, total_iters=3), chain], [2])
+    assert rates(schedule, 5) == pytest.approx([0.25, 0.5, 1, 0.5, 0.025, 0.0125])
+    schedule.step(3)
+    assert one.lr == pytest.approx(0.5)
 
 
 # -- formulas ------------------------------------------------------------------------------
@@ -370,7 +505,29 @@ SGD = optimizer()
         (lambda: StepLR(SGD, 1.5), "step_size=1.5: expected"),
         (lambda: StepLR(SGD, 1, gamma=-1), "gamma=-1: expected a number >= 0"),
         (lambda: ExponentialLR(SGD, "x"), "gamma='x': expected"),
-        (lambda: schedules.MultiStepLR(SGD, 3), "milestones=3: expected a list"),
+        (lambda: schedules.MultiStepLR(SGD, 3), "milestones is int: expected a list"),
+        (
+            lambda: StepLR(optimizer(), 3, last_epoch=4),
+            "last_epoch=4: a parameter group has no 'ini",
+        ),
+        (lambda: StepLR(SGD, 3, last_epoch=-2), "last_epoch=-2: expected an int >= -1"),
+        (lambda: StepLR(SGD, 3).step("x"), "epoch='x': expected a number >= 0"),
+        (lambda: schedules.PolynomialLR(SGD, 0), "total_iters=0: expected"),
+        (lambda: schedules.PolynomialLR(SGD, power=-1), "power=-1: expected"),
+        (lambda: schedules.MultiplicativeLR(SGD, 0.9), "lr_lambda=0.9: expected a function"),
+        (lambda: schedules.CosineAnnealingWarmRestarts(SGD, 0), "T_0=0: expected"),
+        (lambda: schedules.CosineAnnealingWarmRestarts(SGD, 1, 0), "T_mult=0: expected"),
+        (lambda: schedules.CyclicLR(SGD, 0.1, 1.0, 0), "step_size_up=0: expected"),
+        (lambda: schedules.CyclicLR(SGD, 0.1, 1.0, mode="sine"), "mode='sine': expected one of"),
+        (lambda: schedules.CyclicLR(SGD, 0.1, 1.0, scale_fn=3), "scale_fn is int: expected a fun"),
+        (lambda: schedules.CyclicLR(SGD, [0.1, 0.2], 1.0), "base_lr has 2 values, the optimiser"),
+        (lambda: schedules.CyclicLR(ADAGRAD, 0.1, 1.0), "Adagrad has no momentum to cycle: pass"),
+        (lambda: schedules.ChainedScheduler([]), "ChainedScheduler: schedulers is empty"),
+        (lambda: schedules.ChainedScheduler([3]), "ChainedScheduler: int is not a schedule"),
+        (
+            lambda: schedules.ChainedScheduler([StepLR(SGD, 1), StepLR(optimizer(), 1)]),
+            "ChainedScheduler: every schedule must be for the same optimiser",
+        ),
         (lambda: schedules.MultiStepLR(SGD, [0]), "milestones=0: expected"),
         (lambda: schedules.ConstantLR(SGD, 1.5), "factor=1.5: expected a number from 0 to 1"),
         (lambda: LinearLR(SGD, 0.0), "start_factor=0: expected a number above 0"),

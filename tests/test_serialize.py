@@ -23,6 +23,8 @@ from .conftest import normal
 
 IMAGES = normal(2, 4, 6, 6, dtype="float32")
 ROWS = normal(3, 5, dtype="float32")
+VOLUMES = np.stack([IMAGES, IMAGES + 1], axis=2)
+WHERE = np.arange(IMAGES[0, 0].size).reshape(IMAGES[0, 0].shape) + np.zeros(IMAGES.shape, int)
 CLASSES = np.array([0, 2, 4])
 
 LAYERS = [
@@ -35,9 +37,48 @@ LAYERS = [
     (nn.AvgPool2d((2, 3), count_include_pad=False, padding=(1, 0)), (IMAGES,)),
     (nn.AdaptiveAvgPool2d((2, None)), (IMAGES,)),
     (nn.AdaptiveMaxPool2d(3), (IMAGES,)),
+    (nn.Conv3d(4, 2, (1, 2, 3), padding=((0, 0), (1, 0), (1, 2)), groups=2), (VOLUMES,)),
+    (nn.ConvTranspose3d(4, 2, 2, stride=2, output_padding=(1, 0, 1), bias=False), (VOLUMES,)),
+    (nn.MaxPool3d((1, 2, 2), ceil_mode=True), (VOLUMES,)),
+    (nn.AvgPool3d(2, stride=1, divisor_override=3), (VOLUMES,)),
+    (nn.LPPool1d(2, 2), (IMAGES[:, :, 0],)),
+    (nn.LPPool2d(2, (1, 2), ceil_mode=True), (IMAGES,)),
+    (nn.LPPool3d(2, 2, 1), (VOLUMES,)),
+    (nn.AdaptiveAvgPool1d(3), (IMAGES[:, :, 0],)),
+    (nn.AdaptiveAvgPool3d((1, None, 2)), (VOLUMES,)),
+    (nn.AdaptiveMaxPool1d(2), (IMAGES[:, :, 0],)),
+    (nn.AdaptiveMaxPool3d(2), (VOLUMES,)),
+    (nn.FractionalMaxPool2d(2, 1), (IMAGES,)),
+    (nn.FractionalMaxPool3d((1, 2, 3), output_ratio=0.2), (VOLUMES,)),
+    (nn.MaxUnpool1d(2), (IMAGES[:, :, 0], WHERE[:, :, 0])),
+    (nn.MaxUnpool2d(2, stride=(2, 1)), (IMAGES, WHERE)),
+    (nn.MaxUnpool3d((1, 2, 2)), (IMAGES[:, :, None], WHERE[:, :, None])),
+    (nn.BatchNorm3d(4), (VOLUMES,)),
+    (nn.InstanceNorm1d(4, affine=True), (IMAGES[:, :, 0],)),
+    (nn.InstanceNorm3d(4, track_running_stats=True), (VOLUMES,)),
+    (nn.RMSNorm(5, eps=0.1), (ROWS,)),
     (nn.Upsample(scale_factor=1.5, mode="bilinear", align_corners=True), (IMAGES,)),
     (nn.Upsample((5, 9)), (IMAGES,)),
+    (nn.Upsample(None, 1.3, "bilinear", recompute_scale_factor=True), (IMAGES,)),
+    (nn.UpsamplingNearest2d(scale_factor=2), (IMAGES,)),
+    (nn.UpsamplingBilinear2d((5, 9)), (IMAGES,)),
+    (nn.ChannelShuffle(2), (IMAGES,)),
+    (nn.Unfold(2, padding=(0, 1)), (IMAGES,)),
+    (nn.Fold((4, 5), (1, 2), stride=2), (np.ones((2, 8, 4), "float32"),)),
     (nn.PixelShuffle(2), (IMAGES,)),
+    (nn.ConstantPad1d((1, 2), 1.5), (IMAGES[:, :, 0],)),
+    (nn.ConstantPad2d((0, 1, -1, 2), np.float32(0.5)), (IMAGES,)),
+    (nn.ConstantPad3d(1, 2), (IMAGES[:, None],)),
+    (nn.ZeroPad1d((1, 2)), (IMAGES[:, :, 0],)),
+    *((pad(np.int64(1)), (IMAGES,)) for pad in (nn.ZeroPad2d, nn.ReflectionPad2d)),
+    *((pad(1), (IMAGES,)) for pad in (nn.ReplicationPad2d, nn.CircularPad2d)),
+    (nn.ReflectionPad1d((2, 0)), (IMAGES[:, :, 0],)),
+    (nn.ReplicationPad1d((2, 0)), (IMAGES[:, :, 0],)),
+    (nn.CircularPad1d((2, 0)), (IMAGES[:, :, 0],)),
+    (nn.ZeroPad3d(1), (IMAGES[:, None],)),
+    (nn.ReflectionPad3d(1), (IMAGES[:, None],)),
+    (nn.ReplicationPad3d((0, 1, 2, 3, 4, 5)), (IMAGES[:, None],)),
+    (nn.CircularPad3d(1), (IMAGES[:, None],)),
     (nn.PixelUnshuffle(2), (IMAGES,)),
     (nn.Conv2d(4, 2, 3, padding=((1, 0), (0, 2)), padding_mode="reflect"), (IMAGES,)),
     (
@@ -135,7 +176,8 @@ def test_every_layer_is_tried():
     tried = {type(model) for model, _ in LAYERS}
     public = {getattr(nn, name) for name in nn.__all__}
     layers = {c for c in public if isinstance(c, type) and issubclass(c, nn.Module)}
-    assert layers - tried == {nn.Module, nn.Loss}
+    # a ParameterList is part of a user's module, whose constructor makes it again
+    assert layers - tried == {nn.Module, nn.Loss, nn.ModuleDict, nn.ModuleList, nn.ParameterList}
 
 
 LARGE = {"unet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"}  # saving these takes seconds

@@ -262,7 +262,7 @@ PEERS = {
         [normal(3, 4, 5), normal(3, 1, 5)],
     ),
     "pad": (
-        lambda x: F.pad(x, ((1, 2), (3, 0)), 1.5),
+        lambda x: F.pad(x, (3, 0, 1, 2), value=1.5),
         lambda x: T.pad(x, (3, 0, 1, 2), value=1.5),
         [normal(2, 3, 4, 5)],
     ),
@@ -292,7 +292,7 @@ PEERS = {
         [normal(2, 3, 8)],
     ),
     "pad-reflect": (
-        lambda x: F.pad(x, ((1, 2), (3, 0)), mode="reflect"),
+        lambda x: F.pad(x, (3, 0, 1, 2), mode="reflect"),
         lambda x: T.pad(x, (3, 0, 1, 2), mode="reflect"),
         [normal(2, 3, 4, 5)],
     ),

@@ -126,7 +126,7 @@ def test_classifiers_in_the_middle_of_googlenet(tmp_path):
         assert_near(getattr(ours, name)(x).data, expected, 1e-5)
     outputs = ours.train()(normal(2, 3, 64, 64, dtype="float32"))
     assert [y.shape for y in outputs] == [(2, 10)] * 3
-    assert sum(p.size for p in models.googlenet(aux_logits=True).parameters()) == 13_004_888
+    assert sum(p.numel() for p in models.googlenet(aux_logits=True).parameters()) == 13_004_888
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])

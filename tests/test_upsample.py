@@ -6,7 +6,7 @@ import pytest
 import xcnn
 import xcnn.functional as F
 from xcnn import nn
-from xcnn.errors import ArgumentError, ShapeError
+from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -148,16 +148,25 @@ def test_a_batch_of_none(backend, mode):
         ({"size": 2, "scale_factor": 2}, ArgumentError, "size=2 and scale_factor=2: give exactly"),
         ({"size": 0}, ArgumentError, "size=0"),
         ({"size": 2.5}, ArgumentError, r"size=2\.5"),
-        ({"size": (2, 2, 2)}, ArgumentError, "pair"),
+        ({"size": (2, 0)}, ArgumentError, "size="),
         ({"scale_factor": 0}, ArgumentError, "scale_factor=0: expected a number > 0"),
         ({"scale_factor": -1.5}, ArgumentError, r"scale_factor=-1\.5"),
         ({"scale_factor": float("nan")}, ArgumentError, "scale_factor=nan"),
         ({"scale_factor": float("inf")}, ArgumentError, "scale_factor=inf"),
-        ({"scale_factor": (2, 2, 2)}, ArgumentError, "pair"),
+        ({"scale_factor": ()}, ArgumentError, r"scale_factor=\(\)"),
         ({"scale_factor": "2"}, ArgumentError, "scale_factor='2'"),
-        ({"size": 2, "mode": "bicubic"}, ArgumentError, "mode='bicubic': expected one of nearest"),
-        ({"size": 2, "align_corners": True}, ArgumentError, "align_corners=True is for mode"),
-        ({"size": 2, "align_corners": False}, ArgumentError, "align_corners=False is for mode"),
+        ({"size": 2, "mode": "cubic"}, ArgumentError, "mode='cubic': expected one of nearest"),
+        (
+            {"size": 2, "recompute_scale_factor": True},
+            ArgumentError,
+            "recompute_scale_factor=True: expected scale_factor",
+        ),
+        ({"size": 2, "align_corners": True}, ArgumentError, "align_corners=True is for"),
+        (
+            {"size": 2, "align_corners": False},
+            ArgumentError,
+            "align_corners=False is for",
+        ),
         ({"scale_factor": 0.1}, ShapeError, r"\(0, 0\).*at least one"),
     ],
 )
@@ -170,8 +179,16 @@ def test_errors(backend, settings, error, text):
 
 
 def test_images_must_have_four_axes_and_pixels(backend):
-    with pytest.raises(ShapeError, match="four axes N, C, H, W"):
-        F.interpolate(backend.asarray(np.ones((3, 4, 4))), 2)
+    with pytest.raises(ShapeError, match=r"mode='bilinear' takes N, C and 2 spatial.*x\[None\]"):
+        F.interpolate(backend.asarray(np.ones((3, 4, 4))), 2, mode="bilinear")
+    with pytest.raises(ShapeError, match="mode='linear' takes N, C and 1 spatial"):
+        F.interpolate(backend.asarray(np.ones((1, 3, 4, 4))), 2, mode="linear")
+    with pytest.raises(ArgumentError, match=r"size=\(2, 2, 2\): expected a number, or 2"):
+        F.interpolate(backend.asarray(np.ones((1, 3, 4, 4))), (2, 2, 2))
+    with pytest.raises(ArgumentError, match="antialias=True with mode='nearest'"):
+        F.interpolate(backend.asarray(np.ones((1, 3, 4, 4))), 2, antialias=True)
+    with pytest.raises(DTypeError, match="uint8"):
+        F.interpolate(backend.asarray(np.ones((1, 3, 4, 4), "uint8")), 2, mode="bilinear")
     with pytest.raises(ShapeError, match="at least one"):
         F.interpolate(backend.asarray(np.ones((1, 3, 0, 4))), 2)
 
@@ -185,7 +202,82 @@ def test_upsample_layer(backend, mode):
     assert_matches(nn.Upsample((8, 12), **mode)(on_device), y)
 
 
-# -- pixel shuffle -------------------------------------------------------------------------
+# -- all modes against PyTorch -----------------------------------------------------------------
+
+# settings, and the lengths of the spatial axes; PyTorch's antialias is wrong for one pixel across
+PYTORCH = [
+    ({"mode": "nearest", "scale_factor": 1.7}, (5,)),
+    ({"mode": "nearest", "size": (3, 1, 5)}, (2, 3, 4)),
+    ({"mode": "nearest-exact", "scale_factor": 1.7}, (7,)),
+    ({"mode": "nearest-exact", "scale_factor": (0.4, 2)}, (9, 4)),
+    ({"mode": "nearest-exact", "size": (5, 2, 3)}, (3, 5, 3)),
+    ({"mode": "linear", "size": 11}, (4,)),
+    ({"mode": "linear", "scale_factor": 0.6, "align_corners": True}, (8,)),
+    ({"mode": "bilinear", "scale_factor": 1.3, "recompute_scale_factor": True}, (5, 4)),
+    ({"mode": "trilinear", "scale_factor": (2, 1.2, 0.5)}, (2, 5, 6)),
+    ({"mode": "trilinear", "size": (1, 4, 7), "align_corners": True}, (3, 2, 4)),
+    ({"mode": "bicubic", "scale_factor": 1.7}, (4, 5)),
+    ({"mode": "bicubic", "size": (3, 9), "align_corners": True}, (7, 4)),
+    ({"mode": "bicubic", "size": (1, 2)}, (1, 6)),
+    ({"mode": "area", "size": 3}, (7,)),
+    ({"mode": "area", "scale_factor": (0.4, 1.5)}, (6, 4)),
+    ({"mode": "area", "size": (2, 3, 1)}, (3, 3, 4)),
+    ({"mode": "bilinear", "size": (3, 4), "antialias": True}, (10, 4)),
+    ({"mode": "bilinear", "scale_factor": (0.3, 1.4), "antialias": True}, (9, 5)),
+    ({"mode": "bilinear", "size": (1, 8), "antialias": True, "align_corners": True}, (3, 9)),
+    ({"mode": "bicubic", "scale_factor": 0.45, "antialias": True}, (12, 7)),
+    ({"mode": "bicubic", "size": (5, 9), "antialias": True, "align_corners": True}, (8, 4)),
+]
+
+
+@pytest.mark.parametrize(("settings", "size"), PYTORCH, ids=str)
+def test_every_mode_is_pytorchs(evaluate, settings, size):
+    torch = pytest.importorskip("torch")
+    x = normal(2, 3, *size, dtype="float32")
+    against_torch(evaluate(F.interpolate, x, **settings), torch, x, **settings)
+
+
+def test_nearest_along_one_and_three_axes_takes_the_factor_literally(evaluate):
+    """PyTorch's gradient there belongs to other pixels than its result: only that is compared."""
+    torch = pytest.importorskip("torch")
+    for size, factor in ((5,), 1.06), ((2, 6, 8), (1.15, 2.03, 0.85)):
+        x = normal(1, 2, *size, dtype="float32")
+        y = torch.nn.functional.interpolate(torch.tensor(x), scale_factor=factor)
+        found = evaluate(F.interpolate, x, scale_factor=factor)
+        assert_matches(found.y, y.numpy())
+        assert np.isclose((found.y * found.dy).sum(), (x * found.gradients[0]).sum(), rtol=1e-5)
+
+
+def test_upsampling_layers_are_pytorchs(backend):
+    torch = pytest.importorskip("torch")
+    x = normal(2, 3, 4, 5, dtype="float32")
+    for name, settings in (
+        ("UpsamplingNearest2d", {"scale_factor": (1.5, 2)}),
+        ("UpsamplingBilinear2d", {"size": (3, 8)}),
+        ("Upsample", {"scale_factor": 1.7, "mode": "bicubic", "recompute_scale_factor": True}),
+    ):
+        layer, peer = (getattr(library.nn, name)(**settings) for library in (xcnn, torch))
+        assert_matches(layer(backend.asarray(x)), peer(torch.tensor(x)).numpy(), factor=4)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_nearest_of_any_dtype(backend, mode, dtype):
+    x = (np.arange(6).reshape(1, 1, 2, 3) % 4).astype(dtype)
+    y = F.interpolate(backend.asarray(x), scale_factor=2, mode=mode)
+    assert y.dtype == dtype
+    assert (y.numpy() == x.repeat(2, axis=2).repeat(2, axis=3)).all()
+
+
+def test_bicubic_keeps_infinite_pixels_to_their_windows(evaluate):
+    x = np.zeros((1, 1, 1, 9))
+    x[..., 0] = np.inf
+    y = evaluate(F.interpolate, x, size=(1, 18), mode="bicubic").y
+    assert not np.isnan(y).any()
+    assert np.isfinite(y[..., 5:]).all()
+
+
+# -- pixel and channel shuffle -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("r", [1, 2, 3])
@@ -214,6 +306,26 @@ def test_pixel_shuffle_against_torch(backend, layout):
         assert is_batch_last(pullback(y)[0])
 
 
+@pytest.mark.parametrize("leading", [(), (2, 3), (1, 2, 2)], ids=str)
+def test_pixel_shuffle_of_any_leading_axes(evaluate, leading):
+    x = normal(*leading, 8, 3, 2)
+    y = oracles.pixel_shuffle(x.reshape(-1, 8, 3, 2), 2).reshape(*leading, 2, 6, 4)
+    found = evaluate(F.pixel_shuffle, x, upscale_factor=2)
+    assert_matches(found.y, y)
+    assert_matches(evaluate(F.pixel_unshuffle, found.dy, downscale_factor=2).y, found.gradients[0])
+    assert_matches(evaluate(F.pixel_unshuffle, y, downscale_factor=2).y, x)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 3), (2, 6, 3, 1), (0, 6, 2, 2)], ids=str)
+def test_channel_shuffle(evaluate, shape):
+    x = normal(*shape)
+    found = evaluate(F.channel_shuffle, x, groups=3)
+    order = [0, 2, 4, 1, 3, 5]  # two channels in each of three groups
+    assert_matches(found.y, x[:, order])
+    assert_matches(found.gradients[0][:, order], found.dy)
+    assert_matches(nn.ChannelShuffle(3)(x), x[:, order])
+
+
 def test_pixel_shuffle_of_no_images(backend):
     x = backend.asarray(np.zeros((0, 8, 4, 6), "float32"))
     assert F.pixel_shuffle(x, 2).shape == (0, 2, 8, 12)
@@ -234,8 +346,12 @@ def test_pixel_shuffle_errors(backend):
     with pytest.raises(ShapeError, match=r"height 5 and width 4.*downscale_factor=2"):
         F.pixel_unshuffle(x, 2)
     for function in (F.pixel_shuffle, F.pixel_unshuffle):
-        with pytest.raises(ShapeError, match="four axes"):
-            function(x[0], 2)
+        with pytest.raises(ShapeError, match=r"expected \(..., C, H, W\)"):
+            function(x[0, 0], 2)
+    with pytest.raises(ShapeError, match="multiple of groups=4 channels"):
+        F.channel_shuffle(x, 4)
+    with pytest.raises(ShapeError, match="three axes or more"):
+        F.channel_shuffle(x[0, 0], 1)
     for factor in (0, -1, 2.0, True):
         with pytest.raises(ArgumentError, match=f"upscale_factor={factor}"):
             F.pixel_shuffle(x, factor)

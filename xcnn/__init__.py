@@ -13,9 +13,11 @@ from . import (
     backends,
     callbacks,
     config,
+    creation,
     data,
     extend,
     functional,
+    hints,
     init,
     metrics,
     models,
@@ -24,28 +26,53 @@ from . import (
     schedules,
     testing,
 )
+from .creation import *
 from .random import manual_seed
 from .serialize import load, save
 from .summary import summary
-from .tensor import Function, Parameter, Tensor, enable_grad, is_grad_enabled, no_grad, vjp
+from .tensor import (
+    DTYPES,
+    Function,
+    Parameter,
+    Tensor,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+    vjp,
+)
 from .training import Epoch, Trainer
+
+_DTYPES = {
+    **{name: name for name in DTYPES},
+    **{"double": "float64", "float": "float32", "half": "float16", "int": "int32"},
+    **{"long": "int64", "short": "int16"},
+}
+inference_mode = no_grad
 
 if TYPE_CHECKING:
     from . import onnx
 else:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:
-        """Import ``xcnn.onnx`` on first access; most programs do not need it."""
+        """``xcnn.onnx``, imported on first access; operations, as ``xcnn.add`` is ``F.add``; names
+        of dtypes.
+        """
         if name == "onnx":
             from importlib import import_module
 
             return import_module(".onnx", __name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in functional.__all__:
+            return getattr(functional, name)
+        if name in _DTYPES:
+            return _DTYPES[name]
+        raise hints.no_attribute(__name__, name, hints.TOP, [*__all__, *functional.__all__])
 
 
 __version__ = "0.1.0"
 
 __all__ = [
+    *creation.__all__,
     "Epoch",
     "Function",
     "Parameter",
@@ -59,6 +86,7 @@ __all__ = [
     "enable_grad",
     "extend",
     "functional",
+    "inference_mode",
     "init",
     "is_grad_enabled",
     "load",
@@ -71,6 +99,7 @@ __all__ = [
     "optim",
     "save",
     "schedules",
+    "set_grad_enabled",
     "summary",
     "testing",
     "vjp",

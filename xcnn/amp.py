@@ -72,7 +72,7 @@ class GradScaler:
         """
         if optimizer in self._unscaled:
             raise GradientError("unscale_(): the gradients are already unscaled; call step()")
-        grads = [p.grad for p in optimizer.params if p.grad is not None]
+        grads = [p.grad.data for p in optimizer.params if p.grad is not None]
         with self._backend.active():
             self._backend.unscale(grads, self._state)
         self._unscaled.append(optimizer)
@@ -82,7 +82,7 @@ class GradScaler:
         if optimizer not in self._unscaled:
             self.unscale_(optimizer)
         with self._backend.active():
-            optimizer.step(self._state)
+            optimizer.step(scaler=self._state)
             self._unscaled.remove(optimizer)
             self._backend.update_scale(self._state, *self._growth)
 

@@ -25,8 +25,9 @@ def in_range(xp: Any, value: float, dtype: Any) -> float:
 def plain(value: Any) -> Any:
     """A setting with Python's numbers for NumPy's, so that JSON keeps it; a list is copied.
 
-    An array of several numbers stays as it is, for a check to refuse.
+    An array or a Tensor of one number is a number too; one of several stays, for a check to refuse.
     """
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value))
-    return value.item() if getattr(value, "shape", None) == () else value
+    shape = getattr(value, "shape", None)
+    return value.item() if isinstance(shape, tuple) and set(shape) <= {1} else value

@@ -15,16 +15,20 @@ from functools import lru_cache, wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
-from .errors import ArgumentError, ShapeError, StateDictError, XcnnError, did_you_mean
+from .errors import ArgumentError, ShapeError, StateDictError, XcnnError, did_you_mean, show
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
 OutputSize = int | tuple[int | None, int | None] | None
-Factor = float | tuple[float, float]
 
 REDUCTIONS = ("mean", "sum", "none")
 KL_REDUCTIONS = ("mean", "batchmean", "sum", "none")
-INTERPOLATIONS = ("nearest", "bilinear")
+INTERPOLATIONS = ("nearest", "bilinear")  # of augmentations
+#: by mode of F.interpolate: the numbers of spatial axes
+INTERPOLATION_AXES = {
+    **dict.fromkeys(("nearest", "nearest-exact", "area"), (1, 2, 3)),
+    **{"linear": (1,), "bilinear": (2,), "bicubic": (2,), "trilinear": (3,)},
+}
 COLOURS = {1: "grey", 3: "colour"}  # by number of channels
 
 _HUGE = 2**1023  # floats hold all integers below it
@@ -75,7 +79,7 @@ def single(value: Any, name: str, minimum: int = 1) -> int:
     """Check a setting of a 1-D operation: an int >= ``minimum``, or a sequence of one."""
     number = value[0] if are_ints(value, 1) else value
     if not is_int(number) or number < minimum:
-        raise ArgumentError(f"{name}={value!r}: expected an int >= {minimum}")
+        raise ArgumentError(f"{name}={show(value)}: expected an int >= {minimum}")
     return int(number)
 
 
@@ -85,34 +89,46 @@ def signal_pair(value: Any, name: str, minimum: int = 1) -> Pair:
 
 
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:
-    """``value`` as (height, width), ints >= ``minimum``; an int applies to both."""
-    both = (value, value) if is_int(value) else value
-    if not are_ints(both, 2) or min(both) < minimum:
-        raise ArgumentError(
-            f"{name}={value!r}: expected an int >= {minimum} or a pair of them (height, width)"
-        )
-    return int(both[0]), int(both[1])
+    """``value`` as (height, width), ints >= ``minimum``; an int, or one in a list, is both."""
+    height, width = per_axis(value, name, 2, minimum)
+    return height, width
 
 
-def check_padding(padding: Padding) -> str | tuple[Pair, Pair]:
-    """``padding`` as ``"same"`` or as ((top, bottom), (left, right)).
+_AXES = {
+    1: ("", ""),
+    2: (" or a pair of them (height, width)", "(pH, pW), ((top, bottom), (left, right))"),
+    3: (" or three of them (depth, height, width)", "(pD, pH, pW), ((front, back), ...)"),
+}
+
+
+def per_axis(value: Any, name: str, ndim: int, minimum: int = 1) -> tuple[int, ...]:
+    """``value`` as ``ndim`` ints >= ``minimum``; an int, or one in a list, is for all axes."""
+    single = value[0] if are_ints(value, 1) else value
+    each = (single,) * ndim if is_int(single) else value
+    if not are_ints(each, ndim) or min(each) < minimum:
+        raise ArgumentError(f"{name}={show(value)}: expected an int >= {minimum}{_AXES[ndim][0]}")
+    return tuple(map(int, each))
+
+
+def check_padding(padding: Padding, ndim: int = 2) -> Any:
+    """``padding`` as ``"same"`` or as ((top, bottom), (left, right)); ``ndim`` pairs.
 
     Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
     """
     sides: Any = padding
     if isinstance(sides, str) and sides in ("same", "valid"):  # == compares arrays elementwise
-        return "same" if sides == "same" else ((0, 0), (0, 0))
+        return "same" if sides == "same" else ((0, 0),) * ndim
+    if are_ints(sides, 1):
+        sides = sides[0]
     if is_int(sides):
-        sides = (sides, sides)
-    if are_ints(sides, 2):
-        sides = ((sides[0], sides[0]), (sides[1], sides[1]))
-    if isinstance(sides, list | tuple) and len(sides) == 2:
-        (height, width) = sides
-        if all(are_ints(p, 2) and min(p) >= 0 for p in sides):
-            return (int(height[0]), int(height[1])), (int(width[0]), int(width[1]))
+        sides = (sides,) * ndim
+    if are_ints(sides, ndim):
+        sides = tuple((n, n) for n in sides)
+    is_list = isinstance(sides, list | tuple) and len(sides) == ndim
+    if is_list and all(are_ints(p, 2) and min(p) >= 0 for p in sides):
+        return tuple((int(begin), int(end)) for begin, end in sides)
     raise ArgumentError(
-        f"padding={padding!r}: expected an int >= 0, (pH, pW), ((top, bottom), (left, right)), "
-        '"valid" or "same"'
+        f'padding={show(padding)}: expected an int >= 0, {_AXES[ndim][1]}, "valid" or "same"'
     )
 
 
@@ -131,41 +147,43 @@ def check_padding1d(padding: Any) -> str | Pair:
     if are_ints(sides, 2) and min(sides) >= 0:
         return int(sides[0]), int(sides[1])
     raise ArgumentError(
-        f'padding={padding!r}: expected an int >= 0, (left, right), "valid" or "same"'
+        f'padding={show(padding)}: expected an int >= 0, (left, right), "valid" or "same"'
     )
 
 
-def check_crop(padding: Padding) -> tuple[Pair, Pair]:
+def check_crop(padding: Padding, ndim: int = 2) -> Any:
     """The padding of a transposed convolution, as ((top, bottom), (left, right))."""
-    sides = check_padding(padding)
+    sides = check_padding(padding, ndim)
     if isinstance(sides, str):
         raise ArgumentError(
-            f"padding={padding!r} is ambiguous for a transposed convolution: several output sizes "
-            "fit; pass numbers of pixels, and output_padding"
+            f"padding={show(padding)} is ambiguous for a transposed convolution: several output "
+            "sizes fit; pass numbers of pixels, and output_padding"
         )
     return sides
 
 
-def check_output_padding(value: Any, stride: Pair, dilation: Pair) -> Pair:
+def check_output_padding(value: Any, stride: Any, dilation: Any) -> Any:
     """``value`` as (height, width), each less than the stride or the dilation of its axis."""
-    extra = pair(value, "output_padding", 0)
+    extra = per_axis(value, "output_padding", len(stride), 0)
     if any(m >= max(s, d) for m, s, d in zip(extra, stride, dilation, strict=True)):
         raise ArgumentError(
-            f"output_padding={value!r}: expected less than the stride {stride} or the dilation "
+            f"output_padding={show(value)}: expected less than the stride {stride} or the dilation "
             f"{dilation} along each axis"
         )
     return extra
 
 
-def check_output_size(output_size: Any) -> tuple[int | None, int | None]:
+def check_output_size(output_size: Any, ndim: int = 2) -> tuple[int | None, ...]:
     """``output_size`` as (height, width), each an int >= 1 or None."""
-    both = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
-    if len(both) != 2 or not all(n is None or (is_int(n) and n >= 1) for n in both):
+    each = output_size if isinstance(output_size, list | tuple) else (output_size,) * ndim
+    if len(each) == 1:
+        each *= ndim
+    if len(each) != ndim or not all(n is None or (is_int(n) and n >= 1) for n in each):
         raise ArgumentError(
-            f"output_size={output_size!r}: expected an int >= 1, None (same as the input) or a "
-            "pair of them (height, width)"
+            f"output_size={show(output_size)}: expected an int >= 1, None (same as the input)"
+            f"{_AXES[ndim][0]}"
         )
-    return both[0], both[1]
+    return tuple(each)
 
 
 # -- sizes and flags -----------------------------------------------------------------------
@@ -182,8 +200,8 @@ def check_size(name: str, value: Any, shape: Sequence[int], visited: bool = Fals
     is_visible = not visited or max(shape) <= _LONGEST
     if math.prod(shape) > _LARGEST or len(shape) > 64 or not is_visible:
         raise ArgumentError(
-            f"{name}={value!r} asks for {' × '.join(map(str, shape))} elements: expected at most "
-            f"{_LARGEST:,} along at most 64 axes" + (f" of {_LONGEST:,}" if visited else "")
+            f"{name}={show(value)} asks for {' × '.join(map(str, shape))} elements: expected at "
+            f"most {_LARGEST:,} along at most 64 axes" + (f" of {_LONGEST:,}" if visited else "")
         )
 
 
@@ -192,7 +210,7 @@ def check_flag(name: str, value: Any) -> bool:
     if value is True or value is False:  # the usual case
         return value
     if not isinstance(value, Integral) and type(value).__name__ not in ("bool", "bool_"):
-        raise ArgumentError(f"{name}={value!r}: expected True or False")
+        raise ArgumentError(f"{name}={show(value)}: expected True or False")
     return bool(value)
 
 
@@ -207,14 +225,14 @@ def check_path(name: str, value: Any) -> str:
     """The path of a file or a folder as text; not a file descriptor."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or "\0" in path:
-        raise ArgumentError(f"{name}={value!r}: expected a path, a str or os.PathLike")
+        raise ArgumentError(f"{name}={show(value)}: expected a path, a str or os.PathLike")
     return path
 
 
 def check_text(name: str, value: Any) -> str:
     """A string."""
     if not isinstance(value, str):
-        raise ArgumentError(f"{name}={value!r}: expected a str")
+        raise ArgumentError(f"{name}={show(value)}: expected a str")
     return value
 
 
@@ -222,7 +240,7 @@ def check_texts(name: str, value: Any) -> list[str]:
     """A sequence of strings, or an array (N,) of them, as a list; not one string."""
     is_list = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
     if not is_list or isinstance(value, str) or not all(isinstance(v, str) for v in value):
-        raise ArgumentError(f"{name}={value!r}: expected a list of strings")
+        raise ArgumentError(f"{name}={show(value)}: expected a list of strings")
     return list(value)
 
 
@@ -237,7 +255,7 @@ def check_code(name: str, value: Any, meanings: Mapping[int, str]) -> int:
     """One of the ints of ``meanings``, which tells what each stands for."""
     if not is_int(value) or value not in meanings:
         expected = " or ".join(f"{code} ({meaning})" for code, meaning in meanings.items())
-        raise ArgumentError(f"{name}={value!r}: expected {expected}")
+        raise ArgumentError(f"{name}={show(value)}: expected {expected}")
     return int(value)
 
 
@@ -251,7 +269,7 @@ def check_int(name: str, value: Any, minimum: int = 1, expected: str = "an int")
         with suppress(TypeError):  # a float, a string, an array of several numbers
             number = operator.index(value)
     if number is None or not minimum <= number < _HUGE:
-        raise ArgumentError(f"{name}={value!r}: expected {expected} >= {minimum}")
+        raise ArgumentError(f"{name}={show(value)}: expected {expected} >= {minimum}")
     return number
 
 
@@ -272,7 +290,7 @@ def check_number(
     if not low <= number <= high or (above and number == low):
         limits = f" {'>' if above else '>='} {low}" if low > -math.inf else ""
         limits = f" from {low} to {high}" if high < math.inf else limits
-        raise ArgumentError(f"{name}={value!r}: expected a number{limits}")
+        raise ArgumentError(f"{name}={show(value)}: expected a number{limits}")
     return number
 
 
@@ -291,36 +309,45 @@ def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:
 def check_ignore_index(ignore_index: Any) -> int:
     """A value that can be a class index: a 64-bit int."""
     if not is_int(ignore_index) or not -(2**63) <= ignore_index < 2**63:
-        raise ArgumentError(f"ignore_index={ignore_index!r}: expected a 64-bit int")
+        raise ArgumentError(f"ignore_index={show(ignore_index)}: expected a 64-bit int")
     return int(ignore_index)
 
 
 def check_interpolation(
-    size: Any, scale_factor: Any, mode: str, align_corners: bool | None
-) -> tuple[float, float] | None:
-    """The scale factors (height, width) of an interpolation, or None if a size was given."""
-    check_choice("mode", mode, INTERPOLATIONS)
+    size: Any,
+    scale_factor: Any,
+    mode: str,
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: Any = False,
+) -> None:
+    """The settings of an interpolation, of any number of axes."""
+    check_choice("mode", mode, tuple(INTERPOLATION_AXES))
     if align_corners is not None:
         check_flag("align_corners", align_corners)
-    if mode == "nearest" and align_corners is not None:
-        raise ArgumentError(
-            f'align_corners={align_corners!r} is for mode="bilinear": omit it, or use that mode'
-        )
+        if not mode.endswith(("linear", "cubic")):
+            raise ArgumentError(
+                f"align_corners={show(align_corners)} is for the linear modes and bicubic: omit "
+                'it, or use mode="bilinear"'
+            )
+    if check_flag("antialias", antialias) and mode not in ("bilinear", "bicubic"):
+        raise ArgumentError(f"antialias=True with mode={mode!r}: expected bilinear or bicubic")
     if (size is None) == (scale_factor is None):
         raise ArgumentError(
-            f"size={size!r} and scale_factor={scale_factor!r}: give exactly one of them"
+            f"size={show(size)} and scale_factor={show(scale_factor)}: give exactly one of them"
         )
+    if recompute_scale_factor is not None:
+        check_flag("recompute_scale_factor", recompute_scale_factor)
+        if recompute_scale_factor and size is not None:
+            raise ArgumentError("recompute_scale_factor=True: expected scale_factor, not size")
     if size is not None:
-        pair(size, "size")
-        return None
-    both = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,) * 2
-    factors = tuple(map(as_float, both))
-    if len(factors) != 2 or not all(0 < factor < math.inf for factor in factors):
+        check_shape("size", size)
+        return
+    factors = scale_factor if isinstance(scale_factor, list | tuple) else (scale_factor,)
+    if not factors or not all(0 < as_float(factor) < math.inf for factor in factors):
         raise ArgumentError(
-            f"scale_factor={scale_factor!r}: expected a number > 0 or a pair of them (height, "
-            "width)"
+            f"scale_factor={show(scale_factor)}: expected a number > 0, or one for each axis"
         )
-    return factors[0], factors[1]
 
 
 # -- axes and shapes -----------------------------------------------------------------------
@@ -337,7 +364,7 @@ def check_dim(name: str, dim: Any, ndim: int) -> int:
         No such axis.
     """
     if not is_int(dim):
-        raise ArgumentError(f"{name}={dim!r}: expected an int")
+        raise ArgumentError(f"{name}={show(dim)}: expected an int")
     if not -ndim <= dim < ndim:
         raise ShapeError(
             f"{name}={dim}: there are {ndim} axes, expected "
@@ -368,7 +395,7 @@ def check_shape(name: str, shape: Any, minimum: int = 1) -> tuple[int, ...]:
     axes = (shape,) if is_int(shape) else shape
     is_list = isinstance(axes, tuple | list) and are_ints(axes, len(axes) or 1)
     if not is_list or min(axes) < minimum:
-        raise ArgumentError(f"{name}={shape!r}: expected ints >= {minimum}")
+        raise ArgumentError(f"{name}={show(shape)}: expected ints >= {minimum}")
     return tuple(int(n) for n in axes)
 
 
@@ -393,7 +420,9 @@ def channels_last_hint(shape: tuple[int, ...], channels: int, otherwise: str = "
     if len(shape) < 3 or shape[-1] != channels:
         return otherwise
     axes = 0, len(shape) - 1, *range(1, len(shape) - 1)
-    return f"{shape} looks channels-last: use x.transpose{axes}"
+    one = tuple(axis - 1 for axis in axes[1:])
+    single = f", or x.transpose{one} for one example" if shape[0] == 1 else ""
+    return f"{shape} looks channels-last: use x.transpose{axes}{single}"
 
 
 def loads_state(method: _F) -> _F:
@@ -423,7 +452,8 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Require one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(
-            f"{name}={value!r}: expected one of {', '.join(choices)}" + did_you_mean(value, choices)
+            f"{name}={show(value)}: expected one of {', '.join(choices)}"
+            + did_you_mean(value, choices)
         )
     return value
 

@@ -108,6 +108,17 @@ def did_you_mean(name: Any, names: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(repr(spelled[k]) for k in near)}?)" if near else ""
 
 
+def show(value: Any) -> str:
+    """A value in an error message: arrays and tensors by dtype and shape, others by their repr."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and hasattr(value, "dtype"):
+        return f"{type(value).__name__} of {value.dtype} {tuple(shape)}" if shape else str(value)
+    if isinstance(value, list | tuple) and any(hasattr(item, "dtype") for item in value):
+        return f"[{', '.join(map(show, value[:8]))}{', ...' if len(value) > 8 else ''}]"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}... ({type(value).__name__})"
+
+
 LINES = "\n"
 
 

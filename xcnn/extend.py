@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from . import backends
 from .backends import Backend
-from .errors import ArgumentError
+from .errors import ArgumentError, show
 from .nn import Module
 from .tensor import Buffer, Function, ImageFunction, Parameter, operation
 
@@ -84,7 +84,7 @@ def register_layer(
         raise ArgumentError(f"register_layer: {kind!r}: expected a subclass of Module")
     name = kind.__name__ if name is None else name
     if any(other == name and known is not kind for known, other in _names.items()):
-        raise ArgumentError(f"register_layer: name={name!r} is taken; choose another name")
+        raise ArgumentError(f"register_layer: name={show(name)} is taken; choose another name")
     _builders[name] = kind if build is None else build
     _names[kind] = name
     return kind

@@ -9,7 +9,7 @@ Everything below follows from this formula. Lengths are in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from .checks import (
     check_size,
     memoize,
     pair,
+    per_axis,
 )
 from .errors import ShapeError
 from .tiling import Tile, tile_grid
@@ -133,6 +134,7 @@ def window_geometry(
     dilation: Any = 1,
     ceil_mode: bool = False,
     kernel_name: str = "kernel_size",
+    axes: tuple[str, str] = ("height", "width"),
 ) -> Geometry:
     """The :class:`Geometry` of a 2-D window operation on an image of ``input_size``.
 
@@ -157,7 +159,7 @@ def window_geometry(
         resolved = height, width
     sides = zip(input_size, extent, stride, resolved, strict=True)
     output = tuple(_output_size(*side, ceil_mode) for side in sides)
-    for axis, name in enumerate(("height", "width")):
+    for axis, name in enumerate(axes):
         if input_size[axis] < 1 or output[axis] < 1:
             raise ShapeError(
                 f"input of {name} {input_size[axis]} with padding {resolved[axis]} is smaller than "
@@ -221,20 +223,64 @@ def transposed_geometry(
     return Geometry((height, width), input_size, kernel, stride, sides, dilation)
 
 
+def volume_geometry(
+    make: Callable[..., Geometry],
+    input_size: tuple[int, ...],
+    padding: Any,
+    kernel_name: str = "kernel_size",
+    ceil_mode: bool | None = None,
+    **settings: Any,
+) -> tuple[Geometry, Geometry]:
+    """The windows of volumes (depth, height, width): along the depth, and of each frame.
+
+    The former is that of an image one pixel wide.
+
+    Parameters
+    ----------
+    make
+        :func:`window_geometry` or :func:`transposed_geometry`, whose errors it raises.
+    **settings
+        kernel, stride, dilation, and output_padding for the latter.
+    """
+    sides: Any = check_padding(padding, 3)
+    deep: dict[str, Any] = {"padding": sides if isinstance(sides, str) else (sides[0], (0, 0))}
+    flat: dict[str, Any] = {"padding": sides if isinstance(sides, str) else sides[1:]}
+    for name, value in settings.items():
+        least = int(name != "output_padding")
+        title = kernel_name if name == "kernel" else name
+        first, *rest = per_axis(value, title, 3, least)
+        deep[name], flat[name] = (first, least), tuple(rest)
+    more: dict[str, Any] = {} if ceil_mode is None else {"ceil_mode": ceil_mode}
+    names = {} if make is transposed_geometry else {"axes": ("depth", "width")}
+    depth, height, width = input_size
+    return (
+        make((depth, 1), **deep, kernel_name=kernel_name, **more, **names),
+        make((height, width), **flat, kernel_name=kernel_name, **more),
+    )
+
+
 def output_padding_for(
-    output_size: Pair, input_size: Pair, kernel: Any, stride: Pair, padding: Padding, dilation: Any
-) -> Pair:
+    output_size: Any, input_size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> Any:
     """The ``output_padding`` for which :func:`transposed_geometry` gives images of ``output_size``.
+
+    Also that of volumes, whose sizes are (depth, height, width).
 
     Raises
     ------
     ShapeError
         No ``output_padding`` below the stride gives that size.
     """
-    smallest = transposed_geometry(input_size, kernel, stride, padding, 0, dilation).input
-    extra = output_size[0] - smallest[0], output_size[1] - smallest[1]
+    settings = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    smallest: tuple[int, ...]
+    if len(input_size) == 3:
+        deep, flat = volume_geometry(transposed_geometry, input_size, **settings)
+        smallest = deep.input[0], *flat.input
+    else:
+        smallest = transposed_geometry(input_size, **settings).input
+    extra = tuple(size - least for size, least in zip(output_size, smallest, strict=True))
     if not all(0 <= m < s for m, s in zip(extra, stride, strict=True)):
-        largest = smallest[0] + stride[0] - 1, smallest[1] + stride[1] - 1
+        largest = tuple(least + s - 1 for least, s in zip(smallest, stride, strict=True))
         raise ShapeError(
             f"output_size={output_size}: an input of size {input_size} gives sizes from "
             f"{smallest} to {largest}"

@@ -31,7 +31,7 @@ from numpy.random import Generator
 from . import random
 from .arrays import Array
 from .checks import are_ints, check_choice, check_number
-from .errors import ArgumentError, DTypeError
+from .errors import ArgumentError, DTypeError, show
 from .tensor import Tensor
 
 _Rng = Generator | None
@@ -163,7 +163,7 @@ def uniform_(tensor: Tensor, bound: float = 1.0, generator: _Rng = None) -> Tens
 def _fill(tensor: Tensor, rng: _Rng, draw: Callable[[Generator], Array]) -> Tensor:
     _checked(tensor)
     if rng is not None and not isinstance(rng, Generator):
-        raise ArgumentError(f"generator={rng!r}: expected a numpy.random.Generator or None")
+        raise ArgumentError(f"generator={show(rng)}: expected a numpy.random.Generator or None")
     if not _skip.get():
         values = draw(rng or random.generator())
         tensor.data[...] = tensor.backend.asarray(values, tensor.dtype)

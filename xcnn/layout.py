@@ -1,8 +1,9 @@
 """Conversion between user-facing layouts and batch-last memory.
 
 Users see images (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``, and signals (N, C, L),
-treated as images one pixel high. In memory the batch is innermost: (C, H, W, N). A result is a
-transposed view of batch-last memory, so the next operation can use it without a copy.
+treated as images one pixel high. In memory the batch is innermost: (C, H, W, N). A volume
+(N, C, D, H, W) is a batch of frames: (C, H, W, D, N). A result is a transposed view of batch-last
+memory, so the next operation can use it without a copy.
 """
 
 from __future__ import annotations
@@ -12,27 +13,37 @@ from typing import Any
 
 from .arrays import Array
 from .checks import Padding, check_padding1d
-from .errors import ArgumentError, ShapeError
+from .errors import ArgumentError, ShapeError, show
 from .tiling import Tile
 
-_TO_BATCH_LAST = {"NCHW": (1, 2, 3, 0), "NHWC": (3, 1, 2, 0), "NCL": (1, 2, 0)}
+_TO_BATCH_LAST = {
+    "NCHW": (1, 2, 3, 0),
+    "NHWC": (3, 1, 2, 0),
+    "NCL": (1, 2, 0),
+    "NCDHW": (1, 3, 4, 2, 0),
+}
 
 
 def batch_last(xp: Any, x: Array, data_format: str = "NCHW") -> Array:
-    """``x`` as contiguous (C, H, W, N), a signal as (C, 1, L, N); copied only if necessary."""
+    """``x`` as contiguous (C, H, W, N), a signal as (C, 1, L, N); copied only if necessary.
+
+    A volume as (C, H, W, D, N).
+    """
     y = xp.ascontiguousarray(x.transpose(_TO_BATCH_LAST[data_format]))
-    return y if y.ndim == 4 else y[:, None]
+    return y[:, None] if y.ndim == 3 else y
 
 
 def batch_first(y: Array, data_format: str = "NCHW") -> Array:
     """A (C, H, W, N) array as a view in ``data_format``."""
     if data_format == "NCHW":
         return y.transpose(3, 0, 1, 2)
+    if data_format == "NCDHW":
+        return y.transpose(4, 0, 3, 1, 2)
     return y.transpose(3, 1, 2, 0) if data_format == "NHWC" else y[:, 0].transpose(2, 0, 1)
 
 
-def check_data_format(data_format: str) -> str:
-    """Require "NCHW" or "NHWC".
+def check_data_format(data_format: str, ndim: int = 2) -> str:
+    """Require "NCHW" or "NHWC"; without two spatial axes, the former, which is the default.
 
     Raises
     ------
@@ -40,7 +51,9 @@ def check_data_format(data_format: str) -> str:
         Anything else.
     """
     if not isinstance(data_format, str) or data_format not in ("NCHW", "NHWC"):
-        raise ArgumentError(f'data_format={data_format!r}: expected "NCHW" or "NHWC"')
+        raise ArgumentError(f'data_format={show(data_format)}: expected "NCHW" or "NHWC"')
+    if ndim != 2 and data_format != "NCHW":
+        raise ArgumentError(f"data_format={show(data_format)} is for images, with two spatial axes")
     return data_format
 
 
@@ -62,9 +75,8 @@ def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int,
     shape = getattr(x, "shape", x)
     if len(shape) != 4:
         raise ShapeError(
-            f"{name} has shape {shape}: expected four axes {', '.join(data_format)}; "
-            "one image needs a batch axis, for example x[None]"
-            + (", and (H, W, C) is x.transpose(2, 0, 1)[None]" if shape[2:] in ((1,), (3,)) else "")
+            f"{name} has shape {shape}: expected four axes {', '.join(data_format)}, or three "
+            f"{', '.join(data_format[1:])} for one image"
         )
     return shape[1:] if data_format == "NCHW" else (shape[3], *shape[1:3])
 
@@ -80,10 +92,33 @@ def signal_size(x: Any, name: str = "input") -> tuple[int, int, int]:
     shape = getattr(x, "shape", x)
     if len(shape) != 3:
         raise ShapeError(
-            f"{name} has shape {tuple(shape)}: expected three axes N, C, L; one signal needs a "
-            "batch axis, for example x[None]"
+            f"{name} has shape {tuple(shape)}: expected three axes N, C, L, or two C, L for one "
+            "signal"
         )
     return shape[1], 1, shape[2]
+
+
+def volume_size(x: Any, name: str = "input") -> tuple[int, int, int, int]:
+    """(channels, depth, height, width) of a batch of volumes (N, C, D, H, W).
+
+    Raises
+    ------
+    ShapeError
+        Not five axes.
+    """
+    shape = getattr(x, "shape", x)
+    if len(shape) != 5:
+        raise ShapeError(
+            f"{name} has shape {tuple(shape)}: expected five axes N, C, D, H, W, or four C, D, H, "
+            "W for one volume"
+        )
+    return tuple(shape[1:])
+
+
+def spatial_size(x: Any, data_format: str) -> tuple[int, ...]:
+    """:func:`image_size` or, with "NCDHW", :func:`volume_size`."""
+    is_volume = isinstance(data_format, str) and data_format == "NCDHW"
+    return volume_size(x) if is_volume else image_size(x, data_format)
 
 
 def image_padding(padding: Any) -> Padding:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .checks import is_int
-from .errors import ArgumentError
+from .errors import ArgumentError, show
 
 _generator = np.random.default_rng()
 
@@ -26,7 +26,7 @@ def manual_seed(seed: int) -> None:
     """
     global _generator
     if not is_int(seed) or seed < 0:
-        raise ArgumentError(f"seed={seed!r}: expected an int >= 0")
+        raise ArgumentError(f"seed={show(seed)}: expected an int >= 0")
     _generator = np.random.default_rng(seed)
 
 

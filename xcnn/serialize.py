@@ -239,7 +239,7 @@ def describe(value: Any, seen: dict[int, int] | None = None) -> Any:
         if id(value) in seen:
             return {"same": seen[id(value)]}
         key, inner = "arguments", value._init_arguments
-        if type(value) is nn.Sequential:
+        if type(value) in (nn.Sequential, nn.ModuleDict, nn.ModuleList):
             key, inner = "layers", dict(value.named_children())
         described = {name: describe(v, seen) for name, v in inner.items()}
         seen[id(value)] = len(seen)

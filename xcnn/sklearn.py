@@ -18,7 +18,7 @@ import numpy as np
 from . import data, models, nn, optim, random
 from .arrays import Array
 from .checks import check_choice, check_number, check_shape
-from .errors import ArgumentError, MissingPackageError, ShapeError
+from .errors import ArgumentError, MissingPackageError, ShapeError, show
 from .schedules import CosineAnnealingLR, OneCycleLR
 from .tensor import Buffer, Tensor
 from .training import History, Trainer, callbacks
@@ -192,7 +192,7 @@ class _Estimator(BaseEstimator):
             return [] if self.augment is None else [self.augment]
         shape, names = self.input_shape_, data.augment.recipe_names(self.augment)
         if len(shape) != 3:
-            raise ArgumentError(f"augment={self.augment!r}: needs pictures, X has features")
+            raise ArgumentError(f"augment={show(self.augment)}: needs pictures, X has features")
         return [data.augment.RECIPES[name].make(shape[1:], self._outputs) for name in names]
 
     # -- model, loss and optimiser ------------------------------------------------------------
@@ -216,7 +216,7 @@ class _Estimator(BaseEstimator):
         model.to(self.device)
         loss: Any = trainer.loss
         if (loss.target == "classes") != isinstance(self, ClassifierMixin):
-            raise ArgumentError(f"loss={self.loss!r} is not for a {type(self).__name__}")
+            raise ArgumentError(f"loss={show(self.loss)} is not for a {type(self).__name__}")
         found = trainer.predict(example).shape
         if found != (1, self._outputs):
             wanted = f"expected (1, {self._outputs})"

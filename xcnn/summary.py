@@ -9,7 +9,7 @@ from typing import Any
 
 from . import backends
 from .arrays import Array
-from .errors import ArgumentError
+from .errors import ArgumentError, show
 from .nn import Module, evaluating, hooked
 from .notebook import html_table
 from .tensor import Parameter, Tensor
@@ -61,7 +61,9 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
     if not isinstance(model, Module):
         raise ArgumentError(f"model is {type(model).__name__}: expected a Module")
     if not isinstance(input_shape, list | tuple):
-        raise ArgumentError(f"input_shape={input_shape!r}: expected a tuple such as (1, 28, 28)")
+        raise ArgumentError(
+            f"input_shape={show(input_shape)}: expected a tuple such as (1, 28, 28)"
+        )
 
     def recorder(path: str) -> Any:
         def hook(module: Module, inputs: tuple, output: Any) -> None:
@@ -86,7 +88,7 @@ def _layer(path: str, module: Module, inputs: tuple, outputs: list[Array]) -> La
         path=path,
         kind=getattr(module, "type", type(module).__name__),  # the operator of an ONNX node
         output_shape=tuple(outputs[0].shape[1:]),
-        parameters=sum(p.size for p in parameters),
+        parameters=sum(p.numel() for p in parameters),
         multiply_adds=module.multiply_adds(outputs[0].shape),
         memory=sum(y.nbytes for y in outputs),
     )
@@ -119,7 +121,7 @@ def summary(model: Module, input_shape: tuple[int, ...], width: int | None = Non
     """
     rows = layers(model, input_shape)
     itemsize = backends.get("cpu").xp.dtype(model.dtype).itemsize
-    parameters = sum(p.size for p in model.parameters())
+    parameters = sum(p.numel() for p in model.parameters())
     products, memory = sum(r.multiply_adds for r in rows), sum(r.memory for r in rows)
     table = [
         _HEADER,

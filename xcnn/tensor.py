@@ -13,25 +13,45 @@ import inspect
 import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from . import backends
 from .arrays import Array
 from .backends import Backend
-from .checks import check_flag
-from .errors import DeviceError, DTypeError, GradientError, ShapeError
+from .checks import check_callable, check_dim, check_flag
+from .errors import DeviceError, DTypeError, GradientError, ShapeError, show
 from .layout import batch_first, batch_last
 from .notebook import html_table
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_SHOWN = 8  # values in a notebook
+_SHOWN = 8  # values of a tensor in a notebook, or of one with more than _PRINTED
+_PRINTED = 256
+#: the dtypes that :meth:`Tensor.to` and :meth:`Tensor.astype` convert to
+DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 _DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device types; 13 is managed memory
+
+
+Hook = Callable[..., Any]
+
+
+class RemovableHandle:
+    """Handle to a registered hook."""
+
+    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
+        self._hooks = hooks
+        self._hook = hook
+
+    def remove(self) -> None:
+        """Remove the hook; calling it again does nothing."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
 
 
 # -- thread-local modes -------------------------------------------------------------------------
@@ -57,17 +77,22 @@ def _set_mode(**values: Any) -> Iterator[None]:
         vars(_mode).update(before)
 
 
-def no_grad() -> Any:
+def set_grad_enabled(mode: bool) -> Any:
+    """A context, or a decorator, in which operations are recorded (True) or not; per thread."""
+    return _set_mode(recording=check_flag("mode", mode))
+
+
+def no_grad(function: Callable | None = None) -> Any:
     """A context in which operations are not recorded and nothing is saved for backward.
 
-    Per thread; also a decorator.
+    Per thread; also a decorator, ``@no_grad`` or ``@no_grad()``.
     """
-    return _set_mode(recording=False)
+    return set_grad_enabled(False) if function is None else set_grad_enabled(False)(function)
 
 
-def enable_grad() -> Any:
-    """A context in which operations are recorded, also inside :func:`no_grad`."""
-    return _set_mode(recording=True)
+def enable_grad(function: Callable | None = None) -> Any:
+    """A context, or a decorator, in which operations are recorded, also inside :func:`no_grad`."""
+    return set_grad_enabled(True) if function is None else set_grad_enabled(True)(function)
 
 
 def autocast() -> Any:
@@ -149,6 +174,28 @@ def operation(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+def takes_one(ndim: int) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Let an operation on batches, of ``ndim`` axes, also take one example without a batch axis."""
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        whole: Any = function
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **settings: Any) -> Any:
+            if not arguments:
+                arguments = (settings.pop("input"),) if "input" in settings else ()
+            shape = getattr(arguments[0], "shape", ()) if arguments else ()
+            if len(shape) != ndim - 1:
+                return whole(*arguments, **settings)
+            result = whole(Tensor.of(arguments[0]).unsqueeze(0), *arguments[1:], **settings)
+            is_tuple = isinstance(result, tuple)
+            return tuple(y.squeeze(0) for y in result) if is_tuple else result.squeeze(0)
+
+        return call
+
+    return decorate
+
+
 def current_tracer() -> Tracer | None:
     """The active tracer of this thread, or None."""
     return _mode.tracer
@@ -186,10 +233,13 @@ class Function:
 
     saved: Any = None
     inputs: Any = None
+    hooks: Any = None  # of the output: see Tensor.register_hook
     #: names of the inputs, for error messages
     arguments: tuple[str, ...] = ()
     #: inputs whose dtype may differ from the first one's, such as class indices
     any_dtype: tuple[str, ...] = ()
+    #: False: the output has no gradient, and ``backward`` is not called
+    differentiable = True
 
     # for type checkers, *Any and **Any together admit any arguments in a subclass
     def forward(self, backend: Backend, *arrays: Any, **_: Any) -> Array:
@@ -215,10 +265,11 @@ class Function:
         if _mode.autocast:
             arrays = _cast_to_half(arrays)
         recording = _mode.recording
-        self.needs_grad = tuple([recording and t is not None and t.requires_grad for t in tensors])
-        self.recorded = any(self.needs_grad)
-        output = Tensor(self.backend.run(self.forward, *arrays), self.recorded)
+        self.needs_grad = tuple([recording and t is not None and t._requires for t in tensors])
+        self.recorded = self.differentiable and any(self.needs_grad)
+        output = Tensor(self.backend.run(self.forward, *arrays))
         if self.recorded:
+            output._requires = True
             self.number = next(_numbers)
             self.inputs = tensors
             output.creator = self
@@ -309,13 +360,30 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
     add_gradient(output, dy)
     while heap:
         function, gradient = pending.pop(heapq.heappop(heap))
+        if function.hooks:
+            gradient = _hooked(function.hooks, gradient)
         inputs = function.inputs
         for source, dx in zip(inputs, _backward(function, gradient), strict=True):
             if source is not None and source.requires_grad and dx is not None:
                 add_gradient(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
         if not retain_graph:
             function.saved, function.inputs = None, None
-    return list(leaves.values())
+    return [(t, _hooked(t._hooks, g) if t._hooks else g) for t, g in leaves.values()]
+
+
+def _hooked(hooks: list[Hook], gradient: Array) -> Array:
+    """The gradient that the hooks of a tensor make of ``gradient``."""
+    for hook in list(hooks):
+        replacement = hook(Tensor(gradient))
+        if replacement is not None:
+            found = Tensor.of(replacement)
+            if found.shape != gradient.shape:
+                raise ShapeError(
+                    f"a hook returned a gradient of shape {found.shape} for one of "
+                    f"{gradient.shape}; return one of the same shape, or None to keep it"
+                )
+            gradient = found.data
+    return gradient
 
 
 def _backward(function: Function, dy: Array) -> tuple:
@@ -362,6 +430,32 @@ class ImageFunction(Function):
 # -- tensors -------------------------------------------------------------------------------------
 
 
+def _set_data(tensor: Tensor, value: Any) -> None:  # p.data -= lr * p.grad assigns a Tensor
+    tensor._data = Tensor.of(value)._data
+
+
+def _set_grad(tensor: Tensor, value: Any) -> None:
+    if value is not None and getattr(value, "shape", None) != tensor.shape:
+        raise ShapeError(
+            f"grad: {_shape_of(value)} for a tensor of shape {tensor.shape}: they must be equal"
+        )
+    tensor._grad = None if value is None else Tensor.of(value)
+
+
+def _set_requires_grad(tensor: Tensor, value: Any) -> None:
+    if check_flag("requires_grad", value) and tensor.dtype.kind != "f":
+        raise DTypeError(
+            f"requires_grad=True needs a floating-point array, got {tensor.dtype}; convert it "
+            "with .astype('float32')"
+        )
+    if tensor.creator is not None and not value:
+        raise GradientError(
+            "requires_grad=False: this tensor is the result of a recorded operation; use "
+            ".detach() for one that is not"
+        )
+    tensor._requires = bool(value)
+
+
 class Tensor:
     """An array that records the operation that produced it.
 
@@ -377,33 +471,30 @@ class Tensor:
     Attributes
     ----------
     data : array
-    grad : array or None
-        Same shape and dtype as ``data``; ``backward`` adds to it. None: no gradient since
-        ``zero_grad``, and optimisers leave the tensor unchanged.
+    grad : Tensor or None
+        Same shape and dtype; ``backward`` adds to it. None: no gradient since ``zero_grad``, and
+        optimisers leave the tensor unchanged.
     creator : Function or None
         The operation that returned it; None for a leaf.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "creator", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_buffer", "_data", "_grad", "_hooks", "_requires", "creator")
     __array_ufunc__ = None  # array + tensor calls the tensor's __radd__
+    __hash__ = object.__hash__  # by identity, though == compares elements
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             data = data.data
         elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
-        if requires_grad is not False and requires_grad is not True:
-            requires_grad = check_flag("requires_grad", requires_grad)
-        if requires_grad and data.dtype.kind != "f":
-            raise DTypeError(
-                f"requires_grad=True needs a floating-point array, got {data.dtype}; convert it "
-                "with .astype('float32')"
-            )
-        self.data: Array = data
-        self.grad: Array | None = None
-        self._buffer: Array | None = None  # the memory of the last gradient, for the next one
-        self.requires_grad = requires_grad
+        self._data: Array = data
+        self._grad: Tensor | None = None
+        self._buffer: Tensor | None = None  # the last gradient: its memory is for the next one
+        self._hooks: list[Hook] | None = None
         self.creator: Function | None = None
+        self._requires = False
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     @classmethod
     def of(cls, value: Any) -> Tensor:
@@ -413,10 +504,17 @@ class Tensor:
     # -- properties ------------------------------------------------------------------------
 
     # read constantly, and attrgetter is faster than a Python getter
-    shape: tuple[int, ...] = property(attrgetter("data.shape"))  # type: ignore[assignment]
-    ndim: int = property(attrgetter("data.ndim"))  # type: ignore[assignment]
-    size: int = property(attrgetter("data.size"))  # type: ignore[assignment]
-    dtype: Any = property(attrgetter("data.dtype"))
+    shape: tuple[int, ...] = property(attrgetter("_data.shape"))  # type: ignore[assignment]
+    ndim: int = property(attrgetter("_data.ndim"))  # type: ignore[assignment]
+    dtype: Any = property(attrgetter("_data.dtype"))
+    data: Array = property(attrgetter("_data"), _set_data)
+    grad: Any = property(attrgetter("_grad"), _set_grad)
+    requires_grad: Any = property(attrgetter("_requires"), _set_requires_grad)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation returned this tensor."""
+        return self.creator is None
 
     @property
     def backend(self) -> Backend:
@@ -428,23 +526,39 @@ class Tensor:
         """``"cpu"`` or ``"cuda:N"``."""
         return self.backend.device
 
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of axis ``dim``; see also :meth:`numel`."""
+        return self.shape if dim is None else self.shape[check_dim("dim", dim, self.ndim)]
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._data.size
+
     def __len__(self) -> int:
         return len(self.data)
 
     def __repr__(self) -> str:
         creator = f", creator={type(self.creator).__name__}" if self.creator else ""
         grad = ", requires_grad=True" if self.requires_grad and not self.creator else ""
-        return f"{type(self).__name__}({self.data!r}, device={self.device!r}{grad}{creator})"
+        values = repr(self.data)
+        if self._data.size > _PRINTED:
+            shown = ", ".join(self._first_values())
+            values = f"[{shown}], shape={self.shape}, dtype={self.data.dtype.name}"
+        return f"{type(self).__name__}({values}, device={show(self.device)}{grad}{creator})"
+
+    def _first_values(self) -> list[str]:
+        """The first values as text, and an ellipsis if there are more."""
+        corner = self.backend.to_host(self.data[(slice(_SHOWN),) * self.ndim]).reshape(-1)[:_SHOWN]
+        values = [f"{v:.4g}" if type(v) is float else str(v) for v in corner.tolist()]
+        return values if self._data.size == len(values) else [*values, "..."]
 
     def _repr_html_(self) -> str:
         """Show shape, type, device and the first values as a table in a notebook."""
-        corner = self.backend.to_host(self.data[(slice(_SHOWN),) * self.ndim]).reshape(-1)[:_SHOWN]
-        values = [f"{v:.4g}" if type(v) is float else str(v) for v in corner.tolist()]
         row = {
             "shape": "×".join(map(str, self.shape)) or "scalar",
             "dtype": self.data.dtype.name,
             "device": self.device,
-            "values": ", ".join([*values, *["..."][: self.size > len(values)]]),
+            "values": ", ".join(self._first_values()),
         }
         return html_table([row], type(self).__name__)
 
@@ -460,7 +574,7 @@ class Tensor:
         ShapeError
             Not exactly one element.
         """
-        if self.size != 1:
+        if self._data.size != 1:
             raise ShapeError(f"item() needs one element, but this tensor has shape {self.shape}")
         return self.numpy().item()
 
@@ -481,24 +595,107 @@ class Tensor:
             )
         return self.backend.xp.array(self.data, dtype, copy=copy)
 
-    def to(self, device: str | Backend) -> Tensor:
-        """A new leaf with the same values on ``device``; ``self`` if it is already there.
+    def to(
+        self,
+        *args: Any,
+        device: Any = None,
+        dtype: Any = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+    ) -> Tensor:
+        """Move to a device, convert to a dtype, or both; ``self`` if nothing changes.
+
+        ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, or ``to(other)`` for those of another
+        tensor. A move is not recorded: it returns a new leaf. A conversion between floating-point
+        dtypes is, so that gradients flow through it.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"``, ``"cuda"``, ``"cuda:N"``, ``"auto"``, or a backend.
+        dtype
+            A name such as ``"float32"`` or ``"int64"``, or NumPy's dtype.
+        non_blocking
+            Accepted for PyTorch's sake; a move waits for the device.
+        copy
+            Whether to copy where nothing changes.
 
         Raises
         ------
         DeviceError
             No such device.
+        DTypeError
+            No such dtype.
         """
-        target = backends.get(device)
-        if target is self.backend:
-            return self
-        return type(self)(target.asarray(self.numpy()), self.requires_grad)
+        device, dtype = destination(args, device, dtype)
+        target = self.backend if device is None else backends.get(device)
+        moved = self
+        if target is not self.backend:
+            moved = type(self)(target.asarray(self.numpy()), self.requires_grad)
+        moved = moved if dtype is None else moved.astype(dtype)
+        return moved.clone() if copy and moved is self else moved
 
     def detach(self) -> Tensor:
         """A tensor of the same array, outside the graph."""
         return Tensor(self.data)
 
     # -- gradients --------------------------------------------------------------------------
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set ``requires_grad``; returns self.
+
+        Raises
+        ------
+        DTypeError
+            The tensor is not of floating-point numbers.
+        GradientError
+            A recorded operation returned it, and it cannot be set to False.
+        """
+        self.requires_grad = requires_grad
+        return self
+
+    def register_hook(self, hook: Hook) -> RemovableHandle:
+        """Call ``hook(grad)`` with the gradient of this tensor in each ``backward``.
+
+        Unless it returns None, its result replaces the gradient.
+
+        Returns
+        -------
+        RemovableHandle
+            Its ``remove()`` removes the hook.
+
+        Raises
+        ------
+        GradientError
+            The tensor does not require a gradient.
+        """
+        if not self.requires_grad:
+            raise GradientError("register_hook: this tensor does not require a gradient")
+        holder, name = (self, "_hooks") if self.creator is None else (self.creator, "hooks")
+        hooks = getattr(holder, name) or []
+        hooks.append(check_callable("hook", hook))
+        setattr(holder, name, hooks)
+        return RemovableHandle(hooks, hook)
+
+    def retain_grad(self) -> None:
+        """Let ``backward`` store the gradient in ``grad``, as it does for a leaf.
+
+        Raises
+        ------
+        GradientError
+            The tensor does not require a gradient.
+        """
+        target = weakref.ref(self)  # the hook must not keep it alive
+
+        def keep(gradient: Tensor) -> None:
+            tensor = target()
+            if tensor is not None:
+                tensor.accumulate(gradient)
+
+        if not self.requires_grad:
+            raise GradientError("retain_grad: this tensor does not require a gradient")
+        if self.creator is not None:
+            self.register_hook(keep)
 
     def backward(self, grad: Array | None = None, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to ``grad`` of every leaf that requires a gradient.
@@ -530,7 +727,7 @@ class Tensor:
     def gradient_for_backward(self, name: str, grad: Any) -> Array:
         """``grad`` as an array of the right shape; if it is None, 1 for a single element."""
         if grad is None:
-            if self.size != 1:
+            if self._data.size != 1:
                 raise GradientError(
                     f"without an initial gradient, backward needs one element, but this tensor "
                     f"has shape {self.shape}; pass a gradient, or reduce it, for example with "
@@ -550,15 +747,16 @@ class Tensor:
         """
         gradient = gradient.data if isinstance(gradient, Tensor) else gradient
         if getattr(gradient, "shape", None) != self.shape:
-            found = getattr(gradient, "shape", type(gradient).__name__)
+            found = _shape_of(gradient)
             raise ShapeError(f"gradient is {found}: expected an array of shape {self.shape}")
-        if self.grad is not None:
-            self.grad += gradient
+        if self._grad is not None:
+            self._grad._data += gradient
             return
-        if sys.getrefcount(self._buffer) > 2 or _kind(self._buffer) != _kind(self.data):
-            self._buffer = self.backend.xp.empty_like(self.data)
-        self.grad, self._buffer = self._buffer, None
-        self.grad[...] = gradient  # type: ignore[index]
+        buffer = self._buffer
+        if buffer is None or _is_used(buffer) or _kind(buffer._data) != _kind(self._data):
+            buffer = Tensor(self.backend.xp.empty_like(self.data))
+        self._grad, self._buffer = buffer, None
+        buffer._data[...] = gradient
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set ``grad`` to None or, with ``set_to_none=False``, to zero in place."""
@@ -576,8 +774,21 @@ class Tensor:
         def __rtruediv__(self, other: Any) -> Tensor: ...
         def __matmul__(self, other: Any) -> Tensor: ...
         def __rmatmul__(self, other: Any) -> Tensor: ...
+        def clone(self) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
+        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
         def __pow__(self, exponent: Any) -> Tensor: ...
         def __rpow__(self, base: Any) -> Tensor: ...
         def abs(self) -> Tensor: ...
@@ -614,23 +825,75 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """An array that belongs to a module's state but is not trained, such as a running mean."""
+    """An array that belongs to a module's state but is not trained, such as a running mean.
 
-    __slots__ = ()
+    Parameters
+    ----------
+    persistent
+        Whether ``state_dict`` contains it.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Any, requires_grad: bool = False, persistent: bool = True) -> None:
+        super().__init__(data, requires_grad)
+        self.persistent = check_flag("persistent", persistent)
 
 
 def zero_grads(leaves: Iterable[Tensor], set_to_none: bool) -> None:
     """:meth:`Tensor.zero_grad` of each."""
     for leaf in leaves:
-        if leaf.grad is not None and set_to_none:
-            leaf.grad, leaf._buffer = None, leaf.grad
-        elif leaf.grad is not None:
-            leaf.grad.fill(0)
+        if leaf._grad is not None and set_to_none:
+            leaf._grad, leaf._buffer = None, leaf._grad
+        elif leaf._grad is not None:
+            leaf._grad._data.fill(0)
+
+
+def _is_used(buffer: Tensor) -> bool:
+    """Whether anything but a tensor, and the caller, refers to this gradient or its memory."""
+    return sys.getrefcount(buffer) > 4 or sys.getrefcount(buffer._data) > 2
+
+
+def _shape_of(value: Any) -> str:
+    """What an error message says of a value that has no suitable shape."""
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"shape {tuple(shape)}"
 
 
 def _kind(array: Array) -> tuple:
     """What two arrays have in common if one can take the place of the other."""
     return type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device"))
+
+
+def destination(args: Iterable[Any], device: Any, dtype: Any) -> tuple[Any, Any]:
+    """The device and the dtype among the positional arguments of ``to``, or those by keyword."""
+    for value in args:
+        if isinstance(value, Tensor):
+            device, dtype = value.backend, value.dtype
+        elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
+            device = value
+        elif value is not None:
+            dtype = value
+    return device, dtype
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype, given the name, NumPy's dtype or type, or Python's.
+
+    Raises
+    ------
+    DTypeError
+        Not one of :data:`DTYPES`.
+    """
+    try:
+        name = {float: "float32", int: "int64"}.get(dtype) or backends.get("cpu").xp.dtype(
+            dtype
+        ).name
+    except TypeError:
+        name = ""
+    if name not in DTYPES or dtype is None:
+        raise DTypeError(f"dtype={show(dtype)}: expected one of {', '.join(DTYPES)}")
+    return name
 
 
 def operands(input: Any, weight: Any, bias: Any) -> Any:

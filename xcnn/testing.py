@@ -105,7 +105,7 @@ def gradcheck(
     variables = {f"argument {i}": t for i, t in enumerate(inputs) if t is not None}
     if isinstance(function, Module):
         variables.update(function.named_parameters())
-    variables = {name: t for name, t in variables.items() if t.requires_grad and t.size}
+    variables = {name: t for name, t in variables.items() if t.requires_grad and t.numel()}
     for name, tensor in variables.items():
         if tensor.dtype.itemsize < 8:
             raise DTypeError(f"gradcheck needs float64 arrays, {name} is {tensor.dtype}")

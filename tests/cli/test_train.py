@@ -149,20 +149,20 @@ def test_cosine_and_constant_schedules(run):
     assert float(cosine[2]) > float(constant[2])  # smaller steps
 
 
-@pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", options._DEFAULTS)
 def test_every_optimizer_learns(run, name):
     line = f"train mlp --limit 200 --epochs 3 --quiet --optimizer {name}"
     assert run(f"{line} --out plain").status == 0
     assert run(f"{line} --out drawn --weight-decay 0.5").status == 0
     assert config("plain")["optimizer"] == name
-    assert config("plain")["weight_decay"] == (0.01 if name == "adamw" else 0)
+    assert config("plain")["weight_decay"] == (0.01 if name in ("adamw", "lion") else 0)
     assert config("drawn")["weight_decay"] == 0.5
     losses = [[float(row["train_loss"]) for row in history(f)] for f in ("plain", "drawn")]
     assert losses[0][-1] < 0.8 * losses[0][0]
     assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize("schedule", ["step", "exponential", "onecycle", "plateau"])
+@pytest.mark.parametrize("schedule", sorted({*options.SCHEDULES} - {"cosine", "constant"}))
 def test_every_schedule_learns(run, schedule):
     line = f"train mlp --limit 200 --epochs 4 --quiet --schedule {schedule} --out run"
     assert run(line).status == 0
@@ -190,6 +190,9 @@ def test_schedules():
     assert rates("cosine", 4) == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
     assert rates("step", 7) == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
     assert rates("exponential", 4) == pytest.approx([1, 0.01**0.25, 0.1, 0.01**0.75])
+    assert rates("linear", 4) == pytest.approx([1, 0.75, 0.5, 0.25])
+    fall = [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]
+    assert rates("restarts", 7) == pytest.approx([1, 1, 0.5, *fall])
     metrics = [5, 4, 4, 4, 4, 4, 3, 3]
     assert rates("plateau", 8, metrics=metrics) == pytest.approx([1] * 6 + [0.1, 0.1])
     cycle = rates("onecycle", 10, batches=10)

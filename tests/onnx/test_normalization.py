@@ -171,7 +171,7 @@ class TestBatchNormalization:
             y.backward(backend.asarray(dy))
             wanted.backward(torch.from_numpy(dy))
             assert_matches(y.numpy(), wanted.detach().numpy(), factor=2)
-        gradients = {n: backend.to_host(p.grad) for n, p in graph.named_parameters()}
+        gradients = {n: backend.to_host(p.grad.data) for n, p in graph.named_parameters()}
         assert_matches(gradients["scale"], layer.weight.grad.numpy(), factor=4)
         assert_matches(gradients["bias"], layer.bias.grad.numpy(), factor=4)
         kept = {n: b.numpy() for n, b in graph.named_buffers()}

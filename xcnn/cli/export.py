@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _describe(path: Path, model: nn.Module, config: dict[str, Any]) -> str:
     shape = ", ".join(["batch", *map(str, config["input_shape"])])
-    count = sum(p.size for p in model.parameters())
+    count = sum(p.numel() for p in model.parameters())
     mean, std = (", ".join(f"{v:.4g}" for v in config[key]) for key in ("mean", "std"))
     return (
         f"{path}: {count:,} parameters, {path.stat().st_size / 1024:,.0f} KiB\n"

@@ -14,6 +14,10 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "adagrad": {"lr": 0.01},
     "adam": {"lr": 1e-3},
     "adamw": {"lr": 1e-3, "weight_decay": 0.01},
+    "lars": {"lr": 5.0, "momentum": 0.9},
+    "lion": {"lr": 5e-4, "weight_decay": 0.01},
+    "nadam": {"lr": 1e-3},
+    "radam": {"lr": 5e-3},
     "rmsprop": {"lr": 1e-3},
     "sgd": {"lr": 0.05, "momentum": 0.9},
 }
@@ -22,8 +26,8 @@ _NO_WARMUP = ("onecycle", "plateau")
 
 
 def _one_cycle(optimizer: optim.Optimizer, epochs: int, batches: int) -> schedules.LRScheduler:
-    has_momentum = isinstance(optimizer, optim.Adam | optim.AdamW | optim.SGD)
-    steps = epochs * batches
+    settings, steps = optimizer.defaults, epochs * batches
+    has_momentum = "betas" in settings or settings.get("momentum", 0) > 0
     return schedules.OneCycleLR(optimizer, optimizer.lr, steps, cycle_momentum=has_momentum)
 
 
@@ -35,10 +39,18 @@ SCHEDULES: dict[str, tuple[str, Callable[..., schedules.LRScheduler | None]]] = 
         "falls to a hundredth, by the same factor each epoch",
         lambda opt, n, _: schedules.ExponentialLR(opt, 0.01 ** (1 / n)),
     ),
+    "linear": (
+        "falls to zero on a straight line",
+        lambda opt, n, _: schedules.PolynomialLR(opt, n),
+    ),
     "onecycle": ("rises to --lr and falls to almost zero, batch by batch", _one_cycle),
     "plateau": (
         f"falls to a tenth after {_PATIENCE + 1} epochs without a lower test loss",
         lambda opt, *_: schedules.ReduceLROnPlateau(opt, patience=_PATIENCE),
+    ),
+    "restarts": (
+        "falls to zero three times, each time over twice as many epochs",
+        lambda opt, n, _: schedules.CosineAnnealingWarmRestarts(opt, -(-n // 7), 2),
     ),
     "step": (
         "falls to a tenth after each third of the epochs",
@@ -51,8 +63,8 @@ def add_options(parser: Parser) -> None:
     """Add ``--optimizer``, ``--schedule`` and their settings."""
     rates = ", ".join(f"{values['lr']:g} for {name}" for name, values in _DEFAULTS.items())
     parser.add("--lr X", f"learning rate; default: {rates}", type=float)
-    parser.add("--optimizer", "sgd has momentum 0.9", choices=_DEFAULTS, default="adam")
-    decay = "weight decay; default: 0.01 for adamw, 0 for the others"
+    parser.add("--optimizer", "lars and sgd have momentum 0.9", choices=_DEFAULTS, default="adam")
+    decay = "weight decay; default: 0.01 for adamw and lion, 0 for the others"
     parser.add("--weight-decay X", decay, type=float)
     curves = "; ".join(f"{name}: {help}" for name, (help, _) in SCHEDULES.items())
     curves = f"learning rate over the epochs. {curves}"
@@ -94,7 +106,7 @@ def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
 def create_optimizer(config: dict[str, Any], model: nn.Module) -> optim.Optimizer:
     """The optimiser of a config."""
     name = config["optimizer"]
-    values = {**_DEFAULTS[name], "lr": config["lr"], "weight_decay": config["weight_decay"]}
+    values = {**_DEFAULTS.get(name, {}), "lr": config["lr"], "weight_decay": config["weight_decay"]}
     kind: Any = optim.BY_NAME[name]
     return kind(model.parameters(), **values)
 

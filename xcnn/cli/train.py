@@ -375,8 +375,8 @@ def _last_batch_is_one(model: nn.Module, images: int, batch_size: int) -> bool:
 def _print_start(
     config: dict[str, Any], model: nn.Module, dataset: data.DataSplits, reset: list[str]
 ) -> None:
-    parameters = f"{sum(p.size for p in model.parameters()):,} parameters"
-    frozen = sum(p.size for p in model.parameters() if not p.requires_grad)
+    parameters = f"{sum(p.numel() for p in model.parameters()):,} parameters"
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     if frozen:
         parameters += f", {frozen:,} of them frozen"
     print(

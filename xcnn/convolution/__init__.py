@@ -1,4 +1,4 @@
-"""Methods of computing a 2-D convolution, one per file, and the choice among them.
+"""Methods of computing a convolution, one per file, and the choice among them.
 
 A :class:`Problem` describes a convolution; :func:`choose` picks the :class:`Method` for it.
 """
@@ -6,10 +6,11 @@ A :class:`Problem` describes a convolution; :func:`choose` picks the :class:`Met
 from __future__ import annotations
 
 from .depthwise import Depthwise
+from .frames import choose
 from .grouped import Grouped
 from .im2col import Im2col
 from .mec import MEC
-from .method import METHODS, Method, Problem, choose
+from .method import METHODS, Method, Problem
 from .pointwise import Pointwise
 from .winograd import Winograd
 

@@ -13,7 +13,7 @@ from ..geometry import Geometry
 
 
 class Problem(NamedTuple):
-    """The shapes and settings of a 2-D convolution.
+    """The shapes and settings of a 2-D or 3-D convolution.
 
     Attributes
     ----------
@@ -26,6 +26,8 @@ class Problem(NamedTuple):
         Number of images.
     relu : bool
         Whether to return max(y, 0), in one pass with the bias; its backward is up to the caller.
+    depth : Geometry or None
+        Of volumes: the windows along the depth, as for an image one pixel wide.
     """
 
     geometry: Geometry
@@ -34,6 +36,7 @@ class Problem(NamedTuple):
     out_channels: int
     batch: int
     relu: bool = False
+    depth: Geometry | None = None
 
     @property
     @lru_cache(maxsize=1024)
@@ -48,20 +51,24 @@ class Problem(NamedTuple):
     @property
     @lru_cache(maxsize=1024)
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of x: (C, H, W, N)."""
-        return self.in_channels, *self.geometry.input, self.batch
+        """The shape of x: (C, H, W, N), or (C, H, W, D, N)."""
+        depth = () if self.depth is None else self.depth.input[:1]
+        return self.in_channels, *self.geometry.input, *depth, self.batch
 
     @property
     @lru_cache(maxsize=1024)
     def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the weight: (F, C / groups, kH, kW)."""
-        return self.out_channels, self.in_channels // self.groups, *self.geometry.kernel
+        """The shape of the weight: (F, C / groups, kH, kW), or (F, C / groups, kD, kH, kW)."""
+        kernel = self.geometry.kernel
+        taps = kernel if self.depth is None else (self.depth.kernel[0], *kernel)
+        return self.out_channels, self.in_channels // self.groups, *taps
 
     @property
     @lru_cache(maxsize=1024)
     def output_shape(self) -> tuple[int, ...]:
-        """The shape of y: (F, oH, oW, N)."""
-        return self.out_channels, *self.geometry.output, self.batch
+        """The shape of y: (F, oH, oW, N), or (F, oH, oW, oD, N)."""
+        depth = () if self.depth is None else self.depth.output[:1]
+        return self.out_channels, *self.geometry.output, *depth, self.batch
 
     @property
     @lru_cache(maxsize=1024)

@@ -5,14 +5,21 @@ Each takes arrays or Tensors and returns a Tensor. Images are (N, C, H, W), sign
 classes imported by name.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from .. import hints
 from ..tensor import Tensor
 from . import methods
 from .activation import *
 from .arithmetic import *
+from .attention import *
+from .attention import Attention as Attention
 from .conv import *
 from .conv_transpose import *
 from .dropout import *
 from .elementwise import *
+from .fold import *
+from .grid import *
 from .linear import *
 from .linear import BiasReLU as BiasReLU
 from .loss import *
@@ -29,9 +36,17 @@ from .resample import *
 from .resample import AxisWeights as AxisWeights
 from .resample import Resample as Resample
 from .shape import *
+from .sorting import *
 
 __all__ = sorted(
-    name for name, value in globals().items() if callable(value) and not isinstance(value, type)
+    name
+    for name, value in globals().items()
+    if callable(value) and not isinstance(value, type) and value is not Any
 )
 
 methods.install(Tensor)
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise hints.no_attribute("xcnn.functional", name, hints.FUNCTIONAL, __all__)

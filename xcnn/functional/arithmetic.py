@@ -1,15 +1,46 @@
-"""Arithmetic on two arrays, with NumPy broadcasting."""
+"""Arithmetic and comparisons of two arrays, with NumPy broadcasting."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
+from ..checks import check_choice, check_flag, check_number, is_int
 from ..errors import DTypeError, ShapeError
 from ..tensor import Function, Tensor, operation
 
-__all__ = ["add", "div", "maximum", "minimum", "mul", "pow", "sub", "where"]
+__all__ = [
+    "add",
+    "atan2",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "div",
+    "eq",
+    "floor_divide",
+    "fmod",
+    "ge",
+    "gt",
+    "isclose",
+    "le",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "pow",
+    "remainder",
+    "sub",
+    "where",
+]
 
 
 def sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
@@ -30,19 +61,44 @@ def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 
 def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Both as Tensors; a plain number takes the dtype and device of the other operand."""
+    """Both as Tensors of one dtype.
+
+    A plain number takes the dtype and device of the other operand, or float32 if it is a float next
+    to ints. Ints and bools take the dtype of floats, and their common type next to each other. Of
+    floats, both must have the same.
+    """
+    a, b = (v if isinstance(v, Tensor | int | float) else _plain(v) for v in (a, b))
     if isinstance(a, int) or (isinstance(a, float) and not isinstance(b, int)):
         b = Tensor.of(b)
-        return _number(a, b), b
-    a = Tensor.of(a)
-    return a, _number(b, a) if isinstance(b, int | float) else Tensor.of(b)
+        a = _number(a, b)
+    else:
+        a = Tensor.of(a)
+        b = _number(b, a) if isinstance(b, int | float) else Tensor.of(b)
+    if a.dtype == b.dtype or a.dtype.kind == b.dtype.kind == "f":
+        return a, b
+    if "f" in (a.dtype.kind, b.dtype.kind):
+        dtype = a.dtype if a.dtype.kind == "f" else b.dtype
+    else:
+        dtype = a.backend.xp.result_type(a.dtype, b.dtype)
+    return a.astype(dtype), b.astype(dtype)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's number, which is on every device; anything else unchanged."""
+    return value.item() if isinstance(value, Real) else value  # type: ignore[attr-defined]
 
 
 def _number(value: float, like: Tensor) -> Tensor:
+    kind = like.dtype.kind
+    dtype: Any = like.dtype
+    if isinstance(value, float) and kind != "f":
+        dtype = "float32"
+    elif kind == "b" and not isinstance(value, bool):
+        dtype = "int64"
     with like.backend.active():
         try:
-            number = float(value) if like.dtype.kind == "f" else value
-            return Tensor(like.backend.xp.full((), number, like.dtype))
+            number = float(value) if kind == "f" else value
+            return Tensor(like.backend.xp.full((), number, dtype))
         except OverflowError as error:
             raise DTypeError(f"{value} is too large for {like.dtype}") from error
 
@@ -54,8 +110,10 @@ class Binary(Function):
     a and b before they are summed over broadcast axes (default: dy).
     """
 
-    arguments = ("a", "b")
+    arguments = ("input", "other")
+    any_dtype = ("input",)  # Function checks that the other one matches it
     ufunc = ""
+    settings: Mapping[str, Any] = {}
     saves: tuple[str, ...] = ("a", "b")
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
@@ -66,13 +124,18 @@ class Binary(Function):
 
     def _apply(self, backend: Backend, operation: str, a: Array, b: Array) -> Array:
         ufunc = getattr(backend.xp, operation)
-        if a.shape == b.shape:
+        if a.shape == b.shape and a.dtype.kind == "f" and self.differentiable:
             return ufunc(a, b, out=backend.xp.empty_like(a))
         try:
-            return ufunc(a, b)
+            return ufunc(a, b, **self.settings)
         except ValueError as error:
             raise ShapeError(
                 f"{type(self).__name__}: shapes {a.shape} and {b.shape} do not broadcast"
+            ) from error
+        except TypeError as error:
+            raise DTypeError(
+                f"{type(self).__name__}: not for arrays of {a.dtype}; convert them, for example "
+                "with .float()"
             ) from error
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
@@ -96,9 +159,16 @@ class Add(Binary):
 
 
 @operation
-def add(a: Any, b: Any) -> Tensor:
-    """a + b, elementwise, with NumPy broadcasting."""
-    return Add()(*operands(a, b))
+def add(input: Any, other: Any, alpha: float = 1) -> Tensor:
+    """input + alpha · other, elementwise, with NumPy broadcasting."""
+    return Add()(*operands(input, _scaled(other, alpha)))
+
+
+def _scaled(other: Any, alpha: float) -> Any:
+    if isinstance(alpha, int | float) and alpha == 1:
+        return other
+    alpha = alpha if is_int(alpha) else check_number("alpha", alpha)
+    return other * alpha if isinstance(other, int | float) else mul(other, alpha)
 
 
 class Sub(Binary):
@@ -111,9 +181,9 @@ class Sub(Binary):
 
 
 @operation
-def sub(a: Any, b: Any) -> Tensor:
-    """a - b, elementwise, with NumPy broadcasting."""
-    return Sub()(*operands(a, b))
+def sub(input: Any, other: Any, alpha: float = 1) -> Tensor:
+    """input - alpha · other, elementwise, with NumPy broadcasting."""
+    return Sub()(*operands(input, _scaled(other, alpha)))
 
 
 class Mul(Binary):
@@ -129,9 +199,9 @@ class Mul(Binary):
 
 
 @operation
-def mul(a: Any, b: Any) -> Tensor:
-    """a * b, elementwise, with NumPy broadcasting."""
-    return Mul()(*operands(a, b))
+def mul(input: Any, other: Any) -> Tensor:
+    """input · other, elementwise, with NumPy broadcasting."""
+    return Mul()(*operands(input, other))
 
 
 class Div(Binary):
@@ -147,9 +217,86 @@ class Div(Binary):
 
 
 @operation
-def div(a: Any, b: Any) -> Tensor:
-    """a / b, elementwise, with NumPy broadcasting."""
-    return Div()(*operands(a, b))
+def div(input: Any, other: Any, rounding_mode: str | None = None) -> Tensor:
+    """input / other, elementwise, with NumPy broadcasting.
+
+    Parameters
+    ----------
+    input, other
+        Ints become float32.
+    rounding_mode
+        None; ``"floor"`` rounds the quotient down and ``"trunc"`` towards 0, and ints stay ints.
+
+    Raises
+    ------
+    ArgumentError
+        Another rounding mode.
+    """
+    a, b = operands(input, other)
+    if rounding_mode is None:
+        return Div()(a, b) if a.dtype.kind == "f" else Div()(a.astype(float), b.astype(float))
+    if check_choice("rounding_mode", rounding_mode, ("floor", "trunc")) == "floor":
+        return FloorDivide()(a, b)
+    return div(a - fmod(a, b), b).astype(a.dtype)
+
+
+class FloorDivide(Binary):
+    """See :func:`floor_divide`."""
+
+    ufunc, differentiable = "floor_divide", False
+
+
+@operation
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """input / other rounded down, elementwise, with NumPy broadcasting; ints stay ints."""
+    return FloorDivide()(*operands(input, other))
+
+
+class Remainder(Binary):
+    """See :func:`remainder`."""
+
+    ufunc, quotient = "remainder", "floor"
+
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        quotient = self.saved.a / self.saved.b
+        return -dy * getattr(backend.xp, self.quotient)(quotient)
+
+
+@operation
+def remainder(input: Any, other: Any) -> Tensor:
+    """The remainder of input / other rounded down: it has the sign of other."""
+    return Remainder()(*operands(input, other))
+
+
+class Fmod(Remainder):
+    """See :func:`fmod`."""
+
+    ufunc, quotient = "fmod", "trunc"
+
+
+@operation
+def fmod(input: Any, other: Any) -> Tensor:
+    """The remainder of input / other rounded towards 0: it has the sign of input."""
+    return Fmod()(*operands(input, other))
+
+
+class Atan2(Binary):
+    """See :func:`atan2`."""
+
+    ufunc = "arctan2"
+
+    def gradient_a(self, backend: Backend, dy: Array) -> Array:
+        return dy * self.saved.b / (self.saved.a**2 + self.saved.b**2)
+
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        return -dy * self.saved.a / (self.saved.a**2 + self.saved.b**2)
+
+
+@operation
+def atan2(input: Any, other: Any) -> Tensor:
+    """The angle of the point (other, input) in radians, from -π to π, elementwise."""
+    a, b = operands(input, other)
+    return Atan2()(a, b) if a.dtype.kind == "f" else Atan2()(a.astype(float), b.astype(float))
 
 
 class Maximum(Binary):
@@ -173,12 +320,12 @@ class Maximum(Binary):
 
 
 @operation
-def maximum(a: Any, b: Any) -> Tensor:
-    """The larger of a and b, elementwise, with NumPy broadcasting; NaN propagates.
+def maximum(input: Any, other: Any) -> Tensor:
+    """The larger of both, elementwise, with NumPy broadcasting; NaN propagates.
 
     Where both are equal, each gets half of the gradient.
     """
-    return Maximum()(*operands(a, b))
+    return Maximum()(*operands(input, other))
 
 
 class Minimum(Maximum):
@@ -188,9 +335,9 @@ class Minimum(Maximum):
 
 
 @operation
-def minimum(a: Any, b: Any) -> Tensor:
-    """The smaller of a and b, elementwise; see :func:`maximum`."""
-    return Minimum()(*operands(a, b))
+def minimum(input: Any, other: Any) -> Tensor:
+    """The smaller of both, elementwise; see :func:`maximum`."""
+    return Minimum()(*operands(input, other))
 
 
 class Pow(Binary):
@@ -225,7 +372,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     input : any shape
         A negative number to a fractional power is NaN.
     exponent
-        A number, or an array of input's dtype.
+        A number, or an array.
     """
     return Pow()(*operands(input, exponent))
 
@@ -233,8 +380,8 @@ def pow(input: Any, exponent: Any) -> Tensor:
 class Where(Function):
     """See :func:`where`."""
 
-    arguments = ("a", "b", "condition")
-    any_dtype = ("a", "condition")
+    arguments = ("input", "other", "condition")
+    any_dtype = ("input", "condition")
 
     def forward(self, backend: Backend, a: Array, b: Array, condition: Array) -> Array:
         self.save(condition=condition, shapes=(a.shape, b.shape))
@@ -268,8 +415,8 @@ def _select(xp: Any, condition: Array, a: Array, b: Array) -> Array:
 
 
 @operation
-def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """``a`` where ``condition`` is true, else ``b``, elementwise, with NumPy broadcasting.
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` is true, else ``other``, elementwise, with NumPy broadcasting.
 
     The gradient goes to the selected operand. ``xcnn.onnx.export`` treats a condition computed from
     ``x.data`` as a constant, so its check rejects the model.
@@ -277,8 +424,9 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     Parameters
     ----------
     condition : any shape, bool
-    a, b
-        Arrays of the same dtype; one may be a number.
+    input, other
+        Arrays of the same dtype; one may be a number. Without both, the result is that of
+        ``nonzero(condition, as_tuple=True)``.
 
     Raises
     ------
@@ -289,5 +437,65 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     """
     condition = Tensor.of(condition)
     if condition.dtype.kind != "b":
-        raise DTypeError(f"condition is {condition.dtype}: expected bool, for example x.data > 0")
-    return Where()(*operands(a, b), condition)
+        raise DTypeError(f"condition is {condition.dtype}: expected bool, for example x > 0")
+    return Where()(*operands(input, other), condition)
+
+
+# -- comparisons and logic -----------------------------------------------------------------
+
+
+class Compare(Binary):
+    """The comparison or logical operation ``ufunc``, which has no gradient."""
+
+    differentiable, saves = False, ()
+
+    def __init__(self, ufunc: str, **settings: Any) -> None:
+        self.ufunc, self.settings = ufunc, settings
+
+
+def _compare(name: str, ufunc: str, text: str) -> Callable[[Any, Any], Tensor]:
+    def function(input: Any, other: Any) -> Tensor:
+        return Compare(ufunc)(*operands(input, other))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{text}, elementwise, with NumPy broadcasting. No gradient."
+    return operation(function)
+
+
+eq = _compare("eq", "equal", "Whether input = other")
+ne = _compare("ne", "not_equal", "Whether input ≠ other")
+lt = _compare("lt", "less", "Whether input < other")
+le = _compare("le", "less_equal", "Whether input ≤ other")
+gt = _compare("gt", "greater", "Whether input > other")
+ge = _compare("ge", "greater_equal", "Whether input ≥ other")
+logical_and = _compare("logical_and", "logical_and", "Whether both are nonzero")
+logical_or = _compare("logical_or", "logical_or", "Whether one or both are nonzero")
+logical_xor = _compare("logical_xor", "logical_xor", "Whether exactly one is nonzero")
+bitwise_and = _compare("bitwise_and", "bitwise_and", "The bits set in both, for ints or bools")
+bitwise_or = _compare("bitwise_or", "bitwise_or", "The bits set in either, for ints or bools")
+bitwise_xor = _compare("bitwise_xor", "bitwise_xor", "The bits set in one only, for ints or bools")
+
+
+@operation
+def logical_not(input: Any) -> Tensor:
+    """Whether each element is 0. No gradient."""
+    return eq(input, 0)
+
+
+@operation
+def bitwise_not(input: Any) -> Tensor:
+    """Every bit inverted, for ints or bools: ``~mask``. No gradient."""
+    input = Tensor.of(input)
+    if input.dtype.kind not in "iub":
+        raise DTypeError(f"bitwise_not: input is {input.dtype}: expected ints or bools")
+    return Tensor(input.backend.run(lambda backend, x: backend.xp.invert(x), input.data))
+
+
+@operation
+def isclose(
+    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Whether |input - other| ≤ atol + rtol · |other|, elementwise. No gradient."""
+    limits = {"rtol": check_number("rtol", rtol, 0), "atol": check_number("atol", atol, 0)}
+    close = Compare("isclose", **limits, equal_nan=check_flag("equal_nan", equal_nan))
+    return close(*operands(input, other))

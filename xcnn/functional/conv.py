@@ -1,4 +1,4 @@
-"""Convolution in one and two dimensions."""
+"""Convolution in one to three dimensions."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..checks import (
 )
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import window_geometry
+from ..geometry import volume_geometry, window_geometry
 from ..layout import (
     batch_first,
     batch_last,
     check_data_format,
     image_padding,
-    image_size,
+    spatial_size,
 )
-from ..tensor import Function, Tensor, operands, operation
+from ..tensor import Function, Tensor, operands, operation, takes_one
 
-__all__ = ["conv1d", "conv2d"]
+__all__ = ["conv1d", "conv2d", "conv3d"]
 
 
 class Convolution(Function):
-    """Convolution in one or two dimensions; a signal is an image one pixel high."""
+    """Convolution in one to three dimensions; a signal is an image one pixel high."""
 
     arguments = ("input", "weight", "bias")
 
@@ -69,6 +69,11 @@ class Conv2d(Convolution):
     """See :func:`conv2d`."""
 
 
+class Conv3d(Convolution):
+    """See :func:`conv3d`."""
+
+
+@takes_one(4)
 @operation
 def conv2d(
     input: Any,
@@ -82,6 +87,9 @@ def conv2d(
     relu: bool = False,
 ) -> Tensor:
     """2-D convolution (cross-correlation, as in every deep-learning library).
+
+    A single image (C, H, W) gives (F, oH, oW); so do all operations on images, and those on
+    signals (C, L) and volumes (C, D, H, W).
 
     y[n, f, i, j] = bias[f] + sum over c, k, l of
     weight[f, c, k, l] * input[n, c, i*stride + k*dilation - top, j*stride + l*dilation - left]
@@ -123,14 +131,15 @@ def conv2d(
     return Conv2d(problem, data_format)(input, weight, bias)
 
 
+@takes_one(3)
 @operation
 def conv1d(
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: int = 1,
+    stride: int | tuple[int] = 1,
     padding: Any = 0,
-    dilation: int = 1,
+    dilation: int | tuple[int] = 1,
     groups: int = 1,
 ) -> Tensor:
     """1-D convolution (cross-correlation).
@@ -169,6 +178,48 @@ def conv1d(
     return Conv1d(problem, "NCL")(input, weight, bias)
 
 
+@takes_one(5)
+@operation
+def conv3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | tuple[int, int, int] = 1,
+    padding: Padding = 0,
+    dilation: int | tuple[int, int, int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """3-D convolution (cross-correlation); see :func:`conv2d`.
+
+    Parameters
+    ----------
+    input : (N, C, D, H, W)
+    weight : (F, C / groups, kD, kH, kW)
+    bias : (F,), or None
+    stride, dilation
+        An int or (depth, height, width), in pixels.
+    padding
+        Pixels of zeros: an int, (pD, pH, pW), ((front, back), (top, bottom), (left, right)),
+        ``"valid"`` or ``"same"``.
+    groups
+        Number of groups of channels, convolved separately.
+
+    Returns
+    -------
+    Tensor
+        (N, F, oD, oH, oW), each size as oH in :func:`conv2d`.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        As :func:`conv2d`.
+    """
+    input, weight, bias = operands(input, weight, bias)
+    settings = stride, padding, dilation, groups, "NCDHW"
+    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
+    return Conv3d(problem, "NCDHW")(input, weight, bias)
+
+
 @memoize
 def _problem(
     shape: tuple[int, ...],
@@ -182,18 +233,26 @@ def _problem(
     relu: bool = False,
 ) -> Problem:
     """Check shapes and settings, and describe the convolution."""
-    is_signal = data_format == "NCL"
-    channels, height, width = image_size(shape, data_format)
-    check_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW", shape)
-    kernel = weight[2:]
-    if is_signal:
+    channels, *size = spatial_size(shape, data_format)
+    check_weight(channels, weight, bias, groups, KERNELS[data_format], shape)
+    kernel, depth = weight[2:], None
+    if data_format == "NCL":
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
-    geometry = window_geometry((height, width), kernel, stride, padding, dilation, False, "weight")
+    settings = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    if data_format == "NCDHW":
+        volume = window_geometry, tuple(size)
+        depth, geometry = volume_geometry(*volume, kernel_name="weight", **settings)
+    else:
+        geometry = window_geometry((size[0], size[1]), kernel_name="weight", **settings)
     relu = check_flag("relu", relu)
-    problem = Problem(geometry, groups, channels, weight[0], shape[0], relu)
+    problem = Problem(geometry, groups, channels, weight[0], shape[0], relu, depth)
     check_size("padding", padding, problem.output_shape)
     return problem
+
+
+#: the kernel axes of a weight
+KERNELS = {"NCL": "K", "NCHW": "kH, kW", "NHWC": "kH, kW", "NCDHW": "kD, kH, kW"}
 
 
 def check_weight(

@@ -1,4 +1,4 @@
-"""Transposed convolution in one and two dimensions."""
+"""Transposed convolution in one to three dimensions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import Padding, channels_last_hint, check_size, is_int, memoize, signal_pair
+from ..checks import (
+    Padding,
+    channels_last_hint,
+    check_crop,
+    check_size,
+    is_int,
+    memoize,
+    signal_pair,
+)
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import transposed_geometry
+from ..geometry import transposed_geometry, volume_geometry
 from ..layout import (
     as_matrix,
     batch_first,
     batch_last,
     check_data_format,
     image_padding,
-    image_size,
+    spatial_size,
 )
-from ..tensor import Function, Tensor, operands, operation
-from .conv import check_bias, shape_of
+from ..tensor import Function, Tensor, operands, operation, takes_one
+from .conv import KERNELS, check_bias, shape_of
 
-__all__ = ["conv_transpose1d", "conv_transpose2d"]
+__all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
 class ConvTranspose(Function):
-    """Transposed convolution in one or two dimensions.
+    """Transposed convolution in one to three dimensions.
 
     ``problem`` is the convolution that is transposed: forward here computes its input gradient,
     backward its forward.
@@ -69,6 +77,11 @@ class ConvTranspose2d(ConvTranspose):
     """See :func:`conv_transpose2d`."""
 
 
+class ConvTranspose3d(ConvTranspose):
+    """See :func:`conv_transpose3d`."""
+
+
+@takes_one(4)
 @operation
 def conv_transpose2d(
     input: Any,
@@ -164,16 +177,17 @@ def check_transposed_weight(
     check_bias(bias, shape[1] * groups)
 
 
+@takes_one(3)
 @operation
 def conv_transpose1d(
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: int = 1,
+    stride: int | tuple[int] = 1,
     padding: Any = 0,
-    output_padding: int = 0,
+    output_padding: int | tuple[int] = 0,
     groups: int = 1,
-    dilation: int = 1,
+    dilation: int | tuple[int] = 1,
 ) -> Tensor:
     """1-D transposed convolution: each sample of the input adds a weighted kernel to the output.
 
@@ -211,6 +225,44 @@ def conv_transpose1d(
     return ConvTranspose1d(problem, "NCL")(input, weight, bias)
 
 
+@takes_one(5)
+@operation
+def conv_transpose3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | tuple[int, int, int] = 1,
+    padding: Padding = 0,
+    output_padding: int | tuple[int, int, int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int, int, int] = 1,
+) -> Tensor:
+    """3-D transposed convolution; see :func:`conv_transpose2d`.
+
+    Parameters
+    ----------
+    input : (N, C, D, H, W)
+    weight : (C, F / groups, kD, kH, kW)
+    bias : (F,), or None
+    stride, padding, output_padding, groups, dilation
+        As in :func:`conv_transpose2d`, for (depth, height, width).
+
+    Returns
+    -------
+    Tensor
+        (N, F, oD, oH, oW), each size as oH in :func:`conv_transpose2d`.
+
+    Raises
+    ------
+    ShapeError, ArgumentError
+        As :func:`conv_transpose2d`.
+    """
+    input, weight, bias = operands(input, weight, bias)
+    settings = stride, padding, output_padding, dilation, groups, "NCDHW"
+    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
+    return ConvTranspose3d(problem, "NCDHW")(input, weight, bias)
+
+
 @memoize
 def _problem(
     shape: tuple[int, ...],
@@ -224,15 +276,20 @@ def _problem(
     data_format: str,
 ) -> Problem:
     """Check shapes and settings, and describe the convolution that is transposed."""
-    is_signal, kernel = data_format == "NCL", weight[2:]
-    channels, height, width = image_size(shape, data_format)
-    check_transposed_weight(channels, weight, bias, groups, "K" if is_signal else "kH, kW", shape)
-    if is_signal:
+    kernel, depth = weight[2:], None
+    channels, *size = spatial_size(shape, data_format)
+    check_transposed_weight(channels, weight, bias, groups, KERNELS[data_format], shape)
+    if data_format == "NCL":
         kernel, padding = (1, *kernel), image_padding(padding)
         stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
         output_padding = signal_pair(output_padding, "output_padding", 0)
-    settings = kernel, stride, padding, output_padding, dilation, "weight"
-    geometry = transposed_geometry((height, width), *settings)
-    problem = Problem(geometry, groups, weight[1] * groups, channels, shape[0])
+    settings = {"kernel": kernel, "stride": stride, "dilation": dilation}
+    settings |= {"padding": check_crop(padding, len(size)), "output_padding": output_padding}
+    if data_format == "NCDHW":
+        volume = transposed_geometry, tuple(size)
+        depth, geometry = volume_geometry(*volume, kernel_name="weight", **settings)
+    else:
+        geometry = transposed_geometry((size[0], size[1]), kernel_name="weight", **settings)
+    problem = Problem(geometry, groups, weight[1] * groups, channels, shape[0], depth=depth)
     check_size("stride", stride, problem.input_shape)
     return problem

@@ -9,7 +9,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import check_number
 from ..errors import ArgumentError, DTypeError
-from ..tensor import Function, Tensor, operation
+from ..tensor import Function, Tensor, dtype_name, operation
 
 __all__ = ["abs", "astype", "clamp", "erf", "exp", "log", "reciprocal", "sqrt"]
 
@@ -193,9 +193,6 @@ def clamp(input: Any, min: float | None = None, max: float | None = None) -> Ten
     return Clamp(**bounds)(input)
 
 
-_FLOATS = ("float16", "float32", "float64")
-
-
 class AsType(Function):
     """See :func:`astype`."""
 
@@ -213,14 +210,25 @@ class AsType(Function):
 
 @operation
 def astype(input: Any, dtype: Any) -> Tensor:
-    """Convert to another floating-point dtype; ``input`` itself if it already has it.
+    """Convert to another dtype; ``input`` itself if it already has it.
+
+    Gradients flow through a conversion between floating-point dtypes.
+
+    Parameters
+    ----------
+    dtype
+        A name such as ``"float32"``, ``"int64"`` or ``"bool"``, or NumPy's dtype.
 
     Raises
     ------
     DTypeError
-        Not a floating-point dtype.
+        No such dtype.
     """
     input = Tensor.of(input)
-    if str(dtype) not in _FLOATS:
-        raise DTypeError(f"dtype={dtype!r}: expected one of {', '.join(_FLOATS)}")
-    return input if input.dtype == dtype else AsType(dtype)(input)
+    name = dtype_name(dtype)
+    if input.dtype == name:
+        return input
+    if input.dtype.kind not in "fiub":
+        raise DTypeError(f"astype: input is {input.dtype}: expected numbers or bools")
+    is_float = input.dtype.kind == "f" and name.startswith("float")
+    return AsType(name)(input) if is_float else Tensor(input.data.astype(name))

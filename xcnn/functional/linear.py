@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import builtins
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_flag
-from ..errors import ShapeError
+from ..checks import check_dims, check_flag, check_number, is_int
+from ..errors import ArgumentError, ShapeError
 from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Function, Tensor, operands, operation
-from .arithmetic import sum_to
+from .arithmetic import add, broadcasts, mul, sum_to, where
 from .conv import check_bias, shape_of
-from .shape import reshape
+from .reduction import named, sum
+from .shape import permute, reshape, squeeze, unsqueeze
 
-__all__ = ["linear", "matmul"]
+__all__ = [
+    "addmm",
+    "addmv",
+    "addr",
+    "baddbmm",
+    "bilinear",
+    "bmm",
+    "dot",
+    "einsum",
+    "linear",
+    "matmul",
+    "mm",
+    "mv",
+    "outer",
+    "tensordot",
+]
+
+Terms = list[list[Any]]
+"""The labels of the axes of each factor: letters, and ints for the axes of an ellipsis."""
+Part = tuple[Tensor, list[Any]]
+"""A factor and its labels."""
 
 
 class Linear(Function):
@@ -65,7 +92,8 @@ class BiasReLU(Function):
 class MatMul(Function):
     """See :func:`matmul`."""
 
-    arguments = ("a", "b")
+    arguments = ("input", "other")
+    any_dtype = ("input",)
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         self.save(a=a, b=b)
@@ -118,22 +146,318 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     if input.ndim == 2:
         return Linear(relu)(input, weight, bias)
     leading = input.shape[:-1]
-    rows = reshape(input, (input.size // features if features else 0, features))
+    rows = reshape(input, (input.data.size // features if features else 0, features))
     return reshape(Linear(relu)(rows, weight, bias), (*leading, outputs))
 
 
 @operation
-def matmul(a: Any, b: Any) -> Tensor:
+def matmul(input: Any, other: Any) -> Tensor:
     """Matrix product of (..., n, k) and (..., k, m); leading axes broadcast.
+
+    A vector is a row on the left, a column on the right, and that axis is left out of the result.
 
     Raises
     ------
     ShapeError
-        Fewer than two axes, or the inner lengths differ.
+        No axes, or the inner lengths differ.
+    """
+    a, b = Tensor.of(input), Tensor.of(other)
+    if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ShapeError(
+            f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m), or (k,) "
+            "on either side"
+        )
+    is_row, is_column = a.ndim == 1, b.ndim == 1
+    y = MatMul()(unsqueeze(a, 0) if is_row else a, unsqueeze(b, 1) if is_column else b)
+    return squeeze(y, (-2,) * is_row + (-1,) * is_column) if is_row or is_column else y
+
+
+def _product(name: str, *axes: int) -> Callable[[Any, Any], Tensor]:
+    def product(input: Any, other: Any) -> Tensor:
+        """:func:`matmul` of arrays with {axes} axes, without broadcasting.
+
+        Raises
+        ------
+        ShapeError
+            Other numbers of axes, or lengths that do not match.
+        """
+        a, b = Tensor.of(input), Tensor.of(other)
+        if (a.ndim, b.ndim) != axes or a.shape[:-2] != b.shape[:-2]:
+            raise ShapeError(
+                f"{name}: shapes {a.shape} and {b.shape}: expected {words} axes"
+                + " and one batch size" * (axes == (3, 3))
+            )
+        return matmul(a, b)
+
+    words = " and ".join(map(str, axes))
+    return named(product, name, axes=words)
+
+
+mm, mv = _product("mm", 2, 2), _product("mv", 2, 1)
+bmm, dot = _product("bmm", 3, 3), _product("dot", 1, 1)
+
+
+@operation
+def outer(input: Any, vec2: Any) -> Tensor:
+    """The products of each element of (n,) and each of (m,): (n, m)."""
+    a, b = Tensor.of(input), Tensor.of(vec2)
+    if (a.ndim, b.ndim) != (1, 1):
+        raise ShapeError(f"outer: shapes {a.shape} and {b.shape}: expected (n,) and (m,)")
+    return mul(unsqueeze(a, 1), b)
+
+
+def _added(name: str, product: Callable[[Any, Any], Tensor]) -> Callable[..., Tensor]:
+    def function(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta · ``input`` + alpha · {product}(mat1, mat2).
+
+        Parameters
+        ----------
+        input
+            Broadcasts to the product; not read if ``beta`` is 0.
+
+        Raises
+        ------
+        ShapeError
+            The shapes do not match.
+        """
+        input, y = Tensor.of(input), product(mat1, mat2)
+        if not broadcasts(input.shape, y.shape):
+            raise ShapeError(f"{name}: input has shape {input.shape}: expected {y.shape}")
+        check_number("beta", beta)
+        y = y if check_number("alpha", alpha) == 1 else mul(y, alpha)
+        if beta == 0:
+            return y
+        return add(input if beta == 1 else mul(input, beta), y)
+
+    return named(function, name, product=product.__name__)
+
+
+addmm, addmv, addr = _added("addmm", mm), _added("addmv", mv), _added("addr", outer)
+baddbmm = _added("baddbmm", bmm)
+
+
+# -- Einstein's notation ---------------------------------------------------------------------------
+
+
+@operation
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Products of elements with the same letters, summed over the letters not in the result.
+
+    Operands are multiplied two at a time, as matrices where there is a sum, in the order that keeps
+    the intermediate results small.
+
+    Parameters
+    ----------
+    equation
+        Letters for the axes of each operand, "ij,jk->ik". ``...`` stands for axes that broadcast. A
+        letter repeated in an operand takes its diagonal. Without ``->`` the result has the letters
+        that occur once, in alphabetical order.
+    *operands
+        One array per term of ``equation``, or one list of them.
+
+    Raises
+    ------
+    ArgumentError
+        ``equation`` cannot be read.
+    ShapeError
+        It does not match the shapes.
+    """
+    if not isinstance(equation, str):
+        raise ArgumentError(
+            f"einsum: equation is {type(equation).__name__}: expected a str such as 'ij,jk->ik'; "
+            "axes as lists of ints are not offered"
+        )
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    tensors = [Tensor.of(v) for v in operands]
+    return _contracted(f"einsum: {equation!r}", tensors, *_parse(equation, tensors))
+
+
+def _contracted(name: str, tensors: list[Tensor], terms: Terms, result: list[Any]) -> Tensor:
+    """The product of ``tensors``, whose axes have the labels ``terms``, as in :func:`einsum`."""
+    lengths: dict[Any, int] = {}
+    for term, tensor in zip(terms, tensors, strict=True):
+        for label, n in zip(term, tensor.shape, strict=True):
+            known = lengths.setdefault(label, n)
+            if known != n and 1 not in (known, n):
+                shapes = [t.shape for t in tensors]
+                raise ShapeError(f"{name}: shapes {shapes}: lengths {known} and {n} differ")
+            lengths[label] = n if known == 1 else known
+    parts = [_without_repeats(t, term, lengths) for t, term in zip(tensors, terms, strict=True)]
+    while len(parts) > 1:
+        pairs = combinations(range(len(parts)), 2)
+        chosen = min(pairs, key=lambda pair: _growth(parts, pair, result, lengths))
+        (x, a), (y, b) = (parts[i] for i in chosen)
+        parts = [part for i, part in enumerate(parts) if i not in chosen]
+        others = {*result, *(v for _, term in parts for v in term)}
+        (x, a), (y, b) = _summed(x, a, others.union(b)), _summed(y, b, others.union(a))
+        out = [v for v in dict.fromkeys(a + b) if v in others]
+        parts.append((Contract(a, b, out)(x, y), out))
+    y, term = _summed(*parts[0], {*result})
+    return y if term == result else permute(y, [term.index(v) for v in result])
+
+
+def _parse(equation: str, tensors: list[Tensor]) -> tuple[Terms, list[Any]]:
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    names = left.split(",")
+    if not all(re.fullmatch(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*", name) for name in (*names, right)):
+        raise ArgumentError(f"einsum: equation={equation!r}: expected letters, as in 'ij,jk->ik'")
+    shapes = [t.shape for t in tensors]
+    hidden = [t.ndim - len(n.replace("...", "")) for n, t in zip(names, tensors, strict=False)]
+    if len(names) != len(tensors) or any(
+        count < 0 or (count and "..." not in name)
+        for name, count in zip(names, hidden, strict=True)
+    ):
+        raise ShapeError(f"einsum: {equation!r} does not fit the shapes {shapes}")
+    terms = [_labels(name, count) for name, count in zip(names, hidden, strict=True)]
+    if not arrow:
+        letters = Counter(left)
+        right = "..." + "".join(v for v in sorted(letters) if v.isalpha() and letters[v] == 1)
+    result = _labels(right, max(hidden))
+    if len({*result}) < len(result) or not {*result} <= {v for term in terms for v in term}:
+        raise ArgumentError(
+            f"einsum: equation={equation!r}: expected each letter of the result once, and in a term"
+        )
+    return terms, result
+
+
+def _labels(name: str, hidden: int) -> list[Any]:
+    head, dots, tail = name.partition("...")
+    return [*head, *(range(-hidden, 0) if dots else ()), *tail]
+
+
+def _without_repeats(x: Tensor, term: list[Any], lengths: dict[Any, int]) -> Part:
+    """Leave out axes that broadcast, and take the diagonal of repeated ones."""
+    spread = [i for i, label in enumerate(term) if x.shape[i] != lengths[label]]
+    if spread:
+        x, term = squeeze(x, spread), [label for i, label in enumerate(term) if i not in spread]
+    for i in reversed(range(len(term))):
+        first = term.index(term[i])
+        if first < i:
+            shape = [n if axis in (first, i) else 1 for axis, n in enumerate(x.shape)]
+            with x.backend.active():
+                same = x.backend.xp.eye(x.shape[i], dtype=bool).reshape(shape)
+            x, term = sum(where(same, x, 0), i), term[:i] + term[i + 1 :]
+    return x, term
+
+
+def _summed(x: Tensor, term: list[Any], kept: set[Any]) -> Part:
+    """Sum over the axes whose labels are not ``kept``."""
+    dims = [i for i, label in enumerate(term) if label not in kept]
+    return (sum(x, dims), [label for label in term if label in kept]) if dims else (x, term)
+
+
+def _growth(parts: list[Part], pair: tuple[int, int], result: list, lengths: dict) -> int:
+    """By how many elements the product of a pair is larger than the two."""
+    others = {*result, *(v for i, (_, term) in enumerate(parts) if i not in pair for v in term)}
+    a, b = ({*parts[i][1]} for i in pair)
+    product, *factors = (
+        math.prod(lengths[v] for v in labels) for labels in ((a | b) & others, a, b)
+    )
+    return product - builtins.sum(factors)
+
+
+class Contract(Function):
+    """The product of two arrays, summed over the labels that ``out`` lacks.
+
+    No label is repeated within an array, and one that ``out`` lacks is in both.
+    """
+
+    arguments = ("input", "other")
+    any_dtype = ("input",)
+
+    def __init__(self, a: list[Any], b: list[Any], out: list[Any]) -> None:
+        self.labels = a, b, out
+
+    def forward(self, backend: Backend, x: Array, y: Array) -> Array:
+        self.save(x=x, y=y)
+        a, b, out = self.labels
+        return _contract(backend, x, a, y, b, out)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        (a, b, out), x, y = self.labels, self.saved.x, self.saved.y
+        return (
+            _contract(backend, dy, out, y, b, a) if self.needs_grad[0] else None,
+            _contract(backend, x, a, dy, out, b) if self.needs_grad[1] else None,
+        )
+
+
+def _contract(backend: Backend, x: Array, a: list, y: Array, b: list, out: list) -> Array:
+    """As stacked matrix products (batch, left, inner) @ (batch, inner, right)."""
+    sizes = {**dict(zip(a, x.shape, strict=True)), **dict(zip(b, y.shape, strict=True))}
+    left, right = [v for v in a if v not in b], [v for v in b if v not in a]
+    batch = [v for v in a if v in b and v in out]
+    inner = [v for v in a if v in b and v not in out]
+    stack, rows, terms, columns = (
+        math.prod(sizes[v] for v in labels) for labels in (batch, left, inner, right)
+    )
+    x = x.transpose([a.index(v) for v in batch + left + inner]).reshape(stack, rows, terms)
+    y = y.transpose([b.index(v) for v in batch + inner + right]).reshape(stack, terms, columns)
+    if not inner:
+        product = x * y
+    elif batch:
+        product = backend.matmul(x, y)
+    else:
+        product = backend.matmul(x[0], y[0])
+    order = batch + left + right
+    return product.reshape([sizes[v] for v in order]).transpose([order.index(v) for v in out])
+
+
+@operation
+def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
+    """Products of ``a`` and ``b``, summed over pairs of axes.
+
+    Parameters
+    ----------
+    dims
+        A number of axes, the last ones of ``a`` and the first ones of ``b``; or two lists, the axes
+        of ``a`` and those of ``b``.
+
+    Returns
+    -------
+    Tensor
+        With the remaining axes of ``a``, then those of ``b``.
+
+    Raises
+    ------
+    ShapeError
+        No such axes, or their lengths differ.
+    ArgumentError
+        ``dims`` names unequal numbers of axes.
     """
     a, b = Tensor.of(a), Tensor.of(b)
-    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
-        raise ShapeError(
-            f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m)"
-        )
-    return MatMul()(a, b)
+    pair = (range(-dims, 0), range(dims)) if is_int(dims) else tuple(dims)
+    first, second = (check_dims("dims", d, t.ndim) for d, t in zip(pair, (a, b), strict=True))
+    if len(first) != len(second):
+        raise ArgumentError(f"tensordot: dims={dims!r}: expected as many axes of a as of b")
+    left, right = [*range(a.ndim)], [*range(-b.ndim, 0)]
+    for i, j in zip(first, second, strict=True):
+        right[j] = i
+    result = [v for v in left + right if v not in first]
+    return _contracted("tensordot", [a, b], [left, right], result)
+
+
+@operation
+def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
+    """y = x1ᵀ W x2 + b for each output.
+
+    Parameters
+    ----------
+    input1 : (..., in1)
+    input2 : (..., in2)
+    weight : (out, in1, in2)
+    bias : (out,), or None
+
+    Returns
+    -------
+    Tensor
+        (..., out).
+
+    Raises
+    ------
+    ShapeError
+        The shapes do not match.
+    """
+    y = einsum("...i,oij,...j->...o", input1, weight, input2)
+    check_bias(None if bias is None else Tensor.of(bias).shape, y.shape[-1])
+    return y if bias is None else add(y, bias)

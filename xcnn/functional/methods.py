@@ -8,15 +8,65 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from .. import hints
 from ..checks import check_dim
-from ..errors import ShapeError
-from ..tensor import Tensor
-from . import arithmetic, elementwise, linear, reduction, shape
+from ..creation import rand_like, randn_like
+from ..errors import DTypeError, GradientError, ShapeError
+from ..tensor import Buffer, Tensor, is_grad_enabled
+from . import arithmetic, elementwise, fold, linear, reduction, shape, sorting
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
     """``function`` with its two arguments swapped, for ``__radd__`` and the like."""
     return lambda b, a: function(a, b)
+
+
+def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
+    """``function`` for an operator, which leaves what is not numbers to Python: it is not equal."""
+
+    def compare(a: Tensor, b: Any) -> Any:
+        is_numbers = isinstance(b, int | float | list | tuple) or hasattr(b, "dtype")
+        return function(a, b) if is_numbers else NotImplemented
+
+    return compare
+
+
+def _store(tensor: Tensor, name: str, value: Any) -> Tensor:
+    """Overwrite the elements of ``tensor``, for an operation that works in place."""
+    if is_grad_enabled() and tensor.requires_grad:
+        raise GradientError(
+            f"{name}: this tensor requires a gradient, and changes in place are not recorded; "
+            "assign the result of the operation without the underscore, or use xcnn.no_grad()"
+        )
+    value = Tensor.of(value)
+    if value.dtype.kind == "f" and tensor.dtype.kind != "f":
+        raise DTypeError(f"{name}: the result is {value.dtype}, the tensor {tensor.dtype}")
+    try:
+        tensor.data[...] = value.data
+    except ValueError as error:
+        raise ShapeError(
+            f"{name}: the result has shape {value.shape}, the tensor {tensor.shape}"
+        ) from error
+    return tensor
+
+
+def _augmented(name: str, function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
+    """``a += b`` and the like: in place for a buffer and under no_grad, else a new tensor.
+
+    What an operation saved for backward must not change, so ``x += y`` in a forward is x = x + y.
+    """
+
+    def apply(a: Tensor, b: Any) -> Tensor:
+        if isinstance(a, Buffer) or not is_grad_enabled():
+            return _store(a, name, function(a, b))
+        if a.requires_grad and a.is_leaf:
+            raise GradientError(
+                f"{name} on a leaf that requires a gradient: use it under xcnn.no_grad(), or "
+                "assign the result to another name"
+            )
+        return function(a, b)
+
+    return apply
 
 
 def _iterate(tensor: Tensor) -> Iterator[Tensor]:
@@ -43,33 +93,93 @@ def _matrix_transpose(tensor: Tensor) -> Tensor:
     return shape.permute(tensor, range(tensor.ndim)[::-1])
 
 
+def _converted(dtype: str) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: elementwise.astype(tensor, dtype)
+
+
+def _missing(tensor: Tensor, name: str) -> Any:
+    """``tensor.NAME_(...)``: the method NAME, whose result overwrites the tensor."""
+    kind = type(tensor)
+    if name.startswith("_"):  # Python and NumPy ask for many of these
+        raise AttributeError(f"{kind.__name__} has no attribute {name!r}", name=name)
+    method = getattr(kind, name.removesuffix("_"), None)
+    if not name.endswith("_") or method is None:
+        known = [n for n in dir(kind) if not n.startswith("_")]
+        raise hints.no_attribute(kind.__name__, name, hints.TENSOR, known)
+    return lambda *arguments, **settings: _store(
+        tensor, name, method(tensor.detach(), *arguments, **settings)
+    )
+
+
 _BINARY = {
     "add": arithmetic.add,
-    "sub": arithmetic.sub,
-    "mul": arithmetic.mul,
-    "truediv": arithmetic.div,
-    "pow": arithmetic.pow,
+    "and": arithmetic.bitwise_and,
+    "floordiv": arithmetic.floor_divide,
     "matmul": linear.matmul,
+    "mod": arithmetic.remainder,
+    "mul": arithmetic.mul,
+    "or": arithmetic.bitwise_or,
+    "pow": arithmetic.pow,
+    "sub": arithmetic.sub,
+    "truediv": arithmetic.div,
+    "xor": arithmetic.bitwise_xor,
 }
+_COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
 #: functions installed as methods of the same name
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
-    arithmetic: ("pow",),
+    arithmetic: (*(name for name in arithmetic.__all__ if name != "where"),),
     elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
-    reduction: ("mean", "sum"),
+    linear: tuple(
+        n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
+    ),
+    reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
+    sorting: tuple(sorting.__all__),
     shape: ("reshape", "split", "squeeze", "unsqueeze"),
+}
+_DTYPES = {
+    "bool": "bool",
+    "double": "float64",
+    "float": "float32",
+    "half": "float16",
+    "int": "int32",
+    "long": "int64",
 }
 METHODS: dict[str, Any] = {
     **{f"__{name}__": function for name, function in _BINARY.items()},
     **{f"__r{name}__": _reflected(function) for name, function in _BINARY.items()},
+    **{f"__i{name}__": _augmented(f"__i{name}__", f) for name, f in _BINARY.items()},
+    **{f"__{name}__": _compared(getattr(arithmetic, name)) for name in _COMPARISONS},
     **{name: getattr(module, name) for module, names in _SAME_NAME.items() for name in names},
+    **{name: _converted(dtype) for name, dtype in _DTYPES.items()},
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
+    "__pos__": lambda tensor: tensor,
     "__abs__": elementwise.abs,
+    "__invert__": arithmetic.bitwise_not,
+    "__getattr__": _missing,
     "__getitem__": shape.getitem,
     "__iter__": _iterate,
     "T": property(_matrix_transpose),
+    "copy_": lambda tensor, source: _store(tensor, "copy_", source),
+    "bernoulli_": lambda tensor, p=0.5: _store(tensor, "bernoulli_", rand_like(tensor) < p),
+    "cpu": lambda tensor: tensor.to("cpu"),
+    "cuda": lambda tensor, device=None: tensor.to("cuda" if device is None else device),
+    "dim": lambda tensor: tensor.ndim,
+    "fill_": lambda tensor, value: _store(tensor, "fill_", value),
     "flatten": lambda tensor, start_dim=0: shape.flatten(tensor, start_dim),
+    "normal_": lambda tensor, mean=0, std=1: _store(
+        tensor, "normal_", randn_like(tensor) * std + mean
+    ),
     "permute": _permute,
+    "tolist": lambda tensor: tensor.numpy().tolist(),
     "transpose": _transpose,
+    "type": elementwise.astype,
+    "type_as": lambda tensor, other: elementwise.astype(tensor, Tensor.of(other).dtype),
+    "uniform_": lambda tensor, low=0, high=1: _store(
+        tensor, "uniform_", rand_like(tensor) * (high - low) + low
+    ),
+    "unfold": fold.sliding_windows,
+    "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
+    "zero_": lambda tensor: _store(tensor, "zero_", 0),
 }
 
 

@@ -1,4 +1,4 @@
-"""Normalisation: batch, layer, group, instance and local response.
+"""Normalisation: batch, layer, group, instance, root mean square and local response.
 
 The first four subtract the mean and divide by the standard deviation of different groups of
 numbers; one Function computes them all.
@@ -16,12 +16,19 @@ from ..arrays import Array, in_range, sum_dtype
 from ..backends import Backend
 from ..checks import check_flag, check_int, check_number, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, ShapeError
-from ..layout import to_batch_last
+from ..layout import batch_first, batch_last, to_batch_last
 from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
 from .shape import reshape
 
-__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm"]
+__all__ = [
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "local_response_norm",
+    "rms_norm",
+]
 
 _INNER_LOOP = 256  # length at which the overhead of NumPy's inner loops is small
 
@@ -85,7 +92,7 @@ class Normalize(Function):
     def forward(
         self, backend: Backend, x: Array, weight: Array | None, bias: Array | None
     ) -> Array:
-        rows = to_batch_last(backend.xp, x)
+        rows = self._batch_last(backend, x)
         self.memory = rows.shape
         self.weight_shape = None if weight is None else weight.shape
         self.bias_shape = None if bias is None else bias.shape
@@ -95,7 +102,8 @@ class Normalize(Function):
         rows = rows.reshape(*groups, pixels // self.repeats, inner)  # (A, K, P / repeats, inner)
         dtype = sum_dtype(x.dtype)
         weight, bias = self._as_rows(weight, dtype), self._as_rows(bias, dtype)
-        self.eps = in_range(backend.xp, self.eps, dtype)  # 0 would divide 0 by 0
+        if self.eps >= 0:  # 0 would divide 0 by 0
+            self.eps = in_range(backend.xp, self.eps, dtype)
         mean, var = self._statistics(backend, inner, dtype)
         rest = backend.xp.zeros_like(mean)
         y = self._normalize(backend, rows, (mean, rest, var), weight, bias)
@@ -107,7 +115,7 @@ class Normalize(Function):
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         x, xp = self.saved.x, backend.xp
-        dy = to_batch_last(xp, dy).reshape(x.shape)
+        dy = self._batch_last(backend, dy).reshape(x.shape)
         dx = xp.empty_like(x) if self.needs_grad[0] else None
         shape = (*x.shape[:2], 1, 1)  # of the gradients before groups are summed
         dweight, dbias = (xp.empty(shape, self.saved.mean.dtype) for _ in range(2))
@@ -269,8 +277,15 @@ class Normalize(Function):
         """The gradient (A, K, 1, 1) of a weight of ``shape``, summed over groups that share it."""
         return sum_to(gradient, (*self.groups.weights, 1, 1)).reshape(shape) if needed else None
 
+    def _batch_last(self, backend: Backend, x: Array) -> Array:
+        is_volume = x.ndim == 5 and self.groups.shape[2] > 1  # whose pixels may be in any order
+        return (batch_last if is_volume else to_batch_last)(backend.xp, x, *["NCDHW"][:is_volume])
+
     def _batch_first(self, backend: Backend, rows: Array) -> Array:
-        return backend.xp.moveaxis(rows.reshape(self.memory), -1, 0)
+        y = rows.reshape(self.memory)
+        if y.ndim == 5 and self.groups.shape[2] > 1:
+            return batch_first(y, "NCDHW")
+        return backend.xp.moveaxis(y, -1, 0)
 
 
 def _pieces(backend: Backend, x: Array, part: slice) -> Iterator[slice]:
@@ -296,10 +311,21 @@ def _normalized(
     fixed: bool = False,
 ) -> Tensor:
     """Normalise, with weight and bias of ``shape``."""
-    for name, value in (("weight", weight), ("bias", bias)):
-        if value is not None and tuple(Tensor.of(value).shape) != shape:
-            raise ShapeError(f"{name} has shape {Tensor.of(value).shape}: expected {shape}")
-    return Normalize(groups, check_number("eps", eps, 0), running, fixed)(input, weight, bias)
+    _of_shape("weight", weight, shape)
+    _of_shape("bias", bias, shape)
+    return Normalize(groups, check_number("eps", eps), running, fixed)(input, weight, bias)
+
+
+def _of_shape(name: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """A weight or bias, which must have ``shape`` if there is one."""
+    if value is not None and tuple(Tensor.of(value).shape) != shape:
+        raise ShapeError(f"{name} has shape {Tensor.of(value).shape}: expected {shape}")
+    return value
+
+
+def _check_last(input: Tensor, last: tuple[int, ...]) -> None:
+    if tuple(input.shape[-len(last) :]) != last:
+        raise ShapeError(f"input has shape {input.shape}: expected its last axes to be {last}")
 
 
 def _channels(input: Tensor, axes: Any, expected: str) -> int:
@@ -314,7 +340,7 @@ def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | Non
     if (mean is None) != (var is None):
         raise ArgumentError("running_mean and running_var: expected both or neither")
     if backends.find(momentum) is None:  # an array is 1 / the count of batches, from BatchNorm
-        check_number("momentum", momentum, 0, 1)
+        check_number("momentum", momentum)
     if mean is None:
         return None
     arrays = []
@@ -353,14 +379,14 @@ def batch_norm(
 
     Parameters
     ----------
-    input : (N, C), (N, C, L) or (N, C, H, W)
+    input : (N, C) or (N, C, ...)
     running_mean, running_var : (C,), or both None
         Arrays or Tensors. Needed unless ``training``.
     weight, bias : (C,), or None
     training
         Whether to use the statistics of the batch.
     momentum
-        0 to 1: the weight of the batch in the running statistics.
+        The weight of the batch in the running statistics, 0 to 1 as a rule.
     eps
         Added to the variance.
 
@@ -383,7 +409,7 @@ def batch_norm(
     Ioffe & Szegedy 2015, "Batch normalization", arXiv:1502.03167.
     """
     input = Tensor.of(input)
-    channels = _channels(input, (2, 3, 4), "(N, C), (N, C, L) or (N, C, H, W)")
+    channels = _channels(input, range(2, 99), "(N, C) or (N, C, ...)")
     running = _running(input, running_mean, running_var, momentum)
     if not check_flag("training", training) and running is None:
         raise ArgumentError(
@@ -437,14 +463,82 @@ def layer_norm(
     Ba, Kiros & Hinton 2016, "Layer normalization", arXiv:1607.06450.
     """
     input, last = Tensor.of(input), check_shape("normalized_shape", normalized_shape)
-    if tuple(input.shape[-len(last) :]) != last:
-        raise ShapeError(f"input has shape {input.shape}: expected its last axes to be {last}")
+    _check_last(input, last)
     if input.ndim == len(last):  # the batch axis is normalised too: treat the input as one example
         one = layer_norm(reshape(input, 1, *last), last, weight, bias, eps)
         return reshape(one, *last)
     outer = math.prod(input.shape[1 : input.ndim - len(last)])
     groups = Groups((outer, math.prod(last), 1), (1, math.prod(last)))
     return _normalized(input, weight, bias, last, groups, eps)
+
+
+class RMSNorm(Function):
+    """See :func:`rms_norm`; ``axes`` are the last ones."""
+
+    arguments = ("input", "weight")
+
+    def __init__(self, ndim: int, eps: float | None) -> None:
+        self.axes = tuple(range(-ndim, 0))
+        self.eps = eps
+
+    def forward(self, backend: Backend, x: Array, weight: Array | None) -> Array:
+        xp, dtype = backend.xp, sum_dtype(x.dtype)
+        wide = x.astype(dtype, copy=False)
+        eps = float(xp.finfo(x.dtype).eps) if self.eps is None else self.eps
+        scale = 1 / xp.sqrt(xp.mean(wide * wide, axis=self.axes, keepdims=True) + eps)
+        self.save(x=wide, scale=scale, weight=weight)
+        y = wide * scale
+        return (y if weight is None else y * weight).astype(x.dtype, copy=False)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        """With g = dy * weight, dx = scale * (g - x * scale² * mean(g * x))."""
+        xp, (x, scale, weight) = backend.xp, (self.saved.x, self.saved.scale, self.saved.weight)
+        g = dy if weight is None else dy * weight
+        mean = xp.mean(g * x, axis=self.axes, keepdims=True)
+        dx = scale * (g - x * (scale * scale * mean))
+        return dx, sum_to(dy * x * scale, weight.shape) if self.needs_grad[1] else None
+
+
+@operation
+def rms_norm(
+    input: Any,
+    normalized_shape: int | tuple[int, ...] | list[int],
+    weight: Any = None,
+    eps: float | None = None,
+) -> Tensor:
+    """Divide each example by its root mean square over its last axes.
+
+    y = x / sqrt(mean(x²) + eps) * weight
+
+    Parameters
+    ----------
+    input : (..., *normalized_shape)
+    normalized_shape
+        Lengths of the axes to average over, the last ones; an int for one axis.
+    weight : normalized_shape, or None
+    eps
+        Added to the mean; default: the epsilon of the input's dtype.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape.
+
+    Raises
+    ------
+    ShapeError
+        The last axes or weight do not match.
+    ArgumentError
+        A setting is out of range.
+
+    References
+    ----------
+    Zhang & Sennrich 2019, "Root mean square layer normalization", arXiv:1910.07467.
+    """
+    input, last = Tensor.of(input), check_shape("normalized_shape", normalized_shape)
+    _check_last(input, last)
+    eps = None if eps is None else check_number("eps", eps)
+    return RMSNorm(len(last), eps)(input, _of_shape("weight", weight, last))
 
 
 @operation
@@ -515,7 +609,7 @@ def instance_norm(
 
     Parameters
     ----------
-    input : (N, C, L) or (N, C, H, W)
+    input : (N, C, ...), three axes or more
     running_mean, running_var : (C,), or both None
         Needed unless ``use_input_stats``.
     weight, bias : (C,), or None
@@ -541,7 +635,7 @@ def instance_norm(
     Ulyanov, Vedaldi & Lempitsky 2016, "Instance normalization", arXiv:1607.08022.
     """
     input = Tensor.of(input)
-    channels = _channels(input, (3, 4), "(N, C, L) or (N, C, H, W)")
+    channels = _channels(input, range(3, 99), "(N, C, ...) with three axes or more")
     if not check_flag("use_input_stats", use_input_stats):
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     running = _running(input, running_mean, running_var, momentum)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
 from ..checks import (
-    Padding,
     Pair,
+    are_ints,
     check_choice,
     check_number,
     check_padding,
     check_padding1d,
     check_size,
 )
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError, show
 from ..geometry import borders
-from ..layout import check_data_format, image_size
 from ..tensor import Function, Tensor, operation
+from .shape import getitem
 
 __all__ = ["pad"]
 
@@ -100,21 +100,58 @@ class PadFromInside(Function):
             index[axis] = slice(None)  # the next axis also copies these borders
 
 
-def _widths(input: Tensor, padding: Any, data_format: str) -> Widths:
-    """The padding of each axis."""
-    check_data_format(data_format)
-    is_signal = input.ndim == 3 and data_format == "NCHW"
-    if not is_signal:
-        image_size(input, data_format)
-    checked = check_padding1d(padding) if is_signal else check_padding(padding)
-    if isinstance(checked, str):
-        raise ArgumentError(f"padding={padding!r}: expected numbers of pixels")
-    zero: Any = (0, 0)
-    sides = (checked,) if is_signal else checked
-    widths = (zero, *sides, zero) if data_format == "NHWC" else (zero, zero, *sides)
-    shape = [n + sum(w) for n, w in zip(input.shape, widths, strict=True)]
-    check_size("padding", padding, shape)
+def _widths(input: Tensor, pad: Sequence[int], mode: str) -> Widths:
+    """The padding of each axis of the input; negative: cropping."""
+    count = len(pad) // 2
+    if mode != "constant" and (count > 3 or not count < input.ndim < count + 3):
+        raise ShapeError(
+            f"pad={pad!r} with mode={mode!r}: the input of shape {input.shape} must have "
+            f"{count + 1} or {count + 2} axes, of which the last {count} (at most 3) are padded"
+        )
+    if count > input.ndim:
+        raise ShapeError(
+            f"pad={pad!r}: {count} axes, but the input of shape {input.shape} has {input.ndim}"
+        )
+    sides = [(int(pad[i]), int(pad[i + 1])) for i in range(0, 2 * count, 2)]
+    widths = (*[(0, 0)] * (input.ndim - count), *reversed(sides))
+    for n, (begin, end) in zip(input.shape, widths, strict=True):
+        if n + min(0, begin) + min(0, end) < 0:
+            raise ShapeError(
+                f"pad={pad!r} crops more than the {n} elements of an axis; the input has shape "
+                f"{input.shape}"
+            )
+    check_size("pad", pad, [n + sum(w) for n, w in zip(input.shape, widths, strict=True)])
     return widths
+
+
+def _checked(input: Tensor, pad: Any, mode: Any, old: dict[str, Any]) -> Sequence[int]:
+    """Require pairs of ints; translate a form of padding that older versions took."""
+    if not old and isinstance(pad, list | tuple) and are_ints(pad, len(pad)) and len(pad) % 2 == 0:
+        return pad
+    if set(old) - {"padding", "data_format"}:
+        raise TypeError(f"pad got unexpected arguments {sorted(old)}")
+    padding, is_signal = old.get("padding", pad), input.ndim == 3 and "data_format" not in old
+    try:
+        sides: Any = (check_padding1d(padding),) if is_signal else check_padding(padding)
+        if input.ndim not in (3, 4) or isinstance(padding, str):
+            raise ArgumentError
+    except ArgumentError:
+        raise ArgumentError(
+            f"pad={show(padding)}: expected two ints for each axis from the last one on, (left, "
+            "right, top, bottom, front, back, ...)"
+        ) from None
+    if old.get("data_format") == "NHWC":
+        sides = (*sides, (0, 0))
+    spelling = f"pad={tuple(n for pair in reversed(sides) for n in pair)}"
+    spelling += f", value={mode!r}" if isinstance(mode, Real) else ""
+    given = f"padding {padding!r}" + "".join(f", {k}={v!r}" for k, v in old.items() if k[0] == "d")
+    raise ArgumentError(f"{given} is now {spelling}: two ints for each axis, the last axis first")
+
+
+def _crop(input: Tensor, widths: Widths) -> Tensor:
+    """The input without what negative widths remove. A view."""
+    sizes = zip(input.shape, widths, strict=True)
+    return getitem(input, tuple(slice(max(0, -b), n - max(0, -e)) for n, (b, e) in sizes))
 
 
 def _as_number(input: Tensor, value: Any) -> float:
@@ -126,7 +163,7 @@ def _as_number(input: Tensor, value: Any) -> float:
     low, high = (0, 1) if limits is None else (limits.min, limits.max)
     if not is_whole or not low <= value <= high:
         raise ArgumentError(
-            f"value={value!r}: the input is {input.dtype}, expected a whole number from {low} "
+            f"value={show(value)}: the input is {input.dtype}, expected a whole number from {low} "
             f"to {high}"
         )
     return int(value)
@@ -135,51 +172,56 @@ def _as_number(input: Tensor, value: Any) -> float:
 @operation
 def pad(
     input: Any,
-    padding: Padding,
-    value: float = 0.0,
-    data_format: str = "NCHW",
+    pad: Sequence[int] | None = None,
     mode: str = "constant",
+    value: float | None = None,
+    **old: Any,
 ) -> Tensor:
-    """Pad images or signals with ``value``, or with copies of their pixels.
+    """Pad with ``value``, or with copies of the elements inside; negative widths crop.
 
     Parameters
     ----------
-    input : (N, C, H, W), (N, H, W, C) with ``data_format="NHWC"``, or (N, C, L)
-    padding
-        Pixels: an int; for images (pH, pW) or ((top, bottom), (left, right)), for signals
-        (left, right).
-    value
-        The constant of ``mode="constant"``; a whole number for arrays of ints.
-    data_format
-        ``"NCHW"`` or ``"NHWC"``, of images.
+    input
+        Any number of axes and any dtype.
+    pad
+        (left, right, top, bottom, front, back, ...): two ints for each axis, the last axis first.
+        The other axes keep their lengths.
     mode
-        ``"constant"``; ``"reflect"`` mirrors at the outermost pixel, which is not repeated;
-        ``"replicate"`` repeats the outermost pixel; ``"circular"`` wraps around to the other end.
+        ``"constant"``; ``"reflect"`` mirrors at the outermost element, which is not repeated;
+        ``"replicate"`` repeats the outermost element; ``"circular"`` wraps around to the other end.
+        All but ``"constant"`` pad the last one, two or three axes of an input with one or two more
+        axes (channels, and usually a batch).
+    value
+        The constant of ``mode="constant"``, 0 by default; a whole number for arrays of ints.
 
     Returns
     -------
     Tensor
-        (N, C, top + H + bottom, left + W + right), or with channels last; or (N, C, left + L +
-        right).
+        Of the input's dtype. The length of each axis grows by its two widths.
 
     Raises
     ------
     ArgumentError
-        The padding has none of these forms, or the mode or value is invalid.
+        The padding is not a list of pairs, or the mode or value is invalid.
     ShapeError
-        Neither three nor four axes; or more padding than pixels to copy: reflect allows less than
-        the size of the image, circular at most that size.
+        More axes than the input has; or more padding than elements to copy: reflect allows less
+        than the length of the axis, circular at most that length.
     """
     input = Tensor.of(input)
-    widths = _widths(input, padding, data_format)
+    pad = _checked(input, pad, mode, old)
     check_choice("mode", mode, _PAD_MODES)
-    if not isinstance(value, Real) or (value and mode != "constant"):
+    widths = _widths(input, pad, mode)
+    if value is not None and (not isinstance(value, Real) or (value and mode != "constant")):
         raise ArgumentError(
-            f"value={value!r} with mode={mode!r}: expected a number, with mode='constant' only; "
-            "pass another mode by keyword, mode='reflect'"
+            f"value={show(value)} with mode={mode!r}: expected a number, with mode='constant' only"
         )
+    added = tuple((max(0, begin), max(0, end)) for begin, end in widths)
+    if mode in ("constant", "circular"):  # the others copy pixels that are then cropped
+        input = _crop(input, widths)
     if mode == "constant":
-        return Pad(widths, _as_number(input, value))(input)
-    for size, sides in zip(input.shape, widths, strict=True):
+        number = _as_number(input, value or 0)
+        return Pad(added, number)(input) if any(map(any, added)) else input
+    for size, sides in zip(input.shape, added, strict=True):
         borders(mode, size, sides)  # raises where there are too few pixels
-    return PadFromInside(widths, mode)(input)
+    padded = PadFromInside(added, mode)(input)
+    return padded if mode == "circular" else _crop(padded, widths)

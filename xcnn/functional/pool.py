@@ -1,44 +1,169 @@
-"""Max, average and adaptive pooling."""
+"""Max, average, power-average, adaptive and fractional pooling, and max unpooling.
+
+Each is defined once, for signals, images and volumes. A signal is an image one pixel high. Volumes
+are pooled frame by frame and then along the depth: all windows are products of their axes'.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from .. import random
 from ..arrays import Array
 from ..backends import Backend, as_bits
 from ..checks import (
-    OutputSize,
-    Padding,
     Pair,
+    as_float,
     check_flag,
+    check_int,
+    check_number,
     check_output_size,
     check_size,
     memoize,
-    pair,
+    per_axis,
     signal_pair,
 )
-from ..errors import ArgumentError, ShapeError
-from ..geometry import Geometry, window_geometry
-from ..layout import check_data_format, image_padding, image_size
-from ..tensor import ImageFunction, Tensor, operation
+from ..errors import ArgumentError, ShapeError, show
+from ..geometry import Geometry, volume_geometry, window_geometry
+from ..layout import batch_first, image_padding, spatial_size, to_batch_last
+from ..tensor import Function, ImageFunction, Tensor, operation, takes_one
+from .arithmetic import pow
+from .elementwise import Elementwise
 from .resample import AxisWeights, Resample
 
 __all__ = [
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
 ]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+Setting = int | tuple[int, ...]
+
+# -- families ------------------------------------------------------------------------------
+
+_FORMATS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
+_INPUTS = {
+    1: "(N, C, L)",
+    2: '(N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``',
+    3: "(N, C, D, H, W)",
+}
+
+
+def _of_rank(function: Callable[_P, _R], ndim: int) -> Callable[_P, _R]:
+    """The operation on signals, images or volumes, or on one of them without a batch axis.
+
+    It takes a ``data_format`` only if ``function`` shows one to users and they are images.
+    """
+    signature = inspect.signature(function)
+    shown = [
+        p
+        for p in signature.parameters.values()
+        if p.name != "data_format" or (ndim == 2 and p.default is not p.empty)
+    ]
+
+    fixed = {} if "data_format" in [p.name for p in shown] else {"data_format": _FORMATS[ndim]}
+    whole: Any = function
+
+    def call(*arguments: Any, **settings: Any) -> Any:
+        return whole(*arguments, **settings, **fixed)
+
+    name = f"{function.__name__.strip('_')}{ndim}d"
+    call.__name__ = call.__qualname__ = name
+    call.__module__, call.__annotations__ = __name__, dict(function.__annotations__)
+    call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    call.__doc__ = (function.__doc__ or "").replace("INPUT", _INPUTS[ndim])
+    return takes_one(ndim + 2)(operation(call))
+
+
+def _family(
+    function: Callable[_P, _R],
+) -> tuple[Callable[_P, _R], Callable[_P, _R], Callable[_P, _R]]:
+    """The operations on signals, images and volumes."""
+    return _of_rank(function, 1), _of_rank(function, 2), _of_rank(function, 3)
+
+
+class Volume(ImageFunction):
+    """Pools the frames of volumes by one function of images, then their depth by another."""
+
+    data_format = "NCDHW"
+    wants_indices = False
+    indices: Array
+
+    def __init__(self, frame: Any, deep: Any) -> None:
+        self.frame = frame
+        self.deep = deep
+
+    def compute(self, backend: Backend, x: Array) -> Array:
+        channels, height, width, depth, batch = x.shape
+        frame, deep = copy.copy(self.frame), copy.copy(self.deep)
+        for part in (frame, deep):
+            part.recorded, part.wants_indices = self.recorded, self.wants_indices
+        y = frame.compute(backend, x.reshape(channels, height, width, depth * batch))
+        shape = channels, *y.shape[1:3]
+        lines = math.prod(shape), depth, 1, batch
+        z = deep.compute(backend, y.reshape(lines))
+        self.save(frame=frame, deep=deep, shape=x.shape)
+        if self.wants_indices:
+            positions = frame.indices.reshape(lines)
+            positions = backend.xp.take_along_axis(positions, deep.indices, axis=1)
+            indices = positions + deep.indices * (height * width)
+            self.indices = indices.reshape(*shape, z.shape[1], batch)
+        return z.reshape(*shape, z.shape[1], batch)
+
+    def gradient(self, backend: Backend, dy: Array) -> Array:
+        saved, (*shape, depth, batch) = self.saved, dy.shape
+        dz = saved.deep.gradient(backend, dy.reshape(math.prod(shape), depth, 1, batch))
+        dx = saved.frame.gradient(backend, dz.reshape(*shape, dz.shape[1] * batch))
+        return dx.reshape(saved.shape)
+
+
+def _separable(data_format: str, parts: Sequence[Any]) -> Any:
+    """One function from those of each pass: that of images, or of the depth and of frames."""
+    if len(parts) == 2:
+        return Volume(parts[1], parts[0])
+    parts[0].data_format = data_format
+    return parts[0]
+
+
+def _maxima(input: Tensor, function: Any, return_indices: Any) -> Any:
+    """The maxima and, with ``return_indices``, where they are in the flattened image."""
+    function.wants_indices = check_flag("return_indices", return_indices)
+    y = function(input)
+    if not function.wants_indices:
+        return y
+    return y, Tensor(batch_first(function.indices, function.data_format))
+
 
 # -- fixed windows -------------------------------------------------------------------------
 
 
 @memoize
-def _geometry(
+def _windows(
     shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
@@ -46,52 +171,91 @@ def _geometry(
     dilation: Any,
     ceil_mode: bool,
     data_format: str,
-) -> Geometry:
-    """The windows of a pooling of images or signals; each must overlap the image."""
-    channels, *size = image_size(shape, data_format)
-    stride = kernel_size if stride is None else stride
+) -> tuple[Geometry, ...]:
+    """The windows of a pooling, for volumes along the depth and of frames.
+
+    Each must overlap the image.
+    """
+    channels, *size = spatial_size(shape, data_format)
+    is_default = stride is None or (isinstance(stride, list | tuple) and not stride)
+    stride, given = kernel_size if is_default else stride, padding
     if data_format == "NCL":
         kernel_size, stride = signal_pair(kernel_size, "kernel_size"), signal_pair(stride, "stride")
         padding, dilation = image_padding(padding), signal_pair(dilation, "dilation")
-    kernels = pair(kernel_size, "kernel_size")
-    ceil_mode = check_flag("ceil_mode", ceil_mode)
-    geometry = window_geometry((size[0], size[1]), kernels, stride, padding, dilation, ceil_mode)
-    check_size("padding", padding, (shape[0], channels, *geometry.output))
-    for axis, kernel in enumerate(kernels):
-        if max(geometry.padding[axis]) > kernel // 2:
+    kernels = per_axis(kernel_size, "kernel_size", len(size))
+    settings: dict[str, Any] = {"kernel": kernels, "stride": stride, "padding": padding}
+    settings |= {"dilation": dilation, "ceil_mode": check_flag("ceil_mode", ceil_mode)}
+    windows: tuple[Geometry, ...]
+    if data_format == "NCDHW":
+        windows = volume_geometry(window_geometry, tuple(size), **settings)
+    else:
+        windows = (window_geometry((size[0], size[1]), **settings),)
+    check_size("padding", given, (shape[0], channels, *windows[-1].output))
+    sides = [side for w in windows for side in w.padding[: 1 if w is not windows[-1] else 2]]
+    for side, kernel in zip(sides, kernels, strict=True):
+        if max(side) > kernel // 2:
             raise ArgumentError(
-                f"padding={geometry.padding}: a pooling window of {kernel} pixels allows at most "
+                f"padding={tuple(sides)}: a pooling window of {kernel} pixels allows at most "
                 f"{kernel // 2} on each side, so that it overlaps the image"
             )
-    return geometry
+    return windows
 
 
 class MaxPool2d(ImageFunction):
     """See :func:`max_pool2d`."""
 
-    def __init__(self, geometry: Geometry, data_format: str) -> None:
+    wants_indices = False
+    indices: Array
+
+    def __init__(self, geometry: Geometry, data_format: str = "NCHW") -> None:
         self.geometry = geometry
         self.data_format = data_format
 
     def compute(self, backend: Backend, x: Array) -> Array:
-        y, argmax = backend.max_pool2d(x, self.geometry, with_argmax=self.recorded)
+        g, recorded = self.geometry, self.recorded or self.wants_indices
+        y, argmax = backend.max_pool2d(x, g, with_argmax=recorded)
         self.save(argmax=argmax)
+        if self.wants_indices:
+            starts = [
+                [o * g.stride[axis] - g.padding[axis][0] for o in range(g.output[axis])]
+                for axis in (0, 1)
+            ]
+            self.indices = _flat(backend, argmax, starts, g.kernel[1], g.dilation, g.input[1])
         return y
 
     def gradient(self, backend: Backend, dy: Array) -> Array:
         return backend.max_pool2d_backward(dy, self.saved.argmax, self.geometry)
 
 
-@operation
-def max_pool2d(
+def _flat(
+    backend: Backend,
+    argmax: Array | None,
+    starts: Sequence[Sequence[int]],
+    kernel: Any,
+    dilation: Pair,
+    width: int,
+) -> Array:
+    """Indices in the flattened image, (C, oH, oW, N), from those in each window.
+
+    ``starts`` are the windows' first rows and columns, ``kernel`` their widths.
+    """
+    xp = backend.xp
+    tops, lefts = (xp.asarray(numbers, dtype="int64") for numbers in starts)
+    rows, columns = xp.divmod(xp.asarray(argmax, dtype="int64"), kernel)
+    rows = tops.reshape(-1, 1, 1) + rows * dilation[0]
+    return rows * width + lefts.reshape(-1, 1) + columns * dilation[1]
+
+
+def _max_pool(
     input: Any,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: Padding = 0,
-    dilation: int | tuple[int, int] = 1,
+    kernel_size: Setting,
+    stride: Setting | None = None,
+    padding: Any = 0,
+    dilation: Setting = 1,
     ceil_mode: bool = False,
+    return_indices: bool = False,
     data_format: str = "NCHW",
-) -> Tensor:
+) -> Any:
     """The largest pixel of each window.
 
     NaN propagates. Padding acts as minus infinity and is never chosen. Of equal maxima, the
@@ -99,116 +263,103 @@ def max_pool2d(
 
     Parameters
     ----------
-    input : (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``
+    input : INPUT
+        Or one of them without the batch axis.
     kernel_size, dilation
-        An int or (height, width).
+        In pixels: an int for all axes, or one per axis.
     stride
         Default: ``kernel_size``.
     padding
-        As in :func:`conv2d`, at most half of the kernel on each side.
+        As in the convolution of the same number of axes, at most half of the kernel on each side.
     ceil_mode
         Round the output size up; a window must still start inside the input or its left padding.
+    return_indices
+        Also return where each maximum is.
     data_format
-        ``"NCHW"`` or ``"NHWC"``.
+        Of images only: ``"NCHW"`` or ``"NHWC"``.
 
     Returns
     -------
     Tensor
-        (N, C, oH, oW), or (N, oH, oW, C).
+        The maxima, of the input's layout.
+    Tensor, int64
+        With ``return_indices``: row-major indices in the flattened image, for
+        :func:`max_unpool2d` and the like.
 
     Raises
     ------
     ShapeError
-        Not four axes, or the image is smaller than the kernel.
+        Another number of axes, or the image is smaller than the kernel.
     ArgumentError
         A setting is out of range.
     """
     input = Tensor.of(input)
-    check_data_format(data_format)
     settings = kernel_size, stride, padding, dilation, ceil_mode, data_format
-    geometry = _geometry(input.shape, *settings)
-    return MaxPool2d(geometry, data_format)(input)
+    windows = _windows(input.shape, *settings)
+    function = _separable(data_format, [MaxPool2d(w) for w in windows])
+    return _maxima(input, function, return_indices)
 
 
-@operation
-def max_pool1d(
-    input: Any,
-    kernel_size: int,
-    stride: int | None = None,
-    padding: Any = 0,
-    dilation: int = 1,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """The largest sample of each window of (N, C, L); see :func:`max_pool2d`.
-
-    Parameters
-    ----------
-    input : (N, C, L)
-    kernel_size, dilation
-        In samples.
-    stride
-        Default: ``kernel_size``.
-    padding
-        As in :func:`conv1d`, at most half of the kernel on each side.
-    ceil_mode
-        Round the output length up; a window must still start inside the input or its left padding.
-
-    Returns
-    -------
-    Tensor
-        (N, C, oL).
-
-    Raises
-    ------
-    ShapeError
-        Not three axes, or the signal is shorter than the kernel.
-    ArgumentError
-        A setting is out of range.
-    """
-    input = Tensor.of(input)
-    settings = kernel_size, stride, padding, dilation, ceil_mode, "NCL"
-    return MaxPool2d(_geometry(input.shape, *settings), "NCL")(input)
+max_pool1d, max_pool2d, max_pool3d = _family(_max_pool)
 
 
 class AvgPool2d(ImageFunction):
     """See :func:`avg_pool2d`."""
 
-    def __init__(self, geometry: Geometry, count_include_pad: bool, data_format: str) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        count_include_pad: bool,
+        data_format: str = "NCHW",
+        divisor: int | None = None,
+    ) -> None:
         self.geometry = geometry
         self.count_include_pad = check_flag("count_include_pad", count_include_pad)
         self.data_format = data_format
+        self.divisor = divisor
 
     def compute(self, backend: Backend, x: Array) -> Array:
-        return backend.avg_pool2d(x, self.geometry, self.count_include_pad)
+        y = backend.avg_pool2d(x, self.geometry, self.count_include_pad)
+        return y if self.divisor is None else y * self._factor(backend, x.dtype)
 
     def gradient(self, backend: Backend, dy: Array) -> Array:
+        dy = dy if self.divisor is None else dy * self._factor(backend, dy.dtype)
         return backend.avg_pool2d_backward(dy, self.geometry, self.count_include_pad)
 
+    def _factor(self, backend: Backend, dtype: Any) -> Array:
+        """What turns means into sums over the divisor: (oH, oW, 1)."""
+        rows, columns = (self.geometry.counts(axis, self.count_include_pad) for axis in (0, 1))
+        factors = [[[r * c / self.divisor] for c in columns] for r in rows]  # type: ignore
+        return backend.asarray(factors, dtype)
 
-@operation
-def avg_pool2d(
+
+def _avg_pool(
     input: Any,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: Padding = 0,
+    kernel_size: Setting,
+    stride: Setting | None = None,
+    padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
     data_format: str = "NCHW",
 ) -> Tensor:
     """The mean of each window.
 
     Parameters
     ----------
-    input : (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``
+    input : INPUT
+        Or one of them without the batch axis.
     kernel_size, stride, padding, ceil_mode, data_format
         As in :func:`max_pool2d`.
     count_include_pad
         Whether padding counts in the divisor.
+    divisor_override
+        Divide the sum by this int instead of the number of pixels.
 
     Returns
     -------
     Tensor
-        (N, C, oH, oW), or (N, oH, oW, C).
+        Of the input's layout.
 
     Raises
     ------
@@ -216,58 +367,92 @@ def avg_pool2d(
         As :func:`max_pool2d`.
     """
     input = Tensor.of(input)
-    check_data_format(data_format)
-    settings = kernel_size, stride, padding, 1, ceil_mode, data_format
-    geometry = _geometry(input.shape, *settings)
-    return AvgPool2d(geometry, count_include_pad, data_format)(input)
+    windows = _windows(input.shape, kernel_size, stride, padding, 1, ceil_mode, data_format)
+    divisor = divisor_override
+    if divisor is not None:
+        check_int("divisor_override", divisor, -(2**62))
+        if divisor == 0:
+            raise ArgumentError("divisor_override=0: expected another int")
+    divisors = [None if divisor is None else 1, divisor][-len(windows) :]
+    parts = [
+        AvgPool2d(w, count_include_pad, divisor=d) for w, d in zip(windows, divisors, strict=True)
+    ]
+    return _separable(data_format, parts)(input)
 
 
-@operation
-def avg_pool1d(
+avg_pool1d, avg_pool2d, avg_pool3d = _family(_avg_pool)
+
+
+class Root(Elementwise):
+    """(size · x)^(1 / p), with a gradient of 0 at 0."""
+
+    size: float
+    p: float
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return backend.xp.power(x * self.size, 1 / self.p)
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        xp, is_zero = backend.xp, x == 0
+        slope = xp.power(xp.where(is_zero, 1, x) * self.size, 1 / self.p - 1)
+        return xp.where(is_zero, 0, slope * (self.size / self.p))
+
+
+def _lp_pool(
     input: Any,
-    kernel_size: int,
-    stride: int | None = None,
-    padding: Any = 0,
+    norm_type: float,
+    kernel_size: Setting,
+    stride: Setting | None = None,
     ceil_mode: bool = False,
-    count_include_pad: bool = True,
+    data_format: str = "NCHW",
 ) -> Tensor:
-    """The mean of each window of (N, C, L); see :func:`avg_pool2d`.
+    """The power average of each window: (the sum of its pixels^p)^(1 / p).
 
     Parameters
     ----------
-    input : (N, C, L)
-    kernel_size, stride, padding, ceil_mode
-        As in :func:`max_pool1d`.
-    count_include_pad
-        Whether padding counts in the divisor.
+    input : INPUT
+        Or one of them without the batch axis.
+    norm_type
+        p, a number other than 0: 1 is the sum, 2 the Euclidean norm.
+    kernel_size, stride, ceil_mode, data_format
+        As in :func:`max_pool2d`.
 
     Returns
     -------
     Tensor
-        (N, C, oL).
+        Of the input's layout.
 
     Raises
     ------
     ShapeError, ArgumentError
-        As :func:`max_pool1d`.
+        As :func:`max_pool2d`.
     """
-    input = Tensor.of(input)
-    geometry = _geometry(input.shape, kernel_size, stride, padding, 1, ceil_mode, "NCL")
-    return AvgPool2d(geometry, count_include_pad, "NCL")(input)
+    p = check_number("norm_type", norm_type)
+    if p == 0:
+        raise ArgumentError("norm_type=0: expected another number, the power p")
+    spatial_size(Tensor.of(input), data_format)
+    size = math.prod(per_axis(kernel_size, "kernel_size", len(data_format) - 2))
+    settings = kernel_size, stride, 0, ceil_mode, True, None, data_format
+    return Root(size=size, p=p)(_avg_pool(pow(input, p), *settings))
+
+
+lp_pool1d, lp_pool2d, lp_pool3d = _family(_lp_pool)
 
 
 # -- adaptive windows ----------------------------------------------------------------------
 
 
-def _adaptive_sizes(input: Tensor, output_size: Any, data_format: str) -> tuple[Pair, Pair]:
-    """The sizes of the image and of the output."""
-    _, height, width = image_size(input, data_format)
-    rows, columns = check_output_size(output_size)
-    output = rows or height, columns or width
+def _adaptive_sizes(input: Tensor, output_size: Any, data_format: str) -> list[tuple[Pair, Pair]]:
+    """The sizes of the image and of the output of each pass, as of :func:`_windows`."""
+    _, *size = spatial_size(input, data_format)
+    given = check_output_size(output_size, 1 if data_format == "NCL" else len(size))
+    given = (1, *given) if data_format == "NCL" else given
+    output = [n or pixels for n, pixels in zip(given, size, strict=True)]
     check_size("output_size", output_size, output, visited=True)
-    if min(height, width) < 1:
+    if min(size) < 1:
         raise ShapeError(f"input has shape {input.shape}: there are no pixels to pool")
-    return (height, width), output
+    deep = [((size[0], 1), (output[0], 1))] if len(size) == 3 else []
+    return [*deep, ((size[-2], size[-1]), (output[-2], output[-1]))]
 
 
 @lru_cache(maxsize=1024)
@@ -321,9 +506,8 @@ class GlobalAvgPool2d(ImageFunction):
         return dx
 
 
-@operation
-def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = "NCHW") -> Tensor:
-    """Average pooling to a given output size: the means of oH × oW windows covering the image.
+def _adaptive_avg_pool(input: Any, output_size: Any, data_format: str = "NCHW") -> Tensor:
+    """Average pooling to a given output size: the means of windows that cover the image.
 
     Window ``o`` along an axis of H pixels reads pixels from ``floor(o * H / oH)`` up to but
     excluding ``ceil((o + 1) * H / oH)``; windows overlap where H is not a multiple of oH.
@@ -331,55 +515,71 @@ def adaptive_avg_pool2d(input: Any, output_size: OutputSize, data_format: str = 
 
     Parameters
     ----------
-    input : (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``
+    input : INPUT
+        Or one of them without the batch axis.
     output_size
-        Pixels: an int for both or (height, width); None: same as the input.
+        Pixels: an int for all axes or one per axis; None: same as the input.
     data_format
-        ``"NCHW"`` or ``"NHWC"``.
+        Of images only: ``"NCHW"`` or ``"NHWC"``.
 
     Returns
     -------
     Tensor
-        (N, C, oH, oW), or (N, oH, oW, C).
+        Of the input's layout.
 
     Raises
     ------
     ShapeError
-        Not four axes, or an image without pixels.
+        Another number of axes, or an image without pixels.
     ArgumentError
         A setting is out of range.
     """
     input = Tensor.of(input)
-    size, output = _adaptive_sizes(input, output_size, data_format)
+    parts = [_adaptive_means(*sizes) for sizes in _adaptive_sizes(input, output_size, data_format)]
+    return _separable(data_format, parts)(input)
+
+
+def _adaptive_means(size: Pair, output: Pair) -> ImageFunction:
+    """The function of images that averages adaptive windows."""
     if output == (1, 1):
-        return GlobalAvgPool2d(data_format)(input)
+        return GlobalAvgPool2d("NCHW")
     geometry = _regular(size, output)
     if geometry is not None:
-        return AvgPool2d(geometry, True, data_format)(input)
+        return AvgPool2d(geometry, True)
     rows, columns = (_means(*axis) for axis in zip(size, output, strict=True))
-    return Resample(rows, columns, data_format)(input)
+    return Resample(rows, columns)
+
+
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = _family(_adaptive_avg_pool)
 
 
 class AdaptiveMaxPool2d(ImageFunction):
     """See :func:`adaptive_max_pool2d`; window by window, as their sizes differ."""
 
-    def __init__(self, output: Pair, data_format: str) -> None:
+    wants_indices = False
+    indices: Array
+
+    def __init__(self, output: Pair) -> None:
         self.output = output
-        self.data_format = data_format
 
     def compute(self, backend: Backend, x: Array) -> Array:
-        xp = backend.xp
+        xp, recorded = backend.xp, self.recorded or self.wants_indices
         y = xp.empty((len(x), *self.output, x.shape[-1]), x.dtype)
-        argmax = xp.empty(y.shape if self.recorded else 0, "int32")  # i * width + j within a window
+        argmax = xp.empty(y.shape if recorded else 0, "int32")  # i * width + j within a window
 
         def compute(part: slice) -> None:
             for i, j, pixels in self._windows(x[part]):
                 y[part, i, j] = pixels.max(axis=1).max(axis=1)
-                if self.recorded:
+                if recorded:
                     argmax[part, i, j] = _first(xp, pixels, y[part, i, j])
 
         backend.each(compute, backend.channels(x))
         self.save(argmax=argmax, size=x.shape[1:3])
+        if self.wants_indices:
+            rows, columns = self._spans(x)
+            widths = xp.asarray([[right - left] for left, right in columns], dtype="int64")
+            starts = [[start for start, _ in axis] for axis in (rows, columns)]
+            self.indices = _flat(backend, argmax, starts, widths, (1, 1), x.shape[2])
         return y
 
     def gradient(self, backend: Backend, dy: Array) -> Array:
@@ -394,9 +594,12 @@ class AdaptiveMaxPool2d(ImageFunction):
         backend.each(compute, backend.channels(dx))
         return dx
 
+    def _spans(self, x: Array) -> list[list[tuple[int, int]]]:
+        return [_spans(*axis) for axis in zip(x.shape[1:3], self.output, strict=True)]
+
     def _windows(self, x: Array) -> Iterator[tuple[int, int, Array]]:
         """Row, column and pixels (C, height, width, N) of each window."""
-        rows, columns = (_spans(*axis) for axis in zip(x.shape[1:3], self.output, strict=True))
+        rows, columns = self._spans(x)
         for i, (top, bottom) in enumerate(rows):
             for j, (left, right) in enumerate(columns):
                 yield i, j, x[:, top:bottom, left:right]
@@ -415,22 +618,27 @@ def _numbers(xp: Any, pixels: Array) -> Array:
     return xp.arange(height * width, dtype="int32").reshape(height, width, 1)
 
 
-@operation
-def adaptive_max_pool2d(input: Any, output_size: OutputSize, data_format: str = "NCHW") -> Tensor:
-    """Max pooling to a given output size: the maxima of oH × oW windows covering the image.
+def _adaptive_max_pool(
+    input: Any, output_size: Any, return_indices: bool = False, data_format: str = "NCHW"
+) -> Any:
+    """Max pooling to a given output size: the maxima of windows that cover the image.
 
     The windows are those of :func:`adaptive_avg_pool2d`; NaN and equal maxima are treated as in
     :func:`max_pool2d`. ``output_size=1`` is global max pooling.
 
     Parameters
     ----------
-    input, output_size, data_format
+    input : INPUT
+        Or one of them without the batch axis.
+    output_size, data_format
         As in :func:`adaptive_avg_pool2d`.
+    return_indices
+        Also return where each maximum is, as in :func:`max_pool2d`.
 
     Returns
     -------
-    Tensor
-        (N, C, oH, oW), or (N, oH, oW, C).
+    Tensor, or a pair of them
+        As :func:`max_pool2d`.
 
     Raises
     ------
@@ -438,8 +646,259 @@ def adaptive_max_pool2d(input: Any, output_size: OutputSize, data_format: str = 
         As :func:`adaptive_avg_pool2d`.
     """
     input = Tensor.of(input)
-    size, output = _adaptive_sizes(input, output_size, data_format)
-    geometry = None if output == (1, 1) else _regular(size, output)
-    if geometry is not None:
-        return MaxPool2d(geometry, data_format)(input)
-    return AdaptiveMaxPool2d(output, data_format)(input)
+    parts: list[ImageFunction] = []
+    for size, output in _adaptive_sizes(input, output_size, data_format):
+        geometry = None if output == (1, 1) else _regular(size, output)
+        parts.append(AdaptiveMaxPool2d(output) if geometry is None else MaxPool2d(geometry))
+    return _maxima(input, _separable(data_format, parts), return_indices)
+
+
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = _family(_adaptive_max_pool)
+
+
+# -- random windows ------------------------------------------------------------------------
+
+
+class FractionalMaxPool(Function):
+    """See :func:`fractional_max_pool2d`; images and volumes, (N, C, ...)."""
+
+    arguments = ("input", "_random_samples")
+    wants_indices = False
+    indices: Array
+
+    def __init__(self, kernel: tuple[int, ...], output: tuple[int, ...]) -> None:
+        self.kernel = kernel
+        self.output = output
+
+    def forward(self, backend: Backend, x: Array, samples: Array) -> Array:
+        """Compare the windows' first pixels, then their second pixels, and so on."""
+        xp = backend.xp
+        starts = self._starts(xp, x, samples)
+        best: Any = None
+        element: Any = None
+        for number, index in enumerate(self._elements(xp, x.shape, starts)):
+            pixels = x[index]
+            if best is None:
+                best, element = pixels, xp.zeros(pixels.shape, "int64")
+                continue
+            is_larger = (pixels > best) | ((pixels != pixels) & (best == best))
+            best, element = xp.where(is_larger, pixels, best), xp.where(is_larger, number, element)
+        self.save(shape=x.shape, starts=starts, element=element)
+        if self.wants_indices:
+            self.indices = self._flat(starts, element, x.shape[2:])
+        return best
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        xp, saved = backend.xp, self.saved
+        dx = xp.zeros(saved.shape, dy.dtype)
+        for number, index in enumerate(self._elements(xp, saved.shape, saved.starts)):
+            dx[index] += xp.where(saved.element == number, dy, 0)  # windows start apart
+        return dx, None
+
+    def _flat(self, starts: list[Array], element: Array, size: tuple[int, ...]) -> Array:
+        """Where the maxima are in the flattened image: (N, C, ...) int64."""
+        flat: Any = 0
+        for axis, (start, pixels) in enumerate(zip(starts, size, strict=True)):
+            step = math.prod(self.kernel[axis + 1 :])
+            flat = flat * pixels + start + element // step % self.kernel[axis]
+        return flat
+
+    def _starts(self, xp: Any, x: Array, samples: Array) -> list[Array]:
+        """The first pixel of each window along each axis: int64 (N, C, oD, 1, 1), ..."""
+        starts, ndim = [], len(self.kernel)
+        for axis, (kernel, output) in enumerate(zip(self.kernel, self.output, strict=True)):
+            room = x.shape[2 + axis] - kernel
+            sample = samples[:, :, 1 - axis if ndim == 2 else axis, None]  # PyTorch's order
+            step = room / max(1, output - 1)
+            offsets = xp.arange(output, dtype=samples.dtype)
+            start = ((offsets + sample) * step).astype("int64") - (sample * step).astype("int64")
+            start[:, :, -1] = room
+            starts.append(
+                start.reshape(*x.shape[:2], *(1,) * axis, output, *(1,) * (ndim - 1 - axis))
+            )
+        return starts
+
+    def _elements(self, xp: Any, shape: tuple[int, ...], starts: list[Array]) -> Iterator[tuple]:
+        """The index into (N, C, ...) of the pixels that each window reads first, second, ..."""
+        ones = (1,) * len(self.kernel)
+        examples = xp.arange(shape[0]).reshape(-1, 1, *ones)
+        channels = xp.arange(shape[1]).reshape(1, -1, *ones)
+        for offsets in itertools.product(*map(range, self.kernel)):
+            yield examples, channels, *(s + o for s, o in zip(starts, offsets, strict=True))
+
+
+def _fractional_max_pool(
+    input: Any,
+    kernel_size: Setting,
+    output_size: Setting | None = None,
+    output_ratio: float | tuple[float, ...] | None = None,
+    return_indices: bool = False,
+    _random_samples: Any = None,
+    *,
+    data_format: str,
+) -> Any:
+    """Max pooling of windows at random distances, which give any output size.
+
+    Parameters
+    ----------
+    input : (N, C, H, W) or (N, C, D, H, W)
+        Or one of them without the batch axis.
+    kernel_size
+        In pixels: an int for all axes, or one per axis.
+    output_size, output_ratio
+        Pixels of the result, or its size / that of the input, from 0 to 1: one of the two, a number
+        for all axes or one per axis.
+    return_indices
+        Also return where each maximum is, as in :func:`max_pool2d`.
+    _random_samples : (N, C, 2 or 3)
+        Numbers from 0 to 1 that place the windows; None: random.
+
+    Returns
+    -------
+    Tensor, or a pair of them
+        As :func:`max_pool2d`.
+
+    Raises
+    ------
+    ShapeError
+        Another number of axes, or the windows do not fit.
+    ArgumentError
+        A setting is out of range.
+
+    References
+    ----------
+    Graham 2014, "Fractional max-pooling", arXiv:1412.6071.
+    """
+    input = Tensor.of(input)
+    _, *size = spatial_size(input, data_format)
+    kernel = per_axis(kernel_size, "kernel_size", len(size))
+    if (output_size is None) == (output_ratio is None):
+        raise ArgumentError(
+            f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
+        )
+    if output_ratio is None:
+        output = per_axis(output_size, "output_size", len(size))
+    else:
+        output = _scaled(size, output_ratio)
+    if any(o + k - 1 > n for n, k, o in zip(size, kernel, output, strict=True)):
+        raise ShapeError(
+            f"input has shape {input.shape}: {output} windows of {kernel} pixels do not fit; use a "
+            "larger image or a smaller output_size"
+        )
+    shape = (*input.shape[:2], len(size))
+    if _random_samples is None:
+        drawn: Any = random.generator().random(shape, "float32")
+        _random_samples = input.backend.asarray(drawn, input.dtype)
+    samples = Tensor.of(_random_samples).detach()
+    if samples.shape != shape:
+        raise ShapeError(f"_random_samples has shape {samples.shape}: expected {shape}")
+    function = FractionalMaxPool(kernel, output)
+    function.wants_indices = check_flag("return_indices", return_indices)
+    y = function(input, samples)
+    return (y, Tensor(function.indices)) if function.wants_indices else y
+
+
+def _scaled(size: list[int], ratio: Any) -> tuple[int, ...]:
+    """The output size of a fractional pooling for an ``output_ratio``."""
+    ratios = list(ratio) if isinstance(ratio, list | tuple) else [ratio] * len(size)
+    if len(ratios) != len(size) or not all(0 < as_float(r) < 1 for r in ratios):
+        raise ArgumentError(
+            f"output_ratio={show(ratio)}: expected a number between 0 and 1, or one per axis"
+        )
+    return tuple(max(1, int(n * r)) for n, r in zip(size, ratios, strict=True))
+
+
+fractional_max_pool2d, fractional_max_pool3d = (
+    _of_rank(_fractional_max_pool, ndim) for ndim in (2, 3)
+)
+
+
+# -- unpooling -----------------------------------------------------------------------------
+
+
+class MaxUnpool(Function):
+    """See :func:`max_unpool2d`."""
+
+    arguments = ("input", "indices")
+    any_dtype = ("indices",)
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        self.size = size
+
+    def forward(self, backend: Backend, x: Array, indices: Array) -> Array:
+        xp, rows = backend.xp, to_batch_last(backend.xp, x)  # (C, ..., N)
+        channels, batch, pixels = len(rows), len(x), math.prod(self.size)
+        backend.check_indices("indices", indices, pixels)
+        first = xp.arange(channels).reshape(-1, *(1,) * (x.ndim - 1)) * pixels
+        where = (first + to_batch_last(xp, indices)) * batch + xp.arange(batch)
+        y = xp.zeros((channels, *self.size, batch), x.dtype)
+        y.reshape(-1)[where] = rows
+        self.save(where=where)
+        return xp.moveaxis(y, -1, 0)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        xp = backend.xp
+        return xp.moveaxis(to_batch_last(xp, dy).reshape(-1)[self.saved.where], -1, 0), None
+
+
+def _max_unpool(
+    input: Any,
+    indices: Any,
+    kernel_size: Setting,
+    stride: Setting | None = None,
+    padding: Setting = 0,
+    output_size: Sequence[int] | None = None,
+    *,
+    data_format: str,
+) -> Tensor:
+    """Put maxima back to where max pooling found them; everything else is 0.
+
+    Parameters
+    ----------
+    input, indices : (N, C, ...)
+        What the max pooling returned, with ``return_indices=True``.
+    kernel_size, stride, padding
+        Its settings: an int, or one per axis.
+    output_size
+        Size of the result, with or without N and C; default: the smallest that the max pooling
+        turns into the input's size.
+
+    Returns
+    -------
+    Tensor
+        (N, C, *output_size)
+
+    Raises
+    ------
+    ShapeError
+        Input and indices differ in shape, or no such max pooling gives that shape.
+    ArgumentError
+        A setting is out of range; or, on the CPU, an index.
+    """
+    input, indices, ndim = Tensor.of(input), Tensor.of(indices), len(data_format) - 2
+    indices = indices.unsqueeze(0) if indices.ndim == ndim + 1 else indices
+    spatial_size(input, data_format)
+    if indices.shape != input.shape or indices.dtype.kind not in "iu":
+        raise ShapeError(
+            f"indices are {indices.dtype} of shape {indices.shape}: expected ints of the input's "
+            f"shape {input.shape}"
+        )
+    kernels = per_axis(kernel_size, "kernel_size", ndim)
+    strides = kernels if stride is None else per_axis(stride, "stride", ndim)
+    sides = per_axis(padding, "padding", ndim, 0)
+    axes = list(zip(input.shape[2:], kernels, strides, sides, strict=True))
+    default = tuple((n - 1) * s - 2 * p + k for n, k, s, p in axes)
+    size = default if output_size is None else tuple(output_size)[-ndim:]
+    near = len(size) == ndim and all(
+        abs(n - d) < s for n, d, s in zip(size, default, strides, strict=True)
+    )
+    if not near or min(size) < 1:
+        raise ShapeError(
+            f"output_size={show(output_size)}: expected {default}, or less than the stride "
+            f"{strides} from it"
+        )
+    check_size("output_size", output_size, (*input.shape[:2], *size))
+    return MaxUnpool(size)(input, indices)
+
+
+max_unpool1d, max_unpool2d, max_unpool3d = _family(_max_unpool)

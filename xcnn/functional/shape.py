@@ -58,10 +58,10 @@ def reshape(input: Any, *shape: Any) -> Tensor:
         raise ArgumentError(f"reshape: shape={shape!r}: expected at most 64 ints")
     shape = tuple(map(int, shape))  # NumPy's overflow
     known = math.prod(n for n in shape if n != -1)
-    sizes = tuple(input.size // known if n == -1 and known else n for n in shape)
-    if shape.count(-1) > 1 or math.prod(sizes) != input.size or min(sizes, default=0) < 0:
+    sizes = tuple(input.data.size // known if n == -1 and known else n for n in shape)
+    if shape.count(-1) > 1 or math.prod(sizes) != input.data.size or min(sizes, default=0) < 0:
         raise ShapeError(
-            f"reshape: {input.shape}, with {input.size} elements, does not fit {shape}"
+            f"reshape: {input.shape}, with {input.data.size} elements, does not fit {shape}"
         )
     return Reshape(sizes)(input)
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, show
 from ..nn import Loss
 from .metric import BY_NAME, Metric
 
@@ -64,7 +64,7 @@ def _build(name: str, loss: Loss | None, settings: dict[str, Any]) -> Metric:
     if key not in BY_NAME:
         similar = difflib.get_close_matches(key, [*BY_NAME, *_ALIASES], 1)
         hint = f'; did you mean "{similar[0]}"?' if similar else ""
-        raise ArgumentError(f"metric={name!r}: expected one of {', '.join(names())}{hint}")
+        raise ArgumentError(f"metric={show(name)}: expected one of {', '.join(names())}{hint}")
     if key == "loss":
         if loss is None:
             raise ArgumentError('metric "loss" needs a loss: create("loss", nn.MSELoss())')

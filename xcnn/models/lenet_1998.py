@@ -85,7 +85,7 @@ class PartialConv2d(nn.Module):
         return F.conv2d(x, weight, self.bias)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
-        return math.prod(output_shape) // self.shape[0] * self.kernels.size
+        return math.prod(output_shape) // self.shape[0] * self.kernels.numel()
 
 
 @register_block

@@ -93,9 +93,7 @@ class PlainShortcutBlock(_ResidualBlock):
     def shortcut(self, x: Any) -> Any:
         if self.stride > 1:
             x = F.avg_pool2d(x, 1, self.stride)
-        if self.extra:  # pads the channels: for NHWC, pad takes axis 1 as the height
-            x = F.pad(x, ((0, self.extra), (0, 0)), data_format="NHWC")
-        return x
+        return F.pad(x, (0, 0, 0, 0, 0, self.extra)) if self.extra else x
 
 
 @register_classifier

@@ -79,4 +79,4 @@ def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 def _pad_to(x: Tensor, like: Tensor) -> Tensor:
     """Append the row and column of zeros that pooling an odd size dropped."""
     rows, columns = (b - a for a, b in zip(x.shape[2:], like.shape[2:], strict=True))
-    return F.pad(x, ((0, rows), (0, columns))) if rows or columns else x
+    return F.pad(x, (0, columns, 0, rows)) if rows or columns else x

@@ -3,12 +3,19 @@
 Each module lists its layers in ``__all__``.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from .. import functional as functional
+from .. import hints
+from .. import init as init
 from ..tensor import Buffer as Buffer
 from ..tensor import Parameter as Parameter
 from .activation import *
-from .container import Sequential as Sequential
+from .attention import *
+from .container import *
 from .conv import *
 from .dropout import *
+from .fold import *
 from .linear import *
 from .loss import *
 from .loss import LOSSES as LOSSES
@@ -17,8 +24,14 @@ from .module import evaluating as evaluating
 from .module import hooked as hooked
 from .module import record_activations as record_activations
 from .norm import *
+from .padding import *
 from .pool import *
 from .resample import *
 from .shape import *
 
-__all__ = sorted(name for name, value in globals().items() if callable(value))
+__all__ = sorted(name for name, value in globals().items() if callable(value) and value is not Any)
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise hints.no_attribute("xcnn.nn", name, hints.NN, __all__)

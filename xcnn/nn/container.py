@@ -1,21 +1,230 @@
-"""Containers of modules."""
+"""Containers of modules and parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
 
 from ..checks import is_int
 from ..errors import ArgumentError, DTypeError, OutOfRangeError
 from ..functional import BiasReLU
+from ..tensor import Parameter
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
 from .pool import MaxPool2d
 
+__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
 
-class Sequential(Module):
+
+class _Items(Module):
+    """What the containers share: members named "0", "1", ... or by the keys of a dict."""
+
+    def _checked(self, name: str, item: Any) -> Any:
+        if not isinstance(item, Module):
+            raise ArgumentError(
+                f"{type(self).__name__}: {name} is {type(item).__name__}, expected a Module; call "
+                "a function in a Module's forward"
+            )
+        return item
+
+    def _add(self, name: str, item: Any) -> None:
+        if hasattr(self, name) or not name or "." in name:
+            raise ArgumentError(
+                f"{type(self).__name__}: {name!r} is not a valid module name; choose another"
+            )
+        setattr(self, name, self._checked(name, item))
+
+    def _named(self) -> dict[str, Any]:
+        return {n: v for n, v in vars(self).items() if isinstance(v, Module | Parameter)}
+
+    def __len__(self) -> int:
+        return len(self._named())
+
+    def __contains__(self, item: Any) -> bool:
+        return any(item is member for member in self._named().values())
+
+
+class _List(_Items):
+    """A container that is used as a list."""
+
+    def _set(self, items: Iterable[Any]) -> None:
+        """Replace all items, named by their positions."""
+        items = [self._checked(str(i), item) for i, item in enumerate(items)]
+        for name in self._named():
+            delattr(self, name)
+        for i, item in enumerate(items):
+            setattr(self, str(i), item)
+
+    def append(self, item: Any) -> Self:
+        """Add an item at the end, under the next free number; returns self."""
+        names = [str(n) for n in range(len(self), 2 * len(self) + 1)]
+        self._add(next(n for n in names if not hasattr(self, n)), item)
+        return self
+
+    def extend(self, items: Iterable[Any]) -> Self:
+        """Add items at the end; returns self."""
+        for item in list(items):
+            self.append(item)
+        return self
+
+    def insert(self, index: int, item: Any) -> None:
+        """Insert an item before position ``index``; all are numbered again."""
+        items = list(self)
+        items.insert(index, item)
+        self._set(items)
+
+    def pop(self, index: int = -1) -> Any:
+        """Remove the item at ``index``, and return it; the rest are numbered again."""
+        items = list(self)
+        item = items.pop(self._position(index))
+        self._set(items)
+        return item
+
+    def _position(self, index: Any) -> int:
+        if not is_int(index):
+            raise DTypeError(f"index is {type(index).__name__}: expected an int or a slice")
+        if not -len(self) <= index < len(self):
+            raise OutOfRangeError(
+                f"index {index}: this {type(self).__name__} has {len(self)} modules"
+            )
+        return int(index) % len(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._named().values())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """The item at ``index``; a slice gives a container of the same items."""
+        named = self._named()
+        if not isinstance(index, slice):
+            return list(named.values())[self._position(index)]
+        return self._part(dict(list(named.items())[index]))
+
+    def _part(self, named: dict[str, Any]) -> Self:
+        return type(self)(named.values())  # type: ignore[call-arg]
+
+    def __setitem__(self, index: int, item: Any) -> None:
+        name = list(self._named())[self._position(index)]
+        setattr(self, name, self._checked(name, item))
+
+    def __delitem__(self, index: int | slice) -> None:
+        items = list(self)
+        del items[index if isinstance(index, slice) else self._position(index)]
+        self._set(items)
+
+    def __add__(self, items: Iterable[Any]) -> Self:
+        return self[:].extend(items)
+
+    __iadd__ = extend
+
+
+class ModuleList(_List):
+    """A list of modules that belong to the module it is an attribute of.
+
+    A plain list as an attribute does the same. Keys of the state are "NAME.0.weight" and so on.
+
+    Parameters
+    ----------
+    modules
+        Modules; a dict gives their names.
+
+    Raises
+    ------
+    ArgumentError
+        An item is not a Module.
+    """
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        for name, module in _named(modules):
+            self._add(name, module)
+
+
+class ParameterList(_List):
+    """A list of parameters; arrays in it become parameters.
+
+    Raises
+    ------
+    DTypeError
+        An item is not an array of floating-point numbers.
+    """
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        for name, value in _named(values):
+            self._add(name, value)
+
+    def _checked(self, name: str, item: Any) -> Any:
+        return item if isinstance(item, Parameter) else Parameter(item)
+
+
+class ModuleDict(_Items):
+    """A dict of modules that belong to the module it is an attribute of.
+
+    A plain dict as an attribute does the same.
+
+    Parameters
+    ----------
+    modules
+        Modules by name.
+
+    Raises
+    ------
+    ArgumentError
+        An item is not a Module, or its name is not valid.
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[Any] = ()) -> None:
+        self.update(modules)
+
+    def update(self, modules: Mapping[str, Module] | Iterable[Any]) -> None:
+        """Add modules, or replace those of the same names."""
+        for name, module in dict(modules).items():
+            self[name] = module
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named())
+
+    def __getitem__(self, name: str) -> Any:
+        return self._named()[name]
+
+    def __setitem__(self, name: str, module: Any) -> None:
+        if name in self._named():
+            setattr(self, name, self._checked(name, module))
+        else:
+            self._add(name, module)
+
+    def __delitem__(self, name: str) -> None:
+        delattr(self, name)
+
+    def __contains__(self, name: Any) -> bool:
+        return name in self._named()
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._named().keys()
+
+    def values(self) -> Iterable[Any]:
+        """The modules."""
+        return self._named().values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """(name, module) of each."""
+        return self._named().items()
+
+    def pop(self, name: str) -> Any:
+        """Remove a module, and return it."""
+        module = self[name]
+        del self[name]
+        return module
+
+
+def _named(items: Any) -> Iterable[tuple[str, Any]]:
+    """(name, item) of each, by position or by the keys of a dict."""
+    pairs = items.items() if isinstance(items, Mapping) else enumerate(items)
+    return [(str(name), item) for name, item in pairs]
+
+
+class Sequential(_List):
     """A sequential container: each module takes the output of the previous one.
 
     Parameters
@@ -30,30 +239,17 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Any) -> None:
-        named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else None
-        for name, module in enumerate(modules) if named is None else named.items():
-            self._add(str(name), module)
+        is_dict = len(modules) == 1 and isinstance(modules[0], Mapping)
+        for name, module in _named(modules[0] if is_dict else modules):
+            self._add(name, module)
 
-    def _add(self, name: str, module: Any) -> None:
-        if not isinstance(module, Module):
-            raise ArgumentError(
-                f"Sequential: {name} is {type(module).__name__}, expected a Module; call a "
-                "function in a Module's forward"
-            )
-        if hasattr(self, name) or not name or "." in name:
-            raise ArgumentError(f"Sequential: {name!r} is not a valid module name; choose another")
-        setattr(self, name, module)
-
-    def append(self, module: Module) -> Sequential:
-        """Add a module at the end, under the next free number; returns self."""
-        names = [str(n) for n in range(len(self), 2 * len(self) + 1)]
-        self._add(next(n for n in names if not hasattr(self, n)), module)
-        return self
+    def _part(self, named: dict[str, Any]) -> Self:
+        return type(self)(named)
 
     def forward(self, x: Any) -> Any:
         modules: list[Any] = [m for m in vars(self).values() if isinstance(m, Module)]
         while modules:
-            count = _fusible(modules)
+            count = _fusible(modules, x)
             if count == 3:
                 conv, _, pool = modules[:3]
                 x = BiasReLU()(pool(conv(x, with_bias=False)), conv.bias)
@@ -64,35 +260,20 @@ class Sequential(Module):
             modules = modules[count:]
         return x
 
-    def __len__(self) -> int:
-        return len(list(self.children()))
 
-    def __iter__(self) -> Iterator[Module]:
-        return self.children()
-
-    def __getitem__(self, index: int | slice) -> Any:
-        """The module at ``index``; a slice gives a Sequential of the same modules."""
-        if isinstance(index, slice):
-            return Sequential(dict(list(self.named_children())[index]))
-        modules = list(self.children())
-        if not is_int(index):
-            raise DTypeError(f"index is {type(index).__name__}: expected an int or a slice")
-        if not -len(modules) <= index < len(modules):
-            raise OutOfRangeError(f"index {index}: this Sequential has {len(modules)} modules")
-        return modules[index]
-
-
-def _fusible(modules: list[Any]) -> int:
+def _fusible(modules: list[Any], x: Any) -> int:
     """Count the leading modules that can be fused.
 
     Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
-    convolution, a ReLU and a max-pool; bias and ReLU are monotonic, so pooling first leaves them
-    fewer pixels. One: anything else, including subclasses and layers that are observed or patched.
+    convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
+    leaves them fewer pixels. One: anything else, including subclasses and layers that are observed
+    or patched.
     """
     kinds = [None if module.is_observed else type(module) for module in modules[:3]]
     if kinds == [Conv2d, ReLU, MaxPool2d]:
         formats = {modules[0].data_format, modules[2].data_format}
         weight, bias = modules[0].weight, modules[0].bias
-        if formats == {"NCHW"} and getattr(bias, "shape", None) == weight.shape[:1]:
+        is_plain = formats == {"NCHW"} and not modules[2].return_indices
+        if is_plain and x.ndim == 4 and getattr(bias, "shape", None) == weight.shape[:1]:
             return 3
     return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1

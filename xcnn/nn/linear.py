@@ -26,6 +26,8 @@ class Linear(Module):
     nonlinearity
         The activation that follows; determines the initial weights
         (:func:`xcnn.init.for_activation_`). The bias starts at zero.
+    device, dtype
+        Of the parameters; default: the CPU and float32.
 
     Attributes
     ----------
@@ -39,12 +41,15 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         nonlinearity: str = "relu",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.in_features = check_int("in_features", in_features)
         self.out_features = check_int("out_features", out_features)
         self.weight = Parameter(full((self.out_features, self.in_features)))
         init.for_activation_(self.weight, nonlinearity)
         self.bias = Parameter(full(self.out_features)) if check_flag("bias", bias) else None
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any, relu: bool = False) -> Tensor:
         x = Tensor.of(x)

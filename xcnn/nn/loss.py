@@ -78,7 +78,7 @@ class Loss(OperationLayer):
                 return self._label_weight(target)
             return math.prod(target.shape[:1] + target.shape[2:])
         by_element = self.target in ("values", "binary") and self.reduction in ("mean", "none")
-        return target.size if by_element else math.prod(target.shape[:1])
+        return target.numel() if by_element else math.prod(target.shape[:1])
 
     def _label_weight(self, target: Tensor) -> Array:
         """The number of labels that are not ignored, or the sum of their class weights."""

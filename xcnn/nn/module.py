@@ -5,33 +5,41 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .. import backends
 from ..arrays import Array
 from ..checks import check_callable, check_flag, check_size, is_int
-from ..errors import DTypeError, StateDictError, XcnnError
+from ..errors import (
+    ArgumentError,
+    DTypeError,
+    StateDictError,
+    XcnnError,
+    did_you_mean,
+    show,
+)
 from ..notebook import html_table
-from ..tensor import Buffer, Parameter, Tensor, current_tracer, no_grad, zero_grads
+from ..tensor import (
+    Buffer,
+    Hook,
+    Parameter,
+    RemovableHandle,
+    Tensor,
+    current_tracer,
+    destination,
+    no_grad,
+    zero_grads,
+)
 
-_OWN = ("_hooks", "_init_arguments")
+_OWN = ("_hooks", "_init_arguments", "_pre_hooks")
 _FLOATS = ("float16", "float32", "float64")
 
-Hook = Callable[["Module", tuple[Any, ...], Any], Any]
-"""``hook(module, inputs, output)``."""
 
+class IncompatibleKeys(NamedTuple):
+    """The keys of a state dict that :meth:`Module.load_state_dict` did not use, or lacked."""
 
-class RemovableHandle:
-    """Handle to a registered hook."""
-
-    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
-        self._hooks = hooks
-        self._hook = hook
-
-    def remove(self) -> None:
-        """Remove the hook; calling it again does nothing."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Module:
@@ -55,6 +63,7 @@ class Module:
     _as_defined: tuple[Any, ...]
     _init_arguments: dict[str, Any]
     _hooks: list[Hook]
+    _pre_hooks: tuple[Hook, ...] | list[Hook] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -66,7 +75,9 @@ class Module:
             bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{cls.__name__}: {error}") from None
-        self._init_arguments = dict(list(bound.arguments.items())[1:])
+        arguments = list(bound.arguments.items())[1:]
+        # where a module is, and in which dtype, is no part of what it computes
+        self._init_arguments = {n: v for n, v in arguments if n not in ("device", "dtype")}
         self._hooks = []
         return self
 
@@ -81,6 +92,10 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward method")
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        for hook in self._pre_hooks:
+            replacement = hook(self, inputs)
+            if replacement is not None:
+                inputs = replacement if isinstance(replacement, tuple) else (replacement,)
         try:
             output = self.forward(*inputs, **settings)
         except XcnnError as error:
@@ -110,6 +125,58 @@ class Module:
         for _, module in self.named_children():
             yield module
 
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Set the attribute ``name``, as ``setattr`` does."""
+        setattr(self, self._checked_name(name), module)
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Set the attribute ``name`` to a :class:`Buffer` of this array, or to None.
+
+        Parameters
+        ----------
+        persistent
+            Whether ``state_dict`` contains it.
+        """
+        value = None if tensor is None else Buffer(tensor, persistent=persistent)
+        setattr(self, self._checked_name(name), value)
+
+    def register_parameter(self, name: str, param: Any) -> None:
+        """Set the attribute ``name`` to a Parameter, or to None."""
+        is_parameter = param is None or isinstance(param, Parameter)
+        setattr(self, self._checked_name(name), param if is_parameter else Parameter(param))
+
+    def _checked_name(self, name: Any) -> str:
+        if not isinstance(name, str) or not name or "." in name or hasattr(type(self), name):
+            raise ArgumentError(
+                f"{type(self).__name__}: {show(name)} is not a valid name for a member: expected a "
+                "str without dots that is no method; choose another"
+            )
+        return name
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted path; this one at "".
+
+        Raises
+        ------
+        AttributeError
+            There is none.
+        """
+        return self._at(target, dict(self.named_modules()), "module")
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a dotted path; see :meth:`get_submodule`."""
+        return self._at(target, dict(self._named_tensors(Parameter)), "parameter")
+
+    def get_buffer(self, target: str) -> Buffer:
+        """The buffer at a dotted path; see :meth:`get_submodule`."""
+        return self._at(target, dict(self.named_buffers()), "buffer")
+
+    def _at(self, target: str, members: Mapping[str, Any], what: str) -> Any:
+        if target not in members:
+            hint = did_you_mean(target, members)
+            raise AttributeError(f"{type(self).__name__} has no {what} {target!r}{hint}")
+        return members[target]
+
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yield (dotted path, module) for this module, with path "", and all its descendants."""
         yield prefix, self
@@ -121,41 +188,60 @@ class Module:
         for _, module in self.named_modules():
             yield module
 
-    def _named_tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
-        for path, module in self.named_modules():
+    def _named_tensors(
+        self, kind: type[Tensor], prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        modules = self.named_modules(prefix) if recurse else iter([(prefix, self)])
+        for path, module in modules:
             for name, value in module._members():
                 if isinstance(value, kind):
                     yield f"{path}.{name}" if path else name, value
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield (dotted path, parameter); a shared parameter only under its first path."""
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Yield (dotted path, parameter); a shared parameter only under its first path.
+
+        Parameters
+        ----------
+        prefix
+            Path of this module.
+        recurse
+            Whether to visit the modules inside it too.
+        """
         seen = set()
-        for name, tensor in self._named_tensors(Parameter):
+        for name, tensor in self._named_tensors(Parameter, prefix, recurse):
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 yield name, tensor  # type: ignore[misc]
 
-    def parameters(self) -> Iterator[Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Yield every parameter once."""
-        for _, parameter in self.named_parameters():
+        for _, parameter in self.named_parameters(recurse=recurse):
             yield parameter
 
-    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        """Yield (dotted path, buffer)."""
-        yield from self._named_tensors(Buffer)  # type: ignore[misc]
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
+        """Yield (dotted path, buffer); see :meth:`named_parameters`."""
+        yield from self._named_tensors(Buffer, prefix, recurse)  # type: ignore[misc]
 
-    def buffers(self) -> Iterator[Buffer]:
+    def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
         """Yield every buffer."""
-        for _, buffer in self.named_buffers():
+        for _, buffer in self.named_buffers(recurse=recurse):
             yield buffer
 
     # -- state ------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of all parameters and buffers by dotted path, on the module's device."""
-        return {name: t.data.copy() for name, t in self._state()}
+    def state_dict(self, prefix: str = "") -> dict[str, Array]:
+        """Return copies of all parameters and buffers by dotted path, on the module's device.
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        Parameters
+        ----------
+        prefix
+            Put in front of every path, such as "encoder.".
+        """
+        return {f"{prefix}{name}": t.data.copy() for name, t in self._state()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy the arrays of ``state`` (on the host or the device) into the module.
 
         If anything does not fit, nothing is changed.
@@ -169,6 +255,11 @@ class Module:
             ``num_batches_tracked`` may be missing on either side: it does not affect the output,
             and ONNX files do not store it.
 
+        Returns
+        -------
+        IncompatibleKeys
+            The keys that are missing and unexpected.
+
         Raises
         ------
         StateDictError
@@ -178,18 +269,12 @@ class Module:
         if not isinstance(state, Mapping):
             raise StateDictError(f"state is {type(state).__name__}: expected arrays by dotted path")
         tensors = dict(self._state())
+        missing = [k for k in tensors if k not in state and not is_batch_count(k)]
+        unexpected = [k for k in state if k not in tensors and not is_batch_count(k)]
         problems = []
         if check_flag("strict", strict):
-            problems += [
-                f"missing: {k} {tensors[k].shape}"
-                for k in tensors
-                if k not in state and not is_batch_count(k)
-            ]
-            problems += [
-                f"unexpected: {k} {_shape(state[k])}"
-                for k in state
-                if k not in tensors and not is_batch_count(k)
-            ]
+            problems += [f"missing: {k} {tensors[k].shape}" for k in missing]
+            problems += [f"unexpected: {k} {_shape(state[k])}" for k in unexpected]
         problems += [
             f"shape: {k} is {_shape(state[k])}, the module's is {tensor.shape}"
             for k, tensor in tensors.items()
@@ -211,10 +296,15 @@ class Module:
                     )
         for tensor, array in arrays.items():
             tensor.data[...] = array
+        return IncompatibleKeys(missing, unexpected)
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._named_tensors(Parameter)
-        yield from self._named_tensors(Buffer)
+        yield from ((name, b) for name, b in self.named_buffers() if b.persistent)
+
+    def _all_tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
 
     # -- mode, device and dtype --------------------------------------------------------------
 
@@ -242,8 +332,10 @@ class Module:
         function(self)
         return self
 
-    def to(self, device: str | backends.Backend | None = None, dtype: Any = None) -> Self:
+    def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
         """Move or convert all parameters and buffers in place; returns self.
+
+        ``to(device)``, ``to(dtype)`` or ``to(device, dtype)``.
 
         Parameters
         ----------
@@ -259,14 +351,35 @@ class Module:
         DTypeError
             ``dtype`` is not a floating-point type.
         """
+        device, dtype = destination(args, device, dtype)
         target = None if device is None else backends.get(device)
         if dtype is not None:
             _check_float(dtype)
-        for _, tensor in self._state():
+        for tensor in self._all_tensors():
             tensor.data = _convert(tensor.data, target, dtype)
             if tensor.grad is not None:
-                tensor.grad = _convert(tensor.grad, target, dtype)
+                tensor.grad.data = _convert(tensor.grad.data, target, dtype)
         return self
+
+    def cpu(self) -> Self:
+        """``to("cpu")``."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Self:
+        """``to("cuda")``, or to the GPU with this number."""
+        return self.to("cuda" if device is None else f"cuda:{device}")
+
+    def float(self) -> Self:
+        """``to("float32")``."""
+        return self.to("float32")
+
+    def double(self) -> Self:
+        """``to("float64")``."""
+        return self.to("float64")
+
+    def half(self) -> Self:
+        """``to("float16")``."""
+        return self.to("float16")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set all gradients to None or, with ``set_to_none=False``, to zero in place."""
@@ -291,7 +404,7 @@ class Module:
     @property
     def backend(self) -> backends.Backend:
         """The backend of the first parameter or buffer; the CPU's if there is none."""
-        for _, tensor in self._state():
+        for tensor in self._all_tensors():
             return tensor.backend
         return backends.get("cpu")
 
@@ -310,6 +423,19 @@ class Module:
         self._hooks.append(check_callable("hook", hook))
         return RemovableHandle(self._hooks, hook)
 
+    def register_forward_pre_hook(self, hook: Hook) -> RemovableHandle:
+        """Call ``hook(module, inputs)`` before each forward.
+
+        Unless it returns None, its result replaces the inputs: a tuple, or a single one.
+
+        Returns
+        -------
+        RemovableHandle
+            Its ``remove()`` removes the hook.
+        """
+        self._pre_hooks = [*self._pre_hooks, check_callable("hook", hook)]
+        return RemovableHandle(self._pre_hooks, hook)
+
     @property
     def is_observed(self) -> bool:
         """Whether the module must be called for itself, not fused with its neighbours.
@@ -318,7 +444,7 @@ class Module:
         the class.
         """
         is_patched = "forward" in vars(self) or _behaviour(type(self)) != self._as_defined
-        return is_patched or bool(self._hooks) or current_tracer() is not None
+        return is_patched or bool(self._hooks or self._pre_hooks) or current_tracer() is not None
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         """Count the multiply-adds of one forward pass to this output shape, without children."""
@@ -331,11 +457,11 @@ class Module:
         for name, value in self._init_arguments.items():
             parameter = signature.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
-                arguments += [repr(v) for v in value]
+                arguments += [show(v) for v in value]
             elif parameter.default is parameter.empty:
-                arguments.append(repr(value))
-            elif value != parameter.default:
-                arguments.append(f"{name}={value!r}")
+                arguments.append(show(value))
+            elif hasattr(value, "dtype") or value != parameter.default:
+                arguments.append(f"{name}={show(value)}")
         return f"{type(self).__name__}({', '.join(arguments)})"
 
     def __repr__(self) -> str:
@@ -356,7 +482,7 @@ class Module:
 
 
 def _size(module: Module) -> int:
-    return sum(p.size for p in module.parameters())
+    return sum(p.numel() for p in module.parameters())
 
 
 def _behaviour(cls: type[Module]) -> tuple[Any, ...]:

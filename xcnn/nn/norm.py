@@ -15,10 +15,14 @@ from .operation import OperationLayer
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
     "GroupNorm",
+    "InstanceNorm1d",
     "InstanceNorm2d",
+    "InstanceNorm3d",
     "LayerNorm",
     "LocalResponseNorm",
+    "RMSNorm",
 ]
 
 
@@ -140,8 +144,44 @@ class BatchNorm2d(_BatchNorm):
     shapes = {4: "(N, C, H, W)"}
 
 
-class InstanceNorm2d(_Tracking):
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation of (N, C, D, H, W); see :class:`BatchNorm1d`."""
+
+    shapes = {5: "(N, C, D, H, W)"}
+
+
+class _InstanceNorm(_Tracking):
+    function = staticmethod(F.instance_norm)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias=bias)
+
+    def forward(self, x: Any) -> Tensor:
+        x = Tensor.of(x)
+        if x.ndim == min(self.shapes):  # one example
+            return super().forward(x.unsqueeze(0)).squeeze(0)
+        return super().forward(x)
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalisation of each channel of (N, C, L) or (C, L); see :class:`InstanceNorm2d`."""
+
+    shapes = {2: "(C, L)", 3: "(N, C, L)"}
+
+
+class InstanceNorm2d(_InstanceNorm):
     """Normalisation of each channel of each image; see :func:`xcnn.functional.instance_norm`.
+
+    The images are (N, C, H, W), or one (C, H, W).
 
     Parameters
     ----------
@@ -161,20 +201,13 @@ class InstanceNorm2d(_Tracking):
         A value out of range.
     """
 
-    function = staticmethod(F.instance_norm)
-    shapes = {4: "(N, C, H, W)"}
+    shapes = {3: "(C, H, W)", 4: "(N, C, H, W)"}
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = False,
-        track_running_stats: bool = False,
-        *,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias=bias)
+
+class InstanceNorm3d(_InstanceNorm):
+    """Normalisation of each channel of volumes; see :class:`InstanceNorm2d`."""
+
+    shapes = {4: "(C, D, H, W)", 5: "(N, C, D, H, W)"}
 
 
 class LayerNorm(_Affine):
@@ -213,6 +246,43 @@ class LayerNorm(_Affine):
 
     def forward(self, x: Any) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(Module):
+    """Division by the root mean square over the last axes; see :func:`xcnn.functional.rms_norm`.
+
+    Parameters
+    ----------
+    normalized_shape
+        Lengths of those axes; an int for one axis.
+    eps
+        Added to the mean square; default: the epsilon of the input's dtype.
+    elementwise_affine
+        Whether to learn a weight per element.
+
+    Attributes
+    ----------
+    weight : Parameter (normalized_shape) or None
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...] | list[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+    ) -> None:
+        self.normalized_shape = check_shape("normalized_shape", normalized_shape)
+        self.eps = None if eps is None else check_number("eps", eps, 0)
+        affine = check_flag("elementwise_affine", elementwise_affine)
+        self.weight = Parameter(full(self.normalized_shape, 1)) if affine else None
+
+    def forward(self, x: Any) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
 
 class GroupNorm(_Affine):

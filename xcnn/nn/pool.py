@@ -2,142 +2,307 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import functional as F
 from ..checks import (
-    OutputSize,
-    Padding,
     check_flag,
+    check_number,
     check_output_size,
     check_padding,
     check_padding1d,
-    pair,
-    single,
+    per_axis,
 )
+from ..errors import ArgumentError, show
 from ..layout import check_data_format
+from ..tensor import Tensor
 from .operation import OperationLayer
 
 __all__ = [
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
+Setting = int | tuple[int, ...]
 
-class _Pool2d(OperationLayer):
+
+class _Pool(OperationLayer):
+    """Base class; with one axis, settings are ints. A ``data_format`` is for images only."""
+
+    ndim: ClassVar[int]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if getattr(cls, "ndim", 2) != 2:
+            names = [name for name in cls._setting_names if name != "data_format"]
+            cls._setting_names = tuple(names)
+
+    def _per_axis(self, value: Any, name: str, minimum: int = 1) -> Any:
+        checked = per_axis(value, name, self.ndim, minimum)
+        return checked[0] if self.ndim == 1 else checked
+
     def _set(
         self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, data_format: str
     ) -> None:
-        check_data_format(data_format)
-        self.kernel_size = pair(kernel_size, "kernel_size")
-        self.stride = self.kernel_size if stride is None else pair(stride, "stride")
-        self.padding = check_padding(padding)
+        self.kernel_size = self._per_axis(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else self._per_axis(stride, "stride")
+        is_signal, ndim = self.ndim == 1, self.ndim
+        self.padding: Any = check_padding1d(padding) if is_signal else check_padding(padding, ndim)
         self.ceil_mode = check_flag("ceil_mode", ceil_mode)
-        self.data_format = data_format
+        self.data_format = check_data_format(data_format, ndim)
 
 
-class MaxPool2d(_Pool2d):
-    """Maximum of each window; see :func:`xcnn.functional.max_pool2d`."""
-
-    function = staticmethod(F.max_pool2d)
-
+class _MaxPool(_Pool):
     def __init__(
         self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: Padding = 0,
-        dilation: int | tuple[int, int] = 1,
+        kernel_size: Setting,
+        stride: Setting | None = None,
+        padding: Any = 0,
+        dilation: Setting = 1,
+        return_indices: bool = False,
         ceil_mode: bool = False,
         data_format: str = "NCHW",
     ) -> None:
         self._set(kernel_size, stride, padding, ceil_mode, data_format)
-        self.dilation = pair(dilation, "dilation")
+        self.dilation = self._per_axis(dilation, "dilation")
+        self.return_indices = check_flag("return_indices", return_indices)
 
 
-class AvgPool2d(_Pool2d):
-    """Mean of each window; see :func:`xcnn.functional.avg_pool2d`."""
+class MaxPool1d(_MaxPool):
+    """Maximum of each window of signals; see :func:`xcnn.functional.max_pool1d`."""
 
-    function = staticmethod(F.avg_pool2d)
-
-    def __init__(
-        self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: Padding = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        data_format: str = "NCHW",
-    ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode, data_format)
-        self.count_include_pad = check_flag("count_include_pad", count_include_pad)
-
-
-class _Pool1d(OperationLayer):
-    def _set(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
-        self.kernel_size = single(kernel_size, "kernel_size")
-        self.stride = self.kernel_size if stride is None else single(stride, "stride")
-        self.padding = check_padding1d(padding)
-        self.ceil_mode = check_flag("ceil_mode", ceil_mode)
-
-
-class MaxPool1d(_Pool1d):
-    """Maximum of each window; see :func:`xcnn.functional.max_pool1d`."""
-
+    ndim = 1
     function = staticmethod(F.max_pool1d)
 
+
+class MaxPool2d(_MaxPool):
+    """Maximum of each window of images; see :func:`xcnn.functional.max_pool2d`."""
+
+    ndim = 2
+    function = staticmethod(F.max_pool2d)
+
+
+class MaxPool3d(_MaxPool):
+    """Maximum of each window of volumes; see :func:`xcnn.functional.max_pool3d`."""
+
+    ndim = 3
+    function = staticmethod(F.max_pool3d)
+
+
+class _AvgPool(_Pool):
     def __init__(
         self,
-        kernel_size: int,
-        stride: int | None = None,
-        padding: Any = 0,
-        dilation: int = 1,
-        ceil_mode: bool = False,
-    ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
-        self.dilation = single(dilation, "dilation")
-
-
-class AvgPool1d(_Pool1d):
-    """Mean of each window; see :func:`xcnn.functional.avg_pool1d`."""
-
-    function = staticmethod(F.avg_pool1d)
-
-    def __init__(
-        self,
-        kernel_size: int,
-        stride: int | None = None,
+        kernel_size: Setting,
+        stride: Setting | None = None,
         padding: Any = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
+        data_format: str = "NCHW",
     ) -> None:
-        self._set(kernel_size, stride, padding, ceil_mode)
+        self._set(kernel_size, stride, padding, ceil_mode, data_format)
         self.count_include_pad = check_flag("count_include_pad", count_include_pad)
+        self.divisor_override = divisor_override
 
 
-class _AdaptivePool2d(OperationLayer):
-    def __init__(self, output_size: OutputSize, data_format: str = "NCHW") -> None:
-        check_data_format(data_format)
-        self.output_size = check_output_size(output_size)
-        self.data_format = data_format
+class AvgPool1d(_AvgPool):
+    """Mean of each window of signals; see :func:`xcnn.functional.avg_pool1d`."""
+
+    ndim = 1
+    function = staticmethod(F.avg_pool1d)
 
 
-class AdaptiveAvgPool2d(_AdaptivePool2d):
+class AvgPool2d(_AvgPool):
+    """Mean of each window of images; see :func:`xcnn.functional.avg_pool2d`."""
+
+    ndim = 2
+    function = staticmethod(F.avg_pool2d)
+
+
+class AvgPool3d(_AvgPool):
+    """Mean of each window of volumes; see :func:`xcnn.functional.avg_pool3d`."""
+
+    ndim = 3
+    function = staticmethod(F.avg_pool3d)
+
+
+class _LPPool(_Pool):
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Setting,
+        stride: Setting | None = None,
+        ceil_mode: bool = False,
+        data_format: str = "NCHW",
+    ) -> None:
+        self.norm_type = check_number("norm_type", norm_type)
+        self._set(kernel_size, stride, 0, ceil_mode, data_format)
+
+
+class LPPool1d(_LPPool):
+    """Power average of each window of signals; see :func:`xcnn.functional.lp_pool1d`."""
+
+    ndim = 1
+    function = staticmethod(F.lp_pool1d)
+
+
+class LPPool2d(_LPPool):
+    """Power average of each window of images; see :func:`xcnn.functional.lp_pool2d`."""
+
+    ndim = 2
+    function = staticmethod(F.lp_pool2d)
+
+
+class LPPool3d(_LPPool):
+    """Power average of each window of volumes; see :func:`xcnn.functional.lp_pool3d`."""
+
+    ndim = 3
+    function = staticmethod(F.lp_pool3d)
+
+
+class _AdaptiveAvgPool(_Pool):
+    def __init__(self, output_size: Any, data_format: str = "NCHW") -> None:
+        self.data_format = check_data_format(data_format, self.ndim)
+        sizes = check_output_size(output_size, self.ndim)
+        self.output_size = sizes[0] if self.ndim == 1 else sizes
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """Mean of each of oL windows; see :func:`xcnn.functional.adaptive_avg_pool1d`."""
+
+    ndim = 1
+    function = staticmethod(F.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """Mean of each of oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool2d`.
 
     ``AdaptiveAvgPool2d(1)`` is global average pooling.
     """
 
+    ndim = 2
     function = staticmethod(F.adaptive_avg_pool2d)
 
 
-class AdaptiveMaxPool2d(_AdaptivePool2d):
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """Mean of each of oD × oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool3d`."""
+
+    ndim = 3
+    function = staticmethod(F.adaptive_avg_pool3d)
+
+
+class _AdaptiveMaxPool(_AdaptiveAvgPool):
+    def __init__(
+        self, output_size: Any, return_indices: bool = False, data_format: str = "NCHW"
+    ) -> None:
+        super().__init__(output_size, data_format)
+        self.return_indices = check_flag("return_indices", return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """Maximum of each of oL windows; see :func:`xcnn.functional.adaptive_max_pool1d`."""
+
+    ndim = 1
+    function = staticmethod(F.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """Maximum of each of oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool2d`.
 
     ``AdaptiveMaxPool2d(1)`` is global max pooling.
     """
 
+    ndim = 2
     function = staticmethod(F.adaptive_max_pool2d)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """Maximum of each of oD × oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool3d`."""
+
+    ndim = 3
+    function = staticmethod(F.adaptive_max_pool3d)
+
+
+class _FractionalMaxPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Setting,
+        output_size: Setting | None = None,
+        output_ratio: float | tuple[float, ...] | None = None,
+        return_indices: bool = False,
+        _random_samples: Any = None,
+    ) -> None:
+        if (output_size is None) == (output_ratio is None):
+            raise ArgumentError(
+                f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
+            )
+        self.kernel_size = self._per_axis(kernel_size, "kernel_size")
+        self.output_size, self.output_ratio = output_size, output_ratio
+        self.return_indices = check_flag("return_indices", return_indices)
+        self._random_samples = _random_samples
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """Maxima of windows at random distances; see :func:`xcnn.functional.fractional_max_pool2d`."""
+
+    ndim = 2
+    function = staticmethod(F.fractional_max_pool2d)
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """Maxima of windows at random distances; see :func:`xcnn.functional.fractional_max_pool3d`."""
+
+    ndim = 3
+    function = staticmethod(F.fractional_max_pool3d)
+
+
+class _MaxUnpool(_Pool):
+    def __init__(
+        self, kernel_size: Setting, stride: Setting | None = None, padding: Setting = 0
+    ) -> None:
+        self.kernel_size = self._per_axis(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else self._per_axis(stride, "stride")
+        self.padding = self._per_axis(padding, "padding", 0)
+
+    def forward(self, x: Any, indices: Any, output_size: Any = None) -> Tensor:
+        settings = self.kernel_size, self.stride, self.padding, output_size
+        return type(self).function(x, indices, *settings)
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Puts maxima back to where they were; see :func:`xcnn.functional.max_unpool1d`."""
+
+    ndim = 1
+    function = staticmethod(F.max_unpool1d)
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Puts maxima back to where they were; see :func:`xcnn.functional.max_unpool2d`."""
+
+    ndim = 2
+    function = staticmethod(F.max_unpool2d)
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Puts maxima back to where they were; see :func:`xcnn.functional.max_unpool3d`."""
+
+    ndim = 3
+    function = staticmethod(F.max_unpool3d)

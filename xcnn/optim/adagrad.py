@@ -1,17 +1,18 @@
-"""Adagrad."""
+"""Adagrad and Adadelta."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..checks import check_not_negative
-from ..tensor import Tensor
-from .optimizer import Optimizer, state_dtype
+from ..checks import check_number
+from .optimizer import Optimizer
 
 
-class Adagrad(Optimizer):
+class Adagrad(
+    Optimizer, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10
+):
     """Adagrad: divides each step by the root of the sum of all squared gradients so far.
 
     g = grad + weight_decay * p;  s = s + g²;
@@ -21,14 +22,12 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    params, lr
+    params, lr, flags
         As in :class:`Optimizer`.
     lr_decay, weight_decay, eps
         As in the formula.
     initial_accumulator_value
         Initial value of the sum s.
-    maximize
-        Maximise the objective instead of minimising it.
 
     Raises
     ------
@@ -38,42 +37,14 @@ class Adagrad(Optimizer):
 
     slots = ("sum",)
 
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
-        lr: float = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        settings = {
-            "lr_decay": lr_decay,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "eps": eps,
-            "maximize": maximize,
-        }
-        super().__init__(params, lr, settings)
-
-    def check(self, settings: Mapping[str, Any]) -> None:
-        super().check(settings)
-        names = ("lr_decay", "weight_decay", "initial_accumulator_value", "eps")
-        check_not_negative(settings, *names)
-
-    def fresh(self, slot: str, param: Tensor) -> Array:
-        value = self.group["initial_accumulator_value"]
-        return param.backend.xp.full_like(param.data, value, dtype=state_dtype(param))
+    def initial(self, slot: str) -> float:
+        return self.group["initial_accumulator_value"]
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        eps, decay = self.group["eps"], self.group["weight_decay"]
-        rate = self.group["lr"] / (1 + (step - 1) * self.group["lr_decay"])
+        eps, rate = self.group["eps"], self.group["lr"] / (1 + (step - 1) * self.group["lr_decay"])
 
         def update(p: Array, g: Array, s: Array) -> None:
-            if decay:
-                g = g + decay * p
+            g = self.decayed(p, g)
             scratch = g * g
             s += scratch
             xp.sqrt(s, out=scratch)
@@ -86,3 +57,45 @@ class Adagrad(Optimizer):
 
     def kernel(self) -> str:
         return "adagrad_step"
+
+
+class Adadelta(Optimizer, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+    """Adadelta (Zeiler 2012, arXiv:1212.5701): steps in the units of the parameter.
+
+    g = grad + weight_decay * p;  s = rho * s + (1 - rho) * g²;
+    d = √(u + eps) / √(s + eps) * g;  u = rho * u + (1 - rho) * d²;  p = p - lr * d.
+
+    Parameters
+    ----------
+    params, lr, flags
+        As in :class:`Optimizer`.
+    rho, eps, weight_decay
+        As in the formula.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    slots = ("square", "change")
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        super().check(settings)
+        check_number("rho", settings["rho"], 0, 1)
+
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
+        lr, rho, eps = (self.group[name] for name in ("lr", "rho", "eps"))
+
+        def update(p: Array, g: Array, s: Array, u: Array) -> None:
+            g = self.decayed(p, g)
+            s *= rho
+            s += (1 - rho) * (g * g)
+            change = xp.sqrt(u + eps)
+            change /= xp.sqrt(s + eps)
+            change *= g
+            u *= rho
+            u += (1 - rho) * (change * change)
+            p -= lr * change
+
+        return update

@@ -1,18 +1,23 @@
-"""Adam and AdamW."""
+"""Adam and its variants: AdamW, NAdam, RAdam and Adamax."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..checks import as_float, check_not_negative
-from ..errors import ArgumentError
-from ..tensor import Tensor
-from .optimizer import Optimizer
+from .optimizer import Optimizer, as_type
 
 
-class Adam(Optimizer):
+class Adam(
+    Optimizer,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    amsgrad=False,
+    decoupled_weight_decay=False,
+):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980), with L2 weight decay as in PyTorch.
 
     g = grad + weight_decay * p;  m = b1 * m + (1 - b1) * g;  v = b2 * v + (1 - b2) * g²;
@@ -20,7 +25,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params, lr
+    params, lr, flags
         As in :class:`Optimizer`.
     betas
         Decay rates of the running means of the gradient and of its square.
@@ -28,8 +33,10 @@ class Adam(Optimizer):
         Added to the denominator.
     weight_decay
         L2 penalty: times the parameter, added to the gradient.
-    maximize
-        Maximise the objective instead of minimising it.
+    amsgrad
+        Use the largest v so far in place of v (Reddi, Kale & Kumar 2018, arXiv:1904.09237).
+    decoupled_weight_decay
+        Decay the parameter itself, as :class:`AdamW` does.
 
     Raises
     ------
@@ -37,49 +44,22 @@ class Adam(Optimizer):
         A value out of range.
     """
 
-    slots = ("mean", "square")
-    #: whether the decay is applied to the parameter rather than added to the gradient
-    decoupled = False
+    slots = ("mean", "square", "largest")
 
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        settings = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, lr, settings)
-
-    def check(self, settings: Mapping[str, Any]) -> None:
-        super().check(settings)
-        betas = settings["betas"]
-        is_pair = isinstance(betas, tuple | list) and len(betas) == 2
-        if not is_pair or not all(0 <= as_float(b) < 1 for b in betas):
-            raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
-        check_not_negative(settings, "eps", "weight_decay")
+    def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.slots if group["amsgrad"] else self.slots[:2]
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         (beta1, beta2), eps, lr = self.group["betas"], self.group["eps"], self.group["lr"]
-        decay = self.group["weight_decay"]
-        rate = lr / (1 - beta1**step)
+        decay, rate = self.group["weight_decay"], lr / (1 - beta1**step)
         root = (1 - beta2**step) ** -0.5
 
-        def update(p: Array, g: Array, m: Array, v: Array) -> None:
-            if decay and self.decoupled:
-                p *= 1 - lr * decay
-            elif decay:
-                g = g + decay * p
-            m *= beta1
-            m += (1 - beta1) * g
-            v *= beta2
-            scratch = g * g
-            scratch *= 1 - beta2
-            v += scratch
-            xp.sqrt(v, out=scratch)
+        def update(p: Array, g: Array, m: Array, v: Array, *largest: Array) -> None:
+            g = self.decayed(p, g) if decay else g
+            scratch = _moments(g, m, v, beta1, beta2)
+            for top in largest:
+                xp.maximum(top, v, out=top)
+            xp.sqrt(largest[0] if largest else v, out=scratch)
             scratch *= root
             scratch += eps
             xp.divide(m, scratch, out=scratch)
@@ -89,21 +69,21 @@ class Adam(Optimizer):
         return update
 
     def kernel(self) -> str:
-        return "adam_step"
+        return "" if self.group["amsgrad"] else "adam_step"
 
     def kernel_settings(self) -> dict[str, Any]:
         beta1, beta2 = self.group["betas"]
-        return {"beta1": beta1, "beta2": beta2, "decoupled": self.decoupled}
+        return {"beta1": beta1, "beta2": beta2, "decoupled": self.is_decoupled}
 
 
-class AdamW(Adam):
+class AdamW(Adam, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
     Before each step p = p - lr * weight_decay * p; the gradient is unchanged.
 
     Parameters
     ----------
-    params, lr, betas, eps, maximize
+    params, lr, betas, eps, amsgrad, flags
         As in :class:`Adam`.
     weight_decay
         As in the formula.
@@ -116,14 +96,152 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize)
+
+class NAdam(
+    Optimizer,
+    lr=2e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    momentum_decay=4e-3,
+    decoupled_weight_decay=False,
+):
+    """Adam with Nesterov momentum (Dozat 2016, "Incorporating Nesterov momentum into Adam").
+
+    With g, m and v as in :class:`Adam`, c_t = b1 * (1 - 0.96^(t * momentum_decay) / 2) and C_t the
+    product of c_1 to c_t, in step t
+    p = p - lr * ((1 - c_t) / (1 - C_t) * g + c_t+1 / (1 - C_t+1) * m) / (√(v / (1 - b2^t)) + eps).
+
+    Parameters
+    ----------
+    params, lr, betas, eps, weight_decay, decoupled_weight_decay, flags
+        As in :class:`Adam`.
+    momentum_decay
+        As in the formula.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    slots = ("mean", "square", "product")
+    whole = True  # the product is one number per parameter
+
+    def initial(self, slot: str) -> float:
+        return float(slot == "product")
+
+    def shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return () if slot == "product" else shape
+
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
+        (beta1, beta2), eps, lr = self.group["betas"], self.group["eps"], self.group["lr"]
+        root = (1 - beta2**step) ** -0.5
+        decay = self.group["momentum_decay"]
+        now, after = (beta1 * (1 - 0.5 * 0.96 ** (t * decay)) for t in (step, step + 1))
+
+        def update(p: Array, g: Array, m: Array, v: Array, product: Array) -> None:
+            g = self.decayed(p, g)
+            scratch = _moments(g, m, v, beta1, beta2)
+            xp.sqrt(v, out=scratch)
+            scratch *= root
+            scratch += eps
+            product *= now
+            direction = g * as_type(lr * (1 - now) / (1 - product), p)
+            direction += m * as_type(lr * after / (1 - product * after), p)
+            direction /= scratch
+            p -= direction
+
+        return update
+
+
+class RAdam(
+    Optimizer, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
+):
+    """Rectified Adam (Liu et al. 2020, arXiv:1908.03265): Adam without adaption in the first steps.
+
+    With g, m and v as in :class:`Adam`, r = 2 / (1 - b2) - 1 and r_t = r - 2 * t * b2^t / (1 -
+    b2^t), in step t p = p - lr / (1 - b1^t) * m while r_t <= 5, and later
+    p = p - lr / (1 - b1^t) * m * √((r_t - 4) (r_t - 2) r / ((r - 4) (r - 2) r_t)) * √(1 - b2^t) /
+    (√v + eps).
+
+    Parameters
+    ----------
+    params, lr, betas, eps, weight_decay, decoupled_weight_decay, flags
+        As in :class:`Adam`.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    slots = ("mean", "square")
+
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
+        (beta1, beta2), eps = self.group["betas"], self.group["eps"]
+        rate = self.group["lr"] / (1 - beta1**step)
+        longest, power = 2 / (1 - beta2) - 1, beta2**step
+        length = longest - 2 * step * power / (1 - power)
+        scale = longest / ((longest - 4) * (longest - 2)) if longest > 5 else 0.0
+        rectified = abs((length - 4) * (length - 2) / length * scale * (1 - power)) ** 0.5
+        # both without a branch: the step may be on the device
+        plain, adaptive = rate * (length <= 5), rate * rectified * (length > 5)
+
+        def update(p: Array, g: Array, m: Array, v: Array) -> None:
+            scratch = _moments(self.decayed(p, g), m, v, beta1, beta2)
+            xp.sqrt(v, out=scratch)
+            scratch += eps
+            xp.divide(as_type(adaptive, p), scratch, out=scratch)
+            scratch += plain
+            scratch *= m
+            p -= scratch
+
+        return update
+
+
+class Adamax(Optimizer, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    """Adam with the infinity norm (Kingma & Ba 2015, arXiv:1412.6980, section 7.1).
+
+    With g and m as in :class:`Adam`, u = max(b2 * u, |g| + eps);
+    p = p - lr / (1 - b1^t) * m / u in step t.
+
+    Parameters
+    ----------
+    params, lr, betas, weight_decay, flags
+        As in :class:`Adam`.
+    eps
+        As in the formula.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+    slots = ("mean", "norm")
+
+    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
+        (beta1, beta2), eps = self.group["betas"], self.group["eps"]
+        rate = self.group["lr"] / (1 - beta1**step)
+
+        def update(p: Array, g: Array, m: Array, u: Array) -> None:
+            g = self.decayed(p, g)
+            m *= beta1
+            m += (1 - beta1) * g
+            u *= beta2
+            xp.maximum(u, abs(g) + eps, out=u)
+            p -= as_type(rate, p) * m / u
+
+        return update
+
+
+def _moments(g: Array, m: Array, v: Array, beta1: float, beta2: float) -> Array:
+    """Update the running means of g and of g² in place; return an array to write into."""
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    scratch = g * g
+    scratch *= 1 - beta2
+    v += scratch
+    return scratch

@@ -87,7 +87,7 @@ def _gradients(
     params = tensors(parameters)
     if not params:
         raise not_tensors(f"{caller}: parameters", parameters, "call")
-    return params, [p.grad for p in params if p.grad is not None]
+    return params, [p.grad.data for p in params if p.grad is not None]
 
 
 def _norm(xp: Any, x: Array, norm_type: float) -> Array:

@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from inspect import Parameter, Signature
 from typing import Any
 
 from .. import backends
 from ..arrays import Array, plain, sum_dtype
 from ..backends import OVERFLOW, SKIPPED, Backend
-from ..checks import check_flag, check_not_negative, loads_state
+from ..checks import (
+    as_float,
+    check_callable,
+    check_flag,
+    check_not_negative,
+    check_text,
+    loads_state,
+)
 from ..errors import ArgumentError, DeviceError, StateDictError
-from ..tensor import Tensor, zero_grads
+from ..tensor import Tensor, enable_grad, zero_grads
 
-_FLAGS = {"amsgrad", "centered", "decoupled", "maximize", "nesterov"}
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
+
+_FLAGS = {"amsgrad", "centered", "decoupled_weight_decay", "maximize", "nesterov"}
+_NOT_NEGATIVE = {
+    *("alpha", "dampening", "eps", "initial_accumulator_value", "lambd", "lr", "lr_decay", "t0"),
+    *("momentum", "momentum_decay", "tolerance_change", "tolerance_grad", "trust_coefficient"),
+    "weight_decay",
+}
+_NO_EFFECT = ("foreach", "fused")  # PyTorch's choice among implementations of the same numbers
+_UNSUPPORTED = {
+    "capturable": "steps are not captured in graphs",
+    "differentiable": "no gradient goes through a step",
+}
+
+
+def _signature(*required: str, **defaults: Any) -> Signature:
+    """The arguments of a constructor, and after them those that all optimisers take by name."""
+    modes = {"maximize": False, **dict.fromkeys(_NO_EFFECT), **dict.fromkeys(_UNSUPPORTED, False)}
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    return Signature(
+        [
+            *(Parameter(name, kind) for name in required),
+            *(Parameter(name, kind, default=value) for name, value in defaults.items()),
+            *(Parameter(n, Parameter.KEYWORD_ONLY, default=value) for n, value in modes.items()),
+        ]
+    )
 
 
 class Optimizer:
     """Base class: parameters, and one array per parameter for each kind of state.
 
-    Subclasses name their state in ``slots`` and define :meth:`rule`. They pass further settings as
-    ``settings`` and validate them in :meth:`check`.
+    Subclasses name their state in ``slots`` and define :meth:`rule`. They list the arguments of
+    their constructor after "params" with their defaults, ``class SGD(Optimizer, lr=1e-3, ...)``, or
+    have a constructor that passes ``settings``; and validate them in :meth:`check`.
 
     Parameters
     ----------
     params
-        The Tensors to train, ``model.parameters()``; or parameter groups, dicts with "params" and
+        The Tensors to train, ``model.parameters()``, or their names too,
+        ``model.named_parameters()``; or parameter groups, dicts with "params" and
         settings that override the defaults:
         ``[{"params": body.parameters(), "lr": 1e-4}, {"params": head.parameters()}]``.
     lr
-        Default learning rate.
+        Default learning rate; a Tensor of one element is read once.
     settings
         Further default settings by name.
+    maximize
+        Maximise the objective instead of minimising it.
+    foreach, fused
+        As in PyTorch; they have no effect: a step is always one call per group.
+    capturable, differentiable
+        False; PyTorch's True is refused.
 
     Attributes
     ----------
@@ -40,6 +82,8 @@ class Optimizer:
         "params" and settings of each group; the settings may change between steps.
     group : dict
         The group being updated; the first group between steps.
+    defaults : dict
+        The default settings.
     params : list of Tensor
         The parameters of all groups.
     steps : list of int
@@ -53,14 +97,25 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    #: whether :meth:`rule` needs whole parameters, not pieces of them in any order
+    whole = False
+    #: whether weight decay shrinks the parameter, where no "decoupled_weight_decay" says so
+    decoupled = False
 
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
-        lr: float,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.defaults = _plain({"lr": lr, **(settings or {})})
+    _signature = _signature("params", "lr", settings=None)
+    __signature__: Signature | None = _signature
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+        if defaults:
+            cls._signature = _signature("params", **defaults)
+        cls.__signature__ = None if "__init__" in vars(cls) else cls._signature
+
+    def __init__(self, params: Params, *arguments: Any, **settings: Any) -> None:
+        given = self._signature.bind(params, *arguments, **settings)
+        given.apply_defaults()
+        values = {name: value for name, value in given.arguments.items() if name != "settings"}
+        self.defaults = _plain({**values, **(given.arguments.get("settings") or {})})
         self.check(self.defaults)
         self.params: list[Tensor] = []
         self.reset()
@@ -72,6 +127,11 @@ class Optimizer:
         for group in items if is_grouped else [{"params": items}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]
+
+    @property
+    def is_decoupled(self) -> bool:
+        """Whether weight decay shrinks the parameters of the group rather than change gradients."""
+        return self.group.get("decoupled_weight_decay", self.decoupled)
 
     @property
     def lr(self) -> float:
@@ -102,19 +162,22 @@ class Optimizer:
                 f"{name}: a parameter group must be a dict with 'params' and settings such "
                 f"as 'lr', got {content}"
             )
-        unknown = sorted(set(group) - set(self.defaults) - {"params"})
+        plain_group = _plain(group)
+        unknown = sorted(set(plain_group) - set(self.defaults) - {"param_names", "initial_lr"})
         if unknown:
             raise ArgumentError(
                 f"{name}: unknown setting {unknown[0]!r} in a parameter group: expected some of "
                 f"{', '.join(self.defaults)}"
             )
-        params = tensors(group["params"])
+        params, names = _named(group["params"])
         if not params:
             raise not_tensors(f"{name}: params", group["params"], "optimiser")
         if len({id(p) for p in (*self.params, *params)}) < len(self.params) + len(params):
             raise ArgumentError(f"{name}: params contains a parameter twice")
-        new = {**self.defaults, **_plain(group), "params": params}
+        new = {**self.defaults, **plain_group, **names, "params": params}
         self.check(new)
+        for param in params:
+            self.check_parameter(param)
         self.param_groups.append(new)
         self.params += params
         self.steps += [0] * len(params)
@@ -130,17 +193,33 @@ class Optimizer:
         ArgumentError
             A setting is out of range.
         """
-        check_not_negative(settings, "lr")
-        for name in _FLAGS & settings.keys():
+        check_not_negative(settings, *sorted(_NOT_NEGATIVE & settings.keys()))
+        for name in sorted(_FLAGS & settings.keys()):
             check_flag(name, settings[name])
+        betas = settings.get("betas", (0, 0))
+        if not are_numbers(betas, 2) or not all(0 <= b < 1 for b in betas):
+            raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
+
+    def check_parameter(self, param: Tensor) -> None:
+        """Check a parameter that is added; by default any is accepted.
+
+        Raises
+        ------
+        ArgumentError
+            The optimiser cannot train it.
+        """
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The ``slots`` that a group with these settings needs; by default all."""
         return self.slots
 
-    def fresh(self, slot: str, param: Tensor) -> Array:
-        """The initial array of ``slot``, of :func:`state_dtype`; by default zeros."""
-        return param.backend.xp.zeros_like(param.data, dtype=state_dtype(param))
+    def initial(self, slot: str) -> float:
+        """The initial value of ``slot``; by default 0."""
+        return 0.0
+
+    def shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of ``slot`` for a parameter of ``shape``; by default the same."""
+        return shape
 
     def reset(self) -> None:
         """Forget all steps and their state, as if the optimiser were new; the settings stay."""
@@ -156,19 +235,32 @@ class Optimizer:
         """
         zero_grads(self.params, set_to_none)
 
-    def step(self, scaler: Array | None = None) -> None:
+    def step(self, closure: Callable[[], Any] | None = None, *, scaler: Array | None = None) -> Any:
         """Update every parameter that has a gradient.
 
         Parameters
         ----------
+        closure
+            A function that computes the gradients and returns the loss; called first.
         scaler
             State of a :class:`xcnn.amp.GradScaler`; after an overflow, nothing changes.
 
+        Returns
+        -------
+        loss
+            The result of ``closure``; None without one.
+
         Raises
         ------
+        ArgumentError
+            ``closure`` is not a function.
         DeviceError
             Parameters are on more than one device.
         """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = check_callable("closure", closure)()
         one_backend([p for p in self.params if p.grad is not None and p.requires_grad])
         if scaler is None:
             self._subtract_skipped()
@@ -180,6 +272,7 @@ class Optimizer:
                 self._step_group(indices, scaler)
         finally:
             self.group = self.param_groups[0]
+        return loss
 
     def _indexed_groups(self) -> Iterator[tuple[dict[str, Any], range]]:
         """Yield each group and the indices of its parameters in ``params``."""
@@ -201,7 +294,7 @@ class Optimizer:
                 self.update(
                     backend,
                     [self.params[i].data for i in indices],
-                    self._directions([self.params[i].grad for i in indices]),
+                    self._directions([self.params[i].grad.data for i in indices]),
                     {slot: self._state_arrays(slot, indices) for slot in self.slots_of(self.group)},
                     count,
                     None if scaler is None else self._own_scaler(scaler, indices),
@@ -236,7 +329,9 @@ class Optimizer:
         arrays, params = self.state[slot], [self.params[i] for i in indices]
         for i, param in zip(indices, params, strict=True):
             if arrays[i] is None:
-                arrays[i] = self.fresh(slot, param)
+                shape = self.shape(slot, param.shape)
+                like = {"dtype": state_dtype(param), "shape": shape}
+                arrays[i] = param.backend.xp.full_like(param.data, self.initial(slot), **like)
         moved = move_to_params(params, [arrays[i] for i in indices])
         for i, array in zip(indices, moved, strict=True):
             arrays[i] = array
@@ -265,7 +360,7 @@ class Optimizer:
             return self.rule(backend.xp, step - skipped)
 
         settings = {**self.group, **self.kernel_settings(), "step": step}
-        backend.optimizer_step(self.kernel(), rule, lists, settings, scaler)
+        backend.optimizer_step(self.kernel(), rule, lists, settings, scaler, self.whole)
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         """Return the update: a function (p, g, *state) that changes p and state in place.
@@ -279,6 +374,18 @@ class Optimizer:
             array on the device.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no rule method")
+
+    def decayed(self, p: Array, g: Array) -> Array:
+        """Apply "weight_decay": return g + weight_decay * p, or if decoupled, shrink ``p`` in place
+        by the factor 1 - lr * weight_decay and return ``g``.
+        """
+        decay = self.group["weight_decay"]
+        if not decay:
+            return g
+        if self.is_decoupled:
+            p *= 1 - self.group["lr"] * decay
+            return g
+        return g + decay * p
 
     def kernel(self) -> str:
         """Return the name of the fused GPU kernel for :meth:`rule`; "" if there is none."""
@@ -348,11 +455,14 @@ class Optimizer:
             problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
             self.check({**group, **_plain(saved)})
             slots = self.slots_of({**group, **saved})
-            known.update({f"{slot}.{i}": self.params[i] for slot in slots for i in indices})
+            shapes = {
+                f"{s}.{i}": self.shape(s, self.params[i].shape) for s in slots for i in indices
+            }
+            known.update(shapes)
         problems += [
             f"unexpected: {key}" if key not in known else f"shape: {key} is {tuple(a.shape)}"
             for key, a in state["arrays"].items()
-            if key not in known or tuple(a.shape) != known[key].shape
+            if key not in known or tuple(a.shape) != known[key]
         ]
         if len(state["steps"]) != len(self.params):
             problems.append(f"steps: {len(state['steps'])} parameters, expected {len(self.params)}")
@@ -360,8 +470,36 @@ class Optimizer:
 
 
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a group, without "params", as Python's numbers."""
-    return {name: plain(value) for name, value in group.items() if name != "params"}
+    """The settings of a group, as Python's numbers, without "params" and PyTorch's modes."""
+    for name in _NO_EFFECT:
+        if group.get(name) is not None:
+            check_flag(name, group[name])
+    for name, reason in _UNSUPPORTED.items():
+        if check_flag(name, group.get(name, False)):
+            raise ArgumentError(f"{name}=True is not supported, {reason}: leave it out")
+    left_out = {"params", *_NO_EFFECT, *_UNSUPPORTED}
+    return {name: plain(value) for name, value in group.items() if name not in left_out}
+
+
+def are_numbers(value: Any, count: int) -> bool:
+    """Whether ``value`` is a list or tuple of ``count`` numbers."""
+    is_list = isinstance(value, tuple | list) and len(value) == count
+    return is_list and not any(math.isnan(as_float(number)) for number in value)
+
+
+def as_type(number: Any, like: Array) -> Any:
+    """Cast a device scalar to the dtype of ``like``; a Python number is unchanged."""
+    return number.astype(like.dtype) if hasattr(number, "dtype") else number
+
+
+def _named(params: Any) -> tuple[list[Tensor], dict[str, list[str]]]:
+    """The parameters, and {"param_names": [...]} if they came as pairs (name, parameter)."""
+    is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
+    items = list(params) if is_iterable else params
+    if is_iterable and items and all(isinstance(i, tuple) and len(i) == 2 for i in items):
+        names, params = zip(*items, strict=True)
+        return tensors(params), {"param_names": [check_text("name", name) for name in names]}
+    return tensors(items), {}
 
 
 def tensors(params: Any) -> list[Tensor]:

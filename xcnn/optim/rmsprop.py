@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..checks import check_not_negative, check_number
-from ..tensor import Tensor
+from ..checks import check_number
 from .optimizer import Optimizer
 
 
-class RMSprop(Optimizer):
+class RMSprop(
+    Optimizer, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False
+):
     """RMSprop: divides each step by the root of a running mean of squared gradients.
 
     g = grad + weight_decay * p;  s = alpha * s + (1 - alpha) * g²;  step = g / (√s + eps);
@@ -23,12 +24,10 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    params, lr
+    params, lr, flags
         As in :class:`Optimizer`.
     alpha, eps, weight_decay, momentum, centered
         As in the formula.
-    maximize
-        Maximise the objective instead of minimising it.
 
     Raises
     ------
@@ -38,44 +37,20 @@ class RMSprop(Optimizer):
 
     slots = ("square", "mean", "velocity")
 
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        settings = {
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-            "maximize": maximize,
-        }
-        super().__init__(params, lr, settings)
-
     def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
         check_number("alpha", settings["alpha"], 0, 1)
-        check_not_negative(settings, "eps", "weight_decay", "momentum")
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         used = {"square": True, "mean": group["centered"], "velocity": group["momentum"]}
         return tuple(slot for slot in self.slots if used[slot])
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        names = "lr", "alpha", "eps", "weight_decay", "momentum", "centered"
-        lr, alpha, eps, decay, momentum, centered = (self.group[name] for name in names)
+        names = "lr", "alpha", "eps", "momentum", "centered"
+        lr, alpha, eps, momentum, centered = (self.group[name] for name in names)
 
         def update(p: Array, g: Array, s: Array, *state: Array) -> None:
-            if decay:
-                g = g + decay * p
+            g = self.decayed(p, g)
             s *= alpha
             scratch = g * g
             scratch *= 1 - alpha

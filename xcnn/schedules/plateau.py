@@ -76,8 +76,8 @@ class ReduceLROnPlateau(LRScheduler):
         super().__init__(optimizer)
         self.min_lrs = rates_for_groups("min_lr", min_lr, optimizer)
 
-    def restart(self) -> None:
-        self.steps = self.num_bad_epochs = self.cooldown_counter = 0
+    def restart(self, steps: int = 0) -> None:
+        self.steps, self.num_bad_epochs, self.cooldown_counter = steps, 0, 0
         self.best = math.inf if self.mode == "min" else -math.inf
         self.lrs = self.get_last_lr()
 
@@ -88,17 +88,21 @@ class ReduceLROnPlateau(LRScheduler):
         self.lrs = self.get_last_lr()  # the user may have changed them
         return super().state_dict()
 
-    def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, metrics: SupportsFloat, epoch: float | None = None
+    ) -> None:
         """Record the metric of an epoch, and reduce the rates if it has stopped improving.
 
         Parameters
         ----------
         metrics
             A number; a value on a GPU is copied to the host.
+        epoch
+            Number of the step; by default the next one.
         """
         self.check_groups()
         current = float(metrics)
-        self.steps += 1
+        self.steps = self.steps + 1 if epoch is None else check_number("epoch", epoch, 0)
         self.num_bad_epochs += 1
         if self._is_better(current):
             self.best, self.num_bad_epochs = current, 0

@@ -1,4 +1,4 @@
-"""A chain of schedules."""
+"""Several schedules of one optimiser, one after another or together."""
 
 from __future__ import annotations
 
@@ -6,77 +6,35 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..checks import check_steps
+from ..checks import check_list, check_steps
 from ..errors import ArgumentError, StateDictError
 from ..optim import Optimizer
 from .plateau import ReduceLROnPlateau
 from .scheduler import LRScheduler
 
 
-class SequentialLR(LRScheduler):
-    """Runs schedules one after another, each from its step 0.
-
-    Parameters
-    ----------
-    optimizer
-        As in :class:`LRScheduler`.
-    schedulers
-        Schedules of this optimiser.
-    milestones
-        Steps at which the second, third, ... schedule starts.
-
-    Raises
-    ------
-    ArgumentError
-        A schedule of another optimiser, one that needs a metric, or a wrong number of milestones.
-
-    Examples
-    --------
-    >>> warm_up = LinearLR(optimizer, 0.1, total_iters=3)
-    >>> schedule = SequentialLR(optimizer, [warm_up, CosineAnnealingLR(optimizer, 17)], [3])
-    """
+class _Several(LRScheduler):
+    """Base class: schedules of one optimiser, each a function of the number of its steps."""
 
     def __init__(
-        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]
+        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], last_epoch: int = -1
     ) -> None:
-        for name, value in (("schedulers", schedulers), ("milestones", milestones)):
-            if not isinstance(value, list | tuple):
-                raise ArgumentError(f"{name} is {type(value).__name__}: expected a list")
+        name = type(self).__name__
         self.schedulers = list(schedulers)
         for schedule in self.schedulers:
             if not isinstance(schedule, LRScheduler) or isinstance(schedule, ReduceLROnPlateau):
                 raise ArgumentError(
-                    f"SequentialLR: {type(schedule).__name__} is not a schedule that depends only "
-                    "on the number of steps"
+                    f"{name}: {type(schedule).__name__} is not a schedule that depends only on the "
+                    "number of steps"
                 )
             if schedule.optimizer is not optimizer:
-                raise ArgumentError("SequentialLR: every schedule must be for the same optimiser")
-        if len(milestones) != len(self.schedulers) - 1:
-            raise ArgumentError(
-                f"SequentialLR: {len(self.schedulers)} schedules and {len(milestones)} milestones: "
-                "expected one milestone fewer than schedules"
-            )
-        self.milestones = [check_steps("milestones", m, 0) for m in milestones]
-        if self.milestones != sorted(self.milestones):
-            raise ArgumentError(f"milestones={self.milestones}: expected increasing numbers")
+                raise ArgumentError(f"{name}: every schedule must be for the same optimiser")
         self.per_batch = self.schedulers[0].per_batch
         if any(schedule.per_batch != self.per_batch for schedule in self.schedulers):
             raise ArgumentError(
-                "SequentialLR: some schedules count batches and some epochs; set per_batch of each"
+                f"{name}: some schedules count batches and some epochs; set per_batch of each"
             )
-        super().__init__(optimizer)
-
-    def _current(self) -> LRScheduler:
-        """Return the active schedule, with its steps counted from its start."""
-        i = bisect_right(self.milestones, self.steps)
-        self.schedulers[i].steps = self.steps - (self.milestones[i - 1] if i else 0)
-        return self.schedulers[i]
-
-    def get_lr(self) -> list[float]:
-        return self._current().get_lr()
-
-    def set_lr(self) -> None:
-        self._current().set_lr()
+        super().__init__(optimizer, last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         states = [schedule.state_dict() for schedule in self.schedulers]
@@ -96,3 +54,108 @@ class SequentialLR(LRScheduler):
         super()._load(state)
         for schedule, inner in zip(self.schedulers, state["schedulers"], strict=True):
             schedule._load(inner)
+
+
+class SequentialLR(_Several):
+    """Runs schedules one after another, each from its step 0.
+
+    Parameters
+    ----------
+    optimizer, last_epoch
+        As in :class:`LRScheduler`.
+    schedulers
+        Schedules of this optimiser.
+    milestones
+        Steps at which the second, third, ... schedule starts.
+
+    Raises
+    ------
+    ArgumentError
+        A schedule of another optimiser, one that needs a metric, or a wrong number of milestones.
+
+    Examples
+    --------
+    >>> warm_up = LinearLR(optimizer, 0.1, total_iters=3)
+    >>> schedule = SequentialLR(optimizer, [warm_up, CosineAnnealingLR(optimizer, 17)], [3])
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+        last_epoch: int = -1,
+    ) -> None:
+        for name, value in (("schedulers", schedulers), ("milestones", milestones)):
+            if not isinstance(value, list | tuple):
+                raise ArgumentError(f"{name} is {type(value).__name__}: expected a list")
+        if not schedulers or len(milestones) != len(schedulers) - 1:
+            raise ArgumentError(
+                f"SequentialLR: {len(schedulers)} schedules and {len(milestones)} milestones: "
+                "expected one milestone fewer than schedules"
+            )
+        self.milestones = [check_steps("milestones", m, 0) for m in milestones]
+        if self.milestones != sorted(self.milestones):
+            raise ArgumentError(f"milestones={self.milestones}: expected increasing numbers")
+        super().__init__(optimizer, schedulers, last_epoch)
+
+    def _current(self) -> LRScheduler:
+        """Return the active schedule, with its steps counted from its start."""
+        i = bisect_right(self.milestones, self.steps)
+        self.schedulers[i].steps = self.steps - (self.milestones[i - 1] if i else 0)
+        return self.schedulers[i]
+
+    def get_lr(self) -> list[float]:
+        return self._current().get_lr()
+
+    def next_lr(self, lrs: list[float]) -> list[float]:
+        current = self._current()
+        return current.next_lr(lrs) if current.steps else current.get_lr()
+
+    def set_lr(self) -> None:
+        self._current().set_lr()
+
+
+class ChainedScheduler(_Several):
+    """Steps several schedules together: each changes the rates that the one before has set.
+
+    Schedules that are a factor multiply: LinearLR and StepLR give a warm-up of a staircase. One
+    that sets the rate itself, such as :class:`LambdaLR` or :class:`OneCycleLR`, replaces what those
+    before it have done.
+
+    Parameters
+    ----------
+    schedulers
+        Schedules of one optimiser.
+    optimizer
+        That optimiser; by default the one of the first schedule.
+
+    Raises
+    ------
+    ArgumentError
+        No schedules, schedules of several optimisers, or one that needs a metric.
+    """
+
+    def __init__(
+        self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
+    ) -> None:
+        schedulers = check_list("schedulers", schedulers, "schedules")
+        if not schedulers:
+            raise ArgumentError("ChainedScheduler: schedulers is empty: expected a list of them")
+        own: Any = optimizer or getattr(schedulers[0], "optimizer", None)
+        super().__init__(own, schedulers)
+
+    def get_lr(self) -> list[float]:
+        return self.replay()
+
+    def next_lr(self, lrs: list[float]) -> list[float]:
+        for schedule in self.schedulers:
+            schedule.steps = self.steps
+            lrs = schedule.next_lr(lrs)
+        return lrs
+
+    def set_lr(self) -> None:
+        for schedule in self.schedulers:
+            schedule.steps = self.steps
+            schedule.set_lr()  # the momentum too
+        super().set_lr()

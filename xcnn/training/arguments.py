@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import metrics, optim
 from ..checks import check_list
-from ..errors import ArgumentError, did_you_mean
+from ..errors import ArgumentError, did_you_mean, show
 from ..nn import LOSSES, Loss, Module
 from ..optim import Optimizer
 from ..schedules import LRScheduler, ReduceLROnPlateau
@@ -74,7 +74,7 @@ def find_optimizer(optimizer: Any, model: Module) -> Optimizer | None:
         create: Any = optim.BY_NAME[optimizer]
         return create(model.parameters())
     raise ArgumentError(
-        f"optimizer={optimizer!r}: expected one of {', '.join(optim.BY_NAME)}, or an optimiser "
+        f"optimizer={show(optimizer)}: expected one of {', '.join(optim.BY_NAME)}, or an optimiser "
         "such as optim.Adam(model.parameters())"
     )
 
@@ -93,7 +93,7 @@ def find_loss(loss: Any) -> Loss:
     if callable(loss):
         return CustomLoss(loss)
     raise ArgumentError(
-        f"loss={loss!r}: expected one of {', '.join(LOSSES)}, a loss module or a function"
+        f"loss={show(loss)}: expected one of {', '.join(LOSSES)}, a loss module or a function"
         f"{did_you_mean(loss, LOSSES)}"
     )
 

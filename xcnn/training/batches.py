@@ -12,7 +12,7 @@ from typing import Any
 from .. import backends, data
 from ..checks import check_int, check_number, check_size
 from ..data import DataLoader, Dataset, arrays_of
-from ..errors import ArgumentError, DataError, DTypeError
+from ..errors import ArgumentError, DataError, DTypeError, show
 from ..tensor import Tensor
 
 _NAMES = (("x", "image", "images", "pixel_values"), ("y", "label", "labels", "target"))
@@ -27,7 +27,7 @@ def as_loader(x: Any, y: Any, batch_size: int, shuffle: bool = False, seed: int 
     if isinstance(x, DataLoader):
         return x
     if isinstance(x, dict | tuple) and not x:
-        raise DataError(f"x={x!r}: expected arrays, got none")
+        raise DataError(f"x={show(x)}: expected arrays, got none")
     if isinstance(x, str | os.PathLike):
         raise DTypeError(
             f"x={str(x)!r}: expected arrays, not a file; xcnn.data.read_image reads a picture, "
@@ -142,7 +142,7 @@ def class_weights(class_weight: Any, dataset: Any, ignore_index: int) -> Any:
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ArgumentError(
-                f"class_weight={class_weight!r}: expected 'balanced', a dict or an array"
+                f"class_weight={show(class_weight)}: expected 'balanced', a dict or an array"
             )
         return data.class_weights(labels)
     given = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import backends
 from ..checks import loads_state
-from ..errors import ArgumentError, did_you_mean
+from ..errors import ArgumentError, did_you_mean, show
 from ..notebook import html_table
 
 _ENDS = 5  # epochs shown at the start and at the end
@@ -59,7 +59,7 @@ class Epoch:
             names = [column for column in row if column != "epoch"]
             is_missing = name.startswith("val_") and "val_loss" not in row
             hint = "; pass validation data to fit" if is_missing else did_you_mean(name, names)
-            raise ArgumentError(f"monitor={name!r}: expected one of {', '.join(names)}{hint}")
+            raise ArgumentError(f"monitor={show(name)}: expected one of {', '.join(names)}{hint}")
         return row[name]
 
 

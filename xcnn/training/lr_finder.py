@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checks import check_int, check_number
 from ..data import DataLoader
-from ..errors import ArgumentError, DataError, missing_package
+from ..errors import ArgumentError, DataError, missing_package, show
 from . import batches
 
 _SMOOTHING = 0.9  # weight of the earlier losses
@@ -110,7 +110,7 @@ def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: i
     check_number("start", start, 0, above=True)
     steps = check_int("steps", steps, 2)
     if check_number("end", end, 0) <= start:
-        raise ArgumentError(f"end={end!r}: expected a rate above start={start!r}")
+        raise ArgumentError(f"end={show(end)}: expected a rate above start={show(start)}")
     result = LRFinder()
     with trainer.undone():
         trainer.model.train()

@@ -23,6 +23,7 @@ from ..errors import (
     ShapeError,
     StateDictError,
     did_you_mean,
+    show,
 )
 from ..files import write_atomically
 from ..nn import Loss, Module, evaluating
@@ -361,7 +362,7 @@ class Trainer:
             total = self.model.backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad *= size / total
+                parameter.grad.data *= size / total
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -477,7 +478,7 @@ class Trainer:
         columns["seconds"] = "min"
         if column not in columns:
             raise ArgumentError(
-                f"monitor={column!r}: expected one of {', '.join(columns)}"
+                f"monitor={show(column)}: expected one of {', '.join(columns)}"
                 f"{did_you_mean(column, columns)}; or, for a column that a callback adds, pass "
                 'mode="min" or mode="max"'
             )

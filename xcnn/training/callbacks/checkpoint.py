@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ... import serialize
 from ...checks import check_flag, check_int, check_path
-from ...errors import ArgumentError
+from ...errors import ArgumentError, show
 from ...files import naming
 from .. import folder as files
 from .. import state
@@ -53,7 +53,7 @@ class Interval(NamedTuple):
             return cls(seconds=parse_time(name, text))
         except ArgumentError as error:
             raise ArgumentError(
-                f"{name}={text!r}: expected a number of steps or epochs, or a time, such as "
+                f"{name}={show(text)}: expected a number of steps or epochs, or a time, such as "
                 '"100steps", "1epoch" or "5min"'
             ) from error
 

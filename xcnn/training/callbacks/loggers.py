@@ -14,7 +14,14 @@ from typing import Any, BinaryIO
 
 from ... import backends
 from ...checks import check_flag, check_path
-from ...errors import ArgumentError, MissingPackageError, ShapeError, XcnnError, missing_package
+from ...errors import (
+    ArgumentError,
+    MissingPackageError,
+    ShapeError,
+    XcnnError,
+    missing_package,
+    show,
+)
 from ...files import naming, reading, write_atomically
 from ...tensor import Tensor
 from ..epoch import Epoch
@@ -42,7 +49,9 @@ class Logger(Callback):
         self.path = Path(check_path("path", path))
         self.every: int | None = None if every is None else Interval.parse("every", every).steps
         if every is not None and self.every is None:
-            raise ArgumentError(f'every={every!r}: expected a number of steps, such as "100steps"')
+            raise ArgumentError(
+                f'every={show(every)}: expected a number of steps, such as "100steps"'
+            )
         self._reset((0, 0, 0))
 
     def _reset(self, position: tuple[int, int, int]) -> None:
@@ -267,7 +276,10 @@ class TensorBoardLogger(Logger):
         if self.histograms:
             for name, parameter in trainer.model.named_parameters():
                 self._histogram(f"weights/{name}", parameter.data, epoch.epoch)
-                self._histogram(f"gradients/{name}", parameter.grad, epoch.epoch)
+                grad = parameter.grad
+                self._histogram(
+                    f"gradients/{name}", None if grad is None else grad.data, epoch.epoch
+                )
         if self.images is not None:
             self._examples(trainer, epoch.epoch, is_first)
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_choice, check_flag, check_int, check_number, check_text
-from ...errors import ArgumentError, DivergenceError
+from ...errors import ArgumentError, DivergenceError, show
 from ..epoch import Epoch
 from ..totals import Step
 from .base import Callback
@@ -228,5 +228,5 @@ def parse_time(name: str, value: Any) -> float:
     if match:
         return float(match[1]) * _SECONDS[match[2]]
     if isinstance(value, str):
-        raise ArgumentError(f'{name}={value!r}: expected a time such as "90s", "30min" or "2h"')
+        raise ArgumentError(f'{name}={show(value)}: expected a time such as "90s", "30min" or "2h"')
     return check_number(name, value, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ....errors import UnsupportedOperatorError
 from ....extend import onnx_emitter
 from ..writer import Value, Writer
 
@@ -12,21 +13,25 @@ def _register_binary(function: str) -> None:
     """The ONNX operator is named by the first three letters: maximum is Max."""
 
     @onnx_emitter(function)
-    def emit(w: Writer, **operands: Any) -> str:
+    def emit(w: Writer, alpha: float = 1, rounding_mode: str | None = None, **operands: Any) -> str:
         a, b = operands.values()
-        return w.node(function[:3].capitalize(), _operand(w, a, b), _operand(w, b, a))
+        type, first, second = function[:3].capitalize(), _operand(w, a, b), _operand(w, b, a)
+        if alpha != 1:
+            second = w.node("Mul", second, w.like(a if isinstance(a, Value) else b, alpha))
+        if rounding_mode is not None:
+            raise UnsupportedOperatorError(f"div: rounding_mode={rounding_mode!r} has no ONNX form")
+        return w.node(type, first, second)
 
 
 def _register_reduction(function: str) -> None:
     @onnx_emitter(function)
-    def emit(w: Writer, input: Value, dim: Any, keepdim: bool) -> str:
+    def emit(w: Writer, input: Value, dim: Any, keepdim: bool, dtype: Any) -> str:
         type, keepdims = f"Reduce{function.capitalize()}", int(keepdim)
-        if dim is None:
-            return w.node(type, input, keepdims=keepdims)
-        axes = [dim] if isinstance(dim, int) else list(dim)
-        if not axes:  # ONNX would reduce all axes
-            return w.node("Identity", input)
-        return w.node(type, input, w.ints(axes), keepdims=keepdims)
+        x = input if dtype is None else w.cast(input, dtype)
+        axes = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+        if not axes or not input.ndim:
+            return w.node(type, x, keepdims=keepdims)
+        return w.node(type, x, w.ints(axes), keepdims=keepdims)
 
 
 for _function in ("add", "div", "maximum", "minimum", "mul", "pow", "sub"):
@@ -36,8 +41,8 @@ for _function in ("mean", "sum"):
 
 
 @onnx_emitter("where")
-def where(w: Writer, condition: Value, a: Any, b: Any) -> str:
-    return w.node("Where", condition, _operand(w, a, b), _operand(w, b, a))
+def where(w: Writer, condition: Value, input: Any, other: Any) -> str:
+    return w.node("Where", condition, _operand(w, input, other), _operand(w, other, input))
 
 
 def _operand(w: Writer, x: Any, other: Any) -> Any:
@@ -51,8 +56,8 @@ def astype(w: Writer, input: Value, dtype: Any) -> str:
 
 
 @onnx_emitter("matmul")
-def matmul(w: Writer, a: Value, b: Value) -> str:
-    return w.node("MatMul", a, b)
+def matmul(w: Writer, input: Value, other: Value) -> str:
+    return w.node("MatMul", input, other)
 
 
 @onnx_emitter("linear")

@@ -16,12 +16,13 @@ from .... import functional as F
 from ....checks import Pair, check_output_size
 from ....extend import onnx_emitter
 from ....geometry import Geometry, window_geometry
-from ..writer import Value, Writer
+from ..writer import CannotExportError, Value, Writer
 from .spatial import channels_first, geometry, in_format, pads, spatial_size, window_attributes
 
 
 @onnx_emitter("max_pool2d", "max_pool1d", "avg_pool2d", "avg_pool1d")
 def pool(w: Writer, input: Value, data_format: str = "NCHW", **settings: Any) -> str:
+    _check_exportable(settings)
     include_pad = settings.pop("count_include_pad", None)
     kernel, stride = settings.pop("kernel_size"), settings.pop("stride")
     settings |= {"kernel": kernel, "stride": kernel if stride is None else stride}
@@ -30,6 +31,13 @@ def pool(w: Writer, input: Value, data_format: str = "NCHW", **settings: Any) ->
     if include_pad is None:
         return in_format(w, _max_pool(w, x, input, g), data_format)
     return in_format(w, _avg_pool(w, x, input, g, include_pad), data_format)
+
+
+def _check_exportable(settings: dict[str, Any]) -> None:
+    """Refuse what ONNX has no attribute for."""
+    for name in ("return_indices", "divisor_override"):
+        if value := settings.pop(name, None):
+            raise CannotExportError(f"{name}={value!r}")
 
 
 def _max_pool(w: Writer, x: Any, input: Value, g: Geometry) -> str:
@@ -72,8 +80,9 @@ def _pad(w: Writer, x: Any, input: Value, padding: tuple[Pair, ...], value: floa
 
 
 def _adaptive_pool(
-    w: Writer, input: Value, output_size: Any, data_format: str, *, type: str
+    w: Writer, input: Value, output_size: Any, data_format: str, *, type: str, **settings: Any
 ) -> str:
+    _check_exportable(settings)
     size = spatial_size(input, data_format)
     output = [n or size[i] for i, n in enumerate(check_output_size(output_size))]
     spans = [_spans(n, count) for n, count in zip(size, output, strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .... import functional as F
 from ....extend import onnx_emitter
-from ..writer import Value, Writer
+from ..writer import CannotExportError, Value, Writer
 
 
 @onnx_emitter("interpolate")
@@ -18,6 +18,8 @@ def interpolate(w: Writer, input: Value, mode: str, **settings: Any) -> str:
 
     Resize differs for some scale factors because ONNX stores them in float32.
     """
+    if mode not in ("nearest", "bilinear") or input.ndim != 4 or settings["antialias"]:
+        raise CannotExportError(f"with mode={mode!r}, {input.ndim} axes and {settings}")
     corners, size = settings["align_corners"], input.shape[2:]
     positions = [_positions(size, axis, mode=mode, **settings) for axis in (0, 1)]
     axes = list(zip(size, positions, strict=True))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ....checks import check_padding, check_padding1d
 from ....extend import onnx_emitter
 from ..writer import CannotExportError, Value, Writer
 from .spatial import pads
@@ -42,11 +41,12 @@ def concat(w: Writer, tensors: Sequence[Value], dim: int) -> str:
 
 
 @onnx_emitter("pad")
-def pad(w: Writer, input: Value, padding: Any, value: float, data_format: str, mode: str) -> str:
-    sides: Any = (check_padding1d(padding),) if input.ndim == 3 else check_padding(padding)
-    none = (0, 0)
-    widths = (none, *sides, none) if data_format == "NHWC" else (none, none, *sides)
-    fill = w.like(input, float(value)) if mode == "constant" else None
+def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None, old: Any) -> str:
+    if min(pad, default=0) < 0 and mode != "constant":
+        raise CannotExportError(f"with mode={mode!r} and negative widths")
+    sides = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
+    widths = (*[(0, 0)] * (input.ndim - len(sides)), *reversed(sides))
+    fill = w.like(input, float(value or 0)) if mode == "constant" else None
     return w.node("Pad", input, w.ints(pads(widths)), fill, mode=_PAD_MODES[mode])
 
 

@@ -72,7 +72,7 @@ def relu(node: Node, x: Tensor) -> Tensor:
 @operator("PRelu")
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     shape = slope.shape
-    if node.version < 7 and slope.ndim == 1 and x.ndim > 1 and slope.size > 1:
+    if node.version < 7 and slope.ndim == 1 and x.ndim > 1 and slope.numel() > 1:
         shape = (*slope.shape, *(1,) * (x.ndim - 2))  # one slope per channel
     shape = (*(1,) * (x.ndim - len(shape)), *shape)
     if np.broadcast_shapes(shape, x.shape) != x.shape:
@@ -80,8 +80,8 @@ def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     if x.dtype.kind != "f":
         a, slopes = x.data, slope.data.reshape(shape)
         return on_device(x, lambda xp: xp.where(a < 0, a * slopes, a))
-    if slope.size == 1 or (x.ndim > 1 and slope.size == shape[1]):
-        return F.prelu(x, F.reshape(slope, (slope.size,)))  # faster
+    if slope.numel() == 1 or (x.ndim > 1 and slope.numel() == shape[1]):
+        return F.prelu(x, F.reshape(slope, (slope.numel(),)))  # faster
     slope = F.reshape(slope, shape)
     return F.sub(F.relu(x), F.mul(F.relu(F.mul(x, -1)), slope))
 
@@ -95,7 +95,7 @@ def gelu(node: Node, x: Tensor) -> Tensor:
 def softmax(node: Node, x: Tensor) -> Tensor:
     function = F.softmax if node.type == "Softmax" else F.log_softmax
     axis = node.axis(node.integer("axis", 1 if node.version < 13 else -1), x.ndim)
-    if x.size == 0:
+    if x.numel() == 0:
         return x
     if node.version >= 13 or axis == x.ndim - 1:
         return function(x, axis)

@@ -59,9 +59,9 @@ def binary(node: Node, a: Tensor, b: Tensor) -> Tensor:
     on_floats, on_integers = _BINARY[node.type]
     b = aligned(node, a, b) if node.type in ("Add", "Sub", "Mul", "Div") else b
     node.check_broadcast(a.dtype, a, b)
+    node.check_same_dtype(a, b)
     if a.dtype.kind == "f":
         return on_floats(a, b)
-    node.check_same_dtype(a, b)
     return on_device(a, lambda xp: on_integers(xp, a.data, b.data))
 
 
@@ -80,7 +80,7 @@ def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
         return b
     broadcast, start, shape = node.integer("broadcast", 0), node.integer("axis"), b.shape
     fits = bool(broadcast) or a.shape == b.shape
-    if broadcast and start is not None and b.size != 1:
+    if broadcast and start is not None and b.numel() != 1:
         after = a.ndim - node.axis(start, a.ndim) - b.ndim
         fits = after >= 0
         b = F.reshape(b, (*shape, *(1,) * after))
@@ -252,30 +252,9 @@ def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
     return on_device(x, compute)
 
 
-class Extremum(Function):
-    """Maximum or minimum along axes; equal elements share the gradient."""
-
-    arguments = ("data",)
-    any_dtype = ("data",)
-
-    def __init__(self, name: str, dims: tuple[int, ...], keep: bool) -> None:
-        self.name, self.dims, self.keep = name, dims, keep
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        y = getattr(x, self.name)(axis=self.dims, keepdims=True)
-        self.save(x=x, y=y)
-        return y if self.keep else y.squeeze(self.dims)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        x, y = self.saved.x, self.saved.y
-        dx = (x == y).astype(dy.dtype)
-        dx *= dy.reshape(y.shape) / dx.sum(axis=self.dims, keepdims=True)
-        return dx
-
-
 def _extremum(name: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
-    if x.size:
-        return Extremum(name, dims, keep)(x)
+    if x.numel():
+        return (F.amax if name == "max" else F.amin)(x, dims, keep)
     shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keep or i not in dims]
     if x.dtype.kind == "f":
         lowest, highest = -math.inf, math.inf

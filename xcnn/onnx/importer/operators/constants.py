@@ -48,7 +48,7 @@ def shape(node: Node, x: Tensor) -> Array:
 
 @operator("Size")
 def size(node: Node, x: Tensor) -> Array:
-    return np.array(x.size, "int64")
+    return np.array(x.numel(), "int64")
 
 
 @operator("ConstantOfShape", static=(0,))

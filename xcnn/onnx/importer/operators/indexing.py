@@ -63,7 +63,7 @@ def concat(node: Node, *inputs: Tensor) -> Tensor:
     axis = node.integer("axis")
     if axis is None:
         raise node.error("attribute axis is missing")
-    node.check_size([sum(x.size for x in inputs)], inputs[0].dtype)
+    node.check_size([sum(x.numel() for x in inputs)], inputs[0].dtype)
     return F.concat(inputs, axis)
 
 

@@ -40,6 +40,8 @@ def batch_normalization(
         return (F.astype(F.reshape(y, shape), dtype), *statistics)
     # as nn.BatchNorm2d: training uses batch statistics and updates the running ones
     training = node.training and isinstance(mean, Buffer) and isinstance(var, Buffer)
+    if not 0 <= momentum <= 1:
+        raise node.error(f"momentum={momentum}: expected a number from 0 to 1")
     rate = 1 - momentum if training else 0.0
     y = F.batch_norm(x, mean, var, scale, bias, training, rate, _epsilon(node))
     return F.astype(F.reshape(y, shape), dtype)
@@ -58,13 +60,13 @@ def _with_channels(node: Node, x: Tensor) -> Tensor:
 
 def _flat(x: Tensor, weight: Tensor) -> Tensor:
     """A weight of C elements in any shape, reshaped to (C,); a Buffer stays a Buffer."""
-    if weight.size != x.shape[1]:
+    if weight.numel() != x.shape[1]:
         raise ValueError(f"weight or statistic has shape {weight.shape}: expected ({x.shape[1]},)")
     if weight.ndim == 1:
         return weight
     if isinstance(weight, Buffer):
         return Buffer(weight.data.reshape(-1))  # a view, because batch_norm updates it in place
-    return F.reshape(weight, weight.size)
+    return F.reshape(weight, weight.numel())
 
 
 def _training_outputs(
@@ -74,7 +76,7 @@ def _training_outputs(
 
     ONNX uses the biased (population) variance; ``batch_norm`` returns the unbiased one.
     """
-    count = x.size // max(1, x.shape[1])
+    count = x.numel() // max(1, x.shape[1])
     momentum = node.number("momentum", 0.9) if count else 1.0  # an empty batch changes nothing
     with x.backend.active():
         batch_mean, batch_var = (x.backend.xp.zeros_like(t.data) for t in (mean, var))

@@ -51,7 +51,11 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
         return _pooled(x, axes, lambda images, g: AvgPool2d(g, include_pad, "NCHW")(images))
     for a in axes:
         node.check_size((a.output[0], a.kernel[0], _TERM_SIZE), "uint8")
-    return _pooled(x, axes, lambda images, g: _Means(g, include_pad)(images), at_once=0)
+
+    def means(images: Tensor, geometry: Geometry) -> Tensor:
+        return Resample(_means(geometry, include_pad), None)(images)
+
+    return _pooled(x, axes, means, at_once=0)
 
 
 @operator("GlobalMaxPool", "GlobalAveragePool")
@@ -123,16 +127,9 @@ def _pooled(x: Tensor, axes: list[Geometry], pool: Pool, at_once: int = _AT_ONCE
 # -- averages -----------------------------------------------------------------------------------
 
 
-class _Means(Resample):
-    """The means of windows along the rows, with dilation and any padding."""
-
-    def __init__(self, geometry: Geometry, include_pad: bool) -> None:
-        self.axes = [(1, _means(geometry, include_pad))]
-        self.data_format = "NCHW"
-
-
 @lru_cache(maxsize=64)
 def _means(geometry: Geometry, include_pad: bool) -> AxisWeights:
+    """The means of windows along the rows, with dilation and any padding."""
     (size, _), (begin, end), step = geometry.input, geometry.padding[0], geometry.dilation[0]
     low, high = (-begin, size + end) if include_pad else (0, size)
     terms = []

@@ -11,7 +11,6 @@ import numpy as np
 
 from ....arrays import Array
 from ....backends import Backend
-from ....functional import AxisWeights
 from ....layout import to_batch_last
 from ....tensor import Function, Tensor
 from ..node import Node, as_ints, operator
@@ -43,7 +42,7 @@ class Resample(Function):
     def forward(self, backend: Backend, x: Array) -> Array:
         y = to_batch_last(backend.xp, x)
         for axis, (weights, _) in self.axes:
-            y = _along(backend, y, axis, weights)
+            y = weights.apply(backend, y, (axis - 1) % y.ndim)
         y = backend.xp.moveaxis(y, -1, 0)
         for axis, (_, inside) in self.axes:
             before = (slice(None),) * axis
@@ -54,16 +53,8 @@ class Resample(Function):
     def backward(self, backend: Backend, dy: Array) -> Array:
         dx = to_batch_last(backend.xp, dy)
         for axis, (weights, _) in reversed(self.axes):
-            dx = _along(backend, dx, axis, weights.transposed)
+            dx = weights.transposed.apply(backend, dx, (axis - 1) % dx.ndim)
         return backend.xp.moveaxis(dx, -1, 0)
-
-
-def _along(backend: Backend, x: Array, axis: int, weights: AxisWeights) -> Array:
-    """Resample axis ``axis`` of (N, ...); x is in batch-last order, (..., N)."""
-    number = (axis - 1) % x.ndim
-    before, after = x.shape[:number], x.shape[number + 1 :]
-    image = x.reshape(math.prod(before), x.shape[number], math.prod(after), 1)
-    return weights.apply(backend, image, axis=1).reshape(*before, len(weights.terms), *after)
 
 
 @operator("Resize", static=(1, 2, 3))

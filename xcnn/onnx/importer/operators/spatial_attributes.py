@@ -94,8 +94,3 @@ def as_image(rows: Geometry, columns: Geometry) -> Geometry:
     """The Geometry of an image from those of its two axes."""
     names = ("input", "output", "kernel", "stride", "padding", "dilation")
     return Geometry(**{n: (getattr(rows, n)[0], getattr(columns, n)[0]) for n in names})
-
-
-def is_identity(axis: Geometry) -> bool:
-    """Whether each window is exactly one pixel, and each pixel is in exactly one window."""
-    return axis.covers_exactly and axis.kernel[0] == 1

@@ -1,0 +1,238 @@
+"""New tensors: zeros, ones, ranges, random numbers; ``xcnn.zeros(2, 3)``.
+
+Each takes PyTorch's ``dtype``, ``device`` (default: the CPU) and ``requires_grad``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import backends, random
+from .arrays import Array
+from .checks import check_int, check_number, check_size, is_int
+from .errors import ArgumentError, show
+from .tensor import Tensor, dtype_name
+
+__all__ = [
+    "arange",
+    "as_tensor",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_numpy",
+    "full",
+    "full_like",
+    "linspace",
+    "logspace",
+    "ones",
+    "ones_like",
+    "rand",
+    "rand_like",
+    "randint",
+    "randint_like",
+    "randn",
+    "randn_like",
+    "randperm",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
+
+
+def _made(
+    make: Callable[[Any], Array], dtype: Any, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """The array of ``make(xp)`` as a Tensor of this dtype on this device."""
+    backend = backends.get("cpu" if device is None else device)
+    with backend.active():
+        return Tensor(make(backend.xp).astype(dtype_name(dtype), copy=False), requires_grad)
+
+
+def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape that was passed as several ints or as one sequence."""
+    shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], Sequence) else size
+    if not all(is_int(n) and n >= 0 for n in shape):
+        raise ArgumentError(f"size={show(shape)}: expected ints >= 0")
+    check_size("size", shape, shape)
+    return tuple(map(int, shape))
+
+
+# -- from values ---------------------------------------------------------------------------
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of ``data``: numbers, nested lists, an array or a Tensor.
+
+    Parameters
+    ----------
+    dtype
+        Default: as ``data``; Python's floats become float32, its ints int64.
+    """
+    made = as_tensor(data, dtype, device).detach()
+    return Tensor(made.data.copy(), requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """``data`` as a Tensor, which shares its memory where dtype and device stay the same."""
+    return Tensor.of(data).to(device=device, dtype=dtype)
+
+
+def from_numpy(array: Any) -> Tensor:
+    """A Tensor that shares the memory of a NumPy array."""
+    return Tensor(array)
+
+
+# -- filled --------------------------------------------------------------------------------
+
+
+def full(size: Any, fill_value: float, dtype: Any = None, **settings: Any) -> Tensor:
+    """``fill_value`` in every element: of shape ``size``, a sequence of ints.
+
+    Parameters
+    ----------
+    dtype
+        Default: float32, int64 or bool, by the kind of ``fill_value``.
+    **settings
+        ``device`` and ``requires_grad``.
+    """
+    shape = _shape((size,))
+    kinds: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int64"))
+    default = next((name for kind, name in kinds if isinstance(fill_value, kind)), "float32")
+    return _made(lambda xp: xp.full(shape, fill_value), dtype or default, **settings)
+
+
+def zeros(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    """Zeros of shape ``size``, ints or one sequence of them."""
+    return full(_shape(size), 0, dtype or "float32", **settings)
+
+
+def ones(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    """Ones of shape ``size``, ints or one sequence of them."""
+    return full(_shape(size), 1, dtype or "float32", **settings)
+
+
+def empty(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    """Any values of shape ``size``, ints or one sequence of them: overwrite them."""
+    return zeros(*size, dtype=dtype, **settings)
+
+
+def eye(n: int, m: int | None = None, dtype: Any = None, **settings: Any) -> Tensor:
+    """The matrix (n, m) with ones on the diagonal; m is n by default."""
+    rows = check_int("n", n, 0)
+    columns = rows if m is None else check_int("m", m, 0)
+    check_size("n", n, (rows, columns))
+    return _made(lambda xp: xp.eye(rows, columns), dtype or "float32", **settings)
+
+
+# -- ranges --------------------------------------------------------------------------------
+
+
+def arange(
+    start: float, end: float | None = None, step: float = 1, dtype: Any = None, **settings: Any
+) -> Tensor:
+    """start, start + step, ... below ``end``; with one number, 0, 1, ... below it.
+
+    Parameters
+    ----------
+    dtype
+        Default: int64 if all are ints, else float32.
+    """
+    start, end = (0, start) if end is None else (start, end)
+    default = "int64" if all(map(is_int, (start, end, step))) else "float32"
+    first, stop, by = (check_number(*v) for v in (("start", start), ("end", end), ("step", step)))
+    if by == 0 or (stop - first) / by < 0:
+        raise ArgumentError(
+            f"arange: start={start}, end={end}, step={step}: expected a step towards the end"
+        )
+    count = math.ceil((stop - first) / by)
+    check_size("end", end, (count,))
+    whole = default == "int64"
+    return _made(
+        lambda xp: xp.arange(count) * (step if whole else by) + start, dtype or default, **settings
+    )
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = None, **settings: Any) -> Tensor:
+    """``steps`` numbers at equal distances from ``start`` to ``end``, both included."""
+    count = check_int("steps", steps, 0)
+    check_size("steps", steps, (count,))
+    limits = check_number("start", start), check_number("end", end)
+    return _made(lambda xp: xp.linspace(*limits, count), dtype or "float32", **settings)
+
+
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``base`` to the powers ``linspace(start, end, steps)``."""
+    powers = check_number("base", base) ** linspace(start, end, steps, "float64").data
+    return as_tensor(powers, dtype or "float32", device).requires_grad_(requires_grad)
+
+
+# -- random numbers, from the generator that xcnn.manual_seed seeds ------------------------
+
+
+def _random(values: Array, dtype: Any, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Numbers drawn on the host, so that every device gets the same."""
+    return Tensor(
+        backends.get("cpu" if device is None else device).asarray(values.astype(dtype_name(dtype))),
+        requires_grad,
+    )
+
+
+def rand(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    """Uniform random numbers in [0, 1) of shape ``size``, ints or one sequence of them."""
+    values = random.generator().random(_shape(size), "float32")
+    return _random(values, dtype or "float32", **settings)
+
+
+def randn(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
+    """Standard normal random numbers of shape ``size``, ints or one sequence of them."""
+    return _random(random.generator().standard_normal(_shape(size)), dtype or "float32", **settings)
+
+
+def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings: Any) -> Tensor:
+    """Random ints from ``low`` up to but excluding ``high``: ``randint(high, size)`` or
+    ``randint(low, high, size)``.
+    """
+    low, high, size = (0, low, high) if size is None else (low, high, size)
+    first, stop = check_int("low", low, -(2**63)), check_int("high", high, -(2**63))
+    if first >= stop:
+        raise ArgumentError(f"randint: low={low}, high={high}: expected low < high")
+    values = random.generator().integers(first, stop, _shape((size,)))
+    return _random(values, dtype or "int64", **settings)
+
+
+def randperm(n: int, dtype: Any = None, **settings: Any) -> Tensor:
+    """The ints below ``n`` in random order."""
+    count = check_int("n", n, 0)
+    check_size("n", n, (count,))
+    return _random(random.generator().permutation(count), dtype or "int64", **settings)
+
+
+# -- like another tensor -------------------------------------------------------------------
+
+
+def _like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def function(
+        input: Any, *arguments: Any, dtype: Any = None, device: Any = None, **settings: Any
+    ) -> Tensor:
+        like = Tensor.of(input)
+        shape, where = like.shape, like.backend if device is None else device
+        order = (*arguments, shape) if make is randint else (shape, *arguments)
+        return make(*order, dtype=dtype or like.dtype, device=where, **settings)
+
+    function.__name__ = function.__qualname__ = f"{make.__name__}_like"
+    function.__doc__ = f""":func:`{make.__name__}` with the shape, dtype and device of ``input``."""
+    return function
+
+
+empty_like, zeros_like, ones_like, full_like = map(_like, (empty, zeros, ones, full))
+rand_like, randn_like, randint_like = map(_like, (rand, randn, randint))

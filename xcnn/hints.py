@@ -1,0 +1,120 @@
+"""What to use instead of names of PyTorch that are not here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .errors import did_you_mean
+
+_RECURRENT = "recurrent networks are not part of xcnn; use nn.Conv1d or nn.MultiheadAttention"
+_TRANSFORMER = "build the block from nn.MultiheadAttention, nn.LayerNorm and nn.Linear"
+_LAZY = "use the class without Lazy, and pass the number of input channels or features"
+_SEVERAL = "training on several machines is not part of xcnn yet; train on one device"
+_QUANTISED = "quantised networks are not part of xcnn; export to ONNX and quantise there"
+_COMPLEX = "complex numbers are not part of xcnn; use two real channels"
+_SPARSE = "sparse tensors are not part of xcnn; use a dense one"
+_LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
+_FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
+_NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, device=tensor.device)"
+_DEVICE = 'pass device="auto", "cpu", "cuda" or "cuda:1" as a string'
+
+NN = {
+    **dict.fromkeys(("GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"), _RECURRENT),
+    **dict.fromkeys(
+        (
+            "Transformer",
+            "TransformerDecoder",
+            "TransformerDecoderLayer",
+            "TransformerEncoder",
+            "TransformerEncoderLayer",
+        ),
+        _TRANSFORMER,
+    ),
+    **dict.fromkeys(
+        (
+            *(f"LazyConv{n}d" for n in "123"),
+            *(f"LazyBatchNorm{n}d" for n in "123"),
+            "LazyConvTranspose2d",
+            "LazyInstanceNorm2d",
+            "LazyLinear",
+        ),
+        _LAZY,
+    ),
+    **dict.fromkeys(("DataParallel", "SyncBatchNorm", "parallel"), _SEVERAL),
+    **dict.fromkeys(("qat", "quantized", "quantizable"), _QUANTISED),
+    "AdaptiveLogSoftmaxWithLoss": "use nn.Linear and nn.CrossEntropyLoss",
+    "Bilinear": "use xcnn.einsum",
+    "Container": "use nn.Sequential, nn.ModuleList or nn.ModuleDict",
+    "CrossMapLRN2d": "use nn.LocalResponseNorm",
+    "EmbeddingBag": "use nn.Embedding, and .mean(1) or .sum(1) of its output",
+    "NLLLoss2d": "use nn.NLLLoss, which takes images",
+    "ParameterDict": "use a plain dict of nn.Parameter as an attribute",
+    "UninitializedParameter": "pass the sizes to the layer",
+    "utils": "use xcnn.optim.clip_grad_norm_ and clip_grad_value_",
+}
+FUNCTIONAL = {
+    "bilinear": "use xcnn.einsum",
+    "embedding_bag": "use F.embedding, and .mean(1) or .sum(1) of its output",
+    "grid_sampler": "use F.grid_sample",
+    "multi_head_attention_forward": "use nn.MultiheadAttention or F.scaled_dot_product_attention",
+    "scaled_grouped_mm": "use xcnn.matmul",
+    "upsample": "use F.interpolate",
+    "upsample_bilinear": 'use F.interpolate(mode="bilinear", align_corners=True)',
+    "upsample_nearest": "use F.interpolate",
+}
+TENSOR = {
+    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _NEW),
+    **dict.fromkeys(
+        ("cholesky", "det", "eig", "inverse", "logdet", "lu", "pinverse", "qr", "svd"), _LINALG
+    ),
+    **dict.fromkeys(("coalesce", "indices", "to_dense", "to_sparse", "values"), _SPARSE),
+    **dict.fromkeys(("angle", "conj", "imag", "is_complex", "real"), _COMPLEX),
+    **dict.fromkeys(("fft", "ifft", "istft", "stft"), _FFT),
+    **dict.fromkeys(("dequantize", "int_repr", "q_scale"), _QUANTISED),
+    "bfloat16": "bfloat16 is not part of xcnn; use .half() or .float()",
+    "data_ptr": "use tensor.data.ctypes.data (NumPy) or tensor.data.data.ptr (CuPy)",
+    "element_size": "use tensor.data.itemsize",
+    "get_device": "use tensor.device",
+    "grad_fn": "use tensor.creator",
+    "index_put": "use xcnn.where, masked_fill or scatter_add",
+    "is_cpu": 'use tensor.device == "cpu"',
+    "is_cuda": 'use tensor.device != "cpu"',
+    "is_pinned": "copies to a GPU are pinned by the loader",
+    "nbytes": "use tensor.data.nbytes",
+    "ndimension": "use tensor.ndim",
+    "pin_memory": "leave it out: copies to a GPU are pinned by the loader",
+    "register_post_accumulate_grad_hook": "use register_hook",
+    "share_memory_": "leave it out: the loader's workers are threads",
+    "storage": "use tensor.data",
+    "stride": "use tensor.data.strides, in bytes",
+}
+TOP = {
+    **dict.fromkeys(("cuda", "device", "mps", "set_default_device"), _DEVICE),
+    **dict.fromkeys(("complex64", "complex128", "complex", "polar", "view_as_complex"), _COMPLEX),
+    **dict.fromkeys(("linalg", "inverse", "svd"), _LINALG),
+    **dict.fromkeys(("fft", "stft"), _FFT),
+    **dict.fromkeys(("ao", "quantization"), _QUANTISED),
+    "DoubleTensor": 'use xcnn.tensor(..., dtype="float64")',
+    "FloatTensor": "use xcnn.tensor",
+    "Generator": "use xcnn.manual_seed",
+    "LongTensor": 'use xcnn.tensor(..., dtype="int64")',
+    "autograd": "use tensor.backward(), xcnn.vjp, or a subclass of xcnn.Function",
+    "bfloat16": "bfloat16 is not part of xcnn; use float16 or float32",
+    "compile": "leave it out: operations run at once",
+    "distributed": _SEVERAL,
+    "hub": "use xcnn.models.create(name, weights=...)",
+    "jit": "use xcnn.onnx.export",
+    "multiprocessing": "use the workers of xcnn.data.DataLoader",
+    "profiler": "use Python's cProfile, or Nsight on a GPU",
+    "quasirandom": "use scipy.stats.qmc",
+    "seed": "use xcnn.manual_seed",
+    "set_num_threads": "set OPENBLAS_NUM_THREADS before Python starts",
+    "utils": "use xcnn.data for datasets and loaders",
+    "vmap": "operations take batches",
+}
+
+
+def no_attribute(owner: str, name: str, hints: dict[str, str], known: Iterable[str]) -> Exception:
+    """The error for a missing attribute, with a hint, or a name that is spelled like it."""
+    hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
+    return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name)
