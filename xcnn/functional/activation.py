@@ -22,7 +22,8 @@ from ..tiling import split_range
 from .arithmetic import add, div, mul
 from .dropout import Dropout, Key, check_key, uniform
 from .elementwise import Elementwise, Quiet, astype, neg, unary
-from .shape import reshape, split
+from .indexing import split
+from .shape import reshape
 
 # fmt: off
 __all__ = [
