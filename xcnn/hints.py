@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import did_you_mean
+from .errors import UnknownNameError, did_you_mean
 
 _RECURRENT = "recurrent networks are not part of xcnn; use nn.Conv1d or nn.MultiheadAttention"
 _TRANSFORMER = "build the block from nn.MultiheadAttention, nn.LayerNorm and nn.Linear"
@@ -114,7 +114,9 @@ TOP = {
 }
 
 
-def no_attribute(owner: str, name: str, hints: dict[str, str], known: Iterable[str]) -> Exception:
+def no_attribute(
+    owner: str, name: str, hints: dict[str, str], known: Iterable[str]
+) -> UnknownNameError:
     """The error for a missing attribute, with a hint, or a name that is spelled like it."""
     hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
-    return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name)
+    return UnknownNameError(f"{owner} has no attribute {name!r}{hint}")
