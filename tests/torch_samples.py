@@ -223,7 +223,7 @@ def compare_draws(own: Callable[[], Any], peer: Callable[[], Any]) -> None:
     theirs = np.array([flatten(peer())[0].detach().numpy() for _ in range(DRAWS)], "float64")
     deviation = np.maximum(ours.std(0), theirs.std(0))
     distance = np.abs(ours.mean(0) - theirs.mean(0))
-    if not np.all(distance <= 1e-6 + 6 * deviation * (2 / DRAWS) ** 0.5):  # 6 standard errors
+    if not np.all(distance <= 1e-5 + 6 * deviation * (2 / DRAWS) ** 0.5):  # 6 standard errors
         raise Differ(f"mean of {DRAWS} draws: off by up to {distance.max():.3g}")
 
 
@@ -268,7 +268,7 @@ def find(name: str) -> Any:
     """xcnn's function of PyTorch's name, without ``torch.``."""
     if name.startswith("__") and name in dir(Tensor):  # not a method of its metaclass
         return getattr(Tensor, name)
-    name = name.removeprefix("nn.functional.")
+    name = name.rpartition(".")[2]
     for place in (F, xcnn):
         if callable(getattr(place, name, None)):  # not a submodule
             return getattr(place, name)
@@ -347,7 +347,8 @@ class Operator(NamedTuple):
     def _check(self, own: Callable, arguments: tuple, kwargs: dict, peer: Any) -> None:
         leaves: list = []
         args, settings = convert(arguments, leaves), convert(kwargs, leaves)
-        if self.is_random and self.name not in NO_VALUES:
+        draws = range(20 if self.is_random and self.name not in NO_VALUES else 0)
+        if any(not _same(self.peer(*arguments, **kwargs), peer) for _ in draws):  # not p=0
             compare_draws(lambda: own(*args, **settings), lambda: self.peer(*arguments, **kwargs))
         else:
             result = own(*args, **settings)
@@ -356,6 +357,10 @@ class Operator(NamedTuple):
             has_ties = self.name in TIES and not settings.get("stable") and _has_ties(arguments[0])
             ties = TIES[self.name] if has_ties else -1
             compare_all(result, peer, leaves, self.name not in NO_VALUES, self.name, ties)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return all(a.equal(b) for a, b in zip(flatten(one), flatten(other), strict=True))
 
 
 def _has_ties(tensor: Any) -> bool:
@@ -384,7 +389,8 @@ def database() -> dict[str, list[tuple[Any, Any]]]:
 
     entries: dict[str, list] = {}
     for info in op_db:
-        entries.setdefault(info.name, []).append((info, info.op))
+        if info.variant_test_name != "in_place":
+            entries.setdefault(info.name, []).append((info, info.op))
     for info in op_db:
         for alias in info.aliases:
             if alias.name not in {other.name for other in op_db}:
