@@ -348,8 +348,9 @@ class Operator(NamedTuple):
         leaves: list = []
         args, settings = convert(arguments, leaves), convert(kwargs, leaves)
         draws = range(20 if self.is_random and self.name not in NO_VALUES else 0)
-        if any(not _same(self.peer(*arguments, **kwargs), peer) for _ in draws):  # not p=0
-            compare_draws(lambda: own(*args, **settings), lambda: self.peer(*arguments, **kwargs))
+        draw = lambda: peer_result(lambda: self.peer(*arguments, **kwargs))  # noqa: E731
+        if any(not _same(draw(), peer) for _ in draws):  # not p=0
+            compare_draws(lambda: own(*args, **settings), draw)
         else:
             result = own(*args, **settings)
             if result is NotImplemented:
@@ -415,7 +416,7 @@ def operators(name: str) -> Iterator[Operator]:
         function = torch
         for part in name.split("."):
             function = getattr(function, part)
-        is_random = "rand" in name or "dropout" in name
+        is_random = any(word in name for word in ("rand", "dropout", "gumbel"))
         yield Operator(name, function, [lambda *a, **k: find(name)(*a, **k)], samples, is_random)
     elif name not in database():
         raise KeyError(f"PyTorch has no samples of {name!r}")
@@ -466,16 +467,11 @@ def run_layer(name: str, _: str) -> Iterator[tuple[str, Outcome]]:
                 lambda: kind(*constructor.args, **constructor.kwargs).to(dtype).train(training)  # noqa: B023
             )
             if peer is not NotImplemented:
-                before = {k: v.clone().numpy() for k, v in _state_dict(peer).items()}
+                before = {k: v.clone().numpy() for k, v in peer.state_dict().items()}
                 result = peer_result(lambda: peer(*forward.args, **forward.kwargs))  # noqa: B023
                 if result is not NotImplemented:
                     call = lambda: _check_layer(name, peer, before, sample, result)  # noqa: B023, E731
                     yield text, outcome(call)
-
-
-def _state_dict(peer: Any) -> dict:
-    """Without PyTorch's private buffers, such as a fixed random sample."""
-    return {name: v for name, v in peer.state_dict().items() if not name.startswith("_")}
 
 
 def _check_layer(name: str, peer: Any, before: dict, sample: Any, result: Any) -> None:
@@ -495,7 +491,7 @@ def _check_layer(name: str, peer: Any, before: dict, sample: Any, result: Any) -
     inputs = convert(forward.args, leaves), convert(forward.kwargs, leaves)
     compare_all(layer(*inputs[0], **inputs[1]), result, leaves, name not in NO_VALUES, name)
     state = layer.state_dict()
-    for key, value in _state_dict(peer).items():
+    for key, value in peer.state_dict().items():
         compare(f"state {key}", state[key], value)
 
 
