@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
-from ..checks import check_int, check_list, check_text, is_int
+from ..checks import check_list, check_text, is_int
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, show
 from ..functional import BiasReLU
 from ..tensor import Parameter
@@ -65,14 +65,16 @@ class _List(_Items):
 
     def extend(self, items: Iterable[Any]) -> Self:
         """Add items at the end; returns self."""
-        for item in check_list("items", items, "modules or parameters"):
+        for item in _as_list(items):
             self.append(item)
         return self
 
     def insert(self, index: int, item: Any) -> None:
         """Insert an item before position ``index``; all are numbered again."""
         items = list(self)
-        items.insert(check_int("index", index, -(2**62)), item)
+        if not is_int(index) or abs(index) > len(items):
+            raise OutOfRangeError(f"index={show(index)}: expected an int from 0 to {len(items)}")
+        items.insert(int(index), item)
         self._set(items)
 
     def pop(self, index: int = -1) -> Any:
@@ -220,6 +222,11 @@ class ModuleDict(_Items):
         return module
 
 
+def _as_list(items: Any) -> list[Any]:
+    is_container = isinstance(items, _List)  # it has a dtype, as an array has
+    return list(items) if is_container else check_list("items", items, "modules or parameters")
+
+
 def _pairs(name: str, value: Any) -> list[tuple[str, Any]]:
     """A list of (name, module)."""
     pairs = check_list(name, value, "(name, module)")
@@ -231,7 +238,7 @@ def _pairs(name: str, value: Any) -> list[tuple[str, Any]]:
 def _named(items: Any) -> Iterable[tuple[str, Any]]:
     """(name, item) of each, by position or by the keys of a dict."""
     if not isinstance(items, Mapping):
-        items = dict(enumerate(check_list("modules or parameters", items, "them")))
+        items = dict(enumerate(_as_list(items)))
     return [(str(name), item) for name, item in items.items()]
 
 
