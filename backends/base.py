@@ -15,7 +15,7 @@ from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..checks import check_choice
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, OutOfRangeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
 from ..tiling import Tile, split_range
@@ -112,7 +112,7 @@ class Backend:
         return nullcontext()
 
     def quiet_overflow(self) -> AbstractContextManager:
-        """A context in which overflow and invalid values cause no warning."""
+        """A context in which overflow, division by 0 and invalid values cause no warning."""
         return nullcontext()
 
     @property
@@ -185,16 +185,21 @@ class Backend:
                 f"indices 0 to {classes - 1}{ignored}"
             )
 
-    def check_indices(self, name: str, indices: Array, count: int) -> None:
-        """Require indices from 0 to ``count`` - 1.
+    def check_indices(self, name: str, indices: Array, length: int, negative: bool = False) -> None:
+        """Require indices of an axis of ``length``; with ``negative``, also those from its end.
 
         Raises
         ------
-        ArgumentError
+        OutOfRangeError
             An index is out of range.
         """
-        if indices.size and not (indices.min() >= 0 and indices.max() < count):
-            raise ArgumentError(f"{name}: expected indices from 0 to {count - 1}")
+        low = -length if negative else 0
+        if indices.size and not (indices.min() >= low and indices.max() < length):
+            wrong = indices[(indices < low) | (indices >= length)]
+            raise OutOfRangeError(
+                f"{name}: index {int(wrong[0])} is out of range for an axis of length {length}: "
+                f"expected {low} to {length - 1}"
+            )
 
     # -- parallelism ------------------------------------------------------------------------
 

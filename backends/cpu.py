@@ -117,7 +117,7 @@ class CpuBackend(Backend):
         keep_freed_memory()
 
     def quiet_overflow(self) -> AbstractContextManager:
-        return np.errstate(over="ignore", invalid="ignore")
+        return np.errstate(divide="ignore", over="ignore", invalid="ignore")
 
     def run(self, function: Callable[..., Array], *arrays: Any) -> Array:
         try:

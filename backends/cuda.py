@@ -151,8 +151,8 @@ class CudaBackend(Backend):
         not exist.
         """
 
-    def check_indices(self, name: str, indices: Array, count: int) -> None:
-        """Do nothing: reading a value would make the host wait."""
+    def check_indices(self, name: str, indices: Array, length: int, negative: bool = False) -> None:
+        """Do nothing: reading a value would make the host wait. CuPy wraps indices around."""
 
     @contextmanager
     def precision(self, name: str) -> Iterator[None]:

@@ -727,6 +727,53 @@ def philox4x64(counter, key, rounds=10):
     return c
 
 
+# -- losses of regions, sequences and pairs ------------------------------------------------
+
+
+def tversky_terms(p, truth, alpha, beta, smooth):
+    """(N, C) of probabilities and truths (N, C, P), pixel by pixel; a truth of NaN is ignored."""
+    terms = np.empty(p.shape[:2])
+    for n, c in np.ndindex(*terms.shape):
+        hits = false_positives = false_negatives = 0.0
+        for q, t in zip(p[n, c], truth[n, c], strict=True):
+            if not np.isnan(t):
+                hits += q * t
+                false_positives += q * (1 - t)
+                false_negatives += (1 - q) * t
+        whole = hits + alpha * false_positives + beta * false_negatives + smooth
+        terms[n, c] = 1 - (hits + smooth) / whole
+    return terms
+
+
+def lovasz_extension(errors, truth):
+    """Of the Jaccard loss, as its definition: the sum over the sorted errors of the increments.
+
+    The loss of a set of mispredicted pixels M is |M| / |truth ∪ M| (Berman et al. 2018, eq. 6, 8).
+    """
+
+    def jaccard(wrong):
+        union = truth | wrong
+        return wrong.sum() / union.sum() if union.any() else 0.0
+
+    wrong, total = np.zeros(truth.shape, bool), 0.0
+    for i in np.argsort(-errors):
+        before = jaccard(wrong)
+        wrong[i] = True
+        total += errors[i] * (jaccard(wrong) - before)
+    return total
+
+
+def ctc(log_probs, target, blank):
+    """-log of the summed probability of every path (T,) that collapses to the target."""
+    steps, classes = log_probs.shape
+    total = 0.0
+    for path in itertools.product(range(classes), repeat=steps):
+        merged = [c for c, _ in itertools.groupby(path) if c != blank]
+        if merged == list(target):
+            total += np.exp(sum(log_probs[t, c] for t, c in enumerate(path)))
+    return -np.log(total) if total else np.inf
+
+
 # -- windows and grids -----------------------------------------------------------------------
 
 

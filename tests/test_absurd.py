@@ -247,10 +247,13 @@ def use(made, rng):
     """Use what a constructor made as it is meant to be used."""
     if isinstance(made, nn.Loss):
         made(ROWS, ROWS)
+    elif isinstance(made, nn.ModuleDict | nn.ModuleList | nn.ParameterList):
+        len(made)  # not to be called
     elif isinstance(made, nn.Module):
         images = rng.choice([IMAGES, SIGNALS, ROWS])
         is_unpool = type(made).__name__.startswith("MaxUnpool")
-        made(images, *[np.zeros(images.shape, int)] * is_unpool)
+        more = [rng.choice([IMAGES, SIGNALS, ROWS]) for _ in range(inputs(made) - 1)]
+        made(images, *([np.zeros(images.shape, int)] if is_unpool else more))
     elif isinstance(made, optim.Optimizer):
         for parameter in made.params:
             parameter.grad = np.ones_like(parameter.data)
@@ -282,6 +285,16 @@ def use(made, rng):
         made.copy_to()
     elif callable(made):
         made(IMAGES)
+
+
+def inputs(module):
+    """How many arrays a module is called with."""
+    takes = [*inspect.signature(module.forward).parameters.values()]
+    if takes[0].kind is takes[0].VAR_POSITIONAL and hasattr(module, "function"):
+        takes = inspect.signature(module.function).parameters.values()
+        settings = type(module)._setting_names
+        return sum(p.default is p.empty and p.name not in settings for p in takes)
+    return sum(p.default is p.empty for p in takes) or 1
 
 
 def shown(value):

@@ -107,6 +107,35 @@ def softplus_of(beta, threshold):
     return of_number
 
 
+@one_by_one
+def mish(x):
+    x = np.longdouble(x)
+    e = np.exp(-abs(x))
+    t = np.tanh(np.log1p(e) + max(x, 0))
+    return float(x * t), float(t + x * (1 - t * t) * (1 if x > 0 else e) / (1 + e))
+
+
+@one_by_one
+def logsigmoid(x):
+    e = math.exp(-abs(x))
+    return min(x, 0.0) - math.log1p(e), (e if x > 0 else 1) / (1 + e)
+
+
+@one_by_one
+def softsign(x):
+    return x / (1 + abs(x)), (1 + abs(x)) ** -2
+
+
+@one_by_one
+def tanhshrink(x):
+    return x - math.tanh(x), math.tanh(x) ** 2
+
+
+@one_by_one
+def celu_2(x):
+    return (x, 1.0) if x > 0 else (2 * math.expm1(x / 2), math.exp(x / 2))
+
+
 def named(name, function, *settings):
     call = functools.partial(_with_settings, function, settings)
     call.__name__ = name
@@ -120,6 +149,7 @@ def _with_settings(function, settings, x):
 LEAKY_MINUS = named("leaky_relu_minus", F.leaky_relu, -0.5)
 ELU_2 = named("elu_2", F.elu, 2)
 GELU_TANH = named("gelu_tanh", F.gelu, "tanh")
+CELU_2 = named("celu_2", F.celu, 2)
 SOFTPLUS_3 = named("softplus_3", F.softplus, 3, 2)
 SELU_ALPHA, SELU_SCALE = 1.67326324235437728481704, 1.05070098735548049341933
 ELEMENTWISE = {  # value and derivative
@@ -139,6 +169,17 @@ ELEMENTWISE = {  # value and derivative
     SOFTPLUS_3: softplus_of(3, 2),
     F.sigmoid: sigmoid,
     F.tanh: tanh,
+    F.celu: elu_of(1.0),
+    CELU_2: celu_2,
+    F.hardshrink: one_by_one(lambda x: (x, 1.0) if abs(x) > 0.5 else (0.0, 0.0)),
+    F.hardtanh: one_by_one(lambda x: (min(max(x, -1.0), 1.0), float(-1 < x < 1))),
+    F.logsigmoid: logsigmoid,
+    F.mish: mish,
+    F.softshrink: one_by_one(
+        lambda x: (x - math.copysign(0.5, x), 1.0) if abs(x) > 0.5 else (0.0, 0.0)
+    ),
+    F.softsign: softsign,
+    F.tanhshrink: tanhshrink,
 }
 ALONG_AN_AXIS = {
     F.softmax: (oracles.softmax, oracles.softmax_gradient),
@@ -191,6 +232,14 @@ LIMITS = {
     SOFTPLUS_3: [0, 0, 0, math.log(2) / 3, math.log(2) / 3, *LIKE_RELU[5:]],
     F.sigmoid: LIKE_SIGMOID,
     F.tanh: [-1, -1, -1, 0, 0, 1, 1, 1],
+    F.celu: [-1, -1, -1, *LIKE_RELU[3:]],
+    CELU_2: [-2, -2, -2, *LIKE_RELU[3:]],
+    F.hardshrink: [-np.inf, -MANY, -800, 0, 0, 800, MANY, np.inf],
+    F.hardtanh: [-1, -1, -1, 0, 0, 1, 1, 1],
+    F.logsigmoid: [-np.inf, -MANY, -800, -math.log(2), -math.log(2), 0, 0, 0],
+    F.softshrink: [-np.inf, -MANY, -799.5, 0, 0, 799.5, MANY, np.inf],
+    F.softsign: [np.nan, -1, -800 / 801, 0, 0, 800 / 801, 1, np.nan],  # ∞ / ∞, as in PyTorch
+    F.tanhshrink: [-np.inf, -MANY, -799, 0, 0, 799, MANY, np.inf],
 }
 
 
@@ -223,7 +272,7 @@ def test_relu_has_no_gradient_at_zero(evaluate):
     assert evaluate(F.relu, np.array([0.0, -0.0])).gradients[0].tolist() == [0, 0]
 
 
-KINKS = [-3.0, -0.0, 0.0, 3.0, 6.0, 20.0, 20.5]
+KINKS = [-3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, 6.0, 20.0, 20.5]
 
 
 @pytest.mark.parametrize(
@@ -239,6 +288,12 @@ KINKS = [-3.0, -0.0, 0.0, 3.0, 6.0, 20.0, 20.5]
         "hardsigmoid",
         "hardswish",
         "softplus",
+        "celu",
+        "hardshrink",
+        "hardtanh",
+        "mish",
+        "rrelu",
+        "softshrink",
     ],
 )
 def test_kinks_are_as_in_pytorch(evaluate, name):
@@ -290,10 +345,18 @@ def test_prelu_at_zero_and_far_away(evaluate, slopes):
     assert_matches(found.gradients[0], found.dy * [[0.25, 0.25, 1]] * 1, "float32")
 
 
-@pytest.mark.parametrize("shape", [(2,), (4,), (3, 1), (), (0,)], ids=str)
+@pytest.mark.parametrize("shape", [(2,), (4,), (3, 1), (0,)], ids=str)
 def test_prelu_with_slopes_that_do_not_fit(backend, shape):
     with pytest.raises(ShapeError, match=r"weight has shape .*expected one slope, \(1,\), or .*3,"):
         F.prelu(backend.xp.ones((2, 3)), backend.xp.ones(shape))
+
+
+def test_prelu_of_one_number_as_slope(evaluate):
+    x = normal(2, 3)
+    found, row = evaluate(F.prelu, x, np.array(0.3)), evaluate(F.prelu, x, np.array([0.3]))
+    assert found.gradients[1].shape == ()
+    for actual, expected in zip((found.y, *found.gradients), (row.y, *row.gradients), strict=True):
+        assert (actual == expected).all()
 
 
 def test_prelu_is_trained(backend):
@@ -324,13 +387,26 @@ LAYERS = {
     nn.Softplus(): F.softplus,
     nn.Softplus(3, 2): SOFTPLUS_3,
     nn.PReLU(): lambda x: F.leaky_relu(x, 0.25),
+    nn.Mish(): F.mish,
+    nn.Hardtanh(-2, 0.5): lambda x: F.hardtanh(x, -2, 0.5),
+    nn.CELU(2.0): CELU_2,
+    nn.Softsign(): F.softsign,
+    nn.LogSigmoid(): F.logsigmoid,
+    nn.Hardshrink(0.3): lambda x: F.hardshrink(x, 0.3),
+    nn.Softshrink(0.3): lambda x: F.softshrink(x, 0.3),
+    nn.Tanhshrink(): F.tanhshrink,
+    nn.RReLU(0.1, 0.3).eval(): lambda x: F.leaky_relu(x, 0.2),
+    nn.Threshold(0.1, 20): lambda x: F.threshold(x, 0.1, 20),
+    nn.GLU(0): lambda x: F.glu(x, 0),
+    nn.Softmin(): lambda x: F.softmax(-x),
+    nn.Softmax(None): F.softmax,
     nn.Identity(): lambda x: xcnn.Tensor(x),
 }
 
 
 @pytest.mark.parametrize(("layer", "function"), LAYERS.items(), ids=[*map(repr, LAYERS)])
 def test_layers(layer, function):
-    x = 3 * normal(3, 2, dtype="float32")
+    x = 3 * normal(4, 3, dtype="float32")
     assert (layer(x).numpy() == function(x).numpy()).all()
 
 
@@ -341,23 +417,32 @@ def test_identity_copies_nothing():
 
 def test_activations_by_name():
     names = [
+        "celu",
         "elu",
         "gelu",
+        "hardshrink",
         "hardsigmoid",
         "hardswish",
+        "hardtanh",
         "identity",
         "leaky_relu",
+        "logsigmoid",
+        "mish",
         "prelu",
         "relu",
         "relu6",
+        "rrelu",
         "selu",
         "sigmoid",
         "silu",
         "softplus",
+        "softshrink",
+        "softsign",
         "tanh",
+        "tanhshrink",
     ]
     with pytest.raises(ArgumentError, match=f" {names[0]}, .*, {names[-1]}"):
-        nn.activation("GELU")
+        nn.activation("GLU")
     for name in names:
         layer = nn.activation(name)
         assert type(layer).__name__.lower() == name.replace("_", "")
@@ -378,7 +463,15 @@ def test_activations_by_name():
         (lambda x: nn.LeakyReLU([0.1]), ArgumentError, "negative_slope=.0.1.: expected a number"),
         (lambda x: nn.PReLU(1, "a"), ArgumentError, "init='a': expected a number"),
         (lambda x: F.silu(x.astype("int32")), DTypeError, "input is int32"),
-        (lambda x: nn.ReLU6(inplace=True), TypeError, "ReLU6: .*inplace"),
+        (lambda x: nn.ReLU6(inplace="yes"), ArgumentError, "inplace='yes': expected True or"),
+        (lambda x: nn.Tanh(inplace=True), TypeError, "Tanh: .*inplace"),
+        (lambda x: F.celu(x, 0), ArgumentError, "alpha=0: expected a number other than 0"),
+        (lambda x: F.hardtanh(x, 1, -1), ArgumentError, "min_val=1: expected at most max_val=-1"),
+        (lambda x: F.softshrink(x, -1), ArgumentError, "lambd=-1: expected a number >= 0"),
+        (lambda x: F.rrelu(x, 0.5, 0.2), ArgumentError, r"lower=0.5: expected .* to 0.2"),
+        (lambda x: F.glu(x), ShapeError, r"axis -1 of shape \(2, 3\): expected an even length"),
+        (lambda x: F.gumbel_softmax(x, 0), ArgumentError, "tau=0: expected a number > 0"),
+        (lambda x: nn.Softmax2d()(x), ShapeError, r"expected \(N, C, H, W\) or \(C, H, W\)"),
         (lambda x: nn.Identity(54), TypeError, "Identity: too many"),
     ],
 )
@@ -457,7 +550,118 @@ def test_memory_order_stays(backend, function, shape):
 
 
 @each_softmax
-@pytest.mark.parametrize(("shape", "dim"), [((2, 3), 2), ((2, 3), -3), ((2, 0), 1), ((), 0)])
+@pytest.mark.parametrize(("shape", "dim"), [((2, 3), 2), ((2, 3), -3), ((), 1), ((2, 3, 4), None)])
 def test_no_such_axis(backend, function, shape, dim):
     with pytest.raises(ArgumentError, match=f"dim={dim}"):
         function(backend.asarray(normal(*shape)), dim=dim)
+
+
+@each_softmax
+def test_implicit_axis_and_dtype(backend, function):
+    """dim=None: the only axis, or the classes; dtype converts first."""
+    x = normal(3, 4, dtype="float32")
+    value = ALONG_AN_AXIS[function][0]
+    for array, axis in ((x, 1), (x[0], 0), (normal(2, 3, 4, 5, dtype="float32"), 1)):
+        y = function(backend.asarray(array), dim=None)
+        assert_matches(y, value(array, axis), "float32")
+    assert_matches(function(backend.asarray(x), 0, "float64"), value(np.float64(x), 0), "float64")
+    whole = backend.asarray(np.arange(6).reshape(2, 3))
+    assert_matches(function(whole, dtype="float32"), value(np.arange(6.0).reshape(2, 3), 1))
+
+
+@each_softmax
+def test_of_nothing_and_of_one_number(evaluate, function):
+    found = evaluate(function, np.zeros((2, 0), "float32"), dim=1)
+    assert found.y.shape == found.gradients[0].shape == (2, 0)
+    found = evaluate(function, np.array(3.0), dim=0)
+    assert (found.y, found.gradients[0]) == (1.0 if function is F.softmax else 0.0, 0)
+
+
+def test_softmax2d(backend):
+    x = normal(2, 3, 4, 5)
+    assert_matches(nn.Softmax2d()(backend.asarray(x)), oracles.softmax(x, 1))
+    assert_matches(nn.Softmax2d()(backend.asarray(x[0])), oracles.softmax(x[0], 0))
+
+
+# -- what is random, gated, or far ------------------------------------------------------------
+
+
+def test_glu(evaluate):
+    x = normal(3, 4, 2)
+    found = evaluate(F.glu, x, dim=1)
+    gate, slope = sigmoid(x[:, 2:])
+    assert_matches(found.y, x[:, :2] * gate)
+    expected = np.concatenate([found.dy * gate, found.dy * x[:, :2] * slope], 1)
+    assert_matches(found.gradients[0], expected)
+
+
+def test_rrelu(evaluate):
+    """Slopes spread evenly over the range; the gradient is the slope that was drawn."""
+    x = -np.abs(normal(100, 50, dtype="float32"))
+    x[0] *= -1
+    found = evaluate(F.rrelu, x, lower=0.2, upper=0.6, training=True, key=3)
+    slopes = found.y / x
+    assert (slopes[0] == 1).all()
+    slopes = np.sort(slopes[1:].ravel())
+    assert 0.2 <= slopes[0] < 0.21
+    assert 0.59 < slopes[-1] <= 0.6 + 1e-6
+    assert np.abs(slopes - np.linspace(0.2, 0.6, slopes.size)).max() < 0.4 * 0.04
+    assert_matches(found.gradients[0], found.dy * np.float64(found.y) / x, "float32", factor=10)
+
+
+def test_layer_of_random_slopes(backend):
+    x, layer = backend.asarray(-np.ones((4, 5), "float32")), nn.RReLU()
+    first, second = layer(x).numpy(), layer(x).numpy()
+    assert (first != second).all()
+    assert (
+        F.rrelu(x, training=True, key=1).numpy() == F.rrelu(x, training=True, key=1).numpy()
+    ).all()
+    assert_matches(layer.eval()(x), np.full((4, 5), -11 / 48), "float32")
+
+
+def test_gumbel_softmax(backend):
+    """How often each class wins is the softmax of the logits."""
+    p = np.array([0.1, 0.2, 0.7], "float32")
+    logits = backend.asarray(np.tile(np.log(p), (20000, 1)))
+    hard = F.gumbel_softmax(logits, 0.5, hard=True, key=4).numpy()
+    np.testing.assert_allclose(hard.max(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(hard.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(hard.mean(0), p, atol=5 * 0.5 / math.sqrt(20000))
+    soft = F.gumbel_softmax(logits, 0.5, key=4).numpy()
+    np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-5)
+    assert (soft.argmax(1) == hard.argmax(1)).all()
+
+
+def test_hard_samples_have_the_gradient_of_soft_ones(evaluate):
+    x = normal(5, 4)
+    hard = evaluate(F.gumbel_softmax, x, tau=0.7, hard=True, dim=0, key=4)
+    soft = evaluate(F.gumbel_softmax, x, tau=0.7, dim=0, key=4)
+    assert_matches(hard.gradients[0], soft.gradients[0])
+
+
+INPLACE = [F.relu, F.relu6, F.elu, F.selu, F.celu, F.leaky_relu, F.silu, F.mish, F.hardtanh]
+
+
+@pytest.mark.parametrize("function", [*INPLACE, F.hardsigmoid, F.hardswish, F.rrelu])
+def test_inplace_leaves_the_input(backend, function):
+    x = normal(3, 2)
+    on_device = backend.asarray(x)
+    y = function(on_device, inplace=True)
+    assert (backend.to_host(on_device) == x).all()
+    assert (y.numpy() == function(on_device).numpy()).all()
+
+
+def test_an_alpha_beyond_the_dtype(backend):
+    """0 times infinity would be NaN."""
+    x = backend.asarray(np.array([-1.0, 0.0, 2.0], "float32"))
+    y, pullback = xcnn.vjp(F.elu, x, alpha=1e300)
+    assert y[0] < -1e38
+    assert backend.to_host(y)[1:].tolist() == [0, 2]
+    assert backend.to_host(pullback(backend.xp.ones_like(y))[0])[2] == 1
+    assert F.celu(x, 1e-300).numpy()[1:].tolist() == [0, 2]
+
+
+def test_names_of_layers_show_what_was_set():
+    assert repr(nn.ReLU(True)) == "ReLU(inplace=True)"
+    assert repr(nn.CELU()) == "CELU()"
+    assert repr(nn.Threshold(0.1, 20)) == "Threshold(0.1, 20)"

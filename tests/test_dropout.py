@@ -206,3 +206,90 @@ def test_channels_need_images(backend):
         F.dropout2d(backend.asarray(normal(3, 4, 5)))
     with pytest.raises(ArgumentError, match="p=2"):
         F.dropout2d(backend.asarray(normal(3, 4, 5, 6)), 2)
+
+
+# -- signals, volumes, and networks of SELU ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "spatial"),
+    [
+        (F.dropout1d, (4, 3, 5), 1),
+        (F.dropout1d, (6, 5), 1),
+        (F.dropout3d, (4, 3, 2, 5, 2), 3),
+        (F.dropout3d, (6, 2, 5, 2), 3),
+    ],
+)
+def test_channels_of_other_ranks(evaluate, function, shape, spatial):
+    x = normal(*shape)
+    found = evaluate(function, x, p=0.4, key=11)
+    *images, channels = shape[: len(shape) - spatial]
+    mask = expected_channels(*(images or [1]), channels, 0.4, 11).reshape(
+        *images, channels, *(1,) * spatial
+    )
+    assert_matches(found.y, x * mask)
+    assert_matches(found.gradients[0], found.dy * mask)
+
+
+@pytest.mark.parametrize(
+    ("function", "mask_of"),
+    [
+        (F.alpha_dropout, expected_mask),
+        (F.feature_alpha_dropout, lambda shape, p, key: expected_channels(*shape[:2], p, key)),
+    ],
+)
+def test_alpha_dropout(evaluate, function, mask_of):
+    """x where it is kept, else selu(-∞); then scaled and shifted by the paper's a and b."""
+    x, p, low = normal(4, 3, 2, 5), 0.3, -1.0507009873554805 * 1.6732632423543772
+    keep = (mask_of(x.shape, p, 11) > 0) * 1.0
+    a = (1 - p + low**2 * p * (1 - p)) ** -0.5
+    found = evaluate(function, x, p=p, training=True, key=11)
+    assert_matches(found.y, a * (x * keep + low * (1 - keep)) - a * p * low)
+    assert_matches(found.gradients[0], found.dy * keep * a)
+
+
+def test_alpha_dropout_keeps_mean_and_variance(backend):
+    x = normal(400, 250, dtype="float32")
+    y = F.alpha_dropout(backend.asarray(x), 0.3, True, key=5).numpy()
+    assert abs(y.mean()) < 0.02
+    assert abs(y.var() - 1) < 0.02
+
+
+@pytest.mark.parametrize("function", [F.alpha_dropout, F.feature_alpha_dropout])
+def test_alpha_dropout_of_all_or_nothing(backend, function):
+    x = backend.asarray(normal(3, 4, 2))
+    assert_matches(function(x), normal(3, 4, 2))
+    assert_matches(function(x, 0.0, True), normal(3, 4, 2))
+    assert (function(x, 1.0, True).numpy() == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Dropout1d(0.4), (3, 4, 5)),
+        (nn.Dropout3d(0.4, inplace=True), (3, 4, 5, 2, 2)),
+        (nn.AlphaDropout(0.4), (3, 4)),
+        (nn.FeatureAlphaDropout(0.4), (3, 4, 5)),
+    ],
+    ids=repr,
+)
+def test_layers(backend, layer, shape):
+    x = backend.asarray(normal(*shape))
+    first, second = layer.train()(x).numpy(), layer(x).numpy()
+    assert (first != second).any()
+    assert_matches(layer.eval()(x), normal(*shape))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: F.dropout1d(x[0, 0]), ShapeError, r"\(N, C, L\) or \(C, L\)"),
+        (lambda x: F.dropout3d(x), ShapeError, r"\(N, C, D, H, W\) or"),
+        (lambda x: F.feature_alpha_dropout(x[0, 0], training=True), ShapeError, "expected .N, C"),
+        (lambda x: F.dropout(x, 0.5, True, 7), ArgumentError, "inplace=7: .*pass a key by name"),
+        (lambda x: nn.AlphaDropout(2), ArgumentError, "p=2"),
+    ],
+)
+def test_refused(backend, call, error, text):
+    with pytest.raises(error, match=text):
+        call(backend.asarray(normal(2, 3, 4)))

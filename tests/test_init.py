@@ -89,7 +89,7 @@ def test_gain():
     assert init.gain("relu") == pytest.approx(1.41421356)
     assert init.gain("tanh") == pytest.approx(1.66666667)
     for function in (init.gain, lambda name: init.for_activation_(empty(2, 2), name)):
-        with pytest.raises(ArgumentError, match=r"nonlinearity='glu': expected one of elu"):
+        with pytest.raises(ArgumentError, match=r"nonlinearity='glu': expected one of celu"):
             function("glu")
 
 

@@ -227,7 +227,7 @@ def test_losses(backend, kind, reduction):
 def test_the_reduction_is_mean_unless_told():
     assert nn.MSELoss()([2.0, 4.0], [0.0, 0.0]).item() == 10
     with pytest.raises(ArgumentError, match="reduction='median'"):
-        nn.MSELoss("median")
+        nn.MSELoss(reduction="median")
 
 
 # -- what Sequential computes together ------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 import xcnn
 import xcnn.functional as F
-from xcnn import Tensor
+from xcnn import Tensor, nn
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.testing import gradcheck
 
@@ -351,10 +351,12 @@ def test_reshape_errors(backend, wanted):
         ((2, 3, 4, 5), 0, (120,)),
         ((2, 3, 4, 5), 2, (2, 3, 20)),
         ((0, 3, 4), 1, (0, 12)),
-        ((2,), 1, None),
         ((2,), 0, (2,)),
         ((), 0, (1,)),
-        ((2, 3), -1, None),
+        ((), -1, (1,)),
+        ((2, 3), -1, (2, 3)),
+        ((2, 3, 4, 5), -3, (2, 60)),
+        ((2,), 1, None),
         ((2, 3), 2, None),
     ],
     ids=str,
@@ -362,31 +364,34 @@ def test_reshape_errors(backend, wanted):
 def test_flatten(backend, shape, start, wanted):
     x = normal(*shape)
     if wanted is None:
-        with pytest.raises(ArgumentError, match=f"start_dim={start}"):
+        with pytest.raises(ShapeError, match=f"start_dim={start}"):
             F.flatten(backend.asarray(x), start)
     else:
         assert_matches(F.flatten(backend.asarray(x), start), x.reshape(wanted))
 
 
-def test_flatten_defaults(backend):
-    """The function keeps the batch, as nn.Flatten; the method joins all, as PyTorch's."""
-    t = Tensor(backend.asarray(normal(2, 3, 4)))
-    assert F.flatten(t).shape == (2, 12)
-    assert t.flatten().shape == (24,)
-    assert t.flatten(1).shape == (2, 12)
+def test_flatten_as_in_pytorch(backend):
+    """The function and the method join all axes, the layer keeps the batch."""
+    t = Tensor(backend.asarray(normal(2, 3, 4, 5)))
+    assert F.flatten(t).shape == t.flatten().shape == (120,)
+    assert t.flatten(1, 2).shape == nn.Flatten(end_dim=2)(t).shape == (2, 12, 5)
+    assert t.flatten(0, -2).shape == (24, 5)
+    assert nn.Flatten()(t).shape == (2, 60)
+    with pytest.raises(ShapeError, match="start_dim=2 comes after end_dim=1"):
+        t.flatten(2, 1)
 
 
 def test_flatten_of_batch_last_memory_moves_nothing(backend):
     xp = backend.xp
     memory = xp.ones((3, 4, 5, 2))
-    y = F.flatten(xp.moveaxis(memory, -1, 0)).data
+    y = F.flatten(xp.moveaxis(memory, -1, 0), 1).data
     memory.fill(7)
     assert (backend.to_host(y) == 7).all()
     assert is_batch_last(y)
 
 
 def test_reshape_of_other_memory_becomes_batch_last(backend):
-    assert is_batch_last(F.flatten(backend.asarray(normal(2, 3, 4, 5))).data)
+    assert is_batch_last(F.flatten(backend.asarray(normal(2, 3, 4, 5)), 1).data)
     assert is_batch_last(F.reshape(backend.asarray(normal(2, 12)), 2, 3, 4).data)
 
 

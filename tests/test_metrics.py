@@ -58,6 +58,17 @@ LOSSES = {
         LOGITS,
         (LOGITS > 0.3) * 1.0,
     ),
+    "poisson": ("PoissonNLLLoss", {"full": True}, LOGITS, np.abs(normal(7, 4, seed=1))),
+    "hinge": ("HingeEmbeddingLoss", {"margin": 0.5}, SPATIAL, np.sign(normal(7, 4, 3, 2, seed=1))),
+    "soft_margin": ("SoftMarginLoss", {}, LOGITS, np.sign(normal(7, 4, seed=1))),
+    "multi_margin": ("MultiMarginLoss", {"p": 2, "weight": CLASS_WEIGHT}, LOGITS, labels(7)),
+    "multilabel_margin": ("MultiLabelMarginLoss", {}, LOGITS, labels(7, 4) - 1),
+    "multilabel_soft_margin": (
+        "MultiLabelSoftMarginLoss",
+        {"weight": CLASS_WEIGHT},
+        LOGITS,
+        (LOGITS > 0.3) * 1.0,
+    ),
     "probabilities": (
         "CrossEntropyLoss",
         {"weight": CLASS_WEIGHT, "label_smoothing": 0.1},
@@ -125,7 +136,7 @@ def test_a_sum_is_a_mean_per_example(backend, row, sizes):
     loss = make_loss(backend, name, settings, reduction="sum")
     total, divisor = summed(backend, loss, sizes, output, target)
     assert total == pytest.approx(peer_loss(name, settings, "sum", output, target), rel=1e-9)
-    if target.dtype.kind == "i":
+    if "ignore_index" in settings:
         examples = (target != settings["ignore_index"]).sum()
     else:  # pixels of classes are examples too
         examples = 42 if row is LOSSES["probabilities"] else 7
@@ -133,9 +144,25 @@ def test_a_sum_is_a_mean_per_example(backend, row, sizes):
 
 
 @splits
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("mode", ["multiclass", "binary"])
+@pytest.mark.parametrize("name", ["DiceLoss", "TverskyLoss", "LovaszLoss"])
+def test_a_mean_over_regions_does_not_depend_on_the_batch_size(
+    backend, name, mode, reduction, sizes
+):
+    settings = {"mode": mode, **({"per_image": True} if name == "LovaszLoss" else {})}
+    target = labels(7, 3, 2) if mode == "multiclass" else (SPATIAL > 0.3) * 1.0
+    expected = getattr(nn, name)(**settings)(SPATIAL, target).item()
+    loss = getattr(nn, name)(**settings, reduction=reduction)
+    assert loss.target == {"multiclass": "classes", "binary": "binary"}[mode]
+    total, divisor = summed(backend, loss, sizes, SPATIAL, target)
+    assert total / divisor == pytest.approx(expected, rel=1e-9)
+
+
+@splits
 def test_batchmean_does_not_depend_on_the_batch_size(backend, sizes):
     name, settings, output, target = LOSSES["kl_div"]
-    total, divisor = summed(backend, nn.KLDivLoss("batchmean"), sizes, output, target)
+    total, divisor = summed(backend, nn.KLDivLoss(reduction="batchmean"), sizes, output, target)
     expected = peer_loss(name, settings, "batchmean", output, target)
     assert divisor == 7
     assert total / divisor == pytest.approx(expected, rel=1e-9)

@@ -319,7 +319,7 @@ class Net(nn.Module):
         self.heads = [nn.Linear(5, 2)]
 
     def forward(self, x):
-        return self.heads[0](F.flatten(self.features(x)))
+        return self.heads[0](F.flatten(self.features(x), 1))
 
 
 def test_errors_carry_the_path_of_the_layer():
@@ -450,7 +450,7 @@ def test_a_sequential_refuses(modules, text):
     [
         (lambda: nn.Conv2d(1, 2), "Conv2d: missing a required argument: 'kernel_size'"),
         (lambda: nn.Linear(1, 2, biass=True), "Linear: got an unexpected keyword argument 'biass'"),
-        (lambda: nn.ReLU(inplace=True), "ReLU: got an unexpected keyword argument 'inplace'"),
+        (lambda: nn.ReLU(in_place=True), "ReLU: got an unexpected keyword argument 'in_place'"),
         (lambda: nn.Tanh(3), "Tanh: too many positional arguments"),
         (lambda: Scale(1, 2), "Scale: too many positional arguments"),
     ],

@@ -170,8 +170,6 @@ def test_what_is_refused(backend):
         F.threshold(backend.xp.ones(2), None, 0)
     with pytest.raises(ArgumentError, match="value=nan"):
         F.threshold(backend.xp.ones(2), 0, math.nan)
-    with pytest.raises(DTypeError, match="int64"):
-        F.exp(backend.asarray(np.arange(3)))
     with pytest.raises(DTypeError, match=r"input is float64, exponent is float32"):
         F.pow(backend.asarray(normal(2)), backend.asarray(normal(2, dtype="float32")))
 

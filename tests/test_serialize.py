@@ -116,13 +116,35 @@ LAYERS = [
     (nn.LocalResponseNorm(3, k=2.0), (IMAGES,)),
     (nn.Flatten(2), (IMAGES,)),
     (nn.Unflatten(1, (2, 2)), (IMAGES,)),
-    (nn.MSELoss("sum"), (ROWS, ROWS + 1)),
+    (nn.MSELoss(reduction="sum"), (ROWS, ROWS + 1)),
     (nn.CrossEntropyLoss(reduction="none"), (ROWS, CLASSES)),
     (nn.NLLLoss(ignore_index=1), (ROWS, CLASSES)),
     (nn.L1Loss(), (ROWS, ROWS + 1)),
     (nn.SmoothL1Loss(beta=0.5), (ROWS, ROWS + 1)),
     (nn.HuberLoss("sum", 0.5), (ROWS, ROWS + 1)),
-    (nn.KLDivLoss("batchmean", log_target=True), (ROWS, ROWS + 1)),
+    (nn.KLDivLoss(reduction="batchmean", log_target=True), (ROWS, ROWS + 1)),
+    (nn.PoissonNLLLoss(full=True), (ROWS, ROWS)),
+    (nn.HingeEmbeddingLoss(0.5), (ROWS, np.sign(ROWS))),
+    (nn.SoftMarginLoss(reduction="sum"), (ROWS, np.sign(ROWS))),
+    (nn.MultiMarginLoss(2, 0.5), (ROWS, CLASSES)),
+    (nn.MultiLabelMarginLoss(), (ROWS[:, :3], np.array([[0, -1, 1]] * len(ROWS)))),
+    (nn.MultiLabelSoftMarginLoss(), (ROWS, ROWS > 0)),
+    (nn.FocalLoss(gamma=1.5), (ROWS, ROWS > 0)),
+    (nn.DiceLoss("binary", 0.5), (IMAGES, IMAGES > 0)),
+    (nn.TverskyLoss(alpha=0.3, beta=0.7), (IMAGES, IMAGES[:, 0].astype("int64") * 0)),
+    (nn.LovaszLoss(per_image=True), (IMAGES, IMAGES[:, 0].astype("int64") * 0)),
+    (nn.GaussianNLLLoss(full=True), (ROWS, ROWS + 1, ROWS**2 + 1)),
+    (nn.MarginRankingLoss(0.1), (ROWS, ROWS[::-1], np.sign(ROWS))),
+    (nn.CosineEmbeddingLoss(0.1), (ROWS, ROWS[::-1], np.sign(ROWS[:, 0]))),
+    (nn.TripletMarginLoss(0.5, swap=True), (ROWS, ROWS[::-1], ROWS + 1)),
+    (nn.TripletMarginWithDistanceLoss(margin=0.5), (ROWS, ROWS[::-1], ROWS + 1)),
+    (
+        nn.CTCLoss(1, zero_infinity=True),
+        (np.log(np.full((4, 1, 3), 1 / 3, "float32")), np.array([[0, 2]]), [4], [2]),
+    ),
+    (nn.CosineSimilarity(-1), (ROWS, ROWS[::-1])),
+    (nn.PairwiseDistance(1.0, keepdim=True), (ROWS, ROWS[::-1])),
+    (nn.Embedding(7, 3, padding_idx=-1), (CLASSES,)),
     (nn.BCELoss(), (ROWS * 0 + np.float32(0.3), ROWS)),
     (nn.BCEWithLogitsLoss(), (ROWS, ROWS)),
     (nn.Sequential(), (ROWS,)),
@@ -137,6 +159,27 @@ LAYERS = [
         (IMAGES,),
     ),
 ]
+# the exporter has no ONNX operator for these yet
+NOT_EXPORTED = [
+    (nn.Mish(inplace=True), (ROWS,)),
+    (nn.Hardtanh(-2, 0.5), (ROWS,)),
+    (nn.CELU(0.5), (ROWS,)),
+    (nn.RReLU(0.1, 0.2), (ROWS,)),
+    (nn.Hardshrink(0.3), (ROWS,)),
+    (nn.Softshrink(), (ROWS,)),
+    (nn.LogSigmoid(), (ROWS,)),
+    (nn.Softsign(), (ROWS,)),
+    (nn.Tanhshrink(), (ROWS,)),
+    (nn.Threshold(0.1, np.float32(20)), (ROWS,)),
+    (nn.GLU(dim=1), (IMAGES,)),
+    (nn.Softmin(None), (ROWS,)),
+    (nn.Softmax2d(), (IMAGES,)),
+    (nn.Dropout1d(0.25, inplace=True), (ROWS,)),
+    (nn.Dropout3d(), (IMAGES,)),
+    (nn.AlphaDropout(), (ROWS,)),
+    (nn.FeatureAlphaDropout(0.25), (ROWS,)),
+]
+EVERY_LAYER = LAYERS + NOT_EXPORTED
 
 
 def pack(arrays, metadata):
@@ -160,7 +203,9 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "arrays"), LAYERS, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else ""
+    ("model", "arrays"),
+    EVERY_LAYER,
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
 )
 def test_round_trip(path, model, arrays):
     for parameter in model.parameters():  # biases too
@@ -174,7 +219,7 @@ def test_round_trip(path, model, arrays):
 
 
 def test_every_layer_is_tried():
-    tried = {type(model) for model, _ in LAYERS}
+    tried = {type(model) for model, _ in EVERY_LAYER}
     public = {getattr(nn, name) for name in nn.__all__}
     layers = {c for c in public if isinstance(c, type) and issubclass(c, nn.Module)}
     # a ParameterList is part of a user's module, whose constructor makes it again

@@ -22,6 +22,12 @@ def in_range(xp: Any, value: float, dtype: Any) -> float:
     return min(max(value, float(limits.tiny)), float(limits.max))
 
 
+def finite(xp: Any, value: float, dtype: Any) -> float:
+    """The number closest to ``value`` that ``dtype`` holds: not infinite, and 0 times it is 0."""
+    largest = float(xp.finfo(dtype).max)
+    return min(max(value, -largest), largest)
+
+
 def plain(value: Any) -> Any:
     """A setting with Python's numbers for NumPy's, so that JSON keeps it; a list is copied.
 

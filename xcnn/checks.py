@@ -458,6 +458,27 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
+def check_reduction(name: str, value: Any) -> str:
+    """The reduction of a loss."""
+    return check_choice(name, value, REDUCTIONS)
+
+
+def check_embedding_settings(max_norm: Any, scale_grad_by_freq: Any, sparse: Any) -> None:
+    """Refuse the settings of PyTorch's embedding that change its weight or its gradient."""
+    if max_norm is not None:
+        raise ArgumentError(
+            f"max_norm={max_norm!r} is not supported, as it changes weight in the forward pass: "
+            "leave it out, and rescale the weight after a step of the optimiser"
+        )
+    if check_flag("scale_grad_by_freq", scale_grad_by_freq):
+        raise ArgumentError(
+            "scale_grad_by_freq=True is not supported: leave it out; an optimiser such as Adam "
+            "evens out how often a row is used"
+        )
+    if check_flag("sparse", sparse):
+        raise ArgumentError("sparse=True is not supported: gradients are dense; leave it out")
+
+
 def check_padding_mode(padding_mode: Any) -> str:
     """Require the name of a padding mode."""
     return check_choice("padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular"))

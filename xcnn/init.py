@@ -13,9 +13,11 @@ function       variance                       source
 =============  =============================  ==========================================
 
 The gains of ``kaiming_*`` are PyTorch's: √2 for relu, 5/3 for tanh, 3/4 for selu, √(2 / (1 + a²))
-for leaky_relu (a = 0.01) and prelu (a = 0.25, its initial slope), and 1 for linear, identity,
-softmax, sigmoid and hardsigmoid. PyTorch has none for elu, gelu, hardswish, relu6, silu and
-softplus; they get relu's, being similar in shape.
+for leaky_relu (a = 0.01), prelu (a = 0.25, its initial slope) and rrelu (a = 11/48, its mean
+slope), and 1 for linear, identity, softmax and sigmoid. PyTorch has none for the others: those
+similar in shape to relu (elu, celu, gelu, hardswish, mish, relu6, silu, softplus, logsigmoid) get
+relu's, the symmetric ones (hardtanh, softsign, hardshrink, softshrink, tanhshrink) and hardsigmoid
+get 1.
 """
 
 from __future__ import annotations
@@ -36,13 +38,21 @@ from .tensor import Tensor
 
 _Rng = Generator | None
 _skip = ContextVar("skip", default=False)
-_RELU_LIKE = ("elu", "gelu", "hardswish", "relu", "relu6", "silu", "softplus")
-_GLOROT = ("hardsigmoid", "identity", "linear", "sigmoid", "softmax", "tanh")
+# fmt: off
+_RELU_LIKE = (
+    "celu", "elu", "gelu", "hardswish", "logsigmoid", "mish", "relu", "relu6", "silu", "softplus",
+)
+_GLOROT = (
+    "hardshrink", "hardsigmoid", "hardtanh", "identity", "linear", "sigmoid", "softmax",
+    "softshrink", "softsign", "tanh", "tanhshrink",
+)
+# fmt: on
 _GAINS = {
     **dict.fromkeys(_RELU_LIKE, math.sqrt(2)),
     **dict.fromkeys(_GLOROT, 1.0),
     "leaky_relu": math.sqrt(2 / (1 + 0.01**2)),
     "prelu": math.sqrt(2 / (1 + 0.25**2)),
+    "rrelu": math.sqrt(2 / (1 + (11 / 48) ** 2)),
     "selu": 3 / 4,
     "tanh": 5 / 3,
 }
@@ -122,9 +132,8 @@ def lecun_uniform_(tensor: Tensor, generator: _Rng = None) -> Tensor:
 def for_activation_(tensor: Tensor, nonlinearity: str, generator: _Rng = None) -> Tensor:
     """Initialise for the activation that follows.
 
-    He, normal, for relu and the like (leaky_relu, prelu, relu6, elu, gelu, silu, hardswish,
-    softplus); LeCun, normal, for selu; Glorot, uniform, for tanh, sigmoid, hardsigmoid, softmax,
-    linear and identity.
+    LeCun, normal, for selu; Glorot, uniform, for tanh and all whose gain is 1 (see
+    :mod:`xcnn.init`); He, normal, for the others: relu and the like.
 
     Raises
     ------

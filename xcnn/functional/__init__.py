@@ -16,13 +16,19 @@ from .attention import *
 from .attention import Attention as Attention
 from .conv import *
 from .conv_transpose import *
+from .distance import *
 from .dropout import *
 from .elementwise import *
+from .embedding import *
 from .fold import *
 from .grid import *
+from .indexing import *
 from .linear import *
 from .linear import BiasReLU as BiasReLU
 from .loss import *
+from .loss_ctc import *
+from .loss_margin import *
+from .loss_region import *
 from .norm import *
 from .norm import LocalResponseNorm as LocalResponseNorm
 from .pad import *

@@ -1,7 +1,10 @@
 """Activation functions.
 
-To add one, write a subclass of :class:`Elementwise` and a public function, and list it in
-``__all__``.
+To add one, write a subclass of :class:`Elementwise` and a public function, or a row in the form of
+:func:`unary`, and list it in ``__all__``.
+
+``inplace`` is PyTorch's argument: the result is the same with it and without it. It saves no
+memory: the input is never overwritten.
 """
 
 from __future__ import annotations
@@ -9,35 +12,30 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..arrays import Array, sum_dtype
+from ..arrays import Array, finite, sum_dtype
 from ..backends import Backend
-from ..checks import check_choice, check_number
+from ..checks import check_choice, check_dim, check_flag, check_number
 from ..errors import ArgumentError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from ..tiling import split_range
-from .elementwise import Elementwise
+from .arithmetic import add, div, mul
+from .dropout import Dropout, Key, check_key, uniform
+from .elementwise import Elementwise, Quiet, astype, neg, unary
+from .indexing import split
+from .shape import reshape
 
+# fmt: off
 __all__ = [
-    "elu",
-    "gelu",
-    "hardsigmoid",
-    "hardswish",
-    "leaky_relu",
-    "log_softmax",
-    "prelu",
-    "relu",
-    "relu6",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "softplus",
-    "tanh",
-    "threshold",
+    "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
+    "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6",
+    "rrelu", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign",
+    "tanh", "tanhshrink", "threshold",
 ]
+# fmt: on
 
 _FAR = 1000  # exp(-_FAR) is 0 in every dtype
+_FINITE = 1e30
 _NORMAL_FAR = 50  # exp(-_NORMAL_FAR² / 2) is 0 too
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -111,28 +109,48 @@ def _channel_parts(backend: Backend, x: Array) -> list[tuple]:
 
 
 @operation
-def relu(input: Any) -> Tensor:
+def relu(input: Any, inplace: bool = False) -> Tensor:
     """max(x, 0), elementwise; NaN propagates. The gradient at 0 is 0."""
     return ReLU()(input)
 
 
-class ReLU6(Elementwise):
-    """See :func:`relu6`."""
+class Hardtanh(Elementwise):
+    """See :func:`hardtanh`."""
+
+    min_val: float
+    max_val: float
 
     def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.clip(x, 0, 6)
+        return backend.xp.clip(x, self.min_val, self.max_val)
 
     def derivative(self, backend: Backend, x: Array) -> Array:
-        return (x > 0) & (x < 6)
+        return (x > self.min_val) & (x < self.max_val)
 
 
 @operation
-def relu6(input: Any) -> Tensor:
+def hardtanh(
+    input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """min(max(x, min_val), max_val), elementwise. The gradient at the limits is 0.
+
+    Raises
+    ------
+    ArgumentError
+        A limit is not a number, or min_val > max_val.
+    """
+    function = Hardtanh(min_val=min_val, max_val=max_val)
+    if min_val > max_val:
+        raise ArgumentError(f"min_val={min_val!r}: expected at most max_val={max_val!r}")
+    return function(input)
+
+
+@operation
+def relu6(input: Any, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6), elementwise. The gradient at 0 and at 6 is 0.
 
     Source: Howard et al. 2017, "MobileNets", arXiv:1704.04861.
     """
-    return ReLU6()(input)
+    return Hardtanh(min_val=0, max_val=6)(input)
 
 
 class LeakyReLU(Elementwise):
@@ -152,7 +170,7 @@ class LeakyReLU(Elementwise):
 
 
 @operation
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope · x. The gradient at 0 is negative_slope.
 
     Source: Maas et al. 2013, "Rectifier nonlinearities improve neural network acoustic models".
@@ -163,6 +181,57 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
         negative_slope is not a number.
     """
     return LeakyReLU(negative_slope=negative_slope)(input)
+
+
+class RReLU(Dropout):
+    """See :func:`rrelu`."""
+
+    def __init__(self, lower: float, upper: float, key: int) -> None:
+        self.lower, self.upper, self.key = lower, upper, key
+
+    def _mask(self, backend: Backend, x: Array) -> Array:
+        """1 where x > 0, else the slope drawn for it."""
+        slope = uniform(backend, x.shape, self.key) * (self.upper - self.lower) + self.lower
+        mask = backend.xp.ones_like(x)
+        backend.xp.copyto(mask, slope.astype(x.dtype), where=~(x > 0))
+        return mask
+
+
+@operation
+def rrelu(
+    input: Any,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    key: Key = None,
+) -> Tensor:
+    """x where x > 0, else slope · x, with a random slope for each element in training.
+
+    Otherwise :func:`leaky_relu` with the mean slope. Source: Xu et al. 2015, "Empirical evaluation
+    of rectified activations in convolutional network", arXiv:1505.00853.
+
+    Parameters
+    ----------
+    lower, upper
+        The slopes are drawn uniformly between them.
+    training
+        Whether to draw slopes.
+    key
+        Seeds the slopes, as in :func:`dropout`.
+
+    Raises
+    ------
+    ArgumentError
+        lower or upper is not a finite number, or lower > upper.
+    """
+    upper = check_number("upper", upper, -_FINITE, _FINITE)
+    lower = check_number("lower", lower, -_FINITE, upper)
+    if not check_flag("training", training):
+        return leaky_relu(input, (lower + upper) / 2)
+    key = check_key(key)
+    return RReLU(lower, upper, key)(input)
 
 
 class PReLU(Function):
@@ -184,14 +253,14 @@ class PReLU(Function):
             return dx, None
         terms = xp.minimum(x, 0, out=xp.empty_like(x))
         terms *= dy
-        if len(weight) == 1:
-            return dx, terms.sum().reshape(1)
+        if weight.size == 1:
+            return dx, terms.sum().reshape(weight.shape)
         return dx, to_batch_last(xp, terms).reshape(len(weight), x.size // len(weight)).sum(axis=1)
 
 
 def _per_channel(weight: Array, x: Array) -> Array:
-    """``weight``, (1,) or (C,), in a shape that broadcasts to x (N, C, ...)."""
-    return weight.reshape(()) if len(weight) == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
+    """``weight``, (), (1,) or (C,), in a shape that broadcasts to x (N, C, ...)."""
+    return weight.reshape(()) if weight.size == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
 
 
 @operation
@@ -202,8 +271,8 @@ def prelu(input: Any, weight: Any) -> Tensor:
 
     Parameters
     ----------
-    input : (N, C, ...)
-    weight : (1,) or (C,)
+    input : (N, C, ...); or (L,), of one channel
+    weight : (), (1,) or (C,)
         One slope for all channels, or one for each.
 
     Raises
@@ -213,7 +282,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
     """
     input, weight = Tensor.of(input), Tensor.of(weight)
     channels = input.shape[1] if input.ndim > 1 else 1
-    if weight.shape not in ((1,), (channels,)):
+    if weight.shape not in ((), (1,), (channels,)):
         raise ShapeError(
             f"weight has shape {weight.shape}, input {input.shape}: expected one slope, (1,), or "
             f"one for each channel, ({channels},)"
@@ -237,7 +306,7 @@ class Threshold(Elementwise):
 
 
 @operation
-def threshold(input: Any, threshold: float, value: float) -> Tensor:
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """``input`` where it is above the threshold, else ``value``, elementwise.
 
     The gradient at the threshold is 0.
@@ -253,25 +322,31 @@ def threshold(input: Any, threshold: float, value: float) -> Tensor:
 # -- ELU, GELU, SiLU, softplus -------------------------------------------------------------
 
 
-class ELU(Elementwise):
-    """See :func:`elu`; multiplied by ``scale`` for :func:`selu`."""
+class ELU(Quiet):
+    """See :func:`elu`; for selu times ``scale``, for celu of ``rate`` · x."""
 
     alpha: float
     scale: float = 1.0
+    rate: float = 1.0
 
     def value(self, backend: Backend, x: Array) -> Array:
         xp = backend.xp
-        y = xp.expm1(xp.minimum(x, 0)) * self.alpha + xp.maximum(x, 0)
+        y = xp.expm1(self._low(xp, x)) * finite(xp, self.alpha, x.dtype) + xp.maximum(x, 0)
         return y if self.scale == 1 else y * self.scale
 
     def derivative(self, backend: Backend, x: Array) -> Array:
-        dx = backend.xp.exp(backend.xp.minimum(x, 0)) * (self.alpha * self.scale)
-        backend.xp.copyto(dx, self.scale, where=x > 0)
+        xp, slope = backend.xp, self.alpha * self.scale * self.rate
+        dx = xp.exp(self._low(xp, x)) * finite(xp, slope, x.dtype)
+        xp.copyto(dx, self.scale, where=x > 0)
         return dx
+
+    def _low(self, xp: Any, x: Array) -> Array:
+        low = xp.minimum(x, 0)
+        return low if self.rate == 1 else low * finite(xp, self.rate, x.dtype)
 
 
 @operation
-def elu(input: Any, alpha: float = 1.0) -> Tensor:
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha · (exp(x) - 1). The gradient at 0 is alpha.
 
     Source: Clevert et al. 2016, arXiv:1511.07289.
@@ -285,13 +360,29 @@ def elu(input: Any, alpha: float = 1.0) -> Tensor:
 
 
 @operation
-def selu(input: Any) -> Tensor:
+def selu(input: Any, inplace: bool = False) -> Tensor:
     """scale · elu(x, alpha) with scale = 1.0507... and alpha = 1.6732....
 
     With weights of variance 1 / fan_in, it keeps mean 0 and variance 1. Source: Klambauer et al.
     2017, "Self-normalizing neural networks", arXiv:1706.02515.
     """
     return ELU(alpha=_SELU_ALPHA, scale=_SELU_SCALE)(input)
+
+
+@operation
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha · (exp(x / alpha) - 1). The gradient at 0 is 1.
+
+    Source: Barron 2017, "Continuously differentiable exponential linear units", arXiv:1704.07483.
+
+    Raises
+    ------
+    ArgumentError
+        alpha is not a number, or it is 0.
+    """
+    if check_number("alpha", alpha) == 0:
+        raise ArgumentError(f"alpha={alpha!r}: expected a number other than 0")
+    return ELU(alpha=alpha, rate=1 / alpha)(input)
 
 
 class GELU(Elementwise):
@@ -362,12 +453,35 @@ class SiLU(Elementwise):
 
 
 @operation
-def silu(input: Any) -> Tensor:
+def silu(input: Any, inplace: bool = False) -> Tensor:
     """x · sigmoid(x), elementwise; also called swish.
 
     Source: Ramachandran et al. 2017, arXiv:1710.05941.
     """
     return SiLU()(input)
+
+
+class Mish(Elementwise):
+    """See :func:`mish`. The derivative is t + x · (1 - t²) · sigmoid(x) with t = y / x."""
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        gate = backend.xp.tanh(stable_softplus(backend.xp, x))
+        return gate * backend.xp.maximum(x, -_FAR)
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        xp, near = backend.xp, backend.xp.clip(x, -_FAR, _FAR)
+        gate = xp.tanh(stable_softplus(xp, near))
+        return (1 - gate * gate) * near * stable_sigmoid(xp, near) + gate
+
+
+@operation
+def mish(input: Any, inplace: bool = False) -> Tensor:
+    """x · tanh(softplus(x)), elementwise.
+
+    Source: Misra 2019, "Mish: a self regularized non-monotonic activation function",
+    arXiv:1908.08681.
+    """
+    return Mish()(input)
 
 
 class Softplus(Elementwise):
@@ -406,44 +520,19 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     return function(input)
 
 
-# -- sigmoid, tanh, softmax ----------------------------------------------------------------
+# -- sigmoid, tanh and the like ------------------------------------------------------------
 
-
-class Sigmoid(Elementwise):
-    """See :func:`sigmoid`. The derivative is y · (1 - y)."""
-
-    from_output = True
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return stable_sigmoid(backend.xp, x)
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return (1 - x) * x
-
-
-@operation
-def sigmoid(input: Any) -> Tensor:
-    """1 / (1 + exp(-x)), elementwise."""
-    return Sigmoid()(input)
-
-
-class Tanh(Elementwise):
-    """See :func:`tanh`. The derivative is 1 - y²."""
-
-    from_output = True
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.tanh(x)
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        dx = x * x
-        return backend.xp.subtract(1, dx, out=dx)
-
-
-@operation
-def tanh(input: Any) -> Tensor:
-    """tanh(x), elementwise."""
-    return Tanh()(input)
+# fmt: off
+sigmoid = unary("sigmoid", "1 / (1 + exp(-x))", lambda xp, y: (1 - y) * y,
+    lambda backend, x: stable_sigmoid(backend.xp, x), from_output=True, base=Elementwise)
+logsigmoid = unary("logsigmoid", "log(sigmoid(x)), without underflow",
+    lambda xp, x: stable_sigmoid(xp, -x), lambda backend, x: -stable_softplus(backend.xp, -x))
+softsign = unary("softsign", "x / (1 + |x|)", lambda xp, x: xp.square(1 / (xp.absolute(x) + 1)),
+    lambda backend, x: x / (backend.xp.absolute(x) + 1))
+tanh = unary("tanh", "tanh(x)", lambda xp, y: 1 - y * y, from_output=True, base=Elementwise)
+tanhshrink = unary("tanhshrink", "x - tanh(x)", lambda xp, x: xp.square(xp.tanh(x)),
+    lambda backend, x: x - backend.xp.tanh(x))
+# fmt: on
 
 
 class Hardsigmoid(Elementwise):
@@ -458,7 +547,7 @@ class Hardsigmoid(Elementwise):
 
 
 @operation
-def hardsigmoid(input: Any) -> Tensor:
+def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
     """min(max(x / 6 + 1 / 2, 0), 1), elementwise. The gradient at -3 and at 3 is 0."""
     return Hardsigmoid()(input)
 
@@ -478,12 +567,82 @@ class Hardswish(Hardsigmoid):
 
 
 @operation
-def hardswish(input: Any) -> Tensor:
+def hardswish(input: Any, inplace: bool = False) -> Tensor:
     """x · hardsigmoid(x), elementwise. The gradient is 0 at -3 and 1 at 3.
 
     Source: Howard et al. 2019, "Searching for MobileNetV3", arXiv:1905.02244.
     """
     return Hardswish()(input)
+
+
+class Hardshrink(Elementwise):
+    """See :func:`hardshrink`."""
+
+    lambd: float
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        y = x.copy()
+        backend.xp.copyto(y, 0, where=~self.derivative(backend, x))
+        return y
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        return ~((x >= -self.lambd) & (x <= self.lambd))
+
+
+@operation
+def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x where |x| > lambd, else 0, elementwise. The gradient at ± lambd is 0.
+
+    Raises
+    ------
+    ArgumentError
+        lambd is not a number.
+    """
+    return Hardshrink(lambd=lambd)(input)
+
+
+class Softshrink(Hardshrink):
+    """See :func:`softshrink`."""
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        return x - backend.xp.clip(x, -self.lambd, self.lambd)
+
+
+@operation
+def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x moved towards 0 by lambd, or to 0 where |x| <= lambd, elementwise.
+
+    The gradient at ± lambd is 0.
+
+    Raises
+    ------
+    ArgumentError
+        lambd is not a number >= 0.
+    """
+    return Softshrink(lambd=check_number("lambd", lambd, 0))(input)
+
+
+@operation
+def glu(input: Any, dim: int = -1) -> Tensor:
+    """The first half of the input along ``dim``, times the sigmoid of the second half.
+
+    Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks",
+    arXiv:1612.08083.
+
+    Raises
+    ------
+    ShapeError
+        No such axis, or one of odd length.
+    """
+    input = Tensor.of(input)
+    size = input.shape[check_dim("dim", dim, input.ndim)]
+    if size % 2:
+        raise ShapeError(f"glu: axis {dim} of shape {input.shape}: expected an even length")
+    value, gate = split(input, [size // 2] * 2, dim)
+    return mul(value, sigmoid(gate))
+
+
+# -- softmax -------------------------------------------------------------------------------
 
 
 class Softmax(Function):
@@ -509,27 +668,6 @@ class Softmax(Function):
         return dx
 
 
-def _softmax_dim(input: Tensor, dim: int) -> int:
-    if not isinstance(dim, int) or not -input.ndim <= dim < input.ndim or input.shape[dim] == 0:
-        raise ArgumentError(
-            f"dim={dim!r}: expected a non-empty axis of the input's shape {input.shape}"
-        )
-    return dim % input.ndim
-
-
-@operation
-def softmax(input: Any, dim: int = 1) -> Tensor:
-    """exp(x) / sum(exp(x)) along ``dim`` (default: classes of (N, C, ...)).
-
-    Raises
-    ------
-    ArgumentError
-        No such axis, or an axis of length 0.
-    """
-    input = Tensor.of(input)
-    return Softmax(_softmax_dim(input, dim))(input)
-
-
 class LogSoftmax(Softmax):
     """See :func:`log_softmax`. dx = dy - softmax(x) · sum(dy)."""
 
@@ -544,14 +682,84 @@ class LogSoftmax(Softmax):
         return backend.xp.subtract(dy, dx, out=dx)
 
 
+def _along_dim(kind: type[Softmax], input: Any, dim: int | None, dtype: Any) -> Tensor:
+    input = Tensor.of(input) if dtype is None else astype(input, dtype)
+    axes = input.ndim or 1  # a single number is its only axis
+    if dim is None:
+        if axes == 3:
+            raise ArgumentError(
+                f"dim=None: ambiguous for the input's shape {input.shape}; pass dim=1 for classes "
+                "of (N, C, L), or dim=0, which PyTorch takes"
+            )
+        dim = min(axes - 1, 1)
+    if not isinstance(dim, int) or not -axes <= dim < axes:
+        raise ArgumentError(f"dim={dim!r}: expected an axis of the input's shape {input.shape}")
+    if input.ndim == 0:
+        return reshape(kind(0)(reshape(input, 1)), ())
+    return reshape(input, input.shape) if 0 in input.shape else kind(dim % axes)(input)
+
+
 @operation
-def log_softmax(input: Any, dim: int = 1) -> Tensor:
-    """log(softmax(x)) along ``dim``, without underflow.
+def softmax(input: Any, dim: int | None = 1, dtype: Any = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along ``dim`` (default: classes of (N, C, ...)).
+
+    Parameters
+    ----------
+    dim
+        None: 1, or 0 if there is one axis. PyTorch, whose default None is, takes 0 for three axes;
+        that is refused here.
+    dtype
+        Convert the input to this dtype first.
 
     Raises
     ------
     ArgumentError
-        No such axis, or an axis of length 0.
+        No such axis, or ``dim`` is None and there are three.
     """
-    input = Tensor.of(input)
-    return LogSoftmax(_softmax_dim(input, dim))(input)
+    return _along_dim(Softmax, input, dim, dtype)
+
+
+@operation
+def log_softmax(input: Any, dim: int | None = 1, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along ``dim``, without underflow; arguments as in :func:`softmax`."""
+    return _along_dim(LogSoftmax, input, dim, dtype)
+
+
+@operation
+def softmin(input: Any, dim: int | None = 1, dtype: Any = None) -> Tensor:
+    """softmax(-x) along ``dim``; arguments as in :func:`softmax`."""
+    return softmax(neg(input), dim, dtype)
+
+
+@operation
+def gumbel_softmax(
+    logits: Any, tau: float = 1, hard: bool = False, *, dim: int = -1, key: Key = None
+) -> Tensor:
+    """softmax((logits + noise) / tau) along ``dim``: a differentiable sample of a class.
+
+    The noise has a Gumbel distribution. Source: Jang et al. 2017, arXiv:1611.01144.
+
+    Parameters
+    ----------
+    tau
+        Temperature, > 0: the lower, the closer to one-hot.
+    hard
+        Return a one-hot array, with the gradient of the softmax.
+    key
+        Seeds the noise, as in :func:`dropout`.
+
+    Raises
+    ------
+    ArgumentError
+        No such axis, or tau is not a number > 0.
+    """
+    logits, tau = Tensor.of(logits), check_number("tau", tau, 0, above=True)
+    key = check_key(key)
+    xp = logits.backend.xp
+    with logits.backend.active():
+        noise = -xp.log(-xp.log(uniform(logits.backend, logits.shape, key)))
+        soft = softmax(div(add(logits, noise.astype(logits.dtype)), tau), dim)
+        if not check_flag("hard", hard):
+            return soft
+        largest = soft.data == soft.data.max(axis=dim, keepdims=True)
+        return add(soft, largest.astype(logits.dtype) - soft.data)

@@ -1,17 +1,31 @@
-"""Elementwise functions: exp, log, sqrt, clamp and others."""
+"""Elementwise functions: a table of those of one array, then clamp, round and others.
+
+Integers and bools become float32, as in PyTorch, except in functions that give integers for
+integers.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_number
+from ..checks import as_float, check_int, check_number, is_int
 from ..errors import ArgumentError, DTypeError
 from ..tensor import Function, Tensor, dtype_name, operation
+from .arithmetic import Binary, add, div, mul, operands, sub, where
 
-__all__ = ["abs", "astype", "clamp", "erf", "exp", "log", "reciprocal", "sqrt"]
+# fmt: off
+__all__ = [
+    "abs", "acos", "acosh", "addcdiv", "addcmul", "asin", "asinh", "astype", "atan", "atanh",
+    "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos", "cosh", "deg2rad", "erf", "erfc",
+    "exp", "exp2", "expm1", "floor", "frac", "isfinite", "isinf", "isnan", "lerp", "log", "log1p",
+    "log2", "log10", "logit", "nan_to_num", "neg", "positive", "rad2deg", "reciprocal", "round",
+    "rsqrt", "sign", "sin", "sinh", "sqrt", "square", "tan", "trunc",
+]
+# fmt: on
 
 
 class Elementwise(Function):
@@ -53,144 +67,359 @@ class Elementwise(Function):
         raise NotImplementedError
 
 
-class Abs(Elementwise):
-    """See :func:`abs`."""
+class Quiet(Elementwise):
+    """An elementwise function whose poles and overflows give infinity or NaN without a warning."""
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        with backend.quiet_overflow():
+            return super().forward(backend, x)
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        with backend.quiet_overflow():
+            return super().backward(backend, dy)
+
+
+class UnaryOperation(Protocol):
+    """A function of one array."""
+
+    def __call__(self, input: Any) -> Tensor: ...
+
+
+def unary(
+    name: str,
+    doc: str,
+    derivative: Callable[[Any, Array], Array] | None = None,
+    value: str | Callable[[Backend, Array], Array] = "",
+    *,
+    from_output: bool = False,
+    exact: bool = False,
+    base: type[Elementwise] = Quiet,
+) -> UnaryOperation:
+    """Make the operation ``name``.
+
+    Parameters
+    ----------
+    doc
+        Its docstring without ", elementwise." at the end.
+    derivative
+        A function of ``xp`` and x or, with ``from_output``, y; None: the result has no gradient.
+    value
+        y: the name of a function of ``xp`` (default: ``name``), or a function of the backend and x.
+    exact
+        Integers stay integers; otherwise they become float32.
+    """
+    slope = derivative or _zero
+    compute = value if callable(value) else lambda b, x: getattr(b.xp, value or name)(x)
+    members = {
+        "__doc__": f"See :func:`{name}`.",
+        "any_dtype": ("input",),
+        "from_output": from_output,
+        "value": lambda self, backend, x: compute(backend, x),
+        "derivative": lambda self, backend, x: slope(backend.xp, x),
+    }
+    kind = type(name.capitalize(), (base,), members)
+
+    def call(input: Any) -> Tensor:
+        input = numbers(input) if exact else floats(input)
+        return kind()(input if derivative else input.detach())
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"{doc}, elementwise."
+    return operation(call)
+
+
+def floats(input: Any) -> Tensor:
+    """``input`` as a Tensor; integers and bools as float32."""
+    input = Tensor.of(input)
+    return input if input.dtype.kind == "f" else astype(input, "float32")
+
+
+def numbers(input: Any) -> Tensor:
+    """``input`` as a Tensor of floats or integers.
+
+    Raises
+    ------
+    DTypeError
+        It is of another type.
+    """
+    input = Tensor.of(input)
+    if input.dtype.kind not in "fiu":
+        raise DTypeError(
+            f"input is {input.dtype}, expected numbers; convert it, for example with "
+            ".astype('float32')"
+        )
+    return input
+
+
+def _rounded(name: str) -> Callable[[Backend, Array], Array]:
+    """The value of a rounding function; integers are round already."""
+    return lambda backend, x: getattr(backend.xp, name)(x) if x.dtype.kind == "f" else x.copy()
+
+
+def _special(name: str) -> Callable[[Backend, Array], Array]:
+    """The value of a function of scipy.special; float16 stays float16."""
+    return lambda backend, x: getattr(backend.special, name)(x, out=backend.xp.empty_like(x))
+
+
+def _bell(xp: Any, x: Array) -> Array:
+    """2 / √π · exp(-x²)."""
+    near = xp.clip(x, -100, 100)  # so that x² does not overflow
+    return xp.exp(-(near * near)) * (2 / math.sqrt(math.pi))
+
+
+def _zero(xp: Any, x: Array) -> Array:
+    return xp.zeros_like(x)
+
+
+_LN2, _LN10, _DEGREE = math.log(2), math.log(10), math.pi / 180
+
+# fmt: off
+abs = unary("abs", "|x|, gradient 0 at 0", lambda xp, x: xp.sign(x), exact=True)
+acos = unary("acos", "Inverse cosine in radians", lambda xp, x: -1 / xp.sqrt(1 - x * x))
+acosh = unary("acosh", "Inverse hyperbolic cosine", lambda xp, x: 1 / xp.sqrt(x * x - 1))
+asin = unary("asin", "Inverse sine in radians", lambda xp, x: 1 / xp.sqrt(1 - x * x))
+asinh = unary("asinh", "Inverse hyperbolic sine", lambda xp, x: 1 / xp.sqrt(x * x + 1))
+atan = unary("atan", "Inverse tangent in radians", lambda xp, x: 1 / (x * x + 1))
+atanh = unary("atanh", "Inverse hyperbolic tangent", lambda xp, x: 1 / (1 - x * x))
+ceil = unary("ceil", "Smallest integer >= x, gradient 0", _zero, _rounded("ceil"), exact=True)
+cos = unary("cos", "Cosine of x in radians", lambda xp, x: -xp.sin(x))
+cosh = unary("cosh", "Hyperbolic cosine", lambda xp, x: xp.sinh(x))
+deg2rad = unary("deg2rad", "x · π / 180, degrees to radians",
+    lambda xp, x: xp.full_like(x, _DEGREE), lambda backend, x: x * _DEGREE)
+erf = unary("erf", "2 / √π times the integral of exp(-t²) from 0 to x", _bell, _special("erf"))
+erfc = unary("erfc", "1 - erf(x), accurate near 0", lambda xp, x: -_bell(xp, x), _special("erfc"))
+exp = unary("exp", "Exponential function", lambda xp, y: y, from_output=True)
+exp2 = unary("exp2", "2 to the power of x", lambda xp, y: y * _LN2, from_output=True)
+expm1 = unary("expm1", "exp(x) - 1, accurate near 0", lambda xp, y: y + 1, from_output=True)
+floor = unary("floor", "Largest integer <= x, gradient 0", _zero, _rounded("floor"), exact=True)
+frac = unary("frac", "x - trunc(x), gradient 1",
+    lambda xp, x: xp.ones_like(x), lambda backend, x: x - backend.xp.trunc(x))
+isfinite = unary("isfinite", "Whether x is neither infinite nor NaN, as bool")
+isinf = unary("isinf", "Whether x is infinite, as bool")
+isnan = unary("isnan", "Whether x is NaN, as bool")
+log = unary("log", "Natural logarithm: -inf at 0, NaN below", lambda xp, x: 1 / x)
+log10 = unary("log10", "Logarithm to base 10", lambda xp, x: 1 / (x * _LN10))
+log1p = unary("log1p", "log(1 + x), accurate near 0", lambda xp, x: 1 / (x + 1))
+log2 = unary("log2", "Logarithm to base 2", lambda xp, x: 1 / (x * _LN2))
+neg = unary("neg", "-x", lambda xp, x: xp.full_like(x, -1), "negative", exact=True)
+positive = unary("positive", "x itself", lambda xp, x: xp.ones_like(x), exact=True)
+rad2deg = unary("rad2deg", "x · 180 / π, radians to degrees",
+    lambda xp, x: xp.full_like(x, 1 / _DEGREE), lambda backend, x: x * (1 / _DEGREE))
+reciprocal = unary("reciprocal", "1 / x", lambda xp, y: -(y * y),
+    lambda backend, x: 1 / x, from_output=True)
+rsqrt = unary("rsqrt", "1 / √x; NaN for negative numbers", lambda xp, y: y * y * y * -0.5,
+    lambda backend, x: 1 / backend.xp.sqrt(x), from_output=True)
+sign = unary("sign", "-1, 0 (also for NaN) or 1: the sign of x, gradient 0", _zero,
+    lambda backend, x: (x > 0) * x.dtype.type(1) - (x < 0), exact=True)
+sin = unary("sin", "Sine of x in radians", lambda xp, x: xp.cos(x))
+sinh = unary("sinh", "Hyperbolic sine", lambda xp, x: xp.cosh(x))
+sqrt = unary("sqrt", "√x; NaN for negative numbers", lambda xp, y: 0.5 / y, from_output=True)
+square = unary("square", "x²", lambda xp, x: x * 2, lambda backend, x: x * x, exact=True)
+tan = unary("tan", "Tangent of x in radians", lambda xp, y: y * y + 1, from_output=True)
+trunc = unary("trunc", "x without its fraction, gradient 0", _zero, _rounded("trunc"), exact=True)
+# fmt: on
+_logit = unary(
+    "logit",
+    "log(x / (1 - x))",
+    lambda xp, x: 1 / xp.square(xp.sqrt(x * (1 - x))),  # NaN outside 0 to 1
+    lambda backend, x: backend.xp.log(x) - backend.xp.log1p(-x),
+)
+
+
+class Round(Quiet):
+    """See :func:`round`."""
+
+    any_dtype = ("input",)
+    decimals: float
 
     def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.absolute(x)
+        scale, rint = 10.0 ** math.fabs(self.decimals), _rounded("rint")
+        if self.decimals == 0 or x.dtype.kind != "f":
+            return rint(backend, x)
+        if self.decimals > 0:
+            return rint(backend, x * scale) / scale
+        return rint(backend, x / scale) * scale
 
     def derivative(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.sign(x)
+        return backend.xp.zeros_like(x)
 
 
 @operation
-def abs(input: Any) -> Tensor:
-    """|x|, elementwise. The gradient at 0 is 0."""
-    return Abs()(input)
+def round(input: Any, *, decimals: int = 0) -> Tensor:
+    """Round to the nearest integer, halves to the even one, elementwise. The gradient is 0.
 
+    Parameters
+    ----------
+    decimals
+        Digits after the decimal point to keep, -30 to 30; negative: round that many digits before
+        it. Integers stay as they are.
 
-class Erf(Elementwise):
-    """See :func:`erf`. The derivative is 2 / √π · exp(-x²)."""
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.special.erf(x, out=backend.xp.empty_like(x))  # float16 stays float16
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        near = backend.xp.clip(x, -100, 100)  # so that x² does not overflow
-        return backend.xp.exp(-(near * near)) * (2 / math.sqrt(math.pi))
-
-
-@operation
-def erf(input: Any) -> Tensor:
-    """2 / √π times the integral of exp(-t²) from 0 to x, elementwise."""
-    return Erf()(input)
-
-
-class Exp(Elementwise):
-    """See :func:`exp`."""
-
-    from_output = True
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.exp(x)
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return x
-
-
-@operation
-def exp(input: Any) -> Tensor:
-    """The exponential function, elementwise."""
-    return Exp()(input)
-
-
-class Log(Elementwise):
-    """See :func:`log`."""
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.log(x)
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return 1 / x
-
-
-@operation
-def log(input: Any) -> Tensor:
-    """The natural logarithm, elementwise: minus infinity at 0, NaN for negative numbers."""
-    return Log()(input)
-
-
-class Reciprocal(Elementwise):
-    """See :func:`reciprocal`."""
-
-    from_output = True
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return 1 / x
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return -(x * x)
-
-
-@operation
-def reciprocal(input: Any) -> Tensor:
-    """1 / x, elementwise."""
-    return Reciprocal()(input)
-
-
-class Sqrt(Elementwise):
-    """See :func:`sqrt`."""
-
-    from_output = True
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.sqrt(x)
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return 0.5 / x
-
-
-@operation
-def sqrt(input: Any) -> Tensor:
-    """√x, elementwise; NaN for negative numbers. The gradient at 0 is infinite."""
-    return Sqrt()(input)
+    Raises
+    ------
+    ArgumentError
+        decimals is not an int from -30 to 30.
+    """
+    digits = check_number("decimals", check_int("decimals", decimals, -30), high=30)
+    return Round(decimals=digits)(numbers(input))
 
 
 class Clamp(Elementwise):
     """See :func:`clamp`."""
 
+    any_dtype = ("input",)
     min: float | None = None
     max: float | None = None
 
     def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.clip(x, self.min, self.max)
+        bounds = [self.min, self.max]
+        if x.dtype.kind != "f":
+            limits = backend.xp.iinfo(x.dtype)
+            bounds = [v if v is None else min(max(int(v), limits.min), limits.max) for v in bounds]
+        return backend.xp.clip(x, *bounds)
 
     def derivative(self, backend: Backend, x: Array) -> Array:
         above = self.min is None or x >= self.min
         return above & (self.max is None or x <= self.max)
 
 
+class ClampMin(Binary):
+    """See :func:`clamp`. Where input and bound are equal, input gets the whole gradient."""
+
+    ufunc, keeps = "maximum", "greater_equal"
+    arguments = ("input", "bound")
+
+    def gradient_a(self, backend: Backend, dy: Array) -> Array:
+        return dy * getattr(backend.xp, self.keeps)(self.saved.a, self.saved.b)
+
+    def gradient_b(self, backend: Backend, dy: Array) -> Array:
+        return dy * ~getattr(backend.xp, self.keeps)(self.saved.a, self.saved.b)
+
+
+class ClampMax(ClampMin):
+    """See :func:`clamp`."""
+
+    ufunc, keeps = "minimum", "less_equal"
+
+
 @operation
-def clamp(input: Any, min: float | None = None, max: float | None = None) -> Tensor:
+def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """Limit each element to the range from ``min`` to ``max``.
 
     NaN stays NaN; if ``min`` > ``max``, the result is ``max``. The gradient at the bounds is 1, as
-    between them.
+    between them. An array as a bound gets the gradient where it takes effect.
 
     Parameters
     ----------
+    input
+        Integers stay integers if the bounds are.
     min, max
-        Numbers; None: no bound on that side.
+        Numbers, or arrays that broadcast with input; None: no bound on that side.
 
     Raises
     ------
     ArgumentError
-        Both are None, or one is not a number.
+        Both are None, or one is neither a number nor an array.
+    ShapeError
+        A bound does not broadcast with input.
     """
     bounds = {name: v for name, v in (("min", min), ("max", max)) if v is not None}
     if not bounds:
         raise ArgumentError("clamp: min and max are both None; pass at least one of them")
-    return Clamp(**bounds)(input)
+    if not any(hasattr(v, "shape") and math.isnan(as_float(v)) for v in bounds.values()):
+        whole = all(map(is_int, bounds.values()))
+        return Clamp(**bounds)(numbers(input) if whole else floats(input))
+    result = floats(input)
+    for name, kind in (("min", ClampMin), ("max", ClampMax)):
+        if name in bounds:
+            result = kind()(*operands(result, bounds[name]))
+    return result
+
+
+clip = clamp
+
+
+@operation
+def clamp_min(input: Any, min: Any) -> Tensor:
+    """Limit each element to at least ``min``; see :func:`clamp`."""
+    return clamp(input, min=min)
+
+
+@operation
+def clamp_max(input: Any, max: Any) -> Tensor:
+    """Limit each element to at most ``max``; see :func:`clamp`."""
+    return clamp(input, max=max)
+
+
+@operation
+def nan_to_num(
+    input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """Replace NaN and infinities, elementwise. Their gradient is 0.
+
+    Parameters
+    ----------
+    nan, posinf, neginf
+        What to put for NaN, infinity and minus infinity; None: the largest and the smallest
+        number of the dtype (0 for ``nan``).
+
+    Raises
+    ------
+    ArgumentError
+        One of them is not a number.
+    """
+    input = Tensor.of(input)
+    if input.dtype.kind != "f":
+        return input
+    with input.backend.active():
+        xp, x = input.backend.xp, input.data
+        largest = float(xp.finfo(x.dtype).max)
+        for name, found, number, default in (
+            ("nan", xp.isnan(x), nan, 0.0),
+            ("posinf", x == math.inf, posinf, largest),
+            ("neginf", x == -math.inf, neginf, -largest),
+        ):
+            value = default if number is None else check_number(name, number)
+            input = where(found, value, input)
+    return input
+
+
+@operation
+def logit(input: Any, eps: float | None = None) -> Tensor:
+    """log(x / (1 - x)), elementwise, the inverse of ``sigmoid``; NaN outside 0 to 1.
+
+    Parameters
+    ----------
+    eps
+        Limit x to the range from eps to 1 - eps first.
+
+    Raises
+    ------
+    ArgumentError
+        eps is not a number.
+    """
+    if eps is None:
+        return _logit(input)
+    eps = check_number("eps", eps)
+    return _logit(clamp(floats(input), eps, 1 - eps))
+
+
+@operation
+def lerp(input: Any, end: Any, weight: Any) -> Tensor:
+    """input + weight · (end - input), with NumPy broadcasting; ``weight`` may be a number."""
+    input = Tensor.of(input)
+    return add(input, mul(sub(end, input), weight))
+
+
+@operation
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """input + value · tensor1 · tensor2, with NumPy broadcasting."""
+    return add(input, mul(mul(tensor1, tensor2), check_number("value", value)))
+
+
+@operation
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """input + value · tensor1 / tensor2, with NumPy broadcasting."""
+    return add(input, mul(div(tensor1, tensor2), check_number("value", value)))
 
 
 class AsType(Function):

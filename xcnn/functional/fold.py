@@ -12,7 +12,7 @@ from ..checks import Pair, check_dim, check_int, check_size, pair
 from ..errors import ShapeError
 from ..geometry import Geometry, window_geometry
 from ..layout import batch_first, batch_last, to_batch_last
-from ..tensor import Function, Tensor, operation
+from ..tensor import Function, Tensor, operation, takes_one
 from ..tiling import Tile
 from .shape import reshape, zeros
 
@@ -62,6 +62,7 @@ class Fold(Unfold):
     forward, backward = Unfold.backward, Unfold.forward
 
 
+@takes_one(4)
 @operation
 def unfold(
     input: Any, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
@@ -93,9 +94,6 @@ def unfold(
         A setting is out of range.
     """
     input = Tensor.of(input)
-    if input.ndim == 3:
-        column = unfold(reshape(input, (1, *input.shape)), kernel_size, dilation, padding, stride)
-        return reshape(column, column.shape[1:])
     if input.ndim != 4:
         raise ShapeError(f"input has shape {input.shape}: expected (N, C, H, W) or (C, H, W)")
     geometry = _geometry(input.shape[2:], kernel_size, dilation, padding, stride)
@@ -103,6 +101,7 @@ def unfold(
     return Unfold(geometry)(input)
 
 
+@takes_one(3)
 @operation
 def fold(
     input: Any,
@@ -135,10 +134,6 @@ def fold(
         A setting is out of range.
     """
     input, size = Tensor.of(input), pair(output_size, "output_size")
-    if input.ndim == 2:
-        columns = reshape(input, (1, *input.shape))
-        image = fold(columns, size, kernel_size, dilation, padding, stride)
-        return reshape(image, image.shape[1:])
     geometry = _geometry(size, kernel_size, dilation, padding, stride)
     elements, windows = math.prod(geometry.kernel), math.prod(geometry.output)
     if input.ndim != 3 or input.shape[1] % elements or input.shape[2] != windows:

@@ -1,24 +1,35 @@
-"""Losses."""
+"""Losses of classes, probabilities and values.
+
+The others are in the modules named ``loss_*``; :func:`from_terms` makes them of Tensor operations.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from ..arrays import Array, in_range
 from ..backends import Backend
 from ..checks import (
     KL_REDUCTIONS,
-    REDUCTIONS,
     check_choice,
     check_flag,
     check_ignore_index,
     check_number,
+    check_reduction,
 )
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from .activation import stable_log_softmax, stable_sigmoid, stable_softplus
 from .arithmetic import broadcasts
+from .elementwise import astype
+from .reduction import mean, sum
+from .shape import reshape, unsqueeze
 
 __all__ = [
     "binary_cross_entropy",
@@ -32,6 +43,27 @@ __all__ = [
     "smooth_l1_loss",
 ]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _refuse_old_reduction(name: str, value: Any) -> None:
+    """Refuse ``size_average`` and ``reduce``, PyTorch's old names of the reduction, unless None."""
+    if value is not None:
+        new = "mean" if value is not False else "sum" if name == "size_average" else "none"
+        new = value if isinstance(value, str) else new
+        raise ArgumentError(
+            f"{name}={value!r}: PyTorch's old name of the reduction: use reduction={new!r} instead"
+        )
+
+
+#: of the settings that many losses have
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "size_average": _refuse_old_reduction,
+    "reduce": _refuse_old_reduction,
+    "reduction": check_reduction,
+    "ignore_index": lambda _, value: check_ignore_index(value),
+}
 _TINY = 1e-44  # below exp(-100), but not 0 in float32
 
 # -- shared by all losses ------------------------------------------------------------------
@@ -46,10 +78,9 @@ class Loss(Function):
     """
 
     arguments = ("input", "target", "weight", "pos_weight")
-    reductions: tuple[str, ...] = REDUCTIONS
 
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = check_choice("reduction", reduction, self.reductions)
+    def __init__(self, reduction: str) -> None:
+        self.reduction = reduction
 
     def forward(self, backend: Backend, x: Array, *others: Array) -> Array:
         loss = self.reduced(backend, _wide(x), *map(_wide, others))
@@ -120,6 +151,26 @@ def _same_shape(input: Any, target: Any) -> tuple[Tensor, Tensor]:
     return input, target
 
 
+def matched(input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Both in the shape to which they broadcast, with a warning if that is not their own."""
+    input, target = Tensor.of(input), Tensor.of(target)
+    if input.shape == target.shape:
+        return input, target
+    longer, shorter = sorted((input.shape, target.shape), key=len, reverse=True)
+    padded = (1,) * (len(longer) - len(shorter)) + shorter
+    shape = tuple(m if n == 1 else n for n, m in zip(longer, padded, strict=True))
+    if not (broadcasts(longer, shape) and broadcasts(padded, shape)):
+        return _same_shape(input, target)
+    warnings.warn(
+        f"input has shape {input.shape}, target {target.shape}: both are broadcast to {shape}; "
+        "reshape one of them if that is not meant",
+        stacklevel=4,
+    )
+    with input.backend.active():
+        zeros = input.backend.xp.zeros(shape, input.dtype)
+    return input + zeros, target + zeros
+
+
 def _constant(name: str, value: Any) -> Tensor | None:
     """``value`` as a Tensor that needs no gradient, or None."""
     tensor = None if value is None else Tensor.of(value)
@@ -139,6 +190,95 @@ def _broadcast(name: str, value: Any, input: Tensor) -> Tensor | None:
             "broadcasts to the input's"
         )
     return weight
+
+
+def reduced(terms: Tensor, reduction: str) -> Tensor:
+    """The terms, their sum or their mean."""
+    return terms if reduction == "none" else mean(terms) if reduction == "mean" else sum(terms)
+
+
+def wide(input: Tensor) -> Tensor:
+    """``input``, at least float32 if it has a floating-point type."""
+    is_half = input.dtype.kind == "f" and input.dtype.itemsize < 4
+    return astype(input, "float32") if is_half else input
+
+
+def narrow(loss: Tensor, dtype: Any) -> Tensor:
+    """A loss of :func:`wide` inputs, in the dtype that they had."""
+    with loss.backend.quiet_overflow():  # float16 ends at 65504
+        return astype(loss, dtype)
+
+
+def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Make a public loss of a function: its settings are checked, each by the check of its name.
+
+    They stay on the loss as ``checks``, for its class in :mod:`xcnn.nn`.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        signature = inspect.signature(function)
+        used = {n: c for n, c in (_CHECKS | checks).items() if n in signature.parameters}
+        call: Any = function
+
+        @functools.wraps(function)
+        def loss(*arguments: _P.args, **settings: _P.kwargs) -> _R:
+            bound = signature.bind(*arguments, **settings)
+            bound.apply_defaults()
+            given: Any = bound.arguments
+            for name, check in used.items():
+                given[name] = check(name, given[name])
+            return call(**given)
+
+        loss.checks = used  # type: ignore[attr-defined]
+        return operation(loss)
+
+    return decorate
+
+
+def from_terms(
+    **checks: Callable[[str, Any], Any],
+) -> Callable[[Callable[_P, Tensor]], Callable[_P, Tensor]]:
+    """Make a public loss of the function of its terms; half types are computed in float32."""
+
+    def decorate(terms: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+        parameters = inspect.signature(terms).parameters.items()
+        inputs = [n for n, p in parameters if p.default is p.empty or n == "weight"]
+        function: Any = terms
+
+        @functools.wraps(terms)
+        def loss(*_: _P.args, **given: _P.kwargs) -> Tensor:
+            first = Tensor.of(given[inputs[0]])
+            with first.backend.active():
+                given.update(_inputs(terms.__name__, inputs, given))
+                y = reduced(function(**given), str(given["reduction"]))
+                return narrow(y, first.dtype)
+
+        return checked(**checks)(loss)
+
+    return decorate
+
+
+def _inputs(loss: str, names: list[str], given: dict[str, Any]) -> dict[str, Tensor]:
+    """The inputs of a loss as Tensors of one type, at least float32; indices stay integers."""
+    first = Tensor.of(given[names[0]])
+    if first.dtype.kind != "f":
+        raise DTypeError(
+            f"{loss}: {names[0]} is {first.dtype}, expected a floating-point array; convert it, "
+            "for example with .astype('float32')"
+        )
+    tensors = {names[0]: first}
+    for name in (n for n in names[1:] if given[n] is not None or n != "weight"):
+        value, is_number = given[name], isinstance(given[name], float)
+        value = first.backend.xp.full((), value, first.dtype) if is_number else value
+        tensor = tensors[name] = Tensor.of(value)
+        if tensor.dtype.kind not in "fiub":
+            raise DTypeError(f"{loss}: {name} is {tensor.dtype}: expected numbers")
+        if tensor.dtype.kind == "f" and tensor.dtype != first.dtype:
+            raise DTypeError(
+                f"{loss}: {names[0]} is {first.dtype}, {name} is {tensor.dtype}; both must have "
+                f"the same dtype: use .astype({str(first.dtype)!r})"
+            )
+    return {name: wide(tensor) for name, tensor in tensors.items()}
 
 
 def _times(a: Array, weight: Array | None) -> Array:
@@ -173,17 +313,34 @@ class MSELoss(DifferenceLoss):
         return self.saved.difference * 2
 
 
-@operation
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """(input - target)² of two arrays of the same shape.
+@checked()
+def mse_loss(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Any = None,
+) -> Tensor:
+    """(input - target)², elementwise.
+
+    Parameters
+    ----------
+    input, target
+        Of the same shape; other shapes that broadcast are taken with a warning.
+    size_average, reduce
+        PyTorch's old names of ``reduction``: refused.
+    reduction
+        "mean", "sum" or "none".
+    weight
+        The weight of each element, in the shape of input. The mean divides by their sum.
 
     Raises
     ------
     ShapeError
-        The shapes differ.
+        The shapes do not broadcast, or weight has another one.
     """
-    input, target = _same_shape(input, target)
-    return MSELoss(reduction)(input, target)
+    return _weighted(MSELoss(reduction), input, target, weight, by_weight=True)
 
 
 class L1Loss(DifferenceLoss):
@@ -196,17 +353,25 @@ class L1Loss(DifferenceLoss):
         return backend.xp.sign(self.saved.difference)
 
 
-@operation
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """|input - target| of two arrays of the same shape. The gradient where they are equal is 0.
+@checked()
+def l1_loss(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Any = None,
+) -> Tensor:
+    """|input - target|, elementwise; the arguments are those of :func:`mse_loss`.
+
+    The gradient where both are equal is 0.
 
     Raises
     ------
     ShapeError
-        The shapes differ.
+        The shapes do not broadcast, or weight has another one.
     """
-    input, target = _same_shape(input, target)
-    return L1Loss(reduction)(input, target)
+    return _weighted(L1Loss(reduction), input, target, weight, by_weight=True)
 
 
 class HuberLoss(DifferenceLoss):
@@ -234,25 +399,36 @@ class HuberLoss(DifferenceLoss):
         return dx
 
 
-@operation
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+@checked(delta=partial(check_number, low=0, above=True))
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Tensor:
     """With d = |input - target|: d² / 2 where d < delta, else delta · (d - delta / 2).
+
+    The arguments are those of :func:`mse_loss`, but also with ``weight`` the mean divides by the
+    number of elements, as in PyTorch.
 
     Source: Huber 1964, "Robust estimation of a location parameter".
 
     Raises
     ------
     ShapeError
-        The shapes differ.
+        The shapes do not broadcast, or weight has another one.
     ArgumentError
         delta is not above 0.
     """
-    input, target = _same_shape(input, target)
-    return HuberLoss(reduction, check_number("delta", delta, 0, above=True))(input, target)
+    return _weighted(HuberLoss(reduction, delta), input, target, weight, by_weight=False)
 
 
-@operation
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+@checked(beta=partial(check_number, low=0))
+def smooth_l1_loss(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
     """With d = |input - target|: d² / (2 · beta) where d < beta, else d - beta / 2.
 
     :func:`huber_loss` divided by beta; beta 0 gives :func:`l1_loss`. Source: Girshick 2015, "Fast
@@ -261,20 +437,38 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     Raises
     ------
     ShapeError
-        The shapes differ.
+        The shapes do not broadcast.
     ArgumentError
         beta is negative.
     """
-    input, target = _same_shape(input, target)
-    beta = check_number("beta", beta, 0)
+    input, target = matched(input, target)
     loss = HuberLoss(reduction, beta, divided=True) if beta else L1Loss(reduction)
     return loss(input, target)
 
 
+def _weighted(loss: Loss, input: Any, target: Any, weight: Any, by_weight: bool) -> Tensor:
+    """A loss with a weight per element; with ``by_weight``, the mean divides by their sum."""
+    shape = Tensor.of(input).shape
+    input, target = matched(input, target)
+    if weight is None:
+        return loss(input, target)
+    weight = Tensor.of(weight)
+    if weight.shape != shape:
+        raise ShapeError(
+            f"weight has shape {weight.shape}, input {shape}: they must be equal; reshape one of "
+            "them"
+        )
+    dtype, reduction = input.dtype, loss.reduction
+    input, target, weight = wide(input), wide(target), wide(weight)
+    loss.reduction = "none"
+    terms = loss(input, target) * weight
+    if by_weight and reduction == "mean":
+        return narrow(sum(terms) / sum(weight), dtype)
+    return narrow(reduced(terms, reduction), dtype)
+
+
 class KLDivLoss(Loss):
     """See :func:`kl_div`."""
-
-    reductions = KL_REDUCTIONS
 
     def __init__(self, reduction: str, log_target: bool) -> None:
         super().__init__(reduction)
@@ -285,7 +479,7 @@ class KLDivLoss(Loss):
         return self._probability(backend.xp, target) * self._difference(backend, x, target)
 
     def mean_divisor(self, backend: Backend, terms: Array, target: Array) -> Any:
-        return len(terms) if self.reduction == "batchmean" else terms.size
+        return len(terms) if self.reduction == "batchmean" and terms.ndim else terms.size
 
     def derivative(self, backend: Backend) -> Array:
         return -self._probability(backend.xp, self.saved.target)
@@ -309,15 +503,22 @@ class KLDivLoss(Loss):
             return log - x
 
 
-@operation
-def kl_div(input: Any, target: Any, reduction: str = "mean", *, log_target: bool = False) -> Tensor:
+@checked(reduction=partial(check_choice, choices=KL_REDUCTIONS), log_target=check_flag)
+def kl_div(
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
     """target · (log(target) - input): the terms of the Kullback-Leibler divergence.
 
     Parameters
     ----------
     input
         Log-probabilities, from log_softmax.
-    target : same shape as input
+    target : same shape as input, or one that broadcasts (with a warning)
         Probabilities; or their logarithms with ``log_target``. A probability of 0 contributes 0.
     reduction
         "batchmean" divides the sum by the batch size, which is the definition of the divergence;
@@ -326,13 +527,10 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", *, log_target: bool
     Raises
     ------
     ShapeError
-        The shapes differ, or there is no batch axis for "batchmean".
+        The shapes do not broadcast.
     """
-    input, target = _same_shape(input, target)
-    loss = KLDivLoss(reduction, check_flag("log_target", log_target))
-    if reduction == "batchmean" and input.ndim == 0:
-        raise ShapeError('reduction="batchmean" needs a batch axis, input has none; use "sum"')
-    return loss(input, target)
+    input, target = matched(input, target)
+    return KLDivLoss(reduction, log_target)(input, target)
 
 
 class BinaryCrossEntropy(Loss):
@@ -361,9 +559,14 @@ class BinaryCrossEntropy(Loss):
         return xp.maximum(log_p, -100), xp.maximum(log_q, -100)
 
 
-@operation
+@checked()
 def binary_cross_entropy(
-    input: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
 ) -> Tensor:
     """-(target * log(input) + (1 - target) * log(1 - input)) of probabilities, from a sigmoid.
 
@@ -433,12 +636,13 @@ def _softplus_factor(target: Array, pos_weight: Array | None) -> Array | None:
     return None if pos_weight is None else 1 + (pos_weight - 1) * target
 
 
-@operation
+@checked()
 def binary_cross_entropy_with_logits(
     input: Any,
     target: Any,
     weight: Any = None,
-    *,
+    size_average: Any = None,
+    reduce: Any = None,
     reduction: str = "mean",
     pos_weight: Any = None,
 ) -> Tensor:
@@ -571,7 +775,7 @@ class SmoothCrossEntropy(ClassLoss):
     def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
         xp = backend.xp
         one_hot = xp.zeros_like(x)
-        one_hot += _one_hot(xp, target, x)
+        one_hot += one_of_classes(xp, target, x)
         q = _times_classes(_smoothed(one_hot, self.smoothing), *weights)
         ignored = target == self.ignore_index
         xp.copyto(q, 0, where=ignored[:, None])
@@ -610,27 +814,41 @@ def _soft_derivative(xp: Any, q: Array, log_p: Array) -> Array:
     return dx
 
 
-def _one_hot(xp: Any, target: Array, x: Array) -> Array:
+def one_of_classes(xp: Any, target: Array, x: Array) -> Array:
     """Booleans in x's shape (N, C, ...), true at the class of each target."""
     classes = xp.arange(x.shape[1], dtype=target.dtype)
     return target[:, None] == classes.reshape(-1, *(1,) * (x.ndim - 2))
 
 
-def _class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    if input.ndim < 2 or target.shape != input.shape[:1] + input.shape[2:]:
-        expected = input.shape[:1] + input.shape[2:]
+def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and class indices, both with a batch axis.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        The target does not fit the input, or is not of integers.
+    """
+    expected = input.shape[:1] + input.shape[2:] if input.ndim != 1 else ()
+    if input.ndim == 0 or target.shape != expected:
         raise ShapeError(
             f"target has shape {target.shape}, input {input.shape}: expected class indices of "
-            f"shape {expected} for an input (N, classes, ...)"
+            f"shape {expected} for an input (N, classes, ...) or (classes,)"
         )
     if target.dtype.kind not in "iu":
         is_text = target.dtype.kind in "OSU"
         use = "np.unique(target, return_inverse=True)[1]" if is_text else ".astype('int64')"
         raise DTypeError(f"target is {target.dtype}: expected integer class indices; use {use}")
-    return input, target
+    return (unsqueeze(input, 0), unsqueeze(target, 0)) if input.ndim == 1 else (input, target)
 
 
-def _class_weights(value: Any, input: Tensor) -> Tensor | None:
+def class_weights(value: Any, input: Tensor) -> Tensor | None:
+    """A weight per class, or None.
+
+    Raises
+    ------
+    ShapeError, GradientError
+        Not (C,), or not a constant.
+    """
     weight = _constant("weight", value)
     if weight is not None and weight.shape != (input.shape[1],):
         raise ShapeError(
@@ -640,13 +858,14 @@ def _class_weights(value: Any, input: Tensor) -> Tensor | None:
     return weight
 
 
-@operation
+@checked(label_smoothing=partial(check_number, low=0, high=1))
 def cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
-    *,
+    size_average: Any = None,
     ignore_index: int = -100,
+    reduce: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -656,12 +875,14 @@ def cross_entropy(
 
     Parameters
     ----------
-    input : (N, C) or (N, C, ...)
+    input : (N, C), (N, C, ...) or, without a batch, (C,)
         Logits: do not apply softmax first.
-    target : (N,) or (N, ...)
+    target : (N,), (N, ...) or ()
         Class indices 0 to C - 1 (integers); or probabilities in the shape of input (floats).
     weight : (C,)
         The weight of each class, a constant; None: all are 1.
+    size_average, reduce
+        PyTorch's old names of ``reduction``: refused.
     ignore_index
         Examples (or pixels) with this target are ignored. For class indices only.
     reduction
@@ -683,19 +904,25 @@ def cross_entropy(
         weight requires a gradient.
     """
     input, target = Tensor.of(input), Tensor.of(target)
-    ignore_index = check_ignore_index(ignore_index)
-    smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
-    if target.shape == input.shape and target.dtype.kind == "f" and input.ndim >= 2:
+    smoothing = label_smoothing
+    is_alone = input.ndim == 1
+    if target.shape == input.shape and target.dtype.kind == "f" and input.ndim:
         if ignore_index >= 0:
             raise ArgumentError(
                 f"ignore_index={ignore_index}: target holds probabilities, which have no index to "
                 "ignore; leave it out, or pass class indices"
             )
-        return SoftCrossEntropy(reduction, smoothing)(input, target, _class_weights(weight, input))
-    arrays = *_class_indices(input, target), _class_weights(weight, input)
-    if smoothing:
-        return SmoothCrossEntropy(reduction, ignore_index, smoothing)(*arrays)
-    return CrossEntropy(reduction, ignore_index)(*arrays)
+        loss: Loss = SoftCrossEntropy(reduction, smoothing)
+        if is_alone:
+            input, target = unsqueeze(input, 0), unsqueeze(target, 0)
+    else:
+        input, target = class_indices(input, target)
+        if smoothing:
+            loss = SmoothCrossEntropy(reduction, ignore_index, smoothing)
+        else:
+            loss = CrossEntropy(reduction, ignore_index)
+    y = loss(input, target, class_weights(weight, input))
+    return reshape(y, ()) if is_alone else y
 
 
 class NLLLoss(ClassLoss):
@@ -703,7 +930,7 @@ class NLLLoss(ClassLoss):
 
     def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
         xp, included = backend.xp, target != self.ignore_index
-        one_hot = _one_hot(xp, target, x)
+        one_hot = one_of_classes(xp, target, x)
         one_hot &= included[:, None]
         self.save(one_hot=one_hot, x=x)
         terms = -xp.where(one_hot, x, 0).sum(axis=1)
@@ -716,24 +943,25 @@ class NLLLoss(ClassLoss):
         return _times(dx, None if self.weights is None else self.weights[:, None])
 
 
-@operation
+@checked()
 def nll_loss(
     input: Any,
     target: Any,
     weight: Any = None,
-    *,
+    size_average: Any = None,
     ignore_index: int = -100,
+    reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
     """Negative log-likelihood, -weight[target[n]] * input[n, target[n]], of log-probabilities.
 
     Parameters
     ----------
-    input : (N, C) or (N, C, ...)
+    input : (N, C), (N, C, ...) or, without a batch, (C,)
         Log-probabilities, from log_softmax.
-    target : (N,) or (N, ...)
+    target : (N,), (N, ...) or ()
         Class indices.
-    weight, ignore_index, reduction
+    weight, size_average, ignore_index, reduce, reduction
         As in :func:`cross_entropy`.
 
     Raises
@@ -741,6 +969,7 @@ def nll_loss(
     ShapeError, DTypeError, ArgumentError, GradientError
         As :func:`cross_entropy`.
     """
-    ignore_index = check_ignore_index(ignore_index)
-    input, target = _class_indices(Tensor.of(input), Tensor.of(target))
-    return NLLLoss(reduction, ignore_index)(input, target, _class_weights(weight, input))
+    is_alone = (input := Tensor.of(input)).ndim == 1
+    input, target = class_indices(input, Tensor.of(target))
+    y = NLLLoss(reduction, ignore_index)(input, target, class_weights(weight, input))
+    return reshape(y, ()) if is_alone else y

@@ -6,14 +6,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from inspect import signature
 from typing import Any
 
 from .. import hints
-from ..checks import check_dim
+from ..checks import check_number
 from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled
-from . import arithmetic, elementwise, fold, linear, reduction, shape, sorting
+from . import (
+    activation,
+    arithmetic,
+    elementwise,
+    fold,
+    indexing,
+    linear,
+    reduction,
+    shape,
+    sorting,
+)
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -70,27 +82,40 @@ def _augmented(name: str, function: Callable[[Any, Any], Tensor]) -> Callable[[T
 
 
 def _iterate(tensor: Tensor) -> Iterator[Tensor]:
-    return (shape.getitem(tensor, i) for i in range(len(tensor)))
+    return (indexing.getitem(tensor, i) for i in range(len(tensor)))
 
 
-def _permute(tensor: Tensor, *dims: Any) -> Tensor:
-    """Reorder the axes; ``dims`` are ints or one sequence."""
-    is_sequence = len(dims) == 1 and isinstance(dims[0], Sequence)
-    return shape.permute(tensor, dims[0] if is_sequence else dims)
+def _one_by_one(function: Callable[[Any, Any], Tensor]) -> Callable[..., Tensor]:
+    """``function`` with its sequence of ints given as such, or one by one."""
 
+    @wraps(function)
+    def method(tensor: Tensor, *ints: Any, **named: Any) -> Tensor:
+        is_sequence = named or (len(ints) == 1 and isinstance(ints[0], Sequence))
+        return function(tensor, *(ints if is_sequence else (ints,)), **named)
 
-def _transpose(tensor: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Swap two axes."""
-    first, second = check_dim("dim0", dim0, tensor.ndim), check_dim("dim1", dim1, tensor.ndim)
-    order = list(range(tensor.ndim))
-    order[first], order[second] = second, first
-    return shape.permute(tensor, order)
+    return method
 
 
 def _matrix_transpose(tensor: Tensor) -> Tensor:
-    if tensor.ndim > 2:
-        raise ShapeError(f".T of shape {tensor.shape}: expected at most two axes; use permute")
-    return shape.permute(tensor, range(tensor.ndim)[::-1])
+    """The transpose of the last two axes."""
+    return shape.transpose(tensor, -2, -1)
+
+
+def _bernoulli(tensor: Tensor, p: float = 0.5) -> Tensor:
+    """Overwrite with 1, with probability ``p``, or 0."""
+    return _store(tensor, "bernoulli_", rand_like(tensor) < check_number("p", p, 0, 1))
+
+
+def _normal(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Overwrite with normal random numbers."""
+    mean, std = check_number("mean", mean), check_number("std", std, 0)
+    return _store(tensor, "normal_", randn_like(tensor) * std + mean)
+
+
+def _uniform(tensor: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Overwrite with uniform random numbers from ``low`` up to ``high``."""
+    low, high = check_number("low", low), check_number("high", high)
+    return _store(tensor, "uniform_", rand_like(tensor) * (high - low) + low)
 
 
 def _converted(dtype: str) -> Callable[[Tensor], Tensor]:
@@ -101,7 +126,7 @@ def _missing(tensor: Tensor, name: str) -> Any:
     """``tensor.NAME_(...)``: the method NAME, whose result overwrites the tensor."""
     kind = type(tensor)
     if name.startswith("_"):  # Python and NumPy ask for many of these
-        raise AttributeError(f"{kind.__name__} has no attribute {name!r}", name=name)
+        raise AttributeError(name)
     method = getattr(kind, name.removesuffix("_"), None)
     if not name.endswith("_") or method is None:
         known = [n for n in dir(kind) if not n.startswith("_")]
@@ -124,17 +149,29 @@ _BINARY = {
     "truediv": arithmetic.div,
     "xor": arithmetic.bitwise_xor,
 }
+
+
+def _of_input(module: Any) -> tuple[str, ...]:
+    """The functions of a module whose first argument is one tensor, not several."""
+    first = {
+        name: next(iter(signature(getattr(module, name)).parameters)) for name in module.__all__
+    }
+    return tuple(name for name, argument in first.items() if argument == "input")
+
+
 _COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
 #: functions installed as methods of the same name
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
+    activation: ("hardshrink", "log_softmax", "prelu", "relu", "sigmoid", "softmax", "tanh"),
     arithmetic: (*(name for name in arithmetic.__all__ if name != "where"),),
-    elementwise: ("abs", "astype", "clamp", "exp", "log", "reciprocal", "sqrt"),
+    indexing: _of_input(indexing),
+    elementwise: tuple(elementwise.__all__),
     linear: tuple(
         n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
     ),
     reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
     sorting: tuple(sorting.__all__),
-    shape: ("reshape", "split", "squeeze", "unsqueeze"),
+    shape: _of_input(shape),
 }
 _DTYPES = {
     "bool": "bool",
@@ -154,29 +191,27 @@ METHODS: dict[str, Any] = {
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
     "__pos__": lambda tensor: tensor,
     "__abs__": elementwise.abs,
+    "__getitem__": indexing.getitem,
     "__invert__": arithmetic.bitwise_not,
     "__getattr__": _missing,
-    "__getitem__": shape.getitem,
+    "__setitem__": indexing.setitem,
     "__iter__": _iterate,
-    "T": property(_matrix_transpose),
+    "T": property(shape.t),
+    "mT": property(_matrix_transpose),
     "copy_": lambda tensor, source: _store(tensor, "copy_", source),
-    "bernoulli_": lambda tensor, p=0.5: _store(tensor, "bernoulli_", rand_like(tensor) < p),
+    "bernoulli_": _bernoulli,
     "cpu": lambda tensor: tensor.to("cpu"),
     "cuda": lambda tensor, device=None: tensor.to("cuda" if device is None else device),
     "dim": lambda tensor: tensor.ndim,
     "fill_": lambda tensor, value: _store(tensor, "fill_", value),
-    "flatten": lambda tensor, start_dim=0: shape.flatten(tensor, start_dim),
-    "normal_": lambda tensor, mean=0, std=1: _store(
-        tensor, "normal_", randn_like(tensor) * std + mean
-    ),
-    "permute": _permute,
+    "flip": _one_by_one(indexing.flip),
+    "normal_": _normal,
+    "permute": _one_by_one(shape.permute),
+    "tile": _one_by_one(shape.tile),
     "tolist": lambda tensor: tensor.numpy().tolist(),
-    "transpose": _transpose,
     "type": elementwise.astype,
     "type_as": lambda tensor, other: elementwise.astype(tensor, Tensor.of(other).dtype),
-    "uniform_": lambda tensor, low=0, high=1: _store(
-        tensor, "uniform_", rand_like(tensor) * (high - low) + low
-    ),
+    "uniform_": _uniform,
     "unfold": fold.sliding_windows,
     "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
     "zero_": lambda tensor: _store(tensor, "zero_", 0),

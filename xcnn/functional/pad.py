@@ -20,7 +20,7 @@ from ..checks import (
 from ..errors import ArgumentError, ShapeError, show
 from ..geometry import borders
 from ..tensor import Function, Tensor, operation
-from .shape import getitem
+from .indexing import getitem
 
 __all__ = ["pad"]
 

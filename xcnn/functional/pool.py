@@ -35,7 +35,7 @@ from ..layout import batch_first, image_padding, spatial_size, to_batch_last
 from ..tensor import Function, ImageFunction, Tensor, operation, takes_one
 from .arithmetic import pow
 from .elementwise import Elementwise
-from .resample import AxisWeights, Resample
+from .resample import Resample, axis_weights
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -92,7 +92,8 @@ def _of_rank(function: Callable[_P, _R], ndim: int) -> Callable[_P, _R]:
     def call(*arguments: Any, **settings: Any) -> Any:
         return whole(*arguments, **settings, **fixed)
 
-    name = f"{function.__name__.strip('_')}{ndim}d"
+    function.__qualname__ = function.__name__.strip("_")  # in a TypeError
+    name = f"{function.__qualname__}{ndim}d"
     call.__name__ = call.__qualname__ = name
     call.__module__, call.__annotations__ = __name__, dict(function.__annotations__)
     call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
@@ -476,13 +477,6 @@ def _regular(size: Pair, output: Pair) -> Geometry | None:
     return window_geometry(size, tuple(kernel), tuple(stride))
 
 
-@lru_cache(maxsize=256)
-def _means(size: int, output: int) -> AxisWeights:
-    """The weights that average each window along an axis."""
-    spans = _spans(size, output)
-    return AxisWeights(size, [[(i, 1 / (b - a)) for i in range(a, b)] for a, b in spans])
-
-
 class GlobalAvgPool2d(ImageFunction):
     """The mean of each image: (N, C, H, W) to (N, C, 1, 1)."""
 
@@ -546,7 +540,8 @@ def _adaptive_means(size: Pair, output: Pair) -> ImageFunction:
     geometry = _regular(size, output)
     if geometry is not None:
         return AvgPool2d(geometry, True)
-    rows, columns = (_means(*axis) for axis in zip(size, output, strict=True))
+    axes = zip(size, output, strict=True)
+    rows, columns = (axis_weights("area", False, False, *axis, None) for axis in axes)
     return Resample(rows, columns)
 
 
@@ -789,7 +784,7 @@ def _fractional_max_pool(
     if _random_samples is None:
         drawn: Any = random.generator().random(shape, "float32")
         _random_samples = input.backend.asarray(drawn, input.dtype)
-    samples = Tensor.of(_random_samples).detach()
+    samples = Tensor(Tensor.of(_random_samples).data[: len(input)])  # PyTorch takes more, too
     if samples.shape != shape:
         raise ShapeError(f"_random_samples has shape {samples.shape}: expected {shape}")
     function = FractionalMaxPool(kernel, output)

@@ -1,4 +1,4 @@
-"""Reshape, permute, index, split, concatenate."""
+"""Reshape, permute, concatenate, broadcast."""
 
 from __future__ import annotations
 
@@ -9,12 +9,42 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import are_ints, check_dim, check_dims, is_int
-from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from ..checks import are_ints, check_choice, check_dim, check_dims, check_size, is_int
+from ..errors import ArgumentError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
+from .arithmetic import broadcasts, sum_to
 
-__all__ = ["concat", "flatten", "permute", "reshape", "split", "squeeze", "unsqueeze"]
+__all__ = [
+    "broadcast_tensors", "broadcast_to", "cat", "clone", "column_stack", "concat", "concatenate",
+    "contiguous", "dstack", "expand", "expand_as", "flatten", "hstack", "meshgrid", "moveaxis",
+    "movedim", "permute", "ravel", "repeat", "reshape", "reshape_as", "squeeze", "stack",
+    "swapaxes", "swapdims", "t", "tile", "transpose", "unflatten", "unsqueeze", "view", "view_as",
+    "vstack",
+]  # fmt: skip
+
+
+def lengths(name: str, sizes: Any, minimum: float = -math.inf) -> tuple[int, ...]:
+    """Lengths given one by one or as one sequence, as a tuple of ints >= ``minimum``.
+
+    Raises
+    ------
+    ArgumentError
+        Anything else.
+    """
+    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
+    axes = tuple(given)
+    if not are_ints(axes, min(len(axes), 64)) or min(axes, default=0) < minimum:
+        least = f" >= {minimum}" if minimum > -math.inf else ""
+        raise ArgumentError(f"{name}={given!r}: expected at most 64 ints{least}")
+    return tuple(map(int, axes))  # NumPy's overflow
+
+
+def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros in batch-last memory."""
+    if not shape:
+        return xp.zeros(shape, dtype)
+    return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
 
 
 class Reshape(Function):
@@ -45,6 +75,8 @@ class Reshape(Function):
 def reshape(input: Any, *shape: Any) -> Tensor:
     """Reshape in row-major order; one entry may be -1.
 
+    A view if the memory order allows it, else a copy.
+
     Raises
     ------
     ArgumentError
@@ -53,10 +85,7 @@ def reshape(input: Any, *shape: Any) -> Tensor:
         The number of elements differs.
     """
     input = Tensor.of(input)
-    shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-    if not are_ints(shape, min(len(shape), 64)):
-        raise ArgumentError(f"reshape: shape={shape!r}: expected at most 64 ints")
-    shape = tuple(map(int, shape))  # NumPy's overflow
+    shape = lengths("shape", shape)
     known = math.prod(n for n in shape if n != -1)
     sizes = tuple(input.data.size // known if n == -1 and known else n for n in shape)
     if shape.count(-1) > 1 or math.prod(sizes) != input.data.size or min(sizes, default=0) < 0:
@@ -66,22 +95,77 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     return Reshape(sizes)(input)
 
 
-@operation
-def flatten(input: Any, start_dim: int = 1) -> Tensor:
-    """Flatten the axes from ``start_dim`` on: (N, C, H, W) becomes (N, C·H·W).
-
-    The default keeps the batch axis, as ``nn.Flatten`` does.
+def view(input: Any, *shape: Any) -> Tensor:
+    """:func:`reshape`: a copy where PyTorch's would be an error about strides.
 
     Raises
     ------
     ArgumentError
-        No such axis.
+        A length is not an int; a dtype, which in PyTorch reinterprets the bits, is none either.
+    ShapeError
+        The number of elements differs.
+    """
+    if len(shape) == 1 and not is_int(shape[0]) and not isinstance(shape[0], list | tuple):
+        raise ArgumentError(
+            f"view: shape={shape[0]!r}: expected ints; astype converts to another dtype, and "
+            "tensor.data.view(dtype) reinterprets the bits"
+        )
+    return reshape(input, *shape)
+
+
+def view_as(input: Any, other: Any) -> Tensor:
+    """``input`` in the shape of ``other``; see :func:`reshape`."""
+    return reshape(input, Tensor.of(other).shape)
+
+
+reshape_as = view_as
+
+
+def ravel(input: Any) -> Tensor:
+    """All elements along one axis, in row-major order."""
+    return reshape(input, -1)
+
+
+@operation
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Join the axes from ``start_dim`` to ``end_dim`` into one; of a number, one element.
+
+    ``flatten(x, 1)`` keeps the batch axis: (N, C, H, W) becomes (N, C·H·W).
+
+    Raises
+    ------
+    ArgumentError
+        ``start_dim`` or ``end_dim`` is not an int.
+    ShapeError
+        No such axis, or ``start_dim`` comes after ``end_dim``.
     """
     input = Tensor.of(input)
-    if not is_int(start_dim) or not 0 <= start_dim < max(1, input.ndim):
-        raise ArgumentError(f"start_dim={start_dim!r}: the input has axes 0 to {input.ndim - 1}")
-    leading = input.shape[:start_dim]
-    return reshape(input, (*leading, math.prod(input.shape[start_dim:])))
+    start = check_dim("start_dim", start_dim, input.ndim or 1)
+    end = check_dim("end_dim", end_dim, input.ndim or 1) + 1
+    if start >= end:
+        raise ShapeError(f"flatten: start_dim={start_dim} comes after end_dim={end_dim}")
+    shape = input.shape
+    return reshape(input, (*shape[:start], math.prod(shape[start:end]), *shape[end:]))
+
+
+def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Split the axis ``dim`` into axes of the lengths ``sizes``, one of which may be -1.
+
+    Raises
+    ------
+    ArgumentError
+        A length is not an int.
+    ShapeError
+        No such axis, or the lengths do not multiply to that of the axis.
+    """
+    input = Tensor.of(input)
+    dim = check_dim("dim", dim, input.ndim)
+    axes, length = lengths("sizes", (sizes,)), input.shape[dim]
+    known = math.prod(n for n in axes if n != -1)
+    axes = tuple(length // known if n == -1 and known else n for n in axes)
+    if min(axes, default=-1) < 0 or math.prod(axes) != length:
+        raise ShapeError(f"unflatten: sizes={sizes!r} do not fit axis {dim} of {input.shape}")
+    return reshape(input, (*input.shape[:dim], *axes, *input.shape[dim + 1 :]))
 
 
 class UnitAxes(Reshape):
@@ -104,7 +188,7 @@ def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
         No such axis, or a repeated one.
     """
     input = Tensor.of(input)
-    dims = check_dims("dim", dim, input.ndim)
+    dims = check_dims("dim", dim, input.ndim or 1)
     shape = tuple(n for i, n in enumerate(input.shape) if n != 1 or i not in dims)
     return UnitAxes(shape)(input)
 
@@ -161,10 +245,63 @@ def permute(input: Any, dims: Sequence[int]) -> Tensor:
     return Permute(order)(input)
 
 
-def _sections(dim: int, sizes: list[int]) -> list[tuple[slice, ...]]:
-    """Indices of consecutive parts of these sizes along ``dim``."""
-    stops = zip(sizes, accumulate(sizes), strict=True)
-    return [(*(slice(None),) * dim, slice(stop - size, stop)) for size, stop in stops]
+def movedim(input: Any, source: Any, destination: Any) -> Tensor:
+    """Move the axes ``source`` to the places ``destination``; the others keep their order. A view.
+
+    Raises
+    ------
+    ArgumentError
+        Neither ints nor sequences of ints.
+    ShapeError
+        No such axis, a repeated one, or not as many places as axes.
+    """
+    input = Tensor.of(input)
+    axes = check_dims("source", source, input.ndim)
+    places = check_dims("destination", destination, input.ndim)
+    if len(axes) != len(places):
+        raise ShapeError(f"movedim: source={source}, destination={destination}: as many of each")
+    rest = iter(d for d in range(input.ndim) if d not in axes)
+    to = dict(zip(places, axes, strict=True))
+    return permute(input, [to[d] if d in to else next(rest) for d in range(input.ndim)])
+
+
+moveaxis = movedim
+
+
+def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
+    """Swap two axes; same as ``swapaxes`` and ``swapdims``. A view.
+
+    Raises
+    ------
+    ArgumentError
+        ``dim0`` or ``dim1`` is not an int.
+    ShapeError
+        No such axis.
+    """
+    input = Tensor.of(input)
+    first = check_dim("dim0", dim0, input.ndim or 1)
+    second = check_dim("dim1", dim1, input.ndim or 1)
+    order = list(range(input.ndim))
+    if order:
+        order[first], order[second] = second, first
+    return permute(input, order)
+
+
+swapaxes = swapdims = transpose
+
+
+def t(input: Any) -> Tensor:
+    """The transpose of a matrix; a vector or a number as it is. A view.
+
+    Raises
+    ------
+    ShapeError
+        More than two axes.
+    """
+    input = Tensor.of(input)
+    if input.ndim > 2:
+        raise ShapeError(f"t: shape {input.shape}: expected at most two axes; use mT or permute")
+    return permute(input, range(input.ndim)[::-1])
 
 
 class Concat(Function):
@@ -181,12 +318,26 @@ class Concat(Function):
         return xp.moveaxis(xp.concatenate([to_batch_last(xp, a) for a in arrays], axis=axis), -1, 0)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        return tuple(dy[index] for index in _sections(self.dim, self.saved.sizes))
+        sizes, before = self.saved.sizes, (slice(None),) * self.dim
+        return tuple(
+            dy[(*before, slice(stop - size, stop))]
+            for size, stop in zip(sizes, accumulate(sizes), strict=True)
+        )
+
+
+def _tensors(name: str, tensors: Any) -> list[Tensor]:
+    if not isinstance(tensors, list | tuple):
+        raise ArgumentError(f"tensors is {type(tensors).__name__}: expected a list or a tuple")
+    if not tensors:
+        raise ShapeError(f"{name}: tensors is empty; pass at least one")
+    return [Tensor.of(t) for t in tensors]
 
 
 @operation
 def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Join tensors along ``dim`` (1: the channels of images).
+    """Join tensors along ``dim`` (1: the channels of images); same as ``cat`` and ``concatenate``.
+
+    As in PyTorch, tensors of shape (0,) are left out.
 
     Raises
     ------
@@ -195,12 +346,9 @@ def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     ShapeError
         No tensors, no such axis, or the other axes differ.
     """
-    if not isinstance(tensors, list | tuple):
-        raise ArgumentError(f"tensors is {type(tensors).__name__}: expected a list or a tuple")
-    inputs = [Tensor.of(t) for t in tensors]
+    inputs = _tensors("concat", tensors)
+    inputs = [t for t in inputs if t.shape != (0,)] or inputs
     shapes = [t.shape for t in inputs]
-    if not inputs:
-        raise ShapeError("concat: tensors is empty; pass at least one")
     dim = check_dim("dim", dim, inputs[0].ndim)
     other_axes = {s[:dim] + s[dim + 1 :] for s in shapes}
     if len(other_axes) > 1 or len({len(s) for s in shapes}) > 1:
@@ -208,108 +356,215 @@ def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return Concat(dim)(*inputs)
 
 
-def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Zeros in batch-last memory."""
-    if not shape:
-        return xp.zeros(shape, dtype)
-    return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
+cat = concatenate = concat
 
 
-class Index(Function):
-    """See :func:`getitem`: a view; backward scatters dy into zeros."""
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Join tensors of one shape along a new axis, which becomes axis ``dim`` of the result.
+
+    Raises
+    ------
+    ArgumentError
+        ``tensors`` is not a list or tuple, or ``dim`` is not an int.
+    ShapeError
+        No tensors, their shapes differ, or the result has no such axis.
+    """
+    inputs = _tensors("stack", tensors)
+    if len(shapes := {t.shape for t in inputs}) > 1:
+        raise ShapeError(f"stack: shapes {sorted(shapes)} differ; broadcast them first")
+    return Concat(check_dim("dim", dim, inputs[0].ndim + 1))(*[unsqueeze(t, dim) for t in inputs])
+
+
+def _at_least(ndim: int, x: Tensor) -> Tensor:
+    """With axes of length 1 to reach ``ndim``, where NumPy's atleast_1d, 2d and 3d add them."""
+    while x.ndim < ndim:
+        x = unsqueeze(x, 0 if x.ndim < 2 else 2)
+    return x
+
+
+def hstack(tensors: Sequence[Any]) -> Tensor:
+    """Join along axis 1, vectors and numbers along axis 0."""
+    inputs = [_at_least(1, t) for t in _tensors("hstack", tensors)]
+    return concat(inputs, min(1, inputs[0].ndim - 1))
+
+
+def vstack(tensors: Sequence[Any]) -> Tensor:
+    """Join along axis 0; vectors and numbers are rows."""
+    return concat([_at_least(2, t) for t in _tensors("vstack", tensors)], 0)
+
+
+def dstack(tensors: Sequence[Any]) -> Tensor:
+    """Join along axis 2; (M, N) is (M, N, 1) and (N,) is (1, N, 1)."""
+    return concat([_at_least(3, t) for t in _tensors("dstack", tensors)], 2)
+
+
+def column_stack(tensors: Sequence[Any]) -> Tensor:
+    """Join along axis 1; vectors and numbers are columns."""
+    inputs = _tensors("column_stack", tensors)
+    return hstack([reshape(t, -1, 1) if t.ndim < 2 else t for t in inputs])
+
+
+class Expand(Function):
+    """See :func:`expand`: a view; backward sums over the broadcast axes."""
 
     arguments = ("input",)
     any_dtype = ("input",)
 
-    def __init__(self, index: tuple[Any, ...]) -> None:
-        # an ellipsis makes a single element an array, not a scalar
-        self.index = index if Ellipsis in index else (*index, Ellipsis)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
 
     def forward(self, backend: Backend, x: Array) -> Array:
         self.save(shape=x.shape)
-        try:
-            return x[self.index]
-        except (IndexError, OverflowError) as error:
-            raise OutOfRangeError(f"indexing a tensor of shape {x.shape}: {error}") from error
+        return backend.xp.broadcast_to(x, self.shape)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        dx = zeros(backend.xp, self.saved.shape, dy.dtype)
-        dx[self.index] = dy
-        return dx
+        return sum_to(dy, self.saved.shape)
 
 
 @operation
-def getitem(input: Any, index: Any) -> Tensor:
-    """``tensor[index]`` as in NumPy, with ints, slices, None and Ellipsis. A view.
+def expand(input: Any, *size: Any) -> Tensor:
+    """Repeat axes of length 1, and add axes in front, to reach the shape ``size``.
 
-    Slices may have negative steps.
+    A view, in which elements share memory: do not write into its data. -1 keeps a length.
 
     Raises
     ------
     ArgumentError
-        A step of 0.
-    DTypeError
-        Anything else in the index: arrays, masks, lists.
-    ShapeError, also an IndexError
-        More indices than axes, or an index out of range.
+        A length is not an int.
+    ShapeError
+        ``input`` does not broadcast to ``size``.
     """
-    items = index if isinstance(index, tuple) else (index,)
-    for item in items:
-        _check_index(item)
-    return Index(items)(input)
+    input = Tensor.of(input)
+    shape = lengths("size", size)
+    own = (*(-1,) * (len(shape) - input.ndim), *input.shape)
+    wanted = tuple(m if n == -1 else n for n, m in zip(shape, own, strict=False))
+    if min(wanted, default=0) < 0 or not broadcasts(input.shape, wanted):
+        raise ShapeError(f"expand: shape {input.shape} does not broadcast to {shape}")
+    check_size("size", shape, [n or 1 for n in wanted])  # NumPy has limits for empty ones too
+    return Expand(wanted)(input)
 
 
-def _check_index(item: Any) -> None:
-    if item is None or item is Ellipsis or is_int(item):
-        return
-    parts = (item.start, item.stop, item.step) if isinstance(item, slice) else (item,)
-    if not isinstance(item, slice) or not all(p is None or is_int(p) for p in parts):
-        raise DTypeError(
-            f"a tensor cannot be indexed with {type(item).__name__}: expected ints, slices of "
-            "ints, None or Ellipsis; arrays and masks index tensor.data, which has no gradients"
-        )
-    if item.step == 0:
-        raise ArgumentError("indexing a tensor: the step of a slice is 0")
+def expand_as(input: Any, other: Any) -> Tensor:
+    """``input`` broadcast to the shape of ``other``; see :func:`expand`."""
+    return expand(input, Tensor.of(other).shape)
 
 
-@operation
-def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple:
-    """Split along ``dim`` into parts of one size (the last may be smaller) or of listed sizes.
+def broadcast_to(input: Any, size: Sequence[int]) -> Tensor:
+    """``input`` broadcast to the shape ``size``; see :func:`expand`."""
+    return expand(input, size)
 
-    The parts are views.
+
+def common_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape to which all ``shapes`` broadcast.
+
+    Raises
+    ------
+    ShapeError
+        There is none.
+    """
+    ndim = max(map(len, shapes), default=0)
+    aligned = zip(*((1,) * (ndim - len(s)) + s for s in shapes), strict=True)
+    shape = tuple(next((n for n in axis if n != 1), 1) for axis in aligned)
+    if not all(broadcasts(s, shape) for s in shapes):
+        raise ShapeError(f"{name}: shapes {', '.join(map(str, shapes))} do not broadcast")
+    return shape
+
+
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    """Each tensor broadcast to the shape common to all; see :func:`expand`."""
+    inputs = [Tensor.of(t) for t in tensors]
+    shape = common_shape("broadcast_tensors", *[t.shape for t in inputs])
+    return tuple(expand(t, shape) for t in inputs)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """The coordinates of a grid: each vector along its own axis, broadcast along the others.
 
     Parameters
     ----------
-    input
-        One axis or more.
-    split_size_or_sections
-        The size, or a list of sizes that add up to the length of the axis.
-
-    Returns
-    -------
-    tuple of Tensor
+    tensors
+        Vectors or numbers, one by one or in one list.
+    indexing
+        ``"ij"``: the i-th vector along axis i. ``"xy"``: the first two swapped, as in plots.
 
     Raises
     ------
     ArgumentError
-        Not a positive int, or sizes that do not add up to the length of the axis.
+        Another ``indexing``.
     ShapeError
-        No such axis.
+        More than one axis, or no tensors.
+    """
+    check_choice("indexing", indexing, ("ij", "xy"))
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
+    vectors = [reshape(t, -1) if t.ndim == 0 else t for t in _tensors("meshgrid", given)]
+    if wrong := [v.shape for v in vectors if v.ndim > 1]:
+        raise ShapeError(f"meshgrid: a tensor has shape {wrong[0]}: expected one axis at most")
+    axes = list(range(len(vectors)))
+    if indexing == "xy":
+        axes[:2] = axes[:2][::-1]
+    shape = tuple(len(vectors[axis]) for axis in axes)
+    columns = [(-1, *(1,) * (len(axes) - 1 - axis)) for axis in axes]
+    return tuple(expand(reshape(v, c), shape) for v, c in zip(vectors, columns, strict=True))
+
+
+def repeat(input: Any, *repeats: Any) -> Tensor:
+    """Copies of ``input`` side by side, ``repeats[i]`` along axis i; further axes come in front.
+
+    Raises
+    ------
+    ArgumentError
+        Not ints >= 0.
+    ShapeError
+        Fewer numbers than axes.
     """
     input = Tensor.of(input)
-    dim = check_dim("dim", dim, input.ndim)
-    sizes = _section_sizes(split_size_or_sections, input.shape[dim])
-    return tuple(Index(index)(input) for index in _sections(dim, sizes))
+    counts = lengths("repeats", repeats, 0)
+    if len(counts) < input.ndim:
+        raise ShapeError(f"repeat: repeats={counts}: expected one for each axis of {input.shape}")
+    shape = (*(1,) * (len(counts) - input.ndim), *input.shape)
+    pairs = [n for pair in zip(counts, shape, strict=True) for n in pair]
+    x = reshape(input, [1 if i % 2 == 0 else n for i, n in enumerate(pairs)])
+    return reshape(expand(x, pairs), [n * m for n, m in zip(counts, shape, strict=True)])
 
 
-def _section_sizes(sections: Any, length: int) -> list[int]:
-    if is_int(sections) and (sections > 0 or sections == length == 0):
-        size = int(sections)
-        return [min(size, length - i) for i in range(0, length, size)] if length else [0]
-    is_list = isinstance(sections, Sequence) and all(is_int(n) and n >= 0 for n in sections)
-    if not is_list or sum(sections) != length:
-        raise ArgumentError(
-            f"split_size_or_sections={sections!r}: expected a positive int, or ints that add up to "
-            f"{length}, the length of the axis"
-        )
-    return [int(n) for n in sections]
+def tile(input: Any, dims: Sequence[int]) -> Tensor:
+    """:func:`repeat`; if there are fewer ``dims`` than axes, they are those of the last axes."""
+    input, counts = Tensor.of(input), lengths("dims", (dims,), 0)
+    return repeat(input, (*(1,) * (input.ndim - len(counts)), *counts))
+
+
+class Copy(Function):
+    """See :func:`clone` and, with ``order``, :func:`contiguous`."""
+
+    arguments = ("input",)
+    any_dtype = ("input",)
+
+    def __init__(self, order: str) -> None:
+        self.order = order
+
+    def forward(self, backend: Backend, x: Array) -> Array:
+        if self.order == "C":
+            return backend.xp.ascontiguousarray(x)
+        y = backend.xp.empty_like(x)
+        y[...] = x
+        return y
+
+    def backward(self, backend: Backend, dy: Array) -> Array:
+        return dy
+
+
+@operation
+def clone(input: Any) -> Tensor:
+    """A copy in new memory, in the same memory order. Gradients pass through it."""
+    return Copy("K")(input)
+
+
+@operation
+def contiguous(input: Any) -> Tensor:
+    """``input`` with its data in row-major (C) order: itself if it is, else a copy.
+
+    xcnn's own operations prefer batch-last memory and need no such call; it is for code that reads
+    ``data`` as a block of memory.
+    """
+    input = Tensor.of(input)
+    return input if input.data.flags.c_contiguous else Copy("C")(input)

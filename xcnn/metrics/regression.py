@@ -110,7 +110,7 @@ class MeanLoss(Metric):
 
     name = "loss"
     higher_is_better = False
-    targets = ("classes", "binary", "values")
+    targets = ("classes", "binary", "values", "labels")
     takes_output = True
 
     def __init__(self, loss: Loss, name: str = "loss") -> None:

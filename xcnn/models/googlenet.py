@@ -77,7 +77,7 @@ class InceptionAux(nn.Module):
         self.fc2 = nn.Linear(1024, num_classes)
 
     def forward(self, x: Any) -> Tensor:
-        x = F.flatten(self.conv(self.pool(x)))
+        x = F.flatten(self.conv(self.pool(x)), 1)
         return self.fc2(self.dropout(self.fc1(x, relu=True)))
 
 
@@ -117,7 +117,7 @@ class GoogLeNet(nn.Module):
         second = x = self.inception4d(self.inception4c(self.inception4b(x)))
         x = self.maxpool4(self.inception4e(x))
         x = self.inception5b(self.inception5a(x))
-        x = self.fc(self.dropout(F.flatten(self.avgpool(x))))
+        x = self.fc(self.dropout(F.flatten(self.avgpool(x), 1)))
         if self.training and self.aux1 is not None and self.aux2 is not None:
             return x, self.aux2(second), self.aux1(first)
         return x

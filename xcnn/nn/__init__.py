@@ -15,6 +15,7 @@ from .attention import *
 from .container import *
 from .conv import *
 from .dropout import *
+from .embedding import *
 from .fold import *
 from .linear import *
 from .loss import *

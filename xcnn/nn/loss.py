@@ -6,30 +6,85 @@ To add a loss, write a subclass of :class:`Loss` and add it to ``__all__``.
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import functional as F
 from ..arrays import Array
-from ..checks import KL_REDUCTIONS, REDUCTIONS, check_choice, check_ignore_index, check_number
+from ..checks import check_reduction
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
+    "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "GaussianNLLLoss",
+    "HingeEmbeddingLoss",
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
     "Loss",
+    "LovaszLoss",
     "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "NLLLoss",
+    "PoissonNLLLoss",
     "SmoothL1Loss",
+    "SoftMarginLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
+    "TverskyLoss",
 ]
 
 
-class Loss(OperationLayer):
+class _Criterion(OperationLayer):
+    """Base class of all losses, whatever they are called with.
+
+    A subclass whose function lists the checks of its settings gets a constructor that takes and
+    checks them.
+    """
+
+    reduction: str = "mean"
+    _left_out: ClassVar[tuple[str, ...]] = ()  # settings that the function has, but not the class
+
+    def __init_subclass__(cls) -> None:
+        if "function" in vars(cls) and hasattr(cls.function, "checks"):
+            cls.__init__ = _constructor(cls.function, cls._left_out)  # type: ignore[method-assign]
+        super().__init_subclass__()
+
+
+def _constructor(function: Any, left_out: tuple[str, ...]) -> Callable[..., None]:
+    """An ``__init__`` that takes the settings of a loss; weights become buffers."""
+    parameters = inspect.signature(function).parameters.values()
+    settings = [p for p in parameters if p.default is not p.empty and p.name not in left_out]
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = inspect.Signature([own, *settings])
+
+    def construct(self: Any, *arguments: Any, **named: Any) -> None:
+        bound = signature.bind(self, *arguments, **named)
+        bound.apply_defaults()
+        for name, value in list(bound.arguments.items())[1:]:
+            if name.endswith("weight"):
+                self._init_arguments.pop(name, None)  # it is stored with the state
+                value = None if value is None else Buffer(value)
+            check = function.checks.get(name)
+            setattr(self, name, check(name, value) if check else value)
+
+    construct.__signature__ = signature  # type: ignore[attr-defined]
+    return construct
+
+
+class Loss(_Criterion):
     """Base class of the losses, called with (input, target).
 
     Attributes
@@ -38,18 +93,17 @@ class Loss(OperationLayer):
         The function of :mod:`xcnn.functional` that it calls.
     target : str
         Kind of target: "classes" (class indices or class probabilities), "binary" (0 or 1, or
-        probabilities of 1) or "values".
+        probabilities of 1), "labels" (a list of class indices) or "values".
     threshold : float
         For binary targets: a larger output predicts 1.
     """
 
     target: ClassVar[str] = "values"
     threshold: ClassVar[float] = 0.5
-    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
-    reduction: str = "mean"
+    _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
     def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = check_choice("reduction", reduction, self.reductions)
+        self.reduction = check_reduction("reduction", reduction)
 
     def prediction(self, output: Tensor) -> Tensor:
         """Convert a model's output to predictions: probabilities, or the output itself."""
@@ -114,17 +168,12 @@ class Loss(OperationLayer):
         """
         loss, divisor = Tensor.of(loss), self.divisor(output, target)
         xp = loss.backend.xp
-        if self.reduction in ("sum", "none"):
+        if self.reduction == "sum" or (self.reduction == "none" and not self._averages_terms):
             return loss.data.sum(), divisor
-        mean = loss.data.reshape(())
+        mean = loss.data.sum() / max(loss.numel(), 1) if loss.ndim else loss.data
         if isinstance(divisor, int | float):  # known on the host
             return mean * divisor if divisor else xp.zeros_like(mean), divisor
         return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
-
-    def _buffer(self, name: str, value: Any) -> Buffer | None:
-        """Store a weight as a buffer instead of a recorded argument."""
-        self._init_arguments.pop(name, None)
-        return None if value is None else Buffer(value)
 
 
 class CrossEntropyLoss(Loss):
@@ -137,19 +186,6 @@ class CrossEntropyLoss(Loss):
 
     function = staticmethod(F.cross_entropy)
     target = "classes"
-
-    def __init__(
-        self,
-        weight: Any = None,
-        *,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(reduction)
-        self.weight = self._buffer("weight", weight)
-        self.ignore_index = check_ignore_index(ignore_index)
-        self.label_smoothing = check_number("label_smoothing", label_smoothing, 0, 1)
 
     def prediction(self, output: Tensor) -> Tensor:
         return F.softmax(output)
@@ -166,13 +202,6 @@ class NLLLoss(Loss):
     function = staticmethod(F.nll_loss)
     target = "classes"
 
-    def __init__(
-        self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
-    ) -> None:
-        super().__init__(reduction)
-        self.weight = self._buffer("weight", weight)
-        self.ignore_index = check_ignore_index(ignore_index)
-
     def prediction(self, output: Tensor) -> Tensor:
         return F.exp(output)
 
@@ -188,10 +217,6 @@ class BCELoss(Loss):
     function = staticmethod(F.binary_cross_entropy)
     target = "binary"
 
-    def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.weight = self._buffer("weight", weight)
-
 
 class BCEWithLogitsLoss(Loss):
     """:func:`xcnn.functional.binary_cross_entropy_with_logits`.
@@ -205,13 +230,6 @@ class BCEWithLogitsLoss(Loss):
     target = "binary"
     threshold = 0.0
 
-    def __init__(
-        self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
-    ) -> None:
-        super().__init__(reduction)
-        self.weight = self._buffer("weight", weight)
-        self.pos_weight = self._buffer("pos_weight", pos_weight)
-
     def prediction(self, output: Tensor) -> Tensor:
         return F.sigmoid(output)
 
@@ -220,12 +238,14 @@ class MSELoss(Loss):
     """:func:`xcnn.functional.mse_loss`."""
 
     function = staticmethod(F.mse_loss)
+    _left_out = ("weight",)
 
 
 class L1Loss(Loss):
     """:func:`xcnn.functional.l1_loss`."""
 
     function = staticmethod(F.l1_loss)
+    _left_out = ("weight",)
 
 
 class SmoothL1Loss(Loss):
@@ -233,33 +253,168 @@ class SmoothL1Loss(Loss):
 
     function = staticmethod(F.smooth_l1_loss)
 
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
-        self.beta = check_number("beta", beta, 0)
-
 
 class HuberLoss(Loss):
     """:func:`xcnn.functional.huber_loss`."""
 
     function = staticmethod(F.huber_loss)
-
-    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
-        self.delta = check_number("delta", delta, 0, above=True)
+    _left_out = ("weight",)
 
 
 class KLDivLoss(Loss):
     """:func:`xcnn.functional.kl_div`."""
 
     function = staticmethod(F.kl_div)
-    reductions = KL_REDUCTIONS
-
-    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction)
-        self.log_target = log_target
 
 
-#: loss classes by the name of their function, without "_loss"
+class PoissonNLLLoss(Loss):
+    """:func:`xcnn.functional.poisson_nll_loss`."""
+
+    function = staticmethod(F.poisson_nll_loss)
+    log_input: bool
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.exp(output) if self.log_input else output
+
+
+class HingeEmbeddingLoss(Loss):
+    """:func:`xcnn.functional.hinge_embedding_loss`; the targets are 1 and -1."""
+
+    function = staticmethod(F.hinge_embedding_loss)
+
+
+class SoftMarginLoss(Loss):
+    """:func:`xcnn.functional.soft_margin_loss`; the targets are 1 and -1."""
+
+    function = staticmethod(F.soft_margin_loss)
+
+
+class MultiMarginLoss(Loss):
+    """:func:`xcnn.functional.multi_margin_loss`.
+
+    Attributes
+    ----------
+    weight : Buffer (C,) or None
+    """
+
+    function = staticmethod(F.multi_margin_loss)
+    target = "classes"
+
+    def divisor(self, output: Any, target: Any) -> int:
+        """The number of examples, whatever their weights."""
+        return Tensor.of(target).numel()
+
+
+class MultiLabelMarginLoss(Loss):
+    """:func:`xcnn.functional.multilabel_margin_loss`."""
+
+    function = staticmethod(F.multilabel_margin_loss)
+    target = "labels"
+
+
+class MultiLabelSoftMarginLoss(Loss):
+    """:func:`xcnn.functional.multilabel_soft_margin_loss`.
+
+    Attributes
+    ----------
+    weight : Buffer or None
+    """
+
+    function = staticmethod(F.multilabel_soft_margin_loss)
+    _averages_terms = True
+    target = "binary"
+    threshold = 0.0
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.sigmoid(output)
+
+
+class FocalLoss(Loss):
+    """:func:`xcnn.functional.focal_loss`."""
+
+    function = staticmethod(F.focal_loss)
+    target = "binary"
+    threshold = 0.0
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.sigmoid(output)
+
+
+class _RegionLoss(Loss):
+    """A loss of segmentation: classes or masks, by its ``mode``.
+
+    The mean over batches weights each by its number of elements or of labels that count.
+    """
+
+    mode: str
+    threshold = 0.0
+    _averages_terms = True
+
+    @property
+    def target(self) -> str:  # type: ignore[override]
+        return "binary" if self.mode == "binary" else "classes"
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return F.sigmoid(output) if self.mode == "binary" else F.softmax(output)
+
+
+class DiceLoss(_RegionLoss):
+    """:func:`xcnn.functional.dice_loss`."""
+
+    function = staticmethod(F.dice_loss)
+
+
+class TverskyLoss(_RegionLoss):
+    """:func:`xcnn.functional.tversky_loss`."""
+
+    function = staticmethod(F.tversky_loss)
+
+
+class LovaszLoss(_RegionLoss):
+    """:func:`xcnn.functional.lovasz_loss`."""
+
+    function = staticmethod(F.lovasz_loss)
+
+
+class GaussianNLLLoss(_Criterion):
+    """:func:`xcnn.functional.gaussian_nll_loss`, called with (input, target, var)."""
+
+    function = staticmethod(F.gaussian_nll_loss)
+
+
+class MarginRankingLoss(_Criterion):
+    """:func:`xcnn.functional.margin_ranking_loss`, called with (input1, input2, target)."""
+
+    function = staticmethod(F.margin_ranking_loss)
+
+
+class CosineEmbeddingLoss(_Criterion):
+    """:func:`xcnn.functional.cosine_embedding_loss`, called with (input1, input2, target)."""
+
+    function = staticmethod(F.cosine_embedding_loss)
+
+
+class TripletMarginLoss(_Criterion):
+    """:func:`xcnn.functional.triplet_margin_loss`, called with (anchor, positive, negative)."""
+
+    function = staticmethod(F.triplet_margin_loss)
+
+
+class TripletMarginWithDistanceLoss(_Criterion):
+    """:func:`xcnn.functional.triplet_margin_with_distance_loss`, called with three inputs."""
+
+    function = staticmethod(F.triplet_margin_with_distance_loss)
+
+
+class CTCLoss(_Criterion):
+    """:func:`xcnn.functional.ctc_loss`, called with both inputs and their lengths."""
+
+    function = staticmethod(F.ctc_loss)
+
+
+#: losses of (input, target) by the name of their function, without "_loss"
 LOSSES: dict[str, type[Loss]] = {
-    cls.function.__name__.removesuffix("_loss"): cls for cls in Loss.__subclasses__()
+    cls.function.__name__.removesuffix("_loss"): cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Loss) and "function" in vars(cls)
 }

@@ -14,7 +14,8 @@ class OperationLayer(Module):
     """Calls ``function`` with the layer's settings.
 
     Subclasses set ``function``. Its settings are the arguments of the subclass's constructor, which
-    checks them and stores them as attributes.
+    checks them and stores them as attributes; ``inplace``, which makes no difference, is not passed
+    on.
     """
 
     function: ClassVar[Callable[..., Tensor]]
@@ -23,7 +24,8 @@ class OperationLayer(Module):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "function" in vars(cls):  # a user's subclass may take other arguments
-            cls._setting_names = tuple(inspect.signature(cls.__init__).parameters)[1:]
+            names = tuple(inspect.signature(cls.__init__).parameters)[1:]
+            cls._setting_names = tuple(name for name in names if name != "inplace")
 
     def forward(self, *inputs: Any) -> Tensor:
         settings = {name: getattr(self, name) for name in self._setting_names}

@@ -15,7 +15,7 @@ from ..checks import (
 )
 from ..errors import ArgumentError, show
 from ..layout import check_data_format
-from ..tensor import Tensor
+from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
 __all__ = [
@@ -257,7 +257,8 @@ class _FractionalMaxPool(_Pool):
         self.kernel_size = self._per_axis(kernel_size, "kernel_size")
         self.output_size, self.output_ratio = output_size, output_ratio
         self.return_indices = check_flag("return_indices", return_indices)
-        self._random_samples = _random_samples
+        samples = _random_samples
+        self._random_samples = None if samples is None else Buffer(Tensor.of(samples).data)
 
 
 class FractionalMaxPool2d(_FractionalMaxPool):

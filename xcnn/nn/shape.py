@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from ..checks import check_dim, check_shape
+from ..checks import check_shape
 from ..tensor import Tensor
 from .module import Module
 from .operation import OperationLayer
@@ -14,12 +14,12 @@ __all__ = ["Flatten", "Unflatten"]
 
 
 class Flatten(OperationLayer):
-    """Flatten the axes from ``start_dim`` on: (N, C, H, W) to (N, C·H·W)."""
+    """Join the axes from ``start_dim`` to ``end_dim``: (N, C, H, W) to (N, C·H·W)."""
 
     function = staticmethod(F.flatten)
 
-    def __init__(self, start_dim: int = 1) -> None:
-        self.start_dim = start_dim
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
 
 
 class Unflatten(Module):
@@ -30,7 +30,4 @@ class Unflatten(Module):
         self.unflattened_size = check_shape("unflattened_size", unflattened_size, -1)
 
     def forward(self, x: Any) -> Tensor:
-        x = Tensor.of(x)
-        dim = check_dim("dim", self.dim, x.ndim)
-        before, after = x.shape[:dim], x.shape[dim + 1 :]
-        return F.reshape(x, (*before, *self.unflattened_size, *after))
+        return F.unflatten(x, self.dim, self.unflattened_size)

@@ -177,7 +177,7 @@ class LBFGS(
     def _flat_gradient(self, xp: Any) -> Array:
         """The gradients of all parameters as one array; zeros where there is none."""
         grads = [
-            xp.zeros_like(p.data) if p.grad is None or not p.requires_grad else p.grad
+            xp.zeros_like(p.data) if p.grad is None or not p.requires_grad else p.grad.data
             for p in self.params
         ]
         pairs = zip(self.params, grads, strict=True)

@@ -205,7 +205,8 @@ class _Export:
             self._emit_inside(call)
             return
         self.writer.prefix = self._module_of(call)
-        arguments = {key: self._as_value(value) for key, value in call.arguments.items()}
+        given = [(key, value) for key, value in call.arguments.items() if key != "inplace"]
+        arguments = {key: self._as_value(value) for key, value in given}
         output = EMITTERS[call.name](self.writer, **arguments)
         names = output if isinstance(output, list) else [output]
         results = call.result if isinstance(call.result, tuple) else (call.result,)

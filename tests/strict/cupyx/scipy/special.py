@@ -28,4 +28,5 @@ def _of_one_array(name):
 
 
 erf = _of_one_array("erf")
+erfc = _of_one_array("erfc")
 ndtr = _of_one_array("ndtr")

@@ -28,11 +28,12 @@ def reshape(w: Writer, input: Value, shape: tuple[Any, ...]) -> str:
 
 
 @onnx_emitter("flatten")
-def flatten(w: Writer, input: Value, start_dim: int) -> str:
-    if start_dim == 1:
+def flatten(w: Writer, input: Value, start_dim: int, end_dim: int) -> str:
+    start, last = start_dim % (input.ndim or 1), end_dim % (input.ndim or 1)
+    if start == 1 and last == input.ndim - 1:
         return w.node("Flatten", input, axis=1)
-    leading = [0, *input.shape[1:start_dim]] if start_dim else []
-    return w.node("Reshape", input, w.ints([*leading, -1]))
+    leading = [0, *input.shape[1:start]] if start else []
+    return w.node("Reshape", input, w.ints([*leading, -1, *input.shape[last + 1 :]]))
 
 
 @onnx_emitter("concat")

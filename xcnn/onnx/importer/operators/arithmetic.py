@@ -15,7 +15,6 @@ from ....backends import Backend
 from ....tensor import Function, Tensor
 from ..node import Node, operator
 from .constants import as_type
-from .shape import Expand
 
 
 def on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:
@@ -114,7 +113,7 @@ def mod(node: Node, a: Tensor, b: Tensor) -> Tensor:
     node.check_same_dtype(a, b)
     if a.dtype.kind == "f":
         shape = np.broadcast_shapes(a.shape, b.shape)
-        return Remainder(name)(Expand(shape)(a), Expand(shape)(b))
+        return Remainder(name)(F.expand(a, shape), F.expand(b, shape))
 
     with np.errstate(divide="raise"):  # a GPU gives 0 where b is 0
         return on_device(a, lambda xp: getattr(xp, name)(a.data, b.data))

@@ -18,10 +18,11 @@ def conv(
     groups, sizes = node.integer("group", 1), spatial_sizes(node, x)
     axes = window_axes(node, sizes, _kernel(node, x, weight, groups))
     node.check_size((len(x), len(weight), *(a.output[0] for a in axes)), x.dtype)
-    settings: list[Any] = [tuple(values) for values in zip(*map(_along, axes), strict=True)]
+    stride, padding, dilation = _settings(axes)
     if len(axes) == 2:
-        return F.conv2d(x, weight, bias, *settings, groups, relu=relu)
-    y = (F.conv1d if len(axes) == 1 else F.conv3d)(x, weight, bias, *settings, groups)
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups, relu=relu)
+    function: Any = F.conv1d if len(axes) == 1 else F.conv3d
+    y = function(x, weight, bias, stride, padding, dilation, groups)
     return F.relu(y) if relu else y
 
 
@@ -30,21 +31,22 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
     groups, sizes = node.integer("group", 1), spatial_sizes(node, x)
     axes = transposed_axes(node, sizes, _kernel(node, x, weight, groups))
     node.check_size((len(x), weight.shape[1] * groups, *(a.input[0] for a in axes)), x.dtype)
-    stride, padding, dilation = (tuple(v) for v in zip(*map(_along, axes), strict=True))
-    settings: Any = stride, padding, tuple(map(_extra, axes)), groups, dilation
+    stride, padding, dilation = _settings(axes)
     function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(axes) - 1]
-    return function(x, weight, bias, *settings)
+    return function(x, weight, bias, stride, padding, tuple(map(_extra, axes)), groups, dilation)
 
 
-def _along(axis: Geometry) -> tuple[Any, Any, Any]:
-    """Stride, padding and dilation of an axis."""
-    return axis.stride[0], axis.padding[0], axis.dilation[0]
+def _settings(axes: list[Geometry]) -> tuple[Any, Any, Any]:
+    """Stride, padding and dilation of each axis."""
+    each = [(axis.stride[0], axis.padding[0], axis.dilation[0]) for axis in axes]
+    stride, padding, dilation = zip(*each, strict=True)
+    return stride, padding, dilation
 
 
 def _extra(axis: Geometry) -> int:
     """The output padding of an axis of a transposed convolution."""
     (size, _), (count, _), (kernel, _) = axis.input, axis.output, axis.kernel
-    stride, padding, dilation = _along(axis)
+    (stride,), (padding,), (dilation,) = _settings([axis])
     return size - ((count - 1) * stride - sum(padding) + dilation * (kernel - 1) + 1)
 
 

@@ -11,7 +11,6 @@ from ....functional import LocalResponseNorm
 from ....tensor import Buffer, Tensor
 from ...reader import DTYPES
 from ..node import Node, operator
-from .shape import Expand
 
 _STASH_TYPES = {number: DTYPES[number] for number in (1, 10, 11)}
 
@@ -54,7 +53,7 @@ def _with_channels(node: Node, x: Tensor) -> Tensor:
     if x.ndim == 1:
         return F.reshape(x, len(x), 1)
     if node.version < 9 and not node.integer("spatial", 1):
-        return F.flatten(x)  # each pixel is a channel
+        return F.flatten(x, 1)  # each pixel is a channel
     return x if x.ndim <= 4 else F.flatten(x, 2)
 
 
@@ -116,7 +115,7 @@ def _per_channel(weight: Tensor, groups: int, channels: int) -> Tensor:
     """Weights per group, (groups,), repeated for each channel, (channels,)."""
     if weight.shape != (groups,):
         raise ValueError(f"scale or bias has shape {weight.shape}: expected ({groups},)")
-    return F.reshape(Expand((groups, channels // groups))(F.reshape(weight, groups, 1)), channels)
+    return F.reshape(F.expand(F.reshape(weight, groups, 1), groups, channels // groups), channels)
 
 
 def _stashed(node: Node, x: Tensor) -> Tensor:

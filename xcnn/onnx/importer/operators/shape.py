@@ -9,31 +9,8 @@ import numpy as np
 
 from .... import functional as F
 from ....arrays import Array
-from ....backends import Backend
-from ....tensor import Function, Tensor
+from ....tensor import Tensor
 from ..node import Node, as_ints, operator
-
-
-class Expand(Function):
-    """Broadcasts to a shape, as a view; backward sums over the broadcast axes."""
-
-    arguments = ("input",)
-    any_dtype = ("input",)
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        self.save(shape=x.shape)
-        return backend.xp.broadcast_to(x, self.shape)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        shape = self.saved.shape
-        if dy.shape == shape:
-            return dy
-        aligned = (*(1,) * (dy.ndim - len(shape)), *shape)
-        axes = tuple(i for i, n in enumerate(aligned) if n == 1 and dy.shape[i] != 1)
-        return dy.sum(axis=axes).reshape(shape)
 
 
 @operator("Flatten")
@@ -93,7 +70,7 @@ def unsqueeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
 def expand(node: Node, x: Tensor, shape: Array) -> Tensor:
     output = np.broadcast_shapes(x.shape, tuple(as_ints(shape)))
     node.check_size(output, x.dtype)
-    return Expand(output)(x)
+    return F.expand(x, output)
 
 
 @operator("DepthToSpace")
