@@ -42,6 +42,19 @@ _VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 _LITERALS |= {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"}
 
+#: opcodes that take values from the stack: the same for any number, and their number; 0: to a mark
+_TAKES = {
+    **{
+        "TUPLE1": ("TUPLE", 1),
+        "TUPLE2": ("TUPLE", 2),
+        "TUPLE3": ("TUPLE", 3),
+        "TUPLE": ("TUPLE", 0),
+    },
+    **{"APPEND": ("APPENDS", 1), "APPENDS": ("APPENDS", 0), "SETITEM": ("SETITEMS", 2)},
+    **{"SETITEMS": ("SETITEMS", 0), "STACK_GLOBAL": ("STACK_GLOBAL", 2), "REDUCE": ("REDUCE", 2)},
+    "BUILD": ("BUILD", 1),
+}
+
 
 class _Global(NamedTuple):
     name: str
@@ -87,7 +100,7 @@ def read(path: AnyPath, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, tuple[
         file.seek(0)
         is_zip = file.read(len(_ZIP)) == _ZIP
         file.seek(0)
-        value, order, source = _from_zip(file) if is_zip else _from_legacy(file, dtypes)
+        value, is_big, source = _from_zip(file) if is_zip else _from_legacy(file, dtypes)
         state = _state(value)
         tensors = set(state.values())
         needed = sum(math.prod(t.shape) * dtypes[t.storage.code].itemsize for t in tensors)
@@ -98,7 +111,7 @@ def read(path: AnyPath, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, tuple[
         for tensor in tensors:
             views.setdefault(tensor.storage, []).append(tensor)
         for storage, own in views.items():
-            dtype = dtypes[storage.code].newbyteorder(order)
+            dtype = dtypes[storage.code].newbyteorder(">" if is_big else "<")
             content = source(storage)
             if len(content) != storage.size * dtype.itemsize:
                 raise ValueError(f"storage {storage.key!r} has {len(content)} bytes")
@@ -113,8 +126,8 @@ def _array(tensor: _Tensor, content: bytes, dtype: np.dtype[Any]) -> Array:
     return np.ndarray(tensor.shape, dtype, content, offset, strides).copy()
 
 
-def _from_zip(file: BinaryIO) -> tuple[Any, str, Callable[[_Storage], bytes]]:
-    """The value of an archive, the byte order of its tensors, and what reads a storage."""
+def _from_zip(file: BinaryIO) -> tuple[Any, bool, Callable[[_Storage], bytes]]:
+    """The value of an archive, whether it is big-endian, and what reads a storage."""
     import zipfile  # imported late: takes 10 ms
 
     archive = zipfile.ZipFile(file)
@@ -134,21 +147,18 @@ def _from_zip(file: BinaryIO) -> tuple[Any, str, Callable[[_Storage], bytes]]:
             raise ValueError(f"{name!r} has more than {limit} bytes")
         return archive.read(info)
 
-    order = "<"
-    if f"{folder}byteorder" in names:
-        order = {b"little": "<", b"big": ">"}[entry("byteorder", 16)]
+    is_big = f"{folder}byteorder" in names and entry("byteorder", 16) == b"big"
     value = _run(io.BytesIO(entry("data.pkl", _MAX_PICKLE)), {})
-    return value, order, lambda storage: entry(f"data/{storage.key}")
+    return value, is_big, lambda storage: entry(f"data/{storage.key}")
 
 
 def _from_legacy(
     file: BinaryIO, dtypes: Mapping[str, np.dtype[Any]]
-) -> tuple[Any, str, Callable[[_Storage], bytes]]:
+) -> tuple[Any, bool, Callable[[_Storage], bytes]]:
     """As :func:`_from_zip`; four pickles, the keys of the storages in a fifth, and their bytes."""
     start = io.BytesIO(file.read(_MAX_PICKLE))
     storages: dict[str, _Storage] = {}
     _, _, system, value, keys = (_run(start, storages) for _ in range(5))
-    order = "<" if system["little_endian"] else ">"
     places, position = {}, start.tell()
     for key in keys:
         storage = storages[key]
@@ -162,18 +172,18 @@ def _from_legacy(
         return file.read(size) if places[storage.key] + size <= end else b""
 
     end = file.seek(0, io.SEEK_END)
-    return value, order, content
+    return value, not system["little_endian"], content
 
 
 def _state(value: Any) -> dict[str, _Tensor]:
     """The state dict that a value is, or the only one that it contains."""
     if _is_state(value):
-        return value  # type: ignore[no-any-return]
+        return value
     if not isinstance(value, dict):
         raise FileFormatError(f"it holds {type(value).__name__}, expected a dict. {_ADVICE}")
     inner = [v for v in value.values() if v and _is_state(v)]
     if len(inner) == 1:
-        return inner[0]  # type: ignore[no-any-return]
+        return inner[0]
     keys = [printable(str(key))[:40] for key in list(value)[:10]]
     more = ", ..." if len(value) > 10 else ""
     raise FileFormatError(
@@ -195,17 +205,17 @@ def _run(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
-
-    def marked() -> list[Any]:
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
-
+    argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        name = opcode.name
         if count > _MAX_OPCODES:
             raise ValueError(f"more than {_MAX_OPCODES} opcodes")
+        name: str = opcode.name
+        items: list[Any] = []
+        if name in _TAKES:
+            name, number = _TAKES[name]
+            start = len(stack) - number if number else marks.pop()
+            items = stack[start:]
+            del stack[start:]
         if name in _LITERALS:
             stack.append(argument)
         elif name in _VALUES:
@@ -215,40 +225,28 @@ def _run(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
         elif name == "MARK":
             marks.append(len(stack))
         elif name == "TUPLE":
-            stack.append(tuple(marked()))
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            marks.append(len(stack) - int(name[-1]))
-            stack.append(tuple(marked()))
-        elif name in ("APPEND", "APPENDS"):
-            items = [stack.pop()] if name == "APPEND" else marked()
+            stack.append(tuple(items))
+        elif name == "APPENDS":
             if type(stack[-1]) is not list:
                 raise _refused("items added to something else than a list")
             stack[-1].extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            if name == "SETITEM":
-                marks.append(len(stack) - 2)
-            items = marked()
+        elif name == "SETITEMS":
             _add_items(stack[-1], zip(items[::2], items[1::2], strict=True))
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "GLOBAL":
             stack.append(_global(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
-            attribute, module = stack.pop(), stack.pop()
-            stack.append(_global(module, attribute))
+            stack.append(_global(*items))
         elif name == "REDUCE":
-            arguments, function = stack.pop(), stack.pop()
-            stack.append(_call(function, arguments))
+            stack.append(_call(*items))
         elif name == "BINPERSID":
             storage = _storage(stack.pop())
-            storages[storage.key] = storage
             stack.append(storage)
+            storages[storage.key] = storage
         elif name == "BUILD":  # attributes of an OrderedDict, _metadata: not needed
-            stack.pop()
             if type(stack[-1]) is not dict:
                 raise _refused("an object with attributes")
         elif name == "STOP":

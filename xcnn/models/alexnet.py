@@ -8,6 +8,8 @@ from .. import nn
 from .blocks import with_classifier
 from .registry import ImageShape, image_shape, register_classifier
 
+__all__ = ["alexnet"]
+
 
 @register_classifier
 def alexnet(

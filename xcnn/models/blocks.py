@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import functional as F
@@ -19,7 +19,7 @@ def conv_norm(
     stride: int = 1,
     groups: int = 1,
     activation: nn.Module | None = None,
-    **norm: float,
+    **norm: Any,
 ) -> nn.Sequential:
     """Convolution without bias, batch-norm (of settings ``norm``) and an optional activation.
 
@@ -39,7 +39,7 @@ def expand(
     kernel_size: int,
     stride: int,
     activation: type[nn.Module],
-    **norm: float,
+    **norm: Any,
 ) -> list[nn.Module]:
     """First layers of an inverted residual: 1×1 to ``hidden`` channels, then depthwise.
 
@@ -52,17 +52,18 @@ def expand(
 
 
 def with_classifier(
-    features: list[nn.Module], classifier: nn.Sequential, pooled: int | tuple[int, int] = 1
+    features: list[nn.Module], classifier: nn.Module, pooled: int | tuple[int, int] = 1
 ) -> nn.Sequential:
     """Chain ``features``, average pooling to ``pooled`` pixels, flattening and ``classifier``."""
-    return nn.Sequential(
-        {
-            "features": nn.Sequential(*features),
-            "avgpool": nn.AdaptiveAvgPool2d(pooled),
-            "flatten": nn.Flatten(),
-            "classifier": classifier,
-        }
-    )
+    return with_head({"features": nn.Sequential(*features)}, pooled, classifier=classifier)
+
+
+def with_head(
+    layers: Mapping[str, nn.Module], pooled: int | tuple[int, int] = 1, **head: nn.Module
+) -> nn.Sequential:
+    """Chain ``layers``, average pooling to ``pooled`` pixels, flattening and ``head``."""
+    pool = {"avgpool": nn.AdaptiveAvgPool2d(pooled), "flatten": nn.Flatten()}
+    return nn.Sequential({**layers, **pool, **head})
 
 
 @register_block

@@ -13,7 +13,9 @@ from .. import functional as F
 from .. import init, nn
 from ..tensor import Parameter, Tensor
 from .blocks import StochasticDepth, init_weights, normal_002
-from .registry import ImageShape, image_shape, register_block, variant
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = ["convnext_base", "convnext_large", "convnext_small", "convnext_tiny"]
 
 
 @register_block
@@ -68,6 +70,7 @@ class CNBlock(nn.Module):
         return self.stochastic_depth(self.layer_scale * self.block(x)) + x
 
 
+@family
 def _convnext(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
@@ -77,7 +80,7 @@ def _convnext(
     width: int,
     count: int,
 ) -> nn.Sequential:
-    """A ConvNeXt.
+    """ConvNeXt.
 
     4×4 convolution of stride 4; four stages, each at half the size and twice the channels of the
     one before; global average pooling; one linear layer.
@@ -116,25 +119,13 @@ def _convnext(
             drops = [drop_blocks * i / (sum(counts) - 1) for i in range(index, index + blocks)]
             features.append(nn.Sequential(*(CNBlock(channels, 1e-6, drop) for drop in drops)))
             index += blocks
-        head = (norm(channels), nn.Flatten(), nn.Linear(channels, num_classes))
-        model = nn.Sequential(
-            {
-                "features": nn.Sequential(*features),
-                "avgpool": nn.AdaptiveAvgPool2d(1),
-                "classifier": nn.Sequential(*head),
-            }
-        )
+        classifier = (norm(channels), nn.Flatten(), nn.Linear(channels, num_classes))
+        layers = {"features": nn.Sequential(*features), "avgpool": nn.AdaptiveAvgPool2d(1)}
+        model = nn.Sequential({**layers, "classifier": nn.Sequential(*classifier)})
     return init_weights(model, linear=normal_002, conv=normal_002)
 
 
-_network = partial(variant, _convnext)
-convnext_tiny = _network("convnext_tiny", "ConvNeXt-T: 28,589,128 parameters.", width=96, count=9)
-convnext_small = _network(
-    "convnext_small", "ConvNeXt-S: 50,223,688 parameters.", width=96, count=27, drop_blocks=0.4
-)
-convnext_base = _network(
-    "convnext_base", "ConvNeXt-B: 88,591,464 parameters.", width=128, count=27, drop_blocks=0.5
-)
-convnext_large = _network(
-    "convnext_large", "ConvNeXt-L: 197,767,336 parameters.", width=192, count=27, drop_blocks=0.5
-)
+convnext_tiny = _convnext("convnext_tiny", 28_589_128, width=96, count=9)
+convnext_small = _convnext("convnext_small", 50_223_688, width=96, count=27, drop_blocks=0.4)
+convnext_base = _convnext("convnext_base", 88_591_464, width=128, count=27, drop_blocks=0.5)
+convnext_large = _convnext("convnext_large", 197_767_336, width=192, count=27, drop_blocks=0.5)

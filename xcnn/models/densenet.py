@@ -4,14 +4,15 @@ torchvision's weight names.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import init_weights, uniform_by_fan_in
-from .registry import ImageShape, image_shape, register_block, variant
+from .blocks import init_weights, uniform_by_fan_in, with_head
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = ["densenet121", "densenet161", "densenet169", "densenet201"]
 
 
 @register_block
@@ -32,6 +33,7 @@ class DenseLayer(nn.Module):
         return F.concat([x, y], 1)
 
 
+@family
 def _densenet(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
@@ -41,7 +43,7 @@ def _densenet(
     counts: tuple[int, ...],
     growth: int = 32,
 ) -> nn.Sequential:
-    """A DenseNet.
+    """DenseNet.
 
     7×7 convolution and max-pool, each of stride 2; four stages in which each layer appends its
     output to its input, with a 1×1 convolution to half the channels and an average pool between
@@ -85,37 +87,18 @@ def _densenet(
                 }
                 features[f"transition{stage - 1}"] = nn.Sequential(transition)
                 channels //= 2
-            layers = {
-                f"denselayer{i + 1}": DenseLayer(channels + i * growth, growth, dropout)
-                for i in range(count)
-            }
-            features[f"denseblock{stage}"] = nn.Sequential(layers)
-            channels += count * growth
-        model = nn.Sequential(
-            {
-                "features": nn.Sequential({**features, "norm5": nn.BatchNorm2d(channels)}),
-                "relu": nn.ReLU(),
-                "avgpool": nn.AdaptiveAvgPool2d(1),
-                "flatten": nn.Flatten(),
-                "classifier": nn.Linear(channels, num_classes),
-            }
-        )
+            block = {}
+            for i in range(1, count + 1):
+                block[f"denselayer{i}"] = DenseLayer(channels, growth, dropout)
+                channels += growth
+            features[f"denseblock{stage}"] = nn.Sequential(block)
+        features["norm5"] = nn.BatchNorm2d(channels)
+        layers = {"features": nn.Sequential(features), "relu": nn.ReLU()}
+        model = with_head(layers, classifier=nn.Linear(channels, num_classes))
     return init_weights(model, linear=uniform_by_fan_in, conv=init.kaiming_normal_)
 
 
-_network = partial(variant, _densenet)
-densenet121 = _network(
-    "densenet121", "DenseNet of 121 layers: 7,978,856 parameters.", counts=(6, 12, 24, 16)
-)
-densenet161 = _network(
-    "densenet161",
-    "DenseNet of 161 layers and 48 channels each: 28,681,000 parameters.",
-    counts=(6, 12, 36, 24),
-    growth=48,
-)
-densenet169 = _network(
-    "densenet169", "DenseNet of 169 layers: 14,149,480 parameters.", counts=(6, 12, 32, 32)
-)
-densenet201 = _network(
-    "densenet201", "DenseNet of 201 layers: 20,013,928 parameters.", counts=(6, 12, 48, 32)
-)
+densenet121 = _densenet("densenet121", 7_978_856, counts=(6, 12, 24, 16))
+densenet161 = _densenet("densenet161", 28_681_000, counts=(6, 12, 36, 24), growth=48)
+densenet169 = _densenet("densenet169", 14_149_480, counts=(6, 12, 32, 32))
+densenet201 = _densenet("densenet201", 20_013_928, counts=(6, 12, 48, 32))

@@ -13,6 +13,8 @@ from ..tensor import Tensor
 from .blocks import init_weights, normal_001
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
+__all__ = ["googlenet"]
+
 
 @register_block
 class ConvBNReLU(nn.Module):

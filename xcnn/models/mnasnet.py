@@ -8,8 +8,10 @@ from typing import Any
 
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, init_weights, make_divisible
-from .registry import ImageShape, image_shape, register_block, variant
+from .blocks import conv_norm, init_weights, make_divisible, with_head
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = ["mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"]
 
 #: expansion, kernel size, stride of the first block, channels, blocks: figure 7 of the paper
 _STAGES = (
@@ -43,6 +45,7 @@ class MnasBlock(nn.Module):
         return self.layers(x) + x if self.is_residual else self.layers(x)
 
 
+@family
 def _mnasnet(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
@@ -51,7 +54,7 @@ def _mnasnet(
     name: str,
     width: float,
 ) -> nn.Sequential:
-    """An MnasNet.
+    """MnasNet.
 
     Parameters
     ----------
@@ -89,14 +92,8 @@ def _mnasnet(
                 channels = out_channels
             layers.append(nn.Sequential(*blocks))
         layers += conv(channels, 1280, 1, activation=nn.ReLU())
-        model = nn.Sequential(
-            {
-                "layers": nn.Sequential(*layers),
-                "avgpool": nn.AdaptiveAvgPool2d(1),
-                "flatten": nn.Flatten(),
-                "classifier": nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes)),
-            }
-        )
+        classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes))
+        model = with_head({"layers": nn.Sequential(*layers)}, classifier=classifier)
     return init_weights(model, linear=_uniform)
 
 
@@ -105,8 +102,7 @@ def _uniform(weight: Tensor) -> None:
     init.uniform_(weight, math.sqrt(3 / init.fans(weight.shape)[1]))
 
 
-_network = partial(variant, _mnasnet)
-mnasnet0_5 = _network("mnasnet0_5", "MnasNet of width 0.5: 2,218,512 parameters.", width=0.5)
-mnasnet0_75 = _network("mnasnet0_75", "MnasNet of width 0.75: 3,170,208 parameters.", width=0.75)
-mnasnet1_0 = _network("mnasnet1_0", "MnasNet of width 1: 4,383,312 parameters.", width=1.0)
-mnasnet1_3 = _network("mnasnet1_3", "MnasNet of width 1.3: 6,282,256 parameters.", width=1.3)
+mnasnet0_5 = _mnasnet("mnasnet0_5", 2_218_512, width=0.5)
+mnasnet0_75 = _mnasnet("mnasnet0_75", 3_170_208, width=0.75)
+mnasnet1_0 = _mnasnet("mnasnet1_0", 4_383_312, width=1.0)
+mnasnet1_3 = _mnasnet("mnasnet1_3", 6_282_256, width=1.3)

@@ -17,7 +17,9 @@ from .blocks import (
     normal_001,
     with_classifier,
 )
-from .registry import ImageShape, image_shape, register_block, register_classifier, variant
+from .registry import ImageShape, family, image_shape, register_block, register_classifier
+
+__all__ = ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"]
 
 #: expansion, channels, blocks, stride of the first block: table 2 of the paper
 _STAGES = (
@@ -30,7 +32,7 @@ _STAGES = (
     (6, 320, 1, 1),
 )
 
-_NORM = {"eps": 1e-3, "momentum": 0.01}  # of MobileNetV3
+_NORM: dict[str, Any] = {"eps": 1e-3, "momentum": 0.01}  # of MobileNetV3
 
 
 @register_block
@@ -133,16 +135,18 @@ class InvertedResidualV3(nn.Module):
         return self.block(x) + x if self.is_residual else self.block(x)
 
 
+@family
 def _mobilenet_v3(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
     dropout: float = 0.2,
     *,
     name: str,
-    stages: tuple[tuple[int, int, int, int, bool, str], ...],
+    blocks: tuple[tuple[int, ...], ...],
+    plain: int,
     last: int,
 ) -> nn.Sequential:
-    """A MobileNetV3.
+    """MobileNetV3.
 
     Parameters
     ----------
@@ -167,9 +171,13 @@ def _mobilenet_v3(
         channels, in_channels = 16, image_shape(input_shape, name)[0]
         stem = conv_norm(in_channels, channels, 3, 2, activation=nn.Hardswish(), **_NORM)
         features: list[nn.Module] = [stem]
-        for hidden, out_channels, *rest in stages:
-            features.append(InvertedResidualV3(channels, hidden, out_channels, *rest))
-            channels = out_channels
+        for i, (hidden, width, kernel, stride, squeeze) in enumerate(zip(*blocks, strict=True)):
+            sizes, activation = (
+                (hidden, width, kernel, stride),
+                "Hardswish" if i >= plain else "ReLU",
+            )
+            features.append(InvertedResidualV3(channels, *sizes, bool(squeeze), activation))
+            channels = width
         wide = 6 * channels
         features.append(conv_norm(channels, wide, 1, activation=nn.Hardswish(), **_NORM))
         classifier = nn.Sequential(
@@ -182,46 +190,24 @@ def _mobilenet_v3(
     return init_weights(model, linear=normal_001)
 
 
-# hidden channels, channels, kernel size, stride, squeeze, activation: tables 1 and 2 of the paper
-mobilenet_v3_large = variant(
-    _mobilenet_v3,
-    "mobilenet_v3_large",
-    "MobileNetV3-Large: 5,483,032 parameters.",
-    stages=(
-        (16, 16, 3, 1, False, "ReLU"),
-        (64, 24, 3, 2, False, "ReLU"),
-        (72, 24, 3, 1, False, "ReLU"),
-        (72, 40, 5, 2, True, "ReLU"),
-        (120, 40, 5, 1, True, "ReLU"),
-        (120, 40, 5, 1, True, "ReLU"),
-        (240, 80, 3, 2, False, "Hardswish"),
-        (200, 80, 3, 1, False, "Hardswish"),
-        (184, 80, 3, 1, False, "Hardswish"),
-        (184, 80, 3, 1, False, "Hardswish"),
-        (480, 112, 3, 1, True, "Hardswish"),
-        (672, 112, 3, 1, True, "Hardswish"),
-        (672, 160, 5, 2, True, "Hardswish"),
-        (960, 160, 5, 1, True, "Hardswish"),
-        (960, 160, 5, 1, True, "Hardswish"),
-    ),
-    last=1280,
+# hidden channels, channels, kernel size, stride, whether to squeeze: tables 1 and 2 of the paper
+_LARGE = (
+    (16, 64, 72, 72, 120, 120, 240, 200, 184, 184, 480, 672, 672, 960, 960),
+    (16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160),
+    (3, 3, 3, 5, 5, 5, 3, 3, 3, 3, 3, 3, 5, 5, 5),
+    (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1),
+    (0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1),
 )
-mobilenet_v3_small = variant(
-    _mobilenet_v3,
-    "mobilenet_v3_small",
-    "MobileNetV3-Small: 2,542,856 parameters.",
-    stages=(
-        (16, 16, 3, 2, True, "ReLU"),
-        (72, 24, 3, 2, False, "ReLU"),
-        (88, 24, 3, 1, False, "ReLU"),
-        (96, 40, 5, 2, True, "Hardswish"),
-        (240, 40, 5, 1, True, "Hardswish"),
-        (240, 40, 5, 1, True, "Hardswish"),
-        (120, 48, 5, 1, True, "Hardswish"),
-        (144, 48, 5, 1, True, "Hardswish"),
-        (288, 96, 5, 2, True, "Hardswish"),
-        (576, 96, 5, 1, True, "Hardswish"),
-        (576, 96, 5, 1, True, "Hardswish"),
-    ),
-    last=1024,
+_SMALL = (
+    (16, 72, 88, 96, 240, 240, 120, 144, 288, 576, 576),
+    (16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96),
+    (3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5),
+    (2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1),
+    (1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
+)
+mobilenet_v3_large = _mobilenet_v3(
+    "mobilenet_v3_large", 5_483_032, blocks=_LARGE, plain=6, last=1280
+)
+mobilenet_v3_small = _mobilenet_v3(
+    "mobilenet_v3_small", 2_542_856, blocks=_SMALL, plain=3, last=1024
 )

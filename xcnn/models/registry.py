@@ -53,45 +53,36 @@ def register_classifier(function: Callable[..., _Model]) -> Callable[..., _Model
     return register_network(function)
 
 
-def variant(
-    base: Callable[..., _Model], name: str, summary: str, **settings: Any
-) -> Callable[..., _Model]:
-    """Register a classifier that is one of a family: ``base`` with other settings.
+def family(base: Callable[..., _Model]) -> Callable[..., Callable[..., _Model]]:
+    """Decorator: let a function that builds any network of a family define those by name.
 
-    Parameters
-    ----------
-    base
-        Builds a network of the family. Its docstring, without the first line, describes all of
-        them. It gets ``name`` too.
-    name
-        Name of the function.
-    summary
-        First line of its docstring.
-    **settings
-        Keyword-only parameters of ``base``, which the function does not have, and defaults of
-        other parameters.
+    ``densenet121 = _densenet("densenet121", 7_978_856, counts=(6, 12, 24, 16))`` registers a
+    function of that name, with a docstring that begins with the number of parameters. Its arguments
+    are the positional ones of ``base``, some with other defaults; those that are keyword-only are
+    fixed, but for ``name``, which ``base`` gets too.
     """
     signature = inspect.signature(base)
-    public = signature.replace(
-        parameters=[
-            parameter.replace(default=settings.get(parameter.name, parameter.default))
-            for parameter in signature.parameters.values()
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        ]
-    )
+    positional = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    title, _, text = str(base.__doc__).partition(".\n")
 
-    def function(*args: Any, **changed: Any) -> _Model:
-        try:
-            bound = public.bind(*args, **changed)
-        except TypeError as error:
-            raise TypeError(f"{name}: {error}") from None
-        return base(**{**settings, **bound.arguments, "name": name})
+    def define(name: str, parameters: int, **settings: Any) -> Callable[..., _Model]:
+        public = [p.replace(default=settings.get(p.name, p.default)) for p in positional]
+        shown = signature.replace(parameters=public)
 
-    function.__name__ = function.__qualname__ = name
-    function.__module__ = base.__module__
-    function.__doc__ = "\n".join([summary, *str(base.__doc__).splitlines()[1:]])
-    function.__signature__ = public  # type: ignore[attr-defined]
-    return register_classifier(function)
+        def function(*args: Any, **changed: Any) -> _Model:
+            try:
+                bound = shown.bind(*args, **changed)
+            except TypeError as error:
+                raise TypeError(f"{name}: {error}") from None
+            return base(**{**settings, **bound.arguments, "name": name})
+
+        function.__name__ = function.__qualname__ = name
+        function.__module__ = base.__module__
+        function.__doc__ = f"{title}: {parameters:,} parameters.\n{text}"
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return register_classifier(function)
+
+    return define
 
 
 def register_block(cls: type[_Block]) -> type[_Block]:

@@ -5,15 +5,31 @@ torchvision's weight names.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import SqueezeExcitation, conv_norm, init_weights, normal_001
-from .registry import ImageShape, image_shape, register_block, variant
+from .blocks import SqueezeExcitation, conv_norm, init_weights, normal_001, with_head
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = [
+    "regnet_x_1_6gf",
+    "regnet_x_3_2gf",
+    "regnet_x_8gf",
+    "regnet_x_16gf",
+    "regnet_x_32gf",
+    "regnet_x_400mf",
+    "regnet_x_800mf",
+    "regnet_y_1_6gf",
+    "regnet_y_3_2gf",
+    "regnet_y_8gf",
+    "regnet_y_16gf",
+    "regnet_y_32gf",
+    "regnet_y_400mf",
+    "regnet_y_800mf",
+]
 
 
 @register_block
@@ -65,15 +81,15 @@ def _stages(depth: int, width: int, slope: float, step: float, group: int) -> li
     return stages
 
 
+@family
 def _regnet(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
     *,
     name: str,
-    stages: list[list[int]],
-    group_width: int,
+    blocks: tuple[int, int, float, float, int],
 ) -> nn.Sequential:
-    """A RegNet.
+    """RegNet.
 
     3×3 convolution of stride 2; four stages, each at half the size; global average pooling; one
     linear layer. The blocks of RegNetY have squeeze-and-excitation.
@@ -99,51 +115,31 @@ def _regnet(
     with init.skipped():  # init_weights() initialises
         stem = conv_norm(image_shape(input_shape, name)[0], channels, 3, 2, activation=nn.ReLU())
         trunk = {}
-        for number, (width, count) in enumerate(stages, 1):
-            blocks = {}
+        for number, (width, count) in enumerate(_stages(*blocks), 1):
+            stage = {}
             for i in range(count):
                 squeezed = round(channels / 4) if name.startswith("regnet_y") else 0
-                sizes = channels, width, 1 if i else 2, min(group_width, width), squeezed
-                blocks[f"block{number}-{i}"] = RegNetBlock(*sizes)
+                sizes = channels, width, 1 if i else 2, min(blocks[-1], width), squeezed
+                stage[f"block{number}-{i}"] = RegNetBlock(*sizes)
                 channels = width
-            trunk[f"block{number}"] = nn.Sequential(blocks)
-        model = nn.Sequential(
-            {
-                "stem": stem,
-                "trunk_output": nn.Sequential(trunk),
-                "avgpool": nn.AdaptiveAvgPool2d(1),
-                "flatten": nn.Flatten(),
-                "fc": nn.Linear(channels, num_classes),
-            }
-        )
+            trunk[f"block{number}"] = nn.Sequential(stage)
+        layers = {"stem": stem, "trunk_output": nn.Sequential(trunk)}
+        model = with_head(layers, fc=nn.Linear(channels, num_classes))
     return init_weights(model, linear=normal_001)
 
 
-def _network(
-    name: str, depth: int, width: int, slope: float, step: float, group: int, parameters: str
-) -> Callable[..., nn.Sequential]:
-    """A network of the appendix of the paper; see :func:`_stages`."""
-    size = f"{name[9:-2].replace('_', '.')} {name[-2:].upper()}LOPs"
-    return variant(
-        _regnet,
-        name,
-        f"RegNet{name[7].upper()} of {size}: {parameters} parameters.",
-        stages=_stages(depth, width, slope, step, group),
-        group_width=group,
-    )
-
-
-regnet_x_400mf = _network("regnet_x_400mf", 22, 24, 24.48, 2.54, 16, "5,495,976")
-regnet_x_800mf = _network("regnet_x_800mf", 16, 56, 35.73, 2.28, 16, "7,259,656")
-regnet_x_1_6gf = _network("regnet_x_1_6gf", 18, 80, 34.01, 2.25, 24, "9,190,136")
-regnet_x_3_2gf = _network("regnet_x_3_2gf", 25, 88, 26.31, 2.25, 48, "15,296,552")
-regnet_x_8gf = _network("regnet_x_8gf", 23, 80, 49.56, 2.88, 120, "39,572,648")
-regnet_x_16gf = _network("regnet_x_16gf", 22, 216, 55.59, 2.1, 128, "54,278,536")
-regnet_x_32gf = _network("regnet_x_32gf", 23, 320, 69.86, 2.0, 168, "107,811,560")
-regnet_y_400mf = _network("regnet_y_400mf", 16, 48, 27.89, 2.09, 8, "4,344,144")
-regnet_y_800mf = _network("regnet_y_800mf", 14, 56, 38.84, 2.4, 16, "6,432,512")
-regnet_y_1_6gf = _network("regnet_y_1_6gf", 27, 48, 20.71, 2.65, 24, "11,202,430")
-regnet_y_3_2gf = _network("regnet_y_3_2gf", 21, 80, 42.63, 2.66, 24, "19,436,338")
-regnet_y_8gf = _network("regnet_y_8gf", 17, 192, 76.82, 2.19, 56, "39,381,472")
-regnet_y_16gf = _network("regnet_y_16gf", 18, 200, 106.23, 2.48, 112, "83,590,140")
-regnet_y_32gf = _network("regnet_y_32gf", 20, 232, 115.89, 2.53, 232, "145,046,770")
+# number of blocks, width, slope, step, channels per group: see _stages()
+regnet_x_400mf = _regnet("regnet_x_400mf", 5_495_976, blocks=(22, 24, 24.48, 2.54, 16))
+regnet_x_800mf = _regnet("regnet_x_800mf", 7_259_656, blocks=(16, 56, 35.73, 2.28, 16))
+regnet_x_1_6gf = _regnet("regnet_x_1_6gf", 9_190_136, blocks=(18, 80, 34.01, 2.25, 24))
+regnet_x_3_2gf = _regnet("regnet_x_3_2gf", 15_296_552, blocks=(25, 88, 26.31, 2.25, 48))
+regnet_x_8gf = _regnet("regnet_x_8gf", 39_572_648, blocks=(23, 80, 49.56, 2.88, 120))
+regnet_x_16gf = _regnet("regnet_x_16gf", 54_278_536, blocks=(22, 216, 55.59, 2.1, 128))
+regnet_x_32gf = _regnet("regnet_x_32gf", 107_811_560, blocks=(23, 320, 69.86, 2.0, 168))
+regnet_y_400mf = _regnet("regnet_y_400mf", 4_344_144, blocks=(16, 48, 27.89, 2.09, 8))
+regnet_y_800mf = _regnet("regnet_y_800mf", 6_432_512, blocks=(14, 56, 38.84, 2.4, 16))
+regnet_y_1_6gf = _regnet("regnet_y_1_6gf", 11_202_430, blocks=(27, 48, 20.71, 2.65, 24))
+regnet_y_3_2gf = _regnet("regnet_y_3_2gf", 19_436_338, blocks=(21, 80, 42.63, 2.66, 24))
+regnet_y_8gf = _regnet("regnet_y_8gf", 39_381_472, blocks=(17, 192, 76.82, 2.19, 56))
+regnet_y_16gf = _regnet("regnet_y_16gf", 83_590_140, blocks=(18, 200, 106.23, 2.48, 112))
+regnet_y_32gf = _regnet("regnet_y_32gf", 145_046_770, blocks=(20, 232, 115.89, 2.53, 232))

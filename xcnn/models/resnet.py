@@ -14,8 +14,23 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, init_weights, uniform_by_fan_in
-from .registry import ImageShape, image_shape, register_block, register_classifier, variant
+from .blocks import conv_norm, init_weights, uniform_by_fan_in, with_head
+from .registry import ImageShape, family, image_shape, register_block, register_classifier
+
+__all__ = [
+    "resnet18",
+    "resnet20",
+    "resnet34",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
 
 
 class _ResidualBlock(nn.Module):
@@ -108,16 +123,17 @@ class PlainShortcutBlock(_ResidualBlock):
         return F.pad(x, (0, 0, 0, 0, 0, self.extra)) if self.extra else x
 
 
-def _imagenet_resnet(
+@family
+def _large(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
     *,
     name: str,
-    block: _Block,
     counts: tuple[int, ...],
+    block: _Block = Bottleneck,
     **groups: int,
 ) -> nn.Sequential:
-    """A ResNet for large images.
+    """ResNet for large images.
 
     7×7 convolution and max-pool, each of stride 2; four stages of blocks with 64, 128, 256 and 512
     channels; global average pooling; one linear layer.
@@ -147,48 +163,17 @@ def _imagenet_resnet(
     return init_weights(model, linear=uniform_by_fan_in)
 
 
-_basic = partial(variant, _imagenet_resnet, block=BasicBlock)
-_deep = partial(variant, _imagenet_resnet, block=Bottleneck)
 _50, _101 = (3, 4, 6, 3), (3, 4, 23, 3)
-
-resnet18 = _basic("resnet18", "ResNet of 18 layers: 11,689,512 parameters.", counts=(2, 2, 2, 2))
-resnet34 = _basic("resnet34", "ResNet of 34 layers: 21,797,672 parameters.", counts=_50)
-resnet50 = _deep("resnet50", "ResNet of 50 layers: 25,557,032 parameters.", counts=_50)
-resnet101 = _deep("resnet101", "ResNet of 101 layers: 44,549,160 parameters.", counts=_101)
-resnet152 = _deep("resnet152", "ResNet of 152 layers: 60,192,808 parameters.", counts=(3, 8, 36, 3))
-resnext50_32x4d = _deep(
-    "resnext50_32x4d",
-    "ResNeXt of 50 layers with 32 groups of 4 channels: 25,028,904 parameters.",
-    counts=_50,
-    groups=32,
-    group_width=4,
-)
-resnext101_32x8d = _deep(
-    "resnext101_32x8d",
-    "ResNeXt of 101 layers with 32 groups of 8 channels: 88,791,336 parameters.",
-    counts=_101,
-    groups=32,
-    group_width=8,
-)
-resnext101_64x4d = _deep(
-    "resnext101_64x4d",
-    "ResNeXt of 101 layers with 64 groups of 4 channels: 83,455,272 parameters.",
-    counts=_101,
-    groups=64,
-    group_width=4,
-)
-wide_resnet50_2 = _deep(
-    "wide_resnet50_2",
-    "ResNet of 50 layers with 3×3 convolutions twice as wide: 68,883,240 parameters.",
-    counts=_50,
-    group_width=128,
-)
-wide_resnet101_2 = _deep(
-    "wide_resnet101_2",
-    "ResNet of 101 layers with 3×3 convolutions twice as wide: 126,886,696 parameters.",
-    counts=_101,
-    group_width=128,
-)
+resnet18 = _large("resnet18", 11_689_512, block=BasicBlock, counts=(2, 2, 2, 2))
+resnet34 = _large("resnet34", 21_797_672, block=BasicBlock, counts=_50)
+resnet50 = _large("resnet50", 25_557_032, counts=_50)
+resnet101 = _large("resnet101", 44_549_160, counts=_101)
+resnet152 = _large("resnet152", 60_192_808, counts=(3, 8, 36, 3))
+resnext50_32x4d = _large("resnext50_32x4d", 25_028_904, counts=_50, groups=32, group_width=4)
+resnext101_32x8d = _large("resnext101_32x8d", 88_791_336, counts=_101, groups=32, group_width=8)
+resnext101_64x4d = _large("resnext101_64x4d", 83_455_272, counts=_101, groups=64, group_width=4)
+wide_resnet50_2 = _large("wide_resnet50_2", 68_883_240, counts=_50, group_width=128)
+wide_resnet101_2 = _large("wide_resnet101_2", 126_886_696, counts=_101, group_width=128)
 
 
 @register_classifier
@@ -250,6 +235,4 @@ def _resnet(
         rest = [block(channels, width) for _ in range(count - 1)]
         layers[f"layer{i + 1}"] = nn.Sequential(first, *rest)
         width *= 2
-    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    layers["fc"] = nn.Linear(channels, num_classes, nonlinearity="softmax")
-    return nn.Sequential(layers)
+    return with_head(layers, fc=nn.Linear(channels, num_classes, nonlinearity="softmax"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, init_weights, uniform_by_fan_in
-from .registry import ImageShape, image_shape, register_block, variant
+from .blocks import conv_norm, init_weights, uniform_by_fan_in, with_head
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"]
 
 
 @register_block
@@ -43,6 +44,7 @@ class ShuffleUnit(nn.Module):
         return F.channel_shuffle(F.concat(halves, 1), 2)
 
 
+@family
 def _shufflenet(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
@@ -51,7 +53,7 @@ def _shufflenet(
     widths: tuple[int, int, int],
     last: int = 1024,
 ) -> nn.Sequential:
-    """A ShuffleNetV2.
+    """ShuffleNetV2.
 
     3×3 convolution and max-pool, each of stride 2; three stages of 4, 8 and 4 units; a 1×1
     convolution; global average pooling; one linear layer.
@@ -85,30 +87,11 @@ def _shufflenet(
             layers[f"stage{stage}"] = nn.Sequential(ShuffleUnit(channels, width, 2), *rest)
             channels = width
         layers["conv5"] = conv_norm(channels, last, 1, activation=nn.ReLU())
-        layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-        model = nn.Sequential({**layers, "fc": nn.Linear(last, num_classes)})
+        model = with_head(layers, fc=nn.Linear(last, num_classes))
     return init_weights(model, linear=uniform_by_fan_in, conv=uniform_by_fan_in)
 
 
-_network = partial(variant, _shufflenet)
-shufflenet_v2_x0_5 = _network(
-    "shufflenet_v2_x0_5",
-    "ShuffleNetV2 of width 0.5: 1,366,792 parameters.",
-    widths=(48, 96, 192),
-)
-shufflenet_v2_x1_0 = _network(
-    "shufflenet_v2_x1_0",
-    "ShuffleNetV2 of width 1: 2,278,604 parameters.",
-    widths=(116, 232, 464),
-)
-shufflenet_v2_x1_5 = _network(
-    "shufflenet_v2_x1_5",
-    "ShuffleNetV2 of width 1.5: 3,503,624 parameters.",
-    widths=(176, 352, 704),
-)
-shufflenet_v2_x2_0 = _network(
-    "shufflenet_v2_x2_0",
-    "ShuffleNetV2 of width 2: 7,393,996 parameters.",
-    widths=(244, 488, 976),
-    last=2048,
-)
+shufflenet_v2_x0_5 = _shufflenet("shufflenet_v2_x0_5", 1_366_792, widths=(48, 96, 192))
+shufflenet_v2_x1_0 = _shufflenet("shufflenet_v2_x1_0", 2_278_604, widths=(116, 232, 464))
+shufflenet_v2_x1_5 = _shufflenet("shufflenet_v2_x1_5", 3_503_624, widths=(176, 352, 704))
+shufflenet_v2_x2_0 = _shufflenet("shufflenet_v2_x2_0", 7_393_996, widths=(244, 488, 976), last=2048)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import init_weights, normal_001
-from .registry import ImageShape, image_shape, register_block, variant
+from .blocks import init_weights, normal_001, with_head
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = ["squeezenet1_0", "squeezenet1_1"]
 
 
 @register_block
@@ -26,6 +27,7 @@ class Fire(nn.Module):
         return F.concat([self.expand1x1(x, relu=True), self.expand3x3(x, relu=True)], 1)
 
 
+@family
 def _squeezenet(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
@@ -36,7 +38,7 @@ def _squeezenet(
     stem: tuple[int, int],
     pooled: tuple[int, ...],
 ) -> nn.Sequential:
-    """A SqueezeNet.
+    """SqueezeNet.
 
     A convolution of stride 2, eight Fire modules with max-pools between them, a 1×1 convolution to
     the classes with ReLU, and global average pooling.
@@ -70,31 +72,15 @@ def _squeezenet(
             features.append(Fire(channels, squeezed, 4 * squeezed))
             channels = 8 * squeezed
         last = nn.Conv2d(channels, num_classes, 1)
-        classifier = (nn.Dropout(dropout), last, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        model = nn.Sequential(
-            {
-                "features": nn.Sequential(*features),
-                "classifier": nn.Sequential(*classifier),
-                "flatten": nn.Flatten(),
-            }
-        )
+        layers = {
+            "features": nn.Sequential(*features),
+            "classifier": nn.Sequential(nn.Dropout(dropout), last, nn.ReLU()),
+        }
+        model = with_head(layers)
     init_weights(model, linear=normal_001, conv=init.kaiming_uniform_)
     normal_001(last.weight)
     return model
 
 
-_network = partial(variant, _squeezenet)
-squeezenet1_0 = _network(
-    "squeezenet1_0",
-    "SqueezeNet 1.0: 1,248,424 parameters.",
-    smallest=21,
-    stem=(96, 7),
-    pooled=(0, 3, 7),
-)
-squeezenet1_1 = _network(
-    "squeezenet1_1",
-    "SqueezeNet 1.1, with fewer multiply-adds: 1,235,496 parameters.",
-    smallest=17,
-    stem=(64, 3),
-    pooled=(0, 2, 4),
-)
+squeezenet1_0 = _squeezenet("squeezenet1_0", 1_248_424, smallest=21, stem=(96, 7), pooled=(0, 3, 7))
+squeezenet1_1 = _squeezenet("squeezenet1_1", 1_235_496, smallest=17, stem=(64, 3), pooled=(0, 2, 4))

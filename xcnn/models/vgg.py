@@ -5,13 +5,14 @@ With torchvision's names and shapes of the weights.
 
 from __future__ import annotations
 
-from functools import partial
-
 from .. import init, nn
 from .blocks import init_weights, normal_001, with_classifier
-from .registry import ImageShape, image_shape, variant
+from .registry import ImageShape, family, image_shape
+
+__all__ = ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
 
 
+@family
 def _vgg(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
@@ -21,12 +22,12 @@ def _vgg(
     counts: tuple[int, ...],
     norm: bool = False,
 ) -> nn.Sequential:
-    """A VGG.
+    """VGG.
 
     3×3 convolutions, each with ReLU, in five groups with a max-pool after each; then average
-    pooling to 7×7 pixels and three linear layers. For images below 224 pixels the average pool
-    keeps the size that the last max-pool leaves: 1×1 for 32×32 images (28.1 M parameters for
-    vgg11).
+    pooling to 7×7 pixels and three linear layers. Names in ``_bn`` have a batch-norm before each
+    ReLU. For images below 224 pixels the average pool keeps the size that the last max-pool
+    leaves: 1×1 for 32×32 images (28.1 M parameters for vgg11).
 
     Parameters
     ----------
@@ -72,15 +73,12 @@ def _vgg(
     return init_weights(model, linear=normal_001)
 
 
-_plain = partial(variant, _vgg)
-_norm = partial(variant, _vgg, norm=True)
 _11, _13, _16, _19 = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
-
-vgg11 = _plain("vgg11", "VGG of 11 layers, configuration A: 132,863,336 parameters.", counts=_11)
-vgg13 = _plain("vgg13", "VGG of 13 layers, configuration B: 133,047,848 parameters.", counts=_13)
-vgg16 = _plain("vgg16", "VGG of 16 layers, configuration D: 138,357,544 parameters.", counts=_16)
-vgg19 = _plain("vgg19", "VGG of 19 layers, configuration E: 143,667,240 parameters.", counts=_19)
-vgg11_bn = _norm("vgg11_bn", "vgg11 with batch-norm: 132,868,840 parameters.", counts=_11)
-vgg13_bn = _norm("vgg13_bn", "vgg13 with batch-norm: 133,053,736 parameters.", counts=_13)
-vgg16_bn = _norm("vgg16_bn", "vgg16 with batch-norm: 138,365,992 parameters.", counts=_16)
-vgg19_bn = _norm("vgg19_bn", "vgg19 with batch-norm: 143,678,248 parameters.", counts=_19)
+vgg11 = _vgg("vgg11", 132_863_336, counts=_11)
+vgg13 = _vgg("vgg13", 133_047_848, counts=_13)
+vgg16 = _vgg("vgg16", 138_357_544, counts=_16)
+vgg19 = _vgg("vgg19", 143_667_240, counts=_19)
+vgg11_bn = _vgg("vgg11_bn", 132_868_840, counts=_11, norm=True)
+vgg13_bn = _vgg("vgg13_bn", 133_053_736, counts=_13, norm=True)
+vgg16_bn = _vgg("vgg16_bn", 138_365_992, counts=_16, norm=True)
+vgg19_bn = _vgg("vgg19_bn", 143_678_248, counts=_19, norm=True)

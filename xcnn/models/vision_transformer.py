@@ -5,7 +5,6 @@ with torchvision's weight names.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,9 @@ from .. import functional as F
 from .. import init, nn
 from ..errors import ArgumentError
 from ..tensor import Parameter, Tensor
-from .registry import ImageShape, image_shape, register_block, variant
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = ["vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"]
 
 
 @register_block
@@ -109,6 +110,7 @@ class VisionTransformer(nn.Module):
         return self.heads(self.encoder(F.pad(x, (0, 0, 1, 0)) + token)[:, 0])
 
 
+@family
 def _vit(
     num_classes: int = 1000,
     input_shape: ImageShape = (3, 224, 224),
@@ -116,10 +118,10 @@ def _vit(
     *,
     name: str,
     patch: int,
-    layers: int,
-    heads: int,
+    layers: int = 12,
+    heads: int = 12,
 ) -> VisionTransformer:
-    """A Vision Transformer.
+    """Vision Transformer.
 
     Parameters
     ----------
@@ -153,9 +155,7 @@ def _vit(
     )
 
 
-_base = partial(variant, _vit, layers=12, heads=12)
-_large = partial(variant, _vit, layers=24, heads=16)
-vit_b_16 = _base("vit_b_16", "ViT-B/16: 86,567,656 parameters.", patch=16)
-vit_b_32 = _base("vit_b_32", "ViT-B/32: 88,224,232 parameters.", patch=32)
-vit_l_16 = _large("vit_l_16", "ViT-L/16: 304,326,632 parameters.", patch=16)
-vit_l_32 = _large("vit_l_32", "ViT-L/32: 306,535,400 parameters.", patch=32)
+vit_b_16 = _vit("vit_b_16", 86_567_656, patch=16)
+vit_b_32 = _vit("vit_b_32", 88_224_232, patch=32)
+vit_l_16 = _vit("vit_l_16", 304_326_632, patch=16, layers=24, heads=16)
+vit_l_32 = _vit("vit_l_32", 306_535_400, patch=32, layers=24, heads=16)
