@@ -245,7 +245,14 @@ def test_weights_go_back(tmp_path):
         assert_near(ours.eval()(x).data, theirs.eval()(torch.tensor(x)), 1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("densenet121", "efficientnet_b0", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),
+        *("regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_0"),
+        pytest.param("convnext_tiny", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_initial_weights(name):
     """Each layer's weights have the spread of torchvision's."""
     torch.manual_seed(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -94,12 +93,8 @@ def _mnasnet(
         layers += conv(channels, 1280, 1, activation=nn.ReLU())
         classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(1280, num_classes))
         model = with_head({"layers": nn.Sequential(*layers)}, classifier=classifier)
-    return init_weights(model, linear=_uniform)
-
-
-def _uniform(weight: Tensor) -> None:
-    """Uniform with variance 1 / fan_out."""
-    init.uniform_(weight, math.sqrt(3 / init.fans(weight.shape)[1]))
+    linear = partial(init.kaiming_uniform_, mode="fan_out", nonlinearity="sigmoid")
+    return init_weights(model, linear=linear)
 
 
 mnasnet0_5 = _mnasnet("mnasnet0_5", 2_218_512, width=0.5)

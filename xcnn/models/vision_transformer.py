@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         self, length: int, layers: int, heads: int, width: int, hidden: int, dropout: float
     ) -> None:
         self.pos_embedding = Parameter(np.empty((1, length, width), np.float32))
-        init.normal_(self.pos_embedding, 0.02)
+        init.normal_(self.pos_embedding, std=0.02)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.Sequential(
             {
@@ -99,10 +99,10 @@ class VisionTransformer(nn.Module):
         count = (rows // patch) * (columns // patch)
         self.class_token = Parameter(np.zeros((1, 1, width), np.float32))
         self.conv_proj = nn.Conv2d(channels, width, patch, stride=patch)
-        init.normal_(self.conv_proj.weight, 1 / math.sqrt(channels * patch**2))
+        init.trunc_normal_(self.conv_proj.weight, std=1 / math.sqrt(channels * patch**2))
         self.encoder = Encoder(count + 1, layers, heads, width, hidden, dropout)
         self.heads = nn.Sequential({"head": nn.Linear(width, num_classes)})
-        init.normal_(self.heads[0].weight, 0.0)
+        init.zeros_(self.heads[0].weight)
 
     def forward(self, x: Any) -> Tensor:
         x = F.permute(F.flatten(self.conv_proj(x), 2), (0, 2, 1))  # (N, patches, width)
