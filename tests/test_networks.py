@@ -122,11 +122,9 @@ def test_codes_are_far_apart(classes, least):
 PARTS = {
     "BasicBlock": (4, 6, 2),
     "Bottleneck": (4, 2, 1),
-    "CNBlock": (4, 0.5, 0.5),
     "ConvBNReLU": (4, 2, 3),
+    "ConvNeXtBlock": (4, 0.5, 0.5),
     "DenseLayer": (4, 2),
-    "Encoder": (5, 2, 2, 8, 6, 0.1),
-    "EncoderBlock": (8, 2, 6, 0.1),
     "Fire": (4, 2, 3),
     "FusedMBConv": (4, 4, 3, 1, 2, 0.5),
     "GoogLeNet": (4, 3, True, 0.1),
@@ -148,9 +146,11 @@ PARTS = {
     "StochasticDepth": (0.5,),
     "Subsampling": (4,),
     "UNet": (4, 3, 2),
+    "ViTBlock": (8, 2, 6, 0.1),
+    "ViTEncoder": (5, 2, 2, 8, 6, 0.1),
     "VisionTransformer": ((4, 16, 16), 3, 8, 1, 2, 6, 5),
 }
-SHAPES = {"RBF": (84,), "Encoder": (5, 8), "EncoderBlock": (5, 8)}
+SHAPES = {"RBF": (84,), "ViTEncoder": (5, 8), "ViTBlock": (5, 8)}
 
 
 def image_of(part, batch=2):

@@ -9,7 +9,7 @@ import pytest
 import xcnn
 from xcnn import models
 from xcnn.data import sources
-from xcnn.errors import ArgumentError, DataError, FileFormatError, StateDictError
+from xcnn.errors import ArgumentError, DataError, FileFormatError, StateDictError, XcnnError
 from xcnn.models import weights
 
 from .data.conftest import isolated, server  # noqa: F401  (fixtures)
@@ -70,6 +70,7 @@ def test_weights_that_do_not_fit(saved, tmp_path):
         ("https://host/..", ArgumentError, "the name of a file at the end"),
         ("file:///etc/passwd", ArgumentError, "expected https://"),
         ("https://host/", ArgumentError, "expected https://"),
+        (True, XcnnError, "weights"),
     ],
 )
 def test_errors(value, error, text):

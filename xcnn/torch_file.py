@@ -299,8 +299,10 @@ def _call(function: Any, arguments: Any) -> Any:
         raise ValueError(f"a tensor of {len(shape)} axes with {len(strides)} strides")
     count = math.prod(shape)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if count > storage.size or (count and last >= storage.size):
-        raise ValueError(f"a tensor of {count} elements in a storage of {storage.size}")
+    if count and last >= storage.size:
+        raise ValueError(f"a tensor up to element {last} of a storage of {storage.size}")
+    if count > storage.size:  # would take any amount of memory
+        raise _refused("a tensor that repeats its elements, as of expand() without contiguous()")
     return _Tensor(storage, offset if count else 0, tuple(shape), tuple(strides))
 
 

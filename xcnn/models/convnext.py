@@ -38,7 +38,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 @register_block
-class CNBlock(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """7×7 depthwise convolution, layer-norm, and a GELU between two linear layers on each pixel.
 
     Its output, times a trained scale per channel, is added to the input.
@@ -117,7 +117,7 @@ def _convnext(
                 features.append(nn.Sequential(norm(channels), halve))
                 channels *= 2
             drops = [drop_blocks * i / (sum(counts) - 1) for i in range(index, index + blocks)]
-            features.append(nn.Sequential(*(CNBlock(channels, 1e-6, drop) for drop in drops)))
+            features.append(nn.Sequential(*(ConvNeXtBlock(channels, 1e-6, drop) for drop in drops)))
             index += blocks
         classifier = (norm(channels), nn.Flatten(), nn.Linear(channels, num_classes))
         layers = {"features": nn.Sequential(*features), "avgpool": nn.AdaptiveAvgPool2d(1)}

@@ -19,7 +19,7 @@ __all__ = ["vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"]
 
 
 @register_block
-class EncoderBlock(nn.Module):
+class ViTBlock(nn.Module):
     """Attention, then a GELU between two linear layers, each after a layer-norm and added to its
     input.
     """
@@ -44,7 +44,7 @@ class EncoderBlock(nn.Module):
 
 
 @register_block
-class Encoder(nn.Module):
+class ViTEncoder(nn.Module):
     """Adds an embedding of the positions; then the blocks and a layer-norm."""
 
     def __init__(
@@ -54,10 +54,7 @@ class Encoder(nn.Module):
         init.normal_(self.pos_embedding, std=0.02)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.Sequential(
-            {
-                f"encoder_layer_{i}": EncoderBlock(width, heads, hidden, dropout)
-                for i in range(layers)
-            }
+            {f"encoder_layer_{i}": ViTBlock(width, heads, hidden, dropout) for i in range(layers)}
         )
         self.ln = nn.LayerNorm(width, eps=1e-6)
 
@@ -100,7 +97,7 @@ class VisionTransformer(nn.Module):
         self.class_token = Parameter(np.zeros((1, 1, width), np.float32))
         self.conv_proj = nn.Conv2d(channels, width, patch, stride=patch)
         init.trunc_normal_(self.conv_proj.weight, std=1 / math.sqrt(channels * patch**2))
-        self.encoder = Encoder(count + 1, layers, heads, width, hidden, dropout)
+        self.encoder = ViTEncoder(count + 1, layers, heads, width, hidden, dropout)
         self.heads = nn.Sequential({"head": nn.Linear(width, num_classes)})
         init.zeros_(self.heads[0].weight)
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ..arrays import Array
+from ..checks import check_path
 from ..data import sources
 from ..errors import ArgumentError, DataError, StateDictError
 from ..files import AnyPath
@@ -36,13 +37,13 @@ def load_weights(model: Module, weights: AnyPath) -> None:
 
 def read_weights(model: Module, weights: AnyPath) -> dict[str, Array]:
     """Read the arrays of a file or a URL, with old names of torchvision as in ``model`` now."""
-    text = os.fspath(weights)
+    text = check_path("weights", weights)
     if text.startswith(("DEFAULT", "IMAGENET1K")):
         raise ArgumentError(
             f"weights={text!r}: expected a path or a URL; torchvision's documentation lists the "
             "URLs, such as https://download.pytorch.org/models/resnet18-f37072fd.pth"
         )
-    arrays = load_state(_download(text) if "://" in text else weights)
+    arrays = load_state(_download(text) if "://" in text else text)
     known = dict(model.named_parameters()) | dict(model.named_buffers())
     return {key if key in known else _renamed(key): array for key, array in arrays.items()}
 
