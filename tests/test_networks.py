@@ -131,7 +131,7 @@ PARTS = {
     "Inception": (4, 2, (1, 2), (1, 2), 3),
     "InceptionAux": (4, 3),
     "InvertedResidual": (4, 4, 1, 2),
-    "InvertedResidualV3": (4, 8, 4, 5, 1, True, "Hardswish"),
+    "InvertedResidualV3": (4, 8, 4, 5, 1, True, "hardswish"),
     "LayerNorm2d": (4,),
     "MBConv": (4, 4, 3, 1, 2, 0.5),
     "MnasBlock": (4, 4, 5, 1, 2),

@@ -38,7 +38,7 @@ def expand(
     hidden: int,
     kernel_size: int,
     stride: int,
-    activation: type[nn.Module],
+    activation: Callable[[], nn.Module],
     **norm: Any,
 ) -> list[nn.Module]:
     """First layers of an inverted residual: 1×1 to ``hidden`` channels, then depthwise.
@@ -91,16 +91,17 @@ class SqueezeExcitation(nn.Module):
     """Scale each channel by a gate computed from all channel means (Hu et al. 2018,
     arXiv:1709.01507).
 
-    y = x · gate(fc2(activation(fc1(mean of x over the pixels)))), with the names of functions.
+    y = x · gate(fc2(activation(fc1(mean of x over the pixels)))), named as in
+    :func:`xcnn.nn.activation`.
     """
 
     def __init__(
         self, channels: int, squeezed: int, activation: str = "silu", gate: str = "sigmoid"
     ) -> None:
-        self.activation, self.gate = getattr(F, activation), getattr(F, gate)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.activation, self.gate = nn.activation(activation), nn.activation(gate)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)

@@ -4,6 +4,7 @@ arXiv:1905.02244), with torchvision's weight names.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import init, nn
@@ -111,7 +112,7 @@ class InvertedResidualV3(nn.Module):
     squeeze
         Whether to have squeeze-and-excitation.
     activation
-        "ReLU" or "Hardswish".
+        A name that :func:`xcnn.nn.activation` takes.
     """
 
     def __init__(
@@ -125,7 +126,8 @@ class InvertedResidualV3(nn.Module):
         activation: str,
     ) -> None:
         self.is_residual = stride == 1 and in_channels == out_channels
-        layers = expand(in_channels, hidden, kernel_size, stride, getattr(nn, activation), **_NORM)
+        act = partial(nn.activation, activation)
+        layers = expand(in_channels, hidden, kernel_size, stride, act, **_NORM)
         if squeeze:
             squeezed = make_divisible(hidden // 4)
             layers.append(SqueezeExcitation(hidden, squeezed, "relu", "hardsigmoid"))
@@ -172,11 +174,9 @@ def _mobilenet_v3(
         stem = conv_norm(in_channels, channels, 3, 2, activation=nn.Hardswish(), **_NORM)
         features: list[nn.Module] = [stem]
         for i, (hidden, width, kernel, stride, squeeze) in enumerate(zip(*blocks, strict=True)):
-            sizes, activation = (
-                (hidden, width, kernel, stride),
-                "Hardswish" if i >= plain else "ReLU",
-            )
-            features.append(InvertedResidualV3(channels, *sizes, bool(squeeze), activation))
+            sizes = channels, hidden, width, kernel, stride
+            activation = "hardswish" if i >= plain else "relu"
+            features.append(InvertedResidualV3(*sizes, bool(squeeze), activation))
             channels = width
         wide = 6 * channels
         features.append(conv_norm(channels, wide, 1, activation=nn.Hardswish(), **_NORM))

@@ -15,7 +15,7 @@ from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
 from .blocks import conv_norm, init_weights, uniform_by_fan_in, with_head
-from .registry import ImageShape, family, image_shape, register_block, register_classifier
+from .registry import ImageShape, family, image_shape, register_block
 
 __all__ = [
     "resnet18",
@@ -176,9 +176,11 @@ wide_resnet50_2 = _large("wide_resnet50_2", 68_883_240, counts=_50, group_width=
 wide_resnet101_2 = _large("wide_resnet101_2", 126_886_696, counts=_101, group_width=128)
 
 
-@register_classifier
-def resnet20(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn.Sequential:
-    """ResNet of 20 layers for CIFAR-10: 269,722 parameters (the paper: 0.27 M).
+@family
+def _small(
+    num_classes: int = 10, input_shape: ImageShape = (3, 32, 32), *, name: str, count: int
+) -> nn.Sequential:
+    """ResNet for CIFAR-10.
 
     3×3 convolution; three stages of blocks with 16, 32 and 64 channels, the second and third at
     half the size; global average pooling; one linear layer. Shortcuts have no weights (option A).
@@ -200,20 +202,12 @@ def resnet20(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn
     ArgumentError
         Not an image shape.
     """
-    return _cifar_resnet("resnet20", num_classes, input_shape, 3)
-
-
-@register_classifier
-def resnet56(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn.Sequential:
-    """ResNet of 56 layers: 853,018 parameters (0.85 M); otherwise as :func:`resnet20`."""
-    return _cifar_resnet("resnet56", num_classes, input_shape, 9)
-
-
-def _cifar_resnet(
-    name: str, num_classes: int, input_shape: ImageShape, count: int
-) -> nn.Sequential:
     conv1 = nn.Conv2d(image_shape(input_shape, name)[0], 16, 3, padding=1, bias=False)
     return _resnet(conv1, PlainShortcutBlock, (count,) * 3, num_classes)
+
+
+resnet20 = _small("resnet20", 269_722, count=3)
+resnet56 = _small("resnet56", 853_018, count=9)
 
 
 def _resnet(
