@@ -8,6 +8,7 @@ import pytest
 import xcnn
 import xcnn.functional as F
 from xcnn import models, nn, optim
+from xcnn.errors import ShapeError
 from xcnn.summary import layers
 
 from . import oracles
@@ -263,6 +264,14 @@ def test_unet_sees_the_same_size_twice():
     changed = np.abs(model(x).data - before)[0, 0] > 0
     assert changed[32, 32]
     assert changed[32, 12]  # beyond the 8 pixels that the full-size convolutions reach
+
+
+def test_vision_transformer_takes_one_size():
+    model = models.PARTS["VisionTransformer"]((3, 16, 24), 5, 8, 1, 2, 6, 5)
+    assert model(np.ones((2, 3, 16, 24), np.float32)).shape == (2, 5)
+    text = r"images of shape \(2, 3, 24, 16\): expected \(N, 3, 16, 24\), as there is a weight per"
+    with pytest.raises(ShapeError, match=text):
+        model(np.ones((2, 3, 24, 16), np.float32))
 
 
 def test_autoencoder():

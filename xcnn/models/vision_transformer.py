@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import init, nn
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..tensor import Parameter, Tensor
 from .registry import ImageShape, family, image_shape, register_block
 
@@ -92,7 +92,7 @@ class VisionTransformer(nn.Module):
         hidden: int,
         dropout: float = 0.0,
     ) -> None:
-        channels, rows, columns = input_shape
+        self.input_shape = channels, rows, columns = input_shape
         count = (rows // patch) * (columns // patch)
         self.class_token = Parameter(np.zeros((1, 1, width), np.float32))
         self.conv_proj = nn.Conv2d(channels, width, patch, stride=patch)
@@ -102,6 +102,13 @@ class VisionTransformer(nn.Module):
         init.zeros_(self.heads[0].weight)
 
     def forward(self, x: Any) -> Tensor:
+        x = Tensor.of(x)
+        if x.shape[1:] != tuple(self.input_shape):
+            raise ShapeError(
+                f"images of shape {x.shape}: expected (N, {', '.join(map(str, self.input_shape))}),"
+                " as there is a weight per position; resize them, or build the network with their "
+                "input_shape"
+            )
         x = F.permute(F.flatten(self.conv_proj(x), 2), (0, 2, 1))  # (N, patches, width)
         token = F.pad(self.class_token, (0, 0, 0, x.shape[1]))
         return self.heads(self.encoder(F.pad(x, (0, 0, 1, 0)) + token)[:, 0])
