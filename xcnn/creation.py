@@ -18,6 +18,7 @@ from .tensor import Tensor, dtype_name
 __all__ = [
     "arange",
     "as_tensor",
+    "device",
     "empty",
     "empty_like",
     "eye",
@@ -57,6 +58,24 @@ def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
         raise ArgumentError(f"size={show(shape)}: expected ints >= 0")
     check_size("size", shape, shape)
     return tuple(map(int, shape))
+
+
+def device(type: Any, index: int | None = None) -> str:
+    """The name of a device, "cpu" or "cuda:1", which every ``device`` argument takes.
+
+    Parameters
+    ----------
+    type
+        "cpu", "cuda", "cuda:1" or "auto".
+    index
+        Number of the GPU, for "cuda".
+
+    Raises
+    ------
+    DeviceError
+        No such device.
+    """
+    return backends.get(type if index is None else f"{type}:{index}").device
 
 
 # -- from values ---------------------------------------------------------------------------
