@@ -123,6 +123,12 @@ def test_what_is_refused():
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
         (xcnn, "jit", "xcnn has no attribute 'jit'; use xcnn.onnx.export"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
+        (
+            xcnn.nn.ReLU(),
+            "register_full_backward_hook",
+            "; use register_forward_hook",
+        ),
+        (xcnn.nn.ReLU(), "relu", "'ReLU' object has no attribute 'relu'"),
         (xcnn.zeros(1), "argmix", "Tensor has no attribute 'argmix'"),
     ],
 )
@@ -171,3 +177,25 @@ def test_synchronize(strict):
     first = xcnn.rand(2).tolist()
     xcnn.manual_seed(5)
     assert xcnn.rand(2).tolist() == first
+
+
+def test_draws(backend):
+    xcnn.manual_seed(0)
+    chance = Tensor(backend.asarray(np.array([0, 0.25, 1] * 2000, "float32")))
+    drawn = xcnn.bernoulli(chance)
+    assert drawn.device == backend.device
+    found = drawn.numpy().reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(found, [0, 0.25, 1], atol=0.05)
+    assert xcnn.bernoulli(chance, 1.0).numpy().all()
+    numbers = xcnn.normal(2.0, 3.0, (4000,), device=backend).numpy()
+    assert abs(numbers.mean() - 2) < 0.3
+    assert abs(numbers.std() - 3) < 0.3
+    assert xcnn.normal(xcnn.zeros(3, device=backend), 2.0).device == backend.device
+    weights = Tensor(backend.asarray(np.array([[1.0, 0, 3], [0, 2, 2]])))
+    indices = xcnn.multinomial(weights, 4000, replacement=True)
+    assert (indices.dtype, indices.shape, indices.device) == ("int64", (2, 4000), backend.device)
+    assert set(indices.numpy()[0]) == {0, 2}
+    assert abs((indices.numpy()[0] == 2).mean() - 0.75) < 0.05
+    assert sorted(xcnn.multinomial(weights[0], 2).tolist()) == [0, 2]
+    with pytest.raises(ArgumentError, match=r"multinomial: input has shape \(3,\), num_samples=3"):
+        xcnn.multinomial(weights[0], 3)
