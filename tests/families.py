@@ -99,13 +99,14 @@ _DEFAULT = {
 _DEFAULT |= {"mobilenet_v2", "resnet18"}
 
 
-def networks(largest=10**9, without=(), slow=()):
+def networks(largest=10**9, without=(), slow=(), variants=True):
     """The networks of at most ``largest`` parameters, for ``parametrize``.
 
-    One of each family runs by default; the others, and ``slow`` ones, are marked exhaustive.
+    One of each family runs by default; its other ``variants``, and ``slow`` ones, are marked
+    exhaustive.
     """
     return [
         pytest.param(name, marks=[pytest.mark.exhaustive] * (name not in _DEFAULT or name in slow))
         for name, count in sorted(COUNTS.items())
-        if count <= largest and name not in without
+        if count <= largest and name not in without and (variants or name in _DEFAULT)
     ]

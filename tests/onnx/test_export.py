@@ -115,7 +115,7 @@ def network(name):
     return randomized(model), normal(2, *shape, dtype="float32")
 
 
-@pytest.mark.parametrize("name", networks(LARGE, WITHOUT, slow=["convnext_tiny"]))
+@pytest.mark.parametrize("name", networks(LARGE, WITHOUT, ["convnext_tiny"], variants=False))
 def test_networks(path, name):
     model, x = network(name)
     made = exported(path, model, x, factor=100, check=False)
@@ -127,7 +127,7 @@ def test_networks(path, name):
     assert buffers == ({"c3.places", "output.codes"} if name == "lenet5_1998" else set())
 
 
-@pytest.mark.parametrize("name", networks(LARGE, WITHOUT, SLOW))
+@pytest.mark.parametrize("name", networks(LARGE, WITHOUT, SLOW, variants=False))
 def test_loaded_networks(path, name):
     model, x = network(name)
     export(model, x, path)
@@ -140,7 +140,7 @@ def test_loaded_networks(path, name):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "resnet50"])
 def test_large_networks(path, name):
     model = models.create(name, num_classes=3, input_shape=(1, 32, 32))
     x = normal(1, 1, 32, 32, dtype="float32")
