@@ -122,6 +122,7 @@ def test_what_is_refused():
         (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
         (xcnn, "cuda", "xcnn has no attribute 'cuda'; pass device=\"auto\""),
+        (xcnn.optim, "lr_scheduler", "xcnn.optim has no .* 'lr_scheduler'; use xcnn.schedules"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
         (xcnn.zeros(1), "argmix", "Tensor has no attribute 'argmix'"),
     ],
@@ -132,9 +133,10 @@ def test_a_missing_name_says_what_to_use(owner, name, text):
     assert not hasattr(owner, name)
 
 
-@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "TENSOR", "TOP"])
+@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP"])
 def test_hints_are_for_names_that_are_missing(owner):
-    place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "TENSOR": xcnn.zeros(1), "TOP": xcnn}
+    place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "OPTIM": xcnn.optim}
+    place |= {"TENSOR": xcnn.zeros(1), "TOP": xcnn}
     there = [n for n in getattr(hints, owner) if hasattr(place[owner], n)]
     assert not there
 

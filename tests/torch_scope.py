@@ -195,6 +195,7 @@ OUT_OF_SCOPE = {
     r"nonzero_static|hash_tensor|bfloat16|char|alias_copy|unsafe_.*|(?!index_)\w+_copy",
     "layers: recurrent, transformers, lazy; sparse gradients": r"RNN.*|GRU.*|LSTM.*|"
     r"Transformer.*|Lazy.*|LinearCrossEntropyLoss|SparseAdam",
+    "optimisers seldom used for a CNN": r"Adafactor|ASGD",
     "seldom met by a CNN": r"\w*histogram\w*|histc|combinations|cartesian_prod|gcd|lcm|frexp|ldexp|"
     r"nextafter|nanquantile|logcumsumexp|trapz|cumulative_trapezoid|unravel_index|vander|dsplit|"
     r"diagflat|(diagonal|select|slice)_scatter|slice|sum_to_size|broadcast_shapes|"
@@ -312,7 +313,7 @@ LAYERS: dict[str, list[tuple[tuple, dict, Callable]]] = {
 }
 
 OPTIMISERS = """
-    Adadelta Adafactor Adagrad Adam Adamax AdamW ASGD LBFGS Muon NAdam RAdam RMSprop Rprop SGD
+    Adadelta Adagrad Adam Adamax AdamW LBFGS Muon NAdam RAdam RMSprop Rprop SGD
 """
 _PARTS: list[Callable] = [
     lambda lib, optimizer: [lib.ConstantLR(optimizer, 0.1, 2), lib.ExponentialLR(optimizer, 0.9)],

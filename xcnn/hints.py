@@ -62,6 +62,13 @@ FUNCTIONAL = {
     "upsample_bilinear": 'use F.interpolate(mode="bilinear", align_corners=True)',
     "upsample_nearest": "use F.interpolate",
 }
+OPTIM = {
+    "ASGD": "use SGD, with optim.EMA or optim.SWA for the average",
+    "Adafactor": "use AdamW, or SGD for less state",
+    "SparseAdam": "sparse gradients are not part of xcnn; use Adam",
+    "lr_scheduler": "use xcnn.schedules, or from xcnn import schedules as lr_scheduler",
+    "swa_utils": "use optim.EMA, optim.SWA and optim.update_batch_norm",
+}
 TENSOR = {
     **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _NEW),
     **dict.fromkeys(

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from inspect import Parameter, Signature
-from typing import Any
+from inspect import Parameter, Signature, get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from .. import backends
 from ..arrays import Array, plain, sum_dtype
 from ..backends import OVERFLOW, SKIPPED, Backend
-from ..checks import (
-    as_float,
-    check_callable,
-    check_flag,
-    check_not_negative,
-    check_text,
-    loads_state,
-)
+from ..checks import as_float, check_callable, check_flag, check_number, check_text, loads_state
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor, enable_grad, zero_grads
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
-_FLAGS = {"amsgrad", "centered", "decoupled_weight_decay", "maximize", "nesterov"}
-_NOT_NEGATIVE = {
-    *("alpha", "dampening", "eps", "initial_accumulator_value", "lambd", "lr", "lr_decay", "t0"),
-    *("momentum", "momentum_decay", "tolerance_change", "tolerance_grad", "trust_coefficient"),
-    "weight_decay",
-}
 _NO_EFFECT = ("foreach", "fused")  # PyTorch's choice among implementations of the same numbers
 _UNSUPPORTED = {
     "capturable": "steps are not captured in graphs",
@@ -36,25 +23,71 @@ _UNSUPPORTED = {
 }
 
 
-def _signature(*required: str, **defaults: Any) -> Signature:
-    """The arguments of a constructor, and after them those that all optimisers take by name."""
-    modes = {"maximize": False, **dict.fromkeys(_NO_EFFECT), **dict.fromkeys(_UNSUPPORTED, False)}
-    kind = Parameter.POSITIONAL_OR_KEYWORD
-    return Signature(
-        [
-            *(Parameter(name, kind) for name in required),
-            *(Parameter(name, kind, default=value) for name, value in defaults.items()),
-            *(Parameter(n, Parameter.KEYWORD_ONLY, default=value) for n, value in modes.items()),
-        ]
-    )
+class _Setting:
+    """A setting as an attribute: that of the group being updated; set, it is that of all groups."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: Any, owner: Any = None) -> Any:
+        return self if optimizer is None else optimizer.group.get(self.name)
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        for group in optimizer.param_groups:
+            group[self.name] = value
 
 
-class Optimizer:
+@dataclass_transform()
+class _Settings:
+    """Turns annotated attributes of subclasses into settings, as type checkers see them too."""
+
+    _arguments: ClassVar[dict[str, Parameter]] = {}
+    _signature: ClassVar[Signature]
+    __signature__: ClassVar[Signature | None]
+
+    def __init_subclass__(cls, kw_only: bool = False) -> None:
+        super().__init_subclass__()
+        kind = Parameter.KEYWORD_ONLY if kw_only else Parameter.POSITIONAL_OR_KEYWORD
+        own = {
+            name: Parameter(name, kind, default=vars(cls).get(name, Parameter.empty))
+            for name, annotation in get_annotations(cls).items()
+            if "ClassVar" not in str(annotation)
+        }
+        cls._arguments = {**cls._arguments, **own}
+        for name in own.keys() - {"params"}:
+            setattr(cls, name, _Setting(name))
+        arguments = sorted(cls._arguments.values(), key=lambda argument: argument.kind)
+        cls._signature = Signature(arguments)
+        is_own = "__init__" in vars(cls) and "params" not in own
+        cls.__signature__ = None if is_own else cls._signature
+
+
+class _Modes(_Settings, kw_only=True):
+    """What all optimisers take by name."""
+
+    maximize: bool = False
+    foreach: bool | None = None
+    fused: bool | None = None
+    capturable: bool = False
+    differentiable: bool = False
+
+
+if TYPE_CHECKING:
+
+    class _Params:
+        """An argument of any kind of ``Params``, then a list as an attribute."""
+
+        def __get__(self, optimizer: Any, owner: Any = None) -> list[Tensor]: ...
+        def __set__(self, optimizer: Any, params: Params) -> None: ...
+
+
+class Optimizer(_Modes):
     """Base class: parameters, and one array per parameter for each kind of state.
 
-    Subclasses name their state in ``slots`` and define :meth:`rule`. They list the arguments of
-    their constructor after "params" with their defaults, ``class SGD(Optimizer, lr=1e-3, ...)``, or
-    have a constructor that passes ``settings``; and validate them in :meth:`check`.
+    Subclasses name their state in ``slots`` and define :meth:`rule`. Their annotated attributes,
+    ``momentum: float = 0.0``, are settings: arguments of the constructor after "params", and in
+    :meth:`rule` the values of the group being updated. Flags, and numbers whose default is not
+    negative, are checked; :meth:`check` checks the others.
 
     Parameters
     ----------
@@ -65,8 +98,6 @@ class Optimizer:
         ``[{"params": body.parameters(), "lr": 1e-4}, {"params": head.parameters()}]``.
     lr
         Default learning rate; a Tensor of one element is read once.
-    settings
-        Further default settings by name.
     maximize
         Maximise the objective instead of minimising it.
     foreach, fused
@@ -96,35 +127,27 @@ class Optimizer:
         No parameters, a duplicate parameter, an unknown setting, or a value out of range.
     """
 
-    slots: tuple[str, ...] = ()
+    params: _Params
+    lr: float = 1e-3
+
+    slots: ClassVar[tuple[str, ...]] = ()
     #: whether :meth:`rule` needs whole parameters, not pieces of them in any order
-    whole = False
+    whole: ClassVar[bool] = False
     #: whether weight decay shrinks the parameter, where no "decoupled_weight_decay" says so
-    decoupled = False
-
-    _signature = _signature("params", "lr", settings=None)
-    __signature__: Signature | None = _signature
-
-    def __init_subclass__(cls, **defaults: Any) -> None:
-        super().__init_subclass__()
-        if defaults:
-            cls._signature = _signature("params", **defaults)
-        cls.__signature__ = None if "__init__" in vars(cls) else cls._signature
+    decoupled: ClassVar[bool] = False
 
     def __init__(self, params: Params, *arguments: Any, **settings: Any) -> None:
-        given = self._signature.bind(params, *arguments, **settings)
-        given.apply_defaults()
-        values = {name: value for name, value in given.arguments.items() if name != "settings"}
-        self.defaults = _plain({**values, **(given.arguments.get("settings") or {})})
+        bound = self._signature.bind(params, *arguments, **settings)
+        bound.apply_defaults()
+        self.defaults = _plain(bound.arguments)
         self.check(self.defaults)
-        self.params: list[Tensor] = []
+        self.params = []
         self.reset()
         self.param_groups: list[dict[str, Any]] = []
-        # a single Tensor or array is iterable too, over its rows
-        is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
-        items: Any = list(params) if is_iterable else [] if isinstance(params, Tensor) else params
-        is_grouped = is_iterable and bool(items) and all(isinstance(i, Mapping) for i in items)
-        for group in items if is_grouped else [{"params": items}]:
+        items: Any = [] if isinstance(params, Tensor) else _listed(params)
+        is_grouped = bool(items) and all(isinstance(item, Mapping) for item in items)
+        given = params if hasattr(params, "parameters") else items  # a Module, for the error
+        for group in items if is_grouped else [{"params": given}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]
 
@@ -132,15 +155,6 @@ class Optimizer:
     def is_decoupled(self) -> bool:
         """Whether weight decay shrinks the parameters of the group rather than change gradients."""
         return self.group.get("decoupled_weight_decay", self.decoupled)
-
-    @property
-    def lr(self) -> float:
-        return self.group["lr"]
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        for group in self.param_groups:
-            group["lr"] = value
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a parameter group.
@@ -193,9 +207,12 @@ class Optimizer:
         ArgumentError
             A setting is out of range.
         """
-        check_not_negative(settings, *sorted(_NOT_NEGATIVE & settings.keys()))
-        for name in sorted(_FLAGS & settings.keys()):
-            check_flag(name, settings[name])
+        for name in self.defaults:
+            default = self._arguments[name].default
+            if isinstance(default, bool):
+                check_flag(name, settings[name])
+            elif isinstance(default, float) and default >= 0:
+                check_number(name, settings[name], 0)
         betas = settings.get("betas", (0, 0))
         if not are_numbers(betas, 2) or not all(0 <= b < 1 for b in betas):
             raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
@@ -359,7 +376,9 @@ class Optimizer:
             skipped: int | Array = 0 if scaler is None else scaler[SKIPPED].astype("float64")
             return self.rule(backend.xp, step - skipped)
 
-        settings = {**self.group, **self.kernel_settings(), "step": step}
+        beta1, beta2 = self.group.get("betas", (0, 0))
+        settings = {**self.group, "beta1": beta1, "beta2": beta2, "step": step}
+        settings["decoupled"] = self.is_decoupled
         backend.optimizer_step(self.kernel(), rule, lists, settings, scaler, self.whole)
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
@@ -390,10 +409,6 @@ class Optimizer:
     def kernel(self) -> str:
         """Return the name of the fused GPU kernel for :meth:`rule`; "" if there is none."""
         return ""
-
-    def kernel_settings(self) -> dict[str, Any]:
-        """Return settings for the kernel in addition to ``self.group``."""
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume: ``steps``, a copy of each state array, and ``param_groups``
@@ -492,11 +507,18 @@ def as_type(number: Any, like: Array) -> Any:
     return number.astype(like.dtype) if hasattr(number, "dtype") else number
 
 
+def _listed(params: Any) -> list[Any]:
+    """A Tensor or the items of an iterable as a list; [] for anything else, and for an array."""
+    if isinstance(params, Tensor):
+        return [params]
+    is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
+    return list(params) if is_iterable else []
+
+
 def _named(params: Any) -> tuple[list[Tensor], dict[str, list[str]]]:
     """The parameters, and {"param_names": [...]} if they came as pairs (name, parameter)."""
-    is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
-    items = list(params) if is_iterable else params
-    if is_iterable and items and all(isinstance(i, tuple) and len(i) == 2 for i in items):
+    items = _listed(params)
+    if items and all(isinstance(i, tuple) and len(i) == 2 for i in items):
         names, params = zip(*items, strict=True)
         return tensors(params), {"param_names": [check_text("name", name) for name in names]}
     return tensors(items), {}
@@ -504,10 +526,7 @@ def _named(params: Any) -> tuple[list[Tensor], dict[str, list[str]]]:
 
 def tensors(params: Any) -> list[Tensor]:
     """Return one Tensor or an iterable of Tensors as a list; [] if any item is not a Tensor."""
-    if isinstance(params, Tensor):
-        return [params]
-    is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
-    items = list(params) if is_iterable else []
+    items = _listed(params)
     return items if all(isinstance(p, Tensor) for p in items) else []
 
 
