@@ -283,8 +283,8 @@ def test_states_that_do_not_fit():
         "  unexpected: mean.1",
         "  unexpected: velocity.0",
     ]
-    for part in ({}, {"steps": [3]}, {"param_groups": [], "arrays": {}}):
-        with pytest.raises(StateDictError, match="not the state of an optimiser"):
+    for part in ({}, {"steps": [3]}, {"param_groups": [{"params": [0]}]}):
+        with pytest.raises(StateDictError, match="not the state of Adam: KeyError"):
             adam.load_state_dict(part)
     with pytest.raises(StateDictError, match="unexpected: mean"):
         optim.SGD(params, momentum=0.9).load_state_dict(good)
@@ -1162,7 +1162,7 @@ def test_an_average_goes_on_from_its_state(backend):
             backend.to_host(array), backend.to_host(other.state_dict()["arrays"][name])
         )
     assert state["updates"] == 1  # not changed by what came after
-    with pytest.raises(StateDictError, match="not the state of an EMA"):
+    with pytest.raises(StateDictError, match="not the state of EMA"):
         average.load_state_dict({"arrays": {}})
     with pytest.raises(StateDictError, match=r"another model: bias, count, .*, weight missing"):
         optim.EMA(nn.Linear(3, 2)).load_state_dict(state)

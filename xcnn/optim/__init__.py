@@ -15,28 +15,10 @@ from .sgd import LARS, SGD
 from .sign import Lion, Rprop
 
 __all__ = [
-    "BY_NAME",
-    "EMA",
-    "LARS",
-    "LBFGS",
-    "SGD",
-    "SWA",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Lion",
-    "Muon",
-    "NAdam",
-    "Optimizer",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "update_batch_norm",
-]
+    "BY_NAME", "EMA", "LARS", "LBFGS", "SGD", "SWA", "Adadelta", "Adagrad", "Adam", "AdamW",
+    "Adamax", "Lion", "Muon", "NAdam", "Optimizer", "RAdam", "RMSprop", "Rprop",
+    "clip_grad_norm_", "clip_grad_value_", "update_batch_norm",
+]  # fmt: skip
 
 _GENERAL = Adadelta, Adagrad, Adam, Adamax, AdamW, LARS, Lion, NAdam, RAdam, RMSprop, SGD
 #: those for mini-batches and parameters of any shape

@@ -66,7 +66,8 @@ class LBFGS(Optimizer):
     def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
         for name in ("max_iter", "max_eval", "history_size"):
-            check_int(name, 1 if settings[name] is None and name == "max_eval" else settings[name])
+            if settings[name] is not None or name != "max_eval":
+                check_int(name, settings[name])
         check_choice("line_search_fn", settings["line_search_fn"] or SEARCH, (SEARCH,))
         if settings["maximize"]:
             raise ArgumentError("LBFGS: maximize=True: expected False; negate the loss instead")
@@ -137,8 +138,7 @@ class LBFGS(Optimizer):
                 return _Point(length, loss, gradient, float(gradient @ move))
 
             if self.line_search_fn:
-                origin = _Point(0.0, loss, gradient, slope)
-                limit = max_eval - calls
+                origin, limit = _Point(0.0, loss, gradient, slope), max_eval - calls
                 found, more = _strong_wolfe(evaluate, origin, self._length, _largest(move), limit)
                 self._set(start, found.length, move)
                 self._length, loss, gradient = found[:3]

@@ -8,7 +8,6 @@ from typing import Any
 from ..arrays import Array
 from ..checks import check_choice, check_int
 from ..errors import ArgumentError
-from ..tensor import Tensor
 from .optimizer import Optimizer, are_numbers
 
 
@@ -59,13 +58,12 @@ class Muon(Optimizer):
         three = settings["ns_coefficients"]
         if not are_numbers(three, 3):
             raise ArgumentError(f"ns_coefficients={three!r}: expected three numbers")
-
-    def check_parameter(self, param: Tensor) -> None:
-        if len(param.shape) != 2:
-            raise ArgumentError(
-                f"Muon: a parameter has shape {param.shape}: expected matrices only; train the "
-                "others with another optimiser, such as AdamW"
-            )
+        for param in settings.get("params", ()):
+            if len(param.shape) != 2:
+                raise ArgumentError(
+                    f"Muon: a parameter has shape {param.shape}: expected matrices only; train the "
+                    "others with another optimiser, such as AdamW"
+                )
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         lr, momentum, nesterov = self.lr, self.momentum, self.nesterov

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter, Signature, get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
@@ -190,8 +190,6 @@ class Optimizer(_Modes):
             raise ArgumentError(f"{name}: params contains a parameter twice")
         new = {**self.defaults, **plain_group, **names, "params": params}
         self.check(new)
-        for param in params:
-            self.check_parameter(param)
         self.param_groups.append(new)
         self.params += params
         self.steps += [0] * len(params)
@@ -200,7 +198,7 @@ class Optimizer(_Modes):
             arrays += [None] * len(params)
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Check the settings of a group, or the defaults.
+        """Check the settings of a group with its "params", or the defaults.
 
         Raises
         ------
@@ -216,15 +214,6 @@ class Optimizer(_Modes):
         betas = settings.get("betas", (0, 0))
         if not are_numbers(betas, 2) or not all(0 <= b < 1 for b in betas):
             raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
-
-    def check_parameter(self, param: Tensor) -> None:
-        """Check a parameter that is added; by default any is accepted.
-
-        Raises
-        ------
-        ArgumentError
-            The optimiser cannot train it.
-        """
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The ``slots`` that a group with these settings needs; by default all."""
@@ -306,16 +295,15 @@ class Optimizer(_Modes):
             if self.params[i].grad is not None and self.params[i].requires_grad:
                 by_count.setdefault((self.steps[i] + 1, id(self._skipped[i])), []).append(i)
         for (count, _), indices in by_count.items():
-            backend = self.params[indices[0]].backend
+            params = [self.params[i] for i in indices]
+            backend = params[0].backend
             with backend.active():
-                self.update(
-                    backend,
-                    [self.params[i].data for i in indices],
-                    self._directions([self.params[i].grad.data for i in indices]),
-                    {slot: self._state_arrays(slot, indices) for slot in self.slots_of(self.group)},
-                    count,
-                    None if scaler is None else self._own_scaler(scaler, indices),
-                )
+                arrays, grads = [p.data for p in params], [p.grad.data for p in params]
+                if self.maximize:
+                    grads = [-g for g in grads]
+                state = {slot: self._state(slot, indices) for slot in self.slots_of(self.group)}
+                own = None if scaler is None else self._own_scaler(scaler, indices)
+                self.update(backend, arrays, grads, state, count, own)
             for i in indices:
                 self.steps[i] = count
 
@@ -338,21 +326,16 @@ class Optimizer(_Modes):
                 self.steps[i] -= int(skipped)
         self._skipped = [None] * len(self.params)
 
-    def _directions(self, grads: list[Array]) -> list[Array]:
-        """Return the gradients, negated if the group is set to "maximize"."""
-        return [-g for g in grads] if self.group.get("maximize") else grads
-
-    def _state_arrays(self, slot: str, indices: list[int]) -> list[Array]:
-        arrays, params = self.state[slot], [self.params[i] for i in indices]
-        for i, param in zip(indices, params, strict=True):
+    def _state(self, slot: str, indices: list[int]) -> list[Array]:
+        """The arrays of ``slot``: new ones in the first step, moved if the model was moved."""
+        arrays = self.state[slot]
+        for i in indices:
+            param = self.params[i]
             if arrays[i] is None:
-                shape = self.shape(slot, param.shape)
-                like = {"dtype": state_dtype(param), "shape": shape}
+                like = {"dtype": state_dtype(param), "shape": self.shape(slot, param.shape)}
                 arrays[i] = param.backend.xp.full_like(param.data, self.initial(slot), **like)
-        moved = move_to_params(params, [arrays[i] for i in indices])
-        for i, array in zip(indices, moved, strict=True):
-            arrays[i] = array
-        return moved
+            arrays[i] = move_to(param, arrays[i])
+        return [arrays[i] for i in indices]
 
     def update(
         self,
@@ -437,12 +420,6 @@ class Optimizer(_Modes):
         ArgumentError
             A setting is out of range.
         """
-        missing = {"steps", "param_groups", "arrays"} - set(state)
-        if missing:
-            raise StateDictError(
-                f"not the state of an optimiser: {', '.join(sorted(missing))} missing; pass the "
-                "result of optimizer.state_dict()"
-            )
         problems = self._mismatches(state)
         if problems:
             raise StateDictError(
@@ -468,17 +445,15 @@ class Optimizer(_Modes):
         pairs = zip(self._indexed_groups(), state["param_groups"], strict=True)
         for (group, indices), saved in pairs:
             problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
-            self.check({**group, **_plain(saved)})
-            slots = self.slots_of({**group, **saved})
-            shapes = {
-                f"{s}.{i}": self.shape(s, self.params[i].shape) for s in slots for i in indices
-            }
-            known.update(shapes)
-        problems += [
-            f"unexpected: {key}" if key not in known else f"shape: {key} is {tuple(a.shape)}"
-            for key, a in state["arrays"].items()
-            if key not in known or tuple(a.shape) != known[key]
-        ]
+            new = {**group, **_plain(saved)}
+            self.check(new)
+            for slot in self.slots_of(new):
+                known |= {f"{slot}.{i}": self.shape(slot, self.params[i].shape) for i in indices}
+        for key, array in state["arrays"].items():
+            if key not in known:
+                problems.append(f"unexpected: {key}")
+            elif tuple(array.shape) != known[key]:
+                problems.append(f"shape: {key} is {tuple(array.shape)}")
         if len(state["steps"]) != len(self.params):
             problems.append(f"steps: {len(state['steps'])} parameters, expected {len(self.params)}")
         return problems
@@ -560,16 +535,9 @@ def state_dtype(param: Tensor) -> Any:
     return sum_dtype(param.dtype) if param.dtype.kind == "f" else param.dtype
 
 
-def move_to_params(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Array]:
-    """Move each array to its parameter's device and :func:`state_dtype`: models move too."""
-    owners = backends.of_each(arrays)
-    targets = backends.of_each([p.data for p in params])
-    return [
-        array
-        if owner is target and array.dtype == param.dtype and array.dtype.itemsize >= 4
-        else target.asarray(  # type: ignore[union-attr]
-            array if owner is target else owner.to_host(array),  # type: ignore[union-attr]
-            state_dtype(param),
-        )
-        for param, array, owner, target in zip(params, arrays, owners, targets, strict=True)
-    ]
+def move_to(param: Tensor, array: Array) -> Array:
+    """``array`` on the device of ``param`` and in its :func:`state_dtype`: models move too."""
+    owner, target, dtype = backends.of(array), param.backend, state_dtype(param)
+    if owner is target:
+        return array if array.dtype == dtype else target.asarray(array, dtype)
+    return target.asarray(owner.to_host(array), dtype)
