@@ -49,7 +49,7 @@ class Muon(Optimizer):
     adjust_lr_fn: str | None = None
 
     slots = ("velocity",)
-    whole = decoupled = True
+    whole = decoupled_weight_decay = True
 
     def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)

@@ -16,11 +16,11 @@ from ..tensor import Tensor, enable_grad, zero_grads
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
-_NO_EFFECT = ("foreach", "fused")  # PyTorch's choice among implementations of the same numbers
 _UNSUPPORTED = {
     "capturable": "steps are not captured in graphs",
     "differentiable": "no gradient goes through a step",
 }
+_MODES = {"foreach", "fused", *_UNSUPPORTED}  # the first two choose between the same numbers
 
 
 class _Setting:
@@ -133,8 +133,8 @@ class Optimizer(_Modes):
     slots: ClassVar[tuple[str, ...]] = ()
     #: whether :meth:`rule` needs whole parameters, not pieces of them in any order
     whole: ClassVar[bool] = False
-    #: whether weight decay shrinks the parameter, where no "decoupled_weight_decay" says so
-    decoupled: ClassVar[bool] = False
+    #: whether weight decay shrinks the parameters rather than change their gradients
+    decoupled_weight_decay = False
 
     def __init__(self, params: Params, *arguments: Any, **settings: Any) -> None:
         bound = self._signature.bind(params, *arguments, **settings)
@@ -150,11 +150,6 @@ class Optimizer(_Modes):
         for group in items if is_grouped else [{"params": given}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]
-
-    @property
-    def is_decoupled(self) -> bool:
-        """Whether weight decay shrinks the parameters of the group rather than change gradients."""
-        return self.group.get("decoupled_weight_decay", self.decoupled)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a parameter group.
@@ -360,8 +355,8 @@ class Optimizer(_Modes):
             return self.rule(backend.xp, step - skipped)
 
         beta1, beta2 = self.group.get("betas", (0, 0))
-        settings = {**self.group, "beta1": beta1, "beta2": beta2, "step": step}
-        settings["decoupled"] = self.is_decoupled
+        own = {"beta1": beta1, "beta2": beta2, "decoupled": self.decoupled_weight_decay}
+        settings = {**self.group, **own, "step": step}
         backend.optimizer_step(self.kernel(), rule, lists, settings, scaler, self.whole)
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
@@ -384,7 +379,7 @@ class Optimizer(_Modes):
         decay = self.group["weight_decay"]
         if not decay:
             return g
-        if self.is_decoupled:
+        if self.decoupled_weight_decay:
             p *= 1 - self.group["lr"] * decay
             return g
         return g + decay * p
@@ -441,7 +436,8 @@ class Optimizer(_Modes):
         saved_sizes = [len(group["params"]) for group in state["param_groups"]]
         if sizes != saved_sizes:
             return [f"param_groups: {saved_sizes} parameters, expected {sizes}"]
-        problems, known = [], {}
+        problems: list[str] = []
+        known: dict[str, tuple[int, ...]] = {}
         pairs = zip(self._indexed_groups(), state["param_groups"], strict=True)
         for (group, indices), saved in pairs:
             problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
@@ -461,14 +457,11 @@ class Optimizer(_Modes):
 
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a group, as Python's numbers, without "params" and PyTorch's modes."""
-    for name in _NO_EFFECT:
-        if group.get(name) is not None:
-            check_flag(name, group[name])
-    for name, reason in _UNSUPPORTED.items():
-        if check_flag(name, group.get(name, False)):
+    for name in _MODES & group.keys():
+        if check_flag(name, group[name] or False) and name in _UNSUPPORTED:
+            reason = _UNSUPPORTED[name]
             raise ArgumentError(f"{name}=True is not supported, {reason}: leave it out")
-    left_out = {"params", *_NO_EFFECT, *_UNSUPPORTED}
-    return {name: plain(value) for name, value in group.items() if name not in left_out}
+    return {name: plain(v) for name, v in group.items() if name not in {"params", *_MODES}}
 
 
 def are_numbers(value: Any, count: int) -> bool:

@@ -35,7 +35,7 @@ class Lion(Optimizer):
     weight_decay: float = 0.0
 
     slots = ("mean",)
-    decoupled = True
+    decoupled_weight_decay = True
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
         lr, (beta1, beta2) = self.lr, self.betas
