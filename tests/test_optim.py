@@ -1,14 +1,16 @@
 """Optimisers step by step against the naive oracle and, where installed, PyTorch."""
 
+import copy
 import inspect
 import math
+import pickle
 
 import numpy as np
 import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import hints, models, nn, optim
+from xcnn import hints, nn, optim
 from xcnn.amp import GradScaler
 from xcnn.errors import ArgumentError, DeviceError, GradientError, StateDictError
 
@@ -579,6 +581,36 @@ def test_the_loss_of_a_closure_is_returned(backend):
     assert optimizer.step() is None
 
 
+def copied_by_pickle(value):
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copied_by_pickle])
+def test_a_copied_training_goes_on_alike(copied):
+    def train(model, optimizer, scaler):
+        optimizer.zero_grad()
+        scaler.backward((model(x) * model(x)).sum())
+        scaler.step(optimizer)
+        return model.weight.numpy().tolist()
+
+    x, model = normal(4, 3, dtype="float32"), nn.Linear(3, 2)
+    optimizer = optim.NAdam(model.parameters(), lr=0.1)
+    whole = model, optimizer, GradScaler("cpu", init_scale=4.0)
+    before = train(*whole)
+    twin = copied(whole)
+    assert twin[1].params[0] is twin[0].weight
+    assert twin[1].group is twin[1].param_groups[0]
+    assert before != train(*whole) == train(*twin)
+
+
+def test_settings_are_attributes():
+    optimizer = optim.Adam([{"params": WEIGHT, "lr": 0.5}, {"params": MATRIX}], betas=(0.5, 0.6))
+    assert (optimizer.lr, optimizer.betas) == (0.5, (0.5, 0.6))
+    optimizer.betas = 0.1, 0.2
+    assert [group["betas"] for group in optimizer.param_groups] == [(0.1, 0.2)] * 2
+    assert isinstance(inspect.signature(optim.Adam).parameters["betas"].default, tuple)
+
+
 def test_named_parameters():
     model = nn.Linear(2, 3)
     optimizer = optim.SGD(model.named_parameters(), lr=0.1)
@@ -1007,9 +1039,10 @@ def test_clipping_on_two_devices(strict):
 
 @kinds
 def test_a_clipped_step_does_not_wait_and_stays_in_float32(strict, kind):
-    model = models.lenet5(input_shape=(1, 16, 16)).to(strict)
+    layers = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3)
+    model = nn.Sequential(*layers).to(strict)
     optimizer = kind(model.parameters(), **decay(kind))
-    x, y = strict.asarray(normal(3, 1, 16, 16, dtype="float32")), strict.asarray(np.arange(3))
+    x, y = strict.asarray(normal(3, 1, 5, 5, dtype="float32")), strict.asarray(np.arange(3))
     average = optim.EMA(model)
     with count_syncs() as syncs, forbid_float64():
         for _ in range(2):
@@ -1080,8 +1113,13 @@ def test_mean_of_weights_against_pytorch(backend):
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_batch_norm_statistics_of_averages(backend, momentum):
     torch = pytest.importorskip("torch")
-    here = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, momentum=momentum)).to(backend)
-    peer = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3, momentum=momentum))
+
+    def layers(lib):
+        yield from (lib.Linear(4, 3), lib.BatchNorm1d(3, momentum=momentum))
+        yield from (lib.Unflatten(1, (1, 3, 1, 1)), lib.BatchNorm3d(1, momentum=momentum))
+
+    here = nn.Sequential(*layers(nn)).to(backend)
+    peer = torch.nn.Sequential(*layers(torch.nn))
     peer.load_state_dict({k: torch.tensor(p.numpy()) for k, p in here._state()})
     here(backend.asarray(normal(5, 4, dtype="float32")))  # what is not to count
     batches = [normal(6, 4, seed=i, dtype="float32") + i for i in range(3)]
@@ -1089,7 +1127,7 @@ def test_batch_norm_statistics_of_averages(backend, momentum):
     optim.update_batch_norm(here, ((x, None) for x in batches))
     torch.optim.swa_utils.update_bn(map(torch.tensor, batches), peer)
     assert not any(m.training for m in here.modules())
-    assert [m.momentum for m in here.modules() if isinstance(m, nn.BatchNorm1d)] == [momentum]
+    assert [here[1].momentum, here[3].momentum] == [momentum] * 2
     for name, tensor in here._state():
         np.testing.assert_allclose(tensor.numpy(), peer.state_dict()[name], rtol=2e-6, atol=2e-6)
 
