@@ -8,7 +8,7 @@ from typing import Any
 from ..arrays import Array, sum_dtype
 from ..checks import check_number
 from ..tensor import Tensor
-from .optimizer import not_tensors, one_backend, tensors
+from .optimizer import one_backend, tensors
 
 
 def clip_grad_norm_(
@@ -81,9 +81,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def _gradients(
     parameters: Tensor | Iterable[Tensor], caller: str
 ) -> tuple[list[Tensor], list[Array]]:
-    params = tensors(parameters)
-    if not params:
-        raise not_tensors(f"{caller}: parameters", parameters, "call")
+    params = tensors(parameters, f"{caller}: parameters", "call")
     return params, [p.grad.data for p in params if p.grad is not None]
 
 

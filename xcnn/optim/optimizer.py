@@ -178,9 +178,7 @@ class Optimizer(_Modes):
                 f"{name}: unknown setting {unknown[0]!r} in a parameter group: expected some of "
                 f"{', '.join(self.defaults)}"
             )
-        params, names = _named(group["params"])
-        if not params:
-            raise not_tensors(f"{name}: params", group["params"], "optimiser")
+        params, names = _named(group["params"], f"{name}: params")
         if len({id(p) for p in (*self.params, *params)}) < len(self.params) + len(params):
             raise ArgumentError(f"{name}: params contains a parameter twice")
         new = {**self.defaults, **plain_group, **names, "params": params}
@@ -483,26 +481,30 @@ def _listed(params: Any) -> list[Any]:
     return list(params) if is_iterable else []
 
 
-def _named(params: Any) -> tuple[list[Tensor], dict[str, list[str]]]:
+def _named(params: Any, argument: str) -> tuple[list[Tensor], dict[str, list[str]]]:
     """The parameters, and {"param_names": [...]} if they came as pairs (name, parameter)."""
     items = _listed(params)
-    if items and all(isinstance(i, tuple) and len(i) == 2 for i in items):
-        names, params = zip(*items, strict=True)
-        return tensors(params), {"param_names": [check_text("name", name) for name in names]}
-    return tensors(items), {}
+    if not items or not all(isinstance(item, tuple) and len(item) == 2 for item in items):
+        return tensors(items or params, argument, "optimiser"), {}
+    keys, params = zip(*items, strict=True)
+    names = {"param_names": [check_text("name", key) for key in keys]}
+    return tensors(params, argument, "optimiser"), names
 
 
-def tensors(params: Any) -> list[Tensor]:
-    """Return one Tensor or an iterable of Tensors as a list; [] if any item is not a Tensor."""
+def tensors(params: Any, argument: str, user: str) -> list[Tensor]:
+    """One Tensor or an iterable of Tensors as a list.
+
+    Raises
+    ------
+    ArgumentError
+        There are none, or other items.
+    """
     items = _listed(params)
-    return items if all(isinstance(p, Tensor) for p in items) else []
-
-
-def not_tensors(argument: str, params: Any, user: str) -> ArgumentError:
-    """The error for ``params`` without Tensors."""
+    if items and all(isinstance(item, Tensor) for item in items):
+        return items
     if hasattr(params, "parameters"):
-        return ArgumentError(f"{argument} is a {type(params).__name__}: pass model.parameters()")
-    return ArgumentError(
+        raise ArgumentError(f"{argument} is a {type(params).__name__}: pass model.parameters()")
+    raise ArgumentError(
         f"{argument} contains no Tensors: pass model.parameters(), with a new call for each {user} "
         "(it is an iterator)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from ..checks import check_callable, check_choice, check_flag, check_number, check_steps
 from ..errors import ArgumentError
@@ -22,13 +23,7 @@ class _Cycle(LRScheduler):
     min_lrs: list[float] = []  # at the end, if not the first
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        first: list[float],
-        cycle: bool,
-        base_momentum: _PerGroup,
-        max_momentum: _PerGroup,
-        last_epoch: int,
+        self, optimizer: Optimizer, first: list[float], cycle: bool, momenta: Any, last_epoch: int
     ) -> None:
         names = [name for name in ("betas", "momentum") if name in optimizer.defaults]
         if check_flag("cycle_momentum", cycle) and not names:
@@ -36,8 +31,7 @@ class _Cycle(LRScheduler):
                 f"{type(optimizer).__name__} has no momentum to cycle: pass cycle_momentum=False"
             )
         self._name = names[0] if cycle else ""
-        low = rates_for_groups("base_momentum", base_momentum, optimizer)
-        self._momenta = low, rates_for_groups("max_momentum", max_momentum, optimizer)
+        self._momenta = [rates_for_groups(name, m, optimizer) for name, m in momenta.items()]
         for group, lr in zip(optimizer.param_groups, first, strict=True):
             if last_epoch == -1:
                 group["initial_lr"] = lr
@@ -130,7 +124,8 @@ class OneCycleLR(_Cycle):
         self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
         self.min_lrs = [lr / div_factor / final_div_factor for lr in self.max_lrs]
         first = [lr / div_factor for lr in self.max_lrs]
-        super().__init__(optimizer, first, cycle_momentum, base_momentum, max_momentum, last_epoch)
+        momenta = {"base_momentum": base_momentum, "max_momentum": max_momentum}
+        super().__init__(optimizer, first, cycle_momentum, momenta, last_epoch)
 
     def set_lr(self) -> None:
         if self.steps > self.total_steps:
@@ -218,7 +213,8 @@ class CyclicLR(_Cycle):
         self.scale_fn: Callable[[float], float] = check_callable("scale_fn", scale_fn)
         self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
         first = rates_for_groups("base_lr", base_lr, optimizer)
-        super().__init__(optimizer, first, cycle_momentum, base_momentum, max_momentum, last_epoch)
+        momenta = {"base_momentum": base_momentum, "max_momentum": max_momentum}
+        super().__init__(optimizer, first, cycle_momentum, momenta, last_epoch)
 
     def value(self, first: float, top: float, last: float) -> float:
         position = 1 + self.steps / self.total_size
