@@ -532,7 +532,8 @@ def state_dtype(param: Tensor) -> Any:
 
 def move_to(param: Tensor, array: Array) -> Array:
     """``array`` on the device of ``param`` and in its :func:`state_dtype`: models move too."""
-    owner, target, dtype = backends.of(array), param.backend, state_dtype(param)
-    if owner is target:
-        return array if array.dtype == dtype else target.asarray(array, dtype)
-    return target.asarray(owner.to_host(array), dtype)
+    data, owner = param.data, backends.of(array)
+    target = backends.of(data)
+    if owner is target and array.dtype == data.dtype and array.dtype.itemsize >= 4:
+        return array
+    return target.asarray(array if owner is target else owner.to_host(array), state_dtype(param))
