@@ -48,7 +48,7 @@ class WeightAverage:
     def update(self) -> None:
         """Update the average with the current weights; call it after each optimiser step."""
         for name, tensor in self.model._state():
-            average = self._averages[name] = move_to(tensor, self._averages[name])
+            average = self._averages[name] = move_to(tensor.data, self._averages[name])
             with tensor.backend.active():
                 if self.updates and isinstance(tensor, Parameter):
                     average += self.rate() * (tensor.data - average)

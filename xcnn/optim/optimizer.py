@@ -260,7 +260,8 @@ class Optimizer(_Modes):
         if closure is not None:
             with enable_grad():
                 loss = check_callable("closure", closure)()
-        one_backend([p for p in self.params if p.grad is not None and p.requires_grad])
+        trained = {i for i, p in enumerate(self.params) if p.requires_grad and p.grad is not None}
+        one_backend([self.params[i] for i in trained])
         if scaler is None:
             self._subtract_skipped()
         try:
@@ -268,7 +269,7 @@ class Optimizer(_Modes):
                 self.group = group
                 if not isinstance(group["lr"], int | float):  # float32 would be used in float32
                     group["lr"] = plain(group["lr"])
-                self._step_group(indices, scaler)
+                self._step_group([i for i in indices if i in trained], scaler)
         finally:
             self.group = self.param_groups[0]
         return loss
@@ -281,12 +282,11 @@ class Optimizer(_Modes):
             yield group, range(start, stop)
             start = stop
 
-    def _step_group(self, group_indices: range, scaler: Array | None) -> None:
+    def _step_group(self, trained: list[int], scaler: Array | None) -> None:
         # one entry, unless some parameters missed steps
         by_count: dict[tuple[int, int], list[int]] = {}
-        for i in group_indices:
-            if self.params[i].grad is not None and self.params[i].requires_grad:
-                by_count.setdefault((self.steps[i] + 1, id(self._skipped[i])), []).append(i)
+        for i in trained:
+            by_count.setdefault((self.steps[i] + 1, id(self._skipped[i])), []).append(i)
         for (count, _), indices in by_count.items():
             params = [self.params[i] for i in indices]
             backend = params[0].backend
@@ -294,7 +294,8 @@ class Optimizer(_Modes):
                 arrays, grads = [p.data for p in params], [p.grad.data for p in params]
                 if self.maximize:
                     grads = [-g for g in grads]
-                state = {slot: self._state(slot, indices) for slot in self.slots_of(self.group)}
+                slots = self.slots_of(self.group)
+                state = {slot: self._state(backend, slot, indices, arrays) for slot in slots}
                 own = None if scaler is None else self._own_scaler(scaler, indices)
                 self.update(backend, arrays, grads, state, count, own)
             for i in indices:
@@ -319,15 +320,19 @@ class Optimizer(_Modes):
                 self.steps[i] -= int(skipped)
         self._skipped = [None] * len(self.params)
 
-    def _state(self, slot: str, indices: list[int]) -> list[Array]:
+    def _state(
+        self, backend: Backend, slot: str, indices: list[int], params: list[Array]
+    ) -> list[Array]:
         """The arrays of ``slot``: new ones in the first step, moved if the model was moved."""
-        arrays = self.state[slot]
-        for i in indices:
-            param = self.params[i]
+        arrays: list[Any] = self.state[slot]
+        for i, p in zip(indices, params, strict=True):
             if arrays[i] is None:
-                like = {"dtype": state_dtype(param), "shape": self.shape(slot, param.shape)}
-                arrays[i] = param.backend.xp.full_like(param.data, self.initial(slot), **like)
-            arrays[i] = move_to(param, arrays[i])
+                like = {"dtype": state_dtype(p), "shape": self.shape(slot, p.shape)}
+                arrays[i] = backend.xp.full_like(p, self.initial(slot), **like)
+        owners = backends.of_each([arrays[i] for i in indices])
+        for i, p, owner in zip(indices, params, owners, strict=True):
+            if owner is not backend or arrays[i].dtype != p.dtype:
+                arrays[i] = move_to(p, arrays[i])
         return [arrays[i] for i in indices]
 
     def update(
@@ -525,15 +530,12 @@ def one_backend(params: list[Tensor]) -> Backend | None:
     return next(iter(owners), None)
 
 
-def state_dtype(param: Tensor) -> Any:
+def state_dtype(param: Tensor | Array) -> Any:
     """The dtype of state arrays for ``param``: its own, but at least float32."""
     return sum_dtype(param.dtype) if param.dtype.kind == "f" else param.dtype
 
 
-def move_to(param: Tensor, array: Array) -> Array:
+def move_to(param: Array, array: Array) -> Array:
     """``array`` on the device of ``param`` and in its :func:`state_dtype`: models move too."""
-    data, owner = param.data, backends.of(array)
-    target = backends.of(data)
-    if owner is target and array.dtype == data.dtype and array.dtype.itemsize >= 4:
-        return array
+    owner, target = backends.of(array), backends.of(param)
     return target.asarray(array if owner is target else owner.to_host(array), state_dtype(param))
