@@ -261,7 +261,7 @@ class Optimizer(_Modes):
             with enable_grad():
                 loss = check_callable("closure", closure)()
         trained = {i for i, p in enumerate(self.params) if p.requires_grad and p.grad is not None}
-        one_backend([self.params[i] for i in trained])
+        backend: Any = one_backend([self.params[i] for i in trained])
         if scaler is None:
             self._subtract_skipped()
         try:
@@ -269,7 +269,7 @@ class Optimizer(_Modes):
                 self.group = group
                 if not isinstance(group["lr"], int | float):  # float32 would be used in float32
                     group["lr"] = plain(group["lr"])
-                self._step_group([i for i in indices if i in trained], scaler)
+                self._step_group(backend, [i for i in indices if i in trained], scaler)
         finally:
             self.group = self.param_groups[0]
         return loss
@@ -282,14 +282,13 @@ class Optimizer(_Modes):
             yield group, range(start, stop)
             start = stop
 
-    def _step_group(self, trained: list[int], scaler: Array | None) -> None:
+    def _step_group(self, backend: Backend, trained: list[int], scaler: Array | None) -> None:
         # one entry, unless some parameters missed steps
         by_count: dict[tuple[int, int], list[int]] = {}
         for i in trained:
             by_count.setdefault((self.steps[i] + 1, id(self._skipped[i])), []).append(i)
         for (count, _), indices in by_count.items():
             params = [self.params[i] for i in indices]
-            backend = params[0].backend
             with backend.active():
                 arrays, grads = [p.data for p in params], [p.grad.data for p in params]
                 if self.maximize:
