@@ -723,6 +723,15 @@ def test_sizes_and_conversions(backend, leaf):
         x.no_such_  # noqa: B018
 
 
+def test_python_numbers(backend):
+    three = Tensor(backend.asarray(np.array([3])))
+    assert int(three) == 3
+    assert list(range(three)) == [0, 1, 2]
+    assert f"{three * 1.5:.2f}" == "4.50"
+    with pytest.raises(DTypeError, match="an index must be a whole number, this tensor is float"):
+        range(three * 1.5)
+
+
 def test_a_large_tensor_is_shown_briefly(backend, leaf):
     x = leaf(np.arange(3 * 64 * 64).reshape(3, 64, 64))
     assert repr(x) == (

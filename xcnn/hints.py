@@ -16,7 +16,6 @@ _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
 _NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, device=tensor.device)"
-_DEVICE = 'pass device="auto", "cpu", "cuda" or "cuda:1" as a string'
 
 NN = {
     **dict.fromkeys(("GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"), _RECURRENT),
@@ -91,8 +90,20 @@ TENSOR = {
     "storage": "use tensor.data",
     "stride": "use tensor.data.strides, in bytes",
 }
+MODULE = {
+    **dict.fromkeys(
+        ("register_backward_hook", "register_full_backward_hook"),
+        "use register_forward_hook, and register_hook of the output in it",
+    ),
+    "bfloat16": "bfloat16 is not part of xcnn; use .half() or .float()",
+    "compile": "leave it out: operations run at once",
+    "extra_repr": "the arguments of __init__ are shown",
+    "share_memory": "leave it out: the loader's workers are threads",
+    "type": "use to(dtype)",
+}
 TOP = {
-    **dict.fromkeys(("cuda", "device", "mps", "set_default_device"), _DEVICE),
+    "mps": "Apple's GPUs are not supported; use the CPU",
+    "set_default_device": "pass device= to each tensor and module",
     **dict.fromkeys(("complex64", "complex128", "complex", "polar", "view_as_complex"), _COMPLEX),
     **dict.fromkeys(("linalg", "inverse", "svd"), _LINALG),
     **dict.fromkeys(("fft", "stft"), _FFT),
@@ -108,9 +119,11 @@ TOP = {
     "hub": "use xcnn.models.create(name, weights=...)",
     "jit": "use xcnn.onnx.export",
     "multiprocessing": "use the workers of xcnn.data.DataLoader",
+    "distributions": "use xcnn.randn, numpy.random or scipy.stats",
     "profiler": "use Python's cProfile, or Nsight on a GPU",
     "quasirandom": "use scipy.stats.qmc",
     "seed": "use xcnn.manual_seed",
+    "set_printoptions": "use numpy.set_printoptions",
     "set_num_threads": "set OPENBLAS_NUM_THREADS before Python starts",
     "utils": "use xcnn.data for datasets and loaders",
     "vmap": "operations take batches",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from .. import backends
+from .. import backends, hints
 from ..arrays import Array
 from ..checks import check_callable, check_flag, check_size, check_text, is_int
 from ..errors import (
@@ -84,6 +84,13 @@ class Module:
 
     def __init__(self) -> None:
         """By default a module takes no arguments."""
+
+    if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            if name in hints.MODULE:
+                raise hints.no_attribute(type(self).__name__, name, hints.MODULE, ())
+            return object.__getattribute__(self, name)  # raises, with Python's text
 
     def __reduce__(self) -> tuple[Any, ...]:  # copy and pickle create it without arguments
         return object.__new__, (type(self),), vars(self)
