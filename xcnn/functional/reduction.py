@@ -1,41 +1,23 @@
-"""Sums, moments, norms and other reductions over axes, and cumulative sums and products."""
+"""Sums, moments, norms and other reductions over axes, and cumulative sums."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..checks import as_float, check_dim, check_dims, check_flag
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Function, Tensor, operation
+from .arithmetic import div, eq, ne, where
 from .elementwise import astype
-from .shape import reshape
 
 __all__ = [
-    "all",
-    "amax",
-    "amin",
-    "aminmax",
-    "any",
-    "count_nonzero",
-    "cumprod",
-    "cumsum",
-    "logsumexp",
-    "mean",
-    "nanmean",
-    "nansum",
-    "norm",
-    "prod",
-    "std",
-    "std_mean",
-    "sum",
-    "var",
-    "var_mean",
-    "vector_norm",
-]
+    "all", "amax", "amin", "any", "count_nonzero", "cumsum", "logsumexp", "mean", "nanmean",
+    "nansum", "norm", "prod", "std", "std_mean", "sum", "var", "var_mean", "vector_norm",
+]  # fmt: skip
 
 Axes = int | Sequence[int] | None
 
@@ -188,44 +170,18 @@ def mean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = No
     return _typed(Mean(dim, keepdim), input, dtype)
 
 
-class NanSum(Sum):
-    """See :func:`nansum`."""
-
-    keeps_values = True
-
-    def compute(self, backend: Backend, x: Array, axes: tuple[int, ...]) -> Array:
-        return super().compute(backend, backend.xp.where(x == x, x, 0), axes)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return super().backward(backend, dy) * (self.saved.x == self.saved.x)
-
-
 @operation
 def nansum(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`sum` with NaN as 0, which gets no gradient."""
-    return _typed(NanSum(dim, keepdim), input, dtype)
-
-
-class NanMean(Reduction):
-    """See :func:`nanmean`."""
-
-    def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
-        over: Any = {"axis": axes, "dtype": x.dtype, "keepdims": True}
-        return xp.where(x == x, x, 0).sum(**over) / (x == x).sum(**over)
-
-    def gradient(self, xp: Any, dy: Array, x: Array, y: Array) -> Array:
-        return _shared(x == x, dy, self.saved.axes)
-
-
-def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
-    """dy in equal parts to the ``chosen`` elements; NaN where there are none."""
-    return chosen * dy / chosen.sum(axis=axes, dtype=dy.dtype, keepdims=True)
+    return sum(where(eq(input, input), input, 0), dim, keepdim, dtype=dtype)
 
 
 @operation
 def nanmean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`mean` of the elements that are not NaN; NaN where there are none."""
-    return _typed(NanMean(dim, keepdim), input, dtype)
+    total = nansum(input, dim, keepdim, dtype=dtype)
+    with total.backend.quiet_overflow():
+        return div(total, sum(eq(input, input), dim, keepdim))
 
 
 class Prod(Reduction):
@@ -269,6 +225,11 @@ class Amax(Reduction):
         return _shared(chosen, dy, self.saved.axes)
 
 
+def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
+    """dy in equal parts to the ``chosen`` elements."""
+    return chosen * dy / chosen.sum(axis=axes, dtype=dy.dtype, keepdims=True)
+
+
 class Amin(Amax):
     """See :func:`amin`."""
 
@@ -300,24 +261,11 @@ def amin(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
     return Amin(dim, keepdim)(input)
 
 
-class MinMax(NamedTuple):
-    """What :func:`aminmax` returns."""
-
-    min: Tensor
-    max: Tensor
-
-
-@operation
-def aminmax(input: Any, *, dim: Axes = None, keepdim: bool = False) -> MinMax:
-    """:func:`amin` and :func:`amax` as a named tuple (min, max)."""
-    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
-
-
 class Fact(Reduction):
     """What ``method`` of the mask of nonzero elements returns; has no gradient."""
 
     any_dtype = ("input",)
-    keeps_values = False
+    keeps_values = differentiable = False
     method: str
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
@@ -326,8 +274,10 @@ class Fact(Reduction):
 
 def _fact(name: str, method: str, what: str) -> Callable[..., Tensor]:
     def fact(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
-        """{what} over the axes ``dim``: None or (): all. Has no gradient."""
-        return Fact(dim, keepdim, method=method)(Tensor.of(input).detach())
+        """{what} over the axes ``dim``: None: all, (): none. Has no gradient."""
+        if method != "sum" and isinstance(dim, Sequence) and not dim:
+            return ne(input, 0)
+        return Fact(dim, keepdim, method=method)(input)
 
     return named(fact, name, what=what)
 
@@ -519,7 +469,7 @@ def logsumexp(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
 
 
 class CumSum(Function):
-    """See :func:`cumsum`."""
+    """See :func:`cumsum`; of float16 in float32, of integers in int64."""
 
     arguments = ("input",)
     any_dtype = ("input",)
@@ -528,47 +478,15 @@ class CumSum(Function):
         self.dim = dim
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        return _scan(backend.xp.cumsum, x, self.dim)
+        is_float, dim = x.dtype.kind == "f", check_dim("dim", self.dim, x.ndim or 1)
+        dtype = sum_dtype(x.dtype) if is_float else "int64"
+        y = backend.xp.cumsum(x.reshape(x.shape or 1), axis=dim, dtype=dtype).reshape(x.shape)
+        return y.astype(x.dtype, copy=False) if is_float else y
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        return _from_end(backend.xp, dy, self.dim)
-
-
-class CumProd(CumSum):
-    """See :func:`cumprod`."""
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        self.save(x=x)
-        return _scan(backend.xp.cumprod, x, self.dim)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        """Without division by the first 0, beyond which the gradient is 0."""
-        xp, dim = backend.xp, self.dim
-        x, dy = (a.astype(sum_dtype(a.dtype), copy=False) for a in (self.saved.x, dy))
-        is_zero = x == 0
-        zeros = xp.cumsum(is_zero, axis=dim)
-        first = is_zero & (zeros == 1)
-        before = _from_end(xp, dy * xp.cumprod(x, axis=dim), dim) / xp.where(is_zero, 1, x)
-        at_first = _from_end(xp, dy * xp.cumprod(xp.where(first, 1, x), axis=dim), dim)
-        return xp.where(first, at_first, xp.where(zeros == 0, before, 0))
-
-
-def _scan(function: Callable, x: Array, dim: int) -> Array:
-    """A cumulative sum or product, of float16 in float32, of integers in int64."""
-    dtype = sum_dtype(x.dtype) if x.dtype.kind == "f" else "int64"
-    y = function(x, axis=dim, dtype=dtype)
-    return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y
-
-
-def _from_end(xp: Any, dy: Array, dim: int) -> Array:
-    return xp.flip(_scan(xp.cumsum, xp.flip(dy, dim), dim), dim)
-
-
-def _cumulative(kind: type[CumSum], input: Any, dim: int, dtype: Any) -> Tensor:
-    input = Tensor.of(input)
-    dim = check_dim("dim", dim, max(input.ndim, 1))
-    y = _typed(kind(dim), input if input.ndim else reshape(input, (1,)), dtype)
-    return y if input.ndim else reshape(y, ())
+        if not dy.ndim:
+            return dy
+        return backend.xp.flip(self.forward(backend, backend.xp.flip(dy, self.dim)), self.dim)
 
 
 @operation
@@ -587,10 +505,4 @@ def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     ShapeError
         No such axis.
     """
-    return _cumulative(CumSum, input, dim, dtype)
-
-
-@operation
-def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
-    """Product of the elements up to and including each, along ``dim``; see :func:`cumsum`."""
-    return _cumulative(CumProd, input, dim, dtype)
+    return _typed(CumSum(dim), input, dtype)
