@@ -247,6 +247,8 @@ def use(made, rng):
     """Use what a constructor made as it is meant to be used."""
     if isinstance(made, nn.Loss):
         made(ROWS, ROWS)
+    elif isinstance(made, nn.ModuleDict | nn.ModuleList | nn.ParameterList):
+        len(made)  # not to be called
     elif isinstance(made, nn.Module):
         images = rng.choice([IMAGES, SIGNALS, ROWS])
         is_unpool = type(made).__name__.startswith("MaxUnpool")

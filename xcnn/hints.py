@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import did_you_mean
+from .errors import UnknownNameError, did_you_mean
 
 _RECURRENT = "recurrent networks are not part of xcnn; use nn.Conv1d or nn.MultiheadAttention"
 _TRANSFORMER = "build the block from nn.MultiheadAttention, nn.LayerNorm and nn.Linear"
@@ -53,14 +53,11 @@ NN = {
     "utils": "use xcnn.optim.clip_grad_norm_ and clip_grad_value_",
 }
 FUNCTIONAL = {
-    "bilinear": "use xcnn.einsum",
     "embedding_bag": "use F.embedding, and .mean(1) or .sum(1) of its output",
     "grid_sampler": "use F.grid_sample",
     "multi_head_attention_forward": "use nn.MultiheadAttention or F.scaled_dot_product_attention",
     "scaled_grouped_mm": "use xcnn.matmul",
     "upsample": "use F.interpolate",
-    "upsample_bilinear": 'use F.interpolate(mode="bilinear", align_corners=True)',
-    "upsample_nearest": "use F.interpolate",
 }
 TENSOR = {
     **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _NEW),
@@ -76,7 +73,6 @@ TENSOR = {
     "element_size": "use tensor.data.itemsize",
     "get_device": "use tensor.device",
     "grad_fn": "use tensor.creator",
-    "index_put": "use xcnn.where, masked_fill or scatter_add",
     "is_cpu": 'use tensor.device == "cpu"',
     "is_cuda": 'use tensor.device != "cpu"',
     "is_pinned": "copies to a GPU are pinned by the loader",
@@ -114,7 +110,9 @@ TOP = {
 }
 
 
-def no_attribute(owner: str, name: str, hints: dict[str, str], known: Iterable[str]) -> Exception:
+def no_attribute(
+    owner: str, name: str, hints: dict[str, str], known: Iterable[str]
+) -> UnknownNameError:
     """The error for a missing attribute, with a hint, or a name that is spelled like it."""
     hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
-    return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name)
+    return UnknownNameError(f"{owner} has no attribute {name!r}{hint}")

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, Self
 
 from .. import backends
 from ..arrays import Array
-from ..checks import check_callable, check_flag, check_size, is_int
+from ..checks import check_callable, check_flag, check_size, check_text, is_int
 from ..errors import (
     ArgumentError,
     DTypeError,
     StateDictError,
+    UnknownNameError,
     XcnnError,
     did_you_mean,
     show,
@@ -158,7 +159,7 @@ class Module:
 
         Raises
         ------
-        AttributeError
+        UnknownNameError, also an AttributeError
             There is none.
         """
         return self._at(target, dict(self.named_modules()), "module")
@@ -172,9 +173,9 @@ class Module:
         return self._at(target, dict(self.named_buffers()), "buffer")
 
     def _at(self, target: str, members: Mapping[str, Any], what: str) -> Any:
-        if target not in members:
+        if check_text("target", target) not in members:
             hint = did_you_mean(target, members)
-            raise AttributeError(f"{type(self).__name__} has no {what} {target!r}{hint}")
+            raise UnknownNameError(f"{type(self).__name__} has no {what} {target!r}{hint}")
         return members[target]
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
