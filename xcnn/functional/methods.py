@@ -169,7 +169,7 @@ _SAME_NAME: dict[Any, tuple[str, ...]] = {
     linear: tuple(
         n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
     ),
-    reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
+    reduction: tuple(reduction.__all__),
     sorting: tuple(sorting.__all__),
     shape: _of_input(shape),
 }

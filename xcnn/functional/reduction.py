@@ -11,12 +11,12 @@ from ..backends import Backend
 from ..checks import as_float, check_dim, check_dims, check_flag
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Function, Tensor, operation
-from .arithmetic import div, eq, ne, where
+from .arithmetic import eq, ne, where
 from .elementwise import astype
 
 __all__ = [
     "all", "amax", "amin", "any", "count_nonzero", "cumsum", "logsumexp", "mean", "nanmean",
-    "nansum", "norm", "prod", "std", "std_mean", "sum", "var", "var_mean", "vector_norm",
+    "nansum", "norm", "prod", "std", "std_mean", "sum", "var", "var_mean",
 ]  # fmt: skip
 
 Axes = int | Sequence[int] | None
@@ -176,12 +176,26 @@ def nansum(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = 
     return sum(where(eq(input, input), input, 0), dim, keepdim, dtype=dtype)
 
 
+class NanMean(Reduction):
+    """See :func:`nanmean`."""
+
+    def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
+        over: Any = {"axis": axes, "dtype": x.dtype, "keepdims": True}
+        return xp.where(x == x, x, 0).sum(**over) / (x == x).sum(**over)
+
+    def gradient(self, xp: Any, dy: Array, x: Array, y: Array) -> Array:
+        return _shared(x == x, dy, self.saved.axes)
+
+
 @operation
 def nanmean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`mean` of the elements that are not NaN; NaN where there are none."""
-    total = nansum(input, dim, keepdim, dtype=dtype)
-    with total.backend.quiet_overflow():
-        return div(total, sum(eq(input, input), dim, keepdim))
+    return _typed(NanMean(dim, keepdim), input, dtype)
+
+
+def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
+    """dy in equal parts to the ``chosen`` elements; NaN where there are none."""
+    return chosen * dy / chosen.sum(axis=axes, dtype=dy.dtype, keepdims=True)
 
 
 class Prod(Reduction):
@@ -223,11 +237,6 @@ class Amax(Reduction):
         if self.to_nan:
             chosen |= (x != x) & (y != y)
         return _shared(chosen, dy, self.saved.axes)
-
-
-def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
-    """dy in equal parts to the ``chosen`` elements."""
-    return chosen * dy / chosen.sum(axis=axes, dtype=dy.dtype, keepdims=True)
 
 
 class Amin(Amax):
@@ -360,7 +369,7 @@ std_mean = _moment("std_mean", ":func:`std` and :func:`mean`.", True, with_mean=
 
 
 class Norm(Reduction):
-    """See :func:`vector_norm`."""
+    """See :func:`norm`."""
 
     p: float
 
@@ -401,15 +410,16 @@ def _power(xp: Any, base: Array, exponent: float) -> Array:
 
 
 @operation
-def vector_norm(
-    input: Any, ord: float = 2, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None
+def norm(
+    input: Any, p: Any = "fro", dim: Axes = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:
-    """(Σ |x|^ord)^(1 / ord) over the axes ``dim``, all together.
+    """(Σ |x|^p)^(1 / p) over the axes ``dim``, all together.
 
     Parameters
     ----------
-    ord
-        A number. 0: how many elements are nonzero; inf and -inf: the largest and smallest |x|.
+    p
+        A number. 0: how many elements are nonzero; inf and -inf: the largest and smallest |x|;
+        "fro": 2.
     dim
         One axis or several; None or (): all.
     keepdim
@@ -420,31 +430,14 @@ def vector_norm(
     Raises
     ------
     ArgumentError
-        ``ord`` is not a number.
-    ShapeError
-        No such axis, or one without elements and ``ord`` < 0 or infinite.
-    """
-    p = as_float(ord)
-    if math.isnan(p):
-        raise ArgumentError(f"ord={ord!r}: expected a number, such as 2 or float('inf')")
-    return _typed(Norm(dim, keepdim, p=p), input, dtype)
-
-
-@operation
-def norm(
-    input: Any, p: float | str = "fro", dim: Axes = None, keepdim: bool = False, dtype: Any = None
-) -> Tensor:
-    """:func:`vector_norm` of order ``p``; "fro" is 2.
-
-    Raises
-    ------
-    ArgumentError
         ``p`` is "nuc", which needs singular values, or not a number.
+    ShapeError
+        No such axis, or one without elements and ``p`` < 0 or infinite.
     """
-    if isinstance(p, str) and p != "fro":
-        raise ArgumentError(f'p={p!r}: expected a number or "fro"')
-    order = 2 if isinstance(p, str) or p is None else p
-    return vector_norm(input, order, dim, keepdim, dtype=dtype)
+    order = 2.0 if p is None or (isinstance(p, str) and p == "fro") else as_float(p)
+    if math.isnan(order):
+        raise ArgumentError(f'p={p!r}: expected a number, such as 2 or float("inf"), or "fro"')
+    return _typed(Norm(dim, keepdim, p=order), input, dtype)
 
 
 class LogSumExp(Reduction):
