@@ -168,8 +168,8 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     return reshape(input, (*input.shape[:dim], *axes, *input.shape[dim + 1 :]))
 
 
-class UnitAxes(Reshape):
-    """See :func:`squeeze` and :func:`unsqueeze`: adds or removes axes of length 1, as a view."""
+class PlainReshape(Reshape):
+    """A reshape without regard to batch-last memory: to a matrix, or of axes of length 1."""
 
     @staticmethod
     def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
@@ -190,7 +190,7 @@ def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
     input = Tensor.of(input)
     dims = check_dims("dim", dim, input.ndim or 1)
     shape = tuple(n for i, n in enumerate(input.shape) if n != 1 or i not in dims)
-    return UnitAxes(shape)(input)
+    return PlainReshape(shape)(input)
 
 
 @operation
@@ -206,7 +206,7 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
     """
     input = Tensor.of(input)
     dim = check_dim("dim", dim, input.ndim + 1)
-    return UnitAxes((*input.shape[:dim], 1, *input.shape[dim:]))(input)
+    return PlainReshape((*input.shape[:dim], 1, *input.shape[dim:]))(input)
 
 
 class Permute(Function):
