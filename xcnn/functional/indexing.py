@@ -16,16 +16,7 @@ from typing import Any, TypeVar, cast
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..checks import (
-    check_choice,
-    check_dim,
-    check_dims,
-    check_flag,
-    check_int,
-    check_number,
-    check_size,
-    is_int,
-)
+from ..checks import check_choice, check_dim, check_dims, check_flag, check_int, check_size, is_int
 from ..errors import (
     ArgumentError,
     DeviceError,
@@ -35,8 +26,7 @@ from ..errors import (
     ShapeError,
 )
 from ..tensor import Function, Tensor, is_grad_enabled, operation
-from .arithmetic import broadcasts, mul, operands, sum_to, where
-from .reduction import sum
+from .arithmetic import broadcasts, operands, sum_to, where
 from .shape import (
     broadcast_tensors,
     common_shape,
@@ -52,10 +42,9 @@ from .shape import (
 )
 
 __all__ = [
-    "argwhere", "chunk", "diag", "diagonal", "flip", "fliplr", "flipud", "gather", "index_add",
-    "index_put", "index_select", "masked_fill", "masked_select", "narrow", "nonzero",
-    "repeat_interleave", "roll", "rot90", "scatter", "scatter_add", "select", "split", "trace",
-    "tril", "triu", "unbind",
+    "argwhere", "chunk", "diag", "diagonal", "flip", "fliplr", "flipud", "gather", "index_put",
+    "index_select", "masked_fill", "masked_select", "narrow", "nonzero", "repeat_interleave",
+    "roll", "rot90", "scatter", "scatter_add", "select", "split", "tril", "triu", "unbind",
 ]  # fmt: skip
 
 _ALL = slice(None)
@@ -271,18 +260,22 @@ def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]
     picked: list[Any] = []
     source = 0  # axis of the input
     for item in items:
+        if not hasattr(item, "dtype"):
+            basic.append(item)
+            picked += () if is_int(item) else (_ALL,)
+            source += item is not None
+            continue
         parts = (item,)
-        if _is_mask(item):
-            if item.shape != shape[source : source + item.ndim]:
-                text = f"a mask of shape {item.shape} does not fit {shape} from axis {source} on"
-                raise OutOfRangeError(f"indexing: {text}")
-            parts = input.backend.xp.nonzero(item)
-        elif hasattr(item, "dtype"):
+        if not _is_mask(item):
             input.backend.check_indices("indexing", item, shape[source], negative=True)
-        is_array = hasattr(item, "dtype")
-        basic += [_ALL] * len(parts) if is_array else parts
-        picked += parts if is_array else () if is_int(item) else (_ALL,)
-        source += len(parts) if item is not None else 0
+        elif item.shape == shape[source : source + item.ndim]:
+            parts = input.backend.xp.nonzero(item)
+        else:
+            text = f"a mask of shape {item.shape} does not fit {shape} from axis {source} on"
+            raise OutOfRangeError(f"indexing: {text}")
+        basic += [_ALL] * len(parts)
+        picked += parts
+        source += len(parts)
     return tuple(basic), tuple(picked)
 
 
@@ -618,13 +611,20 @@ def scatter(
         raise ArgumentError("scatter: expected either src or value")
     if reduce is not None:
         check_choice("reduce", reduce, ("add",))
-    return _scattered("scatter", input, dim, index, value if src is None else src, reduce == "add")
+    x, shape, arrays = _grid("scatter", input, dim, index)
+    source = _like("scatter", x, value if src is None else src)
+    if source.ndim:
+        lengths = zip(shape, source.shape, strict=False)
+        if source.ndim != len(shape) or any(n > m for n, m in lengths):
+            text = f"src has shape {source.shape}, index {shape}: it is too small"
+            raise ShapeError(f"scatter: {text}")
+        source = getitem(source, tuple(map(slice, shape)))
+    return _restored(Put(arrays, accumulate=reduce == "add")(x, source), input.shape)
 
 
-@_indexing
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     """A copy of ``input`` with ``src`` added at ``index`` along ``dim``; see :func:`scatter`."""
-    return _scattered("scatter_add", input, dim, index, src, True)
+    return scatter(input, dim, index, src, reduce="add")
 
 
 def _like(name: str, input: Tensor, value: Any) -> Tensor:
@@ -641,21 +641,6 @@ def _like(name: str, input: Tensor, value: Any) -> Tensor:
     raise DTypeError(f"{name}: the value {value} does not fit the input, {input.dtype}")
 
 
-def _scattered(
-    name: str, input: Tensor, dim: int, index: Any, src: Any, accumulate: bool
-) -> Tensor:
-    x, shape, arrays = _grid(name, input, dim, index)
-    source = _like(name, x, src)
-    if source.ndim:
-        if source.ndim != len(shape) or any(
-            n > m for n, m in zip(shape, source.shape, strict=True)
-        ):
-            text = f"src has shape {source.shape}, index {shape}: it is too small"
-            raise ShapeError(f"{name}: {text}")
-        source = getitem(source, tuple(map(slice, shape)))
-    return _restored(Put(arrays, accumulate)(x, source), input.shape)
-
-
 @_indexing
 def index_select(input: Any, dim: int, index: Any) -> Tensor:
     """The parts of an axis at ``index``, a vector of ints >= 0, in that order.
@@ -669,40 +654,12 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
     ShapeError
         No such axis, or ``index`` has more than one.
     """
-    x, part = _along("index_select", input, dim, index)
-    return Take(part)(x) if input.ndim else input
-
-
-def _along(name: str, input: Tensor, dim: int, index: Any) -> tuple[Tensor, tuple[Any, ...]]:
     x = _vector(input)
-    dim, array = check_dim("dim", dim, x.ndim), _indices(name, index, input)
+    dim, array = check_dim("dim", dim, x.ndim), _indices("index_select", index, input)
     if array.ndim > 1:
-        raise ShapeError(f"{name}: index has shape {array.shape}: expected one axis")
-    input.backend.check_indices(name, array, x.shape[dim])
-    return x, (*(_ALL,) * dim, array.reshape(-1))
-
-
-@_indexing
-def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
-    """A copy of ``input`` with ``alpha * source`` added at ``index`` along ``dim``.
-
-    Where an index repeats, all its parts are added. See :func:`index_select` for ``index``.
-
-    Raises
-    ------
-    DTypeError, OutOfRangeError
-        See :func:`index_select`.
-    ShapeError
-        ``source`` has not the shape of the indexed part.
-    """
-    if not isinstance(alpha, int):
-        check_number("alpha", alpha)
-    source = source if alpha == 1 else mul(source, alpha)
-    x, part = _along("index_add", input, dim, index)
-    source, expected = _like("index_add", x, source), _layout(part, x.shape)[-1]
-    if source.ndim and source.shape != expected:
-        raise ShapeError(f"index_add: source has shape {source.shape}: expected {expected}")
-    return _restored(Put(part, accumulate=True)(x, source), input.shape)
+        raise ShapeError(f"index_select: index has shape {array.shape}: expected one axis")
+    input.backend.check_indices("index_select", array, x.shape[dim])
+    return Take((*(_ALL,) * dim, array.reshape(-1)))(x) if input.ndim else input
 
 
 @_indexing
@@ -832,6 +789,9 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     return getitem(reshape(x, (*x.shape[:-2], math.prod(x.shape[-2:]))), index)
 
 
+_diagonal = diagonal  # an argument of diag has its name
+
+
 @_indexing
 def diag(input: Any, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, or a square matrix of zeros with a vector on its diagonal.
@@ -849,16 +809,6 @@ def diag(input: Any, diagonal: int = 0) -> Tensor:
     check_size("diagonal", diagonal, (size, size))
     blank = input.backend.xp.zeros(size * size, input.dtype)
     return reshape(Put(_on_diagonal(size, size, diagonal))(blank, input), (size, size))
-
-
-_diagonal = diagonal  # an argument of diag has its name
-
-
-def trace(input: Any) -> Tensor:
-    """The sum of the main diagonal of a matrix."""
-    if Tensor.of(input).ndim != 2:
-        raise ShapeError(f"trace: the input has shape {input.shape}: expected a matrix")
-    return sum(_diagonal(input))
 
 
 def _triangle(name: str, part: str, keeps: Callable[[Array, int], Array]) -> Any:

@@ -15,17 +15,7 @@ from ..checks import check_number
 from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled
-from . import (
-    activation,
-    arithmetic,
-    elementwise,
-    fold,
-    indexing,
-    linear,
-    reduction,
-    shape,
-    sorting,
-)
+from . import activation, arithmetic, elementwise, fold, indexing, linear, reduction, shape, sorting
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
