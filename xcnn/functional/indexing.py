@@ -276,6 +276,7 @@ def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]
         basic += [_ALL] * len(parts)
         picked += parts
         source += len(parts)
+    common_shape("indexing", *[p.shape for p in picked if hasattr(p, "dtype")])
     return tuple(basic), tuple(picked)
 
 

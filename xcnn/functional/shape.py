@@ -35,7 +35,8 @@ def lengths(name: str, sizes: Any, minimum: float = -math.inf) -> tuple[int, ...
     axes = tuple(given)
     if not are_ints(axes, min(len(axes), 64)) or min(axes, default=0) < minimum:
         least = f" >= {minimum}" if minimum > -math.inf else ""
-        raise ArgumentError(f"{name}={given!r}: expected at most 64 ints{least}")
+        hint = "; .astype converts to another dtype" * (name == "shape")
+        raise ArgumentError(f"{name}={given!r}: expected at most 64 ints{least}{hint}")
     return tuple(map(int, axes))  # NumPy's overflow
 
 
@@ -95,7 +96,7 @@ def _resolved(sizes: tuple[int, ...], count: int, shape: tuple[int, ...]) -> tup
     known = math.prod(n for n in sizes if n != -1)
     found = tuple(count // known if n == -1 and known else n for n in sizes)
     if sizes.count(-1) > 1 or math.prod(found) != count or min(found, default=0) < 0:
-        raise ShapeError(f"reshape: {count} elements of {shape} do not fit {sizes}")
+        raise ShapeError(f"reshape: {shape}, {count} elements of it, does not fit {sizes}")
     return found
 
 
