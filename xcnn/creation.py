@@ -6,13 +6,12 @@ Each takes PyTorch's ``dtype``, ``device`` (default: the CPU) and ``requires_gra
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import backends, random
 from .arrays import Array
-from .checks import check_int, check_number, check_size, is_int
+from .checks import as_float, check_int, check_size, is_int
 from .errors import ArgumentError, show
 from .tensor import Tensor, dtype_name
 
@@ -46,7 +45,8 @@ def _numbers(dtype: Any, **values: Any) -> list[Any]:
     kind = float if "float" in dtype_name(dtype) else int
     numbers = {name: v.item() if isinstance(v, Tensor) else v for name, v in values.items()}
     for name, number in numbers.items():
-        check_number(name, number, -sys.float_info.max, sys.float_info.max)
+        if not math.isfinite(as_float(number)):
+            raise ArgumentError(f"{name}={show(number)}: expected a finite number")
     return [kind(number) for number in numbers.values()]
 
 
