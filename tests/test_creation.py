@@ -5,7 +5,7 @@ import pytest
 
 import xcnn
 from xcnn import Tensor, hints
-from xcnn.errors import ArgumentError, DTypeError
+from xcnn.errors import ArgumentError, DeviceError, DTypeError
 
 MADE = {
     "zeros": (lambda **d: xcnn.zeros(2, 0, 3, **d), np.zeros((2, 0, 3), "float32")),
@@ -124,7 +124,7 @@ def test_what_is_refused():
         (xcnn.nn, "LSTM", "xcnn.nn has no attribute 'LSTM'; recurrent networks are not part"),
         (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
-        (xcnn, "cuda", "xcnn has no attribute 'cuda'; pass device=\"auto\""),
+        (xcnn, "jit", "xcnn has no attribute 'jit'; use xcnn.onnx.export"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
         (xcnn.zeros(1), "argmix", "Tensor has no attribute 'argmix'"),
     ],
@@ -156,3 +156,21 @@ def test_random_in_place():
     assert abs(x.numpy().std() - 3) < 0.2
     assert -1 <= x.uniform_(-1, 3).numpy().min() < -0.9
     assert abs(x.bernoulli_(0.25).numpy().mean() - 0.25) < 0.05
+
+
+def test_the_device_of_a_script(backend):
+    device = xcnn.device("cuda" if xcnn.cuda.is_available() else "cpu")
+    assert xcnn.zeros(2, device=device).to(device).device == device
+    assert xcnn.device(backend.device) == backend.device
+    assert xcnn.cuda.device_count() == len(xcnn.backends.cuda_devices())
+    with pytest.raises(DeviceError, match="device='tpu'"):
+        xcnn.device("tpu")
+
+
+def test_synchronize(strict):
+    xcnn.cuda.synchronize("strict")
+    assert xcnn.cuda.memory_allocated("strict") >= 0
+    xcnn.cuda.manual_seed_all(5)
+    first = xcnn.rand(2).tolist()
+    xcnn.manual_seed(5)
+    assert xcnn.rand(2).tolist() == first

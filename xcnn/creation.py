@@ -16,7 +16,7 @@ from .errors import ArgumentError, show
 from .tensor import Tensor, dtype_name
 
 __all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full",
+    "arange", "as_tensor", "device", "empty", "empty_like", "eye", "from_numpy", "full",
     "full_like", "linspace", "ones", "ones_like", "rand", "rand_like", "randint", "randint_like",
     "randn", "randn_like", "randperm", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
@@ -48,6 +48,24 @@ def _numbers(dtype: Any, **values: Any) -> list[Any]:
         if not math.isfinite(as_float(number)):
             raise ArgumentError(f"{name}={show(number)}: expected a finite number")
     return [kind(number) for number in numbers.values()]
+
+
+def device(type: Any, index: int | None = None) -> str:
+    """The name of a device, "cpu" or "cuda:1", which every ``device`` argument takes.
+
+    Parameters
+    ----------
+    type
+        "cpu", "cuda", "cuda:1" or "auto".
+    index
+        Number of the GPU, for "cuda".
+
+    Raises
+    ------
+    DeviceError
+        No such device.
+    """
+    return backends.get(type if index is None else f"{type}:{index}").device
 
 
 # -- from values ---------------------------------------------------------------------------

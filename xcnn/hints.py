@@ -16,7 +16,6 @@ _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
 _NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, device=tensor.device)"
-_DEVICE = 'pass device="auto", "cpu", "cuda" or "cuda:1" as a string'
 
 NN = {
     **dict.fromkeys(("GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"), _RECURRENT),
@@ -85,7 +84,8 @@ TENSOR = {
     "stride": "use tensor.data.strides, in bytes",
 }
 TOP = {
-    **dict.fromkeys(("cuda", "device", "mps", "set_default_device"), _DEVICE),
+    "mps": "Apple's GPUs are not supported; use the CPU",
+    "set_default_device": "pass device= to each tensor and module",
     **dict.fromkeys(("complex64", "complex128", "complex", "polar", "view_as_complex"), _COMPLEX),
     **dict.fromkeys(("linalg", "inverse", "svd"), _LINALG),
     **dict.fromkeys(("fft", "stft"), _FFT),

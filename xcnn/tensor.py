@@ -488,7 +488,11 @@ class Tensor:
         elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
         if data.dtype.kind not in "fiub":
-            raise DTypeError(f"expected an array of real numbers or bools, got one of {data.dtype}")
+            use = " (classes by name: np.unique(names, return_inverse=True)[1])"
+            raise DTypeError(
+                f"expected an array of real numbers or bools, got one of {data.dtype}"
+                + (use if data.dtype.kind in "OSU" else "")
+            )
         self._data: Array = data
         self._grad: Tensor | None = None
         self._buffer: Tensor | None = None  # the last gradient: its memory is for the next one

@@ -613,7 +613,7 @@ def scatter(
     if reduce is not None:
         check_choice("reduce", reduce, ("add",))
     x, shape, arrays = _grid("scatter", input, dim, index)
-    source = _like("scatter", x, value if src is None else src)
+    source = _value(x, value if src is None else src)
     if source.ndim:
         lengths = zip(shape, source.shape, strict=False)
         if source.ndim != len(shape) or any(n > m for n, m in lengths):
@@ -628,18 +628,9 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     return scatter(input, dim, index, src, reduce="add")
 
 
-def _like(name: str, input: Tensor, value: Any) -> Tensor:
-    """A Tensor, or a number in the dtype of ``input``."""
-    if not isinstance(value, int | float):
-        return Tensor.of(value)
-    with input.backend.active():
-        try:
-            whole = value if input.dtype.kind == "f" or isinstance(value, int) else int(value)
-            if whole == value or whole != whole:
-                return Tensor(input.backend.xp.full((), whole, input.dtype))
-        except (OverflowError, ValueError):  # infinity, NaN, or a large int
-            pass
-    raise DTypeError(f"{name}: the value {value} does not fit the input, {input.dtype}")
+def _value(input: Tensor, value: Any) -> Tensor:
+    """A Tensor, or a number in the dtype of ``input``; a fraction for ints stays one, refused."""
+    return operands(input, value)[1] if isinstance(value, int | float) else Tensor.of(value)
 
 
 @_indexing
@@ -689,7 +680,7 @@ def index_put(input: Any, indices: Sequence[Any], values: Any, accumulate: bool 
     basic, arrays = _parsed(input, tuple(indices)) if is_list else ((), ())
     if not arrays or any(item != _ALL for item in basic):
         raise ArgumentError("index_put: indices: expected a tuple of arrays of ints, or masks")
-    shape, values = _layout(arrays, input.shape)[-1], _like("index_put", input, values)
+    shape, values = _layout(arrays, input.shape)[-1], _value(input, values)
     if not broadcasts(values.shape, shape):
         raise ShapeError(f"index_put: values have shape {values.shape}, the indexed part {shape}")
     return Put(arrays, check_flag("accumulate", accumulate))(input, values)
@@ -710,7 +701,11 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     if shape := getattr(value, "shape", ()):
         raise ShapeError(f"masked_fill: value has shape {shape}: expected a number")
-    return where(mask, _like("masked_fill", Tensor.of(input), value), input)
+    input = Tensor.of(input)
+    value = _value(input, value)
+    if value.dtype != input.dtype:
+        raise DTypeError(f"masked_fill: value is {value.dtype}, input {input.dtype}: convert one")
+    return where(mask, value, input)
 
 
 @_indexing
