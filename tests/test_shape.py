@@ -383,7 +383,11 @@ ERRORS = [
     (lambda x: x.index_put(([0, 1],), x[0, :2]), ShapeError, "index_put: values"),
     (lambda x: x.masked_fill([True, False, True], x), ShapeError, "expected a number"),
     (lambda x: x.masked_select(x), DTypeError, "expected bool"),
-    (lambda x: (x > 0).nonzero().masked_fill(x[0, :2] > 9, 0.5), DTypeError, "value is float32"),
+    (
+        lambda x: (x > 0).nonzero().masked_fill(x[0, :2] > 9, 0.5),
+        DTypeError,
+        "value would make it float32",
+    ),
     (lambda x: (x > 0).nonzero().scatter(0, [[0]], np.inf), DTypeError, "values is float32"),
     (lambda x: (x > 0).nonzero().scatter(0, [[0]], 2**70), DTypeError, "too large for int64"),
 ]

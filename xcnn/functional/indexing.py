@@ -702,10 +702,10 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     if shape := getattr(value, "shape", ()):
         raise ShapeError(f"masked_fill: value has shape {shape}: expected a number")
     input = Tensor.of(input)
-    value = _value(input, value)
-    if value.dtype != input.dtype:
-        raise DTypeError(f"masked_fill: value is {value.dtype}, input {input.dtype}: convert one")
-    return where(mask, value, input)
+    y = where(mask, _value(input, value), input)
+    if y.dtype != input.dtype:
+        raise DTypeError(f"masked_fill: input is {input.dtype}, and value would make it {y.dtype}")
+    return y
 
 
 @_indexing
@@ -781,8 +781,9 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     input = Tensor.of(input)
     axes = check_dims("dim1, dim2", (dim1, dim2), input.ndim)
     x = movedim(input, axes, (-2, -1))
-    index = _on_diagonal(*x.shape[-2:], check_int("offset", offset, -(2**63)))
-    return getitem(reshape(x, (*x.shape[:-2], math.prod(x.shape[-2:]))), index)
+    *others, rows, columns = x.shape
+    index = _on_diagonal(rows, columns, check_int("offset", offset, -(2**63)))
+    return getitem(reshape(x, (*others, rows * columns)), index)
 
 
 _diagonal = diagonal  # an argument of diag has its name

@@ -53,7 +53,7 @@ class Reshape(Function):
     arguments = ("input",)
     any_dtype = ("input",)
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: Sequence[int]) -> None:
         self.shape = shape
 
     def forward(self, backend: Backend, x: Array) -> Array:
@@ -64,7 +64,7 @@ class Reshape(Function):
         return self.reshaped(backend.xp, dy, self.saved.shape)
 
     @staticmethod
-    def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    def reshaped(xp: Any, x: Array, shape: Sequence[int]) -> Array:
         """Row-major reshape, without a copy in batch-last memory if the batch axis is kept."""
         if x.ndim > 1 and len(shape) > 1 and x.shape[0] == shape[0]:
             return xp.moveaxis(to_batch_last(xp, x).reshape(*shape[1:], shape[0]), -1, 0)
@@ -155,7 +155,7 @@ class PlainReshape(Reshape):
     """A reshape without regard to batch-last memory: to a matrix, or of axes of length 1."""
 
     @staticmethod
-    def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    def reshaped(xp: Any, x: Array, shape: Sequence[int]) -> Array:
         return x.reshape(shape)
 
 
