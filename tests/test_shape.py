@@ -194,6 +194,7 @@ def test_nonzero(backend):
         np.testing.assert_array_equal(found.numpy(), np.argwhere(x))
     parts = F.nonzero(t, as_tuple=True)
     np.testing.assert_array_equal(t[parts].numpy(), x[x > 0])
+    np.testing.assert_array_equal(np.stack([p.numpy() for p in F.where(t > 0)]), np.nonzero(x))
     assert Tensor(backend.asarray(np.array(2))).nonzero().shape == (1, 0)
     with xcnn.no_grad():
         assert not F.nonzero(normal(3)).requires_grad

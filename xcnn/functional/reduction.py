@@ -374,15 +374,16 @@ class Norm(Reduction):
     p: float
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
-        p, x, over = self.p, xp.absolute(x), {"axis": axes, "keepdims": True}
+        p, over = self.p, {"axis": axes, "keepdims": True}
+        if p == 2:
+            return xp.sqrt((x * x).sum(**over))
+        x = xp.absolute(x)
         if math.isinf(p) or p < 0:
             check_not_empty(f"norm of order {p}", x.shape, axes)
         if math.isinf(p):
             return x.max(**over) if p > 0 else x.min(**over)
         if p == 0:
             return (x != 0).sum(dtype=x.dtype, **over)
-        if p == 2:
-            return xp.sqrt((x * x).sum(**over))
         return x.sum(**over) if p == 1 else _power(xp, _power(xp, x, p).sum(**over), 1 / p)
 
     def gradient(self, xp: Any, dy: Array, x: Array, y: Array) -> Array:
