@@ -304,10 +304,6 @@ OPERATIONS = {
     "bmm": (F.bmm, lambda n: (between(n, 2, 3), normal(n, 3, 4))),
     "dot": (F.dot, lambda n: (between(n), normal(n))),
     "outer": (F.outer, lambda n: (between(n), normal(3))),
-    "addmm": (
-        lambda c, a, b: F.addmm(c, a, b, beta=2, alpha=0.5),
-        lambda n: (normal(4), between(n, 3), normal(3, 4)),
-    ),
     "einsum": (
         lambda a, b: F.einsum("n...k, km -> mn...", a, b),
         lambda n: (between(n, 2, 3), normal(3, 4)),

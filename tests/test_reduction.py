@@ -82,14 +82,6 @@ CALLS = {
     "matmul vectors": (lambda m, a, b: m.matmul(a, b), [X[0, 0], X[1, 1]]),
     "matmul row": (lambda m, a, b: m.matmul(a, b), [X[0, :, 0], X]),
     "matmul column": (lambda m, a, b: m.matmul(a, b), [X[:, None], X[0, 0]]),
-    "addmm": (
-        lambda m, c, a, b: m.addmm(c, a, b, beta=0.5, alpha=-2),
-        [X[0, 0], X[0, :, :3], X[1, :3]],
-    ),
-    "addmm without": (
-        lambda m, c, a, b: m.addmm(c, a, b, beta=0),
-        [np.full(5, NAN), X[0, :, :3], X[1, :3]],
-    ),
     "outer": (lambda m, a, b: m.outer(a, b), [X[0, 0], X[0, :, 0]]),
 }
 NORMS = [0, 0.5, 1, 2, 3.5, -1, INF, -INF]
@@ -283,7 +275,6 @@ ERRORS = {
     "dot": (lambda a: F.dot(a(X[0]), a(X[0])), ShapeError, "dot: .*expected 1 and 1 axes"),
     "bmm": (lambda a: F.bmm(a(X[:1]), a(X)), ShapeError, "bmm: .*one batch size"),
     "outer": (lambda a: F.outer(a(X), a(X)), ShapeError, "outer: "),
-    "addmm": (lambda a: F.addmm(a(X), a(X[0]), a(X[0].T)), ShapeError, "addmm: input has shape"),
     "sublists": (lambda a: F.einsum(a(X), [0, 1, 2]), ArgumentError, "lists of ints"),
     "equation": (lambda a: F.einsum("i1,j", a(X), a(X)), ArgumentError, "expected letters"),
     "terms": (lambda a: F.einsum("ij,jk->ik", a(X[0])), ShapeError, "does not fit"),

@@ -50,7 +50,7 @@ OPERATORS = {
         zeros ones full empty zeros_like ones_like full_like empty_like eye arange linspace tensor
         as_tensor rand rand_like randn randn_like randint randint_like randperm
     """,
-    "matrices": "matmul bmm mm mv addmm einsum outer dot cdist",
+    "matrices": "matmul bmm mm mv einsum outer dot cdist",
     "convolution": """
         nn.functional.conv1d nn.functional.conv2d nn.functional.conv3d
         nn.functional.conv_transpose1d nn.functional.conv_transpose2d
@@ -192,7 +192,7 @@ OUT_OF_SCOPE = {
     r"gradient|bitwise_(left|right)_shift|nn\.functional\.linear_cross_entropy|aminmax|nanmedian|"
     r"kthvalue|mode|cumprod|cum(max|min)|quantile|bincount|diff|trapezoid|msort|searchsorted|"
     r"bucketize|unique_consecutive|index_(add|copy|fill)|take|scatter_reduce|masked_scatter|"
-    r"block_diag|diag_embed|trace|addmv|addr|addbmm|baddbmm|tensordot|inner|kron|cross|dist",
+    r"block_diag|diag_embed|trace|addm[mv]|addr|addbmm|baddbmm|tensordot|inner|kron|cross|dist",
     "the same by another name that is in scope": r"split_with_sizes|[hv]split|tensor_split|dstack|"
     r"column_stack|atleast_[123]d|take_along_dim|ger|vdot|new_(zeros|ones|full|empty)|logspace|"
     r"scalar_tensor|(tril|triu)_indices|normal|bernoulli|multinomial",

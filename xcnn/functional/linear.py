@@ -10,17 +10,17 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_flag, check_number
+from ..checks import check_flag
 from ..errors import ArgumentError, ShapeError
 from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Function, Tensor, operands, operation
-from .arithmetic import add, broadcasts, mul, sum_to
+from .arithmetic import add, mul, sum_to
 from .conv import check_bias, shape_of
 from .indexing import diagonal
 from .reduction import named, sum
-from .shape import PlainReshape, permute, reshape, squeeze, unsqueeze
+from .shape import PlainReshape, common_shape, permute, reshape, squeeze, unsqueeze
 
-__all__ = ["addmm", "bilinear", "bmm", "dot", "einsum", "linear", "matmul", "mm", "mv", "outer"]
+__all__ = ["bilinear", "bmm", "dot", "einsum", "linear", "matmul", "mm", "mv", "outer"]
 
 Terms = list[list[Any]]
 """The labels of the axes of each factor: letters, and ints for the axes of an ellipsis."""
@@ -81,11 +81,7 @@ class MatMul(Function):
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         self.save(a=a, b=b)
-        try:
-            return backend.matmul(a, b)
-        except ValueError as error:
-            shapes = f"shapes {a.shape} and {b.shape}"
-            raise ShapeError(f"matmul: {shapes}: the leading axes do not broadcast") from error
+        return backend.matmul(a, b)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         a, b = self.saved.a, self.saved.b
@@ -151,6 +147,7 @@ def matmul(input: Any, other: Any) -> Tensor:
             f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m), or (k,) "
             "on either side"
         )
+    common_shape("matmul: leading axes", a.shape[:-2], b.shape[:-2])
     is_row, is_column = a.ndim == 1, b.ndim == 1
     y = MatMul()(unsqueeze(a, 0) if is_row else a, unsqueeze(b, 1) if is_column else b)
     return squeeze(y, (-2,) * is_row + (-1,) * is_column) if is_row or is_column else y
@@ -188,29 +185,6 @@ def outer(input: Any, vec2: Any) -> Tensor:
     if (a.ndim, b.ndim) != (1, 1):
         raise ShapeError(f"outer: shapes {a.shape} and {b.shape}: expected (n,) and (m,)")
     return mul(unsqueeze(a, 1), b)
-
-
-@operation
-def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """beta · ``input`` + alpha · mm(mat1, mat2).
-
-    Parameters
-    ----------
-    input
-        Broadcasts to the product; not read if ``beta`` is 0.
-
-    Raises
-    ------
-    ShapeError
-        The shapes do not match.
-    """
-    input, y = Tensor.of(input), mm(mat1, mat2)
-    if not broadcasts(input.shape, y.shape):
-        raise ShapeError(f"addmm: input has shape {input.shape}: expected {y.shape}")
-    y = y if check_number("alpha", alpha) == 1 else mul(y, alpha)
-    if check_number("beta", beta) == 0:
-        return y
-    return add(input if beta == 1 else mul(input, beta), y)
 
 
 # -- Einstein's notation ---------------------------------------------------------------------------
