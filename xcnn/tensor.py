@@ -620,8 +620,8 @@ class Tensor:
         """Move to a device, convert to a dtype, or both; ``self`` if nothing changes.
 
         ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, or ``to(other)`` for those of another
-        tensor. A move is not recorded: it returns a new leaf. A conversion between floating-point
-        dtypes is, so that gradients flow through it.
+        tensor; ``non_blocking`` and ``copy`` may follow. A move is not recorded: it returns a new
+        leaf. A conversion between floating-point dtypes is, so that gradients flow through it.
 
         Parameters
         ----------
@@ -641,6 +641,9 @@ class Tensor:
         DTypeError
             No such dtype.
         """
+        flags = [v for v in args if isinstance(v, bool)]  # non_blocking, copy
+        check_flag("non_blocking", non_blocking)
+        copy = flags[1] if len(flags) > 1 else check_flag("copy", copy)
         device, dtype = destination(args, device, dtype)
         target = self.backend if device is None else backends.get(device)
         moved = self
@@ -868,7 +871,7 @@ def destination(args: Iterable[Any], device: Any, dtype: Any) -> tuple[Any, Any]
             device, dtype = value.backend, value.dtype
         elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
             device = value
-        elif value is not None:
+        elif value is not None and not isinstance(value, bool):
             dtype = value
     return device, dtype
 
