@@ -21,7 +21,7 @@ from ..tensor import Function, Tensor, operation
 from ..tiling import split_range
 from .arithmetic import add, div, mul
 from .dropout import Dropout, Key, check_key, uniform
-from .elementwise import Elementwise, Quiet, astype, neg, unary
+from .elementwise import Elementwise, astype, neg, unary
 from .indexing import split
 from .shape import reshape
 
@@ -322,7 +322,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
 # -- ELU, GELU, SiLU, softplus -------------------------------------------------------------
 
 
-class ELU(Quiet):
+class ELU(Elementwise):
     """See :func:`elu`; for selu times ``scale``, for celu of ``rate`` · x."""
 
     alpha: float
@@ -524,12 +524,12 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 # fmt: off
 sigmoid = unary("sigmoid", "1 / (1 + exp(-x))", lambda xp, y: (1 - y) * y,
-    lambda backend, x: stable_sigmoid(backend.xp, x), from_output=True, base=Elementwise)
+    lambda backend, x: stable_sigmoid(backend.xp, x), from_output=True)
 logsigmoid = unary("logsigmoid", "log(sigmoid(x)), without underflow",
     lambda xp, x: stable_sigmoid(xp, -x), lambda backend, x: -stable_softplus(backend.xp, -x))
 softsign = unary("softsign", "x / (1 + |x|)", lambda xp, x: xp.square(1 / (xp.absolute(x) + 1)),
     lambda backend, x: x / (backend.xp.absolute(x) + 1))
-tanh = unary("tanh", "tanh(x)", lambda xp, y: 1 - y * y, from_output=True, base=Elementwise)
+tanh = unary("tanh", "tanh(x)", lambda xp, y: 1 - y * y, from_output=True)
 tanhshrink = unary("tanhshrink", "x - tanh(x)", lambda xp, x: xp.square(xp.tanh(x)),
     lambda backend, x: x - backend.xp.tanh(x))
 # fmt: on

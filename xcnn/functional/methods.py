@@ -36,7 +36,8 @@ def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], An
     """``function`` for an operator, which leaves what is not numbers to Python: it is not equal."""
 
     def compare(a: Tensor, b: Any) -> Any:
-        is_numbers = isinstance(b, int | float | list | tuple) or hasattr(b, "dtype")
+        kind = getattr(getattr(b, "dtype", None), "kind", "")
+        is_numbers = isinstance(b, int | float | list | tuple) or kind in {*"fiub"}
         return function(a, b) if is_numbers else NotImplemented
 
     return compare
@@ -145,7 +146,7 @@ _COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
 #: functions installed as methods of the same name
 _SAME_NAME: dict[Any, tuple[str, ...]] = {
     activation: ("hardshrink", "log_softmax", "prelu", "relu", "sigmoid", "softmax", "tanh"),
-    arithmetic: (*(name for name in arithmetic.__all__ if name != "where"),),
+    arithmetic: (*(name for name in arithmetic.__all__ if name not in ("isin", "where")),),
     indexing: _of_input(indexing),
     elementwise: tuple(elementwise.__all__),
     linear: tuple(
