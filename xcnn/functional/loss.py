@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -21,46 +22,30 @@ from ..checks import (
     check_ignore_index,
     check_number,
     check_reduction,
+    refuse_old_reduction,
 )
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
-from .activation import stable_log_softmax, stable_sigmoid, stable_softplus
-from .arithmetic import broadcasts
-from .elementwise import astype
+from .activation import log_softmax, stable_sigmoid, stable_softplus
+from .arithmetic import broadcasts, where
+from .elementwise import astype, exp, log
 from .reduction import mean, sum
 from .shape import reshape, unsqueeze
 
+# fmt: off
 __all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "cross_entropy",
-    "huber_loss",
-    "kl_div",
-    "l1_loss",
-    "mse_loss",
-    "nll_loss",
-    "smooth_l1_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss",
+    "kl_div", "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss",
 ]
+# fmt: on
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _refuse_old_reduction(name: str, value: Any) -> None:
-    """Refuse ``size_average`` and ``reduce``, PyTorch's old names of the reduction, unless None."""
-    if value is not None:
-        new = "mean" if value is not False else "sum" if name == "size_average" else "none"
-        new = value if isinstance(value, str) else new
-        raise ArgumentError(
-            f"{name}={value!r}: PyTorch's old name of the reduction: use reduction={new!r} instead"
-        )
-
-
 #: of the settings that many losses have
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "size_average": _refuse_old_reduction,
-    "reduce": _refuse_old_reduction,
     "reduction": check_reduction,
     "ignore_index": lambda _, value: check_ignore_index(value),
 }
@@ -193,7 +178,9 @@ def _broadcast(name: str, value: Any, input: Tensor) -> Tensor | None:
 
 
 def reduced(terms: Tensor, reduction: str) -> Tensor:
-    """The terms, their sum or their mean."""
+    """The terms, their sum, their mean, or their sum divided by the batch size."""
+    if reduction == "batchmean":
+        return sum(terms) / (len(terms) if terms.ndim else 1)
     return terms if reduction == "none" else mean(terms) if reduction == "mean" else sum(terms)
 
 
@@ -212,6 +199,8 @@ def narrow(loss: Tensor, dtype: Any) -> Tensor:
 def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Make a public loss of a function: its settings are checked, each by the check of its name.
 
+    ``size_average`` and ``reduce``, PyTorch's old names of ``reduction``, are refused.
+
     They stay on the loss as ``checks``, for its class in :mod:`xcnn.nn`.
     """
 
@@ -222,6 +211,7 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
 
         @functools.wraps(function)
         def loss(*arguments: _P.args, **settings: _P.kwargs) -> _R:
+            refuse_old_reduction(settings)
             bound = signature.bind(*arguments, **settings)
             bound.apply_defaults()
             given: Any = bound.arguments
@@ -266,19 +256,20 @@ def _inputs(loss: str, names: list[str], given: dict[str, Any]) -> dict[str, Ten
             f"{loss}: {names[0]} is {first.dtype}, expected a floating-point array; convert it, "
             "for example with .astype('float32')"
         )
-    tensors = {names[0]: first}
+    tensors = {names[0]: wide(first)}
     for name in (n for n in names[1:] if given[n] is not None or n != "weight"):
-        value, is_number = given[name], isinstance(given[name], float)
-        value = first.backend.xp.full((), value, first.dtype) if is_number else value
-        tensor = tensors[name] = Tensor.of(value)
+        value = given[name]
+        if isinstance(value, float):
+            value = first.backend.xp.full((), value, first.dtype)
+        tensor = tensors[name] = wide(Tensor.of(value))
         if tensor.dtype.kind not in "fiub":
             raise DTypeError(f"{loss}: {name} is {tensor.dtype}: expected numbers")
-        if tensor.dtype.kind == "f" and tensor.dtype != first.dtype:
+        if tensor.dtype.kind == "f" and tensor.dtype != tensors[names[0]].dtype:
             raise DTypeError(
                 f"{loss}: {names[0]} is {first.dtype}, {name} is {tensor.dtype}; both must have "
                 f"the same dtype: use .astype({str(first.dtype)!r})"
             )
-    return {name: wide(tensor) for name, tensor in tensors.items()}
+    return tensors
 
 
 def _times(a: Array, weight: Array | None) -> Array:
@@ -314,22 +305,13 @@ class MSELoss(DifferenceLoss):
 
 
 @checked()
-def mse_loss(
-    input: Any,
-    target: Any,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    weight: Any = None,
-) -> Tensor:
+def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
     """(input - target)², elementwise.
 
     Parameters
     ----------
     input, target
         Of the same shape; other shapes that broadcast are taken with a warning.
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     reduction
         "mean", "sum" or "none".
     weight
@@ -354,14 +336,7 @@ class L1Loss(DifferenceLoss):
 
 
 @checked()
-def l1_loss(
-    input: Any,
-    target: Any,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    weight: Any = None,
-) -> Tensor:
+def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
     """|input - target|, elementwise; the arguments are those of :func:`mse_loss`.
 
     The gradient where both are equal is 0.
@@ -421,14 +396,7 @@ def huber_loss(
 
 
 @checked(beta=partial(check_number, low=0))
-def smooth_l1_loss(
-    input: Any,
-    target: Any,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    beta: float = 1.0,
-) -> Tensor:
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """With d = |input - target|: d² / (2 · beta) where d < beta, else d - beta / 2.
 
     :func:`huber_loss` divided by beta; beta 0 gives :func:`l1_loss`. Source: Girshick 2015, "Fast
@@ -467,51 +435,8 @@ def _weighted(loss: Loss, input: Any, target: Any, weight: Any, by_weight: bool)
     return narrow(reduced(terms, reduction), dtype)
 
 
-class KLDivLoss(Loss):
-    """See :func:`kl_div`."""
-
-    def __init__(self, reduction: str, log_target: bool) -> None:
-        super().__init__(reduction)
-        self.log_target = log_target
-
-    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
-        self.save(x=x, target=target)
-        return self._probability(backend.xp, target) * self._difference(backend, x, target)
-
-    def mean_divisor(self, backend: Backend, terms: Array, target: Array) -> Any:
-        return len(terms) if self.reduction == "batchmean" and terms.ndim else terms.size
-
-    def derivative(self, backend: Backend) -> Array:
-        return -self._probability(backend.xp, self.saved.target)
-
-    def target_derivative(self, backend: Backend) -> Array:
-        x, target = self.saved.x, self.saved.target
-        derivative = self._difference(backend, x, target) + 1
-        return derivative * backend.xp.exp(target) if self.log_target else derivative
-
-    def _probability(self, xp: Any, target: Array) -> Array:
-        return xp.exp(target) if self.log_target else target
-
-    def _difference(self, backend: Backend, x: Array, target: Array) -> Array:
-        """log(target) - x, with 0 for the logarithms of 0 where target is 0: 0 · log(0) is 0."""
-        xp, log = backend.xp, target
-        with backend.quiet_overflow():  # NaN for a negative probability
-            if not self.log_target:
-                log = xp.log(xp.where(target == 0, 1, target))
-            impossible = self._probability(xp, target) == 0
-            log, x = (xp.where(impossible & (a == -xp.inf), 0, a) for a in (log, x))
-            return log - x
-
-
-@checked(reduction=partial(check_choice, choices=KL_REDUCTIONS), log_target=check_flag)
-def kl_div(
-    input: Any,
-    target: Any,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    log_target: bool = False,
-) -> Tensor:
+@from_terms(reduction=partial(check_choice, choices=KL_REDUCTIONS), log_target=check_flag)
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """target · (log(target) - input): the terms of the Kullback-Leibler divergence.
 
     Parameters
@@ -530,7 +455,12 @@ def kl_div(
         The shapes do not broadcast.
     """
     input, target = matched(input, target)
-    return KLDivLoss(reduction, log_target)(input, target)
+    p = exp(target) if log_target else target
+    is_zero = p.data == 0
+    log_p = target if log_target else log(where(is_zero, 1.0, target))
+    # where p is 0, 0 for the logarithms of 0: 0 · log(0) is 0
+    log_p, log_q = (where(is_zero & (v.data == -math.inf), 0.0, v) for v in (log_p, input))
+    return p * (log_p - log_q)
 
 
 class BinaryCrossEntropy(Loss):
@@ -561,12 +491,7 @@ class BinaryCrossEntropy(Loss):
 
 @checked()
 def binary_cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
 ) -> Tensor:
     """-(target * log(input) + (1 - target) * log(1 - input)) of probabilities, from a sigmoid.
 
@@ -638,13 +563,7 @@ def _softplus_factor(target: Array, pos_weight: Array | None) -> Array | None:
 
 @checked()
 def binary_cross_entropy_with_logits(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    pos_weight: Any = None,
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
     """:func:`binary_cross_entropy` of sigmoid(input), without overflow.
 
@@ -675,12 +594,8 @@ def binary_cross_entropy_with_logits(
 # -- classification losses -----------------------------------------------------------------
 
 
-class ClassLoss(Loss):
-    """A loss with class indices as targets; examples with target ``ignore_index`` are ignored.
-
-    The mean divides by the number of remaining examples or, with class weights, by the sum of
-    their weights.
-    """
+class CrossEntropy(Loss):
+    """See :func:`cross_entropy`, with class indices and no label smoothing."""
 
     any_dtype = ("target",)
 
@@ -689,19 +604,26 @@ class ClassLoss(Loss):
         self.ignore_index = ignore_index
 
     def reduced(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        target = target.astype("int64", copy=False)  # uint8 cannot hold -100
-        backend.check_class_indices(target, x.shape[1], self.ignore_index)
         (weight,) = weights
-        self.weights = None if weight is None else self._example_weights(backend, target, weight)
-        return super().reduced(backend, x, target, weight)
+        self.weights = weight
+        if weight is not None:
+            self.weights = example_weights(backend.xp, target, x, weight, self.ignore_index)
+        return super().reduced(backend, x, target)
 
-    def _example_weights(self, backend: Backend, target: Array, weight: Array) -> Array:
-        """The class weight of each example, (N, ...); 0 for ignored examples."""
+    def terms(self, backend: Backend, x: Array, target: Array, *_: Array) -> Array:
         xp = backend.xp
-        exists = (target >= 0) & (target < len(weight))
-        weights = xp.take(weight, xp.where(exists, target, 0))
-        xp.copyto(weights, 0, where=target == self.ignore_index)
-        return weights
+        logits, classes = to_batch_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
+        terms, dx = backend.cross_entropy(
+            logits.reshape(len(logits), classes.size),
+            classes.reshape(-1),
+            self.recorded,
+            self.ignore_index,
+        )
+        self.save(dx=dx if dx is None else dx.reshape(logits.shape))
+        terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
+        if self.weights is None:
+            return terms
+        return xp.where(self.weights == 0, 0, terms) * self.weights  # 0, also of an infinite term
 
     def mean_divisor(self, backend: Backend, terms: Array, target: Array) -> Any:
         if self.weights is not None:
@@ -713,28 +635,6 @@ class ClassLoss(Loss):
             return dy
         return dy / backend.xp.where(self.divisor == 0, 1, self.divisor)
 
-    def weighted(self, xp: Any, terms: Array) -> Array:
-        """The terms times the weights of their examples; an infinite term of weight 0 counts 0."""
-        if self.weights is None:
-            return terms
-        return xp.where((self.weights == 0) & (terms == xp.inf), 0, terms) * self.weights
-
-
-class CrossEntropy(ClassLoss):
-    """See :func:`cross_entropy`, with class indices."""
-
-    def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        xp = backend.xp
-        logits, classes = to_batch_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
-        terms, dx = backend.cross_entropy(
-            logits.reshape(len(logits), classes.size),
-            classes.reshape(-1),
-            self.recorded,
-            self.ignore_index,
-        )
-        self.save(dx=dx if dx is None else dx.reshape(logits.shape))
-        return self.weighted(xp, xp.moveaxis(terms.reshape(classes.shape), -1, 0))
-
     def derivative(self, backend: Backend) -> Array:
         """softmax(x) - onehot(target); a copy, as backward may run again."""
         dx = backend.xp.moveaxis(self.saved.dx.copy(), -1, 0)
@@ -743,90 +643,47 @@ class CrossEntropy(ClassLoss):
         return dx
 
 
-class SoftCrossEntropy(Loss):
-    """See :func:`cross_entropy`, with probabilities."""
-
-    def __init__(self, reduction: str, smoothing: float) -> None:
-        super().__init__(reduction)
-        self.smoothing = smoothing
-
-    def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        log_p = stable_log_softmax(backend.xp, x, 1)
-        q = _times_classes(_smoothed(target, self.smoothing), *weights)
-        self.save(log_p=log_p, q=q, weights=weights)
-        return _soft_terms(backend.xp, q, log_p)
-
-    def derivative(self, backend: Backend) -> Array:
-        return _soft_derivative(backend.xp, self.saved.q, self.saved.log_p)
-
-    def target_derivative(self, backend: Backend) -> Array:
-        xp, q, log_p = backend.xp, self.saved.q, self.saved.log_p
-        log_p = xp.where((q == 0) & (log_p == -xp.inf), 0, log_p)
-        return _times_classes(log_p * (self.smoothing - 1), *self.saved.weights)
+def example_weights(
+    xp: Any, target: Array, x: Any, weight: Any, ignore_index: int | None = None
+) -> Array:
+    """The class weight of each example (N, ...): 0 if ignored, NaN if the class does not exist."""
+    weight = weight.data if isinstance(weight, Tensor) else weight
+    classes = x.shape[1]
+    exists = (target >= 0) & (target < classes)
+    table = xp.ones(classes, x.dtype) if weight is None else weight
+    weights = xp.where(exists, xp.take(table, xp.where(exists, target, 0)), xp.nan)
+    return xp.where(target == ignore_index, 0, weights).astype(x.dtype)
 
 
-class SmoothCrossEntropy(ClassLoss):
-    """See :func:`cross_entropy`, with class indices and label smoothing."""
-
-    def __init__(self, reduction: str, ignore_index: int, smoothing: float) -> None:
-        super().__init__(reduction, ignore_index)
-        self.smoothing = smoothing
-
-    def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        xp = backend.xp
-        one_hot = xp.zeros_like(x)
-        one_hot += one_of_classes(xp, target, x)
-        q = _times_classes(_smoothed(one_hot, self.smoothing), *weights)
-        ignored = target == self.ignore_index
-        xp.copyto(q, 0, where=ignored[:, None])
-        log_p = stable_log_softmax(xp, x, 1)
-        self.save(log_p=log_p, q=q)
-        terms = _soft_terms(xp, q, log_p)
-        exists = (target >= 0) & (target < x.shape[1])
-        terms = xp.where(exists, terms, xp.nan).astype(x.dtype)
-        xp.copyto(terms, 0, where=ignored)
-        return terms
-
-    def derivative(self, backend: Backend) -> Array:
-        return _soft_derivative(backend.xp, self.saved.q, self.saved.log_p)
+def _class_mean(terms: Tensor, weights: Array, reduction: str) -> Tensor:
+    """The terms reduced: their mean is divided by the sum of the weights of their examples."""
+    if reduction != "mean":
+        return reduced(terms, reduction)
+    xp, total = terms.backend.xp, weights.sum()
+    return where(total == 0, math.nan, sum(terms) / xp.where(total == 0, 1, total))
 
 
-def _smoothed(target: Array, smoothing: float) -> Array:
-    """``target`` mixed with the uniform distribution; ``target`` itself without smoothing."""
-    return target * (1 - smoothing) + smoothing / target.shape[1] if smoothing else target
+def _soft_terms(input: Tensor, target: Tensor) -> Tensor:
+    """-sum(target · log softmax(input)) over the classes; where target is 0, 0 even for -inf."""
+    log_p = log_softmax(input, 1)
+    return sum(where(target.data == 0, 0.0, log_p) * target, 1) * -1.0
 
 
-def _times_classes(a: Array, weight: Array | None) -> Array:
-    """``a`` (N, C, ...) times the weights (C,)."""
-    return a if weight is None else a * weight.reshape(-1, *(1,) * (a.ndim - 2))
-
-
-def _soft_terms(xp: Any, q: Array, log_p: Array) -> Array:
-    """-sum(q * log_p) over the classes; where q is 0, 0 even if log_p is -inf."""
-    return -(q * xp.where(q == 0, 0, log_p)).sum(axis=1)
-
-
-def _soft_derivative(xp: Any, q: Array, log_p: Array) -> Array:
-    """softmax(x) * sum(q) - q."""
-    dx = xp.exp(log_p, out=xp.empty_like(log_p))
-    dx *= q.sum(axis=1, keepdims=True)
-    dx -= q
-    return dx
-
-
-def one_of_classes(xp: Any, target: Array, x: Array) -> Array:
+def one_of_classes(xp: Any, target: Array, x: Any) -> Array:
     """Booleans in x's shape (N, C, ...), true at the class of each target."""
     classes = xp.arange(x.shape[1], dtype=target.dtype)
     return target[:, None] == classes.reshape(-1, *(1,) * (x.ndim - 2))
 
 
-def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and class indices, both with a batch axis.
+def class_indices(
+    input: Tensor, target: Tensor, ignore_index: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits and class indices, int64, both with a batch axis.
 
     Raises
     ------
-    ShapeError, DTypeError
-        The target does not fit the input, or is not of integers.
+    ShapeError, DTypeError, ArgumentError
+        The target does not fit the input, is not of integers, or holds a class that does not exist.
     """
     expected = input.shape[:1] + input.shape[2:] if input.ndim != 1 else ()
     if input.ndim == 0 or target.shape != expected:
@@ -838,7 +695,11 @@ def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         is_text = target.dtype.kind in "OSU"
         use = "np.unique(target, return_inverse=True)[1]" if is_text else ".astype('int64')"
         raise DTypeError(f"target is {target.dtype}: expected integer class indices; use {use}")
-    return (unsqueeze(input, 0), unsqueeze(target, 0)) if input.ndim == 1 else (input, target)
+    if input.ndim == 1:
+        input, target = unsqueeze(input, 0), unsqueeze(target, 0)
+    labels = target.data.astype("int64", copy=False)  # uint8 cannot hold -100
+    input.backend.check_class_indices(labels, input.shape[1], ignore_index)
+    return input, Tensor(labels)
 
 
 def class_weights(value: Any, input: Tensor) -> Tensor | None:
@@ -863,9 +724,7 @@ def cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
-    size_average: Any = None,
     ignore_index: int = -100,
-    reduce: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -881,8 +740,6 @@ def cross_entropy(
         Class indices 0 to C - 1 (integers); or probabilities in the shape of input (floats).
     weight : (C,)
         The weight of each class, a constant; None: all are 1.
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     ignore_index
         Examples (or pixels) with this target are ignored. For class indices only.
     reduction
@@ -904,54 +761,45 @@ def cross_entropy(
         weight requires a gradient.
     """
     input, target = Tensor.of(input), Tensor.of(target)
-    smoothing = label_smoothing
-    is_alone = input.ndim == 1
-    if target.shape == input.shape and target.dtype.kind == "f" and input.ndim:
-        if ignore_index >= 0:
-            raise ArgumentError(
-                f"ignore_index={ignore_index}: target holds probabilities, which have no index to "
-                "ignore; leave it out, or pass class indices"
-            )
-        loss: Loss = SoftCrossEntropy(reduction, smoothing)
-        if is_alone:
-            input, target = unsqueeze(input, 0), unsqueeze(target, 0)
-    else:
-        input, target = class_indices(input, target)
+    is_alone, dtype, smoothing = input.ndim == 1, input.dtype, label_smoothing
+    is_soft = target.shape == input.shape and target.dtype.kind == "f" and input.ndim > 0
+    if is_soft and ignore_index >= 0:
+        raise ArgumentError(
+            f"ignore_index={ignore_index}: target holds probabilities, which have no index to "
+            "ignore; leave it out, or pass class indices"
+        )
+    if is_alone and is_soft:
+        input, target = unsqueeze(input, 0), unsqueeze(target, 0)
+    elif not is_soft:
+        input, target = class_indices(input, target, ignore_index)
+    factors = class_weights(weight, input)
+    if not (is_soft or smoothing):
+        y = CrossEntropy(reduction, ignore_index)(input, target, factors)
+        return reshape(y, ()) if is_alone else y
+    with input.backend.active():
+        given = {"input": input, "target": target, "weight": factors}
+        given = _inputs("cross_entropy", list(given), given)
+        x, q, factors = given["input"], given["target"], given.get("weight")
+        xp, labels = x.backend.xp, target.data
+        if not is_soft:
+            q = Tensor(one_of_classes(xp, labels, x).astype(x.dtype))
         if smoothing:
-            loss = SmoothCrossEntropy(reduction, ignore_index, smoothing)
+            q = q * (1 - smoothing) + smoothing / x.shape[1]
+        if factors is not None:
+            q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
+        if is_soft:
+            y = reduced(_soft_terms(x, q), reduction)
         else:
-            loss = CrossEntropy(reduction, ignore_index)
-    y = loss(input, target, class_weights(weight, input))
+            included = example_weights(xp, labels, x, None, ignore_index)
+            weights = example_weights(xp, labels, x, factors, ignore_index)
+            y = _class_mean(_soft_terms(x, q * included[:, None]), weights, reduction)
+        y = narrow(y, dtype)
     return reshape(y, ()) if is_alone else y
-
-
-class NLLLoss(ClassLoss):
-    """See :func:`nll_loss`."""
-
-    def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        xp, included = backend.xp, target != self.ignore_index
-        one_hot = one_of_classes(xp, target, x)
-        one_hot &= included[:, None]
-        self.save(one_hot=one_hot, x=x)
-        terms = -xp.where(one_hot, x, 0).sum(axis=1)
-        exists = (target >= 0) & (target < x.shape[1])
-        return self.weighted(xp, xp.where(exists | ~included, terms, xp.nan).astype(x.dtype))
-
-    def derivative(self, backend: Backend) -> Array:
-        dx = backend.xp.zeros_like(self.saved.x)
-        dx -= self.saved.one_hot
-        return _times(dx, None if self.weights is None else self.weights[:, None])
 
 
 @checked()
 def nll_loss(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
-    ignore_index: int = -100,
-    reduce: Any = None,
-    reduction: str = "mean",
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """Negative log-likelihood, -weight[target[n]] * input[n, target[n]], of log-probabilities.
 
@@ -961,7 +809,7 @@ def nll_loss(
         Log-probabilities, from log_softmax.
     target : (N,), (N, ...) or ()
         Class indices.
-    weight, size_average, ignore_index, reduce, reduction
+    weight, ignore_index, reduction
         As in :func:`cross_entropy`.
 
     Raises
@@ -969,7 +817,17 @@ def nll_loss(
     ShapeError, DTypeError, ArgumentError, GradientError
         As :func:`cross_entropy`.
     """
-    is_alone = (input := Tensor.of(input)).ndim == 1
-    input, target = class_indices(input, Tensor.of(target))
-    y = NLLLoss(reduction, ignore_index)(input, target, class_weights(weight, input))
+    dtype, is_alone = (input := Tensor.of(input)).dtype, input.ndim == 1
+    input, target = class_indices(input, Tensor.of(target), ignore_index)
+    with input.backend.active():
+        given = _inputs(
+            "nll_loss",
+            ["input", "weight"],
+            {"input": input, "weight": class_weights(weight, input)},
+        )
+        x, xp = given["input"], input.backend.xp
+        weights = example_weights(xp, target.data, x, given.get("weight"), ignore_index)
+        terms = sum(where(one_of_classes(xp, target.data, x), x, 0.0), 1) * -weights
+        y = _class_mean(where(weights == 0, 0.0, terms), weights, reduction)
+        y = narrow(y, dtype)
     return reshape(y, ()) if is_alone else y

@@ -13,38 +13,19 @@ from typing import Any, ClassVar
 
 from .. import functional as F
 from ..arrays import Array
-from ..checks import check_reduction
+from ..checks import OLD_REDUCTIONS, check_reduction, refuse_old_reduction
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
+# fmt: off
 __all__ = [
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "CTCLoss",
-    "CosineEmbeddingLoss",
-    "CrossEntropyLoss",
-    "DiceLoss",
-    "FocalLoss",
-    "GaussianNLLLoss",
-    "HingeEmbeddingLoss",
-    "HuberLoss",
-    "KLDivLoss",
-    "L1Loss",
-    "Loss",
-    "LovaszLoss",
-    "MSELoss",
-    "MarginRankingLoss",
-    "MultiLabelMarginLoss",
-    "MultiLabelSoftMarginLoss",
-    "MultiMarginLoss",
-    "NLLLoss",
-    "PoissonNLLLoss",
-    "SmoothL1Loss",
-    "SoftMarginLoss",
-    "TripletMarginLoss",
-    "TripletMarginWithDistanceLoss",
-    "TverskyLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss", "CrossEntropyLoss",
+    "DiceLoss", "FocalLoss", "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss",
+    "L1Loss", "Loss", "LovaszLoss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "PoissonNLLLoss", "SmoothL1Loss",
+    "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss", "TverskyLoss",
 ]
+# fmt: on
 
 
 class _Criterion(OperationLayer):
@@ -68,9 +49,11 @@ def _constructor(function: Any, left_out: tuple[str, ...]) -> Callable[..., None
     parameters = inspect.signature(function).parameters.values()
     settings = [p for p in parameters if p.default is not p.empty and p.name not in left_out]
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    signature = inspect.Signature([own, *settings])
+    old = [own.replace(name=n, kind=own.KEYWORD_ONLY, default=None) for n in OLD_REDUCTIONS]
+    signature = inspect.Signature([own, *settings, *old])
 
     def construct(self: Any, *arguments: Any, **named: Any) -> None:
+        refuse_old_reduction(dict(named))
         bound = signature.bind(self, *arguments, **named)
         bound.apply_defaults()
         for name, value in list(bound.arguments.items())[1:]:
