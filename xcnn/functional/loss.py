@@ -28,8 +28,8 @@ from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from .activation import log_softmax, stable_sigmoid, stable_softplus
-from .arithmetic import broadcasts, where
-from .elementwise import astype, exp, log
+from .arithmetic import broadcasts, sub, where
+from .elementwise import abs, astype, clamp, exp, log, square
 from .reduction import mean, sum
 from .shape import reshape, unsqueeze
 
@@ -49,81 +49,10 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "reduction": check_reduction,
     "ignore_index": lambda _, value: check_ignore_index(value),
 }
+
 _TINY = 1e-44  # below exp(-100), but not 0 in float32
 
 # -- shared by all losses ------------------------------------------------------------------
-
-
-class Loss(Function):
-    """A loss of one term per example or element, reduced at the end.
-
-    Subclasses define ``terms`` and their derivatives with respect to input and target, as new
-    arrays: ``derivative`` and ``target_derivative``. Weights are constants. Half types are computed
-    in float32.
-    """
-
-    arguments = ("input", "target", "weight", "pos_weight")
-
-    def __init__(self, reduction: str) -> None:
-        self.reduction = reduction
-
-    def forward(self, backend: Backend, x: Array, *others: Array) -> Array:
-        loss = self.reduced(backend, _wide(x), *map(_wide, others))
-        if loss.dtype == x.dtype:
-            return loss
-        with backend.quiet_overflow():  # float16 ends at 65504
-            return loss.astype(x.dtype)
-
-    def reduced(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        """The terms, their sum or their mean."""
-        terms = self.terms(backend, x, target, *weights)
-        self.divisor: Any = 1
-        if self.reduction == "none":
-            return terms
-        if self.reduction == "sum":
-            return backend.xp.asarray(terms.sum())
-        self.divisor = self.mean_divisor(backend, terms, target)
-        with backend.quiet_overflow():  # the mean of no terms, 0 / 0, is NaN
-            return backend.xp.asarray(terms.sum() / self.divisor)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        dy = self.term_gradient(backend, _wide(dy))
-        derivatives = self.derivative, self.target_derivative
-        gradients = [
-            _scaled(derivative(backend), dy) if needed else None
-            for derivative, needed in zip(derivatives, self.needs_grad, strict=False)
-        ]
-        return *gradients, *[None] * (len(self.needs_grad) - 2)
-
-    def mean_divisor(self, backend: Backend, terms: Array, target: Array) -> Any:
-        return terms.size
-
-    def term_gradient(self, backend: Backend, dy: Array) -> Array:
-        """The gradient of each term; the divisor of an empty mean counts as 1."""
-        return dy if self.reduction in ("sum", "none") else dy / max(self.divisor, 1)
-
-    def terms(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        raise NotImplementedError
-
-    def derivative(self, backend: Backend) -> Array:
-        raise NotImplementedError
-
-    def target_derivative(self, backend: Backend) -> Array:
-        raise NotImplementedError
-
-
-def _wide(a: Array | None) -> Array | None:
-    """``a``, at least float32 if it has a floating-point type."""
-    is_half = a is not None and a.dtype.kind == "f" and a.dtype.itemsize < 4
-    return a.astype("float32") if is_half else a  # type: ignore[union-attr]
-
-
-def _scaled(derivative: Array, dy: Array) -> Array:
-    """``derivative`` times the gradient of its term, in place."""
-    if 0 < dy.ndim < derivative.ndim:
-        dy = dy[:, None]  # one term per example, a derivative per class
-    derivative *= dy
-    return derivative
 
 
 def _same_shape(input: Any, target: Any) -> tuple[Tensor, Tensor]:
@@ -156,32 +85,35 @@ def matched(input: Any, target: Any) -> tuple[Tensor, Tensor]:
     return input + zeros, target + zeros
 
 
-def _constant(name: str, value: Any) -> Tensor | None:
-    """``value`` as a Tensor that needs no gradient, or None."""
-    tensor = None if value is None else Tensor.of(value)
-    if tensor is not None and tensor.requires_grad:
+def _constant(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Tensor | None:
+    """``value`` as a Tensor that needs no gradient and broadcasts to ``shape``, or None."""
+    if value is None:
+        return None
+    tensor = Tensor.of(value)
+    if tensor.requires_grad:
         raise GradientError(
             f"{name} requires a gradient, which losses do not compute: pass {name}.detach(), and "
             f"in xcnn.vjp pass {name} as a keyword"
         )
+    if shape is not None and not broadcasts(tensor.shape, shape):
+        raise ShapeError(
+            f"{name} has shape {tensor.shape}, input {shape}: expected a shape that broadcasts to "
+            "the input's"
+        )
     return tensor
 
 
-def _broadcast(name: str, value: Any, input: Tensor) -> Tensor | None:
-    weight = _constant(name, value)
-    if weight is not None and not broadcasts(weight.shape, input.shape):
-        raise ShapeError(
-            f"{name} has shape {weight.shape}, input {input.shape}: expected a shape that "
-            "broadcasts to the input's"
-        )
-    return weight
-
-
-def reduced(terms: Tensor, reduction: str) -> Tensor:
-    """The terms, their sum, their mean, or their sum divided by the batch size."""
+def reduced(terms: Tensor, reduction: str, weights: Any = None) -> Tensor:
+    """The terms, their sum, or their mean, which divides by the sum of ``weights``, if any."""
+    if reduction in ("none", "sum"):
+        return terms if reduction == "none" else sum(terms)
     if reduction == "batchmean":
         return sum(terms) / (len(terms) if terms.ndim else 1)
-    return terms if reduction == "none" else mean(terms) if reduction == "mean" else sum(terms)
+    if weights is None:
+        return mean(terms)
+    total = sum(weights)
+    is_none = total.data == 0
+    return where(is_none, math.nan, sum(terms) / where(is_none, 1.0, total))
 
 
 def wide(input: Tensor) -> Tensor:
@@ -228,11 +160,14 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
 def from_terms(
     **checks: Callable[[str, Any], Any],
 ) -> Callable[[Callable[_P, Tensor]], Callable[_P, Tensor]]:
-    """Make a public loss of the function of its terms; half types are computed in float32."""
+    """Make a public loss of the function of its terms; half types are computed in float32.
+
+    It may also return (terms, weights) for a mean that divides by the sum of the weights.
+    """
 
     def decorate(terms: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
         parameters = inspect.signature(terms).parameters.items()
-        inputs = [n for n, p in parameters if p.default is p.empty or n == "weight"]
+        inputs = [n for n, p in parameters if p.default is p.empty or n.endswith("weight")]
         function: Any = terms
 
         @functools.wraps(terms)
@@ -240,8 +175,9 @@ def from_terms(
             first = Tensor.of(given[inputs[0]])
             with first.backend.active():
                 given.update(_inputs(terms.__name__, inputs, given))
-                y = reduced(function(**given), str(given["reduction"]))
-                return narrow(y, first.dtype)
+                found = function(**given)
+                y, weights = found if isinstance(found, tuple) else (found, None)
+                return narrow(reduced(y, str(given["reduction"]), weights), first.dtype)
 
         return checked(**checks)(loss)
 
@@ -257,7 +193,7 @@ def _inputs(loss: str, names: list[str], given: dict[str, Any]) -> dict[str, Ten
             "for example with .astype('float32')"
         )
     tensors = {names[0]: wide(first)}
-    for name in (n for n in names[1:] if given[n] is not None or n != "weight"):
+    for name in (n for n in names[1:] if given[n] is not None or not n.endswith("weight")):
         value = given[name]
         if isinstance(value, float):
             value = first.backend.xp.full((), value, first.dtype)
@@ -272,39 +208,24 @@ def _inputs(loss: str, names: list[str], given: dict[str, Any]) -> dict[str, Ten
     return tensors
 
 
-def _times(a: Array, weight: Array | None) -> Array:
-    return a if weight is None else a * weight
-
-
 # -- elementwise losses --------------------------------------------------------------------
 
 
-class DifferenceLoss(Loss):
-    """A loss of input - target; subclasses define ``value`` and its ``derivative``."""
-
-    def terms(self, backend: Backend, x: Array, target: Array) -> Array:
-        difference = backend.xp.subtract(x, target, out=backend.xp.empty_like(x))
-        self.save(difference=difference)
-        return self.value(backend.xp, difference)
-
-    def target_derivative(self, backend: Backend) -> Array:
-        return -self.derivative(backend)
-
-    def value(self, xp: Any, difference: Array) -> Array:
-        raise NotImplementedError
+def _difference(input: Any, target: Any, weight: Any = None) -> Tensor:
+    """input - target, with a weight in the shape of input."""
+    if weight is not None and weight.shape != input.shape:
+        raise ShapeError(
+            f"weight has shape {weight.shape}, input {input.shape}: they must be equal; reshape "
+            "one of them"
+        )
+    return sub(*matched(input, target))
 
 
-class MSELoss(DifferenceLoss):
-    """See :func:`mse_loss`."""
-
-    def value(self, xp: Any, difference: Array) -> Array:
-        return difference * difference
-
-    def derivative(self, backend: Backend) -> Array:
-        return self.saved.difference * 2
+def _times(terms: Tensor, weight: Any) -> Tensor:
+    return terms if weight is None else terms * weight
 
 
-@checked()
+@from_terms()
 def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
     """(input - target)², elementwise.
 
@@ -322,20 +243,11 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
     ShapeError
         The shapes do not broadcast, or weight has another one.
     """
-    return _weighted(MSELoss(reduction), input, target, weight, by_weight=True)
+    terms: Any = _times(square(_difference(input, target, weight)), weight)
+    return terms, weight
 
 
-class L1Loss(DifferenceLoss):
-    """See :func:`l1_loss`."""
-
-    def value(self, xp: Any, difference: Array) -> Array:
-        return xp.abs(difference)
-
-    def derivative(self, backend: Backend) -> Array:
-        return backend.xp.sign(self.saved.difference)
-
-
-@checked()
+@from_terms()
 def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
     """|input - target|, elementwise; the arguments are those of :func:`mse_loss`.
 
@@ -346,35 +258,18 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None
     ShapeError
         The shapes do not broadcast, or weight has another one.
     """
-    return _weighted(L1Loss(reduction), input, target, weight, by_weight=True)
+    terms: Any = _times(abs(_difference(input, target, weight)), weight)
+    return terms, weight
 
 
-class HuberLoss(DifferenceLoss):
-    """See :func:`huber_loss`; divided by ``delta`` it is :func:`smooth_l1_loss`."""
-
-    def __init__(self, reduction: str, delta: float, divided: bool = False) -> None:
-        super().__init__(reduction)
-        self.delta = delta
-        self.divided = divided
-
-    def value(self, xp: Any, difference: Array) -> Array:
-        size, delta = xp.abs(difference), in_range(xp, self.delta, difference.dtype)
-        near = xp.minimum(size, delta)
-        size -= near / 2
-        size *= near / delta if self.divided else near
-        return size
-
-    def derivative(self, backend: Backend) -> Array:
-        difference = self.saved.difference
-        delta = in_range(backend.xp, self.delta, difference.dtype)
-        dx = backend.xp.empty_like(difference)
-        backend.xp.clip(difference, -delta, delta, out=dx)
-        if self.divided:
-            dx /= delta
-        return dx
+def _huber(difference: Tensor, delta: float, is_divided: bool = False) -> Tensor:
+    size = abs(difference)
+    delta = in_range(size.backend.xp, delta, size.dtype)
+    near = clamp(size, max=delta)
+    return (near / delta if is_divided else near) * (size - near / 2.0)
 
 
-@checked(delta=partial(check_number, low=0, above=True))
+@from_terms(delta=partial(check_number, low=0, above=True))
 def huber_loss(
     input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
 ) -> Tensor:
@@ -392,10 +287,10 @@ def huber_loss(
     ArgumentError
         delta is not above 0.
     """
-    return _weighted(HuberLoss(reduction, delta), input, target, weight, by_weight=False)
+    return _times(_huber(_difference(input, target, weight), delta), weight)
 
 
-@checked(beta=partial(check_number, low=0))
+@from_terms(beta=partial(check_number, low=0))
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """With d = |input - target|: d² / (2 · beta) where d < beta, else d - beta / 2.
 
@@ -409,30 +304,8 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     ArgumentError
         beta is negative.
     """
-    input, target = matched(input, target)
-    loss = HuberLoss(reduction, beta, divided=True) if beta else L1Loss(reduction)
-    return loss(input, target)
-
-
-def _weighted(loss: Loss, input: Any, target: Any, weight: Any, by_weight: bool) -> Tensor:
-    """A loss with a weight per element; with ``by_weight``, the mean divides by their sum."""
-    shape = Tensor.of(input).shape
-    input, target = matched(input, target)
-    if weight is None:
-        return loss(input, target)
-    weight = Tensor.of(weight)
-    if weight.shape != shape:
-        raise ShapeError(
-            f"weight has shape {weight.shape}, input {shape}: they must be equal; reshape one of "
-            "them"
-        )
-    dtype, reduction = input.dtype, loss.reduction
-    input, target, weight = wide(input), wide(target), wide(weight)
-    loss.reduction = "none"
-    terms = loss(input, target) * weight
-    if by_weight and reduction == "mean":
-        return narrow(sum(terms) / sum(weight), dtype)
-    return narrow(reduced(terms, reduction), dtype)
+    difference = _difference(input, target)
+    return _huber(difference, beta, True) if beta else abs(difference)
 
 
 @from_terms(reduction=partial(check_choice, choices=KL_REDUCTIONS), log_target=check_flag)
@@ -463,22 +336,23 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     return p * (log_p - log_q)
 
 
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(Function):
     """See :func:`binary_cross_entropy`."""
 
-    def terms(self, backend: Backend, x: Array, target: Array, weight: Array | None) -> Array:
-        self.save(x=x, target=target, weight=weight)
+    arguments = ("input", "target")
+
+    def forward(self, backend: Backend, x: Array, target: Array) -> Array:
+        self.save(x=x, target=target)
         log_p, log_q = self._logarithms(backend.xp, x)
-        return _times(-(target * log_p + (1 - target) * log_q), weight)
+        return -(target * log_p + (1 - target) * log_q)
 
-    def derivative(self, backend: Backend) -> Array:
-        x, target = self.saved.x, self.saved.target
-        dx = (x - target) / backend.xp.maximum(x * (1 - x), 1e-12)
-        return _times(dx, self.saved.weight)
-
-    def target_derivative(self, backend: Backend) -> Array:
-        log_p, log_q = self._logarithms(backend.xp, self.saved.x)
-        return _times(log_q - log_p, self.saved.weight)
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        xp, x = backend.xp, self.saved.x
+        dx = dy * (x - self.saved.target) / xp.maximum(x * (1 - x), 1e-12)
+        if not self.needs_grad[1]:
+            return dx, None
+        log_p, log_q = self._logarithms(xp, x)
+        return dx, dy * (log_q - log_p)
 
     @staticmethod
     def _logarithms(xp: Any, x: Array) -> tuple[Array, Array]:
@@ -489,7 +363,7 @@ class BinaryCrossEntropy(Loss):
         return xp.maximum(log_p, -100), xp.maximum(log_q, -100)
 
 
-@checked()
+@from_terms()
 def binary_cross_entropy(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean"
 ) -> Tensor:
@@ -515,53 +389,45 @@ def binary_cross_entropy(
         weight requires a gradient.
     """
     input, target = _same_shape(input, target)
-    weight = _broadcast("weight", weight, input)
-    return BinaryCrossEntropy(reduction)(input, target, weight)
+    weight = _constant("weight", weight, input.shape)
+    return _times(BinaryCrossEntropy()(input, target), weight)
 
 
-class BinaryCrossEntropyWithLogits(Loss):
+class BinaryCrossEntropyWithLogits(Function):
     """See :func:`binary_cross_entropy_with_logits`.
 
     A term is (1 - t) · softplus(x) + p · t · softplus(-x), with target t and pos_weight p, where
     softplus(±x) = log(1 + exp(-|x|)) + max(±x, 0).
     """
 
-    def terms(
-        self,
-        backend: Backend,
-        x: Array,
-        target: Array,
-        weight: Array | None,
-        pos_weight: Array | None,
-    ) -> Array:
-        self.save(x=x, target=target, weight=weight, pos_weight=pos_weight)
+    arguments = ("input", "target", "pos_weight")
+
+    def forward(self, backend: Backend, x: Array, target: Array, pos_weight: Array | None) -> Array:
         xp, size = backend.xp, backend.xp.abs(x)
-        terms = _times(stable_softplus(xp, -size), _softplus_factor(target, pos_weight))
-        slope = xp.where(x > 0, 1 - target, _times(target, pos_weight))
-        terms += slope * xp.where(slope == 0, 0, size)  # 0 for an infinite x on the right side
-        return _times(terms, weight)
+        positive = target if pos_weight is None else target * pos_weight
+        self.save(x=x, target=target, pos_weight=pos_weight, positive=positive)
+        terms = stable_softplus(xp, -size)
+        if pos_weight is not None:
+            terms = terms * (1 - target + positive)
+        slope = xp.where(x > 0, 1 - target, positive)
+        return terms + slope * xp.where(slope == 0, 0, size)  # 0 for infinity on the right side
 
-    def derivative(self, backend: Backend) -> Array:
-        target, pos_weight = self.saved.target, self.saved.pos_weight
-        dx = stable_sigmoid(backend.xp, self.saved.x)
-        dx = _times(dx, _softplus_factor(target, pos_weight))
-        dx -= _times(target, pos_weight)
-        return _times(dx, self.saved.weight)
-
-    def target_derivative(self, backend: Backend) -> Array:
-        x, pos_weight = self.saved.x, self.saved.pos_weight
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        x, target, pos_weight = self.saved.x, self.saved.target, self.saved.pos_weight
+        dx = stable_sigmoid(backend.xp, x)
+        if pos_weight is not None:
+            dx *= 1 - target + self.saved.positive
+        dx -= self.saved.positive
+        dx *= dy
+        if not self.needs_grad[1]:
+            return dx, None, None
         derivative = -x
         if pos_weight is not None:
-            derivative += (pos_weight - 1) * stable_softplus(backend.xp, derivative)
-        return _times(derivative, self.saved.weight)
+            derivative = derivative + (pos_weight - 1) * stable_softplus(backend.xp, derivative)
+        return dx, dy * derivative, None
 
 
-def _softplus_factor(target: Array, pos_weight: Array | None) -> Array | None:
-    """1 + (p - 1) · t."""
-    return None if pos_weight is None else 1 + (pos_weight - 1) * target
-
-
-@checked()
+@from_terms()
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
@@ -587,30 +453,25 @@ def binary_cross_entropy_with_logits(
         weight or pos_weight requires a gradient.
     """
     input, target = _same_shape(input, target)
-    weights = _broadcast("weight", weight, input), _broadcast("pos_weight", pos_weight, input)
-    return BinaryCrossEntropyWithLogits(reduction)(input, target, *weights)
+    weight = _constant("weight", weight, input.shape)
+    pos_weight = _constant("pos_weight", pos_weight, input.shape)
+    return _times(BinaryCrossEntropyWithLogits()(input, target, pos_weight), weight)
 
 
 # -- classification losses -----------------------------------------------------------------
 
 
-class CrossEntropy(Loss):
-    """See :func:`cross_entropy`, with class indices and no label smoothing."""
+class CrossEntropy(Function):
+    """See :func:`cross_entropy`, with class indices and no label smoothing; all in one."""
 
+    arguments = ("input", "target", "weight")
     any_dtype = ("target",)
 
     def __init__(self, reduction: str, ignore_index: int) -> None:
-        super().__init__(reduction)
+        self.reduction = reduction
         self.ignore_index = ignore_index
 
-    def reduced(self, backend: Backend, x: Array, target: Array, *weights: Array) -> Array:
-        (weight,) = weights
-        self.weights = weight
-        if weight is not None:
-            self.weights = example_weights(backend.xp, target, x, weight, self.ignore_index)
-        return super().reduced(backend, x, target)
-
-    def terms(self, backend: Backend, x: Array, target: Array, *_: Array) -> Array:
+    def forward(self, backend: Backend, x: Array, target: Array, weight: Array | None) -> Array:
         xp = backend.xp
         logits, classes = to_batch_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
         terms, dx = backend.cross_entropy(
@@ -621,26 +482,28 @@ class CrossEntropy(Loss):
         )
         self.save(dx=dx if dx is None else dx.reshape(logits.shape))
         terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
-        if self.weights is None:
+        self.weights: Any = None
+        if weight is not None:
+            self.weights = example_weights(xp, target, x, weight, self.ignore_index)
+            terms = xp.where(self.weights == 0, 0, terms) * self.weights  # 0, also for infinity
+        if self.reduction == "none":
             return terms
-        return xp.where(self.weights == 0, 0, terms) * self.weights  # 0, also of an infinite term
+        total = xp.asarray(terms.sum())
+        if self.reduction == "sum":
+            return total
+        counted = target != self.ignore_index if weight is None else self.weights
+        self.divisor = counted.sum(dtype=terms.dtype)
+        with backend.quiet_overflow():  # the mean of no terms, 0 / 0, is NaN
+            return total / self.divisor
 
-    def mean_divisor(self, backend: Backend, terms: Array, target: Array) -> Any:
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        """softmax(x) - onehot(target), times the gradients of the terms."""
+        if self.reduction == "mean":
+            dy = dy / backend.xp.where(self.divisor == 0, 1, self.divisor)
         if self.weights is not None:
-            return self.weights.sum()
-        return (target != self.ignore_index).sum(dtype=terms.dtype)
-
-    def term_gradient(self, backend: Backend, dy: Array) -> Array:
-        if self.reduction != "mean":
-            return dy
-        return dy / backend.xp.where(self.divisor == 0, 1, self.divisor)
-
-    def derivative(self, backend: Backend) -> Array:
-        """softmax(x) - onehot(target); a copy, as backward may run again."""
-        dx = backend.xp.moveaxis(self.saved.dx.copy(), -1, 0)
-        if self.weights is not None:
-            dx *= self.weights[:, None]
-        return dx
+            dy = dy * self.weights
+        dx = backend.xp.moveaxis(self.saved.dx, -1, 0)
+        return dx * (dy[:, None] if dy.ndim else dy), None, None
 
 
 def example_weights(
@@ -653,14 +516,6 @@ def example_weights(
     table = xp.ones(classes, x.dtype) if weight is None else weight
     weights = xp.where(exists, xp.take(table, xp.where(exists, target, 0)), xp.nan)
     return xp.where(target == ignore_index, 0, weights).astype(x.dtype)
-
-
-def _class_mean(terms: Tensor, weights: Array, reduction: str) -> Tensor:
-    """The terms reduced: their mean is divided by the sum of the weights of their examples."""
-    if reduction != "mean":
-        return reduced(terms, reduction)
-    xp, total = terms.backend.xp, weights.sum()
-    return where(total == 0, math.nan, sum(terms) / xp.where(total == 0, 1, total))
 
 
 def _soft_terms(input: Tensor, target: Tensor) -> Tensor:
@@ -772,27 +627,25 @@ def cross_entropy(
         input, target = unsqueeze(input, 0), unsqueeze(target, 0)
     elif not is_soft:
         input, target = class_indices(input, target, ignore_index)
-    factors = class_weights(weight, input)
-    if not (is_soft or smoothing):
-        y = CrossEntropy(reduction, ignore_index)(input, target, factors)
-        return reshape(y, ()) if is_alone else y
+    given = {"input": input, "target": target, "weight": class_weights(weight, input)}
     with input.backend.active():
-        given = {"input": input, "target": target, "weight": factors}
         given = _inputs("cross_entropy", list(given), given)
         x, q, factors = given["input"], given["target"], given.get("weight")
-        xp, labels = x.backend.xp, target.data
-        if not is_soft:
-            q = Tensor(one_of_classes(xp, labels, x).astype(x.dtype))
-        if smoothing:
-            q = q * (1 - smoothing) + smoothing / x.shape[1]
-        if factors is not None:
-            q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
-        if is_soft:
-            y = reduced(_soft_terms(x, q), reduction)
+        if not (is_soft or smoothing):
+            y = CrossEntropy(reduction, ignore_index)(x, q, factors)
         else:
-            included = example_weights(xp, labels, x, None, ignore_index)
-            weights = example_weights(xp, labels, x, factors, ignore_index)
-            y = _class_mean(_soft_terms(x, q * included[:, None]), weights, reduction)
+            included = weights = None
+            if not is_soft:
+                xp, labels = x.backend.xp, q.data
+                included = example_weights(xp, labels, x, None, ignore_index)[:, None]
+                weights = example_weights(xp, labels, x, factors, ignore_index)
+                q = Tensor(one_of_classes(xp, labels, x).astype(x.dtype))
+            if smoothing:
+                q = q * (1 - smoothing) + smoothing / x.shape[1]
+            if factors is not None:
+                q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
+            q = _times(q, included)
+            y = reduced(_soft_terms(x, q), reduction, weights)
         y = narrow(y, dtype)
     return reshape(y, ()) if is_alone else y
 
@@ -828,6 +681,6 @@ def nll_loss(
         x, xp = given["input"], input.backend.xp
         weights = example_weights(xp, target.data, x, given.get("weight"), ignore_index)
         terms = sum(where(one_of_classes(xp, target.data, x), x, 0.0), 1) * -weights
-        y = _class_mean(where(weights == 0, 0.0, terms), weights, reduction)
+        y = reduced(where(weights == 0, 0.0, terms), reduction, weights)
         y = narrow(y, dtype)
     return reshape(y, ()) if is_alone else y
