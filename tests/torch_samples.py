@@ -223,7 +223,8 @@ def compare_draws(own: Callable[[], Any], peer: Callable[[], Any]) -> None:
     theirs = np.array([flatten(peer())[0].detach().numpy() for _ in range(DRAWS)], "float64")
     deviation = np.maximum(ours.std(0), theirs.std(0))
     distance = np.abs(ours.mean(0) - theirs.mean(0))
-    if not np.all(distance <= 1e-6 + 6 * deviation * (2 / DRAWS) ** 0.5):  # 6 standard errors
+    rounding = TOLERANCES["float32"][1] * max(1, np.abs(theirs).max(initial=0))
+    if not np.all(distance <= rounding + 6 * deviation * (2 / DRAWS) ** 0.5):  # 6 standard errors
         raise Differ(f"mean of {DRAWS} draws: off by up to {distance.max():.3g}")
 
 

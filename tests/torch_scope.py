@@ -111,7 +111,6 @@ OPERATORS = {
     "distances, embedding, attention": """
         nn.functional.cosine_similarity nn.functional.pairwise_distance nn.functional.pdist
         nn.functional.one_hot nn.functional.embedding nn.functional.scaled_dot_product_attention
-        nn.functional.multi_head_attention_forward
     """,
     "dropout": """
         nn.functional.dropout nn.functional.dropout1d nn.functional.dropout2d
@@ -199,7 +198,8 @@ OUT_OF_SCOPE = {
     r"rsub|__rdiv__|float_power|xlogy|heaviside|sinc|logaddexp2|"
     r"nextafter|nanquantile|logcumsumexp|trapz|cumulative_trapezoid|unravel_index|vander|dsplit|"
     r"diagflat|(diagonal|select|slice)_scatter|slice|sum_to_size|broadcast_shapes|"
-    r"gradient|bitwise_(left|right)_shift|nn\.functional\.linear_cross_entropy",
+    r"gradient|bitwise_(left|right)_shift|nn\.functional\.linear_cross_entropy|"
+    r"nn\.functional\.multi_head_attention_forward",
 }
 
 

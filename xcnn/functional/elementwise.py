@@ -282,7 +282,7 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
 class Clamp(Elementwise):
     """See :func:`clamp`."""
 
-    any_dtype = ("input",)
+    any_dtype: tuple[str, ...] = ("input",)
     min: float | None = None
     max: float | None = None
 

@@ -225,6 +225,11 @@ def _times(terms: Tensor, weight: Any) -> Tensor:
     return terms if weight is None else terms * weight
 
 
+def _weighted(terms: Tensor, weight: Any) -> Any:
+    """The terms, for a mean that divides by the sum of the weights."""
+    return _times(terms, weight), weight
+
+
 @from_terms()
 def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None) -> Tensor:
     """(input - target)², elementwise.
@@ -243,8 +248,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = Non
     ShapeError
         The shapes do not broadcast, or weight has another one.
     """
-    terms: Any = _times(square(_difference(input, target, weight)), weight)
-    return terms, weight
+    return _weighted(square(_difference(input, target, weight)), weight)
 
 
 @from_terms()
@@ -258,8 +262,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean", weight: Any = None
     ShapeError
         The shapes do not broadcast, or weight has another one.
     """
-    terms: Any = _times(abs(_difference(input, target, weight)), weight)
-    return terms, weight
+    return _weighted(abs(_difference(input, target, weight)), weight)
 
 
 def _huber(difference: Tensor, delta: float, is_divided: bool = False) -> Tensor:
