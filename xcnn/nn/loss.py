@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import functional as F
 from ..arrays import Array
@@ -34,6 +34,10 @@ class _Criterion(OperationLayer):
     A subclass whose function lists the checks of its settings gets a constructor that takes and
     checks them.
     """
+
+    if TYPE_CHECKING:  # each class takes the settings of its function
+
+        def __init__(self, *arguments: Any, **settings: Any) -> None: ...
 
     reduction: str = "mean"
     _left_out: ClassVar[tuple[str, ...]] = ()  # settings that the function has, but not the class
@@ -85,8 +89,10 @@ class Loss(_Criterion):
     threshold: ClassVar[float] = 0.5
     _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = check_reduction("reduction", reduction)
+    if not TYPE_CHECKING:
+
+        def __init__(self, reduction: str = "mean") -> None:
+            self.reduction = check_reduction("reduction", reduction)
 
     def prediction(self, output: Tensor) -> Tensor:
         """Convert a model's output to predictions: probabilities, or the output itself."""
