@@ -177,6 +177,7 @@ NOT_EXPORTED = [
     (nn.Dropout3d(), (IMAGES,)),
     (nn.AlphaDropout(), (ROWS,)),
     (nn.FeatureAlphaDropout(0.25), (ROWS,)),
+    (nn.MultiheadAttention(5, 5, add_bias_kv=True), (ROWS, ROWS, ROWS)),
 ]
 EVERY_LAYER = LAYERS + NOT_EXPORTED
 
@@ -188,6 +189,7 @@ def pack(arrays, metadata):
 
 def output(model, *arrays):
     y = model(*arrays)
+    y = y[0] if isinstance(y, tuple) else y
     return getattr(y, "data", y)
 
 
