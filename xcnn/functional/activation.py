@@ -19,8 +19,8 @@ from ..errors import ArgumentError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from ..tiling import split_range
-from .arithmetic import add, div, le, mul, where
-from .dropout import Dropout, Key, check_key, uniform
+from .arithmetic import add, div, gt, le, mul, where
+from .dropout import Key, check_key, uniform
 from .elementwise import Clamp, Elementwise, abs, astype, neg, unary
 from .indexing import split
 from .shape import reshape
@@ -179,20 +179,6 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
     return LeakyReLU(negative_slope=negative_slope)(input)
 
 
-class RReLU(Dropout):
-    """See :func:`rrelu`."""
-
-    def __init__(self, lower: float, upper: float, key: int) -> None:
-        self.lower, self.upper, self.key = lower, upper, key
-
-    def _mask(self, backend: Backend, x: Array) -> Array:
-        """1 where x > 0, else the slope drawn for it."""
-        slope = uniform(backend, x.shape, self.key) * (self.upper - self.lower) + self.lower
-        mask = backend.xp.ones_like(x)
-        backend.xp.copyto(mask, slope.astype(x.dtype), where=~(x > 0))
-        return mask
-
-
 @operation
 def rrelu(
     input: Any,
@@ -226,8 +212,10 @@ def rrelu(
     lower = check_number("lower", lower, -_FINITE, upper)
     if not check_flag("training", training):
         return leaky_relu(input, (lower + upper) / 2)
-    key = check_key(key)
-    return RReLU(lower, upper, key)(input)
+    input, key = Tensor.of(input), check_key(key)
+    with input.backend.active():
+        slopes = uniform(input.backend, input.shape, key) * (upper - lower) + lower
+    return where(gt(input, 0), input, mul(input, slopes.astype(input.dtype)))
 
 
 class PReLU(Function):

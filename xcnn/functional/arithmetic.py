@@ -92,8 +92,8 @@ Slope = Callable[[Any, Array, Array, Array], Array]
 class Binary(Function):
     """y = value(a, b) with broadcasting; for equal shapes, y has a's memory order.
 
-    Subclasses define the gradients of a and b before they are summed over broadcast axes
-    (default: dy). Poles and overflows give infinity or NaN without a warning.
+    ``slope_a`` and ``slope_b`` are the gradients of a and b before they are summed over broadcast
+    axes. Poles and overflows give infinity or NaN without a warning.
     """
 
     arguments = ("input", "other")
@@ -134,15 +134,11 @@ class Binary(Function):
                 )
             )
 
-    @staticmethod
-    def slope_a(xp: Any, dy: Array, a: Array, b: Array) -> Array:
-        """The gradient of a before it is summed over broadcast axes."""
-        return dy
+    def slope_a(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
+        raise NotImplementedError
 
-    @staticmethod
-    def slope_b(xp: Any, dy: Array, a: Array, b: Array) -> Array:
-        """The gradient of b, likewise."""
-        return dy
+    def slope_b(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
+        raise NotImplementedError
 
 
 class BinaryOperation(Protocol):
@@ -160,6 +156,7 @@ def binary(
     ufunc: str = "",
     to_float: bool = False,
     divides: bool = False,
+    saves: bool = True,
 ) -> BinaryOperation:
     """Make the operation ``name``.
 
@@ -176,11 +173,14 @@ def binary(
         Integers become float32.
     divides
         Integers must not be divided by 0: checked where that does not wait for the device.
+    saves
+        Whether the gradients use a and b.
     """
     slope: Any = slope_a
     members: dict[str, Any] = {
         "__doc__": f"See :func:`{name}`.",
         "ufunc": ufunc or name,
+        "saves": saves,
         "differentiable": slope_a is not None,
         "slope_a": staticmethod(slope),
         "slope_b": staticmethod(slope_b or (lambda xp, dy, a, b: slope(xp, dy, b, a))),
@@ -198,16 +198,21 @@ def binary(
     return operation(call)
 
 
-class Add(Binary):
-    """See :func:`add`."""
-
-    ufunc, saves = "add", False
+_add = binary("add", "input + other", lambda xp, dy, a, b: dy, saves=False)
+_sub = binary(
+    "sub",
+    "input - other",
+    lambda xp, dy, a, b: dy,
+    lambda xp, dy, a, b: -dy,
+    ufunc="subtract",
+    saves=False,
+)
 
 
 @operation
 def add(input: Any, other: Any, alpha: float = 1) -> Tensor:
     """input + alpha · other, elementwise, with NumPy broadcasting."""
-    return Add()(*operands(input, _scaled(other, alpha)))
+    return _add(input, _scaled(other, alpha))
 
 
 def _scaled(other: Any, alpha: float) -> Any:
@@ -218,20 +223,10 @@ def _scaled(other: Any, alpha: float) -> Any:
     return other * alpha if isinstance(other, int | float) else mul(other, alpha)
 
 
-class Sub(Binary):
-    """See :func:`sub`."""
-
-    ufunc, saves = "subtract", False
-
-    @staticmethod
-    def slope_b(xp: Any, dy: Array, a: Array, b: Array) -> Array:
-        return -dy
-
-
 @operation
 def sub(input: Any, other: Any, alpha: float = 1) -> Tensor:
     """input - alpha · other, elementwise, with NumPy broadcasting."""
-    return Sub()(*operands(input, _scaled(other, alpha)))
+    return _sub(input, _scaled(other, alpha))
 
 
 mul = binary("mul", "input · other", lambda xp, dy, a, b: dy * b, ufunc="multiply")
@@ -338,15 +333,13 @@ class Pow(Binary):
     arguments = ("input", "exponent")
     ufunc = "power"
 
-    @staticmethod
-    def slope_a(xp: Any, dy: Array, a: Array, b: Array) -> Array:
+    def slope_a(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
         gradient = xp.power(xp.where(b == 0, 1, a), b - 1, out=xp.empty_like(dy))
         gradient *= b
         gradient *= dy
         return gradient
 
-    @staticmethod
-    def slope_b(xp: Any, dy: Array, a: Array, b: Array) -> Array:
+    def slope_b(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
         base = xp.where((a == 0) & (b >= 0), 1, a)  # a power of 0 stays 0
         return xp.log(base) * xp.power(a, b) * dy  # NaN for a negative base
 
