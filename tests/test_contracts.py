@@ -242,10 +242,6 @@ OPERATIONS = {
     "tanh": (F.tanh, lambda n: (normal(n, *IMAGES),)),
     "softmax": (F.softmax, lambda n: (normal(n, 4),)),
     "log_softmax": (F.log_softmax, lambda n: (normal(n, 4, 2),)),
-    "scaled_dot_product_attention": (
-        F.scaled_dot_product_attention,
-        lambda n: (normal(n, 2, 3, 4), normal(n, 2, 5, 4, seed=1), normal(n, 2, 5, 2, seed=2)),
-    ),
     "copysign": (F.copysign, lambda n: (between(n, 3), between(3, seed=1))),
     "hypot": (F.hypot, lambda n: (between(n, 3), between(3, seed=1))),
     "logaddexp": (F.logaddexp, lambda n: (between(n, 3), between(3, seed=1))),
@@ -301,6 +297,10 @@ OPERATIONS = {
     "logsumexp": (lambda x: F.logsumexp(x, 1), lambda n: (normal(n, 4),)),
     "cumsum": (lambda x: F.cumsum(x, 1), lambda n: (between(n, 4, 2),)),
     "cumprod": (lambda x: F.cumprod(x, 1), lambda n: (between(n, 4, 2),)),
+    "scaled_dot_product_attention": (
+        F.scaled_dot_product_attention,
+        lambda n: (between(n, 4, 5), between(n, 3, 5), between(n, 3, 2)),
+    ),
     "atan2": (F.atan2, lambda n: (between(n, 3, 4), between(n, 3, 4) + 2)),
     "remainder": (F.remainder, lambda n: (between(n, 3, 4), between(4) + 9)),
     "fmod": (F.fmod, lambda n: (between(n, 3, 4), between(4) + 9)),

@@ -258,3 +258,11 @@ def test_lerp_by_a_number(backend):
 def test_refused(backend, call, error, text):
     with pytest.raises(error, match=text):
         call(backend.asarray(normal(2, 3)))
+
+
+def test_integers_stay_integers_between_bounds_of_integers(backend):
+    x, low = (backend.asarray(np.array(v)) for v in ([1, 5, 9], [3, 3, 3]))
+    for y in (F.clamp(x, low, 7), F.clamp_max(F.clamp_min(x, low), 7)):
+        assert y.dtype == "int64"
+        assert y.tolist() == [3, 5, 7]
+    assert F.addcmul(x, x, low, value=2).tolist() == [7, 35, 63]

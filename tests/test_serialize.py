@@ -177,7 +177,6 @@ NOT_EXPORTED = [
     (nn.Dropout3d(), (IMAGES,)),
     (nn.AlphaDropout(), (ROWS,)),
     (nn.FeatureAlphaDropout(0.25), (ROWS,)),
-    (nn.MultiheadAttention(5, 5, add_bias_kv=True), (ROWS, ROWS, ROWS)),
 ]
 EVERY_LAYER = LAYERS + NOT_EXPORTED
 
@@ -189,7 +188,6 @@ def pack(arrays, metadata):
 
 def output(model, *arrays):
     y = model(*arrays)
-    y = y[0] if isinstance(y, tuple) else y
     return getattr(y, "data", y)
 
 
@@ -224,7 +222,10 @@ def test_every_layer_is_tried():
     public = {getattr(nn, name) for name in nn.__all__}
     layers = {c for c in public if isinstance(c, type) and issubclass(c, nn.Module)}
     # a ParameterList is part of a user's module, whose constructor makes it again
-    assert layers - tried == {nn.Module, nn.Loss, nn.ModuleDict, nn.ModuleList, nn.ParameterList}
+    assert layers - tried == {
+        *(nn.Module, nn.Loss, nn.ModuleDict, nn.ModuleList, nn.ParameterList),
+        nn.MultiheadAttention,  # its output is a pair: see test_attention
+    }
 
 
 LARGE = {"unet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"}  # saving these takes seconds

@@ -550,9 +550,9 @@ def class_indices(
             f"shape {expected} for an input (N, classes, ...) or (classes,)"
         )
     if target.dtype.kind not in "iu":
-        is_text = target.dtype.kind in "OSU"
-        use = "np.unique(target, return_inverse=True)[1]" if is_text else ".astype('int64')"
-        raise DTypeError(f"target is {target.dtype}: expected integer class indices; use {use}")
+        raise DTypeError(
+            f"target is {target.dtype}: expected integer class indices; use .astype('int64')"
+        )
     if input.ndim == 1:
         input, target = unsqueeze(input, 0), unsqueeze(target, 0)
     labels = target.data.astype("int64", copy=False)  # uint8 cannot hold -100
