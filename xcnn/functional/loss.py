@@ -124,6 +124,8 @@ def wide(input: Tensor) -> Tensor:
 
 def narrow(loss: Tensor, dtype: Any) -> Tensor:
     """A loss of :func:`wide` inputs, in the dtype that they had."""
+    if loss.dtype == dtype:
+        return loss
     with loss.backend.quiet_overflow():  # float16 ends at 65504
         return astype(loss, dtype)
 
@@ -476,6 +478,7 @@ class CrossEntropy(Function):
 
     def forward(self, backend: Backend, x: Array, target: Array, weight: Array | None) -> Array:
         xp = backend.xp
+        backend.check_class_indices(target, x.shape[1], self.ignore_index)
         logits, classes = to_batch_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
         terms, dx = backend.cross_entropy(
             logits.reshape(len(logits), classes.size),
@@ -487,7 +490,7 @@ class CrossEntropy(Function):
         terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
         self.weights: Any = None
         if weight is not None:
-            self.weights = example_weights(xp, target, x, weight, self.ignore_index)
+            self.weights = example_weights(backend, target, x, weight, self.ignore_index)
             terms = xp.where(self.weights == 0, 0, terms) * self.weights  # 0, also for infinity
         if self.reduction == "none":
             return terms
@@ -510,13 +513,20 @@ class CrossEntropy(Function):
 
 
 def example_weights(
-    xp: Any, target: Array, x: Any, weight: Any, ignore_index: int | None = None
+    backend: Backend, target: Array, x: Any, weight: Any, ignore_index: int | None = None
 ) -> Array:
-    """The class weight of each example (N, ...): 0 if ignored, NaN if the class does not exist."""
-    weight = weight.data if isinstance(weight, Tensor) else weight
-    classes = x.shape[1]
+    """The class weight of each example (N, ...): 0 if ignored, NaN if the class does not exist.
+
+    Raises
+    ------
+    ArgumentError
+        It does not exist, where checking does not wait for the device.
+    """
+    xp, classes = backend.xp, x.shape[1]
+    backend.check_class_indices(target, classes, ignore_index)
+    table = weight.data if isinstance(weight, Tensor) else weight
+    table = xp.ones(classes, x.dtype) if table is None else table
     exists = (target >= 0) & (target < classes)
-    table = xp.ones(classes, x.dtype) if weight is None else weight
     weights = xp.where(exists, xp.take(table, xp.where(exists, target, 0)), xp.nan)
     return xp.where(target == ignore_index, 0, weights).astype(x.dtype)
 
@@ -533,15 +543,13 @@ def one_of_classes(xp: Any, target: Array, x: Any) -> Array:
     return target[:, None] == classes.reshape(-1, *(1,) * (x.ndim - 2))
 
 
-def class_indices(
-    input: Tensor, target: Tensor, ignore_index: int | None = None
-) -> tuple[Tensor, Tensor]:
+def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and class indices, int64, both with a batch axis.
 
     Raises
     ------
-    ShapeError, DTypeError, ArgumentError
-        The target does not fit the input, is not of integers, or holds a class that does not exist.
+    ShapeError, DTypeError
+        The target does not fit the input, or is not of integers.
     """
     expected = input.shape[:1] + input.shape[2:] if input.ndim != 1 else ()
     if input.ndim == 0 or target.shape != expected:
@@ -555,9 +563,9 @@ def class_indices(
         )
     if input.ndim == 1:
         input, target = unsqueeze(input, 0), unsqueeze(target, 0)
-    labels = target.data.astype("int64", copy=False)  # uint8 cannot hold -100
-    input.backend.check_class_indices(labels, input.shape[1], ignore_index)
-    return input, Tensor(labels)
+    if target.dtype == "int64":
+        return input, target
+    return input, Tensor(target.data.astype("int64"))  # uint8 cannot hold -100
 
 
 def class_weights(value: Any, input: Tensor) -> Tensor | None:
@@ -569,12 +577,14 @@ def class_weights(value: Any, input: Tensor) -> Tensor | None:
         Not (C,), or not a constant.
     """
     weight = _constant("weight", value)
-    if weight is not None and weight.shape != (input.shape[1],):
+    if weight is None:
+        return None
+    if weight.shape != (input.shape[1],):
         raise ShapeError(
             f"weight has shape {weight.shape}, input {input.shape}: expected one number for each "
             f"class, ({input.shape[1]},)"
         )
-    return weight
+    return wide(weight)
 
 
 @checked(label_smoothing=partial(check_number, low=0, high=1))
@@ -629,28 +639,41 @@ def cross_entropy(
     if is_alone and is_soft:
         input, target = unsqueeze(input, 0), unsqueeze(target, 0)
     elif not is_soft:
-        input, target = class_indices(input, target, ignore_index)
-    given = {"input": input, "target": target, "weight": class_weights(weight, input)}
-    with input.backend.active():
-        given = _inputs("cross_entropy", list(given), given)
-        x, q, factors = given["input"], given["target"], given.get("weight")
-        if not (is_soft or smoothing):
-            y = CrossEntropy(reduction, ignore_index)(x, q, factors)
-        else:
-            included = weights = None
-            if not is_soft:
-                xp, labels = x.backend.xp, q.data
-                included = example_weights(xp, labels, x, None, ignore_index)[:, None]
-                weights = example_weights(xp, labels, x, factors, ignore_index)
-                q = Tensor(one_of_classes(xp, labels, x).astype(x.dtype))
-            if smoothing:
-                q = q * (1 - smoothing) + smoothing / x.shape[1]
-            if factors is not None:
-                q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
-            q = _times(q, included)
-            y = reduced(_soft_terms(x, q), reduction, weights)
-        y = narrow(y, dtype)
+        input, target = class_indices(input, target)
+    factors = class_weights(weight, input)
+    if is_soft or smoothing:
+        y = _smooth_cross_entropy(
+            input, target, factors, is_soft, smoothing, ignore_index, reduction
+        )
+    else:
+        y = CrossEntropy(reduction, ignore_index)(wide(input), target, factors)
+    y = narrow(y, dtype)
     return reshape(y, ()) if is_alone else y
+
+
+def _smooth_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    factors: Tensor | None,
+    is_soft: bool,
+    smoothing: float,
+    ignore_index: int,
+    reduction: str,
+) -> Tensor:
+    given = _inputs("cross_entropy", ["input", "target"], {"input": input, "target": target})
+    x, q = given.values()
+    included = weights = None
+    with x.backend.active():
+        if not is_soft:
+            xp, labels = x.backend.xp, q.data
+            included = example_weights(x.backend, labels, x, None, ignore_index)[:, None]
+            weights = example_weights(x.backend, labels, x, factors, ignore_index)
+            q = Tensor(one_of_classes(xp, labels, x).astype(x.dtype))
+        if smoothing:
+            q = q * (1 - smoothing) + smoothing / x.shape[1]
+        if factors is not None:
+            q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
+        return reduced(_soft_terms(x, _times(q, included)), reduction, weights)
 
 
 @checked()
@@ -674,7 +697,7 @@ def nll_loss(
         As :func:`cross_entropy`.
     """
     dtype, is_alone = (input := Tensor.of(input)).dtype, input.ndim == 1
-    input, target = class_indices(input, Tensor.of(target), ignore_index)
+    input, target = class_indices(input, Tensor.of(target))
     with input.backend.active():
         given = _inputs(
             "nll_loss",
@@ -682,7 +705,7 @@ def nll_loss(
             {"input": input, "weight": class_weights(weight, input)},
         )
         x, xp = given["input"], input.backend.xp
-        weights = example_weights(xp, target.data, x, given.get("weight"), ignore_index)
+        weights = example_weights(x.backend, target.data, x, given.get("weight"), ignore_index)
         terms = sum(where(one_of_classes(xp, target.data, x), x, 0.0), 1) * -weights
         y = reduced(where(weights == 0, 0.0, terms), reduction, weights)
         y = narrow(y, dtype)

@@ -228,7 +228,7 @@ def multi_margin_loss(
     chosen = sum(where(is_target, x, 0.0), 1, True)
     terms = where(is_target, 0.0, relu(x - chosen + margin))
     terms = mean(terms * terms if p == 2 else terms, 1)
-    return reshape(terms * example_weights(xp, labels, x, class_weights(weight, x)), shape)
+    return reshape(terms * example_weights(x.backend, labels, x, class_weights(weight, x)), shape)
 
 
 @from_terms()

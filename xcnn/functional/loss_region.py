@@ -38,8 +38,9 @@ def _regions(
     else:
         if input.ndim < 2:
             raise ShapeError(f"input has shape {input.shape}: expected (N, classes, ...)")
-        input, target = class_indices(input, target, ignore_index)
+        input, target = class_indices(input, target)
         labels = target.data
+        input.backend.check_class_indices(labels, input.shape[1], ignore_index)
         is_label = one_of_classes(xp, labels, input)
         included = (labels != ignore_index)[:, None]
         exists = is_label.any(axis=1, keepdims=True) | ~included  # NaN for a class that does not
