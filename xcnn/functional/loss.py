@@ -17,6 +17,7 @@ from ..arrays import Array, in_range
 from ..backends import Backend
 from ..checks import (
     KL_REDUCTIONS,
+    OLD_REDUCTIONS,
     check_choice,
     check_flag,
     check_ignore_index,
@@ -145,7 +146,8 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
 
         @functools.wraps(function)
         def loss(*arguments: _P.args, **settings: _P.kwargs) -> _R:
-            refuse_old_reduction(settings)
+            if not settings.keys().isdisjoint(OLD_REDUCTIONS):
+                refuse_old_reduction(settings)
             bound = signature.bind(*arguments, **settings)
             bound.apply_defaults()
             given: Any = bound.arguments
@@ -494,13 +496,13 @@ class CrossEntropy(Function):
             terms = xp.where(self.weights == 0, 0, terms) * self.weights  # 0, also for infinity
         if self.reduction == "none":
             return terms
-        total = xp.asarray(terms.sum())
-        if self.reduction == "sum":
-            return total
-        counted = target != self.ignore_index if weight is None else self.weights
-        self.divisor = counted.sum(dtype=terms.dtype)
-        with backend.quiet_overflow():  # the mean of no terms, 0 / 0, is NaN
-            return total / self.divisor
+        total: Any = terms.sum()
+        if self.reduction == "mean":
+            counted = target != self.ignore_index if weight is None else self.weights
+            self.divisor = counted.sum(dtype=terms.dtype)
+            with backend.quiet_overflow():  # the mean of no terms, 0 / 0, is NaN
+                total = total / self.divisor
+        return xp.asarray(total)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         """softmax(x) - onehot(target), times the gradients of the terms."""
@@ -641,39 +643,27 @@ def cross_entropy(
     elif not is_soft:
         input, target = class_indices(input, target)
     factors = class_weights(weight, input)
-    if is_soft or smoothing:
-        y = _smooth_cross_entropy(
-            input, target, factors, is_soft, smoothing, ignore_index, reduction
-        )
-    else:
-        y = CrossEntropy(reduction, ignore_index)(wide(input), target, factors)
-    y = narrow(y, dtype)
-    return reshape(y, ()) if is_alone else y
-
-
-def _smooth_cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    factors: Tensor | None,
-    is_soft: bool,
-    smoothing: float,
-    ignore_index: int,
-    reduction: str,
-) -> Tensor:
+    if not (is_soft or smoothing):
+        y = narrow(CrossEntropy(reduction, ignore_index)(wide(input), target, factors), dtype)
+        return reshape(y, ()) if is_alone else y
     given = _inputs("cross_entropy", ["input", "target"], {"input": input, "target": target})
     x, q = given.values()
     included = weights = None
     with x.backend.active():
         if not is_soft:
-            xp, labels = x.backend.xp, q.data
-            included = example_weights(x.backend, labels, x, None, ignore_index)[:, None]
-            weights = example_weights(x.backend, labels, x, factors, ignore_index)
-            q = Tensor(one_of_classes(xp, labels, x).astype(x.dtype))
+            labels = q.data
+            included = weights = example_weights(x.backend, labels, x, None, ignore_index)
+            if factors is not None:
+                weights = example_weights(x.backend, labels, x, factors, ignore_index)
+            q = Tensor(one_of_classes(x.backend.xp, labels, x).astype(x.dtype))
+            included = included[:, None]
         if smoothing:
             q = q * (1 - smoothing) + smoothing / x.shape[1]
         if factors is not None:
             q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
-        return reduced(_soft_terms(x, _times(q, included)), reduction, weights)
+        terms = _soft_terms(x, _times(q, included))
+        y = narrow(reduced(terms, reduction, weights), dtype)
+    return reshape(y, ()) if is_alone else y
 
 
 @checked()
@@ -699,14 +689,9 @@ def nll_loss(
     dtype, is_alone = (input := Tensor.of(input)).dtype, input.ndim == 1
     input, target = class_indices(input, Tensor.of(target))
     with input.backend.active():
-        given = _inputs(
-            "nll_loss",
-            ["input", "weight"],
-            {"input": input, "weight": class_weights(weight, input)},
-        )
-        x, xp = given["input"], input.backend.xp
-        weights = example_weights(x.backend, target.data, x, given.get("weight"), ignore_index)
+        x, xp = _inputs("nll_loss", ["input"], {"input": input})["input"], input.backend.xp
+        factors = class_weights(weight, input)
+        weights = example_weights(x.backend, target.data, x, factors, ignore_index)
         terms = sum(where(one_of_classes(xp, target.data, x), x, 0.0), 1) * -weights
-        y = reduced(where(weights == 0, 0.0, terms), reduction, weights)
-        y = narrow(y, dtype)
+        y = narrow(reduced(where(weights == 0, 0.0, terms), reduction, weights), dtype)
     return reshape(y, ()) if is_alone else y
