@@ -11,10 +11,10 @@ from typing import Any
 #: by family; names as in PyTorch's database, without ``torch.``
 OPERATORS = {
     "arithmetic": """
-        add sub mul div true_divide floor_divide remainder fmod pow neg positive square rsub
+        add sub mul div true_divide floor_divide remainder fmod pow neg positive square
         addcmul addcdiv lerp maximum minimum fmax fmin clamp clamp_min clamp_max clip
-        subtract multiply divide negative __radd__ __rsub__ __rmul__ __rdiv__ __rpow__ __rmod__
-        __rmatmul__ float_power hypot xlogy heaviside
+        subtract multiply divide negative __radd__ __rsub__ __rmul__ __rpow__ __rmod__
+        __rmatmul__ hypot
     """,
     "comparisons and logic": """
         eq ne lt le gt ge greater greater_equal less less_equal not_equal isclose allclose equal
@@ -22,12 +22,12 @@ OPERATORS = {
         bitwise_and bitwise_or bitwise_xor bitwise_not __rand__ __ror__ __rxor__
     """,
     "sign and rounding": """
-        abs absolute sign sgn signbit copysign floor ceil round trunc fix frac nan_to_num
+        abs absolute sign signbit copysign floor ceil round trunc fix frac nan_to_num
     """,
     "elementary functions": """
         exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos atan atan2
-        arcsin arccos arctan arctan2 sinh cosh tanh asinh acosh atanh sinc deg2rad rad2deg
-        logaddexp logaddexp2 erf erfc sigmoid logit
+        arcsin arccos arctan arctan2 sinh cosh tanh asinh acosh atanh deg2rad rad2deg
+        logaddexp erf erfc sigmoid logit
     """,
     "reductions": """
         sum mean prod max min amax amin argmax argmin all any var std var_mean std_mean norm
@@ -102,7 +102,6 @@ OPERATORS = {
     "distances, embedding, attention": """
         nn.functional.cosine_similarity nn.functional.pairwise_distance nn.functional.pdist
         nn.functional.one_hot nn.functional.embedding nn.functional.scaled_dot_product_attention
-        nn.functional.multi_head_attention_forward
     """,
     "dropout": """
         nn.functional.dropout nn.functional.dropout1d nn.functional.dropout2d
@@ -172,7 +171,7 @@ REFUSED = (
 )
 #: patterns of PyTorch's database that are out of scope, and why
 OUT_OF_SCOPE = {
-    "complex numbers": r"angle|c?conj.*|complex|real|imag|isreal|view_as_(real|complex)|polar|"
+    "complex numbers": r"angle|sgn|c?conj.*|complex|real|imag|isreal|view_as_(real|complex)|polar|"
     r"resolve_\w+|cdouble|cfloat|chalf|H|mH|adjoint",
     "signals: FFT, windows": r"fft\..*|signal\..*|stft|istft",
     "linear algebra, decompositions": r"linalg\..*|cholesky.*|geqrf|lu|"
@@ -188,15 +187,17 @@ OUT_OF_SCOPE = {
     r"Transformer.*|Lazy.*|LinearCrossEntropyLoss|SparseAdam",
     "optimisers seldom used for a CNN": r"Adafactor|ASGD",
     "seldom met by a CNN": r"\w*histogram\w*|histc|combinations|cartesian_prod|gcd|lcm|frexp|ldexp|"
+    r"rsub|__rdiv__|float_power|xlogy|heaviside|sinc|logaddexp2|"
     r"nextafter|nanquantile|logcumsumexp|trapz|cumulative_trapezoid|unravel_index|vander|dsplit|"
     r"diagflat|(diagonal|select|slice)_scatter|slice|sum_to_size|broadcast_shapes|"
-    r"gradient|bitwise_(left|right)_shift|nn\.functional\.linear_cross_entropy|aminmax|nanmedian|"
+    r"gradient|bitwise_(left|right)_shift|nn\.functional\.(linear_cross_entropy|"
+    r"multi_head_attention_forward)|aminmax|nanmedian|"
     r"kthvalue|mode|cumprod|cum(max|min)|quantile|bincount|diff|trapezoid|msort|searchsorted|"
     r"bucketize|unique_consecutive|index_(add|copy|fill)|take|scatter_reduce|masked_scatter|"
     r"block_diag|diag_embed|trace|addm[mv]|addr|addbmm|baddbmm|tensordot|inner|kron|cross|dist",
     "the same by another name that is in scope": r"split_with_sizes|[hv]split|tensor_split|dstack|"
     r"column_stack|atleast_[123]d|take_along_dim|ger|vdot|new_(zeros|ones|full|empty)|logspace|"
-    r"scalar_tensor|(tril|triu)_indices|normal|bernoulli|multinomial",
+    r"scalar_tensor|(tril|triu)_indices",
 }
 
 

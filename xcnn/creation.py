@@ -16,9 +16,10 @@ from .errors import ArgumentError, show
 from .tensor import Tensor, dtype_name
 
 __all__ = [
-    "arange", "as_tensor", "bernoulli", "device", "empty", "empty_like", "eye", "from_numpy", "full",
-    "full_like", "linspace", "multinomial", "normal", "ones", "ones_like", "rand", "rand_like", "randint", "randint_like",
-    "randn", "randn_like", "randperm", "tensor", "zeros", "zeros_like",
+    "arange", "as_tensor", "bernoulli", "device", "empty", "empty_like", "eye", "from_numpy",
+    "full", "full_like", "linspace", "multinomial", "normal", "ones", "ones_like", "rand",
+    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "tensor",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 

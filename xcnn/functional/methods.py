@@ -27,7 +27,8 @@ def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], An
     """``function`` for an operator, which leaves what is not numbers to Python: it is not equal."""
 
     def compare(a: Tensor, b: Any) -> Any:
-        is_numbers = isinstance(b, int | float | list | tuple) or hasattr(b, "dtype")
+        kind = getattr(getattr(b, "dtype", None), "kind", "")
+        is_numbers = isinstance(b, int | float | list | tuple) or kind in {*"fiub"}
         return function(a, b) if is_numbers else NotImplemented
 
     return compare
