@@ -20,6 +20,7 @@ from xcnn.errors import ArgumentError, DTypeError, FileFormatError, StateDictErr
 from xcnn.serialize import build, describe, parts, read, write_atomically
 
 from .conftest import normal
+from .families import networks
 
 IMAGES = normal(2, 4, 6, 6, dtype="float32")
 ROWS = normal(3, 5, dtype="float32")
@@ -228,19 +229,21 @@ def test_every_layer_is_tried():
     }
 
 
-LARGE = {"unet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"}  # saving these takes seconds
+#: smallest images, where 16×16 are too small
+SIZES = {"lenet5_1998": 28, "squeezenet1_0": 21, "squeezenet1_1": 17}
 
 
-@pytest.mark.parametrize("name", sorted(set(models.names()) - LARGE))
+@pytest.mark.parametrize("name", networks(largest=30_000_000))  # others take seconds
 def test_round_trip_of_networks(path, name):
-    shape = (1, 28, 28) if name == "lenet5_1998" else (1, 16, 16)
+    size = 32 if name.startswith(("densenet", "convnext")) else SIZES.get(name, 16)
+    shape = (1, size, size)
     model = models.create(name, num_classes=3, input_shape=shape)
     xcnn.save(model, str(path))
     x = normal(2, *shape, dtype="float32")
     np.testing.assert_array_equal(xcnn.load(str(path))(x).data, model.eval()(x).data)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", networks())
 def test_networks_are_described(name):
     with init.skipped():
         model = models.create(name)
