@@ -652,7 +652,7 @@ def test_only_the_outermost_call_is_recorded():
         ("Doubled", False),
         ("add", True),
     ]
-    assert tracer.calls[0].arguments["start_dim"] == 1  # the default
+    assert tracer.calls[0].arguments["start_dim"] == 0  # the default
     assert "test_export.py" in tracer.calls[0].where
 
 

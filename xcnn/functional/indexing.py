@@ -1016,7 +1016,6 @@ def _matrix(name: str, input: Any, most: float = math.inf) -> Tensor:
 
 
 def _triangle(name: str, part: str, keeps: Callable[[Array, int], Array]) -> Any:
-    @_indexing
     def triangle(input: Any, diagonal: int = 0) -> Tensor:
         input, offset = _matrix(name, input), check_int("diagonal", diagonal, -(2**63))
         xp, (rows, columns) = input.backend.xp, input.shape[-2:]
@@ -1036,7 +1035,7 @@ def _triangle(name: str, part: str, keeps: Callable[[Array, int], Array]) -> Any
     ShapeError
         Fewer than two axes.
     """
-    return triangle
+    return _indexing(triangle)
 
 
 tril = _triangle("tril", "lower", lambda above, offset: above <= offset)

@@ -372,7 +372,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     inputs = _tensors("stack", tensors)
     if len(shapes := {t.shape for t in inputs}) > 1:
         raise ShapeError(f"stack: shapes {sorted(shapes)} differ; broadcast them first")
-    return Concat(check_dim("dim", dim, inputs[0].ndim + 1))(*[unsqueeze(t, dim) for t in inputs])
+    return concat([unsqueeze(t, dim) for t in inputs], dim)
 
 
 def _at_least(ndim: int, x: Tensor) -> Tensor:
