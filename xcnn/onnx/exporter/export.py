@@ -18,7 +18,7 @@ from ..importer import Graph, Node
 from ..reader import require_onnx
 from . import emitters  # noqa: F401  (registers them)
 from .check import compare
-from .parts import NO_FORM, PARTS
+from .parts import NEEDS_AXES, NO_FORM, PARTS
 from .record import arrays_in, ids_in, needed, placed, roles, run, run_parts
 from .upgrade import can_upgrade, is_current
 from .write import write
@@ -202,6 +202,7 @@ class _Export:
             raise CannotExportError("a custom Function; use xcnn.functional, or mark an @operation")
         if call.name not in EMITTERS and call.name not in PARTS:
             raise CannotExportError(*([NO_FORM[call.name]] if call.name in NO_FORM else []))
+        _check_axes(call)
         node, output = call.arguments.get("self"), None
         is_old = isinstance(node, Node) and not (can_upgrade(node) or is_current(node, self.opset))
         if call.name in EMITTERS and not is_old:
@@ -291,6 +292,13 @@ class _Export:
         others = {n.domain: n.version for n in _nodes(self.model) if n.domain}
         used = {node.domain for node in self.writer.nodes}
         return {"": self.opset, **{d: v for d, v in others.items() if d in used}}
+
+
+def _check_axes(call: Call) -> None:
+    """Refuse an axis of a number, which xcnn and PyTorch take to have one."""
+    is_number = getattr(call.arguments.get("input"), "ndim", None) == 0
+    if is_number and isinstance(call.arguments.get("dim"), int) and call.name in NEEDS_AXES:
+        raise CannotExportError("of a number without axes; reshape it to (1,)")
 
 
 def _described(call: Call) -> str:

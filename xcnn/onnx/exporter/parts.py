@@ -22,6 +22,13 @@ NO_FORM: dict[str, str] = {
     "nanmedian": "ONNX cannot sort NaN; use median, or nan_to_num before it",
 }
 
+#: operations along an axis that ONNX has not for a number
+NEEDS_AXES = (
+    *("argmax", "argmin", "cumprod", "cumsum", "gather", "index_add", "index_copy", "index_fill"),
+    *("index_select", "kthvalue", "log_softmax", "max", "median", "min", "scatter", "scatter_add"),
+    *("softmax", "sort", "take_along_dim", "topk"),
+)
+
 # -- elementwise --------------------------------------------------------------------------------
 
 
@@ -204,11 +211,18 @@ def _diagonal(input: Any, offset: int, dim1: int, dim2: int) -> Tensor:
     return y[..., numbers + max(0, -offset), numbers + max(0, offset)]
 
 
+def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
+    x = Tensor.of(input)
+    axis = check_dim("dim", dim, x.ndim)
+    mask = F.any(F.eq(np.arange(x.shape[axis])[:, None], F.reshape(index, (1, -1))), 1)
+    return F.masked_fill(x, F.reshape(mask, (-1, *(1,) * (x.ndim - 1 - axis))), value)
+
+
 def _index_put(
     input: Any, dim: int, index: Any, source: Any, alpha: float = 1, accumulate: bool = False
 ) -> Tensor:
     """Along an axis, which is moved to the front."""
-    values = source if not getattr(source, "ndim", 0) else F.movedim(source, dim, 0)
+    values = F.movedim(source, dim, 0)
     values = values if alpha == 1 else F.mul(values, alpha)
     y = F.index_put(F.movedim(input, dim, 0), (index,), values, accumulate)
     return F.movedim(y, 0, dim)
@@ -328,11 +342,17 @@ def _rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float | None)
 
 
 def _cosine_similarity(x1: Any, x2: Any, dim: int, eps: float) -> Tensor:
-    units = [
-        F.div(x, F.clamp(F.vector_norm(x, 2.0, dim, keepdim=True), min=eps))
-        for x in F.broadcast_tensors(x1, x2)
-    ]
-    return F.sum(F.mul(*units), dim)
+    both = Tensor.of(x1), Tensor.of(x2)
+    ndim = max(1, *(x.ndim for x in both))
+    axis = check_dim("dim", dim, ndim) - ndim  # from the end
+    vectors = [F.reshape(x, (1,) * (ndim - x.ndim) + x.shape) if x.ndim < ndim else x for x in both]
+    length, units = max(x.shape[axis] for x in vectors), []
+    for x in vectors:
+        if x.shape[axis] != length:
+            x = F.mul(x, np.ones((length,) + (1,) * (-axis - 1), str(x.dtype)))
+        norm = F.vector_norm(x, 2.0, axis, keepdim=True)
+        units.append(F.div(x, F.clamp(norm, min=eps)))
+    return F.sum(F.mul(*units), axis)
 
 
 _OWN = (
@@ -366,7 +386,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "frac": _frac,
     "index_add": partial(_index_put, accumulate=True),
     "index_copy": _index_put,
-    "index_fill": lambda x, dim, index, value: _index_put(x, dim, index, value),
+    "index_fill": _index_fill,
     "isclose": _isclose,
     "isfinite": lambda x: F.logical_not(F.logical_or(F.isnan(x), F.isinf(x))),
     "kthvalue": _kthvalue,

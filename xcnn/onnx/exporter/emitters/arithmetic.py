@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,18 @@ def matmul(w: Writer, input: Value, other: Value) -> str:
 def einsum(w: Writer, equation: str, operands: Any) -> str:
     is_list = len(operands) == 1 and not isinstance(operands[0], Value)
     tensors = operands[0] if is_list else operands
-    return w.node("Einsum", *tensors, equation=equation.replace(" ", ""))
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    if not arrow:  # runtimes differ without
+        once = sorted(c for c in {*left} if c.isalpha() and left.count(c) == 1)
+        right = "..." * ("..." in left) + "".join(once)
+    if "..." not in right:  # runtimes do not sum over it
+        free = [c for c in string.ascii_letters if c not in equation]
+        terms = []
+        for term, x in zip(left.split(","), tensors, strict=True):
+            count = x.ndim - len(term.replace("...", ""))
+            terms.append(term.replace("...", "".join(free[:count][::-1])))
+        left = ",".join(terms)
+    return w.node("Einsum", *tensors, equation=f"{left}->{right}")
 
 
 @onnx_emitter("linear")

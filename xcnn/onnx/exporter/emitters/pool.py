@@ -34,7 +34,7 @@ def pool(w: Writer, input: Value, data_format: str = "NCHW", **settings: Any) ->
     )
     with_indices = settings.pop("return_indices", False)
     kernel, stride = settings.pop("kernel_size"), settings.pop("stride")
-    settings |= {"kernel": kernel, "stride": kernel if stride is None else stride}
+    settings |= {"kernel": kernel, "stride": stride or kernel}
     g = geometry(window_geometry, input, data_format, **{"dilation": 1, **settings})
     x = channels_first(w, input, data_format)
     if with_indices:

@@ -83,14 +83,14 @@ def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None, old: 
 
 @onnx_emitter("permute")
 def permute(w: Writer, input: Value, dims: Sequence[int]) -> str:
-    return w.node("Transpose", input, perm=[int(d) % input.ndim for d in dims])
+    return w.node("Transpose", input, perm=[int(d) % input.ndim for d in dims] or None)
 
 
 @onnx_emitter("squeeze")
 def squeeze(w: Writer, input: Value, dim: int | Sequence[int] | None) -> str:
     """The axes are explicit: by default ONNX would also squeeze a batch of one."""
     dims: Any = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
-    axes = [d % input.ndim for d in dims if input.shape[d] == 1]
+    axes = [d % input.ndim for d in dims if input.ndim and input.shape[d] == 1]
     return w.node("Squeeze", input, w.ints(axes)) if axes else w.node("Identity", input)
 
 
@@ -167,7 +167,7 @@ def _mask_axes(item: Value) -> int:
 def _positions(w: Writer, item: Value) -> list[Value]:
     """An array of ints; of a mask, the positions along each of its axes."""
     if item.dtype.kind != "b":
-        return [item if item.name is None else replace(item, name=_int64(w, item))]
+        return [item if item.name is None else replace(item, name=w.name(_int64(w, item)))]
     if item.name is None:
         return [_item(positions) for positions in np.nonzero(item.array)]
     found = w.node("NonZero", item)
