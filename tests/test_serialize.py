@@ -25,6 +25,7 @@ IMAGES = normal(2, 4, 6, 6, dtype="float32")
 ROWS = normal(3, 5, dtype="float32")
 VOLUMES = np.stack([IMAGES, IMAGES + 1], axis=2)
 WHERE = np.arange(IMAGES[0, 0].size).reshape(IMAGES[0, 0].shape) + np.zeros(IMAGES.shape, int)
+TOKENS = normal(2, 3, 4, dtype="float32")
 CLASSES = np.array([0, 2, 4])
 
 LAYERS = [
@@ -144,6 +145,7 @@ LAYERS = [
     (nn.CosineSimilarity(-1), (ROWS, ROWS[::-1])),
     (nn.PairwiseDistance(1.0, keepdim=True), (ROWS, ROWS[::-1])),
     (nn.Embedding(7, 3, padding_idx=-1), (CLASSES,)),
+    (nn.MultiheadAttention(4, 2, bias=False, batch_first=True), (TOKENS, TOKENS, TOKENS)),
     (nn.BCELoss(), (ROWS * 0 + np.float32(0.3), ROWS)),
     (nn.BCEWithLogitsLoss(), (ROWS, ROWS)),
     (nn.Mish(inplace=True), (ROWS,)),
@@ -184,6 +186,7 @@ def pack(arrays, metadata):
 
 def output(model, *arrays):
     y = model(*arrays)
+    y = y[0] if isinstance(y, tuple) else y
     return getattr(y, "data", y)
 
 
