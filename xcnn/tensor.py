@@ -128,6 +128,8 @@ class Call:
         File and line of the caller.
     is_public
         False for a Function that was called directly.
+    function
+        The operation, which makes no record when it is called; None for such a Function.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Call:
     result: Any
     where: str
     is_public: bool = True
+    function: Callable[..., Any] | None = None
 
 
 class Tracer:
@@ -153,7 +156,8 @@ class Tracer:
             result = function(*arguments, **settings)
         bound = inspect.signature(function).bind(*arguments, **settings)
         bound.apply_defaults()
-        self.calls.append(Call(function.__qualname__, bound.arguments, result, _caller()))
+        name, where = function.__qualname__, _caller()
+        self.calls.append(Call(name, bound.arguments, result, where, function=function))
         return result
 
     def function(self, function: Function, inputs: tuple, result: Any) -> None:

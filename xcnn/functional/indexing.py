@@ -809,7 +809,6 @@ def diag(input: Any, diagonal: int = 0) -> Tensor:
 
 
 def _triangle(name: str, part: str, keeps: Callable[[Array, int], Array]) -> Any:
-    @_indexing
     def triangle(input: Any, diagonal: int = 0) -> Tensor:
         if input.ndim < 2:
             raise ShapeError(f"{name}: the input has shape {input.shape}: expected a matrix")
@@ -831,7 +830,7 @@ def _triangle(name: str, part: str, keeps: Callable[[Array, int], Array]) -> Any
     ShapeError
         Fewer than two axes.
     """
-    return triangle
+    return _indexing(triangle)
 
 
 tril = _triangle("tril", "lower", lambda above, offset: above <= offset)
