@@ -218,8 +218,8 @@ def add(input: Any, other: Any, alpha: float = 1) -> Tensor:
 def _scaled(other: Any, alpha: float) -> Any:
     if isinstance(alpha, int | float) and alpha == 1:
         return other
-    is_whole = is_int(alpha) or isinstance(alpha, bool)
-    alpha = int(alpha) if is_whole else check_number("alpha", alpha)
+    if not isinstance(alpha, bool):
+        alpha = int(alpha) if is_int(alpha) else check_number("alpha", alpha)
     return other * alpha if isinstance(other, int | float) else mul(other, alpha)
 
 
