@@ -475,6 +475,7 @@ def isclose(
     return close(*operands(input, other))
 
 
+@operation
 def allclose(
     input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
@@ -482,6 +483,7 @@ def allclose(
     return bool(isclose(input, other, rtol, atol, equal_nan).data.all())
 
 
+@operation
 def equal(input: Any, other: Any) -> bool:
     """Whether both have the same shape and elements, as a bool; it waits for a GPU."""
     a, b = Tensor.of(input), Tensor.of(other)
