@@ -417,6 +417,11 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         The shapes do not broadcast.
     """
     condition = Tensor.of(condition)
+    if input is None and other is None:
+        found = condition.backend.run(
+            lambda b, a: b.xp.nonzero(a.reshape(a.shape or 1)), condition.data
+        )
+        return tuple(map(Tensor, found))
     if condition.dtype.kind != "b":
         raise DTypeError(f"condition is {condition.dtype}: expected bool, for example x > 0")
     return Where()(*operands(input, other), condition)

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ....checks import Pair, signal_pair
-from ....geometry import Geometry
+from ....geometry import Geometry, volume_geometry
 from ....layout import image_padding
 from ..writer import Value, Writer
-
-#: in the order of the parameters of window_geometry and transposed_geometry
-_SETTINGS = ("kernel", "stride", "padding", "output_padding", "dilation", "ceil_mode")
 
 
 def channels_first(w: Writer, input: Value, data_format: str) -> Any:
@@ -25,18 +22,25 @@ def in_format(w: Writer, y: str, data_format: str) -> str:
 
 
 def spatial_size(input: Value, data_format: str) -> Any:
-    """(height, width) of images, (length,) of signals."""
-    return input.shape[2:] if data_format == "NCHW" else input.shape[1:-1]
+    """(height, width) of images, (length,) of signals, (depth, height, width) of volumes."""
+    return input.shape[1:-1] if data_format == "NHWC" else input.shape[2:]
 
 
 def geometry(
     make: Callable[..., Geometry], input: Value, data_format: str, **settings: Any
 ) -> Geometry:
-    """``make(size, *settings)``; signals are treated as images one pixel high."""
-    size, names = spatial_size(input, data_format), [n for n in _SETTINGS if n in settings]
+    """``make(size, **settings)``, each field with one entry per axis.
+
+    Signals are treated as images one pixel high.
+    """
+    size = spatial_size(input, data_format)
     if len(size) == 2:
-        return make(size, *(settings[n] for n in names))
-    return make((1, *size), *(_as_2d(n, settings[n]) for n in names))
+        return make(size, **settings)
+    if len(size) == 1:
+        whole = make((1, *size), **{n: _as_2d(n, v) for n, v in settings.items()})
+        return Geometry(*(field[-1:] for field in whole))  # type: ignore[arg-type]
+    deep, flat = volume_geometry(make, size, **settings)
+    return Geometry(*((d[0], *f) for d, f in zip(deep, flat, strict=True)))  # type: ignore[arg-type]
 
 
 def _as_2d(name: str, value: Any) -> Any:
@@ -49,14 +53,14 @@ def _as_2d(name: str, value: Any) -> Any:
 
 
 def window_attributes(
-    geometry: Geometry, ndim: int, padding: tuple[Pair, ...] | None = None
+    geometry: Geometry, padding: tuple[Pair, ...] | None = None
 ) -> dict[str, Any]:
-    """ONNX's window attributes for the last ``ndim`` axes."""
+    """ONNX's window attributes."""
     return {
-        "kernel_shape": list(geometry.kernel)[-ndim:],
-        "strides": list(geometry.stride)[-ndim:],
-        "pads": pads((padding or geometry.padding)[-ndim:]),
-        "dilations": list(geometry.dilation)[-ndim:],
+        "kernel_shape": list(geometry.kernel),
+        "strides": list(geometry.stride),
+        "pads": pads(padding or geometry.padding),
+        "dilations": list(geometry.dilation),
     }
 
 
@@ -70,3 +74,16 @@ def unsqueezed(w: Writer, weight: Value, input: Value) -> Any:
     if input.ndim <= 2:
         return weight
     return w.node("Unsqueeze", weight, w.ints(range(1, input.ndim - 1)))
+
+
+def along(w: Writer, x: Any, axis: int, input: Value, matrix: Any) -> str:
+    """``matrix``, (output, size), applied to an axis of ``x``, which has the axes of ``input``."""
+    weights, last = w.like(input, matrix.T), input.ndim - 1
+    if axis == last - 1:
+        return w.node("MatMul", w.like(input, matrix), x)
+    order = list(range(input.ndim))
+    order[axis], order[last] = last, axis
+    if axis != last:
+        x = w.node("Transpose", x, perm=order)
+    y = w.node("MatMul", x, weights)
+    return y if axis == last else w.node("Transpose", y, perm=order)
