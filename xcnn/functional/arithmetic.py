@@ -218,8 +218,8 @@ def add(input: Any, other: Any, alpha: float = 1) -> Tensor:
 def _scaled(other: Any, alpha: float) -> Any:
     if isinstance(alpha, int | float) and alpha == 1:
         return other
-    is_whole = is_int(alpha) or isinstance(alpha, bool)
-    alpha = int(alpha) if is_whole else check_number("alpha", alpha)
+    if not isinstance(alpha, bool):
+        alpha = int(alpha) if is_int(alpha) else check_number("alpha", alpha)
     return other * alpha if isinstance(other, int | float) else mul(other, alpha)
 
 
@@ -480,6 +480,7 @@ def isclose(
     return close(*operands(input, other))
 
 
+@operation
 def allclose(
     input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
@@ -487,6 +488,7 @@ def allclose(
     return bool(isclose(input, other, rtol, atol, equal_nan).data.all())
 
 
+@operation
 def equal(input: Any, other: Any) -> bool:
     """Whether both have the same shape and elements, as a bool; it waits for a GPU."""
     a, b = Tensor.of(input), Tensor.of(other)
