@@ -48,7 +48,8 @@ OPERATORS = {
     "dtypes": "to float double half int long bool byte short item",
     "creation": """
         zeros ones full empty zeros_like ones_like full_like empty_like eye arange linspace tensor
-        as_tensor rand rand_like randn randn_like randint randint_like randperm
+        as_tensor rand rand_like randn randn_like randint randint_like randperm normal
+        bernoulli multinomial
     """,
     "matrices": "matmul bmm mm mv einsum outer dot cdist",
     "convolution": """

@@ -20,7 +20,6 @@ _NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, devi
 #: functions, which are methods of a tensor too
 _INSTEAD = {
     **dict.fromkeys(("addbmm", "addmm", "addmv", "addr", "baddbmm"), "use input + a @ b"),
-    **dict.fromkeys(("bernoulli", "normal"), "use xcnn.rand(size) < p, or xcnn.randn(size)"),
     **dict.fromkeys(("diff", "trapezoid"), "use x[1:] - x[:-1], and its sum"),
     **dict.fromkeys(("dstack", "column_stack"), "use xcnn.stack or xcnn.cat"),
     **dict.fromkeys(("hsplit", "tensor_split", "vsplit"), "use split or chunk"),

@@ -630,7 +630,10 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
 
 def _value(input: Tensor, value: Any) -> Tensor:
     """A Tensor, or a number in the dtype of ``input``; a fraction for ints stays one, refused."""
-    return operands(input, value)[1] if isinstance(value, int | float) else Tensor.of(value)
+    if not isinstance(value, int | float):
+        return Tensor.of(value)
+    is_mask = isinstance(value, int) and input.dtype == "bool"
+    return operands(input, bool(value) if is_mask else value)[1]
 
 
 @_indexing

@@ -240,20 +240,6 @@ def gather(w: Writer, input: Value, dim: int, index: Value) -> str:
     return w.node("GatherElements", input, _int64(w, index), axis=int(dim))
 
 
-@onnx_emitter("take_along_dim")
-def take_along_dim(w: Writer, input: Value, indices: Value, dim: int | None) -> str:
-    values: Any = (input, indices)
-    if dim is None:
-        flat = [w.node("Reshape", v, w.ints([-1])) for v in values]
-        return w.node("GatherElements", *flat, axis=0)
-    axis = dim % input.ndim
-    own, given = ((*v.shape[:axis], 1, *v.shape[axis + 1 :]) for v in values)
-    shape = np.broadcast_shapes(own, given)
-    sizes = [(*shape[:axis], v.shape[axis], *shape[axis + 1 :]) for v in values]
-    both = [expanded(w, v, size) for v, size in zip(values, sizes, strict=True)]
-    return w.node("GatherElements", *both, axis=axis)
-
-
 @onnx_emitter("index_select")
 def index_select(w: Writer, input: Value, dim: int, index: Value) -> str:
     one = index if index.ndim else w.node("Reshape", index, w.ints([1]))
