@@ -875,7 +875,7 @@ def test_a_saved_state_has_the_groups(backend, kind):
 def test_a_state_without_a_setting():
     params = [xcnn.Parameter(np.ones(2, np.float32))]
     state = optim.Adagrad(params).state_dict()
-    with pytest.raises(StateDictError, match="does not fit SGD:\n  missing: momentum of a group"):
+    with pytest.raises(StateDictError, match="does not fit SGD:\n  missing: dampening of a group"):
         optim.SGD(params).load_state_dict(state)
 
 

@@ -433,6 +433,9 @@ class Optimizer(_Modes):
                     array = param.backend.asarray(array, state_dtype(param)).copy()
                 arrays[i] = array
 
+    def _default(self, setting: str) -> Any:
+        return self._arguments[setting].default
+
     def _mismatches(self, state: Mapping[str, Any]) -> list[str]:
         sizes = [len(group["params"]) for group in self.param_groups]
         saved_sizes = [len(group["params"]) for group in state["param_groups"]]
@@ -442,7 +445,10 @@ class Optimizer(_Modes):
         known: dict[str, tuple[int, ...]] = {}
         pairs = zip(self._indexed_groups(), state["param_groups"], strict=True)
         for (group, indices), saved in pairs:
-            problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
+            # a flag may be newer than the file
+            known_flags = {k for k, v in group.items() if type(v) is bool and v == self._default(k)}
+            missing = self.defaults.keys() - saved.keys() - known_flags
+            problems += [f"missing: {key} of a group" for key in sorted(missing)]
             new = {**group, **_plain(saved)}
             self.check(new)
             for slot in self.slots_of(new):
