@@ -141,12 +141,15 @@ class _Conv(Convolution):
         padding_mode: str = "zeros",
         data_format: str = "NCHW",
         nonlinearity: str = "relu",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self._set_window(kernel_size, stride, dilation)
         is_signal, self.padding_mode = self.ndim == 1, check_padding_mode(padding_mode)
         self.padding = check_padding1d(padding) if is_signal else check_padding(padding, self.ndim)
         self.data_format = check_data_format(data_format, self.ndim)
         self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         x, padding = self._padded(x)
@@ -165,7 +168,7 @@ class Conv1d(_Conv):
         In samples.
     padding
         An int, (left, right), ``"valid"`` or ``"same"``.
-    groups, bias, padding_mode, nonlinearity
+    groups, bias, padding_mode, nonlinearity, device, dtype
         As in :class:`Conv2d`.
 
     Attributes
@@ -206,6 +209,8 @@ class Conv2d(_Conv):
     nonlinearity
         The activation that follows; determines the initial weights
         (:func:`xcnn.init.for_activation_`). The bias starts at zero.
+    device, dtype
+        Of the parameters; default: the CPU and float32.
 
     Attributes
     ----------
@@ -240,7 +245,7 @@ class Conv3d(_Conv):
     padding
         An int, (pD, pH, pW), ((front, back), (top, bottom), (left, right)), ``"valid"`` or
         ``"same"``.
-    groups, bias, padding_mode, nonlinearity
+    groups, bias, padding_mode, nonlinearity, device, dtype
         As in :class:`Conv2d`.
 
     Attributes
@@ -318,6 +323,8 @@ class _ConvTranspose(ConvTransposed):
         padding_mode: str = "zeros",
         data_format: str = "NCHW",
         nonlinearity: str = "relu",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self._set_window(kernel_size, stride, dilation)
         if self.ndim == 1:
@@ -331,6 +338,7 @@ class _ConvTranspose(ConvTransposed):
         _check_only_zeros(padding_mode)
         self.data_format = check_data_format(data_format, self.ndim)
         self._create_parameters(in_channels, out_channels, groups, bias, nonlinearity)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any, output_size: Any = None) -> Tensor:
         """Apply the layer; ``output_size``, without N and C, overrides ``output_padding``."""
@@ -353,7 +361,7 @@ class ConvTranspose1d(_ConvTranspose):
         In samples.
     padding
         An int, (left, right) or ``"valid"``: cropped from the output.
-    groups, bias, padding_mode, nonlinearity
+    groups, bias, padding_mode, nonlinearity, device, dtype
         As in :class:`ConvTranspose2d`.
 
     Attributes
@@ -392,7 +400,7 @@ class ConvTranspose2d(_ConvTranspose):
         ``"zeros"`` only.
     data_format
         ``"NCHW"`` or ``"NHWC"``.
-    nonlinearity
+    nonlinearity, device, dtype
         As in :class:`Conv2d`.
 
     Attributes
@@ -422,7 +430,7 @@ class ConvTranspose3d(_ConvTranspose):
     padding
         An int, (pD, pH, pW), ((front, back), (top, bottom), (left, right)) or ``"valid"``: cropped
         from the output.
-    groups, bias, padding_mode, nonlinearity
+    groups, bias, padding_mode, nonlinearity, device, dtype
         As in :class:`ConvTranspose2d`.
 
     Attributes

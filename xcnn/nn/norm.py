@@ -49,6 +49,8 @@ class _Tracking(_Affine):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
         *,
         bias: bool = True,
     ) -> None:
@@ -60,6 +62,7 @@ class _Tracking(_Affine):
         self.running_mean = Buffer(full(features, 0)) if track else None
         self.running_var = Buffer(full(features, 1)) if track else None
         self.num_batches_tracked = Buffer(full((), 0, "int64")) if track else None
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
@@ -119,6 +122,8 @@ class BatchNorm1d(_BatchNorm):
     track_running_stats
         Whether to keep running statistics for evaluation; without them, evaluation uses the
         statistics of the batch.
+    device, dtype
+        Of parameters and buffers; default: the CPU and float32.
     bias
         Whether to learn a bias too.
 
@@ -160,10 +165,13 @@ class _InstanceNorm(_Tracking):
         momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
         *,
         bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias=bias)
+        settings = eps, momentum, affine, track_running_stats, device, dtype
+        super().__init__(num_features, *settings, bias=bias)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
@@ -185,7 +193,7 @@ class InstanceNorm2d(_InstanceNorm):
 
     Parameters
     ----------
-    num_features, eps, momentum, affine, track_running_stats, bias
+    num_features, eps, momentum, affine, track_running_stats, device, dtype, bias
         As in :class:`BatchNorm1d`. With ``momentum=None`` the running statistics do not change.
 
     Attributes
@@ -223,6 +231,8 @@ class LayerNorm(_Affine):
         Whether to learn a weight and a bias per element.
     bias
         Whether to learn a bias too.
+    device, dtype
+        As in :class:`BatchNorm1d`.
 
     Attributes
     ----------
@@ -240,9 +250,12 @@ class LayerNorm(_Affine):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.normalized_shape = check_shape("normalized_shape", normalized_shape)
         self._set(self.normalized_shape, eps, elementwise_affine, bias)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -259,6 +272,8 @@ class RMSNorm(Module):
         Added to the mean square; default: the epsilon of the input's dtype.
     elementwise_affine
         Whether to learn a weight per element.
+    device, dtype
+        As in :class:`BatchNorm1d`.
 
     Attributes
     ----------
@@ -275,11 +290,14 @@ class RMSNorm(Module):
         normalized_shape: int | tuple[int, ...] | list[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.normalized_shape = check_shape("normalized_shape", normalized_shape)
         self.eps = None if eps is None else check_number("eps", eps, 0)
         affine = check_flag("elementwise_affine", elementwise_affine)
         self.weight = Parameter(full(self.normalized_shape, 1)) if affine else None
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
@@ -300,6 +318,8 @@ class GroupNorm(_Affine):
         Whether to learn a weight and a bias per channel.
     bias
         Whether to learn a bias too.
+    device, dtype
+        As in :class:`BatchNorm1d`.
 
     Attributes
     ----------
@@ -317,6 +337,8 @@ class GroupNorm(_Affine):
         num_channels: int,
         eps: float = 1e-5,
         affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
         *,
         bias: bool = True,
     ) -> None:
@@ -325,6 +347,7 @@ class GroupNorm(_Affine):
         if self.num_channels % self.num_groups:
             raise ArgumentError(f"num_groups={num_groups} must divide num_channels={num_channels}")
         self._set(self.num_channels, eps, affine, bias)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
