@@ -9,7 +9,7 @@ import xcnn
 import xcnn.functional as F
 from xcnn import nn
 from xcnn.convolution import frames
-from xcnn.errors import ArgumentError, ShapeError
+from xcnn.errors import ArgumentError, OutOfRangeError, ShapeError
 
 from . import oracles
 from .conftest import assert_matches, evaluate_on, layouts, normal
@@ -348,8 +348,8 @@ ERRORS = {
     ),
     "index": (
         lambda: F.max_unpool1d(np.ones((1, 1, 2)), np.array([[[0, 9]]]), 2),
-        ArgumentError,
-        "indices from 0 to 3",
+        OutOfRangeError,
+        "index 9 is out of range",
     ),
     "unpooled size": (
         lambda: F.max_unpool1d(np.ones((1, 1, 2)), np.zeros((1, 1, 2), int), 2, output_size=(9,)),

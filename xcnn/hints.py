@@ -43,7 +43,6 @@ NN = {
     **dict.fromkeys(("DataParallel", "SyncBatchNorm", "parallel"), _SEVERAL),
     **dict.fromkeys(("qat", "quantized", "quantizable"), _QUANTISED),
     "AdaptiveLogSoftmaxWithLoss": "use nn.Linear and nn.CrossEntropyLoss",
-    "Bilinear": "use xcnn.einsum",
     "Container": "use nn.Sequential, nn.ModuleList or nn.ModuleDict",
     "CrossMapLRN2d": "use nn.LocalResponseNorm",
     "EmbeddingBag": "use nn.Embedding, and .mean(1) or .sum(1) of its output",
@@ -53,14 +52,11 @@ NN = {
     "utils": "use xcnn.optim.clip_grad_norm_ and clip_grad_value_",
 }
 FUNCTIONAL = {
-    "bilinear": "use xcnn.einsum",
     "embedding_bag": "use F.embedding, and .mean(1) or .sum(1) of its output",
     "grid_sampler": "use F.grid_sample",
     "multi_head_attention_forward": "use nn.MultiheadAttention or F.scaled_dot_product_attention",
     "scaled_grouped_mm": "use xcnn.matmul",
     "upsample": "use F.interpolate",
-    "upsample_bilinear": 'use F.interpolate(mode="bilinear", align_corners=True)',
-    "upsample_nearest": "use F.interpolate",
 }
 TENSOR = {
     **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _NEW),

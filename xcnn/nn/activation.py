@@ -294,7 +294,10 @@ class Softmax2d(Module):
 
 
 class Identity(Module):
-    """Return the input unchanged; a placeholder."""
+    """Return the input unchanged; a placeholder, which takes any arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._init_arguments = {}  # nothing to save
 
     def forward(self, x: Any) -> Tensor:
         return Tensor.of(x)

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ....checks import Pair, signal_pair
-from ....geometry import Geometry
-from ....layout import image_padding
+from ....checks import Pair
+from ....geometry import Geometry, spatial_geometry
 from ..writer import Value, Writer
-
-#: in the order of the parameters of window_geometry and transposed_geometry
-_SETTINGS = ("kernel", "stride", "padding", "output_padding", "dilation", "ceil_mode")
 
 
 def channels_first(w: Writer, input: Value, data_format: str) -> Any:
@@ -32,20 +28,9 @@ def spatial_size(input: Value, data_format: str) -> Any:
 def geometry(
     make: Callable[..., Geometry], input: Value, data_format: str, **settings: Any
 ) -> Geometry:
-    """``make(size, *settings)``; signals are treated as images one pixel high."""
-    size, names = spatial_size(input, data_format), [n for n in _SETTINGS if n in settings]
-    if len(size) == 2:
-        return make(size, *(settings[n] for n in names))
-    return make((1, *size), *(_as_2d(n, settings[n]) for n in names))
-
-
-def _as_2d(name: str, value: Any) -> Any:
-    """A 1-D setting, for an image one pixel high."""
-    if name == "padding":
-        return image_padding(value)
-    if name == "ceil_mode":
-        return value
-    return signal_pair(value, name, 0 if name == "output_padding" else 1)
+    """The windows of images; signals are treated as images one pixel high."""
+    windows = spatial_geometry(make, spatial_size(input, data_format), **settings)
+    return windows[-1]
 
 
 def window_attributes(
