@@ -346,9 +346,14 @@ class Pow(Binary):
     arguments = ("input", "exponent")
     ufunc, saves = "power", ("a", "b", "y")
 
+    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
+        with backend.quiet_overflow():  # NaN for a negative base
+            return super().forward(backend, a, b)
+
     def gradient_a(self, backend: Backend, dy: Array) -> Array:
         xp, a, b = backend.xp, self.saved.a, self.saved.b
-        gradient = xp.power(xp.where(b == 0, 1, a), b - 1, out=xp.empty_like(dy))
+        with backend.quiet_overflow():  # NaN for a negative base
+            gradient = xp.power(xp.where(b == 0, 1, a), b - 1, out=xp.empty_like(dy))
         gradient *= b
         gradient *= dy
         return gradient

@@ -21,14 +21,12 @@ from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
 from .shape import reshape
 
+# fmt: off
 __all__ = [
-    "batch_norm",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
-    "local_response_norm",
+    "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm",
     "rms_norm",
 ]
+# fmt: on
 
 _INNER_LOOP = 256  # length at which the overhead of NumPy's inner loops is small
 

@@ -38,28 +38,14 @@ from .shape import reshape
 from .sorting import argmax
 from .spatial import family, of_rank
 
+# fmt: off
 __all__ = [
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "fractional_max_pool2d",
-    "fractional_max_pool3d",
-    "lp_pool1d",
-    "lp_pool2d",
-    "lp_pool3d",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "max_unpool1d",
-    "max_unpool2d",
-    "max_unpool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "fractional_max_pool2d", "fractional_max_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d",
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d",
 ]
+# fmt: on
 
 Setting = int | tuple[int, ...]
 
@@ -158,9 +144,8 @@ class MaxPool2d(ImageFunction):
     wants_indices = False
     indices: Array
 
-    def __init__(self, geometry: Geometry, data_format: str = "NCHW") -> None:
+    def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.data_format = data_format
 
     def compute(self, backend: Backend, x: Array) -> Array:
         g, recorded = self.geometry, self.recorded or self.wants_indices
@@ -258,16 +243,10 @@ class AvgPool2d(ImageFunction):
     """See :func:`avg_pool2d`."""
 
     def __init__(
-        self,
-        geometry: Geometry,
-        count_include_pad: bool,
-        data_format: str = "NCHW",
-        divisor: int | None = None,
+        self, geometry: Geometry, count_include_pad: bool, divisor: int | None = None
     ) -> None:
-        self.geometry = geometry
+        self.geometry, self.divisor = geometry, divisor
         self.count_include_pad = check_flag("count_include_pad", count_include_pad)
-        self.data_format = data_format
-        self.divisor = divisor
 
     def compute(self, backend: Backend, x: Array) -> Array:
         y = backend.avg_pool2d(x, self.geometry, self.count_include_pad)
@@ -325,9 +304,8 @@ def _avg_pool(
         if divisor == 0:
             raise ArgumentError("divisor_override=0: expected another int")
     divisors = [None if divisor is None else 1, divisor][-len(windows) :]
-    parts = [
-        AvgPool2d(w, count_include_pad, divisor=d) for w, d in zip(windows, divisors, strict=True)
-    ]
+    pairs = zip(windows, divisors, strict=True)
+    parts = [AvgPool2d(window, count_include_pad, divisor) for window, divisor in pairs]
     return _separable(data_format, parts)(input)
 
 
@@ -430,9 +408,6 @@ def _regular(size: Pair, output: Pair) -> Geometry | None:
 class GlobalAvgPool2d(ImageFunction):
     """The mean of each image: (N, C, H, W) to (N, C, 1, 1)."""
 
-    def __init__(self, data_format: str) -> None:
-        self.data_format = data_format
-
     def compute(self, backend: Backend, x: Array) -> Array:
         self.save(size=x.shape[1:3])
         y = backend.xp.empty((len(x), 1, 1, x.shape[-1]), x.dtype)
@@ -486,7 +461,7 @@ def _adaptive_avg_pool(input: Any, output_size: Any, data_format: str = "NCHW") 
 def _adaptive_means(size: Pair, output: Pair) -> ImageFunction:
     """The function of images that averages adaptive windows."""
     if output == (1, 1):
-        return GlobalAvgPool2d("NCHW")
+        return GlobalAvgPool2d()
     geometry = _regular(size, output)
     if geometry is not None:
         return AvgPool2d(geometry, True)

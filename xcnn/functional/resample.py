@@ -16,14 +16,12 @@ from ..tensor import ImageFunction, Tensor, operation
 from ..tiling import split_range
 from .shape import permute, reshape
 
+# fmt: off
 __all__ = [
-    "channel_shuffle",
-    "interpolate",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "upsample_bilinear",
+    "channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample_bilinear",
     "upsample_nearest",
 ]
+# fmt: on
 
 
 Size = int | Sequence[int] | None

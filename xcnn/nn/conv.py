@@ -24,14 +24,11 @@ from ..tensor import Parameter, Tensor, takes_one
 from .module import full
 from .operation import SpatialLayer
 
+# fmt: off
 __all__ = [
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "ConvTranspose3d",
+    "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d",
 ]
+# fmt: on
 
 
 class Convolution(SpatialLayer):
