@@ -296,6 +296,26 @@ def output_padding_for(
     return extra
 
 
+@lru_cache(maxsize=1024)
+def adaptive_spans(size: int, output: int) -> list[Pair]:
+    """Start and stop of each of ``output`` windows that cover ``size`` pixels of an axis."""
+    return [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
+
+
+@lru_cache(maxsize=1024)
+def adaptive_geometry(size: Pair, output: Pair) -> Geometry | None:
+    """The equivalent fixed windows of an image, if all have the same size and spacing."""
+    kernel, stride = [], []
+    for pixels, count in zip(size, output, strict=True):
+        spans = adaptive_spans(pixels, count)
+        length, step = spans[0][1], spans[1][0] if count > 1 else pixels
+        if step < 1 or spans != [(o * step, o * step + length) for o in range(count)]:
+            return None
+        kernel.append(length)
+        stride.append(step)
+    return window_geometry(size, tuple(kernel), tuple(stride))
+
+
 def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:
     """How to fill the padding of an axis of ``size`` pixels: indices into the padded axis.
 

@@ -6,10 +6,8 @@ are pooled frame by frame and then along the depth: all windows are products of 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 from .. import random
@@ -27,14 +25,21 @@ from ..checks import (
     per_axis,
 )
 from ..errors import ArgumentError, ShapeError, show
-from ..geometry import Geometry, along_axes, spatial_geometry, window_geometry
+from ..geometry import (
+    Geometry,
+    adaptive_geometry,
+    adaptive_spans,
+    along_axes,
+    spatial_geometry,
+    window_geometry,
+)
 from ..layout import batch_first, spatial_size, to_batch_last
 from ..tensor import Function, ImageFunction, Tensor
 from .arithmetic import pow
 from .elementwise import Quiet
 from .indexing import gather
 from .resample import Resample, axis_weights
-from .shape import reshape
+from .shape import permute, reshape
 from .sorting import argmax
 from .spatial import family, of_rank
 
@@ -50,56 +55,36 @@ __all__ = [
 Setting = int | tuple[int, ...]
 
 
-class Volume(ImageFunction):
-    """Pools the frames of volumes by one function of images, then their depth by another."""
+def _pooled(
+    input: Tensor, parts: Sequence[Any], data_format: str, return_indices: Any = False
+) -> Any:
+    """Apply one function of images or, to volumes, one along their depth and one of their frames.
 
-    data_format = "NCDHW"
-    wants_indices = False
-    indices: Array
+    All windows are products of those of their axes. ``return_indices`` is for maxima.
+    """
+    *deep, frame = parts
+    for part in parts if check_flag("return_indices", return_indices) else ():
+        part.wants_indices = True
+    if not deep:
+        frame.data_format = data_format
+        y = frame(input)
+        return (y, Tensor(batch_first(frame.indices, data_format))) if return_indices else y
+    batch, channels, depth, *size = input.shape
+    y = frame(reshape(permute(input, (2, 0, 1, 3, 4)), (depth * batch, channels, *size)))
+    height, width = y.shape[2:]
+    y = permute(reshape(y, (depth, batch, channels, height, width)), (1, 2, 3, 4, 0))
+    lines = channels * height * width
+    y = deep[0](reshape(y, (batch, lines, depth, 1)))
 
-    def __init__(self, frame: Any, deep: Any) -> None:
-        self.frame = frame
-        self.deep = deep
+    def volumes(a: Tensor) -> Tensor:
+        shape = batch, channels, height, width, a.shape[2]
+        return permute(reshape(a, shape), (0, 1, 4, 2, 3))
 
-    def compute(self, backend: Backend, x: Array) -> Array:
-        channels, height, width, depth, batch = x.shape
-        frame, deep = copy.copy(self.frame), copy.copy(self.deep)
-        for part in (frame, deep):
-            part.recorded, part.wants_indices = self.recorded, self.wants_indices
-        y = frame.compute(backend, x.reshape(channels, height, width, depth * batch))
-        shape = channels, *y.shape[1:3]
-        lines = math.prod(shape), depth, 1, batch
-        z = deep.compute(backend, y.reshape(lines))
-        self.save(frame=frame, deep=deep, shape=x.shape)
-        if self.wants_indices:
-            positions = frame.indices.reshape(lines)
-            positions = backend.xp.take_along_axis(positions, deep.indices, axis=1)
-            indices = positions + deep.indices * (height * width)
-            self.indices = indices.reshape(*shape, z.shape[1], batch)
-        return z.reshape(*shape, z.shape[1], batch)
-
-    def gradient(self, backend: Backend, dy: Array) -> Array:
-        saved, (*shape, depth, batch) = self.saved, dy.shape
-        dz = saved.deep.gradient(backend, dy.reshape(math.prod(shape), depth, 1, batch))
-        dx = saved.frame.gradient(backend, dz.reshape(*shape, dz.shape[1] * batch))
-        return dx.reshape(saved.shape)
-
-
-def _separable(data_format: str, parts: Sequence[Any]) -> Any:
-    """One function from those of each pass: that of images, or of the depth and of frames."""
-    if len(parts) == 2:
-        return Volume(parts[1], parts[0])
-    parts[0].data_format = data_format
-    return parts[0]
-
-
-def _maxima(input: Tensor, function: Any, return_indices: Any) -> Any:
-    """The maxima and, with ``return_indices``, where they are in the flattened image."""
-    function.wants_indices = check_flag("return_indices", return_indices)
-    y = function(input)
-    if not function.wants_indices:
-        return y
-    return y, Tensor(batch_first(function.indices, function.data_format))
+    if not return_indices:
+        return volumes(y)
+    positions, frames = frame.indices.reshape(lines, depth, 1, batch), deep[0].indices
+    positions = input.backend.xp.take_along_axis(positions, frames, axis=1)
+    return volumes(y), volumes(Tensor(batch_first(positions + frames * math.prod(size))))
 
 
 # -- fixed windows -------------------------------------------------------------------------
@@ -232,8 +217,7 @@ def _max_pool(
     input = Tensor.of(input)
     settings = kernel_size, stride, padding, dilation, ceil_mode, data_format
     windows = _windows(input.shape, *settings)
-    function = _separable(data_format, [MaxPool2d(w) for w in windows])
-    return _maxima(input, function, return_indices)
+    return _pooled(input, [MaxPool2d(w) for w in windows], data_format, return_indices)
 
 
 max_pool1d, max_pool2d, max_pool3d = family(_max_pool)
@@ -306,7 +290,7 @@ def _avg_pool(
     divisors = [None if divisor is None else 1, divisor][-len(windows) :]
     pairs = zip(windows, divisors, strict=True)
     parts = [AvgPool2d(window, count_include_pad, divisor) for window, divisor in pairs]
-    return _separable(data_format, parts)(input)
+    return _pooled(input, parts, data_format)
 
 
 avg_pool1d, avg_pool2d, avg_pool3d = family(_avg_pool)
@@ -384,27 +368,6 @@ def _adaptive_sizes(input: Tensor, output_size: Any, data_format: str) -> list[t
     return [*deep, ((size[-2], size[-1]), (output[-2], output[-1]))]
 
 
-@lru_cache(maxsize=1024)
-def _spans(size: int, output: int) -> list[tuple[int, int]]:
-    """Start and stop of each window along an axis."""
-    return [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
-
-
-@lru_cache(maxsize=1024)
-def _regular(size: Pair, output: Pair) -> Geometry | None:
-    """The equivalent pooling with fixed windows, if all have the same size and spacing."""
-    kernel, stride = [], []
-    for pixels, count in zip(size, output, strict=True):
-        spans = _spans(pixels, count)
-        length = spans[0][1]
-        step = spans[1][0] if count > 1 else pixels
-        if step < 1 or spans != [(o * step, o * step + length) for o in range(count)]:
-            return None
-        kernel.append(length)
-        stride.append(step)
-    return window_geometry(size, tuple(kernel), tuple(stride))
-
-
 class GlobalAvgPool2d(ImageFunction):
     """The mean of each image: (N, C, H, W) to (N, C, 1, 1)."""
 
@@ -455,14 +418,14 @@ def _adaptive_avg_pool(input: Any, output_size: Any, data_format: str = "NCHW") 
     """
     input = Tensor.of(input)
     parts = [_adaptive_means(*sizes) for sizes in _adaptive_sizes(input, output_size, data_format)]
-    return _separable(data_format, parts)(input)
+    return _pooled(input, parts, data_format)
 
 
 def _adaptive_means(size: Pair, output: Pair) -> ImageFunction:
     """The function of images that averages adaptive windows."""
     if output == (1, 1):
         return GlobalAvgPool2d()
-    geometry = _regular(size, output)
+    geometry = adaptive_geometry(size, output)
     if geometry is not None:
         return AvgPool2d(geometry, True)
     axes = zip(size, output, strict=True)
@@ -515,7 +478,7 @@ class AdaptiveMaxPool2d(ImageFunction):
         return dx
 
     def _spans(self, x: Array) -> list[list[tuple[int, int]]]:
-        return [_spans(*axis) for axis in zip(x.shape[1:3], self.output, strict=True)]
+        return [adaptive_spans(*axis) for axis in zip(x.shape[1:3], self.output, strict=True)]
 
     def _windows(self, x: Array) -> Iterator[tuple[int, int, Array]]:
         """Row, column and pixels (C, height, width, N) of each window."""
@@ -568,9 +531,9 @@ def _adaptive_max_pool(
     input = Tensor.of(input)
     parts: list[ImageFunction] = []
     for size, output in _adaptive_sizes(input, output_size, data_format):
-        geometry = None if output == (1, 1) else _regular(size, output)
+        geometry = None if output == (1, 1) else adaptive_geometry(size, output)
         parts.append(AdaptiveMaxPool2d(output) if geometry is None else MaxPool2d(geometry))
-    return _maxima(input, _separable(data_format, parts), return_indices)
+    return _pooled(input, parts, data_format, return_indices)
 
 
 adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = family(_adaptive_max_pool)

@@ -23,8 +23,8 @@ __all__ = [
 class _Affine(Module):
     """Base class: eps and, if ``affine``, a weight of ones and a bias of zeros."""
 
-    def _set(self, shape: Any, eps: float, affine: bool, bias: bool) -> None:
-        self.eps = check_number("eps", eps, 0)
+    def _set(self, shape: Any, eps: Any, affine: bool, bias: bool) -> None:
+        self.eps = None if eps is None else check_number("eps", eps, 0)
         affine, bias = check_flag("affine", affine), check_flag("bias", bias)
         self.weight = Parameter(full(shape, 1)) if affine else None
         self.bias = Parameter(full(shape, 0)) if affine and bias else None
@@ -255,7 +255,7 @@ class LayerNorm(_Affine):
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-class RMSNorm(Module):
+class RMSNorm(_Affine):
     """Division by the root mean square over the last axes; see :func:`xcnn.functional.rms_norm`.
 
     Parameters
@@ -288,9 +288,7 @@ class RMSNorm(Module):
         dtype: Any = None,
     ) -> None:
         self.normalized_shape = check_shape("normalized_shape", normalized_shape)
-        self.eps = None if eps is None else check_number("eps", eps, 0)
-        affine = check_flag("elementwise_affine", elementwise_affine)
-        self.weight = Parameter(full(self.normalized_shape, 1)) if affine else None
+        self._set(self.normalized_shape, eps, elementwise_affine, bias=False)
         self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:

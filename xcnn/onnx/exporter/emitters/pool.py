@@ -15,7 +15,7 @@ import numpy as np
 from .... import functional as F
 from ....checks import Pair, check_output_size
 from ....extend import onnx_emitter
-from ....geometry import Geometry, window_geometry
+from ....geometry import Geometry, adaptive_geometry, adaptive_spans, window_geometry
 from ..writer import CannotExportError, Value, Writer
 from .spatial import channels_first, geometry, in_format, pads, spatial_size, window_attributes
 
@@ -84,10 +84,10 @@ def _adaptive_pool(
 ) -> str:
     _check_exportable(settings)
     size = spatial_size(input, data_format)
-    output = [n or size[i] for i, n in enumerate(check_output_size(output_size))]
-    spans = [_spans(n, count) for n, count in zip(size, output, strict=True)]
-    x, regular = channels_first(w, input, data_format), _regular(size, spans)
-    if output == [1, 1]:
+    output = tuple(n or size[i] for i, n in enumerate(check_output_size(output_size)))
+    spans = [adaptive_spans(n, count) for n, count in zip(size, output, strict=True)]
+    x, regular = channels_first(w, input, data_format), adaptive_geometry(size, output)
+    if output == (1, 1):
         y = w.node(f"Global{type}", x)
     elif regular is not None:
         pool = _max_pool if type == "MaxPool" else partial(_avg_pool, include_pad=True)
@@ -102,23 +102,6 @@ def _adaptive_pool(
 
 onnx_emitter("adaptive_avg_pool2d")(partial(_adaptive_pool, type="AveragePool"))
 onnx_emitter("adaptive_max_pool2d")(partial(_adaptive_pool, type="MaxPool"))
-
-
-def _spans(size: int, output: int) -> list[Pair]:
-    """Start and stop of each adaptive window."""
-    return [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
-
-
-def _regular(size: Pair, spans: list[list[Pair]]) -> Geometry | None:
-    """Adaptive windows as ordinary ones, if they have equal lengths and strides; else None."""
-    kernel, stride = [], []
-    for pixels, axis in zip(size, spans, strict=True):
-        length, step = axis[0][1], axis[1][0] if len(axis) > 1 else pixels
-        if step < 1 or axis != [(o * step, o * step + length) for o in range(len(axis))]:
-            return None
-        kernel.append(length)
-        stride.append(step)
-    return window_geometry(size, tuple(kernel), tuple(stride))
 
 
 def _means(size: int, output: int) -> Any:
