@@ -107,7 +107,7 @@ def _windows(
     channels, *size = spatial_size(shape, data_format)
     ndim, kernels = len(size), per_axis(kernel_size, "kernel_size", len(size))
     is_default = stride is None or (isinstance(stride, list | tuple) and not stride)
-    settings = {"kernel": kernels, "stride": kernels if is_default else stride}
+    settings: Any = {"kernel": kernels, "stride": kernels if is_default else stride}
     ceil_mode = check_flag("ceil_mode", ceil_mode)
     windows = spatial_geometry(
         window_geometry, size, padding, ceil_mode=ceil_mode, dilation=dilation, **settings

@@ -34,8 +34,9 @@ def of_rank(function: Callable[_P, _R], ndim: int) -> Callable[_P, _R]:
         if p.name not in _OF_IMAGES or (ndim == 2 and p.default is not p.empty)
     ]
     is_fixed = "data_format" not in [p.name for p in shown]
+    fixed: Any = {"data_format": _FORMATS[ndim]} if is_fixed else {}
     function.__qualname__ = function.__name__.strip("_")  # in a TypeError
-    one: Any = functools.partial(function, **{"data_format": _FORMATS[ndim]} if is_fixed else {})
+    one: Any = functools.partial(function, **fixed)
     functools.update_wrapper(one, function)
     one.__name__ = one.__qualname__ = f"{function.__qualname__}{ndim}d"
     one.__signature__ = signature.replace(parameters=shown)

@@ -81,7 +81,8 @@ class Convolution(SpatialLayer):
 
     def _windows(self, size: tuple[int, ...]) -> tuple[Geometry, ...]:
         """The windows of a convolution of images of ``size``."""
-        settings = {"kernel": self.kernel_size, "stride": self.stride, "dilation": self.dilation}
+        settings: dict[str, Any] = {"kernel": self.kernel_size, "stride": self.stride}
+        settings["dilation"] = self.dilation
         return spatial_geometry(window_geometry, size, self.padding, **settings)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
@@ -110,7 +111,7 @@ class _Conv(Convolution):
         self.padding = check_padding(padding, self.ndim)
         self.padding_mode = check_padding_mode(padding_mode)
         window = kernel_size, stride, dilation
-        settings = groups, bias, data_format, nonlinearity
+        settings: Any = groups, bias, data_format, nonlinearity
         self._create(in_channels, out_channels, *window, *settings)
         self.to(device=device, dtype=dtype)
 
@@ -255,7 +256,7 @@ class _ConvTranspose(Convolution):
             )
         self.padding = check_crop(padding, self.ndim)
         window = kernel_size, stride, dilation
-        settings = groups, bias, data_format, nonlinearity
+        settings: Any = groups, bias, data_format, nonlinearity
         self._create(in_channels, out_channels, *window, *settings)
         self.output_padding = check_output_padding(output_padding, self.stride, self.dilation)
         self.to(device=device, dtype=dtype)

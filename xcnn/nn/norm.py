@@ -23,6 +23,8 @@ __all__ = [
 class _Affine(Module):
     """Base class: eps and, if ``affine``, a weight of ones and a bias of zeros."""
 
+    eps: Any
+
     def _set(self, shape: Any, eps: Any, affine: bool, bias: bool) -> None:
         self.eps = None if eps is None else check_number("eps", eps, 0)
         affine, bias = check_flag("affine", affine), check_flag("bias", bias)

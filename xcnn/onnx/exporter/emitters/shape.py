@@ -42,7 +42,7 @@ def concat(w: Writer, tensors: Sequence[Value], dim: int) -> str:
 
 
 @onnx_emitter("pad")
-def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None, old: Any) -> str:
+def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None) -> str:
     if min(pad, default=0) < 0 and mode != "constant":
         raise CannotExportError(f"with mode={mode!r} and negative widths")
     sides = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
