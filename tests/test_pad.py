@@ -170,13 +170,13 @@ def test_pytorch(backend, mode, dtype):
         assert_matches(found.gradients[0], peer.grad.numpy(), dtype)
 
 
-@pytest.mark.parametrize("size", range(1, 5))
+@pytest.mark.parametrize("size", [1, 3])
 @modes
 def test_limits_are_pytorchs(mode, size):
     """What PyTorch refuses is refused, and nothing else."""
     torch = pytest.importorskip("torch")
     x = normal(2, 3, size)
-    for sides in np.ndindex(7, 7):
+    for sides in ((0, 0), (size - 1, 1), (1, size), (size, 0), (0, size + 1), (size + 1, size)):
         try:
             wanted = torch.nn.functional.pad(torch.tensor(x), sides, mode=mode).numpy()
         except RuntimeError:
