@@ -292,6 +292,10 @@ OPERATIONS = {
     "logsumexp": (lambda x: F.logsumexp(x, 1), lambda n: (normal(n, 4),)),
     "cumsum": (lambda x: F.cumsum(x, 1), lambda n: (between(n, 4, 2),)),
     "cumprod": (lambda x: F.cumprod(x, 1), lambda n: (between(n, 4, 2),)),
+    "scaled_dot_product_attention": (
+        F.scaled_dot_product_attention,
+        lambda n: (between(n, 4, 5), between(n, 3, 5), between(n, 3, 2)),
+    ),
     "atan2": (F.atan2, lambda n: (between(n, 3, 4), between(n, 3, 4) + 2)),
     "remainder": (F.remainder, lambda n: (between(n, 3, 4), between(4) + 9)),
     "fmod": (F.fmod, lambda n: (between(n, 3, 4), between(4) + 9)),

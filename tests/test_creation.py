@@ -5,7 +5,7 @@ import pytest
 
 import xcnn
 from xcnn import Tensor, hints
-from xcnn.errors import ArgumentError, DTypeError
+from xcnn.errors import ArgumentError, DeviceError, DTypeError
 
 MADE = {
     "zeros": (lambda **d: xcnn.zeros(2, 0, 3, **d), np.zeros((2, 0, 3), "float32")),
@@ -121,8 +121,14 @@ def test_what_is_refused():
         (xcnn.nn, "LSTM", "xcnn.nn has no attribute 'LSTM'; recurrent networks are not part"),
         (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
-        (xcnn, "cuda", "xcnn has no attribute 'cuda'; pass device=\"auto\""),
+        (xcnn, "jit", "xcnn has no attribute 'jit'; use xcnn.onnx.export"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
+        (
+            xcnn.nn.ReLU(),
+            "register_full_backward_hook",
+            "; use register_forward_hook",
+        ),
+        (xcnn.nn.ReLU(), "relu", "'ReLU' object has no attribute 'relu'"),
         (xcnn.zeros(1), "argmix", "Tensor has no attribute 'argmix'"),
     ],
 )
@@ -153,3 +159,43 @@ def test_random_in_place():
     assert abs(x.numpy().std() - 3) < 0.2
     assert -1 <= x.uniform_(-1, 3).numpy().min() < -0.9
     assert abs(x.bernoulli_(0.25).numpy().mean() - 0.25) < 0.05
+
+
+def test_the_device_of_a_script(backend):
+    device = xcnn.device("cuda" if xcnn.cuda.is_available() else "cpu")
+    assert xcnn.zeros(2, device=device).to(device).device == device
+    assert xcnn.device(backend.device) == backend.device
+    assert xcnn.cuda.device_count() == len(xcnn.backends.cuda_devices())
+    with pytest.raises(DeviceError, match="device='tpu'"):
+        xcnn.device("tpu")
+
+
+def test_synchronize(strict):
+    xcnn.cuda.synchronize("strict")
+    assert xcnn.cuda.memory_allocated("strict") >= 0
+    xcnn.cuda.manual_seed_all(5)
+    first = xcnn.rand(2).tolist()
+    xcnn.manual_seed(5)
+    assert xcnn.rand(2).tolist() == first
+
+
+def test_draws(backend):
+    xcnn.manual_seed(0)
+    chance = Tensor(backend.asarray(np.array([0, 0.25, 1] * 2000, "float32")))
+    drawn = xcnn.bernoulli(chance)
+    assert drawn.device == backend.device
+    found = drawn.numpy().reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(found, [0, 0.25, 1], atol=0.05)
+    assert xcnn.bernoulli(chance, 1.0).numpy().all()
+    numbers = xcnn.normal(2.0, 3.0, (4000,), device=backend).numpy()
+    assert abs(numbers.mean() - 2) < 0.3
+    assert abs(numbers.std() - 3) < 0.3
+    assert xcnn.normal(xcnn.zeros(3, device=backend), 2.0).device == backend.device
+    weights = Tensor(backend.asarray(np.array([[1.0, 0, 3], [0, 2, 2]])))
+    indices = xcnn.multinomial(weights, 4000, replacement=True)
+    assert (indices.dtype, indices.shape, indices.device) == ("int64", (2, 4000), backend.device)
+    assert set(indices.numpy()[0]) == {0, 2}
+    assert abs((indices.numpy()[0] == 2).mean() - 0.75) < 0.05
+    assert sorted(xcnn.multinomial(weights[0], 2).tolist()) == [0, 2]
+    with pytest.raises(ArgumentError, match=r"multinomial: input has shape \(3,\), num_samples=3"):
+        xcnn.multinomial(weights[0], 3)

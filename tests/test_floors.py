@@ -20,7 +20,7 @@ FLOORS = [
     {"geometry", "layout"},
     {"backends"},
     {"random", "tensor", "convolution"},
-    {"creation", "functional"},
+    {"creation", "cuda", "functional"},
     {"init", "nn", "optim", "schedules"},
     {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary"},

@@ -11,13 +11,15 @@ from typing import Any
 
 from . import backends, random
 from .arrays import Array
-from .checks import check_int, check_number, check_size, is_int
+from .checks import check_flag, check_int, check_number, check_size, is_int
 from .errors import ArgumentError, show
 from .tensor import Tensor, dtype_name
 
 __all__ = [
     "arange",
     "as_tensor",
+    "bernoulli",
+    "device",
     "empty",
     "empty_like",
     "eye",
@@ -26,6 +28,8 @@ __all__ = [
     "full_like",
     "linspace",
     "logspace",
+    "multinomial",
+    "normal",
     "ones",
     "ones_like",
     "rand",
@@ -57,6 +61,24 @@ def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
         raise ArgumentError(f"size={show(shape)}: expected ints >= 0")
     check_size("size", shape, shape)
     return tuple(map(int, shape))
+
+
+def device(type: Any, index: int | None = None) -> str:
+    """The name of a device, "cpu" or "cuda:1", which every ``device`` argument takes.
+
+    Parameters
+    ----------
+    type
+        "cpu", "cuda", "cuda:1" or "auto".
+    index
+        Number of the GPU, for "cuda".
+
+    Raises
+    ------
+    DeviceError
+        No such device.
+    """
+    return backends.get(type if index is None else f"{type}:{index}").device
 
 
 # -- from values ---------------------------------------------------------------------------
@@ -208,6 +230,58 @@ def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings
         raise ArgumentError(f"randint: low={low}, high={high}: expected low < high")
     values = random.generator().integers(first, stop, _shape((size,)))
     return _random(values, dtype or "int64", **settings)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **settings: Any) -> Tensor:
+    """Normal random numbers; ``mean`` and ``std`` may be tensors, whose shape is used then."""
+    if size is None:
+        both = Tensor.of(mean + std)
+        size, settings = both.shape, {"device": both.backend, **settings}
+    return randn(size, **settings) * std + mean
+
+
+def bernoulli(input: Any, p: float | None = None) -> Tensor:
+    """1 with the probability in each element of ``input`` (or ``p`` for all), else 0."""
+    input = Tensor.of(input)
+    chance = input.detach() if p is None else check_number("p", p, 0, 1)
+    return (rand_like(input) < chance).astype(input.dtype)
+
+
+def multinomial(input: Any, num_samples: int, replacement: bool = False) -> Tensor:
+    """Indices drawn in proportion to the weights in each row of ``input``; on the host.
+
+    Parameters
+    ----------
+    input : (W,) or (N, W)
+        Weights >= 0.
+    num_samples
+        Indices for each row.
+    replacement
+        Whether an index can be drawn again.
+
+    Returns
+    -------
+    Tensor (num_samples,) or (N, num_samples), int64
+
+    Raises
+    ------
+    ArgumentError
+        Weights that are negative or all 0, or too few for the samples.
+    """
+    weights = Tensor.of(input)
+    count = check_int("num_samples", num_samples)
+    again, table = check_flag("replacement", replacement), weights.numpy().astype("float64")
+    rows = table.reshape(-1, table.shape[-1]) if table.ndim in (1, 2) else table[None]
+    enough = not rows.size or ((rows > 0).sum(1) >= (1 if again else count)).all()
+    if table.ndim not in (1, 2) or not enough or not (rows >= 0).all():
+        raise ArgumentError(
+            f"multinomial: input has shape {weights.shape}, num_samples={count}: expected (W,) or "
+            f"(N, W), weights >= 0, of which at least {1 if again else count} are > 0 in each row"
+        )
+    choose = random.generator().choice
+    drawn = [choose(len(row), count, again, row / row.sum()) for row in rows]
+    shape = (*table.shape[:-1], count)
+    return as_tensor(drawn, "int64", weights.backend).reshape(shape)
 
 
 def randperm(n: int, dtype: Any = None, **settings: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import did_you_mean
+from .errors import UnknownNameError, did_you_mean
 
 _RECURRENT = "recurrent networks are not part of xcnn; use nn.Conv1d or nn.MultiheadAttention"
 _TRANSFORMER = "build the block from nn.MultiheadAttention, nn.LayerNorm and nn.Linear"
@@ -16,7 +16,6 @@ _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
 _NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, device=tensor.device)"
-_DEVICE = 'pass device="auto", "cpu", "cuda" or "cuda:1" as a string'
 
 NN = {
     **dict.fromkeys(("GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"), _RECURRENT),
@@ -72,7 +71,6 @@ TENSOR = {
     "element_size": "use tensor.data.itemsize",
     "get_device": "use tensor.device",
     "grad_fn": "use tensor.creator",
-    "index_put": "use xcnn.where, masked_fill or scatter_add",
     "is_cpu": 'use tensor.device == "cpu"',
     "is_cuda": 'use tensor.device != "cpu"',
     "is_pinned": "copies to a GPU are pinned by the loader",
@@ -84,8 +82,20 @@ TENSOR = {
     "storage": "use tensor.data",
     "stride": "use tensor.data.strides, in bytes",
 }
+MODULE = {
+    **dict.fromkeys(
+        ("register_backward_hook", "register_full_backward_hook"),
+        "use register_forward_hook, and register_hook of the output in it",
+    ),
+    "bfloat16": "bfloat16 is not part of xcnn; use .half() or .float()",
+    "compile": "leave it out: operations run at once",
+    "extra_repr": "the arguments of __init__ are shown",
+    "share_memory": "leave it out: the loader's workers are threads",
+    "type": "use to(dtype)",
+}
 TOP = {
-    **dict.fromkeys(("cuda", "device", "mps", "set_default_device"), _DEVICE),
+    "mps": "Apple's GPUs are not supported; use the CPU",
+    "set_default_device": "pass device= to each tensor and module",
     **dict.fromkeys(("complex64", "complex128", "complex", "polar", "view_as_complex"), _COMPLEX),
     **dict.fromkeys(("linalg", "inverse", "svd"), _LINALG),
     **dict.fromkeys(("fft", "stft"), _FFT),
@@ -101,16 +111,20 @@ TOP = {
     "hub": "use xcnn.models.create(name, weights=...)",
     "jit": "use xcnn.onnx.export",
     "multiprocessing": "use the workers of xcnn.data.DataLoader",
+    "distributions": "use xcnn.randn, numpy.random or scipy.stats",
     "profiler": "use Python's cProfile, or Nsight on a GPU",
     "quasirandom": "use scipy.stats.qmc",
     "seed": "use xcnn.manual_seed",
+    "set_printoptions": "use numpy.set_printoptions",
     "set_num_threads": "set OPENBLAS_NUM_THREADS before Python starts",
     "utils": "use xcnn.data for datasets and loaders",
     "vmap": "operations take batches",
 }
 
 
-def no_attribute(owner: str, name: str, hints: dict[str, str], known: Iterable[str]) -> Exception:
+def no_attribute(
+    owner: str, name: str, hints: dict[str, str], known: Iterable[str]
+) -> UnknownNameError:
     """The error for a missing attribute, with a hint, or a name that is spelled like it."""
     hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
-    return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name)
+    return UnknownNameError(f"{owner} has no attribute {name!r}{hint}")

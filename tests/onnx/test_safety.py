@@ -540,7 +540,7 @@ def test_reductions_of_empty_arrays_have_the_size_of_the_other_axes(kind):
 
 def test_a_wider_type_takes_more_bytes():
     cast = helper.make_node("Cast", ["z"], ["y"], to=TensorProto.DOUBLE)
-    assert folded(*zeros([2**17], "uint8"), cast).size == 2**17
+    assert folded(*zeros([2**17], "uint8"), cast).numel() == 2**17
     with pytest.raises(FileFormatError, match=r"\(Cast\): an output .* more than the limit"):
         folded(*zeros([2**18], "uint8"), cast)
 

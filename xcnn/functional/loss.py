@@ -835,9 +835,9 @@ def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             f"shape {expected} for an input (N, classes, ...) or (classes,)"
         )
     if target.dtype.kind not in "iu":
-        is_text = target.dtype.kind in "OSU"
-        use = "np.unique(target, return_inverse=True)[1]" if is_text else ".astype('int64')"
-        raise DTypeError(f"target is {target.dtype}: expected integer class indices; use {use}")
+        raise DTypeError(
+            f"target is {target.dtype}: expected integer class indices; use .astype('int64')"
+        )
     return (unsqueeze(input, 0), unsqueeze(target, 0)) if input.ndim == 1 else (input, target)
 
 

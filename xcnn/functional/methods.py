@@ -11,6 +11,7 @@ from inspect import signature
 from typing import Any
 
 from .. import hints
+from ..checks import check_number
 from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled
@@ -100,6 +101,23 @@ def _matrix_transpose(tensor: Tensor) -> Tensor:
     return shape.transpose(tensor, -2, -1)
 
 
+def _bernoulli(tensor: Tensor, p: float = 0.5) -> Tensor:
+    """Overwrite with 1, with probability ``p``, or 0."""
+    return _store(tensor, "bernoulli_", rand_like(tensor) < check_number("p", p, 0, 1))
+
+
+def _normal(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Overwrite with normal random numbers."""
+    mean, std = check_number("mean", mean), check_number("std", std, 0)
+    return _store(tensor, "normal_", randn_like(tensor) * std + mean)
+
+
+def _uniform(tensor: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Overwrite with uniform random numbers from ``low`` up to ``high``."""
+    low, high = check_number("low", low), check_number("high", high)
+    return _store(tensor, "uniform_", rand_like(tensor) * (high - low) + low)
+
+
 def _converted(dtype: str) -> Callable[[Tensor], Tensor]:
     return lambda tensor: elementwise.astype(tensor, dtype)
 
@@ -108,7 +126,7 @@ def _missing(tensor: Tensor, name: str) -> Any:
     """``tensor.NAME_(...)``: the method NAME, whose result overwrites the tensor."""
     kind = type(tensor)
     if name.startswith("_"):  # Python and NumPy ask for many of these
-        raise AttributeError(f"{kind.__name__} has no attribute {name!r}", name=name)
+        raise AttributeError(name)
     method = getattr(kind, name.removesuffix("_"), None)
     if not name.endswith("_") or method is None:
         known = [n for n in dir(kind) if not n.startswith("_")]
@@ -181,23 +199,19 @@ METHODS: dict[str, Any] = {
     "T": property(shape.t),
     "mT": property(_matrix_transpose),
     "copy_": lambda tensor, source: _store(tensor, "copy_", source),
-    "bernoulli_": lambda tensor, p=0.5: _store(tensor, "bernoulli_", rand_like(tensor) < p),
+    "bernoulli_": _bernoulli,
     "cpu": lambda tensor: tensor.to("cpu"),
     "cuda": lambda tensor, device=None: tensor.to("cuda" if device is None else device),
     "dim": lambda tensor: tensor.ndim,
     "fill_": lambda tensor, value: _store(tensor, "fill_", value),
     "flip": _one_by_one(indexing.flip),
-    "normal_": lambda tensor, mean=0, std=1: _store(
-        tensor, "normal_", randn_like(tensor) * std + mean
-    ),
+    "normal_": _normal,
     "permute": _one_by_one(shape.permute),
     "tile": _one_by_one(shape.tile),
     "tolist": lambda tensor: tensor.numpy().tolist(),
     "type": elementwise.astype,
     "type_as": lambda tensor, other: elementwise.astype(tensor, Tensor.of(other).dtype),
-    "uniform_": lambda tensor, low=0, high=1: _store(
-        tensor, "uniform_", rand_like(tensor) * (high - low) + low
-    ),
+    "uniform_": _uniform,
     "unfold": fold.sliding_windows,
     "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
     "zero_": lambda tensor: _store(tensor, "zero_", 0),

@@ -115,14 +115,15 @@ def init_weights(
 
 def normal_by_fan_out(weight: Tensor) -> None:
     """Normal with variance 2 / fan_out."""
-    init.normal_(weight, math.sqrt(2 / init.fans(weight.shape)[1]))
+    init.kaiming_normal_(weight, mode="fan_out")
 
 
 def normal_001(weight: Tensor) -> None:
     """Normal with standard deviation 0.01."""
-    init.normal_(weight, 0.01)
+    init.normal_(weight, std=0.01)
 
 
 def uniform_by_fan_in(weight: Tensor) -> None:
     """Uniform within ± 1 / √fan_in."""
-    init.uniform_(weight, 1 / math.sqrt(init.fans(weight.shape)[0]))
+    bound = 1 / math.sqrt(init.fans(weight.shape)[0])
+    init.uniform_(weight, -bound, bound)

@@ -117,4 +117,5 @@ def efficientnet_b0(
 
 def _uniform_by_fan_out(weight: Tensor) -> None:
     """Uniform within ± 1 / √fan_out."""
-    init.uniform_(weight, 1 / math.sqrt(init.fans(weight.shape)[1]))
+    bound = 1 / math.sqrt(init.fans(weight.shape)[1])
+    init.uniform_(weight, -bound, bound)
