@@ -177,7 +177,9 @@ def check_weight(
         )
     takes, filters = (shape[1] * groups, shape[0])[:: -1 if transposed else 1]
     if channels != takes:
-        advice = f"the weight is ({axes}): check it, the number of channels and data_format"
+        advice = "check in_channels and data_format"
+        if transposed:
+            advice = "the weight of a transposed convolution has the input channels first"
         raise ShapeError(
             f"input has {channels} channels, but weight {shape} with groups={groups} takes "
             f"{takes}; {channels_last_hint(input, takes, advice)}"

@@ -94,7 +94,7 @@ class Bilinear(Module):
         self.weight = Parameter(full((self.out_features, self.in1_features, self.in2_features)))
         self.bias = Parameter(full(self.out_features)) if check_flag("bias", bias) else None
         for parameter in self.parameters():
-            init.uniform_(parameter, bound)
+            init.uniform_(parameter, -bound, bound)
         self.to(device=device, dtype=dtype)
 
     def forward(self, input1: Any, input2: Any) -> Tensor:
