@@ -360,7 +360,7 @@ ERRORS = {
     "fractional": (
         lambda: F.fractional_max_pool2d(np.ones((1, 1, 4, 4)), 2),
         ArgumentError,
-        "give one",
+        "give exactly one",
     ),
     "fractional size": (
         lambda: F.fractional_max_pool2d(np.ones((1, 1, 4, 4)), 2, 4),

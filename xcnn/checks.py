@@ -303,10 +303,7 @@ def check_interpolation(
             )
     if check_flag("antialias", antialias) and mode not in ("bilinear", "bicubic"):
         raise ArgumentError(f"antialias=True with mode={mode!r}: expected bilinear or bicubic")
-    if (size is None) == (scale_factor is None):
-        raise ArgumentError(
-            f"size={show(size)} and scale_factor={show(scale_factor)}: give exactly one of them"
-        )
+    check_exactly_one(size=size, scale_factor=scale_factor)
     if recompute_scale_factor is not None:
         check_flag("recompute_scale_factor", recompute_scale_factor)
         if recompute_scale_factor and size is not None:
@@ -427,6 +424,13 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
             + did_you_mean(value, choices)
         )
     return value
+
+
+def check_exactly_one(**values: Any) -> None:
+    """Require one of several arguments, and no other."""
+    if sum(value is not None for value in values.values()) != 1:
+        given = " and ".join(f"{name}={show(value)}" for name, value in values.items())
+        raise ArgumentError(f"{given}: give exactly one of them")
 
 
 def check_reduction(name: str, value: Any) -> str:

@@ -117,12 +117,8 @@ class Geometry(NamedTuple):
     def covers_exactly(self) -> bool:
         """Whether each pixel lies in exactly one window (no overlap, no gap, no padding)."""
         tiled = tuple(o * s for o, s in zip(self.output, self.stride, strict=True))
-        return (
-            self.stride == self.kernel
-            and self.dilation == (1, 1)
-            and self.padding == ((0, 0), (0, 0))
-            and tiled == self.input
-        )
+        is_plain = self.dilation == (1, 1) and self.padding == ((0, 0), (0, 0))
+        return is_plain and self.stride == self.kernel and tiled == self.input
 
 
 @memoize

@@ -10,7 +10,7 @@ from ..backends import Backend
 from ..checks import channels_last_hint, check_flag, check_size, is_int, memoize
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import spatial_geometry, window_geometry
+from ..geometry import spatial_geometry, transposed_geometry, window_geometry
 from ..layout import batch_first, batch_last, spatial_size
 from ..tensor import Function, Tensor, operands
 from .spatial import family
@@ -115,7 +115,7 @@ def _conv(
     """
     input, weight, bias = operands(input, weight, bias)
     settings = stride, padding, dilation, groups, data_format, relu
-    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
+    problem = problem_of(input.shape, weight.shape, shape_of(bias), *settings)
     return _FUNCTIONS[input.ndim - 3](problem, data_format)(input, weight, bias)
 
 
@@ -124,7 +124,7 @@ conv1d, conv2d, conv3d = family(_conv)
 
 
 @memoize
-def _problem(
+def problem_of(
     shape: tuple[int, ...],
     weight: tuple[int, ...],
     bias: tuple[int, ...] | None,
@@ -134,15 +134,22 @@ def _problem(
     groups: int,
     data_format: str,
     relu: bool = False,
+    transposed: bool = False,
+    output_padding: Any = 0,
 ) -> Problem:
-    """Check shapes and settings, and describe the convolution."""
+    """Check shapes and settings, and describe the convolution, or the one that is transposed."""
     channels, *size = spatial_size(shape, data_format)
-    check_weight(channels, weight, bias, groups, data_format, shape)
+    check_weight(channels, weight, bias, groups, data_format, shape, transposed)
+    make: Any = transposed_geometry if transposed else window_geometry
     settings = {"kernel": weight[2:], "stride": stride, "dilation": dilation}
-    *depth, geometry = spatial_geometry(window_geometry, size, padding, "weight", **settings)
+    settings |= {"output_padding": output_padding} if transposed else {}
+    *depth, geometry = spatial_geometry(make, size, padding, "weight", **settings)
     relu = check_flag("relu", relu)
-    problem = Problem(geometry, groups, channels, weight[0], shape[0], relu, *depth)
-    check_size("padding", padding, problem.output_shape)
+    problem = Problem(geometry, groups, weight[1] * groups, weight[0], shape[0], relu, *depth)
+    if transposed:
+        check_size("stride", stride, problem.input_shape)
+    else:
+        check_size("padding", padding, problem.output_shape)
     return problem
 
 

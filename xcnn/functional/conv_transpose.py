@@ -7,29 +7,21 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_crop, check_size, memoize
-from ..convolution import Problem, choose
-from ..geometry import spatial_geometry, transposed_geometry
-from ..layout import as_matrix, batch_first, batch_last, spatial_size
-from ..tensor import Function, Tensor, operands
-from .conv import check_weight, shape_of
+from ..convolution import choose
+from ..layout import as_matrix, batch_first, batch_last
+from ..tensor import Tensor, operands
+from .conv import Convolution, problem_of, shape_of
 from .spatial import family
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
-class ConvTranspose(Function):
+class ConvTranspose(Convolution):
     """Transposed convolution in one to three dimensions.
 
     ``problem`` is the convolution that is transposed: forward here computes its input gradient,
     backward its forward.
     """
-
-    arguments = ("input", "weight", "bias")
-
-    def __init__(self, problem: Problem, data_format: str) -> None:
-        self.problem = problem
-        self.data_format = data_format
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
@@ -124,33 +116,10 @@ def _conv_transpose(
     Zeiler et al. 2010, "Deconvolutional networks".
     """
     input, weight, bias = operands(input, weight, bias)
-    settings = stride, padding, output_padding, dilation, groups, data_format
-    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
+    settings = stride, padding, dilation, groups, data_format, False, True, output_padding
+    problem = problem_of(input.shape, weight.shape, shape_of(bias), *settings)
     return _FUNCTIONS[input.ndim - 3](problem, data_format)(input, weight, bias)
 
 
 _FUNCTIONS = ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 conv_transpose1d, conv_transpose2d, conv_transpose3d = family(_conv_transpose)
-
-
-@memoize
-def _problem(
-    shape: tuple[int, ...],
-    weight: tuple[int, ...],
-    bias: tuple[int, ...] | None,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    dilation: Any,
-    groups: int,
-    data_format: str,
-) -> Problem:
-    """Check shapes and settings, and describe the convolution that is transposed."""
-    channels, *size = spatial_size(shape, data_format)
-    check_weight(channels, weight, bias, groups, data_format, shape, transposed=True)
-    settings = {"kernel": weight[2:], "stride": stride, "dilation": dilation}
-    settings |= {"output_padding": output_padding, "padding": check_crop(padding, len(size))}
-    *depth, geometry = spatial_geometry(transposed_geometry, size, kernel_name="weight", **settings)
-    problem = Problem(geometry, groups, weight[1] * groups, channels, shape[0], False, *depth)
-    check_size("stride", stride, problem.input_shape)
-    return problem

@@ -16,6 +16,7 @@ from ..backends import Backend, as_bits
 from ..checks import (
     Pair,
     as_float,
+    check_exactly_one,
     check_flag,
     check_int,
     check_number,
@@ -607,10 +608,7 @@ def _fractional_max_pool(
     input = Tensor.of(input)
     _, *size = spatial_size(input, data_format)
     kernel = per_axis(kernel_size, "kernel_size", len(size))
-    if (output_size is None) == (output_ratio is None):
-        raise ArgumentError(
-            f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
-        )
+    check_exactly_one(output_size=output_size, output_ratio=output_ratio)
     if output_ratio is None:
         output = per_axis(output_size, "output_size", len(size))
     else:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from ..checks import check_flag, check_number, check_output_size, check_padding, per_axis
-from ..errors import ArgumentError, show
+from ..checks import (
+    check_exactly_one,
+    check_flag,
+    check_number,
+    check_output_size,
+    check_padding,
+    per_axis,
+)
 from ..layout import check_data_format
 from ..tensor import Buffer, Tensor
 from .operation import SpatialLayer
@@ -173,10 +179,7 @@ class _FractionalMaxPool(_Pool):
         return_indices: bool = False,
         _random_samples: Any = None,
     ) -> None:
-        if (output_size is None) == (output_ratio is None):
-            raise ArgumentError(
-                f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
-            )
+        check_exactly_one(output_size=output_size, output_ratio=output_ratio)
         self._set_kernel(kernel_size, None)
         self.output_size, self.output_ratio = output_size, output_ratio
         self.return_indices = check_flag("return_indices", return_indices)
