@@ -21,8 +21,12 @@ MADE = {
         np.float32([0, 0.25, 0.5, 0.75]),
     ),
     "arange dtype": (lambda **d: xcnn.arange(3, dtype="float64", **d), np.arange(3.0)),
+    "arange of ints": (lambda **d: xcnn.arange(-0.9, 2.1, 2.0, dtype="int64", **d), np.array([0])),
+    "linspace of ints": (
+        lambda **d: xcnn.linspace(4.3, -3, 4, dtype="int64", **d),
+        np.array([4, 1, 0, -3]),
+    ),
     "linspace": (lambda **d: xcnn.linspace(-1, 1, 5, **d), np.float32([-1, -0.5, 0, 0.5, 1])),
-    "logspace": (lambda **d: xcnn.logspace(0, 2, 3, **d), np.float32([1, 10, 100])),
     "eye": (lambda **d: xcnn.eye(2, 3, **d), np.eye(2, 3, dtype="float32")),
     "tensor": (lambda **d: xcnn.tensor([[1, 2.5]], **d), np.float32([[1, 2.5]])),
     "tensor of ints": (lambda **d: xcnn.tensor([1, 2], **d), np.array([1, 2])),
@@ -90,8 +94,7 @@ def test_gradients_and_memory():
     array = np.zeros(3)
     assert xcnn.from_numpy(array).data is xcnn.as_tensor(array).data is array
     assert xcnn.tensor(array).data is not array
-    assert xcnn.logspace(0, 1, 2, requires_grad=True).requires_grad
-    assert not xcnn.logspace(0, 1, 2).requires_grad
+    assert xcnn.linspace(0, 1, 2, requires_grad=True).requires_grad
 
 
 def test_operations_are_reachable():
@@ -122,6 +125,7 @@ def test_what_is_refused():
         (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
         (xcnn, "jit", "xcnn has no attribute 'jit'; use xcnn.onnx.export"),
+        (xcnn.optim, "lr_scheduler", "xcnn.optim has no .* 'lr_scheduler'; use xcnn.schedules"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
         (
             xcnn.nn.ReLU(),
@@ -138,9 +142,10 @@ def test_a_missing_name_says_what_to_use(owner, name, text):
     assert not hasattr(owner, name)
 
 
-@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "TENSOR", "TOP"])
+@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP"])
 def test_hints_are_for_names_that_are_missing(owner):
-    place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "TENSOR": xcnn.zeros(1), "TOP": xcnn}
+    place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "OPTIM": xcnn.optim}
+    place |= {"TENSOR": xcnn.zeros(1), "TOP": xcnn}
     there = [n for n in getattr(hints, owner) if hasattr(place[owner], n)]
     assert not there
 

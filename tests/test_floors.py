@@ -23,7 +23,7 @@ FLOORS = [
     {"creation", "cuda", "functional"},
     {"init", "nn", "optim", "schedules"},
     {"amp", "extend", "metrics"},
-    {"models", "data", "serialize", "summary"},
+    {"models", "data", "serialize", "summary", "torch_file"},
     {"training", "onnx"},
     {"callbacks"},
     {"cli", "sklearn", "__main__", "testing"},

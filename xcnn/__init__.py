@@ -29,7 +29,7 @@ from . import (
 )
 from .creation import *
 from .random import manual_seed
-from .serialize import load, save
+from .serialize import load, load_state, save
 from .summary import summary
 from .tensor import (
     DTYPES,
@@ -92,6 +92,7 @@ __all__ = [
     "init",
     "is_grad_enabled",
     "load",
+    "load_state",
     "manual_seed",
     "metrics",
     "models",

@@ -22,6 +22,7 @@ Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
 OutputSize = int | tuple[int | None, int | None] | None
 
 REDUCTIONS = ("mean", "sum", "none")
+OLD_REDUCTIONS = ("size_average", "reduce")
 KL_REDUCTIONS = ("mean", "batchmean", "sum", "none")
 INTERPOLATIONS = ("nearest", "bilinear")  # of augmentations
 #: by mode of F.interpolate: the numbers of spatial axes
@@ -436,6 +437,18 @@ def check_exactly_one(**values: Any) -> None:
 def check_reduction(name: str, value: Any) -> str:
     """The reduction of a loss."""
     return check_choice(name, value, REDUCTIONS)
+
+
+def refuse_old_reduction(settings: dict[str, Any]) -> None:
+    """Refuse ``size_average`` and ``reduce``, PyTorch's old names of the reduction, unless None."""
+    for name in settings.keys() & {*OLD_REDUCTIONS}:
+        if (value := settings.pop(name)) is not None:
+            new = "mean" if value is not False else "sum" if name == "size_average" else "none"
+            new = value if isinstance(value, str) else new
+            raise ArgumentError(
+                f"{name}={value!r}: PyTorch's old name of the reduction: use reduction={new!r} "
+                "instead"
+            )
 
 
 def check_embedding_settings(max_norm: Any, scale_grad_by_freq: Any, sparse: Any) -> None:

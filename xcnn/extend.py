@@ -118,7 +118,8 @@ def onnx_emitter(*names: str) -> Callable[[_F], _F]:
     -------
     callable
         Decorates ``emit(writer, **arguments)``, which gets the arguments of the operation by name
-        and returns the name of the output or a list of names (see ``xcnn.onnx.exporter.Writer``).
+        and returns the name of the output or a list of names (see ``xcnn.onnx.exporter.Writer``);
+        None to have the operations that this one calls written instead.
     """
 
     def register(emit: _F) -> _F:

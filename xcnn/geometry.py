@@ -299,17 +299,16 @@ def adaptive_spans(size: int, output: int) -> list[Pair]:
 
 
 @lru_cache(maxsize=1024)
-def adaptive_geometry(size: Pair, output: Pair) -> Geometry | None:
-    """The equivalent fixed windows of an image, if all have the same size and spacing."""
-    kernel, stride = [], []
+def adaptive_geometry(size: tuple[int, ...], output: tuple[int, ...]) -> Geometry | None:
+    """The equivalent fixed windows along each axis, if all have the same size and spacing."""
+    axes = []
     for pixels, count in zip(size, output, strict=True):
         spans = adaptive_spans(pixels, count)
         length, step = spans[0][1], spans[1][0] if count > 1 else pixels
         if step < 1 or spans != [(o * step, o * step + length) for o in range(count)]:
             return None
-        kernel.append(length)
-        stride.append(step)
-    return window_geometry(size, tuple(kernel), tuple(stride))
+        axes.append((pixels, count, length, step, (0, 0), 1))
+    return Geometry(*zip(*axes, strict=True))  # type: ignore[arg-type]
 
 
 def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:

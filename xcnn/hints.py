@@ -17,6 +17,24 @@ _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
 _NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, device=tensor.device)"
 
+#: functions, which are methods of a tensor too
+_INSTEAD = {
+    **dict.fromkeys(("addbmm", "addmm", "addmv", "addr", "baddbmm"), "use input + a @ b"),
+    **dict.fromkeys(("bernoulli", "normal"), "use xcnn.rand(size) < p, or xcnn.randn(size)"),
+    **dict.fromkeys(("diff", "trapezoid"), "use x[1:] - x[:-1], and its sum"),
+    **dict.fromkeys(("dstack", "column_stack"), "use xcnn.stack or xcnn.cat"),
+    **dict.fromkeys(("hsplit", "tensor_split", "vsplit"), "use split or chunk"),
+    **dict.fromkeys(("index_copy", "index_fill", "masked_scatter"), "use masked_fill or index_put"),
+    **dict.fromkeys(("inner", "kron", "tensordot", "vdot"), "use xcnn.einsum"),
+    **dict.fromkeys(("kthvalue", "mode", "msort", "quantile"), "use sort or topk"),
+    **dict.fromkeys(("take", "take_along_dim"), "use x.flatten()[index], or gather"),
+    "aminmax": "use amin and amax",
+    "cumprod": "use x.log().cumsum(dim).exp(), of numbers > 0",
+    "diag_embed": "use diag",
+    "index_add": "use index_put(..., accumulate=True), or scatter_add",
+    "nanmedian": "use x[~x.isnan()].median()",
+    "trace": "use x.diagonal().sum()",
+}
 NN = {
     **dict.fromkeys(("GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"), _RECURRENT),
     **dict.fromkeys(
@@ -51,13 +69,22 @@ NN = {
     "utils": "use xcnn.optim.clip_grad_norm_ and clip_grad_value_",
 }
 FUNCTIONAL = {
+    **_INSTEAD,
     "embedding_bag": "use F.embedding, and .mean(1) or .sum(1) of its output",
     "grid_sampler": "use F.grid_sample",
     "multi_head_attention_forward": "use nn.MultiheadAttention or F.scaled_dot_product_attention",
     "scaled_grouped_mm": "use xcnn.matmul",
     "upsample": "use F.interpolate",
 }
+OPTIM = {
+    "ASGD": "use SGD, with optim.EMA or optim.SWA for the average",
+    "Adafactor": "use AdamW, or SGD for less state",
+    "SparseAdam": "sparse gradients are not part of xcnn; use Adam",
+    "lr_scheduler": "use xcnn.schedules, or from xcnn import schedules as lr_scheduler",
+    "swa_utils": "use optim.EMA, optim.SWA and optim.update_batch_norm",
+}
 TENSOR = {
+    **_INSTEAD,
     **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _NEW),
     **dict.fromkeys(
         ("cholesky", "det", "eig", "inverse", "logdet", "lu", "pinverse", "qr", "svd"), _LINALG
@@ -94,12 +121,14 @@ MODULE = {
     "type": "use to(dtype)",
 }
 TOP = {
+    **_INSTEAD,
     "mps": "Apple's GPUs are not supported; use the CPU",
     "set_default_device": "pass device= to each tensor and module",
     **dict.fromkeys(("complex64", "complex128", "complex", "polar", "view_as_complex"), _COMPLEX),
     **dict.fromkeys(("linalg", "inverse", "svd"), _LINALG),
     **dict.fromkeys(("fft", "stft"), _FFT),
     **dict.fromkeys(("ao", "quantization"), _QUANTISED),
+    "logspace": "use 10 ** xcnn.linspace(start, end, steps)",
     "DoubleTensor": 'use xcnn.tensor(..., dtype="float64")',
     "FloatTensor": "use xcnn.tensor",
     "Generator": "use xcnn.manual_seed",

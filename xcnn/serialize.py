@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, init, nn
+from . import backends, init, nn, torch_file
 from .arrays import Array
 from .errors import ArgumentError, DTypeError, FileFormatError
 from .extend import layer_builder, layer_name
@@ -182,14 +182,46 @@ def _rebuild(architecture: str, arrays: Mapping[str, Array]) -> nn.Module:
     return model.eval()
 
 
+def load_state(path: AnyPath) -> dict[str, Array]:
+    """Read the weights in a safetensors file or a PyTorch file, for ``model.load_state_dict``.
+
+    PyTorch is not needed. A file of ``torch.save`` is a pickle, a program; it is not run, but read
+    as data: tensors in dicts and lists, and anything else is an error.
+
+    Parameters
+    ----------
+    path
+        A safetensors file, or a ``.pth`` or ``.pt`` file that contains a state dict, or a dict of
+        which exactly one value is a state dict, such as {"epoch": 3, "model": state}.
+
+    Returns
+    -------
+    dict
+        NumPy arrays by name; bfloat16 becomes float32.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    FileFormatError
+        Truncated, damaged, of another format, or with something else in it.
+    """
+    return read(path)[0]
+
+
 def read(path: AnyPath) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read the arrays (NumPy) and the metadata of a safetensors file; bfloat16 becomes float32.
+    """Read the arrays and the metadata of a file, as :func:`load_state` does.
 
     Raises
     ------
     FileNotFoundError, FileFormatError
         As :func:`load`, or an array has a type that NumPy lacks, such as F8_E4M3.
     """
+    with reading(path), open_file(path) as file:
+        is_torch = torch_file.is_torch_file(file.read(32))
+    if is_torch:
+        stored = torch_file.read(path, _STORED)
+        return {name: _decode(*array) for name, array in stored.items()}, {}
     hint = "It may be truncated: copy or download it again"
     if str(path).endswith(".onnx"):
         hint = "xcnn.onnx.load reads ONNX files"

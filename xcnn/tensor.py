@@ -128,6 +128,8 @@ class Call:
         File and line of the caller.
     is_public
         False for a Function that was called directly.
+    function
+        The operation, which makes no record when it is called; None for such a Function.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Call:
     result: Any
     where: str
     is_public: bool = True
+    function: Callable[..., Any] | None = None
 
 
 class Tracer:
@@ -153,7 +156,8 @@ class Tracer:
             result = function(*arguments, **settings)
         bound = inspect.signature(function).bind(*arguments, **settings)
         bound.apply_defaults()
-        self.calls.append(Call(function.__qualname__, bound.arguments, result, _caller()))
+        name, where = function.__qualname__, _caller()
+        self.calls.append(Call(name, bound.arguments, result, where, function=function))
         return result
 
     def function(self, function: Function, inputs: tuple, result: Any) -> None:
@@ -620,8 +624,8 @@ class Tensor:
         """Move to a device, convert to a dtype, or both; ``self`` if nothing changes.
 
         ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, or ``to(other)`` for those of another
-        tensor. A move is not recorded: it returns a new leaf. A conversion between floating-point
-        dtypes is, so that gradients flow through it.
+        tensor; ``non_blocking`` and ``copy`` may follow. A move is not recorded: it returns a new
+        leaf. A conversion between floating-point dtypes is, so that gradients flow through it.
 
         Parameters
         ----------
@@ -641,6 +645,9 @@ class Tensor:
         DTypeError
             No such dtype.
         """
+        flags = [v for v in args if isinstance(v, bool)]  # non_blocking, copy
+        check_flag("non_blocking", non_blocking)
+        copy = flags[1] if len(flags) > 1 else check_flag("copy", copy)
         device, dtype = destination(args, device, dtype)
         target = self.backend if device is None else backends.get(device)
         moved = self
@@ -868,7 +875,7 @@ def destination(args: Iterable[Any], device: Any, dtype: Any) -> tuple[Any, Any]
             device, dtype = value.backend, value.dtype
         elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
             device = value
-        elif value is not None:
+        elif value is not None and not isinstance(value, bool):
             dtype = value
     return device, dtype
 

@@ -324,7 +324,7 @@ def test_all_unsupported_operators_at_once():
     *listed, last = str(caught.value).splitlines()
     assert listed == [
         "3 nodes of the model have unsupported operators:",
-        "  If: node 0 (output 'a')",
+        "  If with a condition that is not a constant: node 0 (output 'a')",
         "  Loop: node 'a loop'",
         "  com.example.FusedConv: node 3 (output 'd')",
     ]

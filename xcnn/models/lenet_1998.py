@@ -13,6 +13,8 @@ from ..errors import ArgumentError
 from ..tensor import Parameter, Tensor
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
+__all__ = ["lenet5_1998"]
+
 _Table = tuple[tuple[int, ...], ...]
 #: input channels (maps of S2) of each output channel of C3: table I of the paper
 _C3: _Table = (

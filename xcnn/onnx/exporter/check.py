@@ -91,7 +91,7 @@ def _random(x: Tensor, batch: int | None, seed: int) -> Tensor:
     if x.dtype.kind != "f" or not shape:
         array = np.resize(values, shape)
     elif values.min(initial=np.inf) < values.max(initial=-np.inf):
-        array = random.choice(values.reshape(-1), shape)
+        array = np.resize(random.permutation(values.reshape(-1)), shape)  # few ties
     else:
         array = random.standard_normal(shape)
     return Tensor(x.backend.asarray(array.astype(str(x.dtype))))

@@ -18,7 +18,8 @@ from ..importer import Graph, Node
 from ..reader import require_onnx
 from . import emitters  # noqa: F401  (registers them)
 from .check import compare
-from .record import arrays_in, ids_in, needed, placed, roles, run, run_node
+from .parts import NEEDS_AXES, NO_FORM, PARTS
+from .record import arrays_in, ids_in, needed, placed, roles, run, run_parts
 from .upgrade import can_upgrade, is_current
 from .write import write
 from .writer import CannotExportError, Value, Writer
@@ -159,6 +160,7 @@ class _Export:
 
         from ... import __version__
 
+        self.writer.batch = (self.input_names[0], batch) if (batch or 0) > 1 else None
         self._emit()
         self._name_outputs()
         weights, constants = self._weights()
@@ -198,16 +200,19 @@ class _Export:
     def _emit_call(self, call: Call) -> None:
         if not call.is_public:
             raise CannotExportError("a custom Function; use xcnn.functional, or mark an @operation")
-        if call.name not in EMITTERS:
-            raise CannotExportError
-        node = call.arguments.get("self")
-        if isinstance(node, Node) and not (can_upgrade(node) or is_current(node, self.opset)):
+        if call.name not in EMITTERS and call.name not in PARTS:
+            raise CannotExportError(*([NO_FORM[call.name]] if call.name in NO_FORM else []))
+        _check_axes(call)
+        node, output = call.arguments.get("self"), None
+        is_old = isinstance(node, Node) and not (can_upgrade(node) or is_current(node, self.opset))
+        if call.name in EMITTERS and not is_old:
+            self.writer.prefix = self._module_of(call)
+            given = [(key, value) for key, value in call.arguments.items() if key != "inplace"]
+            arguments = {key: self._as_value(value) for key, value in given}
+            output = EMITTERS[call.name](self.writer, **arguments)
+        if output is None:
             self._emit_inside(call)
             return
-        self.writer.prefix = self._module_of(call)
-        given = [(key, value) for key, value in call.arguments.items() if key != "inplace"]
-        arguments = {key: self._as_value(value) for key, value in given}
-        output = EMITTERS[call.name](self.writer, **arguments)
         names = output if isinstance(output, list) else [output]
         results = call.result if isinstance(call.result, tuple) else (call.result,)
         for value, name in zip(results, names, strict=False):  # a node may have unused outputs
@@ -215,14 +220,15 @@ class _Export:
                 self.names.setdefault(id(array), name)
 
     def _emit_inside(self, call: Call) -> None:
-        """Write a node of an older operator set as the calls that its forward makes."""
-        result, calls = run_node(call)
+        """Write a call as the calls that it makes, or that its row in PARTS makes instead."""
+        result, calls = run_parts(call, PARTS.get(call.name))
         self._alive += [result, calls]
         for inner in needed(calls, set(self.names), result):
             try:
                 self._emit_call(inner)
             except CannotExportError as error:
-                raise CannotExportError(f"because it calls {inner.name}") from error
+                text = ", ".join([f"because it calls {inner.name}", *map(str, error.args)])
+                raise CannotExportError(text) from error
         for array, repeated in zip(arrays_in(call.result), arrays_in(result), strict=True):
             if id(repeated) in self.names:
                 self.names[id(array)] = self.names[id(repeated)]
@@ -286,6 +292,13 @@ class _Export:
         others = {n.domain: n.version for n in _nodes(self.model) if n.domain}
         used = {node.domain for node in self.writer.nodes}
         return {"": self.opset, **{d: v for d, v in others.items() if d in used}}
+
+
+def _check_axes(call: Call) -> None:
+    """Refuse an axis of a number, which xcnn and PyTorch take to have one."""
+    is_number = getattr(call.arguments.get("input"), "ndim", None) == 0
+    if is_number and isinstance(call.arguments.get("dim"), int) and call.name in NEEDS_AXES:
+        raise CannotExportError("of a number without axes; reshape it to (1,)")
 
 
 def _described(call: Call) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ... import backends, nn
@@ -34,13 +35,14 @@ def run(model: nn.Module, inputs: list[Tensor]) -> tuple[list[Tensor], list[Call
     return outputs_of(outputs), tracer.calls
 
 
-def run_node(call: Call) -> tuple[Any, list[Call]]:
-    """Repeat the call of a graph's node and return its result and the calls inside it."""
-    node, inputs = call.arguments["self"], call.arguments["inputs"]
+def run_parts(call: Call, parts: Callable[..., Any] | None) -> tuple[Any, list[Call]]:
+    """Repeat a call, by ``parts`` if given, and return its result and the calls inside it."""
     tracer = Tracer()
     with no_grad(), tracer.active():
-        result = type(node).forward.__wrapped__(node, *inputs)
-    return result, tracer.calls
+        if parts is not None:
+            return parts(*call.arguments.values()), tracer.calls
+        bound = inspect.BoundArguments(inspect.signature(call.function), call.arguments)
+        return call.function(*bound.args, **bound.kwargs), tracer.calls
 
 
 def outputs_of(result: Any) -> list[Tensor]:

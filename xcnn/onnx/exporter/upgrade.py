@@ -17,8 +17,9 @@ _Upgrade = Callable[..., Any]
 _REMOVED = ("broadcast", "is_test", "spatial")
 #: operators with new attributes whose defaults keep the old meaning
 _COMPATIBLE = (
-    *("AveragePool", "Cast", "CastLike", "DepthToSpace", "GatherND", "MaxPool"),
-    *("Range", "Reshape", "Resize", "Shape", "SpaceToDepth"),
+    *("ArgMax", "ArgMin", "AveragePool", "Cast", "CastLike", "DepthToSpace", "GatherND"),
+    *("MaxPool", "Range", "Reshape", "Resize", "ScatterElements", "ScatterND", "Shape"),
+    *("SpaceToDepth", "TopK"),
 )
 
 
@@ -113,6 +114,28 @@ def _softmax(w: Writer, node: Node, x: Value) -> str:
     return w.node("Reshape", y, w.node("Shape", x))
 
 
+def _renamed(**changes: Any) -> _Upgrade:
+    """Other attributes: by name, a value, or the new values by the old ones."""
+
+    def write(w: Writer, node: Node, *inputs: Value) -> str:
+        attributes = dict(node.attributes)
+        for name, value in changes.items():
+            old = attributes.get(name)
+            attributes[name] = value.get(old, old) if isinstance(value, dict) else value
+        return w.node(node.type, *inputs, **attributes)
+
+    return write
+
+
+def _top_k(w: Writer, node: Node, x: Value) -> Any:
+    axis, count = node.integer("axis", -1), node.integer("k")
+    return w.node("TopK", x, w.ints([count]), outputs=2, axis=axis)
+
+
+def _scatter(w: Writer, node: Node, *inputs: Value) -> str:
+    return w.node("ScatterElements", *inputs, **node.attributes)
+
+
 def _resize(w: Writer, node: Node, x: Value, scales: Value | None = None) -> str:
     """In nearest mode, positions were rounded down, or up along axes that shrink."""
     y: Any = x
@@ -132,17 +155,24 @@ def _resize(w: Writer, node: Node, x: Value, scales: Value | None = None) -> str
 #: by type: the version that introduced the current form, and how to upgrade to it
 _UPGRADES: dict[str, tuple[int, _Upgrade]] = {
     **dict.fromkeys(("Add", "Div", "Mul", "Pow", "Sub"), (7, _binary)),
-    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Or"), (7, _binary)),
+    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Or", "Xor"), (7, _binary)),
     "BatchNormalization": (14, _as_inputs()),
     "Clip": (11, _as_inputs("min", "max")),
     "Dropout": (12, _as_inputs("ratio")),
     "Gemm": (7, _as_inputs()),
+    "GridSample": (20, _renamed(mode={None: "linear", "bilinear": "linear", "bicubic": "cubic"})),
     **dict.fromkeys(("LogSoftmax", "Softmax"), (13, _softmax)),
     "Pad": (11, _as_inputs("pads", "value")),
-    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin"), (18, _as_inputs("axes"))),
+    **{
+        f"Reduce{name}": (18, _as_inputs("axes"))
+        for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+    },
     **dict.fromkeys(("ReduceSum", "Squeeze", "Unsqueeze"), (13, _as_inputs("axes"))),
     "Resize": (11, _resize),
+    "RoiAlign": (16, _renamed(coordinate_transformation_mode="output_half_pixel")),
+    "Scatter": (99, _scatter),
     "Slice": (10, _as_inputs("starts", "ends", "axes")),
     "Split": (18, _split),
+    "TopK": (10, _top_k),
     "Upsample": (99, _resize),
 }

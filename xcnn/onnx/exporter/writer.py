@@ -42,11 +42,14 @@ class Writer:
     nodes : list of onnx.NodeProto
     prefix : str
         Names the nodes of the current call: the path of its module; empty: use the operator.
+    batch : tuple of str and int, or None
+        An input whose first axis is the variable batch, and the example's batch size, above 1.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
         self.nodes: list[Any] = []
         self.prefix = ""
+        self.batch: tuple[str, int] | None = None
         self._taken = set(taken)
         self._node_names: set[str] = set()
         self._constants: dict[Any, str] = {}
@@ -113,7 +116,11 @@ class Writer:
 
     def like(self, value: Value, number: float | Any) -> str:
         """A number or array as a constant with the dtype of ``value``."""
-        return self.constant(np.asarray(number, str(value.dtype)))
+        return self.number(number, value.dtype)
+
+    def number(self, number: float | Any, dtype: Any) -> str:
+        """A number or array as a constant of ``dtype``."""
+        return self.constant(np.asarray(number, str(dtype)))
 
     def cast(self, x: Any, dtype: Any) -> str:
         """``x`` in another dtype."""

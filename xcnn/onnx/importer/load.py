@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +124,12 @@ def _build(model: Any, source: Source) -> Graph:
 def _graph(model: Any, source: Source) -> Graph:
     _check_model(model)
     inlined, imports = reader.inline_functions(model)
-    protos = list(inlined)
     versions = _versions(imports)
-    _check_operators(protos)
     weights = _weights(model.graph.initializer, source)
+    protos = list(inlined)
+    if any(proto.op_type == "If" for proto in protos):
+        protos = list(_without_branches(protos, dict(weights), source))
+    _check_operators(protos)
     inputs = _inputs(model.graph.input, weights)
     constants: dict[str, Any] = {}
     nodes = []
@@ -218,6 +220,8 @@ def _check_operators(protos: Sequence[Any]) -> None:
 
 def _operator_name(proto: Any) -> str:
     domain = _domain(proto)
+    if proto.op_type == "If" and not domain:
+        return "If with a condition that is not a constant"
     return f"{domain}.{proto.op_type}" if domain else decode(proto.op_type, "operator")
 
 
@@ -310,6 +314,44 @@ def _check_node(proto: Any, versions: dict[str, int], where: str) -> None:
         text = text.replace(f"{proto.name} : ", "")
         text = text.replace(f"Node({proto.name})", "node").replace(f"Node ({proto.name})", "node")
         raise FileFormatError(f"{where}: {text}") from error
+
+
+def _without_branches(
+    protos: Iterable[Any], known: dict[str, Any], source: Source
+) -> Iterator[Any]:
+    """The nodes, with each If of a constant condition replaced by the nodes of its branch.
+
+    ``known`` holds constants by name.
+    """
+    for number, proto in enumerate(protos):
+        if proto.op_type == "Constant" and proto.output and not _domain(proto):
+            known.update([_constant(proto, number, source)])
+        value = known.get(proto.input[0]) if proto.op_type == "If" and proto.input else None
+        if value is None or value.size != 1:
+            yield proto
+            continue
+        name = "then_branch" if value.item() else "else_branch"
+        branch = next((a.g for a in proto.attribute if a.name == name), None)
+        if branch is None or len(branch.output) != len(proto.output):
+            raise FileFormatError(f"{_where(proto, number)}: the attribute {name} does not fit")
+        yield from _without_branches(_branch(branch, proto.output), known, source)
+
+
+def _branch(graph: Any, outputs: Sequence[str]) -> Iterator[Any]:
+    """The nodes of a branch under unique names, ``outputs`` being those of its results."""
+    helper = require_onnx().helper
+    inner = {t.name for t in graph.initializer} | {n for node in graph.node for n in node.output}
+    names = {name: f"{outputs[0]}/{name}" for name in inner if name}
+    for tensor in graph.initializer:
+        yield helper.make_node("Constant", [], [names[tensor.name]], value=tensor)
+    for node in graph.node:
+        copy = type(node)()
+        copy.CopyFrom(node)
+        copy.input[:] = [names.get(n, n) for n in node.input]
+        copy.output[:] = [names.get(n, n) for n in node.output]
+        yield copy
+    for result, output in zip(graph.output, outputs, strict=True):
+        yield helper.make_node("Identity", [names.get(result.name, result.name)], [output])
 
 
 def _constant(proto: Any, number: int, source: Source) -> tuple[str, Any]:

@@ -1,83 +1,98 @@
-"""Interpolation and pixel shuffle."""
+"""Interpolation and sampling."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from .... import functional as F
 from ....extend import onnx_emitter
-from ..writer import CannotExportError, Value, Writer
+from ...importer import Axis, Sampling, resampling
+from ..writer import Value, Writer
+from .spatial import along
+
+_NEAREST = ("nearest", "nearest-exact")
+_RESIZE = {"linear": "linear", "bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}
 
 
 @onnx_emitter("interpolate")
 def interpolate(w: Writer, input: Value, mode: str, **settings: Any) -> str:
-    """Resize if it samples the same positions as F.interpolate, else Gather or matrix products.
+    """Resize if it has the weights of F.interpolate, else Gather or a matrix product per axis.
 
     Resize differs for some scale factors because ONNX stores them in float32.
     """
-    if mode not in ("nearest", "bilinear") or input.ndim != 4 or settings["antialias"]:
-        raise CannotExportError(f"with mode={mode!r}, {input.ndim} axes and {settings}")
-    corners, size = settings["align_corners"], input.shape[2:]
-    positions = [_positions(size, axis, mode=mode, **settings) for axis in (0, 1)]
-    axes = list(zip(size, positions, strict=True))
-    if all(np.allclose(_resized(n, len(p), mode, corners), p, 0, 1e-6 * n) for n, p in axes):
-        kind, nearest_mode = "align_corners" if corners else "half_pixel", None
-        if mode == "nearest":
-            kind, nearest_mode = "asymmetric", "floor"
-        attributes: Any = {"coordinate_transformation_mode": kind, "nearest_mode": nearest_mode}
-        attributes["mode"] = "linear" if mode == "bilinear" else mode
-        sizes = w.ints(map(len, positions))
-        return w.node("Resize", input, None, None, sizes, axes=[2, 3], **attributes)
-    if mode == "nearest":
-        y: Any = input
-        for axis, p in enumerate(positions, 2):
-            y = w.node("Gather", y, w.ints(np.rint(p).astype(int)), axis=axis)
-        return y
-    rows, columns = (_matrix(n, p) for n, p in axes)
-    return w.node("MatMul", w.like(input, rows), w.node("MatMul", input, w.like(input, columns.T)))
+    sizes, corners, smooth = input.shape[2:], settings["align_corners"], settings["antialias"]
+    matrices = [_matrix(sizes, axis, mode, settings) for axis in range(len(sizes))]
+    sampling = Sampling(
+        _RESIZE.get(mode, "nearest"),
+        "align_corners" if corners else "asymmetric" if mode == "nearest" else "half_pixel",
+        "floor" if mode == "nearest" else "round_prefer_ceil",
+        -0.5 if smooth else -0.75,
+        smooth,
+        smooth,
+    )
+    pairs = list(zip(sizes, matrices, strict=True))
+    if mode != "area" and all(
+        np.allclose(_resized(sampling, n, len(m)), m, 0, 1e-6) for n, m in pairs
+    ):
+        kept = sampling.mode != "nearest"
+        return w.node(
+            "Resize",
+            input,
+            None,
+            None,
+            w.ints(map(len, matrices)),
+            axes=list(range(2, input.ndim)),
+            mode=sampling.mode,
+            coordinate_transformation_mode=sampling.coordinates,
+            nearest_mode=None if kept else sampling.nearest,
+            cubic_coeff_a=sampling.cubic_a if sampling.mode == "cubic" else None,
+            antialias=int(smooth) or None,
+            exclude_outside=int(smooth) or None,
+        )
+    y: Any = input
+    for axis, (size, matrix) in enumerate(pairs, 2):
+        if matrix.shape == (size, size) and (matrix == np.eye(size)).all():
+            continue
+        if mode in _NEAREST:
+            y = w.node("Gather", y, w.ints(matrix.argmax(1)), axis=axis)
+        else:
+            y = along(w, y, axis, input, matrix)
+    return y if isinstance(y, str) else w.node("Identity", y)
 
 
-def _positions(image: Any, axis: int, **settings: Any) -> Any:
-    """The input position of each output row or column: F.interpolate applied to coordinates."""
-    ramp = np.zeros((1, 1, *image))
-    ramp += np.arange(image[axis], dtype=float).reshape((-1, 1) if axis == 0 else (1, -1))
-    y = F.interpolate(ramp, **settings).numpy()[0, 0]
-    return y[:, 0] if axis == 0 else y[0]
+def _matrix(sizes: Any, axis: int, mode: str, settings: dict[str, Any]) -> Any:
+    """The weights (output, size) of an axis: F.interpolate applied to images of one pixel each."""
+    count = len(sizes)
+    shape = [sizes[axis] if i == axis else 1 for i in range(count)]
+    ones = np.eye(sizes[axis]).reshape(1, sizes[axis], *shape)
+    given = dict(settings)
+    for name, rest in (("size", 1), ("scale_factor", 1.0)):
+        value = given[name]
+        if value is not None:
+            values = value if isinstance(value, list | tuple) else (value,) * count
+            given[name] = tuple(values[i] if i == axis else rest for i in range(count))
+    return F.interpolate(ones, mode=mode, **given).numpy().reshape(sizes[axis], -1).T
 
 
-def _resized(size: int, output: int, mode: str, align_corners: bool | None) -> Any:
-    """The input position of each output pixel with ONNX's Resize."""
-    o = np.arange(output)
-    if mode == "nearest":
-        return np.floor(o.astype("float32") / np.float32(output / size))
-    if align_corners:
-        return o * ((size - 1) / max(1, output - 1))
-    return np.clip((o + 0.5) * (size / output) - 0.5, 0, size - 1)
-
-
-def _matrix(size: int, positions: Any) -> Any:
-    """The matrix (output, size) that interpolates between the two pixels nearest each position."""
-    matrix = np.zeros((len(positions), size))
-    for row, position in zip(matrix, positions, strict=True):
-        before = min(math.floor(position), size - 1)
-        row[before] += 1 - (position - before)
-        row[min(before + 1, size - 1)] += position - before
+def _resized(sampling: Sampling, size: int, output: int) -> Any:
+    """The weights of an axis with ONNX's Resize to ``output`` pixels."""
+    weights = resampling(sampling, Axis(size, output, output / size, float(output))).weights
+    matrix = np.zeros((output, size))
+    for row, terms in zip(matrix, weights.terms, strict=True):
+        for pixel, weight in terms:
+            row[pixel] += weight
     return matrix
 
 
-@onnx_emitter("pixel_shuffle")
-def pixel_shuffle(w: Writer, input: Value, upscale_factor: int) -> str:
-    return w.node("DepthToSpace", input, blocksize=int(upscale_factor), mode="CRD")
+_MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
 
 
-@onnx_emitter("pixel_unshuffle")
-def pixel_unshuffle(w: Writer, input: Value, downscale_factor: int) -> str:
-    """ONNX's SpaceToDepth orders channels differently."""
-    r = int(downscale_factor)
-    channels, height, width = input.shape[1], input.shape[2] // r, input.shape[3] // r
-    pixels = w.node("Reshape", input, w.ints([0, channels, height, r, width, r]))
-    pixels = w.node("Transpose", pixels, perm=[0, 1, 3, 5, 2, 4])
-    return w.node("Reshape", pixels, w.ints([0, channels * r * r, height, width]))
+@onnx_emitter("grid_sample")
+def grid_sample(
+    w: Writer, input: Value, grid: Value, mode: str, padding_mode: str, align_corners: bool | None
+) -> str:
+    corners, kind = int(bool(align_corners)), _MODES[mode]
+    attributes = {"mode": kind, "padding_mode": padding_mode, "align_corners": corners}
+    return w.node("GridSample", input, grid, **attributes)

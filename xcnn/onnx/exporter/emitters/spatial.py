@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ....checks import Pair
-from ....geometry import Geometry, spatial_geometry
+from ....geometry import Geometry, along_axes, spatial_geometry
 from ..writer import Value, Writer
 
 
@@ -21,27 +21,28 @@ def in_format(w: Writer, y: str, data_format: str) -> str:
 
 
 def spatial_size(input: Value, data_format: str) -> Any:
-    """(height, width) of images, (length,) of signals."""
-    return input.shape[2:] if data_format == "NCHW" else input.shape[1:-1]
+    """(height, width) of images, (length,) of signals, (depth, height, width) of volumes."""
+    return input.shape[1:-1] if data_format == "NHWC" else input.shape[2:]
 
 
 def geometry(
     make: Callable[..., Geometry], input: Value, data_format: str, **settings: Any
 ) -> Geometry:
-    """The windows of images; signals are treated as images one pixel high."""
-    windows = spatial_geometry(make, spatial_size(input, data_format), **settings)
-    return windows[-1]
+    """The windows that ``make`` makes, each field with one entry per axis."""
+    size = spatial_size(input, data_format)
+    windows = spatial_geometry(make, size, **settings)
+    return Geometry(*(along_axes(windows, name, len(size)) for name in Geometry._fields))  # type: ignore[arg-type]
 
 
 def window_attributes(
-    geometry: Geometry, ndim: int, padding: tuple[Pair, ...] | None = None
+    geometry: Geometry, padding: tuple[Pair, ...] | None = None
 ) -> dict[str, Any]:
-    """ONNX's window attributes for the last ``ndim`` axes."""
+    """ONNX's window attributes."""
     return {
-        "kernel_shape": list(geometry.kernel)[-ndim:],
-        "strides": list(geometry.stride)[-ndim:],
-        "pads": pads((padding or geometry.padding)[-ndim:]),
-        "dilations": list(geometry.dilation)[-ndim:],
+        "kernel_shape": list(geometry.kernel),
+        "strides": list(geometry.stride),
+        "pads": pads(padding or geometry.padding),
+        "dilations": list(geometry.dilation),
     }
 
 
@@ -55,3 +56,16 @@ def unsqueezed(w: Writer, weight: Value, input: Value) -> Any:
     if input.ndim <= 2:
         return weight
     return w.node("Unsqueeze", weight, w.ints(range(1, input.ndim - 1)))
+
+
+def along(w: Writer, x: Any, axis: int, input: Value, matrix: Any) -> str:
+    """``matrix``, (output, size), applied to an axis of ``x``, which has the axes of ``input``."""
+    weights, last = w.like(input, matrix.T), input.ndim - 1
+    if axis == last - 1:
+        return w.node("MatMul", w.like(input, matrix), x)
+    order = list(range(input.ndim))
+    order[axis], order[last] = last, axis
+    if axis != last:
+        x = w.node("Transpose", x, perm=order)
+    y = w.node("MatMul", x, weights)
+    return y if axis == last else w.node("Transpose", y, perm=order)

@@ -18,12 +18,6 @@ from .arithmetic import on_device
 _SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
 
 
-def _celu(x: Tensor, alpha: float) -> Tensor:
-    if not alpha > 0:
-        raise ValueError(f"alpha={alpha}: expected a number above 0")
-    return F.mul(F.elu(F.div(x, alpha)), alpha)
-
-
 def _hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
     if np.float32(alpha) == np.float32(1 / 6) and beta == 0.5:
         return F.hardsigmoid(x)
@@ -42,16 +36,16 @@ def _swish(x: Tensor, alpha: float) -> Tensor:
 
 #: by type: float attributes and their defaults, and ``compute(x, *attributes)``
 _ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[..., Tensor]]] = {
-    "Celu": ({"alpha": 1.0}, _celu),
+    "Celu": ({"alpha": 1.0}, F.celu),
     "Elu": ({"alpha": 1.0}, F.elu),
     "HardSigmoid": ({"alpha": 0.2, "beta": 0.5}, _hard_sigmoid),
     "HardSwish": ({}, F.hardswish),
     "LeakyRelu": ({"alpha": 0.01}, F.leaky_relu),
-    "Mish": ({}, lambda x: F.mul(x, F.tanh(F.softplus(x, threshold=math.inf)))),
+    "Mish": ({}, F.mish),
     "Selu": (_SELU, _selu),
     "Sigmoid": ({}, F.sigmoid),
     "Softplus": ({}, lambda x: F.softplus(x, threshold=math.inf)),
-    "Softsign": ({}, lambda x: F.div(x, F.add(F.abs(x), 1))),
+    "Softsign": ({}, F.softsign),
     "Swish": ({"alpha": 1.0}, _swish),
     "Tanh": ({}, F.tanh),
     "ThresholdedRelu": ({"alpha": 1.0}, lambda x, alpha: F.threshold(x, alpha, 0)),

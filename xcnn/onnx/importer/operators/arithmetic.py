@@ -11,31 +11,40 @@ import numpy as np
 
 from .... import functional as F
 from ....arrays import Array
-from ....backends import Backend
-from ....tensor import Function, Tensor
+from ....tensor import Tensor
 from ..node import Node, operator
 from .constants import as_type
 
 
-def on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:
-    """Run ``compute(xp)`` on the device of ``x``; for integers, without a gradient."""
+def check_numbers(x: Tensor) -> Tensor:
+    """``x``, which must not be of bools.
+
+    Raises
+    ------
+    TypeError
+        It is.
+    """
     if x.dtype.kind == "b":
         raise TypeError("the input is bool: expected numbers")
-    with x.backend.active():
+    return x
+
+
+def on_device(x: Tensor, compute: Callable[[Any], Array]) -> Tensor:
+    """Run ``compute(xp)`` on the device of ``x``; for integers, without a gradient."""
+    with check_numbers(x).backend.active():
         return Tensor(compute(x.backend.xp))
 
 
 # -- binary --------------------------------------------------------------------------------
 
-#: by type: the operation on floats, and ``compute(xp, a, b)`` on integers
-_BINARY: dict[str, tuple[Callable[..., Tensor], Callable[[Any, Array, Array], Array]]] = {
-    "Add": (F.add, lambda xp, a, b: a + b),
-    "Sub": (F.sub, lambda xp, a, b: a - b),
-    "Mul": (F.mul, lambda xp, a, b: a * b),
-    "Div": (F.div, lambda xp, a, b: _truncated(xp, a, b)),
-    "Sum": (F.add, lambda xp, a, b: a + b),
-    "Max": (F.maximum, lambda xp, a, b: xp.maximum(a, b)),
-    "Min": (F.minimum, lambda xp, a, b: xp.minimum(a, b)),
+_BINARY: dict[str, Callable[..., Tensor]] = {
+    "Add": F.add,
+    "Sub": F.sub,
+    "Mul": F.mul,
+    "Div": F.div,
+    "Sum": F.add,
+    "Max": F.maximum,
+    "Min": F.minimum,
 }
 
 
@@ -55,13 +64,12 @@ def variadic(node: Node, x: Tensor, *others: Tensor) -> Tensor:
 
 @operator("Add", "Sub", "Mul", "Div")
 def binary(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    on_floats, on_integers = _BINARY[node.type]
     b = aligned(node, a, b) if node.type in ("Add", "Sub", "Mul", "Div") else b
     node.check_broadcast(a.dtype, a, b)
     node.check_same_dtype(a, b)
-    if a.dtype.kind == "f":
-        return on_floats(a, b)
-    return on_device(a, lambda xp: on_integers(xp, a.data, b.data))
+    if node.type == "Div" and a.dtype.kind != "f":
+        return on_device(a, lambda xp: _truncated(xp, a.data, b.data))
+    return _BINARY[node.type](check_numbers(a), b)
 
 
 @operator("Pow")
@@ -88,65 +96,47 @@ def aligned(node: Node, a: Tensor, b: Tensor) -> Tensor:
     return b
 
 
-class Remainder(Function):
-    """a - n · b with an integer n: "fmod" has the sign of a, "remainder" that of b."""
-
-    arguments = ("a", "b")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        y = getattr(backend.xp, self.name)(a, b)
-        self.save(a=a, b=b, y=y)
-        return y
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        times = backend.xp.rint((self.saved.a - self.saved.y) / self.saved.b)
-        return dy, -dy * times
-
-
 @operator("Mod")
 def mod(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    name = "fmod" if node.integer("fmod", 0) else "remainder"
     node.check_broadcast(a.dtype, a, b)
     node.check_same_dtype(a, b)
-    if a.dtype.kind == "f":
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        return Remainder(name)(F.expand(a, shape), F.expand(b, shape))
-
-    with np.errstate(divide="raise"):  # a GPU gives 0 where b is 0
-        return on_device(a, lambda xp: getattr(xp, name)(a.data, b.data))
+    with np.errstate(divide="raise" if a.dtype.kind != "f" else None):  # a GPU gives 0 where b is 0
+        return (F.fmod if node.integer("fmod", 0) else F.remainder)(check_numbers(a), b)
 
 
 # -- unary ---------------------------------------------------------------------------------
 
-_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
-    "Abs": F.abs,
-    "Erf": F.erf,
-    "Exp": F.exp,
-    "Log": F.log,
-    "Neg": lambda x: F.mul(x, -1),
-    "Reciprocal": F.reciprocal,
-    "Sqrt": F.sqrt,
-}
-_ON_INTEGERS = {"Abs": "absolute", "Neg": "negative"}
-#: piecewise constant, so without a gradient
-_ROUNDING = {"Ceil": "ceil", "Floor": "floor", "Round": "rint", "Sign": "sign"}
+_FLOATS = (
+    *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp"),
+    *("Floor", "Log", "Reciprocal", "Round", "Sin", "Sinh", "Sqrt", "Tan"),
+)
+_NUMBERS = ("Abs", "Neg", "Sign")
 
 
-@operator(*_UNARY)
+@operator(*_FLOATS, *_NUMBERS)
 def unary(node: Node, x: Tensor) -> Tensor:
-    if x.dtype.kind != "f" and node.type in _ON_INTEGERS:
-        return on_device(x, lambda xp: getattr(xp, _ON_INTEGERS[node.type])(x.data))
-    return _UNARY[node.type](x)
-
-
-@operator(*_ROUNDING)
-def rounding(node: Node, x: Tensor) -> Tensor:
-    if x.dtype.kind != "f" and node.type != "Sign":
+    if x.dtype.kind != "f" and node.type not in _NUMBERS:
         raise node.error(f"the input is {x.dtype}: expected floats")
-    return on_device(x, lambda xp: getattr(xp, _ROUNDING[node.type])(x.data))
+    return getattr(F, node.type.lower())(check_numbers(x))
+
+
+@operator("IsNaN")
+def is_nan(node: Node, x: Tensor) -> Tensor:
+    return F.isnan(x)
+
+
+@operator("IsInf")
+def is_inf(node: Node, x: Tensor) -> Tensor:
+    signs = [s for s, n in ((1, "positive"), (-1, "negative")) if node.integer(f"detect_{n}", 1)]
+    found = [F.eq(x, sign * math.inf) for sign in signs]
+    return functools.reduce(F.logical_or, found, F.lt(x, x))
+
+
+@operator("Shrink")
+def shrink(node: Node, x: Tensor) -> Tensor:
+    limit, bias = node.number("lambd", 0.5), node.number("bias", 0.0)
+    moved = F.sub(x, F.mul(F.sign(x), bias))
+    return F.where(F.gt(F.abs(x), limit), moved, F.mul(x, 0))
 
 
 # -- matrix products -----------------------------------------------------------------------
@@ -222,33 +212,48 @@ def _integer_gemm(
 
 # -- reductions ----------------------------------------------------------------------------
 
+_Reduce = Callable[[Tensor, Any, bool], Tensor]
+_REDUCTIONS: dict[str, _Reduce] = {
+    "ReduceL1": lambda x, dims, keep: F.sum(F.abs(x), dims, keep),
+    "ReduceL2": lambda x, dims, keep: F.vector_norm(_floats(x), 2, dims, keep),
+    "ReduceLogSum": lambda x, dims, keep: F.log(F.sum(_floats(x), dims, keep)),
+    "ReduceLogSumExp": lambda x, dims, keep: F.logsumexp(_floats(x), dims, keep),
+    "ReduceMax": lambda x, dims, keep: _extremum("max", x, dims, keep),
+    "ReduceMean": F.mean,
+    "ReduceMin": lambda x, dims, keep: _extremum("min", x, dims, keep),
+    "ReduceProd": F.prod,
+    "ReduceSum": F.sum,
+    "ReduceSumSquare": lambda x, dims, keep: F.sum(F.square(x), dims, keep),
+}
 
-@operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", static=(1,))
+
+def _floats(x: Tensor) -> Tensor:
+    return x if x.dtype.kind == "f" else F.astype(x, "float64")
+
+
+@operator(*_REDUCTIONS, static=(1,))
 def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
     if node.version < (13 if node.type == "ReduceSum" else 18):
         axes = node.integers("axes")
-    is_empty = axes is None or len(axes) == 0
-    if is_empty and node.integer("noop_with_empty_axes", 0):
-        return x
-    dims = tuple(range(x.ndim) if is_empty else node.axes(axes, x.ndim))
-    node.check_size([n for i, n in enumerate(x.shape) if i not in dims], x.dtype)
+    is_empty, dtype = axes is None or len(axes) == 0, x.dtype
     keep = bool(node.integer("keepdims", 1))
+    if is_empty and node.integer("noop_with_empty_axes", 0):
+        x, axes, is_empty, keep = F.unsqueeze(x, -1), [-1], False, False
+    dims = tuple(range(x.ndim) if is_empty else node.axes(axes, x.ndim))
+    node.check_size([n for i, n in enumerate(x.shape) if i not in dims], dtype)
     if node.type in ("ReduceMax", "ReduceMin"):
-        return _extremum(node.type.removeprefix("Reduce").lower(), x, dims, keep)
-    is_mean = node.type == "ReduceMean"
-    if x.dtype.kind == "f":
-        return (F.mean if is_mean else F.sum)(x, dims, keep)
+        return _REDUCTIONS[node.type](x, dims, keep)
+    if node.type != "ReduceMean" or dtype.kind == "f":
+        y = _REDUCTIONS[node.type](check_numbers(x), dims, keep)
+        return y if y.dtype == dtype else as_type(node, y, dtype)
     count = math.prod(x.shape[d] for d in dims)
-    if count == 0 and is_mean:
-        raise node.error(f"the mean of zero {x.dtype} elements: the input has shape {x.shape}")
-
-    def compute(xp: Any) -> Array:
-        total = x.data.sum(axis=dims, keepdims=keep)
-        if is_mean:
-            total = _truncated(xp, total, xp.full((), count, total.dtype))
-        return total.astype(x.dtype)
-
-    return on_device(x, compute)
+    if count == 0:
+        raise node.error(f"the mean of zero {dtype} elements: the input has shape {x.shape}")
+    total = F.sum(check_numbers(x), dims, keep)
+    quotient = on_device(
+        total, lambda xp: _truncated(xp, total.data, xp.full((), count, total.dtype))
+    )
+    return as_type(node, quotient, dtype)
 
 
 def _extremum(name: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
@@ -262,3 +267,58 @@ def _extremum(name: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor
         lowest, highest = limits.min, limits.max
     with x.backend.active():
         return Tensor(x.backend.xp.full(shape, lowest if name == "max" else highest, x.dtype))
+
+
+@operator("ArgMax", "ArgMin")
+def position(node: Node, x: Tensor) -> Tensor:
+    axis, keep = node.axis(node.integer("axis", 0), x.ndim), bool(node.integer("keepdims", 1))
+    function = F.argmax if node.type == "ArgMax" else F.argmin
+    if not node.integer("select_last_index", 0):
+        return function(check_numbers(x), axis, keep)
+    return F.sub(x.shape[axis] - 1, function(F.flip(check_numbers(x), axis), axis, keep))
+
+
+@operator("CumSum", static=(1,))
+def cumulative_sum(node: Node, x: Tensor, axis: Array) -> Tensor:
+    dim, is_reverse = node.axis(int(axis), x.ndim), node.integer("reverse", 0)
+    x = F.flip(x, dim) if is_reverse else x
+    y = F.cumsum(check_numbers(x), dim)
+    if node.integer("exclusive", 0) and x.shape[dim]:
+        sides = [0, 0] * (x.ndim - 1 - dim)
+        y = F.pad(F.narrow(y, dim, 0, x.shape[dim] - 1), [*sides, 1, 0])
+    y = F.flip(y, dim) if is_reverse else y
+    return y if y.dtype == x.dtype else as_type(node, y, x.dtype)
+
+
+@operator("TopK", static=(1,))
+def top_k(node: Node, x: Tensor, k: Array = None) -> tuple[Tensor, Tensor]:
+    """Of equal elements, the first comes first."""
+    axis = node.axis(node.integer("axis", -1), x.ndim)
+    count, length = int(node.integer("k") if k is None else k.item()), x.shape[axis]
+    if not 0 <= count <= length:
+        raise node.error(f"K={count}: axis {axis} has {length} elements")
+    is_largest = bool(node.integer("largest", 1))
+    values, indices = F.sort(check_numbers(x), axis, is_largest, stable=True)
+    return F.narrow(values, axis, 0, count), F.narrow(indices, axis, 0, count)
+
+
+@operator("Einsum")
+def einsum(node: Node, *inputs: Tensor) -> Tensor:
+    equation = node.text("equation", "").replace(" ", "")
+    lengths: dict[Any, int] = {}
+    left, arrow, right = equation.partition("->")
+    for term, x in zip(left.split(","), inputs, strict=True):
+        for label, n in zip(_labels(term, x.ndim), x.shape, strict=True):
+            lengths[label] = max(n, lengths.get(label, 1))
+    hidden = [label for label in lengths if isinstance(label, int)]
+    result = [*hidden, *right.replace("...", "")] if arrow else list(lengths)
+    # the product of more than two arrays passes through results with more axes
+    labels = result if len(inputs) < 3 else list(lengths)
+    node.check_size([lengths[label] for label in labels], inputs[0].dtype)
+    return F.einsum(equation, *inputs)
+
+
+def _labels(term: str, ndim: int) -> list[Any]:
+    """A letter for each axis, and negative numbers for those of an ellipsis."""
+    head, dots, tail = term.partition("...")
+    return [*head, *(range(len(head) + len(tail) - ndim, 0) if dots else ()), *tail]

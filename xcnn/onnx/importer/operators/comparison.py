@@ -8,32 +8,32 @@ from ..node import Node, operator
 from .arithmetic import aligned
 
 _COMPARISONS = {
-    "Equal": "equal",
-    "Greater": "greater",
-    "GreaterOrEqual": "greater_equal",
-    "Less": "less",
-    "LessOrEqual": "less_equal",
+    "Equal": F.eq,
+    "Greater": F.gt,
+    "GreaterOrEqual": F.ge,
+    "Less": F.lt,
+    "LessOrEqual": F.le,
 }
-_LOGIC = {"And": "logical_and", "Or": "logical_or"}
-_UFUNCS = {**_COMPARISONS, **_LOGIC}
+_LOGIC = {"And": F.logical_and, "Or": F.logical_or, "Xor": F.logical_xor}
+_BITS = {"BitwiseAnd": F.bitwise_and, "BitwiseOr": F.bitwise_or, "BitwiseXor": F.bitwise_xor}
+_FUNCTIONS = {**_COMPARISONS, **_LOGIC, **_BITS}
 
 
-@operator(*_UFUNCS)
+@operator(*_FUNCTIONS)
 def compare(node: Node, a: Tensor, b: Tensor) -> Tensor:
     if node.type in _LOGIC:
         _check_bool(node, a)
     b = aligned(node, a, b)
     node.check_same_dtype(a, b)
-    node.check_broadcast("bool", a, b)
-    with a.backend.active():
-        return Tensor(getattr(a.backend.xp, _UFUNCS[node.type])(a.data, b.data))
+    node.check_broadcast(a.dtype if node.type in _BITS else "bool", a, b)
+    return _FUNCTIONS[node.type](a, b)
 
 
-@operator("Not")
+@operator("Not", "BitwiseNot")
 def negate(node: Node, x: Tensor) -> Tensor:
-    _check_bool(node, x)
-    with x.backend.active():
-        return Tensor(x.backend.xp.logical_not(x.data))
+    if node.type == "Not":
+        _check_bool(node, x)
+    return F.bitwise_not(x)
 
 
 def _check_bool(node: Node, x: Tensor) -> None:

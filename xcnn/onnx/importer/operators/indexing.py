@@ -1,61 +1,23 @@
-"""Concat, Split, Slice, Pad, Gather and GatherND."""
+"""Concat, Split, Slice, Pad, Tile, and operators with indices.
+
+Indices are read by the host, which checks them; a GPU waits for those that depend on an input.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .... import functional as F
 from ....arrays import Array
-from ....backends import Backend
 from ....functional import Pad, PadFromInside
 from ....geometry import borders
-from ....tensor import Function, Tensor
+from ....tensor import Tensor
 from ..node import Node, as_ints, operator
 
 _PAD_MODES = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}
-
-
-class Take(Function):
-    """The elements at ``indices``, a NumPy array, along an axis.
-
-    Backward sums the gradients of repeated elements in a fixed order.
-    """
-
-    arguments = ("data",)
-    any_dtype = ("data",)
-
-    def __init__(self, indices: Array, axis: int) -> None:
-        self.indices, self.axis = indices, axis
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        self.save(shape=x.shape)
-        xp, indices = backend.xp, backend.asarray(self.indices)
-        if self.axis == 0:
-            return xp.take(x, indices, axis=0)
-        y = xp.take(xp.moveaxis(x, 0, -1), indices, axis=self.axis - 1)
-        return xp.moveaxis(y, -1, 0)  # batch-last
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        (batch, *rest), before = self.saved.shape, (slice(None),) * self.axis
-        dy = dy.reshape(*dy.shape[: self.axis], self.indices.size, *rest[self.axis :])
-        dx = backend.xp.moveaxis(backend.xp.zeros((*rest, batch), dy.dtype), -1, 0)  # batch-last
-        for numbers, indices in _without_repeats(self.indices.reshape(-1)):
-            dx[(*before, backend.asarray(indices))] += dy[(*before, backend.asarray(numbers))]
-        return dx
-
-
-def _without_repeats(indices: Array) -> Iterator[tuple[Array, Array]]:
-    """Split indices into groups without repeats: pairs (positions in ``indices``, values)."""
-    order = np.argsort(indices, kind="stable")
-    ordered = indices[order]
-    occurrence = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-    ends = np.cumsum(np.bincount(occurrence))
-    for group in np.split(np.argsort(occurrence, kind="stable"), ends[:-1]):
-        yield order[group], ordered[group]
 
 
 @operator("Concat")
@@ -150,7 +112,10 @@ def gather(node: Node, x: Tensor, indices: Array) -> Tensor:
     if indices.ndim == 0:
         return x[(*[slice(None)] * axis, int(indices))]
     node.check_size((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
-    return Take(indices, axis)(x)
+    if axis == 0:
+        return x[indices]
+    y = F.movedim(x, 0, -1)[(*[slice(None)] * (axis - 1), indices)]
+    return F.movedim(y, -1, 0)  # in batch-last memory
 
 
 def _non_negative(node: Node, indices: Array, lengths: Any) -> Array:
@@ -174,5 +139,115 @@ def gather_nd(node: Node, x: Tensor, indices: Array) -> Tensor:
     node.check_size((*outer, *rest), x.dtype)
     index = (*np.indices(outer, sparse=True)[:batch], *np.moveaxis(indices, -1, 0))
     flat = np.ravel_multi_index([np.broadcast_to(i, outer) for i in index], lengths)
-    y = Take(flat.reshape(-1), 0)(F.reshape(x, (math.prod(lengths), *rest)))
-    return F.reshape(y, (*outer, *rest))
+    return F.reshape(x, (math.prod(lengths), *rest))[flat]
+
+
+@operator("GatherElements", static=(1,))
+def gather_elements(node: Node, x: Tensor, indices: Array) -> Tensor:
+    axis = node.axis(node.integer("axis", 0), x.ndim)
+    node.check_size(indices.shape, x.dtype)
+    return F.gather(x, axis, _non_negative(node, indices, x.shape[axis]))
+
+
+@operator("Scatter", "ScatterElements", static=(1,))
+def scatter_elements(node: Node, x: Tensor, indices: Array, updates: Tensor) -> Tensor:
+    axis = node.axis(node.integer("axis", 0), x.ndim)
+    fits = indices.ndim == x.ndim and indices.shape == updates.shape
+    if not fits or any(
+        n > m for i, (n, m) in enumerate(zip(indices.shape, x.shape, strict=True)) if i != axis
+    ):
+        shapes = f"indices {indices.shape} and updates {updates.shape}"
+        raise node.error(f"{shapes} do not fit data {x.shape}")
+    index = list(np.indices(indices.shape, sparse=True))
+    index[axis] = _non_negative(node, indices, x.shape[axis])
+    flat = (
+        np.ravel_multi_index(np.broadcast_arrays(*index), x.shape) if index[axis].size else indices
+    )
+    y = _scattered(node, F.reshape(x, -1), flat.reshape(-1), F.reshape(updates, -1))
+    return F.reshape(y, x.shape)
+
+
+@operator("ScatterND", static=(1,))
+def scatter_nd(node: Node, x: Tensor, indices: Array, updates: Tensor) -> Tensor:
+    """Each ``indices[..., :]`` indexes the first axes of x."""
+    count = indices.shape[-1] if indices.ndim else 0
+    lengths, rest = x.shape[:count], x.shape[count:]
+    if not 0 < count <= x.ndim or updates.shape != (*indices.shape[:-1], *rest):
+        shapes = f"indices {indices.shape} and updates {updates.shape}"
+        raise node.error(f"{shapes} do not fit data {x.shape}")
+    indices = _non_negative(node, indices, np.array(lengths)).reshape(-1, count)
+    flat = np.ravel_multi_index([*indices.T], lengths) if len(indices) else indices[:, 0]
+    rows = F.reshape(updates, (len(flat), *rest))
+    y = _scattered(node, F.reshape(x, (math.prod(lengths), *rest)), flat, rows)
+    return F.reshape(y, x.shape)
+
+
+_SCATTER = {"mul": "multiply", "max": "maximum", "min": "minimum"}
+
+
+def _scattered(node: Node, x: Tensor, flat: Array, rows: Tensor) -> Tensor:
+    """``x`` with ``rows`` at ``flat`` of the first axis; mul, max and min run on the host and have
+    no gradient.
+    """
+    node.check_same_dtype(x, rows)
+    reduction = node.text("reduction", "none", ("none", "add", *_SCATTER))
+    if reduction not in _SCATTER:
+        return F.index_put(x, (flat.astype("int64"),), rows, reduction == "add")
+    values = x.numpy().copy()
+    getattr(np, _SCATTER[reduction]).at(values, flat, rows.numpy())
+    return Tensor(x.backend.asarray(values))
+
+
+@operator("Tile", static=(1,))
+def tile(node: Node, x: Tensor, repeats: Array) -> Tensor:
+    counts = as_ints(repeats)
+    if len(counts) != x.ndim or min(counts, default=0) < 0:
+        raise node.error(f"repeats {counts}: expected a number >= 0 for each of {x.ndim} axes")
+    node.check_size([n * m for n, m in zip(x.shape, counts, strict=True)], x.dtype)
+    return F.tile(x, counts)
+
+
+@operator("Trilu", static=(1,))
+def triangle(node: Node, x: Tensor, k: Array = None) -> Tensor:
+    return (F.triu if node.integer("upper", 1) else F.tril)(x, 0 if k is None else int(k.item()))
+
+
+@operator("OneHot", static=(1,))
+def one_hot(node: Node, indices: Tensor, depth: Array, values: Tensor) -> Tensor:
+    """An index out of range gives a row of off values."""
+    count, axis = int(depth.item()), node.integer("axis", -1)
+    node.check_size((*indices.shape, count), values.dtype)
+    position = node.axis(axis, indices.ndim + 1)
+    classes = np.arange(count).reshape(-1, *(1,) * (indices.ndim - position))
+    index = F.unsqueeze(F.astype(indices, "int64"), position)
+    index = F.where(F.lt(index, 0), F.add(index, count), index)
+    return F.where(F.eq(index, indices.backend.asarray(classes)), values[1], values[0])
+
+
+# -- results whose shape depends on values: on the host -----------------------------------------
+
+
+@operator("NonZero", static=(0,))
+def nonzero(node: Node, x: Array) -> Array:
+    node.check_size((max(x.ndim, 1), x.size), "int64")
+    return np.array(np.nonzero(np.atleast_1d(x)), "int64")[: x.ndim or None]
+
+
+@operator("Compress", static=(0, 1))
+def compress(node: Node, x: Array, condition: Array) -> Array:
+    axis = node.integer("axis")
+    values, axis = (x.reshape(-1), 0) if axis is None else (x, node.axis(axis, x.ndim))
+    return values.compress(condition.reshape(-1)[: values.shape[axis]], axis)
+
+
+@operator("Unique", static=(0,))
+def unique(node: Node, x: Array) -> tuple[Array, ...]:
+    axis = node.integer("axis")
+    axis = None if axis is None else node.axis(axis, x.ndim)
+    y, *rest = np.unique(x, True, True, True, axis=axis, equal_nan=False)
+    first, inverse, counts = (v.astype("int64").reshape(-1) for v in rest)
+    if not node.integer("sorted", 1):  # in the order of the first occurrences
+        order = np.argsort(first)
+        y, first, counts = y.take(order, axis or 0), first[order], counts[order]
+        inverse = np.argsort(order)[inverse]
+    return y, first, inverse, counts

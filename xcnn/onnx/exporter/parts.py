@@ -1,0 +1,430 @@
+"""Operations that are written as several others: what they call, or a form in other operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ... import functional as F
+from ...checks import check_dim, check_dims, pair
+from ...tensor import Tensor
+
+_RANDOM = "it draws random numbers"
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+#: operations without a form in ONNX, and why
+NO_FORM: dict[str, str] = {
+    **dict.fromkeys(("fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax"), _RANDOM),
+    "nanmedian": "ONNX cannot sort NaN; use median, or nan_to_num before it",
+}
+
+#: operations along an axis that ONNX has not for a number
+NEEDS_AXES = (
+    *("argmax", "argmin", "cumprod", "cumsum", "gather", "index_add", "index_copy", "index_fill"),
+    *("index_select", "kthvalue", "log_softmax", "max", "median", "min", "scatter", "scatter_add"),
+    *("softmax", "sort", "take_along_dim", "topk"),
+)
+
+# -- elementwise --------------------------------------------------------------------------------
+
+
+def _times(factor: float) -> Callable[..., Tensor]:
+    return lambda x: F.mul(x, factor)
+
+
+def _atan2(input: Any, other: Any) -> Tensor:
+    angle = F.atan(F.div(input, F.where(F.eq(other, 0), 1.0, other)))
+    turn = F.where(F.lt(input, 0), F.sub(angle, math.pi), F.add(angle, math.pi))
+    straight = F.mul(F.sign(input), math.pi / 2)
+    return F.where(F.eq(other, 0), straight, F.where(F.lt(other, 0), turn, angle))
+
+
+def _clamp(input: Any, min: Any, max: Any) -> Tensor:
+    low = input if min is None else F.maximum(input, min)
+    return low if max is None else F.minimum(low, max)
+
+
+def _div(input: Any, other: Any, rounding_mode: str) -> Tensor:
+    if rounding_mode == "floor":
+        return F.floor_divide(input, other)
+    rest = F.fmod(input, other)
+    return F.astype(F.div(F.sub(input, rest), other), rest.dtype)
+
+
+def _frac(input: Any) -> Tensor:
+    return F.sub(input, F.trunc(input))
+
+
+def _isclose(input: Any, other: Any, rtol: float, atol: float, equal_nan: bool) -> Tensor:
+    limit = F.add(F.mul(F.abs(other), rtol), atol)
+    near = F.logical_and(F.le(F.abs(F.sub(input, other)), limit), F.isfinite(other))
+    near = F.logical_or(near, F.eq(input, other))
+    return F.logical_or(near, F.logical_and(F.isnan(input), F.isnan(other))) if equal_nan else near
+
+
+def _logit(input: Any, eps: float | None) -> Tensor:
+    x = input if eps is None else F.clamp(input, eps, 1 - eps)
+    return F.log(F.div(x, F.sub(1, x)))
+
+
+def _nan_to_num(input: Any, nan: Any, posinf: Any, neginf: Any) -> Tensor:
+    largest = float(np.finfo(str(Tensor.of(input).dtype)).max)
+    high, low = (largest if posinf is None else posinf), (-largest if neginf is None else neginf)
+    y = F.where(F.isnan(input), 0.0 if nan is None else nan, input)
+    return F.where(F.eq(y, -math.inf), low, F.where(F.eq(y, math.inf), high, y))
+
+
+def _remainder(input: Any, other: Any) -> Tensor:
+    """The sign of fmod is that of the input."""
+    rest = F.fmod(input, other)
+    differs = F.logical_and(F.ne(rest, 0), F.ne(F.lt(rest, 0), F.lt(other, 0)))
+    return F.where(differs, F.add(rest, other), rest)
+
+
+def _round(input: Any, decimals: int) -> Tensor:
+    scale = 10.0 ** abs(decimals)
+    if decimals > 0:
+        return F.div(F.round(F.mul(input, scale)), scale)
+    return F.mul(F.round(F.div(input, scale)), scale)
+
+
+def _softplus(input: Any, beta: float, threshold: float) -> Tensor:
+    scaled = F.mul(input, beta)
+    curve = F.div(F.softplus(F.clamp(scaled, max=threshold)), beta)
+    return F.where(F.gt(scaled, threshold), input, curve)
+
+
+def _threshold(input: Any, threshold: float, value: float, *_: Any) -> Tensor:
+    return F.where(F.le(input, threshold), value, input)
+
+
+# -- reductions, sorting ------------------------------------------------------------------------
+
+
+def _fact(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A reduction of whether each element is nonzero."""
+
+    def fact(input: Any, dim: Any, keepdim: bool) -> Tensor:
+        y = reduce(F.astype(F.ne(input, 0), "int64"), dim, keepdim)
+        return y if reduce is F.sum else F.ne(y, 0)
+
+    return fact
+
+
+def _moment(root: bool, with_mean: bool) -> Callable[..., Any]:
+    def moment(input: Any, dim: Any, unbiased: bool, keepdim: bool, correction: Any) -> Any:
+        axes, flag = (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+        centred = F.sub(input, F.mean(input, axes, keepdim=True))
+        y = F.mean(F.square(centred), axes, keepdim)
+        count = Tensor.of(input).numel() // max(1, y.numel())
+        rest = count - (int(flag) if correction is None else correction)
+        y = y if rest == count else F.mul(y, count / rest if rest > 0 else math.inf)
+        y = F.sqrt(y) if root else y
+        return (y, F.mean(input, axes, keepdim)) if with_mean else y
+
+    return moment
+
+
+def _nansum(input: Any, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
+    return F.sum(F.where(F.isnan(input), 0.0, input), dim, keepdim, dtype=dtype)
+
+
+def _nanmean(input: Any, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
+    numbers = F.sum(F.logical_not(F.isnan(input)), dim, keepdim)
+    return F.div(F.nansum(input, dim, keepdim, dtype=dtype), numbers)
+
+
+def _vector_norm(input: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
+    p, x = float(ord), Tensor.of(input if dtype is None else F.astype(input, dtype))
+    if p in (1, 2):
+        return F.vector_norm(x, p, dim, keepdim)
+    if p == 0:
+        return F.astype(F.count_nonzero(x, dim, keepdim), x.dtype)
+    if math.isinf(p):
+        return (F.amax if p > 0 else F.amin)(F.abs(x), dim, keepdim)
+    return F.pow(F.sum(F.pow(F.abs(x), p), dim, keepdim), 1 / p)
+
+
+def _cumprod(input: Any, dim: int, dtype: Any) -> Tensor:
+    """Doubling the number of factors in each step."""
+    x = Tensor.of(input if dtype is None else F.astype(input, dtype))
+    x = x if x.dtype.kind == "f" else F.astype(x, "int64")
+    axis, shift = check_dim("dim", dim, x.ndim), 1
+    ones = [0, 0] * (x.ndim - 1 - axis)
+    while shift < x.shape[axis]:
+        before = F.narrow(x, axis, 0, x.shape[axis] - shift)
+        x, shift = F.mul(x, F.pad(before, (*ones, shift, 0), value=1)), 2 * shift
+    return x
+
+
+def _kthvalue(input: Any, k: int, dim: int, keepdim: bool) -> Any:
+    values, indices = F.topk(input, k, dim, largest=False)
+    axis = check_dim("dim", dim, values.ndim)
+    last = [F.narrow(t, axis, k - 1, 1) for t in (values, indices)]
+    return tuple(last if keepdim else (F.squeeze(t, axis) for t in last))
+
+
+def _median(input: Any, dim: Any, keepdim: bool) -> Any:
+    x = Tensor.of(input)
+    if dim is None:
+        y = F.kthvalue(F.reshape(x, -1), (x.numel() + 1) // 2)[0]
+        return F.reshape(y, (1,) * x.ndim) if keepdim else y
+    return F.kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
+
+
+def _extreme(reduce: Any, position: Any, pairwise: Any) -> Callable[..., Any]:
+    def extreme(input: Any, dim: Any, keepdim: bool, other: Any) -> Any:
+        if other is not None or hasattr(dim, "shape"):
+            return pairwise(input, dim if other is None else other)
+        y = reduce(input, dim, keepdim)
+        return y if dim is None else (y, position(input, dim, keepdim))
+
+    return extreme
+
+
+def _position(position: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def of_all(input: Any, dim: None, keepdim: bool) -> Tensor:
+        y = position(F.reshape(input, -1), 0)
+        return F.reshape(y, (1,) * Tensor.of(input).ndim) if keepdim else y
+
+    return of_all
+
+
+# -- shapes and indices ---------------------------------------------------------------------------
+
+
+def _diag_embed(input: Any, offset: int, dim1: int, dim2: int) -> Tensor:
+    x = F.pad(input, (max(offset, 0), max(-offset, 0)))
+    mask = np.eye(x.shape[-1], k=offset, dtype=bool)
+    y = F.where(mask, F.unsqueeze(x, -2), 0.0)
+    return F.movedim(y, (-2, -1), check_dims("dim1, dim2", (dim1, dim2), y.ndim))
+
+
+def _diagonal(input: Any, offset: int, dim1: int, dim2: int) -> Tensor:
+    y = F.movedim(input, (dim1, dim2), (-2, -1))
+    rows, columns = y.shape[-2:]
+    numbers = np.arange(max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
+    return y[..., numbers + max(0, -offset), numbers + max(0, offset)]
+
+
+def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
+    x = Tensor.of(input)
+    axis = check_dim("dim", dim, x.ndim)
+    mask = F.any(F.eq(np.arange(x.shape[axis])[:, None], F.reshape(index, (1, -1))), 1)
+    return F.masked_fill(x, F.reshape(mask, (-1, *(1,) * (x.ndim - 1 - axis))), value)
+
+
+def _index_put(
+    input: Any, dim: int, index: Any, source: Any, alpha: float = 1, accumulate: bool = False
+) -> Tensor:
+    """Along an axis, which is moved to the front."""
+    values = F.movedim(source, dim, 0)
+    values = values if alpha == 1 else F.mul(values, alpha)
+    y = F.index_put(F.movedim(input, dim, 0), (index,), values, accumulate)
+    return F.movedim(y, 0, dim)
+
+
+def _repeat_interleave(input: Any, repeats: Any, dim: Any, *_: Any) -> Tensor:
+    x, axis = (F.reshape(input, -1), 0) if dim is None else (Tensor.of(input), dim)
+    axis, counts = check_dim("dim", axis, x.ndim), Tensor.of(repeats).numpy().reshape(-1)
+    if len(counts) > 1:
+        return F.index_select(x, axis, np.repeat(np.arange(len(counts)), counts))
+    shape = *x.shape[: axis + 1], int(counts[0]), *x.shape[axis + 1 :]
+    return F.flatten(F.expand(F.unsqueeze(x, axis + 1), shape), axis, axis + 1)
+
+
+def _sliding_windows(input: Any, dimension: int, size: int, step: int) -> Tensor:
+    x = Tensor.of(input)
+    axis = check_dim("dimension", dimension, x.ndim)
+    starts = np.arange(0, x.shape[axis] - size + 1, step)
+    y = x[(*(slice(None),) * axis, starts[:, None] + np.arange(size))]
+    return F.movedim(y, axis + 1, -1)
+
+
+def _take(input: Any, index: Any) -> Tensor:
+    return F.reshape(input, -1)[index]
+
+
+def _tensordot(a: Any, b: Any, dims: Any) -> Tensor:
+    a, b = Tensor.of(a), Tensor.of(b)
+    both = (range(-dims, 0), range(dims)) if isinstance(dims, int) else dims
+    left, right = [*_LETTERS[: a.ndim]], [*_LETTERS[a.ndim : a.ndim + b.ndim]]
+    summed = []
+    for i, j in zip(*both, strict=True):
+        right[j] = left[i]
+        summed.append(left[i])
+    result = [label for label in left + right if label not in summed]
+    return F.einsum(f"{''.join(left)},{''.join(right)}->{''.join(result)}", a, b)
+
+
+def _one_hot(tensor: Any, num_classes: int) -> Tensor:
+    """-1 is the number of classes in the example."""
+    count = F.one_hot(Tensor.of(tensor).data, num_classes).shape[-1]
+    return F.astype(F.eq(F.unsqueeze(tensor, -1), np.arange(count)), "int64")
+
+
+# -- images -------------------------------------------------------------------------------------
+
+
+def _elements(channels: int, kernel: Any, dtype: Any) -> tuple[Any, int]:
+    """Filters (C·K, 1, kH, kW) that pick one element of the kernel each, and their number K."""
+    count = math.prod(kernel)
+    one = np.eye(count, dtype=str(dtype)).reshape(count, 1, *kernel)
+    return np.tile(one, (channels, 1, 1, 1)), count
+
+
+def _unfold(input: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Tensor:
+    x, kernel = Tensor.of(input), pair(kernel_size, "kernel_size")
+    filters, _ = _elements(x.shape[1], kernel, x.dtype)
+    y = F.conv2d(x, filters, None, stride, padding, dilation, x.shape[1])
+    return F.flatten(y, 2)
+
+
+def _fold(
+    input: Any, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> Tensor:
+    x, kernel = Tensor.of(input), pair(kernel_size, "kernel_size")
+    rest = zip(
+        pair(output_size, "output_size"),
+        kernel,
+        pair(dilation, "dilation"),
+        pair(padding, "padding", 0),
+        pair(stride, "stride"),
+        strict=True,
+    )
+    rooms = [(n + 2 * p - d * (k - 1) - 1, s) for n, k, d, p, s in rest]
+    channels = x.shape[1] // math.prod(kernel)
+    filters, _ = _elements(channels, kernel, x.dtype)
+    columns = F.reshape(x, (*x.shape[:2], *(room // s + 1 for room, s in rooms)))
+    extra = tuple(room % s for room, s in rooms)
+    return F.conv_transpose2d(columns, filters, None, stride, padding, extra, channels, dilation)
+
+
+def _lp_pool(average: Callable[..., Tensor], ndim: int) -> Callable[..., Tensor]:
+    def pool(
+        input: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool, *format: Any
+    ) -> Tensor:
+        sizes = kernel_size if isinstance(kernel_size, Sequence) else (kernel_size,) * ndim
+        means = average(
+            F.pow(input, norm_type), kernel_size, stride, 0, ceil_mode, True, None, *format
+        )
+        return F.pow(F.mul(means, math.prod(sizes)), 1 / norm_type)
+
+    return pool
+
+
+def _max_unpool(ndim: int) -> Callable[..., Tensor]:
+    def unpool(
+        input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
+    ) -> Tensor:
+        x = Tensor.of(input)
+        unpooled = getattr(F, f"max_unpool{ndim}d")
+        size = unpooled(x.data, indices, kernel_size, stride, padding, output_size).shape[2:]
+        values, places = F.flatten(x, 2), F.flatten(indices, 2)
+        zero = F.where(np.array(True), 0.0, values[:, :, :1])
+        zeros = F.expand(zero, (*x.shape[:2], math.prod(size)))
+        return F.reshape(F.scatter(zeros, 2, places, values), (*x.shape[:2], *size))
+
+    return unpool
+
+
+def _rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float | None) -> Tensor:
+    x = Tensor.of(input)
+    count = len(normalized_shape) if isinstance(normalized_shape, Sequence) else 1
+    eps = float(np.finfo(str(x.dtype)).eps) if eps is None else eps
+    mean = F.mean(F.square(x), tuple(range(-count, 0)), keepdim=True)
+    y = F.div(x, F.sqrt(F.add(mean, eps)))
+    return y if weight is None else F.mul(y, weight)
+
+
+def _cosine_similarity(x1: Any, x2: Any, dim: int, eps: float) -> Tensor:
+    both = Tensor.of(x1), Tensor.of(x2)
+    ndim = max(1, *(x.ndim for x in both))
+    axis = check_dim("dim", dim, ndim) - ndim  # from the end
+    vectors = [F.reshape(x, (1,) * (ndim - x.ndim) + x.shape) if x.ndim < ndim else x for x in both]
+    length, units = max(x.shape[axis] for x in vectors), []
+    for x in vectors:
+        if x.shape[axis] != length:
+            x = F.mul(x, np.ones((length,) + (1,) * (-axis - 1), str(x.dtype)))
+        norm = F.vector_norm(x, 2.0, axis, keepdim=True)
+        units.append(F.div(x, F.clamp(norm, min=eps)))
+    return F.sum(F.mul(*units), axis)
+
+
+_OWN = (
+    *("addcdiv", "addcmul", "addmm", "addmv", "addr", "affine_grid", "aminmax", "argsort"),
+    *("baddbmm", "bilinear", "bmm", "cdist", "clamp_max", "clamp_min", "dot", "glu", "lerp"),
+    *("masked_select", "mm", "mv", "norm", "normalize", "outer", "pairwise_distance", "pdist"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "scaled_dot_product_attention"),
+    *("softmin", "upsample_bilinear", "upsample_nearest"),
+)
+#: by operation: its form in other operations; None: the operations that it calls
+PARTS: dict[str, Callable[..., Any] | None] = {
+    **dict.fromkeys(_OWN),
+    "all": _fact(F.amin),
+    "any": _fact(F.amax),
+    "argmax": _position(F.argmax),
+    "argmin": _position(F.argmin),
+    "atan2": _atan2,
+    "clamp": _clamp,
+    "cosine_similarity": _cosine_similarity,
+    "count_nonzero": _fact(F.sum),
+    "cumprod": _cumprod,
+    "deg2rad": _times(math.pi / 180),
+    "diag_embed": _diag_embed,
+    "diagonal": _diagonal,
+    "div": _div,
+    "erfc": lambda x: F.sub(1, F.erf(x)),
+    "exp2": lambda x: F.pow(2.0, x),
+    "expm1": lambda x: F.sub(F.exp(x), 1),
+    "floor_divide": lambda x, other: F.round(F.div(F.sub(x, F.remainder(x, other)), other)),
+    "fold": _fold,
+    "frac": _frac,
+    "index_add": partial(_index_put, accumulate=True),
+    "index_copy": _index_put,
+    "index_fill": _index_fill,
+    "isclose": _isclose,
+    "isfinite": lambda x: F.logical_not(F.logical_or(F.isnan(x), F.isinf(x))),
+    "kthvalue": _kthvalue,
+    "log10": lambda x: F.mul(F.log(x), 1 / math.log(10)),
+    "log1p": lambda x: F.log(F.add(x, 1)),
+    "log2": lambda x: F.mul(F.log(x), 1 / math.log(2)),
+    "logit": _logit,
+    "logsigmoid": lambda x: F.neg(F.softplus(F.neg(x))),
+    "max": _extreme(F.amax, F.argmax, F.maximum),
+    "median": _median,
+    "min": _extreme(F.amin, F.argmin, F.minimum),
+    "nan_to_num": _nan_to_num,
+    "nanmean": _nanmean,
+    "nansum": _nansum,
+    "ne": lambda x, other: F.logical_not(F.eq(x, other)),
+    "one_hot": _one_hot,
+    "rad2deg": _times(180 / math.pi),
+    "remainder": _remainder,
+    "repeat_interleave": _repeat_interleave,
+    "rms_norm": _rms_norm,
+    "round": _round,
+    "rrelu": lambda x, lower, upper, *_: F.leaky_relu(x, (lower + upper) / 2),
+    "rsqrt": lambda x: F.reciprocal(F.sqrt(x)),
+    "silu": lambda x, *_: F.mul(x, F.sigmoid(x)),
+    "sliding_windows": _sliding_windows,
+    "softplus": _softplus,
+    "square": lambda x: F.mul(x, x),
+    "std": _moment(True, False),
+    "std_mean": _moment(True, True),
+    "take": _take,
+    "tanhshrink": lambda x: F.sub(x, F.tanh(x)),
+    "tensordot": _tensordot,
+    "threshold": _threshold,
+    "trunc": lambda x: F.mul(F.sign(x), F.floor(F.abs(x))),
+    "unfold": _unfold,
+    "var": _moment(False, False),
+    "var_mean": _moment(False, True),
+    "vector_norm": _vector_norm,
+    **{f"lp_pool{n}d": _lp_pool(getattr(F, f"avg_pool{n}d"), n) for n in (1, 2, 3)},
+    **{f"max_unpool{n}d": _max_unpool(n) for n in (1, 2, 3)},
+}
