@@ -308,7 +308,7 @@ def adaptive_geometry(size: tuple[int, ...], output: tuple[int, ...]) -> Geometr
         if step < 1 or spans != [(o * step, o * step + length) for o in range(count)]:
             return None
         axes.append((pixels, count, length, step, (0, 0), 1))
-    return Geometry(*zip(*axes, strict=True))  # type: ignore[arg-type]
+    return Geometry(*zip(*axes, strict=True))
 
 
 def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:

@@ -37,7 +37,7 @@ from ..geometry import (
 from ..layout import batch_first, spatial_size, to_batch_last
 from ..tensor import Function, ImageFunction, Tensor
 from .arithmetic import pow
-from .elementwise import Quiet
+from .elementwise import Elementwise
 from .indexing import gather
 from .resample import Resample, axis_weights
 from .shape import permute, reshape
@@ -297,7 +297,7 @@ def _avg_pool(
 avg_pool1d, avg_pool2d, avg_pool3d = family(_avg_pool)
 
 
-class Root(Quiet):
+class Root(Elementwise):
     """(size · x)^(1 / p), with a gradient of 0 at 0."""
 
     size: float

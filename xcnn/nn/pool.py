@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import functional as F
@@ -15,7 +16,7 @@ from ..checks import (
 )
 from ..layout import check_data_format
 from ..tensor import Buffer, Tensor
-from .operation import SpatialLayer
+from .operation import OperationLayer, SpatialLayer
 
 # fmt: off
 __all__ = [
@@ -29,8 +30,13 @@ __all__ = [
 Setting = int | tuple[int, ...]
 
 
-class _Pool(SpatialLayer):
+class _Pool(SpatialLayer, OperationLayer):
     """Base class of pooling layers. A ``data_format`` is for images only."""
+
+    def __init_subclass__(cls, function: Callable[..., Any] | None = None) -> None:
+        super().__init_subclass__(function)
+        if getattr(cls, "ndim", 2) != 2:
+            cls._setting_names = tuple(n for n in cls._setting_names if n != "data_format")
 
     def _set(
         self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, data_format: str
@@ -184,9 +190,7 @@ class _FractionalMaxPool(_Pool):
         self.output_size, self.output_ratio = output_size, output_ratio
         self.return_indices = check_flag("return_indices", return_indices)
         samples = _random_samples
-        self._random_samples = (
-            None if samples is None else Buffer(Tensor.of(samples).data, persistent=False)
-        )
+        self._random_samples = None if samples is None else Buffer(Tensor.of(samples).data)
 
 
 class FractionalMaxPool2d(_FractionalMaxPool, function=F.fractional_max_pool2d):

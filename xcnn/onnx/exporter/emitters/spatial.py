@@ -31,7 +31,7 @@ def geometry(
     """The windows that ``make`` makes, each field with one entry per axis."""
     size = spatial_size(input, data_format)
     windows = spatial_geometry(make, size, **settings)
-    return Geometry(*(along_axes(windows, name, len(size)) for name in Geometry._fields))  # type: ignore[arg-type]
+    return Geometry(*(along_axes(windows, name, len(size)) for name in Geometry._fields))
 
 
 def window_attributes(
