@@ -71,11 +71,11 @@ OPERATORS = {
     "normalisation": """
         nn.functional.batch_norm nn.functional.group_norm nn.functional.instance_norm
         nn.functional.layer_norm nn.functional.rms_norm nn.functional.local_response_norm
-        nn.functional.normalize renorm
+        nn.functional.normalize
     """,
     "images": """
         nn.functional.interpolate nn.functional.upsample_nearest nn.functional.upsample_bilinear
-        nn.functional.grid_sample nn.functional.affine_grid nn.functional.pad constant_pad_nd
+        nn.functional.grid_sample nn.functional.affine_grid nn.functional.pad
         nn.functional.pixel_shuffle nn.functional.pixel_unshuffle nn.functional.channel_shuffle
     """,
     "activations": """
@@ -183,7 +183,7 @@ OUT_OF_SCOPE = {
     "in place, or without a value": r"(?!__).*_$|cauchy|exponential|geometric|log_normal|uniform|"
     r"fill|resize_.*|put|index_reduce|zero_|as_strided.*|empty_strided|new_empty_strided|empty_permuted",
     "private": r"_[^_].*|torch\.ops\..*|native_.*|max_pool2d_with_.*|jiterator_.*|grid_sampler_.*|"
-    r"nonzero_static|hash_tensor|bfloat16|char|alias_copy|unsafe_.*|(?!index_)\w+_copy",
+    r"constant_pad_nd|nonzero_static|hash_tensor|bfloat16|char|alias_copy|unsafe_.*|(?!index_)\w+_copy",
     "layers: recurrent, transformers, lazy; sparse gradients": r"RNN.*|GRU.*|LSTM.*|"
     r"Transformer.*|Lazy.*|LinearCrossEntropyLoss|SparseAdam",
     "optimisers seldom used for a CNN": r"Adafactor|ASGD",
@@ -191,7 +191,7 @@ OUT_OF_SCOPE = {
     r"rsub|__rdiv__|float_power|xlogy|heaviside|sinc|logaddexp2|"
     r"nextafter|nanquantile|logcumsumexp|trapz|cumulative_trapezoid|unravel_index|vander|dsplit|"
     r"diagflat|(diagonal|select|slice)_scatter|slice|sum_to_size|broadcast_shapes|"
-    r"gradient|bitwise_(left|right)_shift|nn\.functional\.(linear_cross_entropy|"
+    r"gradient|renorm|bitwise_(left|right)_shift|nn\.functional\.(linear_cross_entropy|"
     r"multi_head_attention_forward)|aminmax|nanmedian|"
     r"kthvalue|mode|cumprod|cum(max|min)|quantile|bincount|diff|trapezoid|msort|searchsorted|"
     r"bucketize|unique_consecutive|index_(add|copy|fill)|take|scatter_reduce|masked_scatter|"

@@ -59,7 +59,6 @@ NN = {
     **dict.fromkeys(("DataParallel", "SyncBatchNorm", "parallel"), _SEVERAL),
     **dict.fromkeys(("qat", "quantized", "quantizable"), _QUANTISED),
     "AdaptiveLogSoftmaxWithLoss": "use nn.Linear and nn.CrossEntropyLoss",
-    "Bilinear": "use xcnn.einsum",
     "Container": "use nn.Sequential, nn.ModuleList or nn.ModuleDict",
     "CrossMapLRN2d": "use nn.LocalResponseNorm",
     "EmbeddingBag": "use nn.Embedding, and .mean(1) or .sum(1) of its output",

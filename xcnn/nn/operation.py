@@ -31,3 +31,18 @@ class OperationLayer(Module):
     def forward(self, *inputs: Any) -> Tensor:
         settings = {name: getattr(self, name) for name in self._setting_names}
         return type(self).function(*inputs, **settings)
+
+
+class SpatialLayer(Module):
+    """Base class of layers that exist for signals, images and volumes: ``ndim`` is 1, 2 or 3.
+
+    ``class MaxPool2d(..., function=F.max_pool2d)`` sets ``function`` and ``ndim``.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+    ndim: ClassVar[int]
+
+    def __init_subclass__(cls, function: Callable[..., Any] | None = None) -> None:
+        if function is not None:
+            cls.function, cls.ndim = staticmethod(function), int(function.__name__[-2])
+        super().__init_subclass__()

@@ -62,7 +62,7 @@ def concat(w: Writer, tensors: Sequence[Value], dim: int) -> str:
 
 
 @onnx_emitter("pad")
-def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None, old: Any) -> str:
+def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None) -> str:
     """Negative widths are a Slice before the Pad, or after one that copies pixels inside."""
     sides = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     widths = (*[(0, 0)] * (input.ndim - len(sides)), *reversed(sides))
