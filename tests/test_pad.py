@@ -303,3 +303,19 @@ def test_padding_layer_errors():
     with pytest.raises(ShapeError, match="expected 2 spatial axes"):
         nn.ZeroPad2d(1)(normal(3, 3))
     assert repr(nn.ReflectionPad2d((1, 2, 3, 4))) == "ReflectionPad2d((1, 2, 3, 4))"
+
+
+@pytest.mark.parametrize(
+    ("pad", "text"),
+    [
+        (((1, 2), (3, 4)), r"write pad=\(3, 4, 1, 2\)"),
+        ([(1, 2)], r"write pad=\(1, 2\)"),
+        (2, r"for images pad=\(2, 2, 2, 2\)"),
+        ("same", r"pad='same': expected two ints for each axis from the last one on"),
+    ],
+)
+def test_older_forms_are_refused_with_the_new_spelling(pad, text):
+    with pytest.raises(ArgumentError, match=text):
+        F.pad(np.ones((1, 2, 4, 5)), pad)
+    with pytest.raises(ArgumentError, match=r"mode=3\.0: expected a name; pass value=3\.0 by name"):
+        F.pad(np.ones((1, 2, 4, 5)), (1, 1, 1, 1), 3.0)

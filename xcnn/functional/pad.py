@@ -8,7 +8,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import (
+from ..checks import (, is_int
     Pair,
     are_ints,
     check_choice,
@@ -143,6 +143,15 @@ def _as_number(input: Tensor, value: Any) -> float:
     return int(value)
 
 
+def _respelled(pad: Any) -> str:
+    """The end of an error message about one padding for both axes of images, or one per axis."""
+    if is_int(pad):
+        return f"; for images pad={(pad,) * 4}"
+    if isinstance(pad, list | tuple) and pad and all(are_ints(sides, 2) for sides in pad):
+        return f"; write pad={tuple(n for sides in reversed(pad) for n in sides)}"
+    return ""
+
+
 @operation
 def pad(
     input: Any,
@@ -184,8 +193,10 @@ def pad(
     if not isinstance(pad, list | tuple) or len(pad) % 2 or not are_ints(pad, len(pad)):
         raise ArgumentError(
             f"pad={show(pad)}: expected two ints for each axis from the last one on, (left, right, "
-            "top, bottom, front, back, ...)"
+            f"top, bottom, front, back, ...){_respelled(pad)}"
         )
+    if isinstance(mode, Real):
+        raise ArgumentError(f"mode={mode}: expected a name; pass value={mode} by name")
     check_choice("mode", mode, _PAD_MODES)
     widths = _widths(input, pad, mode)
     if value is not None and (not isinstance(value, Real) or (value and mode != "constant")):
