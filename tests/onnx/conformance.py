@@ -34,14 +34,20 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 CASES = pathlib.Path(__file__).with_name("cases.txt")
 REPORT = ROOT / "docs" / "conformance.md"
 
-#: operators of convolutional networks and their training
+#: operators of neural networks and their training
 _SCOPE = """
-Adagrad Adam Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv
-ConvTranspose DepthToSpace Div Dropout Elu Flatten Gelu Gemm GlobalAveragePool GlobalMaxPool
-GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization
-LeakyRelu LogSoftmax MatMul MaxPool Momentum Mul NegativeLogLikelihoodLoss PRelu Pad ReduceMean
-Relu Reshape Resize Selu Shape Sigmoid Slice Softmax SoftmaxCrossEntropyLoss Softplus
-SpaceToDepth Split Squeeze Sub Sum Tanh Transpose Unsqueeze
+Abs Acos Acosh Adagrad Adam Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
+BatchNormalization BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu Clip Compress Concat
+Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace Div Dropout Einsum Elu
+Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
+GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Identity
+InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
+MatMul Max MaxPool Min Mish Mod Momentum Mul Neg NegativeLogLikelihoodLoss NonMaxSuppression NonZero
+OneHot Or PRelu Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
+ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize RoiAlign Round Scatter
+ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax
+SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh
+ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor
 """
 SCOPE = frozenset(_SCOPE.split())
 KINDS = {
