@@ -11,6 +11,7 @@ from ...errors import FileFormatError
 from ..reader import require_onnx
 from .node import Guards
 
+Names = MutableMapping[str, str] | None
 Pairs = Iterator[tuple[Any, Guards]]
 
 
@@ -34,7 +35,7 @@ class Branches:
     def nodes(
         self,
         protos: Iterable[Any],
-        names: MutableMapping[str, str] | None = None,
+        names: Names = None,
         guards: Guards = (),
     ) -> Pairs:
         """Each node and what must hold for it to run.
@@ -43,21 +44,31 @@ class Branches:
         results.
         """
         for proto in protos:
+            inputs, outputs = (
+                [(names or {}).get(n, n) for n in v] for v in (proto.input, proto.output)
+            )
+            if (
+                proto.op_type == "If"
+                and not proto.domain
+                and all(inputs[:1])
+                and inputs
+                and outputs
+            ):
+                yield from self._chosen(proto, inputs[0], outputs, names, guards)
+                continue
             node = proto
             if names is not None:
                 node = type(proto)()
                 node.CopyFrom(proto)
-                node.input[:] = [names.get(n, n) for n in proto.input]
-                node.output[:] = [names.get(n, n) for n in proto.output]
-            if node.op_type == "Constant" and node.output and not node.domain:
+                node.input[:], node.output[:] = inputs, outputs
+            if node.op_type == "Constant" and outputs and not node.domain:
                 self.constants.update([self.constant(node)])
-            if node.op_type != "If" or node.domain or not node.input or not node.output:
-                yield node, guards
-            else:
-                yield from self._chosen(node, names, guards)
+            yield node, guards
 
-    def _chosen(self, node: Any, names: MutableMapping[str, str] | None, guards: Guards) -> Pairs:
-        helper, condition = require_onnx().helper, node.input[0]
+    def _chosen(
+        self, node: Any, condition: str, outputs: list[str], names: Names, guards: Guards
+    ) -> Pairs:
+        helper = require_onnx().helper
         value = self.constants.get(condition)
         is_known = value is not None and value.size == 1
         results: list[str] = []
@@ -73,10 +84,10 @@ class Branches:
             yield from self.nodes(graph.node, scope, within)
             results += [scope.get(o.name, o.name) for o in graph.output]
         if is_known:
-            for result, output in zip(results, node.output, strict=True):
+            for result, output in zip(results, outputs, strict=True):
                 yield helper.make_node("Identity", [result], [output]), guards
         else:
-            yield helper.make_node("If", [condition, *results], node.output, name=node.name), guards
+            yield helper.make_node("If", [condition, *results], outputs, name=node.name), guards
 
     @staticmethod
     def _graph(node: Any, name: str) -> Any:

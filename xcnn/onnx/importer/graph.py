@@ -131,7 +131,7 @@ class Graph(nn.Module):
         device = next((values[n].device for n in self.inputs if values[n] is not None), self.device)
         fused: set[Node] = set()
         for node, unused in zip(self._nodes.values(), self._last_uses, strict=True):
-            if not all(_is_true(values[n]) == wanted for n, wanted in node.guards):
+            if not all(_is_true(node, values[n]) == wanted for n, wanted in node.guards):
                 values.update((n, None) for n in node.outputs if n)
             elif node not in fused:
                 arguments = [values[n] if n else None for n in node.inputs]
@@ -235,8 +235,10 @@ def _named_outputs(node: Node, result: Any) -> dict[str, Value]:
     return {name: values[number] for number, name in names.items()}
 
 
-def _is_true(condition: Value) -> bool:
+def _is_true(node: Node, condition: Value) -> bool:
     """The value of a condition: a GPU makes the host wait for it."""
+    if condition is None or condition.shape not in ((), (1,)):
+        raise node.error(f"the condition of its If is {condition!r}: expected one bool")
     return bool(condition.item())
 
 

@@ -371,7 +371,8 @@ def _check_names(nodes: Sequence[Node], initial: Sequence[str], outputs: Sequenc
         known.add(name)
     later = {n for node in nodes for n in node.outputs}
     for node in nodes:
-        missing = next((n for n in node.inputs if n and n not in known), None)
+        used = (*node.inputs, *(name for name, _ in node.guards))
+        missing = next((n for n in used if n and n not in known), None)
         if missing is not None:
             why = "defined by a later node: sort the nodes" if missing in later else "undefined"
             raise node.error(f"input {missing!r} is {why}")
