@@ -314,7 +314,7 @@ def test_names_that_are_not_utf8():
 def test_all_unsupported_operators_at_once():
     body = helper.make_graph([], "body", [], [helper.make_empty_tensor_value_info("x")])
     nodes = [
-        helper.make_node("If", ["c"], ["a"], then_branch=body, else_branch=body),
+        helper.make_node("Scan", ["x"], ["a"], num_scan_inputs=1, body=body),
         helper.make_node("Loop", ["", "c"], ["b"], name="a loop", body=body),
         helper.make_node("Relu", ["x"], ["y"]),
         helper.make_node("FusedConv", ["x"], ["d"], domain="com.example"),
@@ -324,7 +324,7 @@ def test_all_unsupported_operators_at_once():
     *listed, last = str(caught.value).splitlines()
     assert listed == [
         "3 nodes of the model have unsupported operators:",
-        "  If with a condition that is not a constant: node 0 (output 'a')",
+        "  Scan: node 0 (output 'a')",
         "  Loop: node 'a loop'",
         "  com.example.FusedConv: node 3 (output 'd')",
     ]

@@ -17,7 +17,7 @@ from ..torchvision_stub import one_thread, shake, torch, torchvision  # noqa: F4
 from .models import run_file
 
 pytest.importorskip("onnxruntime")
-from torchvision.models import convnext
+from torchvision.models import convnext, swin_transformer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of its exporters
 M, CLASSES = torchvision.models, 7
@@ -54,6 +54,21 @@ def small_transformer():
     return model
 
 
+def small_maxvit():
+    return M.MaxVit((64, 64), 8, 8, [8, 16], [1, 1], 8, 0.0, num_classes=CLASSES)
+
+
+def small_swin(**parts):
+    model = M.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=CLASSES, **parts)
+    shake(model)
+    return model
+
+
+def small_swin_v2():
+    block, merging = swin_transformer.SwinTransformerBlockV2, swin_transformer.PatchMergingV2
+    return small_swin(block=block, downsample_layer=merging)
+
+
 def of_name(name, **settings):
     return lambda: getattr(M, name)(weights=None, num_classes=CLASSES, **settings)
 
@@ -64,6 +79,7 @@ NETWORKS = {
     "efficientnet_b0": of_name("efficientnet_b0"),
     "googlenet": of_name("googlenet", aux_logits=False, init_weights=False),
     "lraspp": Segmented,
+    "maxvit": small_maxvit,
     "mnasnet0_5": of_name("mnasnet0_5"),
     "mobilenet_v2": of_name("mobilenet_v2"),
     "mobilenet_v3_small": of_name("mobilenet_v3_small"),
@@ -71,11 +87,14 @@ NETWORKS = {
     "resnet18": of_name("resnet18"),
     "shufflenet_v2_x0_5": of_name("shufflenet_v2_x0_5"),
     "squeezenet1_1": of_name("squeezenet1_1"),
+    "swin": small_swin,
+    "swin_v2": small_swin_v2,
     "vgg": small_vgg,
     "vit": small_transformer,
 }
 #: by the newer exporter, which takes many seconds for deep networks
 BY_DYNAMO = ["convnext", "densenet", "resnet18", "squeezenet1_1", "vgg", "vit"]
+BY_DYNAMO += ["swin_v2"]
 QUICK = [(name, False) for name in ("convnext", "mobilenet_v3_small", "squeezenet1_1", "vit")]
 QUICK += [("vgg", True)]
 EXPORTED = [(name, dynamo) for name in NETWORKS for dynamo in (False, True)]
@@ -129,6 +148,57 @@ def test_outputs_and_export_again(path, name, dynamo):
     again = path.with_name("again.onnx")
     export(graph, x[:2], again)
     assert_near(run_file(again, x)[0], expected)
+
+
+def suppressed(boxes, scores, threshold):
+    """What torchvision's compiled nms computes, by its definition."""
+    left, kept = scores.argsort(descending=True, stable=True).tolist(), []
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    while left:
+        best, *left = left
+        kept.append(best)
+        rest = boxes[left]
+        start = torch.maximum(boxes[best, :2], rest[:, :2])
+        stop = torch.minimum(boxes[best, 2:], rest[:, 2:])
+        common = (stop - start).clamp(min=0).prod(1)
+        near = common > threshold * (areas[best] + areas[left] - common)
+        left = [box for box, is_near in zip(left, near.tolist(), strict=True) if not is_near]
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def _nothing_is_missing() -> None:
+    return None
+
+
+@pytest.mark.exhaustive
+def test_detection(path, monkeypatch):
+    """The whole of SSD300, with its selection of boxes; onnxruntime computes the expected ones."""
+    from torchvision.ops import _register_onnx_ops, boxes
+
+    if not torchvision.extension._has_ops():
+        library = torch.library.Library("torchvision", "IMPL")
+        library.impl("nms", suppressed, "CPU")
+        monkeypatch.setattr(boxes, "_assert_has_ops", _nothing_is_missing)
+        _register_onnx_ops._register_custom_op()
+    torch.manual_seed(0)
+    ssd = M.detection.ssd300_vgg16(
+        weights=None,
+        weights_backbone=None,
+        num_classes=3,
+        topk_candidates=30,
+        detections_per_img=20,
+    )
+    shake(ssd)
+    images = torch.rand(2, 3, 64, 64)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        torch.onnx.export(ssd.eval(), ([images[0]],), str(path), dynamo=False, opset_version=17)
+    graph = load(path)
+    for image in images.numpy():
+        expected = run_file(path, image)
+        assert len(expected[1]) == 20
+        with xcnn.no_grad():
+            for y, wanted in zip(graph(image), expected, strict=True):
+                assert_near(y.numpy(), wanted)
 
 
 class Mixed(torch.nn.Module):

@@ -131,7 +131,9 @@ class Graph(nn.Module):
         device = next((values[n].device for n in self.inputs if values[n] is not None), self.device)
         fused: set[Node] = set()
         for node, unused in zip(self._nodes.values(), self._last_uses, strict=True):
-            if node not in fused:
+            if not all(_is_true(node, values[n]) == wanted for n, wanted in node.guards):
+                values.update((n, None) for n in node.outputs if n)
+            elif node not in fused:
                 arguments = [values[n] if n else None for n in node.inputs]
                 relu = self._fusable.get(node)
                 if relu is None or node.is_observed or relu.is_observed:
@@ -203,7 +205,11 @@ def _used(node: Node) -> list[tuple[int, str]]:
 
 def _last_uses(nodes: Sequence[Node], outputs: Sequence[str]) -> list[list[str]]:
     """For each node, the values that no later node uses."""
-    last = {name: n for n, node in enumerate(nodes) for name in (*node.inputs, *node.outputs)}
+    last = {
+        name: n
+        for n, node in enumerate(nodes)
+        for name in (*node.inputs, *node.outputs, *(guard for guard, _ in node.guards))
+    }
     unused: list[list[str]] = [[] for _ in nodes]
     for name in last.keys() - {"", *outputs}:
         unused[last[name]].append(name)
@@ -227,6 +233,13 @@ def _named_outputs(node: Node, result: Any) -> dict[str, Value]:
     if any(n >= len(values) or values[n] is None for n in names):
         raise node.error(f"{len(node.outputs)} outputs: expected at most {len(values)}")
     return {name: values[number] for number, name in names.items()}
+
+
+def _is_true(node: Node, condition: Value) -> bool:
+    """The value of a condition: a GPU makes the host wait for it."""
+    if condition is None or condition.shape not in ((), (1,)):
+        raise node.error(f"the condition of its If is {condition!r}: expected one bool")
+    return bool(condition.item())
 
 
 def _as_tensor(name: str, value: Value, device: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from ...files import reading
 from .. import reader
 from ..reader import Source, decode, require_onnx
 from . import operators  # noqa: F401  (registers them)
+from .branches import Branches
 from .graph import Graph
-from .node import MALFORMED, OPERATORS, Node
+from .node import MALFORMED, OPERATORS, Guards, Node
 
 LIMIT = 2**32  # bytes of one value: four times the largest activation of VGG-16 for 64 images
 OPSETS = 6, 28  # oldest and newest supported version of ONNX's own operator set
@@ -126,9 +127,13 @@ def _graph(model: Any, source: Source) -> Graph:
     inlined, imports = reader.inline_functions(model)
     versions = _versions(imports)
     weights = _weights(model.graph.initializer, source)
-    protos = list(inlined)
+    original = protos = list(inlined)
+    guards: dict[int, Guards] = {}
     if any(proto.op_type == "If" for proto in protos):
-        protos = list(_without_branches(protos, dict(weights), source))
+        flat = Branches(dict(weights), lambda proto: _constant(proto, 0, source))
+        pairs = list(flat.nodes(protos))
+        protos = [proto for proto, _ in pairs]
+        guards = {id(proto): guard for proto, guard in pairs}
     _check_operators(protos)
     inputs = _inputs(model.graph.input, weights)
     constants: dict[str, Any] = {}
@@ -141,13 +146,14 @@ def _graph(model: Any, source: Source) -> Graph:
             constants[name] = array
         else:
             nodes.append(_node(proto, number, versions, source))
+            nodes[-1].guards = guards.get(id(proto), ())
     outputs = [decode(o.name, "output") for o in model.graph.output]
     _check_names(nodes, [*weights, *constants, *inputs], outputs)
     metadata = {
         decode(p.key, "metadata"): decode(p.value, "metadata") for p in model.metadata_props
     }
     graph = Graph(nodes, inputs, outputs, weights, constants, metadata)
-    graph.set_skeleton(reader.without_weights(model, protos, imports, graph.settings))
+    graph.set_skeleton(reader.without_weights(model, original, imports, graph.settings))
     return graph.eval()
 
 
@@ -220,8 +226,6 @@ def _check_operators(protos: Sequence[Any]) -> None:
 
 def _operator_name(proto: Any) -> str:
     domain = _domain(proto)
-    if proto.op_type == "If" and not domain:
-        return "If with a condition that is not a constant"
     return f"{domain}.{proto.op_type}" if domain else decode(proto.op_type, "operator")
 
 
@@ -279,7 +283,8 @@ def _node(proto: Any, number: int, versions: dict[str, int], source: Source) -> 
     if domain not in versions:
         raise FileFormatError(f"{where}: the model does not import operator set {domain!r}")
     attributes = _attributes(proto, where, Source(None, source.limit))
-    _check_node(proto, versions, where)
+    if proto.op_type != "If":  # its branches are nodes of their own by now
+        _check_node(proto, versions, where)
     return Node(
         proto.op_type,
         domain,
@@ -314,44 +319,6 @@ def _check_node(proto: Any, versions: dict[str, int], where: str) -> None:
         text = text.replace(f"{proto.name} : ", "")
         text = text.replace(f"Node({proto.name})", "node").replace(f"Node ({proto.name})", "node")
         raise FileFormatError(f"{where}: {text}") from error
-
-
-def _without_branches(
-    protos: Iterable[Any], known: dict[str, Any], source: Source
-) -> Iterator[Any]:
-    """The nodes, with each If of a constant condition replaced by the nodes of its branch.
-
-    ``known`` holds constants by name.
-    """
-    for number, proto in enumerate(protos):
-        if proto.op_type == "Constant" and proto.output and not _domain(proto):
-            known.update([_constant(proto, number, source)])
-        value = known.get(proto.input[0]) if proto.op_type == "If" and proto.input else None
-        if value is None or value.size != 1:
-            yield proto
-            continue
-        name = "then_branch" if value.item() else "else_branch"
-        branch = next((a.g for a in proto.attribute if a.name == name), None)
-        if branch is None or len(branch.output) != len(proto.output):
-            raise FileFormatError(f"{_where(proto, number)}: the attribute {name} does not fit")
-        yield from _without_branches(_branch(branch, proto.output), known, source)
-
-
-def _branch(graph: Any, outputs: Sequence[str]) -> Iterator[Any]:
-    """The nodes of a branch under unique names, ``outputs`` being those of its results."""
-    helper = require_onnx().helper
-    inner = {t.name for t in graph.initializer} | {n for node in graph.node for n in node.output}
-    names = {name: f"{outputs[0]}/{name}" for name in inner if name}
-    for tensor in graph.initializer:
-        yield helper.make_node("Constant", [], [names[tensor.name]], value=tensor)
-    for node in graph.node:
-        copy = type(node)()
-        copy.CopyFrom(node)
-        copy.input[:] = [names.get(n, n) for n in node.input]
-        copy.output[:] = [names.get(n, n) for n in node.output]
-        yield copy
-    for result, output in zip(graph.output, outputs, strict=True):
-        yield helper.make_node("Identity", [names.get(result.name, result.name)], [output])
 
 
 def _constant(proto: Any, number: int, source: Source) -> tuple[str, Any]:
@@ -404,7 +371,8 @@ def _check_names(nodes: Sequence[Node], initial: Sequence[str], outputs: Sequenc
         known.add(name)
     later = {n for node in nodes for n in node.outputs}
     for node in nodes:
-        missing = next((n for n in node.inputs if n and n not in known), None)
+        used = (*node.inputs, *(name for name, _ in node.guards))
+        missing = next((n for n in used if n and n not in known), None)
         if missing is not None:
             why = "defined by a later node: sort the nodes" if missing in later else "undefined"
             raise node.error(f"input {missing!r} is {why}")

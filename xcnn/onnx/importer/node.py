@@ -16,6 +16,7 @@ from ...errors import FileFormatError, OutOfMemoryError, XcnnError
 from ...tensor import Tensor, operation
 
 Value = Any  # a Tensor on the model's device, a NumPy array on the host, or None if omitted
+Guards = tuple[tuple[str, bool], ...]  # names of bools, and the values they must have
 _MAX_LENGTH = 256  # of a setting such as a shape; arrays have at most 64 axes
 #: errors that malformed attributes and inputs may raise
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -96,8 +97,11 @@ class Node(nn.Module):
     ----------
     weight_shapes : dict
         Shapes of the inputs that are weights, by input index.
+    guards
+        Conditions of the Ifs in whose branches the node is; the graph leaves it out otherwise.
     """
 
+    guards: Guards = ()
     generator: Any  # of a seeded Dropout, created on first use
 
     def __init__(

@@ -135,8 +135,9 @@ def is_inf(node: Node, x: Tensor) -> Tensor:
 @operator("Shrink")
 def shrink(node: Node, x: Tensor) -> Tensor:
     limit, bias = node.number("lambd", 0.5), node.number("bias", 0.0)
-    moved = F.sub(x, F.mul(F.sign(x), bias))
-    return F.where(F.gt(F.abs(x), limit), moved, F.mul(x, 0))
+    moved = F.sub(x, F.mul(F.sign(check_numbers(x)), bias))
+    y = F.where(F.gt(F.abs(x), limit), moved, F.mul(x, 0))
+    return y if y.dtype == x.dtype else as_type(node, y, x.dtype)
 
 
 # -- matrix products -----------------------------------------------------------------------
@@ -241,6 +242,8 @@ def reduce(node: Node, x: Tensor, axes: Array = None) -> Tensor:
         x, axes, is_empty, keep = F.unsqueeze(x, -1), [-1], False, False
     dims = tuple(range(x.ndim) if is_empty else node.axes(axes, x.ndim))
     node.check_size([n for i, n in enumerate(x.shape) if i not in dims], dtype)
+    if dtype.kind != "f":  # some are computed in float64
+        node.check_size(x.shape, "float64")
     if node.type in ("ReduceMax", "ReduceMin"):
         return _REDUCTIONS[node.type](x, dims, keep)
     if node.type != "ReduceMean" or dtype.kind == "f":

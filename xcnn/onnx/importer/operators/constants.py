@@ -19,6 +19,14 @@ def identity(node: Node, x: Tensor) -> Tensor:
     return x
 
 
+@operator("If", static=(0,))
+def pick(node: Node, condition: Array, *results: Any) -> Any:
+    """The results of the branch that ran; see ``Branches``."""
+    count = len(node.outputs)
+    chosen = results[:count] if condition.item() else results[count:]
+    return chosen if count > 1 else chosen[0]
+
+
 @operator("Cast")
 def cast(node: Node, x: Tensor) -> Tensor:
     number = node.integer("to")

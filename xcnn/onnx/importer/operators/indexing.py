@@ -209,6 +209,7 @@ def tile(node: Node, x: Tensor, repeats: Array) -> Tensor:
 
 @operator("Trilu", static=(1,))
 def triangle(node: Node, x: Tensor, k: Array = None) -> Tensor:
+    node.check_size(x.shape[-2:], "int64")
     return (F.triu if node.integer("upper", 1) else F.tril)(x, 0 if k is None else int(k.item()))
 
 
@@ -216,7 +217,7 @@ def triangle(node: Node, x: Tensor, k: Array = None) -> Tensor:
 def one_hot(node: Node, indices: Tensor, depth: Array, values: Tensor) -> Tensor:
     """An index out of range gives a row of off values."""
     count, axis = int(depth.item()), node.integer("axis", -1)
-    node.check_size((*indices.shape, count), values.dtype)
+    node.check_size((*indices.shape, count), "int64")
     position = node.axis(axis, indices.ndim + 1)
     classes = np.arange(count).reshape(-1, *(1,) * (indices.ndim - position))
     index = F.unsqueeze(F.astype(indices, "int64"), position)
