@@ -8,12 +8,13 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import (, is_int
+from ..checks import (
     Pair,
     are_ints,
     check_choice,
     check_number,
     check_size,
+    is_int,
 )
 from ..errors import ArgumentError, ShapeError, show
 from ..geometry import borders
