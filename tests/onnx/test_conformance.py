@@ -45,7 +45,7 @@ same_version = pytest.mark.skipif(
 
 
 @same_version
-@pytest.mark.parametrize(("kind", "name"), sample())
+@pytest.mark.parametrize(("kind", "name"), list(sample()))
 @pytest.mark.parametrize("device", ON_DEVICES)
 def test_case(device, kind, name):
     with warnings.catch_warnings():
