@@ -369,14 +369,12 @@ CALLS = [
         TALL,
     ),
     (
-        "sort argsort cumsum cumprod unique",
+        "sort argsort cumsum unique",
         each(
             F.sort,
             partial("sort", 1, descending=True),
             F.argsort,
             partial("cumsum", 2),
-            partial("cumprod", -1),
-            partial("cumprod", 1, dtype="float64"),
             lambda x: F.unique(F.round(x[:, 0, 0]), return_inverse=True, return_counts=True),
         ),
         TALL,

@@ -19,21 +19,11 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #: operations without a form in ONNX, and why
 NO_FORM: dict[str, str] = {
     **dict.fromkeys(("fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax"), _RANDOM),
+    "cumprod": "the operator set has no cumulative product; use exp(cumsum(log(x))) if x > 0",
     "nanmedian": "ONNX cannot sort NaN; use median, or nan_to_num before it",
 }
 
-#: operations along an axis that ONNX has not for a number
-NEEDS_AXES = (
-    *("argmax", "argmin", "cumprod", "cumsum", "gather", "index_add", "index_copy", "index_fill"),
-    *("index_select", "kthvalue", "log_softmax", "max", "median", "min", "scatter", "scatter_add"),
-    *("softmax", "sort", "take_along_dim", "topk"),
-)
-
 # -- elementwise --------------------------------------------------------------------------------
-
-
-def _times(factor: float) -> Callable[..., Tensor]:
-    return lambda x: F.mul(x, factor)
 
 
 def _atan2(input: Any, other: Any) -> Tensor:
@@ -53,10 +43,6 @@ def _div(input: Any, other: Any, rounding_mode: str) -> Tensor:
         return F.floor_divide(input, other)
     rest = F.fmod(input, other)
     return F.astype(F.div(F.sub(input, rest), other), rest.dtype)
-
-
-def _frac(input: Any) -> Tensor:
-    return F.sub(input, F.trunc(input))
 
 
 def _isclose(input: Any, other: Any, rtol: float, atol: float, equal_nan: bool) -> Tensor:
@@ -149,18 +135,6 @@ def _vector_norm(input: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) ->
     return F.pow(F.sum(F.pow(F.abs(x), p), dim, keepdim), 1 / p)
 
 
-def _cumprod(input: Any, dim: int, dtype: Any) -> Tensor:
-    """Doubling the number of factors in each step."""
-    x = Tensor.of(input if dtype is None else F.astype(input, dtype))
-    x = x if x.dtype.kind == "f" else F.astype(x, "int64")
-    axis, shift = check_dim("dim", dim, x.ndim), 1
-    ones = [0, 0] * (x.ndim - 1 - axis)
-    while shift < x.shape[axis]:
-        before = F.narrow(x, axis, 0, x.shape[axis] - shift)
-        x, shift = F.mul(x, F.pad(before, (*ones, shift, 0), value=1)), 2 * shift
-    return x
-
-
 def _kthvalue(input: Any, k: int, dim: int, keepdim: bool) -> Any:
     values, indices = F.topk(input, k, dim, largest=False)
     axis = check_dim("dim", dim, values.ndim)
@@ -245,10 +219,6 @@ def _sliding_windows(input: Any, dimension: int, size: int, step: int) -> Tensor
     return F.movedim(y, axis + 1, -1)
 
 
-def _take(input: Any, index: Any) -> Tensor:
-    return F.reshape(input, -1)[index]
-
-
 def _tensordot(a: Any, b: Any, dims: Any) -> Tensor:
     a, b = Tensor.of(a), Tensor.of(b)
     both = (range(-dims, 0), range(dims)) if isinstance(dims, int) else dims
@@ -300,7 +270,7 @@ def _fold(
     channels = x.shape[1] // math.prod(kernel)
     filters, _ = _elements(channels, kernel, x.dtype)
     columns = F.reshape(x, (*x.shape[:2], *(room // s + 1 for room, s in rooms)))
-    extra = tuple(room % s for room, s in rooms)
+    extra: Any = tuple(room % s for room, s in rooms)
     return F.conv_transpose2d(columns, filters, None, stride, padding, extra, channels, dilation)
 
 
@@ -373,8 +343,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "clamp": _clamp,
     "cosine_similarity": _cosine_similarity,
     "count_nonzero": _fact(F.sum),
-    "cumprod": _cumprod,
-    "deg2rad": _times(math.pi / 180),
+    "deg2rad": lambda x: F.mul(x, math.pi / 180),
     "diag_embed": _diag_embed,
     "diagonal": _diagonal,
     "div": _div,
@@ -383,7 +352,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "expm1": lambda x: F.sub(F.exp(x), 1),
     "floor_divide": lambda x, other: F.round(F.div(F.sub(x, F.remainder(x, other)), other)),
     "fold": _fold,
-    "frac": _frac,
+    "frac": lambda x: F.sub(x, F.trunc(x)),
     "index_add": partial(_index_put, accumulate=True),
     "index_copy": _index_put,
     "index_fill": _index_fill,
@@ -403,7 +372,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "nansum": _nansum,
     "ne": lambda x, other: F.logical_not(F.eq(x, other)),
     "one_hot": _one_hot,
-    "rad2deg": _times(180 / math.pi),
+    "rad2deg": lambda x: F.mul(x, 180 / math.pi),
     "remainder": _remainder,
     "repeat_interleave": _repeat_interleave,
     "rms_norm": _rms_norm,
@@ -416,7 +385,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "square": lambda x: F.mul(x, x),
     "std": _moment(True, False),
     "std_mean": _moment(True, True),
-    "take": _take,
+    "take": lambda x, index: F.reshape(x, -1)[index],
     "tanhshrink": lambda x: F.sub(x, F.tanh(x)),
     "tensordot": _tensordot,
     "threshold": _threshold,

@@ -140,7 +140,7 @@ def _regular(size: tuple[int, ...], spans: list[list[Pair]]) -> Geometry | None:
         if step < 1 or axis != [(o * step, o * step + length) for o in range(len(axis))]:
             return None
         axes.append((pixels, len(axis), length, step, (0, 0), 1))
-    return Geometry(*zip(*axes, strict=True))  # type: ignore[arg-type]
+    return Geometry(*zip(*axes, strict=True))
 
 
 def _means(size: int, windows: list[Pair]) -> Any:

@@ -94,5 +94,6 @@ def grid_sample(
     w: Writer, input: Value, grid: Value, mode: str, padding_mode: str, align_corners: bool | None
 ) -> str:
     corners, kind = int(bool(align_corners)), _MODES[mode]
-    attributes = {"mode": kind, "padding_mode": padding_mode, "align_corners": corners}
-    return w.node("GridSample", input, grid, **attributes)
+    return w.node(
+        "GridSample", input, grid, mode=kind, padding_mode=padding_mode, align_corners=corners
+    )
