@@ -18,7 +18,7 @@ from ..importer import Graph, Node
 from ..reader import require_onnx
 from . import emitters  # noqa: F401  (registers them)
 from .check import compare
-from .parts import NEEDS_AXES, NO_FORM, PARTS
+from .parts import NO_FORM, PARTS
 from .record import arrays_in, ids_in, needed, placed, roles, run, run_parts
 from .upgrade import can_upgrade, is_current
 from .write import write
@@ -160,7 +160,8 @@ class _Export:
 
         from ... import __version__
 
-        self.writer.batch = (self.input_names[0], batch) if (batch or 0) > 1 else None
+        if batch is not None and batch > 1:
+            self.writer.batch = self.input_names[0], batch
         self._emit()
         self._name_outputs()
         weights, constants = self._weights()
@@ -297,7 +298,7 @@ class _Export:
 def _check_axes(call: Call) -> None:
     """Refuse an axis of a number, which xcnn and PyTorch take to have one."""
     is_number = getattr(call.arguments.get("input"), "ndim", None) == 0
-    if is_number and isinstance(call.arguments.get("dim"), int) and call.name in NEEDS_AXES:
+    if is_number and isinstance(call.arguments.get("dim"), int) and "squeeze" not in call.name:
         raise CannotExportError("of a number without axes; reshape it to (1,)")
 
 

@@ -41,8 +41,9 @@ def run_parts(call: Call, parts: Callable[..., Any] | None) -> tuple[Any, list[C
     with no_grad(), tracer.active():
         if parts is not None:
             return parts(*call.arguments.values()), tracer.calls
-        bound = inspect.BoundArguments(inspect.signature(call.function), call.arguments)
-        return call.function(*bound.args, **bound.kwargs), tracer.calls
+        function: Any = call.function
+        bound: Any = inspect.BoundArguments(inspect.signature(function), call.arguments)
+        return function(*bound.args, **bound.kwargs), tracer.calls
 
 
 def outputs_of(result: Any) -> list[Tensor]:
