@@ -196,7 +196,8 @@ ABOVE = "log log10 log1p log2 reciprocal rsqrt sqrt logit"
 BELOW = "acos asin atanh"
 REDUCED = """all any amax amin count_nonzero logsumexp mean nanmean nansum norm prod std
 std_mean sum var var_mean max min argmax argmin median"""
-TWO = "add sub mul div maximum minimum atan2 floor_divide remainder fmod isclose eq ne lt le gt ge"
+TWO = """add sub mul div maximum minimum fmax fmin hypot logaddexp atan2 floor_divide remainder fmod
+isclose eq ne lt le gt ge"""
 LOGIC = "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor"
 BITS = "bitwise_and bitwise_or bitwise_xor floor_divide remainder fmod sub maximum"
 INTS = np.array([[-7, 5, 3, 0, 9], [2, -3, 8, 6, -1], [1, 4, -5, -2, 7]])
@@ -266,7 +267,7 @@ CALLS = [
     ),
     ("prelu", lambda x: F.prelu(x, FLAT[0]), FLAT),
     (
-        "nan_to_num nansum nanmean isnan isinf isfinite",
+        "nan_to_num nansum nanmean isnan isinf isposinf isneginf isfinite",
         each(
             F.nan_to_num,
             partial("nan_to_num", 1.0, 2.0, -3.0),

@@ -17,6 +17,9 @@ _RANDOM = "it draws random numbers"
 #: operations without a form in ONNX, and why
 NO_FORM: dict[str, str] = {
     **dict.fromkeys(("fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax"), _RANDOM),
+    **dict.fromkeys(("allclose", "equal"), "its result is a bool of Python"),
+    **dict.fromkeys(("copysign", "signbit"), "ONNX does not tell -0 from 0; use sign"),
+    "isin": "compare with each value by ==",
 }
 
 # -- elementwise --------------------------------------------------------------------------------
@@ -39,6 +42,21 @@ def _div(input: Any, other: Any, rounding_mode: str) -> Tensor:
         return F.floor_divide(input, other)
     rest = F.fmod(input, other)
     return F.astype(F.div(F.sub(input, rest), other), rest.dtype)
+
+
+def _fmax(extreme: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The extreme of two numbers of which one may be NaN."""
+
+    def parts(input: Any, other: Any) -> Tensor:
+        known = F.where(F.isnan(other), input, extreme(input, other))
+        return F.where(F.isnan(input), other, known)
+
+    return parts
+
+
+def _logaddexp(input: Any, other: Any) -> Tensor:
+    difference = F.abs(F.sub(input, other))
+    return F.add(F.maximum(input, other), F.log(F.add(F.exp(F.mul(difference, -1)), 1)))
 
 
 def _isclose(input: Any, other: Any, rtol: float, atol: float, equal_nan: bool) -> Tensor:
@@ -321,7 +339,13 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "floor_divide": lambda x, other: F.round(F.div(F.sub(x, F.remainder(x, other)), other)),
     "fold": _fold,
     "frac": lambda x: F.sub(x, F.trunc(x)),
+    "fmax": _fmax(F.maximum),
+    "fmin": _fmax(F.minimum),
+    "hypot": lambda a, b: F.sqrt(F.add(F.mul(a, a), F.mul(b, b))),
     "isclose": _isclose,
+    "isneginf": lambda x: F.eq(x, -math.inf),
+    "isposinf": lambda x: F.eq(x, math.inf),
+    "logaddexp": _logaddexp,
     "isfinite": lambda x: F.logical_not(F.logical_or(F.isnan(x), F.isinf(x))),
     "log10": lambda x: F.mul(F.log(x), 1 / math.log(10)),
     "log1p": lambda x: F.log(F.add(x, 1)),
