@@ -24,8 +24,8 @@ _MODES = (
 
 def _at_least(norm: Tensor, eps: float) -> Tensor:
     """``norm``, but at least ``eps``; the gradient is that of ``norm``, as in PyTorch."""
-    xp = norm.backend.xp
-    return norm + xp.maximum(norm.data, xp.asarray(eps, norm.dtype)) - norm.data
+    number = norm.detach()
+    return norm + (number.clamp(min=eps) - number)
 
 
 @operation
@@ -58,10 +58,6 @@ def normalize(
     return div(input, length.clamp(min=check_number("eps", eps, 0)))
 
 
-def _pair(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
-    return Tensor.of(x1), Tensor.of(x2)
-
-
 @operation
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 · x2 / (max(‖x1‖, eps) · max(‖x2‖, eps)) of the vectors along ``dim``.
@@ -75,18 +71,17 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     ShapeError
         No such axis, or the shapes do not broadcast.
     """
-    first, second = _pair(x1, x2)
-    ndim, eps = max(first.ndim, second.ndim), check_number("eps", eps, 0)
-    axis = check_dim("dim", dim, max(ndim, 1)) - max(ndim, 1)  # from the end
-    vectors = [reshape(x, (1,) * (max(ndim, 1) - x.ndim) + x.shape) for x in (first, second)]
+    first, second = Tensor.of(x1), Tensor.of(x2)
+    ndim, eps = max(first.ndim, second.ndim, 1), check_number("eps", eps, 0)
+    axis = check_dim("dim", dim, ndim) - ndim  # from the end
+    vectors = [reshape(x, (1,) * (ndim - x.ndim) + x.shape) for x in (first, second)]
     length = max(x.shape[axis] for x in vectors)
     units = []
     for x in vectors:
         if x.shape[axis] != length:  # the norm is that of the broadcast vector
             x = x + x.backend.xp.zeros((length,) + (1,) * (-axis - 1), x.dtype)
         units.append(div(x, _at_least(norm(x, 2.0, axis, keepdim=True), eps)))
-    similarity = sum(units[0] * units[1], axis)
-    return similarity if ndim else reshape(similarity, ())
+    return sum(units[0] * units[1], axis)
 
 
 @operation
@@ -102,7 +97,7 @@ def pairwise_distance(
     ShapeError
         The shapes do not broadcast.
     """
-    difference = sub(*_pair(x1, x2)) + check_number("eps", eps)
+    difference = sub(Tensor.of(x1), x2) + check_number("eps", eps)
     return norm(difference, p, -1, check_flag("keepdim", keepdim))
 
 
@@ -132,7 +127,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _MODES[0]) -> Te
     ArgumentError
         p is negative, or compute_mode none of PyTorch's.
     """
-    first, second = _pair(x1, x2)
+    first, second = Tensor.of(x1), Tensor.of(x2)
     check_choice("compute_mode", compute_mode, _MODES)
     if min(first.ndim, second.ndim) < 2 or first.shape[-1] != second.shape[-1]:
         raise ShapeError(

@@ -372,17 +372,15 @@ def nan_to_num(
     input = Tensor.of(input)
     if input.dtype.kind != "f":
         return input
-    with input.backend.active():
-        xp, x = input.backend.xp, input.data
-        largest = float(xp.finfo(x.dtype).max)
-        for name, found, number, default in (
-            ("nan", xp.isnan(x), nan, 0.0),
-            ("posinf", x == math.inf, posinf, largest),
-            ("neginf", x == -math.inf, neginf, -largest),
-        ):
-            value = default if number is None else check_number(name, number)
-            input = where(found, value, input)
-    return input
+    largest = float(input.backend.xp.finfo(input.dtype).max)
+    y = input
+    for name, found, number, default in (
+        ("nan", isnan(input), nan, 0.0),
+        ("posinf", isposinf(input), posinf, largest),
+        ("neginf", isneginf(input), neginf, -largest),
+    ):
+        y = where(found, default if number is None else check_number(name, number), y)
+    return y
 
 
 @operation

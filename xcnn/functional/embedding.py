@@ -9,6 +9,9 @@ from ..backends import Backend
 from ..checks import check_dim, check_embedding_settings, check_int, check_size, is_int
 from ..errors import DTypeError, ShapeError
 from ..tensor import Function, Tensor, operation
+from .arithmetic import eq
+from .elementwise import astype
+from .shape import unsqueeze
 
 __all__ = ["embedding", "one_hot"]
 
@@ -25,11 +28,10 @@ class Embedding(Function):
     def forward(self, backend: Backend, weight: Array, index: Array) -> Array:
         xp = backend.xp
         exists = (index >= 0) & (index < len(weight))
-        rows = (
-            xp.take(weight, xp.where(exists, index, 0), axis=0)
-            if len(weight)
-            else (xp.empty((*index.shape, *weight.shape[1:]), weight.dtype))
-        )
+        if len(weight):
+            rows = xp.take(weight, xp.where(exists, index, 0), axis=0)
+        else:
+            rows = xp.empty((*index.shape, *weight.shape[1:]), weight.dtype)
         xp.copyto(rows, xp.nan, where=~exists[..., None])
         used = exists if self.padding_idx is None else exists & (index != self.padding_idx)
         self.save(index=xp.where(used, index, len(weight)), shape=weight.shape)
@@ -100,7 +102,7 @@ def integers(name: str, value: Any) -> Tensor:
         raise DTypeError(
             f"{name} is {tensor.dtype}: expected integer indices; use .astype('int64')"
         )
-    return Tensor(tensor.data.astype("int64", copy=False))
+    return astype(tensor, "int64")
 
 
 @operation
@@ -136,9 +138,6 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     num_classes = check_int("num_classes", num_classes)
     check_size("num_classes", num_classes, (*index.shape, num_classes))
     index.backend.check_class_indices(index.data, num_classes)
-
-    def compare(backend: Backend, indices: Array) -> Array:
-        classes = backend.xp.arange(num_classes, dtype="int64")
-        return (indices[..., None] == classes).astype("int64")
-
-    return Tensor(index.backend.run(compare, index.data))
+    with index.backend.active():
+        classes = index.backend.xp.arange(num_classes, dtype="int64")
+    return astype(eq(unsqueeze(index, -1), classes), "int64")

@@ -518,8 +518,7 @@ def repeat_interleave(
         return flatten(expand(unsqueeze(input, dim + 1), shape), dim, dim + 1)
     check_size("repeats", repeats, (total,))
     numbers = (counts >= 0).cumsum() - 1  # of the elements
-    array = input.backend.asarray(numbers.repeat(counts.astype("int64")))
-    return Take((*(_ALL,) * dim, array))(input)
+    return index_select(input, dim, numbers.repeat(counts.astype("int64")))
 
 
 # -- gather and scatter --------------------------------------------------------------------------
