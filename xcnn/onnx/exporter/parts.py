@@ -37,23 +37,6 @@ def _clamp(input: Any, min: Any, max: Any) -> Tensor:
     return low if max is None else F.minimum(low, max)
 
 
-def _div(input: Any, other: Any, rounding_mode: str) -> Tensor:
-    if rounding_mode == "floor":
-        return F.floor_divide(input, other)
-    rest = F.fmod(input, other)
-    return F.astype(F.div(F.sub(input, rest), other), rest.dtype)
-
-
-def _fmax(extreme: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The extreme of two numbers of which one may be NaN."""
-
-    def parts(input: Any, other: Any) -> Tensor:
-        known = F.where(F.isnan(other), input, extreme(input, other))
-        return F.where(F.isnan(input), other, known)
-
-    return parts
-
-
 def _logaddexp(input: Any, other: Any) -> Tensor:
     difference = F.abs(F.sub(input, other))
     return F.add(F.maximum(input, other), F.log(F.add(F.exp(F.mul(difference, -1)), 1)))
@@ -71,13 +54,6 @@ def _logit(input: Any, eps: float | None) -> Tensor:
     return F.log(F.div(x, F.sub(1, x)))
 
 
-def _nan_to_num(input: Any, nan: Any, posinf: Any, neginf: Any) -> Tensor:
-    largest = float(np.finfo(str(Tensor.of(input).dtype)).max)
-    high, low = (largest if posinf is None else posinf), (-largest if neginf is None else neginf)
-    y = F.where(F.isnan(input), 0.0 if nan is None else nan, input)
-    return F.where(F.eq(y, -math.inf), low, F.where(F.eq(y, math.inf), high, y))
-
-
 def _remainder(input: Any, other: Any) -> Tensor:
     """The sign of fmod is that of the input."""
     rest = F.fmod(input, other)
@@ -85,21 +61,10 @@ def _remainder(input: Any, other: Any) -> Tensor:
     return F.where(differs, F.add(rest, other), rest)
 
 
-def _round(input: Any, decimals: int) -> Tensor:
-    scale = 10.0 ** abs(decimals)
-    if decimals > 0:
-        return F.div(F.round(F.mul(input, scale)), scale)
-    return F.mul(F.round(F.div(input, scale)), scale)
-
-
 def _softplus(input: Any, beta: float, threshold: float) -> Tensor:
     scaled = F.mul(input, beta)
     curve = F.div(F.softplus(F.clamp(scaled, max=threshold)), beta)
     return F.where(F.gt(scaled, threshold), input, curve)
-
-
-def _threshold(input: Any, threshold: float, value: float, *_: Any) -> Tensor:
-    return F.where(F.le(input, threshold), value, input)
 
 
 # -- reductions, sorting ------------------------------------------------------------------------
@@ -127,10 +92,6 @@ def _moment(root: bool, with_mean: bool) -> Callable[..., Any]:
         return (y, F.mean(input, axes, keepdim)) if with_mean else y
 
     return moment
-
-
-def _nansum(input: Any, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
-    return F.sum(F.where(F.isnan(input), 0.0, input), dim, keepdim, dtype=dtype)
 
 
 def _nanmean(input: Any, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
@@ -194,34 +155,12 @@ def _diag(input: Any, diagonal: int) -> Tensor:
     return F.where(np.eye(len(x), k=diagonal, dtype=bool), F.unsqueeze(x, 0), 0.0)
 
 
-def _diagonal(input: Any, offset: int, dim1: int, dim2: int) -> Tensor:
-    y = F.movedim(input, (dim1, dim2), (-2, -1))
-    rows, columns = y.shape[-2:]
-    numbers = np.arange(max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
-    return y[..., numbers + max(0, -offset), numbers + max(0, offset)]
-
-
-def _repeat_interleave(input: Any, repeats: Any, dim: Any, *_: Any) -> Tensor:
-    x, axis = (F.reshape(input, -1), 0) if dim is None else (Tensor.of(input), dim)
-    axis, counts = check_dim("dim", axis, x.ndim), Tensor.of(repeats).numpy().reshape(-1)
-    if len(counts) > 1:
-        return F.index_select(x, axis, np.repeat(np.arange(len(counts)), counts))
-    shape = *x.shape[: axis + 1], int(counts[0]), *x.shape[axis + 1 :]
-    return F.flatten(F.expand(F.unsqueeze(x, axis + 1), shape), axis, axis + 1)
-
-
 def _sliding_windows(input: Any, dimension: int, size: int, step: int) -> Tensor:
     x = Tensor.of(input)
     axis = check_dim("dimension", dimension, x.ndim)
     starts = np.arange(0, x.shape[axis] - size + 1, step)
     y = x[(*(slice(None),) * axis, starts[:, None] + np.arange(size))]
     return F.movedim(y, axis + 1, -1)
-
-
-def _one_hot(tensor: Any, num_classes: int) -> Tensor:
-    """-1 is the number of classes in the example."""
-    count = F.one_hot(Tensor.of(tensor).data, num_classes).shape[-1]
-    return F.astype(F.eq(F.unsqueeze(tensor, -1), np.arange(count)), "int64")
 
 
 # -- images -------------------------------------------------------------------------------------
@@ -298,49 +237,31 @@ def _rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float | None)
     return y if weight is None else F.mul(y, weight)
 
 
-def _cosine_similarity(x1: Any, x2: Any, dim: int, eps: float) -> Tensor:
-    both = Tensor.of(x1), Tensor.of(x2)
-    ndim = max(1, *(x.ndim for x in both))
-    axis = check_dim("dim", dim, ndim) - ndim  # from the end
-    vectors = [F.reshape(x, (1,) * (ndim - x.ndim) + x.shape) if x.ndim < ndim else x for x in both]
-    length, units = max(x.shape[axis] for x in vectors), []
-    for x in vectors:
-        if x.shape[axis] != length:
-            x = F.mul(x, np.ones((length,) + (1,) * (-axis - 1), str(x.dtype)))
-        norm = F.norm(x, 2.0, axis, keepdim=True)
-        units.append(F.div(x, F.clamp(norm, min=eps)))
-    return F.sum(F.mul(*units), axis)
-
-
-_OWN = (
-    *("addcdiv", "addcmul", "affine_grid", "argsort", "bilinear", "bmm", "cdist", "clamp_max"),
-    *("clamp_min", "dot", "glu", "lerp", "masked_select", "mm", "mv", "normalize", "outer"),
-    *("pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
-    *("scaled_dot_product_attention", "softmin", "upsample_bilinear", "upsample_nearest"),
-)
-#: by operation: its form in other operations; None: the operations that it calls
+#: operations that are written as those that they call
+_COMPOSED = (
+    "addcdiv", "addcmul", "affine_grid", "argsort", "bilinear", "bmm", "cdist", "channel_shuffle",
+    "clamp_max", "clamp_min", "cosine_similarity", "deg2rad", "diagonal", "div", "dot", "fmax",
+    "fmin", "frac", "glu", "lerp", "masked_select", "mm", "mv", "nan_to_num", "nansum", "normalize",
+    "one_hot", "outer", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "rad2deg",
+    "repeat_interleave", "round", "rrelu", "rsqrt", "scaled_dot_product_attention", "softmin",
+    "threshold", "upsample_bilinear", "upsample_nearest",
+)  # fmt: skip
+#: by operation: its form in other operations; None: those that it calls
 PARTS: dict[str, Callable[..., Any] | None] = {
-    **dict.fromkeys(_OWN),
+    **dict.fromkeys(_COMPOSED),
     "all": _fact(F.amin),
     "any": _fact(F.amax),
     "argmax": _position(F.argmax),
     "argmin": _position(F.argmin),
     "atan2": _atan2,
     "clamp": _clamp,
-    "cosine_similarity": _cosine_similarity,
     "count_nonzero": _fact(F.sum),
-    "deg2rad": lambda x: F.mul(x, math.pi / 180),
     "diag": _diag,
-    "diagonal": _diagonal,
-    "div": _div,
     "erfc": lambda x: F.sub(1, F.erf(x)),
     "exp2": lambda x: F.pow(2.0, x),
     "expm1": lambda x: F.sub(F.exp(x), 1),
     "floor_divide": lambda x, other: F.round(F.div(F.sub(x, F.remainder(x, other)), other)),
     "fold": _fold,
-    "frac": lambda x: F.sub(x, F.trunc(x)),
-    "fmax": _fmax(F.maximum),
-    "fmin": _fmax(F.minimum),
     "hypot": lambda a, b: F.sqrt(F.add(F.mul(a, a), F.mul(b, b))),
     "isclose": _isclose,
     "isneginf": lambda x: F.eq(x, -math.inf),
@@ -355,19 +276,11 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "max": _extreme(F.amax, F.argmax, F.maximum),
     "median": _median,
     "min": _extreme(F.amin, F.argmin, F.minimum),
-    "nan_to_num": _nan_to_num,
     "nanmean": _nanmean,
-    "nansum": _nansum,
     "ne": lambda x, other: F.logical_not(F.eq(x, other)),
     "norm": _norm,
-    "one_hot": _one_hot,
-    "rad2deg": lambda x: F.mul(x, 180 / math.pi),
     "remainder": _remainder,
-    "repeat_interleave": _repeat_interleave,
     "rms_norm": _rms_norm,
-    "round": _round,
-    "rrelu": lambda x, lower, upper, *_: F.leaky_relu(x, (lower + upper) / 2),
-    "rsqrt": lambda x: F.reciprocal(F.sqrt(x)),
     "silu": lambda x, *_: F.mul(x, F.sigmoid(x)),
     "sliding_windows": _sliding_windows,
     "softplus": _softplus,
@@ -375,7 +288,6 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "std": _moment(True, False),
     "std_mean": _moment(True, True),
     "tanhshrink": lambda x: F.sub(x, F.tanh(x)),
-    "threshold": _threshold,
     "trunc": lambda x: F.mul(F.sign(x), F.floor(F.abs(x))),
     "unfold": _unfold,
     "var": _moment(False, False),

@@ -69,7 +69,7 @@ def identity(w: Writer, input: Value) -> str:
 
 
 @onnx_emitter("round")
-def round(w: Writer, input: Value, decimals: int) -> str | None:
+def round(w: Writer, input: Value, decimals: int = 0) -> str | None:
     if input.dtype.kind != "f":
         return w.node("Identity", input)
     return None if decimals else w.node("Round", input)
