@@ -19,7 +19,6 @@ from .errors import ArgumentError, ShapeError, StateDictError, XcnnError, did_yo
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
-OutputSize = int | tuple[int | None, int | None] | None
 
 REDUCTIONS = ("mean", "sum", "none")
 OLD_REDUCTIONS = ("size_average", "reduce")
@@ -270,12 +269,6 @@ def as_float(value: Any) -> float:
     """A number as a float; NaN for anything else, and for an int that no float holds."""
     is_number = is_int(value) if type(value) is int else isinstance(value, Real)
     return float(value) if is_number and not isinstance(value, bool) else math.nan
-
-
-def check_not_negative(settings: Mapping[str, Any], *names: str) -> None:
-    """Require the named ``settings`` to be numbers >= 0."""
-    for name in names:
-        check_number(name, settings[name], 0)
 
 
 def check_ignore_index(ignore_index: Any) -> int:
