@@ -1,6 +1,6 @@
 """Activation layers.
 
-To add one, write a subclass of :class:`Activation` and add it to ``__all__``.
+To add one, write ``class NAME(Activation, function=F.name)`` and add it to ``__all__``.
 """
 
 from __future__ import annotations
@@ -36,22 +36,16 @@ class _Plain(Activation):
         self.inplace = check_flag("inplace", inplace)
 
 
-class ReLU(_Plain):
+class ReLU(_Plain, function=F.relu):
     """max(x, 0)."""
 
-    function = staticmethod(F.relu)
 
-
-class ReLU6(_Plain):
+class ReLU6(_Plain, function=F.relu6):
     """min(max(x, 0), 6)."""
 
-    function = staticmethod(F.relu6)
 
-
-class Hardtanh(Activation):
+class Hardtanh(Activation, function=F.hardtanh):
     """min(max(x, min_val), max_val)."""
-
-    function = staticmethod(F.hardtanh)
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         self.min_val = check_number("min_val", min_val)
@@ -59,23 +53,19 @@ class Hardtanh(Activation):
         self.inplace = check_flag("inplace", inplace)
 
 
-class LeakyReLU(Activation):
+class LeakyReLU(Activation, function=F.leaky_relu):
     """x where x > 0, else negative_slope · x."""
-
-    function = staticmethod(F.leaky_relu)
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope = check_number("negative_slope", negative_slope)
         self.inplace = check_flag("inplace", inplace)
 
 
-class RReLU(Activation):
+class RReLU(Activation, function=F.rrelu):
     """x where x > 0, else slope · x: random slopes from lower to upper in training, else the mean.
 
     See :func:`xcnn.functional.rrelu`.
     """
-
-    function = staticmethod(F.rrelu)
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
         self.upper = check_number("upper", upper)
@@ -86,7 +76,7 @@ class RReLU(Activation):
         return F.rrelu(x, self.lower, self.upper, self.training)
 
 
-class PReLU(Activation):
+class PReLU(Activation, function=F.prelu):
     """x where x > 0, else weight · x, with a trainable weight.
 
     Parameters
@@ -102,8 +92,6 @@ class PReLU(Activation):
     ----------
     weight : Parameter (num_parameters,)
     """
-
-    function = staticmethod(F.prelu)
 
     def __init__(
         self,
@@ -126,25 +114,19 @@ class _WithAlpha(Activation):
         self.inplace = check_flag("inplace", inplace)
 
 
-class ELU(_WithAlpha):
+class ELU(_WithAlpha, function=F.elu):
     """x where x > 0, else alpha · (exp(x) - 1)."""
 
-    function = staticmethod(F.elu)
 
-
-class CELU(_WithAlpha):
+class CELU(_WithAlpha, function=F.celu):
     """x where x > 0, else alpha · (exp(x / alpha) - 1)."""
 
-    function = staticmethod(F.celu)
 
-
-class SELU(_Plain):
+class SELU(_Plain, function=F.selu):
     """scale · elu(x, alpha), which preserves mean 0 and variance 1."""
 
-    function = staticmethod(F.selu)
 
-
-class GELU(Activation):
+class GELU(Activation, function=F.gelu):
     """x · Φ(x), with Φ the cumulative distribution function of the standard normal distribution.
 
     Parameters
@@ -153,62 +135,44 @@ class GELU(Activation):
         "none" for the exact formula, "tanh" for an approximation.
     """
 
-    function = staticmethod(F.gelu)
-
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = check_choice("approximate", approximate, ("none", "tanh"))
 
 
-class SiLU(_Plain):
+class SiLU(_Plain, function=F.silu):
     """x · sigmoid(x); also called swish."""
 
-    function = staticmethod(F.silu)
 
-
-class Mish(_Plain):
+class Mish(_Plain, function=F.mish):
     """x · tanh(softplus(x))."""
 
-    function = staticmethod(F.mish)
 
-
-class Softplus(Activation):
+class Softplus(Activation, function=F.softplus):
     """log(1 + exp(beta · x)) / beta; x where beta · x > threshold."""
-
-    function = staticmethod(F.softplus)
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta = check_number("beta", beta)
         self.threshold = check_number("threshold", threshold)
 
 
-class Sigmoid(Activation):
+class Sigmoid(Activation, function=F.sigmoid):
     """1 / (1 + exp(-x))."""
 
-    function = staticmethod(F.sigmoid)
 
-
-class LogSigmoid(Activation):
+class LogSigmoid(Activation, function=F.logsigmoid):
     """log(sigmoid(x))."""
 
-    function = staticmethod(F.logsigmoid)
 
-
-class Tanh(Activation):
+class Tanh(Activation, function=F.tanh):
     """tanh(x)."""
 
-    function = staticmethod(F.tanh)
 
-
-class Tanhshrink(Activation):
+class Tanhshrink(Activation, function=F.tanhshrink):
     """x - tanh(x)."""
 
-    function = staticmethod(F.tanhshrink)
 
-
-class Softsign(Activation):
+class Softsign(Activation, function=F.softsign):
     """x / (1 + |x|)."""
-
-    function = staticmethod(F.softsign)
 
 
 class _WithLambd(Activation):
@@ -216,34 +180,24 @@ class _WithLambd(Activation):
         self.lambd = check_number("lambd", lambd)
 
 
-class Hardshrink(_WithLambd):
+class Hardshrink(_WithLambd, function=F.hardshrink):
     """x where |x| > lambd, else 0."""
 
-    function = staticmethod(F.hardshrink)
 
-
-class Softshrink(_WithLambd):
+class Softshrink(_WithLambd, function=F.softshrink):
     """x moved towards 0 by lambd, or to 0 where |x| <= lambd."""
 
-    function = staticmethod(F.softshrink)
 
-
-class Hardsigmoid(_Plain):
+class Hardsigmoid(_Plain, function=F.hardsigmoid):
     """min(max(x / 6 + 1 / 2, 0), 1)."""
 
-    function = staticmethod(F.hardsigmoid)
 
-
-class Hardswish(_Plain):
+class Hardswish(_Plain, function=F.hardswish):
     """x · hardsigmoid(x)."""
 
-    function = staticmethod(F.hardswish)
 
-
-class Threshold(OperationLayer):
+class Threshold(OperationLayer, function=F.threshold):
     """x where x > threshold, else value."""
-
-    function = staticmethod(F.threshold)
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         self.threshold = check_number("threshold", threshold)
@@ -251,10 +205,8 @@ class Threshold(OperationLayer):
         self.inplace = check_flag("inplace", inplace)
 
 
-class GLU(OperationLayer):
+class GLU(OperationLayer, function=F.glu):
     """The first half of the input along ``dim``, times the sigmoid of the second half."""
-
-    function = staticmethod(F.glu)
 
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
@@ -265,22 +217,16 @@ class _AlongDim(OperationLayer):
         self.dim = dim
 
 
-class Softmax(_AlongDim):
+class Softmax(_AlongDim, function=F.softmax):
     """exp(x) / sum(exp(x)) along ``dim`` (default: classes of (N, C, ...))."""
 
-    function = staticmethod(F.softmax)
 
-
-class LogSoftmax(_AlongDim):
+class LogSoftmax(_AlongDim, function=F.log_softmax):
     """log(softmax(x)) along ``dim`` (default: classes of (N, C, ...))."""
 
-    function = staticmethod(F.log_softmax)
 
-
-class Softmin(_AlongDim):
+class Softmin(_AlongDim, function=F.softmin):
     """softmax(-x) along ``dim`` (default: classes of (N, C, ...))."""
-
-    function = staticmethod(F.softmin)
 
 
 class Softmax2d(Module):

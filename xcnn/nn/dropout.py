@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from .. import functional as F
 from ..checks import check_flag, check_number
 from ..tensor import Tensor
-from .module import Module
+from .operation import OperationLayer
 
 # fmt: off
 __all__ = [
@@ -17,7 +16,7 @@ __all__ = [
 # fmt: on
 
 
-class Dropout(Module):
+class Dropout(OperationLayer, function=F.dropout):
     """Zero each element with probability ``p`` in training; see :func:`xcnn.functional.dropout`.
 
     Parameters
@@ -33,8 +32,6 @@ class Dropout(Module):
         ``p`` outside 0 to 1.
     """
 
-    function: ClassVar[Callable[..., Tensor]] = staticmethod(F.dropout)
-
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         self.p = check_number("p", p, 0, 1)
         self.inplace = check_flag("inplace", inplace)
@@ -43,31 +40,21 @@ class Dropout(Module):
         return type(self).function(x, self.p, self.training)
 
 
-class Dropout1d(Dropout):
+class Dropout1d(Dropout, function=F.dropout1d):
     """Dropout of whole channels of (N, C, L); see :func:`xcnn.functional.dropout1d`."""
 
-    function = staticmethod(F.dropout1d)
 
-
-class Dropout2d(Dropout):
+class Dropout2d(Dropout, function=F.dropout2d):
     """Dropout of whole channels of (N, C, H, W); see :func:`xcnn.functional.dropout2d`."""
 
-    function = staticmethod(F.dropout2d)
 
-
-class Dropout3d(Dropout):
+class Dropout3d(Dropout, function=F.dropout3d):
     """Dropout of whole channels of (N, C, D, H, W); see :func:`xcnn.functional.dropout3d`."""
 
-    function = staticmethod(F.dropout3d)
 
-
-class AlphaDropout(Dropout):
+class AlphaDropout(Dropout, function=F.alpha_dropout):
     """Dropout for networks of SELU; see :func:`xcnn.functional.alpha_dropout`."""
 
-    function = staticmethod(F.alpha_dropout)
 
-
-class FeatureAlphaDropout(Dropout):
+class FeatureAlphaDropout(Dropout, function=F.feature_alpha_dropout):
     """AlphaDropout of whole channels; see :func:`xcnn.functional.feature_alpha_dropout`."""
-
-    function = staticmethod(F.feature_alpha_dropout)

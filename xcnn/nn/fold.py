@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
-
 from .. import functional as F
 from ..checks import Pair, pair
-from ..tensor import Tensor
 from .operation import OperationLayer
 
 __all__ = ["Fold", "Unfold"]
@@ -15,10 +11,8 @@ __all__ = ["Fold", "Unfold"]
 Size = int | Pair
 
 
-class Unfold(OperationLayer):
+class Unfold(OperationLayer, function=F.unfold):
     """(N, C, H, W) to (N, C·kH·kW, windows): see :func:`xcnn.functional.unfold`."""
-
-    function: ClassVar[Callable[..., Tensor]] = staticmethod(F.unfold)
 
     def __init__(
         self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
@@ -27,10 +21,8 @@ class Unfold(OperationLayer):
         self.padding, self.dilation = pair(padding, "padding", 0), pair(dilation, "dilation")
 
 
-class Fold(Unfold):
+class Fold(Unfold, function=F.fold):
     """(N, C·kH·kW, windows) to (N, C, H, W): see :func:`xcnn.functional.fold`."""
-
-    function = staticmethod(F.fold)
 
     def __init__(
         self,

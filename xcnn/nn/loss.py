@@ -1,7 +1,7 @@
 """Losses as modules, under PyTorch's names; see :mod:`xcnn.functional.loss`.
 
 Weights are buffers: ``loss.to("cuda")`` moves them to the device of the input.
-To add a loss, write a subclass of :class:`Loss` and add it to ``__all__``.
+To add a loss, write ``class NAME(Loss, function=F.name)`` and add it to ``__all__``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class _Criterion(OperationLayer):
     reduction: str = "mean"
     _left_out: ClassVar[tuple[str, ...]] = ()  # settings that the function has, but not the class
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, function: Callable[..., Any] | None = None) -> None:
+        if function is not None:
+            cls.function = staticmethod(function)
         if "function" in vars(cls) and hasattr(cls.function, "checks"):
             cls.__init__ = _constructor(cls.function, cls._left_out)  # type: ignore[method-assign]
         super().__init_subclass__()
@@ -165,7 +167,7 @@ class Loss(_Criterion):
         return xp.where(divisor == 0, 0, mean * divisor.astype(mean.dtype)), divisor
 
 
-class CrossEntropyLoss(Loss):
+class CrossEntropyLoss(Loss, function=F.cross_entropy):
     """:func:`xcnn.functional.cross_entropy`.
 
     Attributes
@@ -173,14 +175,13 @@ class CrossEntropyLoss(Loss):
     weight : Buffer (C,) or None
     """
 
-    function = staticmethod(F.cross_entropy)
     target = "classes"
 
     def prediction(self, output: Tensor) -> Tensor:
         return F.softmax(output)
 
 
-class NLLLoss(Loss):
+class NLLLoss(Loss, function=F.nll_loss):
     """:func:`xcnn.functional.nll_loss`.
 
     Attributes
@@ -188,14 +189,13 @@ class NLLLoss(Loss):
     weight : Buffer (C,) or None
     """
 
-    function = staticmethod(F.nll_loss)
     target = "classes"
 
     def prediction(self, output: Tensor) -> Tensor:
         return F.exp(output)
 
 
-class BCELoss(Loss):
+class BCELoss(Loss, function=F.binary_cross_entropy):
     """:func:`xcnn.functional.binary_cross_entropy`.
 
     Attributes
@@ -203,11 +203,10 @@ class BCELoss(Loss):
     weight : Buffer or None
     """
 
-    function = staticmethod(F.binary_cross_entropy)
     target = "binary"
 
 
-class BCEWithLogitsLoss(Loss):
+class BCEWithLogitsLoss(Loss, function=F.binary_cross_entropy_with_logits):
     """:func:`xcnn.functional.binary_cross_entropy_with_logits`.
 
     Attributes
@@ -215,7 +214,6 @@ class BCEWithLogitsLoss(Loss):
     weight, pos_weight : Buffer or None
     """
 
-    function = staticmethod(F.binary_cross_entropy_with_logits)
     target = "binary"
     threshold = 0.0
 
@@ -223,62 +221,50 @@ class BCEWithLogitsLoss(Loss):
         return F.sigmoid(output)
 
 
-class MSELoss(Loss):
+class MSELoss(Loss, function=F.mse_loss):
     """:func:`xcnn.functional.mse_loss`."""
 
-    function = staticmethod(F.mse_loss)
     _left_out = ("weight",)
 
 
-class L1Loss(Loss):
+class L1Loss(Loss, function=F.l1_loss):
     """:func:`xcnn.functional.l1_loss`."""
 
-    function = staticmethod(F.l1_loss)
     _left_out = ("weight",)
 
 
-class SmoothL1Loss(Loss):
+class SmoothL1Loss(Loss, function=F.smooth_l1_loss):
     """:func:`xcnn.functional.smooth_l1_loss`."""
 
-    function = staticmethod(F.smooth_l1_loss)
 
-
-class HuberLoss(Loss):
+class HuberLoss(Loss, function=F.huber_loss):
     """:func:`xcnn.functional.huber_loss`."""
 
-    function = staticmethod(F.huber_loss)
     _left_out = ("weight",)
 
 
-class KLDivLoss(Loss):
+class KLDivLoss(Loss, function=F.kl_div):
     """:func:`xcnn.functional.kl_div`."""
 
-    function = staticmethod(F.kl_div)
 
-
-class PoissonNLLLoss(Loss):
+class PoissonNLLLoss(Loss, function=F.poisson_nll_loss):
     """:func:`xcnn.functional.poisson_nll_loss`."""
 
-    function = staticmethod(F.poisson_nll_loss)
     log_input: bool
 
     def prediction(self, output: Tensor) -> Tensor:
         return F.exp(output) if self.log_input else output
 
 
-class HingeEmbeddingLoss(Loss):
+class HingeEmbeddingLoss(Loss, function=F.hinge_embedding_loss):
     """:func:`xcnn.functional.hinge_embedding_loss`; the targets are 1 and -1."""
 
-    function = staticmethod(F.hinge_embedding_loss)
 
-
-class SoftMarginLoss(Loss):
+class SoftMarginLoss(Loss, function=F.soft_margin_loss):
     """:func:`xcnn.functional.soft_margin_loss`; the targets are 1 and -1."""
 
-    function = staticmethod(F.soft_margin_loss)
 
-
-class MultiMarginLoss(Loss):
+class MultiMarginLoss(Loss, function=F.multi_margin_loss):
     """:func:`xcnn.functional.multi_margin_loss`.
 
     Attributes
@@ -286,7 +272,6 @@ class MultiMarginLoss(Loss):
     weight : Buffer (C,) or None
     """
 
-    function = staticmethod(F.multi_margin_loss)
     target = "classes"
 
     def divisor(self, output: Any, target: Any) -> int:
@@ -294,14 +279,13 @@ class MultiMarginLoss(Loss):
         return Tensor.of(target).numel()
 
 
-class MultiLabelMarginLoss(Loss):
+class MultiLabelMarginLoss(Loss, function=F.multilabel_margin_loss):
     """:func:`xcnn.functional.multilabel_margin_loss`."""
 
-    function = staticmethod(F.multilabel_margin_loss)
     target = "labels"
 
 
-class MultiLabelSoftMarginLoss(Loss):
+class MultiLabelSoftMarginLoss(Loss, function=F.multilabel_soft_margin_loss):
     """:func:`xcnn.functional.multilabel_soft_margin_loss`.
 
     Attributes
@@ -309,7 +293,6 @@ class MultiLabelSoftMarginLoss(Loss):
     weight : Buffer or None
     """
 
-    function = staticmethod(F.multilabel_soft_margin_loss)
     _averages_terms = True
     target = "binary"
     threshold = 0.0
@@ -318,10 +301,9 @@ class MultiLabelSoftMarginLoss(Loss):
         return F.sigmoid(output)
 
 
-class FocalLoss(Loss):
+class FocalLoss(Loss, function=F.focal_loss):
     """:func:`xcnn.functional.focal_loss`."""
 
-    function = staticmethod(F.focal_loss)
     target = "binary"
     threshold = 0.0
 
@@ -347,58 +329,40 @@ class _RegionLoss(Loss):
         return F.sigmoid(output) if self.mode == "binary" else F.softmax(output)
 
 
-class DiceLoss(_RegionLoss):
+class DiceLoss(_RegionLoss, function=F.dice_loss):
     """:func:`xcnn.functional.dice_loss`."""
 
-    function = staticmethod(F.dice_loss)
 
-
-class TverskyLoss(_RegionLoss):
+class TverskyLoss(_RegionLoss, function=F.tversky_loss):
     """:func:`xcnn.functional.tversky_loss`."""
 
-    function = staticmethod(F.tversky_loss)
 
-
-class LovaszLoss(_RegionLoss):
+class LovaszLoss(_RegionLoss, function=F.lovasz_loss):
     """:func:`xcnn.functional.lovasz_loss`."""
 
-    function = staticmethod(F.lovasz_loss)
 
-
-class GaussianNLLLoss(_Criterion):
+class GaussianNLLLoss(_Criterion, function=F.gaussian_nll_loss):
     """:func:`xcnn.functional.gaussian_nll_loss`, called with (input, target, var)."""
 
-    function = staticmethod(F.gaussian_nll_loss)
 
-
-class MarginRankingLoss(_Criterion):
+class MarginRankingLoss(_Criterion, function=F.margin_ranking_loss):
     """:func:`xcnn.functional.margin_ranking_loss`, called with (input1, input2, target)."""
 
-    function = staticmethod(F.margin_ranking_loss)
 
-
-class CosineEmbeddingLoss(_Criterion):
+class CosineEmbeddingLoss(_Criterion, function=F.cosine_embedding_loss):
     """:func:`xcnn.functional.cosine_embedding_loss`, called with (input1, input2, target)."""
 
-    function = staticmethod(F.cosine_embedding_loss)
 
-
-class TripletMarginLoss(_Criterion):
+class TripletMarginLoss(_Criterion, function=F.triplet_margin_loss):
     """:func:`xcnn.functional.triplet_margin_loss`, called with (anchor, positive, negative)."""
 
-    function = staticmethod(F.triplet_margin_loss)
 
-
-class TripletMarginWithDistanceLoss(_Criterion):
+class TripletMarginWithDistanceLoss(_Criterion, function=F.triplet_margin_with_distance_loss):
     """:func:`xcnn.functional.triplet_margin_with_distance_loss`, called with three inputs."""
 
-    function = staticmethod(F.triplet_margin_with_distance_loss)
 
-
-class CTCLoss(_Criterion):
+class CTCLoss(_Criterion, function=F.ctc_loss):
     """:func:`xcnn.functional.ctc_loss`, called with both inputs and their lengths."""
-
-    function = staticmethod(F.ctc_loss)
 
 
 #: losses of (input, target) by the name of their function, without "_loss"

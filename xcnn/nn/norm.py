@@ -349,7 +349,7 @@ class GroupNorm(_Affine):
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
-class LocalResponseNorm(OperationLayer):
+class LocalResponseNorm(OperationLayer, function=F.local_response_norm):
     """Normalisation across neighbouring channels; see
     :func:`xcnn.functional.local_response_norm`.
 
@@ -358,8 +358,6 @@ class LocalResponseNorm(OperationLayer):
     ArgumentError
         ``size`` is not an int >= 1.
     """
-
-    function = staticmethod(F.local_response_norm)
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         self.size = check_int("size", size)

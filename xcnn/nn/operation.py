@@ -1,4 +1,4 @@
-"""Base class of layers that call one function of :mod:`xcnn.functional`."""
+"""Base classes of layers that call one function of :mod:`xcnn.functional`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ..checks import OLD_REDUCTIONS
-from ..tensor import Tensor
 from .module import Module
 
 
 class OperationLayer(Module):
     """Calls ``function`` with the layer's settings.
 
-    Subclasses set ``function``. Its settings are the arguments of the subclass's constructor, which
-    checks them and stores them as attributes; ``inplace``, which makes no difference, and the old
-    names of ``reduction`` are not passed on.
+    ``class ReLU(..., function=F.relu)`` sets ``function``. The settings are the arguments of the
+    constructor, which checks them and stores them as attributes; ``inplace``, which makes no
+    difference, and the old names of ``reduction`` are not passed on.
     """
 
-    function: ClassVar[Callable[..., Tensor]]
+    function: ClassVar[Callable[..., Any]]
     _setting_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, function: Callable[..., Any] | None = None) -> None:
+        if function is not None:
+            cls.function = staticmethod(function)
+        super().__init_subclass__()  # which records what the class calls
         if "function" in vars(cls):  # a user's subclass may take other arguments
             names = tuple(inspect.signature(cls.__init__).parameters)[1:]
             cls._setting_names = tuple(n for n in names if n not in ("inplace", *OLD_REDUCTIONS))
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any) -> Any:
         settings = {name: getattr(self, name) for name in self._setting_names}
         return type(self).function(*inputs, **settings)
 

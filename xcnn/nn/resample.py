@@ -19,10 +19,8 @@ Size = int | Sequence[int] | None
 Factor = float | Sequence[float] | None
 
 
-class Upsample(OperationLayer):
+class Upsample(OperationLayer, function=F.interpolate):
     """Resize signals, images or volumes, up or down; see :func:`xcnn.functional.interpolate`."""
-
-    function = staticmethod(F.interpolate)
 
     def __init__(
         self,
@@ -38,44 +36,34 @@ class Upsample(OperationLayer):
         self.recompute_scale_factor = recompute_scale_factor
 
 
-class UpsamplingNearest2d(OperationLayer):
+class UpsamplingNearest2d(OperationLayer, function=F.upsample_nearest):
     """``Upsample`` with ``mode="nearest"``."""
-
-    function = staticmethod(F.upsample_nearest)
 
     def __init__(self, size: Size = None, scale_factor: Factor = None) -> None:
         check_interpolation(size, scale_factor, "nearest")
         self.size, self.scale_factor = size, scale_factor
 
 
-class UpsamplingBilinear2d(UpsamplingNearest2d):
+class UpsamplingBilinear2d(UpsamplingNearest2d, function=F.upsample_bilinear):
     """``Upsample`` of images with ``mode="bilinear"`` and ``align_corners=True``."""
 
-    function = staticmethod(F.upsample_bilinear)
 
-
-class PixelShuffle(OperationLayer):
+class PixelShuffle(OperationLayer, function=F.pixel_shuffle):
     """(..., C·r², H, W) to (..., C, H·r, W·r); see :func:`xcnn.functional.pixel_shuffle`."""
-
-    function = staticmethod(F.pixel_shuffle)
 
     def __init__(self, upscale_factor: int) -> None:
         self.upscale_factor = check_int("upscale_factor", upscale_factor)
 
 
-class PixelUnshuffle(OperationLayer):
+class PixelUnshuffle(OperationLayer, function=F.pixel_unshuffle):
     """(..., C, H·r, W·r) to (..., C·r², H, W); see :func:`xcnn.functional.pixel_unshuffle`."""
-
-    function = staticmethod(F.pixel_unshuffle)
 
     def __init__(self, downscale_factor: int) -> None:
         self.downscale_factor = check_int("downscale_factor", downscale_factor)
 
 
-class ChannelShuffle(OperationLayer):
+class ChannelShuffle(OperationLayer, function=F.channel_shuffle):
     """Deal the channels of each group out to all; see :func:`xcnn.functional.channel_shuffle`."""
-
-    function = staticmethod(F.channel_shuffle)
 
     def __init__(self, groups: int) -> None:
         self.groups = check_int("groups", groups)

@@ -13,10 +13,8 @@ from .operation import OperationLayer
 __all__ = ["Flatten", "Unflatten"]
 
 
-class Flatten(OperationLayer):
+class Flatten(OperationLayer, function=F.flatten):
     """Join the axes from ``start_dim`` to ``end_dim``: (N, C, H, W) to (N, C·H·W)."""
-
-    function = staticmethod(F.flatten)
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim
