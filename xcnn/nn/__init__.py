@@ -14,6 +14,7 @@ from .activation import *
 from .attention import *
 from .container import *
 from .conv import *
+from .distance import *
 from .dropout import *
 from .embedding import *
 from .fold import *

@@ -6,13 +6,12 @@ from typing import Any, Self
 
 from .. import functional as F
 from .. import init
-from ..checks import check_dim, check_embedding_settings, check_flag, check_int, check_number
+from ..checks import check_dim, check_embedding_settings, check_flag, check_int
 from ..errors import ShapeError
 from ..tensor import Parameter, Tensor
 from .module import Module, full
-from .operation import OperationLayer
 
-__all__ = ["CosineSimilarity", "Embedding", "PairwiseDistance"]
+__all__ = ["Embedding"]
 
 
 class Embedding(Module):
@@ -97,24 +96,3 @@ class Embedding(Module):
 
     def forward(self, x: Any) -> Tensor:
         return F.embedding(x, self.weight, self.padding_idx)
-
-
-class CosineSimilarity(OperationLayer):
-    """:func:`xcnn.functional.cosine_similarity`, called with (x1, x2)."""
-
-    function = staticmethod(F.cosine_similarity)
-
-    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
-        self.dim = dim
-        self.eps = check_number("eps", eps, 0)
-
-
-class PairwiseDistance(OperationLayer):
-    """:func:`xcnn.functional.pairwise_distance`, called with (x1, x2)."""
-
-    function = staticmethod(F.pairwise_distance)
-
-    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
-        self.p = check_number("p", p)
-        self.eps = check_number("eps", eps)
-        self.keepdim = check_flag("keepdim", keepdim)
