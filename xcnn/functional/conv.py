@@ -13,7 +13,7 @@ from ..errors import ArgumentError, ShapeError
 from ..geometry import spatial_geometry, transposed_geometry, window_geometry
 from ..layout import batch_first, batch_last, spatial_size
 from ..tensor import Function, Tensor, operands
-from .spatial import family
+from .dimensions import family
 
 __all__ = ["conv1d", "conv2d", "conv3d"]
 

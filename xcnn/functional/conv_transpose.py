@@ -11,7 +11,7 @@ from ..convolution import choose
 from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Tensor, operands
 from .conv import Convolution, problem_of, shape_of
-from .spatial import family
+from .dimensions import family
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 

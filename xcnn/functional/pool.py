@@ -37,12 +37,12 @@ from ..geometry import (
 from ..layout import batch_first, spatial_size, to_batch_last
 from ..tensor import Function, ImageFunction, Tensor
 from .arithmetic import pow
+from .dimensions import family, of_rank
 from .elementwise import Elementwise
 from .indexing import gather
 from .resample import Resample, axis_weights
 from .shape import permute, reshape
 from .sorting import argmax
-from .spatial import family, of_rank
 
 # fmt: off
 __all__ = [
