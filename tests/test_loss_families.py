@@ -362,7 +362,7 @@ def test_ctc_of_long_sequences(backend):
         ((X[None, None], LABELS, [1], [5]), ShapeError, "log_probs has shape"),
         ((X[None], LABELS, [1], [5]), ShapeError, "expected 5 lengths"),
         ((X[None], LABELS, [2] * 5, [1] * 5), ShapeError, "input_lengths=.*from 0 to 1"),
-        ((X[None], LABELS[:3], [1] * 5, [1] * 5), ShapeError, "all 5 in one"),
+        ((X[None], LABELS[:3], [1] * 5, [1] * 5), ShapeError, "all 5 concatenated"),
         ((X[None], LISTS[:3], [1] * 5, [1] * 5), ShapeError, r"expected \(5, S\)"),
         ((X[None], Y, [1] * 5, [1] * 5), DTypeError, "targets is float64"),
         ((X[None], LABELS, [1.0] * 5, [1] * 5), DTypeError, "input_lengths is float32"),

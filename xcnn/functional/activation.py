@@ -3,8 +3,7 @@
 To add one, write a subclass of :class:`Elementwise` and a public function, or a row in the form of
 :func:`unary`, and list it in ``__all__``.
 
-``inplace`` is PyTorch's argument: the result is the same with it and without it. It saves no
-memory: the input is never overwritten.
+``inplace`` is accepted as in PyTorch, but has no effect: the input is never overwritten.
 """
 
 from __future__ import annotations
@@ -684,8 +683,8 @@ def softmax(input: Any, dim: int | None = 1, dtype: Any = None) -> Tensor:
     Parameters
     ----------
     dim
-        None: 1, or 0 if there is one axis. PyTorch, whose default None is, takes 0 for three axes;
-        that is refused here.
+        None: 1, or 0 if there is one axis; refused for three axes, where PyTorch, whose default
+        it is, takes 0.
     dtype
         Convert the input to this dtype first.
 

@@ -166,7 +166,7 @@ def binary(
         Its docstring without ", elementwise, with NumPy broadcasting." at the end.
     slope_a, slope_b
         Functions of ``xp``, dy, a and b that return the gradients of a and b; without ``slope_b``,
-        it is ``slope_a`` with a and b swapped; without both, there are no gradients.
+        it is ``slope_a`` with a and b swapped; with neither, there are no gradients.
     ufunc
         The name of the function of ``xp``; default: ``name``.
     to_float
@@ -440,7 +440,7 @@ logical_or = binary("logical_or", "Whether one or both are nonzero")
 logical_xor = binary("logical_xor", "Whether exactly one is nonzero")
 bitwise_and = binary("bitwise_and", "The bits set in both, for ints or bools")
 bitwise_or = binary("bitwise_or", "The bits set in either, for ints or bools")
-bitwise_xor = binary("bitwise_xor", "The bits set in one only, for ints or bools")
+bitwise_xor = binary("bitwise_xor", "The bits set in exactly one, for ints or bools")
 
 
 @operation

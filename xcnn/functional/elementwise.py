@@ -361,8 +361,8 @@ def nan_to_num(
     Parameters
     ----------
     nan, posinf, neginf
-        What to put for NaN, infinity and minus infinity; None: the largest and the smallest
-        number of the dtype (0 for ``nan``).
+        Replacements for NaN, infinity and minus infinity; None: 0, and the largest and the smallest
+        number of the dtype.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rows of a table by index."""
+"""Rows of a table by index, and one-hot vectors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def embedding(
     padding_idx
         The row that gets no gradient; negative: from the end.
     max_norm, norm_type, scale_grad_by_freq, sparse
-        PyTorch's; other values than the defaults are refused.
+        As in PyTorch; only the defaults are accepted.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def embedding(
         ``input`` is not of integers, or ``weight`` not (V, D).
     ArgumentError
         An index out of range (on a GPU, where checking would wait for the device, its row is NaN),
-        ``padding_idx`` is no row, or a setting is refused.
+        ``padding_idx`` is not a row, or a setting is refused.
     """
     check_embedding_settings(max_norm, scale_grad_by_freq, sparse)
     index, weight = integers("input", input), Tensor.of(weight)
@@ -128,7 +128,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         An index out of range (on a GPU, if ``num_classes`` is given, its vector is 0 instead), or
         ``num_classes`` is neither -1 nor an int >= 1.
     ShapeError
-        There are no indices to find the number of classes from.
+        ``tensor`` is empty, and ``num_classes`` is not given.
     """
     index = integers("tensor", tensor)
     if is_int(num_classes) and num_classes == -1:

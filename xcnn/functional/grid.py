@@ -220,7 +220,7 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
     ShapeError
         ``theta`` and ``size`` do not fit together.
     ArgumentError
-        ``size`` is not a shape, or ``align_corners`` no bool.
+        ``size`` is not a shape, or ``align_corners`` is not a bool.
     DTypeError
         ``theta`` does not hold floats.
     """

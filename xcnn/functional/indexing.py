@@ -145,7 +145,7 @@ def _summed(backend: Backend, part: Array, index: tuple, shape: tuple[int, ...])
 
 
 def _indexing(function: _F) -> _F:
-    """Mark an operation that makes arrays on the device of its first argument, a Tensor by then."""
+    """Mark an operation that makes arrays on the device of its first argument, made a Tensor."""
 
     @wraps(function)
     def call(input: Any, *arguments: Any, **settings: Any) -> Any:
@@ -165,8 +165,8 @@ def getitem(input: Any, index: Any) -> Tensor:
 
     With ints, slices (also with negative steps), None and Ellipsis only, a view. Otherwise these
     are applied first; the axes of the arrays, broadcast to one shape, then take the place of those
-    they index if these are adjacent, else they come first. So it is in PyTorch; NumPy treats an
-    int next to arrays as one of them.
+    they index if these are adjacent, else they come first. This is PyTorch's rule; NumPy treats
+    an int next to arrays as an array.
 
     Parameters
     ----------
@@ -628,7 +628,7 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
 
 
 def _value(input: Tensor, value: Any) -> Tensor:
-    """A Tensor, or a number in the dtype of ``input``; a fraction for ints stays one, refused."""
+    """A Tensor; a number in the dtype of ``input``, but a float next to ints stays a float."""
     if not isinstance(value, int | float):
         return Tensor.of(value)
     is_mask = isinstance(value, int) and input.dtype == "bool"
@@ -757,7 +757,7 @@ def argwhere(input: Any) -> Tensor:
 
 
 def _on_diagonal(rows: int, columns: int, offset: int) -> tuple[Any, ...]:
-    """A diagonal of matrices as an index of their elements in one axis, the last one."""
+    """The index of a diagonal in the flattened matrices, (..., rows·columns)."""
     offset = max(-rows, min(offset, columns))
     length = min(rows + min(offset, 0), columns - max(offset, 0))
     start, step = max(offset, -offset * columns), columns + 1

@@ -215,7 +215,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     if not isinstance(equation, str):
         raise ArgumentError(
             f"einsum: equation is {type(equation).__name__}: expected a str such as 'ij,jk->ik'; "
-            "axes as lists of ints are not offered"
+            "axes as lists of ints are not supported"
         )
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])

@@ -67,7 +67,7 @@ def _same_shape(input: Any, target: Any) -> tuple[Tensor, Tensor]:
 
 
 def matched(input: Any, target: Any) -> tuple[Tensor, Tensor]:
-    """Both in the shape to which they broadcast, with a warning if that is not their own."""
+    """Both broadcast to their common shape, with a warning if one changes."""
     input, target = Tensor.of(input), Tensor.of(target)
     if input.shape == target.shape:
         return input, target
@@ -78,7 +78,7 @@ def matched(input: Any, target: Any) -> tuple[Tensor, Tensor]:
         return _same_shape(input, target)
     warnings.warn(
         f"input has shape {input.shape}, target {target.shape}: both are broadcast to {shape}; "
-        "reshape one of them if that is not meant",
+        "reshape one of them if this is not intended",
         stacklevel=4,
     )
     with input.backend.active():
@@ -469,7 +469,7 @@ def binary_cross_entropy_with_logits(
 
 
 class CrossEntropy(Function):
-    """See :func:`cross_entropy`, with class indices and no label smoothing; all in one."""
+    """See :func:`cross_entropy`, with class indices and no label smoothing, in one pass."""
 
     arguments = ("input", "target", "weight")
     any_dtype = ("target",)

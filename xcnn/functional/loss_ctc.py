@@ -124,11 +124,11 @@ def ctc_loss(
     ----------
     log_probs : (T, N, C) or (T, C)
         Log-probabilities of each step.
-    targets : (N, S), all in one (sum of target_lengths,), or (S,) without a batch
+    targets : (N, S), concatenated (sum of target_lengths,), or (S,) without a batch
         Class indices other than ``blank``.
     input_lengths, target_lengths : (N,) or ()
-        How many of the T steps and of the S labels an example has. On a GPU, arrays of the host or
-        lists spare waiting for it.
+        How many of the T steps and of the S labels an example has. Pass lists or arrays on the
+        host: reading arrays on a GPU waits for it.
     blank
         The class of no label.
     reduction
@@ -186,18 +186,18 @@ def _lengths(name: str, value: Any, batch: int, largest: int) -> list[int]:
 
 
 def _table(xp: Any, labels: Array, lengths: list[int]) -> Array:
-    """The labels (N, S), S at least 1, of targets in a table or all in one."""
+    """The labels (N, S), S at least 1, of targets in a table or concatenated."""
     width = max(1, *lengths, 1)
     if labels.ndim == 2:
         if labels.shape[0] != len(lengths):
             raise ShapeError(
-                f"targets has shape {labels.shape}: expected ({len(lengths)}, S), or all in one"
+                f"targets has shape {labels.shape}: expected ({len(lengths)}, S), or concatenated"
             )
         padding = xp.zeros((len(labels), max(0, width - labels.shape[1])), labels.dtype)
         return xp.concatenate([labels[:, :width], padding], axis=1)
     if labels.ndim != 1 or labels.size != sum(lengths):
         raise ShapeError(
-            f"targets has shape {labels.shape}: expected (N, S), or all {sum(lengths)} in one"
+            f"targets has shape {labels.shape}: expected (N, S), or all {sum(lengths)} concatenated"
         )
     starts = [0, *accumulate(lengths)]
     last = max(labels.size - 1, 0)

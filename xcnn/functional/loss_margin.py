@@ -208,7 +208,7 @@ def multi_margin_loss(
     p
         1 or 2.
     weight : (C,)
-        The weight of each class, a constant; the mean divides by N all the same.
+        The weight of each class, a constant; the mean still divides by N.
     reduction
         "mean", "sum" or "none".
 
@@ -391,7 +391,7 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """:func:`triplet_margin_loss` with a distance of your own.
+    """:func:`triplet_margin_loss` with a user-defined distance.
 
     Parameters
     ----------

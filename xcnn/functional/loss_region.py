@@ -146,7 +146,7 @@ def lovasz_loss(
     input, target, mode, ignore_index
         As in :func:`tversky_loss`.
     per_image
-        Compute the loss of each image, instead of that of all pixels of the batch together.
+        Compute one loss per image rather than one over all pixels of the batch.
     reduction
         "mean", "sum" or "none", of terms (N,) or (N, C) for "binary"; N is 1 without ``per_image``.
 

@@ -24,7 +24,7 @@ def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], T
 
 
 def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
-    """``function`` for an operator, which leaves what is not numbers to Python: it is not equal."""
+    """``function`` as an operator; Python compares with anything but numbers, as not equal."""
 
     def compare(a: Tensor, b: Any) -> Any:
         kind = getattr(getattr(b, "dtype", None), "kind", "")
@@ -77,7 +77,7 @@ def _iterate(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _one_by_one(function: Callable[[Any, Any], Tensor]) -> Callable[..., Tensor]:
-    """``function`` with its sequence of ints given as such, or one by one."""
+    """``function`` with its ints passed as one sequence or one by one."""
 
     @wraps(function)
     def method(tensor: Tensor, *ints: Any, **named: Any) -> Tensor:

@@ -145,7 +145,7 @@ def _as_number(input: Tensor, value: Any) -> float:
 
 
 def _respelled(pad: Any) -> str:
-    """The end of an error message about one padding for both axes of images, or one per axis."""
+    """Advice for the end of an error: the same padding in the form that :func:`pad` takes."""
     if is_int(pad):
         return f"; for images pad={(pad,) * 4}"
     if isinstance(pad, list | tuple) and pad and all(are_ints(sides, 2) for sides in pad):

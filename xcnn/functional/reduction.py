@@ -270,8 +270,8 @@ def amin(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
     return Amin(dim, keepdim)(input)
 
 
-class Fact(Reduction):
-    """What ``method`` of the mask of nonzero elements returns; has no gradient."""
+class NonzeroReduction(Reduction):
+    """``method`` of the mask of nonzero elements; has no gradient."""
 
     any_dtype = ("input",)
     keeps_values = differentiable = False
@@ -281,19 +281,19 @@ class Fact(Reduction):
         return getattr(x != 0, self.method)(axis=axes, keepdims=True)
 
 
-def _fact(name: str, method: str, what: str) -> Callable[..., Tensor]:
-    def fact(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
+def _of_nonzero(name: str, method: str, what: str) -> Callable[..., Tensor]:
+    def reduce(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
         """{what} over the axes ``dim``: None: all, (): none. Has no gradient."""
         if method != "sum" and isinstance(dim, Sequence) and not dim:
             return ne(input, 0)
-        return Fact(dim, keepdim, method=method)(input)
+        return NonzeroReduction(dim, keepdim, method=method)(input)
 
-    return named(fact, name, what=what)
+    return named(reduce, name, what=what)
 
 
-all = _fact("all", "all", "Whether every element is nonzero")
-any = _fact("any", "any", "Whether an element is nonzero")
-count_nonzero = _fact("count_nonzero", "sum", "Number of nonzero elements (int64)")
+all = _of_nonzero("all", "all", "Whether every element is nonzero")
+any = _of_nonzero("any", "any", "Whether an element is nonzero")
+count_nonzero = _of_nonzero("count_nonzero", "sum", "Number of nonzero elements (int64)")
 
 
 class Var(Reduction):

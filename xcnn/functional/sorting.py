@@ -102,7 +102,7 @@ def topk(
     largest
         False: the smallest.
     sorted
-        Has no effect: they always are in order.
+        Has no effect: the result is always in order.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def unique(
     Parameters
     ----------
     sorted
-        Has no effect: they always are.
+        Has no effect: the result is always sorted.
     return_inverse
         Also return where each element of ``input`` is in the result (int64).
     return_counts

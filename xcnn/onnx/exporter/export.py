@@ -296,7 +296,7 @@ class _Export:
 
 
 def _check_axes(call: Call) -> None:
-    """Refuse an axis of a number, which xcnn and PyTorch take to have one."""
+    """Refuse an axis of a number: xcnn and PyTorch treat a number as having one, ONNX does not."""
     is_number = getattr(call.arguments.get("input"), "ndim", None) == 0
     if is_number and isinstance(call.arguments.get("dim"), int) and "squeeze" not in call.name:
         raise CannotExportError("of a number without axes; reshape it to (1,)")

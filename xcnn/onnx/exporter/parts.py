@@ -1,4 +1,4 @@
-"""Operations that are written as several others: what they call, or a form in other operations."""
+"""Operations without a node of their own in ONNX: each is written as several others."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def _softplus(input: Any, beta: float, threshold: float) -> Tensor:
 # -- reductions, sorting ------------------------------------------------------------------------
 
 
-def _fact(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _of_nonzero(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A reduction of whether each element is nonzero."""
 
-    def fact(input: Any, dim: Any, keepdim: bool) -> Tensor:
+    def of_nonzero(input: Any, dim: Any, keepdim: bool) -> Tensor:
         y = reduce(F.astype(F.ne(input, 0), "int64"), dim, keepdim)
         return y if reduce is F.sum else F.ne(y, 0)
 
-    return fact
+    return of_nonzero
 
 
 def _moment(root: bool, with_mean: bool) -> Callable[..., Any]:
@@ -249,13 +249,13 @@ _COMPOSED = (
 #: by operation: its form in other operations; None: those that it calls
 PARTS: dict[str, Callable[..., Any] | None] = {
     **dict.fromkeys(_COMPOSED),
-    "all": _fact(F.amin),
-    "any": _fact(F.amax),
+    "all": _of_nonzero(F.amin),
+    "any": _of_nonzero(F.amax),
     "argmax": _position(F.argmax),
     "argmin": _position(F.argmin),
     "atan2": _atan2,
     "clamp": _clamp,
-    "count_nonzero": _fact(F.sum),
+    "count_nonzero": _of_nonzero(F.sum),
     "diag": _diag,
     "erfc": lambda x: F.sub(1, F.erf(x)),
     "exp2": lambda x: F.pow(2.0, x),
