@@ -98,7 +98,7 @@ def from_numpy(array: Any) -> Tensor:
 
 
 def full(size: Any, fill_value: float, dtype: Any = None, **settings: Any) -> Tensor:
-    """``fill_value`` in every element: of shape ``size``, a sequence of ints.
+    """A tensor of shape ``size``, a sequence of ints, filled with ``fill_value``.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def ones(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
 
 
 def empty(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
-    """Any values of shape ``size``, ints or one sequence of them: overwrite them."""
+    """A tensor of shape ``size``, ints or one sequence of them, whose values are arbitrary."""
     return zeros(*size, dtype=dtype, **settings)
 
 
@@ -199,7 +199,7 @@ def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **settings: Any) -> Tensor:
-    """Normal random numbers; ``mean`` and ``std`` may be tensors, whose shape is used then."""
+    """Normal random numbers; of the shape of ``mean`` and ``std`` unless ``size`` is given."""
     if size is None:
         both = Tensor.of(mean + std)
         size, settings = both.shape, {"device": both.backend, **settings}

@@ -454,8 +454,7 @@ def _set_requires_grad(tensor: Tensor, value: Any) -> None:
         )
     if tensor.creator is not None and not value:
         raise GradientError(
-            "requires_grad=False: this tensor is the result of a recorded operation; use "
-            ".detach() for one that is not"
+            "requires_grad=False: this tensor is the result of a recorded operation; use .detach()"
         )
     tensor._requires = bool(value)
 
@@ -634,7 +633,7 @@ class Tensor:
         dtype
             A name such as ``"float32"`` or ``"int64"``, or NumPy's dtype.
         non_blocking
-            Accepted for PyTorch's sake; a move waits for the device.
+            As in PyTorch, but without effect: a move waits for the device.
         copy
             Whether to copy where nothing changes.
 

@@ -228,7 +228,7 @@ def _run(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
             stack.append(tuple(items))
         elif name == "APPENDS":
             if type(stack[-1]) is not list:
-                raise _refused("items added to something else than a list")
+                raise _refused("items added to something other than a list")
             stack[-1].extend(items)
         elif name == "SETITEMS":
             _add_items(stack[-1], zip(items[::2], items[1::2], strict=True))
@@ -258,10 +258,10 @@ def _run(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
 
 def _add_items(target: Any, items: Iterable[tuple[Any, Any]]) -> Any:
     if type(target) is not dict:
-        raise _refused("items of something else than a dict")
+        raise _refused("items added to something other than a dict")
     for key, value in items:
-        if not isinstance(key, str | int):  # the hash of another may take for ever
-            raise _refused("a dict with other keys than strings and numbers")
+        if not isinstance(key, str | int):  # hashing another may never end
+            raise _refused("a dict with keys other than strings and numbers")
         target[key] = value
     return target
 
@@ -290,7 +290,7 @@ def _call(function: Any, arguments: Any) -> Any:
     if name == _PARAMETER and isinstance(arguments[0], _Tensor):
         return arguments[0]
     if name not in _TENSORS:
-        raise _refused(f"a call of {name} with arguments that a tensor has not")
+        raise _refused(f"a call of {name} with arguments that do not describe a tensor")
     storage, offset, shape, strides, *_ = arguments
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or not all(type(n) is int and n >= 0 for n in numbers):
@@ -310,7 +310,7 @@ def _storage(persistent_id: Any) -> _Storage:
     """The storage that ("storage", class, key, device, number of elements) describes."""
     kind, storage, key, _, size, *view = persistent_id
     if kind != "storage" or not isinstance(storage, _Global) or storage.name not in _STORAGES:
-        raise _refused("a persistent object that is no storage")
+        raise _refused("a persistent object that is not a storage")
     if type(key) is not str or type(size) is not int or size < 0 or view not in ([], [None]):
         raise ValueError("the description of a storage")
     return _Storage(key, _STORAGES[storage.name], size)

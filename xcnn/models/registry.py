@@ -58,8 +58,8 @@ def family(base: Callable[..., _Model]) -> Callable[..., Callable[..., _Model]]:
 
     ``densenet121 = _densenet("densenet121", 7_978_856, counts=(6, 12, 24, 16))`` registers a
     function of that name, with a docstring that begins with the number of parameters. Its arguments
-    are the positional ones of ``base``, some with other defaults; those that are keyword-only are
-    fixed, but for ``name``, which ``base`` gets too.
+    are the positional ones of ``base``, some with other defaults; the keyword-only ones are fixed,
+    and ``name`` is passed on to ``base``.
     """
     signature = inspect.signature(base)
     positional = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -120,7 +120,8 @@ class MultiheadAttention(Module):
         average_attn_weights
             Whether to return the mean of the weights over the heads.
         is_causal
-            That ``attn_mask`` is the causal mask, which must be passed; it changes nothing.
+            States that ``attn_mask`` is the causal mask, which must be passed too; it has no other
+            effect.
 
         Returns
         -------
@@ -128,6 +129,13 @@ class MultiheadAttention(Module):
             As ``query``.
         weights : Tensor or None
             (N, L, S) or (L, S); with ``average_attn_weights=False``, an axis of heads before L.
+
+        Raises
+        ------
+        ShapeError
+            The shapes do not fit.
+        ArgumentError
+            ``is_causal`` without ``attn_mask``.
         """
         if check_flag("is_causal", is_causal) and attn_mask is None:
             raise ArgumentError("is_causal=True needs attn_mask, the causal mask")

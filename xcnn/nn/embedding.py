@@ -24,7 +24,7 @@ class Embedding(Module):
     padding_idx
         The row that is zero at first and gets no gradient; negative: from the end.
     max_norm, norm_type, scale_grad_by_freq, sparse
-        PyTorch's; other values than the defaults are refused.
+        As in PyTorch; only the defaults are accepted.
     device, dtype
         Of the table; default: the CPU and float32.
 
@@ -81,7 +81,7 @@ class Embedding(Module):
         Raises
         ------
         ShapeError
-            ``embeddings`` has not two axes.
+            ``embeddings`` does not have two axes.
         """
         table = Tensor.of(embeddings)
         if table.ndim != 2 or not table.numel():

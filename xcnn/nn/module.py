@@ -77,7 +77,7 @@ class Module:
         except TypeError as error:
             raise TypeError(f"{cls.__name__}: {error}") from None
         arguments = list(bound.arguments.items())[1:]
-        # where a module is, and in which dtype, is no part of what it computes
+        # device and dtype are no part of the architecture
         self._init_arguments = {n: v for n, v in arguments if n not in ("device", "dtype")}
         self._hooks = []
         return self
@@ -157,7 +157,7 @@ class Module:
         if not isinstance(name, str) or not name or "." in name or hasattr(type(self), name):
             raise ArgumentError(
                 f"{type(self).__name__}: {show(name)} is not a valid name for a member: expected a "
-                "str without dots that is no method; choose another"
+                "str without dots that is not the name of a method"
             )
         return name
 

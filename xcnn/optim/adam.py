@@ -149,7 +149,7 @@ class NAdam(Optimizer):
 
 
 class RAdam(Optimizer):
-    """Rectified Adam (Liu et al. 2020, arXiv:1908.03265): Adam without adaption in the first steps.
+    """Rectified Adam (Liu et al. 2020, arXiv:1908.03265): no adaptive rates in the first steps.
 
     With g, m and v as in :class:`Adam`, r = 2 / (1 - b2) - 1 and r_t = r - 2 * t * b2^t / (1 -
     b2^t), in step t p = p - lr / (1 - b1^t) * m while r_t <= 5, and later

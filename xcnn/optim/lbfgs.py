@@ -31,9 +31,9 @@ class LBFGS(Optimizer):
     max_eval
         Calls of the closure per step; by default max_iter * 5 // 4.
     tolerance_grad
-        Stop where no element of the gradient is larger.
+        Stop when no element of the gradient is larger.
     tolerance_change
-        Stop where neither the parameters nor the loss change by more.
+        Stop when neither the parameters nor the loss change by more.
     history_size
         Number of changes that are remembered, two arrays each as large as all parameters.
     line_search_fn

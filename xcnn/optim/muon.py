@@ -36,7 +36,7 @@ class Muon(Optimizer):
     Raises
     ------
     ArgumentError
-        A parameter that is no matrix, or a value out of range.
+        A parameter that is not a matrix, or a value out of range.
     """
 
     lr: float = 1e-3

@@ -57,7 +57,7 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """:class:`CosineAnnealingLR` that starts anew after T_0 steps, then T_0 · T_mult, ...
+    """:class:`CosineAnnealingLR` that restarts after T_0 steps, then T_0 · T_mult, ...
 
     Source: Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983. ``step(epoch + batch / batches)``
     sets the rate within an epoch.
