@@ -1,8 +1,13 @@
 """Operations on arrays and Tensors; ``import xcnn.functional as F``.
 
-Each takes arrays or Tensors and returns a Tensor. Images are (N, C, H, W), signals
-(N, C, L). Each module lists its operations in ``__all__``; layers and imported models use the
-classes imported by name.
+Each takes arrays or Tensors and returns a Tensor. Images are (N, C, H, W), signals (N, C, L).
+Each module lists its operations in ``__all__``; layers and imported models use the classes imported
+by name.
+
+Of one array: elementwise, activation, reduction (sum, norm, ...), sorting, shape (reshape, stack,
+...), indexing (gather, masks, ...). Of two: arithmetic (also comparisons and where), linear (matrix
+products), distance. Of images: conv, pool, pad, resample (interpolate, pixel_shuffle), grid, fold.
+Of networks: norm (batch_norm, ...), dropout, embedding, attention, loss and loss_*.
 """
 
 from typing import TYPE_CHECKING, Any
