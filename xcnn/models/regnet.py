@@ -15,21 +15,10 @@ from .blocks import SqueezeExcitation, conv_norm, init_weights, normal_001, with
 from .registry import ImageShape, family, image_shape, register_block
 
 __all__ = [
-    "regnet_x_1_6gf",
-    "regnet_x_3_2gf",
-    "regnet_x_8gf",
-    "regnet_x_16gf",
-    "regnet_x_32gf",
-    "regnet_x_400mf",
-    "regnet_x_800mf",
-    "regnet_y_1_6gf",
-    "regnet_y_3_2gf",
-    "regnet_y_8gf",
-    "regnet_y_16gf",
-    "regnet_y_32gf",
-    "regnet_y_400mf",
-    "regnet_y_800mf",
-]
+    "regnet_x_1_6gf", "regnet_x_3_2gf", "regnet_x_8gf", "regnet_x_16gf", "regnet_x_32gf",
+    "regnet_x_400mf", "regnet_x_800mf", "regnet_y_1_6gf", "regnet_y_3_2gf", "regnet_y_8gf",
+    "regnet_y_16gf", "regnet_y_32gf", "regnet_y_400mf", "regnet_y_800mf",
+]  # fmt: skip
 
 
 @register_block

@@ -18,19 +18,10 @@ from .blocks import conv_norm, init_weights, uniform_by_fan_in, with_head
 from .registry import ImageShape, family, image_shape, register_block
 
 __all__ = [
-    "resnet18",
-    "resnet20",
-    "resnet34",
-    "resnet50",
-    "resnet56",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "wide_resnet50_2",
+    "resnet18", "resnet20", "resnet34", "resnet50", "resnet56", "resnet101", "resnet152",
+    "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2",
     "wide_resnet101_2",
-]
+]  # fmt: skip
 
 
 class _ResidualBlock(nn.Module):
