@@ -206,19 +206,23 @@ class BCELoss(Loss, function=F.binary_cross_entropy):
     target = "binary"
 
 
-class BCEWithLogitsLoss(Loss, function=F.binary_cross_entropy_with_logits):
-    """:func:`xcnn.functional.binary_cross_entropy_with_logits`.
-
-    Attributes
-    ----------
-    weight, pos_weight : Buffer or None
-    """
+class _LogitLoss(Loss):
+    """A loss of logits, for binary targets."""
 
     target = "binary"
     threshold = 0.0
 
     def prediction(self, output: Tensor) -> Tensor:
         return F.sigmoid(output)
+
+
+class BCEWithLogitsLoss(_LogitLoss, function=F.binary_cross_entropy_with_logits):
+    """:func:`xcnn.functional.binary_cross_entropy_with_logits`.
+
+    Attributes
+    ----------
+    weight, pos_weight : Buffer or None
+    """
 
 
 class MSELoss(Loss, function=F.mse_loss):
@@ -285,7 +289,7 @@ class MultiLabelMarginLoss(Loss, function=F.multilabel_margin_loss):
     target = "labels"
 
 
-class MultiLabelSoftMarginLoss(Loss, function=F.multilabel_soft_margin_loss):
+class MultiLabelSoftMarginLoss(_LogitLoss, function=F.multilabel_soft_margin_loss):
     """:func:`xcnn.functional.multilabel_soft_margin_loss`.
 
     Attributes
@@ -294,21 +298,10 @@ class MultiLabelSoftMarginLoss(Loss, function=F.multilabel_soft_margin_loss):
     """
 
     _averages_terms = True
-    target = "binary"
-    threshold = 0.0
-
-    def prediction(self, output: Tensor) -> Tensor:
-        return F.sigmoid(output)
 
 
-class FocalLoss(Loss, function=F.focal_loss):
+class FocalLoss(_LogitLoss, function=F.focal_loss):
     """:func:`xcnn.functional.focal_loss`."""
-
-    target = "binary"
-    threshold = 0.0
-
-    def prediction(self, output: Tensor) -> Tensor:
-        return F.sigmoid(output)
 
 
 class _RegionLoss(Loss):
