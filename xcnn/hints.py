@@ -16,6 +16,8 @@ _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
 
+_PARTS, _LAZY_KINDS = ("Decoder", "Encoder"), ("BatchNorm", "Conv", "ConvTranspose", "InstanceNorm")
+
 #: functions, which are methods of a tensor too
 _INSTEAD = {
     **dict.fromkeys(("addbmm", "addmm", "addmv", "addr", "baddbmm"), "use input + a @ b"),
@@ -35,26 +37,10 @@ _INSTEAD = {
 }
 NN = {
     **dict.fromkeys(("GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"), _RECURRENT),
-    **dict.fromkeys(
-        (
-            "Transformer",
-            "TransformerDecoder",
-            "TransformerDecoderLayer",
-            "TransformerEncoder",
-            "TransformerEncoderLayer",
-        ),
-        _TRANSFORMER,
-    ),
-    **dict.fromkeys(
-        (
-            *(f"LazyConv{n}d" for n in "123"),
-            *(f"LazyBatchNorm{n}d" for n in "123"),
-            "LazyConvTranspose2d",
-            "LazyInstanceNorm2d",
-            "LazyLinear",
-        ),
-        _LAZY,
-    ),
+    **{f"Transformer{part}{layer}": _TRANSFORMER for part in _PARTS for layer in ("", "Layer")},
+    **{f"Lazy{kind}{n}d": _LAZY for kind in _LAZY_KINDS for n in "123"},
+    "LazyLinear": _LAZY,
+    "Transformer": _TRANSFORMER,
     **dict.fromkeys(("DataParallel", "SyncBatchNorm", "parallel"), _SEVERAL),
     **dict.fromkeys(("qat", "quantized", "quantizable"), _QUANTISED),
     "AdaptiveLogSoftmaxWithLoss": "use nn.Linear and nn.CrossEntropyLoss",

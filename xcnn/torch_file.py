@@ -44,14 +44,13 @@ _LITERALS |= {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHO
 
 #: opcodes that take values from the stack: the same for any number, and their number; 0: to a mark
 _TAKES = {
-    **{
-        "TUPLE1": ("TUPLE", 1),
-        "TUPLE2": ("TUPLE", 2),
-        "TUPLE3": ("TUPLE", 3),
-        "TUPLE": ("TUPLE", 0),
-    },
-    **{"APPEND": ("APPENDS", 1), "APPENDS": ("APPENDS", 0), "SETITEM": ("SETITEMS", 2)},
-    **{"SETITEMS": ("SETITEMS", 0), "STACK_GLOBAL": ("STACK_GLOBAL", 2), "REDUCE": ("REDUCE", 2)},
+    **{f"TUPLE{n or ''}": ("TUPLE", n) for n in range(4)},
+    "APPEND": ("APPENDS", 1),
+    "APPENDS": ("APPENDS", 0),
+    "SETITEM": ("SETITEMS", 2),
+    "SETITEMS": ("SETITEMS", 0),
+    "STACK_GLOBAL": ("STACK_GLOBAL", 2),
+    "REDUCE": ("REDUCE", 2),
     "BUILD": ("BUILD", 1),
 }
 
