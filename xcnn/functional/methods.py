@@ -13,7 +13,7 @@ from typing import Any
 from .. import hints
 from ..creation import rand_like, randn_like
 from ..errors import DTypeError, GradientError, ShapeError
-from ..tensor import Buffer, Tensor, is_grad_enabled
+from ..tensor import Buffer, Tensor, is_grad_enabled, operation
 from . import (
     activation,
     arithmetic,
@@ -42,6 +42,7 @@ def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], An
     return compare
 
 
+@operation
 def _store(tensor: Tensor, name: str, value: Any) -> Tensor:
     """Overwrite the elements of ``tensor``, for an operation that works in place."""
     if is_grad_enabled() and tensor.requires_grad:
