@@ -201,6 +201,20 @@ class Backend:
                 f"expected {low} to {length - 1}"
             )
 
+    def check_divisor(self, name: str, divisor: Array) -> None:
+        """Require integers other than 0.
+
+        Raises
+        ------
+        ArgumentError
+            One of them is 0.
+        """
+        if not divisor.all():
+            raise ArgumentError(
+                f"{name}: an integer is divided by 0; convert the operands, for example with "
+                ".float(), for infinity or NaN"
+            )
+
     # -- parallelism ------------------------------------------------------------------------
 
     def shares(self, work: int) -> int:

@@ -154,6 +154,9 @@ class CudaBackend(Backend):
     def check_indices(self, name: str, indices: Array, length: int, negative: bool = False) -> None:
         """Do nothing: reading a value would make the host wait. CuPy wraps indices around."""
 
+    def check_divisor(self, name: str, divisor: Array) -> None:
+        """Do nothing: reading a value would make the host wait. Integers divided by 0 give 0."""
+
     @contextmanager
     def precision(self, name: str) -> Iterator[None]:
         capability = int(self._device.compute_capability)

@@ -247,6 +247,8 @@ def use(made, rng):
     """Use what a constructor made as it is meant to be used."""
     if isinstance(made, nn.Loss):
         made(ROWS, ROWS)
+    elif isinstance(made, nn.ModuleDict | nn.ModuleList | nn.ParameterList):
+        len(made)  # not to be called
     elif isinstance(made, nn.Module):
         images = rng.choice([IMAGES, SIGNALS, ROWS])
         is_unpool = type(made).__name__.startswith("MaxUnpool")
@@ -351,7 +353,7 @@ def test_absurd_arguments(group, seed, tmp_path, monkeypatch):
         (lambda: nn.MaxPool2d(2, ceil_mode=ROWS), ArgumentError, "ceil_mode="),
         (lambda: nn.Conv2d(4, 4, 3, bias=ROWS), ArgumentError, "bias="),
         (lambda: init.normal_("x"), DTypeError, "tensor is str"),
-        (lambda: init.normal_(Tensor(ROWS), 1, 3), ArgumentError, "generator=3"),
+        (lambda: init.normal_(Tensor(ROWS), 0, 1, 3), ArgumentError, "generator=3"),
         (lambda: model().load_state_dict(3), StateDictError, "state is int"),
         (lambda: model().apply(3), ArgumentError, "function is int"),
         (lambda: nn.LocalResponseNorm(10**400), ArgumentError, "size="),

@@ -9,7 +9,7 @@ import xcnn
 import xcnn.functional as F
 from xcnn import nn
 from xcnn.errors import ArgumentError, ShapeError
-from xcnn.functional.pool import _regular
+from xcnn.geometry import adaptive_geometry
 from xcnn.testing import gradcheck
 
 from . import oracles
@@ -148,11 +148,11 @@ def test_none_is_the_size_of_the_input(backend, function):
 
 
 def test_regular_windows_are_an_ordinary_pooling():
-    assert _regular((6, 8), (3, 2)).kernel == (2, 4)
-    assert _regular((7, 7), (3, 3)).kernel == (3, 3)
-    assert _regular((7, 7), (3, 3)).stride == (2, 2)
-    assert _regular((5, 6), (3, 3)) is None
-    assert _regular((1, 6), (2, 3)) is None
+    assert adaptive_geometry((6, 8), (3, 2)).kernel == (2, 4)
+    assert adaptive_geometry((7, 7), (3, 3)).kernel == (3, 3)
+    assert adaptive_geometry((7, 7), (3, 3)).stride == (2, 2)
+    assert adaptive_geometry((5, 6), (3, 3)) is None
+    assert adaptive_geometry((1, 6), (2, 3)) is None
 
 
 @both_pools

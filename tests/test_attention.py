@@ -142,3 +142,12 @@ def test_dropout_and_dtype_of_attention(backend):
     assert y.dtype == np.float32
     assert weights is None
     assert layer.eval()(x, x, x)[0].tolist() == layer(x, x, x)[0].tolist()
+
+
+def test_a_saved_layer(tmp_path):
+    layer = nn.MultiheadAttention(4, 2, kdim=3, vdim=5, bias=False, batch_first=True).eval()
+    xcnn.save(layer, tmp_path / "layer.safetensors")
+    loaded = xcnn.load(tmp_path / "layer.safetensors")
+    arrays = [normal(2, 3, size, dtype="float32") for size in (4, 3, 5)]
+    for found, expected in zip(loaded(*arrays), layer(*arrays), strict=True):
+        np.testing.assert_array_equal(found.data, expected.data)

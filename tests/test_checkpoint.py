@@ -62,7 +62,7 @@ OPTIMIZERS = {
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.003, momentum=0.5),
     "adagrad": lambda p: optim.Adagrad(p, lr=0.02),
     "amsgrad": lambda p: optim.Adam(p, lr=0.01, amsgrad=True),
-    **{n: optim.BY_NAME[n] for n in ("adadelta", "adafactor", "adamax", "asgd")},
+    **{n: optim.BY_NAME[n] for n in ("adadelta", "adamax")},
     **{n: optim.BY_NAME[n] for n in ("lars", "lion", "nadam", "radam")},
     "rprop": optim.Rprop,
 }

@@ -248,7 +248,7 @@ def test_lerp_by_a_number(backend):
         (lambda x: F.round(x, decimals=0.5), ArgumentError, "decimals=0.5: expected an int"),
         (lambda x: F.clamp(x, "a"), ArgumentError, "min='a': expected a number"),
         (lambda x: F.clamp(x, math.nan), ArgumentError, "min=nan: expected a number"),
-        (lambda x: F.clamp(x, x[:1, :2]), ShapeError, r"ClampMin: .*do not broadcast"),
+        (lambda x: F.clamp(x, x[:1, :2]), ShapeError, r"Clamp: .*do not broadcast"),
         (lambda x: F.nan_to_num(x, "a"), ArgumentError, "nan='a': expected a number"),
         (lambda x: F.logit(x, "a"), ArgumentError, "eps='a': expected a number"),
         (lambda x: F.addcmul(x, x, x, value="a"), ArgumentError, "value='a': expected a number"),
@@ -258,3 +258,11 @@ def test_lerp_by_a_number(backend):
 def test_refused(backend, call, error, text):
     with pytest.raises(error, match=text):
         call(backend.asarray(normal(2, 3)))
+
+
+def test_integers_stay_integers_between_bounds_of_integers(backend):
+    x, low = (backend.asarray(np.array(v)) for v in ([1, 5, 9], [3, 3, 3]))
+    for y in (F.clamp(x, low, 7), F.clamp_max(F.clamp_min(x, low), 7)):
+        assert y.dtype == "int64"
+        assert y.tolist() == [3, 5, 7]
+    assert F.addcmul(x, x, low, value=2).tolist() == [7, 35, 63]

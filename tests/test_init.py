@@ -16,7 +16,9 @@ FAN_IN, FAN_OUT = 30 * 5 * 4, 200 * 5 * 4
 CASES = [
     (init.kaiming_normal_, {}, 2 / FAN_IN, False),
     (init.kaiming_normal_, {"nonlinearity": "linear"}, 1 / FAN_IN, False),
+    (init.kaiming_normal_, {"mode": "fan_out", "nonlinearity": "relu"}, 2 / FAN_OUT, False),
     (init.kaiming_uniform_, {}, 2 / FAN_IN, True),
+    (init.kaiming_uniform_, {"a": math.sqrt(5)}, 1 / 3 / FAN_IN, True),
     (init.kaiming_uniform_, {"nonlinearity": "tanh"}, 25 / 9 / FAN_IN, True),
     (init.kaiming_uniform_, {"nonlinearity": "sigmoid"}, 1 / FAN_IN, True),
     (init.xavier_normal_, {}, 2 / (FAN_IN + FAN_OUT), False),
@@ -27,8 +29,8 @@ CASES = [
     (init.lecun_uniform_, {}, 1 / FAN_IN, True),
     (init.normal_, {}, 1, False),
     (init.normal_, {"std": 0.3}, 0.09, False),
-    (init.uniform_, {}, 1 / 3, True),
-    (init.uniform_, {"bound": 6}, 12, True),
+    (init.uniform_, {"a": -1}, 1 / 3, True),
+    (init.uniform_, {"a": -6, "b": 6}, 12, True),
     (init.for_activation_, {"nonlinearity": "relu"}, 2 / FAN_IN, False),
     (init.for_activation_, {"nonlinearity": "gelu"}, 2 / FAN_IN, False),
     (init.for_activation_, {"nonlinearity": "leaky_relu"}, 2 / 1.0001 / FAN_IN, False),
@@ -147,3 +149,64 @@ def test_layers_follow_their_activation():
     assert np.abs(glorot).max() == pytest.approx(math.sqrt(6 / 500), rel=0.01)
     grouped = nn.Conv2d(64, 64, 5, groups=4).weight.data
     assert grouped.var() == pytest.approx(2 / (16 * 25), rel=0.05)
+
+
+def test_arrays_and_tensors_are_filled(backend):
+    array = backend.xp.zeros((3, 4), "float32")
+    assert init.normal_(array, 5, 0.1) is array
+    assert abs(float(backend.to_host(array).mean()) - 5) < 0.2
+    weight = xcnn.Parameter(backend.xp.zeros((3, 4), "float32"))
+    assert init.constant_(weight, 2.5) is weight
+    assert set(weight.numpy().ravel()) == {2.5}
+    assert not init.zeros_(weight).numpy().any()
+    assert init.ones_(weight).numpy().all()
+    assert init.eye_(weight).tolist() == np.eye(3, 4).tolist()
+
+
+def test_truncated_normal():
+    weight = empty(300, 200)
+    init.trunc_normal_(weight, 1.0, 2.0, a=-1.0, b=2.0, generator=np.random.default_rng(0))
+    assert -1 <= weight.data.min() < -0.99 < 1.99 < weight.data.max() <= 2
+    stats = pytest.importorskip("scipy.stats").truncnorm(-1, 0.5, 1, 2)
+    assert weight.data.mean() == pytest.approx(stats.mean(), abs=0.02)
+    assert weight.data.std() == pytest.approx(stats.std(), abs=0.02)
+    with pytest.raises(ArgumentError, match="a=3, b=2: expected a < b"):
+        init.trunc_normal_(weight, a=3, b=2)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 2, 2, 2), (4, 4)])
+def test_orthogonal(shape):
+    weight = init.orthogonal_(empty(*shape), gain=2).data.reshape(shape[0], -1).astype("float64")
+    small = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
+    np.testing.assert_allclose(small, 4 * np.eye(len(small)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((4, 4, 3, 3), 1), ((6, 3, 5), 2), ((2, 3, 1, 3, 3), 1)]
+)
+def test_dirac_returns_the_input(shape, groups):
+    torch = pytest.importorskip("torch")
+    expected = torch.nn.init.dirac_(torch.empty(shape), groups)
+    np.testing.assert_array_equal(init.dirac_(empty(*shape), groups).data, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
+)
+def test_gains_as_in_pytorch(name):
+    torch = pytest.importorskip("torch")
+    assert init.calculate_gain(name) == pytest.approx(torch.nn.init.calculate_gain(name))
+    if name == "leaky_relu":
+        expected = torch.nn.init.calculate_gain(name, 0.3)
+        assert init.calculate_gain(name, 0.3) == pytest.approx(expected)
+
+
+def test_what_the_initialisers_refuse():
+    with pytest.raises(ArgumentError, match="a='relu': expected a slope; pass nonlinearity='relu'"):
+        init.kaiming_normal_(empty(2, 2), "relu")
+    with pytest.raises(ArgumentError, match="mode='fan': expected one of fan_in, fan_out"):
+        init.kaiming_uniform_(empty(2, 2), mode="fan")
+    with pytest.raises(ArgumentError, match=r"eye_: the tensor has shape \(2, 2, 2\)"):
+        init.eye_(empty(2, 2, 2))
+    with pytest.raises(ArgumentError, match=r"dirac_: the weight has shape \(3, 2\)"):
+        init.dirac_(empty(3, 2))

@@ -1,6 +1,7 @@
 """Each layer on every device against the naive oracle of what it should compute."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -420,3 +421,35 @@ def test_channels_last_input_gets_a_hint(layer, shape, axes):
     with pytest.raises(ShapeError, match=re.escape(f"x.transpose{axes}")):
         layer(x)
     assert layer(eval(f"x.transpose{axes}")).shape
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(partial(getattr(nn, f"Conv{n}d"), 2, 4, 3) for n in (1, 2, 3)),
+        *(partial(getattr(nn, f"ConvTranspose{n}d"), 2, 4, 3) for n in (1, 2, 3)),
+        *(partial(getattr(nn, f"BatchNorm{n}d"), 2) for n in (1, 2, 3)),
+        *(
+            partial(getattr(nn, f"InstanceNorm{n}d"), 2, affine=True, track_running_stats=True)
+            for n in (1, 2, 3)
+        ),
+        partial(nn.GroupNorm, 2, 4),
+        partial(nn.LayerNorm, 3),
+        partial(nn.RMSNorm, 3),
+        partial(nn.PReLU, 3),
+        partial(nn.Embedding, 5, 3),
+        partial(nn.Linear, 2, 3),
+        partial(nn.Bilinear, 2, 3, 4),
+        partial(nn.MultiheadAttention, 4, 2),
+    ],
+    ids=lambda make: make.func.__name__,
+)
+def test_device_and_dtype_of_what_a_layer_owns(backend, make):
+    layer = make(device=backend, dtype="float64")
+    tensors = [*layer.parameters(), *layer.buffers()]
+    assert tensors
+    for tensor in tensors:
+        assert tensor.backend is backend
+        assert tensor.dtype == ("int64" if tensor.dtype.kind == "i" else "float64")
+    assert "dtype" not in repr(layer)
+    assert next(make().parameters()).dtype == np.float32

@@ -404,7 +404,7 @@ def test_tensorboard_histograms_of_numbers_that_are_not_finite(tmp_path):
         trainer.fit(X, Y, callbacks=[log], progress=False, terminate_on_nan=False)
     found = read(tmp_path)["train"]
     assert found.Tags()["histograms"] == ["weights/3.weight"]
-    assert found.Histograms("weights/3.weight")[0].histogram_value.num == frozen.size - 2
+    assert found.Histograms("weights/3.weight")[0].histogram_value.num == frozen.numel() - 2
 
 
 def test_tensorboard_pictures_and_graph(tmp_path, backend):

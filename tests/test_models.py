@@ -1,43 +1,50 @@
 """The networks by name; parameters and shapes are computed by hand."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 from xcnn import init, models, nn
 from xcnn.errors import ArgumentError
 
+from .families import COUNTS, networks
+
 
 def count(model):
     return sum(p.numel() for p in model.parameters())
 
 
-#: from the papers, torchvision and the arithmetic below
-COUNTS = {
-    "autoencoder": 115_217,
-    "efficientnet_b0": 5_288_548,
-    "espcn": 22_729,
-    "googlenet": 6_624_904,
-    "lenet5": 61_706,
-    "lenet5_1998": 60_000,
-    "mlp": 101_770,
-    "mobilenet_v2": 3_504_872,
-    "resnet18": 11_689_512,
-    "resnet20": 269_722,
-    "resnet50": 25_557_032,
-    "resnet56": 853_018,
-    "small_cnn": 27_210,
-    "unet": 31_037_698,
-    "vgg11": 132_863_336,
-    "vgg11_bn": 132_868_840,
-    "vgg16": 138_357_544,
-    "vgg16_bn": 138_365_992,
-}
-
-
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", networks())
 def test_parameters(name):
     with init.skipped():  # memory that is not written to costs nothing
         assert count(models.create(name)) == COUNTS[name]
+
+
+def test_each_is_a_function_of_its_name():
+    for name in models.names():
+        function = getattr(models, name)
+        assert function.__name__ == function.__qualname__ == name
+        assert name in models.__all__
+        assert f"{COUNTS[name]:,}" in function.__doc__ or name == "small_cnn"
+        parameters = inspect.signature(function).parameters
+        assert list(parameters)[:2] == ["num_classes", "input_shape"]
+        assert parameters["weights"].default is None
+
+
+def test_the_table_of_the_tests_is_complete():
+    assert set(COUNTS) == set(models.names())
+
+
+def test_settings_of_a_family():
+    """They are no arguments of the functions; other defaults differ."""
+    with pytest.raises(TypeError, match="resnet34: got an unexpected keyword argument 'counts'"):
+        models.resnet34(counts=(1, 1, 1, 1))
+    with pytest.raises(TypeError, match="vgg13: got an unexpected keyword argument 'depth'"):
+        models.vgg13(depth=3)
+    assert models.default("efficientnet_b3", "dropout") == 0.3
+    assert models.default("efficientnet_b3", "input_shape") == (3, 300, 300)
+    assert models.densenet121(7, (1, 32, 32)).classifier.weight.shape == (7, 1024)
 
 
 def test_every_network_takes_classes_and_shape():
@@ -62,7 +69,10 @@ def test_create(name, backend):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: models.create("alexnet"), "unknown model 'alexnet': expected one of autoenc"),
+        (
+            lambda: models.create("nothing"),
+            "unknown model 'nothing': expected one of alexnet, autoenc",
+        ),
         (lambda: models.lenet5(input_shape=(28, 28)), "lenet5 needs images"),
         (lambda: models.lenet5(input_shape=(1, 11, 40)), "lenet5 needs images of at least 12×12"),
         (lambda: models.lenet5(activation="swish"), "nonlinearity='swish': expected one of"),
@@ -71,7 +81,7 @@ def test_create(name, backend):
         (lambda: models.small_cnn(filters=0), "out_channels=0"),
         (lambda: models.mlp(num_classes=0), "out_features=0"),
         (lambda: models.mlp(hidden=(0,)), "out_features=0"),
-        (lambda: models.default("alexnet", "input_shape"), "unknown model 'alexnet'"),
+        (lambda: models.default("lexnet", "input_shape"), "unknown model 'lexnet'"),
         (lambda: models.vgg11(input_shape=(3, 31, 32)), "vgg11 needs images of at least 32"),
         (lambda: models.vgg16_bn(input_shape=(3, 40, 9)), "vgg16_bn needs images of at least"),
         (lambda: models.resnet18(input_shape=(3, 32)), "resnet18 needs images"),
@@ -88,6 +98,11 @@ def test_create(name, backend):
         (lambda: models.lenet5_1998(1), "num_classes=1: lenet5_1998 has codes for 2 to 127"),
         (lambda: models.lenet5_1998(128), "num_classes=128: lenet5_1998 has codes for 2"),
         (lambda: models.resnet20(0), "out_features=0"),
+        (lambda: models.alexnet(input_shape=(3, 62, 63)), "alexnet needs images of at least 63"),
+        (lambda: models.densenet121(input_shape=(3, 28, 28)), "densenet121 needs images of at l"),
+        (lambda: models.squeezenet1_1(input_shape=(3, 16, 16)), "squeezenet1_1 needs images of"),
+        (lambda: models.convnext_tiny(input_shape=(3, 31, 31)), "convnext_tiny needs images of"),
+        (lambda: models.vit_b_16(input_shape=(3, 32, 40)), "a height and a width divisible by 16"),
     ],
 )
 def test_errors(make, text):

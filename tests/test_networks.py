@@ -8,6 +8,7 @@ import pytest
 import xcnn
 import xcnn.functional as F
 from xcnn import models, nn, optim
+from xcnn.errors import ShapeError
 from xcnn.summary import layers
 
 from . import oracles
@@ -123,25 +124,38 @@ PARTS = {
     "BasicBlock": (4, 6, 2),
     "Bottleneck": (4, 2, 1),
     "ConvBNReLU": (4, 2, 3),
+    "ConvNeXtBlock": (4, 0.5, 0.5),
+    "DenseLayer": (4, 2),
+    "Fire": (4, 2, 3),
+    "FusedMBConv": (4, 4, 3, 1, 2, 0.5),
     "GoogLeNet": (4, 3, True, 0.1),
     "Inception": (4, 2, (1, 2), (1, 2), 3),
     "InceptionAux": (4, 3),
     "InvertedResidual": (4, 4, 1, 2),
+    "InvertedResidualV3": (4, 8, 4, 5, 1, True, "hardswish"),
+    "LayerNorm2d": (4,),
     "MBConv": (4, 4, 3, 1, 2, 0.5),
+    "MnasBlock": (4, 4, 5, 1, 2),
     "PartialConv2d": (4, ((0, 1), (1, 2, 3)), 3),
+    "Permute": ((0, 2, 3, 1),),
     "PlainShortcutBlock": (4, 6, 2),
     "RBF": (5,),
+    "RegNetBlock": (4, 6, 2, 2, 3),
     "ScaledTanh": (),
+    "ShuffleUnit": (4, 4, 1),
     "SqueezeExcitation": (4, 2),
     "StochasticDepth": (0.5,),
     "Subsampling": (4,),
     "UNet": (4, 3, 2),
+    "ViTBlock": (8, 2, 6, 0.1),
+    "ViTEncoder": (5, 2, 2, 8, 6, 0.1),
+    "VisionTransformer": ((4, 16, 16), 3, 8, 1, 2, 6, 5),
 }
+SHAPES = {"RBF": (84,), "ViTEncoder": (5, 8), "ViTBlock": (5, 8)}
 
 
 def image_of(part, batch=2):
-    shape = (84,) if part == "RBF" else (4, 16, 16)
-    return normal(batch, *shape, dtype="float32")
+    return normal(batch, *SHAPES.get(part, (4, 16, 16)), dtype="float32")
 
 
 @pytest.mark.parametrize("name", models.PARTS)
@@ -250,6 +264,14 @@ def test_unet_sees_the_same_size_twice():
     changed = np.abs(model(x).data - before)[0, 0] > 0
     assert changed[32, 32]
     assert changed[32, 12]  # beyond the 8 pixels that the full-size convolutions reach
+
+
+def test_vision_transformer_takes_one_size():
+    model = models.PARTS["VisionTransformer"]((3, 16, 24), 5, 8, 1, 2, 6, 5)
+    assert model(np.ones((2, 3, 16, 24), np.float32)).shape == (2, 5)
+    text = r"images of shape \(2, 3, 24, 16\): expected \(N, 3, 16, 24\), as there is a weight per"
+    with pytest.raises(ShapeError, match=text):
+        model(np.ones((2, 3, 24, 16), np.float32))
 
 
 def test_autoencoder():

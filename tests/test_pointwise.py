@@ -408,3 +408,63 @@ def test_alpha(backend):
         F.add(a, b, alpha=3).numpy(), normal(3, seed=1) + 3 * normal(3, seed=2)
     )
     np.testing.assert_allclose(F.sub(a, 2, alpha=0.5).numpy(), normal(3, seed=1) - 1)
+
+
+def test_division_by_zero_is_quiet(backend):
+    """Warnings are errors here; the results are IEEE's."""
+    x = xcnn.Tensor(backend.asarray(np.array([1.0, -1.0, 0.0])), requires_grad=True)
+    zero = backend.asarray(np.zeros(3))
+    y = F.div(x, zero)
+    y.backward(backend.asarray(np.ones(3)))
+    assert_matches(y.data, [math.inf, -math.inf, math.nan])
+    assert_matches(x.grad, [math.inf] * 3)
+    assert_matches(F.div(x.detach().long(), 0).numpy(), [math.inf, -math.inf, math.nan], "float32")
+    assert_matches(F.pow(zero, -1), [math.inf] * 3)
+    assert_matches(F.pow(x, 0.5).data, [1, math.nan, 0])
+    assert_matches(F.floor_divide(x, zero), [math.inf, -math.inf, math.nan])
+    for function in (F.remainder, F.fmod):
+        assert np.isnan(function(x, zero).numpy()).all()
+
+
+@pytest.mark.parametrize("function", [F.floor_divide, F.remainder, F.fmod])
+def test_integers_divided_by_zero(function):
+    """A GPU gives 0, as checking would wait for it."""
+    with pytest.raises(ArgumentError, match=f"{function.__name__}: an integer is divided by 0"):
+        function(np.array([1, 2]), np.array([1, 0]))
+
+
+def test_powers_of_integers():
+    assert F.pow(np.array([2, 3]), np.array([3, 0])).tolist() == [8, 1]
+    with pytest.raises(ArgumentError, match=r"Pow: Integers to negative .*\.float\(\)"):
+        F.pow(np.array([2, 3]), -1)
+
+
+def test_rounded_quotients_have_no_gradient(backend):
+    x = xcnn.Tensor(backend.asarray(np.array([7.5, -7.5])), requires_grad=True)
+    for mode, expected in (("trunc", [3, -3]), ("floor", [3, -4])):
+        y = F.div(x, 2, rounding_mode=mode)
+        assert y.tolist() == expected
+        assert not y.requires_grad
+
+
+def test_of_both_the_number_rather_than_nan(backend):
+    a = backend.asarray(np.array([1, math.nan, 3, math.nan]))
+    b = backend.asarray(np.array([2, 5, math.nan, math.nan]))
+    assert_matches(F.fmax(a, b), [2, 5, 3, math.nan])
+    assert_matches(F.fmin(a, b), [1, 5, 3, math.nan])
+
+
+def test_all_close_and_equal(backend):
+    a, b = (backend.asarray(np.array(v)) for v in ([1.0, 2.0], [1.0, 2.0 + 1e-7]))
+    assert F.equal(a, a) is True
+    assert F.equal(a, b) is False
+    assert F.equal(a, a[:1]) is False
+    assert F.allclose(a, b) is True
+    assert F.allclose(a, b, rtol=0) is False
+    assert F.isin(a, backend.asarray(np.array([[2.0, 9.0]]))).tolist() == [False, True]
+
+
+def test_text_equals_no_tensor():
+    x = xcnn.Tensor([1.0, 2.0])
+    assert not np.any(x == np.array(["1.0", "2.0"]))
+    assert (x == "1.0") is False

@@ -20,6 +20,7 @@ from xcnn.errors import ArgumentError, DTypeError, FileFormatError, StateDictErr
 from xcnn.serialize import build, describe, parts, read, write_atomically
 
 from .conftest import normal
+from .families import networks
 
 IMAGES = normal(2, 4, 6, 6, dtype="float32")
 ROWS = normal(3, 5, dtype="float32")
@@ -34,6 +35,7 @@ LAYERS = [
     (nn.Conv2d(np.int64(4), np.uint8(3), np.prod([1, 3])), (IMAGES,)),
     (nn.Linear(5, 3, nonlinearity="softmax"), (ROWS,)),
     (nn.Linear(5, 3, bias=False), (ROWS,)),
+    (nn.Bilinear(5, 5, 2, bias=False), (ROWS, ROWS)),
     (nn.MaxPool2d(2, stride=(1, 2), padding=1, ceil_mode=True), (IMAGES,)),
     (nn.AvgPool2d((2, 3), count_include_pad=False, padding=(1, 0)), (IMAGES,)),
     (nn.AdaptiveAvgPool2d((2, None)), (IMAGES,)),
@@ -102,7 +104,7 @@ LAYERS = [
     (nn.Hardswish(), (ROWS,)),
     (nn.Hardsigmoid(), (ROWS,)),
     (nn.Softplus(2, threshold=3), (ROWS,)),
-    (nn.Identity(), (ROWS,)),
+    (nn.Identity(54, unused=[1]), (ROWS,)),
     (nn.Tanh(), (ROWS,)),
     (nn.Softmax(dim=0), (ROWS,)),
     (nn.LogSoftmax(), (ROWS,)),
@@ -221,22 +223,28 @@ def test_every_layer_is_tried():
     public = {getattr(nn, name) for name in nn.__all__}
     layers = {c for c in public if isinstance(c, type) and issubclass(c, nn.Module)}
     # a ParameterList is part of a user's module, whose constructor makes it again
-    assert layers - tried == {nn.Module, nn.Loss, nn.ModuleDict, nn.ModuleList, nn.ParameterList}
+    assert layers - tried == {
+        *(nn.Module, nn.Loss, nn.ModuleDict, nn.ModuleList, nn.ParameterList),
+    }
 
 
-LARGE = {"unet", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"}  # saving these takes seconds
+#: smallest images, where 16×16 are too small
+SIZES = {"lenet5_1998": 28, "squeezenet1_0": 21, "squeezenet1_1": 17}
 
 
-@pytest.mark.parametrize("name", sorted(set(models.names()) - LARGE))
+@pytest.mark.parametrize(
+    "name", networks(largest=30_000_000, variants=False)
+)  # others take seconds
 def test_round_trip_of_networks(path, name):
-    shape = (1, 28, 28) if name == "lenet5_1998" else (1, 16, 16)
+    size = 32 if name.startswith(("densenet", "convnext")) else SIZES.get(name, 16)
+    shape = (1, size, size)
     model = models.create(name, num_classes=3, input_shape=shape)
     xcnn.save(model, str(path))
     x = normal(2, *shape, dtype="float32")
     np.testing.assert_array_equal(xcnn.load(str(path))(x).data, model.eval()(x).data)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", networks())
 def test_networks_are_described(name):
     with init.skipped():
         model = models.create(name)
@@ -781,3 +789,16 @@ def test_a_name_that_the_format_reserves(tmp_path):
 def test_save_refuses_swapped_arguments(tmp_path):
     with pytest.raises(DTypeError, match=r"save: model is str: .*save\(model, path\)"):
         xcnn.save(str(tmp_path / "model.safetensors"), nn.Linear(2, 3))
+
+
+def test_a_state_dict_is_saved_alone(path, backend):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).to(backend)
+    xcnn.save(model.state_dict(), path)
+    found = xcnn.load_state(path)
+    assert found.keys() == model.state_dict().keys()
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(found[name], backend.to_host(array))
+    other = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    assert other.load_state_dict(found) == ([], [])
+    with pytest.raises(DTypeError, match=r"save: model is dict: expected a Module or its state"):
+        xcnn.save({"epoch": 1, "model": model.state_dict()}, path)

@@ -64,7 +64,7 @@ def test_many_sizes_against_torch(mode):
     torch = pytest.importorskip("torch")
     for n in (1, 2, 3, 10, 13, 36):
         x = np.arange(n, dtype="float32").reshape(1, 1, 1, n)
-        for output in (*range(1, 50), 100, 500):
+        for output in (*range(1, 50, 3), 100, 500):
             y = torch.nn.functional.interpolate(torch.from_numpy(x), size=(1, output), **mode)
             assert_matches(F.interpolate(x, (1, output), **mode).data, y.numpy(), factor=4)
         for factor in (0.5, 0.7, 1.1, 1.3, 1.7, 2.1, 3.3, 7, 41):

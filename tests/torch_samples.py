@@ -223,7 +223,7 @@ def compare_draws(own: Callable[[], Any], peer: Callable[[], Any]) -> None:
     theirs = np.array([flatten(peer())[0].detach().numpy() for _ in range(DRAWS)], "float64")
     deviation = np.maximum(ours.std(0), theirs.std(0))
     distance = np.abs(ours.mean(0) - theirs.mean(0))
-    if not np.all(distance <= 1e-6 + 6 * deviation * (2 / DRAWS) ** 0.5):  # 6 standard errors
+    if not np.all(distance <= 1e-5 + 6 * deviation * (2 / DRAWS) ** 0.5):  # 6 standard errors
         raise Differ(f"mean of {DRAWS} draws: off by up to {distance.max():.3g}")
 
 
@@ -268,7 +268,7 @@ def find(name: str) -> Any:
     """xcnn's function of PyTorch's name, without ``torch.``."""
     if name.startswith("__") and name in dir(Tensor):  # not a method of its metaclass
         return getattr(Tensor, name)
-    name = name.removeprefix("nn.functional.")
+    name = name.rpartition(".")[2]
     for place in (F, xcnn):
         if callable(getattr(place, name, None)):  # not a submodule
             return getattr(place, name)
@@ -347,8 +347,10 @@ class Operator(NamedTuple):
     def _check(self, own: Callable, arguments: tuple, kwargs: dict, peer: Any) -> None:
         leaves: list = []
         args, settings = convert(arguments, leaves), convert(kwargs, leaves)
-        if self.is_random and self.name not in NO_VALUES:
-            compare_draws(lambda: own(*args, **settings), lambda: self.peer(*arguments, **kwargs))
+        draws = range(20 if self.is_random and self.name not in NO_VALUES else 0)
+        draw = lambda: peer_result(lambda: self.peer(*arguments, **kwargs))  # noqa: E731
+        if any(not _same(draw(), peer) for _ in draws):  # not p=0
+            compare_draws(lambda: own(*args, **settings), draw)
         else:
             result = own(*args, **settings)
             if result is NotImplemented:
@@ -356,6 +358,10 @@ class Operator(NamedTuple):
             has_ties = self.name in TIES and not settings.get("stable") and _has_ties(arguments[0])
             ties = TIES[self.name] if has_ties else -1
             compare_all(result, peer, leaves, self.name not in NO_VALUES, self.name, ties)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return all(a.equal(b) for a, b in zip(flatten(one), flatten(other), strict=True))
 
 
 def _has_ties(tensor: Any) -> bool:
@@ -384,7 +390,8 @@ def database() -> dict[str, list[tuple[Any, Any]]]:
 
     entries: dict[str, list] = {}
     for info in op_db:
-        entries.setdefault(info.name, []).append((info, info.op))
+        if info.variant_test_name != "in_place":
+            entries.setdefault(info.name, []).append((info, info.op))
     for info in op_db:
         for alias in info.aliases:
             if alias.name not in {other.name for other in op_db}:
@@ -409,7 +416,7 @@ def operators(name: str) -> Iterator[Operator]:
         function = torch
         for part in name.split("."):
             function = getattr(function, part)
-        is_random = "rand" in name or "dropout" in name
+        is_random = any(word in name for word in ("rand", "dropout", "gumbel"))
         yield Operator(name, function, [lambda *a, **k: find(name)(*a, **k)], samples, is_random)
     elif name not in database():
         raise KeyError(f"PyTorch has no samples of {name!r}")
@@ -460,16 +467,11 @@ def run_layer(name: str, _: str) -> Iterator[tuple[str, Outcome]]:
                 lambda: kind(*constructor.args, **constructor.kwargs).to(dtype).train(training)  # noqa: B023
             )
             if peer is not NotImplemented:
-                before = {k: v.clone().numpy() for k, v in _state_dict(peer).items()}
+                before = {k: v.clone().numpy() for k, v in peer.state_dict().items()}
                 result = peer_result(lambda: peer(*forward.args, **forward.kwargs))  # noqa: B023
                 if result is not NotImplemented:
                     call = lambda: _check_layer(name, peer, before, sample, result)  # noqa: B023, E731
                     yield text, outcome(call)
-
-
-def _state_dict(peer: Any) -> dict:
-    """Without PyTorch's private buffers, such as a fixed random sample."""
-    return {name: v for name, v in peer.state_dict().items() if not name.startswith("_")}
 
 
 def _check_layer(name: str, peer: Any, before: dict, sample: Any, result: Any) -> None:
@@ -489,7 +491,7 @@ def _check_layer(name: str, peer: Any, before: dict, sample: Any, result: Any) -
     inputs = convert(forward.args, leaves), convert(forward.kwargs, leaves)
     compare_all(layer(*inputs[0], **inputs[1]), result, leaves, name not in NO_VALUES, name)
     state = layer.state_dict()
-    for key, value in _state_dict(peer).items():
+    for key, value in peer.state_dict().items():
         compare(f"state {key}", state[key], value)
 
 

@@ -4,6 +4,7 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 :class:`Trainer`, or with :mod:`xcnn.nn` and ``loss.backward()``.
 """
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from xcnn import interrupt  # noqa: F401  (first: importing the rest takes a while)
@@ -14,6 +15,7 @@ from . import (
     callbacks,
     config,
     creation,
+    cuda,
     data,
     extend,
     functional,
@@ -28,7 +30,7 @@ from . import (
 )
 from .creation import *
 from .random import manual_seed
-from .serialize import load, save
+from .serialize import load, load_state, save
 from .summary import summary
 from .tensor import (
     DTYPES,
@@ -49,6 +51,11 @@ _DTYPES = {
     **{"long": "int64", "short": "int16"},
 }
 inference_mode = no_grad
+# where PyTorch has them
+optim.lr_scheduler = schedules
+nn.utils = SimpleNamespace(
+    clip_grad_norm_=optim.clip_grad_norm_, clip_grad_value_=optim.clip_grad_value_
+)
 
 if TYPE_CHECKING:
     from . import onnx
@@ -82,6 +89,7 @@ __all__ = [
     "backends",
     "callbacks",
     "config",
+    "cuda",
     "data",
     "enable_grad",
     "extend",
@@ -90,6 +98,7 @@ __all__ = [
     "init",
     "is_grad_enabled",
     "load",
+    "load_state",
     "manual_seed",
     "metrics",
     "models",

@@ -116,5 +116,11 @@ class GradScaler:
         host = backends.of(array).to_host(array)
         self._state = self._backend.asarray(host.astype("float32"))
 
+    def __getstate__(self) -> dict[str, Any]:  # to copy it: the backend by its name
+        return {**vars(self), "_backend": self._backend.device}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _backend=backends.get(state["_backend"]))
+
     def _host(self) -> Array:
         return self._backend.to_host(self._state)

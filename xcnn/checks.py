@@ -22,6 +22,7 @@ Padding = int | Sequence[int] | Sequence[Sequence[int]] | str
 OutputSize = int | tuple[int | None, int | None] | None
 
 REDUCTIONS = ("mean", "sum", "none")
+OLD_REDUCTIONS = ("size_average", "reduce")
 KL_REDUCTIONS = ("mean", "batchmean", "sum", "none")
 INTERPOLATIONS = ("nearest", "bilinear")  # of augmentations
 #: by mode of F.interpolate: the numbers of spatial axes
@@ -75,19 +76,6 @@ def are_ints(value: Any, count: int) -> bool:
     return isinstance(value, list | tuple) and len(value) == count and all(map(is_int, value))
 
 
-def single(value: Any, name: str, minimum: int = 1) -> int:
-    """Check a setting of a 1-D operation: an int >= ``minimum``, or a sequence of one."""
-    number = value[0] if are_ints(value, 1) else value
-    if not is_int(number) or number < minimum:
-        raise ArgumentError(f"{name}={show(value)}: expected an int >= {minimum}")
-    return int(number)
-
-
-def signal_pair(value: Any, name: str, minimum: int = 1) -> Pair:
-    """A setting of a 1-D operation as that of an image one pixel high: (``minimum``, value)."""
-    return minimum, single(value, name, minimum)
-
-
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     """``value`` as (height, width), ints >= ``minimum``; an int, or one in a list, is both."""
     height, width = per_axis(value, name, 2, minimum)
@@ -95,7 +83,7 @@ def pair(value: Any, name: str, minimum: int = 1) -> Pair:
 
 
 _AXES = {
-    1: ("", ""),
+    1: ("", "(left, right)"),
     2: (" or a pair of them (height, width)", "(pH, pW), ((top, bottom), (left, right))"),
     3: (" or three of them (depth, height, width)", "(pD, pH, pW), ((front, back), ...)"),
 }
@@ -111,9 +99,10 @@ def per_axis(value: Any, name: str, ndim: int, minimum: int = 1) -> tuple[int, .
 
 
 def check_padding(padding: Padding, ndim: int = 2) -> Any:
-    """``padding`` as ``"same"`` or as ((top, bottom), (left, right)); ``ndim`` pairs.
+    """``padding`` as ``"same"`` or as ``ndim`` pairs: ((top, bottom), (left, right)), for example.
 
-    Takes an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` or ``"same"``.
+    Takes an int, one int for each axis, such pairs, (left, right) of signals, ``"valid"`` or
+    ``"same"``.
     """
     sides: Any = padding
     if isinstance(sides, str) and sides in ("same", "valid"):  # == compares arrays elementwise
@@ -124,30 +113,13 @@ def check_padding(padding: Padding, ndim: int = 2) -> Any:
         sides = (sides,) * ndim
     if are_ints(sides, ndim):
         sides = tuple((n, n) for n in sides)
+    elif ndim == 1 and are_ints(sides, 2):
+        sides = (sides,)
     is_list = isinstance(sides, list | tuple) and len(sides) == ndim
     if is_list and all(are_ints(p, 2) and min(p) >= 0 for p in sides):
         return tuple((int(begin), int(end)) for begin, end in sides)
     raise ArgumentError(
         f'padding={show(padding)}: expected an int >= 0, {_AXES[ndim][1]}, "valid" or "same"'
-    )
-
-
-def check_padding1d(padding: Any) -> str | Pair:
-    """The padding of a 1-D operation, as ``"same"`` or as (left, right).
-
-    Takes an int, (left, right), either of them in a sequence of one, ``"valid"`` or ``"same"``.
-    """
-    sides = padding
-    if isinstance(sides, str) and sides in ("same", "valid"):
-        return "same" if sides == "same" else (0, 0)
-    if isinstance(sides, list | tuple) and len(sides) == 1:
-        (sides,) = sides
-    if is_int(sides):
-        sides = (sides, sides)
-    if are_ints(sides, 2) and min(sides) >= 0:
-        return int(sides[0]), int(sides[1])
-    raise ArgumentError(
-        f'padding={show(padding)}: expected an int >= 0, (left, right), "valid" or "same"'
     )
 
 
@@ -332,10 +304,7 @@ def check_interpolation(
             )
     if check_flag("antialias", antialias) and mode not in ("bilinear", "bicubic"):
         raise ArgumentError(f"antialias=True with mode={mode!r}: expected bilinear or bicubic")
-    if (size is None) == (scale_factor is None):
-        raise ArgumentError(
-            f"size={show(size)} and scale_factor={show(scale_factor)}: give exactly one of them"
-        )
+    check_exactly_one(size=size, scale_factor=scale_factor)
     if recompute_scale_factor is not None:
         check_flag("recompute_scale_factor", recompute_scale_factor)
         if recompute_scale_factor and size is not None:
@@ -458,9 +427,28 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
+def check_exactly_one(**values: Any) -> None:
+    """Require one of several arguments, and no other."""
+    if sum(value is not None for value in values.values()) != 1:
+        given = " and ".join(f"{name}={show(value)}" for name, value in values.items())
+        raise ArgumentError(f"{given}: give exactly one of them")
+
+
 def check_reduction(name: str, value: Any) -> str:
     """The reduction of a loss."""
     return check_choice(name, value, REDUCTIONS)
+
+
+def refuse_old_reduction(settings: dict[str, Any]) -> None:
+    """Refuse ``size_average`` and ``reduce``, PyTorch's old names of the reduction, unless None."""
+    for name in settings.keys() & {*OLD_REDUCTIONS}:
+        if (value := settings.pop(name)) is not None:
+            new = "mean" if value is not False else "sum" if name == "size_average" else "none"
+            new = value if isinstance(value, str) else new
+            raise ArgumentError(
+                f"{name}={value!r}: PyTorch's old name of the reduction: use reduction={new!r} "
+                "instead"
+            )
 
 
 def check_embedding_settings(max_norm: Any, scale_grad_by_freq: Any, sparse: Any) -> None:

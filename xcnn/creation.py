@@ -11,34 +11,16 @@ from typing import Any
 
 from . import backends, random
 from .arrays import Array
-from .checks import check_int, check_number, check_size, is_int
+from .checks import as_float, check_flag, check_int, check_number, check_size, is_int
 from .errors import ArgumentError, show
 from .tensor import Tensor, dtype_name
 
 __all__ = [
-    "arange",
-    "as_tensor",
-    "empty",
-    "empty_like",
-    "eye",
-    "from_numpy",
-    "full",
-    "full_like",
-    "linspace",
-    "logspace",
-    "ones",
-    "ones_like",
-    "rand",
-    "rand_like",
-    "randint",
-    "randint_like",
-    "randn",
-    "randn_like",
-    "randperm",
-    "tensor",
-    "zeros",
-    "zeros_like",
-]
+    "arange", "as_tensor", "bernoulli", "device", "empty", "empty_like", "eye", "from_numpy",
+    "full", "full_like", "linspace", "multinomial", "normal", "ones", "ones_like", "rand",
+    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "tensor",
+    "zeros", "zeros_like",
+]  # fmt: skip
 
 
 def _made(
@@ -57,6 +39,34 @@ def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
         raise ArgumentError(f"size={show(shape)}: expected ints >= 0")
     check_size("size", shape, shape)
     return tuple(map(int, shape))
+
+
+def _numbers(dtype: Any, **values: Any) -> list[Any]:
+    """Numbers, or Tensors of one, as floats, or as ints if ``dtype`` is one of ints."""
+    kind = float if "float" in dtype_name(dtype) else int
+    numbers = {name: v.item() if isinstance(v, Tensor) else v for name, v in values.items()}
+    for name, number in numbers.items():
+        if not math.isfinite(as_float(number)):
+            raise ArgumentError(f"{name}={show(number)}: expected a finite number")
+    return [kind(number) for number in numbers.values()]
+
+
+def device(type: Any, index: int | None = None) -> str:
+    """The name of a device, "cpu" or "cuda:1", which every ``device`` argument takes.
+
+    Parameters
+    ----------
+    type
+        "cpu", "cuda", "cuda:1" or "auto".
+    index
+        Number of the GPU, for "cuda".
+
+    Raises
+    ------
+    DeviceError
+        No such device.
+    """
+    return backends.get(type if index is None else f"{type}:{index}").device
 
 
 # -- from values ---------------------------------------------------------------------------
@@ -140,62 +150,40 @@ def arange(
         Default: int64 if all are ints, else float32.
     """
     start, end = (0, start) if end is None else (start, end)
-    default = "int64" if all(map(is_int, (start, end, step))) else "float32"
-    first, stop, by = (check_number(*v) for v in (("start", start), ("end", end), ("step", step)))
+    dtype = dtype or ("int64" if all(map(is_int, (start, end, step))) else "float32")
+    first, stop, by = _numbers(dtype, start=start, end=end, step=step)
     if by == 0 or (stop - first) / by < 0:
         raise ArgumentError(
             f"arange: start={start}, end={end}, step={step}: expected a step towards the end"
         )
+    check_size("end", end, ((stop - first) / by,))
     count = math.ceil((stop - first) / by)
-    check_size("end", end, (count,))
-    whole = default == "int64"
-    return _made(
-        lambda xp: xp.arange(count) * (step if whole else by) + start, dtype or default, **settings
-    )
+    return _made(lambda xp: xp.arange(count) * by + first, dtype, **settings)
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, **settings: Any) -> Tensor:
     """``steps`` numbers at equal distances from ``start`` to ``end``, both included."""
     count = check_int("steps", steps, 0)
     check_size("steps", steps, (count,))
-    limits = check_number("start", start), check_number("end", end)
-    return _made(lambda xp: xp.linspace(*limits, count), dtype or "float32", **settings)
-
-
-def logspace(
-    start: float,
-    end: float,
-    steps: int,
-    base: float = 10.0,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """``base`` to the powers ``linspace(start, end, steps)``."""
-    powers = check_number("base", base) ** linspace(start, end, steps, "float64").data
-    return as_tensor(powers, dtype or "float32", device).requires_grad_(requires_grad)
+    dtype = dtype or "float32"
+    limits = _numbers(dtype, start=start, end=end)
+    return _made(lambda xp: xp.linspace(*limits, count), dtype, **settings)
 
 
 # -- random numbers, from the generator that xcnn.manual_seed seeds ------------------------
-
-
-def _random(values: Array, dtype: Any, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Numbers drawn on the host, so that every device gets the same."""
-    return Tensor(
-        backends.get("cpu" if device is None else device).asarray(values.astype(dtype_name(dtype))),
-        requires_grad,
-    )
+# drawn on the host, so that every device gets the same
 
 
 def rand(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Uniform random numbers in [0, 1) of shape ``size``, ints or one sequence of them."""
     values = random.generator().random(_shape(size), "float32")
-    return _random(values, dtype or "float32", **settings)
+    return _made(lambda xp: xp.asarray(values), dtype or "float32", **settings)
 
 
 def randn(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Standard normal random numbers of shape ``size``, ints or one sequence of them."""
-    return _random(random.generator().standard_normal(_shape(size)), dtype or "float32", **settings)
+    values = random.generator().standard_normal(_shape(size))
+    return _made(lambda xp: xp.asarray(values), dtype or "float32", **settings)
 
 
 def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings: Any) -> Tensor:
@@ -207,14 +195,67 @@ def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings
     if first >= stop:
         raise ArgumentError(f"randint: low={low}, high={high}: expected low < high")
     values = random.generator().integers(first, stop, _shape((size,)))
-    return _random(values, dtype or "int64", **settings)
+    return _made(lambda xp: xp.asarray(values), dtype or "int64", **settings)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **settings: Any) -> Tensor:
+    """Normal random numbers; ``mean`` and ``std`` may be tensors, whose shape is used then."""
+    if size is None:
+        both = Tensor.of(mean + std)
+        size, settings = both.shape, {"device": both.backend, **settings}
+    return randn(size, **settings) * std + mean
+
+
+def bernoulli(input: Any, p: float | None = None) -> Tensor:
+    """1 with the probability in each element of ``input`` (or ``p`` for all), else 0."""
+    input = Tensor.of(input)
+    chance = input.detach() if p is None else check_number("p", p, 0, 1)
+    return (rand_like(input) < chance).astype(input.dtype)
+
+
+def multinomial(input: Any, num_samples: int, replacement: bool = False) -> Tensor:
+    """Indices drawn in proportion to the weights in each row of ``input``; on the host.
+
+    Parameters
+    ----------
+    input : (W,) or (N, W)
+        Weights >= 0.
+    num_samples
+        Indices for each row.
+    replacement
+        Whether an index can be drawn again.
+
+    Returns
+    -------
+    Tensor (num_samples,) or (N, num_samples), int64
+
+    Raises
+    ------
+    ArgumentError
+        Weights that are negative or all 0, or too few for the samples.
+    """
+    weights = Tensor.of(input)
+    count = check_int("num_samples", num_samples)
+    again, table = check_flag("replacement", replacement), weights.numpy().astype("float64")
+    rows = table.reshape(-1, table.shape[-1]) if table.ndim in (1, 2) else table[None]
+    enough = not rows.size or ((rows > 0).sum(1) >= (1 if again else count)).all()
+    if table.ndim not in (1, 2) or not enough or not (rows >= 0).all():
+        raise ArgumentError(
+            f"multinomial: input has shape {weights.shape}, num_samples={count}: expected (W,) or "
+            f"(N, W), weights >= 0, of which at least {1 if again else count} are > 0 in each row"
+        )
+    choose = random.generator().choice
+    drawn = [choose(len(row), count, again, row / row.sum()) for row in rows]
+    shape = (*table.shape[:-1], count)
+    return as_tensor(drawn, "int64", weights.backend).reshape(shape)
 
 
 def randperm(n: int, dtype: Any = None, **settings: Any) -> Tensor:
     """The ints below ``n`` in random order."""
     count = check_int("n", n, 0)
     check_size("n", n, (count,))
-    return _random(random.generator().permutation(count), dtype or "int64", **settings)
+    values = random.generator().permutation(count)
+    return _made(lambda xp: xp.asarray(values), dtype or "int64", **settings)
 
 
 # -- like another tensor -------------------------------------------------------------------

@@ -66,6 +66,10 @@ class DivergenceError(XcnnError, ArithmeticError):
     """A training has diverged: a loss or a weight is infinite or NaN."""
 
 
+class UnknownNameError(XcnnError, AttributeError):
+    """There is no member, function or class of that name."""
+
+
 class StateDictError(XcnnError, KeyError):
     """A state dict does not fit the module; the message lists every wrong key."""
 

@@ -9,7 +9,7 @@ Everything below follows from this formula. Lengths are in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -117,12 +117,8 @@ class Geometry(NamedTuple):
     def covers_exactly(self) -> bool:
         """Whether each pixel lies in exactly one window (no overlap, no gap, no padding)."""
         tiled = tuple(o * s for o, s in zip(self.output, self.stride, strict=True))
-        return (
-            self.stride == self.kernel
-            and self.dilation == (1, 1)
-            and self.padding == ((0, 0), (0, 0))
-            and tiled == self.input
-        )
+        is_plain = self.dilation == (1, 1) and self.padding == ((0, 0), (0, 0))
+        return is_plain and self.stride == self.kernel and tiled == self.input
 
 
 @memoize
@@ -223,17 +219,18 @@ def transposed_geometry(
     return Geometry((height, width), input_size, kernel, stride, sides, dilation)
 
 
-def volume_geometry(
+def spatial_geometry(
     make: Callable[..., Geometry],
-    input_size: tuple[int, ...],
+    input_size: Sequence[int],
     padding: Any,
     kernel_name: str = "kernel_size",
     ceil_mode: bool | None = None,
     **settings: Any,
-) -> tuple[Geometry, Geometry]:
-    """The windows of volumes (depth, height, width): along the depth, and of each frame.
+) -> tuple[Geometry, ...]:
+    """The windows of signals, images or volumes, whose sizes have one to three axes.
 
-    The former is that of an image one pixel wide.
+    A signal is an image one pixel high. Volumes have two: the windows along the depth, as of an
+    image one pixel wide, and those of each frame. :func:`along_axes` joins them.
 
     Parameters
     ----------
@@ -242,50 +239,76 @@ def volume_geometry(
     **settings
         kernel, stride, dilation, and output_padding for the latter.
     """
-    sides: Any = check_padding(padding, 3)
-    deep: dict[str, Any] = {"padding": sides if isinstance(sides, str) else (sides[0], (0, 0))}
-    flat: dict[str, Any] = {"padding": sides if isinstance(sides, str) else sides[1:]}
-    for name, value in settings.items():
-        least = int(name != "output_padding")
+    ndim = len(input_size)
+    sides: Any = check_padding(padding, ndim)
+    fillers = {name: int(name != "output_padding") for name in settings}
+    for name, least in fillers.items():
         title = kernel_name if name == "kernel" else name
-        first, *rest = per_axis(value, title, 3, least)
-        deep[name], flat[name] = (first, least), tuple(rest)
+        settings[name] = per_axis(settings[name], title, ndim, least)
     more: dict[str, Any] = {} if ceil_mode is None else {"ceil_mode": ceil_mode}
+
+    def of(select: Callable[[Any, Any], Any], **names: Any) -> Geometry:
+        values = {name: select(settings[name], filler) for name, filler in fillers.items()}
+        values["padding"] = sides if isinstance(sides, str) else select(sides, (0, 0))
+        return make(
+            select(tuple(input_size), 1), kernel_name=kernel_name, **values, **more, **names
+        )
+
+    if ndim == 1:
+        return (of(lambda values, filler: (filler, *values)),)
+    if ndim == 2:
+        return (of(lambda values, _: values),)
     names = {} if make is transposed_geometry else {"axes": ("depth", "width")}
-    depth, height, width = input_size
-    return (
-        make((depth, 1), **deep, kernel_name=kernel_name, **more, **names),
-        make((height, width), **flat, kernel_name=kernel_name, **more),
-    )
+    deep = of(lambda values, filler: (values[0], filler), **names)
+    return deep, of(lambda values, _: values[1:])
+
+
+def along_axes(windows: Sequence[Geometry], name: str, ndim: int) -> tuple:
+    """What :func:`spatial_geometry` returned, as the values of an attribute for each axis."""
+    values = getattr(windows[-1], name)
+    return (getattr(windows[0], name)[0], *values) if len(windows) == 2 else values[-ndim:]
 
 
 def output_padding_for(
     output_size: Any, input_size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any
 ) -> Any:
-    """The ``output_padding`` for which :func:`transposed_geometry` gives images of ``output_size``.
-
-    Also that of volumes, whose sizes are (depth, height, width).
+    """The ``output_padding`` for which :func:`transposed_geometry` gives ``output_size``.
 
     Raises
     ------
     ShapeError
         No ``output_padding`` below the stride gives that size.
     """
-    settings = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    smallest: tuple[int, ...]
-    if len(input_size) == 3:
-        deep, flat = volume_geometry(transposed_geometry, input_size, **settings)
-        smallest = deep.input[0], *flat.input
-    else:
-        smallest = transposed_geometry(input_size, **settings).input
+    settings = {"kernel": kernel, "stride": stride, "dilation": dilation}
+    windows = spatial_geometry(transposed_geometry, input_size, padding, **settings)
+    smallest = along_axes(windows, "input", len(input_size))
     extra = tuple(size - least for size, least in zip(output_size, smallest, strict=True))
     if not all(0 <= m < s for m, s in zip(extra, stride, strict=True)):
         largest = tuple(least + s - 1 for least, s in zip(smallest, stride, strict=True))
         raise ShapeError(
-            f"output_size={output_size}: an input of size {input_size} gives sizes from "
+            f"output_size={output_size}: an input of size {tuple(input_size)} gives sizes from "
             f"{smallest} to {largest}"
         )
     return extra
+
+
+@lru_cache(maxsize=1024)
+def adaptive_spans(size: int, output: int) -> list[Pair]:
+    """Start and stop of each of ``output`` windows that cover ``size`` pixels of an axis."""
+    return [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
+
+
+@lru_cache(maxsize=1024)
+def adaptive_geometry(size: tuple[int, ...], output: tuple[int, ...]) -> Geometry | None:
+    """The equivalent fixed windows along each axis, if all have the same size and spacing."""
+    axes = []
+    for pixels, count in zip(size, output, strict=True):
+        spans = adaptive_spans(pixels, count)
+        length, step = spans[0][1], spans[1][0] if count > 1 else pixels
+        if step < 1 or spans != [(o * step, o * step + length) for o in range(count)]:
+            return None
+        axes.append((pixels, count, length, step, (0, 0), 1))
+    return Geometry(*zip(*axes, strict=True))
 
 
 def borders(mode: str, size: int, sides: Pair) -> list[tuple[slice, slice]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import did_you_mean
+from .errors import UnknownNameError, did_you_mean
 
 _RECURRENT = "recurrent networks are not part of xcnn; use nn.Conv1d or nn.MultiheadAttention"
 _TRANSFORMER = "build the block from nn.MultiheadAttention, nn.LayerNorm and nn.Linear"
@@ -15,9 +15,24 @@ _COMPLEX = "complex numbers are not part of xcnn; use two real channels"
 _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
-_NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, device=tensor.device)"
-_DEVICE = 'pass device="auto", "cpu", "cuda" or "cuda:1" as a string'
 
+#: functions, which are methods of a tensor too
+_INSTEAD = {
+    **dict.fromkeys(("addbmm", "addmm", "addmv", "addr", "baddbmm"), "use input + a @ b"),
+    **dict.fromkeys(("diff", "trapezoid"), "use x[1:] - x[:-1], and its sum"),
+    **dict.fromkeys(("dstack", "column_stack"), "use xcnn.stack or xcnn.cat"),
+    **dict.fromkeys(("hsplit", "tensor_split", "vsplit"), "use split or chunk"),
+    **dict.fromkeys(("index_copy", "index_fill", "masked_scatter"), "use masked_fill or index_put"),
+    **dict.fromkeys(("inner", "kron", "tensordot", "vdot"), "use xcnn.einsum"),
+    **dict.fromkeys(("kthvalue", "mode", "msort", "quantile"), "use sort or topk"),
+    **dict.fromkeys(("take", "take_along_dim"), "use x.flatten()[index], or gather"),
+    "aminmax": "use amin and amax",
+    "cumprod": "use x.log().cumsum(dim).exp(), of numbers > 0",
+    "diag_embed": "use diag",
+    "index_add": "use index_put(..., accumulate=True), or scatter_add",
+    "nanmedian": "use x[~x.isnan()].median()",
+    "trace": "use x.diagonal().sum()",
+}
 NN = {
     **dict.fromkeys(("GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"), _RECURRENT),
     **dict.fromkeys(
@@ -43,27 +58,29 @@ NN = {
     **dict.fromkeys(("DataParallel", "SyncBatchNorm", "parallel"), _SEVERAL),
     **dict.fromkeys(("qat", "quantized", "quantizable"), _QUANTISED),
     "AdaptiveLogSoftmaxWithLoss": "use nn.Linear and nn.CrossEntropyLoss",
-    "Bilinear": "use xcnn.einsum",
     "Container": "use nn.Sequential, nn.ModuleList or nn.ModuleDict",
     "CrossMapLRN2d": "use nn.LocalResponseNorm",
     "EmbeddingBag": "use nn.Embedding, and .mean(1) or .sum(1) of its output",
     "NLLLoss2d": "use nn.NLLLoss, which takes images",
     "ParameterDict": "use a plain dict of nn.Parameter as an attribute",
     "UninitializedParameter": "pass the sizes to the layer",
-    "utils": "use xcnn.optim.clip_grad_norm_ and clip_grad_value_",
 }
 FUNCTIONAL = {
-    "bilinear": "use xcnn.einsum",
+    **_INSTEAD,
     "embedding_bag": "use F.embedding, and .mean(1) or .sum(1) of its output",
     "grid_sampler": "use F.grid_sample",
     "multi_head_attention_forward": "use nn.MultiheadAttention or F.scaled_dot_product_attention",
     "scaled_grouped_mm": "use xcnn.matmul",
     "upsample": "use F.interpolate",
-    "upsample_bilinear": 'use F.interpolate(mode="bilinear", align_corners=True)',
-    "upsample_nearest": "use F.interpolate",
+}
+OPTIM = {
+    "ASGD": "use SGD, with optim.EMA or optim.SWA for the average",
+    "Adafactor": "use AdamW, or SGD for less state",
+    "SparseAdam": "sparse gradients are not part of xcnn; use Adam",
+    "swa_utils": "use optim.EMA, optim.SWA and optim.update_batch_norm",
 }
 TENSOR = {
-    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _NEW),
+    **_INSTEAD,
     **dict.fromkeys(
         ("cholesky", "det", "eig", "inverse", "logdet", "lu", "pinverse", "qr", "svd"), _LINALG
     ),
@@ -76,7 +93,6 @@ TENSOR = {
     "element_size": "use tensor.data.itemsize",
     "get_device": "use tensor.device",
     "grad_fn": "use tensor.creator",
-    "index_put": "use xcnn.where, masked_fill or scatter_add",
     "is_cpu": 'use tensor.device == "cpu"',
     "is_cuda": 'use tensor.device != "cpu"',
     "is_pinned": "copies to a GPU are pinned by the loader",
@@ -88,12 +104,26 @@ TENSOR = {
     "storage": "use tensor.data",
     "stride": "use tensor.data.strides, in bytes",
 }
+MODULE = {
+    **dict.fromkeys(
+        ("register_backward_hook", "register_full_backward_hook"),
+        "use register_forward_hook, and register_hook of the output in it",
+    ),
+    "bfloat16": "bfloat16 is not part of xcnn; use .half() or .float()",
+    "compile": "leave it out: operations run at once",
+    "extra_repr": "the arguments of __init__ are shown",
+    "share_memory": "leave it out: the loader's workers are threads",
+    "type": "use to(dtype)",
+}
 TOP = {
-    **dict.fromkeys(("cuda", "device", "mps", "set_default_device"), _DEVICE),
+    **_INSTEAD,
+    "mps": "Apple's GPUs are not supported; use the CPU",
+    "set_default_device": "pass device= to each tensor and module",
     **dict.fromkeys(("complex64", "complex128", "complex", "polar", "view_as_complex"), _COMPLEX),
     **dict.fromkeys(("linalg", "inverse", "svd"), _LINALG),
     **dict.fromkeys(("fft", "stft"), _FFT),
     **dict.fromkeys(("ao", "quantization"), _QUANTISED),
+    "logspace": "use 10 ** xcnn.linspace(start, end, steps)",
     "DoubleTensor": 'use xcnn.tensor(..., dtype="float64")',
     "FloatTensor": "use xcnn.tensor",
     "Generator": "use xcnn.manual_seed",
@@ -105,16 +135,20 @@ TOP = {
     "hub": "use xcnn.models.create(name, weights=...)",
     "jit": "use xcnn.onnx.export",
     "multiprocessing": "use the workers of xcnn.data.DataLoader",
+    "distributions": "use xcnn.randn, numpy.random or scipy.stats",
     "profiler": "use Python's cProfile, or Nsight on a GPU",
     "quasirandom": "use scipy.stats.qmc",
     "seed": "use xcnn.manual_seed",
+    "set_printoptions": "use numpy.set_printoptions",
     "set_num_threads": "set OPENBLAS_NUM_THREADS before Python starts",
     "utils": "use xcnn.data for datasets and loaders",
     "vmap": "operations take batches",
 }
 
 
-def no_attribute(owner: str, name: str, hints: dict[str, str], known: Iterable[str]) -> Exception:
+def no_attribute(
+    owner: str, name: str, hints: dict[str, str], known: Iterable[str]
+) -> UnknownNameError:
     """The error for a missing attribute, with a hint, or a name that is spelled like it."""
     hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
-    return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name)
+    return UnknownNameError(f"{owner} has no attribute {name!r}{hint}")

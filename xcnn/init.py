@@ -28,11 +28,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from numpy import eye, full, linalg, sign, zeros
 from numpy.random import Generator
 
 from . import random
 from .arrays import Array
-from .checks import are_ints, check_choice, check_number
+from .checks import are_ints, check_choice, check_int, check_number
 from .errors import ArgumentError, DTypeError, show
 from .tensor import Tensor
 
@@ -50,7 +51,8 @@ _GLOROT = (
 _GAINS = {
     **dict.fromkeys(_RELU_LIKE, math.sqrt(2)),
     **dict.fromkeys(_GLOROT, 1.0),
-    "leaky_relu": math.sqrt(2 / (1 + 0.01**2)),
+    **dict.fromkeys((f"conv{t}{n}d" for t in ("", "_transpose") for n in "123"), 1.0),
+    "leaky_relu": 0.0,  # by its slope
     "prelu": math.sqrt(2 / (1 + 0.25**2)),
     "rrelu": math.sqrt(2 / (1 + (11 / 48) ** 2)),
     "selu": 3 / 4,
@@ -58,15 +60,28 @@ _GAINS = {
 }
 
 
-def gain(nonlinearity: str) -> float:
+def gain(nonlinearity: str, param: float | None = None) -> float:
     """Return the gain that preserves the variance through an activation.
+
+    Parameters
+    ----------
+    nonlinearity
+        The name of an activation; a convolution's, such as "conv2d", counts as "linear".
+    param
+        The slope of "leaky_relu"; default: 0.01.
 
     Raises
     ------
     ArgumentError
         Unknown name.
     """
-    return _GAINS[check_choice("nonlinearity", nonlinearity, sorted(_GAINS))]
+    if check_choice("nonlinearity", nonlinearity, sorted(_GAINS)) == "leaky_relu":
+        slope = 0.01 if param is None else check_number("param", param, -1e150, 1e150)
+        return math.sqrt(2 / (1 + slope**2))
+    return _GAINS[nonlinearity]
+
+
+calculate_gain = gain  # PyTorch's name
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -83,53 +98,89 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * window, shape[0] * window
 
 
-def _fans(tensor: Tensor) -> tuple[int, int]:
+def _fans(tensor: Any) -> tuple[int, int]:
     return fans(_checked(tensor).shape)
 
 
 def _checked(tensor: Any) -> Tensor:
-    if not isinstance(tensor, Tensor) or tensor.dtype.kind != "f":
+    """A Tensor of floats, or an array of them as one."""
+    if not hasattr(tensor, "dtype") or Tensor.of(tensor).dtype.kind != "f":
         raise DTypeError(
             f"tensor is {getattr(tensor, 'dtype', type(tensor).__name__)}: expected a Tensor of "
             "floats, such as layer.weight"
         )
-    return tensor
+    return Tensor.of(tensor)
 
 
-def kaiming_normal_(tensor: Tensor, nonlinearity: str = "relu", generator: _Rng = None) -> Tensor:
-    """He initialisation, normal: std = gain / √fan_in."""
-    return normal_(tensor, gain(nonlinearity) / math.sqrt(_fans(tensor)[0]), generator)
+def _kaiming_std(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
+    if isinstance(a, str):
+        raise ArgumentError(f"a={a!r}: expected a slope; pass nonlinearity={a!r} by name")
+    fan_in, fan_out = _fans(tensor)
+    fan = fan_in if check_choice("mode", mode, ("fan_in", "fan_out")) == "fan_in" else fan_out
+    return gain(nonlinearity, check_number("a", a)) / math.sqrt(fan)
 
 
-def kaiming_uniform_(tensor: Tensor, nonlinearity: str = "relu", generator: _Rng = None) -> Tensor:
-    """He initialisation, uniform within ± gain · √(3 / fan_in)."""
-    std = gain(nonlinearity) / math.sqrt(_fans(tensor)[0])
-    return uniform_(tensor, math.sqrt(3) * std, generator)
+def kaiming_normal_(
+    tensor: Any,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: _Rng = None,
+) -> Any:
+    """He initialisation, normal: std = gain / √fan.
+
+    Parameters
+    ----------
+    tensor
+        A Tensor of floats, or an array.
+    a
+        Slope of "leaky_relu"; with 0, the default, it is relu.
+    mode
+        "fan_in" preserves the variance of the forward pass, "fan_out" that of the backward pass.
+    nonlinearity
+        The activation, see :func:`gain`.
+    generator
+        A NumPy generator; default: the library's (see :func:`xcnn.manual_seed`).
+    """
+    return normal_(tensor, 0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
-def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: _Rng = None) -> Tensor:
+def kaiming_uniform_(
+    tensor: Any,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: _Rng = None,
+) -> Any:
+    """He initialisation, uniform within ± gain · √(3 / fan); see :func:`kaiming_normal_`."""
+    bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def xavier_normal_(tensor: Any, gain: float = 1.0, generator: _Rng = None) -> Any:
     """Glorot initialisation, normal: std = gain · √(2 / (fan_in + fan_out))."""
     gain = check_number("gain", gain, 0)
-    return normal_(tensor, gain * math.sqrt(2 / sum(_fans(tensor))), generator)
+    return normal_(tensor, 0, gain * math.sqrt(2 / sum(_fans(tensor))), generator)
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: _Rng = None) -> Tensor:
+def xavier_uniform_(tensor: Any, gain: float = 1.0, generator: _Rng = None) -> Any:
     """Glorot initialisation, uniform within ± gain · √(6 / (fan_in + fan_out))."""
-    gain = check_number("gain", gain, 0)
-    return uniform_(tensor, gain * math.sqrt(6 / sum(_fans(tensor))), generator)
+    bound = check_number("gain", gain, 0) * math.sqrt(6 / sum(_fans(tensor)))
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def lecun_normal_(tensor: Tensor, generator: _Rng = None) -> Tensor:
+def lecun_normal_(tensor: Any, generator: _Rng = None) -> Any:
     """LeCun initialisation, normal: std = 1 / √fan_in."""
-    return normal_(tensor, 1 / math.sqrt(_fans(tensor)[0]), generator)
+    return normal_(tensor, 0, 1 / math.sqrt(_fans(tensor)[0]), generator)
 
 
-def lecun_uniform_(tensor: Tensor, generator: _Rng = None) -> Tensor:
+def lecun_uniform_(tensor: Any, generator: _Rng = None) -> Any:
     """LeCun initialisation, uniform within ± √(3 / fan_in)."""
-    return uniform_(tensor, math.sqrt(3 / _fans(tensor)[0]), generator)
+    bound = math.sqrt(3 / _fans(tensor)[0])
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def for_activation_(tensor: Tensor, nonlinearity: str, generator: _Rng = None) -> Tensor:
+def for_activation_(tensor: Any, nonlinearity: str, generator: _Rng = None) -> Any:
     """Initialise for the activation that follows.
 
     LeCun, normal, for selu; Glorot, uniform, for tanh and all whose gain is 1 (see
@@ -144,7 +195,7 @@ def for_activation_(tensor: Tensor, nonlinearity: str, generator: _Rng = None) -
         return xavier_uniform_(tensor, generator=generator)
     if nonlinearity == "selu":
         return lecun_normal_(tensor, generator)
-    return kaiming_normal_(tensor, nonlinearity, generator)
+    return normal_(tensor, 0, gain(nonlinearity) / math.sqrt(_fans(tensor)[0]), generator)
 
 
 @contextmanager
@@ -157,23 +208,117 @@ def skipped() -> Iterator[None]:
         _skip.reset(token)
 
 
-def normal_(tensor: Tensor, std: float = 1.0, generator: _Rng = None) -> Tensor:
-    """Normal distribution with mean 0 and standard deviation ``std``."""
-    std = check_number("std", std, 0)
-    return _fill(tensor, generator, lambda rng: rng.standard_normal(tensor.shape) * std)
+def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: _Rng = None) -> Any:
+    """Normal distribution."""
+    mean, std = check_number("mean", mean), check_number("std", std, 0)
+    return _fill(tensor, generator, lambda rng, shape: rng.standard_normal(shape) * std + mean)
 
 
-def uniform_(tensor: Tensor, bound: float = 1.0, generator: _Rng = None) -> Tensor:
-    """Uniform distribution within ± ``bound``."""
-    bound = check_number("bound", bound, 0, 1e38)
-    return _fill(tensor, generator, lambda rng: rng.uniform(-bound, bound, tensor.shape))
+def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: _Rng = None) -> Any:
+    """Uniform distribution from ``a`` to ``b``."""
+    low = check_number("a", a, -1e38, 1e38)
+    high = check_number("b", b, low, 1e38)
+    return _fill(tensor, generator, lambda rng, shape: rng.uniform(low, high, shape))
 
 
-def _fill(tensor: Tensor, rng: _Rng, draw: Callable[[Generator], Array]) -> Tensor:
-    _checked(tensor)
+def trunc_normal_(
+    tensor: Any,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: _Rng = None,
+) -> Any:
+    """Normal distribution of which only numbers from ``a`` to ``b`` are drawn.
+
+    Raises
+    ------
+    ArgumentError
+        The range is empty, or more than five standard deviations away from the mean.
+    """
+    mean, std = check_number("mean", mean), check_number("std", std, 0, above=True)
+    low, high = check_number("a", a), check_number("b", b)
+    if not low < high or low > mean + 5 * std or high < mean - 5 * std:
+        raise ArgumentError(f"a={a}, b={b}: expected a < b, near mean={mean} in units of std={std}")
+
+    def draw(rng: Generator, shape: tuple[int, ...]) -> Array:
+        values = rng.standard_normal(shape) * std + mean
+        while (outside := (values < low) | (values > high)).any():
+            values[outside] = rng.standard_normal(int(outside.sum())) * std + mean
+        return values
+
+    return _fill(tensor, generator, draw)
+
+
+def orthogonal_(tensor: Any, gain: float = 1.0, generator: _Rng = None) -> Any:
+    """A random (semi-)orthogonal matrix (F, C·kH·kW), times ``gain``.
+
+    Source: Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks", arXiv:1312.6120.
+    """
+    columns, rows = _fans(tensor)[0], tensor.shape[0]
+    gain = check_number("gain", gain)
+
+    def draw(rng: Generator, shape: tuple[int, ...]) -> Array:
+        q, r = linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+        q *= gain * sign(r.diagonal())  # uniformly distributed
+        return (q.T if rows < columns else q).reshape(shape)
+
+    return _fill(tensor, generator, draw)
+
+
+def constant_(tensor: Any, val: float) -> Any:
+    """``val`` everywhere."""
+    value = check_number("val", val)
+    return _fill(tensor, None, lambda rng, shape: full(shape, value))
+
+
+def ones_(tensor: Any) -> Any:
+    """1 everywhere."""
+    return constant_(tensor, 1)
+
+
+def zeros_(tensor: Any) -> Any:
+    """0 everywhere."""
+    return constant_(tensor, 0)
+
+
+def eye_(tensor: Any) -> Any:
+    """The identity matrix, for a weight (out, in)."""
+    if _checked(tensor).ndim != 2:
+        raise ArgumentError(f"eye_: the tensor has shape {tensor.shape}: expected two axes")
+    return _fill(tensor, None, lambda rng, shape: eye(shape[0], shape[1]))
+
+
+def dirac_(tensor: Any, groups: int = 1) -> Any:
+    """A convolution that returns its input: 1 in the middle of channel i of filter i, else 0.
+
+    For a weight (F, C, k), (F, C, kH, kW) or (F, C, kD, kH, kW); each group has its own filters.
+    """
+    shape = _checked(tensor).shape
+    groups = check_int("groups", groups)
+    if len(shape) not in (3, 4, 5) or shape[0] % groups:
+        raise ArgumentError(
+            f"dirac_: the weight has shape {shape}, groups={groups}: expected three to five axes, "
+            "and filters that are a multiple of groups"
+        )
+
+    def draw(rng: Generator, shape: tuple[int, ...]) -> Array:
+        values: Array = zeros(shape)
+        filters = shape[0] // groups
+        middle = tuple(n // 2 for n in shape[2:])
+        for i in range(min(filters, shape[1])):
+            values[(slice(i, None, filters), i, *middle)] = 1
+        return values
+
+    return _fill(tensor, None, draw)
+
+
+def _fill(tensor: Any, rng: _Rng, draw: Callable[[Generator, tuple[int, ...]], Array]) -> Any:
+    checked = _checked(tensor)
     if rng is not None and not isinstance(rng, Generator):
         raise ArgumentError(f"generator={show(rng)}: expected a numpy.random.Generator or None")
     if not _skip.get():
-        values = draw(rng or random.generator())
-        tensor.data[...] = tensor.backend.asarray(values, tensor.dtype)
+        values = draw(rng or random.generator(), checked.shape)
+        checked.data[...] = checked.backend.asarray(values, checked.dtype)
     return tensor

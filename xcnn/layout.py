@@ -12,7 +12,6 @@ import math
 from typing import Any
 
 from .arrays import Array
-from .checks import Padding, check_padding1d
 from .errors import ArgumentError, ShapeError, show
 from .tiling import Tile
 
@@ -22,6 +21,8 @@ _TO_BATCH_LAST = {
     "NCL": (1, 2, 0),
     "NCDHW": (1, 3, 4, 2, 0),
 }
+_ONE = {"NCL": "signal", "NCHW": "image", "NHWC": "image", "NCDHW": "volume"}
+_NUMBERS = ("zero", "one", "two", "three", "four", "five")
 
 
 def batch_last(xp: Any, x: Array, data_format: str = "NCHW") -> Array:
@@ -57,80 +58,28 @@ def check_data_format(data_format: str, ndim: int = 2) -> str:
     return data_format
 
 
-def image_size(x: Any, data_format: str, name: str = "input") -> tuple[int, int, int]:
+def spatial_size(x: Any, data_format: str, name: str = "input") -> tuple[int, ...]:
     """(channels, height, width) of a batch of images, given an array or its shape.
 
-    With "NCL", same as :func:`signal_size`.
+    With "NCL", (channels, length) of signals; with "NCDHW", (channels, depth, height, width).
 
     Raises
     ------
     ArgumentError
         An unknown ``data_format``.
     ShapeError
-        Not four axes.
+        Another number of axes.
     """
-    if isinstance(data_format, str) and data_format == "NCL":
-        return signal_size(x, name)
-    check_data_format(data_format)
-    shape = getattr(x, "shape", x)
-    if len(shape) != 4:
+    if not isinstance(data_format, str) or data_format not in _ONE:
+        check_data_format(data_format)
+    shape = tuple(getattr(x, "shape", x))
+    if len(shape) != len(data_format):
+        axes, count = list(data_format), len(data_format)
         raise ShapeError(
-            f"{name} has shape {shape}: expected four axes {', '.join(data_format)}, or three "
-            f"{', '.join(data_format[1:])} for one image"
+            f"{name} has shape {shape}: expected {_NUMBERS[count]} axes {', '.join(axes)}, or "
+            f"{_NUMBERS[count - 1]} {', '.join(axes[1:])} for one {_ONE[data_format]}"
         )
-    return shape[1:] if data_format == "NCHW" else (shape[3], *shape[1:3])
-
-
-def signal_size(x: Any, name: str = "input") -> tuple[int, int, int]:
-    """(channels, 1, length) of a batch of signals (N, C, L).
-
-    Raises
-    ------
-    ShapeError
-        Not three axes.
-    """
-    shape = getattr(x, "shape", x)
-    if len(shape) != 3:
-        raise ShapeError(
-            f"{name} has shape {tuple(shape)}: expected three axes N, C, L, or two C, L for one "
-            "signal"
-        )
-    return shape[1], 1, shape[2]
-
-
-def volume_size(x: Any, name: str = "input") -> tuple[int, int, int, int]:
-    """(channels, depth, height, width) of a batch of volumes (N, C, D, H, W).
-
-    Raises
-    ------
-    ShapeError
-        Not five axes.
-    """
-    shape = getattr(x, "shape", x)
-    if len(shape) != 5:
-        raise ShapeError(
-            f"{name} has shape {tuple(shape)}: expected five axes N, C, D, H, W, or four C, D, H, "
-            "W for one volume"
-        )
-    return tuple(shape[1:])
-
-
-def spatial_size(x: Any, data_format: str) -> tuple[int, ...]:
-    """:func:`image_size` or, with "NCDHW", :func:`volume_size`."""
-    is_volume = isinstance(data_format, str) and data_format == "NCDHW"
-    return volume_size(x) if is_volume else image_size(x, data_format)
-
-
-def image_padding(padding: Any) -> Padding:
-    """The padding of a signal, as padding of an image one pixel high.
-
-    Raises
-    ------
-    ArgumentError
-        Not a valid padding of a 1-D convolution.
-    """
-    sides = check_padding1d(padding)
-    return sides if isinstance(sides, str) else ((0, 0), sides)
+    return (shape[3], *shape[1:3]) if data_format == "NHWC" else shape[1:]
 
 
 def to_batch_last(xp: Any, x: Array) -> Array:

@@ -491,6 +491,12 @@ class Tensor:
             data = data.data
         elif type(data) not in backends.by_type and backends.find(data) is None:
             data = _to_array(data)
+        if data.dtype.kind not in "fiub":
+            use = " (classes by name: np.unique(names, return_inverse=True)[1])"
+            raise DTypeError(
+                f"expected an array of real numbers or bools, got one of {data.dtype}"
+                + (use if data.dtype.kind in "OSU" else "")
+            )
         self._data: Array = data
         self._grad: Tensor | None = None
         self._buffer: Tensor | None = None  # the last gradient: its memory is for the next one
@@ -588,6 +594,14 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind != "i" and self.dtype.kind != "u":
+            raise DTypeError(f"an index must be a whole number, this tensor is {self.dtype}")
+        return int(self.item())
+
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
 
@@ -610,8 +624,8 @@ class Tensor:
         """Move to a device, convert to a dtype, or both; ``self`` if nothing changes.
 
         ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, or ``to(other)`` for those of another
-        tensor. A move is not recorded: it returns a new leaf. A conversion between floating-point
-        dtypes is, so that gradients flow through it.
+        tensor; ``non_blocking`` and ``copy`` may follow. A move is not recorded: it returns a new
+        leaf. A conversion between floating-point dtypes is, so that gradients flow through it.
 
         Parameters
         ----------
@@ -631,6 +645,9 @@ class Tensor:
         DTypeError
             No such dtype.
         """
+        flags = [v for v in args if isinstance(v, bool)]  # non_blocking, copy
+        check_flag("non_blocking", non_blocking)
+        copy = flags[1] if len(flags) > 1 else check_flag("copy", copy)
         device, dtype = destination(args, device, dtype)
         target = self.backend if device is None else backends.get(device)
         moved = self
@@ -778,7 +795,6 @@ class Tensor:
         def __rtruediv__(self, other: Any) -> Tensor: ...
         def __matmul__(self, other: Any) -> Tensor: ...
         def __rmatmul__(self, other: Any) -> Tensor: ...
-        def clone(self) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
@@ -795,28 +811,11 @@ class Tensor:
         def __mod__(self, other: Any) -> Tensor: ...
         def __pow__(self, exponent: Any) -> Tensor: ...
         def __rpow__(self, base: Any) -> Tensor: ...
-        def abs(self) -> Tensor: ...
-        def exp(self) -> Tensor: ...
-        def log(self) -> Tensor: ...
-        def pow(self, exponent: Any) -> Tensor: ...
-        def reciprocal(self) -> Tensor: ...
-        def sqrt(self) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
         def __iter__(self) -> Iterator[Tensor]: ...
 
-        T: Tensor
-
-        def reshape(self, *shape: Any) -> Tensor: ...
-        def flatten(self, start_dim: int = 0) -> Tensor: ...
-        def astype(self, dtype: Any) -> Tensor: ...
-        def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
-        def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
-        def permute(self, *dims: Any) -> Tensor: ...
-        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
-        def squeeze(self, dim: Any = None) -> Tensor: ...
-        def unsqueeze(self, dim: int) -> Tensor: ...
-        def split(self, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]: ...
-        def clamp(self, min: Any = None, max: Any = None) -> Tensor: ...
+        # the functions of functional/, as methods of the same names, and x.sqrt_() and so on
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Parameter(Tensor):
@@ -876,7 +875,7 @@ def destination(args: Iterable[Any], device: Any, dtype: Any) -> tuple[Any, Any]
             device, dtype = value.backend, value.dtype
         elif isinstance(value, Backend) or (isinstance(value, str) and value not in DTYPES):
             device = value
-        elif value is not None:
+        elif value is not None and not isinstance(value, bool):
             dtype = value
     return device, dtype
 

@@ -204,7 +204,7 @@ def optimizer_step(name: str, value: Array, gradient: Array) -> Prepared:
     leaf.grad = gradient
     optimizer = OPTIMIZERS[name]([leaf])
     optimizer.step()
-    arrays = (leaf.data, *(slot[0] for slot in optimizer.state.values()))
+    arrays = (leaf.data, *(slot[0] for slot in optimizer.state.values() if slot[0] is not None))
     return Prepared(lambda: optimizer.step() or arrays, [*arrays, gradient])
 
 

@@ -38,8 +38,8 @@ def test_version(run):
         ("fly", "invalid choice: 'fly'"),
         ("trian", "argument COMMAND: invalid choice: 'trian' (did you mean 'train'?); see"),
         ("train lenet6", "argument MODEL: invalid choice: 'lenet6' (did you mean 'lenet5'?); see"),
-        ("train VGG", "'VGG' (did you mean 'vgg11' or 'vgg11_bn' or 'vgg16'?); see"),
-        ("train alexander", "invalid choice: 'alexander' (choose from "),
+        ("train VGG", "'VGG' (did you mean 'vgg11' or 'vgg11_bn' or 'vgg13'?); see"),
+        ("train nothing", "invalid choice: 'nothing' (choose from "),
         ("train --epocs 3", "unknown option --epocs (did you mean '--epochs'?); see"),
         ("train --epocs=3", "unknown option --epocs (did you mean '--epochs'?); see"),
         ("evaluate run --zzz", "unknown option --zzz; see"),
@@ -119,7 +119,7 @@ def test_summary_suggests_a_model(run):
         "xcnn: error: 'lenet6' is not a model, a run folder or a file that ends in .onnx (did you "
         "mean 'lenet5'?)\n"
     )
-    assert "; the models are autoencoder, " in run("summary zzz").err
+    assert "; the models are alexnet, autoencoder, " in run("summary zzz").err
 
 
 @pytest.mark.parametrize(

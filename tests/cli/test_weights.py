@@ -186,3 +186,24 @@ def test_the_output_layer_of_a_loss():
         assert ((y > 0) & (y < 1)).all()
     network = Network()
     assert with_output_layer(network, "cross_entropy") is network
+
+
+def test_init_from_pytorch(run):
+    torch = pytest.importorskip("torch")
+    xcnn.manual_seed(5)
+    arrays = models.small_cnn(10, (1, 32, 32)).state_dict()
+    torch.save({"epoch": 1, "model": {k: torch.tensor(a) for k, a in arrays.items()}}, "start.pth")
+    assert run(f"{TRAIN} --init start.pth --lr 0")[0] == 0
+    assert {k: a.tolist() for k, a in weights().items()} == {
+        k: a.tolist() for k, a in arrays.items()
+    }
+    torch.save(torch.nn.Linear(2, 3), "module.pth")
+    status, _, err = run(f"{TRAIN} --init module.pth --out other")
+    assert status == 2
+    assert "module.pth: it contains torch.nn.modules.linear.Linear: only dicts" in err
+
+
+def test_init_from_a_url(run):
+    status, _, err = run(f"{TRAIN} --init https://host/weights.pth")
+    assert status == 2
+    assert "has no digest: append #sha256=" in err

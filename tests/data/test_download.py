@@ -188,7 +188,7 @@ def test_failed_download_creates_no_folder(server, tmp_path):
 def test_an_interrupt_leaves_nothing(server, tmp_path, monkeypatch, exception):
     parts = []
 
-    def interrupted(response, timeout):
+    def interrupted(response, timeout, limit):
         yield BODY[:10]
         parts.extend(tmp_path.iterdir())
         raise exception

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from .. import onnx, serialize
+from .. import models, onnx
 from ..errors import ArgumentError, StateDictError, did_you_mean
 from ..nn import Module
 from .network import is_onnx
@@ -16,7 +16,7 @@ from .options import Parser
 
 def add_options(parser: Parser) -> None:
     """Add ``--init``, ``--new-head`` and ``--freeze``."""
-    init = "start from the weights of a safetensors or ONNX file, by name, as in torchvision"
+    init = "start from weights, by name: a safetensors, PyTorch or ONNX file, or a URL"
     parser.add("--init FILE", init)
     head = "with --init: keep random weights where shapes differ"
     parser.add("--new-head", head, action="store_true")
@@ -28,7 +28,7 @@ def add_options(parser: Parser) -> None:
 
 
 def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
-    """Copy the weights of a safetensors or ONNX file into ``model``, by name.
+    """Copy the weights of a safetensors, PyTorch or ONNX file into ``model``, by name.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
         From :func:`xcnn.models.create`.
     path
         A file written by :func:`xcnn.save`, or by another library with the same names, such as
-        torchvision with ``safetensors.torch.save_file(model.state_dict(), path)``.
+        torchvision's; or a URL, as ``weights`` of :func:`xcnn.models.create`.
     new_head
         Keep the model's weights where the file's have another shape, such as the last layer's for
         another number of classes.
@@ -56,7 +56,7 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     if Path(path).is_dir():
         raise ArgumentError(f"--init {path} is a folder; for a run, pass {path}/model.safetensors")
     state = model.state_dict()
-    arrays = _read(path)
+    arrays = _read(path, model)
     misshapen = [k for k in state if k in arrays and arrays[k].shape != state[k].shape]
     if new_head:
         arrays.update({k: state[k] for k in misshapen})
@@ -68,10 +68,10 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     return misshapen
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, model: Module) -> dict[str, Any]:
     """The arrays of a file, by name."""
     if not is_onnx(Path(path)):
-        return serialize.read(path)[0]
+        return models.read_weights(model, path)
     graph = onnx.load(path)
     parameters = dict(graph.named_parameters())
     return {k: a for k, a in graph.state_dict().items() if k in parameters or "running_" in k}

@@ -88,8 +88,7 @@ class Frames(Method):
         frames = backend.xp.empty((channels, taps, height, width, count, batch), x.dtype)
 
         def compute(some: slice) -> None:
-            for k in range(taps):
-                windows, read = self.depth.span(0, k, part.start, part.stop)
+            for k, (windows, read) in enumerate(self.depth.spans(0, part.start, part.stop)):
                 frames[some, k, :, :, : windows.start] = 0
                 frames[some, k, :, :, windows.stop :] = 0
                 frames[some, k, :, :, windows] = x[some, :, :, read]
@@ -103,8 +102,7 @@ class Frames(Method):
         frames = frames.reshape(channels, taps, height, width, part.stop - part.start, batch)
 
         def compute(some: slice) -> None:
-            for k in range(taps):
-                windows, read = self.depth.span(0, k, part.start, part.stop)
+            for k, (windows, read) in enumerate(self.depth.spans(0, part.start, part.stop)):
                 dx[some, :, :, read] += frames[some, k, :, :, windows]
 
         backend.each(compute, backend.channels(dx))

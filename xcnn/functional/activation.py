@@ -19,9 +19,9 @@ from ..errors import ArgumentError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from ..tiling import split_range
-from .arithmetic import add, div, mul
-from .dropout import Dropout, Key, check_key, uniform
-from .elementwise import Elementwise, Quiet, astype, neg, unary
+from .arithmetic import add, div, gt, le, mul, where
+from .dropout import Key, check_key, uniform
+from .elementwise import Clamp, Elementwise, abs, astype, neg, unary
 from .indexing import split
 from .shape import reshape
 
@@ -114,17 +114,13 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
     return ReLU()(input)
 
 
-class Hardtanh(Elementwise):
+class Hardtanh(Clamp):
     """See :func:`hardtanh`."""
 
-    min_val: float
-    max_val: float
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.clip(x, self.min_val, self.max_val)
+    any_dtype = ()
 
     def derivative(self, backend: Backend, x: Array) -> Array:
-        return (x > self.min_val) & (x < self.max_val)
+        return (x > self.min) & (x < self.max)
 
 
 @operation
@@ -138,7 +134,7 @@ def hardtanh(
     ArgumentError
         A limit is not a number, or min_val > max_val.
     """
-    function = Hardtanh(min_val=min_val, max_val=max_val)
+    function = Hardtanh(min=check_number("min_val", min_val), max=check_number("max_val", max_val))
     if min_val > max_val:
         raise ArgumentError(f"min_val={min_val!r}: expected at most max_val={max_val!r}")
     return function(input)
@@ -150,7 +146,7 @@ def relu6(input: Any, inplace: bool = False) -> Tensor:
 
     Source: Howard et al. 2017, "MobileNets", arXiv:1704.04861.
     """
-    return Hardtanh(min_val=0, max_val=6)(input)
+    return Hardtanh(min=0, max=6)(input)
 
 
 class LeakyReLU(Elementwise):
@@ -181,20 +177,6 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
         negative_slope is not a number.
     """
     return LeakyReLU(negative_slope=negative_slope)(input)
-
-
-class RReLU(Dropout):
-    """See :func:`rrelu`."""
-
-    def __init__(self, lower: float, upper: float, key: int) -> None:
-        self.lower, self.upper, self.key = lower, upper, key
-
-    def _mask(self, backend: Backend, x: Array) -> Array:
-        """1 where x > 0, else the slope drawn for it."""
-        slope = uniform(backend, x.shape, self.key) * (self.upper - self.lower) + self.lower
-        mask = backend.xp.ones_like(x)
-        backend.xp.copyto(mask, slope.astype(x.dtype), where=~(x > 0))
-        return mask
 
 
 @operation
@@ -230,8 +212,10 @@ def rrelu(
     lower = check_number("lower", lower, -_FINITE, upper)
     if not check_flag("training", training):
         return leaky_relu(input, (lower + upper) / 2)
-    key = check_key(key)
-    return RReLU(lower, upper, key)(input)
+    input, key = Tensor.of(input), check_key(key)
+    with input.backend.active():
+        slopes = uniform(input.backend, input.shape, key) * (upper - lower) + lower
+    return where(gt(input, 0), input, mul(input, slopes.astype(input.dtype)))
 
 
 class PReLU(Function):
@@ -290,21 +274,6 @@ def prelu(input: Any, weight: Any) -> Tensor:
     return PReLU()(input, weight)
 
 
-class Threshold(Elementwise):
-    """See :func:`threshold`."""
-
-    threshold: float
-    replacement: float
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        y = x.copy()
-        backend.xp.copyto(y, self.replacement, where=x <= self.threshold)
-        return y
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return x > self.threshold
-
-
 @operation
 def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """``input`` where it is above the threshold, else ``value``, elementwise.
@@ -316,13 +285,14 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     ArgumentError
         threshold or value is not a number.
     """
-    return Threshold(threshold=threshold, replacement=check_number("value", value))(input)
+    is_low = le(input, check_number("threshold", threshold))
+    return where(is_low, check_number("value", value), input)
 
 
 # -- ELU, GELU, SiLU, softplus -------------------------------------------------------------
 
 
-class ELU(Quiet):
+class ELU(Elementwise):
     """See :func:`elu`; for selu times ``scale``, for celu of ``rate`` · x."""
 
     alpha: float
@@ -522,17 +492,34 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 # -- sigmoid, tanh and the like ------------------------------------------------------------
 
-# fmt: off
-sigmoid = unary("sigmoid", "1 / (1 + exp(-x))", lambda xp, y: (1 - y) * y,
-    lambda backend, x: stable_sigmoid(backend.xp, x), from_output=True, base=Elementwise)
-logsigmoid = unary("logsigmoid", "log(sigmoid(x)), without underflow",
-    lambda xp, x: stable_sigmoid(xp, -x), lambda backend, x: -stable_softplus(backend.xp, -x))
-softsign = unary("softsign", "x / (1 + |x|)", lambda xp, x: xp.square(1 / (xp.absolute(x) + 1)),
-    lambda backend, x: x / (backend.xp.absolute(x) + 1))
-tanh = unary("tanh", "tanh(x)", lambda xp, y: 1 - y * y, from_output=True, base=Elementwise)
-tanhshrink = unary("tanhshrink", "x - tanh(x)", lambda xp, x: xp.square(xp.tanh(x)),
-    lambda backend, x: x - backend.xp.tanh(x))
-# fmt: on
+sigmoid = unary(
+    "sigmoid",
+    "1 / (1 + exp(-x))",
+    lambda xp, y: (1 - y) * y,
+    lambda backend, x: stable_sigmoid(backend.xp, x),
+    from_output=True,
+)
+logsigmoid = unary(
+    "logsigmoid",
+    "log(sigmoid(x)), without underflow",
+    lambda xp, x: stable_sigmoid(xp, -x),
+    lambda backend, x: -stable_softplus(backend.xp, -x),
+)
+tanh = unary("tanh", "tanh(x)", lambda xp, y: 1 - y * y, from_output=True)
+
+
+softsign = unary(
+    "softsign",
+    "x / (1 + |x|)",
+    lambda xp, x: xp.square(1 / (xp.absolute(x) + 1)),
+    lambda backend, x: x / (backend.xp.absolute(x) + 1),
+)
+tanhshrink = unary(
+    "tanhshrink",
+    "x - tanh(x)",
+    lambda xp, x: xp.square(xp.tanh(x)),
+    lambda backend, x: x - backend.xp.tanh(x),
+)
 
 
 class Hardsigmoid(Elementwise):
@@ -575,20 +562,6 @@ def hardswish(input: Any, inplace: bool = False) -> Tensor:
     return Hardswish()(input)
 
 
-class Hardshrink(Elementwise):
-    """See :func:`hardshrink`."""
-
-    lambd: float
-
-    def value(self, backend: Backend, x: Array) -> Array:
-        y = x.copy()
-        backend.xp.copyto(y, 0, where=~self.derivative(backend, x))
-        return y
-
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return ~((x >= -self.lambd) & (x <= self.lambd))
-
-
 @operation
 def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """x where |x| > lambd, else 0, elementwise. The gradient at ± lambd is 0.
@@ -598,14 +571,19 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
     ArgumentError
         lambd is not a number.
     """
-    return Hardshrink(lambd=lambd)(input)
+    return where(le(abs(input), check_number("lambd", lambd)), 0.0, input)
 
 
-class Softshrink(Hardshrink):
+class Softshrink(Elementwise):
     """See :func:`softshrink`."""
+
+    lambd: float
 
     def value(self, backend: Backend, x: Array) -> Array:
         return x - backend.xp.clip(x, -self.lambd, self.lambd)
+
+    def derivative(self, backend: Backend, x: Array) -> Array:
+        return (x < -self.lambd) | (x > self.lambd)
 
 
 @operation

@@ -1,46 +1,28 @@
-"""Arithmetic and comparisons of two arrays, with NumPy broadcasting."""
+"""Arithmetic and comparisons of two arrays, with NumPy broadcasting.
+
+To add an operation, write a row in the form of :func:`binary` and list it in ``__all__``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..checks import check_choice, check_flag, check_number, is_int
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..tensor import Function, Tensor, operation
 
+# fmt: off
 __all__ = [
-    "add",
-    "atan2",
-    "bitwise_and",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_xor",
-    "div",
-    "eq",
-    "floor_divide",
-    "fmod",
-    "ge",
-    "gt",
-    "isclose",
-    "le",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "lt",
-    "maximum",
-    "minimum",
-    "mul",
-    "ne",
-    "pow",
-    "remainder",
-    "sub",
-    "where",
+    "add", "allclose", "atan2", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor",
+    "copysign", "div", "eq", "equal", "floor_divide", "fmax", "fmin", "fmod", "ge", "gt", "hypot",
+    "isclose", "isin", "le", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "lt", "maximum", "minimum", "mul", "ne", "pow", "remainder", "sub", "where",
 ]
+# fmt: on
 
 
 def sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
@@ -60,12 +42,12 @@ def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return len(shape) <= len(other) and all(n in (1, m) for n, m in pairs)
 
 
-def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+def operands(a: Any, b: Any, to_float: bool = False) -> tuple[Tensor, Tensor]:
     """Both as Tensors of one dtype.
 
     A plain number takes the dtype and device of the other operand, or float32 if it is a float next
-    to ints. Ints and bools take the dtype of floats, and their common type next to each other. Of
-    floats, both must have the same.
+    to ints. Ints and bools take the dtype of floats, and their common type next to each other; with
+    ``to_float``, float32. Of floats, both must have the same.
     """
     a, b = (v if isinstance(v, Tensor | int | float) else _plain(v) for v in (a, b))
     if isinstance(a, int) or (isinstance(a, float) and not isinstance(b, int)):
@@ -74,11 +56,12 @@ def operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     else:
         a = Tensor.of(a)
         b = _number(b, a) if isinstance(b, int | float) else Tensor.of(b)
-    if a.dtype == b.dtype or a.dtype.kind == b.dtype.kind == "f":
+    if a.dtype.kind == b.dtype.kind == "f" or (a.dtype == b.dtype and not to_float):
         return a, b
+    dtype: Any = "float32"
     if "f" in (a.dtype.kind, b.dtype.kind):
         dtype = a.dtype if a.dtype.kind == "f" else b.dtype
-    else:
+    elif not to_float:
         dtype = a.backend.xp.result_type(a.dtype, b.dtype)
     return a.astype(dtype), b.astype(dtype)
 
@@ -103,117 +86,158 @@ def _number(value: float, like: Tensor) -> Tensor:
             raise DTypeError(f"{value} is too large for {like.dtype}") from error
 
 
-class Binary(Function):
-    """y = ufunc(a, b) with broadcasting; for equal shapes, y has a's memory order.
+Slope = Callable[[Any, Array, Array, Array], Array]
 
-    Subclasses set ``ufunc`` and which of a, b and y backward ``saves``, and define the gradients of
-    a and b before they are summed over broadcast axes (default: dy).
+
+class Binary(Function):
+    """y = value(a, b) with broadcasting; for equal shapes, y has a's memory order.
+
+    ``slope_a`` and ``slope_b`` are the gradients of a and b before they are summed over broadcast
+    axes. Poles and overflows give infinity or NaN without a warning.
     """
 
     arguments = ("input", "other")
     any_dtype = ("input",)  # Function checks that the other one matches it
     ufunc = ""
-    settings: Mapping[str, Any] = {}
-    saves: tuple[str, ...] = ("a", "b")
+    saves = True
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
-        y = self._apply(backend, self.ufunc, a, b)
-        arrays = {"a": a, "b": b, "y": y}
-        self.save(shapes=(a.shape, b.shape), **{name: arrays[name] for name in self.saves})
-        return y
-
-    def _apply(self, backend: Backend, operation: str, a: Array, b: Array) -> Array:
-        ufunc = getattr(backend.xp, operation)
-        if a.shape == b.shape and a.dtype.kind == "f" and self.differentiable:
-            return ufunc(a, b, out=backend.xp.empty_like(a))
+        name = type(self).__name__
         try:
-            return ufunc(a, b, **self.settings)
+            with backend.quiet_overflow():
+                y = self.value(backend.xp, a, b)
         except ValueError as error:
-            raise ShapeError(
-                f"{type(self).__name__}: shapes {a.shape} and {b.shape} do not broadcast"
-            ) from error
+            if "broadcast" in str(error):
+                shapes = f"{a.shape} and {b.shape}"
+                raise ShapeError(f"{name}: shapes {shapes} do not broadcast") from error
+            raise ArgumentError(f"{name}: {error} Convert them with .float()") from error
         except TypeError as error:
             raise DTypeError(
-                f"{type(self).__name__}: not for arrays of {a.dtype}; convert them, for example "
-                "with .float()"
+                f"{name}: not for arrays of {a.dtype}; convert them, for example with .float()"
             ) from error
+        self.save(shapes=(a.shape, b.shape), operands=(a, b) if self.saves else (None, None))
+        return y
+
+    def value(self, xp: Any, a: Array, b: Array) -> Array:
+        if a.shape == b.shape and a.dtype.kind == "f" and self.differentiable:
+            return getattr(xp, self.ufunc)(a, b, out=xp.empty_like(a))
+        return getattr(xp, self.ufunc)(a, b)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        a, b = self.saved.shapes
-        return (
-            sum_to(self.gradient_a(backend, dy), a) if self.needs_grad[0] else None,
-            sum_to(self.gradient_b(backend, dy), b) if self.needs_grad[1] else None,
-        )
+        slopes = self.slope_a, self.slope_b
+        arguments = backend.xp, dy, *self.saved.operands
+        with backend.quiet_overflow():
+            return tuple(
+                sum_to(slope(*arguments), shape) if needed else None
+                for slope, shape, needed in zip(
+                    slopes, self.saved.shapes, self.needs_grad, strict=True
+                )
+            )
 
-    def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        return dy
+    def slope_a(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
+        raise NotImplementedError
 
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return dy
+    def slope_b(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
+        raise NotImplementedError
 
 
-class Add(Binary):
-    """See :func:`add`."""
+class BinaryOperation(Protocol):
+    """A function of two arrays."""
 
-    ufunc, saves = "add", ()
+    def __call__(self, input: Any, other: Any) -> Tensor: ...
+
+
+def binary(
+    name: str,
+    doc: str,
+    slope_a: Slope | None = None,
+    slope_b: Slope | None = None,
+    *,
+    ufunc: str = "",
+    to_float: bool = False,
+    divides: bool = False,
+    saves: bool = True,
+) -> BinaryOperation:
+    """Make the operation ``name``.
+
+    Parameters
+    ----------
+    doc
+        Its docstring without ", elementwise, with NumPy broadcasting." at the end.
+    slope_a, slope_b
+        Functions of ``xp``, dy, a and b that return the gradients of a and b; without ``slope_b``,
+        it is ``slope_a`` with a and b swapped; without both, there are no gradients.
+    ufunc
+        The name of the function of ``xp``; default: ``name``.
+    to_float
+        Integers become float32.
+    divides
+        Integers must not be divided by 0: checked where that does not wait for the device.
+    saves
+        Whether the gradients use a and b.
+    """
+    slope: Any = slope_a
+    members: dict[str, Any] = {
+        "__doc__": f"See :func:`{name}`.",
+        "ufunc": ufunc or name,
+        "saves": saves,
+        "differentiable": slope_a is not None,
+        "slope_a": staticmethod(slope),
+        "slope_b": staticmethod(slope_b or (lambda xp, dy, a, b: slope(xp, dy, b, a))),
+    }
+    kind = type(name.title().replace("_", ""), (Binary,), members)
+
+    def call(input: Any, other: Any) -> Tensor:
+        a, b = operands(input, other, to_float)
+        if divides and b.dtype.kind != "f":
+            b.backend.check_divisor(name, b.data)
+        return kind()(a, b)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"{doc}, elementwise, with NumPy broadcasting."
+    return operation(call)
+
+
+_add = binary("add", "input + other", lambda xp, dy, a, b: dy, saves=False)
+_sub = binary(
+    "sub",
+    "input - other",
+    lambda xp, dy, a, b: dy,
+    lambda xp, dy, a, b: -dy,
+    ufunc="subtract",
+    saves=False,
+)
 
 
 @operation
 def add(input: Any, other: Any, alpha: float = 1) -> Tensor:
     """input + alpha · other, elementwise, with NumPy broadcasting."""
-    return Add()(*operands(input, _scaled(other, alpha)))
+    return _add(input, _scaled(other, alpha))
 
 
 def _scaled(other: Any, alpha: float) -> Any:
     if isinstance(alpha, int | float) and alpha == 1:
         return other
-    alpha = alpha if is_int(alpha) else check_number("alpha", alpha)
+    if not isinstance(alpha, bool):
+        alpha = int(alpha) if is_int(alpha) else check_number("alpha", alpha)
     return other * alpha if isinstance(other, int | float) else mul(other, alpha)
-
-
-class Sub(Binary):
-    """See :func:`sub`."""
-
-    ufunc, saves = "subtract", ()
-
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return -dy
 
 
 @operation
 def sub(input: Any, other: Any, alpha: float = 1) -> Tensor:
     """input - alpha · other, elementwise, with NumPy broadcasting."""
-    return Sub()(*operands(input, _scaled(other, alpha)))
+    return _sub(input, _scaled(other, alpha))
 
 
-class Mul(Binary):
-    """See :func:`mul`."""
-
-    ufunc = "multiply"
-
-    def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        return dy * self.saved.b
-
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return dy * self.saved.a
-
-
-@operation
-def mul(input: Any, other: Any) -> Tensor:
-    """input · other, elementwise, with NumPy broadcasting."""
-    return Mul()(*operands(input, other))
-
-
-class Div(Binary):
-    """See :func:`div`."""
-
-    ufunc = "true_divide"
-
-    def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        return dy / self.saved.b
-
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return -dy * self.saved.a / (self.saved.b * self.saved.b)
+mul = binary("mul", "input · other", lambda xp, dy, a, b: dy * b, ufunc="multiply")
+_true_divide = binary(
+    "div",
+    "input / other",
+    lambda xp, dy, a, b: dy / b,
+    lambda xp, dy, a, b: -dy * a / (b * b),
+    ufunc="true_divide",
+    to_float=True,
+)
 
 
 @operation
@@ -232,135 +256,92 @@ def div(input: Any, other: Any, rounding_mode: str | None = None) -> Tensor:
     ArgumentError
         Another rounding mode.
     """
-    a, b = operands(input, other)
     if rounding_mode is None:
-        return Div()(a, b) if a.dtype.kind == "f" else Div()(a.astype(float), b.astype(float))
+        return _true_divide(input, other)
     if check_choice("rounding_mode", rounding_mode, ("floor", "trunc")) == "floor":
-        return FloorDivide()(a, b)
+        return floor_divide(input, other)
+    a, b = (v.detach() for v in operands(input, other))
     return div(a - fmod(a, b), b).astype(a.dtype)
 
 
-class FloorDivide(Binary):
-    """See :func:`floor_divide`."""
-
-    ufunc, differentiable = "floor_divide", False
-
-
-@operation
-def floor_divide(input: Any, other: Any) -> Tensor:
-    """input / other rounded down, elementwise, with NumPy broadcasting; ints stay ints."""
-    return FloorDivide()(*operands(input, other))
-
-
-class Remainder(Binary):
-    """See :func:`remainder`."""
-
-    ufunc, quotient = "remainder", "floor"
-
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        quotient = self.saved.a / self.saved.b
-        return -dy * getattr(backend.xp, self.quotient)(quotient)
-
-
-@operation
-def remainder(input: Any, other: Any) -> Tensor:
-    """The remainder of input / other rounded down: it has the sign of other."""
-    return Remainder()(*operands(input, other))
-
-
-class Fmod(Remainder):
-    """See :func:`fmod`."""
-
-    ufunc, quotient = "fmod", "trunc"
-
-
-@operation
-def fmod(input: Any, other: Any) -> Tensor:
-    """The remainder of input / other rounded towards 0: it has the sign of input."""
-    return Fmod()(*operands(input, other))
-
-
-class Atan2(Binary):
-    """See :func:`atan2`."""
-
-    ufunc = "arctan2"
-
-    def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        return dy * self.saved.b / (self.saved.a**2 + self.saved.b**2)
-
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return -dy * self.saved.a / (self.saved.a**2 + self.saved.b**2)
+floor_divide = binary("floor_divide", "input / other rounded down; ints stay ints", divides=True)
+remainder = binary(
+    "remainder",
+    "The remainder of input / other rounded down, with the sign of other",
+    lambda xp, dy, a, b: dy,
+    lambda xp, dy, a, b: -dy * xp.floor(a / b),
+    divides=True,
+)
+fmod = binary(
+    "fmod",
+    "The remainder of input / other rounded towards 0, with the sign of input",
+    lambda xp, dy, a, b: dy,
+    lambda xp, dy, a, b: -dy * xp.trunc(a / b),
+    divides=True,
+)
+atan2 = binary(
+    "atan2",
+    "The angle of the point (other, input) in radians, from -π to π",
+    lambda xp, dy, a, b: dy * b / (a * a + b * b),
+    lambda xp, dy, a, b: -dy * a / (a * a + b * b),
+    ufunc="arctan2",
+    to_float=True,
+)
+copysign = binary(
+    "copysign",
+    "|input| with the sign of other",
+    lambda xp, dy, a, b: dy * xp.sign(a) * xp.copysign(xp.ones_like(b), b),
+    lambda xp, dy, a, b: xp.zeros_like(dy),
+    to_float=True,
+)
+hypot = binary("hypot", "√(input² + other²)", lambda xp, dy, a, b: dy * a / xp.hypot(a, b))
+logaddexp = binary(
+    "logaddexp",
+    "log(exp(input) + exp(other)), without overflow",
+    lambda xp, dy, a, b: dy / (1 + xp.exp(b - a)),
+)
+_TIES = "NaN propagates. Where both are equal, each gets half of the gradient"
+maximum = binary(
+    "maximum",
+    f"The larger of both. {_TIES}",
+    lambda xp, dy, a, b: xp.where(a == b, dy / 2, dy * ~(a < b)),
+)
+minimum = binary(
+    "minimum",
+    f"The smaller of both. {_TIES}",
+    lambda xp, dy, a, b: xp.where(a == b, dy / 2, dy * ~(a > b)),
+)
 
 
 @operation
-def atan2(input: Any, other: Any) -> Tensor:
-    """The angle of the point (other, input) in radians, from -π to π, elementwise."""
+def fmax(input: Any, other: Any) -> Tensor:
+    """The larger of both, elementwise, with NumPy broadcasting; a number rather than NaN."""
     a, b = operands(input, other)
-    return Atan2()(a, b) if a.dtype.kind == "f" else Atan2()(a.astype(float), b.astype(float))
-
-
-class Maximum(Binary):
-    """See :func:`maximum`."""
-
-    ufunc, smaller = "maximum", "less"
-
-    def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        return self._where_selected(backend.xp, dy, self.saved.a, self.saved.b)
-
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return self._where_selected(backend.xp, dy, self.saved.b, self.saved.a)
-
-    def _where_selected(self, xp: Any, dy: Array, operand: Array, other: Array) -> Array:
-        """dy where ``operand`` was selected, dy / 2 where both are equal, else 0."""
-        gradient = xp.ones_like(dy)
-        xp.copyto(gradient, 0.5, where=operand == other)
-        xp.copyto(gradient, 0, where=getattr(xp, self.smaller)(operand, other))
-        gradient *= dy
-        return gradient
+    return where(logical_or(ge(a, b), ne(b, b)), a, b)
 
 
 @operation
-def maximum(input: Any, other: Any) -> Tensor:
-    """The larger of both, elementwise, with NumPy broadcasting; NaN propagates.
-
-    Where both are equal, each gets half of the gradient.
-    """
-    return Maximum()(*operands(input, other))
-
-
-class Minimum(Maximum):
-    """See :func:`minimum`."""
-
-    ufunc, smaller = "minimum", "greater"
-
-
-@operation
-def minimum(input: Any, other: Any) -> Tensor:
-    """The smaller of both, elementwise; see :func:`maximum`."""
-    return Minimum()(*operands(input, other))
+def fmin(input: Any, other: Any) -> Tensor:
+    """The smaller of both, elementwise, with NumPy broadcasting; a number rather than NaN."""
+    a, b = operands(input, other)
+    return where(logical_or(le(a, b), ne(b, b)), a, b)
 
 
 class Pow(Binary):
     """See :func:`pow`. da = dy · b · a^(b - 1), db = dy · a^b · log(a)."""
 
     arguments = ("input", "exponent")
-    ufunc, saves = "power", ("a", "b", "y")
+    ufunc = "power"
 
-    def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        xp, a, b = backend.xp, self.saved.a, self.saved.b
+    def slope_a(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
         gradient = xp.power(xp.where(b == 0, 1, a), b - 1, out=xp.empty_like(dy))
         gradient *= b
         gradient *= dy
         return gradient
 
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        xp, a, b = backend.xp, self.saved.a, self.saved.b
+    def slope_b(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
         base = xp.where((a == 0) & (b >= 0), 1, a)  # a power of 0 stays 0
-        with backend.quiet_overflow():  # NaN for a negative base
-            gradient = xp.log(base, out=xp.empty_like(dy))
-        gradient *= self.saved.y
-        gradient *= dy
-        return gradient
+        return xp.log(base) * xp.power(a, b) * dy  # NaN for a negative base
 
 
 @operation
@@ -372,7 +353,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     input : any shape
         A negative number to a fractional power is NaN.
     exponent
-        A number, or an array.
+        A number, or an array; of integers, not negative.
     """
     return Pow()(*operands(input, exponent))
 
@@ -436,6 +417,11 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         The shapes do not broadcast.
     """
     condition = Tensor.of(condition)
+    if input is None and other is None:
+        found = condition.backend.run(
+            lambda b, a: b.xp.nonzero(a.reshape(a.shape or 1)), condition.data
+        )
+        return tuple(map(Tensor, found))
     if condition.dtype.kind != "b":
         raise DTypeError(f"condition is {condition.dtype}: expected bool, for example x > 0")
     return Where()(*operands(input, other), condition)
@@ -443,37 +429,18 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
 
 # -- comparisons and logic -----------------------------------------------------------------
 
-
-class Compare(Binary):
-    """The comparison or logical operation ``ufunc``, which has no gradient."""
-
-    differentiable, saves = False, ()
-
-    def __init__(self, ufunc: str, **settings: Any) -> None:
-        self.ufunc, self.settings = ufunc, settings
-
-
-def _compare(name: str, ufunc: str, text: str) -> Callable[[Any, Any], Tensor]:
-    def function(input: Any, other: Any) -> Tensor:
-        return Compare(ufunc)(*operands(input, other))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{text}, elementwise, with NumPy broadcasting. No gradient."
-    return operation(function)
-
-
-eq = _compare("eq", "equal", "Whether input = other")
-ne = _compare("ne", "not_equal", "Whether input ≠ other")
-lt = _compare("lt", "less", "Whether input < other")
-le = _compare("le", "less_equal", "Whether input ≤ other")
-gt = _compare("gt", "greater", "Whether input > other")
-ge = _compare("ge", "greater_equal", "Whether input ≥ other")
-logical_and = _compare("logical_and", "logical_and", "Whether both are nonzero")
-logical_or = _compare("logical_or", "logical_or", "Whether one or both are nonzero")
-logical_xor = _compare("logical_xor", "logical_xor", "Whether exactly one is nonzero")
-bitwise_and = _compare("bitwise_and", "bitwise_and", "The bits set in both, for ints or bools")
-bitwise_or = _compare("bitwise_or", "bitwise_or", "The bits set in either, for ints or bools")
-bitwise_xor = _compare("bitwise_xor", "bitwise_xor", "The bits set in one only, for ints or bools")
+eq = binary("eq", "Whether input = other", ufunc="equal")
+ne = binary("ne", "Whether input ≠ other", ufunc="not_equal")
+lt = binary("lt", "Whether input < other", ufunc="less")
+le = binary("le", "Whether input ≤ other", ufunc="less_equal")
+gt = binary("gt", "Whether input > other", ufunc="greater")
+ge = binary("ge", "Whether input ≥ other", ufunc="greater_equal")
+logical_and = binary("logical_and", "Whether both are nonzero")
+logical_or = binary("logical_or", "Whether one or both are nonzero")
+logical_xor = binary("logical_xor", "Whether exactly one is nonzero")
+bitwise_and = binary("bitwise_and", "The bits set in both, for ints or bools")
+bitwise_or = binary("bitwise_or", "The bits set in either, for ints or bools")
+bitwise_xor = binary("bitwise_xor", "The bits set in one only, for ints or bools")
 
 
 @operation
@@ -491,11 +458,45 @@ def bitwise_not(input: Any) -> Tensor:
     return Tensor(input.backend.run(lambda backend, x: backend.xp.invert(x), input.data))
 
 
+class IsClose(Binary):
+    """See :func:`isclose`."""
+
+    differentiable = False
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def value(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.isclose(a, b, **self.settings)
+
+
 @operation
 def isclose(
     input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
     """Whether |input - other| ≤ atol + rtol · |other|, elementwise. No gradient."""
     limits = {"rtol": check_number("rtol", rtol, 0), "atol": check_number("atol", atol, 0)}
-    close = Compare("isclose", **limits, equal_nan=check_flag("equal_nan", equal_nan))
+    close = IsClose(**limits, equal_nan=check_flag("equal_nan", equal_nan))
     return close(*operands(input, other))
+
+
+@operation
+def allclose(
+    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Whether all of :func:`isclose` is true, as a bool; it waits for a GPU."""
+    return bool(isclose(input, other, rtol, atol, equal_nan).data.all())
+
+
+@operation
+def equal(input: Any, other: Any) -> bool:
+    """Whether both have the same shape and elements, as a bool; it waits for a GPU."""
+    a, b = Tensor.of(input), Tensor.of(other)
+    return a.shape == b.shape and bool(eq(a, b).data.all())
+
+
+@operation
+def isin(elements: Any, test_elements: Any) -> Tensor:
+    """Whether each of ``elements`` occurs among ``test_elements``. No gradient."""
+    a, b = operands(elements, test_elements)
+    return Tensor(a.backend.run(lambda backend, *both: backend.xp.isin(*both), a.data, b.data))

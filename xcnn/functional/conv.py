@@ -7,26 +7,13 @@ from typing import Any
 from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import (
-    Padding,
-    channels_last_hint,
-    check_flag,
-    check_size,
-    is_int,
-    memoize,
-    signal_pair,
-)
+from ..checks import channels_last_hint, check_flag, check_size, is_int, memoize
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import volume_geometry, window_geometry
-from ..layout import (
-    batch_first,
-    batch_last,
-    check_data_format,
-    image_padding,
-    spatial_size,
-)
-from ..tensor import Function, Tensor, operands, operation, takes_one
+from ..geometry import spatial_geometry, transposed_geometry, window_geometry
+from ..layout import batch_first, batch_last, spatial_size
+from ..tensor import Function, Tensor, operands
+from .spatial import family
 
 __all__ = ["conv1d", "conv2d", "conv3d"]
 
@@ -73,49 +60,51 @@ class Conv3d(Convolution):
     """See :func:`conv3d`."""
 
 
-@takes_one(4)
-@operation
-def conv2d(
+def _conv(
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: int | tuple[int, int] = 1,
-    padding: Padding = 0,
-    dilation: int | tuple[int, int] = 1,
+    stride: int | tuple[int, ...] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
     data_format: str = "NCHW",
     relu: bool = False,
 ) -> Tensor:
-    """2-D convolution (cross-correlation, as in every deep-learning library).
+    """Convolution (cross-correlation, as in every deep-learning library).
 
-    A single image (C, H, W) gives (F, oH, oW); so do all operations on images, and those on
-    signals (C, L) and volumes (C, D, H, W).
+    Of images, and of signals and volumes correspondingly,
 
     y[n, f, i, j] = bias[f] + sum over c, k, l of
     weight[f, c, k, l] * input[n, c, i*stride + k*dilation - top, j*stride + l*dilation - left]
 
+    A single example without the batch axis gives one such result; so do all operations on
+    signals, images and volumes.
+
     Parameters
     ----------
-    input : (N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``
-    weight : (F, C / groups, kH, kW), in either data format
+    input : INPUT
+    weight : (F, C / groups, K), (F, C / groups, kH, kW) or (F, C / groups, kD, kH, kW)
+        In either data format.
     bias : (F,), or None
     stride, dilation
-        An int or (height, width), in pixels.
+        In pixels: an int for all axes, or one per axis.
     padding
-        Pixels of zeros: an int, (pH, pW), ((top, bottom), (left, right)), ``"valid"`` (none) or
-        ``"same"``: output size = ceil(input size / stride), an odd pixel at the bottom / right.
+        Pixels of zeros: an int for all sides, one per axis, one pair (begin, end) per axis,
+        ``"valid"`` (none) or ``"same"``: output size = ceil(input size / stride), an odd pixel at
+        the end.
     groups
         Number of groups of channels, convolved separately.
     data_format
-        ``"NCHW"`` or ``"NHWC"``.
+        Of images only: ``"NCHW"`` or ``"NHWC"``.
     relu
-        Return max(y, 0), computed in one pass with the bias.
+        Of images only: return max(y, 0), computed in one pass with the bias.
 
     Returns
     -------
     Tensor
-        (N, F, oH, oW), or (N, oH, oW, F), with
-        oH = floor((H + top + bottom - dilation*(kH - 1) - 1) / stride) + 1.
+        Of the input's layout, with F channels, and along each axis
+        floor((H + top + bottom - dilation*(kH - 1) - 1) / stride) + 1 pixels.
 
     Raises
     ------
@@ -125,103 +114,17 @@ def conv2d(
         A setting is out of range.
     """
     input, weight, bias = operands(input, weight, bias)
-    check_data_format(data_format)
     settings = stride, padding, dilation, groups, data_format, relu
-    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
-    return Conv2d(problem, data_format)(input, weight, bias)
+    problem = problem_of(input.shape, weight.shape, shape_of(bias), *settings)
+    return _FUNCTIONS[input.ndim - 3](problem, data_format)(input, weight, bias)
 
 
-@takes_one(3)
-@operation
-def conv1d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | tuple[int] = 1,
-    padding: Any = 0,
-    dilation: int | tuple[int] = 1,
-    groups: int = 1,
-) -> Tensor:
-    """1-D convolution (cross-correlation).
-
-    y[n, f, i] = bias[f] + sum over c, k of
-    weight[f, c, k] * input[n, c, i*stride + k*dilation - left]
-
-    Parameters
-    ----------
-    input : (N, C, L)
-    weight : (F, C / groups, K)
-    bias : (F,), or None
-    stride, dilation
-        In samples.
-    padding
-        Samples of zeros: an int, (left, right), ``"valid"`` (none) or ``"same"``: output length =
-        ceil(input length / stride), an odd sample at the right.
-    groups
-        Number of groups of channels, convolved separately.
-
-    Returns
-    -------
-    Tensor
-        (N, F, oL), with oL = floor((L + left + right - dilation*(K - 1) - 1) / stride) + 1.
-
-    Raises
-    ------
-    ShapeError
-        The channels or bias do not match, or the signal is shorter than the kernel.
-    ArgumentError
-        A setting is out of range.
-    """
-    input, weight, bias = operands(input, weight, bias)
-    settings = stride, padding, dilation, groups, "NCL"
-    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
-    return Conv1d(problem, "NCL")(input, weight, bias)
-
-
-@takes_one(5)
-@operation
-def conv3d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | tuple[int, int, int] = 1,
-    padding: Padding = 0,
-    dilation: int | tuple[int, int, int] = 1,
-    groups: int = 1,
-) -> Tensor:
-    """3-D convolution (cross-correlation); see :func:`conv2d`.
-
-    Parameters
-    ----------
-    input : (N, C, D, H, W)
-    weight : (F, C / groups, kD, kH, kW)
-    bias : (F,), or None
-    stride, dilation
-        An int or (depth, height, width), in pixels.
-    padding
-        Pixels of zeros: an int, (pD, pH, pW), ((front, back), (top, bottom), (left, right)),
-        ``"valid"`` or ``"same"``.
-    groups
-        Number of groups of channels, convolved separately.
-
-    Returns
-    -------
-    Tensor
-        (N, F, oD, oH, oW), each size as oH in :func:`conv2d`.
-
-    Raises
-    ------
-    ShapeError, ArgumentError
-        As :func:`conv2d`.
-    """
-    input, weight, bias = operands(input, weight, bias)
-    settings = stride, padding, dilation, groups, "NCDHW"
-    problem = _problem(input.shape, weight.shape, shape_of(bias), *settings)
-    return Conv3d(problem, "NCDHW")(input, weight, bias)
+_FUNCTIONS = Conv1d, Conv2d, Conv3d
+conv1d, conv2d, conv3d = family(_conv)
 
 
 @memoize
-def _problem(
+def problem_of(
     shape: tuple[int, ...],
     weight: tuple[int, ...],
     bias: tuple[int, ...] | None,
@@ -231,28 +134,26 @@ def _problem(
     groups: int,
     data_format: str,
     relu: bool = False,
+    transposed: bool = False,
+    output_padding: Any = 0,
 ) -> Problem:
-    """Check shapes and settings, and describe the convolution."""
+    """Check shapes and settings, and describe the convolution, or the one that is transposed."""
     channels, *size = spatial_size(shape, data_format)
-    check_weight(channels, weight, bias, groups, KERNELS[data_format], shape)
-    kernel, depth = weight[2:], None
-    if data_format == "NCL":
-        kernel, padding = (1, *kernel), image_padding(padding)
-        stride, dilation = signal_pair(stride, "stride"), signal_pair(dilation, "dilation")
-    settings = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    if data_format == "NCDHW":
-        volume = window_geometry, tuple(size)
-        depth, geometry = volume_geometry(*volume, kernel_name="weight", **settings)
-    else:
-        geometry = window_geometry((size[0], size[1]), kernel_name="weight", **settings)
+    check_weight(channels, weight, bias, groups, data_format, shape, transposed)
+    make: Any = transposed_geometry if transposed else window_geometry
+    settings = {"kernel": weight[2:], "stride": stride, "dilation": dilation}
+    settings |= {"output_padding": output_padding} if transposed else {}
+    *depth, geometry = spatial_geometry(make, size, padding, "weight", **settings)
     relu = check_flag("relu", relu)
-    problem = Problem(geometry, groups, channels, weight[0], shape[0], relu, depth)
-    check_size("padding", padding, problem.output_shape)
+    problem = Problem(geometry, groups, weight[1] * groups, weight[0], shape[0], relu, *depth)
+    if transposed:
+        check_size("stride", stride, problem.input_shape)
+    else:
+        check_size("padding", padding, problem.output_shape)
     return problem
 
 
-#: the kernel axes of a weight
-KERNELS = {"NCL": "K", "NCHW": "kH, kW", "NHWC": "kH, kW", "NCDHW": "kD, kH, kW"}
+_KERNELS = {"NCL": "K", "NCHW": "kH, kW", "NHWC": "kH, kW", "NCDHW": "kD, kH, kW"}
 
 
 def check_weight(
@@ -260,30 +161,37 @@ def check_weight(
     shape: tuple[int, ...],
     bias: tuple[int, ...] | None,
     groups: int,
-    kernel: str,
-    input: tuple[int, ...] = (),
+    data_format: str,
+    input: tuple[int, ...],
+    transposed: bool = False,
 ) -> None:
-    """Check the shapes of a weight (F, C / groups, kernel) and a bias (F,) for an input's channels.
+    """Check the shapes of a weight (F, C / groups, ...) and a bias (F,) for an input's channels.
+
+    If ``transposed``, the weight is (C, F / groups, ...).
 
     Raises
     ------
     ShapeError, ArgumentError
         As :func:`conv2d`.
     """
-    if len(shape) != 3 + kernel.count(",") or shape[0] < 1:
-        raise ShapeError(f"weight has shape {shape}: expected (F, C / groups, {kernel})")
+    axes = f"{'C, F' if transposed else 'F, C'} / groups, {_KERNELS[data_format]}"
+    if len(shape) != len(data_format) or shape[transposed] < 1:
+        raise ShapeError(f"weight has shape {shape}: expected ({axes})")
     if not is_int(groups) or groups < 1 or shape[0] % groups:
+        what = "input channels" if transposed else "filters"
         raise ArgumentError(
-            f"groups={groups!r}: expected an int >= 1 that divides the {shape[0]} filters of weight"
+            f"groups={groups!r}: expected an int >= 1 that divides the {shape[0]} {what} of weight"
         )
-    if channels != shape[1] * groups:
+    takes, filters = (shape[1] * groups, shape[0])[:: -1 if transposed else 1]
+    if channels != takes:
         advice = "check in_channels and data_format"
-        hint = channels_last_hint(input, shape[1] * groups, advice)
+        if transposed:
+            advice = "the weight of a transposed convolution has the input channels first"
         raise ShapeError(
             f"input has {channels} channels, but weight {shape} with groups={groups} takes "
-            f"{shape[1] * groups}; {hint}"
+            f"{takes}; {channels_last_hint(input, takes, advice)}"
         )
-    check_bias(bias, shape[0])
+    check_bias(bias, filters)
 
 
 def shape_of(x: Tensor | None) -> tuple[int, ...] | None:

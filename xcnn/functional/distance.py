@@ -10,7 +10,7 @@ from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor, operation
 from .arithmetic import div, sub
 from .embedding import embedding
-from .reduction import sum, vector_norm
+from .reduction import norm, sum
 from .shape import reshape, unsqueeze
 
 __all__ = ["cdist", "cosine_similarity", "normalize", "pairwise_distance", "pdist"]
@@ -54,8 +54,8 @@ def normalize(
     """
     if out is not None:
         raise ArgumentError("normalize: out is not supported: use the result of the call")
-    norm = vector_norm(input, p, dim, keepdim=True)
-    return div(input, norm.clamp(min=check_number("eps", eps, 0)))
+    length = norm(input, p, dim, keepdim=True)
+    return div(input, length.clamp(min=check_number("eps", eps, 0)))
 
 
 def _pair(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     for x in vectors:
         if x.shape[axis] != length:  # the norm is that of the broadcast vector
             x = x + x.backend.xp.zeros((length,) + (1,) * (-axis - 1), x.dtype)
-        units.append(div(x, _at_least(vector_norm(x, 2.0, axis, keepdim=True), eps)))
+        units.append(div(x, _at_least(norm(x, 2.0, axis, keepdim=True), eps)))
     similarity = sum(units[0] * units[1], axis)
     return similarity if ndim else reshape(similarity, ())
 
@@ -103,7 +103,7 @@ def pairwise_distance(
         The shapes do not broadcast.
     """
     difference = sub(*_pair(x1, x2)) + check_number("eps", eps)
-    return vector_norm(difference, p, -1, check_flag("keepdim", keepdim))
+    return norm(difference, p, -1, check_flag("keepdim", keepdim))
 
 
 @operation
@@ -139,7 +139,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _MODES[0]) -> Te
             f"x1 has shape {first.shape}, x2 {second.shape}: expected (..., P, M) and (..., R, M)"
         )
     difference = sub(unsqueeze(first, -2), unsqueeze(second, -3))
-    return vector_norm(difference, check_number("p", p, 0), -1)
+    return norm(difference, check_number("p", p, 0), -1)
 
 
 @operation
@@ -172,4 +172,4 @@ def pdist(input: Any, p: float = 2.0) -> Tensor:
     with input.backend.active():
         index = input.backend.asarray(pairs, "int64").reshape(-1, 2)
     difference = embedding(index[:, 0], input) - embedding(index[:, 1], input)
-    return vector_norm(difference, check_number("p", p, 0), -1)
+    return norm(difference, check_number("p", p, 0), -1)

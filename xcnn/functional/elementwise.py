@@ -15,15 +15,33 @@ from ..backends import Backend
 from ..checks import as_float, check_int, check_number, is_int
 from ..errors import ArgumentError, DTypeError
 from ..tensor import Function, Tensor, dtype_name, operation
-from .arithmetic import Binary, add, div, mul, operands, sub, where
+from .arithmetic import (
+    add,
+    atan2,
+    binary,
+    div,
+    ge,
+    gt,
+    le,
+    logical_or,
+    lt,
+    mul,
+    ne,
+    operands,
+    sub,
+    where,
+)
 
 # fmt: off
 __all__ = [
-    "abs", "acos", "acosh", "addcdiv", "addcmul", "asin", "asinh", "astype", "atan", "atanh",
-    "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos", "cosh", "deg2rad", "erf", "erfc",
-    "exp", "exp2", "expm1", "floor", "frac", "isfinite", "isinf", "isnan", "lerp", "log", "log1p",
-    "log2", "log10", "logit", "nan_to_num", "neg", "positive", "rad2deg", "reciprocal", "round",
-    "rsqrt", "sign", "sin", "sinh", "sqrt", "square", "tan", "trunc",
+    "abs", "absolute", "acos", "acosh", "addcdiv", "addcmul", "arccos", "arcsin", "arctan",
+    "arctan2", "asin", "asinh", "astype", "atan", "atanh", "ceil", "clamp", "clamp_max",
+    "clamp_min", "clip", "cos", "cosh", "deg2rad", "divide", "erf", "erfc", "exp", "exp2", "expm1",
+    "fix", "floor", "frac", "greater", "greater_equal", "isfinite", "isinf", "isnan", "isneginf",
+    "isposinf", "lerp", "less", "less_equal", "log", "log1p", "log2", "log10", "logit", "multiply",
+    "nan_to_num", "neg", "negative", "not_equal", "positive", "rad2deg", "reciprocal", "round",
+    "rsqrt", "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan",
+    "true_divide", "trunc",
 ]
 # fmt: on
 
@@ -33,7 +51,7 @@ class Elementwise(Function):
 
     ``value`` and ``derivative`` work on 1-D arrays: views of x if it is contiguous in some order of
     its axes. ``derivative`` gets x or, with ``from_output``, y. Settings are numbers, passed by
-    keyword and stored as attributes.
+    keyword and stored as attributes. Poles and overflows give infinity or NaN without a warning.
     """
 
     arguments = ("input",)
@@ -46,12 +64,14 @@ class Elementwise(Function):
         self.shape = x.shape
         self.order = sorted(range(x.ndim), key=lambda axis: -math.fabs(x.strides[axis]))
         x = self._flat(x)
-        y = self.value(backend, x)
+        with backend.quiet_overflow():
+            y = self.value(backend, x)
         self.save(x=y if self.from_output else x)
         return self._shaped(y)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        return self._shaped(self.derivative(backend, self.saved.x) * self._flat(dy))
+        with backend.quiet_overflow():
+            return self._shaped(self.derivative(backend, self.saved.x) * self._flat(dy))
 
     def _flat(self, x: Array) -> Array:
         return x.transpose(self.order).reshape(-1)
@@ -65,18 +85,6 @@ class Elementwise(Function):
 
     def derivative(self, backend: Backend, x: Array) -> Array:
         raise NotImplementedError
-
-
-class Quiet(Elementwise):
-    """An elementwise function whose poles and overflows give infinity or NaN without a warning."""
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        with backend.quiet_overflow():
-            return super().forward(backend, x)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        with backend.quiet_overflow():
-            return super().backward(backend, dy)
 
 
 class UnaryOperation(Protocol):
@@ -93,7 +101,6 @@ def unary(
     *,
     from_output: bool = False,
     exact: bool = False,
-    base: type[Elementwise] = Quiet,
 ) -> UnaryOperation:
     """Make the operation ``name``.
 
@@ -117,7 +124,7 @@ def unary(
         "value": lambda self, backend, x: compute(backend, x),
         "derivative": lambda self, backend, x: slope(backend.xp, x),
     }
-    kind = type(name.capitalize(), (base,), members)
+    kind = type(name.capitalize(), (Elementwise,), members)
 
     def call(input: Any) -> Tensor:
         input = numbers(input) if exact else floats(input)
@@ -171,9 +178,8 @@ def _zero(xp: Any, x: Array) -> Array:
     return xp.zeros_like(x)
 
 
-_LN2, _LN10, _DEGREE = math.log(2), math.log(10), math.pi / 180
+_LN2, _LN10 = math.log(2), math.log(10)
 
-# fmt: off
 abs = unary("abs", "|x|, gradient 0 at 0", lambda xp, x: xp.sign(x), exact=True)
 acos = unary("acos", "Inverse cosine in radians", lambda xp, x: -1 / xp.sqrt(1 - x * x))
 acosh = unary("acosh", "Inverse hyperbolic cosine", lambda xp, x: 1 / xp.sqrt(x * x - 1))
@@ -184,16 +190,14 @@ atanh = unary("atanh", "Inverse hyperbolic tangent", lambda xp, x: 1 / (1 - x * 
 ceil = unary("ceil", "Smallest integer >= x, gradient 0", _zero, _rounded("ceil"), exact=True)
 cos = unary("cos", "Cosine of x in radians", lambda xp, x: -xp.sin(x))
 cosh = unary("cosh", "Hyperbolic cosine", lambda xp, x: xp.sinh(x))
-deg2rad = unary("deg2rad", "x · π / 180, degrees to radians",
-    lambda xp, x: xp.full_like(x, _DEGREE), lambda backend, x: x * _DEGREE)
 erf = unary("erf", "2 / √π times the integral of exp(-t²) from 0 to x", _bell, _special("erf"))
 erfc = unary("erfc", "1 - erf(x), accurate near 0", lambda xp, x: -_bell(xp, x), _special("erfc"))
 exp = unary("exp", "Exponential function", lambda xp, y: y, from_output=True)
 exp2 = unary("exp2", "2 to the power of x", lambda xp, y: y * _LN2, from_output=True)
 expm1 = unary("expm1", "exp(x) - 1, accurate near 0", lambda xp, y: y + 1, from_output=True)
 floor = unary("floor", "Largest integer <= x, gradient 0", _zero, _rounded("floor"), exact=True)
-frac = unary("frac", "x - trunc(x), gradient 1",
-    lambda xp, x: xp.ones_like(x), lambda backend, x: x - backend.xp.trunc(x))
+isneginf = unary("isneginf", "Whether x is minus infinity, as bool")
+isposinf = unary("isposinf", "Whether x is plus infinity, as bool")
 isfinite = unary("isfinite", "Whether x is neither infinite nor NaN, as bool")
 isinf = unary("isinf", "Whether x is infinite, as bool")
 isnan = unary("isnan", "Whether x is NaN, as bool")
@@ -203,21 +207,24 @@ log1p = unary("log1p", "log(1 + x), accurate near 0", lambda xp, x: 1 / (x + 1))
 log2 = unary("log2", "Logarithm to base 2", lambda xp, x: 1 / (x * _LN2))
 neg = unary("neg", "-x", lambda xp, x: xp.full_like(x, -1), "negative", exact=True)
 positive = unary("positive", "x itself", lambda xp, x: xp.ones_like(x), exact=True)
-rad2deg = unary("rad2deg", "x · 180 / π, radians to degrees",
-    lambda xp, x: xp.full_like(x, 1 / _DEGREE), lambda backend, x: x * (1 / _DEGREE))
-reciprocal = unary("reciprocal", "1 / x", lambda xp, y: -(y * y),
-    lambda backend, x: 1 / x, from_output=True)
-rsqrt = unary("rsqrt", "1 / √x; NaN for negative numbers", lambda xp, y: y * y * y * -0.5,
-    lambda backend, x: 1 / backend.xp.sqrt(x), from_output=True)
-sign = unary("sign", "-1, 0 (also for NaN) or 1: the sign of x, gradient 0", _zero,
-    lambda backend, x: (x > 0) * x.dtype.type(1) - (x < 0), exact=True)
+reciprocal = unary(
+    "reciprocal", "1 / x", lambda xp, y: -(y * y), lambda backend, x: 1 / x, from_output=True
+)
+sign = unary(
+    "sign",
+    "-1, 0 (also for NaN) or 1: the sign of x, gradient 0",
+    _zero,
+    lambda backend, x: (x > 0) * x.dtype.type(1) - (x < 0),
+    exact=True,
+)
+signbit = unary("signbit", "Whether x has a minus sign, as bool", exact=True)
 sin = unary("sin", "Sine of x in radians", lambda xp, x: xp.cos(x))
 sinh = unary("sinh", "Hyperbolic sine", lambda xp, x: xp.cosh(x))
 sqrt = unary("sqrt", "√x; NaN for negative numbers", lambda xp, y: 0.5 / y, from_output=True)
 square = unary("square", "x²", lambda xp, x: x * 2, lambda backend, x: x * x, exact=True)
 tan = unary("tan", "Tangent of x in radians", lambda xp, y: y * y + 1, from_output=True)
+_round = unary("round", "The nearest integer", _zero, _rounded("rint"), exact=True)
 trunc = unary("trunc", "x without its fraction, gradient 0", _zero, _rounded("trunc"), exact=True)
-# fmt: on
 _logit = unary(
     "logit",
     "log(x / (1 - x))",
@@ -226,22 +233,28 @@ _logit = unary(
 )
 
 
-class Round(Quiet):
-    """See :func:`round`."""
+@operation
+def deg2rad(input: Any) -> Tensor:
+    """x · π / 180, degrees to radians, elementwise."""
+    return mul(floats(input), math.pi / 180)
 
-    any_dtype = ("input",)
-    decimals: float
 
-    def value(self, backend: Backend, x: Array) -> Array:
-        scale, rint = 10.0 ** math.fabs(self.decimals), _rounded("rint")
-        if self.decimals == 0 or x.dtype.kind != "f":
-            return rint(backend, x)
-        if self.decimals > 0:
-            return rint(backend, x * scale) / scale
-        return rint(backend, x / scale) * scale
+@operation
+def rad2deg(input: Any) -> Tensor:
+    """x · 180 / π, radians to degrees, elementwise."""
+    return mul(floats(input), 180 / math.pi)
 
-    def derivative(self, backend: Backend, x: Array) -> Array:
-        return backend.xp.zeros_like(x)
+
+@operation
+def frac(input: Any) -> Tensor:
+    """x - trunc(x), elementwise, with gradient 1."""
+    return sub(input, trunc(input))
+
+
+@operation
+def rsqrt(input: Any) -> Tensor:
+    """1 / √x, elementwise; NaN for negative numbers."""
+    return div(1.0, sqrt(input))
 
 
 @operation
@@ -260,13 +273,16 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
         decimals is not an int from -30 to 30.
     """
     digits = check_number("decimals", check_int("decimals", decimals, -30), high=30)
-    return Round(decimals=digits)(numbers(input))
+    scale, input = 10.0 ** math.fabs(digits), numbers(input)
+    if digits == 0 or input.dtype.kind != "f":
+        return _round(input)
+    return _round(input * scale) / scale if digits > 0 else _round(input / scale) * scale
 
 
 class Clamp(Elementwise):
     """See :func:`clamp`."""
 
-    any_dtype = ("input",)
+    any_dtype: tuple[str, ...] = ("input",)
     min: float | None = None
     max: float | None = None
 
@@ -282,23 +298,11 @@ class Clamp(Elementwise):
         return above & (self.max is None or x <= self.max)
 
 
-class ClampMin(Binary):
-    """See :func:`clamp`. Where input and bound are equal, input gets the whole gradient."""
-
-    ufunc, keeps = "maximum", "greater_equal"
-    arguments = ("input", "bound")
-
-    def gradient_a(self, backend: Backend, dy: Array) -> Array:
-        return dy * getattr(backend.xp, self.keeps)(self.saved.a, self.saved.b)
-
-    def gradient_b(self, backend: Backend, dy: Array) -> Array:
-        return dy * ~getattr(backend.xp, self.keeps)(self.saved.a, self.saved.b)
-
-
-class ClampMax(ClampMin):
-    """See :func:`clamp`."""
-
-    ufunc, keeps = "minimum", "less_equal"
+# named for their error messages
+_BEYOND = {
+    "min": binary("clamp", "Whether input < min", ufunc="less"),
+    "max": binary("clamp", "Whether input > max", ufunc="greater"),
+}
 
 
 @operation
@@ -328,14 +332,12 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     if not any(hasattr(v, "shape") and math.isnan(as_float(v)) for v in bounds.values()):
         whole = all(map(is_int, bounds.values()))
         return Clamp(**bounds)(numbers(input) if whole else floats(input))
-    result = floats(input)
-    for name, kind in (("min", ClampMin), ("max", ClampMax)):
-        if name in bounds:
-            result = kind()(*operands(result, bounds[name]))
+    result = Tensor.of(input)
+    for name, value in bounds.items():
+        result, bound = operands(result, value)
+        is_beyond = _BEYOND[name](result, bound)
+        result = where(logical_or(is_beyond, ne(bound, bound)), bound, result)
     return result
-
-
-clip = clamp
 
 
 @operation
@@ -412,14 +414,18 @@ def lerp(input: Any, end: Any, weight: Any) -> Tensor:
 
 @operation
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 · tensor2, with NumPy broadcasting."""
-    return add(input, mul(mul(tensor1, tensor2), check_number("value", value)))
+    """input + value · tensor1 · tensor2, with NumPy broadcasting; ``value`` is a number."""
+    return add(input, mul(tensor1, tensor2), _factor(value))
 
 
 @operation
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 / tensor2, with NumPy broadcasting."""
-    return add(input, mul(div(tensor1, tensor2), check_number("value", value)))
+    """input + value · tensor1 / tensor2, with NumPy broadcasting; ``value`` is a number."""
+    return add(input, div(tensor1, tensor2), _factor(value))
+
+
+def _factor(value: Any) -> float:
+    return value if is_int(value) else check_number("value", value)
 
 
 class AsType(Function):
@@ -461,3 +467,10 @@ def astype(input: Any, dtype: Any) -> Tensor:
         raise DTypeError(f"astype: input is {input.dtype}: expected numbers or bools")
     is_float = input.dtype.kind == "f" and name.startswith("float")
     return AsType(name)(input) if is_float else Tensor(input.data.astype(name))
+
+
+# PyTorch's other names
+absolute, clip, fix, negative = abs, clamp, trunc, neg
+arccos, arcsin, arctan, arctan2 = acos, asin, atan, atan2
+divide, multiply, subtract, true_divide = div, mul, sub, div
+greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne

@@ -11,22 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, TypeVar, cast
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
-from ..checks import (
-    are_ints,
-    check_choice,
-    check_dim,
-    check_dims,
-    check_flag,
-    check_int,
-    check_number,
-    check_size,
-    is_int,
-)
+from ..checks import check_choice, check_dim, check_dims, check_flag, check_int, check_size, is_int
 from ..errors import (
     ArgumentError,
     DeviceError,
@@ -36,8 +26,7 @@ from ..errors import (
     ShapeError,
 )
 from ..tensor import Function, Tensor, is_grad_enabled, operation
-from .arithmetic import broadcasts, mul, operands, sum_to, where
-from .reduction import sum
+from .arithmetic import broadcasts, operands, sum_to, where
 from .shape import (
     broadcast_tensors,
     common_shape,
@@ -46,7 +35,6 @@ from .shape import (
     flatten,
     lengths,
     movedim,
-    permute,
     reshape,
     transpose,
     unsqueeze,
@@ -54,11 +42,9 @@ from .shape import (
 )
 
 __all__ = [
-    "argwhere", "chunk", "diag", "diag_embed", "diagonal", "flip", "fliplr", "flipud", "gather",
-    "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
-    "masked_select", "narrow", "nonzero", "repeat_interleave", "roll", "rot90", "scatter",
-    "scatter_add", "select", "split", "take", "take_along_dim", "tensor_split", "trace", "tril",
-    "triu", "unbind",
+    "argwhere", "chunk", "diag", "diagonal", "flip", "fliplr", "flipud", "gather", "index_put",
+    "index_select", "masked_fill", "masked_select", "narrow", "nonzero", "repeat_interleave",
+    "roll", "rot90", "scatter", "scatter_add", "select", "split", "tril", "triu", "unbind",
 ]  # fmt: skip
 
 _ALL = slice(None)
@@ -69,14 +55,13 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Index(Function):
-    """See :func:`getitem`: a view; backward writes dy into zeros."""
+    """x[index] of ints, slices, None and Ellipsis: a view; backward writes dy into zeros."""
 
     arguments = ("input",)
     any_dtype = ("input",)
 
     def __init__(self, index: tuple[Any, ...]) -> None:
-        # an ellipsis makes a single element an array, not a scalar
-        self.index = index if Ellipsis in index else (*index, Ellipsis)
+        self.index = (*index, ...) if ... not in index else index  # an array, never a scalar
 
     def forward(self, backend: Backend, x: Array) -> Array:
         self.save(shape=x.shape)
@@ -91,63 +76,72 @@ class Index(Function):
         return dx
 
 
-class TakeRows(Function):
-    """x[arrays]: one array of int64 for each of the first axes; backward sums where they repeat."""
+class Take(Index):
+    """x[index] of arrays of int64 and whole slices; backward sums where indices repeat."""
 
-    arguments = ("input",)
-    any_dtype = ("input",)
-
-    def __init__(self, arrays: tuple[Array, ...]) -> None:
-        self.arrays = arrays
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        self.save(shape=x.shape)
-        return x[(*self.arrays, Ellipsis)]
+    def __init__(self, index: tuple[Any, ...]) -> None:
+        self.index = index
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        return _summed(backend, dy, self.arrays, self.saved.shape)
+        return _summed(backend, dy, self.index, self.saved.shape)
 
 
-class PutRows(Function):
-    """A copy of x with y[arrays] = values, or with the values added, also where indices repeat."""
+class Put(Function):
+    """A copy of x with y[index] = values, or with the values added, also where indices repeat."""
 
     arguments = ("input", "values")
     any_dtype = ("input",)
 
-    def __init__(self, arrays: tuple[Array, ...], accumulate: bool) -> None:
-        self.arrays, self.accumulate = arrays, accumulate
+    def __init__(self, index: tuple[Any, ...], accumulate: bool = False) -> None:
+        self.index, self.accumulate = index, accumulate
 
     def forward(self, backend: Backend, x: Array, values: Array) -> Array:
         self.save(shape=values.shape)
         y = backend.xp.empty_like(x)
         if self.accumulate:
-            added = _summed(backend, values, self.arrays, x.shape)
+            added = _summed(backend, values, self.index, x.shape)
             return backend.xp.add(x, added.astype(x.dtype, copy=False), out=y)
         y[...] = x
-        y[(*self.arrays, Ellipsis)] = values
+        y[self.index] = values
         return y
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dx, index = dy, (*self.arrays, Ellipsis)
+        dx = dy
         if self.needs_grad[0] and not self.accumulate:
             dx = backend.xp.empty_like(dy)
             dx[...] = dy
-            dx[index] = 0
-        return dx, sum_to(dy[index], self.saved.shape) if self.needs_grad[1] else None
+            dx[self.index] = 0
+        return dx, sum_to(dy[self.index], self.saved.shape) if self.needs_grad[1] else None
 
 
-def _summed(backend: Backend, rows: Array, arrays: Any, shape: tuple[int, ...]) -> Array:
-    """An array of ``shape``: zeros, with ``rows`` added at the ``arrays`` of its first axes."""
-    count = len(arrays)
-    places: Any = 0
-    for array, length in zip(arrays, shape, strict=False):
-        places = places * length + array % length
-    rows = backend.xp.broadcast_to(rows, (*places.shape, *shape[count:]))
-    rows = rows.reshape(places.size, math.prod(shape[count:]))
+def _layout(index: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[list[int], range, tuple]:
+    """For ``index`` as in :class:`Take`: the axes with arrays, their axes in the part, its shape.
+
+    The arrays, broadcast to one shape, take the place of those axes if they are adjacent, else they
+    come first.
+    """
+    axes = [axis for axis, item in enumerate(index) if hasattr(item, "dtype")]
+    indexed = common_shape("indexing", *[index[axis].shape for axis in axes])
+    others = [n for axis, n in enumerate(shape) if axis not in axes]
+    first = axes[0] if axes and axes[-1] - axes[0] < len(axes) else 0
+    places = range(first, first + len(indexed))
+    return axes, places, (*others[:first], *indexed, *others[first:])
+
+
+def _summed(backend: Backend, part: Array, index: tuple, shape: tuple[int, ...]) -> Array:
+    """An array of ``shape``: zeros, with ``part`` added at ``index``."""
+    xp, (axes, places, full) = backend.xp, _layout(index, shape)
+    numbers: Any = 0
+    for axis in axes:
+        numbers = numbers * shape[axis] + index[axis] % shape[axis]
+    rows = xp.moveaxis(xp.broadcast_to(part, full), tuple(places), tuple(range(len(places))))
+    others = rows.shape[len(places) :]
+    rows = rows.reshape(numbers.size, math.prod(others))
     if rows.dtype.kind == "f":
         rows = rows.astype(sum_dtype(rows.dtype), copy=False)
-    sums = backend.sum_rows(rows, places.reshape(-1), math.prod(shape[:count]))
-    return sums.reshape(shape)
+    sizes = [shape[axis] for axis in axes]
+    sums = backend.sum_rows(rows, numbers.reshape(-1), math.prod(sizes))
+    return xp.moveaxis(sums.reshape(*sizes, *others), tuple(range(len(axes))), tuple(axes))
 
 
 def _indexing(function: _F) -> _F:
@@ -165,7 +159,7 @@ def _indexing(function: _F) -> _F:
 # -- tensor[index] -------------------------------------------------------------------------------
 
 
-@_indexing
+@operation
 def getitem(input: Any, index: Any) -> Tensor:
     """``tensor[index]`` with ints, slices, None, Ellipsis, arrays, lists or Tensors of ints, masks.
 
@@ -190,10 +184,14 @@ def getitem(input: Any, index: Any) -> Tensor:
         More indices than axes, a mask of another shape, or an index out of range (of an array: on
         the CPU only).
     """
-    basic, arrays = _parsed(input, index)
+    input = Tensor.of(input)
+    if type(index) is int:  # the usual case in a loop
+        return Index((index,))(input)
+    with input.backend.active():
+        basic, arrays = _parsed(input, index)
     is_whole = arrays and all(item == _ALL for item in basic)
     view = input if is_whole else Index(basic)(input)
-    return _take(view, arrays) if arrays else view
+    return Take(arrays)(view) if arrays else view
 
 
 @_indexing
@@ -235,27 +233,22 @@ def setitem(input: Any, index: Any, value: Any) -> None:
     values = operands(input, value)[1].data.astype(input.dtype, copy=False)
     if not values.ndim and _is_mask(index) and index.shape == input.shape:
         mask = _indices("tensor[index] = value", index, input, masks=True)
-        return input.backend.xp.copyto(input.data, values, where=mask)  # no positions needed
+        input.backend.xp.copyto(input.data, values, where=mask)  # no positions needed
+        return
     basic, arrays = _parsed(input, index)
     view = Index(basic)(input.detach()).data
-    indexed = common_shape("indexing", *[a.shape for a in arrays.values()])
-    order, back = _orders(arrays, view.ndim, len(indexed))
-    rows = view.transpose(order)
-    shape = (*indexed, *rows.shape[len(arrays) :])
-    try:
-        values = input.backend.xp.broadcast_to(values, [shape[axis] for axis in back])
-    except ValueError as error:
-        raise ShapeError(f"tensor[index] = value: {values.shape} for {shape}") from error
-    rows[(*arrays.values(), Ellipsis)] = values.transpose(_inverse(back))
-    return None
+    shape = _layout(arrays, view.shape)[-1]
+    if not broadcasts(values.shape, shape):
+        raise ShapeError(f"tensor[index] = value: {values.shape} for {shape}")
+    view[(*arrays, ...)] = values
 
 
-def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], dict[int, Array]]:
-    """The ints, slices and None of an index, and the arrays by the axes of what those pick."""
-    xp, shape = input.backend.xp, input.shape
+def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The ints, slices and None of an index, and the index of arrays for what those pick."""
+    shape = input.shape
     items = [_index_item(input, i) for i in (index if isinstance(index, tuple) else (index,))]
     if not any(hasattr(item, "dtype") for item in items):
-        return tuple(items), {}
+        return tuple(items), ()
     spans = [0 if i is None or i is Ellipsis else i.ndim if _is_mask(i) else 1 for i in items]
     ellipses = [n for n, item in enumerate(items) if item is Ellipsis]
     missing = input.ndim - math.fsum(spans)
@@ -264,25 +257,27 @@ def _parsed(input: Tensor, index: Any) -> tuple[tuple[Any, ...], dict[int, Array
     place = ellipses[0] if ellipses else len(items)
     items[place : place + 1] = [_ALL] * int(missing)
     basic: list[Any] = []
-    arrays: dict[int, Array] = {}
-    source = axis = 0
+    picked: list[Any] = []
+    source = 0  # axis of the input
     for item in items:
         if not hasattr(item, "dtype"):
             basic.append(item)
-            source, axis = source + (item is not None), axis + (not is_int(item))
+            picked += () if is_int(item) else (_ALL,)
+            source += item is not None
             continue
         parts = (item,)
-        if _is_mask(item):
-            if item.shape != shape[source : source + item.ndim]:
-                text = f"a mask of shape {item.shape} does not fit {shape} from axis {source} on"
-                raise OutOfRangeError(f"indexing: {text}")
-            parts = xp.nonzero(item)
-        else:
+        if not _is_mask(item):
             input.backend.check_indices("indexing", item, shape[source], negative=True)
-        arrays.update(enumerate(parts, axis))
+        elif item.shape == shape[source : source + item.ndim]:
+            parts = input.backend.xp.nonzero(item)
+        else:
+            text = f"a mask of shape {item.shape} does not fit {shape} from axis {source} on"
+            raise OutOfRangeError(f"indexing: {text}")
         basic += [_ALL] * len(parts)
-        source, axis = source + len(parts), axis + len(parts)
-    return tuple(basic), arrays
+        picked += parts
+        source += len(parts)
+    common_shape("indexing", *[p.shape for p in picked if hasattr(p, "dtype")])
+    return tuple(basic), tuple(picked)
 
 
 def _is_mask(item: Any) -> bool:
@@ -325,31 +320,6 @@ def _indices(name: str, value: Any, input: Tensor, masks: bool = False) -> Array
             raise DeviceError(f"{name}: {text}; move one of them with .to(device)")
         array = backend.asarray(array)
     return array if _is_mask(array) else array.astype("int64", copy=False)
-
-
-def _take(input: Tensor, arrays: dict[int, Array]) -> Tensor:
-    """``input`` indexed along the axes of ``arrays``, which are in order and in range."""
-    indexed = common_shape("indexing", *[a.shape for a in arrays.values()])
-    order, back = _orders(arrays, input.ndim, len(indexed))
-    return _permuted(TakeRows(tuple(arrays.values()))(_permuted(input, order)), back)
-
-
-def _orders(arrays: dict[int, Array], ndim: int, indexed: int) -> tuple[list[int], list[int]]:
-    """The axes of the input, those that are indexed first; how to put the result's axes back."""
-    axes = list(arrays)
-    others = [axis for axis in range(ndim) if axis not in arrays]
-    is_adjacent = axes and axes[-1] - axes[0] == len(axes) - 1
-    first = indexed + (axes[0] if is_adjacent else 0)
-    back = [*range(indexed, first), *range(indexed), *range(first, indexed + len(others))]
-    return axes + others, back
-
-
-def _permuted(x: Tensor, dims: list[int]) -> Tensor:
-    return x if dims == sorted(dims) else permute(x, dims)
-
-
-def _inverse(dims: list[int]) -> list[int]:
-    return sorted(range(len(dims)), key=dims.__getitem__)
 
 
 # -- parts ---------------------------------------------------------------------------------------
@@ -450,31 +420,6 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(input, -(-length // count) if length else [0] * count, dim)
 
 
-def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Split into a number of parts whose sizes differ by 1 at most, or before given indices. Views.
-
-    Parameters
-    ----------
-    indices_or_sections
-        An int >= 1, or ints as in slices; an array of them is read by the host.
-
-    Raises
-    ------
-    ArgumentError
-        Neither.
-    """
-    (input, dim), given = _axis(input, dim), indices_or_sections
-    length = input.shape[dim]
-    given = Tensor.of(given).numpy().tolist() if hasattr(given, "dtype") else given
-    if is_int(given) and given > 0:
-        check_size("indices_or_sections", given, (given,), visited=True)
-        size, larger = divmod(length, given)
-        given = [i * size + min(i, larger) for i in range(1, given)]
-    if not isinstance(given, list | tuple) or not are_ints(given, len(given)):
-        raise ArgumentError(f"indices_or_sections={given!r}: expected an int >= 1, or ints")
-    return tuple(_part(input, dim, slice(*ends)) for ends in pairwise([0, *given, length]))
-
-
 def flip(input: Any, dims: int | Sequence[int]) -> Tensor:
     """Reverse the order along ``dims``. A view, where PyTorch copies."""
     input = Tensor.of(input)
@@ -563,10 +508,9 @@ def repeat_interleave(
     counts, length = Tensor.of(repeats).numpy().reshape(-1), input.shape[dim]
     if counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
         raise ArgumentError(f"repeat_interleave: repeats={repeats!r}: expected ints >= 0")
-    if output_size is not None:
-        check_int("output_size", output_size, 0)
     total = int(counts.sum()) * (length if counts.size == 1 else 1)
-    if counts.size not in (1, length) or output_size not in (None, total):
+    expected = total if output_size is None else check_int("output_size", output_size, 0)
+    if counts.size not in (1, length) or expected != total:
         text = f"{counts.size} repeats of sum {total} for an axis of length {length}"
         raise ShapeError(f"repeat_interleave: {text}, output_size={output_size}")
     if counts.size == 1:
@@ -574,7 +518,8 @@ def repeat_interleave(
         return flatten(expand(unsqueeze(input, dim + 1), shape), dim, dim + 1)
     check_size("repeats", repeats, (total,))
     numbers = (counts >= 0).cumsum() - 1  # of the elements
-    return _take(input, {dim: input.backend.asarray(numbers.repeat(counts.astype("int64")))})
+    array = input.backend.asarray(numbers.repeat(counts.astype("int64")))
+    return Take((*(_ALL,) * dim, array))(input)
 
 
 # -- gather and scatter --------------------------------------------------------------------------
@@ -584,8 +529,12 @@ def _vector(x: Tensor) -> Tensor:
     return x if x.ndim else unsqueeze(x, 0)
 
 
+def _restored(y: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return y if y.shape == shape else reshape(y, shape)
+
+
 def _grid(
-    name: str, input: Tensor, dim: int, index: Any, negative: bool = False
+    name: str, input: Tensor, dim: int, index: Any
 ) -> tuple[Tensor, tuple[int, ...], tuple[Array, ...]]:
     """``input`` with one axis at least, the shape of ``index``, and the arrays that index."""
     x = _vector(input)
@@ -593,15 +542,15 @@ def _grid(
     shape, array = array.shape, array if array.ndim else array.reshape(1)
     if not array.size:
         return x, shape, (array,) * x.ndim
-    larger = [a for a, (n, m) in enumerate(zip(array.shape, x.shape, strict=False)) if n > m]
-    if array.ndim != x.ndim or {*larger} - {dim}:
+    larger = {a for a, (n, m) in enumerate(zip(array.shape, x.shape, strict=False)) if n > m}
+    if array.ndim != x.ndim or larger - {dim}:
         text = f"expected the axes of the input, {input.shape}, none longer but dim={dim}"
         raise ShapeError(f"{name}: index has shape {shape}: {text}")
-    input.backend.check_indices(name, array, x.shape[dim], negative)
-    return x, shape, _open_grid(input.backend.xp, array, dim)
+    input.backend.check_indices(name, array, x.shape[dim])
+    return x, shape, open_grid(input.backend.xp, array, dim)
 
 
-def _open_grid(xp: Any, array: Array, dim: int) -> tuple[Array, ...]:
+def open_grid(xp: Any, array: Array, dim: int) -> tuple[Array, ...]:
     """``array`` for axis ``dim``, and for each other axis its numbers along that axis."""
     axes = range(array.ndim)
     return tuple(
@@ -631,8 +580,7 @@ def gather(input: Any, dim: int, index: Any) -> Tensor:
         Other axes than the input's, or a longer one.
     """
     x, shape, arrays = _grid("gather", input, dim, index)
-    y = TakeRows(arrays)(x)
-    return y if y.shape == shape else reshape(y, shape)
+    return _restored(Take(arrays)(x), shape)
 
 
 @_indexing
@@ -664,44 +612,28 @@ def scatter(
         raise ArgumentError("scatter: expected either src or value")
     if reduce is not None:
         check_choice("reduce", reduce, ("add",))
-    return _scattered("scatter", input, dim, index, value if src is None else src, reduce == "add")
+    x, shape, arrays = _grid("scatter", input, dim, index)
+    source = _value(x, value if src is None else src)
+    if source.ndim:
+        lengths = zip(shape, source.shape, strict=False)
+        if source.ndim != len(shape) or any(n > m for n, m in lengths):
+            text = f"src has shape {source.shape}, index {shape}: it is too small"
+            raise ShapeError(f"scatter: {text}")
+        source = getitem(source, tuple(map(slice, shape)))
+    return _restored(Put(arrays, accumulate=reduce == "add")(x, source), input.shape)
 
 
-@_indexing
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     """A copy of ``input`` with ``src`` added at ``index`` along ``dim``; see :func:`scatter`."""
-    return _scattered("scatter_add", input, dim, index, src, True)
+    return scatter(input, dim, index, src, reduce="add")
 
 
-def _like(name: str, input: Tensor, value: Any) -> Tensor:
-    """A Tensor, or a number in the dtype of ``input``."""
+def _value(input: Tensor, value: Any) -> Tensor:
+    """A Tensor, or a number in the dtype of ``input``; a fraction for ints stays one, refused."""
     if not isinstance(value, int | float):
         return Tensor.of(value)
-    with input.backend.active():
-        try:
-            whole = value if input.dtype.kind == "f" or isinstance(value, int) else int(value)
-            if whole == value or whole != whole:
-                return Tensor(input.backend.xp.full((), whole, input.dtype))
-        except (OverflowError, ValueError):  # infinity, NaN, or a large int
-            pass
-    raise DTypeError(f"{name}: the value {value} does not fit the input, {input.dtype}")
-
-
-def _scattered(
-    name: str, input: Tensor, dim: int, index: Any, src: Any, accumulate: bool
-) -> Tensor:
-    x, shape, arrays = _grid(name, input, dim, index)
-    source = _like(name, x, src)
-    if source.ndim:
-        if source.ndim != len(shape) or any(
-            n > m for n, m in zip(shape, source.shape, strict=True)
-        ):
-            raise ShapeError(
-                f"{name}: src has shape {source.shape}, index {shape}: it is too small"
-            )
-        source = getitem(source, tuple(map(slice, shape)))
-    y = PutRows(arrays, accumulate)(x, source)
-    return y if input.ndim else reshape(y, ())
+    is_mask = isinstance(value, int) and input.dtype == "bool"
+    return operands(input, bool(value) if is_mask else value)[1]
 
 
 @_indexing
@@ -717,67 +649,12 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
     ShapeError
         No such axis, or ``index`` has more than one.
     """
-    x, dim, array = _along("index_select", input, dim, index)
-    y = _take(x, {dim: array})
-    return y if input.ndim else reshape(y, ())
-
-
-def _along(name: str, input: Tensor, dim: int, index: Any) -> tuple[Tensor, int, Array]:
     x = _vector(input)
-    dim, array = check_dim("dim", dim, x.ndim), _indices(name, index, input)
+    dim, array = check_dim("dim", dim, x.ndim), _indices("index_select", index, input)
     if array.ndim > 1:
-        raise ShapeError(f"{name}: index has shape {array.shape}: expected one axis")
-    input.backend.check_indices(name, array, x.shape[dim])
-    return x, dim, array.reshape(-1)
-
-
-def _put_along(
-    name: str, input: Tensor, dim: int, index: Any, source: Any, accumulate: bool = False
-) -> Tensor:
-    x, dim, array = _along(name, input, dim, index)
-    source = _like(name, x, source)
-    expected = (*x.shape[:dim], array.size, *x.shape[dim + 1 :])
-    if source.ndim:
-        if source.shape != expected:
-            raise ShapeError(f"{name}: source has shape {source.shape}: expected {expected}")
-        source = movedim(source, dim, 0)
-    y = movedim(PutRows((array,), accumulate)(movedim(x, dim, 0), source), 0, dim)
-    return y if input.ndim else reshape(y, ())
-
-
-@_indexing
-def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
-    """A copy of ``input`` with ``alpha * source`` added at ``index`` along ``dim``.
-
-    Where an index repeats, all its parts are added. See :func:`index_select` for ``index``.
-
-    Raises
-    ------
-    DTypeError, OutOfRangeError
-        See :func:`index_select`.
-    ShapeError
-        ``source`` has not the shape of the indexed part.
-    """
-    if not isinstance(alpha, int):
-        check_number("alpha", alpha)
-    source = source if alpha == 1 else mul(source, alpha)
-    return _put_along("index_add", input, dim, index, source, True)
-
-
-@_indexing
-def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
-    """A copy of ``input`` with ``source`` at ``index`` along ``dim``; see :func:`index_add`."""
-    return _put_along("index_copy", input, dim, index, source)
-
-
-@_indexing
-def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
-    """A copy of ``input`` with a number at ``index`` along ``dim``; see :func:`index_add`."""
-    x, dim, array = _along("index_fill", input, dim, index)
-    mask = input.backend.xp.zeros((x.shape[dim], *(1,) * (x.ndim - 1 - dim)), bool)
-    mask[array] = True  # the gradient of a repeated element reaches the value once
-    y = masked_fill(x, mask, value)
-    return y if input.ndim else reshape(y, ())
+        raise ShapeError(f"index_select: index has shape {array.shape}: expected one axis")
+    input.backend.check_indices("index_select", array, x.shape[dim])
+    return Take((*(_ALL,) * dim, array.reshape(-1)))(x) if input.ndim else input
 
 
 @_indexing
@@ -802,54 +679,14 @@ def index_put(input: Any, indices: Sequence[Any], values: Any, accumulate: bool 
     ShapeError
         The values do not broadcast.
     """
-    basic, arrays = (
-        _parsed(input, tuple(indices)) if isinstance(indices, list | tuple) else ((), {})
-    )
-    if not arrays or any(item != _ALL for item in basic) or [*arrays] != [*range(len(arrays))]:
+    is_list = isinstance(indices, list | tuple)
+    basic, arrays = _parsed(input, tuple(indices)) if is_list else ((), ())
+    if not arrays or any(item != _ALL for item in basic):
         raise ArgumentError("index_put: indices: expected a tuple of arrays of ints, or masks")
-    shape = common_shape("index_put", *[a.shape for a in arrays.values()])
-    shape, values = (*shape, *input.shape[len(arrays) :]), _like("index_put", input, values)
+    shape, values = _layout(arrays, input.shape)[-1], _value(input, values)
     if not broadcasts(values.shape, shape):
         raise ShapeError(f"index_put: values have shape {values.shape}, the indexed part {shape}")
-    put = PutRows(tuple(arrays.values()), check_flag("accumulate", accumulate))
-    return put(input, values)
-
-
-@_indexing
-def take(input: Any, index: Any) -> Tensor:
-    """The elements at ``index`` of the flattened input, in the shape of ``index``.
-
-    Raises
-    ------
-    DTypeError
-        Not ints.
-    OutOfRangeError
-        An index is out of range; a negative one counts from the end (checked on the CPU only).
-    """
-    array = _indices("take", index, input)
-    input.backend.check_indices("take", array, input.data.size, negative=True)
-    return TakeRows((array,))(reshape(input, -1))
-
-
-@_indexing
-def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
-    """:func:`gather` with ``input`` and ``indices`` broadcast to each other but along ``dim``.
-
-    Without ``dim``, of the flattened input and indices. Indices may count from the end. Takes the
-    result of an ``argsort``.
-    """
-    array = _indices("take_along_dim", indices, input)
-    if dim is None:
-        input, array, dim = reshape(input, -1), array.reshape(-1), 0
-    dim = check_dim("dim", dim, input.ndim)
-    if array.ndim != input.ndim:
-        raise ShapeError(f"take_along_dim: indices {array.shape}: expected {input.ndim} axes")
-    own, given = ((*s[:dim], 1, *s[dim + 1 :]) for s in (input.shape, array.shape))
-    shape = [*common_shape("take_along_dim", own, given)]
-    sizes = [[*shape[:dim], n, *shape[dim + 1 :]] for n in (input.shape[dim], array.shape[dim])]
-    array = input.backend.xp.broadcast_to(array, sizes[1])
-    x, _, arrays = _grid("take_along_dim", expand(input, sizes[0]), dim, array, negative=True)
-    return TakeRows(arrays)(x)
+    return Put(arrays, check_flag("accumulate", accumulate))(input, values)
 
 
 # -- masks ---------------------------------------------------------------------------------------
@@ -867,7 +704,11 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     if shape := getattr(value, "shape", ()):
         raise ShapeError(f"masked_fill: value has shape {shape}: expected a number")
-    return where(mask, _like("masked_fill", Tensor.of(input), value), input)
+    input = Tensor.of(input)
+    y = where(mask, _value(input, value), input)
+    if y.dtype != input.dtype:
+        raise DTypeError(f"masked_fill: input is {input.dtype}, and value would make it {y.dtype}")
+    return y
 
 
 @_indexing
@@ -916,47 +757,17 @@ def argwhere(input: Any) -> Tensor:
 # -- diagonals and triangles ---------------------------------------------------------------------
 
 
-class Diagonal(Function):
-    """See :func:`diagonal`: of the last two axes, a view."""
-
-    arguments = ("input",)
-    any_dtype = ("input",)
-
-    def __init__(self, offset: int) -> None:
-        self.offset = check_int("offset", offset, -(2**63))
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        self.save(shape=x.shape)
-        rows, columns = x.shape[-2:]
-        return x.diagonal(max(-rows, min(self.offset, columns)), -2, -1)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return _with_diagonal(backend.xp, dy, self.offset, *self.saved.shape[-2:])
-
-
-class DiagEmbed(Diagonal):
-    """See :func:`diag_embed`: the adjoint of :class:`Diagonal`."""
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        size = x.shape[-1] + abs(self.offset)
-        check_size("offset", self.offset, (*x.shape[:-1], size, size))
-        return _with_diagonal(backend.xp, x, self.offset, size, size)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return dy.diagonal(self.offset, -2, -1)
-
-
-def _with_diagonal(xp: Any, x: Array, offset: int, rows: int, columns: int) -> Array:
-    """Matrices of zeros with the last axis of x on a diagonal."""
-    y = xp.zeros((*x.shape[:-1], rows * columns), x.dtype)
-    start, step = (offset if offset >= 0 else -offset * columns), columns + 1
-    y[..., start : start + x.shape[-1] * step : step] = x
-    return y.reshape(*x.shape[:-1], rows, columns)
+def _on_diagonal(rows: int, columns: int, offset: int) -> tuple[Any, ...]:
+    """A diagonal of matrices as an index of their elements in one axis, the last one."""
+    offset = max(-rows, min(offset, columns))
+    length = min(rows + min(offset, 0), columns - max(offset, 0))
+    start, step = max(offset, -offset * columns), columns + 1
+    return ..., slice(start, start + length * step, step)
 
 
 @operation
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of two axes as the last axis. A view.
+    """The diagonal of two axes as the last axis.
 
     Parameters
     ----------
@@ -972,52 +783,39 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     """
     input = Tensor.of(input)
     axes = check_dims("dim1, dim2", (dim1, dim2), input.ndim)
-    others = [axis for axis in range(input.ndim) if axis not in axes]
-    return Diagonal(offset)(permute(input, [*others, *axes]))
+    x = movedim(input, axes, (-2, -1))
+    *others, rows, columns = x.shape
+    index = _on_diagonal(rows, columns, check_int("offset", offset, -(2**63)))
+    return getitem(reshape(x, (*others, rows * columns)), index)
 
 
-@operation
-def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Square matrices of zeros with the last axis on a diagonal; see :func:`diagonal`."""
-    input = Tensor.of(input)
-    if not input.ndim:
-        raise ShapeError("diag_embed: the input is a number: expected one axis or more")
-    axes = check_dims("dim1, dim2", (dim1, dim2), input.ndim + 1)
-    return movedim(DiagEmbed(offset)(input), (-2, -1), axes)
+_diagonal = diagonal  # an argument of diag has its name
 
 
+@_indexing
 def diag(input: Any, diagonal: int = 0) -> Tensor:
-    """The diagonal of a matrix, as a view, or a matrix with a vector on its diagonal.
+    """The diagonal of a matrix, or a square matrix of zeros with a vector on its diagonal.
 
     Raises
     ------
     ShapeError
         Neither a matrix nor a vector.
     """
-    input = Tensor.of(input)
     if input.ndim not in (1, 2):
         raise ShapeError(f"diag: the input has shape {input.shape}: expected one axis or two")
-    return diag_embed(input, diagonal) if input.ndim == 1 else _diagonal(input, diagonal)
-
-
-_diagonal = diagonal  # an argument of diag has its name
-
-
-def trace(input: Any) -> Tensor:
-    """The sum of the main diagonal of a matrix."""
-    return sum(_diagonal(_matrix("trace", input, 2)))
-
-
-def _matrix(name: str, input: Any, most: float = math.inf) -> Tensor:
-    input = Tensor.of(input)
-    if not 2 <= input.ndim <= most:
-        raise ShapeError(f"{name}: the input has shape {input.shape}: expected a matrix")
-    return input
+    if input.ndim == 2:
+        return _diagonal(input, diagonal)
+    size = len(input) + abs(check_int("diagonal", diagonal, -(2**63)))
+    check_size("diagonal", diagonal, (size, size))
+    blank = input.backend.xp.zeros(size * size, input.dtype)
+    return reshape(Put(_on_diagonal(size, size, diagonal))(blank, input), (size, size))
 
 
 def _triangle(name: str, part: str, keeps: Callable[[Array, int], Array]) -> Any:
     def triangle(input: Any, diagonal: int = 0) -> Tensor:
-        input, offset = _matrix(name, input), check_int("diagonal", diagonal, -(2**63))
+        if input.ndim < 2:
+            raise ShapeError(f"{name}: the input has shape {input.shape}: expected a matrix")
+        offset = check_int("diagonal", diagonal, -(2**63))
         xp, (rows, columns) = input.backend.xp, input.shape[-2:]
         keep = keeps(xp.arange(columns) - xp.arange(rows)[:, None], offset)
         return where(keep, input, xp.zeros((), input.dtype))

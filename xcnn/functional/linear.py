@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 import re
 from collections import Counter
 from collections.abc import Callable
-from itertools import combinations
 from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_dims, check_flag, check_number, is_int
+from ..checks import check_flag
 from ..errors import ArgumentError, ShapeError
 from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Function, Tensor, operands, operation
-from .arithmetic import add, broadcasts, mul, sum_to, where
+from .arithmetic import add, mul, sum_to
 from .conv import check_bias, shape_of
+from .indexing import diagonal
 from .reduction import named, sum
-from .shape import permute, reshape, squeeze, unsqueeze
+from .shape import PlainReshape, common_shape, permute, reshape, squeeze, unsqueeze
 
-__all__ = [
-    "addmm",
-    "addmv",
-    "addr",
-    "baddbmm",
-    "bilinear",
-    "bmm",
-    "dot",
-    "einsum",
-    "linear",
-    "matmul",
-    "mm",
-    "mv",
-    "outer",
-    "tensordot",
-]
+__all__ = ["bilinear", "bmm", "dot", "einsum", "linear", "matmul", "mm", "mv", "outer"]
 
 Terms = list[list[Any]]
 """The labels of the axes of each factor: letters, and ints for the axes of an ellipsis."""
@@ -97,11 +81,7 @@ class MatMul(Function):
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         self.save(a=a, b=b)
-        try:
-            return backend.matmul(a, b)
-        except ValueError as error:
-            shapes = f"shapes {a.shape} and {b.shape}"
-            raise ShapeError(f"matmul: {shapes}: the leading axes do not broadcast") from error
+        return backend.matmul(a, b)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         a, b = self.saved.a, self.saved.b
@@ -167,6 +147,7 @@ def matmul(input: Any, other: Any) -> Tensor:
             f"matmul: shapes {a.shape} and {b.shape}: expected (..., n, k), (..., k, m), or (k,) "
             "on either side"
         )
+    common_shape("matmul: leading axes", a.shape[:-2], b.shape[:-2])
     is_row, is_column = a.ndim == 1, b.ndim == 1
     y = MatMul()(unsqueeze(a, 0) if is_row else a, unsqueeze(b, 1) if is_column else b)
     return squeeze(y, (-2,) * is_row + (-1,) * is_column) if is_row or is_column else y
@@ -206,36 +187,6 @@ def outer(input: Any, vec2: Any) -> Tensor:
     return mul(unsqueeze(a, 1), b)
 
 
-def _added(name: str, product: Callable[[Any, Any], Tensor]) -> Callable[..., Tensor]:
-    def function(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
-        """beta · ``input`` + alpha · {product}(mat1, mat2).
-
-        Parameters
-        ----------
-        input
-            Broadcasts to the product; not read if ``beta`` is 0.
-
-        Raises
-        ------
-        ShapeError
-            The shapes do not match.
-        """
-        input, y = Tensor.of(input), product(mat1, mat2)
-        if not broadcasts(input.shape, y.shape):
-            raise ShapeError(f"{name}: input has shape {input.shape}: expected {y.shape}")
-        check_number("beta", beta)
-        y = y if check_number("alpha", alpha) == 1 else mul(y, alpha)
-        if beta == 0:
-            return y
-        return add(input if beta == 1 else mul(input, beta), y)
-
-    return named(function, name, product=product.__name__)
-
-
-addmm, addmv, addr = _added("addmm", mm), _added("addmv", mv), _added("addr", outer)
-baddbmm = _added("baddbmm", bmm)
-
-
 # -- Einstein's notation ---------------------------------------------------------------------------
 
 
@@ -243,8 +194,7 @@ baddbmm = _added("baddbmm", bmm)
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Products of elements with the same letters, summed over the letters not in the result.
 
-    Operands are multiplied two at a time, as matrices where there is a sum, in the order that keeps
-    the intermediate results small.
+    Operands are multiplied two at a time, from left to right, as matrices where there is a sum.
 
     Parameters
     ----------
@@ -270,11 +220,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
     tensors = [Tensor.of(v) for v in operands]
-    return _contracted(f"einsum: {equation!r}", tensors, *_parse(equation, tensors))
-
-
-def _contracted(name: str, tensors: list[Tensor], terms: Terms, result: list[Any]) -> Tensor:
-    """The product of ``tensors``, whose axes have the labels ``terms``, as in :func:`einsum`."""
+    (terms, result), name = _parse(equation, tensors), f"einsum: {equation!r}"
     lengths: dict[Any, int] = {}
     for term, tensor in zip(terms, tensors, strict=True):
         for label, n in zip(term, tensor.shape, strict=True):
@@ -284,17 +230,14 @@ def _contracted(name: str, tensors: list[Tensor], terms: Terms, result: list[Any
                 raise ShapeError(f"{name}: shapes {shapes}: lengths {known} and {n} differ")
             lengths[label] = n if known == 1 else known
     parts = [_without_repeats(t, term, lengths) for t, term in zip(tensors, terms, strict=True)]
-    while len(parts) > 1:
-        pairs = combinations(range(len(parts)), 2)
-        chosen = min(pairs, key=lambda pair: _growth(parts, pair, result, lengths))
-        (x, a), (y, b) = (parts[i] for i in chosen)
-        parts = [part for i, part in enumerate(parts) if i not in chosen]
-        others = {*result, *(v for _, term in parts for v in term)}
+    x, a = parts[0]
+    for i, (y, b) in enumerate(parts[1:], 2):
+        others = {*result, *(v for _, term in parts[i:] for v in term)}
         (x, a), (y, b) = _summed(x, a, others.union(b)), _summed(y, b, others.union(a))
         out = [v for v in dict.fromkeys(a + b) if v in others]
-        parts.append((Contract(a, b, out)(x, y), out))
-    y, term = _summed(*parts[0], {*result})
-    return y if term == result else permute(y, [term.index(v) for v in result])
+        x, a = _contract(x, a, y, b, out), out
+    x, a = _summed(x, a, {*result})
+    return x if a == result else permute(x, [a.index(v) for v in result])
 
 
 def _parse(equation: str, tensors: list[Tensor]) -> tuple[Terms, list[Any]]:
@@ -331,13 +274,10 @@ def _without_repeats(x: Tensor, term: list[Any], lengths: dict[Any, int]) -> Par
     spread = [i for i, label in enumerate(term) if x.shape[i] != lengths[label]]
     if spread:
         x, term = squeeze(x, spread), [label for i, label in enumerate(term) if i not in spread]
-    for i in reversed(range(len(term))):
-        first = term.index(term[i])
-        if first < i:
-            shape = [n if axis in (first, i) else 1 for axis, n in enumerate(x.shape)]
-            with x.backend.active():
-                same = x.backend.xp.eye(x.shape[i], dtype=bool).reshape(shape)
-            x, term = sum(where(same, x, 0), i), term[:i] + term[i + 1 :]
+    while repeated := [label for label in term if term.count(label) > 1]:
+        i, j = [k for k, label in enumerate(term) if label == repeated[0]][:2]
+        x = diagonal(x, 0, i, j)
+        term = [label for k, label in enumerate(term) if k not in (i, j)] + repeated[:1]
     return x, term
 
 
@@ -347,94 +287,25 @@ def _summed(x: Tensor, term: list[Any], kept: set[Any]) -> Part:
     return (sum(x, dims), [label for label in term if label in kept]) if dims else (x, term)
 
 
-def _growth(parts: list[Part], pair: tuple[int, int], result: list, lengths: dict) -> int:
-    """By how many elements the product of a pair is larger than the two."""
-    others = {*result, *(v for i, (_, term) in enumerate(parts) if i not in pair for v in term)}
-    a, b = ({*parts[i][1]} for i in pair)
-    product, *factors = (
-        math.prod(lengths[v] for v in labels) for labels in ((a | b) & others, a, b)
-    )
-    return product - builtins.sum(factors)
+def _contract(x: Tensor, a: list, y: Tensor, b: list, out: list) -> Tensor:
+    """The product of two factors, summed over the labels that ``out`` lacks, each in both.
 
-
-class Contract(Function):
-    """The product of two arrays, summed over the labels that ``out`` lacks.
-
-    No label is repeated within an array, and one that ``out`` lacks is in both.
+    Computed as stacked matrix products (batch, left, inner) @ (batch, inner, right).
     """
-
-    arguments = ("input", "other")
-    any_dtype = ("input",)
-
-    def __init__(self, a: list[Any], b: list[Any], out: list[Any]) -> None:
-        self.labels = a, b, out
-
-    def forward(self, backend: Backend, x: Array, y: Array) -> Array:
-        self.save(x=x, y=y)
-        a, b, out = self.labels
-        return _contract(backend, x, a, y, b, out)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        (a, b, out), x, y = self.labels, self.saved.x, self.saved.y
-        return (
-            _contract(backend, dy, out, y, b, a) if self.needs_grad[0] else None,
-            _contract(backend, x, a, dy, out, b) if self.needs_grad[1] else None,
-        )
-
-
-def _contract(backend: Backend, x: Array, a: list, y: Array, b: list, out: list) -> Array:
-    """As stacked matrix products (batch, left, inner) @ (batch, inner, right)."""
     sizes = {**dict(zip(a, x.shape, strict=True)), **dict(zip(b, y.shape, strict=True))}
     left, right = [v for v in a if v not in b], [v for v in b if v not in a]
     batch = [v for v in a if v in b and v in out]
     inner = [v for v in a if v in b and v not in out]
     stack, rows, terms, columns = (
-        math.prod(sizes[v] for v in labels) for labels in (batch, left, inner, right)
+        [math.prod(sizes[v] for v in labels)] for labels in (batch, left, inner, right)
     )
-    x = x.transpose([a.index(v) for v in batch + left + inner]).reshape(stack, rows, terms)
-    y = y.transpose([b.index(v) for v in batch + inner + right]).reshape(stack, terms, columns)
-    if not inner:
-        product = x * y
-    elif batch:
-        product = backend.matmul(x, y)
-    else:
-        product = backend.matmul(x[0], y[0])
+    stack = stack if batch else []
+    x = permute(x, [a.index(v) for v in batch + left + inner])
+    y = permute(y, [b.index(v) for v in batch + inner + right])
+    x, y = PlainReshape(stack + rows + terms)(x), PlainReshape(stack + terms + columns)(y)
     order = batch + left + right
-    return product.reshape([sizes[v] for v in order]).transpose([order.index(v) for v in out])
-
-
-@operation
-def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
-    """Products of ``a`` and ``b``, summed over pairs of axes.
-
-    Parameters
-    ----------
-    dims
-        A number of axes, the last ones of ``a`` and the first ones of ``b``; or two lists, the axes
-        of ``a`` and those of ``b``.
-
-    Returns
-    -------
-    Tensor
-        With the remaining axes of ``a``, then those of ``b``.
-
-    Raises
-    ------
-    ShapeError
-        No such axes, or their lengths differ.
-    ArgumentError
-        ``dims`` names unequal numbers of axes.
-    """
-    a, b = Tensor.of(a), Tensor.of(b)
-    pair = (range(-dims, 0), range(dims)) if is_int(dims) else tuple(dims)
-    first, second = (check_dims("dims", d, t.ndim) for d, t in zip(pair, (a, b), strict=True))
-    if len(first) != len(second):
-        raise ArgumentError(f"tensordot: dims={dims!r}: expected as many axes of a as of b")
-    left, right = [*range(a.ndim)], [*range(-b.ndim, 0)]
-    for i, j in zip(first, second, strict=True):
-        right[j] = i
-    result = [v for v in left + right if v not in first]
-    return _contracted("tensordot", [a, b], [left, right], result)
+    product = PlainReshape([sizes[v] for v in order])(MatMul()(x, y) if inner else mul(x, y))
+    return permute(product, [order.index(v) for v in out])
 
 
 @operation

@@ -18,6 +18,7 @@ from .loss import (
     binary_cross_entropy_with_logits,
     class_indices,
     class_weights,
+    example_weights,
     from_terms,
     matched,
     one_of_classes,
@@ -25,19 +26,14 @@ from .loss import (
 from .reduction import mean, sum
 from .shape import reshape, unsqueeze
 
+# fmt: off
 __all__ = [
-    "cosine_embedding_loss",
-    "gaussian_nll_loss",
-    "hinge_embedding_loss",
-    "margin_ranking_loss",
-    "multi_margin_loss",
-    "multilabel_margin_loss",
-    "multilabel_soft_margin_loss",
-    "poisson_nll_loss",
-    "soft_margin_loss",
-    "triplet_margin_loss",
+    "cosine_embedding_loss", "gaussian_nll_loss", "hinge_embedding_loss", "margin_ranking_loss",
+    "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+    "poisson_nll_loss", "soft_margin_loss", "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 ]
+# fmt: on
 
 _NOT_NEGATIVE = partial(check_number, low=0)
 _POSITIVE = partial(check_number, low=0, above=True)
@@ -59,9 +55,7 @@ def poisson_nll_loss(
     target: Any,
     log_input: bool = True,
     full: bool = False,
-    size_average: Any = None,
     eps: float = 1e-8,
-    reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
     """The negative log-likelihood of counts with a Poisson distribution of mean ``input``.
@@ -77,8 +71,6 @@ def poisson_nll_loss(
     full
         Add Stirling's formula for log(target!), target · log(target) - target +
         log(2π · target) / 2, where target > 1.
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     reduction
         "mean", "sum" or "none".
 
@@ -152,17 +144,9 @@ def gaussian_nll_loss(
 
 @from_terms(margin=check_number)
 def margin_ranking_loss(
-    input1: Any,
-    input2: Any,
-    target: Any,
-    margin: float = 0.0,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
+    input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
     """max(0, margin - target · (input1 - input2)): target 1 if input1 should be the larger, or -1.
-
-    ``size_average`` and ``reduce`` are PyTorch's old names of ``reduction``, and refused.
 
     Raises
     ------
@@ -174,16 +158,9 @@ def margin_ranking_loss(
 
 @from_terms(margin=check_number)
 def hinge_embedding_loss(
-    input: Any,
-    target: Any,
-    margin: float = 1.0,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
+    input: Any, target: Any, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
     """input where target is 1, max(0, margin - input) where it is -1: input is a distance.
-
-    ``size_average`` and ``reduce`` are PyTorch's old names of ``reduction``, and refused.
 
     Raises
     ------
@@ -196,16 +173,8 @@ def hinge_embedding_loss(
 
 
 @from_terms()
-def soft_margin_loss(
-    input: Any,
-    target: Any,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-) -> Tensor:
+def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-target · input)), with targets 1 or -1; it does not overflow.
-
-    ``size_average`` and ``reduce`` are PyTorch's old names of ``reduction``, and refused.
 
     Raises
     ------
@@ -223,8 +192,6 @@ def multi_margin_loss(
     p: int = 1,
     margin: float = 1.0,
     weight: Any = None,
-    size_average: Any = None,
-    reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
     """The multi-class hinge loss: Σ over c ≠ t of weight[t] · max(0, margin - x[t] + x[c])^p / C.
@@ -242,8 +209,6 @@ def multi_margin_loss(
         1 or 2.
     weight : (C,)
         The weight of each class, a constant; the mean divides by N all the same.
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     reduction
         "mean", "sum" or "none".
 
@@ -258,27 +223,16 @@ def multi_margin_loss(
     x, target = class_indices(reshape(input, (1,)) if input.ndim == 0 else input, target)
     if x.ndim != 2:
         raise ShapeError(f"multi_margin_loss: input has shape {x.shape}: expected (N, C) or (C,)")
-    xp, labels = x.backend.xp, target.data.astype("int64", copy=False)
-    x.backend.check_class_indices(labels, x.shape[1])
+    xp, labels = x.backend.xp, target.data
     is_target = one_of_classes(xp, labels, x)
     chosen = sum(where(is_target, x, 0.0), 1, True)
     terms = where(is_target, 0.0, relu(x - chosen + margin))
     terms = mean(terms * terms if p == 2 else terms, 1)
-    exists = is_target.any(axis=1)
-    if (weight := class_weights(weight, x)) is not None:
-        terms = terms * xp.take(weight.data, xp.where(exists, labels, 0))
-    terms = where(exists, terms, math.nan)
-    return reshape(terms, shape)
+    return reshape(terms * example_weights(x.backend, labels, x, class_weights(weight, x)), shape)
 
 
 @from_terms()
-def multilabel_margin_loss(
-    input: Any,
-    target: Any,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-) -> Tensor:
+def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """The sum of max(0, 1 - (x[t] - x[c])) / C over the labels t and the other classes c.
 
     Parameters
@@ -287,8 +241,6 @@ def multilabel_margin_loss(
         The scores x.
     target : same shape as input
         The labels of each example, class indices, up to the first -1.
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     reduction
         "mean", "sum" or "none".
 
@@ -320,12 +272,7 @@ def multilabel_margin_loss(
 
 @from_terms()
 def multilabel_soft_margin_loss(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
 ) -> Tensor:
     """The mean over the classes of :func:`binary_cross_entropy_with_logits`.
 
@@ -335,8 +282,6 @@ def multilabel_soft_margin_loss(
         Logits, and 1 for each label that an example has, else 0.
     weight
         A constant factor of each class, which broadcasts to input's shape.
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     reduction
         "mean", "sum" or "none", of terms (...).
 
@@ -355,13 +300,7 @@ def multilabel_soft_margin_loss(
 
 @from_terms(margin=check_number)
 def cosine_embedding_loss(
-    input1: Any,
-    input2: Any,
-    target: Any,
-    margin: float = 0.0,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
+    input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
     """1 - cos(input1, input2) where target is 1, max(0, cos(input1, input2) - margin) where -1.
 
@@ -370,8 +309,6 @@ def cosine_embedding_loss(
     input1, input2 : (N, D) or (D,)
     target : (N,) or ()
         1 for pairs that should be alike, -1 for others.
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     reduction
         "mean", "sum" or "none".
 
@@ -413,8 +350,6 @@ def triplet_margin_loss(
     p: float = 2.0,
     eps: float = 1e-6,
     swap: bool = False,
-    size_average: Any = None,
-    reduce: Any = None,
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin), with a p-norm as d.
@@ -429,8 +364,6 @@ def triplet_margin_loss(
         Of :func:`pairwise_distance`.
     swap
         Use d(positive, negative) where it is smaller than d(anchor, negative).
-    size_average, reduce
-        PyTorch's old names of ``reduction``: refused.
     reduction
         "mean", "sum" or "none".
 

@@ -39,7 +39,7 @@ def _regions(
         if input.ndim < 2:
             raise ShapeError(f"input has shape {input.shape}: expected (N, classes, ...)")
         input, target = class_indices(input, target)
-        labels = target.data.astype("int64", copy=False)
+        labels = target.data
         input.backend.check_class_indices(labels, input.shape[1], ignore_index)
         is_label = one_of_classes(xp, labels, input)
         included = (labels != ignore_index)[:, None]

@@ -11,20 +11,11 @@ from inspect import signature
 from typing import Any
 
 from .. import hints
-from ..creation import rand_like, randn_like
+from ..checks import check_number
+from ..creation import empty, full, ones, rand_like, randn_like, tensor, zeros
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled, operation
-from . import (
-    activation,
-    arithmetic,
-    elementwise,
-    fold,
-    indexing,
-    linear,
-    reduction,
-    shape,
-    sorting,
-)
+from . import activation, arithmetic, elementwise, fold, indexing, linear, reduction, shape, sorting
 
 
 def _reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -36,7 +27,8 @@ def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], An
     """``function`` for an operator, which leaves what is not numbers to Python: it is not equal."""
 
     def compare(a: Tensor, b: Any) -> Any:
-        is_numbers = isinstance(b, int | float | list | tuple) or hasattr(b, "dtype")
+        kind = getattr(getattr(b, "dtype", None), "kind", "")
+        is_numbers = isinstance(b, int | float | list | tuple) or kind in {*"fiub"}
         return function(a, b) if is_numbers else NotImplemented
 
     return compare
@@ -96,9 +88,31 @@ def _one_by_one(function: Callable[[Any, Any], Tensor]) -> Callable[..., Tensor]
     return method
 
 
-def _matrix_transpose(tensor: Tensor) -> Tensor:
-    """The transpose of the last two axes."""
-    return shape.transpose(tensor, -2, -1)
+def _bernoulli(tensor: Tensor, p: float = 0.5) -> Tensor:
+    """Overwrite with 1, with probability ``p``, or 0."""
+    return _store(tensor, "bernoulli_", rand_like(tensor) < check_number("p", p, 0, 1))
+
+
+def _normal(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Overwrite with normal random numbers."""
+    mean, std = check_number("mean", mean), check_number("std", std, 0)
+    return _store(tensor, "normal_", randn_like(tensor) * std + mean)
+
+
+def _uniform(tensor: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Overwrite with uniform random numbers from ``low`` up to ``high``."""
+    low, high = check_number("low", low), check_number("high", high)
+    return _store(tensor, "uniform_", rand_like(tensor) * (high - low) + low)
+
+
+def _new(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``make`` as a method: by default with the tensor's dtype, on its device."""
+
+    def method(tensor: Tensor, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
+        settings = {"dtype": dtype or tensor.dtype, "device": device or tensor.backend}
+        return make(*size, **settings)
+
+    return method
 
 
 def _converted(dtype: str) -> Callable[[Tensor], Tensor]:
@@ -109,7 +123,7 @@ def _missing(tensor: Tensor, name: str) -> Any:
     """``tensor.NAME_(...)``: the method NAME, whose result overwrites the tensor."""
     kind = type(tensor)
     if name.startswith("_"):  # Python and NumPy ask for many of these
-        raise AttributeError(f"{kind.__name__} has no attribute {name!r}", name=name)
+        raise AttributeError(name)
     method = getattr(kind, name.removesuffix("_"), None)
     if not name.endswith("_") or method is None:
         known = [n for n in dir(kind) if not n.startswith("_")]
@@ -134,43 +148,37 @@ _BINARY = {
 }
 
 
-def _of_input(module: Any) -> tuple[str, ...]:
-    """The functions of a module whose first argument is one tensor, not several."""
-    first = {
-        name: next(iter(signature(getattr(module, name)).parameters)) for name in module.__all__
-    }
-    return tuple(name for name, argument in first.items() if argument == "input")
-
-
 _COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
-#: functions installed as methods of the same name
-_SAME_NAME: dict[Any, tuple[str, ...]] = {
-    activation: ("hardshrink", "log_softmax", "prelu", "relu", "sigmoid", "softmax", "tanh"),
-    arithmetic: (*(name for name in arithmetic.__all__ if name != "where"),),
-    indexing: _of_input(indexing),
-    elementwise: tuple(elementwise.__all__),
-    linear: tuple(
-        n for n in linear.__all__ if n not in ("bilinear", "einsum", "linear", "tensordot")
-    ),
-    reduction: tuple(name for name in reduction.__all__ if name != "vector_norm"),
-    sorting: tuple(sorting.__all__),
-    shape: _of_input(shape),
+_MODULES = (arithmetic, elementwise, indexing, linear, reduction, shape, sorting)
+_FUNCTIONS = {
+    **{name: getattr(module, name) for module in _MODULES for name in module.__all__},
+    **{name: getattr(activation, name) for name in ("hardshrink", "log_softmax", "prelu")},
+    **{name: getattr(activation, name) for name in ("relu", "sigmoid", "softmax", "tanh")},
+}
+#: functions installed as methods of the same name: those whose first argument is one tensor
+_SAME_NAME = {
+    name: function
+    for name, function in _FUNCTIONS.items()
+    if next(iter(signature(function).parameters)) == "input" and name != "linear"
 }
 _DTYPES = {
     "bool": "bool",
+    "byte": "uint8",
     "double": "float64",
     "float": "float32",
     "half": "float16",
     "int": "int32",
     "long": "int64",
+    "short": "int16",
 }
 METHODS: dict[str, Any] = {
     **{f"__{name}__": function for name, function in _BINARY.items()},
     **{f"__r{name}__": _reflected(function) for name, function in _BINARY.items()},
     **{f"__i{name}__": _augmented(f"__i{name}__", f) for name, f in _BINARY.items()},
     **{f"__{name}__": _compared(getattr(arithmetic, name)) for name in _COMPARISONS},
-    **{name: getattr(module, name) for module, names in _SAME_NAME.items() for name in names},
+    **_SAME_NAME,
     **{name: _converted(dtype) for name, dtype in _DTYPES.items()},
+    **{f"new_{make.__name__}": _new(make) for make in (empty, full, ones, tensor, zeros)},
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
     "__pos__": lambda tensor: tensor,
     "__abs__": elementwise.abs,
@@ -180,25 +188,21 @@ METHODS: dict[str, Any] = {
     "__setitem__": indexing.setitem,
     "__iter__": _iterate,
     "T": property(shape.t),
-    "mT": property(_matrix_transpose),
+    "mT": property(lambda tensor: shape.transpose(tensor, -2, -1)),
     "copy_": lambda tensor, source: _store(tensor, "copy_", source),
-    "bernoulli_": lambda tensor, p=0.5: _store(tensor, "bernoulli_", rand_like(tensor) < p),
+    "bernoulli_": _bernoulli,
     "cpu": lambda tensor: tensor.to("cpu"),
     "cuda": lambda tensor, device=None: tensor.to("cuda" if device is None else device),
     "dim": lambda tensor: tensor.ndim,
     "fill_": lambda tensor, value: _store(tensor, "fill_", value),
     "flip": _one_by_one(indexing.flip),
-    "normal_": lambda tensor, mean=0, std=1: _store(
-        tensor, "normal_", randn_like(tensor) * std + mean
-    ),
+    "normal_": _normal,
     "permute": _one_by_one(shape.permute),
     "tile": _one_by_one(shape.tile),
     "tolist": lambda tensor: tensor.numpy().tolist(),
     "type": elementwise.astype,
     "type_as": lambda tensor, other: elementwise.astype(tensor, Tensor.of(other).dtype),
-    "uniform_": lambda tensor, low=0, high=1: _store(
-        tensor, "uniform_", rand_like(tensor) * (high - low) + low
-    ),
+    "uniform_": _uniform,
     "unfold": fold.sliding_windows,
     "where": lambda tensor, condition, other: arithmetic.where(condition, tensor, other),
     "zero_": lambda tensor: _store(tensor, "zero_", 0),

@@ -21,14 +21,12 @@ from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
 from .shape import reshape
 
+# fmt: off
 __all__ = [
-    "batch_norm",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
-    "local_response_norm",
+    "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm",
     "rms_norm",
 ]
+# fmt: on
 
 _INNER_LOOP = 256  # length at which the overhead of NumPy's inner loops is small
 
@@ -122,7 +120,7 @@ class Normalize(Function):
 
         def compute(part: slice) -> None:
             for piece in _pieces(backend, x, part):
-                self._backward_piece(backend, piece, dy[piece], dx, dweight[piece], dbias[piece])
+                self._backward_piece(backend, piece, dy[piece], (dx, dweight, dbias))
 
         backend.each(compute, backend.channels(x))
         return (
@@ -143,9 +141,7 @@ class Normalize(Function):
         """Mean and variance (A, 1, 1, 1 or inner): the running ones, or uninitialised arrays."""
         shape = (self.groups.shape[0], 1, 1, 1 if self.groups.across_batch else inner)
         if self.fixed and self.running is not None:
-            mean, var = (
-                a.astype(dtype) for a in self.running[:2]
-            )  # copies: training updates these
+            mean, var = (a.astype(dtype) for a in self.running[:2])  # copies: training updates them
             return mean.reshape(shape), var.reshape(shape)
         return backend.xp.empty(shape, dtype), backend.xp.empty(shape, dtype)
 
@@ -154,15 +150,10 @@ class Normalize(Function):
         return 1 / backend.xp.sqrt(var + self.eps)
 
     def _normalize(
-        self,
-        backend: Backend,
-        x: Array,
-        statistics: tuple[Array, Array, Array],
-        weight: Array | None,
-        bias: Array | None,
+        self, backend: Backend, x: Array, statistics: tuple[Array, ...], *weights: Array | None
     ) -> Array:
         """The output in memory order; fills the ``statistics`` unless they are fixed."""
-        xp = backend.xp
+        xp, (weight, bias) = backend.xp, weights
         y = xp.empty(x.shape, x.dtype)
 
         def compute(part: slice) -> None:
@@ -195,28 +186,27 @@ class Normalize(Function):
         size = max(1, self.groups.size(inner))
         some = -(-rows // 8)
         part = x.reshape(groups, 1, rows, inner)[:, :, :some]
-        xp.divide(self._sums(backend, (1, 2), part), max(1, size // max(1, rows) * some), out=mean)
+        xp.divide(self._sums(backend, True, part), max(1, size // max(1, rows) * some), out=mean)
         centred = x - mean
-        xp.divide(self._sums(backend, (1, 2), centred), size, out=rest)
-        xp.divide(self._sums(backend, (1, 2), centred, centred), size, out=var)
+        xp.divide(self._sums(backend, True, centred), size, out=rest)
+        xp.divide(self._sums(backend, True, centred, centred), size, out=var)
         var -= rest * rest
         xp.maximum(var, 0, out=var)  # rounding can make it negative
         return centred
 
-    def _sums(
-        self, backend: Backend, axes: tuple[int, ...], a: Array, b: Array | None = None
-    ) -> Array:
-        """Sums of a, or of a * b, over axes of (A, K, P, inner); all but A if across the batch.
+    def _sums(self, backend: Backend, rows: bool, a: Array, b: Array | None = None) -> Array:
+        """Sums of a, or of a * b, over P of (A, K, P, inner); all but A if across the batch.
 
-        Each example's sum is repeated ``repeats`` times, as the example is on the inner axis.
+        Over K, too, if ``rows``. Each example's sum is repeated ``repeats`` times, as the example
+        is on the inner axis.
         """
         if self.groups.across_batch:
             shape = len(a), math.prod(a.shape[1:])
             other = None if b is None else b.reshape(shape)
             return backend.row_sums(a.reshape(shape), other).reshape(len(a), 1, 1, 1)
         terms = a if b is None else a * b
-        groups, rows, pixels, inner = a.shape
-        shape, length = ((groups, 1), rows * pixels) if 1 in axes else ((groups, rows), pixels)
+        groups, count, pixels, inner = a.shape
+        shape, length = ((groups, 1), count * pixels) if rows else ((groups, count), pixels)
         sums = backend.column_sums(terms.reshape(math.prod(shape), length, inner))
         sums = sums.reshape(*shape, 1, inner)
         if self.repeats == 1:
@@ -238,22 +228,20 @@ class Normalize(Function):
         backend: Backend,
         piece: slice,
         dy: Array,
-        dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        gradients: tuple[Array | None, Array, Array],
     ) -> None:
-        """Write the gradients of a slice of the groups to dx, dweight and dbias.
+        """Write a slice of the groups of the ``gradients`` dx, dweight and dbias.
 
         With x̂ = (x - mean) * scale and g = dy * weight,
         dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g with fixed statistics.
         """
-        xp, saved = backend.xp, self.saved
+        xp, saved, (dx, dweight, dbias) = backend.xp, self.saved, gradients
         scale, rest, weight = saved.scale[piece], saved.rest[piece], saved.weight
         x = saved.x[piece] - saved.mean[piece]
-        bias_sums = self._sums(backend, (2,), dy)
-        weight_sums = (self._sums(backend, (2,), dy, x) - rest * bias_sums) * scale
-        dbias[...] = bias_sums.sum(axis=3, keepdims=True) / self.repeats
-        dweight[...] = weight_sums.sum(axis=3, keepdims=True) / self.repeats
+        bias_sums = self._sums(backend, False, dy)
+        weight_sums = (self._sums(backend, False, dy, x) - rest * bias_sums) * scale
+        dbias[piece] = bias_sums.sum(axis=3, keepdims=True) / self.repeats
+        dweight[piece] = weight_sums.sum(axis=3, keepdims=True) / self.repeats
         if dx is None:
             return
         if weight is not None:
@@ -323,9 +311,12 @@ def _of_shape(name: str, value: Any, shape: tuple[int, ...]) -> Any:
     return value
 
 
-def _check_last(input: Tensor, last: tuple[int, ...]) -> None:
+def _last(input: Tensor, shape: Any) -> tuple[int, ...]:
+    """``normalized_shape`` as a tuple, which the last axes of the input must have."""
+    last = check_shape("normalized_shape", shape)
     if tuple(input.shape[-len(last) :]) != last:
         raise ShapeError(f"input has shape {input.shape}: expected its last axes to be {last}")
+    return last
 
 
 def _channels(input: Tensor, axes: Any, expected: str) -> int:
@@ -462,8 +453,8 @@ def layer_norm(
     ----------
     Ba, Kiros & Hinton 2016, "Layer normalization", arXiv:1607.06450.
     """
-    input, last = Tensor.of(input), check_shape("normalized_shape", normalized_shape)
-    _check_last(input, last)
+    input = Tensor.of(input)
+    last = _last(input, normalized_shape)
     if input.ndim == len(last):  # the batch axis is normalised too: treat the input as one example
         one = layer_norm(reshape(input, 1, *last), last, weight, bias, eps)
         return reshape(one, *last)
@@ -535,8 +526,8 @@ def rms_norm(
     ----------
     Zhang & Sennrich 2019, "Root mean square layer normalization", arXiv:1910.07467.
     """
-    input, last = Tensor.of(input), check_shape("normalized_shape", normalized_shape)
-    _check_last(input, last)
+    input = Tensor.of(input)
+    last = _last(input, normalized_shape)
     eps = None if eps is None else check_number("eps", eps)
     return RMSNorm(len(last), eps)(input, _of_shape("weight", weight, last))
 

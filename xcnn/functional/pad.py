@@ -13,9 +13,8 @@ from ..checks import (
     are_ints,
     check_choice,
     check_number,
-    check_padding,
-    check_padding1d,
     check_size,
+    is_int,
 )
 from ..errors import ArgumentError, ShapeError, show
 from ..geometry import borders
@@ -124,30 +123,6 @@ def _widths(input: Tensor, pad: Sequence[int], mode: str) -> Widths:
     return widths
 
 
-def _checked(input: Tensor, pad: Any, mode: Any, old: dict[str, Any]) -> Sequence[int]:
-    """Require pairs of ints; translate a form of padding that older versions took."""
-    if not old and isinstance(pad, list | tuple) and are_ints(pad, len(pad)) and len(pad) % 2 == 0:
-        return pad
-    if set(old) - {"padding", "data_format"}:
-        raise TypeError(f"pad got unexpected arguments {sorted(old)}")
-    padding, is_signal = old.get("padding", pad), input.ndim == 3 and "data_format" not in old
-    try:
-        sides: Any = (check_padding1d(padding),) if is_signal else check_padding(padding)
-        if input.ndim not in (3, 4) or isinstance(padding, str):
-            raise ArgumentError
-    except ArgumentError:
-        raise ArgumentError(
-            f"pad={show(padding)}: expected two ints for each axis from the last one on, (left, "
-            "right, top, bottom, front, back, ...)"
-        ) from None
-    if old.get("data_format") == "NHWC":
-        sides = (*sides, (0, 0))
-    spelling = f"pad={tuple(n for pair in reversed(sides) for n in pair)}"
-    spelling += f", value={mode!r}" if isinstance(mode, Real) else ""
-    given = f"padding {padding!r}" + "".join(f", {k}={v!r}" for k, v in old.items() if k[0] == "d")
-    raise ArgumentError(f"{given} is now {spelling}: two ints for each axis, the last axis first")
-
-
 def _crop(input: Tensor, widths: Widths) -> Tensor:
     """The input without what negative widths remove. A view."""
     sizes = zip(input.shape, widths, strict=True)
@@ -169,13 +144,21 @@ def _as_number(input: Tensor, value: Any) -> float:
     return int(value)
 
 
+def _respelled(pad: Any) -> str:
+    """The end of an error message about one padding for both axes of images, or one per axis."""
+    if is_int(pad):
+        return f"; for images pad={(pad,) * 4}"
+    if isinstance(pad, list | tuple) and pad and all(are_ints(sides, 2) for sides in pad):
+        return f"; write pad={tuple(n for sides in reversed(pad) for n in sides)}"
+    return ""
+
+
 @operation
 def pad(
     input: Any,
-    pad: Sequence[int] | None = None,
+    pad: Sequence[int],
     mode: str = "constant",
     value: float | None = None,
-    **old: Any,
 ) -> Tensor:
     """Pad with ``value``, or with copies of the elements inside; negative widths crop.
 
@@ -208,7 +191,13 @@ def pad(
         than the length of the axis, circular at most that length.
     """
     input = Tensor.of(input)
-    pad = _checked(input, pad, mode, old)
+    if not isinstance(pad, list | tuple) or len(pad) % 2 or not are_ints(pad, len(pad)):
+        raise ArgumentError(
+            f"pad={show(pad)}: expected two ints for each axis from the last one on, (left, right, "
+            f"top, bottom, front, back, ...){_respelled(pad)}"
+        )
+    if isinstance(mode, Real):
+        raise ArgumentError(f"mode={mode}: expected a name; pass value={mode} by name")
     check_choice("mode", mode, _PAD_MODES)
     widths = _widths(input, pad, mode)
     if value is not None and (not isinstance(value, Real) or (value and mode != "constant")):

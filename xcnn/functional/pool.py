@@ -6,13 +6,9 @@ are pooled frame by frame and then along the depth: all windows are products of 
 
 from __future__ import annotations
 
-import copy
-import inspect
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .. import random
 from ..arrays import Array
@@ -20,6 +16,7 @@ from ..backends import Backend, as_bits
 from ..checks import (
     Pair,
     as_float,
+    check_exactly_one,
     check_flag,
     check_int,
     check_number,
@@ -27,137 +24,68 @@ from ..checks import (
     check_size,
     memoize,
     per_axis,
-    signal_pair,
 )
 from ..errors import ArgumentError, ShapeError, show
-from ..geometry import Geometry, volume_geometry, window_geometry
-from ..layout import batch_first, image_padding, spatial_size, to_batch_last
-from ..tensor import Function, ImageFunction, Tensor, operation, takes_one
+from ..geometry import (
+    Geometry,
+    adaptive_geometry,
+    adaptive_spans,
+    along_axes,
+    spatial_geometry,
+    window_geometry,
+)
+from ..layout import batch_first, spatial_size, to_batch_last
+from ..tensor import Function, ImageFunction, Tensor
 from .arithmetic import pow
 from .elementwise import Elementwise
+from .indexing import gather
 from .resample import Resample, axis_weights
+from .shape import permute, reshape
+from .sorting import argmax
+from .spatial import family, of_rank
 
+# fmt: off
 __all__ = [
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "fractional_max_pool2d",
-    "fractional_max_pool3d",
-    "lp_pool1d",
-    "lp_pool2d",
-    "lp_pool3d",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "max_unpool1d",
-    "max_unpool2d",
-    "max_unpool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "fractional_max_pool2d", "fractional_max_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d",
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d",
 ]
+# fmt: on
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 Setting = int | tuple[int, ...]
 
-# -- families ------------------------------------------------------------------------------
 
-_FORMATS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
-_INPUTS = {
-    1: "(N, C, L)",
-    2: '(N, C, H, W), or (N, H, W, C) with ``data_format="NHWC"``',
-    3: "(N, C, D, H, W)",
-}
+def _pooled(
+    input: Tensor, parts: Sequence[Any], data_format: str, return_indices: Any = False
+) -> Any:
+    """Apply one function of images or, to volumes, one along their depth and one of their frames.
 
-
-def _of_rank(function: Callable[_P, _R], ndim: int) -> Callable[_P, _R]:
-    """The operation on signals, images or volumes, or on one of them without a batch axis.
-
-    It takes a ``data_format`` only if ``function`` shows one to users and they are images.
+    All windows are products of those of their axes. ``return_indices`` is for maxima.
     """
-    signature = inspect.signature(function)
-    shown = [
-        p
-        for p in signature.parameters.values()
-        if p.name != "data_format" or (ndim == 2 and p.default is not p.empty)
-    ]
+    *deep, frame = parts
+    for part in parts if check_flag("return_indices", return_indices) else ():
+        part.wants_indices = True
+    if not deep:
+        frame.data_format = data_format
+        y = frame(input)
+        return (y, Tensor(batch_first(frame.indices, data_format))) if return_indices else y
+    batch, channels, depth, *size = input.shape
+    y = frame(reshape(permute(input, (2, 0, 1, 3, 4)), (depth * batch, channels, *size)))
+    height, width = y.shape[2:]
+    y = permute(reshape(y, (depth, batch, channels, height, width)), (1, 2, 3, 4, 0))
+    lines = channels * height * width
+    y = deep[0](reshape(y, (batch, lines, depth, 1)))
 
-    fixed = {} if "data_format" in [p.name for p in shown] else {"data_format": _FORMATS[ndim]}
-    whole: Any = function
+    def volumes(a: Tensor) -> Tensor:
+        shape = batch, channels, height, width, a.shape[2]
+        return permute(reshape(a, shape), (0, 1, 4, 2, 3))
 
-    def call(*arguments: Any, **settings: Any) -> Any:
-        return whole(*arguments, **settings, **fixed)
-
-    function.__qualname__ = function.__name__.strip("_")  # in a TypeError
-    name = f"{function.__qualname__}{ndim}d"
-    call.__name__ = call.__qualname__ = name
-    call.__module__, call.__annotations__ = __name__, dict(function.__annotations__)
-    call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
-    call.__doc__ = (function.__doc__ or "").replace("INPUT", _INPUTS[ndim])
-    return takes_one(ndim + 2)(operation(call))
-
-
-def _family(
-    function: Callable[_P, _R],
-) -> tuple[Callable[_P, _R], Callable[_P, _R], Callable[_P, _R]]:
-    """The operations on signals, images and volumes."""
-    return _of_rank(function, 1), _of_rank(function, 2), _of_rank(function, 3)
-
-
-class Volume(ImageFunction):
-    """Pools the frames of volumes by one function of images, then their depth by another."""
-
-    data_format = "NCDHW"
-    wants_indices = False
-    indices: Array
-
-    def __init__(self, frame: Any, deep: Any) -> None:
-        self.frame = frame
-        self.deep = deep
-
-    def compute(self, backend: Backend, x: Array) -> Array:
-        channels, height, width, depth, batch = x.shape
-        frame, deep = copy.copy(self.frame), copy.copy(self.deep)
-        for part in (frame, deep):
-            part.recorded, part.wants_indices = self.recorded, self.wants_indices
-        y = frame.compute(backend, x.reshape(channels, height, width, depth * batch))
-        shape = channels, *y.shape[1:3]
-        lines = math.prod(shape), depth, 1, batch
-        z = deep.compute(backend, y.reshape(lines))
-        self.save(frame=frame, deep=deep, shape=x.shape)
-        if self.wants_indices:
-            positions = frame.indices.reshape(lines)
-            positions = backend.xp.take_along_axis(positions, deep.indices, axis=1)
-            indices = positions + deep.indices * (height * width)
-            self.indices = indices.reshape(*shape, z.shape[1], batch)
-        return z.reshape(*shape, z.shape[1], batch)
-
-    def gradient(self, backend: Backend, dy: Array) -> Array:
-        saved, (*shape, depth, batch) = self.saved, dy.shape
-        dz = saved.deep.gradient(backend, dy.reshape(math.prod(shape), depth, 1, batch))
-        dx = saved.frame.gradient(backend, dz.reshape(*shape, dz.shape[1] * batch))
-        return dx.reshape(saved.shape)
-
-
-def _separable(data_format: str, parts: Sequence[Any]) -> Any:
-    """One function from those of each pass: that of images, or of the depth and of frames."""
-    if len(parts) == 2:
-        return Volume(parts[1], parts[0])
-    parts[0].data_format = data_format
-    return parts[0]
-
-
-def _maxima(input: Tensor, function: Any, return_indices: Any) -> Any:
-    """The maxima and, with ``return_indices``, where they are in the flattened image."""
-    function.wants_indices = check_flag("return_indices", return_indices)
-    y = function(input)
-    if not function.wants_indices:
-        return y
-    return y, Tensor(batch_first(function.indices, function.data_format))
+    if not return_indices:
+        return volumes(y)
+    positions, frames = frame.indices.reshape(lines, depth, 1, batch), deep[0].indices
+    positions = input.backend.xp.take_along_axis(positions, frames, axis=1)
+    return volumes(y), volumes(Tensor(batch_first(positions + frames * math.prod(size))))
 
 
 # -- fixed windows -------------------------------------------------------------------------
@@ -178,25 +106,19 @@ def _windows(
     Each must overlap the image.
     """
     channels, *size = spatial_size(shape, data_format)
+    ndim, kernels = len(size), per_axis(kernel_size, "kernel_size", len(size))
     is_default = stride is None or (isinstance(stride, list | tuple) and not stride)
-    stride, given = kernel_size if is_default else stride, padding
-    if data_format == "NCL":
-        kernel_size, stride = signal_pair(kernel_size, "kernel_size"), signal_pair(stride, "stride")
-        padding, dilation = image_padding(padding), signal_pair(dilation, "dilation")
-    kernels = per_axis(kernel_size, "kernel_size", len(size))
-    settings: dict[str, Any] = {"kernel": kernels, "stride": stride, "padding": padding}
-    settings |= {"dilation": dilation, "ceil_mode": check_flag("ceil_mode", ceil_mode)}
-    windows: tuple[Geometry, ...]
-    if data_format == "NCDHW":
-        windows = volume_geometry(window_geometry, tuple(size), **settings)
-    else:
-        windows = (window_geometry((size[0], size[1]), **settings),)
-    check_size("padding", given, (shape[0], channels, *windows[-1].output))
-    sides = [side for w in windows for side in w.padding[: 1 if w is not windows[-1] else 2]]
+    settings: Any = {"kernel": kernels, "stride": kernels if is_default else stride}
+    ceil_mode = check_flag("ceil_mode", ceil_mode)
+    windows = spatial_geometry(
+        window_geometry, size, padding, ceil_mode=ceil_mode, dilation=dilation, **settings
+    )
+    check_size("padding", padding, (shape[0], channels, *windows[-1].output))
+    sides = along_axes(windows, "padding", ndim)
     for side, kernel in zip(sides, kernels, strict=True):
         if max(side) > kernel // 2:
             raise ArgumentError(
-                f"padding={tuple(sides)}: a pooling window of {kernel} pixels allows at most "
+                f"padding={sides}: a pooling window of {kernel} pixels allows at most "
                 f"{kernel // 2} on each side, so that it overlaps the image"
             )
     return windows
@@ -208,9 +130,8 @@ class MaxPool2d(ImageFunction):
     wants_indices = False
     indices: Array
 
-    def __init__(self, geometry: Geometry, data_format: str = "NCHW") -> None:
+    def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        self.data_format = data_format
 
     def compute(self, backend: Backend, x: Array) -> Array:
         g, recorded = self.geometry, self.recorded or self.wants_indices
@@ -297,27 +218,20 @@ def _max_pool(
     input = Tensor.of(input)
     settings = kernel_size, stride, padding, dilation, ceil_mode, data_format
     windows = _windows(input.shape, *settings)
-    function = _separable(data_format, [MaxPool2d(w) for w in windows])
-    return _maxima(input, function, return_indices)
+    return _pooled(input, [MaxPool2d(w) for w in windows], data_format, return_indices)
 
 
-max_pool1d, max_pool2d, max_pool3d = _family(_max_pool)
+max_pool1d, max_pool2d, max_pool3d = family(_max_pool)
 
 
 class AvgPool2d(ImageFunction):
     """See :func:`avg_pool2d`."""
 
     def __init__(
-        self,
-        geometry: Geometry,
-        count_include_pad: bool,
-        data_format: str = "NCHW",
-        divisor: int | None = None,
+        self, geometry: Geometry, count_include_pad: bool, divisor: int | None = None
     ) -> None:
-        self.geometry = geometry
+        self.geometry, self.divisor = geometry, divisor
         self.count_include_pad = check_flag("count_include_pad", count_include_pad)
-        self.data_format = data_format
-        self.divisor = divisor
 
     def compute(self, backend: Backend, x: Array) -> Array:
         y = backend.avg_pool2d(x, self.geometry, self.count_include_pad)
@@ -375,13 +289,12 @@ def _avg_pool(
         if divisor == 0:
             raise ArgumentError("divisor_override=0: expected another int")
     divisors = [None if divisor is None else 1, divisor][-len(windows) :]
-    parts = [
-        AvgPool2d(w, count_include_pad, divisor=d) for w, d in zip(windows, divisors, strict=True)
-    ]
-    return _separable(data_format, parts)(input)
+    pairs = zip(windows, divisors, strict=True)
+    parts = [AvgPool2d(window, count_include_pad, divisor) for window, divisor in pairs]
+    return _pooled(input, parts, data_format)
 
 
-avg_pool1d, avg_pool2d, avg_pool3d = _family(_avg_pool)
+avg_pool1d, avg_pool2d, avg_pool3d = family(_avg_pool)
 
 
 class Root(Elementwise):
@@ -437,7 +350,7 @@ def _lp_pool(
     return Root(size=size, p=p)(_avg_pool(pow(input, p), *settings))
 
 
-lp_pool1d, lp_pool2d, lp_pool3d = _family(_lp_pool)
+lp_pool1d, lp_pool2d, lp_pool3d = family(_lp_pool)
 
 
 # -- adaptive windows ----------------------------------------------------------------------
@@ -446,42 +359,18 @@ lp_pool1d, lp_pool2d, lp_pool3d = _family(_lp_pool)
 def _adaptive_sizes(input: Tensor, output_size: Any, data_format: str) -> list[tuple[Pair, Pair]]:
     """The sizes of the image and of the output of each pass, as of :func:`_windows`."""
     _, *size = spatial_size(input, data_format)
-    given = check_output_size(output_size, 1 if data_format == "NCL" else len(size))
-    given = (1, *given) if data_format == "NCL" else given
+    given = check_output_size(output_size, len(size))
     output = [n or pixels for n, pixels in zip(given, size, strict=True)]
     check_size("output_size", output_size, output, visited=True)
     if min(size) < 1:
         raise ShapeError(f"input has shape {input.shape}: there are no pixels to pool")
+    size, output = (n if len(n) > 1 else [1, *n] for n in (size, output))
     deep = [((size[0], 1), (output[0], 1))] if len(size) == 3 else []
     return [*deep, ((size[-2], size[-1]), (output[-2], output[-1]))]
 
 
-@lru_cache(maxsize=1024)
-def _spans(size: int, output: int) -> list[tuple[int, int]]:
-    """Start and stop of each window along an axis."""
-    return [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
-
-
-@lru_cache(maxsize=1024)
-def _regular(size: Pair, output: Pair) -> Geometry | None:
-    """The equivalent pooling with fixed windows, if all have the same size and spacing."""
-    kernel, stride = [], []
-    for pixels, count in zip(size, output, strict=True):
-        spans = _spans(pixels, count)
-        length = spans[0][1]
-        step = spans[1][0] if count > 1 else pixels
-        if step < 1 or spans != [(o * step, o * step + length) for o in range(count)]:
-            return None
-        kernel.append(length)
-        stride.append(step)
-    return window_geometry(size, tuple(kernel), tuple(stride))
-
-
 class GlobalAvgPool2d(ImageFunction):
     """The mean of each image: (N, C, H, W) to (N, C, 1, 1)."""
-
-    def __init__(self, data_format: str) -> None:
-        self.data_format = data_format
 
     def compute(self, backend: Backend, x: Array) -> Array:
         self.save(size=x.shape[1:3])
@@ -530,14 +419,14 @@ def _adaptive_avg_pool(input: Any, output_size: Any, data_format: str = "NCHW") 
     """
     input = Tensor.of(input)
     parts = [_adaptive_means(*sizes) for sizes in _adaptive_sizes(input, output_size, data_format)]
-    return _separable(data_format, parts)(input)
+    return _pooled(input, parts, data_format)
 
 
 def _adaptive_means(size: Pair, output: Pair) -> ImageFunction:
     """The function of images that averages adaptive windows."""
     if output == (1, 1):
-        return GlobalAvgPool2d("NCHW")
-    geometry = _regular(size, output)
+        return GlobalAvgPool2d()
+    geometry = adaptive_geometry(size, output)
     if geometry is not None:
         return AvgPool2d(geometry, True)
     axes = zip(size, output, strict=True)
@@ -545,7 +434,7 @@ def _adaptive_means(size: Pair, output: Pair) -> ImageFunction:
     return Resample(rows, columns)
 
 
-adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = _family(_adaptive_avg_pool)
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = family(_adaptive_avg_pool)
 
 
 class AdaptiveMaxPool2d(ImageFunction):
@@ -590,7 +479,7 @@ class AdaptiveMaxPool2d(ImageFunction):
         return dx
 
     def _spans(self, x: Array) -> list[list[tuple[int, int]]]:
-        return [_spans(*axis) for axis in zip(x.shape[1:3], self.output, strict=True)]
+        return [adaptive_spans(*axis) for axis in zip(x.shape[1:3], self.output, strict=True)]
 
     def _windows(self, x: Array) -> Iterator[tuple[int, int, Array]]:
         """Row, column and pixels (C, height, width, N) of each window."""
@@ -643,83 +532,35 @@ def _adaptive_max_pool(
     input = Tensor.of(input)
     parts: list[ImageFunction] = []
     for size, output in _adaptive_sizes(input, output_size, data_format):
-        geometry = None if output == (1, 1) else _regular(size, output)
+        geometry = None if output == (1, 1) else adaptive_geometry(size, output)
         parts.append(AdaptiveMaxPool2d(output) if geometry is None else MaxPool2d(geometry))
-    return _maxima(input, _separable(data_format, parts), return_indices)
+    return _pooled(input, parts, data_format, return_indices)
 
 
-adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = _family(_adaptive_max_pool)
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = family(_adaptive_max_pool)
 
 
 # -- random windows ------------------------------------------------------------------------
 
 
-class FractionalMaxPool(Function):
-    """See :func:`fractional_max_pool2d`; images and volumes, (N, C, ...)."""
-
-    arguments = ("input", "_random_samples")
-    wants_indices = False
-    indices: Array
-
-    def __init__(self, kernel: tuple[int, ...], output: tuple[int, ...]) -> None:
-        self.kernel = kernel
-        self.output = output
-
-    def forward(self, backend: Backend, x: Array, samples: Array) -> Array:
-        """Compare the windows' first pixels, then their second pixels, and so on."""
-        xp = backend.xp
-        starts = self._starts(xp, x, samples)
-        best: Any = None
-        element: Any = None
-        for number, index in enumerate(self._elements(xp, x.shape, starts)):
-            pixels = x[index]
-            if best is None:
-                best, element = pixels, xp.zeros(pixels.shape, "int64")
-                continue
-            is_larger = (pixels > best) | ((pixels != pixels) & (best == best))
-            best, element = xp.where(is_larger, pixels, best), xp.where(is_larger, number, element)
-        self.save(shape=x.shape, starts=starts, element=element)
-        if self.wants_indices:
-            self.indices = self._flat(starts, element, x.shape[2:])
-        return best
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        xp, saved = backend.xp, self.saved
-        dx = xp.zeros(saved.shape, dy.dtype)
-        for number, index in enumerate(self._elements(xp, saved.shape, saved.starts)):
-            dx[index] += xp.where(saved.element == number, dy, 0)  # windows start apart
-        return dx, None
-
-    def _flat(self, starts: list[Array], element: Array, size: tuple[int, ...]) -> Array:
-        """Where the maxima are in the flattened image: (N, C, ...) int64."""
-        flat: Any = 0
-        for axis, (start, pixels) in enumerate(zip(starts, size, strict=True)):
-            step = math.prod(self.kernel[axis + 1 :])
-            flat = flat * pixels + start + element // step % self.kernel[axis]
-        return flat
-
-    def _starts(self, xp: Any, x: Array, samples: Array) -> list[Array]:
-        """The first pixel of each window along each axis: int64 (N, C, oD, 1, 1), ..."""
-        starts, ndim = [], len(self.kernel)
-        for axis, (kernel, output) in enumerate(zip(self.kernel, self.output, strict=True)):
-            room = x.shape[2 + axis] - kernel
-            sample = samples[:, :, 1 - axis if ndim == 2 else axis, None]  # PyTorch's order
-            step = room / max(1, output - 1)
-            offsets = xp.arange(output, dtype=samples.dtype)
-            start = ((offsets + sample) * step).astype("int64") - (sample * step).astype("int64")
-            start[:, :, -1] = room
-            starts.append(
-                start.reshape(*x.shape[:2], *(1,) * axis, output, *(1,) * (ndim - 1 - axis))
-            )
-        return starts
-
-    def _elements(self, xp: Any, shape: tuple[int, ...], starts: list[Array]) -> Iterator[tuple]:
-        """The index into (N, C, ...) of the pixels that each window reads first, second, ..."""
-        ones = (1,) * len(self.kernel)
-        examples = xp.arange(shape[0]).reshape(-1, 1, *ones)
-        channels = xp.arange(shape[1]).reshape(1, -1, *ones)
-        for offsets in itertools.product(*map(range, self.kernel)):
-            yield examples, channels, *(s + o for s, o in zip(starts, offsets, strict=True))
+def _random_windows(
+    input: Tensor, samples: Array, kernel: tuple[int, ...], output: tuple[int, ...]
+) -> Array:
+    """The pixels of each window, in the flattened image: int64 (N, C, windows, pixels)."""
+    xp, size = input.backend.xp, input.shape[2:]
+    places: Any = 0
+    numbers = xp.arange(math.prod(kernel))
+    for axis, (pixels, length, count) in enumerate(zip(size, kernel, output, strict=True)):
+        room = pixels - length
+        sample = samples[:, :, 1 - axis if len(size) == 2 else axis, None]  # PyTorch's order
+        step = room / max(1, count - 1)
+        offsets = xp.arange(count, dtype=samples.dtype)
+        starts = ((offsets + sample) * step).astype("int64") - (sample * step).astype("int64")
+        starts[:, :, -1] = room
+        starts = starts.reshape(*starts.shape[:2], *(1,) * axis, count, *(1,) * (len(size) - axis))
+        elements = numbers // math.prod(kernel[axis + 1 :]) % length
+        places = places * pixels + starts + elements
+    return places.reshape(*input.shape[:2], math.prod(output), len(numbers))
 
 
 def _fractional_max_pool(
@@ -767,10 +608,7 @@ def _fractional_max_pool(
     input = Tensor.of(input)
     _, *size = spatial_size(input, data_format)
     kernel = per_axis(kernel_size, "kernel_size", len(size))
-    if (output_size is None) == (output_ratio is None):
-        raise ArgumentError(
-            f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
-        )
+    check_exactly_one(output_size=output_size, output_ratio=output_ratio)
     if output_ratio is None:
         output = per_axis(output_size, "output_size", len(size))
     else:
@@ -787,10 +625,16 @@ def _fractional_max_pool(
     samples = Tensor(Tensor.of(_random_samples).data[: len(input)])  # PyTorch takes more, too
     if samples.shape != shape:
         raise ShapeError(f"_random_samples has shape {samples.shape}: expected {shape}")
-    function = FractionalMaxPool(kernel, output)
-    function.wants_indices = check_flag("return_indices", return_indices)
-    y = function(input, samples)
-    return (y, Tensor(function.indices)) if function.wants_indices else y
+    check_flag("return_indices", return_indices)
+    flat, xp = reshape(input, (*input.shape[:2], math.prod(size))), input.backend.xp
+    with input.backend.active():
+        places = _random_windows(input, samples.data, kernel, output)
+        pixels = xp.take_along_axis(flat.data[:, :, None], places, axis=3)
+        largest = argmax(pixels, -1, keepdim=True).data
+        indices = xp.take_along_axis(places, largest, axis=3)[..., 0]
+    shape = *input.shape[:2], *output
+    y, indices = (reshape(a, shape) for a in (gather(flat, 2, indices), indices))
+    return (y, indices) if return_indices else y
 
 
 def _scaled(size: list[int], ratio: Any) -> tuple[int, ...]:
@@ -803,9 +647,8 @@ def _scaled(size: list[int], ratio: Any) -> tuple[int, ...]:
     return tuple(max(1, int(n * r)) for n, r in zip(size, ratios, strict=True))
 
 
-fractional_max_pool2d, fractional_max_pool3d = (
-    _of_rank(_fractional_max_pool, ndim) for ndim in (2, 3)
-)
+fractional_max_pool2d = of_rank(_fractional_max_pool, 2)
+fractional_max_pool3d = of_rank(_fractional_max_pool, 3)
 
 
 # -- unpooling -----------------------------------------------------------------------------
@@ -896,4 +739,4 @@ def _max_unpool(
     return MaxUnpool(size)(input, indices)
 
 
-max_unpool1d, max_unpool2d, max_unpool3d = _family(_max_unpool)
+max_unpool1d, max_unpool2d, max_unpool3d = family(_max_unpool)

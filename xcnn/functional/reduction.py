@@ -1,41 +1,23 @@
-"""Sums, moments, norms and other reductions over axes, and cumulative sums and products."""
+"""Sums, moments, norms and other reductions over axes, and cumulative sums."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..arrays import Array, sum_dtype
 from ..backends import Backend
 from ..checks import as_float, check_dim, check_dims, check_flag
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Function, Tensor, operation
+from .arithmetic import eq, ne, where
 from .elementwise import astype
-from .shape import reshape
 
 __all__ = [
-    "all",
-    "amax",
-    "amin",
-    "aminmax",
-    "any",
-    "count_nonzero",
-    "cumprod",
-    "cumsum",
-    "logsumexp",
-    "mean",
-    "nanmean",
-    "nansum",
-    "norm",
-    "prod",
-    "std",
-    "std_mean",
-    "sum",
-    "var",
-    "var_mean",
-    "vector_norm",
-]
+    "all", "amax", "amin", "any", "count_nonzero", "cumsum", "logsumexp", "mean", "nanmean",
+    "nansum", "norm", "prod", "std", "std_mean", "sum", "var", "var_mean",
+]  # fmt: skip
 
 Axes = int | Sequence[int] | None
 
@@ -188,22 +170,10 @@ def mean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = No
     return _typed(Mean(dim, keepdim), input, dtype)
 
 
-class NanSum(Sum):
-    """See :func:`nansum`."""
-
-    keeps_values = True
-
-    def compute(self, backend: Backend, x: Array, axes: tuple[int, ...]) -> Array:
-        return super().compute(backend, backend.xp.where(x == x, x, 0), axes)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        return super().backward(backend, dy) * (self.saved.x == self.saved.x)
-
-
 @operation
 def nansum(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`sum` with NaN as 0, which gets no gradient."""
-    return _typed(NanSum(dim, keepdim), input, dtype)
+    return sum(where(eq(input, input), input, 0), dim, keepdim, dtype=dtype)
 
 
 class NanMean(Reduction):
@@ -217,15 +187,15 @@ class NanMean(Reduction):
         return _shared(x == x, dy, self.saved.axes)
 
 
-def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
-    """dy in equal parts to the ``chosen`` elements; NaN where there are none."""
-    return chosen * dy / chosen.sum(axis=axes, dtype=dy.dtype, keepdims=True)
-
-
 @operation
 def nanmean(input: Any, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`mean` of the elements that are not NaN; NaN where there are none."""
     return _typed(NanMean(dim, keepdim), input, dtype)
+
+
+def _shared(chosen: Array, dy: Array, axes: tuple[int, ...]) -> Array:
+    """dy in equal parts to the ``chosen`` elements; NaN where there are none."""
+    return chosen * dy / chosen.sum(axis=axes, dtype=dy.dtype, keepdims=True)
 
 
 class Prod(Reduction):
@@ -300,24 +270,11 @@ def amin(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
     return Amin(dim, keepdim)(input)
 
 
-class MinMax(NamedTuple):
-    """What :func:`aminmax` returns."""
-
-    min: Tensor
-    max: Tensor
-
-
-@operation
-def aminmax(input: Any, *, dim: Axes = None, keepdim: bool = False) -> MinMax:
-    """:func:`amin` and :func:`amax` as a named tuple (min, max)."""
-    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
-
-
 class Fact(Reduction):
     """What ``method`` of the mask of nonzero elements returns; has no gradient."""
 
     any_dtype = ("input",)
-    keeps_values = False
+    keeps_values = differentiable = False
     method: str
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
@@ -326,8 +283,10 @@ class Fact(Reduction):
 
 def _fact(name: str, method: str, what: str) -> Callable[..., Tensor]:
     def fact(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
-        """{what} over the axes ``dim``: None or (): all. Has no gradient."""
-        return Fact(dim, keepdim, method=method)(Tensor.of(input).detach())
+        """{what} over the axes ``dim``: None: all, (): none. Has no gradient."""
+        if method != "sum" and isinstance(dim, Sequence) and not dim:
+            return ne(input, 0)
+        return Fact(dim, keepdim, method=method)(input)
 
     return named(fact, name, what=what)
 
@@ -410,24 +369,22 @@ std_mean = _moment("std_mean", ":func:`std` and :func:`mean`.", True, with_mean=
 
 
 class Norm(Reduction):
-    """See :func:`vector_norm`."""
+    """See :func:`norm`."""
 
     p: float
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
         p, over = self.p, {"axis": axes, "keepdims": True}
-        if math.isinf(p) or p < 0:
-            check_not_empty(f"norm of order {p}", x.shape, axes)
-        if p == 0:
-            return (x != 0).sum(dtype=x.dtype, **over)
         if p == 2:
             return xp.sqrt((x * x).sum(**over))
         x = xp.absolute(x)
+        if math.isinf(p) or p < 0:
+            check_not_empty(f"norm of order {p}", x.shape, axes)
         if math.isinf(p):
             return x.max(**over) if p > 0 else x.min(**over)
-        if p == 1:
-            return x.sum(**over)
-        return _power(xp, _power(xp, x, p).sum(**over), 1 / p)
+        if p == 0:
+            return (x != 0).sum(dtype=x.dtype, **over)
+        return x.sum(**over) if p == 1 else _power(xp, _power(xp, x, p).sum(**over), 1 / p)
 
     def gradient(self, xp: Any, dy: Array, x: Array, y: Array) -> Array:
         """dy · sign(x) · (|x| / y)^(p - 1), and 0 where x or y is 0."""
@@ -451,15 +408,16 @@ def _power(xp: Any, base: Array, exponent: float) -> Array:
 
 
 @operation
-def vector_norm(
-    input: Any, ord: float = 2, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None
+def norm(
+    input: Any, p: Any = "fro", dim: Axes = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:
-    """(Σ |x|^ord)^(1 / ord) over the axes ``dim``, all together.
+    """(Σ |x|^p)^(1 / p) over the axes ``dim``, all together.
 
     Parameters
     ----------
-    ord
-        A number. 0: how many elements are nonzero; inf and -inf: the largest and smallest |x|.
+    p
+        A number. 0: how many elements are nonzero; inf and -inf: the largest and smallest |x|;
+        "fro": 2.
     dim
         One axis or several; None or (): all.
     keepdim
@@ -470,31 +428,14 @@ def vector_norm(
     Raises
     ------
     ArgumentError
-        ``ord`` is not a number.
-    ShapeError
-        No such axis, or one without elements and ``ord`` < 0 or infinite.
-    """
-    p = as_float(ord)
-    if math.isnan(p):
-        raise ArgumentError(f"ord={ord!r}: expected a number, such as 2 or float('inf')")
-    return _typed(Norm(dim, keepdim, p=p), input, dtype)
-
-
-@operation
-def norm(
-    input: Any, p: float | str = "fro", dim: Axes = None, keepdim: bool = False, dtype: Any = None
-) -> Tensor:
-    """:func:`vector_norm` of order ``p``; "fro" is 2.
-
-    Raises
-    ------
-    ArgumentError
         ``p`` is "nuc", which needs singular values, or not a number.
+    ShapeError
+        No such axis, or one without elements and ``p`` < 0 or infinite.
     """
-    if isinstance(p, str) and p != "fro":
-        raise ArgumentError(f'p={p!r}: expected a number or "fro"')
-    order = 2 if isinstance(p, str) or p is None else p
-    return vector_norm(input, order, dim, keepdim, dtype=dtype)
+    order = 2.0 if p is None or (isinstance(p, str) and p == "fro") else as_float(p)
+    if math.isnan(order):
+        raise ArgumentError(f'p={p!r}: expected a number, such as 2 or float("inf"), or "fro"')
+    return _typed(Norm(dim, keepdim, p=order), input, dtype)
 
 
 class LogSumExp(Reduction):
@@ -519,7 +460,7 @@ def logsumexp(input: Any, dim: Axes = None, keepdim: bool = False) -> Tensor:
 
 
 class CumSum(Function):
-    """See :func:`cumsum`."""
+    """See :func:`cumsum`; of float16 in float32, of integers in int64."""
 
     arguments = ("input",)
     any_dtype = ("input",)
@@ -528,47 +469,15 @@ class CumSum(Function):
         self.dim = dim
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        return _scan(backend.xp.cumsum, x, self.dim)
+        is_float, dim = x.dtype.kind == "f", check_dim("dim", self.dim, x.ndim or 1)
+        dtype = sum_dtype(x.dtype) if is_float else "int64"
+        y = backend.xp.cumsum(x.reshape(x.shape or 1), axis=dim, dtype=dtype).reshape(x.shape)
+        return y.astype(x.dtype, copy=False) if is_float else y
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        return _from_end(backend.xp, dy, self.dim)
-
-
-class CumProd(CumSum):
-    """See :func:`cumprod`."""
-
-    def forward(self, backend: Backend, x: Array) -> Array:
-        self.save(x=x)
-        return _scan(backend.xp.cumprod, x, self.dim)
-
-    def backward(self, backend: Backend, dy: Array) -> Array:
-        """Without division by the first 0, beyond which the gradient is 0."""
-        xp, dim = backend.xp, self.dim
-        x, dy = (a.astype(sum_dtype(a.dtype), copy=False) for a in (self.saved.x, dy))
-        is_zero = x == 0
-        zeros = xp.cumsum(is_zero, axis=dim)
-        first = is_zero & (zeros == 1)
-        before = _from_end(xp, dy * xp.cumprod(x, axis=dim), dim) / xp.where(is_zero, 1, x)
-        at_first = _from_end(xp, dy * xp.cumprod(xp.where(first, 1, x), axis=dim), dim)
-        return xp.where(first, at_first, xp.where(zeros == 0, before, 0))
-
-
-def _scan(function: Callable, x: Array, dim: int) -> Array:
-    """A cumulative sum or product, of float16 in float32, of integers in int64."""
-    dtype = sum_dtype(x.dtype) if x.dtype.kind == "f" else "int64"
-    y = function(x, axis=dim, dtype=dtype)
-    return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y
-
-
-def _from_end(xp: Any, dy: Array, dim: int) -> Array:
-    return xp.flip(_scan(xp.cumsum, xp.flip(dy, dim), dim), dim)
-
-
-def _cumulative(kind: type[CumSum], input: Any, dim: int, dtype: Any) -> Tensor:
-    input = Tensor.of(input)
-    dim = check_dim("dim", dim, max(input.ndim, 1))
-    y = _typed(kind(dim), input if input.ndim else reshape(input, (1,)), dtype)
-    return y if input.ndim else reshape(y, ())
+        if not dy.ndim:
+            return dy
+        return backend.xp.flip(self.forward(backend, backend.xp.flip(dy, self.dim)), self.dim)
 
 
 @operation
@@ -587,10 +496,4 @@ def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     ShapeError
         No such axis.
     """
-    return _cumulative(CumSum, input, dim, dtype)
-
-
-@operation
-def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
-    """Product of the elements up to and including each, along ``dim``; see :func:`cumsum`."""
-    return _cumulative(CumProd, input, dim, dtype)
+    return _typed(CumSum(dim), input, dtype)

@@ -12,18 +12,17 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import INTERPOLATION_AXES, check_int, check_interpolation, check_size
 from ..errors import ArgumentError, ShapeError, show
+from ..geometry import adaptive_spans
 from ..tensor import ImageFunction, Tensor, operation
 from ..tiling import split_range
 from .shape import permute, reshape
 
+# fmt: off
 __all__ = [
-    "channel_shuffle",
-    "interpolate",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "upsample_bilinear",
+    "channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample_bilinear",
     "upsample_nearest",
 ]
+# fmt: on
 
 
 Size = int | Sequence[int] | None
@@ -285,7 +284,7 @@ def axis_weights(
     if align_corners:
         scale = (size - 1) / (output - 1) if output > 1 else 0.0
     if kind == "area":
-        spans = [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
+        spans = adaptive_spans(size, output)
         return AxisWeights(size, [[(i, 1 / (b - a)) for i in range(a, b)] for a, b in spans])
     if kind in _NEAREST:
         return AxisWeights(size, [[(i, 1.0)] for i in _nearest(kind, size, output, scale)])

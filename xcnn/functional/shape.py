@@ -9,18 +9,17 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import are_ints, check_choice, check_dim, check_dims, check_size, is_int
+from ..checks import are_ints, check_choice, check_dim, check_dims, check_size
 from ..errors import ArgumentError, ShapeError
 from ..layout import to_batch_last
 from ..tensor import Function, Tensor, operation
 from .arithmetic import broadcasts, sum_to
 
 __all__ = [
-    "broadcast_tensors", "broadcast_to", "cat", "clone", "column_stack", "concat", "concatenate",
-    "contiguous", "dstack", "expand", "expand_as", "flatten", "hstack", "meshgrid", "moveaxis",
-    "movedim", "permute", "ravel", "repeat", "reshape", "reshape_as", "squeeze", "stack",
-    "swapaxes", "swapdims", "t", "tile", "transpose", "unflatten", "unsqueeze", "view", "view_as",
-    "vstack",
+    "broadcast_tensors", "broadcast_to", "cat", "clone", "concat", "concatenate", "contiguous",
+    "expand", "expand_as", "flatten", "hstack", "meshgrid", "moveaxis", "movedim", "permute",
+    "ravel", "repeat", "reshape", "reshape_as", "squeeze", "stack", "swapaxes", "swapdims", "t",
+    "tile", "transpose", "unflatten", "unsqueeze", "view", "view_as", "vstack",
 ]  # fmt: skip
 
 
@@ -36,7 +35,8 @@ def lengths(name: str, sizes: Any, minimum: float = -math.inf) -> tuple[int, ...
     axes = tuple(given)
     if not are_ints(axes, min(len(axes), 64)) or min(axes, default=0) < minimum:
         least = f" >= {minimum}" if minimum > -math.inf else ""
-        raise ArgumentError(f"{name}={given!r}: expected at most 64 ints{least}")
+        hint = "; .astype converts to another dtype" * (name == "shape")
+        raise ArgumentError(f"{name}={given!r}: expected at most 64 ints{least}{hint}")
     return tuple(map(int, axes))  # NumPy's overflow
 
 
@@ -53,7 +53,7 @@ class Reshape(Function):
     arguments = ("input",)
     any_dtype = ("input",)
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: Sequence[int]) -> None:
         self.shape = shape
 
     def forward(self, backend: Backend, x: Array) -> Array:
@@ -64,7 +64,7 @@ class Reshape(Function):
         return self.reshaped(backend.xp, dy, self.saved.shape)
 
     @staticmethod
-    def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    def reshaped(xp: Any, x: Array, shape: Sequence[int]) -> Array:
         """Row-major reshape, without a copy in batch-last memory if the batch axis is kept."""
         if x.ndim > 1 and len(shape) > 1 and x.shape[0] == shape[0]:
             return xp.moveaxis(to_batch_last(xp, x).reshape(*shape[1:], shape[0]), -1, 0)
@@ -73,9 +73,9 @@ class Reshape(Function):
 
 @operation
 def reshape(input: Any, *shape: Any) -> Tensor:
-    """Reshape in row-major order; one entry may be -1.
+    """Reshape in row-major order; one entry may be -1. Same as ``view``.
 
-    A view if the memory order allows it, else a copy.
+    A view if the memory order allows it, else a copy. ``astype`` converts to another dtype.
 
     Raises
     ------
@@ -85,32 +85,19 @@ def reshape(input: Any, *shape: Any) -> Tensor:
         The number of elements differs.
     """
     input = Tensor.of(input)
-    shape = lengths("shape", shape)
-    known = math.prod(n for n in shape if n != -1)
-    sizes = tuple(input.data.size // known if n == -1 and known else n for n in shape)
-    if shape.count(-1) > 1 or math.prod(sizes) != input.data.size or min(sizes, default=0) < 0:
-        raise ShapeError(
-            f"reshape: {input.shape}, with {input.data.size} elements, does not fit {shape}"
-        )
-    return Reshape(sizes)(input)
+    return Reshape(_resolved(lengths("shape", shape), input.data.size, input.shape))(input)
 
 
-def view(input: Any, *shape: Any) -> Tensor:
-    """:func:`reshape`: a copy where PyTorch's would be an error about strides.
+view = reshape
 
-    Raises
-    ------
-    ArgumentError
-        A length is not an int; a dtype, which in PyTorch reinterprets the bits, is none either.
-    ShapeError
-        The number of elements differs.
-    """
-    if len(shape) == 1 and not is_int(shape[0]) and not isinstance(shape[0], list | tuple):
-        raise ArgumentError(
-            f"view: shape={shape[0]!r}: expected ints; astype converts to another dtype, and "
-            "tensor.data.view(dtype) reinterprets the bits"
-        )
-    return reshape(input, *shape)
+
+def _resolved(sizes: tuple[int, ...], count: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``sizes``, one of which may be -1, for ``count`` elements of an array of ``shape``."""
+    known = math.prod(n for n in sizes if n != -1)
+    found = tuple(count // known if n == -1 and known else n for n in sizes)
+    if sizes.count(-1) > 1 or math.prod(found) != count or min(found, default=0) < 0:
+        raise ShapeError(f"reshape: {shape}, {count} elements of it, does not fit {sizes}")
+    return found
 
 
 def view_as(input: Any, other: Any) -> Tensor:
@@ -160,19 +147,15 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     """
     input = Tensor.of(input)
     dim = check_dim("dim", dim, input.ndim)
-    axes, length = lengths("sizes", (sizes,)), input.shape[dim]
-    known = math.prod(n for n in axes if n != -1)
-    axes = tuple(length // known if n == -1 and known else n for n in axes)
-    if min(axes, default=-1) < 0 or math.prod(axes) != length:
-        raise ShapeError(f"unflatten: sizes={sizes!r} do not fit axis {dim} of {input.shape}")
+    axes = _resolved(lengths("sizes", (sizes,)), input.shape[dim], input.shape)
     return reshape(input, (*input.shape[:dim], *axes, *input.shape[dim + 1 :]))
 
 
-class UnitAxes(Reshape):
-    """See :func:`squeeze` and :func:`unsqueeze`: adds or removes axes of length 1, as a view."""
+class PlainReshape(Reshape):
+    """A reshape without regard to batch-last memory: to a matrix, or of axes of length 1."""
 
     @staticmethod
-    def reshaped(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+    def reshaped(xp: Any, x: Array, shape: Sequence[int]) -> Array:
         return x.reshape(shape)
 
 
@@ -190,7 +173,7 @@ def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
     input = Tensor.of(input)
     dims = check_dims("dim", dim, input.ndim or 1)
     shape = tuple(n for i, n in enumerate(input.shape) if n != 1 or i not in dims)
-    return UnitAxes(shape)(input)
+    return PlainReshape(shape)(input)
 
 
 @operation
@@ -206,7 +189,7 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
     """
     input = Tensor.of(input)
     dim = check_dim("dim", dim, input.ndim + 1)
-    return UnitAxes((*input.shape[:dim], 1, *input.shape[dim:]))(input)
+    return PlainReshape((*input.shape[:dim], 1, *input.shape[dim:]))(input)
 
 
 class Permute(Function):
@@ -372,36 +355,19 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     inputs = _tensors("stack", tensors)
     if len(shapes := {t.shape for t in inputs}) > 1:
         raise ShapeError(f"stack: shapes {sorted(shapes)} differ; broadcast them first")
+    dim = check_dim("dim", dim, inputs[0].ndim + 1)
     return concat([unsqueeze(t, dim) for t in inputs], dim)
-
-
-def _at_least(ndim: int, x: Tensor) -> Tensor:
-    """With axes of length 1 to reach ``ndim``, where NumPy's atleast_1d, 2d and 3d add them."""
-    while x.ndim < ndim:
-        x = unsqueeze(x, 0 if x.ndim < 2 else 2)
-    return x
 
 
 def hstack(tensors: Sequence[Any]) -> Tensor:
     """Join along axis 1, vectors and numbers along axis 0."""
-    inputs = [_at_least(1, t) for t in _tensors("hstack", tensors)]
+    inputs = [t if t.ndim else unsqueeze(t, 0) for t in _tensors("hstack", tensors)]
     return concat(inputs, min(1, inputs[0].ndim - 1))
 
 
 def vstack(tensors: Sequence[Any]) -> Tensor:
     """Join along axis 0; vectors and numbers are rows."""
-    return concat([_at_least(2, t) for t in _tensors("vstack", tensors)], 0)
-
-
-def dstack(tensors: Sequence[Any]) -> Tensor:
-    """Join along axis 2; (M, N) is (M, N, 1) and (N,) is (1, N, 1)."""
-    return concat([_at_least(3, t) for t in _tensors("dstack", tensors)], 2)
-
-
-def column_stack(tensors: Sequence[Any]) -> Tensor:
-    """Join along axis 1; vectors and numbers are columns."""
-    inputs = _tensors("column_stack", tensors)
-    return hstack([reshape(t, -1, 1) if t.ndim < 2 else t for t in inputs])
+    return concat([t if t.ndim > 1 else reshape(t, 1, -1) for t in _tensors("vstack", tensors)], 0)
 
 
 class Expand(Function):
@@ -499,12 +465,11 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     vectors = [reshape(t, -1) if t.ndim == 0 else t for t in _tensors("meshgrid", given)]
     if wrong := [v.shape for v in vectors if v.ndim > 1]:
         raise ShapeError(f"meshgrid: a tensor has shape {wrong[0]}: expected one axis at most")
-    axes = list(range(len(vectors)))
-    if indexing == "xy":
-        axes[:2] = axes[:2][::-1]
-    shape = tuple(len(vectors[axis]) for axis in axes)
-    columns = [(-1, *(1,) * (len(axes) - 1 - axis)) for axis in axes]
-    return tuple(expand(reshape(v, c), shape) for v, c in zip(vectors, columns, strict=True))
+    columns = [reshape(v, (-1, *(1,) * (len(vectors) - 1 - i))) for i, v in enumerate(vectors)]
+    grids = broadcast_tensors(*columns)
+    if indexing == "ij" or len(grids) < 2:
+        return grids
+    return tuple(movedim(grid, 0, 1) for grid in grids)
 
 
 def repeat(input: Any, *repeats: Any) -> Tensor:

@@ -7,27 +7,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..arrays import Array
-from ..backends import Backend
 from ..checks import check_dim, check_flag, check_int
 from ..errors import ArgumentError
-from ..tensor import Function, Tensor, operation
+from ..tensor import Tensor, operation
 from .arithmetic import maximum, minimum
+from .indexing import Index, Take, open_grid
 from .reduction import Amax, Amin, check_not_empty, named
-from .shape import reshape, squeeze, zeros
+from .shape import reshape, squeeze, unsqueeze
 
-__all__ = [
-    "argmax",
-    "argmin",
-    "argsort",
-    "kthvalue",
-    "max",
-    "median",
-    "min",
-    "nanmedian",
-    "sort",
-    "topk",
-    "unique",
-]
+__all__ = ["argmax", "argmin", "argsort", "max", "median", "min", "sort", "topk", "unique"]
 
 
 class ValuesIndices(NamedTuple):
@@ -37,35 +25,20 @@ class ValuesIndices(NamedTuple):
     indices: Tensor
 
 
-class Pick(Function):
-    """The elements at positions along an axis, none of them twice."""
+class Pick(Take):
+    """See :func:`~xcnn.functional.indexing.getitem`, where no index repeats."""
 
-    arguments = ("input", "indices")
-    any_dtype = ("input", "indices")
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-
-    def forward(self, backend: Backend, x: Array, indices: Array) -> Array:
-        self.save(shape=x.shape, indices=indices)
-        return backend.xp.take_along_axis(x, indices, self.dim)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        dx = zeros(backend.xp, self.saved.shape, dy.dtype)
-        backend.xp.put_along_axis(dx, self.saved.indices, dy, self.dim)
-        return dx, None
+    backward = Index.backward
 
 
 def _pick(input: Any, dim: Any, positions: Callable, keepdim: bool = True) -> ValuesIndices:
     """The elements at ``positions(xp, x, dim)``, along one axis; a number counts as one axis."""
     input = Tensor.of(input)
-    dim, is_number = check_dim("dim", dim, builtins.max(input.ndim, 1)), input.ndim == 0
-    x = reshape(input, (1,)) if is_number else input
-    indices = Tensor(x.backend.run(lambda backend, a: positions(backend.xp, a, dim), x.data))
-    found = ValuesIndices(Pick(dim)(x, indices), indices)
-    if is_number or not check_flag("keepdim", keepdim):
-        return ValuesIndices(*(squeeze(t, dim) for t in found))
-    return found
+    dim, keepdim = check_dim("dim", dim, input.ndim or 1), check_flag("keepdim", keepdim)
+    x = input if input.ndim else unsqueeze(input, 0)
+    index = x.backend.run(lambda b, a: open_grid(b.xp, positions(b.xp, a, dim), dim), x.data)
+    found = ValuesIndices(Pick(index)(x), Tensor(index[dim]))
+    return found if keepdim and input.ndim else ValuesIndices(*(squeeze(t, dim) for t in found))
 
 
 def _order(xp: Any, x: Array, dim: int, descending: bool = False, stable: bool = True) -> Array:
@@ -141,7 +114,8 @@ def topk(
 
     def positions(xp: Any, x: Array, dim: int) -> Array:
         length = x.shape[dim]
-        _check_rank(k, length)
+        if k > length:
+            raise ArgumentError(f"k={k}: expected at most {length}, the length of the axis")
         if k == 0:
             return _at(_order(xp, x, dim), dim, slice(0))
         start = length - k if largest else 0
@@ -153,39 +127,13 @@ def topk(
     return _pick(input, dim, positions)
 
 
-def _check_rank(k: int, length: int) -> None:
-    if k > length:
-        raise ArgumentError(f"k={k}: expected at most {length}, the length of the axis")
-
-
-@operation
-def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
-    """The ``k``-th smallest element along ``dim``, counted from 1, and its position.
-
-    Raises
-    ------
-    ArgumentError
-        ``k`` is not from 1 to the length of the axis.
-    """
-    k = check_int("k", k)
-
-    def positions(xp: Any, x: Array, dim: int) -> Array:
-        check_not_empty("kthvalue", x.shape, (dim,))
-        _check_rank(k, x.shape[dim])
-        return _at(xp.argpartition(x, k - 1, axis=dim), dim, slice(k - 1, k))
-
-    return _pick(input, dim, positions, keepdim)
-
-
-def _middle(xp: Any, x: Array, dim: int, ignore_nan: bool) -> Array:
-    """Position of the lower median; of the first NaN, if there is one and it counts."""
+def _middle(xp: Any, x: Array, dim: int) -> Array:
+    """Position of the lower median, or of the first NaN."""
     check_not_empty("median", x.shape, (dim,))
     length = x.shape[dim]
     numbers = (x == x).sum(axis=dim, keepdims=True, dtype="int64")
-    rank = (
-        (numbers - 1) // 2 if ignore_nan else xp.where(numbers < length, numbers, (length - 1) // 2)
-    )
-    return xp.take_along_axis(_order(xp, x, dim), xp.maximum(rank, 0), dim)
+    rank = xp.where(numbers < length, numbers, (length - 1) // 2)
+    return xp.take_along_axis(_order(xp, x, dim), rank, dim)
 
 
 class Median(Amax):
@@ -193,45 +141,36 @@ class Median(Amax):
 
     no_value = False
     to_nan = True
-    ignore_nan: bool
 
     def value(self, xp: Any, x: Array, axes: tuple[int, ...]) -> Array:
         flat = x.reshape(-1) if x.size else xp.full(1, xp.nan, x.dtype)
-        y = xp.take_along_axis(flat, _middle(xp, flat, 0, self.ignore_nan), 0)
+        y = xp.take_along_axis(flat, _middle(xp, flat, 0), 0)
         return y.reshape((1,) * x.ndim)
 
 
-def _median(name: str, what: str, ignore_nan: bool) -> Callable[..., Any]:
-    def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-        """{what}.
+@operation
+def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The median; NaN where an element is.
 
-        Parameters
-        ----------
-        dim
-            One axis; None: over all.
-        keepdim
-            Keep the axis, with length 1.
+    Parameters
+    ----------
+    dim
+        One axis; None: over all.
+    keepdim
+        Keep the axis, with length 1.
 
-        Returns
-        -------
-        Tensor or ValuesIndices
-            The median of all elements, equal ones sharing the gradient; with ``dim``, (values,
-            indices). Of an even number of elements, the lower of the two in the middle.
+    Returns
+    -------
+    Tensor or ValuesIndices
+        The median of all elements, equal ones sharing the gradient; with ``dim``, (values,
+        indices). Of an even number of elements, the lower of the two in the middle.
 
-        Raises
-        ------
-        ShapeError
-            No such axis, or it has no elements.
-        """
-        if dim is None:
-            return Median(None, keepdim, ignore_nan=ignore_nan)(input)
-        return _pick(input, dim, lambda xp, x, dim: _middle(xp, x, dim, ignore_nan), keepdim)
-
-    return named(median, name, what=what)
-
-
-median = _median("median", "The median; NaN where an element is", False)
-nanmedian = _median("nanmedian", "The median of the elements that are not NaN", True)
+    Raises
+    ------
+    ShapeError
+        No such axis, or it has no elements.
+    """
+    return Median(None, keepdim)(input) if dim is None else _pick(input, dim, _middle, keepdim)
 
 
 def _extreme(name: str, kind: type[Amax], pairwise: Callable, what: str) -> tuple[Any, Any]:
@@ -327,15 +266,9 @@ def unique(
     input = Tensor.of(input)
     check_flag("sorted", sorted)
     axis = None if dim is None else check_dim("dim", dim, builtins.max(input.ndim, 1))
-    flags = [
-        check_flag("return_inverse", return_inverse),
-        check_flag("return_counts", return_counts),
-    ]
-
-    def compute(backend: Backend, x: Array) -> Any:
-        return backend.xp.unique(x, False, *flags, axis=axis, equal_nan=False)
-
-    found = input.backend.run(compute, input.data)
-    if True not in flags:
-        return Tensor(found)
-    return tuple(Tensor(a) for a in found)
+    flags = {"return_inverse": return_inverse, "return_counts": return_counts}
+    settings: dict[str, Any] = {name: check_flag(name, value) for name, value in flags.items()}
+    found = input.backend.run(
+        lambda backend, x: backend.xp.unique(x, axis=axis, equal_nan=False, **settings), input.data
+    )
+    return tuple(map(Tensor, found)) if True in settings.values() else Tensor(found)

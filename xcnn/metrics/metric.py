@@ -115,7 +115,7 @@ class Metric:
                 "expected numbers"
             )
         backend = prediction.backend
-        if prediction.size == 0:
+        if prediction.numel() == 0:
             return
         with backend.active(), np.errstate(divide="ignore", invalid="ignore"):
             target = target.to(backend)

@@ -6,6 +6,8 @@ from .. import nn
 from ..errors import ArgumentError
 from .registry import ImageShape, image_shape, register_network
 
+__all__ = ["autoencoder"]
+
 
 @register_network
 def autoencoder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import functional as F
@@ -19,8 +19,9 @@ def conv_norm(
     stride: int = 1,
     groups: int = 1,
     activation: nn.Module | None = None,
+    **norm: Any,
 ) -> nn.Sequential:
-    """Convolution without bias, batch-norm and an optional activation.
+    """Convolution without bias, batch-norm (of settings ``norm``) and an optional activation.
 
     The padding is (kernel_size - 1) / 2, so only the stride changes the size.
     """
@@ -29,11 +30,16 @@ def conv_norm(
         in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False
     )
     activations = [] if activation is None else [activation]
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *activations)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels, **norm), *activations)
 
 
 def expand(
-    in_channels: int, hidden: int, kernel_size: int, stride: int, activation: type[nn.Module]
+    in_channels: int,
+    hidden: int,
+    kernel_size: int,
+    stride: int,
+    activation: Callable[[], nn.Module],
+    **norm: Any,
 ) -> list[nn.Module]:
     """First layers of an inverted residual: 1×1 to ``hidden`` channels, then depthwise.
 
@@ -41,22 +47,23 @@ def expand(
     """
     layers: list[nn.Module] = []
     if hidden != in_channels:
-        layers = [conv_norm(in_channels, hidden, 1, activation=activation())]
-    return [*layers, conv_norm(hidden, hidden, kernel_size, stride, hidden, activation())]
+        layers = [conv_norm(in_channels, hidden, 1, activation=activation(), **norm)]
+    return [*layers, conv_norm(hidden, hidden, kernel_size, stride, hidden, activation(), **norm)]
 
 
 def with_classifier(
-    features: list[nn.Module], classifier: nn.Sequential, pooled: int | tuple[int, int] = 1
+    features: list[nn.Module], classifier: nn.Module, pooled: int | tuple[int, int] = 1
 ) -> nn.Sequential:
     """Chain ``features``, average pooling to ``pooled`` pixels, flattening and ``classifier``."""
-    return nn.Sequential(
-        {
-            "features": nn.Sequential(*features),
-            "avgpool": nn.AdaptiveAvgPool2d(pooled),
-            "flatten": nn.Flatten(),
-            "classifier": classifier,
-        }
-    )
+    return with_head({"features": nn.Sequential(*features)}, pooled, classifier=classifier)
+
+
+def with_head(
+    layers: Mapping[str, nn.Module], pooled: int | tuple[int, int] = 1, **head: nn.Module
+) -> nn.Sequential:
+    """Chain ``layers``, average pooling to ``pooled`` pixels, flattening and ``head``."""
+    pool = {"avgpool": nn.AdaptiveAvgPool2d(pooled), "flatten": nn.Flatten()}
+    return nn.Sequential({**layers, **pool, **head})
 
 
 @register_block
@@ -84,17 +91,27 @@ class SqueezeExcitation(nn.Module):
     """Scale each channel by a gate computed from all channel means (Hu et al. 2018,
     arXiv:1709.01507).
 
-    y = x · sigmoid(fc2(silu(fc1(mean of x over the pixels)))).
+    y = x · gate(fc2(activation(fc1(mean of x over the pixels)))), named as in
+    :func:`xcnn.nn.activation`.
     """
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(
+        self, channels: int, squeezed: int, activation: str = "silu", gate: str = "sigmoid"
+    ) -> None:
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.activation, self.gate = nn.activation(activation), nn.activation(gate)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
-        return x * F.sigmoid(self.fc2(F.silu(self.fc1(self.avgpool(x)))))
+        return x * self.gate(self.fc2(self.activation(self.fc1(self.avgpool(x)))))
+
+
+def make_divisible(width: float) -> int:
+    """The nearest multiple of 8, at least 8, that is not more than 10 % smaller."""
+    nearest = max(8, int(width + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * width else nearest
 
 
 def init_weights(
@@ -115,14 +132,26 @@ def init_weights(
 
 def normal_by_fan_out(weight: Tensor) -> None:
     """Normal with variance 2 / fan_out."""
-    init.normal_(weight, math.sqrt(2 / init.fans(weight.shape)[1]))
+    init.kaiming_normal_(weight, mode="fan_out")
 
 
 def normal_001(weight: Tensor) -> None:
     """Normal with standard deviation 0.01."""
-    init.normal_(weight, 0.01)
+    init.normal_(weight, std=0.01)
+
+
+def normal_002(weight: Tensor) -> None:
+    """Normal with standard deviation 0.02, truncated."""
+    init.trunc_normal_(weight, std=0.02)
 
 
 def uniform_by_fan_in(weight: Tensor) -> None:
     """Uniform within ± 1 / √fan_in."""
-    init.uniform_(weight, 1 / math.sqrt(init.fans(weight.shape)[0]))
+    bound = 1 / math.sqrt(init.fans(weight.shape)[0])
+    init.uniform_(weight, -bound, bound)
+
+
+def uniform_by_fan_out(weight: Tensor) -> None:
+    """Uniform within ± 1 / √fan_out."""
+    bound = 1 / math.sqrt(init.fans(weight.shape)[1])
+    init.uniform_(weight, -bound, bound)

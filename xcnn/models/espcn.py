@@ -7,6 +7,8 @@ from __future__ import annotations
 from .. import nn
 from .registry import ImageShape, image_shape, register_network
 
+__all__ = ["espcn"]
+
 
 @register_network
 def espcn(

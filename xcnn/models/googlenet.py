@@ -13,6 +13,8 @@ from ..tensor import Tensor
 from .blocks import init_weights, normal_001
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
+__all__ = ["googlenet"]
+
 
 @register_block
 class ConvBNReLU(nn.Module):
@@ -131,6 +133,9 @@ def googlenet(
     dropout: float = 0.2,
 ) -> GoogLeNet:
     """GoogLeNet: 6,624,904 parameters, 13,004,888 with the auxiliary classifiers.
+
+    Torchvision's pretrained weights have the auxiliary classifiers, and are for pixels normalised
+    with a mean and a standard deviation of 0.5.
 
     Parameters
     ----------

@@ -5,6 +5,8 @@ from __future__ import annotations
 from .. import nn
 from .registry import ImageShape, image_shape, register_classifier
 
+__all__ = ["lenet5"]
+
 
 @register_classifier
 def lenet5(

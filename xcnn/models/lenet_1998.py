@@ -13,6 +13,8 @@ from ..errors import ArgumentError
 from ..tensor import Parameter, Tensor
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
+__all__ = ["lenet5_1998"]
+
 _Table = tuple[tuple[int, ...], ...]
 #: input channels (maps of S2) of each output channel of C3: table I of the paper
 _C3: _Table = (
@@ -77,7 +79,8 @@ class PartialConv2d(nn.Module):
         for column, (o, i) in enumerate(pairs):
             self.places.data[o * in_channels + i, column] = 1
         mean_fan_in = kernel_size**2 * len(pairs) / len(table)
-        init.uniform_(self.kernels, 2.4 / mean_fan_in)
+        bound = 2.4 / mean_fan_in
+        init.uniform_(self.kernels, -bound, bound)
 
     def forward(self, x: Any) -> Tensor:
         kernels = self.kernels.reshape(len(self.kernels), -1)
@@ -161,7 +164,8 @@ def lenet5_1998(num_classes: int = 10, input_shape: ImageShape = (1, 32, 32)) ->
     )
     for layer in ("c1", "c5", "f6"):
         weight = getattr(model, layer).weight
-        init.uniform_(weight, 2.4 / init.fans(weight.shape)[0])
+        bound = 2.4 / init.fans(weight.shape)[0]
+        init.uniform_(weight, -bound, bound)
     return model
 
 

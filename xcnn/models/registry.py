@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from .. import init
 from ..checks import are_ints
 from ..errors import ArgumentError, did_you_mean
 from ..extend import register_layer
+from ..files import AnyPath
 from ..nn import Module
+from .weights import load_weights
 
 ImageShape = tuple[int, int, int]
-_Network = TypeVar("_Network", bound=Callable[..., Module])
+_Model = TypeVar("_Model", bound=Module)
 _Block = TypeVar("_Block", bound=Module)
 _NETWORKS: dict[str, Callable[..., Module]] = {}
 _CLASSIFIERS: list[str] = []
@@ -20,16 +24,65 @@ _CLASSIFIERS: list[str] = []
 PARTS: dict[str, type[Module]] = {}
 
 
-def register_network(function: _Network) -> _Network:
-    """Decorator: register a function that builds a network, for :func:`create`."""
-    _NETWORKS[function.__name__] = function
-    return function
+def register_network(function: Callable[..., _Model]) -> Callable[..., _Model]:
+    """Decorator: register a function that builds a network, for :func:`create`.
+
+    Every network takes ``weights``, a file or a URL; see :func:`create`.
+    """
+    signature = inspect.signature(function)
+    option = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None)
+
+    @functools.wraps(function)
+    def build(*args: Any, weights: AnyPath | None = None, **settings: Any) -> _Model:
+        if weights is None:
+            return function(*args, **settings)
+        with init.skipped():
+            model = function(*args, **settings)
+        load_weights(model, weights)
+        return model
+
+    shown = signature.replace(parameters=[*signature.parameters.values(), option])
+    build.__signature__ = shown  # type: ignore[attr-defined]
+    _NETWORKS[function.__name__] = build
+    return build
 
 
-def register_classifier(function: _Network) -> _Network:
+def register_classifier(function: Callable[..., _Model]) -> Callable[..., _Model]:
     """Decorator: :func:`register_network` for a network that returns logits (N, num_classes)."""
     _CLASSIFIERS.append(function.__name__)
     return register_network(function)
+
+
+def family(base: Callable[..., _Model]) -> Callable[..., Callable[..., _Model]]:
+    """Decorator: let a function that builds any network of a family define those by name.
+
+    ``densenet121 = _densenet("densenet121", 7_978_856, counts=(6, 12, 24, 16))`` registers a
+    function of that name, with a docstring that begins with the number of parameters. Its arguments
+    are the positional ones of ``base``, some with other defaults; those that are keyword-only are
+    fixed, but for ``name``, which ``base`` gets too.
+    """
+    signature = inspect.signature(base)
+    positional = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    title, _, text = str(base.__doc__).partition(".\n")
+
+    def define(name: str, parameters: int, **settings: Any) -> Callable[..., _Model]:
+        public = [p.replace(default=settings.get(p.name, p.default)) for p in positional]
+        shown = signature.replace(parameters=public)
+
+        def function(*args: Any, **changed: Any) -> _Model:
+            try:
+                bound = shown.bind(*args, **changed)
+            except TypeError as error:
+                raise TypeError(f"{name}: {error}") from None
+            return base(**{**settings, **bound.arguments, "name": name})
+
+        function.__name__ = function.__qualname__ = name
+        function.__module__ = base.__module__
+        function.__doc__ = f"{title}: {parameters:,} parameters.\n{text}"
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return register_classifier(function)
+
+    return define
 
 
 def register_block(cls: type[_Block]) -> type[_Block]:
@@ -71,7 +124,7 @@ def classifiers() -> list[str]:
 
 
 def create(name: str, **settings: Any) -> Any:
-    """Build a network with random weights.
+    """Build a network, with random weights or those of a file.
 
     Parameters
     ----------
@@ -79,11 +132,21 @@ def create(name: str, **settings: Any) -> Any:
         One of :func:`names`.
     **settings
         Arguments of that network's function, such as ``num_classes`` and ``input_shape``.
+        All take ``weights``: the path of a file that :func:`xcnn.load_state` reads, or a URL of
+        one with its SHA-256 digest, ``"https://...#sha256=..."``. The URLs of torchvision's
+        weights need no digest: the names of the files contain its first digits. A download is
+        kept in the folder ``weights`` of the cache (``$XCNN_CACHE``, or ``~/.cache/xcnn``).
 
     Raises
     ------
     ArgumentError
-        Unknown name.
+        Unknown name, or a URL without a digest.
+    FileNotFoundError, FileFormatError
+        The file of ``weights`` does not exist, or is damaged.
+    DataError
+        It cannot be downloaded.
+    StateDictError
+        The weights do not fit the network.
     """
     return _network(name)(**settings)
 
@@ -101,6 +164,6 @@ def default(name: str, setting: str) -> Any:
 
 def _network(name: str) -> Callable[..., Module]:
     if name not in _NETWORKS:
-        known = f"expected one of {', '.join(names())}"
-        raise ArgumentError(f"unknown model {name!r}: {known}{did_you_mean(name, names())}")
+        hint = did_you_mean(name, names()) or f": expected one of {', '.join(names())}"
+        raise ArgumentError(f"unknown model {name!r}{hint}")
     return _NETWORKS[name]

@@ -1,18 +1,36 @@
 """ResNet (He et al. 2016, "Deep residual learning for image recognition", arXiv:1512.03385).
 
-resnet18 and resnet50 are for large images, with torchvision's names and shapes of the weights;
-resnet20 and resnet56 are the paper's networks for CIFAR-10 (section 4.2).
+resnet20 and resnet56 are the paper's networks for CIFAR-10 (section 4.2); the others are for large
+images, with torchvision's names and shapes of the weights. Also ResNeXt, with grouped convolutions
+(Xie et al. 2017, arXiv:1611.05431), and Wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, init_weights, uniform_by_fan_in
-from .registry import ImageShape, image_shape, register_block, register_classifier
+from .blocks import conv_norm, init_weights, uniform_by_fan_in, with_head
+from .registry import ImageShape, family, image_shape, register_block
+
+__all__ = [
+    "resnet18",
+    "resnet20",
+    "resnet34",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
 
 
 class _ResidualBlock(nn.Module):
@@ -57,18 +75,27 @@ class BasicBlock(_ResidualBlock):
 class Bottleneck(_ResidualBlock):
     """1×1, 3×3 and 1×1 convolution, the last to four times the channels, plus the input.
 
-    The stride is in the 3×3 convolution, as in torchvision; the paper has it in the first.
+    The stride is in the 3×3 convolution, as in torchvision; the paper has it in the first. That
+    convolution has ``groups`` groups of channels · group_width / 64.
     """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        groups: int = 1,
+        group_width: int = 64,
+    ) -> None:
         out_channels = self.expansion * channels
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        width = channels * group_width // 64 * groups
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         if stride != 1 or in_channels != out_channels:
             self.downsample = conv_norm(in_channels, out_channels, 1, stride)
@@ -96,9 +123,17 @@ class PlainShortcutBlock(_ResidualBlock):
         return F.pad(x, (0, 0, 0, 0, 0, self.extra)) if self.extra else x
 
 
-@register_classifier
-def resnet18(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -> nn.Sequential:
-    """ResNet of 18 layers for large images: 11,689,512 parameters.
+@family
+def _large(
+    num_classes: int = 1000,
+    input_shape: ImageShape = (3, 224, 224),
+    *,
+    name: str,
+    counts: tuple[int, ...],
+    block: _Block = Bottleneck,
+    **groups: int,
+) -> nn.Sequential:
+    """ResNet for large images.
 
     7×7 convolution and max-pool, each of stride 2; four stages of blocks with 64, 128, 256 and 512
     channels; global average pooling; one linear layer.
@@ -120,18 +155,32 @@ def resnet18(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -
     ArgumentError
         Not an image shape.
     """
-    return _imagenet_resnet("resnet18", num_classes, input_shape, BasicBlock, (2, 2, 2, 2))
+    channels = image_shape(input_shape, name)[0]
+    with init.skipped():  # init_weights() initialises
+        conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        model = _resnet(conv1, partial(block, **groups), counts, num_classes, maxpool=maxpool)
+    return init_weights(model, linear=uniform_by_fan_in)
 
 
-@register_classifier
-def resnet50(num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224)) -> nn.Sequential:
-    """ResNet of 50 layers: 25,557,032 parameters; otherwise as :func:`resnet18`."""
-    return _imagenet_resnet("resnet50", num_classes, input_shape, Bottleneck, (3, 4, 6, 3))
+_50, _101 = (3, 4, 6, 3), (3, 4, 23, 3)
+resnet18 = _large("resnet18", 11_689_512, block=BasicBlock, counts=(2, 2, 2, 2))
+resnet34 = _large("resnet34", 21_797_672, block=BasicBlock, counts=_50)
+resnet50 = _large("resnet50", 25_557_032, counts=_50)
+resnet101 = _large("resnet101", 44_549_160, counts=_101)
+resnet152 = _large("resnet152", 60_192_808, counts=(3, 8, 36, 3))
+resnext50_32x4d = _large("resnext50_32x4d", 25_028_904, counts=_50, groups=32, group_width=4)
+resnext101_32x8d = _large("resnext101_32x8d", 88_791_336, counts=_101, groups=32, group_width=8)
+resnext101_64x4d = _large("resnext101_64x4d", 83_455_272, counts=_101, groups=64, group_width=4)
+wide_resnet50_2 = _large("wide_resnet50_2", 68_883_240, counts=_50, group_width=128)
+wide_resnet101_2 = _large("wide_resnet101_2", 126_886_696, counts=_101, group_width=128)
 
 
-@register_classifier
-def resnet20(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn.Sequential:
-    """ResNet of 20 layers for CIFAR-10: 269,722 parameters (the paper: 0.27 M).
+@family
+def _small(
+    num_classes: int = 10, input_shape: ImageShape = (3, 32, 32), *, name: str, count: int
+) -> nn.Sequential:
+    """ResNet for CIFAR-10.
 
     3×3 convolution; three stages of blocks with 16, 32 and 64 channels, the second and third at
     half the size; global average pooling; one linear layer. Shortcuts have no weights (option A).
@@ -153,35 +202,20 @@ def resnet20(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn
     ArgumentError
         Not an image shape.
     """
-    return _cifar_resnet("resnet20", num_classes, input_shape, 3)
-
-
-@register_classifier
-def resnet56(num_classes: int = 10, input_shape: ImageShape = (3, 32, 32)) -> nn.Sequential:
-    """ResNet of 56 layers: 853,018 parameters (0.85 M); otherwise as :func:`resnet20`."""
-    return _cifar_resnet("resnet56", num_classes, input_shape, 9)
-
-
-def _imagenet_resnet(
-    name: str, num_classes: int, input_shape: ImageShape, block: _Block, counts: tuple[int, ...]
-) -> nn.Sequential:
-    channels = image_shape(input_shape, name)[0]
-    with init.skipped():  # init_weights() initialises
-        conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-        maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        model = _resnet(conv1, block, counts, num_classes, maxpool=maxpool)
-    return init_weights(model, linear=uniform_by_fan_in)
-
-
-def _cifar_resnet(
-    name: str, num_classes: int, input_shape: ImageShape, count: int
-) -> nn.Sequential:
     conv1 = nn.Conv2d(image_shape(input_shape, name)[0], 16, 3, padding=1, bias=False)
     return _resnet(conv1, PlainShortcutBlock, (count,) * 3, num_classes)
 
 
+resnet20 = _small("resnet20", 269_722, count=3)
+resnet56 = _small("resnet56", 853_018, count=9)
+
+
 def _resnet(
-    conv1: nn.Conv2d, block: _Block, counts: tuple[int, ...], num_classes: int, **pool: nn.Module
+    conv1: nn.Conv2d,
+    block: Callable[..., _ResidualBlock],
+    counts: tuple[int, ...],
+    num_classes: int,
+    **pool: nn.Module,
 ) -> nn.Sequential:
     """``conv1``, batch-norm, ReLU, ``pool``, a stage of blocks per count, and the classifier.
 
@@ -191,10 +225,8 @@ def _resnet(
     layers = {"conv1": conv1, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(), **pool}
     for i, count in enumerate(counts):
         first = block(channels, width, 2 if i else 1)
-        channels = block.expansion * width
+        channels = width * first.expansion
         rest = [block(channels, width) for _ in range(count - 1)]
         layers[f"layer{i + 1}"] = nn.Sequential(first, *rest)
         width *= 2
-    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    layers["fc"] = nn.Linear(channels, num_classes, nonlinearity="softmax")
-    return nn.Sequential(layers)
+    return with_head(layers, fc=nn.Linear(channels, num_classes, nonlinearity="softmax"))

@@ -7,6 +7,8 @@ import math
 from .. import nn
 from .registry import ImageShape, image_shape, register_classifier
 
+__all__ = ["mlp", "small_cnn"]
+
 
 @register_classifier
 def mlp(

@@ -10,6 +10,8 @@ from ..tensor import Tensor
 from .blocks import conv_norm
 from .registry import ImageShape, image_shape, register_block, register_network
 
+__all__ = ["unet"]
+
 
 @register_block
 class UNet(nn.Module):

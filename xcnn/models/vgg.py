@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from .. import init, nn
 from .blocks import init_weights, normal_001, with_classifier
-from .registry import ImageShape, image_shape, register_classifier
+from .registry import ImageShape, family, image_shape
 
-#: output channels of the 3×3 convolutions; 2×2 max-pooling follows each group
-_GROUPS: dict[str, tuple[tuple[int, ...], ...]] = {
-    "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
-    "vgg16": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
-}
+__all__ = ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
 
 
-@register_classifier
-def vgg11(
-    num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224), dropout: float = 0.5
+@family
+def _vgg(
+    num_classes: int = 1000,
+    input_shape: ImageShape = (3, 224, 224),
+    dropout: float = 0.5,
+    *,
+    name: str,
+    counts: tuple[int, ...],
+    norm: bool = False,
 ) -> nn.Sequential:
-    """VGG of 11 layers, configuration A of the paper: 132,863,336 parameters.
+    """VGG.
 
     3×3 convolutions, each with ReLU, in five groups with a max-pool after each; then average
-    pooling to 7×7 pixels and three linear layers. For images below 224 pixels the average pool
-    keeps the size that the last max-pool leaves: 1×1 for 32×32 images (28.1 M parameters).
+    pooling to 7×7 pixels and three linear layers. Names in ``_bn`` have a batch-norm before each
+    ReLU. For images below 224 pixels the average pool keeps the size that the last max-pool
+    leaves: 1×1 for 32×32 images (28.1 M parameters for vgg11).
 
     Parameters
     ----------
@@ -46,42 +49,14 @@ def vgg11(
     ArgumentError
         Images too small, or not an image shape.
     """
-    return _vgg("vgg11", num_classes, input_shape, dropout)
-
-
-@register_classifier
-def vgg11_bn(
-    num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224), dropout: float = 0.5
-) -> nn.Sequential:
-    """:func:`vgg11` with batch-norm after each convolution: 132,868,840 parameters."""
-    return _vgg("vgg11_bn", num_classes, input_shape, dropout)
-
-
-@register_classifier
-def vgg16(
-    num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224), dropout: float = 0.5
-) -> nn.Sequential:
-    """VGG of 16 layers, configuration D: 138,357,544 parameters; otherwise as :func:`vgg11`."""
-    return _vgg("vgg16", num_classes, input_shape, dropout)
-
-
-@register_classifier
-def vgg16_bn(
-    num_classes: int = 1000, input_shape: ImageShape = (3, 224, 224), dropout: float = 0.5
-) -> nn.Sequential:
-    """:func:`vgg16` with batch-norm after each convolution: 138,365,992 parameters."""
-    return _vgg("vgg16_bn", num_classes, input_shape, dropout)
-
-
-def _vgg(name: str, num_classes: int, input_shape: ImageShape, dropout: float) -> nn.Sequential:
     channels, height, width = image_shape(input_shape, name, 32)
     pooled = min(7, height // 32), min(7, width // 32)
     with init.skipped():  # init_weights() initialises
         features: list[nn.Module] = []
-        for group in _GROUPS[name.removesuffix("_bn")]:
-            for out_channels in group:
+        for count, out_channels in zip(counts, (64, 128, 256, 512, 512), strict=True):
+            for _ in range(count):
                 features.append(nn.Conv2d(channels, out_channels, 3, padding=1))
-                features += [nn.BatchNorm2d(out_channels)] if name.endswith("_bn") else []
+                features += [nn.BatchNorm2d(out_channels)] if norm else []
                 features.append(nn.ReLU())
                 channels = out_channels
             features.append(nn.MaxPool2d(2))
@@ -96,3 +71,14 @@ def _vgg(name: str, num_classes: int, input_shape: ImageShape, dropout: float) -
         )
         model = with_classifier(features, classifier, pooled)
     return init_weights(model, linear=normal_001)
+
+
+_11, _13, _16, _19 = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
+vgg11 = _vgg("vgg11", 132_863_336, counts=_11)
+vgg13 = _vgg("vgg13", 133_047_848, counts=_13)
+vgg16 = _vgg("vgg16", 138_357_544, counts=_16)
+vgg19 = _vgg("vgg19", 143_667_240, counts=_19)
+vgg11_bn = _vgg("vgg11_bn", 132_868_840, counts=_11, norm=True)
+vgg13_bn = _vgg("vgg13_bn", 133_053_736, counts=_13, norm=True)
+vgg16_bn = _vgg("vgg16_bn", 138_365_992, counts=_16, norm=True)
+vgg19_bn = _vgg("vgg19_bn", 143_678_248, counts=_19, norm=True)

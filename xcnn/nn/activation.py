@@ -95,6 +95,8 @@ class PReLU(Activation):
         1: one slope for all channels; C: one for each channel of (N, C, ...).
     init
         Initial slope.
+    device, dtype
+        Of the parameter; default: the CPU and float32.
 
     Attributes
     ----------
@@ -103,9 +105,16 @@ class PReLU(Activation):
 
     function = staticmethod(F.prelu)
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         self.num_parameters = check_int("num_parameters", num_parameters)
         self.weight = Parameter(full(self.num_parameters, check_number("init", init)))
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         return F.prelu(x, self.weight)
@@ -285,7 +294,10 @@ class Softmax2d(Module):
 
 
 class Identity(Module):
-    """Return the input unchanged; a placeholder."""
+    """Return the input unchanged; a placeholder, which takes any arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._init_arguments = {}  # nothing to save
 
     def forward(self, x: Any) -> Tensor:
         return Tensor.of(x)

@@ -170,14 +170,12 @@ class MultiheadAttention(Module):
     def _extended(self, projected: list[Tensor]) -> list[Tensor]:
         """With the appended keys and values."""
         query, *pair = projected
-        batch = pair[0].shape[0]
         if self.bias_k is not None and self.bias_v is not None:
-            ones = F.mul(pair[0][:, :1], 0)  # (N, 1, E)
-            both = F.add(ones, self.bias_k), F.add(ones, self.bias_v)
-            pair = [F.concat([t, extra], 1) for t, extra in zip(pair, both, strict=True)]
+            rows = (len(query), 1, self.embed_dim)
+            extra = [F.expand(bias, rows) for bias in (self.bias_k, self.bias_v)]
+            pair = [F.concat(both, 1) for both in zip(pair, extra, strict=True)]
         if self.add_zero_attn:
-            zeros = pair[0].backend.xp.zeros((batch, 1, self.embed_dim), pair[0].dtype)
-            pair = [F.concat([t, zeros], 1) for t in pair]
+            pair = [F.pad(t, (0, 0, 0, 1)) for t in pair]
         return [query, *pair]
 
     def _split(self, x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
-from ..checks import is_int
-from ..errors import ArgumentError, DTypeError, OutOfRangeError
+from ..checks import check_list, check_text, is_int
+from ..errors import ArgumentError, DTypeError, OutOfRangeError, show
 from ..functional import BiasReLU
 from ..tensor import Parameter
 from .activation import ReLU
@@ -65,14 +65,16 @@ class _List(_Items):
 
     def extend(self, items: Iterable[Any]) -> Self:
         """Add items at the end; returns self."""
-        for item in list(items):
+        for item in _as_list(items):
             self.append(item)
         return self
 
     def insert(self, index: int, item: Any) -> None:
         """Insert an item before position ``index``; all are numbered again."""
         items = list(self)
-        items.insert(index, item)
+        if not is_int(index) or abs(index) > len(items):
+            raise OutOfRangeError(f"index={show(index)}: expected an int from 0 to {len(items)}")
+        items.insert(int(index), item)
         self._set(items)
 
     def pop(self, index: int = -1) -> Any:
@@ -178,7 +180,9 @@ class ModuleDict(_Items):
 
     def update(self, modules: Mapping[str, Module] | Iterable[Any]) -> None:
         """Add modules, or replace those of the same names."""
-        for name, module in dict(modules).items():
+        if not isinstance(modules, Mapping):
+            modules = dict(_pairs("modules", modules))
+        for name, module in modules.items():
             self[name] = module
 
     def __iter__(self) -> Iterator[str]:
@@ -218,10 +222,24 @@ class ModuleDict(_Items):
         return module
 
 
+def _as_list(items: Any) -> list[Any]:
+    is_container = isinstance(items, _List)  # it has a dtype, as an array has
+    return list(items) if is_container else check_list("items", items, "modules or parameters")
+
+
+def _pairs(name: str, value: Any) -> list[tuple[str, Any]]:
+    """A list of (name, module)."""
+    pairs = check_list(name, value, "(name, module)")
+    if not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+        raise ArgumentError(f"{name}={show(value)}: expected a dict, or a list of (name, module)")
+    return [(check_text("name", key), item) for key, item in pairs]
+
+
 def _named(items: Any) -> Iterable[tuple[str, Any]]:
     """(name, item) of each, by position or by the keys of a dict."""
-    pairs = items.items() if isinstance(items, Mapping) else enumerate(items)
-    return [(str(name), item) for name, item in pairs]
+    if not isinstance(items, Mapping):
+        items = dict(enumerate(_as_list(items)))
+    return [(str(name), item) for name, item in items.items()]
 
 
 class Sequential(_List):

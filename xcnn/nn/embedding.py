@@ -26,6 +26,8 @@ class Embedding(Module):
         The row that is zero at first and gets no gradient; negative: from the end.
     max_norm, norm_type, scale_grad_by_freq, sparse
         PyTorch's; other values than the defaults are refused.
+    device, dtype
+        Of the table; default: the CPU and float32.
 
     Attributes
     ----------
@@ -42,6 +44,8 @@ class Embedding(Module):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.num_embeddings = check_int("num_embeddings", num_embeddings)
         self.embedding_dim = check_int("embedding_dim", embedding_dim)
@@ -53,6 +57,7 @@ class Embedding(Module):
         init.normal_(self.weight)
         if padding_idx is not None:
             self.weight.data[padding_idx] = 0
+        self.to(device=device, dtype=dtype)
 
     @classmethod
     def from_pretrained(

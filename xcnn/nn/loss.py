@@ -9,42 +9,23 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import functional as F
 from ..arrays import Array
-from ..checks import check_reduction
+from ..checks import OLD_REDUCTIONS, check_reduction, refuse_old_reduction
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer
 
+# fmt: off
 __all__ = [
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "CTCLoss",
-    "CosineEmbeddingLoss",
-    "CrossEntropyLoss",
-    "DiceLoss",
-    "FocalLoss",
-    "GaussianNLLLoss",
-    "HingeEmbeddingLoss",
-    "HuberLoss",
-    "KLDivLoss",
-    "L1Loss",
-    "Loss",
-    "LovaszLoss",
-    "MSELoss",
-    "MarginRankingLoss",
-    "MultiLabelMarginLoss",
-    "MultiLabelSoftMarginLoss",
-    "MultiMarginLoss",
-    "NLLLoss",
-    "PoissonNLLLoss",
-    "SmoothL1Loss",
-    "SoftMarginLoss",
-    "TripletMarginLoss",
-    "TripletMarginWithDistanceLoss",
-    "TverskyLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss", "CrossEntropyLoss",
+    "DiceLoss", "FocalLoss", "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss",
+    "L1Loss", "Loss", "LovaszLoss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "PoissonNLLLoss", "SmoothL1Loss",
+    "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss", "TverskyLoss",
 ]
+# fmt: on
 
 
 class _Criterion(OperationLayer):
@@ -53,6 +34,10 @@ class _Criterion(OperationLayer):
     A subclass whose function lists the checks of its settings gets a constructor that takes and
     checks them.
     """
+
+    if TYPE_CHECKING:  # each class takes the settings of its function
+
+        def __init__(self, *arguments: Any, **settings: Any) -> None: ...
 
     reduction: str = "mean"
     _left_out: ClassVar[tuple[str, ...]] = ()  # settings that the function has, but not the class
@@ -68,9 +53,11 @@ def _constructor(function: Any, left_out: tuple[str, ...]) -> Callable[..., None
     parameters = inspect.signature(function).parameters.values()
     settings = [p for p in parameters if p.default is not p.empty and p.name not in left_out]
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    signature = inspect.Signature([own, *settings])
+    old = [own.replace(name=n, kind=own.KEYWORD_ONLY, default=None) for n in OLD_REDUCTIONS]
+    signature = inspect.Signature([own, *settings, *old])
 
     def construct(self: Any, *arguments: Any, **named: Any) -> None:
+        refuse_old_reduction(dict(named))
         bound = signature.bind(self, *arguments, **named)
         bound.apply_defaults()
         for name, value in list(bound.arguments.items())[1:]:
@@ -102,8 +89,10 @@ class Loss(_Criterion):
     threshold: ClassVar[float] = 0.5
     _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = check_reduction("reduction", reduction)
+    if not TYPE_CHECKING:
+
+        def __init__(self, reduction: str = "mean") -> None:
+            self.reduction = check_reduction("reduction", reduction)
 
     def prediction(self, output: Tensor) -> Tensor:
         """Convert a model's output to predictions: probabilities, or the output itself."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from .. import backends
+from .. import backends, hints
 from ..arrays import Array
-from ..checks import check_callable, check_flag, check_size, is_int
+from ..checks import check_callable, check_flag, check_size, check_text, is_int
 from ..errors import (
     ArgumentError,
     DTypeError,
     StateDictError,
+    UnknownNameError,
     XcnnError,
     did_you_mean,
     show,
@@ -83,6 +84,13 @@ class Module:
 
     def __init__(self) -> None:
         """By default a module takes no arguments."""
+
+    if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            if name in hints.MODULE:
+                raise hints.no_attribute(type(self).__name__, name, hints.MODULE, ())
+            return object.__getattribute__(self, name)  # raises, with Python's text
 
     def __reduce__(self) -> tuple[Any, ...]:  # copy and pickle create it without arguments
         return object.__new__, (type(self),), vars(self)
@@ -158,7 +166,7 @@ class Module:
 
         Raises
         ------
-        AttributeError
+        UnknownNameError, also an AttributeError
             There is none.
         """
         return self._at(target, dict(self.named_modules()), "module")
@@ -172,9 +180,9 @@ class Module:
         return self._at(target, dict(self.named_buffers()), "buffer")
 
     def _at(self, target: str, members: Mapping[str, Any], what: str) -> Any:
-        if target not in members:
+        if check_text("target", target) not in members:
             hint = did_you_mean(target, members)
-            raise AttributeError(f"{type(self).__name__} has no {what} {target!r}{hint}")
+            raise UnknownNameError(f"{type(self).__name__} has no {what} {target!r}{hint}")
         return members[target]
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:

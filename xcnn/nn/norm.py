@@ -12,25 +12,21 @@ from ..tensor import Buffer, Parameter, Tensor
 from .module import Module, full
 from .operation import OperationLayer
 
+# fmt: off
 __all__ = [
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "GroupNorm",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "LayerNorm",
-    "LocalResponseNorm",
-    "RMSNorm",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d",
+    "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LocalResponseNorm", "RMSNorm",
 ]
+# fmt: on
 
 
 class _Affine(Module):
     """Base class: eps and, if ``affine``, a weight of ones and a bias of zeros."""
 
-    def _set(self, shape: Any, eps: float, affine: bool, bias: bool) -> None:
-        self.eps = check_number("eps", eps, 0)
+    eps: Any
+
+    def _set(self, shape: Any, eps: Any, affine: bool, bias: bool) -> None:
+        self.eps = None if eps is None else check_number("eps", eps, 0)
         affine, bias = check_flag("affine", affine), check_flag("bias", bias)
         self.weight = Parameter(full(shape, 1)) if affine else None
         self.bias = Parameter(full(shape, 0)) if affine and bias else None
@@ -49,6 +45,8 @@ class _Tracking(_Affine):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
         *,
         bias: bool = True,
     ) -> None:
@@ -60,6 +58,7 @@ class _Tracking(_Affine):
         self.running_mean = Buffer(full(features, 0)) if track else None
         self.running_var = Buffer(full(features, 1)) if track else None
         self.num_batches_tracked = Buffer(full((), 0, "int64")) if track else None
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
@@ -119,6 +118,8 @@ class BatchNorm1d(_BatchNorm):
     track_running_stats
         Whether to keep running statistics for evaluation; without them, evaluation uses the
         statistics of the batch.
+    device, dtype
+        Of parameters and buffers; default: the CPU and float32.
     bias
         Whether to learn a bias too.
 
@@ -160,10 +161,13 @@ class _InstanceNorm(_Tracking):
         momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
         *,
         bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias=bias)
+        settings = eps, momentum, affine, track_running_stats, device, dtype
+        super().__init__(num_features, *settings, bias=bias)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
@@ -185,7 +189,7 @@ class InstanceNorm2d(_InstanceNorm):
 
     Parameters
     ----------
-    num_features, eps, momentum, affine, track_running_stats, bias
+    num_features, eps, momentum, affine, track_running_stats, device, dtype, bias
         As in :class:`BatchNorm1d`. With ``momentum=None`` the running statistics do not change.
 
     Attributes
@@ -223,6 +227,8 @@ class LayerNorm(_Affine):
         Whether to learn a weight and a bias per element.
     bias
         Whether to learn a bias too.
+    device, dtype
+        As in :class:`BatchNorm1d`.
 
     Attributes
     ----------
@@ -240,15 +246,18 @@ class LayerNorm(_Affine):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.normalized_shape = check_shape("normalized_shape", normalized_shape)
         self._set(self.normalized_shape, eps, elementwise_affine, bias)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-class RMSNorm(Module):
+class RMSNorm(_Affine):
     """Division by the root mean square over the last axes; see :func:`xcnn.functional.rms_norm`.
 
     Parameters
@@ -259,6 +268,8 @@ class RMSNorm(Module):
         Added to the mean square; default: the epsilon of the input's dtype.
     elementwise_affine
         Whether to learn a weight per element.
+    device, dtype
+        As in :class:`BatchNorm1d`.
 
     Attributes
     ----------
@@ -275,11 +286,12 @@ class RMSNorm(Module):
         normalized_shape: int | tuple[int, ...] | list[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         self.normalized_shape = check_shape("normalized_shape", normalized_shape)
-        self.eps = None if eps is None else check_number("eps", eps, 0)
-        affine = check_flag("elementwise_affine", elementwise_affine)
-        self.weight = Parameter(full(self.normalized_shape, 1)) if affine else None
+        self._set(self.normalized_shape, eps, elementwise_affine, bias=False)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
@@ -300,6 +312,8 @@ class GroupNorm(_Affine):
         Whether to learn a weight and a bias per channel.
     bias
         Whether to learn a bias too.
+    device, dtype
+        As in :class:`BatchNorm1d`.
 
     Attributes
     ----------
@@ -317,6 +331,8 @@ class GroupNorm(_Affine):
         num_channels: int,
         eps: float = 1e-5,
         affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
         *,
         bias: bool = True,
     ) -> None:
@@ -325,6 +341,7 @@ class GroupNorm(_Affine):
         if self.num_channels % self.num_groups:
             raise ArgumentError(f"num_groups={num_groups} must divide num_channels={num_channels}")
         self._set(self.num_channels, eps, affine, bias)
+        self.to(device=device, dtype=dtype)
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)

@@ -11,11 +11,14 @@ from ..errors import ArgumentError, ShapeError, show
 from ..tensor import Tensor
 from .module import Module
 
-__all__ = ["CircularPad1d", "CircularPad2d", "CircularPad3d"]
-__all__ += ["ConstantPad1d", "ConstantPad2d", "ConstantPad3d"]
-__all__ += ["ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d"]
-__all__ += ["ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d"]
-__all__ += ["ZeroPad1d", "ZeroPad2d", "ZeroPad3d"]
+# fmt: off
+__all__ = [
+    "CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d", "ConstantPad2d",
+    "ConstantPad3d", "ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d",
+    "ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d", "ZeroPad1d", "ZeroPad2d",
+    "ZeroPad3d",
+]
+# fmt: on
 
 
 class _Pad(Module):

@@ -2,72 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from .. import functional as F
 from ..checks import (
+    check_exactly_one,
     check_flag,
     check_number,
     check_output_size,
     check_padding,
-    check_padding1d,
     per_axis,
 )
-from ..errors import ArgumentError, show
 from ..layout import check_data_format
 from ..tensor import Buffer, Tensor
-from .operation import OperationLayer
+from .operation import OperationLayer, SpatialLayer
 
+# fmt: off
 __all__ = [
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AdaptiveAvgPool3d",
-    "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
-    "FractionalMaxPool2d",
-    "FractionalMaxPool3d",
-    "LPPool1d",
-    "LPPool2d",
-    "LPPool3d",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MaxPool3d",
-    "MaxUnpool1d",
-    "MaxUnpool2d",
-    "MaxUnpool3d",
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",
+    "FractionalMaxPool2d", "FractionalMaxPool3d", "LPPool1d", "LPPool2d", "LPPool3d",
+    "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 ]
+# fmt: on
 
 Setting = int | tuple[int, ...]
 
 
-class _Pool(OperationLayer):
-    """Base class; with one axis, settings are ints. A ``data_format`` is for images only."""
+class _Pool(SpatialLayer, OperationLayer):
+    """Base class of pooling layers. A ``data_format`` is for images only."""
 
-    ndim: ClassVar[int]
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, function: Callable[..., Any] | None = None) -> None:
+        super().__init_subclass__(function)
         if getattr(cls, "ndim", 2) != 2:
-            names = [name for name in cls._setting_names if name != "data_format"]
-            cls._setting_names = tuple(names)
-
-    def _per_axis(self, value: Any, name: str, minimum: int = 1) -> Any:
-        checked = per_axis(value, name, self.ndim, minimum)
-        return checked[0] if self.ndim == 1 else checked
+            cls._setting_names = tuple(n for n in cls._setting_names if n != "data_format")
 
     def _set(
         self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, data_format: str
     ) -> None:
-        self.kernel_size = self._per_axis(kernel_size, "kernel_size")
-        self.stride = self.kernel_size if stride is None else self._per_axis(stride, "stride")
-        is_signal, ndim = self.ndim == 1, self.ndim
-        self.padding: Any = check_padding1d(padding) if is_signal else check_padding(padding, ndim)
+        self._set_kernel(kernel_size, stride)
+        self.padding: Any = check_padding(padding, self.ndim)
         self.ceil_mode = check_flag("ceil_mode", ceil_mode)
-        self.data_format = check_data_format(data_format, ndim)
+        self.data_format = check_data_format(data_format, self.ndim)
+
+    def _set_kernel(self, kernel_size: Any, stride: Any) -> None:
+        self.kernel_size = per_axis(kernel_size, "kernel_size", self.ndim)
+        self.stride = per_axis(kernel_size if stride is None else stride, "stride", self.ndim)
 
 
 class _MaxPool(_Pool):
@@ -82,29 +63,20 @@ class _MaxPool(_Pool):
         data_format: str = "NCHW",
     ) -> None:
         self._set(kernel_size, stride, padding, ceil_mode, data_format)
-        self.dilation = self._per_axis(dilation, "dilation")
+        self.dilation = per_axis(dilation, "dilation", self.ndim)
         self.return_indices = check_flag("return_indices", return_indices)
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(_MaxPool, function=F.max_pool1d):
     """Maximum of each window of signals; see :func:`xcnn.functional.max_pool1d`."""
 
-    ndim = 1
-    function = staticmethod(F.max_pool1d)
 
-
-class MaxPool2d(_MaxPool):
+class MaxPool2d(_MaxPool, function=F.max_pool2d):
     """Maximum of each window of images; see :func:`xcnn.functional.max_pool2d`."""
 
-    ndim = 2
-    function = staticmethod(F.max_pool2d)
 
-
-class MaxPool3d(_MaxPool):
+class MaxPool3d(_MaxPool, function=F.max_pool3d):
     """Maximum of each window of volumes; see :func:`xcnn.functional.max_pool3d`."""
-
-    ndim = 3
-    function = staticmethod(F.max_pool3d)
 
 
 class _AvgPool(_Pool):
@@ -123,25 +95,16 @@ class _AvgPool(_Pool):
         self.divisor_override = divisor_override
 
 
-class AvgPool1d(_AvgPool):
+class AvgPool1d(_AvgPool, function=F.avg_pool1d):
     """Mean of each window of signals; see :func:`xcnn.functional.avg_pool1d`."""
 
-    ndim = 1
-    function = staticmethod(F.avg_pool1d)
 
-
-class AvgPool2d(_AvgPool):
+class AvgPool2d(_AvgPool, function=F.avg_pool2d):
     """Mean of each window of images; see :func:`xcnn.functional.avg_pool2d`."""
 
-    ndim = 2
-    function = staticmethod(F.avg_pool2d)
 
-
-class AvgPool3d(_AvgPool):
+class AvgPool3d(_AvgPool, function=F.avg_pool3d):
     """Mean of each window of volumes; see :func:`xcnn.functional.avg_pool3d`."""
-
-    ndim = 3
-    function = staticmethod(F.avg_pool3d)
 
 
 class _LPPool(_Pool):
@@ -157,56 +120,37 @@ class _LPPool(_Pool):
         self._set(kernel_size, stride, 0, ceil_mode, data_format)
 
 
-class LPPool1d(_LPPool):
+class LPPool1d(_LPPool, function=F.lp_pool1d):
     """Power average of each window of signals; see :func:`xcnn.functional.lp_pool1d`."""
 
-    ndim = 1
-    function = staticmethod(F.lp_pool1d)
 
-
-class LPPool2d(_LPPool):
+class LPPool2d(_LPPool, function=F.lp_pool2d):
     """Power average of each window of images; see :func:`xcnn.functional.lp_pool2d`."""
 
-    ndim = 2
-    function = staticmethod(F.lp_pool2d)
 
-
-class LPPool3d(_LPPool):
+class LPPool3d(_LPPool, function=F.lp_pool3d):
     """Power average of each window of volumes; see :func:`xcnn.functional.lp_pool3d`."""
-
-    ndim = 3
-    function = staticmethod(F.lp_pool3d)
 
 
 class _AdaptiveAvgPool(_Pool):
     def __init__(self, output_size: Any, data_format: str = "NCHW") -> None:
         self.data_format = check_data_format(data_format, self.ndim)
-        sizes = check_output_size(output_size, self.ndim)
-        self.output_size = sizes[0] if self.ndim == 1 else sizes
+        self.output_size = check_output_size(output_size, self.ndim)
 
 
-class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+class AdaptiveAvgPool1d(_AdaptiveAvgPool, function=F.adaptive_avg_pool1d):
     """Mean of each of oL windows; see :func:`xcnn.functional.adaptive_avg_pool1d`."""
 
-    ndim = 1
-    function = staticmethod(F.adaptive_avg_pool1d)
 
-
-class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+class AdaptiveAvgPool2d(_AdaptiveAvgPool, function=F.adaptive_avg_pool2d):
     """Mean of each of oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool2d`.
 
     ``AdaptiveAvgPool2d(1)`` is global average pooling.
     """
 
-    ndim = 2
-    function = staticmethod(F.adaptive_avg_pool2d)
 
-
-class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+class AdaptiveAvgPool3d(_AdaptiveAvgPool, function=F.adaptive_avg_pool3d):
     """Mean of each of oD × oH × oW windows; see :func:`xcnn.functional.adaptive_avg_pool3d`."""
-
-    ndim = 3
-    function = staticmethod(F.adaptive_avg_pool3d)
 
 
 class _AdaptiveMaxPool(_AdaptiveAvgPool):
@@ -217,28 +161,19 @@ class _AdaptiveMaxPool(_AdaptiveAvgPool):
         self.return_indices = check_flag("return_indices", return_indices)
 
 
-class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+class AdaptiveMaxPool1d(_AdaptiveMaxPool, function=F.adaptive_max_pool1d):
     """Maximum of each of oL windows; see :func:`xcnn.functional.adaptive_max_pool1d`."""
 
-    ndim = 1
-    function = staticmethod(F.adaptive_max_pool1d)
 
-
-class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+class AdaptiveMaxPool2d(_AdaptiveMaxPool, function=F.adaptive_max_pool2d):
     """Maximum of each of oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool2d`.
 
     ``AdaptiveMaxPool2d(1)`` is global max pooling.
     """
 
-    ndim = 2
-    function = staticmethod(F.adaptive_max_pool2d)
 
-
-class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+class AdaptiveMaxPool3d(_AdaptiveMaxPool, function=F.adaptive_max_pool3d):
     """Maximum of each of oD × oH × oW windows; see :func:`xcnn.functional.adaptive_max_pool3d`."""
-
-    ndim = 3
-    function = staticmethod(F.adaptive_max_pool3d)
 
 
 class _FractionalMaxPool(_Pool):
@@ -250,60 +185,41 @@ class _FractionalMaxPool(_Pool):
         return_indices: bool = False,
         _random_samples: Any = None,
     ) -> None:
-        if (output_size is None) == (output_ratio is None):
-            raise ArgumentError(
-                f"output_size={show(output_size)} and output_ratio={show(output_ratio)}: give one"
-            )
-        self.kernel_size = self._per_axis(kernel_size, "kernel_size")
+        check_exactly_one(output_size=output_size, output_ratio=output_ratio)
+        self._set_kernel(kernel_size, None)
         self.output_size, self.output_ratio = output_size, output_ratio
         self.return_indices = check_flag("return_indices", return_indices)
         samples = _random_samples
         self._random_samples = None if samples is None else Buffer(Tensor.of(samples).data)
 
 
-class FractionalMaxPool2d(_FractionalMaxPool):
+class FractionalMaxPool2d(_FractionalMaxPool, function=F.fractional_max_pool2d):
     """Maxima of windows at random distances; see :func:`xcnn.functional.fractional_max_pool2d`."""
 
-    ndim = 2
-    function = staticmethod(F.fractional_max_pool2d)
 
-
-class FractionalMaxPool3d(_FractionalMaxPool):
+class FractionalMaxPool3d(_FractionalMaxPool, function=F.fractional_max_pool3d):
     """Maxima of windows at random distances; see :func:`xcnn.functional.fractional_max_pool3d`."""
-
-    ndim = 3
-    function = staticmethod(F.fractional_max_pool3d)
 
 
 class _MaxUnpool(_Pool):
     def __init__(
         self, kernel_size: Setting, stride: Setting | None = None, padding: Setting = 0
     ) -> None:
-        self.kernel_size = self._per_axis(kernel_size, "kernel_size")
-        self.stride = self.kernel_size if stride is None else self._per_axis(stride, "stride")
-        self.padding = self._per_axis(padding, "padding", 0)
+        self._set_kernel(kernel_size, stride)
+        self.padding = per_axis(padding, "padding", self.ndim, 0)
 
     def forward(self, x: Any, indices: Any, output_size: Any = None) -> Tensor:
         settings = self.kernel_size, self.stride, self.padding, output_size
         return type(self).function(x, indices, *settings)
 
 
-class MaxUnpool1d(_MaxUnpool):
+class MaxUnpool1d(_MaxUnpool, function=F.max_unpool1d):
     """Puts maxima back to where they were; see :func:`xcnn.functional.max_unpool1d`."""
 
-    ndim = 1
-    function = staticmethod(F.max_unpool1d)
 
-
-class MaxUnpool2d(_MaxUnpool):
+class MaxUnpool2d(_MaxUnpool, function=F.max_unpool2d):
     """Puts maxima back to where they were; see :func:`xcnn.functional.max_unpool2d`."""
 
-    ndim = 2
-    function = staticmethod(F.max_unpool2d)
 
-
-class MaxUnpool3d(_MaxUnpool):
+class MaxUnpool3d(_MaxUnpool, function=F.max_unpool3d):
     """Puts maxima back to where they were; see :func:`xcnn.functional.max_unpool3d`."""
-
-    ndim = 3
-    function = staticmethod(F.max_unpool3d)

@@ -8,14 +8,12 @@ from .. import functional as F
 from ..checks import check_int, check_interpolation
 from .operation import OperationLayer
 
+# fmt: off
 __all__ = [
-    "ChannelShuffle",
-    "PixelShuffle",
-    "PixelUnshuffle",
-    "Upsample",
-    "UpsamplingBilinear2d",
+    "ChannelShuffle", "PixelShuffle", "PixelUnshuffle", "Upsample", "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
 ]
+# fmt: on
 
 Size = int | Sequence[int] | None
 Factor = float | Sequence[float] | None

@@ -10,9 +10,7 @@ from ..checks import check_number
 from .optimizer import Optimizer
 
 
-class Adagrad(
-    Optimizer, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10
-):
+class Adagrad(Optimizer):
     """Adagrad: divides each step by the root of the sum of all squared gradients so far.
 
     g = grad + weight_decay * p;  s = s + g²;
@@ -35,13 +33,19 @@ class Adagrad(
         A negative value.
     """
 
+    lr: float = 1e-2
+    lr_decay: float = 0.0
+    weight_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+
     slots = ("sum",)
 
     def initial(self, slot: str) -> float:
-        return self.group["initial_accumulator_value"]
+        return self.initial_accumulator_value
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        eps, rate = self.group["eps"], self.group["lr"] / (1 + (step - 1) * self.group["lr_decay"])
+        eps, rate = self.eps, self.lr / (1 + (step - 1) * self.lr_decay)
 
         def update(p: Array, g: Array, s: Array) -> None:
             g = self.decayed(p, g)
@@ -59,7 +63,7 @@ class Adagrad(
         return "adagrad_step"
 
 
-class Adadelta(Optimizer, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+class Adadelta(Optimizer):
     """Adadelta (Zeiler 2012, arXiv:1212.5701): steps in the units of the parameter.
 
     g = grad + weight_decay * p;  s = rho * s + (1 - rho) * g²;
@@ -78,6 +82,11 @@ class Adadelta(Optimizer, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
         A value out of range.
     """
 
+    lr: float = 1.0
+    rho: float = 0.9
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+
     slots = ("square", "change")
 
     def check(self, settings: Mapping[str, Any]) -> None:
@@ -85,7 +94,7 @@ class Adadelta(Optimizer, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
         check_number("rho", settings["rho"], 0, 1)
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        lr, rho, eps = (self.group[name] for name in ("lr", "rho", "eps"))
+        lr, rho, eps = self.lr, self.rho, self.eps
 
         def update(p: Array, g: Array, s: Array, u: Array) -> None:
             g = self.decayed(p, g)

@@ -9,15 +9,7 @@ from ..arrays import Array
 from .optimizer import Optimizer, as_type
 
 
-class Adam(
-    Optimizer,
-    lr=1e-3,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0.0,
-    amsgrad=False,
-    decoupled_weight_decay=False,
-):
+class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980), with L2 weight decay as in PyTorch.
 
     g = grad + weight_decay * p;  m = b1 * m + (1 - b1) * g;  v = b2 * v + (1 - b2) * g²;
@@ -44,15 +36,21 @@ class Adam(
         A value out of range.
     """
 
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+    decoupled_weight_decay: bool = False
+
     slots = ("mean", "square", "largest")
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return self.slots if group["amsgrad"] else self.slots[:2]
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        (beta1, beta2), eps, lr = self.group["betas"], self.group["eps"], self.group["lr"]
-        decay, rate = self.group["weight_decay"], lr / (1 - beta1**step)
-        root = (1 - beta2**step) ** -0.5
+        (beta1, beta2), eps, decay = self.betas, self.eps, self.weight_decay
+        rate, root = self.lr / (1 - beta1**step), (1 - beta2**step) ** -0.5
 
         def update(p: Array, g: Array, m: Array, v: Array, *largest: Array) -> None:
             g = self.decayed(p, g) if decay else g
@@ -69,21 +67,17 @@ class Adam(
         return update
 
     def kernel(self) -> str:
-        return "" if self.group["amsgrad"] else "adam_step"
-
-    def kernel_settings(self) -> dict[str, Any]:
-        beta1, beta2 = self.group["betas"]
-        return {"beta1": beta1, "beta2": beta2, "decoupled": self.is_decoupled}
+        return "" if self.amsgrad else "adam_step"
 
 
-class AdamW(Adam, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False):
+class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
     Before each step p = p - lr * weight_decay * p; the gradient is unchanged.
 
     Parameters
     ----------
-    params, lr, betas, eps, amsgrad, flags
+    params, lr, betas, eps, amsgrad, decoupled_weight_decay, flags
         As in :class:`Adam`.
     weight_decay
         As in the formula.
@@ -94,18 +88,11 @@ class AdamW(Adam, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsg
         A value out of range.
     """
 
-    decoupled = True
+    weight_decay: float = 1e-2
+    decoupled_weight_decay: bool = True
 
 
-class NAdam(
-    Optimizer,
-    lr=2e-3,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0.0,
-    momentum_decay=4e-3,
-    decoupled_weight_decay=False,
-):
+class NAdam(Optimizer):
     """Adam with Nesterov momentum (Dozat 2016, "Incorporating Nesterov momentum into Adam").
 
     With g, m and v as in :class:`Adam`, c_t = b1 * (1 - 0.96^(t * momentum_decay) / 2) and C_t the
@@ -125,6 +112,13 @@ class NAdam(
         A value out of range.
     """
 
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+
     slots = ("mean", "square", "product")
     whole = True  # the product is one number per parameter
 
@@ -135,10 +129,9 @@ class NAdam(
         return () if slot == "product" else shape
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        (beta1, beta2), eps, lr = self.group["betas"], self.group["eps"], self.group["lr"]
+        (beta1, beta2), eps, lr, slow = self.betas, self.eps, self.lr, self.momentum_decay
         root = (1 - beta2**step) ** -0.5
-        decay = self.group["momentum_decay"]
-        now, after = (beta1 * (1 - 0.5 * 0.96 ** (t * decay)) for t in (step, step + 1))
+        now, after = (beta1 * (1 - 0.5 * 0.96 ** (t * slow)) for t in (step, step + 1))
 
         def update(p: Array, g: Array, m: Array, v: Array, product: Array) -> None:
             g = self.decayed(p, g)
@@ -155,9 +148,7 @@ class NAdam(
         return update
 
 
-class RAdam(
-    Optimizer, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
-):
+class RAdam(Optimizer):
     """Rectified Adam (Liu et al. 2020, arXiv:1908.03265): Adam without adaption in the first steps.
 
     With g, m and v as in :class:`Adam`, r = 2 / (1 - b2) - 1 and r_t = r - 2 * t * b2^t / (1 -
@@ -176,11 +167,17 @@ class RAdam(
         A value out of range.
     """
 
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+
     slots = ("mean", "square")
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        (beta1, beta2), eps = self.group["betas"], self.group["eps"]
-        rate = self.group["lr"] / (1 - beta1**step)
+        (beta1, beta2), eps = self.betas, self.eps
+        rate = self.lr / (1 - beta1**step)
         longest, power = 2 / (1 - beta2) - 1, beta2**step
         length = longest - 2 * step * power / (1 - power)
         scale = longest / ((longest - 4) * (longest - 2)) if longest > 5 else 0.0
@@ -200,7 +197,7 @@ class RAdam(
         return update
 
 
-class Adamax(Optimizer, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+class Adamax(Optimizer):
     """Adam with the infinity norm (Kingma & Ba 2015, arXiv:1412.6980, section 7.1).
 
     With g and m as in :class:`Adam`, u = max(b2 * u, |g| + eps);
@@ -219,11 +216,16 @@ class Adamax(Optimizer, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
         A value out of range.
     """
 
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
     slots = ("mean", "norm")
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        (beta1, beta2), eps = self.group["betas"], self.group["eps"]
-        rate = self.group["lr"] / (1 - beta1**step)
+        (beta1, beta2), eps = self.betas, self.eps
+        rate = self.lr / (1 - beta1**step)
 
         def update(p: Array, g: Array, m: Array, u: Array) -> None:
             g = self.decayed(p, g)

@@ -9,9 +9,9 @@ from typing import Any
 from ..arrays import Array
 from ..checks import check_number, loads_state
 from ..errors import ArgumentError, StateDictError
-from ..nn import BatchNorm1d, BatchNorm2d, Module, evaluating
+from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Module, evaluating
 from ..tensor import Parameter, Tensor
-from .optimizer import move_to_params, state_dtype
+from .optimizer import move_to, state_dtype
 
 
 class WeightAverage:
@@ -48,8 +48,7 @@ class WeightAverage:
     def update(self) -> None:
         """Update the average with the current weights; call it after each optimiser step."""
         for name, tensor in self.model._state():
-            (average,) = move_to_params([tensor], [self._averages[name]])
-            self._averages[name] = average
+            average = self._averages[name] = move_to(tensor.data, self._averages[name])
             with tensor.backend.active():
                 if self.updates and isinstance(tensor, Parameter):
                     average += self.rate() * (tensor.data - average)
@@ -91,10 +90,7 @@ class WeightAverage:
         StateDictError
             Not the state of an average, or the averages of another model.
         """
-        if not {"updates", "arrays"} <= set(state):
-            name = type(self).__name__
-            raise StateDictError(f"not the state of an {name}: pass the result of state_dict()")
-        arrays = state["arrays"]
+        arrays, updates = state["arrays"], int(state["updates"])
         expected = {name: tuple(array.shape) for name, array in self._averages.items()}
         shapes = {name: tuple(array.shape) for name, array in arrays.items()}
         wrong = sorted(k for k in {*expected, *shapes} if expected.get(k) != shapes.get(k))
@@ -103,7 +99,7 @@ class WeightAverage:
                 f"the averages belong to another model: {', '.join(wrong)} missing, unexpected or "
                 "differently shaped"
             )
-        self.updates = int(state["updates"])
+        self.updates = updates
         for name, tensor in self.model._state():
             self._averages[name] = tensor.backend.asarray(arrays[name], state_dtype(tensor)).copy()
 
@@ -205,7 +201,8 @@ def update_batch_norm(model: Module, batches: Iterable[Any]) -> None:
     ArgumentError
         ``model`` is not a Module.
     """
-    norms = [m for m in _check_module(model).modules() if isinstance(m, BatchNorm1d | BatchNorm2d)]
+    kinds = BatchNorm1d, BatchNorm2d, BatchNorm3d
+    norms = [module for module in _check_module(model).modules() if isinstance(module, kinds)]
     momenta = [norm.momentum for norm in norms]
     with evaluating(model):
         model.train()

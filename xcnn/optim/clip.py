@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 from ..arrays import Array, sum_dtype
-from ..checks import check_not_negative
-from ..errors import ArgumentError
+from ..checks import check_number
 from ..tensor import Tensor
-from .optimizer import not_tensors, one_backend, tensors
+from .optimizer import one_backend, tensors
 
 
 def clip_grad_norm_(
@@ -42,9 +40,8 @@ def clip_grad_norm_(
     DeviceError
         Parameters are on more than one device.
     """
-    check_not_negative({"max_norm": max_norm}, "max_norm")
-    if not isinstance(norm_type, Real) or not float(norm_type) > 0:
-        raise ArgumentError(f"norm_type={norm_type!r}: expected a number > 0, such as 2.0 or inf")
+    check_number("max_norm", max_norm, 0)
+    norm_type = check_number("norm_type", norm_type, 0, above=True)
     params, grads = _gradients(parameters, "clip_grad_norm_")
     backend: Any = one_backend(params)
     with backend.active(), backend.quiet_overflow():  # a limit may be infinite in float32
@@ -73,7 +70,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     ArgumentError
         No parameters, or a negative value.
     """
-    check_not_negative({"clip_value": clip_value}, "clip_value")
+    check_number("clip_value", clip_value, 0)
     params, grads = _gradients(parameters, "clip_grad_value_")
     backend: Any = one_backend(params)
     with backend.active(), backend.quiet_overflow():  # a limit may be infinite in float32
@@ -84,9 +81,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def _gradients(
     parameters: Tensor | Iterable[Tensor], caller: str
 ) -> tuple[list[Tensor], list[Array]]:
-    params = tensors(parameters)
-    if not params:
-        raise not_tensors(f"{caller}: parameters", parameters, "call")
+    params = tensors(parameters, f"{caller}: parameters", "call")
     return params, [p.grad.data for p in params if p.grad is not None]
 
 
@@ -97,4 +92,4 @@ def _norm(xp: Any, x: Array, norm_type: float) -> Array:
         return magnitude.max()
     if norm_type == 2:
         return xp.sqrt(xp.square(magnitude).sum())
-    return (magnitude ** float(norm_type)).sum() ** (1 / float(norm_type))
+    return (magnitude**norm_type).sum() ** (1 / norm_type)

@@ -13,16 +13,7 @@ from ..tensor import enable_grad
 from .optimizer import Optimizer, one_backend, state_dtype
 
 
-class LBFGS(
-    Optimizer,
-    lr=1.0,
-    max_iter=20,
-    max_eval=None,
-    tolerance_grad=1e-7,
-    tolerance_change=1e-9,
-    history_size=100,
-    line_search_fn=None,
-):
+class LBFGS(Optimizer):
     """Limited-memory BFGS (Liu & Nocedal 1989, Math. Program. 45), for losses without noise.
 
     A step is up to ``max_iter`` iterations, each a move along -H g, where H approximates the
@@ -64,10 +55,19 @@ class LBFGS(
     >>> optimizer.step(closure)
     """
 
+    lr: float = 1.0
+    max_iter: int = 20
+    max_eval: int | None = None
+    tolerance_grad: float = 1e-7
+    tolerance_change: float = 1e-9
+    history_size: int = 100
+    line_search_fn: str | None = None
+
     def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
         for name in ("max_iter", "max_eval", "history_size"):
-            check_int(name, 1 if settings[name] is None and name == "max_eval" else settings[name])
+            if settings[name] is not None or name != "max_eval":
+                check_int(name, settings[name])
         check_choice("line_search_fn", settings["line_search_fn"] or SEARCH, (SEARCH,))
         if settings["maximize"]:
             raise ArgumentError("LBFGS: maximize=True: expected False; negate the loss instead")
@@ -114,13 +114,12 @@ class LBFGS(
             return self._iterate(backend.xp, closure)
 
     def _iterate(self, xp: Any, closure: Callable[[], Any]) -> Any:
-        names = "lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change"
-        lr, max_iter, max_eval, flat, tolerance = (self.group[name] for name in names)
-        max_eval = max_iter * 5 // 4 if max_eval is None else max_eval
+        lr, max_iter, tolerance = self.lr, self.max_iter, self.tolerance_change
+        max_eval = max_iter * 5 // 4 if self.max_eval is None else self.max_eval
         first = closure()
         loss, gradient, calls = float(first), self._flat_gradient(xp), 1
         for iteration in range(1, max_iter + 1):
-            if _largest(gradient) <= flat:
+            if _largest(gradient) <= self.tolerance_grad:
                 break
             self._move = move = self._direction(gradient)
             self._gradient = gradient
@@ -138,9 +137,8 @@ class LBFGS(
                 loss, gradient = float(closure()), self._flat_gradient(xp)
                 return _Point(length, loss, gradient, float(gradient @ move))
 
-            if self.group["line_search_fn"]:
-                origin = _Point(0.0, loss, gradient, slope)
-                limit = max_eval - calls
+            if self.line_search_fn:
+                origin, limit = _Point(0.0, loss, gradient, slope), max_eval - calls
                 found, more = _strong_wolfe(evaluate, origin, self._length, _largest(move), limit)
                 self._set(start, found.length, move)
                 self._length, loss, gradient = found[:3]
@@ -162,7 +160,7 @@ class LBFGS(
         y, s = gradient - self._gradient, self._move * self._length
         product = float(y @ s)
         if product > 1e-10:  # keeps H positive definite
-            self._history = [*self._history, (s, y, product)][-self.group["history_size"] :]
+            self._history = [*self._history, (s, y, product)][-self.history_size :]
         direction, weights = -gradient, []
         for s, y, product in reversed(self._history):
             weights.append(float(s @ direction) / product)

@@ -3,58 +3,91 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from inspect import Parameter, Signature
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import Parameter, Signature, get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from .. import backends
 from ..arrays import Array, plain, sum_dtype
 from ..backends import OVERFLOW, SKIPPED, Backend
-from ..checks import (
-    as_float,
-    check_callable,
-    check_flag,
-    check_not_negative,
-    check_text,
-    loads_state,
-)
+from ..checks import as_float, check_callable, check_flag, check_number, check_text, loads_state
 from ..errors import ArgumentError, DeviceError, StateDictError
 from ..tensor import Tensor, enable_grad, zero_grads
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
-_FLAGS = {"amsgrad", "centered", "decoupled_weight_decay", "maximize", "nesterov"}
-_NOT_NEGATIVE = {
-    *("alpha", "dampening", "eps", "initial_accumulator_value", "lambd", "lr", "lr_decay", "t0"),
-    *("momentum", "momentum_decay", "tolerance_change", "tolerance_grad", "trust_coefficient"),
-    "weight_decay",
-}
-_NO_EFFECT = ("foreach", "fused")  # PyTorch's choice among implementations of the same numbers
 _UNSUPPORTED = {
     "capturable": "steps are not captured in graphs",
     "differentiable": "no gradient goes through a step",
 }
+_MODES = {"foreach", "fused", *_UNSUPPORTED}  # the first two choose between the same numbers
 
 
-def _signature(*required: str, **defaults: Any) -> Signature:
-    """The arguments of a constructor, and after them those that all optimisers take by name."""
-    modes = {"maximize": False, **dict.fromkeys(_NO_EFFECT), **dict.fromkeys(_UNSUPPORTED, False)}
-    kind = Parameter.POSITIONAL_OR_KEYWORD
-    return Signature(
-        [
-            *(Parameter(name, kind) for name in required),
-            *(Parameter(name, kind, default=value) for name, value in defaults.items()),
-            *(Parameter(n, Parameter.KEYWORD_ONLY, default=value) for n, value in modes.items()),
-        ]
-    )
+class _Setting:
+    """A setting as an attribute: that of the group being updated; set, it is that of all groups."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: Any, owner: Any = None) -> Any:
+        return self if optimizer is None else optimizer.group.get(self.name)
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        for group in optimizer.param_groups:
+            group[self.name] = value
 
 
-class Optimizer:
+@dataclass_transform()
+class _Settings:
+    """Turns annotated attributes of subclasses into settings, as type checkers see them too."""
+
+    _arguments: ClassVar[dict[str, Parameter]] = {}
+    _signature: ClassVar[Signature]
+    __signature__: ClassVar[Signature | None]
+
+    def __init_subclass__(cls, kw_only: bool = False) -> None:
+        super().__init_subclass__()
+        kind = Parameter.KEYWORD_ONLY if kw_only else Parameter.POSITIONAL_OR_KEYWORD
+        own = {
+            name: Parameter(name, kind, default=vars(cls).get(name, Parameter.empty))
+            for name, annotation in get_annotations(cls).items()
+            if "ClassVar" not in str(annotation)
+        }
+        cls._arguments = {**cls._arguments, **own}
+        for name in own.keys() - {"params"}:
+            setattr(cls, name, _Setting(name))
+        arguments = sorted(cls._arguments.values(), key=lambda argument: argument.kind)
+        cls._signature = Signature(arguments)
+        is_own = "__init__" in vars(cls) and "params" not in own
+        cls.__signature__ = None if is_own else cls._signature
+
+
+class _Modes(_Settings, kw_only=True):
+    """What all optimisers take by name."""
+
+    maximize: bool = False
+    foreach: bool | None = None
+    fused: bool | None = None
+    capturable: bool = False
+    differentiable: bool = False
+
+
+if TYPE_CHECKING:
+
+    class _Params:
+        """An argument of any kind of ``Params``, then a list as an attribute."""
+
+        def __get__(self, optimizer: Any, owner: Any = None) -> list[Tensor]: ...
+        def __set__(self, optimizer: Any, params: Params) -> None: ...
+
+
+class Optimizer(_Modes):
     """Base class: parameters, and one array per parameter for each kind of state.
 
-    Subclasses name their state in ``slots`` and define :meth:`rule`. They list the arguments of
-    their constructor after "params" with their defaults, ``class SGD(Optimizer, lr=1e-3, ...)``, or
-    have a constructor that passes ``settings``; and validate them in :meth:`check`.
+    Subclasses name their state in ``slots`` and define :meth:`rule`. Their annotated attributes,
+    ``momentum: float = 0.0``, are settings: arguments of the constructor after "params", and in
+    :meth:`rule` the values of the group being updated. Flags, and numbers whose default is not
+    negative, are checked; :meth:`check` checks the others.
 
     Parameters
     ----------
@@ -65,8 +98,6 @@ class Optimizer:
         ``[{"params": body.parameters(), "lr": 1e-4}, {"params": head.parameters()}]``.
     lr
         Default learning rate; a Tensor of one element is read once.
-    settings
-        Further default settings by name.
     maximize
         Maximise the objective instead of minimising it.
     foreach, fused
@@ -96,51 +127,29 @@ class Optimizer:
         No parameters, a duplicate parameter, an unknown setting, or a value out of range.
     """
 
-    slots: tuple[str, ...] = ()
+    params: _Params
+    lr: float = 1e-3
+
+    slots: ClassVar[tuple[str, ...]] = ()
     #: whether :meth:`rule` needs whole parameters, not pieces of them in any order
-    whole = False
-    #: whether weight decay shrinks the parameter, where no "decoupled_weight_decay" says so
-    decoupled = False
-
-    _signature = _signature("params", "lr", settings=None)
-    __signature__: Signature | None = _signature
-
-    def __init_subclass__(cls, **defaults: Any) -> None:
-        super().__init_subclass__()
-        if defaults:
-            cls._signature = _signature("params", **defaults)
-        cls.__signature__ = None if "__init__" in vars(cls) else cls._signature
+    whole: ClassVar[bool] = False
+    #: whether weight decay shrinks the parameters rather than change their gradients
+    decoupled_weight_decay = False
 
     def __init__(self, params: Params, *arguments: Any, **settings: Any) -> None:
-        given = self._signature.bind(params, *arguments, **settings)
-        given.apply_defaults()
-        values = {name: value for name, value in given.arguments.items() if name != "settings"}
-        self.defaults = _plain({**values, **(given.arguments.get("settings") or {})})
+        bound = self._signature.bind(params, *arguments, **settings)
+        bound.apply_defaults()
+        self.defaults = _plain(bound.arguments)
         self.check(self.defaults)
-        self.params: list[Tensor] = []
+        self.params = []
         self.reset()
         self.param_groups: list[dict[str, Any]] = []
-        # a single Tensor or array is iterable too, over its rows
-        is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
-        items: Any = list(params) if is_iterable else [] if isinstance(params, Tensor) else params
-        is_grouped = is_iterable and bool(items) and all(isinstance(i, Mapping) for i in items)
-        for group in items if is_grouped else [{"params": items}]:
+        items: Any = [] if isinstance(params, Tensor) else _listed(params)
+        is_grouped = bool(items) and all(isinstance(item, Mapping) for item in items)
+        given = params if hasattr(params, "parameters") else items  # a Module, for the error
+        for group in items if is_grouped else [{"params": given}]:
             self.add_param_group(group)
         self.group = self.param_groups[0]
-
-    @property
-    def is_decoupled(self) -> bool:
-        """Whether weight decay shrinks the parameters of the group rather than change gradients."""
-        return self.group.get("decoupled_weight_decay", self.decoupled)
-
-    @property
-    def lr(self) -> float:
-        return self.group["lr"]
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        for group in self.param_groups:
-            group["lr"] = value
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a parameter group.
@@ -169,15 +178,11 @@ class Optimizer:
                 f"{name}: unknown setting {unknown[0]!r} in a parameter group: expected some of "
                 f"{', '.join(self.defaults)}"
             )
-        params, names = _named(group["params"])
-        if not params:
-            raise not_tensors(f"{name}: params", group["params"], "optimiser")
+        params, names = _named(group["params"], f"{name}: params")
         if len({id(p) for p in (*self.params, *params)}) < len(self.params) + len(params):
             raise ArgumentError(f"{name}: params contains a parameter twice")
         new = {**self.defaults, **plain_group, **names, "params": params}
         self.check(new)
-        for param in params:
-            self.check_parameter(param)
         self.param_groups.append(new)
         self.params += params
         self.steps += [0] * len(params)
@@ -186,28 +191,22 @@ class Optimizer:
             arrays += [None] * len(params)
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Check the settings of a group, or the defaults.
+        """Check the settings of a group with its "params", or the defaults.
 
         Raises
         ------
         ArgumentError
             A setting is out of range.
         """
-        check_not_negative(settings, *sorted(_NOT_NEGATIVE & settings.keys()))
-        for name in sorted(_FLAGS & settings.keys()):
-            check_flag(name, settings[name])
+        for name in self.defaults:
+            default = self._arguments[name].default
+            if isinstance(default, bool):
+                check_flag(name, settings[name])
+            elif isinstance(default, float) and default >= 0:
+                check_number(name, settings[name], 0)
         betas = settings.get("betas", (0, 0))
         if not are_numbers(betas, 2) or not all(0 <= b < 1 for b in betas):
             raise ArgumentError(f"betas={betas!r}: expected two numbers in [0, 1)")
-
-    def check_parameter(self, param: Tensor) -> None:
-        """Check a parameter that is added; by default any is accepted.
-
-        Raises
-        ------
-        ArgumentError
-            The optimiser cannot train it.
-        """
 
     def slots_of(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The ``slots`` that a group with these settings needs; by default all."""
@@ -261,7 +260,8 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = check_callable("closure", closure)()
-        one_backend([p for p in self.params if p.grad is not None and p.requires_grad])
+        trained = {i for i, p in enumerate(self.params) if p.requires_grad and p.grad is not None}
+        backend: Any = one_backend([self.params[i] for i in trained])
         if scaler is None:
             self._subtract_skipped()
         try:
@@ -269,7 +269,7 @@ class Optimizer:
                 self.group = group
                 if not isinstance(group["lr"], int | float):  # float32 would be used in float32
                     group["lr"] = plain(group["lr"])
-                self._step_group(indices, scaler)
+                self._step_group(backend, [i for i in indices if i in trained], scaler)
         finally:
             self.group = self.param_groups[0]
         return loss
@@ -282,23 +282,21 @@ class Optimizer:
             yield group, range(start, stop)
             start = stop
 
-    def _step_group(self, group_indices: range, scaler: Array | None) -> None:
+    def _step_group(self, backend: Backend, trained: list[int], scaler: Array | None) -> None:
         # one entry, unless some parameters missed steps
         by_count: dict[tuple[int, int], list[int]] = {}
-        for i in group_indices:
-            if self.params[i].grad is not None and self.params[i].requires_grad:
-                by_count.setdefault((self.steps[i] + 1, id(self._skipped[i])), []).append(i)
+        for i in trained:
+            by_count.setdefault((self.steps[i] + 1, id(self._skipped[i])), []).append(i)
         for (count, _), indices in by_count.items():
-            backend = self.params[indices[0]].backend
+            params = [self.params[i] for i in indices]
             with backend.active():
-                self.update(
-                    backend,
-                    [self.params[i].data for i in indices],
-                    self._directions([self.params[i].grad.data for i in indices]),
-                    {slot: self._state_arrays(slot, indices) for slot in self.slots_of(self.group)},
-                    count,
-                    None if scaler is None else self._own_scaler(scaler, indices),
-                )
+                arrays, grads = [p.data for p in params], [p.grad.data for p in params]
+                if self.maximize:
+                    grads = [-g for g in grads]
+                slots = self.slots_of(self.group)
+                state = {slot: self._state(backend, slot, indices, arrays) for slot in slots}
+                own = None if scaler is None else self._own_scaler(scaler, indices)
+                self.update(backend, arrays, grads, state, count, own)
             for i in indices:
                 self.steps[i] = count
 
@@ -321,21 +319,20 @@ class Optimizer:
                 self.steps[i] -= int(skipped)
         self._skipped = [None] * len(self.params)
 
-    def _directions(self, grads: list[Array]) -> list[Array]:
-        """Return the gradients, negated if the group is set to "maximize"."""
-        return [-g for g in grads] if self.group.get("maximize") else grads
-
-    def _state_arrays(self, slot: str, indices: list[int]) -> list[Array]:
-        arrays, params = self.state[slot], [self.params[i] for i in indices]
-        for i, param in zip(indices, params, strict=True):
+    def _state(
+        self, backend: Backend, slot: str, indices: list[int], params: list[Array]
+    ) -> list[Array]:
+        """The arrays of ``slot``: new ones in the first step, moved if the model was moved."""
+        arrays: list[Any] = self.state[slot]
+        for i, p in zip(indices, params, strict=True):
             if arrays[i] is None:
-                shape = self.shape(slot, param.shape)
-                like = {"dtype": state_dtype(param), "shape": shape}
-                arrays[i] = param.backend.xp.full_like(param.data, self.initial(slot), **like)
-        moved = move_to_params(params, [arrays[i] for i in indices])
-        for i, array in zip(indices, moved, strict=True):
-            arrays[i] = array
-        return moved
+                like = {"dtype": state_dtype(p), "shape": self.shape(slot, p.shape)}
+                arrays[i] = backend.xp.full_like(p, self.initial(slot), **like)
+        owners = backends.of_each([arrays[i] for i in indices])
+        for i, p, owner in zip(indices, params, owners, strict=True):
+            if owner is not backend or arrays[i].dtype != p.dtype:
+                arrays[i] = move_to(p, arrays[i])
+        return [arrays[i] for i in indices]
 
     def update(
         self,
@@ -359,7 +356,9 @@ class Optimizer:
             skipped: int | Array = 0 if scaler is None else scaler[SKIPPED].astype("float64")
             return self.rule(backend.xp, step - skipped)
 
-        settings = {**self.group, **self.kernel_settings(), "step": step}
+        beta1, beta2 = self.group.get("betas", (0, 0))
+        own = {"beta1": beta1, "beta2": beta2, "decoupled": self.decoupled_weight_decay}
+        settings = {**self.group, **own, "step": step}
         backend.optimizer_step(self.kernel(), rule, lists, settings, scaler, self.whole)
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
@@ -382,7 +381,7 @@ class Optimizer:
         decay = self.group["weight_decay"]
         if not decay:
             return g
-        if self.is_decoupled:
+        if self.decoupled_weight_decay:
             p *= 1 - self.group["lr"] * decay
             return g
         return g + decay * p
@@ -390,10 +389,6 @@ class Optimizer:
     def kernel(self) -> str:
         """Return the name of the fused GPU kernel for :meth:`rule`; "" if there is none."""
         return ""
-
-    def kernel_settings(self) -> dict[str, Any]:
-        """Return settings for the kernel in addition to ``self.group``."""
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume: ``steps``, a copy of each state array, and ``param_groups``
@@ -422,12 +417,6 @@ class Optimizer:
         ArgumentError
             A setting is out of range.
         """
-        missing = {"steps", "param_groups", "arrays"} - set(state)
-        if missing:
-            raise StateDictError(
-                f"not the state of an optimiser: {', '.join(sorted(missing))} missing; pass the "
-                "result of optimizer.state_dict()"
-            )
         problems = self._mismatches(state)
         if problems:
             raise StateDictError(
@@ -444,26 +433,31 @@ class Optimizer:
                     array = param.backend.asarray(array, state_dtype(param)).copy()
                 arrays[i] = array
 
+    def _default(self, setting: str) -> Any:
+        return self._arguments[setting].default
+
     def _mismatches(self, state: Mapping[str, Any]) -> list[str]:
         sizes = [len(group["params"]) for group in self.param_groups]
         saved_sizes = [len(group["params"]) for group in state["param_groups"]]
         if sizes != saved_sizes:
             return [f"param_groups: {saved_sizes} parameters, expected {sizes}"]
-        problems, known = [], {}
+        problems: list[str] = []
+        known: dict[str, tuple[int, ...]] = {}
         pairs = zip(self._indexed_groups(), state["param_groups"], strict=True)
         for (group, indices), saved in pairs:
-            problems += [f"missing: {key} of a group" for key in self.defaults if key not in saved]
-            self.check({**group, **_plain(saved)})
-            slots = self.slots_of({**group, **saved})
-            shapes = {
-                f"{s}.{i}": self.shape(s, self.params[i].shape) for s in slots for i in indices
-            }
-            known.update(shapes)
-        problems += [
-            f"unexpected: {key}" if key not in known else f"shape: {key} is {tuple(a.shape)}"
-            for key, a in state["arrays"].items()
-            if key not in known or tuple(a.shape) != known[key]
-        ]
+            # a flag may be newer than the file
+            known_flags = {k for k, v in group.items() if type(v) is bool and v == self._default(k)}
+            missing = self.defaults.keys() - saved.keys() - known_flags
+            problems += [f"missing: {key} of a group" for key in sorted(missing)]
+            new = {**group, **_plain(saved)}
+            self.check(new)
+            for slot in self.slots_of(new):
+                known |= {f"{slot}.{i}": self.shape(slot, self.params[i].shape) for i in indices}
+        for key, array in state["arrays"].items():
+            if key not in known:
+                problems.append(f"unexpected: {key}")
+            elif tuple(array.shape) != known[key]:
+                problems.append(f"shape: {key} is {tuple(array.shape)}")
         if len(state["steps"]) != len(self.params):
             problems.append(f"steps: {len(state['steps'])} parameters, expected {len(self.params)}")
         return problems
@@ -471,14 +465,11 @@ class Optimizer:
 
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a group, as Python's numbers, without "params" and PyTorch's modes."""
-    for name in _NO_EFFECT:
-        if group.get(name) is not None:
-            check_flag(name, group[name])
-    for name, reason in _UNSUPPORTED.items():
-        if check_flag(name, group.get(name, False)):
+    for name in _MODES & group.keys():
+        if check_flag(name, group[name] or False) and name in _UNSUPPORTED:
+            reason = _UNSUPPORTED[name]
             raise ArgumentError(f"{name}=True is not supported, {reason}: leave it out")
-    left_out = {"params", *_NO_EFFECT, *_UNSUPPORTED}
-    return {name: plain(value) for name, value in group.items() if name not in left_out}
+    return {name: plain(v) for name, v in group.items() if name not in {"params", *_MODES}}
 
 
 def are_numbers(value: Any, count: int) -> bool:
@@ -492,30 +483,38 @@ def as_type(number: Any, like: Array) -> Any:
     return number.astype(like.dtype) if hasattr(number, "dtype") else number
 
 
-def _named(params: Any) -> tuple[list[Tensor], dict[str, list[str]]]:
-    """The parameters, and {"param_names": [...]} if they came as pairs (name, parameter)."""
-    is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
-    items = list(params) if is_iterable else params
-    if is_iterable and items and all(isinstance(i, tuple) and len(i) == 2 for i in items):
-        names, params = zip(*items, strict=True)
-        return tensors(params), {"param_names": [check_text("name", name) for name in names]}
-    return tensors(items), {}
-
-
-def tensors(params: Any) -> list[Tensor]:
-    """Return one Tensor or an iterable of Tensors as a list; [] if any item is not a Tensor."""
+def _listed(params: Any) -> list[Any]:
+    """A Tensor or the items of an iterable as a list; [] for anything else, and for an array."""
     if isinstance(params, Tensor):
         return [params]
     is_iterable = isinstance(params, Iterable) and not hasattr(params, "dtype")
-    items = list(params) if is_iterable else []
-    return items if all(isinstance(p, Tensor) for p in items) else []
+    return list(params) if is_iterable else []
 
 
-def not_tensors(argument: str, params: Any, user: str) -> ArgumentError:
-    """The error for ``params`` without Tensors."""
+def _named(params: Any, argument: str) -> tuple[list[Tensor], dict[str, list[str]]]:
+    """The parameters, and {"param_names": [...]} if they came as pairs (name, parameter)."""
+    items = _listed(params)
+    if not items or not all(isinstance(item, tuple) and len(item) == 2 for item in items):
+        return tensors(items or params, argument, "optimiser"), {}
+    keys, params = zip(*items, strict=True)
+    names = {"param_names": [check_text("name", key) for key in keys]}
+    return tensors(params, argument, "optimiser"), names
+
+
+def tensors(params: Any, argument: str, user: str) -> list[Tensor]:
+    """One Tensor or an iterable of Tensors as a list.
+
+    Raises
+    ------
+    ArgumentError
+        There are none, or other items.
+    """
+    items = _listed(params)
+    if items and all(isinstance(item, Tensor) for item in items):
+        return items
     if hasattr(params, "parameters"):
-        return ArgumentError(f"{argument} is a {type(params).__name__}: pass model.parameters()")
-    return ArgumentError(
+        raise ArgumentError(f"{argument} is a {type(params).__name__}: pass model.parameters()")
+    raise ArgumentError(
         f"{argument} contains no Tensors: pass model.parameters(), with a new call for each {user} "
         "(it is an iterator)"
     )
@@ -536,21 +535,12 @@ def one_backend(params: list[Tensor]) -> Backend | None:
     return next(iter(owners), None)
 
 
-def state_dtype(param: Tensor) -> Any:
+def state_dtype(param: Tensor | Array) -> Any:
     """The dtype of state arrays for ``param``: its own, but at least float32."""
     return sum_dtype(param.dtype) if param.dtype.kind == "f" else param.dtype
 
 
-def move_to_params(params: Sequence[Tensor], arrays: Sequence[Array]) -> list[Array]:
-    """Move each array to its parameter's device and :func:`state_dtype`: models move too."""
-    owners = backends.of_each(arrays)
-    targets = backends.of_each([p.data for p in params])
-    return [
-        array
-        if owner is target and array.dtype == param.dtype and array.dtype.itemsize >= 4
-        else target.asarray(  # type: ignore[union-attr]
-            array if owner is target else owner.to_host(array),  # type: ignore[union-attr]
-            state_dtype(param),
-        )
-        for param, array, owner, target in zip(params, arrays, owners, targets, strict=True)
-    ]
+def move_to(param: Array, array: Array) -> Array:
+    """``array`` on the device of ``param`` and in its :func:`state_dtype`: models move too."""
+    owner, target = backends.of(array), backends.of(param)
+    return target.asarray(array if owner is target else owner.to_host(array), state_dtype(param))

@@ -10,9 +10,7 @@ from ..checks import check_number
 from .optimizer import Optimizer
 
 
-class RMSprop(
-    Optimizer, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False
-):
+class RMSprop(Optimizer):
     """RMSprop: divides each step by the root of a running mean of squared gradients.
 
     g = grad + weight_decay * p;  s = alpha * s + (1 - alpha) * g²;  step = g / (√s + eps);
@@ -35,6 +33,13 @@ class RMSprop(
         A value out of range.
     """
 
+    lr: float = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+
     slots = ("square", "mean", "velocity")
 
     def check(self, settings: Mapping[str, Any]) -> None:
@@ -46,8 +51,8 @@ class RMSprop(
         return tuple(slot for slot in self.slots if used[slot])
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        names = "lr", "alpha", "eps", "momentum", "centered"
-        lr, alpha, eps, momentum, centered = (self.group[name] for name in names)
+        lr, alpha, eps = self.lr, self.alpha, self.eps
+        momentum, centered = self.momentum, self.centered
 
         def update(p: Array, g: Array, s: Array, *state: Array) -> None:
             g = self.decayed(p, g)

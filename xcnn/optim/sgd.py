@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, and its variants LARS and ASGD."""
+"""Stochastic gradient descent, and its variant LARS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import ArgumentError
 from .optimizer import Optimizer, as_type
 
 
-class SGD(Optimizer, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+class SGD(Optimizer):
     """Stochastic gradient descent, with momentum as in PyTorch.
 
     g = grad + weight_decay * p;  v = momentum * v + (1 - dampening) * g, v = g in the first step;
@@ -29,6 +29,12 @@ class SGD(Optimizer, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nes
         A negative value, or ``nesterov`` without momentum or with dampening.
     """
 
+    lr: float = 1e-3
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
     slots = ("velocity",)
 
     def check(self, settings: Mapping[str, Any]) -> None:
@@ -40,8 +46,7 @@ class SGD(Optimizer, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nes
         return self.slots if group["momentum"] else ()
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        names = "lr", "momentum", "dampening", "nesterov"
-        lr, momentum, dampening, nesterov = (self.group[name] for name in names)
+        lr, momentum, dampening, nesterov = self.lr, self.momentum, self.dampening, self.nesterov
         scale = 1 - dampening * (step > 1)
 
         def update(p: Array, g: Array, *velocity: Array) -> None:
@@ -59,19 +64,10 @@ class SGD(Optimizer, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nes
         return self.decayed(p, g)
 
     def kernel(self) -> str:
-        return "" if self.group["dampening"] else "sgd_step"
+        return "" if self.dampening else "sgd_step"
 
 
-class LARS(
-    SGD,
-    lr=1.0,
-    momentum=0.9,
-    dampening=0.0,
-    weight_decay=0.0,
-    nesterov=False,
-    trust_coefficient=1e-3,
-    eps=1e-8,
-):
+class LARS(SGD):
     """Layer-wise adaptive rate scaling (You, Gitman & Ginsburg 2017, arXiv:1708.03888).
 
     :class:`SGD` with g = trust_coefficient * ‖p‖ / (‖grad‖ + weight_decay * ‖p‖ + eps) * (grad +
@@ -92,11 +88,15 @@ class LARS(
         As in :class:`SGD`.
     """
 
+    lr: float = 1.0
+    momentum: float = 0.9
+    trust_coefficient: float = 1e-3
+    eps: float = 1e-8
+
     whole = True
 
     def direction(self, xp: Any, p: Array, g: Array) -> Array:
-        names = "trust_coefficient", "weight_decay", "eps"
-        trust, decay, eps = (self.group[name] for name in names)
+        trust, decay, eps = self.trust_coefficient, self.weight_decay, self.eps
         if not trust:
             return self.decayed(p, g)
         size, slope = (xp.sqrt((x * x).sum()) for x in (p, g))
@@ -105,48 +105,3 @@ class LARS(
 
     def kernel(self) -> str:
         return ""
-
-
-class ASGD(Optimizer, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0):
-    """Averaged SGD (Polyak & Juditsky 1992, SIAM J. Control Optim. 30).
-
-    g = grad + weight_decay * p;  p = (1 - lambd * eta) * p - eta * g, with eta = lr in the first
-    step and lr / (1 + lambd * lr * t)^alpha after step t. ``state["average"]`` has the mean of p
-    from step t0 + 2 on, one array per parameter.
-
-    Parameters
-    ----------
-    params, lr, flags
-        As in :class:`Optimizer`.
-    lambd, alpha, t0, weight_decay
-        As in the formula.
-
-    Raises
-    ------
-    ArgumentError
-        A value out of range.
-    """
-
-    slots = ("average", "eta")
-    whole = True  # eta is one number per parameter
-
-    def initial(self, slot: str) -> float:
-        return self.group["lr"] if slot == "eta" else 0.0
-
-    def shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return () if slot == "eta" else shape
-
-    def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        lr, lambd, alpha, t0 = (self.group[name] for name in ("lr", "lambd", "alpha", "t0"))
-        late = step - 1 - t0
-        weight = 1 / (1 + (late - 1) * (late > 1))  # 1 / max(1, late): it may be on the device
-        next_eta = lr / (1 + lambd * lr * step) ** alpha
-
-        def update(p: Array, g: Array, average: Array, eta: Array) -> None:
-            g = self.decayed(p, g)
-            p *= 1 - lambd * eta
-            p -= eta * g
-            average += as_type(weight, p) * (p - average)
-            eta[...] = next_eta
-
-        return update

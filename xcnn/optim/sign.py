@@ -10,7 +10,7 @@ from ..errors import ArgumentError
 from .optimizer import Optimizer, are_numbers
 
 
-class Lion(Optimizer, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+class Lion(Optimizer):
     """Lion (Chen et al. 2023, arXiv:2302.06675).
 
     p = p - lr * (sign(b1 * m + (1 - b1) * grad) + weight_decay * p);
@@ -30,11 +30,15 @@ class Lion(Optimizer, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
         A value out of range.
     """
 
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+
     slots = ("mean",)
-    decoupled = True
+    decoupled_weight_decay = True
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        lr, (beta1, beta2) = self.group["lr"], self.group["betas"]
+        lr, (beta1, beta2) = self.lr, self.betas
 
         def update(p: Array, g: Array, m: Array) -> None:
             g = self.decayed(p, g)
@@ -45,7 +49,7 @@ class Lion(Optimizer, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
         return update
 
 
-class Rprop(Optimizer, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
+class Rprop(Optimizer):
     """Resilient backpropagation (Riedmiller & Braun 1993), for gradients of all data at once.
 
     Each element has a step size, lr at first: it is multiplied by etas[1] where the gradient has
@@ -68,6 +72,10 @@ class Rprop(Optimizer, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
         A value out of range.
     """
 
+    lr: float = 1e-2
+    etas: tuple[float, float] = (0.5, 1.2)
+    step_sizes: tuple[float, float] = (1e-6, 50.0)
+
     slots = ("previous", "size")
 
     def check(self, settings: Mapping[str, Any]) -> None:
@@ -79,10 +87,10 @@ class Rprop(Optimizer, lr=1e-2, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0)):
             raise ArgumentError(f"step_sizes={sizes!r}: expected two numbers, 0 <= first <= second")
 
     def initial(self, slot: str) -> float:
-        return self.group["lr"] if slot == "size" else 0.0
+        return self.lr if slot == "size" else 0.0
 
     def rule(self, xp: Any, step: int | Array) -> Callable[..., None]:
-        (decrease, increase), limits = self.group["etas"], self.group["step_sizes"]
+        (decrease, increase), limits = self.etas, self.step_sizes
 
         def update(p: Array, g: Array, previous: Array, size: Array) -> None:
             kept = xp.sign(g * previous)

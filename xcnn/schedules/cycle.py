@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from numbers import Real
 from typing import Any
 
 from ..checks import check_callable, check_choice, check_flag, check_number, check_steps
@@ -13,14 +12,18 @@ from ..errors import ArgumentError
 from ..optim import Optimizer
 from .scheduler import LRScheduler, rates_for_groups
 
+_PerGroup = float | Sequence[float]
+
 
 class _Cycle(LRScheduler):
     """Base class: moves the rate and the momentum between two bounds, in opposite directions."""
 
     per_batch = True
+    max_lrs: list[float]
+    min_lrs: list[float] = []  # at the end, if not the first
 
     def __init__(
-        self, optimizer: Optimizer, first: list[float], momenta: Any, cycle: bool, last_epoch: int
+        self, optimizer: Optimizer, first: list[float], cycle: bool, momenta: Any, last_epoch: int
     ) -> None:
         names = [name for name in ("betas", "momentum") if name in optimizer.defaults]
         if check_flag("cycle_momentum", cycle) and not names:
@@ -33,6 +36,10 @@ class _Cycle(LRScheduler):
             if last_epoch == -1:
                 group["initial_lr"] = lr
         super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        last = self.min_lrs or self.base_lrs
+        return [self.value(*v) for v in zip(self.base_lrs, self.max_lrs, last, strict=True)]
 
     def value(self, first: float, top: float, last: float) -> float:
         """The current value of a quantity that goes from ``first`` via ``top`` to ``last``."""
@@ -88,15 +95,15 @@ class OneCycleLR(_Cycle):
     def __init__(
         self,
         optimizer: Optimizer,
-        max_lr: float | Sequence[float],
+        max_lr: _PerGroup,
         total_steps: int | None = None,
         epochs: int | None = None,
         steps_per_epoch: int | None = None,
         pct_start: float = 0.3,
         anneal_strategy: str = "cos",
         cycle_momentum: bool = True,
-        base_momentum: float | Sequence[float] = 0.85,
-        max_momentum: float | Sequence[float] = 0.95,
+        base_momentum: _PerGroup = 0.85,
+        max_momentum: _PerGroup = 0.95,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
         three_phase: bool = False,
@@ -110,20 +117,15 @@ class OneCycleLR(_Cycle):
         self.total_steps = check_steps("total_steps", total_steps)
         self.pct_start = check_number("pct_start", pct_start, 0, 1)
         check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
-        for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
-            if not isinstance(value, Real) or not float(value) > 0:
-                raise ArgumentError(f"{name}={value!r}: expected a number > 0")
+        check_number("div_factor", div_factor, 0, above=True)
+        check_number("final_div_factor", final_div_factor, 0, above=True)
         self.anneal_strategy = anneal_strategy
         self.three_phase = check_flag("three_phase", three_phase)
         self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
         self.min_lrs = [lr / div_factor / final_div_factor for lr in self.max_lrs]
         first = [lr / div_factor for lr in self.max_lrs]
         momenta = {"base_momentum": base_momentum, "max_momentum": max_momentum}
-        super().__init__(optimizer, first, momenta, cycle_momentum, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        rates = zip(self.base_lrs, self.max_lrs, self.min_lrs, strict=True)
-        return [self.value(*values) for values in rates]
+        super().__init__(optimizer, first, cycle_momentum, momenta, last_epoch)
 
     def set_lr(self) -> None:
         if self.steps > self.total_steps:
@@ -183,8 +185,8 @@ class CyclicLR(_Cycle):
     def __init__(
         self,
         optimizer: Optimizer,
-        base_lr: float | Sequence[float],
-        max_lr: float | Sequence[float],
+        base_lr: _PerGroup,
+        max_lr: _PerGroup,
         step_size_up: int = 2000,
         step_size_down: int | None = None,
         mode: str = "triangular",
@@ -192,8 +194,8 @@ class CyclicLR(_Cycle):
         scale_fn: Callable[[float], float] | None = None,
         scale_mode: str = "cycle",
         cycle_momentum: bool = True,
-        base_momentum: float | Sequence[float] = 0.8,
-        max_momentum: float | Sequence[float] = 0.9,
+        base_momentum: _PerGroup = 0.8,
+        max_momentum: _PerGroup = 0.9,
         last_epoch: int = -1,
     ) -> None:
         up = check_steps("step_size_up", step_size_up)
@@ -212,11 +214,7 @@ class CyclicLR(_Cycle):
         self.max_lrs = rates_for_groups("max_lr", max_lr, optimizer)
         first = rates_for_groups("base_lr", base_lr, optimizer)
         momenta = {"base_momentum": base_momentum, "max_momentum": max_momentum}
-        super().__init__(optimizer, first, momenta, cycle_momentum, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        bounds = zip(self.base_lrs, self.max_lrs, self.base_lrs, strict=True)
-        return [self.value(*values) for values in bounds]
+        super().__init__(optimizer, first, cycle_momentum, momenta, last_epoch)
 
     def value(self, first: float, top: float, last: float) -> float:
         position = 1 + self.steps / self.total_size

@@ -17,24 +17,27 @@ class _Several(LRScheduler):
     """Base class: schedules of one optimiser, each a function of the number of its steps."""
 
     def __init__(
-        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], last_epoch: int = -1
+        self, optimizer: Optimizer | None, schedulers: Sequence[LRScheduler], last_epoch: int = -1
     ) -> None:
         name = type(self).__name__
-        self.schedulers = list(schedulers)
+        self.schedulers = check_list("schedulers", schedulers, "schedules")
+        if not self.schedulers:
+            raise ArgumentError(f"{name}: schedulers is empty: expected a list of them")
         for schedule in self.schedulers:
             if not isinstance(schedule, LRScheduler) or isinstance(schedule, ReduceLROnPlateau):
                 raise ArgumentError(
                     f"{name}: {type(schedule).__name__} is not a schedule that depends only on the "
                     "number of steps"
                 )
-            if schedule.optimizer is not optimizer:
-                raise ArgumentError(f"{name}: every schedule must be for the same optimiser")
+        own = self.schedulers[0].optimizer if optimizer is None else optimizer
+        if any(schedule.optimizer is not own for schedule in self.schedulers):
+            raise ArgumentError(f"{name}: every schedule must be for the same optimiser")
         self.per_batch = self.schedulers[0].per_batch
         if any(schedule.per_batch != self.per_batch for schedule in self.schedulers):
             raise ArgumentError(
                 f"{name}: some schedules count batches and some epochs; set per_batch of each"
             )
-        super().__init__(optimizer, last_epoch)
+        super().__init__(own, last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         states = [schedule.state_dict() for schedule in self.schedulers]
@@ -86,15 +89,14 @@ class SequentialLR(_Several):
         milestones: Sequence[int],
         last_epoch: int = -1,
     ) -> None:
-        for name, value in (("schedulers", schedulers), ("milestones", milestones)):
-            if not isinstance(value, list | tuple):
-                raise ArgumentError(f"{name} is {type(value).__name__}: expected a list")
-        if not schedulers or len(milestones) != len(schedulers) - 1:
+        schedulers = check_list("schedulers", schedulers, "schedules")
+        numbers = check_list("milestones", milestones, "step numbers")
+        if len(numbers) != len(schedulers) - 1:
             raise ArgumentError(
-                f"SequentialLR: {len(schedulers)} schedules and {len(milestones)} milestones: "
+                f"SequentialLR: {len(schedulers)} schedules and {len(numbers)} milestones: "
                 "expected one milestone fewer than schedules"
             )
-        self.milestones = [check_steps("milestones", m, 0) for m in milestones]
+        self.milestones = [check_steps("milestones", m, 0) for m in numbers]
         if self.milestones != sorted(self.milestones):
             raise ArgumentError(f"milestones={self.milestones}: expected increasing numbers")
         super().__init__(optimizer, schedulers, last_epoch)
@@ -139,11 +141,7 @@ class ChainedScheduler(_Several):
     def __init__(
         self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
     ) -> None:
-        schedulers = check_list("schedulers", schedulers, "schedules")
-        if not schedulers:
-            raise ArgumentError("ChainedScheduler: schedulers is empty: expected a list of them")
-        own: Any = optimizer or getattr(schedulers[0], "optimizer", None)
-        super().__init__(own, schedulers)
+        super().__init__(optimizer, schedulers)
 
     def get_lr(self) -> list[float]:
         return self.replay()

@@ -16,7 +16,7 @@ from ...arrays import Array
 from ...backends import Backend
 from ...checks import Pair
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...layout import batch_first, batch_last, image_size
+from ...layout import batch_first, batch_last, spatial_size
 from ..dataset import Batch
 from ..transforms import BatchTransform, as_floats
 
@@ -53,7 +53,7 @@ class Augmentation(BatchTransform):
             If ``x`` does not have four axes, or its images have an unsuitable size.
         """
         backend = backends.of(x)
-        image_size(x, "NCHW", f"{type(self).__name__}: x")
+        spatial_size(x, "NCHW", f"{type(self).__name__}: x")
         return backend.run(self.augment, x, rng or random.generator())
 
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:

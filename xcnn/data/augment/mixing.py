@@ -15,7 +15,7 @@ from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int, check_size
 from ...errors import DataError, ShapeError
-from ...layout import image_size
+from ...layout import spatial_size
 from ..dataset import Batch
 from ..transforms import BatchTransform
 from .base import centred_slice, check_alpha, in_floats
@@ -58,7 +58,7 @@ class Mixing(BatchTransform):
         ArgumentError
             If a class index is out of range.
         """
-        image_size(x, "NCHW", f"{type(self).__name__}: x")
+        spatial_size(x, "NCHW", f"{type(self).__name__}: x")
         rng, backend = rng or random.generator(), backends.of(x)
         with backend.active():
             probabilities = self._probabilities(backends.of(y), x, y)

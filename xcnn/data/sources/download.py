@@ -46,6 +46,7 @@ def fetch(
     digest: Digest | None = None,
     progress: bool = True,
     timeout: float = 30.0,
+    limit: int | None = None,
 ) -> Path:
     """Download ``file`` into the folder ``destination``.
 
@@ -67,6 +68,8 @@ def fetch(
     timeout : float, default 30
         Seconds to wait for a response before trying the next mirror. A mirror that sends less than
         1 kB/s for this long is also abandoned.
+    limit : int, optional
+        Abandon a mirror that sends more bytes.
 
     Returns
     -------
@@ -85,14 +88,19 @@ def fetch(
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{file}"
         try:
-            return _fetch_from(url, folder / file, digest, progress, timeout)
+            return _fetch_from(url, folder / file, digest, progress, timeout, limit)
         except _MirrorError as error:
             failures.append(f"{url}: {error}")
     raise DownloadError(file, failures)
 
 
 def _fetch_from(
-    url: str, path: Path, digest: Digest | None, progress: bool, timeout: float
+    url: str,
+    path: Path,
+    digest: Digest | None,
+    progress: bool,
+    timeout: float,
+    limit: int | None,
 ) -> Path:
     try:
         # an OSError here comes from the disk: network errors arrive as _MirrorError
@@ -100,7 +108,7 @@ def _fetch_from(
             path.parent.mkdir(parents=True, exist_ok=True)  # only when there is something to save
             bar = progress_bar(_length(response), path.name, progress, unit="B", unit_scale=True)
             with replacing(path) as sink, bar:
-                for chunk in _chunks(response, timeout):
+                for chunk in _chunks(response, timeout, limit):
                     sink.write(chunk)
                     bar.update(len(chunk))
                 sink.flush()
@@ -146,13 +154,17 @@ def _length(response: Any) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _chunks(response: Any, timeout: float) -> Iterator[bytes]:
+def _chunks(response: Any, timeout: float, limit: int | None) -> Iterator[bytes]:
     """Yield the body as it arrives; a mirror that stalls or disconnects early is an error."""
     expected, total = _length(response), 0
     since, received = time.monotonic(), 0
+    if limit is not None and (expected or 0) > limit:
+        raise _MirrorError(f"{expected} bytes, expected at most {limit}")
     while chunk := _read(response, timeout):
         yield chunk
         total += len(chunk)
+        if limit is not None and total > limit:
+            raise _MirrorError(f"sent more than {limit} bytes")
         received += len(chunk)
         if (elapsed := time.monotonic() - since) > timeout:
             if received < _SLOWEST * elapsed:
@@ -175,5 +187,5 @@ def _verify(path: Path, digest: Digest | None) -> None:
     except DataError as error:
         cause = error.__cause__ or error  # without the name of the temporary file
         raise _MirrorError(f"sent a truncated or damaged gzip file: {cause}") from error
-    if value != digest.value:
+    if not digest.accepts(value):
         raise _MirrorError(f"sent another file: {digest} is {value}, expected {digest.value}")

@@ -31,7 +31,7 @@ class Digest:
     algorithm : str
         A name that ``hashlib`` accepts, such as ``"sha256"``.
     value : str
-        The digest in lower-case hexadecimal.
+        The digest in lower-case hexadecimal, or its first digits.
     unpacked : bool, default False
         Whether the digest is of the bytes inside the gzip file, so that a recompressed copy is
         accepted; otherwise it is of the file itself.
@@ -40,6 +40,10 @@ class Digest:
     algorithm: str
     value: str
     unpacked: bool = False
+
+    def accepts(self, value: str) -> bool:
+        """Return whether ``value`` is the published digest, or starts with it."""
+        return value.startswith(self.value)
 
     def of_bytes(self, data: bytes) -> str:
         """Return the hexadecimal digest of ``data`` by this algorithm."""

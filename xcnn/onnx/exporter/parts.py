@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ... import functional as F
-from ...checks import check_dim, check_dims, pair
+from ...checks import check_dim, pair
 from ...tensor import Tensor
 
 _RANDOM = "it draws random numbers"
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 #: operations without a form in ONNX, and why
 NO_FORM: dict[str, str] = {
     **dict.fromkeys(("fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax"), _RANDOM),
-    "cumprod": "the operator set has no cumulative product; use exp(cumsum(log(x))) if x > 0",
-    "nanmedian": "ONNX cannot sort NaN; use median, or nan_to_num before it",
+    **dict.fromkeys(("allclose", "equal"), "its result is a bool of Python"),
+    **dict.fromkeys(("copysign", "signbit"), "ONNX does not tell -0 from 0; use sign"),
+    "isin": "compare with each value by ==",
 }
 
 # -- elementwise --------------------------------------------------------------------------------
@@ -43,6 +42,21 @@ def _div(input: Any, other: Any, rounding_mode: str) -> Tensor:
         return F.floor_divide(input, other)
     rest = F.fmod(input, other)
     return F.astype(F.div(F.sub(input, rest), other), rest.dtype)
+
+
+def _fmax(extreme: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The extreme of two numbers of which one may be NaN."""
+
+    def parts(input: Any, other: Any) -> Tensor:
+        known = F.where(F.isnan(other), input, extreme(input, other))
+        return F.where(F.isnan(input), other, known)
+
+    return parts
+
+
+def _logaddexp(input: Any, other: Any) -> Tensor:
+    difference = F.abs(F.sub(input, other))
+    return F.add(F.maximum(input, other), F.log(F.add(F.exp(F.mul(difference, -1)), 1)))
 
 
 def _isclose(input: Any, other: Any, rtol: float, atol: float, equal_nan: bool) -> Tensor:
@@ -124,10 +138,11 @@ def _nanmean(input: Any, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
     return F.div(F.nansum(input, dim, keepdim, dtype=dtype), numbers)
 
 
-def _vector_norm(input: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
-    p, x = float(ord), Tensor.of(input if dtype is None else F.astype(input, dtype))
+def _norm(input: Any, p: Any, dim: Any, keepdim: bool, dtype: Any) -> Tensor:
+    x = Tensor.of(input if dtype is None else F.astype(input, dtype))
+    p = 2 if p in (None, "fro") else p
     if p in (1, 2):
-        return F.vector_norm(x, p, dim, keepdim)
+        return F.norm(x, p, dim, keepdim)
     if p == 0:
         return F.astype(F.count_nonzero(x, dim, keepdim), x.dtype)
     if math.isinf(p):
@@ -145,9 +160,9 @@ def _kthvalue(input: Any, k: int, dim: int, keepdim: bool) -> Any:
 def _median(input: Any, dim: Any, keepdim: bool) -> Any:
     x = Tensor.of(input)
     if dim is None:
-        y = F.kthvalue(F.reshape(x, -1), (x.numel() + 1) // 2)[0]
+        y = _kthvalue(F.reshape(x, -1), (x.numel() + 1) // 2, 0, False)[0]
         return F.reshape(y, (1,) * x.ndim) if keepdim else y
-    return F.kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
+    return _kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
 
 
 def _extreme(reduce: Any, position: Any, pairwise: Any) -> Callable[..., Any]:
@@ -171,11 +186,12 @@ def _position(position: Callable[..., Tensor]) -> Callable[..., Tensor]:
 # -- shapes and indices ---------------------------------------------------------------------------
 
 
-def _diag_embed(input: Any, offset: int, dim1: int, dim2: int) -> Tensor:
-    x = F.pad(input, (max(offset, 0), max(-offset, 0)))
-    mask = np.eye(x.shape[-1], k=offset, dtype=bool)
-    y = F.where(mask, F.unsqueeze(x, -2), 0.0)
-    return F.movedim(y, (-2, -1), check_dims("dim1, dim2", (dim1, dim2), y.ndim))
+def _diag(input: Any, diagonal: int) -> Tensor:
+    x = Tensor.of(input)
+    if x.ndim == 2:
+        return F.diagonal(x, diagonal)
+    x = F.pad(x, (max(diagonal, 0), max(-diagonal, 0)))
+    return F.where(np.eye(len(x), k=diagonal, dtype=bool), F.unsqueeze(x, 0), 0.0)
 
 
 def _diagonal(input: Any, offset: int, dim1: int, dim2: int) -> Tensor:
@@ -183,23 +199,6 @@ def _diagonal(input: Any, offset: int, dim1: int, dim2: int) -> Tensor:
     rows, columns = y.shape[-2:]
     numbers = np.arange(max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
     return y[..., numbers + max(0, -offset), numbers + max(0, offset)]
-
-
-def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
-    x = Tensor.of(input)
-    axis = check_dim("dim", dim, x.ndim)
-    mask = F.any(F.eq(np.arange(x.shape[axis])[:, None], F.reshape(index, (1, -1))), 1)
-    return F.masked_fill(x, F.reshape(mask, (-1, *(1,) * (x.ndim - 1 - axis))), value)
-
-
-def _index_put(
-    input: Any, dim: int, index: Any, source: Any, alpha: float = 1, accumulate: bool = False
-) -> Tensor:
-    """Along an axis, which is moved to the front."""
-    values = F.movedim(source, dim, 0)
-    values = values if alpha == 1 else F.mul(values, alpha)
-    y = F.index_put(F.movedim(input, dim, 0), (index,), values, accumulate)
-    return F.movedim(y, 0, dim)
 
 
 def _repeat_interleave(input: Any, repeats: Any, dim: Any, *_: Any) -> Tensor:
@@ -217,18 +216,6 @@ def _sliding_windows(input: Any, dimension: int, size: int, step: int) -> Tensor
     starts = np.arange(0, x.shape[axis] - size + 1, step)
     y = x[(*(slice(None),) * axis, starts[:, None] + np.arange(size))]
     return F.movedim(y, axis + 1, -1)
-
-
-def _tensordot(a: Any, b: Any, dims: Any) -> Tensor:
-    a, b = Tensor.of(a), Tensor.of(b)
-    both = (range(-dims, 0), range(dims)) if isinstance(dims, int) else dims
-    left, right = [*_LETTERS[: a.ndim]], [*_LETTERS[a.ndim : a.ndim + b.ndim]]
-    summed = []
-    for i, j in zip(*both, strict=True):
-        right[j] = left[i]
-        summed.append(left[i])
-    result = [label for label in left + right if label not in summed]
-    return F.einsum(f"{''.join(left)},{''.join(right)}->{''.join(result)}", a, b)
 
 
 def _one_hot(tensor: Any, num_classes: int) -> Tensor:
@@ -320,17 +307,16 @@ def _cosine_similarity(x1: Any, x2: Any, dim: int, eps: float) -> Tensor:
     for x in vectors:
         if x.shape[axis] != length:
             x = F.mul(x, np.ones((length,) + (1,) * (-axis - 1), str(x.dtype)))
-        norm = F.vector_norm(x, 2.0, axis, keepdim=True)
+        norm = F.norm(x, 2.0, axis, keepdim=True)
         units.append(F.div(x, F.clamp(norm, min=eps)))
     return F.sum(F.mul(*units), axis)
 
 
 _OWN = (
-    *("addcdiv", "addcmul", "addmm", "addmv", "addr", "affine_grid", "aminmax", "argsort"),
-    *("baddbmm", "bilinear", "bmm", "cdist", "clamp_max", "clamp_min", "dot", "glu", "lerp"),
-    *("masked_select", "mm", "mv", "norm", "normalize", "outer", "pairwise_distance", "pdist"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "scaled_dot_product_attention"),
-    *("softmin", "upsample_bilinear", "upsample_nearest"),
+    *("addcdiv", "addcmul", "affine_grid", "argsort", "bilinear", "bmm", "cdist", "clamp_max"),
+    *("clamp_min", "dot", "glu", "lerp", "masked_select", "mm", "mv", "normalize", "outer"),
+    *("pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+    *("scaled_dot_product_attention", "softmin", "upsample_bilinear", "upsample_nearest"),
 )
 #: by operation: its form in other operations; None: the operations that it calls
 PARTS: dict[str, Callable[..., Any] | None] = {
@@ -344,7 +330,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "cosine_similarity": _cosine_similarity,
     "count_nonzero": _fact(F.sum),
     "deg2rad": lambda x: F.mul(x, math.pi / 180),
-    "diag_embed": _diag_embed,
+    "diag": _diag,
     "diagonal": _diagonal,
     "div": _div,
     "erfc": lambda x: F.sub(1, F.erf(x)),
@@ -353,12 +339,14 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "floor_divide": lambda x, other: F.round(F.div(F.sub(x, F.remainder(x, other)), other)),
     "fold": _fold,
     "frac": lambda x: F.sub(x, F.trunc(x)),
-    "index_add": partial(_index_put, accumulate=True),
-    "index_copy": _index_put,
-    "index_fill": _index_fill,
+    "fmax": _fmax(F.maximum),
+    "fmin": _fmax(F.minimum),
+    "hypot": lambda a, b: F.sqrt(F.add(F.mul(a, a), F.mul(b, b))),
     "isclose": _isclose,
+    "isneginf": lambda x: F.eq(x, -math.inf),
+    "isposinf": lambda x: F.eq(x, math.inf),
+    "logaddexp": _logaddexp,
     "isfinite": lambda x: F.logical_not(F.logical_or(F.isnan(x), F.isinf(x))),
-    "kthvalue": _kthvalue,
     "log10": lambda x: F.mul(F.log(x), 1 / math.log(10)),
     "log1p": lambda x: F.log(F.add(x, 1)),
     "log2": lambda x: F.mul(F.log(x), 1 / math.log(2)),
@@ -371,6 +359,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "nanmean": _nanmean,
     "nansum": _nansum,
     "ne": lambda x, other: F.logical_not(F.eq(x, other)),
+    "norm": _norm,
     "one_hot": _one_hot,
     "rad2deg": lambda x: F.mul(x, 180 / math.pi),
     "remainder": _remainder,
@@ -385,15 +374,12 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "square": lambda x: F.mul(x, x),
     "std": _moment(True, False),
     "std_mean": _moment(True, True),
-    "take": lambda x, index: F.reshape(x, -1)[index],
     "tanhshrink": lambda x: F.sub(x, F.tanh(x)),
-    "tensordot": _tensordot,
     "threshold": _threshold,
     "trunc": lambda x: F.mul(F.sign(x), F.floor(F.abs(x))),
     "unfold": _unfold,
     "var": _moment(False, False),
     "var_mean": _moment(False, True),
-    "vector_norm": _vector_norm,
     **{f"lp_pool{n}d": _lp_pool(getattr(F, f"avg_pool{n}d"), n) for n in (1, 2, 3)},
     **{f"max_unpool{n}d": _max_unpool(n) for n in (1, 2, 3)},
 }

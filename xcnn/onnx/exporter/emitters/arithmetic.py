@@ -103,13 +103,12 @@ def bitwise_not(w: Writer, input: Value) -> str:
     return w.node("Not" if input.dtype.kind == "b" else "BitwiseNot", input)
 
 
-@onnx_emitter("vector_norm")
-def vector_norm(
-    w: Writer, input: Value, ord: float, dim: Any, keepdim: bool, dtype: Any
-) -> str | None:
-    if ord not in (1, 2) or dtype is not None:
+@onnx_emitter("norm")
+def norm(w: Writer, input: Value, p: Any, dim: Any, keepdim: bool, dtype: Any) -> str | None:
+    order = 2 if p in (None, "fro") else p
+    if order not in (1, 2) or dtype is not None:
         return None
-    return reduced(w, f"ReduceL{int(ord)}", input, input.ndim, dim, keepdim)
+    return reduced(w, f"ReduceL{int(order)}", input, input.ndim, dim, keepdim)
 
 
 @onnx_emitter("where")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....checks import per_axis, single
+from ....checks import per_axis
 from ....extend import onnx_emitter
 from ....geometry import transposed_geometry, window_geometry
 from ..writer import Value, Writer
@@ -30,7 +30,7 @@ def conv_transpose(
     g = geometry(transposed_geometry, input, data_format, kernel=weight.shape[2:], **settings)
     extra, name = settings["output_padding"], "output_padding"
     attributes = window_attributes(g)
-    attributes[name] = [single(extra, name, 0)] if ndim == 1 else [*per_axis(extra, name, ndim, 0)]
+    attributes[name] = list(per_axis(extra, name, ndim, 0))
     x = channels_first(w, input, data_format)
     y = w.node("ConvTranspose", x, weight, bias, group=int(groups), **attributes)
     return in_format(w, y, data_format)

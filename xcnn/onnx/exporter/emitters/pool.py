@@ -14,7 +14,7 @@ import numpy as np
 
 from ....checks import Pair, check_output_size
 from ....extend import onnx_emitter
-from ....geometry import Geometry, window_geometry
+from ....geometry import Geometry, adaptive_geometry, adaptive_spans, window_geometry
 from ..writer import CannotExportError, Value, Writer
 from .spatial import (
     along,
@@ -102,9 +102,9 @@ def _adaptive_pool(
     if given.get("return_indices"):
         raise CannotExportError("return_indices=True; max_pool2d has indices")
     size = spatial_size(input, data_format)
-    output = [n or size[i] for i, n in enumerate(check_output_size(output_size, len(size)))]
-    spans = [_spans(n, count) for n, count in zip(size, output, strict=True)]
-    x, regular = channels_first(w, input, data_format), _regular(size, spans)
+    output = tuple(n or size[i] for i, n in enumerate(check_output_size(output_size, len(size))))
+    spans = [adaptive_spans(n, count) for n, count in zip(size, output, strict=True)]
+    x, regular = channels_first(w, input, data_format), adaptive_geometry(size, output)
     if max(output) == 1:
         y = w.node(f"Global{type}", x)
     elif regular is not None:
@@ -125,22 +125,6 @@ def _adaptive_pool(
 for _n in (1, 2, 3):
     onnx_emitter(f"adaptive_avg_pool{_n}d")(partial(_adaptive_pool, type="AveragePool"))
     onnx_emitter(f"adaptive_max_pool{_n}d")(partial(_adaptive_pool, type="MaxPool"))
-
-
-def _spans(size: int, output: int) -> list[Pair]:
-    """Start and stop of each adaptive window."""
-    return [(o * size // output, -(-(o + 1) * size // output)) for o in range(output)]
-
-
-def _regular(size: tuple[int, ...], spans: list[list[Pair]]) -> Geometry | None:
-    """Adaptive windows as ordinary ones, if they have equal lengths and strides; else None."""
-    axes = []
-    for pixels, axis in zip(size, spans, strict=True):
-        length, step = axis[0][1], axis[1][0] if len(axis) > 1 else pixels
-        if step < 1 or axis != [(o * step, o * step + length) for o in range(len(axis))]:
-            return None
-        axes.append((pixels, len(axis), length, step, (0, 0), 1))
-    return Geometry(*zip(*axes, strict=True))
 
 
 def _means(size: int, windows: list[Pair]) -> Any:

@@ -62,7 +62,7 @@ def concat(w: Writer, tensors: Sequence[Value], dim: int) -> str:
 
 
 @onnx_emitter("pad")
-def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None, old: Any) -> str:
+def pad(w: Writer, input: Value, pad: Any, mode: str, value: float | None) -> str:
     """Negative widths are a Slice before the Pad, or after one that copies pixels inside."""
     sides = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     widths = (*[(0, 0)] * (input.ndim - len(sides)), *reversed(sides))
@@ -238,20 +238,6 @@ def _sliced(w: Writer, x: Value, slices: dict[int, slice]) -> Any:
 @onnx_emitter("gather")
 def gather(w: Writer, input: Value, dim: int, index: Value) -> str:
     return w.node("GatherElements", input, _int64(w, index), axis=int(dim))
-
-
-@onnx_emitter("take_along_dim")
-def take_along_dim(w: Writer, input: Value, indices: Value, dim: int | None) -> str:
-    values: Any = (input, indices)
-    if dim is None:
-        flat = [w.node("Reshape", v, w.ints([-1])) for v in values]
-        return w.node("GatherElements", *flat, axis=0)
-    axis = dim % input.ndim
-    own, given = ((*v.shape[:axis], 1, *v.shape[axis + 1 :]) for v in values)
-    shape = np.broadcast_shapes(own, given)
-    sizes = [(*shape[:axis], v.shape[axis], *shape[axis + 1 :]) for v in values]
-    both = [expanded(w, v, size) for v, size in zip(values, sizes, strict=True)]
-    return w.node("GatherElements", *both, axis=axis)
 
 
 @onnx_emitter("index_select")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ....checks import Pair, signal_pair
-from ....geometry import Geometry, volume_geometry
-from ....layout import image_padding
+from ....checks import Pair
+from ....geometry import Geometry, along_axes, spatial_geometry
 from ..writer import Value, Writer
 
 
@@ -29,27 +28,10 @@ def spatial_size(input: Value, data_format: str) -> Any:
 def geometry(
     make: Callable[..., Geometry], input: Value, data_format: str, **settings: Any
 ) -> Geometry:
-    """``make(size, **settings)``, each field with one entry per axis.
-
-    Signals are treated as images one pixel high.
-    """
+    """The windows that ``make`` makes, each field with one entry per axis."""
     size = spatial_size(input, data_format)
-    if len(size) == 2:
-        return make(size, **settings)
-    if len(size) == 1:
-        whole = make((1, *size), **{n: _as_2d(n, v) for n, v in settings.items()})
-        return Geometry(*(field[-1:] for field in whole))  # type: ignore[arg-type]
-    deep, flat = volume_geometry(make, size, **settings)
-    return Geometry(*((d[0], *f) for d, f in zip(deep, flat, strict=True)))  # type: ignore[arg-type]
-
-
-def _as_2d(name: str, value: Any) -> Any:
-    """A 1-D setting, for an image one pixel high."""
-    if name == "padding":
-        return image_padding(value)
-    if name == "ceil_mode":
-        return value
-    return signal_pair(value, name, 0 if name == "output_padding" else 1)
+    windows = spatial_geometry(make, size, **settings)
+    return Geometry(*(along_axes(windows, name, len(size)) for name in Geometry._fields))
 
 
 def window_attributes(

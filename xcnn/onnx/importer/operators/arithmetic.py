@@ -204,7 +204,7 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
 _Reduce = Callable[[Tensor, Any, bool], Tensor]
 _REDUCTIONS: dict[str, _Reduce] = {
     "ReduceL1": lambda x, dims, keep: F.sum(F.abs(x), dims, keep),
-    "ReduceL2": lambda x, dims, keep: F.vector_norm(_floats(x), 2, dims, keep),
+    "ReduceL2": lambda x, dims, keep: F.norm(_floats(x), 2, dims, keep),
     "ReduceLogSum": lambda x, dims, keep: F.log(F.sum(_floats(x), dims, keep)),
     "ReduceLogSumExp": lambda x, dims, keep: F.logsumexp(_floats(x), dims, keep),
     "ReduceMax": lambda x, dims, keep: _extremum("max", x, dims, keep),

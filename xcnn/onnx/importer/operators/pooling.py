@@ -38,7 +38,7 @@ def max_pool(node: Node, x: Tensor) -> Any:
         floats = as_type(node, x, "float32")  # exact
     if floats is not x or node.has_output(1):
         _check_windows_hold_pixels(node, axes)
-    y = _pooled(floats, axes, lambda images, g: MaxPool2d(g, "NCHW")(images))
+    y = _pooled(floats, axes, lambda images, g: MaxPool2d(g)(images))
     y = y if floats is x else as_type(node, y, x.dtype)
     return (y, _indices(node, floats, axes)) if node.has_output(1) else y
 
@@ -48,7 +48,7 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
     axes, include_pad = _axes(node, x), bool(node.integer("count_include_pad", 0))
     # AvgPool2d needs windows without dilation that all contain a pixel
     if all(a.dilation[0] == 1 and max(a.padding[0]) < a.kernel[0] for a in axes):
-        return _pooled(x, axes, lambda images, g: AvgPool2d(g, include_pad, "NCHW")(images))
+        return _pooled(x, axes, lambda images, g: AvgPool2d(g, include_pad)(images))
     for a in axes:
         node.check_size((a.output[0], a.kernel[0], _TERM_SIZE), "uint8")
 

@@ -1,0 +1,43 @@
+"""CUDA GPUs, under the names of ``torch.cuda``; :mod:`xcnn.backends` does the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import backends
+from .random import manual_seed
+
+__all__ = [
+    "device_count",
+    "is_available",
+    "manual_seed",
+    "manual_seed_all",
+    "memory_allocated",
+    "synchronize",
+]
+
+manual_seed_all = manual_seed  # one generator, on the host, serves all devices
+
+
+def is_available() -> bool:
+    """Whether CuPy finds a usable CUDA GPU; ``xcnn doctor`` says what is missing."""
+    return bool(backends.cuda_devices())
+
+
+def device_count() -> int:
+    """The number of usable CUDA GPUs."""
+    return len(backends.cuda_devices())
+
+
+def synchronize(device: Any = None) -> None:
+    """Wait until a GPU (default: the first) has finished all work."""
+    backends.get(_name(device)).synchronize()
+
+
+def memory_allocated(device: Any = None) -> int:
+    """Bytes of a GPU (default: the first) that arrays use."""
+    return backends.get(_name(device)).memory()["used"]
+
+
+def _name(device: Any) -> Any:
+    return "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device
