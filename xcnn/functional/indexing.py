@@ -348,6 +348,8 @@ def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
 def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
     """``length`` elements of an axis from ``start`` on, which may count from the end. A view.
 
+    ``start`` is an int, or an array of one, which the host reads.
+
     Raises
     ------
     OutOfRangeError
