@@ -311,5 +311,5 @@ def _storage(persistent_id: Any) -> _Storage:
     if kind != "storage" or not isinstance(storage, _Global) or storage.name not in _STORAGES:
         raise _refused("a persistent object that is not a storage")
     if type(key) is not str or type(size) is not int or size < 0 or view not in ([], [None]):
-        raise ValueError("the description of a storage")
+        raise ValueError("a storage with an invalid key, size or view")
     return _Storage(key, _STORAGES[storage.name], size)

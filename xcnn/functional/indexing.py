@@ -221,7 +221,7 @@ def setitem(input: Any, index: Any, value: Any) -> None:
     needs_grad = input.requires_grad or (isinstance(value, Tensor) and value.requires_grad)
     if input.creator or (needs_grad and is_grad_enabled()):
         raise GradientError(
-            "tensor[index] = value cannot be recorded for gradients: use masked_fill, where, "
+            "tensor[index] = value is not recorded for gradients: use masked_fill, where, "
             "index_put or scatter, which return a new tensor; a parameter can be changed under "
             "xcnn.no_grad()"
         )
@@ -239,7 +239,10 @@ def setitem(input: Any, index: Any, value: Any) -> None:
     view = Index(basic)(input.detach()).data
     shape = _layout(arrays, view.shape)[-1]
     if not broadcasts(values.shape, shape):
-        raise ShapeError(f"tensor[index] = value: {values.shape} for {shape}")
+        raise ShapeError(
+            f"tensor[index] = value: value has shape {values.shape}: expected one that broadcasts "
+            f"to that of the indexed part, {shape}"
+        )
     view[(*arrays, ...)] = values
 
 
@@ -361,7 +364,8 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
     if begin < 0:
         begin, end = begin + size, end + size
     if not 0 <= begin <= end <= size:
-        raise OutOfRangeError(f"narrow: start={start}, length={length}: the axis has length {size}")
+        text = f"expected a part of the axis, which has length {size}"
+        raise OutOfRangeError(f"narrow: start={start}, length={length}: {text}")
     return _part(input, dim, slice(begin, end))
 
 
@@ -618,7 +622,9 @@ def scatter(
     if source.ndim:
         lengths = zip(shape, source.shape, strict=False)
         if source.ndim != len(shape) or any(n > m for n, m in lengths):
-            text = f"src has shape {source.shape}, index {shape}: it is too small"
+            text = (
+                f"src has shape {source.shape}, too small: expected at least that of index, {shape}"
+            )
             raise ShapeError(f"scatter: {text}")
         source = getitem(source, tuple(map(slice, shape)))
     return _restored(Put(arrays, accumulate=reduce == "add")(x, source), input.shape)

@@ -242,7 +242,9 @@ def movedim(input: Any, source: Any, destination: Any) -> Tensor:
     axes = check_dims("source", source, input.ndim)
     places = check_dims("destination", destination, input.ndim)
     if len(axes) != len(places):
-        raise ShapeError(f"movedim: source={source}, destination={destination}: as many of each")
+        raise ShapeError(
+            f"movedim: source={source}, destination={destination}: expected as many of each"
+        )
     rest = iter(d for d in range(input.ndim) if d not in axes)
     to = dict(zip(places, axes, strict=True))
     return permute(input, [to[d] if d in to else next(rest) for d in range(input.ndim)])
@@ -493,7 +495,7 @@ def repeat(input: Any, *repeats: Any) -> Tensor:
 
 
 def tile(input: Any, dims: Sequence[int]) -> Tensor:
-    """:func:`repeat`; if there are fewer ``dims`` than axes, they are those of the last axes."""
+    """:func:`repeat`, but fewer ``dims`` than axes apply to the last axes."""
     input, counts = Tensor.of(input), lengths("dims", (dims,), 0)
     return repeat(input, (*(1,) * (input.ndim - len(counts)), *counts))
 
