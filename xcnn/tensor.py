@@ -54,6 +54,18 @@ class RemovableHandle:
             self._hooks.remove(self._hook)
 
 
+class _Keep:
+    """The hook of ``retain_grad``: the last one, and it does not keep the tensor alive."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = weakref.ref(tensor)
+
+    def __call__(self, gradient: Tensor) -> None:
+        tensor = self._tensor()
+        if tensor is not None:
+            tensor.accumulate(gradient)
+
+
 # -- thread-local modes -------------------------------------------------------------------------
 
 
@@ -694,7 +706,8 @@ class Tensor:
             raise GradientError("register_hook: this tensor does not require a gradient")
         holder, name = (self, "_hooks") if self.creator is None else (self.creator, "hooks")
         hooks = getattr(holder, name) or []
-        hooks.append(check_callable("hook", hook))
+        place = len(hooks) - any(isinstance(h, _Keep) for h in hooks)  # grad has what hooks return
+        hooks.insert(place, check_callable("hook", hook))
         setattr(holder, name, hooks)
         return RemovableHandle(hooks, hook)
 
@@ -706,44 +719,51 @@ class Tensor:
         GradientError
             The tensor does not require a gradient.
         """
-        target = weakref.ref(self)  # the hook must not keep it alive
-
-        def keep(gradient: Tensor) -> None:
-            tensor = target()
-            if tensor is not None:
-                tensor.accumulate(gradient)
-
         if not self.requires_grad:
             raise GradientError("retain_grad: this tensor does not require a gradient")
-        if self.creator is not None:
-            self.register_hook(keep)
+        if self.creator is not None and not any(
+            isinstance(h, _Keep) for h in self.creator.hooks or ()
+        ):
+            self.register_hook(_Keep(self))
 
-    def backward(self, grad: Array | None = None, retain_graph: bool = False) -> None:
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
         """Add d(self)/d(leaf) to ``grad`` of every leaf that requires a gradient.
 
         Parameters
         ----------
-        grad
+        gradient
             Gradient of this tensor, same shape. Optional for a single element.
         retain_graph
             Keep the saved arrays, so that backward can be called again.
+        create_graph
+            Must be False: gradients are of first order only.
 
         Raises
         ------
         GradientError
-            Nothing requires a gradient, or ``grad`` is missing for more than one element.
+            Nothing requires a gradient, or ``gradient`` is missing for more than one element.
         ShapeError
-            ``grad`` has a different shape.
+            ``gradient`` has a different shape.
         """
+        if create_graph:
+            raise GradientError(
+                "backward(): create_graph=True: gradients are of first order only, so a gradient "
+                "penalty cannot be trained"
+            )
         if not self.requires_grad:
             raise GradientError(
                 "backward(): this tensor does not depend on anything with requires_grad=True "
                 "(or was computed under no_grad)"
             )
         with self.backend.active():
-            grad = self.gradient_for_backward("backward(): grad", grad)
-            for leaf, gradient in walk(self, grad, retain_graph):
-                leaf.accumulate(gradient)
+            first = self.gradient_for_backward("backward(): gradient", gradient)
+            for leaf, dx in walk(self, first, bool(retain_graph)):
+                leaf.accumulate(dx)
 
     def gradient_for_backward(self, name: str, grad: Any) -> Array:
         """``grad`` as an array of the right shape; if it is None, 1 for a single element."""
@@ -787,6 +807,10 @@ class Tensor:
 
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
+        def __iadd__(self, other: Any) -> Self: ...
+        def __isub__(self, other: Any) -> Self: ...
+        def __imul__(self, other: Any) -> Self: ...
+        def __itruediv__(self, other: Any) -> Self: ...
         def __sub__(self, other: Any) -> Tensor: ...
         def __rsub__(self, other: Any) -> Tensor: ...
         def __mul__(self, other: Any) -> Tensor: ...
