@@ -59,6 +59,10 @@ nn.utils = SimpleNamespace(
 
 if TYPE_CHECKING:
     from . import onnx
+    from .functional import *
+
+    bool = double = float = float16 = float32 = float64 = half = ""
+    int = int8 = int16 = int32 = int64 = long = short = uint8 = ""
 else:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:
