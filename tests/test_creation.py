@@ -125,6 +125,10 @@ def test_what_is_refused():
         (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
         (xcnn, "jit", "xcnn has no attribute 'jit'; use xcnn.onnx.export"),
+        (xcnn, "autograd", "; gradients are of first order only"),
+        (xcnn.data, "random_split", "xcnn.data has no attribute 'random_split'; use Subset"),
+        (xcnn.init, "sparse_", "xcnn.init has no attribute 'sparse_'; set weights to 0"),
+        (xcnn.nn.ReLU(), "_modules", "'_modules'; use named_parameters"),
         (xcnn.optim, "swa_utils", "xcnn.optim has no .* 'swa_utils'; use optim.EMA"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
         (
@@ -142,10 +146,10 @@ def test_a_missing_name_says_what_to_use(owner, name, text):
     assert not hasattr(owner, name)
 
 
-@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP"])
+@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP", "DATA", "INIT"])
 def test_hints_are_for_names_that_are_missing(owner):
     place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "OPTIM": xcnn.optim}
-    place |= {"TENSOR": xcnn.zeros(1), "TOP": xcnn}
+    place |= {"DATA": xcnn.data, "INIT": xcnn.init, "TENSOR": xcnn.zeros(1), "TOP": xcnn}
     there = [n for n in getattr(hints, owner) if hasattr(place[owner], n)]
     assert not there
 

@@ -15,6 +15,9 @@ _COMPLEX = "complex numbers are not part of xcnn; use two real channels"
 _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
+_COUNTS = "use xcnn.metrics.ConfusionMatrix, or numpy.bincount and numpy.histogram on tensor.data"
+_DTYPE = "float32 is the default; pass dtype=, or use module.to(dtype)"
+_PRIVATE = "use named_parameters, named_buffers, named_children and setattr(module, name, value)"
 
 #: functions, which are methods of a tensor too
 _INSTEAD = {
@@ -109,11 +112,38 @@ MODULE = {
         ("register_backward_hook", "register_full_backward_hook"),
         "use register_forward_hook, and register_hook of the output in it",
     ),
+    **dict.fromkeys(("_buffers", "_modules", "_parameters"), _PRIVATE),
     "bfloat16": "bfloat16 is not part of xcnn; use .half() or .float()",
     "compile": "leave it out: operations run at once",
     "extra_repr": "the arguments of __init__ are shown",
     "share_memory": "leave it out: the loader's workers are threads",
     "type": "use to(dtype)",
+}
+DATA = {
+    "BatchSampler": "use DataLoader(batch_size=...)",
+    "ConcatDataset": "write a Dataset with __len__ and __getitem__",
+    "RandomSampler": "use DataLoader(shuffle=True)",
+    "SequentialSampler": "use DataLoader without shuffle",
+    "SubsetRandomSampler": "use DataLoader(Subset(dataset, indices), shuffle=True)",
+    "TensorDataset": "use ArrayDataset(x, y), or the tuple (x, y) itself",
+    "default_collate": "items are stacked, also in tuples and dicts",
+    "distributed": _SEVERAL,
+    "random_split": "use Subset(dataset, indices), split or kfold",
+}
+#: arguments of DataLoader
+LOADER = {
+    "batch_sampler": "use batch_size and sampler",
+    "collate_fn": "items are stacked; return arrays of one shape, and change batches in transform=",
+    "generator": "use seed",
+    "num_workers": "use workers, the number of threads",
+    "persistent_workers": "leave it out: workers are threads",
+    "pin_memory": "leave it out: copies to a GPU are pinned",
+    "prefetch_factor": "use prefetch",
+    "worker_init_fn": "leave it out: workers are threads",
+}
+INIT = {
+    "_calculate_fan_in_and_fan_out": "use xcnn.init.fans(weight.shape)",
+    "sparse_": "set weights to 0 under xcnn.no_grad()",
 }
 TOP = {
     **_INSTEAD,
@@ -128,7 +158,21 @@ TOP = {
     "FloatTensor": "use xcnn.tensor",
     "Generator": "use xcnn.manual_seed",
     "LongTensor": 'use xcnn.tensor(..., dtype="int64")',
-    "autograd": "use tensor.backward(), xcnn.vjp, or a subclass of xcnn.Function",
+    **dict.fromkeys(("bincount", "histc", "histogram"), _COUNTS),
+    **dict.fromkeys(("bucketize", "searchsorted"), "use (x[..., None] > limits).sum(-1)"),
+    **dict.fromkeys(("e", "inf", "nan", "pi"), "use Python's math"),
+    **dict.fromkeys(("finfo", "iinfo"), "use numpy's"),
+    **dict.fromkeys(("get_default_dtype", "set_default_dtype"), _DTYPE),
+    "Size": "use a tuple: tensor.shape is one",
+    "autocast": 'use Trainer(..., precision="float16"), or xcnn.amp.autocast',
+    "autograd": (
+        "use tensor.backward() and x.grad, xcnn.vjp, or a subclass of xcnn.Function; "
+        "gradients are of first order only"
+    ),
+    "get_num_threads": "use threadpoolctl.threadpool_info()",
+    "is_floating_point": "use tensor.is_floating_point()",
+    "is_tensor": "use isinstance(x, xcnn.Tensor)",
+    "use_deterministic_algorithms": "leave it out: operations are deterministic on the CPU",
     "bfloat16": "bfloat16 is not part of xcnn; use float16 or float32",
     "compile": "leave it out: operations run at once",
     "distributed": _SEVERAL,

@@ -195,6 +195,8 @@ METHODS: dict[str, Any] = {
     "dim": lambda tensor: tensor.ndim,
     "fill_": lambda tensor, value: _store(tensor, "fill_", value),
     "flip": _one_by_one(indexing.flip),
+    "is_contiguous": lambda tensor: tensor.data.flags.c_contiguous,
+    "is_floating_point": lambda tensor: tensor.dtype.kind == "f",
     "normal_": _normal,
     "permute": _one_by_one(shape.permute),
     "tile": _one_by_one(shape.tile),
