@@ -14,7 +14,7 @@ from .. import hints
 from ..checks import check_number
 from ..creation import empty, full, ones, rand_like, randn_like, tensor, zeros
 from ..errors import DTypeError, GradientError, ShapeError
-from ..tensor import Buffer, Tensor, is_grad_enabled
+from ..tensor import Buffer, Tensor, is_grad_enabled, operation
 from . import activation, arithmetic, elementwise, fold, indexing, linear, reduction, shape, sorting
 
 
@@ -34,6 +34,7 @@ def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], An
     return compare
 
 
+@operation
 def _store(tensor: Tensor, name: str, value: Any) -> Tensor:
     """Overwrite the elements of ``tensor``, for an operation that works in place."""
     if is_grad_enabled() and tensor.requires_grad:

@@ -19,7 +19,7 @@ from ..reader import require_onnx
 from . import emitters  # noqa: F401  (registers them)
 from .check import compare
 from .parts import NO_FORM, PARTS
-from .record import arrays_in, ids_in, needed, placed, roles, run, run_parts
+from .record import arrays_in, changed, ids_in, needed, placed, roles, run, run_parts
 from .upgrade import can_upgrade, is_current
 from .write import write
 from .writer import CannotExportError, Value, Writer
@@ -216,6 +216,8 @@ class _Export:
             return
         names = output if isinstance(output, list) else [output]
         results = call.result if isinstance(call.result, tuple) else (call.result,)
+        if (tensor := changed(call)) is not None:  # from here on its array has another name
+            self.names[id(tensor.data)] = names[0]
         for value, name in zip(results, names, strict=False):  # a node may have unused outputs
             for array in arrays_in(value) if name else ():
                 self.names.setdefault(id(array), name)
