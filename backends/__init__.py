@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from .. import hints
 from ..errors import DeviceError
 from .base import (
     GOOD,
@@ -106,3 +109,9 @@ def _cuda(index: int) -> Backend:
 
     name = f"cuda:{index}"
     return _by_name[name] if name in _by_name else add_device(open_device(index))
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+    def __getattr__(name: str) -> Any:
+        raise hints.no_attribute("xcnn.backends", name, hints.BACKENDS, __all__)

@@ -79,6 +79,9 @@ else:  # a type checker that saw it would accept every name
             return _DTYPES[name]
         raise hints.no_attribute(__name__, name, hints.TOP, [*__all__, *functional.__all__])
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *functional.__all__, *_DTYPES, "onnx"})
+
 
 __version__ = "0.1.0"
 

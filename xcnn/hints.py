@@ -119,6 +119,15 @@ MODULE = {
     "share_memory": "leave it out: the loader's workers are threads",
     "type": "use to(dtype)",
 }
+CUDA = {
+    "amp": 'use Trainer(..., precision="float16"), or xcnn.amp',
+    "empty_cache": "leave it out; Trainer and xcnn.backends bound the memory",
+    **dict.fromkeys(("current_device", "set_device"), 'pass device="cuda:1" and so on'),
+}
+BACKENDS = {
+    "cudnn": "leave it out: convolutions choose their method by shape",
+    "mps": "Apple's GPUs are not supported; use the CPU",
+}
 DATA = {
     "BatchSampler": "use DataLoader(batch_size=...)",
     "ConcatDataset": "write a Dataset with __len__ and __getitem__",
