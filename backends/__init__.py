@@ -112,6 +112,4 @@ def _cuda(index: int) -> Backend:
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name
-
-    def __getattr__(name: str) -> Any:
-        raise hints.no_attribute("xcnn.backends", name, hints.BACKENDS, __all__)
+    __getattr__ = hints.getter("xcnn.backends", hints.BACKENDS, __all__)

@@ -140,7 +140,6 @@ def test_what_is_refused():
         (xcnn.cuda, "amp", "xcnn.cuda has no attribute 'amp'; use Trainer"),
         (xcnn, "autograd", "; gradients are of first order only"),
         (xcnn.data, "random_split", "xcnn.data has no attribute 'random_split'; use Subset"),
-        (xcnn.init, "sparse_", "xcnn.init has no attribute 'sparse_'; set weights to 0"),
         (xcnn.nn.ReLU(), "_modules", "'_modules'; use named_parameters"),
         (xcnn.optim, "swa_utils", "xcnn.optim has no .* 'swa_utils'; use optim.EMA"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
@@ -160,7 +159,7 @@ def test_a_missing_name_says_what_to_use(owner, name, text):
 
 
 @pytest.mark.parametrize(
-    "owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP", "DATA", "INIT", "CUDA", "BACKENDS"]
+    "owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP", "DATA", "CUDA", "BACKENDS"]
 )
 def test_hints_are_for_names_that_are_missing(owner):
     place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "OPTIM": xcnn.optim}

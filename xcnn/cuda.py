@@ -44,6 +44,4 @@ def _name(device: Any) -> Any:
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name
-
-    def __getattr__(name: str) -> Any:
-        raise hints.no_attribute("xcnn.cuda", name, hints.CUDA, __all__)
+    __getattr__ = hints.getter("xcnn.cuda", hints.CUDA, __all__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from .errors import UnknownNameError, did_you_mean
 
@@ -16,7 +17,6 @@ _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
 _COUNTS = "use xcnn.metrics.ConfusionMatrix, or numpy.bincount and numpy.histogram on tensor.data"
-_DTYPE = "float32 is the default; pass dtype=, or use module.to(dtype)"
 _PRIVATE = "use named_parameters, named_buffers, named_children and setattr(module, name, value)"
 
 #: functions, which are methods of a tensor too
@@ -121,38 +121,25 @@ MODULE = {
 }
 CUDA = {
     "amp": 'use Trainer(..., precision="float16"), or xcnn.amp',
-    "empty_cache": "leave it out; Trainer and xcnn.backends bound the memory",
-    **dict.fromkeys(("current_device", "set_device"), 'pass device="cuda:1" and so on'),
+    "empty_cache": "leave it out",
+    "set_device": 'pass device="cuda:1" and so on',
 }
-BACKENDS = {
-    "cudnn": "leave it out: convolutions choose their method by shape",
-    "mps": "Apple's GPUs are not supported; use the CPU",
-}
+BACKENDS = {"cudnn": "leave it out: convolutions choose their method by shape"}
 DATA = {
-    "BatchSampler": "use DataLoader(batch_size=...)",
+    **dict.fromkeys(("RandomSampler", "SequentialSampler"), "use DataLoader(shuffle=...)"),
     "ConcatDataset": "write a Dataset with __len__ and __getitem__",
-    "RandomSampler": "use DataLoader(shuffle=True)",
-    "SequentialSampler": "use DataLoader without shuffle",
     "SubsetRandomSampler": "use DataLoader(Subset(dataset, indices), shuffle=True)",
     "TensorDataset": "use ArrayDataset(x, y), or the tuple (x, y) itself",
-    "default_collate": "items are stacked, also in tuples and dicts",
-    "distributed": _SEVERAL,
     "random_split": "use Subset(dataset, indices), split or kfold",
 }
+_THREADS = "leave it out: workers are threads"
 #: arguments of DataLoader
 LOADER = {
-    "batch_sampler": "use batch_size and sampler",
+    **dict.fromkeys(("persistent_workers", "worker_init_fn"), _THREADS),
     "collate_fn": "items are stacked; return arrays of one shape, and change batches in transform=",
     "generator": "use seed",
     "num_workers": "use workers, the number of threads",
-    "persistent_workers": "leave it out: workers are threads",
     "pin_memory": "leave it out: copies to a GPU are pinned",
-    "prefetch_factor": "use prefetch",
-    "worker_init_fn": "leave it out: workers are threads",
-}
-INIT = {
-    "_calculate_fan_in_and_fan_out": "use xcnn.init.fans(weight.shape)",
-    "sparse_": "set weights to 0 under xcnn.no_grad()",
 }
 TOP = {
     **_INSTEAD,
@@ -171,17 +158,12 @@ TOP = {
     **dict.fromkeys(("bucketize", "searchsorted"), "use (x[..., None] > limits).sum(-1)"),
     **dict.fromkeys(("e", "inf", "nan", "pi"), "use Python's math"),
     **dict.fromkeys(("finfo", "iinfo"), "use numpy's"),
-    **dict.fromkeys(("get_default_dtype", "set_default_dtype"), _DTYPE),
+    "set_default_dtype": "pass dtype=, or use module.to(dtype)",
     "Size": "use a tuple: tensor.shape is one",
     "autocast": 'use Trainer(..., precision="float16"), or xcnn.amp.autocast',
-    "autograd": (
-        "use tensor.backward() and x.grad, xcnn.vjp, or a subclass of xcnn.Function; "
-        "gradients are of first order only"
-    ),
-    "get_num_threads": "use threadpoolctl.threadpool_info()",
+    "autograd": "use backward, xcnn.vjp or xcnn.Function; gradients are of first order only",
     "is_floating_point": "use tensor.is_floating_point()",
     "is_tensor": "use isinstance(x, xcnn.Tensor)",
-    "use_deterministic_algorithms": "leave it out: operations are deterministic on the CPU",
     "bfloat16": "bfloat16 is not part of xcnn; use float16 or float32",
     "compile": "leave it out: operations run at once",
     "distributed": _SEVERAL,
@@ -205,3 +187,12 @@ def no_attribute(
     """The error for a missing attribute, with a hint, or a name that is spelled like it."""
     hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
     return UnknownNameError(f"{owner} has no attribute {name!r}{hint}")
+
+
+def getter(owner: str, hints: dict[str, str], known: Iterable[str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module, which raises :func:`no_attribute`."""
+
+    def missing(name: str) -> Any:
+        raise no_attribute(owner, name, hints, known)
+
+    return missing

@@ -26,12 +26,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy import eye, full, linalg, sign, zeros
 from numpy.random import Generator
 
-from . import hints, random
+from . import random
 from .arrays import Array
 from .checks import are_ints, check_choice, check_int, check_number
 from .errors import ArgumentError, DTypeError, show
@@ -322,10 +322,3 @@ def _fill(tensor: Any, rng: _Rng, draw: Callable[[Generator, tuple[int, ...]], A
         values = draw(rng or random.generator(), checked.shape)
         checked.data[...] = checked.backend.asarray(values, checked.dtype)
     return tensor
-
-
-if not TYPE_CHECKING:  # a type checker that saw it would accept every name
-
-    def __getattr__(name: str) -> Any:
-        known = [n for n in globals() if not n.startswith("_")]
-        raise hints.no_attribute("xcnn.init", name, hints.INIT, known)

@@ -62,6 +62,4 @@ __all__ = [
 __all__ += augment.__all__
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name
-
-    def __getattr__(name: str) -> Any:
-        raise hints.no_attribute("xcnn.data", name, hints.DATA, __all__)
+    __getattr__ = hints.getter("xcnn.data", hints.DATA, __all__)

@@ -54,5 +54,4 @@ if not TYPE_CHECKING:  # a type checker would find nothing in a list that is com
     )
 
     # accept every name if it saw this
-    def __getattr__(name: str) -> Any:
-        raise hints.no_attribute("xcnn.functional", name, hints.FUNCTIONAL, __all__)
+    __getattr__ = hints.getter("xcnn.functional", hints.FUNCTIONAL, __all__)
