@@ -119,6 +119,8 @@ def test_what_is_refused():
         xcnn.zeros(-1)
     with pytest.raises(ArgumentError, match="size="):
         xcnn.zeros(2**40)
+    with pytest.raises(ArgumentError, match=r"requires_grad=3: use xcnn.empty\(sizes\)"):
+        xcnn.Tensor(2.0, 3)
     with pytest.raises(
         ArgumentError, match="arange: start=0, end=3, step=-1: expected a step towards"
     ):

@@ -25,7 +25,7 @@ from . import backends
 from .arrays import Array
 from .backends import Backend
 from .checks import check_callable, check_dim, check_flag
-from .errors import DeviceError, DTypeError, GradientError, ShapeError, show
+from .errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError, show
 from .layout import batch_first, batch_last
 from .notebook import html_table
 
@@ -515,6 +515,8 @@ class Tensor:
         self._hooks: list[Hook] | None = None
         self.creator: Function | None = None
         self._requires = False
+        if type(requires_grad) is int:  # PyTorch's Tensor(2, 3), of that shape
+            raise ArgumentError(f"requires_grad={requires_grad}: use xcnn.empty(sizes), or a bool")
         if requires_grad is not False:
             self.requires_grad = requires_grad
 
@@ -750,7 +752,7 @@ class Tensor:
         ShapeError
             ``gradient`` has a different shape.
         """
-        if create_graph:
+        if check_flag("create_graph", create_graph):
             raise GradientError(
                 "backward(): create_graph=True: gradients are of first order only, so a gradient "
                 "penalty cannot be trained"
@@ -761,8 +763,9 @@ class Tensor:
                 "(or was computed under no_grad)"
             )
         with self.backend.active():
+            retain = retain_graph is not None and check_flag("retain_graph", retain_graph)
             first = self.gradient_for_backward("backward(): gradient", gradient)
-            for leaf, dx in walk(self, first, bool(retain_graph)):
+            for leaf, dx in walk(self, first, retain):
                 leaf.accumulate(dx)
 
     def gradient_for_backward(self, name: str, grad: Any) -> Array:

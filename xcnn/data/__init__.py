@@ -10,7 +10,7 @@ Data stay on the host as NumPy arrays; the trainer moves each batch to the devic
 ((32, 1, 32, 32), 'float32', (32,))
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import hints
 from . import augment, sources
