@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from .. import hints
 from ..errors import DeviceError
 from .base import (
     GOOD,
@@ -106,3 +109,7 @@ def _cuda(index: int) -> Backend:
 
     name = f"cuda:{index}"
     return _by_name[name] if name in _by_name else add_device(open_device(index))
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+    __getattr__ = hints.getter("xcnn.backends", hints.BACKENDS, __all__)

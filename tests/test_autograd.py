@@ -317,11 +317,12 @@ def test_backward_frees_what_was_saved(leaf):
     ("act", "error", "text"),
     [
         (lambda x: x.detach().backward(), GradientError, "requires_grad=True"),
+        (lambda x: x.sum().backward(create_graph=True), GradientError, "first order only"),
         (lambda x: x.backward(), GradientError, r"needs one element.*\(2,\)"),
         (lambda x: x.backward(np.ones(3)), ShapeError, r"\(3,\), the output \(2,\)"),
         (lambda x: x.item(), ShapeError, r"one element, but this tensor has shape \(2,\)"),
     ],
-    ids=["no-graph", "not-a-scalar", "grad-shape", "item"],
+    ids=["no-graph", "second-order", "not-a-scalar", "grad-shape", "item"],
 )
 def test_backward_errors(act, error, text):
     with pytest.raises(error, match=text):
@@ -626,6 +627,12 @@ def test_retain_grad(leaf):
     (y * y).sum().backward()
     assert_matches(y.grad, [12])
     assert_matches(x.grad, [36])
+    y = x * 3
+    y.retain_grad()
+    y.retain_grad()  # again: nothing to do
+    y.register_hook(lambda gradient: gradient * 2)
+    y.sum().backward()
+    assert_matches(y.grad, [2])  # what the hooks return, as in PyTorch
     with pytest.raises(GradientError, match="retain_grad: this tensor does not require"):
         leaf([1.0], requires_grad=False).retain_grad()
 

@@ -103,11 +103,24 @@ def test_operations_are_reachable():
         xcnn.adds  # noqa: B018
 
 
+def test_names_complete():
+    assert {"stack", "float32", "zeros", "nn", "onnx"} <= set(dir(xcnn))
+    x = xcnn.zeros(1)
+    assert {"add_", "clamp_", "masked_fill_", "sum", "fill_", "grad"} <= set(dir(x))
+    assert all(callable(getattr(x, name)) for name in dir(x) if name.strip("_") + "_" == name)
+    public = {n for n in dir(xcnn.Tensor) if not n.startswith("_")} - {"creator", "mT"}
+    assert not [name for name in public if not getattr(xcnn.Tensor, name).__doc__]
+    with pytest.raises(TypeError, match=r"Tensor\.zero_"):
+        x.zero_(1)
+
+
 def test_what_is_refused():
     with pytest.raises(ArgumentError, match=r"size=\(-1,\): expected ints >= 0"):
         xcnn.zeros(-1)
     with pytest.raises(ArgumentError, match="size="):
         xcnn.zeros(2**40)
+    with pytest.raises(ArgumentError, match=r"requires_grad=3: use xcnn.empty\(sizes\)"):
+        xcnn.Tensor(2.0, 3)
     with pytest.raises(
         ArgumentError, match="arange: start=0, end=3, step=-1: expected a step towards"
     ):
@@ -125,6 +138,11 @@ def test_what_is_refused():
         (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
         (xcnn, "jit", "xcnn has no attribute 'jit'; use xcnn.onnx.export"),
+        (xcnn.backends, "cudnn", "xcnn.backends has no attribute 'cudnn'; leave it out"),
+        (xcnn.cuda, "amp", "xcnn.cuda has no attribute 'amp'; use Trainer"),
+        (xcnn, "autograd", "; gradients are of first order only"),
+        (xcnn.data, "random_split", "xcnn.data has no attribute 'random_split'; use Subset"),
+        (xcnn.nn.ReLU(), "_modules", "'_modules'; use named_parameters"),
         (xcnn.optim, "swa_utils", "xcnn.optim has no .* 'swa_utils'; use optim.EMA"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
         (
@@ -142,10 +160,19 @@ def test_a_missing_name_says_what_to_use(owner, name, text):
     assert not hasattr(owner, name)
 
 
-@pytest.mark.parametrize("owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP"])
+@pytest.mark.parametrize(
+    "owner", ["NN", "FUNCTIONAL", "OPTIM", "TENSOR", "TOP", "DATA", "CUDA", "BACKENDS"]
+)
 def test_hints_are_for_names_that_are_missing(owner):
     place = {"NN": xcnn.nn, "FUNCTIONAL": xcnn.functional, "OPTIM": xcnn.optim}
-    place |= {"TENSOR": xcnn.zeros(1), "TOP": xcnn}
+    place["BACKENDS"] = xcnn.backends
+    place |= {
+        "DATA": xcnn.data,
+        "INIT": xcnn.init,
+        "CUDA": xcnn.cuda,
+        "TENSOR": xcnn.zeros(1),
+        "TOP": xcnn,
+    }
     there = [n for n in getattr(hints, owner) if hasattr(place[owner], n)]
     assert not there
 

@@ -126,6 +126,13 @@ def test_a_tensor_is_a_sequence_of_its_first_axis(backend):
         iter(Tensor(backend.asarray(normal())))
 
 
+def test_index_of_a_range(backend):
+    x, y = normal(3, 2), Tensor(backend.asarray(normal(3, 2)))
+    y[range(3), [1, 0, 1]] = 7.0
+    assert_matches(y[range(3), [1, 0, 1]], np.full(3, 7.0))
+    assert_matches(Tensor(backend.asarray(x))[range(2, -1, -2)], x[::-2])
+
+
 @pytest.mark.parametrize(
     ("index", "error", "text"),
     [

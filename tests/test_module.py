@@ -130,6 +130,13 @@ def test_requires_grad_():
 # State
 
 
+def test_state_dict_is_in_the_order_of_pytorch():
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.Linear(2, 2))
+    buffers = ["0.running_mean", "0.running_var", "0.num_batches_tracked"]
+    parameters = ["0.weight", "0.bias"], ["1.weight", "1.bias"]
+    assert list(model.state_dict()) == parameters[0] + buffers + parameters[1]
+
+
 def test_state_dict_copies(backend):
     model = small().to(backend)
     state = model.state_dict()

@@ -59,6 +59,10 @@ nn.utils = SimpleNamespace(
 
 if TYPE_CHECKING:
     from . import onnx
+    from .functional import *
+
+    bool = double = float = float16 = float32 = float64 = half = ""
+    int = int8 = int16 = int32 = int64 = long = short = uint8 = ""
 else:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:
@@ -74,6 +78,9 @@ else:  # a type checker that saw it would accept every name
         if name in _DTYPES:
             return _DTYPES[name]
         raise hints.no_attribute(__name__, name, hints.TOP, [*__all__, *functional.__all__])
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *functional.__all__, *_DTYPES, "onnx"})
 
 
 __version__ = "0.1.0"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import backends
+from . import backends, hints
 from .random import manual_seed
 
 __all__ = [
@@ -41,3 +41,7 @@ def memory_allocated(device: Any = None) -> int:
 
 def _name(device: Any) -> Any:
     return "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+    __getattr__ = hints.getter("xcnn.cuda", hints.CUDA, __all__)

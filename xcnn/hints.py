@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from .errors import UnknownNameError, did_you_mean
 
@@ -15,6 +16,8 @@ _COMPLEX = "complex numbers are not part of xcnn; use two real channels"
 _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
+_COUNTS = "use xcnn.metrics.ConfusionMatrix, or numpy.bincount and numpy.histogram on tensor.data"
+_PRIVATE = "use named_parameters, named_buffers, named_children and setattr(module, name, value)"
 
 _PARTS, _LAZY_KINDS = ("Decoder", "Encoder"), ("BatchNorm", "Conv", "ConvTranspose", "InstanceNorm")
 
@@ -95,11 +98,34 @@ MODULE = {
         ("register_backward_hook", "register_full_backward_hook"),
         "use register_forward_hook, and register_hook of the output in it",
     ),
+    **dict.fromkeys(("_buffers", "_modules", "_parameters"), _PRIVATE),
     "bfloat16": "bfloat16 is not part of xcnn; use .half() or .float()",
     "compile": "leave it out: operations run at once",
     "extra_repr": "the arguments of __init__ are shown",
     "share_memory": "leave it out: the loader's workers are threads",
     "type": "use to(dtype)",
+}
+CUDA = {
+    "amp": 'use Trainer(..., precision="float16"), or xcnn.amp',
+    "empty_cache": "leave it out",
+    "set_device": 'pass device="cuda:1" and so on',
+}
+BACKENDS = {"cudnn": "leave it out: convolutions choose their method by shape"}
+DATA = {
+    **dict.fromkeys(("RandomSampler", "SequentialSampler"), "use DataLoader(shuffle=...)"),
+    "ConcatDataset": "write a Dataset with __len__ and __getitem__",
+    "SubsetRandomSampler": "use DataLoader(Subset(dataset, indices), shuffle=True)",
+    "TensorDataset": "use ArrayDataset(x, y), or the tuple (x, y) itself",
+    "random_split": "use Subset(dataset, indices), split or kfold",
+}
+_THREADS = "leave it out: workers are threads"
+#: arguments of DataLoader
+LOADER = {
+    **dict.fromkeys(("persistent_workers", "worker_init_fn"), _THREADS),
+    "collate_fn": "items are stacked; return arrays of one shape, and change batches in transform=",
+    "generator": "use seed",
+    "num_workers": "use workers, the number of threads",
+    "pin_memory": "leave it out: copies to a GPU are pinned",
 }
 TOP = {
     **_INSTEAD,
@@ -114,7 +140,16 @@ TOP = {
     "FloatTensor": "use xcnn.tensor",
     "Generator": "use xcnn.manual_seed",
     "LongTensor": 'use xcnn.tensor(..., dtype="int64")',
-    "autograd": "use tensor.backward(), xcnn.vjp, or a subclass of xcnn.Function",
+    **dict.fromkeys(("bincount", "histc", "histogram"), _COUNTS),
+    **dict.fromkeys(("bucketize", "searchsorted"), "use (x[..., None] > limits).sum(-1)"),
+    **dict.fromkeys(("e", "inf", "nan", "pi"), "use Python's math"),
+    **dict.fromkeys(("finfo", "iinfo"), "use numpy's"),
+    "set_default_dtype": "pass dtype=, or use module.to(dtype)",
+    "Size": "use a tuple: tensor.shape is one",
+    "autocast": 'use Trainer(..., precision="float16"), or xcnn.amp.autocast',
+    "autograd": "use backward, xcnn.vjp or xcnn.Function; gradients are of first order only",
+    "is_floating_point": "use tensor.is_floating_point()",
+    "is_tensor": "use isinstance(x, xcnn.Tensor)",
     "bfloat16": "bfloat16 is not part of xcnn; use float16 or float32",
     "compile": "leave it out: operations run at once",
     "distributed": _SEVERAL,
@@ -138,3 +173,12 @@ def no_attribute(
     """The error for a missing attribute, with a hint, or a name that is spelled like it."""
     hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
     return UnknownNameError(f"{owner} has no attribute {name!r}{hint}")
+
+
+def getter(owner: str, hints: dict[str, str], known: Iterable[str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module, which raises :func:`no_attribute`."""
+
+    def missing(name: str) -> Any:
+        raise no_attribute(owner, name, hints, known)
+
+    return missing

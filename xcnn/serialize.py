@@ -159,7 +159,10 @@ def load(path: AnyPath, model: nn.Module | None = None) -> Any:
         return model.eval()
     hint = "build the model yourself and call xcnn.load(path, model)"
     if "architecture" not in metadata:
-        raise FileFormatError(f"{path} holds weights but no architecture; {hint}")
+        raise FileFormatError(
+            f"{path} holds weights but no architecture; {hint}, or "
+            "model.load_state_dict(xcnn.load_state(path))"
+        )
     try:
         return _rebuild(metadata["architecture"], arrays)
     except Exception as error:  # a tampered description can make a constructor raise anything

@@ -25,7 +25,7 @@ from . import backends
 from .arrays import Array
 from .backends import Backend
 from .checks import check_callable, check_dim, check_flag
-from .errors import DeviceError, DTypeError, GradientError, ShapeError, show
+from .errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError, show
 from .layout import batch_first, batch_last
 from .notebook import html_table
 
@@ -52,6 +52,18 @@ class RemovableHandle:
         """Remove the hook; calling it again does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
+
+
+class _Keep:
+    """The hook of ``retain_grad``: the last one, and it does not keep the tensor alive."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = weakref.ref(tensor)
+
+    def __call__(self, gradient: Tensor) -> None:
+        tensor = self._tensor()
+        if tensor is not None:
+            tensor.accumulate(gradient)
 
 
 # -- thread-local modes -------------------------------------------------------------------------
@@ -502,6 +514,8 @@ class Tensor:
         self._hooks: list[Hook] | None = None
         self.creator: Function | None = None
         self._requires = False
+        if type(requires_grad) is int:  # PyTorch's Tensor(2, 3), of that shape
+            raise ArgumentError(f"requires_grad={requires_grad}: use xcnn.empty(sizes), or a bool")
         if requires_grad is not False:
             self.requires_grad = requires_grad
 
@@ -693,7 +707,8 @@ class Tensor:
             raise GradientError("register_hook: this tensor does not require a gradient")
         holder, name = (self, "_hooks") if self.creator is None else (self.creator, "hooks")
         hooks = getattr(holder, name) or []
-        hooks.append(check_callable("hook", hook))
+        place = len(hooks) - any(isinstance(h, _Keep) for h in hooks)  # grad has what hooks return
+        hooks.insert(place, check_callable("hook", hook))
         setattr(holder, name, hooks)
         return RemovableHandle(hooks, hook)
 
@@ -705,44 +720,52 @@ class Tensor:
         GradientError
             The tensor does not require a gradient.
         """
-        target = weakref.ref(self)  # the hook must not keep it alive
-
-        def keep(gradient: Tensor) -> None:
-            tensor = target()
-            if tensor is not None:
-                tensor.accumulate(gradient)
-
         if not self.requires_grad:
             raise GradientError("retain_grad: this tensor does not require a gradient")
-        if self.creator is not None:
-            self.register_hook(keep)
+        if self.creator is not None and not any(
+            isinstance(h, _Keep) for h in self.creator.hooks or ()
+        ):
+            self.register_hook(_Keep(self))
 
-    def backward(self, grad: Array | None = None, retain_graph: bool = False) -> None:
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
         """Add d(self)/d(leaf) to ``grad`` of every leaf that requires a gradient.
 
         Parameters
         ----------
-        grad
+        gradient
             Gradient of this tensor, same shape. Optional for a single element.
         retain_graph
             Keep the saved arrays, so that backward can be called again.
+        create_graph
+            Must be False: gradients are of first order only.
 
         Raises
         ------
         GradientError
-            Nothing requires a gradient, or ``grad`` is missing for more than one element.
+            Nothing requires a gradient, or ``gradient`` is missing for more than one element.
         ShapeError
-            ``grad`` has a different shape.
+            ``gradient`` has a different shape.
         """
+        if check_flag("create_graph", create_graph):
+            raise GradientError(
+                "backward(): create_graph=True: gradients are of first order only, so a gradient "
+                "penalty cannot be trained"
+            )
         if not self.requires_grad:
             raise GradientError(
                 "backward(): this tensor does not depend on anything with requires_grad=True "
                 "(or was computed under no_grad)"
             )
         with self.backend.active():
-            grad = self.gradient_for_backward("backward(): grad", grad)
-            for leaf, gradient in walk(self, grad, retain_graph):
-                leaf.accumulate(gradient)
+            retain = retain_graph is not None and check_flag("retain_graph", retain_graph)
+            first = self.gradient_for_backward("backward(): gradient", gradient)
+            for leaf, dx in walk(self, first, retain):
+                leaf.accumulate(dx)
 
     def gradient_for_backward(self, name: str, grad: Any) -> Array:
         """``grad`` as an array of the right shape; if it is None, 1 for a single element."""
@@ -786,11 +809,13 @@ class Tensor:
 
         def _unary(self) -> Tensor: ...
         def _binary(self, other: Any) -> Tensor: ...
+        def _augmented(self, other: Any) -> Self: ...
 
         __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __matmul__ = _binary
         __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rmatmul__ = __rpow__ = _binary
         __and__ = __or__ = __xor__ = __pow__ = __getitem__ = _binary
         __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _binary  # type: ignore[assignment]
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = _augmented
         __neg__ = __abs__ = __invert__ = _unary
 
         def __iter__(self) -> Iterator[Tensor]: ...

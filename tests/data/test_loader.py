@@ -1,5 +1,6 @@
 import gc
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xcnn import hints
 from xcnn.data import ArrayDataset, Augmentation, DataLoader, Dataset, Subset, load
 from xcnn.errors import ArgumentError, DataError, StateDictError
 
@@ -271,6 +273,12 @@ def test_the_thread_stays_no_more_than_prefetch_batches_ahead():
     while time.monotonic() < deadline:
         assert len(read) <= 4  # one used, two in the queue, one waiting to get in
     iterator.close()
+
+
+@pytest.mark.parametrize(("name", "use"), [*hints.LOADER.items(), ("bach_size", "see help")])
+def test_an_argument_of_pytorch_says_what_to_use(name, use):
+    with pytest.raises(ArgumentError, match=re.escape(f"no argument '{name}'; {use}")):
+        DataLoader(xy(), **{name: 1})
 
 
 def test_two_loaders_at_once():

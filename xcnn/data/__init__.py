@@ -10,6 +10,9 @@ Data stay on the host as NumPy arrays; the trainer moves each batch to the devic
 ((32, 1, 32, 32), 'float32', (32,))
 """
 
+from typing import TYPE_CHECKING
+
+from .. import hints
 from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
@@ -57,3 +60,6 @@ __all__ = [
     "subsample",
 ]
 __all__ += augment.__all__
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+    __getattr__ = hints.getter("xcnn.data", hints.DATA, __all__)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from .. import hints
 from ..checks import check_callable, check_flag, check_int, loads_state
 from ..errors import ArgumentError, DataError, StateDictError
 from ..threads import start
@@ -73,8 +74,8 @@ class DataLoader:
     Raises
     ------
     ArgumentError
-        If a number is not an integer, or too small; or if ``sampler`` has no ``order``, or is
-        combined with ``shuffle`` or an iterable.
+        If a number is not an integer, or too small; an argument is unknown; or if ``sampler`` has
+        no ``order``, or is combined with ``shuffle`` or an iterable.
     DataError
         If ``data`` cannot be read; when iterating, if items cannot be stacked. An exception that
         the dataset raises has a note with the number of the item.
@@ -100,7 +101,11 @@ class DataLoader:
         sampler: Any = None,
         workers: int = 0,
         shuffle_buffer: int = 1000,
+        **others: Any,
     ) -> None:
+        for name in others:
+            hint = hints.LOADER.get(name, "see help(xcnn.data.DataLoader)")
+            raise ArgumentError(f"DataLoader has no argument {name!r}; {hint}")
         self.dataset = as_dataset(data)
         self.batch_size = check_int("batch_size", batch_size, 1)
         self.shuffle = check_flag("shuffle", shuffle)

@@ -49,15 +49,14 @@ from .resample import Resample as Resample
 from .shape import *
 from .sorting import *
 
-__all__ = sorted(
-    name
-    for name, value in globals().items()
-    if callable(value) and not isinstance(value, type) and value is not Any
-)
-
 methods.install(Tensor)
 
-if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+if not TYPE_CHECKING:  # a type checker would find nothing in a list that is computed, and
+    __all__ = sorted(
+        name
+        for name, value in globals().items()
+        if callable(value) and not isinstance(value, type) and value is not Any
+    )
 
-    def __getattr__(name: str) -> Any:
-        raise hints.no_attribute("xcnn.functional", name, hints.FUNCTIONAL, __all__)
+    # accept every name if it saw this
+    __getattr__ = hints.getter("xcnn.functional", hints.FUNCTIONAL, __all__)

@@ -298,6 +298,8 @@ def _index_item(input: Tensor, item: Any) -> Any:
         if item.step == 0:
             raise ArgumentError("indexing a tensor: the step of a slice is 0")
         return item
+    if isinstance(item, range):
+        item = list(item)
     if not isinstance(item, list | tuple) and not hasattr(item, "dtype"):
         text = "expected ints, slices, None, Ellipsis, or arrays or lists of ints or of bools"
         raise DTypeError(f"a tensor cannot be indexed with {type(item).__name__}: {text}")

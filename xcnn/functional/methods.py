@@ -188,6 +188,11 @@ _DTYPES = {
     "long": "int64",
     "short": "int16",
 }
+#: for tab completion; :func:`_missing` makes those of the others too
+_IN_PLACE = [
+    f"{name}_" for module in (arithmetic, elementwise) for name in module.__all__
+    if name in _SAME_NAME
+] + ["masked_fill_", "scatter_", "scatter_add_"]  # fmt: skip
 METHODS: dict[str, Any] = {
     **{f"__{name}__": function for name, function in _BINARY.items()},
     **{f"__r{name}__": _reflected(function) for name, function in _BINARY.items()},
@@ -204,6 +209,7 @@ METHODS: dict[str, Any] = {
     "__getitem__": indexing.getitem,
     "__invert__": arithmetic.bitwise_not,
     "__getattr__": _missing,
+    "__dir__": lambda tensor: [*object.__dir__(tensor), *_IN_PLACE],
     "__setitem__": indexing.setitem,
     "__iter__": _iterate,
     "T": property(shape.t),
@@ -215,6 +221,8 @@ METHODS: dict[str, Any] = {
     "dim": lambda tensor: tensor.ndim,
     "fill_": lambda tensor, value: _store(tensor, "fill_", value),
     "flip": _one_by_one(indexing.flip),
+    "is_contiguous": lambda tensor: tensor.data.flags.c_contiguous,
+    "is_floating_point": lambda tensor: tensor.dtype.kind == "f",
     "normal_": _normal,
     "permute": _one_by_one(shape.permute),
     "tile": _one_by_one(shape.tile),
@@ -231,4 +239,7 @@ METHODS: dict[str, Any] = {
 def install(kind: type[Tensor]) -> None:
     """Set the operators and methods of the table on ``kind``."""
     for name, method in METHODS.items():
+        if callable(method) and not name.startswith("_") and not method.__doc__:
+            method.__name__, method.__qualname__ = name, f"Tensor.{name}"  # for help and errors
+            method.__doc__ = f"As ``torch.Tensor.{name}``."
         setattr(kind, name, method)

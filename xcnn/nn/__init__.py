@@ -36,6 +36,4 @@ __all__ = sorted(name for name, value in globals().items() if callable(value) an
 utils: Any  # gradient clipping, which xcnn/__init__.py puts here
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name
-
-    def __getattr__(name: str) -> Any:
-        raise hints.no_attribute("xcnn.nn", name, hints.NN, __all__)
+    __getattr__ = hints.getter("xcnn.nn", hints.NN, __all__)

@@ -307,8 +307,11 @@ class Module:
         return IncompatibleKeys(missing, unexpected)
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self._named_tensors(Parameter)
-        yield from ((name, b) for name, b in self.named_buffers() if b.persistent)
+        for path, module in self.named_modules():  # in PyTorch's order
+            yield from module._named_tensors(Parameter, path, recurse=False)
+            for name, buffer in module.named_buffers(path, recurse=False):
+                if buffer.persistent:
+                    yield name, buffer
 
     def _all_tensors(self) -> Iterator[Tensor]:
         yield from self.parameters()

@@ -29,6 +29,4 @@ BY_NAME: dict[str, type[Optimizer]] = {
 lr_scheduler: Any  # xcnn.schedules, which xcnn/__init__.py puts here
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name
-
-    def __getattr__(name: str) -> Any:
-        raise hints.no_attribute("xcnn.optim", name, hints.OPTIM, __all__)
+    __getattr__ = hints.getter("xcnn.optim", hints.OPTIM, __all__)
