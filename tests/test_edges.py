@@ -1,12 +1,15 @@
 """Inputs at the edge of what an operation takes: PyTorch's result, or an error of xcnn's."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import Tensor
-from xcnn.errors import ArgumentError, DTypeError
+from xcnn import Tensor, nn
+from xcnn.errors import ArgumentError, DTypeError, GradientError
 
 torch = pytest.importorskip("torch")
 
@@ -108,3 +111,20 @@ def test_filled_arrays_are_made_in_their_dtype(monkeypatch):
     monkeypatch.setattr(np, "full", lambda *args: made.append(full(*args)) or made[-1])
     xcnn.zeros(5, 7)
     assert [str(a.dtype) for a in made if a.size == 35] == ["float32"]
+
+
+def test_a_computed_tensor_is_not_copied_with_its_graph():
+    x = Tensor(np.ones(3), True)
+    for duplicate in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(GradientError, match="detach"):
+            duplicate(x * 2)
+    assert copy.deepcopy((x * 2).detach()).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "NLLLoss", "BCEWithLogitsLoss"])
+def test_class_weights_are_saved_with_a_loss(tmp_path, name):
+    loss = getattr(nn, name)(weight=np.array([1, 2, 4], "float32"))
+    xcnn.save(nn.Sequential(loss), tmp_path / "loss")
+    (loaded,) = xcnn.load(tmp_path / "loss")
+    assert loaded.weight.tolist() == [1, 2, 4]
+    assert isinstance(loaded.weight, nn.Buffer)
