@@ -125,7 +125,7 @@ def test_what_is_refused():
         (xcnn.nn, "Conv2D", "xcnn.nn has no attribute 'Conv2D' .did you mean 'Conv2d'"),
         (xcnn.functional, "upsample", "no attribute 'upsample'; use F.interpolate"),
         (xcnn, "jit", "xcnn has no attribute 'jit'; use xcnn.onnx.export"),
-        (xcnn.optim, "lr_scheduler", "xcnn.optim has no .* 'lr_scheduler'; use xcnn.schedules"),
+        (xcnn.optim, "swa_utils", "xcnn.optim has no .* 'swa_utils'; use optim.EMA"),
         (xcnn.zeros(1), "grad_fn", "Tensor has no attribute 'grad_fn'; use tensor.creator"),
         (
             xcnn.nn.ReLU(),
@@ -204,3 +204,17 @@ def test_draws(backend):
     assert sorted(xcnn.multinomial(weights[0], 2).tolist()) == [0, 2]
     with pytest.raises(ArgumentError, match=r"multinomial: input has shape \(3,\), num_samples=3"):
         xcnn.multinomial(weights[0], 3)
+
+
+def test_new_tensors_of_the_same_kind(backend):
+    like = Tensor(backend.asarray(np.ones((2, 2), "float64")))
+    assert like.new_zeros(3, 2).tolist() == [[0.0, 0.0]] * 3
+    assert like.new_ones((2,)).dtype == "float64"
+    assert like.new_full((2,), 7, dtype="int64").tolist() == [7, 7]
+    assert like.new_tensor([1, 2]).device == backend.device
+    assert like.new_empty(0).shape == (0,)
+
+
+def test_the_places_of_pytorch():
+    assert xcnn.optim.lr_scheduler.StepLR is xcnn.schedules.StepLR
+    assert xcnn.nn.utils.clip_grad_norm_ is xcnn.optim.clip_grad_norm_

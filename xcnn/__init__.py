@@ -4,6 +4,7 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 :class:`Trainer`, or with :mod:`xcnn.nn` and ``loss.backward()``.
 """
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from xcnn import interrupt  # noqa: F401  (first: importing the rest takes a while)
@@ -50,6 +51,11 @@ _DTYPES = {
     **{"long": "int64", "short": "int16"},
 }
 inference_mode = no_grad
+# where PyTorch has them
+optim.lr_scheduler = schedules
+nn.utils = SimpleNamespace(
+    clip_grad_norm_=optim.clip_grad_norm_, clip_grad_value_=optim.clip_grad_value_
+)
 
 if TYPE_CHECKING:
     from . import onnx

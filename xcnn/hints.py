@@ -15,7 +15,6 @@ _COMPLEX = "complex numbers are not part of xcnn; use two real channels"
 _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
 _LINALG = "use numpy.linalg or cupy.linalg on tensor.data, without a gradient"
 _FFT = "use numpy.fft or cupy.fft on tensor.data, without a gradient"
-_NEW = "use xcnn.zeros_like(tensor), or xcnn.zeros(..., dtype=tensor.dtype, device=tensor.device)"
 
 #: functions, which are methods of a tensor too
 _INSTEAD = {
@@ -65,7 +64,6 @@ NN = {
     "NLLLoss2d": "use nn.NLLLoss, which takes images",
     "ParameterDict": "use a plain dict of nn.Parameter as an attribute",
     "UninitializedParameter": "pass the sizes to the layer",
-    "utils": "use xcnn.optim.clip_grad_norm_ and clip_grad_value_",
 }
 FUNCTIONAL = {
     **_INSTEAD,
@@ -79,12 +77,10 @@ OPTIM = {
     "ASGD": "use SGD, with optim.EMA or optim.SWA for the average",
     "Adafactor": "use AdamW, or SGD for less state",
     "SparseAdam": "sparse gradients are not part of xcnn; use Adam",
-    "lr_scheduler": "use xcnn.schedules, or from xcnn import schedules as lr_scheduler",
     "swa_utils": "use optim.EMA, optim.SWA and optim.update_batch_norm",
 }
 TENSOR = {
     **_INSTEAD,
-    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros"), _NEW),
     **dict.fromkeys(
         ("cholesky", "det", "eig", "inverse", "logdet", "lu", "pinverse", "qr", "svd"), _LINALG
     ),

@@ -37,7 +37,7 @@ _STORED = {code: np.dtype(name).newbyteorder("<") for name, code in _CODES.items
 _STORED |= {"BOOL": np.dtype("u1"), "BF16": np.dtype("<u2")}
 
 
-def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = None) -> None:
+def save(model: Any, path: AnyPath, metadata: Mapping[str, str] | None = None) -> None:
     """Write ``model`` to a safetensors file.
 
     The write is atomic: a temporary file in the same folder is renamed when it is complete.
@@ -46,7 +46,8 @@ def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = N
     ----------
     model
         Any Module. If it has unregistered classes, :func:`load` needs a model to load into. Only
-        constructor arguments are saved, not attributes changed later.
+        constructor arguments are saved, not attributes changed later. Or a ``state_dict()``, which
+        :func:`load_state` reads.
     path
         Usually ends in ``.safetensors``.
     metadata
@@ -57,19 +58,27 @@ def save(model: nn.Module, path: AnyPath, metadata: Mapping[str, str] | None = N
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
     DTypeError
-        ``model`` is not a Module.
+        ``model`` is neither.
     """
-    if not isinstance(model, nn.Module):
-        raise DTypeError(
-            f"save: model is {type(model).__name__}: expected a Module, as in save(model, path)"
-        )
     write_atomically(path, model_parts(model, metadata))
 
 
-def model_parts(model: nn.Module, metadata: Mapping[str, str] | None = None) -> list[Any]:
+def model_parts(model: Any, metadata: Mapping[str, str] | None = None) -> list[Any]:
     """The content of the file that :func:`save` writes, as a list of buffers."""
-    strings = {"format": "xcnn", "architecture": json.dumps(describe(model)), **(metadata or {})}
-    arrays = {name: backends.of(a).to_host(a) for name, a in model.state_dict().items()}
+    strings = {"format": "xcnn", **(metadata or {})}
+    if isinstance(model, nn.Module):
+        strings = {"architecture": json.dumps(describe(model)), **strings}
+        state: Mapping[str, Any] = model.state_dict()
+    elif isinstance(model, Mapping) and all(
+        isinstance(name, str) and hasattr(value, "dtype") for name, value in model.items()
+    ):
+        state = {name: Tensor.of(value).data for name, value in model.items()}
+    else:
+        raise DTypeError(
+            f"save: model is {type(model).__name__}: expected a Module or its "
+            "state_dict(), as in save(model, path); Trainer.save saves a training"
+        )
+    arrays = {name: backends.of(a).to_host(a) for name, a in state.items()}
     return parts(arrays, strings)
 
 

@@ -155,7 +155,7 @@ def test_mod_of_floats(backend, fmod):
 
 def test_mod_by_zero():
     """An error on the CPU, where checking is free."""
-    with pytest.raises(XcnnError, match=r"a Mod.*divided by 0"):
+    with pytest.raises(XcnnError, match=r"a Mod.*an integer is divided by 0"):
         node_on("Mod", HOST, np.array([1, 2]), np.array([1, 0]))
 
 

@@ -11,6 +11,7 @@ from . import conformance
 
 LISTED = conformance.read_list()
 PER_OPERATOR = 4
+SLOW = "test_vgg19", "test_zfnet512"  # with the operators of test_bvlc_alexnet
 
 
 def sample():
@@ -20,7 +21,7 @@ def sample():
         operator = kind, *name.split("_")[1:3]
         count[operator] += 1
         is_more = kind == "node" and count[operator] > PER_OPERATOR
-        marks = [pytest.mark.exhaustive] * is_more
+        marks = [pytest.mark.exhaustive] * (is_more or name in SLOW)
         yield pytest.param(kind, name, id=f"{kind}-{name}", marks=marks)
 
 
@@ -45,7 +46,7 @@ same_version = pytest.mark.skipif(
 
 
 @same_version
-@pytest.mark.parametrize(("kind", "name"), sample())
+@pytest.mark.parametrize(("kind", "name"), list(sample()))
 @pytest.mark.parametrize("device", ON_DEVICES)
 def test_case(device, kind, name):
     with warnings.catch_warnings():

@@ -196,7 +196,8 @@ ABOVE = "log log10 log1p log2 reciprocal rsqrt sqrt logit"
 BELOW = "acos asin atanh"
 REDUCED = """all any amax amin count_nonzero logsumexp mean nanmean nansum norm prod std
 std_mean sum var var_mean max min argmax argmin median"""
-TWO = "add sub mul div maximum minimum atan2 floor_divide remainder fmod isclose eq ne lt le gt ge"
+TWO = """add sub mul div maximum minimum fmax fmin hypot logaddexp atan2 floor_divide remainder fmod
+isclose eq ne lt le gt ge"""
 LOGIC = "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor"
 BITS = "bitwise_and bitwise_or bitwise_xor floor_divide remainder fmod sub maximum"
 INTS = np.array([[-7, 5, 3, 0, 9], [2, -3, 8, 6, -1], [1, 4, -5, -2, 7]])
@@ -266,7 +267,7 @@ CALLS = [
     ),
     ("prelu", lambda x: F.prelu(x, FLAT[0]), FLAT),
     (
-        "nan_to_num nansum nanmean isnan isinf isfinite",
+        "nan_to_num nansum nanmean isnan isinf isposinf isneginf isfinite",
         each(
             F.nan_to_num,
             partial("nan_to_num", 1.0, 2.0, -3.0),
@@ -780,10 +781,33 @@ def test_functions(path, call, x):
     exported(path, load(path), x)
 
 
+def in_place(x):
+    y, z = x * 2, F.relu(x)
+    y += z
+    y *= 0.5
+    y[y > 1] = -1
+    z.fill_(3)
+    return y + 1, z
+
+
+def test_changes_in_place(path):
+    """As in a residual block: x += shortcut(x)."""
+    exported(path, Calling(in_place), FLAT)
+    exported(path, load(path), FLAT)
+
+
+def test_assignments_to_parts(path):
+    def assigned(x):
+        y = x * 2
+        y[:, 0] = 7
+        return y
+
+    with pytest.raises(UnsupportedOperatorError, match=r"setitem, .*use where or index_put"):
+        export(Calling(assigned), FLAT, path)
+
+
 def test_every_function_has_a_case():
-    written = {
-        name for name in {*EMITTERS, *PARTS} if "." not in name and name != "sliding_windows"
-    }
+    written = {name for name in {*EMITTERS, *PARTS} if "." not in name and name not in INNER}
     known = written | LOSSES | set(NO_FORM)
     called = {name for names, _, _ in CALLS for name in names.split()}
     assert called <= {*F.__all__, "getitem"}
@@ -791,6 +815,10 @@ def test_every_function_has_a_case():
     for name in F.__all__:
         is_part = not hasattr(getattr(F, name), "__wrapped__")  # it calls operations
         assert operation_name(name) in known or is_part, name
+
+
+#: operations behind methods of Tensor
+INNER = "_store", "setitem", "sliding_windows"
 
 
 def operation_name(name):

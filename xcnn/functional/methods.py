@@ -12,9 +12,9 @@ from typing import Any
 
 from .. import hints
 from ..checks import check_number
-from ..creation import rand_like, randn_like
+from ..creation import empty, full, ones, rand_like, randn_like, tensor, zeros
 from ..errors import DTypeError, GradientError, ShapeError
-from ..tensor import Buffer, Tensor, is_grad_enabled
+from ..tensor import Buffer, Tensor, is_grad_enabled, operation
 from . import activation, arithmetic, elementwise, fold, indexing, linear, reduction, shape, sorting
 
 
@@ -34,6 +34,7 @@ def _compared(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], An
     return compare
 
 
+@operation
 def _store(tensor: Tensor, name: str, value: Any) -> Tensor:
     """Overwrite the elements of ``tensor``, for an operation that works in place."""
     if is_grad_enabled() and tensor.requires_grad:
@@ -104,6 +105,16 @@ def _uniform(tensor: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     return _store(tensor, "uniform_", rand_like(tensor) * (high - low) + low)
 
 
+def _new(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``make`` as a method: by default with the tensor's dtype, on its device."""
+
+    def method(tensor: Tensor, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
+        settings = {"dtype": dtype or tensor.dtype, "device": device or tensor.backend}
+        return make(*size, **settings)
+
+    return method
+
+
 def _converted(dtype: str) -> Callable[[Tensor], Tensor]:
     return lambda tensor: elementwise.astype(tensor, dtype)
 
@@ -167,6 +178,7 @@ METHODS: dict[str, Any] = {
     **{f"__{name}__": _compared(getattr(arithmetic, name)) for name in _COMPARISONS},
     **_SAME_NAME,
     **{name: _converted(dtype) for name, dtype in _DTYPES.items()},
+    **{f"new_{make.__name__}": _new(make) for make in (empty, full, ones, tensor, zeros)},
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
     "__pos__": lambda tensor: tensor,
     "__abs__": elementwise.abs,

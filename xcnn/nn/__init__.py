@@ -32,6 +32,8 @@ from .shape import *
 
 __all__ = sorted(name for name, value in globals().items() if callable(value) and value is not Any)
 
+utils: Any  # gradient clipping, which xcnn/__init__.py puts here
+
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:

@@ -26,6 +26,8 @@ BY_NAME: dict[str, type[Optimizer]] = {
     optimizer.__name__.lower(): optimizer for optimizer in _GENERAL
 }
 
+lr_scheduler: Any  # xcnn.schedules, which xcnn/__init__.py puts here
+
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:

@@ -18,8 +18,8 @@ from ..importer import Graph, Node
 from ..reader import require_onnx
 from . import emitters  # noqa: F401  (registers them)
 from .check import compare
-from .parts import NEEDS_AXES, NO_FORM, PARTS
-from .record import arrays_in, ids_in, needed, placed, roles, run, run_parts
+from .parts import NO_FORM, PARTS
+from .record import arrays_in, changed, ids_in, needed, placed, roles, run, run_parts
 from .upgrade import can_upgrade, is_current
 from .write import write
 from .writer import CannotExportError, Value, Writer
@@ -160,7 +160,8 @@ class _Export:
 
         from ... import __version__
 
-        self.writer.batch = (self.input_names[0], batch) if (batch or 0) > 1 else None
+        if batch is not None and batch > 1:
+            self.writer.batch = self.input_names[0], batch
         self._emit()
         self._name_outputs()
         weights, constants = self._weights()
@@ -215,6 +216,8 @@ class _Export:
             return
         names = output if isinstance(output, list) else [output]
         results = call.result if isinstance(call.result, tuple) else (call.result,)
+        if (tensor := changed(call)) is not None:  # from here on its array has another name
+            self.names[id(tensor.data)] = names[0]
         for value, name in zip(results, names, strict=False):  # a node may have unused outputs
             for array in arrays_in(value) if name else ():
                 self.names.setdefault(id(array), name)
@@ -297,7 +300,7 @@ class _Export:
 def _check_axes(call: Call) -> None:
     """Refuse an axis of a number, which xcnn and PyTorch take to have one."""
     is_number = getattr(call.arguments.get("input"), "ndim", None) == 0
-    if is_number and isinstance(call.arguments.get("dim"), int) and call.name in NEEDS_AXES:
+    if is_number and isinstance(call.arguments.get("dim"), int) and "squeeze" not in call.name:
         raise CannotExportError("of a number without axes; reshape it to (1,)")
 
 

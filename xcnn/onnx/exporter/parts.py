@@ -17,19 +17,12 @@ _RANDOM = "it draws random numbers"
 #: operations without a form in ONNX, and why
 NO_FORM: dict[str, str] = {
     **dict.fromkeys(("fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax"), _RANDOM),
+    **dict.fromkeys(("allclose", "equal"), "its result is a bool of Python"),
+    **dict.fromkeys(("copysign", "signbit"), "ONNX does not tell -0 from 0; use sign"),
+    "isin": "compare with each value by ==",
 }
 
-#: operations along an axis that ONNX has not for a number
-NEEDS_AXES = (
-    *("argmax", "argmin", "cumsum", "gather", "index_select", "log_softmax", "max", "median"),
-    *("min", "scatter", "scatter_add", "softmax", "sort", "topk"),
-)
-
 # -- elementwise --------------------------------------------------------------------------------
-
-
-def _times(factor: float) -> Callable[..., Tensor]:
-    return lambda x: F.mul(x, factor)
 
 
 def _atan2(input: Any, other: Any) -> Tensor:
@@ -51,8 +44,19 @@ def _div(input: Any, other: Any, rounding_mode: str) -> Tensor:
     return F.astype(F.div(F.sub(input, rest), other), rest.dtype)
 
 
-def _frac(input: Any) -> Tensor:
-    return F.sub(input, F.trunc(input))
+def _fmax(extreme: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The extreme of two numbers of which one may be NaN."""
+
+    def parts(input: Any, other: Any) -> Tensor:
+        known = F.where(F.isnan(other), input, extreme(input, other))
+        return F.where(F.isnan(input), other, known)
+
+    return parts
+
+
+def _logaddexp(input: Any, other: Any) -> Tensor:
+    difference = F.abs(F.sub(input, other))
+    return F.add(F.maximum(input, other), F.log(F.add(F.exp(F.mul(difference, -1)), 1)))
 
 
 def _isclose(input: Any, other: Any, rtol: float, atol: float, equal_nan: bool) -> Tensor:
@@ -253,7 +257,7 @@ def _fold(
     channels = x.shape[1] // math.prod(kernel)
     filters, _ = _elements(channels, kernel, x.dtype)
     columns = F.reshape(x, (*x.shape[:2], *(room // s + 1 for room, s in rooms)))
-    extra = tuple(room % s for room, s in rooms)
+    extra: Any = tuple(room % s for room, s in rooms)
     return F.conv_transpose2d(columns, filters, None, stride, padding, extra, channels, dilation)
 
 
@@ -325,7 +329,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "clamp": _clamp,
     "cosine_similarity": _cosine_similarity,
     "count_nonzero": _fact(F.sum),
-    "deg2rad": _times(math.pi / 180),
+    "deg2rad": lambda x: F.mul(x, math.pi / 180),
     "diag": _diag,
     "diagonal": _diagonal,
     "div": _div,
@@ -334,8 +338,14 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "expm1": lambda x: F.sub(F.exp(x), 1),
     "floor_divide": lambda x, other: F.round(F.div(F.sub(x, F.remainder(x, other)), other)),
     "fold": _fold,
-    "frac": _frac,
+    "frac": lambda x: F.sub(x, F.trunc(x)),
+    "fmax": _fmax(F.maximum),
+    "fmin": _fmax(F.minimum),
+    "hypot": lambda a, b: F.sqrt(F.add(F.mul(a, a), F.mul(b, b))),
     "isclose": _isclose,
+    "isneginf": lambda x: F.eq(x, -math.inf),
+    "isposinf": lambda x: F.eq(x, math.inf),
+    "logaddexp": _logaddexp,
     "isfinite": lambda x: F.logical_not(F.logical_or(F.isnan(x), F.isinf(x))),
     "log10": lambda x: F.mul(F.log(x), 1 / math.log(10)),
     "log1p": lambda x: F.log(F.add(x, 1)),
@@ -351,7 +361,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "ne": lambda x, other: F.logical_not(F.eq(x, other)),
     "norm": _norm,
     "one_hot": _one_hot,
-    "rad2deg": _times(180 / math.pi),
+    "rad2deg": lambda x: F.mul(x, 180 / math.pi),
     "remainder": _remainder,
     "repeat_interleave": _repeat_interleave,
     "rms_norm": _rms_norm,

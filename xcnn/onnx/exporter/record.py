@@ -41,8 +41,9 @@ def run_parts(call: Call, parts: Callable[..., Any] | None) -> tuple[Any, list[C
     with no_grad(), tracer.active():
         if parts is not None:
             return parts(*call.arguments.values()), tracer.calls
-        bound = inspect.BoundArguments(inspect.signature(call.function), call.arguments)
-        return call.function(*bound.args, **bound.kwargs), tracer.calls
+        function: Any = call.function
+        bound: Any = inspect.BoundArguments(inspect.signature(function), call.arguments)
+        return function(*bound.args, **bound.kwargs), tracer.calls
 
 
 def outputs_of(result: Any) -> list[Tensor]:
@@ -81,6 +82,12 @@ def ids_in(value: Any) -> set[int]:
     return {id(array) for array in arrays_in(value)}
 
 
+def changed(call: Call) -> Tensor | None:
+    """The tensor that a call writes into, as ``x += y`` and ``x[i] = y`` do; None: it does not."""
+    name = {"_store": "tensor", "setitem": "input"}.get(call.name)
+    return None if name is None else call.arguments[name]
+
+
 def needed(calls: list[Call], sources: set[int], outputs: Any) -> list[Call]:
     """The calls that lead from ``sources``, the ids of inputs and weights, to the outputs.
 
@@ -90,12 +97,13 @@ def needed(calls: list[Call], sources: set[int], outputs: Any) -> list[Call]:
     known, dependent = set(sources), []
     for call in calls:
         arguments, results = ids_in(call.arguments), ids_in(call.result)
-        if arguments & known and results - arguments:
+        results = results - arguments if changed(call) is None else ids_in(changed(call))
+        if arguments & known and results:
             known |= results
-            dependent.append(call)
+            dependent.append((call, results))
     wanted, used = ids_in(outputs), []
-    for call in reversed(dependent):
-        if wanted & ids_in(call.result):
+    for call, results in reversed(dependent):
+        if wanted & results:
             wanted |= ids_in(call.arguments)
             used.append(call)
     return used[::-1]

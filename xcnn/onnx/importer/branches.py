@@ -70,20 +70,19 @@ class Branches:
     ) -> Pairs:
         helper = require_onnx().helper
         value = self.constants.get(condition)
-        is_known = value is not None and value.size == 1
         results: list[str] = []
-        for wanted in [bool(value.item())] if is_known else [True, False]:
+        for wanted in [True, False] if value is None else [bool(value.item())]:
             graph = self._graph(node, "then_branch" if wanted else "else_branch")
             inner = [t.name for t in graph.initializer]
             inner += [n for proto in graph.node for n in proto.output]
             prefix = f"{next(self.numbers)}/"
             scope = ChainMap({n: prefix + n for n in inner if n}, *getattr(names, "maps", []))
-            within = guards if is_known else (*guards, (condition, wanted))
+            within = (*guards, (condition, wanted)) if value is None else guards
             for tensor in graph.initializer:
                 yield helper.make_node("Constant", [], [scope[tensor.name]], value=tensor), guards
             yield from self.nodes(graph.node, scope, within)
             results += [scope.get(o.name, o.name) for o in graph.output]
-        if is_known:
+        if value is not None:
             for result, output in zip(results, outputs, strict=True):
                 yield helper.make_node("Identity", [result], [output]), guards
         else:

@@ -93,6 +93,5 @@ _MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
 def grid_sample(
     w: Writer, input: Value, grid: Value, mode: str, padding_mode: str, align_corners: bool | None
 ) -> str:
-    corners, kind = int(bool(align_corners)), _MODES[mode]
-    attributes = {"mode": kind, "padding_mode": padding_mode, "align_corners": corners}
-    return w.node("GridSample", input, grid, **attributes)
+    settings: dict[str, Any] = {"mode": _MODES[mode], "padding_mode": padding_mode}
+    return w.node("GridSample", input, grid, align_corners=int(bool(align_corners)), **settings)

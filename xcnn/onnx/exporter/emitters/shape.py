@@ -288,6 +288,25 @@ def index_put(w: Writer, input: Value, indices: Any, values: Any, accumulate: bo
     return w.node("ScatterND", input, places, updates, reduction="add" if accumulate else None)
 
 
+@onnx_emitter("_store")
+def store(w: Writer, tensor: Value, name: str, value: Any) -> str:
+    """The new value of a tensor that is changed in place."""
+    x = value if isinstance(value, Value) else w.like(tensor, value)
+    x = w.cast(x, tensor.dtype) if getattr(value, "dtype", tensor.dtype) != tensor.dtype else x
+    if getattr(value, "shape", ()) != tensor.shape:
+        return w.node("Expand", x, w.node("Shape", tensor))
+    return w.node("Identity", x)
+
+
+@onnx_emitter("setitem")
+def setitem(w: Writer, input: Value, index: Any, value: Any) -> str:
+    """Of a mask in the shape of the input."""
+    if not isinstance(index, Value) or index.dtype.kind != "b" or index.shape != input.shape:
+        raise CannotExportError("except by a mask of the same shape; use where or index_put")
+    source = value if isinstance(value, Value) else w.like(input, value)
+    return w.node("Where", index, source, input)
+
+
 @onnx_emitter("nonzero")
 def nonzero(w: Writer, input: Value, as_tuple: bool) -> str | list[str]:
     if as_tuple:

@@ -107,7 +107,7 @@ def clip(node: Node, x: Tensor, low: Array = None, high: Array = None) -> Tensor
     if low is None and high is None:
         return x
     if x.dtype.kind in "iu" and node.version >= 11:
-        return on_device(x, lambda xp: xp.clip(x.data, low, high))
+        return F.clamp(x, low, high)
     if low == 0 and (high is None or high == math.inf):
         return F.relu(x)
     return F.relu6(x) if (low, high) == (0, 6) else F.clamp(x, low, high)

@@ -159,11 +159,10 @@ def matmul(node: Node, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _product(node: Node, a: Tensor, b: Tensor) -> Tensor:
-    if a.dtype.kind != "f":
-        node.check_same_dtype(a, b)
-        return on_device(a, lambda xp: xp.matmul(a.data, b.data))
+    node.check_same_dtype(check_numbers(a), b)
     # with a 2-D b, one product computes all rows
-    return F.linear(a, b.T) if b.ndim == 2 and b.shape[0] else F.matmul(a, b)
+    as_rows = a.dtype.kind == "f" and b.ndim == 2 and b.shape[0]
+    return F.linear(a, b.T) if as_rows else F.matmul(a, b)
 
 
 @operator("Gemm")
@@ -184,31 +183,20 @@ def gemm(
         if (c.shape if is_strict else np.broadcast_shapes(c.shape, shape)) != shape:
             raise node.error(f"C has shape {c.shape}, which does not broadcast to {shape}")
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
-    if a.dtype.kind != "f":
-        return _integer_gemm(node, a, weight.T, c, alpha, beta, relu)
-    if c is not None and alpha == beta == 1 and c.shape == shape[1:]:
+    is_float = a.dtype.kind == "f"
+    if is_float and c is not None and alpha == beta == 1 and c.shape == shape[1:]:
         return F.linear(a, weight, c, relu)
-    y = _scaled(F.linear(a, weight), alpha)
+    if not is_float:
+        if alpha % 1 or beta % 1:
+            raise node.error(f"alpha={alpha}, beta={beta}: expected whole numbers for {a.dtype}")
+        alpha, beta = int(alpha), int(beta)
+    y = _scaled(_product(node, a, weight.T), alpha)
     y = y if c is None or beta == 0 else F.add(y, _scaled(c, beta))
-    return F.relu(y) if relu else y
+    return F.maximum(y, 0) if relu else y
 
 
 def _scaled(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else F.mul(x, factor)
-
-
-def _integer_gemm(
-    node: Node, a: Tensor, b: Tensor, c: Tensor | None, alpha: float, beta: float, relu: bool
-) -> Tensor:
-    if alpha % 1 or beta % 1:
-        raise node.error(f"alpha={alpha}, beta={beta}: expected whole numbers for {a.dtype}")
-
-    def compute(xp: Any) -> Array:
-        y = xp.matmul(a.data, b.data) * int(alpha) + (0 if c is None else c.data * int(beta))
-        return xp.maximum(y, 0) if relu else y
-
-    node.check_same_dtype(a, b)
-    return on_device(a, compute)
 
 
 # -- reductions ----------------------------------------------------------------------------
