@@ -270,7 +270,7 @@ def unique(
     settings: dict[str, Any] = {name: check_flag(name, value) for name, value in flags.items()}
     found = input.backend.run(
         lambda backend, x: backend.xp.unique(
-            x.reshape(x.shape or 1), axis=axis, equal_nan=False, **settings
+            x if axis is None else x.reshape(x.shape or 1), axis=axis, equal_nan=False, **settings
         ),
         input.data,
     )
