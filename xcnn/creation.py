@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 from . import backends, random
-from .arrays import Array, plain
+from .arrays import Array
 from .checks import as_float, check_flag, check_int, check_number, check_size, is_int
 from .errors import ArgumentError, show
 from .tensor import Tensor, dtype_name
@@ -30,6 +31,10 @@ def _made(
     backend, name = backends.get("cpu" if device is None else device), dtype_name(dtype)
     array = backend.run(lambda backend: make(backend.xp).astype(name, copy=False))
     return Tensor(array, requires_grad)
+
+
+def _or(dtype: Any, default: Any) -> Any:
+    return default if dtype is None else dtype
 
 
 def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -108,23 +113,23 @@ def full(size: Any, fill_value: float, dtype: Any = None, **settings: Any) -> Te
         ``device`` and ``requires_grad``.
     """
     shape = _shape((size,))
+    value: Any = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    if not isinstance(value, Real):
+        raise ArgumentError(f"fill_value={show(value)}: expected a number")
     kinds: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int64"))
-    value = plain(fill_value)
-    if not isinstance(value, int | float):
-        raise ArgumentError(f"fill_value={show(fill_value)}: expected a number")
     default = next((name for kind, name in kinds if isinstance(value, kind)), "float32")
-    name = dtype_name(dtype or default)
+    name = dtype_name(_or(dtype, default))
     return _made(lambda xp: xp.full(shape, xp.full((), value).astype(name), name), name, **settings)
 
 
 def zeros(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Zeros of shape ``size``, ints or one sequence of them."""
-    return full(_shape(size), 0, dtype or "float32", **settings)
+    return full(_shape(size), 0, _or(dtype, "float32"), **settings)
 
 
 def ones(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Ones of shape ``size``, ints or one sequence of them."""
-    return full(_shape(size), 1, dtype or "float32", **settings)
+    return full(_shape(size), 1, _or(dtype, "float32"), **settings)
 
 
 def empty(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
@@ -137,7 +142,7 @@ def eye(n: int, m: int | None = None, dtype: Any = None, **settings: Any) -> Ten
     rows = check_int("n", n, 0)
     columns = rows if m is None else check_int("m", m, 0)
     check_size("n", n, (rows, columns))
-    return _made(lambda xp: xp.eye(rows, columns), dtype or "float32", **settings)
+    return _made(lambda xp: xp.eye(rows, columns), _or(dtype, "float32"), **settings)
 
 
 # -- ranges --------------------------------------------------------------------------------
@@ -154,7 +159,7 @@ def arange(
         Default: int64 if all are ints, else float32.
     """
     start, end = (0, start) if end is None else (start, end)
-    dtype = dtype or ("int64" if all(map(is_int, (start, end, step))) else "float32")
+    dtype = _or(dtype, "int64" if all(map(is_int, (start, end, step))) else "float32")
     first, stop, by = _numbers(dtype, start=start, end=end, step=step)
     if by == 0 or (stop - first) / by < 0:
         raise ArgumentError(
@@ -169,7 +174,7 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None, **settings
     """``steps`` numbers at equal distances from ``start`` to ``end``, both included."""
     count = check_int("steps", steps, 0)
     check_size("steps", steps, (count,))
-    dtype = dtype or "float32"
+    dtype = _or(dtype, "float32")
     limits = _numbers(dtype, start=start, end=end)
     return _made(lambda xp: xp.linspace(*limits, count), dtype, **settings)
 
@@ -181,13 +186,13 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None, **settings
 def rand(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Uniform random numbers in [0, 1) of shape ``size``, ints or one sequence of them."""
     values = random.generator().random(_shape(size), "float32")
-    return _made(lambda xp: xp.asarray(values), dtype or "float32", **settings)
+    return _made(lambda xp: xp.asarray(values), _or(dtype, "float32"), **settings)
 
 
 def randn(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Standard normal random numbers of shape ``size``, ints or one sequence of them."""
     values = random.generator().standard_normal(_shape(size))
-    return _made(lambda xp: xp.asarray(values), dtype or "float32", **settings)
+    return _made(lambda xp: xp.asarray(values), _or(dtype, "float32"), **settings)
 
 
 def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings: Any) -> Tensor:
@@ -199,7 +204,7 @@ def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings
     if first >= stop:
         raise ArgumentError(f"randint: low={low}, high={high}: expected low < high")
     values = random.generator().integers(first, stop, _shape((size,)))
-    return _made(lambda xp: xp.asarray(values), dtype or "int64", **settings)
+    return _made(lambda xp: xp.asarray(values), _or(dtype, "int64"), **settings)
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **settings: Any) -> Tensor:
@@ -260,7 +265,7 @@ def randperm(n: int, dtype: Any = None, **settings: Any) -> Tensor:
     count = check_int("n", n, 0)
     check_size("n", n, (count,))
     values = random.generator().permutation(count)
-    return _made(lambda xp: xp.asarray(values), dtype or "int64", **settings)
+    return _made(lambda xp: xp.asarray(values), _or(dtype, "int64"), **settings)
 
 
 # -- like another tensor -------------------------------------------------------------------
@@ -273,7 +278,7 @@ def _like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         like = Tensor.of(input)
         shape, where = like.shape, like.backend if device is None else device
         order = (*arguments, shape) if make is randint else (shape, *arguments)
-        return make(*order, dtype=dtype or like.dtype, device=where, **settings)
+        return make(*order, dtype=_or(dtype, like.dtype), device=where, **settings)
 
     function.__name__ = function.__qualname__ = f"{make.__name__}_like"
     function.__doc__ = f""":func:`{make.__name__}` with the shape, dtype and device of ``input``."""

@@ -177,7 +177,7 @@ def test_summary(run, trained):
     assert done.out.splitlines()[-2].split()[:2] == ["total", f"{total:,}"]
     done = run("summary nothing")
     assert (done.status, done.out) == (2, "")
-    assert "ends in .onnx; the models are autoencoder, efficientnet_b0, " in done.err
+    assert "ends in .onnx; the models are alexnet, autoencoder, " in done.err
     done = run("summary lenet5 --input-shape 28,28")
     assert (done.status, "lenet5 needs images" in done.err) == (2, True)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import hints
 from ..checks import check_number
-from ..creation import empty, full, ones, rand_like, randn_like, tensor, zeros
+from ..creation import as_tensor, empty, full, ones, rand_like, randn_like, zeros
 from ..errors import DTypeError, GradientError, ShapeError
 from ..tensor import Buffer, Tensor, is_grad_enabled, operation
 from . import activation, arithmetic, elementwise, fold, indexing, linear, reduction, shape, sorting
@@ -105,14 +105,31 @@ def _uniform(tensor: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     return _store(tensor, "uniform_", rand_like(tensor) * (high - low) + low)
 
 
+def _own(tensor: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
+    """The settings of a new tensor: by default the dtype of ``tensor``, on its device."""
+    return {
+        "dtype": tensor.dtype if dtype is None else dtype,
+        "device": tensor.backend if device is None else device,
+    }
+
+
 def _new(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``make`` as a method: by default with the tensor's dtype, on its device."""
+    """``make`` as a method of another tensor."""
 
     def method(tensor: Tensor, *size: Any, dtype: Any = None, device: Any = None) -> Tensor:
-        settings = {"dtype": dtype or tensor.dtype, "device": device or tensor.backend}
-        return make(*size, **settings)
+        return make(*size, **_own(tensor, dtype, device))
 
     return method
+
+
+def _new_full(
+    tensor: Tensor, size: Any, fill_value: Any, dtype: Any = None, device: Any = None
+) -> Tensor:
+    return full(size, fill_value, **_own(tensor, dtype, device))
+
+
+def _new_tensor(tensor: Tensor, data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    return as_tensor(data, **_own(tensor, dtype, device)).clone().detach()
 
 
 def _converted(dtype: str) -> Callable[[Tensor], Tensor]:
@@ -178,7 +195,9 @@ METHODS: dict[str, Any] = {
     **{f"__{name}__": _compared(getattr(arithmetic, name)) for name in _COMPARISONS},
     **_SAME_NAME,
     **{name: _converted(dtype) for name, dtype in _DTYPES.items()},
-    **{f"new_{make.__name__}": _new(make) for make in (empty, full, ones, tensor, zeros)},
+    **{f"new_{make.__name__}": _new(make) for make in (empty, ones, zeros)},
+    "new_full": _new_full,
+    "new_tensor": _new_tensor,
     "__neg__": lambda tensor: arithmetic.mul(tensor, -1),
     "__pos__": lambda tensor: tensor,
     "__abs__": elementwise.abs,
