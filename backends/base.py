@@ -108,7 +108,7 @@ class Backend:
         """Wait until the device has finished all work."""
 
     def active(self) -> AbstractContextManager:
-        """A context in which new arrays are created on this device."""
+        """A context for computing: new arrays are on this device; overflow causes no warning."""
         return nullcontext()
 
     def quiet_overflow(self) -> AbstractContextManager:

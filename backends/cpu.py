@@ -116,12 +116,16 @@ class CpuBackend(Backend):
         self._threads = Threads()
         keep_freed_memory()
 
+    def active(self) -> AbstractContextManager:
+        return self.quiet_overflow()
+
     def quiet_overflow(self) -> AbstractContextManager:
         return np.errstate(divide="ignore", over="ignore", invalid="ignore")
 
     def run(self, function: Callable[..., Array], *arrays: Any) -> Array:
         try:
-            return function(self, *arrays)
+            with self.active():
+                return function(self, *arrays)
         except MemoryError as error:
             raise OutOfMemoryError(f"cpu is out of memory: {error}; use smaller arrays") from error
 

@@ -439,12 +439,15 @@ def test_powers_of_integers():
         F.pow(np.array([2, 3]), -1)
 
 
-def test_rounded_quotients_have_no_gradient(backend):
+@pytest.mark.parametrize(("mode", "expected"), [("trunc", [[3, -3]] * 2), ("floor", [[3, -4]] * 2)])
+def test_rounded_quotients_have_a_gradient_of_zero(backend, mode, expected):
     x = xcnn.Tensor(backend.asarray(np.array([7.5, -7.5])), requires_grad=True)
-    for mode, expected in (("trunc", [3, -3]), ("floor", [3, -4])):
-        y = F.div(x, 2, rounding_mode=mode)
-        assert y.tolist() == expected
-        assert not y.requires_grad
+    divisor = xcnn.Tensor(backend.asarray(np.full((2, 1), 2.0)), requires_grad=True)
+    y = F.div(x, divisor, rounding_mode=mode)
+    assert y.tolist() == expected
+    y.sum().backward()
+    assert x.grad.tolist() == [0, 0]
+    assert divisor.grad.tolist() == [[0], [0]]
 
 
 def test_of_both_the_number_rather_than_nan(backend):

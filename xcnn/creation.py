@@ -28,9 +28,9 @@ def _made(
     make: Callable[[Any], Array], dtype: Any, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """The array of ``make(xp)`` as a Tensor of this dtype on this device."""
-    backend = backends.get("cpu" if device is None else device)
-    with backend.active():
-        return Tensor(make(backend.xp).astype(dtype_name(dtype), copy=False), requires_grad)
+    backend, name = backends.get("cpu" if device is None else device), dtype_name(dtype)
+    array = backend.run(lambda backend: make(backend.xp).astype(name, copy=False))
+    return Tensor(array, requires_grad)
 
 
 def _or(dtype: Any, default: Any) -> Any:
@@ -118,7 +118,8 @@ def full(size: Any, fill_value: float, dtype: Any = None, **settings: Any) -> Te
         raise ArgumentError(f"fill_value={show(value)}: expected a number")
     kinds: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int64"))
     default = next((name for kind, name in kinds if isinstance(value, kind)), "float32")
-    return _made(lambda xp: xp.full(shape, value), _or(dtype, default), **settings)
+    name = dtype_name(_or(dtype, default))
+    return _made(lambda xp: xp.full(shape, xp.full((), value).astype(name), name), name, **settings)
 
 
 def zeros(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
@@ -245,9 +246,10 @@ def multinomial(input: Any, num_samples: int, replacement: bool = False) -> Tens
     weights = Tensor.of(input)
     count = check_int("num_samples", num_samples)
     again, table = check_flag("replacement", replacement), weights.numpy().astype("float64")
-    rows = table.reshape(-1, table.shape[-1]) if table.ndim in (1, 2) else table[None]
+    is_table = table.ndim in (1, 2) and table.shape[-1]
+    rows = table.reshape(-1, table.shape[-1]) if is_table else table.reshape(1, -1)
     enough = not rows.size or ((rows > 0).sum(1) >= (1 if again else count)).all()
-    if table.ndim not in (1, 2) or not enough or not (rows >= 0).all():
+    if not is_table or not enough or not (rows >= 0).all():
         raise ArgumentError(
             f"multinomial: input has shape {weights.shape}, num_samples={count}: expected (W,) or "
             f"(N, W), weights >= 0, of which at least {1 if again else count} are > 0 in each row"

@@ -187,6 +187,12 @@ def _rebuild(architecture: str, arrays: Mapping[str, Array]) -> nn.Module:
         model = build(parse_json(architecture))
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"it describes {model!r}, not a module")
+    modules = dict(model.named_modules())
+    for path, array in arrays.items():  # the weights of a loss are its arguments, but not in JSON
+        owner, _, name = path.rpartition(".")
+        loss = modules.get(owner)
+        if isinstance(loss, nn.Loss) and getattr(loss, name, 0) is None:
+            setattr(loss, name, nn.Buffer(array))
     model.load_state_dict(arrays)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if arrays[name].dtype.kind == "f" and arrays[name].dtype != tensor.dtype:

@@ -76,7 +76,7 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
 
     hooks = [(m, recorder(path)) for path, m in model.named_modules() if not list(m.children())]
     backend = backends.get(model.device)
-    with backend.active(), backend.quiet_overflow(), evaluating(model), hooked(hooks):
+    with backend.active(), evaluating(model), hooked(hooks):
         model(backend.xp.zeros((1, *input_shape), model.dtype))
     return list(rows.values())
 

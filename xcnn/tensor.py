@@ -801,6 +801,21 @@ class Tensor:
         self._grad, self._buffer = buffer, None
         buffer._data[...] = gradient
 
+    def __getstate__(self) -> Any:
+        """What copy and pickle keep; a graph cannot be copied.
+
+        Raises
+        ------
+        GradientError
+            The tensor is the recorded result of an operation.
+        """
+        if self.creator is not None:
+            raise GradientError(
+                "this tensor was computed with gradients recorded and cannot be copied or pickled "
+                "with its graph: use .detach() or .clone(), or compute it under xcnn.no_grad()"
+            )
+        return object.__getstate__(self)
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set ``grad`` to None or, with ``set_to_none=False``, to zero in place."""
         zero_grads([self], set_to_none)

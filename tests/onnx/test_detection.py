@@ -93,6 +93,7 @@ def test_equal_elements_keep_their_order(backend):
         ("OneHot", (ints(1), ints(-2), X[0, 0, :2]), {}, "lengths >= 0"),
         ("NonMaxSuppression", (X, X), {}, "expected \\(N, B, 4\\)"),
         ("RoiAlign", (X[None], X[0, :, :4] * np.inf, ints(0, 0, 0, 0)), {}, "finite rois"),
+        ("RoiAlign", (X[None], X[0, :, :4], ints(0, 0, 0, 0)), {"output_height": 0}, "ints >= 1"),
         ("RoiAlign", (X[None], X[0, :, :4] * 1e30, ints(0, 0, 0, 0)), {}, "more than the limit"),
     ],
 )

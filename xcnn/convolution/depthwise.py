@@ -49,8 +49,7 @@ class Depthwise(Method):
                     return False
             return True
 
-        with backend.quiet_overflow():
-            finite = backend.all_finite(weight) and all(backend.each(compute, backend.channels(x)))
+        finite = backend.all_finite(weight) and all(backend.each(compute, backend.channels(x)))
         if not finite:  # the zeros in a matrix spread it to all 4 rows
             return METHODS["im2col"].forward(backend, problem, x, weight, bias)
         if bias is not None or problem.relu:
@@ -75,8 +74,7 @@ class Depthwise(Method):
                     return False
             return True
 
-        with backend.quiet_overflow():
-            finite = all(backend.each(compute, backend.channels(dx)))
+        finite = all(backend.each(compute, backend.channels(dx)))
         return dx if finite else METHODS["im2col"].input_gradient(backend, problem, dy, weight)
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
@@ -91,8 +89,7 @@ class Depthwise(Method):
                     x_rows = merge_columns(x[channels][:, :, pixels])
                     dweight[filters, 0, :, column] = _taps(backend, dy_rows, x_rows, geometry)
 
-        with backend.quiet_overflow():
-            backend.each(compute, backend.channels(x))
+        backend.each(compute, backend.channels(x))
         if not backend.all_finite(dweight):  # the last block is padded with zeros
             return METHODS["im2col"].weight_gradient(backend, problem, dy, x)
         return dweight

@@ -14,6 +14,7 @@ convolutional neural networks for document processing".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -158,7 +159,7 @@ def _by_group(
     filters, positions = part.shape
     stack = (groups,) if groups > 1 else ()
     return (
-        weight.reshape(*stack, filters // groups, weight[0].size),
-        columns.reshape(*stack, weight[0].size, positions),
+        weight.reshape(*stack, filters // groups, math.prod(weight.shape[1:])),
+        columns.reshape(*stack, math.prod(weight.shape[1:]), positions),
         part.reshape(*stack, filters // groups, positions),
     )

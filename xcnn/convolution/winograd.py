@@ -115,8 +115,7 @@ class Winograd(Method):
                     backend.add_bias_to_tile(y, bias, pixels, problem.relu)
             return True
 
-        with backend.quiet_overflow():
-            finite = backend.all_finite(u[0]) and all(backend.each(compute, plan.bands))
+        finite = backend.all_finite(u[0]) and all(backend.each(compute, plan.bands))
         return y if finite else None
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
@@ -138,8 +137,7 @@ class Winograd(Method):
                 du += backend.matmul(z, v.swapaxes(1, 2))
             return du
 
-        with backend.quiet_overflow():
-            du, *partials = backend.each(compute, plan.bands)
+        du, *partials = backend.each(compute, plan.bands)
         for partial in partials:
             du += partial
         if not backend.all_finite(du[0]):

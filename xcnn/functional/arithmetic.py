@@ -46,8 +46,9 @@ def operands(a: Any, b: Any, to_float: bool = False) -> tuple[Tensor, Tensor]:
     """Both as Tensors of one dtype.
 
     A plain number takes the dtype and device of the other operand, or float32 if it is a float next
-    to ints. Ints and bools take the dtype of floats, and their common type next to each other; with
-    ``to_float``, float32. Of floats, both must have the same.
+    to ints. Ints and bools take the dtype of floats, and their common type next to each other (that
+    of the array, if one of two int operands is 0-d); with ``to_float``, float32. Of floats, both
+    must have the same.
     """
     a, b = (v if isinstance(v, Tensor | int | float) else _plain(v) for v in (a, b))
     if isinstance(a, int) or (isinstance(a, float) and not isinstance(b, int)):
@@ -63,6 +64,8 @@ def operands(a: Any, b: Any, to_float: bool = False) -> tuple[Tensor, Tensor]:
         dtype = a.dtype if a.dtype.kind == "f" else b.dtype
     elif not to_float:
         dtype = a.backend.xp.result_type(a.dtype, b.dtype)
+        if "b" not in (a.dtype.kind, b.dtype.kind) and (a.ndim == 0) != (b.ndim == 0):
+            dtype = a.dtype if a.ndim else b.dtype
     return a.astype(dtype), b.astype(dtype)
 
 
@@ -104,8 +107,7 @@ class Binary(Function):
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
         name = type(self).__name__
         try:
-            with backend.quiet_overflow():
-                y = self.value(backend.xp, a, b)
+            y = self.value(backend.xp, a, b)
         except ValueError as error:
             if "broadcast" in str(error):
                 shapes = f"{a.shape} and {b.shape}"
@@ -126,13 +128,10 @@ class Binary(Function):
     def backward(self, backend: Backend, dy: Array) -> tuple:
         slopes = self.slope_a, self.slope_b
         arguments = backend.xp, dy, *self.saved.operands
-        with backend.quiet_overflow():
-            return tuple(
-                sum_to(slope(*arguments), shape) if needed else None
-                for slope, shape, needed in zip(
-                    slopes, self.saved.shapes, self.needs_grad, strict=True
-                )
-            )
+        return tuple(
+            sum_to(slope(*arguments), shape) if needed else None
+            for slope, shape, needed in zip(slopes, self.saved.shapes, self.needs_grad, strict=True)
+        )
 
     def slope_a(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
         raise NotImplementedError
@@ -240,6 +239,18 @@ _true_divide = binary(
 )
 
 
+class DivideTruncated(Binary):
+    """See :func:`div`; the gradient is 0."""
+
+    def value(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.trunc(a / b)
+
+    def slope_a(self, xp: Any, dy: Array, a: Any, b: Any) -> Array:
+        return xp.zeros_like(dy)
+
+    slope_b = slope_a
+
+
 @operation
 def div(input: Any, other: Any, rounding_mode: str | None = None) -> Tensor:
     """input / other, elementwise, with NumPy broadcasting.
@@ -260,11 +271,20 @@ def div(input: Any, other: Any, rounding_mode: str | None = None) -> Tensor:
         return _true_divide(input, other)
     if check_choice("rounding_mode", rounding_mode, ("floor", "trunc")) == "floor":
         return floor_divide(input, other)
-    a, b = (v.detach() for v in operands(input, other))
+    a, b = operands(input, other)
+    if a.dtype.kind == "f":
+        return DivideTruncated()(a, b)
+    a, b = a.detach(), b.detach()
     return div(a - fmod(a, b), b).astype(a.dtype)
 
 
-floor_divide = binary("floor_divide", "input / other rounded down; ints stay ints", divides=True)
+floor_divide = binary(
+    "floor_divide",
+    "input / other rounded down, gradient 0; ints stay ints",
+    lambda xp, dy, a, b: xp.zeros_like(dy),
+    divides=True,
+    saves=False,
+)
 remainder = binary(
     "remainder",
     "The remainder of input / other rounded down, with the sign of other",

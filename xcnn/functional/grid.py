@@ -74,7 +74,7 @@ class GridSample(Function):
     @staticmethod
     def _pixels(xp: Any, x: Array) -> Array:
         """x as (C, places), with one more place, of zeros, for positions outside."""
-        flat = to_batch_last(xp, x).reshape(x.shape[1], -1)
+        flat = to_batch_last(xp, x).reshape(x.shape[1], x.size // max(1, x.shape[1]))
         return xp.concatenate([flat, xp.zeros((len(flat), 1), x.dtype)], axis=1)
 
     def _corners(

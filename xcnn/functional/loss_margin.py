@@ -13,7 +13,7 @@ from ..tensor import Tensor
 from .activation import relu, softplus
 from .arithmetic import minimum, where
 from .distance import pairwise_distance
-from .elementwise import exp, log, sqrt
+from .elementwise import exp, floats, log, sqrt
 from .loss import (
     binary_cross_entropy_with_logits,
     class_indices,
@@ -131,7 +131,7 @@ def gaussian_nll_loss(
         )
     if var.ndim and var.shape != input.shape and var.shape == shorter:
         var = unsqueeze(var, -1)
-    xp = var.backend.xp
+    var, xp = floats(var), var.backend.xp
     used = xp.where(var.data < 0, xp.nan, xp.maximum(var.data, eps)).astype(var.dtype)
     var = var + (used - var.data)  # with the gradient of var
     difference = input - target

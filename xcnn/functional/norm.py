@@ -15,7 +15,7 @@ from .. import backends
 from ..arrays import Array, in_range, sum_dtype
 from ..backends import Backend
 from ..checks import check_flag, check_int, check_number, check_shape, is_int
-from ..errors import ArgumentError, DeviceError, ShapeError
+from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..layout import batch_first, batch_last, to_batch_last
 from ..tensor import Function, Tensor, operation
 from .arithmetic import sum_to
@@ -339,6 +339,8 @@ def _running(input: Tensor, mean: Any, var: Any, momentum: Any) -> Running | Non
         array = Tensor.of(value).data
         if array.shape != input.shape[1:2]:
             raise ShapeError(f"{name} has shape {array.shape}: expected {input.shape[1:2]}")
+        if array.dtype.kind != "f":
+            raise DTypeError(f"{name} is {array.dtype}: expected floats, which are updated")
         if backends.of(array) is not input.backend:
             raise DeviceError(
                 f"{name} is on {backends.of(array).device}, input on {input.device}; move the "
@@ -567,7 +569,7 @@ def group_norm(
     """
     input = Tensor.of(input)
     channels = _channels(input, range(2, 99), "(N, C, ...)")
-    if not is_int(num_groups) or num_groups < 1 or channels % num_groups:
+    if not is_int(num_groups) or not 1 <= num_groups <= max(1, channels) or channels % num_groups:
         raise ArgumentError(
             f"num_groups={num_groups!r}: expected an int >= 1 that divides the {channels} channels"
         )

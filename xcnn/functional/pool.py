@@ -38,7 +38,7 @@ from ..layout import batch_first, spatial_size, to_batch_last
 from ..tensor import Function, ImageFunction, Tensor
 from .arithmetic import pow
 from .dimensions import family, of_rank
-from .elementwise import Elementwise
+from .elementwise import Elementwise, abs, floats
 from .indexing import gather
 from .resample import Resample, axis_weights
 from .shape import permute, reshape
@@ -327,7 +327,8 @@ def _lp_pool(
     input : INPUT
         Or one of them without the batch axis.
     norm_type
-        p, a number other than 0: 1 is the sum, 2 the Euclidean norm.
+        p, a number other than 0: 1 is the sum, 2 the Euclidean norm, infinity the largest of |x|
+        and minus infinity the smallest.
     kernel_size, stride, ceil_mode, data_format
         As in :func:`max_pool2d`.
 
@@ -345,6 +346,10 @@ def _lp_pool(
     if p == 0:
         raise ArgumentError("norm_type=0: expected another number, the power p")
     spatial_size(Tensor.of(input), data_format)
+    if math.isinf(p):
+        sign = math.copysign(1, p)
+        plain = kernel_size, stride, 0, 1, ceil_mode, False, data_format
+        return sign * _max_pool(sign * abs(input), *plain)
     size = math.prod(per_axis(kernel_size, "kernel_size", len(data_format) - 2))
     settings = kernel_size, stride, 0, ceil_mode, True, None, data_format
     return Root(size=size, p=p)(_avg_pool(pow(input, p), *settings))
@@ -621,7 +626,7 @@ def _fractional_max_pool(
     shape = (*input.shape[:2], len(size))
     if _random_samples is None:
         drawn: Any = random.generator().random(shape, "float32")
-        _random_samples = input.backend.asarray(drawn, input.dtype)
+        _random_samples = input.backend.asarray(drawn, floats(input).dtype)
     samples = Tensor(Tensor.of(_random_samples).data[: len(input)])  # PyTorch takes more, too
     if samples.shape != shape:
         raise ShapeError(f"_random_samples has shape {samples.shape}: expected {shape}")

@@ -66,7 +66,8 @@ class Reshape(Function):
     @staticmethod
     def reshaped(xp: Any, x: Array, shape: Sequence[int]) -> Array:
         """Row-major reshape, without a copy in batch-last memory if the batch axis is kept."""
-        if x.ndim > 1 and len(shape) > 1 and x.shape[0] == shape[0]:
+        is_batch_last = x.ndim > 1 and len(shape) > 1 and x.shape[0] == shape[0]
+        if is_batch_last and not x.flags.c_contiguous:
             return xp.moveaxis(to_batch_last(xp, x).reshape(*shape[1:], shape[0]), -1, 0)
         return x.reshape(shape)
 

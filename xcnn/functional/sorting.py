@@ -269,6 +269,9 @@ def unique(
     flags = {"return_inverse": return_inverse, "return_counts": return_counts}
     settings: dict[str, Any] = {name: check_flag(name, value) for name, value in flags.items()}
     found = input.backend.run(
-        lambda backend, x: backend.xp.unique(x, axis=axis, equal_nan=False, **settings), input.data
+        lambda backend, x: backend.xp.unique(
+            x if axis is None else x.reshape(x.shape or 1), axis=axis, equal_nan=False, **settings
+        ),
+        input.data,
     )
     return tuple(map(Tensor, found)) if True in settings.values() else Tensor(found)

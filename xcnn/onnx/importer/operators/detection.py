@@ -31,6 +31,8 @@ def roi_align(node: Node, x: Tensor, rois: Array, batches: Array) -> Tensor:
     if not np.isfinite(rois).all() or not all(0 <= b < len(x) for b in batches.tolist()):
         raise node.error(f"expected finite rois, and indices from 0 to {len(x) - 1} of images")
     bins = node.integer("output_height", 1), node.integer("output_width", 1)
+    if min(bins) < 1:
+        raise node.error(f"output_height and output_width are {bins}: expected ints >= 1")
     node.check_size((len(rois), x.shape[1], *bins), x.dtype)
     is_max = node.text("mode", "avg", ("avg", "max")) == "max"
     parts = [_aligned(node, x[int(b)], r, bins, is_max) for b, r in zip(batches, rois, strict=True)]
