@@ -242,10 +242,11 @@ def trunc_normal_(
         raise ArgumentError(f"a={a}, b={b}: expected a < b, near mean={mean} in units of std={std}")
 
     def draw(rng: Generator, shape: tuple[int, ...]) -> Array:
-        values = rng.standard_normal(shape) * std + mean
-        while (outside := (values < low) | (values > high)).any():
-            values[outside] = rng.standard_normal(int(outside.sum())) * std + mean
-        return values
+        from scipy import special  # slow to import
+
+        first, last = (special.ndtr((bound - mean) / std) for bound in (low, high))
+        values = special.ndtri(rng.uniform(first, last, shape)) * std + mean
+        return values.clip(low, high)  # rounding
 
     return _fill(tensor, generator, draw)
 

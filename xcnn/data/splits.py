@@ -219,7 +219,7 @@ def _strata(dataset: Dataset, stratify: Any) -> np.ndarray:
     if stratify is None or stratify is False:
         return np.zeros(count, int)
     values = labels(dataset) if stratify is True else np.asarray(stratify)
-    if values.shape != (count,) or values.dtype.kind == "f":
+    if values.shape != (count,) or values.dtype.kind not in "biuSU":
         raise DataError(
             f"the labels to stratify by are {describe(values)}: expected one class per item, "
             f"({count},)"
