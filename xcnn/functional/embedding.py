@@ -138,6 +138,5 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     num_classes = check_int("num_classes", num_classes)
     check_size("num_classes", num_classes, (*index.shape, num_classes))
     index.backend.check_class_indices(index.data, num_classes)
-    with index.backend.active():
-        classes = index.backend.xp.arange(num_classes, dtype="int64")
+    classes = index.backend.run(lambda backend: backend.xp.arange(num_classes, dtype="int64"))
     return astype(eq(unsqueeze(index, -1), classes), "int64")

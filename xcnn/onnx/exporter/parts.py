@@ -42,6 +42,13 @@ def _logaddexp(input: Any, other: Any) -> Tensor:
     return F.add(F.maximum(input, other), F.log(F.add(F.exp(F.mul(difference, -1)), 1)))
 
 
+def _div(input: Any, other: Any, rounding_mode: str) -> Tensor:
+    if rounding_mode == "floor":
+        return F.floor_divide(input, other)
+    rest = F.fmod(input, other)
+    return F.astype(F.div(F.sub(input, rest), other), rest.dtype)
+
+
 def _isclose(input: Any, other: Any, rtol: float, atol: float, equal_nan: bool) -> Tensor:
     limit = F.add(F.mul(F.abs(other), rtol), atol)
     near = F.logical_and(F.le(F.abs(F.sub(input, other)), limit), F.isfinite(other))
@@ -240,7 +247,7 @@ def _rms_norm(input: Any, normalized_shape: Any, weight: Any, eps: float | None)
 #: operations that are written as those that they call
 _COMPOSED = (
     "addcdiv", "addcmul", "affine_grid", "argsort", "bilinear", "bmm", "cdist", "channel_shuffle",
-    "clamp_max", "clamp_min", "cosine_similarity", "deg2rad", "diagonal", "div", "dot", "fmax",
+    "clamp_max", "clamp_min", "cosine_similarity", "deg2rad", "diagonal", "dot", "fmax",
     "fmin", "frac", "glu", "lerp", "masked_select", "mm", "mv", "nan_to_num", "nansum", "normalize",
     "one_hot", "outer", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "rad2deg",
     "repeat_interleave", "round", "rrelu", "rsqrt", "scaled_dot_product_attention", "softmin",
@@ -260,6 +267,7 @@ PARTS: dict[str, Callable[..., Any] | None] = {
     "erfc": lambda x: F.sub(1, F.erf(x)),
     "exp2": lambda x: F.pow(2.0, x),
     "expm1": lambda x: F.sub(F.exp(x), 1),
+    "div": _div,
     "floor_divide": lambda x, other: F.round(F.div(F.sub(x, F.remainder(x, other)), other)),
     "fold": _fold,
     "hypot": lambda a, b: F.sqrt(F.add(F.mul(a, a), F.mul(b, b))),
