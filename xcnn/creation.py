@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from . import backends, random
@@ -114,8 +114,8 @@ def full(size: Any, fill_value: float, dtype: Any = None, **settings: Any) -> Te
     """
     shape = _shape((size,))
     value: Any = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    if not isinstance(value, Real):
-        raise ArgumentError(f"fill_value={show(value)}: expected a number")
+    if not isinstance(value, Real) or (isinstance(value, Integral) and abs(int(value)) >= 2**63):
+        raise ArgumentError(f"fill_value={show(value)}: expected a float, or an int of 64 bits")
     kinds: tuple[tuple[type, str], ...] = ((bool, "bool"), (int, "int64"))
     default = next((name for kind, name in kinds if isinstance(value, kind)), "float32")
     name = dtype_name(_or(dtype, default))

@@ -369,7 +369,7 @@ def nan_to_num(
     """
     input = Tensor.of(input)
     if input.dtype.kind != "f":
-        return positive(input)
+        return input.clone()
     largest = float(input.backend.xp.finfo(input.dtype).max)
     y = input
     for name, found, number, default in (
