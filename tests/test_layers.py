@@ -453,3 +453,9 @@ def test_device_and_dtype_of_what_a_layer_owns(backend, make):
         assert tensor.dtype == ("int64" if tensor.dtype.kind == "i" else "float64")
     assert "dtype" not in repr(layer)
     assert next(make().parameters()).dtype == np.float32
+
+
+def test_fused_layers_take_lists():
+    layers = nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(1)
+    image = [[[[1.0, 2.0]]]]
+    assert nn.Sequential(*layers)(image).tolist() == OneByOne(*layers)(image).tolist()

@@ -292,6 +292,10 @@ def _fusible(modules: list[Any], x: Any) -> int:
         formats = {modules[0].data_format, modules[2].data_format}
         weight, bias = modules[0].weight, modules[0].bias
         is_plain = formats == {"NCHW"} and not modules[2].return_indices
-        if is_plain and x.ndim == 4 and getattr(bias, "shape", None) == weight.shape[:1]:
+        if (
+            is_plain
+            and getattr(x, "ndim", 0) == 4
+            and getattr(bias, "shape", None) == weight.shape[:1]
+        ):
             return 3
     return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1
