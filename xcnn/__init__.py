@@ -33,6 +33,7 @@ from .random import manual_seed
 from .serialize import load, load_state, save
 from .summary import summary
 from .tensor import (
+    DTYPE_ALIASES,
     DTYPES,
     Function,
     Parameter,
@@ -45,11 +46,7 @@ from .tensor import (
 )
 from .training import Epoch, Trainer
 
-_DTYPES = {
-    **{name: name for name in DTYPES},
-    **{"double": "float64", "float": "float32", "half": "float16", "int": "int32"},
-    **{"long": "int64", "short": "int16"},
-}
+_DTYPES = {**{name: name for name in DTYPES}, **DTYPE_ALIASES}
 inference_mode = no_grad
 # where PyTorch has them
 optim.lr_scheduler = schedules

@@ -183,16 +183,20 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None, **settings
 # drawn on the host, so that every device gets the same
 
 
+def _drawn(values: Array, dtype: Any, **settings: Any) -> Tensor:
+    return _made(lambda xp: xp.asarray(values), dtype, **settings)
+
+
 def rand(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Uniform random numbers in [0, 1) of shape ``size``, ints or one sequence of them."""
     values = random.generator().random(_shape(size), "float32")
-    return _made(lambda xp: xp.asarray(values), _or(dtype, "float32"), **settings)
+    return _drawn(values, _or(dtype, "float32"), **settings)
 
 
 def randn(*size: Any, dtype: Any = None, **settings: Any) -> Tensor:
     """Standard normal random numbers of shape ``size``, ints or one sequence of them."""
     values = random.generator().standard_normal(_shape(size))
-    return _made(lambda xp: xp.asarray(values), _or(dtype, "float32"), **settings)
+    return _drawn(values, _or(dtype, "float32"), **settings)
 
 
 def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings: Any) -> Tensor:
@@ -204,7 +208,7 @@ def randint(low: int, high: Any, size: Any = None, dtype: Any = None, **settings
     if first >= stop:
         raise ArgumentError(f"randint: low={low}, high={high}: expected low < high")
     values = random.generator().integers(first, stop, _shape((size,)))
-    return _made(lambda xp: xp.asarray(values), _or(dtype, "int64"), **settings)
+    return _drawn(values, _or(dtype, "int64"), **settings)
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **settings: Any) -> Tensor:
@@ -265,7 +269,7 @@ def randperm(n: int, dtype: Any = None, **settings: Any) -> Tensor:
     count = check_int("n", n, 0)
     check_size("n", n, (count,))
     values = random.generator().permutation(count)
-    return _made(lambda xp: xp.asarray(values), _or(dtype, "int64"), **settings)
+    return _drawn(values, _or(dtype, "int64"), **settings)
 
 
 # -- like another tensor -------------------------------------------------------------------

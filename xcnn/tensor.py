@@ -35,6 +35,11 @@ _SHOWN = 8  # values of a tensor in a notebook, or of one with more than _PRINTE
 _PRINTED = 256
 #: the dtypes that :meth:`Tensor.to` and :meth:`Tensor.astype` convert to
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+#: PyTorch's other names of some of them
+DTYPE_ALIASES = {
+    **{"double": "float64", "float": "float32", "half": "float16", "int": "int32"},
+    **{"long": "int64", "short": "int16"},
+}
 _DLPACK_CPU, _DLPACK_CUDA = 1, (2, 13)  # device types; 13 is managed memory
 
 

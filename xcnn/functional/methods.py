@@ -14,7 +14,7 @@ from .. import hints
 from ..checks import check_number
 from ..creation import as_tensor, empty, full, ones, rand_like, randn_like, zeros
 from ..errors import DTypeError, GradientError, ShapeError
-from ..tensor import Buffer, Tensor, is_grad_enabled, operation
+from ..tensor import DTYPE_ALIASES, Buffer, Tensor, is_grad_enabled, operation
 from . import activation, arithmetic, elementwise, fold, indexing, linear, reduction, shape, sorting
 
 
@@ -178,16 +178,7 @@ _SAME_NAME = {
     for name, function in _FUNCTIONS.items()
     if next(iter(signature(function).parameters)) == "input" and name != "linear"
 }
-_DTYPES = {
-    "bool": "bool",
-    "byte": "uint8",
-    "double": "float64",
-    "float": "float32",
-    "half": "float16",
-    "int": "int32",
-    "long": "int64",
-    "short": "int16",
-}
+_DTYPES = {**DTYPE_ALIASES, "bool": "bool", "byte": "uint8"}
 #: for tab completion; :func:`_missing` makes those of the others too
 _IN_PLACE = [
     f"{name}_" for module in (arithmetic, elementwise) for name in module.__all__
