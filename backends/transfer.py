@@ -34,8 +34,9 @@ class Slot:
         self._buffers: dict[int, tuple[Any, Array]] = {}  # pinned and device memory of each array
         self._arrays: list[Any] = []
 
-    def __del__(self) -> None:
-        self._stream.synchronize()  # CuPy's pools reuse freed memory at once: no copy may run
+    def drain(self) -> None:
+        """Wait for the last copy, before the slot is dropped: CuPy reuses freed memory at once."""
+        self._copied.synchronize()
 
     def fill(self, batch: Sequence[Any], dtype: Any) -> None:
         """Start copying a batch, with floating-point arrays converted to ``dtype``.

@@ -1,6 +1,5 @@
 """The CUDA backend around its kernels: copies, memory, devices, diagnosis."""
 
-import gc
 import importlib.metadata
 import re
 import time
@@ -112,12 +111,24 @@ def test_the_stand_in_sees_a_race_of_copies_and_steps(strict, monkeypatch, witho
 
 def test_memory_is_freed_after_the_last_copy(strict):
     """Here the copy of the second batch, which no step has waited for."""
-    gc.collect()  # slots of tests that failed
+    copied = uploaded(batches(3), strict)
+    next(copied)
     with count_syncs() as syncs:
-        for _ in uploaded(batches(3), strict):
-            break
-        gc.collect()
-    assert sum("Stream.synchronize at transfer.py" in line for line in syncs) == 2  # slots
+        copied.close()
+    waits = ["Event.synchronize at transfer.py" in line for line in syncs]
+    assert waits.count(True) >= 2  # slots
+
+
+def test_an_error_in_a_step_drains_the_slots(strict, monkeypatch):
+    """At once, while the traceback still holds the frames, and not in the garbage collector."""
+    drained = []
+    monkeypatch.setattr(Slot, "drain", lambda slot: drained.append(slot))
+    trainer = xcnn.Trainer(nn.Linear(2, 2).to(strict), "sgd")
+    x, y = np.ones((8, 2), "float32"), np.full(8, 9)
+    with pytest.raises(ArgumentError, match="class 9") as failure:
+        trainer.fit(x, y, batch_size=2)
+    assert failure.traceback
+    assert len(drained) == 2
 
 
 def test_an_error_while_reading_reaches_the_step(strict):

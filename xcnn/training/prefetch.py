@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,12 @@ from ..data import Batch, arrays_of, map_arrays, prefetch
 
 def on_device(
     batches: Iterable[Batch], backend: Backend, dtype: Any, slots: list
-) -> Iterator[tuple[Batch, tuple]]:
+) -> Generator[tuple[Batch, tuple], None, None]:
     """Yield each batch with its arrays on a GPU.
 
     A background thread copies the next batch while the step on this one runs; a batch's arrays on
-    the device are overwritten later, so do not keep them.
+    the device are overwritten later, so do not keep them. Close the generator where you leave it
+    early: that stops the thread and waits for the last copy.
 
     Parameters
     ----------
@@ -29,9 +31,14 @@ def on_device(
     slots
         ``backend.slots()``.
     """
-    for batch, slot in prefetch(_filled(batches, backend, dtype, slots), depth=0):
-        yield batch, map_arrays(partial(_next, iter(slot.take())), batch)
-        slot.release()
+    try:
+        with closing(prefetch(_filled(batches, backend, dtype, slots), depth=0)) as filled:
+            for batch, slot in filled:
+                yield batch, map_arrays(partial(_next, iter(slot.take())), batch)
+                slot.release()
+    finally:
+        for slot in slots:
+            slot.drain()
 
 
 def _next(arrays: Iterator[Any], _: Any) -> Any:

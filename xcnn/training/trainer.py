@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 from .. import backends, optim, random
@@ -383,8 +383,8 @@ class Trainer:
         totals = self._totals
         loader.epoch, loader.start = len(self.history), self.batch
         last = batches.length(loader)
-        with self._compute_context():
-            for (host_x, labels), (x, y) in self._on_device(loader):
+        with self._compute_context(), self._on_device(loader) as loaded:
+            for (host_x, labels), (x, y) in loaded:
                 if self.batch == 0:
                     self._look_at(host_x)
                 self._call("on_batch_start")
@@ -496,9 +496,8 @@ class Trainer:
         """Compute the statistics of batch norms anew from the training data of the last fit."""
         if self.loader is None:
             raise ArgumentError("update_batch_norm: there is no training data; call fit first")
-        with self._compute_context():
-            loaded = (self._input(x) for _, (x, _) in self._on_device(self.loader))
-            optim.update_batch_norm(self.model, loaded)
+        with self._compute_context(), self._on_device(self.loader) as loaded:
+            optim.update_batch_norm(self.model, (self._input(x) for _, (x, _) in loaded))
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -682,8 +681,8 @@ class Trainer:
 
     def _evaluate(self, loader: DataLoader, stoppable: bool = False) -> dict[str, Any] | None:
         totals = Totals(self.loss, copy.deepcopy(self.metrics))
-        with evaluating(self.model):
-            for number, ((host_x, labels), (x, y)) in enumerate(self._on_device(loader)):
+        with evaluating(self.model), self._on_device(loader) as loaded:
+            for number, ((host_x, labels), (x, y)) in enumerate(loaded):
                 if number == 0:
                     self._look_at(host_x)
                 totals.add(self._forward(x, y, labels))
@@ -774,12 +773,15 @@ class Trainer:
             y = _call_model(self.model, map_arrays(lambda array: array.astype("float16"), x))
             return map_arrays(lambda tensor: F.astype(tensor, "float32"), y)
 
-    def _on_device(self, loader: DataLoader) -> Iterator[tuple[tuple, tuple]]:
-        """Yield each batch (x, y) on the host and on the device."""
+    @contextmanager
+    def _on_device(self, loader: DataLoader) -> Iterator[Iterator[tuple[tuple, tuple]]]:
+        """An iterator over the batches (x, y), each on the host and on the device."""
         backend, loaded = self.model.backend, batches.pairs(loader)
         if slots := backend.slots():
-            return on_device(loaded, backend, self.model.dtype, slots)
-        return ((batch, batch) for batch in loaded)
+            with closing(on_device(loaded, backend, self.model.dtype, slots)) as copied:
+                yield copied
+        else:
+            yield ((batch, batch) for batch in loaded)
 
     def _target(self, y: Any, output: Any, labels: Any) -> Any:
         """Convert ``y`` to what the loss takes, on the output's device.
