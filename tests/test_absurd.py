@@ -80,15 +80,22 @@ SENSIBLE = {
 DURATIONS = {"epochs", "steps", "num_ops", "chain_depth", "num_samples"}
 
 
-def sensible():
-    """:data:`SENSIBLE` with new objects that a call may change."""
-    parameters = [Parameter(np.ones((4, 4), "float32"))]
-    return SENSIBLE | {
-        "tensor": parameters[0],
-        **dict.fromkeys(("params", "parameters"), parameters),
-        "optimizer": optim.SGD(parameters, 0.1),
-        "model": model(),
-    }
+def parameters():
+    return [Parameter(np.ones((4, 4), "float32"))]
+
+
+#: the same, for objects that a call may change
+NEW = {
+    "tensor": lambda: parameters()[0],
+    "params": parameters,
+    "parameters": parameters,
+    "optimizer": lambda: optim.SGD(parameters(), 0.1),
+    "model": lambda: model(),
+}
+
+
+def sensible(name):
+    return NEW[name]() if name in NEW else SENSIBLE[name]
 
 
 @contextmanager
@@ -216,7 +223,7 @@ def draw(rng, function):
     called = function.__init__ if inspect.isclass(function) else function
     parameters = [p for p in inspect.signature(called).parameters.values() if p.name != "self"]
     by_position = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    share, known = rng.choice((0.0, 0.2, 0.5, 1.0)), sensible()
+    share = rng.choice((0.0, 0.2, 0.5, 1.0))
     replaced = rng.choice(parameters).name if parameters else None
     positional, named, left_out = [], {}, False
     for p in parameters:
@@ -224,7 +231,8 @@ def draw(rng, function):
         if p.kind is p.VAR_KEYWORD or (not is_absurd and p.default is not p.empty):
             left_out = True
             continue
-        value = known[p.name] if not is_absurd and p.name in known else rng.choice(ABSURD)
+        is_known = p.name in NEW or p.name in SENSIBLE
+        value = sensible(p.name) if is_known and not is_absurd else rng.choice(ABSURD)
         value = 2 if p.name in DURATIONS and is_large(value) else value
         if p.kind is p.VAR_POSITIONAL:
             positional += rng.choices(ABSURD, k=rng.randrange(3))
