@@ -4,7 +4,6 @@
 it is left out without g++. ``cuda`` is included if a GPU responds.
 """
 
-import gc
 import itertools
 import json
 import os
@@ -70,12 +69,6 @@ def pytest_cmdline_main(config):
             config.option.numprocesses = "auto"
         if config.option.dist == "no":
             config.option.dist = "worksteal"
-
-
-def pytest_collection_finish(session):
-    """Keep the garbage collector from going through thousands of tests again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 LARGE = 24  # tests per function

@@ -1,6 +1,7 @@
 """Absurd arguments: each call returns within a second or raises an XcnnError."""
 
 import copy
+import gc
 import inspect
 import random
 import signal
@@ -100,17 +101,22 @@ def sensible(name):
 
 @contextmanager
 def limits():
-    """At most 2 GiB of new memory, and no warnings of overflow."""
+    """At most 2 GiB of new memory, no warnings of overflow, and no collector in older objects.
+
+    Going through those of a whole test process takes a large part of a second.
+    """
     resource = pytest.importorskip("resource")
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))
+    gc.freeze()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        gc.unfreeze()
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
