@@ -26,6 +26,8 @@ from .base import (
     register,
 )
 from .cpu import CpuBackend
+from .native import NativeBackend
+from .native import load as _load
 
 __all__ = [
     "GOOD",
@@ -35,6 +37,7 @@ __all__ = [
     "SKIPPED",
     "Backend",
     "CpuBackend",
+    "NativeBackend",
     "add_device",
     "as_bits",
     "available",
@@ -43,12 +46,14 @@ __all__ = [
     "diagnosis",  # imported on first use
     "find",
     "get",
+    "kernels_of_cpu",
     "of",
     "of_each",
     "register",
 ]
 
-_cpu = CpuBackend()
+_library, kernels_of_cpu = _load()  # the second in words
+_cpu = NativeBackend(_library) if _library else CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}
 register(_cpu.xp.ndarray, _cpu)
 by_library["cupy"] = lambda array: _cuda(array.device.id)

@@ -50,6 +50,11 @@ class Threads:
         return self._blas_threads()
 
     @property
+    def available(self) -> int:
+        """Number of threads for work outside BLAS: fewer if the user limited BLAS since."""
+        return 1 if self.busy else min(self.count, self._blas_threads())
+
+    @property
     def busy(self) -> bool:
         """Whether parts are being computed, with BLAS limited to one thread."""
         return self._busy.locked()

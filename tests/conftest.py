@@ -1,5 +1,6 @@
 """Fixtures: a test that takes ``backend`` runs once per device.
 
+``cpu`` is plain NumPy, ``native`` has the compiled kernels, where they were compiled.
 ``strict`` is a CUDA backend over the stand-in for CuPy in tests/strict, whose kernels g++ compiles;
 it is left out without g++. ``cuda`` is included if a GPU responds.
 """
@@ -54,7 +55,11 @@ class StrictBackend(cuda.CudaBackend):
 STRICT = backends.add_device(StrictBackend())
 backends.register(strict_cupy.ndarray, lambda array: STRICT)
 NO_STRICT = "" if shim.available() is True else f"no stand-in for a GPU: {shim.available()}"
+DEFAULT = backends.get("cpu")
+NATIVE = DEFAULT if isinstance(DEFAULT, backends.NativeBackend) else None
+PLAIN = backends.CpuBackend() if NATIVE else DEFAULT
 DEVICES = ["cpu"] + ([] if NO_STRICT else ["strict"]) + ([] if cuda.problem() else ["cuda"])
+BACKENDS = [*DEVICES[:1], *(["native"] if NATIVE else []), *DEVICES[1:]]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -137,7 +142,19 @@ def fold_skip(report):
 
 def pytest_report_header():
     """Report which devices the ``backend`` fixture runs on."""
-    return f"backends: {', '.join(DEVICES)}" + (f" ({NO_STRICT})" if NO_STRICT else "")
+    return f"backends: {', '.join(BACKENDS)}" + (f" ({NO_STRICT})" if NO_STRICT else "")
+
+
+@pytest.fixture(autouse=True)
+def _cpu_kernels(request):
+    """Make ``cpu`` plain NumPy; tests without a backend use the kernels where they are compiled."""
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("backend")
+    use_cpu(PLAIN if name == "cpu" else DEFAULT)
+
+
+def use_cpu(backend):
+    """Make ``backend`` that of the device "cpu" and of NumPy arrays."""
+    backends.register(np.ndarray, backends.add_device(backend))
 
 
 @pytest.fixture(autouse=True)
@@ -146,9 +163,10 @@ def _same_random_numbers():
     xcnn.manual_seed(0)
 
 
-@pytest.fixture(scope="session", params=DEVICES)
+@pytest.fixture(scope="session", params=BACKENDS)
 def backend(request):
-    return backends.get(request.param)
+    cpu = {"cpu": PLAIN, "native": NATIVE}
+    return cpu.get(request.param) or backends.get(request.param)
 
 
 @pytest.fixture(scope="session")

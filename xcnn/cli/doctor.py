@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
         *(("", text) for text in diagnosis.warnings()),
         *((f"device {name}", state) for name, state in backends.available().items()),
         *_gpus(),
+        ("CPU kernels", backends.kernels_of_cpu),
         ("BLAS", _blas()),
         ("BLAS threads", _threads()),
     ]

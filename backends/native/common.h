@@ -1,0 +1,77 @@
+// What all kernels share: the vector type of an instruction set, exported names, parallel loops.
+//
+// Every file but threads.cpp is compiled once per instruction set, with XCNN_VARIANT set to its
+// name. Keep code in an anonymous namespace and use no templates of the standard library: the
+// linker would keep one copy of theirs for all instruction sets.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#define XCNN_JOIN_(a, b, c) a##b##_##c
+#define XCNN_JOIN(a, b, c) XCNN_JOIN_(a, b, c)
+// the exported name of a kernel: xcnn_avx2_NAME
+#define KERNEL(name) XCNN_JOIN(xcnn_, XCNN_VARIANT, name)
+#if defined(_WIN32)
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+// Call work(context, part) for each part in [0, parts), on up to `threads` threads.
+EXPORT void xcnn_parallel(int64_t threads, int64_t parts, void (*work)(void*, int64_t), void* context);
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;  // SSE2, NEON
+#endif
+
+// a vector of T that may start at any address of a T
+template <class T>
+struct Vector {
+    static constexpr int size = VECTOR_BYTES / sizeof(T);
+    typedef T type __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+};
+template <class T>
+using Vec = typename Vector<T>::type;
+
+template <class T>
+inline Vec<T> load(const T* p) {
+    return *reinterpret_cast<const Vec<T>*>(p);
+}
+template <class T>
+inline void store(T* p, Vec<T> v) {
+    *reinterpret_cast<Vec<T>*>(p) = v;
+}
+// the first n elements, then zeros
+template <class T>
+inline Vec<T> load_part(const T* p, int64_t n) {
+    Vec<T> v = {};
+    memcpy(&v, p, n * sizeof(T));
+    return v;
+}
+template <class T>
+inline void store_part(T* p, Vec<T> v, int64_t n) {
+    memcpy(p, &v, n * sizeof(T));
+}
+template <class T>
+inline T sum(Vec<T> v) {
+    T total = 0;
+    for (int i = 0; i < Vector<T>::size; ++i) total += v[i];
+    return total;
+}
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another
+template <class F>
+inline void parallel(int64_t threads, int64_t parts, F&& work) {
+    xcnn_parallel(threads, parts, [](void* f, int64_t part) { (*static_cast<F*>(f))(part); }, &work);
+}
+
+}  // namespace

@@ -1,0 +1,93 @@
+"""Finding the compiled kernels and calling them through ctypes, with the GIL released."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...arrays import Array
+from ...errors import ArgumentError
+
+#: instruction sets, the fastest first
+VARIANTS = ("avx512", "avx2", "baseline")
+PATH = Path(__file__).with_name("kernels.so")
+_TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
+#: the arguments of each kernel, exported for two dtypes as NAME_float32 and NAME_float64: p a
+#: pointer, i an int64, d a double
+KERNELS: dict[str, str] = {
+    # convolution.cpp
+    # winograd.cpp
+    # norm.cpp
+    # pool.cpp
+    # loss.cpp
+    # optim.cpp
+    # elementwise.cpp
+}
+
+
+class Library:
+    """The kernels of one instruction set.
+
+    Parameters
+    ----------
+    variant
+        One of :data:`VARIANTS`; default: the first that the processor has.
+
+    Raises
+    ------
+    ArgumentError
+        The processor does not have it.
+    """
+
+    def __init__(self, variant: str = "") -> None:
+        self._library = ctypes.CDLL(str(PATH))
+        usable = [name for name in VARIANTS if self._has(name)]
+        if variant and variant not in usable:
+            raise ArgumentError(
+                f"XCNN_NATIVE={variant}: expected 0, 1 or what this processor has: "
+                f"{', '.join(usable)}"
+            )
+        self.variant = variant or usable[0]
+
+    def _has(self, variant: str) -> bool:
+        return bool(self._library[f"xcnn_has_{variant}"]())
+
+    def kernel(self, name: str, dtype: Any) -> Any:
+        """The kernel ``name`` for arrays of ``dtype``, as a function of addresses and numbers."""
+        return self._functions[name, dtype.char]
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, str], Any]:
+        functions = {}
+        for name, arguments in KERNELS.items():
+            for char, suffix in (("f", "float32"), ("d", "float64")):
+                function = self._library[f"xcnn_{self.variant}_{name}_{suffix}"]
+                function.argtypes = [_TYPES[kind] for kind in arguments]
+                function.restype = None
+                functions[name, char] = function
+        return functions
+
+
+def address(array: Array | None) -> int:
+    """The address of an array's memory, 0 of None."""
+    return 0 if array is None else array.__array_interface__["data"][0]
+
+
+def load() -> tuple[Library | None, str]:
+    """The kernels, or None, and in words which ones or why not."""
+    setting = os.environ.get("XCNN_NATIVE", "1")
+    if setting == "0":
+        return None, "off: XCNN_NATIVE=0"
+    if not PATH.exists():
+        return None, (
+            "not compiled: install a C++ compiler (Debian, Ubuntu: sudo apt install g++), then "
+            "xcnn again with: pip install --force-reinstall --no-deps --no-binary xcnn xcnn"
+        )
+    try:
+        library = Library("" if setting == "1" else setting)
+    except OSError as error:  # of another processor or system
+        return None, f"cannot be loaded: {error}"
+    return library, library.variant
