@@ -83,12 +83,17 @@ def mobilenet(peer: Any) -> Any:
     return peer.model("mobilenet_v2", dropout=0.0)
 
 
+def unet(peer: Any, width: int = 32) -> Any:
+    """U-Net, by default half as wide as in the paper."""
+    return peer.model("unet", width=width)
+
+
 LENET = Network("LeNet-5", (1, 28, 28), lambda peer: nets.lenet5(peer.nn), "Adam")
 VGG = Network("VGG-like net", (3, 32, 32), lambda peer: nets.vgg(peer.nn), "SGD")
 RESNET20 = Network("ResNet-20", (3, 32, 32), lambda peer: peer.model("resnet20"), "SGD")
 RESNET18 = Network("ResNet-18", (3, 224, 224), lambda peer: peer.model("resnet18"), "SGD", 1000)
 MOBILENET = Network("MobileNetV2", (3, 64, 64), mobilenet, "SGD", 1000)
-UNET = Network("U-Net", (3, 128, 128), lambda peer: peer.model("unet"), "Adam", 2, (128, 128))
+UNET = Network("U-Net of width 32", (3, 128, 128), unet, "Adam", 2, (128, 128))
 
 
 # -- single operations ---------------------------------------------------------------------
@@ -129,7 +134,7 @@ def conv(channels: int, filters: int, size: int, kernel: int, **settings: Any) -
     return Operation("conv2d", (channels, size, size), weight, settings)
 
 
-def norm(peer: Any, batch: int, layer: str, shape: Sequence[Any]) -> Work:
+def norm(layer: str, shape: Sequence[Any], peer: Any, batch: int) -> Work:
     """Forward and backward in training mode, with gradients of the input and the parameters."""
     built = getattr(peer.nn, layer)(*shape).to(peer.device)
     images = np.random.default_rng(0).standard_normal((batch, 64, 32, 32), dtype=np.float32)
@@ -191,7 +196,7 @@ def operations() -> Iterator[Case]:
         operation = Operation("max_pool2d", (64, 32, 32), settings=settings)
         yield Case(name, f"max_pool2d, {images}", partial(operation.both, batch=32))
     for name, (layer, shape) in NORMS.items():
-        make = partial(norm, batch=32, layer=layer, shape=shape)
+        make = partial(norm, layer, shape, batch=32)
         yield Case(name, f"{layer} in training, {images}", make)
     for n in (10, 1000):
         make = partial(Operation("cross_entropy", (n,)).both, batch=128)

@@ -105,7 +105,7 @@ def torch_mobilenet(dropout: float) -> Any:
             self.is_residual = stride == 1 and inputs == outputs
             widen = [nn.Sequential(*conv(inputs, hidden, 1), nn.ReLU6())] if hidden > inputs else []
             layers = [*widen, nn.Sequential(*conv(hidden, hidden, 3, stride, hidden), nn.ReLU6())]
-            self.conv = nn.Sequential(*layers, nn.Sequential(*conv(hidden, outputs, 1)))
+            self.conv = nn.Sequential(*layers, *conv(hidden, outputs, 1))
 
         def forward(self, x: Any) -> Any:
             return x + self.conv(x) if self.is_residual else self.conv(x)
@@ -129,7 +129,7 @@ MOBILE_STAGES = (  # channels, blocks, stride of the first block
 )
 
 
-def torch_unet() -> Any:
+def torch_unet(width: int) -> Any:
     """U-Net (Ronneberger et al. 2015), padded and with batch-norm, for sizes that divide by 16."""
     import torch
     from torch import nn
@@ -161,4 +161,4 @@ def torch_unet() -> Any:
                 x = merge(torch.cat([skips.pop(), up(x)], 1))
             return self.head(x)
 
-    return UNet(3, 64, 128, 256, 512, 1024)
+    return UNet(3, *(width * 2**level for level in range(5)))

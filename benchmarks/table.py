@@ -116,7 +116,7 @@ def floor(report: dict[str, Any]) -> Iterator[str]:
         row = next((row for row in report["cases"] if row["name"] == name), {})
         shares = [f"{step['seconds'] / f['seconds']:.2f}" for f in row.get("peers", {}).values()]
         cells = [f"{digits(step['bytes'] / 2**20)} MiB", f"{digits(1e3 * step['seconds'])} ms"]
-        work = f"{digits(step['multiply_adds'] / 1e9)}e9"
+        work = f"{step['multiply_adds'] / 1e6:,.0f}M"
         yield f"{name:<{WIDTH}}{work:>15}{cells[0]:>12}{cells[1]:>12}   {' / '.join(shares)}"
 
 
