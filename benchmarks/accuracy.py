@@ -12,6 +12,8 @@ import argparse
 import itertools
 import multiprocessing
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -35,11 +37,11 @@ def errors(method: str, channels: int, size: int = 16, batch: int = 4) -> list[f
     ]
 
 
-def curve(native: str, method: str) -> list[float]:
-    """The :func:`losses` in a process of its own, as kernels are chosen on import."""
-    os.environ["XCNN_NATIVE"] = native  # of that process
+def apart(native: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A function's result in a process with this ``XCNN_NATIVE``, which xcnn reads on import."""
+    os.environ["XCNN_NATIVE"] = native
     with multiprocessing.get_context("spawn").Pool(1) as process:
-        return process.apply(losses, (method,))
+        return process.apply(function, arguments)
 
 
 def losses(method: str) -> list[float]:
@@ -70,6 +72,6 @@ def main(options: argparse.Namespace) -> int:
         print(f"loss of a VGG-like net, mean of each {EVERY} steps of {BATCH} images")
         for native, method in itertools.product(("1", "0"), ("auto", "im2col")):
             label = f"XCNN_NATIVE={native} {method}"
-            points = " ".join(f"{loss:.4f}" for loss in curve(native, method))
+            points = " ".join(f"{loss:.4f}" for loss in apart(native, losses, method))
             print(f"{label:<23}{points}", flush=True)
     return 0
