@@ -168,7 +168,7 @@ def machine(report: dict[str, Any]) -> Iterator[str]:
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """Plot each ratio as a dot at the end of a line from 1.0, from top to bottom."""
+    """Plot each ratio as a dot at the end of a line from 1.0, and its aim as a dash."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -178,7 +178,9 @@ def draw(report: dict[str, Any], path: Path) -> None:
         return
     figure = Figure(figsize=(8, 1.2 + 0.27 * len(rows)), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
-    for y, ratio in enumerate(row["ratio"] for row in rows):
+    for y, row in enumerate(rows):
+        ratio, aim = row["ratio"], row.get("aim") or math.nan
+        axes.plot(aim, y, "|", color="black")
         color, side, align = (SLOWER, 7, "left") if ratio > 1 else (FASTER, -7, "right")
         axes.plot([1, ratio], [y, y], color=color, linewidth=2, marker="o", markevery=[1])
         place = {"xytext": (side, 0), "textcoords": "offset points", "fontsize": 8}
