@@ -83,8 +83,8 @@ def load() -> tuple[Library | None, str]:
         return None, "off: XCNN_NATIVE=0"
     if not PATH.exists():
         return None, (
-            "not compiled: install a C++ compiler (Debian, Ubuntu: sudo apt install g++), then xcnn "
-            "again; plain NumPy is slower"
+            "not compiled, plain NumPy is slower: install a C++ compiler (Debian, Ubuntu: sudo apt "
+            "install g++), then xcnn again"
         )
     try:
         library = Library("" if setting == "1" else setting)
