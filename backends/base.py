@@ -7,6 +7,7 @@ read long runs of memory.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,15 +64,15 @@ class Backend:
         Elements of a parameter that an optimiser updates at a time.
     norm_piece : int
         Elements that a normalisation processes at a time.
-    convolutions : tuple of str, or None
-        The methods of :mod:`xcnn.convolution` to choose from besides im2col; None: all.
+    convolutions : tuple of str
+        The methods of :mod:`xcnn.convolution` to choose from besides im2col.
     """
 
     column_budget = 3 * 1024**2
     thin_product = 4096
     optimizer_piece = 2**16
     norm_piece = 2**17
-    convolutions: tuple[str, ...] | None = None
+    convolutions: tuple[str, ...] = ("pointwise", "depthwise", "grouped", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp
@@ -311,6 +312,64 @@ class Backend:
         parts = _by_element(columns)
         for element in geometry.elements(tile):
             dx[element.pixels] += parts[:, element.number][element.windows]
+
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        groups: int,
+        relu: bool,
+    ) -> Array:
+        """Convolution without unfolding: a product for each kernel element.
+
+        Parameters
+        ----------
+        x : (C, H, W, N)
+        weight : (F, C / groups, kH, kW), contiguous
+        bias : (F,), or None
+        relu
+            Return max(y, 0).
+
+        Returns
+        -------
+        y : (F, oH, oW, N)
+        """
+        padded = _padded(self.xp, x, geometry)
+        y = self.xp.zeros((len(weight), *geometry.output, x.shape[-1]), x.dtype)
+        for row, column, window in _padded_windows(geometry):
+            taps = weight[:, :, row, column].reshape(groups, -1, weight.shape[1])
+            y += self.matmul(taps, _as_groups(padded[window], groups)).reshape(y.shape)
+        if bias is not None or relu:
+            self.add_bias(as_matrix(y), bias, slice(None), relu)
+        return y
+
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        """The gradient dx (C, H, W, N) of :meth:`convolution` from dy (F, oH, oW, N)."""
+        (top, _), (left, _) = geometry.padding
+        (height, width), channels = geometry.input, weight.shape[1] * groups
+        zeros = self.xp.zeros((channels, height, width, dy.shape[-1]), dy.dtype)
+        padded, gradients = _padded(self.xp, zeros, geometry), _as_groups(dy, groups)
+        shape = channels, *geometry.output, dy.shape[-1]
+        for row, column, window in _padded_windows(geometry):
+            taps = weight[:, :, row, column].reshape(groups, -1, weight.shape[1]).swapaxes(1, 2)
+            padded[window] += self.matmul(taps, gradients).reshape(shape)
+        return self.xp.ascontiguousarray(padded[:, top : top + height, left : left + width])
+
+    def convolution_weight_gradient(
+        self, dy: Array, x: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        """The gradient dweight (F, C / groups, kH, kW) of :meth:`convolution`."""
+        padded, gradients = _padded(self.xp, x, geometry), _as_groups(dy, groups)
+        shape = len(dy), len(x) // groups, *geometry.kernel
+        dweight = self.xp.empty(shape, sum_dtype(x.dtype))
+        for row, column, window in _padded_windows(geometry):
+            pixels = _as_groups(padded[window], groups).swapaxes(1, 2)
+            dweight[:, :, row, column] = self.matmul(gradients, pixels).reshape(shape[:2])
+        return dweight
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
         """Add a bias to each row of ``y[:, columns]`` in place, then max(y, 0) if ``relu``.
@@ -691,6 +750,32 @@ def dropout_scale(p: float) -> float:
 def as_bits(values: Array) -> Array:
     """A view as integers: times a mask, it selects, where infinity or NaN times 0 would be NaN."""
     return values.view(f"int{8 * values.itemsize}")
+
+
+def _padded(xp: Any, x: Array, geometry: Geometry) -> Array:
+    """x (C, H, W, N) with its padding."""
+    (top, bottom), (left, right) = geometry.padding
+    channels, height, width, batch = x.shape
+    padded = xp.zeros((channels, top + height + bottom, left + width + right, batch), x.dtype)
+    padded[:, top : top + height, left : left + width] = x
+    return padded
+
+
+def _padded_windows(geometry: Geometry) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
+    """The row and column of each kernel element, and the index of the padded pixels it reads."""
+    for element in itertools.product(*map(range, geometry.kernel)):
+        rows, columns = (
+            slice(e * d, e * d + (n - 1) * s + 1, s)
+            for e, d, n, s in zip(
+                element, geometry.dilation, geometry.output, geometry.stride, strict=True
+            )
+        )
+        yield *element, (slice(None), rows, columns)
+
+
+def _as_groups(image: Array, groups: int) -> Array:
+    """(C, H, W, N) as (groups, C / groups, H·W·N)."""
+    return image.reshape(groups, image.shape[0] // groups, math.prod(image.shape[1:]))
 
 
 def _by_element(columns: Array) -> Array:

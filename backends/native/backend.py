@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...geometry import Geometry
 from ..cpu import CpuBackend
-from .library import Library
+from .library import Library, address
 
 
 class NativeBackend(CpuBackend):
@@ -16,6 +22,8 @@ class NativeBackend(CpuBackend):
     library
         The kernels of an instruction set.
     """
+
+    convolutions = (*CpuBackend.convolutions, "direct")
 
     def __init__(self, library: Library) -> None:
         super().__init__()
@@ -31,6 +39,51 @@ class NativeBackend(CpuBackend):
 
     # -- convolution ------------------------------------------------------------------------
 
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        groups: int,
+        relu: bool,
+    ) -> Array:
+        kernel = self._kernel("convolution", x.dtype)
+        if kernel is None:
+            return super().convolution(x, weight, bias, geometry, groups, relu)
+        bias = None if bias is None else np.ascontiguousarray(bias)
+        y = np.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
+        problem = _problem(geometry, len(x), len(y), groups, x.shape[-1])
+        threads = self._threads_for(y.size * weight[0].size)
+        arrays = map(address, (x, weight, bias, y, problem))
+        kernel(*arrays, False, relu, threads)
+        return y
+
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        kernel = self._kernel("convolution", dy.dtype)
+        if kernel is None or not self.all_finite(weight):  # times the zeros around dy: NaN
+            return super().convolution_input_gradient(dy, weight, geometry, groups)
+        dx = np.empty((weight.shape[1] * groups, *geometry.input, dy.shape[-1]), dy.dtype)
+        problem = _problem(geometry, len(dx), len(dy), groups, dy.shape[-1])
+        threads = self._threads_for(dy.size * weight[0].size)
+        arrays = map(address, (dy, weight, None, dx, problem))
+        kernel(*arrays, True, False, threads)
+        return dx
+
+    def convolution_weight_gradient(
+        self, dy: Array, x: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        kernel = self._kernel("convolution_weight_gradient", x.dtype)
+        if kernel is None:
+            return super().convolution_weight_gradient(dy, x, geometry, groups)
+        dweight = np.empty((len(dy), len(x) // groups, *geometry.kernel), x.dtype)
+        problem = _problem(geometry, len(x), len(dy), groups, x.shape[-1])
+        threads = self._threads_for(dy.size * dweight[0].size)
+        kernel(*map(address, (dy, x, dweight, problem)), threads)
+        return dweight
+
     # -- normalisation ----------------------------------------------------------------------
 
     # -- pooling ----------------------------------------------------------------------------
@@ -38,3 +91,18 @@ class NativeBackend(CpuBackend):
     # -- losses -----------------------------------------------------------------------------
 
     # -- optimisers -------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _problem(geometry: Geometry, channels: int, filters: int, groups: int, batch: int) -> Array:
+    """``Problem`` of convolution.cpp."""
+    axes = zip(
+        geometry.input,
+        geometry.output,
+        geometry.kernel,
+        geometry.stride,
+        (begin for begin, _ in geometry.padding),
+        geometry.dilation,
+        strict=True,
+    )
+    return np.array([channels, filters, groups, batch, *itertools.chain(*axes)], np.int64)

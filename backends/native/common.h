@@ -5,6 +5,7 @@
 // linker would keep one copy of theirs for all instruction sets.
 #pragma once
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define XCNN_JOIN_(a, b, c) a##b##_##c
@@ -67,6 +68,18 @@ inline T sum(Vec<T> v) {
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// memory for `count` elements, aligned to vectors, not initialised, until the end of the block
+template <class T>
+struct Buffer {
+    T* data;
+    explicit Buffer(int64_t count) : data(static_cast<T*>(aligned_alloc(64, 64 * ceil_div(count * sizeof(T) + 1, 64)))) {
+        if (!data) abort();
+    }
+    ~Buffer() { free(data); }
+    Buffer(const Buffer&) = delete;
+    operator T*() const { return data; }
+};
 
 // parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another
 template <class F>

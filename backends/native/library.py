@@ -19,6 +19,8 @@ _TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes
 #: pointer, i an int64, d a double
 KERNELS: dict[str, str] = {
     # convolution.cpp
+    "convolution": "pppppiii",
+    "convolution_weight_gradient": "ppppi",
     # winograd.cpp
     # norm.cpp
     # pool.cpp

@@ -117,7 +117,7 @@ METHODS: dict[str, Method] = {}
 
 
 @lru_cache(maxsize=1024)
-def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = "auto") -> Method:
+def choose(problem: Problem, candidates: tuple[str, ...], setting: str = "auto") -> Method:
     """Choose the fastest method by measured rules.
 
     Parameters
@@ -125,7 +125,7 @@ def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = 
     problem
         The convolution.
     candidates
-        ``backend.convolutions``: the names to choose from besides im2col; None: all.
+        ``backend.convolutions``: the names to choose from besides im2col.
     setting
         ``xcnn.config.convolution``: "auto"; or the name of a method to use wherever it applies.
 
@@ -140,7 +140,6 @@ def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = 
             raise ArgumentError(f"xcnn.config.convolution={setting!r}: expected auto, {names}")
         return METHODS[setting if METHODS[setting].applies(problem) else "im2col"]
     for name, method in METHODS.items():
-        allowed = candidates is None or name in candidates
-        if allowed and method.applies(problem) and method.pays(problem):
+        if name in candidates and method.applies(problem) and method.pays(problem):
             return method
     return METHODS["im2col"]
