@@ -5,6 +5,7 @@
 // linker would keep one copy of theirs for all instruction sets.
 #pragma once
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define XCNN_JOIN_(a, b, c) a##b##_##c
@@ -67,6 +68,20 @@ inline T sum(Vec<T> v) {
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// scratch memory for `count` elements that starts on a cache line; its contents are undefined
+template <class T>
+struct Buffer {
+    void* memory;
+    T* data;
+
+    explicit Buffer(int64_t count) : memory(malloc(count * sizeof(T) + 64)) {
+        if (!memory) abort();
+        data = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory) + 63) / 64 * 64);
+    }
+    ~Buffer() { free(memory); }
+    Buffer(const Buffer&) = delete;
+};
 
 // parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another
 template <class F>

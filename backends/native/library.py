@@ -20,6 +20,8 @@ _TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes
 KERNELS: dict[str, str] = {
     # convolution.cpp
     # winograd.cpp
+    "winograd": "pppppiiiiiiiiiiiii",
+    "winograd_weight_gradient": "pppiiiiiiiiiii",
     # norm.cpp
     # pool.cpp
     # loss.cpp
