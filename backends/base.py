@@ -280,6 +280,45 @@ class Backend:
 
     # -- convolution ------------------------------------------------------------------------
 
+    def compiles(self, dtype: Any) -> bool:
+        """Whether there are compiled kernels of the methods of convolution, for arrays of a dtype.
+
+        Only then may :meth:`winograd` and :meth:`winograd_weight_gradient` be called.
+        """
+        return False
+
+    def winograd(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        relu: bool = False,
+        flipped: bool = False,
+    ) -> Array | None:
+        """Convolution of x by Winograd's algorithm with a 3×3 or 5×5 kernel and stride 1.
+
+        Parameters
+        ----------
+        x : (C, H, W, N)
+        weight : (F, C, k, k), or (C, F, k, k) if ``flipped``
+        bias : (F,), or None
+        relu
+            Return max(y, 0).
+        flipped
+            Convolve with the weight flipped along both axes of the kernel.
+
+        Returns
+        -------
+        y : (F, oH, oW, N), or None
+            None if it may not be finite.
+        """
+        raise NotImplementedError
+
+    def winograd_weight_gradient(self, x: Array, dy: Array, geometry: Geometry) -> Array:
+        """dweight (F, C, k, k), where :meth:`winograd` computes the convolution."""
+        raise NotImplementedError
+
     def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:
         """Copy the pixels that the windows of ``tile`` read, zeros for padding.
 

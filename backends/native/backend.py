@@ -84,6 +84,36 @@ class NativeBackend(CpuBackend):
         kernel(*map(address, (dy, x, dweight, problem)), threads)
         return dweight
 
+    def compiles(self, dtype: Any) -> bool:
+        return dtype.char in "fd"
+
+    def winograd(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        relu: bool = False,
+        flipped: bool = False,
+    ) -> Array | None:
+        filters, channels = weight.shape[:2][:: -1 if flipped else 1]
+        y = self.xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
+        finite = self.xp.empty(1, self.xp.int64)
+        sizes = _winograd_sizes(channels, filters, geometry, x.shape[-1])
+        threads = self._threads_for(y.size * channels)
+        arrays = (x, self.xp.ascontiguousarray(weight), bias, y, finite)
+        kernel = self._kernel("winograd", x.dtype)
+        kernel(*map(address, arrays), *sizes, flipped, relu, threads)
+        return y if finite[0] else None
+
+    def winograd_weight_gradient(self, x: Array, dy: Array, geometry: Geometry) -> Array:
+        channels, filters = len(x), len(dy)
+        dweight = self.xp.empty((filters, channels, *geometry.kernel), x.dtype)
+        sizes = _winograd_sizes(channels, filters, geometry, x.shape[-1])
+        kernel = self._kernel("winograd_weight_gradient", x.dtype)
+        kernel(*map(address, (x, dy, dweight)), *sizes, self._threads_for(dy.size * channels))
+        return dweight
+
     # -- normalisation ----------------------------------------------------------------------
 
     # -- pooling ----------------------------------------------------------------------------
@@ -106,3 +136,9 @@ def _problem(geometry: Geometry, channels: int, filters: int, groups: int, batch
         strict=True,
     )
     return np.array([channels, filters, groups, batch, *itertools.chain(*axes)], np.int64)
+
+
+def _winograd_sizes(channels: int, filters: int, geometry: Geometry, batch: int) -> tuple[int, ...]:
+    (top, _), (left, _) = geometry.padding
+    images = *geometry.input, *geometry.output, batch
+    return channels, filters, *images, top, left, geometry.kernel[0]

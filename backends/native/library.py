@@ -22,6 +22,8 @@ KERNELS: dict[str, str] = {
     "convolution": "pppppiii",
     "convolution_weight_gradient": "ppppi",
     # winograd.cpp
+    "winograd": "pppppiiiiiiiiiiiii",
+    "winograd_weight_gradient": "pppiiiiiiiiiii",
     # norm.cpp
     # pool.cpp
     # loss.cpp
