@@ -21,6 +21,8 @@ KERNELS: dict[str, str] = {
     # convolution.cpp
     # winograd.cpp
     # norm.cpp
+    "normalize": "iiiiipppiidppdipipp",
+    "normalize_backward": "iiiiipppppiiipppp",
     # pool.cpp
     # loss.cpp
     # optim.cpp
