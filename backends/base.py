@@ -20,6 +20,8 @@ from ..errors import ArgumentError, DTypeError, OutOfRangeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
 from ..tiling import Tile, split_range
+from . import norm
+from .norm import Running, Statistics
 
 # Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
@@ -466,6 +468,71 @@ class Backend:
 
         self.each(compute, self.channels(dy))
         return dz, dbias
+
+    # -- normalisation ----------------------------------------------------------------------
+
+    def normalize(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        running: Running | None = None,
+        fixed: bool = False,
+        residual: Array | None = None,
+        relu: bool = False,
+    ) -> tuple[Array, Statistics]:
+        """y = (x - mean) / sqrt(var + eps) * weight + bias + residual, then max(y, 0) if ``relu``.
+
+        Mean and variance are those of each lane of each group, or ``running`` if ``fixed``; else
+        ``running`` is updated in place, unless x is empty.
+
+        Parameters
+        ----------
+        x : (A, K, P, N), contiguous
+            A groups of K rows of P pixels in N lanes.
+        weight, bias : (A or 1, K or 1), or None
+        running : (A,)
+        residual : of x's shape and dtype, contiguous, or None
+
+        Returns
+        -------
+        y : of x's shape
+        statistics
+            For :meth:`normalize_backward`.
+        """
+        return norm.normalize(self, x, weight, bias, eps, running, fixed, residual, relu)
+
+    def normalize_backward(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        statistics: Statistics,
+        weight: Array | None,
+        fixed: bool = False,
+        with_residual: bool = False,
+        with_dx: bool = True,
+    ) -> tuple[Array | None, Array, Array, Array | None]:
+        """The gradients of :meth:`normalize`.
+
+        With x̂ = (x - mean) * scale and g = dy * weight,
+        dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g with fixed statistics.
+
+        Parameters
+        ----------
+        dy, x : (A, K, P, N), contiguous
+        y
+            The output where a ReLU followed, else None.
+
+        Returns
+        -------
+        dx : of x's shape, or None
+        dweight, dbias : (A, K), at least float32
+        dresidual : of x's shape, may be dy; or None
+        """
+        settings = fixed, with_residual, with_dx
+        return norm.normalize_backward(self, dy, x, y, statistics, weight, *settings)
 
     # -- pooling ----------------------------------------------------------------------------
 

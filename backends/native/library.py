@@ -25,6 +25,8 @@ KERNELS: dict[str, str] = {
     "winograd": "pppppiiiiiiiiiiiii",
     "winograd_weight_gradient": "pppiiiiiiiiiii",
     # norm.cpp
+    "normalize": "iiiiipppiidppdipipp",
+    "normalize_backward": "iiiiipppppiiipppp",
     # pool.cpp
     # loss.cpp
     # optim.cpp

@@ -13,6 +13,7 @@ from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
+from .norm import BatchNorm2d
 from .pool import MaxPool2d
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
@@ -282,8 +283,8 @@ class Sequential(_List):
 def _fusible(modules: list[Any], x: Any) -> int:
     """Count the leading modules that can be fused.
 
-    Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
-    convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
+    Two: a convolution, linear layer or batch-norm applies the ReLU after it in its own pass. Three:
+    a convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
     leaves them fewer pixels. One: anything else, including subclasses and layers that are observed
     or patched.
     """
@@ -298,4 +299,4 @@ def _fusible(modules: list[Any], x: Any) -> int:
             and getattr(bias, "shape", None) == weight.shape[:1]
         ):
             return 3
-    return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1
+    return 2 if kinds[0] in (Conv2d, Linear, BatchNorm2d) and kinds[1:2] == [ReLU] else 1
