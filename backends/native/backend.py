@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...geometry import Geometry
 from ..cpu import CpuBackend
-from .library import Library
+from .library import Library, address
 
 
 class NativeBackend(CpuBackend):
@@ -35,6 +42,59 @@ class NativeBackend(CpuBackend):
 
     # -- pooling ----------------------------------------------------------------------------
 
+    def max_pool2d(
+        self, x: Array, geometry: Geometry, with_argmax: bool = True
+    ) -> tuple[Array, Array | None]:
+        kernel = self._kernel("max_pool2d", x.dtype)
+        if kernel is None:
+            return super().max_pool2d(x, geometry, with_argmax)
+        y = np.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        small = math.prod(geometry.kernel) <= 256
+        argmax = np.empty(y.shape, np.uint8 if small else np.int32) if with_argmax else None
+        arrays = address(x), address(y), address(argmax)
+        kernel(*arrays, 1 if small else 4, *self._image_arguments(geometry, x))
+        return y, argmax
+
+    def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
+        kernel = self._kernel("max_pool2d_backward", dy.dtype)
+        if kernel is None:
+            return super().max_pool2d_backward(dy, argmax, geometry)
+        dx = np.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        arrays = address(dy), address(argmax), address(dx)
+        kernel(*arrays, argmax.itemsize, *self._image_arguments(geometry, dx))
+        return dx
+
+    def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
+        kernel = self._kernel("avg_pool2d", x.dtype)
+        if kernel is None:
+            return super().avg_pool2d(x, geometry, include_pad)
+        y = np.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        kernel(address(x), address(y), include_pad, *self._image_arguments(geometry, x))
+        return y
+
+    def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
+        kernel = self._kernel("avg_pool2d_backward", dy.dtype)
+        if kernel is None:
+            return super().avg_pool2d_backward(dy, geometry, include_pad)
+        dx = np.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        kernel(address(dy), address(dx), include_pad, *self._image_arguments(geometry, dx))
+        return dx
+
+    def _image_arguments(self, geometry: Geometry, x: Array) -> tuple[Any, ...]:
+        """The last arguments of a kernel of images x (C, H, W, N) and windows."""
+        return _axes(geometry), len(x), x.shape[-1], self._threads_for(x.size)
+
     # -- losses -----------------------------------------------------------------------------
 
     # -- optimisers -------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _axes(geometry: Geometry) -> Any:
+    """A geometry as the ``Geometry`` of pool.cpp."""
+    numbers = []
+    for axis in (0, 1):
+        pairs = (geometry.input, geometry.output, geometry.kernel, geometry.stride)
+        numbers += [pair[axis] for pair in pairs]
+        numbers += [*geometry.padding[axis], geometry.dilation[axis]]
+    return (ctypes.c_int64 * len(numbers))(*numbers)

@@ -22,6 +22,10 @@ KERNELS: dict[str, str] = {
     # winograd.cpp
     # norm.cpp
     # pool.cpp
+    "max_pool2d": "pppipiii",
+    "max_pool2d_backward": "pppipiii",
+    "avg_pool2d": "ppipiii",
+    "avg_pool2d_backward": "ppipiii",
     # loss.cpp
     # optim.cpp
     # elementwise.cpp
