@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,8 +12,12 @@ import numpy as np
 
 from ...arrays import Array
 from ...geometry import Geometry
+from ..base import OPTIMIZER_KERNELS, OVERFLOW, SKIPPED
 from ..cpu import CpuBackend
 from .library import Library, address
+
+
+_CHUNK = 2**14  # elements of a parameter that a thread updates at a time
 
 
 class NativeBackend(CpuBackend):
@@ -88,6 +93,32 @@ class NativeBackend(CpuBackend):
 
     # -- optimisers -------------------------------------------------------------------------
 
+    def optimizer_step(
+        self,
+        kernel: str,
+        rule: Callable[[], Callable[..., None]],
+        lists: Sequence[Sequence[Array]],
+        settings: Mapping[str, Any],
+        scaler: Array | None = None,
+        whole: bool = False,
+    ) -> None:
+        arrays = [a for kind in lists for a in kind]
+        kinds = {a.dtype for a in arrays}
+        function = self._kernel(kernel, arrays[0].dtype) if kernel and len(kinds) == 1 else None
+        if function is None or not all(a.flags.c_contiguous for a in arrays):
+            super().optimizer_step(kernel, rule, lists, settings, scaler, whole)
+            return
+        if scaler is not None:
+            if scaler[OVERFLOW]:
+                return
+            settings = {**settings, "step": settings.get("step", 0) - int(scaler[SKIPPED])}
+        addresses = tuple([address(a) for a in arrays])
+        sizes = tuple([p.size for p in lists[0]])
+        table = _chunks(addresses, sizes, tuple(map(bool, lists)), arrays[0].itemsize)
+        threads = self._threads_for(8 * sum(sizes))
+        numbers = [settings[name] for name in OPTIMIZER_KERNELS[kernel]]
+        function(address(table), len(table), threads, *numbers)
+
 
 @lru_cache(maxsize=1024)
 def _axes(geometry: Geometry) -> Any:
@@ -98,3 +129,18 @@ def _axes(geometry: Geometry) -> Any:
         numbers += [pair[axis] for pair in pairs]
         numbers += [*geometry.padding[axis], geometry.dilation[axis]]
     return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+@lru_cache(maxsize=64)
+def _chunks(
+    addresses: tuple[int, ...], sizes: tuple[int, ...], used: tuple[bool, ...], itemsize: int
+) -> Array:
+    """The ``Chunk`` rows of optim.cpp: five addresses, 0 for lists not ``used``, and a length."""
+    columns = np.zeros((5, len(sizes)), np.int64)
+    columns[: len(used)][list(used)] = np.reshape(addresses, (sum(used), len(sizes)))
+    rows = [
+        [*(first + start * itemsize if first else 0 for first in column), min(_CHUNK, size - start)]
+        for column, size in zip(columns.T.tolist(), sizes, strict=True)
+        for start in range(0, size, _CHUNK)
+    ]
+    return np.array(rows, np.int64).reshape(-1, 6)

@@ -28,6 +28,10 @@ KERNELS: dict[str, str] = {
     "avg_pool2d_backward": "ppipiii",
     # loss.cpp
     # optim.cpp
+    "sgd_step": "piiddid",
+    "adam_step": "piiddddddi",
+    "rmsprop_step": "piiddddd",
+    "adagrad_step": "piiddddd",
     # elementwise.cpp
 }
 
