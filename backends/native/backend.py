@@ -91,6 +91,20 @@ class NativeBackend(CpuBackend):
 
     # -- losses -----------------------------------------------------------------------------
 
+    def cross_entropy(
+        self, x: Array, target: Array, with_slope: bool = True, ignore_index: int = -100
+    ) -> tuple[Array, Array | None]:
+        kernel = self._kernel("cross_entropy", x.dtype)
+        if kernel is None:
+            return super().cross_entropy(x, target, with_slope, ignore_index)
+        classes, size = x.shape
+        target = np.ascontiguousarray(target, np.int64)
+        terms = np.empty(size, x.dtype)
+        slope = np.empty(x.shape, x.dtype) if with_slope else None
+        arrays = address(x), address(target), address(terms), address(slope)
+        kernel(*arrays, ignore_index, classes, size, self._threads_for(8 * x.size))
+        return terms, slope
+
     # -- optimisers -------------------------------------------------------------------------
 
     def optimizer_step(

@@ -27,6 +27,8 @@ KERNELS: dict[str, str] = {
     "avg_pool2d": "ppipiii",
     "avg_pool2d_backward": "ppipiii",
     # loss.cpp
+    "cross_entropy": "ppppiiii",
+    "exponential": "ppi",
     # optim.cpp
     "sgd_step": "piiddid",
     "adam_step": "piiddddddi",
