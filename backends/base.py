@@ -29,6 +29,13 @@ _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 PRECISIONS = ("float32", "tf32", "float16")
+#: the fused steps of optimisers, and the settings that they take, in order
+OPTIMIZER_KERNELS = {
+    "sgd_step": ("lr", "momentum", "nesterov", "weight_decay"),
+    "adam_step": ("lr", "beta1", "beta2", "eps", "weight_decay", "step", "decoupled"),
+    "rmsprop_step": ("lr", "alpha", "eps", "momentum", "weight_decay"),
+    "adagrad_step": ("lr", "lr_decay", "eps", "weight_decay", "step"),
+}
 # indices into a scaler array
 SCALE, OVERFLOW, GOOD, SKIPPED = range(4)
 

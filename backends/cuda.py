@@ -20,7 +20,14 @@ from ..errors import ArgumentError, DeviceError, OutOfMemoryError
 from ..geometry import Geometry
 from ..tiling import Tile
 from . import kernels
-from .base import MASK64, PRECISIONS, Backend, dropout_scale, dropout_threshold
+from .base import (
+    MASK64,
+    OPTIMIZER_KERNELS,
+    PRECISIONS,
+    Backend,
+    dropout_scale,
+    dropout_threshold,
+)
 from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, Chunks, Kernels, grid
@@ -28,14 +35,7 @@ from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
-#: scalar arguments of the kernels in kernels/optim.cu, in order: doubles, but for the flags
-_OPTIMIZER_KERNELS = {
-    "sgd_step": ("lr", "momentum", "nesterov", "weight_decay"),
-    "adam_step": ("lr", "beta1", "beta2", "eps", "weight_decay", "step", "decoupled"),
-    "rmsprop_step": ("lr", "alpha", "eps", "momentum", "weight_decay"),
-    "adagrad_step": ("lr", "lr_decay", "eps", "weight_decay", "step"),
-}
-_FLAGS = ("nesterov", "decoupled")
+_FLAGS = ("nesterov", "decoupled")  # ints among the settings of optimisers, the others are doubles
 
 
 class CudaBackend(Backend):
@@ -315,7 +315,7 @@ class CudaBackend(Backend):
             return
         numbers = [
             np.int32(settings[name]) if name in _FLAGS else np.float64(settings[name])
-            for name in _OPTIMIZER_KERNELS[kernel]
+            for name in OPTIMIZER_KERNELS[kernel]
         ]
         self._launch_chunks(kernel, lists, scaler, tuple(numbers))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from ...arrays import Array
 from ...geometry import Geometry
+from ..base import OPTIMIZER_KERNELS, OVERFLOW, SKIPPED
 from ..cpu import CpuBackend
 from ..norm import Running, Statistics
 from .library import Library, address
@@ -172,9 +176,91 @@ class NativeBackend(CpuBackend):
 
     # -- pooling ------------------------------------------------------------------------------
 
+    def max_pool2d(
+        self, x: Array, geometry: Geometry, with_argmax: bool = True
+    ) -> tuple[Array, Array | None]:
+        kernel = self._kernel("max_pool2d", x.dtype)
+        if kernel is None:
+            return super().max_pool2d(x, geometry, with_argmax)
+        y = np.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        small = math.prod(geometry.kernel) <= 256
+        argmax = np.empty(y.shape, np.uint8 if small else np.int32) if with_argmax else None
+        arrays = address(x), address(y), address(argmax)
+        kernel(*arrays, 1 if small else 4, *self._image_arguments(geometry, x))
+        return y, argmax
+
+    def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
+        kernel = self._kernel("max_pool2d_backward", dy.dtype)
+        if kernel is None:
+            return super().max_pool2d_backward(dy, argmax, geometry)
+        dx = np.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        arrays = address(dy), address(argmax), address(dx)
+        kernel(*arrays, argmax.itemsize, *self._image_arguments(geometry, dx))
+        return dx
+
+    def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
+        kernel = self._kernel("avg_pool2d", x.dtype)
+        if kernel is None:
+            return super().avg_pool2d(x, geometry, include_pad)
+        y = np.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        kernel(address(x), address(y), include_pad, *self._image_arguments(geometry, x))
+        return y
+
+    def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
+        kernel = self._kernel("avg_pool2d_backward", dy.dtype)
+        if kernel is None:
+            return super().avg_pool2d_backward(dy, geometry, include_pad)
+        dx = np.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        kernel(address(dy), address(dx), include_pad, *self._image_arguments(geometry, dx))
+        return dx
+
+    def _image_arguments(self, geometry: Geometry, x: Array) -> tuple[Any, ...]:
+        """The last arguments of a kernel of images x (C, H, W, N) and windows."""
+        return _axes(geometry), len(x), x.shape[-1], self._threads_for(x.size)
+
     # -- losses -------------------------------------------------------------------------------
 
+    def cross_entropy(
+        self, x: Array, target: Array, with_slope: bool = True, ignore_index: int = -100
+    ) -> tuple[Array, Array | None]:
+        kernel = self._kernel("cross_entropy", x.dtype)
+        if kernel is None:
+            return super().cross_entropy(x, target, with_slope, ignore_index)
+        classes, size = x.shape
+        target = np.ascontiguousarray(target, np.int64)
+        terms = np.empty(size, x.dtype)
+        slope = np.empty(x.shape, x.dtype) if with_slope else None
+        arrays = address(x), address(target), address(terms), address(slope)
+        kernel(*arrays, ignore_index, classes, size, self._threads_for(8 * x.size))
+        return terms, slope
+
     # -- optimisers ---------------------------------------------------------------------------
+
+    def optimizer_step(
+        self,
+        kernel: str,
+        rule: Callable[[], Callable[..., None]],
+        lists: Sequence[Sequence[Array]],
+        settings: Mapping[str, Any],
+        scaler: Array | None = None,
+        whole: bool = False,
+    ) -> None:
+        arrays = [a for kind in lists for a in kind]
+        kinds = {a.dtype for a in arrays}
+        function = self._kernel(kernel, arrays[0].dtype) if kernel and len(kinds) == 1 else None
+        if function is None or not all(a.flags.c_contiguous for a in arrays):
+            super().optimizer_step(kernel, rule, lists, settings, scaler, whole)
+            return
+        if scaler is not None:
+            if scaler[OVERFLOW]:
+                return
+            settings = {**settings, "step": settings.get("step", 0) - int(scaler[SKIPPED])}
+        addresses = tuple([address(a) for a in arrays])
+        sizes = tuple([p.size for p in lists[0]])
+        table = _chunks(addresses, sizes, tuple(map(bool, lists)), arrays[0].itemsize)
+        threads = self._threads_for(8 * sum(sizes))
+        numbers = [settings[name] for name in OPTIMIZER_KERNELS[kernel]]
+        function(address(table), len(table), threads, *numbers)
 
 
 @lru_cache(maxsize=1024)
@@ -203,3 +289,29 @@ def _weights(weight: Array | None, bias: Array | None) -> tuple[Any, Any, tuple[
     weight, bias = (None if a is None else np.ascontiguousarray(a) for a in (weight, bias))
     shape = next((a.shape for a in (weight, bias) if a is not None), (1, 1))
     return weight, bias, (shape[1] * (shape[0] > 1), int(shape[1] > 1))
+
+
+@lru_cache(maxsize=1024)
+def _axes(geometry: Geometry) -> Any:
+    """A geometry as the ``Geometry`` of pool.cpp."""
+    numbers = []
+    for axis in (0, 1):
+        pairs = (geometry.input, geometry.output, geometry.kernel, geometry.stride)
+        numbers += [pair[axis] for pair in pairs]
+        numbers += [*geometry.padding[axis], geometry.dilation[axis]]
+    return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+@lru_cache(maxsize=64)
+def _chunks(
+    addresses: tuple[int, ...], sizes: tuple[int, ...], used: tuple[bool, ...], itemsize: int
+) -> Array:
+    """The ``Chunk`` rows of optim.cpp: five addresses, 0 for lists not ``used``, and a length."""
+    columns = np.zeros((5, len(sizes)), np.int64)
+    columns[: len(used)][list(used)] = np.reshape(addresses, (sum(used), len(sizes)))
+    rows = [
+        [*(first + start * itemsize if first else 0 for first in column), min(_CHUNK, size - start)]
+        for column, size in zip(columns.T.tolist(), sizes, strict=True)
+        for start in range(0, size, _CHUNK)
+    ]
+    return np.array(rows, np.int64).reshape(-1, 6)
