@@ -18,6 +18,8 @@ from ..cpu import CpuBackend
 from ..norm import Running, Statistics
 from .library import Library, address
 
+_CHUNK = 2**14  # elements of a parameter that a thread updates at a time
+
 
 class NativeBackend(CpuBackend):
     """NumPy arrays in main memory, with compiled kernels for float32 and float64.
