@@ -101,7 +101,8 @@ def finish(result, operation, inputs=(), ordered=False):
     if array.size:
         use(*inputs)
         if not operation.startswith("empty"):
-            record_operation(operation, inputs)
+            uploads = operation == "array" and not inputs
+            record_operation("to device" if uploads else operation, inputs)
     if not (ordered or array.flags.c_contiguous):
         array = array.copy("C")
     memory.allocate(array.nbytes)

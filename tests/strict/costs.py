@@ -44,4 +44,3 @@ def _product(a, b, out=None):
     tables = 0 if stacks[0] == stacks[1] else 3 * max(map(len, stacks))
     is_direct = (out is None or out.flags.c_contiguous) and computed == dtype
     return 1 + copies + tables + (not is_direct)
-

@@ -45,7 +45,7 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
     host = np.asarray(unwrap(obj, host=True), dtype)
     if order in (None, "K", "A"):  # an upload keeps no other layout than C or F
         order = "F" if host.flags.fnc else "C"
-    return finish(np.array(host, order=order, ndmin=ndmin), "to device", ordered=True)
+    return finish(np.array(host, order=order, ndmin=ndmin), "array", ordered=True)
 
 
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
