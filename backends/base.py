@@ -250,6 +250,27 @@ class Backend:
         """Whether no element is infinite, NaN or huge: True where finding out delays the host."""
         return True
 
+    def as_dtypes(self, arrays: Sequence[Array], dtypes: Sequence[Any]) -> list[Array]:
+        """Each array in its dtype: itself, or a new array."""
+        pairs = zip(arrays, dtypes, strict=True)
+        return [a if a.dtype == dtype else a.astype(dtype) for a, dtype in pairs]
+
+    def add_product(self, sums: Array, a: Array, b: Array, first: bool) -> None:
+        """Add a (F, P) @ b (K, P)ᵀ to ``sums`` (F, K), or stacks of such; if ``first``, overwrite.
+
+        In the order that is fastest in BLAS: the product is 1.3 to 2 times faster with the larger
+        of F and K first; a thin one (K·F below 1,000) is 2 to 4 times faster in pieces.
+        """
+        positions, is_thin = a.shape[-1], sums.shape[-2] * sums.shape[-1] < 1000
+        step = self.thin_product if is_thin else max(1, positions)
+        for start in range(0, max(1, positions), step):
+            piece = slice(start, start + step)
+            product = (b[..., piece] @ a[..., piece].swapaxes(-1, -2)).swapaxes(-1, -2)
+            if first and start == 0:
+                sums[...] = product
+            else:
+                sums += product
+
     def row_sums(self, a: Array, b: Array | None = None) -> Array:
         """The sum of each row of ``a``, or of ``a * b``: (R, M) to (R,), at least float32."""
         terms = a if b is None else a * b
@@ -349,15 +370,21 @@ class Backend:
             part[element.windows] = x[element.pixels]
         return out
 
-    def col2im(self, columns: Array, geometry: Geometry, tile: Tile, dx: Array) -> None:
+    def col2im(
+        self, columns: Array, geometry: Geometry, tile: Tile, dx: Array, first: bool = False
+    ) -> None:
         """Add each column back onto the pixel it was read from: the adjoint of :meth:`im2col`.
 
         Parameters
         ----------
         columns : (C, kH, kW, rows, columns, N) of the tile
         dx : (C, H, W, N), added to in place
+        first
+            Overwrite ``dx`` instead, with zeros in the pixels that no column was read from.
         """
         parts = _by_element(columns)
+        if first:
+            dx.fill(0)
         for element in geometry.elements(tile):
             dx[element.pixels] += parts[:, element.number][element.windows]
 
@@ -432,6 +459,12 @@ class Backend:
             part += bias[:, None]
         if relu:
             self.xp.maximum(part, 0, out=part)
+
+    def bias_relu(self, x: Array, bias: Array) -> Array:
+        """max(x + bias, 0) of x (F, P), contiguous; see :meth:`add_bias`."""
+        y = x.copy()
+        self.add_bias(y, bias, slice(None), relu=True)
+        return y
 
     def add_bias_to_tile(self, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
         """:meth:`add_bias` to a tile of y (F, H, W, N): in one call if its rows are contiguous."""
@@ -737,6 +770,48 @@ class Backend:
             xp.copyto(slope, 0, where=ignored)
         return terms, slope
 
+    def mean_of_terms(self, terms: Array, target: Array, ignore_index: int) -> tuple[Array, Array]:
+        """The mean of the terms (M,) of :meth:`cross_entropy` that are not ignored.
+
+        Returns
+        -------
+        mean : array ()
+            NaN without any terms.
+        inverse : array ()
+            1 / their number; 1 without any.
+        """
+        xp = self.xp
+        count = (target != ignore_index).sum(dtype=terms.dtype)
+        return xp.asarray(terms.sum() / count), 1 / xp.where(count == 0, 1, count)
+
+    def add_class_totals(
+        self,
+        totals: Sequence[Array],
+        x: Array,
+        target: Array,
+        loss: Array,
+        ignore_index: int,
+    ) -> None:
+        """Add a batch to the sums of an epoch, in place.
+
+        Parameters
+        ----------
+        totals
+            Arrays (): the sum of the loss, of its dtype, and the numbers of examples that are not
+            ignored and of correct answers among them, int64.
+        x : (C, M)
+            Logits.
+        target : (M,), class indices
+        loss : ()
+            The mean over the examples that are not ignored.
+        """
+        xp, (total, divisor, right) = self.xp, totals
+        counted = target != ignore_index
+        count = counted.sum()
+        total += xp.where(count == 0, 0, loss * count.astype(loss.dtype))
+        divisor += count
+        right += ((x.argmax(axis=0) == target) & counted).sum()
+
     def _may_hold_true(self, mask: Array) -> bool:
         """Whether any element may be true: True where checking costs more than handling it."""
         return True
@@ -806,6 +881,29 @@ class Backend:
         for array, old in zip(changed, before, strict=False):
             self.xp.copyto(array, old, where=scaler[OVERFLOW] != 0)
 
+    def clip_norm(self, grads: Sequence[Array], max_norm: float, norm_type: float) -> Array:
+        """Scale gradients, none of them empty, in place by min(1, max_norm / (norm + 1e-6)).
+
+        Returns
+        -------
+        norm : array ()
+            Of all gradients as one vector, before; at least float32.
+        """
+        xp = self.xp
+        total = _norm(xp, xp.stack([_norm(xp, g, norm_type) for g in grads]), norm_type)
+        scale = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
+        for g in grads:
+            g *= scale.astype(g.dtype)
+        return xp.asarray(total)
+
+    def average(self, averages: Sequence[Array], arrays: Sequence[Array], rate: float) -> None:
+        """Update running averages, at least float32, in place: a += rate * (x - a)."""
+        for a, x in zip(averages, arrays, strict=True):
+            if rate == 1:
+                a[...] = x
+            else:
+                a += rate * (x - a)
+
     # -- loss scaling -----------------------------------------------------------------------
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
@@ -836,6 +934,16 @@ class Backend:
         scaler[GOOD] = xp.where(grown, 0, good)
         scaler[SKIPPED] += overflow
         scaler[OVERFLOW] = 0
+
+
+def _norm(xp: Any, x: Array, norm_type: float) -> Array:
+    """The norm of an array as a 0-d array, computed in at least float32."""
+    magnitude = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
+    if norm_type == math.inf:
+        return magnitude.max()
+    if norm_type == 2:
+        return xp.sqrt(xp.square(magnitude).sum())
+    return (magnitude**norm_type).sum() ** (1 / norm_type)
 
 
 def _in_float32(compute: Callable[..., None]) -> Callable[..., None]:
