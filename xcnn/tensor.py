@@ -386,8 +386,9 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
             gradient = _hooked(function.hooks, gradient)
         inputs = function.inputs
         for source, dx in zip(inputs, _backward(function, gradient), strict=True):
-            if source is not None and source.requires_grad and dx is not None:
-                add_gradient(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
+            if dx is not None and source is not None and source._requires:
+                dtype = source._data.dtype
+                add_gradient(source, dx if dx.dtype == dtype else dx.astype(dtype))
         if not retain_graph:
             function.saved, function.inputs = None, None
     return [(t, _hooked(t._hooks, g) if t._hooks else g) for t, g in leaves.values()]
