@@ -13,6 +13,7 @@ from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
+from .norm import BatchNorm2d
 from .pool import MaxPool2d
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
@@ -279,15 +280,15 @@ class Sequential(_List):
         return x
 
 
-_WITH_RELU = {(Conv2d, ReLU), (Linear, ReLU)}
+_WITH_RELU = {(Conv2d, ReLU), (Linear, ReLU), (BatchNorm2d, ReLU)}
 _WITH_POOL = (Conv2d, ReLU, MaxPool2d)
 
 
 def _fusible(modules: list[Any], x: Any) -> int:
     """Count the leading modules that can be fused.
 
-    Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
-    convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
+    Two: a convolution, linear layer or batch-norm applies the ReLU after it in its own pass. Three:
+    a convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
     leaves them fewer pixels. One: anything else, including subclasses and layers that are observed
     or patched.
     """
