@@ -30,7 +30,7 @@ class Convolution(Function):
 
     def choose_method(self, backend: Backend, dtype: Any) -> None:
         """Choose the method for arrays of a dtype."""
-        self.problem = self.problem._replace(compiled=backend.compiles(dtype))
+        self.problem = self.problem.compiled_as(backend.compiles(dtype))
         self.method = choose(self.problem, backend.convolutions, config.convolution)
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
