@@ -29,7 +29,6 @@ from .fold import *
 from .grid import *
 from .indexing import *
 from .linear import *
-from .linear import BiasReLU as BiasReLU
 from .loss import *
 from .loss_ctc import *
 from .loss_margin import *

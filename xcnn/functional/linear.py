@@ -12,7 +12,6 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import check_flag
 from ..errors import ArgumentError, ShapeError
-from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Function, Tensor, operands, operation
 from .arithmetic import add, mul, sum_to
 from .conv import check_bias, shape_of
@@ -52,27 +51,6 @@ class Linear(Function):
             backend.matmul(d, x) if self.needs_grad[1] else None,
             dbias,
         )
-
-
-class BiasReLU(Function):
-    """max(x + bias, 0) of images (N, C, H, W), in one pass.
-
-    After 2×2 max pooling this is a quarter of the work, with the same result: adding a bias and
-    ReLU preserve the order of pixels.
-    """
-
-    arguments = ("input", "bias")
-    returns_new = True
-
-    def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
-        x = batch_last(backend.xp, x)
-        y = backend.bias_relu(as_matrix(x), bias).reshape(x.shape)
-        self.save(y=y)
-        return batch_first(y)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        dx, dbias = backend.bias_backward(batch_last(backend.xp, dy), self.saved.y, True)
-        return batch_first(dx), dbias
 
 
 class MatMul(Function):
