@@ -10,7 +10,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_flag
+from ..checks import check_flag, check_input
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Function, Tensor, operands, operation
 from .arithmetic import add, mul, sum_to
@@ -98,11 +98,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     if weight.ndim != 2:
         raise ShapeError(f"weight has shape {weight.shape}: expected (out_features, in_features)")
     outputs, features = weight.shape
-    if input.ndim < 1 or input.shape[-1] != features:
-        raise ShapeError(
-            f"input has shape {input.shape}, but weight {weight.shape} takes {features} features "
-            "in the last axis; images need a Flatten first"
-        )
+    check_input(input, -1, features, "features in the last axis (images need nn.Flatten() first)")
     check_bias(shape_of(bias), outputs)
     if input.ndim == 2:
         return Linear(relu)(input, weight, bias)
