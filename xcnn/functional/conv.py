@@ -147,7 +147,7 @@ def conv_relu_pool(
 ) -> Tensor:
     """Max pooling of relu(conv2d(...)), images (N, C, H, W), with its windows for a shape."""
     input, weight, bias = operands(input, weight, bias)
-    problem = problem_of(input.shape, weight.shape, bias.shape, *settings, "NCHW")
+    problem = problem_of(input.shape, weight.shape, bias.shape, *settings, data_format="NCHW")
     pool = windows((problem.batch, problem.out_channels, *problem.geometry.output))
     return Conv2d(problem, "NCHW", pool)(input, weight, bias)
 
