@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ...arrays import Array
 from ...errors import ArgumentError
 
 #: instruction sets, the fastest first
@@ -71,12 +70,9 @@ class Library:
     def _has(self, variant: str) -> bool:
         return bool(self._library[f"xcnn_has_{variant}"]())
 
-    def kernel(self, name: str, dtype: Any) -> Any:
-        """The kernel ``name`` for arrays of ``dtype``, as a function of addresses and numbers."""
-        return self._functions[name, dtype.char]
-
     @cached_property
-    def _functions(self) -> dict[tuple[str, str], Any]:
+    def functions(self) -> dict[tuple[str, str], Any]:
+        """The kernels by name and ``dtype.char``, as functions of addresses and numbers."""
         functions = {}
         for name, arguments in KERNELS.items():
             for char, suffix in (("f", "float32"), ("d", "float64")):
@@ -85,16 +81,6 @@ class Library:
                 function.restype = None
                 functions[name, char] = function
         return functions
-
-
-def address(array: Array | None) -> int:
-    """The address of an array's memory, 0 of None."""
-    if array is None:
-        return 0
-    try:  # a sixth of the time of __array_interface__, which makes a dict
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
-    except (TypeError, ValueError):  # read-only, empty or not contiguous
-        return array.__array_interface__["data"][0]
 
 
 def load() -> tuple[Library | None, str]:

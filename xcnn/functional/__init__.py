@@ -20,6 +20,7 @@ from .arithmetic import *
 from .attention import *
 from .attention import Attention as Attention
 from .conv import *
+from .conv import Conv2d as Conv2d
 from .conv_transpose import *
 from .distance import *
 from .dropout import *

@@ -74,6 +74,16 @@ class Conv1d(Convolution):
 class Conv2d(Convolution):
     """See :func:`conv2d`."""
 
+    @classmethod
+    def with_pool(
+        cls, input: Any, weight: Any, bias: Any, *settings: Any, windows: Callable[[Any], Geometry]
+    ) -> Tensor:
+        """Max pooling of relu(conv2d(...)), images (N, C, H, W), with its windows for a shape."""
+        input, weight, bias = operands(input, weight, bias)
+        problem = problem_of(input.shape, weight.shape, bias.shape, *settings, data_format="NCHW")
+        pool = windows((problem.batch, problem.out_channels, *problem.geometry.output))
+        return cls(problem, "NCHW", pool)(input, weight, bias)
+
 
 class Conv3d(Convolution):
     """See :func:`conv3d`."""
@@ -140,16 +150,6 @@ def _conv(
 
 _FUNCTIONS = Conv1d, Conv2d, Conv3d
 conv1d, conv2d, conv3d = family(_conv)
-
-
-def conv_relu_pool(
-    input: Any, weight: Any, bias: Any, *settings: Any, windows: Callable[[Any], Geometry]
-) -> Tensor:
-    """Max pooling of relu(conv2d(...)), images (N, C, H, W), with its windows for a shape."""
-    input, weight, bias = operands(input, weight, bias)
-    problem = problem_of(input.shape, weight.shape, bias.shape, *settings, data_format="NCHW")
-    pool = windows((problem.batch, problem.out_channels, *problem.geometry.output))
-    return Conv2d(problem, "NCHW", pool)(input, weight, bias)
 
 
 @memoize

@@ -92,7 +92,7 @@ def _pooled(
 
 
 @memoize
-def windows_of(
+def _windows(
     shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
@@ -129,6 +129,7 @@ class MaxPool2d(ImageFunction):
 
     wants_indices = False
     indices: Array
+    windows = staticmethod(_windows)
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -217,7 +218,7 @@ def _max_pool(
     """
     input = Tensor.of(input)
     settings = kernel_size, stride, padding, dilation, ceil_mode, data_format
-    windows = windows_of(input.shape, *settings)
+    windows = _windows(input.shape, *settings)
     return _pooled(input, [MaxPool2d(w) for w in windows], data_format, return_indices)
 
 
@@ -282,7 +283,7 @@ def _avg_pool(
         As :func:`max_pool2d`.
     """
     input = Tensor.of(input)
-    windows = windows_of(input.shape, kernel_size, stride, padding, 1, ceil_mode, data_format)
+    windows = _windows(input.shape, kernel_size, stride, padding, 1, ceil_mode, data_format)
     divisor = divisor_override
     if divisor is not None:
         check_int("divisor_override", divisor, -(2**62))

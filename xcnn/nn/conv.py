@@ -18,7 +18,6 @@ from ..checks import (
     per_axis,
 )
 from ..errors import ArgumentError, show
-from ..functional.conv import conv_relu_pool
 from ..geometry import Geometry, along_axes, output_padding_for, spatial_geometry, window_geometry
 from ..layout import check_data_format, spatial_size
 from ..tensor import Parameter, Tensor, takes_one
@@ -202,7 +201,7 @@ class Conv2d(_Conv, function=F.conv2d):
         x, padding = self._padded(x)
         settings = self.stride, padding, self.dilation, self.groups
         if pool is not None:
-            return conv_relu_pool(x, self.weight, self.bias, *settings, windows=pool.windows)
+            return F.Conv2d.with_pool(x, self.weight, self.bias, *settings, windows=pool.windows)
         return F.conv2d(x, self.weight, self.bias, *settings, self.data_format, relu)
 
 

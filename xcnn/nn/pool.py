@@ -15,7 +15,6 @@ from ..checks import (
     per_axis,
 )
 from ..errors import XcnnError
-from ..functional.pool import windows_of
 from ..geometry import Geometry
 from ..layout import check_data_format
 from ..tensor import Buffer, Tensor
@@ -81,7 +80,7 @@ class MaxPool2d(_MaxPool, function=F.max_pool2d):
         """The windows in images of ``shape``; an error is one of this layer."""
         settings = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         try:
-            return windows_of(shape, *settings, self.data_format)[0]
+            return F.MaxPool2d.windows(shape, *settings, self.data_format)[0]
         except XcnnError as error:
             error.passed_through(self)
             raise
