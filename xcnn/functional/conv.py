@@ -76,11 +76,16 @@ class Conv2d(Convolution):
 
     @classmethod
     def with_pool(
-        cls, input: Any, weight: Any, bias: Any, *settings: Any, windows: Callable[[Any], Geometry]
+        cls,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        settings: tuple[Any, Any, Any, int],
+        windows: Callable[[tuple[int, ...]], Geometry],
     ) -> Tensor:
         """Max pooling of relu(conv2d(...)), images (N, C, H, W), with its windows for a shape."""
         input, weight, bias = operands(input, weight, bias)
-        problem = problem_of(input.shape, weight.shape, bias.shape, *settings, data_format="NCHW")
+        problem = problem_of(input.shape, weight.shape, bias.shape, *settings, "NCHW")
         pool = windows((problem.batch, problem.out_channels, *problem.geometry.output))
         return cls(problem, "NCHW", pool)(input, weight, bias)
 
