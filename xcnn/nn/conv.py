@@ -202,6 +202,61 @@ class Conv2d(_Conv, function=F.conv2d):
         settings = self.stride, padding, self.dilation, self.groups
         if pool is not None:
             return F.Conv2d.with_pool(x, self.weight, self.bias, settings, pool.windows)
+        return F.conv2d(x, self.weight, self.bias, *settings, self.data_format, relu)
+
+
+class Conv3d(_Conv, function=F.conv3d):
+    """3-D convolution; see :func:`xcnn.functional.conv3d` for the formula.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of input and output.
+    kernel_size, stride, dilation
+        An int or (depth, height, width).
+    padding
+        An int, (pD, pH, pW), ((front, back), (top, bottom), (left, right)), ``"valid"`` or
+        ``"same"``.
+    groups, bias, padding_mode, nonlinearity, device, dtype
+        As in :class:`Conv2d`.
+
+    Attributes
+    ----------
+    weight : Parameter (out_channels, in_channels / groups, kD, kH, kW)
+    bias : Parameter (out_channels,) or None
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+    """
+
+
+class _ConvTranspose(Convolution):
+    """A ``data_format`` is for images only."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: Any = 0,
+        output_padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, ...] = 1,
+        padding_mode: str = "zeros",
+        data_format: str = "NCHW",
+        nonlinearity: str = "relu",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if check_padding_mode(padding_mode) != "zeros":
+            raise ArgumentError(
+                f"padding_mode={show(padding_mode)}: expected 'zeros'; a transposed convolution "
+                "crops its output by the padding"
+            )
         self.padding = check_crop(padding, self.ndim)
         window = kernel_size, stride, dilation
         settings: Any = groups, bias, data_format, nonlinearity
