@@ -390,7 +390,7 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
             gradient = _hooked(function.hooks, gradient)
         inputs = function.inputs
         for source, dx in zip(inputs, _backward(function, gradient), strict=True):
-            if source is not None and source.requires_grad and dx is not None:
+            if dx is not None and source is not None and source._requires:
                 add_gradient(source, dx, function.returns_new)
         if not retain_graph:
             function.saved, function.inputs = None, None
