@@ -313,11 +313,11 @@ struct Winograd {
     // returns whether all results are finite: a pixel or weight that is not reaches a corner of each block
     bool forward(const T* x, const T* weight, const T* bias, T* y, bool flipped, bool relu) const {
         constexpr int COLUMNS = 2, WIDTH = COLUMNS * size;
-        const int64_t u_stride = padded_filters * channels;
+        // no powers of two: the 36 values of a patch would compete for a few cache lines
+        const int64_t u_stride = padded_filters * channels + size;
         Buffer<T> u(POINTS * u_stride);
         transform_weight(weight, flipped, u.data, u_stride);
         const int64_t step = at_a_time(COLUMNS);
-        // not a power of two: the 36 values of a patch would compete for a few cache lines
         const int64_t v_stride = channels * step * size + size, z_stride = padded_filters * step * size + size;
         bool finite = true;
         parallel(threads, ceil_div(vectors, step), [&](int64_t part) {
@@ -397,7 +397,7 @@ struct Winograd {
         const int64_t wide = ceil_div(channels, WIDTH) * WIDTH, step = at_a_time(1), lanes = step * size;
         const int64_t turns = ceil_div(vectors, step), bands = smaller(threads, turns);
         const int64_t v_stride = lanes * wide + size, z_stride = lanes * padded_filters + size;
-        const int64_t du_stride = padded_filters * wide, du_size = POINTS * du_stride;
+        const int64_t du_stride = padded_filters * wide + size, du_size = POINTS * du_stride;
         Buffer<T> du(bands * du_size);
         parallel(threads, bands, [&](int64_t band) {
             Buffer<T> v(POINTS * v_stride), z(POINTS * z_stride);
