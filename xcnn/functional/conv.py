@@ -179,7 +179,8 @@ def problem_of(
     settings |= {"output_padding": output_padding} if transposed else {}
     *depth, geometry = spatial_geometry(make, size, padding, "weight", **settings)
     relu = check_flag("relu", relu)
-    problem = Problem(geometry, groups, weight[1] * groups, weight[0], shape[0], relu, *depth)
+    sizes = groups, weight[1] * groups, weight[0], shape[0]
+    problem = Problem(geometry, *sizes, relu, depth[0] if depth else None)
     if transposed:
         check_size("stride", stride, problem.input_shape)
     else:
