@@ -29,9 +29,12 @@ constexpr int COLUMNS = 2;  // of 16
 #define TILE (1<<18)
 #define LANE 256
 #define DW (1<<18)
+#define DWLANE 256
+#define FF 64
+#define TT 72
 #endif
 constexpr int64_t TILE_BYTES = TILE;  // of a tile's buffers: part of a level-2 cache
-constexpr int64_t FILTERS = 64, TAPS = 72;  // of a block of the weight gradient
+constexpr int64_t FILTERS = FF, TAPS = TT;  // of a block of the weight gradient
 constexpr int64_t LANE_BYTES = LANE;      // of the images that are computed together
 
 // -- the problem ---------------------------------------------------------------------------
@@ -101,12 +104,12 @@ struct Tiling {
     int64_t batch;
 
     // channels: of the source, and of the target if a tile has a copy of it too
-    Tiling(const Problem& p, const Side& h, const Side& w, int64_t channels, int64_t targets, int size, int64_t parts)
+    Tiling(const Problem& p, const Side& h, const Side& w, int64_t channels, int64_t targets, int64_t bytes, int size, int64_t parts)
         : h(h), w(w), batch(p.batch) {
-        const int64_t limit = LANE_BYTES / size, vector = VECTOR_BYTES / size;
+        const int64_t limit = (targets?DWLANE:LANE_BYTES) / size, vector = VECTOR_BYTES / size;
         slices = larger(1, ceil_div(batch, limit));
         lanes = slices < 2 ? larger(1, batch) : vector * ceil_div(ceil_div(batch, slices), vector);
-        const int64_t room = TILE_BYTES / size / lanes;  // pixels of all channels
+        const int64_t room = bytes / size / lanes;  // pixels of all channels
         const int64_t high = channels * (h.span + 1);    // of a column that a row reads
         const int64_t across = (room - high * w.span) / (high * w.source_step + targets);
         strips = ceil_div(w.count, larger(across, ceil_div(COLUMNS * vector, lanes)));
@@ -357,7 +360,7 @@ void correlation(const T* source, const T* weight, const T* bias, T* target, con
                  int64_t threads) {
     const Side h(p.height, gradient), w(p.width, gradient);
     const int64_t sources = (gradient ? p.filters : p.channels) / p.groups;
-    const Tiling t(p, h, w, sources, 0, sizeof(T), 2 * threads);
+    const Tiling t(p, h, w, sources, 0, TILE_BYTES, sizeof(T), 2 * threads);
     const Taps<T> taps(p, t, weight, threads);
     parallel(threads, p.groups * t.of_group, [&](int64_t part) {
         const Tile tile = t.tile(part);
@@ -401,15 +404,10 @@ inline void multiply(const T* dy, int64_t filter_pitch, int64_t dy_pitch, const 
                 for (int c = 0; c < C; ++c) total[r][c] += d * pixels[c];
             }
         }
-    T lanes[R][C][size];  // copied, so that `total` stays in registers
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) store(lanes[r][c], total[r][c]);
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) {
-            for (int half = size / 2; half > 0; half /= 2)
-                for (int i = 0; i < half; ++i) lanes[r][c][i] += lanes[r][c][i + half];
-            sums[r * pitch + c] += lanes[r][c][0];
-        }
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) sums[r * pitch + c] += sum<T>(total[r][c]);
 }
 
 // The weight gradient, in blocks of filters and channels with which a tile has long runs.
@@ -422,7 +420,7 @@ void weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int6
     const int64_t kernel = p.height.kernel * p.width.kernel, weights = p.filters * channels * kernel;
     const int64_t filter_blocks = ceil_div(filters, FILTERS), channel_blocks = ceil_div(channels, ceil_div(TAPS, kernel));
     const int64_t most_filters = ceil_div(filters, filter_blocks), most_channels = ceil_div(channels, channel_blocks);
-    const Tiling t(p, h, w, most_channels, most_filters, sizeof(T), 2 * threads);
+    const Tiling t(p, h, w, most_channels, most_filters, DW, sizeof(T), 2 * threads);
     Buffer<int64_t> offsets(most_channels * kernel);
     for (int64_t tap = 0; tap < most_channels * kernel; ++tap)
         offsets[tap] = tap / kernel * t.channel_pitch +
