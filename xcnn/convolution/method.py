@@ -28,6 +28,8 @@ class Problem(NamedTuple):
         Whether to return max(y, 0), in one pass with the bias; its backward is up to the caller.
     depth : Geometry or None
         Of volumes: the windows along the depth, as for an image one pixel wide.
+    compiled : bool
+        Whether the backend has compiled kernels for the arrays.
     """
 
     geometry: Geometry
@@ -37,6 +39,7 @@ class Problem(NamedTuple):
     batch: int
     relu: bool = False
     depth: Geometry | None = None
+    compiled: bool = False
 
     @property
     @lru_cache(maxsize=1024)
