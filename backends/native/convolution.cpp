@@ -25,17 +25,9 @@ constexpr int COLUMNS = 4;  // of 32 registers
 #else
 constexpr int COLUMNS = 2;  // of 16
 #endif
-#ifndef TILE
-#define TILE (1<<18)
-#define LANE 256
-#define DW (1<<18)
-#define DWLANE 256
-#define FF 64
-#define TT 72
-#endif
-constexpr int64_t TILE_BYTES = TILE;  // of a tile's buffers: part of a level-2 cache
-constexpr int64_t FILTERS = FF, TAPS = TT;  // of a block of the weight gradient
-constexpr int64_t LANE_BYTES = LANE;      // of the images that are computed together
+constexpr int64_t TILE_BYTES = 1 << 18;  // of a tile's buffers: a level-2 cache
+constexpr int64_t FILTERS = 32, TAPS = 72;  // of a block of the weight gradient
+constexpr int64_t LANE_BYTES = 256;      // of the images that are computed together
 
 // -- the problem ---------------------------------------------------------------------------
 
@@ -104,12 +96,12 @@ struct Tiling {
     int64_t batch;
 
     // channels: of the source, and of the target if a tile has a copy of it too
-    Tiling(const Problem& p, const Side& h, const Side& w, int64_t channels, int64_t targets, int64_t bytes, int size, int64_t parts)
+    Tiling(const Problem& p, const Side& h, const Side& w, int64_t channels, int64_t targets, int size, int64_t parts)
         : h(h), w(w), batch(p.batch) {
-        const int64_t limit = (targets?DWLANE:LANE_BYTES) / size, vector = VECTOR_BYTES / size;
+        const int64_t limit = LANE_BYTES / size, vector = VECTOR_BYTES / size;
         slices = larger(1, ceil_div(batch, limit));
         lanes = slices < 2 ? larger(1, batch) : vector * ceil_div(ceil_div(batch, slices), vector);
-        const int64_t room = bytes / size / lanes;  // pixels of all channels
+        const int64_t room = TILE_BYTES / size / lanes;  // pixels of all channels
         const int64_t high = channels * (h.span + 1);    // of a column that a row reads
         const int64_t across = (room - high * w.span) / (high * w.source_step + targets);
         strips = ceil_div(w.count, larger(across, ceil_div(COLUMNS * vector, lanes)));
@@ -360,7 +352,7 @@ void correlation(const T* source, const T* weight, const T* bias, T* target, con
                  int64_t threads) {
     const Side h(p.height, gradient), w(p.width, gradient);
     const int64_t sources = (gradient ? p.filters : p.channels) / p.groups;
-    const Tiling t(p, h, w, sources, 0, TILE_BYTES, sizeof(T), 2 * threads);
+    const Tiling t(p, h, w, sources, 0, sizeof(T), 2 * threads);
     const Taps<T> taps(p, t, weight, threads);
     parallel(threads, p.groups * t.of_group, [&](int64_t part) {
         const Tile tile = t.tile(part);
@@ -420,7 +412,7 @@ void weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int6
     const int64_t kernel = p.height.kernel * p.width.kernel, weights = p.filters * channels * kernel;
     const int64_t filter_blocks = ceil_div(filters, FILTERS), channel_blocks = ceil_div(channels, ceil_div(TAPS, kernel));
     const int64_t most_filters = ceil_div(filters, filter_blocks), most_channels = ceil_div(channels, channel_blocks);
-    const Tiling t(p, h, w, most_channels, most_filters, DW, sizeof(T), 2 * threads);
+    const Tiling t(p, h, w, most_channels, most_filters, sizeof(T), 2 * threads);
     Buffer<int64_t> offsets(most_channels * kernel);
     for (int64_t tap = 0; tap < most_channels * kernel; ++tap)
         offsets[tap] = tap / kernel * t.channel_pitch +
