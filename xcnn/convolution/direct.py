@@ -17,6 +17,10 @@ class Direct(Method):
     def applies(self, problem: Problem) -> bool:
         return True
 
+    def pays(self, problem: Problem) -> bool:
+        """Not for 1×1 kernels, for which BLAS is faster: measured with the kernels of a CPU."""
+        return problem.geometry.kernel != (1, 1) or problem.groups > 1
+
     def forward(
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
