@@ -140,16 +140,20 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         signature = inspect.signature(function)
-        used = {n: c for n, c in (_CHECKS | checks).items() if n in signature.parameters}
+        names = list(signature.parameters)
+        used = {n: c for n, c in (_CHECKS | checks).items() if n in names}
+        defaults = {n: p.default for n, p in signature.parameters.items() if p.default is not p.empty}
         call: Any = function
 
         @functools.wraps(function)
         def loss(*arguments: _P.args, **settings: _P.kwargs) -> _R:
             if not settings.keys().isdisjoint(OLD_REDUCTIONS):
                 refuse_old_reduction(settings)
-            bound = signature.bind(*arguments, **settings)
-            bound.apply_defaults()
-            given: Any = bound.arguments
+            named = dict(zip(names, arguments, strict=False))
+            given: Any = {**defaults, **named, **settings}
+            count = len(arguments) + len(settings)
+            if len(given) != len(names) or count != len({*named, *settings}):
+                signature.bind(*arguments, **settings)  # raises a TypeError that says why
             for name, check in used.items():
                 given[name] = check(name, given[name])
             return call(**given)
@@ -480,7 +484,7 @@ class CrossEntropy(Function):
     def forward(self, backend: Backend, x: Array, target: Array, weight: Array | None) -> Array:
         xp = backend.xp
         backend.check_class_indices(target, x.shape[1], self.ignore_index)
-        logits, classes = to_batch_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
+        logits, classes = to_batch_last(xp, x), to_batch_last(xp, target)  # (C, ..., N), (..., N)
         terms, dx = backend.cross_entropy(
             logits.reshape(len(logits), classes.size),
             classes.reshape(-1),
@@ -488,7 +492,8 @@ class CrossEntropy(Function):
             self.ignore_index,
         )
         self.save(dx=dx if dx is None else dx.reshape(logits.shape))
-        terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
+        if target.ndim > 1:
+            terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
         self.weights: Any = None
         if weight is not None:
             self.weights = example_weights(backend, target, x, weight, self.ignore_index)
