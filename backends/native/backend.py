@@ -12,7 +12,14 @@ import numpy as np
 
 from ...arrays import Array
 from ...geometry import Geometry
-from ..base import OPTIMIZER_KERNELS, OVERFLOW, SKIPPED
+from ..base import (
+    MASK64,
+    OPTIMIZER_KERNELS,
+    OVERFLOW,
+    SKIPPED,
+    dropout_scale,
+    dropout_threshold,
+)
 from ..cpu import CpuBackend
 from .library import Library, address
 
@@ -88,6 +95,47 @@ class NativeBackend(CpuBackend):
     def _image_arguments(self, geometry: Geometry, x: Array) -> tuple[Any, ...]:
         """The last arguments of a kernel of images x (C, H, W, N) and windows."""
         return _axes(geometry), len(x), x.shape[-1], self._threads_for(x.size)
+
+    # -- bias, masks, copies ------------------------------------------------------------------
+
+    def ascontiguousarray(self, x: Array) -> Array:
+        if x.flags.c_contiguous or x.ndim < 2:
+            return np.ascontiguousarray(x)
+        kernel, rows = self._kernel("transpose", x.dtype), np.moveaxis(x, -1, 0)
+        if kernel is None or not rows.flags.c_contiguous:
+            return np.ascontiguousarray(x)
+        y, count = np.empty(x.shape, x.dtype), x.shape[-1]
+        kernel(address(x), address(y), count, x.size // count, self._threads_for(4 * x.size))
+        return y
+
+    def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
+        kernel = self._kernel("add_bias", y.dtype)
+        if kernel is None or not y.flags.c_contiguous:
+            super().add_bias(y, bias, columns, relu)
+            return
+        bias = None if bias is None else np.ascontiguousarray(bias)
+        rows, size = y.shape
+        start, stop, _ = columns.indices(size)
+        threads = self._threads_for(rows * (stop - start))
+        kernel(address(y), address(bias), relu, rows, size, start, stop - start, threads)
+
+    def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
+        kernel = self._kernel("relu_backward", dy.dtype)
+        if kernel is None:
+            return super().relu_backward(dy, y)
+        dz, dbias = np.empty(dy.shape, dy.dtype), np.empty(len(dy), dy.dtype)
+        arrays = address(dy), address(y), address(dz), address(dbias)
+        kernel(*arrays, *dy.shape, self._threads_for(dy.size))
+        return dz, dbias
+
+    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
+        mask = np.empty(count, dtype)
+        kernel = self._kernel("dropout_mask", mask.dtype)
+        if kernel is None:
+            return super().dropout_mask(count, key, p, dtype)
+        numbers = dropout_threshold(p), dropout_scale(p)
+        kernel(address(mask), count, key & MASK64, *numbers, self._threads_for(8 * count))
+        return mask
 
     # -- losses -----------------------------------------------------------------------------
 

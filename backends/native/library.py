@@ -35,6 +35,10 @@ KERNELS: dict[str, str] = {
     "rmsprop_step": "piiddddd",
     "adagrad_step": "piiddddd",
     # elementwise.cpp
+    "add_bias": "ppiiiiii",
+    "relu_backward": "ppppiii",
+    "transpose": "ppiii",
+    "dropout_mask": "piiidi",
 }
 
 

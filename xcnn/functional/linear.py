@@ -63,13 +63,13 @@ class BiasReLU(Function):
     arguments = ("input", "bias")
 
     def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
-        y = batch_last(backend.xp, x).copy()
+        y = batch_last(backend, x).copy()
         backend.add_bias(as_matrix(y), bias, slice(None), relu=True)
         self.save(y=y)
         return batch_first(y)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dx, dbias = backend.bias_backward(batch_last(backend.xp, dy), self.saved.y, True)
+        dx, dbias = backend.bias_backward(batch_last(backend, dy), self.saved.y, True)
         return batch_first(dx), dbias
 
 
