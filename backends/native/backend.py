@@ -23,7 +23,6 @@ from ..base import (
 from ..cpu import CpuBackend
 from .library import Library, address
 
-
 _CHUNK = 2**14  # elements of a parameter that a thread updates at a time
 
 

@@ -142,7 +142,9 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
         signature = inspect.signature(function)
         names = list(signature.parameters)
         used = {n: c for n, c in (_CHECKS | checks).items() if n in names}
-        defaults = {n: p.default for n, p in signature.parameters.items() if p.default is not p.empty}
+        defaults = {
+            n: p.default for n, p in signature.parameters.items() if p.default is not p.empty
+        }
         call: Any = function
 
         @functools.wraps(function)
