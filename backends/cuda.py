@@ -30,12 +30,13 @@ from .base import (
 )
 from .diagnosis import problem
 from .kernels import Variant
-from .launch import BLOCK, Chunks, Kernels, grid
+from .launch import BLOCK, CHUNK, Kernels, grid, launches
 from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
 _FLAGS = ("nesterov", "decoupled")  # ints among the settings of optimisers, the others are doubles
+_ONE_BLOCK = 2**18  # elements up to which one block is faster than several launches
 
 
 class CudaBackend(Backend):
@@ -60,7 +61,7 @@ class CudaBackend(Backend):
         super().__init__(cupy, f"cuda:{index}")
         self._index = index
         self._kernels = Kernels(cupy)
-        self._chunks = Chunks(cupy)
+        self._no_scaling: Array = None
         self._largest = (0, "")  # bytes and description of the largest array so far
 
     @property
@@ -185,22 +186,50 @@ class CudaBackend(Backend):
         self._launch_images("im2col", "im2col", (x, out), settings, rows * columns, geometry)
         return out
 
-    def col2im(self, columns: Array, geometry: Geometry, tile: Tile, dx: Array) -> None:
-        (first_y, last_y), (first_x, last_x) = _region(geometry, tile)
+    def col2im(
+        self, columns: Array, geometry: Geometry, tile: Tile, dx: Array, first: bool = False
+    ) -> None:
+        region = [(0, size) for size in geometry.input] if first else _region(geometry, tile)
+        (first_y, last_y), (first_x, last_x) = region
         height, width = max(0, last_y - first_y), max(0, last_x - first_x)
         windows = tile.top, tile.left, tile.bottom - tile.top, tile.right - tile.left
-        settings = *windows, first_y, first_x, height, width
+        settings = *windows, first_y, first_x, height, width, int(first)
         self._launch_images("im2col", "col2im", (columns, dx), settings, height * width, geometry)
 
+    def as_dtypes(self, arrays: Sequence[Array], dtypes: Sequence[Any]) -> list[Array]:
+        """Half arrays are widened in one launch."""
+        result, half = list(arrays), [a.dtype == "float16" for a in arrays]
+        widened = [i for i, dtype in enumerate(dtypes) if half[i] and dtype == "float32"]
+        for i in widened:
+            result[i] = self.xp.empty(arrays[i].shape, "float32")
+        halves, wide = [arrays[i] for i in widened], [result[i] for i in widened]
+        self._launch_lists("widen_gradients", [[], halves, wide])
+        return super().as_dtypes(result, dtypes)
+
+    def add_product(self, sums: Array, a: Array, b: Array, first: bool) -> None:
+        b = b.swapaxes(-1, -2)
+        if first:
+            self.matmul(a, b, out=sums)
+        else:
+            sums += self.matmul(a, b)
+
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
+        self._add_bias(y, y, bias, columns, relu)
+
+    def bias_relu(self, x: Array, bias: Array) -> Array:
+        y = self.xp.empty(x.shape, x.dtype)
+        self._add_bias(x, y, bias, slice(None), relu=True)
+        return y
+
+    def _add_bias(self, x: Array, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
         rows, size = y.shape
         xp = self.xp
         bias = xp.zeros(rows, y.dtype) if bias is None else xp.ascontiguousarray(bias)
         start, stop, _ = columns.indices(size)
-        variant = self._kernels.variant("bias", y.dtype, [y], gcd(size, start, stop))
+        variant = self._kernels.variant("bias", y.dtype, [x, y], gcd(size, start, stop))
         count, lanes = (stop - start) // variant.lanes, variant.lanes
         places = map(variant.index, (size // lanes, start // lanes, count))
-        arguments = y, bias, np.int32(relu), np.int32(rows), *places
+        arguments = x, y, bias, np.int32(relu), np.int32(rows), *places
         self._kernels.launch(variant, "add_bias", grid(count, rows), arguments)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
@@ -210,11 +239,11 @@ class CudaBackend(Backend):
         # enough blocks to fill a GPU, few enough to add up their sums quickly
         blocks = max(1, min(-(-count // BLOCK), max(8, 4096 // max(1, rows))))
         dz = self.xp.empty(y.shape, y.dtype)
-        partial = self.xp.zeros((rows, blocks), sum_dtype(y.dtype))
+        partial = (self.xp.empty if count else self.xp.zeros)((rows, blocks), sum_dtype(y.dtype))
         arguments = dy, y, dz, partial, np.int32(rows), variant.index(count)
         launch_grid = (blocks, grid(count, rows)[1]) if count else (0, 0)
         self._kernels.launch(variant, "bias_relu_backward", launch_grid, arguments)
-        return dz, partial.sum(axis=1)
+        return dz, partial.reshape(rows) if blocks == 1 else partial.sum(axis=1)
 
     # -- pooling ----------------------------------------------------------------------------
 
@@ -299,6 +328,28 @@ class CudaBackend(Backend):
         self._kernels.launch(variant, "cross_entropy", blocks, arguments)
         return terms, slope if with_slope else None
 
+    def mean_of_terms(self, terms: Array, target: Array, ignore_index: int) -> tuple[Array, Array]:
+        if terms.size > _ONE_BLOCK:
+            return super().mean_of_terms(terms, target, ignore_index)
+        result = self.xp.empty(2, terms.dtype)
+        target = self.xp.ascontiguousarray(target, "int64")
+        variant = self._kernels.variant("loss", terms.dtype, [terms])
+        arguments = terms, target, result, np.int64(ignore_index), variant.index(terms.size)
+        self._kernels.launch(variant, "mean_of_terms", (1,), arguments)
+        return result[0], result[1]
+
+    def add_class_totals(
+        self, totals: Sequence[Array], x: Array, target: Array, loss: Array, ignore_index: int
+    ) -> None:
+        if x.size > _ONE_BLOCK:
+            super().add_class_totals(totals, x, target, loss, ignore_index)
+            return
+        classes, size = x.shape
+        arrays = self.xp.ascontiguousarray(x), self.xp.ascontiguousarray(target, "int64"), loss
+        variant = self._kernels.variant("loss", x.dtype, [x])
+        numbers = np.int64(ignore_index), np.int32(classes), variant.index(size)
+        self._kernels.launch(variant, "add_class_totals", (1,), (*arrays, *totals, *numbers))
+
     # -- optimisers -------------------------------------------------------------------------
 
     def optimizer_step(
@@ -317,25 +368,53 @@ class CudaBackend(Backend):
             np.int32(settings[name]) if name in _FLAGS else np.float64(settings[name])
             for name in OPTIMIZER_KERNELS[kernel]
         ]
-        self._launch_chunks(kernel, lists, scaler, tuple(numbers))
+        self._launch_lists(kernel, lists, self._scaler(scaler), *numbers)
 
     def unscale(self, grads: Sequence[Array], scaler: Array) -> None:
-        self._launch_chunks("unscale", [[], grads], scaler, ())
+        self._launch_lists("unscale", [[], grads], scaler)
 
     def update_scale(self, scaler: Array, growth: float, backoff: float, interval: int) -> None:
         numbers = np.float32(growth), np.float32(backoff), np.int32(interval)
         self._kernels.launch(Variant("optim"), "update_scale", (1,), (scaler, *numbers), block=1)
 
-    def _launch_chunks(
-        self, name: str, lists: Sequence[Sequence[Array]], scaler: Array | None, numbers: tuple
-    ) -> None:
-        """Launch an optimiser kernel over all arrays: one launch per dtype."""
-        if scaler is None:
-            scaler = self._chunks.no_scaling()
+    def clip_norm(self, grads: Sequence[Array], max_norm: float, norm_type: float) -> Array:
+        if norm_type != 2 or len({g.dtype for g in grads}) > 1:
+            return super().clip_norm(grads, max_norm, norm_type)
+        dtype, first = sum_dtype(grads[0].dtype), 0
+        sums = self.xp.empty(sum(-(-g.size // CHUNK) for g in grads), dtype)
+        norm = self.xp.empty((), dtype)
+        with _in_c_order(self.xp, [[], grads]) as ordered:
+            for name, argument, blocks in launches(ordered):
+                arguments = argument, sums, np.int32(first)
+                self._kernels.launch(Variant("optim", name), "square_sums", (blocks,), arguments)
+                first += blocks
+            self._launch_lists("clip_norm", ordered, sums.sum(), norm, np.float64(max_norm))
+        return norm
+
+    def average(self, averages: Sequence[Array], arrays: Sequence[Array], rate: float) -> None:
+        pairs = list(zip(averages, arrays, strict=True))
+        floats = [pair for pair in pairs if pair[1].dtype.kind == "f"]
+        others = [pair for pair in pairs if pair[1].dtype.kind != "f"]
+        super().average(*_columns(others), rate)
+        averages, arrays = _columns(floats)
+        self._launch_lists("average", [arrays, [], averages], np.float64(rate))
+
+    def _scaler(self, scaler: Array | None) -> Array:
+        """The state of a loss scaler; without one, of scale 1 and no overflow."""
+        if scaler is None and self._no_scaling is None:
+            self._no_scaling = self.xp.asarray(np.array([1, 0, 0, 0], "float32"))
+        return self._no_scaling if scaler is None else scaler
+
+    def _launch_lists(self, name: str, lists: Sequence[Sequence[Array]], *arguments: Any) -> None:
+        """Launch a kernel of optim.cu over all arrays: one launch per dtype and 72 arrays."""
         with _in_c_order(self.xp, lists) as ordered:
-            for dtype, table in self._chunks.tables(ordered):
-                arguments = table, scaler, *numbers
-                self._kernels.launch(Variant("optim", dtype), name, (len(table),), arguments)
+            for dtype, argument, blocks in launches(ordered):
+                variant = Variant("optim", dtype)
+                self._kernels.launch(variant, name, (blocks,), (argument, *arguments))
+
+
+def _columns(pairs: list[tuple[Array, Array]]) -> tuple[list[Array], list[Array]]:
+    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 class _Active:

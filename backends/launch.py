@@ -16,7 +16,15 @@ from .kernels import Variant
 
 BLOCK = 256  # threads
 CHUNK = 4096  # elements of a parameter that one block updates
-_MOST_TABLES = 16
+_ARRAYS = 72
+_LISTS = np.dtype(
+    [
+        ("address", "int64", (5, _ARRAYS)),
+        ("size", "int64", _ARRAYS),
+        ("first_block", "int32", _ARRAYS + 1),
+    ],
+    align=True,
+)
 _MOST_BLOCKS = 2**20  # beyond this, threads process several elements each
 _MOST_ROWS = 65535  # CUDA's limit for the second axis of a grid
 #: counts from here on need 64-bit indices: a thread's index may exceed them by one grid
@@ -94,59 +102,28 @@ def grid(count: int, rows: int = 1) -> tuple[int, int]:
     return min(-(-count // BLOCK), _MOST_BLOCKS), min(rows, _MOST_ROWS)
 
 
-class Chunks:
-    """Splits lists of arrays into chunks, one per block, to process all in a single launch.
+def launches(lists: Sequence[Sequence[Array]]) -> Iterator[tuple[str, Any, int]]:
+    """Yield dtype, argument and number of blocks of each launch over all arrays of the lists.
 
-    The tables of addresses are cached on the device, keyed by the addresses of the arrays.
+    The argument is a ``Lists`` of kernels/optim.cu, passed by value. Lists may be empty. Arrays at
+    the same position in their lists have the same size; the dtype is that of the first list that
+    is not empty.
     """
-
-    def __init__(self, cupy: Any) -> None:
-        self.cupy = cupy
-        self._tables: dict[tuple, Array] = {}
-        self._no_scaling: Array = None
-
-    def no_scaling(self) -> Array:
-        """The state of a loss scaler with scale 1 and no overflow."""
-        if self._no_scaling is None:
-            self._no_scaling = self.cupy.asarray(np.array([1, 0, 0, 0], "float32"))
-        return self._no_scaling
-
-    def tables(self, lists: Sequence[Sequence[Array]]) -> Iterator[tuple[str, Array]]:
-        """Yield for each dtype a table (chunks, 6): addresses from up to five lists, and a length.
-
-        Lists may be empty. Arrays at the same position in their lists have the same size.
-        """
-        longest = max(lists, key=len)
-        for dtype in dict.fromkeys(a.dtype.name for a in longest):
-            positions = [i for i, a in enumerate(longest) if a.dtype.name == dtype]
-            columns = [[arrays[i] if arrays else None for i in positions] for arrays in lists]
-            yield dtype, self._table(columns, [longest[i].size for i in positions], dtype)
-
-    def _table(self, columns: list[list[Array | None]], sizes: list[int], dtype: str) -> Array:
-        addresses = tuple(
-            tuple(0 if a is None else a.data.ptr for a in column) for column in columns
-        )
-        key = dtype, *addresses, *sizes
-        if key not in self._tables:
-            while len(self._tables) >= _MOST_TABLES:
-                del self._tables[next(iter(self._tables))]
-            self._tables[key] = self.cupy.asarray(_chunk_table(addresses, sizes, dtype))
-        return self._tables[key]
-
-
-def _chunk_table(addresses: tuple[tuple[int, ...], ...], sizes: list[int], dtype: str) -> Any:
-    """One row per ``CHUNK`` elements of each array: five addresses and a length."""
-    parts = [np.empty((0, 6), "int64")]
-    for i, size in enumerate(sizes):
-        starts = np.arange(0, size, CHUNK, dtype="int64")
-        rows = np.zeros((len(starts), 6), "int64")
-        for index, column in enumerate(addresses):
-            if column[i]:
-                itemsize = kernels.itemsize(dtype)  # states are at least float32
-                rows[:, index] = column[i] + starts * (itemsize if index < 2 else max(itemsize, 4))
-        rows[:, 5] = np.minimum(CHUNK, size - starts)
-        parts.append(rows)
-    return np.concatenate(parts)
+    chosen = next(filter(None, lists), [])
+    for dtype in dict.fromkeys(a.dtype.name for a in chosen):
+        positions = [i for i, a in enumerate(chosen) if a.dtype.name == dtype and a.size]
+        for start in range(0, len(positions), _ARRAYS):
+            part = positions[start : start + _ARRAYS]
+            argument = np.zeros((), _LISTS)
+            for number, arrays in enumerate(lists):
+                if arrays:
+                    argument["address"][number, : len(part)] = [arrays[i].data.ptr for i in part]
+            sizes = np.array([chosen[i].size for i in part])
+            ends = np.cumsum(-(-sizes // CHUNK))
+            argument["size"][: len(part)] = sizes
+            argument["first_block"][1:] = 2**31 - 1
+            argument["first_block"][1 : len(part)] = ends[:-1]
+            yield dtype, argument[()], int(ends[-1])
 
 
 @contextmanager

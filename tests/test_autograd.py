@@ -165,16 +165,24 @@ def test_gradients_add_up_in_one_buffer(leaf):
     assert_matches(x.grad, [12])
 
 
-def test_zero_grad_keeps_the_memory(leaf):
-    """The next gradient is written to the same address, which kernels are launched with."""
-    x = leaf([3.0])
-    (x * x).sum().backward()
-    number = id(x.grad)
-    x.zero_grad()
-    assert x.grad is None
-    (x * x).sum().backward()
-    assert id(x.grad) == number
-    assert_matches(x.grad, [6])
+def test_a_new_gradient_is_kept_as_it_is(backend):
+    """Without a copy, and without sharing memory with anything."""
+    x = Tensor(backend.xp.ones((3, 2), "float32"))
+    w = Tensor(backend.xp.ones((4, 2), "float32"), requires_grad=True)
+    made, original = [], F.linear(x, w).creator.backward
+
+    def backward(backend, dy):
+        made.append(original(backend, dy))
+        return made[-1]
+
+    y = F.linear(x, w)
+    y.creator.backward, original = backward, y.creator.backward
+    y.sum().backward()
+    assert w.grad.data is made[0][1]
+    y = F.linear(x, w) + F.linear(x, w)
+    w.zero_grad()
+    y.sum().backward()
+    assert_matches(w.grad, np.full((4, 2), 6.0), "float32")
 
 
 @pytest.mark.parametrize("part", [..., slice(0, 1)])

@@ -26,7 +26,7 @@ from xcnn.tiling import Tile
 
 from . import oracles, shim, steps
 from .conftest import STRICT, normal
-from .strict import count_launches, count_syncs
+from .strict import count_launches, count_operations, count_syncs
 from .strict import cupy as strict_cupy
 
 pytestmark = pytest.mark.skipif(shim.available() is not True, reason=str(shim.available()))
@@ -180,8 +180,8 @@ def test_col2im(case, batch, dtype):
     for tile in tiles:
         columns = normal(*shape_of(geometry, tile, 2, batch), dtype=dtype)
 
-        def call(columns, dx, tile=tile):
-            STRICT.col2im(columns, geometry, tile, dx)
+        def call(columns, dx, tile=tile, overwrite=False):
+            STRICT.col2im(columns, geometry, tile, dx, overwrite)
             return dx
 
         dx = run(call, columns, before)
@@ -189,6 +189,9 @@ def test_col2im(case, batch, dtype):
         assert_rounded(dx, before + added, terms=10)
         read = last(oracles.col2im(np.ones(first(columns).shape), case[0], *case[2:], tile)) > 0
         assert dx[~read].tobytes() == before[~read].tobytes()
+        only = run(functools.partial(call, overwrite=True), columns, before)
+        assert_rounded(only, added, terms=10)
+        assert not only[~read].any()
 
 
 # -- pooling -------------------------------------------------------------------------------
@@ -323,6 +326,9 @@ def test_add_bias(shape, columns, with_bias, relu, dtype):
     outside = np.ones(shape[1], bool)
     outside[columns] = False
     assert found[:, outside].tobytes() == y[:, outside].tobytes()
+    if relu and with_bias and columns == slice(None):
+        fused, x = run(lambda y, b: (STRICT.bias_relu(y, b), y), y, bias)
+        assert (fused.tobytes(), x.tobytes()) == (found.tobytes(), y.tobytes())
 
 
 def test_add_bias_takes_a_strided_bias():
@@ -466,6 +472,36 @@ def test_cross_entropy_ignores(ignore_index, dtype):
         if with_slope:
             assert_rounded(found[1], slope)
     assert (found[0][::3] == 0).all()
+
+
+@dtypes
+@pytest.mark.parametrize("size", [0, 1, 255, 257, 1000])
+@pytest.mark.parametrize("ignore_index", [-100, 1, 9])
+def test_means_and_totals_of_classes(size, ignore_index, dtype):
+    x, terms = normal(5, size, dtype=dtype), abs(normal(size, seed=1, dtype=dtype))
+    target = np.arange(size) ** 2 % 5
+    target[: size // 3] = 1
+    if size > 100:
+        x[2:4, 40:44] = np.nan
+        x[:, 60:90] = np.round(x[:, 60:90])  # ties
+    counted = target != ignore_index
+    terms[~counted] = 0
+    count, right = counted.sum(), ((x.argmax(axis=0) == target) & counted).sum()
+    mean, inverse = run(lambda *a: STRICT.mean_of_terms(*a, ignore_index), terms, target)
+    assert mean.shape == inverse.shape == ()
+    with np.errstate(invalid="ignore"):
+        exact = np.float64(terms)[counted].sum() / count
+    assert_rounded(mean, exact, terms=4)
+    assert_rounded(inverse, np.float64(1 / max(count, 1)))
+
+    def add(*arrays):
+        STRICT.add_class_totals(arrays[:3], *arrays[3:], ignore_index)
+        return arrays[:3]
+
+    before = np.asarray(3, dtype), np.asarray(2**40), np.asarray(7)
+    total, divisor, hits = run(add, *before, x, target, np.asarray(2, dtype))
+    assert (divisor, hits, total.dtype) == (2**40 + count, 7 + right, dtype)
+    assert_rounded(total, np.float64(3 + 2 * count))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -718,6 +754,66 @@ def test_one_step_takes_one_launch_for_each_dtype(launched):
     assert [(v.dtype, g) for v, _, g in launched] == [("float32", (2,)), ("float64", (1,))]
     for array, p in zip(arrays, params, strict=True):
         np.testing.assert_array_equal(STRICT.to_host(array), p / 2)
+
+
+@dtypes
+@pytest.mark.parametrize("max_norm", [0.0, 1.0, 1e9])
+def test_clip_norm(max_norm, dtype):
+    grads = [g for g in several(dtype, 0) if g.size]
+
+    def call(*grads):
+        return STRICT.clip_norm(grads, max_norm, 2.0), *grads
+
+    norm, *found = run(call, *grads)
+    exact = math.sqrt(math.fsum((np.float64(g) ** 2).sum() for g in grads))
+    np.testing.assert_allclose(norm, exact, rtol=1e-6)
+    for array, g in zip(found, grads, strict=True):
+        assert_rounded(array, np.float64(g) * min(1, max_norm / (exact + 1e-6)))
+    found = run(call, *grads[:1], np.full(3, np.nan, dtype))
+    assert all(np.isnan(a).all() for a in found)
+
+
+@dtypes
+@pytest.mark.parametrize("rate", [0.1, 1])
+def test_average(rate, dtype):
+    arrays = several(dtype, 0)
+    averages = several("float32" if dtype == "float16" else dtype, 9)
+    if rate == 1:
+        arrays, averages = [*arrays, np.arange(3)], [*averages, np.zeros(3, int)]
+
+    def call(*both):
+        STRICT.average(*split(both, 2), rate)
+        return both
+
+    for i, found in enumerate(split(run(call, *averages, *arrays), 2)[0]):
+        before, x = np.float64(averages[i]), np.float64(arrays[i])
+        if rate == 1:
+            np.testing.assert_array_equal(found, arrays[i])
+        else:
+            assert_rounded(found, before + rate * (x - before))
+
+
+def test_half_gradients_are_widened_in_one_launch(launched):
+    arrays = [*several("float16", 0), *several("float32", 1)]
+    wanted = ["float32"] * len(arrays)
+    wanted[0] = "float16"
+    found = STRICT.as_dtypes([STRICT.asarray(a) for a in arrays], wanted)
+    assert [name for _, name, _ in launched] == ["widen_gradients"]
+    for array, a, dtype in zip(found, arrays, wanted, strict=True):
+        np.testing.assert_array_equal(STRICT.to_host(array), a.astype(dtype), strict=True)
+
+
+def test_any_number_of_arrays(launched):
+    """Those beyond what fits into the arguments of a launch are in the next."""
+    arrays = [normal(i % 7, seed=i, dtype="float32") for i in range(150)]
+    norm, *found = run(
+        lambda *g: (STRICT.clip_norm([a for a in g if a.size], 1.0, 2.0), *g), *arrays
+    )
+    exact = math.sqrt(math.fsum((np.float64(a) ** 2).sum() for a in arrays))
+    np.testing.assert_allclose(norm, exact, rtol=1e-6)
+    for a, b in zip(found, arrays, strict=True):
+        assert_rounded(a, b / (exact + 1e-6))
+    assert Counter(name for _, name, _ in launched) == {"square_sums": 3 * 2, "clip_norm": 3 * 2}
 
 
 STEPS = {  # how many lists of arrays each takes, and its settings
@@ -1210,8 +1306,19 @@ def random(channels, batch, dtype):
 
 
 def cross_entropy(channels, batch, dtype):
-    terms, slope = run(STRICT.cross_entropy, normal(channels, 600, dtype=dtype), np.arange(600) % 5)
-    return np.concatenate([terms, slope.ravel()])
+    x, target = normal(channels, 600, dtype=dtype), np.arange(600) % 5
+    terms, slope = run(STRICT.cross_entropy, x, target)
+    mean, inverse = run(lambda t, y: STRICT.mean_of_terms(t, y, 3), terms, target)
+    totals = np.ones((), dtype), np.int64(5), np.int64(0)
+
+    def add(*arrays):
+        STRICT.add_class_totals(arrays[:3], *arrays[3:], 3)
+        return arrays[:3]
+
+    sums = run(add, *map(np.asarray, totals), x, target, mean)
+    return np.concatenate(
+        [terms, slope.ravel(), *([a.astype(dtype)] for a in (mean, inverse, *sums))]
+    )
 
 
 CALLS = [im2col, col2im, max_pool, avg_pool, bias, random, cross_entropy]
@@ -1242,7 +1349,12 @@ def test_small_grids_give_the_same_bits(call, launched, monkeypatch):
     assert call(5, 4, "float32").tobytes() == full.tobytes()
     assert biggest[0] > 1
     assert biggest[1] == (1 if call in (random, cross_entropy) else 5)
-    own = {"bias_relu_backward", "cross_entropy"}  # choose the blocks of a row themselves
+    own = {
+        "bias_relu_backward",
+        "cross_entropy",
+        "mean_of_terms",
+        "add_class_totals",
+    }  # choose the blocks of a row themselves
     assert all(g[0] == 1 for _, name, g in launched if name not in own)
     assert all((*g, 1)[1] <= 2 for _, _, g in launched)
 
@@ -1293,6 +1405,9 @@ def test_no_kernel_is_left_out_here(launched):
     )
     STRICT.unscale([arrays[0]], scaler)
     STRICT.update_scale(scaler, 2.0, 0.5, 1)
+    STRICT.clip_norm([arrays[0]], 1.0, 2.0)
+    STRICT.average([arrays[0]], [arrays[1]], 0.5)
+    STRICT.as_dtypes([arrays[0].astype("float16")], ["float32"])
     every = {name for file in kernels.FILES for name in kernels.entry_points(file)}
     assert {name for _, name, _ in launched} == every
 
@@ -1447,6 +1562,7 @@ STEP = {
     "max_pool2d": 2,
     "max_pool2d_backward": 2,
     "cross_entropy": 1,
+    "mean_of_terms": 1,
 }
 
 
@@ -1464,14 +1580,13 @@ def test_later_steps_compile_and_upload_nothing(optimizer, monkeypatch):
     step = lenet_step(OPTIMIZERS[optimizer])
     step()
     step()  # the first after zero_grad
-    compiled, tables = set(STRICT._kernels._modules), list(STRICT._chunks._tables)
-    monkeypatch.setattr(launch, "_chunk_table", lambda *args: pytest.fail("a new table"))
-    with count_launches() as names, count_syncs() as syncs:
+    compiled = set(STRICT._kernels._modules)
+    with count_operations() as operations, count_syncs() as syncs:
         step()
-    assert dict(Counter(names)) == {**STEP, optimizer: 1}
+    assert {name: operations[name] for name in (*STEP, optimizer)} == {**STEP, optimizer: 1}
+    assert not {"to device", "to host"} & set(operations)
     assert syncs == []
     assert set(STRICT._kernels._modules) == compiled
-    assert list(STRICT._chunks._tables) == tables
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

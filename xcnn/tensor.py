@@ -261,6 +261,8 @@ class Function:
     any_dtype: tuple[str, ...] = ()
     #: False: the output has no gradient, and ``backward`` is not called
     differentiable = True
+    #: whether ``backward`` returns new arrays, which nothing else refers to: leaves keep them
+    returns_new = False
 
     # for type checkers, *Any and **Any together admit any arguments in a subclass
     def forward(self, backend: Backend, *arrays: Any, **_: Any) -> Array:
@@ -280,14 +282,16 @@ class Function:
         return self._call(inputs)
 
     def _call(self, inputs: tuple) -> Tensor:
-        tensors = [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in inputs]
-        arrays = [None if t is None else t.data for t in tensors]
+        tensors = [v if isinstance(v, Tensor) or v is None else Tensor(v) for v in inputs]
+        arrays = [None if t is None else t._data for t in tensors]
         self.backend = self._common_backend(arrays)
         if _mode.autocast:
             arrays = _cast_to_half(arrays)
-        recording = _mode.recording
-        self.needs_grad = tuple([recording and t is not None and t._requires for t in tensors])
-        self.recorded = self.differentiable and any(self.needs_grad)
+        if _mode.recording:
+            self.needs_grad = tuple([t is not None and t._requires for t in tensors])
+            self.recorded = self.differentiable and True in self.needs_grad
+        else:
+            self.needs_grad, self.recorded = (False,) * len(tensors), False
         output = Tensor(self.backend.run(self.forward, *arrays))
         if self.recorded:
             output._requires = True
@@ -300,18 +304,17 @@ class Function:
 
     def _common_backend(self, arrays: list) -> Backend:
         first: Backend | None = None
-        for index, (array, backend) in enumerate(
-            zip(arrays, backends.of_each(arrays), strict=True)
-        ):
-            if backend is None:
+        for index, array in enumerate(arrays):
+            if array is None:
                 continue
+            backend: Any = backends.find(array)
             if first is None:
                 first, number, dtype = backend, index, array.dtype
                 if dtype.kind != "f":
                     self._check_float(self._argument(index), dtype)
             elif backend is not first:
                 raise self._device_error(number, first, index, backend)
-            elif array.dtype != dtype:
+            elif array.dtype is not dtype and array.dtype != dtype:
                 self._check_same_type(number, dtype, index, array.dtype)
         if first is None:
             raise DTypeError(f"{type(self).__name__}: all inputs are None; pass at least one array")
@@ -353,7 +356,7 @@ def _cast_to_half(arrays: list) -> list:
     return [a.astype("float16") if a is not None and a.dtype == "float32" else a for a in arrays]
 
 
-def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Tensor, Array]]:
+def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Tensor, Array, bool]]:
     """Propagate ``dy``, the gradient of ``output``, back to the leaves.
 
     Each Function is visited after every user of its output, newest first: a heap of creation
@@ -361,35 +364,43 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
 
     Returns
     -------
-    list of (leaf tensor, gradient)
-        Each leaf once. A gradient may share memory with another or with ``dy``.
+    list of (leaf tensor, gradient, whether nothing else refers to its memory)
+        Each leaf once. Otherwise a gradient may share memory with another or with ``dy``.
     """
-    pending: dict[int, tuple[Function, Array]] = {}
-    leaves: dict[int, tuple[Tensor, Array]] = {}
+    pending: dict[int, tuple[Function, Array, bool]] = {}
+    leaves: dict[int, tuple[Tensor, Array, bool]] = {}
     heap: list[int] = []
 
-    def add_gradient(target: Tensor, gradient: Array) -> None:
+    def add_gradient(target: Tensor, gradient: Array, is_new: bool) -> None:
         creator = target.creator
         table: dict[int, Any] = leaves if creator is None else pending
         key = id(target) if creator is None else -creator.number
+        if key in table or (creator is not None and gradient.dtype != target.dtype):
+            gradient, is_new = gradient.astype(target.dtype, copy=False), True
         if key in table:
-            gradient = table[key][1] + gradient
+            gradient = table[key][1].astype(target.dtype, copy=False) + gradient
         elif creator is not None:
             heapq.heappush(heap, key)
-        table[key] = (creator or target, gradient)
+        table[key] = (creator or target, gradient, is_new)
 
-    add_gradient(output, dy)
+    add_gradient(output, dy, False)
     while heap:
-        function, gradient = pending.pop(heapq.heappop(heap))
+        function, gradient, _ = pending.pop(heapq.heappop(heap))
         if function.hooks:
             gradient = _hooked(function.hooks, gradient)
         inputs = function.inputs
         for source, dx in zip(inputs, _backward(function, gradient), strict=True):
             if source is not None and source.requires_grad and dx is not None:
-                add_gradient(source, dx if dx.dtype == source.dtype else dx.astype(source.dtype))
+                add_gradient(source, dx, function.returns_new)
         if not retain_graph:
             function.saved, function.inputs = None, None
-    return [(t, _hooked(t._hooks, g) if t._hooks else g) for t, g in leaves.values()]
+    cast = output.backend.as_dtypes(
+        [g for _, g, _ in leaves.values()], [t.dtype for t, *_ in leaves.values()]
+    )
+    return [
+        (t, _hooked(t._hooks, g) if t._hooks else g, (is_new or g is not old) and not t._hooks)
+        for (t, old, is_new), g in zip(leaves.values(), cast, strict=True)
+    ]
 
 
 def _hooked(hooks: list[Hook], gradient: Array) -> Array:
@@ -498,7 +509,7 @@ class Tensor:
         The operation that returned it; None for a leaf.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_data", "_grad", "_hooks", "_requires", "creator")
+    __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_requires", "creator")
     __array_ufunc__ = None  # array + tensor calls the tensor's __radd__
     __hash__ = object.__hash__  # by identity, though == compares elements
 
@@ -515,7 +526,6 @@ class Tensor:
             )
         self._data: Array = data
         self._grad: Tensor | None = None
-        self._buffer: Tensor | None = None  # the last gradient: its memory is for the next one
         self._hooks: list[Hook] | None = None
         self.creator: Function | None = None
         self._requires = False
@@ -769,8 +779,8 @@ class Tensor:
         with self.backend.active():
             retain = retain_graph is not None and check_flag("retain_graph", retain_graph)
             first = self.gradient_for_backward("backward(): gradient", gradient)
-            for leaf, dx in walk(self, first, retain):
-                leaf.accumulate(dx)
+            for leaf, dx, is_new in walk(self, first, retain):
+                leaf.accumulate(dx, is_new)
 
     def gradient_for_backward(self, name: str, grad: Any) -> Array:
         """``grad`` as an array of the right shape; if it is None, 1 for a single element."""
@@ -787,11 +797,10 @@ class Tensor:
             raise ShapeError(f"{name} has shape {grad.shape}, the output {self.shape}")
         return grad
 
-    def accumulate(self, gradient: Array) -> None:
-        """Add ``gradient`` to ``grad``; a first gradient is copied.
+    def accumulate(self, gradient: Array, is_new: bool = False) -> None:
+        """Add ``gradient`` to ``grad``.
 
-        It is copied into the memory of the gradient before :meth:`zero_grad`, as kernels are
-        launched with tables of addresses, unless something else still refers to that array.
+        A first gradient is copied, unless it ``is_new``: nothing else refers to its memory.
         """
         gradient = gradient.data if isinstance(gradient, Tensor) else gradient
         if getattr(gradient, "shape", None) != self.shape:
@@ -799,12 +808,11 @@ class Tensor:
             raise ShapeError(f"gradient is {found}: expected an array of shape {self.shape}")
         if self._grad is not None:
             self._grad._data += gradient
-            return
-        buffer = self._buffer
-        if buffer is None or _is_used(buffer) or _kind(buffer._data) != _kind(self._data):
-            buffer = Tensor(self.backend.xp.empty_like(self.data))
-        self._grad, self._buffer = buffer, None
-        buffer._data[...] = gradient
+        elif is_new and gradient.flags.c_contiguous and gradient.dtype == self.dtype:
+            self._grad = Tensor(gradient)
+        else:
+            self._grad = Tensor(self.backend.xp.empty_like(self.data))
+            self._grad._data[...] = gradient
 
     def __getstate__(self) -> Any:
         """What copy and pickle keep; a graph cannot be copied.
@@ -873,25 +881,15 @@ def zero_grads(leaves: Iterable[Tensor], set_to_none: bool) -> None:
     """:meth:`Tensor.zero_grad` of each."""
     for leaf in leaves:
         if leaf._grad is not None and set_to_none:
-            leaf._grad, leaf._buffer = None, leaf._grad
+            leaf._grad = None
         elif leaf._grad is not None:
             leaf._grad._data.fill(0)
-
-
-def _is_used(buffer: Tensor) -> bool:
-    """Whether anything but a tensor, and the caller, refers to this gradient or its memory."""
-    return sys.getrefcount(buffer) > 4 or sys.getrefcount(buffer._data) > 2
 
 
 def _shape_of(value: Any) -> str:
     """What an error message says of a value that has no suitable shape."""
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"shape {tuple(shape)}"
-
-
-def _kind(array: Array) -> tuple:
-    """What two arrays have in common if one can take the place of the other."""
-    return type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device"))
 
 
 def destination(args: Iterable[Any], device: Any, dtype: Any) -> tuple[Any, Any]:
@@ -993,7 +991,7 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
     def pullback(dy: Array | None = None) -> tuple:
         with output.backend.active():
             dy = output.gradient_for_backward("pullback: dy", dy)
-            gradients = {id(t): g for t, g in walk(output, dy, retain_graph=True)}
+            gradients = {id(t): g for t, g, _ in walk(output, dy, retain_graph=True)}
             results: list[Array | None] = []
             for leaf in inputs:
                 if leaf is None or not leaf.requires_grad:

@@ -113,7 +113,7 @@ def gradcheck(
     with enable_grad():
         y = function(*inputs, **settings)
     u = _direction(rng, y.data)
-    gradients = {id(leaf): gradient for leaf, gradient in walk(y, u)}
+    gradients = {id(leaf): gradient for leaf, gradient, _ in walk(y, u)}
 
     def value() -> float:
         with no_grad():

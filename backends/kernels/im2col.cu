@@ -33,13 +33,13 @@ im2col(const scalar_t* __restrict__ x, scalar_t* __restrict__ columns, int top, 
   }
 }
 
-// The adjoint: each thread adds to one pixel the sum of all columns read from it. Only the
-// region that the tile can read is visited: region_height by region_width pixels from (first_y,
-// first_x).
+// The adjoint: each thread adds to one pixel the sum of all columns read from it, or overwrites it
+// with the sum. Only a region is visited, that the tile can read or the whole image:
+// region_height by region_width pixels from (first_y, first_x).
 extern "C" __global__ void __launch_bounds__(256, 4)
 col2im(const scalar_t* __restrict__ columns, scalar_t* __restrict__ dx, int top, int left, int rows,
-       int cols, int first_y, int first_x, int region_height, int region_width, int channels,
-       int batch, GEOMETRY) {
+       int cols, int first_y, int first_x, int region_height, int region_width, int overwrite,
+       int channels, int batch, GEOMETRY) {
   const pack_t* values = (const pack_t*)columns;
   pack_t* pixels = (pack_t*)dx;
   const index_t plane = (index_t)rows * cols;
@@ -63,7 +63,7 @@ col2im(const scalar_t* __restrict__ columns, scalar_t* __restrict__ dx, int top,
       }
     }
     pack_t& target = pixels[(((index_t)channel * height + y) * width + column) * batch + n];
-    add(sums, target);
+    if (!overwrite) add(sums, target);
     target = packed(sums);
   }
 }

@@ -1,4 +1,5 @@
-// Softmax and cross-entropy with class indices, forward and backward in one kernel.
+// Softmax and cross-entropy with class indices, forward and backward in one kernel; the mean; and the
+// sums of an epoch.
 //
 // x, slope : (classes, size);  target, terms : (size,). A block processes 32 columns; 8 threads
 // split the classes of each. Subtracting the maximum keeps exp from overflowing.
@@ -47,4 +48,65 @@ cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
     const acc_t difference = probability - (c == label ? acc_t(1) : acc_t(0));
     slope[c * size + column] = narrow(ignored ? acc_t(0) : difference);
   }
+}
+
+// The sum over a block, which all its threads get, in a fixed order.
+template <class T>
+__device__ __forceinline__ T block_sum(T* shared, T value) {
+  __syncthreads();
+  shared[threadIdx.x] = value;
+  for (int half = 128; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+  }
+  __syncthreads();
+  return shared[0];
+}
+
+// result = (mean of the terms whose target is not ignore, 1 / their number), in one block.
+extern "C" __global__ void __launch_bounds__(256, 4)
+mean_of_terms(const scalar_t* __restrict__ terms, const int64* __restrict__ target,
+              scalar_t* __restrict__ result, int64 ignore, index_t size) {
+  __shared__ acc_t sums[256];
+  __shared__ int64 counts[256];
+  acc_t sum = 0;
+  int64 count = 0;
+  for (index_t i = threadIdx.x; i < size; i += blockDim.x) {
+    sum += widen(terms[i]);
+    count += target[i] != ignore;
+  }
+  sum = block_sum(sums, sum);
+  count = block_sum(counts, count);
+  if (threadIdx.x != 0) return;
+  result[0] = narrow(sum / (acc_t)count);
+  result[1] = narrow(acc_t(1) / (acc_t)(count ? count : 1));
+}
+
+// total += loss * counted, divisor += counted, right += correct answers among those, in one block.
+// The answer is the first of the largest logits, or the first NaN.
+extern "C" __global__ void __launch_bounds__(256, 4)
+add_class_totals(const scalar_t* __restrict__ x, const int64* __restrict__ target,
+                 const scalar_t* __restrict__ loss, scalar_t* __restrict__ total,
+                 int64* __restrict__ divisor, int64* __restrict__ right, int64 ignore, int classes,
+                 index_t size) {
+  __shared__ int64 counts[256];
+  int64 counted = 0, correct = 0;
+  for (index_t i = threadIdx.x; i < size; i += blockDim.x) {
+    const int64 label = target[i];
+    if (label == ignore) continue;
+    acc_t high = widen(x[i]);
+    int answer = 0;
+    for (int c = 1; c < classes && high == high; ++c) {
+      const acc_t value = widen(x[c * size + i]);
+      if (value > high || value != value) high = value, answer = c;
+    }
+    ++counted;
+    correct += label == answer;
+  }
+  counted = block_sum(counts, counted);
+  correct = block_sum(counts, correct);
+  if (threadIdx.x != 0 || counted == 0) return;
+  total[0] = narrow(widen(total[0]) + widen(loss[0]) * (acc_t)counted);
+  divisor[0] += counted;
+  right[0] += correct;
 }

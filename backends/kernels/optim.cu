@@ -1,28 +1,48 @@
-// Optimiser steps over all parameters in one launch, and the state of loss scaling.
+// What is done to all parameters in one launch: optimiser steps, clipping, averages, loss scaling.
 //
-// A block processes one chunk of one array: row blockIdx.x of `chunks` (blocks, 6) holds the
-// addresses of the chunk's parameter, gradient and three states (0 for none), and its length. The
-// states of half types are float.
+// A block processes one chunk of one array. The addresses of the arrays are passed by value, so that
+// no table has to be copied to the device: they may differ in each step. States are at least float.
 // `scaler` holds (scale, overflow, good steps, skipped steps); if overflow is set, nothing is
 // changed.
 
+#define CHUNK 4096  // as in launch.py
+#define ARRAYS 72   // what fits into 4 KiB, the limit for all parameters of a kernel
+
+struct Lists {
+  int64 address[5][ARRAYS];  // of parameters, gradients and three states, 0 for none
+  int64 size[ARRAYS];
+  int first_block[ARRAYS + 1];  // of each array, and 2^31 - 1 after the last
+};
 struct Chunk {
   scalar_t *param, *grad;
   acc_t *first, *second, *third;
   int length;
 };
-__device__ __forceinline__ Chunk chunk_of(const int64* chunks) {
-  const int64* row = chunks + (int64)blockIdx.x * 6;
-  return {(scalar_t*)row[0], (scalar_t*)row[1], (acc_t*)row[2],
-          (acc_t*)row[3],    (acc_t*)row[4],    (int)row[5]};
+
+// The chunk of this block: that of the last array that begins at or before it.
+__device__ __forceinline__ Chunk chunk_of(const Lists& lists) {
+  int low = 0, high = ARRAYS;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (lists.first_block[middle] <= (int)blockIdx.x) low = middle;
+    else high = middle;
+  }
+  const int64 offset = (int64)((int)blockIdx.x - lists.first_block[low]) * CHUNK;
+  const int64 rest = lists.size[low] - offset;
+  const int64 narrow_by = offset * (int)sizeof(scalar_t), wide_by = offset * (int)sizeof(acc_t);
+  const int64 p = lists.address[0][low], g = lists.address[1][low], a = lists.address[2][low],
+              b = lists.address[3][low], c = lists.address[4][low];
+  return {(scalar_t*)(p ? p + narrow_by : 0), (scalar_t*)(g ? g + narrow_by : 0),
+          (acc_t*)(a ? a + wide_by : 0),      (acc_t*)(b ? b + wide_by : 0),
+          (acc_t*)(c ? c + wide_by : 0),      (int)(rest < CHUNK ? rest : CHUNK)};
 }
 
 // g += weight_decay * p; v = momentum * v + g; p -= lr * (v, or g + momentum * v, or g)
 extern "C" __global__ void __launch_bounds__(256, 4)
-sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+sgd_step(const Lists lists, const float* __restrict__ scaler, double lr,
          double momentum, int nesterov, double weight_decay) {
   if (scaler[1] != 0) return;
-  const Chunk chunk = chunk_of(chunks);
+  const Chunk chunk = chunk_of(lists);
   const acc_t rate = (acc_t)lr, keep = (acc_t)momentum, decay = (acc_t)weight_decay;
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
@@ -40,7 +60,7 @@ sgd_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, dou
 // where t counts the steps not skipped. Before that, g += weight_decay * p, or if decoupled,
 // p *= 1 - lr * weight_decay.
 extern "C" __global__ void __launch_bounds__(256, 4)
-adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+adam_step(const Lists lists, const float* __restrict__ scaler, double lr,
           double beta1, double beta2, double eps, double weight_decay, double step, int decoupled) {
   if (scaler[1] != 0) return;
   __shared__ acc_t corrected[2];  // one thread computes the powers in double precision
@@ -54,7 +74,7 @@ adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, do
   const acc_t b1 = (acc_t)beta1, b2 = (acc_t)beta2, c1 = (acc_t)(1 - beta1), c2 = (acc_t)(1 - beta2);
   const acc_t small = (acc_t)eps, decay = (acc_t)(decoupled ? 0 : weight_decay);
   const acc_t keep = (acc_t)(decoupled ? 1 - lr * weight_decay : 1);
-  const Chunk chunk = chunk_of(chunks);
+  const Chunk chunk = chunk_of(lists);
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
     const acc_t g = widen(chunk.grad[i]) + decay * p;
@@ -69,12 +89,12 @@ adam_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, do
 // g += weight_decay * p; s = a*s + (1-a)*g*g; m = a*m + (1-a)*g if centred;
 // step = g / (sqrt(s - m*m) + eps); v = momentum*v + step; p -= lr * (v, or step)
 extern "C" __global__ void __launch_bounds__(256, 4)
-rmsprop_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+rmsprop_step(const Lists lists, const float* __restrict__ scaler, double lr,
              double alpha, double eps, double momentum, double weight_decay) {
   if (scaler[1] != 0) return;
   const acc_t rate = (acc_t)lr, old = (acc_t)alpha, fresh = (acc_t)(1 - alpha);
   const acc_t small = (acc_t)eps, keep = (acc_t)momentum, decay = (acc_t)weight_decay;
-  const Chunk chunk = chunk_of(chunks);
+  const Chunk chunk = chunk_of(lists);
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
     const acc_t g = widen(chunk.grad[i]) + decay * p;
@@ -99,12 +119,12 @@ rmsprop_step(const int64* __restrict__ chunks, const float* __restrict__ scaler,
 // g += weight_decay * p; s += g*g; p -= lr / (1 + (t-1) * lr_decay) * g / (sqrt(s) + eps)
 // where t counts the steps not skipped.
 extern "C" __global__ void __launch_bounds__(256, 4)
-adagrad_step(const int64* __restrict__ chunks, const float* __restrict__ scaler, double lr,
+adagrad_step(const Lists lists, const float* __restrict__ scaler, double lr,
              double lr_decay, double eps, double weight_decay, double step) {
   if (scaler[1] != 0) return;
   const acc_t rate = (acc_t)(lr / (1 + (step - 1 - (double)scaler[3]) * lr_decay));
   const acc_t small = (acc_t)eps, decay = (acc_t)weight_decay;
-  const Chunk chunk = chunk_of(chunks);
+  const Chunk chunk = chunk_of(lists);
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
     const acc_t p = widen(chunk.param[i]);
     const acc_t g = widen(chunk.grad[i]) + decay * p;
@@ -116,8 +136,8 @@ adagrad_step(const int64* __restrict__ chunks, const float* __restrict__ scaler,
 
 // Divide gradients by the scale; set overflow to 1 if one is infinite or NaN.
 extern "C" __global__ void __launch_bounds__(256, 4)
-unscale(const int64* __restrict__ chunks, float* __restrict__ scaler) {
-  const Chunk chunk = chunk_of(chunks);
+unscale(const Lists lists, float* __restrict__ scaler) {
+  const Chunk chunk = chunk_of(lists);
   const acc_t inverse = acc_t(1) / (acc_t)scaler[0];
   bool overflow = false;
   for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
@@ -127,6 +147,55 @@ unscale(const int64* __restrict__ chunks, float* __restrict__ scaler) {
     overflow = overflow || !(g - g == acc_t(0));
   }
   if (overflow) scaler[1] = 1;
+}
+
+// The sum of the squares of each chunk's gradient: one per block, from sums[first] on.
+extern "C" __global__ void __launch_bounds__(256, 4)
+square_sums(const Lists lists, acc_t* __restrict__ sums, int first) {
+  __shared__ acc_t shared[256];
+  const Chunk chunk = chunk_of(lists);
+  acc_t sum = 0;
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
+    const acc_t g = widen(chunk.grad[i]);
+    sum += g * g;
+  }
+  shared[threadIdx.x] = sum;
+  __syncthreads();
+  for (int half = 128; half > 0; half /= 2) {
+    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) sums[first + blockIdx.x] = shared[0];
+}
+
+// norm = sqrt(sum), of squares; gradients *= min(1, max_norm / (norm + 1e-6))
+extern "C" __global__ void __launch_bounds__(256, 4)
+clip_norm(const Lists lists, const acc_t* __restrict__ sum, acc_t* __restrict__ norm,
+          double max_norm) {
+  const Chunk chunk = chunk_of(lists);
+  const acc_t total = sqrt(sum[0]), limit = (acc_t)max_norm / (total + (acc_t)1e-6);
+  const acc_t scale = limit > acc_t(1) ? acc_t(1) : limit;  // NaN stays NaN
+  if (blockIdx.x == 0 && threadIdx.x == 0) norm[0] = total;
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x)
+    chunk.grad[i] = narrow(widen(chunk.grad[i]) * scale);
+}
+
+// average += rate * (p - average); a copy where the rate is 1
+extern "C" __global__ void __launch_bounds__(256, 4)
+average(const Lists lists, double rate) {
+  const Chunk chunk = chunk_of(lists);
+  const acc_t share = (acc_t)rate;
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) {
+    const acc_t p = widen(chunk.param[i]), old = chunk.first[i];
+    chunk.first[i] = rate == 1 ? p : old + share * (p - old);
+  }
+}
+
+// first = gradient, in the type of sums.
+extern "C" __global__ void __launch_bounds__(256, 4)
+widen_gradients(const Lists lists) {
+  const Chunk chunk = chunk_of(lists);
+  for (int i = threadIdx.x; i < chunk.length; i += blockDim.x) chunk.first[i] = widen(chunk.grad[i]);
 }
 
 // After a step: multiply the scale by backoff if it overflowed, by growth after `interval` good

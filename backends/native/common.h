@@ -5,6 +5,7 @@
 // linker would keep one copy of theirs for all instruction sets.
 #pragma once
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define XCNN_JOIN_(a, b, c) a##b##_##c
@@ -116,6 +117,23 @@ inline T sum(Vec<T> v) {
     for (int i = 0; i < Vector<T>::size; ++i) total += v[i];
     return total;
 }
+
+// memory for `count` elements, aligned to vectors, not initialised, until the end of the block
+template <class T>
+struct Buffer {
+    T* data;
+    explicit Buffer(int64_t count) : data(static_cast<T*>(aligned_alloc(64, 64 * ceil_div(count * sizeof(T) + 1, 64)))) {
+        if (!data) abort();
+    }
+    ~Buffer() { free(data); }
+    Buffer(const Buffer&) = delete;
+    operator T*() const { return data; }
+};
+
+template <class T>
+struct Zeros : Buffer<T> {
+    explicit Zeros(int64_t count) : Buffer<T>(count) { memset(this->data, 0, count * sizeof(T)); }
+};
 
 // parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another
 template <class F>

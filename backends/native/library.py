@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,14 @@ _TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes
 #: pointer, i an int64, d a double
 KERNELS: dict[str, str] = {
     # convolution.cpp
+    "convolution": "pppppiii",
+    "convolution_weight_gradient": "ppppi",
     # winograd.cpp
+    "winograd": "pppppiiiiiiiiiiiii",
+    "winograd_weight_gradient": "pppiiiiiiiiiii",
     # norm.cpp
+    "normalize": "iiiiipppiidppdipipp",
+    "normalize_backward": "iiiiipppppiiipppp",
     # pool.cpp
     "max_pool2d": "pppipiii",
     "max_pool2d_backward": "pppipiii",
@@ -35,7 +41,7 @@ KERNELS: dict[str, str] = {
     "rmsprop_step": "piiddddd",
     "adagrad_step": "piiddddd",
     # elementwise.cpp
-    "add_bias": "ppiiiiii",
+    "add_bias": "pppiiiiii",
     "relu_backward": "ppppiii",
     "transpose": "ppiii",
     "dropout_mask": "piiidi",
@@ -54,6 +60,8 @@ class Library:
     ------
     ArgumentError
         The processor does not have it.
+    OSError
+        The library cannot be loaded: it is of another system, or of another version of xcnn.
     """
 
     def __init__(self, variant: str = "") -> None:
@@ -65,6 +73,10 @@ class Library:
                 f"{', '.join(usable)}"
             )
         self.variant = variant or usable[0]
+        try:
+            self._functions = dict(self._load())
+        except AttributeError as error:
+            raise OSError(f"it is of another version of xcnn ({error})") from error
 
     def _has(self, variant: str) -> bool:
         return bool(self._library[f"xcnn_has_{variant}"]())
@@ -73,16 +85,13 @@ class Library:
         """The kernel ``name`` for arrays of ``dtype``, as a function of addresses and numbers."""
         return self._functions[name, dtype.char]
 
-    @cached_property
-    def _functions(self) -> dict[tuple[str, str], Any]:
-        functions = {}
+    def _load(self) -> Iterator[tuple[tuple[str, str], Any]]:
         for name, arguments in KERNELS.items():
             for char, suffix in (("f", "float32"), ("d", "float64")):
-                function = self._library[f"xcnn_{self.variant}_{name}_{suffix}"]
+                function = getattr(self._library, f"xcnn_{self.variant}_{name}_{suffix}")
                 function.argtypes = [_TYPES[kind] for kind in arguments]
                 function.restype = None
-                functions[name, char] = function
-        return functions
+                yield (name, char), function
 
 
 def address(array: Array | None) -> int:
@@ -97,11 +106,11 @@ def load() -> tuple[Library | None, str]:
         return None, "off: XCNN_NATIVE=0"
     if not PATH.exists():
         return None, (
-            "not compiled: install a C++ compiler (Debian, Ubuntu: sudo apt install g++), then "
-            "xcnn again with: pip install --force-reinstall --no-deps --no-binary xcnn xcnn"
+            "not compiled, plain NumPy is slower: install a C++ compiler (Debian, Ubuntu: sudo apt "
+            "install g++), then xcnn again"
         )
     try:
         library = Library("" if setting == "1" else setting)
-    except OSError as error:  # of another processor or system
-        return None, f"cannot be loaded: {error}"
+    except OSError as error:
+        return None, f"cannot be loaded, install xcnn again: {error}"
     return library, library.variant

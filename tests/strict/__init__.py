@@ -2,8 +2,9 @@
 
 Code that is written for NumPy only breaks on it as it would break on a GPU: a NumPy array as an
 operand, an implicit conversion to the host, a name or a keyword that CuPy lacks, a Python scalar
-expected from a reduction. It also counts the host synchronisations that CuPy would make and the
-launches of raw kernels, which tests/shim runs on the CPU, and can forbid float64.
+expected from a reduction. It also counts the operations that CuPy would queue on the device, the
+host synchronisations and the launches of raw kernels, which tests/shim runs on the CPU, and can
+forbid float64.
 
 The names and signatures come from ``cupy_names.json``, written from an installed CuPy by
 ``python -m tests.strict.names``; nothing else here needs CuPy.
@@ -18,6 +19,17 @@ Examples
 """
 
 from . import cupy
-from .watch import LAUNCHES, SYNCS, count_launches, count_syncs, forbid_float64
+from .watch import (
+    LAUNCHES,
+    SYNCS,
+    count_launches,
+    count_operations,
+    count_syncs,
+    forbid_float64,
+)
 
-__all__ = ["LAUNCHES", "SYNCS", "count_launches", "count_syncs", "cupy", "forbid_float64"]
+# fmt: off
+__all__ = [
+    "LAUNCHES", "SYNCS", "count_launches", "count_operations", "count_syncs", "cupy",
+    "forbid_float64",
+]

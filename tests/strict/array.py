@@ -6,7 +6,7 @@ import numpy as np
 
 from . import dlpack, memory, names
 from .stream import LastUse
-from .watch import check_float64, record_sync, syncs
+from .watch import check_float64, record_operation, record_sync, syncs
 
 _SUPPORTED = "?bhilqBHILQefdFD"  # NumPy's type characters that CuPy can hold
 _MISSING = object()
@@ -100,6 +100,9 @@ def finish(result, operation, inputs=(), ordered=False):
             return wrap(array, other._last_use)
     if array.size:
         use(*inputs)
+        if not operation.startswith("empty"):
+            uploads = operation == "array" and not inputs
+            record_operation("to device" if uploads else operation, inputs)
     if not (ordered or array.flags.c_contiguous):
         array = array.copy("C")
     memory.allocate(array.nbytes)
@@ -153,6 +156,8 @@ def call(numpy_function, name, parameters, args, kwargs, array=None):
     out = arguments.get("out")
     if out is not None:
         use(out, *_arrays(args))
+        if out.size:
+            record_operation(name, [*_arrays(args)], [out])
         return out
     if name in _ZERO_D:
         result = np.asarray(result)
@@ -202,6 +207,8 @@ class ufunc:
             result = self._numpy(*unwrap(inputs), **kwargs)
         use(*args, *outs)
         if outs:
+            if any(value is not None and value.size for value in outs):
+                record_operation(self.name, [*_arrays(inputs)], outs)
             given = [*outs, *[None] * (self.nout - len(outs))]
             made = result if self.nout > 1 else [result]
             pairs = zip(given, made, strict=True)
@@ -229,6 +236,7 @@ class ufunc:
         """Apply in place at ``indices``, as `numpy.ufunc.at`; on a GPU by atomics."""
         if "at" not in self._methods:
             raise NotImplementedError(f"`cupy_{self.name}.at` is not supported yet")
+        record_operation(f"{self.name}.at")
         self._numpy.at(unwrap(a), _index(indices)[0], unwrap(b))
 
 
@@ -345,6 +353,7 @@ class ndarray:
 
     def _to_host(self, what, order="C"):
         record_sync(what)
+        record_operation("to host")
         use(self)
         return self._a.copy(order)
 
@@ -369,6 +378,7 @@ class ndarray:
         if not self.flags.forc:
             raise RuntimeError("Cannot set to non-contiguous array")
         use(self, stream=stream)
+        record_operation("to device")
         self._a[...] = arr
 
     def item(self):
@@ -417,6 +427,7 @@ class ndarray:
     def __setitem__(self, key, value):
         index, _ = _index(key)
         use(self, value)
+        record_operation("setitem")
         if isinstance(value, ndarray):
             with np.errstate(all="ignore"):
                 self._a[index] = value._a

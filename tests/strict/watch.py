@@ -1,9 +1,11 @@
-"""What the stand-in watches: host synchronisations, raw kernels' launches, float64 arrays."""
+"""What the stand-in watches: operations of the device, host synchronisations, float64 arrays."""
 
+import collections
 import contextlib
 import os
 import sys
 
+from .costs import cost
 from .names import words
 
 #: One line per host synchronisation since the process started.
@@ -14,6 +16,7 @@ LAUNCHES = []
 
 _listeners = [SYNCS]
 _launch_listeners = [LAUNCHES]
+_operation_listeners = []
 _float64_forbidden = 0
 
 
@@ -31,12 +34,21 @@ def record_launch(name):
     """Note that the raw kernel ``name`` was launched."""
     for launches in _launch_listeners:
         launches.append(name)
+    record_operation(name)
+
+
+def record_operation(name, inputs=(), outs=()):
+    """Note that the device was given ``name`` to do, on the stand-in's arrays."""
+    if _operation_listeners:
+        count = cost(name, *([x._a for x in arrays if x is not None] for arrays in (inputs, outs)))
+        for operations in _operation_listeners:
+            operations[name] += count
 
 
 @contextlib.contextmanager
-def _listen(listeners):
-    """Yield an empty list that is among the ``listeners`` during the block."""
-    received = []
+def _listen(listeners, received=None):
+    """Yield an empty list, or what is given, that is among the ``listeners`` during the block."""
+    received = [] if received is None else received
     listeners.append(received)
     try:
         yield received
@@ -59,6 +71,16 @@ def count_launches():
     Other operations of CuPy that launch kernels do not count.
     """
     return _listen(_launch_listeners)
+
+
+def count_operations():
+    """Yield an empty Counter that receives, by name, what the block queues on the device.
+
+    Each takes the host about as long: an elementwise function, a reduction, a fill, a copy or cast,
+    a product, a raw kernel, and a copy "to device" or "to host". Views count nothing; functions
+    that queue several operations count as `costs.py` says.
+    """
+    return _listen(_operation_listeners, collections.Counter())
 
 
 @contextlib.contextmanager

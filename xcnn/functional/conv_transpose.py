@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..convolution import choose
 from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Tensor, operands
 from .conv import Convolution, problem_of, shape_of
@@ -24,9 +22,9 @@ class ConvTranspose(Convolution):
     """
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
-        x = batch_last(backend.xp, x, self.data_format)
+        x = batch_last(backend, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
-        self.method = choose(self.problem, backend.convolutions, config.convolution)
+        self.choose_method(backend, x.dtype)
         y = self.method.input_gradient(backend, self.problem, x, kernel)
         if bias is not None:
             backend.add_bias(as_matrix(y), bias, slice(None), relu=False)
@@ -34,7 +32,7 @@ class ConvTranspose(Convolution):
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dy = batch_last(backend.xp, dy, self.data_format)
+        dy = batch_last(backend, dy, self.data_format)
         _, dbias = backend.bias_backward(dy, None, self.needs_grad[2])
         dx = dweight = None
         if self.needs_grad[0]:

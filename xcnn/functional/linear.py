@@ -32,6 +32,7 @@ class Linear(Function):
     """See :func:`linear`. In memory: weight (out, in) @ x (in, N)."""
 
     arguments = ("input", "weight", "bias")
+    returns_new = True
 
     def __init__(self, relu: bool) -> None:
         self.relu = relu if relu is True or relu is False else check_flag("relu", relu)
@@ -61,10 +62,11 @@ class BiasReLU(Function):
     """
 
     arguments = ("input", "bias")
+    returns_new = True
 
     def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
-        y = batch_last(backend, x).copy()
-        backend.add_bias(as_matrix(y), bias, slice(None), relu=True)
+        x = batch_last(backend, x)
+        y = backend.bias_relu(as_matrix(x), bias).reshape(x.shape)
         self.save(y=y)
         return batch_first(y)
 
@@ -77,6 +79,7 @@ class MatMul(Function):
     """See :func:`matmul`."""
 
     arguments = ("input", "other")
+    returns_new = True
     any_dtype = ("input",)
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:

@@ -494,9 +494,12 @@ class CrossEntropy(Function):
             self.ignore_index,
         )
         self.save(dx=dx if dx is None else dx.reshape(logits.shape))
-        if target.ndim > 1:
-            terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
         self.weights: Any = None
+        if weight is None and self.reduction == "mean":
+            labels = classes.reshape(-1)
+            mean, self.inverse = backend.mean_of_terms(terms, labels, self.ignore_index)
+            return mean
+        terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
         if weight is not None:
             self.weights = example_weights(backend, target, x, weight, self.ignore_index)
             terms = xp.where(self.weights == 0, 0, terms) * self.weights  # 0, also for infinity
@@ -504,19 +507,20 @@ class CrossEntropy(Function):
             return terms
         total: Any = terms.sum()
         if self.reduction == "mean":
-            counted = target != self.ignore_index if weight is None else self.weights
-            self.divisor = counted.sum(dtype=terms.dtype)
-            total = total / self.divisor  # the mean of no terms, 0 / 0, is NaN
+            divisor = self.weights.sum(dtype=terms.dtype)
+            total = total / divisor  # the mean of no terms, 0 / 0, is NaN
+            self.inverse = 1 / xp.where(divisor == 0, 1, divisor)
         return xp.asarray(total)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         """softmax(x) - onehot(target), times the gradients of the terms."""
         if self.reduction == "mean":
-            dy = dy / backend.xp.where(self.divisor == 0, 1, self.divisor)
+            dy = dy * self.inverse
         if self.weights is not None:
             dy = dy * self.weights
-        dx = backend.xp.moveaxis(self.saved.dx, -1, 0)
-        return dx * (dy[:, None] if dy.ndim else dy), None, None
+        if dy.ndim:
+            dy = backend.xp.moveaxis(dy, 0, -1)
+        return backend.xp.moveaxis(self.saved.dx * dy, -1, 0), None, None
 
 
 def example_weights(

@@ -47,13 +47,16 @@ class WeightAverage:
 
     def update(self) -> None:
         """Update the average with the current weights; call it after each optimiser step."""
+        together: dict[tuple[Any, float], tuple[list[Array], list[Array]]] = {}
         for name, tensor in self.model._state():
             average = self._averages[name] = move_to(tensor.data, self._averages[name])
-            with tensor.backend.active():
-                if self.updates and isinstance(tensor, Parameter):
-                    average += self.rate() * (tensor.data - average)
-                else:
-                    average[...] = tensor.data
+            rate = self.rate() if self.updates and isinstance(tensor, Parameter) else 1
+            averages, arrays = together.setdefault((tensor.backend, rate), ([], []))
+            averages.append(average)
+            arrays.append(tensor.data)
+        for (backend, rate), lists in together.items():
+            with backend.active():
+                backend.average(*lists, rate)
         self.updates += 1
 
     def copy_to(self, model: Module | None = None) -> None:

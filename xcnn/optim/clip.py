@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..arrays import Array, sum_dtype
+from ..arrays import Array
 from ..checks import check_number
 from ..tensor import Tensor
 from .optimizer import one_backend, tensors
@@ -45,14 +45,10 @@ def clip_grad_norm_(
     params, grads = _gradients(parameters, "clip_grad_norm_")
     backend: Any = one_backend(params)
     with backend.active():  # a limit may be infinite in float32
-        norms = [_norm(backend.xp, g, norm_type) for g in grads if g.size]
-        if not norms:
+        filled = [g for g in grads if g.size]
+        if not filled:
             return Tensor(backend.xp.zeros((), params[0].dtype))
-        total = _norm(backend.xp, backend.xp.stack(norms), norm_type)
-        scale = backend.xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
-        for g in grads:
-            g *= scale.astype(g.dtype)
-        return Tensor(backend.xp.asarray(total))
+        return Tensor(backend.clip_norm(filled, max_norm, norm_type))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -83,13 +79,3 @@ def _gradients(
 ) -> tuple[list[Tensor], list[Array]]:
     params = tensors(parameters, f"{caller}: parameters", "call")
     return params, [p.grad.data for p in params if p.grad is not None]
-
-
-def _norm(xp: Any, x: Array, norm_type: float) -> Array:
-    """Return the norm of an array as a 0-d array, computed in at least float32."""
-    magnitude = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
-    if norm_type == float("inf"):
-        return magnitude.max()
-    if norm_type == 2:
-        return xp.sqrt(xp.square(magnitude).sum())
-    return (magnitude**norm_type).sum() ** (1 / norm_type)

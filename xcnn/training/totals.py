@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 from ..arrays import Array
-from ..nn import Loss
+from ..layout import to_batch_last
+from ..nn import CrossEntropyLoss, Loss
 from ..tensor import Tensor, no_grad
 
 _CHUNK = 1024
@@ -48,20 +50,40 @@ class Totals:
 
     def add(self, step: Step) -> None:
         """Add a batch, without waiting for a GPU."""
-        terms = dict(zip(("loss", "divisor"), self._loss.total(*step[:3]), strict=True))
-        if self._loss.target in _WITH_ACCURACY:
-            terms.update(correct(self._loss, step.output.data, step.target, terms["divisor"]))
         if self._batches % _CHUNK == 0:
-            self._sums.append(terms)
+            self._sums.append({})
+        on_device = hasattr(self._sums[-1].get("divisor", step.loss), "shape")
+        if on_device and _is_mean_of_classes(self._loss, step):
+            self._add_classes(step)
         else:
-            sums = self._sums[-1]
-            self._sums[-1] = {name: sums[name] + term for name, term in terms.items()}
+            self._add_terms(step)
         self._batches += 1
         if self._metrics:
             with no_grad():
                 prediction = self._loss.prediction(step.output)
             for metric in self._metrics.values():
                 metric.update(step.output if metric.takes_output else prediction, step.target)
+
+    def _add_classes(self, step: Step) -> None:
+        """Add the mean loss of class indices, and the correct answers, in one call."""
+        backend, sums = step.loss.backend, self._sums[-1]
+        if not sums:
+            zeros = backend.xp.zeros
+            sums |= {"loss": zeros((), step.loss.dtype), "divisor": zeros((), "int64")}
+            sums["right"] = zeros((), "int64")
+        logits = to_batch_last(backend.xp, step.output.data)
+        labels = backend.xp.moveaxis(step.target, 0, -1).reshape(-1)
+        sums["answers"] = sums["divisor"]
+        totals = sums["loss"], sums["divisor"], sums["right"]
+        arrays = logits.reshape(len(logits), labels.size), labels, step.loss.data
+        backend.add_class_totals(totals, *arrays, self._loss.ignore_index)
+
+    def _add_terms(self, step: Step) -> None:
+        terms = dict(zip(("loss", "divisor"), self._loss.total(*step[:3]), strict=True))
+        if self._loss.target in _WITH_ACCURACY:
+            terms.update(correct(self._loss, step.output.data, step.target, terms["divisor"]))
+        sums = self._sums[-1]
+        self._sums[-1] = {n: sums[n] + term if sums else term for n, term in terms.items()}
 
     def _sum(self, name: str) -> float:
         return math.fsum(float(sums[name]) for sums in self._sums)
@@ -85,7 +107,8 @@ class Totals:
     def state_dict(self) -> dict[str, Any]:
         """The sums, to go on in the middle of an epoch."""
         metrics = {name: metric.state_dict() for name, metric in self._metrics.items()}
-        return {"batches": self._batches, "sums": list(self._sums), "metrics": metrics}
+        sums = [{k: copy(v) for k, v in sums.items()} for sums in self._sums]
+        return {"batches": self._batches, "sums": sums, "metrics": metrics}
 
     def load_state_dict(self, state: Mapping[str, Any], place: Any) -> None:
         """Restore the result of :meth:`state_dict`; ``place`` puts an array on the device."""
@@ -96,6 +119,17 @@ class Totals:
         ]
         for name, metric in self._metrics.items():
             metric.load_state_dict(state["metrics"][name])
+
+
+def _is_mean_of_classes(loss: Any, step: Step) -> bool:
+    """Whether the loss is the mean over the class indices that are not ignored, without weights."""
+    return (
+        type(loss) is CrossEntropyLoss
+        and loss.weight is None
+        and loss.reduction == "mean"
+        and step.target.dtype.kind in "iu"
+        and step.output.ndim == step.target.ndim + 1
+    )
 
 
 def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str, Any]:
