@@ -220,6 +220,9 @@ def test_cross_entropy_of_any_batch(native, classes, dtype):
             target[column : column + 1] = label
         for with_slope in (True, False):
             assert_same(lambda b, *a, s=with_slope: b.cross_entropy(*a, s), native, x, target)
+        for labels in (target, np.full(size, -100)):
+            terms = normal(size, dtype=dtype) * (labels != -100)
+            assert_same(lambda b, *a: b.mean_of_terms(*a, -100), native, terms, labels)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [("float32", 110), ("float64", 760)])

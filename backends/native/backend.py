@@ -293,6 +293,16 @@ class NativeBackend(CpuBackend):
         kernel(*arrays, ignore_index, classes, size, self._threads_for(8 * x.size))
         return terms, slope
 
+    def mean_of_terms(self, terms: Array, target: Array, ignore_index: int) -> tuple[Array, Array]:
+        kernel = self._kernel("mean_of_terms", terms.dtype)
+        if kernel is None:
+            return super().mean_of_terms(terms, target, ignore_index)
+        target = np.ascontiguousarray(target, np.int64)
+        mean, inverse = np.empty((), terms.dtype), np.empty((), terms.dtype)
+        arrays = map(address, (terms, target, mean, inverse))
+        kernel(*arrays, ignore_index, terms.size)
+        return mean, inverse
+
     # -- optimisers ---------------------------------------------------------------------------
 
     def optimizer_step(

@@ -34,6 +34,7 @@ KERNELS: dict[str, str] = {
     "avg_pool2d_backward": "ppipiii",
     # loss.cpp
     "cross_entropy": "ppppiiii",
+    "mean_of_terms": "ppppii",
     "exponential": "ppi",
     # optim.cpp
     "sgd_step": "piiddid",
