@@ -445,11 +445,11 @@ class ImageFunction(Function):
     data_format = "NCHW"
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        y = self.compute(backend, batch_last(backend.xp, x, self.data_format))
+        y = self.compute(backend, batch_last(backend, x, self.data_format))
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        dx = self.gradient(backend, batch_last(backend.xp, dy, self.data_format))
+        dx = self.gradient(backend, batch_last(backend, dy, self.data_format))
         return batch_first(dx, self.data_format)
 
     def compute(self, backend: Backend, x: Array) -> Array:

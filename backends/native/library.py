@@ -33,6 +33,7 @@ KERNELS: dict[str, str] = {
     "avg_pool2d_backward": "ppipiii",
     # loss.cpp
     "cross_entropy": "ppppiiii",
+    "mean_of_terms": "ppppii",
     "exponential": "ppi",
     # optim.cpp
     "sgd_step": "piiddid",
@@ -40,6 +41,10 @@ KERNELS: dict[str, str] = {
     "rmsprop_step": "piiddddd",
     "adagrad_step": "piiddddd",
     # elementwise.cpp
+    "add_bias": "pppiiiiii",
+    "relu_backward": "ppppiii",
+    "transpose": "ppiii",
+    "dropout_mask": "piiidi",
 }
 
 

@@ -40,7 +40,7 @@ class Convolution(Function):
         self.method = choose(self.problem, backend.convolutions, config.convolution)
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
-        x = batch_last(backend.xp, x, self.data_format)
+        x = batch_last(backend, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
         self.choose_method(backend, x.dtype)
         y = self.method.forward(backend, self.problem, x, kernel, None if self.pool else bias)
@@ -53,7 +53,7 @@ class Convolution(Function):
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dy = batch_last(backend.xp, dy, self.data_format)
+        dy = batch_last(backend, dy, self.data_format)
         dy, dbias = backend.bias_backward(dy, self.saved.y, self.needs_grad[2])
         if self.pool:
             dy = backend.max_pool2d_backward(dy, self.saved.argmax, self.pool)

@@ -28,7 +28,7 @@ from ..checks import (
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..layout import to_batch_first, to_batch_last
 from ..tensor import Function, Tensor, operation
-from .activation import log_softmax, stable_sigmoid, stable_softplus
+from .activation import stable_log_softmax, stable_sigmoid, stable_softplus
 from .arithmetic import broadcasts, sub, where
 from .elementwise import abs, astype, clamp, exp, log, square
 from .reduction import mean, sum
@@ -541,16 +541,35 @@ def example_weights(
     return xp.where(target == ignore_index, 0, weights).astype(x.dtype)
 
 
-def _soft_terms(input: Tensor, target: Tensor) -> Tensor:
+class SoftCrossEntropy(Function):
     """-sum(target · log softmax(input)) over the classes; where target is 0, 0 even for -inf."""
-    log_p = log_softmax(input, 1)
-    return sum(where(target.data == 0, 0.0, log_p) * target, 1) * -1.0
+
+    arguments = ("input", "target")
+
+    def forward(self, backend: Backend, x: Array, target: Array) -> Array:
+        xp, log_p = backend.xp, stable_log_softmax(backend.xp, x, 1)
+        self.save(log_p=log_p, target=target)
+        terms = xp.multiply(log_p, target, out=xp.empty_like(log_p))
+        xp.copyto(terms, 0, where=target == 0)
+        return -terms.sum(axis=1)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        xp, log_p, target = backend.xp, self.saved.log_p, self.saved.target
+        dx = xp.exp(log_p, out=xp.empty_like(log_p))
+        dx *= target.sum(axis=1, keepdims=True)
+        dx -= target
+        dx *= dy[:, None]
+        if not self.needs_grad[1]:
+            return dx, None
+        dtarget = xp.multiply(log_p, -dy[:, None], out=xp.empty_like(log_p))
+        xp.copyto(dtarget, 0, where=target == 0)
+        return dx, dtarget
 
 
 def one_of_classes(xp: Any, target: Array, x: Any) -> Array:
-    """Booleans in x's shape (N, C, ...), true at the class of each target."""
-    classes = xp.arange(x.shape[1], dtype=target.dtype)
-    return target[:, None] == classes.reshape(-1, *(1,) * (x.ndim - 2))
+    """Booleans in x's shape (N, C, ...), batch-last, true at the class of each target."""
+    classes = xp.arange(x.shape[1], dtype=target.dtype).reshape(-1, *(1,) * target.ndim)
+    return xp.moveaxis(classes == to_batch_last(xp, target), -1, 0)
 
 
 def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -669,7 +688,7 @@ def cross_entropy(
             q = q * (1 - smoothing) + smoothing / x.shape[1]
         if factors is not None:
             q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
-        terms = _soft_terms(x, _times(q, included))
+        terms = SoftCrossEntropy()(x, _times(q, included))
         y = narrow(reduced(terms, reduction, weights), dtype)
     return reshape(y, ()) if is_alone else y
 
