@@ -69,13 +69,12 @@ inline void from_taps(const V* w, V* u) {
         even += w[4], odd += w[3];
         far_even += 16 * w[4], far_odd += 8 * w[3];
     }
-    constexpr auto SIXTH = 1 / 6.0, TWENTYFOURTH = 1 / 24.0;
     typedef decltype(w[0][0] + 0) T;
     u[0] = w[0] * T(0.25);
-    u[1] = (even + odd) * T(-SIXTH);
-    u[2] = (even - odd) * T(-SIXTH);
-    u[3] = (far_even + far_odd) * T(TWENTYFOURTH);
-    u[4] = (far_even - far_odd) * T(TWENTYFOURTH);
+    u[1] = (even + odd) * T(-1 / 6.0);
+    u[2] = (even - odd) * T(-1 / 6.0);
+    u[3] = (far_even + far_odd) * T(1 / 24.0);
+    u[4] = (far_even - far_odd) * T(1 / 24.0);
     u[5] = w[TAPS - 1];
 }
 
@@ -292,7 +291,8 @@ struct Winograd {
 
     // u (36) of (channel, filter) in panels of ROWS filters
     void transform_weight(const T* weight, bool flipped, T* u, int64_t stride) const {
-        const int64_t next_filter = WEIGHTS * (flipped ? 1 : channels), next_channel = WEIGHTS * (flipped ? filters : 1);
+        const int64_t next_filter = WEIGHTS * (flipped ? 1 : channels);
+        const int64_t next_channel = WEIGHTS * (flipped ? filters : 1);
         parallel(threads, padded_filters / size, [&](int64_t part) {
             const int64_t first = part * size, some = larger(0, smaller(size, filters - first));
             for (int64_t c = 0; c < channels; ++c) {
@@ -475,9 +475,11 @@ void forward(const T* x, const T* weight, const T* bias, T* y, int64_t* finite, 
              int64_t left, int64_t taps, int64_t flipped, int64_t relu, int64_t threads) {
     const Image in{height, width, batch}, out{out_height, out_width, batch};
     if (taps == 3)
-        *finite = Winograd<T, 3>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y, flipped, relu);
+        *finite = Winograd<T, 3>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y,
+                                                                                          flipped, relu);
     else
-        *finite = Winograd<T, 5>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y, flipped, relu);
+        *finite = Winograd<T, 5>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y,
+                                                                                          flipped, relu);
 }
 
 template <class T>
