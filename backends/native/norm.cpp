@@ -17,11 +17,17 @@ namespace {
 
 constexpr int64_t BLOCK = 64;  // long rows that are summed in the type of the array
 
+// zeros, on the stack if they are few
 template <class T>
 struct Buffer {
-    T* data;
-    explicit Buffer(int64_t size) : data(static_cast<T*>(calloc(size ? size : 1, sizeof(T)))) {}
-    ~Buffer() { free(data); }
+    T few[256], *data;
+    explicit Buffer(int64_t size) : data(few) {
+        if (size > 256) data = static_cast<T*>(calloc(size, sizeof(T)));
+        else memset(few, 0, size * sizeof(T));
+    }
+    ~Buffer() {
+        if (data != few) free(data);
+    }
     Buffer(const Buffer&) = delete;
     operator T*() const { return data; }
 };
@@ -41,6 +47,16 @@ inline __attribute__((always_inline)) void each_vector(int64_t size, F&& f) {
     int64_t i = 0;
     for (; i + V <= size; i += V) f(i, V);
     if (i < size) f(i, size - i);
+}
+
+// the sum of a vector, by halves
+template <class T>
+inline double total(Vec<T> v) {
+    T part[Vector<T>::size];
+    store(part, v);
+    for (int half = Vector<T>::size / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) part[i] += part[i + half];
+    return part[0];
 }
 
 struct Shape {
@@ -67,7 +83,8 @@ Shape shape_of(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
 template <class T, class F>
 void spread(const Shape& s, T* columns, F&& value) {
     for (int64_t l = 0; l < s.lanes; ++l) columns[l] = value(l);
-    for (int64_t c = s.lanes; c < s.width; ++c) columns[c] = columns[c - s.lanes];
+    for (int64_t c = s.lanes; c < s.width; c += s.lanes)
+        for (int64_t l = 0; l < s.lanes; ++l) columns[c + l] = columns[l];
 }
 
 // -- statistics -----------------------------------------------------------------------------
@@ -211,10 +228,10 @@ struct Forward {
         spread(s, offsets, [&](int64_t l) { return -rest(g)[l] * scale(g)[l]; });
         const int64_t from = s.start(chunk), to = s.start(chunk + 1);
         const int64_t at = g * s.group(), own = g * group_stride;
-        const bool each = s.row() == 1 && row_stride && weight && bias;
-        if (each) return run<true>(at + from, to - from, table, weight + own + from, bias + own + from);
+        if (s.row() == 1 && row_stride && weight && bias)
+            return run<true>(at + from, to - from, table, weight + own + from, bias + own + from);
         const int64_t step = row_stride ? 1 : larger(1, to - from);  // rows that share a weight
-        for (int64_t k = from; k < to; k += step) {
+        for (int64_t k = to - step; k >= from; k -= step) {  // backwards: the end is in the cache
             const T one = 1, zero = 0;
             const T* w = weight ? weight + own + k * row_stride : &one;
             const T* b = bias ? bias + own + k * row_stride : &zero;
@@ -277,6 +294,11 @@ struct Backward {
     T weight_of(int64_t g, int64_t k) const {
         return weight ? weight[g * group_stride + k * row_stride] : 1;
     }
+    // of n rows of one element, or n copies of the row's weight
+    Vec<T> weights_of(int64_t g, int64_t k, int64_t n) const {
+        return weight && row_stride && s.row() == 1 ? get(weight + g * group_stride + k, n)
+                                                    : Vec<T>{} + weight_of(g, k);
+    }
     T mean(int64_t g, int64_t l) const { return statistics[g * s.lanes + l]; }
     T rest(int64_t g, int64_t l) const { return mean(s.groups + g, l); }
     T scale(int64_t g, int64_t l) const { return mean(2 * s.groups + g, l); }
@@ -293,7 +315,9 @@ struct Backward {
         spread(s, means, [&](int64_t l) { return mean(g, l); });
         spread(s, scales, [&](int64_t l) { return scale(g, l); });
         spread(s, offsets, [&](int64_t l) { return -rest(g, l) * scale(g, l); });
-        for (int64_t k = s.start(chunk); k < s.start(chunk + 1); ++k) {
+        const int64_t from = s.start(chunk), to = s.start(chunk + 1);
+        if (s.row() == 1) add_elements(g, from, to, table, totals);
+        for (int64_t k = from; k < to && s.row() > 1; ++k) {
             const int64_t at = g * s.group() + k * s.row(), rows = s.row() / s.width;
             const T w = weight_of(g, k);
             double own[2] = {0, 0};
@@ -310,19 +334,39 @@ struct Backward {
         }
     }
 
+    // rows of one element: each is the gradient of its own weight and bias
+    void add_elements(int64_t g, int64_t from, int64_t to, const T* means, double* totals) const {
+        const T *scales = means + s.width, *offsets = scales + s.width;
+        for (int64_t k = from; k < to; k += s.width)
+            each_vector<T>(smaller(s.width, to - k), [&](int64_t c, int64_t n) {
+                const int64_t p = g * s.rows + k + c;
+                const Vec<T> d = gradient(p, n), normed = (get(x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
+                if (dresidual) put(dresidual + p, d, n);
+                put(dbias + p, d, n);
+                put(dweight + p, d * normed, n);
+                const Vec<T> own = d * weights_of(g, k + c, n);
+                T part[2 * V];
+                store(part, own);
+                store(part + V, own * normed);
+                for (int i = 0; i < V; ++i) totals[c + i] += part[i], totals[s.width + c + i] += part[V + i];
+            });
+    }
+
     void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, double* totals,
                   double* own) const {
+        Vec<T> all[2] = {};
         int64_t c = 0;
-        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, totals + c, own);
-        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, totals + c, own);
-        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, totals + c, own);
+        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, totals + c, all);
+        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, totals + c, all);
+        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, totals + c, all);
+        for (int i = 0; i < 2; ++i) own[i] += total<T>(all[i]);
     }
 
     template <int W>
     inline __attribute__((always_inline)) void add_strip(int64_t at, int64_t rows, int64_t n, const T* means,
-                                                         T weight, double* totals, double* own) const {
+                                                         T weight, double* totals, Vec<T>* all) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
-        Vec<T> mean[W], bias[W] = {}, slope[W] = {}, all[2] = {};
+        Vec<T> mean[W], bias[W] = {}, slope[W] = {};
         for (int w = 0; w < W; ++w) mean[w] = get(means + w * V, n);
         for (int64_t r = 0; r < rows; ++r)
             for (int w = 0; w < W; ++w) {
@@ -338,7 +382,6 @@ struct Backward {
             all[1] += slope[w];
         }
         for (int i = 0; i < 2; ++i) {
-            own[i] += sum<T>(all[i]);
             T part[W * V];
             memcpy(part, i ? slope : bias, sizeof part);
             for (int64_t c = 0; c < (W > 1 ? W * V : n); ++c) totals[i * s.width + c] += weight * part[c];
@@ -359,15 +402,16 @@ struct Backward {
         spread(s, slopes, [&](int64_t l) { return average(1, l) * scale(g, l); });
         spread(s, shifts, [&](int64_t l) { return average(0, l) - rest(g, l) * slopes[l]; });
         const int64_t from = s.start(chunk), to = s.start(chunk + 1);
-        const int64_t step = row_stride ? 1 : larger(1, to - from);
-        for (int64_t k = from; k < to; k += step) {
+        const bool each = s.row() == 1;
+        const int64_t step = row_stride && !each ? 1 : larger(1, to - from);
+        for (int64_t k = to - step; k >= from; k -= step) {  // backwards: the end is in the cache
             const int64_t at = g * s.group() + k * s.row(), size = step * s.row();
-            const Vec<T> w = Vec<T>{} + weight_of(g, k);
+            const Vec<T> own = Vec<T>{} + weight_of(g, k);
             for (int64_t i = 0; i < size; i += s.width)
                 each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
                     const int64_t p = at + i + c;
                     Vec<T> d = dresidual ? get(dresidual + p, n) : gradient(p, n);
-                    d *= w * get(scales + c, n);
+                    d *= (each ? weights_of(g, k + i + c, n) : own) * get(scales + c, n);
                     if (!fixed) d -= (get(x + p, n) - get(means + c, n)) * get(slopes + c, n) + get(shifts + c, n);
                     put(dx + p, d, n);
                 });
