@@ -23,7 +23,7 @@ from . import kernels
 from .base import MASK64, PRECISIONS, Backend, dropout_scale, dropout_threshold
 from .diagnosis import problem
 from .kernels import Variant
-from .launch import BLOCK, Chunks, Kernels, grid
+from .launch import BLOCK, Chunks, Kernels, grid, lane_tiles, row_tiles
 from .norm import Running, Statistics
 from .transfer import Slot
 
@@ -37,7 +37,6 @@ _OPTIMIZER_KERNELS = {
     "adagrad_step": ("lr", "lr_decay", "eps", "weight_decay", "step"),
 }
 _FLAGS = ("nesterov", "decoupled")
-_MOST_TILES = 65535  # CUDA's limit for the second axis of a grid
 
 
 class CudaBackend(Backend):
@@ -235,7 +234,7 @@ class CudaBackend(Backend):
         if not x.size:
             return super().normalize(x, weight, bias, eps, running, fixed, residual, relu)
         dtype = np.dtype(sum_dtype(x.dtype))
-        tiles, launch_grid = _tiles(x.shape)
+        tiles, launch_grid = lane_tiles(x.shape)
         variant = self._kernels.variant("norm", x.dtype, [x])
         y, statistics = xp.empty(x.shape, x.dtype), xp.empty((4, groups, 1, 1, lanes), dtype)
         numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
@@ -277,7 +276,7 @@ class CudaBackend(Backend):
         if not x.size:
             settings = fixed, with_residual, with_dx
             return super().normalize_backward(dy, x, y, statistics, weight, *settings)
-        tiles, launch_grid = _tiles(x.shape)
+        tiles, launch_grid = lane_tiles(x.shape)
         variant = self._kernels.variant("norm", x.dtype, [x])
         table = statistics.mean  # followed by the others
         partial = xp.empty((groups * lanes, launch_grid[0], 2), table.dtype)
@@ -289,7 +288,7 @@ class CudaBackend(Backend):
         numbers = *numbers, variant.index(pixels), *strides
         arrays = dy, x, x if y is None else y, table, weight_or_x, partial
         self._kernels.launch(variant, "norm_sums", launch_grid, (*arrays, flags, *numbers))
-        width, weights_grid = _row_tiles(x.shape)
+        width, weights_grid = row_tiles(x.shape)
         gradients = xp.empty((2, groups, rows, weights_grid[0]), table.dtype)
         outputs = *(x if a is None else a for a in (dx, own)), gradients
         settings = np.int32(launch_grid[0]), flags, *numbers
@@ -498,25 +497,6 @@ def _geometry_arguments(geometry: Geometry) -> tuple[np.int32, ...]:
     pairs = (geometry.input, geometry.output, geometry.kernel, geometry.stride)
     numbers = *(n for pair in pairs for n in pair), top, bottom, left, right, *geometry.dilation
     return tuple(map(np.int32, numbers))
-
-
-def _tiles(shape: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
-    """Lanes of a tile of (A, K, P, N), and the grid: blocks share tiles where there are few."""
-    groups, rows, pixels, lanes = shape
-    width = min(32, 1 << (lanes - 1).bit_length())
-    tiles, shares = groups * -(-lanes // width), BLOCK // width
-    blocks = min(64, max(1, 2048 // tiles), -(-rows * pixels // (8 * shares)))
-    return np.int32(width), (blocks, min(tiles, _MOST_TILES))
-
-
-def _row_tiles(shape: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
-    """Threads for a row of (A, K, P, N), and the grid."""
-    groups, rows, pixels, lanes = shape
-    width = min(BLOCK, 1 << (pixels * lanes - 1).bit_length())
-    blocks = -(-groups * rows * width // BLOCK)
-    parts = min(64, max(1, 1024 // blocks), -(-pixels * lanes // (8 * width)))
-    parts = 1 if rows == lanes == 1 else parts
-    return np.int32(width), (parts, min(blocks, _MOST_TILES))
 
 
 def _has_large_windows(geometry: Geometry) -> bool:
