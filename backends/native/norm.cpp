@@ -309,8 +309,10 @@ struct Backward {
     }
 
     void add_up(int64_t g, int64_t chunk) const {
-        Buffer<T> table(3 * s.width);
+        Buffer<T> table(5 * s.width);
         Buffer<double> totals(2 * s.width);
+        T *recent = table + 3 * s.width;  // sums of few rows, not yet in `totals`
+        int64_t pending = 0;
         T *means = table, *scales = means + s.width, *offsets = scales + s.width;
         spread(s, means, [&](int64_t l) { return mean(g, l); });
         spread(s, scales, [&](int64_t l) { return scale(g, l); });
@@ -321,9 +323,17 @@ struct Backward {
             const int64_t at = g * s.group() + k * s.row(), rows = s.row() / s.width;
             const T w = weight_of(g, k);
             double own[2] = {0, 0};
-            for (int64_t r = 0; r < rows; r += BLOCK)
-                add_rows(at + r * s.width, smaller(BLOCK, rows - r), s.width, table, w, totals, own);
-            add_rows(at + rows * s.width, 1, s.row() % s.width, table, w, totals, own);
+            for (int64_t r = 0; r <= rows; r += BLOCK) {
+                const int64_t count = smaller(BLOCK, rows - r);
+                if (count) add_rows(at + r * s.width, count, s.width, table, w, recent, own);
+                if (count < BLOCK && s.row() % s.width)
+                    add_rows(at + rows * s.width, 1, s.row() % s.width, table, w, recent, own);
+                if ((pending += count + 1) >= BLOCK || k + 1 == to) {
+                    for (int64_t c = 0; c < 2 * s.width; ++c) totals[c] += recent[c];
+                    memset(recent, 0, 2 * s.width * sizeof(T));
+                    pending = 0;
+                }
+            }
             dbias[g * s.rows + k] = own[0];
             dweight[g * s.rows + k] = own[1];
         }
@@ -352,19 +362,18 @@ struct Backward {
             });
     }
 
-    void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, double* totals,
-                  double* own) const {
+    void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, T* recent, double* own) const {
         Vec<T> all[2] = {};
         int64_t c = 0;
-        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, totals + c, all);
-        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, totals + c, all);
-        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, totals + c, all);
+        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, recent + c, all);
+        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, recent + c, all);
+        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, recent + c, all);
         for (int i = 0; i < 2; ++i) own[i] += total<T>(all[i]);
     }
 
     template <int W>
     inline __attribute__((always_inline)) void add_strip(int64_t at, int64_t rows, int64_t n, const T* means,
-                                                         T weight, double* totals, Vec<T>* all) const {
+                                                         T weight, T* recent, Vec<T>* all) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
         Vec<T> mean[W], bias[W] = {}, slope[W] = {};
         for (int w = 0; w < W; ++w) mean[w] = get(means + w * V, n);
@@ -380,11 +389,9 @@ struct Backward {
             slope[w] = slope[w] * get(scales + w * V, n) + bias[w] * get(offsets + w * V, n);
             all[0] += bias[w];
             all[1] += slope[w];
-        }
-        for (int i = 0; i < 2; ++i) {
-            T part[W * V];
-            memcpy(part, i ? slope : bias, sizeof part);
-            for (int64_t c = 0; c < (W > 1 ? W * V : n); ++c) totals[i * s.width + c] += weight * part[c];
+            T *first = recent + w * V, *second = first + s.width;
+            put(first, get(first, n) + weight * bias[w], n);
+            put(second, get(second, n) + weight * slope[w], n);
         }
     }
 
