@@ -83,8 +83,20 @@ Shape shape_of(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
 template <class T, class F>
 void spread(const Shape& s, T* columns, F&& value) {
     for (int64_t l = 0; l < s.lanes; ++l) columns[l] = value(l);
-    for (int64_t c = s.lanes; c < s.width; c += s.lanes)
-        for (int64_t l = 0; l < s.lanes; ++l) columns[c + l] = columns[l];
+    for (int64_t c = s.lanes; c < s.width; c *= 2)
+        memcpy(columns + c, columns, smaller(c, s.width - c) * sizeof(T));
+}
+
+// For each vector of columns of rows that are short: prepare(c, n) returns what to call with the
+// position and the number of each row. A block of rows stays in the cache.
+template <class T, class F>
+inline __attribute__((always_inline)) void each_short_row(const Shape& s, int64_t at, int64_t from, int64_t to,
+                                                          F&& prepare) {
+    for (int64_t block = from; block < to; block += BLOCK)
+        each_vector<T>(s.row(), [&](int64_t c, int64_t n) {
+            const auto apply = prepare(c, n);
+            for (int64_t k = block; k < smaller(to, block + BLOCK); ++k) apply(at + k * s.row() + c, k);
+        });
 }
 
 // -- statistics -----------------------------------------------------------------------------
@@ -125,18 +137,24 @@ void add_block(const T* x, int64_t rows, int64_t stride, int64_t n, const T* fir
     }
 }
 
-// Add columns of `count` elements each to the moments of their lanes.
-void join_columns(const Shape& s, int64_t columns, double count, const double* mean, const double* m2,
+inline double sum_of(const double* p, int64_t size, int64_t stride) {
+    Vec<double> sums = {};
+    double rest = 0;
+    int64_t i = 0;
+    for (; stride == 1 && i + Vector<double>::size <= size; i += Vector<double>::size) sums += load(p + i);
+    for (; i < size; ++i) rest += p[i * stride];
+    return total<double>(sums) + rest;
+}
+
+// Add columns of `count` elements each to the moments of their lanes; changes m2.
+void join_columns(const Shape& s, int64_t columns, double count, const double* mean, double* m2,
                   Moments* lanes) {
     for (int64_t l = 0; l < smaller(columns, s.lanes); ++l) {
-        double total = 0, squares = 0;
         const int64_t n = ceil_div(columns - l, s.lanes);
-        for (int64_t c = l; c < columns; c += s.lanes) total += mean[c];
-        for (int64_t c = l; c < columns; c += s.lanes) {
-            const double d = mean[c] - total / n;
-            squares += m2[c] + count * d * d;
-        }
-        lanes[l].join(n * count, total / n, squares);
+        const double average = sum_of(mean + l, n, s.lanes) / n;
+        for (int64_t c = l; c < columns; c += s.lanes)
+            m2[c] += count * (mean[c] - average) * (mean[c] - average);
+        lanes[l].join(n * count, average, sum_of(m2 + l, n, s.lanes));
     }
 }
 
@@ -230,6 +248,15 @@ struct Forward {
         const int64_t at = g * s.group(), own = g * group_stride;
         if (s.row() == 1 && row_stride && weight && bias)
             return run<true>(at + from, to - from, table, weight + own + from, bias + own + from);
+        const Forward f = *this;  // a copy whose members no store can change
+        if (s.row() <= s.width && row_stride)
+            return each_short_row<T>(s, at, from, to, [&](int64_t c, int64_t n) {
+                const Vec<T> m = get(means + c, n), sc = get(scales + c, n), o = get(offsets + c, n);
+                return [=](int64_t p, int64_t k) {
+                    const Vec<T> v = (get(f.x + p, n) - m) * sc + o;
+                    f.write(p, v * (f.weight ? f.weight[own + k] : 1) + (f.bias ? f.bias[own + k] : 0), n);
+                };
+            });
         const int64_t step = row_stride ? 1 : larger(1, to - from);  // rows that share a weight
         for (int64_t k = to - step; k >= from; k -= step) {  // backwards: the end is in the cache
             const T one = 1, zero = 0;
@@ -243,16 +270,20 @@ struct Forward {
     template <bool EACH>
     void run(int64_t at, int64_t size, const T* means, const T* w, const T* b) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
-        const Vec<T> zero = {}, w0 = zero + *w, b0 = zero + *b;
+        const Forward f = *this;
+        const Vec<T> w0 = Vec<T>{} + *w, b0 = Vec<T>{} + *b;
         for (int64_t i = 0; i < size; i += s.width)
             each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
                 const int64_t p = at + i + c;
-                Vec<T> v = (get(x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
-                v = v * (EACH ? get(w + i + c, n) : w0) + (EACH ? get(b + i + c, n) : b0);
-                if (residual) v += get(residual + p, n);
-                if (relu) v = v < zero ? zero : v;  // NaN stays
-                put(y + p, v, n);
+                const Vec<T> v = (get(f.x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
+                f.write(p, v * (EACH ? get(w + i + c, n) : w0) + (EACH ? get(b + i + c, n) : b0), n);
             });
+    }
+
+    void write(int64_t p, Vec<T> v, int64_t n) const {
+        const Vec<T> zero = {};
+        if (residual) v += get(residual + p, n);
+        put(y + p, relu ? (v < zero ? zero : v) : v, n);  // NaN stays
     }
 };
 
@@ -306,6 +337,11 @@ struct Backward {
     Vec<T> gradient(int64_t p, int64_t n) const {
         const Vec<T> zero = {}, d = get(dy + p, n);
         return y ? (get(y + p, n) > zero ? d : zero) : d;
+    }
+
+    // the same, where add_up has stored it
+    Vec<T> masked(int64_t p, int64_t n) const {
+        return dresidual ? get(dresidual + p, n) : gradient(p, n);
     }
 
     void add_up(int64_t g, int64_t chunk) const {
@@ -375,15 +411,16 @@ struct Backward {
     inline __attribute__((always_inline)) void add_strip(int64_t at, int64_t rows, int64_t n, const T* means,
                                                          T weight, T* recent, Vec<T>* all) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
+        const Backward b = *this;  // a copy whose members no store can change
         Vec<T> mean[W], bias[W] = {}, slope[W] = {};
         for (int w = 0; w < W; ++w) mean[w] = get(means + w * V, n);
         for (int64_t r = 0; r < rows; ++r)
             for (int w = 0; w < W; ++w) {
-                const int64_t p = at + r * s.width + w * V;
-                const Vec<T> d = gradient(p, n);
-                if (dresidual) put(dresidual + p, d, n);
+                const int64_t p = at + r * b.s.width + w * V;
+                const Vec<T> d = b.gradient(p, n);
+                if (b.dresidual) put(b.dresidual + p, d, n);
                 bias[w] += d;
-                slope[w] += d * (get(x + p, n) - mean[w]);
+                slope[w] += d * (get(b.x + p, n) - mean[w]);
             }
         for (int w = 0; w < W; ++w) {
             slope[w] = slope[w] * get(scales + w * V, n) + bias[w] * get(offsets + w * V, n);
@@ -410,6 +447,16 @@ struct Backward {
         spread(s, shifts, [&](int64_t l) { return average(0, l) - rest(g, l) * slopes[l]; });
         const int64_t from = s.start(chunk), to = s.start(chunk + 1);
         const bool each = s.row() == 1;
+        const Backward b = *this;
+        if (s.row() <= s.width && row_stride && !each)
+            return each_short_row<T>(s, g * s.group(), from, to, [&](int64_t c, int64_t n) {
+                const Vec<T> m = get(means + c, n), sc = get(scales + c, n);
+                const Vec<T> slope = get(slopes + c, n), shift = get(shifts + c, n);
+                return [=](int64_t p, int64_t k) {
+                    const Vec<T> d = b.masked(p, n) * b.weight_of(g, k) * sc;
+                    put(b.dx + p, b.fixed ? d : d - ((get(b.x + p, n) - m) * slope + shift), n);
+                };
+            });
         const int64_t step = row_stride && !each ? 1 : larger(1, to - from);
         for (int64_t k = to - step; k >= from; k -= step) {  // backwards: the end is in the cache
             const int64_t at = g * s.group() + k * s.row(), size = step * s.row();
@@ -417,10 +464,9 @@ struct Backward {
             for (int64_t i = 0; i < size; i += s.width)
                 each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
                     const int64_t p = at + i + c;
-                    Vec<T> d = dresidual ? get(dresidual + p, n) : gradient(p, n);
-                    d *= (each ? weights_of(g, k + i + c, n) : own) * get(scales + c, n);
-                    if (!fixed) d -= (get(x + p, n) - get(means + c, n)) * get(slopes + c, n) + get(shifts + c, n);
-                    put(dx + p, d, n);
+                    Vec<T> d = b.masked(p, n) * (each ? b.weights_of(g, k + i + c, n) : own) * get(scales + c, n);
+                    if (!b.fixed) d -= (get(b.x + p, n) - get(means + c, n)) * get(slopes + c, n) + get(shifts + c, n);
+                    put(b.dx + p, d, n);
                 });
         }
     }
