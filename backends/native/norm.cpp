@@ -88,14 +88,15 @@ void spread(const Shape& s, T* columns, F&& value) {
 }
 
 // For each vector of columns of rows that are short: prepare(c, n) returns what to call with the
-// position and the number of each row. A block of rows stays in the cache.
+// position and the number of each row. A few rows at a time: the memory is read almost in order.
 template <class T, class F>
 inline __attribute__((always_inline)) void each_short_row(const Shape& s, int64_t at, int64_t from, int64_t to,
                                                           F&& prepare) {
-    for (int64_t block = from; block < to; block += BLOCK)
+    const int64_t step = larger(1, 256 / s.row());
+    for (int64_t block = from; block < to; block += step)
         each_vector<T>(s.row(), [&](int64_t c, int64_t n) {
             const auto apply = prepare(c, n);
-            for (int64_t k = block; k < smaller(to, block + BLOCK); ++k) apply(at + k * s.row() + c, k);
+            for (int64_t k = block; k < smaller(to, block + step); ++k) apply(at + k * s.row() + c, k);
         });
 }
 
