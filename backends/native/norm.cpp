@@ -20,9 +20,9 @@ constexpr int64_t BLOCK = 64;  // long rows that are summed in the type of the a
 // zeros, on the stack if they are few
 template <class T>
 struct Buffer {
-    T few[256], *data;
+    T few[512], *data;
     explicit Buffer(int64_t size) : data(few) {
-        if (size > 256) data = static_cast<T*>(calloc(size, sizeof(T)));
+        if (size > 512) data = static_cast<T*>(calloc(size, sizeof(T)));
         else memset(few, 0, size * sizeof(T));
     }
     ~Buffer() {
@@ -375,10 +375,9 @@ struct Backward {
             dweight[g * s.rows + k] = own[1];
         }
         double* out = sums + (g * s.chunks + chunk) * 2 * s.lanes;
-        for (int64_t c = 0; c < s.width; ++c) {
-            out[c % s.lanes] += totals[c];
-            out[s.lanes + c % s.lanes] += totals[s.width + c];
-        }
+        for (int64_t l = 0; l < s.lanes; ++l)
+            for (int i = 0; i < 2; ++i)
+                out[i * s.lanes + l] = sum_of(totals + i * s.width + l, s.width / s.lanes, s.lanes);
     }
 
     // rows of one element: each is the gradient of its own weight and bias
