@@ -50,13 +50,18 @@ inline __attribute__((always_inline)) void each_vector(int64_t size, F&& f) {
 }
 
 // the sum of a vector, by halves
-template <class T>
-inline double total(Vec<T> v) {
-    T part[Vector<T>::size];
-    store(part, v);
-    for (int half = Vector<T>::size / 2; half; half /= 2)
-        for (int i = 0; i < half; ++i) part[i] += part[i + half];
-    return part[0];
+template <class T, int BYTES = VECTOR_BYTES, class V>
+inline double total(V v) {
+    if constexpr (BYTES <= 16) {
+        double sum = 0;
+        for (int i = 0; i < BYTES / (int)sizeof(T); ++i) sum += v[i];
+        return sum;
+    } else {
+        typedef T Half __attribute__((vector_size(BYTES / 2)));
+        Half halves[2];
+        memcpy(halves, &v, sizeof v);
+        return total<T, BYTES / 2>(halves[0] + halves[1]);
+    }
 }
 
 struct Shape {
