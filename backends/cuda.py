@@ -285,14 +285,14 @@ class CudaBackend(Backend):
         (weight_or_x, _, _), flags, strides = self._weights(x, weight, None, own, y is not None)
         flags |= np.int32(16 * fixed + 32 * (rows == lanes == 1) + 64 * with_dx)
         numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
-        numbers = *numbers, variant.index(pixels), *strides
+        more = *numbers, variant.index(pixels), *strides
         arrays = dy, x, x if y is None else y, table, weight_or_x, partial
-        self._kernels.launch(variant, "norm_sums", launch_grid, (*arrays, flags, *numbers))
+        self._kernels.launch(variant, "norm_sums", launch_grid, (*arrays, flags, *more))
         width, weights_grid = row_tiles(x.shape)
         gradients = xp.empty((2, groups, rows, weights_grid[0]), table.dtype)
         outputs = *(x if a is None else a for a in (dx, own)), gradients
-        settings = np.int32(launch_grid[0]), flags, *numbers
-        self._kernels.launch(variant, "norm_backward", launch_grid, (*arrays, *outputs, *settings))
+        last = *outputs, np.int32(launch_grid[0]), flags, *more
+        self._kernels.launch(variant, "norm_backward", launch_grid, (*arrays, *last))
         if rows * lanes > 1:
             numbers = (
                 np.int32(groups),
