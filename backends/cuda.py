@@ -30,7 +30,8 @@ from .base import (
 )
 from .diagnosis import problem
 from .kernels import Variant
-from .launch import BLOCK, CHUNK, Kernels, grid, launches
+from .launch import BLOCK, CHUNK, Kernels, grid, lane_tiles, launches, row_tiles
+from .norm import Running, Statistics
 from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
@@ -244,6 +245,106 @@ class CudaBackend(Backend):
         launch_grid = (blocks, grid(count, rows)[1]) if count else (0, 0)
         self._kernels.launch(variant, "bias_relu_backward", launch_grid, arguments)
         return dz, partial.reshape(rows) if blocks == 1 else partial.sum(axis=1)
+
+    # -- normalisation ----------------------------------------------------------------------
+
+    def normalize(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        running: Running | None = None,
+        fixed: bool = False,
+        residual: Array | None = None,
+        relu: bool = False,
+    ) -> tuple[Array, Statistics]:
+        xp, (groups, _, pixels, lanes) = self.xp, x.shape
+        if not x.size:
+            return super().normalize(x, weight, bias, eps, running, fixed, residual, relu)
+        dtype = np.dtype(sum_dtype(x.dtype))
+        tiles, launch_grid = lane_tiles(x.shape)
+        variant = self._kernels.variant("norm", x.dtype, [x])
+        y, statistics = xp.empty(x.shape, x.dtype), xp.empty((4, groups, 1, 1, lanes), dtype)
+        numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
+        partial, parts = statistics, 0
+        if not fixed:
+            parts = launch_grid[0]
+            partial = xp.empty((groups * lanes, parts, 3), dtype)
+            self._kernels.launch(variant, "norm_moments", launch_grid, (x, partial, *numbers))
+        old = running[:2] if running else ()
+        kept = [xp.ascontiguousarray(a, dtype) for a in old] or [statistics, statistics]
+        rate: Any = running.momentum if running and lanes == 1 else -1.0
+        cumulative = xp.ascontiguousarray(rate, dtype) if hasattr(rate, "dtype") else statistics
+        momentum = np.float64(2 if cumulative is not statistics else rate)
+        weights, flags, strides = self._weights(x, weight, bias, residual, relu)
+        arrays = x, partial, *weights, *kept, cumulative, y, statistics
+        settings = np.float64(eps), momentum, np.int32(parts), flags, *numbers
+        arguments = *arrays, *settings, variant.index(pixels), *strides
+        self._kernels.launch(variant, "norm_forward", launch_grid, arguments)
+        mean, rest, scale, var = statistics
+        if running and not fixed and lanes > 1:
+            running.update(mean + rest, var, x[0].size // lanes)
+        for array, copy in zip(old, kept, strict=False):
+            if copy is not array and not fixed and lanes == 1:
+                array[...] = copy
+        return y, Statistics(mean, rest, scale)
+
+    def normalize_backward(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        statistics: Statistics,
+        weight: Array | None,
+        fixed: bool = False,
+        with_residual: bool = False,
+        with_dx: bool = True,
+    ) -> tuple[Array | None, Array, Array, Array | None]:
+        xp, (groups, rows, pixels, lanes) = self.xp, x.shape
+        if not x.size:
+            settings = fixed, with_residual, with_dx
+            return super().normalize_backward(dy, x, y, statistics, weight, *settings)
+        tiles, launch_grid = lane_tiles(x.shape)
+        variant = self._kernels.variant("norm", x.dtype, [x])
+        table = statistics.mean  # followed by the others
+        partial = xp.empty((groups * lanes, launch_grid[0], 2), table.dtype)
+        dx = xp.empty(x.shape, x.dtype) if with_dx else None
+        own = xp.empty(x.shape, x.dtype) if with_residual and y is not None else None
+        (weight_or_x, _, _), flags, strides = self._weights(x, weight, None, own, y is not None)
+        flags |= np.int32(16 * fixed + 32 * (rows == lanes == 1) + 64 * with_dx)
+        numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
+        more = *numbers, variant.index(pixels), *strides
+        arrays = dy, x, x if y is None else y, table, weight_or_x, partial
+        self._kernels.launch(variant, "norm_sums", launch_grid, (*arrays, flags, *more))
+        width, weights_grid = row_tiles(x.shape)
+        gradients = xp.empty((2, groups, rows, weights_grid[0]), table.dtype)
+        outputs = *(x if a is None else a for a in (dx, own)), gradients
+        last = *outputs, np.int32(launch_grid[0]), flags, *more
+        self._kernels.launch(variant, "norm_backward", launch_grid, (*arrays, *last))
+        if rows * lanes > 1:
+            numbers = (
+                np.int32(groups),
+                np.int32(rows),
+                variant.index(pixels),
+                np.int32(lanes),
+                width,
+            )
+            arguments = *arrays[:4], gradients, flags, *numbers
+            self._kernels.launch(variant, "norm_weights", weights_grid, arguments)
+        parts = gradients[..., 0] if weights_grid[0] == 1 else gradients.sum(axis=3)
+        return dx, parts[0], parts[1], (dy if own is None else own) if with_residual else None
+
+    def _weights(
+        self, x: Array, weight: Array | None, bias: Array | None, residual: Array | None, relu: bool
+    ) -> tuple[list[Array], Any, tuple[Any, Any]]:
+        """The arrays, x for those that are None; flags; strides of the weights by group and row."""
+        arrays = weight, bias, residual
+        flags = sum(2**i for i, a in enumerate((*arrays, relu or None)) if a is not None)
+        shape = next((a.shape for a in (weight, bias) if a is not None), (1, 1))
+        strides = np.int32(shape[1] * (shape[0] > 1)), np.int32(shape[1] > 1)
+        filled = [x if a is None else self.xp.ascontiguousarray(a) for a in arrays]
+        return filled, np.int32(flags), strides
 
     # -- pooling ----------------------------------------------------------------------------
 

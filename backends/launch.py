@@ -102,6 +102,25 @@ def grid(count: int, rows: int = 1) -> tuple[int, int]:
     return min(-(-count // BLOCK), _MOST_BLOCKS), min(rows, _MOST_ROWS)
 
 
+def lane_tiles(shape: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
+    """Lanes of a tile of (A, K, P, N), and the grid: blocks share tiles where there are few."""
+    groups, rows, pixels, lanes = shape
+    width = min(32, 1 << (lanes - 1).bit_length())
+    tiles, shares = groups * -(-lanes // width), BLOCK // width
+    blocks = min(64, max(1, 2048 // tiles), -(-rows * pixels // (8 * shares)))
+    return np.int32(width), (blocks, min(tiles, _MOST_ROWS))
+
+
+def row_tiles(shape: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
+    """Threads for a row of (A, K, P, N), and the grid."""
+    groups, rows, pixels, lanes = shape
+    width = min(BLOCK, 1 << (pixels * lanes - 1).bit_length())
+    blocks = -(-groups * rows * width // BLOCK)
+    parts = min(64, max(1, 1024 // blocks), -(-pixels * lanes // (8 * width)))
+    parts = 1 if rows == lanes == 1 else parts
+    return np.int32(width), (parts, min(blocks, _MOST_ROWS))
+
+
 def launches(lists: Sequence[Sequence[Array]]) -> Iterator[tuple[str, Any, int]]:
     """Yield dtype, argument and number of blocks of each launch over all arrays of the lists.
 

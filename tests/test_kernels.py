@@ -18,9 +18,10 @@ import xcnn
 import xcnn.functional as F
 from xcnn import models, optim
 from xcnn.amp import GradScaler
-from xcnn.backends import Backend, cuda, kernels, launch
+from xcnn.backends import Backend, Running, cuda, kernels, launch
 from xcnn.backends.base import GOOD, OVERFLOW, SCALE, SKIPPED
 from xcnn.backends.kernels import Variant
+from xcnn.backends.norm import Statistics
 from xcnn.geometry import window_geometry
 from xcnn.tiling import Tile
 
@@ -518,6 +519,50 @@ def test_cross_entropy_takes_targets_of_32_bits():
     x, target = normal(3, 5, dtype="float32"), np.int32([0, 1, 2, 3, 0])
     terms, _ = run(STRICT.cross_entropy, x, target)
     assert_rounded(terms, oracles.class_cross_entropy(x, target)[0])
+
+
+# -- normalisation -------------------------------------------------------------------------
+
+# (A, K, P, N), and whether weights are shared by groups or by rows
+NORMS = [
+    ((3, 1, 700, 1), (3, 1)),
+    ((2, 1, 9000, 1), (2, 1)),  # several blocks
+    ((2, 3, 7, 5), (2, 3)),
+    ((1, 5, 1, 33), (1, 5)),
+    ((3, 400, 1, 1), (1, 400)),
+    ((2, 2, 300, 17), (2, 1)),
+]
+
+
+@dtypes
+@pytest.mark.parametrize(("shape", "weights"), NORMS, ids=str)
+@pytest.mark.parametrize("kind", ["training", "fixed", "plain"])
+def test_normalisation(shape, weights, kind, dtype):
+    """The plain version in float64 is the oracle, which tests/test_norm.py compares with loops."""
+    x = (3 * normal(*shape) + 5).astype(dtype)
+    residual, dy = normal(*shape, seed=1, dtype=dtype), normal(*shape, seed=2, dtype=dtype)
+    w, b = normal(*weights, seed=3, dtype=dtype), normal(*weights, seed=4, dtype=dtype)
+    wide = "float64" if dtype == "float64" else "float32"
+    mean, var = normal(shape[0], seed=5, dtype=wide), abs(normal(shape[0], seed=6, dtype=wide)) + 1
+    is_plain, fixed = kind == "plain", kind == "fixed"
+
+    def call(backend, x, dy, *rest):
+        w, b, residual, mean, var = rest
+        running = None if is_plain else Running(mean, var, 0.25)
+        settings = 1e-3, running, fixed, None if is_plain else residual, not is_plain
+        y, statistics = backend.normalize(x, w, None if is_plain else b, *settings)
+        mask = None if is_plain else y
+        return y, *backend.normalize_backward(dy, x, mask, statistics, w, fixed, True), mean, var
+
+    arrays = x, dy, w, b, residual, mean, var
+    found = run(lambda *a: call(STRICT, *a), *arrays)
+    exact = call(GENERIC, *(np.float64(a) for a in arrays))
+    switched = (np.abs(exact[0]) < 1e-2) & (not is_plain)  # rounding may decide about the ReLU
+    for got, wanted in zip(found, exact, strict=True):
+        if got.shape == shape:
+            got, wanted = got[~switched], wanted[~switched]
+        terms = 40 * math.prod(shape[1:]) ** 0.5
+        assert_rounded(got, wanted, terms=terms if dtype == "float64" else terms / 4)
 
 
 # -- random numbers ------------------------------------------------------------------------
@@ -1321,7 +1366,26 @@ def cross_entropy(channels, batch, dtype):
     )
 
 
-CALLS = [im2col, col2im, max_pool, avg_pool, bias, random, cross_entropy]
+def norm(channels, batch, dtype):
+    parts = []
+    for shape in ((channels, 1, 5000, 1), (channels, 1, 1500, batch + 1)):
+        x, w = normal(*shape, dtype=dtype), normal(channels, 1, seed=1, dtype=dtype)
+        y, *statistics = run(lambda x, w: _flat(STRICT.normalize(x, w, w, 0.1, relu=True)), x, w)
+        table = np.concatenate(statistics)
+
+        def backward(dy, x, y, table, w):
+            return STRICT.normalize_backward(dy, x, y, Statistics(*table), w)[:3]
+
+        table = table.reshape(3, channels, 1, 1, shape[3])
+        parts += [y, *statistics, *run(backward, y, x, y, table, w)]
+    return np.concatenate([a.ravel() for a in parts])
+
+
+def _flat(result):
+    return result[0], *(a.reshape(-1) for a in result[1])
+
+
+CALLS = [im2col, col2im, max_pool, avg_pool, bias, norm, random, cross_entropy]
 calls = pytest.mark.parametrize("call", CALLS, ids=lambda f: f.__name__)
 
 
@@ -1349,13 +1413,10 @@ def test_small_grids_give_the_same_bits(call, launched, monkeypatch):
     assert call(5, 4, "float32").tobytes() == full.tobytes()
     assert biggest[0] > 1
     assert biggest[1] == (1 if call in (random, cross_entropy) else 5)
-    own = {
-        "bias_relu_backward",
-        "cross_entropy",
-        "mean_of_terms",
-        "add_class_totals",
-    }  # choose the blocks of a row themselves
-    assert all(g[0] == 1 for _, name, g in launched if name not in own)
+    own = (  # choose the blocks of a row themselves
+        *("bias_relu_backward", "cross_entropy", "mean_of_terms", "add_class_totals", "norm_"),
+    )
+    assert all(g[0] == 1 for _, name, g in launched if not name.startswith(own))
     assert all((*g, 1)[1] <= 2 for _, _, g in launched)
 
 

@@ -107,6 +107,61 @@ def test_batch_norm_with_running_statistics(evaluate, backend, shape, dtype):
     assert_matches(kept[0], mean.ravel(), dtype)  # they are read only
 
 
+@dtypes
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("with_residual", [True, False])
+def test_residual_and_relu_in_the_same_pass(evaluate, backend, training, with_residual, dtype):
+    """Equal to the three operations, outputs and all gradients; NaN stays NaN."""
+    x, residual = normal(3, 4, 5, 2, dtype=dtype), normal(3, 4, 5, 2, seed=1, dtype=dtype)
+    w, b = normal(4, seed=2, dtype=dtype), normal(4, seed=3, dtype=dtype)
+    running = [backend.asarray(np.full(4, v, dtype)) for v in (0.1, 2.0)]
+
+    def fused(x, w, b, r=None):
+        settings = {"residual": r, "relu": True}
+        return F.batch_norm(x, *running, w, b, training, **settings)
+
+    def single(x, w, b, r=None):
+        y = F.batch_norm(x, *running, w, b, training)
+        return F.relu(y if r is None else y + r)
+
+    arrays = x, w, b, *[residual] * with_residual
+    found, expected = evaluate(fused, *arrays), evaluate(single, *arrays)
+    assert_matches(found.y, expected.y, dtype, factor=5)
+    for a, e in zip(found.gradients, expected.gradients, strict=True):
+        assert_matches(a, e, dtype, factor=20)
+    residual[1, 2, 3, 1] = np.nan
+    y = fused(*(backend.asarray(a) for a in (x, w, b, residual))).numpy()
+    assert np.argwhere(np.isnan(y)).tolist() == [[1, 2, 3, 1]]
+
+
+# of the compiled kernels' vectors and blocks; (C, H, W) of images, channels per group
+@pytest.mark.parametrize("batch", [1, 2, 3, 16, 17, 33, 64, 65])
+@pytest.mark.parametrize(
+    ("image", "count"), [((6, 5, 7), 2), ((4, 1, 1), 4), ((2, 40, 41), 1), ((6, 1, 3), 1)], ids=str
+)
+def test_any_number_of_examples(evaluate, image, count, batch):
+    """Batch, group and layer norm beside PyTorch."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    x, channels = normal(batch, *image) * 3 + 20, image[0]
+    weights = [normal(channels, seed=s) for s in (1, 2)]
+    own = [normal(*image, seed=s) for s in (3, 4)]
+    functions = {
+        lambda F, x, w, b: F.group_norm(x, channels // count, w, b): weights,
+        lambda F, x, w, b: F.layer_norm(x, image, w, b): own,
+    }
+    if batch * image[1] * image[2] > 1:
+        functions[lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True)] = weights
+    for function, arrays in functions.items():
+        found = evaluate(lambda *a, f=function: f(F, *a), x, *arrays)
+        tensors = [torch.tensor(np.asarray(a), requires_grad=True) for a in (x, *arrays)]
+        y = function(torch.nn.functional, *tensors)
+        y.backward(torch.tensor(np.ascontiguousarray(found.dy)))
+        assert_matches(found.y, y.detach().numpy(), factor=20)
+        for a, e in zip(found.gradients, tensors, strict=True):
+            assert_matches(a, e.grad.numpy(), factor=1000)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 9, 20])
 @pytest.mark.parametrize("shape", [(2, 9, 3), (2, 5, 3, 2)], ids=str)
 def test_local_response_norm(evaluate, shape, size):
@@ -450,6 +505,28 @@ def small_network():
     )
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_residual_block_is_fused_unless_its_layers_are_observed(training):
+    model = nn.Sequential(*xcnn.models.resnet18().layer2).train(training)
+    x, seen = normal(2, 64, 5, 5, dtype="float32"), []
+    y = model(x)
+    assert type(y.creator).__name__ == "Normalize"
+    for module in model.modules():
+        module.register_forward_hook(lambda module, inputs, output: seen.append(module))
+    observed = model(x)
+    assert type(observed.creator).__name__ == "ReLU"
+    assert len(seen) == len(list(model.modules()))
+    assert_matches(observed.numpy(), y.numpy(), "float32", factor=20)
+
+
+def test_a_replaced_norm_of_a_residual_block():
+    block = xcnn.models.resnet18().layer1[0]
+    block.bn1, block.bn2 = nn.Identity(), nn.GroupNorm(4, 64)
+    x = normal(2, 64, 5, 5, dtype="float32")
+    y = block.conv2(F.relu(block.conv1(x)))
+    assert_matches(block(x).numpy(), F.relu(block.bn2(y) + x).numpy(), "float32", factor=5)
+
+
 def test_save_and_load(tmp_path):
     model = small_network()
     model(normal(5, 1, 4, 4, dtype="float32"))
@@ -544,6 +621,16 @@ ERRORS = {
     "size": (lambda a: F.local_response_norm(a(2, 3, 4), 0), ArgumentError, "size=0"),
     "layer size": (lambda a: nn.LocalResponseNorm(1.5), ArgumentError, "size=1.5"),
     "response axes": (lambda a: F.local_response_norm(a(2, 3), 3), ShapeError, "three axes"),
+    "residual": (
+        lambda a: F.batch_norm(a(2, 3), training=True, residual=a(1, 3)),
+        ShapeError,
+        r"residual has shape \(1, 3\): expected \(2, 3\)",
+    ),
+    "relu": (
+        lambda a: F.batch_norm(a(2, 3), training=True, relu="x"),
+        ArgumentError,
+        "relu=.x.",
+    ),
     "integers": (
         lambda a: F.batch_norm(a(2, 3).astype("int32"), training=True),
         DTypeError,

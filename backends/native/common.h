@@ -135,9 +135,19 @@ struct Buffer {
     operator T*() const { return data; }
 };
 
+// the same, zeros, on the stack if they are few
 template <class T>
-struct Zeros : Buffer<T> {
-    explicit Zeros(int64_t count) : Buffer<T>(count) { memset(this->data, 0, count * sizeof(T)); }
+struct Zeros {
+    T few[512], *data = few;
+    explicit Zeros(int64_t count) {
+        if (count > 512 && !(data = static_cast<T*>(malloc(count * sizeof(T))))) abort();
+        memset(data, 0, count * sizeof(T));
+    }
+    ~Zeros() {
+        if (data != few) free(data);
+    }
+    Zeros(const Zeros&) = delete;
+    operator T*() const { return data; }
 };
 
 // parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another

@@ -33,6 +33,21 @@ inline __attribute__((always_inline)) void each_vector(int64_t size, F&& f) {
     if (i < size) f(i, size - i);
 }
 
+// the sum of a vector, by halves
+template <class T, int BYTES = VECTOR_BYTES, class V>
+inline double total(V v) {
+    if constexpr (BYTES <= 16) {
+        double sum = 0;
+        for (int i = 0; i < BYTES / (int)sizeof(T); ++i) sum += v[i];
+        return sum;
+    } else {
+        typedef T Half __attribute__((vector_size(BYTES / 2)));
+        Half halves[2];
+        memcpy(halves, &v, sizeof v);
+        return total<T, BYTES / 2>(halves[0] + halves[1]);
+    }
+}
+
 struct Shape {
     int64_t groups, rows, pixels, lanes, chunks, width;
 
@@ -57,7 +72,21 @@ Shape shape_of(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
 template <class T, class F>
 void spread(const Shape& s, T* columns, F&& value) {
     for (int64_t l = 0; l < s.lanes; ++l) columns[l] = value(l);
-    for (int64_t c = s.lanes; c < s.width; ++c) columns[c] = columns[c - s.lanes];
+    for (int64_t c = s.lanes; c < s.width; c *= 2)
+        memcpy(columns + c, columns, smaller(c, s.width - c) * sizeof(T));
+}
+
+// For each vector of columns of rows that are short: prepare(c, n) returns what to call with the
+// position and the number of each row. A few rows at a time: the memory is read almost in order.
+template <class T, class F>
+inline __attribute__((always_inline)) void each_short_row(const Shape& s, int64_t at, int64_t from, int64_t to,
+                                                          F&& prepare) {
+    const int64_t step = larger(1, 256 / s.row());
+    for (int64_t block = from; block < to; block += step)
+        each_vector<T>(s.row(), [&](int64_t c, int64_t n) {
+            const auto apply = prepare(c, n);
+            for (int64_t k = block; k < smaller(to, block + step); ++k) apply(at + k * s.row() + c, k);
+        });
 }
 
 // -- statistics -----------------------------------------------------------------------------
@@ -98,18 +127,24 @@ void add_block(const T* x, int64_t rows, int64_t stride, int64_t n, const T* fir
     }
 }
 
-// Add columns of `count` elements each to the moments of their lanes.
-void join_columns(const Shape& s, int64_t columns, double count, const double* mean, const double* m2,
+inline double sum_of(const double* p, int64_t size, int64_t stride) {
+    Vec<double> sums = {};
+    double rest = 0;
+    int64_t i = 0;
+    for (; stride == 1 && i + Vector<double>::size <= size; i += Vector<double>::size) sums += load(p + i);
+    for (; i < size; ++i) rest += p[i * stride];
+    return total<double>(sums) + rest;
+}
+
+// Add columns of `count` elements each to the moments of their lanes; changes m2.
+void join_columns(const Shape& s, int64_t columns, double count, const double* mean, double* m2,
                   Moments* lanes) {
     for (int64_t l = 0; l < smaller(columns, s.lanes); ++l) {
-        double total = 0, squares = 0;
         const int64_t n = ceil_div(columns - l, s.lanes);
-        for (int64_t c = l; c < columns; c += s.lanes) total += mean[c];
-        for (int64_t c = l; c < columns; c += s.lanes) {
-            const double d = mean[c] - total / n;
-            squares += m2[c] + count * d * d;
-        }
-        lanes[l].join(n * count, total / n, squares);
+        const double average = sum_of(mean + l, n, s.lanes) / n;
+        for (int64_t c = l; c < columns; c += s.lanes)
+            m2[c] += count * (mean[c] - average) * (mean[c] - average);
+        lanes[l].join(n * count, average, sum_of(m2 + l, n, s.lanes));
     }
 }
 
@@ -201,10 +236,19 @@ struct Forward {
         spread(s, offsets, [&](int64_t l) { return -rest(g)[l] * scale(g)[l]; });
         const int64_t from = s.start(chunk), to = s.start(chunk + 1);
         const int64_t at = g * s.group(), own = g * group_stride;
-        const bool each = s.row() == 1 && row_stride && weight && bias;
-        if (each) return run<true>(at + from, to - from, table, weight + own + from, bias + own + from);
+        if (s.row() == 1 && row_stride && weight && bias)
+            return run<true>(at + from, to - from, table, weight + own + from, bias + own + from);
+        const Forward f = *this;  // a copy whose members no store can change
+        if (s.row() <= s.width && row_stride)
+            return each_short_row<T>(s, at, from, to, [&](int64_t c, int64_t n) {
+                const Vec<T> m = get(means + c, n), sc = get(scales + c, n), o = get(offsets + c, n);
+                return [=](int64_t p, int64_t k) {
+                    const Vec<T> v = (get(f.x + p, n) - m) * sc + o;
+                    f.write(p, v * (f.weight ? f.weight[own + k] : 1) + (f.bias ? f.bias[own + k] : 0), n);
+                };
+            });
         const int64_t step = row_stride ? 1 : larger(1, to - from);  // rows that share a weight
-        for (int64_t k = from; k < to; k += step) {
+        for (int64_t k = to - step; k >= from; k -= step) {  // backwards: the end is in the cache
             const T one = 1, zero = 0;
             const T* w = weight ? weight + own + k * row_stride : &one;
             const T* b = bias ? bias + own + k * row_stride : &zero;
@@ -216,16 +260,20 @@ struct Forward {
     template <bool EACH>
     void run(int64_t at, int64_t size, const T* means, const T* w, const T* b) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
-        const Vec<T> zero = {}, w0 = zero + *w, b0 = zero + *b;
+        const Forward f = *this;
+        const Vec<T> w0 = Vec<T>{} + *w, b0 = Vec<T>{} + *b;
         for (int64_t i = 0; i < size; i += s.width)
             each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
                 const int64_t p = at + i + c;
-                Vec<T> v = (get(x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
-                v = v * (EACH ? get(w + i + c, n) : w0) + (EACH ? get(b + i + c, n) : b0);
-                if (residual) v += get(residual + p, n);
-                if (relu) v = v < zero ? zero : v;  // NaN stays
-                put(y + p, v, n);
+                const Vec<T> v = (get(f.x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
+                f.write(p, v * (EACH ? get(w + i + c, n) : w0) + (EACH ? get(b + i + c, n) : b0), n);
             });
+    }
+
+    void write(int64_t p, Vec<T> v, int64_t n) const {
+        const Vec<T> zero = {};
+        if (residual) v += get(residual + p, n);
+        put(y + p, relu ? (v < zero ? zero : v) : v, n);  // NaN stays
     }
 };
 
@@ -267,6 +315,11 @@ struct Backward {
     T weight_of(int64_t g, int64_t k) const {
         return weight ? weight[g * group_stride + k * row_stride] : 1;
     }
+    // of n rows of one element, or n copies of the row's weight
+    Vec<T> weights_of(int64_t g, int64_t k, int64_t n) const {
+        return weight && row_stride && s.row() == 1 ? get(weight + g * group_stride + k, n)
+                                                    : Vec<T>{} + weight_of(g, k);
+    }
     T mean(int64_t g, int64_t l) const { return statistics[g * s.lanes + l]; }
     T rest(int64_t g, int64_t l) const { return mean(s.groups + g, l); }
     T scale(int64_t g, int64_t l) const { return mean(2 * s.groups + g, l); }
@@ -276,62 +329,95 @@ struct Backward {
         return y ? (get(y + p, n) > zero ? d : zero) : d;
     }
 
+    // the same, where add_up has stored it
+    Vec<T> masked(int64_t p, int64_t n) const {
+        return dresidual ? get(dresidual + p, n) : gradient(p, n);
+    }
+
     void add_up(int64_t g, int64_t chunk) const {
-        Zeros<T> table(3 * s.width);
+        Zeros<T> table(5 * s.width);
         Zeros<double> totals(2 * s.width);
+        T *recent = table + 3 * s.width;  // sums of few rows, not yet in `totals`
+        int64_t pending = 0;
         T *means = table, *scales = means + s.width, *offsets = scales + s.width;
         spread(s, means, [&](int64_t l) { return mean(g, l); });
         spread(s, scales, [&](int64_t l) { return scale(g, l); });
         spread(s, offsets, [&](int64_t l) { return -rest(g, l) * scale(g, l); });
-        for (int64_t k = s.start(chunk); k < s.start(chunk + 1); ++k) {
+        const int64_t from = s.start(chunk), to = s.start(chunk + 1);
+        if (s.row() == 1) add_elements(g, from, to, table, totals);
+        for (int64_t k = from; k < to && s.row() > 1; ++k) {
             const int64_t at = g * s.group() + k * s.row(), rows = s.row() / s.width;
             const T w = weight_of(g, k);
             double own[2] = {0, 0};
-            for (int64_t r = 0; r < rows; r += BLOCK)
-                add_rows(at + r * s.width, smaller(BLOCK, rows - r), s.width, table, w, totals, own);
-            add_rows(at + rows * s.width, 1, s.row() % s.width, table, w, totals, own);
+            for (int64_t r = 0; r <= rows; r += BLOCK) {
+                const int64_t count = smaller(BLOCK, rows - r);
+                if (count) add_rows(at + r * s.width, count, s.width, table, w, recent, own);
+                if (count < BLOCK && s.row() % s.width)
+                    add_rows(at + rows * s.width, 1, s.row() % s.width, table, w, recent, own);
+                if ((pending += count + 1) >= BLOCK || k + 1 == to) {
+                    for (int64_t c = 0; c < 2 * s.width; ++c) totals[c] += recent[c];
+                    memset(recent, 0, 2 * s.width * sizeof(T));
+                    pending = 0;
+                }
+            }
             dbias[g * s.rows + k] = own[0];
             dweight[g * s.rows + k] = own[1];
         }
         double* out = sums + (g * s.chunks + chunk) * 2 * s.lanes;
-        for (int64_t c = 0; c < s.width; ++c) {
-            out[c % s.lanes] += totals[c];
-            out[s.lanes + c % s.lanes] += totals[s.width + c];
-        }
+        for (int64_t l = 0; l < s.lanes; ++l)
+            for (int i = 0; i < 2; ++i)
+                out[i * s.lanes + l] = sum_of(totals + i * s.width + l, s.width / s.lanes, s.lanes);
     }
 
-    void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, double* totals,
-                  double* own) const {
+    // rows of one element: each is the gradient of its own weight and bias
+    void add_elements(int64_t g, int64_t from, int64_t to, const T* means, double* totals) const {
+        const T *scales = means + s.width, *offsets = scales + s.width;
+        for (int64_t k = from; k < to; k += s.width)
+            each_vector<T>(smaller(s.width, to - k), [&](int64_t c, int64_t n) {
+                const int64_t p = g * s.rows + k + c;
+                const Vec<T> d = gradient(p, n), normed = (get(x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
+                if (dresidual) put(dresidual + p, d, n);
+                put(dbias + p, d, n);
+                put(dweight + p, d * normed, n);
+                const Vec<T> own = d * weights_of(g, k + c, n);
+                T part[2 * V];
+                store(part, own);
+                store(part + V, own * normed);
+                for (int i = 0; i < V; ++i) totals[c + i] += part[i], totals[s.width + c + i] += part[V + i];
+            });
+    }
+
+    void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, T* recent, double* own) const {
+        Vec<T> all[2] = {};
         int64_t c = 0;
-        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, totals + c, own);
-        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, totals + c, own);
-        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, totals + c, own);
+        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, recent + c, all);
+        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, recent + c, all);
+        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, recent + c, all);
+        for (int i = 0; i < 2; ++i) own[i] += total<T>(all[i]);
     }
 
     template <int W>
     inline __attribute__((always_inline)) void add_strip(int64_t at, int64_t rows, int64_t n, const T* means,
-                                                         T weight, double* totals, double* own) const {
+                                                         T weight, T* recent, Vec<T>* all) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
-        Vec<T> mean[W], bias[W] = {}, slope[W] = {}, all[2] = {};
+        const Backward b = *this;  // a copy whose members no store can change
+        Vec<T> mean[W], bias[W] = {}, slope[W] = {};
         for (int w = 0; w < W; ++w) mean[w] = get(means + w * V, n);
         for (int64_t r = 0; r < rows; ++r)
             for (int w = 0; w < W; ++w) {
-                const int64_t p = at + r * s.width + w * V;
-                const Vec<T> d = gradient(p, n);
-                if (dresidual) put(dresidual + p, d, n);
+                const int64_t p = at + r * b.s.width + w * V;
+                const Vec<T> d = b.gradient(p, n);
+                if (b.dresidual) put(b.dresidual + p, d, n);
                 bias[w] += d;
-                slope[w] += d * (get(x + p, n) - mean[w]);
+                slope[w] += d * (get(b.x + p, n) - mean[w]);
             }
         for (int w = 0; w < W; ++w) {
             slope[w] = slope[w] * get(scales + w * V, n) + bias[w] * get(offsets + w * V, n);
             all[0] += bias[w];
             all[1] += slope[w];
-        }
-        for (int i = 0; i < 2; ++i) {
-            own[i] += sum<T>(all[i]);
-            T part[W * V];
-            memcpy(part, i ? slope : bias, sizeof part);
-            for (int64_t c = 0; c < (W > 1 ? W * V : n); ++c) totals[i * s.width + c] += weight * part[c];
+            T *first = recent + w * V, *second = first + s.width;
+            put(first, get(first, n) + weight * bias[w], n);
+            put(second, get(second, n) + weight * slope[w], n);
         }
     }
 
@@ -349,17 +435,27 @@ struct Backward {
         spread(s, slopes, [&](int64_t l) { return average(1, l) * scale(g, l); });
         spread(s, shifts, [&](int64_t l) { return average(0, l) - rest(g, l) * slopes[l]; });
         const int64_t from = s.start(chunk), to = s.start(chunk + 1);
-        const int64_t step = row_stride ? 1 : larger(1, to - from);
-        for (int64_t k = from; k < to; k += step) {
+        const bool each = s.row() == 1;
+        const Backward b = *this;
+        if (s.row() <= s.width && row_stride && !each)
+            return each_short_row<T>(s, g * s.group(), from, to, [&](int64_t c, int64_t n) {
+                const Vec<T> m = get(means + c, n), sc = get(scales + c, n);
+                const Vec<T> slope = get(slopes + c, n), shift = get(shifts + c, n);
+                return [=](int64_t p, int64_t k) {
+                    const Vec<T> d = b.masked(p, n) * b.weight_of(g, k) * sc;
+                    put(b.dx + p, b.fixed ? d : d - ((get(b.x + p, n) - m) * slope + shift), n);
+                };
+            });
+        const int64_t step = row_stride && !each ? 1 : larger(1, to - from);
+        for (int64_t k = to - step; k >= from; k -= step) {  // backwards: the end is in the cache
             const int64_t at = g * s.group() + k * s.row(), size = step * s.row();
-            const Vec<T> w = Vec<T>{} + weight_of(g, k);
+            const Vec<T> own = Vec<T>{} + weight_of(g, k);
             for (int64_t i = 0; i < size; i += s.width)
                 each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
                     const int64_t p = at + i + c;
-                    Vec<T> d = dresidual ? get(dresidual + p, n) : gradient(p, n);
-                    d *= w * get(scales + c, n);
-                    if (!fixed) d -= (get(x + p, n) - get(means + c, n)) * get(slopes + c, n) + get(shifts + c, n);
-                    put(dx + p, d, n);
+                    Vec<T> d = b.masked(p, n) * (each ? b.weights_of(g, k + i + c, n) : own) * get(scales + c, n);
+                    if (!b.fixed) d -= (get(b.x + p, n) - get(means + c, n)) * get(slopes + c, n) + get(shifts + c, n);
+                    put(b.dx + p, d, n);
                 });
         }
     }

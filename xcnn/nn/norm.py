@@ -60,7 +60,10 @@ class _Tracking(_Affine):
         self.num_batches_tracked = Buffer(full((), 0, "int64")) if track else None
         self.to(device=device, dtype=dtype)
 
-    def forward(self, x: Any, **fused: Any) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
+        return self._normalized(x)
+
+    def _normalized(self, x: Any, **fused: Any) -> Tensor:
         x = Tensor.of(x)
         if x.ndim not in self.shapes:
             expected = " or ".join(self.shapes.values())
@@ -85,7 +88,7 @@ class _BatchNorm(_Tracking):
 
     def forward(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
         """Apply the layer, then add ``residual`` and take max(y, 0) in the same pass."""
-        y = super().forward(x, residual=residual, relu=relu)
+        y = self._normalized(x, residual=residual, relu=relu)
         count = self.num_batches_tracked
         if self.training and count is not None:  # only now: the input may have been refused
             with count.backend.active():
