@@ -24,6 +24,7 @@ from .base import MASK64, PRECISIONS, Backend, dropout_scale, dropout_threshold
 from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, CHUNK, Kernels, grid, launches
+from .products import multiply
 from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
@@ -206,11 +207,18 @@ class CudaBackend(Backend):
         self._launch_lists("widen_gradients", [[], halves, wide])
         return super().as_dtypes(result, dtypes)
 
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        is_direct = out is None or (out.flags.c_contiguous and out.dtype == a.dtype)
+        if is_direct and max(a.ndim, b.ndim) <= 2 and a.flags.forc and b.flags.forc:
+            return super().matmul(a, b, out)
+        product = multiply(self.xp, a, b, out)
+        return super().matmul(a, b, out) if product is None else product
+
     def add_product(self, sums: Array, a: Array, b: Array, first: bool) -> None:
         b = b.swapaxes(-1, -2)
         if first:
             self.matmul(a, b, out=sums)
-        else:
+        elif multiply(self.xp, a, b, sums, add=True) is None:
             sums += self.matmul(a, b)
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
