@@ -28,6 +28,7 @@ from .base import (
 from .cpu import CpuBackend
 from .native import NativeBackend
 from .native import load as _load
+from .norm import Running
 
 __all__ = [
     "GOOD",
@@ -38,6 +39,7 @@ __all__ = [
     "Backend",
     "CpuBackend",
     "NativeBackend",
+    "Running",
     "add_device",
     "as_bits",
     "available",

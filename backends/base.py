@@ -7,6 +7,7 @@ read long runs of memory.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from ..errors import ArgumentError, DTypeError, OutOfRangeError
 from ..geometry import Geometry
 from ..layout import as_matrix, tile_columns
 from ..tiling import Tile, split_range
+from . import norm
+from .norm import Running, Statistics
 
 # Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
@@ -26,6 +29,13 @@ _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 PRECISIONS = ("float32", "tf32", "float16")
+#: the fused steps of optimisers, and the settings that they take, in order
+OPTIMIZER_KERNELS = {
+    "sgd_step": ("lr", "momentum", "nesterov", "weight_decay"),
+    "adam_step": ("lr", "beta1", "beta2", "eps", "weight_decay", "step", "decoupled"),
+    "rmsprop_step": ("lr", "alpha", "eps", "momentum", "weight_decay"),
+    "adagrad_step": ("lr", "lr_decay", "eps", "weight_decay", "step"),
+}
 # indices into a scaler array
 SCALE, OVERFLOW, GOOD, SKIPPED = range(4)
 
@@ -63,15 +73,15 @@ class Backend:
         Elements of a parameter that an optimiser updates at a time.
     norm_piece : int
         Elements that a normalisation processes at a time.
-    convolutions : tuple of str, or None
-        The methods of :mod:`xcnn.convolution` to choose from besides im2col; None: all.
+    convolutions : tuple of str
+        The methods of :mod:`xcnn.convolution` to choose from besides im2col.
     """
 
     column_budget = 3 * 1024**2
     thin_product = 4096
     optimizer_piece = 2**16
     norm_piece = 2**17
-    convolutions: tuple[str, ...] | None = None
+    convolutions: tuple[str, ...] = ("pointwise", "depthwise", "grouped", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp
@@ -300,6 +310,45 @@ class Backend:
 
     # -- convolution ------------------------------------------------------------------------
 
+    def compiles(self, dtype: Any) -> bool:
+        """Whether there are compiled kernels of the methods of convolution, for arrays of a dtype.
+
+        Only then may :meth:`winograd` and :meth:`winograd_weight_gradient` be called.
+        """
+        return False
+
+    def winograd(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        relu: bool = False,
+        flipped: bool = False,
+    ) -> Array | None:
+        """Convolution of x by Winograd's algorithm with a 3×3 or 5×5 kernel and stride 1.
+
+        Parameters
+        ----------
+        x : (C, H, W, N)
+        weight : (F, C, k, k), or (C, F, k, k) if ``flipped``
+        bias : (F,), or None
+        relu
+            Return max(y, 0).
+        flipped
+            Convolve with the weight flipped along both axes of the kernel.
+
+        Returns
+        -------
+        y : (F, oH, oW, N), or None
+            None if it may not be finite.
+        """
+        raise NotImplementedError
+
+    def winograd_weight_gradient(self, x: Array, dy: Array, geometry: Geometry) -> Array:
+        """dweight (F, C, k, k), where :meth:`winograd` computes the convolution."""
+        raise NotImplementedError
+
     def im2col(self, x: Array, geometry: Geometry, tile: Tile, out: Array) -> Array:
         """Copy the pixels that the windows of ``tile`` read, zeros for padding.
 
@@ -338,6 +387,64 @@ class Backend:
             dx.fill(0)
         for element in geometry.elements(tile):
             dx[element.pixels] += parts[:, element.number][element.windows]
+
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        groups: int,
+        relu: bool,
+    ) -> Array:
+        """Convolution without unfolding: a product for each kernel element.
+
+        Parameters
+        ----------
+        x : (C, H, W, N)
+        weight : (F, C / groups, kH, kW), contiguous
+        bias : (F,), or None
+        relu
+            Return max(y, 0).
+
+        Returns
+        -------
+        y : (F, oH, oW, N)
+        """
+        padded = _padded(self.xp, x, geometry)
+        y = self.xp.zeros((len(weight), *geometry.output, x.shape[-1]), x.dtype)
+        for row, column, window in _padded_windows(geometry):
+            taps = weight[:, :, row, column].reshape(groups, -1, weight.shape[1])
+            y += self.matmul(taps, _as_groups(padded[window], groups)).reshape(y.shape)
+        if bias is not None or relu:
+            self.add_bias(as_matrix(y), bias, slice(None), relu)
+        return y
+
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        """The gradient dx (C, H, W, N) of :meth:`convolution` from dy (F, oH, oW, N)."""
+        (top, _), (left, _) = geometry.padding
+        (height, width), channels = geometry.input, weight.shape[1] * groups
+        zeros = self.xp.zeros((channels, height, width, dy.shape[-1]), dy.dtype)
+        padded, gradients = _padded(self.xp, zeros, geometry), _as_groups(dy, groups)
+        shape = channels, *geometry.output, dy.shape[-1]
+        for row, column, window in _padded_windows(geometry):
+            taps = weight[:, :, row, column].reshape(groups, -1, weight.shape[1]).swapaxes(1, 2)
+            padded[window] += self.matmul(taps, gradients).reshape(shape)
+        return self.xp.ascontiguousarray(padded[:, top : top + height, left : left + width])
+
+    def convolution_weight_gradient(
+        self, dy: Array, x: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        """The gradient dweight (F, C / groups, kH, kW) of :meth:`convolution`."""
+        padded, gradients = _padded(self.xp, x, geometry), _as_groups(dy, groups)
+        shape = len(dy), len(x) // groups, *geometry.kernel
+        dweight = self.xp.empty(shape, sum_dtype(x.dtype))
+        for row, column, window in _padded_windows(geometry):
+            pixels = _as_groups(padded[window], groups).swapaxes(1, 2)
+            dweight[:, :, row, column] = self.matmul(gradients, pixels).reshape(shape[:2])
+        return dweight
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
         """Add a bias to each row of ``y[:, columns]`` in place, then max(y, 0) if ``relu``.
@@ -401,6 +508,71 @@ class Backend:
 
         self.each(compute, self.channels(dy))
         return dz, dbias
+
+    # -- normalisation ----------------------------------------------------------------------
+
+    def normalize(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        running: Running | None = None,
+        fixed: bool = False,
+        residual: Array | None = None,
+        relu: bool = False,
+    ) -> tuple[Array, Statistics]:
+        """y = (x - mean) / sqrt(var + eps) * weight + bias + residual, then max(y, 0) if ``relu``.
+
+        Mean and variance are those of each lane of each group, or ``running`` if ``fixed``; else
+        ``running`` is updated in place, unless x is empty.
+
+        Parameters
+        ----------
+        x : (A, K, P, N), contiguous
+            A groups of K rows of P pixels in N lanes.
+        weight, bias : (A or 1, K or 1), or None
+        running : (A,)
+        residual : of x's shape and dtype, contiguous, or None
+
+        Returns
+        -------
+        y : of x's shape
+        statistics
+            For :meth:`normalize_backward`.
+        """
+        return norm.normalize(self, x, weight, bias, eps, running, fixed, residual, relu)
+
+    def normalize_backward(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        statistics: Statistics,
+        weight: Array | None,
+        fixed: bool = False,
+        with_residual: bool = False,
+        with_dx: bool = True,
+    ) -> tuple[Array | None, Array, Array, Array | None]:
+        """The gradients of :meth:`normalize`.
+
+        With x̂ = (x - mean) * scale and g = dy * weight,
+        dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g with fixed statistics.
+
+        Parameters
+        ----------
+        dy, x : (A, K, P, N), contiguous
+        y
+            The output where a ReLU followed, else None.
+
+        Returns
+        -------
+        dx : of x's shape, or None
+        dweight, dbias : (A, K), at least float32
+        dresidual : of x's shape, may be dy; or None
+        """
+        settings = fixed, with_residual, with_dx
+        return norm.normalize_backward(self, dy, x, y, statistics, weight, *settings)
 
     # -- pooling ----------------------------------------------------------------------------
 
@@ -799,6 +971,32 @@ def dropout_scale(p: float) -> float:
 def as_bits(values: Array) -> Array:
     """A view as integers: times a mask, it selects, where infinity or NaN times 0 would be NaN."""
     return values.view(f"int{8 * values.itemsize}")
+
+
+def _padded(xp: Any, x: Array, geometry: Geometry) -> Array:
+    """x (C, H, W, N) with its padding."""
+    (top, bottom), (left, right) = geometry.padding
+    channels, height, width, batch = x.shape
+    padded = xp.zeros((channels, top + height + bottom, left + width + right, batch), x.dtype)
+    padded[:, top : top + height, left : left + width] = x
+    return padded
+
+
+def _padded_windows(geometry: Geometry) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
+    """The row and column of each kernel element, and the index of the padded pixels it reads."""
+    for element in itertools.product(*map(range, geometry.kernel)):
+        rows, columns = (
+            slice(e * d, e * d + (n - 1) * s + 1, s)
+            for e, d, n, s in zip(
+                element, geometry.dilation, geometry.output, geometry.stride, strict=True
+            )
+        )
+        yield *element, (slice(None), rows, columns)
+
+
+def _as_groups(image: Array, groups: int) -> Array:
+    """(C, H, W, N) as (groups, C / groups, H·W·N)."""
+    return image.reshape(groups, image.shape[0] // groups, math.prod(image.shape[1:]))
 
 
 def _by_element(columns: Array) -> Array:

@@ -20,7 +20,14 @@ from ..errors import ArgumentError, DeviceError, OutOfMemoryError
 from ..geometry import Geometry
 from ..tiling import Tile
 from . import kernels
-from .base import MASK64, PRECISIONS, Backend, dropout_scale, dropout_threshold
+from .base import (
+    MASK64,
+    OPTIMIZER_KERNELS,
+    PRECISIONS,
+    Backend,
+    dropout_scale,
+    dropout_threshold,
+)
 from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, CHUNK, Kernels, grid, launches
@@ -29,14 +36,7 @@ from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
-#: scalar arguments of the kernels in kernels/optim.cu, in order: doubles, but for the flags
-_OPTIMIZER_KERNELS = {
-    "sgd_step": ("lr", "momentum", "nesterov", "weight_decay"),
-    "adam_step": ("lr", "beta1", "beta2", "eps", "weight_decay", "step", "decoupled"),
-    "rmsprop_step": ("lr", "alpha", "eps", "momentum", "weight_decay"),
-    "adagrad_step": ("lr", "lr_decay", "eps", "weight_decay", "step"),
-}
-_FLAGS = ("nesterov", "decoupled")
+_FLAGS = ("nesterov", "decoupled")  # ints among the settings of optimisers, the others are doubles
 _ONE_BLOCK = 2**18  # elements up to which one block is faster than several launches
 
 
@@ -374,7 +374,7 @@ class CudaBackend(Backend):
             return
         numbers = [
             np.int32(settings[name]) if name in _FLAGS else np.float64(settings[name])
-            for name in _OPTIMIZER_KERNELS[kernel]
+            for name in OPTIMIZER_KERNELS[kernel]
         ]
         self._launch_lists(kernel, lists, self._scaler(scaler), *numbers)
 

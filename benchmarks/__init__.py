@@ -5,6 +5,7 @@
 | ``__main__``, ``run`` | the commands; ``cpu`` and ``gpu`` measure cases and write a report |
 | ``cases``, ``nets``, ``peers`` | what is timed, through the same calls for every library |
 | ``session``, ``worker`` | one process per library, taking turns |
+| ``floor`` | the least time of each training step |
 | ``machine``, ``outcome`` | versions and hardware; failures |
 | ``table`` | the report as text and as a plot |
 | ``gpu`` | checks that need a GPU: test suite, bandwidth, determinism |

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "cpu": ("run", "compare with PyTorch on this CPU, and measure scaling: about ten minutes"),
+    "cpu": ("run", "compare with PyTorch on this CPU, and measure scaling: ten minutes"),
     "gpu": ("run", "run tests, bandwidth and training on this GPU, against PyTorch: ten minutes"),
     "show": ("table", "print or plot a report written by cpu or gpu"),
     "methods": ("methods", "time every convolution method, to check the rule that chooses one"),
     "choices": ("choices", "repeat the measurements behind the first decisions, in plain NumPy"),
-    "accuracy": ("accuracy", "measure rounding errors of the convolution methods"),
+    "accuracy": ("accuracy", "measure rounding errors, and train with each kind of convolution"),
     "curves": ("curves", "train ResNet-20 on CIFAR-10, against PyTorch from equal weights"),
 }
 

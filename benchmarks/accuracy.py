@@ -1,13 +1,19 @@
-"""Rounding errors of the convolution methods, and training curves with and without Winograd.
+"""Rounding errors, and training curves with and without Winograd and the compiled kernels.
 
 ``python -m benchmarks accuracy`` prints the largest difference from float64 relative to the largest
 value, for activations and gradients of unit scale. ``--curves`` trains a VGG-like net on CIFAR-10
-from the same weights and batches; the data is searched for as in ``xcnn train``.
+from the same weights and batches, each time in a new process; the data is searched for as in
+``xcnn train``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +37,13 @@ def errors(method: str, channels: int, size: int = 16, batch: int = 4) -> list[f
     ]
 
 
+def apart(native: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """A function's result in a process with this ``XCNN_NATIVE``, which xcnn reads on import."""
+    os.environ["XCNN_NATIVE"] = native
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        return process.apply(function, arguments)
+
+
 def losses(method: str) -> list[float]:
     """Training loss, averaged over every EVERY steps."""
     xcnn.config.convolution = method
@@ -46,7 +59,7 @@ def losses(method: str) -> list[float]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--curves", action="store_true", help="train with and without Winograd")
+    parser.add_argument("--curves", action="store_true", help="also train")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -57,6 +70,8 @@ def main(options: argparse.Namespace) -> int:
             print(f"{name:<14}{channels:>9}{row}")
     if options.curves:
         print(f"loss of a VGG-like net, mean of each {EVERY} steps of {BATCH} images")
-        for method in ("auto", "im2col"):
-            print(f"{method:<14}" + " ".join(f"{loss:.4f}" for loss in losses(method)))
+        for native, method in itertools.product(("1", "0"), ("auto", "im2col")):
+            label = f"XCNN_NATIVE={native} {method}"
+            points = " ".join(f"{loss:.4f}" for loss in apart(native, losses, method))
+            print(f"{label:<23}{points}", flush=True)
     return 0

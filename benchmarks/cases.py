@@ -33,6 +33,7 @@ class Case:
     title: str
     make: Callable[[Any], Work]
     mean: str = ""  # the geometric mean that includes its ratio
+    trains: tuple[Network, int] | None = None  # the network and batch of a training step
 
 
 # -- networks ------------------------------------------------------------------------------
@@ -47,6 +48,7 @@ class Network:
     build: Callable[[Any], Any]
     optimizer: str
     classes: int = 10
+    pixels: tuple[int, ...] = ()  # shape of an image's labels
 
     def training(self, peer: Any, batch: int, precision: str = "float32") -> Work:
         """Forward, loss, backward and weight update."""
@@ -66,7 +68,7 @@ class Network:
         """Four random batches, repeated endlessly."""
         rng = np.random.default_rng(0)
         images = rng.standard_normal((4, batch, *self.image), dtype=np.float32)
-        labels = rng.integers(0, self.classes, (4, batch))
+        labels = rng.integers(0, self.classes, (4, batch, *self.pixels))
         pairs = [(peer.user(x), peer.user(y)) for x, y in zip(images, labels, strict=True)]
         return itertools.cycle(pairs)
 
@@ -76,10 +78,22 @@ def count(parameters: Any) -> int:
     return sum(math.prod(p.shape) for p in parameters)
 
 
+def mobilenet(peer: Any) -> Any:
+    """MobileNetV2 without dropout, as libraries draw different masks."""
+    return peer.model("mobilenet_v2", dropout=0.0)
+
+
+def unet(peer: Any, width: int = 32) -> Any:
+    """U-Net, by default half as wide as in the paper."""
+    return peer.model("unet", width=width)
+
+
 LENET = Network("LeNet-5", (1, 28, 28), lambda peer: nets.lenet5(peer.nn), "Adam")
 VGG = Network("VGG-like net", (3, 32, 32), lambda peer: nets.vgg(peer.nn), "SGD")
-RESNET20 = Network("ResNet-20", (3, 32, 32), lambda peer: peer.resnet("resnet20"), "SGD")
-RESNET18 = Network("ResNet-18", (3, 224, 224), lambda peer: peer.resnet("resnet18"), "SGD", 1000)
+RESNET20 = Network("ResNet-20", (3, 32, 32), lambda peer: peer.model("resnet20"), "SGD")
+RESNET18 = Network("ResNet-18", (3, 224, 224), lambda peer: peer.model("resnet18"), "SGD", 1000)
+MOBILENET = Network("MobileNetV2", (3, 64, 64), mobilenet, "SGD", 1000)
+UNET = Network("U-Net of width 32", (3, 128, 128), unet, "Adam", 2, (128, 128))
 
 
 # -- single operations ---------------------------------------------------------------------
@@ -120,28 +134,35 @@ def conv(channels: int, filters: int, size: int, kernel: int, **settings: Any) -
     return Operation("conv2d", (channels, size, size), weight, settings)
 
 
-def batch_norm(peer: Any, batch: int) -> Work:
+def norm(layer: str, shape: Sequence[Any], peer: Any, batch: int) -> Work:
     """Forward and backward in training mode, with gradients of the input and the parameters."""
-    layer = peer.nn.BatchNorm2d(64).to(peer.device)
+    built = getattr(peer.nn, layer)(*shape).to(peer.device)
     images = np.random.default_rng(0).standard_normal((batch, 64, 32, 32), dtype=np.float32)
-    return Work(peer.both(layer, [peer.native(images)], layer))
-
-
-SHAPES = [(64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (64,), (128,), (128,)] * 4
-SHAPES += [(130, 1280)]
+    return Work(peer.both(built, [peer.native(images)], built))
 
 
 def adam(peer: Any) -> Work:
-    """An update of 25 tensors with 1.2 million elements."""
-    rng = np.random.default_rng(0)
-    pairs = [[rng.standard_normal(s, dtype=np.float32) for _ in range(2)] for s in SHAPES]
-    parameters = [peer.parameter(*pair) for pair in pairs]
+    """An update of all parameters of ResNet-20."""
+    rng, parameters = np.random.default_rng(0), list(peer.model("resnet20").parameters())
+    for parameter in parameters:
+        parameter.grad = peer.user(rng.standard_normal(tuple(parameter.shape), dtype=np.float32))
     return Work(peer.optim.Adam(parameters, **SETTINGS["Adam"]).step, count(parameters))
 
 
 # -- the table -----------------------------------------------------------------------------
 
-CONVOLUTIONS = {  # name: operation, batch; the first four enter the means
+AIMS: dict[str, float] = {  # the ratio to reach, by case or mean
+    **dict.fromkeys(("lenet-32", "lenet-128", "lenet-512"), 0.6),
+    **dict.fromkeys(("lenet-forward-1", "vgg-64", "resnet20-128"), 0.8),
+    **{"mobilenet-16": 0.5, "unet-4": 1.0},
+    **dict.fromkeys(("conv-both", "conv-5x5-both", "conv-stride2-both"), 0.8),
+    "conv-depthwise-both": 1.0,
+    **dict.fromkeys(("batch-norm", "layer-norm", "group-norm"), 0.8),
+    **dict.fromkeys(("cross-entropy-10", "cross-entropy-1000"), 0.8),
+    **{"memory": 0.2, "memory-resnet20": 0.5, "import": 0.13},
+}
+CONVOLUTIONS = {  # name: operation, batch; the first five also run forward and enter the means
+    "conv-16": (conv(16, 16, 32, 3), 64),
     "conv-32": (conv(32, 32, 32, 3), 64),
     "conv-64": (conv(64, 64, 32, 3), 32),
     "conv-128": (conv(128, 128, 16, 3), 32),
@@ -152,9 +173,13 @@ CONVOLUTIONS = {  # name: operation, batch; the first four enter the means
     "conv-stride2": (conv(64, 128, 32, 3, stride=2), 32),
 }
 POOLS = {
-    "max-pool-2x2": ("max_pool2d", {"kernel_size": 2}),
-    "max-pool-3x3": ("max_pool2d", {"kernel_size": 3, "stride": 2, "padding": 1}),
-    "avg-pool-2x2": ("avg_pool2d", {"kernel_size": 2}),
+    "max-pool-2x2": {"kernel_size": 2},
+    "max-pool-3x3": {"kernel_size": 3, "stride": 2, "padding": 1},
+}
+NORMS = {
+    "batch-norm": ("BatchNorm2d", (64,)),
+    "layer-norm": ("LayerNorm", ((64, 32, 32),)),
+    "group-norm": ("GroupNorm", (8, 64)),
 }
 
 
@@ -162,26 +187,28 @@ def operations() -> Iterator[Case]:
     for number, (name, (operation, batch)) in enumerate(CONVOLUTIONS.items()):
         (channels, size, _), (filters, _, kernel, _) = operation.input, operation.weight
         text = f"{kernel}×{kernel} {channels}→{filters} at {size}×{size}, batch {batch}"
-        for direction in ("forward", "both"):
+        for direction in ("forward", "both") if number < 5 else ("both",):
             make = partial(getattr(operation, direction), batch=batch)
-            mean = f"conv-{direction}" if number < 4 else ""
+            mean = f"conv-{direction}" if number < 5 else ""
             yield Case(f"{name}-{direction}", f"convolution {text}: {direction}", make, mean)
     images = "64 at 32×32, batch 32: both"
-    for name, (function, settings) in POOLS.items():
-        operation = Operation(function, (64, 32, 32), settings=settings)
-        yield Case(name, f"{function}, {images}", partial(operation.both, batch=32))
-    yield Case("batch-norm", f"batch-norm in training, {images}", partial(batch_norm, batch=32))
+    for name, settings in POOLS.items():
+        operation = Operation("max_pool2d", (64, 32, 32), settings=settings)
+        yield Case(name, f"max_pool2d, {images}", partial(operation.both, batch=32))
+    for name, (layer, shape) in NORMS.items():
+        make = partial(norm, layer, shape, batch=32)
+        yield Case(name, f"{layer} in training, {images}", make)
     for n in (10, 1000):
         make = partial(Operation("cross_entropy", (n,)).both, batch=128)
         yield Case(f"cross-entropy-{n}", f"softmax cross-entropy, 128×{n}: both", make)
-    yield Case("adam", "Adam's update of 25 tensors, 1.2 million parameters", adam)
+    yield Case("adam", "Adam's update of all parameters of ResNet-20", adam)
 
 
 def training(name: str, network: Network, batch: int, precision: str = "float32") -> Case:
     suffix = "" if precision == "float32" else f"-{precision}"
     make = partial(network.training, batch=batch, precision=precision)
     title = f"{network.title}, training step, batch {batch}, {precision}"
-    return Case(f"{name}-{batch}{suffix}", title, make)
+    return Case(f"{name}-{batch}{suffix}", title, make, trains=(network, batch))
 
 
 CASES: dict[str, list[Case]] = {
@@ -191,6 +218,8 @@ CASES: dict[str, list[Case]] = {
         Case("lenet-forward-128", "LeNet-5, forward, batch 128", partial(LENET.forward, batch=128)),
         training("vgg", VGG, 64),
         training("resnet20", RESNET20, 128),
+        training("mobilenet", MOBILENET, 16),
+        training("unet", UNET, 4),
         *operations(),
     ],
     "cuda": [

@@ -70,7 +70,7 @@ class Learner:
     """ResNet-20 and its optimiser in one library."""
 
     def __init__(self, peer: Any, weights: dict[str, np.ndarray] | None = None) -> None:
-        self._peer, self.model = peer, peer.resnet("resnet20")
+        self._peer, self.model = peer, peer.model("resnet20")
         if weights:
             self.model.load_state_dict({k: peer.user(a.copy()) for k, a in weights.items()})
         settings = {"lr": PEAK, "momentum": 0.9, "weight_decay": 1e-4}

@@ -15,15 +15,20 @@ from benchmarks import ROOT
 
 def describe(device: str = "cpu") -> dict[str, Any]:
     """Python, system, processor and commit; for "cuda" also the GPU and CUDA versions."""
-    has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
+        "cores": cores(),
         "commit": _commit(),
         **(_gpu() if device == "cuda" else {}),
     }
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 def numpy_runs_on() -> dict[str, Any]:

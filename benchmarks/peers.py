@@ -1,9 +1,9 @@
 """The libraries to compare, behind a common interface.
 
-A peer has ``nn``, ``F``, ``optim``, ``no_grad``, and the ``device`` of models; ``user`` converts
-a NumPy array to what users pass in, ``native`` to what layers pass to each other. On a GPU,
-``clock`` measures GPU seconds, and ``block`` steps are timed together, with a single wait for the
-device at the end.
+A peer has ``nn``, ``F``, ``optim``, ``no_grad``, and the ``device`` of models; ``model`` builds a
+network by name; ``user`` converts a NumPy array to what users pass in, ``native`` to what
+layers pass to each other. On a GPU, ``clock`` measures GPU seconds, and ``block`` steps are timed
+together, with a single wait for the device at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.gpu import clock
 from benchmarks.machine import numpy_runs_on
-from benchmarks.nets import torch_resnet
+from benchmarks.nets import torch_model
 from benchmarks.outcome import Skipped
 
 Step = Callable[[], Any]
@@ -60,13 +60,6 @@ class Peer:
 
     clock, block, device = None, 1, "cpu"
     user: Callable[[np.ndarray], Any]
-    leaf: Callable[[Any], Any]
-
-    def parameter(self, value: np.ndarray, gradient: np.ndarray) -> Any:
-        """A parameter with a gradient."""
-        leaf = self.leaf(self.user(value))
-        leaf.grad = self.user(gradient)
-        return leaf
 
     def training(self, model: Any, optimizer: Any, batches: Any, precision: str) -> Step:
         return plain_step(self, model, optimizer, batches)
@@ -91,8 +84,7 @@ class Xcnn(Peer):
         self._xcnn, self.device = xcnn, xcnn.backends.get(device)
         self.nn, self.F, self.optim = xcnn.nn, xcnn.functional, xcnn.optim
         self.no_grad, self.user = xcnn.no_grad, self.device.asarray
-        self.leaf, self.resnet = xcnn.Parameter, xcnn.models.create
-        self.synchronize = self.device.synchronize
+        self.model, self.synchronize = xcnn.models.create, self.device.synchronize
         if device != "cpu":
             pool = self.device.xp.get_default_memory_pool()
             # the pool never shrinks on its own, so its size is its peak
@@ -126,7 +118,8 @@ class Xcnn(Peer):
         return step
 
     def runs_on(self) -> dict[str, Any]:
-        return {"xcnn": self._xcnn.__version__, **numpy_runs_on()}
+        kernels = self._xcnn.backends.kernels_of_cpu.partition(":")[0]
+        return {"xcnn": self._xcnn.__version__, "kernels": kernels, **numpy_runs_on()}
 
 
 class Torch(Peer):
@@ -144,7 +137,7 @@ class Torch(Peer):
             self.synchronize, self.peak = torch.cuda.synchronize, torch.cuda.max_memory_reserved
             self.clock, self.block = clock.of_torch(torch), GPU_BLOCK
         self.nn, self.F, self.optim = torch.nn, torch.nn.functional, torch.optim
-        self.no_grad, self.leaf, self.resnet = torch.no_grad, torch.nn.Parameter, torch_resnet
+        self.no_grad, self.model = torch.no_grad, torch_model
         torch.manual_seed(0)
 
     def user(self, array: np.ndarray) -> Any:

@@ -1,7 +1,8 @@
 """The commands ``cpu`` and ``gpu``: measure the cases, then print and store a report.
 
 ``python -m benchmarks cpu`` compares with PyTorch if it is installed (ratios below 1: xcnn is
-faster or smaller); ``--against pydynet`` compares with another pure-NumPy library.
+faster or smaller); ``--against pydynet`` compares with another pure-NumPy library. ``--native``
+turns the compiled kernels off, or chooses their instruction set and limits PyTorch to it too.
 ``python -m benchmarks gpu --json FILE`` needs a checkout, CuPy, pytest and hypothesis. Exit status:
 0 success, 1 something failed or ran out of time, 2 wrong arguments or no GPU.
 """
@@ -18,7 +19,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,27 @@ from benchmarks import ROOT, cases, machine, session, table
 from benchmarks.gpu import PARTS, Part
 from benchmarks.outcome import Failed, attempt, write_json
 from benchmarks.session import Effort, Row, Session, say
-from benchmarks.worker import TURN, Worker
+from benchmarks.worker import PAUSE, TURN, Worker
 from xcnn.backends import cuda
 
 DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 SECONDS = {"cpu": math.inf, "gpu": 570.0}
 OTHERS = {
     "memory": "peak memory of training LeNet-5 at batch 128",
+    "memory-resnet20": "peak memory of training ResNet-20 at batch 128",
     "import": "time to import the library",
-    "growth": "time and memory of xcnn's step as batch, channels, image and depth double",
+    "floor": "the least time of each training step, by this machine's rates",
+    "growth": "time and memory of xcnn's step as batch, channels, image, depth and threads grow",
 }
+TRAINED = {"memory": "lenet-128", "memory-resnet20": "resnet20-128"}
+WITHOUT_KERNELS = ("lenet", "vgg", "resnet20", "conv-*-both")  # the default with --native 0
+LIMITS = {  # of PyTorch, to the same instruction set
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    "baseline": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+}
+ALONE = "/1"
 BASE, SMALLEST = cases.Size(batch=32, channels=16, image=32, depth=2), cases.Size(1, 1, 4, 1)
-AXES = {"batch": (32, 64, 128, 256)}
-AXES |= {"channels": (16, 32, 64), "image": (16, 32, 64), "depth": (2, 4, 8)}
+AXES = {"batch": (32, 64, 128), "channels": (16, 32, 64), "image": (16, 32, 64), "depth": (2, 4, 8)}
 
 
 def titles(device: str) -> dict[str, str]:
@@ -58,7 +67,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     libraries = "library to compare with; default: torch"
     add("--against", choices=("torch", "pydynet"), default="torch", help=libraries)
+    kernels = "on a CPU, xcnn's compiled kernels: off, the best, or an instruction set; default: 1"
+    add("--native", choices=("0", "1", "avx512", "avx2", "baseline"), default="1", help=kernels)
     number = {"type": int, "metavar": "N"}
+    cores = min(2, machine.cores())
+    add("--threads", default=cores, help=f"on a CPU, of each library; default: {cores}", **number)
     add("--processes", default=effort.processes, help="per library; the best counts", **number)
     add("--rounds", default=effort.rounds, help="turns per process", **number)
     add("--steps", help=f"per turn; default: as many as fit into {TURN} s", **number)
@@ -68,13 +81,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Check the options, measure and print; returns the exit status."""
     device = DEVICES[options.command]
-    known = titles(device)
+    known, chosen = titles(device), options.case
+    if device == "cpu" and options.native == "0":
+        chosen = chosen or WITHOUT_KERNELS
     try:
-        names = cases.select(options.case, list(known))
+        names = cases.select(chosen, list(known))
     except ValueError as error:
         options.fail(str(error))
-    if any(n is not None and n < 1 for n in (options.processes, options.rounds, options.steps)):
-        options.fail("--processes, --rounds and --steps: expected numbers >= 1")
+    numbers = (options.threads, options.processes, options.rounds, options.steps)
+    if any(n is not None and n < 1 for n in numbers):
+        options.fail("--threads, --processes, --rounds and --steps: expected numbers >= 1")
     if options.list:
         print("\n".join(f"{name:<{table.WIDTH}}{known[name]}" for name in names))
         return 0
@@ -102,7 +118,10 @@ def measure(names: Sequence[str], device: str, options: argparse.Namespace) -> i
             write_json(options.json, report)
 
     lanes = {name: name for name in ("xcnn", options.against)}
-    libraries = Session(lanes, effort, device, deadline, report["peers"])
+    variables = settings(options) if device == "cpu" else {}
+    libraries = Session(lanes, effort, device, deadline, report["peers"], variables)
+    if device == "cpu":
+        say(f"{len(names)} cases: about {estimate(names, effort) / 60:.0f} minutes")
     try:
         fill(report, names, libraries, save)
     except Failed as failure:
@@ -111,8 +130,24 @@ def measure(names: Sequence[str], device: str, options: argparse.Namespace) -> i
     finally:
         save()
     print(table.render(report))
-    outcomes = [*report["cases"], *report["peers"].values(), report.get("growth", {})]
+    outcomes = [*report["cases"], *report["peers"].values()]
+    outcomes += [report.get(name, {}) for name in ("floor", "growth")]
     return int(any(outcome.get("status") in ("failed", "timed out") for outcome in outcomes))
+
+
+def settings(options: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """The environment variables of each library."""
+    threads = str(options.threads)
+    ours = {"OPENBLAS_NUM_THREADS": threads, "XCNN_NATIVE": options.native}
+    torch = {"OMP_NUM_THREADS": threads, **LIMITS.get(options.native, {})}
+    return {"xcnn": ours, "torch": torch, "pydynet": {"OPENBLAS_NUM_THREADS": threads}}
+
+
+def estimate(names: Sequence[str], effort: Effort) -> float:
+    """Seconds that it takes to measure two libraries."""
+    per_process = {"memory": 6, "memory-resnet20": 14, "import": 4, "floor": 2, "growth": 30}
+    usual = 1.6 + 2 * effort.rounds * (TURN + PAUSE)
+    return effort.processes * sum(per_process.get(name, usual) for name in names)
 
 
 def fill(
@@ -130,13 +165,17 @@ def fill(
     chosen = [case for case in cases.CASES[libraries.device] if case.name in names]
     rows += [{"name": c.name, "title": c.title, "mean": c.mean} for c in chosen]
     libraries.run(rows[-len(chosen) :] if chosen else [], save=save)
-    for name, function in (("memory", memory), ("import", imports)):
+    single = {name: partial(memory, case) for name, case in TRAINED.items()} | {"import": imports}
+    for name, function in single.items():
         if name in names:
             say(name)
             rows.append({"name": name, "title": OTHERS[name], **function(libraries)})
-    if "growth" in names:
-        say("growth")
-        report["growth"] = attempt(partial(growth, libraries.effort))
+    for row in rows:
+        row["aim"] = cases.AIMS.get(row["name"]) if libraries.device == "cpu" else None
+    for name, function in (("floor", floor), ("growth", growth)):
+        if name in names:
+            say(name)
+            report[name] = attempt(partial(function, libraries))
 
 
 def run_part(part: Part, libraries: Session) -> Row:
@@ -152,11 +191,11 @@ def run_part(part: Part, libraries: Session) -> Row:
     return {**outcome, "took": time.monotonic() - start}
 
 
-def memory(libraries: Session) -> Row:
-    """Peak resident bytes of processes that only train LeNet-5."""
-    alone = Session(libraries.lanes, dataclasses.replace(libraries.effort, rounds=2))
+def memory(case: str, libraries: Session) -> Row:
+    """Peak resident bytes of processes that only run one case."""
+    effort, variables = dataclasses.replace(libraries.effort, rounds=2), libraries.variables
     row: Row = {"name": "memory"}
-    alone.run([row], case=lambda *_: "lenet-128")
+    Session(libraries.lanes, effort, variables=variables).run([row], case=lambda *_: case)
     if row["status"] != "ok":
         return row
     return session.summary({n: figures["peaks"] for n, figures in row["peers"].items()}, "memory")
@@ -165,7 +204,8 @@ def memory(libraries: Session) -> Row:
 def imports(libraries: Session) -> Row:
     """Seconds of ``import`` in fresh processes; the first one may read from a cold disk."""
     names = [name for name in libraries.lanes if importlib.util.find_spec(name)]
-    times = {n: session.import_times(n, libraries.effort.processes + 2) for n in names}
+    repeats, variables = libraries.effort.processes + 2, libraries.variables
+    times = {n: session.import_times(n, repeats, variables.get(n, {})) for n in names}
     return session.summary(times, "seconds")
 
 
@@ -178,35 +218,59 @@ def means(rows: Sequence[Row]) -> dict[str, float]:
     return {name: statistics.geometric_mean(ratios) for name, ratios in groups.items()}
 
 
-def growth(effort: Effort) -> dict[str, Any]:
+def floor(libraries: Session) -> dict[str, Any]:
+    """The rates of this machine, and the least time of each training step."""
+    worker = Worker("xcnn", variables=libraries.variables.get("xcnn"))
+    try:
+        return worker.ask(part="benchmarks.floor:measure")["result"]
+    finally:
+        worker.close()
+
+
+def growth(libraries: Session) -> dict[str, Any]:
     """Time and memory of a plain network's training step along each axis.
 
     Returns
     -------
     dict
-        "base"; "least", the peak bytes of a process that trains the smallest network; "axes", the
-        points of each axis, with work, seconds, bytes above the least, and growth factors.
+        "base"; "threads"; "least", the peak bytes of a process that trains the smallest network;
+        "axes", the points of each axis: work, seconds with one thread ("alone") and with all, bytes
+        above the least, and growth factors.
     """
-    least = measure_sizes([SMALLEST], Effort(1, 1, 1))[SMALLEST.name]["peak"]
+    variables = libraries.variables.get("xcnn", {})
+    measured = partial(measure_sizes, variables=variables)
+    least = measured([SMALLEST], Effort(1, 1, 1))[SMALLEST.name]["peak"]
     axes: dict[str, list[Row]] = {}
     for axis, values in AXES.items():
         sizes = [BASE._replace(**{axis: value}) for value in values]
+        figures = measured(sizes, libraries.effort)
         points: list[Row] = []
-        for size, figures in zip(sizes, measure_sizes(sizes, effort).values(), strict=True):
-            point = {"value": getattr(size, axis), "work": size.work, "seconds": figures["seconds"]}
-            point |= {"spread": figures["spread"], "memory": min(figures["peaks"]) - least}
+        for size in sizes:
+            now, alone = figures[size.name], figures[size.name + ALONE]
+            point = {"value": getattr(size, axis), "work": size.work, "seconds": now["seconds"]}
+            point |= {"alone": alone["seconds"], "spread": now["spread"]}
+            point["memory"] = min(now["peaks"]) - least
             for key in ("seconds", "memory"):
                 point[f"{key}_factor"] = factor(points[-1], point, key) if points else None
             points.append(point)
         axes[axis] = points
-    return {"base": BASE._asdict(), "least": least, "axes": axes}
+    threads = variables.get("OPENBLAS_NUM_THREADS", "all")
+    return {"base": BASE._asdict(), "threads": threads, "least": least, "axes": axes}
 
 
-def measure_sizes(sizes: Sequence[cases.Size], effort: Effort) -> dict[str, Row]:
-    """The figures of each size, measured in separate processes that take turns."""
+def measure_sizes(
+    sizes: Sequence[cases.Size], effort: Effort, variables: Mapping[str, str]
+) -> dict[str, Row]:
+    """The figures of each size by name, and with one thread by name + ALONE.
+
+    All are measured in separate processes that take turns.
+    """
     effort = dataclasses.replace(effort, rounds=min(effort.rounds, 2))
     row: Row = {"name": "growth"}
-    Session({s.name: "xcnn" for s in sizes}, effort).run([row], case=lambda row, lane: lane)
+    lanes = {s.name: variables for s in sizes}
+    lanes |= {s.name + ALONE: {**variables, "OPENBLAS_NUM_THREADS": "1"} for s in sizes}
+    alike = Session(dict.fromkeys(lanes, "xcnn"), effort, variables=lanes)
+    alike.run([row], case=lambda row, lane: lane.removesuffix(ALONE))
     if row["status"] != "ok":
         raise Failed(row["error"])
     return row["peers"]

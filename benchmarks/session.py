@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -46,6 +47,8 @@ class Session:
         In ``time.monotonic`` seconds; after it, no further case is started.
     peers
         The outcome of starting each lane: versions, or why it is missing.
+    variables
+        Environment variables of each lane's process.
     """
 
     lanes: Mapping[str, str]
@@ -53,6 +56,7 @@ class Session:
     device: str = "cpu"
     deadline: float = math.inf
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
 
     def run(
@@ -110,9 +114,10 @@ class Session:
         return self._workers[lane].ask(min(LIMIT, self.left()), **message)
 
     def _hello(self, lane: str) -> dict[str, Any]:
-        self._workers[lane] = Worker(self.lanes[lane], self.device)
+        variables = self.variables.get(lane, {})
+        self._workers[lane] = Worker(self.lanes[lane], self.device, variables)
         try:
-            return {"runs_on": self._ask(lane, hello=True)["runs_on"]}
+            return {"runs_on": {**self._ask(lane, hello=True)["runs_on"], **variables}}
         except Exception:
             self._workers.pop(lane).close()
             raise
@@ -187,8 +192,9 @@ def summary(spreads: Mapping[str, Sequence[float]], measure: str) -> Row:
     return {"status": "ok", "measure": measure, "peers": peers, "ratio": ratio(peers, measure)}
 
 
-def import_times(module: str, repeats: int) -> list[float]:
+def import_times(module: str, repeats: int, variables: Mapping[str, str]) -> list[float]:
     """Seconds of ``import module`` in fresh processes, without interpreter start-up."""
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     command = [sys.executable, "-c", code]
-    return [float(subprocess.check_output(command, cwd=ROOT)) for _ in range(repeats)]
+    place: dict[str, Any] = {"cwd": ROOT, "env": {**os.environ, **variables}}
+    return [float(subprocess.check_output(command, **place)) for _ in range(repeats)]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cases import AIMS
+
 UNITS = {"seconds": ("ms", 1e3), "memory": ("MiB", 2.0**-20)}
 TITLES = {"torch": "PyTorch", "pydynet": "PyDyNet"}
 WIDTH = 24  # of a name
@@ -31,8 +33,8 @@ def main(options: argparse.Namespace) -> int:
 
 
 def render(report: dict[str, Any]) -> str:
-    """The whole report: parts, cases, means, growth, versions and machine."""
-    sections = [parts, cases, means, growth, peers, machine]
+    """The whole report: parts, cases, means, floor, growth, versions and machine."""
+    sections = [parts, cases, means, floor, growth, peers, machine]
     return "\n".join(line.rstrip() for section in sections for line in section(report))
 
 
@@ -57,7 +59,7 @@ def cases(report: dict[str, Any]) -> Iterator[str]:
     rows = [row for row in report["cases"] if row["name"] not in PARTS]
     other = next((title for name, title in TITLES.items() if name in report["peers"]), "")
     if rows:
-        yield f"{'':<{WIDTH}}{'xcnn':>12}{other:>12}{'ratio':>8}   of each process"
+        yield f"{'':<{WIDTH}}{'xcnn':>12}{other:>12}{'ratio':>8}{'aim':>7}   of each process"
     for row in rows:
         is_measured = row.get("status", "ok") == "ok" and "peers" in row
         yield figures(row) if is_measured else f"{row['name']:<{WIDTH}}  {why(row)}"
@@ -69,7 +71,8 @@ def figures(row: dict[str, Any]) -> str:
     best = [f"{digits(f[row['measure']] * scale)} {unit}" for f in row["peers"].values()]
     ours, theirs = [*best, "–"][:2]
     ratio = f"{row['ratio']:.2f}" if row["ratio"] else ""
-    cells = f"{row['name']:<{WIDTH}}{ours:>12}{theirs:>12}{ratio:>8}   "
+    aim = f"≤{row['aim']:.2f}" if row.get("aim") else ""
+    cells = f"{row['name']:<{WIDTH}}{ours:>12}{theirs:>12}{ratio:>8}{aim:>7}   "
     if "queue" in row["peers"]["xcnn"]:
         times = f"GPU {both(row, 'gpu', 1e3)} ms, to queue {both(row, 'queue', 1e3)} ms"
         return f"{cells}{times}, {both(row, 'peak', 2.0**-20)} MiB"
@@ -95,7 +98,26 @@ def means(report: dict[str, Any]) -> Iterator[str]:
     for name, mean in report["means"].items():
         count = sum(row.get("mean") == name and bool(row.get("ratio")) for row in report["cases"])
         if count > 1:
-            yield f"geometric mean of {count} ratios, {name}: {mean:.2f}"
+            aim = f", aim ≤{AIMS[name]:.2f}" if name in AIMS else ""
+            yield f"geometric mean of {count} ratios, {name}: {mean:.2f}{aim}"
+
+
+def floor(report: dict[str, Any]) -> Iterator[str]:
+    """The rates, and the share of each step's time that the floor makes up."""
+    result = report.get("floor", {})
+    if "steps" not in result:
+        yield from [f"{'floor':<{WIDTH}}  {why(result)}"] if result else []
+        return
+    gemm, copied = result["gemm"] / 1e9, result["copy"] / 1e9
+    yield f"floor: matrix product {digits(gemm)} GFLOP/s, copy {digits(copied)} GB/s"
+    heads = ("multiply-adds", "moved", "floor", "of a step: xcnn / PyTorch")
+    yield f"{'':<{WIDTH}}{heads[0]:>15}{heads[1]:>12}{heads[2]:>12}   {heads[3]}"
+    for name, step in result["steps"].items():
+        row = next((row for row in report["cases"] if row["name"] == name), {})
+        shares = [f"{step['seconds'] / f['seconds']:.2f}" for f in row.get("peers", {}).values()]
+        cells = [f"{digits(step['bytes'] / 2**20)} MiB", f"{digits(1e3 * step['seconds'])} ms"]
+        work = f"{step['multiply_adds'] / 1e6:,.0f}M"
+        yield f"{name:<{WIDTH}}{work:>15}{cells[0]:>12}{cells[1]:>12}   {' / '.join(shares)}"
 
 
 def growth(report: dict[str, Any]) -> Iterator[str]:
@@ -106,11 +128,14 @@ def growth(report: dict[str, Any]) -> Iterator[str]:
     elif result["axes"]:
         base = ", ".join(f"{name} {value}" for name, value in result["base"].items())
         yield f"growth of xcnn's step per doubling of the work; otherwise {base}"
-        heads = ("work", "step", "factor", "memory", "factor")
+        threads = f"{result.get('threads', 'all')} threads"
+        heads = ("work", threads, "factor", "1 thread", "speed-up", "memory", "factor")
         yield f"{'':<{WIDTH}}{''.join(f'{head:>12}' for head in heads)}"
     for axis, points in result.get("axes", {}).items():
         for point in points:
             step = [f"{digits(point['seconds'] * 1e3)} ms", factor(point["seconds_factor"])]
+            alone = point.get("alone")  # not in older reports
+            step += [f"{digits(alone * 1e3)} ms", factor(alone / point["seconds"])] if alone else []
             size = [f"{digits(point['memory'] / 2**20)} MiB", factor(point["memory_factor"])]
             cells = [f"{digits(point['work'] / points[0]['work'])}×", *step, *size]
             title = f"{axis} {point['value']}"
@@ -143,7 +168,7 @@ def machine(report: dict[str, Any]) -> Iterator[str]:
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """Plot each ratio as a dot at the end of a line from 1.0, from top to bottom."""
+    """Plot each ratio as a dot at the end of a line from 1.0, and its aim as a dash."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -153,7 +178,9 @@ def draw(report: dict[str, Any], path: Path) -> None:
         return
     figure = Figure(figsize=(8, 1.2 + 0.27 * len(rows)), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
-    for y, ratio in enumerate(row["ratio"] for row in rows):
+    for y, row in enumerate(rows):
+        ratio, aim = row["ratio"], row.get("aim") or math.nan
+        axes.plot(aim, y, "|", color="black")
         color, side, align = (SLOWER, 7, "left") if ratio > 1 else (FASTER, -7, "right")
         axes.plot([1, ratio], [y, y], color=color, linewidth=2, marker="o", markevery=[1])
         place = {"xytext": (side, 0), "textcoords": "offset points", "fontsize": 8}

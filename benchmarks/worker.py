@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -34,12 +34,15 @@ LOG_CHARACTERS = 6000  # kept from the end of a failed process's output
 class Worker:
     """The parent's side of a worker process."""
 
-    def __init__(self, peer: str, device: str = "cpu") -> None:
+    def __init__(
+        self, peer: str, device: str = "cpu", variables: Mapping[str, str] | None = None
+    ) -> None:
         self._pause = PAUSE if device == "cpu" else 0
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", peer, device],
             cwd=ROOT,
+            env={**os.environ, **(variables or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

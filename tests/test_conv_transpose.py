@@ -9,7 +9,7 @@ import xcnn
 import xcnn.functional as F
 from xcnn import convolution, nn
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
-from xcnn.functional import conv_transpose
+from xcnn.functional import conv
 from xcnn.geometry import output_padding_for, transposed_geometry, window_geometry
 from xcnn.testing import gradcheck
 
@@ -240,15 +240,15 @@ def test_every_method(backend, monkeypatch, method, budget):
 def test_the_method_is_chosen_for_the_convolution(monkeypatch):
     """With the channels that are made as its channels, those that are given as its filters."""
     asked = []
-    choose = conv_transpose.choose
+    choose = conv.choose
 
     def chosen(problem, *settings):
-        asked.append(problem)
+        asked.append(problem._replace(compiled=False))
         return choose(problem, *settings)
 
-    monkeypatch.setattr(conv_transpose, "choose", chosen)
+    monkeypatch.setattr(conv, "choose", chosen)
     F.conv_transpose2d(normal(7, 4, 5, 6), normal(4, 3, 3, 2), stride=2, padding=1, groups=2)
-    assert asked == [(window_geometry((9, 10), (3, 2), 2, 1), 2, 6, 4, 7, False, None)]
+    assert asked == [(window_geometry((9, 10), (3, 2), 2, 1), 2, 6, 4, 7, False, None, False)]
 
 
 # -- sizes ---------------------------------------------------------------------------------

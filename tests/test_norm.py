@@ -363,7 +363,7 @@ def test_pieces_change_nothing(backend, evaluate, monkeypatch, piece, line):
         expected = evaluate(function, *arrays)
         with monkeypatch.context() as patch:
             patch.setattr(backend, "norm_piece", piece)
-            patch.setattr(sys.modules["xcnn.functional.norm"], "_INNER_LOOP", line)
+            patch.setattr(sys.modules["xcnn.backends.norm"], "_INNER_LOOP", line)
             patch.setattr(backend, "channels", lambda x: [slice(i, i + 1) for i in range(len(x))])
             found = evaluate(function, *arrays)
         assert_matches(found.y, expected.y)

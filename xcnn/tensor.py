@@ -282,14 +282,16 @@ class Function:
         return self._call(inputs)
 
     def _call(self, inputs: tuple) -> Tensor:
-        tensors = [v if v is None or isinstance(v, Tensor) else Tensor(v) for v in inputs]
-        arrays = [None if t is None else t.data for t in tensors]
+        tensors = [v if isinstance(v, Tensor) or v is None else Tensor(v) for v in inputs]
+        arrays = [None if t is None else t._data for t in tensors]
         self.backend = self._common_backend(arrays)
         if _mode.autocast:
             arrays = _cast_to_half(arrays)
-        recording = _mode.recording
-        self.needs_grad = tuple([recording and t is not None and t._requires for t in tensors])
-        self.recorded = self.differentiable and any(self.needs_grad)
+        if _mode.recording:
+            self.needs_grad = tuple([t is not None and t._requires for t in tensors])
+            self.recorded = self.differentiable and True in self.needs_grad
+        else:
+            self.needs_grad, self.recorded = (False,) * len(tensors), False
         output = Tensor(self.backend.run(self.forward, *arrays))
         if self.recorded:
             output._requires = True
@@ -302,18 +304,17 @@ class Function:
 
     def _common_backend(self, arrays: list) -> Backend:
         first: Backend | None = None
-        for index, (array, backend) in enumerate(
-            zip(arrays, backends.of_each(arrays), strict=True)
-        ):
-            if backend is None:
+        for index, array in enumerate(arrays):
+            if array is None:
                 continue
+            backend: Any = backends.find(array)
             if first is None:
                 first, number, dtype = backend, index, array.dtype
                 if dtype.kind != "f":
                     self._check_float(self._argument(index), dtype)
             elif backend is not first:
                 raise self._device_error(number, first, index, backend)
-            elif array.dtype != dtype:
+            elif array.dtype is not dtype and array.dtype != dtype:
                 self._check_same_type(number, dtype, index, array.dtype)
         if first is None:
             raise DTypeError(f"{type(self).__name__}: all inputs are None; pass at least one array")

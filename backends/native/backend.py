@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from ...arrays import Array
+from ...geometry import Geometry
+from ..base import OPTIMIZER_KERNELS, OVERFLOW, SKIPPED
 from ..cpu import CpuBackend
-from .library import Library
+from ..norm import Running, Statistics
+from .library import Library, address
+
+_CHUNK = 2**14  # elements of a parameter that a thread updates at a time
 
 
 class NativeBackend(CpuBackend):
@@ -16,6 +29,8 @@ class NativeBackend(CpuBackend):
     library
         The kernels of an instruction set.
     """
+
+    convolutions = (*CpuBackend.convolutions, "direct")
 
     def __init__(self, library: Library) -> None:
         super().__init__()
@@ -29,12 +44,276 @@ class NativeBackend(CpuBackend):
         """Number of threads for ``work`` multiplications."""
         return self._threads.available if work >= 2**16 else 1
 
-    # -- convolution ------------------------------------------------------------------------
+    # -- convolution --------------------------------------------------------------------------
 
-    # -- normalisation ----------------------------------------------------------------------
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        groups: int,
+        relu: bool,
+    ) -> Array:
+        kernel = self._kernel("convolution", x.dtype)
+        if kernel is None:
+            return super().convolution(x, weight, bias, geometry, groups, relu)
+        bias = None if bias is None else np.ascontiguousarray(bias)
+        y = np.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
+        problem = _problem(geometry, len(x), len(y), groups, x.shape[-1])
+        threads = self._threads_for(y.size * weight[0].size)
+        arrays = map(address, (x, weight, bias, y, problem))
+        kernel(*arrays, False, relu, threads)
+        return y
 
-    # -- pooling ----------------------------------------------------------------------------
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        kernel = self._kernel("convolution", dy.dtype)
+        if kernel is None or not self.all_finite(weight):  # times the zeros around dy: NaN
+            return super().convolution_input_gradient(dy, weight, geometry, groups)
+        dx = np.empty((weight.shape[1] * groups, *geometry.input, dy.shape[-1]), dy.dtype)
+        problem = _problem(geometry, len(dx), len(dy), groups, dy.shape[-1])
+        threads = self._threads_for(dy.size * weight[0].size)
+        arrays = map(address, (dy, weight, None, dx, problem))
+        kernel(*arrays, True, False, threads)
+        return dx
 
-    # -- losses -----------------------------------------------------------------------------
+    def convolution_weight_gradient(
+        self, dy: Array, x: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        kernel = self._kernel("convolution_weight_gradient", x.dtype)
+        if kernel is None:
+            return super().convolution_weight_gradient(dy, x, geometry, groups)
+        dweight = np.empty((len(dy), len(x) // groups, *geometry.kernel), x.dtype)
+        problem = _problem(geometry, len(x), len(dy), groups, x.shape[-1])
+        threads = self._threads_for(dy.size * dweight[0].size)
+        kernel(*map(address, (dy, x, dweight, problem)), threads)
+        return dweight
 
-    # -- optimisers -------------------------------------------------------------------------
+    def compiles(self, dtype: Any) -> bool:
+        return dtype.char in "fd"
+
+    def winograd(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        relu: bool = False,
+        flipped: bool = False,
+    ) -> Array | None:
+        filters, channels = weight.shape[:2][:: -1 if flipped else 1]
+        y = self.xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
+        finite = self.xp.empty(1, self.xp.int64)
+        sizes = _winograd_sizes(channels, filters, geometry, x.shape[-1])
+        threads = self._threads_for(y.size * channels)
+        arrays = (x, self.xp.ascontiguousarray(weight), bias, y, finite)
+        kernel = self._kernel("winograd", x.dtype)
+        kernel(*map(address, arrays), *sizes, flipped, relu, threads)
+        return y if finite[0] else None
+
+    def winograd_weight_gradient(self, x: Array, dy: Array, geometry: Geometry) -> Array:
+        channels, filters = len(x), len(dy)
+        dweight = self.xp.empty((filters, channels, *geometry.kernel), x.dtype)
+        sizes = _winograd_sizes(channels, filters, geometry, x.shape[-1])
+        kernel = self._kernel("winograd_weight_gradient", x.dtype)
+        kernel(*map(address, (x, dy, dweight)), *sizes, self._threads_for(dy.size * channels))
+        return dweight
+
+    # -- normalisation ------------------------------------------------------------------------
+
+    def normalize(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        running: Running | None = None,
+        fixed: bool = False,
+        residual: Array | None = None,
+        relu: bool = False,
+    ) -> tuple[Array, Statistics]:
+        kernel = self._kernel("normalize", x.dtype)
+        if kernel is None or not x.size:
+            return super().normalize(x, weight, bias, eps, running, fixed, residual, relu)
+        weight, bias, strides = _weights(weight, bias)
+        y, statistics = np.empty(x.shape, x.dtype), np.empty((3, *x.shape[::3]), x.dtype)
+        old, momentum = ((), 0) if running is None else (running[:2], running.momentum)
+        new = [np.ascontiguousarray(a, x.dtype) for a in old]
+        arrays = *map(address, (x, weight, bias)), *strides, eps, *map(address, new or (None, None))
+        settings = float(momentum), fixed, address(residual), relu
+        threads = self._threads_for(8 * x.size)
+        kernel(threads, *x.shape, *arrays, *settings, address(y), address(statistics))
+        for array, copy in zip(old, new, strict=True):
+            if copy is not array and not fixed:
+                array[...] = copy
+        return y, Statistics(*statistics[:, :, None, None])
+
+    def normalize_backward(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        statistics: Statistics,
+        weight: Array | None,
+        fixed: bool = False,
+        with_residual: bool = False,
+        with_dx: bool = True,
+    ) -> tuple[Array | None, Array, Array, Array | None]:
+        kernel, settings = (
+            self._kernel("normalize_backward", x.dtype),
+            (fixed, with_residual, with_dx),
+        )
+        if kernel is None or not x.size:
+            return super().normalize_backward(dy, x, y, statistics, weight, *settings)
+        dx = np.empty(x.shape, x.dtype) if with_dx else None
+        dweight, dbias = np.empty((2, *x.shape[:2]), x.dtype)
+        own = np.empty(x.shape, x.dtype) if with_residual and y is not None else None
+        weight, _, strides = _weights(weight, None)
+        arrays = map(address, (dy, x, y, statistics.mean, weight))
+        outputs = map(address, (dx, dweight, dbias, own))
+        kernel(self._threads_for(8 * x.size), *x.shape, *arrays, *strides, fixed, *outputs)
+        return dx, dweight, dbias, (dy if own is None else own) if with_residual else None
+
+    # -- pooling ------------------------------------------------------------------------------
+
+    def max_pool2d(
+        self, x: Array, geometry: Geometry, with_argmax: bool = True
+    ) -> tuple[Array, Array | None]:
+        kernel = self._kernel("max_pool2d", x.dtype)
+        if kernel is None:
+            return super().max_pool2d(x, geometry, with_argmax)
+        y = np.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        small = math.prod(geometry.kernel) <= 256
+        argmax = np.empty(y.shape, np.uint8 if small else np.int32) if with_argmax else None
+        arrays = address(x), address(y), address(argmax)
+        kernel(*arrays, 1 if small else 4, *self._image_arguments(geometry, x))
+        return y, argmax
+
+    def max_pool2d_backward(self, dy: Array, argmax: Array, geometry: Geometry) -> Array:
+        kernel = self._kernel("max_pool2d_backward", dy.dtype)
+        if kernel is None:
+            return super().max_pool2d_backward(dy, argmax, geometry)
+        dx = np.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        arrays = address(dy), address(argmax), address(dx)
+        kernel(*arrays, argmax.itemsize, *self._image_arguments(geometry, dx))
+        return dx
+
+    def avg_pool2d(self, x: Array, geometry: Geometry, include_pad: bool) -> Array:
+        kernel = self._kernel("avg_pool2d", x.dtype)
+        if kernel is None:
+            return super().avg_pool2d(x, geometry, include_pad)
+        y = np.empty((len(x), *geometry.output, x.shape[-1]), x.dtype)
+        kernel(address(x), address(y), include_pad, *self._image_arguments(geometry, x))
+        return y
+
+    def avg_pool2d_backward(self, dy: Array, geometry: Geometry, include_pad: bool) -> Array:
+        kernel = self._kernel("avg_pool2d_backward", dy.dtype)
+        if kernel is None:
+            return super().avg_pool2d_backward(dy, geometry, include_pad)
+        dx = np.empty((len(dy), *geometry.input, dy.shape[-1]), dy.dtype)
+        kernel(address(dy), address(dx), include_pad, *self._image_arguments(geometry, dx))
+        return dx
+
+    def _image_arguments(self, geometry: Geometry, x: Array) -> tuple[Any, ...]:
+        """The last arguments of a kernel of images x (C, H, W, N) and windows."""
+        return _axes(geometry), len(x), x.shape[-1], self._threads_for(x.size)
+
+    # -- losses -------------------------------------------------------------------------------
+
+    def cross_entropy(
+        self, x: Array, target: Array, with_slope: bool = True, ignore_index: int = -100
+    ) -> tuple[Array, Array | None]:
+        kernel = self._kernel("cross_entropy", x.dtype)
+        if kernel is None:
+            return super().cross_entropy(x, target, with_slope, ignore_index)
+        classes, size = x.shape
+        target = np.ascontiguousarray(target, np.int64)
+        terms = np.empty(size, x.dtype)
+        slope = np.empty(x.shape, x.dtype) if with_slope else None
+        arrays = address(x), address(target), address(terms), address(slope)
+        kernel(*arrays, ignore_index, classes, size, self._threads_for(8 * x.size))
+        return terms, slope
+
+    # -- optimisers ---------------------------------------------------------------------------
+
+    def optimizer_step(
+        self,
+        kernel: str,
+        rule: Callable[[], Callable[..., None]],
+        lists: Sequence[Sequence[Array]],
+        settings: Mapping[str, Any],
+        scaler: Array | None = None,
+        whole: bool = False,
+    ) -> None:
+        arrays = [a for kind in lists for a in kind]
+        kinds = {a.dtype for a in arrays}
+        function = self._kernel(kernel, arrays[0].dtype) if kernel and len(kinds) == 1 else None
+        if function is None or not all(a.flags.c_contiguous for a in arrays):
+            super().optimizer_step(kernel, rule, lists, settings, scaler, whole)
+            return
+        if scaler is not None:
+            if scaler[OVERFLOW]:
+                return
+            settings = {**settings, "step": settings.get("step", 0) - int(scaler[SKIPPED])}
+        addresses = tuple([address(a) for a in arrays])
+        sizes = tuple([p.size for p in lists[0]])
+        table = _chunks(addresses, sizes, tuple(map(bool, lists)), arrays[0].itemsize)
+        threads = self._threads_for(8 * sum(sizes))
+        numbers = [settings[name] for name in OPTIMIZER_KERNELS[kernel]]
+        function(address(table), len(table), threads, *numbers)
+
+
+@lru_cache(maxsize=1024)
+def _problem(geometry: Geometry, channels: int, filters: int, groups: int, batch: int) -> Array:
+    """``Problem`` of convolution.cpp."""
+    axes = zip(
+        geometry.input,
+        geometry.output,
+        geometry.kernel,
+        geometry.stride,
+        (begin for begin, _ in geometry.padding),
+        geometry.dilation,
+        strict=True,
+    )
+    return np.array([channels, filters, groups, batch, *itertools.chain(*axes)], np.int64)
+
+
+def _winograd_sizes(channels: int, filters: int, geometry: Geometry, batch: int) -> tuple[int, ...]:
+    (top, _), (left, _) = geometry.padding
+    images = *geometry.input, *geometry.output, batch
+    return channels, filters, *images, top, left, geometry.kernel[0]
+
+
+def _weights(weight: Array | None, bias: Array | None) -> tuple[Any, Any, tuple[int, int]]:
+    """Both, contiguous, and the distances between the weights of two groups and of two rows."""
+    weight, bias = (None if a is None else np.ascontiguousarray(a) for a in (weight, bias))
+    shape = next((a.shape for a in (weight, bias) if a is not None), (1, 1))
+    return weight, bias, (shape[1] * (shape[0] > 1), int(shape[1] > 1))
+
+
+@lru_cache(maxsize=1024)
+def _axes(geometry: Geometry) -> Any:
+    """A geometry as the ``Geometry`` of pool.cpp."""
+    numbers = []
+    for axis in (0, 1):
+        pairs = (geometry.input, geometry.output, geometry.kernel, geometry.stride)
+        numbers += [pair[axis] for pair in pairs]
+        numbers += [*geometry.padding[axis], geometry.dilation[axis]]
+    return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+@lru_cache(maxsize=64)
+def _chunks(
+    addresses: tuple[int, ...], sizes: tuple[int, ...], used: tuple[bool, ...], itemsize: int
+) -> Array:
+    """The ``Chunk`` rows of optim.cpp: five addresses, 0 for lists not ``used``, and a length."""
+    columns = np.zeros((5, len(sizes)), np.int64)
+    columns[: len(used)][list(used)] = np.reshape(addresses, (sum(used), len(sizes)))
+    rows = [
+        [*(first + start * itemsize if first else 0 for first in column), min(_CHUNK, size - start)]
+        for column, size in zip(columns.T.tolist(), sizes, strict=True)
+        for start in range(0, size, _CHUNK)
+    ]
+    return np.array(rows, np.int64).reshape(-1, 6)

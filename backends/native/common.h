@@ -5,6 +5,7 @@
 // linker would keep one copy of theirs for all instruction sets.
 #pragma once
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define XCNN_JOIN_(a, b, c) a##b##_##c
@@ -16,6 +17,16 @@
 #else
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
+
+// export the template name<T> for both types: NAME_float32 and NAME_float64, with the same parameters
+#define EXPORT_BOTH(name, parameters, arguments)                         \
+    EXPORT_AS(name, float, float32, parameters, arguments)               \
+    EXPORT_AS(name, double, float64, parameters, arguments)
+#define EXPORT_AS(name, type, dtype, parameters, arguments)              \
+    namespace dtype {                                                    \
+    typedef type T;                                                      \
+    EXPORT void KERNEL(name##_##dtype) parameters { name<T> arguments; } \
+    }
 
 // Call work(context, part) for each part in [0, parts), on up to `threads` threads.
 EXPORT void xcnn_parallel(int64_t threads, int64_t parts, void (*work)(void*, int64_t), void* context);
@@ -30,6 +41,10 @@ constexpr int VECTOR_BYTES = 32;
 constexpr int VECTOR_BYTES = 16;  // SSE2, NEON
 #endif
 
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // a vector of T that may start at any address of a T
 template <class T>
 struct Vector {
@@ -38,6 +53,40 @@ struct Vector {
 };
 template <class T>
 using Vec = typename Vector<T>::type;
+
+// Code for lanes V computes one element, V = T, or a vector of them, V = Vec<T>.
+// Lanes<V>::mask selects lanes; it is an integer as wide as T in each.
+template <class V>
+struct Lanes {
+    typedef decltype(V{} < V{}) mask;
+};
+template <>
+struct Lanes<float> {
+    typedef int32_t mask;
+};
+template <>
+struct Lanes<double> {
+    typedef int64_t mask;
+};
+template <class V, class T>
+inline V read(const T* p) {
+    V v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class V, class T>
+inline void write(T* p, V v) {
+    memcpy(p, &v, sizeof v);
+}
+// call f(i, V) to cover the elements [0, n); some twice, unless n is a multiple of the vector
+template <class T, class F>
+inline void each_twice(int64_t n, F&& f) {
+    constexpr int64_t size = Vector<T>::size;
+    if (n < size)
+        for (int64_t i = 0; i < n; ++i) f(i, T());
+    else
+        for (int64_t i = 0; i < n; i += size) f(smaller(i, n - size), Vec<T>());
+}
 
 template <class T>
 inline Vec<T> load(const T* p) {
@@ -64,9 +113,18 @@ inline T sum(Vec<T> v) {
     for (int i = 0; i < Vector<T>::size; ++i) total += v[i];
     return total;
 }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// memory for `count` elements, aligned to vectors, not initialised, until the end of the block
+template <class T>
+struct Buffer {
+    T* data;
+    explicit Buffer(int64_t count) : data(static_cast<T*>(aligned_alloc(64, 64 * ceil_div(count * sizeof(T) + 1, 64)))) {
+        if (!data) abort();
+    }
+    ~Buffer() { free(data); }
+    Buffer(const Buffer&) = delete;
+    operator T*() const { return data; }
+};
 
 // parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another
 template <class F>

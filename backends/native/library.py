@@ -19,11 +19,27 @@ _TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes
 #: pointer, i an int64, d a double
 KERNELS: dict[str, str] = {
     # convolution.cpp
+    "convolution": "pppppiii",
+    "convolution_weight_gradient": "ppppi",
     # winograd.cpp
+    "winograd": "pppppiiiiiiiiiiiii",
+    "winograd_weight_gradient": "pppiiiiiiiiiii",
     # norm.cpp
+    "normalize": "iiiiipppiidppdipipp",
+    "normalize_backward": "iiiiipppppiiipppp",
     # pool.cpp
+    "max_pool2d": "pppipiii",
+    "max_pool2d_backward": "pppipiii",
+    "avg_pool2d": "ppipiii",
+    "avg_pool2d_backward": "ppipiii",
     # loss.cpp
+    "cross_entropy": "ppppiiii",
+    "exponential": "ppi",
     # optim.cpp
+    "sgd_step": "piiddid",
+    "adam_step": "piiddddddi",
+    "rmsprop_step": "piiddddd",
+    "adagrad_step": "piiddddd",
     # elementwise.cpp
 }
 

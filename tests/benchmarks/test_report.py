@@ -69,6 +69,9 @@ COUNTS = {"selected": 9, "passed": 7, "failed": 1, "error": 0, "skipped": 1}
 SUITE = {**COUNTS, "failures": {"test_y[cuda]": "no"}, "missing": {"test_z.py": "No module"}}
 KERNEL = {"title": "im2col", "status": "ok", "seconds": 0.0002, "bytes_per_second": 1.28e12}
 GPU = {"seconds": 0.005, "gpu": 0.004, "queue": 0.001, "peak": 2**29}
+STEP = {"multiply_adds": 3.5e8, "bytes": 3 * 2**20, "seconds": 0.0037}
+POINT = {"value": 8, "work": 1000, "seconds": 0.002, "alone": 0.003, "seconds_factor": None}
+POINT |= {"memory": 2**20, "memory_factor": None}
 FAKE = {
     "cases": [
         {"name": "suite", "status": "failed", "took": 90.4, "error": "one", "result": SUITE},
@@ -97,7 +100,7 @@ FAKE = {
             "result": {"steps": 30, "parameters": 10, "differing": ["fc1.bias"]},
         },
         {"name": "mnist", "status": "skipped", "reason": "MNIST is not here"},
-        row("conv-32-both", [0.012, 0.010], [0.005, 0.0061]),
+        {**row("conv-32-both", [0.012, 0.010], [0.005, 0.0061]), "aim": 0.8},
         {"name": "vgg-64", "status": "failed", "error": "E: first\nsecond"},
         {"name": "batch-norm"},
         {
@@ -106,6 +109,12 @@ FAKE = {
         },
     ],
     "means": {},
+    "floor": {"gemm": 2e11, "copy": 1.5e10, "steps": {"conv-32-both": STEP, "vgg-64": STEP}},
+    "growth": {
+        "base": {"batch": 8, "depth": 2},
+        "threads": "2",
+        "axes": {"batch": [POINT, {**POINT, "value": 16, "seconds_factor": 1.9}]},
+    },
     "peers": {"torch": {"status": "skipped", "reason": "PyTorch is not installed"}},
     "machine": {"processor": "Fake CPU"},
     "effort": {"processes": 2, "rounds": 5, "steps": None},
@@ -125,12 +134,21 @@ kernels         0 s  timed out: stopped after 70 s
 determinism     0 s
   two runs of 30 steps: 1 of 10 parameters differ: fc1.bias
 mnist           0 s  skipped: MNIST is not here
-                                xcnn     PyTorch   ratio   of each process
-conv-32-both                 10.0 ms     5.00 ms    2.00   12.0 10.0 / 5.00 6.10
+                                xcnn     PyTorch   ratio    aim   of each process
+conv-32-both                 10.0 ms     5.00 ms    2.00  ≤0.80   12.0 10.0 / 5.00 6.10
 vgg-64                    failed: E: first
 batch-norm                not measured
-resnet18-32                  5.00 ms     4.00 ms    1.25   GPU 4.00 / host-bound ms, \
+resnet18-32                  5.00 ms     4.00 ms    1.25          GPU 4.00 / host-bound ms, \
 to queue 1.00 / 1.00 ms, 512 / 512 MiB
+floor: matrix product 200 GFLOP/s, copy 15.0 GB/s
+                          multiply-adds       moved       floor   of a step: xcnn / PyTorch
+conv-32-both                       350M    3.00 MiB     3.70 ms   0.37 / 0.74
+vgg-64                             350M    3.00 MiB     3.70 ms
+growth of xcnn's step per doubling of the work; otherwise batch 8, depth 2
+                                work   2 threads      factor    1 thread    speed-up      memory\
+      factor
+batch 8                        1.00×     2.00 ms                 3.00 ms        1.50    1.00 MiB
+batch 16                       1.00×     2.00 ms        1.90     3.00 ms        1.50    1.00 MiB
 torch: skipped: PyTorch is not installed
 processor Fake CPU
 best of 2 processes of each library, medians of 5 turns, 0.2 s of steps a turn; 12 s in all
@@ -210,7 +228,7 @@ def test_run_as_a_command(tmp_path):
     assert "process 1 of 1, cross-entropy-10: ok, xcnn" in done.stderr
     report = json.loads(path.read_text())
     assert done.stdout.rstrip() == table.render(report)
-    assert set(report) == set(STORED) - {"growth"}
+    assert set(report) == set(STORED) - {"floor", "growth"}
     assert report["peers"]["xcnn"]["runs_on"]["core"] != "Prescott"
     (case,) = report["cases"]
     assert set(STORED["cases"][0]) - {"batch"} <= set(case)

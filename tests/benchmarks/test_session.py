@@ -1,5 +1,6 @@
 """Taking turns, and processes that hang or crash."""
 
+import argparse
 import contextlib
 import os
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import peers, run, session
+from benchmarks import cases, floor, peers, run, session
 from benchmarks.outcome import Failed, Skipped
 from benchmarks.worker import Worker
 
@@ -76,7 +77,8 @@ def is_gone(pid, within=5):
 class FakeWorker:
     """Answers at once; ``told`` maps (peer, message) to seconds or to an exception."""
 
-    def __init__(self, peer, device="cpu"):
+    def __init__(self, peer, device="cpu", variables=()):
+        self.variables = variables
         self.peer, self.closed, self.case = peer, False, None
         workers.append(self)
 
@@ -184,7 +186,7 @@ def test_a_row_is_host_bound_if_most_turns_are(times, expected):
 
 
 def test_memory_and_means(measure):
-    row = run.memory(session.Session(LANES, session.Effort(processes=2)))
+    row = run.memory("lenet-128", session.Session(LANES, session.Effort(processes=2)))
     assert row["peers"]["xcnn"] == {"memory": 28, "spread": [28, 28]}
     assert row["ratio"] == 28 / 35
     assert {(case, steps) for _, case, steps in ran} == {("lenet-128", 4)}  # 0.2 s of 0.05 s
@@ -193,28 +195,46 @@ def test_memory_and_means(measure):
 
 
 def test_growth(measure, monkeypatch):
-    """Time grows with the work, memory with the batch."""
-    base, least = run.BASE, run.SMALLEST
-    assert list(run.measure_sizes([least, base], session.Effort(1, 1, 1))) == [
-        least.name,
-        base.name,
-    ]
-    assert [case for _, case, _ in ran] == [least.name, base.name]
+    """Time grows with the work, memory with the batch; half as fast with one thread."""
+    names, threads = [run.SMALLEST.name, run.BASE.name], {"OPENBLAS_NUM_THREADS": "2"}
+    figures = run.measure_sizes([run.SMALLEST, run.BASE], session.Effort(1, 1, 1), threads)
+    assert list(figures) == [*names, *(f"{name}/1" for name in names)]
+    assert [case for _, case, _ in ran] == names * 2
+    assert [int(w.variables["OPENBLAS_NUM_THREADS"]) for w in workers] == [2, 2, 1, 1]
 
-    def measure_sizes(sizes, effort):
-        peak = [2**20 * (9 + size.batch) for size in sizes]
-        rows = [
-            {"seconds": 1e-9 * size.work, "spread": [], "peak": n, "peaks": [n]}
-            for size, n in zip(sizes, peak, strict=True)
-        ]
-        return {size.name: row for size, row in zip(sizes, rows, strict=True)}
+    def measure_sizes(sizes, effort, variables):
+        rows = {}
+        for size in sizes:
+            peak, seconds = 2**20 * (9 + size.batch), 1e-9 * size.work
+            rows[size.name] = {"seconds": seconds, "spread": [], "peak": peak, "peaks": [peak]}
+            rows[f"{size.name}/1"] = {**rows[size.name], "seconds": 2 * seconds}
+        return rows
 
     monkeypatch.setattr(run, "measure_sizes", measure_sizes)
-    result = run.growth(session.Effort())
+    result = run.growth(session.Session(LANES))
     batches = result["axes"]["batch"]
-    assert [point["memory"] for point in batches] == [(n - 1) * 2**20 for n in (32, 64, 128, 256)]
+    assert [point["memory"] for point in batches] == [(n - 1) * 2**20 for n in (32, 64, 128)]
+    assert all(point["alone"] == 2 * point["seconds"] for point in batches)
     for points in result["axes"].values():
         assert [p["seconds_factor"] for p in points[1:]] == [pytest.approx(2)] * (len(points) - 1)
+
+
+def test_the_floor():
+    lenet = floor.work(peers.Xcnn(), cases.LENET, 2)
+    convolutions = 6 * 25 * 28**2, 16 * 150 * 10**2
+    products = 3 * (sum(convolutions) + 400 * 120 + 120 * 84 + 84 * 10) - convolutions[0]
+    values = 2 * (2 * 784 + 5 * (6 * 14**2 + 400 + 120 + 84)) + 10 * 61_706
+    assert lenet == (2 * products, 4 * values)
+
+
+def test_the_environment_of_each_library(measure):
+    options = argparse.Namespace(threads=2, native="avx2")
+    variables = run.settings(options)
+    assert variables["torch"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    libraries = session.Session(LANES, session.Effort(1, 1, 1), variables=variables)
+    libraries.run([{"name": "adam"}])
+    assert [worker.variables for worker in workers] == [variables["xcnn"], variables["torch"]]
+    assert libraries.peers["xcnn"]["runs_on"]["XCNN_NATIVE"] == "avx2"
 
 
 def test_the_gpu_compiles_into_a_folder_that_stays(monkeypatch):

@@ -63,6 +63,11 @@ def test_errors_are_those_of_float32():
         assert 1e-8 < error < 1e-5
 
 
+def test_a_process_of_its_own_chooses_the_kernels(monkeypatch):
+    monkeypatch.setenv("XCNN_NATIVE", "1")
+    assert accuracy.apart("0", xcnn.backends.native.load) == (None, "off: XCNN_NATIVE=0")
+
+
 @pytest.mark.parametrize("name", choices.CHOICES)
 def test_variants_compute_the_same(name):
     variants = choices.CHOICES[name]()

@@ -6,6 +6,7 @@ A :class:`Problem` describes a convolution; :func:`choose` picks the :class:`Met
 from __future__ import annotations
 
 from .depthwise import Depthwise
+from .direct import Direct
 from .frames import choose
 from .grouped import Grouped
 from .im2col import Im2col
@@ -17,6 +18,7 @@ from .winograd import Winograd
 __all__ = ["METHODS", "Method", "Problem", "choose"]
 
 METHODS.update(  # in order of preference
+    direct=Direct(),
     pointwise=Pointwise(),
     depthwise=Depthwise(),
     grouped=Grouped(),

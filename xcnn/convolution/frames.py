@@ -21,7 +21,7 @@ _BUDGET = 24 * 2**20  # bytes of gathered frames, or column_budget if that is mo
 
 
 @lru_cache(maxsize=1024)
-def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = "auto") -> Method:
+def choose(problem: Problem, candidates: tuple[str, ...], setting: str = "auto") -> Method:
     """:func:`xcnn.convolution.method.choose`; for volumes, the method for their frames."""
     if problem.depth is None:
         return method.choose(problem, candidates, setting)

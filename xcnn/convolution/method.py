@@ -28,6 +28,8 @@ class Problem(NamedTuple):
         Whether to return max(y, 0), in one pass with the bias; its backward is up to the caller.
     depth : Geometry or None
         Of volumes: the windows along the depth, as for an image one pixel wide.
+    compiled : bool
+        Whether the backend has compiled kernels for the arrays.
     """
 
     geometry: Geometry
@@ -37,6 +39,7 @@ class Problem(NamedTuple):
     batch: int
     relu: bool = False
     depth: Geometry | None = None
+    compiled: bool = False
 
     @property
     @lru_cache(maxsize=1024)
@@ -117,7 +120,7 @@ METHODS: dict[str, Method] = {}
 
 
 @lru_cache(maxsize=1024)
-def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = "auto") -> Method:
+def choose(problem: Problem, candidates: tuple[str, ...], setting: str = "auto") -> Method:
     """Choose the fastest method by measured rules.
 
     Parameters
@@ -125,7 +128,7 @@ def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = 
     problem
         The convolution.
     candidates
-        ``backend.convolutions``: the names to choose from besides im2col; None: all.
+        ``backend.convolutions``: the names to choose from besides im2col.
     setting
         ``xcnn.config.convolution``: "auto"; or the name of a method to use wherever it applies.
 
@@ -140,7 +143,6 @@ def choose(problem: Problem, candidates: tuple[str, ...] | None, setting: str = 
             raise ArgumentError(f"xcnn.config.convolution={setting!r}: expected auto, {names}")
         return METHODS[setting if METHODS[setting].applies(problem) else "im2col"]
     for name, method in METHODS.items():
-        allowed = candidates is None or name in candidates
-        if allowed and method.applies(problem) and method.pays(problem):
+        if name in candidates and method.applies(problem) and method.pays(problem):
             return method
     return METHODS["im2col"]

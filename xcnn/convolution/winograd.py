@@ -99,6 +99,8 @@ class Winograd(Method):
     def _forward(self, backend: Backend, problem: Problem, *arrays: Any) -> Array | None:
         """y, or None if a pixel or weight is not finite, as it would reach its whole block."""
         x, weight, bias = arrays
+        if _is_compiled(problem):
+            return backend.winograd(x, weight, bias, problem.geometry, problem.relu)
         y, filters = backend.xp.empty(problem.output_shape, x.dtype), len(weight)
         plan = _plan(backend, problem, x.dtype)
         u = _transformed_weight(backend, weight)
@@ -119,13 +121,26 @@ class Winograd(Method):
         return y if finite else None
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
-        flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
-        dx = self._forward(backend, _input_gradient_problem(problem), dy, flipped, None)
+        adjoint = _input_gradient_problem(problem)
+        if _is_compiled(problem):
+            dx = backend.winograd(dy, weight, None, adjoint.geometry, flipped=True)
+        else:
+            flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
+            dx = self._forward(backend, adjoint, dy, flipped, None)
         if dx is None:
             return METHODS["im2col"].input_gradient(backend, problem, dy, weight)
         return dx
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        if _is_compiled(problem):
+            dweight = backend.winograd_weight_gradient(x, dy, problem.geometry)
+        else:
+            dweight = self._weight_gradient(backend, problem, dy, x)
+        if not backend.all_finite(dweight):
+            return METHODS["im2col"].weight_gradient(backend, problem, dy, x)
+        return dweight
+
+    def _weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         xp, (filters, channels) = backend.xp, problem.weight_shape[:2]
         plan = _plan(backend, problem, x.dtype)
 
@@ -140,11 +155,14 @@ class Winograd(Method):
         du, *partials = backend.each(compute, plan.bands)
         for partial in partials:
             du += partial
-        if not backend.all_finite(du[0]):
-            return METHODS["im2col"].weight_gradient(backend, problem, dy, x)
         g = _both_axes(backend, problem.geometry.kernel, str(x.dtype))
         taps = backend.matmul(g.T, du.reshape(36, filters * channels))
         return xp.ascontiguousarray(taps.T).reshape(problem.weight_shape)
+
+
+def _is_compiled(problem: Problem) -> bool:
+    height, width = problem.geometry.kernel
+    return problem.compiled and height == width
 
 
 def _input_gradient_problem(problem: Problem) -> Problem:

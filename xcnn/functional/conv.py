@@ -28,10 +28,15 @@ class Convolution(Function):
         self.problem = problem
         self.data_format = data_format
 
+    def choose_method(self, backend: Backend, dtype: Any) -> None:
+        """Choose the method for arrays of a dtype."""
+        self.problem = self.problem._replace(compiled=backend.compiles(dtype))
+        self.method = choose(self.problem, backend.convolutions, config.convolution)
+
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
-        self.method = choose(self.problem, backend.convolutions, config.convolution)
+        self.choose_method(backend, x.dtype)
         y = self.method.forward(backend, self.problem, x, kernel, bias)
         self.save(x=x, kernel=kernel, y=y if self.problem.relu else None, shape=weight.shape)
         return batch_first(y, self.data_format)

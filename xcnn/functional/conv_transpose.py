@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import config
 from ..arrays import Array
 from ..backends import Backend
-from ..convolution import choose
 from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Tensor, operands
 from .conv import Convolution, problem_of, shape_of
@@ -26,7 +24,7 @@ class ConvTranspose(Convolution):
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
         x = batch_last(backend.xp, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
-        self.method = choose(self.problem, backend.convolutions, config.convolution)
+        self.choose_method(backend, x.dtype)
         y = self.method.input_gradient(backend, self.problem, x, kernel)
         if bias is not None:
             backend.add_bias(as_matrix(y), bias, slice(None), relu=False)

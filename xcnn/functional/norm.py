@@ -7,13 +7,12 @@ numbers; one Function computes them all.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import backends
 from ..arrays import Array, in_range, sum_dtype
-from ..backends import Backend
+from ..backends import Backend, Running
 from ..checks import check_flag, check_int, check_number, check_shape, is_int
 from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..layout import batch_first, batch_last, to_batch_last
@@ -27,8 +26,6 @@ __all__ = [
     "rms_norm",
 ]
 # fmt: on
-
-_INNER_LOOP = 256  # length at which the overhead of NumPy's inner loops is small
 
 
 @dataclass(frozen=True)
@@ -49,26 +46,10 @@ class Groups:
     weights: tuple[int, int]
     across_batch: bool = False
 
-    def size(self, batch: int) -> int:
-        """Number of elements of a group."""
-        return math.prod(self.shape[1:]) * (batch if self.across_batch else 1)
-
-    def repeats(self, batch: int) -> int:
-        """Number of pixels of a row, a divisor of P, to merge with the batch into the inner axis.
-
-        NumPy's inner loops run over that axis; the batch alone may be too short.
-        """
-        pixels = self.shape[2]
-        limit = 1 if self.across_batch else _INNER_LOOP // max(1, batch)
-        return next(n for n in range(max(1, min(limit, pixels)), 0, -1) if pixels % n == 0)
-
-
-class Running(NamedTuple):
-    """Running statistics (C,), float arrays that a training step updates in place."""
-
-    mean: Array
-    var: Array
-    momentum: Any = 0.0
+    def rows(self, batch: int) -> tuple[int, int, int, int]:
+        """(A, K, P, N) with N the batch, or with the batch among the pixels."""
+        groups, rows, pixels = self.shape
+        return (groups, rows, pixels * batch, 1) if self.across_batch else (*self.shape, batch)
 
 
 class Normalize(Function):
@@ -77,193 +58,73 @@ class Normalize(Function):
     With ``fixed``, uses the running statistics instead of those of the input.
     """
 
-    arguments = ("input", "weight", "bias")
+    arguments = ("input", "weight", "bias", "residual")
 
     def __init__(
-        self, groups: Groups, eps: float, running: Running | None = None, fixed: bool = False
+        self,
+        groups: Groups,
+        eps: float,
+        running: Running | None = None,
+        fixed: bool = False,
+        relu: bool = False,
     ) -> None:
         self.groups = groups
         self.eps = eps
         self.running = running
         self.fixed = fixed
+        self.relu = relu
 
     def forward(
-        self, backend: Backend, x: Array, weight: Array | None, bias: Array | None
+        self,
+        backend: Backend,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        residual: Array | None = None,
     ) -> Array:
         rows = self._batch_last(backend, x)
         self.memory = rows.shape
-        self.weight_shape = None if weight is None else weight.shape
-        self.bias_shape = None if bias is None else bias.shape
-        groups, pixels = self.groups.shape[:2], self.groups.shape[2]
-        self.repeats = self.groups.repeats(len(x))
-        inner = self.repeats * len(x)
-        rows = rows.reshape(*groups, pixels // self.repeats, inner)  # (A, K, P / repeats, inner)
-        dtype = sum_dtype(x.dtype)
-        weight, bias = self._as_rows(weight, dtype), self._as_rows(bias, dtype)
-        if self.eps >= 0:  # 0 would divide 0 by 0
-            self.eps = in_range(backend.xp, self.eps, dtype)
-        mean, var = self._statistics(backend, inner, dtype)
-        rest = backend.xp.zeros_like(mean)
-        y = self._normalize(backend, rows, (mean, rest, var), weight, bias)
-        if self.running is not None and not self.fixed and x.size:
-            self._update(self.running, mean + rest, var, self.groups.size(len(x)))
-        scale = self._inverse_std(backend, var)
-        self.save(x=rows, mean=mean, rest=rest, scale=scale, weight=weight)
+        self.shape = self.groups.rows(len(x))
+        self.weight_shapes = [None if a is None else a.shape for a in (weight, bias)]
+        rows, eps = rows.reshape(self.shape), self.eps
+        if residual is not None:
+            residual = self._batch_last(backend, residual).reshape(self.shape)
+        weight, bias = self._as_rows(weight), self._as_rows(bias)
+        if eps >= 0:  # 0 would divide 0 by 0
+            eps = in_range(backend.xp, eps, sum_dtype(x.dtype))
+        settings = eps, self.running, self.fixed, residual, self.relu
+        y, statistics = backend.normalize(rows, weight, bias, *settings)
+        self.save(x=rows, y=y if self.relu else None, statistics=statistics, weight=weight)
         return self._batch_first(backend, y)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        x, xp = self.saved.x, backend.xp
-        dy = self._batch_last(backend, dy).reshape(x.shape)
-        dx = xp.empty_like(x) if self.needs_grad[0] else None
-        shape = (*x.shape[:2], 1, 1)  # of the gradients before groups are summed
-        dweight, dbias = (xp.empty(shape, self.saved.mean.dtype) for _ in range(2))
-
-        def compute(part: slice) -> None:
-            for piece in _pieces(backend, x, part):
-                self._backward_piece(backend, piece, dy[piece], (dx, dweight, dbias))
-
-        backend.each(compute, backend.channels(x))
+        saved, needs = self.saved, self.needs_grad
+        dy = self._batch_last(backend, dy).reshape(self.shape)
+        with_residual = len(needs) > 3 and needs[3]
+        dx, dweight, dbias, dresidual = backend.normalize_backward(
+            dy,
+            saved.x,
+            saved.y,
+            saved.statistics,
+            saved.weight,
+            self.fixed,
+            with_residual,
+            needs[0],
+        )
         return (
             None if dx is None else self._batch_first(backend, dx),
-            self._shared(dweight, self.weight_shape, self.needs_grad[1]),
-            self._shared(dbias, self.bias_shape, self.needs_grad[2]),
+            self._shared(dweight, self.weight_shapes[0]) if needs[1] else None,
+            self._shared(dbias, self.weight_shapes[1]) if needs[2] else None,
+            *([self._batch_first(backend, dresidual)] if with_residual else []),
         )
 
-    # -- forward ----------------------------------------------------------------------------
+    def _as_rows(self, weight: Array | None) -> Array | None:
+        """``weight`` as (A or 1, K or 1)."""
+        return None if weight is None else weight.reshape(self.groups.weights)
 
-    def _as_rows(self, weight: Array | None, dtype: Any) -> Array | None:
-        """``weight`` as (A or 1, K or 1, 1, 1)."""
-        if weight is None:
-            return None
-        return weight.astype(dtype, copy=False).reshape(*self.groups.weights, 1, 1)
-
-    def _statistics(self, backend: Backend, inner: int, dtype: Any) -> tuple[Array, Array]:
-        """Mean and variance (A, 1, 1, 1 or inner): the running ones, or uninitialised arrays."""
-        shape = (self.groups.shape[0], 1, 1, 1 if self.groups.across_batch else inner)
-        if self.fixed and self.running is not None:
-            mean, var = (a.astype(dtype) for a in self.running[:2])  # copies: training updates them
-            return mean.reshape(shape), var.reshape(shape)
-        return backend.xp.empty(shape, dtype), backend.xp.empty(shape, dtype)
-
-    def _inverse_std(self, backend: Backend, var: Array) -> Array:
-        """1 / standard deviation."""
-        return 1 / backend.xp.sqrt(var + self.eps)
-
-    def _normalize(
-        self, backend: Backend, x: Array, statistics: tuple[Array, ...], *weights: Array | None
-    ) -> Array:
-        """The output in memory order; fills the ``statistics`` unless they are fixed."""
-        xp, (weight, bias) = backend.xp, weights
-        y = xp.empty(x.shape, x.dtype)
-
-        def compute(part: slice) -> None:
-            for piece in _pieces(backend, x, part):
-                mean, rest, var = (a[piece] for a in statistics)
-                centred = self._centred(backend, x[piece], mean, rest, var)
-                scale = self._inverse_std(backend, var)
-                if weight is not None:
-                    scale = scale * _weights_of(weight, piece)
-                centred *= scale
-                offset = rest * scale
-                if bias is not None:
-                    offset = offset - _weights_of(bias, piece)
-                xp.subtract(centred, offset, out=y[piece])
-
-        backend.each(compute, backend.channels(x))
-        return y
-
-    def _centred(self, backend: Backend, x: Array, mean: Array, rest: Array, var: Array) -> Array:
-        """``x`` - ``mean``, a new array; fills mean, rest and var unless they are fixed.
-
-        ``mean`` is that of an eighth of the group, which is near: rest² < 8 var for any values.
-        ``rest`` is the mean of the new array, so that mean + rest is exact beyond the precision of
-        x, and var its mean square less rest², with no loss where the mean is large.
-        """
-        xp = backend.xp
-        if self.fixed:
-            return x - mean
-        groups, rows, inner = len(x), x.shape[1] * x.shape[2], x.shape[3]
-        size = max(1, self.groups.size(inner))
-        some = -(-rows // 8)
-        part = x.reshape(groups, 1, rows, inner)[:, :, :some]
-        xp.divide(self._sums(backend, True, part), max(1, size // max(1, rows) * some), out=mean)
-        centred = x - mean
-        xp.divide(self._sums(backend, True, centred), size, out=rest)
-        xp.divide(self._sums(backend, True, centred, centred), size, out=var)
-        var -= rest * rest
-        xp.maximum(var, 0, out=var)  # rounding can make it negative
-        return centred
-
-    def _sums(self, backend: Backend, rows: bool, a: Array, b: Array | None = None) -> Array:
-        """Sums of a, or of a * b, over P of (A, K, P, inner); all but A if across the batch.
-
-        Over K, too, if ``rows``. Each example's sum is repeated ``repeats`` times, as the example
-        is on the inner axis.
-        """
-        if self.groups.across_batch:
-            shape = len(a), math.prod(a.shape[1:])
-            other = None if b is None else b.reshape(shape)
-            return backend.row_sums(a.reshape(shape), other).reshape(len(a), 1, 1, 1)
-        terms = a if b is None else a * b
-        groups, count, pixels, inner = a.shape
-        shape, length = ((groups, 1), count * pixels) if rows else ((groups, count), pixels)
-        sums = backend.column_sums(terms.reshape(math.prod(shape), length, inner))
-        sums = sums.reshape(*shape, 1, inner)
-        if self.repeats == 1:
-            return sums
-        parts = (*sums.shape[:2], self.repeats, sums.shape[3] // self.repeats)
-        totals = sums.reshape(parts).sum(axis=2, keepdims=True)
-        return backend.xp.broadcast_to(totals, parts).reshape(sums.shape)
-
-    def _update(self, running: Running, mean: Array, var: Array, size: int) -> None:
-        """Update the running statistics in place."""
-        for old, new in ((running.mean, mean), (running.var, var * (size / (size - 1)))):
-            old *= 1 - running.momentum
-            old += running.momentum * new.reshape(len(new), -1).mean(axis=1)  # of (C, 1 or inner)
-
-    # -- backward ---------------------------------------------------------------------------
-
-    def _backward_piece(
-        self,
-        backend: Backend,
-        piece: slice,
-        dy: Array,
-        gradients: tuple[Array | None, Array, Array],
-    ) -> None:
-        """Write a slice of the groups of the ``gradients`` dx, dweight and dbias.
-
-        With x̂ = (x - mean) * scale and g = dy * weight,
-        dx = scale * (g - mean(g) - x̂ * mean(g * x̂)); scale * g with fixed statistics.
-        """
-        xp, saved, (dx, dweight, dbias) = backend.xp, self.saved, gradients
-        scale, rest, weight = saved.scale[piece], saved.rest[piece], saved.weight
-        x = saved.x[piece] - saved.mean[piece]
-        bias_sums = self._sums(backend, False, dy)
-        weight_sums = (self._sums(backend, False, dy, x) - rest * bias_sums) * scale
-        dbias[piece] = bias_sums.sum(axis=3, keepdims=True) / self.repeats
-        dweight[piece] = weight_sums.sum(axis=3, keepdims=True) / self.repeats
-        if dx is None:
-            return
-        if weight is not None:
-            weight = _weights_of(weight, piece)
-        if self.fixed:
-            xp.multiply(dy, scale if weight is None else scale * weight, out=dx[piece])
-            return
-        factor = scale
-        if weight is not None and weight.shape[1] > 1:  # each row of a group has a weight
-            dy, bias_sums, weight_sums = dy * weight, bias_sums * weight, weight_sums * weight
-        elif weight is not None:
-            factor = scale * weight
-        size = max(1, self.groups.size(dy.shape[-1]))
-        slope = weight_sums.sum(axis=1, keepdims=True) * scale / size
-        x *= slope
-        x += bias_sums.sum(axis=1, keepdims=True) / size - rest * slope
-        xp.subtract(dy, x, out=x)
-        xp.multiply(x, factor, out=dx[piece])
-
-    def _shared(self, gradient: Array, shape: Any, needed: bool) -> Array | None:
-        """The gradient (A, K, 1, 1) of a weight of ``shape``, summed over groups that share it."""
-        return sum_to(gradient, (*self.groups.weights, 1, 1)).reshape(shape) if needed else None
+    def _shared(self, gradient: Array, shape: Any) -> Array:
+        """The gradient (A, K) of a weight of ``shape``, summed over groups that share it."""
+        return sum_to(gradient, self.groups.weights).reshape(shape)
 
     def _batch_last(self, backend: Backend, x: Array) -> Array:
         is_volume = x.ndim == 5 and self.groups.shape[2] > 1  # whose pixels may be in any order
@@ -276,18 +137,6 @@ class Normalize(Function):
         return backend.xp.moveaxis(y, -1, 0)
 
 
-def _pieces(backend: Backend, x: Array, part: slice) -> Iterator[slice]:
-    """Slices of ``part``, a few groups each, that stay in the cache between passes."""
-    step = max(1, backend.norm_piece // max(1, math.prod(x.shape[1:])))
-    for start in range(part.start, part.stop, step):
-        yield slice(start, min(start + step, part.stop))
-
-
-def _weights_of(weight: Array, piece: slice) -> Array:
-    """The weights of a slice of the groups."""
-    return weight[piece] if len(weight) > 1 else weight
-
-
 def _normalized(
     input: Tensor,
     weight: Any,
@@ -297,11 +146,16 @@ def _normalized(
     eps: float,
     running: Running | None = None,
     fixed: bool = False,
+    residual: Any = None,
+    relu: bool = False,
 ) -> Tensor:
     """Normalise, with weight and bias of ``shape``."""
     _of_shape("weight", weight, shape)
     _of_shape("bias", bias, shape)
-    return Normalize(groups, check_number("eps", eps), running, fixed)(input, weight, bias)
+    normalize = Normalize(groups, check_number("eps", eps), running, fixed, relu)
+    if residual is None:
+        return normalize(input, weight, bias)
+    return normalize(input, weight, bias, _of_shape("residual", residual, input.shape))
 
 
 def _of_shape(name: str, value: Any, shape: tuple[int, ...]) -> Any:
@@ -360,6 +214,8 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    residual: Any = None,
+    relu: bool = False,
 ) -> Tensor:
     """Normalise each channel to mean 0 and variance 1 over the batch and all pixels.
 
@@ -382,6 +238,10 @@ def batch_norm(
         The weight of the batch in the running statistics, 0 to 1 as a rule.
     eps
         Added to the variance.
+    residual
+        Of the input's shape: added to y, in one pass; or None.
+    relu
+        Return max(y, 0), computed in the same pass.
 
     Returns
     -------
@@ -415,7 +275,8 @@ def batch_norm(
             "use a larger batch, or eval()"
         )
     groups = Groups((channels, 1, pixels), (channels, 1), across_batch=True)
-    return _normalized(input, weight, bias, (channels,), groups, eps, running, not training)
+    settings = eps, running, not training, residual, check_flag("relu", relu)
+    return _normalized(input, weight, bias, (channels,), groups, *settings)
 
 
 @operation

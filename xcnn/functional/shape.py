@@ -11,7 +11,7 @@ from ..arrays import Array
 from ..backends import Backend
 from ..checks import are_ints, check_choice, check_dim, check_dims, check_size
 from ..errors import ArgumentError, ShapeError
-from ..layout import to_batch_last
+from ..layout import to_batch_first, to_batch_last
 from ..tensor import Function, Tensor, operation
 from .arithmetic import broadcasts, sum_to
 
@@ -44,7 +44,7 @@ def zeros(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     """Zeros in batch-last memory."""
     if not shape:
         return xp.zeros(shape, dtype)
-    return xp.moveaxis(xp.zeros((*shape[1:], shape[0]), dtype), -1, 0)
+    return to_batch_first(xp.zeros((*shape[1:], shape[0]), dtype))
 
 
 class Reshape(Function):
@@ -68,7 +68,7 @@ class Reshape(Function):
         """Row-major reshape, without a copy in batch-last memory if the batch axis is kept."""
         is_batch_last = x.ndim > 1 and len(shape) > 1 and x.shape[0] == shape[0]
         if is_batch_last and not x.flags.c_contiguous:
-            return xp.moveaxis(to_batch_last(xp, x).reshape(*shape[1:], shape[0]), -1, 0)
+            return to_batch_first(to_batch_last(xp, x).reshape(*shape[1:], shape[0]))
         return x.reshape(shape)
 
 
@@ -133,7 +133,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if start >= end:
         raise ShapeError(f"flatten: start_dim={start_dim} comes after end_dim={end_dim}")
     shape = input.shape
-    return reshape(input, (*shape[:start], math.prod(shape[start:end]), *shape[end:]))
+    return Reshape((*shape[:start], math.prod(shape[start:end]), *shape[end:]))(input)
 
 
 def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
@@ -301,7 +301,7 @@ class Concat(Function):
     def forward(self, backend: Backend, *arrays: Array) -> Array:
         self.save(sizes=[a.shape[self.dim] for a in arrays])
         xp, axis = backend.xp, (self.dim - 1) % arrays[0].ndim  # in batch-last order
-        return xp.moveaxis(xp.concatenate([to_batch_last(xp, a) for a in arrays], axis=axis), -1, 0)
+        return to_batch_first(xp.concatenate([to_batch_last(xp, a) for a in arrays], axis=axis))
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
         sizes, before = self.saved.sizes, (slice(None),) * self.dim

@@ -51,6 +51,15 @@ def expand(
     return [*layers, conv_norm(hidden, hidden, kernel_size, stride, hidden, activation(), **norm)]
 
 
+def norm_relu(norm: nn.Module, x: Any, residual: Any = None) -> Tensor:
+    """max(norm(x) + residual, 0), in one pass unless the layer is observed or replaced."""
+    is_plain = type(norm) is nn.BatchNorm2d and not norm.is_observed
+    if is_plain and (residual is None or (residual.shape, residual.dtype) == (x.shape, x.dtype)):
+        return norm(x, residual=residual, relu=True)
+    y = norm(x)
+    return F.relu(y if residual is None else y + residual)
+
+
 def with_classifier(
     features: list[nn.Module], classifier: nn.Module, pooled: int | tuple[int, int] = 1
 ) -> nn.Sequential:

@@ -9,7 +9,7 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import init_weights, uniform_by_fan_in, with_head
+from .blocks import init_weights, norm_relu, uniform_by_fan_in, with_head
 from .registry import ImageShape, family, image_shape, register_block
 
 __all__ = ["densenet121", "densenet161", "densenet169", "densenet201"]
@@ -28,8 +28,8 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         x = Tensor.of(x)
-        y = self.conv1(F.relu(self.norm1(x)))
-        y = self.dropout(self.conv2(F.relu(self.norm2(y))))
+        y = self.conv1(norm_relu(self.norm1, x))
+        y = self.dropout(self.conv2(norm_relu(self.norm2, y)))
         return F.concat([x, y], 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import init_weights, normal_001
+from .blocks import init_weights, norm_relu, normal_001
 from .registry import ImageShape, image_shape, register_block, register_classifier
 
 __all__ = ["googlenet"]
@@ -32,7 +32,7 @@ class ConvBNReLU(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x: Any) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        return norm_relu(self.bn, self.conv(x))
 
 
 @register_block

@@ -14,7 +14,7 @@ from typing import Any
 from .. import functional as F
 from .. import init, nn
 from ..tensor import Tensor
-from .blocks import conv_norm, init_weights, uniform_by_fan_in, with_head
+from .blocks import conv_norm, init_weights, norm_relu, uniform_by_fan_in, with_head
 from .registry import ImageShape, family, image_shape, register_block
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class _ResidualBlock(nn.Module):
-    """y = relu(branch(x) + shortcut(x)); here two 3×3 convolutions plus the input."""
+    """Two 3×3 convolutions plus the shortcut, by default the input."""
 
     expansion = 1  # ratio of output channels to ``channels``
     downsample: nn.Sequential | None = None
@@ -36,14 +36,13 @@ class _ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
 
-    def branch(self, x: Any) -> Tensor:
-        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-
     def shortcut(self, x: Any) -> Any:
         return x if self.downsample is None else self.downsample(x)
 
     def forward(self, x: Any) -> Tensor:
-        return F.relu(self.branch(x) + self.shortcut(x))
+        x = Tensor.of(x)
+        y = norm_relu(self.bn1, self.conv1(x))
+        return norm_relu(self.bn2, self.conv2(y), self.shortcut(x))
 
 
 _Block = type[_ResidualBlock]
@@ -91,8 +90,11 @@ class Bottleneck(_ResidualBlock):
         if stride != 1 or in_channels != out_channels:
             self.downsample = conv_norm(in_channels, out_channels, 1, stride)
 
-    def branch(self, x: Any) -> Tensor:
-        return self.bn3(self.conv3(F.relu(super().branch(x))))
+    def forward(self, x: Any) -> Tensor:
+        x = Tensor.of(x)
+        y = norm_relu(self.bn1, self.conv1(x))
+        y = norm_relu(self.bn2, self.conv2(y))
+        return norm_relu(self.bn3, self.conv3(y), self.shortcut(x))
 
 
 @register_block

@@ -13,6 +13,7 @@ from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
+from .norm import BatchNorm2d
 from .pool import MaxPool2d
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
@@ -279,23 +280,25 @@ class Sequential(_List):
         return x
 
 
+_WITH_RELU = {(Conv2d, ReLU), (Linear, ReLU), (BatchNorm2d, ReLU)}
+_WITH_POOL = (Conv2d, ReLU, MaxPool2d)
+
+
 def _fusible(modules: list[Any], x: Any) -> int:
     """Count the leading modules that can be fused.
 
-    Two: a convolution or linear layer applies the ReLU after it together with its bias. Three: a
-    convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
+    Two: a convolution, linear layer or batch-norm applies the ReLU after it in its own pass. Three:
+    a convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
     leaves them fewer pixels. One: anything else, including subclasses and layers that are observed
     or patched.
     """
-    kinds = [None if module.is_observed else type(module) for module in modules[:3]]
-    if kinds == [Conv2d, ReLU, MaxPool2d]:
-        formats = {modules[0].data_format, modules[2].data_format}
-        weight, bias = modules[0].weight, modules[0].bias
-        is_plain = formats == {"NCHW"} and not modules[2].return_indices
-        if (
-            is_plain
-            and getattr(x, "ndim", 0) == 4
-            and getattr(bias, "shape", None) == weight.shape[:1]
-        ):
+    kinds = tuple(map(type, modules[:3]))
+    if kinds[:2] not in _WITH_RELU or modules[0].is_observed or modules[1].is_observed:
+        return 1
+    if kinds == _WITH_POOL and not modules[2].is_observed:
+        conv, _, pool = modules[:3]
+        is_plain = conv.data_format == pool.data_format == "NCHW" and not pool.return_indices
+        bias_shape = getattr(conv.bias, "shape", None)
+        if is_plain and getattr(x, "ndim", 0) == 4 and bias_shape == conv.weight.shape[:1]:
             return 3
-    return 2 if kinds[:2] in ([Conv2d, ReLU], [Linear, ReLU]) else 1
+    return 2

@@ -454,7 +454,7 @@ class Module:
         A hook or a tracer needs its output, or its ``forward`` was replaced, on the instance or on
         the class.
         """
-        is_patched = "forward" in vars(self) or _behaviour(type(self)) != self._as_defined
+        is_patched = "forward" in self.__dict__ or _behaviour(type(self)) != self._as_defined
         return is_patched or bool(self._hooks or self._pre_hooks) or current_tracer() is not None
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:

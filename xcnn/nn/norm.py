@@ -60,7 +60,7 @@ class _Tracking(_Affine):
         self.num_batches_tracked = Buffer(full((), 0, "int64")) if track else None
         self.to(device=device, dtype=dtype)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Any, **fused: Any) -> Tensor:
         x = Tensor.of(x)
         if x.ndim not in self.shapes:
             expected = " or ".join(self.shapes.values())
@@ -68,7 +68,7 @@ class _Tracking(_Affine):
         check_input(x, 1, self.num_features, "channels in axis 1")
         uses_batch = self.training or self.running_mean is None
         arrays = self.running_mean, self.running_var, self.weight, self.bias
-        return type(self).function(x, *arrays, uses_batch, self._momentum(), self.eps)
+        return type(self).function(x, *arrays, uses_batch, self._momentum(), self.eps, **fused)
 
     def reset_running_stats(self) -> None:
         """Set the running statistics and their count of batches back to the start."""
@@ -83,8 +83,9 @@ class _Tracking(_Affine):
 class _BatchNorm(_Tracking):
     function = staticmethod(F.batch_norm)
 
-    def forward(self, x: Any) -> Tensor:
-        y = super().forward(x)
+    def forward(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
+        """Apply the layer, then add ``residual`` and take max(y, 0) in the same pass."""
+        y = super().forward(x, residual=residual, relu=relu)
         count = self.num_batches_tracked
         if self.training and count is not None:  # only now: the input may have been refused
             with count.backend.active():

@@ -22,12 +22,16 @@ def batch_norm(
     bias: Weight,
     training: bool,
     eps: float,
-    **running: Any,
+    **running: Any,  # and what follows in the same pass
 ) -> str:
     if training:
-        return _with_batch_statistics(w, input, weight, bias, eps)
-    statistics = running["running_mean"], running["running_var"]
-    return _norm(w, "BatchNormalization", input, weight, bias, *statistics, epsilon=float(eps))
+        y = _with_batch_statistics(w, input, weight, bias, eps)
+    else:
+        statistics = running["running_mean"], running["running_var"]
+        y = _norm(w, "BatchNormalization", input, weight, bias, *statistics, epsilon=float(eps))
+    if running.get("residual") is not None:
+        y = w.node("Add", y, running["residual"])
+    return w.node("Relu", y) if running.get("relu") else y
 
 
 @onnx_emitter("instance_norm")

@@ -1,0 +1,82 @@
+// Softmax and cross-entropy with class indices, forward and gradient in one call.
+//
+// x, slope : (classes, size);  target, terms : (size,). A part is up to COLUMNS columns, computed
+// one vector at a time: three passes over its classes, which stay in the cache. Subtracting the
+// maximum keeps exp from overflowing.
+#include "math.h"
+
+namespace {
+
+constexpr int64_t COLUMNS = 64, PIECE = 32;  // classes that are summed at a time
+
+inline float logarithm(float x) { return __builtin_logf(x); }
+inline double logarithm(double x) { return __builtin_log(x); }
+
+// slope = exp(x - max) / sum, unless it is null; the sums and maxima
+template <class V, class T>
+inline void softmax(const T* x, T* slope, int64_t classes, int64_t size, T* totals, T* maxima) {
+    V high = read<V>(x);
+    for (int64_t c = 1; c < classes; ++c) {
+        const V value = read<V>(x + c * size);
+        high = value > high ? value : high;
+    }
+    V total = {};
+    for (int64_t start = 0; start < classes; start += PIECE) {
+        V sum = {};
+        for (int64_t c = start; c < smaller(start + PIECE, classes); ++c) {
+            const V power = exponential<T>(read<V>(x + c * size) - high);
+            if (slope) write(slope + c * size, power);
+            sum += power;
+        }
+        total += sum;
+    }
+    write(totals, total);
+    write(maxima, high);
+    if (!slope) return;
+    const V scale = T(1) / total;
+    for (int64_t c = 0; c < classes; ++c)
+        write(slope + c * size, read<V>(slope + c * size) * scale);
+}
+
+// terms = log(sum(exp(x))) - x[target], NaN if target is not a class;
+// slope = softmax(x) - onehot(target), the gradient of terms; both 0 if target is `ignore`.
+template <class T>
+void cross_entropy(const T* x, const int64_t* target, T* terms, T* slope, int64_t ignore,
+                   int64_t classes, int64_t size, int64_t threads) {
+    const int64_t parts = ceil_div(size, COLUMNS);
+    parallel(threads, parts, [&](int64_t part) {
+        const int64_t start = part * size / parts, count = (part + 1) * size / parts - start;
+        T totals[COLUMNS], maxima[COLUMNS];
+        each_twice<T>(count, [&](int64_t i, auto lanes) {
+            T* to = slope ? slope + start + i : nullptr;
+            softmax<decltype(lanes)>(x + start + i, to, classes, size, totals + i, maxima + i);
+        });
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t column = start + i, label = target[column];
+            const bool exists = label >= 0 && label < classes;
+            if (label == ignore) {
+                terms[column] = 0;
+                for (int64_t c = 0; slope && c < classes; ++c) slope[c * size + column] = 0;
+                continue;
+            }
+            const T chosen = exists ? x[label * size + column] : __builtin_nan("");
+            terms[column] = logarithm(totals[i]) + (maxima[i] - chosen);
+            if (slope && exists) slope[label * size + column] -= 1;
+        }
+    });
+}
+
+template <class T>
+void exponential(const T* x, T* y, int64_t size) {
+    each_twice<T>(size, [&](int64_t i, auto lanes) {
+        write(y + i, exponential<T>(read<decltype(lanes)>(x + i)));
+    });
+}
+
+}  // namespace
+
+EXPORT_BOTH(cross_entropy,
+            (const T* x, const int64_t* target, T* terms, T* slope, int64_t ignore, int64_t classes,
+             int64_t size, int64_t threads),
+            (x, target, terms, slope, ignore, classes, size, threads))
+EXPORT_BOTH(exponential, (const T* x, T* y, int64_t size), (x, y, size))

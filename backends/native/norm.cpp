@@ -1,0 +1,414 @@
+// Batch, layer, group and instance normalisation, with residual add and ReLU, forward and backward.
+//
+// Arrays are (groups, rows, pixels, lanes), contiguous. Each lane of a group has a mean and a
+// variance, each row a weight. A group is read in long rows of `width` elements, lanes repeated if
+// they are few, so that every column belongs to one lane: all loops are vectors of columns.
+//
+// Groups are divided among threads and, where they are few, the rows of a group too. Moments are
+// added by Chan's formula, relative to the group's first elements, which keeps every digit where
+// the mean is large: a block of rows is summed relative to its own first row, in vectors, and
+// blocks are joined in double.
+#include <math.h>
+#include <stdlib.h>
+
+#include "common.h"
+
+namespace {
+
+constexpr int64_t BLOCK = 64;  // long rows that are summed in the type of the array
+
+template <class T>
+struct Buffer {
+    T* data;
+    explicit Buffer(int64_t size) : data(static_cast<T*>(calloc(size ? size : 1, sizeof(T)))) {}
+    ~Buffer() { free(data); }
+    Buffer(const Buffer&) = delete;
+    operator T*() const { return data; }
+};
+
+template <class T>
+inline Vec<T> get(const T* p, int64_t n) {
+    return n < Vector<T>::size ? load_part(p, n) : load(p);
+}
+template <class T>
+inline void put(T* p, Vec<T> v, int64_t n) {
+    n < Vector<T>::size ? store_part(p, v, n) : store(p, v);
+}
+// f(start, n) for each vector of `size` elements; n is its length
+template <class T, class F>
+inline __attribute__((always_inline)) void each_vector(int64_t size, F&& f) {
+    constexpr int64_t V = Vector<T>::size;
+    int64_t i = 0;
+    for (; i + V <= size; i += V) f(i, V);
+    if (i < size) f(i, size - i);
+}
+
+struct Shape {
+    int64_t groups, rows, pixels, lanes, chunks, width;
+
+    // elements of a row; of a group
+    int64_t row() const { return pixels * lanes; }
+    int64_t group() const { return rows * row(); }
+    // the first row of a chunk
+    int64_t start(int64_t chunk) const { return chunk * rows / chunks; }
+};
+
+template <class T>
+Shape shape_of(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes) {
+    constexpr int64_t wide = 4 * Vector<T>::size;
+    int64_t unit = 1, width = lanes;  // the least repeats that fill whole vectors
+    while (unit * lanes % Vector<T>::size) unit *= 2;
+    if (lanes < wide) width = lanes * unit * ceil_div(wide, lanes * unit);
+    const bool balanced = groups % threads == 0 || groups >= 4 * threads;
+    return {groups, rows, pixels, lanes, balanced ? 1 : smaller(threads, rows), width};
+}
+
+// each column's copy of its lane's value
+template <class T, class F>
+void spread(const Shape& s, T* columns, F&& value) {
+    for (int64_t l = 0; l < s.lanes; ++l) columns[l] = value(l);
+    for (int64_t c = s.lanes; c < s.width; ++c) columns[c] = columns[c - s.lanes];
+}
+
+// -- statistics -----------------------------------------------------------------------------
+
+struct Moments {
+    double count, mean, m2;  // m2: the sum of (x - mean)^2
+
+    void join(double n, double other, double other_m2) {
+        const double total = count + n, d = other - mean;
+        m2 += other_m2 + d * d * (count * n / total);
+        mean += d * (n / total);
+        count = total;
+    }
+};
+
+// Add rows of W vectors (with W = 1, of n elements) to the moments of their columns, of `before`.
+template <class T, int W>
+void add_block(const T* x, int64_t rows, int64_t stride, int64_t n, const T* first, double before,
+               double* mean, double* m2) {
+    constexpr int V = Vector<T>::size;
+    Vec<T> shift[W], sum[W] = {}, square[W] = {};
+    for (int w = 0; w < W; ++w) shift[w] = get(x + w * V, n);
+    for (int64_t r = 0; r < rows; ++r)
+        for (int w = 0; w < W; ++w) {
+            const Vec<T> d = get(x + r * stride + w * V, n) - shift[w];
+            sum[w] += d;
+            square[w] += d * d;
+        }
+    T shifts[W * V], sums[W * V], squares[W * V];
+    memcpy(shifts, shift, sizeof shift);
+    memcpy(sums, sum, sizeof sum);
+    memcpy(squares, square, sizeof square);
+    const double part = rows / (before + rows), each = 1.0 / rows;
+    for (int64_t c = 0; c < (W > 1 ? W * V : n); ++c) {
+        const double s = sums[c], d = (double)shifts[c] - first[c] + s * each - mean[c];
+        m2[c] += squares[c] - s * s * each + d * d * (part * before);
+        mean[c] += d * part;
+    }
+}
+
+// Add columns of `count` elements each to the moments of their lanes.
+void join_columns(const Shape& s, int64_t columns, double count, const double* mean, const double* m2,
+                  Moments* lanes) {
+    for (int64_t l = 0; l < smaller(columns, s.lanes); ++l) {
+        double total = 0, squares = 0;
+        const int64_t n = ceil_div(columns - l, s.lanes);
+        for (int64_t c = l; c < columns; c += s.lanes) total += mean[c];
+        for (int64_t c = l; c < columns; c += s.lanes) {
+            const double d = mean[c] - total / n;
+            squares += m2[c] + count * d * d;
+        }
+        lanes[l].join(n * count, total / n, squares);
+    }
+}
+
+// The moments, relative to the first elements of the group, of `size` elements from x on.
+template <class T>
+void moments_of(const Shape& s, const T* group, const T* x, int64_t size, Moments* lanes) {
+    constexpr int64_t V = Vector<T>::size;
+    Buffer<T> first(s.width);
+    Buffer<double> mean(s.width), m2(s.width);
+    spread(s, first.data, [&](int64_t l) { return group[l]; });
+    const int64_t rows = size / s.width, rest = size % s.width;
+    for (int64_t r = 0; r < rows; r += BLOCK) {
+        const int64_t count = smaller(BLOCK, rows - r);
+        const T* block = x + r * s.width;
+        int64_t c = 0;
+        for (; c + 4 * V <= s.width; c += 4 * V)
+            add_block<T, 4>(block + c, count, s.width, V, first + c, r, mean + c, m2 + c);
+        for (; c < s.width; c += V)
+            add_block<T, 1>(block + c, count, s.width, smaller(V, s.width - c), first + c, r, mean + c, m2 + c);
+    }
+    if (rows) join_columns(s, s.width, rows, mean, m2, lanes);
+    for (int64_t c = 0; c < rest; ++c) {
+        mean[c] = (double)x[rows * s.width + c] - first[c];
+        m2[c] = 0;
+    }
+    join_columns(s, rest, 1, mean, m2, lanes);
+}
+
+// -- forward --------------------------------------------------------------------------------
+
+template <class T>
+struct Forward {
+    Shape s;
+    const T *x, *weight, *bias, *residual;
+    int64_t group_stride, row_stride;  // of weight and bias
+    T *y, *running_mean, *running_var, *statistics;
+    double eps, momentum;
+    bool fixed, relu;
+    Moments* moments;  // (groups, chunks, lanes)
+
+    T* mean(int64_t g) const { return statistics + g * s.lanes; }
+    T* rest(int64_t g) const { return mean(s.groups + g); }
+    T* scale(int64_t g) const { return mean(2 * s.groups + g); }
+
+    void measure(int64_t g, int64_t chunk) const {
+        const T* group = x + g * s.group();
+        const int64_t from = s.start(chunk) * s.row(), to = s.start(chunk + 1) * s.row();
+        moments_of(s, group, group + from, to - from, moments + (g * s.chunks + chunk) * s.lanes);
+    }
+
+    void finish(int64_t g) const {
+        double means = 0, vars = 0, count = 1;
+        for (int64_t l = 0; l < s.lanes; ++l) {
+            Moments all = moments[g * s.chunks * s.lanes + l];
+            for (int64_t k = 1; k < s.chunks; ++k) {
+                const Moments& m = moments[(g * s.chunks + k) * s.lanes + l];
+                all.join(m.count, m.mean, m.m2);
+            }
+            // first + all.mean as an unevaluated sum of two
+            const double first = x[g * s.group() + l], high = first + all.mean, part = high - first;
+            const double low = (first - (high - part)) + (all.mean - part);
+            const double var = all.m2 < 0 ? 0 : all.m2 / all.count;  // NaN stays
+            mean(g)[l] = high;
+            rest(g)[l] = high - mean(g)[l] + low;
+            scale(g)[l] = 1 / sqrt(var + eps);
+            means += high;
+            vars += var;
+            count = all.count;
+        }
+        if (!running_mean) return;
+        vars *= count / (count - 1);
+        running_mean[g] = running_mean[g] * (1 - momentum) + momentum * means / s.lanes;
+        running_var[g] = running_var[g] * (1 - momentum) + momentum * vars / s.lanes;
+    }
+
+    void use_running(int64_t g) const {
+        for (int64_t l = 0; l < s.lanes; ++l) {
+            mean(g)[l] = running_mean[g];
+            rest(g)[l] = 0;
+            scale(g)[l] = 1 / sqrt(running_var[g] + eps);
+        }
+    }
+
+    void normalize(int64_t g, int64_t chunk) const {
+        Buffer<T> table(3 * s.width);
+        T *means = table, *scales = means + s.width, *offsets = scales + s.width;
+        spread(s, means, [&](int64_t l) { return mean(g)[l]; });
+        spread(s, scales, [&](int64_t l) { return scale(g)[l]; });
+        spread(s, offsets, [&](int64_t l) { return -rest(g)[l] * scale(g)[l]; });
+        const int64_t from = s.start(chunk), to = s.start(chunk + 1);
+        const int64_t at = g * s.group(), own = g * group_stride;
+        const bool each = s.row() == 1 && row_stride && weight && bias;
+        if (each) return run<true>(at + from, to - from, table, weight + own + from, bias + own + from);
+        const int64_t step = row_stride ? 1 : larger(1, to - from);  // rows that share a weight
+        for (int64_t k = from; k < to; k += step) {
+            const T one = 1, zero = 0;
+            const T* w = weight ? weight + own + k * row_stride : &one;
+            const T* b = bias ? bias + own + k * row_stride : &zero;
+            run<false>(at + k * s.row(), step * s.row(), table, w, b);
+        }
+    }
+
+    // y = ((x - mean) * scale + offset) * w + b, with a weight for each element or for all
+    template <bool EACH>
+    void run(int64_t at, int64_t size, const T* means, const T* w, const T* b) const {
+        const T *scales = means + s.width, *offsets = scales + s.width;
+        const Vec<T> zero = {}, w0 = zero + *w, b0 = zero + *b;
+        for (int64_t i = 0; i < size; i += s.width)
+            each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
+                const int64_t p = at + i + c;
+                Vec<T> v = (get(x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
+                v = v * (EACH ? get(w + i + c, n) : w0) + (EACH ? get(b + i + c, n) : b0);
+                if (residual) v += get(residual + p, n);
+                if (relu) v = v < zero ? zero : v;  // NaN stays
+                put(y + p, v, n);
+            });
+    }
+};
+
+template <class T>
+void forward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,
+             const T* weight, const T* bias, int64_t group_stride, int64_t row_stride, double eps,
+             T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,
+             int64_t relu, T* y, T* statistics) {
+    const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
+    Buffer<Moments> moments(groups * s.chunks * lanes);
+    const Forward<T> f = {s, x, weight, bias, residual, group_stride, row_stride, y, running_mean,
+                          running_var, statistics, eps, momentum, !!fixed, !!relu, moments};
+    const int64_t parts = groups * s.chunks;
+    const bool whole = s.chunks == 1;  // a group stays in the cache between the passes
+    if (!fixed && !whole)
+        parallel(threads, parts, [&](int64_t i) { f.measure(i / s.chunks, i % s.chunks); });
+    for (int64_t g = 0; g < groups && (fixed || !whole); ++g) fixed ? f.use_running(g) : f.finish(g);
+    parallel(threads, parts, [&](int64_t i) {
+        if (!fixed && whole) {
+            f.measure(i, 0);
+            f.finish(i);
+        }
+        f.normalize(i / s.chunks, i % s.chunks);
+    });
+}
+
+// -- backward -------------------------------------------------------------------------------
+
+template <class T>
+struct Backward {
+    static constexpr int V = Vector<T>::size;
+    Shape s;
+    const T *dy, *x, *y, *statistics, *weight;  // y: of a ReLU, or null
+    int64_t group_stride, row_stride;
+    T *dx, *dweight, *dbias, *dresidual;
+    bool fixed;
+    double* sums;  // (groups, chunks, 2, lanes): of dy * weight, and of that times the output x̂
+
+    T weight_of(int64_t g, int64_t k) const {
+        return weight ? weight[g * group_stride + k * row_stride] : 1;
+    }
+    T mean(int64_t g, int64_t l) const { return statistics[g * s.lanes + l]; }
+    T rest(int64_t g, int64_t l) const { return mean(s.groups + g, l); }
+    T scale(int64_t g, int64_t l) const { return mean(2 * s.groups + g, l); }
+
+    Vec<T> gradient(int64_t p, int64_t n) const {
+        const Vec<T> zero = {}, d = get(dy + p, n);
+        return y ? (get(y + p, n) > zero ? d : zero) : d;
+    }
+
+    void add_up(int64_t g, int64_t chunk) const {
+        Buffer<T> table(3 * s.width);
+        Buffer<double> totals(2 * s.width);
+        T *means = table, *scales = means + s.width, *offsets = scales + s.width;
+        spread(s, means, [&](int64_t l) { return mean(g, l); });
+        spread(s, scales, [&](int64_t l) { return scale(g, l); });
+        spread(s, offsets, [&](int64_t l) { return -rest(g, l) * scale(g, l); });
+        for (int64_t k = s.start(chunk); k < s.start(chunk + 1); ++k) {
+            const int64_t at = g * s.group() + k * s.row(), rows = s.row() / s.width;
+            const T w = weight_of(g, k);
+            double own[2] = {0, 0};
+            for (int64_t r = 0; r < rows; r += BLOCK)
+                add_rows(at + r * s.width, smaller(BLOCK, rows - r), s.width, table, w, totals, own);
+            add_rows(at + rows * s.width, 1, s.row() % s.width, table, w, totals, own);
+            dbias[g * s.rows + k] = own[0];
+            dweight[g * s.rows + k] = own[1];
+        }
+        double* out = sums + (g * s.chunks + chunk) * 2 * s.lanes;
+        for (int64_t c = 0; c < s.width; ++c) {
+            out[c % s.lanes] += totals[c];
+            out[s.lanes + c % s.lanes] += totals[s.width + c];
+        }
+    }
+
+    void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, double* totals,
+                  double* own) const {
+        int64_t c = 0;
+        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, totals + c, own);
+        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, totals + c, own);
+        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, totals + c, own);
+    }
+
+    template <int W>
+    inline __attribute__((always_inline)) void add_strip(int64_t at, int64_t rows, int64_t n, const T* means,
+                                                         T weight, double* totals, double* own) const {
+        const T *scales = means + s.width, *offsets = scales + s.width;
+        Vec<T> mean[W], bias[W] = {}, slope[W] = {}, all[2] = {};
+        for (int w = 0; w < W; ++w) mean[w] = get(means + w * V, n);
+        for (int64_t r = 0; r < rows; ++r)
+            for (int w = 0; w < W; ++w) {
+                const int64_t p = at + r * s.width + w * V;
+                const Vec<T> d = gradient(p, n);
+                if (dresidual) put(dresidual + p, d, n);
+                bias[w] += d;
+                slope[w] += d * (get(x + p, n) - mean[w]);
+            }
+        for (int w = 0; w < W; ++w) {
+            slope[w] = slope[w] * get(scales + w * V, n) + bias[w] * get(offsets + w * V, n);
+            all[0] += bias[w];
+            all[1] += slope[w];
+        }
+        for (int i = 0; i < 2; ++i) {
+            own[i] += sum<T>(all[i]);
+            T part[W * V];
+            memcpy(part, i ? slope : bias, sizeof part);
+            for (int64_t c = 0; c < (W > 1 ? W * V : n); ++c) totals[i * s.width + c] += weight * part[c];
+        }
+    }
+
+    // dx = scale * w * dy - (x - mean) * slope - shift
+    void apply(int64_t g, int64_t chunk) const {
+        Buffer<T> table(4 * s.width);
+        T *means = table, *scales = means + s.width, *slopes = scales + s.width, *shifts = slopes + s.width;
+        const auto average = [&](int i, int64_t l) {
+            double total = 0;
+            for (int64_t k = 0; k < s.chunks; ++k) total += sums[((g * s.chunks + k) * 2 + i) * s.lanes + l];
+            return total / (s.rows * s.pixels) * scale(g, l);
+        };
+        spread(s, means, [&](int64_t l) { return mean(g, l); });
+        spread(s, scales, [&](int64_t l) { return scale(g, l); });
+        spread(s, slopes, [&](int64_t l) { return average(1, l) * scale(g, l); });
+        spread(s, shifts, [&](int64_t l) { return average(0, l) - rest(g, l) * slopes[l]; });
+        const int64_t from = s.start(chunk), to = s.start(chunk + 1);
+        const int64_t step = row_stride ? 1 : larger(1, to - from);
+        for (int64_t k = from; k < to; k += step) {
+            const int64_t at = g * s.group() + k * s.row(), size = step * s.row();
+            const Vec<T> w = Vec<T>{} + weight_of(g, k);
+            for (int64_t i = 0; i < size; i += s.width)
+                each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
+                    const int64_t p = at + i + c;
+                    Vec<T> d = dresidual ? get(dresidual + p, n) : gradient(p, n);
+                    d *= w * get(scales + c, n);
+                    if (!fixed) d -= (get(x + p, n) - get(means + c, n)) * get(slopes + c, n) + get(shifts + c, n);
+                    put(dx + p, d, n);
+                });
+        }
+    }
+};
+
+template <class T>
+void backward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,
+              const T* x, const T* y, const T* statistics, const T* weight, int64_t group_stride,
+              int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual) {
+    const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
+    const int64_t parts = groups * s.chunks;
+    Buffer<double> sums(parts * 2 * lanes);
+    const Backward<T> b = {s, dy, x, y, statistics, weight, group_stride, row_stride, dx, dweight,
+                           dbias, dresidual, !!fixed, sums};
+    parallel(threads, parts, [&](int64_t i) {
+        b.add_up(i / s.chunks, i % s.chunks);
+        if (dx && s.chunks == 1) b.apply(i, 0);
+    });
+    if (dx && s.chunks > 1)
+        parallel(threads, parts, [&](int64_t i) { b.apply(i / s.chunks, i % s.chunks); });
+}
+
+}  // namespace
+
+#define NORM(T, suffix)                                                                              \
+    EXPORT void KERNEL(normalize_##suffix)(                                                          \
+        int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,    \
+        const T* weight, const T* bias, int64_t group_stride, int64_t row_stride, double eps,        \
+        T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,          \
+        int64_t relu, T* y, T* statistics) {                                                         \
+        forward(threads, groups, rows, pixels, lanes, x, weight, bias, group_stride, row_stride,     \
+                eps, running_mean, running_var, momentum, fixed, residual, relu, y, statistics);     \
+    }                                                                                                \
+    EXPORT void KERNEL(normalize_backward_##suffix)(                                                 \
+        int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,   \
+        const T* x, const T* y, const T* statistics, const T* weight, int64_t group_stride,          \
+        int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual) {              \
+        backward(threads, groups, rows, pixels, lanes, dy, x, y, statistics, weight, group_stride,   \
+                 row_stride, fixed, dx, dweight, dbias, dresidual);                                  \
+    }
+NORM(float, float32)
+NORM(double, float64)

@@ -1,0 +1,32 @@
+"""Direct convolution: the sum over the kernel elements, without unfolding.
+
+The kernels of a CPU (``backends/native/convolution.cpp``) keep blocks of the sums in registers,
+while the pixels of a tile stay in the cache.
+"""
+
+from __future__ import annotations
+
+from ..arrays import Array
+from ..backends import Backend
+from .method import Method, Problem
+
+
+class Direct(Method):
+    """Any convolution, in one call of a primitive of the backend."""
+
+    def applies(self, problem: Problem) -> bool:
+        return True
+
+    def forward(
+        self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
+    ) -> Array:
+        settings = problem.geometry, problem.groups, problem.relu
+        return backend.convolution(x, weight, bias, *settings)
+
+    def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        settings = problem.geometry, problem.groups
+        return backend.convolution_input_gradient(dy, weight, *settings)
+
+    def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        settings = problem.geometry, problem.groups
+        return backend.convolution_weight_gradient(dy, x, *settings)
