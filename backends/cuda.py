@@ -56,7 +56,7 @@ class CudaBackend(Backend):
     optimizer_piece = 2**62
     norm_piece = 2**62
     # the others multiply by zeros, or have not been measured on GPUs: see Method.forward
-    convolutions = ("pointwise",)
+    convolutions = ("pointwise", "direct_depthwise")
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")
@@ -197,6 +197,46 @@ class CudaBackend(Backend):
         settings = *windows, first_y, first_x, height, width, int(first)
         self._launch_images("im2col", "col2im", (columns, dx), settings, height * width, geometry)
 
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        groups: int,
+        relu: bool,
+    ) -> Array:
+        if groups != len(x):
+            return super().convolution(x, weight, bias, geometry, groups, relu)
+        y = self.xp.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
+        shift = weight if bias is None else self.xp.ascontiguousarray(bias)
+        settings = int(bias is not None), int(relu), len(weight) // max(1, groups)
+        arrays, count = (y, x, weight, shift), prod(geometry.output)
+        self._launch_images("depthwise", "depthwise", arrays, settings, count, geometry)
+        return y
+
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        if weight.shape[1] != 1:
+            return super().convolution_input_gradient(dy, weight, geometry, groups)
+        dx = self.xp.empty((groups, *geometry.input, dy.shape[-1]), dy.dtype)
+        name, settings = "depthwise_input_gradient", (len(weight) // max(1, groups),)
+        arrays, count = (dx, dy, weight), prod(geometry.input)
+        self._launch_images("depthwise", name, arrays, settings, count, geometry)
+        return dx
+
+    def convolution_weight_gradient(
+        self, dy: Array, x: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        if groups != len(x):
+            return super().convolution_weight_gradient(dy, x, geometry, groups)
+        dweight = self.xp.empty((len(dy), 1, *geometry.kernel), sum_dtype(x.dtype))
+        name, settings = "depthwise_weight_gradient", (len(dy) // max(1, groups),)
+        blocks = prod(geometry.kernel)
+        self._launch_images("depthwise", name, (dy, x, dweight), settings, 0, geometry, blocks)
+        return dweight
+
     def as_dtypes(self, arrays: Sequence[Array], dtypes: Sequence[Any]) -> list[Array]:
         """Half arrays are widened in one launch."""
         result, half = list(arrays), [a.dtype == "float16" for a in arrays]
@@ -291,10 +331,11 @@ class CudaBackend(Backend):
         settings: tuple[int, ...],
         positions: int,
         geometry: Geometry,
+        blocks: int = 0,
     ) -> None:
         """Launch a kernel with a thread per pixel or window (``positions``) and pack of images.
 
-        All arrays are (channels, ..., batch).
+        Or with a number of blocks, per channel. The first array is (channels, ..., batch).
         """
         channels, batch = len(arrays[0]), arrays[0].shape[-1]
         large = file == "pool" and _has_large_windows(geometry)
@@ -302,7 +343,8 @@ class CudaBackend(Backend):
         packs = batch // variant.lanes
         numbers = map(np.int32, (*settings, channels, packs))
         arguments = (*arrays, *numbers, *_geometry_arguments(geometry))
-        self._kernels.launch(variant, name, grid(positions * packs, channels), arguments)
+        size = grid(blocks * BLOCK or positions * packs, channels)
+        self._kernels.launch(variant, name, size, arguments)
 
     # -- random numbers and losses ----------------------------------------------------------
 

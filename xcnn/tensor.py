@@ -261,8 +261,8 @@ class Function:
     any_dtype: tuple[str, ...] = ()
     #: False: the output has no gradient, and ``backward`` is not called
     differentiable = True
-    #: whether ``backward`` returns new arrays, which nothing else refers to: leaves keep them
-    returns_new = False
+    #: inputs whose gradients are new arrays, which nothing else refers to: a leaf keeps its gradient
+    new_gradients: tuple[str, ...] = ()
 
     # for type checkers, *Any and **Any together admit any arguments in a subclass
     def forward(self, backend: Backend, *arrays: Any, **_: Any) -> Array:
@@ -388,10 +388,10 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
         function, gradient, _ = pending.pop(heapq.heappop(heap))
         if function.hooks:
             gradient = _hooked(function.hooks, gradient)
-        inputs = function.inputs
-        for source, dx in zip(inputs, _backward(function, gradient), strict=True):
+        gradients = _backward(function, gradient)
+        for i, (source, dx) in enumerate(zip(function.inputs, gradients, strict=True)):
             if source is not None and source.requires_grad and dx is not None:
-                add_gradient(source, dx, function.returns_new)
+                add_gradient(source, dx, function._argument(i) in function.new_gradients)
         if not retain_graph:
             function.saved, function.inputs = None, None
     cast = output.backend.as_dtypes(

@@ -37,12 +37,7 @@ bias_relu_backward(const scalar_t* __restrict__ dy, const scalar_t* __restrict__
       }
       ((pack_t*)dz)[row * size + i] = value;
     }
-    shared[threadIdx.x] = sum;
-    __syncthreads();
-    for (int half = 128; half > 0; half /= 2) {
-      if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-      __syncthreads();
-    }
-    if (threadIdx.x == 0) partial[(index_t)row * gridDim.x + blockIdx.x] = shared[0];
+    sum = block_sum(shared, sum);
+    if (threadIdx.x == 0) partial[(index_t)row * gridDim.x + blockIdx.x] = sum;
   }
 }

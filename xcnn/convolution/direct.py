@@ -30,3 +30,10 @@ class Direct(Method):
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         settings = problem.geometry, problem.groups
         return backend.convolution_weight_gradient(dy, x, *settings)
+
+
+class DirectDepthwise(Direct):
+    """Only where each filter reads one channel: the kernels of a GPU are for this."""
+
+    def applies(self, problem: Problem) -> bool:
+        return problem.groups == problem.in_channels > 1

@@ -22,7 +22,7 @@ class Convolution(Function):
     """Convolution in one to three dimensions; a signal is an image one pixel high."""
 
     arguments = ("input", "weight", "bias")
-    returns_new = True
+    new_gradients = arguments
 
     def __init__(self, problem: Problem, data_format: str) -> None:
         self.problem = problem

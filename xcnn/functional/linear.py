@@ -32,7 +32,7 @@ class Linear(Function):
     """See :func:`linear`. In memory: weight (out, in) @ x (in, N)."""
 
     arguments = ("input", "weight", "bias")
-    returns_new = True
+    new_gradients = arguments
 
     def __init__(self, relu: bool) -> None:
         self.relu = relu if relu is True or relu is False else check_flag("relu", relu)
@@ -62,7 +62,7 @@ class BiasReLU(Function):
     """
 
     arguments = ("input", "bias")
-    returns_new = True
+    new_gradients = arguments
 
     def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
         x = batch_last(backend.xp, x)
@@ -79,7 +79,7 @@ class MatMul(Function):
     """See :func:`matmul`."""
 
     arguments = ("input", "other")
-    returns_new = True
+    new_gradients = arguments
     any_dtype = ("input",)
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:
