@@ -126,6 +126,11 @@ struct Buffer {
     operator T*() const { return data; }
 };
 
+template <class T>
+struct Zeros : Buffer<T> {
+    explicit Zeros(int64_t count) : Buffer<T>(count) { memset(this->data, 0, count * sizeof(T)); }
+};
+
 // parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another
 template <class F>
 inline void parallel(int64_t threads, int64_t parts, F&& work) {

@@ -9,22 +9,12 @@
 // the mean is large: a block of rows is summed relative to its own first row, in vectors, and
 // blocks are joined in double.
 #include <math.h>
-#include <stdlib.h>
 
 #include "common.h"
 
 namespace {
 
 constexpr int64_t BLOCK = 64;  // long rows that are summed in the type of the array
-
-template <class T>
-struct Buffer {
-    T* data;
-    explicit Buffer(int64_t size) : data(static_cast<T*>(calloc(size ? size : 1, sizeof(T)))) {}
-    ~Buffer() { free(data); }
-    Buffer(const Buffer&) = delete;
-    operator T*() const { return data; }
-};
 
 template <class T>
 inline Vec<T> get(const T* p, int64_t n) {
@@ -127,8 +117,8 @@ void join_columns(const Shape& s, int64_t columns, double count, const double* m
 template <class T>
 void moments_of(const Shape& s, const T* group, const T* x, int64_t size, Moments* lanes) {
     constexpr int64_t V = Vector<T>::size;
-    Buffer<T> first(s.width);
-    Buffer<double> mean(s.width), m2(s.width);
+    Zeros<T> first(s.width);
+    Zeros<double> mean(s.width), m2(s.width);
     spread(s, first.data, [&](int64_t l) { return group[l]; });
     const int64_t rows = size / s.width, rest = size % s.width;
     for (int64_t r = 0; r < rows; r += BLOCK) {
@@ -204,7 +194,7 @@ struct Forward {
     }
 
     void normalize(int64_t g, int64_t chunk) const {
-        Buffer<T> table(3 * s.width);
+        Zeros<T> table(3 * s.width);
         T *means = table, *scales = means + s.width, *offsets = scales + s.width;
         spread(s, means, [&](int64_t l) { return mean(g)[l]; });
         spread(s, scales, [&](int64_t l) { return scale(g)[l]; });
@@ -245,7 +235,7 @@ void forward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int6
              T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,
              int64_t relu, T* y, T* statistics) {
     const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
-    Buffer<Moments> moments(groups * s.chunks * lanes);
+    Zeros<Moments> moments(groups * s.chunks * lanes);
     const Forward<T> f = {s, x, weight, bias, residual, group_stride, row_stride, y, running_mean,
                           running_var, statistics, eps, momentum, !!fixed, !!relu, moments};
     const int64_t parts = groups * s.chunks;
@@ -287,8 +277,8 @@ struct Backward {
     }
 
     void add_up(int64_t g, int64_t chunk) const {
-        Buffer<T> table(3 * s.width);
-        Buffer<double> totals(2 * s.width);
+        Zeros<T> table(3 * s.width);
+        Zeros<double> totals(2 * s.width);
         T *means = table, *scales = means + s.width, *offsets = scales + s.width;
         spread(s, means, [&](int64_t l) { return mean(g, l); });
         spread(s, scales, [&](int64_t l) { return scale(g, l); });
@@ -347,7 +337,7 @@ struct Backward {
 
     // dx = scale * w * dy - (x - mean) * slope - shift
     void apply(int64_t g, int64_t chunk) const {
-        Buffer<T> table(4 * s.width);
+        Zeros<T> table(4 * s.width);
         T *means = table, *scales = means + s.width, *slopes = scales + s.width, *shifts = slopes + s.width;
         const auto average = [&](int i, int64_t l) {
             double total = 0;
@@ -381,7 +371,7 @@ void backward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int
               int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual) {
     const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
     const int64_t parts = groups * s.chunks;
-    Buffer<double> sums(parts * 2 * lanes);
+    Zeros<double> sums(parts * 2 * lanes);
     const Backward<T> b = {s, dy, x, y, statistics, weight, group_stride, row_stride, dx, dweight,
                            dbias, dresidual, !!fixed, sums};
     parallel(threads, parts, [&](int64_t i) {
