@@ -86,6 +86,7 @@ class Backend:
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp
         self.device = device
+        self._ones: dict[str, Array] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.device}>"
@@ -102,6 +103,12 @@ class Backend:
         """
         check_numbers(array)
         return self.xp.asarray(array, dtype)
+
+    def one(self, dtype: Any) -> Array:
+        """The constant 1, an array (), always the same one: do not change it."""
+        if dtype.char not in self._ones:
+            self._ones[dtype.char] = self.xp.ones((), dtype)
+        return self._ones[dtype.char]
 
     def to_host(self, array: Array) -> Any:
         """A NumPy array with the same values; waits for the device."""

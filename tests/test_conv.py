@@ -278,7 +278,8 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
         return name_of(method)
 
     assert chosen(cpu) == name
-    assert chosen(strict) == (name if name == "pointwise" else "im2col")
+    on_gpus = {"pointwise": "pointwise", "depthwise": "direct_depthwise"}
+    assert chosen(strict) == on_gpus.get(name, "im2col")
     convolution_method("im2col")
     assert chosen(cpu) == "im2col"
     for forced in (
@@ -317,7 +318,7 @@ def test_an_unknown_method(convolution_method):
     convolution_method("fft")
     with pytest.raises(
         ArgumentError,
-        match="convolution='fft': expected auto, pointwise, depthwise",
+        match="convolution='fft': expected auto, direct, pointwise, direct_depthwise, ",
     ):
         F.conv2d(normal(1, 2, 5, 5), normal(3, 2, 3, 3))
 

@@ -791,7 +791,7 @@ class Tensor:
                     f"has shape {self.shape}; pass a gradient, or reduce it, for example with "
                     ".mean()"
                 )
-            return self.backend.xp.ones_like(self.data)
+            return self.backend.one(self.dtype).reshape(self.shape)
         grad = Tensor.of(grad).data
         if grad.shape != self.shape:
             raise ShapeError(f"{name} has shape {grad.shape}, the output {self.shape}")
