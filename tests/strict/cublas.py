@@ -33,9 +33,9 @@ def get_cublas_handle():
     return HANDLE
 
 
-def gemmStridedBatchedEx(  # noqa: N802
-    handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB,  # noqa: N803
-    beta, C, Ctype, ldc, strideC, batchCount, computeType, algo,  # noqa: N803
+def gemmStridedBatchedEx(
+    handle, transa, transb, m, n, k, alpha, A, Atype, lda, strideA, B, Btype, ldb, strideB,
+    beta, C, Ctype, ldc, strideC, batchCount, computeType, algo,
 ):  # fmt: skip
     """C = alpha * op(A) @ op(B) + beta * C, of matrices stored by columns."""
     rows = (k if transa else m), (n if transb else k), m
