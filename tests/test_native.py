@@ -63,6 +63,19 @@ def test_without_a_library(tmp_path, monkeypatch, name, content, expected):
     assert expected in text
 
 
+def test_a_library_of_another_version(monkeypatch):
+    monkeypatch.setitem(KERNELS, "gone", "p")
+    library, text = load()
+    assert library is None
+    assert "cannot be loaded, install xcnn again: it is of another version of xcnn" in text
+
+
+def test_the_library_is_newer_than_its_sources():
+    sources = [*PATH.parent.glob("*.cpp"), *PATH.parent.glob("*.h")]
+    newest = max(path.stat().st_mtime for path in sources)
+    assert PATH.stat().st_mtime >= newest, "compile the kernels again: pip install -e ."
+
+
 # -- threads -------------------------------------------------------------------------------
 
 WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)

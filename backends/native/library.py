@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class Library:
     ------
     ArgumentError
         The processor does not have it.
+    OSError
+        The library cannot be loaded: it is of another system, or of another version of xcnn.
     """
 
     def __init__(self, variant: str = "") -> None:
@@ -67,6 +69,10 @@ class Library:
                 f"{', '.join(usable)}"
             )
         self.variant = variant or usable[0]
+        try:
+            self._functions = dict(self._load())
+        except AttributeError as error:
+            raise OSError(f"it is of another version of xcnn ({error})") from error
 
     def _has(self, variant: str) -> bool:
         return bool(self._library[f"xcnn_has_{variant}"]())
@@ -75,16 +81,13 @@ class Library:
         """The kernel ``name`` for arrays of ``dtype``, as a function of addresses and numbers."""
         return self._functions[name, dtype.char]
 
-    @cached_property
-    def _functions(self) -> dict[tuple[str, str], Any]:
-        functions = {}
+    def _load(self) -> Iterator[tuple[tuple[str, str], Any]]:
         for name, arguments in KERNELS.items():
             for char, suffix in (("f", "float32"), ("d", "float64")):
-                function = self._library[f"xcnn_{self.variant}_{name}_{suffix}"]
+                function = getattr(self._library, f"xcnn_{self.variant}_{name}_{suffix}")
                 function.argtypes = [_TYPES[kind] for kind in arguments]
                 function.restype = None
-                functions[name, char] = function
-        return functions
+                yield (name, char), function
 
 
 def address(array: Array | None) -> int:
@@ -104,6 +107,6 @@ def load() -> tuple[Library | None, str]:
         )
     try:
         library = Library("" if setting == "1" else setting)
-    except OSError as error:  # of another processor or system
-        return None, f"cannot be loaded: {error}"
+    except OSError as error:
+        return None, f"cannot be loaded, install xcnn again: {error}"
     return library, library.variant
