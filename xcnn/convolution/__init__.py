@@ -6,7 +6,7 @@ A :class:`Problem` describes a convolution; :func:`choose` picks the :class:`Met
 from __future__ import annotations
 
 from .depthwise import Depthwise
-from .direct import Direct, DirectDepthwise
+from .direct import Direct
 from .frames import choose
 from .grouped import Grouped
 from .im2col import Im2col
@@ -20,7 +20,6 @@ __all__ = ["METHODS", "Method", "Problem", "choose"]
 METHODS.update(  # in order of preference
     direct=Direct(),
     pointwise=Pointwise(),
-    direct_depthwise=DirectDepthwise(),
     depthwise=Depthwise(),
     grouped=Grouped(),
     winograd=Winograd(),

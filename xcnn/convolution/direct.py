@@ -17,6 +17,10 @@ class Direct(Method):
     def applies(self, problem: Problem) -> bool:
         return True
 
+    def pays(self, problem: Problem) -> bool:
+        is_depthwise = problem.groups == problem.in_channels > 1  # a GPU has kernels for this
+        return problem.compiled or is_depthwise
+
     def forward(
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
@@ -30,10 +34,3 @@ class Direct(Method):
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         settings = problem.geometry, problem.groups
         return backend.convolution_weight_gradient(dy, x, *settings)
-
-
-class DirectDepthwise(Direct):
-    """Only where each filter reads one channel: the kernels of a GPU are for this."""
-
-    def applies(self, problem: Problem) -> bool:
-        return problem.groups == problem.in_channels > 1
