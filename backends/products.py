@@ -23,7 +23,7 @@ class _Matrices(NamedTuple):
     transposed: int
     row: int
     matrix: int
-    count: int
+    number: int
 
 
 def multiply(cupy: Any, a: Array, b: Array, out: Array | None, add: bool = False) -> Array | None:
@@ -53,7 +53,7 @@ def multiply(cupy: Any, a: Array, b: Array, out: Array | None, add: bool = False
         *(shape[-1], shape[-2], a.shape[-1], one),
         *(b.data.ptr, kinds[0], right.row, right.matrix),
         *(a.data.ptr, kinds[0], left.row, left.matrix, beta),
-        *(result.data.ptr, kinds[1], target.row, target.matrix, target.count),
+        *(result.data.ptr, kinds[1], target.row, target.matrix, target.number),
         *(_compute_type(cupy, dtypes[0]), blas.CUBLAS_GEMM_DEFAULT),
     )
     return result

@@ -261,7 +261,7 @@ class Function:
     any_dtype: tuple[str, ...] = ()
     #: False: the output has no gradient, and ``backward`` is not called
     differentiable = True
-    #: inputs whose gradients are new arrays, which nothing else refers to: a leaf keeps its gradient
+    #: inputs whose gradients are new arrays that nothing else refers to: a leaf keeps its gradient
     new_gradients: tuple[str, ...] = ()
 
     # for type checkers, *Any and **Any together admit any arguments in a subclass
