@@ -86,7 +86,6 @@ class Backend:
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp
         self.device = device
-        self._ones: dict[str, Array] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.device}>"
@@ -105,10 +104,8 @@ class Backend:
         return self.xp.asarray(array, dtype)
 
     def one(self, dtype: Any) -> Array:
-        """The constant 1, an array (), always the same one: do not change it."""
-        if dtype.char not in self._ones:
-            self._ones[dtype.char] = self.xp.ones((), dtype)
-        return self._ones[dtype.char]
+        """The number 1 as an array (), perhaps the same one each time: do not change it."""
+        return self.xp.ones((), dtype)
 
     def to_host(self, array: Array) -> Any:
         """A NumPy array with the same values; waits for the device."""

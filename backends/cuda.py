@@ -63,6 +63,7 @@ class CudaBackend(Backend):
         self._index = index
         self._kernels = Kernels(cupy)
         self._no_scaling: Array = None
+        self._ones: dict[str, Array] = {}
         self._largest = (0, "")  # bytes and description of the largest array so far
 
     @property
@@ -77,6 +78,11 @@ class CudaBackend(Backend):
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         with self.active():
             return super().asarray(array, dtype)
+
+    def one(self, dtype: Any) -> Array:
+        if dtype.char not in self._ones:
+            self._ones[dtype.char] = super().one(dtype)
+        return self._ones[dtype.char]
 
     def to_host(self, array: Array) -> Any:
         return self.xp.asnumpy(array)

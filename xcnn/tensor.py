@@ -706,7 +706,8 @@ class Tensor:
     def register_hook(self, hook: Hook) -> RemovableHandle:
         """Call ``hook(grad)`` with the gradient of this tensor in each ``backward``.
 
-        Unless it returns None, its result replaces the gradient.
+        Unless it returns None, its result replaces the gradient, which it must not change in
+        place.
 
         Returns
         -------
