@@ -56,7 +56,8 @@ class CudaBackend(Backend):
     optimizer_piece = 2**62
     norm_piece = 2**62
     # the others multiply by zeros, or have not been measured on GPUs: see Method.forward
-    convolutions = ("direct", "pointwise")
+    convolutions = ("pointwise", "depthwise")
+    has_depthwise = True
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")

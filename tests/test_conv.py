@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 import xcnn
 import xcnn.functional as F
 from xcnn import backends, convolution
+from xcnn.backends import Backend
+from xcnn.backends.cpu import CpuBackend
+from xcnn.backends.native import NativeBackend
 from xcnn.convolution import grouped
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.geometry import window_geometry
@@ -268,7 +271,8 @@ def convolution_method(monkeypatch):
     ],
 )
 def test_choice(strict, convolution_method, settings, groups, channels, name):
-    geometry, cpu = window_geometry((8, 8), **settings), backends.Backend  # without kernels
+    geometry = window_geometry((8, 8), **settings)
+    cpu = CpuBackend
 
     def chosen(backend):
         filters = 256 if channels == 256 else 32
@@ -277,8 +281,9 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
         return name_of(method)
 
     assert chosen(cpu) == name
-    on_gpus = {"pointwise": "pointwise", "depthwise": "direct"}
-    assert chosen(strict) == on_gpus.get(name, "im2col")
+    by_blas = settings["kernel"] == 1 and groups == 1
+    assert chosen(NativeBackend) == (name if by_blas or name == "winograd" else "direct")
+    assert chosen(strict) == (name if name in ("pointwise", "depthwise") else "im2col")
     convolution_method("im2col")
     assert chosen(cpu) == "im2col"
     for forced in (
@@ -286,6 +291,7 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
         "mec",
         "depthwise",
         "grouped",
+        "direct",
     ):  # where it applies, whatever the number of channels
         convolution_method(forced)
         problem = convolution.Problem(geometry, groups, channels, 32, batch=50)
@@ -313,11 +319,20 @@ def test_winograd_minds_how_many_images_there_are(channels, batch, pays):
     assert convolution.METHODS["winograd"].pays(problem) is pays
 
 
+@pytest.mark.parametrize(
+    ("channels", "batch", "pays"), [(4, 64, False), (8, 64, True), (256, 1, True), (512, 1, False)]
+)
+def test_compiled_winograd_pays_sooner(channels, batch, pays):
+    geometry = window_geometry((16, 16), 3, padding=1)
+    problem = convolution.Problem(geometry, 1, channels, channels, batch, compiled=True)
+    assert convolution.METHODS["winograd"].pays(problem) is pays
+
+
 def test_an_unknown_method(convolution_method):
     convolution_method("fft")
     with pytest.raises(
         ArgumentError,
-        match="convolution='fft': expected auto, direct, pointwise, depthwise",
+        match="convolution='fft': expected auto, pointwise, winograd, direct",
     ):
         F.conv2d(normal(1, 2, 5, 5), normal(3, 2, 3, 3))
 
@@ -421,7 +436,56 @@ def test_a_group_takes_the_method_of_its_size():
     assert chosen(window_geometry((16, 16), 3, 2, 1), 32) == "im2col"
 
 
-@pytest.mark.parametrize("method", ["mec", "winograd", "im2col"])
+DIRECT = {
+    # channels, filters, kernel, size, settings
+    "plain": (3, 5, (3, 2), (6, 7), {}),
+    "wide padding": (7, 13, (2, 3), (4, 9), {"padding": ((4, 1), (0, 5))}),
+    "stride": (2, 6, (3, 3), (9, 8), {"stride": (2, 3), "padding": 1}),
+    "stride over the kernel": (2, 3, (1, 2), (8, 9), {"stride": (2, 3)}),
+    "dilation": (4, 7, (3, 3), (9, 8), {"dilation": (2, 3), "padding": (2, 3)}),
+    "groups": (6, 9, (3, 3), (5, 6), {"groups": 3, "padding": 1, "stride": (1, 2)}),
+    "depthwise": (3, 6, (3, 3), (6, 5), {"groups": 3, "padding": ((1, 0), (2, 1))}),
+    "blocks of the weight gradient": (40, 34, (2, 2), (3, 4), {}),
+}
+
+
+@pytest.mark.parametrize("case", DIRECT.values(), ids=DIRECT)
+@pytest.mark.parametrize(
+    ("batch", "dtype"), [(1, "float32"), (3, "float64"), (17, "float32"), (33, "float64")]
+)
+def test_direct(backend, convolution_method, case, batch, dtype):
+    """Filters, runs and images that are no multiples of a block, a vector or a tile."""
+    convolution_method("direct")
+    channels, filters, kernel, size, settings = case
+    groups = settings.get("groups", 1)
+    check(backend, arrays(channels, filters, kernel, size, batch, groups, dtype), **settings)
+
+
+def test_direct_with_more_images_than_a_tile_takes(backend, convolution_method):
+    convolution_method("direct")
+    check(backend, arrays(2, 3, size=(5, 6), batch=70, dtype="float32"), padding=1)
+
+
+def test_direct_with_several_tiles(backend, convolution_method):
+    """Bands and strips of an image, against the method of a product for each kernel element."""
+    convolution_method("direct")
+    inputs = [backend.asarray(a) for a in arrays(20, 7, (3, 3), (19, 33), 40, dtype="float64")]
+    y, pullback = xcnn.vjp(F.conv2d, *inputs, stride=(1, 2), padding=1)
+    dy = backend.asarray(normal(*y.shape, seed=3))
+    geometry = window_geometry((19, 33), 3, (1, 2), 1)
+    x, weight, bias = inputs
+    x, dy_last = (backend.xp.ascontiguousarray(a.transpose(1, 2, 3, 0)) for a in (x, dy))
+    plain = Backend
+    expected = plain.convolution(backend, x, weight, bias, geometry, 1, False).transpose(3, 0, 1, 2)
+    assert_matches(backend.to_host(y), backend.to_host(expected))
+    dx, dweight, _ = pullback(dy)
+    expected = plain.convolution_input_gradient(backend, dy_last, weight, geometry, 1)
+    assert_matches(backend.to_host(dx), backend.to_host(expected.transpose(3, 0, 1, 2)))
+    expected = plain.convolution_weight_gradient(backend, dy_last, x, geometry, 1)
+    assert_matches(backend.to_host(dweight), backend.to_host(expected))
+
+
+@pytest.mark.parametrize("method", ["mec", "winograd", "direct", "im2col"])
 def test_an_empty_batch(backend, convolution_method, method):
     convolution_method(method)
     x, weight = backend.asarray(normal(0, 3, 6, 6)), backend.asarray(normal(5, 3, 3, 3))
@@ -451,6 +515,15 @@ def test_winograd(backend, convolution_method, monkeypatch, size, padding, kerne
     for budget in (2**21, 36 * 5 * batch * 8 * 3, 1):
         monkeypatch.setattr(backend, "column_budget", budget)
         check(backend, inputs, padding=padding)
+
+
+@pytest.mark.parametrize("batch", [17, 33])
+@pytest.mark.parametrize(("channels", "filters"), [(1, 9), (3, 17), (17, 7)])
+def test_winograd_in_vectors(backend, convolution_method, channels, filters, batch):
+    """Batches, channels and filters that are no multiples of the compiled kernels' blocks."""
+    convolution_method("winograd")
+    weight = normal(filters, channels, 3, 3, seed=1)
+    check(backend, (normal(batch, channels, 9, 6), weight, normal(filters, seed=2)), padding=1)
 
 
 @pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
@@ -493,6 +566,7 @@ def by(name, backend, x, weight, dy, geometry):
     """(y, dx, dweight) of one group by one method."""
     method = convolution.METHODS[name]
     problem = convolution.Problem(geometry, 1, len(x), len(weight), x.shape[-1])
+    problem = problem._replace(compiled=backend.compiles(x.dtype))
     return (
         method.forward(backend, problem, x, weight, None),
         method.input_gradient(backend, problem, dy, weight),

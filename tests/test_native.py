@@ -45,7 +45,7 @@ def test_an_unknown_instruction_set():
 def test_every_instruction_set_has_every_kernel():
     for variant in filter(Library()._has, VARIANTS):
         library = Library(variant)
-        names = {name for name, _ in library._functions}
+        names = {name for name, _ in library.functions}
         assert names == set(KERNELS)
 
 

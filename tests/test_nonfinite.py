@@ -15,18 +15,24 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 VALUES = [np.nan, np.inf, -np.inf]
 #: kernel, filters, groups and settings of a convolution of 4 channels, and methods to compute it
 CONVOLUTIONS = {
-    "pointwise": ((1, 1), 3, 1, {}, "pointwise im2col winograd"),
-    "plain": ((3, 3), 5, 1, {"padding": 1}, "winograd mec im2col auto"),
-    "valid": ((3, 3), 5, 1, {}, "winograd mec im2col auto"),
-    "5x5": ((5, 5), 3, 1, {"padding": ((2, 0), (1, 2))}, "winograd mec im2col"),
-    "5x3": ((5, 3), 3, 1, {"padding": 2}, "winograd mec"),
-    "stride": ((3, 3), 3, 1, {"stride": 2, "padding": 1}, "im2col"),
-    "row stride": ((3, 2), 3, 1, {"stride": (1, 2), "dilation": (1, 2)}, "mec im2col"),
-    "depthwise": ((3, 3), 8, 4, {"padding": 1}, "depthwise im2col auto"),
-    "depthwise valid": ((3, 3), 4, 4, {}, "depthwise"),
-    "depthwise stride": ((3, 2), 4, 4, {"stride": (2, 1), "padding": (1, 0)}, "depthwise"),
-    "depthwise dilation": ((2, 3), 4, 4, {"dilation": (3, 2), "padding": 3}, "depthwise auto"),
-    "grouped": ((3, 3), 6, 2, {"padding": 1}, "grouped im2col auto"),
+    "pointwise": ((1, 1), 3, 1, {}, "pointwise im2col winograd direct"),
+    "plain": ((3, 3), 5, 1, {"padding": 1}, "winograd mec im2col auto direct"),
+    "valid": ((3, 3), 5, 1, {}, "winograd mec im2col auto direct"),
+    "5x5": ((5, 5), 3, 1, {"padding": ((2, 0), (1, 2))}, "winograd mec im2col direct"),
+    "5x3": ((5, 3), 3, 1, {"padding": 2}, "winograd mec direct"),
+    "stride": ((3, 3), 3, 1, {"stride": 2, "padding": 1}, "im2col direct"),
+    "row stride": ((3, 2), 3, 1, {"stride": (1, 2), "dilation": (1, 2)}, "mec im2col direct"),
+    "depthwise": ((3, 3), 8, 4, {"padding": 1}, "depthwise im2col auto direct"),
+    "depthwise valid": ((3, 3), 4, 4, {}, "depthwise direct"),
+    "depthwise stride": ((3, 2), 4, 4, {"stride": (2, 1), "padding": (1, 0)}, "depthwise direct"),
+    "depthwise dilation": (
+        (2, 3),
+        4,
+        4,
+        {"dilation": (3, 2), "padding": 3},
+        "depthwise auto direct",
+    ),
+    "grouped": ((3, 3), 6, 2, {"padding": 1}, "grouped im2col auto direct"),
 }
 CASES = [(name, method) for name, case in CONVOLUTIONS.items() for method in case[-1].split()]
 ON_GPU = {"auto", "im2col", "pointwise"}  # the others look at values, and are not chosen

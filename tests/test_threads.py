@@ -308,7 +308,7 @@ def against_one_part(call, *arrays):
 
 
 @pytest.mark.parametrize(
-    "method", ["depthwise", "grouped", "im2col", "mec", "pointwise", "winograd"]
+    "method", ["depthwise", "direct", "grouped", "im2col", "mec", "pointwise", "winograd"]
 )
 @pytest.mark.parametrize("budget", [2**21, 2000])
 @pytest.mark.parametrize("groups", [1, 2, 6])

@@ -390,7 +390,7 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
             gradient = _hooked(function.hooks, gradient)
         gradients = _backward(function, gradient)
         for i, (source, dx) in enumerate(zip(function.inputs, gradients, strict=True)):
-            if source is not None and source.requires_grad and dx is not None:
+            if source is not None and source._requires and dx is not None:
                 add_gradient(source, dx, function._argument(i) in function.new_gradients)
         if not retain_graph:
             function.saved, function.inputs = None, None

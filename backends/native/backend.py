@@ -16,9 +16,19 @@ from ...geometry import Geometry
 from ..base import OPTIMIZER_KERNELS, OVERFLOW, SKIPPED
 from ..cpu import CpuBackend
 from ..norm import Running, Statistics
-from .library import Library, address
+from .library import Library
 
 _CHUNK = 2**14  # elements of a parameter that a thread updates at a time
+
+
+def address(array: Array | None) -> int:
+    """The address of an array's memory, 0 of None."""
+    if array is None:
+        return 0
+    try:  # a sixth of the time of __array_interface__, which makes a dict
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):  # read-only, empty or not contiguous
+        return array.__array_interface__["data"][0]
 
 
 class NativeBackend(CpuBackend):
@@ -38,7 +48,7 @@ class NativeBackend(CpuBackend):
 
     def _kernel(self, name: str, dtype: Any) -> Any:
         """The kernel for arrays of a dtype; None for others than float32 and float64."""
-        return self.library.kernel(name, dtype) if dtype.char in "fd" else None
+        return self.library.functions[name, dtype.char] if dtype.char in "fd" else None
 
     def _threads_for(self, work: int) -> int:
         """Number of threads for ``work`` multiplications."""

@@ -46,10 +46,10 @@ inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // a vector of T that may start at any address of a T
-template <class T>
+template <class T, int bytes = VECTOR_BYTES>
 struct Vector {
-    static constexpr int size = VECTOR_BYTES / sizeof(T);
-    typedef T type __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+    static constexpr int size = bytes / sizeof(T);
+    typedef T type __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias));
 };
 template <class T>
 using Vec = typename Vector<T>::type;
@@ -107,11 +107,16 @@ template <class T>
 inline void store_part(T* p, Vec<T> v, int64_t n) {
     memcpy(p, &v, n * sizeof(T));
 }
-template <class T>
-inline T sum(Vec<T> v) {
-    T total = 0;
-    for (int i = 0; i < Vector<T>::size; ++i) total += v[i];
-    return total;
+// the sum of the lanes: halves are added until two lanes are left
+template <class T, int bytes = VECTOR_BYTES>
+inline T sum(typename Vector<T, bytes>::type v) {
+    if constexpr (Vector<T, bytes>::size == 2) {
+        return v[0] + v[1];
+    } else {
+        typename Vector<T, bytes / 2>::type halves[2];
+        memcpy(halves, &v, sizeof v);
+        return sum<T, bytes / 2>(halves[0] + halves[1]);
+    }
 }
 
 // memory for `count` elements, aligned to vectors, not initialised, until the end of the block

@@ -25,7 +25,8 @@ constexpr int COLUMNS = 4;  // of 32 registers
 #else
 constexpr int COLUMNS = 2;  // of 16
 #endif
-constexpr int64_t TILE_BYTES = 1 << 18;  // of a tile's buffers: part of a level-2 cache
+constexpr int64_t TILE_BYTES = 1 << 18;  // of a tile's buffers: a level-2 cache
+constexpr int64_t FILTERS = 32, TAPS = 72;  // of a block of the weight gradient
 constexpr int64_t LANE_BYTES = 256;      // of the images that are computed together
 
 // -- the problem ---------------------------------------------------------------------------
@@ -66,6 +67,14 @@ struct Side {
         if (!gradient) return k * axis.dilation - axis.padding;
         return (p + axis.padding - k * axis.dilation) / axis.stride;
     }
+    // whether all offsets lead all of the positions [from, to] to real pixels
+    bool inside(int64_t from, int64_t to) const {
+        return from * source_step + first >= 0 && to * source_step + first + span < source;
+    }
+    // whether an offset leads any of the positions [from, to] to a real pixel
+    bool inside(int64_t from, int64_t to, int64_t offset) const {
+        return to * source_step + offset >= 0 && from * source_step + offset < source;
+    }
     // target pixels of phase p among the positions [start, stop)
     int64_t pixels(int64_t p, int64_t start, int64_t stop) const {
         return smaller(stop, ceil_div(target - p, target_step)) - start;
@@ -86,17 +95,20 @@ struct Tiling {
     const Side &h, &w;
     int64_t batch;
 
-    // channels: of the source in a group, and those of the target if they need room too
-    Tiling(const Problem& p, const Side& h, const Side& w, int64_t channels, int size, int64_t parts) : h(h), w(w), batch(p.batch) {
+    // channels: of the source, and of the target if a tile has a copy of it too
+    Tiling(const Problem& p, const Side& h, const Side& w, int64_t channels, int64_t targets, int size, int64_t parts)
+        : h(h), w(w), batch(p.batch) {
         const int64_t limit = LANE_BYTES / size, vector = VECTOR_BYTES / size;
         slices = larger(1, ceil_div(batch, limit));
         lanes = slices < 2 ? larger(1, batch) : vector * ceil_div(ceil_div(batch, slices), vector);
-        const int64_t room = TILE_BYTES / size / (lanes * channels);  // pixels
-        const int64_t across = room / (h.span + 1) / w.source_step - w.span / w.source_step;
+        const int64_t room = TILE_BYTES / size / lanes;  // pixels of all channels
+        const int64_t high = channels * (h.span + 1);    // of a column that a row reads
+        const int64_t across = (room - high * w.span) / (high * w.source_step + targets);
         strips = ceil_div(w.count, larger(across, ceil_div(COLUMNS * vector, lanes)));
         columns = ceil_div(w.count, strips);
         source_columns = columns + w.span / w.source_step;
-        const int64_t down = (room / (source_columns * w.source_step) - h.span - 1) / h.source_step + 1;
+        const int64_t wide = channels * source_columns * w.source_step;
+        const int64_t down = (room - wide * (h.span + 1 - h.source_step)) / (wide * h.source_step + targets * columns);
         bands = ceil_div(h.count, larger(1, down));
         bands = smaller(h.count, larger(bands, ceil_div(parts, p.groups * slices * strips)));
         rows = ceil_div(h.count, bands);
@@ -183,17 +195,23 @@ inline void with_sizes(int64_t r, int64_t c, F&& f) {
     f(Int<R>(), Int<C>());
 }
 
+struct Tap {
+    int64_t row, column, offset, element;  // the offsets along each axis and in the buffer; place in the kernel
+};
+
 // The taps of all phases, and the weights in the order in which they are read:
 // (phase, group, block of targets, source, tap, target of the block).
 template <class T>
 struct Taps {
-    Buffer<int64_t> starts, offsets;  // of phase number p·(target_step of the width) + q
+    Buffer<int64_t> starts;  // of phase number p·(target_step of the width) + q
+    Buffer<Tap> taps;
     Buffer<T> weights;
     int64_t targets, sources, groups, blocks;
+    bool finite;  // all weights
 
     Taps(const Problem& p, const Tiling& t, const T* weight, int64_t threads)
         : starts(t.h.target_step * t.w.target_step + 1),
-          offsets(p.height.kernel * p.width.kernel),
+          taps(p.height.kernel * p.width.kernel),
           weights(p.filters * (p.channels / p.groups) * p.height.kernel * p.width.kernel),
           groups(p.groups) {
         const int64_t size = p.height.kernel * p.width.kernel;
@@ -201,19 +219,20 @@ struct Taps {
         targets = (gradient ? p.channels : p.filters) / groups;
         sources = (gradient ? p.filters : p.channels) / groups;
         blocks = ceil_div(targets, ROWS);
-        Buffer<int64_t> elements(size);
         int64_t count = 0, phase = 0;
         for (int64_t i = 0; i < t.h.target_step; ++i)
             for (int64_t j = 0; j < t.w.target_step; ++j) {
                 starts[phase++] = count;
                 for (int64_t k = 0; k < p.height.kernel; ++k)
                     for (int64_t l = 0; l < p.width.kernel; ++l)
-                        if (t.h.reads(i, k) && t.w.reads(j, l)) {
-                            offsets[count] = t.offset(i, k, j, l);
-                            elements[count++] = k * p.width.kernel + l;
-                        }
+                        if (t.h.reads(i, k) && t.w.reads(j, l))
+                            taps[count++] = {t.h.offset(i, k), t.w.offset(j, l), t.offset(i, k, j, l),
+                                             k * p.width.kernel + l};
             }
         starts[phase] = count;
+        T zero = 0;
+        for (int64_t i = 0; i < size * sources * targets * groups; ++i) zero += 0 * weight[i];
+        finite = zero == 0;
         parallel(size * sources * targets * groups < 1 << 15 ? 1 : threads, groups * blocks, [&](int64_t part) {
             const int64_t group = part / blocks, block = part % blocks, rows = start(block + 1) - start(block);
             for (int64_t n = 0; n < phase; ++n) {
@@ -224,7 +243,7 @@ struct Taps {
                             const int64_t target = start(block) + r;
                             const int64_t pair = gradient ? (group * sources + s) * targets + target
                                                           : (group * targets + target) * sources + s;
-                            *out++ = weight[pair * size + elements[tap]];
+                            *out++ = weight[pair * size + taps[tap].element];
                         }
             }
         });
@@ -237,20 +256,26 @@ struct Taps {
     }
 };
 
+// where a tap's pixels and its weights are
+struct Place {
+    int64_t pixels, weights;
+};
+
 // R targets × C vectors of the run at x; out: rows of `length` elements
 template <class T, int R, int C>
-inline void correlate(const T* x, int64_t channel_pitch, int64_t channels, const int64_t* offsets, int64_t taps, const T* weight,
-               const T* bias, bool relu, T* out, int64_t out_pitch, int64_t length) {
+inline void correlate(const T* x, int64_t x_pitch, int64_t channels, const Place* places, int64_t taps, const T* weight,
+                      int64_t weight_pitch, const T* bias, bool relu, T* out, int64_t out_pitch, int64_t length) {
     constexpr int size = Vector<T>::size;
     Vec<T> sums[R][C];
     for (int r = 0; r < R; ++r)
         for (int c = 0; c < C; ++c) sums[r][c] = Vec<T>{} + (bias ? bias[r] : T(0));
-    for (int64_t channel = 0; channel < channels; ++channel, x += channel_pitch)
-        for (int64_t tap = 0; tap < taps; ++tap, weight += R) {
+    for (int64_t channel = 0; channel < channels; ++channel, x += x_pitch, weight += weight_pitch)
+        for (int64_t tap = 0; tap < taps; ++tap) {
+            const T *from = x + places[tap].pixels, *factors = weight + places[tap].weights;
             Vec<T> pixels[C];
-            for (int c = 0; c < C; ++c) pixels[c] = load(x + offsets[tap] + c * size);
+            for (int c = 0; c < C; ++c) pixels[c] = load(from + c * size);
             for (int r = 0; r < R; ++r)
-                for (int c = 0; c < C; ++c) sums[r][c] += weight[r] * pixels[c];
+                for (int c = 0; c < C; ++c) sums[r][c] += factors[r] * pixels[c];
         }
     for (int r = 0; r < R; ++r)
         for (int c = 0; c < C; ++c) {
@@ -277,10 +302,11 @@ void scatter(const T* block, int64_t pitch, int64_t rows, int64_t start, int64_t
     }
 }
 
-// the target rows of a tile, of one phase and block of targets; x: the tile's first pixel that the phase reads
+// The target rows of a tile, of phase (i, j) and one block of targets. Taps that read zeros only are left
+// out if their weights are finite.
 template <class T>
 void compute(const Tiling& t, const Tile& tile, const Taps<T>& taps, int64_t block, int64_t i, int64_t j, const T* x, const T* bias,
-             bool relu, T* target) {
+             bool relu, T* target, Place* places) {
     constexpr int64_t size = Vector<T>::size;
     const int64_t phase = i * t.w.target_step + j, rows = taps.start(block + 1) - taps.start(block);
     const int64_t run = t.w.pixels(j, tile.left, tile.right) * t.lanes;
@@ -288,17 +314,31 @@ void compute(const Tiling& t, const Tile& tile, const Taps<T>& taps, int64_t blo
     const bool whole = t.lanes == t.batch && t.w.target_step == 1;  // the run is contiguous in the target, too
     const int64_t plane = t.h.target * t.w.target * t.batch;
     const T* weight = taps.at(phase, tile.group, block);
+    Place *all = places, *some = places + taps.count(phase);
+    for (int64_t tap = 0; tap < taps.count(phase); ++tap) all[tap] = {taps.taps[taps.starts[phase] + tap].offset, tap * rows};
     T part[ROWS * COLUMNS * size];
-    for (int64_t a = 0; a < t.h.pixels(i, tile.top, tile.bottom); ++a) {
-        const int64_t row = (tile.top + a) * t.h.target_step + i, column = tile.left * t.w.target_step + j;
+    for (int64_t a = tile.top; a < tile.top + t.h.pixels(i, tile.top, tile.bottom); ++a) {
+        const int64_t row = a * t.h.target_step + i, column = tile.left * t.w.target_step + j;
+        const bool row_inside = t.h.inside(a, a);
         T* out = target + (row * t.w.target + column) * t.batch + tile.image;
         for (int64_t b = 0; b < blocks; ++b) {
             const int64_t begin = b * vectors / blocks * size, end = smaller(run, (b + 1) * vectors / blocks * size);
+            const int64_t left = tile.left + begin / t.lanes, right = tile.left + (end - 1) / t.lanes;
+            const Place* read = all;
+            int64_t count = taps.count(phase);
+            if (taps.finite && !(row_inside && t.w.inside(left, right))) {
+                read = some;
+                count = 0;
+                for (int64_t tap = 0; tap < taps.count(phase); ++tap) {
+                    const Tap& it = taps.taps[taps.starts[phase] + tap];
+                    if (t.h.inside(a, a, it.row) && t.w.inside(left, right, it.column)) some[count++] = all[tap];
+                }
+            }
             T* to = whole ? out + begin : part;
             const int64_t pitch = whole ? plane : COLUMNS * size;
             with_sizes(rows, ceil_div(end - begin, size), [&](auto r, auto c) {
-                correlate<T, r.value, c.value>(x + a * t.h.source_step * t.row_pitch + begin, t.channel_pitch, taps.sources,
-                                               taps.offsets + taps.starts[phase], taps.count(phase), weight, bias, relu, to,
+                correlate<T, r.value, c.value>(x + (a - tile.top) * t.h.source_step * t.row_pitch + begin, t.channel_pitch,
+                                               taps.sources, read, count, weight, taps.count(phase) * rows, bias, relu, to,
                                                pitch, end - begin);
             });
             if (!whole)
@@ -312,18 +352,19 @@ void correlation(const T* source, const T* weight, const T* bias, T* target, con
                  int64_t threads) {
     const Side h(p.height, gradient), w(p.width, gradient);
     const int64_t sources = (gradient ? p.filters : p.channels) / p.groups;
-    const Tiling t(p, h, w, sources, sizeof(T), 2 * threads);
+    const Tiling t(p, h, w, sources, 0, sizeof(T), 2 * threads);
     const Taps<T> taps(p, t, weight, threads);
     parallel(threads, p.groups * t.of_group, [&](int64_t part) {
         const Tile tile = t.tile(part);
         Buffer<T> x(sources * t.channel_pitch + Vector<T>::size);
+        Buffer<Place> places(2 * p.height.kernel * p.width.kernel);
         pack_source(source + tile.group * sources * h.source * w.source * p.batch, t, tile, sources, x.data);
         for (int64_t i = 0; i < h.target_step; ++i)
             for (int64_t j = 0; j < w.target_step; ++j)
                 for (int64_t block = 0; block < taps.blocks; ++block) {
                     const int64_t first = tile.group * taps.targets + taps.start(block);
                     compute(t, tile, taps, block, i, j, x.data, bias ? bias + first : nullptr, relu,
-                            target + first * h.target * w.target * p.batch);
+                            target + first * h.target * w.target * p.batch, places);
                 }
     });
 }
@@ -355,60 +396,68 @@ inline void multiply(const T* dy, int64_t filter_pitch, int64_t dy_pitch, const 
                 for (int c = 0; c < C; ++c) total[r][c] += d * pixels[c];
             }
         }
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
         for (int c = 0; c < C; ++c) sums[r * pitch + c] += sum<T>(total[r][c]);
 }
 
+// The weight gradient, in blocks of filters and channels with which a tile has long runs.
 template <class T>
 void weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int64_t threads) {
     constexpr int64_t size = Vector<T>::size;
     const Side h(p.height, false), w(p.width, false);
-    const int64_t channels = p.channels / p.groups, filters = p.filters / p.groups;
-    const Tiling t(p, h, w, channels + ceil_div(filters, h.source_step * w.source_step), sizeof(T), 2 * threads);
     const Side dy_h(Axis{h.target, h.target, 1, 1, 0, 1}, false), dy_w(Axis{w.target, w.target, 1, 1, 0, 1}, false);
-
-    const int64_t kernel = p.height.kernel * p.width.kernel, taps = channels * kernel;
-    Buffer<int64_t> offsets(taps);
-    for (int64_t tap = 0; tap < taps; ++tap)
+    const int64_t channels = p.channels / p.groups, filters = p.filters / p.groups;
+    const int64_t kernel = p.height.kernel * p.width.kernel, weights = p.filters * channels * kernel;
+    const int64_t filter_blocks = ceil_div(filters, FILTERS), channel_blocks = ceil_div(channels, ceil_div(TAPS, kernel));
+    const int64_t most_filters = ceil_div(filters, filter_blocks), most_channels = ceil_div(channels, channel_blocks);
+    const Tiling t(p, h, w, most_channels, most_filters, sizeof(T), 2 * threads);
+    Buffer<int64_t> offsets(most_channels * kernel);
+    for (int64_t tap = 0; tap < most_channels * kernel; ++tap)
         offsets[tap] = tap / kernel * t.channel_pitch +
                        t.offset(0, tap % kernel / p.width.kernel, 0, tap % p.width.kernel);
 
-    const int64_t shares = smaller(t.of_group, ceil_div(2 * threads, p.groups));  // of a group's tiles
-    Buffer<double> sums(shares * p.filters * taps);
-    const int64_t dy_pitch = ceil_div(t.columns * t.lanes, size) * size;
-    parallel(threads, p.groups * shares, [&](int64_t part) {
-        const int64_t group = part / shares, share = part % shares;
-        double* total = sums + part * filters * taps;
-        clear(total, filters * taps);
-        Buffer<T> pixels(channels * t.channel_pitch + size), packed(filters * t.rows * dy_pitch);
-        const T* group_x = x + group * channels * h.source * w.source * p.batch;
-        const T* group_dy = dy + group * filters * h.target * w.target * p.batch;
+    const int64_t blocks = p.groups * filter_blocks * channel_blocks;
+    const int64_t shares = smaller(t.of_group, ceil_div(2 * threads, blocks));  // of the tiles
+    Buffer<double> sums(shares * weights);
+    clear<double>(sums, shares * weights);
+    const int64_t dy_pitch = ceil_div(t.columns * t.lanes, size) * size, packed_pitch = t.rows * dy_pitch + size;
+    parallel(threads, blocks * shares, [&](int64_t part) {
+        const int64_t share = part % shares, group = part / shares / channel_blocks / filter_blocks;
+        const int64_t c = part / shares % channel_blocks, f = part / shares / channel_blocks % filter_blocks;
+        const int64_t channel = c * channels / channel_blocks, filter = f * filters / filter_blocks;
+        const int64_t taps = ((c + 1) * channels / channel_blocks - channel) * kernel;
+        const int64_t count = (f + 1) * filters / filter_blocks - filter;
+        double* total = sums + share * weights + ((group * filters + filter) * channels + channel) * kernel;
+        Buffer<T> pixels(most_channels * t.channel_pitch + size), packed(most_filters * packed_pitch);
+        const T* my_x = x + (group * channels + channel) * h.source * w.source * p.batch;
+        const T* my_dy = dy + (group * filters + filter) * h.target * w.target * p.batch;
         for (int64_t n = share * t.of_group / shares; n < (share + 1) * t.of_group / shares; ++n) {
             const Tile tile = t.tile(n);
             const int64_t columns = tile.right - tile.left, rows = tile.bottom - tile.top, run = columns * t.lanes;
-            pack_source(group_x, t, tile, channels, pixels.data);
-            const T* d = group_dy + (tile.top * w.target + tile.left) * p.batch;
+            pack_source(my_x, t, tile, taps / kernel, pixels.data);
+            const T* d = my_dy + (tile.top * w.target + tile.left) * p.batch;
             int64_t pitch = w.target * p.batch, filter_pitch = h.target * pitch;
-            if (t.lanes != p.batch || run % size) {
-                pitch = dy_pitch, filter_pitch = t.rows * dy_pitch;
-                pack(group_dy, dy_h, dy_w, t, tile, filters, tile.top, rows, tile.left, columns, 1, packed.data, pitch,
+            if (t.lanes != p.batch || run % size || count > ROWS) {
+                pitch = dy_pitch, filter_pitch = packed_pitch, d = packed;
+                pack(my_dy, dy_h, dy_w, t, tile, count, tile.top, rows, tile.left, columns, 1, packed.data, pitch,
                      filter_pitch);
-                d = packed;
             }
-            for (int64_t f = 0; f < filters; f += ROWS)
+            for (int64_t f = 0; f < count; f += ROWS)
                 for (int64_t tap = 0; tap < taps; tap += COLUMNS)
-                    with_sizes(smaller(ROWS, filters - f), smaller(COLUMNS, taps - tap), [&](auto r, auto c) {
+                    with_sizes(smaller(ROWS, count - f), smaller(COLUMNS, taps - tap), [&](auto r, auto c) {
                         multiply<T, r.value, c.value>(d + f * filter_pitch, filter_pitch, pitch, pixels, offsets + tap,
-                                                      h.source_step * t.row_pitch, rows, run, total + f * taps + tap, taps);
+                                                      h.source_step * t.row_pitch, rows, run,
+                                                      total + f * channels * kernel + tap, channels * kernel);
                     });
         }
     });
-    for (int64_t group = 0; group < p.groups; ++group)
-        for (int64_t i = 0; i < filters * taps; ++i) {
-            double total = 0;
-            for (int64_t share = 0; share < shares; ++share) total += sums[(group * shares + share) * filters * taps + i];
-            dweight[group * filters * taps + i] = T(total);
-        }
+    for (int64_t i = 0; i < weights; ++i) {
+        double total = 0;
+        for (int64_t share = 0; share < shares; ++share) total += sums[share * weights + i];
+        dweight[i] = T(total);
+    }
 }
 
 }  // namespace

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...arrays import Array
 from ...errors import ArgumentError
 
 #: instruction sets, the fastest first
@@ -70,16 +69,13 @@ class Library:
             )
         self.variant = variant or usable[0]
         try:
-            self._functions = dict(self._load())
+            #: the kernels by name and ``dtype.char``, as functions of addresses and numbers
+            self.functions = dict(self._load())
         except AttributeError as error:
             raise OSError(f"it is of another version of xcnn ({error})") from error
 
     def _has(self, variant: str) -> bool:
         return bool(self._library[f"xcnn_has_{variant}"]())
-
-    def kernel(self, name: str, dtype: Any) -> Any:
-        """The kernel ``name`` for arrays of ``dtype``, as a function of addresses and numbers."""
-        return self._functions[name, dtype.char]
 
     def _load(self) -> Iterator[tuple[tuple[str, str], Any]]:
         for name, arguments in KERNELS.items():
@@ -88,11 +84,6 @@ class Library:
                 function.argtypes = [_TYPES[kind] for kind in arguments]
                 function.restype = None
                 yield (name, char), function
-
-
-def address(array: Array | None) -> int:
-    """The address of an array's memory, 0 of None."""
-    return 0 if array is None else array.__array_interface__["data"][0]
 
 
 def load() -> tuple[Library | None, str]:

@@ -18,11 +18,11 @@ from .winograd import Winograd
 __all__ = ["METHODS", "Method", "Problem", "choose"]
 
 METHODS.update(  # in order of preference
-    direct=Direct(),
     pointwise=Pointwise(),
+    winograd=Winograd(),
+    direct=Direct(),
     depthwise=Depthwise(),
     grouped=Grouped(),
-    winograd=Winograd(),
     mec=MEC(),
     im2col=Im2col(),
 )
