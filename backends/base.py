@@ -467,12 +467,6 @@ class Backend:
         if relu:
             self.xp.maximum(part, 0, out=part)
 
-    def bias_relu(self, x: Array, bias: Array) -> Array:
-        """max(x + bias, 0) of x (F, P), contiguous; see :meth:`add_bias`."""
-        y = x.copy()
-        self.add_bias(y, bias, slice(None), relu=True)
-        return y
-
     def add_bias_to_tile(self, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
         """:meth:`add_bias` to a tile of y (F, H, W, N): in one call if its rows are contiguous."""
         full_rows = (tile.left, tile.right) == (0, y.shape[2])

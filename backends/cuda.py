@@ -269,22 +269,14 @@ class CudaBackend(Backend):
             sums += self.matmul(a, b)
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
-        self._add_bias(y, y, bias, columns, relu)
-
-    def bias_relu(self, x: Array, bias: Array) -> Array:
-        y = self.xp.empty(x.shape, x.dtype)
-        self._add_bias(x, y, bias, slice(None), relu=True)
-        return y
-
-    def _add_bias(self, x: Array, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
         rows, size = y.shape
         xp = self.xp
         bias = xp.zeros(rows, y.dtype) if bias is None else xp.ascontiguousarray(bias)
         start, stop, _ = columns.indices(size)
-        variant = self._kernels.variant("bias", y.dtype, [x, y], gcd(size, start, stop))
+        variant = self._kernels.variant("bias", y.dtype, [y], gcd(size, start, stop))
         count, lanes = (stop - start) // variant.lanes, variant.lanes
         places = map(variant.index, (size // lanes, start // lanes, count))
-        arguments = x, y, bias, np.int32(relu), np.int32(rows), *places
+        arguments = y, bias, np.int32(relu), np.int32(rows), *places
         self._kernels.launch(variant, "add_bias", grid(count, rows), arguments)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
