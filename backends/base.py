@@ -73,6 +73,8 @@ class Backend:
         Elements of a parameter that an optimiser updates at a time.
     norm_piece : int
         Elements that a normalisation processes at a time.
+    has_depthwise : bool
+        Whether :meth:`convolution` and its gradients have kernels for depthwise convolutions.
     convolutions : tuple of str
         The methods of :mod:`xcnn.convolution` to choose from besides im2col.
     """
@@ -81,6 +83,7 @@ class Backend:
     thin_product = 4096
     optimizer_piece = 2**16
     norm_piece = 2**17
+    has_depthwise = False
     convolutions: tuple[str, ...] = ("pointwise", "depthwise", "grouped", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
@@ -106,6 +109,10 @@ class Backend:
     def ascontiguousarray(self, x: Array) -> Array:
         """``x``, copied if it is not C-contiguous, such as to batch-last memory."""
         return self.xp.ascontiguousarray(x)
+
+    def one(self, dtype: Any) -> Array:
+        """The number 1 as an array (), perhaps the same one each time: do not change it."""
+        return self.xp.ones((), dtype)
 
     def to_host(self, array: Array) -> Any:
         """A NumPy array with the same values; waits for the device."""
@@ -463,12 +470,6 @@ class Backend:
             part += bias[:, None]
         if relu:
             self.xp.maximum(part, 0, out=part)
-
-    def bias_relu(self, x: Array, bias: Array) -> Array:
-        """max(x + bias, 0) of x (F, P), contiguous; see :meth:`add_bias`."""
-        y = x.copy()
-        self.add_bias(y, bias, slice(None), relu=True)
-        return y
 
     def add_bias_to_tile(self, y: Array, bias: Array | None, tile: Tile, relu: bool) -> None:
         """:meth:`add_bias` to a tile of y (F, H, W, N): in one call if its rows are contiguous."""

@@ -32,6 +32,7 @@ from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, CHUNK, Kernels, grid, lane_tiles, launches, row_tiles
 from .norm import Running, Statistics
+from .products import multiply
 from .transfer import Slot
 
 # the lowest compute capability whose matrix units support each precision
@@ -56,13 +57,15 @@ class CudaBackend(Backend):
     optimizer_piece = 2**62
     norm_piece = 2**62
     # the others multiply by zeros, or have not been measured on GPUs: see Method.forward
-    convolutions = ("pointwise",)
+    convolutions = ("pointwise", "depthwise")
+    has_depthwise = True
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")
         self._index = index
         self._kernels = Kernels(cupy)
         self._no_scaling: Array = None
+        self._ones: dict[str, Array] = {}
         self._largest = (0, "")  # bytes and description of the largest array so far
 
     @property
@@ -77,6 +80,11 @@ class CudaBackend(Backend):
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         with self.active():
             return super().asarray(array, dtype)
+
+    def one(self, dtype: Any) -> Array:
+        if dtype.char not in self._ones:
+            self._ones[dtype.char] = super().one(dtype)
+        return self._ones[dtype.char]
 
     def to_host(self, array: Array) -> Any:
         return self.xp.asnumpy(array)
@@ -197,6 +205,46 @@ class CudaBackend(Backend):
         settings = *windows, first_y, first_x, height, width, int(first)
         self._launch_images("im2col", "col2im", (columns, dx), settings, height * width, geometry)
 
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: Geometry,
+        groups: int,
+        relu: bool,
+    ) -> Array:
+        if groups != len(x):
+            return super().convolution(x, weight, bias, geometry, groups, relu)
+        y = self.xp.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
+        shift = weight if bias is None else self.xp.ascontiguousarray(bias)
+        settings = int(bias is not None), int(relu), len(weight) // max(1, groups)
+        arrays, count = (y, x, weight, shift), prod(geometry.output)
+        self._launch_images("depthwise", "depthwise", arrays, settings, count, geometry)
+        return y
+
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        if weight.shape[1] != 1:
+            return super().convolution_input_gradient(dy, weight, geometry, groups)
+        dx = self.xp.empty((groups, *geometry.input, dy.shape[-1]), dy.dtype)
+        name, settings = "depthwise_input_gradient", (len(weight) // max(1, groups),)
+        arrays, count = (dx, dy, weight), prod(geometry.input)
+        self._launch_images("depthwise", name, arrays, settings, count, geometry)
+        return dx
+
+    def convolution_weight_gradient(
+        self, dy: Array, x: Array, geometry: Geometry, groups: int
+    ) -> Array:
+        if groups != len(x):
+            return super().convolution_weight_gradient(dy, x, geometry, groups)
+        dweight = self.xp.empty((len(dy), 1, *geometry.kernel), sum_dtype(x.dtype))
+        name, settings = "depthwise_weight_gradient", (len(dy) // max(1, groups),)
+        blocks = prod(geometry.kernel)
+        self._launch_images("depthwise", name, (dy, x, dweight), settings, 0, geometry, blocks)
+        return dweight
+
     def as_dtypes(self, arrays: Sequence[Array], dtypes: Sequence[Any]) -> list[Array]:
         """Half arrays are widened in one launch."""
         result, half = list(arrays), [a.dtype == "float16" for a in arrays]
@@ -207,30 +255,29 @@ class CudaBackend(Backend):
         self._launch_lists("widen_gradients", [[], halves, wide])
         return super().as_dtypes(result, dtypes)
 
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        is_direct = out is None or (out.flags.c_contiguous and out.dtype == a.dtype)
+        if is_direct and max(a.ndim, b.ndim) <= 2 and a.flags.forc and b.flags.forc:
+            return super().matmul(a, b, out)
+        product = multiply(self.xp, a, b, out)
+        return super().matmul(a, b, out) if product is None else product
+
     def add_product(self, sums: Array, a: Array, b: Array, first: bool) -> None:
         b = b.swapaxes(-1, -2)
         if first:
             self.matmul(a, b, out=sums)
-        else:
+        elif multiply(self.xp, a, b, sums, add=True) is None:
             sums += self.matmul(a, b)
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
-        self._add_bias(y, y, bias, columns, relu)
-
-    def bias_relu(self, x: Array, bias: Array) -> Array:
-        y = self.xp.empty(x.shape, x.dtype)
-        self._add_bias(x, y, bias, slice(None), relu=True)
-        return y
-
-    def _add_bias(self, x: Array, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
         rows, size = y.shape
         xp = self.xp
         bias = xp.zeros(rows, y.dtype) if bias is None else xp.ascontiguousarray(bias)
         start, stop, _ = columns.indices(size)
-        variant = self._kernels.variant("bias", y.dtype, [x, y], gcd(size, start, stop))
+        variant = self._kernels.variant("bias", y.dtype, [y], gcd(size, start, stop))
         count, lanes = (stop - start) // variant.lanes, variant.lanes
         places = map(variant.index, (size // lanes, start // lanes, count))
-        arguments = x, y, bias, np.int32(relu), np.int32(rows), *places
+        arguments = y, bias, np.int32(relu), np.int32(rows), *places
         self._kernels.launch(variant, "add_bias", grid(count, rows), arguments)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
@@ -384,10 +431,11 @@ class CudaBackend(Backend):
         settings: tuple[int, ...],
         positions: int,
         geometry: Geometry,
+        blocks: int = 0,
     ) -> None:
         """Launch a kernel with a thread per pixel or window (``positions``) and pack of images.
 
-        All arrays are (channels, ..., batch).
+        Or with a number of blocks, per channel. The first array is (channels, ..., batch).
         """
         channels, batch = len(arrays[0]), arrays[0].shape[-1]
         large = file == "pool" and _has_large_windows(geometry)
@@ -395,7 +443,8 @@ class CudaBackend(Backend):
         packs = batch // variant.lanes
         numbers = map(np.int32, (*settings, channels, packs))
         arguments = (*arrays, *numbers, *_geometry_arguments(geometry))
-        self._kernels.launch(variant, name, grid(positions * packs, channels), arguments)
+        size = grid(blocks * BLOCK or positions * packs, channels)
+        self._kernels.launch(variant, name, size, arguments)
 
     # -- random numbers and losses ----------------------------------------------------------
 

@@ -283,7 +283,7 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
     assert chosen(cpu) == name
     by_blas = settings["kernel"] == 1 and groups == 1
     assert chosen(NativeBackend) == (name if by_blas or name == "winograd" else "direct")
-    assert chosen(strict) == (name if name == "pointwise" else "im2col")
+    assert chosen(strict) == (name if name in ("pointwise", "depthwise") else "im2col")
     convolution_method("im2col")
     assert chosen(cpu) == "im2col"
     for forced in (

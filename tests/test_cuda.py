@@ -19,7 +19,7 @@ from xcnn.errors import ArgumentError, DeviceError, DTypeError, OutOfMemoryError
 from xcnn.training.prefetch import on_device
 
 from .conftest import normal
-from .strict import count_syncs
+from .strict import count_operations, count_syncs
 from .strict import cupy as strict_cupy
 
 # -- copies of batches --------------------------------------------------------------------
@@ -308,6 +308,74 @@ def test_slow_compilation_is_announced(capsys):
     with announce_if_slow("xcnn: compiling", after=10):
         pass
     assert capsys.readouterr().err == ""
+
+
+# -- matrix products ------------------------------------------------------------------------
+
+VIEWS = {
+    "contiguous": lambda *shape: normal(*shape),
+    "transposed": lambda *shape: normal(*shape[:-2], shape[-1], shape[-2]).swapaxes(-1, -2),
+    "slice of columns": lambda *shape: normal(*shape[:-1], shape[-1] + 5)[..., 2:-3],
+    "slice of transposed": lambda *shape: VIEWS["slice of columns"](
+        *shape[:-2], shape[-1], shape[-2]
+    ).swapaxes(-1, -2),
+    "every other matrix": lambda *shape: normal(2 * shape[0], *shape[1:])[::2],
+}
+
+
+def upload(backend, view, dtype):
+    """The view of an array on the device."""
+    whole = view if view.base is None else view.base
+    whole = whole if whole.base is None else whole.base
+    device = backend.asarray(whole.astype(dtype))
+    offset = (view.ctypes.data - whole.ctypes.data) // whole.itemsize
+    strides = [s // whole.itemsize * device.itemsize for s in view.strides]
+    return strict_cupy.lib.stride_tricks.as_strided(
+        device.reshape(-1)[offset:], view.shape, strides
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("kind", VIEWS)
+@pytest.mark.parametrize("other", VIEWS)
+def test_products_of_views_are_one_operation(strict, kind, other, dtype):
+    host = VIEWS[kind](3, 4, 7), VIEWS[other](3, 7, 5)
+    a, b = (upload(strict, view, dtype) for view in host)
+    exact = np.matmul(*(strict.to_host(x).astype("float64") for x in (a, b)))
+    with count_operations() as operations:
+        product = strict.matmul(a, b)
+        memory = strict_cupy.zeros((3, 4, 9), dtype)
+        strict.matmul(a, b, out=memory[:, :, 1:6])
+    assert dict(operations) == {"matmul": 2, "zeros": 1}
+    assert product.dtype == dtype
+    tolerance = {"float16": 4e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
+    for found in (product, memory[:, :, 1:6]):
+        np.testing.assert_allclose(found.get(), exact, rtol=tolerance, atol=tolerance)
+    assert not memory.get()[:, :, [0, 6, 7, 8]].any()
+
+
+def test_stacks_broadcast_add_up_and_use_matrix_units(strict):
+    x, w = (strict.asarray(normal(*shape, dtype="float32")) for shape in ((6, 4, 7), (7, 5)))
+    cublas = strict_cupy.cuda.cublas
+    cublas.CALLS.clear()
+    with count_operations() as operations, strict.precision("tf32"):
+        y = strict.matmul(x, w)
+    assert dict(operations) == {"matmul": 1}
+    assert cublas.CALLS == [(cublas.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F_FAST_TF32, 6)]
+    np.testing.assert_allclose(y.get(), x.get() @ w.get(), rtol=1e-5, atol=1e-6)
+    halves = x.astype("float16"), x.swapaxes(1, 2).astype("float16")
+    sums = strict_cupy.ones((6, 4, 4), dtype="float32")
+    strict.add_product(sums, halves[0], halves[0], first=False)  # half times half in float32
+    assert cublas.CALLS[1:] == [(cublas.CUDA_R_16F, cublas.CUBLAS_COMPUTE_32F, 6)]
+    exact = 1 + halves[0].get().astype(float) @ halves[1].get().astype(float)
+    np.testing.assert_allclose(sums.get(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [((0, 2, 3), (0, 3, 4)), ((2, 3, 0), (2, 0, 4)), ((3,), (3, 2))])
+def test_products_left_to_cupy(strict, shapes):
+    a, b = (strict.asarray(normal(*shape)) for shape in shapes)
+    product = strict.matmul(a, b)
+    np.testing.assert_allclose(product.get(), a.get() @ b.get())
 
 
 # -- diagnosis and warm-up -----------------------------------------------------------------

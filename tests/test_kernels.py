@@ -195,6 +195,50 @@ def test_col2im(case, batch, dtype):
         assert not only[~read].any()
 
 
+@dtypes
+@pytest.mark.parametrize("batch", [1, 5, 8])
+@conv_cases
+def test_depthwise(case, batch, dtype):
+    """Two channels with one filter, or with three each, and their gradients."""
+    geometry = window_geometry(*case)
+    for filters in (2, 6):
+        x, bias = normal(2, *case[0], batch, dtype=dtype), normal(filters, dtype=dtype)
+        weight = normal(filters, 1, *case[1], seed=1, dtype=dtype)
+        exact = functools.partial(
+            oracles.conv2d, first(x), np.float64(weight), np.float64(bias), *case[2:], groups=2
+        )
+        for relu, shift in ((False, bias), (True, bias), (False, None)):
+            arrays = (x, weight) if shift is None else (x, weight, shift)
+            y = run(
+                lambda x, w, b=None, r=relu: STRICT.convolution(x, w, b, geometry, 2, r), *arrays
+            )
+            expected = last(exact()) - (0 if shift is not None else bias[:, None, None, None])
+            assert_rounded(y, np.maximum(expected, 0) if relu else expected, terms=10)
+        dy = normal(*y.shape, seed=2, dtype=dtype)
+        dx = run(lambda dy, w: STRICT.convolution_input_gradient(dy, w, geometry, 2), dy, weight)
+        dw = run(lambda dy, x: STRICT.convolution_weight_gradient(dy, x, geometry, 2), dy, x)
+        exact_dx, exact_dw, _ = oracles.conv2d_gradients(
+            first(dy), first(x), np.float64(weight), *case[2:], groups=2
+        )
+        assert_rounded(dx, last(exact_dx), terms=10)
+        assert dw.dtype == ("float32" if dtype == "float16" else dtype)
+        assert_rounded(dw, exact_dw, dtype=str(dw.dtype), terms=100)
+
+
+def test_a_depthwise_layer_takes_three_launches_and_no_copies():
+    model = xcnn.nn.Conv2d(4, 8, 3, padding=1, groups=4).to(STRICT)
+    x = xcnn.Tensor(STRICT.asarray(normal(8, 4, 6, 7, dtype="float32")), requires_grad=True)
+    x = x * 1.0  # in batch-last memory from here on
+    x = xcnn.nn.MaxPool2d(1).to(STRICT)(x)
+    with count_operations() as operations:
+        y = model(x)
+    assert dict(operations) == {"depthwise": 1}
+    with count_operations() as operations:
+        y.creator.backward(STRICT, STRICT.xp.ones((8, 6, 7, 8), "float32").transpose(3, 0, 1, 2))
+    own = {"depthwise_input_gradient": 1, "depthwise_weight_gradient": 1}
+    assert dict(operations) == {"ones": 1, "sum": 1, **own}
+
+
 # -- pooling -------------------------------------------------------------------------------
 
 # size, kernel, stride, padding, dilation, ceil_mode
@@ -327,9 +371,6 @@ def test_add_bias(shape, columns, with_bias, relu, dtype):
     outside = np.ones(shape[1], bool)
     outside[columns] = False
     assert found[:, outside].tobytes() == y[:, outside].tobytes()
-    if relu and with_bias and columns == slice(None):
-        fused, x = run(lambda y, b: (STRICT.bias_relu(y, b), y), y, bias)
-        assert (fused.tobytes(), x.tobytes()) == (found.tobytes(), y.tobytes())
 
 
 def test_add_bias_takes_a_strided_bias():
@@ -1319,6 +1360,15 @@ def col2im(channels, batch, dtype):
     return run(call, columns, normal(channels, 20, 21, batch, dtype=dtype))
 
 
+def depthwise(channels, batch, dtype):
+    geometry, settings = window_geometry((20, 21), 3, 2, 1), (channels, False)
+    x, w = normal(channels, 20, 21, batch, dtype=dtype), normal(channels, 1, 3, 3, dtype=dtype)
+    y = run(lambda x, w: STRICT.convolution(x, w, None, geometry, *settings), x, w)
+    dx = run(lambda y, w: STRICT.convolution_input_gradient(y, w, geometry, channels), y, w)
+    dw = run(lambda y, x: STRICT.convolution_weight_gradient(y, x, geometry, channels), y, x)
+    return np.concatenate([a.ravel() for a in (y, dx, dw)])
+
+
 def max_pool(channels, batch, dtype):
     geometry, x = window_geometry(*POOL), normal(channels, *POOL[0], batch, dtype=dtype)
     y, argmax = run(lambda x: STRICT.max_pool2d(x, geometry), x)
@@ -1385,7 +1435,7 @@ def _flat(result):
     return result[0], *(a.reshape(-1) for a in result[1])
 
 
-CALLS = [im2col, col2im, max_pool, avg_pool, bias, norm, random, cross_entropy]
+CALLS = [im2col, col2im, depthwise, max_pool, avg_pool, bias, norm, random, cross_entropy]
 calls = pytest.mark.parametrize("call", CALLS, ids=lambda f: f.__name__)
 
 
@@ -1428,9 +1478,10 @@ def test_moving_16_bytes_gives_the_same_bits(call, dtype, launched, monkeypatch)
     launched.clear()
     monkeypatch.setattr(kernels, "PACKED", ())
     plain = call(2, 8, dtype)
-    if call is bias:  # the sums are in another order
-        np.testing.assert_array_equal(plain[:-2], packed[:-2])
-        np.testing.assert_allclose(plain[-2:], packed[-2:], rtol=1e-5)
+    if call in (bias, depthwise):  # the sums are in another order
+        sums = 2 if call is bias else 2 * 9
+        np.testing.assert_array_equal(plain[:-sums], packed[:-sums])
+        np.testing.assert_allclose(plain[-sums:], packed[-sums:], rtol=1e-5)
     else:
         assert plain.tobytes() == packed.tobytes()
     assert not any(v.packed for v, _, _ in launched)

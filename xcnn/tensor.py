@@ -261,8 +261,8 @@ class Function:
     any_dtype: tuple[str, ...] = ()
     #: False: the output has no gradient, and ``backward`` is not called
     differentiable = True
-    #: whether ``backward`` returns new arrays, which nothing else refers to: leaves keep them
-    returns_new = False
+    #: inputs whose gradients are new arrays that nothing else refers to: a leaf keeps its gradient
+    new_gradients: tuple[str, ...] = ()
 
     # for type checkers, *Any and **Any together admit any arguments in a subclass
     def forward(self, backend: Backend, *arrays: Any, **_: Any) -> Array:
@@ -388,10 +388,10 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
         function, gradient, _ = pending.pop(heapq.heappop(heap))
         if function.hooks:
             gradient = _hooked(function.hooks, gradient)
-        inputs = function.inputs
-        for source, dx in zip(inputs, _backward(function, gradient), strict=True):
-            if dx is not None and source is not None and source._requires:
-                add_gradient(source, dx, function.returns_new)
+        gradients = _backward(function, gradient)
+        for i, (source, dx) in enumerate(zip(function.inputs, gradients, strict=True)):
+            if source is not None and source._requires and dx is not None:
+                add_gradient(source, dx, function._argument(i) in function.new_gradients)
         if not retain_graph:
             function.saved, function.inputs = None, None
     cast = output.backend.as_dtypes(
@@ -706,7 +706,8 @@ class Tensor:
     def register_hook(self, hook: Hook) -> RemovableHandle:
         """Call ``hook(grad)`` with the gradient of this tensor in each ``backward``.
 
-        Unless it returns None, its result replaces the gradient.
+        Unless it returns None, its result replaces the gradient, which it must not change in
+        place.
 
         Returns
         -------
@@ -791,7 +792,7 @@ class Tensor:
                     f"has shape {self.shape}; pass a gradient, or reduce it, for example with "
                     ".mean()"
                 )
-            return self.backend.xp.ones_like(self.data)
+            return self.backend.one(self.dtype).reshape(self.shape)
         grad = Tensor.of(grad).data
         if grad.shape != self.shape:
             raise ShapeError(f"{name} has shape {grad.shape}, the output {self.shape}")

@@ -23,7 +23,7 @@ _SCALARS = {
 }
 _ITEMSIZES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 #: files with vectorised loads and stores
-PACKED = ("im2col", "pool", "bias")
+PACKED = ("im2col", "depthwise", "pool", "bias")
 _ARGMAX = {False: "uint8", True: "int"}
 
 FILES = tuple(sorted(path.stem for path in _FOLDER.glob("*.cu")))

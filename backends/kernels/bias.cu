@@ -2,20 +2,20 @@
 //
 // Arrays are (rows, size), one row per filter; sizes and offsets count packs.
 
-// y = x + bias[:, None] in the columns start : start + count, then max(y, 0) if `relu`; x may be y.
+// y[:, start : start + count] += bias[:, None], then max(y, 0) if `relu`, in place.
 extern "C" __global__ void __launch_bounds__(256, 4)
-add_bias(const scalar_t* x, scalar_t* y, const scalar_t* __restrict__ bias, int relu, int rows,
+add_bias(scalar_t* __restrict__ y, const scalar_t* __restrict__ bias, int relu, int rows,
          index_t size, index_t start, index_t count) {
   FOR_EACH_ROW(row, rows) {
     const acc_t shift = widen(bias[row]);
-    const index_t offset = row * size + start;
+    pack_t* values = (pack_t*)y + row * size + start;
     FOR_EACH(i, count) {
-      pack_t value = ((const pack_t*)x)[offset + i];
+      pack_t value = values[i];
       for (int l = 0; l < LANES; ++l) {
         const acc_t sum = widen(value.lane[l]) + shift;
         value.lane[l] = narrow(relu && sum < acc_t(0) ? acc_t(0) : sum);  // NaN stays NaN
       }
-      ((pack_t*)y)[offset + i] = value;
+      values[i] = value;
     }
   }
 }
@@ -37,12 +37,7 @@ bias_relu_backward(const scalar_t* __restrict__ dy, const scalar_t* __restrict__
       }
       ((pack_t*)dz)[row * size + i] = value;
     }
-    shared[threadIdx.x] = sum;
-    __syncthreads();
-    for (int half = 128; half > 0; half /= 2) {
-      if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-      __syncthreads();
-    }
-    if (threadIdx.x == 0) partial[(index_t)row * gridDim.x + blockIdx.x] = shared[0];
+    sum = block_sum(shared, sum);
+    if (threadIdx.x == 0) partial[(index_t)row * gridDim.x + blockIdx.x] = sum;
   }
 }

@@ -50,10 +50,27 @@ __device__ __forceinline__ void clear(acc_t (&sums)[LANES]) {
 __device__ __forceinline__ void add(acc_t (&sums)[LANES], const pack_t& values) {
   for (int i = 0; i < LANES; ++i) sums[i] += widen(values.lane[i]);
 }
+__device__ __forceinline__ void add_product(acc_t (&sums)[LANES], acc_t factor,
+                                            const pack_t& values) {
+  for (int i = 0; i < LANES; ++i) sums[i] += factor * widen(values.lane[i]);
+}
 __device__ __forceinline__ pack_t packed(const acc_t (&sums)[LANES]) {
   pack_t result;
   for (int i = 0; i < LANES; ++i) result.lane[i] = narrow(sums[i]);
   return result;
+}
+
+// The sum over a block of 256 threads, which all of them get, in a fixed order.
+template <class T>
+__device__ __forceinline__ T block_sum(T* shared, T value) {
+  __syncthreads();
+  shared[threadIdx.x] = value;
+  for (int half = 128; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+  }
+  __syncthreads();
+  return shared[0];
 }
 
 // The windows of a convolution or pooling; window o reads pixel o * stride + k * dilation - pad at

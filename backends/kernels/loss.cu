@@ -50,19 +50,6 @@ cross_entropy(const scalar_t* __restrict__ x, const int64* __restrict__ target,
   }
 }
 
-// The sum over a block, which all its threads get, in a fixed order.
-template <class T>
-__device__ __forceinline__ T block_sum(T* shared, T value) {
-  __syncthreads();
-  shared[threadIdx.x] = value;
-  for (int half = 128; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-  }
-  __syncthreads();
-  return shared[0];
-}
-
 // result = (mean of the terms whose target is not ignore, 1 / their number), in one block.
 extern "C" __global__ void __launch_bounds__(256, 4)
 mean_of_terms(const scalar_t* __restrict__ terms, const int64* __restrict__ target,

@@ -159,13 +159,8 @@ square_sums(const Lists lists, acc_t* __restrict__ sums, int first) {
     const acc_t g = widen(chunk.grad[i]);
     sum += g * g;
   }
-  shared[threadIdx.x] = sum;
-  __syncthreads();
-  for (int half = 128; half > 0; half /= 2) {
-    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-    __syncthreads();
-  }
-  if (threadIdx.x == 0) sums[first + blockIdx.x] = shared[0];
+  sum = block_sum(shared, sum);
+  if (threadIdx.x == 0) sums[first + blockIdx.x] = sum;
 }
 
 // norm = sqrt(sum), of squares; gradients *= min(1, max_norm / (norm + 1e-6))

@@ -22,13 +22,38 @@ __device__ __forceinline__ uint32 half_word(const Block& block, int i) {
   return (uint32)(block.word[i / 2] >> (i % 2 * 32));
 }
 
+template <class T>
+struct alignas(16) Pack {
+  static const int size = 16 / sizeof(T);
+  T lane[size];
+};
+
+// Store eight values, 16 bytes at once, or what is left of `count` one by one; out is aligned.
+template <class T>
+__device__ __forceinline__ void store(T* out, const T (&values)[8], index_t first, index_t count) {
+  if (first + 8 <= count) {
+#pragma unroll
+    for (int p = 0; p < 8 / Pack<T>::size; ++p) {
+      Pack<T> pack;
+#pragma unroll
+      for (int l = 0; l < Pack<T>::size; ++l) pack.lane[l] = values[p * Pack<T>::size + l];
+      ((Pack<T>*)(out + first))[p] = pack;
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < 8; ++j)
+      if (first + j < count) out[first + j] = values[j];
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(256, 4)
 random_bits(uint32* __restrict__ out, uint64 key, index_t count) {
   FOR_EACH(i, (count + 7) / 8) {
     const Block block = philox({{(uint64)i + 1, 0, 0, 0}}, key, 0);
+    uint32 values[8];
 #pragma unroll
-    for (int j = 0; j < 8; ++j)
-      if (i * 8 + j < count) out[i * 8 + j] = half_word(block, j);
+    for (int j = 0; j < 8; ++j) values[j] = half_word(block, j);
+    store(out, values, i * 8, count);
   }
 }
 
@@ -38,9 +63,10 @@ dropout_mask(scalar_t* __restrict__ mask, uint64 key, uint32 threshold, double s
              index_t count) {
   FOR_EACH(i, (count + 7) / 8) {
     const Block block = philox({{(uint64)i + 1, 0, 0, 0}}, key, 0);
+    scalar_t values[8];
 #pragma unroll
     for (int j = 0; j < 8; ++j)
-      if (i * 8 + j < count)
-        mask[i * 8 + j] = narrow(half_word(block, j) >= threshold ? (acc_t)scale : acc_t(0));
+      values[j] = narrow(half_word(block, j) >= threshold ? (acc_t)scale : acc_t(0));
+    store(mask, values, i * 8, count);
   }
 }

@@ -80,6 +80,11 @@ POOLS = [
     ((64, 112, 112, 32), (3, 2, 1)),
     ((64, 112, 112, 33), (2, 2, 0)),
 ]
+DEPTHWISE = [
+    ((64, 112, 112, 32), (3, 1, 1)),
+    ((144, 56, 56, 32), (3, 2, 1)),
+    ((960, 7, 7, 64), (5, 1, 2)),
+]
 MATRIX = [((64, 56 * 56 * 32),)]
 # primitive: its arguments (see Primitive.arguments), the index of the one it updates, its sizes
 PRIMITIVES: dict[str, tuple[str, int | None, list[Any]]] = {
@@ -91,6 +96,9 @@ PRIMITIVES: dict[str, tuple[str, int | None, list[Any]]] = {
     "relu_backward": ("x x", None, MATRIX),
     "avg_pool2d": ("x geometry true", None, POOLS),
     "avg_pool2d_backward": ("y geometry true", None, POOLS),
+    "convolution": ("x taps bias geometry channels true", None, DEPTHWISE),
+    "convolution_input_gradient": ("y taps geometry channels", None, DEPTHWISE),
+    "convolution_weight_gradient": ("y x geometry channels", None, DEPTHWISE),
     "cross_entropy": ("x labels", None, [((1000, 32768),)]),
     "random_bits": ("count key", None, [((2**26,),)]),
     "dropout_mask": ("count key probability dtype", None, [((2**26,),)]),
@@ -193,6 +201,8 @@ class Primitive:
             "tile": lambda: Tile(0, height, 0, width),
             "y": lambda: normal(first, height, width, self.shape[3]),
             "argmax": lambda: backend.max_pool2d(normal(*self.shape), geometry)[1],
+            "taps": lambda: normal(first, 1, kernel, kernel),
+            "channels": lambda: first,
             "columns": lambda: normal(*columns),
             "empty_columns": lambda: backend.xp.full(columns, np.nan, self.dtype),
         }

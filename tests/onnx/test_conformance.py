@@ -31,6 +31,10 @@ ON_DEVICES = [
 ]
 
 
+def minor(version):
+    return version.split(".")[:2]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _models(tmp_path_factory):
     """Where the runner puts what it makes for the light models."""
@@ -40,8 +44,9 @@ def _models(tmp_path_factory):
 
 
 same_version = pytest.mark.skipif(
-    onnx.__version__ != conformance.listed_version(),
-    reason=f"the list is of ONNX {conformance.listed_version()}: others correct and add tests",
+    minor(onnx.__version__) != minor(conformance.listed_version()),
+    reason=f"the list is of ONNX {conformance.listed_version()}: other versions than its patches "
+    "correct and add tests",
 )
 
 

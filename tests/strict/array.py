@@ -77,11 +77,12 @@ def _arrays(value):
             yield from _arrays(item)
 
 
-def finish(result, operation, inputs=(), ordered=False):
+def finish(result, operation, inputs=(), ordered=False, operands=None):
     """Return NumPy's ``result`` as CuPy would have made it.
 
     NumPy scalars become 0-d arrays. A new array is C-contiguous, as CuPy allocates it, unless
     ``ordered``; a view of one of the ``inputs`` stays a view, and an input itself stays itself.
+    ``operands`` are what is computed with, if not those.
     """
     if isinstance(result, (tuple, list)):
         parts = (finish(part, operation, inputs, ordered) for part in result)
@@ -102,7 +103,8 @@ def finish(result, operation, inputs=(), ordered=False):
         use(*inputs)
         if not operation.startswith("empty"):
             uploads = operation == "array" and not inputs
-            record_operation("to device" if uploads else operation, inputs)
+            name = "to device" if uploads else operation
+            record_operation(name, inputs if operands is None else operands)
     if not (ordered or array.flags.c_contiguous):
         array = array.copy("C")
     memory.allocate(array.nbytes)
@@ -214,7 +216,7 @@ class ufunc:
             pairs = zip(given, made, strict=True)
             result = tuple(finish(m, self.name) if g is None else g for g, m in pairs)
             return result if self.nout > 1 else result[0]
-        return finish(result, self.name)
+        return finish(result, self.name, operands=_arrays(inputs))
 
     def _method(self, name, parameters, *args, **kwargs):
         if name not in self._methods:

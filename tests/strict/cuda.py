@@ -2,7 +2,8 @@
 
 import types
 
-from . import compiler, memory, names
+from . import compiler, cublas, memory, names
+from .cublas import get_cublas_handle
 from .memory import MemoryPointer, MemoryPool, PinnedMemoryPool, alloc_pinned_memory
 from .stream import Event, Stream, get_current_stream, get_elapsed_time
 from .stream import synchronize_all as _synchronize_all
@@ -94,6 +95,9 @@ runtime = types.SimpleNamespace(
     memGetInfo=lambda: (memory.DEVICE_BYTES, memory.DEVICE_BYTES),
     runtimeGetVersion=lambda: 13000,
     driverGetVersion=lambda: 13000,
+    CUDA_R_16F=cublas.CUDA_R_16F,
+    CUDA_R_32F=cublas.CUDA_R_32F,
+    CUDA_R_64F=cublas.CUDA_R_64F,
 )
 
 
@@ -106,6 +110,8 @@ __all__ = [
     "Stream",
     "alloc_pinned_memory",
     "compiler",
+    "cublas",
+    "get_cublas_handle",
     "get_current_stream",
     "get_device_id",
     "get_elapsed_time",

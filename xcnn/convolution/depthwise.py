@@ -35,6 +35,8 @@ class Depthwise(Method):
     def forward(
         self, backend: Backend, problem: Problem, x: Array, weight: Array, bias: Array | None
     ) -> Array:
+        if backend.has_depthwise:
+            return METHODS["direct"].forward(backend, problem, x, weight, bias)
         geometry, y = problem.geometry, backend.xp.zeros(problem.output_shape, x.dtype)
         matrices = _forward_matrices(backend.xp, weight, geometry)
         first, step = -geometry.padding[0][0], _ROWS * geometry.stride[0]
@@ -57,6 +59,8 @@ class Depthwise(Method):
         return y
 
     def input_gradient(self, backend: Backend, problem: Problem, dy: Array, weight: Array) -> Array:
+        if backend.has_depthwise:
+            return METHODS["direct"].input_gradient(backend, problem, dy, weight)
         geometry, dx = problem.geometry, backend.xp.zeros(problem.input_shape, dy.dtype)
         top, height = geometry.padding[0][0], geometry.input[0]
         matrices = _backward_matrices(backend.xp, weight, geometry)
@@ -78,6 +82,8 @@ class Depthwise(Method):
         return dx if finite else METHODS["im2col"].input_gradient(backend, problem, dy, weight)
 
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
+        if backend.has_depthwise:
+            return METHODS["direct"].weight_gradient(backend, problem, dy, x)
         geometry = problem.geometry
         dweight = backend.xp.empty(problem.weight_shape, x.dtype)
 

@@ -27,7 +27,7 @@ class Convolution(Function):
     """
 
     arguments = ("input", "weight", "bias")
-    returns_new = True
+    new_gradients = arguments
 
     def __init__(self, problem: Problem, data_format: str, pool: Geometry | None = None) -> None:
         self.problem = problem

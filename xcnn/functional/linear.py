@@ -31,7 +31,7 @@ class Linear(Function):
     """See :func:`linear`. In memory: weight (out, in) @ x (in, N)."""
 
     arguments = ("input", "weight", "bias")
-    returns_new = True
+    new_gradients = arguments
 
     def __init__(self, relu: bool) -> None:
         self.relu = relu if relu is True or relu is False else check_flag("relu", relu)
@@ -57,7 +57,7 @@ class MatMul(Function):
     """See :func:`matmul`."""
 
     arguments = ("input", "other")
-    returns_new = True
+    new_gradients = arguments
     any_dtype = ("input",)
 
     def forward(self, backend: Backend, a: Array, b: Array) -> Array:

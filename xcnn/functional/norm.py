@@ -59,6 +59,7 @@ class Normalize(Function):
     """
 
     arguments = ("input", "weight", "bias", "residual")
+    new_gradients = ("weight", "bias")
 
     def __init__(
         self,

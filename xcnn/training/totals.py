@@ -76,7 +76,7 @@ class Totals:
         sums["answers"] = sums["divisor"]
         totals = sums["loss"], sums["divisor"], sums["right"]
         arrays = logits.reshape(len(logits), labels.size), labels, step.loss.data
-        backend.add_class_totals(totals, *arrays, self._loss.ignore_index)
+        backend.add_class_totals(totals, *arrays, getattr(self._loss, "ignore_index", -100))
 
     def _add_terms(self, step: Step) -> None:
         terms = dict(zip(("loss", "divisor"), self._loss.total(*step[:3]), strict=True))
@@ -125,7 +125,7 @@ def _is_mean_of_classes(loss: Any, step: Step) -> bool:
     """Whether the loss is the mean over the class indices that are not ignored, without weights."""
     return (
         type(loss) is CrossEntropyLoss
-        and loss.weight is None
+        and getattr(loss, "weight", None) is None
         and loss.reduction == "mean"
         and step.target.dtype.kind in "iu"
         and step.output.ndim == step.target.ndim + 1
