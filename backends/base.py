@@ -103,6 +103,10 @@ class Backend:
         check_numbers(array)
         return self.xp.asarray(array, dtype)
 
+    def ascontiguousarray(self, x: Array) -> Array:
+        """``x``, copied if it is not C-contiguous, such as to batch-last memory."""
+        return self.xp.ascontiguousarray(x)
+
     def to_host(self, array: Array) -> Any:
         """A NumPy array with the same values; waits for the device."""
         return array
@@ -485,7 +489,7 @@ class Backend:
         if y is not None:
             dz, dbias = self.relu_backward(rows, as_matrix(y))
             return dz.reshape(dy.shape), dbias if needs_bias else None
-        return dy, rows.sum(axis=1) if needs_bias else None
+        return dy, self.row_sums(rows) if needs_bias else None
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
         """The gradient of a ReLU's input, and its sum over each row: the bias gradient.

@@ -100,7 +100,7 @@ class Threads:
         return ThreadpoolController().select(user_api="blas").lib_controllers
 
     def _blas_threads(self) -> int:
-        return max((library.get_num_threads() or 1 for library in self._blas), default=1)
+        return max([library.get_num_threads() or 1 for library in self._blas], default=1)
 
     def _set_blas_threads(self, threads: int) -> None:
         for library in self._blas:

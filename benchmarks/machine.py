@@ -14,12 +14,16 @@ from benchmarks import ROOT
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
-    """Python, system, processor and commit; for "cuda" also the GPU and CUDA versions."""
+    """Python, system, processor, load and commit; for "cuda" also the GPU and CUDA versions.
+
+    The load is the average number of busy threads in the minute before.
+    """
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
         "cores": cores(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else "unknown",
         "commit": _commit(),
         **(_gpu() if device == "cuda" else {}),
     }

@@ -1000,7 +1000,7 @@ def test_no_operation_waits_for_the_device(strict, function, inputs):
 ERRORS = {
     "few axes": (lambda a: F.conv2d(a(5, 5), a(4, 3, 3, 3)), ShapeError, "or three C, H, W"),
     "channels": (lambda a: F.conv2d(a(1, 2, 5, 5), a(4, 3, 3, 3)), ShapeError, "2 channels"),
-    "features": (lambda a: F.linear(a(2, 3), a(5, 4)), ShapeError, "takes 4 features"),
+    "features": (lambda a: F.linear(a(2, 3), a(5, 4)), ShapeError, "expected 4 features"),
     "small": (lambda a: F.max_pool2d(a(1, 1, 2, 2), 3), ShapeError, "larger image"),
     "stride": (
         lambda a: F.conv2d(a(1, 1, 5, 5), a(1, 1, 3, 3), stride=0),

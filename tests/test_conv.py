@@ -319,6 +319,15 @@ def test_winograd_minds_how_many_images_there_are(channels, batch, pays):
     assert convolution.METHODS["winograd"].pays(problem) is pays
 
 
+@pytest.mark.parametrize(
+    ("channels", "batch", "pays"), [(4, 64, False), (8, 64, True), (256, 1, True), (512, 1, False)]
+)
+def test_compiled_winograd_pays_sooner(channels, batch, pays):
+    geometry = window_geometry((16, 16), 3, padding=1)
+    problem = convolution.Problem(geometry, 1, channels, channels, batch, compiled=True)
+    assert convolution.METHODS["winograd"].pays(problem) is pays
+
+
 def test_an_unknown_method(convolution_method):
     convolution_method("fft")
     with pytest.raises(
@@ -508,6 +517,15 @@ def test_winograd(backend, convolution_method, monkeypatch, size, padding, kerne
         check(backend, inputs, padding=padding)
 
 
+@pytest.mark.parametrize("batch", [17, 33])
+@pytest.mark.parametrize(("channels", "filters"), [(1, 9), (3, 17), (17, 7)])
+def test_winograd_in_vectors(backend, convolution_method, channels, filters, batch):
+    """Batches, channels and filters that are no multiples of the compiled kernels' blocks."""
+    convolution_method("winograd")
+    weight = normal(filters, channels, 3, 3, seed=1)
+    check(backend, (normal(batch, channels, 9, 6), weight, normal(filters, seed=2)), padding=1)
+
+
 @pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
 @pytest.mark.parametrize("name", ["im2col", "mec", "winograd"])
 def test_what_is_not_needed_is_not_computed(backend, monkeypatch, convolution_method, needs, name):
@@ -548,6 +566,7 @@ def by(name, backend, x, weight, dy, geometry):
     """(y, dx, dweight) of one group by one method."""
     method = convolution.METHODS[name]
     problem = convolution.Problem(geometry, 1, len(x), len(weight), x.shape[-1])
+    problem = problem._replace(compiled=backend.compiles(x.dtype))
     return (
         method.forward(backend, problem, x, weight, None),
         method.input_gradient(backend, problem, dy, weight),

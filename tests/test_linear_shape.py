@@ -51,10 +51,10 @@ def test_linear_stays_batch_last(backend):
 @pytest.mark.parametrize(
     ("shapes", "text"),
     [
-        (((4, 3), (5, 2), (5,)), "takes 2 features.*Flatten"),
+        (((4, 3), (5, 2), (5,)), "expected 2 features.*Flatten"),
         (((4, 3), (5, 3), (4,)), r"bias has shape \(4,\)"),
         (((4, 3), (5, 3, 1), (5,)), "out_features, in_features"),
-        (((), (5, 3), (5,)), "takes 3 features"),
+        (((), (5, 3), (5,)), "expected 3 features"),
     ],
 )
 def test_linear_errors(backend, shapes, text):

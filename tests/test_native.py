@@ -6,11 +6,16 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
+from xcnn.backends import OVERFLOW, SKIPPED
 from xcnn.backends.native import Library, load
-from xcnn.backends.native.library import KERNELS, PATH, VARIANTS
+from xcnn.backends.native.library import KERNELS, PATH, VARIANTS, address
 from xcnn.errors import ArgumentError
+from xcnn.geometry import window_geometry
+
+from .conftest import NATIVE, PLAIN, assert_matches, normal
 
 pytestmark = pytest.mark.skipif(not PATH.exists(), reason="the kernels are not compiled")
 
@@ -45,7 +50,7 @@ def test_an_unknown_instruction_set():
 def test_every_instruction_set_has_every_kernel():
     for variant in filter(Library()._has, VARIANTS):
         library = Library(variant)
-        names = {name for name, _ in library._functions}
+        names = {name for name, _ in library.functions}
         assert names == set(KERNELS)
 
 
@@ -61,6 +66,19 @@ def test_without_a_library(tmp_path, monkeypatch, name, content, expected):
     library, text = load()
     assert library is None
     assert expected in text
+
+
+def test_a_library_of_another_version(monkeypatch):
+    monkeypatch.setitem(KERNELS, "gone", "p")
+    library, text = load()
+    assert library is None
+    assert "cannot be loaded, install xcnn again: it is of another version of xcnn" in text
+
+
+def test_the_library_is_newer_than_its_sources():
+    sources = [*PATH.parent.glob("*.cpp"), *PATH.parent.glob("*.h")]
+    newest = max(path.stat().st_mtime for path in sources)
+    assert PATH.stat().st_mtime >= newest, "compile the kernels again: pip install -e ."
 
 
 # -- threads -------------------------------------------------------------------------------
@@ -127,3 +145,167 @@ print(os.waitpid(child, 0)[1])
 """
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     assert output(code.format(path=folder)).endswith("0")
+
+
+# -- kernels, of sizes below, at and above those of vectors and blocks ---------------------
+
+SIZES = [0, 1, 3, 4, 8, 15, 16, 17, 33, 67]
+
+
+@pytest.fixture(params=[name for name in VARIANTS if not PATH.exists() or Library()._has(name)])
+def native(request, monkeypatch):
+    """The backend with the kernels of each instruction set."""
+    monkeypatch.setattr(NATIVE, "library", Library(request.param))
+    return NATIVE
+
+
+def assert_same(call, native, *arrays):
+    """Require the kernels' results to be those of NumPy, and inputs that stay the same."""
+    before = [a.copy() for a in arrays]
+    with np.errstate(all="ignore"):
+        found, expected = call(native, *arrays), call(PLAIN, *arrays)
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        if b is not None and b.dtype.kind == "f":
+            assert_matches(a, b, b.dtype)
+        elif b is not None:
+            np.testing.assert_array_equal(a, b, strict=True)
+    for a, b in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+WINDOWS = {
+    "2x2": window_geometry((6, 4), 2, 2),
+    "3x3 overlapping": window_geometry((7, 6), 3, 2, 1),
+    "gaps": window_geometry((7, 8), 1, 3),
+    "dilated": window_geometry((7, 6), (3, 2), 1, ((1, 0), (0, 1)), (1, 2)),
+    "ceil": window_geometry((5, 5), 2, 2, 0, ceil_mode=True),
+    "large": window_geometry((18, 17), 17, 1),
+}
+
+
+@pytest.mark.parametrize("windows", WINDOWS.values(), ids=WINDOWS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pooling_of_any_batch(native, windows, dtype):
+    def both(backend, x, dy):
+        y, argmax = backend.max_pool2d(x, windows)
+        alone, none = backend.max_pool2d(x, windows, with_argmax=False)
+        return y, argmax, alone, none, backend.max_pool2d_backward(dy, argmax, windows)
+
+    def means(backend, x, dy):
+        include = [backend.avg_pool2d(x, windows, flag) for flag in (True, False)]
+        back = [backend.avg_pool2d_backward(dy, windows, flag) for flag in (True, False)]
+        return include + back
+
+    for batch in SIZES:
+        x = normal(3, *windows.input, batch, dtype=dtype).round(1)  # with equal maxima
+        x[x > 2] = np.nan
+        x[x < -2] = -np.inf
+        dy = normal(3, *windows.output, batch, seed=1, dtype=dtype)
+        assert_same(both, native, x, dy)
+        if windows.dilation == (1, 1):
+            assert_same(means, native, np.nan_to_num(x, neginf=-3), dy)
+
+
+@pytest.mark.parametrize("classes", [1, 10, 70])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cross_entropy_of_any_batch(native, classes, dtype):
+    for size in SIZES:
+        x = 30 * normal(classes, size, dtype=dtype)
+        target = np.random.default_rng(0).integers(0, classes, size)
+        for column, (logit, label) in enumerate(
+            [(0, -100), (0, classes), (np.nan, 0), (np.inf, 0), (-np.inf, 0), (1e30, 0)]
+        ):
+            x[-1, column : column + 1] = logit
+            target[column : column + 1] = label
+        for with_slope in (True, False):
+            assert_same(lambda b, *a, s=with_slope: b.cross_entropy(*a, s), native, x, target)
+        for labels in (target, np.full(size, -100)):
+            terms = normal(size, dtype=dtype) * (labels != -100)
+            assert_same(lambda b, *a: b.mean_of_terms(*a, -100), native, terms, labels)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 110), ("float64", 760)])
+def test_exponential(native, dtype, limit):
+    """Within one unit in the last place, from what underflows to what overflows."""
+    x = np.linspace(-limit, limit, 100_003)
+    x = np.concatenate([x, x / limit, [0, -0.0, np.inf, -np.inf, np.nan]]).astype(dtype)
+    y = np.empty_like(x)
+    native.library.kernel("exponential", x.dtype)(address(x), address(y), x.size)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.exp(x.astype(np.longdouble)).astype(dtype)
+    np.testing.assert_array_max_ulp(y[:-1], expected[:-1], maxulp=1)
+    assert np.isnan(y[-1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_any_length(native, dtype):
+    def rows(backend, y, dy, bias):
+        results = [*backend.relu_backward(dy, y), backend.bias_relu(y, bias)]
+        for part in (slice(None), slice(1, 4)):
+            for relu in (False, True):
+                for shift in (bias, None):
+                    results.append(y.copy())
+                    backend.add_bias(results[-1], shift, part, relu)
+        return results
+
+    for size in (*SIZES, 10_001):
+        y, dy = normal(5, size, dtype=dtype), normal(5, size, seed=1, dtype=dtype)
+        y[2] = np.nan
+        assert_same(rows, native, y, dy, normal(5, seed=2, dtype=dtype))
+
+
+def test_copies_to_batch_last_memory(native):
+    for batch in SIZES:
+        for shape in ((batch, 1, 1, 1), (batch, 3, 5, 4), (batch, 17), (2 * batch, 130)):
+            x = normal(*shape, dtype="float32").transpose(*range(1, len(shape)), 0)
+            for view in (x, x[::-1], x[..., ::2], x.astype("float64"), x > 0):
+                y = native.ascontiguousarray(view)
+                assert y.flags.c_contiguous
+                np.testing.assert_array_equal(y, view, strict=True)
+
+
+def test_masks_of_any_length(native):
+    for count in (*SIZES, 4096, 9001):
+        for key in (0, 2**64 - 1):
+            for p in (0.3, 1.0):
+                mask = native.dropout_mask(count, key, p, np.dtype("float32"))
+                expected = PLAIN.dropout_mask(count, key, p, np.dtype("float32"))
+                np.testing.assert_array_equal(mask, expected, strict=True)
+
+
+SETTINGS = {"lr": 0.1, "weight_decay": 0.01, "eps": 1e-3}
+STEPS = [
+    ("sgd_step", 0, {"momentum": 0.0, "nesterov": False}),
+    ("sgd_step", 1, {"momentum": 0.9, "nesterov": True}),
+    ("adam_step", 2, {"beta1": 0.9, "beta2": 0.99, "decoupled": True}),
+    ("adagrad_step", 1, {"lr_decay": 0.1}),
+    ("rmsprop_step", 3, {"alpha": 0.9, "momentum": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("kernel", "states", "settings"), STEPS)
+def test_steps_of_parameters_of_any_size(native, kernel, states, settings):
+    """A parameter and its parts, one element each, change alike; not at all after an overflow."""
+    sizes = [*SIZES, 2**14 + 5]
+    arrays = [normal(sum(sizes), seed=i, dtype="float32") ** 2 for i in range(2 + states)]
+    settings = SETTINGS | settings | {"step": 5}
+
+    def step(lists, scaler=None, number=5):
+        changed = settings | {"step": number}
+        native.optimizer_step(kernel, lambda: None, lists, changed, scaler)
+
+    def cut(kinds):
+        stops = np.cumsum(sizes)
+        return [[a[stop - n : stop] for n, stop in zip(sizes, stops, strict=True)] for a in kinds]
+
+    whole, parts = [a.copy() for a in arrays], [a.copy() for a in arrays]
+    scaler = np.zeros(4, "float32")
+    scaler[OVERFLOW] = 1
+    step([[a] for a in whole], scaler)
+    np.testing.assert_array_equal(whole, arrays)
+    scaler[OVERFLOW], scaler[SKIPPED] = 0, 2
+    step([[a] for a in whole], scaler, number=7)
+    step(cut(parts))
+    assert not np.array_equal(whole[0], arrays[0])
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-7)

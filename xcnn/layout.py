@@ -28,7 +28,7 @@ _NUMBERS = ("zero", "one", "two", "three", "four", "five")
 def batch_last(xp: Any, x: Array, data_format: str = "NCHW") -> Array:
     """``x`` as contiguous (C, H, W, N), a signal as (C, 1, L, N); copied only if necessary.
 
-    A volume as (C, H, W, D, N).
+    A volume as (C, H, W, D, N). ``xp`` is the array namespace, or a backend, which may be faster.
     """
     y = xp.ascontiguousarray(x.transpose(_TO_BATCH_LAST[data_format]))
     return y[:, None] if y.ndim == 3 else y

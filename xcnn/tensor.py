@@ -390,7 +390,7 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
             gradient = _hooked(function.hooks, gradient)
         inputs = function.inputs
         for source, dx in zip(inputs, _backward(function, gradient), strict=True):
-            if source is not None and source.requires_grad and dx is not None:
+            if dx is not None and source is not None and source._requires:
                 add_gradient(source, dx, function.returns_new)
         if not retain_graph:
             function.saved, function.inputs = None, None
@@ -445,11 +445,11 @@ class ImageFunction(Function):
     data_format = "NCHW"
 
     def forward(self, backend: Backend, x: Array) -> Array:
-        y = self.compute(backend, batch_last(backend.xp, x, self.data_format))
+        y = self.compute(backend, batch_last(backend, x, self.data_format))
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> Array:
-        dx = self.gradient(backend, batch_last(backend.xp, dy, self.data_format))
+        dx = self.gradient(backend, batch_last(backend, dy, self.data_format))
         return batch_first(dx, self.data_format)
 
     def compute(self, backend: Backend, x: Array) -> Array:

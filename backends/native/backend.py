@@ -13,12 +13,29 @@ import numpy as np
 
 from ...arrays import Array
 from ...geometry import Geometry
-from ..base import OPTIMIZER_KERNELS, OVERFLOW, SKIPPED
+from ..base import (
+    MASK64,
+    OPTIMIZER_KERNELS,
+    OVERFLOW,
+    SKIPPED,
+    dropout_scale,
+    dropout_threshold,
+)
 from ..cpu import CpuBackend
 from ..norm import Running, Statistics
-from .library import Library, address
+from .library import Library
 
 _CHUNK = 2**14  # elements of a parameter that a thread updates at a time
+
+
+def address(array: Array | None) -> int:
+    """The address of an array's memory, 0 of None."""
+    if array is None:
+        return 0
+    try:  # a sixth of the time of __array_interface__, which makes a dict
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):  # read-only, empty or not contiguous
+        return array.__array_interface__["data"][0]
 
 
 class NativeBackend(CpuBackend):
@@ -38,7 +55,7 @@ class NativeBackend(CpuBackend):
 
     def _kernel(self, name: str, dtype: Any) -> Any:
         """The kernel for arrays of a dtype; None for others than float32 and float64."""
-        return self.library.kernel(name, dtype) if dtype.char in "fd" else None
+        return self.library.functions[name, dtype.char] if dtype.char in "fd" else None
 
     def _threads_for(self, work: int) -> int:
         """Number of threads for ``work`` multiplications."""
@@ -220,6 +237,56 @@ class NativeBackend(CpuBackend):
         """The last arguments of a kernel of images x (C, H, W, N) and windows."""
         return _axes(geometry), len(x), x.shape[-1], self._threads_for(x.size)
 
+    # -- bias, masks, copies ------------------------------------------------------------------
+
+    def ascontiguousarray(self, x: Array) -> Array:
+        if x.flags.c_contiguous or x.ndim < 2:
+            return np.ascontiguousarray(x)
+        kernel, rows = self._kernel("transpose", x.dtype), np.moveaxis(x, -1, 0)
+        if kernel is None or not rows.flags.c_contiguous:
+            return np.ascontiguousarray(x)
+        y, count = np.empty(x.shape, x.dtype), x.shape[-1]
+        kernel(address(x), address(y), count, x.size // count, self._threads_for(4 * x.size))
+        return y
+
+    def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
+        if self._kernel("add_bias", y.dtype) is None or not y.flags.c_contiguous:
+            super().add_bias(y, bias, columns, relu)
+            return
+        self._add_bias(y, bias, y, columns, relu)
+
+    def bias_relu(self, x: Array, bias: Array) -> Array:
+        if self._kernel("add_bias", x.dtype) is None:
+            return super().bias_relu(x, bias)
+        y = np.empty(x.shape, x.dtype)
+        self._add_bias(x, bias, y, slice(None), True)
+        return y
+
+    def _add_bias(self, x: Array, bias: Array | None, y: Array, columns: slice, relu: bool) -> None:
+        bias = None if bias is None else np.ascontiguousarray(bias)
+        rows, size = y.shape
+        start, stop, _ = columns.indices(size)
+        numbers = relu, rows, size, start, stop - start, self._threads_for(rows * (stop - start))
+        self._kernel("add_bias", y.dtype)(*map(address, (x, bias, y)), *numbers)
+
+    def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
+        kernel = self._kernel("relu_backward", dy.dtype)
+        if kernel is None:
+            return super().relu_backward(dy, y)
+        dz, dbias = np.empty(dy.shape, dy.dtype), np.empty(len(dy), dy.dtype)
+        arrays = address(dy), address(y), address(dz), address(dbias)
+        kernel(*arrays, *dy.shape, self._threads_for(dy.size))
+        return dz, dbias
+
+    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
+        mask = np.empty(count, dtype)
+        kernel = self._kernel("dropout_mask", mask.dtype)
+        if kernel is None:
+            return super().dropout_mask(count, key, p, dtype)
+        numbers = dropout_threshold(p), dropout_scale(p)
+        kernel(address(mask), count, key & MASK64, *numbers, self._threads_for(8 * count))
+        return mask
+
     # -- losses -------------------------------------------------------------------------------
 
     def cross_entropy(
@@ -235,6 +302,16 @@ class NativeBackend(CpuBackend):
         arrays = address(x), address(target), address(terms), address(slope)
         kernel(*arrays, ignore_index, classes, size, self._threads_for(8 * x.size))
         return terms, slope
+
+    def mean_of_terms(self, terms: Array, target: Array, ignore_index: int) -> tuple[Array, Array]:
+        kernel = self._kernel("mean_of_terms", terms.dtype)
+        if kernel is None:
+            return super().mean_of_terms(terms, target, ignore_index)
+        target = np.ascontiguousarray(target, np.int64)
+        mean, inverse = np.empty((), terms.dtype), np.empty((), terms.dtype)
+        arrays = map(address, (terms, target, mean, inverse))
+        kernel(*arrays, ignore_index, terms.size)
+        return mean, inverse
 
     # -- optimisers ---------------------------------------------------------------------------
 

@@ -68,25 +68,6 @@ template <>
 struct Lanes<double> {
     typedef int64_t mask;
 };
-template <class V, class T>
-inline V read(const T* p) {
-    V v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-template <class V, class T>
-inline void write(T* p, V v) {
-    memcpy(p, &v, sizeof v);
-}
-// call f(i, V) to cover the elements [0, n); some twice, unless n is a multiple of the vector
-template <class T, class F>
-inline void each_twice(int64_t n, F&& f) {
-    constexpr int64_t size = Vector<T>::size;
-    if (n < size)
-        for (int64_t i = 0; i < n; ++i) f(i, T());
-    else
-        for (int64_t i = 0; i < n; i += size) f(smaller(i, n - size), Vec<T>());
-}
 
 template <class T>
 inline Vec<T> load(const T* p) {
@@ -106,6 +87,29 @@ inline Vec<T> load_part(const T* p, int64_t n) {
 template <class T>
 inline void store_part(T* p, Vec<T> v, int64_t n) {
     memcpy(p, &v, n * sizeof(T));
+}
+// the lanes V at p
+template <class V, class T>
+inline V read(const T* p) {
+    if constexpr (sizeof(V) == sizeof(T))
+        return *p;
+    else
+        return load(p);
+}
+inline void write(float* p, float v) { *p = v; }
+inline void write(double* p, double v) { *p = v; }
+template <class T>
+inline void write(T* p, Vec<T> v) {
+    store(p, v);
+}
+// call f(i, V) to cover the elements [0, n); some twice, unless n is a multiple of the vector
+template <class T, class F>
+inline void each_twice(int64_t n, F&& f) {
+    constexpr int64_t size = Vector<T>::size;
+    if (n < size)
+        for (int64_t i = 0; i < n; ++i) f(i, T());
+    else
+        for (int64_t i = 0; i < n; i += size) f(smaller(i, n - size), Vec<T>());
 }
 // the sum of the lanes: halves are added until two lanes are left
 template <class T, int bytes = VECTOR_BYTES>

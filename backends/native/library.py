@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...arrays import Array
 from ...errors import ArgumentError
 
 #: instruction sets, the fastest first
@@ -34,6 +33,7 @@ KERNELS: dict[str, str] = {
     "avg_pool2d_backward": "ppipiii",
     # loss.cpp
     "cross_entropy": "ppppiiii",
+    "mean_of_terms": "ppppii",
     "exponential": "ppi",
     # optim.cpp
     "sgd_step": "piiddid",
@@ -41,6 +41,10 @@ KERNELS: dict[str, str] = {
     "rmsprop_step": "piiddddd",
     "adagrad_step": "piiddddd",
     # elementwise.cpp
+    "add_bias": "pppiiiiii",
+    "relu_backward": "ppppiii",
+    "transpose": "ppiii",
+    "dropout_mask": "piiidi",
 }
 
 
@@ -56,6 +60,8 @@ class Library:
     ------
     ArgumentError
         The processor does not have it.
+    OSError
+        The library cannot be loaded: it is of another system, or of another version of xcnn.
     """
 
     def __init__(self, variant: str = "") -> None:
@@ -67,29 +73,22 @@ class Library:
                 f"{', '.join(usable)}"
             )
         self.variant = variant or usable[0]
+        try:
+            #: the kernels by name and ``dtype.char``, as functions of addresses and numbers
+            self.functions = dict(self._load())
+        except AttributeError as error:
+            raise OSError(f"it is of another version of xcnn ({error})") from error
 
     def _has(self, variant: str) -> bool:
         return bool(self._library[f"xcnn_has_{variant}"]())
 
-    def kernel(self, name: str, dtype: Any) -> Any:
-        """The kernel ``name`` for arrays of ``dtype``, as a function of addresses and numbers."""
-        return self._functions[name, dtype.char]
-
-    @cached_property
-    def _functions(self) -> dict[tuple[str, str], Any]:
-        functions = {}
+    def _load(self) -> Iterator[tuple[tuple[str, str], Any]]:
         for name, arguments in KERNELS.items():
             for char, suffix in (("f", "float32"), ("d", "float64")):
-                function = self._library[f"xcnn_{self.variant}_{name}_{suffix}"]
+                function = getattr(self._library, f"xcnn_{self.variant}_{name}_{suffix}")
                 function.argtypes = [_TYPES[kind] for kind in arguments]
                 function.restype = None
-                functions[name, char] = function
-        return functions
-
-
-def address(array: Array | None) -> int:
-    """The address of an array's memory, 0 of None."""
-    return 0 if array is None else array.__array_interface__["data"][0]
+                yield (name, char), function
 
 
 def load() -> tuple[Library | None, str]:
@@ -104,6 +103,6 @@ def load() -> tuple[Library | None, str]:
         )
     try:
         library = Library("" if setting == "1" else setting)
-    except OSError as error:  # of another processor or system
-        return None, f"cannot be loaded: {error}"
+    except OSError as error:
+        return None, f"cannot be loaded, install xcnn again: {error}"
     return library, library.variant

@@ -66,6 +66,20 @@ void cross_entropy(const T* x, const int64_t* target, T* terms, T* slope, int64_
     });
 }
 
+// the mean of the terms that are not ignored, NaN without any, and 1 / their number, 1 without any
+template <class T>
+void mean_of_terms(const T* terms, const int64_t* target, T* mean, T* inverse, int64_t ignore,
+                   int64_t size) {
+    double total = 0;
+    int64_t count = 0;
+    for (int64_t i = 0; i < size; ++i) {
+        total += terms[i];
+        count += target[i] != ignore;
+    }
+    *mean = count ? total / count : __builtin_nan("");
+    *inverse = 1.0 / larger(1, count);
+}
+
 template <class T>
 void exponential(const T* x, T* y, int64_t size) {
     each_twice<T>(size, [&](int64_t i, auto lanes) {
@@ -79,4 +93,8 @@ EXPORT_BOTH(cross_entropy,
             (const T* x, const int64_t* target, T* terms, T* slope, int64_t ignore, int64_t classes,
              int64_t size, int64_t threads),
             (x, target, terms, slope, ignore, classes, size, threads))
+EXPORT_BOTH(mean_of_terms,
+            (const T* terms, const int64_t* target, T* mean, T* inverse, int64_t ignore,
+             int64_t size),
+            (terms, target, mean, inverse, ignore, size))
 EXPORT_BOTH(exponential, (const T* x, T* y, int64_t size), (x, y, size))

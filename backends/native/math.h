@@ -38,7 +38,8 @@ template <class T, class V>
 inline V exponential(V x) {
     typedef Exp<T> E;
     typedef typename Lanes<V>::mask Int;
-    x = x < E::smallest ? V{} + E::smallest : x;  // NaN stays
+    const V given = x;
+    x = x > E::smallest ? x : V{} + E::smallest;  // also of NaN
     x = x > E::largest ? V{} + E::largest : x;
     const V shifted = x * T(1.44269504088896340736) + E::round;  // its last bits are n
     const V n = shifted - E::round, r = (x - n * E::high) - n * E::low;
@@ -50,7 +51,8 @@ inline V exponential(V x) {
     memcpy(&zero, &none, sizeof zero);
     bits -= zero;
     const Int half = bits >> 1;  // 2^n in two factors: it may be subnormal
-    return y * power_of_two<T, V>(half) * power_of_two<T, V>(bits - half);
+    y = y * power_of_two<T, V>(half) * power_of_two<T, V>(bits - half);
+    return given == given ? y : given;
 }
 
 }  // namespace

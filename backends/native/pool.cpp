@@ -51,7 +51,8 @@ inline void put(A* p, int64_t number) {
 template <class A, class I, class = decltype(I{}[0])>
 inline void put(A* p, I numbers) {
     typedef A Narrow __attribute__((vector_size(sizeof(I) / sizeof(I{}[0]) * sizeof(A))));
-    write(p, __builtin_convertvector(numbers, Narrow));
+    const Narrow narrow = __builtin_convertvector(numbers, Narrow);
+    memcpy(p, &narrow, sizeof narrow);
 }
 
 // The maximum of a window, of SIZE x SIZE pixels if known, and its number: NaN wins, else the first.

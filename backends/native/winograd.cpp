@@ -69,13 +69,12 @@ inline void from_taps(const V* w, V* u) {
         even += w[4], odd += w[3];
         far_even += 16 * w[4], far_odd += 8 * w[3];
     }
-    constexpr auto SIXTH = 1 / 6.0, TWENTYFOURTH = 1 / 24.0;
     typedef decltype(w[0][0] + 0) T;
     u[0] = w[0] * T(0.25);
-    u[1] = (even + odd) * T(-SIXTH);
-    u[2] = (even - odd) * T(-SIXTH);
-    u[3] = (far_even + far_odd) * T(TWENTYFOURTH);
-    u[4] = (far_even - far_odd) * T(TWENTYFOURTH);
+    u[1] = (even + odd) * T(-1 / 6.0);
+    u[2] = (even - odd) * T(-1 / 6.0);
+    u[3] = (far_even + far_odd) * T(1 / 24.0);
+    u[4] = (far_even - far_odd) * T(1 / 24.0);
     u[5] = w[TAPS - 1];
 }
 
@@ -158,77 +157,75 @@ inline void multiply(int64_t terms, const T* a, const T* b, T* out, bool add) {
         for (int j = 0; j < COLUMNS; ++j) store(out + (i * COLUMNS + j) * size, sums[i][j]);
 }
 
-// -- images ----------------------------------------------------------------------------------
+// -- windows of images -----------------------------------------------------------------------
 
 struct Image {
-    int64_t height, width, batch, pixels;  // pixels: elements of a channel
-
-    Image(int64_t height, int64_t width, int64_t batch)
-        : height(height), width(width), batch(batch), pixels(height * width * batch) {}
+    int64_t height, width, batch;
+    int64_t row = width * batch, channel = height * row;  // elements
 };
 
-// Lanes first.. of a vector: images n.. of the window whose upper left pixel is (top, left).
+// Lanes of a vector that are images n... of one window, whose upper left pixel is (top, left).
 struct Run {
     int64_t lane, lanes, top, left, n;
 };
 
-// The windows of a vector of lanes.
+// The windows (extent, extent) of a vector of lanes.
 template <class T>
 struct Windows {
     static constexpr int size = Vector<T>::size;
+    Image image;
+    int extent, count = 0;
     Run runs[size];
-    int count = 0;
+    bool is_whole, is_inside;  // all lanes are of one window; which has no pixel outside the image
+    int64_t offset;            // of a whole window's first pixel
+    uint64_t pixels = 0;       // the pixels of a whole window that are inside, as bits
 
     // of the vector with number `vector`; windows start at (top, left) and every `step` pixels
-    Windows(int64_t vector, int64_t rows, int64_t columns, int64_t batch, int step, int64_t top, int64_t left) {
-        const int64_t end = rows * columns * batch;
+    Windows(int64_t vector, int64_t rows, int64_t columns, int step, int64_t top, int64_t left, Image image, int extent)
+        : image(image), extent(extent) {
+        const int64_t end = rows * columns * image.batch;
         for (int64_t p = vector * size, stop = smaller(p + size, end); p < stop; ++count) {
-            const int64_t window = p / batch, n = p % batch, lanes = smaller(batch - n, stop - p);
+            const int64_t window = p / image.batch, n = p % image.batch, lanes = smaller(image.batch - n, stop - p);
             runs[count] = {p - vector * size, lanes, top + window / columns * step, left + window % columns * step, n};
             p += lanes;
         }
+        is_whole = count == 1 && runs[0].lanes == size;
+        offset = is_whole ? runs[0].top * image.row + runs[0].left * image.batch + runs[0].n : 0;
+        if (is_whole) each_pixel([&](int64_t, int pixel, const Run&) { pixels |= uint64_t(1) << pixel; });
+        is_inside = pixels == (uint64_t(1) << extent * extent) - 1;
     }
 
-    // the address of all windows (extent, extent) in a channel, if they lie side by side in it
-    template <class P>
-    P* inside(P* channel, const Image& image, int extent) const {
-        const Run& run = runs[0];
-        const bool is = count == 1 && run.lanes == size && run.top >= 0 && run.left >= 0 &&
-                        run.top + extent <= image.height && run.left + extent <= image.width;
-        return is ? channel + (run.top * image.width + run.left) * image.batch + run.n : nullptr;
-    }
-
-    // f(pixel of the channel, element of the window, lanes) for all that lies inside the image
-    template <class P, class F>
-    void each_pixel(P* channel, const Image& image, int extent, F f) const {
+    // f(its offset in the channel, its number in the window, the run) for each pixel inside the image
+    template <class F>
+    void each_pixel(F f) const {
         for (int r = 0; r < count; ++r) {
             const Run& run = runs[r];
-            const int64_t from = larger(0, -run.left), to = smaller(extent, image.width - run.left);
-            for (int64_t i = larger(0, -run.top); i < smaller(extent, image.height - run.top); ++i) {
-                P* pixel = channel + ((run.top + i) * image.width + run.left) * image.batch + run.n;
-                for (int64_t j = from; j < to; ++j)
-                    f(pixel + j * image.batch, (i * extent + j) * size + run.lane, run.lanes);
-            }
+            const int from = larger(0, -run.left), to = smaller(extent, image.width - run.left);
+            for (int i = larger(0, -run.top); i < smaller(extent, image.height - run.top); ++i)
+                for (int j = from; j < to; ++j)
+                    f((run.top + i) * image.row + (run.left + j) * image.batch + run.n, i * extent + j, run);
         }
     }
 
-    // the windows (extent, extent, lanes), zeros outside the image
-    void read(const T* channel, const Image& image, int extent, T* window) const {
-        memset(window, 0, extent * extent * size * sizeof(T));
-        each_pixel(channel, image, extent, [&](const T* pixel, int64_t at, int64_t lanes) {
-            copy(pixel, window + at, lanes);
-        });
+    bool has(int i, int j) const { return pixels >> (i * extent + j) & 1; }
+
+    // the address of a pixel of whole windows that are inside
+    template <class P>
+    P* pixel(P* channel, int i, int j) const {
+        return channel + offset + i * image.row + j * image.batch;
     }
 
-    void write(T* channel, const Image& image, int extent, const T* window) const {
-        each_pixel(channel, image, extent, [&](T* pixel, int64_t at, int64_t lanes) {
-            copy(window + at, pixel, lanes);
+    // a copy of the windows (extent, extent, lanes), with zeros outside the image
+    void read(const T* channel, T* copy) const {
+        memset(copy, 0, extent * extent * size * sizeof(T));
+        each_pixel([&](int64_t at, int pixel, const Run& run) {
+            for (int64_t i = 0; i < run.lanes; ++i) copy[pixel * size + run.lane + i] = channel[at + i];
         });
     }
-
-    static void copy(const T* from, T* to, int64_t lanes) {
-        if (lanes == size) return store(to, load(from));
-        for (int64_t i = 0; i < lanes; ++i) to[i] = from[i];
+    void write(T* channel, const T* copy) const {
+        each_pixel([&](int64_t at, int pixel, const Run& run) {
+            for (int64_t i = 0; i < run.lanes; ++i) channel[at + i] = copy[pixel * size + run.lane + i];
+        });
     }
 };
 
@@ -252,12 +249,13 @@ inline void interleave(V a, V b, V& low, V& high) {
     }
 }
 
+// `count` vectors to as many elements each of `size` vectors
 template <class T>
-inline void transpose(const T* from, int64_t from_step, T* to, int64_t to_step) {
+inline void transpose(const T* from, int64_t from_step, int64_t count, T* to, int64_t to_step) {
     constexpr int size = Vector<T>::size;
     Vec<T> a[size], b[size];
 #pragma GCC unroll 16
-    for (int i = 0; i < size; ++i) a[i] = load(from + i * from_step);
+    for (int i = 0; i < size; ++i) a[i] = load(from + smaller(i, count - 1) * from_step);
 #pragma GCC unroll 4
     for (int step = 1; step < size; step *= 2) {
 #pragma GCC unroll 8
@@ -280,8 +278,8 @@ struct Winograd {
     const int64_t vectors = larger(1, ceil_div(rows * columns * out.batch, size));
     const int64_t padded_filters = ceil_div(filters, larger(ROWS, size)) * larger(ROWS, size);
 
-    Windows<T> patches(int64_t vector) const { return {vector, rows, columns, in.batch, OUT, -top, -left}; }
-    Windows<T> blocks(int64_t vector) const { return {vector, rows, columns, in.batch, OUT, 0, 0}; }
+    Windows<T> patches(int64_t vector) const { return {vector, rows, columns, OUT, -top, -left, in, PATCH}; }
+    Windows<T> blocks(int64_t vector) const { return {vector, rows, columns, OUT, 0, 0, out, OUT}; }
 
     // vectors of lanes at a time: as many as fit, the same number for each thread
     int64_t at_a_time(int64_t least) const {
@@ -293,7 +291,8 @@ struct Winograd {
 
     // u (36) of (channel, filter) in panels of ROWS filters
     void transform_weight(const T* weight, bool flipped, T* u, int64_t stride) const {
-        const int64_t next_filter = WEIGHTS * (flipped ? 1 : channels), next_channel = WEIGHTS * (flipped ? filters : 1);
+        const int64_t next_filter = WEIGHTS * (flipped ? 1 : channels);
+        const int64_t next_channel = WEIGHTS * (flipped ? filters : 1);
         parallel(threads, padded_filters / size, [&](int64_t part) {
             const int64_t first = part * size, some = larger(0, smaller(size, filters - first));
             for (int64_t c = 0; c < channels; ++c) {
@@ -314,22 +313,21 @@ struct Winograd {
     // returns whether all results are finite: a pixel or weight that is not reaches a corner of each block
     bool forward(const T* x, const T* weight, const T* bias, T* y, bool flipped, bool relu) const {
         constexpr int COLUMNS = 2, WIDTH = COLUMNS * size;
-        const int64_t u_stride = padded_filters * channels;
+        // no powers of two: the 36 values of a patch would compete for a few cache lines
+        const int64_t u_stride = padded_filters * channels + size;
         Buffer<T> u(POINTS * u_stride);
         transform_weight(weight, flipped, u.data, u_stride);
         const int64_t step = at_a_time(COLUMNS);
-        // not a power of two: the 36 values of a patch would compete for a few cache lines
         const int64_t v_stride = channels * step * size + size, z_stride = padded_filters * step * size + size;
         bool finite = true;
         parallel(threads, ceil_div(vectors, step), [&](int64_t part) {
             Buffer<T> v(POINTS * v_stride), z(POINTS * z_stride);
-            for (int64_t k = 0; k < step; ++k) {
-                const Windows<T> windows = patches(part * step + k);
-                for (int64_t c = 0; c < channels; ++c)
-                    transform_patch(windows, x + c * in.pixels, [&](int point, Vec<T> value) {
-                        store(element<WIDTH>(v.data + point * v_stride, channels, c, k * size), value);
-                    });
-            }
+            Buffer<Windows<T>> windows(step);
+            for (int64_t k = 0; k < step; ++k) windows.data[k] = patches(part * step + k);
+            for (int64_t c = 0; c < channels; ++c)
+                for (int64_t k = 0; k < step; ++k)
+                    transform_patch(windows.data[k], x + c * in.channel,
+                                    element<WIDTH>(v.data, channels, c, k * size), v_stride);
             for (int point = 0; point < POINTS; ++point)
                 for (int64_t p = 0; p < step * size; p += WIDTH)
                     for (int64_t f = 0; f < filters; f += ROWS)
@@ -337,54 +335,60 @@ struct Winograd {
                                           element<WIDTH>(v.data + point * v_stride, channels, 0, p),
                                           element<WIDTH>(z.data + point * z_stride, padded_filters, f, p), false);
             Vec<T> corners = {};
-            for (int64_t k = 0; k < step; ++k) {
-                const Windows<T> windows = blocks(part * step + k);
-                for (int64_t f = 0; f < filters; ++f)
-                    corners += write_block(windows, element<WIDTH>(z.data, padded_filters, f, k * size), z_stride,
-                                           bias ? bias[f] : 0, relu, y + f * out.pixels);
-            }
+            for (int64_t k = 0; k < step; ++k) windows.data[k] = blocks(part * step + k);
+            for (int64_t f = 0; f < filters; ++f)
+                for (int64_t k = 0; k < step; ++k)
+                    corners += write_block(windows.data[k], element<WIDTH>(z.data, padded_filters, f, k * size),
+                                           z_stride, bias ? bias[f] : 0, relu, y + f * out.channel);
             if (!(sum<T>(corners - corners) == 0)) __atomic_store_n(&finite, false, __ATOMIC_RELAXED);
         });
         return finite;
     }
 
-    template <class Store>
-    void transform_patch(const Windows<T>& windows, const T* channel, Store store) const {
-        alignas(64) T window[POINTS * size];
-        int64_t row = in.width * in.batch, column = in.batch;
-        const T* patch = windows.inside(channel, in, PATCH);
-        if (!patch) {
-            windows.read(channel, in, PATCH, window);
-            patch = window, row = PATCH * size, column = size;
-        }
-        along_both<PATCH, PATCH, Vec<T>>(
-            to_points<Vec<T>>, [&](int i, int j) { return load(patch + i * row + j * column); },
-            [&](int i, int j, Vec<T> v) { store(i * PATCH + j, v); });
+    static void transform_patch(const Windows<T>& windows, const T* channel, T* v, int64_t stride) {
+        const auto transform = [&](auto load) {
+            along_both<PATCH, PATCH, Vec<T>>(to_points<Vec<T>>, load, [&](int i, int j, Vec<T> value) {
+                store(v + (i * PATCH + j) * stride, value);
+            });
+        };
+        if (windows.is_inside) return transform([&](int i, int j) { return load(windows.pixel(channel, i, j)); });
+        if (windows.is_whole)
+            return transform([&](int i, int j) {
+                return windows.has(i, j) ? load(windows.pixel(channel, i, j)) : Vec<T>{};
+            });
+        alignas(64) T copy[POINTS * size];
+        windows.read(channel, copy);
+        transform([&](int i, int j) { return load(copy + (i * PATCH + j) * size); });
     }
 
     // returns the sum of the corners of the block, before the bias
-    Vec<T> write_block(const Windows<T>& windows, const T* z, int64_t stride, T bias, bool relu, T* channel) const {
-        alignas(64) T window[OUT * OUT * size];
-        int64_t row = out.width * out.batch, column = out.batch;
-        T* block = windows.inside(channel, out, OUT);
-        const bool is_inside = block;
-        if (!is_inside) block = window, row = OUT * size, column = size;
+    static Vec<T> write_block(const Windows<T>& windows, const T* z, int64_t stride, T bias, bool relu, T* channel) {
         Vec<T> corners = {};
-        along_both<PATCH, OUT, Vec<T>>(
-            to_outputs<OUT, Vec<T>>, [&](int i, int j) { return load(z + (i * PATCH + j) * stride); },
-            [&](int i, int j, Vec<T> value) {
-                if (i % (OUT - 1) == 0 && j % (OUT - 1) == 0) corners += value;
-                value += bias;
-                if (relu) value = value < 0 ? Vec<T>{} : value;
-                store(block + i * row + j * column, value);
+        const auto transform = [&](auto write) {
+            along_both<PATCH, OUT, Vec<T>>(
+                to_outputs<OUT, Vec<T>>, [&](int i, int j) { return load(z + (i * PATCH + j) * stride); },
+                [&](int i, int j, Vec<T> value) {
+                    if (i % (OUT - 1) == 0 && j % (OUT - 1) == 0) corners += value;
+                    value += bias;
+                    if (relu) value = value < 0 ? Vec<T>{} : value;
+                    write(i, j, value);
+                });
+        };
+        if (windows.is_whole) {
+            transform([&](int i, int j, Vec<T> value) {
+                if (windows.has(i, j)) store(windows.pixel(channel, i, j), value);
             });
-        if (!is_inside) windows.write(channel, out, OUT, window);
+        } else {
+            alignas(64) T copy[OUT * OUT * size];
+            transform([&](int i, int j, Vec<T> value) { store(copy + (i * OUT + j) * size, value); });
+            windows.write(channel, copy);
+        }
         return corners;
     }
 
     void weight_gradient(const T* x, const T* dy, T* dweight) const {
-        return channels > size ? weight_gradient_in_panels<2>(x, dy, dweight)
-                               : weight_gradient_in_panels<1>(x, dy, dweight);
+        return ceil_div(channels, size) % 2 ? weight_gradient_in_panels<1>(x, dy, dweight)
+                               : weight_gradient_in_panels<2>(x, dy, dweight);
     }
 
     template <int COLUMNS>
@@ -393,7 +397,7 @@ struct Winograd {
         const int64_t wide = ceil_div(channels, WIDTH) * WIDTH, step = at_a_time(1), lanes = step * size;
         const int64_t turns = ceil_div(vectors, step), bands = smaller(threads, turns);
         const int64_t v_stride = lanes * wide + size, z_stride = lanes * padded_filters + size;
-        const int64_t du_stride = padded_filters * wide, du_size = POINTS * du_stride;
+        const int64_t du_stride = padded_filters * wide + size, du_size = POINTS * du_stride;
         Buffer<T> du(bands * du_size);
         parallel(threads, bands, [&](int64_t band) {
             Buffer<T> v(POINTS * v_stride), z(POINTS * z_stride);
@@ -401,9 +405,9 @@ struct Winograd {
             const int64_t first = turns * band / bands;
             for (int64_t turn = first; turn < turns * (band + 1) / bands; ++turn) {
                 for (int64_t k = 0; k < step; ++k) {
-                    transform_lanes<PATCH, WIDTH>(patches(turn * step + k), to_points<Vec<T>>, x, in, channels,
-                                                  wide, v.data, v_stride, lanes, k * size);
-                    transform_lanes<OUT, ROWS>(blocks(turn * step + k), from_outputs<OUT, Vec<T>>, dy, out, filters,
+                    transform_lanes<PATCH, WIDTH>(patches(turn * step + k), to_points<Vec<T>>, x, channels, wide,
+                                                  v.data, v_stride, lanes, k * size);
+                    transform_lanes<OUT, ROWS>(blocks(turn * step + k), from_outputs<OUT, Vec<T>>, dy, filters,
                                                padded_filters, z.data, z_stride, lanes, k * size);
                 }
                 for (int point = 0; point < POINTS; ++point)
@@ -436,23 +440,30 @@ struct Winograd {
 
     // the windows (EXTENT, EXTENT) of a vector of lanes, transformed: (36) of (lane, channel) in panels
     template <int EXTENT, int WIDTH, class Transform>
-    static void transform_lanes(const Windows<T>& windows, Transform transform, const T* x, const Image& image,
-                                int64_t channels, int64_t padded, T* v, int64_t stride, int64_t lanes, int64_t lane) {
+    static void transform_lanes(const Windows<T>& windows, Transform transform, const T* x, int64_t channels,
+                                int64_t padded, T* v, int64_t stride, int64_t lanes, int64_t lane) {
         constexpr int count = EXTENT * EXTENT * size;
-        alignas(64) T window[size * count];
-        for (int64_t c = 0; c < padded; c += size) {
-            for (int64_t i = 0; i < size; ++i) {
-                if (c + i < channels)
-                    windows.read(x + (c + i) * image.pixels, image, EXTENT, window + i * count);
-                else
-                    memset(window + i * count, 0, count * sizeof(T));
-            }
-            for (int t = 0; t < count; t += size) transpose(window + t, count, window + t, count);
-            for (int i = 0; i < size; ++i)
+        alignas(64) T copy[size * count];  // (channel, EXTENT, EXTENT, lane), then (lane, EXTENT, EXTENT, channel)
+        for (int64_t c = 0; c < channels; c += size) {
+            const T* first = x + c * windows.image.channel;
+            const int64_t some = smaller(size, channels - c);
+            if (!windows.is_whole)
+                for (int64_t i = 0; i < some; ++i) windows.read(first + i * windows.image.channel, copy + i * count);
+            for (int i = 0; i < EXTENT; ++i)
+                for (int j = 0; j < EXTENT; ++j) {
+                    T* to = copy + (i * EXTENT + j) * size;
+                    if (!windows.is_whole)
+                        transpose(to, count, some, to, count);
+                    else if (windows.has(i, j))
+                        transpose(windows.pixel(first, i, j), windows.image.channel, some, to, count);
+                    else
+                        for (int l = 0; l < size; ++l) store(to + l * count, Vec<T>{});
+                }
+            for (int l = 0; l < size; ++l)
                 along_both<EXTENT, PATCH, Vec<T>>(
-                    transform, [&](int a, int b) { return load(window + i * count + (a * EXTENT + b) * size); },
-                    [&](int a, int b, Vec<T> value) {
-                        store_elements<WIDTH>(v + (a * PATCH + b) * stride, lanes, lane + i, c, value);
+                    transform, [&](int i, int j) { return load(copy + l * count + (i * EXTENT + j) * size); },
+                    [&](int i, int j, Vec<T> value) {
+                        store_elements<WIDTH>(v + (i * PATCH + j) * stride, lanes, lane + l, c, value);
                     });
         }
     }
@@ -462,18 +473,20 @@ template <class T>
 void forward(const T* x, const T* weight, const T* bias, T* y, int64_t* finite, int64_t channels, int64_t filters,
              int64_t height, int64_t width, int64_t out_height, int64_t out_width, int64_t batch, int64_t top,
              int64_t left, int64_t taps, int64_t flipped, int64_t relu, int64_t threads) {
-    const Image in(height, width, batch), out(out_height, out_width, batch);
+    const Image in{height, width, batch}, out{out_height, out_width, batch};
     if (taps == 3)
-        *finite = Winograd<T, 3>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y, flipped, relu);
+        *finite = Winograd<T, 3>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y,
+                                                                                          flipped, relu);
     else
-        *finite = Winograd<T, 5>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y, flipped, relu);
+        *finite = Winograd<T, 5>{channels, filters, top, left, threads, in, out}.forward(x, weight, bias, y,
+                                                                                          flipped, relu);
 }
 
 template <class T>
 void weight_gradient(const T* x, const T* dy, T* dweight, int64_t channels, int64_t filters, int64_t height,
                      int64_t width, int64_t out_height, int64_t out_width, int64_t batch, int64_t top, int64_t left,
                      int64_t taps, int64_t threads) {
-    const Image in(height, width, batch), out(out_height, out_width, batch);
+    const Image in{height, width, batch}, out{out_height, out_width, batch};
     if (taps == 3)
         Winograd<T, 3>{channels, filters, top, left, threads, in, out}.weight_gradient(x, dy, dweight);
     else

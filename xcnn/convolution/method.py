@@ -41,6 +41,11 @@ class Problem(NamedTuple):
     depth: Geometry | None = None
     compiled: bool = False
 
+    @lru_cache(maxsize=1024)
+    def compiled_as(self, compiled: bool) -> Problem:
+        """The same convolution with this value of ``compiled``."""
+        return self._replace(compiled=compiled)
+
     @property
     @lru_cache(maxsize=1024)
     def one_group(self) -> Problem:

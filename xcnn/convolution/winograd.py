@@ -14,8 +14,10 @@ weights, and
     dweight = Gᵀ ((Aᵀ dy A) @ vᵀ) G
 
 The transforms read pixels and write outputs in place, one tile of patches within
-``backend.column_budget`` bytes at a time, in bands that ``backend.each`` computes in parallel. The
-relative error is about 1e-5 in float32, ten times that of im2col (``docs/performance.md``).
+``backend.column_budget`` bytes at a time, in bands that ``backend.each`` computes in parallel.
+Square kernels have compiled code on a CPU (``backends/native/winograd.cpp``), with the same
+transforms, which pays for fewer channels and smaller batches. The relative error is about 1e-5 in
+float32, ten times that of im2col (``docs/performance.md``).
 Source: Lavin and Gray 2015, "Fast algorithms for convolutional neural networks", arXiv:1509.09308.
 """
 
@@ -82,11 +84,14 @@ class Winograd(Method):
         height, width = geometry.output
         block_height, block_width = _block(geometry.kernel[0]), _block(geometry.kernel[1])
         blocks = -(-height // block_height) * -(-width // block_width)
+        if 2 * height * width < blocks * block_height * block_width:
+            return False
+        if _is_compiled(problem):
+            return smaller >= 8 and 16 * blocks * batch >= larger
         return (
             smaller >= (16 if geometry.kernel == (3, 3) else 32)
             and batch >= 8
             and batch * smaller >= 512
-            and 2 * height * width >= blocks * block_height * block_width
             and 2 * blocks * batch >= larger
         )
 
@@ -161,6 +166,7 @@ class Winograd(Method):
 
 
 def _is_compiled(problem: Problem) -> bool:
+    """Whether ``backend.winograd`` computes it: square kernels, where there is one."""
     height, width = problem.geometry.kernel
     return problem.compiled and height == width
 

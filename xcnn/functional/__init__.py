@@ -20,6 +20,7 @@ from .arithmetic import *
 from .attention import *
 from .attention import Attention as Attention
 from .conv import *
+from .conv import Conv2d as Conv2d
 from .conv_transpose import *
 from .distance import *
 from .dropout import *
@@ -29,7 +30,6 @@ from .fold import *
 from .grid import *
 from .indexing import *
 from .linear import *
-from .linear import BiasReLU as BiasReLU
 from .loss import *
 from .loss_ctc import *
 from .loss_margin import *

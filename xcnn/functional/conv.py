@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import config
@@ -10,8 +11,8 @@ from ..backends import Backend
 from ..checks import channels_last_hint, check_flag, check_size, is_int, memoize
 from ..convolution import Problem, choose
 from ..errors import ArgumentError, ShapeError
-from ..geometry import spatial_geometry, transposed_geometry, window_geometry
-from ..layout import batch_first, batch_last, spatial_size
+from ..geometry import Geometry, spatial_geometry, transposed_geometry, window_geometry
+from ..layout import as_matrix, batch_first, batch_last, spatial_size
 from ..tensor import Function, Tensor, operands
 from .dimensions import family
 
@@ -19,31 +20,43 @@ __all__ = ["conv1d", "conv2d", "conv3d"]
 
 
 class Convolution(Function):
-    """Convolution in one to three dimensions; a signal is an image one pixel high."""
+    """Convolution in one to three dimensions; a signal is an image one pixel high.
+
+    With ``pool``, a max pooling of images, bias and ReLU follow it: they are monotonic, so the
+    result is the same, from fewer pixels.
+    """
 
     arguments = ("input", "weight", "bias")
     returns_new = True
 
-    def __init__(self, problem: Problem, data_format: str) -> None:
+    def __init__(self, problem: Problem, data_format: str, pool: Geometry | None = None) -> None:
         self.problem = problem
         self.data_format = data_format
+        self.pool = pool
 
     def choose_method(self, backend: Backend, dtype: Any) -> None:
         """Choose the method for arrays of a dtype."""
-        self.problem = self.problem._replace(compiled=backend.compiles(dtype))
+        self.problem = self.problem.compiled_as(backend.compiles(dtype))
         self.method = choose(self.problem, backend.convolutions, config.convolution)
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
-        x = batch_last(backend.xp, x, self.data_format)
+        x = batch_last(backend, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
         self.choose_method(backend, x.dtype)
-        y = self.method.forward(backend, self.problem, x, kernel, bias)
-        self.save(x=x, kernel=kernel, y=y if self.problem.relu else None, shape=weight.shape)
+        y = self.method.forward(backend, self.problem, x, kernel, None if self.pool else bias)
+        argmax = None
+        if self.pool:
+            y, argmax = backend.max_pool2d(y, self.pool, self.recorded)
+            backend.add_bias(as_matrix(y), bias, slice(None), relu=True)
+        output = y if self.problem.relu or self.pool else None
+        self.save(x=x, kernel=kernel, y=output, argmax=argmax, shape=weight.shape)
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dy = batch_last(backend.xp, dy, self.data_format)
+        dy = batch_last(backend, dy, self.data_format)
         dy, dbias = backend.bias_backward(dy, self.saved.y, self.needs_grad[2])
+        if self.pool:
+            dy = backend.max_pool2d_backward(dy, self.saved.argmax, self.pool)
         dx = dweight = None
         if self.needs_grad[0]:
             dx = self.method.input_gradient(backend, self.problem, dy, self.saved.kernel)
@@ -60,6 +73,21 @@ class Conv1d(Convolution):
 
 class Conv2d(Convolution):
     """See :func:`conv2d`."""
+
+    @classmethod
+    def with_pool(
+        cls,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        settings: tuple[Any, Any, Any, int],
+        windows: Callable[[tuple[int, ...]], Geometry],
+    ) -> Tensor:
+        """Max pooling of relu(conv2d(...)), images (N, C, H, W), with its windows for a shape."""
+        input, weight, bias = operands(input, weight, bias)
+        problem = problem_of(input.shape, weight.shape, bias.shape, *settings, "NCHW")
+        pool = windows((problem.batch, problem.out_channels, *problem.geometry.output))
+        return cls(problem, "NCHW", pool)(input, weight, bias)
 
 
 class Conv3d(Convolution):
@@ -151,7 +179,8 @@ def problem_of(
     settings |= {"output_padding": output_padding} if transposed else {}
     *depth, geometry = spatial_geometry(make, size, padding, "weight", **settings)
     relu = check_flag("relu", relu)
-    problem = Problem(geometry, groups, weight[1] * groups, weight[0], shape[0], relu, *depth)
+    sizes = groups, weight[1] * groups, weight[0], shape[0]
+    problem = Problem(geometry, *sizes, relu, depth[0] if depth else None)
     if transposed:
         check_size("stride", stride, problem.input_shape)
     else:

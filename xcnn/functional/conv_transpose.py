@@ -22,7 +22,7 @@ class ConvTranspose(Convolution):
     """
 
     def forward(self, backend: Backend, x: Array, weight: Array, bias: Array | None) -> Array:
-        x = batch_last(backend.xp, x, self.data_format)
+        x = batch_last(backend, x, self.data_format)
         kernel = backend.xp.ascontiguousarray(weight).reshape(self.problem.weight_shape)
         self.choose_method(backend, x.dtype)
         y = self.method.input_gradient(backend, self.problem, x, kernel)
@@ -32,7 +32,7 @@ class ConvTranspose(Convolution):
         return batch_first(y, self.data_format)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        dy = batch_last(backend.xp, dy, self.data_format)
+        dy = batch_last(backend, dy, self.data_format)
         _, dbias = backend.bias_backward(dy, None, self.needs_grad[2])
         dx = dweight = None
         if self.needs_grad[0]:

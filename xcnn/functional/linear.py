@@ -10,9 +10,8 @@ from typing import Any
 
 from ..arrays import Array
 from ..backends import Backend
-from ..checks import check_flag
+from ..checks import check_flag, check_input
 from ..errors import ArgumentError, ShapeError
-from ..layout import as_matrix, batch_first, batch_last
 from ..tensor import Function, Tensor, operands, operation
 from .arithmetic import add, mul, sum_to
 from .conv import check_bias, shape_of
@@ -52,27 +51,6 @@ class Linear(Function):
             backend.matmul(d, x) if self.needs_grad[1] else None,
             dbias,
         )
-
-
-class BiasReLU(Function):
-    """max(x + bias, 0) of images (N, C, H, W), in one pass.
-
-    After 2×2 max pooling this is a quarter of the work, with the same result: adding a bias and
-    ReLU preserve the order of pixels.
-    """
-
-    arguments = ("input", "bias")
-    returns_new = True
-
-    def forward(self, backend: Backend, x: Array, bias: Array) -> Array:
-        x = batch_last(backend.xp, x)
-        y = backend.bias_relu(as_matrix(x), bias).reshape(x.shape)
-        self.save(y=y)
-        return batch_first(y)
-
-    def backward(self, backend: Backend, dy: Array) -> tuple:
-        dx, dbias = backend.bias_backward(batch_last(backend.xp, dy), self.saved.y, True)
-        return batch_first(dx), dbias
 
 
 class MatMul(Function):
@@ -120,11 +98,7 @@ def linear(input: Any, weight: Any, bias: Any = None, relu: bool = False) -> Ten
     if weight.ndim != 2:
         raise ShapeError(f"weight has shape {weight.shape}: expected (out_features, in_features)")
     outputs, features = weight.shape
-    if input.ndim < 1 or input.shape[-1] != features:
-        raise ShapeError(
-            f"input has shape {input.shape}, but weight {weight.shape} takes {features} features "
-            "in the last axis; images need a Flatten first"
-        )
+    check_input(input, -1, features, "features in the last axis (images need nn.Flatten() first)")
     check_bias(shape_of(bias), outputs)
     if input.ndim == 2:
         return Linear(relu)(input, weight, bias)

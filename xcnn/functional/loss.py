@@ -26,9 +26,9 @@ from ..checks import (
     refuse_old_reduction,
 )
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
-from ..layout import to_batch_last
+from ..layout import to_batch_first, to_batch_last
 from ..tensor import Function, Tensor, operation
-from .activation import log_softmax, stable_sigmoid, stable_softplus
+from .activation import stable_log_softmax, stable_sigmoid, stable_softplus
 from .arithmetic import broadcasts, sub, where
 from .elementwise import abs, astype, clamp, exp, log, square
 from .reduction import mean, sum
@@ -140,16 +140,21 @@ def checked(**checks: Callable[[str, Any], Any]) -> Callable[[Callable[_P, _R]],
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         signature = inspect.signature(function)
-        used = {n: c for n, c in (_CHECKS | checks).items() if n in signature.parameters}
+        names = tuple(signature.parameters)
+        used = {n: c for n, c in (_CHECKS | checks).items() if n in names}
+        shown = signature.parameters.values()
+        defaults = {p.name: p.default for p in shown if p.default is not p.empty}
         call: Any = function
 
         @functools.wraps(function)
         def loss(*arguments: _P.args, **settings: _P.kwargs) -> _R:
             if not settings.keys().isdisjoint(OLD_REDUCTIONS):
                 refuse_old_reduction(settings)
-            bound = signature.bind(*arguments, **settings)
-            bound.apply_defaults()
-            given: Any = bound.arguments
+            # a fifth of the time of Signature.bind, which raises the TypeErrors
+            given: Any = defaults | dict(zip(names, arguments, strict=False)) | settings
+            is_twice = not settings.keys().isdisjoint(names[: len(arguments)])
+            if given.keys() != set(names) or is_twice or len(arguments) > len(names):
+                signature.bind(*arguments, **settings)
             for name, check in used.items():
                 given[name] = check(name, given[name])
             return call(**given)
@@ -480,7 +485,7 @@ class CrossEntropy(Function):
     def forward(self, backend: Backend, x: Array, target: Array, weight: Array | None) -> Array:
         xp = backend.xp
         backend.check_class_indices(target, x.shape[1], self.ignore_index)
-        logits, classes = to_batch_last(xp, x), xp.moveaxis(target, 0, -1)  # (C, ..., N), (..., N)
+        logits, classes = (to_batch_last(xp, a) for a in (x, target))  # (C, ..., N), (..., N)
         terms, dx = backend.cross_entropy(
             logits.reshape(len(logits), classes.size),
             classes.reshape(-1),
@@ -493,7 +498,7 @@ class CrossEntropy(Function):
             labels = classes.reshape(-1)
             mean, self.inverse = backend.mean_of_terms(terms, labels, self.ignore_index)
             return mean
-        terms = xp.moveaxis(terms.reshape(classes.shape), -1, 0)
+        terms = to_batch_first(terms.reshape(classes.shape))
         if weight is not None:
             self.weights = example_weights(backend, target, x, weight, self.ignore_index)
             terms = xp.where(self.weights == 0, 0, terms) * self.weights  # 0, also for infinity
@@ -514,7 +519,7 @@ class CrossEntropy(Function):
             dy = dy * self.weights
         if dy.ndim:
             dy = backend.xp.moveaxis(dy, 0, -1)
-        return backend.xp.moveaxis(self.saved.dx * dy, -1, 0), None, None
+        return to_batch_first(self.saved.dx * dy), None, None
 
 
 def example_weights(
@@ -536,16 +541,35 @@ def example_weights(
     return xp.where(target == ignore_index, 0, weights).astype(x.dtype)
 
 
-def _soft_terms(input: Tensor, target: Tensor) -> Tensor:
+class SoftCrossEntropy(Function):
     """-sum(target · log softmax(input)) over the classes; where target is 0, 0 even for -inf."""
-    log_p = log_softmax(input, 1)
-    return sum(where(target.data == 0, 0.0, log_p) * target, 1) * -1.0
+
+    arguments = ("input", "target")
+
+    def forward(self, backend: Backend, x: Array, target: Array) -> Array:
+        xp, log_p = backend.xp, stable_log_softmax(backend.xp, x, 1)
+        self.save(log_p=log_p, target=target)
+        terms = xp.multiply(log_p, target, out=xp.empty_like(log_p))
+        xp.copyto(terms, 0, where=target == 0)
+        return -terms.sum(axis=1)
+
+    def backward(self, backend: Backend, dy: Array) -> tuple:
+        xp, log_p, target = backend.xp, self.saved.log_p, self.saved.target
+        dx = xp.exp(log_p, out=xp.empty_like(log_p))
+        dx *= target.sum(axis=1, keepdims=True)
+        dx -= target
+        dx *= dy[:, None]
+        if not self.needs_grad[1]:
+            return dx, None
+        dtarget = xp.multiply(log_p, -dy[:, None], out=xp.empty_like(log_p))
+        xp.copyto(dtarget, 0, where=target == 0)
+        return dx, dtarget
 
 
 def one_of_classes(xp: Any, target: Array, x: Any) -> Array:
-    """Booleans in x's shape (N, C, ...), true at the class of each target."""
-    classes = xp.arange(x.shape[1], dtype=target.dtype)
-    return target[:, None] == classes.reshape(-1, *(1,) * (x.ndim - 2))
+    """Booleans in x's shape (N, C, ...), batch-last, true at the class of each target."""
+    classes = xp.arange(x.shape[1], dtype=target.dtype).reshape(-1, *(1,) * target.ndim)
+    return xp.moveaxis(classes == to_batch_last(xp, target), -1, 0)
 
 
 def class_indices(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -664,7 +688,7 @@ def cross_entropy(
             q = q * (1 - smoothing) + smoothing / x.shape[1]
         if factors is not None:
             q = q * reshape(factors, (-1, *(1,) * (x.ndim - 2)))
-        terms = _soft_terms(x, _times(q, included))
+        terms = SoftCrossEntropy()(x, _times(q, included))
         y = narrow(reduced(terms, reduction, weights), dtype)
     return reshape(y, ()) if is_alone else y
 

@@ -129,6 +129,7 @@ class MaxPool2d(ImageFunction):
 
     wants_indices = False
     indices: Array
+    windows = staticmethod(_windows)
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry

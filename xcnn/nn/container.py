@@ -7,7 +7,6 @@ from typing import Any, Self
 
 from ..checks import check_list, check_text, is_int
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, show
-from ..functional import BiasReLU
 from ..tensor import Parameter
 from .activation import ReLU
 from .conv import Conv2d
@@ -270,8 +269,7 @@ class Sequential(_List):
         while modules:
             count = _fusible(modules, x)
             if count == 3:
-                conv, _, pool = modules[:3]
-                x = BiasReLU()(pool(conv(x, with_bias=False)), conv.bias)
+                x = modules[0](x, pool=modules[2])
             elif count == 2:
                 x = modules[0](x, relu=True)
             else:
@@ -288,9 +286,8 @@ def _fusible(modules: list[Any], x: Any) -> int:
     """Count the leading modules that can be fused.
 
     Two: a convolution, linear layer or batch-norm applies the ReLU after it in its own pass. Three:
-    a convolution, a ReLU and a max-pool of a batch; bias and ReLU are monotonic, so pooling first
-    leaves them fewer pixels. One: anything else, including subclasses and layers that are observed
-    or patched.
+    a convolution, a ReLU and a max-pool of a batch. One: anything else, including subclasses and
+    layers that are observed or patched.
     """
     kinds = tuple(map(type, modules[:3]))
     if kinds[:2] not in _WITH_RELU or modules[0].is_observed or modules[1].is_observed:

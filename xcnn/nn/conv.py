@@ -23,6 +23,7 @@ from ..layout import check_data_format, spatial_size
 from ..tensor import Parameter, Tensor, takes_one
 from .module import full
 from .operation import SpatialLayer
+from .pool import MaxPool2d
 
 # fmt: off
 __all__ = [
@@ -195,11 +196,13 @@ class Conv2d(_Conv, function=F.conv2d):
         A value out of range.
     """
 
-    def forward(self, x: Any, relu: bool = False, with_bias: bool = True) -> Tensor:
+    def forward(self, x: Any, relu: bool = False, pool: MaxPool2d | None = None) -> Tensor:
+        """The convolution; for :class:`Sequential`, with the ReLU or ReLU and pool after it."""
         x, padding = self._padded(x)
-        bias = self.bias if with_bias else None
-        settings = self.stride, padding, self.dilation, self.groups, self.data_format, relu
-        return F.conv2d(x, self.weight, bias, *settings)
+        settings = self.stride, padding, self.dilation, self.groups
+        if pool is not None:
+            return F.Conv2d.with_pool(x, self.weight, self.bias, settings, pool.windows)
+        return F.conv2d(x, self.weight, self.bias, *settings, self.data_format, relu)
 
 
 class Conv3d(_Conv, function=F.conv3d):

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import functional as F
 from .. import init
-from ..checks import check_flag, check_input, check_int
+from ..checks import check_flag, check_int
 from ..tensor import Parameter, Tensor
 from .module import Module, full
 
@@ -52,10 +52,7 @@ class Linear(Module):
         self.to(device=device, dtype=dtype)
 
     def forward(self, input: Any, relu: bool = False) -> Tensor:
-        x = Tensor.of(input)
-        axis = "features in the last axis (images need nn.Flatten() first)"
-        check_input(x, -1, self.in_features, axis)
-        return F.linear(x, self.weight, self.bias, relu)
+        return F.linear(input, self.weight, self.bias, relu)
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.in_features

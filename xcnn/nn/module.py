@@ -33,6 +33,7 @@ from ..tensor import (
 )
 
 _OWN = ("_hooks", "_init_arguments", "_pre_hooks")
+_PLAIN = {type(None), bool, float, int, str}  # most attributes: neither members nor lists of them
 _FLOATS = ("float16", "float32", "float64")
 
 
@@ -119,7 +120,7 @@ class Module:
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Tensors and modules among the attributes, including those in lists, tuples and dicts."""
         for name, value in vars(self).items():
-            if name not in _OWN:
+            if type(value) not in _PLAIN and name not in _OWN:
                 yield from _members_of(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -454,7 +455,7 @@ class Module:
         A hook or a tracer needs its output, or its ``forward`` was replaced, on the instance or on
         the class.
         """
-        is_patched = "forward" in self.__dict__ or _behaviour(type(self)) != self._as_defined
+        is_patched = "forward" in vars(self) or _behaviour(type(self)) != self._as_defined
         return is_patched or bool(self._hooks or self._pre_hooks) or current_tracer() is not None
 
     def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
@@ -511,7 +512,8 @@ def _members_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Mapping):
         items = value.items()
     for key, item in items:
-        yield from _members_of(f"{name}.{key}", item)
+        if type(item) not in _PLAIN:
+            yield from _members_of(f"{name}.{key}", item)
 
 
 def _check_float(dtype: Any) -> None:

@@ -14,6 +14,8 @@ from ..checks import (
     check_padding,
     per_axis,
 )
+from ..errors import XcnnError
+from ..geometry import Geometry
 from ..layout import check_data_format
 from ..tensor import Buffer, Tensor
 from .operation import OperationLayer, SpatialLayer
@@ -73,6 +75,15 @@ class MaxPool1d(_MaxPool, function=F.max_pool1d):
 
 class MaxPool2d(_MaxPool, function=F.max_pool2d):
     """Maximum of each window of images; see :func:`xcnn.functional.max_pool2d`."""
+
+    def windows(self, shape: tuple[int, ...]) -> Geometry:
+        """The windows in images of ``shape``; an error is one of this layer."""
+        settings = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        try:
+            return F.MaxPool2d.windows(shape, *settings, self.data_format)[0]
+        except XcnnError as error:
+            error.passed_through(self)
+            raise
 
 
 class MaxPool3d(_MaxPool, function=F.max_pool3d):
