@@ -989,14 +989,14 @@ def _padded(xp: Any, x: Array, geometry: Geometry) -> Array:
 
 def _padded_windows(geometry: Geometry) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
     """The row and column of each kernel element, and the index of the padded pixels it reads."""
-    for element in itertools.product(*map(range, geometry.kernel)):
+    height, width = geometry.kernel
+    for row, column in itertools.product(range(height), range(width)):
+        start = row * geometry.dilation[0], column * geometry.dilation[1]
         rows, columns = (
-            slice(e * d, e * d + (n - 1) * s + 1, s)
-            for e, d, n, s in zip(
-                element, geometry.dilation, geometry.output, geometry.stride, strict=True
-            )
+            slice(first, first + (count - 1) * step + 1, step)
+            for first, count, step in zip(start, geometry.output, geometry.stride, strict=True)
         )
-        yield *element, (slice(None), rows, columns)
+        yield row, column, (slice(None), rows, columns)
 
 
 def _as_groups(image: Array, groups: int) -> Array:

@@ -13,8 +13,9 @@
 //     (channel, row, column % source_step, column / source_step, lane)        lane: an image
 //
 // in which the run (columns · lanes) of a target row is contiguous, at a fixed distance for each tap.
-// Blocks of ROWS filters × COLUMNS vectors of the run are summed up in registers. The weight
-// gradient sums ROWS filters × COLUMNS taps over the runs of the same tiles.
+// Blocks of ROWS filters × COLUMNS vectors of the run are summed up in registers, without the taps
+// that read padding only. The weight gradient sums ROWS filters × COLUMNS taps over such runs, in
+// double from tile to tile.
 #include "common.h"
 
 namespace {
@@ -108,7 +109,8 @@ struct Tiling {
         columns = ceil_div(w.count, strips);
         source_columns = columns + w.span / w.source_step;
         const int64_t wide = channels * source_columns * w.source_step;
-        const int64_t down = (room - wide * (h.span + 1 - h.source_step)) / (wide * h.source_step + targets * columns);
+        const int64_t down = (room - wide * (h.span + 1 - h.source_step)) /
+                             (wide * h.source_step + targets * columns);
         bands = ceil_div(h.count, larger(1, down));
         bands = smaller(h.count, larger(bands, ceil_div(parts, p.groups * slices * strips)));
         rows = ceil_div(h.count, bands);
@@ -147,7 +149,8 @@ inline void clear(T* to, int64_t n) {
 // pixels [row, row + rows) × [column, column + step·columns) of images, zeros outside
 template <class T>
 void pack(const T* x, const Side& h, const Side& w, const Tiling& t, const Tile& tile, int64_t channels, int64_t row,
-          int64_t rows, int64_t column, int64_t columns, int64_t step, T* out, int64_t row_pitch, int64_t channel_pitch) {
+          int64_t rows, int64_t column, int64_t columns, int64_t step, T* out, int64_t row_pitch,
+          int64_t channel_pitch) {
     for (int64_t c = 0; c < channels; ++c)
         for (int64_t i = 0; i < rows; ++i) {
             T* to = out + c * channel_pitch + i * row_pitch;
@@ -176,7 +179,8 @@ void pack(const T* x, const Side& h, const Side& w, const Tiling& t, const Tile&
 template <class T>
 void pack_source(const T* x, const Tiling& t, const Tile& tile, int64_t channels, T* out) {
     pack(x, t.h, t.w, t, tile, channels, tile.top * t.h.source_step + t.h.first, t.source_rows,
-         tile.left * t.w.source_step + t.w.first, t.source_columns, t.w.source_step, out, t.row_pitch, t.channel_pitch);
+         tile.left * t.w.source_step + t.w.first, t.source_columns, t.w.source_step, out, t.row_pitch,
+         t.channel_pitch);
 }
 
 // -- forward and input gradient ------------------------------------------------------------
@@ -230,9 +234,9 @@ struct Taps {
                                              k * p.width.kernel + l};
             }
         starts[phase] = count;
-        T zero = 0;
-        for (int64_t i = 0; i < size * sources * targets * groups; ++i) zero += 0 * weight[i];
-        finite = zero == 0;
+        int wrong = 0;
+        for (int64_t i = 0; i < size * sources * targets * groups; ++i) wrong |= !(weight[i] - weight[i] == 0);
+        finite = !wrong;
         parallel(size * sources * targets * groups < 1 << 15 ? 1 : threads, groups * blocks, [&](int64_t part) {
             const int64_t group = part / blocks, block = part % blocks, rows = start(block + 1) - start(block);
             for (int64_t n = 0; n < phase; ++n) {
@@ -305,8 +309,8 @@ void scatter(const T* block, int64_t pitch, int64_t rows, int64_t start, int64_t
 // The target rows of a tile, of phase (i, j) and one block of targets. Taps that read zeros only are left
 // out if their weights are finite.
 template <class T>
-void compute(const Tiling& t, const Tile& tile, const Taps<T>& taps, int64_t block, int64_t i, int64_t j, const T* x, const T* bias,
-             bool relu, T* target, Place* places) {
+void compute(const Tiling& t, const Tile& tile, const Taps<T>& taps, int64_t block, int64_t i, int64_t j, const T* x,
+             const T* bias, bool relu, T* target, Place* places) {
     constexpr int64_t size = Vector<T>::size;
     const int64_t phase = i * t.w.target_step + j, rows = taps.start(block + 1) - taps.start(block);
     const int64_t run = t.w.pixels(j, tile.left, tile.right) * t.lanes;
@@ -315,7 +319,8 @@ void compute(const Tiling& t, const Tile& tile, const Taps<T>& taps, int64_t blo
     const int64_t plane = t.h.target * t.w.target * t.batch;
     const T* weight = taps.at(phase, tile.group, block);
     Place *all = places, *some = places + taps.count(phase);
-    for (int64_t tap = 0; tap < taps.count(phase); ++tap) all[tap] = {taps.taps[taps.starts[phase] + tap].offset, tap * rows};
+    const Tap* phase_taps = taps.taps + taps.starts[phase];
+    for (int64_t tap = 0; tap < taps.count(phase); ++tap) all[tap] = {phase_taps[tap].offset, tap * rows};
     T part[ROWS * COLUMNS * size];
     for (int64_t a = tile.top; a < tile.top + t.h.pixels(i, tile.top, tile.bottom); ++a) {
         const int64_t row = a * t.h.target_step + i, column = tile.left * t.w.target_step + j;
@@ -330,26 +335,27 @@ void compute(const Tiling& t, const Tile& tile, const Taps<T>& taps, int64_t blo
                 read = some;
                 count = 0;
                 for (int64_t tap = 0; tap < taps.count(phase); ++tap) {
-                    const Tap& it = taps.taps[taps.starts[phase] + tap];
+                    const Tap& it = phase_taps[tap];
                     if (t.h.inside(a, a, it.row) && t.w.inside(left, right, it.column)) some[count++] = all[tap];
                 }
             }
             T* to = whole ? out + begin : part;
             const int64_t pitch = whole ? plane : COLUMNS * size;
             with_sizes(rows, ceil_div(end - begin, size), [&](auto r, auto c) {
-                correlate<T, r.value, c.value>(x + (a - tile.top) * t.h.source_step * t.row_pitch + begin, t.channel_pitch,
-                                               taps.sources, read, count, weight, taps.count(phase) * rows, bias, relu, to,
-                                               pitch, end - begin);
+                const T* from = x + (a - tile.top) * t.h.source_step * t.row_pitch + begin;
+                correlate<T, r.value, c.value>(from, t.channel_pitch, taps.sources, read, count, weight,
+                                               taps.count(phase) * rows, bias, relu, to, pitch, end - begin);
             });
             if (!whole)
-                scatter(part, pitch, rows, begin, end - begin, t.lanes, tile.images, out, plane, t.w.target_step * t.batch);
+                scatter(part, pitch, rows, begin, end - begin, t.lanes, tile.images, out, plane,
+                        t.w.target_step * t.batch);
         }
     }
 }
 
 template <class T>
-void correlation(const T* source, const T* weight, const T* bias, T* target, const Problem& p, bool gradient, bool relu,
-                 int64_t threads) {
+void correlation(const T* source, const T* weight, const T* bias, T* target, const Problem& p, bool gradient,
+                 bool relu, int64_t threads) {
     const Side h(p.height, gradient), w(p.width, gradient);
     const int64_t sources = (gradient ? p.filters : p.channels) / p.groups;
     const Tiling t(p, h, w, sources, 0, sizeof(T), 2 * threads);
@@ -381,8 +387,8 @@ inline Vec<T> first_lanes(Vec<T> v, int64_t n) {
 
 // sums[r][c] += the sum over rows of `length` elements of dy of filter r · x at tap c
 template <class T, int R, int C>
-inline void multiply(const T* dy, int64_t filter_pitch, int64_t dy_pitch, const T* x, const int64_t* offsets, int64_t x_pitch,
-              int64_t rows, int64_t length, double* sums, int64_t pitch) {
+inline void multiply(const T* dy, int64_t filter_pitch, int64_t dy_pitch, const T* x, const int64_t* offsets,
+                     int64_t x_pitch, int64_t rows, int64_t length, double* sums, int64_t pitch) {
     constexpr int64_t size = Vector<T>::size;
     Vec<T> total[R][C] = {};
     for (int64_t row = 0; row < rows; ++row, dy += dy_pitch, x += x_pitch)
@@ -410,7 +416,8 @@ void weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int6
     const Side dy_h(Axis{h.target, h.target, 1, 1, 0, 1}, false), dy_w(Axis{w.target, w.target, 1, 1, 0, 1}, false);
     const int64_t channels = p.channels / p.groups, filters = p.filters / p.groups;
     const int64_t kernel = p.height.kernel * p.width.kernel, weights = p.filters * channels * kernel;
-    const int64_t filter_blocks = ceil_div(filters, FILTERS), channel_blocks = ceil_div(channels, ceil_div(TAPS, kernel));
+    const int64_t filter_blocks = ceil_div(filters, FILTERS);
+    const int64_t channel_blocks = ceil_div(channels, ceil_div(TAPS, kernel));
     const int64_t most_filters = ceil_div(filters, filter_blocks), most_channels = ceil_div(channels, channel_blocks);
     const Tiling t(p, h, w, most_channels, most_filters, sizeof(T), 2 * threads);
     Buffer<int64_t> offsets(most_channels * kernel);
@@ -462,14 +469,15 @@ void weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int6
 
 }  // namespace
 
-#define EXPORT_CONVOLUTION(T, dtype)                                                                              \
-    EXPORT void KERNEL(convolution_##dtype)(const T* source, const T* weight, const T* bias, T* target,           \
-                                            const int64_t* problem, int64_t gradient, int64_t relu, int64_t threads) { \
-        correlation(source, weight, bias, target, *reinterpret_cast<const Problem*>(problem), gradient, relu, threads); \
-    }                                                                                                             \
-    EXPORT void KERNEL(convolution_weight_gradient_##dtype)(const T* dy, const T* x, T* dweight,                  \
-                                                            const int64_t* problem, int64_t threads) {           \
-        weight_gradient(dy, x, dweight, *reinterpret_cast<const Problem*>(problem), threads);                     \
+#define EXPORT_CONVOLUTION(T, dtype)                                                                    \
+    EXPORT void KERNEL(convolution_##dtype)(const T* source, const T* weight, const T* bias, T* target, \
+                                            const Problem* problem, int64_t gradient, int64_t relu,     \
+                                            int64_t threads) {                                          \
+        correlation(source, weight, bias, target, *problem, gradient, relu, threads);                   \
+    }                                                                                                   \
+    EXPORT void KERNEL(convolution_weight_gradient_##dtype)(const T* dy, const T* x, T* dweight,        \
+                                                            const Problem* problem, int64_t threads) {  \
+        weight_gradient(dy, x, dweight, *problem, threads);                                             \
     }
 EXPORT_CONVOLUTION(float, float32)
 EXPORT_CONVOLUTION(double, float64)
