@@ -370,14 +370,8 @@ class CudaBackend(Backend):
         last = *outputs, np.int32(launch_grid[0]), flags, *more
         self._kernels.launch(variant, "norm_backward", launch_grid, (*arrays, *last))
         if rows * lanes > 1:
-            numbers = (
-                np.int32(groups),
-                np.int32(rows),
-                variant.index(pixels),
-                np.int32(lanes),
-                width,
-            )
-            arguments = *arrays[:4], gradients, flags, *numbers
+            sizes = *map(np.int32, (groups, rows)), variant.index(pixels), np.int32(lanes), width
+            arguments = *arrays[:4], gradients, flags, *sizes
             self._kernels.launch(variant, "norm_weights", weights_grid, arguments)
         parts = gradients[..., 0] if weights_grid[0] == 1 else gradients.sum(axis=3)
         return dx, parts[0], parts[1], (dy if own is None else own) if with_residual else None
