@@ -178,11 +178,9 @@ class NativeBackend(CpuBackend):
         with_residual: bool = False,
         with_dx: bool = True,
     ) -> tuple[Array | None, Array, Array, Array | None]:
-        kernel, settings = (
-            self._kernel("normalize_backward", x.dtype),
-            (fixed, with_residual, with_dx),
-        )
+        kernel = self._kernel("normalize_backward", x.dtype)
         if kernel is None or not x.size:
+            settings = fixed, with_residual, with_dx
             return super().normalize_backward(dy, x, y, statistics, weight, *settings)
         dx = np.empty(x.shape, x.dtype) if with_dx else None
         dweight, dbias = np.empty((2, *x.shape[:2]), x.dtype)
@@ -250,24 +248,15 @@ class NativeBackend(CpuBackend):
         return y
 
     def add_bias(self, y: Array, bias: Array | None, columns: slice, relu: bool) -> None:
-        if self._kernel("add_bias", y.dtype) is None or not y.flags.c_contiguous:
+        kernel = self._kernel("add_bias", y.dtype)
+        if kernel is None:
             super().add_bias(y, bias, columns, relu)
             return
-        self._add_bias(y, bias, y, columns, relu)
-
-    def bias_relu(self, x: Array, bias: Array) -> Array:
-        if self._kernel("add_bias", x.dtype) is None:
-            return super().bias_relu(x, bias)
-        y = np.empty(x.shape, x.dtype)
-        self._add_bias(x, bias, y, slice(None), True)
-        return y
-
-    def _add_bias(self, x: Array, bias: Array | None, y: Array, columns: slice, relu: bool) -> None:
         bias = None if bias is None else np.ascontiguousarray(bias)
         rows, size = y.shape
         start, stop, _ = columns.indices(size)
         numbers = relu, rows, size, start, stop - start, self._threads_for(rows * (stop - start))
-        self._kernel("add_bias", y.dtype)(*map(address, (x, bias, y)), *numbers)
+        kernel(address(y), address(bias), *numbers)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
         kernel = self._kernel("relu_backward", dy.dtype)

@@ -5,19 +5,17 @@ namespace {
 
 constexpr int64_t PIECE = 4096;  // elements that are summed in T, before the sums are in double
 
-// y = x + bias[:, None], if not null, then max(y, 0) if `relu`, in columns [start, start + count);
-// x may be y
+// y += bias[:, None], if not null, then max(y, 0) if `relu`, in columns [start, start + count)
 template <class T>
-void add_bias(const T* x, const T* bias, T* y, int64_t relu, int64_t rows, int64_t size,
+void add_bias(T* y, const T* bias, int64_t relu, int64_t rows, int64_t size,
               int64_t start, int64_t count, int64_t threads) {
     parallel(threads, rows, [&](int64_t row) {
-        const T* from = x + row * size + start;
         T* to = y + row * size + start;
         const T shift = bias ? bias[row] : 0;
         const T least = relu ? 0 : -__builtin_inf();
 #pragma GCC ivdep
         for (int64_t i = 0; i < count; ++i) {
-            const T sum = from[i] + shift;
+            const T sum = to[i] + shift;
             to[i] = sum < least ? least : sum;  // NaN stays
         }
     });
@@ -103,9 +101,9 @@ void dropout_mask(T* mask, int64_t count, int64_t key, int64_t threshold, double
 }  // namespace
 
 EXPORT_BOTH(add_bias,
-            (const T* x, const T* bias, T* y, int64_t relu, int64_t rows, int64_t size,
-             int64_t start, int64_t count, int64_t threads),
-            (x, bias, y, relu, rows, size, start, count, threads))
+            (T* y, const T* bias, int64_t relu, int64_t rows, int64_t size, int64_t start,
+             int64_t count, int64_t threads),
+            (y, bias, relu, rows, size, start, count, threads))
 EXPORT_BOTH(relu_backward,
             (const T* dy, const T* y, T* dz, T* dbias, int64_t rows, int64_t size, int64_t threads),
             (dy, y, dz, dbias, rows, size, threads))

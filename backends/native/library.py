@@ -41,7 +41,7 @@ KERNELS: dict[str, str] = {
     "rmsprop_step": "piiddddd",
     "adagrad_step": "piiddddd",
     # elementwise.cpp
-    "add_bias": "pppiiiiii",
+    "add_bias": "ppiiiiii",
     "relu_backward": "ppppiii",
     "transpose": "ppiii",
     "dropout_mask": "piiidi",
