@@ -85,8 +85,9 @@ depthwise_weight_gradient(const scalar_t* __restrict__ dy, const scalar_t* __res
       const int col = (int)(window - (index_t)row * out_width);
       const int line = row * stride_y - pad_top + a * dilation_y;
       const int column = col * stride_x - pad_left + b * dilation_x;
-      if (line < 0 || line >= height || column < 0 || column >= width) continue;
-      const pack_t value = pixels[((index_t)line * width + column) * batch + n];
+      pack_t value = {};  // padding, which makes NaN of a gradient that is not finite
+      if (line >= 0 && line < height && column >= 0 && column < width)
+        value = pixels[((index_t)line * width + column) * batch + n];
       const pack_t gradient = ((const pack_t*)dy)[filter * size + i];
       for (int l = 0; l < LANES; ++l) sum += widen(gradient.lane[l]) * widen(value.lane[l]);
     }

@@ -73,12 +73,12 @@ class NativeBackend(CpuBackend):
         relu: bool,
     ) -> Array:
         kernel = self._kernel("convolution", x.dtype)
-        if kernel is None:
+        if kernel is None or not (x.size and weight.size):
             return super().convolution(x, weight, bias, geometry, groups, relu)
         bias = None if bias is None else np.ascontiguousarray(bias)
         y = np.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
         problem = _problem(geometry, len(x), len(y), groups, x.shape[-1])
-        threads = self._threads_for(y.size * weight[0].size)
+        threads = self._threads_for(y.size * _taps(weight))
         arrays = map(address, (x, weight, bias, y, problem))
         kernel(*arrays, False, relu, threads)
         return y
@@ -87,11 +87,12 @@ class NativeBackend(CpuBackend):
         self, dy: Array, weight: Array, geometry: Geometry, groups: int
     ) -> Array:
         kernel = self._kernel("convolution", dy.dtype)
-        if kernel is None or not self.all_finite(weight):  # times the zeros around dy: NaN
+        is_empty = not (dy.size and weight.size)
+        if kernel is None or is_empty or not self.all_finite(weight):  # zeros around dy: NaN
             return super().convolution_input_gradient(dy, weight, geometry, groups)
         dx = np.empty((weight.shape[1] * groups, *geometry.input, dy.shape[-1]), dy.dtype)
         problem = _problem(geometry, len(dx), len(dy), groups, dy.shape[-1])
-        threads = self._threads_for(dy.size * weight[0].size)
+        threads = self._threads_for(dy.size * _taps(weight))
         arrays = map(address, (dy, weight, None, dx, problem))
         kernel(*arrays, True, False, threads)
         return dx
@@ -100,11 +101,11 @@ class NativeBackend(CpuBackend):
         self, dy: Array, x: Array, geometry: Geometry, groups: int
     ) -> Array:
         kernel = self._kernel("convolution_weight_gradient", x.dtype)
-        if kernel is None:
+        if kernel is None or not (dy.size and x.size):
             return super().convolution_weight_gradient(dy, x, geometry, groups)
         dweight = np.empty((len(dy), len(x) // groups, *geometry.kernel), x.dtype)
         problem = _problem(geometry, len(x), len(dy), groups, x.shape[-1])
-        threads = self._threads_for(dy.size * dweight[0].size)
+        threads = self._threads_for(dy.size * _taps(dweight))
         kernel(*map(address, (dy, x, dweight, problem)), threads)
         return dweight
 
@@ -329,6 +330,11 @@ class NativeBackend(CpuBackend):
         threads = self._threads_for(8 * sum(sizes))
         numbers = [settings[name] for name in OPTIMIZER_KERNELS[kernel]]
         function(address(table), len(table), threads, *numbers)
+
+
+def _taps(weight: Array) -> int:
+    """Number of weights of a filter."""
+    return math.prod(weight.shape[1:])
 
 
 @lru_cache(maxsize=1024)
