@@ -77,13 +77,21 @@ def pytest_cmdline_main(config):
 
 
 LARGE = 24  # tests per function
+#: test files that run on ``native`` too: what they test has compiled kernels, or uses those that do
+NATIVE_FILES = {
+    *("conv", "conv_transpose", "depthwise", "dropout", "edges", "linear_shape", "loss", "native"),
+    *("networks", "nonfinite", "norm", "optim", "pool", "threads", "three_dimensions", "trainer"),
+}
 #: at most this many tests per function, to try another version of a package
 FEW = int(os.environ.get("XCNN_TESTS_PER_FUNCTION", "0"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Reduce large tables of settings to cover every pair of values; mark the rest exhaustive."""
+    """Reduce large tables of settings to cover every pair of values; mark the rest exhaustive.
+
+    ``native`` has the tests of NATIVE_FILES only, and no exhaustive ones.
+    """
     tables = {}
     for item in items:
         if hasattr(item, "callspec"):
@@ -93,6 +101,7 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=list(spare))
         items[:] = [item for item in items if item not in spare]
         return
+    spare = {item for item in items if is_native(item) and item.path.stem[5:] not in NATIVE_FILES}
     for table in tables.values():
         if len(table) <= LARGE:
             continue
@@ -104,6 +113,14 @@ def pytest_collection_modifyitems(config, items):
             if pairs <= covered:
                 item.add_marker("exhaustive")
             covered |= pairs
+    spare |= {item for item in items if is_native(item) and item.get_closest_marker("exhaustive")}
+    config.hook.pytest_deselected(items=list(spare))
+    items[:] = [item for item in items if item not in spare]
+
+
+def is_native(item):
+    """Whether a test runs on the compiled kernels by the ``backend`` fixture."""
+    return hasattr(item, "callspec") and item.callspec.params.get("backend") == "native"
 
 
 def sample(table):

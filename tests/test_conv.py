@@ -616,3 +616,14 @@ def test_mixed_dtypes_are_named(backend):
     x, weight, bias = (backend.asarray(a) for a in arrays())
     with pytest.raises(DTypeError, match="input is float64, weight is float32"):
         F.conv2d(x, weight.astype("float32"), bias)
+
+
+@pytest.mark.parametrize("name", convolution.METHODS)
+def test_a_strided_bias_and_no_input_channels(backend, name, monkeypatch):
+    monkeypatch.setattr(xcnn.config, "convolution", name)
+    x, weight = normal(8, 8, 8, 8), normal(16, 8, 3, 3, seed=1)
+    for bias in (normal(32, seed=2)[::2], normal(16, seed=2)[::-1]):
+        y = F.conv2d(*map(backend.asarray, (x, weight, bias)), padding=1)
+        assert_matches(y.numpy(), oracles.conv2d(x, weight, bias, 1, ((1, 1), (1, 1))))
+    none = backend.asarray(x[:, :0]), backend.asarray(weight[:, :0])
+    assert not F.conv2d(*none, padding=1).numpy().any()

@@ -73,13 +73,12 @@ class NativeBackend(CpuBackend):
         relu: bool,
     ) -> Array:
         kernel = self._kernel("convolution", x.dtype)
-        if kernel is None or not (x.size and weight.size):
+        if kernel is None:
             return super().convolution(x, weight, bias, geometry, groups, relu)
-        bias = None if bias is None else np.ascontiguousarray(bias)
         y = np.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
         problem = _problem(geometry, len(x), len(y), groups, x.shape[-1])
-        threads = self._threads_for(y.size * _taps(weight))
-        arrays = map(address, (x, weight, bias, y, problem))
+        threads = self._threads_for(y.size * weight[0].size)
+        arrays = map(address, (x, weight, _contiguous(bias), y, problem))
         kernel(*arrays, False, relu, threads)
         return y
 
@@ -87,12 +86,11 @@ class NativeBackend(CpuBackend):
         self, dy: Array, weight: Array, geometry: Geometry, groups: int
     ) -> Array:
         kernel = self._kernel("convolution", dy.dtype)
-        is_empty = not (dy.size and weight.size)
-        if kernel is None or is_empty or not self.all_finite(weight):  # zeros around dy: NaN
+        if kernel is None or not self.all_finite(weight):  # times the zeros around dy: NaN
             return super().convolution_input_gradient(dy, weight, geometry, groups)
         dx = np.empty((weight.shape[1] * groups, *geometry.input, dy.shape[-1]), dy.dtype)
         problem = _problem(geometry, len(dx), len(dy), groups, dy.shape[-1])
-        threads = self._threads_for(dy.size * _taps(weight))
+        threads = self._threads_for(dy.size * weight[0].size)
         arrays = map(address, (dy, weight, None, dx, problem))
         kernel(*arrays, True, False, threads)
         return dx
@@ -101,11 +99,11 @@ class NativeBackend(CpuBackend):
         self, dy: Array, x: Array, geometry: Geometry, groups: int
     ) -> Array:
         kernel = self._kernel("convolution_weight_gradient", x.dtype)
-        if kernel is None or not (dy.size and x.size):
+        if kernel is None:
             return super().convolution_weight_gradient(dy, x, geometry, groups)
         dweight = np.empty((len(dy), len(x) // groups, *geometry.kernel), x.dtype)
         problem = _problem(geometry, len(x), len(dy), groups, x.shape[-1])
-        threads = self._threads_for(dy.size * _taps(dweight))
+        threads = self._threads_for(dy.size * dweight[0].size)
         kernel(*map(address, (dy, x, dweight, problem)), threads)
         return dweight
 
@@ -126,7 +124,7 @@ class NativeBackend(CpuBackend):
         finite = self.xp.empty(1, self.xp.int64)
         sizes = _winograd_sizes(channels, filters, geometry, x.shape[-1])
         threads = self._threads_for(y.size * channels)
-        arrays = (x, self.xp.ascontiguousarray(weight), bias, y, finite)
+        arrays = (x, np.ascontiguousarray(weight), _contiguous(bias), y, finite)
         kernel = self._kernel("winograd", x.dtype)
         kernel(*map(address, arrays), *sizes, flipped, relu, threads)
         return y if finite[0] else None
@@ -253,11 +251,10 @@ class NativeBackend(CpuBackend):
         if kernel is None:
             super().add_bias(y, bias, columns, relu)
             return
-        bias = None if bias is None else np.ascontiguousarray(bias)
         rows, size = y.shape
         start, stop, _ = columns.indices(size)
         numbers = relu, rows, size, start, stop - start, self._threads_for(rows * (stop - start))
-        kernel(address(y), address(bias), *numbers)
+        kernel(address(y), address(_contiguous(bias)), *numbers)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
         kernel = self._kernel("relu_backward", dy.dtype)
@@ -332,9 +329,8 @@ class NativeBackend(CpuBackend):
         function(address(table), len(table), threads, *numbers)
 
 
-def _taps(weight: Array) -> int:
-    """Number of weights of a filter."""
-    return math.prod(weight.shape[1:])
+def _contiguous(vector: Array | None) -> Array | None:
+    return None if vector is None else np.ascontiguousarray(vector)
 
 
 @lru_cache(maxsize=1024)
@@ -360,7 +356,7 @@ def _winograd_sizes(channels: int, filters: int, geometry: Geometry, batch: int)
 
 def _weights(weight: Array | None, bias: Array | None) -> tuple[Any, Any, tuple[int, int]]:
     """Both, contiguous, and the distances between the weights of two groups and of two rows."""
-    weight, bias = (None if a is None else np.ascontiguousarray(a) for a in (weight, bias))
+    weight, bias = _contiguous(weight), _contiguous(bias)
     shape = next((a.shape for a in (weight, bias) if a is not None), (1, 1))
     return weight, bias, (shape[1] * (shape[0] > 1), int(shape[1] > 1))
 

@@ -142,10 +142,12 @@ def choose(problem: Problem, candidates: tuple[str, ...], setting: str = "auto")
     ArgumentError
         ``setting`` names no method.
     """
+    if setting not in ("auto", *METHODS):
+        names = ", ".join(METHODS)
+        raise ArgumentError(f"xcnn.config.convolution={setting!r}: expected auto, {names}")
+    if not problem.multiplications:  # only im2col has to handle empty arrays
+        return METHODS["im2col"]
     if setting != "auto":
-        if setting not in METHODS:
-            names = ", ".join(METHODS)
-            raise ArgumentError(f"xcnn.config.convolution={setting!r}: expected auto, {names}")
         return METHODS[setting if METHODS[setting].applies(problem) else "im2col"]
     for name, method in METHODS.items():
         if name in candidates and method.applies(problem) and method.pays(problem):
