@@ -174,8 +174,9 @@ def test_local_response_norm(evaluate, shape, size):
 
 
 def pair(layer, torch, dtype="float64"):
-    """The layer, and PyTorch's of the same name and settings with the same state."""
+    """A copy of the layer, and PyTorch's of the same name and settings with the same state."""
     torch.set_num_threads(1)  # the arrays are tiny
+    layer = copy.deepcopy(layer)
     kind = getattr(torch.nn, type(layer).__name__)
     peer = kind(**layer._init_arguments).to(getattr(torch, dtype))
     layer.to(dtype=dtype)
