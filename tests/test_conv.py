@@ -627,3 +627,13 @@ def test_a_strided_bias_and_no_input_channels(backend, name, monkeypatch):
         assert_matches(y.numpy(), oracles.conv2d(x, weight, bias, 1, ((1, 1), (1, 1))))
     none = backend.asarray(x[:, :0]), backend.asarray(weight[:, :0])
     assert not F.conv2d(*none, padding=1).numpy().any()
+
+
+@pytest.mark.parametrize("stride", [2**31, (1, 2**40)])
+def test_a_stride_that_is_never_taken(backend, stride):
+    x, weight = normal(2, 3, 5, 3), normal(4, 3, 3, 3, seed=1)
+    y, pullback = xcnn.vjp(F.conv2d, *map(backend.asarray, (x, weight)), stride=stride)
+    height = 3 if isinstance(stride, tuple) else 1
+    expected = oracles.conv2d(x, weight)[:, :, :height]
+    assert_matches(y.numpy(), expected)
+    assert all(g.shape == a.shape for g, a in zip(pullback(y.data), (x, weight), strict=True))

@@ -1229,7 +1229,7 @@ def test_bfloat16_columns(case, batch, packed):
         expected = last(oracles.im2col(first(from_bfloat16(x)), *case[1:], tile))
         np.testing.assert_array_equal(from_bfloat16(unfolded), expected)
         dx = x.copy()
-        region = 0, 0, *case[0]
+        region = 0, 0, *case[0], 0  # added
         launch_bfloat16("col2im", grid, unfolded, dx, *numbers, *region, *sizes, packed=packed)
         folded = last(oracles.col2im(first(expected), case[0], *case[2:], tile))
         assert_rounded(from_bfloat16(dx), from_bfloat16(x) + folded, "bfloat16", terms=10)

@@ -809,7 +809,7 @@ class Tensor:
             raise ShapeError(f"gradient is {found}: expected an array of shape {self.shape}")
         if self._grad is not None:
             self._grad._data += gradient
-        elif is_new and gradient.flags.c_contiguous and gradient.dtype == self.dtype:
+        elif check_flag("is_new", is_new) and gradient.flags.c_contiguous and gradient.dtype == self.dtype:
             self._grad = Tensor(gradient)
         else:
             self._grad = Tensor(self.backend.xp.empty_like(self.data))

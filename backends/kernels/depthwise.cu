@@ -20,13 +20,14 @@ depthwise(scalar_t* __restrict__ y, const scalar_t* __restrict__ x,
     clear(sums);
     for (int a = 0; a < kernel_height; ++a) {
       const int line = first_y + a * dilation_y;
-      if (line < 0 || line >= height) continue;
       const index_t start = ((index_t)(filter / multiplier) * height + line) * width;
       for (int b = 0; b < kernel_width; ++b) {
         const int column = first_x + b * dilation_x;
-        if (column < 0 || column >= width) continue;
         const acc_t tap = widen(taps[a * kernel_width + b]);
-        add_product(sums, tap, ((const pack_t*)x)[(start + column) * batch + n]);
+        pack_t value = {};  // padding, which makes NaN of a weight that is not finite
+        if (line >= 0 && line < height && column >= 0 && column < width)
+          value = ((const pack_t*)x)[(start + column) * batch + n];
+        add_product(sums, tap, value);
       }
     }
     const acc_t shift = with_bias ? widen(bias[filter]) : acc_t(0);

@@ -335,14 +335,19 @@ def _contiguous(vector: Array | None) -> Array | None:
 
 @lru_cache(maxsize=1024)
 def _problem(geometry: Geometry, channels: int, filters: int, groups: int, batch: int) -> Array:
-    """``Problem`` of convolution.cpp."""
+    """``Problem`` of convolution.cpp.
+
+    A step that is never taken, which may be huge, is 1.
+    """
+    steps = zip(geometry.stride, geometry.output, strict=True)
+    gaps = zip(geometry.dilation, geometry.kernel, strict=True)
     axes = zip(
         geometry.input,
         geometry.output,
         geometry.kernel,
-        geometry.stride,
+        (step if count > 1 else 1 for step, count in steps),
         (begin for begin, _ in geometry.padding),
-        geometry.dilation,
+        (gap if count > 1 else 1 for gap, count in gaps),
         strict=True,
     )
     return np.array([channels, filters, groups, batch, *itertools.chain(*axes)], np.int64)
