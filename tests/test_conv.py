@@ -635,5 +635,5 @@ def test_a_stride_that_is_never_taken(backend, stride):
     y, pullback = xcnn.vjp(F.conv2d, *map(backend.asarray, (x, weight)), stride=stride)
     height = 3 if isinstance(stride, tuple) else 1
     expected = oracles.conv2d(x, weight)[:, :, :height]
-    assert_matches(y.numpy(), expected)
-    assert all(g.shape == a.shape for g, a in zip(pullback(y.data), (x, weight), strict=True))
+    assert_matches(backend.to_host(y), expected)
+    assert all(g.shape == a.shape for g, a in zip(pullback(y), (x, weight), strict=True))

@@ -807,9 +807,10 @@ class Tensor:
         if getattr(gradient, "shape", None) != self.shape:
             found = _shape_of(gradient)
             raise ShapeError(f"gradient is {found}: expected an array of shape {self.shape}")
+        check_flag("is_new", is_new)
         if self._grad is not None:
             self._grad._data += gradient
-        elif check_flag("is_new", is_new) and gradient.flags.c_contiguous and gradient.dtype == self.dtype:
+        elif is_new and gradient.flags.c_contiguous and gradient.dtype == self.dtype:
             self._grad = Tensor(gradient)
         else:
             self._grad = Tensor(self.backend.xp.empty_like(self.data))
