@@ -615,7 +615,7 @@ def _region(geometry: Geometry, tile: Tile) -> list[tuple[int, int]]:
 @lru_cache(maxsize=1024)
 def _geometry_arguments(geometry: Geometry) -> tuple[np.int32, ...]:
     """In the order of the GEOMETRY parameters of kernels/common.cuh."""
-    (top, bottom), (left, right) = geometry.padding
+    geometry, ((top, bottom), (left, right)) = geometry.taken, geometry.padding
     pairs = (geometry.input, geometry.output, geometry.kernel, geometry.stride)
     numbers = *(n for pair in pairs for n in pair), top, bottom, left, right, *geometry.dilation
     return tuple(map(np.int32, numbers))

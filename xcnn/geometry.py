@@ -60,6 +60,13 @@ class Geometry(NamedTuple):
     padding: tuple[Pair, Pair]
     dilation: Pair
 
+    @property
+    def taken(self) -> Geometry:
+        """The same windows, where a stride or dilation that is never taken, perhaps huge, is 1."""
+        stride = [s if n > 1 else 1 for s, n in zip(self.stride, self.output, strict=True)]
+        dilation = [d if n > 1 else 1 for d, n in zip(self.dilation, self.kernel, strict=True)]
+        return self._replace(stride=(stride[0], stride[1]), dilation=(dilation[0], dilation[1]))
+
     def span(self, axis: int, k: int, start: int = 0, stop: int | None = None) -> Span:
         """The windows that read a real pixel at kernel element ``k``, and those pixels.
 

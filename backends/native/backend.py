@@ -335,19 +335,15 @@ def _contiguous(vector: Array | None) -> Array | None:
 
 @lru_cache(maxsize=1024)
 def _problem(geometry: Geometry, channels: int, filters: int, groups: int, batch: int) -> Array:
-    """``Problem`` of convolution.cpp.
-
-    A step that is never taken, which may be huge, is 1.
-    """
-    steps = zip(geometry.stride, geometry.output, strict=True)
-    gaps = zip(geometry.dilation, geometry.kernel, strict=True)
+    """``Problem`` of convolution.cpp."""
+    geometry = geometry.taken
     axes = zip(
         geometry.input,
         geometry.output,
         geometry.kernel,
-        (step if count > 1 else 1 for step, count in steps),
+        geometry.stride,
         (begin for begin, _ in geometry.padding),
-        (gap if count > 1 else 1 for gap, count in gaps),
+        geometry.dilation,
         strict=True,
     )
     return np.array([channels, filters, groups, batch, *itertools.chain(*axes)], np.int64)
