@@ -120,8 +120,8 @@ class NativeBackend(CpuBackend):
         flipped: bool = False,
     ) -> Array | None:
         filters, channels = weight.shape[:2][:: -1 if flipped else 1]
-        y = self.xp.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
-        finite = self.xp.empty(1, self.xp.int64)
+        y = np.empty((filters, *geometry.output, x.shape[-1]), x.dtype)
+        finite = np.empty(1, np.int64)
         sizes = _winograd_sizes(channels, filters, geometry, x.shape[-1])
         threads = self._threads_for(y.size * channels)
         arrays = (x, np.ascontiguousarray(weight), _contiguous(bias), y, finite)
@@ -131,7 +131,7 @@ class NativeBackend(CpuBackend):
 
     def winograd_weight_gradient(self, x: Array, dy: Array, geometry: Geometry) -> Array:
         channels, filters = len(x), len(dy)
-        dweight = self.xp.empty((filters, channels, *geometry.kernel), x.dtype)
+        dweight = np.empty((filters, channels, *geometry.kernel), x.dtype)
         sizes = _winograd_sizes(channels, filters, geometry, x.shape[-1])
         kernel = self._kernel("winograd_weight_gradient", x.dtype)
         kernel(*map(address, (x, dy, dweight)), *sizes, self._threads_for(dy.size * channels))

@@ -33,21 +33,6 @@ inline __attribute__((always_inline)) void each_vector(int64_t size, F&& f) {
     if (i < size) f(i, size - i);
 }
 
-// the sum of a vector, by halves
-template <class T, int BYTES = VECTOR_BYTES, class V>
-inline double total(V v) {
-    if constexpr (BYTES <= 16) {
-        double sum = 0;
-        for (int i = 0; i < BYTES / (int)sizeof(T); ++i) sum += v[i];
-        return sum;
-    } else {
-        typedef T Half __attribute__((vector_size(BYTES / 2)));
-        Half halves[2];
-        memcpy(halves, &v, sizeof v);
-        return total<T, BYTES / 2>(halves[0] + halves[1]);
-    }
-}
-
 struct Shape {
     int64_t groups, rows, pixels, lanes, chunks, width;
 
@@ -133,7 +118,7 @@ inline double sum_of(const double* p, int64_t size, int64_t stride) {
     int64_t i = 0;
     for (; stride == 1 && i + Vector<double>::size <= size; i += Vector<double>::size) sums += load(p + i);
     for (; i < size; ++i) rest += p[i * stride];
-    return total<double>(sums) + rest;
+    return sum<double>(sums) + rest;
 }
 
 // Add columns of `count` elements each to the moments of their lanes; changes m2.
@@ -393,7 +378,7 @@ struct Backward {
         for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, recent + c, all);
         for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, recent + c, all);
         if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, recent + c, all);
-        for (int i = 0; i < 2; ++i) own[i] += total<T>(all[i]);
+        for (int i = 0; i < 2; ++i) own[i] += sum<T>(all[i]);
     }
 
     template <int W>
