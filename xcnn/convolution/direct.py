@@ -6,16 +6,22 @@ while the pixels of a tile stay in the cache.
 
 from __future__ import annotations
 
+import math
+
 from ..arrays import Array
 from ..backends import Backend
 from .method import Method, Problem
 
+_LARGEST_WINDOW = 2**13  # pixels, with dilation: a tile holds as many of each channel
+
 
 class Direct(Method):
-    """Any convolution, in one call of a primitive of the backend."""
+    """Any convolution of windows that are not huge, in one call of a primitive of the backend."""
 
     def applies(self, problem: Problem) -> bool:
-        return True
+        geometry = problem.geometry
+        axes = zip(geometry.kernel, geometry.dilation, strict=True)
+        return math.prod((k - 1) * dilation + 1 for k, dilation in axes) <= _LARGEST_WINDOW
 
     def pays(self, problem: Problem) -> bool:
         """Not for 1×1 kernels, for which BLAS is faster: measured with the kernels of a CPU."""
