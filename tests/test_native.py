@@ -70,7 +70,7 @@ def test_without_a_library(tmp_path, monkeypatch, name, content, expected):
 
 
 def test_a_library_of_another_version(monkeypatch):
-    monkeypatch.setitem(KERNELS, "gone", "p")
+    monkeypatch.setattr("xcnn.backends.native.library._signatures", lambda: 1)
     library, text = load()
     assert library is None
     assert "cannot be loaded, install xcnn again: it is of another version of xcnn" in text
@@ -80,6 +80,21 @@ def test_the_library_is_newer_than_its_sources():
     sources = [*PATH.parent.glob("*.cpp"), *PATH.parent.glob("*.h")]
     newest = max(path.stat().st_mtime for path in sources)
     assert PATH.stat().st_mtime >= newest, "compile the kernels again: pip install -e ."
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_memory(threads, monkeypatch):
+    """A tile of 2^25 rows and columns does not fit; the next call works."""
+    monkeypatch.setattr(NATIVE, "_threads_for", lambda work: threads)
+    geometry = window_geometry((3, 3), (2, 2), 1, 2**24, 2**25)
+    x, weight, dy = normal(1, 3, 3, 2), normal(1, 1, 2, 2), normal(1, 3, 3, 2)
+    with pytest.raises(MemoryError, match="no room for a kernel's intermediate values"):
+        NATIVE.convolution(x, weight, None, geometry, 1, False)
+    with pytest.raises(MemoryError, match="no room for a kernel's intermediate values"):
+        NATIVE.convolution_weight_gradient(dy, x, geometry, 1)
+    geometry = window_geometry((3, 3), (2, 2), 1, 0, 1)
+    y = NATIVE.convolution(x, weight, None, geometry, 1, False)
+    assert_matches(y, PLAIN.convolution(x, weight, None, geometry, 1, False))
 
 
 # -- threads -------------------------------------------------------------------------------

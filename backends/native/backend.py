@@ -59,7 +59,7 @@ class NativeBackend(CpuBackend):
 
     def _threads_for(self, work: int) -> int:
         """Number of threads for ``work`` multiplications."""
-        return self._threads.available if work >= 2**16 else 1
+        return self._threads.available if work >= 2**20 else 1  # waking one takes 10 µs
 
     # -- convolution --------------------------------------------------------------------------
 

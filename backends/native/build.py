@@ -12,6 +12,7 @@ import os
 import platform
 import shlex
 import tempfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def compile_library(target: Path, folder: Path, spawn: Any) -> None:
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     more = shlex.split(os.environ.get("CXXFLAGS", ""))
     variants = {"baseline": [], **VARIANTS.get(platform.machine(), {})}
+    signatures = zlib.crc32((HERE / "library.py").read_bytes()) & 0x7FFFFFFF
+    more = [*more, f"-DXCNN_SIGNATURES={signatures}"]
     commands, objects = [], []
     for source in sorted(HERE.glob("*.cpp")):
         names = ["baseline"] if source.stem == "threads" else list(variants)

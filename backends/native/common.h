@@ -18,18 +18,21 @@
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-// export the template name<T> for both types: NAME_float32 and NAME_float64, with the same parameters
+// export the template name<T> for both types: NAME_float32 and NAME_float64, with the same parameters;
+// they return 0, or 1 where there was no memory
 #define EXPORT_BOTH(name, parameters, arguments)                         \
     EXPORT_AS(name, float, float32, parameters, arguments)               \
     EXPORT_AS(name, double, float64, parameters, arguments)
 #define EXPORT_AS(name, type, dtype, parameters, arguments)              \
     namespace dtype {                                                    \
     typedef type T;                                                      \
-    EXPORT void KERNEL(name##_##dtype) parameters { name<T> arguments; } \
+    EXPORT int KERNEL(name##_##dtype) parameters {                       \
+        return failed([&] { name<T> arguments; });                       \
+    }                                                                    \
     }
 
-// Call work(context, part) for each part in [0, parts), on up to `threads` threads.
-EXPORT void xcnn_parallel(int64_t threads, int64_t parts, void (*work)(void*, int64_t), void* context);
+// Call work(context, part) for each part in [0, parts), on up to `threads` threads; false if one threw.
+EXPORT bool xcnn_parallel(int64_t threads, int64_t parts, void (*work)(void*, int64_t), void* context);
 
 namespace {
 
@@ -91,25 +94,25 @@ inline void store_part(T* p, Vec<T> v, int64_t n) {
 // the lanes V at p
 template <class V, class T>
 inline V read(const T* p) {
-    if constexpr (sizeof(V) == sizeof(T))
-        return *p;
-    else
-        return load(p);
+    V v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
 inline void write(float* p, float v) { *p = v; }
 inline void write(double* p, double v) { *p = v; }
-template <class T>
-inline void write(T* p, Vec<T> v) {
-    store(p, v);
+template <class T, class V, class = decltype(V{}[0])>
+inline void write(T* p, V v) {
+    memcpy(p, &v, sizeof v);
 }
-// call f(i, V) to cover the elements [0, n); some twice, unless n is a multiple of the vector
-template <class T, class F>
-inline void each_twice(int64_t n, F&& f) {
-    constexpr int64_t size = Vector<T>::size;
-    if (n < size)
-        for (int64_t i = 0; i < n; ++i) f(i, T());
+// call f(i, lanes V) for the elements [i, n): whole vectors, then shorter ones, the last one by one
+template <class T, int bytes = VECTOR_BYTES, class F>
+inline void each_lanes(int64_t n, F&& f, int64_t i = 0) {
+    constexpr int64_t size = Vector<T, bytes>::size;
+    for (; i + size <= n; i += size) f(i, typename Vector<T, bytes>::type());
+    if constexpr (bytes > 16)
+        each_lanes<T, bytes / 2>(n, f, i);
     else
-        for (int64_t i = 0; i < n; i += size) f(smaller(i, n - size), Vec<T>());
+        for (; i < n; ++i) f(i, T());
 }
 // the sum of the lanes: halves are added until two lanes are left
 template <class T, int bytes = VECTOR_BYTES>
@@ -123,12 +126,24 @@ inline T sum(typename Vector<T, bytes>::type v) {
     }
 }
 
+struct NoMemory {};  // thrown: scratch memory cannot be had
+
+template <class F>
+inline int failed(F&& work) {
+    try {
+        work();
+        return 0;
+    } catch (const NoMemory&) {
+        return 1;
+    }
+}
+
 // memory for `count` elements, aligned to vectors, not initialised, until the end of the block
 template <class T>
 struct Buffer {
     T* data;
     explicit Buffer(int64_t count) : data(static_cast<T*>(aligned_alloc(64, 64 * ceil_div(count * sizeof(T) + 1, 64)))) {
-        if (!data) abort();
+        if (!data) throw NoMemory();
     }
     ~Buffer() { free(data); }
     Buffer(const Buffer&) = delete;
@@ -140,7 +155,7 @@ template <class T>
 struct Zeros {
     T few[512], *data = few;
     explicit Zeros(int64_t count) {
-        if (count > 512 && !(data = static_cast<T*>(malloc(count * sizeof(T))))) abort();
+        if (count > 512 && !(data = static_cast<T*>(malloc(count * sizeof(T))))) throw NoMemory();
         memset(data, 0, count * sizeof(T));
     }
     ~Zeros() {
@@ -153,7 +168,8 @@ struct Zeros {
 // parallel(threads, parts, [&](int64_t part) { ... }); parts must be independent of one another
 template <class F>
 inline void parallel(int64_t threads, int64_t parts, F&& work) {
-    xcnn_parallel(threads, parts, [](void* f, int64_t part) { (*static_cast<F*>(f))(part); }, &work);
+    const auto call = [](void* f, int64_t part) { (*static_cast<F*>(f))(part); };
+    if (!xcnn_parallel(threads, parts, call, &work)) throw NoMemory();
 }
 
 }  // namespace

@@ -354,7 +354,7 @@ void compute(const Tiling& t, const Tile& tile, const Taps<T>& taps, int64_t blo
 }
 
 template <class T>
-void correlation(const T* source, const T* weight, const T* bias, T* target, const Problem& p, bool gradient,
+void convolution(const T* source, const T* weight, const T* bias, T* target, const Problem& p, bool gradient,
                  bool relu, int64_t threads) {
     const Side h(p.height, gradient), w(p.width, gradient);
     const int64_t sources = (gradient ? p.filters : p.channels) / p.groups;
@@ -410,7 +410,7 @@ inline void multiply(const T* dy, int64_t filter_pitch, int64_t dy_pitch, const 
 
 // The weight gradient, in blocks of filters and channels with which a tile has long runs.
 template <class T>
-void weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int64_t threads) {
+void convolution_weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int64_t threads) {
     constexpr int64_t size = Vector<T>::size;
     const Side h(p.height, false), w(p.width, false);
     const Side dy_h(Axis{h.target, h.target, 1, 1, 0, 1}, false), dy_w(Axis{w.target, w.target, 1, 1, 0, 1}, false);
@@ -469,15 +469,10 @@ void weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int6
 
 }  // namespace
 
-#define EXPORT_CONVOLUTION(T, dtype)                                                                    \
-    EXPORT void KERNEL(convolution_##dtype)(const T* source, const T* weight, const T* bias, T* target, \
-                                            const Problem* problem, int64_t gradient, int64_t relu,     \
-                                            int64_t threads) {                                          \
-        correlation(source, weight, bias, target, *problem, gradient, relu, threads);                   \
-    }                                                                                                   \
-    EXPORT void KERNEL(convolution_weight_gradient_##dtype)(const T* dy, const T* x, T* dweight,        \
-                                                            const Problem* problem, int64_t threads) {  \
-        weight_gradient(dy, x, dweight, *problem, threads);                                             \
-    }
-EXPORT_CONVOLUTION(float, float32)
-EXPORT_CONVOLUTION(double, float64)
+EXPORT_BOTH(convolution,
+            (const T* source, const T* weight, const T* bias, T* target, const Problem* problem,
+             int64_t gradient, int64_t relu, int64_t threads),
+            (source, weight, bias, target, *problem, gradient, relu, threads))
+EXPORT_BOTH(convolution_weight_gradient,
+            (const T* dy, const T* x, T* dweight, const Problem* problem, int64_t threads),
+            (dy, x, dweight, *problem, threads))

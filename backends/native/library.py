@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ VARIANTS = ("avx512", "avx2", "baseline")
 PATH = Path(__file__).with_name("kernels.so")
 _TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
 #: the arguments of each kernel, exported for two dtypes as NAME_float32 and NAME_float64: p a
-#: pointer, i an int64, d a double
+#: pointer, i an int64, d a double; it returns 0, or 1 without memory for its intermediate values
 KERNELS: dict[str, str] = {
     # convolution.cpp
     "convolution": "pppppiii",
@@ -48,6 +49,16 @@ KERNELS: dict[str, str] = {
 }
 
 
+def _check(failed: int, function: Any, arguments: Any) -> None:
+    if failed:
+        raise MemoryError("no room for a kernel's intermediate values")
+
+
+def _signatures() -> int:
+    """A checksum of this file, which the library was compiled with (``build.py``)."""
+    return zlib.crc32(Path(__file__).read_bytes()) & 0x7FFFFFFF
+
+
 class Library:
     """The kernels of one instruction set.
 
@@ -66,6 +77,8 @@ class Library:
 
     def __init__(self, variant: str = "") -> None:
         self._library = ctypes.CDLL(str(PATH))
+        if getattr(self._library, "xcnn_signatures", int)() != _signatures():
+            raise OSError("it is of another version of xcnn")
         usable = [name for name in VARIANTS if self._has(name)]
         if variant and variant not in usable:
             raise ArgumentError(
@@ -73,11 +86,8 @@ class Library:
                 f"{', '.join(usable)}"
             )
         self.variant = variant or usable[0]
-        try:
-            #: the kernels by name and ``dtype.char``, as functions of addresses and numbers
-            self.functions = dict(self._load())
-        except AttributeError as error:
-            raise OSError(f"it is of another version of xcnn ({error})") from error
+        #: the kernels by name and ``dtype.char``, as functions of addresses and numbers
+        self.functions = dict(self._load())
 
     def _has(self, variant: str) -> bool:
         return bool(self._library[f"xcnn_has_{variant}"]())
@@ -87,7 +97,7 @@ class Library:
             for char, suffix in (("f", "float32"), ("d", "float64")):
                 function = getattr(self._library, f"xcnn_{self.variant}_{name}_{suffix}")
                 function.argtypes = [_TYPES[kind] for kind in arguments]
-                function.restype = None
+                function.restype, function.errcheck = ctypes.c_int, _check
                 yield (name, char), function
 
 

@@ -47,7 +47,7 @@ void cross_entropy(const T* x, const int64_t* target, T* terms, T* slope, int64_
     parallel(threads, parts, [&](int64_t part) {
         const int64_t start = part * size / parts, count = (part + 1) * size / parts - start;
         T totals[COLUMNS], maxima[COLUMNS];
-        each_twice<T>(count, [&](int64_t i, auto lanes) {
+        each_lanes<T>(count, [&](int64_t i, auto lanes) {
             T* to = slope ? slope + start + i : nullptr;
             softmax<decltype(lanes)>(x + start + i, to, classes, size, totals + i, maxima + i);
         });
@@ -82,7 +82,7 @@ void mean_of_terms(const T* terms, const int64_t* target, T* mean, T* inverse, i
 
 template <class T>
 void exponential(const T* x, T* y, int64_t size) {
-    each_twice<T>(size, [&](int64_t i, auto lanes) {
+    each_lanes<T>(size, [&](int64_t i, auto lanes) {
         write(y + i, exponential<T>(read<decltype(lanes)>(x + i)));
     });
 }

@@ -263,7 +263,7 @@ struct Forward {
 };
 
 template <class T>
-void forward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,
+void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,
              const T* weight, const T* bias, int64_t group_stride, int64_t row_stride, double eps,
              T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,
              int64_t relu, T* y, T* statistics) {
@@ -447,7 +447,7 @@ struct Backward {
 };
 
 template <class T>
-void backward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,
+void normalize_backward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,
               const T* x, const T* y, const T* statistics, const T* weight, int64_t group_stride,
               int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual) {
     const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
@@ -465,21 +465,16 @@ void backward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int
 
 }  // namespace
 
-#define NORM(T, suffix)                                                                              \
-    EXPORT void KERNEL(normalize_##suffix)(                                                          \
-        int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,    \
-        const T* weight, const T* bias, int64_t group_stride, int64_t row_stride, double eps,        \
-        T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,          \
-        int64_t relu, T* y, T* statistics) {                                                         \
-        forward(threads, groups, rows, pixels, lanes, x, weight, bias, group_stride, row_stride,     \
-                eps, running_mean, running_var, momentum, fixed, residual, relu, y, statistics);     \
-    }                                                                                                \
-    EXPORT void KERNEL(normalize_backward_##suffix)(                                                 \
-        int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,   \
-        const T* x, const T* y, const T* statistics, const T* weight, int64_t group_stride,          \
-        int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual) {              \
-        backward(threads, groups, rows, pixels, lanes, dy, x, y, statistics, weight, group_stride,   \
-                 row_stride, fixed, dx, dweight, dbias, dresidual);                                  \
-    }
-NORM(float, float32)
-NORM(double, float64)
+EXPORT_BOTH(normalize,
+            (int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,
+             const T* weight, const T* bias, int64_t group_stride, int64_t row_stride, double eps,
+             T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,
+             int64_t relu, T* y, T* statistics),
+            (threads, groups, rows, pixels, lanes, x, weight, bias, group_stride, row_stride, eps,
+             running_mean, running_var, momentum, fixed, residual, relu, y, statistics))
+EXPORT_BOTH(normalize_backward,
+            (int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,
+             const T* x, const T* y, const T* statistics, const T* weight, int64_t group_stride,
+             int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual),
+            (threads, groups, rows, pixels, lanes, dy, x, y, statistics, weight, group_stride,
+             row_stride, fixed, dx, dweight, dbias, dresidual))

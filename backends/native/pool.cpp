@@ -140,7 +140,7 @@ void maxima(const T* x, T* y, const Geometry& g, int64_t channels, int64_t batch
                 [&](const Window& w, int64_t from, int64_t, int64_t, int64_t to) {
         const bool is_empty = w.rows <= 0 || w.columns <= 0;  // all padding
         const int64_t size = w.rows == w.columns ? w.rows : 0;
-        each_twice<T>(batch, [&](int64_t i, auto lanes) {
+        each_lanes<T>(batch, [&](int64_t i, auto lanes) {
             typedef decltype(lanes) V;
             const auto keep = [&](auto chosen) { save(to + i, chosen); };
             if (is_empty) {
@@ -207,7 +207,7 @@ void avg_pool2d(const T* x, T* y, int64_t include_pad, const Geometry* g, int64_
     each_window(*g, channels, batch, threads,
                 [&](const Window& w, int64_t from, int64_t row, int64_t column, int64_t to) {
         const T weight = share<T>(*g, row, column, include_pad);
-        each_twice<T>(batch, [&](int64_t i, auto lanes) {
+        each_lanes<T>(batch, [&](int64_t i, auto lanes) {
             write(y + to + i, total<decltype(lanes)>(w, x + from + i) * weight);
         });
     });

@@ -31,9 +31,15 @@ struct Job {
     void* context;
     int64_t parts;
     std::atomic<int64_t> next{0};
+    std::atomic<bool> threw{false};
 
     void run() {
-        for (int64_t part; (part = next.fetch_add(1)) < parts;) work(context, part);
+        try {
+            for (int64_t part; (part = next.fetch_add(1)) < parts;) work(context, part);
+        } catch (...) {  // no memory: the caller throws it again
+            threw.store(true);
+            next.store(parts);
+        }
     }
 };
 
@@ -96,13 +102,20 @@ struct Start {
 
 }  // namespace
 
-EXPORT void xcnn_parallel(int64_t threads, int64_t parts, void (*work)(void*, int64_t), void* context) {
+EXPORT bool xcnn_parallel(int64_t threads, int64_t parts, void (*work)(void*, int64_t), void* context) {
     Job job{work, context, parts};
     Pool* mine = pool;
-    if (threads < 2 || parts < 2 || mine->busy.exchange(true)) return job.run();
-    mine->run(threads, job);
-    mine->busy.store(false);
+    if (threads < 2 || parts < 2 || mine->busy.exchange(true)) {
+        job.run();
+    } else {
+        mine->run(threads, job);
+        mine->busy.store(false);
+    }
+    return !job.threw.load();
 }
+
+// A checksum of the signatures that library.py expects.
+EXPORT int xcnn_signatures() { return XCNN_SIGNATURES; }
 
 // Whether this processor and system have the instructions of a variant.
 EXPORT int xcnn_has_avx2() {

@@ -169,6 +169,16 @@ struct Run {
     int64_t lane, lanes, top, left, n;
 };
 
+template <class T>
+inline void copy_lanes(T* to, const T* from, int64_t lanes) {
+    if (lanes == 4)
+        memcpy(to, from, 4 * sizeof(T));  // one instruction
+    else if (lanes == 8)
+        memcpy(to, from, 8 * sizeof(T));
+    else
+        for (int64_t i = 0; i < lanes; ++i) to[i] = from[i];
+}
+
 // The windows (extent, extent) of a vector of lanes.
 template <class T>
 struct Windows {
@@ -219,12 +229,12 @@ struct Windows {
     void read(const T* channel, T* copy) const {
         memset(copy, 0, extent * extent * size * sizeof(T));
         each_pixel([&](int64_t at, int pixel, const Run& run) {
-            for (int64_t i = 0; i < run.lanes; ++i) copy[pixel * size + run.lane + i] = channel[at + i];
+            copy_lanes(copy + pixel * size + run.lane, channel + at, run.lanes);
         });
     }
     void write(T* channel, const T* copy) const {
         each_pixel([&](int64_t at, int pixel, const Run& run) {
-            for (int64_t i = 0; i < run.lanes; ++i) channel[at + i] = copy[pixel * size + run.lane + i];
+            copy_lanes(channel + at, copy + pixel * size + run.lane, run.lanes);
         });
     }
 };
@@ -470,7 +480,7 @@ struct Winograd {
 };
 
 template <class T>
-void forward(const T* x, const T* weight, const T* bias, T* y, int64_t* finite, int64_t channels, int64_t filters,
+void winograd(const T* x, const T* weight, const T* bias, T* y, int64_t* finite, int64_t channels, int64_t filters,
              int64_t height, int64_t width, int64_t out_height, int64_t out_width, int64_t batch, int64_t top,
              int64_t left, int64_t taps, int64_t flipped, int64_t relu, int64_t threads) {
     const Image in{height, width, batch}, out{out_height, out_width, batch};
@@ -483,7 +493,7 @@ void forward(const T* x, const T* weight, const T* bias, T* y, int64_t* finite, 
 }
 
 template <class T>
-void weight_gradient(const T* x, const T* dy, T* dweight, int64_t channels, int64_t filters, int64_t height,
+void winograd_weight_gradient(const T* x, const T* dy, T* dweight, int64_t channels, int64_t filters, int64_t height,
                      int64_t width, int64_t out_height, int64_t out_width, int64_t batch, int64_t top, int64_t left,
                      int64_t taps, int64_t threads) {
     const Image in{height, width, batch}, out{out_height, out_width, batch};
@@ -495,17 +505,12 @@ void weight_gradient(const T* x, const T* dy, T* dweight, int64_t channels, int6
 
 }  // namespace
 
-#define WINOGRAD(T, dtype)                                                                                        \
-    EXPORT void KERNEL(winograd_##dtype)(const T* x, const T* weight, const T* bias, T* y, int64_t* finite,       \
-                                         int64_t c, int64_t f, int64_t h, int64_t w, int64_t oh, int64_t ow,      \
-                                         int64_t n, int64_t top, int64_t left, int64_t taps, int64_t flipped,     \
-                                         int64_t relu, int64_t threads) {                                         \
-        forward(x, weight, bias, y, finite, c, f, h, w, oh, ow, n, top, left, taps, flipped, relu, threads);      \
-    }                                                                                                             \
-    EXPORT void KERNEL(winograd_weight_gradient_##dtype)(                                                         \
-        const T* x, const T* dy, T* dweight, int64_t c, int64_t f, int64_t h, int64_t w, int64_t oh, int64_t ow,  \
-        int64_t n, int64_t top, int64_t left, int64_t taps, int64_t threads) {                                    \
-        weight_gradient(x, dy, dweight, c, f, h, w, oh, ow, n, top, left, taps, threads);                         \
-    }
-WINOGRAD(float, float32)
-WINOGRAD(double, float64)
+EXPORT_BOTH(winograd,
+            (const T* x, const T* weight, const T* bias, T* y, int64_t* finite, int64_t c, int64_t f, int64_t h,
+             int64_t w, int64_t oh, int64_t ow, int64_t n, int64_t top, int64_t left, int64_t taps, int64_t flipped,
+             int64_t relu, int64_t threads),
+            (x, weight, bias, y, finite, c, f, h, w, oh, ow, n, top, left, taps, flipped, relu, threads))
+EXPORT_BOTH(winograd_weight_gradient,
+            (const T* x, const T* dy, T* dweight, int64_t c, int64_t f, int64_t h, int64_t w, int64_t oh, int64_t ow,
+             int64_t n, int64_t top, int64_t left, int64_t taps, int64_t threads),
+            (x, dy, dweight, c, f, h, w, oh, ow, n, top, left, taps, threads))
