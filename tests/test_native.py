@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -95,6 +96,42 @@ def test_no_memory(threads, monkeypatch):
     geometry = window_geometry((3, 3), (2, 2), 1, 0, 1)
     y = NATIVE.convolution(x, weight, None, geometry, 1, False)
     assert_matches(y, PLAIN.convolution(x, weight, None, geometry, 1, False))
+
+
+# -- matrix products -----------------------------------------------------------------------
+
+
+class ThreeThreads:
+    available, busy = 3, False
+
+    def hold(self):
+        return nullcontext(True)
+
+
+def matrix(form, rows, columns, dtype):
+    """In rows, in columns (a transposed view), or part of a wider one."""
+    wide = normal(*((columns, rows) if form == "T" else (rows, columns + 5)), dtype=dtype)
+    return {"C": wide[:, :columns].copy(), "T": wide.T, "slice": wide[:, 3 : 3 + columns]}[form]
+
+
+@pytest.mark.skipif(not NATIVE or not NATIVE._gemm, reason="NumPy has another BLAS")
+@pytest.mark.parametrize("form", ["C", "T", "slice"])
+@pytest.mark.parametrize("shape", [(33, 5, 20), (5, 20, 47), (7, 50, 3), (2, 2, 2), (40, 1, 40)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_of_several_threads(monkeypatch, dtype, shape, form):
+    """Split by rows, by columns, or along the common length."""
+    monkeypatch.setattr(NATIVE, "_threads", ThreeThreads())
+    monkeypatch.setattr("xcnn.backends.native.backend._THREAD", 1)
+    monkeypatch.setattr("xcnn.backends.cpu.CpuBackend.matmul", None)  # nothing is left to NumPy
+    rows, terms, columns = shape
+    a, b = matrix(form, rows, terms, dtype), matrix(form, terms, columns, dtype)
+    expected = (a.astype(np.float64)[:, :, None] * b).sum(axis=1)
+    assert_matches(NATIVE.matmul(a, b), expected.astype(dtype))
+    whole = normal(rows, columns + 2, dtype=dtype)
+    before, out = whole.copy(), whole[:, 1:-1]
+    assert NATIVE.matmul(a, b, out=out) is out
+    assert_matches(out, expected.astype(dtype))
+    np.testing.assert_array_equal(whole[:, [0, -1]], before[:, [0, -1]])
 
 
 # -- threads -------------------------------------------------------------------------------

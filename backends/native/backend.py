@@ -6,7 +6,7 @@ import ctypes
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..norm import Running, Statistics
 from .library import Library
 
 _CHUNK = 2**14  # elements of a parameter that a thread updates at a time
+_THREAD = 2**19  # multiplications of a product that are worth a thread
 
 
 def address(array: Array | None) -> int:
@@ -60,6 +61,41 @@ class NativeBackend(CpuBackend):
     def _threads_for(self, work: int) -> int:
         """Number of threads for ``work`` multiplications."""
         return self._threads.available if work >= 2**20 else 1  # waking one takes 10 µs
+
+    # -- matrix products ----------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        y = self._product_in_threads(a, b, out) if a.ndim == b.ndim == 2 else None
+        return super().matmul(a, b, out) if y is None else y
+
+    def _product_in_threads(self, a: Array, b: Array, out: Array | None) -> Array | None:
+        """None, and nothing is computed, where one thread will do or BLAS cannot take them."""
+        work, shape = a.size * b.shape[1], (len(a), b.shape[1])
+        threads = min(work // _THREAD, self._threads.available) if work >= 2 * _THREAD else 1
+        if threads < 2 or a.shape[1] != len(b) or min(shape) < 2:
+            return None
+        y = np.empty(shape, a.dtype) if out is None else out
+        gemm = self._gemm.get(a.dtype.char) if a.dtype == b.dtype == y.dtype else None
+        left, right, target = map(_matrix, (a, b, y))
+        if not (gemm and left and right and target) or target[2] or y.shape != shape:
+            return None
+        with self._threads.hold() as held:
+            if not held:
+                return None
+            kernel = self._kernel("product", a.dtype)
+            kernel(threads, gemm, *shape, len(b), *left, *right, *target[:2])
+        return y
+
+    @cached_property
+    def _gemm(self) -> dict[str, int]:
+        """Addresses of NumPy's BLAS functions by ``dtype.char``; none but of OpenBLAS's wheels."""
+        found = {}
+        for char, letter in (("f", "s"), ("d", "d")):
+            for library, prefix in itertools.product(self._threads._blas, ("scipy_", "")):
+                function = getattr(library.dynlib, f"{prefix}cblas_{letter}gemm64_", None)
+                if function:
+                    found[char] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        return found
 
     # -- convolution --------------------------------------------------------------------------
 
@@ -327,6 +363,15 @@ class NativeBackend(CpuBackend):
         threads = self._threads_for(8 * sum(sizes))
         numbers = [settings[name] for name in OPTIMIZER_KERNELS[kernel]]
         function(address(table), len(table), threads, *numbers)
+
+
+def _matrix(x: Array) -> tuple[int, int, bool] | None:
+    """``Matrix`` of products.cpp; None if neither rows nor columns are contiguous."""
+    for matrix, transposed in ((x, False), (x.T, True)):
+        step, rest = divmod(matrix.strides[0], x.itemsize)
+        if matrix.strides[1] == x.itemsize and not rest and step >= matrix.shape[1]:
+            return address(matrix), step, transposed
+    return None
 
 
 def _contiguous(vector: Array | None) -> Array | None:

@@ -27,6 +27,8 @@ KERNELS: dict[str, str] = {
     # norm.cpp
     "normalize": "iiiiipppiidppdipipp",
     "normalize_backward": "iiiiipppppiiipppp",
+    # products.cpp
+    "product": "ipiiipiipiipi",
     # pool.cpp
     "max_pool2d": "pppipiii",
     "max_pool2d_backward": "pppipiii",
