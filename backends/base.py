@@ -526,8 +526,11 @@ class Backend:
         fixed: bool = False,
         residual: Array | None = None,
         relu: bool = False,
+        ceiling: float = math.inf,
     ) -> tuple[Array, Statistics]:
-        """y = (x - mean) / sqrt(var + eps) * weight + bias + residual, then max(y, 0) if ``relu``.
+        """y = (x - mean) / sqrt(var + eps) * weight + bias + residual.
+
+        With ``relu``, min(max(y, 0), ceiling).
 
         Mean and variance are those of each lane of each group, or ``running`` if ``fixed``; else
         ``running`` is updated in place, unless x is empty.
@@ -546,7 +549,7 @@ class Backend:
         statistics
             For :meth:`normalize_backward`.
         """
-        return norm.normalize(self, x, weight, bias, eps, running, fixed, residual, relu)
+        return norm.normalize(self, x, weight, bias, eps, running, fixed, residual, relu, ceiling)
 
     def normalize_backward(
         self,
@@ -558,6 +561,7 @@ class Backend:
         fixed: bool = False,
         with_residual: bool = False,
         with_dx: bool = True,
+        ceiling: float = math.inf,
     ) -> tuple[Array | None, Array, Array, Array | None]:
         """The gradients of :meth:`normalize`.
 
@@ -568,7 +572,7 @@ class Backend:
         ----------
         dy, x : (A, K, P, N), contiguous
         y
-            The output where a ReLU followed, else None.
+            The output where a ReLU followed, else None. The gradient at 0 and ``ceiling`` is 0.
 
         Returns
         -------
@@ -576,7 +580,7 @@ class Backend:
         dweight, dbias : (A, K), at least float32
         dresidual : of x's shape, may be dy; or None
         """
-        settings = fixed, with_residual, with_dx
+        settings = fixed, with_residual, with_dx, ceiling
         return norm.normalize_backward(self, dy, x, y, statistics, weight, *settings)
 
     # -- pooling ----------------------------------------------------------------------------

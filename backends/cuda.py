@@ -6,6 +6,7 @@ overridden here are the generic ones of :class:`Backend`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
@@ -305,10 +306,12 @@ class CudaBackend(Backend):
         fixed: bool = False,
         residual: Array | None = None,
         relu: bool = False,
+        ceiling: float = math.inf,
     ) -> tuple[Array, Statistics]:
         xp, (groups, _, pixels, lanes) = self.xp, x.shape
         if not x.size:
-            return super().normalize(x, weight, bias, eps, running, fixed, residual, relu)
+            settings = fixed, residual, relu, ceiling
+            return super().normalize(x, weight, bias, eps, running, *settings)
         dtype = np.dtype(sum_dtype(x.dtype))
         tiles, launch_grid = lane_tiles(x.shape)
         variant = self._kernels.variant("norm", x.dtype, [x])
@@ -323,10 +326,10 @@ class CudaBackend(Backend):
         kept = [xp.ascontiguousarray(a, dtype) for a in old] or [statistics, statistics]
         rate: Any = running.momentum if running and lanes == 1 else -1.0
         cumulative = xp.ascontiguousarray(rate, dtype) if hasattr(rate, "dtype") else statistics
-        momentum = np.float64(2 if cumulative is not statistics else rate)
+        momentum = 2 if cumulative is not statistics else rate
         weights, flags, strides = self._weights(x, weight, bias, residual, relu)
         arrays = x, partial, *weights, *kept, cumulative, y, statistics
-        settings = np.float64(eps), momentum, np.int32(parts), flags, *numbers
+        settings = *map(np.float64, (eps, momentum, ceiling)), np.int32(parts), flags, *numbers
         arguments = *arrays, *settings, variant.index(pixels), *strides
         self._kernels.launch(variant, "norm_forward", launch_grid, arguments)
         mean, rest, scale, var = statistics
@@ -347,10 +350,11 @@ class CudaBackend(Backend):
         fixed: bool = False,
         with_residual: bool = False,
         with_dx: bool = True,
+        ceiling: float = math.inf,
     ) -> tuple[Array | None, Array, Array, Array | None]:
         xp, (groups, rows, pixels, lanes) = self.xp, x.shape
         if not x.size:
-            settings = fixed, with_residual, with_dx
+            settings = fixed, with_residual, with_dx, ceiling
             return super().normalize_backward(dy, x, y, statistics, weight, *settings)
         tiles, launch_grid = lane_tiles(x.shape)
         variant = self._kernels.variant("norm", x.dtype, [x])
@@ -361,17 +365,17 @@ class CudaBackend(Backend):
         (weight_or_x, _, _), flags, strides = self._weights(x, weight, None, own, y is not None)
         flags |= np.int32(16 * fixed + 32 * (rows == lanes == 1) + 64 * with_dx)
         numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
-        more = *numbers, variant.index(pixels), *strides
+        more, top = (*numbers, variant.index(pixels), *strides), np.float64(ceiling)
         arrays = dy, x, x if y is None else y, table, weight_or_x, partial
-        self._kernels.launch(variant, "norm_sums", launch_grid, (*arrays, flags, *more))
+        self._kernels.launch(variant, "norm_sums", launch_grid, (*arrays, top, flags, *more))
         width, weights_grid = row_tiles(x.shape)
         gradients = xp.empty((2, groups, rows, weights_grid[0]), table.dtype)
         outputs = *(x if a is None else a for a in (dx, own)), gradients
-        last = *outputs, np.int32(launch_grid[0]), flags, *more
+        last = *outputs, top, np.int32(launch_grid[0]), flags, *more
         self._kernels.launch(variant, "norm_backward", launch_grid, (*arrays, *last))
         if rows * lanes > 1:
             sizes = *map(np.int32, (groups, rows)), variant.index(pixels), np.int32(lanes), width
-            arguments = *arrays[:4], gradients, flags, *sizes
+            arguments = *arrays[:4], gradients, top, flags, *sizes
             self._kernels.launch(variant, "norm_weights", weights_grid, arguments)
         parts = gradients[..., 0] if weights_grid[0] == 1 else gradients.sum(axis=3)
         return dx, parts[0], parts[1], (dy if own is None else own) if with_residual else None

@@ -51,6 +51,7 @@ def normalize(
     fixed: bool,
     residual: Array | None,
     relu: bool,
+    ceiling: float,
 ) -> tuple[Array, Statistics]:
     """See :meth:`Backend.normalize`."""
     xp, rows, dtype = backend.xp, _in_long_rows(x), sum_dtype(x.dtype)
@@ -83,6 +84,8 @@ def normalize(
                 y[piece] += residual[piece]
             if relu:
                 xp.maximum(y[piece], 0, out=y[piece])
+            if relu and ceiling < math.inf:
+                xp.minimum(y[piece], ceiling, out=y[piece])
 
     backend.each(compute, backend.channels(rows))
     if running is not None and not fixed and x.size:
@@ -100,6 +103,7 @@ def normalize_backward(
     fixed: bool,
     with_residual: bool,
     with_dx: bool,
+    ceiling: float,
 ) -> tuple[Array | None, Array, Array, Array | None]:
     """See :meth:`Backend.normalize_backward`."""
     xp, shape = backend.xp, x.shape
@@ -120,7 +124,10 @@ def normalize_backward(
             d = dy[piece]
             if y is not None:
                 out = None if dresidual is None else dresidual[piece]
-                d = xp.multiply(d, y[piece] > 0, out=out)
+                passes = y[piece] > 0
+                if ceiling < math.inf:
+                    passes &= y[piece] < ceiling
+                d = xp.multiply(d, passes, out=out)
             mean, rest, scale = (a[piece] for a in statistics)
             centred = x[piece] - mean
             bias_sums = _sums(backend, 2, d, None, shape[3])

@@ -276,7 +276,7 @@ def conv(**settings):
         (conv(padding="same"), nn.ReLU, lambda: nn.MaxPool2d(3, 2, 1), nn.ReLU),
         (conv(data_format="NHWC"), nn.ReLU, lambda: nn.MaxPool2d(2, data_format="NHWC")),
         (conv(), nn.ReLU, lambda: nn.AvgPool2d(2)),
-        (lambda: nn.BatchNorm2d(3), nn.ReLU, conv(), lambda: nn.BatchNorm2d(4), nn.ReLU),
+        (lambda: nn.BatchNorm2d(3), nn.ReLU, conv(), lambda: nn.BatchNorm2d(4), nn.ReLU6),
         (conv(), nn.ReLU, lambda: nn.MaxPool2d(2), nn.Flatten, lambda: nn.Linear(16, 5), nn.ReLU),
     ],
 )

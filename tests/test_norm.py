@@ -1,6 +1,7 @@
 """Normalisation against naive loops and against PyTorch."""
 
 import copy
+import math
 import sys
 
 import numpy as np
@@ -110,19 +111,22 @@ def test_batch_norm_with_running_statistics(evaluate, backend, shape, dtype):
 @dtypes
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("with_residual", [True, False])
-def test_residual_and_relu_in_the_same_pass(evaluate, backend, training, with_residual, dtype):
+@pytest.mark.parametrize("ceiling", [math.inf, 0.7])
+def test_residual_and_relu_in_the_same_pass(
+    evaluate, backend, training, with_residual, dtype, ceiling
+):
     """Equal to the three operations, outputs and all gradients; NaN stays NaN."""
     x, residual = normal(3, 4, 5, 2, dtype=dtype), normal(3, 4, 5, 2, seed=1, dtype=dtype)
     w, b = normal(4, seed=2, dtype=dtype), normal(4, seed=3, dtype=dtype)
     running = [backend.asarray(np.full(4, v, dtype)) for v in (0.1, 2.0)]
 
     def fused(x, w, b, r=None):
-        settings = {"residual": r, "relu": True}
+        settings = {"residual": r, "relu": True, "ceiling": ceiling}
         return F.batch_norm(x, *running, w, b, training, **settings)
 
     def single(x, w, b, r=None):
         y = F.batch_norm(x, *running, w, b, training)
-        return F.relu(y if r is None else y + r)
+        return F.hardtanh(y if r is None else y + r, 0, ceiling)
 
     arrays = x, w, b, *[residual] * with_residual
     found, expected = evaluate(fused, *arrays), evaluate(single, *arrays)
@@ -631,6 +635,11 @@ ERRORS = {
         lambda a: F.batch_norm(a(2, 3), training=True, relu="x"),
         ArgumentError,
         "relu=.x.",
+    ),
+    "ceiling": (
+        lambda a: F.batch_norm(a(2, 3), training=True, relu=True, ceiling=0),
+        ArgumentError,
+        "ceiling=0",
     ),
     "integers": (
         lambda a: F.batch_norm(a(2, 3).astype("int32"), training=True),

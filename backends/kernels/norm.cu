@@ -76,7 +76,7 @@ norm_moments(const scalar_t* __restrict__ x, acc_t* __restrict__ partial, int gr
   }
 }
 
-// y = (x - mean) * scale * weight + bias + residual, then max(y, 0) if `relu`.
+// y = (x - mean) * scale * weight + bias + residual; with flag 8, min(max(y, 0), ceiling).
 //
 // statistics (4, groups * lanes): mean, rest, scale, var, where mean + rest is exact; from the
 // `partial` moments (groups * lanes, parts, 3), or from the running statistics if parts is 0, which
@@ -86,7 +86,7 @@ norm_forward(const scalar_t* __restrict__ x, const acc_t* __restrict__ partial,
              const scalar_t* __restrict__ weight, const scalar_t* __restrict__ bias,
              const scalar_t* __restrict__ residual, acc_t* running_mean, acc_t* running_var,
              const acc_t* __restrict__ cumulative, scalar_t* __restrict__ y,
-             acc_t* __restrict__ statistics, double eps, double momentum, int parts, int flags,
+             acc_t* __restrict__ statistics, double eps, double momentum, double ceiling, int parts, int flags,
              int groups, index_t size, int lanes, int width, index_t pixels, int group_stride,
              int row_stride) {
   __shared__ Moments shared[THREADS];
@@ -132,14 +132,18 @@ norm_forward(const scalar_t* __restrict__ x, const acc_t* __restrict__ partial,
       if (flags & 2) value += widen(bias[k]);
       if (flags & 4) value += widen(residual[at]);
       if (flags & 8 && value < acc_t(0)) value = acc_t(0);
+      if (flags & 8 && value > (acc_t)ceiling) value = (acc_t)ceiling;
       y[at] = narrow(value);
     }
   }
 }
 
-// The gradient dy behind a ReLU (flag 8) whose output is y.
-__device__ __forceinline__ acc_t behind(const scalar_t* dy, const scalar_t* y, index_t at, int flags) {
-  return flags & 8 && !(widen(y[at]) > acc_t(0)) ? acc_t(0) : widen(dy[at]);
+// The gradient dy behind a ReLU (flag 8) whose output is y, at most `ceiling`.
+__device__ __forceinline__ acc_t behind(const scalar_t* dy, const scalar_t* y, index_t at,
+                                        double ceiling, int flags) {
+  if (!(flags & 8)) return widen(dy[at]);
+  const acc_t value = widen(y[at]), top = widen(narrow((acc_t)ceiling));
+  return value > acc_t(0) && (value < top || ceiling == INFINITY) ? widen(dy[at]) : acc_t(0);
 }
 
 struct Sums {
@@ -153,8 +157,8 @@ __device__ __forceinline__ Sums plus(const Sums a, const Sums b) {
 extern "C" __global__ void __launch_bounds__(256, 4)
 norm_sums(const scalar_t* __restrict__ dy, const scalar_t* __restrict__ x,
           const scalar_t* __restrict__ y, const acc_t* __restrict__ statistics,
-          const scalar_t* __restrict__ weight, acc_t* __restrict__ partial, int flags, int groups,
-          index_t size, int lanes, int width, index_t pixels, int group_stride, int row_stride) {
+          const scalar_t* __restrict__ weight, acc_t* __restrict__ partial, double ceiling, int flags,
+          int groups, index_t size, int lanes, int width, index_t pixels, int group_stride, int row_stride) {
   __shared__ Sums shared[THREADS];
   for (int tile = blockIdx.y; tile < groups * ((lanes + width - 1) / width); tile += gridDim.y) {
     TILE(tile);
@@ -165,7 +169,7 @@ norm_sums(const scalar_t* __restrict__ dy, const scalar_t* __restrict__ x,
     Sums own = {0, 0};
     FOR_EACH_OF_LANE(i) {
       const index_t at = start + i * lanes;
-      acc_t g = behind(dy, y, at, flags);
+      acc_t g = behind(dy, y, at, ceiling, flags);
       if (flags & 1 && row_stride) g *= widen(weight[group * group_stride + i / pixels]);
       own = plus(own, {g, g * (widen(x[at]) - mean)});
     }
@@ -186,8 +190,8 @@ norm_backward(const scalar_t* __restrict__ dy, const scalar_t* __restrict__ x,
               const scalar_t* __restrict__ y, const acc_t* __restrict__ statistics,
               const scalar_t* __restrict__ weight, const acc_t* __restrict__ partial,
               scalar_t* __restrict__ dx, scalar_t* __restrict__ dresidual,
-              acc_t* __restrict__ gradients, int parts, int flags, int groups, index_t size, int lanes,
-              int width, index_t pixels, int group_stride, int row_stride) {
+              acc_t* __restrict__ gradients, double ceiling, int parts, int flags, int groups,
+              index_t size, int lanes, int width, index_t pixels, int group_stride, int row_stride) {
   __shared__ Sums shared[THREADS];
   for (int tile = blockIdx.y; tile < groups * ((lanes + width - 1) / width); tile += gridDim.y) {
     TILE(tile);
@@ -209,7 +213,7 @@ norm_backward(const scalar_t* __restrict__ dy, const scalar_t* __restrict__ x,
     const acc_t shift = sums.plain / (acc_t)size - rest * slope;
     FOR_EACH_OF_LANE(i) {
       const index_t at = start + i * lanes;
-      acc_t g = behind(dy, y, at, flags), w = 1;
+      acc_t g = behind(dy, y, at, ceiling, flags), w = 1;
       if (flags & 4) dresidual[at] = narrow(g);
       if (flags & 1) w = widen(weight[group * group_stride + (row_stride ? i / pixels : 0)]);
       if (row_stride) {
@@ -227,8 +231,8 @@ norm_backward(const scalar_t* __restrict__ dy, const scalar_t* __restrict__ x,
 extern "C" __global__ void __launch_bounds__(256, 4)
 norm_weights(const scalar_t* __restrict__ dy, const scalar_t* __restrict__ x,
              const scalar_t* __restrict__ y, const acc_t* __restrict__ statistics,
-             acc_t* __restrict__ gradients, int flags, int groups, int rows, index_t pixels, int lanes,
-             int width) {
+             acc_t* __restrict__ gradients, double ceiling, int flags, int groups, int rows,
+             index_t pixels, int lanes, int width) {
   __shared__ Sums shared[THREADS];
   const int together = THREADS / width, member = threadIdx.x % width;
   const int count = groups * rows;
@@ -239,7 +243,7 @@ norm_weights(const scalar_t* __restrict__ dy, const scalar_t* __restrict__ x,
     for (index_t i = (index_t)blockIdx.x * width + member; row < count && i < length;
          i += (index_t)gridDim.x * width) {
       const index_t at = row * length + i, column = (index_t)group * lanes + i % lanes;
-      const acc_t g = behind(dy, y, at, flags);
+      const acc_t g = behind(dy, y, at, ceiling, flags);
       const acc_t d = widen(x[at]) - statistics[column] - statistics[all + column];
       own = plus(own, {g, g * d * statistics[2 * all + column]});
     }

@@ -185,16 +185,18 @@ class NativeBackend(CpuBackend):
         fixed: bool = False,
         residual: Array | None = None,
         relu: bool = False,
+        ceiling: float = math.inf,
     ) -> tuple[Array, Statistics]:
         kernel = self._kernel("normalize", x.dtype)
         if kernel is None or not x.size:
-            return super().normalize(x, weight, bias, eps, running, fixed, residual, relu)
+            settings = fixed, residual, relu, ceiling
+            return super().normalize(x, weight, bias, eps, running, *settings)
         weight, bias, strides = _weights(weight, bias)
         y, statistics = np.empty(x.shape, x.dtype), np.empty((3, *x.shape[::3]), x.dtype)
         old, momentum = ((), 0) if running is None else (running[:2], running.momentum)
         new = [np.ascontiguousarray(a, x.dtype) for a in old]
         arrays = *map(address, (x, weight, bias)), *strides, eps, *map(address, new or (None, None))
-        settings = float(momentum), fixed, address(residual), relu
+        settings = float(momentum), fixed, address(residual), relu, ceiling
         threads = self._threads_for(8 * x.size)
         kernel(threads, *x.shape, *arrays, *settings, address(y), address(statistics))
         for array, copy in zip(old, new, strict=True):
@@ -212,10 +214,11 @@ class NativeBackend(CpuBackend):
         fixed: bool = False,
         with_residual: bool = False,
         with_dx: bool = True,
+        ceiling: float = math.inf,
     ) -> tuple[Array | None, Array, Array, Array | None]:
         kernel = self._kernel("normalize_backward", x.dtype)
         if kernel is None or not x.size:
-            settings = fixed, with_residual, with_dx
+            settings = fixed, with_residual, with_dx, ceiling
             return super().normalize_backward(dy, x, y, statistics, weight, *settings)
         dx = np.empty(x.shape, x.dtype) if with_dx else None
         dweight, dbias = np.empty((2, *x.shape[:2]), x.dtype)
@@ -223,7 +226,7 @@ class NativeBackend(CpuBackend):
         weight, _, strides = _weights(weight, None)
         arrays = map(address, (dy, x, y, statistics.mean, weight))
         outputs = map(address, (dx, dweight, dbias, own))
-        kernel(self._threads_for(8 * x.size), *x.shape, *arrays, *strides, fixed, *outputs)
+        kernel(self._threads_for(8 * x.size), *x.shape, *arrays, *strides, fixed, ceiling, *outputs)
         return dx, dweight, dbias, (dy if own is None else own) if with_residual else None
 
     # -- pooling ------------------------------------------------------------------------------

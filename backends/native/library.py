@@ -25,8 +25,8 @@ KERNELS: dict[str, str] = {
     "winograd": "pppppiiiiiiiiiiiii",
     "winograd_weight_gradient": "pppiiiiiiiiiii",
     # norm.cpp
-    "normalize": "iiiiipppiidppdipipp",
-    "normalize_backward": "iiiiipppppiiipppp",
+    "normalize": "iiiiipppiidppdipidpp",
+    "normalize_backward": "iiiiipppppiiidpppp",
     # products.cpp
     "product": "ipiiipiipiipi",
     # pool.cpp

@@ -166,7 +166,7 @@ struct Forward {
     const T *x, *weight, *bias, *residual;
     int64_t group_stride, row_stride;  // of weight and bias
     T *y, *running_mean, *running_var, *statistics;
-    double eps, momentum;
+    double eps, momentum, ceiling;
     bool fixed, relu;
     Moments* moments;  // (groups, chunks, lanes)
 
@@ -256,9 +256,10 @@ struct Forward {
     }
 
     void write(int64_t p, Vec<T> v, int64_t n) const {
-        const Vec<T> zero = {};
+        const Vec<T> zero = {}, top = zero + T(ceiling);
         if (residual) v += get(residual + p, n);
-        put(y + p, relu ? (v < zero ? zero : v) : v, n);  // NaN stays
+        if (relu) v = v < zero ? zero : (v > top ? top : v);  // NaN stays
+        put(y + p, v, n);
     }
 };
 
@@ -266,11 +267,11 @@ template <class T>
 void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,
              const T* weight, const T* bias, int64_t group_stride, int64_t row_stride, double eps,
              T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,
-             int64_t relu, T* y, T* statistics) {
+             int64_t relu, double ceiling, T* y, T* statistics) {
     const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
     Zeros<Moments> moments(groups * s.chunks * lanes);
     const Forward<T> f = {s, x, weight, bias, residual, group_stride, row_stride, y, running_mean,
-                          running_var, statistics, eps, momentum, !!fixed, !!relu, moments};
+                          running_var, statistics, eps, momentum, ceiling, !!fixed, !!relu, moments};
     const int64_t parts = groups * s.chunks;
     const bool whole = s.chunks == 1;  // a group stays in the cache between the passes
     if (!fixed && !whole)
@@ -295,6 +296,7 @@ struct Backward {
     int64_t group_stride, row_stride;
     T *dx, *dweight, *dbias, *dresidual;
     bool fixed;
+    double ceiling;
     double* sums;  // (groups, chunks, 2, lanes): of dy * weight, and of that times the output x̂
 
     T weight_of(int64_t g, int64_t k) const {
@@ -310,8 +312,10 @@ struct Backward {
     T scale(int64_t g, int64_t l) const { return mean(2 * s.groups + g, l); }
 
     Vec<T> gradient(int64_t p, int64_t n) const {
-        const Vec<T> zero = {}, d = get(dy + p, n);
-        return y ? (get(y + p, n) > zero ? d : zero) : d;
+        const Vec<T> zero = {}, top = zero + T(ceiling), d = get(dy + p, n);
+        if (!y) return d;
+        const Vec<T> v = get(y + p, n), above = v > zero ? d : zero;
+        return ceiling < INFINITY ? (v < top ? above : zero) : above;
     }
 
     // the same, where add_up has stored it
@@ -449,12 +453,12 @@ struct Backward {
 template <class T>
 void normalize_backward(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,
               const T* x, const T* y, const T* statistics, const T* weight, int64_t group_stride,
-              int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual) {
+              int64_t row_stride, int64_t fixed, double ceiling, T* dx, T* dweight, T* dbias, T* dresidual) {
     const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
     const int64_t parts = groups * s.chunks;
     Zeros<double> sums(parts * 2 * lanes);
     const Backward<T> b = {s, dy, x, y, statistics, weight, group_stride, row_stride, dx, dweight,
-                           dbias, dresidual, !!fixed, sums};
+                           dbias, dresidual, !!fixed, ceiling, sums};
     parallel(threads, parts, [&](int64_t i) {
         b.add_up(i / s.chunks, i % s.chunks);
         if (dx && s.chunks == 1) b.apply(i, 0);
@@ -469,12 +473,12 @@ EXPORT_BOTH(normalize,
             (int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* x,
              const T* weight, const T* bias, int64_t group_stride, int64_t row_stride, double eps,
              T* running_mean, T* running_var, double momentum, int64_t fixed, const T* residual,
-             int64_t relu, T* y, T* statistics),
+             int64_t relu, double ceiling, T* y, T* statistics),
             (threads, groups, rows, pixels, lanes, x, weight, bias, group_stride, row_stride, eps,
-             running_mean, running_var, momentum, fixed, residual, relu, y, statistics))
+             running_mean, running_var, momentum, fixed, residual, relu, ceiling, y, statistics))
 EXPORT_BOTH(normalize_backward,
             (int64_t threads, int64_t groups, int64_t rows, int64_t pixels, int64_t lanes, const T* dy,
              const T* x, const T* y, const T* statistics, const T* weight, int64_t group_stride,
-             int64_t row_stride, int64_t fixed, T* dx, T* dweight, T* dbias, T* dresidual),
+             int64_t row_stride, int64_t fixed, double ceiling, T* dx, T* dweight, T* dbias, T* dresidual),
             (threads, groups, rows, pixels, lanes, dy, x, y, statistics, weight, group_stride,
-             row_stride, fixed, dx, dweight, dbias, dresidual))
+             row_stride, fixed, ceiling, dx, dweight, dbias, dresidual))

@@ -68,12 +68,14 @@ class Normalize(Function):
         running: Running | None = None,
         fixed: bool = False,
         relu: bool = False,
+        ceiling: float = math.inf,
     ) -> None:
         self.groups = groups
         self.eps = eps
         self.running = running
         self.fixed = fixed
         self.relu = relu
+        self.ceiling = ceiling
 
     def forward(
         self,
@@ -93,7 +95,7 @@ class Normalize(Function):
         weight, bias = self._as_rows(weight), self._as_rows(bias)
         if eps >= 0:  # 0 would divide 0 by 0
             eps = in_range(backend.xp, eps, sum_dtype(x.dtype))
-        settings = eps, self.running, self.fixed, residual, self.relu
+        settings = eps, self.running, self.fixed, residual, self.relu, self.ceiling
         y, statistics = backend.normalize(rows, weight, bias, *settings)
         self.save(x=rows, y=y if self.relu else None, statistics=statistics, weight=weight)
         return self._batch_first(backend, y)
@@ -111,6 +113,7 @@ class Normalize(Function):
             self.fixed,
             with_residual,
             needs[0],
+            self.ceiling,
         )
         return (
             None if dx is None else self._batch_first(backend, dx),
@@ -149,11 +152,12 @@ def _normalized(
     fixed: bool = False,
     residual: Any = None,
     relu: bool = False,
+    ceiling: float = math.inf,
 ) -> Tensor:
     """Normalise, with weight and bias of ``shape``."""
     _of_shape("weight", weight, shape)
     _of_shape("bias", bias, shape)
-    normalize = Normalize(groups, check_number("eps", eps), running, fixed, relu)
+    normalize = Normalize(groups, check_number("eps", eps), running, fixed, relu, ceiling)
     if residual is None:
         return normalize(input, weight, bias)
     return normalize(input, weight, bias, _of_shape("residual", residual, input.shape))
@@ -217,6 +221,7 @@ def batch_norm(
     eps: float = 1e-5,
     residual: Any = None,
     relu: bool = False,
+    ceiling: float = math.inf,
 ) -> Tensor:
     """Normalise each channel to mean 0 and variance 1 over the batch and all pixels.
 
@@ -243,6 +248,8 @@ def batch_norm(
         Of the input's shape: added to y, in one pass; or None.
     relu
         Return max(y, 0), computed in the same pass.
+    ceiling
+        With ``relu``, the largest output: 6 for ReLU6. The gradient there is 0.
 
     Returns
     -------
@@ -276,7 +283,8 @@ def batch_norm(
             "use a larger batch, or eval()"
         )
     groups = Groups((channels, 1, pixels), (channels, 1), across_batch=True)
-    settings = eps, running, not training, residual, check_flag("relu", relu)
+    limits = check_flag("relu", relu), check_number("ceiling", ceiling, 0, above=True)
+    settings = eps, running, not training, residual, *limits
     return _normalized(input, weight, bias, (channels,), groups, *settings)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 from ..checks import check_list, check_text, is_int
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, show
 from ..tensor import Parameter
-from .activation import ReLU
+from .activation import ReLU, ReLU6
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
@@ -271,14 +271,20 @@ class Sequential(_List):
             if count == 3:
                 x = modules[0](x, pool=modules[2])
             elif count == 2:
-                x = modules[0](x, relu=True)
+                x = modules[0](x, **_WITH_RELU[type(modules[0]), type(modules[1])])
             else:
                 x = modules[0](x)
             modules = modules[count:]
         return x
 
 
-_WITH_RELU = {(Conv2d, ReLU), (Linear, ReLU), (BatchNorm2d, ReLU)}
+#: layers that apply the activation after them, and their argument for it
+_WITH_RELU: dict[tuple[type, type], dict[str, Any]] = {
+    (Conv2d, ReLU): {"relu": True},
+    (Linear, ReLU): {"relu": True},
+    (BatchNorm2d, ReLU): {"relu": True},
+    (BatchNorm2d, ReLU6): {"relu": True, "ceiling": 6.0},
+}
 _WITH_POOL = (Conv2d, ReLU, MaxPool2d)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -86,9 +87,11 @@ class _Tracking(_Affine):
 class _BatchNorm(_Tracking):
     function = staticmethod(F.batch_norm)
 
-    def forward(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
-        """Apply the layer, then add ``residual`` and take max(y, 0) in the same pass."""
-        y = self._normalized(x, residual=residual, relu=relu)
+    def forward(
+        self, x: Any, residual: Any = None, relu: bool = False, ceiling: float = math.inf
+    ) -> Tensor:
+        """Apply the layer, add ``residual``, and take min(max(y, 0), ceiling) in the same pass."""
+        y = self._normalized(x, residual=residual, relu=relu, ceiling=ceiling)
         count = self.num_batches_tracked
         if self.training and count is not None:  # only now: the input may have been refused
             with count.backend.active():
