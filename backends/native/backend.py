@@ -26,7 +26,7 @@ from ..norm import Running, Statistics
 from .library import Library
 
 _CHUNK = 2**14  # elements of a parameter that a thread updates at a time
-_THREAD = 2**19  # multiplications of a product that are worth a thread
+_THREAD = 2**21  # multiplications of a product that are worth a thread
 
 
 def address(array: Array | None) -> int:
