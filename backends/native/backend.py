@@ -189,8 +189,8 @@ class NativeBackend(CpuBackend):
     ) -> tuple[Array, Statistics]:
         kernel = self._kernel("normalize", x.dtype)
         if kernel is None or not x.size:
-            settings = fixed, residual, relu, ceiling
-            return super().normalize(x, weight, bias, eps, running, *settings)
+            rest = fixed, residual, relu, ceiling
+            return super().normalize(x, weight, bias, eps, running, *rest)
         weight, bias, strides = _weights(weight, bias)
         y, statistics = np.empty(x.shape, x.dtype), np.empty((3, *x.shape[::3]), x.dtype)
         old, momentum = ((), 0) if running is None else (running[:2], running.momentum)
