@@ -27,7 +27,7 @@ constexpr int COLUMNS = 4;  // of 32 registers
 constexpr int COLUMNS = 2;  // of 16
 #endif
 constexpr int64_t TILE_BYTES = 1 << 18;  // of a tile's buffers: a level-2 cache
-constexpr int64_t FILTERS = 32, TAPS = 72;  // of a block of the weight gradient
+constexpr int64_t FILTERS = 64, TAPS = 36;  // of a block of the weight gradient
 constexpr int64_t LANE_BYTES = 256;      // of the images that are computed together
 
 // -- the problem ---------------------------------------------------------------------------
@@ -446,7 +446,8 @@ void convolution_weight_gradient(const T* dy, const T* x, T* dweight, const Prob
             pack_source(my_x, t, tile, taps / kernel, pixels.data);
             const T* d = my_dy + (tile.top * w.target + tile.left) * p.batch;
             int64_t pitch = w.target * p.batch, filter_pitch = h.target * pitch;
-            if (t.lanes != p.batch || run % size || count > ROWS) {
+            // with few COLUMNS dy is read so often that a copy, spread over the cache's sets, pays
+            if (t.lanes != p.batch || run % size || (COLUMNS < 4 && count > ROWS)) {
                 pitch = dy_pitch, filter_pitch = packed_pitch, d = packed;
                 pack(my_dy, dy_h, dy_w, t, tile, count, tile.top, rows, tile.left, columns, 1, packed.data, pitch,
                      filter_pitch);
