@@ -138,6 +138,11 @@ inline int failed(F&& work) {
     }
 }
 
+// one axis of the windows of a convolution or a pool, as backend.py passes it
+struct Axis {
+    int64_t input, output, kernel, stride, before, after, dilation;  // before, after: padding
+};
+
 // memory for `count` elements, aligned to vectors, not initialised, until the end of the block
 template <class T>
 struct Buffer {
