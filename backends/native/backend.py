@@ -51,6 +51,8 @@ class NativeBackend(CpuBackend):
     def __init__(self, library: Library) -> None:
         super().__init__()
         self.library = library
+        for function in library.functions.values():
+            function.errcheck = _check
 
     def _kernel(self, name: str, dtype: Any) -> Any:
         """The kernel for arrays of a dtype; None for others than float32 and float64."""
@@ -326,6 +328,11 @@ class NativeBackend(CpuBackend):
         threads = self._threads_for(8 * sum(sizes))
         numbers = [settings[name] for name in OPTIMIZER_KERNELS[kernel]]
         function(address(table), len(table), threads, *numbers)
+
+
+def _check(failed: int, function: Any, arguments: Any) -> None:
+    if failed:
+        raise MemoryError("no room for a kernel's intermediate values")
 
 
 def _contiguous(vector: Array | None) -> Array | None:
