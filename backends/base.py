@@ -73,8 +73,6 @@ class Backend:
         Elements of a parameter that an optimiser updates at a time.
     norm_piece : int
         Elements that a normalisation processes at a time.
-    has_depthwise : bool
-        Whether :meth:`convolution` and its gradients have kernels for depthwise convolutions.
     convolutions : tuple of str
         The methods of :mod:`xcnn.convolution` to choose from besides im2col.
     """
@@ -83,8 +81,7 @@ class Backend:
     thin_product = 4096
     optimizer_piece = 2**16
     norm_piece = 2**17
-    has_depthwise = False
-    convolutions: tuple[str, ...] = ("pointwise", "depthwise", "grouped", "winograd", "mec")
+    convolutions: tuple[str, ...] = ("pointwise", "winograd", "mec")
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp

@@ -59,7 +59,6 @@ class CudaBackend(Backend):
     norm_piece = 2**62
     # the others multiply by zeros, or have not been measured on GPUs: see Method.forward
     convolutions = ("pointwise", "depthwise")
-    has_depthwise = True
 
     def __init__(self, cupy: Any, index: int = 0) -> None:
         super().__init__(cupy, f"cuda:{index}")

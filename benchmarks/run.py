@@ -2,7 +2,7 @@
 
 ``python -m benchmarks cpu`` compares with PyTorch if it is installed (ratios below 1: xcnn is
 faster or smaller); ``--against pydynet`` compares with another pure-NumPy library. ``--native``
-turns the compiled kernels off, or chooses their instruction set and limits PyTorch to it too.
+turns the compiled kernels off, or chooses their instruction set and limits both libraries to it.
 ``python -m benchmarks gpu --json FILE`` needs a checkout, CuPy, pytest and hypothesis. Exit status:
 0 success, 1 something failed or ran out of time, 2 wrong arguments or no GPU.
 """
@@ -42,9 +42,16 @@ OTHERS = {
 }
 TRAINED = {"memory": "lenet-128", "memory-resnet20": "resnet20-128"}
 WITHOUT_KERNELS = ("lenet", "vgg", "resnet20", "conv-*-both")  # the default with --native 0
-LIMITS = {  # of PyTorch, to the same instruction set
-    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-    "baseline": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+ONEDNN, ATEN, MKL = "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS"
+LIMITS: dict[str, dict[str, dict[str, str]]] = {  # to the instruction set of xcnn's kernels
+    "avx2": {
+        "numpy": {"OPENBLAS_CORETYPE": "Haswell"},
+        "torch": {ONEDNN: "AVX2", ATEN: "avx2", MKL: "AVX2"},
+    },
+    "baseline": {
+        "numpy": {"OPENBLAS_CORETYPE": "Prescott"},
+        "torch": {ONEDNN: "SSE41", ATEN: "default", MKL: "SSE4_2"},
+    },
 }
 ALONE = "/1"
 BASE, SMALLEST = cases.Size(batch=32, channels=16, image=32, depth=2), cases.Size(1, 1, 4, 1)
@@ -137,10 +144,10 @@ def measure(names: Sequence[str], device: str, options: argparse.Namespace) -> i
 
 def settings(options: argparse.Namespace) -> dict[str, dict[str, str]]:
     """The environment variables of each library."""
-    threads = str(options.threads)
-    ours = {"OPENBLAS_NUM_THREADS": threads, "XCNN_NATIVE": options.native}
-    torch = {"OMP_NUM_THREADS": threads, **LIMITS.get(options.native, {})}
-    return {"xcnn": ours, "torch": torch, "pydynet": {"OPENBLAS_NUM_THREADS": threads}}
+    threads, limits = str(options.threads), LIMITS.get(options.native, {})
+    numpy = {"OPENBLAS_NUM_THREADS": threads, **limits.get("numpy", {})}
+    torch = {"OMP_NUM_THREADS": threads, **limits.get("torch", {})}
+    return {"xcnn": {**numpy, "XCNN_NATIVE": options.native}, "torch": torch, "pydynet": numpy}
 
 
 def estimate(names: Sequence[str], effort: Effort) -> float:

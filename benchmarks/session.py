@@ -196,5 +196,6 @@ def import_times(module: str, repeats: int, variables: Mapping[str, str]) -> lis
     """Seconds of ``import module`` in fresh processes, without interpreter start-up."""
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
     command = [sys.executable, "-c", code]
-    place: dict[str, Any] = {"cwd": ROOT, "env": {**os.environ, **variables}}
+    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # bytecode is kept, as in what pip installs
+    place: dict[str, Any] = {"cwd": ROOT, "env": {**os.environ, **compiled, **variables}}
     return [float(subprocess.check_output(command, **place)) for _ in range(repeats)]

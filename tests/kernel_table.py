@@ -18,7 +18,7 @@ from typing import NamedTuple
 from xcnn.backends import kernels
 from xcnn.backends.kernels import Variant
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 _HEADERS = ("cuda_fp16.h", "cuda_bf16.h")
 _ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 

@@ -314,6 +314,26 @@ def test_a_part_of_a_finished_graph(leaf):
         (part * 3).sum().backward()
 
 
+def test_a_graph_keeps_only_the_arrays_that_backward_needs(leaf):
+    x = leaf([3.0])
+    part = x * 2
+    array = weakref.ref(part.data)
+    y = (part + 1).sum()
+    del part
+    assert array() is None
+    y.backward()
+    assert_matches(x.grad, [2])
+
+
+def test_a_leaf_that_no_longer_requires_a_gradient(leaf):
+    x, w = leaf([3.0]), leaf([2.0])
+    y = (x * w).sum()
+    w.requires_grad = False
+    y.backward()
+    assert_matches(x.grad, [2])
+    assert w.grad is None
+
+
 def test_backward_frees_what_was_saved(leaf):
     y = F.relu(leaf([1.0]))
     y.backward()

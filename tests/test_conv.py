@@ -15,7 +15,6 @@ from xcnn import backends, convolution
 from xcnn.backends import Backend
 from xcnn.backends.cpu import CpuBackend
 from xcnn.backends.native import NativeBackend
-from xcnn.convolution import grouped
 from xcnn.errors import ArgumentError, DTypeError, ShapeError
 from xcnn.geometry import window_geometry
 from xcnn.testing import gradcheck
@@ -255,10 +254,10 @@ def convolution_method(monkeypatch):
         ({"kernel": 3}, 1, 8, "mec"),
         ({"kernel": 3}, 1, 16, "winograd"),
         ({"kernel": 3, "padding": ((0, 1), (2, 0))}, 1, 64, "winograd"),
-        ({"kernel": 3}, 2, 16, "grouped"),
+        ({"kernel": 3}, 2, 16, "im2col"),
         ({"kernel": 3, "stride": 2}, 2, 16, "im2col"),
-        ({"kernel": 3, "stride": 2, "dilation": 2}, 16, 16, "depthwise"),
-        ({"kernel": 1}, 16, 16, "depthwise"),
+        ({"kernel": 3, "stride": 2, "dilation": 2}, 16, 16, "im2col"),
+        ({"kernel": 1}, 16, 16, "im2col"),
         ({"kernel": 3, "stride": 2}, 1, 16, "im2col"),
         ({"kernel": 3, "dilation": 2}, 1, 16, "im2col"),
         ({"kernel": 3, "dilation": (1, 2), "stride": (1, 2)}, 1, 16, "mec"),
@@ -283,14 +282,14 @@ def test_choice(strict, convolution_method, settings, groups, channels, name):
     assert chosen(cpu) == name
     by_blas = settings["kernel"] == 1 and groups == 1
     assert chosen(NativeBackend) == (name if by_blas or name == "winograd" else "direct")
-    assert chosen(strict) == (name if name in ("pointwise", "depthwise") else "im2col")
+    of_gpu = "depthwise" if groups == channels else "im2col"
+    assert chosen(strict) == (name if name == "pointwise" else of_gpu)
     convolution_method("im2col")
     assert chosen(cpu) == "im2col"
     for forced in (
         "winograd",
         "mec",
         "depthwise",
-        "grouped",
         "direct",
     ):  # where it applies, whatever the number of channels
         convolution_method(forced)
@@ -413,27 +412,6 @@ def test_depthwise(backend, monkeypatch, settings, kernel, several, batch):
     for budget in (2**21, 1):
         monkeypatch.setattr(backend, "column_budget", budget)
         check(backend, inputs, groups=4, **settings)
-
-
-@pytest.mark.parametrize(("channels", "filters", "groups"), [(4, 6, 2), (32, 64, 2), (9, 3, 3)])
-@pytest.mark.parametrize("batch", [1, 20])
-def test_grouped(backend, convolution_method, channels, filters, groups, batch):
-    """By Winograd (16 channels and 32 filters in each group, 20 images), MEC and im2col."""
-    convolution_method("grouped")
-    weight = normal(filters, channels // groups, 3, 3, seed=1)
-    inputs = normal(batch, channels, 4, 5), weight, normal(filters, seed=2)
-    check(backend, inputs, padding=((1, 0), (1, 2)), groups=groups)
-
-
-def test_a_group_takes_the_method_of_its_size():
-    def chosen(geometry, channels):
-        problem = convolution.Problem(geometry, 2, 2 * channels, 2 * channels, 64)
-        return name_of(grouped._method_of_group(problem))
-
-    geometry = window_geometry((16, 16), 3, padding=1)
-    assert chosen(geometry, 32) == "winograd"
-    assert chosen(geometry, 8) == "mec"
-    assert chosen(window_geometry((16, 16), 3, 2, 1), 32) == "im2col"
 
 
 DIRECT = {

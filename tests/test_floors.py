@@ -203,20 +203,21 @@ def run(code, cwd):
 
 
 def test_import_loads_few_modules(tmp_path):
-    """Optional packages are imported on first use."""
+    """Optional packages, and what operations and layers do not need, are imported on first use."""
     code = f"""
 import sys
 sys.path.insert(0, {str(PACKAGE.parent)!r})
 import xcnn
-print(*sorted({{m.split('.')[0] for m in sys.modules}}), *[m for m in sys.modules if "onnx" in m])
-assert xcnn.onnx.load and not hasattr(xcnn, "onnxx")
+print(*sorted({{m.split('.')[0] for m in sys.modules}}), *[m for m in sys.modules if "." in m])
+assert xcnn.onnx.load and xcnn.Trainer and xcnn.save and not hasattr(xcnn, "onnxx")
 """
     result = run(code, tmp_path)
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.split())
     assert "xcnn" in loaded
     assert not loaded & {"scipy", "cupy", "matplotlib", "torch", "tqdm", "PIL", "sklearn", "onnx"}
-    assert "xcnn.onnx" not in loaded
+    later = ("callbacks", "data", "metrics", "models", "onnx", "serialize", "testing", "training")
+    assert not loaded & {"numpy.random", *(f"xcnn.{name}" for name in later)}
     assert not loaded & {"http", "urllib.request", "email", "ssl"}
 
 

@@ -4,6 +4,7 @@ Layers, losses and optimisers carry PyTorch's names; images are (N, C, H, W). St
 :class:`Trainer`, or with :mod:`xcnn.nn` and ``loss.backward()``.
 """
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +13,19 @@ from xcnn import interrupt  # noqa: F401  (first: importing the rest takes a whi
 from . import (
     amp,
     backends,
-    callbacks,
     config,
     creation,
     cuda,
-    data,
     extend,
     functional,
     hints,
     init,
-    metrics,
-    models,
     nn,
     optim,
     schedules,
-    testing,
 )
 from .creation import *
 from .random import manual_seed
-from .serialize import load, load_state, save
 from .summary import summary
 from .tensor import (
     DTYPE_ALIASES,
@@ -44,8 +39,14 @@ from .tensor import (
     set_grad_enabled,
     vjp,
 )
-from .training import Epoch, Trainer
 
+#: modules that the operations and layers do not need, and names from them: imported on first access
+_ON_ACCESS = {
+    **{name: name for name in ("callbacks", "data", "metrics", "models", "onnx", "serialize")},
+    **{name: name for name in ("testing", "training")},
+    **dict.fromkeys(("load", "load_state", "save"), "serialize"),
+    **dict.fromkeys(("Epoch", "Trainer"), "training"),
+}
 _DTYPES = {**{name: name for name in DTYPES}, **DTYPE_ALIASES}
 inference_mode = no_grad
 # where PyTorch has them
@@ -55,21 +56,22 @@ nn.utils = SimpleNamespace(
 )
 
 if TYPE_CHECKING:
-    from . import onnx
+    from . import callbacks, data, metrics, models, onnx, testing
     from .functional import *
+    from .serialize import load, load_state, save
+    from .training import Epoch, Trainer
 
     bool = double = float = float16 = float32 = float64 = half = ""
     int = int8 = int16 = int32 = int64 = long = short = uint8 = ""
 else:  # a type checker that saw it would accept every name
 
     def __getattr__(name: str) -> Any:
-        """``xcnn.onnx``, imported on first access; operations, as ``xcnn.add`` is ``F.add``; names
-        of dtypes.
+        """What is imported on first access; operations, as ``xcnn.add`` is ``F.add``; names of
+        dtypes.
         """
-        if name == "onnx":
-            from importlib import import_module
-
-            return import_module(".onnx", __name__)
+        if name in _ON_ACCESS:
+            module = import_module(f".{_ON_ACCESS[name]}", __name__)
+            return getattr(module, name, module)
         if name in functional.__all__:
             return getattr(functional, name)
         if name in _DTYPES:
@@ -77,7 +79,7 @@ else:  # a type checker that saw it would accept every name
         raise hints.no_attribute(__name__, name, hints.TOP, [*__all__, *functional.__all__])
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *functional.__all__, *_DTYPES, "onnx"})
+        return sorted({*globals(), *functional.__all__, *_DTYPES, *_ON_ACCESS})
 
 
 __version__ = "0.1.0"

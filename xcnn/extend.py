@@ -39,7 +39,7 @@ __all__ = [
 _F = TypeVar("_F", bound=Callable[..., Any])
 _M = TypeVar("_M", bound=Module)
 #: subpackages imported when a saved file needs them
-_OPTIONAL = ("onnx",)
+_OPTIONAL = ("models", "onnx")
 _builders: dict[str, Callable[..., Module]] = {}
 _names: dict[type[Module], str] = {}
 #: functions that write operations to ONNX, by the operation's name

@@ -26,10 +26,10 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy import eye, full, linalg, sign, zeros
-from numpy.random import Generator
 
 from . import random
 from .arrays import Array
@@ -37,7 +37,10 @@ from .checks import are_ints, check_choice, check_int, check_number
 from .errors import ArgumentError, DTypeError, show
 from .tensor import Tensor
 
-_Rng = Generator | None
+if TYPE_CHECKING:  # importing numpy.random takes a while
+    from numpy.random import Generator
+
+    _Rng = Generator | None
 _skip = ContextVar("skip", default=False)
 # fmt: off
 _RELU_LIKE = (
@@ -317,7 +320,7 @@ def dirac_(tensor: Any, groups: int = 1) -> Any:
 
 def _fill(tensor: Any, rng: _Rng, draw: Callable[[Generator, tuple[int, ...]], Array]) -> Any:
     checked = _checked(tensor)
-    if rng is not None and not isinstance(rng, Generator):
+    if rng is not None and not isinstance(rng, np.random.Generator):
         raise ArgumentError(f"generator={show(rng)}: expected a numpy.random.Generator or None")
     if not _skip.get():
         values = draw(rng or random.generator(), checked.shape)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, TextIO
 
 
@@ -22,12 +21,18 @@ def html_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> str:
     """
     columns = list(rows[0]) if rows else []
     lines = [_html_row("td", [row.get(c) for c in columns]) for row in rows]
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
+    caption = f"<caption>{_escape(title)}</caption>" if title else ""
     return "\n".join([f"<table>{caption}", _html_row("th", columns), *lines, "</table>"])
 
 
 def _html_row(tag: str, cells: Sequence[Any]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(_cell(cell))}</{tag}>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag}>{_escape(_cell(cell))}</{tag}>' for cell in cells)}</tr>"
+
+
+def _escape(text: str) -> str:
+    from html import escape  # importing it takes a while
+
+    return escape(text)
 
 
 def _cell(value: Any) -> str:

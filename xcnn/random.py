@@ -13,7 +13,7 @@ import numpy as np
 from .checks import is_int
 from .errors import ArgumentError, show
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None  # importing numpy.random takes a while
 
 
 def manual_seed(seed: int) -> None:
@@ -32,19 +32,22 @@ def manual_seed(seed: int) -> None:
 
 def generator() -> np.random.Generator:
     """The generator that initialisers use by default."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator
 
 
 def next_key() -> int:
     """A new 64-bit key for a random mask."""
-    return int(_generator.integers(2**64, dtype=np.uint64))
+    return int(generator().integers(2**64, dtype=np.uint64))
 
 
 def get_state() -> dict[str, Any]:
     """The generator's state, JSON-serialisable."""
-    return dict(_generator.bit_generator.state)
+    return dict(generator().bit_generator.state)
 
 
 def set_state(state: dict[str, Any]) -> None:
     """Restore a state from :func:`get_state`."""
-    _generator.bit_generator.state = state
+    generator().bit_generator.state = state

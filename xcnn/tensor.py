@@ -1,7 +1,8 @@
 """Tensor, Function and the tape.
 
-An operation is a :class:`Function`: ``forward`` and ``backward`` on raw arrays. It keeps references
-to its inputs; ``Tensor.backward`` visits the operations in reverse. Gradients are first order only.
+An operation is a :class:`Function`: ``forward`` and ``backward`` on raw arrays. It refers to
+the operations that computed its inputs, not to their arrays, unless it saves them for backward;
+``Tensor.backward`` visits the operations in reverse. Gradients are first order only.
 """
 
 from __future__ import annotations
@@ -253,7 +254,7 @@ class Function:
     """
 
     saved: Any = None
-    inputs: Any = None
+    inputs: Any = None  # of each input: the Function that computed it, or the leaf, or None
     hooks: Any = None  # of the output: see Tensor.register_hook
     #: names of the inputs, for error messages
     arguments: tuple[str, ...] = ()
@@ -295,8 +296,10 @@ class Function:
         output = Tensor(self.backend.run(self.forward, *arrays))
         if self.recorded:
             output._requires = True
-            self.number = next(_numbers)
-            self.inputs = tensors
+            self.number, self.output_dtype = next(_numbers), output.dtype
+            self.inputs = [
+                None if t is None or not t._requires else t.creator or t for t in tensors
+            ]
             output.creator = self
         if _mode.tracer is not None:  # called directly, not by a public operation
             _mode.tracer.function(self, inputs, output)
@@ -371,26 +374,30 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
     leaves: dict[int, tuple[Tensor, Array, bool]] = {}
     heap: list[int] = []
 
-    def add_gradient(target: Tensor, gradient: Array, is_new: bool) -> None:
-        creator = target.creator
-        table: dict[int, Any] = leaves if creator is None else pending
-        key = id(target) if creator is None else -creator.number
-        if key in table or (creator is not None and gradient.dtype != target.dtype):
-            gradient, is_new = gradient.astype(target.dtype, copy=False), True
+    def add_gradient(source: Function | Tensor, gradient: Array, is_new: bool) -> None:
+        table: dict[int, Any] = leaves if isinstance(source, Tensor) else pending
+        if isinstance(source, Tensor):
+            if not source._requires:  # any more
+                return
+            key, dtype = id(source), source.dtype
+        else:
+            key, dtype = -source.number, source.output_dtype
+        if key in table or (table is pending and gradient.dtype != dtype):
+            gradient, is_new = gradient.astype(dtype, copy=False), True
         if key in table:
-            gradient = table[key][1].astype(target.dtype, copy=False) + gradient
-        elif creator is not None:
+            gradient = table[key][1].astype(dtype, copy=False) + gradient
+        elif table is pending:
             heapq.heappush(heap, key)
-        table[key] = (creator or target, gradient, is_new)
+        table[key] = (source, gradient, is_new)
 
-    add_gradient(output, dy, False)
+    add_gradient(output.creator or output, dy, False)
     while heap:
         function, gradient, _ = pending.pop(heapq.heappop(heap))
         if function.hooks:
             gradient = _hooked(function.hooks, gradient)
         gradients = _backward(function, gradient)
         for i, (source, dx) in enumerate(zip(function.inputs, gradients, strict=True)):
-            if source is not None and source._requires and dx is not None:
+            if source is not None and dx is not None:
                 add_gradient(source, dx, function._argument(i) in function.new_gradients)
         if not retain_graph:
             function.saved, function.inputs = None, None

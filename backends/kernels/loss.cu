@@ -58,6 +58,7 @@ mean_of_terms(const scalar_t* __restrict__ terms, const int64* __restrict__ targ
   __shared__ int64 counts[256];
   acc_t sum = 0;
   int64 count = 0;
+#pragma unroll 2  // more would spill registers on sm_100
   for (index_t i = threadIdx.x; i < size; i += blockDim.x) {
     sum += widen(terms[i]);
     count += target[i] != ignore;

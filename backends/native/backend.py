@@ -53,6 +53,8 @@ class NativeBackend(CpuBackend):
     def __init__(self, library: Library) -> None:
         super().__init__()
         self.library = library
+        for function in library.functions.values():
+            function.errcheck = _check
 
     def _kernel(self, name: str, dtype: Any) -> Any:
         """The kernel for arrays of a dtype; None for others than float32 and float64."""
@@ -271,7 +273,7 @@ class NativeBackend(CpuBackend):
 
     def _image_arguments(self, geometry: Geometry, x: Array) -> tuple[Any, ...]:
         """The last arguments of a kernel of images x (C, H, W, N) and windows."""
-        return _axes(geometry), len(x), x.shape[-1], self._threads_for(x.size)
+        return _windows(geometry), len(x), x.shape[-1], self._threads_for(x.size)
 
     # -- bias, masks, copies ------------------------------------------------------------------
 
@@ -377,6 +379,11 @@ def _matrix(x: Array) -> tuple[int, int, bool] | None:
     return None
 
 
+def _check(failed: int, function: Any, arguments: Any) -> None:
+    if failed:
+        raise MemoryError("no room for a kernel's intermediate values")
+
+
 def _contiguous(vector: Array | None) -> Array | None:
     return None if vector is None else np.ascontiguousarray(vector)
 
@@ -384,17 +391,14 @@ def _contiguous(vector: Array | None) -> Array | None:
 @lru_cache(maxsize=1024)
 def _problem(geometry: Geometry, channels: int, filters: int, groups: int, batch: int) -> Array:
     """``Problem`` of convolution.cpp."""
-    geometry = geometry.taken
-    axes = zip(
-        geometry.input,
-        geometry.output,
-        geometry.kernel,
-        geometry.stride,
-        (begin for begin, _ in geometry.padding),
-        geometry.dilation,
-        strict=True,
-    )
-    return np.array([channels, filters, groups, batch, *itertools.chain(*axes)], np.int64)
+    return np.array([channels, filters, groups, batch, *_axes(geometry.taken)], np.int64)
+
+
+def _axes(geometry: Geometry) -> list[int]:
+    """``Axis`` of common.h, for the height and the width."""
+    begin, end = zip(*geometry.padding, strict=True)
+    rows = geometry.input, geometry.output, geometry.kernel, geometry.stride, begin, end
+    return [row[axis] for axis in (0, 1) for row in (*rows, geometry.dilation)]
 
 
 def _winograd_sizes(channels: int, filters: int, geometry: Geometry, batch: int) -> tuple[int, ...]:
@@ -411,14 +415,9 @@ def _weights(weight: Array | None, bias: Array | None) -> tuple[Any, Any, tuple[
 
 
 @lru_cache(maxsize=1024)
-def _axes(geometry: Geometry) -> Any:
-    """A geometry as the ``Geometry`` of pool.cpp."""
-    numbers = []
-    for axis in (0, 1):
-        pairs = (geometry.input, geometry.output, geometry.kernel, geometry.stride)
-        numbers += [pair[axis] for pair in pairs]
-        numbers += [*geometry.padding[axis], geometry.dilation[axis]]
-    return (ctypes.c_int64 * len(numbers))(*numbers)
+def _windows(geometry: Geometry) -> Any:
+    """``Windows`` of pool.cpp."""
+    return (ctypes.c_int64 * 14)(*_axes(geometry))
 
 
 @lru_cache(maxsize=64)

@@ -94,15 +94,16 @@ inline void store_part(T* p, Vec<T> v, int64_t n) {
 // the lanes V at p
 template <class V, class T>
 inline V read(const T* p) {
-    V v;
-    memcpy(&v, p, sizeof v);
-    return v;
+    if constexpr (sizeof(V) == sizeof(T))
+        return *p;
+    else  // memcpy would take a detour through the stack
+        return *reinterpret_cast<const typename Vector<T, sizeof(V)>::type*>(p);
 }
 inline void write(float* p, float v) { *p = v; }
 inline void write(double* p, double v) { *p = v; }
 template <class T, class V, class = decltype(V{}[0])>
 inline void write(T* p, V v) {
-    memcpy(p, &v, sizeof v);
+    *reinterpret_cast<typename Vector<T, sizeof v>::type*>(p) = v;
 }
 // call f(i, lanes V) for the elements [i, n): whole vectors, then shorter ones, the last one by one
 template <class T, int bytes = VECTOR_BYTES, class F>
@@ -120,8 +121,7 @@ inline T sum(typename Vector<T, bytes>::type v) {
     if constexpr (Vector<T, bytes>::size == 2) {
         return v[0] + v[1];
     } else {
-        typename Vector<T, bytes / 2>::type halves[2];
-        memcpy(halves, &v, sizeof v);
+        const auto* halves = reinterpret_cast<const typename Vector<T, bytes / 2>::type*>(&v);
         return sum<T, bytes / 2>(halves[0] + halves[1]);
     }
 }
@@ -137,6 +137,11 @@ inline int failed(F&& work) {
         return 1;
     }
 }
+
+// one axis of the windows of a convolution or a pool, as backend.py passes it
+struct Axis {
+    int64_t input, output, kernel, stride, before, after, dilation;  // before, after: padding
+};
 
 // memory for `count` elements, aligned to vectors, not initialised, until the end of the block
 template <class T>

@@ -27,14 +27,11 @@ constexpr int COLUMNS = 4;  // of 32 registers
 constexpr int COLUMNS = 2;  // of 16
 #endif
 constexpr int64_t TILE_BYTES = 1 << 18;  // of a tile's buffers: a level-2 cache
-constexpr int64_t FILTERS = 32, TAPS = 72;  // of a block of the weight gradient
+constexpr int64_t FILTERS = 64, TAPS = 36;  // of a block of the weight gradient
 constexpr int64_t LANE_BYTES = 256;      // of the images that are computed together
 
 // -- the problem ---------------------------------------------------------------------------
 
-struct Axis {
-    int64_t input, output, kernel, stride, padding, dilation;
-};
 struct Problem {
     int64_t channels, filters, groups, batch;
     Axis height, width;
@@ -62,11 +59,11 @@ struct Side {
         span = last - first;
     }
     bool reads(int64_t p, int64_t k) const {
-        return !gradient || (p + axis.padding - k * axis.dilation) % axis.stride == 0;
+        return !gradient || (p + axis.before - k * axis.dilation) % axis.stride == 0;
     }
     int64_t offset(int64_t p, int64_t k) const {
-        if (!gradient) return k * axis.dilation - axis.padding;
-        return (p + axis.padding - k * axis.dilation) / axis.stride;
+        if (!gradient) return k * axis.dilation - axis.before;
+        return (p + axis.before - k * axis.dilation) / axis.stride;
     }
     // whether all offsets lead all of the positions [from, to] to real pixels
     bool inside(int64_t from, int64_t to) const {
@@ -413,7 +410,7 @@ template <class T>
 void convolution_weight_gradient(const T* dy, const T* x, T* dweight, const Problem& p, int64_t threads) {
     constexpr int64_t size = Vector<T>::size;
     const Side h(p.height, false), w(p.width, false);
-    const Side dy_h(Axis{h.target, h.target, 1, 1, 0, 1}, false), dy_w(Axis{w.target, w.target, 1, 1, 0, 1}, false);
+    const Side dy_h(Axis{h.target, h.target, 1, 1, 0, 0, 1}, false), dy_w(Axis{w.target, w.target, 1, 1, 0, 0, 1}, false);
     const int64_t channels = p.channels / p.groups, filters = p.filters / p.groups;
     const int64_t kernel = p.height.kernel * p.width.kernel, weights = p.filters * channels * kernel;
     const int64_t filter_blocks = ceil_div(filters, FILTERS);
@@ -446,7 +443,8 @@ void convolution_weight_gradient(const T* dy, const T* x, T* dweight, const Prob
             pack_source(my_x, t, tile, taps / kernel, pixels.data);
             const T* d = my_dy + (tile.top * w.target + tile.left) * p.batch;
             int64_t pitch = w.target * p.batch, filter_pitch = h.target * pitch;
-            if (t.lanes != p.batch || run % size || count > ROWS) {
+            // with few COLUMNS dy is read so often that a copy, spread over the cache's sets, pays
+            if (t.lanes != p.batch || run % size || (COLUMNS < 4 && count > ROWS)) {
                 pitch = dy_pitch, filter_pitch = packed_pitch, d = packed;
                 pack(my_dy, dy_h, dy_w, t, tile, count, tile.top, rows, tile.left, columns, 1, packed.data, pitch,
                      filter_pitch);

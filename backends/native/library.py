@@ -51,11 +51,6 @@ KERNELS: dict[str, str] = {
 }
 
 
-def _check(failed: int, function: Any, arguments: Any) -> None:
-    if failed:
-        raise MemoryError("no room for a kernel's intermediate values")
-
-
 def _signatures() -> int:
     """A checksum of this file, which the library was compiled with (``build.py``)."""
     return zlib.crc32(Path(__file__).read_bytes()) & 0x7FFFFFFF
@@ -99,7 +94,7 @@ class Library:
             for char, suffix in (("f", "float32"), ("d", "float64")):
                 function = getattr(self._library, f"xcnn_{self.variant}_{name}_{suffix}")
                 function.argtypes = [_TYPES[kind] for kind in arguments]
-                function.restype, function.errcheck = ctypes.c_int, _check
+                function.restype = ctypes.c_int
                 yield (name, char), function
 
 

@@ -12,30 +12,37 @@ constexpr int64_t COLUMNS = 64, PIECE = 32;  // classes that are summed at a tim
 inline float logarithm(float x) { return __builtin_logf(x); }
 inline double logarithm(double x) { return __builtin_log(x); }
 
-// slope = exp(x - max) / sum, unless it is null; the sums and maxima
-template <class V, class T>
+// Of W vectors of columns: slope = exp(x - max) / sum, unless it is null; the sums and maxima.
+template <class V, int W, class T>
 inline void softmax(const T* x, T* slope, int64_t classes, int64_t size, T* totals, T* maxima) {
-    V high = read<V>(x);
-    for (int64_t c = 1; c < classes; ++c) {
-        const V value = read<V>(x + c * size);
-        high = value > high ? value : high;
-    }
-    V total = {};
-    for (int64_t start = 0; start < classes; start += PIECE) {
-        V sum = {};
-        for (int64_t c = start; c < smaller(start + PIECE, classes); ++c) {
-            const V power = exponential<T>(read<V>(x + c * size) - high);
-            if (slope) write(slope + c * size, power);
-            sum += power;
+    constexpr int64_t N = sizeof(V) / sizeof(T);
+    V high[W], total[W] = {};
+    for (int w = 0; w < W; ++w) high[w] = read<V>(x + w * N);
+    for (int64_t c = 1; c < classes; ++c)
+        for (int w = 0; w < W; ++w) {
+            const V value = read<V>(x + c * size + w * N);
+            high[w] = value > high[w] ? value : high[w];
         }
-        total += sum;
+    for (int64_t start = 0; start < classes; start += PIECE) {
+        V sum[W] = {};
+        for (int64_t c = start; c < smaller(start + PIECE, classes); ++c)
+            for (int w = 0; w < W; ++w) {
+                const V power = exponential<T>(read<V>(x + c * size + w * N) - high[w]);
+                if (slope) write(slope + c * size + w * N, power);
+                sum[w] += power;
+            }
+        for (int w = 0; w < W; ++w) total[w] += sum[w];
     }
-    write(totals, total);
-    write(maxima, high);
-    if (!slope) return;
-    const V scale = T(1) / total;
-    for (int64_t c = 0; c < classes; ++c)
-        write(slope + c * size, read<V>(slope + c * size) * scale);
+    for (int w = 0; w < W; ++w) {
+        write(totals + w * N, total[w]);
+        write(maxima + w * N, high[w]);
+        total[w] = T(1) / total[w];
+    }
+    for (int64_t c = 0; slope && c < classes; ++c)
+        for (int w = 0; w < W; ++w) {
+            T* to = slope + c * size + w * N;
+            write(to, read<V>(to) * total[w]);
+        }
 }
 
 // terms = log(sum(exp(x))) - x[target], NaN if target is not a class;
@@ -47,10 +54,15 @@ void cross_entropy(const T* x, const int64_t* target, T* terms, T* slope, int64_
     parallel(threads, parts, [&](int64_t part) {
         const int64_t start = part * size / parts, count = (part + 1) * size / parts - start;
         T totals[COLUMNS], maxima[COLUMNS];
-        each_lanes<T>(count, [&](int64_t i, auto lanes) {
-            T* to = slope ? slope + start + i : nullptr;
-            softmax<decltype(lanes)>(x + start + i, to, classes, size, totals + i, maxima + i);
-        });
+        const T* from = x + start;
+        T* to = slope ? slope + start : nullptr;
+        if (count == COLUMNS)
+            softmax<Vec<T>, COLUMNS / Vector<T>::size>(from, to, classes, size, totals, maxima);
+        else
+            each_lanes<T>(count, [&](int64_t i, auto lanes) {
+                T* own = slope ? to + i : nullptr;
+                softmax<decltype(lanes), 1>(from + i, own, classes, size, totals + i, maxima + i);
+            });
         for (int64_t i = 0; i < count; ++i) {
             const int64_t column = start + i, label = target[column];
             const bool exists = label >= 0 && label < classes;

@@ -8,20 +8,18 @@
 namespace {
 
 // Along an axis, window o reads the pixels o * stride - before + k * dilation for k < kernel.
-struct Axis {
-    int64_t size, windows, kernel, stride, before, after, dilation;
-
+struct Line : Axis {
     int64_t start(int64_t window) const { return window * stride - before; }
     // elements [first, last) of the window that starts at `start` are pixels, the others padding
     int64_t first(int64_t start) const { return start < 0 ? ceil_div(-start, dilation) : 0; }
     int64_t last(int64_t start) const {
-        return start < size ? smaller(kernel, ceil_div(size - start, dilation)) : 0;
+        return start < input ? smaller(kernel, ceil_div(input - start, dilation)) : 0;
     }
     // windows [low, high) may read a pixel
     int64_t low(int64_t pixel) const {
         return larger(0, ceil_div(pixel + before - (kernel - 1) * dilation, stride));
     }
-    int64_t high(int64_t pixel) const { return smaller(windows, (pixel + before) / stride + 1); }
+    int64_t high(int64_t pixel) const { return smaller(output, (pixel + before) / stride + 1); }
     // the element of a window that reads the pixel, or -1
     int64_t element(int64_t window, int64_t pixel) const {
         const int64_t distance = pixel - start(window);
@@ -30,12 +28,12 @@ struct Axis {
     }
     // pixels in the mean of a window, which is not dilated
     int64_t counted(int64_t window, int64_t include_pad) const {
-        const int64_t low = include_pad ? -before : 0, high = include_pad ? size + after : size;
+        const int64_t low = include_pad ? -before : 0, high = include_pad ? input + after : input;
         return smaller(start(window) + kernel, high) - larger(start(window), low);
     }
 };
-struct Geometry {
-    Axis y, x;
+struct Windows {
+    Line y, x;
 };
 
 // The pixels of a window: rows x columns, `row` and `column` elements of an array apart.
@@ -86,21 +84,21 @@ inline V total(const Window& w, const T* x) {
 
 // f(window, its first pixel in x, row, column, its place in y) for each window
 template <class F>
-inline void each_window(const Geometry& g, int64_t channels, int64_t batch, int64_t threads, F&& f) {
-    parallel(threads, channels * g.y.windows, [&](int64_t part) {
-        const int64_t channel = part / g.y.windows, row = part % g.y.windows, top = g.y.start(row);
+inline void each_window(const Windows& g, int64_t channels, int64_t batch, int64_t threads, F&& f) {
+    parallel(threads, channels * g.y.output, [&](int64_t part) {
+        const int64_t channel = part / g.y.output, row = part % g.y.output, top = g.y.start(row);
         const int64_t first = g.y.first(top), rows = g.y.last(top) - first;
-        const int64_t line = (channel * g.y.size + top + first * g.y.dilation) * g.x.size;
-        for (int64_t column = 0; column < g.x.windows; ++column) {
+        const int64_t line = (channel * g.y.input + top + first * g.y.dilation) * g.x.input;
+        for (int64_t column = 0; column < g.x.output; ++column) {
             const int64_t left = g.x.start(column), begin = g.x.first(left);
             const Window window = {rows,
                                    g.x.last(left) - begin,
-                                   g.y.dilation * g.x.size * batch,
+                                   g.y.dilation * g.x.input * batch,
                                    g.x.dilation * batch,
                                    static_cast<int32_t>(first * g.x.kernel + begin),
                                    static_cast<int32_t>(g.x.kernel)};
             const int64_t pixel = line + left + begin * g.x.dilation;
-            f(window, pixel * batch, row, column, (part * g.x.windows + column) * batch);
+            f(window, pixel * batch, row, column, (part * g.x.output + column) * batch);
         }
     });
 }
@@ -108,13 +106,13 @@ inline void each_window(const Geometry& g, int64_t channels, int64_t batch, int6
 // f(window, its element, place of the window in dy, of the pixel in dx, whether it is the pixel's
 // first) for each pixel and each window that reads it; dx of other pixels is 0
 template <class T, class F>
-inline void each_reader(const Geometry& g, T* dx, int64_t channels, int64_t batch, int64_t threads,
+inline void each_reader(const Windows& g, T* dx, int64_t channels, int64_t batch, int64_t threads,
                         F&& f) {
-    parallel(threads, channels * g.y.size, [&](int64_t part) {
-        const int64_t channel = part / g.y.size, y = part % g.y.size;
+    parallel(threads, channels * g.y.input, [&](int64_t part) {
+        const int64_t channel = part / g.y.input, y = part % g.y.input;
         const int64_t top = g.y.low(y), bottom = g.y.high(y);
-        for (int64_t x = 0; x < g.x.size; ++x) {
-            const int64_t pixel = (part * g.x.size + x) * batch;
+        for (int64_t x = 0; x < g.x.input; ++x) {
+            const int64_t pixel = (part * g.x.input + x) * batch;
             const int64_t left = g.x.low(x), right = g.x.high(x);
             bool none = true;
             for (int64_t row = top; row < bottom; ++row) {
@@ -122,7 +120,7 @@ inline void each_reader(const Geometry& g, T* dx, int64_t channels, int64_t batc
                 for (int64_t column = left; a >= 0 && column < right; ++column) {
                     const int64_t b = g.x.element(column, x);
                     if (b < 0) continue;
-                    const int64_t window = (channel * g.y.windows + row) * g.x.windows + column;
+                    const int64_t window = (channel * g.y.output + row) * g.x.output + column;
                     f(row, column, a * g.x.kernel + b, window * batch, pixel, none);
                     none = false;
                 }
@@ -134,7 +132,7 @@ inline void each_reader(const Geometry& g, T* dx, int64_t channels, int64_t batc
 
 // save(i, V, numbers of the maxima) at element i of y
 template <class T, class F>
-void maxima(const T* x, T* y, const Geometry& g, int64_t channels, int64_t batch, int64_t threads,
+void maxima(const T* x, T* y, const Windows& g, int64_t channels, int64_t batch, int64_t threads,
             F&& save) {
     each_window(g, channels, batch, threads,
                 [&](const Window& w, int64_t from, int64_t, int64_t, int64_t to) {
@@ -158,7 +156,7 @@ void maxima(const T* x, T* y, const Geometry& g, int64_t channels, int64_t batch
 }
 
 template <class T>
-void max_pool2d(const T* x, T* y, void* argmax, int64_t bytes, const Geometry* g, int64_t channels,
+void max_pool2d(const T* x, T* y, void* argmax, int64_t bytes, const Windows* g, int64_t channels,
                 int64_t batch, int64_t threads) {
     auto *small = static_cast<uint8_t*>(argmax);
     auto *wide = static_cast<int32_t*>(argmax);
@@ -172,7 +170,7 @@ void max_pool2d(const T* x, T* y, void* argmax, int64_t bytes, const Geometry* g
 
 // dx = the sum of dy over the windows that chose the pixel
 template <class T, class A>
-void route(const T* dy, const A* argmax, T* dx, const Geometry& g, int64_t channels, int64_t batch,
+void route(const T* dy, const A* argmax, T* dx, const Windows& g, int64_t channels, int64_t batch,
            int64_t threads) {
     each_reader(g, dx, channels, batch, threads,
                 [&](int64_t, int64_t, int64_t element, int64_t window, int64_t pixel, bool first) {
@@ -188,7 +186,7 @@ void route(const T* dy, const A* argmax, T* dx, const Geometry& g, int64_t chann
 }
 
 template <class T>
-void max_pool2d_backward(const T* dy, const void* argmax, T* dx, int64_t bytes, const Geometry* g,
+void max_pool2d_backward(const T* dy, const void* argmax, T* dx, int64_t bytes, const Windows* g,
                          int64_t channels, int64_t batch, int64_t threads) {
     if (bytes == 1)
         route(dy, static_cast<const uint8_t*>(argmax), dx, *g, channels, batch, threads);
@@ -197,12 +195,12 @@ void max_pool2d_backward(const T* dy, const void* argmax, T* dx, int64_t bytes, 
 }
 
 template <class T>
-T share(const Geometry& g, int64_t row, int64_t column, int64_t include_pad) {
+T share(const Windows& g, int64_t row, int64_t column, int64_t include_pad) {
     return T(1) / static_cast<T>(g.y.counted(row, include_pad) * g.x.counted(column, include_pad));
 }
 
 template <class T>
-void avg_pool2d(const T* x, T* y, int64_t include_pad, const Geometry* g, int64_t channels,
+void avg_pool2d(const T* x, T* y, int64_t include_pad, const Windows* g, int64_t channels,
                 int64_t batch, int64_t threads) {
     each_window(*g, channels, batch, threads,
                 [&](const Window& w, int64_t from, int64_t row, int64_t column, int64_t to) {
@@ -214,7 +212,7 @@ void avg_pool2d(const T* x, T* y, int64_t include_pad, const Geometry* g, int64_
 }
 
 template <class T>
-void avg_pool2d_backward(const T* dy, T* dx, int64_t include_pad, const Geometry* g,
+void avg_pool2d_backward(const T* dy, T* dx, int64_t include_pad, const Windows* g,
                          int64_t channels, int64_t batch, int64_t threads) {
     each_reader(*g, dx, channels, batch, threads,
                 [&](int64_t row, int64_t column, int64_t, int64_t window, int64_t pixel, bool first) {
@@ -231,18 +229,18 @@ void avg_pool2d_backward(const T* dy, T* dx, int64_t include_pad, const Geometry
 }  // namespace
 
 EXPORT_BOTH(max_pool2d,
-            (const T* x, T* y, void* argmax, int64_t bytes, const Geometry* g, int64_t channels,
+            (const T* x, T* y, void* argmax, int64_t bytes, const Windows* g, int64_t channels,
              int64_t batch, int64_t threads),
             (x, y, argmax, bytes, g, channels, batch, threads))
 EXPORT_BOTH(max_pool2d_backward,
-            (const T* dy, const void* argmax, T* dx, int64_t bytes, const Geometry* g,
+            (const T* dy, const void* argmax, T* dx, int64_t bytes, const Windows* g,
              int64_t channels, int64_t batch, int64_t threads),
             (dy, argmax, dx, bytes, g, channels, batch, threads))
 EXPORT_BOTH(avg_pool2d,
-            (const T* x, T* y, int64_t include_pad, const Geometry* g, int64_t channels,
+            (const T* x, T* y, int64_t include_pad, const Windows* g, int64_t channels,
              int64_t batch, int64_t threads),
             (x, y, include_pad, g, channels, batch, threads))
 EXPORT_BOTH(avg_pool2d_backward,
-            (const T* dy, T* dx, int64_t include_pad, const Geometry* g, int64_t channels,
+            (const T* dy, T* dx, int64_t include_pad, const Windows* g, int64_t channels,
              int64_t batch, int64_t threads),
             (dy, dx, include_pad, g, channels, batch, threads))

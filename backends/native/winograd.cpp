@@ -127,10 +127,9 @@ inline T* element(T* matrix, int64_t depth, int64_t k, int64_t column) {
 template <int WIDTH, class T>
 inline void store_elements(T* matrix, int64_t depth, int64_t k, int64_t column, Vec<T> v) {
     constexpr int size = Vector<T>::size, piece = WIDTH < size ? WIDTH : size;
-    for (int i = 0; i < size; i += piece) {
-        T* target = element<WIDTH>(matrix, depth, k, column + i);
-        memcpy(target, reinterpret_cast<T*>(&v) + i, piece * sizeof(T));
-    }
+    typedef typename Vector<T, piece * sizeof(T)>::type Piece;
+    for (int i = 0; i < size; i += piece)
+        write(element<WIDTH>(matrix, depth, k, column + i), reinterpret_cast<const Piece*>(&v)[i / piece]);
 }
 
 // out (ROWS, COLUMNS vectors) = Σ_k a (k, ROWS) · b (k, COLUMNS vectors), added to out if `add`

@@ -231,6 +231,7 @@ def test_the_environment_of_each_library(measure):
     options = argparse.Namespace(threads=2, native="avx2")
     variables = run.settings(options)
     assert variables["torch"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert variables["xcnn"]["OPENBLAS_CORETYPE"] == "Haswell"
     libraries = session.Session(LANES, session.Effort(1, 1, 1), variables=variables)
     libraries.run([{"name": "adam"}])
     assert [worker.variables for worker in workers] == [variables["xcnn"], variables["torch"]]

@@ -5,10 +5,8 @@ A :class:`Problem` describes a convolution; :func:`choose` picks the :class:`Met
 
 from __future__ import annotations
 
-from .depthwise import Depthwise
-from .direct import Direct
+from .direct import Depthwise, Direct
 from .frames import choose
-from .grouped import Grouped
 from .im2col import Im2col
 from .mec import MEC
 from .method import METHODS, Method, Problem
@@ -22,7 +20,6 @@ METHODS.update(  # in order of preference
     winograd=Winograd(),
     direct=Direct(),
     depthwise=Depthwise(),
-    grouped=Grouped(),
     mec=MEC(),
     im2col=Im2col(),
 )

@@ -1,7 +1,7 @@
 """Direct convolution: the sum over the kernel elements, without unfolding.
 
 The kernels of a CPU (``backends/native/convolution.cpp``) keep blocks of the sums in registers,
-while the pixels of a tile stay in the cache.
+while the pixels of a tile stay in the cache. A GPU has kernels for depthwise convolutions.
 """
 
 from __future__ import annotations
@@ -40,3 +40,10 @@ class Direct(Method):
     def weight_gradient(self, backend: Backend, problem: Problem, dy: Array, x: Array) -> Array:
         settings = problem.geometry, problem.groups
         return backend.convolution_weight_gradient(dy, x, *settings)
+
+
+class Depthwise(Direct):
+    """The same for filters of one channel each, where the backend has kernels for these only."""
+
+    def applies(self, problem: Problem) -> bool:
+        return problem.groups == problem.in_channels > 1 and super().applies(problem)

@@ -24,13 +24,13 @@ def read_windows(
     x : (..., L, run); zero outside
     out : (..., T, q, run), any view, overwritten
     """
-    for chosen, inside, windows in window_views(
+    for chosen, inside, windows in _window_views(
         backend.xp, x, first, step, matrix.shape[-1], out.shape[-3]
     ):
         backend.matmul(matrix[..., inside], windows, out=out[..., chosen, :, :])
 
 
-def window_views(
+def _window_views(
     xp: Any, x: Array, first: int, step: int, size: int, count: int
 ) -> Iterator[tuple[slice, slice, Array]]:
     """Views of the windows of x (..., L, run): window t begins at first + t·step.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from inspect import signature
+from inspect import unwrap
 from typing import Any
 
 from .. import hints
@@ -176,7 +176,7 @@ _FUNCTIONS = {
 _SAME_NAME = {
     name: function
     for name, function in _FUNCTIONS.items()
-    if next(iter(signature(function).parameters)) == "input" and name != "linear"
+    if unwrap(function).__code__.co_varnames[0] == "input" and name != "linear"
 }
 _DTYPES = {**DTYPE_ALIASES, "bool": "bool", "byte": "uint8"}
 #: for tab completion; :func:`_missing` makes those of the others too
