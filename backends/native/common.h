@@ -94,15 +94,16 @@ inline void store_part(T* p, Vec<T> v, int64_t n) {
 // the lanes V at p
 template <class V, class T>
 inline V read(const T* p) {
-    V v;
-    memcpy(&v, p, sizeof v);
-    return v;
+    if constexpr (sizeof(V) == sizeof(T))
+        return *p;
+    else
+        return *reinterpret_cast<const typename Vector<T, sizeof(V)>::type*>(p);
 }
 inline void write(float* p, float v) { *p = v; }
 inline void write(double* p, double v) { *p = v; }
 template <class T, class V, class = decltype(V{}[0])>
 inline void write(T* p, V v) {
-    memcpy(p, &v, sizeof v);
+    *reinterpret_cast<typename Vector<T, sizeof(V)>::type*>(p) = v;
 }
 // call f(i, lanes V) for the elements [i, n): whole vectors, then shorter ones, the last one by one
 template <class T, int bytes = VECTOR_BYTES, class F>

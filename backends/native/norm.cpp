@@ -10,11 +10,36 @@
 // blocks are joined in double.
 #include <math.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "common.h"
 
 namespace {
 
 constexpr int64_t BLOCK = 64;  // long rows that are summed in the type of the array
+constexpr int64_t FAR = 4 << 20;  // bytes of an output that is written past the caches
+
+// Write lanes, 16 bytes at a time, past the caches: their memory is not read first.
+template <class T, class V>
+inline void stream(T* p, V v) {
+#if defined(__SSE2__)
+    if constexpr (sizeof v >= 16) {
+        __m128i parts[sizeof v / 16];
+        memcpy(parts, &v, sizeof v);
+        for (int i = 0; i < int(sizeof v / 16); ++i) _mm_stream_si128(reinterpret_cast<__m128i*>(p) + i, parts[i]);
+        return;
+    }
+#endif
+    write(p, v);
+}
+// after the last stream() of a thread: its data can be read by others
+inline void finish_streams() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
 
 // the sum of lanes V
 inline float total(float v) { return v; }
@@ -32,6 +57,12 @@ struct Shape {
     int64_t group() const { return rows * row(); }
     // the first row of a chunk
     int64_t start(int64_t chunk) const { return chunk * rows / chunks; }
+    // whether to stream an output: it is large, and its vectors start at multiples of 16 bytes
+    template <class T>
+    bool is_far(const T* output) const {
+        const int64_t size = groups * group() * sizeof(T);
+        return size > FAR && (reinterpret_cast<uintptr_t>(output) | row() * sizeof(T) | width * sizeof(T)) % 16 == 0;
+    }
 };
 
 template <class T>
@@ -53,16 +84,28 @@ void spread(const Shape& s, T* columns, F&& value) {
 }
 
 // For each vector of columns of rows that are short: prepare(c, lanes) returns what to call with the
-// position and the number of each row. A few rows at a time: the memory is read almost in order.
+// position and the number of each row. A few rows and up to four vectors at a time: the memory is
+// read and written almost in order.
 template <class T, class F>
 inline __attribute__((always_inline)) void each_short_row(const Shape& s, int64_t at, int64_t from, int64_t to,
                                                           F&& prepare) {
-    const int64_t step = larger(1, 256 / s.row());
-    for (int64_t block = from; block < to; block += step)
-        each_lanes<T>(s.row(), [&](int64_t c, auto lanes) {
-            const auto apply = prepare(c, lanes);
-            for (int64_t k = block; k < smaller(to, block + step); ++k) apply(at + k * s.row() + c, k);
-        });
+    constexpr int64_t V = Vector<T>::size;
+    const int64_t row = s.row(), step = larger(1, 256 / row);
+    const Vec<T> v = {};
+    for (int64_t block = from; block < to; block += step) {
+        const int64_t end = smaller(to, block + step);
+        const auto call = [&](int64_t c, auto... apply) {
+            for (int64_t k = block; k < end; ++k) {
+                int64_t p = at + k * row + c;
+                ((apply(p, k), p += V), ...);
+            }
+        };
+        int64_t c = 0;
+        for (; c + 4 * V <= row; c += 4 * V)
+            call(c, prepare(c, v), prepare(c + V, v), prepare(c + 2 * V, v), prepare(c + 3 * V, v));
+        for (; c + 2 * V <= row; c += 2 * V) call(c, prepare(c, v), prepare(c + V, v));
+        each_lanes<T>(row, [&](int64_t c, auto lanes) { call(c, prepare(c, lanes)); }, c);
+    }
 }
 
 // -- statistics -----------------------------------------------------------------------------
@@ -158,7 +201,7 @@ struct Forward {
     int64_t group_stride, row_stride;  // of weight and bias
     T *y, *running_mean, *running_var, *statistics;
     double eps, momentum;
-    bool fixed, relu;
+    bool fixed, relu, far;
     Moments* moments;  // (groups, chunks, lanes)
 
     T* mean(int64_t g) const { return statistics + g * s.lanes; }
@@ -238,12 +281,13 @@ struct Forward {
     void run(int64_t at, int64_t size, const T* means, const T* w, const T* b) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
         const Forward f = *this;
+        const T w0 = *w, b0 = *b;
         for (int64_t i = 0; i < size; i += s.width)
             each_lanes<T>(smaller(s.width, size - i), [&](int64_t c, auto lanes) {
                 typedef decltype(lanes) V;
                 const int64_t p = at + i + c;
                 const V v = (read<V>(f.x + p) - read<V>(means + c)) * read<V>(scales + c) + read<V>(offsets + c);
-                f.put(p, v * (EACH ? read<V>(w + i + c) : V{} + *w) + (EACH ? read<V>(b + i + c) : V{} + *b));
+                f.put(p, EACH ? v * read<V>(w + i + c) + read<V>(b + i + c) : v * w0 + b0);
             });
     }
 
@@ -251,7 +295,8 @@ struct Forward {
     void put(int64_t p, V v) const {
         const V zero = {};
         if (residual) v += read<V>(residual + p);
-        write(y + p, relu ? (v < zero ? zero : v) : v);  // NaN stays
+        if (relu) v = v < zero ? zero : v;  // NaN stays
+        far ? stream(y + p, v) : write(y + p, v);
     }
 };
 
@@ -263,7 +308,7 @@ void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
     const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
     Zeros<Moments> moments(groups * s.chunks * lanes);
     const Forward<T> f = {s, x, weight, bias, residual, group_stride, row_stride, y, running_mean,
-                          running_var, statistics, eps, momentum, !!fixed, !!relu, moments};
+                          running_var, statistics, eps, momentum, !!fixed, !!relu, s.is_far(y), moments};
     const int64_t parts = groups * s.chunks;
     const bool whole = s.chunks == 1;  // a group stays in the cache between the passes
     if (!fixed && !whole)
@@ -275,6 +320,7 @@ void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
             f.finish(i);
         }
         f.normalize(i / s.chunks, i % s.chunks);
+        finish_streams();
     });
 }
 
@@ -287,16 +333,17 @@ struct Backward {
     const T *dy, *x, *y, *statistics, *weight;  // y: of a ReLU, or null
     int64_t group_stride, row_stride;
     T *dx, *dweight, *dbias, *dresidual;
-    bool fixed;
+    bool fixed, far;
     double* sums;  // (groups, chunks, 2, lanes): of dy * weight, and of that times the output x̂
 
     T weight_of(int64_t g, int64_t k) const {
         return weight ? weight[g * group_stride + k * row_stride] : 1;
     }
-    // of rows of one element, or copies of the row's weight
+    // v times the weights of rows of one element, or times the row's weight
     template <class V>
-    V weights_of(int64_t g, int64_t k) const {
-        return weight && row_stride && s.row() == 1 ? read<V>(weight + g * group_stride + k) : V{} + weight_of(g, k);
+    V weighted(V v, int64_t g, int64_t k) const {
+        const bool each = weight && row_stride && s.row() == 1;
+        return each ? v * read<V>(weight + g * group_stride + k) : v * weight_of(g, k);
     }
     T mean(int64_t g, int64_t l) const { return statistics[g * s.lanes + l]; }
     T rest(int64_t g, int64_t l) const { return mean(s.groups + g, l); }
@@ -362,7 +409,7 @@ struct Backward {
                 if (dresidual) write(dresidual + p, d);
                 write(dbias + p, d);
                 write(dweight + p, d * normed);
-                const V own = d * weights_of<V>(g, k + c);
+                const V own = weighted(d, g, k + c);
                 add_to(totals + c, own);
                 add_to(totals + s.width + c, own * normed);
             });
@@ -443,6 +490,11 @@ struct Backward {
         for (int i = 0; i < 2; ++i) own[i] += total(all[i]);
     }
 
+    template <class V>
+    void put(int64_t p, V v) const {
+        far ? stream(dx + p, v) : write(dx + p, v);
+    }
+
     // dx = scale * w * dy - (x - mean) * slope - shift
     void apply(int64_t g, int64_t chunk) const {
         Zeros<T> table(4 * s.width);
@@ -466,7 +518,7 @@ struct Backward {
                 const V slope = read<V>(slopes + c), shift = read<V>(shifts + c);
                 return [=](int64_t p, int64_t k) {
                     const V d = b.masked<V>(p) * b.weight_of(g, k) * scale;
-                    write(b.dx + p, b.fixed ? d : d - ((read<V>(b.x + p) - m) * slope + shift));
+                    b.put(p, b.fixed ? d : d - ((read<V>(b.x + p) - m) * slope + shift));
                 };
             });
         const int64_t step = row_stride && !each ? 1 : larger(1, to - from);
@@ -477,9 +529,10 @@ struct Backward {
                 each_lanes<T>(smaller(s.width, size - i), [&](int64_t c, auto lanes) {
                     typedef decltype(lanes) V;
                     const int64_t p = at + i + c;
-                    V d = b.masked<V>(p) * (each ? b.weights_of<V>(g, k + i + c) : V{} + own) * read<V>(scales + c);
+                    V d = b.masked<V>(p) * read<V>(scales + c);
+                    d = each ? b.weighted(d, g, k + i + c) : d * own;
                     if (!b.fixed) d -= (read<V>(b.x + p) - read<V>(means + c)) * read<V>(slopes + c) + read<V>(shifts + c);
-                    write(b.dx + p, d);
+                    b.put(p, d);
                 });
         }
     }
@@ -493,13 +546,17 @@ void normalize_backward(int64_t threads, int64_t groups, int64_t rows, int64_t p
     const int64_t parts = groups * s.chunks;
     Zeros<double> sums(parts * 2 * lanes);
     const Backward<T> b = {s, dy, x, y, statistics, weight, group_stride, row_stride, dx, dweight,
-                           dbias, dresidual, !!fixed, sums};
+                           dbias, dresidual, !!fixed, s.is_far(dx), sums};
     parallel(threads, parts, [&](int64_t i) {
         b.add_up(i / s.chunks, i % s.chunks);
         if (dx && s.chunks == 1) b.apply(i, 0);
+        finish_streams();
     });
     if (dx && s.chunks > 1)
-        parallel(threads, parts, [&](int64_t i) { b.apply(i / s.chunks, i % s.chunks); });
+        parallel(threads, parts, [&](int64_t i) {
+            b.apply(i / s.chunks, i % s.chunks);
+            finish_streams();
+        });
 }
 
 }  // namespace
