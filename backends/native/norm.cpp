@@ -400,26 +400,32 @@ struct Backward {
     // rows of one element: each is the gradient of its own weight and bias
     void add_elements(int64_t g, int64_t from, int64_t to, const T* means, double* totals) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
-        for (int64_t k = from; k < to; k += s.width)
-            each_lanes<T>(smaller(s.width, to - k), [&](int64_t c, auto lanes) {
+        const Backward b = *this;  // a copy whose members no store can change
+        for (int64_t k = from; k < to; k += b.s.width)
+            each_lanes<T>(smaller(b.s.width, to - k), [&](int64_t c, auto lanes) {
                 typedef decltype(lanes) V;
-                const int64_t p = g * s.rows + k + c;
-                const V d = gradient<V>(p);
-                const V normed = (read<V>(x + p) - read<V>(means + c)) * read<V>(scales + c) + read<V>(offsets + c);
-                if (dresidual) write(dresidual + p, d);
-                write(dbias + p, d);
-                write(dweight + p, d * normed);
-                const V own = weighted(d, g, k + c);
-                add_to(totals + c, own);
-                add_to(totals + s.width + c, own * normed);
+                const int64_t p = g * b.s.rows + k + c;
+                const V d = b.gradient<V>(p), own = b.weighted(d, g, k + c);
+                const V normed = (read<V>(b.x + p) - read<V>(means + c)) * read<V>(scales + c) + read<V>(offsets + c);
+                if (b.dresidual) write(b.dresidual + p, d);
+                write(b.dbias + p, d);
+                write(b.dweight + p, d * normed);
+                b.add_to(totals + c, own, own * normed);
             });
     }
 
+    // add the lanes to the sums of their columns
     template <class V>
-    static void add_to(double* sums, V v) {
-        T part[sizeof v / sizeof(T)];
-        write(part, v);
-        for (int i = 0; i < int(sizeof v / sizeof(T)); ++i) sums[i] += part[i];
+    void add_to(double* totals, V first, V second) const {
+        constexpr int size = sizeof(V) / sizeof(T);
+        if constexpr (size > 1) {
+            typedef typename Vector<double, size * sizeof(double)>::type Wide;
+            write(totals, read<Wide>(totals) + __builtin_convertvector(first, Wide));
+            write(totals + s.width, read<Wide>(totals + s.width) + __builtin_convertvector(second, Wide));
+        } else {
+            totals[0] += first;
+            totals[s.width] += second;
+        }
     }
 
     // rows that are short: a few at a time, whose sums are kept as vectors until all columns are read
@@ -444,8 +450,7 @@ struct Backward {
                     bias += w * d;
                     slope += w * d * normed;
                 }
-                add_to(totals + c, bias);
-                add_to(totals + s.width + c, slope);
+                b.add_to(totals + c, bias, slope);
             });
             for (int64_t r = 0; r < count; ++r) {
                 dbias[g * s.rows + k + r] = sum<T>(load(own[0][r]));
