@@ -7,7 +7,7 @@
 // Groups are divided among threads and, where they are few, the rows of a group too. Moments are
 // added by Chan's formula, relative to the group's first elements, which keeps every digit where
 // the mean is large: a block of rows is summed relative to its own first row, in vectors, and
-// blocks are joined in double.
+// blocks are joined in double. Outputs that are too large for the caches are written past them.
 #include <math.h>
 
 #if defined(__SSE2__)
@@ -21,21 +21,22 @@ namespace {
 constexpr int64_t BLOCK = 64;  // long rows that are summed in the type of the array
 constexpr int64_t FAR = 4 << 20;  // bytes of an output that is written past the caches
 
-// Write lanes, 16 bytes at a time, past the caches: their memory is not read first.
+// Write lanes V; if far, past the caches, 16 bytes at a time: their memory is not read first.
 template <class T, class V>
-inline void stream(T* p, V v) {
+inline void put(T* p, V v, bool far) {
 #if defined(__SSE2__)
-    if constexpr (sizeof v >= 16) {
-        __m128i parts[sizeof v / 16];
-        memcpy(parts, &v, sizeof v);
-        for (int i = 0; i < int(sizeof v / 16); ++i) _mm_stream_si128(reinterpret_cast<__m128i*>(p) + i, parts[i]);
-        return;
-    }
+    if constexpr (sizeof v >= 16)
+        if (far) {
+            __m128i parts[sizeof v / 16];
+            memcpy(parts, &v, sizeof v);
+            for (int i = 0; i < int(sizeof v / 16); ++i) _mm_stream_si128(reinterpret_cast<__m128i*>(p) + i, parts[i]);
+            return;
+        }
 #endif
     write(p, v);
 }
-// after the last stream() of a thread: its data can be read by others
-inline void finish_streams() {
+// after the last put() of a thread, before others read
+inline void finish_puts() {
 #if defined(__SSE2__)
     _mm_sfence();
 #endif
@@ -57,7 +58,7 @@ struct Shape {
     int64_t group() const { return rows * row(); }
     // the first row of a chunk
     int64_t start(int64_t chunk) const { return chunk * rows / chunks; }
-    // whether to stream an output: it is large, and its vectors start at multiples of 16 bytes
+    // whether an output is large, and its vectors start at multiples of 16 bytes
     template <class T>
     bool is_far(const T* output) const {
         const int64_t size = groups * group() * sizeof(T);
@@ -264,7 +265,7 @@ struct Forward {
                 const V m = read<V>(means + c), scale = read<V>(scales + c), offset = read<V>(offsets + c);
                 return [=](int64_t p, int64_t k) {
                     const V v = (read<V>(f.x + p) - m) * scale + offset;
-                    f.put(p, v * (f.weight ? f.weight[own + k] : 1) + (f.bias ? f.bias[own + k] : 0));
+                    f.output(p, v * (f.weight ? f.weight[own + k] : 1) + (f.bias ? f.bias[own + k] : 0));
                 };
             });
         const int64_t step = row_stride ? 1 : larger(1, to - from);  // rows that share a weight
@@ -287,16 +288,16 @@ struct Forward {
                 typedef decltype(lanes) V;
                 const int64_t p = at + i + c;
                 const V v = (read<V>(f.x + p) - read<V>(means + c)) * read<V>(scales + c) + read<V>(offsets + c);
-                f.put(p, EACH ? v * read<V>(w + i + c) + read<V>(b + i + c) : v * w0 + b0);
+                f.output(p, EACH ? v * read<V>(w + i + c) + read<V>(b + i + c) : v * w0 + b0);
             });
     }
 
     template <class V>
-    void put(int64_t p, V v) const {
+    void output(int64_t p, V v) const {
         const V zero = {};
         if (residual) v += read<V>(residual + p);
         if (relu) v = v < zero ? zero : v;  // NaN stays
-        far ? stream(y + p, v) : write(y + p, v);
+        put(y + p, v, far);
     }
 };
 
@@ -320,7 +321,7 @@ void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
             f.finish(i);
         }
         f.normalize(i / s.chunks, i % s.chunks);
-        finish_streams();
+        finish_puts();
     });
 }
 
@@ -372,7 +373,10 @@ struct Backward {
         spread(s, offsets, [&](int64_t l) { return -rest(g, l) * scale(g, l); });
         const int64_t from = s.start(chunk), to = s.start(chunk + 1);
         const bool are_short = s.row() <= s.width;
-        if (are_short) s.row() == 1 ? add_elements(g, from, to, table, totals) : add_short_rows(g, from, to, table, totals);
+        if (s.row() == 1)
+            add_elements(g, from, to, table, totals);
+        else if (are_short)
+            add_short_rows(g, from, to, table, totals);
         for (int64_t k = from; k < to && !are_short; ++k) {
             const int64_t at = g * s.group() + k * s.row(), rows = s.row() / s.width;
             const T w = weight_of(g, k);
@@ -495,11 +499,6 @@ struct Backward {
         for (int i = 0; i < 2; ++i) own[i] += total(all[i]);
     }
 
-    template <class V>
-    void put(int64_t p, V v) const {
-        far ? stream(dx + p, v) : write(dx + p, v);
-    }
-
     // dx = scale * w * dy - (x - mean) * slope - shift
     void apply(int64_t g, int64_t chunk) const {
         Zeros<T> table(4 * s.width);
@@ -523,7 +522,7 @@ struct Backward {
                 const V slope = read<V>(slopes + c), shift = read<V>(shifts + c);
                 return [=](int64_t p, int64_t k) {
                     const V d = b.masked<V>(p) * b.weight_of(g, k) * scale;
-                    b.put(p, b.fixed ? d : d - ((read<V>(b.x + p) - m) * slope + shift));
+                    put(b.dx + p, b.fixed ? d : d - ((read<V>(b.x + p) - m) * slope + shift), b.far);
                 };
             });
         const int64_t step = row_stride && !each ? 1 : larger(1, to - from);
@@ -536,8 +535,9 @@ struct Backward {
                     const int64_t p = at + i + c;
                     V d = b.masked<V>(p) * read<V>(scales + c);
                     d = each ? b.weighted(d, g, k + i + c) : d * own;
-                    if (!b.fixed) d -= (read<V>(b.x + p) - read<V>(means + c)) * read<V>(slopes + c) + read<V>(shifts + c);
-                    b.put(p, d);
+                    if (!b.fixed)
+                        d -= (read<V>(b.x + p) - read<V>(means + c)) * read<V>(slopes + c) + read<V>(shifts + c);
+                    put(b.dx + p, d, b.far);
                 });
         }
     }
@@ -555,12 +555,12 @@ void normalize_backward(int64_t threads, int64_t groups, int64_t rows, int64_t p
     parallel(threads, parts, [&](int64_t i) {
         b.add_up(i / s.chunks, i % s.chunks);
         if (dx && s.chunks == 1) b.apply(i, 0);
-        finish_streams();
+        finish_puts();
     });
     if (dx && s.chunks > 1)
         parallel(threads, parts, [&](int64_t i) {
             b.apply(i / s.chunks, i % s.chunks);
-            finish_streams();
+            finish_puts();
         });
 }
 
