@@ -25,7 +25,7 @@ constexpr int64_t FAR = 4 << 20;  // bytes of an output that is written past the
 template <class T, class V>
 inline void put(T* p, V v, bool far) {
 #if defined(__SSE2__)
-    if constexpr (sizeof v >= 16)
+    if constexpr (VECTOR_BYTES == 64 && sizeof v >= 16)  // shorter vectors: no faster, measured
         if (far) {
             __m128i parts[sizeof v / 16];
             memcpy(parts, &v, sizeof v);
@@ -296,8 +296,7 @@ struct Forward {
     void output(int64_t p, V v) const {
         const V zero = {};
         if (residual) v += read<V>(residual + p);
-        if (relu) v = v < zero ? zero : v;  // NaN stays
-        put(y + p, v, far);
+        put(y + p, relu ? (v < zero ? zero : v) : v, far);  // NaN stays
     }
 };
 
