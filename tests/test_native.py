@@ -308,6 +308,18 @@ def test_rows_of_any_length(native, dtype):
         assert_same(rows, native, y, dy, normal(5, seed=2, dtype=dtype))
 
 
+@pytest.mark.parametrize("lanes", [32, 36, 33])
+@pytest.mark.parametrize(("rows", "pixels"), [(33_000, 1), (130, 256)])
+def test_normalization_of_arrays_larger_than_the_caches(native, lanes, rows, pixels):
+    def both(backend, x, dy, weight, bias):
+        y, statistics = backend.normalize(x, weight, bias, 1e-5)
+        return y, *backend.normalize_backward(dy, x, None, statistics, weight)[:3]
+
+    x, dy = (normal(1, rows, pixels, lanes, seed=s, dtype="float32") for s in (0, 1))
+    weight, bias = (normal(1, rows, seed=s, dtype="float32") for s in (2, 3))
+    assert_same(both, native, x, dy, weight, bias)
+
+
 def test_copies_to_batch_last_memory(native):
     for batch in SIZES:
         for shape in ((batch, 1, 1, 1), (batch, 3, 5, 4), (batch, 17), (2 * batch, 130)):

@@ -7,30 +7,47 @@
 // Groups are divided among threads and, where they are few, the rows of a group too. Moments are
 // added by Chan's formula, relative to the group's first elements, which keeps every digit where
 // the mean is large: a block of rows is summed relative to its own first row, in vectors, and
-// blocks are joined in double.
+// blocks are joined in double. Outputs that are too large for the caches are written past them.
 #include <math.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "common.h"
 
 namespace {
 
 constexpr int64_t BLOCK = 64;  // long rows that are summed in the type of the array
+constexpr int64_t FAR = 4 << 20;  // bytes of an output that is written past the caches
 
-template <class T>
-inline Vec<T> get(const T* p, int64_t n) {
-    return n < Vector<T>::size ? load_part(p, n) : load(p);
+// Write lanes V; if far, past the caches, 16 bytes at a time: their memory is not read first.
+template <class T, class V>
+inline void put(T* p, V v, bool far) {
+#if defined(__SSE2__)
+    if constexpr (VECTOR_BYTES == 64 && sizeof v >= 16)  // shorter vectors: no faster, measured
+        if (far) {
+            __m128i parts[sizeof v / 16];
+            memcpy(parts, &v, sizeof v);
+            for (int i = 0; i < int(sizeof v / 16); ++i) _mm_stream_si128(reinterpret_cast<__m128i*>(p) + i, parts[i]);
+            return;
+        }
+#endif
+    write(p, v);
 }
-template <class T>
-inline void put(T* p, Vec<T> v, int64_t n) {
-    n < Vector<T>::size ? store_part(p, v, n) : store(p, v);
+// after the last put() of a thread, before others read
+inline void finish_puts() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
 }
-// f(start, n) for each vector of `size` elements; n is its length
-template <class T, class F>
-inline __attribute__((always_inline)) void each_vector(int64_t size, F&& f) {
-    constexpr int64_t V = Vector<T>::size;
-    int64_t i = 0;
-    for (; i + V <= size; i += V) f(i, V);
-    if (i < size) f(i, size - i);
+
+// the sum of lanes V
+inline float total(float v) { return v; }
+inline double total(double v) { return v; }
+template <class V, class T = decltype(V{}[0] + 0)>
+inline T total(V v) {
+    return sum<T, sizeof v>(v);
 }
 
 struct Shape {
@@ -41,6 +58,12 @@ struct Shape {
     int64_t group() const { return rows * row(); }
     // the first row of a chunk
     int64_t start(int64_t chunk) const { return chunk * rows / chunks; }
+    // whether an output is large, and its vectors start at multiples of 16 bytes
+    template <class T>
+    bool is_far(const T* output) const {
+        const int64_t size = groups * group() * sizeof(T);
+        return size > FAR && (reinterpret_cast<uintptr_t>(output) | row() * sizeof(T) | width * sizeof(T)) % 16 == 0;
+    }
 };
 
 template <class T>
@@ -61,17 +84,29 @@ void spread(const Shape& s, T* columns, F&& value) {
         memcpy(columns + c, columns, smaller(c, s.width - c) * sizeof(T));
 }
 
-// For each vector of columns of rows that are short: prepare(c, n) returns what to call with the
-// position and the number of each row. A few rows at a time: the memory is read almost in order.
+// For each vector of columns of rows that are short: prepare(c, lanes) returns what to call with the
+// position and the number of each row. A few rows and up to four vectors at a time: the memory is
+// read and written almost in order.
 template <class T, class F>
 inline __attribute__((always_inline)) void each_short_row(const Shape& s, int64_t at, int64_t from, int64_t to,
                                                           F&& prepare) {
-    const int64_t step = larger(1, 256 / s.row());
-    for (int64_t block = from; block < to; block += step)
-        each_vector<T>(s.row(), [&](int64_t c, int64_t n) {
-            const auto apply = prepare(c, n);
-            for (int64_t k = block; k < smaller(to, block + step); ++k) apply(at + k * s.row() + c, k);
-        });
+    constexpr int64_t V = Vector<T>::size;
+    const int64_t row = s.row(), step = larger(1, 256 / row);
+    const Vec<T> v = {};
+    for (int64_t block = from; block < to; block += step) {
+        const int64_t end = smaller(to, block + step);
+        const auto call = [&](int64_t c, auto... apply) {
+            for (int64_t k = block; k < end; ++k) {
+                int64_t p = at + k * row + c;
+                ((apply(p, k), p += V), ...);
+            }
+        };
+        int64_t c = 0;
+        for (; c + 4 * V <= row; c += 4 * V)
+            call(c, prepare(c, v), prepare(c + V, v), prepare(c + 2 * V, v), prepare(c + 3 * V, v));
+        for (; c + 2 * V <= row; c += 2 * V) call(c, prepare(c, v), prepare(c + V, v));
+        each_lanes<T>(row, [&](int64_t c, auto lanes) { call(c, prepare(c, lanes)); }, c);
+    }
 }
 
 // -- statistics -----------------------------------------------------------------------------
@@ -87,25 +122,24 @@ struct Moments {
     }
 };
 
-// Add rows of W vectors (with W = 1, of n elements) to the moments of their columns, of `before`.
-template <class T, int W>
-void add_block(const T* x, int64_t rows, int64_t stride, int64_t n, const T* first, double before,
-               double* mean, double* m2) {
-    constexpr int V = Vector<T>::size;
-    Vec<T> shift[W], sum[W] = {}, square[W] = {};
-    for (int w = 0; w < W; ++w) shift[w] = get(x + w * V, n);
+// Add rows of W lanes V to the moments of their columns, of `before`.
+template <class V, int W, class T>
+void add_block(const T* x, int64_t rows, int64_t stride, const T* first, double before, double* mean, double* m2) {
+    constexpr int size = sizeof(V) / sizeof(T);
+    V shift[W], sum[W] = {}, square[W] = {};
+    for (int w = 0; w < W; ++w) shift[w] = read<V>(x + w * size);
     for (int64_t r = 0; r < rows; ++r)
         for (int w = 0; w < W; ++w) {
-            const Vec<T> d = get(x + r * stride + w * V, n) - shift[w];
+            const V d = read<V>(x + r * stride + w * size) - shift[w];
             sum[w] += d;
             square[w] += d * d;
         }
-    T shifts[W * V], sums[W * V], squares[W * V];
+    T shifts[W * size], sums[W * size], squares[W * size];
     memcpy(shifts, shift, sizeof shift);
     memcpy(sums, sum, sizeof sum);
     memcpy(squares, square, sizeof square);
     const double part = rows / (before + rows), each = 1.0 / rows;
-    for (int64_t c = 0; c < (W > 1 ? W * V : n); ++c) {
+    for (int c = 0; c < W * size; ++c) {
         const double s = sums[c], d = (double)shifts[c] - first[c] + s * each - mean[c];
         m2[c] += squares[c] - s * s * each + d * d * (part * before);
         mean[c] += d * part;
@@ -146,9 +180,10 @@ void moments_of(const Shape& s, const T* group, const T* x, int64_t size, Moment
         const T* block = x + r * s.width;
         int64_t c = 0;
         for (; c + 4 * V <= s.width; c += 4 * V)
-            add_block<T, 4>(block + c, count, s.width, V, first + c, r, mean + c, m2 + c);
-        for (; c < s.width; c += V)
-            add_block<T, 1>(block + c, count, s.width, smaller(V, s.width - c), first + c, r, mean + c, m2 + c);
+            add_block<Vec<T>, 4>(block + c, count, s.width, first + c, r, mean + c, m2 + c);
+        each_lanes<T>(s.width, [&](int64_t c, auto lanes) {
+            add_block<decltype(lanes), 1>(block + c, count, s.width, first + c, r, mean + c, m2 + c);
+        }, c);
     }
     if (rows) join_columns(s, s.width, rows, mean, m2, lanes);
     for (int64_t c = 0; c < rest; ++c) {
@@ -167,7 +202,7 @@ struct Forward {
     int64_t group_stride, row_stride;  // of weight and bias
     T *y, *running_mean, *running_var, *statistics;
     double eps, momentum, ceiling;
-    bool fixed, relu;
+    bool fixed, relu, far;
     Moments* moments;  // (groups, chunks, lanes)
 
     T* mean(int64_t g) const { return statistics + g * s.lanes; }
@@ -225,11 +260,12 @@ struct Forward {
             return run<true>(at + from, to - from, table, weight + own + from, bias + own + from);
         const Forward f = *this;  // a copy whose members no store can change
         if (s.row() <= s.width && row_stride)
-            return each_short_row<T>(s, at, from, to, [&](int64_t c, int64_t n) {
-                const Vec<T> m = get(means + c, n), sc = get(scales + c, n), o = get(offsets + c, n);
+            return each_short_row<T>(s, at, from, to, [&](int64_t c, auto lanes) {
+                typedef decltype(lanes) V;
+                const V m = read<V>(means + c), scale = read<V>(scales + c), offset = read<V>(offsets + c);
                 return [=](int64_t p, int64_t k) {
-                    const Vec<T> v = (get(f.x + p, n) - m) * sc + o;
-                    f.write(p, v * (f.weight ? f.weight[own + k] : 1) + (f.bias ? f.bias[own + k] : 0), n);
+                    const V v = (read<V>(f.x + p) - m) * scale + offset;
+                    f.output(p, v * (f.weight ? f.weight[own + k] : 1) + (f.bias ? f.bias[own + k] : 0));
                 };
             });
         const int64_t step = row_stride ? 1 : larger(1, to - from);  // rows that share a weight
@@ -246,20 +282,22 @@ struct Forward {
     void run(int64_t at, int64_t size, const T* means, const T* w, const T* b) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
         const Forward f = *this;
-        const Vec<T> w0 = Vec<T>{} + *w, b0 = Vec<T>{} + *b;
+        const T w0 = *w, b0 = *b;
         for (int64_t i = 0; i < size; i += s.width)
-            each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
+            each_lanes<T>(smaller(s.width, size - i), [&](int64_t c, auto lanes) {
+                typedef decltype(lanes) V;
                 const int64_t p = at + i + c;
-                const Vec<T> v = (get(f.x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
-                f.write(p, v * (EACH ? get(w + i + c, n) : w0) + (EACH ? get(b + i + c, n) : b0), n);
+                const V v = (read<V>(f.x + p) - read<V>(means + c)) * read<V>(scales + c) + read<V>(offsets + c);
+                f.output(p, EACH ? v * read<V>(w + i + c) + read<V>(b + i + c) : v * w0 + b0);
             });
     }
 
-    void write(int64_t p, Vec<T> v, int64_t n) const {
-        const Vec<T> zero = {}, top = zero + T(ceiling);
-        if (residual) v += get(residual + p, n);
+    template <class V>
+    void output(int64_t p, V v) const {
+        const V zero = {}, top = zero + T(ceiling);
+        if (residual) v += read<V>(residual + p);
         if (relu) v = v < zero ? zero : (v > top ? top : v);  // NaN stays
-        put(y + p, v, n);
+        put(y + p, v, far);
     }
 };
 
@@ -271,7 +309,7 @@ void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
     const Shape s = shape_of<T>(threads, groups, rows, pixels, lanes);
     Zeros<Moments> moments(groups * s.chunks * lanes);
     const Forward<T> f = {s, x, weight, bias, residual, group_stride, row_stride, y, running_mean,
-                          running_var, statistics, eps, momentum, ceiling, !!fixed, !!relu, moments};
+                          running_var, statistics, eps, momentum, ceiling, !!fixed, !!relu, s.is_far(y), moments};
     const int64_t parts = groups * s.chunks;
     const bool whole = s.chunks == 1;  // a group stays in the cache between the passes
     if (!fixed && !whole)
@@ -283,6 +321,7 @@ void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
             f.finish(i);
         }
         f.normalize(i / s.chunks, i % s.chunks);
+        finish_puts();
     });
 }
 
@@ -290,37 +329,40 @@ void normalize(int64_t threads, int64_t groups, int64_t rows, int64_t pixels, in
 
 template <class T>
 struct Backward {
-    static constexpr int V = Vector<T>::size;
+    static constexpr int SIZE = Vector<T>::size;
     Shape s;
     const T *dy, *x, *y, *statistics, *weight;  // y: of a ReLU, or null
     int64_t group_stride, row_stride;
     T *dx, *dweight, *dbias, *dresidual;
-    bool fixed;
+    bool fixed, far;
     double ceiling;
     double* sums;  // (groups, chunks, 2, lanes): of dy * weight, and of that times the output x̂
 
     T weight_of(int64_t g, int64_t k) const {
         return weight ? weight[g * group_stride + k * row_stride] : 1;
     }
-    // of n rows of one element, or n copies of the row's weight
-    Vec<T> weights_of(int64_t g, int64_t k, int64_t n) const {
-        return weight && row_stride && s.row() == 1 ? get(weight + g * group_stride + k, n)
-                                                    : Vec<T>{} + weight_of(g, k);
+    // v times the weights of rows of one element, or times the row's weight
+    template <class V>
+    V weighted(V v, int64_t g, int64_t k) const {
+        const bool each = weight && row_stride && s.row() == 1;
+        return each ? v * read<V>(weight + g * group_stride + k) : v * weight_of(g, k);
     }
     T mean(int64_t g, int64_t l) const { return statistics[g * s.lanes + l]; }
     T rest(int64_t g, int64_t l) const { return mean(s.groups + g, l); }
     T scale(int64_t g, int64_t l) const { return mean(2 * s.groups + g, l); }
 
-    Vec<T> gradient(int64_t p, int64_t n) const {
-        const Vec<T> zero = {}, top = zero + T(ceiling), d = get(dy + p, n);
+    template <class V>
+    V gradient(int64_t p) const {
+        const V zero = {}, top = zero + T(ceiling), d = read<V>(dy + p);
         if (!y) return d;
-        const Vec<T> v = get(y + p, n), above = v > zero ? d : zero;
+        const V v = read<V>(y + p), above = v > zero ? d : zero;
         return ceiling < INFINITY ? (v < top ? above : zero) : above;
     }
 
     // the same, where add_up has stored it
-    Vec<T> masked(int64_t p, int64_t n) const {
-        return dresidual ? get(dresidual + p, n) : gradient(p, n);
+    template <class V>
+    V masked(int64_t p) const {
+        return dresidual ? read<V>(dresidual + p) : gradient<V>(p);
     }
 
     void add_up(int64_t g, int64_t chunk) const {
@@ -333,8 +375,12 @@ struct Backward {
         spread(s, scales, [&](int64_t l) { return scale(g, l); });
         spread(s, offsets, [&](int64_t l) { return -rest(g, l) * scale(g, l); });
         const int64_t from = s.start(chunk), to = s.start(chunk + 1);
-        if (s.row() == 1) add_elements(g, from, to, table, totals);
-        for (int64_t k = from; k < to && s.row() > 1; ++k) {
+        const bool are_short = s.row() <= s.width;
+        if (s.row() == 1)
+            add_elements(g, from, to, table, totals);
+        else if (are_short)
+            add_short_rows(g, from, to, table, totals);
+        for (int64_t k = from; k < to && !are_short; ++k) {
             const int64_t at = g * s.group() + k * s.row(), rows = s.row() / s.width;
             const T w = weight_of(g, k);
             double own[2] = {0, 0};
@@ -361,53 +407,99 @@ struct Backward {
     // rows of one element: each is the gradient of its own weight and bias
     void add_elements(int64_t g, int64_t from, int64_t to, const T* means, double* totals) const {
         const T *scales = means + s.width, *offsets = scales + s.width;
-        for (int64_t k = from; k < to; k += s.width)
-            each_vector<T>(smaller(s.width, to - k), [&](int64_t c, int64_t n) {
-                const int64_t p = g * s.rows + k + c;
-                const Vec<T> d = gradient(p, n), normed = (get(x + p, n) - get(means + c, n)) * get(scales + c, n) + get(offsets + c, n);
-                if (dresidual) put(dresidual + p, d, n);
-                put(dbias + p, d, n);
-                put(dweight + p, d * normed, n);
-                const Vec<T> own = d * weights_of(g, k + c, n);
-                T part[2 * V];
-                store(part, own);
-                store(part + V, own * normed);
-                for (int i = 0; i < V; ++i) totals[c + i] += part[i], totals[s.width + c + i] += part[V + i];
+        const Backward b = *this;  // a copy whose members no store can change
+        for (int64_t k = from; k < to; k += b.s.width)
+            each_lanes<T>(smaller(b.s.width, to - k), [&](int64_t c, auto lanes) {
+                typedef decltype(lanes) V;
+                const int64_t p = g * b.s.rows + k + c;
+                const V d = b.gradient<V>(p), own = b.weighted(d, g, k + c);
+                const V normed = (read<V>(b.x + p) - read<V>(means + c)) * read<V>(scales + c) + read<V>(offsets + c);
+                if (b.dresidual) write(b.dresidual + p, d);
+                write(b.dbias + p, d);
+                write(b.dweight + p, d * normed);
+                b.add_to(totals + c, own, own * normed);
             });
     }
 
-    void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, T* recent, double* own) const {
-        Vec<T> all[2] = {};
-        int64_t c = 0;
-        for (; c + 4 * V <= size; c += 4 * V) add_strip<4>(at + c, rows, V, table + c, w, recent + c, all);
-        for (; c + V <= size; c += V) add_strip<1>(at + c, rows, V, table + c, w, recent + c, all);
-        if (c < size) add_strip<1>(at + c, rows, size - c, table + c, w, recent + c, all);
-        for (int i = 0; i < 2; ++i) own[i] += sum<T>(all[i]);
+    // add the lanes to the sums of their columns
+    template <class V>
+    void add_to(double* totals, V first, V second) const {
+        constexpr int size = sizeof(V) / sizeof(T);
+        if constexpr (size > 1) {
+            typedef typename Vector<double, size * sizeof(double)>::type Wide;
+            write(totals, read<Wide>(totals) + __builtin_convertvector(first, Wide));
+            write(totals + s.width, read<Wide>(totals + s.width) + __builtin_convertvector(second, Wide));
+        } else {
+            totals[0] += first;
+            totals[s.width] += second;
+        }
     }
 
-    template <int W>
-    inline __attribute__((always_inline)) void add_strip(int64_t at, int64_t rows, int64_t n, const T* means,
-                                                         T weight, T* recent, Vec<T>* all) const {
+    // rows that are short: a few at a time, whose sums are kept as vectors until all columns are read
+    void add_short_rows(int64_t g, int64_t from, int64_t to, const T* means, double* totals) const {
+        constexpr int ROWS = 16;
         const T *scales = means + s.width, *offsets = scales + s.width;
         const Backward b = *this;  // a copy whose members no store can change
-        Vec<T> mean[W], bias[W] = {}, slope[W] = {};
-        for (int w = 0; w < W; ++w) mean[w] = get(means + w * V, n);
+        for (int64_t k = from; k < to; k += ROWS) {
+            const int64_t count = smaller(ROWS, to - k);
+            T own[2][ROWS][SIZE] = {};
+            each_lanes<T>(s.row(), [&](int64_t c, auto lanes) {
+                typedef decltype(lanes) V;
+                const V m = read<V>(means + c), scale = read<V>(scales + c), offset = read<V>(offsets + c);
+                V bias = {}, slope = {};
+                for (int64_t r = 0; r < count; ++r) {
+                    const int64_t p = g * b.s.group() + (k + r) * b.s.row() + c;
+                    const V d = b.gradient<V>(p), normed = (read<V>(b.x + p) - m) * scale + offset;
+                    const T w = b.weight_of(g, k + r);
+                    if (b.dresidual) write(b.dresidual + p, d);
+                    write(own[0][r], read<V>(own[0][r]) + d);
+                    write(own[1][r], read<V>(own[1][r]) + d * normed);
+                    bias += w * d;
+                    slope += w * d * normed;
+                }
+                b.add_to(totals + c, bias, slope);
+            });
+            for (int64_t r = 0; r < count; ++r) {
+                dbias[g * s.rows + k + r] = sum<T>(load(own[0][r]));
+                dweight[g * s.rows + k + r] = sum<T>(load(own[1][r]));
+            }
+        }
+    }
+
+    void add_rows(int64_t at, int64_t rows, int64_t size, const T* table, T w, T* recent, double* own) const {
+        int64_t c = 0;
+        for (; c + 4 * SIZE <= size; c += 4 * SIZE)
+            add_strip<Vec<T>, 4>(at + c, rows, table + c, w, recent + c, own);
+        each_lanes<T>(size, [&](int64_t c, auto lanes) {
+            add_strip<decltype(lanes), 1>(at + c, rows, table + c, w, recent + c, own);
+        }, c);
+    }
+
+    template <class V, int W>
+    inline __attribute__((always_inline)) void add_strip(int64_t at, int64_t rows, const T* means, T weight,
+                                                         T* recent, double* own) const {
+        constexpr int size = sizeof(V) / sizeof(T);
+        const T *scales = means + s.width, *offsets = scales + s.width;
+        const Backward b = *this;  // a copy whose members no store can change
+        V mean[W], bias[W] = {}, slope[W] = {}, all[2] = {};
+        for (int w = 0; w < W; ++w) mean[w] = read<V>(means + w * size);
         for (int64_t r = 0; r < rows; ++r)
             for (int w = 0; w < W; ++w) {
-                const int64_t p = at + r * b.s.width + w * V;
-                const Vec<T> d = b.gradient(p, n);
-                if (b.dresidual) put(b.dresidual + p, d, n);
+                const int64_t p = at + r * b.s.width + w * size;
+                const V d = b.gradient<V>(p);
+                if (b.dresidual) write(b.dresidual + p, d);
                 bias[w] += d;
-                slope[w] += d * (get(b.x + p, n) - mean[w]);
+                slope[w] += d * (read<V>(b.x + p) - mean[w]);
             }
         for (int w = 0; w < W; ++w) {
-            slope[w] = slope[w] * get(scales + w * V, n) + bias[w] * get(offsets + w * V, n);
+            slope[w] = slope[w] * read<V>(scales + w * size) + bias[w] * read<V>(offsets + w * size);
             all[0] += bias[w];
             all[1] += slope[w];
-            T *first = recent + w * V, *second = first + s.width;
-            put(first, get(first, n) + weight * bias[w], n);
-            put(second, get(second, n) + weight * slope[w], n);
+            T *first = recent + w * size, *second = first + s.width;
+            write(first, read<V>(first) + weight * bias[w]);
+            write(second, read<V>(second) + weight * slope[w]);
         }
+        for (int i = 0; i < 2; ++i) own[i] += total(all[i]);
     }
 
     // dx = scale * w * dy - (x - mean) * slope - shift
@@ -427,24 +519,28 @@ struct Backward {
         const bool each = s.row() == 1;
         const Backward b = *this;
         if (s.row() <= s.width && row_stride && !each)
-            return each_short_row<T>(s, g * s.group(), from, to, [&](int64_t c, int64_t n) {
-                const Vec<T> m = get(means + c, n), sc = get(scales + c, n);
-                const Vec<T> slope = get(slopes + c, n), shift = get(shifts + c, n);
+            return each_short_row<T>(s, g * s.group(), from, to, [&](int64_t c, auto lanes) {
+                typedef decltype(lanes) V;
+                const V m = read<V>(means + c), scale = read<V>(scales + c);
+                const V slope = read<V>(slopes + c), shift = read<V>(shifts + c);
                 return [=](int64_t p, int64_t k) {
-                    const Vec<T> d = b.masked(p, n) * b.weight_of(g, k) * sc;
-                    put(b.dx + p, b.fixed ? d : d - ((get(b.x + p, n) - m) * slope + shift), n);
+                    const V d = b.masked<V>(p) * b.weight_of(g, k) * scale;
+                    put(b.dx + p, b.fixed ? d : d - ((read<V>(b.x + p) - m) * slope + shift), b.far);
                 };
             });
         const int64_t step = row_stride && !each ? 1 : larger(1, to - from);
         for (int64_t k = to - step; k >= from; k -= step) {  // backwards: the end is in the cache
             const int64_t at = g * s.group() + k * s.row(), size = step * s.row();
-            const Vec<T> own = Vec<T>{} + weight_of(g, k);
+            const T own = weight_of(g, k);
             for (int64_t i = 0; i < size; i += s.width)
-                each_vector<T>(smaller(s.width, size - i), [&](int64_t c, int64_t n) {
+                each_lanes<T>(smaller(s.width, size - i), [&](int64_t c, auto lanes) {
+                    typedef decltype(lanes) V;
                     const int64_t p = at + i + c;
-                    Vec<T> d = b.masked(p, n) * (each ? b.weights_of(g, k + i + c, n) : own) * get(scales + c, n);
-                    if (!b.fixed) d -= (get(b.x + p, n) - get(means + c, n)) * get(slopes + c, n) + get(shifts + c, n);
-                    put(b.dx + p, d, n);
+                    V d = b.masked<V>(p) * read<V>(scales + c);
+                    d = each ? b.weighted(d, g, k + i + c) : d * own;
+                    if (!b.fixed)
+                        d -= (read<V>(b.x + p) - read<V>(means + c)) * read<V>(slopes + c) + read<V>(shifts + c);
+                    put(b.dx + p, d, b.far);
                 });
         }
     }
@@ -458,13 +554,17 @@ void normalize_backward(int64_t threads, int64_t groups, int64_t rows, int64_t p
     const int64_t parts = groups * s.chunks;
     Zeros<double> sums(parts * 2 * lanes);
     const Backward<T> b = {s, dy, x, y, statistics, weight, group_stride, row_stride, dx, dweight,
-                           dbias, dresidual, !!fixed, ceiling, sums};
+                           dbias, dresidual, !!fixed, s.is_far(dx), ceiling, sums};
     parallel(threads, parts, [&](int64_t i) {
         b.add_up(i / s.chunks, i % s.chunks);
         if (dx && s.chunks == 1) b.apply(i, 0);
+        finish_puts();
     });
     if (dx && s.chunks > 1)
-        parallel(threads, parts, [&](int64_t i) { b.apply(i / s.chunks, i % s.chunks); });
+        parallel(threads, parts, [&](int64_t i) {
+            b.apply(i / s.chunks, i % s.chunks);
+            finish_puts();
+        });
 }
 
 }  // namespace
