@@ -64,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     print(f"{'3×3, float32':<14}{'channels':>9}{'y':>10}{'dx':>10}{'dweight':>10}")
-    for name in ("im2col", "mec", "winograd"):
+    for name in ("im2col", "mec", "direct", "winograd"):
         for channels in (16, 64, 256):
             row = "".join(f"{error:>10.1e}" for error in errors(name, channels))
             print(f"{name:<14}{channels:>9}{row}")

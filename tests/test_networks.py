@@ -172,6 +172,8 @@ def test_round_trip(name, tmp_path):
 @pytest.mark.parametrize("batch", [0, 2])
 def test_forward_and_backward(name, batch, backend):
     """In float32 and without waiting for a GPU; an empty batch only in evaluation mode."""
+    if name == "GoogLeNet" and batch and backend.device == "strict":
+        pytest.skip("its 58 convolutions take long in the shim; they are tested there one by one")
     model = models.PARTS[name](*PARTS[name]).to(backend).train(batch > 0)
     x = xcnn.Tensor(backend.asarray(image_of(name, batch)), requires_grad=True)
     with count_syncs() as syncs, forbid_float64():
