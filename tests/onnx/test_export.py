@@ -595,6 +595,7 @@ CALLS = [
         TALL,
     ),
     ("batch_norm", lambda x: F.batch_norm(x, B4, VAR, residual=x, relu=True), TALL),
+    ("batch_norm", lambda x: F.batch_norm(x, B4, VAR, relu=True, ceiling=0.5), TALL),
     ("batch_norm", lambda x: F.batch_norm(x, None, None, B4, B4, True), TALL),
     ("batch_norm", lambda x: F.batch_norm(x, None, None, B4, training=True), TALL[:, :, 0, 0]),
     (

@@ -31,7 +31,11 @@ def batch_norm(
         y = _norm(w, "BatchNormalization", input, weight, bias, *statistics, epsilon=float(eps))
     if running.get("residual") is not None:
         y = w.node("Add", y, running["residual"])
-    return w.node("Relu", y) if running.get("relu") else y
+    if not running.get("relu"):
+        return y
+    if running["ceiling"] == math.inf:
+        return w.node("Relu", y)
+    return w.node("Clip", y, *(w.number(bound, input.dtype) for bound in (0, running["ceiling"])))
 
 
 @onnx_emitter("instance_norm")
