@@ -22,17 +22,17 @@ CONVOLUTIONS = {
     "5x3": ((5, 3), 3, 1, {"padding": 2}, "winograd mec direct"),
     "stride": ((3, 3), 3, 1, {"stride": 2, "padding": 1}, "im2col direct"),
     "row stride": ((3, 2), 3, 1, {"stride": (1, 2), "dilation": (1, 2)}, "mec im2col direct"),
-    "depthwise": ((3, 3), 8, 4, {"padding": 1}, "depthwise im2col auto direct"),
-    "depthwise valid": ((3, 3), 4, 4, {}, "depthwise direct"),
-    "depthwise stride": ((3, 2), 4, 4, {"stride": (2, 1), "padding": (1, 0)}, "depthwise direct"),
+    "depthwise": ((3, 3), 8, 4, {"padding": 1}, "im2col auto direct"),
+    "depthwise valid": ((3, 3), 4, 4, {}, "auto direct"),
+    "depthwise stride": ((3, 2), 4, 4, {"stride": (2, 1), "padding": (1, 0)}, "auto direct"),
     "depthwise dilation": (
         (2, 3),
         4,
         4,
         {"dilation": (3, 2), "padding": 3},
-        "depthwise auto direct",
+        "auto direct",
     ),
-    "grouped": ((3, 3), 6, 2, {"padding": 1}, "grouped im2col auto direct"),
+    "grouped": ((3, 3), 6, 2, {"padding": 1}, "im2col auto direct"),
 }
 CASES = [(name, method) for name, case in CONVOLUTIONS.items() for method in case[-1].split()]
 ON_GPU = {"auto", "im2col", "pointwise"}  # the others look at values, and are not chosen
