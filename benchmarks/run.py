@@ -74,8 +74,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     libraries = "library to compare with; default: torch"
     add("--against", choices=("torch", "pydynet"), default="torch", help=libraries)
-    kernels = "on a CPU, xcnn's compiled kernels: off, the best, or an instruction set; default: 1"
-    add("--native", choices=("0", "1", "avx512", "avx2", "baseline"), default="1", help=kernels)
+    kernels = "on a CPU, xcnn's compiled kernels: off, the best, or an instruction set"
+    native = {"choices": ("0", "1", "avx512", "avx2", "baseline")}
+    native["help"] = f"{kernels}; default: $XCNN_NATIVE, or 1"
+    add("--native", default=os.environ.get("XCNN_NATIVE", "1"), **native)
     number = {"type": int, "metavar": "N"}
     cores = min(2, machine.cores())
     add("--threads", default=cores, help=f"on a CPU, of each library; default: {cores}", **number)

@@ -65,9 +65,17 @@ def test_without_a_library(tmp_path, monkeypatch, name, content, expected):
     if content is not None:
         path.write_bytes(content)
     monkeypatch.setattr("xcnn.backends.native.library.PATH", path)
+    monkeypatch.setenv("XCNN_NATIVE", "1")
     library, text = load()
     assert library is None
     assert expected in text
+
+
+def test_an_instruction_set_without_a_library(tmp_path, monkeypatch):
+    monkeypatch.setattr("xcnn.backends.native.library.PATH", tmp_path / "missing.so")
+    monkeypatch.setenv("XCNN_NATIVE", "avx2")
+    with pytest.raises(ArgumentError, match=r"XCNN_NATIVE=avx2: .* the kernels are not compiled"):
+        load()
 
 
 def test_a_library_of_another_version(monkeypatch):

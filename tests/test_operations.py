@@ -51,7 +51,7 @@ def step_of(strict, model, shape, average=False, before=lambda: None, **settings
     [
         (lambda: models.lenet5(), (1, 28, 28), 45),
         (lambda: nets.vgg(nn), (3, 32, 32), 70),
-        (lambda: models.resnet18(num_classes=10), (3, 32, 32), 330),
+        (lambda: models.resnet18(num_classes=10), (3, 32, 32), 265),
     ],
     ids=["LeNet-5", "VGG-like", "ResNet-18"],
 )

@@ -104,6 +104,10 @@ def load() -> tuple[Library | None, str]:
     if setting == "0":
         return None, "off: XCNN_NATIVE=0"
     if not PATH.exists():
+        if setting != "1":
+            raise ArgumentError(
+                f"XCNN_NATIVE={setting}: expected 0, or 1: the kernels are not compiled"
+            )
         return None, (
             "not compiled, plain NumPy is slower: install a C++ compiler (Debian, Ubuntu: sudo apt "
             "install g++), then xcnn again"
