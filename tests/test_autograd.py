@@ -10,7 +10,15 @@ import pytest
 import xcnn
 import xcnn.functional as F
 from xcnn import Function, Parameter, Tensor, backends, checks, nn
-from xcnn.errors import ArgumentError, DeviceError, DTypeError, GradientError, ShapeError, XcnnError
+from xcnn.errors import (
+    ArgumentError,
+    DeviceError,
+    DTypeError,
+    GradientError,
+    OutOfMemoryError,
+    ShapeError,
+    XcnnError,
+)
 
 from .conftest import assert_matches, normal
 
@@ -782,3 +790,50 @@ def test_no_error_text_prints_an_array(value):
     assert len(str(caught.value)) < 400
     assert "float64" in str(caught.value)
     assert "0." not in str(caught.value)
+
+
+# -- functions and arrays that are used again ----------------------------------------------
+
+
+class Double(Function):
+    def forward(self, backend, x):
+        return 2 * x
+
+    def backward(self, backend, dy):
+        return 2 * dy
+
+
+def test_a_function_that_is_called_again_has_a_graph_of_its_own():
+    double = Double()
+    x, z = (Tensor(normal(3), requires_grad=True) for _ in range(2))
+    y = double(x)
+    y.register_hook(lambda gradient: 100 * gradient)
+    double(z).sum().backward()
+    np.testing.assert_array_equal(z.grad.data, [2, 2, 2])
+    y.sum().backward()
+    double(z)
+    with pytest.raises(GradientError, match="already called"):
+        y.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [200, 200, 200])
+
+
+def test_no_memory_in_backward():
+    class Greedy(Double):
+        def backward(self, backend, dy):
+            raise MemoryError("no room")
+
+    y = Greedy()(Tensor(normal(3), requires_grad=True)).sum()
+    with pytest.raises(OutOfMemoryError, match="cpu is out of memory: no room"):
+        y.backward()
+
+
+def test_arrays_in_the_other_byte_order():
+    x, weight = normal(2, 3, 5, 4, dtype="float32"), normal(4, 3, 3, 3, seed=1, dtype="float32")
+    target = np.array([1, 2])
+    swapped = [a.astype(a.dtype.newbyteorder()) for a in (x, weight, target)]
+    y = F.conv2d(*swapped[:2])
+    assert y.dtype == "float32"
+    np.testing.assert_array_equal(y.data, F.conv2d(x, weight).data)
+    loss = F.cross_entropy(swapped[0][:, :, 0, 0], swapped[2])
+    assert loss.item() == F.cross_entropy(x[:, :, 0, 0], target).item()
+    assert Tensor(swapped[0]).dtype.isnative

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from xcnn.backends import OVERFLOW, SKIPPED
+from xcnn.backends import OVERFLOW, SKIPPED, Running
 from xcnn.backends.native import Library, load
 from xcnn.backends.native.backend import address
 from xcnn.backends.native.library import KERNELS, PATH, VARIANTS
@@ -382,3 +382,39 @@ def test_steps_of_parameters_of_any_size(native, kernel, states, settings):
     step(cut(parts))
     assert not np.array_equal(whole[0], arrays[0])
     np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-7)
+
+
+# -- arrays in unusual memory --------------------------------------------------------------
+
+
+def test_a_bias_that_is_copied_lives_as_long_as_the_kernel():
+    """Under the address sanitiser; large enough for NumPy to return the copy's memory at once."""
+    x, weight, bias = normal(2, 3, 4, 5), normal(4000, 2, 1, 1), normal(4000, 2)[:, 0]
+    settings = window_geometry((3, 4), (1, 1)), 1, True
+    y = NATIVE.convolution(x, weight, bias, *settings)
+    assert_matches(y, PLAIN.convolution(x, weight, bias, *settings))
+    rows = normal(4000, 6)
+    NATIVE.add_bias(rows, bias, slice(None), True)
+    assert_matches(rows, np.maximum(normal(4000, 6) + bias[:, None], 0))
+
+
+def test_a_product_into_its_own_operand_or_a_read_only_array():
+    a, b = normal(300, 300), normal(300, 300, seed=1)
+    expected = a @ b
+    frozen = np.zeros((300, 300))
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        NATIVE.matmul(a, b, out=frozen)
+    NATIVE.matmul(a, b, out=a)
+    assert_matches(a, expected)
+
+
+def test_an_infinite_pixel_makes_the_running_mean_infinite():
+    x = normal(2, 1, 300, 1)
+    x[0, 0, 150] = np.inf
+    running = [Running(np.zeros(2), np.ones(2), 0.5) for _ in range(2)]
+    for backend, statistics in zip((NATIVE, PLAIN), running, strict=True):
+        with np.errstate(invalid="ignore"):
+            backend.normalize(x, None, None, 1e-5, statistics)
+    assert running[0].mean[0] == running[1].mean[0] == np.inf
+    assert_matches(running[0].mean[1], x[1].mean() / 2)

@@ -256,6 +256,7 @@ class Function:
     saved: Any = None
     inputs: Any = None  # of each input: the Function that computed it, or the leaf, or None
     hooks: Any = None  # of the output: see Tensor.register_hook
+    number: Any = None  # among all recorded calls
     #: names of the inputs, for error messages
     arguments: tuple[str, ...] = ()
     #: inputs whose dtype may differ from the first one's, such as class indices
@@ -278,9 +279,11 @@ class Function:
             self.saved = SimpleNamespace(**arrays)
 
     def __call__(self, *inputs: Any) -> Tensor:
-        if self.inputs is not None:  # this object is already a node of a graph
-            return copy.copy(self)._call(inputs)
-        return self._call(inputs)
+        if self.number is None:
+            return self._call(inputs)
+        other = copy.copy(self)  # this object is, or was, a node of a graph
+        other.saved = other.inputs = other.hooks = None
+        return other._call(inputs)
 
     def _call(self, inputs: tuple) -> Tensor:
         tensors = [v if isinstance(v, Tensor) or v is None else Tensor(v) for v in inputs]
@@ -431,7 +434,7 @@ def _backward(function: Function, dy: Array) -> tuple:
             f"{type(function).__name__}: backward was already called on this graph and its saved "
             "arrays are gone; run forward again, or pass retain_graph=True the first time"
         )
-    gradients = function.backward(function.backend, dy)
+    gradients: Any = function.backend.run(function.backward, dy)
     if not isinstance(gradients, tuple):
         gradients = (gradients,)
     if len(gradients) != len(function.inputs):
@@ -531,6 +534,8 @@ class Tensor:
                 f"expected an array of real numbers or bools, got one of {data.dtype}"
                 + (use if data.dtype.kind in "OSU" else "")
             )
+        if not data.dtype.isnative:  # of a file with the other byte order
+            data = data.astype(data.dtype.newbyteorder("="))
         self._data: Array = data
         self._grad: Tensor | None = None
         self._hooks: list[Hook] | None = None

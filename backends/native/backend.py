@@ -58,7 +58,7 @@ class NativeBackend(CpuBackend):
 
     def _kernel(self, name: str, dtype: Any) -> Any:
         """The kernel for arrays of a dtype; None for others than float32 and float64."""
-        return self.library.functions[name, dtype.char] if dtype.char in "fd" else None
+        return self.library.functions[name, dtype.char] if self.compiles(dtype) else None
 
     def _threads_for(self, work: int) -> int:
         """Number of threads for ``work`` multiplications."""
@@ -77,7 +77,10 @@ class NativeBackend(CpuBackend):
         if threads < 2 or a.shape[1] != len(b) or min(shape) < 2:
             return None
         y = np.empty(shape, a.dtype) if out is None else out
-        gemm = self._gemm.get(a.dtype.char) if a.dtype == b.dtype == y.dtype else None
+        if not y.flags.writeable or any(np.may_share_memory(y, array) for array in (a, b)):
+            return None
+        is_one_type = a.dtype == b.dtype == y.dtype and self.compiles(a.dtype)
+        gemm = self._gemm.get(a.dtype.char) if is_one_type else None
         left, right, target = map(_matrix, (a, b, y))
         if not (gemm and left and right and target) or target[2] or y.shape != shape:
             return None
@@ -115,9 +118,9 @@ class NativeBackend(CpuBackend):
             return super().convolution(x, weight, bias, geometry, groups, relu)
         y = np.empty((len(weight), *geometry.output, x.shape[-1]), x.dtype)
         problem = _problem(geometry, len(x), len(y), groups, x.shape[-1])
+        bias = _contiguous(bias)  # a copy has to live until the kernel returns
         threads = self._threads_for(y.size * weight[0].size)
-        arrays = map(address, (x, weight, _contiguous(bias), y, problem))
-        kernel(*arrays, False, relu, threads)
+        kernel(*map(address, (x, weight, bias, y, problem)), False, relu, threads)
         return y
 
     def convolution_input_gradient(
@@ -146,7 +149,7 @@ class NativeBackend(CpuBackend):
         return dweight
 
     def compiles(self, dtype: Any) -> bool:
-        return dtype.char in "fd"
+        return dtype.char in "fd" and dtype.isnative
 
     def winograd(
         self,
@@ -295,7 +298,8 @@ class NativeBackend(CpuBackend):
         rows, size = y.shape
         start, stop, _ = columns.indices(size)
         numbers = relu, rows, size, start, stop - start, self._threads_for(rows * (stop - start))
-        kernel(address(y), address(_contiguous(bias)), *numbers)
+        bias = _contiguous(bias)  # a copy has to live until the kernel returns
+        kernel(address(y), address(bias), *numbers)
 
     def relu_backward(self, dy: Array, y: Array) -> tuple[Array, Array]:
         kernel = self._kernel("relu_backward", dy.dtype)

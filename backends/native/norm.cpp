@@ -223,8 +223,13 @@ struct Forward {
                 const Moments& m = moments[(g * s.chunks + k) * s.lanes + l];
                 all.join(m.count, m.mean, m.m2);
             }
+            const T* column = x + g * s.group() + l;
+            if (all.mean != all.mean) {  // infinite, unless opposite infinities or NaN are among them
+                all.mean = 0;
+                for (int64_t i = 0; i < s.group(); i += s.lanes) all.mean += column[i];
+            }
             // first + all.mean as an unevaluated sum of two
-            const double first = x[g * s.group() + l], high = first + all.mean, part = high - first;
+            const double first = *column, high = first + all.mean, part = high - first;
             const double low = (first - (high - part)) + (all.mean - part);
             const double var = all.m2 < 0 ? 0 : all.m2 / all.count;  // NaN stays
             mean(g)[l] = high;
