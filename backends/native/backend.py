@@ -76,9 +76,11 @@ class NativeBackend(CpuBackend):
         threads = min(work // _THREAD, self._threads.available) if work >= 2 * _THREAD else 1
         if threads < 2 or a.shape[1] != len(b) or min(shape) < 2:
             return None
+        if out is not None:
+            is_shared = np.may_share_memory(out, a) or np.may_share_memory(out, b)
+            if is_shared or not out.flags.writeable:
+                return None
         y = np.empty(shape, a.dtype) if out is None else out
-        if not y.flags.writeable or any(np.may_share_memory(y, array) for array in (a, b)):
-            return None
         is_one_type = a.dtype == b.dtype == y.dtype and self.compiles(a.dtype)
         gemm = self._gemm.get(a.dtype.char) if is_one_type else None
         left, right, target = map(_matrix, (a, b, y))
