@@ -24,8 +24,10 @@ FLOORS = [
     {"init", "nn", "optim", "schedules"},
     {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary", "torch_file"},
-    {"training", "onnx"},
-    {"callbacks"},
+    {"explain", "training", "onnx"},
+    {"callbacks", "plot"},
+    {"report"},
+    {"demo"},
     {"cli", "sklearn", "__main__", "testing"},
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
@@ -216,7 +218,17 @@ assert xcnn.onnx.load and xcnn.Trainer and xcnn.save and not hasattr(xcnn, "onnx
     loaded = set(result.stdout.split())
     assert "xcnn" in loaded
     assert not loaded & {"scipy", "cupy", "matplotlib", "torch", "tqdm", "PIL", "sklearn", "onnx"}
-    later = ("callbacks", "data", "metrics", "models", "onnx", "serialize", "testing", "training")
+    later = (
+        "callbacks",
+        "data",
+        "explain",
+        "metrics",
+        "models",
+        "onnx",
+        "plot",
+        "serialize",
+        "training",
+    )
     assert not loaded & {"numpy.random", *(f"xcnn.{name}" for name in later)}
     assert not loaded & {"http", "urllib.request", "email", "ssl"}
 

@@ -42,8 +42,8 @@ from .tensor import (
 
 #: modules that the operations and layers do not need, and names from them: imported on first access
 _ON_ACCESS = {
-    **{name: name for name in ("callbacks", "data", "metrics", "models", "onnx", "serialize")},
-    **{name: name for name in ("testing", "training")},
+    **{name: name for name in ("callbacks", "data", "demo", "explain", "metrics", "models")},
+    **{name: name for name in ("onnx", "plot", "report", "serialize", "testing", "training")},
     **dict.fromkeys(("load", "load_state", "save"), "serialize"),
     **dict.fromkeys(("Epoch", "Trainer"), "training"),
 }
@@ -56,7 +56,7 @@ nn.utils = SimpleNamespace(
 )
 
 if TYPE_CHECKING:
-    from . import callbacks, data, metrics, models, onnx, testing
+    from . import callbacks, data, demo, explain, metrics, models, onnx, plot, report, testing
     from .functional import *
     from .serialize import load, load_state, save
     from .training import Epoch, Trainer
@@ -97,7 +97,9 @@ __all__ = [
     "config",
     "cuda",
     "data",
+    "demo",
     "enable_grad",
+    "explain",
     "extend",
     "functional",
     "inference_mode",
@@ -112,6 +114,8 @@ __all__ = [
     "no_grad",
     "onnx",
     "optim",
+    "plot",
+    "report",
     "save",
     "schedules",
     "set_grad_enabled",

@@ -1,0 +1,3 @@
+"""What a trained network looks at: class activation maps, saliency, occlusion, features."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Figures of trainings, predictions and networks, with matplotlib."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Reports of trainings, as one HTML file."""
+
+from __future__ import annotations
