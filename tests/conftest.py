@@ -79,8 +79,19 @@ def pytest_cmdline_main(config):
 LARGE = 24  # tests per function
 #: test files that run on ``native`` too: what they test has compiled kernels, or uses those that do
 NATIVE_FILES = {
-    *("conv", "conv_transpose", "depthwise", "dropout", "edges", "linear_shape", "loss", "native"),
-    *("networks", "nonfinite", "norm", "optim", "pool", "threads", "three_dimensions", "trainer"),
+    *("conv", "conv_transpose", "depthwise", "dropout", "edges", "explain", "linear_shape"),
+    *(
+        "loss",
+        "native",
+        "networks",
+        "nonfinite",
+        "norm",
+        "optim",
+        "pool",
+        "threads",
+        "three_dimensions",
+        "trainer",
+    ),
 }
 #: at most this many tests per function, to try another version of a package
 FEW = int(os.environ.get("XCNN_TESTS_PER_FUNCTION", "0"))

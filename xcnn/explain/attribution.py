@@ -156,7 +156,7 @@ def _weighted_gradients(
     ``at(examples, numbers)`` gives the points with these numbers of these examples.
     """
     total = xp.zeros_like(x)
-    for part in parts(len(x) * len(weights)):
+    for part in parts(x, len(weights)):
         count = xp.arange(len(x) * len(weights))[part]
         of, numbers = count // len(weights), count % len(weights)
         found = gradient(model, at(of, numbers), classes[of], guided)
@@ -236,8 +236,8 @@ def occlusion(
     size = check_int("batch_size", batch_size)
     with prepared(model):
         classes = classes_of(model, x, target)
-        whole = xp.concatenate([_score(model, x[p], classes[p]) for p in parts(len(x), size)])
-        for part in parts(len(x) * len(windows), size):
+        whole = xp.concatenate([_score(model, x[p], classes[p]) for p in parts(x, size=size)])
+        for part in parts(x, len(windows), size):
             count = xp.arange(len(x) * len(windows))[part]
             of, covered = count // len(windows), x[count // len(windows)]
             chosen = [windows[n] for n in count % len(windows)]

@@ -79,7 +79,7 @@ def grad_cam(
         path, module = find_layer(model, chosen)
         classes = classes_of(model, x, target)
         maps = []
-        for part in parts(len(x)):
+        for part in parts(x):
             cam = _map(model, on_device(model, x[part]), path, module, classes[part])
             if resize:
                 cam = F.interpolate(cam, size=x.shape[2:], mode="bilinear", align_corners=False)

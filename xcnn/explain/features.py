@@ -69,7 +69,7 @@ def feature_maps(model: Module, x: Any, layers: Any = None) -> dict[str, Array]:
                 for layer in (check_list("layers", given, "paths or Modules"))
             ]
         found: dict[str, list[Array]] = {}
-        for part in parts(len(x)):
+        for part in parts(x):
             with recording(chosen) as outputs:
                 model(on_device(model, x[part]))
             for path, output in outputs.items():

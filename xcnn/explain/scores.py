@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,8 @@ from ..nn import Module, ModuleDict, ModuleList, Sequential, evaluating, hooked
 from ..tensor import Function, Tensor, enable_grad, walk
 
 xp = backends.get("cpu").xp  # NumPy
-BATCH = 64  # examples that are evaluated at a time
+BATCH = 64  # at most this many examples are evaluated at a time,
+_NUMBERS = 2**20  # and at most this many pixels: activations take a hundred times as much
 #: kinds of layers whose input is explained if the model ends in them
 _FINAL = {"Softmax", "LogSoftmax", "Sigmoid"}
 CONTAINERS = (Sequential, ModuleList, ModuleDict)
@@ -39,8 +41,10 @@ def examples(model: Any, x: Any, pictures: bool = False) -> Array:
     return array.astype("float64" if check_model(model).dtype == "float64" else "float32")
 
 
-def parts(count: int, size: int = BATCH) -> list[slice]:
-    """Cut ``count`` examples into batches; an empty one if there are none."""
+def parts(x: Array, times: int = 1, size: int | None = None) -> list[slice]:
+    """Cut ``times`` examples for each of ``x`` into batches; an empty one if there are none."""
+    count = len(x) * times
+    size = size or min(BATCH, max(1, _NUMBERS // max(1, math.prod(x.shape[1:]))))
     return [slice(first, first + size) for first in range(0, max(count, 1), size)]
 
 
@@ -90,7 +94,7 @@ def scores(model: Module, x: Tensor) -> Tensor:
 def classes_of(model: Module, x: Array, target: Any) -> Array:
     """The class to explain of each example, (N,): ``target``, or the predicted ones."""
     if target is None:
-        found = [scores(model, on_device(model, x[part])).numpy() for part in parts(len(x))]
+        found = [scores(model, on_device(model, x[part])).numpy() for part in parts(x)]
         return xp.concatenate(found).argmax(1)
     array = xp.full(len(x), target) if is_int(target) else Tensor.of(target).numpy()
     if array.shape != (len(x),) or array.dtype.kind not in "iu":

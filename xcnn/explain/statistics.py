@@ -167,7 +167,7 @@ def layer_statistics(model: Module, x: Any, *, bins: int = 50) -> list[LayerStat
 
 def _outputs(model: Module, x: Array, layers: dict[str, Module]) -> Iterator[tuple[str, Array]]:
     """(path, values) of every layer with numbers for outputs, for each batch."""
-    for part in parts(len(x)):
+    for part in parts(x):
         with recording(layers.items()) as outputs:
             model(on_device(model, x[part]))
         for path, output in outputs.items():
