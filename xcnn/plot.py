@@ -1,3 +1,534 @@
-"""Figures of trainings, predictions and networks, with matplotlib."""
+"""Figures of trainings, predictions and networks, with matplotlib.
+
+Every function returns a ``matplotlib.figure.Figure`` that belongs to no window: save it with
+``savefig``, or let a notebook show it. Those with ``ax`` draw into these axes instead, and return
+their figure. Text and background take the colours of matplotlib's style; the others can be told
+apart by readers who are colour-blind.
+"""
 
 from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from . import backends, explain
+from .arrays import Array
+from .checks import check_int, check_texts
+from .errors import ArgumentError, ShapeError, did_you_mean, missing_package, show
+from .nn import Module
+from .tensor import Tensor
+
+__all__ = [
+    "augmented",
+    "confusion",
+    "feature_maps",
+    "filters",
+    "heatmap",
+    "history",
+    "images",
+    "probabilities",
+]
+
+_xp = backends.get("cpu").xp  # NumPy
+#: Okabe and Ito's colours, without black and yellow, which one of a light and a dark page hides
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_WRONG = _COLOURS[1]
+_MARKERS = "osD^vP"
+_CELL = 1.3  # inches of a picture in a grid
+_NUMBERED = 20  # a confusion matrix of more classes has no numbers
+_WIDE = 16  # feature maps in a row
+_SIGNED = "PuOr"
+
+
+@cache
+def _figure_type() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_package("xcnn.plot", "matplotlib", error) from error
+
+    class NotebookFigure(Figure):
+        """A Figure that a notebook shows without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    return NotebookFigure
+
+
+def _grid(
+    count: int, columns: int, width: float = _CELL, height: float = _CELL
+) -> tuple[Any, list[Any]]:
+    """A figure, and its ``count`` axes."""
+    rows = max(1, math.ceil(count / columns))
+    columns = max(1, min(columns, count))
+    size = columns * width + 0.2, rows * height + 0.2
+    figure = _figure_type()(figsize=size, layout="constrained")
+    axes = [figure.add_subplot(rows, columns, n + 1) for n in range(count)]
+    return figure, axes
+
+
+def _one(ax: Any, width: float, height: float) -> Any:
+    """The given axes, or those of a new figure."""
+    if ax is not None:
+        return ax
+    return _grid(1, 1, width, height)[1][0]
+
+
+def _host(name: str, value: Any, ndims: Iterable[int], shape: str) -> Array:
+    array = Tensor.of(value).numpy()
+    if array.ndim not in ndims:
+        raise ShapeError(f"{name} has shape {array.shape}: expected {shape}")
+    return array
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def history(history: Any, columns: Sequence[str] | None = None, *, ax: Any = None) -> Any:
+    """Plot the curves of one training or several.
+
+    Parameters
+    ----------
+    history
+        A :class:`~xcnn.training.History`, such as ``trainer.history``, or a list of dicts of
+        numbers; or a dict of several of them by name.
+    columns
+        Names such as "val_loss" or "lr"; "loss" stands for "train_loss" and "val_loss". None: all
+        but the time.
+    ax
+        Axes for all columns; None: axes of their own for the loss, the accuracy and each metric.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Training is dashed, validation solid.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such column.
+    MissingPackageError
+        matplotlib is not installed.
+    """
+    runs = {name: _rows(h) for name, h in _named(history).items()}
+    known = list(dict.fromkeys(key for rows in runs.values() for row in rows for key in row))
+    known = [name for name in known if name != "epoch"]
+    if columns is None:
+        wanted = [name for name in known if name != "seconds"]
+    else:
+        wanted = []
+        for name in check_texts("columns", columns):
+            found = [k for k in known if name in (k, _base(k))]
+            if not found:
+                hint = did_you_mean(name, known) or f": expected some of {', '.join(known)}"
+                raise ArgumentError(f"columns: there is no {name!r}{hint}")
+            wanted += found
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(wanted):
+        groups.setdefault(_base(name), []).append(name)
+    if ax is None:
+        figure, axes = _grid(len(groups), 3, 4.2, 3.0)
+    else:
+        figure, axes = ax.figure, [ax] * len(groups)
+    for of, (base, names) in zip(axes, groups.items(), strict=True):
+        for number, (run, rows) in enumerate(runs.items()):
+            for name in names:
+                _curve(of, rows, name, run, number)
+        of.set_xlabel("epoch")
+        of.set_ylabel(base if ax is None else "")
+        if ax is None:
+            of.xaxis.get_major_locator().set_params(integer=True)
+        of.grid(alpha=0.3)
+        if of.lines:
+            of.legend(fontsize="small")
+    return figure
+
+
+def _named(history: Any) -> Mapping[str, Any]:
+    return history if isinstance(history, Mapping) else {"": history}
+
+
+def _rows(history: Any) -> list[dict[str, Any]]:
+    """One dict of numbers per epoch, without empty columns."""
+    rows = [h.row() if hasattr(h, "row") else h for h in getattr(history, "history", history)]
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise ArgumentError(
+            f"history={show(history)}: expected a History, a list of dicts, or a dict of them"
+        )
+    rows = [{"epoch": n + 1, **row} for n, row in enumerate(rows)]
+    return [{k: v for k, v in row.items() if v is not None} for row in rows]
+
+
+def _base(name: str) -> str:
+    return name.removeprefix("train_").removeprefix("val_")
+
+
+def _curve(ax: Any, rows: list[dict[str, Any]], name: str, run: str, number: int) -> None:
+    points = [(row["epoch"], float(row[name])) for row in rows if name in row]
+    if not points:
+        return
+    is_training = name.startswith("train_")
+    colour = number if run else is_training
+    ax.plot(
+        *zip(*points, strict=True),
+        label=f"{run} {name}".strip(),
+        color=_COLOURS[colour % len(_COLOURS)],
+        linestyle="--" if is_training else "-",
+        marker=_MARKERS[colour % len(_MARKERS)],
+        markersize=3.5,
+        markevery=max(1, len(points) // 20),
+    )
+
+
+# -- predictions ---------------------------------------------------------------------------------
+
+
+def confusion(matrix: Any, classes: Sequence[str] | None = None, *, ax: Any = None) -> Any:
+    """Plot a confusion matrix, coloured by the fraction of each row.
+
+    Parameters
+    ----------
+    matrix
+        Numbers of examples (C, C), actual classes in rows, as ConfusionMatrix of
+        :mod:`xcnn.metrics` measures it.
+    classes
+        Their names; None: numbers.
+    ax
+        Axes to draw into.
+
+    Raises
+    ------
+    ShapeError
+        ``matrix`` is not square, or ``classes`` does not fit it.
+    """
+    counts = _host("matrix", matrix, [2], "(C, C)")
+    names = (
+        [str(n) for n in range(len(counts))] if classes is None else check_texts("classes", classes)
+    )
+    if counts.shape != (len(names),) * 2:
+        raise ShapeError(f"matrix has shape {counts.shape}: expected one row for each of {names}")
+    side = min(10, 1.5 + 0.4 * len(names))
+    ax = _one(ax, side + 0.8, side)
+    fractions = counts / _xp.maximum(counts.sum(1, keepdims=True), 1)
+    drawn = ax.imshow(fractions, cmap="viridis", vmin=0, vmax=1)
+    ax.figure.colorbar(drawn, ax=ax, label="fraction of the actual class", shrink=0.8)
+    if len(names) <= _NUMBERED:
+        ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        ax.set_yticks(range(len(names)), names)
+        for (row, column), n in _xp.ndenumerate(counts):
+            if n:
+                colour = "black" if fractions[row, column] > 0.5 else "white"
+                text = f"{n:g}"
+                ax.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("actual")
+    return ax.figure
+
+
+def probabilities(values: Any, classes: Sequence[str], *, top: int = 5, ax: Any = None) -> Any:
+    """Plot the most probable classes of one example as bars.
+
+    Parameters
+    ----------
+    values
+        Probabilities (C,); (1,) is that of the second of two classes.
+    classes
+        Their names.
+    top
+        Number of classes to show.
+    ax
+        Axes to draw into.
+    """
+    found = [float(p) for p in _host("values", values, [1], "(C,)")]
+    found = [1 - found[0], found[0]] if len(found) == 1 and len(classes) == 2 else found
+    names = check_texts("classes", classes)
+    if len(found) != len(names):
+        raise ShapeError(f"{len(found)} probabilities for {len(names)} classes")
+    order = sorted(range(len(found)), key=lambda n: -found[n])[: check_int("top", top)]
+    ax = _one(ax, 3, 0.4 + 0.3 * len(order))
+    places = range(len(order))
+    ax.barh(places, [found[n] for n in order], color=_COLOURS[0], height=0.7)
+    for place, n in enumerate(order):
+        ax.text(1.02, place, f"{found[n]:.1%}", va="center", fontsize="small")
+    ax.set_yticks(places, [names[n] for n in order])
+    ax.set_xlim(0, 1)
+    ax.set_ylim(max(len(order), 3) - 0.5, -0.5)
+    ax.set_xticks([])
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+    return ax.figure
+
+
+def images(
+    x: Any,
+    labels: Any = None,
+    predicted: Any = None,
+    probabilities: Any = None,
+    *,
+    classes: Sequence[str] | None = None,
+    normalize: Any = None,
+    columns: int = 8,
+) -> Any:
+    """Plot pictures in a grid, with what they are and what a network takes them for.
+
+    Parameters
+    ----------
+    x
+        Pictures (N, C, H, W) with 1 or 3 channels, or (N, H, W): uint8, or floats. Floats beyond 0
+        to 1 are stretched to that range, picture by picture, unless ``normalize`` is given.
+    labels, predicted
+        Class of each picture, (N,): ints or texts. A wrong prediction is marked with ✗ and a frame.
+    probabilities
+        (N,), of the predicted classes, or (N, C), of which the largest is shown; without
+        ``predicted``, the most probable class is the predicted one.
+    classes
+        Names for labels that are ints.
+    normalize
+        The :class:`~xcnn.data.Normalize` that ``x`` was normalised with, to undo it.
+    columns
+        Pictures in a row.
+
+    Raises
+    ------
+    ShapeError
+        An array does not fit ``x``.
+    """
+    pictures = _pictures(x, normalize)
+    chances = None
+    if probabilities is not None:
+        chances = _host("probabilities", probabilities, [1, 2], "(N,) or (N, C)")
+        if chances.ndim == 2:
+            predicted = chances.argmax(1) if predicted is None else predicted
+            chances = chances.max(1)
+    actual, found = (
+        None if v is None else _texts(name, v, classes, len(pictures))
+        for name, v in (("labels", labels), ("predicted", predicted))
+    )
+    if chances is not None and len(chances) != len(pictures):
+        raise ShapeError(f"{len(chances)} probabilities for {len(pictures)} pictures")
+    lines = 1 if actual is None or found is None else 2
+    figure, axes = _grid(len(pictures), check_int("columns", columns), _CELL, _CELL + 0.22 * lines)
+    for n, ax in enumerate(axes):
+        _show(ax, pictures[n])
+        chance = "" if chances is None else f" {float(chances[n]):.0%}"
+        if found is None:
+            title = actual[n] if actual is not None else ""
+        else:
+            title = f"{found[n]}{chance}"
+            if actual is not None and actual[n] != found[n]:
+                title = f"✗ {title}\nis {actual[n]}"
+                ax.spines[:].set(visible=True, color=_WRONG, linewidth=3)
+        ax.set_title(title, fontsize="small")
+    return figure
+
+
+def _texts(name: str, values: Any, classes: Sequence[str] | None, count: int) -> list[str]:
+    """Labels as texts."""
+    values = list(values.numpy() if isinstance(values, Tensor) else values)
+    if len(values) != count:
+        raise ShapeError(f"{len(values)} {name} for {count} pictures")
+    return [v if isinstance(v, str) else classes[int(v)] if classes else str(v) for v in values]
+
+
+def _pictures(x: Any, normalize: Any = None) -> list[Array]:
+    """Pictures as (H, W) or (H, W, 3), from 0 to 1."""
+    x = _host("x", x, [3, 4], "(N, C, H, W) or (N, H, W)")
+    x = x[:, None] if x.ndim == 3 else x
+    if x.shape[1] not in (1, 3):
+        raise ShapeError(f"x has {x.shape[1]} channels: expected 1 (grey) or 3 (colour)")
+    if x.dtype == "uint8":
+        x = x / 255
+    elif normalize is not None:
+        mean, std = (_xp.reshape(v, (-1, 1, 1)) for v in (normalize.mean, normalize.std))
+        x = x * std + mean
+    return [_picture(image) for image in x.astype("float64")]
+
+
+def _picture(image: Array) -> Array:
+    low, high = (image.min(), image.max()) if image.size else (0, 1)
+    tolerance = 1e-3  # of what rounding leaves after a normalisation is undone
+    if low < -tolerance or high > 1 + tolerance:
+        image = (image - low) / (high - low if high > low else 1)
+    image = image.clip(0, 1)
+    return image[0] if len(image) == 1 else _xp.moveaxis(image, 0, 2)
+
+
+def _show(ax: Any, picture: Array, **settings: Any) -> None:
+    """Show one picture without ticks and frame."""
+    settings = {"vmin": 0, "vmax": 1, "cmap": "gray", "interpolation": "nearest"} | settings
+    ax.imshow(picture, **settings)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def augmented(before: Any, after: Any, *, normalize: Any = None, columns: int = 8) -> Any:
+    """Plot pictures above what an augmentation makes of them.
+
+    Parameters
+    ----------
+    before, after
+        Pictures (N, C, H, W) each, as for :func:`images`.
+    normalize, columns
+        As for :func:`images`.
+    """
+    pairs = _pictures(before, normalize), _pictures(after, normalize)
+    if len(pairs[0]) != len(pairs[1]):
+        raise ShapeError(f"{len(pairs[0])} pictures before, {len(pairs[1])} after")
+    columns = max(1, min(check_int("columns", columns), len(pairs[0])))
+    rows = max(1, math.ceil(len(pairs[0]) / columns))
+    size = columns * _CELL + 0.5, rows * 2 * _CELL + 0.2
+    figure = _figure_type()(figsize=size, layout="constrained")
+    for row, side in enumerate(pairs):
+        for n, picture in enumerate(side):
+            place = (2 * (n // columns) + row) * columns + n % columns + 1
+            ax = figure.add_subplot(2 * rows, columns, place)
+            _show(ax, picture)
+            if n % columns == 0:
+                ax.set_ylabel(("before", "after")[row])
+    return figure
+
+
+# -- networks ------------------------------------------------------------------------------------
+
+
+def filters(weights: Any, layer: Any = None, *, columns: int = 16, ax: Any = None) -> Any:
+    """Plot the filters of a convolution as one picture.
+
+    Parameters
+    ----------
+    weights
+        A Module, or filters (F, C, kH, kW).
+    layer
+        Of a Module; see :func:`xcnn.explain.filters`.
+    columns
+        Filters in a row.
+    ax
+        Axes to draw into.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Filters of three channels in colour, 0 being grey; others one channel at a time, one filter
+        in each row if there are several, in purple below 0 and orange above.
+    """
+    if isinstance(weights, Module):
+        weights = explain.filters(weights, layer)
+    found = _host("weights", weights, [4], "(F, C, kH, kW)").astype("float64")
+    limit = float(_xp.abs(found).max(initial=0)) or 1.0
+    columns = max(1, min(check_int("columns", columns), len(found)))
+    if found.shape[1] == 3:
+        picture = _mosaic(_xp.moveaxis(found / limit / 2 + 0.5, 1, 3), columns, 1.0)
+        settings: dict[str, Any] = {}
+    else:
+        wide = columns if found.shape[1] == 1 else found.shape[1]
+        picture = _mosaic(found.reshape(-1, *found.shape[2:]), wide, math.nan)
+        settings = {"cmap": f"{_SIGNED}_r", "vmin": -limit, "vmax": limit}
+    ax = _one(ax, 5, 5 * picture.shape[0] / picture.shape[1])
+    _show(ax, picture, **settings)
+    return ax.figure
+
+
+def _mosaic(pictures: Array, columns: int, gap: float) -> Array:
+    """Pictures (N, H, W) or (N, H, W, 3) as one, with gaps of a pixel."""
+    count, height, width, *rest = pictures.shape
+    rows = max(1, math.ceil(count / check_int("columns", columns)))
+    whole = _xp.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *rest), gap)
+    for n, picture in enumerate(pictures):
+        top, left = n // columns * (height + 1), n % columns * (width + 1)
+        whole[top : top + height, left : left + width] = picture
+    return whole
+
+
+def feature_maps(maps: Any, *, index: int = 0, limit: int = 32) -> Any:
+    """Plot the feature maps of layers for one example.
+
+    Parameters
+    ----------
+    maps
+        By path, (N, C, H, W), as :func:`xcnn.explain.feature_maps` returns them.
+    index
+        The example.
+    limit
+        Channels to show of each layer.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Each channel in its own range, from dark to bright.
+    """
+    if not isinstance(maps, Mapping) or not maps:
+        raise ArgumentError(f"maps is {type(maps).__name__}: expected a dict of arrays by path")
+    pictures = {}
+    check_int("limit", limit)
+    columns = min(_WIDE, limit, max(getattr(m, "shape", (0, 1))[1] for m in maps.values()))
+    for path, found in maps.items():
+        of = _host(f"maps[{path!r}]", found, [4], "(N, C, H, W)")
+        check_int("index", index, 0)
+        if index >= len(of):
+            raise ArgumentError(f"index={index}: there are {len(of)} examples")
+        shown = of[index][:limit].astype("float64")
+        low, high = shown.min((1, 2), keepdims=True), shown.max((1, 2), keepdims=True)
+        scaled = (shown - low) / _xp.where(high > low, high - low, 1)
+        title = f"{path}: {of.shape[1]} maps of {of.shape[2]}×{of.shape[3]}"
+        title += f", the first {limit}" if of.shape[1] > limit else ""
+        pictures[title] = _mosaic(scaled, columns, math.nan)
+    width = 8.0
+    heights = [0.35 + width * p.shape[0] / p.shape[1] for p in pictures.values()]
+    figure = _figure_type()(figsize=(width, sum(heights) + 0.1), layout="constrained")
+    grid = figure.add_gridspec(len(pictures), 1, height_ratios=heights)
+    for row, (title, picture) in enumerate(pictures.items()):
+        ax = figure.add_subplot(grid[row])
+        _show(ax, picture, cmap="viridis")
+        ax.set_title(title, fontsize="small", loc="left")
+    return figure
+
+
+def heatmap(x: Any, maps: Any, *, normalize: Any = None, columns: int = 8, ax: Any = None) -> Any:
+    """Plot pictures in grey with a map over each.
+
+    Parameters
+    ----------
+    x
+        Pictures, as for :func:`images`; for ``ax`` a single one.
+    maps
+        (N, H, W), as :func:`xcnn.explain.grad_cam` returns them, or (N, C, H, W), of which the
+        channels are added. They are scaled to their largest absolute value, each for itself.
+    normalize, columns
+        As for :func:`images`.
+    ax
+        Axes to draw one picture into.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Bright where a map is large; of a map with both signs, orange above 0 and purple below.
+    """
+    pictures = _pictures(x, normalize)
+    maps = _host("maps", maps, [3, 4], "(N, H, W) or (N, C, H, W)").astype("float64")
+    maps = maps.sum(1) if maps.ndim == 4 else maps
+    if [m.shape for m in maps] != [p.shape[:2] for p in pictures]:
+        raise ShapeError(
+            f"maps of {maps.shape} for {len(pictures)} pictures: expected one map of the same size "
+            "for each"
+        )
+    if ax is None:
+        figure, axes = _grid(len(pictures), check_int("columns", columns))
+    elif len(pictures) != 1:
+        raise ShapeError(f"{len(pictures)} pictures: expected one for ax")
+    else:
+        figure, axes = ax.figure, [ax]
+    for of, picture, found in zip(axes, pictures, maps, strict=True):
+        limit = float(_xp.abs(found).max()) or 1.0
+        is_signed = found.min() < 0
+        grey = picture if picture.ndim == 2 else picture @ (0.299, 0.587, 0.114)
+        _show(of, grey, alpha=0.35 if is_signed else 1)
+        settings = {"cmap": f"{_SIGNED}_r" if is_signed else "inferno", "vmax": limit}
+        settings |= {"vmin": -limit if is_signed else 0, "alpha": 0.85 * _xp.abs(found) / limit}
+        _show(of, found, **settings)
+    return figure
