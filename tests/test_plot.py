@@ -165,6 +165,19 @@ def test_probabilities():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["yes", "no"]
 
 
+def test_explained():
+    x, maps = RNG.random((2, 1, 4, 4)), {"first": normal(2, 4, 4), "b": normal(2, 1, 4, 4)}
+    chances = [[0.2, 0.8], [0.6, 0.4]]
+    figure = plot.explained(x, chances, maps, ["a", "b"], titles=["one", "two"])
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 4)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["one", "", "first", "b", "two", "", "", ""]
+    assert [t.get_text() for t in figure.axes[5].texts] == ["60.0%", "40.0%"]
+    assert_close(figure.axes[6].get_images()[1].get_array(), maps["first"][1])
+    with pytest.raises(ShapeError, match="1 titles"):
+        plot.explained(x, chances, maps, ["a", "b"], titles=["one"])
+
+
 def test_of_a_trained_network(tmp_path):
     """Arrays of the device and the trainer itself are taken; figures can be saved and shown."""
     model = xcnn.models.small_cnn(num_classes=10, input_shape=(1, 8, 8))

@@ -24,6 +24,7 @@ from .tensor import Tensor
 __all__ = [
     "augmented",
     "confusion",
+    "explained",
     "feature_maps",
     "filters",
     "heatmap",
@@ -245,15 +246,20 @@ def probabilities(values: Any, classes: Sequence[str], *, top: int = 5, ax: Any 
     ax
         Axes to draw into.
     """
-    found = [float(p) for p in _host("values", values, [1], "(C,)")]
-    found = [1 - found[0], found[0]] if len(found) == 1 and len(classes) == 2 else found
-    names = check_texts("classes", classes)
+    chances = _host("values", values, [1], "(C,)")
+    ax = _one(ax, 3, 0.4 + 0.3 * min(check_int("top", top), max(len(chances), 2)))
+    _bars(ax, chances, classes, top)
+    return ax.figure
+
+
+def _bars(ax: Any, chances: Array, classes: Sequence[str], top: int) -> None:
+    found, names = [float(p) for p in chances], check_texts("classes", classes)
+    found = [1 - found[0], found[0]] if len(found) == 1 and len(names) == 2 else found
     if len(found) != len(names):
         raise ShapeError(f"{len(found)} probabilities for {len(names)} classes")
-    order = sorted(range(len(found)), key=lambda n: -found[n])[: check_int("top", top)]
-    ax = _one(ax, 3, 0.4 + 0.3 * len(order))
+    order = sorted(range(len(found)), key=lambda n: -found[n])[:top]
     places = range(len(order))
-    ax.barh(places, [found[n] for n in order], color=_COLOURS[0], height=0.7)
+    ax.barh(places, [found[n] for n in order], color=_COLOURS[0], height=0.5)
     for place, n in enumerate(order):
         ax.text(1.02, place, f"{found[n]:.1%}", va="center", fontsize="small")
     ax.set_yticks(places, [names[n] for n in order])
@@ -261,7 +267,6 @@ def probabilities(values: Any, classes: Sequence[str], *, top: int = 5, ax: Any 
     ax.set_ylim(max(len(order), 3) - 0.5, -0.5)
     ax.set_xticks([])
     ax.spines[["top", "right", "bottom"]].set_visible(False)
-    return ax.figure
 
 
 def images(
@@ -531,4 +536,56 @@ def heatmap(x: Any, maps: Any, *, normalize: Any = None, columns: int = 8, ax: A
         settings = {"cmap": f"{_SIGNED}_r" if is_signed else "inferno", "vmax": limit}
         settings |= {"vmin": -limit if is_signed else 0, "alpha": 0.85 * _xp.abs(found) / limit}
         _show(of, found, **settings)
+    return figure
+
+
+def explained(
+    x: Any,
+    probabilities: Any,
+    maps: Mapping[str, Any],
+    classes: Sequence[str],
+    *,
+    titles: Sequence[str] | None = None,
+    normalize: Any = None,
+    top: int = 3,
+) -> Any:
+    """Plot, in a row for each picture, the picture, its most probable classes, and maps over it.
+
+    Parameters
+    ----------
+    x
+        Pictures, as for :func:`images`.
+    probabilities
+        (N, C), or (N, 1) of the second of two classes.
+    maps
+        Arrays of :mod:`xcnn.explain` by title, as for :func:`heatmap`.
+    classes
+        Their names.
+    titles
+        Above each picture.
+    normalize, top
+        As for :func:`images` and :func:`probabilities`.
+    """
+    pictures = _pictures(x, normalize)
+    chances = _host("probabilities", probabilities, [2], "(N, C)")
+    above = [""] * len(pictures) if titles is None else check_texts("titles", titles)
+    if not len(pictures) == len(chances) == len(above):
+        raise ShapeError(
+            f"{len(pictures)} pictures, {len(chances)} probabilities, {len(above)} titles: "
+            "expected as many of each"
+        )
+    found = {title: _host(title, of, [3, 4], "(N, H, W)") for title, of in maps.items()}
+    widths = [1.0, 1.2, *[1.0] * len(found)]
+    cell = 1.7
+    size = cell * sum(widths) + 0.8, len(pictures) * (cell + 0.25)
+    figure = _figure_type()(figsize=size, layout="constrained")
+    grid = figure.add_gridspec(max(1, len(pictures)), len(widths), width_ratios=widths)
+    for n, picture in enumerate(pictures):
+        axes = [figure.add_subplot(grid[n, column]) for column in range(len(widths))]
+        _show(axes[0], picture)
+        axes[0].set_title(above[n], fontsize="small")
+        _bars(axes[1], chances[n], classes, top)
+        for ax, (title, of) in zip(axes[2:], found.items(), strict=True):
+            heatmap(x[n : n + 1], of[n : n + 1], normalize=normalize, ax=ax)
+            ax.set_title(title if n == 0 else "", fontsize="small")
     return figure
