@@ -259,6 +259,12 @@ def test_feature_maps(backend):
     assert list(chosen) == ["conv", "block"]  # in the order of the calls
 
 
+def test_no_feature_maps():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    x = np.zeros((1, 1, 2, 2), "float32")
+    assert explain.feature_maps(model, x) == explain.feature_maps(model, x, "stages") == {}
+
+
 def test_stages_of_residual_networks():
     model = xcnn.models.resnet20(num_classes=10, input_shape=(3, 32, 32))
     x = normal(1, 3, 32, 32, dtype="float32")

@@ -468,7 +468,8 @@ def feature_maps(maps: Any, *, index: int = 0, limit: int = 32) -> Any:
         Each channel in its own range, from dark to bright.
     """
     if not isinstance(maps, Mapping) or not maps:
-        raise ArgumentError(f"maps is {type(maps).__name__}: expected a dict of arrays by path")
+        found = "empty" if maps == {} else type(maps).__name__
+        raise ArgumentError(f"maps is {found}: expected a dict of arrays by path")
     pictures = {}
     check_int("limit", limit)
     columns = min(_WIDE, limit, max(getattr(m, "shape", (0, 1))[1] for m in maps.values()))

@@ -119,7 +119,10 @@ def _check_count(number: int, most: int) -> None:
         raise ArgumentError(f"{number:,} pictures: {what}; pass fewer")
 
 
-def _test_pictures(opened: Classifier, arguments: argparse.Namespace, most: int) -> tuple[Any, Any]:
+def _test_pictures(
+    opened: Classifier, arguments: argparse.Namespace, most: int
+) -> tuple[list[int], Any, Any]:
+    """Numbers, pixels and labels of test images."""
     config = opened.config
     if "data" not in config and not arguments.data:
         raise ArgumentError(f"{opened.name} does not say what it was trained on: pass pictures")
@@ -140,6 +143,8 @@ def _test_pictures(opened: Classifier, arguments: argparse.Namespace, most: int)
 
 def _features(opened: Classifier, pixels: Any, titles: list[str], probabilities: Any) -> Any:
     maps = explain.feature_maps(opened.network, opened.normalize(pixels), "stages")
+    if not maps:
+        raise ArgumentError(f"{opened.name} has no layer whose outputs are images: no feature maps")
     return plot.feature_maps({printable(path): of for path, of in maps.items()})
 
 

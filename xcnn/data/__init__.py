@@ -17,7 +17,7 @@ from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .folder import ImageFolder, image_files, load_folder, split_folder
-from .images import read_image
+from .images import decode_image, read_image
 from .loader import DataLoader, prefetch
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
@@ -42,6 +42,7 @@ __all__ = [
     "arrays_of",
     "augment",
     "class_weights",
+    "decode_image",
     "image_files",
     "info",
     "is_unscaled",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -56,12 +57,9 @@ def read_image(
     ArgumentError
         If ``path`` is not a path, or ``shape`` is not three positive integers.
     """
-    if not are_ints(shape, 3) or min(shape) < 1:
-        raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
-    check_flag("invert", invert)
-    check_flag("crop", crop)
+    _check(shape, invert, crop)
     path = Path(check_path("path", path))
-    read, kind = _read_pillow, "an image"
+    read, kind = _read_file, "an image"
     if path.suffix.lower() == ".npy":
         read, kind = _read_npy, "an array"
     with reading(path, f"cannot be read as {kind}", "Expected a PNG, JPEG or .npy file", DataError):
@@ -69,6 +67,47 @@ def read_image(
         as_it_is = isinstance(image, np.ndarray) and image.shape == tuple(shape)
         pixels = image if as_it_is else _fit(image, shape, path, crop)
     return 255 - pixels if invert else pixels
+
+
+def decode_image(
+    content: bytes,
+    shape: tuple[int, int, int],
+    invert: bool = False,
+    crop: bool = False,
+    name: str = "the image",
+) -> np.ndarray:
+    """:func:`read_image` of the content of an image file, such as one that was uploaded.
+
+    Parameters
+    ----------
+    content : bytes
+        A PNG, JPEG or other file that Pillow reads.
+    shape, invert, crop
+        As for :func:`read_image`.
+    name : str
+        What error messages call it.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (C, H, W).
+
+    Raises
+    ------
+    DataError, ArgumentError
+        As for :func:`read_image`.
+    """
+    _check(shape, invert, crop)
+    with reading(name, "cannot be read", "Expected a PNG or JPEG file", DataError):
+        pixels = _fit(_read_pillow(io.BytesIO(content), name), shape, name, crop)
+    return 255 - pixels if invert else pixels
+
+
+def _check(shape: Any, invert: Any, crop: Any) -> None:
+    if not are_ints(shape, 3) or min(shape) < 1:
+        raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
+    check_flag("invert", invert)
+    check_flag("crop", crop)
 
 
 def read_images(
@@ -99,23 +138,29 @@ def import_pillow() -> Any:
     return Image
 
 
-def _read_pillow(path: Path) -> Any:
+def _read_file(path: Path) -> Any:
+    with open_file(path) as file:
+        return _read_pillow(file, path)
+
+
+def _read_pillow(file: BinaryIO, name: Any) -> Any:
     """Read an image file: a Pillow image of mode L or RGB."""
     Image = import_pillow()
     from PIL import ImageOps, UnidentifiedImageError
 
-    with open_file(path) as file:
-        try:
-            image = Image.open(file)
-        except UnidentifiedImageError as error:  # its text shows Python's object for the file
-            raise ValueError("unknown format, or damaged") from error
-        _check_size(image, Image.MAX_IMAGE_PIXELS, os.fstat(file.fileno()).st_size)
-        ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
-        image.load()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        image = Image.open(file)
+    except UnidentifiedImageError as error:  # its text shows Python's object for the file
+        raise ValueError("unknown format, or damaged") from error
+    _check_size(image, Image.MAX_IMAGE_PIXELS, size)
+    ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
+    image.load()
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise DataError(f"{path} has 32-bit pixels; save it with 8 or 16 bits per channel")
+        raise DataError(f"{name} has 32-bit pixels; save it with 8 or 16 bits per channel")
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -163,7 +208,7 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return np.array(np.moveaxis(pixels, 2, 0) if last else pixels, order="C")
 
 
-def _fit(image: Any, shape: tuple[int, int, int], path: Path, crop: bool) -> np.ndarray:
+def _fit(image: Any, shape: tuple[int, int, int], path: Any, crop: bool) -> np.ndarray:
     """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
     channels, *size = shape

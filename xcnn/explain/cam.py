@@ -7,7 +7,7 @@ from typing import Any
 from .. import functional as F
 from ..arrays import Array
 from ..checks import check_flag
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..nn import Module, hooked
 from ..tensor import Tensor, enable_grad
 from .scores import (
@@ -75,8 +75,13 @@ def grad_cam(
     x = examples(model, x, pictures=True)
     check_flag("resize", resize)
     with prepared(model):
-        chosen = next(reversed(spatial_layers(model, x))) if layer is None else layer
-        path, module = find_layer(model, chosen)
+        found = spatial_layers(model, x) if layer is None else [layer]
+        if not found:
+            raise ArgumentError(
+                "no layer of the model has a spatial output (N, C, H, W); use saliency, which "
+                "needs none"
+            )
+        path, module = find_layer(model, [*found][-1])
         classes = classes_of(model, x, target)
         maps = []
         for part in parts(x):

@@ -42,12 +42,13 @@ def feature_maps(model: Module, x: Any, layers: Any = None) -> dict[str, Array]:
     -------
     dict of numpy.ndarray (N, C, H, W)
         By dotted path, in the order of the calls. With None and "stages", only outputs larger than
-        one pixel; a layer that is called several times counts with its last call.
+        one pixel, and nothing if there are none; a layer that is called several times counts with
+        its last call.
 
     Raises
     ------
     ArgumentError
-        The model has no such layer, or none with a spatial output.
+        The model has no such layer.
     ShapeError
         The output of a layer that was asked for is not (N, C, H, W).
 

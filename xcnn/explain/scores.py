@@ -235,10 +235,5 @@ def spatial_layers(
         model(on_device(model, x[:1]))
     shapes = {path: y.shape for path, y in outputs.items() if y.ndim == 4}
     sizes = {path: (shape[2], shape[3]) for path, shape in shapes.items() if shape[2:] != (1, 1)}
-    if not sizes:
-        raise ArgumentError(
-            "no layer of the model has a spatial output (N, C, H, W); use saliency, which needs "
-            "none"
-        )
     wanted = dict(units(model) if layers is None else layers)
     return {path: size for path, size in sizes.items() if path in wanted} or sizes

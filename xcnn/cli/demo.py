@@ -1,0 +1,57 @@
+"""Show a page in the browser on which a trained network classifies drawings and pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import backends, demo
+from ..errors import ArgumentError
+from . import classifier
+from .classifier import Classifier
+from .options import Parser, seed
+
+#: by dataset: how wide a pen draws as in its pictures, and how wide their border is, of the width
+_DRAWING = {"digits": (0.16, 0.0), "mnist": (0.09, 4 / 28)}
+
+
+def add_options(parser: Parser) -> None:
+    parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
+    port = "port to listen on; 0: any free one"
+    parser.add("--port N", port, type=seed, default=demo.PORT)
+    host = "address to listen on; any but this machine's own needs the token in the printed address"
+    parser.add("--host H", host, default="127.0.0.1")
+    parser.add("--token T", "letters and digits; default: a new one if the host needs one")
+    parser.add("--no-browser", "only print the address", action="store_true")
+    classifier.add_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    opened = Classifier(arguments)
+    explained = opened.explained_network()
+    data = opened.config.get("data") or ""
+    stroke, margin = _DRAWING.get(data, (0.09, 0.0))
+    if opened.classes is None:
+        opened.probabilities(
+            backends.get("cpu").xp.zeros(opened.shape, "uint8")
+        )  # which numbers the classes
+    if arguments.token is not None and not arguments.token:
+        raise ArgumentError("--token is empty: pass letters and digits, or leave it out")
+    demo.serve(
+        demo.Classifier(
+            opened.network,
+            opened.shape,
+            opened.classes,
+            opened.normalize,
+            opened.probabilities,
+            explained,
+            opened.config["crop"],
+            opened.name,
+            stroke,
+            margin,
+            arguments.invert,
+        ),
+        host=arguments.host,
+        port=arguments.port,
+        token=arguments.token,
+        open_browser=not arguments.no_browser,
+    )
