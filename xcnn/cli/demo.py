@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from .. import backends, demo
 from ..errors import ArgumentError
@@ -11,7 +12,7 @@ from .classifier import Classifier
 from .options import Parser, seed
 
 #: by dataset: how wide a pen draws as in its pictures, and how wide their border is, of the width
-_DRAWING = {"digits": (0.16, 0.0), "mnist": (0.09, 4 / 28)}
+_DRAWING = {"digits": (0.18, 0.0), "mnist": (0.09, 4 / 28)}
 
 
 def add_options(parser: Parser) -> None:
@@ -36,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
         )  # which numbers the classes
     if arguments.token is not None and not arguments.token:
         raise ArgumentError("--token is empty: pass letters and digits, or leave it out")
+    model = opened.config.get("model")
+    title = f"{model} on {Path(data).name}" if model else Path(opened.name).name
     demo.serve(
         demo.Classifier(
             opened.network,
@@ -45,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
             opened.probabilities,
             explained,
             opened.config["crop"],
-            opened.name,
+            title,
             stroke,
             margin,
             arguments.invert,

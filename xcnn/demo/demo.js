@@ -2,7 +2,8 @@
 
 const WAIT = 60; // milliseconds after a change, before the picture is sent
 const SHOWN = 10; // classes in the table
-const TILE = 64; // pixels of a feature map, about
+const TILE = 56; // pixels of a feature map on the page, and between two of them
+const GAP = 4;
 
 const byId = (id) => document.getElementById(id);
 const picture = byId("picture");
@@ -163,23 +164,23 @@ function showInput(found) {
 function stage(maps) {
   const [count, height, width] = maps.shape;
   const data = decoded(maps.data);
-  const zoom = Math.max(1, Math.round(TILE / width));
-  const gap = 1;
-  const room = Math.max(1, byId("stages").clientWidth);
-  const columns = Math.max(1, Math.min(count, Math.floor(room / (zoom * (width + gap)))));
+  const tall = Math.round((TILE * height) / width);
+  const columns = Math.min(count, Math.floor((byId("stages").clientWidth + GAP) / (TILE + GAP)));
   const canvas = make("canvas", {
-    width: columns * (width + gap) - gap,
-    height: Math.ceil(count / columns) * (height + gap) - gap,
+    width: columns * (TILE + GAP) - GAP,
+    height: Math.ceil(count / columns) * (tall + GAP) - GAP,
   });
-  canvas.style.width = `${zoom * canvas.width}px`;
   const paint = canvas.getContext("2d");
+  paint.imageSmoothingEnabled = false;
+  const tile = make("canvas", { width, height });
   for (let n = 0; n < count; n++) {
-    const image = paint.createImageData(width, height);
+    const image = tile.getContext("2d").createImageData(width, height);
     for (let i = 0; i < width * height; i++) {
       image.data.set([...colour(VIRIDIS, data[n * width * height + i]), 255], 4 * i);
     }
-    const place = [n % columns, Math.floor(n / columns)];
-    paint.putImageData(image, place[0] * (width + gap), place[1] * (height + gap));
+    tile.getContext("2d").putImageData(image, 0, 0);
+    const [column, row] = [n % columns, Math.floor(n / columns)];
+    paint.drawImage(tile, column * (TILE + GAP), row * (tall + GAP), TILE, tall);
   }
   const size = `${maps.channels} maps of ${maps.size.join("×")}`;
   const text = count < maps.channels ? `${size}, the first ${count}` : size;
