@@ -10,7 +10,18 @@ import xcnn
 from xcnn.cli.options import Parser, print_error
 from xcnn.cli.options import size as parse_size
 
-COMMANDS = ["train", "evaluate", "predict", "export", "summary", "doctor", "warmup", "datasets"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "predict",
+    "show",
+    "demo",
+    "export",
+    "summary",
+    "doctor",
+    "warmup",
+    "datasets",
+]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

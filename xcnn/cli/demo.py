@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from .. import backends, demo
-from ..errors import ArgumentError
 from . import classifier
 from .classifier import Classifier
 from .options import Parser, seed
@@ -35,8 +34,6 @@ def run(arguments: argparse.Namespace) -> None:
         opened.probabilities(
             backends.get("cpu").xp.zeros(opened.shape, "uint8")
         )  # which numbers the classes
-    if arguments.token is not None and not arguments.token:
-        raise ArgumentError("--token is empty: pass letters and digits, or leave it out")
     model = opened.config.get("model")
     title = f"{model} on {Path(data).name}" if model else Path(opened.name).name
     demo.serve(

@@ -139,6 +139,7 @@ def import_pillow() -> Any:
 
 
 def _read_file(path: Path) -> Any:
+    import_pillow()
     with open_file(path) as file:
         return _read_pillow(file, path)
 

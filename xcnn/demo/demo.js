@@ -15,6 +15,8 @@ let content = null; // a file, or "drawing"
 let timer = 0;
 let sending = false;
 let changedMeanwhile = false;
+let asked = 0; // numbers of the last change, and of the last that was answered
+let answered = 0;
 
 // -- the server ------------------------------------------------------------------------------
 
@@ -42,6 +44,7 @@ async function ask(path, settings = {}) {
 
 /** Send the picture soon, and once more if it changes while the answer is awaited. */
 function changed() {
+  asked++;
   clearTimeout(timer);
   timer = setTimeout(send, WAIT);
 }
@@ -55,6 +58,7 @@ async function send() {
   sending = true;
   changedMeanwhile = false;
   const sent = content;
+  const number = asked;
   try {
     const isDrawing = sent === "drawing";
     const settings = new URLSearchParams();
@@ -70,7 +74,8 @@ async function send() {
     if (content === sent) tell(error.message, true);
   } finally {
     sending = false;
-    if (changedMeanwhile) changed();
+    answered = number;
+    if (changedMeanwhile) send();
   }
 }
 

@@ -199,6 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: Server
     server_version, sys_version = f"xcnn/{__version__}", ""
+    default_request_version = "HTTP/1.0"  # of a line that is malformed
     error_message_format = "%(message)s\n"
     error_content_type = "text/plain; charset=utf-8"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from ..arrays import Array
@@ -88,12 +89,7 @@ def feature_maps(model: Module, x: Any, layers: Any = None) -> dict[str, Array]:
 
 def _stages(sizes: dict[str, tuple[int, int]]) -> list[str]:
     """The last layer of each run of equal sizes."""
-    paths = list(sizes)
-    return [
-        path
-        for path, after in zip(paths, [*paths[1:], None], strict=True)
-        if after is None or sizes[after] != sizes[path]
-    ]
+    return [list(run)[-1] for _, run in itertools.groupby(sizes, key=sizes.__getitem__)]
 
 
 def filters(model: Module, layer: Any = None) -> Array:
