@@ -115,6 +115,15 @@ def test_a_binary_loss(run, here, shades, drawn):
     assert np.abs(first).max() > 0
 
 
+def test_a_network_without_feature_maps(run, trained, drawn, here):
+    assert run(f"show {trained} --index 0 --out a.png").status == 0
+    assert len(drawn[0][2]) == 2
+    done = run(f"show {trained} --method grad-cam")
+    assert (done.status, "no layer of the model has a spatial output" in done.err) == (2, True)
+    done = run(f"show {trained} --features")
+    assert (done.status, "no feature maps" in done.err) == (2, True)
+
+
 ERRORS = {
     "--index 400": "--index 400: there are 360 test images",
     "--index -1": "expected a whole number >= 0, got '-1'",

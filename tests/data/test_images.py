@@ -3,7 +3,7 @@ import builtins
 import numpy as np
 import pytest
 
-from xcnn.data import read_image
+from xcnn.data import decode_image, read_image
 from xcnn.errors import ArgumentError, DataError, MissingPackageError
 
 
@@ -161,6 +161,21 @@ def test_npy_is_never_unpickled(tmp_path):
 def test_bad_shape(shape):
     with pytest.raises(ArgumentError, match="shape="):
         read_image("p.png", shape)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_the_content_of_a_file(pil, tmp_path, crop):
+    pil.fromarray(pixels(9, 12, 3)).save(tmp_path / "p.png")
+    content = (tmp_path / "p.png").read_bytes()
+    for shape in ((3, 9, 12), (1, 5, 5)):
+        image = decode_image(content, shape, invert=True, crop=crop)
+        expected = read_image(tmp_path / "p.png", shape, invert=True, crop=crop)
+        np.testing.assert_array_equal(image, expected)
+    for broken in (b"", b"hello", content[:100]):
+        with pytest.raises(DataError, match="picture 7 cannot be read"):
+            decode_image(broken, (1, 5, 5), name="picture 7")
+    with pytest.raises(ArgumentError, match="three ints"):
+        decode_image(content, (5, 5))
 
 
 def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):

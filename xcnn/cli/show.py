@@ -169,6 +169,8 @@ def _explained(
             raise ArgumentError(f"--class {arguments.target}: there is no such class{hint}")
         target = opened.classes.index(arguments.target)
     names = _methods(arguments.method)
+    if "method" not in arguments.given and not explain.feature_maps(model, x[:1], "stages"):
+        names = [name for name in names if name != "grad-cam"]
     maps = {name: METHODS[name](model, x, layer, target) for name in names}
     what = "predicted class" if target is None else opened.classes[target]
     maps = {f"{name}\n{printable(what)}": of for name, of in maps.items()}
