@@ -285,7 +285,10 @@ def test_tokens(classifier):
     with running(classifier, host="0.0.0.0") as server:
         token = server.url.partition("/#token=")[2]
         assert len(token) == 32
-        assert server.url.startswith(f"http://0.0.0.0:{server.port}/#")
+        machine = socket.gethostname().lower()
+        assert server.url.startswith(f"http://{machine}:{server.port}/#")
+        for name, status in {machine: 200, f"{machine}.lan": 200, f"x{machine}": 403}.items():
+            assert ask(server, "GET", "/", Host=f"{name}:{server.port}")[0] == status
         assert ask(server, "GET", "/")[0] == 200
         assert token.encode() not in b"".join(ask(server, "GET", p)[2] for p in ("/", "/demo.js"))
         for wrong in ({}, {"X_Token": "x"}, {"X_Token": token[:-1]}, {"X_Token": "ü"}):
@@ -301,6 +304,8 @@ def test_tokens(classifier):
         assert ask(server, "GET", "/network", X_Token="abc2")[0] == 403
         local = {"Host": f"localhost:{server.port}", "X_Token": "abc1"}
         assert ask(server, "GET", "/network", **local)[0] == 200
+    with pytest.raises(ArgumentError, match="host=''"):
+        demo.Server(classifier, host="")
     for wrong in ("", "a b", "#"):
         with pytest.raises(ArgumentError, match="ASCII letters and digits"):
             demo.Server(classifier, token=wrong)

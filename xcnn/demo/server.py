@@ -31,6 +31,7 @@ MAX_BODY = 16 * 2**20  # bytes of a picture
 _PATIENCE = 15.0  # seconds for a whole request
 _CONNECTIONS = 32  # at the same time
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
+_ALL = {"0.0.0.0", "::"}
 _FILES = {
     "/": ("demo.html", "text/html; charset=utf-8"),
     "/demo.css": ("demo.css", "text/css; charset=utf-8"),
@@ -103,7 +104,9 @@ class Server(ThreadingHTTPServer):
         if token is not None and not (check_text("token", token).isascii() and token.isalnum()):
             raise ArgumentError(f"token={show(token)}: expected ASCII letters and digits")
         self.classifier = classifier
-        self.host = check_text("host", host)
+        if not check_text("host", host):
+            raise ArgumentError("host='': expected an address, such as 0.0.0.0 for all of them")
+        self.host = host
         is_local = host in _LOCAL
         self.token = token if token is not None or is_local else secrets.token_hex(16)
         self.free = threading.BoundedSemaphore(_CONNECTIONS)
@@ -116,7 +119,8 @@ class Server(ThreadingHTTPServer):
             reason = f"cannot listen on {host}, port {port}: {error.strerror}{hint}"
             raise OSError(error.errno, reason) from error
         self.port = self.server_address[1]
-        name = f"[{host}]" if ":" in host else host
+        shown = _name_of_machine() if host in _ALL else host
+        name = f"[{shown}]" if ":" in shown else shown
         self.url = f"http://{name}:{self.port}/" + (f"#token={self.token}" if self.token else "")
 
     def server_bind(self) -> None:
@@ -145,14 +149,20 @@ class Server(ThreadingHTTPServer):
     def accepts_host(self, host: str) -> bool:
         """Whether a Host header names this server: a name that was rebound to it does not.
 
-        Behind the address for all interfaces, any address will do, and the token protects.
+        A server at all addresses takes any of them, and the name of the machine.
         """
         name, given = _split_host(host)
         if given not in (self.port, None if self.port == 80 else self.port):
             return False
         if self.host in _LOCAL:
             return name in _LOCAL
-        return name == self.host or _is_address(name) or name == socket.gethostname()
+        if self.host not in _ALL:
+            return name == self.host.lower()
+        return _is_address(name) or f"{name}.".startswith(f"{_name_of_machine()}.")
+
+
+def _name_of_machine() -> str:
+    return socket.gethostname().lower()
 
 
 def _split_host(host: str) -> tuple[str, int | None]:
