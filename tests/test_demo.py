@@ -472,6 +472,10 @@ def test_a_network_for_colour_pictures(open_page):
         chances = xcnn.Trainer(model, loss="cross_entropy").predict(x)[0]
         assert page.inner_text("#result").startswith(f"<b>class {chances.argmax()}</b> (")
         assert page.locator("#probabilities tbody tr").count() == 10
+        heights = (
+            "[...document.querySelectorAll('#probabilities tbody tr')].map(r => r.clientHeight)"
+        )
+        assert max(page.evaluate(heights)) < 40  # a name stays on its line
         pixels = page.evaluate(
             "[...byId('input').getContext('2d').getImageData(0, 0, 16, 16).data]"
         )

@@ -42,6 +42,7 @@ _CELL = 1.3  # inches of a picture in a grid
 _NUMBERED = 20  # a confusion matrix of more classes has no numbers
 _WIDE = 16  # feature maps in a row
 _SIGNED = "PuOr"
+_SHARE = 99  # percent of the pixels of a map with both signs that are within its colours
 
 
 @cache
@@ -504,7 +505,8 @@ def heatmap(x: Any, maps: Any, *, normalize: Any = None, columns: int = 8, ax: A
         Pictures, as for :func:`images`; for ``ax`` a single one.
     maps
         (N, H, W), as :func:`xcnn.explain.grad_cam` returns them, or (N, C, H, W), of which the
-        channels are added. They are scaled to their largest absolute value, each for itself.
+        channels are added. Each is scaled to its maximum; one with both signs to the absolute value
+        that 99 % of its pixels do not exceed.
     normalize, columns
         As for :func:`images`.
     ax
@@ -530,12 +532,13 @@ def heatmap(x: Any, maps: Any, *, normalize: Any = None, columns: int = 8, ax: A
     else:
         figure, axes = ax.figure, [ax]
     for of, picture, found in zip(axes, pictures, maps, strict=True):
-        limit = float(_xp.abs(found).max()) or 1.0
-        is_signed = found.min() < 0
+        sizes, is_signed = _xp.abs(found), found.min() < 0
+        # single pixels of a gradient are far larger than the others
+        limit = float(_xp.percentile(sizes, _SHARE) if is_signed else 0) or float(sizes.max()) or 1
         grey = picture if picture.ndim == 2 else picture @ (0.299, 0.587, 0.114)
         _show(of, grey, alpha=0.35 if is_signed else 1)
         settings = {"cmap": f"{_SIGNED}_r" if is_signed else "inferno", "vmax": limit}
-        settings |= {"vmin": -limit if is_signed else 0, "alpha": 0.85 * _xp.abs(found) / limit}
+        settings |= {"vmin": -limit if is_signed else 0, "alpha": 0.85 * (sizes / limit).clip(0, 1)}
         _show(of, found, **settings)
     return figure
 

@@ -85,6 +85,24 @@ def test_onnx(run, lenet, drawn, here):
     assert run("show net.onnx --filters --out f.png").status == 0
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("onnx"), reason="needs: pip install onnx")
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_onnx_without_metadata(run, lenet, drawn, here, dynamic):
+    """Its classes are numbers; a softmax at its end is not explained."""
+    model = xcnn.load(lenet / "model.safetensors").eval()
+    softmax = xcnn.nn.Sequential(model, xcnn.nn.Softmax(1))
+    example = np.zeros((1, 1, 32, 32), "float32")
+    xcnn.onnx.export(softmax, example, "plain.onnx", dynamic_batch=dynamic)
+    options = "--mean 0.305 --std 0.3234 --index 1 --class 7 --method gradient"
+    assert run(f"show plain.onnx --data digits {options}").err == ""
+    assert run(f"show {lenet} --index 1 --class 7 --method gradient").err == ""
+    (ours,), (theirs,) = (call[2].values() for call in drawn)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-4)
+    assert drawn[0][3] == [str(n) for n in range(10)]
+    done = run("show plain.onnx --mean 0 --std 1")
+    assert (done.status, "pass pictures" in done.err) == (2, True)
+
+
 def test_features_and_filters(run, lenet, here, monkeypatch):
     shown = []
     for name in ("feature_maps", "filters"):

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from .. import backends, nn, onnx
 from .. import functional as F
-from .. import nn, onnx
 from ..data import image_files, read_image
 from ..errors import ArgumentError, FileFormatError
 from . import network
@@ -50,7 +50,7 @@ class Classifier:
     config : dict, as in the run folder
     shape : (C, H, W)
     normalize : Normalize
-    classes : list of str, or None before the first prediction if nothing names them
+    classes : list of str, numbers if nothing names them
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -70,6 +70,8 @@ class Classifier:
 
     @property
     def classes(self) -> Any:
+        if self.config["classes"] is None:  # a prediction counts them
+            self.probabilities(backends.get("cpu").xp.zeros(self.shape, "uint8"))
         return self.config["classes"]
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import backends, demo
+from .. import demo
 from . import classifier
 from .classifier import Classifier
 from .options import Parser, seed
@@ -30,10 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
     explained = opened.explained_network()
     data = opened.config.get("data") or ""
     stroke, margin = _DRAWING.get(data, (0.09, 0.0))
-    if opened.classes is None:
-        opened.probabilities(
-            backends.get("cpu").xp.zeros(opened.shape, "uint8")
-        )  # which numbers the classes
     model = opened.config.get("model")
     title = f"{model} on {Path(data).name}" if model else Path(opened.name).name
     demo.serve(

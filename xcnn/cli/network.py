@@ -124,10 +124,10 @@ def _guess_config(path: Path, model: onnx.Graph) -> dict[str, Any]:
             f"channels and a fixed image size, at most {MAX_INPUT:,} numbers; use "
             "xcnn.onnx.load for other models"
         )
-    if isinstance(batch, int):  # the network may require this batch size
-        batch = max(1, min(batch, MAX_INPUT // math.prod(shape)))
+    # the network may require this batch size
+    batch = max(1, min(batch, MAX_INPUT // math.prod(shape))) if isinstance(batch, int) else 1
     config = {"input_shape": list(shape), "mean": [0.0], "std": [1.0], "scale": 255, "crop": True}
-    return {**config, "loss": None, "classes": None, "batch": batch or 1}
+    return {**config, "loss": None, "classes": None, "batch": batch}
 
 
 def _read_names(file: str) -> list[str]:

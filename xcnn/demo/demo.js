@@ -126,7 +126,9 @@ function bar(p, n, best) {
   svg.append(rect);
   const number = make("span", { className: "number", textContent: percent(p) });
   const cell = make("td", {}, make("div", { className: "row" }, svg, number));
-  const head = make("th", { scope: "row", textContent: network.classes[n] });
+  const name = network.classes[n];
+  const label = make("div", { className: "class", title: name, textContent: name });
+  const head = make("th", { scope: "row" }, label);
   return make("tr", { className: n === best ? "first" : "" }, head, cell);
 }
 

@@ -155,8 +155,8 @@ def layer_statistics(model: Module, x: Any, *, bins: int = 50) -> list[LayerStat
     totals: dict[str, _Totals] = {}
     with prepared(model), xp.errstate(invalid="ignore", over="ignore"):
         for path, values in _outputs(model, x, layers):
-            units = values.shape[1] if values.ndim > 1 else 1
-            totals.setdefault(path, _Totals(units)).look(*_by_unit(values))
+            values = values.reshape(*values.shape, *(1,) * (2 - values.ndim))  # (N,) as (N, 1)
+            totals.setdefault(path, _Totals(values.shape[1])).look(values, 1)
         for path, values in _outputs(model, x, layers):
             totals[path].count(values, bins)
     return [
@@ -173,11 +173,6 @@ def _outputs(model: Module, x: Array, layers: dict[str, Module]) -> Iterator[tup
         for path, output in outputs.items():
             if output.dtype.kind == "f" and output.numel():
                 yield path, output.numpy()
-
-
-def _by_unit(values: Array) -> tuple[Array, int]:
-    """Values, and the axis of their units."""
-    return (values, 1) if values.ndim > 1 else (values[:, None], 1)
 
 
 def _can_die(module: Module, totals: _Totals) -> bool:
