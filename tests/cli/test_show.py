@@ -154,7 +154,10 @@ ERRORS = {
     "--features --filters": "pass one of them",
     "--filters --index 1": "--filters does not use --index",
     "a.png --index 1": "--index and --data choose test images",
-    "missing.png": "missing.png",
+    "missing.png": "no such file: missing.png",
+    "--invert": "--invert is for files",
+    "--out a.jpg": "--out a.jpg: expected a name that ends in .png",
+    "--out no/folder/a.png": "no/folder",
 }
 
 

@@ -77,8 +77,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ArgumentError("--features and --filters: pass one of them")
     if arguments.images and given & {"index", "data", "data_dir"}:
         raise ArgumentError("--index and --data choose test images: leave them out, or the files")
+    if "invert" in given and not arguments.images:
+        raise ArgumentError("--invert is for files: leave it out, or pass some")
+    if arguments.out and not arguments.out.lower().endswith(".png"):
+        raise ArgumentError(f"--out {arguments.out}: expected a name that ends in .png")
     unused = {
-        "filters": {"images", "index", "data", "method", "target", "invert"},
+        "filters": {"images", "index", "data", "method", "target"},
         "features": {"method", "target", "layer"},
     }
     for option, others in unused.items():
