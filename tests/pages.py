@@ -60,10 +60,11 @@ class Difference(NamedTuple):
         return f"line {self.line}: {self.why}\n--- shown\n{self.shown}+++ printed\n{self.printed}"
 
 
-def run(page, write=False):
-    """Run a page in a new folder; return its :class:`Difference` list."""
-    text, names, differences = page.read_text(encoding="utf-8"), {"__name__": "page"}, []
-    parts, end = [], 0
+def run(page, write=False, names=None):
+    """Run a page in a new folder, with its variables in ``names``; return its differences."""
+    names = {} if names is None else names
+    names["__name__"] = "page"
+    text, differences, parts, end = page.read_text(encoding="utf-8"), [], [], 0
     with prepared() as folder:
         for block in BLOCK.finditer(text):
             line = text.count("\n", 0, block.start("code"))
