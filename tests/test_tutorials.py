@@ -34,7 +34,7 @@ def test_last_page(strict):
     expected = xcnn.vjp(names["Swish"](), x)
     y, back = xcnn.vjp(names["FastSwish"](), strict.asarray(x))
     with count_launches() as launches:
-        (dx,) = back(strict.asarray(dy).transpose(2, 1, 0).copy().transpose(2, 1, 0))
+        (dx,) = back(strict.asarray(dy).T.copy().T)  # in another order
     assert launches == ["swish_backward"]
     np.testing.assert_allclose(strict.to_host(y), expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(strict.to_host(dx), expected[1](dy)[0], rtol=1e-5, atol=1e-6)
@@ -78,9 +78,8 @@ b = 3
         ("within 0.1", "2.50", "2.59", None),
         ("within 0.1", "2.50", "2.61", "2.61 instead of 2.50"),
         ("within 0.1", "25", "26", "26 instead of 25"),
-        ("form only", "2.5 1e-09", "3.5, '7e-11'", "other words"),
+        ("form only", "2.5 1e-09", "'b', 7e-11", "other words"),
         ("form only", "2.5 1e-09", "3.5, 7e-11", None),
-        ("form only", "2.5", "'x'", "other words"),
         ("form only, and 1 > 2", "2.5", "2.5", "not 1 > 2"),
     ],
 )
