@@ -29,10 +29,12 @@ import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 BLOCK = re.compile(
-    r"(?:<!-- compare: (?P<rule>within (?P<within>[\d.]+)|form only)(?:, and (?P<claim>.+?))? -->\s+)?"
+    r"(?:<!-- compare: (?P<rule>within (?P<within>[\d.]+)|form only)"
+    r"(?:, and (?P<claim>.+?))? -->\s+)?"
     r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?",
     re.DOTALL | re.MULTILINE,
 )
@@ -137,10 +139,11 @@ def prepared():
     from matplotlib import pyplot as plt
 
     before = Path.cwd()
-    with tempfile.TemporaryDirectory() as name, np.printoptions(), mpl.rc_context(STYLE):
+    date = mock.patch.dict(os.environ, SOURCE_DATE_EPOCH="0")  # that in an SVG file
+    folder = tempfile.TemporaryDirectory()
+    with folder as name, date, np.printoptions(), mpl.rc_context(STYLE):
         plt.switch_backend("agg")
         mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
-        os.environ["SOURCE_DATE_EPOCH"] = "0"  # the date in an SVG file
         os.chdir(name)
         try:
             yield Path(name)
