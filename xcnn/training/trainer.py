@@ -84,6 +84,9 @@ class Trainer:
         Steps of the optimiser so far, in all epochs.
     seconds : float
         How long the current epoch has taken so far.
+    gradient_norm : array () or None
+        With ``clip_norm``, the norm of all gradients before clipping in the last step, on the
+        device.
     is_stopping : bool
         Whether :meth:`stop` was called in the current or last fit.
     callbacks : list of Callback
@@ -148,6 +151,7 @@ class Trainer:
         self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
+        self.gradient_norm: Any = None
         self._class_weights: Any = None  # until the number of classes is known
 
     # -- training ---------------------------------------------------------------------------
@@ -341,7 +345,7 @@ class Trainer:
         if self.accumulate > 1 and self.loss.reduction != "sum":
             self._divide_gradients(optimizer)
         if self.clip_norm is not None:
-            clip_grad_norm_(optimizer.params, self.clip_norm)
+            self.gradient_norm = clip_grad_norm_(optimizer.params, self.clip_norm).data
         if scaler is not None:
             scaler.step(optimizer)
         else:
