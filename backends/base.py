@@ -891,8 +891,8 @@ class Backend:
         """The norm () of arrays, none of them empty, as one vector; at least float32."""
         xp = self.xp
         if norm_type == 2:
-            vectors = [x.astype(sum_dtype(x.dtype), copy=False).ravel("K") for x in arrays]
-            return xp.asarray(xp.sqrt(sum(xp.dot(v, v) for v in vectors)))
+            wide = [x.astype(sum_dtype(x.dtype)) if x.itemsize < 4 else x for x in arrays]
+            return xp.asarray(xp.sqrt(sum(xp.vdot(x, x) for x in wide)))
         return _norm(xp, xp.stack([_norm(xp, x, norm_type) for x in arrays]), norm_type)
 
     def clip_norm(self, grads: Sequence[Array], max_norm: float, norm_type: float) -> Array:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ... import backends
 from ...checks import check_int
 from ...errors import ArgumentError
 from ..epoch import Epoch
@@ -83,15 +84,15 @@ class GradientNorm(Callback):
         self._steps: Any = 0.0
 
     def on_step_end(self, trainer: Any) -> None:
-        backend = trainer.model.backend
         norm = trainer.gradient_norm if trainer.clip_norm is not None else None
         if norm is None:
             grads = [p.grad.data for p in trainer.optimizer.params if p.grad is not None]
-            norm = backend.norm([g for g in grads if g.size])
+            norm = backends.of(grads[0]).norm([g for g in grads if g.size])
         counted = 1.0
         if trainer.precision == "float16":
-            counted = backend.xp.isfinite(norm)
-            norm = backend.xp.where(counted, norm, 0)
+            xp = backends.of(norm).xp
+            counted = xp.isfinite(norm)
+            norm = xp.where(counted, norm, 0)
         self._sum = norm.astype("float64") + self._sum
         self._steps = counted + self._steps
 
