@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from .. import __version__, backends, callbacks, data, metrics, models, nn, rand
 from ..checks import check_choice
 from ..data.augment import MIXTURES, RECIPES, recipe_names, training_transform
 from ..errors import ArgumentError, DivergenceError
-from ..training import Epoch, Trainer
+from ..training import Trainer
 from . import optimizer, sources, weights
 from .options import Parser, add_device, count, path, seed, size
 from .runs import LOGS, LOSSES, RunFolder, is_binary
@@ -133,7 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
             epochs=config["epochs"],
             validation=test,
             callbacks=used + _writers(config, folder, test),
-            progress=not arguments.quiet,
+            progress=False,
             class_weight=config["class_weight"],
             resume=folder.path,
         )
@@ -160,7 +159,7 @@ def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
 
 def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
     """What the options add to the training, except what writes to the run folder."""
-    used: list[Any] = []
+    used: list[Any] = [callbacks.LearningRateLog(), callbacks.GradientNorm()]
     if config["ema"] is not None:
         used.append(callbacks.EMA(config["ema"]))
     if config["patience"] is not None:
@@ -168,7 +167,7 @@ def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[An
     if arguments.time_limit is not None:
         used.append(callbacks.TimeLimit(arguments.time_limit))
     if not arguments.quiet:
-        used.append(_Lines())
+        used.append(_Progress(config["best"], log=True))
     return used
 
 
@@ -189,21 +188,15 @@ def _writers(config: dict[str, Any], folder: RunFolder, test: data.DataLoader) -
     return used
 
 
-class _Lines(callbacks.Callback):
-    """Prints where a training goes on and, without a progress bar, a line for each epoch."""
+class _Progress(callbacks.ProgressBar):
+    """Also says where a training goes on."""
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        super().on_fit_start(trainer)
         if trainer.resumed_from is not None:
             place = f" after batch {trainer.batch}" if trainer.batch else ""
             what = f"going on with epoch {trainer.epoch}/{trainer.epochs}{place}"
             _say(what if trainer.epoch <= trainer.epochs else "nothing is left to do")
-
-    def on_epoch_end(self, trainer: Trainer, epoch: Epoch) -> None:
-        if not (sys.stderr.isatty() and sys.stdout.isatty()):
-            numbers = epoch.row()
-            number, seconds = numbers.pop("epoch"), numbers.pop("seconds")
-            shown = ", ".join(f"{k.replace('train_', '')} {v:.4f}" for k, v in numbers.items())
-            _say(f"epoch {number}/{trainer.epochs}: {shown}, {seconds:.1f} s")
 
 
 def _say(text: str) -> None:
