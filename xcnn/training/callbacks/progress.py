@@ -161,29 +161,24 @@ class ProgressBar(Callback):
 
         def column(key: str, rank: int) -> Column:
             name = key.replace("_", " ", 1).replace("accuracy", "acc")
-            is_monitored = key == self._monitor.monitor
+            room = " " * (not rank)  # for the star
             return Column(
-                name + " " * is_monitored,
-                max(len(name), 6) + is_monitored,
-                lambda epoch: _number(epoch.row().get(key)) + " " * is_monitored,
-                0 if is_monitored else rank,
+                name + room,
+                max(len(name), 6) + len(room),
+                lambda epoch: _number(epoch.row().get(key)) + room,
+                rank,
             )
 
         splits = ["train"] if trainer.validation is None else ["train", "val"]
         known = ["loss", "accuracy"] if trainer.running()["accuracy"] is not None else ["loss"]
+        ranks = {f"{splits[0]}_{name}": 50 + i for i, name in enumerate(known)}
+        ranks |= {
+            f"{splits[-1]}_{name}": 10 + i for i, name in enumerate([*known, *trainer.metrics])
+        }
+        ranks[self._monitor.monitor] = 0
         columns = [
-            Column(
-                "epoch",
-                _width_of_epoch(trainer),
-                lambda epoch: f"{epoch.epoch}/{trainer.epochs}",
-                0,
-            ),
-            *(
-                column(f"{split}_{name}", 20 - 9 * (split == splits[-1]))
-                for split in splits
-                for name in known
-            ),
-            *(column(f"{splits[-1]}_{name}", 30 + i) for i, name in enumerate(trainer.metrics)),
+            Column("epoch", _width_of_epoch(trainer), lambda e: f"{e.epoch}/{trainer.epochs}", 0),
+            *(column(key, rank) for key, rank in ranks.items()),
             Column("lr", 8, lambda epoch: f"{self._rate:.3g}", 70),
             Column("img/s", 6, lambda epoch: self._speed(), 90),
             Column("time", 7, lambda epoch: duration(epoch.seconds), 60),
