@@ -15,7 +15,8 @@ from .options import Parser, count
 
 def add_data(parser: Parser, help: str, default: str | None = None) -> None:
     """Add ``--data`` and ``--data-dir``."""
-    parser.add("--data NAME", help, type=_name_or_folder, default=default)
+    names = data.names()
+    parser.add("--data NAME", help, type=_name_or_folder, default=default, suggested=names)
     add_data_dir(parser)
 
 
