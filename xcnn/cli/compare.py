@@ -23,8 +23,9 @@ from .run_folder import RunFolder
 #: results, and whether the largest is the best
 _RESULTS = {
     **{"epochs": None, "accuracy": max, "best_accuracy": max, "best_epoch": None},
-    **{"loss": min, "seconds": min, "state": None},
+    **{"loss": min, "seconds": None, "state": None},
 }
+_OF_THE_DATA = ("classes", "mean", "std", "scale", "files", "data_dir", "xcnn")
 _TITLES = {
     **{"accuracy": "test accuracy", "best_accuracy": "best accuracy", "best_epoch": "best epoch"},
     **{"loss": "test loss", "seconds": "time"},
@@ -43,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ArgumentError(f"{' '.join(arguments.runs)}: expected run folders of xcnn train")
     records, configs = [runs.describe(folder) for folder in found], [_config(f) for f in found]
     names = list(dict.fromkeys(name for config in configs for name in config))
-    settings = {name: [config.get(name) for config in configs] for name in names}
-    settings = {k: v for k, v in settings.items() if any(value != v[0] for value in v)}
+    differ = [n for n in names if len({repr(config.get(n)) for config in configs if config}) > 1]
+    settings = {name: [config.get(name) for config in configs] for name in differ}
     if arguments.json:
         print(json.dumps({"settings": settings, "runs": records}, indent=2))
         return
@@ -55,12 +56,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _config(folder: RunFolder) -> dict[str, Any]:
-    """The settings of a run, but those of the program and the machine; none of a damaged one."""
+    """The settings of a run, but what follows from its data; none of a damaged one."""
     try:
         config = folder.load_config(DEFAULTS)
     except (XcnnError, OSError):
         return {}
-    return {k: v for k, v in config.items() if k not in ("xcnn", "data_dir", "files")}
+    return {k: v for k, v in config.items() if k not in _OF_THE_DATA}
 
 
 def _show(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..errors import ArgumentError, did_you_mean, show
 from ..files import MAX_JSON, open_file, read_all, reading
 from . import sources
 from .config import DEFAULTS, fill_in
-from .options import Parser, path
+from .options import Parser, brief, path
 from .run_folder import RunFolder
 
 _NO_SETTINGS = ("help", "help_all", "config", "print_config", "resume")
@@ -118,13 +117,12 @@ def to_toml(arguments: argparse.Namespace) -> str:
     lines, last = ["# settings of xcnn train, for --config\n"], ""
     for section, action in _settings(arguments.parser):
         if section != last:
-            lines.append(f"\n# {section}\n")
+            lines.append(f"\n# {section.replace('positional arguments', 'network')}\n")
             last = section
         value = getattr(arguments, action.dest)
         value = str(value) if action.values is str and value is not None else value
         text = f"# {action.dest} =" if value is None else f"{action.dest} = {_toml(value)}"
-        help = textwrap.shorten(action.help.replace("%%", "%"), 60, placeholder=" ...")
-        lines.append(f"{text:<28} # {help}\n")
+        lines.append(f"{text:<28} # {brief(action, 68)}\n")
     return "".join(lines)
 
 

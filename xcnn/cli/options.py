@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
             The type of its value in a file: bool, int, float, str or list (of str, separated by
             commas on the command line).
         suggested
-            What a shell completes beyond ``choices``.
+            What a shell completes without ``choices``; unless ``values`` is list, files too.
         """
         name, *metavar = option.split()
         if metavar:
@@ -205,7 +205,7 @@ class Parser(argparse.ArgumentParser):
         names = [" ".join([*a.option_strings, str(a.metavar or "")]).strip() for a in shown]
         width = max(map(len, names), default=0)
         for name, action in zip(names, shown, strict=True):
-            yield f"  {name:<{width}}  {_brief(action, _COLUMNS - 4 - width)}"
+            yield f"  {name:<{width}}  {brief(action, _COLUMNS - 4 - width)}"
         if self.common is not None:
             yield f"  {'--help-all':<{width}}  show all {len(self._actions) - 2} arguments in full"
 
@@ -223,7 +223,7 @@ class _Help(argparse.Action):
         parser.exit()
 
 
-def _brief(action: argparse.Action, width: int) -> str:
+def brief(action: argparse.Action, width: int) -> str:
     """The help of an argument in one line: all of it, or its first words."""
     text = (action.help or "").replace("%%", "%")
     default = f"; default: {action.default}" if Formatter.has_default(action) else ""

@@ -214,7 +214,8 @@ class RunFolder:
         folder.complete_if_free(self.path)
         config, required = read_json(path), _REQUIRED
         if defaults is not None and isinstance(config, dict):
-            config, required = {**defaults, **config}, {**_REQUIRED, **_OF_TRAINING}
+            config |= {k: v for k, v in defaults.items() if k not in config}
+            required = {**_REQUIRED, **_OF_TRAINING}
         wrong = damaged_entries(config, required)
         if wrong:
             raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")

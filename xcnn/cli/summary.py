@@ -23,7 +23,9 @@ from .run_folder import RunFolder
 
 
 def add_options(parser: Parser) -> None:
-    parser.add("model MODEL", f"a name ({', '.join(models.names())}), a run folder or an ONNX file")
+    names = models.names()
+    about = f"a name, a run folder or an ONNX file; the names: {', '.join(names)}"
+    parser.add("model MODEL", about, suggested=names)
     parser.add("--input-shape C,H,W", "shape of one example; default: the model's", type=shape)
     parser.add("--classes N", "number of classes; default: the model's", type=count)
 

@@ -36,7 +36,7 @@ from .run_folder import LOGS, LOSSES, RunFolder, is_binary
 
 #: options that --help shows
 _COMMON = (
-    *("model", "data", "limit", "augment", "epochs", "batch_size", "optimizer", "lr", "schedule"),
+    *("model", "data", "augment", "epochs", "batch_size", "optimizer", "lr", "schedule"),
     *("device", "best", "out", "resume", "config"),
 )
 
