@@ -249,6 +249,26 @@ def test_the_column_that_decides_which_epoch_is_the_best(monkeypatch, capsys):
         train(callbacks=[callbacks.ProgressBar("score")])
 
 
+@pytest.mark.parametrize(
+    ("examples", "finished", "seconds", "left"),
+    [
+        ((25, 100), [], 5.0, "55.0s"),  # a quarter of the first of three epochs
+        ((25, 100), [9.0, 11.0], 9.0, "17.5s"),
+        ((25, None), [10.0], 5.0, "15.0s"),
+        ((25, None), [10.0], 60.0, "10.0s"),  # one that takes longer than those before
+        ((25, None), [], 5.0, ""),
+        ((100, 100), [10.0], 9.0, "10.0s"),
+    ],
+)
+def test_the_time_left(examples, finished, seconds, left):
+    """Of the whole training, with the validation of the epochs that have one."""
+    bar = callbacks.ProgressBar()
+    bar._bar = SimpleNamespace(n=examples[0], total=examples[1])
+    bar._finished = finished
+    history = [None] * min(len(finished), 1)
+    assert bar._left(SimpleNamespace(epochs=3, history=history, seconds=seconds)) == left
+
+
 def test_columns_that_fit():
     columns = [(5, 0), (10, 2), (6, 3), (6, 1)]
     found = {width: columns_that_fit(columns, width) for width in (None, 33, 32, 25, 24, 13, 1)}

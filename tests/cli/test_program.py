@@ -26,7 +26,7 @@ def test_help(run, command):
     assert "None" not in done.out
     lines = done.out.splitlines()
     assert len(lines) <= 24
-    assert max(map(len, lines)) < 80
+    assert max(map(len, lines)) <= 80
     examples = re.findall(r"^(?:  |example: )(xcnn .*)$", done.out, re.MULTILINE)
     assert len(examples) in ((1,) if not command else (2, 3, 4))
     for example in examples:

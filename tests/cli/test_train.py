@@ -46,6 +46,19 @@ def test_train(run, here):
     assert last.endswith(" s: run")
 
 
+def test_the_best_epoch_if_it_is_not_the_last(run, here):
+    line = "train mlp --epochs 6 --device cpu --quiet --schedule constant --lr 0.05 --limit 200"
+    shown = []
+    for option, column, better in (("", "val_loss", min), ("--best val_f1", "val_f1", max)):
+        done = run(f"{line} --metrics f1 {option}")
+        values = [float(row[column]) for row in history(done.out.split()[-1])]
+        best = values.index(better(values)) + 1
+        text = f", best {column} {better(values):.4f} in epoch {best}" * (best < 6)
+        assert re.search(rf"after 6 epochs in [\d.]+ s{re.escape(text)}: runs/mlp-", done.out)
+        shown.append(text)
+    assert any(shown)
+
+
 def test_the_config(run):
     run("train small_cnn --limit 20 --epochs 1 --optimizer sgd --seed 3 --device cpu --out run")
     assert config("run") == {

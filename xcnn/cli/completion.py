@@ -1,7 +1,7 @@
 """Print the completion for a shell: of commands, options, values and files.
 
 xcnn completion bash > ~/.local/share/bash-completion/completions/xcnn
-xcnn completion zsh > ~/.zfunc/_xcnn      (with fpath+=~/.zfunc before compinit)
+xcnn completion zsh > ~/.zfunc/_xcnn    (with fpath+=~/.zfunc before compinit)
 xcnn completion fish > ~/.config/fish/completions/xcnn.fish
 """
 

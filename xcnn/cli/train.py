@@ -93,14 +93,14 @@ def add_options(parser: Parser) -> None:
     memory = "maximum GPU memory to use, such as 4GiB or 800MiB; default: all"
     parser.add("--memory-limit SIZE", memory, type=size)
     parser.section("measuring and logging")
+    several: dict[str, Any] = {"values": list, "default": []}
     measured = f"also measure, separated by commas: {', '.join(_metric_names())}"
-    names = {"values": list, "default": []}
-    parser.add("--metrics NAMES", measured, type=_metrics, suggested=_metric_names(), **names)
+    parser.add("--metrics NAMES", measured, type=_metrics, suggested=_metric_names(), **several)
     best = "also keep the best network by a column of history.csv, such as val_accuracy"
     parser.add("--best NAME", best)
     logs = "logs, separated by commas: " + ", ".join(f"{k} ({v})" for k, v in LOGS.items())
     logs = f"{logs}; history.csv is always written"
-    parser.add("--log NAMES", logs, type=_logs, suggested=LOGS, **names)
+    parser.add("--log NAMES", logs, type=_logs, suggested=LOGS, **several)
     parser.add("--quiet", "print only the last line", action="store_true")
     parser.section("run folder, interrupting and repeating")
     parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N", type=path)
