@@ -249,6 +249,26 @@ def test_the_column_that_decides_which_epoch_is_the_best(monkeypatch, capsys):
         train(callbacks=[callbacks.ProgressBar("score")])
 
 
+def test_an_epoch_that_is_resumed_after_its_last_batch(monkeypatch, capsys, tmp_path):
+    """As after a crash in the validation."""
+    in_notebook(monkeypatch)
+
+    class Crash(callbacks.Callback):
+        order = -3
+
+        def on_epoch_end(self, trainer, epoch):
+            raise ZeroDivisionError
+
+    saving = {"resume": tmp_path}
+    with pytest.raises(ZeroDivisionError):
+        train(callbacks=[Crash(), callbacks.ModelCheckpoint(tmp_path, "1step")], **saving)
+    capsys.readouterr()
+    train(callbacks=[callbacks.ModelCheckpoint(tmp_path)], **saving)
+    header, _, first, second = what_remains(capsys.readouterr().out)
+    assert header.startswith("epoch")
+    assert (len(first.split()), len(second.split())) == (5, 6)  # no batches, no speed
+
+
 @pytest.mark.parametrize(
     ("examples", "finished", "seconds", "left"),
     [

@@ -156,24 +156,19 @@ class Parser(argparse.ArgumentParser):
             lines += self._list_arguments()
         if len(examples) == 1:
             lines += ["", f"example: {examples[0]}"]
-        elif examples:
-            lines += ["", "examples:", *(f"  {line}" for line in examples)]
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n" + _listed(examples)
 
     def format_everything(self) -> str:
         """The help with all options in full."""
         description, examples = self._texts()
-        self.usage = self._usage().removeprefix("usage: ")
         formatter = self._get_formatter()
-        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_usage(self._usage().removeprefix("usage: "), self._actions, [])
         formatter.add_text(description)
         for title, actions in self.sections():
             formatter.start_section(title)
             formatter.add_arguments(actions)
             formatter.end_section()
-        return formatter.format_help() + "\n".join(["", "examples:", *examples, ""]) * bool(
-            examples
-        )
+        return formatter.format_help() + _listed(examples)
 
     def _texts(self) -> tuple[str, list[str]]:
         """The description, and the examples after its first paragraph."""
@@ -221,6 +216,12 @@ class _Help(argparse.Action):
         is_short = option != "--help-all"
         print(parser.format_help() if is_short else parser.format_everything(), end="")
         parser.exit()
+
+
+def _listed(examples: list[str]) -> str:
+    """The last part of the help of a command."""
+    lines = ["", "examples:", *(f"  {line}" for line in examples)]
+    return "\n".join([*lines, ""]) if len(examples) > 1 else ""
 
 
 def brief(action: argparse.Action, width: int) -> str:

@@ -19,7 +19,7 @@ def add_options(parser: Parser) -> None:
     parser.section("initial and frozen weights")
     init = "start from weights, by name: a safetensors, PyTorch or ONNX file, or a URL"
     parser.add("--init FILE", init)
-    head = "with --init: keep random weights where shapes differ"
+    head = "keep random weights where those of --init have other shapes"
     parser.add("--new-head", head, action="store_true")
     freeze = (
         "do not train parameters whose names match, such as 'features.*'; can be repeated; batch "

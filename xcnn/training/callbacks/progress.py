@@ -19,7 +19,7 @@ from ...notebook import (
     table_width,
 )
 from ..epoch import Epoch
-from ..totals import Step
+from ..totals import WITH_ACCURACY, Step
 from .base import Callback
 from .schedule import learning_rates
 from .stopping import Monitor
@@ -75,6 +75,8 @@ class ProgressBar(Callback):
         self.mode = mode
         self.log = check_flag("log", log)
         self._bar: Any = None
+        self._seen = 0  # examples of this epoch
+        self._started = self._ended = 0.0
         self._columns: list[Column] | None = None  # None before the header was shown
 
     def on_fit_start(self, trainer: Any) -> None:
@@ -85,7 +87,7 @@ class ProgressBar(Callback):
             self._is_best(trainer, epoch)
         self._finished: list[float] = []  # seconds of the epochs of this fit
         self._columns = None
-        self._seen = 0  # examples of this epoch
+        self._rate = learning_rates(trainer)["lr"]
 
     def _is_best(self, trainer: Any, epoch: Epoch) -> bool:
         is_known = epoch.row().get(self._monitor.monitor) is not None
@@ -94,8 +96,7 @@ class ProgressBar(Callback):
     def on_batch_start(self, trainer: Any) -> None:
         self._rate = learning_rates(trainer)["lr"]
         if self._bar is None:  # also in the middle of an epoch, when a training is resumed
-            if self._columns is None:
-                self._show_header(trainer)
+            self._show_header(trainer)
             self._bar = progress_bar(
                 trainer.examples,
                 f"{f'{trainer.epoch}/{trainer.epochs}':>{_width_of_epoch(trainer)}}",
@@ -134,9 +135,10 @@ class ProgressBar(Callback):
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         self._finished.append(epoch.seconds)
         is_best = self._is_best(trainer, epoch)
-        if self._bar is None:  # an epoch without batches
-            return
-        self._close()
+        if self._bar is None:  # resumed after the last batch
+            self._show_header(trainer)
+        else:
+            self._close()
         stream = progress_stream()
         if stream is not None:
             text = self._row(epoch, is_best) if self._columns else self._line(trainer, epoch)
@@ -148,6 +150,8 @@ class ProgressBar(Callback):
     # -- what is shown ------------------------------------------------------------------------
 
     def _show_header(self, trainer: Any) -> None:
+        if self._columns is not None:
+            return
         stream = progress_stream()
         width = None if stream is None else table_width(stream)
         self._columns = self._choose(trainer, width) if width else []
@@ -170,7 +174,7 @@ class ProgressBar(Callback):
             )
 
         splits = ["train"] if trainer.validation is None else ["train", "val"]
-        known = ["loss", "accuracy"] if trainer.running()["accuracy"] is not None else ["loss"]
+        known = ["loss", "accuracy"] if trainer.loss.target in WITH_ACCURACY else ["loss"]
         ranks = {f"{splits[0]}_{name}": 50 + i for i, name in enumerate(known)}
         ranks |= {
             f"{splits[-1]}_{name}": 10 + i for i, name in enumerate([*known, *trainer.metrics])
@@ -187,9 +191,11 @@ class ProgressBar(Callback):
         return [columns[i] for i in fitting]
 
     def _row(self, epoch: Epoch, is_best: bool) -> str:
-        cells = [f"{c.text(epoch):>{c.width}}" for c in self._columns or ()]
-        if is_best:
-            cells = [cell[:-1] + _BEST if cell.endswith(" ") else cell for cell in cells]
+        cells = []
+        for name, width, text, _ in self._columns or ():
+            cell = f"{text(epoch):>{width}}"
+            is_marked = is_best and name.endswith(" ")  # the room for the star
+            cells.append(cell[:-1] + _BEST if is_marked else cell)
         return "  ".join(cells)
 
     def _line(self, trainer: Any, epoch: Epoch) -> str:
@@ -197,16 +203,18 @@ class ProgressBar(Callback):
         row = {k: v for k, v in epoch.row().items() if v is not None}
         shown = [k for k in row if k.startswith(("train_", "val_"))]
         numbers = ", ".join(f"{k.replace('train_', '')} {row[k]:.4f}" for k in shown)
+        speed = f"{self._speed()} img/s, " * bool(self._seen)
         return (
-            f"epoch {epoch.epoch}/{trainer.epochs}: {numbers}, lr {self._rate:.3g}, "
-            f"{self._speed()} img/s, {epoch.seconds:.1f} s"
+            f"epoch {epoch.epoch}/{trainer.epochs}: {numbers}, lr {self._rate:.3g}, {speed}"
+            f"{epoch.seconds:.1f} s"
         )
 
     def _speed(self) -> str:
-        """Examples per second of training, without the validation."""
+        """Examples per second of training, without the validation; nothing if there were none."""
         from tqdm import tqdm
 
-        return str(tqdm.format_sizeof(self._seen / max(self._ended - self._started, 1e-9)))
+        seconds = max(self._ended - self._started, 1e-9)
+        return str(tqdm.format_sizeof(self._seen / seconds)) if self._seen else ""
 
     def _close(self) -> None:
         bar, self._bar = self._bar, None
