@@ -149,11 +149,9 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """The help that fits one screen."""
         description, examples = self._texts()
-        lines = [self._usage(), "", *textwrap.wrap(description, _COLUMNS), ""]
-        if self.commands:
-            lines += self._list_commands()
-        else:
-            lines += self._list_arguments()
+        lines = [self._usage(), "", *textwrap.wrap(description, _COLUMNS)]
+        body = list(self._list_commands() if self.commands else self._list_arguments())
+        lines += ["", *body] if body else []
         if len(examples) == 1:
             lines += ["", f"example: {examples[0]}"]
         return "\n".join(lines) + "\n" + _listed(examples)
