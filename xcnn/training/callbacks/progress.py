@@ -80,6 +80,9 @@ class ProgressBar(Callback):
         self._columns: list[Column] | None = None  # None before the header was shown
 
     def on_fit_start(self, trainer: Any) -> None:
+        self._is_shown = self.log or progress_stream() is not None
+        if not (self._is_shown or self.best):
+            return
         split = "train" if trainer.validation is None else "val"
         self._monitor = Monitor(self.best or f"{split}_loss", self.mode)
         self._monitor.check(trainer)
@@ -94,6 +97,8 @@ class ProgressBar(Callback):
         return is_known and self._monitor.improved(trainer, epoch)
 
     def on_batch_start(self, trainer: Any) -> None:
+        if not self._is_shown:
+            return
         self._rate = learning_rates(trainer)["lr"]
         if self._bar is None:  # also in the middle of an epoch, when a training is resumed
             self._show_header(trainer)
@@ -111,6 +116,8 @@ class ProgressBar(Callback):
             self._seen = 0
 
     def on_batch_end(self, trainer: Any, step: Step) -> None:
+        if not self._is_shown:
+            return
         self._seen += step.examples
         self._bar.update(step.examples)
         self._ended = time.monotonic()
@@ -133,6 +140,8 @@ class ProgressBar(Callback):
         return duration(seconds * max(trainer.epochs - len(trainer.history) - part, 0))
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
+        if not self._is_shown:
+            return
         self._finished.append(epoch.seconds)
         is_best = self._is_best(trainer, epoch)
         if self._bar is None:  # resumed after the last batch
