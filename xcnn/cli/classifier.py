@@ -14,7 +14,7 @@ from ..data import image_files, read_image
 from ..errors import ArgumentError, FileFormatError
 from . import network
 from .options import Parser, add_device, numbers
-from .runs import is_binary
+from .run_folder import is_binary
 
 _TOLERANCE = 1e-3  # for a sum of probabilities
 
@@ -24,10 +24,10 @@ def add_options(parser: Parser) -> None:
     invert = "invert the images, for dark strokes on a light background"
     parser.add("--invert", invert, action="store_true")
     unknown = "for an ONNX file without metadata"
-    mean = f"{unknown}: mean of each channel of its training data, with pixels from 0 to 1"
+    mean = f"mean of each channel of the training data, with pixels from 0 to 1; {unknown}"
     parser.add("--mean X,...", mean, type=numbers)
-    parser.add("--std X,...", f"{unknown}: standard deviation of each channel", type=numbers)
-    parser.add("--classes FILE", f"{unknown}: text file of class names, one per line")
+    parser.add("--std X,...", f"standard deviation of each channel; {unknown}", type=numbers)
+    parser.add("--classes FILE", f"text file of class names, one per line; {unknown}")
     add_device(parser)
 
 

@@ -1,4 +1,8 @@
-"""Show a page in the browser on which a trained network classifies drawings and pictures."""
+"""Show a page on which one draws, and a trained network classifies it.
+
+xcnn demo runs/lenet5-digits-1
+xcnn demo runs/lenet5-digits-1 --port 0 --no-browser
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,12 @@ def add_options(parser: Parser) -> None:
     parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
     port = "port to listen on; 0: any free one"
     parser.add("--port N", port, type=seed, default=demo.PORT)
-    host = "address to listen on; any but this machine's own needs the token in the printed address"
+    host = "address to listen on; for others than this machine, the page needs a token"
     parser.add("--host H", host, default="127.0.0.1")
-    parser.add("--token T", "letters and digits; default: a new one if the host needs one")
+    parser.add(
+        "--token T",
+        "token of the page, letters and digits; default: a new one if the host needs one",
+    )
     parser.add("--no-browser", "only print the address", action="store_true")
     classifier.add_options(parser)
 

@@ -1,4 +1,8 @@
-"""Predict the most probable classes of images, one line per image."""
+"""Predict the most probable classes of images, one line per image.
+
+xcnn predict runs/lenet5-digits-1 image.png
+xcnn predict runs/lenet5-digits-1 scans/ --invert --top 1
+"""
 
 from __future__ import annotations
 

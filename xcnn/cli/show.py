@@ -1,4 +1,9 @@
-"""Draw what a trained network sees in pictures, to a PNG file."""
+"""Draw what a trained network sees in pictures, to a PNG file.
+
+xcnn show runs/lenet5-digits-1
+xcnn show runs/lenet5-digits-1 seven.png --method grad-cam,guided
+xcnn show runs/lenet5-digits-1 --features --index 3
+"""
 
 from __future__ import annotations
 
@@ -34,18 +39,24 @@ METHODS: dict[str, _Method] = {
 _DEFAULT = "grad-cam,integrated-gradients,occlusion"
 
 
+#: the options that --help shows
+_COMMON = ("model", "images", "out", "index", "method", "layer", "target", "features", "filters")
+
+
 def add_options(parser: Parser) -> None:
+    parser.common = (*_COMMON, "data", "invert", "device")
     parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
     images = "PNG, JPEG or .npy file, or a folder of them; default: test images of the run"
     parser.add("images IMAGE", images, nargs="*")
-    out = "picture to write; default: show.png in the run folder, or next to the ONNX file"
+    out = "file to write; default: show.png in the run folder, or next to the ONNX file"
     parser.add("--out FILE.png", out, type=path)
     parser.add("--index N,...", f"these test images; default: the first {_FIRST}", type=_indices)
     names = ", ".join(METHODS)
-    parser.add("--method NAME,...", f"some of {names}", type=_methods, default=_DEFAULT)
+    method = f"maps to draw: some of {names}"
+    parser.add("--method NAME,...", method, type=_methods, default=_DEFAULT, suggested=METHODS)
     parser.add("--layer PATH", "layer for grad-cam or --filters; xcnn summary RUN lists them")
     parser.add("--class NAME", "class to explain; default: the predicted one", dest="target")
-    features = "draw the feature maps of every stage for one picture instead"
+    features = "draw the feature maps of one picture instead"
     parser.add("--features", features, action="store_true")
     parser.add("--filters", "draw the filters of a convolution instead", action="store_true")
     sources.add_data(parser, "other test images, of the same shape and classes")
