@@ -1,0 +1,308 @@
+"""The public names of xcnn, where the reference documents each, and what griffe shows of them.
+
+griffe reads the source without running it, but many names are made from tables when xcnn is
+imported (``relu = unary(...)``, Tensor's methods, networks that differ in sizes only). The extension
+below adds those, with the signature and the docstring that ``help`` shows, and turns the Sphinx
+roles of docstrings, such as :func:`xcnn.load`, into links.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import griffe
+
+#: pages of the reference: the modules that each lists
+PAGES = {
+    "xcnn": ["xcnn"],
+    "training": ["xcnn.training", "xcnn.callbacks"],
+    "nn": ["xcnn.nn"],
+    "functional": ["xcnn.functional"],
+    "optim": ["xcnn.optim"],
+    "schedules": ["xcnn.schedules"],
+    "init": ["xcnn.init"],
+    "metrics": ["xcnn.metrics"],
+    "data": ["xcnn.data", "xcnn.data.augment", "xcnn.data.sources"],
+    "models": ["xcnn.models"],
+    "explain": ["xcnn.explain", "xcnn.plot", "xcnn.report"],
+    "onnx": ["xcnn.onnx", "xcnn.onnx.backend"],
+    "sklearn": ["xcnn.sklearn"],
+    "testing": ["xcnn.testing"],
+    "errors": ["xcnn.errors"],
+    "devices": ["xcnn.backends", "xcnn.cuda", "xcnn.amp", "xcnn.config"],
+    "extend": ["xcnn.extend"],
+    "serialize": ["xcnn.serialize"],
+}
+#: modules with too many names for one page: a page for each of their files
+SPLIT = ("xcnn.nn", "xcnn.functional")
+_ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`(~?)([\w.]+)`")
+
+
+def module(path: str) -> ModuleType:
+    """The module of that path; ``xcnn.summary`` is also a function."""
+    import_module(path)
+    return sys.modules[path]
+
+
+def names(path: str) -> list[str]:
+    """What a module exports: its ``__all__``, or what it defines without an underscore."""
+    found = module(path)
+    exported = getattr(found, "__all__", None)
+    if exported is None:
+        exported = [
+            name
+            for name, value in vars(found).items()
+            if not name.startswith("_") and getattr(value, "__module__", None) == path
+        ]
+    is_module = lambda name: isinstance(getattr(found, name, found), ModuleType)  # noqa: E731
+    return [name for name in exported if not is_module(name)]
+
+
+def is_code(value: Any) -> bool:
+    """Whether it is a class or a function."""
+    return isinstance(value, type) or inspect.isroutine(value)
+
+
+class Public(NamedTuple):
+    """A public name."""
+
+    path: str  # as users import it
+    value: Any
+    home: str  # the path under which the reference documents it
+
+    @property
+    def parent(self) -> str:
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def public() -> dict[str, Public]:
+    """All public names by path; one of several names of an object is its home."""
+    homes: dict[int, str] = {}
+    found: dict[str, Public] = {}
+    for path in (path for page in PAGES.values() for path in page):
+        scope = module(path)
+        # an alias such as ``absolute = abs`` comes after what it stands for
+        for name in sorted(names(path), key=lambda n: getattr(getattr(scope, n), "__name__", n) != n):
+            value = getattr(scope, name)
+            is_object = is_code(value) or isinstance(value, dict | list | tuple)
+            home = homes.setdefault(id(value), f"{path}.{name}") if is_object else f"{path}.{name}"
+            found[f"{path}.{name}"] = Public(f"{path}.{name}", value, home)
+    return found
+
+
+def family(item: Public) -> str:
+    """The name of the file of a split module that lists a public name."""
+    package = module(item.parent)
+    for path in sorted(n for n in sys.modules if n.startswith(f"{package.__name__}.")):
+        if item.name in getattr(sys.modules[path], "__all__", ()):
+            return path.rpartition(".")[2]
+    made_in, _, file = str(item.value.__module__).rpartition(".")
+    return file if made_in == package.__name__ else "module"  # nn.Parameter comes from outside
+
+
+def is_documented(path: str) -> bool:
+    """Whether a module has a place in the reference."""
+    parent, _, name = path.rpartition(".")
+    return path in sum(PAGES.values(), []) or (parent in SPLIT and name not in names(parent))
+
+
+def members(kind: type) -> Iterator[tuple[str, Any]]:
+    """The public members of a class, also those that it inherits from undocumented classes."""
+    seen = set()
+    for base in kind.__mro__:
+        if base is kind or base.__module__.startswith("xcnn"):
+            for name, value in vars(base).items():
+                if not name.startswith("_") and name not in seen:
+                    seen.add(name)
+                    yield name, value
+
+
+class Reference(griffe.Extension):
+    """Completes what griffe has read of xcnn."""
+
+    def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: Any) -> None:
+        self.public = public()
+        self.homes = {id(p.value): p.home for p in self.public.values() if p.path == p.home}
+        self.static = dict(_walk(pkg))
+        for item in self.static.values():
+            _read_comment(item)
+        for item in self.public.values():
+            self._add(item)
+        for path, item in self.static.items():
+            if item.docstring:
+                self._link(item, path)
+
+    def _add(self, item: Public) -> None:
+        """Put ``item`` where its public path is."""
+        package = self.static[item.parent]
+        value = inspect.unwrap(item.value) if is_code(item.value) else item.value
+        written = self.static.get(f"{value.__module__}.{value.__qualname__}") if _named(value) else None
+        before = package.members.get(item.name)
+        kind = griffe.Kind.CLASS if isinstance(item.value, type) else griffe.Kind.FUNCTION
+        if not is_code(item.value):
+            written = self._attribute(item)
+        elif written is None or written.kind is not kind:
+            written = _function(item.name, item.value, package)
+            self.static[item.path] = written
+        if written is None or written.path == item.path:
+            made: Any = written
+        elif isinstance(before, griffe.Module):  # which stays reachable: functional.pad.Pad
+            made = _function(item.name, item.value, package)
+            made.members = before.members
+            self.static[f"{item.path} "] = made
+        else:
+            made = griffe.Alias(item.name, written, parent=package)
+        if made is not None:
+            package.members[item.name] = made
+            if package.exports is not None and item.name not in package.exports:
+                package.exports = [*package.exports, item.name]
+        if isinstance(item.value, type) and item.path == item.home and written is not None:
+            self._add_members(item.value, written)
+
+    def _attribute(self, item: Public) -> Any:
+        for path, other in self.static.items():
+            if path.endswith(f".{item.name}") and other.is_attribute and _find(path) is item.value:
+                return other
+        return griffe.Attribute(item.name, parent=self.static[item.parent])
+
+    def _add_members(self, kind: type, written: Any) -> None:
+        for name, value in members(kind):
+            base = next(b for b in kind.__mro__ if name in vars(b))
+            if base is not kind and id(base) in self.homes:
+                continue
+            known = written.members.get(name)
+            if known is not None and (known.docstring or known.is_function):
+                continue
+            inherited = self.static.get(f"{base.__module__}.{base.__qualname__}.{name}")
+            if base is not kind and inherited is not None:
+                if inherited.docstring:
+                    written.members[name] = griffe.Alias(name, inherited, parent=written)
+            elif inspect.isfunction(value) and base is kind:
+                made = _function(name, value, written)
+                home = self.homes.get(id(value)) or self.homes.get(id(inspect.unwrap(value)))
+                if home:  # a function that is also a method
+                    made.docstring = griffe.Docstring(f"As :func:`{home}`.", parent=made)
+                written.members[name] = made
+                self.static[made.path] = made
+
+    # -- roles
+
+    def _link(self, item: Any, path: str) -> None:
+        scopes = []
+        part = item
+        while part is not None:
+            scopes.append(part.path)
+            part = part.parent
+
+        def replace(match: re.Match[str]) -> str:
+            short, target = match[1], match[2]
+            shown = target.rpartition(".")[2] if short else target
+            found = self.resolve(target, scopes)
+            return f"[`{shown}`][{found}]" if found else f"`{shown}`"
+
+        item.docstring.value = _ROLE.sub(replace, item.docstring.value)
+
+    def resolve(self, target: str, scopes: list[str]) -> str | None:
+        """The documented path of what a role names; None if the reference leaves it out."""
+        for scope in [*scopes, ""]:
+            path = f"{scope}.{target}" if scope else target
+            value = _find(path)
+            if value is None:
+                continue
+            if isinstance(value, ModuleType):
+                return path if is_documented(path) else None
+            if id(value) in self.homes:
+                return self.homes[id(value)]
+            if path in self.public:
+                return self.public[path].home
+            owner, _, name = path.rpartition(".")
+            home = None
+            for base in getattr(_find(owner), "__mro__", ()):
+                home = self.homes.get(id(base), home)  # of those it inherits from, the last so far
+                if name in vars(base) or name in vars(base).get("__annotations__", ()):
+                    return home and f"{home}.{name}"
+            return None
+        return None
+
+
+def _named(value: Any) -> bool:
+    return isinstance(getattr(value, "__qualname__", None), str)
+
+
+def _find(path: str) -> Any:
+    """The object of a dotted path, or None."""
+    parts = path.split(".")
+    for i in range(len(parts), 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:i]))
+        if found is None:
+            continue
+        for name in parts[i:]:
+            found = inspect.getattr_static(found, name, None) if isinstance(found, type) else getattr(found, name, None)
+            if found is None:
+                break
+        if found is not None:
+            return found
+    return None
+
+
+def _walk(item: Any) -> Iterator[tuple[str, Any]]:
+    yield item.path, item
+    for member in list(item.members.values()):
+        if not member.is_alias:
+            yield from _walk(member)
+
+
+def _read_comment(item: Any) -> None:
+    """A ``#:`` comment above an attribute documents it."""
+    if not item.is_attribute or item.docstring or not item.lineno:
+        return
+    comment: list[str] = []
+    lines = item.lines_collection[item.filepath]
+    for line in reversed(lines[: item.lineno - 1]):
+        if not line.strip().startswith("#:"):
+            break
+        comment.insert(0, line.strip()[2:].strip())
+    if comment:
+        item.docstring = griffe.Docstring(" ".join(comment), parent=item)
+
+
+def _function(name: str, value: Any, parent: Any) -> griffe.Function:
+    """A function as Python sees it."""
+    signature = inspect.signature(value)
+    text = lambda a: None if a is inspect.Parameter.empty else a if isinstance(a, str) else repr(a)  # noqa: E731
+    kinds = {
+        inspect.Parameter.POSITIONAL_ONLY: griffe.ParameterKind.positional_only,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD: griffe.ParameterKind.positional_or_keyword,
+        inspect.Parameter.VAR_POSITIONAL: griffe.ParameterKind.var_positional,
+        inspect.Parameter.KEYWORD_ONLY: griffe.ParameterKind.keyword_only,
+        inspect.Parameter.VAR_KEYWORD: griffe.ParameterKind.var_keyword,
+    }
+    made = griffe.Function(
+        name,
+        parameters=griffe.Parameters(
+            *(
+                griffe.Parameter(
+                    p.name,
+                    annotation=text(p.annotation),
+                    kind=kinds[p.kind],
+                    default=None if p.default is p.empty else repr(p.default),
+                )
+                for p in signature.parameters.values()
+            )
+        ),
+        returns=text(signature.return_annotation),
+    )
+    made.parent = parent
+    if doc := inspect.getdoc(value):
+        made.docstring = griffe.Docstring(doc, parent=made)
+    return made
