@@ -1,4 +1,4 @@
-"""What MkDocs does beyond its plugins: the pages of the reference, and links that also work on GitHub.
+"""What MkDocs does here beyond its plugins.
 
 - A page of the reference for each entry of ``public.PAGES``, written at each build.
 - The README and others of the repository's root become pages.
@@ -56,6 +56,7 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not files of ``docs/``."""
     for name, uri in ROOT_PAGES.items():
         text = (ROOT / name).read_text(encoding="utf-8")
+        text = f"---\nhide: [navigation]\n---\n{text}" if uri == "index.md" else text
         files.append(File.generated(config, uri, content=text))
     for uri, text in reference().items():
         files.append(File.generated(config, uri, content=text))
@@ -137,11 +138,10 @@ def _groups(modules: list[str]) -> dict[str, list[public.Public]]:
     """The public names of modules, by module, or by file of a module that is split."""
     groups: dict[str, list[public.Public]] = {m: [] for m in modules if m not in public.SPLIT}
     for item in _public().values():
-        if item.parent in public.SPLIT:
-            name = f"{item.parent}.{public.family(item).partition('_')[0]}"
-        else:
-            name = item.parent
-        if item.parent in modules and item.path != "xcnn.Tensor":
+        name = public.ELSEWHERE.get(item.path, item.parent)
+        if name in modules:
+            if name in public.SPLIT:
+                name += f".{public.family(item).partition('_')[0]}"
             groups.setdefault(name, []).append(item)
     return {name: groups[name] for name in (sorted(groups) if len(groups) > 5 else groups)}
 

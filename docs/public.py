@@ -1,9 +1,9 @@
 """The public names of xcnn, where the reference documents each, and what griffe shows of them.
 
 griffe reads the source without running it, but many names are made from tables when xcnn is
-imported (``relu = unary(...)``, Tensor's methods, networks that differ in sizes only). The extension
-below adds those, with the signature and the docstring that ``help`` shows, and turns the Sphinx
-roles of docstrings, such as :func:`xcnn.load`, into links.
+imported: ``relu = unary(...)``, Tensor's methods, networks that differ in sizes only. The
+extension below adds them, with the signature and the docstring that ``help`` shows. It also turns
+the Sphinx roles of docstrings, such as :func:`xcnn.load`, into links.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ PAGES = {
     "extend": ["xcnn.extend"],
     "serialize": ["xcnn.serialize"],
 }
+#: names of xcnn that are not on its page
+ELSEWHERE = {"xcnn.Tensor": "", "xcnn.Trainer": "xcnn.training", "xcnn.Epoch": "xcnn.training"}
 #: modules with too many names for one page: a page for each of their files
 SPLIT = ("xcnn.nn", "xcnn.functional")
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`(~?)([\w.]+)`")
@@ -92,7 +94,9 @@ def public() -> dict[str, Public]:
     for path in (path for page in PAGES.values() for path in page):
         scope = module(path)
         # an alias such as ``absolute = abs`` comes after what it stands for
-        for name in sorted(names(path), key=lambda n: getattr(getattr(scope, n), "__name__", n) != n):
+        for name in sorted(
+            names(path), key=lambda n: getattr(getattr(scope, n), "__name__", n) != n
+        ):
             value = getattr(scope, name)
             is_object = is_code(value) or isinstance(value, dict | list | tuple)
             home = homes.setdefault(id(value), f"{path}.{name}") if is_object else f"{path}.{name}"
@@ -113,7 +117,9 @@ def family(item: Public) -> str:
 def is_documented(path: str) -> bool:
     """Whether a module has a place in the reference."""
     parent, _, name = path.rpartition(".")
-    return path in sum(PAGES.values(), []) or (parent in SPLIT and name not in names(parent))
+    return any(path in page for page in PAGES.values()) or (
+        parent in SPLIT and name not in names(parent)
+    )
 
 
 def members(kind: type) -> Iterator[tuple[str, Any]]:
@@ -146,7 +152,9 @@ class Reference(griffe.Extension):
         """Put ``item`` where its public path is."""
         package = self.static[item.parent]
         value = inspect.unwrap(item.value) if is_code(item.value) else item.value
-        written = self.static.get(f"{value.__module__}.{value.__qualname__}") if _named(value) else None
+        written = (
+            self.static.get(f"{value.__module__}.{value.__qualname__}") if _named(value) else None
+        )
         before = package.members.get(item.name)
         kind = griffe.Kind.CLASS if isinstance(item.value, type) else griffe.Kind.FUNCTION
         if not is_code(item.value):
@@ -247,7 +255,11 @@ def _find(path: str) -> Any:
         if found is None:
             continue
         for name in parts[i:]:
-            found = inspect.getattr_static(found, name, None) if isinstance(found, type) else getattr(found, name, None)
+            found = (
+                inspect.getattr_static(found, name, None)
+                if isinstance(found, type)
+                else getattr(found, name, None)
+            )
             if found is None:
                 break
         if found is not None:
@@ -277,8 +289,9 @@ def _read_comment(item: Any) -> None:
 
 
 def _function(name: str, value: Any, parent: Any) -> griffe.Function:
-    """A function as Python sees it."""
+    """A function as Python sees it; of a class, as a method."""
     signature = inspect.signature(value)
+    parameters = list(signature.parameters.values())[1 if parent.is_class else 0 :]
     text = lambda a: None if a is inspect.Parameter.empty else a if isinstance(a, str) else repr(a)  # noqa: E731
     kinds = {
         inspect.Parameter.POSITIONAL_ONLY: griffe.ParameterKind.positional_only,
@@ -297,7 +310,7 @@ def _function(name: str, value: Any, parent: Any) -> griffe.Function:
                     kind=kinds[p.kind],
                     default=None if p.default is p.empty else repr(p.default),
                 )
-                for p in signature.parameters.values()
+                for p in parameters
             )
         ),
         returns=text(signature.return_annotation),

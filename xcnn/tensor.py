@@ -992,8 +992,11 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
 
     Examples
     --------
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
     >>> y, pullback = xcnn.vjp(F.conv2d, x, w, b, stride=2, padding="same")
-    >>> dx, dw, db = pullback(dy)
+    >>> dx, dw, db = pullback(np.ones_like(y))
+    >>> dx.shape, dw.shape, db
+    ((2, 3, 8, 8), (4, 3, 3, 3), array([32., 32., 32., 32.]))
     """
     for array in arrays:
         if array is not None:

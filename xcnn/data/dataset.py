@@ -237,6 +237,7 @@ class IterableDataset(Dataset):
 
     Examples
     --------
+    >>> from xcnn.data import DataLoader
     >>> def squares():
     ...     for n in range(5):
     ...         yield np.float32(n), n * n

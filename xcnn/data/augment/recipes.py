@@ -110,7 +110,7 @@ def training_transform(text: str, dataset: DataSplits) -> Compose | Normalize:
 
     Examples
     --------
-    >>> training_transform("flip,mixup", load("cifar10"))
+    >>> training_transform("flip,mixup", xcnn.data.load("digits"))
     Compose([RandomHorizontalFlip(p=0.5), Normalize(...), MixUp(num_classes=10, alpha=0.2)])
     """
     if not isinstance(dataset, DataSplits):
