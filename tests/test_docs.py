@@ -282,7 +282,7 @@ _NAMED = re.compile(
 
 
 #: what looks like a name
-_PLACEHOLDERS = {"F.x", "optim.cu", "xcnn.NAME"}
+_PLACEHOLDERS = {"F.NAME", "F.x", "optim.cu", "xcnn.NAME"}
 
 
 def test_names_in_code():
