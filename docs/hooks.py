@@ -43,8 +43,8 @@ def on_config(config: Any) -> Any:
             if title == "Reference":
                 return {title: [*value, *_reference_navigation()]}
             if isinstance(value, str) and value.endswith("/"):
-                pages = sorted(docs.glob(f"{value}[0-9]*.md"))
-                return {title: [f"{value}README.md", *(f"{value}{page.name}" for page in pages)]}
+                pages = [docs / value / "README.md", *sorted(docs.glob(f"{value}[0-9]*.md"))]
+                return {title: [f"{value}{page.name}" for page in pages]}
             return {title: [expand(e) for e in value] if isinstance(value, list) else value}
         return entry
 
@@ -75,7 +75,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     for block in [*_CODE_BLOCK.finditer(markdown), None]:
         text = markdown[end : block.start() if block else None]
         text = _LINK.sub(link, text)
-        parts.append(text if uri.startswith("reference/") else _CODE.sub(_name, text))
+        is_generated = uri in reference()
+        parts.append(text if is_generated else _CODE.sub(_name, text))
         if block:
             parts.append(block[0])
             end = block.end()
@@ -112,6 +113,8 @@ def _name(match: re.Match[str]) -> str:
     for path in (match[1], f"xcnn.{match[1]}", f"{_SHORT.get(first)}.{rest}"):
         if path in _public():
             return f"[{match[0]}][{_public()[path].home}]"
+        if path.startswith("xcnn.") and public.is_documented(path):
+            return f"[{match[0]}][{path}]"
     return match[0]
 
 

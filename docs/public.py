@@ -37,7 +37,6 @@ PAGES = {
     "errors": ["xcnn.errors"],
     "devices": ["xcnn.backends", "xcnn.cuda", "xcnn.amp", "xcnn.config"],
     "extend": ["xcnn.extend"],
-    "serialize": ["xcnn.serialize"],
 }
 #: names of xcnn that are not on its page
 ELSEWHERE = {"xcnn.Tensor": "", "xcnn.Trainer": "xcnn.training", "xcnn.Epoch": "xcnn.training"}

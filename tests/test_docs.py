@@ -310,6 +310,21 @@ def found(scope, name):
     return True
 
 
+def test_the_index_is_the_navigation():
+    """docs/README.md, for those who read on GitHub, and mkdocs.yml."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = re.findall(r"^ *- (?:(.+): )?(\S+(?:\.md|/))(?:  #.*)?$", navigation, re.M)
+    outside = {"index": "../README", "changelog": "../CHANGELOG"}
+    outside |= {"contributing": "../CONTRIBUTING", "security": "../SECURITY"}
+    listed = [
+        (title, f"{outside.get(path[:-3], path[:-3])}.md" if path[-1] != "/" else f"{path}README.md")
+        for title, path in pages
+    ]
+    index = re.findall(r"\[(.+?)\]\((.+?)\)", PAGES["docs/README.md"])
+    assert [path for _, path in index] == [path for _, path in listed]
+    assert [title for title, _ in index][1:] == [title or "Reference" for title, _ in listed][1:]
+
+
 def test_every_layer_is_listed():
     layers = {n for n in nn.__all__ if isinstance(getattr(nn, n), type)}
     layers -= {"Buffer", "Loss", "Module", "Parameter"}

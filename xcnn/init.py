@@ -39,6 +39,14 @@ if TYPE_CHECKING:  # importing numpy.random takes a while
     from numpy.random import Generator
 
     _Rng = Generator | None
+
+# fmt: off
+__all__ = [
+    "calculate_gain", "constant_", "dirac_", "eye_", "fans", "for_activation_", "gain",
+    "kaiming_normal_", "kaiming_uniform_", "lecun_normal_", "lecun_uniform_", "normal_", "ones_",
+    "orthogonal_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+]
+# fmt: on
 _skip = ContextVar("skip", default=False)
 # fmt: off
 _RELU_LIKE = (
