@@ -1,5 +1,7 @@
 """Devices: one :class:`Backend` object each, looked up by name or by array type.
 
+Examples
+--------
 >>> from xcnn import backends
 >>> backends.get("cpu").device  # by name: "cpu", "cuda", "cuda:1" or "auto"
 'cpu'

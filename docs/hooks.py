@@ -30,6 +30,10 @@ _CODE_BLOCK = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.M | re.S)
 _LINK = re.compile(r'(\]\(|^\[[^\]]+\]: |(?:src|href)=")([^)\s"#]+)(?=[)\s"#])', re.M)
 #: code that could name something: not in a link, and whole
 _CODE = re.compile(r"(?<![\[`])`((?:\w+\.)+\w+)(?:\(\))?`(?![\]`])")
+#: a class of xcnn in code, on pages that name those of no other library
+_CLASS = re.compile(r"(?<![\[`])`([A-Z]\w+)(?:\(.*?\))?`(?![\]`])")
+_OWN_PAGES = ("data.md", "explain.md", "library.md", "metrics.md", "report.md", "training.md")
+_PIPE = re.compile(r"(?<=`)[^`\n]*\\\|[^`\n]*(?=`)")
 _SHORT = {"F": "xcnn.functional", "nn.init": "xcnn.init", "optim.lr_scheduler": "xcnn.schedules"}
 
 
@@ -75,8 +79,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     for block in [*_CODE_BLOCK.finditer(markdown), None]:
         text = markdown[end : block.start() if block else None]
         text = _LINK.sub(link, text)
-        is_generated = uri in reference()
-        parts.append(text if is_generated else _CODE.sub(_name, text))
+        text = _PIPE.sub(lambda code: code[0].replace("\\|", "|"), text)  # GitHub needs the \\
+        if uri not in reference():
+            text = _CODE.sub(_name, text)
+        if uri in _OWN_PAGES:
+            text = _CLASS.sub(_class, text)
+        parts.append(text)
         if block:
             parts.append(block[0])
             end = block.end()
@@ -116,6 +124,22 @@ def _name(match: re.Match[str]) -> str:
         if path.startswith("xcnn.") and public.is_documented(path):
             return f"[{match[0]}][{path}]"
     return match[0]
+
+
+@cache
+def _classes() -> dict[str, set[str]]:
+    """The homes of the public classes by name."""
+    homes: dict[str, set[str]] = {}
+    for item in _public().values():
+        if isinstance(item.value, type):
+            homes.setdefault(item.name, set()).add(item.home)
+    return homes
+
+
+def _class(match: re.Match[str]) -> str:
+    """The name of a public class, as a link to it."""
+    homes = _classes().get(match[1], set())
+    return f"[{match[0]}][{homes.copy().pop()}]" if len(homes) == 1 else match[0]
 
 
 # -- the reference

@@ -116,9 +116,8 @@ def family(item: Public) -> str:
 def is_documented(path: str) -> bool:
     """Whether a module has a place in the reference."""
     parent, _, name = path.rpartition(".")
-    return any(path in page for page in PAGES.values()) or (
-        parent in SPLIT and name not in names(parent)
-    )
+    is_file = parent in SPLIT and path in sys.modules and name not in names(parent)
+    return is_file or any(path in page for page in PAGES.values())
 
 
 def members(kind: type) -> Iterator[tuple[str, Any]]:

@@ -113,7 +113,7 @@ def test_nothing_comes_from_elsewhere(site, pages):
 
 
 def test_docstrings_are_rendered(pages):
-    for path, page in pages.items():
-        text = "".join(page.text)
+    for path in (path for path in pages if path.startswith("reference/")):
+        text = "".join(pages[path].text)
         for markup in (":func:", ":class:", ":meth:", ":mod:", "\n::: ", "]["):
             assert markup not in text, (path, markup)

@@ -1,5 +1,7 @@
 """Networks as scikit-learn estimators; needs ``pip install xcnn[sklearn]``.
 
+Examples
+--------
 >>> from sklearn.datasets import load_digits
 >>> from sklearn.model_selection import cross_val_score
 >>> from xcnn.sklearn import CNNClassifier
