@@ -138,48 +138,42 @@ class Reference(griffe.Extension):
         self.public = public()
         self.homes = {id(p.value): p.home for p in self.public.values() if p.path == p.home}
         self.static = dict(_walk(pkg))
+        self.made: list[griffe.Function] = []
         for item in self.static.values():
             _read_comment(item)
         for item in self.public.values():
             self._add(item)
-        for path, item in self.static.items():
+        for item in [*self.static.values(), *self.made]:
             if item.docstring:
-                self._link(item, path)
+                self._link(item)
 
     def _add(self, item: Public) -> None:
         """Put ``item`` where its public path is."""
         package = self.static[item.parent]
-        value = inspect.unwrap(item.value) if is_code(item.value) else item.value
-        written = (
-            self.static.get(f"{value.__module__}.{value.__qualname__}") if _named(value) else None
-        )
-        before = package.members.get(item.name)
         kind = griffe.Kind.CLASS if isinstance(item.value, type) else griffe.Kind.FUNCTION
-        if not is_code(item.value):
-            written = self._attribute(item)
-        elif written is None or written.kind is not kind:
-            written = _function(item.name, item.value, package)
-            self.static[item.path] = written
-        if written is None or written.path == item.path:
-            made: Any = written
-        elif isinstance(before, griffe.Module):  # which stays reachable: functional.pad.Pad
-            made = _function(item.name, item.value, package)
-            made.members = before.members
-            self.static[f"{item.path} "] = made
+        if is_code(item.value):
+            value = inspect.unwrap(item.value)
+            written = self.static.get(f"{value.__module__}.{value.__qualname__}")
+            known = written is not None and written.kind is kind
         else:
-            made = griffe.Alias(item.name, written, parent=package)
-        if made is not None:
-            package.members[item.name] = made
-            if package.exports is not None and item.name not in package.exports:
-                package.exports = [*package.exports, item.name]
-        if isinstance(item.value, type) and item.path == item.home and written is not None:
+            written, known = self._attribute(item), True
+        before = package.members.get(item.name)
+        if not known or isinstance(before, griffe.Module):
+            written = self._function(item.name, item.value, package)
+            if isinstance(before, griffe.Module):
+                written.members = before.members  # functional.pad.Pad stays reachable
+        is_here = written.path == item.path
+        package.members[item.name] = (
+            written if is_here else griffe.Alias(item.name, written, parent=package)
+        )
+        if isinstance(item.value, type) and item.path == item.home:
             self._add_members(item.value, written)
 
     def _attribute(self, item: Public) -> Any:
         for path, other in self.static.items():
             if path.endswith(f".{item.name}") and other.is_attribute and _find(path) is item.value:
                 return other
-        return griffe.Attribute(item.name, parent=self.static[item.parent])
+        return griffe.Attribute(item.name, value=repr(item.value), parent=self.static[item.parent])
 
     def _add_members(self, kind: type, written: Any) -> None:
         for name, value in members(kind):
@@ -194,16 +188,20 @@ class Reference(griffe.Extension):
                 if inherited.docstring:
                     written.members[name] = griffe.Alias(name, inherited, parent=written)
             elif inspect.isfunction(value) and base is kind:
-                made = _function(name, value, written)
+                made = self._function(name, value, written)
                 home = self.homes.get(id(value)) or self.homes.get(id(inspect.unwrap(value)))
                 if home:  # a function that is also a method
                     made.docstring = griffe.Docstring(f"As :func:`{home}`.", parent=made)
                 written.members[name] = made
-                self.static[made.path] = made
+
+    def _function(self, name: str, value: Any, parent: Any) -> griffe.Function:
+        made = _function(name, value, parent)
+        self.made.append(made)
+        return made
 
     # -- roles
 
-    def _link(self, item: Any, path: str) -> None:
+    def _link(self, item: Any) -> None:
         scopes = []
         part = item
         while part is not None:
@@ -241,25 +239,13 @@ class Reference(griffe.Extension):
         return None
 
 
-def _named(value: Any) -> bool:
-    return isinstance(getattr(value, "__qualname__", None), str)
-
-
 def _find(path: str) -> Any:
     """The object of a dotted path, or None."""
     parts = path.split(".")
     for i in range(len(parts), 0, -1):
         found: Any = sys.modules.get(".".join(parts[:i]))
-        if found is None:
-            continue
         for name in parts[i:]:
-            found = (
-                inspect.getattr_static(found, name, None)
-                if isinstance(found, type)
-                else getattr(found, name, None)
-            )
-            if found is None:
-                break
+            found = getattr(found, name, None)
         if found is not None:
             return found
     return None
@@ -289,31 +275,29 @@ def _read_comment(item: Any) -> None:
 def _function(name: str, value: Any, parent: Any) -> griffe.Function:
     """A function as Python sees it; of a class, as a method."""
     signature = inspect.signature(value)
-    parameters = list(signature.parameters.values())[1 if parent.is_class else 0 :]
-    text = lambda a: None if a is inspect.Parameter.empty else a if isinstance(a, str) else repr(a)  # noqa: E731
-    kinds = {
-        inspect.Parameter.POSITIONAL_ONLY: griffe.ParameterKind.positional_only,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD: griffe.ParameterKind.positional_or_keyword,
-        inspect.Parameter.VAR_POSITIONAL: griffe.ParameterKind.var_positional,
-        inspect.Parameter.KEYWORD_ONLY: griffe.ParameterKind.keyword_only,
-        inspect.Parameter.VAR_KEYWORD: griffe.ParameterKind.var_keyword,
-    }
     made = griffe.Function(
         name,
         parameters=griffe.Parameters(
             *(
                 griffe.Parameter(
-                    p.name,
-                    annotation=text(p.annotation),
-                    kind=kinds[p.kind],
-                    default=None if p.default is p.empty else repr(p.default),
+                    parameter.name,
+                    annotation=_text(parameter.annotation),
+                    kind=griffe.ParameterKind[parameter.kind.name.lower()],
+                    default=None
+                    if parameter.default is parameter.empty
+                    else repr(parameter.default),
                 )
-                for p in parameters
+                for parameter in [*signature.parameters.values()][1 if parent.is_class else 0 :]
             )
         ),
-        returns=text(signature.return_annotation),
+        returns=_text(signature.return_annotation),
+        parent=parent,
     )
-    made.parent = parent
     if doc := inspect.getdoc(value):
         made.docstring = griffe.Docstring(doc, parent=made)
     return made
+
+
+def _text(annotation: Any) -> str | None:
+    """An annotation as it was written: ``from __future__ import annotations`` keeps the text."""
+    return None if annotation is inspect.Parameter.empty else str(annotation)

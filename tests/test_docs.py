@@ -317,7 +317,10 @@ def test_the_index_is_the_navigation():
     outside = {"index": "../README", "changelog": "../CHANGELOG"}
     outside |= {"contributing": "../CONTRIBUTING", "security": "../SECURITY"}
     listed = [
-        (title, f"{outside.get(path[:-3], path[:-3])}.md" if path[-1] != "/" else f"{path}README.md")
+        (
+            title,
+            f"{outside.get(path[:-3], path[:-3])}.md" if path[-1] != "/" else f"{path}README.md",
+        )
         for title, path in pages
     ]
     index = re.findall(r"\[(.+?)\]\((.+?)\)", PAGES["docs/README.md"])

@@ -66,7 +66,8 @@ def documented(site):
     """The names in the inventory that Sphinx and mkdocstrings of other projects read."""
     from mkdocstrings import Inventory
 
-    return Inventory.parse_sphinx((site / "objects.inv").open("rb"))
+    with (site / "objects.inv").open("rb") as file:
+        return Inventory.parse_sphinx(file)
 
 
 def test_every_public_name_is_documented(documented):
@@ -80,7 +81,7 @@ def test_every_public_name_is_documented(documented):
     modules = {f"xcnn.{n}" for n in xcnn.__all__ if type(getattr(xcnn, n)) is type(xcnn)}
     assert modules <= {module for page in public.PAGES.values() for module in page} | {"xcnn.demo"}
     assert not {item.home for item in names.values()} - {*documented}
-    methods = {n for n in dir(xcnn.Tensor) if not n.startswith("_")}
+    methods = {n for n in dir(xcnn.Tensor) if n[0] != "_" and callable(getattr(xcnn.Tensor, n))}
     assert len(methods) > 200
     assert not {f"xcnn.Tensor.{n}" for n in methods} - {*documented}
 
@@ -115,5 +116,5 @@ def test_nothing_comes_from_elsewhere(site, pages):
 def test_docstrings_are_rendered(pages):
     for path in (path for path in pages if path.startswith("reference/")):
         text = "".join(pages[path].text)
-        for markup in (":func:", ":class:", ":meth:", ":mod:", "\n::: ", "]["):
+        for markup in (":func:", ":class:", ":meth:", ":mod:", "\n::: ", "][xcnn"):
             assert markup not in text, (path, markup)

@@ -517,6 +517,18 @@ class Tensor:
         optimisers leave the tensor unchanged.
     creator : Function or None
         The operation that returned it; None for a leaf.
+    shape : tuple of int
+    ndim : int
+    dtype : numpy.dtype
+    T : Tensor
+        A matrix transposed.
+    mT : Tensor
+        The last two axes swapped.
+
+    Notes
+    -----
+    Operators, and methods with PyTorch's names, are the operations of :mod:`xcnn.functional`. A
+    method with an underscore, such as ``x.sqrt_()``, writes its result into the tensor.
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_requires", "creator")

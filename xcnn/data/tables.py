@@ -17,7 +17,7 @@ from .images import THREADS, read_image, read_images
 
 
 class CSVDataset(ArrayDataset):
-    """A CSV file with a header: columns of numbers, or of image files, and a column of labels.
+    r"""A CSV file with a header: columns of numbers, or of image files, and a column of labels.
 
     Items are (x, y), or (x,) without a label column. Images are decoded on demand, in threads; only
     their names and labels stay in memory.
@@ -60,7 +60,7 @@ class CSVDataset(ArrayDataset):
 
     Examples
     --------
-    >>> text = "length,width,species\\n5.1,3.5,setosa\\n7.0,3.2,versicolor\\n"
+    >>> text = "length,width,species\n5.1,3.5,setosa\n7.0,3.2,versicolor\n"
     >>> with open("iris.csv", "w") as file:
     ...     length = file.write(text)
     >>> flowers = CSVDataset("iris.csv", label="species")
