@@ -47,13 +47,21 @@ def on_config(config: Any) -> Any:
             if title == "Reference":
                 return {title: [*value, *_reference_navigation()]}
             if isinstance(value, str) and value.endswith("/"):
-                pages = [docs / value / "README.md", *sorted(docs.glob(f"{value}[0-9]*.md"))]
+                pages = [
+                    docs / value / "README.md",
+                    *sorted(docs.glob(f"{value}[0-9]*.md"), key=_stem),
+                ]
                 return {title: [f"{value}{page.name}" for page in pages]}
             return {title: [expand(e) for e in value] if isinstance(value, list) else value}
         return entry
 
     config.nav = [expand(entry) for entry in config.nav]
     return config
+
+
+def _stem(path: Path) -> str:
+    """To sort a page before its translations, 01-kernel.fr.md."""
+    return path.stem
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -8,10 +8,12 @@ the Sphinx roles of docstrings, such as :func:`xcnn.load`, into links.
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -146,6 +148,8 @@ class Reference(griffe.Extension):
         for item in [*self.static.values(), *self.made]:
             if item.docstring:
                 self._link(item)
+            if item.is_class or item.is_module:
+                item.resolve = partial(self._resolve, item)
 
     def _add(self, item: Public) -> None:
         """Put ``item`` where its public path is."""
@@ -198,6 +202,17 @@ class Reference(griffe.Extension):
         made = _function(name, value, parent)
         self.made.append(made)
         return made
+
+    def _resolve(self, item: Any, name: str) -> str:
+        """What a name in an annotation or under Raises stands for, as a path."""
+        if item.is_class and hasattr(builtins, name):  # bool is not Tensor.bool
+            raise griffe.NameResolutionError(name)
+        try:
+            return type(item).resolve(item, name)
+        except griffe.NameResolutionError:
+            if f"xcnn.errors.{name}" in self.public:  # raised by what it calls
+                return f"xcnn.errors.{name}"
+            raise
 
     # -- roles
 

@@ -41,52 +41,45 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+def test_site(tmp_path):
+    """One test: building takes a while."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert built.returncode == 0, built.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pages(site):
-    return {
-        path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8"))
-        for path in site.rglob("*.html")
+    pages = {
+        path.relative_to(tmp_path).as_posix(): Page(path.read_text(encoding="utf-8"))
+        for path in tmp_path.rglob("*.html")
     }
+    check_names(tmp_path)
+    check_links(tmp_path, pages)
+    check_that_nothing_comes_from_elsewhere(tmp_path, pages)
+    check_docstrings(pages)
 
 
-@pytest.fixture(scope="module")
-def documented(site):
-    """The names in the inventory that Sphinx and mkdocstrings of other projects read."""
+def check_names(site):
+    """Every public name is in the inventory, which tools of other projects read, too."""
     from mkdocstrings import Inventory
 
     with (site / "objects.inv").open("rb") as file:
-        return Inventory.parse_sphinx(file)
-
-
-def test_every_public_name_is_documented(documented):
+        documented = {*Inventory.parse_sphinx(file)}
     spec = importlib.util.spec_from_file_location("public", ROOT / "docs" / "public.py")
     public = importlib.util.module_from_spec(spec)
-    sys.modules["public"] = public
     spec.loader.exec_module(public)
     names = public.public()
     assert len(names) > 800
     assert {"xcnn.functional.relu", "xcnn.models.resnet18", "xcnn.nn.activation"} <= {*names}
     modules = {f"xcnn.{n}" for n in xcnn.__all__ if type(getattr(xcnn, n)) is type(xcnn)}
     assert modules <= {module for page in public.PAGES.values() for module in page} | {"xcnn.demo"}
-    assert not {item.home for item in names.values()} - {*documented}
+    assert not {item.home for item in names.values()} - documented
     methods = {n for n in dir(xcnn.Tensor) if n[0] != "_" and callable(getattr(xcnn.Tensor, n))}
     assert len(methods) > 200
-    assert not {f"xcnn.Tensor.{n}" for n in methods} - {*documented}
+    assert not {f"xcnn.Tensor.{n}" for n in methods} - documented
 
 
-def test_links(site, pages):
+def check_links(site, pages):
     dead = set()
     for path, page in pages.items():
         if path == "404.html":  # its links begin at the root of the server
@@ -107,13 +100,13 @@ def test_links(site, pages):
     assert not dead
 
 
-def test_nothing_comes_from_elsewhere(site, pages):
+def check_that_nothing_comes_from_elsewhere(site, pages):
     assert not {link for page in pages.values() for link in page.loaded if "//" in link}
     for path in site.rglob("*.css"):
         assert "url(http" not in path.read_text(encoding="utf-8").replace('"', "")
 
 
-def test_docstrings_are_rendered(pages):
+def check_docstrings(pages):
     for path in (path for path in pages if path.startswith("reference/")):
         text = "".join(pages[path].text)
         for markup in (":func:", ":class:", ":meth:", ":mod:", "\n::: ", "][xcnn"):
