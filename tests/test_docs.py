@@ -138,6 +138,12 @@ def backend(names, printed):
     np.testing.assert_allclose(losses["mine"], losses["cpu"], rtol=1e-5)
 
 
+def migrating(names, printed):
+    ours, theirs = re.findall(r"loss (.*)", printed)
+    assert float(ours) < 1
+    assert abs(float(ours) - float(theirs)) < 1e-3
+
+
 def metrics(names, printed):
     assert 0 <= float(printed.splitlines()[0]) <= 1
     inputs, target = np.float32([1, 2]), np.float32([1.05, 3])
@@ -153,6 +159,7 @@ CHECKS = {
     "docs/extending.md": extending,
     "docs/library.md": library,
     "docs/metrics.md": metrics,
+    "docs/migrating.md": migrating,
     "docs/sklearn.md": sklearn,
     "docs/training.md": training,
 }
