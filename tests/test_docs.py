@@ -258,6 +258,18 @@ def commands():
                         yield pytest.param(words, id=f"{path}:{first + i + 1}")
 
 
+def test_commands_in_text(capsys):
+    """Those in the text of a page may leave arguments out, as `xcnn predict` does."""
+    text = re.sub(r"^```.*?^```", "", "\n".join(PAGES.values()), flags=re.M | re.S)
+    for command in {*re.findall(r"`xcnn ([^`|\\]+)", text)}:
+        try:
+            cli._parser().parse_args(shlex.split(command.replace("COMMAND", "train")))
+        except SystemExit as end:
+            error = capsys.readouterr().err
+            is_short = "required" in error or "expected one argument" in error
+            assert not end.code or is_short, command  # noqa: PT017
+
+
 @pytest.mark.parametrize("words", [*commands()])
 def test_commands(words, capsys):
     """They name what there is, with options that it takes."""
