@@ -81,7 +81,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     origin = {page: name for name, page in ROOT_PAGES.items()}.get(uri, f"docs/{uri}")
 
     def link(match: re.Match[str]) -> str:
-        return match[1] + _target(match[2], origin, uri, config.repo_url)
+        # MkDocs adapts the links of Markdown to where the page will be, but not those of HTML
+        base = page.file.url if match[1].endswith('"') else posixpath.dirname(uri)
+        return match[1] + _target(match[2], origin, base or ".", config.repo_url)
 
     parts, end = [], 0
     for block in [*_CODE_BLOCK.finditer(markdown), None]:
@@ -99,8 +101,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return "".join(parts)
 
 
-def _target(link: str, origin: str, uri: str, repository: str) -> str:
-    """A link of the file ``origin`` of the repository, as the page ``uri`` needs it."""
+def _target(link: str, origin: str, base: str, repository: str) -> str:
+    """A link of the file ``origin`` of the repository, relative to ``base`` on the site."""
     if re.match(r"[a-z]+:|/", link):
         return link
     path = posixpath.normpath(posixpath.join(posixpath.dirname(origin), link))
@@ -115,7 +117,7 @@ def _target(link: str, origin: str, uri: str, repository: str) -> str:
         return f"{repository}/{kind}/main/{path}"
     else:
         return link  # MkDocs says that it is missing
-    return posixpath.relpath(inside, posixpath.dirname(uri) or ".")
+    return posixpath.relpath(inside, base)
 
 
 @cache

@@ -172,6 +172,11 @@ class Reference(griffe.Extension):
         )
         if isinstance(item.value, type) and item.path == item.home:
             self._add_members(item.value, written)
+            if "__signature__" in vars(item.value):  # an optimiser's, from its settings
+                made = _function("__init__", item.value, package)
+                made.parameters = griffe.Parameters(griffe.Parameter("self"), *made.parameters)
+                made.docstring, made.parent = None, written
+                written.members["__init__"] = made
 
     def _attribute(self, item: Public) -> Any:
         for path, other in self.static.items():
