@@ -159,6 +159,8 @@ class Reference(griffe.Extension):
             value = inspect.unwrap(item.value)
             written = self.static.get(f"{value.__module__}.{value.__qualname__}")
             known = written is not None and written.kind is kind
+            if known and kind is griffe.Kind.FUNCTION:
+                known = not _differs(written, item.value)
         else:
             written, known = self._attribute(item), True
         before = package.members.get(item.name)
@@ -172,7 +174,7 @@ class Reference(griffe.Extension):
         )
         if isinstance(item.value, type) and item.path == item.home:
             self._add_members(item.value, written)
-            if "__signature__" in vars(item.value):  # an optimiser's, from its settings
+            if _differs(written, item.value):
                 made = _function("__init__", item.value, package)
                 made.parameters = griffe.Parameters(griffe.Parameter("self"), *made.parameters)
                 made.docstring, made.parent = None, written
@@ -316,6 +318,16 @@ def _function(name: str, value: Any, parent: Any) -> griffe.Function:
     if doc := inspect.getdoc(value):
         made.docstring = griffe.Docstring(doc, parent=made)
     return made
+
+
+def _differs(written: Any, value: Any) -> bool:
+    """Whether the signature is made when xcnn is imported, as an optimiser's from its settings."""
+    try:
+        actual = [*inspect.signature(value).parameters]
+    except ValueError:  # of an exception
+        return False
+    known = [p.name.lstrip("*") for p in written.parameters if p.name not in ("self", "cls")]
+    return actual not in (known, ["args", "kwargs"])
 
 
 def _text(annotation: Any) -> str | None:
