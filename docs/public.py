@@ -32,7 +32,7 @@ PAGES = {
     "metrics": ["xcnn.metrics"],
     "data": ["xcnn.data", "xcnn.data.augment", "xcnn.data.sources"],
     "models": ["xcnn.models"],
-    "explain": ["xcnn.explain", "xcnn.plot", "xcnn.report"],
+    "explain": ["xcnn.explain", "xcnn.plot", "xcnn.report", "xcnn.demo"],
     "onnx": ["xcnn.onnx", "xcnn.onnx.backend"],
     "sklearn": ["xcnn.sklearn"],
     "testing": ["xcnn.testing"],

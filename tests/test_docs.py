@@ -212,15 +212,14 @@ def common():
     x, y = normal(16, 1, 28, 28, dtype="float32"), np.arange(16) % 10
     model = models.create("lenet5")
     optimizer = optim.SGD(model.parameters(), lr=0.01)
+    modules = {n: getattr(xcnn, n) for n in xcnn.__all__ if type(getattr(xcnn, n)) is type(xcnn)}
     return {
-        **{"np": np, "xcnn": xcnn, "nn": nn, "F": F, "optim": optim},
-        **{"x": x, "y": y, "loader": [(x[:8], y[:8]), (x[8:], y[8:])]},
-        **{"model": model, "optimizer": optimizer, "trainer": xcnn.Trainer(model, optimizer)},
-        **{
-            f"{name}_{part}": array
-            for part in ("train", "val", "test")
-            for name, array in (("x", x), ("y", y))
-        },
+        **modules,
+        **{"np": np, "xcnn": xcnn, "F": F, "x": x, "y": y},
+        **{f"x_{part}": x for part in ("train", "val", "test")},
+        **{f"y_{part}": y for part in ("train", "val", "test")},
+        **{"loader": [(x[:8], y[:8]), (x[8:], y[8:])], "model": model, "optimizer": optimizer},
+        "trainer": xcnn.Trainer(model, optimizer),
     }
 
 
@@ -278,7 +277,7 @@ def test_commands(words, capsys):
     ]
     while re.fullmatch(r"\w+=\S*", words[0]):
         words = words[1:]
-    program, *rest = words
+    program, *rest = words[: words.index(">") if ">" in words else None]
     if program == "xcnn":
         try:
             cli._parser().parse_args(rest)

@@ -72,7 +72,7 @@ def check_names(site):
     assert len(names) > 800
     assert {"xcnn.functional.relu", "xcnn.models.resnet18", "xcnn.nn.activation"} <= {*names}
     modules = {f"xcnn.{n}" for n in xcnn.__all__ if type(getattr(xcnn, n)) is type(xcnn)}
-    assert modules <= {module for page in public.PAGES.values() for module in page} | {"xcnn.demo"}
+    assert modules <= {module for page in public.PAGES.values() for module in page}
     assert not {item.home for item in names.values()} - documented
     methods = {n for n in dir(xcnn.Tensor) if n[0] != "_" and callable(getattr(xcnn.Tensor, n))}
     assert len(methods) > 200
