@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ PAGES = {
 ELSEWHERE = {"xcnn.Tensor": "", "xcnn.Trainer": "xcnn.training", "xcnn.Epoch": "xcnn.training"}
 #: modules with too many names for one page: a page for each of their files
 SPLIT = ("xcnn.nn", "xcnn.functional")
+_log = logging.getLogger("mkdocs.hooks.public")  # a warning ends a strict build
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`(~?)([\w.]+)`")
 
 
@@ -70,6 +72,11 @@ def names(path: str) -> list[str]:
 def is_code(value: Any) -> bool:
     """Whether it is a class or a function."""
     return isinstance(value, type) or inspect.isroutine(value)
+
+
+def has_one_home(value: Any) -> bool:
+    """Whether the same object under another name is the same thing, unlike the number 1."""
+    return is_code(value) or isinstance(value, dict | list | tuple)
 
 
 class Public(NamedTuple):
@@ -99,9 +106,9 @@ def public() -> dict[str, Public]:
             names(path), key=lambda n: getattr(getattr(scope, n), "__name__", n) != n
         ):
             value = getattr(scope, name)
-            is_object = is_code(value) or isinstance(value, dict | list | tuple)
-            home = homes.setdefault(id(value), f"{path}.{name}") if is_object else f"{path}.{name}"
-            found[f"{path}.{name}"] = Public(f"{path}.{name}", value, home)
+            here = f"{path}.{name}"
+            home = homes.setdefault(id(value), here) if has_one_home(value) else here
+            found[here] = Public(here, value, home)
     return found
 
 
@@ -138,7 +145,8 @@ class Reference(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: Any) -> None:
         self.public = public()
-        self.homes = {id(p.value): p.home for p in self.public.values() if p.path == p.home}
+        documented = [p for p in self.public.values() if p.path == p.home and has_one_home(p.value)]
+        self.homes = {id(item.value): item.path for item in documented}
         self.static = dict(_walk(pkg))
         self.made: list[griffe.Function] = []
         for item in self.static.values():
@@ -224,40 +232,41 @@ class Reference(griffe.Extension):
     # -- roles
 
     def _link(self, item: Any) -> None:
-        scopes = []
+        scopes = [""]
         part = item
         while part is not None:
-            scopes.append(part.path)
+            scopes.insert(-1, f"{part.path}.")
             part = part.parent
 
         def replace(match: re.Match[str]) -> str:
             short, target = match[1], match[2]
             shown = target.rpartition(".")[2] if short else target
-            found = self.resolve(target, scopes)
-            return f"[`{shown}`][{found}]" if found else f"`{shown}`"
+            paths = [f"{scope}{target}" for scope in scopes]
+            path = next((p for p in paths if p in self.static or _find(p) is not None), None)
+            if path is None:
+                _log.warning("%s: %s leads nowhere", item.path, match[0])
+            home = path and self.documented(path)
+            return f"[`{shown}`][{home}]" if home else f"`{shown}`"
 
         item.docstring.value = _ROLE.sub(replace, item.docstring.value)
 
-    def resolve(self, target: str, scopes: list[str]) -> str | None:
-        """The documented path of what a role names; None if the reference leaves it out."""
-        for scope in [*scopes, ""]:
-            path = f"{scope}.{target}" if scope else target
-            value = _find(path)
-            if value is None:
-                continue
-            if isinstance(value, ModuleType):
-                return path if is_documented(path) else None
-            if id(value) in self.homes:
-                return self.homes[id(value)]
-            if path in self.public:
-                return self.public[path].home
-            owner, _, name = path.rpartition(".")
-            home = None
-            for base in getattr(_find(owner), "__mro__", ()):
-                home = self.homes.get(id(base), home)  # of those it inherits from, the last so far
-                if name in vars(base) or name in vars(base).get("__annotations__", ()):
-                    return home and f"{home}.{name}"
-            return None
+    def documented(self, path: str) -> str | None:
+        """Where the reference has the object of a path; None if it leaves it out."""
+        value = _find(path)
+        if isinstance(value, ModuleType):
+            return path if is_documented(path) else None
+        if id(value) in self.homes:
+            return self.homes[id(value)]
+        if path in self.public:
+            return self.public[path].home
+        owner, _, name = path.rpartition(".")
+        home = None
+        for base in getattr(_find(owner), "__mro__", ()):
+            home = self.homes.get(id(base), home)  # of those it inherits from, the last so far
+            written = self.static.get(f"{base.__module__}.{base.__qualname__}")
+            member = written and written.members.get(name)
+            if member:
+                return f"{home}.{name}" if home and member.docstring else None
         return None
 
 
