@@ -1,11 +1,12 @@
 """A page in the browser on which a trained network classifies drawings and pictures.
 
-The command is ``xcnn demo RUN``. For a network of your own:
+The command is ``xcnn demo RUN``. For a network of your own, pass a :class:`Classifier` to
+:func:`serve`:
 
->>> classifier = xcnn.demo.Classifier(
-...     model, input_shape=(1, 28, 28), classes=list("0123456789"), normalize=mnist.normalize()
-... )
->>> xcnn.demo.serve(classifier)  # until Ctrl-C
+>>> digits = xcnn.data.load("digits")
+>>> model = xcnn.models.lenet5(input_shape=(1, 32, 32))
+>>> classifier = xcnn.demo.Classifier(model, (1, 32, 32), digits.classes, digits.normalize())
+>>> xcnn.demo.serve(classifier)  # doctest: +SKIP
 """
 
 from .classifier import Classifier
