@@ -24,6 +24,7 @@ from xcnn.backends import cuda
 from xcnn.testing import TOLERANCES, assert_close
 
 from . import shim
+from .browser import browser, visit  # noqa: F401  (fixtures)
 from .strict import cupy as strict_cupy
 
 hypothesis.settings.register_profile(
