@@ -91,6 +91,8 @@ def predict(run: Run, limit: int) -> Predictions | str:
     names += [str(i) for i in range(len(names), count)]
     labels = labels.astype(np.int64)
     known = np.isfinite(probabilities).all(axis=1) & (labels >= 0) & (labels < count)
+    if not known.any():
+        return "All predicted probabilities are NaN: the training has diverged."
     return Predictions(
         indices[known], labels[known], probabilities[known], names, total, int((~known).sum())
     )
