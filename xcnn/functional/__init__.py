@@ -16,6 +16,8 @@ from .. import hints
 from ..tensor import Tensor
 from . import methods
 from .activation import *
+from .activation import Hardtanh as Hardtanh
+from .activation import ReLU as ReLU
 from .arithmetic import *
 from .attention import *
 from .attention import Attention as Attention

@@ -34,6 +34,11 @@ class Convolution(Function):
         self.data_format = data_format
         self.pool = pool
 
+    @property
+    def relu(self) -> bool:
+        """Whether a ReLU follows in the same pass."""
+        return self.problem.relu
+
     def choose_method(self, backend: Backend, dtype: Any) -> None:
         """Choose the method for arrays of a dtype."""
         self.problem = self.problem.compiled_as(backend.compiles(dtype))
