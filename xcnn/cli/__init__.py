@@ -11,10 +11,10 @@ from typing import Any
 
 from .. import __version__, interrupt
 from ..errors import LINES, XcnnError, printable
-from . import datasets, doctor, evaluate, export, predict, summary, train, warmup
+from . import datasets, doctor, evaluate, export, predict, report, summary, train, warmup
 from .options import Formatter, Parser, complain, print_error
 
-COMMANDS = (train, evaluate, predict, export, summary, doctor, warmup, datasets)
+COMMANDS = (train, evaluate, predict, report, export, summary, doctor, warmup, datasets)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

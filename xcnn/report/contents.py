@@ -321,9 +321,9 @@ def _chosen(lists: Mapping[str, Sequence[int]], count: int) -> list[tuple[str, i
     """Why and which examples are explained: mistakes, uncertain and confident ones in turn."""
     names = {"mistakes": "mistake", "uncertain": "uncertain", "confident": "confident"}
     turns = [(names[k], at) for rank in range(count) for k in names for at in lists[k][rank:][:1]]
-    chosen = dict(reversed([(at, why) for why, at in turns]))
-    ordered = dict.fromkeys(at for _, at in turns)
-    return [(chosen[at], at) for at in ordered][:count]
+    first = dict(reversed([(at, why) for why, at in turns]))
+    chosen = [(first[at], at) for at in dict.fromkeys(at for _, at in turns)][:count]
+    return sorted(chosen, key=lambda pair: list(names.values()).index(pair[0]))
 
 
 def _inputs(loader: DataLoader, indices: Any) -> Any:

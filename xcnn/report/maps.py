@@ -30,7 +30,7 @@ def filters(model: Module) -> list[dict[str, Any]]:
     """The filters of the first convolutions, as sheets.
 
     Filters of three channels, of a first layer, are colours with 0 in the middle grey; others have
-    a row for each filter and a column for each channel, blue below 0, white at 0, red above.
+    a column for each filter and a row for each channel, blue below 0, white at 0, red above.
     """
     convolutions = [p for p, m in model.named_modules() if isinstance(m, Conv2d)][:MAX_LAYERS]
     result = []
@@ -48,14 +48,15 @@ def filters(model: Module) -> list[dict[str, Any]]:
         else:
             shown = shown[: MAX_FILTERS if channels == 1 else MAX_MAPS, :MAX_CHANNELS]
             scaled = levels(shown, -largest, largest)
-            tiles = list(scaled.reshape(-1, *size))
-            columns = min(8, len(tiles)) if channels == 1 else shown.shape[1]
+            tiles = list(np.moveaxis(scaled, 1, 0).reshape(-1, *size))
+            columns = min(8, len(tiles)) if channels == 1 else len(shown)
         result.append(
             {
                 "path": path,
                 "shape": list(weights.shape),
                 "filters": len(shown),
                 "channels": min(channels, shown.shape[1]),
+                "is_grid": channels not in (1, 3),
                 "columns": columns,
                 "largest": largest,
                 "sheet": sheet(tiles, columns, "signed"),

@@ -64,7 +64,7 @@ function folded(key, title, ...children) {
 
 // -- numbers as text -------------------------------------------------------------------------------
 
-const percent = (value) => value === null ? "–" : `${(100 * value).toFixed(2)} %`;
+const percent = (value) => value === null ? "–" : `${(100 * value).toFixed(2)}%`;
 const whole = (value) => value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en");
 const plural = (count, what) => `${whole(count)} ${what}${count === 1 ? "" : "s"}`;
 
@@ -276,7 +276,7 @@ function trainingSection(run, runs) {
 
 // -- examples --------------------------------------------------------------------------------------
 
-const exact = (p) => p > 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(1)} %`;
+const exact = (p) => p > 0.9995 && p < 1 ? "> 99.9%" : `${(100 * p).toFixed(1)}%`;
 
 /** An example with its largest probabilities. */
 function example(run, number) {
@@ -290,7 +290,7 @@ function example(run, number) {
   const own = found.top.some(([label]) => label === found.actual) ? null
     : el("li", {}, el("span", {}, name(found.actual)), el("span", {}, exact(found.own)));
   return el("li", {}, el("figure", { class: "example" },
-    found.picture ? el("img", { src: found.picture, alt: `example ${found.index}, ${name(found.actual)}`, loading: "lazy" })
+    found.picture ? el("img", { src: found.picture, alt: `example ${found.index}, ${name(found.actual)}` })
       : el("p", { class: "small quiet" }, found.values ? `(${found.values.join(", ")})` : `example ${found.index}`),
     el("figcaption", {},
       el("div", { class: right ? "verdict" : "verdict wrong" }, verdict),
@@ -460,7 +460,7 @@ function classesSection(run) {
 function sheet(found, tile, caption, alt) {
   const width = found.columns * tile;
   return el("figure", {},
-    el("img", { src: found.sheet, alt, width, loading: "lazy" }),
+    el("img", { src: found.sheet, alt, width }),
     el("figcaption", {}, caption));
 }
 
@@ -470,10 +470,10 @@ function explainedSection(run) {
   const cards = run.explained.map((found, number) => {
     const [label, p] = found.top[0];
     const name = run.classes[label];
-    const actual = label === found.actual ? "" : `, is ${run.classes[found.actual]}`;
+    const said = label === found.actual ? `${name}, ${exact(p)}` : `${run.classes[found.actual]}, taken for ${name}, ${exact(p)}`;
     const picture = (source, caption, alt) => el("figure", {}, el("img", { src: source, alt }), el("figcaption", {}, caption));
     return el("div", { class: number ? "card" : "" },
-      el("h3", {}, `${why[found.why]}: ${name}, ${exact(p)}${actual}`),
+      el("h3", {}, `${why[found.why]}: ${said}`),
       el("div", { class: "maps" },
         picture(found.picture, "Picture", `example ${found.index}`),
         found.maps.map((map) => picture(map.map, map.name, `${map.name} of ${name} for example ${found.index}`))),
@@ -491,9 +491,9 @@ function filtersSection(run) {
   if (!run.filters?.length) return null;
   return [
     el("p", { class: "quiet" }, "Blue: negative, white: 0, red: positive. Filters of colour pictures are shown as colours, 0 in grey."),
-    el("div", { class: "sheets" }, run.filters.map((f) => sheet(f, Math.max(22, 7 * f.shape[2]) * (f.shape[1] > 3 ? 0.7 : 1),
-      `${f.path}: ${shape(f.shape)}` + (f.channels > 3 ? `, a row for each of ${f.filters} filters, a column for each of ${f.channels} channels`
-        : f.filters < f.shape[0] ? `, the first ${f.filters}` : "") + `; largest ${short(f.largest)}`,
+    el("div", { class: "sheets" }, run.filters.map((f) => sheet(f, Math.max(27, 6 * f.shape[3]) * (f.is_grid ? 1 : 1.8),
+      `${f.path}: ${shape(f.shape)}` + (f.is_grid ? `, a column for each of ${f.filters} filters, a row for each of ${f.channels} channels`
+        : f.filters < f.shape[0] ? `, the first ${f.filters}` : "") + `; largest weight ${short(f.largest)}`,
       `filters of ${f.path}`))),
   ];
 }
@@ -690,19 +690,15 @@ function dataSection(run) {
   const parts = Object.keys(found.balance);
   const sizes = Object.entries(found.sizes).map(([name, count]) => `${whole(count)} to ${name}`).join(", ");
   const result = [el("p", {}, `${sizes}${run.classes.length ? `; ${plural(run.classes.length, "class").replace("classs", "classes")}` : ""}.`)];
+  const most = parts.map((part) => Math.max(...found.balance[part], 1));
+  const pictures = new Map(found.examples.map((row) => [row.class, row.examples.map((e) => e.picture)]));
   if (parts.length) {
-    const most = parts.map((part) => Math.max(...found.balance[part], 1));
-    const order = run.classes.map((_, i) => i);
-    const counts = order.map((i) => [{ text: run.classes[i] },
-      ...parts.map((part, p) => ({ text: whole(found.balance[part][i]), number: true, share: found.balance[part][i] / most[p] }))]);
-    const heads = ["class", ...parts.map((text) => ({ text, number: true }))];
-    const node = table("Examples of each class", heads, counts, { class: "counts" });
-    result.push(counts.length > 30 ? folded("counts", `Examples of each of ${counts.length} classes`, node) : node);
-  }
-  if (found.examples.length) {
-    const rows = found.examples.map((row) => [{ text: run.classes[row.class] }, strip(row.examples.map((e) => e.picture), run.classes[row.class])]);
-    const less = found.examples.length < run.classes.length ? ` of the first ${found.examples.length} classes` : "";
-    result.push(el("h3", {}, "Examples"), table(`Some examples${less}, from the ${found.from} data`, ["class", "examples"], rows));
+    const rows = run.classes.map((name, i) => [{ text: name },
+      ...parts.map((part, p) => ({ text: whole(found.balance[part][i]), number: true, share: found.balance[part][i] / most[p] })),
+      pictures.has(i) ? strip(pictures.get(i), name) : ""]);
+    const heads = ["class", ...parts.map((text) => ({ text, number: true })), pictures.size ? `from the ${found.from} data` : ""];
+    const node = table("Examples of each class", heads, rows, { class: "counts" });
+    result.push(rows.length > 30 ? folded("counts", `Examples of each of ${rows.length} classes`, node) : node);
   }
   if (found.augmented.length) {
     const rows = found.augmented.map((row) => [strip([row.before], "before"), strip(row.after, "after augmentation")]);
@@ -711,7 +707,7 @@ function dataSection(run) {
   return result;
 }
 
-const strip = (pictures, alt) => el("div", { class: "strip" }, pictures.map((source) => el("img", { src: source, alt, loading: "lazy" })));
+const strip = (pictures, alt) => el("div", { class: "strip" }, pictures.map((source) => el("img", { src: source, alt })));
 
 function settingsSection(run) {
   return [table("Settings and versions", ["setting", "value"], run.settings.map(([name, value]) => [{ text: name }, value]))];
@@ -813,10 +809,17 @@ function liveStatus() {
   return node;
 }
 
+function subtitle(run) {
+  const settings = new Map(run.settings);
+  const what = settings.has("data") ? `${settings.get("model")} on ${settings.get("data")}` : settings.get("model");
+  const who = content.runs.length > 1 ? `${content.runs.length} runs` : what;
+  return [who, `report of ${time(content.written)}`].filter(Boolean).join(" · ");
+}
+
 function drawTop(run, chosen) {
   document.getElementById("top").replaceChildren(
     el("div", { class: "bar" },
-      el("div", {}, el("h1", {}, content.title), el("p", { class: "quiet" }, `Training report, written ${time(content.written)}`)),
+      el("div", {}, el("h1", {}, content.title), el("p", { class: "quiet" }, subtitle(run))),
       themeSwitch()),
     liveStatus() ?? "",
     content.note ? el("p", { class: "note" }, content.note) : "",
