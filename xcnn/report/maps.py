@@ -18,7 +18,7 @@ from .pictures import PALETTES, Picture, levels, sheet, shrink
 SIZE = 128  # pixels of an explained picture, at most
 #: maps of a layer, filters, channels of filters
 MAX_MAPS, MAX_FILTERS, MAX_CHANNELS = 16, 64, 16
-MAX_LAYERS = 3  # whose filters are shown
+MAX_LAYERS = 2  # whose filters are shown
 _BINS = 30
 #: multiply-adds of all passes for the explanations together, which decides how many there are
 _BUDGET = 40e9

@@ -34,7 +34,10 @@ PALETTES["grey"] = palette(_GREY)
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels: uint8 (H, W, 3), or (H, W) levels of a palette, where 255 is transparent."""
+    """Pixels: uint8 (H, W, 3) or, with opacity, (H, W, 4); or levels of a palette, (H, W).
+
+    Level 255 is transparent.
+    """
 
     pixels: Array
     palette: str = "grey"
@@ -43,7 +46,8 @@ class Picture:
         """The picture as a PNG file (ISO/IEC 15948)."""
         height, width = self.pixels.shape[:2]
         is_indexed = self.pixels.ndim == 2
-        header = struct.pack(">IIBBBBB", width, height, 8, 3 if is_indexed else 2, 0, 0, 0)
+        kind = 3 if is_indexed else {3: 2, 4: 6}[self.pixels.shape[2]]
+        header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
         rows = self.pixels.reshape(height, -1)
         lines = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # 0: no filter
         parts = [_chunk(b"IHDR", header)]
@@ -100,12 +104,12 @@ def sheet(tiles: Sequence[Array], columns: int, palette: str) -> Picture:
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
     shape = rows * (height + 1) - 1, columns * (width + 1) - 1
-    if tiles[0].ndim == 3:
-        pixels = np.full((*shape, 3), 128, np.uint8)
-    else:
-        pixels = np.full(shape, _LEVELS, np.uint8)
+    is_colour = tiles[0].ndim == 3
+    pixels = np.zeros((*shape, 4), np.uint8) if is_colour else np.full(shape, _LEVELS, np.uint8)
     for number, tile in enumerate(tiles):
         y, x = (number // columns) * (height + 1), (number % columns) * (width + 1)
+        if is_colour:
+            tile = np.concatenate([tile, np.full((height, width, 1), 255, np.uint8)], axis=2)
         pixels[y : y + height, x : x + width] = tile
     return Picture(pixels, palette)
 

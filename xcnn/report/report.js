@@ -43,7 +43,7 @@ function table(caption, heads, rows, attributes = {}) {
       "--v": share,
     }, text ?? "–", rest.best ? el("span", { class: "hidden" }, " (best)") : null);
   };
-  return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": caption },
+  return el("div", { class: rows.length > 25 ? "wide tall" : "wide", tabindex: 0, role: "region", "aria-label": caption },
     el("table", attributes,
       el("caption", {}, caption),
       el("thead", {}, el("tr", {}, heads.map((head) => {
@@ -569,15 +569,15 @@ class Graph {
     return this.found.kinds[node.path] === node.kind ? paths.slice(0, -1) : paths;
   }
 
-  /** Modules to unfold at first: the outer ones, as long as the table stays short. */
+  /** Modules to unfold at first: the outer ones, to a depth at which the table is short. */
   unfolded() {
-    const open = new Set();
-    const groups = this.groups().sort((a, b) => a.split(".").length - b.split(".").length);
-    for (const path of groups) {
-      open.add(path);
-      if (this.rows(open).length > MAX_ROWS) open.delete(path);
+    const depth = (path) => path.split(".").length;
+    const groups = this.groups(), deepest = Math.max(0, ...groups.map(depth));
+    for (let most = deepest; most > 0; most--) {
+      const open = new Set(groups.filter((path) => depth(path) <= most));
+      if (this.rows(open).length <= MAX_ROWS) return open;
     }
-    return open;
+    return new Set();
   }
 
   /** The rows of the table: nodes, or folded modules with the positions of their nodes. */
@@ -608,17 +608,18 @@ class Graph {
       const sources = [...new Set(inside.flatMap((node) => node.inputs.map((i) => place.get(i))))].filter((from) => from !== at + 1);
       sources.forEach((from) => this.edges.push([from, at + 1]));
       const sum = (name) => inside.reduce((total, node) => total + node[name], 0);
-      const name = row.path ?? inside[0].path;
-      const kind = row.path === undefined ? inside[0].text : `${kinds[row.path]}, ${plural(inside.length, "layer")}`;
+      const [one] = inside, isLayer = kinds[one.path] === one.kind;
+      const name = row.path ?? (isLayer ? one.path : [one.path, one.kind].filter(Boolean).join(": "));
+      const kind = row.path === undefined ? (isLayer ? one.text : "operation") : `${kinds[row.path]}, ${plural(inside.length, "layer")}`;
       return { ...row, name, kind, sources, shape: inside.at(-1).shape, parameters: sum("parameters"), products: sum("multiply_adds") };
     });
     const most = (name) => Math.max(...shown.map((row) => row[name]), 1);
     const largest = [most("parameters"), most("products")];
-    const label = (at) => at === 0 ? "input" : shown[at - 1].name || shown[at - 1].kind;
+    const label = (at) => at === 0 ? "input" : shown[at - 1].name;
     const input = el("tr", {}, el("th", { scope: "row", class: "path" }, "input"), el("td", { class: "optional" }), el("td", { colspan: 3 }),
       el("td", { class: "optional" }));
     this.body.replaceChildren(input, ...shown.map((row, at) => el("tr", {},
-      el("th", { scope: "row", class: "path" }, this.switches(row), row.name || row.kind),
+      el("th", { scope: "row", class: "path" }, this.switches(row), row.name),
       el("td", { class: "optional" }, row.kind),
       el("td", {}, shape(row.shape)),
       [row.parameters, row.products].map((n, i) => el("td", { class: "number share", "--v": n / largest[i] }, n ? whole(n) : "–")),
