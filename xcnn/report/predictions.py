@@ -74,14 +74,14 @@ def predict(run: Run, limit: int) -> Predictions | str:
         scores.append(trainer.predict(batch[0]))
         targets.append(np.asarray(batch[1]))
     probabilities, labels = np.concatenate(scores), np.concatenate(targets)
-    if kind == "binary" and probabilities.size == len(indices):
+    is_one_label = kind == "binary" and probabilities.size == len(indices)
+    if is_one_label:
         second = probabilities.reshape(-1)
         probabilities, labels = np.stack([1 - second, second], axis=1), labels.reshape(-1) > 0.5
-    if labels.shape == probabilities.shape:
+    elif labels.shape == probabilities.shape:
         labels = labels.argmax(axis=1)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or kind != "classes" and (
-        probabilities.shape[1] != 2
-    ):
+    is_whole = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1]
+    if not is_whole or (kind == "binary" and not is_one_label):
         return (
             f"The network predicts {probabilities.shape[1:]} numbers per example: confusions and "
             "mistakes are shown for one class per example."
