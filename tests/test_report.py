@@ -194,7 +194,7 @@ def test_what_cannot_be_predicted_is_said():
         "cross_entropy", Scores(), np.zeros((3, 2, 4, 4), np.float32), np.zeros((3, 4, 4), int)
     )
     with pytest.raises(ArgumentError, match="test is an iterable"):
-        predict("cross_entropy", Scores(), iter([1]), None)
+        report.Run("run", test=data.IterableDataset(lambda: iter([1])))
 
 
 def test_examples_without_a_prediction_are_left_out():
@@ -212,7 +212,7 @@ def test_limit_takes_evenly_spaced_examples():
     np.testing.assert_array_equal(found.labels, y[found.indices])
 
 
-# -- the network ------------------------------------------------------------------------------------
+# -- the network ----------------------------------------------------------------------------------
 
 
 class Residual(nn.Module):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import __version__, metrics
+from .. import __version__
 from ..data import DataLoader, Subset
 from ..errors import XcnnError
 from . import architecture, examples, maps, predictions
@@ -19,8 +18,6 @@ from .run import Run
 #: examples of the test data that are predicted, by default
 LIMIT = 10_000
 _STATISTICS = 256  # examples for the distributions of the layers
-_LOSSES = ("loss",)
-_OWN = ("epoch", "seconds", "lr", "grad_norm")  # columns with a chart of their own, or none
 
 
 def measure(

@@ -36,7 +36,7 @@ def filters(model: Module) -> list[dict[str, Any]]:
     result = []
     for path in convolutions:
         weights = explain.filters(model, path)
-        count, channels, *size = weights.shape
+        _, channels, *size = weights.shape
         if size == [1, 1]:
             continue
         shown = weights[:MAX_FILTERS]
