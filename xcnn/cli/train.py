@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, callbacks, data, metrics, models, nn, random
+from .. import __version__, backends, callbacks, data, metrics, models, nn, random, report
 from ..checks import check_choice
 from ..data.augment import MIXTURES, RECIPES, recipe_names, training_transform
 from ..errors import ArgumentError, DivergenceError
@@ -26,7 +26,7 @@ _SMALL = 10_000  # images; smaller datasets get more epochs by default
 _COPIED = (
     *("limit", "batch_size", "loss", "init", "new_head", "seed", "precision", "data_dir"),
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
-    *("checkpoint_every", "keep", "best", "log"),
+    *("checkpoint_every", "keep", "best", "log", "report"),
 )
 #: options that go with --resume; the others are those of the run
 _RESUMED = (
@@ -90,6 +90,8 @@ def add_options(parser: Parser) -> None:
     parser.add("--best NAME", best)
     logs = "logs, separated by commas: " + ", ".join(f"{k} ({v})" for k, v in LOGS.items())
     parser.add("--log NAMES", f"{logs}; history.csv is always written", type=_logs, default=[])
+    report_help = "write report.html to the run folder, and anew while training; see xcnn report"
+    parser.add("--report", report_help, action="store_true")
     time_limit = "stop after a time, such as 30min or 2h, to be resumed"
     parser.add("--time-limit TIME", time_limit, type=lambda text: callbacks.TimeLimit(text).seconds)
     limit = "use only N images of each split: the first N, or for a folder N chosen by --seed"
@@ -186,6 +188,9 @@ def _writers(config: dict[str, Any], folder: RunFolder, test: data.DataLoader) -
         is_picture = config["input_shape"][1:] and config["input_shape"][0] in (1, 3)
         images = next(iter(test))[0][:16] if is_picture else None
         used.append(callbacks.TensorBoardLogger(folder.path / LOGS["tensorboard"], images=images))
+    if config["report"]:
+        shown = {"classes": config["classes"], "settings": config, "name": folder.path.name}
+        used.append(report.Report(folder.path / "report.html", test, **shown))
     return used
 
 
@@ -456,5 +461,5 @@ def _epochs(count: int) -> str:
 #: settings that runs of older versions lack
 _NEW: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
-    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
+    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": [], "report": False},
 }

@@ -49,6 +49,11 @@ class Graph:
     modules: list[tuple[str, tuple[int, ...], bool]] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def multiply_adds(self) -> int:
+        """Of all nodes together."""
+        return sum(node.multiply_adds for node in self.nodes)
+
 
 def trace(model: Module, input_shape: Sequence[int]) -> Graph:
     """Run a model on zeros, (1, ``*input_shape``), and record what takes the output of what.
@@ -187,6 +192,6 @@ def architecture(model: Module, graph: Graph) -> dict[str, Any]:
         "kinds": {path: kind for path, kind in graph.kinds.items() if path},
         "left_out": len(graph.nodes) - len(nodes),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "multiply_adds": sum(node.multiply_adds for node in graph.nodes),
+        "multiply_adds": graph.multiply_adds,
         "model": type(model).__name__,
     }

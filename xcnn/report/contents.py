@@ -17,7 +17,6 @@ from .run import Run
 
 #: examples of the test data that are predicted, by default
 LIMIT = 10_000
-_STATISTICS = 256  # examples for the distributions of the layers
 
 
 def measure(
@@ -287,16 +286,16 @@ def _inside(
     result: dict[str, Any] = {"filters": maps.filters(model)}
     if graph is not None:
         result["architecture"] = architecture.architecture(model, graph)
+    products = 0 if graph is None else graph.multiply_adds
     some = None
     if run.test is not None and len(run.test.dataset):
         count = len(run.test.dataset)
-        at = np.linspace(0, count - 1, min(count, _STATISTICS)).round().astype(np.int64)
-        some = _inputs(run.test, np.unique(at))
+        used = min(count, maps.how_many(products, passes=2, least=16, most=256))
+        some = _inputs(run.test, np.linspace(0, count - 1, used).round())
     result["layers"] = maps.layers(model, some)
     if graph is None or shown is None or not shown.are_pictures or found is None:
         return result
-    products = sum(node.multiply_adds for node in graph.nodes)
-    chosen = _chosen(predictions.lists(found), maps.how_many(products))
+    chosen = _chosen(predictions.lists(found), maps.how_many(products, maps.PASSES, 1, 6))
     if chosen:
         indices = found.indices[[at for _, at in chosen]]
         raw = shown.read(indices)

@@ -20,10 +20,10 @@ SIZE = 128  # pixels of an explained picture, at most
 MAX_MAPS, MAX_FILTERS, MAX_CHANNELS = 16, 64, 16
 MAX_LAYERS = 2  # whose filters are shown
 _BINS = 30
-#: multiply-adds of all passes for the explanations together, which decides how many there are
+#: multiply-adds of the passes for a section, about: large networks get fewer examples
 _BUDGET = 40e9
-#: passes through the network that explain one picture: smooth gradients, occlusion, the others
-_SAMPLES, _PASSES = 25, 200
+#: passes through the network that explain one picture; a pass backward counts as two
+PASSES = 200
 
 
 def filters(model: Module) -> list[dict[str, Any]]:
@@ -95,15 +95,17 @@ def feature_maps(model: Module, x: Array, graph: Graph) -> list[list[dict[str, A
     return result
 
 
-def how_many(products: int) -> int:
-    """Number of pictures that are explained, for a network of so many multiply-adds: 1 to 6."""
-    return int(np.clip(_BUDGET // (max(products, 1) * _PASSES), 1, 6))
+def how_many(products: int, passes: int, least: int, most: int) -> int:
+    """Number of examples, for so many passes each through a network of so many multiply-adds."""
+    return int(np.clip(_BUDGET // max(products * passes, 1), least, most))
 
 
 def attributions(
-    model: Module, x: Array, raw: Array, bounds: tuple[float, float], products: int
+    model: Module, x: Array, raw: Array, bounds: tuple[float, float], graph: Graph
 ) -> list[list[dict[str, Any]]]:
     """For each picture, maps of what the predicted class's score depends on.
+
+    Grad-CAM needs a layer whose output is an image; large networks get fewer passes.
 
     Parameters
     ----------
@@ -113,18 +115,18 @@ def attributions(
         Pictures (N, C, H, W) as the network takes them, and as they are shown.
     bounds
         Black and white of ``raw``.
-    products
-        Multiply-adds of one pass: large networks get fewer passes.
+    graph
+        The traced network.
     """
-    few = products * _PASSES > _BUDGET
-    window = max(1, max(x.shape[2:]) // (4 if few else 6))
-    found = {
-        "Grad-CAM": explain.grad_cam(model, x),
+    is_large = graph.multiply_adds * PASSES > _BUDGET
+    window = max(1, max(x.shape[2:]) // (3 if is_large else 6))
+    found = {"Grad-CAM": explain.grad_cam(model, x)} if stages(graph) else {}
+    found |= {
         "Occlusion": explain.occlusion(model, x, window=window, stride=max(1, window // 2)),
         "Gradient": explain.saliency(model, x),
         "Guided gradient": explain.saliency(model, x, method="guided"),
         "Smooth gradient": explain.saliency(
-            model, x, method="smooth", samples=5 if few else _SAMPLES
+            model, x, method="smooth", samples=5 if is_large else 25
         ),
     }
     return [
@@ -173,10 +175,9 @@ def explained(
     model: Module, x: Array, raw: Array, bounds: tuple[float, float], graph: Graph
 ) -> list[dict[str, Any]] | str:
     """Feature maps and attributions of pictures; or why the network cannot be explained."""
-    products = sum(node.multiply_adds for node in graph.nodes)
     try:
         of_features = feature_maps(model, x, graph)
-        of_pictures = attributions(model, x, raw, bounds, products)
+        of_pictures = attributions(model, x, raw, bounds, graph)
     except XcnnError as error:
         return f"The network cannot be explained: {error}"
     pairs = zip(of_features, of_pictures, strict=True)

@@ -305,7 +305,7 @@ function extent(found) {
     ? `${whole(found.used)} of ${whole(found.total)} test examples, evenly spaced` : `all ${plural(found.used, "test example")}`;
   const bad = found.invalid ? `; ${whole(found.invalid)} without a valid prediction are left out` : "";
   return `${whole(found.right)} of ${whole(found.used)} are right, ${percent(found.right / found.used)}: ${part}, ` +
-    `after epoch ${found.epoch}${bad}.`;
+    `${found.epoch ? `after epoch ${found.epoch}` : "untrained"}${bad}.`;
 }
 
 // -- confusion matrix ------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ function classesSection(run) {
   const never = rows.filter((row) => !row.predicted && row.support).map((row) => run.classes[row.class]);
   return [
     never.length ? el("p", { class: "note" }, `Never predicted: ${never.slice(0, 20).join(", ")}${never.length > 20 ? ", ..." : ""}.`) : null,
-    el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Numbers of each class" }, el("table", {},
+    el("div", { class: rows.length > 25 ? "wide tall" : "wide", tabindex: 0, role: "region", "aria-label": "Numbers of each class" }, el("table", {},
       el("caption", {}, "Support: examples of the class. Predicted: how often it is predicted. The heads sort."),
       el("thead", {}, el("tr", {}, heads)), body)),
   ];
