@@ -425,6 +425,38 @@ def test_report_while_training(tmp_path):
         np.testing.assert_array_equal(ours.numpy(), plain.numpy())  # the training is the same
 
 
+def test_predictions_are_computed_seldom_and_curves_often(tmp_path):
+    pages = []
+
+    def read(trainer, epoch):
+        content = content_of(tmp_path / "page.html")
+        (run,) = content["runs"]
+        pages.append((run["history"]["columns"]["epoch"][-1], run["predictions"]["epoch"]))
+
+    x, y = images()
+    shown = report.Report(tmp_path / "page.html", test=(x, y), share=1e-6)
+    train([shown, _last(read)], epochs=4)
+    # the others would follow too early
+    assert pages == [(1, 1), (1, 1), (1, 1), (1, 1)]
+    pages.clear()
+    shown = report.Report(tmp_path / "page.html", test=(x, y), share=1)
+    shown.on_epoch_end = _often(shown)
+    train([shown, _last(read)], epochs=4)
+    assert pages == [(1, 1), (2, 1), (3, 1), (3, 1)]
+    assert content_of(tmp_path / "page.html")["runs"][0]["predictions"]["epoch"] == 4
+
+
+def _often(shown):
+    """The hook, as if writing took no time and predicting very long."""
+
+    def on_epoch_end(trainer, epoch):
+        shown._next = 0.0
+        type(shown).on_epoch_end(shown, trainer, epoch)
+        shown._due = float("inf")
+
+    return on_epoch_end
+
+
 def test_report_of_a_training_that_ends_early(tmp_path):
     def stop(trainer, epoch):
         raise KeyboardInterrupt

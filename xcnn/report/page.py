@@ -70,7 +70,7 @@ def encode(content: Any) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, Picture):
-        return value.uri()
+        return value.uri
     raise TypeError(f"{type(value).__name__} in the contents of a report")
 
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class Picture:
         parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), _chunk(b"IEND", b"")]
         return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
+    @cached_property
     def uri(self) -> str:
         """The picture as a ``data:`` address."""
         return f"data:image/png;base64,{base64.b64encode(self.png()).decode()}"

@@ -11,8 +11,9 @@ from ..checks import check_int, check_number, check_path
 from ..errors import ArgumentError
 from ..files import AnyPath, naming, write_atomically
 from ..training import Epoch, callbacks
-from . import contents, page
+from . import contents
 from .compare import comparison
+from .page import html
 from .run import Run
 
 
@@ -57,17 +58,18 @@ def write(
     measured = [contents.measure(run, limit) for run in runs]
     compared = comparison(measured) if len(measured) > 1 else None
     names = title or ", ".join(run.name for run in runs)
-    write_atomically(path, page.html(names, measured, compared))
+    write_atomically(path, html(names, measured, compared))
 
 
 class Report(callbacks.Callback):
     """Writes a report while a training runs, and the whole report when it ends.
 
     After an epoch, the page has the curves and the predictions of the test data so far; it loads
-    itself again until the training ends. This takes at most about a tenth of the time: after a
-    report that took a second, the next one is written after the epoch in which ten seconds have
-    passed. When the training ends, feature maps, explanations and all other sections are added; if
-    it is interrupted, only the curves are brought up to date.
+    itself again until the training ends. Predicting takes at most about a tenth of the time: after
+    predictions that took a second, the next ones follow after the epoch in which ten seconds have
+    passed, and until then only the curves are new. When the training ends, feature maps,
+    explanations and all other sections are added; if it is interrupted, only the curves are brought
+    up to date.
 
     Like a log, the report ends the training if it cannot be written, as when the disk is full;
     it is written after the checkpoint of the epoch, so that nothing is lost.
@@ -81,7 +83,7 @@ class Report(callbacks.Callback):
     limit
         Test examples that are predicted at most.
     share
-        Fraction of the time that writing may take while the training runs.
+        Fraction of the time that predicting, and that writing may take while the training runs.
 
     Raises
     ------
@@ -114,27 +116,33 @@ class Report(callbacks.Callback):
         self.classes, self.settings, self.name = classes, dict(settings or {}), name
         self.limit = check_int("limit", limit)
         self.share = check_number("share", share, 0, 1)
-        self._due = 0.0
-        self._last: dict[str, Any] | None = None  # contents
+        self._reset()
 
     def on_fit_start(self, trainer: Any) -> None:
         with naming("create", self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self._run(trainer)  # refuses what it cannot show before the training
-        self._due, self._last = 0.0, None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._due = self._next = 0.0  # when to predict, and to write, at the earliest
+        self._pause = 0.0  # between two pages
+        self._last: dict[str, Any] | None = None  # contents
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         start = time.monotonic()
-        if start < self._due or epoch.epoch >= trainer.epochs or trainer.is_stopping:
+        if start < self._next or epoch.epoch >= trainer.epochs or trainer.is_stopping:
             return
+        before = self._last if start < self._due else None
         with trainer.evaluation_weights():
-            measured = contents.measure(self._run(trainer), self.limit, full=False)
-        took = time.monotonic() - start
-        pause = took / max(self.share, 1e-6)
-        self._due = time.monotonic() + pause
-        self._last = measured
-        live = pause + max(epoch.seconds, 1.0)  # the next one is written after an epoch
-        write_atomically(self.path, page.html(measured["name"], [measured], live=live))
+            self._last = contents.measure(self._run(trainer), self.limit, False, before)
+        now = time.monotonic()
+        if before is None:
+            self._due = now + (now - start) / max(self.share, 1e-6)
+        live = max(epoch.seconds, self._pause, 1.0)
+        write_atomically(self.path, html(self._last["name"], [self._last], live=live))
+        self._pause = (time.monotonic() - now) / max(self.share, 1e-6)
+        self._next = time.monotonic() + self._pause
 
     def on_fit_end(self, trainer: Any) -> None:
         if trainer.is_interrupted:
@@ -150,7 +158,7 @@ class Report(callbacks.Callback):
         """Write at once the quick sections of a training that will not go on."""
         run = self._run(trainer)
         measured = contents.measure(run, self.limit, full=False, before=self._last)
-        write_atomically(self.path, page.html(measured["name"], [measured], note=note))
+        write_atomically(self.path, html(measured["name"], [measured], note=note))
 
     def _run(self, trainer: Any) -> Run:
         return Run(
