@@ -387,6 +387,8 @@ def test_arguments():
         report.Run("run", small_net())
     with pytest.raises(ArgumentError, match="share"):
         report.Report("page.html", share=2)
+    with pytest.raises(xcnn.errors.ShapeError):  # before the first epoch
+        train([report.Report("page.html", test=(np.zeros((3, 5), np.float32), np.zeros(3, int)))])
 
 
 # -- while a training runs ------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from .. import backends, data
 from ..data.augment import training_transform
 from ..errors import FileFormatError, XcnnError
 from ..files import reading
-from ..report import Run, write
-from ..report.contents import LIMIT
+from ..report import LIMIT, Run, write
 from ..training import Trainer
 from . import network, sources
 from .options import Parser, add_device, count, path

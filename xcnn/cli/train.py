@@ -461,5 +461,6 @@ def _epochs(count: int) -> str:
 #: settings that runs of older versions lack
 _NEW: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
-    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": [], "report": False},
+    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
+    "report": False,
 }

@@ -6,6 +6,7 @@ training runs.
 
 from __future__ import annotations
 
+from .contents import LIMIT as LIMIT
 from .run import Run
 from .writing import Report, write
 

@@ -40,7 +40,7 @@ def measure(
         if isinstance(found, str):
             missing.append(found)
             found = None
-        else:
+        elif shown is not None:
             contents["predictions"] = _predictions(found, shown, len(rows))
     contents["classes"] = _classes(run, found) if before is None else before["classes"]
     graph = _graph(run, missing) if full else None
@@ -63,8 +63,8 @@ def history(rows: Sequence[Mapping[str, Any]], examples: int | None) -> dict[str
     -------
     dict
         "columns": {name: [number or None for each epoch]}, None if it is missing, infinite or NaN;
-        "charts": a "title", the "unit", and "series" of (name, column, part); "bad": the columns
-        that have infinite numbers or NaN.
+        "charts": "name", "title" and "series" of (part, column); "bad": the columns that have
+        infinite numbers or NaN.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     raw = {name: [_number(row.get(name)) for row in rows] for name in names}
@@ -260,7 +260,7 @@ def _graph(run: Run, missing: list[str]) -> architecture.Graph | None:
         return None
     shape = run.input_shape
     if shape is None and run.test is not None and len(run.test.dataset):
-        x = _inputs(run.test, [0])
+        x = inputs(run.test, [0])
         shape = None if x is None else x.shape[1:]
     if shape is None:
         missing.append("The network takes no single array of a known shape: there is no graph.")
@@ -284,6 +284,7 @@ def _inside(
         return {}
     model = run.trainer.model
     result: dict[str, Any] = {"filters": maps.filters(model)}
+    result["has_one_output"] = run.trainer.loss.target == "binary"
     if graph is not None:
         result["architecture"] = architecture.architecture(model, graph)
     products = 0 if graph is None else graph.multiply_adds
@@ -291,7 +292,7 @@ def _inside(
     if run.test is not None and len(run.test.dataset):
         count = len(run.test.dataset)
         used = min(count, maps.how_many(products, passes=2, least=16, most=256))
-        some = _inputs(run.test, np.linspace(0, count - 1, used).round())
+        some = inputs(run.test, np.linspace(0, count - 1, used).round())
     result["layers"] = maps.layers(model, some)
     if graph is None or shown is None or not shown.are_pictures or found is None:
         return result
@@ -299,7 +300,7 @@ def _inside(
     if chosen:
         indices = found.indices[[at for _, at in chosen]]
         raw = shown.read(indices)
-        x = _inputs(run.test, indices)
+        x = inputs(run.test, indices)
         explained = maps.explained(model, x, raw, shown.bounds, graph)
         if isinstance(explained, str):
             missing.append(explained)
@@ -322,7 +323,7 @@ def _chosen(lists: Mapping[str, Sequence[int]], count: int) -> list[tuple[str, i
     return sorted(chosen, key=lambda pair: list(names.values()).index(pair[0]))
 
 
-def _inputs(loader: DataLoader, indices: Any) -> Any:
+def inputs(loader: DataLoader, indices: Any) -> Any:
     """Examples as the network takes them, a NumPy array; None if they are several arrays."""
     part = Subset(loader.dataset, np.asarray(indices, np.int64))
     batches = DataLoader(part, len(part), transform=loader.transform, prefetch=0)

@@ -483,7 +483,7 @@ function explainedSection(run) {
           `${f.maps} feature maps of ${f.path} for example ${found.index}`)))) : null);
   });
   return [el("p", { class: "quiet" },
-    "What the score of the predicted class depends on. Grad-CAM and occlusion: yellow matters most. Gradients: " +
+    `What the score of ${run.has_one_output ? run.classes[1] : "the predicted class"} depends on. ` + "Grad-CAM and occlusion: yellow matters most. Gradients: " +
     "how much the score changes with each pixel, its largest channel. Feature maps are scaled each on its own."), cards];
 }
 

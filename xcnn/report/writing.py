@@ -121,7 +121,10 @@ class Report(callbacks.Callback):
     def on_fit_start(self, trainer: Any) -> None:
         with naming("create", self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._run(trainer)  # refuses what it cannot show before the training
+        test = self._run(trainer).test
+        x = contents.inputs(test, [0]) if test is not None and len(test.dataset) else None
+        if x is not None:  # an error now, not after the first epoch
+            trainer.predict(x)
         self._reset()
 
     def _reset(self) -> None:
