@@ -95,7 +95,7 @@ function ticks(low, high, log) {
   const size = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((f) => f * size).find((s) => s >= rough * 0.999);
   const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step + 0); // not -0
   return found;
 }
 
@@ -348,6 +348,9 @@ function confusionSection(run) {
   return [el("p", {}, extent(found)), el("div", { class: "split" }, body, panel)];
 }
 
+/** Long names of columns are written upwards. */
+const matrixClass = (classes) => classes.some((name) => name.length > 4) ? "matrix long" : "matrix";
+
 function grid(run, matrix, cells, button, title) {
   const known = new Map(cells.map((cell) => [`${cell.actual},${cell.predicted}`, cell]));
   const rows = matrix.map((row, actual) => {
@@ -362,7 +365,7 @@ function grid(run, matrix, cells, button, title) {
       }, whole(count)));
     }));
   });
-  const node = el("table", { class: "matrix", onkeydown: (event) => walk(event, matrix.length) },
+  const node = el("table", { class: matrixClass(run.classes), onkeydown: (event) => walk(event, matrix.length) },
     el("caption", {}, "Rows: actual class. Columns: predicted class. Arrow keys move between the numbers."),
     el("thead", {}, el("tr", {}, el("td", { class: "axis-name" }, ""), run.classes.map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, rows));
@@ -725,7 +728,7 @@ function comparisonSection(run, runs) {
   return [
     table("Results after the last epoch", [heads("")[0], ...names.map((text) => ({ text, number: true }))], results),
     el("h3", {}, "Settings that differ"),
-    rows.length ? table("Settings that differ", heads("setting"), rows) : el("p", { class: "quiet" }, "None."),
+    rows.length ? table("Without those that are the same", heads("setting"), rows) : el("p", { class: "quiet" }, "None."),
     found.difference ? difference(found.difference, run.classes, names) : null,
   ];
 }
@@ -738,7 +741,7 @@ function difference(matrix, classes, names) {
     return el("td", {}, el("span", { class: style }, count > 0 ? `+${count}` : count ? `−${-count}` : "·"));
   })));
   return [el("h3", {}, "Difference of the confusion matrices"), el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Difference" },
-    el("table", { class: "matrix" },
+    el("table", { class: matrixClass(classes) },
       el("caption", {}, `${names[1]} minus ${names[0]}. Rows: actual class, columns: predicted. Blue: better, red: worse.`),
       el("thead", {}, el("tr", {}, el("td"), classes.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, rows)))];
 }
