@@ -280,7 +280,7 @@ def test_history():
         ("Loss", [["train", "train_loss"]]),
         ("F1", [["train", "train_f1"]]),
         ("Learning rate", [["lr", "lr"]]),
-        ("Training examples per second", [["train", "images_per_second"]]),
+        ("Examples per second", [["train", "images_per_second"]]),
     ]
     assert contents.best_epoch(found["columns"]) == ("train_loss", 0)
     assert contents.best_epoch({"epoch": []}) is None

@@ -154,7 +154,7 @@ def test_structure(page):
     assert names == page.locator("main section > h2").all_inner_texts()
     assert {"Training", "Confusion", "Layers", "Architecture", "Data", "Settings"} <= set(names)
     charts = page.locator(".chart h3").all_inner_texts()
-    assert {"Loss", "Accuracy", "F1", "Training examples per second"} <= set(charts)
+    assert {"Loss", "Accuracy", "F1", "Examples per second"} <= set(charts)
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
 

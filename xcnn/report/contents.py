@@ -97,7 +97,7 @@ def _charts(columns: list[str]) -> list[dict[str, Any]]:
         "lr": ("Learning rate", rates),
         "grad_norm": ("Gradient norm", [["train", c] for c in columns if c == "grad_norm"]),
         "images_per_second": (
-            "Training examples per second",
+            "Examples per second",
             [["train", c] for c in columns if c == "images_per_second"],
         ),
     }
