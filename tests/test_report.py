@@ -283,6 +283,9 @@ def test_history():
         ("Examples per second", [["train", "images_per_second"]]),
     ]
     assert contents.best_epoch(found["columns"]) == ("train_loss", 0)
+    long = contents.history([{"epoch": i, "train_loss": 1 / i} for i in range(1, 5001)], None)
+    assert (long["epochs"], len(long["columns"]["epoch"])) == (5000, 2000)
+    assert long["columns"]["epoch"][::1999] == [1, 5000]
     assert contents.best_epoch({"epoch": []}) is None
 
 

@@ -34,6 +34,9 @@ def test_report_is_written_to_the_first_run(run, trained, here):
     content = content_of(here / "copy" / "report.html")
     assert [found["name"] for found in content["runs"]] == ["copy", "digits"]
     assert content["comparison"]["settings"] == []
+    assert run("report", "copy", str(here / "copy"), "--out", "page.html").status == 0
+    names = [found["name"] for found in content_of(here / "page.html")["runs"]]
+    assert names == ["copy", str(here / "copy")]
 
 
 def test_report_of_a_folder_of_images_that_is_gone_later(run, shades, here):

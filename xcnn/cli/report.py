@@ -31,6 +31,9 @@ def add_options(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     backend = backends.get(arguments.device)
     runs = [open_run(Path(name), backend, arguments.data_dir) for name in arguments.runs]
+    if len({run.name for run in runs}) < len(runs):
+        for run, name in zip(runs, arguments.runs, strict=True):
+            run.name = name
     out = arguments.out or os.path.join(arguments.runs[0], "report.html")
     write(out, *runs, limit=arguments.limit)
     print(f"{out} ({os.path.getsize(out) / 1e6:.1f} MB)")

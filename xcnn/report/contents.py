@@ -17,6 +17,7 @@ from .run import Run
 
 #: examples of the test data that are predicted, by default
 LIMIT = 10_000
+_EPOCHS = 2000  # of a longer history, so many are drawn
 
 
 def measure(
@@ -64,8 +65,12 @@ def history(rows: Sequence[Mapping[str, Any]], examples: int | None) -> dict[str
     dict
         "columns": {name: [number or None for each epoch]}, None if it is missing, infinite or NaN;
         "charts": "name", "title" and "series" of (part, column); "bad": the columns that have
-        infinite numbers or NaN.
+        infinite numbers or NaN; "epochs": how many there are, of which at most 2000 are in the
+        columns, evenly spaced.
     """
+    count = len(rows)
+    if count > _EPOCHS:
+        rows = [rows[i] for i in np.linspace(0, count - 1, _EPOCHS).round().astype(int).tolist()]
     names = list(dict.fromkeys(name for row in rows for name in row))
     raw = {name: [_number(row.get(name)) for row in rows] for name in names}
     if examples and any(raw.get("seconds", ())):
@@ -76,7 +81,7 @@ def history(rows: Sequence[Mapping[str, Any]], examples: int | None) -> dict[str
     }
     columns = {k: v for k, v in columns.items() if any(x is not None for x in v) or k == "epoch"}
     bad = [k for k, v in raw.items() if any(x is not None and not math.isfinite(x) for x in v)]
-    return {"columns": columns, "charts": _charts(list(columns)), "bad": bad}
+    return {"columns": columns, "charts": _charts(list(columns)), "bad": bad, "epochs": count}
 
 
 def _number(value: Any) -> float | None:
@@ -142,7 +147,7 @@ def overview(
     for name, label in (("val_accuracy", "Test accuracy"), ("train_accuracy", "Train accuracy")):
         if name in columns and columns[name][-1] is not None:
             note = "after the last epoch"
-            if best and best[0] == name and best[1] != len(rows) - 1:
+            if best and best[0] == name and best[1] != len(columns[name]) - 1:
                 value, epoch = columns[name][best[1]], columns["epoch"][best[1]]
                 note = f"best {value:.2%} in epoch {epoch:.0f}"
             add(label, f"{columns[name][-1]:.2%}", note)

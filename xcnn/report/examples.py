@@ -43,9 +43,10 @@ class Examples:
     def __init__(self, loader: DataLoader) -> None:
         self.dataset: Any = loader.dataset
         count = len(self.dataset)
-        at = np.linspace(0, max(count - 1, 0), min(count, _SAMPLE)).round().astype(np.int64)
-        x = self.read(np.unique(at)) if count else np.zeros((0, 0))
+        x = self.read([0]) if count else np.zeros((0, 0))
         self.are_pictures = x.ndim == 4 and x.shape[1] in (1, 3) and x.size > 0
+        if self.are_pictures and x.dtype != np.uint8:
+            x = self.read(np.linspace(0, count - 1, min(count, _SAMPLE)).round())
         self.bounds = _bounds(x)
         self.numbers = 1
         if self.are_pictures:

@@ -269,6 +269,8 @@ function trainingSection(run, runs) {
   if (!used.length) return [el("p", { class: "quiet" }, "No epoch was finished.")];
   const bad = used.flatMap((one) => one.history.bad.map((column) => `${column}${runs.length > 1 ? ` of ${one.name}` : ""}`));
   return [
+    used.map((one) => one.history.epochs > one.history.columns.epoch.length ? el("p", { class: "quiet" },
+      `${whole(one.history.columns.epoch.length)} of ${plural(one.history.epochs, "epoch")} are drawn, evenly spaced.`) : null),
     bad.length ? el("p", { class: "note" }, `Infinite numbers or NaN are left out: ${bad.join(", ")}.`) : null,
     el("div", { class: "charts" }, charts(used)),
   ];

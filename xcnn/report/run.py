@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,9 +67,10 @@ class Run:
 
     def rows(self) -> list[dict[str, Any]]:
         """The history, a dict for each epoch."""
-        if self.history is not None:
-            return [dict(row) for row in self.history]
-        return [] if self.trainer is None else [epoch.row() for epoch in self.trainer.history]
+        rows: Iterable[Mapping[str, Any]] = self.history or ()
+        if self.history is None and self.trainer is not None:
+            rows = (epoch.row() for epoch in self.trainer.history)
+        return [{"epoch": number, **row} for number, row in enumerate(rows, 1)]
 
 
 def _as_loader(name: str, data: Any) -> DataLoader | None:

@@ -154,7 +154,7 @@ class Report(callbacks.Callback):
             write(self.path, self._run(trainer), limit=self.limit)
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
-        if trainer.history and self.path.parent.is_dir():
+        if self._last is not None and self.path.parent.is_dir():  # else there is no live page
             self._end(trainer, f"The training ended with {type(error).__name__}.")
 
     def _end(self, trainer: Any, note: str) -> None:
