@@ -321,7 +321,7 @@ def _inside(
 
 def _chosen(lists: Mapping[str, Sequence[int]], count: int) -> list[tuple[str, int]]:
     """Why and which examples are explained: mistakes, uncertain and confident ones in turn."""
-    names = {"mistakes": "mistake", "uncertain": "uncertain", "confident": "confident"}
+    names = {"mistakes": "Mistake", "uncertain": "Uncertain", "confident": "Confident"}
     turns = [(names[k], at) for rank in range(count) for k in names for at in lists[k][rank:][:1]]
     first = dict(reversed([(at, why) for why, at in turns]))
     chosen = [(first[at], at) for at in dict.fromkeys(at for _, at in turns)][:count]

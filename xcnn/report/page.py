@@ -1,4 +1,4 @@
-"""The page: the template, its style and script, and the contents as JSON, in one HTML file."""
+"""The page: the template, its style and scripts, and the contents as JSON, in one HTML file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from .. import __version__
 from .pictures import Picture
 
+_SCRIPTS = ("elements.js", "chart.js", "examples.js", "network.js", "graph.js", "page.js")
 #: a page that expects to be replaced is stale after so many times as long, and a minute
 _PATIENCE = 4
 
@@ -49,7 +50,7 @@ def html(
         "runs": runs,
         "comparison": comparison,
     }
-    style, script = _file("report.css"), _file("report.js")
+    style, script = _file("report.css"), "\n".join(map(_file, _SCRIPTS))
     parts = {
         "TITLE": _escaped(title),
         "POLICY": f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
