@@ -887,6 +887,14 @@ class Backend:
         for array, old in zip(changed, before, strict=False):
             self.xp.copyto(array, old, where=scaler[OVERFLOW] != 0)
 
+    def norm(self, arrays: Sequence[Array], norm_type: float = 2.0) -> Array:
+        """The norm () of arrays, none of them empty, as one vector; at least float32."""
+        xp = self.xp
+        if norm_type == 2:
+            wide = [x.astype(sum_dtype(x.dtype)) if x.itemsize < 4 else x for x in arrays]
+            return xp.asarray(xp.sqrt(sum(xp.vdot(x, x) for x in wide)))
+        return _norm(xp, xp.stack([_norm(xp, x, norm_type) for x in arrays]), norm_type)
+
     def clip_norm(self, grads: Sequence[Array], max_norm: float, norm_type: float) -> Array:
         """Scale gradients, none of them empty, in place by min(1, max_norm / (norm + 1e-6)).
 
@@ -896,11 +904,11 @@ class Backend:
             Of all gradients as one vector, before; at least float32.
         """
         xp = self.xp
-        total = _norm(xp, xp.stack([_norm(xp, g, norm_type) for g in grads]), norm_type)
+        total = self.norm(grads, norm_type)
         scale = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
         for g in grads:
             g *= scale.astype(g.dtype)
-        return xp.asarray(total)
+        return total
 
     def average(self, averages: Sequence[Array], arrays: Sequence[Array], rate: float) -> None:
         """Update running averages, at least float32, in place: a += rate * (x - a)."""
@@ -943,12 +951,10 @@ class Backend:
 
 
 def _norm(xp: Any, x: Array, norm_type: float) -> Array:
-    """The norm of an array as a 0-d array, computed in at least float32."""
+    """The norm of an array other than the 2-norm, computed in at least float32."""
     magnitude = xp.abs(x.astype(sum_dtype(x.dtype), copy=False))
     if norm_type == math.inf:
         return magnitude.max()
-    if norm_type == 2:
-        return xp.sqrt(xp.square(magnitude).sum())
     return (magnitude**norm_type).sum() ** (1 / norm_type)
 
 

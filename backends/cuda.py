@@ -524,18 +524,30 @@ class CudaBackend(Backend):
         numbers = np.float32(growth), np.float32(backoff), np.int32(interval)
         self._kernels.launch(Variant("optim"), "update_scale", (1,), (scaler, *numbers), block=1)
 
+    def norm(self, arrays: Sequence[Array], norm_type: float = 2.0) -> Array:
+        if norm_type != 2 or len({x.dtype for x in arrays}) > 1:
+            return super().norm(arrays, norm_type)
+        with _in_c_order(self.xp, [[], arrays]) as ordered:
+            return self.xp.sqrt(self._square_sum(ordered))
+
+    def _square_sum(self, lists: Sequence[Sequence[Array]]) -> Array:
+        """The sum of squares of all arrays of one dtype in C order."""
+        arrays, first = lists[1], 0
+        count = sum(-(-x.size // CHUNK) for x in arrays)
+        sums = self.xp.empty(count, sum_dtype(arrays[0].dtype))
+        for name, argument, blocks in launches(lists):
+            arguments = argument, sums, np.int32(first)
+            self._kernels.launch(Variant("optim", name), "square_sums", (blocks,), arguments)
+            first += blocks
+        return sums.sum()
+
     def clip_norm(self, grads: Sequence[Array], max_norm: float, norm_type: float) -> Array:
         if norm_type != 2 or len({g.dtype for g in grads}) > 1:
             return super().clip_norm(grads, max_norm, norm_type)
-        dtype, first = sum_dtype(grads[0].dtype), 0
-        sums = self.xp.empty(sum(-(-g.size // CHUNK) for g in grads), dtype)
-        norm = self.xp.empty((), dtype)
         with _in_c_order(self.xp, [[], grads]) as ordered:
-            for name, argument, blocks in launches(ordered):
-                arguments = argument, sums, np.int32(first)
-                self._kernels.launch(Variant("optim", name), "square_sums", (blocks,), arguments)
-                first += blocks
-            self._launch_lists("clip_norm", ordered, sums.sum(), norm, np.float64(max_norm))
+            total = self._square_sum(ordered)
+            norm = self.xp.empty((), total.dtype)
+            self._launch_lists("clip_norm", ordered, total, norm, np.float64(max_norm))
         return norm
 
     def average(self, averages: Sequence[Array], arrays: Sequence[Array], rate: float) -> None:

@@ -594,6 +594,60 @@ def test_learning_rate_log():
     assert trainer.history[0].metrics == {"lr": 0.5, "lr_1": 1.0}
 
 
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.3}, {"accumulate": 2}])
+def test_gradient_norm(backend, settings):
+    """The mean over the steps of the norm that PyTorch computes, with its own training."""
+    torch = pytest.importorskip("torch")
+    trainer = build(device=backend, dtype="float64", **settings)
+    trainer.optimizer = optim.SGD(trainer.model.parameters(), lr=0.1, weight_decay=0.1)
+    layer = torch.nn.Linear(4, 3, dtype=torch.float64)
+    layer.weight.data, layer.bias.data = (torch.tensor(w) for w in weights(trainer))
+    descent = torch.optim.SGD(layer.parameters(), lr=0.1, weight_decay=0.1)
+    norms, size = [], 5 * settings.get("accumulate", 1)
+    for _ in range(2):
+        norms.append([])
+        for start in range(0, N, size):
+            x, y = torch.tensor(X[start : start + size]).double(), torch.tensor(Y[start:][:size])
+            descent.zero_grad()
+            torch.nn.functional.cross_entropy(layer(x), y).backward()
+            limit = settings.get("clip_norm", np.inf)
+            norm = torch.nn.utils.clip_grad_norm_(layer.parameters(), limit)
+            norms[-1].append(float(norm))
+            descent.step()
+    fit(trainer, callbacks.GradientNorm(), epochs=2, shuffle=False)
+    found = [epoch.value("grad_norm") for epoch in trainer.history]
+    np.testing.assert_allclose(found, np.mean(norms, axis=1), rtol=1e-6)
+
+
+def test_gradient_norm_in_half_precision_leaves_out_skipped_steps(strict):
+    """The first scale, 2**16, overflows for this loss; the norm is of the unscaled gradients."""
+    x, y = X[:5] * 3, Y[:5] * 0
+    trainer = build(device=strict, precision="float16", lr=0.0)
+    fit(trainer, callbacks.GradientNorm(), x=x, y=y, epochs=4, class_weight={0: 1.0})
+    single = build(device=strict, lr=0.0)
+    fit(single, callbacks.GradientNorm(), x=x, y=y, epochs=1)
+    norms = [epoch.value("grad_norm") for epoch in trainer.history]
+    assert np.isnan(norms[0]) == (trainer.scaler.skipped > 0)
+    assert norms[-1] == pytest.approx(single.history[0].value("grad_norm"), rel=1e-2)
+
+
+def test_gradient_norm_does_not_wait(strict):
+    trainer, norm = build(device=strict), callbacks.GradientNorm()
+    trainer.callbacks = [norm]
+    with count_syncs() as syncs:
+        for _ in range(3):
+            trainer.train_step(X, Y)
+    assert syncs == []
+    assert norm.state_dict()["steps"] == 3
+
+
+def test_gradients_that_are_not_finite():
+    trainer = build(lambda output, target: (output * float("nan")).sum())
+    x = X[:10]
+    fit(trainer, callbacks.GradientNorm(), x=x, y=Y[:10], epochs=1, terminate_on_nan=False)
+    assert np.isnan(trainer.history[0].value("grad_norm"))
+
+
 def test_find_lr_changes_nothing(backend):
     def trained(test):
         xcnn.manual_seed(0)

@@ -20,7 +20,7 @@ import pytest
 import xcnn
 from xcnn import nn
 from xcnn.cli.network import _read_names
-from xcnn.cli.runs import RunFolder
+from xcnn.cli.run_folder import RunFolder
 from xcnn.data import ImageFolder, read_image
 from xcnn.data.sources import cifar, idx
 from xcnn.data.sources.files import read_bytes

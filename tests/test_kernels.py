@@ -853,6 +853,7 @@ def test_clip_norm(max_norm, dtype):
     norm, *found = run(call, *grads)
     exact = math.sqrt(math.fsum((np.float64(g) ** 2).sum() for g in grads))
     np.testing.assert_allclose(norm, exact, rtol=1e-6)
+    np.testing.assert_allclose(run(lambda *g: STRICT.norm(g), *grads), exact, rtol=1e-6)
     for array, g in zip(found, grads, strict=True):
         assert_rounded(array, np.float64(g) * min(1, max_norm / (exact + 1e-6)))
     found = run(call, *grads[:1], np.full(3, np.nan, dtype))

@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn import Epoch, callbacks, data, nn
-from xcnn.notebook import html_table, progress_bar, progress_stream, terminal_width
+from xcnn import callbacks, data, nn
+from xcnn.errors import ArgumentError
+from xcnn.notebook import (
+    columns_that_fit,
+    duration,
+    html_table,
+    paint,
+    progress_bar,
+    progress_stream,
+    terminal_width,
+)
 
 from .conftest import PACKAGE
 
@@ -146,35 +155,49 @@ def in_notebook(monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
 
-LINE = r"epoch 1/1: [\d.]+[kM]? img/s, loss 0.5000 acc 1.0000"
+SPEED = r"[\d.]+[kM]?"
+LINE = rf"epoch 1/2: loss \d\.\d{{4}}, accuracy [01]\.\d{{4}}, lr 0, {SPEED} img/s, \d\.\d s"
 
 
-def finish_epoch():
-    bar = callbacks.ProgressBar()
-    trainer = SimpleNamespace(epoch=1, epochs=1, examples=10, running=dict)
-    for _ in range(10):
-        bar.on_batch_start(trainer)
-        bar.on_batch_end(trainer, SimpleNamespace(examples=1))
-    bar.on_epoch_end(trainer, Epoch(1, 0.5, 1.0, None, None, 2.0))
+def train(epochs=2, **settings):
+    """A model that learns nothing: the first epoch stays the best."""
+    xcnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 2))
+    trainer = xcnn.Trainer(model, xcnn.optim.SGD(model.parameters(), lr=0.0))
+    trainer.fit(np.ones((10, 2), np.float32), np.zeros(10, int), epochs=epochs, **settings)
+    return trainer
 
 
-def test_an_epoch_in_a_notebook(monkeypatch, capsys):
+def what_remains(text):
+    """The lines, each as it was last written."""
+    return [line.split("\r")[-1] for line in text.removesuffix("\n").split("\n")]
+
+
+def test_a_table_in_a_notebook(monkeypatch, capsys):
     in_notebook(monkeypatch)
-    finish_epoch()
+    loss = train().history[0].train_loss
     out, err = capsys.readouterr()
     assert err == ""
-    assert re.fullmatch(LINE, out.rstrip("\n").split("\r")[-1])
+    header, rule, first, second = what_remains(out)
+    assert header.split() == ["epoch", "train", "loss", "train", "acc", "lr", "img/s", "time"]
+    assert (set(rule), len(rule)) == ({"─"}, len(header))
+    assert re.fullmatch(rf"  1/2 +{loss:.4f}\* +[01]\.0000 +0 +{SPEED} +\d\.\ds", first)
+    assert re.fullmatch(rf"  2/2 +{loss:.4f}  +[01]\.0000 +0 +{SPEED} +\d\.\ds", second)
 
 
 def test_nothing_is_shown_in_a_pipe(monkeypatch, capsys):
-    finish_epoch()
+    train()
     assert capsys.readouterr() == ("", "")
+    train(callbacks=[callbacks.ProgressBar(log=True)])
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.fullmatch(LINE, out.splitlines()[0])
     shell = SimpleNamespace(config={})  # IPython in a terminal
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     assert progress_stream() is None
     monkeypatch.setattr(sys, "stderr", None)  # a program without a console
     assert progress_stream() is None
-    finish_epoch()
+    train()
 
 
 def test_streams_without_a_width(monkeypatch, capsys):
@@ -182,8 +205,9 @@ def test_streams_without_a_width(monkeypatch, capsys):
     assert terminal_width(sys.stdout) is None
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert terminal_width(sys.stderr) is None
-    finish_epoch()
-    assert re.fullmatch(LINE, capsys.readouterr().err.rstrip("\n"))
+    train()
+    first, _ = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(LINE, re.sub(r"\x1b\[\d+m", "", first))
     assert progress_bar(3, "t").disable
 
 
@@ -208,4 +232,98 @@ trainer.fit(np.zeros((4, 2), np.float32), np.zeros(4, int), epochs=2)
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"epoch 2/2: .* img/s, loss \d", done.stdout)
+    assert re.search(r"^ +2/2 +\d\.\d{4}", done.stdout, re.MULTILINE)
+
+
+def test_the_column_that_decides_which_epoch_is_the_best(monkeypatch, capsys):
+    class Score(callbacks.Callback):
+        def on_epoch_end(self, trainer, epoch):
+            epoch.metrics["score"] = [1.0, 3.0, 2.0, 4.0][epoch.epoch - 1]
+
+    in_notebook(monkeypatch)
+    train(epochs=4, callbacks=[Score(), callbacks.ProgressBar("score", "max")])
+    header, _, *rows = what_remains(capsys.readouterr().out)
+    assert header.split()[5] == "score"  # after train loss and train acc
+    assert [row.split()[3] for row in rows] == ["1.0000*", "3.0000*", "2.0000", "4.0000*"]
+    with pytest.raises(ArgumentError, match="monitor='score': expected one of train_loss"):
+        train(callbacks=[callbacks.ProgressBar("score")])
+
+
+def test_an_epoch_that_is_resumed_after_its_last_batch(monkeypatch, capsys, tmp_path):
+    """As after a crash in the validation."""
+    in_notebook(monkeypatch)
+
+    class Crash(callbacks.Callback):
+        order = -3
+
+        def on_epoch_end(self, trainer, epoch):
+            raise ZeroDivisionError
+
+    saving = {"resume": tmp_path}
+    with pytest.raises(ZeroDivisionError):
+        train(callbacks=[Crash(), callbacks.ModelCheckpoint(tmp_path, "1step")], **saving)
+    capsys.readouterr()
+    train(callbacks=[callbacks.ModelCheckpoint(tmp_path)], **saving)
+    header, _, first, second = what_remains(capsys.readouterr().out)
+    assert header.startswith("epoch")
+    assert (len(first.split()), len(second.split())) == (5, 6)  # no batches, no speed
+
+
+@pytest.mark.parametrize(
+    ("examples", "finished", "seconds", "left"),
+    [
+        ((25, 100), [], 5.0, "55.0s"),  # a quarter of the first of three epochs
+        ((25, 100), [9.0, 11.0], 9.0, "17.5s"),
+        ((25, None), [10.0], 5.0, "15.0s"),
+        ((25, None), [10.0], 60.0, "10.0s"),  # one that takes longer than those before
+        ((25, None), [], 5.0, ""),
+        ((100, 100), [10.0], 9.0, "10.0s"),
+    ],
+)
+def test_the_time_left(examples, finished, seconds, left):
+    """Of the whole training, with the validation of the epochs that have one."""
+    bar = callbacks.ProgressBar()
+    bar._bar = SimpleNamespace(n=examples[0], total=examples[1])
+    bar._finished = finished
+    history = [None] * min(len(finished), 1)
+    assert bar._left(SimpleNamespace(epochs=3, history=history, seconds=seconds)) == left
+
+
+def test_columns_that_fit():
+    columns = [(5, 0), (10, 2), (6, 3), (6, 1)]
+    found = {width: columns_that_fit(columns, width) for width in (None, 33, 32, 25, 24, 13, 1)}
+    assert found == {
+        **{None: [0, 1, 2, 3], 33: [0, 1, 2, 3], 32: [0, 1, 3], 25: [0, 1, 3]},
+        **{24: [0, 3], 13: [0, 3], 1: [0]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0s"), (59.94, "59.9s"), (59.96, "1:00"), (3599.4, "59:59"), (7207, "2:00:07")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "TERM": "dumb"}, True, True),
+        ({"FORCE_COLOR": "", "TERM": "dumb"}, True, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colours(monkeypatch, environment, terminal, expected):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = SimpleNamespace(isatty=lambda: terminal)
+    assert paint("x", "32", stream) == ("\x1b[32mx\x1b[0m" if expected else "x")

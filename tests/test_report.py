@@ -289,14 +289,6 @@ def test_history():
     assert contents.best_epoch({"epoch": []}) is None
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.841, "0.84 s"), (12.34, "12.3 s"), (245.2, "4 min 5 s"), (7625, "2 h 7 min")],
-)
-def test_duration(seconds, text):
-    assert contents.duration(seconds) == text
-
-
 def test_balance_and_bounds():
     x, y = images(30)
     loader = data.DataLoader((x, y))

@@ -60,6 +60,7 @@ def test_resuming_the_run(saved, capsys):
     before = history(run)
     assert main(["train", "--resume", str(run), "--epochs", "5", "--device", "cpu"]) == 0
     after = history(run)
-    assert after[: len(before)] == before
+    # what later versions add to the history is not known of these epochs
+    assert [{name: row[name] for name in before[0]} for row in after[: len(before)]] == before
     assert [row["epoch"] for row in after] == ["1", "2", "3", "4", "5"]
     assert "going on with epoch 4/5\n" in capsys.readouterr().out

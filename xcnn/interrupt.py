@@ -1,4 +1,4 @@
-"""Ctrl-C while the program ``xcnn`` starts and ends: one line, without Python's traceback."""
+"""Ctrl-C and errors while ``xcnn`` starts and ends: one line, without Python's traceback."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import signal
 import sys
 from typing import Any
 
-STOPPED = "\nxcnn: stopped\n"
 # whether this is xcnn or python -m xcnn, not a program that imports xcnn; while Python looks for
 # the module of -m, the first argument is "-m"
 _IS_PROGRAM = os.path.basename(sys.argv[0]).removesuffix(".exe") == "xcnn" or (
     sys.argv[0] == "-m" and "-mxcnn" in " ".join(sys.orig_argv).replace("-m ", "-m").split()
 )
+
+
+def stopped(what: str = "") -> str:
+    """The last message after Ctrl-C or another signal; ``what`` is left."""
+    return f"\nxcnn: stopped{what and ': '}{what}\n"
 
 
 def quit_at_once() -> None:
@@ -28,8 +32,20 @@ def raise_error() -> None:
 
 
 def _quit(*signal: Any) -> None:
-    os.write(2, STOPPED.encode())
+    os.write(2, stopped().encode())
     os._exit(130)
 
 
+def _report(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """Print an error in a setting, found while the program is imported, in one line."""
+    from .errors import XcnnError
+
+    if isinstance(error, XcnnError):
+        os.write(2, f"xcnn: error: {error}\n".encode(errors="backslashreplace"))
+        os._exit(2)
+    sys.__excepthook__(kind, error, traceback)
+
+
 quit_at_once()
+if _IS_PROGRAM:
+    sys.excepthook = _report

@@ -60,7 +60,7 @@ def test_test_images_are_not_augmented(run):
 
 
 def test_augmentation_help(run):
-    text = " ".join(run("train --help").out.split())
+    text = " ".join(run("train --help-all").out.split())
     for name in ("flip (", "mixup (", "standard: the default for the dataset"):
         assert name in text
 

@@ -1,31 +1,80 @@
 """The program as a whole: its parser, its help and its process."""
 
 import argparse
+import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 import xcnn
+from xcnn.cli import COMMANDS as GROUPS
+from xcnn.cli import _name, _parser
 from xcnn.cli.options import Parser, print_error
 from xcnn.cli.options import size as parse_size
 
-COMMANDS = ["train", "evaluate", "predict", "export", "summary", "doctor", "warmup", "datasets"]
+COMMANDS = [_name(module) for modules in GROUPS.values() for module in modules]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(run, command):
+    """It fits one screen, and has examples that the parser takes."""
     done = run(f"{command} --help")
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"usage: xcnn {command}".rstrip())
     assert "None" not in done.out
+    lines = done.out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    examples = re.findall(r"^(?:  |example: )(xcnn .*)$", done.out, re.MULTILINE)
+    assert len(examples) in ((1,) if not command else (2, 3, 4))
+    for example in examples:
+        program, *words = re.split(" [>(]", example)[0].split()
+        assert program == "xcnn"
+        words = ["digits" if word == "photos/" else word for word in words]
+        assert _parser().parse_args(words).run is not None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_all(run, command):
+    """It has every option and, as the short one, no option that there is not."""
+    parser = _parser().parsers()[command]
+    known = {option for action in parser._actions for option in action.option_strings}
+    long, short = (run(f"{command} --help{more}") for more in ("-all", ""))
+    assert (long.status, long.err) == (0, "")
+    rows = re.compile(r"^  (-[\w-]+)(?:, (--[\w-]+))?", re.MULTILINE)
+    assert {option for row in rows.findall(long.out) for option in row if option} == known
+    shown = {row[0] for row in rows.findall(short.out)}
+    assert shown <= known
+    if command != "train":
+        assert shown == known - {"-h", "--help", "--help-all"}
+    assert max(map(len, long.out.splitlines())) < 85
+
+
+def test_options_in_groups(run):
+    titles = re.findall(r"^(\S.*):$", run("train --help-all").out, re.MULTILINE)
+    assert titles == [
+        *("positional arguments", "options", "data", "training", "optimiser"),
+        *("initial and frozen weights", "device", "measuring and logging"),
+        *("run folder, interrupting and repeating", "examples"),
+    ]
 
 
 def test_no_command_shows_the_help(run):
     done = run("")
     assert (done.status, done.err) == (2, "")
     assert done.out.startswith("usage: xcnn")
-    assert all(f"\n    {command} " in done.out for command in COMMANDS)
+    assert all(f"\n  {command} " in done.out for command in COMMANDS)
+
+
+def test_settings_that_are_wrong_when_the_program_starts():
+    for program in ([sys.executable, "-m", "xcnn"], [sys.executable, "-m", "xcnn", "doctor"]):
+        environment = {**os.environ, "XCNN_NATIVE": "quick"}
+        done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=60)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("xcnn: error: XCNN_NATIVE=quick: expected 0, ")
+        assert done.stderr.count("\n") == 1
 
 
 def test_version(run):

@@ -168,10 +168,11 @@ def test_a_closed_terminal(here):
     def no_nohup():
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-    with start("--data", "moons", "--epochs", "99999", preexec_fn=no_nohup) as program:
+    settings = {"preexec_fn": no_nohup, "stderr": subprocess.PIPE}
+    with start("--data", "moons", "--epochs", "99999", **settings) as program:
         wait_for_an_epoch(program)
         program.send_signal(signal.SIGHUP)
-        assert "holds a checkpoint" in program.communicate(timeout=60)[0]
+        assert "xcnn: stopped: run holds a checkpoint" in program.communicate(timeout=60)[1]
     assert program.returncode == 129
 
 

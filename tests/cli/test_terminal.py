@@ -1,6 +1,7 @@
 """The program's process: terminals of any size and encoding, pipes, Ctrl-C."""
 
 import contextlib
+import csv
 import io
 import os
 import re
@@ -8,10 +9,13 @@ import signal
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from xcnn.cli import main, options, summary
+
+from .runs import config
 
 fcntl = pytest.importorskip("fcntl", reason="no POSIX terminals here")
 pty = pytest.importorskip("pty")
@@ -20,17 +24,21 @@ PROGRAM = [sys.executable, "-W", "error", "-m", "xcnn"]
 TRAIN = "train mlp --limit 60 --epochs 2 --device cpu"
 
 
+VARIABLES = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+
+
 def run(line, **settings):
     return subprocess.run(
         [*PROGRAM, *line.split()], capture_output=True, text=True, timeout=120, **settings
     )
 
 
-def in_a_terminal(line, columns, rows=24):
+def in_a_terminal(line, columns, rows=24, **settings):
     """What the program shows in a terminal of this size, and its exit status."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    environment = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    environment |= {"TERM": "xterm", **settings}
     process = subprocess.Popen(
         [*PROGRAM, *line.split()], stdin=slave, stdout=slave, stderr=slave, env=environment
     )
@@ -74,16 +82,80 @@ def test_the_width_is_that_of_the_terminal():
     assert "memory" in shown.splitlines()[0]
 
 
-@pytest.mark.parametrize(("columns", "bars"), [(0, False), (20, True), (80, True)])
-def test_results_of_epochs_in_every_terminal(columns, bars):
-    shown, status = in_a_terminal(TRAIN, columns)
+# -- the table of a training ---------------------------------------------------------------
+
+COLOUR = re.compile(r"\x1b\[\d+m")
+TABLES = {  # the columns by the terminal's width
+    200: "epoch train_loss train_acc val_loss val_acc val_auroc val_f1 lr img/s time",
+    80: "epoch train_loss train_acc val_loss val_acc val_auroc val_f1 time",
+    45: "epoch val_loss val_acc val_auroc val_f1",
+    30: "epoch val_loss val_acc",
+    20: "epoch val_loss",
+}
+
+
+def what_remains(shown):
+    """The lines, each as it was last written."""
+    return [line.split("\r")[-1] for line in shown.removesuffix("\n").split("\n")]
+
+
+@pytest.mark.parametrize("columns", TABLES)
+def test_the_table_in_every_terminal(here, columns):
+    shown, status = in_a_terminal(f"{TRAIN} --metrics auroc,f1 --out run", columns)
     assert status == 0
-    text = re.sub(r".*\r", "", shown)  # what remains of a line that is written several times
+    plain = COLOUR.sub("", shown)
+    written = [part for line in plain.split("\n")[1:-2] for part in line.split("\r")]
+    assert max(map(len, written)) <= columns
+    header, line, *rows = what_remains(plain)[1:-1]
+    names = TABLES[columns].split()
+    assert header.replace("train ", "train_").replace("val ", "val_").split() == names
+    assert set(line) == {"─"}
+    known = {"train_acc": "train_accuracy", "val_acc": "val_accuracy"}
+    history = Path("run/history.csv").read_text().splitlines()
+    for number, (row, values) in enumerate(zip(rows, csv.DictReader(history), strict=True), 1):
+        cells = dict(zip(names, row.split(), strict=True))
+        assert cells["epoch"] == f"{number}/2"
+        numbers = {n: c.rstrip("*") for n, c in cells.items() if n.startswith(("train", "val"))}
+        assert numbers == {n: f"{float(values[known.get(n, n)]):.4f}" for n in numbers}
+        assert (len(row), cells["val_loss"][-1]) == (len(header), "*")  # each is the best so far
+    assert shown.count("\x1b[32m") == 2
+    assert "  1/2   0% " in plain
+
+
+def test_a_terminal_without_a_width_gets_lines():
+    shown, status = in_a_terminal(TRAIN, 0, NO_COLOR="1")
     number = r"\d\.\d{4}"
+    numbers = rf"loss {number}, accuracy {number}, val_loss {number}, val_accuracy {number}"
     for epoch in (1, 2):
-        results = rf"loss {number} acc {number} val_loss {number} val_acc {number}"
-        assert re.search(rf"^epoch {epoch}/2: [\d.]+[kM]? img/s, {results}$", text, re.MULTILINE)
-    assert ("\r" in shown) == bars
+        line = rf"^epoch {epoch}/2: {numbers}, lr [\d.]+, [\d.]+[kM]? img/s, \d\.\d s$"
+        assert re.search(line, shown, re.MULTILINE)
+    assert (status, "\r" in shown, "\x1b" in shown) == (0, False, False)
+
+
+def test_colours_and_symbols_that_a_terminal_lacks():
+    plain = {"PYTHONIOENCODING": "ascii", "TERM": "dumb"}
+    shown, status = in_a_terminal(TRAIN, 80, **plain)
+    assert (status, shown.isascii(), "\x1b" in shown) == (0, True, False)
+    assert "\n------" in shown
+    assert "*" in shown
+    forced = run(TRAIN, env={**os.environ, "FORCE_COLOR": "1"})
+    assert forced.stdout.count("\x1b[32mepoch ") == 2
+    assert "\r" not in forced.stdout + forced.stderr
+    none = run(TRAIN, env={**os.environ, "FORCE_COLOR": "1", "NO_COLOR": "1"})
+    assert "\x1b" not in none.stdout + none.stderr
+
+
+def test_the_table_when_it_is_interrupted_and_resumed(here):
+    line = "train mlp --limit 300 --batch-size 3 --epochs 2 --device cpu --out run"
+    in_a_terminal(f"{line} --time-limit 0.02s", 80)
+    assert len(config("run")) > 0
+    shown, status = in_a_terminal("train --resume run", 80, NO_COLOR="1")
+    _, going_on, _, _, *rows, last = what_remains(shown)
+    assert re.fullmatch(r"going on with epoch 1/2 after batch \d+", going_on)
+    part = int(going_on.split()[-1])
+    assert f"\n\r  1/2 {part:3d}% " in shown  # the bar starts where the epoch was left
+    assert [row.split()[0] for row in rows] == ["1/2", "2/2"]
+    assert (status, "after 2 epochs" in last) == (0, True)
 
 
 # -- encodings -----------------------------------------------------------------------------

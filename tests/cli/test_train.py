@@ -18,7 +18,8 @@ from xcnn.cli import optimizer as options
 
 from .runs import FILES, config, contents, history, inputs
 
-COLUMNS = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds"
+STOPPED = "xcnn: stopped: run holds a checkpoint; go on with: xcnn train --resume run\n"
+COLUMNS = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds,lr,grad_norm"
 
 
 def test_train(run, here):
@@ -35,14 +36,22 @@ def test_train(run, here):
     assert head == "lenet5 (61,706 parameters) on digits: 60 to train, 60 to test, on cpu"
     for number, line in ((1, first), (2, second)):
         row = {name: float(value) for name, value in rows[number - 1].items()}
-        assert line == (
+        assert re.sub(r"[\d.]+k? img/s", "N img/s", line) == (
             f"epoch {number}/2: loss {row['train_loss']:.4f}, accuracy "
             f"{row['train_accuracy']:.4f}, val_loss {row['val_loss']:.4f}, val_accuracy "
-            f"{row['val_accuracy']:.4f}, {row['seconds']:.1f} s"
+            f"{row['val_accuracy']:.4f}, lr {row['lr']:.3g}, N img/s, {row['seconds']:.1f} s"
         )
     accuracy = float(rows[-1]["val_accuracy"])
     assert last.startswith(f"test accuracy {accuracy:.2%} ({round(60 * accuracy)} of 60) after 2")
     assert last.endswith(" s: run")
+
+
+@pytest.mark.parametrize(("option", "column"), [("", "val_loss"), ("--best val_f1", "val_f1")])
+def test_the_best_epoch_if_it_is_not_the_last(run, here, option, column):
+    line = "train mlp --epochs 3 --device cpu --quiet --limit 20 --metrics f1 --out run"
+    done = run(f"{line} {option} --lr 0")  # so that all are alike, and the first the best
+    value = float(history("run")[0][column])
+    assert done.out.endswith(f" s, best {column} {value:.4f} in epoch 1: run\n")
 
 
 def test_the_config(run):
@@ -394,8 +403,8 @@ def test_ctrl_c_keeps_the_finished_epochs(run):
     program.send_signal(signal.SIGINT)
     out, err = program.communicate(timeout=60)
     assert program.returncode == 130
-    assert err.strip() == "xcnn: stopped"
-    assert "stopped: run holds a checkpoint; go on with: xcnn train --resume run" in out
+    assert err == f"\n{STOPPED}"
+    assert "stopped" not in out
     assert sorted(os.listdir("run")) == ["checkpoints", *FILES]
     assert run("evaluate run").status == 0
 
@@ -413,7 +422,7 @@ def test_interrupted_while_saving(run, monkeypatch):
     monkeypatch.setattr(os, "replace", replace)
     done = run("train mlp --limit 20 --epochs 9 --quiet --out run")
     assert done.status == 130
-    assert "stopped: run holds a checkpoint; go on with: xcnn train --resume run" in done.out
+    assert (done.out, done.err) == ("", f"\n{STOPPED}")
     assert sorted(os.listdir("run")) == ["checkpoints", *FILES]
     assert len(history("run")) == 2
     assert len(os.listdir("run/checkpoints")) == 2
@@ -429,8 +438,7 @@ def test_ctrl_c_before_the_first_epoch_leaves_nothing(run, monkeypatch):
     monkeypatch.setattr(xcnn.Trainer, "train_step", interrupted)
     done = run("train mlp --limit 20 --quiet --out run")
     assert done.status == 130
-    assert done.out == "\nstopped: nothing was saved\n"
-    assert done.err == "\nxcnn: stopped\n"
+    assert (done.out, done.err) == ("", "\nxcnn: stopped: nothing was saved\n")
     assert not os.path.exists("run")
 
 

@@ -1,20 +1,50 @@
-"""The command line, ``xcnn``. Each command is a module with ``add_options`` and ``run``."""
+"""The command line, ``xcnn``.
+
+Each command is a module with ``add_options`` and ``run``; the first paragraph of its docstring
+describes it, the lines after it are examples.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from .. import __version__, interrupt
 from ..errors import LINES, XcnnError, printable
-from . import datasets, doctor, evaluate, export, predict, report, summary, train, warmup
-from .options import Formatter, Parser, complain, print_error
+from . import (
+    compare,
+    completion,
+    datasets,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    report,
+    runs,
+    summary,
+    train,
+    warmup,
+)
+from .options import Parser, complain, print_error
 
-COMMANDS = (train, evaluate, predict, report, export, summary, doctor, warmup, datasets)
+#: by what they are for
+COMMANDS = {
+    "train and use networks": (train, evaluate, predict, export),
+    "look at networks and runs": (summary, runs, compare, report),
+    "this machine": (datasets, doctor, warmup, completion),
+}
+
+
+_ABOUT = """Train, inspect and use convolutional networks; xcnn COMMAND --help tells more.
+
+xcnn train --data mnist --epochs 5
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()  # a full disk is an error
         return status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         interrupt.quit_at_once()
-        complain(interrupt.STOPPED)
+        complain(interrupt.stopped(*error.args))
         return 130
     except BrokenPipeError:  # the reader of a pipe, such as head, has exited
         return 0
@@ -80,16 +110,19 @@ def _show_warning(message: Warning | str, *location: Any) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="xcnn", description="Train, inspect and use convolutional networks.")
+    parser = Parser(prog="xcnn", description=_ABOUT)
     parser.add_argument("--version", action="version", version=f"xcnn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for module in COMMANDS:
+    parser.commands = {title: [_name(m) for m in modules] for title, modules in COMMANDS.items()}
+    for module in itertools.chain(*COMMANDS.values()):
+        about = module.__doc__ or ""
         command = commands.add_parser(
-            module.__name__.rpartition(".")[2],
-            help=module.__doc__,
-            description=module.__doc__,
-            formatter_class=Formatter,
+            _name(module), help=about.partition("\n")[0], description=about
         )
         module.add_options(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, program=parser)
     return parser
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]

@@ -1,4 +1,8 @@
-"""List the datasets, and where they are on this machine."""
+"""List the datasets, and where they are on this machine.
+
+xcnn datasets
+xcnn datasets --data-dir ~/data
+"""
 
 from __future__ import annotations
 

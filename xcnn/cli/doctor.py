@@ -1,4 +1,8 @@
-"""Show the versions, devices and BLAS of this machine."""
+"""Show the versions, devices and BLAS of this machine.
+
+xcnn doctor
+xcnn doctor > report.txt
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Measure the loss and accuracy of a trained network on test images."""
+"""Measure the loss and accuracy of a trained network on test images.
+
+xcnn evaluate runs/lenet5-digits-1
+xcnn evaluate model.onnx --data mnist
+"""
 
 from __future__ import annotations
 

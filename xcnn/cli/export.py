@@ -1,4 +1,8 @@
-"""Export a trained network as an ONNX file."""
+"""Export a trained network as an ONNX file.
+
+xcnn export runs/lenet5-digits-1 model.onnx
+xcnn export runs/lenet5-digits-1 /tmp/digits.onnx
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from .. import backends, nn, onnx
 from ..errors import ArgumentError
 from . import network
 from .options import Parser
-from .runs import LOSSES, RunFolder
+from .run_folder import LOSSES, RunFolder
 
 
 def add_options(parser: Parser) -> None:

@@ -13,7 +13,7 @@ from ..errors import ArgumentError, FileFormatError
 from ..files import open_file, parse_json, read_all, reading
 from ..training import Trainer
 from . import sources
-from .runs import RunFolder, damaged_entries
+from .run_folder import RunFolder, damaged_entries
 
 SUFFIX = ".onnx"
 MAX_INPUT = 2**27  # numbers, 512 MiB: the largest image or batch that a file may request

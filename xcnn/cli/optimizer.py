@@ -61,14 +61,16 @@ SCHEDULES: dict[str, tuple[str, Callable[..., schedules.LRScheduler | None]]] = 
 
 def add_options(parser: Parser) -> None:
     """Add ``--optimizer``, ``--schedule`` and their settings."""
+    parser.section("optimiser")
     rates = ", ".join(f"{values['lr']:g} for {name}" for name, values in _DEFAULTS.items())
+    names = f"optimiser: {', '.join(_DEFAULTS)}; lars and sgd have momentum 0.9"
+    parser.add("--optimizer NAME", names, choices=_DEFAULTS, default="adam")
     parser.add("--lr X", f"learning rate; default: {rates}", type=float)
-    parser.add("--optimizer", "lars and sgd have momentum 0.9", choices=_DEFAULTS, default="adam")
     decay = "weight decay; default: 0.01 for adamw and lion, 0 for the others"
     parser.add("--weight-decay X", decay, type=float)
-    curves = "; ".join(f"{name}: {help}" for name, (help, _) in SCHEDULES.items())
-    curves = f"learning rate over the epochs. {curves}"
-    parser.add("--schedule", curves, choices=SCHEDULES, default="cosine")
+    curves = "; ".join(f"{name} {help}" for name, (help, _) in SCHEDULES.items())
+    curves = f"learning rate over the epochs: {curves}"
+    parser.add("--schedule NAME", curves, choices=SCHEDULES, default="cosine")
     warmup = "epochs over which the learning rate first rises linearly to --lr; default: none"
     parser.add("--warmup N", warmup, type=count)
     clip = "clip the norm of all gradients together to X; default: none"
@@ -91,16 +93,20 @@ def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
         )
     if warmup and warmup >= epochs:
         raise ArgumentError(f"--warmup {warmup}: expected fewer than the {epochs} epochs")
-    default = {"weight_decay": 0.0, **_DEFAULTS[arguments.optimizer]}
-    lr, decay = arguments.lr, arguments.weight_decay
     return {
         "optimizer": arguments.optimizer,
-        "lr": default["lr"] if lr is None else lr,
-        "weight_decay": default["weight_decay"] if decay is None else decay,
+        **defaults(arguments),
         "schedule": arguments.schedule,
         "warmup": warmup,
         "clip_norm": arguments.clip_norm,
     }
+
+
+def defaults(arguments: argparse.Namespace) -> dict[str, float]:
+    """The learning rate and the weight decay: those given, else the optimiser's defaults."""
+    default = {"weight_decay": 0.0, **_DEFAULTS[arguments.optimizer]}
+    given = {name: getattr(arguments, name) for name in ("lr", "weight_decay")}
+    return {name: default[name] if value is None else value for name, value in given.items()}
 
 
 def create_optimizer(config: dict[str, Any], model: nn.Module) -> optim.Optimizer:

@@ -7,35 +7,89 @@ import codecs
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from ..errors import LINES, XcnnError, did_you_mean, printable
-from ..notebook import terminal_width
+from ..notebook import columns_that_fit, paint, rule, terminal_width
 
 _UNITS = {
     **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "k": 2**10, "m": 2**20, "g": 2**30},
 }
+_COLUMNS = 79  # of --help
 _SPELLED = {"×": "x", "─": "-", "·": "*", "°": " degrees", "±": "+-"}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser for the program or one of its commands."""
+    """A parser for the program or one of its commands.
+
+    ``--help`` fits one screen; ``--help-all`` shows every option in full.
+    """
+
+    #: the arguments that --help shows; None: all
+    common: Collection[str] | None = None
+    #: of the program: names of its commands by what they are for
+    commands: Mapping[str, Sequence[str]] = {}
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(add_help=False, formatter_class=Formatter, **settings)
+        self._section: Any = self._optionals
+        for name, help in (("-h --help", "show this help"), ("--help-all", "show all options")):
+            options = name.split()
+            self.add_argument(*options, action=_Help, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def section(self, title: str) -> None:
+        """Start a group of options in ``--help-all``."""
+        self._section = self.add_argument_group(title)
+
+    def sections(self) -> Iterator[tuple[str, list[argparse.Action]]]:
+        """The groups of arguments, with their titles."""
+        for group in self._action_groups:
+            yield group.title or "", group._group_actions
+
+    def parsers(self) -> dict[str, Parser]:
+        """The parsers of the commands, by their names."""
+        groups: Any = self._subparsers._group_actions if self._subparsers else []
+        return groups[0].choices if groups else {}
 
     def add(
-        self, option: str, help: str, refused: Mapping[str, str] | None = None, **settings: Any
+        self,
+        option: str,
+        help: str,
+        refused: Mapping[str, str] | None = None,
+        *,
+        values: type | None = None,
+        suggested: Iterable[str] = (),
+        **settings: Any,
     ) -> None:
-        """Add an argument such as "--epochs N", where N is the placeholder shown in the help.
+        """Add an argument.
 
-        ``refused`` maps values that users may expect, but are not in ``choices``, to the reason.
+        Parameters
+        ----------
+        option
+            Such as "--epochs N", where N is the placeholder shown in the help.
+        help
+            The first words should say it all: ``--help`` shortens it to a line.
+        refused
+            The reasons against values that users may expect, but are not in ``choices``.
+        values
+            The type of its value in a file: bool, int, float, str or list (of str, separated by
+            commas on the command line).
+        suggested
+            What a shell completes without ``choices``; unless ``values`` is list, files too.
         """
         name, *metavar = option.split()
         if metavar:
             settings["metavar"] = metavar[0]
-        action: Any = self.add_argument(name, help=help, **settings)
-        action.refused = refused or {}
+        place = self._section if name.startswith("-") else self
+        action: Any = place.add_argument(name, help=help, **settings)
+        known = {count: int, seed: int, float: float}
+        action.values = values or known.get(settings.get("type"), str)
+        if action.nargs == 0:
+            action.values = bool
+        action.refused, action.suggested = refused or {}, tuple(suggested)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Report unknown options here, where their command is known."""
@@ -50,17 +104,31 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"unexpected arguments: {' '.join(rest)}")
         if not self._subparsers:
-            namespace.given = self._given(args)
+            namespace.parser, namespace.given = self, self._given(args)
         return namespace, rest
 
     def _given(self, args: list[str]) -> list[str]:
         """The options that a command was called with, under their names in the namespace."""
+        options = self._option_string_actions
         names = {text.partition("=")[0] for text in args if text.startswith("--") and text != "--"}
+        short = tuple(names - options.keys())  # as far as they are unique
         return [
             action.dest
-            for option, action in self._option_string_actions.items()
-            if option in names or any(option.startswith(name) for name in names)
+            for option, action in options.items()
+            if option in names or (short and option.startswith(short))
         ]
+
+    def convert(self, action: argparse.Action, text: str) -> Any:
+        """The value that the command line would give an option.
+
+        Raises
+        ------
+        argparse.ArgumentError
+            It is refused.
+        """
+        value = self._get_value(action, text)
+        self._check_value(action, value)
+        return value
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         """Convert a value; an error of xcnn keeps its text."""
@@ -78,17 +146,106 @@ class Parser(argparse.ArgumentParser):
             reason = getattr(action, "refused", {}).get(value, f"invalid choice: {value!r}{hint}")
             raise argparse.ArgumentError(action, reason)
 
+    def format_help(self) -> str:
+        """The help that fits one screen."""
+        description, examples = self._texts()
+        lines = [self._usage(), "", *textwrap.wrap(description, _COLUMNS)]
+        body = list(self._list_commands() if self.commands else self._list_arguments())
+        lines += ["", *body] if body else []
+        if len(examples) == 1:
+            lines += ["", f"example: {examples[0]}"]
+        return "\n".join(lines) + "\n" + _listed(examples)
+
+    def format_everything(self) -> str:
+        """The help with all options in full."""
+        description, examples = self._texts()
+        formatter = self._get_formatter()
+        formatter.add_usage(self._usage().removeprefix("usage: "), self._actions, [])
+        formatter.add_text(description)
+        for title, actions in self.sections():
+            formatter.start_section(title)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        return formatter.format_help() + _listed(examples)
+
+    def _texts(self) -> tuple[str, list[str]]:
+        """The description, and the examples after its first paragraph."""
+        description, _, examples = (self.description or "").partition("\n\n")
+        return description, examples.strip().splitlines()
+
+    def _usage(self) -> str:
+        names = ["COMMAND"] if self.commands else []
+        for action in self._actions if not self.commands else ():
+            if not action.option_strings:
+                forms = {"?": "[{}]", "+": "{} ...", "*": "[{} ...]"}
+                names.append(forms.get(str(action.nargs), "{}").format(action.metavar))
+        return " ".join(["usage:", self.prog, *names, "[OPTION ...]"])
+
+    def _list_commands(self) -> Iterator[str]:
+        """The commands with the first sentence of their descriptions, in groups."""
+        parsers = self.parsers()
+        for title, names in self.commands.items():
+            yield f"{title}:"
+            for name in names:
+                text = re.split("[;:]", parsers[name]._texts()[0])[0].rstrip(".")
+                yield f"  {name:<11} {textwrap.shorten(text, _COLUMNS - 14, placeholder=' ...')}"
+
+    def _list_arguments(self) -> Iterator[str]:
+        """The common arguments, each in a line."""
+        common = self.common or [action.dest for action in self._actions]
+        shown = [a for a in self._actions if a.dest in common and not isinstance(a, _Help)]
+        shown.sort(key=lambda action: bool(action.option_strings))
+        names = [" ".join([*a.option_strings, str(a.metavar or "")]).strip() for a in shown]
+        width = max(map(len, names), default=0)
+        for name, action in zip(names, shown, strict=True):
+            yield f"  {name:<{width}}  {brief(action, _COLUMNS - 4 - width)}"
+        if self.common is not None:
+            yield f"  {'--help-all':<{width}}  show all {len(self._actions) - 2} arguments in full"
+
     def error(self, message: str) -> NoReturn:
         """Report an error in one line, without the usage."""
         self.exit(2, f"{self.prog}: error: {printable(message)}; see {self.prog} --help\n")
+
+
+class _Help(argparse.Action):
+    """``--help`` and ``--help-all``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        is_short = option != "--help-all"
+        print(parser.format_help() if is_short else parser.format_everything(), end="")
+        parser.exit()
+
+
+def _listed(examples: list[str]) -> str:
+    """The last part of the help of a command."""
+    lines = ["", "examples:", *(f"  {line}" for line in examples)]
+    return "\n".join([*lines, ""]) if len(examples) > 1 else ""
+
+
+def brief(action: argparse.Action, width: int) -> str:
+    """The help of an argument in one line: all of it, or its first words."""
+    text = (action.help or "").replace("%%", "%")
+    default = f"; default: {action.default}" if Formatter.has_default(action) else ""
+    without = re.sub(r" \([^()]*\)", "", text)
+    first = re.split(r"[;:] |\. |, such as ", without)[0]
+    for form in (text, without, first):
+        if len(form + default) <= width:
+            return form + default
+    return textwrap.shorten(first, width, placeholder=" ...")
 
 
 class Formatter(argparse.HelpFormatter):
     """Appends an option's default to its help."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        shown = action.default not in (None, []) and action.option_strings and action.nargs != 0
+        shown = self.has_default(action)
         return (action.help or "") + (f"; default: {action.default}" if shown else "")
+
+    @staticmethod
+    def has_default(action: argparse.Action) -> bool:
+        """Whether an option has a default to show."""
+        is_value = action.default not in (None, []) and action.nargs != 0
+        return bool(is_value and action.option_strings)
 
 
 def print_error(error: BaseException) -> None:
@@ -116,6 +273,39 @@ def print_rows(rows: Iterable[tuple[str, Any]]) -> None:
     for name, text in rows:
         lines = textwrap.wrap(str(text), max(width - 15, 20), **wrap) if width else [str(text)]
         print(f"{name:<14} " + f"\n{'':<15}".join(lines))
+
+
+def print_table(
+    rows: Sequence[Sequence[str]], ranks: Sequence[int] | None = None, left: int = 1
+) -> None:
+    """Print a table, of which a narrow terminal gets fewer columns.
+
+    Parameters
+    ----------
+    rows
+        Cells; the first row has the titles of the columns. A cell that ends in a star gets a
+        colour.
+    ranks
+        Of each column, see :func:`xcnn.notebook.columns_that_fit`; None: all are shown.
+    left
+        How many columns are aligned on the left.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    width = terminal_width(sys.stdout)
+    kept = columns_that_fit(list(zip(widths, ranks or [0] * len(widths), strict=True)), width)
+    total = sum(widths[i] + 2 for i in kept) - 2
+    if width is not None and total > width:
+        widths[0] = max(widths[0] - total + width, 8)
+    for number, row in enumerate(rows):
+        first = row[0] if len(row[0]) <= widths[0] else f"{row[0][: widths[0] - 3]}..."
+        cells = [first, *row[1:]]
+        padded = [f"{cells[i]:{'<' if i < left else '>'}{widths[i]}}" for i in kept]
+        painted = [paint(c, "32", sys.stdout) if c.endswith("*") else c for c in padded]
+        line = "  ".join(painted).rstrip()
+        print(line if number else paint(line, "1", sys.stdout))
+        if not number:
+            print(rule(min(total, width or total), sys.stdout))
 
 
 def replace_symbols(error: Any) -> tuple[str, int]:

@@ -1,4 +1,8 @@
-"""Predict the most probable classes of images, one line per image."""
+"""Predict the most probable classes of images, one line per image.
+
+xcnn predict runs/lenet5-digits-1 image.png
+xcnn predict runs/lenet5-digits-1 scans/ --invert --top 1
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from ..data import image_files, read_image
 from ..errors import ArgumentError, DataError, FileFormatError, printable
 from . import network
 from .options import Parser, add_device, count, numbers, print_error
-from .runs import is_binary
+from .run_folder import is_binary
 
 _TOLERANCE = 1e-3  # for a sum of probabilities
 
@@ -25,10 +29,10 @@ def add_options(parser: Parser) -> None:
     parser.add("--invert", invert, action="store_true")
     parser.add("--top N", "number of classes to show", type=count, default=3)
     unknown = "for an ONNX file without metadata"
-    mean = f"{unknown}: mean of each channel of its training data, with pixels from 0 to 1"
+    mean = f"mean of each channel of the training data, with pixels from 0 to 1; {unknown}"
     parser.add("--mean X,...", mean, type=numbers)
-    parser.add("--std X,...", f"{unknown}: standard deviation of each channel", type=numbers)
-    parser.add("--classes FILE", f"{unknown}: text file of class names, one per line")
+    parser.add("--std X,...", f"standard deviation of each channel; {unknown}", type=numbers)
+    parser.add("--classes FILE", f"text file of class names, one per line; {unknown}")
     add_device(parser)
 
 

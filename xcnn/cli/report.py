@@ -1,9 +1,12 @@
-"""Write an HTML report of a run, or of several side by side: curves, mistakes, what it looks at."""
+"""Write an HTML page about a run, or several side by side: curves, mistakes, what it looks at.
+
+xcnn report runs/lenet5-digits-1
+xcnn report runs/one runs/two --out both.html
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,11 @@ from typing import Any
 from .. import backends, data
 from ..data.augment import training_transform
 from ..errors import FileFormatError, XcnnError
-from ..files import reading
 from ..report import LIMIT, Run, write
 from ..training import Trainer
 from . import network, sources
 from .options import Parser, add_device, count, path
-from .runs import HISTORY, RunFolder
+from .run_folder import RunFolder
 
 
 def add_options(parser: Parser) -> None:
@@ -57,7 +59,7 @@ def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run
         trainer,
         **({} if dataset is None else loaders(config, dataset)),
         classes=config["classes"],
-        history=read_history(path / HISTORY),
+        history=folder.load_history(),
         settings=config,
         epochs=config.get("epochs"),
         input_shape=config["input_shape"],
@@ -102,18 +104,3 @@ def loaders(config: dict[str, Any], dataset: data.DataSplits) -> dict[str, data.
         "train": data.DataLoader(dataset.train, transform=augment, seed=config.get("seed", 0)),
         "test": data.DataLoader(dataset.test, transform=network.normalization(config)),
     }
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of history.csv, empty cells as None; [] if there is none.
-
-    Raises
-    ------
-    FileFormatError
-        The file is damaged.
-    """
-    if not path.exists():
-        return []
-    with reading(path, "is damaged"), path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-        return [{k: float(v) if v else None for k, v in row.items()} for row in rows]

@@ -1,204 +1,105 @@
-"""The run folder, which ``xcnn train`` writes and the other commands read."""
+"""List the runs in a folder with their results and states.
+
+xcnn runs
+xcnn runs --sort accuracy
+xcnn runs experiments/ --json
+"""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
+import argparse
 import json
-import shlex
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from .. import models, nn, optim, serialize
-from ..errors import ArgumentError, FileFormatError
-from ..files import read_json, reading
-from ..training import callbacks, folder
-from . import optimizer
+from ..errors import ArgumentError, XcnnError, printable
+from ..notebook import duration
+from .config import DEFAULTS
+from .options import Parser, print_table
+from .run_folder import RunFolder, best_row
 
-MODEL, HISTORY, CONFIG = folder.MODEL, folder.HISTORY, "config.json"
-#: what ``--log`` writes; each run has the first
-LOGS = {"csv": HISTORY, "json": "log.jsonl", "tensorboard": "tensorboard"}
-_SAVED = (MODEL, folder.CHECKPOINTS, *LOGS.values())
-_MAX_NUMBER = 1e30  # float32 can still normalise with this
-
-
-class Loss(NamedTuple):
-    """A loss: the outputs of networks trained with it, and the output layer it needs, if any."""
-
-    output: str
-    layer: type[nn.Module] | None = None
-
-
-#: losses for classification
-LOSSES = {
-    "cross_entropy": Loss("scores, softmax gives the probabilities"),
-    "nll": Loss("logarithms of the probabilities", nn.LogSoftmax),
-    "binary_cross_entropy": Loss("the probability of the second class", nn.Sigmoid),
-    "binary_cross_entropy_with_logits": Loss("score, sigmoid gives the second class's probability"),
+#: title and, for a narrow terminal, rank of each column
+_COLUMNS = {
+    **{"name": ("name", 0), "model": ("model", 7), "data": ("data", 6), "epochs": ("epochs", 3)},
+    **{"accuracy": ("test acc", 1), "best_accuracy": ("best acc", 4)},
+    **{"loss": ("test loss", 5), "seconds": ("time", 8), "state": ("state", 2)},
 }
 
 
-#: by entry: a type, [type] for a non-empty list of it, a dict whose keys are the valid values, or
-#: (one of these, another value)
-_REQUIRED: dict[str, Any] = {
-    **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
-    **{"mean": [float | int], "std": [float | int], "scale": float | int},
-}
-_OF_TRAINING: dict[str, Any] = {
-    **{"model": dict.fromkeys(models.classifiers()), "optimizer": optim.BY_NAME},
-    **{"lr": float | int, "weight_decay": float | int, "warmup": int},
-    **{"schedule": optimizer.SCHEDULES, "clip_norm": (float | int, None), "accumulate": int},
-    **{name: ([str], []) for name in ("freeze", "metrics", "log")},
-    **{"epochs": int, "batch_size": int, "seed": int, "augment": str, "precision": str},
-}
+def add_options(parser: Parser) -> None:
+    parser.add("folder FOLDER", "folder of run folders", nargs="?", default="runs")
+    order = "order by this column, the largest last; default: by the time of the last change"
+    parser.add("--sort COLUMN", order, choices=list(_COLUMNS))
+    add_json(parser)
 
 
-def is_binary(loss: str | None) -> bool:
-    """Whether networks trained with this loss have one output for two classes."""
-    return loss is not None and loss.startswith("binary")
+def add_json(parser: Parser) -> None:
+    """Add ``--json``."""
+    parser.add("--json", "print JSON, with all numbers in full", action="store_true")
 
 
-class RunFolder:
-    """The folder of one training run.
-
-    ``model.safetensors`` and ``history.csv`` of the last finished epoch, ``config.json`` with all
-    settings, and ``checkpoints/`` to resume from; see :class:`xcnn.callbacks.ModelCheckpoint`.
-    """
-
-    def __init__(self, path: Path, lock: folder.Lock | None = None, created: str = "") -> None:
-        self.path = path
-        self.lock = lock  # held by the training that created or resumes the run
-        self.created = created  # "run" or, with the folder, "folder", if this object created it
-
-    @classmethod
-    def create(cls, out: str | None, name: str, config: dict[str, Any]) -> RunFolder:
-        """Create the folder ``out``, or the first free ``runs/NAME-N``, with the config in it.
-
-        Raises
-        ------
-        ArgumentError
-            ``out`` already holds a run, is in use, or is a file.
-        """
-        files = {CONFIG: [_json(config)]}
-        if out is None:
-            for n in itertools.count(1):
-                with contextlib.suppress(FileExistsError):
-                    path = Path("runs") / f"{name}-{n}"
-                    return cls(path, folder.create(path, files), "folder")
-        path = Path(str(out))
-        if path.exists() and not path.is_dir():
-            raise ArgumentError(f"--out {out} is a file: expected a folder; choose another name")
-        with contextlib.suppress(FileExistsError):
-            return cls(path, folder.create(path, files), "folder")
-        lock = folder.Lock(path)
-        held = [name for name in (MODEL, HISTORY, CONFIG) if (path / name).exists()]
-        if held:
-            lock.release()
-            raise ArgumentError(
-                f"--out {out} already holds a run ({', '.join(held)}): go on with it by "
-                f"--resume {shlex.quote(str(out))}, or choose another folder"
-            )
-        folder.commit(path, files)
-        return cls(path, lock, "run")
-
-    def resume(self, config: dict[str, Any]) -> None:
-        """Lock the folder, and store the config with other epochs.
-
-        Raises
-        ------
-        ArgumentError
-            Another process trains in it, or it has nothing to resume from.
-        """
-        self.lock = folder.Lock(self.path)
-        folder.complete(self.path)
-        if (self.path / MODEL).exists() and callbacks.newest(self.path) is None:
-            raise ArgumentError(
-                f"{self.path} has no checkpoint to resume from: start a new run from its network "
-                f"with --init {shlex.quote(str(self.path / MODEL))}"
-            )
-        folder.commit(self.path, {CONFIG: [_json(config)]})
-
-    def remove_if_empty(self) -> None:
-        """Remove what :meth:`create` created, if the training has saved nothing."""
-        if not (self.created and self.path.is_dir()):
-            return
-        if not any((self.path / name).exists() for name in _SAVED):
-            (self.path / CONFIG).unlink()
-            if self.created == "folder":
-                self.path.rmdir()
-
-    def load_model(self) -> Any:
-        """The trained network.
-
-        Raises
-        ------
-        FileNotFoundError, FileFormatError
-            The file is missing or damaged.
-        """
-        folder.complete_if_free(self.path)
-        if not (self.path / MODEL).exists() and (self.path / CONFIG).exists():
-            raise ArgumentError(
-                f"{self.path} has no network yet: no epoch was finished; go on with: xcnn train "
-                f"--resume {shlex.quote(str(self.path))}"
-            )
-        return serialize.load(self.path / MODEL)
-
-    def finished_epochs(self) -> int:
-        """The number of epochs in the history."""
-        path = self.path / HISTORY
-        if not path.exists():
-            return 0
-        with reading(path, "is damaged"):
-            return len(path.read_text("utf-8").splitlines()) - 1
-
-    def load_config(self, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The settings the network was trained with.
-
-        Parameters
-        ----------
-        defaults
-            For settings that runs of older versions lack; if given, the settings that only a
-            training needs are checked too.
-
-        Raises
-        ------
-        ArgumentError
-            Not a run folder.
-        FileFormatError
-            The file is damaged.
-        """
-        path = self.path / CONFIG
-        if not path.exists():
-            raise ArgumentError(
-                f"{self.path} is not a run folder: it has no {CONFIG}; train one with: xcnn train"
-            )
-        folder.complete_if_free(self.path)
-        config, required = read_json(path), _REQUIRED
-        if defaults is not None and isinstance(config, dict):
-            config, required = {**defaults, **config}, {**_REQUIRED, **_OF_TRAINING}
-        wrong = damaged_entries(config, required)
-        if wrong:
-            raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
-        return config
+def run(arguments: argparse.Namespace) -> None:
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise ArgumentError(f"there is no folder {folder}: train a network with: xcnn train")
+    found = [RunFolder(path) for path in folder.iterdir()]
+    runs = [r for r in found if r.is_run()] or [r for r in [RunFolder(folder)] if r.is_run()]
+    runs.sort(key=RunFolder.last_change)
+    records = [describe(run) for run in runs]
+    if arguments.sort:
+        records.sort(key=lambda record: _order(record[arguments.sort]))
+    if arguments.json:
+        print(json.dumps(records, indent=2))
+    elif records:
+        rows = [[_cell(name, record) for name in _COLUMNS] for record in records]
+        titles, ranks = zip(*_COLUMNS.values(), strict=True)
+        print_table([titles, *rows], ranks, left=3)
+        for record in records:
+            if "error" in record:
+                print(printable(f"{record['name']}: {record['error']}"))
+    else:
+        print(f"there are no runs in {folder}; train a network with: xcnn train")
 
 
-def _json(config: dict[str, Any]) -> bytes:
-    return (json.dumps(config, indent=2) + "\n").encode()
+def describe(run: RunFolder) -> dict[str, Any]:
+    """The results of a run; None where there are none, as for one that is damaged."""
+    record: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    record |= {"path": str(run.path), "name": run.path.resolve().name}
+    try:
+        config, history = run.load_config(DEFAULTS), run.load_history()
+    except (XcnnError, OSError) as error:
+        return {**record, "state": "damaged", "error": str(error)}
+    record |= {"model": config["model"], "data": Path(config["data"]).name}
+    record |= {"epochs": len(history), "planned_epochs": config["epochs"]}
+    record["state"] = run.state(config, history)
+    if history:
+        best = best_row(history, "val_accuracy")
+        record |= {"accuracy": history[-1]["val_accuracy"], "loss": history[-1]["val_loss"]}
+        record |= {"best_accuracy": best["val_accuracy"], "best_epoch": int(best["epoch"])}
+        record["seconds"] = sum(row["seconds"] for row in history)
+    is_number = {k: not isinstance(v, float) or math.isfinite(v) for k, v in record.items()}
+    return {k: v if is_number[k] else None for k, v in record.items()}  # JSON has no NaN
 
 
-def damaged_entries(config: Any, required: Mapping[str, Any] = _REQUIRED) -> list[str]:
-    """The required entries of a config that are missing or have the wrong type."""
-    entries = config if isinstance(config, dict) else {}
-    return [key for key, kind in required.items() if not _is(entries.get(key), kind)]
+def _order(value: Any) -> tuple[bool, Any]:
+    return (value is not None, value)
 
 
-def _is(value: Any, kind: Any) -> bool:
-    """Whether ``value`` has a type from ``_REQUIRED``, and is finite."""
-    if isinstance(kind, tuple):
-        return bool(value == kind[1] or _is(value, kind[0]))
-    if isinstance(kind, list):
-        return isinstance(value, list) and bool(value) and all(_is(v, kind[0]) for v in value)
-    if isinstance(kind, dict):
-        return isinstance(value, str) and value in kind
-    return isinstance(value, kind) and (kind is str or abs(value) < _MAX_NUMBER)
+def _cell(name: str, record: Mapping[str, Any]) -> str:
+    value = record[name]
+    if value is None:
+        return "-"
+    if name == "epochs":
+        return f"{value}/{record['planned_epochs']}"
+    return format_value(name, value)
+
+
+def format_value(name: str, value: Any) -> str:
+    """A result as text."""
+    if name == "seconds":
+        return duration(value)
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -15,7 +15,8 @@ from .options import Parser, count
 
 def add_data(parser: Parser, help: str, default: str | None = None) -> None:
     """Add ``--data`` and ``--data-dir``."""
-    parser.add("--data NAME", help, type=_name_or_folder, default=default)
+    names = data.names()
+    parser.add("--data NAME", help, type=_name_or_folder, default=default, suggested=names)
     add_data_dir(parser)
 
 
@@ -26,10 +27,10 @@ def add_data_dir(parser: Parser) -> None:
 
 def add_folder(parser: Parser) -> None:
     """Add the options for reading a folder of images."""
-    size = "for a folder: resize and centre-crop images to N×N; default: 64"
+    size = "resize and centre-crop the images of a folder to N×N; default: 64"
     parser.add("--image-size N", size, type=count)
-    parser.add("--grey", "for a folder: convert images to greyscale", action="store_true")
-    skip = "for a folder: skip files that are damaged or not images, with a warning"
+    parser.add("--grey", "convert the images of a folder to greyscale", action="store_true")
+    skip = "skip files of a folder that are damaged or not images, with a warning"
     parser.add("--skip-unreadable", skip, action="store_true")
 
 

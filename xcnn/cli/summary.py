@@ -1,4 +1,9 @@
-"""Show the layers of a network with shapes, parameters, multiply-adds and memory."""
+"""Show the layers, shapes, parameters, multiply-adds and memory of a network.
+
+xcnn summary resnet18
+xcnn summary resnet20 --input-shape 3,32,32 --classes 10
+xcnn summary runs/lenet5-digits-1
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,13 @@ from ..notebook import terminal_width
 from ..summary import summary
 from .network import MAX_INPUT, describe_inputs, is_onnx
 from .options import Parser, count, shape
-from .runs import RunFolder
+from .run_folder import RunFolder
 
 
 def add_options(parser: Parser) -> None:
-    parser.add("model MODEL", f"a name ({', '.join(models.names())}), a run folder or an ONNX file")
+    names = models.names()
+    about = f"a name, a run folder or an ONNX file; the names: {', '.join(names)}"
+    parser.add("model MODEL", about, suggested=names)
     parser.add("--input-shape C,H,W", "shape of one example; default: the model's", type=shape)
     parser.add("--classes N", "number of classes; default: the model's", type=count)
 

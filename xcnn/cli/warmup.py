@@ -1,4 +1,8 @@
-"""Compile all CUDA kernels now, including CuPy's for a training step."""
+"""Compile all CUDA kernels now: those of xcnn, and CuPy's for a training step.
+
+xcnn warmup
+xcnn warmup --device cuda:1
+"""
 
 from __future__ import annotations
 

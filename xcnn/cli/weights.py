@@ -16,15 +16,16 @@ from .options import Parser
 
 def add_options(parser: Parser) -> None:
     """Add ``--init``, ``--new-head`` and ``--freeze``."""
+    parser.section("initial and frozen weights")
     init = "start from weights, by name: a safetensors, PyTorch or ONNX file, or a URL"
     parser.add("--init FILE", init)
-    head = "with --init: keep random weights where shapes differ"
+    head = "keep random weights where those of --init have other shapes"
     parser.add("--new-head", head, action="store_true")
     freeze = (
         "do not train parameters whose names match, such as 'features.*'; can be repeated; batch "
         "norms still update their running statistics"
     )
-    parser.add("--freeze PATTERN", freeze, action="append")
+    parser.add("--freeze PATTERN", freeze, action="append", values=list)
 
 
 def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import __version__
 from ..data import DataLoader, Subset
 from ..errors import XcnnError
+from ..notebook import duration
 from . import architecture, examples, maps, predictions
 from .run import Run
 
@@ -172,16 +173,6 @@ def overview(
     if run.trainer is not None:
         add("Device", run.settings.get("device", run.trainer.model.device), platform.machine())
     return tiles
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 0.84 s, 12.3 s, 4 min 5 s, 2 h 7 min."""
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def compact(count: float) -> str:

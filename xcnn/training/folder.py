@@ -77,6 +77,15 @@ class Lock:
         self.release()
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a training is writing the folder."""
+    try:
+        Lock(folder).release()
+    except ArgumentError:
+        return True
+    return False
+
+
 def commit(folder: Path, files: Mapping[str, Iterable[Any]], remove: Iterable[str] = ()) -> None:
     """Replace ``files``, by name relative to ``folder``: all of them or none.
 
@@ -173,7 +182,10 @@ def create(folder: Path, files: Mapping[str, Iterable[Any]]) -> Lock:
             shutil.rmtree(staging, ignore_errors=True)
             lock.release()
             if isinstance(error, OSError) and folder.exists():
-                raise FileExistsError(error.errno, error.strerror, str(folder)) from error
+                # not the error's own number, ENOTEMPTY: of that, naming makes another class
+                raise FileExistsError(
+                    errno.EEXIST, os.strerror(errno.EEXIST), str(folder)
+                ) from error
             raise
     return lock
 

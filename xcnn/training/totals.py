@@ -13,7 +13,7 @@ from ..nn import CrossEntropyLoss, Loss
 from ..tensor import Tensor, no_grad
 
 _CHUNK = 1024
-_WITH_ACCURACY = ("classes", "binary")
+WITH_ACCURACY = ("classes", "binary")
 
 
 class Step(NamedTuple):
@@ -80,7 +80,7 @@ class Totals:
 
     def _add_terms(self, step: Step) -> None:
         terms = dict(zip(("loss", "divisor"), self._loss.total(*step[:3]), strict=True))
-        if self._loss.target in _WITH_ACCURACY:
+        if self._loss.target in WITH_ACCURACY:
             terms.update(correct(self._loss, step.output.data, step.target, terms["divisor"]))
         sums = self._sums[-1]
         self._sums[-1] = {n: sums[n] + term if sums else term for n, term in terms.items()}
@@ -95,7 +95,7 @@ class Totals:
 
     def accuracy(self) -> float | None:
         """The fraction of correct answers; None if the loss has no classes."""
-        if self._loss.target not in _WITH_ACCURACY:
+        if self._loss.target not in WITH_ACCURACY:
             return None
         answers = self._sum("answers")
         return self._sum("right") / answers if answers else math.nan

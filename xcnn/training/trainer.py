@@ -84,8 +84,13 @@ class Trainer:
         Steps of the optimiser so far, in all epochs.
     seconds : float
         How long the current epoch has taken so far.
+    gradient_norm : array () or None
+        With ``clip_norm``, the norm of all gradients before clipping in the last step, on the
+        device.
     is_stopping : bool
         Whether :meth:`stop` was called in the current or last fit.
+    validation : DataLoader or None
+        The validation data of the current or last fit.
     callbacks : list of Callback
         Those of the current or last fit.
     is_resuming : bool
@@ -141,6 +146,7 @@ class Trainer:
         self.resumed_from: Any = None
         self.is_resuming = False
         self.loader: DataLoader | None = None
+        self.validation: DataLoader | None = None
         self._first = 0  # epochs before the current or last fit
         self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
@@ -148,6 +154,7 @@ class Trainer:
         self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
+        self.gradient_norm: Any = None
         self._class_weights: Any = None  # until the number of classes is known
 
     # -- training ---------------------------------------------------------------------------
@@ -189,7 +196,8 @@ class Trainer:
             Objects of ``xcnn.callbacks``, or functions called as ``f(trainer, epoch)`` after each
             epoch; one that returns True stops the training.
         progress
-            Show a bar for each epoch (only on a terminal).
+            Show a table of the epochs and a bar for the current one, on a terminal or in a
+            notebook; see :class:`xcnn.callbacks.ProgressBar`.
         validation_split
             Fraction of the examples to hold out for validation, from each class alike (if an
             example has one class), chosen by ``seed``; instead of ``validation``.
@@ -232,7 +240,7 @@ class Trainer:
             self._count_classes(class_weight, loader)
         self._require_optimizer()
         self._use(callbacks, progress, terminate_on_nan)
-        self.loader = loader
+        self.loader, self.validation = loader, validation
         self.is_resuming = resume is not None
         self.resumed_from = None if resume is None else newest(resume)
         if self.resumed_from is not None:
@@ -341,7 +349,7 @@ class Trainer:
         if self.accumulate > 1 and self.loss.reduction != "sum":
             self._divide_gradients(optimizer)
         if self.clip_norm is not None:
-            clip_grad_norm_(optimizer.params, self.clip_norm)
+            self.gradient_norm = clip_grad_norm_(optimizer.params, self.clip_norm).data
         if scaler is not None:
             scaler.step(optimizer)
         else:
@@ -820,7 +828,7 @@ class Trainer:
     def _use(self, callbacks: Sequence[Any], progress: bool, terminate_on_nan: bool) -> None:
         """Register the callbacks of a fit, in their order."""
         used = [as_callback(value) for value in check_list("callbacks", callbacks, "callbacks")]
-        if check_flag("progress", progress):
+        if check_flag("progress", progress) and not any(isinstance(c, ProgressBar) for c in used):
             used.append(ProgressBar())
         if check_flag("terminate_on_nan", terminate_on_nan) and not any(
             isinstance(c, TerminateOnNaN) for c in used

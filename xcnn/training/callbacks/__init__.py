@@ -9,7 +9,7 @@ from .base import HOOKS, Callback, FunctionCallback, as_callback
 from .checkpoint import ModelCheckpoint, newest
 from .loggers import CSVLogger, JSONLogger, TensorBoardLogger
 from .progress import ProgressBar
-from .schedule import GradientAccumulation, LearningRateLog
+from .schedule import GradientAccumulation, GradientNorm, LearningRateLog
 from .stopping import EarlyStopping, TerminateOnNaN, TimeLimit
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "EarlyStopping",
     "FunctionCallback",
     "GradientAccumulation",
+    "GradientNorm",
     "JSONLogger",
     "LearningRateLog",
     "ModelCheckpoint",

@@ -1,0 +1,168 @@
+"""The settings of a training: from the options of ``xcnn train``, or from the run to resume."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, backends, data, metrics
+from ..checks import check_choice
+from ..data.augment import MIXTURES, recipe_names
+from ..errors import ArgumentError
+from . import optimizer, sources
+from .run_folder import RunFolder, is_binary
+
+SMALL = 10_000  # images; smaller datasets get more epochs by default
+#: options copied to the config unchanged
+_COPIED = (
+    *("limit", "batch_size", "loss", "init", "new_head", "seed", "precision", "data_dir"),
+    *("accumulate", "metrics", "class_weight", "ema", "patience"),
+    *("checkpoint_every", "keep", "best", "log", "report"),
+)
+#: options that go with --resume; the others are those of the run
+MAY_CHANGE = (
+    *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir"),
+    "data",  # where the folder is now
+)
+
+
+#: settings that runs of older versions lack
+DEFAULTS: dict[str, Any] = {
+    **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
+    **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
+    "report": False,
+}
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Check the options that do not depend on the data before loading it."""
+    loss = arguments.loss
+    if arguments.new_head and not arguments.init:
+        raise ArgumentError("--new-head needs --init: pass both, or leave it out")
+    if arguments.class_weight and is_binary(loss):
+        raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
+    if arguments.best is not None:
+        measured = ["loss", "accuracy", *(metrics.create(name).name for name in arguments.metrics)]
+        columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
+        check_choice("--best", arguments.best, columns)
+    for name in recipe_names(arguments.augment, arguments.data):
+        if name in MIXTURES and loss != "cross_entropy":
+            raise ArgumentError(
+                f"--augment {name} mixes labels, which --loss {loss} does not support: use "
+                "cross_entropy"
+            )
+
+
+def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The config of the run to resume; the arguments take over what it says of the data.
+
+    Raises
+    ------
+    ArgumentError
+        Not a run, one that is finished, or an option that a run cannot change.
+    """
+    refused = [name for name in arguments.given if name not in MAY_CHANGE]
+    if arguments.model or refused:
+        what = f"--{refused[0].replace('_', '-')}" if refused else arguments.model
+        raise ArgumentError(
+            f"--resume goes on with the run's own settings: leave out {what}, or start a new run"
+        )
+    folder = RunFolder(Path(arguments.resume))
+    config = folder.load_config(DEFAULTS)
+    epochs, done = arguments.epochs or config["epochs"], len(folder.load_history())
+    if arguments.epochs and done > epochs:
+        raise ArgumentError(
+            f"--epochs {epochs}: {arguments.resume} has finished {count_epochs(done)} already; "
+            "pass more"
+        )
+    if "data" in arguments.given:
+        if not (sources.is_folder(config["data"]) and sources.is_folder(arguments.data)):
+            raise ArgumentError("--data with --resume is for a folder of images that was moved")
+        config["data"] = os.path.abspath(arguments.data)
+    if sources.is_folder(config["data"]) and not os.path.isdir(config["data"]):
+        raise ArgumentError(f"{config['data']} is gone: if it was moved, pass --data FOLDER")
+    for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision"):
+        setattr(arguments, name, config[name])
+    if "device" not in arguments.given:
+        arguments.device = config["device"]
+    arguments.data_dir = arguments.data_dir or config["data_dir"]
+    if sources.is_folder(config["data"]):
+        arguments.image_size = config["input_shape"][1]
+        arguments.grey = config["input_shape"][0] == 1
+        arguments.skip_unreadable = config.get("on_error") == "skip"
+    device = backends.get(arguments.device).device
+    return {**config, "epochs": epochs, "device": device, "data_dir": arguments.data_dir}
+
+
+def check_same_data(config: dict[str, Any], dataset: data.DataSplits) -> None:
+    """Refuse to resume on data that are not those of the run."""
+    found = {"classes": list(dataset.classes), "input_shape": list(dataset.image_shape)}
+    if sources.is_folder(config["data"]):
+        found["files"] = sources.files(dataset)
+    for name, value in found.items():
+        if value != config.get(name):
+            raise ArgumentError(
+                f"{config['data']} has changed since the run began: {name}: {config.get(name)}, "
+                f"now {value}; start a new run"
+            )
+
+
+def of_options(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[str, Any]:
+    """All settings, with defaults filled in."""
+    loss = arguments.loss
+    if len(dataset.image_shape) != 3 and arguments.model not in (None, "mlp"):
+        raise ArgumentError(
+            f"{arguments.model} takes images, but {dataset.name} holds features: use mlp"
+        )
+    if is_binary(loss) and len(dataset.classes) != 2:
+        raise ArgumentError(
+            f"--loss {loss} needs two classes, but {dataset.name} has {len(dataset.classes)}: use "
+            "cross_entropy or nll"
+        )
+    epochs = arguments.epochs or _default_epochs(len(dataset.train))
+    return {
+        "xcnn": __version__,
+        "model": arguments.model or _default_model(dataset.image_shape),
+        "data": dataset.name,
+        "classes": dataset.classes,
+        "input_shape": list(dataset.image_shape),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "scale": dataset.normalize().scale,
+        "augment": ",".join(recipe_names(arguments.augment, arguments.data)) or "none",
+        **sources.settings(arguments),
+        **({"files": sources.files(dataset)} if sources.is_folder(arguments.data) else {}),
+        "epochs": epochs,
+        **optimizer.settings(arguments, epochs),
+        "freeze": arguments.freeze or [],
+        "device": backends.get(arguments.device).device,
+        **{key: getattr(arguments, key) for key in _COPIED},
+    }
+
+
+def count_epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+def _default_model(shape: Sequence[int]) -> str:
+    return "lenet5" if len(shape) == 3 else "mlp"
+
+
+def _default_epochs(images: int) -> int:
+    return 20 if images < SMALL else 5
+
+
+def fill_in(arguments: argparse.Namespace) -> None:
+    """Give options that were left out the values that the training would use.
+
+    The model and the epochs depend on the data, so a folder of images leaves them open.
+    """
+    vars(arguments).update(optimizer.defaults(arguments))
+    if not sources.is_folder(arguments.data):
+        status = data.status(arguments.data, arguments.data_dir)
+        images = min(status.counts[0], arguments.limit or status.counts[0])
+        arguments.model = arguments.model or _default_model(data.info(arguments.data).shape)
+        arguments.epochs = arguments.epochs or _default_epochs(images)
