@@ -40,7 +40,7 @@ const rowHead = (name, attributes = {}) => el("th", { scope: "row", ...attribute
 
 /** A part of the page that may be wider than it; a long one scrolls. */
 function scrolling(label, child, rows = 0) {
-  const style = rows > 25 ? "wide tall" : "wide";
+  const style = rows > 40 ? "wide tall" : "wide";
   return el("div", { class: style, tabindex: 0, role: "region", "aria-label": label }, child);
 }
 
