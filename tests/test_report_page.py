@@ -165,25 +165,24 @@ def test_contrast(scheme, run_folder, visit):
     assert low_contrast(page) == []
 
 
-def test_dark_mode(run_folder, visit):
+def test_dark_mode(page):
     background = "getComputedStyle(document.body).backgroundColor"
-    light = visit((run_folder / "report.html").as_uri(), color_scheme="light")
-    dark = visit((run_folder / "report.html").as_uri(), color_scheme="dark")
-    assert (light.evaluate(background), dark.evaluate(background)) == (
-        "rgb(246, 247, 249)",
-        "rgb(13, 17, 23)",
-    )
-    light.get_by_role("button", name="Dark").click()
-    assert light.evaluate(background) == "rgb(13, 17, 23)"
-    light.reload()  # the choice is kept
-    assert light.evaluate(background) == "rgb(13, 17, 23)"
+    light, dark = "rgb(246, 247, 249)", "rgb(13, 17, 23)"
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(background) == light
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(background) == dark
+    page.emulate_media(color_scheme="light")
+    page.get_by_role("button", name="Dark").click()
+    assert page.evaluate(background) == dark
+    page.reload()  # the choice is kept
+    assert page.evaluate(background) == dark
 
 
-@pytest.mark.parametrize("width", [360, 800, 1600])
-def test_nothing_is_wider_than_the_window(width, run_folder, visit):
-    uri = (run_folder / "report.html").as_uri()
-    page = visit(uri, viewport={"width": width, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def test_nothing_is_wider_than_the_window(page):
+    for width in (1600, 800, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_print(page):
@@ -254,7 +253,7 @@ def test_live_page_loads_itself_again(tmp_path, visit):
     assert page.evaluate("scrollY") == 250
     page.get_by_role("button", name="Pause").click()
     live_page(path, 4)
-    page.wait_for_timeout(2300)
+    page.wait_for_timeout(1200)
     assert page.locator("output").first.inner_text().startswith("epoch 3")
     page.reload()  # the training has ended
     assert page.locator("output").first.inner_text().startswith("epoch 4")

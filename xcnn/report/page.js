@@ -86,7 +86,7 @@ function themeSwitch() {
 class Live {
   constructor({ period, until }) {
     this.until = until;
-    this.seconds = Math.min(30, Math.max(2, period / 2));
+    this.seconds = Math.min(30, Math.max(1, period / 2));
     this.text = el("span", { role: "status" });
     this.button = el("button", { onclick: () => this.pause(!saved.paused) }, "Pause");
     this.node = el("p", { class: "live" }, el("span", { class: "dot", "aria-hidden": "true" }), this.text, this.button);
