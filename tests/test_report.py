@@ -454,18 +454,31 @@ def _often(shown):
     return on_epoch_end
 
 
-def test_report_of_a_training_that_ends_early(tmp_path):
+def test_report_of_a_training_on_a_stream(tmp_path):
+    x, y = images()
+    stream = data.DataLoader(data.IterableDataset(lambda: zip(x, y, strict=True)), batch_size=8)
+    trainer = xcnn.Trainer(small_net(), "adam")
+    shown = report.Report(tmp_path / "page.html", test=(x, y))
+    trainer.fit(stream, epochs=1, callbacks=[shown], progress=False)
+    assert content_of(tmp_path / "page.html")["runs"][0]["data"]["sizes"] == {"test": 24}
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        (KeyboardInterrupt, "The training was interrupted."),
+        (RuntimeError, "The training ended with RuntimeError."),
+    ],
+)
+def test_report_of_a_training_that_ends_early(error, note, tmp_path):
     def stop(trainer, epoch):
-        raise KeyboardInterrupt
+        raise error
 
     x, y = images()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         train([report.Report(tmp_path / "page.html", test=(x, y)), _last(stop)])
     content = content_of(tmp_path / "page.html")
-    assert (content["live"], content["note"]) == (
-        None,
-        "The training ended with KeyboardInterrupt.",
-    )
+    assert (content["live"], content["note"]) == (None, note)
 
 
 def _last(function):

@@ -16,6 +16,8 @@ from .compare import comparison
 from .page import html
 from .run import Run
 
+_INTERRUPTED = "The training was interrupted."
+
 
 def write(
     path: AnyPath,
@@ -149,13 +151,15 @@ class Report(callbacks.Callback):
 
     def on_fit_end(self, trainer: Any) -> None:
         if trainer.is_interrupted:
-            self._end(trainer, "The training was interrupted; it can be resumed.")
+            self._end(trainer, _INTERRUPTED)
         elif trainer.history:
             write(self.path, self._run(trainer), limit=self.limit)
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
         if self._last is not None and self.path.parent.is_dir():  # else there is no live page
-            self._end(trainer, f"The training ended with {type(error).__name__}.")
+            is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
+            why = _INTERRUPTED if is_stop else f"The training ended with {type(error).__name__}."
+            self._end(trainer, why)
 
     def _end(self, trainer: Any, note: str) -> None:
         """Write at once the quick sections of a training that will not go on."""
@@ -168,7 +172,7 @@ class Report(callbacks.Callback):
             self.name or type(trainer.model).__name__,
             trainer,
             self.test,
-            self.train if self.train is not None else trainer.loader,
+            self.train,
             self.classes,
             settings=self.settings,
             epochs=trainer.epochs,
