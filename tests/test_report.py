@@ -335,6 +335,36 @@ def test_page_of_a_trainer(backend, tmp_path):
     assert {m["name"] for m in run["explained"][0]["maps"]} >= {"Grad-CAM", "Occlusion"}
 
 
+def test_transform_that_changes_the_size(tmp_path):
+    x, y = images()
+    half = data.DataLoader(
+        (np.repeat(np.repeat(x, 2, 2), 2, 3), y), transform=lambda x: x[..., ::2, ::2]
+    )
+    report.write(tmp_path / "page.html", report.Run("net", xcnn.Trainer(small_net()), test=half))
+    (run,) = content_of(tmp_path / "page.html")["runs"]
+    assert len(run["explained"]) == 6
+    assert run["missing"] == []
+
+
+class Two(nn.Module):
+    """Returns two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.inner(x), self.inner(x)
+
+
+def test_network_with_several_outputs(tmp_path):
+    x, y = np.zeros((3, 4), np.float32), np.zeros(3, int)
+    report.write(tmp_path / "page.html", report.Run("net", xcnn.Trainer(Two()), test=(x, y)))
+    (run,) = content_of(tmp_path / "page.html")["runs"]
+    assert run["missing"] == ["The network returns several outputs: there is no class to count."]
+    assert len(run["architecture"]["nodes"]) == 2
+
+
 @pytest.mark.parametrize("kind", ["features", "regression", "no test", "diverged", "nothing"])
 def test_pages_of_unusual_runs(kind, tmp_path):
     rng = np.random.default_rng(0)

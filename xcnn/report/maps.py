@@ -174,7 +174,12 @@ def _row(found: Any) -> dict[str, Any]:
 def explained(
     model: Module, x: Array, raw: Array, bounds: tuple[float, float], graph: Graph
 ) -> list[dict[str, Any]] | str:
-    """Feature maps and attributions of pictures; or why the network cannot be explained."""
+    """Feature maps and attributions of pictures; or why the network cannot be explained.
+
+    Of pictures whose size the transform changes, the maps are shown over what the network takes.
+    """
+    if raw.shape[2:] != x.shape[2:]:
+        raw, bounds = x, (float(np.nanmin(x)), float(np.nanmax(x)))
     try:
         of_features = feature_maps(model, x, graph)
         of_pictures = attributions(model, x, raw, bounds, graph)

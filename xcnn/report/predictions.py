@@ -72,6 +72,8 @@ def predict(run: Run, limit: int) -> Predictions | str:
         if not isinstance(batch, tuple) or len(batch) < 2:
             return "The test data have no labels."
         scores.append(trainer.predict(batch[0]))
+        if not isinstance(scores[-1], np.ndarray):
+            return "The network returns several outputs: there is no class to count."
         targets.append(np.asarray(batch[1]))
     probabilities, labels = np.concatenate(scores), np.concatenate(targets)
     is_one_label = kind == "binary" and probabilities.size == len(indices)
