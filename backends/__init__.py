@@ -1,7 +1,12 @@
 """Devices: one :class:`Backend` object each, looked up by name or by array type.
 
->>> backends.get("cpu")          # by name: "cpu", "cuda", "cuda:1" or "auto"
->>> backends.of(array)           # by the type of an array
+Examples
+--------
+>>> from xcnn import backends
+>>> backends.get("cpu").device  # by name: "cpu", "cuda", "cuda:1" or "auto"
+'cpu'
+>>> backends.of(np.zeros(3)).device  # by the type of an array
+'cpu'
 """
 
 from __future__ import annotations

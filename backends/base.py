@@ -28,6 +28,7 @@ _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _MASK32, MASK64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
+#: arithmetic of matrix products: see :meth:`Backend.precision`
 PRECISIONS = ("float32", "tf32", "float16")
 #: the fused steps of optimisers, and the settings that they take, in order
 OPTIMIZER_KERNELS = {

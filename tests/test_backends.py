@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -325,21 +324,6 @@ def test_register(registry):
     assert backends.get("own") is own
     assert backends.of(np.ones(2).view(Array)) is own
     assert repr(own) == "<Backend own>"
-
-
-def test_the_backend_in_the_documentation(registry):
-    """It trains a network, with the numbers of the CPU."""
-    text = (Path(__file__).parents[1] / "docs" / "backends.md").read_text(encoding="utf-8")
-    exec(text.split("```python\n")[1].split("```")[0], scope := {})
-    x, target = normal(4, 1, 28, 28, dtype="float32"), np.arange(4)
-    losses = {}
-    for device, kind in (("cpu", np.ndarray), ("mine", scope["MyArray"])):
-        xcnn.manual_seed(0)
-        model = xcnn.models.create("lenet5").to(device)
-        assert {type(p.data) for p in model.parameters()} == {kind}
-        trainer = xcnn.Trainer(model, xcnn.optim.Adam(model.parameters()))
-        losses[device] = [epoch.train_loss for epoch in trainer.fit(x, target, epochs=3)]
-    np.testing.assert_allclose(losses["mine"], losses["cpu"], rtol=1e-5)
 
 
 # -- when CuPy, the driver or the device is missing ----------------------------------------

@@ -1,15 +1,12 @@
 """Logs: the same after any interruption as of a training that was never interrupted."""
 
 import csv
-import functools
 import io
 import json
 import math
 import os
-import re
 import signal
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +24,11 @@ from xcnn.training.callbacks import (
     TensorBoardLogger,
 )
 
-from .conftest import PACKAGE, normal
+from .conftest import normal
 
 X = normal(50, 1, 6, 6, dtype="float32")
 Y = np.arange(50) * 7 % 3
 EPOCHS = 3  # of 5 batches
-GUIDE = PACKAGE.parent / "docs" / "training.md"
 
 
 class Interrupted(Exception):
@@ -512,40 +508,6 @@ def test_a_run_of_an_older_version_has_no_logs(tmp_path):
     assert config.pop("log") == []
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     assert main(["train", "--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0
-
-
-# The guide
-
-
-@pytest.mark.skipif(not GUIDE.is_file(), reason="not a checkout")
-def test_the_guide(tmp_path, monkeypatch, capsys):
-    """The examples run in order, in one namespace; wandb and mlflow are stand-ins."""
-    calls = []
-    for name, function in (("wandb", "log"), ("mlflow", "log_metrics")):
-        module = types.ModuleType(name)
-        note = functools.partial(
-            lambda name, data, step=None: calls.append((name, data, step)), name
-        )
-        setattr(module, function, note)
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S):
-        exec(block, names)
-    assert names["probabilities"].shape == (200, 10)
-    assert [line[:2] for line in Path("run/history.csv").read_text().splitlines()] == [
-        *("ep", "1,", "2,", "3,")
-    ]
-    assert [row["epoch"] for row in lines("logs/log.jsonl")][-2:] == [
-        epoch.epoch for epoch in names["trainer"].history[-2:]
-    ]
-    trainer = fit(names["to_wandb"], names["to_mlflow"], epochs=2)
-    assert [(name, step) for name, _, step in calls] == [
-        *(("wandb", 1), ("mlflow", 1), ("wandb", 2), ("mlflow", 2))
-    ]
-    for i, (_, values, _) in enumerate(calls):
-        assert values["val_loss"] == trainer.history[i // 2].val_loss
-        assert all(isinstance(value, int | float) for value in values.values())
 
 
 # History

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import re
 import subprocess
 import sys
 import threading
@@ -444,11 +443,3 @@ def test_needs_scikit_learn():
     )
     assert MissingPackageError.__name__ in result.stderr
     assert "pip install 'xcnn[sklearn]'" in result.stderr
-
-
-def test_examples_of_the_guide(capsys):
-    guide = (CHECKOUT / "docs" / "sklearn.md").read_text(encoding="utf-8")
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
-        exec(block, names)
-    assert capsys.readouterr().out

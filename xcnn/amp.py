@@ -35,7 +35,8 @@ class GradScaler:
 
     Examples
     --------
-    >>> with amp.autocast():
+    >>> scaler = xcnn.amp.GradScaler("cpu")
+    >>> with xcnn.amp.autocast():
     ...     output = model(x.astype("float16"))
     >>> loss = F.cross_entropy(output.astype("float32"), y)
     >>> scaler.backward(loss)

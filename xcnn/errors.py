@@ -8,6 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+# fmt: off
+__all__ = [
+    "ArgumentError", "DTypeError", "DataError", "DeviceError", "DivergenceError", "ExportError",
+    "FileFormatError", "GradientError", "MissingPackageError", "OutOfMemoryError",
+    "OutOfRangeError", "ShapeError", "StateDictError", "UnknownNameError",
+    "UnsupportedOperatorError", "XcnnError",
+]
+# fmt: on
+
 
 class XcnnError(Exception):
     """Base class of all errors that xcnn raises.

@@ -1,14 +1,10 @@
 """Extension points: user-defined operations, layers, backends and ONNX emitters.
 
-=================  =====================================================================
-to add             use
-=================  =====================================================================
-an operation       subclass :class:`Function`, or :class:`ImageFunction`; mark the public
-                   function :func:`operation`
-a layer            subclass :class:`Module`; :func:`register_layer` for saved files
-a backend          subclass :class:`Backend`; :func:`register_backend`
-an ONNX emitter    :func:`onnx_emitter`, for a user-defined operation
-=================  =====================================================================
+- An operation: subclass :class:`Function`, or :class:`ImageFunction`; mark the public function
+  with :func:`operation`.
+- A layer: subclass :class:`Module`; :func:`register_layer` for saved files.
+- A backend: subclass :class:`Backend`; :func:`register_backend`.
+- An ONNX emitter: :func:`onnx_emitter`, for a user-defined operation.
 """
 
 from __future__ import annotations

@@ -4,13 +4,11 @@ Each function fills a Parameter in place. fan_in is the number of inputs summed 
 fan_out the number of outputs that one input contributes to: C·kH·kW and F·kH·kW for a convolution
 weight (F, C, kH, kW).
 
-=============  =============================  ==========================================
-function       variance                       source
-=============  =============================  ==========================================
-``kaiming_*``  gain² / fan_in                 He et al. 2015, arXiv:1502.01852
-``xavier_*``   gain² · 2 / (fan_in+fan_out)   Glorot & Bengio 2010
-``lecun_*``    1 / fan_in                     LeCun et al. 1998, "Efficient BackProp"
-=============  =============================  ==========================================
+The variance of the weights:
+
+- ``kaiming_*``: gain² / fan_in (He et al. 2015, arXiv:1502.01852)
+- ``xavier_*``: gain² · 2 / (fan_in + fan_out) (Glorot & Bengio 2010)
+- ``lecun_*``: 1 / fan_in (LeCun et al. 1998, "Efficient BackProp")
 
 The gains of ``kaiming_*`` are PyTorch's: √2 for relu, 5/3 for tanh, 3/4 for selu, √(2 / (1 + a²))
 for leaky_relu (a = 0.01), prelu (a = 0.25, its initial slope) and rrelu (a = 11/48, its mean
@@ -41,6 +39,14 @@ if TYPE_CHECKING:  # importing numpy.random takes a while
     from numpy.random import Generator
 
     _Rng = Generator | None
+
+# fmt: off
+__all__ = [
+    "calculate_gain", "constant_", "dirac_", "eye_", "fans", "for_activation_", "gain",
+    "kaiming_normal_", "kaiming_uniform_", "lecun_normal_", "lecun_uniform_", "normal_", "ones_",
+    "orthogonal_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+]
+# fmt: on
 _skip = ContextVar("skip", default=False)
 # fmt: off
 _RELU_LIKE = (

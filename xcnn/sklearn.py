@@ -1,7 +1,13 @@
 """Networks as scikit-learn estimators; needs ``pip install xcnn[sklearn]``.
 
+Examples
+--------
+>>> from sklearn.datasets import load_digits
+>>> from sklearn.model_selection import cross_val_score
 >>> from xcnn.sklearn import CNNClassifier
->>> scores = cross_val_score(CNNClassifier(epochs=5, random_state=0), images, labels)
+>>> images, labels = load_digits().images[:200], load_digits().target[:200]
+>>> classifier = CNNClassifier(scale=16, epochs=2, random_state=0)
+>>> scores = cross_val_score(classifier, images, labels, cv=2)
 """
 
 from __future__ import annotations
@@ -337,8 +343,8 @@ class CNNClassifier(ClassifierMixin, _Estimator):
 
     Examples
     --------
-    >>> classifier = CNNClassifier("resnet20", epochs=30, augment="flip,crop", schedule="cosine")
-    >>> classifier.fit(x_train, y_train).score(x_test, y_test)
+    >>> classifier = CNNClassifier("lenet5", epochs=30, augment="crop", schedule="cosine")
+    >>> accuracy = classifier.fit(x_train, y_train).score(x_test, y_test)
     """
 
     _: KW_ONLY
@@ -411,8 +417,12 @@ class CNNRegressor(RegressorMixin, _Estimator):
 
     Examples
     --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_diabetes(return_X_y=True)
     >>> regressor = make_pipeline(StandardScaler(), CNNRegressor(epochs=50, random_state=0))
-    >>> regressor.fit(X_train, y_train).score(X_test, y_test)
+    >>> r2 = regressor.fit(X[:300], y[:300]).score(X[300:], y[300:])
     """
 
     def __sklearn_tags__(self) -> Any:

@@ -517,6 +517,18 @@ class Tensor:
         optimisers leave the tensor unchanged.
     creator : Function or None
         The operation that returned it; None for a leaf.
+    shape : tuple of int
+    ndim : int
+    dtype : numpy.dtype
+    T : Tensor
+        A matrix transposed.
+    mT : Tensor
+        The last two axes swapped.
+
+    Notes
+    -----
+    Operators, and methods with PyTorch's names, are the operations of :mod:`xcnn.functional`. A
+    method with an underscore, such as ``x.sqrt_()``, writes its result into the tensor.
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_requires", "creator")
@@ -992,8 +1004,11 @@ def vjp(function: Any, *arrays: Any, **settings: Any) -> tuple[Array, Any]:
 
     Examples
     --------
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
     >>> y, pullback = xcnn.vjp(F.conv2d, x, w, b, stride=2, padding="same")
-    >>> dx, dw, db = pullback(dy)
+    >>> dx, dw, db = pullback(np.ones_like(y))
+    >>> dx.shape, dw.shape, db
+    ((2, 3, 8, 8), (4, 3, 3, 3), array([32., 32., 32., 32.]))
     """
     for array in arrays:
         if array is not None:

@@ -13,6 +13,8 @@ from .errors import DTypeError, GradientError
 from .nn import Module
 from .tensor import Tensor, enable_grad, no_grad, walk
 
+__all__ = ["TOLERANCES", "assert_close", "gradcheck"]
+
 #: (relative, absolute) tolerance by dtype
 TOLERANCES: dict[str, tuple[float, float]] = {
     "float16": (1e-2, 1e-3),

@@ -2,6 +2,8 @@
 
 Data stay on the host as NumPy arrays; the trainer moves each batch to the device.
 
+Examples
+--------
 >>> from xcnn.data import DataLoader, load
 >>> digits = load("digits")
 >>> loader = DataLoader(digits.train, batch_size=32, shuffle=True, transform=digits.normalize())

@@ -17,6 +17,7 @@ from ..checks import check_callable, check_int
 from ..errors import DataError, DTypeError
 from ..notebook import html_table
 
+#: what a dataset returns for several indices: arrays, stacked along the first axis
 Batch: TypeAlias = tuple[np.ndarray, ...]
 
 
@@ -237,6 +238,7 @@ class IterableDataset(Dataset):
 
     Examples
     --------
+    >>> from xcnn.data import DataLoader
     >>> def squares():
     ...     for n in range(5):
     ...         yield np.float32(n), n * n

@@ -68,8 +68,10 @@ class ImageFolder(Dataset):
 
     Examples
     --------
-    >>> photos = ImageFolder("photos/train", size=96)       # photos/train/cat/1.jpg, ...
-    >>> x, y = photos.batch(np.arange(32))                  # uint8 (32, 3, 96, 96), int64 (32,)
+    >>> photos = ImageFolder("photos", size=96)  # photos/cat/1.jpg, photos/dog/1.jpg, ...
+    >>> x, y = photos.batch(np.arange(8))
+    >>> x.shape, x.dtype.name, y.shape
+    ((8, 3, 96, 96), 'uint8', (8,))
     """
 
     def __init__(
@@ -226,6 +228,7 @@ def load_folder(
 
     Examples
     --------
+    >>> from xcnn.data import DataLoader
     >>> photos = load_folder("photos", size=96)
     >>> loader = DataLoader(photos.train, 64, shuffle=True, transform=photos.normalize())
     """

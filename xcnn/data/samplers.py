@@ -33,6 +33,7 @@ class WeightedRandomSampler:
 
     Examples
     --------
+    >>> from xcnn.data import DataLoader
     >>> y = np.array([0, 0, 0, 1])
     >>> sampler = WeightedRandomSampler(class_weights(y)[y])  # as often 1 as 0, on average
     >>> loader = DataLoader((np.arange(4), y), batch_size=2, sampler=sampler)

@@ -55,6 +55,10 @@ def feature_maps(model: Module, x: Any, layers: Any = None) -> dict[str, Array]:
     --------
     >>> for path, maps in xcnn.explain.feature_maps(model, x, "stages").items():
     ...     print(path, maps.shape)
+    act1 (16, 6, 28, 28)
+    pool1 (16, 6, 14, 14)
+    act2 (16, 16, 10, 10)
+    pool2 (16, 16, 5, 5)
     """
     x = examples(model, x)
     with prepared(model):

@@ -47,7 +47,8 @@ def create(name: str | Metric, loss: Loss | None = None, **settings: Any) -> Met
     >>> f1 = xcnn.metrics.create("f1", nn.CrossEntropyLoss(ignore_index=255))
     >>> for x, y in loader:
     ...     f1.update(F.softmax(model(x)), y)
-    >>> f1.compute()
+    >>> 0 <= f1.compute() <= 1
+    True
     """
     metric = name if isinstance(name, Metric) else _build(str(name), loss, settings)
     if loss is not None:

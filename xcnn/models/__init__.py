@@ -1,6 +1,8 @@
 # ruff: noqa: F403 (each module lists its networks in __all__)
 """Model zoo: networks by name.
 
+Examples
+--------
 >>> model = xcnn.models.create("resnet20", num_classes=10)
 """
 

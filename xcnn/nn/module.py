@@ -576,9 +576,11 @@ def record_activations(module: Module) -> Iterator[dict[str, Array]]:
 
     Examples
     --------
+    >>> model = xcnn.models.create("lenet5")
     >>> with nn.record_activations(model) as activations:
-    ...     model(x)
+    ...     output = model(np.zeros((2, 1, 28, 28), "float32"))
     >>> activations["conv1"].shape
+    (2, 6, 28, 28)
     """
     activations: dict[str, Array] = {}
 

@@ -1,10 +1,15 @@
 """xcnn as an ONNX backend, the interface that ONNX's tools and tests use.
 
->>> import xcnn.onnx.backend as backend
->>> rep = backend.prepare(model, device="CPU")
->>> outputs = rep.run([x])
-
 See https://github.com/onnx/onnx/blob/main/docs/ImplementingAnOnnxBackend.md.
+
+Examples
+--------
+>>> import onnx
+>>> import xcnn.onnx.backend as backend
+>>> xcnn.onnx.export(nn.ReLU(), np.zeros(3, "float32"), "relu.onnx")
+>>> rep = backend.prepare(onnx.load("relu.onnx"), device="CPU")
+>>> rep.run([np.float32([-1, 0, 2])])[0]
+array([0., 0., 2.], dtype=float32)
 """
 
 from __future__ import annotations

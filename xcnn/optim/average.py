@@ -135,10 +135,13 @@ class EMA(WeightAverage):
     --------
     >>> average = optim.EMA(model)
     >>> for x, y in loader:
-    ...     trainer.train_step(x, y)
+    ...     loss = F.cross_entropy(model(x), y)
+    ...     optimizer.zero_grad()
+    ...     loss.backward()
+    ...     optimizer.step()
     ...     average.update()
     >>> with average.applied():
-    ...     trainer.evaluate(x_val, y_val)
+    ...     result = trainer.evaluate(x_val, y_val)
     >>> average.copy_to(model)
     """
 
@@ -176,7 +179,7 @@ class SWA(WeightAverage):
     --------
     >>> average = optim.SWA(model)
     >>> for epoch in range(10):
-    ...     trainer.fit(x, y, epochs=1)
+    ...     history = trainer.fit(x, y, epochs=1)
     ...     average.update()
     >>> average.copy_to(model)
     >>> optim.update_batch_norm(model, (batch for batch, _ in loader))

@@ -47,12 +47,13 @@ class LBFGS(Optimizer):
 
     Examples
     --------
+    >>> optimizer = optim.LBFGS(model.parameters(), max_iter=5)
     >>> def closure():
     ...     optimizer.zero_grad()
-    ...     loss = F.mse_loss(model(x), y)
+    ...     loss = F.cross_entropy(model(x), y)
     ...     loss.backward()
     ...     return loss
-    >>> optimizer.step(closure)
+    >>> loss = optimizer.step(closure)
     """
 
     lr: float = 1.0

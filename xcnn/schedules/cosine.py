@@ -32,7 +32,7 @@ class CosineAnnealingLR(LRScheduler):
     Examples
     --------
     >>> schedule = CosineAnnealingLR(optimizer, T_max=5)
-    >>> xcnn.Trainer(model, optimizer, schedule=schedule).fit(x, y, epochs=5)
+    >>> history = xcnn.Trainer(model, optimizer, schedule=schedule).fit(x, y, epochs=5)
     """
 
     def __init__(

@@ -78,6 +78,7 @@ class SequentialLR(_Several):
 
     Examples
     --------
+    >>> from xcnn.schedules import CosineAnnealingLR, LinearLR
     >>> warm_up = LinearLR(optimizer, 0.1, total_iters=3)
     >>> schedule = SequentialLR(optimizer, [warm_up, CosineAnnealingLR(optimizer, 17)], [3])
     """

@@ -108,7 +108,7 @@ class Trainer:
     Examples
     --------
     >>> trainer = xcnn.Trainer(model, optim.Adam(model.parameters()), loss="cross_entropy")
-    >>> trainer.fit(x_train, y_train, epochs=5, validation=(x_val, y_val))
+    >>> history = trainer.fit(x_train, y_train, epochs=5, validation=(x_val, y_val))
     >>> probabilities = trainer.predict(x_test)
     """
 

@@ -29,6 +29,7 @@ def _eighth(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, (size[0] + 4) // 8), max(1, (size[1] + 4) // 8)
 
 
+#: what ``xcnn train --augment`` calls the augmentations
 RECIPES = {
     "flip": Recipe("left and right swapped", lambda hw, _: RandomHorizontalFlip()),
     "vflip": Recipe("top and bottom swapped", lambda hw, _: RandomVerticalFlip()),
@@ -62,6 +63,7 @@ RECIPES = {
     "mixup": Recipe("blend pairs of images, alpha 0.2", lambda _, classes: MixUp(classes)),
     "cutmix": Recipe("paste parts of other images", lambda _, classes: CutMix(classes)),
 }
+#: those of :data:`RECIPES` that change the labels too, and come after normalisation
 MIXTURES = ("mixup", "cutmix")
 # "standard" by dataset; other datasets and image folders get flip and crop
 _STANDARD = {"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]}
@@ -110,7 +112,7 @@ def training_transform(text: str, dataset: DataSplits) -> Compose | Normalize:
 
     Examples
     --------
-    >>> training_transform("flip,mixup", load("cifar10"))
+    >>> training_transform("flip,mixup", xcnn.data.load("digits"))
     Compose([RandomHorizontalFlip(p=0.5), Normalize(...), MixUp(num_classes=10, alpha=0.2)])
     """
     if not isinstance(dataset, DataSplits):

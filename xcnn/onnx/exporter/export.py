@@ -82,6 +82,7 @@ def export(
 
     Examples
     --------
+    >>> model = xcnn.models.create("resnet20")
     >>> xcnn.onnx.export(model, np.zeros((1, 3, 32, 32), "float32"), "model.onnx")
     """
     if not isinstance(model, nn.Module):

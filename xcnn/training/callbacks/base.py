@@ -74,6 +74,7 @@ class Callback:
         """Restore the result of :meth:`state_dict`, after on_fit_start."""
 
 
+#: names of the methods of a :class:`Callback` that a training calls
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 

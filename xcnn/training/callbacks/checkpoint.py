@@ -93,7 +93,9 @@ class ModelCheckpoint(Callback):
 
     Examples
     --------
-    >>> trainer.fit(x, y, epochs=20, callbacks=[ModelCheckpoint("run")], resume="run")
+    >>> saving = ModelCheckpoint("run", every="5min", best="val_accuracy")
+    >>> settings = {"validation": (x_val, y_val), "callbacks": [saving], "resume": "run"}
+    >>> history = trainer.fit(x, y, epochs=20, **settings)
     """
 
     order = 2

@@ -233,7 +233,7 @@ class TensorBoardLogger(Logger):
     Examples
     --------
     >>> log = TensorBoardLogger("logs", histograms=True, images=x_val[:16])
-    >>> trainer.fit(x, y, epochs=20, callbacks=[log])
+    >>> history = trainer.fit(x, y, epochs=20, callbacks=[log])
     """
 
     def __init__(

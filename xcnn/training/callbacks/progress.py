@@ -63,7 +63,8 @@ class ProgressBar(Callback):
 
     Examples
     --------
-    >>> trainer.fit(x, y, epochs=20, callbacks=[ProgressBar("val_accuracy", log=True)])
+    >>> table = ProgressBar("val_accuracy")
+    >>> history = trainer.fit(x, y, epochs=20, validation=(x_val, y_val), callbacks=[table])
     """
 
     order = 1

@@ -24,7 +24,8 @@ class GradientAccumulation(Callback):
 
     Examples
     --------
-    >>> GradientAccumulation({1: 1, 6: 4})  # from the sixth epoch on, four batches per step
+    >>> rising = GradientAccumulation({1: 1, 6: 4})  # from epoch 6 on, four batches per step
+    >>> history = trainer.fit(x, y, epochs=10, callbacks=[rising])
     """
 
     def __init__(self, batches: int | Mapping[int, int]) -> None:
