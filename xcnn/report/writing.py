@@ -97,7 +97,7 @@ class Report(callbacks.Callback):
     Examples
     --------
     >>> page = report.Report("report.html", test=(x_test, y_test))
-    >>> trainer.fit(x, y, epochs=20, callbacks=[page])
+    >>> history = trainer.fit(x, y, epochs=20, callbacks=[page])
     """
 
     order = 3  # after ModelCheckpoint
