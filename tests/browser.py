@@ -5,6 +5,7 @@ tests are skipped.
 """
 
 import os
+import pathlib
 import shutil
 
 import pytest
@@ -54,3 +55,9 @@ def visit(browser):
     for context in contexts:
         context.close()
     assert problems == []
+
+
+def low_contrast(page):
+    """The texts of a page whose contrast is below 4.5 to 1 (WCAG 2, AA): elements and ratios."""
+    script = pathlib.Path(__file__).with_name("contrast.js")
+    return page.evaluate(script.read_text("utf-8"))

@@ -26,6 +26,7 @@ from . import (
     evaluate,
     export,
     predict,
+    report,
     runs,
     show,
     summary,
@@ -37,7 +38,7 @@ from .options import Parser, complain, print_error
 #: by what they are for
 COMMANDS = {
     "train and use networks": (train, evaluate, predict, demo, export),
-    "look at networks and runs": (show, summary, runs, compare),
+    "look at networks and runs": (report, show, summary, runs, compare),
     "this machine": (datasets, doctor, warmup, completion),
 }
 

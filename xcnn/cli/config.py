@@ -20,7 +20,7 @@ SMALL = 10_000  # images; smaller datasets get more epochs by default
 _COPIED = (
     *("limit", "batch_size", "loss", "init", "new_head", "seed", "precision", "data_dir"),
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
-    *("checkpoint_every", "keep", "best", "log"),
+    *("checkpoint_every", "keep", "best", "log", "report"),
 )
 #: options that go with --resume; the others are those of the run
 MAY_CHANGE = (
@@ -33,6 +33,7 @@ MAY_CHANGE = (
 DEFAULTS: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
     **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
+    "report": False,
 }
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .. import backends, callbacks, data, interrupt, metrics, models, nn, random
+from .. import backends, callbacks, data, interrupt, metrics, models, nn, random, report
 from ..data.augment import RECIPES, training_transform
 from ..errors import DivergenceError
 from ..training import Trainer
@@ -101,6 +101,8 @@ def add_options(parser: Parser) -> None:
     logs = "logs, separated by commas: " + ", ".join(f"{k} ({v})" for k, v in LOGS.items())
     logs = f"{logs}; history.csv is always written"
     parser.add("--log NAMES", logs, type=_logs, suggested=LOGS, **several)
+    report_help = "write report.html to the run folder, and anew while training; see xcnn report"
+    parser.add("--report", report_help, action="store_true")
     parser.add("--quiet", "print only the last line", action="store_true")
     parser.section("run folder, interrupting and repeating")
     parser.add("--out DIR", "run folder; default: the first free runs/MODEL-DATA-N", type=path)
@@ -209,6 +211,9 @@ def _writers(config: dict[str, Any], folder: RunFolder, test: data.DataLoader) -
         is_picture = config["input_shape"][1:] and config["input_shape"][0] in (1, 3)
         images = next(iter(test))[0][:16] if is_picture else None
         used.append(callbacks.TensorBoardLogger(folder.path / LOGS["tensorboard"], images=images))
+    if config["report"]:
+        shown = {"classes": config["classes"], "settings": config, "name": folder.path.name}
+        used.append(report.Report(folder.path / "report.html", test, **shown))
     return used
 
 

@@ -1,0 +1,91 @@
+"""What a report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data import ArrayDataset, DataLoader, Dataset, IterableDataset
+from ..errors import ArgumentError
+from ..training import Trainer
+
+
+@dataclass
+class Run:
+    """One training in a report. All but the name may be left out: the report shows what there is.
+
+    Attributes
+    ----------
+    name : str
+    trainer : Trainer or None
+        Its model, loss and, by default, history.
+    test : DataLoader, Dataset, or (x, y); or None
+        What to predict, with the transform of a loader; read by index, so not an iterable.
+    train : DataLoader, Dataset, or (x, y); or None
+        What it was trained on, to be shown; the transform of a loader is its augmentation. By
+        default what the trainer was last fitted to.
+    classes : sequence of str or None
+        Names of the classes; default: their numbers.
+    history : sequence of dict or None
+        A row for each epoch, as :meth:`xcnn.Epoch.row`; default: that of the trainer.
+    settings : dict
+        Shown as a table.
+    epochs : int or None
+        How many there should be, if the history may have fewer.
+    input_shape : tuple of int or None
+        Shape of an example, (C, H, W); default: as in ``test``.
+    missing : sequence of str
+        What cannot be shown, and why: sentences for the reader.
+
+    Raises
+    ------
+    ArgumentError
+        ``trainer`` is no Trainer, or the data have no index.
+    """
+
+    name: str
+    trainer: Trainer | None = None
+    test: Any = None
+    train: Any = None
+    classes: Sequence[str] | None = None
+    history: Sequence[Mapping[str, Any]] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
+    input_shape: Sequence[int] | None = None
+    missing: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        trainer = self.trainer
+        if trainer is not None and not isinstance(trainer, Trainer):
+            raise ArgumentError(f"trainer is {type(trainer).__name__}: expected a xcnn.Trainer")
+        if self.train is None and trainer is not None:
+            self.train = trainer.loader
+            if self.train is not None and isinstance(self.train.dataset, IterableDataset):
+                self.train = None  # cannot be shown, but was not passed either
+        self.test, self.train = _as_loader("test", self.test), _as_loader("train", self.train)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The history, a dict for each epoch."""
+        rows: Iterable[Mapping[str, Any]] = self.history or ()
+        if self.history is None and self.trainer is not None:
+            rows = (epoch.row() for epoch in self.trainer.history)
+        return [{"epoch": number, **row} for number, row in enumerate(rows, 1)]
+
+
+def _as_loader(name: str, data: Any) -> DataLoader | None:
+    """``data`` as a loader in the order of the data, with the transform of the loader given."""
+    if data is None:
+        return None
+    is_loader = isinstance(data, DataLoader)
+    source = data.dataset if is_loader else data
+    if isinstance(source, tuple) and not isinstance(source, Dataset):
+        source = ArrayDataset(*source)
+    transform = data.transform if is_loader else None
+    loader = DataLoader(source, batch_size=256, transform=transform, prefetch=0)
+    if isinstance(loader.dataset, IterableDataset):
+        raise ArgumentError(
+            f"{name} is an iterable: expected data that are read by index, such as (x, y) or a "
+            "Dataset"
+        )
+    return loader
