@@ -92,6 +92,7 @@ def test_the_config(run):
         "keep": 3,
         "best": None,
         "log": [],
+        "report": False,
     }
     assert repr(xcnn.load("run/model.safetensors")).splitlines()[1] == "  (0): Conv2d(1, 16, 3)"
 

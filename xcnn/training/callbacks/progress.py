@@ -82,10 +82,10 @@ class ProgressBar(Callback):
 
     def on_fit_start(self, trainer: Any) -> None:
         self._is_shown = self.log or progress_stream() is not None
-        if not (self._is_shown or self.best):
+        if not self._is_shown and self.best is None:
             return
-        split = "train" if trainer.validation is None else "val"
-        self._monitor = Monitor(self.best or f"{split}_loss", self.mode)
+        loss = "train_loss" if trainer.validation is None else "val_loss"
+        self._monitor = Monitor(loss if self.best is None else self.best, self.mode)
         self._monitor.check(trainer)
         for epoch in trainer.history:  # of a training that is resumed
             self._is_best(trainer, epoch)
