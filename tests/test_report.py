@@ -250,17 +250,7 @@ def test_graph_of_a_network_agrees_with_its_summary():
     traced = [[n.path, n.kind, "×".join(map(str, n.shape))] for n in graph.nodes]
     assert [row for row in traced if row[1][0].isupper()] == [row[:3] for row in layers]
     assert sum(n.kind == "add" for n in graph.nodes) == 9  # blocks
-    assert architecture.stages(graph) == ["conv1", "layer1", "layer2", "layer3"]
     assert all(not m._hooks and not m._pre_hooks for m in model.modules())
-
-
-def test_stages_are_bounded():
-    for name in ("lenet5", "densenet121"):
-        model, shape = models.create(name), {"lenet5": (1, 28, 28)}.get(name, (3, 64, 64))
-        found = architecture.stages(architecture.trace(model, shape))
-        assert 4 <= len(found) <= 8
-        assert len(set(found)) == len(found)
-    assert architecture.stages(architecture.trace(nn.Sequential(nn.Linear(3, 2)), (3,))) == []
 
 
 # -- curves, data, settings -----------------------------------------------------------------------

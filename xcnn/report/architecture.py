@@ -40,13 +40,9 @@ class Node:
 
 @dataclass
 class Graph:
-    """The nodes in the order of their calls, and all modules with their output shapes.
-
-    ``modules`` has (path, shape, whether it is a layer), in the order in which they returned.
-    """
+    """The nodes in the order of their calls, and the kinds of all modules by path."""
 
     nodes: list[Node] = field(default_factory=list)
-    modules: list[tuple[str, tuple[int, ...], bool]] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -107,9 +103,6 @@ class _Recorder:
             else:
                 self._add_operations()
             self._paths.pop()
-            shapes = [tensor.shape[1:] for tensor in _tensors(output)]
-            if shapes:
-                self.graph.modules.append((path, shapes[0], is_layer))
 
         return before, after
 
@@ -154,34 +147,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
-
-
-def stages(graph: Graph, most: int = 8) -> list[str]:
-    """Paths of the modules whose feature maps show what happens: the last one of each shape.
-
-    The modules of the smallest depth that gives two of them, and the first layer.
-    """
-    spatial = [m for m in graph.modules if len(m[1]) == 3 and m[1][1] * m[1][2] > 1 and m[0]]
-    if not spatial:
-        return []
-    first = next((path for path, _, is_layer in spatial if is_layer), spatial[0][0])
-    found: list[str] = []
-    for depth in range(max(path.count(".") for path, _, _ in spatial) + 1):
-        at_depth = [
-            (path, shape)
-            for path, shape, is_layer in spatial
-            if path.count(".") == depth or (is_layer and path.count(".") < depth)
-        ]
-        following = [*at_depth[1:], ("", ())]
-        pairs = zip(at_depth, following, strict=True)
-        found = [path for (path, shape), (_, after) in pairs if shape != after]
-        if len(found) > 1:
-            break
-    found = list(dict.fromkeys([first, *found]))
-    if len(found) > most:
-        step = (len(found) - 1) / (most - 1)
-        found = [found[round(i * step)] for i in range(most)]
-    return found
 
 
 def architecture(model: Module, graph: Graph) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..arrays import Array
 from ..errors import XcnnError
 from ..nn import Conv2d, Module
 from . import pictures
-from .architecture import Graph, stages
+from .architecture import Graph
 from .pictures import PALETTES, Picture, levels, sheet, shrink
 
 SIZE = 128  # pixels of an explained picture, at most
@@ -65,27 +65,24 @@ def filters(model: Module) -> list[dict[str, Any]]:
     return result
 
 
-def feature_maps(model: Module, x: Array, graph: Graph) -> list[list[dict[str, Any]]]:
-    """For each picture of ``x`` (N, C, H, W), sheets of the maps of each stage.
+def feature_maps(model: Module, x: Array) -> list[list[dict[str, Any]]]:
+    """For each picture of ``x`` (N, C, H, W), sheets of the maps of each stage, if it has images.
 
     Of each stage the first maps; each is scaled from its own smallest to its largest value.
     """
-    paths = stages(graph)
-    if not paths:
-        return [[] for _ in x]
-    found = explain.feature_maps(model, x, paths)
+    found = explain.feature_maps(model, x, "stages")
     result: list[list[dict[str, Any]]] = []
     for number in range(len(x)):
         of_picture = []
-        for path in paths:
-            maps = shrink(found[path][number][:MAX_MAPS], 64)
+        for path, of_stage in found.items():
+            maps = shrink(of_stage[number][:MAX_MAPS], 64)
             low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
             columns = min(8, len(maps))
             tiles = list(levels(maps, low, high))
             of_picture.append(
                 {
                     "path": path,
-                    "shape": list(found[path].shape[1:]),
+                    "shape": list(of_stage.shape[1:]),
                     "maps": len(maps),
                     "columns": columns,
                     "sheet": sheet(tiles, columns, "viridis"),
@@ -101,11 +98,16 @@ def how_many(products: int, passes: int, least: int, most: int) -> int:
 
 
 def attributions(
-    model: Module, x: Array, raw: Array, bounds: tuple[float, float], graph: Graph
+    model: Module,
+    x: Array,
+    raw: Array,
+    bounds: tuple[float, float],
+    graph: Graph,
+    with_cam: bool = True,
 ) -> list[list[dict[str, Any]]]:
     """For each picture, maps of what the predicted class's score depends on.
 
-    Grad-CAM needs a layer whose output is an image; large networks get fewer passes.
+    Large networks get fewer passes.
 
     Parameters
     ----------
@@ -117,10 +119,12 @@ def attributions(
         Black and white of ``raw``.
     graph
         The traced network.
+    with_cam
+        Whether a layer has images, for Grad-CAM.
     """
     is_large = graph.multiply_adds * PASSES > _BUDGET
     window = max(1, max(x.shape[2:]) // (3 if is_large else 6))
-    found = {"Grad-CAM": explain.grad_cam(model, x)} if stages(graph) else {}
+    found = {"Grad-CAM": explain.grad_cam(model, x)} if with_cam else {}
     found |= {
         "Occlusion": explain.occlusion(model, x, window=window, stride=max(1, window // 2)),
         "Gradient": explain.saliency(model, x),
@@ -181,8 +185,8 @@ def explained(
     if raw.shape[2:] != x.shape[2:]:
         raw, bounds = x, (float(np.nanmin(x)), float(np.nanmax(x)))
     try:
-        of_features = feature_maps(model, x, graph)
-        of_pictures = attributions(model, x, raw, bounds, graph)
+        of_features = feature_maps(model, x)
+        of_pictures = attributions(model, x, raw, bounds, graph, any(of_features))
     except XcnnError as error:
         return f"The network cannot be explained: {error}"
     pairs = zip(of_features, of_pictures, strict=True)
