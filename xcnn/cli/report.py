@@ -49,11 +49,11 @@ def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run
     try:
         trainer = Trainer(folder.load_model().to(backend), loss=config["loss"])
     except (XcnnError, OSError) as error:
-        missing.append(f"The network cannot be read: {error}")
+        missing.append(f"The network cannot be read: {_first_sentence(error)}")
     try:
         dataset = open_data(config, data_dir)
     except (XcnnError, OSError) as error:
-        missing.append(f"The data cannot be read: {error}")
+        missing.append(f"The data cannot be read: {_first_sentence(error)}")
     return Run(
         os.path.basename(os.path.abspath(path)),
         trainer,
@@ -65,6 +65,11 @@ def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run
         input_shape=config["input_shape"],
         missing=missing,
     )
+
+
+def _first_sentence(error: Exception) -> str:
+    """What went wrong, without the list of what was tried."""
+    return str(error).splitlines()[0].removesuffix(" Searched:")
 
 
 def open_data(config: dict[str, Any], data_dir: str | None) -> data.DataSplits:

@@ -22,8 +22,8 @@ function ticks(low, high, log) {
 function axisLabel(value) {
   const size = Math.abs(value);
   const isExtreme = size >= 1e5 || (size > 0 && size < 1e-3);
-  return value.toLocaleString("en", isExtreme ? { notation: "scientific", maximumFractionDigits: 1 }
-    : { maximumSignificantDigits: 4 });
+  if (isExtreme) return value.toExponential(1).replace(".0e", "e");
+  return value.toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
 /** A chart of numbers for each epoch: series have a label, a class, x, y, and may be dashed. */
