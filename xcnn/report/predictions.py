@@ -177,19 +177,15 @@ def lists(found: Predictions) -> dict[str, list[int]]:
     log = np.log(np.maximum(found.probabilities, 1e-30))
     entropy = -(found.probabilities * log).sum(axis=1)
     confident = every[right][np.argsort(-own[right], kind="stable")]
-    seen: dict[int, int] = {}
-    turn = np.array([seen[c] for c in map(int, found.labels[confident]) if _count(seen, c)], int)
+    turn = np.zeros(len(confident), np.int64)  # among the examples of its class
+    for label in range(len(found.classes)):
+        of_class = found.labels[confident] == label
+        turn[of_class] = np.arange(of_class.sum())
     return {
         "mistakes": wrong[np.argsort(own[wrong], kind="stable")][:LISTED].tolist(),
         "confident": confident[np.argsort(turn, kind="stable")][:LISTED].tolist(),
         "uncertain": np.argsort(-entropy, kind="stable")[:LISTED].tolist(),
     }
-
-
-def _count(seen: dict[int, int], label: int) -> int:
-    """How many of a class there were, with this one."""
-    seen[label] = seen.get(label, 0) + 1
-    return seen[label]
 
 
 def shown(found: Predictions, positions: Iterable[int]) -> dict[int, dict[str, Any]]:
