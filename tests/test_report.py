@@ -188,6 +188,8 @@ def test_what_cannot_be_predicted_is_said():
     nan = np.full((3, 2), np.nan, np.float32)
     assert "MSELoss has no classes" in predict("mse", Scores(), x, x)
     assert "diverged" in predict("cross_entropy", Scores(), nan, y)
+    labels = predict("cross_entropy", Scores(), x, y.reshape(-1, 1))
+    assert "have shape (3, 1), expected (3,)" in labels
     assert "no examples" in predict("cross_entropy", Scores(), x[:0], y[:0])
     assert "one class per example" in predict("binary_cross_entropy", Scores(), x, x)
     assert "one class per example" in predict(
@@ -243,6 +245,32 @@ def test_graph_has_the_real_edges(backend):
     assert [n.multiply_adds for n in nodes] == [30 * 18, 0, 30 * 36, 0, 0, 30 * 12]
 
 
+class Same(nn.Module):
+    """Adds its layers' outputs; some layers return their input as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.same, self.drop = nn.Identity(), nn.Dropout(0.5)
+        self.first, self.second = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
+
+    def forward(self, x):
+        same, dropped = self.same(x), self.drop(x)
+        y = self.first(x) + same
+        return self.second(dropped) + xcnn.functional.dropout(y, training=False)
+
+
+def test_graph_of_layers_that_return_their_input(backend):
+    nodes = architecture.trace(Same().to(backend), (1, 4, 4)).nodes
+    assert [(n.path or n.kind, n.inputs) for n in nodes] == [
+        ("same", [-1]),
+        ("drop", [-1]),
+        ("first", [-1]),
+        ("add", [2, 0]),
+        ("second", [1]),
+        ("add", [4, 3]),
+    ]
+
+
 def test_graph_of_a_network_agrees_with_its_summary():
     model = models.resnet20()
     graph = architecture.trace(model, (3, 32, 32))
@@ -274,9 +302,60 @@ def test_history():
     ]
     assert contents.best_epoch(found["columns"]) == ("train_loss", 0)
     long = contents.history([{"epoch": i, "train_loss": 1 / i} for i in range(1, 5001)], None)
-    assert (long["epochs"], len(long["columns"]["epoch"])) == (5000, 2000)
-    assert long["columns"]["epoch"][::1999] == [1, 5000]
+    assert (long["epochs"], len(long["columns"]["epoch"])) == (5000, 5000)
+    assert contents.drawn(long)["columns"]["epoch"][::1999] == [1, 5000]
+    assert contents.drawn(found) == found
     assert contents.best_epoch({"epoch": []}) is None
+
+
+def tiles(rows, **settings):
+    run = report.Run("run", history=rows, **settings)
+    return {
+        tile["label"]: (tile["value"], tile["note"])
+        for tile in contents.measure(run, full=False)["overview"]
+    }
+
+
+def test_results_are_those_of_all_epochs(tmp_path):
+    rows = [{"epoch": i, "val_loss": 2.0, "val_f1": 1.0, "seconds": 1.0} for i in range(1, 5002)]
+    rows[1] |= {"val_loss": 0.5, "val_f1": np.nan, "seconds": 100.0}
+    found = tiles(rows)
+    assert found["Test loss"] == ("2.0000", "lowest 0.5000 in epoch 2")
+    assert found["Time"] == ("1:25:00", "1.0s per epoch")
+    report.write(tmp_path / "page.html", *[report.Run(name, history=rows) for name in "ab"])
+    content = content_of(tmp_path / "page.html")
+    history = content["runs"][0]["history"]
+    assert history["bad"] == ["val_f1"]
+    assert (len(history["columns"]["epoch"]), 2 in history["columns"]["epoch"]) == (2000, False)
+    results = {row["name"]: row["values"] for row in content["comparison"]["results"]}
+    assert results["Best epoch"] == [2, 2]
+    assert results["Seconds per epoch"] == [pytest.approx(5100 / 5001)] * 2
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([0.5, 0.25], ("0.2500", "the lowest of all epochs")),
+        ([0.25, 0.25], ("0.2500", "the lowest of all epochs")),
+        ([0.25, 0.5], ("0.5000", "lowest 0.2500 in epoch 1")),
+        ([0.25, np.nan], ("NaN", "after the last epoch; lowest 0.2500 in epoch 1")),
+        ([np.inf, np.inf], ("infinite", "no epoch has a finite number")),
+    ],
+)
+def test_headline(losses, expected):
+    rows = [{"train_loss": 0.1, "val_loss": loss, "val_accuracy": 0.5} for loss in losses]
+    found = tiles(rows)
+    assert found["Test loss"] == expected
+    assert found["Test accuracy"] == ("50.00%", "after the last epoch")  # a tie is no better epoch
+    assert "Train loss" not in found
+
+
+def test_history_of_numbers_only():
+    found = tiles([{"val_loss": "0.5", "val_accuracy": ""}], epochs=3, state="stopped early")
+    assert found == {
+        "Test loss": ("0.5000", "the lowest of all epochs"),
+        "Epochs": ("1 of 3", "stopped early"),
+    }
 
 
 def test_balance_and_bounds():
@@ -323,6 +402,27 @@ def test_page_of_a_trainer(backend, tmp_path):
     assert [row["path"] for row in run["layers"]["outputs"]] == ["0", "1", "2", "3", "4"]
     assert run["missing"] == []
     assert {m["name"] for m in run["explained"][0]["maps"]} >= {"Grad-CAM", "Occlusion"}
+
+
+def test_oblong_pictures_and_a_method_that_fails(tmp_path, monkeypatch):
+    x, y = np.zeros((6, 1, 40, 3), np.float32), np.arange(6) % 2
+    layers = nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(240, 2)
+    trainer = xcnn.Trainer(nn.Sequential(*layers))
+    train = data.DataLoader((x, y))
+
+    def fail(*arguments, **settings):
+        raise ArgumentError("too dark")
+
+    monkeypatch.setattr(xcnn.explain, "grad_cam", fail)
+    report.write(tmp_path / "page.html", report.Run("net", trainer, test=(x, y), train=train))
+    (run,) = content_of(tmp_path / "page.html")["runs"]
+    assert run["missing"] == ["Grad-CAM is missing: too dark"]
+    names = [found["name"] for found in run["explained"][0]["maps"]]
+    assert names == ["Occlusion", "Gradient", "Guided gradient", "Smooth gradient"]
+    report.write(tmp_path / "page.html", report.Run("net", trainer, train=train))
+    (run,) = content_of(tmp_path / "page.html")["runs"]
+    assert run["missing"] == ["There are no test data, so there are no predictions."]
+    assert [node["shape"] for node in run["architecture"]["nodes"]] == [[2, 40, 3], [240], [2]]
 
 
 def test_transform_that_changes_the_size(tmp_path):
@@ -402,6 +502,23 @@ def test_arguments():
         report.Run("run", small_net())
     with pytest.raises(ArgumentError, match="share"):
         report.Report("page.html", share=2)
+    for settings, text in (
+        ({"name": 3}, "name=3"),
+        ({"classes": 3}, "classes is int"),
+        ({"settings": [1]}, "settings is list"),
+        ({"history": [3]}, "row 1 of history is int"),
+        ({"history": [{"val_loss": "x"}]}, "row 1 of history has val_loss='x'"),
+        ({"history": [{}, {"val_loss": 10**400}]}, "row 2 of history has val_loss=1000"),
+        ({"history": [{"epoch": None}]}, "row 1 of history has epoch=None"),
+        ({"history": [{"epoch": np.nan}]}, "row 1 of history has epoch=nan"),
+    ):
+        with pytest.raises(ArgumentError, match=text):
+            report.Run(**{"name": "run", **settings})
+    for settings in ({"settings": [1]}, {"classes": "abc"}, {"name": 3}):
+        with pytest.raises(ArgumentError, match=next(iter(settings))):
+            report.Report("page.html", **settings)
+    with pytest.raises(ArgumentError, match="5 names, but the network tells 3 classes apart"):
+        train([report.Report("page.html", test=images(), classes=list("abcde"))])
     with pytest.raises(xcnn.errors.ShapeError):  # before the first epoch
         train([report.Report("page.html", test=(np.zeros((3, 5), np.float32), np.zeros(3, int)))])
 

@@ -154,7 +154,7 @@ def test_structure(page):
     assert names == page.locator("main section > h2").all_inner_texts()
     assert {"Training", "Confusion", "Layers", "Architecture", "Data", "Settings"} <= set(names)
     charts = page.locator(".chart h3").all_inner_texts()
-    assert {"Loss", "Accuracy", "F1", "Examples per second"} <= set(charts)
+    assert {"Loss", "Accuracy", "F1", "Learning rate"} <= set(charts)
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
 
@@ -228,10 +228,34 @@ def test_hostile_names_are_text(tmp_path, visit):
     assert page.evaluate("window.hacked") is None
     assert page.locator("h1").inner_text() == HOSTILE[0]
     assert page.title() == HOSTILE[0]
-    assert page.locator("#classes tbody th").all_inner_texts() == HOSTILE
+    assert page.locator("#classes tbody th").all_inner_texts() == [
+        HOSTILE[0][:39] + "…",
+        HOSTILE[1],
+    ]
+    titles = page.locator("#classes tbody th span").evaluate_all("all => all.map((e) => e.title)")
+    assert titles == HOSTILE
     assert page.locator(".file").first.inner_text().endswith(".npy")
     assert "<u>&" in page.locator(".file").first.inner_text()
     assert page.locator("main b, main u, main i, main img[src=x]").count() == 0
+
+
+def test_names_do_not_turn_text_around(tmp_path, visit):
+    names = ["cat\u202e", "\u05d7\u05ea\u05d5\u05dc"]
+    x, y = np.zeros((4, 2), np.float32), np.arange(4) % 2
+    trainer = xcnn.Trainer(xcnn.nn.Sequential(xcnn.nn.Linear(2, 2)))
+    report.write(tmp_path / "page.html", report.Run("run", trainer, test=(x, y), classes=names))
+    page = visit((tmp_path / "page.html").as_uri())
+    shown = page.locator("#classes tbody th").all_inner_texts()
+    assert shown == ["cat\ufffd", f"\u2068{names[1]}\u2069"]
+    assert "\u202e" not in page.locator("body").inner_text()
+
+
+def test_history_of_nan(tmp_path, visit):
+    rows = [{"epoch": 1, "train_loss": np.nan}]
+    report.write(tmp_path / "page.html", report.Run("run", history=rows))
+    text = visit((tmp_path / "page.html").as_uri()).inner_text("#training")
+    assert "Infinite numbers or NaN are left out: train_loss." in text
+    assert "No epoch was finished" not in text
 
 
 def live_page(path, epoch, **settings):

@@ -99,15 +99,21 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def check_same_data(config: dict[str, Any], dataset: data.DataSplits) -> None:
     """Refuse to resume on data that are not those of the run."""
+    change = change_of_data(config, dataset)
+    if change:
+        raise ArgumentError(f"{change}; start a new run")
+
+
+def change_of_data(config: dict[str, Any], dataset: data.DataSplits) -> str:
+    """What has changed in the data since the run began, as a sentence; else empty."""
     found = {"classes": list(dataset.classes), "input_shape": list(dataset.image_shape)}
     if sources.is_folder(config["data"]):
         found["files"] = sources.files(dataset)
     for name, value in found.items():
         if value != config.get(name):
-            raise ArgumentError(
-                f"{config['data']} has changed since the run began: {name}: {config.get(name)}, "
-                f"now {value}; start a new run"
-            )
+            was = config.get(name)
+            return f"{config['data']} has changed since the run began: {name}: {was}, now {value}"
+    return ""
 
 
 def of_options(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[str, Any]:

@@ -13,12 +13,16 @@ from typing import Any
 
 from .. import backends, data
 from ..data.augment import training_transform
-from ..errors import FileFormatError, XcnnError
+from ..errors import ArgumentError, FileFormatError, XcnnError
 from ..report import LIMIT, Run, write
 from ..training import Trainer
 from . import network, sources
+from .config import DEFAULTS, change_of_data
 from .options import Parser, add_device, count, path
 from .run_folder import RunFolder
+
+#: what a report says of runs with fewer epochs than planned
+_STATES = {"training": "still training", "finished": "stopped early", "stopped": "not finished"}
 
 
 def add_options(parser: Parser) -> None:
@@ -32,6 +36,12 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     backend = backends.get(arguments.device)
+    first = RunFolder(Path(arguments.runs[0]))
+    if arguments.out is None and first.load_config().get("report") and first.is_training():
+        raise ArgumentError(
+            f"{first.path} is being trained, which writes report.html by itself: choose another "
+            "file with --out"
+        )
     runs = [open_run(Path(name), backend, arguments.data_dir) for name in arguments.runs]
     if len({run.name for run in runs}) < len(runs):
         for run, name in zip(runs, arguments.runs, strict=True):
@@ -44,12 +54,15 @@ def run(arguments: argparse.Namespace) -> None:
 def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run:
     """What there is of a run: its history, and its network and data unless they are gone."""
     folder, missing = RunFolder(path), []
-    config = folder.load_config()
+    config, history, model = folder.together(lambda: _saved(folder))
     trainer, dataset = None, None
-    try:
-        trainer = Trainer(folder.load_model().to(backend), loss=config["loss"])
-    except (XcnnError, OSError) as error:
-        missing.append(f"The network cannot be read: {_first_sentence(error)}")
+    state = folder.state({**DEFAULTS, "epochs": len(history), **config}, history)
+    if state == "training":
+        missing.append(f"The training still runs: this is its state after epoch {len(history)}.")
+    if isinstance(model, Exception):
+        missing.append(f"The network cannot be read: {_first_sentence(model)}")
+    else:
+        trainer = Trainer(model.to(backend), loss=config["loss"])
     try:
         dataset = open_data(config, data_dir)
     except (XcnnError, OSError) as error:
@@ -59,12 +72,22 @@ def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run
         trainer,
         **({} if dataset is None else loaders(config, dataset)),
         classes=config["classes"],
-        history=folder.load_history(),
+        history=history,
         settings=config,
         epochs=config.get("epochs"),
+        state=_STATES[state],
         input_shape=config["input_shape"],
         missing=missing,
     )
+
+
+def _saved(folder: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]], Any]:
+    """The settings, the history and the network of a run, or why the network cannot be read."""
+    config, history = folder.load_config(), folder.load_history()
+    try:
+        return config, history, folder.load_model()
+    except (XcnnError, OSError) as error:
+        return config, history, error
 
 
 def _first_sentence(error: Exception) -> str:
@@ -78,7 +101,7 @@ def open_data(config: dict[str, Any], data_dir: str | None) -> data.DataSplits:
     Raises
     ------
     FileFormatError
-        They have other classes or another shape than those that the run was trained on.
+        They have changed since the run began.
     XcnnError, OSError
         They cannot be read.
     """
@@ -97,8 +120,9 @@ def open_data(config: dict[str, Any], data_dir: str | None) -> data.DataSplits:
         settings.grey = config["input_shape"][0] == 1
         settings.skip_unreadable = config.get("on_error") == "skip"
     dataset = sources.training_data(settings)
-    if list(dataset.image_shape) != config["input_shape"] or dataset.classes != config["classes"]:
-        raise FileFormatError(f"{config['data']} has changed since the run began")
+    change = change_of_data(config, dataset)
+    if change:  # what was held out for testing may be others now
+        raise FileFormatError(change)
     return dataset
 
 

@@ -9,15 +9,18 @@ import itertools
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .. import models, nn, optim, serialize
 from ..errors import ArgumentError, FileFormatError
 from ..files import MAX_JSON, open_file, read_all, read_json, reading
 from ..training import callbacks, folder
 from . import optimizer
+
+_T = TypeVar("_T")
 
 MODEL, HISTORY, CONFIG = folder.MODEL, folder.HISTORY, "config.json"
 #: what ``--log`` writes; each run has the first
@@ -149,6 +152,26 @@ class RunFolder:
             )
         return serialize.load(self.path / MODEL)
 
+    def is_training(self) -> bool:
+        """Whether a process trains the run now."""
+        return folder.is_locked(self.path)
+
+    def together(self, read: Callable[[], _T]) -> _T:
+        """``read()`` of several files, repeated if a training has replaced them meanwhile."""
+        for _ in range(20):
+            before, is_replacing = self._versions(), folder.is_committing(self.path)
+            result = read()
+            if self._versions() == before and not is_replacing:
+                break
+            time.sleep(0.05)
+        return result
+
+    def _versions(self) -> list[tuple[int, int] | None]:
+        """Which files the network and the history are: each epoch brings new ones."""
+        files = [self.path / name for name in (MODEL, HISTORY)]
+        found = [file.stat() if file.exists() else None for file in files]
+        return [None if s is None else (s.st_ino, s.st_mtime_ns) for s in found]
+
     def load_history(self) -> list[dict[str, Any]]:
         """The results of each epoch, by column; none before the first.
 
@@ -182,7 +205,7 @@ class RunFolder:
 
     def state(self, config: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
         """Whether a process trains it now, or it is finished, or can be resumed."""
-        if folder.is_locked(self.path):
+        if self.is_training():
             return "training"
         if history and config["patience"] is not None:
             best = best_row(history, config["best"] or "val_loss")

@@ -68,7 +68,7 @@ def trace(model: Module, input_shape: Sequence[int]) -> Graph:
         stack.enter_context(evaluating(model))
         stack.enter_context(recorder.tracer.active())
         x = Tensor(backend.xp.zeros((1, *input_shape), model.dtype))
-        recorder.producers = {id(x.data): -1}
+        recorder.producers = {id(x): -1, id(x.data): -1}
         recorder.kept.append(x)
         model(x)
     return recorder.graph
@@ -80,7 +80,8 @@ class _Recorder:
     def __init__(self) -> None:
         self.graph = Graph()
         self.tracer = Tracer()
-        self.producers: dict[int, int] = {}  # id of an array: the node that computed it
+        # ids of tensors and of their arrays: the node that computed them, of an array the first
+        self.producers: dict[int, int] = {}
         self.kept: list[Any] = []  # an id is only that of one array while it exists
         self._paths: list[str] = []
         self._inside = 0  # layers that are being called
@@ -95,14 +96,17 @@ class _Recorder:
             self._paths.append(path)
             self._inside += is_layer
 
-        def after(module: Module, inputs: tuple, output: Any) -> None:
+        def after(module: Module, inputs: tuple, output: Any) -> Any:
             if is_layer:
                 self._done = len(self.tracer.calls)
                 self._inside -= 1
+                if id(output) in self.producers:  # returned as it came, such as by Identity
+                    output = Tensor(output.data)
                 self._add_layer(path, module, inputs, output)
             else:
                 self._add_operations()
             self._paths.pop()
+            return output
 
         return before, after
 
@@ -112,7 +116,8 @@ class _Recorder:
         for call in calls if not self._inside else ():
             results = list(_tensors(call.result))
             inputs = self._sources(list(call.arguments.values()))
-            if results and inputs:  # not of constants
+            # not of constants, and not one that returns what it took, such as dropout
+            if inputs and any(id(result) not in self.producers for result in results):
                 path = self._paths[-1] if self._paths else ""
                 name = call.name.rpartition(".")[2].strip("_")
                 node = Node(path, name, name, results[0].shape[1:], inputs=inputs)
@@ -131,12 +136,15 @@ class _Recorder:
 
     def _add(self, node: Node, results: list[Tensor]) -> None:
         self.kept += results
-        self.producers.update({id(tensor.data): len(self.graph.nodes) for tensor in results})
+        for tensor in results:
+            self.producers[id(tensor)] = len(self.graph.nodes)
+            self.producers.setdefault(id(tensor.data), len(self.graph.nodes))
         self.graph.nodes.append(node)
 
     def _sources(self, values: Any) -> list[int]:
-        ids = [id(tensor.data) for tensor in _tensors(values)]
-        return list(dict.fromkeys(self.producers[i] for i in ids if i in self.producers))
+        ids = [(id(tensor), id(tensor.data)) for tensor in _tensors(values)]
+        known = [next((i for i in pair if i in self.producers), None) for pair in ids]
+        return list(dict.fromkeys(self.producers[i] for i in known if i is not None))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -198,14 +198,14 @@ function charts(runs) {
 
 function trainingSection(run, runs) {
   const used = runs.filter((one) => one.history.charts.length);
-  if (!used.length) return quiet("No epoch was finished.");
+  if (!runs.some((one) => one.history.epochs)) return quiet("No epoch was finished.");
   const named = (one, text) => runs.length > 1 ? `${text} of ${one.name}` : text;
-  const bad = used.flatMap((one) => one.history.bad.map((column) => named(one, column)));
+  const bad = runs.flatMap((one) => one.history.bad.map((column) => named(one, column)));
   const thinned = used.map(({ history: { epochs, columns } }) => epochs > columns.epoch.length
     ? quiet(`${whole(columns.epoch.length)} of ${whole(epochs)} epochs are drawn, evenly spaced.`) : null);
   return [
     thinned,
     bad.length ? note(`Infinite numbers or NaN are left out: ${bad.join(", ")}.`) : null,
-    el("div", { class: "charts" }, charts(used)),
+    used.length ? el("div", { class: "charts" }, charts(used)) : quiet("There is nothing to draw."),
   ];
 }

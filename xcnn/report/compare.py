@@ -37,7 +37,8 @@ def _results(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     columns = [run["history"]["columns"] for run in runs]
     for name, (title, choose) in _RESULTS.items():
-        values = [_last(of_run.get(name)) for of_run in columns]
+        of_columns = _mean if name == "seconds" else _last
+        values = [of_columns(of_run.get(name)) for of_run in columns]
         rows.append(_row(title, values, choose, "percent" if "accuracy" in name else "number"))
     epochs = [best_epoch(of_run) for of_run in columns]
     numbers = [c["epoch"][e[1]] if e else None for c, e in zip(columns, epochs, strict=True)]
@@ -51,6 +52,11 @@ def _results(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _last(values: Sequence[Any] | None) -> Any:
     return values[-1] if values else None
+
+
+def _mean(values: Sequence[Any] | None) -> float | None:
+    known = [v for v in values or () if v is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _row(name: str, values: list[Any], choose: Any, kind: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .run import Run
 
 #: examples of the test data that are predicted, by default
 LIMIT = 10_000
-_EPOCHS = 2000  # of a longer history, so many are drawn
+_EPOCHS = 2000  # of a longer history, so many are on the page
 
 
 def measure(
@@ -66,14 +66,10 @@ def history(rows: Sequence[Mapping[str, Any]], examples: int | None) -> dict[str
     dict
         "columns": {name: [number or None for each epoch]}, None if it is missing, infinite or NaN;
         "charts": "name", "title" and "series" of (part, column); "bad": the columns that have
-        infinite numbers or NaN; "epochs": how many there are, of which at most 2000 are in the
-        columns, evenly spaced.
+        infinite numbers or NaN; "epochs": how many there are.
     """
-    count = len(rows)
-    if count > _EPOCHS:
-        rows = [rows[i] for i in np.linspace(0, count - 1, _EPOCHS).round().astype(int).tolist()]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    raw = {name: [_number(row.get(name)) for row in rows] for name in names}
+    raw = {name: [row.get(name) for row in rows] for name in names}
     if examples and any(raw.get("seconds", ())):
         raw["images_per_second"] = [None if not s else examples / s for s in raw["seconds"]]
     columns = {
@@ -82,11 +78,14 @@ def history(rows: Sequence[Mapping[str, Any]], examples: int | None) -> dict[str
     }
     columns = {k: v for k, v in columns.items() if any(x is not None for x in v) or k == "epoch"}
     bad = [k for k, v in raw.items() if any(x is not None and not math.isfinite(x) for x in v)]
-    return {"columns": columns, "charts": _charts(list(columns)), "bad": bad, "epochs": count}
+    return {"columns": columns, "charts": _charts(list(columns)), "bad": bad, "epochs": len(rows)}
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)
+def drawn(curves: Mapping[str, Any]) -> dict[str, Any]:
+    """A history for the page: of a long one, 2000 epochs, evenly spaced."""
+    count = curves["epochs"]
+    at = np.linspace(0, count - 1, min(count, _EPOCHS)).round().astype(int).tolist()
+    return {**curves, "columns": {k: [v[i] for i in at] for k, v in curves["columns"].items()}}
 
 
 def _charts(columns: list[str]) -> list[dict[str, Any]]:
@@ -99,11 +98,12 @@ def _charts(columns: list[str]) -> list[dict[str, Any]]:
         series = [[part, c] for part, c in parts.items() if c in columns]
         charts.append({"name": name, "title": _title(name), "series": series})
     rates = [[c, c] for c in columns if c == "lr" or c.startswith("lr_")]
+    has_test = any(c.startswith("val_") for c in columns)
     others = {
         "lr": ("Learning rate", rates),
         "grad_norm": ("Gradient norm", [["train", c] for c in columns if c == "grad_norm"]),
         "images_per_second": (
-            "Examples per second",
+            "Examples per second" + ", validation included" * has_test,
             [["train", c] for c in columns if c == "images_per_second"],
         ),
     }
@@ -144,26 +144,14 @@ def overview(
     def add(label: str, value: str, note: str = "") -> None:
         tiles.append({"label": label, "value": value, "note": note})
 
-    best = best_epoch(columns)
-    for name, label in (("val_accuracy", "Test accuracy"), ("train_accuracy", "Train accuracy")):
-        if name in columns and columns[name][-1] is not None:
-            note = "after the last epoch"
-            if best and best[0] == name and best[1] != len(columns[name]) - 1:
-                value, epoch = columns[name][best[1]], columns["epoch"][best[1]]
-                note = f"best {value:.2%} in epoch {epoch:.0f}"
-            add(label, f"{columns[name][-1]:.2%}", note)
-            break
-    for name, label in (("val_loss", "Test loss"), ("train_loss", "Train loss")):
-        if name in columns and columns[name][-1] is not None:
-            losses = [math.inf if v is None else v for v in columns[name]]
-            at = int(np.argmin(losses))
-            note = f"lowest {losses[at]:.4f} in epoch {columns['epoch'][at]:.0f}"
-            is_last = at == len(losses) - 1
-            add(label, f"{columns[name][-1]:.4f}", "the lowest of all epochs" if is_last else note)
-            break
+    for quantity in ("accuracy", "loss"):
+        for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
+            if rows and rows[-1].get(name) is not None:
+                add(f"{part} {quantity}", *_result(name, rows[-1][name], columns))
+                break
     planned = run.epochs or len(rows)
     done = f"{len(rows)} of {planned}" if planned != len(rows) else str(len(rows))
-    add("Epochs", done, "" if planned == len(rows) else "not finished")
+    add("Epochs", done, "" if planned == len(rows) else run.state)
     seconds = [s for s in columns.get("seconds", ()) if s is not None]
     if seconds:
         add("Time", duration(sum(seconds)), f"{duration(sum(seconds) / len(seconds))} per epoch")
@@ -173,6 +161,22 @@ def overview(
     if run.trainer is not None:
         add("Device", run.settings.get("device", run.trainer.model.device), platform.machine())
     return tiles
+
+
+def _result(name: str, last: float, columns: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
+    """A number after the last epoch, and the best one if it looks better."""
+    is_loss = name.endswith("loss")
+    known = [(v, at) for at, v in enumerate(columns.get(name, ())) if v is not None]
+    text = (f"{last:.4f}" if is_loss else f"{last:.2%}") if math.isfinite(last) else "NaN"
+    text = "infinite" if math.isinf(last) else text
+    if not known:
+        return text, "no epoch has a finite number"
+    value, at = min(known, key=lambda pair: (pair[0] if is_loss else -pair[0], pair[1]))
+    best = f"{value:.4f}" if is_loss else f"{value:.2%}"
+    if best == text:
+        return text, "the lowest of all epochs" if is_loss else "after the last epoch"
+    when = f"{'lowest' if is_loss else 'best'} {best} in epoch {columns['epoch'][at]:.0f}"
+    return text, when if math.isfinite(last) else f"after the last epoch; {when}"
 
 
 def compact(count: float) -> str:
@@ -255,9 +259,10 @@ def _graph(run: Run, missing: list[str]) -> architecture.Graph | None:
     if run.trainer is None:
         return None
     shape = run.input_shape
-    if shape is None and run.test is not None and len(run.test.dataset):
-        x = inputs(run.test, [0])
-        shape = None if x is None else x.shape[1:]
+    for loader in (run.test, run.train):
+        if shape is None and loader is not None and len(loader.dataset):
+            x = inputs(loader, [0])
+            shape = None if x is None else x.shape[1:]
     if shape is None:
         missing.append("The network takes no single array of a known shape: there is no graph.")
         return None
@@ -297,10 +302,9 @@ def _inside(
         indices = found.indices[[at for _, at in chosen]]
         raw = shown.read(indices)
         x = inputs(run.test, indices)
-        explained = maps.explained(model, x, raw, shown.bounds, graph)
-        if isinstance(explained, str):
-            missing.append(explained)
-        else:
+        explained, failed = maps.explained(model, x, raw, shown.bounds, graph)
+        missing += failed
+        if explained:
             described = predictions.shown(found, [at for _, at in chosen])
             larger = shown.show(indices.tolist(), maps.SIZE)
             result["explained"] = [

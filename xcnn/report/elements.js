@@ -2,7 +2,22 @@
 // Draws the report from the JSON in the page. Text goes into the page as text, never as HTML: names
 // of classes and files may hold anything.
 
-const content = JSON.parse(document.getElementById("content").textContent);
+// Characters that turn text around, and those that end their effect: nobody needs them in a name.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+const MAX_NAME = 40, SHORT_NAME = 12; // characters of any name; of one that fits everywhere
+
+const plain = (key, value) => typeof value === "string" ? value.replace(TURNING, "\ufffd") : value;
+const content = JSON.parse(document.getElementById("content").textContent, plain);
+
+/** A name from right to left turns nothing around it: U+2068 isolates it, as <bdi> does. */
+const isolated = (name) => RIGHT_TO_LEFT.test(name) ? `\u2068${name}\u2069` : name;
+const clipped = (name) => [...name].length > MAX_NAME ? `${[...name].slice(0, MAX_NAME - 1).join("")}…` : name;
+
+for (const run of content.runs) {
+  run.names = run.classes;
+  run.classes = run.names.map((name) => isolated(clipped(name)));
+}
 
 // -- what the page remembers when it loads itself again ------------------------------------------
 
@@ -69,6 +84,12 @@ function folded(key, title, ...children) {
   const node = el("details", { open: saved[key] === true }, el("summary", {}, title), children);
   node.addEventListener("toggle", () => save(key, node.open));
   return node;
+}
+
+/** The name of a class; a long one, which may be clipped, is its title too. */
+function className(run, label) {
+  const [name, whole] = [run.classes[label], run.names[label]];
+  return whole.length > SHORT_NAME ? el("span", { title: whole }, name) : name;
 }
 
 function picture(source, alt, caption) {

@@ -8,7 +8,7 @@ function example(run, at) {
   const isRight = taken === found.actual;
   const isListed = found.top.some(([label]) => label === found.actual);
   const score = ([label, p]) => el("li", { class: "share", "--v": p },
-    el("span", {}, classes[label]), el("span", {}, probability(p)));
+    el("span", { title: run.names[label] }, classes[label]), el("span", {}, probability(p)));
   const verdict = isRight ? `✓ ${classes[taken]}` : `✗ ${classes[taken]}, is ${classes[found.actual]}`;
   return el("li", {}, el("figure", { class: "example" },
     looks(found, classes[found.actual]),
@@ -116,7 +116,7 @@ class Confusion {
       return row.map((count, predicted) => cellOf(count, actual, predicted, total));
     });
     const caption = "Rows: actual class. Columns: predicted class. Arrow keys move between the numbers.";
-    const node = square(caption, this.run.classes, rows);
+    const node = square(caption, this.run, rows);
     node.addEventListener("keydown", (event) => walk(event, counts.length));
     node.querySelector("button")?.setAttribute("tabindex", "0");
     return el("div", { class: "wide" }, node);
@@ -124,7 +124,8 @@ class Confusion {
 
   list(cells) {
     const { classes } = this.run;
-    const rows = cells.map((cell) => [classes[cell.actual], classes[cell.predicted], number(whole(cell.count)),
+    const name = (label) => className(this.run, label);
+    const rows = cells.map((cell) => [name(cell.actual), name(cell.predicted), number(whole(cell.count)),
       this.button(cell, "Show", {})]);
     const caption = `The ${rows.length} most frequent confusions of ${whole(classes.length)} classes`;
     return table(caption, ["actual", "predicted", number("examples"), "pictures"], rows);
@@ -132,11 +133,13 @@ class Confusion {
 }
 
 /** A table with a row and a column for each class; long names of columns are written upwards. */
-function square(caption, classes, rows) {
+function square(caption, run, rows) {
+  const { classes } = run;
+  const names = classes.map((_, label) => className(run, label));
   return el("table", { class: classes.some((name) => name.length > 4) ? "matrix long" : "matrix" },
     el("caption", {}, caption),
-    el("thead", {}, el("tr", {}, el("td"), classes.map((name) => columnHead(name)))),
-    el("tbody", {}, rows.map((row, i) => el("tr", {}, rowHead(classes[i]), row.map((cell) => el("td", {}, cell))))));
+    el("thead", {}, el("tr", {}, el("td"), names.map((name) => columnHead(name)))),
+    el("tbody", {}, rows.map((row, i) => el("tr", {}, rowHead(className(run, i)), row.map((cell) => el("td", {}, cell))))));
 }
 
 /** Move the focus to the next number in the direction of an arrow key. */
@@ -170,7 +173,7 @@ function confusionSection(run) {
 class Classes {
   constructor(run) {
     this.columns = [
-      { name: "class", value: (row) => run.classes[row.class] },
+      { name: "class", value: (row) => run.classes[row.class], shown: (row) => className(run, row.class) },
       { name: "support", value: (row) => row.support, text: whole },
       { name: "predicted", value: (row) => row.predicted, text: whole },
       { name: "precision", value: (row) => row.precision, text: percent, isShare: true },
@@ -188,9 +191,9 @@ class Classes {
   }
 
   fill(rows) {
-    const cell = (row, { value, text, isShare }) => text
+    const cell = (row, { value, shown, text, isShare }) => text
       ? el("td", { class: isShare ? "number share" : "number", "--v": isShare ? value(row) : null }, text(value(row)))
-      : rowHead(value(row));
+      : rowHead(shown(row));
     this.body.replaceChildren(...rows.map((row) => el("tr", {}, this.columns.map((column) => cell(row, column)))));
   }
 

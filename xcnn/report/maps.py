@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,8 @@ def attributions(
     bounds: tuple[float, float],
     graph: Graph,
     with_cam: bool = True,
-) -> list[list[dict[str, Any]]]:
-    """For each picture, maps of what the predicted class's score depends on.
+) -> tuple[list[list[dict[str, Any]]], list[str]]:
+    """For each picture, maps of what the predicted class's score depends on; and what failed.
 
     Large networks get fewer passes.
 
@@ -123,23 +124,32 @@ def attributions(
         Whether a layer has images, for Grad-CAM.
     """
     is_large = graph.multiply_adds * PASSES > _BUDGET
-    window = max(1, max(x.shape[2:]) // (3 if is_large else 6))
-    found = {"Grad-CAM": explain.grad_cam(model, x)} if with_cam else {}
-    found |= {
-        "Occlusion": explain.occlusion(model, x, window=window, stride=max(1, window // 2)),
-        "Gradient": explain.saliency(model, x),
-        "Guided gradient": explain.saliency(model, x, method="guided"),
-        "Smooth gradient": explain.saliency(
-            model, x, method="smooth", samples=5 if is_large else 25
-        ),
+    side = max(1, max(x.shape[2:]) // (3 if is_large else 6))
+    window = tuple(min(side, n) for n in x.shape[2:])
+    stride, samples = tuple(max(1, n // 2) for n in window), 5 if is_large else 25
+    methods: dict[str, Callable[[], Array]] = {
+        "Grad-CAM": lambda: explain.grad_cam(model, x),
+        "Occlusion": lambda: explain.occlusion(model, x, window=window, stride=stride),
+        "Gradient": lambda: explain.saliency(model, x),
+        "Guided gradient": lambda: explain.saliency(model, x, method="guided"),
+        "Smooth gradient": lambda: explain.saliency(model, x, method="smooth", samples=samples),
     }
-    return [
+    if not with_cam:
+        del methods["Grad-CAM"]
+    found, failed = {}, []
+    for name, method in methods.items():
+        try:
+            found[name] = method()
+        except XcnnError as error:
+            failed.append(f"{name} is missing: {error}")
+    shown = [
         [
             {"name": name, "map": _picture(maps[number], raw[number], bounds)}
             for name, maps in found.items()
         ]
         for number in range(len(x))
     ]
+    return shown, failed
 
 
 def _picture(values: Array, raw: Array, bounds: tuple[float, float]) -> Picture:
@@ -177,17 +187,18 @@ def _row(found: Any) -> dict[str, Any]:
 
 def explained(
     model: Module, x: Array, raw: Array, bounds: tuple[float, float], graph: Graph
-) -> list[dict[str, Any]] | str:
-    """Feature maps and attributions of pictures; or why the network cannot be explained.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Feature maps and attributions of pictures, none if all fail; and what failed.
 
     Of pictures whose size the transform changes, the maps are shown over what the network takes.
     """
     if raw.shape[2:] != x.shape[2:]:
         raw, bounds = x, (float(np.nanmin(x)), float(np.nanmax(x)))
     try:
-        of_features = feature_maps(model, x)
-        of_pictures = attributions(model, x, raw, bounds, graph, any(of_features))
+        of_features, failed = feature_maps(model, x), []
     except XcnnError as error:
-        return f"The network cannot be explained: {error}"
+        of_features, failed = [[] for _ in x], [f"The feature maps are missing: {error}"]
+    of_pictures, more = attributions(model, x, raw, bounds, graph, bool(failed or any(of_features)))
     pairs = zip(of_features, of_pictures, strict=True)
-    return [{"features": features, "maps": maps} for features, maps in pairs]
+    shown = [{"features": features, "maps": maps} for features, maps in pairs if features or maps]
+    return shown, failed + more

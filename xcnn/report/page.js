@@ -11,18 +11,19 @@ function dataSection(run) {
   const augmented = found.augmented.map((row) => [strip([row.before], "before"), strip(row.after, "after")]);
   return [
     el("p", {}, `${sizes}${many}.`),
-    Object.keys(found.balance).length ? classCounts(found, classes) : null,
+    Object.keys(found.balance).length ? classCounts(found, run) : null,
     augmented.length ? [el("h3", {}, "Augmentation"), table(
       "Training pictures before, and what the network sees in several epochs", ["before", "after"], augmented)] : null,
   ];
 }
 
 /** How many examples of each class there are, and some of them. */
-function classCounts(found, classes) {
+function classCounts(found, run) {
+  const { classes } = run;
   const parts = Object.entries(found.balance);
   const pictures = new Map(found.examples.map((row) => [row.class, row.examples.map((one) => one.picture)]));
   const count = (counts, i) => number(whole(counts[i]), { share: counts[i] / Math.max(...counts, 1) });
-  const rows = classes.map((name, i) => [name, ...parts.map(([, counts]) => count(counts, i)),
+  const rows = classes.map((name, i) => [className(run, i), ...parts.map(([, counts]) => count(counts, i)),
     pictures.has(i) ? strip(pictures.get(i), name) : ""]);
   const heads = ["class", ...parts.map(([part]) => number(part)), pictures.size ? `from the ${found.from} data` : ""];
   const node = table("Examples of each class", heads, rows, { class: "counts" });
@@ -46,11 +47,11 @@ function comparisonSection(run, runs) {
     table("Results after the last epoch", ["", ...names.map((name) => number(name))], results),
     el("h3", {}, "Settings that differ"),
     settings.length ? table("Without those that are the same", ["setting", ...names], settings) : quiet("None."),
-    found.difference ? difference(found.difference, run.classes, names) : null,
+    found.difference ? difference(found.difference, run, names) : null,
   ];
 }
 
-function difference(matrix, classes, names) {
+function difference(matrix, run, names) {
   const most = Math.max(...matrix.flat().map(Math.abs), 1);
   const cell = (count, isRight) => {
     if (!count) return el("span", { class: "cell" }, "·");
@@ -61,7 +62,7 @@ function difference(matrix, classes, names) {
   const rows = matrix.map((row, actual) => row.map((count, predicted) => cell(count, actual === predicted)));
   const caption = `${names[1]} minus ${names[0]}. Rows: actual class, columns: predicted. Blue: better, red: worse.`;
   return [el("h3", {}, "Difference of the confusion matrices"),
-    scrolling("Difference of the confusion matrices", square(caption, classes, rows))];
+    scrolling("Difference of the confusion matrices", square(caption, run, rows))];
 }
 
 // -- the top of the page ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from .. import __version__
+from .contents import drawn
 from .pictures import Picture
 
 _SCRIPTS = ("elements.js", "chart.js", "examples.js", "network.js", "graph.js", "page.js")
@@ -47,7 +48,7 @@ def html(
         "written": now,
         "live": None if live is None else {"period": live, "until": now + 60 + _PATIENCE * live},
         "note": note,
-        "runs": runs,
+        "runs": [{**run, "history": drawn(run["history"])} for run in runs],
         "comparison": comparison,
     }
     style, script = _file("report.css"), "\n".join(map(_file, _SCRIPTS))

@@ -11,6 +11,7 @@ import numpy as np
 from .. import metrics
 from ..arrays import Array
 from ..data import DataLoader, Subset
+from ..errors import ArgumentError
 from .run import Run
 
 #: classes of a confusion matrix; of more classes, the most frequent confusions are listed
@@ -55,8 +56,10 @@ class Predictions:
 def predict(run: Run, limit: int) -> Predictions | str:
     """Predict at most ``limit`` examples of the test data, evenly spaced; or why it cannot be."""
     trainer, test = run.trainer, run.test
-    if trainer is None or test is None:
-        return "There is no network or no test data, so there are no predictions."
+    if trainer is None:
+        return "There is no network, so there are no predictions."
+    if test is None:
+        return "There are no test data, so there are no predictions."
     kind = trainer.loss.target
     if kind not in ("classes", "binary"):
         return f"{type(trainer.loss).__name__} has no classes: there are no predictions to count."
@@ -82,6 +85,11 @@ def predict(run: Run, limit: int) -> Predictions | str:
         probabilities, labels = np.stack([1 - second, second], axis=1), labels.reshape(-1) > 0.5
     elif labels.shape == probabilities.shape:
         labels = labels.argmax(axis=1)
+    if probabilities.ndim == 2 and labels.ndim > 1:
+        return (
+            f"The labels have shape {labels.shape}, expected {labels.shape[:1]}, one class per "
+            "example: there are no predictions to count."
+        )
     is_whole = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1]
     if not is_whole or (kind == "binary" and not is_one_label):
         return (
@@ -89,8 +97,12 @@ def predict(run: Run, limit: int) -> Predictions | str:
             "mistakes are shown for one class per example."
         )
     count = probabilities.shape[1]
-    names = list(map(str, run.classes if run.classes is not None else range(count)))
-    names += [str(i) for i in range(len(names), count)]
+    names = list(map(str, range(count) if run.classes is None else run.classes))
+    if len(names) != count:
+        raise ArgumentError(
+            f"classes: {len(names)} names, but the network tells {count} classes apart: pass one "
+            "name for each"
+        )
     labels = labels.astype(np.int64)
     known = np.isfinite(probabilities).all(axis=1) & (labels >= 0) & (labels < count)
     if not known.any():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..checks import check_list, check_text
 from ..data import ArrayDataset, DataLoader, Dataset, IterableDataset
-from ..errors import ArgumentError
+from ..errors import ArgumentError, show
 from ..training import Trainer
 
 
@@ -26,13 +28,15 @@ class Run:
         What it was trained on, to be shown; the transform of a loader is its augmentation. By
         default what the trainer was last fitted to.
     classes : sequence of str or None
-        Names of the classes; default: their numbers.
+        Names of the classes, one for each output of the network; default: their numbers.
     history : sequence of dict or None
         A row for each epoch, as :meth:`xcnn.Epoch.row`; default: that of the trainer.
     settings : dict
         Shown as a table.
     epochs : int or None
         How many there should be, if the history may have fewer.
+    state : str
+        What the report says of a run with fewer epochs.
     input_shape : tuple of int or None
         Shape of an example, (C, H, W); default: as in ``test``.
     missing : sequence of str
@@ -41,7 +45,8 @@ class Run:
     Raises
     ------
     ArgumentError
-        ``trainer`` is no Trainer, or the data have no index.
+        An argument has another type, the history holds something else than numbers, or the data
+        have no index.
     """
 
     name: str
@@ -52,10 +57,21 @@ class Run:
     history: Sequence[Mapping[str, Any]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
+    state: str = "not finished"
     input_shape: Sequence[int] | None = None
     missing: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_text("name", self.name)
+        if self.classes is not None:
+            array = getattr(self.classes, "tolist", None)
+            names = check_list("classes", array() if array else self.classes, "names")
+            self.classes = list(map(str, names))
+        if not isinstance(self.settings, Mapping):
+            raise ArgumentError(f"settings is {type(self.settings).__name__}: expected a dict")
+        if self.history is not None:
+            rows = check_list("history", self.history, "dicts")
+            self.history = [_numbers(row, number) for number, row in enumerate(rows, 1)]
         trainer = self.trainer
         if trainer is not None and not isinstance(trainer, Trainer):
             raise ArgumentError(f"trainer is {type(trainer).__name__}: expected a xcnn.Trainer")
@@ -71,6 +87,26 @@ class Run:
         if self.history is None and self.trainer is not None:
             rows = (epoch.row() for epoch in self.trainer.history)
         return [{"epoch": number, **row} for number, row in enumerate(rows, 1)]
+
+
+def _numbers(row: Any, number: int) -> dict[str, float | None]:
+    """A row of a history with numbers, None for what is missing."""
+    if not isinstance(row, Mapping):
+        raise ArgumentError(
+            f"row {number} of history is {type(row).__name__}: expected a dict, as of Epoch.row()"
+        )
+    result: dict[str, float | None] = {}
+    for name, value in row.items():
+        try:
+            result[str(name)] = None if value is None or value == "" else float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ArgumentError(
+                f"row {number} of history has {name}={show(value)}: expected a number"
+            ) from None
+    epoch = result.get("epoch", number)
+    if epoch is None or not math.isfinite(epoch):
+        raise ArgumentError(f"row {number} of history has epoch={epoch}: expected its number")
+    return result
 
 
 def _as_loader(name: str, data: Any) -> DataLoader | None:

@@ -11,7 +11,7 @@ from ..checks import check_int, check_number, check_path
 from ..errors import ArgumentError
 from ..files import AnyPath, naming, write_atomically
 from ..training import Epoch, callbacks
-from . import contents
+from . import contents, predictions
 from .compare import comparison
 from .page import html
 from .run import Run
@@ -114,6 +114,8 @@ class Report(callbacks.Callback):
         share: float = 0.1,
     ) -> None:
         self.path = Path(check_path("path", path))
+        # an error now, not in fit
+        Run("run" if name is None else name, None, test, train, classes, settings=settings or {})
         self.test, self.train = test, train
         self.classes, self.settings, self.name = classes, dict(settings or {}), name
         self.limit = check_int("limit", limit)
@@ -127,6 +129,7 @@ class Report(callbacks.Callback):
         x = contents.inputs(test, [0]) if test is not None and len(test.dataset) else None
         if x is not None:  # an error now, not after the first epoch
             trainer.predict(x)
+            predictions.predict(self._run(trainer), 1)
         self._reset()
 
     def _reset(self) -> None:
@@ -153,7 +156,7 @@ class Report(callbacks.Callback):
         if trainer.is_interrupted:
             self._end(trainer, _INTERRUPTED)
         elif trainer.history:
-            write(self.path, self._run(trainer), limit=self.limit)
+            write(self.path, self._run(trainer, "stopped early"), limit=self.limit)
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
         if self._last is not None and self.path.parent.is_dir():  # else there is no live page
@@ -167,7 +170,7 @@ class Report(callbacks.Callback):
         measured = contents.measure(run, self.limit, full=False, before=self._last)
         write_atomically(self.path, html(measured["name"], [measured], note=note))
 
-    def _run(self, trainer: Any) -> Run:
+    def _run(self, trainer: Any, state: str = Run.state) -> Run:
         return Run(
             self.name or type(trainer.model).__name__,
             trainer,
@@ -176,4 +179,5 @@ class Report(callbacks.Callback):
             self.classes,
             settings=self.settings,
             epochs=trainer.epochs,
+            state=state,
         )

@@ -86,6 +86,11 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
+def is_committing(folder: Path) -> bool:
+    """Whether files are being replaced, so that they may be of different generations."""
+    return (folder / _COMMIT).exists()
+
+
 def commit(folder: Path, files: Mapping[str, Iterable[Any]], remove: Iterable[str] = ()) -> None:
     """Replace ``files``, by name relative to ``folder``: all of them or none.
 
