@@ -7,6 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from xcnn.cli.run_folder import RunFolder
+from xcnn.training.folder import Lock, commit
+
 
 def content_of(path):
     """The JSON in a page."""
@@ -50,6 +53,11 @@ def test_report_of_a_folder_of_images_that_is_gone_later(run, shades, here):
         f"{name}/{i}.{('png', 'jpg')[i % 2]}" for name in found["classes"] for i in range(20)
     }
     assert len(found["data"]["augmented"]) == 6
+    shutil.copy(shades / "train" / "dark" / "0.png", shades / "train" / "dark" / "new.png")
+    assert run("report run").status == 0  # other pictures would be held out for testing
+    (found,) = content_of(here / "run" / "report.html")["runs"]
+    assert found["predictions"] is None
+    assert "shades has changed since the run began: files: 40 (checksum" in found["missing"][0]
     shades.rename(here / "moved")
     assert run("report run").status == 0
     (found,) = content_of(here / "run" / "report.html")["runs"]
@@ -69,6 +77,50 @@ def test_report_without_a_network(run, trained, here):
     assert "The network cannot be read" in found["missing"][0]
     assert found["history"]["charts"] == []
     assert found["data"]["sizes"] == {"train": 400, "test": 360}
+
+
+def change_config(folder, **settings):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def test_report_of_a_run_that_trains(run, trained, here):
+    shutil.copytree(trained, here / "copy")
+    change_config(here / "copy", epochs=9, report=True)
+    with Lock(here / "copy"):
+        assert run("report copy --out page.html").status == 0
+        outcome = run("report copy")
+        assert (outcome.status, "choose another file with --out" in outcome.err) == (2, True)
+    (found,) = content_of(here / "page.html")["runs"]
+    assert found["missing"] == ["The training still runs: this is its state after epoch 6."]
+    epochs = [(t["value"], t["note"]) for t in found["overview"] if t["label"] == "Epochs"]
+    assert epochs == [("6 of 9", "still training")]
+    assert run("report copy").status == 0  # the training has ended
+
+
+def test_report_of_a_run_that_stopped_early(run, here):
+    line = "train mlp --limit 100 --epochs 30 --lr 1e-12 --patience 1 --report --quiet --out run"
+    assert run(line).status == 0
+    for again in ("", "report run"):
+        assert not again or run(again).status == 0
+        (found,) = content_of(here / "run" / "report.html")["runs"]
+        (epochs,) = [t for t in found["overview"] if t["label"] == "Epochs"]
+        assert epochs["note"] == "stopped early"
+
+
+def test_network_and_history_are_of_the_same_epoch(trained, here):
+    shutil.copytree(trained, here / "copy")
+    folder, read = RunFolder(here / "copy"), []
+
+    def load():
+        if not read:  # an epoch ends after the history was read
+            rows = (here / "copy" / "history.csv").read_bytes()
+            with Lock(folder.path):
+                commit(folder.path, {"history.csv": [rows]})
+        read.append(len(folder.load_history()))
+        return len(read)
+
+    assert folder.together(load) == 2
 
 
 @pytest.mark.parametrize(
