@@ -159,6 +159,7 @@ class RunFolder:
     def together(self, read: Callable[[], _T]) -> _T:
         """``read()`` of several files, repeated if a training has replaced them meanwhile."""
         for _ in range(20):
+            # in this order: what was replaced before is complete if nothing is being replaced now
             before, is_replacing = self._versions(), folder.is_committing(self.path)
             result = read()
             if self._versions() == before and not is_replacing:
