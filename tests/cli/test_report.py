@@ -62,7 +62,7 @@ def test_report_of_a_folder_of_images_that_is_gone_later(run, shades, here):
     assert run("report run").status == 0
     (found,) = content_of(here / "run" / "report.html")["runs"]
     assert found["predictions"] is None
-    assert "The data cannot be read" in found["missing"][0]
+    assert "The data are not shown" in found["missing"][0]
     assert found["architecture"]["nodes"]
     assert found["layers"]["weights"]
     assert found["history"]["columns"]["val_loss"]

@@ -66,7 +66,7 @@ def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run
     try:
         dataset = open_data(config, data_dir)
     except (XcnnError, OSError) as error:
-        missing.append(f"The data cannot be read: {_first_sentence(error)}")
+        missing.append(f"The data are not shown: {_first_sentence(error)}")
     return Run(
         os.path.basename(os.path.abspath(path)),
         trainer,
