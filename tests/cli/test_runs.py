@@ -31,9 +31,25 @@ def made(tmp_path_factory):
     for name, damage in (("no-json", "config.json"), ("no-csv", "history.csv")):
         shutil.copytree(runs / "first", runs / name)
         (runs / name / damage).write_text("epoch\nx\n")
+    shutil.copytree(runs / "first", runs / "odd-epochs")
+    text = (runs / "first/history.csv").read_text()
+    (runs / "odd-epochs/history.csv").write_text(text.replace("\n2,", "\nnan,"))
+    shutil.copytree(runs / "early", runs / "odd-patience")
+    odd = {**config(runs / "early"), "patience": "x"}
+    (runs / "odd-patience/config.json").write_text(json.dumps(odd))
     (runs / "no-runs").mkdir()
     (runs / "file").touch()
-    for age, name in enumerate(["no-csv", "no-json", "early", "stopped", "second", "first"]):
+    ages = [
+        "odd-patience",
+        "odd-epochs",
+        "no-csv",
+        "no-json",
+        "early",
+        "stopped",
+        "second",
+        "first",
+    ]
+    for age, name in enumerate(ages):
         for path in (runs / name).glob("*.*"):
             os.utime(path, (1e9 - age, 1e9 - age))
     return runs
@@ -44,12 +60,21 @@ def test_runs(run, made):
     assert (done.status, done.err) == (0, "")
     titles, line, *rows = done.out.splitlines()
     assert titles.split("  ")[0] == "name"
-    names = ["first", "second", "stopped", "early", "no-json", "no-csv"]
-    assert [row.split()[0] for row in rows[:6]] == names
-    assert [row.split()[-1] for row in rows[:6]] == [
-        *("finished", "finished", "stopped", "finished", "damaged", "damaged")
+    names = [
+        "first",
+        "second",
+        "stopped",
+        "early",
+        "no-json",
+        "no-csv",
+        "odd-epochs",
+        "odd-patience",
     ]
-    assert len(line) == max(map(len, [titles, *rows[:6]]))
+    assert [row.split()[0] for row in rows[:8]] == names
+    assert [row.split()[-1] for row in rows[:8]] == [
+        *("finished", "finished", "stopped", "finished", *["damaged"] * 4)
+    ]
+    assert len(line) == max(map(len, [titles, *rows[:8]]))
     epochs = history(made / "first")
     best = max(float(row["val_accuracy"]) for row in epochs)
     last = epochs[-1]
@@ -160,3 +185,36 @@ def test_two_trainings_start_in_one_folder_at_once(run, here, monkeypatch):
     assert "run is in use by another training: choose another folder" in run(line).err
     locks[0].release()
     assert "--out run already holds a run (config.json): go on with it" in run(line).err
+
+
+def test_an_unreadable_folder_is_damaged(run, made, monkeypatch):
+    def refuse(path):
+        if path.parent.name == "first":
+            raise PermissionError(13, "Permission denied", str(path))
+        return True
+
+    monkeypatch.setattr("pathlib.Path.exists", refuse)
+    lines = run(f"runs {made}").out.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("first ")] == ["damaged"]
+
+
+def test_a_long_name_leaves_room_for_the_results(run, made, here, monkeypatch):
+    from xcnn.cli import options
+
+    shutil.copytree(made / "first", here / "runs" / ("x" * 120))
+    monkeypatch.setattr(options, "terminal_width", lambda stream: 80)
+    titles, _, row = run("runs").out.splitlines()
+    assert {"epochs", "state"} <= set(titles.split())
+    assert len(row) <= 80
+    assert row.startswith("xxx")
+    assert "..." in row
+
+
+def test_names_cannot_control_the_terminal(run, here):
+    out = "r\x1b[31mX"
+    done = run("train mlp --limit 60 --epochs 1 --device cpu --quiet --out", out)
+    assert done.status == 0
+    (here / "empty\x1b[31m").mkdir()
+    texts = [done.out, run("export", out, "m.onnx").out, run("runs", "empty\x1b[31m").out]
+    assert not any("\x1b" in text for text in texts)
+    assert "r?[31mX" in texts[0]
