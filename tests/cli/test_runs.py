@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 
 import pytest
@@ -31,25 +32,9 @@ def made(tmp_path_factory):
     for name, damage in (("no-json", "config.json"), ("no-csv", "history.csv")):
         shutil.copytree(runs / "first", runs / name)
         (runs / name / damage).write_text("epoch\nx\n")
-    shutil.copytree(runs / "first", runs / "odd-epochs")
-    text = (runs / "first/history.csv").read_text()
-    (runs / "odd-epochs/history.csv").write_text(text.replace("\n2,", "\nnan,"))
-    shutil.copytree(runs / "early", runs / "odd-patience")
-    odd = {**config(runs / "early"), "patience": "x"}
-    (runs / "odd-patience/config.json").write_text(json.dumps(odd))
     (runs / "no-runs").mkdir()
     (runs / "file").touch()
-    ages = [
-        "odd-patience",
-        "odd-epochs",
-        "no-csv",
-        "no-json",
-        "early",
-        "stopped",
-        "second",
-        "first",
-    ]
-    for age, name in enumerate(ages):
+    for age, name in enumerate(["no-csv", "no-json", "early", "stopped", "second", "first"]):
         for path in (runs / name).glob("*.*"):
             os.utime(path, (1e9 - age, 1e9 - age))
     return runs
@@ -60,21 +45,12 @@ def test_runs(run, made):
     assert (done.status, done.err) == (0, "")
     titles, line, *rows = done.out.splitlines()
     assert titles.split("  ")[0] == "name"
-    names = [
-        "first",
-        "second",
-        "stopped",
-        "early",
-        "no-json",
-        "no-csv",
-        "odd-epochs",
-        "odd-patience",
+    names = ["first", "second", "stopped", "early", "no-json", "no-csv"]
+    assert [row.split()[0] for row in rows[:6]] == names
+    assert [row.split()[-1] for row in rows[:6]] == [
+        *("finished", "finished", "stopped", "finished", "damaged", "damaged")
     ]
-    assert [row.split()[0] for row in rows[:8]] == names
-    assert [row.split()[-1] for row in rows[:8]] == [
-        *("finished", "finished", "stopped", "finished", *["damaged"] * 4)
-    ]
-    assert len(line) == max(map(len, [titles, *rows[:8]]))
+    assert len(line) == max(map(len, [titles, *rows[:6]]))
     epochs = history(made / "first")
     best = max(float(row["val_accuracy"]) for row in epochs)
     last = epochs[-1]
@@ -188,14 +164,29 @@ def test_two_trainings_start_in_one_folder_at_once(run, here, monkeypatch):
 
 
 def test_an_unreadable_folder_is_damaged(run, made, monkeypatch):
+    exists = pathlib.Path.exists
+
     def refuse(path):
         if path.parent.name == "first":
             raise PermissionError(13, "Permission denied", str(path))
-        return True
+        return exists(path)
 
-    monkeypatch.setattr("pathlib.Path.exists", refuse)
+    monkeypatch.setattr(pathlib.Path, "exists", refuse)
     lines = run(f"runs {made}").out.splitlines()
     assert [line.split()[-1] for line in lines if line.startswith("first ")] == ["damaged"]
+
+
+def test_odd_entries_are_damages(run, made, here):
+    for name, change in (("patience", {"patience": "x"}), ("best", {"best": 3, "patience": 1})):
+        shutil.copytree(made / "early", here / "runs" / name)
+        path = here / "runs" / name / "config.json"
+        path.write_text(json.dumps({**config(path.parent), **change}))
+    shutil.copytree(made / "first", here / "runs/epochs")
+    text = (made / "first/history.csv").read_text()
+    (here / "runs/epochs/history.csv").write_text(text.replace("\n2,", "\nnan,"))
+    rows = run("runs").out.splitlines()[2:5]
+    assert [row.split()[-1] for row in rows] == ["damaged"] * 3
+    assert run("compare runs/epochs runs/best").status == 0
 
 
 def test_a_long_name_leaves_room_for_the_results(run, made, here, monkeypatch):
