@@ -50,6 +50,15 @@ def test_the_table_of_lenet5():
     assert words[-1] == ("weights 241.0 KiB; per example: multiply-adds 416,520, memory 58.6 KiB")
 
 
+def test_attention_counts_what_it_computes_itself():
+    """torchvision states 4.409 billion for ViT-B/32; 2·50²·768 of a layer are its attention."""
+    rows = layers(models.create("vit_b_32"), (3, 224, 224))
+    assert sum(row.multiply_adds for row in rows) == pytest.approx(4.409e9, rel=1e-3)
+    (attention,) = (r for r in rows if r.path == "encoder.layers.encoder_layer_3.self_attention")
+    assert attention.parameters == 3 * 768 * 768 + 3 * 768
+    assert attention.multiply_adds == 50 * 3 * 768**2 + 2 * 50**2 * 768
+
+
 def test_inner_modules_and_other_dtypes():
     block = nn.Sequential(nn.Conv2d(2, 3, 1, groups=1, bias=False), nn.AvgPool2d(2))
     model = nn.Sequential({"block": block, "flat": nn.Flatten()}).to(dtype="float64")

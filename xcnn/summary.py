@@ -42,7 +42,7 @@ class Layer:
 
 
 def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
-    """List the leaf layers of a model in the order of their calls.
+    """List the layers of a model in the order in which they return.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
 
         return hook
 
-    hooks = [(m, recorder(path)) for path, m in model.named_modules() if not list(m.children())]
+    hooks = [(m, recorder(path)) for path, m in model.named_modules() if m.is_layer]
     backend = backends.get(model.device)
     with backend.active(), evaluating(model), hooked(hooks):
         model(backend.xp.zeros((1, *input_shape), model.dtype))
@@ -83,7 +83,8 @@ def layers(model: Module, input_shape: tuple[int, ...]) -> list[Layer]:
 
 def _layer(path: str, module: Module, inputs: tuple, outputs: list[Array]) -> Layer:
     """Create the row of a layer, with the shape of its first output."""
-    parameters = (*module.parameters(), *[x for x in inputs if isinstance(x, Parameter)])
+    own = module.parameters(recurse=False)  # its children have rows of their own
+    parameters = (*own, *[x for x in inputs if isinstance(x, Parameter)])
     return Layer(
         path=path,
         kind=getattr(module, "type", type(module).__name__),  # the operator of an ONNX node

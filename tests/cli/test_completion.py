@@ -48,7 +48,8 @@ zmodload zsh/zpty
 zpty z zsh -f -i
 zpty -w z 'PROMPT=; fpath=($PWD/functions $fpath); autoload -Uz compinit; compinit -u -D'
 zpty -w z 'bindkey "^I" complete-word; show() { print "<$BUFFER>" }; zle -N show; bindkey "^T" show'
-zpty -w z 'unsetopt auto_list list_beep; zle-line-init() { print line$((1+1)) }; zle -N zle-line-init'
+zpty -w z 'unsetopt auto_list list_beep'
+zpty -w z 'zle-line-init() { print line$((1+1)) }; zle -N zle-line-init'
 zpty -r z out '*line2*'  # the line editor reads the keys from here on
 while read -r line; do
     zpty -w -n z "$line"$'\\t\\x14\\x15'

@@ -76,7 +76,7 @@ def test_every_setting_is_printed(run):
 def test_options_of_the_command_line_come_first(run, here):
     lines = ["batch-size = 16", "lr = 1", "limit = 40", "epochs = 1", 'freeze = ["x"]']
     (here / "a.toml").write_text("\n".join(['model = "mlp"', "quiet = true", *lines]))
-    done = run("train --config a.toml --lr 0.5 --freeze 1.* --out run --dev cpu --data-dir .")
+    done = run("train --config a.toml --lr 0.5 --freeze 1.* --out run --device cpu --data-dir .")
     assert (done.status, done.err) == (0, "")
     found = config("run")
     assert [found[k] for k in ("model", "batch_size", "lr", "freeze")] == ["mlp", 16, 0.5, ["1.*"]]

@@ -90,6 +90,7 @@ def test_version(run):
         ("train VGG", "'VGG' (did you mean 'vgg11' or 'vgg11_bn' or 'vgg13'?); see"),
         ("train nothing", "invalid choice: 'nothing' (choose from "),
         ("train --epocs 3", "unknown option --epocs (did you mean '--epochs'?); see"),
+        ("train --epoch 3", "unknown option --epoch (did you mean '--epochs'?); see"),
         ("train --epocs=3", "unknown option --epocs (did you mean '--epochs'?); see"),
         ("evaluate run --zzz", "unknown option --zzz; see"),
         ("--versoin train", "unknown option --versoin (did you mean '--version'?); see"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 
 import pytest
@@ -160,3 +161,51 @@ def test_two_trainings_start_in_one_folder_at_once(run, here, monkeypatch):
     assert "run is in use by another training: choose another folder" in run(line).err
     locks[0].release()
     assert "--out run already holds a run (config.json): go on with it" in run(line).err
+
+
+def test_an_unreadable_folder_is_damaged(run, made, monkeypatch):
+    exists = pathlib.Path.exists
+
+    def refuse(path):
+        if path.parent.name == "first":
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(pathlib.Path, "exists", refuse)
+    lines = run(f"runs {made}").out.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("first ")] == ["damaged"]
+
+
+def test_odd_entries_are_damages(run, made, here):
+    for name, change in (("patience", {"patience": "x"}), ("best", {"best": 3, "patience": 1})):
+        shutil.copytree(made / "early", here / "runs" / name)
+        path = here / "runs" / name / "config.json"
+        path.write_text(json.dumps({**config(path.parent), **change}))
+    shutil.copytree(made / "first", here / "runs/epochs")
+    text = (made / "first/history.csv").read_text()
+    (here / "runs/epochs/history.csv").write_text(text.replace("\n2,", "\nnan,"))
+    rows = run("runs").out.splitlines()[2:5]
+    assert [row.split()[-1] for row in rows] == ["damaged"] * 3
+    assert run("compare runs/epochs runs/best").status == 0
+
+
+def test_a_long_name_leaves_room_for_the_results(run, made, here, monkeypatch):
+    from xcnn.cli import options
+
+    shutil.copytree(made / "first", here / "runs" / ("x" * 120))
+    monkeypatch.setattr(options, "terminal_width", lambda stream: 80)
+    titles, _, row = run("runs").out.splitlines()
+    assert {"epochs", "state"} <= set(titles.split())
+    assert len(row) <= 80
+    assert row.startswith("xxx")
+    assert "..." in row
+
+
+def test_names_cannot_control_the_terminal(run, here):
+    out = "r\x1b[31mX"
+    done = run("train mlp --limit 60 --epochs 1 --device cpu --quiet --out", out)
+    assert done.status == 0
+    (here / "empty\x1b[31m").mkdir()
+    texts = [done.out, run("export", out, "m.onnx").out, run("runs", "empty\x1b[31m").out]
+    assert not any("\x1b" in text for text in texts)
+    assert "r?[31mX" in texts[0]

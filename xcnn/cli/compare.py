@@ -25,9 +25,13 @@ _RESULTS = {
     **{"epochs": None, "accuracy": max, "best_accuracy": max, "best_epoch": None},
     **{"loss": min, "seconds": None, "state": None},
 }
-_OF_THE_DATA = ("classes", "mean", "std", "scale", "files", "data_dir", "xcnn")
+_OF_THE_DATA = ("classes", "mean", "std", "scale", "files", "on_error", "data_dir", "xcnn")
 _TITLES = {
-    **{"accuracy": "test accuracy", "best_accuracy": "best accuracy", "best_epoch": "best epoch"},
+    **{
+        "accuracy": "test accuracy",
+        "best_accuracy": "best accuracy",
+        "best_epoch": "epoch of the best",
+    },
     **{"loss": "test loss", "seconds": "time"},
 }
 

@@ -24,7 +24,7 @@ _COPIED = (
 )
 #: options that go with --resume; the others are those of the run
 MAY_CHANGE = (
-    *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir"),
+    *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir", "report"),
     "data",  # where the folder is now
 )
 
@@ -94,7 +94,8 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.grey = config["input_shape"][0] == 1
         arguments.skip_unreadable = config.get("on_error") == "skip"
     device = backends.get(arguments.device).device
-    return {**config, "epochs": epochs, "device": device, "data_dir": arguments.data_dir}
+    changed = {"epochs": epochs, "device": device, "data_dir": arguments.data_dir}
+    return {**config, **changed, "report": config["report"] or arguments.report}
 
 
 def check_same_data(config: dict[str, Any], dataset: data.DataSplits) -> None:

@@ -77,7 +77,7 @@ def _settings(parser: Parser) -> Iterable[tuple[str, Any]]:
 def _read(file: Path) -> dict[str, Any]:
     advice = "See what xcnn train --print-config prints"
     with reading(file, "is no TOML file", advice), open_file(file) as opened:
-        return tomllib.loads(read_all(opened, MAX_JSON).decode())
+        return tomllib.loads(read_all(opened, MAX_JSON).decode("utf-8-sig"))
 
 
 def _of_run(folder: Path) -> dict[str, Any]:

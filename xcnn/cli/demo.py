@@ -1,4 +1,4 @@
-"""Show a page on which one draws, and a trained network classifies it.
+"""Show a page to draw on, and what a trained network says of the drawing.
 
 xcnn demo runs/lenet5-digits-1
 xcnn demo runs/lenet5-digits-1 --port 0 --no-browser

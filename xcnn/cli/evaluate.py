@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import data
 from ..errors import ArgumentError
 from . import network, sources
-from .options import Parser, add_device, count
+from .options import Parser, add_device, count, say
 
 
 def add_options(parser: Parser) -> None:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     loader = data.DataLoader(test, batch_size=arguments.batch_size, transform=transform)
     result = trainer.evaluate(loader)
     accuracy, total = result["accuracy"] or 0.0, len(test)
-    print(
+    say(
         f"{title}: accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}), "
         f"loss {result['loss']:.4f}"
     )

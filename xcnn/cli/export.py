@@ -13,7 +13,7 @@ from typing import Any
 from .. import backends, nn, onnx
 from ..errors import ArgumentError
 from . import network
-from .options import Parser
+from .options import Parser, say
 from .run_folder import LOSSES, RunFolder
 
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     example = backends.get("cpu").xp.zeros((2, *config["input_shape"]), "float32")
     metadata = network.metadata(config)
     onnx.export(model, example, path, input_names="input", output_names="output", metadata=metadata)
-    print(_describe(path, model, config))
+    say(_describe(path, model, config))
 
 
 def _describe(path: Path, model: nn.Module, config: dict[str, Any]) -> str:

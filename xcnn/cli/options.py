@@ -34,7 +34,8 @@ class Parser(argparse.ArgumentParser):
     commands: Mapping[str, Sequence[str]] = {}
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(add_help=False, formatter_class=Formatter, **settings)
+        settings |= {"add_help": False, "allow_abbrev": False}
+        super().__init__(formatter_class=Formatter, **settings)
         self._section: Any = self._optionals
         for name, help in (("-h --help", "show this help"), ("--help-all", "show all options")):
             options = name.split()
@@ -98,7 +99,7 @@ class Parser(argparse.ArgumentParser):
             name, options = text.partition("=")[0], self._option_string_actions
             if name == "--" or (self._subparsers and not name.startswith("-")):
                 break
-            if name.startswith("--") and not any(option.startswith(name) for option in options):
+            if name.startswith("--") and name != "--" and name not in options:
                 self.error(f"unknown option {name}{did_you_mean(name, options)}")
         namespace, rest = super().parse_known_args(args, namespace)
         if rest:
@@ -109,13 +110,9 @@ class Parser(argparse.ArgumentParser):
 
     def _given(self, args: list[str]) -> list[str]:
         """The options that a command was called with, under their names in the namespace."""
-        options = self._option_string_actions
-        names = {text.partition("=")[0] for text in args if text.startswith("--") and text != "--"}
-        short = tuple(names - options.keys())  # as far as they are unique
+        names = {text.partition("=")[0] for text in args}
         return [
-            action.dest
-            for option, action in options.items()
-            if option in names or (short and option.startswith(short))
+            action.dest for name, action in self._option_string_actions.items() if name in names
         ]
 
     def convert(self, action: argparse.Action, text: str) -> Any:
@@ -260,6 +257,11 @@ def print_error(error: BaseException) -> None:
     complain(f"xcnn: error: {printable(text, keep=LINES)}\n")
 
 
+def say(text: str) -> None:
+    """Print a line, in which names from outside cannot control the terminal."""
+    print(printable(text, keep=LINES), flush=True)
+
+
 def complain(text: str) -> None:
     """Write to standard error, unless nobody reads it."""
     with suppress(OSError):
@@ -293,6 +295,8 @@ def print_table(
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     width = terminal_width(sys.stdout)
+    if width is not None and sum(widths) + 2 * len(widths) - 2 > width:
+        widths[0] = min(widths[0], max(width // 3, 16))
     kept = columns_that_fit(list(zip(widths, ranks or [0] * len(widths), strict=True)), width)
     total = sum(widths[i] + 2 for i in kept) - 2
     if width is not None and total > width:

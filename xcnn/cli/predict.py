@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import DataError, printable
 from . import classifier
 from .classifier import Classifier
-from .options import Parser, count, print_error
+from .options import Parser, count, print_error, say
 
 
 def add_options(parser: Parser) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> bool:
             continue
         probabilities = opened.probabilities(pixels)
         ranking = _ranking(probabilities, opened.classes, arguments.top)
-        print(f"{printable(name):<{width}}  {ranking}")
+        say(f"{name:<{width}}  {ranking}")
     if failed and len(names) > 1:
         print_error(DataError(f"{failed:,} of {len(names):,} images failed"))
     return failed > 0

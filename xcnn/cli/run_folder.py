@@ -59,6 +59,9 @@ _OF_TRAINING: dict[str, Any] = {
     **{"schedule": optimizer.SCHEDULES, "clip_norm": (float | int, None), "accumulate": int},
     **{name: ([str], []) for name in ("freeze", "metrics", "log")},
     **{"epochs": int, "batch_size": int, "seed": int, "augment": str, "precision": str},
+    **{"checkpoint_every": str, "keep": int, "report": bool, "patience": (int, None)},
+    **dict.fromkeys(("best", "data_dir", "class_weight"), (str, None)),
+    **{"ema": (float | int, None)},
 }
 
 
@@ -193,16 +196,24 @@ class RunFolder:
             lacking = [k for k in _IN_HISTORY if any(row.get(k) is None for row in rows)]
             if lacking:
                 raise ValueError(f"it lacks {', '.join(lacking)}")
+            if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+                raise ValueError("its epochs are not numbered 1, 2, ...")
         return rows
 
     def is_run(self) -> bool:
         """Whether the folder holds a run, or what a damaged one has left."""
-        return any((self.path / name).exists() for name in (CONFIG, MODEL, HISTORY))
+        try:
+            return any((self.path / name).exists() for name in (CONFIG, MODEL, HISTORY))
+        except PermissionError:
+            return True
 
     def last_change(self) -> float:
         """When the run was written, in seconds since 1970; 0 for one that is gone since then."""
         files = [self.path / name for name in (CONFIG, MODEL, HISTORY)]
-        return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+        try:
+            return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+        except PermissionError:
+            return 0.0
 
     def state(self, config: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
         """Whether a process trains it now, or it is finished, or can be resumed."""

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, XcnnError, printable
+from ..errors import ArgumentError, XcnnError
 from ..notebook import duration
 from .config import DEFAULTS
-from .options import Parser, print_table
+from .options import Parser, print_table, say
 from .run_folder import RunFolder, best_row
 
 #: title and, for a narrow terminal, rank of each column
@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
         print_table([titles, *rows], ranks, left=3)
         for record in records:
             if "error" in record:
-                print(printable(f"{record['name']}: {record['error']}"))
+                say(f"{record['name']}: {record['error']}")
     else:
-        print(f"there are no runs in {folder}; train a network with: xcnn train")
+        say(f"there are no runs in {folder}; train a network with: xcnn train")
 
 
 def describe(run: RunFolder) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..files import write_atomically
 from ..nn import Module
 from . import classifier, network, sources
 from .classifier import Classifier
-from .options import Parser, count, path
+from .options import Parser, count, path, say
 
 _FIRST = 6  # test pictures without --index
 _MOST = 64  # pictures in a file
@@ -53,7 +53,9 @@ def add_options(parser: Parser) -> None:
     parser.add("--index N,...", f"these test images; default: the first {_FIRST}", type=_indices)
     names = ", ".join(METHODS)
     method = f"maps to draw: some of {names}"
-    parser.add("--method NAME,...", method, type=_methods, default=_DEFAULT, suggested=METHODS)
+    parser.add(
+        "--method NAME,...", method, type=_methods, default=_DEFAULT, suggested=METHODS, values=list
+    )
     parser.add("--layer PATH", "layer for grad-cam or --filters; xcnn summary RUN lists them")
     parser.add("--class NAME", "class to explain; default: the predicted one", dest="target")
     features = "draw the feature maps of one picture instead"
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     write_atomically(out, buffer.getvalue())
-    print(f"wrote {printable(str(out))}")
+    say(f"wrote {out}")
 
 
 def _check(arguments: argparse.Namespace) -> None:

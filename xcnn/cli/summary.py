@@ -1,4 +1,4 @@
-"""Show the layers, shapes, parameters, multiply-adds and memory of a network.
+"""Show the layers of a network: shapes, parameters, multiply-adds and memory.
 
 xcnn summary resnet18
 xcnn summary resnet20 --input-shape 3,32,32 --classes 10

@@ -31,7 +31,7 @@ from .config import (
     of_options,
     of_run,
 )
-from .options import Parser, add_device, complain, count, path, seed, size
+from .options import Parser, add_device, complain, count, path, say, seed, size
 from .run_folder import LOGS, LOSSES, RunFolder, is_binary
 
 #: options that --help shows
@@ -225,13 +225,15 @@ class _Progress(callbacks.ProgressBar):
         if trainer.resumed_from is not None:
             place = f" after batch {trainer.batch}" if trainer.batch else ""
             what = f"going on with epoch {trainer.epoch}/{trainer.epochs}{place}"
+            if trainer.is_finished:
+                what = f"nothing is left to do: it stopped early, after epoch {trainer.epoch - 1}"
             _say(what if trainer.epoch <= trainer.epochs else "nothing is left to do")
 
 
 def _say(text: str) -> None:
     """Print a line; a training continues even if nobody reads it, as after ``| head``."""
     with suppress(OSError):
-        print(text, flush=True)
+        say(text)
 
 
 @contextmanager
@@ -250,14 +252,14 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
         raise
     except DivergenceError:
         if trainer.history:
-            print(f"{folder.path} holds the network after {count_epochs(len(trainer.history))}")
+            say(f"{folder.path} holds the network after {count_epochs(len(trainer.history))}")
         raise
     finally:
         folder.remove_if_empty()
         if folder.lock is not None:
             folder.lock.release()
     if trainer.is_interrupted:
-        print(f"\ntime limit reached: {_saved(folder)}", flush=True)
+        say(f"\ntime limit reached: {_saved(folder)}")
 
 
 def create_model(config: dict[str, Any]) -> Any:
@@ -301,13 +303,12 @@ def _print_start(
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     if frozen:
         parameters += f", {frozen:,} of them frozen"
-    print(
+    say(
         f"{config['model']} ({parameters}) on {dataset.name}: "
         f"{len(dataset.train):,} to train, {len(dataset.test):,} to test, on {config['device']}",
-        flush=True,
     )
     if reset:
-        print(f"randomly initialised: {', '.join(reset)}", flush=True)
+        say(f"randomly initialised: {', '.join(reset)}")
 
 
 def _print_end(
@@ -315,7 +316,7 @@ def _print_end(
 ) -> None:
     if trainer.scaler is not None:
         skipped = trainer.scaler.skipped
-        print(
+        say(
             f"float16: {skipped:,} step{'s' * (skipped != 1)} skipped because gradients "
             f"overflowed; the loss scale is {trainer.scaler.scale:g}"
         )
@@ -323,7 +324,7 @@ def _print_end(
         return
     last = trainer.history[-1]
     accuracy = last.val_accuracy or 0.0
-    print(
+    say(
         f"test accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}) after "
         f"{count_epochs(last.epoch)} in {seconds:.1f} s{_best(trainer, best)}: {folder.path}"
     )

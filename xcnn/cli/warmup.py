@@ -13,7 +13,7 @@ import time
 from .. import backends, models, optim
 from ..errors import ArgumentError
 from ..training import Trainer
-from .options import Parser, add_device
+from .options import Parser, add_device, say
 
 
 def add_options(parser: Parser) -> None:
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     compiled = sum(1 for _ in backend.warmup())
     for precision in ("float32", "float16"):
         _train_step(backend, precision)
-    print(
+    say(
         f"{compiled} kernel modules of xcnn and those of CuPy that a training step needs: ready in "
         f"{time.perf_counter() - started:.1f} s, on {backend.device}; CuPy caches them in "
         f"{os.environ.get('CUPY_CACHE_DIR', '~/.cupy/kernel_cache')}"

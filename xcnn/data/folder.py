@@ -116,6 +116,8 @@ class ImageFolder(Dataset):
             return read_image(path, self.shape, crop=True)
         except DataError as error:
             advice = 'Replace or remove it, or skip such files: on_error="skip", --skip-unreadable'
+            if not os.path.lexists(path):
+                advice = "It was there when the folder was listed: put it back, or start anew"
             raise DataError(f"{error}. {advice}") from error
 
     def _drop_unreadable(self) -> None:

@@ -115,7 +115,11 @@ class Server(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
-            hint = "; choose another port" if error.errno == errno.EADDRINUSE else ""
+            hint = (
+                "; choose another port, or 0 for any free one"
+                if error.errno == errno.EADDRINUSE
+                else ""
+            )
             reason = f"cannot listen on {host}, port {port}: {error.strerror}{hint}"
             raise OSError(error.errno, reason) from error
         self.port = self.server_address[1]

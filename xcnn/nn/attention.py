@@ -93,6 +93,14 @@ class MultiheadAttention(Module):
             )
         self.to(device=device, dtype=dtype)
 
+    def multiply_adds(self, output_shape: tuple[int, ...]) -> int:
+        """Of attention from a sequence to itself, without ``out_proj``."""
+        examples = output_shape[0 if self.batch_first else 1] if len(output_shape) == 3 else 1
+        length = math.prod(output_shape[:-1]) // max(examples, 1)
+        width = self.embed_dim
+        projections = length * width * (width + self.kdim + self.vdim)
+        return examples * (projections + 2 * length**2 * width)
+
     def forward(
         self,
         query: Any,

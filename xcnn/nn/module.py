@@ -462,6 +462,11 @@ class Module:
         """Count the multiply-adds of one forward pass to this output shape, without children."""
         return 0
 
+    @property
+    def is_layer(self) -> bool:
+        """Whether the module computes: it has no children, or multiply-adds of its own."""
+        return not list(self.children()) or type(self).multiply_adds is not Module.multiply_adds
+
     def describe(self) -> str:
         """Return the class and its non-default arguments, on one line."""
         signature = inspect.signature(type(self).__init__)

@@ -458,6 +458,11 @@ class Trainer:
         return None if self.loader is None else batches.length(self.loader.dataset)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether :meth:`stop` ended the training for good, also the one that is resumed."""
+        return self._finished
+
+    @property
     def is_between_steps(self) -> bool:
         """Whether the optimiser has used all gradients."""
         return not self._accumulated
