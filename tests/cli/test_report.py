@@ -53,6 +53,13 @@ def test_report_of_a_folder_of_images_that_is_gone_later(run, shades, here):
         f"{name}/{i}.{('png', 'jpg')[i % 2]}" for name in found["classes"] for i in range(20)
     }
     assert len(found["data"]["augmented"]) == 6
+    assert dict(found["settings"])["data"] == "shades"
+    shades.rename(here / "moved")
+    lost = run("report run --out lost.html")
+    assert lost.err.startswith("xcnn: warning: run: The data are not shown: ")
+    assert run("report run --data moved --out page.html").err == ""
+    assert content_of(here / "page.html")["runs"][0]["predictions"] == found["predictions"]
+    (here / "moved").rename(shades)
     shutil.copy(shades / "train" / "dark" / "0.png", shades / "train" / "dark" / "new.png")
     assert run("report run").status == 0  # other pictures would be held out for testing
     (found,) = content_of(here / "run" / "report.html")["runs"]

@@ -11,14 +11,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .. import backends, data
+from .. import backends
+from ..data import DataLoader, DataSplits
 from ..data.augment import training_transform
 from ..errors import ArgumentError, FileFormatError, XcnnError
 from ..report import LIMIT, Run, write
 from ..training import Trainer
 from . import network, sources
-from .config import DEFAULTS, change_of_data
-from .options import Parser, add_device, count, path
+from .config import DEFAULTS, change_of_data, without_folders
+from .options import Parser, add_device, complain, count, path, say
 from .run_folder import RunFolder
 
 #: what a report says of runs with fewer epochs than planned
@@ -30,6 +31,8 @@ def add_options(parser: Parser) -> None:
     parser.add("--out FILE", "the file; default: report.html in the first run folder", type=path)
     limit = "predict at most N test examples, evenly spaced"
     parser.add("--limit N", limit, type=count, default=LIMIT)
+    moved = "of runs on a folder of images: where it is now"
+    parser.add("--data FOLDER", moved, type=path)
     sources.add_data_dir(parser)
     add_device(parser)
 
@@ -42,19 +45,28 @@ def run(arguments: argparse.Namespace) -> None:
             f"{first.path} is being trained, which writes report.html by itself: choose another "
             "file with --out"
         )
-    runs = [open_run(Path(name), backend, arguments.data_dir) for name in arguments.runs]
+    places = {"data": arguments.data, "data_dir": arguments.data_dir}
+    runs = [open_run(Path(name), backend, **places) for name in arguments.runs]
     if len({run.name for run in runs}) < len(runs):
         for run, name in zip(runs, arguments.runs, strict=True):
             run.name = name
     out = arguments.out or os.path.join(arguments.runs[0], "report.html")
     write(out, *runs, limit=arguments.limit)
-    print(f"{out} ({os.path.getsize(out) / 1e6:.1f} MB)")
+    for run in runs:
+        complain("".join(f"xcnn: warning: {run.name}: {text}\n" for text in run.missing))
+    say(f"{out} ({os.path.getsize(out) / 1e6:.1f} MB)")
 
 
-def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run:
+def open_run(
+    path: Path, backend: backends.Backend, data: str | None = None, data_dir: str | None = None
+) -> Run:
     """What there is of a run: its history, and its network and data unless they are gone."""
     folder, missing = RunFolder(path), []
     config, history, model = folder.together(lambda: _saved(folder))
+    if data is not None:
+        if not sources.is_folder(config["data"]):
+            raise ArgumentError(f"--data is for runs on a folder of images, not {config['data']}")
+        config["data"] = os.path.abspath(data)
     trainer, dataset = None, None
     state = folder.state({**DEFAULTS, "epochs": len(history), **config}, history)
     if state == "training":
@@ -73,7 +85,7 @@ def open_run(path: Path, backend: backends.Backend, data_dir: str | None) -> Run
         **({} if dataset is None else loaders(config, dataset)),
         classes=config["classes"],
         history=history,
-        settings=config,
+        settings=without_folders(config),
         epochs=config.get("epochs"),
         state=_STATES[state],
         input_shape=config["input_shape"],
@@ -95,7 +107,7 @@ def _first_sentence(error: Exception) -> str:
     return str(error).splitlines()[0].removesuffix(" Searched:")
 
 
-def open_data(config: dict[str, Any], data_dir: str | None) -> data.DataSplits:
+def open_data(config: dict[str, Any], data_dir: str | None) -> DataSplits:
     """The data that a run was trained on.
 
     Raises
@@ -126,10 +138,10 @@ def open_data(config: dict[str, Any], data_dir: str | None) -> data.DataSplits:
     return dataset
 
 
-def loaders(config: dict[str, Any], dataset: data.DataSplits) -> dict[str, data.DataLoader]:
+def loaders(config: dict[str, Any], dataset: DataSplits) -> dict[str, DataLoader]:
     """The data as ``train``, with the run's augmentation, and ``test``."""
     augment = training_transform(config.get("augment", "none"), dataset)
     return {
-        "train": data.DataLoader(dataset.train, transform=augment, seed=config.get("seed", 0)),
-        "test": data.DataLoader(dataset.test, transform=network.normalization(config)),
+        "train": DataLoader(dataset.train, transform=augment, seed=config.get("seed", 0)),
+        "test": DataLoader(dataset.test, transform=network.normalization(config)),
     }

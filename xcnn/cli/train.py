@@ -30,6 +30,7 @@ from .config import (
     count_epochs,
     of_options,
     of_run,
+    without_folders,
 )
 from .options import Parser, add_device, complain, count, path, say, seed, size
 from .run_folder import LOGS, LOSSES, RunFolder, is_binary
@@ -212,8 +213,9 @@ def _writers(config: dict[str, Any], folder: RunFolder, test: data.DataLoader) -
         images = next(iter(test))[0][:16] if is_picture else None
         used.append(callbacks.TensorBoardLogger(folder.path / LOGS["tensorboard"], images=images))
     if config["report"]:
-        shown = {"classes": config["classes"], "settings": config, "name": folder.path.name}
-        used.append(report.Report(folder.path / "report.html", test, **shown))
+        shown = {"classes": config["classes"], "settings": without_folders(config)}
+        name = folder.path.name
+        used.append(report.Report(folder.path / "report.html", test, name=name, **shown))
     return used
 
 

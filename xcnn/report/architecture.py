@@ -105,6 +105,8 @@ class _Recorder:
                 self._add_layer(path, module, inputs, output)
             else:
                 self._add_operations()
+                if module.is_layer:  # its first operation stands for what it computes itself
+                    self._count(path, module, output)
             self._paths.pop()
             return output
 
@@ -133,6 +135,13 @@ class _Recorder:
         shape = results[0].shape[1:]
         node = Node(path, kind, module.describe(), shape, parameters, products, sources)
         self._add(node, results)
+
+    def _count(self, path: str, module: Module, output: Any) -> None:
+        node = next((n for n in self.graph.nodes if n.path == path), None)
+        shapes = [tensor.shape for tensor in _tensors(output)]
+        if node is not None and shapes:
+            node.parameters += sum(p.numel() for p in module.parameters(recurse=False))
+            node.multiply_adds += module.multiply_adds(shapes[0])
 
     def _add(self, node: Node, results: list[Tensor]) -> None:
         self.kept += results

@@ -37,7 +37,7 @@ function extent({ right, used, total, invalid, epoch }) {
 }
 
 const LISTS = [
-  ["mistakes", "Worst mistakes", "Wrong, and hardly any probability for the actual class.",
+  ["mistakes", "Worst mistakes", "Wrong, the least probability for the actual class first.",
     "There are none: all predictions are right."],
   ["uncertain", "Most uncertain", "The largest entropy of the probabilities.", ""],
   ["confident", "Most confident", "Right, the surest of each class in turn.",
@@ -186,7 +186,7 @@ class Classes {
     this.body = el("tbody");
     this.fill(this.rows);
     this.node = scrolling("Numbers of each class", el("table", {},
-      el("caption", {}, "Support: examples of the class. Predicted: how often it is predicted. The heads sort."),
+      el("caption", {}, "Support: examples of the class. Predicted: how often it is predicted. Choose a heading to sort."),
       el("thead", {}, el("tr", {}, this.heads)), this.body), this.rows.length);
   }
 

@@ -68,7 +68,7 @@ function layersSection(run) {
   const more = (one) => [number(percent(one.zeros)), number(one.dead === null ? "–" : `${one.dead} of ${one.units}`)];
   const heads = (name) => [name, "kind", "distribution", ...["min", "mean", "max", "std"].map((text) => number(text))];
   const dead = outputs.reduce((sum, one) => sum + (one.dead ?? 0), 0);
-  const said = `Dead units, 0 for each of ${plural(examples, "test example")}: ${dead || "none"}.`;
+  const said = `${plural(dead, "unit")} that ${dead === 1 ? "is" : "are"} 0 for ${examples === 1 ? "the test example" : `all of ${plural(examples, "test example")}`}.`;
   return [
     outputs.length ? el("p", {}, said) : null,
     outputs.length ? table("Outputs of the layers", [...heads("layer"), number("zeros"), number("dead units")],

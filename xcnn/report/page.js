@@ -46,7 +46,7 @@ function comparisonSection(run, runs) {
   return [
     table("Results after the last epoch", ["", ...names.map((name) => number(name))], results),
     el("h3", {}, "Settings that differ"),
-    settings.length ? table("Without those that are the same", ["setting", ...names], settings) : quiet("None."),
+    settings.length ? table("Settings of each run", ["setting", ...names], settings) : quiet("None."),
     found.difference ? difference(found.difference, run, names) : null,
   ];
 }
@@ -106,7 +106,7 @@ class Live {
       this.button.remove();
       return;
     }
-    const next = saved.paused ? "not loaded again" : `loads itself again every ${Math.round(this.seconds)} seconds`;
+    const next = saved.paused ? "does not reload" : `reloads every ${plural(Math.round(this.seconds), "second")}`;
     this.text.textContent = `The training runs. Written ${time(content.written)}; ${next}.`;
     this.button.setAttribute("aria-pressed", String(saved.paused === true));
   }
