@@ -102,7 +102,7 @@ def _finite(values: Array) -> Array:
 def _short(name: str) -> str:
     """A name, each line cut to the length that figures have room for."""
     lines = map(printable, name.split("\n"))
-    lines = (n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1]}…" for n in lines)
+    lines = (n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1].rstrip()}…" for n in lines)
     return "\n".join(lines)
 
 

@@ -81,8 +81,8 @@ def grad_cam(
         found = spatial_layers(model, x) if layer is None else [layer]
         if not found:
             raise ArgumentError(
-                "no layer of the model has a spatial output (N, C, H, W); use saliency, which "
-                "needs none"
+                "no layer of the model has a spatial output (N, C, H, W); use explain.saliency, "
+                "which needs none"
             )
         path, module = find_layer(model, [*found][-1])
         classes = classes_of(model, x, target)
