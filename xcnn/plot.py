@@ -101,9 +101,9 @@ def _finite(values: Array) -> Array:
 
 def _short(name: str) -> str:
     """A name, each line cut to the length that figures have room for."""
-    lines = map(printable, name.split("\n"))
-    lines = (n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1].rstrip()}…" for n in lines)
-    return "\n".join(lines)
+    lines = [printable(line) for line in name.split("\n")]
+    cut = (n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1].rstrip()}…" for n in lines)
+    return "\n".join(cut)
 
 
 def _room(names: Iterable[str]) -> float:
@@ -191,9 +191,9 @@ def _rows(history: Any) -> list[dict[str, Any]]:
     return [{k: _number(k, v) for k, v in row.items() if v is not None} for row in rows]
 
 
-def _is_list(value: Any) -> Any:
-    is_list = isinstance(value, Iterable | Tensor) and getattr(value, "ndim", 1)
-    return is_list and not isinstance(value, str | Mapping)
+def _is_list(value: Any) -> bool:
+    is_single = isinstance(value, str | Mapping) or getattr(value, "ndim", 1) == 0
+    return isinstance(value, Iterable | Tensor) and not is_single
 
 
 def _number(name: str, value: Any) -> float:
@@ -364,20 +364,17 @@ def images(
     if chances is not None and len(chances) != len(pictures):
         raise ShapeError(f"{len(chances)} probabilities for {len(pictures)} pictures")
     lines = 1 if actual is None or found is None else 2
-    titles, wrong = [], []
-    for n in range(len(pictures)):
-        chance = "" if chances is None else f" {float(chances[n]):.0%}"
-        if found is None:
-            title = _short(actual[n]) if actual is not None else ""
-        else:
-            title = f"{_short(found[n])}{chance}"
-        wrong.append(None not in (actual, found) and actual[n] != found[n])
-        titles.append(f"✗ {title}\nis {_short(actual[n])}" if wrong[n] else title)
+    titles = [_short(name) for name in found or actual or [""] * len(pictures)]
+    if found and chances is not None:
+        titles = [f"{title} {float(p):.0%}" for title, p in zip(titles, chances, strict=True)]
+    wrong = {n: name for n, name in enumerate(actual or []) if found and found[n] != name}
+    for n, name in wrong.items():
+        titles[n] = f"✗ {titles[n]}\nis {_short(name)}"
     width = max(_CELL, 0.75 * _room(titles))  # small letters
     figure, axes = _grid(len(pictures), check_int("columns", columns), width, _CELL + 0.22 * lines)
     for n, ax in enumerate(axes):
         _show(ax, pictures[n])
-        if wrong[n]:
+        if n in wrong:
             ax.spines[:].set(visible=True, color=_WRONG, linewidth=3)
         ax.set_title(titles[n], fontsize="small", **_PLAIN)
     return figure

@@ -133,7 +133,7 @@ def test_features_and_filters(run, lenet, here, monkeypatch):
     name = dataset.arrays[1][3]
     trainer = xcnn.Trainer(xcnn.load(lenet / "model.safetensors"), loss="cross_entropy")
     chances = trainer.predict(inputs(lenet, dataset, 4)[0][[3]])[0]
-    assert above == [f"test 3: {name}: predicted {chances.argmax()} ({chances.max():.1%})"]
+    assert above == [f"test 3: {name}, predicted {chances.argmax()} ({chances.max():.1%})"]
     assert (here / "a.png").read_bytes()[:4] == (here / "b.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -186,7 +186,7 @@ def test_only_png_and_jpeg_are_decoded(pil, tmp_path, monkeypatch):
         if kind in ("png", "jpeg"):
             assert decode_image(content, (1, 9, 12)).shape == (1, 9, 12)
         else:
-            with pytest.raises(DataError, match="unknown format.* Expected a PNG or JPEG file"):
+            with pytest.raises(DataError, match=r"unknown format.* Expected a PNG or JPEG file"):
                 decode_image(content, (1, 9, 12))
     started = []
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: started.append(a))

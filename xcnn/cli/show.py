@@ -178,7 +178,7 @@ def _features(opened: Classifier, pixels: Any, title: str, probabilities: Any) -
     chances = [float(p) for p in probabilities]
     chances = [1 - chances[0], *chances] if len(chances) == 1 else chances
     best = max(range(len(chances)), key=chances.__getitem__)
-    text = f"{title}: predicted {printable(opened.classes[best])} ({chances[best]:.1%})"
+    text = f"{title}, predicted {printable(opened.classes[best])} ({chances[best]:.1%})"
     figure.suptitle(text, fontsize="medium", parse_math=False)
     return figure
 
