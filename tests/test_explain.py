@@ -1,6 +1,8 @@
 """xcnn.explain: compared with captum on the same network in PyTorch, loops and closed forms."""
 
 import itertools
+import sys
+import threading
 import warnings
 
 import numpy as np
@@ -368,6 +370,55 @@ def test_the_model_is_left_as_it_was(method):
     assert_close(x, given, rtol=0, atol=0)
 
 
+def test_two_threads_explain_one_model():
+    model = network(xcnn.backends.get("cpu"), "float32").train()
+    x, found = X.astype("float32"), []
+    expected = explain.saliency(model, x)
+
+    def work():
+        found.extend(explain.saliency(model, x) for _ in range(20))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(found) == 40
+    for gradient in found:
+        assert_close(gradient, expected)
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_large_images_are_covered_few_at_a_time():
+    sizes = []
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            sizes.append(len(x))
+            return x.mean((2, 3))
+
+    x = np.zeros((1, 1, 1024, 512), "float32")
+    explain.occlusion(Mean(), x, 0, window=(512, 256))
+    assert max(sizes) == 2
+    explain.occlusion(Mean(), x, 0, window=(512, 256), batch_size=5)
+    assert max(sizes) == 5
+
+
+def test_infinite_pixels_and_targets_that_are_arrays():
+    """No warning, which pytest would raise; an array of no axes is an int."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    x = np.array([[[1, np.inf], [-np.inf, 2]]] * 2)
+    for target in (1, np.array(1), xcnn.Tensor(np.array(1)), [1, 1]):
+        found = explain.saliency(model, x, target)
+        assert_close(found, np.stack([model[1].weight.numpy()[1].reshape(2, 2)] * 2))
+
+
 def test_an_empty_batch():
     model = network(xcnn.backends.get("cpu"), "float32")
     x = np.zeros((0, 2, 11, 11), "float32")
@@ -390,6 +441,23 @@ ERRORS = [
     (lambda m: explain.grad_cam(m, X, target=[0, 1]), ArgumentError, "3 ints, one per example"),
     (lambda m: explain.grad_cam(m, X, target=0.5), ArgumentError, "target=0.5"),
     (lambda m: explain.grad_cam(m, X[0]), ShapeError, r"pass x\[None\]"),
+    (lambda m: explain.saliency(m, X[0]), ShapeError, r"pass x\[None\]"),
+    (lambda m: explain.feature_maps(m, X[0]), ShapeError, r"pass x\[None\]"),
+    (lambda m: explain.saliency(m, X[:, :, :0], method="smooth"), ShapeError, "not empty"),
+    (lambda m: explain.grad_cam(m, X, target=np.array(True)), ArgumentError, "target="),
+    *(
+        (
+            lambda m, call=call: call(nn.Sequential(nn.Conv2d(11, 3, 3, data_format="NHWC")), X),
+            ArgumentError,
+            "layer '0' has data_format='NHWC'",
+        )
+        for call in (
+            explain.grad_cam,
+            explain.occlusion,
+            explain.feature_maps,
+            explain.layer_statistics,
+        )
+    ),
     (lambda m: explain.grad_cam(nn.Flatten(), X), ArgumentError, "no layer .* spatial"),
     (lambda m: explain.grad_cam(print, X), ArgumentError, "expected a Module"),
     (lambda m: explain.saliency(m, X, method="guide"), ArgumentError, "did you mean 'guided'"),

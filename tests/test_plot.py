@@ -53,8 +53,32 @@ def test_history():
     assert lines(plot.history([])) == {}
     with pytest.raises(ArgumentError, match=r"no 'val_los' .did you mean 'val_loss'"):
         plot.history(EPOCHS, ["val_los"])
-    with pytest.raises(ArgumentError, match="expected a History"):
-        plot.history([1, 2])
+    for wrong in ([1, 2], 5, None, "abc", {"train_loss": 1.0}):
+        with pytest.raises(ArgumentError, match="expected a History"):
+            plot.history(wrong)
+    with pytest.raises(ArgumentError, match="train_loss='a': expected a number"):
+        plot.history([{"train_loss": "a"}])
+    legend = plot.history({"_a": EPOCHS}, ["val_loss"]).axes[0].get_legend()
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["_a val_loss"]
+
+
+def test_names_are_neither_parsed_nor_too_long():
+    """Of mathematics that is wrong, matplotlib would raise when it draws."""
+    names = ["US$ and CA$", "$\\frac$", "one long name, and then another, and one more"]
+    x, maps = RNG.random((3, 1, 4, 4)), RNG.random((3, 4, 4))
+    for figure in (
+        plot.history(dict.fromkeys(names, EPOCHS)),
+        plot.confusion(np.eye(3), names),
+        plot.probabilities([0.2, 0.3, 0.5], names),
+        plot.images(x, [0, 1, 2], [0, 2, 1], classes=names),
+        plot.explained(x, np.eye(3), dict.fromkeys(names, maps), names, titles=names),
+    ):
+        assert figure._repr_png_()  # without a warning, which pytest would raise
+        texts = [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_parse_math"))]
+        assert any("$\\frac$" in text for text in texts)
+        assert any(names[2][:23].rstrip() + "…" in text for text in texts)
+        assert not any(names[2] in text for text in texts)
+    assert plot.feature_maps({"$x$_$": x})._repr_png_()
 
 
 def test_confusion():
@@ -66,8 +90,9 @@ def test_confusion():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["cat", "dog"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "actual")
     assert not plot.confusion(np.eye(1000)).axes[0].texts  # nobody could read them
-    with pytest.raises(ShapeError, match=r"\(2, 3\)"):
-        plot.confusion(np.zeros((2, 3)))
+    for shape in ((2, 3), (0, 0)):
+        with pytest.raises(ShapeError, match=rf"\({shape[0]}, {shape[1]}\)"):
+            plot.confusion(np.zeros(shape))
 
 
 def test_images():
@@ -90,6 +115,17 @@ def test_images():
     assert_close(np.stack(pictures(undone)), np.moveaxis(x, 1, 3) / 255, atol=1e-6)
     stretched = plot.images(np.array([[[-2.0, 2.0]]]), ["a"])
     assert_close(pictures(stretched)[0], [[0.0, 1.0]])
+    equal = plot.images(x, [0.0, 1.0, 2.0, 3.0, 4.0], np.arange(5))
+    assert [ax.get_title() for ax in equal.axes] == list("01234")
+    for labels, text in {
+        (0, 1, 2, 0, 0): "labels contains 2: expected whole numbers from 0 to 1, or texts",
+        (0, 1, -1, 0, 0): "labels contains -1",
+        (0, 1, 0.5, 0, 0): "labels contains 0.5",
+        (0, 1, None, 0, 0): "labels contains None",
+        5: "labels=5: expected a class for each picture",
+    }.items():
+        with pytest.raises(ArgumentError, match=text):
+            plot.images(x, labels, classes=["cat", "dog"])
     for wrong in ({"labels": [1]}, {"probabilities": [0.5]}):
         with pytest.raises(ShapeError, match="for 5 pictures"):
             plot.images(x, **wrong)
@@ -136,6 +172,11 @@ def test_feature_maps():
     assert_close(shown[0][:, 10:14].filled(), (part - part.min()) / (part.max() - part.min()))
     with pytest.raises(ArgumentError, match="2 examples"):
         plot.feature_maps(maps, index=2)
+    for wrong, text in ((maps["a"], "maps is ndarray"), ({}, "maps is empty")):
+        with pytest.raises(ArgumentError, match=text):
+            plot.feature_maps(wrong)
+    with pytest.raises(ShapeError, match=r"maps\['a'\] has shape \(2, 0, 4, 4\)"):
+        plot.feature_maps({"a": maps["a"][:, :0]})
 
 
 def test_heatmap():
@@ -152,6 +193,10 @@ def test_heatmap():
     assert_close(image.get_array(), total)
     limit = np.percentile(np.abs(total), 99)
     assert image.get_clim() == pytest.approx((-limit, limit))
+    maps[0, 0, :3] = np.nan, np.inf, -np.inf
+    figure = plot.heatmap(x, maps)
+    assert figure._repr_png_()
+    assert_close(pictures(figure)[1], np.where(np.isfinite(maps[0]), maps[0], 0))
     with pytest.raises(ShapeError, match="one map of the same size"):
         plot.heatmap(x, maps[:1])
 
@@ -177,6 +222,12 @@ def test_explained():
     assert_close(figure.axes[6].get_images()[1].get_array(), maps["first"][1])
     with pytest.raises(ShapeError, match="1 titles"):
         plot.explained(x, chances, maps, ["a", "b"], titles=["one"])
+    with pytest.raises(ShapeError, match="no pictures"):
+        plot.explained(x[:0], np.zeros((0, 2)), {}, ["a", "b"])
+    with pytest.raises(ShapeError, match=r"maps\['c'\] has shape \(1, 4, 4\) for 2 pictures"):
+        plot.explained(x, chances, {"c": normal(1, 4, 4)}, ["a", "b"])
+    with pytest.raises(ArgumentError, match="top=0"):
+        plot.explained(x, chances, maps, ["a", "b"], top=0)
 
 
 def test_of_a_trained_network(tmp_path):

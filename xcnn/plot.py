@@ -3,7 +3,8 @@
 Every function returns a ``matplotlib.figure.Figure`` that belongs to no window: save it with
 ``savefig``, or let a notebook show it. Those with ``ax`` draw into these axes instead, and return
 their figure. Text and background take the colours of matplotlib's style; the others can be told
-apart by readers who are colour-blind.
+apart by readers who are colour-blind. Names are shown as they are, without mathematics between $,
+and cut to 24 characters. NaN and infinity count as 0 in pictures, maps and filters.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from . import backends, explain
 from .arrays import Array
 from .checks import check_int, check_texts
-from .errors import ArgumentError, ShapeError, did_you_mean, missing_package, show
+from .errors import ArgumentError, ShapeError, did_you_mean, missing_package, printable, show
 from .nn import Module
 from .tensor import Tensor
 
@@ -42,6 +44,9 @@ _CELL = 1.3  # inches of a picture in a grid
 _NUMBERED = 20  # a confusion matrix of more classes has no numbers
 _WIDE = 16  # feature maps in a row
 _SIGNED = "PuOr"
+_LONGEST = 24  # characters of a name
+_LETTER = 0.09  # inches of a letter, about
+_PLAIN: dict[str, Any] = {"parse_math": False}  # of every text that contains a name
 _SHARE = 99  # percent of the pixels of a map with both signs that are within its colours
 
 
@@ -84,9 +89,26 @@ def _one(ax: Any, width: float, height: float) -> Any:
 
 def _host(name: str, value: Any, ndims: Iterable[int], shape: str) -> Array:
     array = Tensor.of(value).numpy()
-    if array.ndim not in ndims:
-        raise ShapeError(f"{name} has shape {array.shape}: expected {shape}")
+    if array.ndim not in ndims or 0 in array.shape[1:]:
+        empty = ", not empty" if array.ndim in ndims else ""
+        raise ShapeError(f"{name} has shape {array.shape}: expected {shape}{empty}")
     return array
+
+
+def _finite(values: Array) -> Array:
+    return _xp.where(_xp.isfinite(values), values, 0).astype("float64")
+
+
+def _short(name: str) -> str:
+    """A name, each line cut to the length that figures have room for."""
+    lines = [printable(line) for line in name.split("\n")]
+    cut = (n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1].rstrip()}…" for n in lines)
+    return "\n".join(cut)
+
+
+def _room(names: Iterable[str]) -> float:
+    """Inches that names take."""
+    return _LETTER * max((len(line) for name in names for line in name.split("\n")), default=0)
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -114,7 +136,7 @@ def history(history: Any, columns: Sequence[str] | None = None, *, ax: Any = Non
     Raises
     ------
     ArgumentError
-        There is no such column.
+        There is no such column, or ``history`` is none.
     MissingPackageError
         matplotlib is not installed.
     """
@@ -143,12 +165,13 @@ def history(history: Any, columns: Sequence[str] | None = None, *, ax: Any = Non
             for name in names:
                 _curve(of, rows, name, run, number)
         of.set_xlabel("epoch")
-        of.set_ylabel(base if ax is None else "")
+        of.set_ylabel(_short(base) if ax is None else "", **_PLAIN)
         if ax is None:
             of.xaxis.get_major_locator().set_params(integer=True)
         of.grid(alpha=0.3)
         if of.lines:
-            of.legend(fontsize="small")
+            for text in of.legend(fontsize="small").get_texts():
+                text.set(**_PLAIN)
     return figure
 
 
@@ -158,13 +181,26 @@ def _named(history: Any) -> Mapping[str, Any]:
 
 def _rows(history: Any) -> list[dict[str, Any]]:
     """One dict of numbers per epoch, without empty columns."""
-    rows = [h.row() if hasattr(h, "row") else h for h in getattr(history, "history", history)]
+    epochs = getattr(history, "history", history)
+    rows = [h.row() if hasattr(h, "row") else h for h in epochs] if _is_list(epochs) else [epochs]
     if not all(isinstance(row, Mapping) for row in rows):
         raise ArgumentError(
             f"history={show(history)}: expected a History, a list of dicts, or a dict of them"
         )
     rows = [{"epoch": n + 1, **row} for n, row in enumerate(rows)]
-    return [{k: v for k, v in row.items() if v is not None} for row in rows]
+    return [{k: _number(k, v) for k, v in row.items() if v is not None} for row in rows]
+
+
+def _is_list(value: Any) -> bool:
+    is_single = isinstance(value, str | Mapping) or getattr(value, "ndim", 1) == 0
+    return isinstance(value, Iterable | Tensor) and not is_single
+
+
+def _number(name: str, value: Any) -> float:
+    with suppress(TypeError, ValueError):
+        if not isinstance(value, str):
+            return float(value)
+    raise ArgumentError(f"history: {name}={show(value)}: expected a number")
 
 
 def _base(name: str) -> str:
@@ -172,14 +208,15 @@ def _base(name: str) -> str:
 
 
 def _curve(ax: Any, rows: list[dict[str, Any]], name: str, run: str, number: int) -> None:
-    points = [(row["epoch"], float(row[name])) for row in rows if name in row]
+    points = [(row["epoch"], row[name]) for row in rows if name in row]
     if not points:
         return
     is_training = name.startswith("train_")
     colour = number if run else is_training
+    label = f"{_short(run)} {_short(name)}".strip()
     ax.plot(
         *zip(*points, strict=True),
-        label=f"{run} {name}".strip(),
+        label=f" {label}" if label.startswith("_") else label,  # no legend has names like _a
         color=_COLOURS[colour % len(_COLOURS)],
         linestyle="--" if is_training else "-",
         marker=_MARKERS[colour % len(_MARKERS)],
@@ -214,15 +251,20 @@ def confusion(matrix: Any, classes: Sequence[str] | None = None, *, ax: Any = No
         [str(n) for n in range(len(counts))] if classes is None else check_texts("classes", classes)
     )
     if counts.shape != (len(names),) * 2:
-        raise ShapeError(f"matrix has shape {counts.shape}: expected one row for each of {names}")
-    side = min(10, 1.5 + 0.4 * len(names))
+        raise ShapeError(
+            f"matrix has shape {counts.shape}: expected a row and a column for each of "
+            f"{len(names)} classes"
+        )
+    names = [_short(name) for name in names]
+    side = min(10, 1.5 + 0.4 * len(names)) + (_room(names) if len(names) <= _NUMBERED else 0)
     ax = _one(ax, side + 0.8, side)
     fractions = counts / _xp.maximum(counts.sum(1, keepdims=True), 1)
     drawn = ax.imshow(fractions, cmap="viridis", vmin=0, vmax=1)
     ax.figure.colorbar(drawn, ax=ax, label="fraction of the actual class", shrink=0.8)
     if len(names) <= _NUMBERED:
-        ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
-        ax.set_yticks(range(len(names)), names)
+        turned = 90 if max(map(len, names)) > 2 else 0
+        ax.set_xticks(range(len(names)), names, rotation=turned, **_PLAIN)
+        ax.set_yticks(range(len(names)), names, **_PLAIN)
         for (row, column), n in _xp.ndenumerate(counts):
             if n:
                 colour = "black" if fractions[row, column] > 0.5 else "white"
@@ -248,7 +290,8 @@ def probabilities(values: Any, classes: Sequence[str], *, top: int = 5, ax: Any 
         Axes to draw into.
     """
     chances = _host("values", values, [1], "(C,)")
-    ax = _one(ax, 3, 0.4 + 0.3 * min(check_int("top", top), max(len(chances), 2)))
+    width = max(3, 2.2 + _room(map(_short, check_texts("classes", classes))))
+    ax = _one(ax, width, 0.4 + 0.3 * min(check_int("top", top), max(len(chances), 2)))
     _bars(ax, chances, classes, top)
     return ax.figure
 
@@ -258,12 +301,12 @@ def _bars(ax: Any, chances: Array, classes: Sequence[str], top: int) -> None:
     found = [1 - found[0], found[0]] if len(found) == 1 and len(names) == 2 else found
     if len(found) != len(names):
         raise ShapeError(f"{len(found)} probabilities for {len(names)} classes")
-    order = sorted(range(len(found)), key=lambda n: -found[n])[:top]
+    order = sorted(range(len(found)), key=lambda n: -found[n])[: check_int("top", top)]
     places = range(len(order))
     ax.barh(places, [found[n] for n in order], color=_COLOURS[0], height=0.5)
     for place, n in enumerate(order):
         ax.text(1.02, place, f"{found[n]:.1%}", va="center", fontsize="small")
-    ax.set_yticks(places, [names[n] for n in order])
+    ax.set_yticks(places, [_short(names[n]) for n in order], **_PLAIN)
     ax.set_xlim(0, 1)
     ax.set_ylim(max(len(order), 3) - 0.5, -0.5)
     ax.set_xticks([])
@@ -288,12 +331,13 @@ def images(
         Pictures (N, C, H, W) with 1 or 3 channels, or (N, H, W): uint8, or floats. Floats beyond 0
         to 1 are stretched to that range, picture by picture, unless ``normalize`` is given.
     labels, predicted
-        Class of each picture, (N,): ints or texts. A wrong prediction is marked with ✗ and a frame.
+        Class of each picture, (N,): whole numbers or texts. A wrong prediction is marked with ✗ and
+        a frame.
     probabilities
         (N,), of the predicted classes, or (N, C), of which the largest is shown; without
         ``predicted``, the most probable class is the predicted one.
     classes
-        Names for labels that are ints.
+        Names for labels that are numbers.
     normalize
         The :class:`~xcnn.data.Normalize` that ``x`` was normalised with, to undo it.
     columns
@@ -303,6 +347,8 @@ def images(
     ------
     ShapeError
         An array does not fit ``x``.
+    ArgumentError
+        A label is neither a number nor a text, or not one of ``classes``.
     """
     pictures = _pictures(x, normalize)
     chances = None
@@ -318,27 +364,45 @@ def images(
     if chances is not None and len(chances) != len(pictures):
         raise ShapeError(f"{len(chances)} probabilities for {len(pictures)} pictures")
     lines = 1 if actual is None or found is None else 2
-    figure, axes = _grid(len(pictures), check_int("columns", columns), _CELL, _CELL + 0.22 * lines)
+    titles = [_short(name) for name in found or actual or [""] * len(pictures)]
+    if found and chances is not None:
+        titles = [f"{title} {float(p):.0%}" for title, p in zip(titles, chances, strict=True)]
+    wrong = {n: name for n, name in enumerate(actual or []) if found and found[n] != name}
+    for n, name in wrong.items():
+        titles[n] = f"✗ {titles[n]}\nis {_short(name)}"
+    width = max(_CELL, 0.75 * _room(titles))  # small letters
+    figure, axes = _grid(len(pictures), check_int("columns", columns), width, _CELL + 0.22 * lines)
     for n, ax in enumerate(axes):
         _show(ax, pictures[n])
-        chance = "" if chances is None else f" {float(chances[n]):.0%}"
-        if found is None:
-            title = actual[n] if actual is not None else ""
-        else:
-            title = f"{found[n]}{chance}"
-            if actual is not None and actual[n] != found[n]:
-                title = f"✗ {title}\nis {actual[n]}"
-                ax.spines[:].set(visible=True, color=_WRONG, linewidth=3)
-        ax.set_title(title, fontsize="small")
+        if n in wrong:
+            ax.spines[:].set(visible=True, color=_WRONG, linewidth=3)
+        ax.set_title(titles[n], fontsize="small", **_PLAIN)
     return figure
 
 
 def _texts(name: str, values: Any, classes: Sequence[str] | None, count: int) -> list[str]:
     """Labels as texts."""
+    if not _is_list(values):
+        raise ArgumentError(f"{name}={show(values)}: expected a class for each picture")
     values = list(values.numpy() if isinstance(values, Tensor) else values)
     if len(values) != count:
         raise ShapeError(f"{len(values)} {name} for {count} pictures")
-    return [v if isinstance(v, str) else classes[int(v)] if classes else str(v) for v in values]
+    names = None if classes is None else check_texts("classes", classes)
+    return [_label(name, value, names) for value in values]
+
+
+def _label(name: str, value: Any, classes: list[str] | None) -> str:
+    if isinstance(value, str):
+        return value
+    number = -1.0
+    with suppress(TypeError, ValueError):
+        number = -1.0 if getattr(value, "ndim", 0) else float(value)
+    if number.is_integer() and (classes is None or 0 <= number < len(classes)):
+        return str(int(number)) if classes is None else classes[int(number)]
+    expected = "" if classes is None else f" from 0 to {len(classes) - 1}"
+    raise ArgumentError(
+        f"{name} contains {show(value)}: expected whole numbers{expected}, or texts"
+    )
 
 
 def _pictures(x: Any, normalize: Any = None) -> list[Array]:
@@ -352,7 +416,7 @@ def _pictures(x: Any, normalize: Any = None) -> list[Array]:
     elif normalize is not None:
         mean, std = (_xp.reshape(v, (-1, 1, 1)) for v in (normalize.mean, normalize.std))
         x = x * std + mean
-    return [_picture(image) for image in x.astype("float64")]
+    return [_picture(image) for image in _finite(x)]
 
 
 def _picture(image: Array) -> Array:
@@ -425,7 +489,7 @@ def filters(weights: Any, layer: Any = None, *, columns: int = 16, ax: Any = Non
     """
     if isinstance(weights, Module):
         weights = explain.filters(weights, layer)
-    found = _host("weights", weights, [4], "(F, C, kH, kW)").astype("float64")
+    found = _finite(_host("weights", weights, [4], "(F, C, kH, kW)"))
     limit = float(_xp.abs(found).max(initial=0)) or 1.0
     columns = max(1, min(check_int("columns", columns), len(found)))
     if found.shape[1] == 3:
@@ -469,17 +533,16 @@ def feature_maps(maps: Any, *, index: int = 0, limit: int = 32) -> Any:
         Each channel in its own range, from dark to bright.
     """
     if not isinstance(maps, Mapping) or not maps:
-        found = "empty" if maps == {} else type(maps).__name__
+        found = "empty" if isinstance(maps, Mapping) else type(maps).__name__
         raise ArgumentError(f"maps is {found}: expected a dict of arrays by path")
     pictures = {}
-    check_int("limit", limit)
-    columns = min(_WIDE, limit, max(getattr(m, "shape", (0, 1))[1] for m in maps.values()))
-    for path, found in maps.items():
-        of = _host(f"maps[{path!r}]", found, [4], "(N, C, H, W)")
-        check_int("index", index, 0)
+    arrays = {path: _host(f"maps[{path!r}]", m, [4], "(N, C, H, W)") for path, m in maps.items()}
+    columns = min(_WIDE, check_int("limit", limit), max(m.shape[1] for m in arrays.values()))
+    check_int("index", index, 0)
+    for path, of in arrays.items():
         if index >= len(of):
             raise ArgumentError(f"index={index}: there are {len(of)} examples")
-        shown = of[index][:limit].astype("float64")
+        shown = _finite(of[index][:limit])
         low, high = shown.min((1, 2), keepdims=True), shown.max((1, 2), keepdims=True)
         scaled = (shown - low) / _xp.where(high > low, high - low, 1)
         title = f"{path}: {of.shape[1]} maps of {of.shape[2]}×{of.shape[3]}"
@@ -492,7 +555,7 @@ def feature_maps(maps: Any, *, index: int = 0, limit: int = 32) -> Any:
     for row, (title, picture) in enumerate(pictures.items()):
         ax = figure.add_subplot(grid[row])
         _show(ax, picture, cmap="viridis")
-        ax.set_title(title, fontsize="small", loc="left")
+        ax.set_title(title, fontsize="small", loc="left", **_PLAIN)
     return figure
 
 
@@ -505,8 +568,8 @@ def heatmap(x: Any, maps: Any, *, normalize: Any = None, columns: int = 8, ax: A
         Pictures, as for :func:`images`; for ``ax`` a single one.
     maps
         (N, H, W), as :func:`xcnn.explain.grad_cam` returns them, or (N, C, H, W), of which the
-        channels are added. Each is scaled to its maximum; one with both signs to the absolute value
-        that 99 % of its pixels do not exceed.
+        channels are added. Each is scaled to its maximum; one with
+        both signs to the absolute value that 99 % of its pixels do not exceed.
     normalize, columns
         As for :func:`images`.
     ax
@@ -518,8 +581,8 @@ def heatmap(x: Any, maps: Any, *, normalize: Any = None, columns: int = 8, ax: A
         Bright where a map is large; of a map with both signs, orange above 0 and purple below.
     """
     pictures = _pictures(x, normalize)
-    maps = _host("maps", maps, [3, 4], "(N, H, W) or (N, C, H, W)").astype("float64")
-    maps = maps.sum(1) if maps.ndim == 4 else maps
+    maps = _host("maps", maps, [3, 4], "(N, H, W) or (N, C, H, W)")
+    maps = _finite(maps.sum(1) if maps.ndim == 4 else maps)
     if [m.shape for m in maps] != [p.shape[:2] for p in pictures]:
         raise ShapeError(
             f"maps of {maps.shape} for {len(pictures)} pictures: expected one map of the same size "
@@ -578,18 +641,28 @@ def explained(
             f"{len(pictures)} pictures, {len(chances)} probabilities, {len(above)} titles: "
             "expected as many of each"
         )
-    found = {title: _host(title, of, [3, 4], "(N, H, W)") for title, of in maps.items()}
+    if not len(pictures):
+        raise ShapeError("x has no pictures: expected at least one")
+    if not isinstance(maps, Mapping):
+        raise ArgumentError(f"maps is {type(maps).__name__}: expected a dict of arrays by title")
+    found = {
+        title: _host(f"maps[{title!r}]", of, [3, 4], "(N, H, W)") for title, of in maps.items()
+    }
+    for title, of in found.items():
+        if len(of) != len(pictures):
+            raise ShapeError(f"maps[{title!r}] has shape {of.shape} for {len(pictures)} pictures")
     widths = [1.0, 1.2, *[1.0] * len(found)]
     cell = 1.7
-    size = cell * sum(widths) + 0.8, len(pictures) * (cell + 0.25)
+    room = max(0.8, 0.3 + _room(map(_short, check_texts("classes", classes))))
+    size = cell * sum(widths) + room, len(pictures) * (cell + 0.25)
     figure = _figure_type()(figsize=size, layout="constrained")
     grid = figure.add_gridspec(max(1, len(pictures)), len(widths), width_ratios=widths)
     for n, picture in enumerate(pictures):
         axes = [figure.add_subplot(grid[n, column]) for column in range(len(widths))]
         _show(axes[0], picture)
-        axes[0].set_title(above[n], fontsize="small")
+        axes[0].set_title(_short(above[n]), fontsize="small", **_PLAIN)
         _bars(axes[1], chances[n], classes, top)
         for ax, (title, of) in zip(axes[2:], found.items(), strict=True):
             heatmap(x[n : n + 1], of[n : n + 1], normalize=normalize, ax=ax)
-            ax.set_title(title if n == 0 else "", fontsize="small")
+            ax.set_title(_short(title) if n == 0 else "", fontsize="small", **_PLAIN)
     return figure

@@ -70,6 +70,16 @@ def test_files(run, lenet, drawn, here):
     assert np.array_equal(drawn[0][0][:, 0], 255 - pixels[::-1])
     assert drawn[0][-1]["titles"] == ["b.png", "a.png"]
     assert list(drawn[0][2]) == ["gradient\npredicted class"]
+    (here / "bad.png").write_bytes(b"hello")
+    done = run(f"show {lenet} bad.png a.png none.png --method gradient,gradient --out t.png")
+    assert (done.status, done.out) == (1, "wrote t.png\n")
+    bad, none = done.err.splitlines()
+    assert bad.startswith("xcnn: error: bad.png cannot be read")
+    assert none == "xcnn: error: no such file: none.png"
+    assert drawn[1][-1]["titles"] == ["a.png"]
+    assert list(drawn[1][2]) == ["gradient\npredicted class"]
+    assert run(f"show {lenet} none.png --out u.png").status == 1
+    assert not (here / "u.png").exists()
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("onnx"), reason="needs: pip install onnx")
@@ -104,7 +114,9 @@ def test_onnx_without_metadata(run, lenet, drawn, here, dynamic):
 
 
 def test_features_and_filters(run, lenet, here, monkeypatch):
-    shown = []
+    shown, above = [], []
+    figure_type = plot._figure_type()
+    monkeypatch.setattr(figure_type, "suptitle", lambda self, text, **_: above.append(text))
     for name in ("feature_maps", "filters"):
         draw = getattr(plot, name)
         monkeypatch.setattr(plot, name, lambda *a, draw=draw: shown.append(a) or draw(*a))
@@ -117,6 +129,11 @@ def test_features_and_filters(run, lenet, here, monkeypatch):
         "pool2": (1, 16, 5, 5),
     }
     assert shown[1][1] == "conv2"
+    dataset = xcnn.data.load("digits").test
+    name = dataset.arrays[1][3]
+    trainer = xcnn.Trainer(xcnn.load(lenet / "model.safetensors"), loss="cross_entropy")
+    chances = trainer.predict(inputs(lenet, dataset, 4)[0][[3]])[0]
+    assert above == [f"test 3: {name}, predicted {chances.argmax()} ({chances.max():.1%})"]
     assert (here / "a.png").read_bytes()[:4] == (here / "b.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -137,7 +154,7 @@ def test_a_network_without_feature_maps(run, trained, drawn, here):
     assert run(f"show {trained} --index 0 --out a.png").status == 0
     assert len(drawn[0][2]) == 2
     done = run(f"show {trained} --method grad-cam")
-    assert (done.status, "no layer of the model has a spatial output" in done.err) == (2, True)
+    assert (done.status, "has a spatial output; use gradient, which" in done.err) == (2, True)
     done = run(f"show {trained} --features")
     assert (done.status, "no feature maps" in done.err) == (2, True)
 
@@ -154,7 +171,7 @@ ERRORS = {
     "--features --filters": "pass one of them",
     "--filters --index 1": "--filters does not use --index",
     "a.png --index 1": "--index and --data choose test images",
-    "missing.png": "no such file: missing.png",
+    "--method grad-cam,": "there is no method ''",
     "--invert": "--invert is for files",
     "--out a.jpg": "--out a.jpg: expected a name that ends in .png",
     "--out no/folder/a.png": "no/folder",
@@ -167,6 +184,12 @@ def test_errors(run, lenet, options):
     assert (done.status, done.out) == (2, "")
     assert ERRORS[options] in done.err
     assert done.err.count("\n") == 1
+
+
+def test_pictures_need_not_be_given(run):
+    done = run("show")
+    assert done.status == 2
+    assert "required: RUN;" in done.err
 
 
 def test_features_instead_of_images(run, here):

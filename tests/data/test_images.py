@@ -178,6 +178,24 @@ def test_the_content_of_a_file(pil, tmp_path, crop):
         decode_image(content, (5, 5))
 
 
+def test_only_png_and_jpeg_are_decoded(pil, tmp_path, monkeypatch):
+    """Whatever else Pillow reads: for EPS, for one, it starts Ghostscript."""
+    for kind in ("gif", "bmp", "tiff", "png", "jpeg"):
+        pil.fromarray(pixels(9, 12)).save(tmp_path / "p", kind)
+        content = (tmp_path / "p").read_bytes()
+        if kind in ("png", "jpeg"):
+            assert decode_image(content, (1, 9, 12)).shape == (1, 9, 12)
+        else:
+            with pytest.raises(DataError, match=r"unknown format.* Expected a PNG or JPEG file"):
+                decode_image(content, (1, 9, 12))
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **k: started.append(a))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
+    with pytest.raises(DataError, match="unknown format"):
+        decode_image(eps, (1, 9, 9))
+    assert not started
+
+
 def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
     real = builtins.__import__
 

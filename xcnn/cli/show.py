@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import backends, explain, plot
-from ..errors import ArgumentError, OutOfRangeError, did_you_mean, printable
+from ..errors import ArgumentError, DataError, OutOfRangeError, did_you_mean, printable
 from ..files import write_atomically
 from ..nn import Module
 from . import classifier, network, sources
 from .classifier import Classifier
-from .options import Parser, count, path, say
+from .options import Parser, count, path, print_error, say
 
 _FIRST = 6  # test pictures without --index
 _MOST = 64  # pictures in a file
@@ -47,7 +47,7 @@ def add_options(parser: Parser) -> None:
     parser.common = (*_COMMON, "data", "invert", "device")
     parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
     images = "PNG, JPEG or .npy file, or a folder of them; default: test images of the run"
-    parser.add("images IMAGE", images, nargs="*")
+    parser.add("images IMAGE", images, nargs="*", default=[])
     out = "file to write; default: show.png in the run folder, or next to the ONNX file"
     parser.add("--out FILE.png", out, type=path)
     parser.add("--index N,...", f"these test images; default: the first {_FIRST}", type=_indices)
@@ -65,22 +65,30 @@ def add_options(parser: Parser) -> None:
     classifier.add_options(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> bool:
     _check(arguments)
     arguments.limit = None
     model = Path(arguments.model)
     out = Path(arguments.out or (model.parent if network.is_onnx(model) else model) / "show.png")
-    opened = Classifier(arguments)
+    opened, failed = Classifier(arguments), 0
     if arguments.filters:
         figure = plot.filters(opened.network, arguments.layer)
-    elif arguments.features:
-        figure = _features(opened, *_pictures(opened, arguments, 1))
     else:
-        figure = _explained(opened, arguments, *_pictures(opened, arguments, _MOST))
+        pixels, titles, failed = _pictures(opened, arguments, 1 if arguments.features else _MOST)
+        if not titles:
+            return True
+        stack = backends.get("cpu").xp.stack
+        pixels = stack(pixels)
+        chances = stack([opened.probabilities(image) for image in pixels])
+        if arguments.features:
+            figure = _features(opened, pixels, titles[0], chances[0])
+        else:
+            figure = _explained(opened, arguments, pixels, titles, chances)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     write_atomically(out, buffer.getvalue())
     say(f"wrote {out}")
+    return failed > 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -115,19 +123,23 @@ def _spelled(name: str) -> str:
 
 def _pictures(
     opened: Classifier, arguments: argparse.Namespace, most: int
-) -> tuple[Any, list[str], Any]:
-    """Pixels (N, C, H, W), a title for each, and the probabilities of the classes."""
-    xp = backends.get("cpu").xp
-    if arguments.images:
-        names = classifier.paths(arguments.images)
-        _check_count(len(names), most)
-        pixels = xp.stack([opened.read(name) for name in names])
-        titles = [printable(Path(name).name) for name in names]
-    else:
+) -> tuple[list[Any], list[str], int]:
+    """Pixels (C, H, W) and titles of pictures, and how many files could not be read."""
+    if not arguments.images:
         wanted, pixels, labels = _test_pictures(opened, arguments, most)
         names = [opened.classes[int(label)] for label in labels]
         titles = [f"test {n}: {printable(name)}" for n, name in zip(wanted, names, strict=True)]
-    return pixels, titles, xp.stack([opened.probabilities(image) for image in pixels])
+        return [*pixels], titles, 0
+    names = classifier.paths(arguments.images)
+    _check_count(len(names), most)
+    found = {}
+    for n, name in enumerate(names):
+        try:
+            found[n] = opened.read(name)
+        except DataError as error:
+            print_error(error)
+    titles = [printable(Path(names[n]).name) for n in found]
+    return [*found.values()], titles, len(names) - len(found)
 
 
 def _check_count(number: int, most: int) -> None:
@@ -158,11 +170,17 @@ def _test_pictures(
     return wanted, pixels, labels
 
 
-def _features(opened: Classifier, pixels: Any, titles: list[str], probabilities: Any) -> Any:
+def _features(opened: Classifier, pixels: Any, title: str, probabilities: Any) -> Any:
     maps = explain.feature_maps(opened.network, opened.normalize(pixels), "stages")
     if not maps:
         raise ArgumentError(f"{opened.name} has no layer whose outputs are images: no feature maps")
-    return plot.feature_maps({printable(path): of for path, of in maps.items()})
+    figure = plot.feature_maps({printable(path): of for path, of in maps.items()})
+    chances = [float(p) for p in probabilities]
+    chances = [1 - chances[0], *chances] if len(chances) == 1 else chances
+    best = max(range(len(chances)), key=chances.__getitem__)
+    text = f"{title}, predicted {printable(opened.classes[best])} ({chances[best]:.1%})"
+    figure.suptitle(text, fontsize="medium", parse_math=False)
+    return figure
 
 
 def _explained(
@@ -186,8 +204,13 @@ def _explained(
             raise ArgumentError(f"--class {arguments.target}: there is no such class{hint}")
         target = opened.classes.index(arguments.target)
     names = _methods(arguments.method)
-    if "method" not in arguments.given and not explain.feature_maps(model, x[:1], "stages"):
-        names = [name for name in names if name != "grad-cam"]
+    if layer is None and "grad-cam" in names and not explain.feature_maps(model, x[:1], "stages"):
+        if "method" in arguments.given:
+            raise ArgumentError(
+                "--method grad-cam: no layer of the network has a spatial output; use gradient, "
+                "which needs none"
+            )
+        names.remove("grad-cam")
     maps = {name: METHODS[name](model, x, layer, target) for name in names}
     what = "predicted class" if target is None else opened.classes[target]
     maps = {f"{name}\n{printable(what)}": of for name, of in maps.items()}
@@ -196,8 +219,9 @@ def _explained(
 
 
 def _methods(text: str) -> list[str]:
-    """Names separated by commas."""
+    """Names separated by commas, each once."""
     names = [name.strip() for name in text.split(",")] if isinstance(text, str) else text
+    names = list(dict.fromkeys(names))
     for name in names:
         if name not in METHODS:
             hint = did_you_mean(name, METHODS) or f" (choose from {', '.join(METHODS)})"

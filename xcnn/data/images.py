@@ -18,6 +18,7 @@ from ..threads import Pool
 
 DECODERS = Pool("xcnn-decode")
 THREADS = min(8, os.cpu_count() or 1)
+_UPLOADED = ("PNG", "JPEG")
 _SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
 
@@ -78,10 +79,12 @@ def decode_image(
 ) -> np.ndarray:
     """:func:`read_image` of the content of an image file, such as one that was uploaded.
 
+    Only PNG and JPEG are read: Pillow starts other programs for some formats.
+
     Parameters
     ----------
     content : bytes
-        A PNG, JPEG or other file that Pillow reads.
+        A PNG or JPEG file.
     shape, invert, crop
         As for :func:`read_image`.
     name : str
@@ -99,7 +102,8 @@ def decode_image(
     """
     _check(shape, invert, crop)
     with reading(name, "cannot be read", "Expected a PNG or JPEG file", DataError):
-        pixels = _fit(_read_pillow(io.BytesIO(content), name), shape, name, crop)
+        image = _read_pillow(io.BytesIO(content), name, _UPLOADED)
+        pixels = _fit(image, shape, name, crop)
     return 255 - pixels if invert else pixels
 
 
@@ -144,15 +148,15 @@ def _read_file(path: Path) -> Any:
         return _read_pillow(file, path)
 
 
-def _read_pillow(file: BinaryIO, name: Any) -> Any:
-    """Read an image file: a Pillow image of mode L or RGB."""
+def _read_pillow(file: BinaryIO, name: Any, formats: Sequence[str] | None = None) -> Any:
+    """Read an image file, of any format or some: a Pillow image of mode L or RGB."""
     Image = import_pillow()
     from PIL import ImageOps, UnidentifiedImageError
 
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
-        image = Image.open(file)
+        image = Image.open(file, formats=formats)
     except UnidentifiedImageError as error:  # its text shows Python's object for the file
         raise ValueError("unknown format, or damaged") from error
     _check_size(image, Image.MAX_IMAGE_PIXELS, size)

@@ -7,6 +7,7 @@ import hmac
 import io
 import ipaddress
 import json
+import re
 import secrets
 import socket
 import socketserver
@@ -31,7 +32,10 @@ MAX_BODY = 16 * 2**20  # bytes of a picture
 _PATIENCE = 15.0  # seconds for a whole request
 _CONNECTIONS = 32  # at the same time
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
-_ALL = {"0.0.0.0", "::"}
+#: addresses of all interfaces, and of another machine: nothing is sent there
+_ALL = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
+_BUSY = b"too many connections\n"
 _FILES = {
     "/": ("demo.html", "text/html; charset=utf-8"),
     "/demo.css": ("demo.css", "text/css; charset=utf-8"),
@@ -123,7 +127,7 @@ class Server(ThreadingHTTPServer):
             reason = f"cannot listen on {host}, port {port}: {error.strerror}{hint}"
             raise OSError(error.errno, reason) from error
         self.port = self.server_address[1]
-        shown = _name_of_machine() if host in _ALL else host
+        shown = _own_address(self.address_family, _ALL[host]) if host in _ALL else host
         name = f"[{shown}]" if ":" in shown else shown
         self.url = f"http://{name}:{self.port}/" + (f"#token={self.token}" if self.token else "")
 
@@ -132,11 +136,16 @@ class Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own, or close it if there are too many."""
+        """Serve a connection in a thread of its own, or refuse it if there are too many."""
         if self.free.acquire(blocking=False):
             super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+            return
+        with suppress(OSError):
+            request.setblocking(False)
+            head = f"HTTP/1.0 503 Service Unavailable\r\nContent-Length: {len(_BUSY)}\r\n"
+            request.sendall(f"{head}Content-Type: text/plain\r\n\r\n".encode() + _BUSY)
+            request.recv(65536)  # closing with bytes unread may lose the answer
+        self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -153,29 +162,28 @@ class Server(ThreadingHTTPServer):
     def accepts_host(self, host: str) -> bool:
         """Whether a Host header names this server: a name that was rebound to it does not.
 
-        A server at all addresses takes any of them, and the name of the machine.
+        A server at all addresses takes any of them, localhost, and the name of the machine.
         """
-        name, given = _split_host(host)
-        if given not in (self.port, None if self.port == 80 else self.port):
+        parts = _HOST.fullmatch(host)
+        if not parts or int(parts[3] or 80) != self.port:
             return False
+        name = (parts[1] or parts[2]).lower()
         if self.host in _LOCAL:
             return name in _LOCAL
         if self.host not in _ALL:
             return name == self.host.lower()
-        return _is_address(name) or f"{name}.".startswith(f"{_name_of_machine()}.")
+        machine = socket.gethostname().lower()
+        return _is_address(name) or name in _LOCAL | {machine, f"{machine}.local"}
 
 
-def _name_of_machine() -> str:
-    return socket.gethostname().lower()
-
-
-def _split_host(host: str) -> tuple[str, int | None]:
-    """Name and port of a Host header."""
-    try:
-        parts = urllib.parse.urlsplit(f"//{host}")
-        return parts.hostname or "", parts.port
-    except ValueError:
-        return "", None
+def _own_address(family: Any, other: str) -> str:
+    """The address from which this machine reaches others, or else its name."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((other, 9))  # of a datagram socket: only looks up the route
+        except OSError:
+            return socket.gethostname().lower()
+        return probe.getsockname()[0]
 
 
 def _is_address(name: str) -> bool:
@@ -248,7 +256,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _result(self) -> tuple[str, bytes]:
         """Content type and content."""
-        address = urllib.parse.urlsplit(self.path)
+        try:
+            address = urllib.parse.urlsplit(self.path)
+        except ValueError as error:
+            raise RefusalError(HTTPStatus.BAD_REQUEST, "the address is malformed") from error
         self._check_length()
         self._check_origin()
         actions: Any = {"/network": ("GET", self._network), "/predict": ("POST", self._predict)}
@@ -284,8 +295,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusalError(HTTPStatus.BAD_REQUEST, "expected one Host")
         if not self.server.accepts_host(hosts[0]):
             raise RefusalError(HTTPStatus.FORBIDDEN, "this server has another name")
-        origin = self.headers.get("Origin")
-        if origin is not None and origin.lower() != f"http://{hosts[0]}".lower():
+        origins = self.headers.get_all("Origin", [])
+        if [o.lower() for o in origins] not in ([], [f"http://{hosts[0]}".lower()]):
             raise RefusalError(HTTPStatus.FORBIDDEN, "requests from other pages are refused")
 
     def _check_token(self) -> None:

@@ -13,8 +13,8 @@ from ..errors import ArgumentError, ShapeError, show
 from ..nn import Module
 from ..tensor import Tensor
 from .scores import (
-    BATCH,
     check_classes,
+    check_layout,
     classes_of,
     examples,
     gradient,
@@ -74,8 +74,10 @@ def saliency(
     samples = check_int("samples", samples) if method == "smooth" else 1
     noise = check_number("noise", noise, 0)
     normal = xp.random.default_rng(check_int("seed", seed, 0)).standard_normal
-    over = tuple(range(1, x.ndim))
-    scale = noise * (x.max(over, keepdims=True) - x.min(over, keepdims=True)) if x.size else x
+    scale: Any = 0
+    if method == "smooth":
+        over = tuple(range(1, x.ndim))
+        scale = noise * (x.max(over, keepdims=True) - x.min(over, keepdims=True))
 
     def at(examples: Array, copies: Array) -> Array:
         if method != "smooth":
@@ -172,7 +174,7 @@ def occlusion(
     window: Any = None,
     stride: Any = None,
     value: float = 0.0,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
 ) -> Array:
     """Occlusion: how far a class's score falls when a part of the image is covered.
 
@@ -190,7 +192,8 @@ def occlusion(
     value
         What covers the image. 0 is the mean of normalised images.
     batch_size
-        Covered images that are evaluated at a time.
+        Covered images that are evaluated at a time. None: at most 64, and fewer if they are large,
+        as for the other methods.
 
     Returns
     -------
@@ -212,6 +215,7 @@ def occlusion(
     arXiv:1311.2901.
     """
     x = examples(model, x, pictures=True)
+    check_layout(model)
     sizes = x.shape[2:]
     height, width = pair([max(1, n // 4) for n in sizes] if window is None else window, "window")
     step = [max(1, n // 2) for n in (height, width)] if stride is None else stride
@@ -233,7 +237,7 @@ def occlusion(
     drops, covers = xp.zeros((len(x), *sizes), x.dtype), xp.zeros(sizes, x.dtype)
     for rows, columns in windows:
         covers[rows, columns] += 1
-    size = check_int("batch_size", batch_size)
+    size = None if batch_size is None else check_int("batch_size", batch_size)
     with prepared(model):
         classes = classes_of(model, x, target)
         whole = xp.concatenate([_score(model, x[p], classes[p]) for p in parts(x, size=size)])

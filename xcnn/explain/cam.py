@@ -11,6 +11,7 @@ from ..errors import ArgumentError, ShapeError
 from ..nn import Module, hooked
 from ..tensor import Tensor, enable_grad
 from .scores import (
+    check_layout,
     classes_of,
     examples,
     find_layer,
@@ -57,7 +58,8 @@ def grad_cam(
     Raises
     ------
     ArgumentError
-        The model has no such layer, or none with a spatial output.
+        The model has no such layer, or none with a spatial output, or a layer of it has
+        ``data_format="NHWC"``.
     ShapeError
         ``x`` or the output of the layer is not (N, C, H, W).
     OutOfRangeError
@@ -74,12 +76,13 @@ def grad_cam(
     """
     x = examples(model, x, pictures=True)
     check_flag("resize", resize)
+    check_layout(model)
     with prepared(model):
         found = spatial_layers(model, x) if layer is None else [layer]
         if not found:
             raise ArgumentError(
-                "no layer of the model has a spatial output (N, C, H, W); use saliency, which "
-                "needs none"
+                "no layer of the model has a spatial output (N, C, H, W); use explain.saliency, "
+                "which needs none"
             )
         path, module = find_layer(model, [*found][-1])
         classes = classes_of(model, x, target)

@@ -10,6 +10,7 @@ from ..checks import check_list
 from ..errors import ArgumentError, ShapeError, show
 from ..nn import Conv2d, Module
 from .scores import (
+    check_layout,
     check_model,
     examples,
     find_layer,
@@ -49,7 +50,7 @@ def feature_maps(model: Module, x: Any, layers: Any = None) -> dict[str, Array]:
     Raises
     ------
     ArgumentError
-        The model has no such layer.
+        The model has no such layer, or a layer of it has ``data_format="NHWC"``.
     ShapeError
         The output of a layer that was asked for is not (N, C, H, W).
 
@@ -63,6 +64,7 @@ def feature_maps(model: Module, x: Any, layers: Any = None) -> dict[str, Array]:
     pool2 (16, 16, 5, 5)
     """
     x = examples(model, x)
+    check_layout(model)
     with prepared(model):
         if layers is None or layers == "stages":
             sizes = spatial_layers(model, x, leaves(model) if layers is None else None)

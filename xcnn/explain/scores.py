@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +11,8 @@ from typing import Any
 from .. import backends
 from .. import functional as F
 from ..arrays import Array
-from ..checks import is_int
 from ..errors import ArgumentError, GradientError, OutOfRangeError, ShapeError, did_you_mean, show
-from ..nn import Module, ModuleDict, ModuleList, Sequential, evaluating, hooked
+from ..nn import Conv2d, Module, ModuleDict, ModuleList, Sequential, evaluating, hooked
 from ..tensor import Function, Tensor, enable_grad, walk
 
 xp = backends.get("cpu").xp  # NumPy
@@ -22,6 +22,8 @@ _NUMBERS = 2**20  # and at most this many pixels: activations take a hundred tim
 _FINAL = {"Softmax", "LogSoftmax", "Sigmoid"}
 CONTAINERS = (Sequential, ModuleList, ModuleDict)
 _LISTED = 12  # layers in an error message
+#: of all models, for one may be a part of another
+_LOCK = threading.RLock()
 
 
 def check_model(model: Any) -> Module:
@@ -34,11 +36,31 @@ def check_model(model: Any) -> Module:
 def examples(model: Any, x: Any, pictures: bool = False) -> Array:
     """``x`` as a new NumPy array (N, ...), or (N, C, H, W) for ``pictures``, float32 or float64."""
     array = Tensor.of(x).numpy()
+    one = "; pass x[None] for one picture" if array.ndim == 3 else ""
+    pictures = pictures or (array.ndim == 3 and isinstance(_first(model), Conv2d))
     if (array.ndim != 4) if pictures else (array.ndim < 2):
         shape = "(N, C, H, W)" if pictures else "(N, ...), examples along the first axis,"
-        one = "; pass x[None] for one picture" if array.ndim == 3 else ""
         raise ShapeError(f"x has shape {array.shape}: expected {shape}{one}")
+    if 0 in array.shape[1:]:
+        raise ShapeError(f"x has shape {array.shape}: expected examples that are not empty")
     return array.astype("float64" if check_model(model).dtype == "float64" else "float32")
+
+
+def _first(model: Any) -> Any:
+    """The layer that gets the input, of a Sequential."""
+    while isinstance(model, Sequential) and len(model):
+        model = model[0]
+    return model
+
+
+def check_layout(model: Module) -> None:
+    """Require images (N, C, H, W) throughout."""
+    for path, module in model.named_modules():
+        if getattr(module, "data_format", None) == "NHWC":
+            raise ArgumentError(
+                f"model: layer {path!r} has data_format='NHWC': maps need images (N, C, H, W); "
+                "build the model with 'NCHW'"
+            )
 
 
 def parts(x: Array, times: int = 1, size: int | None = None) -> list[slice]:
@@ -50,9 +72,12 @@ def parts(x: Array, times: int = 1, size: int | None = None) -> list[slice]:
 
 @contextmanager
 def prepared(model: Module) -> Iterator[None]:
-    """Evaluation mode on the model's device, with all parameters frozen; restores them."""
-    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    with model.backend.active(), evaluating(model):
+    """Evaluation mode on the model's device, with all parameters frozen; restores them.
+
+    One thread at a time, as another would restore what this one has changed.
+    """
+    with _LOCK, model.backend.active(), evaluating(model):
+        required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         try:
             model.requires_grad_(False)
             yield
@@ -96,7 +121,8 @@ def classes_of(model: Module, x: Array, target: Any) -> Array:
     if target is None:
         found = [scores(model, on_device(model, x[part])).numpy() for part in parts(x)]
         return xp.concatenate(found).argmax(1)
-    array = xp.full(len(x), target) if is_int(target) else Tensor.of(target).numpy()
+    array = Tensor.of(target).numpy()
+    array = xp.full(len(x), array) if array.ndim == 0 else array
     if array.shape != (len(x),) or array.dtype.kind not in "iu":
         raise ArgumentError(
             f"target={show(target)}: expected None, an int, or {len(x)} ints, one per example"

@@ -13,6 +13,7 @@ from ..errors import ShapeError
 from ..nn import Module
 from .scores import (
     CONTAINERS,
+    check_layout,
     check_model,
     examples,
     kind,
@@ -135,18 +136,19 @@ def layer_statistics(model: Module, x: Any, *, bins: int = 50) -> list[LayerStat
     -------
     list of LayerStatistics
         Of the layers that contain no others and of the blocks, but not of plain containers, in the
-        order of the calls.
+        order of the calls. A layer that is called several times counts with its last call.
 
     Raises
     ------
     ArgumentError
-        ``bins`` is not an int >= 1.
+        ``bins`` is not an int >= 1, or a layer has ``data_format="NHWC"``.
     ShapeError
         There are no examples.
     """
     x, bins = examples(model, x), check_int("bins", bins)
     if not len(x):
         raise ShapeError("layer_statistics: x has no examples; pass at least one")
+    check_layout(model)
     layers = {
         path: module
         for path, module in model.named_modules()
