@@ -96,3 +96,9 @@ def test_errors(run, trained, here):
         assert done.err.count("\n") == 1
     empty = run(f"demo {trained} --no-browser --token", "")
     assert "token=''" in empty.err
+
+
+def test_the_help_names_the_default_port(run):
+    from xcnn import demo
+
+    assert f"default: {demo.PORT}" in run("demo --help").out

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import demo
 from . import classifier
 from .classifier import Classifier
 from .options import Parser, seed
@@ -20,8 +19,7 @@ _DRAWING = {"digits": (0.18, 0.0), "mnist": (0.09, 4 / 28)}
 
 def add_options(parser: Parser) -> None:
     parser.add("model RUN", "run folder from xcnn train, or an ONNX file")
-    port = "port to listen on; 0: any free one"
-    parser.add("--port N", port, type=seed, default=demo.PORT)
+    parser.add("--port N", "port to listen on; 0: any free one; default: 8000", type=seed)
     host = "address to listen on; for others than this machine, the page needs a token"
     parser.add("--host H", host, default="127.0.0.1")
     parser.add(
@@ -33,6 +31,8 @@ def add_options(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from .. import demo  # the server of the standard library takes a while to import
+
     opened = Classifier(arguments)
     explained = opened.explained_network()
     data = opened.config.get("data") or ""
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.invert,
         ),
         host=arguments.host,
-        port=arguments.port,
+        port=demo.PORT if arguments.port is None else arguments.port,
         token=arguments.token,
         open_browser=not arguments.no_browser,
     )

@@ -50,7 +50,6 @@ class Classifier:
         Width of the pen as a fraction of the picture's, for drawings like the training data.
     margin : float
         Where the training data leave the border of the picture empty, its fraction of the width.
-
     invert : bool
         Whether the page at first inverts pictures that are not drawn.
 
