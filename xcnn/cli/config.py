@@ -95,10 +95,8 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
     if "device" not in arguments.given:
         arguments.device = config["device"]
     arguments.data_dir = arguments.data_dir or config["data_dir"]
-    if sources.is_folder(config["data"]):
-        arguments.image_size = config["input_shape"][1]
-        arguments.grey = config["input_shape"][0] == 1
-        arguments.skip_unreadable = config.get("on_error") == "skip"
+    for name, value in sources.folder_options(config).items():
+        setattr(arguments, name, value)
     device = backends.get(arguments.device).device
     changed = {"epochs": epochs, "device": device, "data_dir": arguments.data_dir}
     return {**config, **changed, "report": config["report"] or arguments.report}

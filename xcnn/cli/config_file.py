@@ -83,10 +83,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _of_run(folder: Path) -> dict[str, Any]:
     """The settings of a run, as options."""
     config = RunFolder(folder).load_config(DEFAULTS)
-    if sources.is_folder(config["data"]):
-        config["image_size"] = config["input_shape"][1]
-        config["grey"] = config["input_shape"][0] == 1
-        config["skip_unreadable"] = config.get("on_error") == "skip"
+    config |= sources.folder_options(config)
     others = ("xcnn", "classes", "input_shape", "mean", "std", "scale", "files", "on_error")
     config["warmup"] = config["warmup"] or None
     return {k: v for k, v in config.items() if k not in others and v not in (None, [])}

@@ -117,21 +117,14 @@ def open_data(config: dict[str, Any], data_dir: str | None) -> DataSplits:
     XcnnError, OSError
         They cannot be read.
     """
-    settings = argparse.Namespace(
-        data=config["data"],
-        data_dir=data_dir or config.get("data_dir"),
-        limit=config.get("limit"),
-        seed=config.get("seed", 0),
-        quiet=True,
-        image_size=None,
-        grey=False,
-        skip_unreadable=False,
-    )
+    settings: dict[str, Any] = {
+        **{"data": config["data"], "data_dir": data_dir or config.get("data_dir")},
+        **{"limit": config.get("limit"), "seed": config.get("seed", 0), "quiet": True},
+        **{"image_size": None, "grey": False, "skip_unreadable": False},
+    }
     if sources.is_folder(config["data"]):
-        settings.data_dir, settings.image_size = None, config["input_shape"][1]
-        settings.grey = config["input_shape"][0] == 1
-        settings.skip_unreadable = config.get("on_error") == "skip"
-    dataset = sources.training_data(settings)
+        settings |= {**sources.folder_options(config), "data_dir": None}
+    dataset = sources.training_data(argparse.Namespace(**settings))
     change = change_of_data(config, dataset)
     if change:  # what was held out for testing may be others now
         raise FileFormatError(change)

@@ -73,6 +73,15 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"on_error": on_error} if is_folder(arguments.data) else {}
 
 
+def folder_options(config: dict[str, Any]) -> dict[str, Any]:
+    """The options with which a run read its folder of images, from its config."""
+    if not is_folder(config["data"]):
+        return {}
+    channels, size, *_ = config["input_shape"]
+    is_skipping = config.get("on_error") == "skip"
+    return {"image_size": size, "grey": channels == 1, "skip_unreadable": is_skipping}
+
+
 def files(dataset: data.DataSplits) -> str:
     """The number and a checksum of the names of a folder's images: they decide the order."""
     names: dict[str, None] = {}
