@@ -40,6 +40,12 @@ def paths(given: list[str]) -> list[str]:
     ]
 
 
+def of_each_class(probabilities: Any) -> list[float]:
+    """Probabilities (C,) as numbers; of a binary loss, (1,), which has that of the second class."""
+    found = [float(p) for p in probabilities]
+    return [1 - found[0], found[0]] if len(found) == 1 else found
+
+
 class Classifier:
     """A network from a run folder or an ONNX file.
 

@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace) -> bool:
 
 
 def _ranking(probabilities: Any, classes: list[str], top: int) -> str:
-    if len(probabilities) == 1:  # binary loss: the probability of the second class
-        probabilities = [1 - probabilities[0], probabilities[0]]
+    probabilities = classifier.of_each_class(probabilities)
     order = sorted(range(len(classes)), key=lambda i: -probabilities[i])[:top]
     return "  ".join(f"{printable(classes[i])} {probabilities[i]:.2%}" for i in order)
