@@ -25,6 +25,7 @@ FLOORS = [
     {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary", "torch_file"},
     {"explain", "training", "onnx"},
+    {"tasks"},
     {"callbacks", "plot"},
     {"report"},
     {"demo"},

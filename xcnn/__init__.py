@@ -43,7 +43,7 @@ from .tensor import (
 #: modules that the operations and layers do not need, and names from them: imported on first access
 _ON_ACCESS = {
     **{name: name for name in ("callbacks", "data", "demo", "explain", "metrics", "models")},
-    **{name: name for name in ("onnx", "plot", "report", "serialize", "testing", "training")},
+    **{name: name for name in ("onnx", "plot", "report", "serialize", "tasks", "testing", "training")},
     **dict.fromkeys(("load", "load_state", "save"), "serialize"),
     **dict.fromkeys(("Epoch", "Trainer"), "training"),
 }
@@ -56,7 +56,8 @@ nn.utils = SimpleNamespace(
 )
 
 if TYPE_CHECKING:
-    from . import callbacks, data, demo, explain, metrics, models, onnx, plot, report, testing
+    from . import callbacks, data, demo, explain, metrics, models, onnx, plot, report, tasks
+    from . import testing as testing
     from .functional import *
     from .serialize import load, load_state, save
     from .training import Epoch, Trainer
@@ -120,6 +121,7 @@ __all__ = [
     "schedules",
     "set_grad_enabled",
     "summary",
+    "tasks",
     "testing",
     "vjp",
 ]

@@ -5,6 +5,7 @@
 - A layer: subclass :class:`Module`; :func:`register_layer` for saved files.
 - A backend: subclass :class:`Backend`; :func:`register_backend`.
 - An ONNX emitter: :func:`onnx_emitter`, for a user-defined operation.
+- A task: subclass :class:`xcnn.tasks.Task`; :func:`register_task`.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ __all__ = [
     "operation",
     "register_backend",
     "register_layer",
+    "register_task",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _M = TypeVar("_M", bound=Module)
+_T = TypeVar("_T", bound=type)
 #: subpackages imported when a saved file needs them
 _OPTIONAL = ("models", "onnx")
 _builders: dict[str, Callable[..., Module]] = {}
 _names: dict[type[Module], str] = {}
 #: functions that write operations to ONNX, by the operation's name
 EMITTERS: dict[str, Callable[..., Any]] = {}
+#: subclasses of xcnn.tasks.Task by name
+TASKS: dict[str, Any] = {}
 
 
 def register_backend(backend: Backend, array_type: type) -> Backend:
@@ -100,6 +105,28 @@ def layer_builder(name: str) -> Callable[..., Module] | None:
     if name not in _builders and package in _OPTIONAL:
         import_module(f"{__package__}.{package}")
     return _builders.get(name)
+
+
+def register_task(kind: _T) -> _T:
+    """Register a task under its ``name``, for ``xcnn train --task`` and saved runs. A decorator.
+
+    Parameters
+    ----------
+    kind
+        A subclass of :class:`xcnn.tasks.Task`.
+
+    Raises
+    ------
+    ArgumentError
+        It has no name, or the name belongs to another class.
+    """
+    name = getattr(kind, "name", None)
+    if not isinstance(kind, type) or not isinstance(name, str) or not name:
+        raise ArgumentError(f"register_task: {kind!r}: expected a subclass of Task with a name")
+    if TASKS.get(name, kind) is not kind:
+        raise ArgumentError(f"register_task: name={show(name)} is taken; choose another name")
+    TASKS[name] = kind
+    return kind
 
 
 def onnx_emitter(*names: str) -> Callable[[_F], _F]:

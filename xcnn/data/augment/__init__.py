@@ -8,7 +8,7 @@ from .crop import RandomCrop, RandomHorizontalFlip, RandomResizedCrop, RandomVer
 from .erase import Cutout, RandomErasing
 from .mixing import CutMix, Mixing, MixUp
 from .policies import AugMix, RandAugment, TrivialAugmentWide
-from .recipes import MIXTURES, RECIPES, recipe_names, training_transform
+from .recipes import MIXTURES, RECIPES, recipe_names, training_steps, training_transform
 
 __all__ = [
     "MIXTURES",
@@ -32,5 +32,6 @@ __all__ = [
     "RandomVerticalFlip",
     "TrivialAugmentWide",
     "recipe_names",
+    "training_steps",
     "training_transform",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ...errors import ArgumentError
 from ..splits import DataSplits
@@ -126,7 +126,38 @@ def training_transform(text: str, dataset: DataSplits) -> Compose | Normalize:
         raise ArgumentError(
             f"augment={text!r} changes images, but {dataset.name} holds features: use none"
         )
-    _, height, width = dataset.image_shape
-    transforms = [RECIPES[name].make((height, width), len(dataset.classes)) for name in names]
+    _, *size = dataset.image_shape
+    steps = training_steps(",".join(names), size, len(dataset.classes), dataset.normalize())
+    return Compose(steps)
+
+
+def training_steps(
+    text: str,
+    size: Sequence[int],
+    num_classes: int,
+    normalize: Normalize,
+    target: str | None = None,
+) -> list[Any]:
+    """The steps of :func:`training_transform`, for images of any source.
+
+    Parameters
+    ----------
+    text : str
+        Names of ``RECIPES`` separated by commas, or "none".
+    size : (int, int)
+        Height and width of the images.
+    num_classes : int
+        For MixUp and CutMix.
+    normalize : Normalize
+    target : str, optional
+        What of the targets follows the images, see :class:`WithTarget`.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown, or its transform cannot be applied to such targets.
+    """
+    height, width = size if len(size) == 2 else (1, 1)
+    transforms = [RECIPES[name].make((height, width), num_classes) for name in recipe_names(text)]
     mixtures = [t for t in transforms if isinstance(t, Mixing)]
-    return Compose([*(t for t in transforms if t not in mixtures), dataset.normalize(), *mixtures])
+    return [*(t for t in transforms if t not in mixtures), normalize, *mixtures]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from ...checks import check_int
 from ...errors import DataError
-from ..dataset import ArrayDataset
+from ..dataset import ArrayDataset, map_arrays
 from ..splits import DataSplits
 from . import cifar, digits, generated, idx
 from .download import DownloadError, fetch
@@ -103,7 +104,7 @@ def load(
     if limit is not None:
         limit = check_int("limit", limit)
     arrays, source = _read(record, data_dir, download, progress)
-    train_x, train_y, test_x, test_y = (array[:limit] for array in arrays)
+    train_x, train_y, test_x, test_y = map_arrays(lambda array: array[:limit], tuple(arrays))
     train, test = ArrayDataset(train_x, train_y), ArrayDataset(test_x, test_y)
     metadata = list(record.classes), record.mean, record.std, record.kind
     return DataSplits(name, train, test, *metadata, source, tuple(train_x.shape[1:]))
@@ -139,7 +140,7 @@ def status(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
 
 def _read(
     record: Info, data_dir: str | os.PathLike[str] | None, download: bool, progress: bool
-) -> tuple[list[np.ndarray], str]:
+) -> tuple[list[Any], str]:
     """Return train x, train y, test x and test y, and their source."""
     if record.origin == "embedded":
         return digits.load(), "embedded"

@@ -51,6 +51,8 @@ class Info:
         URLs of the folders that hold ``files``.
     folders : tuple of str
         Folders to search in addition to ``name``.
+    task : str
+        The task of :mod:`xcnn.tasks` that the targets are for.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Info:
     files: tuple[RemoteFile, ...] = ()
     mirrors: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    task: str = "classification"
 
     @property
     def download_size(self) -> int:

@@ -1,0 +1,27 @@
+"""What a network is trained for: targets, loss, metrics, predictions and pictures of them.
+
+One class per task; :func:`names` lists them, and :func:`create` makes one by name. The command
+line, the report and the ONNX export work with any of them, also with those that
+:func:`xcnn.extend.register_task` adds.
+
+Examples
+--------
+>>> task = xcnn.tasks.create("classification", classes=["cat", "dog"], input_shape=(3, 64, 64))
+>>> model = task.create_model("small_cnn")
+>>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
+"""
+
+from .classification import Classification
+from .registry import create, get, names, of_network
+from .task import Exported, Option, Task
+
+__all__ = [
+    "Classification",
+    "Exported",
+    "Option",
+    "Task",
+    "create",
+    "get",
+    "names",
+    "of_network",
+]

@@ -1,0 +1,63 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from .. import extend
+from ..errors import ArgumentError, did_you_mean, show
+from . import classification  # noqa: F401  (registers its tasks)
+from .task import Task
+
+#: the group of entry points by which an installed package adds tasks
+ENTRY_POINTS = "xcnn.tasks"
+
+
+def names() -> list[str]:
+    """Return the names of all tasks, in the order in which they were registered."""
+    return list(extend.TASKS)
+
+
+def get(name: str) -> type[Task]:
+    """Return the class of a task.
+
+    An installed package adds tasks to the command line by the entry points ``xcnn.tasks``, whose
+    names are those of its tasks: they are imported when asked for.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown name.
+    """
+    if name not in extend.TASKS:
+        for entry in entry_points(group=ENTRY_POINTS, name=str(name)):
+            extend.register_task(entry.load())
+    if name not in extend.TASKS:
+        hint = did_you_mean(name, names()) or f": expected one of {', '.join(names())}"
+        raise ArgumentError(f"task={show(name)} is unknown{hint}")
+    return extend.TASKS[name]
+
+
+def create(name: str, **settings: Any) -> Task:
+    """Create a task by name.
+
+    Parameters
+    ----------
+    name
+        One of :func:`names`.
+    **settings
+        Arguments of its class, see :class:`Task`.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown name, or a setting that the task does not take.
+    """
+    return get(name)(**settings)
+
+
+def of_network(network: str) -> str | None:
+    """The name of the first task that trains a network of this name; None if there is none."""
+    found = (name for name, task in extend.TASKS.items() if network in task.networks)
+    return next(found, None)

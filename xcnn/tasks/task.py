@@ -1,0 +1,302 @@
+"""Base class of the tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from .. import data, models
+from ..arrays import Array
+from ..checks import are_ints, check_choice, check_texts
+from ..data import DataSplits, Normalize
+from ..data.augment import training_steps
+from ..errors import ArgumentError
+from ..nn import LOSSES, Loss, Module
+from ..training import Trainer
+
+
+class Option(NamedTuple):
+    """A setting of some tasks, which is an option of ``xcnn train`` too.
+
+    Attributes
+    ----------
+    type : callable
+        Converts the text of the command line.
+    default
+        Must be what JSON can store.
+    text : str
+        One line of help.
+    metavar : str
+        The placeholder for its value in the help.
+    """
+
+    type: Callable[[str], Any]
+    default: Any
+    text: str
+    metavar: str = "X"
+
+
+class Exported(NamedTuple):
+    """A network as it is exported.
+
+    Attributes
+    ----------
+    model : Module
+    outputs : tuple of str
+        Names of the outputs.
+    text : str
+        What they are, and how to get predictions from them; it is stored in the file.
+    """
+
+    model: Module
+    outputs: tuple[str, ...]
+    text: str
+
+
+class Task:
+    """Base class of the tasks: all that differs between one and another.
+
+    An instance belongs to some data, and knows what is needed to use a network that was trained on
+    them. Subclasses set the attributes of the class and override what is different for them.
+
+    Parameters
+    ----------
+    classes
+        Names of the classes; of a task without classes, of the numbers that are predicted, or none.
+    input_shape
+        Of one input of the network: (C, H, W), or (F,) for features.
+    mean, std, scale
+        Of the normalisation of the inputs, see :class:`xcnn.data.Normalize`.
+    loss
+        One of :attr:`losses`; default: the first.
+    **options
+        Values for :attr:`options`.
+
+    Attributes
+    ----------
+    name : str
+        What ``xcnn train --task`` calls it.
+    text : str
+        One line of help.
+    networks : sequence of str
+        Those of :func:`xcnn.models.names` that it can train; the first is the default.
+    datasets : sequence of str
+        Those of :func:`xcnn.data.names` that it can be trained on; the first is the default.
+    losses : dict
+        By name, what the outputs of networks trained with them are; the first is the default.
+    measured : sequence of str
+        Metrics that are always measured, names in :func:`xcnn.metrics.names`.
+    moves : str or None
+        What of a target follows the picture when that is augmented, the ``target`` of
+        :class:`xcnn.data.WithTarget`: "masks", "boxes", "keypoints"; None: nothing.
+    options : dict
+        By name, the settings that only this task (or some) has.
+    has_labels : bool
+        Whether the targets are class labels, one or more for each example.
+
+    Raises
+    ------
+    ArgumentError
+        A setting that the task does not take, or of the wrong kind.
+    """
+
+    name: ClassVar[str] = ""
+    text: ClassVar[str] = ""
+    networks: ClassVar[Sequence[str]] = ()
+    datasets: ClassVar[Sequence[str]] = ()
+    losses: ClassVar[Mapping[str, str]] = {}
+    measured: ClassVar[Sequence[str]] = ()
+    moves: ClassVar[str | None] = None
+    options: ClassVar[Mapping[str, Option]] = {}
+    has_labels: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        classes: Sequence[str] = (),
+        input_shape: Sequence[int] = (3, 64, 64),
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        scale: float = 255,
+        loss: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.classes = check_texts("classes", classes) if len(classes) else []
+        if not are_ints(input_shape, len(input_shape)):
+            raise ArgumentError(f"input_shape={input_shape}: expected whole numbers above 0")
+        self.input_shape = tuple(input_shape)
+        self.mean, self.std, self.scale = tuple(mean), tuple(std), scale
+        self.normalize = Normalize(self.mean, self.std, scale)
+        self.loss = check_choice("loss", next(iter(self.losses)) if loss is None else loss, self.losses)
+        unknown = options.keys() - self.options
+        if unknown:
+            known = ", ".join(self.options) or "none"
+            raise ArgumentError(f"{self.name} has no option {min(unknown)!r}: it has {known}")
+        for name, option in self.options.items():
+            setattr(self, name, options.get(name, option.default))
+
+    # -- data -------------------------------------------------------------------------------
+
+    @classmethod
+    def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
+        """Load a folder of the user's own data, as training and test splits.
+
+        Parameters
+        ----------
+        root : path
+        **settings
+            "size" (H, W), "channels" 1 or 3, "seed" (of what is held out for testing), "limit"
+            (number of examples of each split, or None) and "on_error", as for
+            :func:`xcnn.data.load_folder`.
+        """
+        raise ArgumentError(f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}")
+
+    @classmethod
+    def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
+        """The task on a dataset.
+
+        Raises
+        ------
+        ArgumentError
+            The task cannot be trained on it.
+        """
+        scale = dataset.normalize().scale
+        shape, mean, std = dataset.image_shape, dataset.mean, dataset.std
+        return cls(dataset.classes, shape, mean, std, scale, loss, **options)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that create the task again, and its name as "task"; for JSON."""
+        names = ("classes", "input_shape", "mean", "std", "scale", "loss", *self.options)
+        found = {name: getattr(self, name) for name in names}
+        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
+        return {"task": self.name, **listed}
+
+    def transform(self, augment: str = "none") -> Any:
+        """The transform of batches (x, y) of the data into what the network and the loss take.
+
+        Parameters
+        ----------
+        augment
+            Names in ``xcnn.data.augment.RECIPES`` separated by commas; "none" for evaluation.
+        """
+        return data.Compose(self._steps(augment))
+
+    def _steps(self, augment: str) -> list[Any]:
+        return training_steps(
+            augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
+        )
+
+    # -- network ----------------------------------------------------------------------------
+
+    @classmethod
+    def default_network(cls, dataset: DataSplits) -> str:
+        """The network that is trained on a dataset if none is asked for."""
+        return cls.networks[0]
+
+    def create_model(self, network: str) -> Module:
+        """A new network: what :func:`xcnn.models.create` returns, with the output that fits."""
+        model: Module = models.create(
+            network, num_classes=len(self.classes), input_shape=self.input_shape
+        )
+        return model
+
+    def create_loss(self) -> Loss:
+        """The loss, a new object."""
+        return LOSSES[self.loss]()
+
+    # -- results ----------------------------------------------------------------------------
+
+    def result(self, values: Mapping[str, Any], count: int) -> str:
+        """What was measured, in words.
+
+        Parameters
+        ----------
+        values
+            As :meth:`xcnn.Trainer.evaluate` returns.
+        count
+            Number of examples.
+        """
+        return ", ".join(f"{name} {values[name]:.4f}" for name in self.measured) or (
+            f"loss {values['loss']:.4f}"
+        )
+
+    # -- predictions --------------------------------------------------------------------------
+
+    def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
+        """The pixels of a file to predict, uint8 (C, H, W)."""
+        shape: Any = self.input_shape
+        return data.read_image(path, shape, invert, crop=crop)
+
+    def predict(self, trainer: Trainer, x: Array) -> list[Any]:
+        """The predictions of inputs (N, ...) that :meth:`transform` has made."""
+        return list(trainer.predict(x))
+
+    def truth(self, y: Any) -> list[Any]:
+        """The targets of a batch, each in the form of a prediction."""
+        return list(y)
+
+    def describe(self, prediction: Any, top: int = 3) -> str:
+        """A prediction in one line; of classes, the ``top`` most probable ones."""
+        raise NotImplementedError(f"{type(self).__name__} must define describe")
+
+    def draw(self, pixels: Array, prediction: Any) -> Array | None:
+        """A picture of a prediction, uint8 (3, H, W) or (1, H, W); None if words say it all.
+
+        Parameters
+        ----------
+        pixels
+            The picture as it is stored or was read, uint8 (C, H, W).
+        prediction
+            From :meth:`predict` or :meth:`truth`.
+        """
+        return None
+
+    def files(self, prediction: Any) -> dict[str, bytes]:
+        """Other files that ``xcnn predict`` writes for a prediction, by the ending of their name."""
+        return {}
+
+    def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
+        """Pictures of an example side by side, uint8 (C, H, W) by title, for a report.
+
+        Parameters
+        ----------
+        pixels
+            As for :meth:`draw`.
+        x
+            The input of the network (C, H, W), which :meth:`transform` has made.
+        y
+            Its target in the form of a prediction, from :meth:`truth`.
+        prediction
+            From :meth:`predict`.
+        """
+        drawn = {"Target": self.draw(pixels, y), "Prediction": self.draw(pixels, prediction)}
+        return {"Picture": pixels, **{k: v for k, v in drawn.items() if v is not None}}
+
+    def samples(self, trainer: Trainer) -> Array | None:
+        """A picture of new examples that the network draws, uint8 (C, H, W); None: it draws none."""
+        return None
+
+    # -- ONNX -------------------------------------------------------------------------------
+
+    def exported(self, model: Module, postprocess: bool = False) -> Exported:
+        """The network as it is exported.
+
+        Parameters
+        ----------
+        model
+            The trained network.
+        postprocess
+            Whether the file computes predictions rather than the network's outputs.
+
+        Raises
+        ------
+        ArgumentError
+            The task has no step after the network that a file could compute.
+        """
+        if postprocess:
+            raise ArgumentError(f"{self.name} has no post-processing: export without it")
+        return Exported(model, ("output",), self.losses[self.loss])
+
+    def __repr__(self) -> str:
+        settings = {k: v for k, v in self.settings().items() if k != "task"}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
