@@ -19,8 +19,9 @@ from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .folder import ImageFolder, image_files, load_folder, split_folder
-from .images import decode_image, read_image
+from .images import decode_image, image_size, read_image
 from .loader import DataLoader, prefetch
+from .masks import MaskFolder, load_masks, mask_file, read_mask, resize_mask
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
@@ -38,6 +39,7 @@ __all__ = [
     "Grayscale",
     "ImageFolder",
     "IterableDataset",
+    "MaskFolder",
     "Normalize",
     "Subset",
     "WeightedRandomSampler",
@@ -46,16 +48,21 @@ __all__ = [
     "class_weights",
     "decode_image",
     "image_files",
+    "image_size",
     "info",
     "is_unscaled",
     "kfold",
     "labels",
     "load",
     "load_folder",
+    "load_masks",
     "map_arrays",
+    "mask_file",
     "names",
     "prefetch",
     "read_image",
+    "read_mask",
+    "resize_mask",
     "sources",
     "split",
     "split_folder",

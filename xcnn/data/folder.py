@@ -21,7 +21,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
     *(".ppm", ".tif", ".tiff", ".webp"),
 )
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 class ImageFolder(Dataset):
@@ -181,7 +181,7 @@ def split_folder(
             "right: expected one folder of images per class",
             stacklevel=2,
         )
-    tests = [root / name for name in _TEST_FOLDERS if train_root != root and (root / name).is_dir()]
+    tests = [root / name for name in TEST_FOLDERS if train_root != root and (root / name).is_dir()]
     if tests:
         test = ImageFolder(tests[0], **{**settings, "classes": images.classes})
         return images, test, images.classes

@@ -179,6 +179,17 @@ _DATASETS = (
         mean=(0.1130,),
         std=(0.2266,),
     ),
+    Info(
+        name="shapes",
+        title="circles, squares and triangles that hide parts of each other, with masks",
+        origin="generated",
+        classes=("background", "circle", "square", "triangle"),
+        shape=(3, 64, 64),
+        counts=(2000, 500),
+        mean=(0.4986, 0.5015, 0.4966),
+        std=(0.2301, 0.2328, 0.2327),
+        task="segmentation",
+    ),
 )
 
 REGISTRY = {record.name: record for record in _DATASETS}
