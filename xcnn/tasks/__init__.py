@@ -12,7 +12,7 @@ Examples
 """
 
 from .classification import Classification
-from .registry import create, get, names, of_network
+from .registry import create, from_settings, get, load_installed, names, of_network
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "Option",
     "Task",
     "create",
+    "from_settings",
     "get",
+    "load_installed",
     "names",
     "of_network",
 ]
