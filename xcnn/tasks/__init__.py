@@ -11,7 +11,7 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
-from .classification import Classification
+from .classification import Classification, of_each_class
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .task import Exported, Option, Task
 
@@ -25,5 +25,6 @@ __all__ = [
     "get",
     "load_installed",
     "names",
+    "of_each_class",
     "of_network",
 ]
