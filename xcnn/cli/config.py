@@ -11,6 +11,7 @@ from .. import __version__, backends, data, metrics, tasks
 from ..checks import check_choice
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
+from ..nn import LOSSES
 from . import optimizer, sources
 from .run_folder import RunFolder
 
@@ -90,6 +91,9 @@ def check_options(arguments: argparse.Namespace) -> None:
     loss, task = arguments.loss, tasks.get(arguments.task)
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
+    is_of_classes = loss not in LOSSES or LOSSES[loss].target == "classes"
+    if arguments.class_weight and not is_of_classes:
+        raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
     if arguments.best is not None:
         names = [*task.measured, *arguments.metrics]
         measured = ["loss", "accuracy", *(metrics.create(name).name for name in names)]
@@ -172,8 +176,6 @@ def of_options(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[
         )
     kind = tasks.get(arguments.task)
     task = kind.of_data(dataset, arguments.loss, **task_options(arguments))
-    if arguments.class_weight and task.create_loss().target != "classes":
-        raise ArgumentError(f"--class-weight with --loss {task.loss}: it has no classes to weigh")
     epochs = arguments.epochs or _default_epochs(len(dataset.train))
     return {
         "xcnn": __version__,

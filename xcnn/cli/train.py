@@ -1,7 +1,6 @@
 """Train a network; without arguments, LeNet-5 on handwritten digits.
 
 xcnn train --data mnist --epochs 5
-xcnn train resnet20 --data cifar10 --augment standard --optimizer sgd --lr 0.1
 xcnn train small_cnn --data photos/ --image-size 64
 xcnn train unet --task segmentation
 xcnn train --resume runs/lenet5-digits-1 --epochs 40
@@ -40,7 +39,7 @@ from .run_folder import LOGS, RunFolder
 #: options that --help shows
 _COMMON = (
     *("model", "task", "data", "augment", "epochs", "batch_size", "optimizer", "lr", "schedule"),
-    *("device", "best", "out", "resume", "config"),
+    *("device", "out", "resume", "config"),
 )
 
 

@@ -226,6 +226,8 @@ class Task:
         return data.Compose(self._steps(augment))
 
     def _steps(self, augment: str) -> list[Any]:
+        if augment != "none" and len(self.input_shape) != 3:
+            raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
         return training_steps(
             augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
         )
