@@ -172,7 +172,9 @@ def _move_boxes(settings: WithTarget, y: dict[str, Any], move: Move) -> dict[str
     backend = backends.of(boxes)
     xp, limits = backend.xp, backend.asarray(np.array(move.size[::-1], float))
     with backend.active():
-        corners = boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(len(boxes), -1, 2)
+        left, top, right, bottom = (boxes[..., i] for i in range(4))
+        corners = xp.stack([left, top, right, top, right, bottom, left, bottom], axis=2)
+        corners = corners.reshape(len(boxes), 4 * boxes.shape[1], 2)
         corners = _move_points(backend, corners - 0.5, move) + 0.5  # of edges, not of centres
         corners = corners.reshape(*labels.shape, 4, 2)
         ends = corners.min(axis=2), corners.max(axis=2)
