@@ -379,7 +379,7 @@ def _time(text: str) -> str:
 
 
 def _task(text: str) -> str:
-    """The name of a task."""
+    """The name of a task, also of one that an installed package adds."""
     return tasks.get(text).name
 
 

@@ -25,11 +25,12 @@ from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
 from .tables import CSVDataset
-from .transforms import Compose, Normalize, is_unscaled
+from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
     "Batch",
+    "BatchTransform",
     "CSVDataset",
     "Compose",
     "DataLoader",

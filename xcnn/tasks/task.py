@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from .. import data, models
+from .. import data, metrics, models
 from ..arrays import Array
 from ..checks import are_ints, check_choice, check_texts
 from ..data import DataSplits, Normalize
@@ -270,9 +270,8 @@ class Task:
         count
             Number of examples.
         """
-        return ", ".join(f"{name} {values[name]:.4f}" for name in self.measured) or (
-            f"loss {values['loss']:.4f}"
-        )
+        measured = [f"{metrics.title(name)} {values[name]:.4f}" for name in self.measured]
+        return ", ".join(measured) or f"loss {values['loss']:.4f}"
 
     # -- predictions --------------------------------------------------------------------------
 
