@@ -19,18 +19,19 @@ from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .folder import ImageFolder, image_files, load_folder, split_folder
-from .images import decode_image, image_size, read_image
+from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
-from .masks import MaskFolder, load_masks, mask_file, read_mask, resize_mask
+from .masks import MaskFolder, load_masks, read_mask, resize_mask
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
 from .tables import CSVDataset
-from .transforms import Compose, Normalize, is_unscaled
+from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
     "Batch",
+    "BatchTransform",
     "CSVDataset",
     "Compose",
     "DataLoader",
@@ -47,8 +48,8 @@ __all__ = [
     "augment",
     "class_weights",
     "decode_image",
+    "encode_image",
     "image_files",
-    "image_size",
     "info",
     "is_unscaled",
     "kfold",
@@ -57,7 +58,6 @@ __all__ = [
     "load_folder",
     "load_masks",
     "map_arrays",
-    "mask_file",
     "names",
     "prefetch",
     "read_image",

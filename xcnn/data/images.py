@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +28,7 @@ _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 6
 
 def read_image(
     path: str | os.PathLike[str],
-    shape: tuple[int, int, int],
+    shape: tuple[int, int | None, int | None],
     invert: bool = False,
     crop: bool = False,
 ) -> np.ndarray:
@@ -40,7 +42,7 @@ def read_image(
     shape : tuple of int
         (C, H, W) of the result. C = 1 converts colours to grey (ITU-R 601 luma), C = 3 repeats grey
         as R = G = B. Images of another size are resized to H×W by bilinear interpolation, without
-        keeping the aspect ratio.
+        keeping the aspect ratio; None keeps the height or the width of the file.
     invert : bool, default False
         Invert the pixels, for photographs of ink on paper if the model was trained on bright
         strokes on a dark background, as in MNIST.
@@ -109,7 +111,8 @@ def decode_image(
 
 
 def _check(shape: Any, invert: Any, crop: Any) -> None:
-    if not are_ints(shape, 3) or min(shape) < 1:
+    given = shape if not isinstance(shape, tuple) else [1 if n is None else n for n in shape]
+    if not are_ints(given, 3) or min(given) < 1 or shape[0] is None:
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
     check_flag("invert", invert)
     check_flag("crop", crop)
@@ -132,6 +135,51 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
         width, height = image.size[::-1] if is_turned else image.size
     return height, width
+
+
+def encode_image(
+    pixels: np.ndarray, palette: np.ndarray | None = None, transparent: int | None = None
+) -> bytes:
+    """Encode pixels as a PNG file (ISO/IEC 15948), without Pillow.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        uint8 (C, H, W): grey (1), colours (3), or colours with opacity (4); or (H, W), numbers of
+        colours in ``palette``, grey without one.
+    palette : numpy.ndarray, optional
+        uint8 (K, 3), at most 256 colours.
+    transparent : int, optional
+        The number of a colour that is transparent.
+
+    Raises
+    ------
+    ArgumentError
+        If ``pixels`` have another dtype or shape.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    kinds = {1: 0 if palette is None else 3, 3: 2, 4: 6}
+    if pixels.ndim != 3 or len(pixels) not in kinds or pixels.dtype != np.uint8 or not pixels.size:
+        raise ArgumentError(
+            f"pixels are {pixels.dtype} {pixels.shape}: expected uint8 (1, 3 or 4, height, width)"
+        )
+    channels, height, width = pixels.shape
+    rows = pixels.transpose(1, 2, 0).reshape(height, width * channels)
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # 0: no filter
+    header = struct.pack(">IIBBBBB", width, height, 8, kinds[channels], 0, 0, 0)
+    parts = [_chunk(b"IHDR", header)]
+    if palette is not None:
+        parts.append(_chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
+    if transparent is not None:
+        parts.append(_chunk(b"tRNS", b"\xff" * transparent + b"\0"))
+    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
 
 def read_images(
@@ -248,7 +296,7 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return np.array(np.moveaxis(pixels, 2, 0) if last else pixels, order="C")
 
 
-def _fit(image: Any, shape: tuple[int, int, int], path: Any, crop: bool) -> np.ndarray:
+def _fit(image: Any, shape: tuple[int, int | None, int | None], path: Any, crop: bool) -> np.ndarray:
     """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
     channels, *size = shape
@@ -263,7 +311,7 @@ def _fit(image: Any, shape: tuple[int, int, int], path: Any, crop: bool) -> np.n
         array = image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2))
         image = Image.fromarray(array)
     image = image.convert("L") if channels == 1 else image
-    target = (size[1], size[0])  # (width, height), Pillow's order
+    target = (size[1] or image.width, size[0] or image.height)  # Pillow's order
     if image.size != target:
         box = _centre_box(image.size, target) if crop else None
         image = image.resize(target, Image.Resampling.BILINEAR, box)

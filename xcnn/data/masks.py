@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import operator
 import os
 import warnings
@@ -214,17 +213,10 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None)
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a mask, uint8 (H, W), to (height, width), by the nearest pixel."""
-    Image = import_pillow()
-    return np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
-
-
-def mask_file(mask: np.ndarray, palette: np.ndarray) -> bytes:
-    """A mask, uint8 (H, W), as a PNG file with a palette, uint8 (256, 3)."""
-    image, file = import_pillow().fromarray(mask), io.BytesIO()
-    image.putpalette(palette.tobytes())
-    image.save(file, "png")
-    return file.getvalue()
+    """Resize a mask (H, W) to (height, width), by the nearest pixel."""
+    old = mask.shape
+    rows, columns = (((np.arange(n) + 0.5) * old[i] / n).astype(int) for i, n in enumerate(size))
+    return mask[np.ix_(rows, columns)]
 
 
 def load_masks(

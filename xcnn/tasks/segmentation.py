@@ -85,8 +85,15 @@ class Segmentation(Task):
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
         return list(trainer.predict(x).argmax(axis=1).astype("uint8"))
 
-    def restore(self, path: str | os.PathLike[str], prediction: Any) -> Any:
-        return data.resize_mask(prediction, data.image_size(path))
+    def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
+        """The pixels of a file in its own size, uint8 (C, H, W)."""
+        return data.read_image(path, (self.input_shape[0], None, None), invert)
+
+    def predict_one(self, trainer: Trainer, pixels: Array) -> Any:
+        """The mask of a picture of any size, which is resized as a whole to the input and back."""
+        x = self.normalize(pixels[None])
+        x = F.interpolate(x, self.input_shape[1:], mode="bilinear", antialias=True).numpy()
+        return data.resize_mask(self.predict(trainer, x)[0], pixels.shape[1:])
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         xp = backends.get("cpu").xp
@@ -104,7 +111,7 @@ class Segmentation(Task):
         return (picture + weight * (colours - picture)).round().astype("uint8")
 
     def files(self, prediction: Any) -> dict[str, bytes]:
-        return {"_mask.png": data.mask_file(prediction, self.palette())}
+        return {"_mask.png": data.encode_image(prediction, self.palette())}
 
     def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:
         if postprocess:
