@@ -12,13 +12,17 @@ Examples
 """
 
 from .classification import Classification
+from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
+from .regression import Regression
 from .task import Exported, Option, Task
 
 __all__ = [
     "Classification",
     "Exported",
+    "MultiLabel",
     "Option",
+    "Regression",
     "Task",
     "create",
     "from_settings",

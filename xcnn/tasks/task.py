@@ -92,6 +92,9 @@ class Task:
         :class:`xcnn.data.WithTarget`: "masks", "boxes", "keypoints"; None: nothing.
     options : dict
         By name, the settings that only this task (or some) has.
+    from_data : sequence of str
+        More arguments of the constructor, which :meth:`of_data` finds in the targets; stored like
+        the options.
     has_labels : bool
         Whether the targets are class labels, one or more for each example.
     image_size : int
@@ -111,6 +114,7 @@ class Task:
     measured: ClassVar[Sequence[str]] = ()
     moves: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Option]] = {}
+    from_data: ClassVar[Sequence[str]] = ()
     has_labels: ClassVar[bool] = False
     image_size: ClassVar[int] = 64
 
@@ -132,7 +136,9 @@ class Task:
         self.input_shape = tuple(input_shape)
         self.mean, self.std, self.scale = tuple(mean), tuple(std), scale
         self.normalize = Normalize(self.mean, self.std, scale)
-        self.loss = check_choice("loss", next(iter(self.losses)) if loss is None else loss, self.losses)
+        self.loss = check_choice(
+            "loss", next(iter(self.losses)) if loss is None else loss, self.losses
+        )
         unknown = options.keys() - self.options
         if unknown:
             known = ", ".join(self.options) or "none"
@@ -154,7 +160,9 @@ class Task:
             (number of examples of each split, or None) and "on_error", as for
             :func:`xcnn.data.load_folder`.
         """
-        raise ArgumentError(f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}")
+        raise ArgumentError(
+            f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}"
+        )
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -172,6 +180,7 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """The arguments that create the task again, and its name as "task"; for JSON."""
         names = ("classes", "input_shape", "mean", "std", "scale", "loss", *self.options)
+        names += tuple(self.from_data)
         found = {name: getattr(self, name) for name in names}
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
         return {"task": self.name, **listed}
