@@ -21,11 +21,11 @@ from .task import Exported, Option, Task
 class RowTask(Task):
     """Base of the tasks whose targets are rows of numbers, (N, classes)."""
 
-    networks = Classification.networks
+    networks = ("resnet20", *(n for n in Classification.networks if n != "resnet20"))
 
     @classmethod
     def default_network(cls, dataset: DataSplits) -> str:
-        return Classification.default_network(dataset)
+        return "resnet20" if dataset.kind == "images" else "mlp"
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:

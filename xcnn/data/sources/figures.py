@@ -42,7 +42,7 @@ def symbols(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     shape = count, len(_SYMBOLS)
     labels = rng.random(shape) < 0.4
     centre, radius = rng.uniform(6, 26, (2, *shape)), rng.uniform(4.5, 8, shape)
-    turn, colour = rng.uniform(0, 2 * np.pi, shape), rng.uniform(0.35, 1, (*shape, 3))
+    turn, colour = rng.uniform(-0.4, 0.4, shape), rng.uniform(0.35, 1, (*shape, 3))
     along = np.array([np.cos(turn), np.sin(turn)]) / radius
     images = np.repeat(rng.uniform(0, 0.25, (count, 3, 1, 1)), 32, 2).repeat(32, 3)
     order = rng.permuted(np.tile(np.arange(shape[1]), (count, 1)), axis=1)
