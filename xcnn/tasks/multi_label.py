@@ -24,8 +24,8 @@ class RowTask(Task):
     networks = ("resnet20", *(n for n in Classification.networks if n != "resnet20"))
 
     @classmethod
-    def default_network(cls, dataset: DataSplits) -> str:
-        return "resnet20" if dataset.kind == "images" else "mlp"
+    def default_network(cls, kind: str) -> str:
+        return "resnet20" if kind == "images" else "mlp"
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
