@@ -24,6 +24,7 @@ from .loader import DataLoader, prefetch
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
+from .table_folder import load_table_folder
 from .tables import CSVDataset
 from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
@@ -54,6 +55,7 @@ __all__ = [
     "labels",
     "load",
     "load_folder",
+    "load_table_folder",
     "map_arrays",
     "names",
     "prefetch",

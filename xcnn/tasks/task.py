@@ -92,6 +92,9 @@ class Task:
         :class:`xcnn.data.WithTarget`: "masks", "boxes", "keypoints"; None: nothing.
     options : dict
         By name, the settings that only this task (or some) has.
+    from_data : sequence of str
+        More arguments of the constructor, which :meth:`of_data` finds in the targets; stored like
+        the options.
     has_labels : bool
         Whether the targets are class labels, one or more for each example.
     counts_confusions : bool
@@ -113,6 +116,7 @@ class Task:
     measured: ClassVar[Sequence[str]] = ()
     moves: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Option]] = {}
+    from_data: ClassVar[Sequence[str]] = ()
     has_labels: ClassVar[bool] = False
     counts_confusions: ClassVar[bool] = False
     image_size: ClassVar[int] = 64
@@ -211,6 +215,7 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """The arguments that create the task again, and its name as "task"; for JSON."""
         names = ("classes", "input_shape", "mean", "std", "scale", "loss", *self.options)
+        names += tuple(self.from_data)
         found = {name: getattr(self, name) for name in names}
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
         return {"task": self.name, **listed}
