@@ -11,13 +11,21 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
+from .autoencoder import Autoencoder, Denoising
 from .classification import Classification
+from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .task import Exported, Option, Task
 
 __all__ = [
+    "GAN",
+    "VAE",
+    "Autoencoder",
     "Classification",
+    "Denoising",
+    "ELBOLoss",
     "Exported",
+    "GANLoss",
     "Option",
     "Task",
     "create",

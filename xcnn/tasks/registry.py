@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import extend
 from ..errors import ArgumentError, did_you_mean, show
-from . import classification  # noqa: F401  (registers its tasks)
+from . import autoencoder, classification, generative  # noqa: F401  (they register their tasks)
 from .task import Task
 
 #: the group of entry points by which an installed package adds tasks
