@@ -58,7 +58,7 @@ def dcgan(
     latent: int = 100,
     width: int = 32,
 ) -> DCGAN:
-    """Learns to draw images that a second network cannot tell from real ones: 498,177 parameters
+    """Learns to draw images that a second network cannot tell from real ones: 383,617 parameters
     for 28×28 grey images.
 
     The generator enlarges noise by transposed convolutions of stride 2, from at least 4×4 pixels;

@@ -56,7 +56,7 @@ class VAE(nn.Module):
 def vae(
     num_classes: int | None = None, input_shape: ImageShape = (1, 28, 28), latent: int = 20
 ) -> VAE:
-    """Encodes an image as a normal distribution and decodes a code drawn from it: 244,329
+    """Encodes an image as a normal distribution and decodes a code drawn from it: 243,465
     parameters for 28×28 grey images.
 
     The encoder and the decoder of :func:`autoencoder`, twice as wide; two linear layers return the

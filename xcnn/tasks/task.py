@@ -140,7 +140,9 @@ class Task:
         self.input_shape = tuple(input_shape)
         self.mean, self.std, self.scale = tuple(mean), tuple(std), scale
         self.normalize = Normalize(self.mean, self.std, scale)
-        self.loss = check_choice("loss", next(iter(self.losses)) if loss is None else loss, self.losses)
+        self.loss = check_choice(
+            "loss", next(iter(self.losses)) if loss is None else loss, self.losses
+        )
         unknown = options.keys() - self.options
         if unknown:
             known = ", ".join(self.options) or "none"
@@ -162,7 +164,9 @@ class Task:
             (number of examples of each split, or None) and "on_error", as for
             :func:`xcnn.data.load_folder`.
         """
-        raise ArgumentError(f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}")
+        raise ArgumentError(
+            f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}"
+        )
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
