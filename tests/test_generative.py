@@ -362,17 +362,14 @@ def test_exported_networks_in_onnxruntime(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     task, trainer = made(name)
-    train, test = loaders(task)
-    trainer.fit(train, epochs=1, progress=False)
+    trainer.fit(loaders(task)[0], epochs=1, progress=False)
     found = task.exported(trainer.model)
     x = normal(3, *(found.input_shape or task.input_shape), dtype="float32")
     xcnn.onnx.export(found.model, x, tmp_path / "model.onnx", output_names=found.outputs)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     got = session.run(None, {"input": x})[0]
-    if name == "gan":
-        expected = trainer.model.eval().generator(x).numpy()
-    else:
-        expected = trainer.predict(x)
+    model = trainer.model.eval()
+    expected = model.generator(x).numpy() if name == "gan" else trainer.predict(x)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ArgumentError, match="no post-processing"):
         task.exported(trainer.model, postprocess=True)

@@ -15,7 +15,7 @@ from ..data.transforms import BatchTransform
 from ..errors import ArgumentError
 from ..extend import register_task
 from ..nn import Module
-from .task import Exported, Option, Task
+from .task import Option, Task
 
 
 class OfPictures(Task):

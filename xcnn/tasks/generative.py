@@ -16,7 +16,7 @@ from ..nn import Loss, Module, evaluating
 from ..tensor import Tensor
 from ..training import Trainer
 from .autoencoder import Autoencoder, OfPictures, as_pixels
-from .task import Exported, Option, Task
+from .task import Exported, Option
 
 _SAMPLES = 64
 _LATENT = "numbers that a picture is drawn from"
