@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import backends, onnx, tasks
 from .. import functional as F
+from ..data import DataSplits
 from ..errors import ArgumentError, FileFormatError
 from ..files import open_file, parse_json, read_all, reading
 from ..training import Trainer
@@ -87,9 +88,9 @@ def open_network(arguments: argparse.Namespace) -> Opened:
                 "to 1; pass the --mean and --std that it was trained with",
                 stacklevel=1,
             )
-        task = _guess_task(path, model, _check_options(options))
-        config = {"crop": True, "loss": None, "task": task.name}
-        return Opened(Trainer(model, loss="mse"), task, config)
+        guessed = _guess_task(path, model, _check_options(options))
+        config = {"crop": True, "loss": None, "task": guessed.name}
+        return Opened(Trainer(model, loss="mse"), guessed, config)
     task = tasks.from_settings(config)
     return Opened(Trainer(model, loss=task.create_loss(), metrics=task.measured), task, config)
 
@@ -102,6 +103,9 @@ class _Unknown(tasks.Classification):
     def __init__(self, path: Path, batch: int, **settings: Any) -> None:
         super().__init__(**settings)
         self.path, self.batch = path, batch
+
+    def on_data(self, dataset: DataSplits) -> tasks.Task:
+        return tasks.Classification.of_data(dataset)
 
     def predict_one(self, trainer: Trainer, pixels: Any) -> Any:
         x = self.normalize(pixels[None]).repeat(self.batch, axis=0)
