@@ -296,7 +296,7 @@ def _loader(
         batch_size=config["batch_size"] if training else 256,
         shuffle=training,
         seed=config["seed"],
-        transform=task.transform(config["augment"] if training else "none"),
+        transform=task.transform(config["augment"] if training else None),
     )
 
 

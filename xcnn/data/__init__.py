@@ -25,6 +25,7 @@ from .masks import MaskFolder, load_masks, read_mask, resize_mask
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
+from .table_folder import load_table_folder
 from .tables import CSVDataset
 from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
@@ -57,6 +58,7 @@ __all__ = [
     "load",
     "load_folder",
     "load_masks",
+    "load_table_folder",
     "map_arrays",
     "names",
     "prefetch",

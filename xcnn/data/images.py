@@ -296,7 +296,9 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return np.array(np.moveaxis(pixels, 2, 0) if last else pixels, order="C")
 
 
-def _fit(image: Any, shape: tuple[int, int | None, int | None], path: Any, crop: bool) -> np.ndarray:
+def _fit(
+    image: Any, shape: tuple[int, int | None, int | None], path: Any, crop: bool
+) -> np.ndarray:
     """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
     channels, *size = shape

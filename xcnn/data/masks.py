@@ -16,7 +16,15 @@ from ..errors import DataError
 from ..files import open_file, reading
 from .dataset import Batch, Dataset, Subset
 from .folder import TEST_FOLDERS, channel_statistics, image_files
-from .images import DECODERS, THREADS, image_size, import_pillow, open_pillow, read_image, read_images
+from .images import (
+    DECODERS,
+    THREADS,
+    image_size,
+    import_pillow,
+    open_pillow,
+    read_image,
+    read_images,
+)
 from .splits import DataSplits, stratified_split, subsample
 
 IGNORED = 255
@@ -115,7 +123,9 @@ class MaskFolder(Dataset):
     def batch(self, indices: np.ndarray) -> Batch:
         """Read several items: uint8 (N, C, H, W) and uint8 (N, H, W)."""
         items = np.asarray(indices).tolist()
-        x = read_images(lambda i: read_image(self.paths[i], self.shape), items, self.shape, self.threads)
+        x = read_images(
+            lambda i: read_image(self.paths[i], self.shape), items, self.shape, self.threads
+        )
         return x, read_images(self._mask, items, self.shape[1:], self.threads)
 
     @property
@@ -130,7 +140,9 @@ class MaskFolder(Dataset):
     def _check_all(self, on_error: str) -> None:
         """Count the values of all masks; leave out wrong ones, or raise an error."""
         import_pillow()  # report a missing Pillow once, not per file
-        found = DECODERS.run(lambda i: self._check(i, on_error == "skip"), range(len(self)), self.threads)
+        found = DECODERS.run(
+            lambda i: self._check(i, on_error == "skip"), range(len(self)), self.threads
+        )
         problems = [problem for problem in found if isinstance(problem, DataError)]
         if problems and on_error == "refuse":
             advice = "Correct or remove it, or skip such files: --skip-unreadable"
@@ -344,7 +356,9 @@ def _listed_classes(root: Path) -> list[str] | None:
 
 
 def _lines(path: Path) -> list[str]:
-    with reading(path, "cannot be read", "Expected text, in UTF-8", DataError):
-        with open_file(path) as file:
-            text = file.read().decode("utf-8-sig")
+    with (
+        reading(path, "cannot be read", "Expected text, in UTF-8", DataError),
+        open_file(path) as file,
+    ):
+        text = file.read().decode("utf-8-sig")
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import ArgumentError, show
 from ..nn import Loss
 from .metric import BY_NAME, Metric
+from .regression import LossTerm
 
 _ALIASES = {"roc_auc": "auroc", "map": "average_precision", "miou": "iou"}
 _TOP = re.compile(r"top_?([1-9]\d*)(?:_accuracy)?")
@@ -24,7 +25,8 @@ def names() -> list[str]:
     """Return the names that :func:`create` takes, sorted.
 
     It also takes "top_K_accuracy" or "topK" for any K; "precision", "recall", "f1", "iou" and
-    "dice" followed by "_macro", "_micro" or "_weighted"; and "roc_auc", "map" and "miou".
+    "dice" followed by "_macro", "_micro" or "_weighted"; "roc_auc", "map" and "miou"; and the terms
+    of a loss that has several.
     """
     return sorted(BY_NAME)
 
@@ -78,6 +80,8 @@ def _build(name: str, loss: Loss | None, settings: dict[str, Any]) -> Metric:
         key, settings = "top_5_accuracy", {"k": int(match[1]), **settings}
     elif match := _AVERAGED.fullmatch(key):
         key, settings = match[1], {"average": match[2], **settings}
+    if loss is not None and key in loss.term_names:
+        return LossTerm(loss, key)
     if key not in BY_NAME:
         similar = difflib.get_close_matches(key, [*BY_NAME, *_ALIASES], 1)
         hint = f'; did you mean "{similar[0]}"?' if similar else ""
