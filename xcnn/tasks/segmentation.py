@@ -34,14 +34,6 @@ class CrossEntropyDiceLoss(nn.CrossEntropyLoss):
         return super().forward(input, target) + overlap
 
 
-_LOSSES: dict[str, Any] = {
-    "cross_entropy": nn.CrossEntropyLoss,
-    "dice": nn.DiceLoss,
-    "cross_entropy_dice": CrossEntropyDiceLoss,
-    "focal": nn.SoftmaxFocalLoss,
-}
-
-
 class ClassMap(nn.Module):
     """A network, and the class with the largest score of each pixel: (N, H, W), int64."""
 
@@ -67,7 +59,9 @@ class Segmentation(Task):
         *("deeplabv3_resnet18", "deeplabv3_resnet50", "deeplabv3_resnet101"),
     )
     datasets = tuple(n for n in data.names() if data.info(n).task == "segmentation")
-    losses: ClassVar[Mapping[str, str]] = dict.fromkeys(_LOSSES, _SCORES)
+    losses: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("cross_entropy", "dice", "cross_entropy_dice", "softmax_focal"), _SCORES
+    )
     measured = ("iou",)
     moves = "masks"
 
@@ -76,14 +70,17 @@ class Segmentation(Task):
         return data.load_masks(root, **settings)
 
     def create_loss(self) -> Loss:
-        loss: Loss = _LOSSES[self.loss](ignore_index=IGNORED)
-        return loss
+        kind = nn.LOSSES.get(self.loss, CrossEntropyDiceLoss)
+        return kind(ignore_index=IGNORED)
 
     def result(self, values: Mapping[str, Any], count: int) -> str:
         return f"mIoU {values['iou']:.3f}, pixel accuracy {values['accuracy'] or 0.0:.1%}"
 
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
-        return list(trainer.predict(x).argmax(axis=1).astype("uint8"))
+        found = trainer.predict(x)
+        if found.ndim == 4:  # not of an ONNX file that computes the classes
+            found = found.argmax(axis=1)
+        return list(found.astype("uint8"))
 
     def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
         """The pixels of a file in its own size, uint8 (C, H, W)."""
