@@ -12,7 +12,7 @@ from ..checks import check_choice
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
 from ..nn import LOSSES
-from . import optimizer, sources
+from . import optimizer, sources, weights
 from .run_folder import RunFolder
 
 SMALL = 10_000  # images; smaller datasets get more epochs by default
@@ -33,7 +33,7 @@ MAY_CHANGE = (
 DEFAULTS: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
     **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
-    "report": False,
+    **{"report": False, "lr_for": [], "unfreeze_at": None},
 }
 
 
@@ -187,7 +187,7 @@ def of_options(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[
         **({"files": sources.files(dataset)} if sources.is_folder(arguments.data) else {}),
         "epochs": epochs,
         **optimizer.settings(arguments, epochs),
-        "freeze": arguments.freeze or [],
+        **weights.settings(arguments, epochs),
         "device": backends.get(arguments.device).device,
         **{key: getattr(arguments, key) for key in _COPIED},
     }

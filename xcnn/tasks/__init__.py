@@ -11,12 +11,8 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
-<<<<<<< HEAD
-from .classification import Classification
-from .multi_label import MultiLabel
-=======
 from .classification import Classification, of_each_class
->>>>>>> main
+from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .regression import Regression
 from .task import Exported, Option, Task

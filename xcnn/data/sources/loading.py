@@ -9,10 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-<<<<<<< HEAD
-
-=======
->>>>>>> main
 from ...checks import check_int
 from ...errors import DataError
 from ..dataset import ArrayDataset, map_arrays
