@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from .. import data, metrics, models
 from ..arrays import Array
@@ -129,6 +129,10 @@ class Task:
     defaults: ClassVar[Mapping[str, Any]] = {}
     image_size: ClassVar[int] = 64
 
+    if TYPE_CHECKING:  # the options
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def __init__(
         self,
         classes: Sequence[str] = (),
@@ -237,9 +241,11 @@ class Task:
             For training: names in ``xcnn.data.augment.RECIPES`` separated by commas, or "none".
             None for evaluation, in which all is as it is each time.
         """
-        return data.Compose(self._steps(augment or "none"))
+        return data.Compose(self.steps(augment))
 
-    def _steps(self, augment: str) -> list[Any]:
+    def steps(self, augment: str | None) -> list[Any]:
+        """The parts of :meth:`transform`: augmentation with what moves along, normalisation."""
+        augment = augment or "none"
         if augment != "none" and len(self.input_shape) != 3:
             raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
         return training_steps(
