@@ -140,3 +140,10 @@ def test_onnx_there_and_back(run, capsys):
     assert result["after"] >= 0.9
     assert result["difference"] < 1e-3 or math.isnan(result["difference"])
     assert "Conv(" in capsys.readouterr().out
+
+
+def test_segmentation(run, capsys):
+    """A thirtieth of the pictures, half of the epochs."""
+    result = run("segmentation", "--epochs", 6, "--limit", 64)
+    assert result["iou"] > 0.15
+    assert "IoU of triangle: " in capsys.readouterr().out
