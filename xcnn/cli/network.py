@@ -160,7 +160,8 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
         return None
     with reading(f"{path}: the metadata", "is damaged", "Export it again"):
         name = parse_json(model.metadata.get("task", '"classification"'))
-        names = (*_METADATA, "crop", "postprocessed", *tasks.get(name).options)
+        kind = tasks.get(name)
+        names = (*_METADATA, "crop", "postprocessed", *kind.options, *kind.from_data)
         config = {k: parse_json(model.metadata[k]) for k in names if k in model.metadata}
         config |= {"task": name, "crop": config.get("crop") is True}
     wrong = damaged_entries(config)
