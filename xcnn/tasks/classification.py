@@ -9,8 +9,9 @@ from typing import Any
 from .. import data, models, nn
 from ..arrays import Array
 from ..data import DataSplits
-from ..errors import ArgumentError, printable
+from ..errors import ArgumentError, FileFormatError, printable
 from ..extend import register_task
+from ..training import Trainer
 from .task import Task
 
 #: output layers of the losses that need one
@@ -34,11 +35,20 @@ class Classification(Task):
         "binary_cross_entropy": "the probability of the second class",
         "binary_cross_entropy_with_logits": "score, sigmoid gives the second class's probability",
     }
-    has_labels = True
+    has_labels = counts_confusions = True
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
         return data.load_folder(root, **settings)
+
+    def test_folder(
+        self, root: str | os.PathLike[str], is_own: bool, **settings: Any
+    ) -> tuple[str, data.Dataset]:
+        settings["classes"] = self.classes
+        if is_own or os.path.isdir(os.path.join(root, "train")):
+            return "test", data.split_folder(root, **settings)[1]
+        settings.pop("seed")
+        return "all images", data.ImageFolder(root, **settings)
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -50,15 +60,18 @@ class Classification(Task):
         return super().of_data(dataset, loss, **options)
 
     @classmethod
-    def default_network(cls, dataset: DataSplits) -> str:
-        return "lenet5" if dataset.kind == "images" else "mlp"
+    def default_network(cls, kind: str) -> str:
+        return "lenet5" if kind == "images" else "mlp"
 
-    def create_model(self, network: str) -> nn.Module:
+    def create_network(self, network: str) -> nn.Module:
         model: nn.Module = models.create(
             network,
             num_classes=1 if is_binary(self.loss) else len(self.classes),
             input_shape=self.input_shape,
         )
+        return model
+
+    def with_output(self, model: nn.Module) -> nn.Module:
         if self.loss not in _LAYERS:
             return model
         layers = model if isinstance(model, nn.Sequential) else nn.Sequential({"network": model})
@@ -67,6 +80,15 @@ class Classification(Task):
     def result(self, values: Mapping[str, Any], count: int) -> str:
         accuracy = values["accuracy"] or 0.0
         return f"accuracy {accuracy:.2%} ({round(accuracy * count):,} of {count:,})"
+
+    def predict(self, trainer: Trainer, x: Array) -> list[Any]:
+        found, count = trainer.predict(x), len(self.classes)
+        if found.shape[1:] != (1 if is_binary(self.loss) else count,):
+            raise FileFormatError(
+                f"the network outputs {found.shape[1:]} numbers per image, which does not fit "
+                f"{count} classes with loss {self.loss}"
+            )
+        return list(found)
 
     def truth(self, y: Any) -> list[Any]:
         return [[float(label == n) for n in range(len(self.classes))] for label in y]
