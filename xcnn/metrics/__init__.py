@@ -5,6 +5,7 @@
 
 from .classification import *
 from .image import *
+from .keypoints import *
 from .metric import Metric as Metric
 from .metric import StoringMetric as StoringMetric
 from .ranking import *

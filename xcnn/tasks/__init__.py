@@ -12,12 +12,14 @@ Examples
 """
 
 from .classification import Classification, of_each_class
+from .keypoints import Keypoints
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .task import Exported, Option, Task
 
 __all__ = [
     "Classification",
     "Exported",
+    "Keypoints",
     "Option",
     "Task",
     "create",

@@ -19,7 +19,11 @@ from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
 
 _FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
-_GENERATORS = {"moons": generated.moons, "cross": generated.cross}
+_GENERATORS = {
+    "moons": generated.moons,
+    "cross": generated.cross,
+    "stick-figures": generated.stick_figures,
+}
 
 
 @dataclass(frozen=True)
