@@ -24,6 +24,7 @@ _GENERATORS = {
     "cross": generated.cross,
     "symbols": figures.symbols,
     "discs": figures.discs,
+    "stick-figures": generated.stick_figures,
 }
 
 
