@@ -3,12 +3,14 @@
 import contextlib
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from xcnn.data import CocoDetection, VOCDetection, load_boxes
-from xcnn.data.sources import canvases
+from xcnn.data import CocoDetection, VOCDetection, load, load_boxes, status
+from xcnn.data.sources import canvases, loading
+from xcnn.data.sources.registry import REGISTRY
 from xcnn.errors import ArgumentError, DataError, FileFormatError, XcnnError
 
 from .data.conftest import load_once
@@ -64,19 +66,15 @@ def test_the_seed_determines_the_canvases():
 
 
 def test_canvases_of_mnist_use_its_own_splits(monkeypatch, tmp_path):
-    from xcnn.data import load, status
-    from xcnn.data.sources import loading
-
     images = np.zeros((5, 1, 28, 28), np.uint8)
     images[:, :, 8:20, 10:18] = 255
     parts = [images, np.zeros(5, int), images, np.ones(5, int)]
-    read = loading._read
+    read, record = loading._read, replace(REGISTRY["mnist-boxes"], counts=(6, 4))
+    monkeypatch.setitem(REGISTRY, "mnist-boxes", record)
     monkeypatch.setattr(
-        loading,
-        "_read",
-        lambda record, *a: (parts, "here") if record.name == "mnist" else read(record, *a),
+        loading, "_read", lambda of, *a: (parts, "here") if of.name == "mnist" else read(of, *a)
     )
-    splits = load("mnist-boxes", limit=6)
+    splits = load("mnist-boxes")
     assert splits.source == "here"
     assert set(splits.train.arrays[1]["labels"].ravel()) == {0, -1}
     assert set(splits.test.arrays[1]["labels"].ravel()) == {1, -1}
