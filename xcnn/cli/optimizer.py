@@ -120,9 +120,12 @@ def defaults(arguments: argparse.Namespace) -> dict[str, float]:
 def _rate(text: str) -> str:
     """The text, if it is PATTERN=FACTOR."""
     pattern, _, factor = text.rpartition("=")
+    try:
+        check_number("factor", float(factor), 0)
+    except ValueError:
+        pattern = ""
     if not pattern:
-        raise ValueError
-    check_number("factor", float(factor), 0, 1e6)
+        raise ArgumentError(f"{text!r}: expected PATTERN=FACTOR, such as 'layer1.*=0.1'")
     return text
 
 
@@ -148,11 +151,11 @@ def create_optimizer(
     """The optimiser of a config, with a group of parameters for each learning rate."""
     name = config["optimizer"]
     values = {**_DEFAULTS.get(name, {}), "lr": config["lr"], "weight_decay": config["weight_decay"]}
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[float, list[nn.Parameter]] = {config["lr"]: []}  # the first is shown as "lr"
     for parameter in model.parameters():
         groups.setdefault(rates.get(parameter, config["lr"]), []).append(parameter)
     kind: Any = optim.BY_NAME[name]
-    return kind([{"params": params, "lr": lr} for lr, params in groups.items()], **values)
+    return kind([{"params": params, "lr": lr} for lr, params in groups.items() if params], **values)
 
 
 def create_schedule(
