@@ -26,11 +26,12 @@ from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
 from .table_folder import load_table_folder
 from .tables import CSVDataset
-from .transforms import Compose, Normalize, is_unscaled
+from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
     "Batch",
+    "BatchTransform",
     "CSVDataset",
     "Compose",
     "DataLoader",

@@ -47,6 +47,9 @@ class ImageFolder(Dataset):
         them.
     threads : int, optional
         Decoder threads; by default one per CPU, at most 8.
+    labelled : bool, default True
+        Whether the folders are classes; otherwise there are none, every label is 0, and images may
+        be anywhere in ``root``.
 
     Attributes
     ----------
@@ -82,6 +85,7 @@ class ImageFolder(Dataset):
         classes: Sequence[str] | None = None,
         on_error: str = "refuse",
         threads: int | None = None,
+        labelled: bool = True,
     ) -> None:
         if on_error not in ("refuse", "skip"):
             raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
@@ -89,11 +93,11 @@ class ImageFolder(Dataset):
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
         classes = None if classes is None else check_texts("classes", classes)
-        folders = _class_folders(Path(root), classes)
-        self.classes = list(folders) if classes is None else classes
+        folders = _class_folders(Path(root), classes, labelled)
+        self.classes = (list(folders) if classes is None else classes) if labelled else []
         files = {name: image_files(folder) for name, folder in folders.items()}
         self.paths = [path for paths in files.values() for path in paths]
-        labels = [self.classes.index(name) for name in files]
+        labels = [self.classes.index(name) if labelled else 0 for name in files]
         self.labels = np.repeat(np.array(labels, np.int64), [len(f) for f in files.values()])
         if on_error == "skip":
             self._drop_unreadable()
@@ -199,7 +203,7 @@ def split_folder(
         )
     tests = [root / name for name in TEST_FOLDERS if train_root != root and (root / name).is_dir()]
     if tests:
-        test = ImageFolder(tests[0], **{**settings, "classes": images.classes})
+        test = ImageFolder(tests[0], **{**settings, "classes": images.classes or None})
         return images, test, images.classes
     train = stratified_split(images.labels, share, seed)
     if train.all() or not train.any():
@@ -218,6 +222,7 @@ def load_folder(
     seed: int = 0,
     limit: int | None = None,
     on_error: str = "refuse",
+    labelled: bool = True,
 ) -> DataSplits:
     """Load an image folder as training and test splits.
 
@@ -226,7 +231,7 @@ def load_folder(
     root : path
         Contains one folder per class, either in ``train`` and ``test`` (or ``val``) or directly; if
         directly, ``share`` of each class is held out for testing.
-    size, channels, on_error
+    size, channels, on_error, labelled
         As for :class:`ImageFolder`.
     share : float, default 0.2
     seed : int, default 0
@@ -251,7 +256,7 @@ def load_folder(
     >>> loader = DataLoader(photos.train, 64, shuffle=True, transform=photos.normalize())
     """
     path = os.path.abspath(Path(check_path("root", root)).expanduser())
-    settings = {"size": size, "channels": channels, "on_error": on_error}
+    settings = {"size": size, "channels": channels, "on_error": on_error, "labelled": labelled}
     train, test, classes = split_folder(path, share, seed, **settings)
     shape = (channels, *pair(size, "size"))
     return limited_splits(path, train, test, classes, shape, limit, seed)
@@ -290,10 +295,13 @@ def channel_statistics(images: Dataset, batch_size: int = 64) -> tuple[tuple[flo
     return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 1e-4).round(4).tolist())
 
 
-def _class_folders(root: Path, classes: Sequence[str] | None) -> dict[str, Path]:
-    """Map each class name to its folder, in sorted order."""
+def _class_folders(root: Path, classes: Sequence[str] | None, labelled: bool) -> dict[str, Path]:
+    """Map each class name to its folder, in sorted order; without labels, "" to ``root``."""
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; expected one with a folder of images per class")
+        expected = "with a folder of images per class" if labelled else "of images"
+        raise DataError(f"{root} is not a folder; expected one {expected}")
+    if not labelled:
+        return {"": root}
     folders = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and _is_shown(p.name)}
     if not folders:
         raise DataError(f"{root} has no folders; expected one folder of images per class")

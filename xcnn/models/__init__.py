@@ -9,6 +9,7 @@ Examples
 from .alexnet import *
 from .autoencoder import *
 from .convnext import *
+from .dcgan import *
 from .densenet import *
 from .efficientnet import *
 from .espcn import *
@@ -24,6 +25,7 @@ from .shufflenet import *
 from .simple import *
 from .squeezenet import *
 from .unet import *
+from .vae import *
 from .vgg import *
 from .vision_transformer import *
 from .weights import read_weights as read_weights

@@ -11,18 +11,27 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
+from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
+from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .regression import Regression
+from .regression import Regression, StandardizedLoss
 from .task import Exported, Option, Task
 
 __all__ = [
+    "GAN",
+    "VAE",
+    "Autoencoder",
     "Classification",
+    "Denoising",
+    "ELBOLoss",
     "Exported",
+    "GANLoss",
     "MultiLabel",
     "Option",
     "Regression",
+    "StandardizedLoss",
     "Task",
     "create",
     "from_settings",
