@@ -92,6 +92,8 @@ def open_network(arguments: argparse.Namespace) -> Opened:
         config = {"crop": True, "loss": None, "task": guessed.name}
         return Opened(Trainer(model, loss="mse"), guessed, config)
     task = tasks.from_settings(config)
+    if config.get("postprocessed"):  # there is nothing to convert
+        return Opened(Trainer(model, loss="mse"), task, config)
     return Opened(Trainer(model, loss=task.create_loss(), metrics=task.measured), task, config)
 
 

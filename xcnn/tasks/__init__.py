@@ -17,7 +17,7 @@ from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .keypoints import Keypoints
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .regression import Regression
+from .regression import Regression, StandardizedLoss
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "MultiLabel",
     "Option",
     "Regression",
+    "StandardizedLoss",
     "Task",
     "create",
     "from_settings",
