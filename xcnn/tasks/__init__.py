@@ -12,7 +12,7 @@ Examples
 """
 
 from .autoencoder import Autoencoder, Denoising
-from .classification import Classification
+from .classification import Classification, of_each_class
 from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .task import Exported, Option, Task
@@ -33,5 +33,6 @@ __all__ = [
     "get",
     "load_installed",
     "names",
+    "of_each_class",
     "of_network",
 ]

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from ...checks import check_int
 from ...errors import DataError
 from ..dataset import ArrayDataset, map_arrays
