@@ -296,7 +296,7 @@ def _loader(
         batch_size=config["batch_size"] if training else 256,
         shuffle=training,
         seed=config["seed"],
-        transform=task.transform(config["augment"] if training else "none"),
+        transform=task.transform(config["augment"] if training else None),
     )
 
 
@@ -379,7 +379,7 @@ def _time(text: str) -> str:
 
 
 def _task(text: str) -> str:
-    """The name of a task."""
+    """The name of a task, also of one that an installed package adds."""
     return tasks.get(text).name
 
 

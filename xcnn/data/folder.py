@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
     *(".ppm", ".tif", ".tiff", ".webp"),
 )
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 class ImageFolder(Dataset):
@@ -125,31 +125,47 @@ class ImageFolder(Dataset):
             raise DataError(f"{error}. {advice}") from error
 
     def _drop_unreadable(self) -> None:
-        import_pillow()  # report a missing Pillow once, not per file
-        problems: list[str] = []
-        for start in range(0, len(self.paths), 1024):
-            paths = self.paths[start : start + 1024]
-            problems += DECODERS.run(self._problem, paths, self.threads)
-        readable = np.array([not problem for problem in problems], bool)
-        if readable.all():
-            return
-        self.paths = [path for path, ok in zip(self.paths, readable, strict=True) if ok]
-        self.labels = self.labels[readable]
-        title = f"{self.root}: {(~readable).sum()} of {len(readable)} files are left out:"
-        warnings.warn("\n  ".join([title, *filter(None, problems)]), stacklevel=3)
-        if not self.paths:
-            raise DataError(f"{self.root} has no readable images")
+        def read(path: str) -> np.ndarray:
+            return read_image(path, self.shape, crop=True)
 
-    def _problem(self, path: str) -> str:
-        try:
-            read_image(path, self.shape, crop=True)
-        except DataError as error:
-            return str(error)
-        return ""
+        ok = readable(self.root, read, self.paths, self.threads)
+        self.paths = [path for path, is_kept in zip(self.paths, ok, strict=True) if is_kept]
+        self.labels = self.labels[ok]
 
     def __repr__(self) -> str:
         content = f"{len(self)} images of {len(self.classes)} classes"
         return f"ImageFolder({self.root!r}: {content} as {'×'.join(map(str, self.shape))})"
+
+
+def readable(
+    root: str, read: Callable[[Any], Any], items: Sequence[Any], threads: int = THREADS
+) -> np.ndarray:
+    """Which of the ``items`` of ``root`` ``read`` can read, bool (N,); a warning lists the others.
+
+    Raises
+    ------
+    DataError
+        It can read none of them.
+    """
+
+    def problem(item: Any) -> str:
+        try:
+            read(item)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    import_pillow()  # report a missing Pillow once, not per file
+    problems: list[str] = []
+    for start in range(0, len(items), 1024):
+        problems += DECODERS.run(problem, items[start : start + 1024], threads)
+    is_read = np.array([not text for text in problems], bool)
+    if not is_read.all():
+        title = f"{root}: {(~is_read).sum()} of {len(is_read)} files are left out:"
+        warnings.warn("\n  ".join([title, *filter(None, problems)]), stacklevel=4)
+    if not is_read.any():
+        raise DataError(f"{root} has no readable images")
+    return is_read
 
 
 def split_folder(
@@ -185,7 +201,7 @@ def split_folder(
             "right: expected one folder of images per class",
             stacklevel=2,
         )
-    tests = [root / name for name in _TEST_FOLDERS if train_root != root and (root / name).is_dir()]
+    tests = [root / name for name in TEST_FOLDERS if train_root != root and (root / name).is_dir()]
     if tests:
         test = ImageFolder(tests[0], **{**settings, "classes": images.classes or None})
         return images, test, images.classes
@@ -242,9 +258,22 @@ def load_folder(
     path = os.path.abspath(Path(check_path("root", root)).expanduser())
     settings = {"size": size, "channels": channels, "on_error": on_error, "labelled": labelled}
     train, test, classes = split_folder(path, share, seed, **settings)
+    shape = (channels, *pair(size, "size"))
+    return limited_splits(path, train, test, classes, shape, limit, seed)
+
+
+def limited_splits(
+    path: str,
+    train: Dataset,
+    test: Dataset,
+    classes: list[str],
+    shape: tuple[int, ...],
+    limit: int | None,
+    seed: int,
+) -> DataSplits:
+    """At most ``limit`` random images of each split, with their mean and standard deviation."""
     train, test = subsample(train, limit, seed), subsample(test, limit, seed)
     mean, std = channel_statistics(subsample(train, 2000, seed))
-    shape = (channels, *pair(size, "size"))
     return DataSplits(path, train, test, classes, mean, std, "images", path, shape)
 
 

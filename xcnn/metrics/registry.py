@@ -13,6 +13,11 @@ from .regression import LossTerm
 
 _ALIASES = {"roc_auc": "auroc", "map": "average_precision", "miou": "iou"}
 _TOP = re.compile(r"top_?([1-9]\d*)(?:_accuracy)?")
+_TITLES = {
+    **{"f1": "F1", "iou": "IoU", "psnr": "PSNR", "ssim": "SSIM", "r2": "R²", "mae": "MAE"},
+    **{"mse": "MSE", "auroc": "AUROC", "average_precision": "mAP", "lr": "Learning rate"},
+    **{"coco_map": "mAP", "map_50": "mAP@0.5", "map_75": "mAP@0.75", "pck": "PCK"},
+}
 _AVERAGED = re.compile(r"(precision|recall|f1|iou|dice)_(macro|micro|weighted)")
 
 
@@ -24,6 +29,17 @@ def names() -> list[str]:
     of a loss that has several.
     """
     return sorted(BY_NAME)
+
+
+def title(name: str) -> str:
+    """The name of a metric, or of another column of a history, as people write it.
+
+    Examples
+    --------
+    >>> xcnn.metrics.title("iou"), xcnn.metrics.title("top_5_accuracy")
+    ('IoU', 'Top 5 accuracy')
+    """
+    return _TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def create(name: str | Metric, loss: Loss | None = None, **settings: Any) -> Metric:

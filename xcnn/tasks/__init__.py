@@ -14,7 +14,9 @@ Examples
 from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
 from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
+from .regression import Regression
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "ELBOLoss",
     "Exported",
     "GANLoss",
+    "MultiLabel",
     "Option",
+    "Regression",
     "Task",
     "create",
     "from_settings",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from .. import data, models
+from .. import data, metrics, models
 from ..arrays import Array
 from ..checks import are_ints, check_choice, check_texts
 from ..data import DataSplits, Normalize
@@ -95,14 +95,17 @@ class Task:
         :class:`xcnn.data.WithTarget`: "masks", "boxes", "keypoints"; None: nothing.
     options : dict
         By name, the settings that only this task (or some) has.
+    from_data : sequence of str
+        More arguments of the constructor, which :meth:`of_data` finds in the targets; stored like
+        the options.
     has_labels : bool
         Whether the targets are class labels, one or more for each example.
+    counts_confusions : bool
+        Whether a prediction is one class, so that a report counts which is taken for which.
     defaults : dict
         Values of options of ``xcnn train`` that are better for it than the usual ones, by name:
         "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for few and for
         many examples, two numbers.
-    counts_confusions : bool
-        Whether a prediction is one class, so that a report counts which is taken for which.
     image_size : int
         Height and width to which the pictures of a folder are resized by default.
 
@@ -120,9 +123,10 @@ class Task:
     measured: ClassVar[Sequence[str]] = ()
     moves: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Option]] = {}
+    from_data: ClassVar[Sequence[str]] = ()
     has_labels: ClassVar[bool] = False
-    defaults: ClassVar[Mapping[str, Any]] = {}
     counts_confusions: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
     image_size: ClassVar[int] = 64
 
     def __init__(
@@ -219,6 +223,7 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """The arguments that create the task again, and its name as "task"; for JSON."""
         names = ("classes", "input_shape", "mean", "std", "scale", "loss", *self.options)
+        names += tuple(self.from_data)
         found = {name: getattr(self, name) for name in names}
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
         return {"task": self.name, **listed}
@@ -279,9 +284,8 @@ class Task:
         count
             Number of examples.
         """
-        return ", ".join(f"{name} {values[name]:.4f}" for name in self.measured) or (
-            f"loss {values['loss']:.4f}"
-        )
+        measured = [f"{metrics.title(name)} {values[name]:.4f}" for name in self.measured]
+        return ", ".join(measured) or f"loss {values['loss']:.4f}"
 
     # -- predictions --------------------------------------------------------------------------
 
