@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from .. import data, metrics, models
 from ..arrays import Array
@@ -128,6 +128,10 @@ class Task:
     counts_confusions: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {}
     image_size: ClassVar[int] = 64
+
+    if TYPE_CHECKING:  # the options
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,
