@@ -22,6 +22,7 @@ from .mobilenet import *
 from .registry import PARTS, classifiers, create, default, names
 from .regnet import *
 from .resnet import *
+from .segmentation import *
 from .shufflenet import *
 from .simple import *
 from .squeezenet import *

@@ -18,6 +18,7 @@ from .keypoints import Keypoints
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .regression import Regression, StandardizedLoss
+from .segmentation import Segmentation
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "MultiLabel",
     "Option",
     "Regression",
+    "Segmentation",
     "StandardizedLoss",
     "Task",
     "create",
