@@ -8,6 +8,9 @@ Examples
 
 from .alexnet import *
 from .autoencoder import *
+from .centernet import *
+from .centernet import CenterNetLoss as CenterNetLoss
+from .centernet import CenterNetOutput as CenterNetOutput
 from .convnext import *
 from .densenet import *
 from .efficientnet import *
