@@ -13,6 +13,7 @@ from .centernet import CenterNetLoss as CenterNetLoss
 from .centernet import CenterNetOutput as CenterNetOutput
 from .convnext import *
 from .densenet import *
+from .detection import BoxLoss as BoxLoss
 from .efficientnet import *
 from .espcn import *
 from .googlenet import *
@@ -26,6 +27,9 @@ from .resnet import *
 from .shufflenet import *
 from .simple import *
 from .squeezenet import *
+from .ssdlite import *
+from .ssdlite import SSDLoss as SSDLoss
+from .ssdlite import SSDOutput as SSDOutput
 from .unet import *
 from .vgg import *
 from .vision_transformer import *

@@ -11,6 +11,7 @@ from .. import functional as F
 from .. import init, nn
 from ..arrays import Array
 from ..tensor import Tensor
+from .detection import LEAST, BoxLoss, boxes_and_labels
 from .registry import ImageShape, image_shape, register_block, register_network
 from .resnet import BasicBlock, resnet18
 
@@ -18,8 +19,6 @@ __all__ = ["centernet_resnet18", "centernet_small"]
 
 #: pixels of the picture per cell of the output, along each axis
 STRIDE = 4
-#: predictions with a lower score are none
-LEAST = 0.001
 
 
 class CenterNetOutput(NamedTuple):
@@ -157,7 +156,7 @@ def centernet_resnet18(num_classes: int = 80, input_shape: ImageShape = (3, 512,
     return CenterNet(backbone, [64, 128, 256, 512], num_classes, 128)
 
 
-class CenterNetLoss(nn.Loss):
+class CenterNetLoss(BoxLoss):
     """The loss of :class:`CenterNet`: of the heatmap, the sizes and the offsets.
 
     The wanted heatmap is 1 at the centre of each object of the class and falls off around it like
@@ -170,37 +169,37 @@ class CenterNetLoss(nn.Loss):
     - ``size_weight`` times the absolute differences of width and height, in cells, at the centres;
     - ``offset_weight`` times those of the offsets;
 
-    divided by the number of objects, where a picture without any counts as one.
+    divided by the number of objects, where a picture without any counts as one. Objects are
+    predicted where the heatmap has a peak: in cells that none of their 8 neighbours exceeds.
 
     Parameters
     ----------
+    input_size
+        (height, width) of the pictures, in pixels.
     size_weight, offset_weight
         Weights of the second and third part.
     detections
         How many objects :meth:`prediction` returns for each picture at most.
-
-    Attributes
-    ----------
-    target : str
-        "boxes": a dict of "boxes" (N, M, 4), x1, y1, x2, y2 in pixels, and "labels" (N, M), ints
-        from 0, -1 where a picture has fewer than M objects.
     """
 
-    target = "boxes"
-
     def __init__(
-        self, size_weight: float = 0.1, offset_weight: float = 1.0, detections: int = 100
+        self,
+        input_size: int | tuple[int, int],
+        size_weight: float = 0.1,
+        offset_weight: float = 1.0,
+        detections: int = 100,
     ) -> None:
-        super().__init__()
+        super().__init__(input_size)
         self.size_weight, self.offset_weight = size_weight, offset_weight
         self.detections = detections
 
     def forward(self, output: Any, target: Any) -> Tensor:
         heatmap, size, offset = output
         backend, dtype = heatmap.backend, heatmap.dtype
-        xp, labels = backend.xp, Tensor.of(target["labels"]).data
+        xp = backend.xp
         with backend.active():
-            boxes = Tensor.of(target["boxes"]).data.astype(dtype) / STRIDE
+            boxes, labels = boxes_and_labels(target, dtype)
+            boxes /= STRIDE
             centres, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
             last = xp.asarray(heatmap.shape[:1:-1], dtype) - 1
             cells = xp.clip(xp.floor(centres), 0, last)  # (N, M, 2)
@@ -225,15 +224,7 @@ class CenterNetLoss(nn.Loss):
         counts = (labels.data >= 0).sum(axis=1)
         return labels.backend.xp.maximum(counts, 1).sum()
 
-    def prediction(self, output: Any) -> dict[str, Tensor]:
-        """The objects at the peaks of the heatmap: cells that no neighbour exceeds.
-
-        Returns
-        -------
-        dict
-            "boxes" (N, K, 4), x1, y1, x2, y2 in pixels, "scores" (N, K), probabilities in
-            descending order, and "labels" (N, K), -1 where there are fewer than K.
-        """
+    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
         heatmap, size, offset = output
         _, classes, rows, columns = heatmap.shape
         is_peak = F.eq(F.max_pool2d(heatmap, 3, 1, 1), heatmap)
@@ -250,7 +241,7 @@ class CenterNetLoss(nn.Loss):
         corners = F.concat([centres - sizes / 2, centres + sizes / 2], 2) * STRIDE
         scores, labels = F.sigmoid(logits), F.floor_divide(index, rows * columns)
         return {
-            "boxes": inside(corners, STRIDE * rows, STRIDE * columns),
+            "boxes": self.clipped(corners),
             "scores": scores,
             "labels": F.where(F.gt(scores, LEAST), labels, -1),
         }
@@ -270,10 +261,3 @@ def _gaussians(xp: Any, cells: Array, sizes: Array, labels: Array, shape: Any) -
         at = labels[:, m], slice(None), slice(None), numbers
         found[at] = xp.maximum(found[at], y[:, m, :, None] * x[:, m, None, :])
     return xp.moveaxis(found[:-1], -1, 0)
-
-
-def inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Boxes (..., 4) clipped to a picture."""
-    with boxes.backend.active():
-        limits = boxes.backend.xp.asarray([width, height, width, height], boxes.dtype)
-    return F.minimum(F.relu(boxes), limits)
