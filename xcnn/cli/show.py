@@ -175,7 +175,7 @@ def _features(opened: Classifier, pixels: Any, title: str, probabilities: Any) -
     if not maps:
         raise ArgumentError(f"{opened.name} has no layer whose outputs are images: no feature maps")
     figure = plot.feature_maps({printable(path): of for path, of in maps.items()})
-    chances = classifier.of_each_class(probabilities)
+    chances = tasks.of_each_class(probabilities)
     best = max(range(len(chances)), key=chances.__getitem__)
     text = f"{title}, predicted {printable(opened.classes[best])} ({chances[best]:.1%})"
     figure.suptitle(text, fontsize="medium", parse_math=False)

@@ -19,7 +19,7 @@ from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .folder import ImageFolder, image_files, load_folder, split_folder
-from .images import decode_image, read_image
+from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
@@ -45,6 +45,7 @@ __all__ = [
     "augment",
     "class_weights",
     "decode_image",
+    "encode_image",
     "image_files",
     "info",
     "is_unscaled",

@@ -82,7 +82,8 @@ class Loss(_Criterion):
         The function of :mod:`xcnn.functional` that it calls.
     target : str
         Kind of target: "classes" (class indices or class probabilities), "binary" (0 or 1, or
-        probabilities of 1), "labels" (a list of class indices) or "values".
+        probabilities of 1), "labels" (a list of class indices), "values", or another name, of
+        targets that only this loss and some metrics take.
     threshold : float
         For binary targets: a larger output predicts 1.
     """
@@ -96,8 +97,11 @@ class Loss(_Criterion):
         def __init__(self, reduction: str = "mean") -> None:
             self.reduction = check_reduction("reduction", reduction)
 
-    def prediction(self, output: Tensor) -> Tensor:
-        """Convert a model's output to predictions: probabilities, or the output itself."""
+    def prediction(self, output: Any) -> Any:
+        """Convert a model's output to predictions: probabilities, or the output itself.
+
+        Of a model with several outputs, a tuple or dict, only if the loss takes such.
+        """
         return output
 
     def divisor(self, output: Any, target: Any) -> Any:

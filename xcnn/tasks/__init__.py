@@ -11,8 +11,8 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
-from .classification import Classification
-from .registry import create, get, names, of_network
+from .classification import Classification, of_each_class
+from .registry import create, from_settings, get, load_installed, names, of_network
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -21,7 +21,10 @@ __all__ = [
     "Option",
     "Task",
     "create",
+    "from_settings",
     "get",
+    "load_installed",
     "names",
+    "of_each_class",
     "of_network",
 ]

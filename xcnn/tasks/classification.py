@@ -9,8 +9,9 @@ from typing import Any
 from .. import data, models, nn
 from ..arrays import Array
 from ..data import DataSplits
-from ..errors import ArgumentError, printable
+from ..errors import ArgumentError, FileFormatError, printable
 from ..extend import register_task
+from ..training import Trainer
 from .task import Task
 
 #: output layers of the losses that need one
@@ -67,6 +68,15 @@ class Classification(Task):
     def result(self, values: Mapping[str, Any], count: int) -> str:
         accuracy = values["accuracy"] or 0.0
         return f"accuracy {accuracy:.2%} ({round(accuracy * count):,} of {count:,})"
+
+    def predict(self, trainer: Trainer, x: Array) -> list[Any]:
+        found, count = trainer.predict(x), len(self.classes)
+        if found.shape[1:] != (1 if is_binary(self.loss) else count,):
+            raise FileFormatError(
+                f"the network outputs {found.shape[1:]} numbers per image, which does not fit "
+                f"{count} classes with loss {self.loss}"
+            )
+        return list(found)
 
     def truth(self, y: Any) -> list[Any]:
         return [[float(label == n) for n in range(len(self.classes))] for label in y]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -37,6 +38,27 @@ def get(name: str) -> type[Task]:
         hint = did_you_mean(name, names()) or f": expected one of {', '.join(names())}"
         raise ArgumentError(f"task={show(name)} is unknown{hint}")
     return extend.TASKS[name]
+
+
+def load_installed() -> None:
+    """Import the tasks that installed packages add."""
+    for entry in entry_points(group=ENTRY_POINTS):
+        get(entry.name)
+
+
+def from_settings(settings: Mapping[str, Any]) -> Task:
+    """The task of :meth:`Task.settings`, which may stand among other entries.
+
+    Settings without "task" are of classification: they are of a version before there were others.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown task, or settings that do not fit it.
+    """
+    kind = get(settings.get("task", "classification"))
+    names = ("classes", "input_shape", "mean", "std", "scale", "loss", *kind.options)
+    return kind(**{name: settings[name] for name in names if name in settings})
 
 
 def create(name: str, **settings: Any) -> Task:

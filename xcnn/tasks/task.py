@@ -94,6 +94,8 @@ class Task:
         By name, the settings that only this task (or some) has.
     has_labels : bool
         Whether the targets are class labels, one or more for each example.
+    image_size : int
+        Height and width to which the pictures of a folder are resized by default.
 
     Raises
     ------
@@ -110,6 +112,7 @@ class Task:
     moves: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Option]] = {}
     has_labels: ClassVar[bool] = False
+    image_size: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -122,6 +125,8 @@ class Task:
         **options: Any,
     ) -> None:
         self.classes = check_texts("classes", classes) if len(classes) else []
+        if self.has_labels and not self.classes:
+            raise ArgumentError(f"{self.name} needs classes: pass their names")
         if not are_ints(input_shape, len(input_shape)):
             raise ArgumentError(f"input_shape={input_shape}: expected whole numbers above 0")
         self.input_shape = tuple(input_shape)
@@ -223,13 +228,26 @@ class Task:
     # -- predictions --------------------------------------------------------------------------
 
     def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
-        """The pixels of a file to predict, uint8 (C, H, W)."""
+        """The pixels of a file to predict, uint8 (C, H, W): in the shape of the inputs, or its own.
+
+        Parameters
+        ----------
+        path : path
+        invert
+            Invert the pixels.
+        crop
+            Whether the network was trained on pictures that keep their aspect ratio.
+        """
         shape: Any = self.input_shape
         return data.read_image(path, shape, invert, crop=crop)
 
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
         """The predictions of inputs (N, ...) that :meth:`transform` has made."""
         return list(trainer.predict(x))
+
+    def predict_one(self, trainer: Trainer, pixels: Array) -> Any:
+        """The prediction of a picture that :meth:`read` returned, in its own size."""
+        return self.predict(trainer, self.normalize(pixels[None]))[0]
 
     def truth(self, y: Any) -> list[Any]:
         """The targets of a batch, each in the form of a prediction."""

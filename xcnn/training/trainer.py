@@ -36,7 +36,7 @@ from .callbacks import Callback, ProgressBar, TerminateOnNaN, as_callback, newes
 from .epoch import Epoch, History
 from .lr_finder import LRFinder, find_lr
 from .prefetch import on_device
-from .totals import Step, Totals
+from .totals import WITH_ACCURACY, Step, Totals
 
 
 class Trainer:
@@ -741,7 +741,7 @@ class Trainer:
 
     def _prediction(self, x: Any) -> Any:
         output = self._output(x)
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) or self.loss.target not in WITH_ACCURACY:
             output = self.loss.prediction(output)
         predicted = map_arrays(lambda tensor: tensor.numpy(), output)
         for y in arrays_of(predicted):

@@ -53,6 +53,8 @@ class Info:
         Folders to search in addition to ``name``.
     task : str
         The task of :mod:`xcnn.tasks` that the targets are for.
+    made_of : str
+        The dataset whose items are pasted on the pictures of this one, which are drawn on loading.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Info:
     mirrors: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     task: str = "classification"
+    made_of: str = ""
 
     @property
     def download_size(self) -> int:
@@ -178,6 +181,32 @@ _DATASETS = (
         counts=(4000, 1000),
         mean=(0.1130,),
         std=(0.2266,),
+    ),
+    Info(
+        name="digit-boxes",
+        title="1 to 5 of the digits on canvases with lines and noise, and their boxes",
+        origin="generated",
+        classes=_DIGITS,
+        shape=(1, 64, 64),
+        counts=(2000, 300),
+        mean=(0.1940,),
+        std=(0.1731,),
+        credit="drawn by xcnn from digits",
+        task="detection",
+        made_of="digits",
+    ),
+    Info(
+        name="mnist-boxes",
+        title="1 to 5 digits of MNIST on canvases with lines and noise, and their boxes",
+        origin="generated",
+        classes=_DIGITS,
+        shape=(1, 64, 64),
+        counts=(4000, 1000),
+        mean=(0.1859,),
+        std=(0.1767,),
+        credit="drawn by xcnn from mnist",
+        task="detection",
+        made_of="mnist",
     ),
 )
 
