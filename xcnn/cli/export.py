@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     example = backends.get("cpu").xp.zeros((2, *config["input_shape"]), "float32")
     more = {"outputs": exported.text, "postprocessed": arguments.postprocess}
     metadata = network.metadata(config, **more)
-    names = {"input_names": "input", "output_names": list(exported.outputs)}
+    names: dict[str, Any] = {"input_names": "input", "output_names": list(exported.outputs)}
     onnx.export(exported.model, example, path, **names, metadata=metadata)
     say(_describe(path, exported, config))
 

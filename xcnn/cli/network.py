@@ -87,9 +87,9 @@ def open_network(arguments: argparse.Namespace) -> Opened:
                 "to 1; pass the --mean and --std that it was trained with",
                 stacklevel=1,
             )
-        task = _guess_task(path, model, _check_options(options))
-        config = {"crop": True, "loss": None, "task": task.name}
-        return Opened(Trainer(model, loss="mse"), task, config)
+        guessed = _guess_task(path, model, _check_options(options))
+        config = {"crop": True, "loss": None, "task": guessed.name}
+        return Opened(Trainer(model, loss="mse"), guessed, config)
     task = tasks.from_settings(config)
     return Opened(Trainer(model, loss=task.create_loss(), metrics=task.measured), task, config)
 

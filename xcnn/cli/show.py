@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import backends, explain, plot
+from .. import backends, explain, plot, tasks
 from ..errors import ArgumentError, DataError, OutOfRangeError, did_you_mean, printable
 from ..files import write_atomically
 from ..nn import Module

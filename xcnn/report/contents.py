@@ -14,6 +14,7 @@ from ..data import DataLoader, Subset
 from ..errors import XcnnError
 from ..notebook import duration
 from . import architecture, examples, maps, predictions
+from .outcomes import outcomes
 from .run import Run
 
 #: examples of the test data that are predicted, by default
@@ -30,13 +31,17 @@ def measure(
     """
     missing = list(run.missing)
     rows = run.rows()
-    contents: dict[str, Any] = {"name": run.name, "missing": missing, "predictions": None}
+    contents: dict[str, Any] = {"name": run.name, "missing": missing}
+    contents |= {"predictions": None, "outcomes": None}
     shown = None
     if run.test is not None and len(run.test.dataset):
         shown = examples.Examples(run.test)
     found: Any = None
     if before is not None:
-        contents["predictions"] = before["predictions"]
+        contents |= {name: before[name] for name in ("predictions", "outcomes")}
+    elif not predictions.is_counted(run):
+        if run.trainer is not None and run.task is not None and shown is not None:
+            contents["outcomes"] = outcomes(run, run.trainer, run.task, shown, len(rows))
     else:
         found = predictions.predict(run, limit)
         if isinstance(found, str):
@@ -117,8 +122,15 @@ def _charts(columns: list[str]) -> list[dict[str, Any]]:
     return charts + [{"name": c, "title": _title(c), "series": [["train", c]]} for c in rest]
 
 
+_NAMES = {
+    **{"f1": "F1", "iou": "IoU", "psnr": "PSNR", "ssim": "SSIM", "r2": "R²", "mae": "MAE"},
+    **{"mse": "MSE", "map_50": "mAP@0.5", "map_75": "mAP@0.75", "coco_map": "mAP"},
+    **{"lr": "Learning rate", "average_precision": "mAP"},
+}
+
+
 def _title(name: str) -> str:
-    return {"f1": "F1", "iou": "IoU"}.get(name, name.replace("_", " ").capitalize())
+    return _NAMES.get(name, name.replace("_", " ").capitalize())
 
 
 def best_epoch(columns: Mapping[str, Sequence[Any]]) -> tuple[str, int] | None:
@@ -148,6 +160,11 @@ def overview(
         for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
             if rows and rows[-1].get(name) is not None:
                 add(f"{part} {quantity}", *_result(name, rows[-1][name], columns))
+                break
+    for quantity in () if run.task is None else run.task.measured:
+        for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
+            if rows and rows[-1].get(name) is not None:
+                add(f"{part} {_title(quantity)}", f"{rows[-1][name]:.4f}")
                 break
     planned = run.epochs or len(rows)
     done = f"{len(rows)} of {planned}" if planned != len(rows) else str(len(rows))

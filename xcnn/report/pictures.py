@@ -55,7 +55,6 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png()).decode()}"
 
 
-
 def levels(values: Array, low: Any, high: Any) -> Array:
     """Values as levels of a palette, uint8: ``low`` is 0, ``high`` 254; NaN is transparent."""
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)

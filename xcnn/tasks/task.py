@@ -11,7 +11,7 @@ from ..arrays import Array
 from ..checks import are_ints, check_choice, check_texts
 from ..data import DataSplits, Normalize
 from ..data.augment import training_steps
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DataError
 from ..nn import LOSSES, Loss, Module
 from ..training import Trainer
 
@@ -94,6 +94,8 @@ class Task:
         By name, the settings that only this task (or some) has.
     has_labels : bool
         Whether the targets are class labels, one or more for each example.
+    counts_confusions : bool
+        Whether a prediction is one class, so that a report counts which is taken for which.
     image_size : int
         Height and width to which the pictures of a folder are resized by default.
 
@@ -112,6 +114,7 @@ class Task:
     moves: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Option]] = {}
     has_labels: ClassVar[bool] = False
+    counts_confusions: ClassVar[bool] = False
     image_size: ClassVar[int] = 64
 
     def __init__(
@@ -132,7 +135,9 @@ class Task:
         self.input_shape = tuple(input_shape)
         self.mean, self.std, self.scale = tuple(mean), tuple(std), scale
         self.normalize = Normalize(self.mean, self.std, scale)
-        self.loss = check_choice("loss", next(iter(self.losses)) if loss is None else loss, self.losses)
+        self.loss = check_choice(
+            "loss", next(iter(self.losses)) if loss is None else loss, list(self.losses)
+        )
         unknown = options.keys() - self.options
         if unknown:
             known = ", ".join(self.options) or "none"
@@ -152,9 +157,12 @@ class Task:
         **settings
             "size" (H, W), "channels" 1 or 3, "seed" (of what is held out for testing), "limit"
             (number of examples of each split, or None) and "on_error", as for
-            :func:`xcnn.data.load_folder`.
+            :func:`xcnn.data.load_folder`. A dataset whose attribute "paths" lists its files is
+            checked when a training goes on.
         """
-        raise ArgumentError(f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}")
+        raise ArgumentError(
+            f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}"
+        )
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -168,6 +176,37 @@ class Task:
         scale = dataset.normalize().scale
         shape, mean, std = dataset.image_shape, dataset.mean, dataset.std
         return cls(dataset.classes, shape, mean, std, scale, loss, **options)
+
+    def on_data(self, dataset: DataSplits) -> Task:
+        """The same task on another dataset."""
+        options = {name: getattr(self, name) for name in self.options}
+        return self.of_data(dataset, self.loss, **options)
+
+    def test_folder(
+        self, root: str | os.PathLike[str], is_own: bool, **settings: Any
+    ) -> tuple[str, data.Dataset]:
+        """What to evaluate the network on in a folder, and what to call it.
+
+        Parameters
+        ----------
+        root : path
+        is_own
+            Whether the network was trained on this folder.
+        **settings
+            As for :meth:`load_folder`.
+
+        Raises
+        ------
+        DataError
+            The folder has other classes.
+        """
+        found = self.load_folder(root, **settings)
+        if found.classes != self.classes:
+            raise DataError(
+                f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
+                f"on {', '.join(self.classes)}"
+            )
+        return "test", found.test
 
     def settings(self) -> dict[str, Any]:
         """The arguments that create the task again, and its name as "task"; for JSON."""
@@ -194,15 +233,23 @@ class Task:
     # -- network ----------------------------------------------------------------------------
 
     @classmethod
-    def default_network(cls, dataset: DataSplits) -> str:
-        """The network that is trained on a dataset if none is asked for."""
+    def default_network(cls, kind: str) -> str:
+        """The network that is trained on "images" or "features" if none is asked for."""
         return cls.networks[0]
 
     def create_model(self, network: str) -> Module:
-        """A new network: what :func:`xcnn.models.create` returns, with the output that fits."""
+        """A new network with the output that fits the loss."""
+        return self.with_output(self.create_network(network))
+
+    def create_network(self, network: str) -> Module:
+        """What :func:`xcnn.models.create` returns: the network whose weights a file may have."""
         model: Module = models.create(
             network, num_classes=len(self.classes), input_shape=self.input_shape
         )
+        return model
+
+    def with_output(self, model: Module) -> Module:
+        """The network, followed by the output layer that the loss needs, if any."""
         return model
 
     def create_loss(self) -> Loss:
@@ -270,7 +317,7 @@ class Task:
         return None
 
     def files(self, prediction: Any) -> dict[str, bytes]:
-        """Other files that ``xcnn predict`` writes for a prediction, by the ending of their name."""
+        """Other files that ``xcnn predict`` writes, by the ending of their name."""
         return {}
 
     def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
@@ -291,7 +338,7 @@ class Task:
         return {"Picture": pixels, **{k: v for k, v in drawn.items() if v is not None}}
 
     def samples(self, trainer: Trainer) -> Array | None:
-        """A picture of new examples that the network draws, uint8 (C, H, W); None: it draws none."""
+        """New examples that the network draws, as a picture uint8 (C, H, W); None: none."""
         return None
 
     # -- ONNX -------------------------------------------------------------------------------
