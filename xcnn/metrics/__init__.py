@@ -4,6 +4,7 @@
 """
 
 from .classification import *
+from .detection import *
 from .image import *
 from .metric import Metric as Metric
 from .metric import StoringMetric as StoringMetric
