@@ -220,9 +220,8 @@ class CenterNetLoss(BoxLoss):
         return loss / divisor
 
     def divisor(self, output: Any, target: Any) -> Any:
-        labels = Tensor.of(target["labels"])
-        counts = (labels.data >= 0).sum(axis=1)
-        return labels.backend.xp.maximum(counts, 1).sum()
+        _, labels = boxes_and_labels(target, output[0].dtype)
+        return output[0].backend.xp.maximum((labels >= 0).sum(axis=1), 1).sum()
 
     def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
         heatmap, size, offset = output

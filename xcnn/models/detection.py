@@ -55,8 +55,10 @@ class BoxLoss(nn.Loss):
 
 
 def boxes_and_labels(target: Any, dtype: Any) -> tuple[Array, Array]:
-    """The arrays of a target, with room for at least one object."""
+    """The arrays of a target, with room for at least one object; crowds are not objects."""
     boxes, labels = (Tensor.of(target[name]) for name in ("boxes", "labels"))
+    if "crowd" in target:
+        labels = F.where(Tensor.of(target["crowd"]), -1, labels)
     if not labels.shape[1]:
         boxes, labels = F.pad(boxes, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
     return boxes.data.astype(dtype), labels.data

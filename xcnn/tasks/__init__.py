@@ -17,6 +17,8 @@ from .task import Exported, Option, Task
 
 __all__ = [
     "Classification",
+    "Detection",
+    "DetectionLoss",
     "Exported",
     "Option",
     "Task",
