@@ -11,7 +11,7 @@ from .. import functional as F
 from .. import init, nn
 from ..arrays import Array
 from ..tensor import Tensor
-from .detection import LEAST, BoxLoss, boxes_and_labels
+from .detection import BoxLoss, boxes_and_labels
 from .registry import ImageShape, image_shape, register_block, register_network
 from .resnet import BasicBlock, resnet18
 
@@ -238,12 +238,8 @@ class CenterNetLoss(BoxLoss):
         cells = F.stack([F.remainder(cell, columns), F.floor_divide(cell, columns)], 2)
         centres = F.astype(cells, sizes.dtype) + offsets
         corners = F.concat([centres - sizes / 2, centres + sizes / 2], 2) * STRIDE
-        scores, labels = F.sigmoid(logits), F.floor_divide(index, rows * columns)
-        return {
-            "boxes": self.clipped(corners),
-            "scores": scores,
-            "labels": F.where(F.gt(scores, LEAST), labels, -1),
-        }
+        labels = F.floor_divide(index, rows * columns)
+        return self.found(self.clipped(corners), F.sigmoid(logits), labels)
 
 
 def _gaussians(xp: Any, cells: Array, sizes: Array, labels: Array, shape: Any) -> Array:

@@ -43,9 +43,15 @@ class BoxLoss(nn.Loss):
         -------
         dict
             "boxes" (N, K, 4), x1, y1, x2, y2 in pixels; "scores" (N, K), probabilities in
-            descending order; "labels" (N, K), -1 where there are fewer than K.
+            descending order; "labels" (N, K), -1 where there are fewer than K with more than 0.001.
         """
         raise NotImplementedError
+
+    def found(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """A prediction; boxes and labels where the score is too low for an object are 0 and -1."""
+        exists = F.gt(scores, LEAST)
+        boxes = F.where(F.unsqueeze(exists, 2), boxes, 0.0)
+        return {"boxes": boxes, "scores": scores, "labels": F.where(exists, labels, -1)}
 
     def clipped(self, boxes: Tensor) -> Tensor:
         """Boxes (..., 4) with the parts outside of the picture cut off."""

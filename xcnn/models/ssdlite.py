@@ -14,7 +14,7 @@ from .. import init, nn
 from ..arrays import Array
 from ..tensor import Tensor
 from .blocks import conv_norm, expand, init_weights
-from .detection import LEAST, BoxLoss, boxes_and_labels, iou, nms_mask
+from .detection import BoxLoss, boxes_and_labels, iou, nms_mask
 from .mobilenet import LARGE_V3, features_v3
 from .registry import ImageShape, image_shape, register_block, register_network
 
@@ -259,11 +259,10 @@ class SSDLoss(BoxLoss):
         scores, index = F.topk(scores, most, 2)
         boxes = _taken(boxes, F.reshape(index, (-1, classes * most)))
         keep = nms_mask(F.reshape(boxes, (-1, most, 4)), self.nms_thresh)
-        kept = F.logical_and(F.reshape(keep, (-1, classes, most)), F.gt(scores, LEAST))
-        scores = F.reshape(F.where(kept, scores, 0.0), (-1, classes * most))
+        scores = F.where(F.reshape(keep, (-1, classes, most)), scores, 0.0)
+        scores = F.reshape(scores, (-1, classes * most))
         scores, index = F.topk(scores, min(self.detections, classes * most), 1)
-        labels = F.where(F.gt(scores, 0), F.floor_divide(index, most), -1)
-        return {"boxes": _taken(boxes, index), "scores": scores, "labels": labels}
+        return self.found(_taken(boxes, index), scores, F.floor_divide(index, most))
 
 
 def _taken(boxes: Tensor, index: Tensor) -> Tensor:
