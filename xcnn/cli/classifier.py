@@ -60,9 +60,13 @@ class Classifier:
     @property
     def classes(self) -> list[str]:
         """Names, or numbers if nothing names them."""
+        self.count_classes()
+        return self.task.classes
+
+    def count_classes(self) -> None:
+        """Name the classes of the task by their numbers if nothing names them."""
         if not self.task.classes:  # a prediction counts them
             self.probabilities(backends.get("cpu").xp.zeros(self.shape, "uint8"))
-        return self.task.classes
 
     @property
     def network(self) -> nn.Module:

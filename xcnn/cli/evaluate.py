@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.model} was trained on {config['data']!r}, which is not the name of a "
             "dataset: pass the folder of images as --data"
         )
-    title, test = sources.test_data(arguments, config)
+    title, test = sources.test_data(arguments, task, config)
     loader = data.DataLoader(test, batch_size=arguments.batch_size, transform=task.transform())
     values = trainer.evaluate(loader)
     say(f"{title}: {task.result(values, len(test))}, loss {values['loss']:.4f}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import backends, onnx, tasks
 from .. import functional as F
+from ..data import DataSplits
 from ..errors import ArgumentError, FileFormatError
 from ..files import open_file, parse_json, read_all, reading
 from ..training import Trainer
@@ -102,6 +103,9 @@ class _Unknown(tasks.Classification):
     def __init__(self, path: Path, batch: int, **settings: Any) -> None:
         super().__init__(**settings)
         self.path, self.batch = path, batch
+
+    def on_data(self, dataset: DataSplits) -> tasks.Task:
+        return tasks.Classification.of_data(dataset)
 
     def predict_one(self, trainer: Trainer, pixels: Any) -> Any:
         x = self.normalize(pixels[None]).repeat(self.batch, axis=0)

@@ -161,7 +161,8 @@ def _test_pictures(
             f"{opened.name} was trained on {config['data']!r}, which is not the name of a dataset: "
             "pass pictures, or the folder of images as --data"
         )
-    _, test = sources.test_data(arguments, {**config, "classes": opened.classes})
+    opened.count_classes()
+    _, test = sources.test_data(arguments, opened.task, config)
     wanted = arguments.index or list(range(min(_FIRST, most, len(test))))
     _check_count(len(wanted), most)
     if max(wanted) >= len(test):

@@ -84,7 +84,7 @@ def _on_error(arguments: argparse.Namespace) -> str:
 
 def folder_options(config: dict[str, Any]) -> dict[str, Any]:
     """The options with which a run read its folder of images, from its config."""
-    if not is_folder(config["data"]):
+    if "data" not in config or not is_folder(config["data"]):
         return {}
     channels, *sides = config["input_shape"]
     size = config.get("image_size") or sides[0]
@@ -103,7 +103,9 @@ def files(dataset: data.DataSplits) -> str:
     return f"{len(names)} (checksum {zlib.crc32(os.fsencode(chr(0).join(names))):08x})"
 
 
-def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
+def test_data(
+    arguments: argparse.Namespace, task: tasks.Task, config: dict[str, Any]
+) -> tuple[str, Any]:
     """Test images of a run's dataset, or of ``--data`` instead, and what to call them.
 
     For the folder that the run was trained on, these are the images that were held out. For any
@@ -115,7 +117,7 @@ def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[st
     ArgumentError
         The data does not fit the network.
     """
-    name, task = arguments.data or config["data"], tasks.from_settings(config)
+    name = arguments.data or config["data"]
     if is_folder(name):
         _refuse_data_dir(arguments.data_dir)
         if len(task.input_shape) != 3:
@@ -125,7 +127,7 @@ def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[st
         size = (options["image_size"],) * 2 if options["image_size"] else task.input_shape[1:]
         settings = {"size": size, "channels": task.input_shape[0], "seed": seed}
         settings["on_error"] = config.get("on_error", "refuse")
-        split, test = task.test_folder(root, root == config["data"], **settings)
+        split, test = task.test_folder(root, root == config.get("data"), **settings)
         return f"{name} {split}", subsample(test, arguments.limit, seed)
     check_dataset(type(task), name)
     dataset = data.load(name, arguments.data_dir, limit=arguments.limit)

@@ -24,12 +24,14 @@ from .loader import DataLoader, prefetch
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
+from .table_folder import load_table_folder
 from .tables import CSVDataset
-from .transforms import Compose, Normalize, is_unscaled
+from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
     "Batch",
+    "BatchTransform",
     "CSVDataset",
     "Compose",
     "DataLoader",
@@ -53,6 +55,7 @@ __all__ = [
     "labels",
     "load",
     "load_folder",
+    "load_table_folder",
     "map_arrays",
     "names",
     "prefetch",

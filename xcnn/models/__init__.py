@@ -12,6 +12,7 @@ from .centernet import *
 from .centernet import CenterNetLoss as CenterNetLoss
 from .centernet import CenterNetOutput as CenterNetOutput
 from .convnext import *
+from .dcgan import *
 from .densenet import *
 from .detection import BoxLoss as BoxLoss
 from .efficientnet import *
@@ -31,6 +32,7 @@ from .ssdlite import *
 from .ssdlite import SSDLoss as SSDLoss
 from .ssdlite import SSDOutput as SSDOutput
 from .unet import *
+from .vae import *
 from .vgg import *
 from .vision_transformer import *
 from .weights import read_weights as read_weights

@@ -11,16 +11,29 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
+from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
+from .detection import Detection, DetectionLoss
+from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
+from .regression import Regression
 from .task import Exported, Option, Task
 
 __all__ = [
+    "GAN",
+    "VAE",
+    "Autoencoder",
     "Classification",
+    "Denoising",
     "Detection",
     "DetectionLoss",
+    "ELBOLoss",
     "Exported",
+    "GANLoss",
+    "MultiLabel",
     "Option",
+    "Regression",
     "Task",
     "create",
     "from_settings",
