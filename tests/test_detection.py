@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 import xcnn
 from xcnn import models, nn, optim, tasks
@@ -99,7 +100,7 @@ def test_loss_of_centernet(backend, target):
 
 def test_gradients_of_the_loss_of_centernet():
     loss = models.CenterNetLoss(SIZE)
-    gradcheck(lambda *output: loss(output, TARGET), heads())
+    gradcheck(lambda *output: loss(output, TARGET), *heads())
 
 
 def test_mean_loss_does_not_depend_on_the_batches():
@@ -136,9 +137,7 @@ def test_predictions_of_centernet(backend):
                 rows.append((1 / (1 + np.exp(-heatmap[n, c, i, j])), c, box))
         rows.sort(key=lambda row: -row[0])
         for part, name in enumerate(("scores", "labels", "boxes")):
-            np.testing.assert_allclose(
-                found[name][n], [row[part] for row in rows[:7]], rtol=1e-5, atol=1e-4
-            )
+            assert_allclose(found[name][n], [row[part] for row in rows[:7]], rtol=1e-5, atol=1e-4)
 
 
 def test_places_without_an_object_are_zeros():
@@ -161,7 +160,7 @@ def test_training_as_in_pytorch():
     torch = pytest.importorskip("torch")
     xcnn.manual_seed(0)
     model = models.centernet_small(3, (1, 32, 32))
-    state = {k: torch.tensor(v.numpy()) for k, v in model.state_dict().items()}
+    state = {k: torch.tensor(np.asarray(v)) for k, v in model.state_dict().items()}
     names = [name for name, _ in model.named_parameters()]
     peer = {k: v.requires_grad_(k in names) for k, v in state.items()}
     theirs = torch.optim.SGD([peer[name] for name in names], 0.02, momentum=0.9)
@@ -299,14 +298,12 @@ def test_ssdlite_of_torchvision(peer):
     with nn.evaluating(model), xcnn.no_grad():
         output = model(x)
     for name in output._fields:
-        np.testing.assert_allclose(
-            getattr(output, name).numpy(), expected[name], rtol=1e-4, atol=1e-5
-        )
+        assert_allclose(getattr(output, name).numpy(), expected[name], rtol=1e-4, atol=1e-5)
     momentum = {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     assert momentum == {0.03}
     anchors = torchvision_anchors(torch, peer, maps)
     ours = models.ssdlite.default_boxes(np, 320, 320)
-    np.testing.assert_allclose(ours, anchors, rtol=1e-5, atol=1e-3)
+    assert_allclose(ours, anchors, rtol=1e-5, atol=1e-3)
 
 
 def torchvision_anchors(torch, peer, maps):
@@ -382,8 +379,8 @@ def test_detections_of_ssd(peer):
     for n, wanted in enumerate(expected):
         assert len(wanted["labels"]) == 300
         assert (found["labels"].numpy()[n] + 1 == wanted["labels"].numpy()).all()
-        np.testing.assert_allclose(found["scores"].numpy()[n], wanted["scores"], rtol=1e-4)
-        np.testing.assert_allclose(found["boxes"].numpy()[n], wanted["boxes"], rtol=1e-4, atol=1e-3)
+        assert_allclose(found["scores"].numpy()[n], wanted["scores"], rtol=1e-4)
+        assert_allclose(found["boxes"].numpy()[n], wanted["boxes"], rtol=1e-4, atol=1e-3)
 
 
 # -- the task ------------------------------------------------------------------------------
@@ -478,7 +475,7 @@ def test_training_from_names():
     )
     loader = xcnn.data.DataLoader(dataset.train, batch_size=16, transform=task.transform())
     history = trainer.fit(loader, epochs=4, progress=False)
-    assert history[-1].train_loss < history[0].train_loss / 2
+    assert history[-1].train_loss < 0.75 * history[0].train_loss
     values = trainer.evaluate(loader)
     assert 0 < values["coco_map"] <= values["map_50"] <= 1
     assert task.result(values, 64).startswith("mAP 0.")
@@ -495,7 +492,7 @@ def test_exported_file(network, shape, tmp_path):
     task = tasks.create("detection", classes=["cat", "dog"], input_shape=shape)
     model = task.create_model(network)
     for parameter in model.parameters():
-        parameter.data *= 4 if parameter.ndim == 4 else 1  # few equal scores
+        parameter.data *= 3 if parameter.ndim == 4 else 1  # few equal scores
     optim.update_batch_norm(model, [normal(16, *shape, dtype="float32")])
     x = normal(3, *shape, seed=1, dtype="float32")
     for inside in (False, True):
@@ -503,9 +500,9 @@ def test_exported_file(network, shape, tmp_path):
         xcnn.onnx.export(exported.model, x[:2], path, output_names=exported.outputs)
         found = runtime.InferenceSession(path).run(list(exported.outputs), {"input": x})
         for y, wanted in zip(found, exported.model(x), strict=True):
-            np.testing.assert_allclose(y, wanted.numpy(), rtol=1e-3, atol=1e-3)
+            assert_allclose(y, wanted.numpy(), rtol=1e-3, atol=1e-3 * wanted.abs().max().item())
     assert exported.outputs == ("boxes", "scores", "labels")
-    assert (found[2] >= 0).sum() > 100
+    assert (found[2] >= 0).sum() > 50
     again = xcnn.Trainer(xcnn.onnx.load(path), loss=task.create_loss())
     predicted = task.predict(again, x)
     assert [len(each["labels"]) for each in predicted] == (found[2] >= 0).sum(axis=1).tolist()

@@ -161,9 +161,9 @@ def default_boxes(xp: Any, height: int, width: int) -> Array:
             long, short = side * math.sqrt(ratio), side / math.sqrt(ratio)
             shapes += [(long, short), (short, long)]
         grid = xp.empty((rows, columns, len(shapes), 2, 2), "float32")  # ..., centre and size, x y
-        grid[..., 0, 0] = ((xp.arange(columns) + 0.5) / columns)[:, None]
-        grid[..., 0, 1] = ((xp.arange(rows) + 0.5) / rows)[:, None, None]
-        grid[..., 1, :] = xp.clip(xp.asarray(shapes), 0, 1)
+        grid[..., 0, 0] = ((xp.arange(columns, dtype="float32") + 0.5) / columns)[:, None]
+        grid[..., 0, 1] = ((xp.arange(rows, dtype="float32") + 0.5) / rows)[:, None, None]
+        grid[..., 1, :] = xp.clip(xp.asarray(shapes, "float32"), 0, 1)
         found.append(grid.reshape(-1, 2, 2))
         rows, columns = -(-rows // 2), -(-columns // 2)
     centres, sizes = xp.moveaxis(xp.concatenate(found), 1, 0)
