@@ -13,6 +13,7 @@ Examples
 
 from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
+from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .keypoints import Keypoints
 from .multi_label import MultiLabel
@@ -27,6 +28,8 @@ __all__ = [
     "Autoencoder",
     "Classification",
     "Denoising",
+    "Detection",
+    "DetectionLoss",
     "ELBOLoss",
     "Exported",
     "GANLoss",
