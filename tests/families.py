@@ -30,6 +30,7 @@ COUNTS = {
     "efficientnet_v2_s": 21_458_488,
     "espcn": 22_729,
     "googlenet": 6_624_904,
+    "hourglass": 242_736,
     "lenet5": 61_706,
     "lenet5_1998": 60_000,
     "mlp": 101_770,
