@@ -150,3 +150,11 @@ def test_onnx_there_and_back(run, capsys):
     assert result["after"] >= 0.9
     assert result["difference"] < 1e-3 or math.isnan(result["difference"])
     assert "Conv(" in capsys.readouterr().out
+
+
+def test_stick_figures(run, tmp_path):
+    """A tenth of the pictures, one epoch: it only starts to learn."""
+    file = tmp_path / "pictures.png"
+    result = run("stick_figures", "--limit", 96, "--epochs", 2, "--pictures", file)
+    assert 0 < result["pck"] < 1
+    assert file.read_bytes().startswith(b"\x89PNG")
