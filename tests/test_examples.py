@@ -158,3 +158,10 @@ def test_stick_figures(run, tmp_path):
     result = run("stick_figures", "--limit", 96, "--epochs", 2, "--pictures", file)
     assert 0 < result["pck"] < 1
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_segmentation(run, capsys):
+    """A thirtieth of the pictures, half of the epochs."""
+    result = run("segmentation", "--epochs", 6, "--limit", 64)
+    assert result["iou"] > 0.15
+    assert "IoU of triangle: " in capsys.readouterr().out
