@@ -140,3 +140,12 @@ def test_onnx_there_and_back(run, capsys):
     assert result["after"] >= 0.9
     assert result["difference"] < 1e-3 or math.isnan(result["difference"])
     assert "Conv(" in capsys.readouterr().out
+
+
+def test_detection(run, tmp_path):
+    """A few pictures, 2 epochs: boxes are found and drawn, not yet the right ones."""
+    pytest.importorskip("PIL", reason="drawing needs Pillow")
+    file = tmp_path / "boxes.png"
+    result = run("detection", "--epochs", 2, "--limit", 64, "--picture", file)
+    assert result["loss"] < 5
+    assert file.read_bytes().startswith(b"\x89PNG")
