@@ -18,6 +18,7 @@ from .detection import BoxLoss as BoxLoss
 from .efficientnet import *
 from .espcn import *
 from .googlenet import *
+from .hourglass import *
 from .lenet import *
 from .lenet_1998 import *
 from .mnasnet import *
@@ -25,6 +26,7 @@ from .mobilenet import *
 from .registry import PARTS, classifiers, create, default, names
 from .regnet import *
 from .resnet import *
+from .segmentation import *
 from .shufflenet import *
 from .simple import *
 from .squeezenet import *

@@ -15,9 +15,11 @@ from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
 from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .keypoints import Keypoints
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .regression import Regression
+from .regression import Regression, StandardizedLoss
+from .segmentation import Segmentation
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -31,9 +33,12 @@ __all__ = [
     "ELBOLoss",
     "Exported",
     "GANLoss",
+    "Keypoints",
     "MultiLabel",
     "Option",
     "Regression",
+    "Segmentation",
+    "StandardizedLoss",
     "Task",
     "create",
     "from_settings",
