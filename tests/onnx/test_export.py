@@ -225,6 +225,8 @@ def given(*arguments, **settings):
 
 
 #: the functions that each row calls, and a model of them with its example
+#: x1, y1, x2, y2 and a score
+BOXES = np.random.default_rng(0).random((12, 5)).astype("float32") + np.float32([0, 0, 0.5, 0.5, 0])
 CALLS = [
     (FLOATS, named(FLOATS), TALL),
     (ABOVE, named(ABOVE), np.minimum(POSITIVE, np.float32(0.9))),
@@ -754,6 +756,15 @@ CALLS = [
             lambda x: x[x > 0],
         ),
         FLAT,
+    ),
+    (
+        "nms batched_nms",
+        each(
+            lambda x: F.nms(x[:, :4], x[:, 4], 0.3),
+            lambda x: F.batched_nms(x[:, :4], x[:, 4], (x[:, 4] * 3).long() - 1, 0.3),
+            lambda x: x[F.nms(x[:, :4], x[:, 4], 0.3)],
+        ),
+        BOXES,
     ),
     # -- inactive
     (
