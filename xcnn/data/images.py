@@ -21,6 +21,8 @@ from ..threads import Pool
 DECODERS = Pool("xcnn-decode")
 THREADS = min(8, os.cpu_count() or 1)
 _UPLOADED = ("PNG", "JPEG")
+_EXPECTED = "Expected a PNG, JPEG or .npy file"
+_ORIENTATION = 0x0112  # the tag of EXIF; from 5 on, the sides are exchanged
 _SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
 
@@ -65,7 +67,7 @@ def read_image(
     read, kind = _read_file, "an image"
     if path.suffix.lower() == ".npy":
         read, kind = _read_npy, "an array"
-    with reading(path, f"cannot be read as {kind}", "Expected a PNG, JPEG or .npy file", DataError):
+    with reading(path, f"cannot be read as {kind}", _EXPECTED, DataError):
         image = read(path)
         as_it_is = isinstance(image, np.ndarray) and image.shape == tuple(shape)
         pixels = image if as_it_is else _fit(image, shape, path, crop)
@@ -195,18 +197,45 @@ def _read_file(path: Path) -> Any:
         return _read_pillow(file, path)
 
 
-def _read_pillow(file: BinaryIO, name: Any, formats: Sequence[str] | None = None) -> Any:
-    """Read an image file, of any format or some: a Pillow image of mode L or RGB."""
-    Image = import_pillow()
-    from PIL import ImageOps, UnidentifiedImageError
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of an image as :func:`read_image` reads it, from the header of the file.
 
+    Raises
+    ------
+    DataError
+        If the file cannot be read or is not an image.
+    """
+    path = Path(check_path("path", path))
+    with reading(path, "cannot be read as an image", _EXPECTED, DataError):
+        if path.suffix.lower() == ".npy":
+            height, width = _read_npy(path).shape[1:]
+            return height, width
+        import_pillow()
+        with open_file(path) as file:
+            image = _open_pillow(file)
+            is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            return image.size if is_turned else image.size[::-1]
+
+
+def _open_pillow(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:
+    """Read the header of an image file and check its size: an image of Pillow."""
+    Image = import_pillow()
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
         image = Image.open(file, formats=formats)
-    except UnidentifiedImageError as error:  # its text shows Python's object for the file
+    except Image.UnidentifiedImageError as error:  # its text shows Python's object for the file
         raise ValueError("unknown format, or damaged") from error
     _check_size(image, Image.MAX_IMAGE_PIXELS, size)
+    return image
+
+
+def _read_pillow(file: BinaryIO, name: Any, formats: Sequence[str] | None = None) -> Any:
+    """Read an image file, of any format or some: a Pillow image of mode L or RGB."""
+    Image = import_pillow()
+    from PIL import ImageOps
+
+    image = _open_pillow(file, formats)
     ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
     image.load()
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling

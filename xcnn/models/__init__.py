@@ -14,6 +14,7 @@ from .densenet import *
 from .efficientnet import *
 from .espcn import *
 from .googlenet import *
+from .hourglass import *
 from .lenet import *
 from .lenet_1998 import *
 from .mnasnet import *

@@ -14,9 +14,10 @@ Examples
 from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
 from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .keypoints import Keypoints
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .regression import Regression
+from .regression import Regression, StandardizedLoss
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "ELBOLoss",
     "Exported",
     "GANLoss",
+    "Keypoints",
     "MultiLabel",
     "Option",
     "Regression",
+    "StandardizedLoss",
     "Task",
     "create",
     "from_settings",
