@@ -1,14 +1,16 @@
 """Autoencoders, the VAE and the DCGAN: networks, losses, tasks, against PyTorch and by hand."""
 
+import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import callbacks, metrics, models, nn, optim, random, tasks
+from xcnn import callbacks, cli, metrics, models, nn, optim, random, tasks
 from xcnn.data import ArrayDataset, DataLoader, DataSplits
 from xcnn.errors import ArgumentError, DataError
 
@@ -375,3 +377,24 @@ def test_exported_networks_in_onnxruntime(name, tmp_path):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ArgumentError, match="no post-processing"):
         task.exported(trainer.model, postprocess=True)
+
+
+def test_commands_of_a_gan(tmp_path, monkeypatch, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    line = "train dcgan --limit 16 --epochs 1 --quiet --out run --best val_g_loss"
+    assert cli.main(line.split()) == 0
+    config = json.loads(Path("run/config.json").read_text(encoding="utf-8"))
+    chosen = [config[name] for name in ("task", "lr", "betas", "schedule", "batch_size")]
+    assert chosen == ["gan", 2e-4, [0.5, 0.999], "constant", 32]
+    Path("one.png").write_bytes(xcnn.data.encode_image(IMAGES[0]))
+    assert cli.main(["predict", "run", "one.png"]) == 0
+    assert re.search(r"one\.png  real \d+\.\d\d%", capsys.readouterr().out)
+    assert cli.main(["export", "run", "generator.onnx"]) == 0
+    assert "input: float32 (batch, 100)\n" in capsys.readouterr().out
+    noise = normal(3, 100, dtype="float32")
+    session = onnxruntime.InferenceSession("generator.onnx")
+    got = session.run(None, {"input": noise})[0]
+    model = xcnn.load("run/model.safetensors")
+    np.testing.assert_allclose(got, model.generator(noise).numpy(), rtol=1e-4, atol=1e-5)

@@ -174,8 +174,10 @@ class GAN(_Generative):
     options = {
         "smoothing": Option(float, 0.0, "how much less than 1 the target of real pictures is")
     }
-    defaults = {"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant", "batch_size": 32}
-    defaults |= {"epochs": (60, 10)}
+    defaults = {
+        **{"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"},
+        **{"batch_size": 32, "epochs": (60, 10)},
+    }
 
     def __init__(
         self,
