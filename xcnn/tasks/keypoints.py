@@ -122,12 +122,12 @@ class Keypoints(Task):
         super().__init__(*arguments, **settings)
         if not self.classes:
             raise ArgumentError("keypoints needs classes: pass the names of the points")
-        pairs = [part.split("-") for part in self.limbs.split(",") if part]  # type: ignore[attr-defined]
+        pairs = [part.split("-") for part in self.limbs.split(",") if part]
         numbers = {str(n): n for n in range(len(self.classes))}
         if not all(len(p) == 2 and numbers.keys() >= set(p) for p in pairs):
             last = len(self.classes) - 1
             raise ArgumentError(
-                f"limbs={self.limbs!r}: expected pairs of points such as 0-1, from 0 to {last}"  # type: ignore[attr-defined]
+                f"limbs={self.limbs!r}: expected pairs of points such as 0-1, from 0 to {last}"
             )
         self._pairs = [(numbers[a], numbers[b]) for a, b in pairs]
 
@@ -144,7 +144,7 @@ class Keypoints(Task):
         return training_steps(*settings, pairs=pairs)
 
     def create_loss(self) -> nn.Loss:
-        return HeatmapLoss(self.sigma)  # type: ignore[attr-defined]
+        return HeatmapLoss(self.sigma)
 
     def result(self, values: Any, count: int) -> str:
         return f"{values['pck']:.2%} of the points within a tenth of their figure's size"

@@ -22,6 +22,7 @@ _FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
 _GENERATORS = {
     "moons": generated.moons,
     "cross": generated.cross,
+    "shapes": generated.shapes,
     "symbols": figures.symbols,
     "discs": figures.discs,
     "stick-figures": generated.stick_figures,
