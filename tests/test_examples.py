@@ -85,7 +85,7 @@ def test_new_digits(run, capsys, tmp_path, task):
     result = run("new_digits", "--task", task, *settings)
     first = result["reconstruction" if task == "vae" else "d_loss"]
     assert f"{first:.2f}"[:-1] in capsys.readouterr().out
-    assert xcnn.data.read_image(file, (1, 256, 256)).std() > 0.1
+    assert xcnn.data.read_image(file, (1, 272, 272)).std() > 0.1
 
 
 @needs_mnist
