@@ -18,6 +18,7 @@ from .. import hints
 from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
+from .detection import CocoDetection, VOCDetection, load_boxes
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
@@ -34,6 +35,7 @@ __all__ = [
     "Batch",
     "BatchTransform",
     "CSVDataset",
+    "CocoDetection",
     "Compose",
     "DataLoader",
     "DataSplits",
@@ -44,6 +46,7 @@ __all__ = [
     "MaskFolder",
     "Normalize",
     "Subset",
+    "VOCDetection",
     "WeightedRandomSampler",
     "arrays_of",
     "augment",
@@ -56,6 +59,7 @@ __all__ = [
     "kfold",
     "labels",
     "load",
+    "load_boxes",
     "load_folder",
     "load_masks",
     "load_table_folder",

@@ -13,10 +13,12 @@ Examples
 
 from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
+from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .keypoints import Keypoints
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .regression import Regression
+from .regression import Regression, StandardizedLoss
 from .segmentation import Segmentation
 from .task import Exported, Option, Task
 
@@ -26,13 +28,17 @@ __all__ = [
     "Autoencoder",
     "Classification",
     "Denoising",
+    "Detection",
+    "DetectionLoss",
     "ELBOLoss",
     "Exported",
     "GANLoss",
+    "Keypoints",
     "MultiLabel",
     "Option",
     "Regression",
     "Segmentation",
+    "StandardizedLoss",
     "Task",
     "create",
     "from_settings",

@@ -1,4 +1,4 @@
-"""Synthetic datasets: two moons, crosses versus other strokes, and shapes to segment."""
+"""Synthetic datasets: moons, crosses among other strokes, stick figures, shapes to segment."""
 
 from __future__ import annotations
 
@@ -73,6 +73,56 @@ def cross(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.nda
     noisy = ink * brightness + rng.normal(0, 0.05, ink.shape)
     images = np.floor(np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
     return images[:, None], labels.astype(np.int64)
+
+
+#: limbs of a stick figure, pairs of its points: head, neck, hip, hands, feet
+_LIMBS = ((0, 1), (1, 2), (1, 3), (1, 4), (2, 5), (2, 6))
+
+
+def stick_figures(count: int, size: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw people of six strokes, whose joints are to be found.
+
+    Sizes, poses, brightness and noise are random, and another stroke crosses the picture. The
+    figures face us, so that the left hand is on the right. Points may be outside the picture.
+
+    Parameters
+    ----------
+    count : int
+        Number of images.
+    size : int, default 40
+        Height and width in pixels.
+    seed : int, default 0
+
+    Returns
+    -------
+    images : numpy.ndarray
+        uint8 (count, 1, size, size), bright strokes on a dark background.
+    keypoints : numpy.ndarray
+        float32 (count, 7, 3): x, y and visibility (2 inside the picture, else 0) of the head, the
+        neck, the hip, the left and the right hand, the left and the right foot.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    unit = rng.uniform(0.75, 1.15, (count, 1)) * size
+    lean = rng.uniform(-0.4, 0.4, count)  # radians
+
+    def away(angle: np.ndarray, length: float) -> np.ndarray:
+        """From a joint, clockwise from upwards: (N, 2), x and y."""
+        turn = angle + lean
+        return np.stack([np.sin(turn), -np.cos(turn)], axis=1) * length * unit
+
+    hip = rng.uniform((0.3, 0.5), (0.7, 0.65), (count, 2)) * size
+    neck = hip + away(np.zeros(count), 0.25)
+    head = neck + away(rng.uniform(-0.3, 0.3, count), 0.14)
+    hands = [neck + away(s * rng.uniform(0.7, 2.5, count), 0.24) for s in (1, -1)]
+    feet = [hip + away(s * rng.uniform(2.4, 3.0, count), 0.3) for s in (1, -1)]
+    points = np.stack([head, neck, hip, *hands, *feet], axis=1)
+    other = rng.uniform(0, size, (count, 1, 2, 2))
+    strokes = np.concatenate([points[:, _LIMBS], other], axis=1)
+    ink = draw_strokes(strokes, rng.uniform(1.2, 2.2, count), size)
+    noisy = ink * rng.uniform(0.6, 1, (count, 1, 1)) + rng.normal(0, 0.08, ink.shape)
+    images = np.floor(np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
+    seen = ((points >= -0.5) & (points < size - 0.5)).all(axis=2, keepdims=True)
+    return images[:, None], np.concatenate([points, 2 * seen], axis=2).astype(np.float32)
 
 
 def shapes(count: int, size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -183,6 +183,17 @@ _DATASETS = (
         std=(0.2266,),
     ),
     Info(
+        name="stick-figures",
+        title="people of six strokes, whose seven joints are to be found",
+        origin="generated",
+        classes=("head", "neck", "hip", "left hand", "right hand", "left foot", "right foot"),
+        shape=(1, 40, 40),
+        counts=(1200, 300),
+        mean=(0.0924,),
+        std=(0.1924,),
+        task="keypoints",
+    ),
+    Info(
         name="shapes",
         title="circles, squares and triangles that hide parts of each other, with masks",
         origin="generated",

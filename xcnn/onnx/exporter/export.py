@@ -25,6 +25,7 @@ from .write import write
 from .writer import CannotExportError, Value, Writer
 
 OPSET, IR_VERSION = 21, 10
+_OPEN = {"NonMaxSuppression", "NonZero", "Unique"}  # the values decide how many results there are
 
 
 def export(
@@ -166,11 +167,15 @@ class _Export:
         self._emit()
         self._name_outputs()
         weights, constants = self._weights()
+        is_open = bool(_OPEN & {node.op_type for node in self.writer.nodes})
         graph = helper.make_graph(
             [*constants, *self.writer.nodes],
             type(self.model).__name__,
             [_info(n, t, batch) for n, t in zip(self.input_names, self.inputs, strict=True)],
-            [_info(n, t, batch) for n, t in zip(self.output_names, self.outputs, strict=True)],
+            [
+                _info(n, t, batch, is_open)
+                for n, t in zip(self.output_names, self.outputs, strict=True)
+            ],
             weights,
         )
         sets = [helper.make_opsetid(d, v) for d, v in self._versions().items()]
@@ -341,12 +346,14 @@ def _checked_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
     return checked
 
 
-def _info(name: str, tensor: Tensor, batch: int | None) -> Any:
-    """The ``onnx.ValueInfoProto`` of an input or output."""
+def _info(name: str, tensor: Tensor, batch: int | None, is_open: bool = False) -> Any:
+    """The ``onnx.ValueInfoProto`` of an input or output, whose first length may be left open."""
     from onnx import helper
 
     shape: list[Any] = list(tensor.shape)
     if batch is not None and shape and shape[0] == batch:
         shape[0] = "batch"
+    elif is_open and shape:
+        shape[0] = None
     dtype = np.dtype(str(tensor.dtype))
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
