@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from .. import backends, data, models, random
 from ..arrays import Array
 from ..checks import check_number
-from ..data import Batch, DataSplits
+from ..data import Batch, BatchTransform, DataSplits
 from ..data.augment import MIXTURES, recipe_names
-from ..data.transforms import BatchTransform
 from ..errors import ArgumentError
 from ..extend import register_task
 from ..nn import Module
@@ -62,7 +61,7 @@ class Autoencoder(OfPictures):
     text = "compress pictures to a few numbers and reconstruct them"
     networks = ("autoencoder",)
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
-    measured = ("psnr",)
+    measured: ClassVar[Sequence[str]] = ("psnr",)
     options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
     network_options = ("code",)
     noise = 0.0

@@ -140,8 +140,10 @@ class Keypoints(Task):
         names = self.classes
         sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
         pairs = [(names.index(a), names.index(b)) for a, b in sides if b in names]
-        settings = augment, self.input_shape[1:], len(names), self.normalize, self.moves
-        return training_steps(*settings, pairs=pairs)
+        size, augment = self.input_shape[1:], augment or "none"
+        return training_steps(
+            augment, size, len(names), self.normalize, self.moves, pairs=pairs
+        )
 
     def create_loss(self) -> nn.Loss:
         return HeatmapLoss(self.sigma)

@@ -29,6 +29,8 @@ class CrossEntropyDiceLoss(nn.CrossEntropyLoss):
     Settings are those of :class:`xcnn.nn.CrossEntropyLoss`.
     """
 
+    ignore_index: int
+
     def forward(self, input: Any, target: Any) -> Tensor:
         overlap = F.dice_loss(input, target, ignore_index=self.ignore_index)
         return super().forward(input, target) + overlap
