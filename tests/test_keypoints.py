@@ -142,7 +142,7 @@ def test_settings_of_the_task():
     assert set(np.unique(picture[:, 0, 0])) == {230, 25, 75}
     assert not picture[:, 4:].any()
     assert not pixels.any()
-    assert (task.draw(pixels, np.float32([[1, 1, 0.1], [-9, 20, 0.8]])) == 0).all()
+    assert (task.draw(pixels, np.float32([[1, 1, 0.05], [-9, 20, 0.8]])) == 0).all()
 
 
 def test_from_the_command_line(tmp_path, capsys):

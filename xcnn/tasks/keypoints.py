@@ -18,7 +18,7 @@ from .task import Exported, Option, Task
 
 #: which points are joined by lines in pictures
 _LIMBS = {"stick-figures": "0-1,1-2,1-3,1-4,2-5,2-6"}
-_SURE = 0.2  # points below this score are not drawn
+_SURE = 0.1  # points below this score are not drawn
 # fmt: off
 _COLOURS = ((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
             (145, 30, 180), (70, 240, 240), (240, 50, 230))
