@@ -122,9 +122,12 @@ def defaults(arguments: argparse.Namespace) -> dict[str, float]:
 def _rate(text: str) -> str:
     """The text, if it is PATTERN=FACTOR."""
     pattern, _, factor = text.rpartition("=")
+    try:
+        check_number("factor", float(factor), 0)
+    except ValueError:
+        pattern = ""
     if not pattern:
-        raise ValueError
-    check_number("factor", float(factor), 0, 1e6)
+        raise ArgumentError(f"{text!r}: expected PATTERN=FACTOR, such as 'layer1.*=0.1'")
     return text
 
 
@@ -153,10 +156,10 @@ def create_optimizer(
     kind: Any = optim.BY_NAME[name]
     if config["betas"] and "betas" in inspect.signature(kind).parameters:
         values["betas"] = tuple(config["betas"])
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[float, list[nn.Parameter]] = {config["lr"]: []}  # the first is shown as "lr"
     for parameter in model.parameters():
         groups.setdefault(rates.get(parameter, config["lr"]), []).append(parameter)
-    return kind([{"params": params, "lr": lr} for lr, params in groups.items()], **values)
+    return kind([{"params": params, "lr": lr} for lr, params in groups.items() if params], **values)
 
 
 def create_schedule(

@@ -18,9 +18,11 @@ from .. import hints
 from . import augment, sources
 from .augment import *
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
+from .detection import CocoDetection, VOCDetection, load_boxes
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
+from .masks import MaskFolder, load_masks, read_mask, resize_mask
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
@@ -33,6 +35,7 @@ __all__ = [
     "Batch",
     "BatchTransform",
     "CSVDataset",
+    "CocoDetection",
     "Compose",
     "DataLoader",
     "DataSplits",
@@ -40,8 +43,10 @@ __all__ = [
     "Grayscale",
     "ImageFolder",
     "IterableDataset",
+    "MaskFolder",
     "Normalize",
     "Subset",
+    "VOCDetection",
     "WeightedRandomSampler",
     "arrays_of",
     "augment",
@@ -54,12 +59,16 @@ __all__ = [
     "kfold",
     "labels",
     "load",
+    "load_boxes",
     "load_folder",
+    "load_masks",
     "load_table_folder",
     "map_arrays",
     "names",
     "prefetch",
     "read_image",
+    "read_mask",
+    "resize_mask",
     "sources",
     "split",
     "split_folder",

@@ -13,11 +13,13 @@ Examples
 
 from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
+from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .keypoints import HeatmapLoss, Keypoints, Peaks
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .regression import Regression
+from .regression import Regression, StandardizedLoss
+from .segmentation import Segmentation
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "Autoencoder",
     "Classification",
     "Denoising",
+    "Detection",
+    "DetectionLoss",
     "ELBOLoss",
     "Exported",
     "GANLoss",
@@ -35,6 +39,8 @@ __all__ = [
     "Option",
     "Peaks",
     "Regression",
+    "Segmentation",
+    "StandardizedLoss",
     "Task",
     "create",
     "from_settings",

@@ -136,7 +136,7 @@ class Keypoints(Task):
         limbs = options.get("limbs") or _LIMBS.get(dataset.name, "")
         return super().of_data(dataset, loss, **{**options, "limbs": limbs})
 
-    def _steps(self, augment: str) -> list[Any]:
+    def steps(self, augment: str | None) -> list[Any]:
         names = self.classes
         sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
         pairs = [(names.index(a), names.index(b)) for a, b in sides if b in names]

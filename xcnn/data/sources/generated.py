@@ -1,4 +1,4 @@
-"""Synthetic datasets: two moons, crosses versus other strokes, and stick figures."""
+"""Synthetic datasets: moons, crosses among other strokes, stick figures, shapes to segment."""
 
 from __future__ import annotations
 
@@ -123,6 +123,87 @@ def stick_figures(count: int, size: int = 40, seed: int = 0) -> tuple[np.ndarray
     images = np.floor(np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
     seen = ((points >= -0.5) & (points < size - 0.5)).all(axis=2, keepdims=True)
     return images[:, None], np.concatenate([points, 2 * seen], axis=2).astype(np.float32)
+
+
+def shapes(count: int, size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw circles, squares and triangles that hide parts of each other, for segmentation.
+
+    Each image has one to five, of any colour, of equal area for equal size and turned by any angle,
+    on a textured background, with noise: only the outline tells the class.
+
+    Parameters
+    ----------
+    count : int
+        Number of images.
+    size : int, default 64
+        Height and width in pixels.
+    seed : int, default 0
+
+    Returns
+    -------
+    images : numpy.ndarray
+        uint8 (count, 3, size, size).
+    masks : numpy.ndarray
+        uint8 (count, size, size): 0 background, 1 circle, 2 square, 3 triangle.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    images = np.empty((count, 3, size, size), np.uint8)
+    masks = np.zeros((count, size, size), np.uint8)
+    for start in range(0, count, 50):  # small enough for the caches
+        part = slice(start, start + 50)
+        images[part], masks[part] = _scenes(rng, len(masks[part]), size)
+    return images, masks
+
+
+def _scenes(rng: np.random.Generator, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks of :func:`shapes`."""
+    ground = rng.uniform(0.2, 0.8, (count, 3, 1, 1)).astype(np.float32)
+    coarse = rng.uniform(-0.2, 0.2, (count, 3, 9, 9)).astype(np.float32)
+    stretch = _stretch(9, size)
+    pixels = ground + stretch @ coarse @ stretch.T
+    masks = np.zeros((count, size, size), np.uint8)
+    y, x = np.indices((size, size), np.float32)
+    drawn = rng.integers(1, 6, count)
+    # of each colour, more or less red, green and blue than the ground: no two alike in an image
+    order = rng.permuted(np.tile(np.arange(8), (count, 1)), axis=1)
+    signs = 2 * (order[..., None] >> np.arange(3) & 1) - 1  # (N, 8, 3)
+    for n in range(5):
+        kinds = rng.integers(1, 4, count)
+        centre = rng.uniform(0.1, 0.9, (2, count, 1, 1)).astype(np.float32) * size
+        radius = rng.uniform(0.1, 0.25, count).astype(np.float32) * size
+        turn = rng.uniform(0, 2 * np.pi, count)
+        inside = np.empty((count, size, size), np.float32)
+        for kind, sides in ((1, 0), (2, 4), (3, 3)):
+            own = kinds == kind
+            places = x - centre[0, own], y - centre[1, own]
+            inside[own] = _inside(*places, radius[own], turn[own], sides)
+        inside[drawn <= n] = -1
+        away = rng.uniform(0.2, 0.4, (count, 3)) * signs[:, n]
+        colour = ((ground + away[..., None, None]) % 1).astype(np.float32)
+        pixels += np.clip(inside + 0.5, 0, 1)[:, None] * (colour - pixels)
+        np.copyto(masks, kinds[:, None, None].astype(np.uint8), where=inside > 0)
+    pixels += 0.06 * rng.standard_normal(pixels.shape, np.float32)
+    return np.floor(np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8), masks
+
+
+def _inside(
+    x: np.ndarray, y: np.ndarray, radius: np.ndarray, turn: np.ndarray, sides: int
+) -> np.ndarray:
+    """How far pixels (N, H, W) are inside a circle (``sides`` 0) or polygon of equal area."""
+    if sides == 0:
+        return np.asarray(radius[:, None, None] - np.hypot(x, y))
+    inner = radius * np.sqrt(np.pi / (sides * np.tan(np.pi / sides)))  # of the inscribed circle
+    far = np.full(x.shape, -np.inf, np.float32)
+    for k in range(sides):
+        angle = (turn + 2 * np.pi * k / sides).astype(np.float32)[:, None, None]
+        np.maximum(far, x * np.cos(angle) + y * np.sin(angle), out=far)
+    return np.asarray(inner.astype(np.float32)[:, None, None] - far)
+
+
+def _stretch(count: int, size: int) -> np.ndarray:
+    """Linear interpolation between ``count`` values as a matrix (size, count)."""
+    places = np.linspace(0, count - 1, size)[:, None] - np.arange(count)
+    return np.maximum(0, 1 - np.abs(places)).astype(np.float32)
 
 
 def _strokes(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:

@@ -194,6 +194,17 @@ _DATASETS = (
         task="keypoints",
     ),
     Info(
+        name="shapes",
+        title="circles, squares and triangles that hide parts of each other, with masks",
+        origin="generated",
+        classes=("background", "circle", "square", "triangle"),
+        shape=(3, 64, 64),
+        counts=(2000, 500),
+        mean=(0.4986, 0.5015, 0.4966),
+        std=(0.2301, 0.2328, 0.2327),
+        task="segmentation",
+    ),
+    Info(
         name="symbols",
         title="any of six coloured symbols, which cover each other, several labels each",
         origin="generated",
