@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from .. import data, nn
@@ -108,7 +109,7 @@ class Keypoints(Task):
 
     name = "keypoints"
     text = "the places of named points, such as joints"
-    networks = ("hourglass",)
+    networks = ("hourglass", "unet_light", "unet")
     datasets = tuple(n for n in data.names() if data.info(n).task == "keypoints")
     losses = {"mse": "heatmaps: the highest pixel of each is its point"}
     measured = ("pck",)
@@ -130,6 +131,11 @@ class Keypoints(Task):
                 f"limbs={self.limbs!r}: expected pairs of points such as 0-1, from 0 to {last}"
             )
         self._pairs = [(numbers[a], numbers[b]) for a, b in pairs]
+
+    @classmethod
+    def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
+        """Images and ``keypoints.csv``, see :func:`xcnn.data.load_table_folder`."""
+        return data.load_table_folder(root, "keypoints.csv", "keypoints", **settings)
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
