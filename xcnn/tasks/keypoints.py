@@ -11,7 +11,6 @@ from .. import functional as F
 from ..arrays import Array
 from ..checks import check_number
 from ..data import DataSplits
-from ..data.augment import training_steps
 from ..errors import ArgumentError, printable
 from ..extend import register_task
 from ..tensor import Tensor
@@ -142,12 +141,11 @@ class Keypoints(Task):
         limbs = options.get("limbs") or _LIMBS.get(dataset.name, "")
         return super().of_data(dataset, loss, **{**options, "limbs": limbs})
 
-    def steps(self, augment: str | None) -> list[Any]:
+    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
         names = self.classes
         sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
         pairs = [(names.index(a), names.index(b)) for a, b in sides if b in names]
-        settings = augment, self.input_shape[1:], len(names), self.normalize, self.moves
-        return training_steps(*settings, pairs=pairs)
+        return super().steps(augment, pairs=pairs, **settings)
 
     def create_loss(self) -> nn.Loss:
         return HeatmapLoss(self.sigma)
