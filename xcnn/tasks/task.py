@@ -243,14 +243,16 @@ class Task:
         """
         return data.Compose(self.steps(augment))
 
-    def steps(self, augment: str | None) -> list[Any]:
-        """The parts of :meth:`transform`: augmentation with what moves along, normalisation."""
+    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
+        """The parts of :meth:`transform`: augmentation with what moves along, normalisation.
+
+        ``settings`` are arguments of :class:`xcnn.data.WithTarget`.
+        """
         augment = augment or "none"
         if augment != "none" and len(self.input_shape) != 3:
             raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
-        return training_steps(
-            augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
-        )
+        given = augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
+        return training_steps(*given, **settings)
 
     # -- network ----------------------------------------------------------------------------
 
