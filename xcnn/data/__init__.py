@@ -22,15 +22,18 @@ from .detection import CocoDetection, VOCDetection, load_boxes
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
+from .masks import MaskFolder, load_masks, read_mask, resize_mask
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
+from .table_folder import load_table_folder
 from .tables import CSVDataset
-from .transforms import Compose, Normalize, is_unscaled
+from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
     "Batch",
+    "BatchTransform",
     "CSVDataset",
     "CocoDetection",
     "Compose",
@@ -40,6 +43,7 @@ __all__ = [
     "Grayscale",
     "ImageFolder",
     "IterableDataset",
+    "MaskFolder",
     "Normalize",
     "Subset",
     "VOCDetection",
@@ -57,10 +61,14 @@ __all__ = [
     "load",
     "load_boxes",
     "load_folder",
+    "load_masks",
+    "load_table_folder",
     "map_arrays",
     "names",
     "prefetch",
     "read_image",
+    "read_mask",
+    "resize_mask",
     "sources",
     "split",
     "split_folder",

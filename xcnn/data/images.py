@@ -20,16 +20,15 @@ from ..threads import Pool
 
 DECODERS = Pool("xcnn-decode")
 THREADS = min(8, os.cpu_count() or 1)
+_ORIENTATION = 0x0112  # in the metadata of a photograph; from 5 on, height and width are swapped
 _UPLOADED = ("PNG", "JPEG")
-_EXPECTED = "Expected a PNG, JPEG or .npy file"
-_ORIENTATION = 0x0112  # the tag of EXIF; from 5 on, the sides are exchanged
 _SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
 
 
 def read_image(
     path: str | os.PathLike[str],
-    shape: tuple[int, int, int],
+    shape: tuple[int, int | None, int | None],
     invert: bool = False,
     crop: bool = False,
 ) -> np.ndarray:
@@ -43,7 +42,7 @@ def read_image(
     shape : tuple of int
         (C, H, W) of the result. C = 1 converts colours to grey (ITU-R 601 luma), C = 3 repeats grey
         as R = G = B. Images of another size are resized to H×W by bilinear interpolation, without
-        keeping the aspect ratio.
+        keeping the aspect ratio; None keeps the height or the width of the file.
     invert : bool, default False
         Invert the pixels, for photographs of ink on paper if the model was trained on bright
         strokes on a dark background, as in MNIST.
@@ -67,7 +66,7 @@ def read_image(
     read, kind = _read_file, "an image"
     if path.suffix.lower() == ".npy":
         read, kind = _read_npy, "an array"
-    with reading(path, f"cannot be read as {kind}", _EXPECTED, DataError):
+    with reading(path, f"cannot be read as {kind}", "Expected a PNG, JPEG or .npy file", DataError):
         image = read(path)
         as_it_is = isinstance(image, np.ndarray) and image.shape == tuple(shape)
         pixels = image if as_it_is else _fit(image, shape, path, crop)
@@ -112,10 +111,30 @@ def decode_image(
 
 
 def _check(shape: Any, invert: Any, crop: Any) -> None:
-    if not are_ints(shape, 3) or min(shape) < 1:
+    given = shape if not isinstance(shape, tuple) else [1 if n is None else n for n in shape]
+    if not are_ints(given, 3) or min(given) < 1 or shape[0] is None:
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
     check_flag("invert", invert)
     check_flag("crop", crop)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of an image file as :func:`read_image` shows it, without reading its pixels.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not an image.
+    """
+    path = Path(check_path("path", path))
+    with reading(path, "cannot be read as an image", "Expected a PNG or JPEG file", DataError):
+        if path.suffix.lower() == ".npy":
+            return _read_npy(path).shape[-2:]
+        with open_file(path) as file:
+            image = _identified(file)
+            is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        width, height = image.size[::-1] if is_turned else image.size
+    return height, width
 
 
 def encode_image(
@@ -197,47 +216,10 @@ def _read_file(path: Path) -> Any:
         return _read_pillow(file, path)
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of an image as :func:`read_image` reads it, from the header of the file.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read or is not an image.
-    """
-    path = Path(check_path("path", path))
-    with reading(path, "cannot be read as an image", _EXPECTED, DataError):
-        if path.suffix.lower() == ".npy":
-            height, width = _read_npy(path).shape[1:]
-            return height, width
-        import_pillow()
-        with open_file(path) as file:
-            image = _open_pillow(file)
-            is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            return image.size if is_turned else image.size[::-1]
-
-
-def _open_pillow(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:
-    """Read the header of an image file and check its size: an image of Pillow."""
-    Image = import_pillow()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    try:
-        image = Image.open(file, formats=formats)
-    except Image.UnidentifiedImageError as error:  # its text shows Python's object for the file
-        raise ValueError("unknown format, or damaged") from error
-    _check_size(image, Image.MAX_IMAGE_PIXELS, size)
-    return image
-
-
 def _read_pillow(file: BinaryIO, name: Any, formats: Sequence[str] | None = None) -> Any:
     """Read an image file, of any format or some: a Pillow image of mode L or RGB."""
     Image = import_pillow()
-    from PIL import ImageOps
-
-    image = _open_pillow(file, formats)
-    ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
-    image.load()
+    image = open_pillow(file, formats)
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -249,6 +231,31 @@ def _read_pillow(file: BinaryIO, name: Any, formats: Sequence[str] | None = None
         white.paste(image, mask=image)
         image = white
     return image if image.mode == mode else image.convert(mode)
+
+
+def open_pillow(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:
+    """Read an image file, of any format or some, as a Pillow image of its own mode."""
+    image = _identified(file, formats)
+    from PIL import ImageOps
+
+    ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
+    image.load()
+    return image
+
+
+def _identified(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:
+    """A Pillow image whose pixels are not read yet, but of which there are not too many."""
+    Image = import_pillow()
+    from PIL import UnidentifiedImageError
+
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:  # its text shows Python's object for the file
+        raise ValueError("unknown format, or damaged") from error
+    _check_size(image, Image.MAX_IMAGE_PIXELS, size)
+    return image
 
 
 def _check_size(image: Any, limit: int | None, file_size: int) -> None:
@@ -289,7 +296,9 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return np.array(np.moveaxis(pixels, 2, 0) if last else pixels, order="C")
 
 
-def _fit(image: Any, shape: tuple[int, int, int], path: Any, crop: bool) -> np.ndarray:
+def _fit(
+    image: Any, shape: tuple[int, int | None, int | None], path: Any, crop: bool
+) -> np.ndarray:
     """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
     channels, *size = shape
@@ -304,7 +313,7 @@ def _fit(image: Any, shape: tuple[int, int, int], path: Any, crop: bool) -> np.n
         array = image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2))
         image = Image.fromarray(array)
     image = image.convert("L") if channels == 1 else image
-    target = (size[1], size[0])  # (width, height), Pillow's order
+    target = (size[1] or image.width, size[0] or image.height)  # Pillow's order
     if image.size != target:
         box = _centre_box(image.size, target) if crop else None
         image = image.resize(target, Image.Resampling.BILINEAR, box)

@@ -23,7 +23,8 @@ __all__ = [
     "DiceLoss", "FocalLoss", "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss",
     "L1Loss", "Loss", "LovaszLoss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "PoissonNLLLoss", "SmoothL1Loss",
-    "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss", "TverskyLoss",
+    "SoftMarginLoss", "SoftmaxFocalLoss", "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss", "TverskyLoss",
 ]
 # fmt: on
 
@@ -86,9 +87,12 @@ class Loss(_Criterion):
         targets that only this loss and some metrics take.
     threshold : float
         For binary targets: a larger output predicts 1.
+    term_names : tuple of str
+        Of a loss that is a sum: names of what :meth:`terms` returns, each of which is a metric.
     """
 
     target: ClassVar[str] = "values"
+    term_names: ClassVar[tuple[str, ...]] = ()
     threshold: ClassVar[float] = 0.5
     _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
@@ -103,6 +107,10 @@ class Loss(_Criterion):
         Of a model with several outputs, a tuple or dict, only if the loss takes such.
         """
         return output
+
+    def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
+        """The terms of a loss that is a sum, by name, each the mean over the examples."""
+        return {}
 
     def divisor(self, output: Any, target: Any) -> Any:
         """What the mean over a batch divides by; see :meth:`total`.
@@ -306,6 +314,15 @@ class MultiLabelSoftMarginLoss(_LogitLoss, function=F.multilabel_soft_margin_los
 
 class FocalLoss(_LogitLoss, function=F.focal_loss):
     """:func:`xcnn.functional.focal_loss`."""
+
+
+class SoftmaxFocalLoss(CrossEntropyLoss, function=F.softmax_focal_loss):
+    """:func:`xcnn.functional.softmax_focal_loss`.
+
+    Attributes
+    ----------
+    weight : Buffer (C,) or None
+    """
 
 
 class _RegionLoss(Loss):

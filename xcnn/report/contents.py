@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, metrics
 from ..data import DataLoader, Subset
 from ..errors import XcnnError
 from ..notebook import duration
@@ -101,7 +101,7 @@ def _charts(columns: list[str]) -> list[dict[str, Any]]:
     for name in quantities:
         parts = {"train": f"train_{name}", "test": f"val_{name}"}
         series = [[part, c] for part, c in parts.items() if c in columns]
-        charts.append({"name": name, "title": _title(name), "series": series})
+        charts.append({"name": name, "title": metrics.title(name), "series": series})
     rates = [[c, c] for c in columns if c == "lr" or c.startswith("lr_")]
     has_test = any(c.startswith("val_") for c in columns)
     others = {
@@ -119,18 +119,7 @@ def _charts(columns: list[str]) -> list[dict[str, Any]]:
     ]
     known = {column for chart in charts for _, column in chart["series"]} | {"epoch", "seconds"}
     rest = [c for c in columns if c not in known]
-    return charts + [{"name": c, "title": _title(c), "series": [["train", c]]} for c in rest]
-
-
-_NAMES = {
-    **{"f1": "F1", "iou": "IoU", "psnr": "PSNR", "ssim": "SSIM", "r2": "R²", "mae": "MAE"},
-    **{"mse": "MSE", "map_50": "mAP@0.5", "map_75": "mAP@0.75", "coco_map": "mAP"},
-    **{"lr": "Learning rate", "average_precision": "mAP"},
-}
-
-
-def _title(name: str) -> str:
-    return _NAMES.get(name, name.replace("_", " ").capitalize())
+    return charts + [{"name": c, "title": metrics.title(c), "series": [["train", c]]} for c in rest]
 
 
 def best_epoch(columns: Mapping[str, Sequence[Any]]) -> tuple[str, int] | None:
@@ -164,7 +153,7 @@ def overview(
     for quantity in () if run.task is None else run.task.measured:
         for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
             if rows and rows[-1].get(name) is not None:
-                add(f"{part} {_title(quantity)}", f"{rows[-1][name]:.4f}")
+                add(f"{part} {metrics.title(quantity)}", f"{rows[-1][name]:.4f}")
                 break
     planned = run.epochs or len(rows)
     done = f"{len(rows)} of {planned}" if planned != len(rows) else str(len(rows))

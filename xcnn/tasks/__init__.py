@@ -11,14 +11,34 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
+from .autoencoder import Autoencoder, Denoising
 from .classification import Classification, of_each_class
+from .detection import Detection, DetectionLoss
+from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .keypoints import Keypoints
+from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
+from .regression import Regression, StandardizedLoss
+from .segmentation import Segmentation
 from .task import Exported, Option, Task
 
 __all__ = [
+    "GAN",
+    "VAE",
+    "Autoencoder",
     "Classification",
+    "Denoising",
+    "Detection",
+    "DetectionLoss",
+    "ELBOLoss",
     "Exported",
+    "GANLoss",
+    "Keypoints",
+    "MultiLabel",
     "Option",
+    "Regression",
+    "Segmentation",
+    "StandardizedLoss",
     "Task",
     "create",
     "from_settings",

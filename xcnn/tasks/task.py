@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from .. import data, models
+from .. import data, metrics, models
 from ..arrays import Array
 from ..checks import are_ints, check_choice, check_texts
 from ..data import DataSplits, Normalize
@@ -47,11 +47,14 @@ class Exported(NamedTuple):
         Names of the outputs.
     text : str
         What they are, and how to get predictions from them; it is stored in the file.
+    input_shape : tuple of int, optional
+        Of one input, if it is not that of the task.
     """
 
     model: Module
     outputs: tuple[str, ...]
     text: str
+    input_shape: tuple[int, ...] | None = None
 
 
 class Task:
@@ -92,10 +95,17 @@ class Task:
         :class:`xcnn.data.WithTarget`: "masks", "boxes", "keypoints"; None: nothing.
     options : dict
         By name, the settings that only this task (or some) has.
+    from_data : sequence of str
+        More arguments of the constructor, which :meth:`of_data` finds in the targets; stored like
+        the options.
     has_labels : bool
         Whether the targets are class labels, one or more for each example.
     counts_confusions : bool
         Whether a prediction is one class, so that a report counts which is taken for which.
+    defaults : dict
+        Values of options of ``xcnn train`` that are better for it than the usual ones, by name:
+        "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for few and for
+        many examples, two numbers.
     image_size : int
         Height and width to which the pictures of a folder are resized by default.
 
@@ -113,9 +123,15 @@ class Task:
     measured: ClassVar[Sequence[str]] = ()
     moves: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Option]] = {}
+    from_data: ClassVar[Sequence[str]] = ()
     has_labels: ClassVar[bool] = False
     counts_confusions: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
     image_size: ClassVar[int] = 64
+
+    if TYPE_CHECKING:  # the options
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,
@@ -211,21 +227,25 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """The arguments that create the task again, and its name as "task"; for JSON."""
         names = ("classes", "input_shape", "mean", "std", "scale", "loss", *self.options)
+        names += tuple(self.from_data)
         found = {name: getattr(self, name) for name in names}
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
         return {"task": self.name, **listed}
 
-    def transform(self, augment: str = "none") -> Any:
+    def transform(self, augment: str | None = None) -> Any:
         """The transform of batches (x, y) of the data into what the network and the loss take.
 
         Parameters
         ----------
         augment
-            Names in ``xcnn.data.augment.RECIPES`` separated by commas; "none" for evaluation.
+            For training: names in ``xcnn.data.augment.RECIPES`` separated by commas, or "none".
+            None for evaluation, in which all is as it is each time.
         """
-        return data.Compose(self._steps(augment))
+        return data.Compose(self.steps(augment))
 
-    def _steps(self, augment: str) -> list[Any]:
+    def steps(self, augment: str | None) -> list[Any]:
+        """The parts of :meth:`transform`: augmentation with what moves along, normalisation."""
+        augment = augment or "none"
         if augment != "none" and len(self.input_shape) != 3:
             raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
         return training_steps(
@@ -270,9 +290,8 @@ class Task:
         count
             Number of examples.
         """
-        return ", ".join(f"{name} {values[name]:.4f}" for name in self.measured) or (
-            f"loss {values['loss']:.4f}"
-        )
+        measured = [f"{metrics.title(name)} {values[name]:.4f}" for name in self.measured]
+        return ", ".join(measured) or f"loss {values['loss']:.4f}"
 
     # -- predictions --------------------------------------------------------------------------
 

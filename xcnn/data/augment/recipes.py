@@ -67,7 +67,10 @@ RECIPES = {
 #: those of :data:`RECIPES` that change the labels too, and come after normalisation
 MIXTURES = ("mixup", "cutmix")
 # "standard" by dataset; other datasets and image folders get flip and crop
-_STANDARD = {"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]}
+_STANDARD = {
+    **{"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]},
+    **{"symbols": ["flip", "vflip"], "discs": []},
+}
 
 
 def recipe_names(text: str, dataset: str = "") -> list[str]:

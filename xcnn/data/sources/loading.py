@@ -13,13 +13,20 @@ from ...checks import check_int
 from ...errors import DataError
 from ..dataset import ArrayDataset, map_arrays
 from ..splits import DataSplits
-from . import canvases, cifar, digits, generated, idx
+from . import canvases, cifar, digits, figures, generated, idx
 from .download import DownloadError, fetch
 from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
 
 _FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
-_GENERATORS = {"moons": generated.moons, "cross": generated.cross}
+_GENERATORS = {
+    "moons": generated.moons,
+    "cross": generated.cross,
+    "shapes": generated.shapes,
+    "symbols": figures.symbols,
+    "discs": figures.discs,
+    "stick-figures": generated.stick_figures,
+}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Info:
         ``"embedded"`` in the package, ``"generated"`` on loading, or the format of its files,
         ``"idx"`` or ``"cifar"``.
     classes : tuple of str
-        Name of each label, from 0.
+        Name of each label, from 0; of each number that is to be predicted, for "regression".
     shape : tuple of int
         Shape of one item: (C, H, W) or (F,).
     counts : tuple of int
@@ -181,6 +181,50 @@ _DATASETS = (
         counts=(4000, 1000),
         mean=(0.1130,),
         std=(0.2266,),
+    ),
+    Info(
+        name="stick-figures",
+        title="people of six strokes, whose seven joints are to be found",
+        origin="generated",
+        classes=("head", "neck", "hip", "left hand", "right hand", "left foot", "right foot"),
+        shape=(1, 40, 40),
+        counts=(1200, 300),
+        mean=(0.0924,),
+        std=(0.1924,),
+        task="keypoints",
+    ),
+    Info(
+        name="shapes",
+        title="circles, squares and triangles that hide parts of each other, with masks",
+        origin="generated",
+        classes=("background", "circle", "square", "triangle"),
+        shape=(3, 64, 64),
+        counts=(2000, 500),
+        mean=(0.4986, 0.5015, 0.4966),
+        std=(0.2301, 0.2328, 0.2327),
+        task="segmentation",
+    ),
+    Info(
+        name="symbols",
+        title="any of six coloured symbols, which cover each other, several labels each",
+        origin="generated",
+        classes=("circle", "cross", "flower", "ring", "square", "triangle"),
+        shape=(3, 32, 32),
+        counts=(2000, 500),
+        mean=(0.2177, 0.2154, 0.2167),
+        std=(0.2230, 0.2203, 0.2229),
+        task="multi-label",
+    ),
+    Info(
+        name="discs",
+        title="discs on noise, whose centre and radius are to be predicted",
+        origin="generated",
+        classes=("x", "y", "radius"),
+        shape=(1, 32, 32),
+        counts=(2000, 500),
+        mean=(0.4987,),
+        std=(0.1675,),
+        task="regression",
     ),
     Info(
         name="digit-boxes",
