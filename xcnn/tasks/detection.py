@@ -97,6 +97,7 @@ class Detection(Task):
     options = {
         "score": Option(float, 0.3, "probability from which objects are drawn and listed"),
     }
+    defaults = {"augment": "zoom,shift,color", "lr": 2e-3}
     has_labels = True
     score: float
 
