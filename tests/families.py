@@ -38,6 +38,7 @@ COUNTS = {
     "fcn_resnet18": 11_769_301,
     "fcn_resnet50": 32_957_013,
     "googlenet": 6_624_904,
+    "hourglass": 242_736,
     "lenet5": 61_706,
     "lenet5_1998": 60_000,
     "mlp": 101_770,

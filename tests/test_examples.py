@@ -85,7 +85,7 @@ def test_new_digits(run, capsys, tmp_path, task):
     result = run("new_digits", "--task", task, *settings)
     first = result["reconstruction" if task == "vae" else "d_loss"]
     assert f"{first:.2f}"[:-1] in capsys.readouterr().out
-    assert xcnn.data.read_image(file, (1, 256, 256)).std() > 0.1
+    assert xcnn.data.read_image(file, (1, 272, 272)).std() > 0.1
 
 
 @needs_mnist
@@ -150,6 +150,21 @@ def test_onnx_there_and_back(run, capsys):
     assert result["after"] >= 0.9
     assert result["difference"] < 1e-3 or math.isnan(result["difference"])
     assert "Conv(" in capsys.readouterr().out
+
+
+def test_stick_figures(run, tmp_path):
+    """A tenth of the pictures, one epoch: it only starts to learn."""
+    file = tmp_path / "pictures.png"
+    result = run("stick_figures", "--limit", 96, "--epochs", 2, "--pictures", file)
+    assert 0 < result["pck"] < 1
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_segmentation(run, capsys):
+    """A thirtieth of the pictures, half of the epochs."""
+    result = run("segmentation", "--epochs", 6, "--limit", 64)
+    assert result["iou"] > 0.15
+    assert "IoU of triangle: " in capsys.readouterr().out
 
 
 def test_detection(run, tmp_path):

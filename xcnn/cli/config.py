@@ -106,8 +106,8 @@ def check_options(arguments: argparse.Namespace) -> None:
     if arguments.class_weight and not is_of_classes:
         raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
     if arguments.best is not None:
-        names = [*task.measured, *arguments.metrics]
-        measured = ["loss", "accuracy", *(metrics.create(name).name for name in names)]
+        own = (metrics.create(name).name for name in arguments.metrics)
+        measured = ["loss", "accuracy", *task.measured, *own]
         columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
         check_choice("--best", arguments.best, columns)
     for name in recipe_names(arguments.augment, arguments.data):

@@ -147,7 +147,7 @@ class Keypoints(Task):
         return HeatmapLoss(self.sigma)
 
     def result(self, values: Any, count: int) -> str:
-        return f"{values['pck']:.2%} of the points within a tenth of their figure's size"
+        return f"PCK {values['pck']:.2%} (points within a tenth of their figure's size)"
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         points = zip(self.classes, prediction, strict=True)
