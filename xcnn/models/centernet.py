@@ -223,7 +223,7 @@ class CenterNetLoss(BoxLoss):
         _, labels = boxes_and_labels(target, output[0].dtype)
         return output[0].backend.xp.maximum((labels >= 0).sum(axis=1), 1).sum()
 
-    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
+    def prediction(self, output: Any) -> dict[str, Tensor]:
         heatmap, size, offset = output
         _, classes, rows, columns = heatmap.shape
         is_peak = F.eq(F.max_pool2d(heatmap, 3, 1, 1), heatmap)

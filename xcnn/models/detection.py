@@ -36,7 +36,7 @@ class BoxLoss(nn.Loss):
         super().__init__()
         self.input_size = pair(input_size, "input_size")
 
-    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
+    def prediction(self, output: Any) -> dict[str, Tensor]:
         """The objects that were found.
 
         Returns

@@ -248,7 +248,7 @@ class SSDLoss(BoxLoss):
             matches, _, _ = self._matches(self._anchors(codes), target, xp)
             return xp.maximum((matches >= 0).sum(), 1)
 
-    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
+    def prediction(self, output: Any) -> dict[str, Tensor]:
         codes, logits = output
         anchors = Tensor(self._anchors(codes))
         boxes = F.clip_boxes_to_image(_decoded(codes, anchors), self.input_size)
