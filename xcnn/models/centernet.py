@@ -239,7 +239,8 @@ class CenterNetLoss(BoxLoss):
         centres = F.astype(cells, sizes.dtype) + offsets
         corners = F.concat([centres - sizes / 2, centres + sizes / 2], 2) * STRIDE
         labels = F.floor_divide(index, rows * columns)
-        return self.found(self.clipped(corners), F.sigmoid(logits), labels)
+        boxes = F.clip_boxes_to_image(corners, self.input_size)
+        return self.found(boxes, F.sigmoid(logits), labels)
 
 
 def _gaussians(xp: Any, cells: Array, sizes: Array, labels: Array, shape: Any) -> Array:

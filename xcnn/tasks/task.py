@@ -104,8 +104,8 @@ class Task:
         Whether a prediction is one class, so that a report counts which is taken for which.
     defaults : dict
         Values of options of ``xcnn train`` that are better for it than the usual ones, by name:
-        "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for few and for
-        many examples, two numbers.
+        "augment", "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for
+        few and for many examples, two numbers.
     image_size : int
         Height and width to which the pictures of a folder are resized by default.
 
