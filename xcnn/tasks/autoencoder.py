@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import backends, data, models, random
 from ..arrays import Array
@@ -29,7 +29,7 @@ class OfPictures(Task):
         for name in data.names()
         if data.info(name).task == "classification" and data.info(name).kind == "images"
     )
-    network_options: tuple[str, ...] = ()  # options that its networks take
+    network_options: ClassVar[tuple[str, ...]] = ()  # options that its networks take
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -62,7 +62,7 @@ class Autoencoder(OfPictures):
     text = "compress pictures to a few numbers and reconstruct them"
     networks = ("autoencoder",)
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
-    measured = ("psnr",)
+    measured: ClassVar[tuple[str, ...]] = ("psnr",)
     options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
     network_options = ("code",)
     noise = 0.0
