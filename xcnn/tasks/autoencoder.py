@@ -28,7 +28,7 @@ class OfPictures(Task):
         for name in data.names()
         if data.info(name).task == "classification" and data.info(name).kind == "images"
     )
-    network_options: tuple[str, ...] = ()  # options that its networks take
+    network_options: ClassVar[tuple[str, ...]] = ()  # options that its networks take
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
