@@ -21,15 +21,17 @@ from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arra
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import decode_image, read_image
 from .loader import DataLoader, prefetch
+from .pictures import PictureFolder, load_pictures
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
 from .tables import CSVDataset
-from .transforms import Compose, Normalize, is_unscaled
+from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
 __all__ = [
     "ArrayDataset",
     "Batch",
+    "BatchTransform",
     "CSVDataset",
     "Compose",
     "DataLoader",
@@ -39,6 +41,7 @@ __all__ = [
     "ImageFolder",
     "IterableDataset",
     "Normalize",
+    "PictureFolder",
     "Subset",
     "WeightedRandomSampler",
     "arrays_of",
@@ -52,6 +55,7 @@ __all__ = [
     "labels",
     "load",
     "load_folder",
+    "load_pictures",
     "map_arrays",
     "names",
     "prefetch",

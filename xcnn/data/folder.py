@@ -21,7 +21,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
     *(".ppm", ".tif", ".tiff", ".webp"),
 )
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 class ImageFolder(Dataset):
@@ -88,15 +88,18 @@ class ImageFolder(Dataset):
         self.root = check_path("root", root)
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
-        classes = None if classes is None else check_texts("classes", classes)
-        folders = _class_folders(Path(root), classes)
+        self._list(None if classes is None else check_texts("classes", classes))
+        if on_error == "skip":
+            self._drop_unreadable()
+
+    def _list(self, classes: Sequence[str] | None) -> None:
+        """Set the classes, and the path and the label of each image."""
+        folders = _class_folders(Path(self.root), classes)
         self.classes = list(folders) if classes is None else classes
         files = {name: image_files(folder) for name, folder in folders.items()}
         self.paths = [path for paths in files.values() for path in paths]
         labels = [self.classes.index(name) for name in files]
         self.labels = np.repeat(np.array(labels, np.int64), [len(f) for f in files.values()])
-        if on_error == "skip":
-            self._drop_unreadable()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -181,7 +184,7 @@ def split_folder(
             "right: expected one folder of images per class",
             stacklevel=2,
         )
-    tests = [root / name for name in _TEST_FOLDERS if train_root != root and (root / name).is_dir()]
+    tests = [root / name for name in TEST_FOLDERS if train_root != root and (root / name).is_dir()]
     if tests:
         test = ImageFolder(tests[0], **{**settings, "classes": images.classes})
         return images, test, images.classes

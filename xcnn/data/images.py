@@ -25,7 +25,7 @@ _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 6
 
 def read_image(
     path: str | os.PathLike[str],
-    shape: tuple[int, int, int],
+    shape: tuple[int, int | None, int | None],
     invert: bool = False,
     crop: bool = False,
 ) -> np.ndarray:
@@ -39,7 +39,7 @@ def read_image(
     shape : tuple of int
         (C, H, W) of the result. C = 1 converts colours to grey (ITU-R 601 luma), C = 3 repeats grey
         as R = G = B. Images of another size are resized to H×W by bilinear interpolation, without
-        keeping the aspect ratio.
+        keeping the aspect ratio; None keeps the height or the width of the file.
     invert : bool, default False
         Invert the pixels, for photographs of ink on paper if the model was trained on bright
         strokes on a dark background, as in MNIST.
@@ -108,7 +108,8 @@ def decode_image(
 
 
 def _check(shape: Any, invert: Any, crop: Any) -> None:
-    if not are_ints(shape, 3) or min(shape) < 1:
+    given = shape if not isinstance(shape, tuple) else [1 if n is None else n for n in shape]
+    if not are_ints(given, 3) or min(given) < 1 or shape[0] is None:
         raise ArgumentError(f"shape={shape!r}: expected three ints >= 1, (C, H, W)")
     check_flag("invert", invert)
     check_flag("crop", crop)
@@ -213,7 +214,7 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return np.array(np.moveaxis(pixels, 2, 0) if last else pixels, order="C")
 
 
-def _fit(image: Any, shape: tuple[int, int, int], path: Any, crop: bool) -> np.ndarray:
+def _fit(image: Any, shape: tuple[int, int | None, int | None], path: Any, crop: bool) -> np.ndarray:
     """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
     channels, *size = shape
@@ -228,7 +229,7 @@ def _fit(image: Any, shape: tuple[int, int, int], path: Any, crop: bool) -> np.n
         array = image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2))
         image = Image.fromarray(array)
     image = image.convert("L") if channels == 1 else image
-    target = (size[1], size[0])  # (width, height), Pillow's order
+    target = (size[1] or image.width, size[0] or image.height)  # Pillow's order
     if image.size != target:
         box = _centre_box(image.size, target) if crop else None
         image = image.resize(target, Image.Resampling.BILINEAR, box)

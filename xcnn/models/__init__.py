@@ -10,6 +10,7 @@ from .alexnet import *
 from .autoencoder import *
 from .convnext import *
 from .densenet import *
+from .edsr import *
 from .efficientnet import *
 from .espcn import *
 from .googlenet import *
@@ -23,6 +24,7 @@ from .resnet import *
 from .shufflenet import *
 from .simple import *
 from .squeezenet import *
+from .transformer_net import *
 from .unet import *
 from .vgg import *
 from .vision_transformer import *

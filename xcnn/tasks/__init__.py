@@ -13,12 +13,14 @@ Examples
 
 from .classification import Classification
 from .registry import create, from_settings, get, load_installed, names, of_network
+from .super_resolution import SuperResolution
 from .task import Exported, Option, Task
 
 __all__ = [
     "Classification",
     "Exported",
     "Option",
+    "SuperResolution",
     "Task",
     "create",
     "from_settings",

@@ -15,13 +15,17 @@ from ...checks import check_int
 from ...errors import DataError
 from ..dataset import ArrayDataset, map_arrays
 from ..splits import DataSplits
-from . import cifar, digits, generated, idx
+from . import cifar, digits, generated, idx, photos
 from .download import DownloadError, fetch
 from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
 
 _FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
-_GENERATORS = {"moons": generated.moons, "cross": generated.cross}
+_GENERATORS = {
+    "moons": generated.moons,
+    "cross": generated.cross,
+    "photos": photos.photos,
+}
 
 
 @dataclass(frozen=True)

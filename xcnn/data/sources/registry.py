@@ -179,6 +179,18 @@ _DATASETS = (
         mean=(0.1130,),
         std=(0.2266,),
     ),
+    Info(
+        name="photos",
+        title="crops of the photographs in scikit-image and scikit-learn",
+        origin="generated",
+        classes=(),
+        shape=(3, 96, 96),
+        counts=(1200, 120),
+        mean=(0.5157, 0.4347, 0.4012),
+        std=(0.2560, 0.2502, 0.2671),
+        credit="see the packages",
+        task="super-resolution",
+    ),
 )
 
 REGISTRY = {record.name: record for record in _DATASETS}
