@@ -13,6 +13,7 @@ from .densenet import *
 from .edsr import *
 from .efficientnet import *
 from .espcn import *
+from .features import Features, load_features
 from .googlenet import *
 from .lenet import *
 from .lenet_1998 import *
@@ -30,4 +31,13 @@ from .vgg import *
 from .vision_transformer import *
 from .weights import read_weights as read_weights
 
-__all__ = ["PARTS", "classifiers", "create", "default", "names", *names()]
+__all__ = [
+    "PARTS",
+    "Features",
+    "classifiers",
+    "create",
+    "default",
+    "load_features",
+    "names",
+    *names(),
+]
