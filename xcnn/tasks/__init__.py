@@ -13,6 +13,7 @@ Examples
 
 from .classification import Classification
 from .registry import create, from_settings, get, load_installed, names, of_network
+from .style import Stylized, StyleLoss, StyleTransfer, gram_matrix, style_transfer
 from .super_resolution import SuperResolution
 from .task import Exported, Option, Task
 
@@ -20,12 +21,17 @@ __all__ = [
     "Classification",
     "Exported",
     "Option",
+    "StyleLoss",
+    "StyleTransfer",
+    "Stylized",
     "SuperResolution",
     "Task",
     "create",
     "from_settings",
     "get",
+    "gram_matrix",
     "load_installed",
     "names",
     "of_network",
+    "style_transfer",
 ]

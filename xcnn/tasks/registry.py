@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import extend
 from ..errors import ArgumentError, did_you_mean, show
-from . import classification, super_resolution  # noqa: F401  (registers its tasks)
+from . import classification, style, super_resolution  # noqa: F401  (registers its tasks)
 from .task import Task
 
 #: the group of entry points by which an installed package adds tasks
