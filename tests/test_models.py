@@ -51,7 +51,8 @@ def test_every_network_takes_classes_and_shape():
     for name in models.names():
         assert len(models.default(name, "input_shape")) == 3
         assert models.default(name, "num_classes") in (None, 2, 10, 1000)
-    assert set(models.names()) - set(models.classifiers()) == {"autoencoder", "espcn", "unet"}
+    others = {"autoencoder", "dcgan", "espcn", "unet", "vae"}
+    assert set(models.names()) - set(models.classifiers()) == others
 
 
 def test_names():
@@ -92,6 +93,8 @@ def test_create(name, backend):
         (lambda: models.unet(input_shape=(1, 64, 15)), "unet needs images of at least 16×16"),
         (lambda: models.unet(input_shape=(64, 64)), "unet needs images"),
         (lambda: models.autoencoder(input_shape=(1, 28, 30)), "width divisible by 4"),
+        (lambda: models.dcgan(input_shape=(1, 30, 28)), "dcgan halves images twice"),
+        (lambda: models.vae(input_shape=(28, 28)), "vae needs images"),
         (lambda: models.espcn(input_shape=(1, 28)), "espcn needs images"),
         (lambda: models.espcn(upscale_factor=0), "upscale_factor=0"),
         (lambda: models.lenet5_1998(input_shape=(1, 30, 30)), "takes 28×28 and 32×32 pixels"),

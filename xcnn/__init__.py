@@ -43,7 +43,10 @@ from .tensor import (
 #: modules that the operations and layers do not need, and names from them: imported on first access
 _ON_ACCESS = {
     **{name: name for name in ("callbacks", "data", "demo", "explain", "metrics", "models")},
-    **{name: name for name in ("onnx", "plot", "report", "serialize", "tasks", "testing", "training")},
+    **{
+        name: name
+        for name in ("onnx", "plot", "report", "serialize", "tasks", "testing", "training")
+    },
     **dict.fromkeys(("load", "load_state", "save"), "serialize"),
     **dict.fromkeys(("Epoch", "Trainer"), "training"),
 }

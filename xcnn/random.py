@@ -6,6 +6,8 @@ reproducible.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,24 @@ def generator() -> np.random.Generator:
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A context with a generator of its own; afterwards the library's goes on where it was.
+
+    Raises
+    ------
+    ArgumentError
+        Not an int >= 0.
+    """
+    global _generator
+    before = generator()
+    manual_seed(seed)
+    try:
+        yield
+    finally:
+        _generator = before
 
 
 def next_key() -> int:

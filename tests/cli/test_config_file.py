@@ -89,7 +89,7 @@ def test_options_of_the_command_line_come_first(run, here):
     ("text", "message"),
     [
         ("epocs = 3", "a.toml: unknown setting epocs (did you mean 'epochs'?)"),
-        ("zzz = 3", "a.toml: unknown setting zzz: expected one of model, data, data_dir, "),
+        ("zzz = 3", "a.toml: unknown setting zzz: expected one of model, task, "),
         ('epochs = "3"', "a.toml: epochs = '3': expected a whole number"),
         ("epochs = true", "a.toml: epochs = True: expected a whole number"),
         ("epochs = 0", "a.toml: epochs = 0: expected a whole number >= 1, got '0'"),
@@ -102,7 +102,7 @@ def test_options_of_the_command_line_come_first(run, here):
             "a.toml: optimizer = 'adm': invalid choice: 'adm' (did you mean 'adam'",
         ),
         ("metrics = [1]", "a.toml: metrics = [1]: expected a list of strings"),
-        ('metrics = ["f2"]', "a.toml: metrics = ['f2']: 'f2' is no metric for classes: expected"),
+        ('metrics = ["f2"]', "a.toml: metrics = ['f2']: 'f2' is no metric: expected"),
         ("ema = 2.5", "a.toml: ema = 2.5: decay=2.5: expected a number from 0 to 1"),
         ("batch_size = 2\nbatch-size = 3", "a.toml: batch_size is set twice, with - and with _"),
         ("[training]\nepochs = 3", "a.toml: unknown setting training"),
@@ -127,7 +127,7 @@ def test_files_that_are_missing(run, here):
 
 def test_a_choice_of_the_data_is_left_open(shades):
     arguments = SimpleNamespace(
-        data=str(shades), data_dir=None, limit=None, model=None, epochs=None,
+        task="classification", data=str(shades), data_dir=None, limit=None, model=None, epochs=None,
         optimizer="lion", lr=None, weight_decay=0.5,
     )  # fmt: skip
     config_file.fill_in(arguments)

@@ -138,7 +138,7 @@ def test_files_that_are_not_images(run, shades):
     [
         ("--augment flop", "augment='flop': expected names separated by commas, of flip, vflip"),
         ("--augment none,flip", "augment='none,flip'"),
-        ("--data moons --augment flip", "moons holds features: use none"),
+        ("--data moons --augment flip", "augment='flip' changes images, not features: use none"),
         (
             "--augment flip,mixup --loss nll",
             "mixup mixes labels, which --loss nll does not support",

@@ -55,7 +55,7 @@ def test_help_all(run, command):
 def test_options_in_groups(run):
     titles = re.findall(r"^(\S.*):$", run("train --help-all").out, re.MULTILINE)
     assert titles == [
-        *("positional arguments", "options", "data", "training", "optimiser"),
+        *("positional arguments", "options", "task", "data", "training", "optimiser"),
         *("initial and frozen weights", "device", "measuring and logging"),
         *("run folder, interrupting and repeating", "examples"),
     ]
@@ -116,7 +116,7 @@ def test_version(run):
         ),
         (
             "train --metrics f2",
-            "argument --metrics: 'f2' is no metric for classes: expected some of auroc",
+            "argument --metrics: 'f2' is no metric: expected some of auroc",
         ),
     ],
 )

@@ -78,7 +78,7 @@ def test_an_edited_config(run, here, name, value, text):
             "train --best val_f1",
             "--best='val_f1': expected one of train_loss, train_accuracy",
         ),
-        ("train --metrics foo", "argument --metrics: 'foo' is no metric for classes: expected"),
+        ("train --metrics foo", "argument --metrics: 'foo' is no metric: expected"),
         ("train --ema 2", "argument --ema: decay=2.0: expected a number from 0 to 1"),
         ("train --time-limit abc", "argument --time-limit: limit='abc': expected a time such as"),
         ("train --checkpoint-every 0steps", "argument --checkpoint-every: every='0steps': expect"),

@@ -76,6 +76,7 @@ def test_the_config(run):
         "warmup": 0,
         "clip_norm": None,
         "loss": "cross_entropy",
+        "task": "classification",
         "init": None,
         "new_head": False,
         "freeze": [],

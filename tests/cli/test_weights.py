@@ -7,8 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import xcnn
-from xcnn import models, nn
-from xcnn.cli.train import with_output_layer
+from xcnn import models, nn, tasks
 
 TRAIN = "train small_cnn --limit 20 --epochs 1 --quiet --device cpu --out run"
 
@@ -180,12 +179,15 @@ def test_the_output_layer_of_a_loss():
         def forward(self, x):
             return self.fc(x)
 
+    def with_output(network, loss):
+        return tasks.Classification(["a", "b"], (3,), loss=loss).with_output(network)
+
     x = np.ones((1, 3), np.float32)
     for loss, total in (("nll", np.exp), ("binary_cross_entropy", np.asarray)):
-        y = total(with_output_layer(Network(), loss)(x).data)
+        y = total(with_output(Network(), loss)(x).data)
         assert ((y > 0) & (y < 1)).all()
     network = Network()
-    assert with_output_layer(network, "cross_entropy") is network
+    assert with_output(network, "cross_entropy") is network
 
 
 def test_init_from_pytorch(run):

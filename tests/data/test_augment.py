@@ -34,6 +34,7 @@ from xcnn.data import (
     training_transform,
 )
 from xcnn.data.augment import MIXTURES, RECIPES, recipe_names
+from xcnn.data.augment.affine import warp
 from xcnn.data.augment.operations import OPERATIONS
 from xcnn.errors import ArgumentError, DataError, DTypeError, ShapeError
 from xcnn.testing import assert_close
@@ -535,8 +536,14 @@ def operate(backend, name, x, magnitudes, order=0, fill=0):
     is_float = x.dtype.kind == "f"
     pixels = np.ascontiguousarray(x.transpose(1, 2, 3, 0), x.dtype if is_float else "float32")
     magnitudes = np.broadcast_to(np.array(magnitudes, float), len(x))
-    settings = magnitudes, 1 if is_float else 255, order, np.asarray(fill)
-    y = backend.to_host(OPERATIONS[name].function(backend, backend.asarray(pixels), *settings))
+    operation, pixels, y = OPERATIONS[name], backend.asarray(pixels), pixels
+    if operation.matrices:
+        matrices = operation.matrices(x.shape[2:], magnitudes)
+        y = backend.to_host(warp(backend, pixels, matrices, order, np.asarray(fill)))
+    elif operation.change:
+        magnitudes = backend.asarray(magnitudes.astype(pixels.dtype))
+        changed = operation.change(backend.xp, pixels, magnitudes, 1 if is_float else 255)
+        y = backend.to_host(changed)
     assert y.dtype == pixels.dtype
     return (y if is_float else np.rint(y)).transpose(3, 0, 1, 2).astype(x.dtype)
 

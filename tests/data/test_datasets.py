@@ -42,7 +42,7 @@ def put(source: Path, target: Path) -> None:
 
 
 def test_names_and_info():
-    assert names() == ["digits", "mnist", "fashion-mnist", "cifar10", "moons", "cross"]
+    assert names()[:6] == ["digits", "mnist", "fashion-mnist", "cifar10", "moons", "cross"]
     for name in names():
         record = info(name)
         assert record.name == name

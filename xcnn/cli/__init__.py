@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from .. import __version__, interrupt
+from .. import __version__, interrupt, tasks
 from ..errors import LINES, XcnnError, printable
 from . import (
     compare,
@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    if "--task" in (sys.argv if argv is None else argv):
+        tasks.load_installed()  # the parser needs their options
     parser = _parser()
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):

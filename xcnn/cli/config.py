@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, data, metrics
+from .. import __version__, backends, data, metrics, tasks
 from ..checks import check_choice
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
+from ..nn import LOSSES
 from . import optimizer, sources
-from .run_folder import RunFolder, is_binary
+from .run_folder import RunFolder
 
 SMALL = 10_000  # images; smaller datasets get more epochs by default
 #: options copied to the config unchanged
 _COPIED = (
-    *("limit", "batch_size", "loss", "init", "new_head", "seed", "precision", "data_dir"),
+    *("limit", "batch_size", "init", "new_head", "seed", "precision", "data_dir"),
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
     *("checkpoint_every", "keep", "best", "log", "report"),
 )
@@ -43,15 +43,60 @@ def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **{k: Path(config[k]).name for k in paths if config.get(k)}}
 
 
+def choose_task(arguments: argparse.Namespace) -> None:
+    """Fill in the task, by the network or the data if it is not named, and what follows from it.
+
+    Raises
+    ------
+    ArgumentError
+        A network, data, a loss or an option that is not for the task.
+    """
+    name, model, source = arguments.task, arguments.model, arguments.data
+    if name is None and source is not None and not sources.is_folder(source):
+        of_data = tasks.get(data.info(source).task)
+        name = of_data.name if model is None or model in of_data.networks else None
+    if name is None:
+        name = "classification" if model is None else tasks.of_network(model)
+    task = tasks.get(name or "classification")
+    arguments.task = task.name
+    if model is not None and model not in task.networks:
+        of_model = tasks.of_network(model)
+        hint = f"it is for {of_model}" if of_model else "train it with xcnn.Trainer"
+        raise ArgumentError(
+            f"{model} cannot be trained for {task.name} ({hint}): choose one of "
+            f"{', '.join(task.networks)}"
+        )
+    arguments.data = source or task.datasets[0]
+    if not sources.is_folder(arguments.data):
+        sources.check_dataset(task, arguments.data)
+    arguments.loss = arguments.loss or next(iter(task.losses))
+    check_choice("--loss", arguments.loss, list(task.losses))
+    known = {option for each in tasks.names() for option in tasks.get(each).options}
+    for option in known - task.options.keys():
+        if option in arguments.given:
+            raise ArgumentError(
+                f"--{option.replace('_', '-')} is not for {task.name}: leave it out"
+            )
+
+
+def task_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the task, with its defaults filled in."""
+    known = tasks.get(arguments.task).options
+    given = {name: getattr(arguments, name, None) for name in known}
+    return {name: known[name].default if v is None else v for name, v in given.items()}
+
+
 def check_options(arguments: argparse.Namespace) -> None:
     """Check the options that do not depend on the data before loading it."""
-    loss = arguments.loss
+    loss, task = arguments.loss, tasks.get(arguments.task)
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
-    if arguments.class_weight and is_binary(loss):
+    is_of_classes = loss not in LOSSES or LOSSES[loss].target == "classes"
+    if arguments.class_weight and not is_of_classes:
         raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
     if arguments.best is not None:
-        measured = ["loss", "accuracy", *(metrics.create(name).name for name in arguments.metrics)]
+        names = [*task.measured, *arguments.metrics]
+        measured = ["loss", "accuracy", *(metrics.create(name).name for name in names)]
         columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
         check_choice("--best", arguments.best, columns)
     for name in recipe_names(arguments.augment, arguments.data):
@@ -90,7 +135,8 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
         config["data"] = os.path.abspath(arguments.data)
     if sources.is_folder(config["data"]) and not os.path.isdir(config["data"]):
         raise ArgumentError(f"{config['data']} is gone: if it was moved, pass --data FOLDER")
-    for name in ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision"):
+    same = ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision", "task")
+    for name in same:
         setattr(arguments, name, config[name])
     if "device" not in arguments.given:
         arguments.device = config["device"]
@@ -111,7 +157,8 @@ def check_same_data(config: dict[str, Any], dataset: data.DataSplits) -> None:
 
 def change_of_data(config: dict[str, Any], dataset: data.DataSplits) -> str:
     """What has changed in the data since the run began, as a sentence; else empty."""
-    found = {"classes": list(dataset.classes), "input_shape": list(dataset.image_shape)}
+    task = tasks.from_settings(config).on_data(dataset)
+    found = {"classes": list(task.classes), "input_shape": list(task.input_shape)}
     if sources.is_folder(config["data"]):
         found["files"] = sources.files(dataset)
     for name, value in found.items():
@@ -123,26 +170,18 @@ def change_of_data(config: dict[str, Any], dataset: data.DataSplits) -> str:
 
 def of_options(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[str, Any]:
     """All settings, with defaults filled in."""
-    loss = arguments.loss
     if len(dataset.image_shape) != 3 and arguments.model not in (None, "mlp"):
         raise ArgumentError(
             f"{arguments.model} takes images, but {dataset.name} holds features: use mlp"
         )
-    if is_binary(loss) and len(dataset.classes) != 2:
-        raise ArgumentError(
-            f"--loss {loss} needs two classes, but {dataset.name} has {len(dataset.classes)}: use "
-            "cross_entropy or nll"
-        )
+    kind = tasks.get(arguments.task)
+    task = kind.of_data(dataset, arguments.loss, **task_options(arguments))
     epochs = arguments.epochs or _default_epochs(len(dataset.train))
     return {
         "xcnn": __version__,
-        "model": arguments.model or _default_model(dataset.image_shape),
+        "model": arguments.model or kind.default_network(dataset.kind),
         "data": dataset.name,
-        "classes": dataset.classes,
-        "input_shape": list(dataset.image_shape),
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "scale": dataset.normalize().scale,
+        **task.settings(),
         "augment": ",".join(recipe_names(arguments.augment, arguments.data)) or "none",
         **sources.settings(arguments),
         **({"files": sources.files(dataset)} if sources.is_folder(arguments.data) else {}),
@@ -158,10 +197,6 @@ def count_epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
-def _default_model(shape: Sequence[int]) -> str:
-    return "lenet5" if len(shape) == 3 else "mlp"
-
-
 def _default_epochs(images: int) -> int:
     return 20 if images < SMALL else 5
 
@@ -171,9 +206,10 @@ def fill_in(arguments: argparse.Namespace) -> None:
 
     The model and the epochs depend on the data, so a folder of images leaves them open.
     """
-    vars(arguments).update(optimizer.defaults(arguments))
+    vars(arguments).update({**optimizer.defaults(arguments), **task_options(arguments)})
     if not sources.is_folder(arguments.data):
         status = data.status(arguments.data, arguments.data_dir)
         images = min(status.counts[0], arguments.limit or status.counts[0])
-        arguments.model = arguments.model or _default_model(data.info(arguments.data).shape)
+        kind = data.info(arguments.data).kind
+        arguments.model = arguments.model or tasks.get(arguments.task).default_network(kind)
         arguments.epochs = arguments.epochs or _default_epochs(images)

@@ -1,4 +1,4 @@
-"""Measure the loss and accuracy of a trained network on test images.
+"""Measure the loss and accuracy of a trained network, or what else its task measures.
 
 xcnn evaluate runs/lenet5-digits-1
 xcnn evaluate model.onnx --data mnist
@@ -24,11 +24,16 @@ def add_options(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    trainer, config = network.open_trainer(arguments)
+    trainer, task, config = network.open_network(arguments)
     if config["loss"] is None:
         raise ArgumentError(
             f"{arguments.model} was not written by xcnn export: its normalisation, classes and "
             "loss are unknown; use xcnn.onnx.load and xcnn.Trainer"
+        )
+    if config.get("postprocessed"):
+        raise ArgumentError(
+            f"{arguments.model} computes predictions, from which the loss cannot be measured: "
+            "export it without --postprocess, or evaluate the run"
         )
     is_file = network.is_onnx(Path(arguments.model))
     if is_file and not arguments.data and sources.is_folder(config["data"]):
@@ -36,12 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.model} was trained on {config['data']!r}, which is not the name of a "
             "dataset: pass the folder of images as --data"
         )
-    title, test = sources.test_data(arguments, config)
-    transform = network.normalization(config)
-    loader = data.DataLoader(test, batch_size=arguments.batch_size, transform=transform)
-    result = trainer.evaluate(loader)
-    accuracy, total = result["accuracy"] or 0.0, len(test)
-    say(
-        f"{title}: accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}), "
-        f"loss {result['loss']:.4f}"
-    )
+    title, test = sources.test_data(arguments, task, config)
+    loader = data.DataLoader(test, batch_size=arguments.batch_size, transform=task.transform())
+    values = trainer.evaluate(loader)
+    say(f"{title}: {task.result(values, len(test))}, loss {values['loss']:.4f}")

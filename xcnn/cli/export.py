@@ -1,7 +1,7 @@
 """Export a trained network as an ONNX file.
 
 xcnn export runs/lenet5-digits-1 model.onnx
-xcnn export runs/lenet5-digits-1 /tmp/digits.onnx
+xcnn export runs/unet-shapes-1 shapes.onnx --postprocess
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .. import backends, nn, onnx
+from .. import backends, onnx, tasks
 from ..errors import ArgumentError
 from . import network
 from .options import Parser, say
-from .run_folder import LOSSES, RunFolder
+from .run_folder import RunFolder
 
 
 def add_options(parser: Parser) -> None:
     parser.add("folder RUN", "run folder from xcnn train")
     parser.add("file FILE", "file to write, such as model.onnx")
+    inside = "let the file compute predictions, such as boxes after NMS, not the network's outputs"
+    parser.add("--postprocess", inside, action="store_true")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,19 +29,23 @@ def run(arguments: argparse.Namespace) -> None:
     if path.suffix.lower() != network.SUFFIX:
         raise ArgumentError(f"{path}: expected a file name that ends in {network.SUFFIX}")
     config, model = folder.load_config(), folder.load_model()
+    exported = tasks.from_settings(config).exported(model, arguments.postprocess)
     example = backends.get("cpu").xp.zeros((2, *config["input_shape"]), "float32")
-    metadata = network.metadata(config)
-    onnx.export(model, example, path, input_names="input", output_names="output", metadata=metadata)
-    say(_describe(path, model, config))
+    more = {"outputs": exported.text, "postprocessed": arguments.postprocess}
+    metadata = network.metadata(config, **more)
+    names: dict[str, Any] = {"input_names": "input", "output_names": list(exported.outputs)}
+    onnx.export(exported.model, example, path, **names, metadata=metadata)
+    say(_describe(path, exported, config))
 
 
-def _describe(path: Path, model: nn.Module, config: dict[str, Any]) -> str:
+def _describe(path: Path, exported: tasks.Exported, config: dict[str, Any]) -> str:
     shape = ", ".join(["batch", *map(str, config["input_shape"])])
-    count = sum(p.numel() for p in model.parameters())
+    count = sum(p.numel() for p in exported.model.parameters())
+    classes = f"; {len(config['classes'])} classes" if config["classes"] else ""
     mean, std = (", ".join(f"{v:.4g}" for v in config[key]) for key in ("mean", "std"))
     return (
         f"{path}: {count:,} parameters, {path.stat().st_size / 1024:,.0f} KiB\n"
         f"  input: float32 ({shape}), "
         f"(x / {config['scale']:g} - mean) / std with mean {mean}, std {std}\n"
-        f"  output: {LOSSES[config['loss']].output}; {len(config['classes'])} classes"
+        f"  {', '.join(exported.outputs)}: {exported.text}{classes}"
     )

@@ -5,32 +5,58 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import backends, data, onnx
+from .. import backends, onnx, tasks
+from .. import functional as F
+from ..data import DataSplits
 from ..errors import ArgumentError, FileFormatError
 from ..files import open_file, parse_json, read_all, reading
 from ..training import Trainer
 from . import sources
+from .options import Parser, numbers
 from .run_folder import RunFolder, damaged_entries
 
 SUFFIX = ".onnx"
 MAX_INPUT = 2**27  # numbers, 512 MiB: the largest image or batch that a file may request
 MAX_NAMES = 2**20  # bytes of a list of class names
-#: entries of a run's config that an ONNX file stores, as JSON in its metadata
+_TOLERANCE = 1e-3  # for a sum of probabilities
+#: entries of metadata that every file from xcnn export has, as JSON
 _METADATA = ("classes", "data", "input_shape", "loss", "mean", "scale", "std")
 
 
-def open_trainer(arguments: argparse.Namespace) -> tuple[Trainer, dict[str, Any]]:
-    """Open ``arguments.model``, a run folder or an ONNX file, on ``arguments.device``.
+def add_unknown(parser: Parser) -> None:
+    """Add the options for ONNX files that do not say how they were trained."""
+    unknown = "for an ONNX file without metadata"
+    mean = f"mean of each channel of the training data, with pixels from 0 to 1; {unknown}"
+    parser.add("--mean X,...", mean, type=numbers)
+    parser.add("--std X,...", f"standard deviation of each channel; {unknown}", type=numbers)
+    parser.add("--classes FILE", f"text file of class names, one per line; {unknown}")
 
-    Returns
-    -------
+
+class Opened(NamedTuple):
+    """A trained network.
+
+    Attributes
+    ----------
     trainer : Trainer
         For evaluation and prediction.
+    task : Task
+        What it was trained for.
     config : dict
-        As in the run folder; "loss" and "classes" are None if an ONNX file does not store them.
+        As in the run folder, as far as a file has it; "crop" says whether the pictures of its
+        training data kept their aspect ratio, "loss" is None if nothing says how it was trained.
+    """
+
+    trainer: Trainer
+    task: tasks.Task
+    config: dict[str, Any]
+
+
+def open_network(arguments: argparse.Namespace) -> Opened:
+    """Open ``arguments.model``, a run folder or an ONNX file, on ``arguments.device``.
 
     Raises
     ------
@@ -50,19 +76,54 @@ def open_trainer(arguments: argparse.Namespace) -> tuple[Trainer, dict[str, Any]
         config = folder.load_config()
         config["crop"] = sources.is_folder(config["data"])
         model = folder.load_model()
-    if config is None:
-        config = {**_guess_config(path, model), **_check_options(options)}
-    elif options:
+    if config is not None and options:
         raise ArgumentError(
             f"--{next(iter(options))} is for ONNX files without metadata: {path} has its own"
         )
     model.to(backends.get(arguments.device))
-    return Trainer(model, loss=config["loss"] or "mse"), config
+    if config is None:
+        if "mean" not in options:
+            warnings.warn(
+                f"{path} does not say how its inputs are normalised: assuming pixels from 0 "
+                "to 1; pass the --mean and --std that it was trained with",
+                stacklevel=1,
+            )
+        guessed = _guess_task(path, model, _check_options(options))
+        config = {"crop": True, "loss": None, "task": guessed.name}
+        return Opened(Trainer(model, loss="mse"), guessed, config)
+    task = tasks.from_settings(config)
+    return Opened(Trainer(model, loss=task.create_loss(), metrics=task.measured), task, config)
 
 
-def normalization(config: dict[str, Any]) -> data.Normalize:
-    """The normalisation of the network's inputs."""
-    return data.Normalize(config["mean"], config["std"], scale=config["scale"])
+class _Unknown(tasks.Classification):
+    """A classifier that does not say how it was trained, nor always what its classes are called."""
+
+    has_labels = False  # a prediction counts them
+
+    def __init__(self, path: Path, batch: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.path, self.batch = path, batch
+
+    def on_data(self, dataset: DataSplits) -> tasks.Task:
+        return tasks.Classification.of_data(dataset)
+
+    def predict_one(self, trainer: Trainer, pixels: Any) -> Any:
+        x = self.normalize(pixels[None]).repeat(self.batch, axis=0)
+        outputs = trainer.predict(x, self.batch)[0]
+        if outputs.shape != (outputs.size, *(1,) * (outputs.ndim - 1)):  # may be (classes, 1, 1)
+            raise ArgumentError(
+                f"{self.path} outputs {outputs.shape} numbers per image: expected one for each "
+                "class; use xcnn.onnx.load for networks that are not classifiers"
+            )
+        outputs = outputs.reshape(-1)
+        self.classes = self.classes or [str(i) for i in range(len(outputs))]
+        if len(outputs) != len(self.classes):
+            raise FileFormatError(
+                f"{self.path}: the network outputs {outputs.shape} numbers per image, which "
+                f"does not fit {len(self.classes)} classes"
+            )
+        is_normalized = outputs.min() >= 0 and abs(outputs.sum() - 1) < _TOLERANCE
+        return outputs if is_normalized else F.softmax(outputs[None]).numpy()[0]
 
 
 def is_onnx(path: Path) -> bool:
@@ -79,9 +140,9 @@ def describe_inputs(model: onnx.Graph) -> str:
     return ", ".join(inputs) or "no inputs"
 
 
-def metadata(config: dict[str, Any]) -> dict[str, str]:
+def metadata(config: dict[str, Any], **more: Any) -> dict[str, str]:
     """The metadata of an exported file, as JSON values."""
-    entries = {key: config[key] for key in _METADATA}
+    entries = {**tasks.from_settings(config).settings(), **more}
     entries["crop"] = sources.is_folder(config["data"])
     entries["data"] = Path(config["data"]).name  # without this machine's folders
     return {key: json.dumps(value) for key, value in entries.items()}
@@ -98,8 +159,10 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
     if not set(_METADATA) <= set(model.metadata):
         return None
     with reading(f"{path}: the metadata", "is damaged", "Export it again"):
-        config = {key: parse_json(model.metadata[key]) for key in _METADATA}
-        config["crop"] = parse_json(model.metadata.get("crop", "false")) is True
+        name = parse_json(model.metadata.get("task", '"classification"'))
+        names = (*_METADATA, "crop", "postprocessed", *tasks.get(name).options)
+        config = {k: parse_json(model.metadata[k]) for k in names if k in model.metadata}
+        config |= {"task": name, "crop": config.get("crop") is True}
     wrong = damaged_entries(config)
     if wrong:
         raise FileFormatError(f"{path}: the metadata is damaged: wrong: {', '.join(wrong)}")
@@ -113,8 +176,8 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
     return config
 
 
-def _guess_config(path: Path, model: onnx.Graph) -> dict[str, Any]:
-    """The config of an image classifier that has no metadata."""
+def _guess_task(path: Path, model: onnx.Graph, given: dict[str, Any]) -> _Unknown:
+    """An image classifier that has no metadata."""
     shapes = list(model.inputs.values())
     batch, *shape = shapes[0] if len(shapes) == 1 and shapes[0] else (None,)
     is_image = len(shape) == 3 and all(isinstance(n, int) for n in shape) and shape[0] in (1, 3)
@@ -126,8 +189,7 @@ def _guess_config(path: Path, model: onnx.Graph) -> dict[str, Any]:
         )
     # the network may require this batch size
     batch = max(1, min(batch, MAX_INPUT // math.prod(shape))) if isinstance(batch, int) else 1
-    config = {"input_shape": list(shape), "mean": [0.0], "std": [1.0], "scale": 255, "crop": True}
-    return {**config, "loss": None, "classes": None, "batch": batch}
+    return _Unknown(path, batch, input_shape=shape, **given)
 
 
 def _read_names(file: str) -> list[str]:

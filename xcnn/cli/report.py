@@ -11,13 +11,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .. import backends
+from .. import backends, tasks
 from ..data import DataLoader, DataSplits
-from ..data.augment import training_transform
 from ..errors import ArgumentError, FileFormatError, XcnnError
 from ..report import LIMIT, Run, write
 from ..training import Trainer
-from . import network, sources
+from . import sources
 from .config import DEFAULTS, change_of_data, without_folders
 from .options import Parser, add_device, complain, count, path, say
 from .run_folder import RunFolder
@@ -67,23 +66,24 @@ def open_run(
         if not sources.is_folder(config["data"]):
             raise ArgumentError(f"--data is for runs on a folder of images, not {config['data']}")
         config["data"] = os.path.abspath(data)
-    trainer, dataset = None, None
+    trainer, dataset, task = None, None, tasks.from_settings(config)
     state = folder.state({**DEFAULTS, "epochs": len(history), **config}, history)
     if state == "training":
         missing.append(f"The training still runs: this is its state after epoch {len(history)}.")
     if isinstance(model, Exception):
         missing.append(f"The network cannot be read: {_first_sentence(model)}")
     else:
-        trainer = Trainer(model.to(backend), loss=config["loss"])
+        trainer = Trainer(model.to(backend), loss=task.create_loss(), metrics=task.measured)
     try:
         dataset = open_data(config, data_dir)
     except (XcnnError, OSError) as error:
         missing.append(f"The data are not shown: {_first_sentence(error)}")
+    parts: dict[str, Any] = {} if dataset is None else loaders(config, dataset)
     return Run(
         os.path.basename(os.path.abspath(path)),
         trainer,
-        **({} if dataset is None else loaders(config, dataset)),
-        classes=config["classes"],
+        **parts,
+        task=task,
         history=history,
         settings=without_folders(config),
         epochs=config.get("epochs"),
@@ -120,7 +120,7 @@ def open_data(config: dict[str, Any], data_dir: str | None) -> DataSplits:
     settings: dict[str, Any] = {
         **{"data": config["data"], "data_dir": data_dir or config.get("data_dir")},
         **{"limit": config.get("limit"), "seed": config.get("seed", 0), "quiet": True},
-        **{"image_size": None, "grey": False, "skip_unreadable": False},
+        **{"image_size": None, "grey": False, "skip_unreadable": False, "task": config["task"]},
     }
     if sources.is_folder(config["data"]):
         settings |= {**sources.folder_options(config), "data_dir": None}
@@ -133,8 +133,9 @@ def open_data(config: dict[str, Any], data_dir: str | None) -> DataSplits:
 
 def loaders(config: dict[str, Any], dataset: DataSplits) -> dict[str, DataLoader]:
     """The data as ``train``, with the run's augmentation, and ``test``."""
-    augment = training_transform(config.get("augment", "none"), dataset)
+    task = tasks.from_settings(config)
+    augment = task.transform(config.get("augment", "none"))
     return {
         "train": DataLoader(dataset.train, transform=augment, seed=config.get("seed", 0)),
-        "test": DataLoader(dataset.test, transform=network.normalization(config)),
+        "test": DataLoader(dataset.test, transform=task.transform()),
     }

@@ -12,10 +12,10 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from .. import models, nn, optim, serialize
-from ..errors import ArgumentError, FileFormatError
+from .. import optim, serialize, tasks
+from ..errors import ArgumentError, FileFormatError, XcnnError
 from ..files import MAX_JSON, open_file, read_all, read_json, reading
 from ..training import callbacks, folder
 from . import optimizer
@@ -27,34 +27,18 @@ MODEL, HISTORY, CONFIG = folder.MODEL, folder.HISTORY, "config.json"
 LOGS = {"csv": HISTORY, "json": "log.jsonl", "tensorboard": "tensorboard"}
 _SAVED = (MODEL, folder.CHECKPOINTS, *LOGS.values())
 #: columns that a history must have
-_IN_HISTORY = ("epoch", "val_loss", "val_accuracy", "seconds")
+_IN_HISTORY = ("epoch", "val_loss", "seconds")
 _MAX_NUMBER = 1e30  # float32 can still normalise with this
-
-
-class Loss(NamedTuple):
-    """A loss: the outputs of networks trained with it, and the output layer it needs, if any."""
-
-    output: str
-    layer: type[nn.Module] | None = None
-
-
-#: losses for classification
-LOSSES = {
-    "cross_entropy": Loss("scores, softmax gives the probabilities"),
-    "nll": Loss("logarithms of the probabilities", nn.LogSoftmax),
-    "binary_cross_entropy": Loss("the probability of the second class", nn.Sigmoid),
-    "binary_cross_entropy_with_logits": Loss("score, sigmoid gives the second class's probability"),
-}
 
 
 #: by entry: a type, [type] for a non-empty list of it, a dict whose keys are the valid values, or
 #: (one of these, another value)
 _REQUIRED: dict[str, Any] = {
-    **{"classes": [str], "data": str, "input_shape": [int], "loss": LOSSES},
+    **{"classes": ([str], []), "data": str, "input_shape": [int], "loss": str, "task": str},
     **{"mean": [float | int], "std": [float | int], "scale": float | int},
 }
 _OF_TRAINING: dict[str, Any] = {
-    **{"model": dict.fromkeys(models.classifiers()), "optimizer": optim.BY_NAME},
+    **{"model": str, "optimizer": optim.BY_NAME},
     **{"lr": float | int, "weight_decay": float | int, "warmup": int},
     **{"schedule": optimizer.SCHEDULES, "clip_norm": (float | int, None), "accumulate": int},
     **{name: ([str], []) for name in ("freeze", "metrics", "log")},
@@ -63,11 +47,6 @@ _OF_TRAINING: dict[str, Any] = {
     **dict.fromkeys(("best", "data_dir", "class_weight"), (str, None)),
     **{"ema": (float | int, None)},
 }
-
-
-def is_binary(loss: str | None) -> bool:
-    """Whether networks trained with this loss have one output for two classes."""
-    return loss is not None and loss.startswith("binary")
 
 
 class RunFolder:
@@ -248,9 +227,11 @@ class RunFolder:
             )
         folder.complete_if_free(self.path)
         config, required = read_json(path), _REQUIRED
-        if defaults is not None and isinstance(config, dict):
-            config |= {k: v for k, v in defaults.items() if k not in config}
-            required = {**_REQUIRED, **_OF_TRAINING}
+        if isinstance(config, dict):
+            config.setdefault("task", "classification")  # of a version before there were others
+            if defaults is not None:
+                config |= {k: v for k, v in defaults.items() if k not in config}
+                required = {**_REQUIRED, **_OF_TRAINING}
         wrong = damaged_entries(config, required)
         if wrong:
             raise FileFormatError(f"{path} is damaged: missing or wrong: {', '.join(wrong)}")
@@ -269,9 +250,17 @@ def _json(config: dict[str, Any]) -> bytes:
 
 
 def damaged_entries(config: Any, required: Mapping[str, Any] = _REQUIRED) -> list[str]:
-    """The required entries of a config that are missing or have the wrong type."""
+    """The required entries of a config that are missing or wrong; of the task's, why."""
     entries = config if isinstance(config, dict) else {}
-    return [key for key, kind in required.items() if not _is(entries.get(key), kind)]
+    wrong = [key for key, kind in required.items() if not _is(entries.get(key), kind)]
+    if not wrong:
+        try:
+            task = tasks.from_settings(entries)
+        except (XcnnError, TypeError, ValueError) as error:
+            return [str(error)]
+        if "model" in required and entries["model"] not in task.networks:
+            return ["model"]
+    return wrong
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import backends, explain, plot
+from .. import backends, explain, plot, tasks
 from ..errors import ArgumentError, DataError, OutOfRangeError, did_you_mean, printable
 from ..files import write_atomically
 from ..nn import Module
@@ -161,7 +161,8 @@ def _test_pictures(
             f"{opened.name} was trained on {config['data']!r}, which is not the name of a dataset: "
             "pass pictures, or the folder of images as --data"
         )
-    _, test = sources.test_data(arguments, {**config, "classes": opened.classes})
+    opened.count_classes()
+    _, test = sources.test_data(arguments, opened.task, config)
     wanted = arguments.index or list(range(min(_FIRST, most, len(test))))
     _check_count(len(wanted), most)
     if max(wanted) >= len(test):
@@ -175,7 +176,7 @@ def _features(opened: Classifier, pixels: Any, title: str, probabilities: Any) -
     if not maps:
         raise ArgumentError(f"{opened.name} has no layer whose outputs are images: no feature maps")
     figure = plot.feature_maps({printable(path): of for path, of in maps.items()})
-    chances = classifier.of_each_class(probabilities)
+    chances = tasks.of_each_class(probabilities)
     best = max(range(len(chances)), key=chances.__getitem__)
     text = f"{title}, predicted {printable(opened.classes[best])} ({chances[best]:.1%})"
     figure.suptitle(text, fontsize="medium", parse_math=False)

@@ -1,4 +1,4 @@
-"""The data of a command: a dataset by name, or a folder of images."""
+"""The data of a command: a dataset by name, or a folder of images; and the task they are for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import zlib
 from typing import Any
 
-from .. import data
-from ..data import ImageFolder, Subset, load_folder, split_folder, subsample
+from .. import data, tasks
+from ..data import Subset, subsample
 from ..errors import ArgumentError, did_you_mean
 from .options import Parser, count
 
@@ -27,7 +27,7 @@ def add_data_dir(parser: Parser) -> None:
 
 def add_folder(parser: Parser) -> None:
     """Add the options for reading a folder of images."""
-    size = "resize and centre-crop the images of a folder to N×N; default: 64"
+    size = "resize the images of a folder to N×N; default: that of the task, such as 64"
     parser.add("--image-size N", size, type=count)
     parser.add("--grey", "convert the images of a folder to greyscale", action="store_true")
     skip = "skip files of a folder that are damaged or not images, with a warning"
@@ -57,27 +57,37 @@ def training_data(arguments: argparse.Namespace) -> data.DataSplits:
         more = {"progress": not arguments.quiet, "limit": arguments.limit}
         return data.load(arguments.data, arguments.data_dir, **more)
     _refuse_data_dir(arguments.data_dir)
-    return load_folder(
-        arguments.data,
-        size=arguments.image_size or 64,
+    task = tasks.get(arguments.task)
+    side = arguments.image_size or task.image_size
+    return task.load_folder(
+        os.path.abspath(arguments.data),
+        size=(side, side),
         channels=1 if arguments.grey else 3,
         seed=arguments.seed,
         limit=arguments.limit,
-        **settings(arguments),
+        on_error=_on_error(arguments),
     )
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The config entries of a folder: how to handle unreadable files."""
-    on_error = "skip" if arguments.skip_unreadable else "refuse"
-    return {"on_error": on_error} if is_folder(arguments.data) else {}
+    """The config entries of a folder, which its data are read with again."""
+    if not is_folder(arguments.data):
+        return {}
+    side = arguments.image_size or tasks.get(arguments.task).image_size
+    return {"on_error": _on_error(arguments), "image_size": side}
+
+
+def _on_error(arguments: argparse.Namespace) -> str:
+    """How to handle unreadable files."""
+    return "skip" if arguments.skip_unreadable else "refuse"
 
 
 def folder_options(config: dict[str, Any]) -> dict[str, Any]:
     """The options with which a run read its folder of images, from its config."""
-    if not is_folder(config["data"]):
+    if "data" not in config or not is_folder(config["data"]):
         return {}
-    channels, size, *_ = config["input_shape"]
+    channels, *sides = config["input_shape"]
+    size = config.get("image_size") or sides[0]
     is_skipping = config.get("on_error") == "skip"
     return {"image_size": size, "grey": channels == 1, "skip_unreadable": is_skipping}
 
@@ -88,12 +98,14 @@ def files(dataset: data.DataSplits) -> str:
     for part in (dataset.train, dataset.test):
         while isinstance(part, Subset):
             part = part.dataset
-        if isinstance(part, ImageFolder):
-            names |= dict.fromkeys(os.path.relpath(path, dataset.name) for path in part.paths)
+        paths = getattr(part, "paths", ())
+        names |= dict.fromkeys(os.path.relpath(path, dataset.name) for path in paths)
     return f"{len(names)} (checksum {zlib.crc32(os.fsencode(chr(0).join(names))):08x})"
 
 
-def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[str, Any]:
+def test_data(
+    arguments: argparse.Namespace, task: tasks.Task, config: dict[str, Any]
+) -> tuple[str, Any]:
     """Test images of a run's dataset, or of ``--data`` instead, and what to call them.
 
     For the folder that the run was trained on, these are the images that were held out. For any
@@ -106,18 +118,40 @@ def test_data(arguments: argparse.Namespace, config: dict[str, Any]) -> tuple[st
         The data does not fit the network.
     """
     name = arguments.data or config["data"]
-    shape, classes = config["input_shape"], config["classes"]
     if is_folder(name):
         _refuse_data_dir(arguments.data_dir)
-        split, test = _test_folder(os.path.abspath(name), config)
-        return f"{name} {split}", subsample(test, arguments.limit, config.get("seed", 0))
-    record = data.info(name)
-    if list(record.shape) != shape or len(record.classes) != len(classes):
+        if len(task.input_shape) != 3:
+            raise ArgumentError(f"{name} holds images, but the network takes {task.input_shape}")
+        options = {"image_size": None, "grey": False, **folder_options(config)}
+        root, seed = os.path.abspath(name), config.get("seed", 0)
+        size = (options["image_size"],) * 2 if options["image_size"] else task.input_shape[1:]
+        settings = {"size": size, "channels": task.input_shape[0], "seed": seed}
+        settings["on_error"] = config.get("on_error", "refuse")
+        split, test = task.test_folder(root, root == config.get("data"), **settings)
+        return f"{name} {split}", subsample(test, arguments.limit, seed)
+    check_dataset(type(task), name)
+    dataset = data.load(name, arguments.data_dir, limit=arguments.limit)
+    other = task.on_data(dataset)
+    if other.input_shape != task.input_shape or len(other.classes) != len(task.classes):
         raise ArgumentError(
-            f"--data {name} has inputs {list(record.shape)} and {len(record.classes)} classes, but "
-            f"the network takes {shape} and {len(classes)}"
+            f"--data {name} has inputs {list(other.input_shape)} and {len(other.classes)} classes, "
+            f"but the network takes {list(task.input_shape)} and {len(task.classes)}"
         )
-    return f"{name} test", data.load(name, arguments.data_dir, limit=arguments.limit).test
+    return f"{name} test", dataset.test
+
+
+def check_dataset(task: type[tasks.Task], name: str) -> None:
+    """Refuse a named dataset that a task cannot be trained on.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if name not in task.datasets:
+        raise ArgumentError(
+            f"--data {name} is for {data.info(name).task}, not for {task.name}: choose "
+            f"{' or '.join(task.datasets)}, or a folder"
+        )
 
 
 def _name_or_folder(text: str) -> str:
@@ -127,17 +161,6 @@ def _name_or_folder(text: str) -> str:
         f"{text!r} is neither a folder nor a dataset"
         + (did_you_mean(text, data.names()) or f" ({', '.join(data.names())})")
     )
-
-
-def _test_folder(path: str, config: dict[str, Any]) -> tuple[str, Any]:
-    channels, *size = config["input_shape"]
-    if len(size) != 2:
-        raise ArgumentError(f"{path} holds images, but the network takes {config['input_shape']}")
-    settings = {"size": tuple(size), "channels": channels, "classes": config["classes"]}
-    settings["on_error"] = config.get("on_error", "refuse")
-    if path != config["data"] and not os.path.isdir(os.path.join(path, "train")):
-        return "all images", ImageFolder(path, **settings)
-    return "test", split_folder(path, seed=config.get("seed", 0), **settings)[1]
 
 
 def _refuse_data_dir(data_dir: str | None) -> None:

@@ -1,8 +1,8 @@
 """Train a network; without arguments, LeNet-5 on handwritten digits.
 
 xcnn train --data mnist --epochs 5
-xcnn train resnet20 --data cifar10 --augment standard --optimizer sgd --lr 0.1
 xcnn train small_cnn --data photos/ --image-size 64
+xcnn train unet --task segmentation
 xcnn train --resume runs/lenet5-digits-1 --epochs 40
 """
 
@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .. import backends, callbacks, data, interrupt, metrics, models, nn, random, report
-from ..data.augment import RECIPES, training_transform
+from .. import backends, callbacks, data, interrupt, metrics, models, nn, random, report, tasks
+from ..data.augment import RECIPES
 from ..errors import DivergenceError
 from ..training import Trainer
 from . import config_file, optimizer, sources, weights
@@ -27,37 +27,49 @@ from .config import (
     SMALL,
     check_options,
     check_same_data,
+    choose_task,
     count_epochs,
     of_options,
     of_run,
     without_folders,
 )
 from .options import Parser, add_device, complain, count, path, say, seed, size
-from .run_folder import LOGS, LOSSES, RunFolder, is_binary
+from .run_folder import LOGS, RunFolder
 
 #: options that --help shows
 _COMMON = (
-    *("model", "data", "augment", "epochs", "batch_size", "optimizer", "lr", "schedule"),
-    *("device", "best", "out", "resume", "config"),
+    *("model", "task", "data", "augment", "epochs", "batch_size", "optimizer", "lr", "schedule"),
+    *("device", "out", "resume", "config"),
 )
 
 
 def add_options(parser: Parser) -> None:
+    kinds = {name: tasks.get(name) for name in tasks.names()}
     names = "network, by default lenet5 for images and mlp for features: "
-    names += ", ".join(models.classifiers())
+    trained = {network for kind in kinds.values() for network in kind.networks}
+    names += ", ".join(sorted(trained))
     other = {
-        name: f"{name} outputs images: train it with xcnn.Trainer"
+        name: f"no task trains {name}: train it with xcnn.Trainer"
         for name in models.names()
-        if name not in models.classifiers()
+        if name not in trained
     }
-    parser.add("model MODEL", names, other, nargs="?", choices=models.classifiers())
+    parser.add("model MODEL", names, other, nargs="?", choices=sorted(trained))
+    parser.section("task")
+    what = "; ".join(f"{name}: {kind.text}" for name, kind in kinds.items())
+    what = f"what the network is trained for, by default what it or the data are for: {what}"
+    parser.add("--task NAME", what.replace("%", "%%"), type=_task, suggested=list(kinds))
+    options = {key: o for kind in kinds.values() for key, o in kind.options.items()}
+    for key, option in options.items():
+        users = ", ".join(k for k, kind in kinds.items() if key in kind.options)
+        text = f"{option.text}; for {users}; default: {option.default}".replace("%", "%%")
+        option_name = f"--{key.replace('_', '-')} {option.metavar}"
+        parser.add(option_name, text, type=option.type, values=type(option.default))
     parser.section("data")
     sources.add_data(
         parser,
-        f"name of a dataset, or a folder of images: {', '.join(data.names())}; a folder has one "
-        "folder per class in train/ and test/ (or val/), or directly in it, where a fifth is held "
-        "out for testing",
-        default="digits",
+        f"name of a dataset, or a folder of images: {', '.join(data.names())}; default: digits, or "
+        "the first of the task; a folder for classification has one folder per class in train/ and "
+        "test/ (or val/), or directly in it, where a fifth is held out for testing",
     )
     sources.add_folder(parser)
     recipes = ", ".join(f"{name} ({recipe.text})" for name, recipe in RECIPES.items())
@@ -74,8 +86,13 @@ def add_options(parser: Parser) -> None:
     parser.add("--batch-size N", "images per step", type=count, default=64)
     accumulate = "batches per step of the optimiser, to train with N times the batch size"
     parser.add("--accumulate N", accumulate, type=count, default=1)
-    losses = f"loss: {', '.join(LOSSES)}; the binary ones need two classes"
-    parser.add("--loss NAME", losses, choices=LOSSES, default="cross_entropy")
+    by_task = "; ".join(f"{name}: {', '.join(kind.losses)}" for name, kind in kinds.items())
+    losses_help = (
+        f"loss, by default the first of the task: {by_task}; those for classification that "
+    )
+    losses_help += "are binary need two classes"
+    known = list(dict.fromkeys(loss for kind in kinds.values() for loss in kind.losses))
+    parser.add("--loss NAME", losses_help, choices=known)
     weight = "balanced: classes weigh in the loss as if they were equally frequent"
     parser.add("--class-weight NAME", weight, choices=["balanced"])
     average = "test and save an exponential moving average of the weights, such as 0.999"
@@ -123,6 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.config is not None and not arguments.resume:
         config_file.apply(arguments)
     config = of_run(arguments) if arguments.resume else None
+    choose_task(arguments)
     check_options(arguments)
     if arguments.print_config and config is None:
         print(config_file.to_toml(arguments), end="")
@@ -134,16 +152,17 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         check_same_data(config, dataset)
     random.manual_seed(config["seed"])
-    model = create_model(config)
+    task = tasks.from_settings(config)
+    model = task.create_network(config["model"])
     init = config["init"] if not arguments.resume else None
     reset = weights.load_init(model, init, config["new_head"]) if init else []
     weights.freeze(model, config["freeze"])
-    model = with_output_layer(model, config["loss"]).to(backend)
-    loader = _loader(dataset, config, training=True)
+    model = task.with_output(model).to(backend)
+    loader = _loader(task, dataset, config, training=True)
     loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
-    trainer = _trainer(model, config, len(loader))
+    trainer = _trainer(task, model, config, len(loader))
     used = _callbacks(arguments, config)
-    test = _loader(dataset, config, training=False)
+    test = _loader(task, dataset, config, training=False)
     if arguments.resume:
         folder = RunFolder(Path(arguments.resume))
         folder.resume(config)
@@ -158,12 +177,13 @@ def run(arguments: argparse.Namespace) -> None:
             loader,
             epochs=config["epochs"],
             validation=test,
-            callbacks=used + _writers(config, folder, test),
+            callbacks=used + _writers(task, config, folder, test),
             progress=False,
             class_weight=config["class_weight"],
             resume=folder.path,
         )
-    _print_end(trainer, config["best"], len(dataset.test), folder, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    _print_end(trainer, task, config["best"], len(dataset.test), folder, seconds)
 
 
 def _open_device(arguments: argparse.Namespace) -> backends.Backend:
@@ -176,12 +196,14 @@ def _open_device(arguments: argparse.Namespace) -> backends.Backend:
     return backend
 
 
-def _trainer(model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
+def _trainer(task: tasks.Task, model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
     algorithm = optimizer.create_optimizer(config, model)
     steps = -(-batches // config["accumulate"])
     schedule = optimizer.create_schedule(config, algorithm, steps)
-    settings = {k: config[k] for k in ("loss", "precision", "clip_norm", "metrics", "accumulate")}
-    return Trainer(model, algorithm, schedule=schedule, **settings)
+    settings = {k: config[k] for k in ("precision", "clip_norm", "accumulate")}
+    measured = list(dict.fromkeys([*task.measured, *config["metrics"]]))
+    loss = task.create_loss()
+    return Trainer(model, algorithm, loss, schedule=schedule, metrics=measured, **settings)
 
 
 def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
@@ -198,7 +220,9 @@ def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[An
     return used
 
 
-def _writers(config: dict[str, Any], folder: RunFolder, test: data.DataLoader) -> list[Any]:
+def _writers(
+    task: tasks.Task, config: dict[str, Any], folder: RunFolder, test: data.DataLoader
+) -> list[Any]:
     """What writes to the run folder: the checkpoint, with history.csv, and the other logs."""
     every, keep, best = config["checkpoint_every"], config["keep"], config["best"]
     checkpoint = callbacks.ModelCheckpoint(folder.path, every, keep, best)
@@ -213,7 +237,7 @@ def _writers(config: dict[str, Any], folder: RunFolder, test: data.DataLoader) -
         images = next(iter(test))[0][:16] if is_picture else None
         used.append(callbacks.TensorBoardLogger(folder.path / LOGS["tensorboard"], images=images))
     if config["report"]:
-        shown = {"classes": config["classes"], "settings": without_folders(config)}
+        shown: dict[str, Any] = {"task": task, "settings": without_folders(config)}
         name = folder.path.name
         used.append(report.Report(folder.path / "report.html", test, name=name, **shown))
     return used
@@ -264,31 +288,15 @@ def _reporting(trainer: Trainer, folder: RunFolder) -> Iterator[None]:
         say(f"\ntime limit reached: {_saved(folder)}")
 
 
-def create_model(config: dict[str, Any]) -> Any:
-    """A new network whose outputs are logits."""
-    return models.create(
-        config["model"],
-        num_classes=1 if is_binary(config["loss"]) else len(config["classes"]),
-        input_shape=tuple(config["input_shape"]),
-    )
-
-
-def with_output_layer(model: nn.Module, loss: str) -> nn.Module:
-    """The network, followed by the output layer that the loss needs, if any."""
-    layer = LOSSES[loss].layer
-    if layer is None:
-        return model
-    network = model if isinstance(model, nn.Sequential) else nn.Sequential({"network": model})
-    return network.append(layer())
-
-
-def _loader(dataset: data.DataSplits, config: dict[str, Any], training: bool) -> data.DataLoader:
+def _loader(
+    task: tasks.Task, dataset: data.DataSplits, config: dict[str, Any], training: bool
+) -> data.DataLoader:
     return data.DataLoader(
         dataset.train if training else dataset.test,
         batch_size=config["batch_size"] if training else 256,
         shuffle=training,
         seed=config["seed"],
-        transform=training_transform(config["augment"] if training else "none", dataset),
+        transform=task.transform(config["augment"] if training else None),
     )
 
 
@@ -314,7 +322,12 @@ def _print_start(
 
 
 def _print_end(
-    trainer: Trainer, best: str | None, total: int, folder: RunFolder, seconds: float
+    trainer: Trainer,
+    task: tasks.Task,
+    best: str | None,
+    total: int,
+    folder: RunFolder,
+    seconds: float,
 ) -> None:
     if trainer.scaler is not None:
         skipped = trainer.scaler.skipped
@@ -325,9 +338,10 @@ def _print_end(
     if not trainer.history:
         return
     last = trainer.history[-1]
-    accuracy = last.val_accuracy or 0.0
+    values = {"loss": last.val_loss, "accuracy": last.val_accuracy}
+    values |= {name: last.metrics.get(f"val_{name}") for name in trainer.metrics}
     say(
-        f"test accuracy {accuracy:.2%} ({round(accuracy * total):,} of {total:,}) after "
+        f"test {task.result(values, total)} after "
         f"{count_epochs(last.epoch)} in {seconds:.1f} s{_best(trainer, best)}: {folder.path}"
     )
 
@@ -364,23 +378,24 @@ def _time(text: str) -> str:
     return text
 
 
+def _task(text: str) -> str:
+    """The name of a task, also of one that an installed package adds."""
+    return tasks.get(text).name
+
+
 def _metric_names() -> list[str]:
-    """The metrics of classes that are one number, except those that are always measured."""
-    return [name for name in metrics.names() if name not in ("loss", "accuracy") and _suits(name)]
-
-
-def _suits(name: str) -> bool:
-    metric = metrics.create(name)
-    return metric.is_scalar and "classes" in metric.targets
+    """The metrics that are one number, except those that are always measured."""
+    others = [name for name in metrics.names() if name not in ("loss", "accuracy")]
+    return [name for name in others if metrics.create(name).is_scalar]
 
 
 def _metrics(text: str) -> list[str]:
     """Names of metrics separated by commas."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in metrics.names() or not _suits(name):
+        if name not in _metric_names():
             raise argparse.ArgumentTypeError(
-                f"{name!r} is no metric for classes: expected some of {', '.join(_metric_names())}"
+                f"{name!r} is no metric: expected some of {', '.join(_metric_names())}"
             )
     return names
 

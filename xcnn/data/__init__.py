@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 from .. import hints
 from . import augment, sources
 from .augment import *
+from .crops import Crops, load_crops
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .folder import ImageFolder, image_files, load_folder, split_folder
-from .images import decode_image, read_image
+from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
-from .pictures import PictureFolder, load_pictures
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
+from .table_folder import load_table_folder
 from .tables import CSVDataset
 from .transforms import BatchTransform, Compose, Normalize, is_unscaled
 
@@ -34,6 +35,7 @@ __all__ = [
     "BatchTransform",
     "CSVDataset",
     "Compose",
+    "Crops",
     "DataLoader",
     "DataSplits",
     "Dataset",
@@ -41,21 +43,22 @@ __all__ = [
     "ImageFolder",
     "IterableDataset",
     "Normalize",
-    "PictureFolder",
     "Subset",
     "WeightedRandomSampler",
     "arrays_of",
     "augment",
     "class_weights",
     "decode_image",
+    "encode_image",
     "image_files",
     "info",
     "is_unscaled",
     "kfold",
     "labels",
     "load",
+    "load_crops",
     "load_folder",
-    "load_pictures",
+    "load_table_folder",
     "map_arrays",
     "names",
     "prefetch",

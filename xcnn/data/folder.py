@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class ImageFolder(Dataset):
         them.
     threads : int, optional
         Decoder threads; by default one per CPU, at most 8.
+    labelled : bool, default True
+        Whether the folders are classes; otherwise there are none, every label is 0, and images may
+        be anywhere in ``root``.
 
     Attributes
     ----------
@@ -82,24 +85,22 @@ class ImageFolder(Dataset):
         classes: Sequence[str] | None = None,
         on_error: str = "refuse",
         threads: int | None = None,
+        labelled: bool = True,
     ) -> None:
         if on_error not in ("refuse", "skip"):
             raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
         self.root = check_path("root", root)
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
-        self._list(None if classes is None else check_texts("classes", classes))
-        if on_error == "skip":
-            self._drop_unreadable()
-
-    def _list(self, classes: Sequence[str] | None) -> None:
-        """Set the classes, and the path and the label of each image."""
-        folders = _class_folders(Path(self.root), classes)
-        self.classes = list(folders) if classes is None else classes
+        classes = None if classes is None else check_texts("classes", classes)
+        folders = _class_folders(Path(root), classes, labelled)
+        self.classes = (list(folders) if classes is None else classes) if labelled else []
         files = {name: image_files(folder) for name, folder in folders.items()}
         self.paths = [path for paths in files.values() for path in paths]
-        labels = [self.classes.index(name) for name in files]
+        labels = [self.classes.index(name) if labelled else 0 for name in files]
         self.labels = np.repeat(np.array(labels, np.int64), [len(f) for f in files.values()])
+        if on_error == "skip":
+            self._drop_unreadable()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -124,31 +125,47 @@ class ImageFolder(Dataset):
             raise DataError(f"{error}. {advice}") from error
 
     def _drop_unreadable(self) -> None:
-        import_pillow()  # report a missing Pillow once, not per file
-        problems: list[str] = []
-        for start in range(0, len(self.paths), 1024):
-            paths = self.paths[start : start + 1024]
-            problems += DECODERS.run(self._problem, paths, self.threads)
-        readable = np.array([not problem for problem in problems], bool)
-        if readable.all():
-            return
-        self.paths = [path for path, ok in zip(self.paths, readable, strict=True) if ok]
-        self.labels = self.labels[readable]
-        title = f"{self.root}: {(~readable).sum()} of {len(readable)} files are left out:"
-        warnings.warn("\n  ".join([title, *filter(None, problems)]), stacklevel=3)
-        if not self.paths:
-            raise DataError(f"{self.root} has no readable images")
+        def read(path: str) -> np.ndarray:
+            return read_image(path, self.shape, crop=True)
 
-    def _problem(self, path: str) -> str:
-        try:
-            read_image(path, self.shape, crop=True)
-        except DataError as error:
-            return str(error)
-        return ""
+        ok = readable(self.root, read, self.paths, self.threads)
+        self.paths = [path for path, is_kept in zip(self.paths, ok, strict=True) if is_kept]
+        self.labels = self.labels[ok]
 
     def __repr__(self) -> str:
         content = f"{len(self)} images of {len(self.classes)} classes"
         return f"ImageFolder({self.root!r}: {content} as {'×'.join(map(str, self.shape))})"
+
+
+def readable(
+    root: str, read: Callable[[Any], Any], items: Sequence[Any], threads: int = THREADS
+) -> np.ndarray:
+    """Which of the ``items`` of ``root`` ``read`` can read, bool (N,); a warning lists the others.
+
+    Raises
+    ------
+    DataError
+        It can read none of them.
+    """
+
+    def problem(item: Any) -> str:
+        try:
+            read(item)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    import_pillow()  # report a missing Pillow once, not per file
+    problems: list[str] = []
+    for start in range(0, len(items), 1024):
+        problems += DECODERS.run(problem, items[start : start + 1024], threads)
+    is_read = np.array([not text for text in problems], bool)
+    if not is_read.all():
+        title = f"{root}: {(~is_read).sum()} of {len(is_read)} files are left out:"
+        warnings.warn("\n  ".join([title, *filter(None, problems)]), stacklevel=4)
+    if not is_read.any():
+        raise DataError(f"{root} has no readable images")
+    return is_read
 
 
 def split_folder(
@@ -186,7 +203,7 @@ def split_folder(
         )
     tests = [root / name for name in TEST_FOLDERS if train_root != root and (root / name).is_dir()]
     if tests:
-        test = ImageFolder(tests[0], **{**settings, "classes": images.classes})
+        test = ImageFolder(tests[0], **{**settings, "classes": images.classes or None})
         return images, test, images.classes
     train = stratified_split(images.labels, share, seed)
     if train.all() or not train.any():
@@ -205,6 +222,7 @@ def load_folder(
     seed: int = 0,
     limit: int | None = None,
     on_error: str = "refuse",
+    labelled: bool = True,
 ) -> DataSplits:
     """Load an image folder as training and test splits.
 
@@ -213,7 +231,7 @@ def load_folder(
     root : path
         Contains one folder per class, either in ``train`` and ``test`` (or ``val``) or directly; if
         directly, ``share`` of each class is held out for testing.
-    size, channels, on_error
+    size, channels, on_error, labelled
         As for :class:`ImageFolder`.
     share : float, default 0.2
     seed : int, default 0
@@ -238,11 +256,24 @@ def load_folder(
     >>> loader = DataLoader(photos.train, 64, shuffle=True, transform=photos.normalize())
     """
     path = os.path.abspath(Path(check_path("root", root)).expanduser())
-    settings = {"size": size, "channels": channels, "on_error": on_error}
+    settings = {"size": size, "channels": channels, "on_error": on_error, "labelled": labelled}
     train, test, classes = split_folder(path, share, seed, **settings)
+    shape = (channels, *pair(size, "size"))
+    return limited_splits(path, train, test, classes, shape, limit, seed)
+
+
+def limited_splits(
+    path: str,
+    train: Dataset,
+    test: Dataset,
+    classes: list[str],
+    shape: tuple[int, ...],
+    limit: int | None,
+    seed: int,
+) -> DataSplits:
+    """At most ``limit`` random images of each split, with their mean and standard deviation."""
     train, test = subsample(train, limit, seed), subsample(test, limit, seed)
     mean, std = channel_statistics(subsample(train, 2000, seed))
-    shape = (channels, *pair(size, "size"))
     return DataSplits(path, train, test, classes, mean, std, "images", path, shape)
 
 
@@ -264,10 +295,13 @@ def channel_statistics(images: Dataset, batch_size: int = 64) -> tuple[tuple[flo
     return tuple(mean.round(4).tolist()), tuple(np.maximum(std, 1e-4).round(4).tolist())
 
 
-def _class_folders(root: Path, classes: Sequence[str] | None) -> dict[str, Path]:
-    """Map each class name to its folder, in sorted order."""
+def _class_folders(root: Path, classes: Sequence[str] | None, labelled: bool) -> dict[str, Path]:
+    """Map each class name to its folder, in sorted order; without labels, "" to ``root``."""
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; expected one with a folder of images per class")
+        expected = "with a folder of images per class" if labelled else "of images"
+        raise DataError(f"{root} is not a folder; expected one {expected}")
+    if not labelled:
+        return {"": root}
     folders = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and _is_shown(p.name)}
     if not folders:
         raise DataError(f"{root} has no folders; expected one folder of images per class")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -115,6 +117,51 @@ def _check(shape: Any, invert: Any, crop: Any) -> None:
     check_flag("crop", crop)
 
 
+def encode_image(
+    pixels: np.ndarray, palette: np.ndarray | None = None, transparent: int | None = None
+) -> bytes:
+    """Encode pixels as a PNG file (ISO/IEC 15948), without Pillow.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        uint8 (C, H, W): grey (1), colours (3), or colours with opacity (4); or (H, W), numbers of
+        colours in ``palette``, grey without one.
+    palette : numpy.ndarray, optional
+        uint8 (K, 3), at most 256 colours.
+    transparent : int, optional
+        The number of a colour that is transparent.
+
+    Raises
+    ------
+    ArgumentError
+        If ``pixels`` have another dtype or shape.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    kinds = {1: 0 if palette is None else 3, 3: 2, 4: 6}
+    if pixels.ndim != 3 or len(pixels) not in kinds or pixels.dtype != np.uint8 or not pixels.size:
+        raise ArgumentError(
+            f"pixels are {pixels.dtype} {pixels.shape}: expected uint8 (1, 3 or 4, height, width)"
+        )
+    channels, height, width = pixels.shape
+    rows = pixels.transpose(1, 2, 0).reshape(height, width * channels)
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # 0: no filter
+    header = struct.pack(">IIBBBBB", width, height, 8, kinds[channels], 0, 0, 0)
+    parts = [_chunk(b"IHDR", header)]
+    if palette is not None:
+        parts.append(_chunk(b"PLTE", palette.astype(np.uint8).tobytes()))
+    if transparent is not None:
+        parts.append(_chunk(b"tRNS", b"\xff" * transparent + b"\0"))
+    parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+
 def read_images(
     read: Callable[[Any], np.ndarray], items: Sequence[Any], shape: Sequence[int], threads: int
 ) -> np.ndarray:
@@ -214,7 +261,9 @@ def _channels_first(pixels: np.ndarray) -> np.ndarray:
     return np.array(np.moveaxis(pixels, 2, 0) if last else pixels, order="C")
 
 
-def _fit(image: Any, shape: tuple[int, int | None, int | None], path: Any, crop: bool) -> np.ndarray:
+def _fit(
+    image: Any, shape: tuple[int, int | None, int | None], path: Any, crop: bool
+) -> np.ndarray:
     """Convert a Pillow image or an array (C, H, W) between grey and colour, and resize it."""
     Image = import_pillow()
     channels, *size = shape

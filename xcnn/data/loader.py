@@ -20,7 +20,7 @@ from ..checks import check_callable, check_flag, check_int, loads_state
 from ..errors import ArgumentError, DataError, StateDictError
 from ..threads import start
 from .dataset import IterableDataset, arrays_of, as_dataset, describe, name_of
-from .transforms import apply
+from .transforms import BatchTransform, apply
 
 _MOST = 2**12  # threads, and batches in memory
 Job: TypeAlias = tuple[int, int, Any]
@@ -112,7 +112,9 @@ class DataLoader:
         self.seed = check_int("seed", seed, 0)
         self.drop_last = check_flag("drop_last", drop_last)
         self.prefetch = check_int("prefetch", prefetch, 0)
-        self.transform = None if transform is None else check_callable("transform", transform)
+        self.transform = transform
+        if transform is not None and not isinstance(transform, BatchTransform):
+            check_callable("transform", transform)
         self.sampler = sampler
         self.workers = check_int("workers", workers, 0)
         self.shuffle_buffer = check_int("shuffle_buffer", shuffle_buffer)

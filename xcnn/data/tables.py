@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from .images import THREADS, read_image, read_images
 
 
 class CSVDataset(ArrayDataset):
-    r"""A CSV file with a header: columns of numbers, or of image files, and a column of labels.
+    r"""A CSV file with a header: columns of numbers, or of image files, and of labels.
 
     Items are (x, y), or (x,) without a label column. Images are decoded on demand, in threads; only
     their names and labels stay in memory.
@@ -26,9 +26,10 @@ class CSVDataset(ArrayDataset):
     ----------
     path : path
         A UTF-8 file whose first line names the columns.
-    label : str or None, default "label"
+    label : str, sequence of str or None, default "label"
         Column of the labels. Integers stay as they are; other numbers are targets, float32; other
-        text is a class name, and the label its index in ``classes``. None: no labels.
+        text is a class name, and the label its index in ``classes``. Several columns are numbers,
+        float32. None: no labels.
     features : sequence of str, optional
         Columns of numbers; by default all others.
     image : str, optional
@@ -40,15 +41,23 @@ class CSVDataset(ArrayDataset):
     classes : sequence of str, optional
         Class names in label order; by default those in the file, sorted.
     delimiter : str, default ","
+    separator : str, optional
+        Each label is any number of class names with this between them, such as "|"; it becomes a
+        row of ones for these classes and zeros for the others, float32.
 
     Attributes
     ----------
     arrays : tuple
-        Features float32 (N, F) or the image files; and labels int64 (N,) or float32 (N,).
+        Features float32 (N, F) or the image files; and labels int64 (N,), or float32 (N,) or
+        (N, L).
     classes : list of str or None
         None if the labels are numbers.
     features : list of str
         Names of the feature columns.
+    paths : list of str
+        The image files.
+    lines : list of int
+        The line of each item in the file, from 1.
 
     Raises
     ------
@@ -72,19 +81,22 @@ class CSVDataset(ArrayDataset):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        label: str | None = "label",
+        label: str | Sequence[str] | None = "label",
         features: Sequence[str] | None = None,
         image: str | None = None,
         size: int | tuple[int, int] = 64,
         channels: int = 3,
         classes: Sequence[str] | None = None,
         delimiter: str = ",",
+        separator: str | None = None,
     ) -> None:
         if image is not None and features is not None:
             raise ArgumentError(f"features={features!r}, image={image!r}: pass one of them")
-        for name, column in (("label", label), ("image", image)):
-            if column is not None:
-                check_text(name, column)
+        for name, text in (("image", image), ("separator", separator)):
+            if text is not None:
+                check_text(name, text)
+        one = [label] if isinstance(label, str) else []
+        targets = one or ([] if label is None else check_texts("label", label))
         features = None if features is None else check_texts("features", features)
         classes = None if classes is None else check_texts("classes", classes)
         shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
@@ -94,16 +106,17 @@ class CSVDataset(ArrayDataset):
         if len(set(header)) < max(len(header), 1):
             raise DataError(f"{path}, line 1: expected a header of different names, got {header}")
         if features is None:
-            features = [name for name in header if name != label]
+            features = [name for name in header if name not in targets]
         self.features = [] if image is not None else features
         inputs = [image] if image is not None else self.features
-        missing = [name for name in (*inputs, label) if name is not None and name not in header]
+        missing = [name for name in (*inputs, *targets) if name not in header]
         if missing or not inputs:
             problem = f"no column {missing[0]!r}" if missing else "no columns of features"
             raise DataError(f"{path}, line 1: {problem}; the columns are {', '.join(header)}")
         columns = [(header.index(name), f"column {name!r}") for name in inputs]
+        labels = [(header.index(name), f"column {name!r}") for name in targets]
 
-        values, names, texts, lines = array("f"), [], [], []
+        values, numbers, names, texts, lines = array("f"), array("f"), [], [], []
         for line, row in rows:
             if len(row) != len(header):
                 raise DataError(
@@ -113,13 +126,24 @@ class CSVDataset(ArrayDataset):
                 values.extend(self._number(row[c], line, what) for c, what in columns)
             else:
                 names.append(row[columns[0][0]])
-            texts += [] if label is None else [row[header.index(label)]]
+            if one:
+                texts.append(row[labels[0][0]])
+            else:
+                numbers.extend(self._number(row[c], line, what) for c, what in labels)
             lines.append(line)
-        x: Any = _ImageFiles(self.path, names, lines, shape)
+        folder = os.path.dirname(self.path)
+        self.paths = [os.path.join(folder, name) for name in names]
+        x: Any = _ImageFiles(self.path, self.paths, lines, shape)
         if image is None:
             x = np.array(values, np.float32).reshape(len(lines), len(columns))
-        self.classes = classes
-        super().__init__(x, *([] if label is None else [self._labels(texts, lines)]))
+        self.classes, self.lines = classes, lines
+        if separator is not None:
+            y = self._several(texts, lines, separator)
+        elif one:
+            y = self._labels(texts, lines)
+        else:
+            y = np.array(numbers, np.float32).reshape(len(lines), len(labels))
+        super().__init__(x, *([] if label is None else [y]))
 
     def batch(self, indices: np.ndarray) -> Any:
         """Read several items, with indices (N,)."""
@@ -138,14 +162,31 @@ class CSVDataset(ArrayDataset):
             whole = all(text.strip().lstrip("+-").isdecimal() for text in texts)
             whole = whole and max(map(abs, numbers), default=0) < 2**63
             return np.array(numbers, np.int64 if whole else np.float32)
-        index = {name: i for i, name in enumerate(self.classes) if name}
-        for text, line in zip(texts, lines, strict=True):
+        index = self._index(zip(texts, lines, strict=True))
+        return np.array([index[text] for text in texts], np.int64)
+
+    def _several(self, texts: list[str], lines: list[int], separator: str) -> np.ndarray:
+        """Ones for the classes that each text names, (N, classes)."""
+        rows = [[name for part in t.split(separator) if (name := part.strip())] for t in texts]
+        if self.classes is None:
+            self.classes = sorted({name for row in rows for name in row})
+        pairs = zip(rows, lines, strict=True)
+        index = self._index((name, line) for row, line in pairs for name in row)
+        y = np.zeros((len(rows), len(self.classes)), np.float32)
+        for ones, row in zip(y, rows, strict=True):
+            ones[[index[name] for name in row]] = 1
+        return y
+
+    def _index(self, named: Iterable[tuple[str, int]]) -> dict[str, int]:
+        """The number of each class, once it is sure that the names, with their lines, have one."""
+        index = {name: i for i, name in enumerate(self.classes or ()) if name}
+        for text, line in named:
             if text not in index:
                 known = ", ".join(index)
                 raise DataError(
                     f"{self.path}, line {line}: label {text!r}, expected one of {known}"
                 )
-        return np.array([index[text] for text in texts], np.int64)
+        return index
 
     def _number(self, text: str, line: int, what: str) -> float:
         if _is_number(text):
@@ -154,22 +195,26 @@ class CSVDataset(ArrayDataset):
 
 
 class _ImageFiles:
-    """Images that are decoded when they are read; names are relative to the CSV file."""
+    """Images that are decoded when they are read."""
 
     def __init__(
-        self, path: str, names: list[str], lines: list[int], shape: tuple[int, int, int]
+        self, path: str, paths: list[str], lines: list[int], shape: tuple[int, int, int]
     ) -> None:
-        self.path, self.names, self.lines, self.shape = path, names, lines, shape
+        self.path, self.paths, self.lines, self.shape = path, paths, lines, shape
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        file = os.path.join(os.path.dirname(self.path), self.names[index])
         try:
-            return read_image(file, self.shape, crop=True)
+            return read_image(self.paths[index], self.shape, crop=True)
         except DataError as error:
             raise DataError(f"{self.path}, line {self.lines[index]}: {error}") from error
+
+
+def columns(path: str, delimiter: str = ",") -> list[str]:
+    """The names of the columns of a CSV file, in its first line."""
+    return next(_rows(path, delimiter), (1, []))[1]
 
 
 def _rows(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -180,7 +180,8 @@ class Compose(BatchTransform):
     def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
         is_iterable = isinstance(transforms, Iterable) and not hasattr(transforms, "dtype")
         self.transforms = tuple(transforms) if is_iterable else ()
-        if not is_iterable or not all(map(callable, self.transforms)):
+        usable = [callable(t) or isinstance(t, BatchTransform) for t in self.transforms]
+        if not is_iterable or not all(usable):
             types = ", ".join(type(transform).__name__ for transform in self.transforms)
             raise ArgumentError(f"Compose expects a sequence of callables, got {types}")
 

@@ -6,7 +6,8 @@ by name.
 
 Of one array: elementwise, activation, reduction (sum, norm, ...), sorting, shape (reshape, stack,
 ...), indexing (gather, masks, ...). Of two: arithmetic (also comparisons and where), linear (matrix
-products), distance. Of images: conv, pool, pad, resample (interpolate, pixel_shuffle), grid, fold.
+products), distance. Of images: conv, pool, pad, resample (interpolate, pixel_shuffle), grid, fold,
+boxes.
 Of networks: norm (batch_norm, ...), dropout, embedding, attention, loss and loss_*.
 """
 
@@ -21,6 +22,7 @@ from .activation import ReLU as ReLU
 from .arithmetic import *
 from .attention import *
 from .attention import Attention as Attention
+from .boxes import *
 from .conv import *
 from .conv import Conv2d as Conv2d
 from .conv_transpose import *
@@ -33,6 +35,7 @@ from .grid import *
 from .indexing import *
 from .linear import *
 from .loss import *
+from .loss_boxes import *
 from .loss_ctc import *
 from .loss_margin import *
 from .loss_region import *

@@ -4,12 +4,14 @@
 """
 
 from .classification import *
+from .detection import *
 from .image import *
 from .metric import Metric as Metric
 from .metric import StoringMetric as StoringMetric
 from .ranking import *
 from .registry import create as create
 from .registry import names as names
+from .registry import title as title
 from .regression import *
 
 __all__ = sorted(name for name, value in globals().items() if callable(value))

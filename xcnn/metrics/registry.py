@@ -9,9 +9,15 @@ from typing import Any
 from ..errors import ArgumentError, show
 from ..nn import Loss
 from .metric import BY_NAME, Metric
+from .regression import LossTerm
 
 _ALIASES = {"roc_auc": "auroc", "map": "average_precision", "miou": "iou"}
 _TOP = re.compile(r"top_?([1-9]\d*)(?:_accuracy)?")
+_TITLES = {
+    **{"f1": "F1", "iou": "IoU", "psnr": "PSNR", "ssim": "SSIM", "r2": "R²", "mae": "MAE"},
+    **{"mse": "MSE", "auroc": "AUROC", "average_precision": "mAP", "lr": "Learning rate"},
+    **{"coco_map": "mAP", "map_50": "mAP@0.5", "map_75": "mAP@0.75", "pck": "PCK"},
+}
 _AVERAGED = re.compile(r"(precision|recall|f1|iou|dice)_(macro|micro|weighted)")
 
 
@@ -19,9 +25,21 @@ def names() -> list[str]:
     """Return the names that :func:`create` takes, sorted.
 
     It also takes "top_K_accuracy" or "topK" for any K; "precision", "recall", "f1", "iou" and
-    "dice" followed by "_macro", "_micro" or "_weighted"; and "roc_auc", "map" and "miou".
+    "dice" followed by "_macro", "_micro" or "_weighted"; "roc_auc", "map" and "miou"; and the terms
+    of a loss that has several.
     """
     return sorted(BY_NAME)
+
+
+def title(name: str) -> str:
+    """The name of a metric, or of another column of a history, as people write it.
+
+    Examples
+    --------
+    >>> xcnn.metrics.title("iou"), xcnn.metrics.title("top_5_accuracy")
+    ('IoU', 'Top 5 accuracy')
+    """
+    return _TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def create(name: str | Metric, loss: Loss | None = None, **settings: Any) -> Metric:
@@ -62,6 +80,8 @@ def _build(name: str, loss: Loss | None, settings: dict[str, Any]) -> Metric:
         key, settings = "top_5_accuracy", {"k": int(match[1]), **settings}
     elif match := _AVERAGED.fullmatch(key):
         key, settings = match[1], {"average": match[2], **settings}
+    if loss is not None and key in loss.term_names:
+        return LossTerm(loss, key)
     if key not in BY_NAME:
         similar = difflib.get_close_matches(key, [*BY_NAME, *_ALIASES], 1)
         hint = f'; did you mean "{similar[0]}"?' if similar else ""

@@ -12,7 +12,7 @@ from ..nn import Loss
 from ..tensor import Tensor, no_grad
 from .metric import Metric, check_loss
 
-__all__ = ["R2", "MeanAbsoluteError", "MeanLoss", "MeanSquaredError"]
+__all__ = ["R2", "LossTerm", "MeanAbsoluteError", "MeanLoss", "MeanSquaredError"]
 
 
 def as_values(metric: Metric, prediction: Array, target: Array) -> tuple[Array, Array]:
@@ -122,3 +122,37 @@ class MeanLoss(Metric):
         with no_grad():
             total, divisor = self.loss.total(self.loss(prediction, target), prediction, target)
         return {"total": total.astype("float64"), "count": divisor}
+
+
+class LossTerm(Metric):
+    """The mean of one of the terms of a loss, see :attr:`xcnn.nn.Loss.term_names`.
+
+    It takes the model's output, not the predictions.
+
+    Parameters
+    ----------
+    loss
+        A loss module that has this term.
+    name
+        The name of the term.
+
+    Raises
+    ------
+    DTypeError
+        ``loss`` is not a loss module.
+    """
+
+    higher_is_better = False
+    takes_output = True
+
+    def __init__(self, loss: Loss, name: str) -> None:
+        super().__init__()
+        self.loss, self.name = check_loss(loss), name
+        self.targets = (loss.target,)  # type: ignore[misc]
+
+    def update(self, prediction: Any, target: Any) -> None:
+        with no_grad():
+            term = self.loss.terms(prediction, target)[self.name]
+        count = self.loss.divisor(prediction, target)
+        self._add(term.backend, "total", term.data.astype("float64") * count)
+        self._add(term.backend, "count", count)

@@ -9,6 +9,7 @@ Examples
 from .alexnet import *
 from .autoencoder import *
 from .convnext import *
+from .dcgan import *
 from .densenet import *
 from .edsr import *
 from .efficientnet import *
@@ -27,6 +28,7 @@ from .simple import *
 from .squeezenet import *
 from .transformer_net import *
 from .unet import *
+from .vae import *
 from .vgg import *
 from .vision_transformer import *
 from .weights import read_weights as read_weights

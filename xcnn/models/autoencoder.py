@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .. import nn
 from ..errors import ArgumentError
 from .registry import ImageShape, image_shape, register_network
@@ -38,29 +40,50 @@ def autoencoder(
     ArgumentError
         Height or width not divisible by 4, or not an image shape.
     """
-    channels, height, width = image_shape(input_shape, "autoencoder")
-    if height % 4 or width % 4:
+    shape = quarter_shape(input_shape, "autoencoder")
+    encoder = encoder_layers(shape, (16, 32))
+    encoder.append(nn.Linear(32 * shape[1] * shape[2] // 16, code, nonlinearity="linear"))
+    decoder = decoder_layers(shape, (16, 32), code).append(nn.Sigmoid())
+    return nn.Sequential({"encoder": encoder, "decoder": decoder})
+
+
+def quarter_shape(input_shape: tuple[int, ...], model: str) -> ImageShape:
+    """Check that ``input_shape`` is (channels, height, width) of images that are halved twice.
+
+    Raises
+    ------
+    ArgumentError
+        Height or width not divisible by 4, or not an image shape.
+    """
+    shape = image_shape(input_shape, model)
+    if shape[1] % 4 or shape[2] % 4:
         raise ArgumentError(
-            f"input_shape={input_shape}: autoencoder halves images twice, expected a height and a "
-            "width divisible by 4; pad the images"
+            f"input_shape={input_shape}: {model} halves images twice, expected a height and a "
+            "width divisible by 4; pad or resize the images"
         )
-    small = (32, height // 4, width // 4)
-    features = 32 * (height // 4) * (width // 4)
-    encoder = nn.Sequential(
-        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+    return shape
+
+
+def encoder_layers(shape: ImageShape, widths: tuple[int, int]) -> nn.Sequential:
+    """Two convolutions of stride 2, each with ReLU, and flattening."""
+    return nn.Sequential(
+        nn.Conv2d(shape[0], widths[0], 3, stride=2, padding=1),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.Conv2d(*widths, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(features, code, nonlinearity="linear"),
     )
-    decoder = nn.Sequential(
-        nn.Linear(code, features),
+
+
+def decoder_layers(shape: ImageShape, widths: tuple[int, int], code: int) -> nn.Sequential:
+    """The way back from (N, code): a linear layer and two transposed convolutions of stride 2."""
+    first, last = widths
+    small = (last, shape[1] // 4, shape[2] // 4)
+    return nn.Sequential(
+        nn.Linear(code, math.prod(small)),
         nn.ReLU(),
         nn.Unflatten(1, small),
-        nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1),
+        nn.ConvTranspose2d(last, first, 4, stride=2, padding=1),
         nn.ReLU(),
-        nn.ConvTranspose2d(16, channels, 4, stride=2, padding=1),
-        nn.Sigmoid(),
+        nn.ConvTranspose2d(first, shape[0], 4, stride=2, padding=1),
     )
-    return nn.Sequential({"encoder": encoder, "decoder": decoder})

@@ -86,9 +86,12 @@ class Loss(_Criterion):
         targets that only this loss and some metrics take.
     threshold : float
         For binary targets: a larger output predicts 1.
+    term_names : tuple of str
+        Of a loss that is a sum: names of what :meth:`terms` returns, each of which is a metric.
     """
 
     target: ClassVar[str] = "values"
+    term_names: ClassVar[tuple[str, ...]] = ()
     threshold: ClassVar[float] = 0.5
     _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
@@ -103,6 +106,10 @@ class Loss(_Criterion):
         Of a model with several outputs, a tuple or dict, only if the loss takes such.
         """
         return output
+
+    def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
+        """The terms of a loss that is a sum, by name, each the mean over the examples."""
+        return {}
 
     def divisor(self, output: Any, target: Any) -> Any:
         """What the mean over a batch divides by; see :meth:`total`.

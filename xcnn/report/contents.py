@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, metrics
 from ..data import DataLoader, Subset
 from ..errors import XcnnError
 from ..notebook import duration
 from . import architecture, examples, maps, predictions
+from .outcomes import outcomes
 from .run import Run
 
 #: examples of the test data that are predicted, by default
@@ -30,13 +31,17 @@ def measure(
     """
     missing = list(run.missing)
     rows = run.rows()
-    contents: dict[str, Any] = {"name": run.name, "missing": missing, "predictions": None}
+    contents: dict[str, Any] = {"name": run.name, "missing": missing}
+    contents |= {"predictions": None, "outcomes": None}
     shown = None
     if run.test is not None and len(run.test.dataset):
         shown = examples.Examples(run.test)
     found: Any = None
     if before is not None:
-        contents["predictions"] = before["predictions"]
+        contents |= {name: before[name] for name in ("predictions", "outcomes")}
+    elif not predictions.is_counted(run):
+        if run.trainer is not None and run.task is not None and shown is not None:
+            contents["outcomes"] = outcomes(run, run.trainer, run.task, shown, len(rows))
     else:
         found = predictions.predict(run, limit)
         if isinstance(found, str):
@@ -96,7 +101,7 @@ def _charts(columns: list[str]) -> list[dict[str, Any]]:
     for name in quantities:
         parts = {"train": f"train_{name}", "test": f"val_{name}"}
         series = [[part, c] for part, c in parts.items() if c in columns]
-        charts.append({"name": name, "title": _title(name), "series": series})
+        charts.append({"name": name, "title": metrics.title(name), "series": series})
     rates = [[c, c] for c in columns if c == "lr" or c.startswith("lr_")]
     has_test = any(c.startswith("val_") for c in columns)
     others = {
@@ -114,11 +119,7 @@ def _charts(columns: list[str]) -> list[dict[str, Any]]:
     ]
     known = {column for chart in charts for _, column in chart["series"]} | {"epoch", "seconds"}
     rest = [c for c in columns if c not in known]
-    return charts + [{"name": c, "title": _title(c), "series": [["train", c]]} for c in rest]
-
-
-def _title(name: str) -> str:
-    return {"f1": "F1", "iou": "IoU"}.get(name, name.replace("_", " ").capitalize())
+    return charts + [{"name": c, "title": metrics.title(c), "series": [["train", c]]} for c in rest]
 
 
 def best_epoch(columns: Mapping[str, Sequence[Any]]) -> tuple[str, int] | None:
@@ -148,6 +149,11 @@ def overview(
         for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
             if rows and rows[-1].get(name) is not None:
                 add(f"{part} {quantity}", *_result(name, rows[-1][name], columns))
+                break
+    for quantity in () if run.task is None else run.task.measured:
+        for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
+            if rows and rows[-1].get(name) is not None:
+                add(f"{part} {metrics.title(quantity)}", f"{rows[-1][name]:.4f}")
                 break
     planned = run.epochs or len(rows)
     done = f"{len(rows)} of {planned}" if planned != len(rows) else str(len(rows))

@@ -36,6 +36,23 @@ function extent({ right, used, total, invalid, epoch }) {
   return `${whole(right)} of ${whole(used)} are right, ${percent(right / used)}: ${part}, ${when}${bad}.`;
 }
 
+/** What the network makes of some examples, if that is not one class for each. */
+function outcomesSection(run) {
+  const found = run.outcomes;
+  if (!found) return null;
+  const one = ({ index, text, pictures, file }) => el("li", {}, el("figure", { class: "outcome" },
+    el("div", { class: "strip" }, pictures.map(([title, src]) => picture(src, `${title}, example ${index}`, title))),
+    el("figcaption", {}, text ? el("div", { class: "verdict" }, text) : null,
+      file ? el("div", { class: "file", title: file }, file) : null)));
+  const part = found.used < found.total ? `${whole(found.used)} of ${whole(found.total)} test examples, evenly spaced`
+    : `all ${plural(found.used, "test example")}`;
+  return [
+    quiet(`${part[0].toUpperCase()}${part.slice(1)}, after epoch ${found.epoch}.`),
+    found.samples ? picture(found.samples, "new examples", "New examples that the network draws") : null,
+    el("ul", { class: "gallery" }, found.examples.map(one)),
+  ];
+}
+
 const LISTS = [
   ["mistakes", "Worst mistakes", "Wrong, the least probability for the actual class first.",
     "There are none: all predictions are right."],

@@ -165,6 +165,7 @@ function drawTop(run) {
 const SECTIONS = [
   ["comparison", "Comparison", comparisonSection],
   ["training", "Training", trainingSection],
+  ["outcomes", "Predictions", outcomesSection],
   ["confusion", "Confusion", confusionSection],
   ["examples", "Examples", examplesSection],
   ["classes", "Classes", classesSection],

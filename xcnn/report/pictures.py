@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..data import encode_image
 
 _LEVELS = 255  # of a palette; index 255 is transparent
 _VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725"
@@ -44,29 +43,16 @@ class Picture:
     palette: str = "grey"
 
     def png(self) -> bytes:
-        """The picture as a PNG file (ISO/IEC 15948)."""
-        height, width = self.pixels.shape[:2]
-        is_indexed = self.pixels.ndim == 2
-        kind = 3 if is_indexed else {3: 2, 4: 6}[self.pixels.shape[2]]
-        header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-        rows = self.pixels.reshape(height, -1)
-        lines = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # 0: no filter
-        parts = [_chunk(b"IHDR", header)]
-        if is_indexed:
-            parts.append(_chunk(b"PLTE", PALETTES[self.palette].tobytes() + bytes(3)))
-            parts.append(_chunk(b"tRNS", b"\xff" * _LEVELS + b"\0"))
-        parts += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), _chunk(b"IEND", b"")]
-        return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+        """The picture as a PNG file."""
+        if self.pixels.ndim == 3:
+            return encode_image(self.pixels.transpose(2, 0, 1))
+        colours = np.concatenate([PALETTES[self.palette], np.zeros((1, 3), np.uint8)])
+        return encode_image(self.pixels, colours, transparent=_LEVELS)
 
     @cached_property
     def uri(self) -> str:
         """The picture as a ``data:`` address."""
         return f"data:image/png;base64,{base64.b64encode(self.png()).decode()}"
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
 
 def levels(values: Array, low: Any, high: Any) -> Array:

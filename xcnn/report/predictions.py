@@ -53,6 +53,11 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
 
+def is_counted(run: Run) -> bool:
+    """Whether the run is for one class for each example, as far as it says."""
+    return run.task is None or run.task.counts_confusions
+
+
 def predict(run: Run, limit: int) -> Predictions | str:
     """Predict at most ``limit`` examples of the test data, evenly spaced; or why it cannot be."""
     trainer, test = run.trainer, run.test

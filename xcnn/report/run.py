@@ -10,6 +10,7 @@ from typing import Any
 from ..checks import check_list, check_text
 from ..data import ArrayDataset, DataLoader, Dataset, IterableDataset
 from ..errors import ArgumentError, show
+from ..tasks import Task
 from ..training import Trainer
 
 
@@ -28,7 +29,8 @@ class Run:
         What it was trained on, to be shown; the transform of a loader is its augmentation. By
         default what the trainer was last fitted to.
     classes : sequence of str or None
-        Names of the classes, one for each output of the network; default: their numbers.
+        Names of the classes, one for each output of the network; default: those of ``task``, or
+        their numbers.
     history : sequence of dict or None
         A row for each epoch, as :meth:`xcnn.Epoch.row`; default: that of the trainer.
     settings : dict
@@ -39,6 +41,9 @@ class Run:
         What the report says of a run with fewer epochs.
     input_shape : tuple of int or None
         Shape of an example, (C, H, W); default: as in ``test``.
+    task : Task or None
+        What the network was trained for, of :mod:`xcnn.tasks`: how to show its predictions, unless
+        they are one class for each example.
     missing : sequence of str
         What cannot be shown, and why: sentences for the reader.
 
@@ -59,10 +64,17 @@ class Run:
     epochs: int | None = None
     state: str = "not finished"
     input_shape: Sequence[int] | None = None
+    task: Task | None = None
     missing: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
+        if self.task is not None:
+            if not isinstance(self.task, Task):
+                raise ArgumentError(
+                    f"task is {type(self.task).__name__}: expected a xcnn.tasks.Task"
+                )
+            self.classes = self.task.classes if self.classes is None else self.classes
         if self.classes is not None:
             array = getattr(self.classes, "tolist", None)
             names = check_list("classes", array() if array else self.classes, "names")

@@ -10,6 +10,7 @@ from typing import Any
 from ..checks import check_int, check_number, check_path
 from ..errors import ArgumentError
 from ..files import AnyPath, naming, write_atomically
+from ..tasks import Task
 from ..training import Epoch, callbacks
 from . import contents, predictions
 from .compare import comparison
@@ -80,7 +81,7 @@ class Report(callbacks.Callback):
     ----------
     path
         The file, ``report.html``.
-    test, train, classes, settings, name
+    test, train, classes, settings, name, task
         See :class:`Run`; ``name`` is by default that of the model's class.
     limit
         Test examples that are predicted at most.
@@ -111,13 +112,17 @@ class Report(callbacks.Callback):
         settings: Mapping[str, Any] | None = None,
         name: str | None = None,
         limit: int = contents.LIMIT,
+        *,
+        task: Task | None = None,
         share: float = 0.1,
     ) -> None:
         self.path = Path(check_path("path", path))
         # an error now, not in fit
-        Run("run" if name is None else name, None, test, train, classes, settings=settings or {})
+        label = "run" if name is None else name
+        Run(label, None, test, train, classes, settings=settings or {}, task=task)
         self.test, self.train = test, train
         self.classes, self.settings, self.name = classes, dict(settings or {}), name
+        self.task = task
         self.limit = check_int("limit", limit)
         self.share = check_number("share", share, 0, 1)
         self._reset()
@@ -129,7 +134,8 @@ class Report(callbacks.Callback):
         x = contents.inputs(test, [0]) if test is not None and len(test.dataset) else None
         if x is not None:  # an error now, not after the first epoch
             trainer.predict(x)
-            predictions.predict(self._run(trainer), 1)
+            if predictions.is_counted(self._run(trainer)):
+                predictions.predict(self._run(trainer), 1)
         self._reset()
 
     def _reset(self) -> None:
@@ -178,6 +184,7 @@ class Report(callbacks.Callback):
             self.train,
             self.classes,
             settings=self.settings,
+            task=self.task,
             epochs=trainer.epochs,
             state=state,
         )

@@ -11,20 +11,32 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
-from .classification import Classification
+from .autoencoder import Autoencoder, Denoising
+from .classification import Classification, of_each_class
+from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .style import Stylized, StyleLoss, StyleTransfer, gram_matrix, style_transfer
 from .super_resolution import SuperResolution
+from .regression import Regression
 from .task import Exported, Option, Task
 
 __all__ = [
+    "GAN",
+    "VAE",
+    "Autoencoder",
     "Classification",
+    "Denoising",
+    "ELBOLoss",
     "Exported",
+    "GANLoss",
+    "MultiLabel",
     "Option",
     "StyleLoss",
     "StyleTransfer",
     "Stylized",
     "SuperResolution",
+    "Regression",
     "Task",
     "create",
     "from_settings",
@@ -32,6 +44,7 @@ __all__ = [
     "gram_matrix",
     "load_installed",
     "names",
+    "of_each_class",
     "of_network",
     "style_transfer",
 ]

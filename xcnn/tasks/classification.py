@@ -35,11 +35,20 @@ class Classification(Task):
         "binary_cross_entropy": "the probability of the second class",
         "binary_cross_entropy_with_logits": "score, sigmoid gives the second class's probability",
     }
-    has_labels = True
+    has_labels = counts_confusions = True
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
         return data.load_folder(root, **settings)
+
+    def test_folder(
+        self, root: str | os.PathLike[str], is_own: bool, **settings: Any
+    ) -> tuple[str, data.Dataset]:
+        settings["classes"] = self.classes
+        if is_own or os.path.isdir(os.path.join(root, "train")):
+            return "test", data.split_folder(root, **settings)[1]
+        settings.pop("seed")
+        return "all images", data.ImageFolder(root, **settings)
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -51,15 +60,18 @@ class Classification(Task):
         return super().of_data(dataset, loss, **options)
 
     @classmethod
-    def default_network(cls, dataset: DataSplits) -> str:
-        return "lenet5" if dataset.kind == "images" else "mlp"
+    def default_network(cls, kind: str) -> str:
+        return "lenet5" if kind == "images" else "mlp"
 
-    def create_model(self, network: str) -> nn.Module:
+    def create_network(self, network: str) -> nn.Module:
         model: nn.Module = models.create(
             network,
             num_classes=1 if is_binary(self.loss) else len(self.classes),
             input_shape=self.input_shape,
         )
+        return model
+
+    def with_output(self, model: nn.Module) -> nn.Module:
         if self.loss not in _LAYERS:
             return model
         layers = model if isinstance(model, nn.Sequential) else nn.Sequential({"network": model})

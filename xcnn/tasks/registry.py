@@ -8,7 +8,6 @@ from typing import Any
 
 from .. import extend
 from ..errors import ArgumentError, did_you_mean, show
-from . import classification, style, super_resolution  # noqa: F401  (registers its tasks)
 from .task import Task
 
 #: the group of entry points by which an installed package adds tasks
@@ -57,7 +56,8 @@ def from_settings(settings: Mapping[str, Any]) -> Task:
         An unknown task, or settings that do not fit it.
     """
     kind = get(settings.get("task", "classification"))
-    names = ("classes", "input_shape", "mean", "std", "scale", "loss", *kind.options)
+    names = ("classes", "input_shape", "mean", "std", "scale", "loss")
+    names += (*kind.options, *kind.from_data)
     return kind(**{name: settings[name] for name in names if name in settings})
 
 

@@ -11,14 +11,13 @@ from .. import data, models, nn, optim
 from .. import functional as F
 from ..arrays import Array
 from ..checks import check_choice, check_int, check_number
-from ..data import BatchTransform, DataSplits
-from ..data.augment import training_steps
+from ..data import DataSplits
 from ..errors import ArgumentError, DataError, ShapeError
 from ..extend import register_task
 from ..models import Features
 from ..tensor import Parameter, Tensor, no_grad
 from ..training import Trainer
-from .super_resolution import to_bytes
+from .autoencoder import InputAsTarget, OfPictures, as_pixels
 from .task import Option, Task
 
 _OPTIMIZERS = ("lbfgs", "adam")
@@ -233,7 +232,7 @@ def as_picture(name: str, picture: Any, features: Features) -> Tensor:
 
 
 @register_task
-class StyleTransfer(Task):
+class StyleTransfer(OfPictures):
     """Pictures in the style of one picture, by a network. See :class:`Task`.
 
     Inputs and targets are pictures from 0 to 1; a prediction is clipped to this range.
@@ -258,10 +257,6 @@ class StyleTransfer(Task):
     features: str | None
 
     @classmethod
-    def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
-        return data.load_pictures(root, **settings)
-
-    @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
         if len(dataset.image_shape) != 3:
             raise ArgumentError(f"{dataset.name} has no pictures: style-transfer needs some")
@@ -274,15 +269,10 @@ class StyleTransfer(Task):
             if not Path(file).expanduser().is_file():
                 raise DataError(f"{name}={file!r}: there is no such file")
             options[name] = os.path.abspath(Path(file).expanduser())
-        return cls((), dataset.image_shape, loss=loss, **options)
+        return super().of_data(dataset, loss, **options)
 
-    def _steps(self, augment: str) -> list[Any]:
-        size = self.input_shape[1:]
-        return [*training_steps(augment, size, 0, self.normalize), _OwnTarget()]
-
-    def create_model(self, network: str) -> nn.Module:
-        model: nn.Module = models.create(network, input_shape=self.input_shape)
-        return model
+    def transform(self, augment: str | None = None) -> Any:
+        return data.Compose([super().transform(augment), InputAsTarget()])
 
     def create_loss(self) -> nn.Loss:
         return _LoadedLoss(self)
@@ -302,20 +292,10 @@ class StyleTransfer(Task):
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
-        return to_bytes(prediction)
+        return as_pixels(prediction)
 
     def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
-        return {"Picture": to_bytes(y), "Prediction": to_bytes(prediction)}
-
-
-class _OwnTarget(BatchTransform):
-    """Makes (x, x) of pictures x, whose targets are dropped."""
-
-    def __call__(self, x: Array) -> tuple[Array, Array]:
-        return x, x
-
-    def apply(self, batch: Any, rng: Any) -> Any:
-        return self(batch[0])
+        return {"Picture": as_pixels(y), "Prediction": as_pixels(prediction)}
 
 
 class _LoadedLoss(nn.Loss):

@@ -17,6 +17,7 @@ from ..metrics import PSNR
 from ..tensor import Tensor, no_grad
 from ..tiling import tile_grid
 from ..training import Trainer
+from .autoencoder import OfPictures, as_pixels
 from .task import Exported, Option, Task
 
 #: pixels of an input that are enlarged at once, and around them those that a network may look at
@@ -25,7 +26,7 @@ _FACTORS = (2, 3, 4)
 
 
 @register_task
-class SuperResolution(Task):
+class SuperResolution(OfPictures):
     """Pictures enlarged 2, 3 or 4 times. See :class:`Task`.
 
     The inputs are made from the pictures of the data: shrunk by bicubic interpolation with
@@ -53,7 +54,7 @@ class SuperResolution(Task):
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
-        return data.load_pictures(root, crops=True, **settings)
+        return data.load_crops(root, **settings)
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -72,7 +73,7 @@ class SuperResolution(Task):
         steps = training_steps(augment, large, 0, Normalize(0, 1, self.scale))
         return [*steps, Shrink(self.upscale, self.mean, self.std)]
 
-    def create_model(self, network: str) -> nn.Module:
+    def create_network(self, network: str) -> nn.Module:
         model: nn.Module = models.create(
             network, input_shape=self.input_shape, upscale_factor=self.upscale
         )
@@ -96,7 +97,7 @@ class SuperResolution(Task):
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
-        return to_bytes(prediction)
+        return as_pixels(prediction)
 
     def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
         small = self._pixels(x)
@@ -106,7 +107,7 @@ class SuperResolution(Task):
             "Prediction": prediction,
             "Target": y,
         }
-        return {title: to_bytes(picture) for title, picture in pictures.items()}
+        return {title: as_pixels(picture) for title, picture in pictures.items()}
 
     def _pixels(self, x: Array) -> Array:
         """An input as a picture from 0 to 1."""
@@ -201,9 +202,3 @@ def in_tiles(predict: Callable[[Array], Array], x: Array, factor: int) -> Array:
         whole = (slice(a * factor, b * factor) for a, b in (tile[:2], tile[2:]))
         result[(..., *whole)] = y[:, :, rows, columns]
     return result
-
-
-def to_bytes(picture: Array) -> Array:
-    """A picture from 0 to 1 as uint8; other values are clipped."""
-    xp = backends.get("cpu").xp
-    return xp.rint(xp.clip(picture, 0, 1) * 255).astype("uint8")

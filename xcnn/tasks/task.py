@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from .. import data, models
+from .. import data, metrics, models
 from ..arrays import Array
 from ..checks import are_ints, check_choice, check_texts
 from ..data import DataSplits, Normalize
 from ..data.augment import training_steps
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DataError
 from ..nn import LOSSES, Loss, Module
 from ..training import Trainer
 
@@ -47,11 +47,14 @@ class Exported(NamedTuple):
         Names of the outputs.
     text : str
         What they are, and how to get predictions from them; it is stored in the file.
+    input_shape : tuple of int, optional
+        Of one input, if it is not that of the task.
     """
 
     model: Module
     outputs: tuple[str, ...]
     text: str
+    input_shape: tuple[int, ...] | None = None
 
 
 class Task:
@@ -92,8 +95,17 @@ class Task:
         :class:`xcnn.data.WithTarget`: "masks", "boxes", "keypoints"; None: nothing.
     options : dict
         By name, the settings that only this task (or some) has.
+    from_data : sequence of str
+        More arguments of the constructor, which :meth:`of_data` finds in the targets; stored like
+        the options.
     has_labels : bool
         Whether the targets are class labels, one or more for each example.
+    counts_confusions : bool
+        Whether a prediction is one class, so that a report counts which is taken for which.
+    defaults : dict
+        Values of options of ``xcnn train`` that are better for it than the usual ones, by name:
+        "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for few and for
+        many examples, two numbers.
     image_size : int
         Height and width to which the pictures of a folder are resized by default.
 
@@ -111,8 +123,15 @@ class Task:
     measured: ClassVar[Sequence[str]] = ()
     moves: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Option]] = {}
+    from_data: ClassVar[Sequence[str]] = ()
     has_labels: ClassVar[bool] = False
+    counts_confusions: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
     image_size: ClassVar[int] = 64
+
+    if TYPE_CHECKING:  # the options
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,
@@ -132,7 +151,9 @@ class Task:
         self.input_shape = tuple(input_shape)
         self.mean, self.std, self.scale = tuple(mean), tuple(std), scale
         self.normalize = Normalize(self.mean, self.std, scale)
-        self.loss = check_choice("loss", next(iter(self.losses)) if loss is None else loss, self.losses)
+        self.loss = check_choice(
+            "loss", next(iter(self.losses)) if loss is None else loss, list(self.losses)
+        )
         unknown = options.keys() - self.options
         if unknown:
             known = ", ".join(self.options) or "none"
@@ -152,9 +173,12 @@ class Task:
         **settings
             "size" (H, W), "channels" 1 or 3, "seed" (of what is held out for testing), "limit"
             (number of examples of each split, or None) and "on_error", as for
-            :func:`xcnn.data.load_folder`.
+            :func:`xcnn.data.load_folder`. A dataset whose attribute "paths" lists its files is
+            checked when a training goes on.
         """
-        raise ArgumentError(f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}")
+        raise ArgumentError(
+            f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}"
+        )
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -169,24 +193,59 @@ class Task:
         shape, mean, std = dataset.image_shape, dataset.mean, dataset.std
         return cls(dataset.classes, shape, mean, std, scale, loss, **options)
 
+    def on_data(self, dataset: DataSplits) -> Task:
+        """The same task on another dataset."""
+        options = {name: getattr(self, name) for name in self.options}
+        return self.of_data(dataset, self.loss, **options)
+
+    def test_folder(
+        self, root: str | os.PathLike[str], is_own: bool, **settings: Any
+    ) -> tuple[str, data.Dataset]:
+        """What to evaluate the network on in a folder, and what to call it.
+
+        Parameters
+        ----------
+        root : path
+        is_own
+            Whether the network was trained on this folder.
+        **settings
+            As for :meth:`load_folder`.
+
+        Raises
+        ------
+        DataError
+            The folder has other classes.
+        """
+        found = self.load_folder(root, **settings)
+        if found.classes != self.classes:
+            raise DataError(
+                f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
+                f"on {', '.join(self.classes)}"
+            )
+        return "test", found.test
+
     def settings(self) -> dict[str, Any]:
         """The arguments that create the task again, and its name as "task"; for JSON."""
         names = ("classes", "input_shape", "mean", "std", "scale", "loss", *self.options)
+        names += tuple(self.from_data)
         found = {name: getattr(self, name) for name in names}
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
         return {"task": self.name, **listed}
 
-    def transform(self, augment: str = "none") -> Any:
+    def transform(self, augment: str | None = None) -> Any:
         """The transform of batches (x, y) of the data into what the network and the loss take.
 
         Parameters
         ----------
         augment
-            Names in ``xcnn.data.augment.RECIPES`` separated by commas; "none" for evaluation.
+            For training: names in ``xcnn.data.augment.RECIPES`` separated by commas, or "none".
+            None for evaluation, in which all is as it is each time.
         """
-        return data.Compose(self._steps(augment))
+        return data.Compose(self._steps(augment or "none"))
 
     def _steps(self, augment: str) -> list[Any]:
+        if augment != "none" and len(self.input_shape) != 3:
+            raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
         return training_steps(
             augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
         )
@@ -194,15 +253,23 @@ class Task:
     # -- network ----------------------------------------------------------------------------
 
     @classmethod
-    def default_network(cls, dataset: DataSplits) -> str:
-        """The network that is trained on a dataset if none is asked for."""
+    def default_network(cls, kind: str) -> str:
+        """The network that is trained on "images" or "features" if none is asked for."""
         return cls.networks[0]
 
     def create_model(self, network: str) -> Module:
-        """A new network: what :func:`xcnn.models.create` returns, with the output that fits."""
+        """A new network with the output that fits the loss."""
+        return self.with_output(self.create_network(network))
+
+    def create_network(self, network: str) -> Module:
+        """What :func:`xcnn.models.create` returns: the network whose weights a file may have."""
         model: Module = models.create(
             network, num_classes=len(self.classes), input_shape=self.input_shape
         )
+        return model
+
+    def with_output(self, model: Module) -> Module:
+        """The network, followed by the output layer that the loss needs, if any."""
         return model
 
     def create_loss(self) -> Loss:
@@ -221,9 +288,8 @@ class Task:
         count
             Number of examples.
         """
-        return ", ".join(f"{name} {values[name]:.4f}" for name in self.measured) or (
-            f"loss {values['loss']:.4f}"
-        )
+        measured = [f"{metrics.title(name)} {values[name]:.4f}" for name in self.measured]
+        return ", ".join(measured) or f"loss {values['loss']:.4f}"
 
     # -- predictions --------------------------------------------------------------------------
 
@@ -270,7 +336,7 @@ class Task:
         return None
 
     def files(self, prediction: Any) -> dict[str, bytes]:
-        """Other files that ``xcnn predict`` writes for a prediction, by the ending of their name."""
+        """Other files that ``xcnn predict`` writes, by the ending of their name."""
         return {}
 
     def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
@@ -291,7 +357,7 @@ class Task:
         return {"Picture": pixels, **{k: v for k, v in drawn.items() if v is not None}}
 
     def samples(self, trainer: Trainer) -> Array | None:
-        """A picture of new examples that the network draws, uint8 (C, H, W); None: it draws none."""
+        """New examples that the network draws, as a picture uint8 (C, H, W); None: none."""
         return None
 
     # -- ONNX -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Image augmentation on the CPU or a GPU, and named recipes."""
 
 from .affine import RandomAffine, RandomRotation
-from .base import Augmentation
+from .base import Augmentation, Move
 from .blur import GaussianBlur
 from .colour import ColorJitter, Grayscale
 from .crop import RandomCrop, RandomHorizontalFlip, RandomResizedCrop, RandomVerticalFlip
@@ -9,6 +9,7 @@ from .erase import Cutout, RandomErasing
 from .mixing import CutMix, Mixing, MixUp
 from .policies import AugMix, RandAugment, TrivialAugmentWide
 from .recipes import MIXTURES, RECIPES, recipe_names, training_steps, training_transform
+from .targets import WithTarget
 
 __all__ = [
     "MIXTURES",
@@ -22,6 +23,7 @@ __all__ = [
     "Grayscale",
     "MixUp",
     "Mixing",
+    "Move",
     "RandAugment",
     "RandomAffine",
     "RandomCrop",
@@ -31,6 +33,7 @@ __all__ = [
     "RandomRotation",
     "RandomVerticalFlip",
     "TrivialAugmentWide",
+    "WithTarget",
     "recipe_names",
     "training_steps",
     "training_transform",

@@ -12,7 +12,7 @@ from ...arrays import Array
 from ...backends import Backend
 from ...checks import Pair, check_code, check_number
 from ...errors import ArgumentError
-from .base import PixelAugmentation, Range, check_range
+from .base import Move, PixelAugmentation, Range, check_range
 
 _ORDERS = {0: "nearest pixel", 1: "linear"}
 
@@ -25,6 +25,9 @@ class _Warp(PixelAugmentation):
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
         matrices = self._matrices((x.shape[1], x.shape[2]), x.shape[3], rng)
         return warp(backend, x, matrices, self.order)
+
+    def moves(self, size: Pair, count: int, rng: Generator) -> list[Move]:
+        return [Move(self._matrices(size, count, rng), size)]
 
     def _matrices(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
         """The :func:`sampling_matrices` of ``count`` images."""
@@ -167,27 +170,48 @@ def _matrices(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.
     return np.stack([a, b, c, d], axis=-1).reshape(-1, 2, 2)
 
 
-def warp(backend: Backend, x: Array, matrices: np.ndarray, order: int, fill: Any = 0) -> Array:
+def warp(
+    backend: Backend,
+    x: Array,
+    matrices: np.ndarray,
+    order: int,
+    fill: Any = 0,
+    size: Pair | None = None,
+    reflect: bool = False,
+) -> Array:
     """Resample each image by its matrix of :func:`sampling_matrices`.
 
     Parameters
     ----------
-    x : (C, H, W, N), contiguous, floats
+    x : (C, H, W, N), contiguous
+        Floats; for order 0, any numbers.
     matrices : (N, 2, 3)
     order : int
         1 interpolates linearly between four pixels, 0 takes the nearest.
     fill : float or (C,), default 0
         Value of all pixels outside the image.
+    size : (int, int), optional
+        Height and width of the result; default: those of ``x``.
+    reflect : bool, default False
+        Whether pixels outside the image are reflected instead.
     """
     xp, (channels, height, width, count) = backend.xp, x.shape
     framed = xp.empty((channels, height + 2, width + 2, count), x.dtype)
     framed[...] = backend.asarray(np.reshape(fill, (-1, 1, 1, 1)).astype(x.dtype))
     framed[:, 1:-1, 1:-1] = x
-    i, j = xp.arange(height).reshape(-1, 1, 1), xp.arange(width).reshape(-1, 1)
-    taps = []  # for each axis: pixels (H, W, N) and their weights
-    rows = backend.asarray(matrices.transpose(1, 2, 0))
-    for (down, across, offset), side in zip(rows, (height, width), strict=True):
-        place = xp.clip(down * i + across * j + (offset + 1), 0, side + 1)
+    rows, columns = size or (height, width)
+    grid = xp.arange(rows).reshape(-1, 1, 1), xp.arange(columns).reshape(-1, 1)
+    taps = []  # for each axis: pixels (H, W, N), or what broadcasts to that, and their weights
+    for axis, side in enumerate((height, width)):
+        parts, other = matrices[:, axis].T, 1 - axis
+        steps = backend.asarray(parts)
+        place = steps[axis] * grid[axis]
+        if parts[other].any():
+            place = place + steps[other] * grid[other]
+        place = place + (steps[2] + 1)
+        if reflect:
+            place = side - abs(side - 1 - abs(place - 1))
+        place = xp.clip(place, 0, side + 1)
         first = xp.floor(place if order else place + 0.5)
         share = (place - first).astype(x.dtype)  # of the second pixel
         first = first.astype(int)

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
@@ -26,6 +26,25 @@ Range: TypeAlias = float | Ends  # a number d for ±d, or (lowest, highest)
 _ATTEMPTS = 10  # to draw a rectangle that fits
 
 
+class Move(NamedTuple):
+    """Where each pixel of some images comes from.
+
+    Attributes
+    ----------
+    matrices : numpy.ndarray
+        (N, 2, 3): an output pixel (row, column, 1) to a position (row, column) in the input. Whole
+        numbers are the centres of pixels.
+    size : (int, int)
+        Height and width of the output.
+    reflect : bool, default False
+        Whether positions outside the input show its mirror image; else there is nothing.
+    """
+
+    matrices: np.ndarray
+    size: Pair
+    reflect: bool = False
+
+
 class Augmentation(BatchTransform):
     """Base class of random transforms of images (N, C, H, W), drawn separately per image.
 
@@ -34,7 +53,8 @@ class Augmentation(BatchTransform):
     the batch number. Otherwise the library's generator is used, seeded by ``xcnn.manual_seed``.
 
     A subclass defines ``augment(backend, x, rng)``, which returns a new array with the dtype and
-    the memory order of ``x``.
+    the memory order of ``x``. For :class:`WithTarget`, it also sets ``geometric = False`` if every
+    pixel stays where it is, or else defines ``moves``.
 
     Examples
     --------
@@ -43,6 +63,8 @@ class Augmentation(BatchTransform):
     ...         factors = rng.uniform(0.5, 1, (len(x), 1, 1, 1)).astype("float32")
     ...         return (x * backend.asarray(factors)).astype(x.dtype)
     """
+
+    geometric: ClassVar[bool] = True
 
     def __call__(self, x: Array, rng: Generator | None = None) -> Array:
         """Augment the images ``x`` (N, C, H, W), an array on the host or on a GPU.
@@ -59,6 +81,13 @@ class Augmentation(BatchTransform):
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
         """Return the augmented images; subclasses define this."""
         raise NotImplementedError(f"{type(self).__name__} must define augment")
+
+    def moves(self, size: Pair, count: int, rng: Generator) -> list[Move]:
+        """How ``augment`` moves the pixels of ``count`` images (H, W), one step after the other.
+
+        It draws from ``rng`` the same numbers in the same order.
+        """
+        return []
 
     def apply(self, batch: Batch, rng: Generator | None) -> Batch:
         return (self(batch[0], rng), *batch[1:])

@@ -37,6 +37,8 @@ class GaussianBlur(PixelAugmentation):
     array([0.  , 0.11, 0.45, 0.11, 0.  ], dtype=float32)
     """
 
+    geometric = False
+
     def __init__(self, kernel_size: int | Pair, sigma: Range = (0.1, 2.0)) -> None:
         self.kernel_size = pair(kernel_size, "kernel_size")
         if not all(k % 2 for k in self.kernel_size):

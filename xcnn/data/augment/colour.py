@@ -50,6 +50,7 @@ class ColorJitter(PixelAugmentation):
     array([100, 100, 100], dtype=uint8)
     """
 
+    geometric = False
     _uses_colour = True
 
     def __init__(
@@ -91,6 +92,7 @@ class Grayscale(PixelAugmentation):
         When called with images that do not have 1 or 3 channels, or are neither uint8 nor floats.
     """
 
+    geometric = False
     _uses_colour = True
 
     def __init__(self, num_output_channels: int = 1) -> None:

@@ -12,7 +12,7 @@ from ...backends import Backend
 from ...checks import INTERPOLATIONS, Pair, check_choice, check_flag, check_number, check_size, pair
 from ...errors import ShapeError
 from ...layout import batch_first, batch_last
-from .base import Augmentation, PixelAugmentation, check_range, draw_box, empty_images
+from .base import Augmentation, Move, PixelAugmentation, check_range, draw_box, empty_images
 
 
 class _RandomFlip(Augmentation):
@@ -26,6 +26,13 @@ class _RandomFlip(Augmentation):
         y = x.copy(order="K")
         backend.xp.copyto(y, backend.xp.flip(x, self._axis), where=flipped)
         return y
+
+    def moves(self, size: Pair, count: int, rng: Generator) -> list[Move]:
+        flipped, axis = rng.random(count) < self.p, self._axis - 2
+        matrices = _matrices((0, 0), (1, 1), count)
+        matrices[flipped, axis, axis] = -1
+        matrices[flipped, axis, 2] = size[axis] - 1
+        return [Move(matrices, size)]
 
 
 class RandomHorizontalFlip(_RandomFlip):
@@ -98,19 +105,27 @@ class RandomCrop(Augmentation):
         self.padding_mode = check_choice("padding_mode", padding_mode, ("zeros", "reflect"))
 
     def augment(self, backend: Backend, x: Array, rng: Generator) -> Array:
-        padded = self._pad(backend.xp, x)
-        (height, width), image = self.size, padded.shape[2:]
-        if height > image[0] or width > image[1]:
+        padded, (height, width) = self._pad(backend.xp, x), self.size
+        if height > padded.shape[2] or width > padded.shape[3]:
             raise ShapeError(
                 f"x has shape {tuple(x.shape)}: padded by {self.padding} it is smaller than "
                 f"size={self.size}; choose a smaller size or more padding"
             )
-        tops = rng.integers(0, image[0] - height + 1, len(x)).tolist()
-        lefts = rng.integers(0, image[1] - width + 1, len(x)).tolist()
+        corners = self._corners(x.shape[2:], len(x), rng)
         y = empty_images(backend.xp, x, (x.shape[1], height, width))
-        for n, (top, left) in enumerate(zip(tops, lefts, strict=True)):
+        for n, (top, left) in enumerate(corners.T.tolist()):
             y[n] = padded[n, :, top : top + height, left : left + width]
         return y
+
+    def moves(self, size: Pair, count: int, rng: Generator) -> list[Move]:
+        starts = self._corners(size, count, rng) - np.reshape(self.padding, (2, 1))
+        matrices = _matrices(starts, (1, 1), count)
+        return [Move(matrices, self.size, self.padding_mode == "reflect")]
+
+    def _corners(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
+        """The first row and column of each crop of the padded images, (2, N)."""
+        sides = zip(size, self.padding, self.size, strict=True)
+        return np.stack([rng.integers(0, n + 2 * p - crop + 1, count) for n, p, crop in sides])
 
     def _pad(self, xp: Any, x: Array) -> Array:
         if self.padding == (0, 0):
@@ -173,13 +188,23 @@ class RandomResizedCrop(PixelAugmentation):
         self.antialias = check_flag("antialias", antialias)
 
     def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
-        boxes = [self._box(rng, *x.shape[1:3]) for _ in range(x.shape[3])]
-        tops, lefts, heights, widths = np.reshape(boxes, (-1, 4)).astype(int).T
+        tops, lefts, heights, widths = self._boxes(x.shape[1:3], x.shape[3], rng)
         down = self._weights(backend, x, tops, heights, 0)
         across = self._weights(backend, x, lefts, widths, 1).swapaxes(2, 3)
         xp = backend.xp
         images = xp.ascontiguousarray(batch_first(x))
         return batch_last(xp, xp.matmul(xp.matmul(down, images), across))
+
+    def moves(self, size: Pair, count: int, rng: Generator) -> list[Move]:
+        tops, lefts, heights, widths = self._boxes(size, count, rng)
+        steps = heights / self.size[0], widths / self.size[1]
+        starts = [first + (step - 1) / 2 for first, step in zip((tops, lefts), steps, strict=True)]
+        return [Move(_matrices(starts, steps, count), self.size)]
+
+    def _boxes(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
+        """The top, left, height and width of each part, (4, N)."""
+        boxes = [self._box(rng, *size) for _ in range(count)]
+        return np.reshape(boxes, (-1, 4)).astype(int).T
 
     def _box(self, rng: Generator, height: int, width: int) -> tuple[int, ...]:
         low, high = self.ratio
@@ -205,3 +230,15 @@ class RandomResizedCrop(PixelAugmentation):
             weights *= (weights > 0) & (pixels >= starts) & (pixels < starts + lengths)
             weights /= weights.sum(axis=2, keepdims=True)
         return backend.asarray(weights[:, None].astype(x.dtype))
+
+
+def _matrices(starts: Any, steps: Any, count: int) -> np.ndarray:
+    """Matrices (N, 2, 3) of :class:`Move` that keep the axes apart.
+
+    Down and across, each a number or (N,): ``starts`` is where the first output pixel comes from,
+    ``steps`` how far apart the places of two neighbours are.
+    """
+    matrices = np.zeros((count, 2, 3))
+    for axis, (start, step) in enumerate(zip(starts, steps, strict=True)):
+        matrices[:, axis, axis], matrices[:, axis, 2] = step, start
+    return matrices

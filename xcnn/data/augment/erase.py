@@ -50,6 +50,8 @@ class RandomErasing(Augmentation):
     (True, True)
     """
 
+    geometric = False
+
     def __init__(
         self, p: float = 0.5, scale: Range = (0.02, 0.33), ratio: Range = (0.3, 3.3), value: Any = 0
     ) -> None:
@@ -89,6 +91,8 @@ class Cutout(Augmentation):
     ArgumentError
         If ``size`` is not an int >= 1.
     """
+
+    geometric = False
 
     def __init__(self, size: int) -> None:
         self.size = check_int("size", size)

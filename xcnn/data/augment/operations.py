@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...backends import Backend
 from ...checks import Pair
-from .affine import sampling_matrices, warp
+from .affine import sampling_matrices
 from .colour import brightness, contrast, saturation
 
-PixelChange = Callable[[Any, Array, Array, float], Array]
-Change = Callable[..., Array]
+Change = Callable[[Any, Array, Array, float], Array]
+Matrices = Callable[[Pair, np.ndarray], np.ndarray]
 
 
 def sharpness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
@@ -79,35 +78,23 @@ def equalize(xp: Any, x: Array, _: Array, highest: float) -> Array:
     return curve.reshape(-1)[places] * (highest / 255)
 
 
-def _pixels(change: PixelChange) -> Change:
-    """A change of pixels as an operation."""
-
-    def operation(backend: Backend, x: Array, m: np.ndarray, highest: float, *_: Any) -> Array:
-        return change(backend.xp, x, backend.asarray(m.astype(x.dtype)), highest)
-
-    return operation
+def _blend(change: Change) -> Change:
+    """A change by the factor 1 + magnitude."""
+    return lambda xp, x, magnitudes, highest: change(xp, x, 1 + magnitudes, highest)
 
 
-def _blend(change: PixelChange) -> Change:
-    """A change by the factor 1 + magnitude as an operation."""
-    return _pixels(lambda xp, x, magnitudes, highest: change(xp, x, 1 + magnitudes, highest))
-
-
-def _warp(shear: Pair = (0, 0), shift: Pair = (0, 0), turn: int = 0) -> Change:
-    """A shear, shift or rotation as an operation; pairs select the direction, (x, y).
+def _matrices(shear: Pair = (0, 0), shift: Pair = (0, 0), turn: int = 0) -> Matrices:
+    """The matrices of a shear, shift or rotation; pairs select the direction, (x, y).
 
     A shear keeps the upper left corner, half a pixel before the centre of the first pixel.
     """
 
-    def operation(
-        backend: Backend, x: Array, m: np.ndarray, highest: float, order: int, fill: Any
-    ) -> Array:
+    def matrices(size: Pair, m: np.ndarray) -> np.ndarray:
         shifts, shears = np.outer(np.trunc(m), shift), np.degrees(np.arctan(np.outer(m, shear)))
         centre = (-0.5, -0.5) if any(shear) else None
-        matrices = sampling_matrices(x.shape[1:3], -turn * m, shifts, 1, shears, centre)
-        return warp(backend, x, matrices, order, fill)
+        return sampling_matrices(size, -turn * m, shifts, 1, shears, centre)
 
-    return operation
+    return matrices
 
 
 class Operation(NamedTuple):
@@ -115,33 +102,36 @@ class Operation(NamedTuple):
 
     Attributes
     ----------
-    function : callable
-        Takes the backend, images (C, H, W, N), magnitudes (N,) on the host, the highest pixel
-        value, and for geometry the order of interpolation and the fill value.
+    change : callable or None
+        What it does to pixels, if it does not move them.
+    matrices : callable or None
+        Takes (H, W) and magnitudes (N,) on the host, and returns where pixels come from, for
+        ``warp``; None if they stay where they are.
     range : str
         Which of a policy's ranges the magnitude is from; "" if the operation has none.
     signed : bool
         Whether the sign of the magnitude is random.
     """
 
-    function: Change
+    change: Change | None = None
+    matrices: Matrices | None = None
     range: str = ""
     signed: bool = False
 
 
 OPERATIONS = {
-    "Identity": Operation(_pixels(lambda xp, x, _, highest: x)),
-    "ShearX": Operation(_warp(shear=(1, 0)), "slope", True),
-    "ShearY": Operation(_warp(shear=(0, 1)), "slope", True),
-    "TranslateX": Operation(_warp(shift=(1, 0)), "x", True),
-    "TranslateY": Operation(_warp(shift=(0, 1)), "y", True),
-    "Rotate": Operation(_warp(turn=1), "angle", True),  # counter-clockwise
-    "Brightness": Operation(_blend(brightness), "blend", True),
-    "Color": Operation(_blend(saturation), "blend", True),
-    "Contrast": Operation(_blend(contrast), "blend", True),
-    "Sharpness": Operation(_blend(sharpness), "blend", True),
-    "Posterize": Operation(_pixels(posterize), "bits"),
-    "Solarize": Operation(_pixels(solarize), "threshold"),
-    "AutoContrast": Operation(_pixels(autocontrast)),
-    "Equalize": Operation(_pixels(equalize)),
+    "Identity": Operation(),
+    "ShearX": Operation(None, _matrices(shear=(1, 0)), "slope", True),
+    "ShearY": Operation(None, _matrices(shear=(0, 1)), "slope", True),
+    "TranslateX": Operation(None, _matrices(shift=(1, 0)), "x", True),
+    "TranslateY": Operation(None, _matrices(shift=(0, 1)), "y", True),
+    "Rotate": Operation(None, _matrices(turn=1), "angle", True),  # counter-clockwise
+    "Brightness": Operation(_blend(brightness), None, "blend", True),
+    "Color": Operation(_blend(saturation), None, "blend", True),
+    "Contrast": Operation(_blend(contrast), None, "blend", True),
+    "Sharpness": Operation(_blend(sharpness), None, "blend", True),
+    "Posterize": Operation(posterize, None, "bits"),
+    "Solarize": Operation(solarize, None, "threshold"),
+    "AutoContrast": Operation(autocontrast),
+    "Equalize": Operation(equalize),
 }

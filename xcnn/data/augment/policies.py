@@ -5,7 +5,7 @@ Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from numpy.random import Generator
 
 from ...arrays import Array
 from ...backends import Backend
-from ...checks import INTERPOLATIONS, check_choice, check_flag, check_int, check_size
+from ...checks import INTERPOLATIONS, Pair, check_choice, check_flag, check_int, check_size
 from ...errors import ArgumentError
-from .base import Ends, PixelAugmentation, channel_values, check_alpha, check_channel_values
-from .operations import OPERATIONS
+from .affine import warp
+from .base import Ends, Move, PixelAugmentation, channel_values, check_alpha, check_channel_values
+from .operations import OPERATIONS, Operation
 
 Ranges = dict[str, np.ndarray]
 
+_ALL = tuple(OPERATIONS)
 _SEVERITIES = 10  # magnitudes of AugMix
 
 
@@ -40,7 +42,7 @@ class _Policy(PixelAugmentation):
         rng: Generator,
         indices: np.ndarray,
         ranges: Ranges,
-        names: Sequence[str] = tuple(OPERATIONS),
+        names: Sequence[str] = _ALL,
     ) -> Array:
         """Apply one random operation to each image of x (C, H, W, N).
 
@@ -54,21 +56,44 @@ class _Policy(PixelAugmentation):
             The operations to choose from, equally likely.
         """
         fill = channel_values("fill", 0 if self.fill is None else self.fill, len(x))
-        settings = highest, INTERPOLATIONS.index(self.interpolation), fill
-        chosen = np.where(indices < 0, -1, rng.integers(len(names), size=len(indices)))
-        signs = rng.choice((-1.0, 1.0), len(indices))
-        y = x.copy()
-        for number in np.unique(chosen[indices >= 0]):
-            operation, images = OPERATIONS[names[number]], np.flatnonzero(chosen == number)
-            magnitudes = ranges[operation.range][indices[images]]
-            if operation.signed:
-                magnitudes *= signs[images]
+        order, xp, y = INTERPOLATIONS.index(self.interpolation), backend.xp, x.copy()
+        for operation, images, m in _draw(rng, indices, ranges, names):
             part = backend.asarray(images)
-            y[..., part] = operation.function(backend, x[..., part], magnitudes, *settings)
-        return backend.xp.rint(y) if highest == 255 else y
+            if operation.matrices:
+                matrices = operation.matrices(x.shape[1:3], m)
+                y[..., part] = warp(backend, x[..., part], matrices, order, fill)
+            elif operation.change:
+                magnitudes = backend.asarray(m.astype(x.dtype))
+                y[..., part] = operation.change(xp, x[..., part], magnitudes, highest)
+        return xp.rint(y) if highest == 255 else y
 
 
-class RandAugment(_Policy):
+class _Chain(_Policy):
+    """Base class: one operation after the other, with the magnitudes that ``_steps`` yields."""
+
+    def _steps(
+        self, size: Sequence[int], count: int, rng: Generator
+    ) -> Iterator[tuple[np.ndarray, Ranges]]:
+        """The indices and ranges of each step, as ``_step`` takes them."""
+        raise NotImplementedError
+
+    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
+        for settings in self._steps(x.shape[1:3], x.shape[3], rng):
+            x = self._step(backend, x, highest, rng, *settings)
+        return x
+
+    def moves(self, size: Pair, count: int, rng: Generator) -> list[Move]:
+        moves = []
+        for settings in self._steps(size, count, rng):
+            matrices = np.tile(np.eye(2, 3), (count, 1, 1))
+            for operation, images, magnitudes in _draw(rng, *settings):
+                if operation.matrices:
+                    matrices[images] = operation.matrices(size, magnitudes)
+            moves.append(Move(matrices, size))
+        return moves
+
+
+class RandAugment(_Chain):
     """Apply ``num_ops`` random operations of the same strength to each image.
 
     Cubuk et al. 2020, "RandAugment: Practical Automated Data Augmentation with a Reduced Search
@@ -123,16 +148,16 @@ class RandAugment(_Policy):
                 f"magnitude={magnitude}: expected less than num_magnitude_bins={num_magnitude_bins}"
             )
 
-    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
-        indices = np.full(x.shape[3], self.magnitude)
-        largest = [150 / 331 * side for side in x.shape[1:3]]
+    def _steps(
+        self, size: Sequence[int], count: int, rng: Generator
+    ) -> Iterator[tuple[np.ndarray, Ranges]]:
+        largest = [150 / 331 * side for side in size]
         ranges = _ranges(self.num_magnitude_bins, 0.3, largest, 30, 0.9, (8, 4))
         for _ in range(self.num_ops):
-            x = self._step(backend, x, highest, rng, indices, ranges)
-        return x
+            yield np.full(count, self.magnitude), ranges
 
 
-class TrivialAugmentWide(_Policy):
+class TrivialAugmentWide(_Chain):
     """Apply one random operation of random strength to each image.
 
     Müller and Hutter 2021, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation",
@@ -170,10 +195,11 @@ class TrivialAugmentWide(_Policy):
         self.num_magnitude_bins = _check_bins(num_magnitude_bins)
         super().__init__(interpolation, fill)
 
-    def _change(self, backend: Backend, x: Array, highest: float, rng: Generator) -> Array:
-        indices = rng.integers(self.num_magnitude_bins, size=x.shape[3])
-        ranges = _ranges(self.num_magnitude_bins, 0.99, (32, 32), 135, 0.99, (8, 2))
-        return self._step(backend, x, highest, rng, indices, ranges)
+    def _steps(
+        self, size: Sequence[int], count: int, rng: Generator
+    ) -> Iterator[tuple[np.ndarray, Ranges]]:
+        indices = rng.integers(self.num_magnitude_bins, size=count)
+        yield indices, _ranges(self.num_magnitude_bins, 0.99, (32, 32), 135, 0.99, (8, 2))
 
 
 class AugMix(_Policy):
@@ -257,6 +283,19 @@ class AugMix(_Policy):
             copies = self._step(backend, copies, highest, rng, indices, ranges, names)
         parts = [copies[..., i * count : (i + 1) * count] for i in range(width)]
         return sum(w * part for w, part in zip(backend.asarray(weights), [*parts, x], strict=True))
+
+
+def _draw(
+    rng: Generator, indices: np.ndarray, ranges: Ranges, names: Sequence[str] = _ALL
+) -> list[tuple[Operation, np.ndarray, np.ndarray]]:
+    """The operations of a step of :class:`_Policy`, for which images, and of which magnitudes."""
+    chosen = np.where(indices < 0, -1, rng.integers(len(names), size=len(indices)))
+    signs, drawn = rng.choice((-1.0, 1.0), len(indices)), []
+    for number in np.unique(chosen[indices >= 0]):
+        operation, images = OPERATIONS[names[number]], np.flatnonzero(chosen == number)
+        magnitudes = ranges[operation.range][indices[images]]
+        drawn.append((operation, images, magnitudes * (signs[images] if operation.signed else 1)))
+    return drawn
 
 
 def _check_bins(bins: Any) -> int:

@@ -16,6 +16,7 @@ from .crop import RandomCrop, RandomHorizontalFlip, RandomResizedCrop, RandomVer
 from .erase import Cutout, RandomErasing
 from .mixing import CutMix, Mixing, MixUp
 from .policies import AugMix, RandAugment, TrivialAugmentWide
+from .targets import WithTarget
 
 
 class Recipe(NamedTuple):
@@ -66,7 +67,10 @@ RECIPES = {
 #: those of :data:`RECIPES` that change the labels too, and come after normalisation
 MIXTURES = ("mixup", "cutmix")
 # "standard" by dataset; other datasets and image folders get flip and crop
-_STANDARD = {"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]}
+_STANDARD = {
+    **{"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]},
+    **{"symbols": ["flip", "vflip"], "discs": []},
+}
 
 
 def recipe_names(text: str, dataset: str = "") -> list[str]:
@@ -137,6 +141,7 @@ def training_steps(
     num_classes: int,
     normalize: Normalize,
     target: str | None = None,
+    **settings: Any,
 ) -> list[Any]:
     """The steps of :func:`training_transform`, for images of any source.
 
@@ -151,6 +156,8 @@ def training_steps(
     normalize : Normalize
     target : str, optional
         What of the targets follows the images, see :class:`WithTarget`.
+    **settings
+        Other arguments of :class:`WithTarget`.
 
     Raises
     ------
@@ -160,4 +167,12 @@ def training_steps(
     height, width = size if len(size) == 2 else (1, 1)
     transforms = [RECIPES[name].make((height, width), num_classes) for name in recipe_names(text)]
     mixtures = [t for t in transforms if isinstance(t, Mixing)]
-    return [*(t for t in transforms if t not in mixtures), normalize, *mixtures]
+    single: list[Any] = [t for t in transforms if t not in mixtures]
+    if target is not None and mixtures:
+        raise ArgumentError(
+            f"augment={text!r}: {' and '.join(MIXTURES)} mix the labels of classes, but these "
+            f"targets are {target}: leave them out"
+        )
+    if target is not None:
+        single = [WithTarget(t, target, **settings) for t in single]
+    return [*single, normalize, *mixtures]

@@ -68,7 +68,7 @@ def cross(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.nda
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     labels = rng.permutation(np.arange(count) % 2)
-    ink = _draw(_strokes(rng, labels, size), rng.uniform(1.2, 2.2, count), size)
+    ink = draw_strokes(_strokes(rng, labels, size), rng.uniform(1.2, 2.2, count), size)
     brightness = rng.uniform(0.6, 1.0, (count, 1, 1))
     noisy = ink * brightness + rng.normal(0, 0.05, ink.shape)
     images = np.floor(np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -95,15 +95,17 @@ def _strokes(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndar
     return np.asarray(centre[:, :, None] + arms[..., None] * direction[:, :, None])
 
 
-def _draw(strokes: np.ndarray, thickness: np.ndarray, size: int) -> np.ndarray:
+def draw_strokes(strokes: np.ndarray, thickness: np.ndarray, size: int) -> np.ndarray:
     """Draw anti-aliased strokes: (N, size, size) from 0 to 1, the maximum where they overlap."""
-    pixels = np.moveaxis(np.indices((size, size))[::-1], 0, -1)  # (H, W, 2), (x, y)
-    ink = np.zeros((len(strokes), size, size))
+    x = np.arange(size, dtype=strokes.dtype)
+    y = x[:, None]
+    ink = np.zeros((len(strokes), size, size), strokes.dtype)
     for ends in strokes.swapaxes(0, 1):
-        start, end = ends[:, 0, None, None], ends[:, 1, None, None]  # (N, 1, 1, 2)
-        along = end - start
-        squared = np.maximum((along**2).sum(-1), 1e-9)  # a stroke of length 0 is a dot
-        position = np.clip(((pixels - start) * along).sum(-1) / squared, 0, 1)
-        distance = np.linalg.norm(pixels - (start + position[..., None] * along), axis=-1)
+        (x1, y1), (dx, dy) = (
+            np.moveaxis(of, 1, 0)[..., None, None] for of in (ends[:, 0], ends[:, 1] - ends[:, 0])
+        )  # each (N, 1, 1)
+        squared = np.maximum(dx**2 + dy**2, 1e-9)  # a stroke of length 0 is a dot
+        position = np.clip(((x - x1) * dx + (y - y1) * dy) / squared, 0, 1)
+        distance = np.sqrt((x - (x1 + position * dx)) ** 2 + (y - (y1 + position * dy)) ** 2)
         ink = np.maximum(ink, np.clip(thickness[:, None, None] / 2 + 0.5 - distance, 0, 1))
     return ink

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from ...checks import check_int
 from ...errors import DataError
 from ..dataset import ArrayDataset, map_arrays
 from ..splits import DataSplits
-from . import cifar, digits, generated, idx, photos
+from . import canvases, cifar, digits, figures, generated, idx, photos
 from .download import DownloadError, fetch
 from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
@@ -25,6 +23,8 @@ _GENERATORS = {
     "moons": generated.moons,
     "cross": generated.cross,
     "photos": photos.photos,
+    "symbols": figures.symbols,
+    "discs": figures.discs,
 }
 
 
@@ -130,6 +130,8 @@ def status(name: str, data_dir: str | os.PathLike[str] | None = None) -> Status:
         If the name is unknown.
     """
     record = info(name)
+    if record.made_of:
+        return replace(status(record.made_of, data_dir), name=name, counts=record.counts)
     if record.origin not in _FORMATS:
         return Status(name, record.origin, counts=record.counts)
     paths, _ = _locate(record, data_dir)
@@ -146,6 +148,11 @@ def _read(
     record: Info, data_dir: str | os.PathLike[str] | None, download: bool, progress: bool
 ) -> tuple[list[Any], str]:
     """Return train x, train y, test x and test y, and their source."""
+    if record.made_of:
+        arrays, source = _read(info(record.made_of), data_dir, download, progress)
+        pairs = enumerate(zip(arrays[::2], arrays[1::2], record.counts, strict=True))
+        splits = [canvases.compose(*pair, seed=seed) for seed, pair in pairs]
+        return [part for split in splits for part in split], source
     if record.origin == "embedded":
         return digits.load(), "embedded"
     if record.origin == "generated":

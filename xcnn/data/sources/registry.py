@@ -33,7 +33,7 @@ class Info:
         ``"embedded"`` in the package, ``"generated"`` on loading, or the format of its files,
         ``"idx"`` or ``"cifar"``.
     classes : tuple of str
-        Name of each label, from 0.
+        Name of each label, from 0; of each number that is to be predicted, for "regression".
     shape : tuple of int
         Shape of one item: (C, H, W) or (F,).
     counts : tuple of int
@@ -53,6 +53,8 @@ class Info:
         Folders to search in addition to ``name``.
     task : str
         The task of :mod:`xcnn.tasks` that the targets are for.
+    made_of : str
+        The dataset whose items are pasted on the pictures of this one, which are drawn on loading.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Info:
     mirrors: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     task: str = "classification"
+    made_of: str = ""
 
     @property
     def download_size(self) -> int:
@@ -190,6 +193,54 @@ _DATASETS = (
         std=(0.2560, 0.2502, 0.2671),
         credit="see the packages",
         task="super-resolution",
+    ),
+    Info(
+        name="symbols",
+        title="any of six coloured symbols, which cover each other, several labels each",
+        origin="generated",
+        classes=("circle", "cross", "flower", "ring", "square", "triangle"),
+        shape=(3, 32, 32),
+        counts=(2000, 500),
+        mean=(0.2177, 0.2154, 0.2167),
+        std=(0.2230, 0.2203, 0.2229),
+        task="multi-label",
+    ),
+    Info(
+        name="discs",
+        title="discs on noise, whose centre and radius are to be predicted",
+        origin="generated",
+        classes=("x", "y", "radius"),
+        shape=(1, 32, 32),
+        counts=(2000, 500),
+        mean=(0.4987,),
+        std=(0.1675,),
+        task="regression",
+    ),
+    Info(
+        name="digit-boxes",
+        title="1 to 5 of the digits on canvases with lines and noise, and their boxes",
+        origin="generated",
+        classes=_DIGITS,
+        shape=(1, 64, 64),
+        counts=(2000, 300),
+        mean=(0.1940,),
+        std=(0.1731,),
+        credit="drawn by xcnn from digits",
+        task="detection",
+        made_of="digits",
+    ),
+    Info(
+        name="mnist-boxes",
+        title="1 to 5 digits of MNIST on canvases with lines and noise, and their boxes",
+        origin="generated",
+        classes=_DIGITS,
+        shape=(1, 64, 64),
+        counts=(4000, 1000),
+        mean=(0.1859,),
+        std=(0.1767,),
+        credit="drawn by xcnn from mnist",
+        task="detection",
+        made_of="mnist",
     ),
 )
 

@@ -1,0 +1,129 @@
+"""Folders of images whose labels or values are in a CSV file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checks import check_choice, check_path
+from ..errors import ArgumentError, DataError
+from .dataset import Dataset, Subset
+from .folder import TEST_FOLDERS, limited_splits, readable
+from .splits import DataSplits, split
+from .tables import CSVDataset, columns
+
+#: the columns of the image files, and of class names with this between them
+_FILE, _NAMES, _SEPARATOR = "file", "labels", "|"
+
+
+def load_table_folder(
+    root: str | os.PathLike[str],
+    table: str = "labels.csv",
+    kind: str = "labels",
+    size: int | tuple[int, int] = 64,
+    channels: int = 3,
+    share: float = 0.2,
+    seed: int = 0,
+    limit: int | None = None,
+    on_error: str = "refuse",
+) -> DataSplits:
+    """Load images with the labels or values of a CSV file, as training and test splits.
+
+    The file has a header, a column "file" with the images, relative to its folder, and the targets
+    in the others: "labels" are zeros and ones, one column for each class, or one column "labels" of
+    class names with ``|`` between them; "values" are numbers.
+
+    Parameters
+    ----------
+    root : path
+        Contains the CSV file, or folders ``train`` and ``test`` (or ``val``) that contain one each;
+        without a test folder, ``share`` of the images is held out for testing.
+    table : str, default "labels.csv"
+        Name of the CSV file.
+    kind : str, default "labels"
+        "labels" or "values".
+    size, channels, on_error
+        As for :class:`ImageFolder`.
+    share : float, default 0.2
+    seed : int, default 0
+        Seed of the held-out images, of ``limit``, and of the sample for mean and std.
+    limit : int, optional
+        Keep only this many random images of each split.
+
+    Returns
+    -------
+    DataSplits
+        The targets are float32 (N, columns), and ``classes`` are their names.
+
+    Raises
+    ------
+    DataError
+        There is no such file, a column or an image is missing, or a target is not as expected; the
+        message names the file and the line.
+    ArgumentError
+        Another argument is invalid.
+
+    Examples
+    --------
+    >>> photos = load_table_folder("photos")  # photos/labels.csv: file,cat,dog and 1.jpg,0,1
+    >>> photos.classes
+    ['cat', 'dog']
+    """
+    path = os.path.abspath(Path(check_path("root", root)).expanduser())
+    if on_error not in ("refuse", "skip"):
+        raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
+    is_values = check_choice("kind", kind, ("labels", "values")) == "values"
+    parts = [name for name in ("train", *TEST_FOLDERS) if os.path.isfile(f"{path}/{name}/{table}")]
+    has_parts = "train" in parts
+    first = os.path.join(path, "train", table) if has_parts else os.path.join(path, table)
+    if not os.path.isfile(first):
+        example = "file,x,y" if is_values else "file,cat,dog"
+        raise DataError(
+            f"{first} is missing: expected a CSV file with a column of image files and the targets "
+            f"in the others, whose first line is such as {example}"
+        )
+    settings = {"size": size, "channels": channels}
+    whole = _read(first, is_values, None, settings)
+    train, classes = _checked(whole, on_error), list(whole.classes or ())
+    if has_parts and len(parts) > 1:
+        other = _read(os.path.join(path, parts[1], table), is_values, classes, settings)
+        test = _checked(other, on_error)
+    else:
+        train, test = split(train, share, seed)
+    return limited_splits(path, train, test, classes, whole.arrays[0].shape, limit, seed)
+
+
+def _read(path: str, is_values: bool, classes: list[str] | None, settings: Any) -> CSVDataset:
+    """The images of a file, with their targets and the names of these as ``classes``."""
+    targets = [name for name in columns(path) if name != _FILE]
+    if targets == [_NAMES] and not is_values:
+        more = {"label": _NAMES, "separator": _SEPARATOR, "classes": classes}
+        return CSVDataset(path, image=_FILE, **more, **settings)
+    if not targets:
+        raise DataError(f"{path}, line 1: expected columns of targets after {_FILE!r}")
+    table = CSVDataset(path, image=_FILE, label=classes or targets, **settings)
+    table.classes = classes or targets
+    y = table.arrays[1]
+    wrong = np.argwhere((y != 0) & (y != 1))
+    if len(wrong) and not is_values:
+        row, column = wrong[0]
+        raise DataError(
+            f"{path}, line {table.lines[row]}: {table.classes[column]!r} is {y[row, column]:g}: "
+            "expected 1 if the picture has this label, else 0"
+        )
+    return table
+
+
+def _checked(table: CSVDataset, on_error: str) -> Dataset:
+    """The images that exist; without those that cannot be read, if they are skipped."""
+    if not table.paths:
+        raise DataError(f"{table.path} lists no images")
+    if on_error == "skip":
+        return Subset(table, readable(table.path, table.arrays[0].__getitem__, range(len(table))))
+    for file, line in zip(table.paths, table.lines, strict=True):
+        if not os.path.isfile(file):
+            raise DataError(f"{table.path}, line {line}: there is no file {file}")
+    return table

@@ -1,0 +1,145 @@
+"""Autoencoders: pictures through a short code and back, and denoising."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .. import backends, data, models, random
+from ..arrays import Array
+from ..checks import check_number
+from ..data import Batch, DataSplits
+from ..data.augment import MIXTURES, recipe_names
+from ..data.transforms import BatchTransform
+from ..errors import ArgumentError
+from ..extend import register_task
+from ..nn import Module
+from .task import Option, Task
+
+
+class OfPictures(Task):
+    """Base class of tasks that learn from pictures alone, whatever their labels.
+
+    A folder of the user's own data is one of pictures, in subfolders or not.
+    """
+
+    datasets = tuple(
+        name
+        for name in data.names()
+        if data.info(name).task == "classification" and data.info(name).kind == "images"
+    )
+    settings_of_network: tuple[str, ...] = ()  # options that its networks take
+
+    @classmethod
+    def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
+        return data.load_folder(root, **settings, labelled=False)
+
+    @classmethod
+    def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
+        return cls(input_shape=dataset.image_shape, loss=loss, **options)
+
+    def create_network(self, network: str) -> Module:
+        options = {name: getattr(self, name) for name in self.settings_of_network}
+        model: Module = models.create(network, input_shape=self.input_shape, **options)
+        return model
+
+    def transform(self, augment: str | None = None) -> Any:
+        mixtures = set(MIXTURES) & set(recipe_names(augment or "none"))
+        if mixtures:
+            raise ArgumentError(f"augment={augment!r}: {self.name} has no labels to mix")
+        return super().transform(augment)
+
+
+@register_task
+class Autoencoder(OfPictures):
+    """Pictures compressed to a few numbers and reconstructed; inputs and outputs are from 0 to 1.
+
+    See :class:`Task`.
+    """
+
+    name = "autoencoder"
+    text = "compress pictures to a few numbers and reconstruct them"
+    networks = ("autoencoder",)
+    losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
+    measured = ("psnr",)
+    options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
+    settings_of_network = ("code",)
+    noise = 0.0
+
+    def transform(self, augment: str | None = None) -> Any:
+        steps = super().transform(augment)
+        return data.Compose([steps, InputAsTarget(self.noise, augment is None)])
+
+    def result(self, values: Mapping[str, Any], count: int) -> str:
+        return f"{self.loss} {values['loss']:.5f}, PSNR {values['psnr']:.2f} dB"
+
+    def describe(self, prediction: Any, top: int = 3) -> str:
+        return f"reconstructed, {'×'.join(map(str, prediction.shape[1:]))} pixels"
+
+    def draw(self, pixels: Array, prediction: Any) -> Array:
+        xp = backends.get("cpu").xp
+        return xp.concatenate([pixels, as_pixels(prediction)], axis=2)
+
+    def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
+        return {"Picture": pixels, "Reconstruction": as_pixels(prediction)}
+
+
+@register_task
+class Denoising(Autoencoder):
+    """Pictures with Gaussian noise, of which the clean ones are the targets. See :class:`Task`.
+
+    ``noise`` is its standard deviation, for pixels from 0 to 1, which clips them too. It is drawn
+    anew for each picture in each epoch; in evaluation it is always the same. Pictures to predict
+    get no noise: they have their own. Vincent et al. 2008, "Extracting and composing robust
+    features with denoising autoencoders".
+    """
+
+    name = "denoising"
+    text = "remove noise from pictures"
+    losses = dict.fromkeys(("mse", "l1"), "pictures without noise, pixels from 0 to 1")
+    options = {
+        "noise": Option(float, 0.3, "standard deviation of the noise, for pixels from 0 to 1"),
+        "code": Option(int, 64, "numbers that a picture is compressed to", "N"),
+    }
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.noise = check_number("noise", self.noise, 0)
+
+    def describe(self, prediction: Any, top: int = 3) -> str:
+        return f"without noise, {'×'.join(map(str, prediction.shape[1:]))} pixels"
+
+    def draw(self, pixels: Array, prediction: Any) -> Array:
+        return as_pixels(prediction)
+
+    def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
+        return {"Picture": pixels, "With noise": as_pixels(x), "Denoised": as_pixels(prediction)}
+
+
+class InputAsTarget(BatchTransform):
+    """(x, anything) to (x with noise, x), pixels from 0 to 1; (x,) stays."""
+
+    def __init__(self, noise: float = 0.0, is_fixed: bool = False) -> None:
+        self.noise, self.is_fixed = noise, is_fixed
+
+    def __call__(self, x: Array) -> Array:
+        return x
+
+    def apply(self, batch: Batch, rng: Any) -> Batch:
+        x, xp = batch[0], backends.get("cpu").xp
+        if len(batch) == 1 or not self.noise:
+            return (x, x)[: len(batch)]
+        if self.is_fixed:
+            with random.seeded(0):
+                rng = random.generator()
+        noise = (rng or random.generator()).standard_normal(x.shape, "float32")
+        noise *= self.noise
+        noisy = xp.add(x, noise, out=xp.empty_like(x))
+        return xp.clip(noisy, 0, 1, out=noisy), x
+
+
+def as_pixels(picture: Array) -> Array:
+    """A picture from 0 to 1 as uint8."""
+    xp = backends.get("cpu").xp
+    return xp.rint(255 * xp.clip(picture, 0, 1)).astype("uint8")
