@@ -16,9 +16,9 @@ from .classification import Classification, of_each_class
 from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .style import Stylized, StyleLoss, StyleTransfer, gram_matrix, style_transfer
-from .super_resolution import SuperResolution
 from .regression import Regression
+from .style import StyleLoss, StyleTransfer, Stylized, gram_matrix, style_transfer
+from .super_resolution import SuperResolution
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -32,11 +32,11 @@ __all__ = [
     "GANLoss",
     "MultiLabel",
     "Option",
+    "Regression",
     "StyleLoss",
     "StyleTransfer",
     "Stylized",
     "SuperResolution",
-    "Regression",
     "Task",
     "create",
     "from_settings",

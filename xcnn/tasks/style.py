@@ -299,7 +299,7 @@ class StyleTransfer(OfPictures):
 
 
 class _LoadedLoss(nn.Loss):
-    """The StyleLoss of a task, whose files are read when it is first needed: not for predictions."""
+    """The StyleLoss of a task; its files are read by the first call: predictions need none."""
 
     prediction = StyleLoss.prediction
 

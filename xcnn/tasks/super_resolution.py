@@ -43,6 +43,7 @@ class SuperResolution(OfPictures):
         "mse": "the enlarged picture, from 0 to 1",
     }
     options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
+    defaults = {"batch_size": 16, "epochs": (15, 15)}
     image_size = 96
     upscale: int
 
@@ -197,7 +198,7 @@ def in_tiles(predict: Callable[[Array], Array], x: Array, factor: int) -> Array:
         y = predict(x[:, :, top : tile.bottom + _MARGIN, left : tile.right + _MARGIN])
         rows, columns = (
             slice((start - first) * factor, (stop - first) * factor)
-            for start, stop, first in (tile[:2] + (top,), tile[2:] + (left,))
+            for start, stop, first in ((*tile[:2], top), (*tile[2:], left))
         )
         whole = (slice(a * factor, b * factor) for a, b in (tile[:2], tile[2:]))
         result[(..., *whole)] = y[:, :, rows, columns]
