@@ -18,7 +18,7 @@ from ..models import Features
 from ..tensor import Parameter, Tensor, no_grad
 from ..training import Trainer
 from .autoencoder import InputAsTarget, OfPictures, as_pixels
-from .task import Option, Task
+from .task import Exported, Option, Task
 
 _OPTIMIZERS = ("lbfgs", "adam")
 
@@ -287,6 +287,9 @@ class StyleTransfer(OfPictures):
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
         height, width = x.shape[2:]
         return list(trainer.predict(x)[:, :, :height, :width])
+
+    def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:
+        return super().exported(model, postprocess)._replace(any_size=True)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"

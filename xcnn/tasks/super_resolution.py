@@ -43,6 +43,7 @@ class SuperResolution(OfPictures):
         "mse": "the enlarged picture, from 0 to 1",
     }
     options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
+    measured = ("psnr", "ssim")
     defaults = {"batch_size": 16, "epochs": (15, 15)}
     image_size = 96
     upscale: int
@@ -51,7 +52,7 @@ class SuperResolution(OfPictures):
         super().__init__(*arguments, **settings)
         if self.upscale not in _FACTORS:
             raise ArgumentError(f"upscale={self.upscale!r}: expected 2, 3 or 4")
-        self.measured = ("psnr", "ssim", BicubicPSNR(self.upscale))
+        self.measured = (*type(self).measured, BicubicPSNR(self.upscale))  # type: ignore[misc]
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -120,7 +121,7 @@ class SuperResolution(OfPictures):
         if postprocess:
             model = nn.Sequential({"network": model, "clip": nn.Hardtanh(0, 1)})
         clipped = "" if postprocess else ": clip it"
-        return Exported(model, ("output",), self.losses[self.loss] + clipped)
+        return Exported(model, ("output",), self.losses[self.loss] + clipped, any_size=True)
 
 
 class _ClippedL1(nn.L1Loss):
