@@ -11,7 +11,7 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
-from .autoencoder import Autoencoder, Denoising
+from .autoencoder import Autoencoder, Denoising, as_pixels
 from .classification import Classification, of_each_class
 from .generative import GAN, VAE, ELBOLoss, GANLoss
 from .multi_label import MultiLabel
@@ -38,6 +38,7 @@ __all__ = [
     "Stylized",
     "SuperResolution",
     "Task",
+    "as_pixels",
     "create",
     "from_settings",
     "get",
