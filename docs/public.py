@@ -33,6 +33,7 @@ PAGES = {
     "metrics": ["xcnn.metrics"],
     "data": ["xcnn.data", "xcnn.data.augment", "xcnn.data.sources"],
     "models": ["xcnn.models"],
+    "tasks": ["xcnn.tasks"],
     "explain": ["xcnn.explain", "xcnn.plot", "xcnn.report", "xcnn.demo"],
     "onnx": ["xcnn.onnx", "xcnn.onnx.backend"],
     "sklearn": ["xcnn.sklearn"],

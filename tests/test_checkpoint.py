@@ -156,6 +156,7 @@ EXTRAS = {
     "swa": lambda: [callbacks.StochasticWeightAveraging(2, lr=0.01)],
     "early": lambda: [callbacks.EarlyStopping("train_loss", restore_best=True)],
     "accumulating": lambda: [callbacks.GradientAccumulation({1: 1, 2: 3})],
+    "unfreezing": lambda: [callbacks.Unfreeze(2)],
     "logging": lambda: [callbacks.LearningRateLog(), callbacks.GradientNorm()],
 }
 

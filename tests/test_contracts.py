@@ -538,6 +538,10 @@ OPERATIONS = {
     ),
     "focal_loss": (F.focal_loss, lambda n: (normal(n, 3), between(n, 3))),
     "sigmoid_focal_loss": (F.sigmoid_focal_loss, lambda n: (normal(n, 3), between(n, 3))),
+    "softmax_focal_loss": (
+        lambda x, t: F.softmax_focal_loss(x, t, ignore_index=1),
+        lambda n: (normal(n, 3, 2), classes(n, 2)),
+    ),
     "dice_loss": (F.dice_loss, lambda n: (normal(n, 3, 2), classes(n, 2))),
     "tversky_loss": (
         lambda x, t: F.tversky_loss(x, t, "binary", 0.3, 0.7),

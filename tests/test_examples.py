@@ -78,6 +78,16 @@ def test_explicit_backprop(run):
     assert result["peak_gib"] < 4 * 500 / 50_000
 
 
+@pytest.mark.parametrize("task", ["vae", "gan"])
+def test_new_digits(run, capsys, tmp_path, task):
+    file = tmp_path / "new.png"
+    settings = ("--epochs", 1, "--limit", 128, "--pictures", file)
+    result = run("new_digits", "--task", task, *settings)
+    first = result["reconstruction" if task == "vae" else "d_loss"]
+    assert f"{first:.2f}"[:-1] in capsys.readouterr().out
+    assert xcnn.data.read_image(file, (1, 256, 256)).std() > 0.1
+
+
 @needs_mnist
 def test_mlp_mnist(run):
     """A tenth of the images, 2 epochs: 87 % instead of 97 %."""
@@ -140,3 +150,11 @@ def test_onnx_there_and_back(run, capsys):
     assert result["after"] >= 0.9
     assert result["difference"] < 1e-3 or math.isnan(result["difference"])
     assert "Conv(" in capsys.readouterr().out
+
+
+def test_stick_figures(run, tmp_path):
+    """A tenth of the pictures, one epoch: it only starts to learn."""
+    file = tmp_path / "pictures.png"
+    result = run("stick_figures", "--limit", 96, "--epochs", 2, "--pictures", file)
+    assert 0 < result["pck"] < 1
+    assert file.read_bytes().startswith(b"\x89PNG")

@@ -748,6 +748,7 @@ KINDS = {  # what the target is, and the prediction for an output
     "multilabel_margin": ("labels", lambda x: x),
     "multilabel_soft_margin": ("binary", oracles.sigmoid),
     "focal": ("binary", oracles.sigmoid),
+    "softmax_focal": ("classes", lambda x: oracles.softmax(x, 1)),
     "dice": ("classes", lambda x: oracles.softmax(x, 1)),
     "tversky": ("classes", lambda x: oracles.softmax(x, 1)),
     "lovasz": ("classes", lambda x: oracles.softmax(x, 1)),

@@ -276,6 +276,28 @@ def test_focal(backend, evaluate, settings, reduction):
     assert gradcheck(lambda x: F.focal_loss(x, target, **settings), backend.asarray(X)) < 1e-6
 
 
+@reductions
+@pytest.mark.parametrize("gamma", [0, 0.5, 2])
+@pytest.mark.parametrize("weight", [None, np.array([0.5, 2.0, 1.0])], ids=["", "weight"])
+def test_softmax_focal(backend, evaluate, weight, gamma, reduction):
+    x, labels = normal(2, 3, 4), np.array([[0, 1, 255, 2], [2, 2, 1, 0]])
+    x[0, 0, 0] = 60  # certain: 1 - p is 0
+    kept = labels != 255
+    index = np.where(kept, labels, 0)
+    p = np.take_along_axis(oracles.softmax(x, 1), index[:, None], 1)[:, 0]
+    share = kept * (np.ones(3) if weight is None else weight)[index]
+    terms = -share * (1 - p) ** gamma * np.log(p)
+    expected = (
+        terms.sum() / share.sum() if reduction == "mean" else oracles.reduced(terms, reduction)
+    )
+    settings = {"gamma": gamma, "ignore_index": 255, "reduction": reduction}
+    settings["weight"] = None if weight is None else backend.asarray(weight)
+    assert_matches(evaluate(F.softmax_focal_loss, x, labels, **settings).y, expected)
+    x[0, 0, 0], target = 1, backend.asarray(labels)
+    call = lambda x: F.softmax_focal_loss(x, target, **settings)  # noqa: E731
+    assert gradcheck(call, backend.asarray(x)) < 1e-6
+
+
 # -- ctc -----------------------------------------------------------------------------------
 
 

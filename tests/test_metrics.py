@@ -596,6 +596,7 @@ EXAMPLES = {  # predictions and targets for each name
     ),
     "top_5_accuracy": (probabilities(7, 9, 3), labels(7, 3, classes=9)),
     **dict.fromkeys(["mae", "mse", "r2", "psnr", "ssim", "loss"], (NOISY, IMAGES)),
+    "pck": (normal(7, 4, 2), normal(7, 4, 2, seed=1)),
 }
 examples = pytest.mark.parametrize(
     ("name", "prediction", "target"), [(n, *e) for n, e in EXAMPLES.items()], ids=EXAMPLES

@@ -131,6 +131,7 @@ PARTS = {
     "Fire": (4, 2, 3),
     "FusedMBConv": (4, 4, 3, 1, 2, 0.5),
     "GoogLeNet": (4, 3, True, 0.1),
+    "Hourglass": (4, 3, 6, 2),
     "Inception": (4, 2, (1, 2), (1, 2), 3),
     "InceptionAux": (4, 3),
     "InvertedResidual": (4, 4, 1, 2),
@@ -373,6 +374,9 @@ def test_networks_equal_pytorch_functions(ours, theirs, channels, backend):
 TRAINED = {
     "autoencoder": ({"input_shape": (1, 8, 12)}, (1, 8, 12), (1, 8, 12)),
     "espcn": ({"upscale_factor": 2}, (1, 6, 5), (1, 12, 10)),
+    "edsr_small": ({"upscale_factor": 2}, (3, 6, 5), (3, 12, 10)),
+    "transformer_net": ({"width": 4}, (3, 16, 16), (3, 16, 16)),
+    "hourglass": ({"num_classes": 2, "width": 4, "depth": 2}, (3, 9, 7), (2, 9, 7)),
     "lenet5_1998": ({"input_shape": (1, 28, 28)}, (1, 28, 28), None),
     "resnet20": ({"num_classes": 10}, (3, 8, 8), None),
     "mobilenet_v2": ({"num_classes": 10, "dropout": 0.0}, (3, 32, 32), None),

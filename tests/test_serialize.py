@@ -132,6 +132,7 @@ LAYERS = [
     (nn.MultiLabelMarginLoss(), (ROWS[:, :3], np.array([[0, -1, 1]] * len(ROWS)))),
     (nn.MultiLabelSoftMarginLoss(), (ROWS, ROWS > 0)),
     (nn.FocalLoss(gamma=1.5), (ROWS, ROWS > 0)),
+    (nn.SoftmaxFocalLoss(gamma=1.5), (IMAGES, IMAGES[:, 0].astype("int64") * 0)),
     (nn.DiceLoss("binary", 0.5), (IMAGES, IMAGES > 0)),
     (nn.TverskyLoss(alpha=0.3, beta=0.7), (IMAGES, IMAGES[:, 0].astype("int64") * 0)),
     (nn.LovaszLoss(per_image=True), (IMAGES, IMAGES[:, 0].astype("int64") * 0)),

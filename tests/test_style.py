@@ -56,7 +56,7 @@ def test_layers_have_the_names_of_the_papers(features):
         features(x, ["relu4_2"])
 
 
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_features_from_weights_of_torchvision(tmp_path, norm):
     torch = pytest.importorskip("torch")
     from xcnn.models.vgg import vgg_features

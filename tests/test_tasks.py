@@ -40,8 +40,8 @@ class Brightness(tasks.Task):
     def create_network(self, network):
         return xcnn.models.create(network, num_classes=1, input_shape=self.input_shape)
 
-    def transform(self, augment="none"):
-        return data.Compose([SetTarget(), *self._steps(augment)])
+    def transform(self, augment=None):
+        return data.Compose([SetTarget(), *self.steps(augment)])
 
     def describe(self, prediction, top=3):
         return f"brightness {float(prediction[0]):.1f}"
@@ -216,6 +216,7 @@ def test_the_network_and_the_data_say_the_task(brightness, monkeypatch):
 
     def chosen(model=None, data=None, task=None):
         arguments = SimpleNamespace(model=model, data=data, task=task, loss=None, given=[])
+        arguments.optimizer, arguments.warmup = "sgd", None
         config.choose_task(arguments)
         return arguments.task, arguments.data
 

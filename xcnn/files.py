@@ -87,8 +87,8 @@ def read_all(file: Any, limit: int) -> bytes:
     return data
 
 
-def read_json(path: AnyPath) -> Any:
-    """Read a JSON file.
+def read_json(path: AnyPath, times: int = 1) -> Any:
+    """Read a JSON file, which may be so many times as large as others.
 
     Raises
     ------
@@ -96,10 +96,10 @@ def read_json(path: AnyPath) -> Any:
         The file does not exist, is not JSON, or is too large or too deeply nested.
     """
     with reading(path, "is damaged"), open_file(path) as file:
-        return parse_json(read_all(file, MAX_JSON))
+        return parse_json(read_all(file, times * MAX_JSON), times)
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, times: int = 1) -> Any:
     """Parse untrusted JSON.
 
     Raises
@@ -108,15 +108,16 @@ def parse_json(text: str | bytes) -> Any:
         Not JSON, or too large or too deeply nested.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if len(data) > MAX_JSON:
-        raise ValueError(f"more than {MAX_JSON} bytes")
+    most, values = times * MAX_JSON, times * _MAX_VALUES
+    if len(data) > most:
+        raise ValueError(f"more than {most} bytes")
     # an escaped quote counts as none, although "\\\\" ends in one
-    if data.count(b'"') - data.count(b'\\"') > 2 * _MAX_VALUES:
-        raise ValueError(f"more than {_MAX_VALUES} strings in JSON")
+    if data.count(b'"') - data.count(b'\\"') > 2 * values:
+        raise ValueError(f"more than {values} strings in JSON")
     outside = _STRING.sub(b"", data)
     brackets = outside.translate(None, _NO_BRACKET)
-    if outside.count(b",") + len(brackets) > _MAX_VALUES:
-        raise ValueError(f"more than {_MAX_VALUES} values in JSON")
+    if outside.count(b",") + len(brackets) > values:
+        raise ValueError(f"more than {values} values in JSON")
     if max(accumulate(1 if c in b"[{" else -1 for c in brackets), default=0) > _MAX_DEPTH:
         raise ValueError(f"JSON nested more than {_MAX_DEPTH} levels deep")
     return json.loads(data)

@@ -77,6 +77,9 @@ def test_the_config(run):
         "clip_norm": None,
         "loss": "cross_entropy",
         "task": "classification",
+        "lr_for": [],
+        "unfreeze_at": None,
+        "betas": None,
         "init": None,
         "new_head": False,
         "freeze": [],
@@ -186,8 +189,8 @@ def test_every_schedule_learns(run, schedule):
 def rates(schedule, epochs, warmup=0, batches=2, metrics=None):
     """The learning rate in each epoch, at its first batch."""
     settings = {"optimizer": "adam", "lr": 1.0, "weight_decay": 0.0, "warmup": warmup}
-    settings |= {"schedule": schedule, "epochs": epochs}
-    optimizer = options.create_optimizer(settings, xcnn.nn.Linear(1, 1))
+    settings |= {"schedule": schedule, "epochs": epochs, "betas": None}
+    optimizer = options.create_optimizer(settings, xcnn.nn.Linear(1, 1), {})
     scheduler, rates = options.create_schedule(settings, optimizer, batches), []
     for epoch in range(epochs):
         rates.append(optimizer.lr)

@@ -99,7 +99,7 @@ def test_loaded_layers(path, model, arrays):
 
 
 SLOW = ["convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v2"]
-SLOW += ["regnet_y_400mf", "resnet18"]
+SLOW += ["fcn_resnet18", "regnet_y_400mf", "resnet18"]
 SHAPES = {"lenet5_1998": (1, 28, 28)}
 SETTINGS = {"unet": {"width": 4}}
 LARGE = 30_000_000  # parameters

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import tasks
 from ..errors import ArgumentError, XcnnError
 from ..notebook import terminal_width
 from . import runs
@@ -23,6 +24,7 @@ from .run_folder import RunFolder
 #: results, and whether the largest is the best
 _RESULTS = {
     **{"epochs": None, "accuracy": max, "best_accuracy": max, "best_epoch": None},
+    **{"metric": None},
     **{"loss": min, "seconds": None, "state": None},
 }
 _OF_THE_DATA = ("classes", "mean", "std", "scale", "files", "on_error", "data_dir", "xcnn")
@@ -32,7 +34,7 @@ _TITLES = {
         "best_accuracy": "best accuracy",
         "best_epoch": "epoch of the best",
     },
-    **{"loss": "test loss", "seconds": "time"},
+    **{"metric": "test metric", "loss": "test loss", "seconds": "time"},
 }
 
 
@@ -55,7 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     rows = [[name, *map(_show, values)] for name, values in settings.items()]
     rows += [[""] * (len(found) + 1)] * bool(rows)
-    rows += [[_TITLES.get(name, name), *_results(name, records)] for name in _RESULTS]
+    known = [name for name in _RESULTS if any(record.get(name) is not None for record in records)]
+    rows += [[_TITLES.get(name, name), *_results(name, records)] for name in known]
     _print([["", *(record["name"] for record in records)], *rows])
 
 
@@ -65,7 +68,8 @@ def _config(folder: RunFolder) -> dict[str, Any]:
         config = folder.load_config(DEFAULTS)
     except (XcnnError, OSError):
         return {}
-    return {k: v for k, v in config.items() if k not in _OF_THE_DATA}
+    of_data = (*_OF_THE_DATA, *tasks.get(config["task"]).from_data)
+    return {k: v for k, v in config.items() if k not in of_data}
 
 
 def _show(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..checks import check_choice
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
 from ..nn import LOSSES
-from . import optimizer, sources
+from . import optimizer, sources, weights
 from .run_folder import RunFolder
 
 SMALL = 10_000  # images; smaller datasets get more epochs by default
@@ -33,7 +34,7 @@ MAY_CHANGE = (
 DEFAULTS: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
     **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
-    "report": False,
+    **{"report": False, "lr_for": [], "unfreeze_at": None, "betas": None},
 }
 
 
@@ -71,12 +72,22 @@ def choose_task(arguments: argparse.Namespace) -> None:
         sources.check_dataset(task, arguments.data)
     arguments.loss = arguments.loss or next(iter(task.losses))
     check_choice("--loss", arguments.loss, list(task.losses))
+    _use_defaults(arguments, task.defaults)
     known = {option for each in tasks.names() for option in tasks.get(each).options}
     for option in known - task.options.keys():
         if option in arguments.given:
             raise ArgumentError(
                 f"--{option.replace('_', '-')} is not for {task.name}: leave it out"
             )
+
+
+def _use_defaults(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+    """Give options that were left out the values that are better for the task."""
+    arguments.betas = defaults.get("betas")
+    usual = {"lr": arguments.optimizer == "adam", "schedule": not arguments.warmup}
+    for name in ("lr", "schedule", "batch_size"):
+        if name in defaults and name not in arguments.given and usual.get(name, True):
+            setattr(arguments, name, defaults[name])
 
 
 def task_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -176,7 +187,7 @@ def of_options(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[
         )
     kind = tasks.get(arguments.task)
     task = kind.of_data(dataset, arguments.loss, **task_options(arguments))
-    epochs = arguments.epochs or _default_epochs(len(dataset.train))
+    epochs = arguments.epochs or _default_epochs(kind, len(dataset.train))
     return {
         "xcnn": __version__,
         "model": arguments.model or kind.default_network(dataset.kind),
@@ -187,7 +198,7 @@ def of_options(arguments: argparse.Namespace, dataset: data.DataSplits) -> dict[
         **({"files": sources.files(dataset)} if sources.is_folder(arguments.data) else {}),
         "epochs": epochs,
         **optimizer.settings(arguments, epochs),
-        "freeze": arguments.freeze or [],
+        **weights.settings(arguments, epochs),
         "device": backends.get(arguments.device).device,
         **{key: getattr(arguments, key) for key in _COPIED},
     }
@@ -197,8 +208,8 @@ def count_epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
-def _default_epochs(images: int) -> int:
-    return 20 if images < SMALL else 5
+def _default_epochs(task: type[tasks.Task], images: int) -> int:
+    return task.defaults.get("epochs", (20, 5))[images >= SMALL]
 
 
 def fill_in(arguments: argparse.Namespace) -> None:
@@ -212,4 +223,4 @@ def fill_in(arguments: argparse.Namespace) -> None:
         images = min(status.counts[0], arguments.limit or status.counts[0])
         kind = data.info(arguments.data).kind
         arguments.model = arguments.model or tasks.get(arguments.task).default_network(kind)
-        arguments.epochs = arguments.epochs or _default_epochs(images)
+        arguments.epochs = arguments.epochs or _default_epochs(tasks.get(arguments.task), images)

@@ -66,6 +66,7 @@ def apply(arguments: argparse.Namespace) -> None:
         is_given = name in arguments.given or (name == "model" and arguments.model is not None)
         if not is_given:
             setattr(arguments, name, converted)
+            arguments.given.append(name)
 
 
 def _settings(parser: Parser) -> Iterable[tuple[str, Any]]:

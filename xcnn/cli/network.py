@@ -92,6 +92,8 @@ def open_network(arguments: argparse.Namespace) -> Opened:
         config = {"crop": True, "loss": None, "task": guessed.name}
         return Opened(Trainer(model, loss="mse"), guessed, config)
     task = tasks.from_settings(config)
+    if config.get("postprocessed"):  # there is nothing to convert
+        return Opened(Trainer(model, loss="mse"), task, config)
     return Opened(Trainer(model, loss=task.create_loss(), metrics=task.measured), task, config)
 
 
@@ -160,7 +162,8 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
         return None
     with reading(f"{path}: the metadata", "is damaged", "Export it again"):
         name = parse_json(model.metadata.get("task", '"classification"'))
-        names = (*_METADATA, "crop", "postprocessed", *tasks.get(name).options)
+        kind = tasks.get(name)
+        names = (*_METADATA, "crop", "postprocessed", *kind.options, *kind.from_data)
         config = {k: parse_json(model.metadata[k]) for k in names if k in model.metadata}
         config |= {"task": name, "crop": config.get("crop") is True}
     wrong = damaged_entries(config)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import nn, optim, schedules
+from ..checks import check_number
 from ..errors import ArgumentError
 from .options import Parser, count
 
@@ -28,7 +30,8 @@ _NO_WARMUP = ("onecycle", "plateau")
 def _one_cycle(optimizer: optim.Optimizer, epochs: int, batches: int) -> schedules.LRScheduler:
     settings, steps = optimizer.defaults, epochs * batches
     has_momentum = "betas" in settings or settings.get("momentum", 0) > 0
-    return schedules.OneCycleLR(optimizer, optimizer.lr, steps, cycle_momentum=has_momentum)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return schedules.OneCycleLR(optimizer, rates, steps, cycle_momentum=has_momentum)
 
 
 #: help, and the schedule for (optimizer, epochs, batches per epoch)
@@ -66,6 +69,11 @@ def add_options(parser: Parser) -> None:
     names = f"optimiser: {', '.join(_DEFAULTS)}; lars and sgd have momentum 0.9"
     parser.add("--optimizer NAME", names, choices=_DEFAULTS, default="adam")
     parser.add("--lr X", f"learning rate; default: {rates}", type=float)
+    factors = (
+        "multiply the learning rate by FACTOR for parameters whose names match, such as "
+        "'layer1.*=0.1'; can be repeated, the last one that matches counts"
+    )
+    parser.add("--lr-for PATTERN=FACTOR", factors, type=_rate, action="append", values=list)
     decay = "weight decay; default: 0.01 for adamw and lion, 0 for the others"
     parser.add("--weight-decay X", decay, type=float)
     curves = "; ".join(f"{name} {help}" for name, (help, _) in SCHEDULES.items())
@@ -96,6 +104,8 @@ def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
     return {
         "optimizer": arguments.optimizer,
         **defaults(arguments),
+        "betas": arguments.betas,
+        "lr_for": arguments.lr_for or [],
         "schedule": arguments.schedule,
         "warmup": warmup,
         "clip_norm": arguments.clip_norm,
@@ -109,12 +119,47 @@ def defaults(arguments: argparse.Namespace) -> dict[str, float]:
     return {name: default[name] if value is None else value for name, value in given.items()}
 
 
-def create_optimizer(config: dict[str, Any], model: nn.Module) -> optim.Optimizer:
-    """The optimiser of a config."""
+def _rate(text: str) -> str:
+    """The text, if it is PATTERN=FACTOR."""
+    pattern, _, factor = text.rpartition("=")
+    try:
+        check_number("factor", float(factor), 0)
+    except ValueError:
+        pattern = ""
+    if not pattern:
+        raise ArgumentError(f"{text!r}: expected PATTERN=FACTOR, such as 'layer1.*=0.1'")
+    return text
+
+
+def rates(config: dict[str, Any], model: nn.Module) -> dict[nn.Parameter, float]:
+    """The learning rates of the parameters that do not have the one of all.
+
+    Raises
+    ------
+    ArgumentError
+        A pattern of ``--lr-for`` matches no parameter.
+    """
+    found: dict[nn.Parameter, float] = {}
+    for text in config["lr_for"]:
+        pattern, _, factor = text.rpartition("=")
+        for parameter in nn.matching_parameters(model, pattern, "--lr-for").values():
+            found[parameter] = config["lr"] * float(factor)
+    return found
+
+
+def create_optimizer(
+    config: dict[str, Any], model: nn.Module, rates: Mapping[nn.Parameter, float]
+) -> optim.Optimizer:
+    """The optimiser of a config, with a group of parameters for each learning rate."""
     name = config["optimizer"]
     values = {**_DEFAULTS.get(name, {}), "lr": config["lr"], "weight_decay": config["weight_decay"]}
     kind: Any = optim.BY_NAME[name]
-    return kind(model.parameters(), **values)
+    if config["betas"] and "betas" in inspect.signature(kind).parameters:
+        values["betas"] = tuple(config["betas"])
+    groups: dict[float, list[nn.Parameter]] = {config["lr"]: []}  # the first is shown as "lr"
+    for parameter in model.parameters():
+        groups.setdefault(rates.get(parameter, config["lr"]), []).append(parameter)
+    return kind([{"params": params, "lr": lr} for lr, params in groups.items() if params], **values)
 
 
 def create_schedule(

@@ -41,9 +41,10 @@ _OF_TRAINING: dict[str, Any] = {
     **{"model": str, "optimizer": optim.BY_NAME},
     **{"lr": float | int, "weight_decay": float | int, "warmup": int},
     **{"schedule": optimizer.SCHEDULES, "clip_norm": (float | int, None), "accumulate": int},
-    **{name: ([str], []) for name in ("freeze", "metrics", "log")},
+    **{name: ([str], []) for name in ("freeze", "lr_for", "metrics", "log")},
     **{"epochs": int, "batch_size": int, "seed": int, "augment": str, "precision": str},
     **{"checkpoint_every": str, "keep": int, "report": bool, "patience": (int, None)},
+    **{"unfreeze_at": (int, None), "betas": ([float], None)},
     **dict.fromkeys(("best", "data_dir", "class_weight"), (str, None)),
     **{"ema": (float | int, None)},
 }

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import metrics, tasks
 from ..errors import ArgumentError, XcnnError
 from ..notebook import duration
 from .config import DEFAULTS
@@ -24,8 +25,15 @@ from .run_folder import RunFolder, best_row
 _COLUMNS = {
     **{"name": ("name", 0), "model": ("model", 7), "data": ("data", 6), "epochs": ("epochs", 3)},
     **{"accuracy": ("test acc", 1), "best_accuracy": ("best acc", 4)},
-    **{"loss": ("test loss", 5), "seconds": ("time", 8), "state": ("state", 2)},
+    **{
+        "metric": ("test metric", 2),
+        "loss": ("test loss", 5),
+        "seconds": ("time", 8),
+        "state": ("state", 2),
+    },
 }
+
+_OF_CLASSES = ("accuracy", "best_accuracy")
 
 
 def add_options(parser: Parser) -> None:
@@ -53,8 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(records, indent=2))
     elif records:
-        rows = [[_cell(name, record) for name in _COLUMNS] for record in records]
-        titles, ranks = zip(*_COLUMNS.values(), strict=True)
+        optional = ("metric",) if all(r["metric"] is None for r in records) else _OF_CLASSES
+        shown = [n for n in _COLUMNS if n not in optional or any(r[n] is not None for r in records)]
+        rows = [[_cell(name, record) for name in shown] for record in records]
+        titles, ranks = zip(*(_COLUMNS[name] for name in shown), strict=True)
         print_table([titles, *rows], ranks, left=3)
         for record in records:
             if "error" in record:
@@ -75,9 +85,14 @@ def describe(run: RunFolder) -> dict[str, Any]:
     record |= {"epochs": len(history), "planned_epochs": config["epochs"]}
     record["state"] = run.state(config, history)
     if history:
-        best = best_row(history, "val_accuracy")
-        record |= {"accuracy": history[-1]["val_accuracy"], "loss": history[-1]["val_loss"]}
-        record |= {"best_accuracy": best["val_accuracy"], "best_epoch": int(best["epoch"])}
+        last = history[-1]
+        record |= {"accuracy": last.get("val_accuracy"), "loss": last["val_loss"]}
+        if record["accuracy"] is not None:
+            best = best_row(history, "val_accuracy")
+            record |= {"best_accuracy": best["val_accuracy"], "best_epoch": int(best["epoch"])}
+        for name in tasks.get(config["task"]).measured[:1]:
+            if last.get(f"val_{name}") is not None:
+                record["metric"] = f"{metrics.title(name)} {last[f'val_{name}']:.4f}"
         record["seconds"] = sum(row["seconds"] for row in history)
     is_number = {k: not isinstance(v, float) or math.isfinite(v) for k, v in record.items()}
     return {k: v if is_number[k] else None for k, v in record.items()}  # JSON has no NaN

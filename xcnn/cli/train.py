@@ -17,7 +17,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .. import backends, callbacks, data, interrupt, metrics, models, nn, random, report, tasks
+from .. import (
+    backends,
+    callbacks,
+    data,
+    interrupt,
+    metrics,
+    models,
+    nn,
+    optim,
+    random,
+    report,
+    tasks,
+)
 from ..data.augment import RECIPES
 from ..errors import DivergenceError
 from ..training import Trainer
@@ -157,10 +169,12 @@ def run(arguments: argparse.Namespace) -> None:
     init = config["init"] if not arguments.resume else None
     reset = weights.load_init(model, init, config["new_head"]) if init else []
     weights.freeze(model, config["freeze"])
+    rates = optimizer.rates(config, model)
     model = task.with_output(model).to(backend)
     loader = _loader(task, dataset, config, training=True)
     loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
-    trainer = _trainer(task, model, config, len(loader))
+    algorithm = optimizer.create_optimizer(config, model, rates)
+    trainer = _trainer(task, model, algorithm, config, len(loader))
     used = _callbacks(arguments, config)
     test = _loader(task, dataset, config, training=False)
     if arguments.resume:
@@ -196,8 +210,13 @@ def _open_device(arguments: argparse.Namespace) -> backends.Backend:
     return backend
 
 
-def _trainer(task: tasks.Task, model: nn.Module, config: dict[str, Any], batches: int) -> Trainer:
-    algorithm = optimizer.create_optimizer(config, model)
+def _trainer(
+    task: tasks.Task,
+    model: nn.Module,
+    algorithm: optim.Optimizer,
+    config: dict[str, Any],
+    batches: int,
+) -> Trainer:
     steps = -(-batches // config["accumulate"])
     schedule = optimizer.create_schedule(config, algorithm, steps)
     settings = {k: config[k] for k in ("precision", "clip_norm", "accumulate")}
@@ -211,6 +230,8 @@ def _callbacks(arguments: argparse.Namespace, config: dict[str, Any]) -> list[An
     used: list[Any] = [callbacks.LearningRateLog(), callbacks.GradientNorm()]
     if config["ema"] is not None:
         used.append(callbacks.EMA(config["ema"]))
+    if config["unfreeze_at"] is not None:
+        used.append(callbacks.Unfreeze(config["unfreeze_at"]))
     if config["patience"] is not None:
         used.append(callbacks.EarlyStopping(config["best"] or "val_loss", config["patience"]))
     if arguments.time_limit is not None:

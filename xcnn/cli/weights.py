@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from .. import models, onnx
-from ..errors import ArgumentError, StateDictError, did_you_mean
-from ..nn import Module
+from ..errors import ArgumentError, StateDictError
+from ..nn import Module, matching_parameters
 from .network import is_onnx
-from .options import Parser
+from .options import Parser, count
+from .run_folder import RunFolder
 
 
 def add_options(parser: Parser) -> None:
-    """Add ``--init``, ``--new-head`` and ``--freeze``."""
+    """Add ``--init``, ``--new-head``, ``--freeze`` and ``--unfreeze-at``."""
     parser.section("initial and frozen weights")
-    init = "start from weights, by name: a safetensors, PyTorch or ONNX file, or a URL"
-    parser.add("--init FILE", init)
+    init = (
+        "start from weights, by name: a run folder, a safetensors, PyTorch or ONNX file, or a URL"
+    )
+    parser.add("--init RUN", init)
     head = "keep random weights where those of --init have other shapes"
     parser.add("--new-head", head, action="store_true")
     freeze = (
@@ -26,18 +29,36 @@ def add_options(parser: Parser) -> None:
         "norms still update their running statistics"
     )
     parser.add("--freeze PATTERN", freeze, action="append", values=list)
+    later = "train what --freeze names too, from epoch N on"
+    parser.add("--unfreeze-at N", later, type=count)
+
+
+def settings(arguments: argparse.Namespace, epochs: int) -> dict[str, Any]:
+    """The config entries of ``--freeze`` and ``--unfreeze-at``.
+
+    Raises
+    ------
+    ArgumentError
+        ``--unfreeze-at`` without ``--freeze``, or not from the second to the last epoch.
+    """
+    first, frozen = arguments.unfreeze_at, arguments.freeze or []
+    if first is not None and not frozen:
+        raise ArgumentError(f"--unfreeze-at {first} needs --freeze: pass both, or leave it out")
+    if first is not None and not 1 < first <= epochs:
+        raise ArgumentError(f"--unfreeze-at {first}: expected 2 to {epochs}, the number of epochs")
+    return {"freeze": frozen, "unfreeze_at": first}
 
 
 def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
-    """Copy the weights of a safetensors, PyTorch or ONNX file into ``model``, by name.
+    """Copy the weights of a run or a file into ``model``, by name.
 
     Parameters
     ----------
     model
         From :func:`xcnn.models.create`.
     path
-        A file written by :func:`xcnn.save`, or by another library with the same names, such as
-        torchvision's; or a URL, as ``weights`` of :func:`xcnn.models.create`.
+        A run folder; a file written by :func:`xcnn.save`, or by another library with the same
+        names, such as torchvision's; or a URL, as ``weights`` of :func:`xcnn.models.create`.
     new_head
         Keep the model's weights where the file's have another shape, such as the last layer's for
         another number of classes.
@@ -54,10 +75,10 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     StateDictError
         Weights are missing, unexpected or of the wrong shape; the message lists them.
     """
-    if Path(path).is_dir():
-        raise ArgumentError(f"--init {path} is a folder; for a run, pass {path}/model.safetensors")
-    state = model.state_dict()
-    arrays = _read(path, model)
+    state, folder = model.state_dict(), RunFolder(Path(path))
+    if Path(path).is_dir() and not folder.is_run():
+        raise ArgumentError(f"--init {path} is a folder, but not of a run: expected one, or a file")
+    arrays = folder.load_model().state_dict() if folder.is_run() else _read(path, model)
     misshapen = [k for k in state if k in arrays and arrays[k].shape != state[k].shape]
     if new_head:
         arrays.update({k: state[k] for k in misshapen})
@@ -108,15 +129,7 @@ def freeze(model: Module, patterns: Sequence[str]) -> None:
     ArgumentError
         A pattern matches nothing, or everything is frozen.
     """
-    parameters = dict(model.named_parameters())
-    for pattern in patterns:
-        matches = [p for name, p in parameters.items() if fnmatchcase(name, pattern)]
-        if not matches:
-            raise ArgumentError(
-                f"--freeze {pattern!r} matches no parameter"
-                + (did_you_mean(pattern, parameters) or f"; choose from: {', '.join(parameters)}")
-            )
-        for parameter in matches:
-            parameter.requires_grad = False
-    if not any(p.requires_grad for p in parameters.values()):
+    for parameter in matching_parameters(model, patterns, "--freeze").values():
+        parameter.requires_grad = False
+    if not any(p.requires_grad for p in model.parameters()):
         raise ArgumentError(f"--freeze {' '.join(patterns)}: nothing is left to train")

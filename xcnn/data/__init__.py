@@ -19,9 +19,11 @@ from . import augment, sources
 from .augment import *
 from .crops import Crops, load_crops
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
+from .detection import CocoDetection, VOCDetection, load_boxes
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
+from .masks import MaskFolder, load_masks, read_mask, resize_mask
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
@@ -34,6 +36,7 @@ __all__ = [
     "Batch",
     "BatchTransform",
     "CSVDataset",
+    "CocoDetection",
     "Compose",
     "Crops",
     "DataLoader",
@@ -42,8 +45,10 @@ __all__ = [
     "Grayscale",
     "ImageFolder",
     "IterableDataset",
+    "MaskFolder",
     "Normalize",
     "Subset",
+    "VOCDetection",
     "WeightedRandomSampler",
     "arrays_of",
     "augment",
@@ -56,13 +61,17 @@ __all__ = [
     "kfold",
     "labels",
     "load",
+    "load_boxes",
     "load_crops",
     "load_folder",
+    "load_masks",
     "load_table_folder",
     "map_arrays",
     "names",
     "prefetch",
     "read_image",
+    "read_mask",
+    "resize_mask",
     "sources",
     "split",
     "split_folder",

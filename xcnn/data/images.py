@@ -20,6 +20,7 @@ from ..threads import Pool
 
 DECODERS = Pool("xcnn-decode")
 THREADS = min(8, os.cpu_count() or 1)
+_ORIENTATION = 0x0112  # in the metadata of a photograph; from 5 on, height and width are swapped
 _UPLOADED = ("PNG", "JPEG")
 _SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
@@ -117,6 +118,25 @@ def _check(shape: Any, invert: Any, crop: Any) -> None:
     check_flag("crop", crop)
 
 
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of an image file as :func:`read_image` shows it, without reading its pixels.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not an image.
+    """
+    path = Path(check_path("path", path))
+    with reading(path, "cannot be read as an image", "Expected a PNG or JPEG file", DataError):
+        if path.suffix.lower() == ".npy":
+            return _read_npy(path).shape[-2:]
+        with open_file(path) as file:
+            image = _identified(file)
+            is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        width, height = image.size[::-1] if is_turned else image.size
+    return height, width
+
+
 def encode_image(
     pixels: np.ndarray, palette: np.ndarray | None = None, transparent: int | None = None
 ) -> bytes:
@@ -199,17 +219,7 @@ def _read_file(path: Path) -> Any:
 def _read_pillow(file: BinaryIO, name: Any, formats: Sequence[str] | None = None) -> Any:
     """Read an image file, of any format or some: a Pillow image of mode L or RGB."""
     Image = import_pillow()
-    from PIL import ImageOps, UnidentifiedImageError
-
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    try:
-        image = Image.open(file, formats=formats)
-    except UnidentifiedImageError as error:  # its text shows Python's object for the file
-        raise ValueError("unknown format, or damaged") from error
-    _check_size(image, Image.MAX_IMAGE_PIXELS, size)
-    ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
-    image.load()
+    image = open_pillow(file, formats)
     if image.mode.startswith("I;16"):  # 16 bits: Pillow would clip instead of scaling
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -221,6 +231,31 @@ def _read_pillow(file: BinaryIO, name: Any, formats: Sequence[str] | None = None
         white.paste(image, mask=image)
         image = white
     return image if image.mode == mode else image.convert(mode)
+
+
+def open_pillow(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:
+    """Read an image file, of any format or some, as a Pillow image of its own mode."""
+    image = _identified(file, formats)
+    from PIL import ImageOps
+
+    ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
+    image.load()
+    return image
+
+
+def _identified(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:
+    """A Pillow image whose pixels are not read yet, but of which there are not too many."""
+    Image = import_pillow()
+    from PIL import UnidentifiedImageError
+
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:  # its text shows Python's object for the file
+        raise ValueError("unknown format, or damaged") from error
+    _check_size(image, Image.MAX_IMAGE_PIXELS, size)
+    return image
 
 
 def _check_size(image: Any, limit: int | None, file_size: int) -> None:

@@ -12,13 +12,26 @@ from ..errors import ShapeError
 from ..tensor import Tensor
 from .activation import relu, sigmoid, softmax
 from .arithmetic import where
-from .loss import binary_cross_entropy_with_logits, class_indices, from_terms, one_of_classes
+from .elementwise import clamp, expm1
+from .loss import (
+    binary_cross_entropy_with_logits,
+    class_indices,
+    class_weights,
+    cross_entropy,
+    example_weights,
+    from_terms,
+    one_of_classes,
+)
 from .reduction import sum
 from .shape import permute, reshape
 
-__all__ = ["dice_loss", "focal_loss", "lovasz_loss", "sigmoid_focal_loss", "tversky_loss"]
+__all__ = [
+    "dice_loss", "focal_loss", "lovasz_loss", "sigmoid_focal_loss", "softmax_focal_loss",
+    "tversky_loss",
+]  # fmt: skip
 
 _NOT_NEGATIVE = partial(check_number, low=0)
+_SMALLEST = 1e-12  # of 1 - p: the slope of (1 - p)^gamma at 0 may be infinite
 _MODE = partial(check_choice, choices=("multiclass", "binary"))
 
 
@@ -222,3 +235,46 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """:func:`focal_loss` under torchvision's name, with its default ``reduction``."""
     return focal_loss(inputs, targets, alpha, gamma, reduction)
+
+
+@from_terms(gamma=_NOT_NEGATIVE)
+def softmax_focal_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Any:
+    """Cross-entropy of one class of several times (1 - p)^gamma, with p its probability.
+
+    Source: as of :func:`focal_loss`, for more than two classes.
+
+    Parameters
+    ----------
+    input : (N, C, ...)
+        Logits.
+    target : (N, ...)
+        Class indices.
+    weight : (C,)
+        The weight of each class, a constant; None: all are 1. The mean divides by their sum, as
+        that of :func:`cross_entropy`.
+    gamma
+        At least 0, which gives cross-entropy.
+    ignore_index
+        Pixels with this class index do not count.
+    reduction
+        "mean", "sum" or "none".
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        Shapes that do not fit, another dtype, a class or a setting out of range (on a GPU, the loss
+        of a class that does not exist is NaN).
+    """
+    input, target = class_indices(input, target)
+    terms = cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
+    wrong = clamp(expm1(terms * -1.0) * -1.0, min=_SMALLEST)
+    factors = class_weights(weight, input)
+    weights = example_weights(input.backend, target.data, input, factors, ignore_index)
+    return terms * wrong**gamma * weights, weights

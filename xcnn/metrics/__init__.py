@@ -6,6 +6,7 @@
 from .classification import *
 from .detection import *
 from .image import *
+from .keypoints import *
 from .metric import Metric as Metric
 from .metric import StoringMetric as StoringMetric
 from .ranking import *

@@ -8,14 +8,19 @@ Examples
 
 from .alexnet import *
 from .autoencoder import *
+from .centernet import *
+from .centernet import CenterNetLoss as CenterNetLoss
+from .centernet import CenterNetOutput as CenterNetOutput
 from .convnext import *
 from .dcgan import *
 from .densenet import *
+from .detection import BoxLoss as BoxLoss
 from .edsr import *
 from .efficientnet import *
 from .espcn import *
 from .features import Features, load_features
 from .googlenet import *
+from .hourglass import *
 from .lenet import *
 from .lenet_1998 import *
 from .mnasnet import *
@@ -23,9 +28,13 @@ from .mobilenet import *
 from .registry import PARTS, classifiers, create, default, names
 from .regnet import *
 from .resnet import *
+from .segmentation import *
 from .shufflenet import *
 from .simple import *
 from .squeezenet import *
+from .ssdlite import *
+from .ssdlite import SSDLoss as SSDLoss
+from .ssdlite import SSDOutput as SSDOutput
 from .transformer_net import *
 from .unet import *
 from .vae import *

@@ -137,6 +137,22 @@ class InvertedResidualV3(nn.Module):
         return self.block(x) + x if self.is_residual else self.block(x)
 
 
+def features_v3(
+    in_channels: int, blocks: tuple[tuple[int, ...], ...], plain: int
+) -> list[nn.Module]:
+    """The layers of a MobileNetV3 before the pooling; the first ``plain`` blocks have ReLU."""
+    channels = 16
+    features: list[nn.Module] = [
+        conv_norm(in_channels, channels, 3, 2, activation=nn.Hardswish(), **_NORM)
+    ]
+    for i, (hidden, width, kernel, stride, squeeze) in enumerate(zip(*blocks, strict=True)):
+        sizes = channels, hidden, width, kernel, stride
+        activation = "hardswish" if i >= plain else "relu"
+        features.append(InvertedResidualV3(*sizes, bool(squeeze), activation))
+        channels = width
+    return [*features, conv_norm(channels, 6 * channels, 1, activation=nn.Hardswish(), **_NORM)]
+
+
 @family
 def _mobilenet_v3(
     num_classes: int = 1000,
@@ -170,16 +186,8 @@ def _mobilenet_v3(
         Not an image shape.
     """
     with init.skipped():  # init_weights() initialises
-        channels, in_channels = 16, image_shape(input_shape, name)[0]
-        stem = conv_norm(in_channels, channels, 3, 2, activation=nn.Hardswish(), **_NORM)
-        features: list[nn.Module] = [stem]
-        for i, (hidden, width, kernel, stride, squeeze) in enumerate(zip(*blocks, strict=True)):
-            sizes = channels, hidden, width, kernel, stride
-            activation = "hardswish" if i >= plain else "relu"
-            features.append(InvertedResidualV3(*sizes, bool(squeeze), activation))
-            channels = width
-        wide = 6 * channels
-        features.append(conv_norm(channels, wide, 1, activation=nn.Hardswish(), **_NORM))
+        features = features_v3(image_shape(input_shape, name)[0], blocks, plain)
+        wide = 6 * blocks[1][-1]
         classifier = nn.Sequential(
             nn.Linear(wide, last),
             nn.Hardswish(),
@@ -191,7 +199,7 @@ def _mobilenet_v3(
 
 
 # hidden channels, channels, kernel size, stride, whether to squeeze: tables 1 and 2 of the paper
-_LARGE = (
+LARGE_V3 = (
     (16, 64, 72, 72, 120, 120, 240, 200, 184, 184, 480, 672, 672, 960, 960),
     (16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160),
     (3, 3, 3, 5, 5, 5, 3, 3, 3, 3, 3, 3, 5, 5, 5),
@@ -206,7 +214,7 @@ _SMALL = (
     (1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
 )
 mobilenet_v3_large = _mobilenet_v3(
-    "mobilenet_v3_large", 5_483_032, blocks=_LARGE, plain=6, last=1280
+    "mobilenet_v3_large", 5_483_032, blocks=LARGE_V3, plain=6, last=1280
 )
 mobilenet_v3_small = _mobilenet_v3(
     "mobilenet_v3_small", 2_542_856, blocks=_SMALL, plain=3, last=1024

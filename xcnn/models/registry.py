@@ -53,7 +53,9 @@ def register_classifier(function: Callable[..., _Model]) -> Callable[..., _Model
     return register_network(function)
 
 
-def family(base: Callable[..., _Model]) -> Callable[..., Callable[..., _Model]]:
+def family(
+    base: Callable[..., _Model], register: Callable[..., Any] = register_classifier
+) -> Callable[..., Callable[..., _Model]]:
     """Decorator: let a function that builds any network of a family define those by name.
 
     ``densenet121 = _densenet("densenet121", 7_978_856, counts=(6, 12, 24, 16))`` registers a
@@ -80,7 +82,8 @@ def family(base: Callable[..., _Model]) -> Callable[..., Callable[..., _Model]]:
         function.__module__ = base.__module__
         function.__doc__ = f"{title}: {parameters:,} parameters.\n{text}"
         function.__signature__ = shown  # type: ignore[attr-defined]
-        return register_classifier(function)
+        registered: Callable[..., _Model] = register(function)
+        return registered
 
     return define
 

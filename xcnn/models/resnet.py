@@ -24,16 +24,24 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _conv3(
+    in_channels: int, out_channels: int, stride: int, dilation: int, groups: int = 1
+) -> nn.Conv2d:
+    """3×3 convolution without bias; only the stride changes the size."""
+    settings: Any = {"dilation": dilation, "groups": groups, "bias": False}
+    return nn.Conv2d(in_channels, out_channels, 3, stride, dilation, **settings)
+
+
 class _ResidualBlock(nn.Module):
     """Two 3×3 convolutions plus the shortcut, by default the input."""
 
     expansion = 1  # ratio of output channels to ``channels``
     downsample: nn.Sequential | None = None
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, dilation: int = 1) -> None:
+        self.conv1 = _conv3(in_channels, channels, stride, dilation)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.conv2 = _conv3(channels, channels, 1, dilation)
         self.bn2 = nn.BatchNorm2d(channels)
 
     def shortcut(self, x: Any) -> Any:
@@ -55,8 +63,8 @@ class BasicBlock(_ResidualBlock):
     Where the shape changes, the shortcut is a 1×1 convolution (option B of the paper).
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
-        super().__init__(in_channels, channels, stride)
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(in_channels, channels, stride, dilation)
         if stride != 1 or in_channels != channels:
             self.downsample = conv_norm(in_channels, channels, 1, stride)
 
@@ -78,12 +86,13 @@ class Bottleneck(_ResidualBlock):
         stride: int = 1,
         groups: int = 1,
         group_width: int = 64,
+        dilation: int = 1,
     ) -> None:
         out_channels = self.expansion * channels
         width = channels * group_width // 64 * groups
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False)
+        self.conv2 = _conv3(width, width, stride, dilation, groups)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
@@ -148,12 +157,23 @@ def _large(
     ArgumentError
         Not an image shape.
     """
-    channels = image_shape(input_shape, name)[0]
     with init.skipped():  # init_weights() initialises
-        conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-        maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        model = _resnet(conv1, partial(block, **groups), counts, num_classes, maxpool=maxpool)
+        channels = image_shape(input_shape, name)[0]
+        stages = large_stages(channels, partial(block, **groups), counts)
+        model = _with_classifier(*stages, num_classes)
     return init_weights(model, linear=uniform_by_fan_in)
+
+
+def large_stages(
+    channels: int, block: Callable[..., Any], counts: tuple[int, ...], dilated: int = 0
+) -> tuple[dict[str, nn.Module], int]:
+    """Layers of a ResNet for large images, "conv1" to "layer4", and the channels at the end.
+
+    The last ``dilated`` stages keep the size: their convolutions are dilated instead.
+    """
+    conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+    return _stages(conv1, block, counts, dilated, maxpool=maxpool)
 
 
 _50, _101 = (3, 4, 6, 3), (3, 4, 23, 3)
@@ -196,30 +216,41 @@ def _small(
         Not an image shape.
     """
     conv1 = nn.Conv2d(image_shape(input_shape, name)[0], 16, 3, padding=1, bias=False)
-    return _resnet(conv1, PlainShortcutBlock, (count,) * 3, num_classes)
+    return _with_classifier(*_stages(conv1, PlainShortcutBlock, (count,) * 3), num_classes)
 
 
 resnet20 = _small("resnet20", 269_722, count=3)
 resnet56 = _small("resnet56", 853_018, count=9)
 
 
-def _resnet(
+def _stages(
     conv1: nn.Conv2d,
     block: Callable[..., _ResidualBlock],
     counts: tuple[int, ...],
-    num_classes: int,
+    dilated: int = 0,
     **pool: nn.Module,
-) -> nn.Sequential:
-    """``conv1``, batch-norm, ReLU, ``pool``, a stage of blocks per count, and the classifier.
+) -> tuple[dict[str, nn.Module], int]:
+    """``conv1``, batch-norm, ReLU, ``pool``, a stage of blocks per count; the channels at the end.
 
-    Each stage but the first halves the size and doubles the channels.
+    Each stage but the first doubles the channels and halves the size; the last ``dilated`` ones
+    keep it, and from their second block on double the dilation.
     """
     channels = width = len(conv1.weight)
     layers = {"conv1": conv1, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(), **pool}
+    settings: dict[str, int] = {}
     for i, count in enumerate(counts):
-        first = block(channels, width, 2 if i else 1)
+        keeps_size = i >= len(counts) - dilated
+        first = block(channels, width, 1 if i == 0 or keeps_size else 2, **settings)
+        if keeps_size:
+            settings = {"dilation": 2 * settings.get("dilation", 1)}
         channels = width * first.expansion
-        rest = [block(channels, width) for _ in range(count - 1)]
+        rest = [block(channels, width, **settings) for _ in range(count - 1)]
         layers[f"layer{i + 1}"] = nn.Sequential(first, *rest)
         width *= 2
+    return layers, channels
+
+
+def _with_classifier(
+    layers: dict[str, nn.Module], channels: int, num_classes: int
+) -> nn.Sequential:
     return with_head(layers, fc=nn.Linear(channels, num_classes, nonlinearity="softmax"))

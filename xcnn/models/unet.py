@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import functional as F
 from .. import nn
+from ..checks import check_int
 from ..tensor import Tensor
 from .blocks import conv_norm
-from .registry import ImageShape, image_shape, register_block, register_network
+from .registry import ImageShape, family, image_shape, register_block, register_network
 
-__all__ = ["unet"]
+__all__ = ["unet", "unet_light"]
 
 
 @register_block
 class UNet(nn.Module):
     """See :func:`unet`."""
 
-    def __init__(self, in_channels: int, num_classes: int, width: int = 64) -> None:
-        widths = [width * 2**i for i in range(5)]
+    def __init__(self, in_channels: int, num_classes: int, width: int = 64, depth: int = 4) -> None:
+        widths = [width * 2**i for i in range(depth + 1)]
         self.down = [
             _double_conv(i, o) for i, o in zip([in_channels, *widths], widths, strict=False)
         ]
@@ -39,23 +41,32 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-@register_network
-def unet(num_classes: int = 2, input_shape: ImageShape = (3, 256, 256), width: int = 64) -> UNet:
-    """U-Net with transposed convolutions: 31,037,698 parameters for colour images and two classes.
+@partial(family, register=register_network)
+def _unet(
+    num_classes: int = 2,
+    input_shape: ImageShape = (3, 256, 256),
+    width: int = 64,
+    depth: int = 4,
+    *,
+    name: str,
+) -> UNet:
+    """U-Net with transposed convolutions, for colour images and two classes.
 
-    Four levels of max-pooling down and transposed convolutions up, with two 3×3 convolutions at
-    each size and skip connections between equal sizes. Unlike the paper's, the convolutions are
-    padded, so that every pixel gets a prediction, and followed by batch-norm.
+    Levels of max-pooling down and transposed convolutions up, with two 3×3 convolutions at each
+    size and skip connections between equal sizes. Unlike the paper's, the convolutions are padded,
+    so that every pixel gets a prediction, and followed by batch-norm.
 
     Parameters
     ----------
     num_classes
         Output channels.
     input_shape
-        (channels, height, width), at least 16×16 pixels; the weights do not depend on height and
-        width.
+        (channels, height, width), at least 2^depth pixels each way; the weights do not depend on
+        height and width.
     width
         Channels at full size, doubled at each level.
+    depth
+        Number of levels; the paper has four.
 
     Returns
     -------
@@ -67,7 +78,12 @@ def unet(num_classes: int = 2, input_shape: ImageShape = (3, 256, 256), width: i
     ArgumentError
         Images too small, or not an image shape.
     """
-    return UNet(image_shape(input_shape, "unet", 16)[0], num_classes, width)
+    depth = check_int("depth", depth)
+    return UNet(image_shape(input_shape, name, 2**depth)[0], num_classes, width, depth)
+
+
+unet = _unet("unet", 31_037_698)
+unet_light = _unet("unet_light", 482_754, width=16, depth=3)
 
 
 def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:

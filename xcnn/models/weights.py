@@ -17,6 +17,7 @@ from ..serialize import load_state
 MAX_BYTES = 2**32  # of a download
 _URL = re.compile(r"(https?)://\S*/(\w[\w.+-]*)(?:#sha256=([0-9a-fA-F]{64}))?")
 _SHORT_DIGEST = re.compile(r".*-([0-9a-f]{8,64})\.\w+")  # in the names of torchvision's files
+_AUXILIARY = "aux_classifier."  # a head for training only, in torchvision's files of segmentation
 #: names in torchvision's files that its networks rename when they load them
 _OLD_NAMES = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\."), r"\1\2."),
@@ -45,6 +46,8 @@ def read_weights(model: Module, weights: AnyPath) -> dict[str, Array]:
         )
     arrays = load_state(_download(text) if "://" in text else text)
     known = dict(model.named_parameters()) | dict(model.named_buffers())
+    if not any(key.startswith(_AUXILIARY) for key in known):
+        arrays = {key: array for key, array in arrays.items() if not key.startswith(_AUXILIARY)}
     return {key if key in known else _renamed(key): array for key, array in arrays.items()}
 
 

@@ -24,6 +24,7 @@ from .loss import LOSSES as LOSSES
 from .module import Module as Module
 from .module import evaluating as evaluating
 from .module import hooked as hooked
+from .module import matching_parameters as matching_parameters
 from .module import record_activations as record_activations
 from .norm import *
 from .padding import *

@@ -23,7 +23,8 @@ __all__ = [
     "DiceLoss", "FocalLoss", "GaussianNLLLoss", "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss",
     "L1Loss", "Loss", "LovaszLoss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "PoissonNLLLoss", "SmoothL1Loss",
-    "SoftMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss", "TverskyLoss",
+    "SoftMarginLoss", "SoftmaxFocalLoss", "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss", "TverskyLoss",
 ]
 # fmt: on
 
@@ -313,6 +314,15 @@ class MultiLabelSoftMarginLoss(_LogitLoss, function=F.multilabel_soft_margin_los
 
 class FocalLoss(_LogitLoss, function=F.focal_loss):
     """:func:`xcnn.functional.focal_loss`."""
+
+
+class SoftmaxFocalLoss(CrossEntropyLoss, function=F.softmax_focal_loss):
+    """:func:`xcnn.functional.softmax_focal_loss`.
+
+    Attributes
+    ----------
+    weight : Buffer (C,) or None
+    """
 
 
 class _RegionLoss(Loss):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .. import backends, hints
 from ..arrays import Array
-from ..checks import check_callable, check_flag, check_size, check_text, is_int
+from ..checks import check_callable, check_flag, check_size, check_text, check_texts, is_int
 from ..errors import (
     ArgumentError,
     DTypeError,
@@ -622,3 +623,45 @@ def evaluating(module: Module) -> Iterator[None]:
     finally:
         for inner, mode in modes:
             inner.training = mode
+
+
+def matching_parameters(
+    module: Module, patterns: str | Sequence[str], argument: str = "patterns"
+) -> dict[str, Parameter]:
+    """Select parameters by name, to freeze them or to train them at another learning rate.
+
+    Parameters
+    ----------
+    module
+        Whose parameters.
+    patterns
+        A pattern, such as ``"features.*"``, or several: ``*`` stands for anything, ``?`` for any
+        character, ``[0-3]`` for one of these.
+    argument
+        What an error message calls the patterns.
+
+    Returns
+    -------
+    dict of str to Parameter
+        Those that match a pattern, in the order of the patterns.
+
+    Raises
+    ------
+    ArgumentError
+        A pattern matches nothing.
+
+    Examples
+    --------
+    >>> layers = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> for parameter in nn.matching_parameters(layers, "0.*").values():
+    ...     parameter.requires_grad = False
+    """
+    parameters = dict(module.named_parameters())
+    found: dict[str, Parameter] = {}
+    for pattern in check_texts(argument, [patterns] if isinstance(patterns, str) else patterns):
+        matches = {k: p for k, p in parameters.items() if fnmatchcase(k, pattern)}
+        if not matches:
+            hint = did_you_mean(pattern, parameters) or f"; choose from: {', '.join(parameters)}"
+            raise ArgumentError(f"{argument} {pattern!r} matches no parameter{hint}")
+        found |= matches
+    return found

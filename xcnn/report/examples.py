@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..data import Compose, DataLoader, Normalize, arrays_of, labels
+from ..data import BatchTransform, Compose, DataLoader, Normalize, arrays_of, labels
+from ..data.augment import Augmentation, Mixing, WithTarget
 from ..errors import DataError
 from .pictures import photo
 
@@ -162,9 +163,16 @@ def _is_normalization(transform: Any) -> bool:
     return isinstance(transform, Normalize)
 
 
+def _sets_target(transform: Any) -> bool:
+    """Whether a step of a task only puts other targets in place of the labels."""
+    return isinstance(transform, BatchTransform) and not isinstance(
+        transform, Augmentation | Mixing | WithTarget
+    )
+
+
 def _without_normalization(transform: Any) -> Compose | None:
     """The transform with pixels that stay between 0 and 1; None if nothing else is left."""
-    parts = _parts(transform)
+    parts = [t for t in _parts(transform) if not _sets_target(t)]
     if all(map(_is_normalization, parts)):
         return None
     return Compose(

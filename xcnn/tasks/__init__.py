@@ -13,10 +13,13 @@ Examples
 
 from .autoencoder import Autoencoder, Denoising, as_pixels
 from .classification import Classification, of_each_class
+from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
+from .keypoints import Keypoints
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
-from .regression import Regression
+from .regression import Regression, StandardizedLoss
+from .segmentation import Segmentation
 from .style import StyleLoss, StyleTransfer, Stylized, gram_matrix, style_transfer
 from .super_resolution import SuperResolution
 from .task import Exported, Option, Task
@@ -27,12 +30,17 @@ __all__ = [
     "Autoencoder",
     "Classification",
     "Denoising",
+    "Detection",
+    "DetectionLoss",
     "ELBOLoss",
     "Exported",
     "GANLoss",
+    "Keypoints",
     "MultiLabel",
     "Option",
     "Regression",
+    "Segmentation",
+    "StandardizedLoss",
     "StyleLoss",
     "StyleTransfer",
     "Stylized",

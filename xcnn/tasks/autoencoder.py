@@ -29,7 +29,7 @@ class OfPictures(Task):
         for name in data.names()
         if data.info(name).task == "classification" and data.info(name).kind == "images"
     )
-    settings_of_network: tuple[str, ...] = ()  # options that its networks take
+    of_network: tuple[str, ...] = ()  # options that its networks take
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -40,7 +40,7 @@ class OfPictures(Task):
         return cls(input_shape=dataset.image_shape, loss=loss, **options)
 
     def create_network(self, network: str) -> Module:
-        options = {name: getattr(self, name) for name in self.settings_of_network}
+        options = {name: getattr(self, name) for name in self.of_network}
         model: Module = models.create(network, input_shape=self.input_shape, **options)
         return model
 
@@ -64,7 +64,7 @@ class Autoencoder(OfPictures):
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
     measured = ("psnr",)
     options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
-    settings_of_network = ("code",)
+    of_network = ("code",)
     noise = 0.0
 
     def transform(self, augment: str | None = None) -> Any:
@@ -99,8 +99,8 @@ class Denoising(Autoencoder):
     text = "remove noise from pictures"
     losses = dict.fromkeys(("mse", "l1"), "pictures without noise, pixels from 0 to 1")
     options = {
+        **Autoencoder.options,
         "noise": Option(float, 0.3, "standard deviation of the noise, for pixels from 0 to 1"),
-        "code": Option(int, 64, "numbers that a picture is compressed to", "N"),
     }
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:

@@ -19,7 +19,6 @@ from .autoencoder import Autoencoder, OfPictures, as_pixels
 from .task import Exported, Option
 
 _SAMPLES = 64
-_LATENT = "numbers that a picture is drawn from"
 
 
 class ELBOLoss(Loss):
@@ -121,8 +120,6 @@ def _cross_entropy(logits: Tensor, probability: float) -> Tensor:
 class _Generative(OfPictures):
     """Base class: the network's ``sample`` draws pictures."""
 
-    settings_of_network = ("latent",)
-
     def samples(self, trainer: Trainer) -> Array:
         model: Any = trainer.model
         with evaluating(model), random.seeded(0):
@@ -141,8 +138,9 @@ class VAE(_Generative, Autoencoder):
         "elbo_mse": "reconstructed pictures, pixels from 0 to 1",
     }
     measured = ELBOLoss.term_names
+    of_network = ("latent",)
     options = {
-        "latent": Option(int, 20, _LATENT, "N"),
+        "latent": Option(int, 20, "numbers that a picture is drawn from", "N"),
         "beta": Option(float, 1.0, "weight of the divergence from the standard normal"),
     }
 
@@ -173,8 +171,7 @@ class GAN(_Generative):
     losses = {"gan": "pictures from -1 to 1, of noise from the standard normal distribution"}
     measured = GANLoss.term_names
     options = {
-        "latent": Option(int, 100, _LATENT, "N"),
-        "smoothing": Option(float, 0.0, "how much less than 1 the target of real pictures is"),
+        "smoothing": Option(float, 0.0, "how much less than 1 the target of real pictures is")
     }
     defaults = {"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant", "epochs": (60, 10)}
 
@@ -203,7 +200,7 @@ class GAN(_Generative):
 
     def exported(self, model: Any, postprocess: bool = False) -> Exported:
         found = super().exported(model, postprocess)
-        return found._replace(model=model.generator, input_shape=(self.latent,))
+        return found._replace(model=model.generator, input_shape=(model.latent,))
 
 
 def grid(pictures: Array) -> Array:

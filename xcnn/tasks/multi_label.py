@@ -72,9 +72,7 @@ class MultiLabel(RowTask):
         "focal": "scores, sigmoid gives the probability of each label",
     }
     measured = ("average_precision",)
-    options = {
-        "threshold": Option(float, 0.5, "probability from which a label is predicted; default: 0.5")
-    }
+    options = {"threshold": Option(float, 0.5, "probability from which a label is predicted")}
     has_labels = True
     threshold: float
 

@@ -12,11 +12,16 @@ from .task import Task
 
 #: the group of entry points by which an installed package adds tasks
 ENTRY_POINTS = "xcnn.tasks"
+#: a network that several tasks train is trained for the first of them
+_ORDER = (
+    *("classification", "multi-label", "regression", "segmentation", "detection", "keypoints"),
+    *("super-resolution", "style-transfer", "autoencoder", "denoising", "vae", "gan"),
+)
 
 
 def names() -> list[str]:
-    """Return the names of all tasks, in the order in which they were registered."""
-    return list(extend.TASKS)
+    """Return the names of all tasks: those of xcnn, then others in the order they were added."""
+    return list(dict.fromkeys([*(name for name in _ORDER if name in extend.TASKS), *extend.TASKS]))
 
 
 def get(name: str) -> type[Task]:
@@ -81,5 +86,4 @@ def create(name: str, **settings: Any) -> Task:
 
 def of_network(network: str) -> str | None:
     """The name of the first task that trains a network of this name; None if there is none."""
-    found = (name for name, task in extend.TASKS.items() if network in task.networks)
-    return next(found, None)
+    return next((name for name in names() if network in get(name).networks), None)

@@ -18,7 +18,7 @@ from .task import Exported, Task
 _host = backends.get("cpu").xp
 
 
-class Standardized(nn.Loss):
+class StandardizedLoss(nn.Loss):
     """A loss of outputs that stand for standardised targets, (target - mean) / std.
 
     Targets, and the predictions that outputs are converted to, have the units of the data.
@@ -121,7 +121,7 @@ class Regression(RowTask):
 
     def create_loss(self) -> nn.Loss:
         """The loss of standardised targets, whose predictions have the units of the data."""
-        return Standardized(super().create_loss(), self.target_mean, self.target_std)
+        return StandardizedLoss(super().create_loss(), self.target_mean, self.target_std)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         """All numbers, with four digits."""

@@ -244,9 +244,11 @@ class Task:
             For training: names in ``xcnn.data.augment.RECIPES`` separated by commas, or "none".
             None for evaluation, in which all is as it is each time.
         """
-        return data.Compose(self._steps(augment or "none"))
+        return data.Compose(self.steps(augment))
 
-    def _steps(self, augment: str) -> list[Any]:
+    def steps(self, augment: str | None) -> list[Any]:
+        """The parts of :meth:`transform`: augmentation with what moves along, normalisation."""
+        augment = augment or "none"
         if augment != "none" and len(self.input_shape) != 3:
             raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
         return training_steps(

@@ -862,7 +862,7 @@ class Trainer:
 
     def _count_classes(self, class_weight: Any, loader: DataLoader) -> None:
         """Find the weights of the classes; the first output says how many classes there are."""
-        if self.loss.target != "classes":
+        if self.loss.target != "classes" or not hasattr(self.loss, "weight"):
             raise ArgumentError(
                 f"class_weight needs a loss of class indices, cross_entropy or nll, got "
                 f"{type(self.loss).__name__}"

@@ -69,7 +69,7 @@ def compose(
             ink = ink * (1 - drawn) + drawn * np.maximum(ink, bright[part, n])
         ink = ink + 0.04 * rng.standard_normal(ink.shape, np.float32)
         canvases[part, 0] = np.floor(np.clip(ink, 0, 1) * 255 + 0.5)
-    targets = {
+    targets: dict[str, np.ndarray] = {
         "boxes": boxes.astype(np.float32),
         "labels": np.where(is_there, labels[chosen], -1).astype(np.int64),
     }

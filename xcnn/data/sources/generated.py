@@ -1,4 +1,4 @@
-"""Synthetic datasets: two moons, and crosses versus other strokes."""
+"""Synthetic datasets: moons, crosses among other strokes, stick figures, shapes to segment."""
 
 from __future__ import annotations
 
@@ -73,6 +73,137 @@ def cross(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.nda
     noisy = ink * brightness + rng.normal(0, 0.05, ink.shape)
     images = np.floor(np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
     return images[:, None], labels.astype(np.int64)
+
+
+#: limbs of a stick figure, pairs of its points: head, neck, hip, hands, feet
+_LIMBS = ((0, 1), (1, 2), (1, 3), (1, 4), (2, 5), (2, 6))
+
+
+def stick_figures(count: int, size: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw people of six strokes, whose joints are to be found.
+
+    Sizes, poses, brightness and noise are random, and another stroke crosses the picture. The
+    figures face us, so that the left hand is on the right. Points may be outside the picture.
+
+    Parameters
+    ----------
+    count : int
+        Number of images.
+    size : int, default 40
+        Height and width in pixels.
+    seed : int, default 0
+
+    Returns
+    -------
+    images : numpy.ndarray
+        uint8 (count, 1, size, size), bright strokes on a dark background.
+    keypoints : numpy.ndarray
+        float32 (count, 7, 3): x, y and visibility (2 inside the picture, else 0) of the head, the
+        neck, the hip, the left and the right hand, the left and the right foot.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    unit = rng.uniform(0.75, 1.15, (count, 1)) * size
+    lean = rng.uniform(-0.4, 0.4, count)  # radians
+
+    def away(angle: np.ndarray, length: float) -> np.ndarray:
+        """From a joint, clockwise from upwards: (N, 2), x and y."""
+        turn = angle + lean
+        return np.stack([np.sin(turn), -np.cos(turn)], axis=1) * length * unit
+
+    hip = rng.uniform((0.3, 0.5), (0.7, 0.65), (count, 2)) * size
+    neck = hip + away(np.zeros(count), 0.25)
+    head = neck + away(rng.uniform(-0.3, 0.3, count), 0.14)
+    hands = [neck + away(s * rng.uniform(0.7, 2.5, count), 0.24) for s in (1, -1)]
+    feet = [hip + away(s * rng.uniform(2.4, 3.0, count), 0.3) for s in (1, -1)]
+    points = np.stack([head, neck, hip, *hands, *feet], axis=1)
+    other = rng.uniform(0, size, (count, 1, 2, 2))
+    strokes = np.concatenate([points[:, _LIMBS], other], axis=1)
+    ink = draw_strokes(strokes, rng.uniform(1.2, 2.2, count), size)
+    noisy = ink * rng.uniform(0.6, 1, (count, 1, 1)) + rng.normal(0, 0.08, ink.shape)
+    images = np.floor(np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
+    seen = ((points >= -0.5) & (points < size - 0.5)).all(axis=2, keepdims=True)
+    return images[:, None], np.concatenate([points, 2 * seen], axis=2).astype(np.float32)
+
+
+def shapes(count: int, size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw circles, squares and triangles that hide parts of each other, for segmentation.
+
+    Each image has one to five, of any colour, of equal area for equal size and turned by any angle,
+    on a textured background, with noise: only the outline tells the class.
+
+    Parameters
+    ----------
+    count : int
+        Number of images.
+    size : int, default 64
+        Height and width in pixels.
+    seed : int, default 0
+
+    Returns
+    -------
+    images : numpy.ndarray
+        uint8 (count, 3, size, size).
+    masks : numpy.ndarray
+        uint8 (count, size, size): 0 background, 1 circle, 2 square, 3 triangle.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    images = np.empty((count, 3, size, size), np.uint8)
+    masks = np.zeros((count, size, size), np.uint8)
+    for start in range(0, count, 50):  # small enough for the caches
+        part = slice(start, start + 50)
+        images[part], masks[part] = _scenes(rng, len(masks[part]), size)
+    return images, masks
+
+
+def _scenes(rng: np.random.Generator, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks of :func:`shapes`."""
+    ground = rng.uniform(0.2, 0.8, (count, 3, 1, 1)).astype(np.float32)
+    coarse = rng.uniform(-0.2, 0.2, (count, 3, 9, 9)).astype(np.float32)
+    stretch = _stretch(9, size)
+    pixels = ground + stretch @ coarse @ stretch.T
+    masks = np.zeros((count, size, size), np.uint8)
+    y, x = np.indices((size, size), np.float32)
+    drawn = rng.integers(1, 6, count)
+    # of each colour, more or less red, green and blue than the ground: no two alike in an image
+    order = rng.permuted(np.tile(np.arange(8), (count, 1)), axis=1)
+    signs = 2 * (order[..., None] >> np.arange(3) & 1) - 1  # (N, 8, 3)
+    for n in range(5):
+        kinds = rng.integers(1, 4, count)
+        centre = rng.uniform(0.1, 0.9, (2, count, 1, 1)).astype(np.float32) * size
+        radius = rng.uniform(0.1, 0.25, count).astype(np.float32) * size
+        turn = rng.uniform(0, 2 * np.pi, count)
+        inside = np.empty((count, size, size), np.float32)
+        for kind, sides in ((1, 0), (2, 4), (3, 3)):
+            own = kinds == kind
+            places = x - centre[0, own], y - centre[1, own]
+            inside[own] = _inside(*places, radius[own], turn[own], sides)
+        inside[drawn <= n] = -1
+        away = rng.uniform(0.2, 0.4, (count, 3)) * signs[:, n]
+        colour = ((ground + away[..., None, None]) % 1).astype(np.float32)
+        pixels += np.clip(inside + 0.5, 0, 1)[:, None] * (colour - pixels)
+        np.copyto(masks, kinds[:, None, None].astype(np.uint8), where=inside > 0)
+    pixels += 0.06 * rng.standard_normal(pixels.shape, np.float32)
+    return np.floor(np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8), masks
+
+
+def _inside(
+    x: np.ndarray, y: np.ndarray, radius: np.ndarray, turn: np.ndarray, sides: int
+) -> np.ndarray:
+    """How far pixels (N, H, W) are inside a circle (``sides`` 0) or polygon of equal area."""
+    if sides == 0:
+        return np.asarray(radius[:, None, None] - np.hypot(x, y))
+    inner = radius * np.sqrt(np.pi / (sides * np.tan(np.pi / sides)))  # of the inscribed circle
+    far = np.full(x.shape, -np.inf, np.float32)
+    for k in range(sides):
+        angle = (turn + 2 * np.pi * k / sides).astype(np.float32)[:, None, None]
+        np.maximum(far, x * np.cos(angle) + y * np.sin(angle), out=far)
+    return np.asarray(inner.astype(np.float32)[:, None, None] - far)
+
+
+def _stretch(count: int, size: int) -> np.ndarray:
+    """Linear interpolation between ``count`` values as a matrix (size, count)."""
+    places = np.linspace(0, count - 1, size)[:, None] - np.arange(count)
+    return np.maximum(0, 1 - np.abs(places)).astype(np.float32)
 
 
 def _strokes(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:

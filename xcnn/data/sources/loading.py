@@ -23,8 +23,10 @@ _GENERATORS = {
     "moons": generated.moons,
     "cross": generated.cross,
     "photos": photos.photos,
+    "shapes": generated.shapes,
     "symbols": figures.symbols,
     "discs": figures.discs,
+    "stick-figures": generated.stick_figures,
 }
 
 
@@ -151,8 +153,8 @@ def _read(
     if record.made_of:
         arrays, source = _read(info(record.made_of), data_dir, download, progress)
         pairs = enumerate(zip(arrays[::2], arrays[1::2], record.counts, strict=True))
-        splits = [canvases.compose(*pair, seed=seed) for seed, pair in pairs]
-        return [part for split in splits for part in split], source
+        drawn = [canvases.compose(*pair, seed=seed) for seed, pair in pairs]
+        return [part for split in drawn for part in split], source
     if record.origin == "embedded":
         return digits.load(), "embedded"
     if record.origin == "generated":

@@ -7,6 +7,7 @@ that is called after each epoch.
 from .averaging import EMA, StochasticWeightAveraging
 from .base import HOOKS, Callback, FunctionCallback, as_callback
 from .checkpoint import ModelCheckpoint, newest
+from .freezing import Unfreeze
 from .loggers import CSVLogger, JSONLogger, TensorBoardLogger
 from .progress import ProgressBar
 from .schedule import GradientAccumulation, GradientNorm, LearningRateLog
@@ -29,6 +30,7 @@ __all__ = [
     "TensorBoardLogger",
     "TerminateOnNaN",
     "TimeLimit",
+    "Unfreeze",
     "as_callback",
     "newest",
 ]

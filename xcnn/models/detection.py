@@ -1,0 +1,113 @@
+"""What the losses of detection networks have in common: targets, predictions, suppression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import functional as F
+from .. import nn
+from ..arrays import Array
+from ..checks import pair
+from ..tensor import Tensor, operation
+
+#: predictions with a lower score are none
+LEAST = 0.001
+_PAIRS = 2**22  # pairs of boxes compared at a time
+
+
+class BoxLoss(nn.Loss):
+    """Base class of the losses of detection networks.
+
+    Parameters
+    ----------
+    input_size
+        (height, width) of the pictures, in pixels.
+
+    Attributes
+    ----------
+    target : str
+        "boxes": a dict of "boxes" (N, M, 4), x1, y1, x2, y2 in pixels, and "labels" (N, M), ints
+        from 0; -1 where a picture has fewer than M objects.
+    """
+
+    target = "boxes"
+
+    def __init__(self, input_size: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.input_size = pair(input_size, "input_size")
+
+    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """The objects that were found.
+
+        Returns
+        -------
+        dict
+            "boxes" (N, K, 4), x1, y1, x2, y2 in pixels; "scores" (N, K), probabilities in
+            descending order; "labels" (N, K), -1 where there are fewer than K with more than 0.001.
+        """
+        raise NotImplementedError
+
+    def found(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """A prediction; boxes and labels where the score is too low for an object are 0 and -1."""
+        exists = F.gt(scores, LEAST)
+        boxes = F.where(F.unsqueeze(exists, 2), boxes, 0.0)
+        return {"boxes": boxes, "scores": scores, "labels": F.where(exists, labels, -1)}
+
+    def clipped(self, boxes: Tensor) -> Tensor:
+        """Boxes (..., 4) with the parts outside of the picture cut off."""
+        with boxes.backend.active():
+            limits = boxes.backend.xp.asarray(self.input_size[::-1] * 2, boxes.dtype)
+        return F.minimum(F.relu(boxes), limits)
+
+
+def boxes_and_labels(target: Any, dtype: Any) -> tuple[Array, Array]:
+    """The arrays of a target, with room for at least one object; crowds are not objects."""
+    boxes, labels = (Tensor.of(target[name]) for name in ("boxes", "labels"))
+    if "crowd" in target:
+        labels = F.where(Tensor.of(target["crowd"]), -1, labels)
+    if not labels.shape[1]:
+        boxes, labels = F.pad(boxes, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
+    return boxes.data.astype(dtype), labels.data
+
+
+@operation
+def nms_mask(boxes: Any, iou_threshold: float) -> Tensor:
+    """Which boxes non-maximum suppression keeps, in groups of boxes from the best score on.
+
+    Unlike :func:`xcnn.functional.nms` it never waits for a GPU, and the shape of the result does
+    not depend on the boxes.
+
+    Parameters
+    ----------
+    boxes
+        (G, K, 4); in each group, the first has the best score.
+    iou_threshold
+        A box is left out if its intersection over union with one that is kept, of the same group
+        and before it, is larger.
+
+    Returns
+    -------
+    Tensor
+        (G, K) of bool.
+    """
+    boxes = Tensor.of(boxes).detach()
+    groups, count, _ = boxes.shape
+    xp = boxes.backend.xp
+    with boxes.backend.active():
+        keep = xp.ones((groups, count), bool)
+        step = max(_PAIRS // max(count * count, 1), 1)
+        for start in range(0, groups, step):
+            part, kept = boxes.data[start : start + step], keep[start : start + step]
+            overlaps = iou(xp, part[:, :, None], part[:, None]) > iou_threshold  # (G, K, K)
+            for i in range(count - 1):
+                kept[:, i + 1 :] &= ~(overlaps[:, i, i + 1 :] & kept[:, i, None])
+    return Tensor(keep)
+
+
+def iou(xp: Any, a: Array, b: Array) -> Array:
+    """Intersection over union of boxes (..., 4) that broadcast; 0 without any area."""
+    sizes = xp.minimum(a[..., 2:], b[..., 2:]) - xp.maximum(a[..., :2], b[..., :2])
+    common = xp.maximum(sizes, 0).prod(axis=-1)
+    areas = [(c[..., 2] - c[..., 0]) * (c[..., 3] - c[..., 1]) for c in (a, b)]
+    union = areas[0] + areas[1] - common
+    return common / xp.where(union > 0, union, 1)
