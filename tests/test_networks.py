@@ -1,5 +1,6 @@
 """The blocks of the networks against plain loops and PyTorch; training on every device."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -128,6 +129,9 @@ PARTS = {
     "ConvNeXtBlock": (4, 0.5, 0.5),
     "DCGAN": ((4, 16, 16), 3, 2),
     "DenseLayer": (4, 2),
+    "EDSR": (4, 4, 2, 2, 0.5),
+    "EDSRBlock": (4, 0.5),
+    "Features": (nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU()), (0.5,) * 4, (0.2,) * 4),
     "Fire": (4, 2, 3),
     "FusedMBConv": (4, 4, 3, 1, 2, 0.5),
     "GoogLeNet": (4, 3, True, 0.1),
@@ -148,7 +152,10 @@ PARTS = {
     "ShuffleUnit": (4, 4, 1),
     "SqueezeExcitation": (4, 2),
     "StochasticDepth": (0.5,),
+    "StyleConv": (4, 3, 3, 2, 2),
+    "StyleResidual": (4,),
     "Subsampling": (4,),
+    "TransformerNet": (4, 2),
     "UNet": (4, 3, 2),
     "VAE": ((4, 16, 16), 3),
     "ViTBlock": (8, 2, 6, 0.1),
@@ -164,7 +171,7 @@ def image_of(part, batch=2):
 
 @pytest.mark.parametrize("name", models.PARTS)
 def test_round_trip(name, tmp_path):
-    model = models.PARTS[name](*PARTS[name])
+    model = models.PARTS[name](*copy.deepcopy(PARTS[name]))
     xcnn.save(model, tmp_path / "model.safetensors")
     loaded = xcnn.load(tmp_path / "model.safetensors")
     assert type(loaded) is type(model)
@@ -179,7 +186,7 @@ def test_forward_and_backward(name, batch, backend):
     """In float32 and without waiting for a GPU; an empty batch only in evaluation mode."""
     if name == "GoogLeNet" and batch and backend.device == "strict":
         pytest.skip("its 58 convolutions take long in the shim; they are tested there one by one")
-    model = models.PARTS[name](*PARTS[name]).to(backend).train(batch > 0)
+    model = models.PARTS[name](*copy.deepcopy(PARTS[name])).to(backend).train(batch > 0)
     x = xcnn.Tensor(backend.asarray(image_of(name, batch)), requires_grad=True)
     with count_syncs() as syncs, forbid_float64():
         total = sum(y.sum() for y in arrays_of(model(x)))

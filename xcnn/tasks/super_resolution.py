@@ -70,9 +70,9 @@ class SuperResolution(OfPictures):
         small = (channels, *(length // factor for length in size))
         return cls((), small, loss=loss, **options)
 
-    def _steps(self, augment: str) -> list[Any]:
+    def steps(self, augment: str | None) -> list[Any]:
         large = [length * self.upscale for length in self.input_shape[1:]]
-        steps = training_steps(augment, large, 0, Normalize(0, 1, self.scale))
+        steps = training_steps(augment or "none", large, 0, Normalize(0, 1, self.scale))
         return [*steps, Shrink(self.upscale, self.mean, self.std)]
 
     def create_network(self, network: str) -> nn.Module:
