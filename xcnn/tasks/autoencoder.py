@@ -68,7 +68,7 @@ class Autoencoder(OfPictures):
 
     def transform(self, augment: str | None = None) -> Any:
         steps = super().transform(augment)
-        return data.Compose([steps, _InputAsTarget(self.noise, augment is None)])
+        return data.Compose([steps, InputAsTarget(self.noise, augment is None)])
 
     def result(self, values: Mapping[str, Any], count: int) -> str:
         return f"{self.loss} {values['loss']:.5f}, PSNR {values['psnr']:.2f} dB"
@@ -116,10 +116,10 @@ class Denoising(Autoencoder):
         return {"Picture": pixels, "With noise": as_pixels(x), "Denoised": as_pixels(prediction)}
 
 
-class _InputAsTarget(BatchTransform):
+class InputAsTarget(BatchTransform):
     """(x, anything) to (x with noise, x), pixels from 0 to 1; (x,) stays."""
 
-    def __init__(self, noise: float, is_fixed: bool) -> None:
+    def __init__(self, noise: float = 0.0, is_fixed: bool = False) -> None:
         self.noise, self.is_fixed = noise, is_fixed
 
     def __call__(self, x: Array) -> Array:

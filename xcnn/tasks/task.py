@@ -49,12 +49,15 @@ class Exported(NamedTuple):
         What they are, and how to get predictions from them; it is stored in the file.
     input_shape : tuple of int, optional
         Of one input, if it is not that of the task.
+    any_size : bool
+        Whether the file takes images of any height and width.
     """
 
     model: Module
     outputs: tuple[str, ...]
     text: str
     input_shape: tuple[int, ...] | None = None
+    any_size: bool = False
 
 
 class Task:
