@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .. import hints
 from . import augment, sources
 from .augment import *
+from .crops import Crops, load_crops
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .detection import CocoDetection, VOCDetection, load_boxes
 from .folder import ImageFolder, image_files, load_folder, split_folder
@@ -37,6 +38,7 @@ __all__ = [
     "CSVDataset",
     "CocoDetection",
     "Compose",
+    "Crops",
     "DataLoader",
     "DataSplits",
     "Dataset",
@@ -60,6 +62,7 @@ __all__ = [
     "labels",
     "load",
     "load_boxes",
+    "load_crops",
     "load_folder",
     "load_masks",
     "load_table_folder",
