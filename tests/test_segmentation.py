@@ -374,8 +374,9 @@ def test_predictions_as_pictures_words_and_files(task, tmp_path):
     pixels = np.full((3, 24, 20), 200, np.uint8)
     picture = task.draw(pixels, mask)
     colour = task.palette()[2]
-    np.testing.assert_array_equal(picture[:, 11, 12], colour)  # at the contour
-    np.testing.assert_array_equal(picture[:, 6, 6], np.round(200 + 0.45 * (colour - 200.0)))
+    for row, column in ((4, 5), (11, 5), (6, 3), (6, 12)):  # the contour
+        np.testing.assert_array_equal(picture[:, row, column], colour)
+    np.testing.assert_array_equal(picture[:, 6, 6], np.round(200 + 0.6 * (colour - 200.0)))
     assert (picture[:, [0, 20], [0, 9]] == 200).all()
     assert task.draw(pixels[:1], mask).shape == (3, 24, 20)
     ((ending, content),) = task.files(mask).items()
