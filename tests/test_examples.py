@@ -160,6 +160,7 @@ def test_stick_figures(run, tmp_path):
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 def test_segmentation(run, capsys):
     """A thirtieth of the pictures, half of the epochs."""
     result = run("segmentation", "--epochs", 6, "--limit", 64)
