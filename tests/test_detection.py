@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 import xcnn
 from xcnn import models, nn, optim, tasks
-from xcnn.errors import ArgumentError, MissingPackageError
+from xcnn.errors import ArgumentError, DTypeError, MissingPackageError, ShapeError
 from xcnn.models.detection import nms_mask
 from xcnn.testing import gradcheck
 
@@ -128,6 +128,22 @@ def test_crowds_are_not_learned():
     without = {**TARGET, "labels": np.where(crowd, -1, TARGET["labels"])}
     loss, output = models.CenterNetLoss(SIZE), [xcnn.Tensor(y) for y in heads()]
     assert loss(output, {**TARGET, "crowd": crowd}).item() == loss(output, without).item()
+
+
+@pytest.mark.parametrize("loss", [models.CenterNetLoss(SIZE), models.SSDLoss(SSD_SIZE)])
+def test_wrong_targets(loss):
+    output = [xcnn.Tensor(y) for y in heads()]
+    if isinstance(loss, models.SSDLoss):
+        output = [xcnn.Tensor(normal(3, 312, n)) for n in (4, 4)]
+    boxes, labels = TARGET["boxes"], TARGET["labels"]
+    with pytest.raises(DTypeError, match="dict of 'boxes' and 'labels'"):
+        loss(output, labels)
+    with pytest.raises(ShapeError, match=r"labels \(3, 2\): expected \(N, M, 4\)"):
+        loss(output, {"boxes": boxes, "labels": labels[:, :2]})
+    with pytest.raises(ShapeError, match="N=3 pictures"):
+        loss(output, part_of(TARGET, slice(2)))
+    with pytest.raises(ArgumentError, match="3"):
+        loss(output, {"boxes": boxes, "labels": labels + 1})
 
 
 def test_predictions_of_centernet(backend):
