@@ -324,15 +324,27 @@ def test_voc(tmp_path):
     assert "train" in repr(splits.train)
 
 
+def test_boxes_outside_of_voc(tmp_path):
+    voc(tmp_path, ["a"])
+    voc(tmp_path, ["b"], x=-7)
+    voc(tmp_path, ["c"], x=30)  # right of xmax
+    with pytest.warns(UserWarning, match="boxes") as caught:
+        data = VOCDetection(tmp_path)
+    assert [str(w.message).split("the first of ")[1].split(": ")[0] for w in caught] == [
+        f"object 1 of {name}.xml" for name in "cb"
+    ]
+    assert (data.batch(np.arange(3))[1]["labels"] == [[0], [0], [-1]]).all()
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("<annotation>", "not in Pascal VOC's format"),
         ("", "not in Pascal VOC's format"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "document type declaration"),
-        (XML.format(x="nan", difficult=0), "xmin of object 1 is 'nan'"),
-        (XML.format(x="", difficult=0), "xmin of object 1 is ''"),
-        (XML.format(x=5, difficult=0).replace("cat", " "), "object 1 has no name"),
+        (XML.format(x="nan", difficult=0), "xmin of object 1 of b.xml is 'nan'"),
+        (XML.format(x="", difficult=0), "xmin of object 1 of b.xml is ''"),
+        (XML.format(x=5, difficult=0).replace("cat", " "), "object 1 of b.xml has no name"),
         (XML.format(x=5, difficult=0).replace(">40<", ">wide<"), "size is 'wide'"),
     ],
 )
