@@ -12,7 +12,7 @@ from ..arrays import Array
 from ..checks import check_number
 from ..errors import ArgumentError
 from ..extend import register_task
-from ..nn import Loss, Module, evaluating
+from ..nn import Loss, evaluating
 from ..tensor import Tensor
 from ..training import Trainer
 from .autoencoder import Autoencoder, OfPictures, as_pixels
@@ -153,7 +153,7 @@ class VAE(_Generative, Autoencoder):
         parts = f"reconstruction {reconstruction:.2f}, KL {kl:.2f}"
         return f"negative ELBO {reconstruction + kl:.2f} nats ({parts})"
 
-    def exported(self, model: Module, postprocess: bool = False) -> Exported:
+    def exported(self, model: Any, postprocess: bool = False) -> Exported:
         found = super().exported(model, postprocess)
         return found._replace(model=model.reconstruction())
 
