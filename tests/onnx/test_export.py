@@ -833,8 +833,8 @@ def test_every_function_has_a_case():
         assert operation_name(name) in known or is_part, name
 
 
-#: operations behind methods of Tensor
-INNER = "_store", "setitem", "sliding_windows"
+#: operations behind methods of Tensor, and of networks
+INNER = "_store", "setitem", "sliding_windows", "nms_mask"
 
 
 def operation_name(name):
