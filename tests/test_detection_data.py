@@ -155,11 +155,10 @@ def test_boxes_outside_or_without_area(folder):
         data = CocoDetection(folder, file, size=(20, 40))
     first, second = (str(w.message) for w in caught)
     assert first == (
-        f"{file}: 3 of 6 boxes, the first of annotation 12: it has no area inside of the picture "
-        "and is left out"
+        f"{file}: boxes without area in their picture, left out: 3 of 6 (the first: annotation 12)"
     )
-    assert second.startswith(
-        f"{file}: 2 of 6 boxes, the first of annotation 10: it reaches outside"
+    assert second == (
+        f"{file}: boxes cut off at the edges of their picture: 2 of 6 (the first: annotation 10)"
     )
     _, y = data[0]
     np.testing.assert_array_equal(y["boxes"], [[0, 2, 5, 8], [30, 10, 40, 20], [0, 0, 40, 20]])
@@ -330,8 +329,8 @@ def test_boxes_outside_of_voc(tmp_path):
     voc(tmp_path, ["c"], x=30)  # right of xmax
     with pytest.warns(UserWarning, match="boxes") as caught:
         data = VOCDetection(tmp_path)
-    assert [str(w.message).split("the first of ")[1].split(": ")[0] for w in caught] == [
-        f"object 1 of {name}.xml" for name in "cb"
+    assert [str(w.message).split("the first: ")[1] for w in caught] == [
+        f"object 1 of {name}.xml)" for name in "cb"
     ]
     assert (data.batch(np.arange(3))[1]["labels"] == [[0], [0], [-1]]).all()
 

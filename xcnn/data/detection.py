@@ -85,9 +85,9 @@ class DetectionDataset(Dataset):
         edges = np.repeat(np.array(sizes, float).reshape(-1, 2)[:, [1, 0, 1, 0]], counts, 0)
         inside = np.clip(boxes, 0, edges)
         has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
-        self._warn(~has_area, things, "has no area inside of the picture and is left out")
+        self._warn(~has_area, things, "without area in their picture, left out")
         is_cut = (np.abs(inside - boxes) > 1).any(axis=1)  # less is rounding
-        self._warn(is_cut & has_area, things, "reaches outside of the picture and is cut off there")
+        self._warn(is_cut & has_area, things, "cut off at the edges of their picture")
         areas = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
         given = np.array([np.nan if t.area is None else t.area for t in things], float)
         zoom = np.array(self.shape[:0:-1] * 2) / edges  # width, height, width, height
@@ -105,8 +105,8 @@ class DetectionDataset(Dataset):
     def _warn(self, which: np.ndarray, things: list[Any], text: str) -> None:
         if which.any():
             first = things[int(which.argmax())].where
-            count = f"{which.sum()} of {len(things)} boxes, the first of {first}"
-            warnings.warn(f"{self._source}: {count}: it {text}", stacklevel=5)
+            count = f"{which.sum()} of {len(things)} (the first: {first})"
+            warnings.warn(f"{self._source}: boxes {text}: {count}", stacklevel=5)
 
     def __len__(self) -> int:
         return len(self.paths)
