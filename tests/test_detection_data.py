@@ -223,6 +223,21 @@ def test_unusable_pictures_can_be_left_out(folder):
         CocoDetection(folder, stored(folder, coco([[1, 1, 3, 3]])), on_error="ignore")
 
 
+def test_a_truncated_picture(folder):
+    content = coco([[1, 1, 3, 3]])
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 40), np.uint8)).save(
+        folder / "2.png"
+    )
+    whole = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(whole[: len(whole) // 2])
+    file = stored(folder, content)
+    data = CocoDetection(folder, file)
+    with pytest.raises(DataError, match=r"2\.png cannot be read .*--skip-unreadable"):
+        data[1]
+    with pytest.warns(UserWarning, match="1 of 2 pictures are left out"):
+        assert len(CocoDetection(folder, file, on_error="skip")) == 1
+
+
 def test_a_turned_photograph(folder):
     """Its annotations are for the picture as it is shown."""
     exif = Image.Exif()
