@@ -109,7 +109,7 @@ def _read(path: str, is_values: bool, classes: list[str] | None, settings: Any) 
     """The images of a file, with their targets and the names of these as ``classes``."""
     targets = [name for name in columns(path) if name != _FILE]
     if targets == [_NAMES] and not is_values:
-        more = {"label": _NAMES, "separator": _SEPARATOR, "classes": classes}
+        more: Any = {"label": _NAMES, "separator": _SEPARATOR, "classes": classes}
         return CSVDataset(path, image=_FILE, **more, **settings)
     if not targets:
         raise DataError(f"{path}, line 1: expected columns of targets after {_FILE!r}")

@@ -11,7 +11,7 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
-from .autoencoder import Autoencoder, Denoising
+from .autoencoder import Autoencoder, Denoising, as_pixels
 from .classification import Classification, of_each_class
 from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
@@ -20,6 +20,8 @@ from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .regression import Regression, StandardizedLoss
 from .segmentation import Segmentation
+from .style import StyleLoss, StyleTransfer, Stylized, gram_matrix, style_transfer
+from .super_resolution import SuperResolution
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -41,12 +43,19 @@ __all__ = [
     "Regression",
     "Segmentation",
     "StandardizedLoss",
+    "StyleLoss",
+    "StyleTransfer",
+    "Stylized",
+    "SuperResolution",
     "Task",
+    "as_pixels",
     "create",
     "from_settings",
     "get",
+    "gram_matrix",
     "load_installed",
     "names",
     "of_each_class",
     "of_network",
+    "style_transfer",
 ]
