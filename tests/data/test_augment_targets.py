@@ -226,6 +226,14 @@ def test_a_box_is_removed_when_little_of_it_is_left():
         assert found["crowd"] is y["crowd"]
 
 
+def test_pictures_without_boxes(backend):
+    y = {"boxes": np.zeros((2, 0, 4), "float32"), "labels": np.zeros((2, 0), int)}
+    for transform in (EXACT[0], RESIZED, POLICIES[0]):
+        _, found = on(backend, WithTarget(transform, "boxes"), pictures(2), y)
+        assert (found["boxes"].shape, found["boxes"].dtype) == ((2, 0, 4), "float32")
+        assert found["labels"].shape == (2, 0)
+
+
 def test_pairs_change_places_in_mirrored_pictures():
     y = np.float32([[[1, 2, 1], [6, 3, 2], [4, 4, 2]]])
     flip = WithTarget(RandomHorizontalFlip(1), "keypoints", pairs=[(0, 1)])
