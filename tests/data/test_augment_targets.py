@@ -406,6 +406,7 @@ BOXES = targets("boxes", 2)
         ("masks", np.zeros((2, 24, 24), bool), DTypeError, "masks: got bool, expected integers"),
         ("masks", np.zeros((2, 24, 24), "int8"), ArgumentError, "fill=255 cannot be stored"),
         ("boxes", BOXES["boxes"], DataError, "expected a dict of boxes and labels"),
+        ("boxes", {"boxes": BOXES["boxes"]}, DataError, "y is a dict of boxes: expected a dict of"),
         ("boxes", {**BOXES, "labels": np.zeros((2, 2), int)}, ShapeError, "labels of the boxes"),
         ("boxes", {**BOXES, "boxes": BOXES["boxes"].astype(int)}, DTypeError, "expected floats"),
         ("keypoints", np.zeros((2, 3, 4), "float32"), ShapeError, r"expected \(2, any, 2\) or"),
