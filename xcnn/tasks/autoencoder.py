@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from .. import backends, data, models, random
 from ..arrays import Array
 from ..checks import check_number
-from ..data import Batch, DataSplits
+from ..data import Batch, BatchTransform, DataSplits
 from ..data.augment import MIXTURES, recipe_names
-from ..data.transforms import BatchTransform
 from ..errors import ArgumentError
 from ..extend import register_task
 from ..nn import Module
