@@ -150,3 +150,27 @@ def test_onnx_there_and_back(run, capsys):
     assert result["after"] >= 0.9
     assert result["difference"] < 1e-3 or math.isnan(result["difference"])
     assert "Conv(" in capsys.readouterr().out
+
+
+def test_stick_figures(run, tmp_path):
+    """A tenth of the pictures, one epoch: it only starts to learn."""
+    file = tmp_path / "pictures.png"
+    result = run("stick_figures", "--limit", 96, "--epochs", 2, "--pictures", file)
+    assert 0 < result["pck"] < 1
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_segmentation(run, capsys):
+    """A thirtieth of the pictures, half of the epochs."""
+    result = run("segmentation", "--epochs", 6, "--limit", 64)
+    assert result["iou"] > 0.15
+    assert "IoU of triangle: " in capsys.readouterr().out
+
+
+def test_detection(run, tmp_path):
+    """A few pictures, 2 epochs: boxes are found and drawn, not yet the right ones."""
+    pytest.importorskip("PIL", reason="drawing needs Pillow")
+    file = tmp_path / "boxes.png"
+    result = run("detection", "--epochs", 2, "--limit", 64, "--picture", file)
+    assert result["loss"] < 5
+    assert file.read_bytes().startswith(b"\x89PNG")

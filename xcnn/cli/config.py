@@ -85,7 +85,7 @@ def _use_defaults(arguments: argparse.Namespace, defaults: Mapping[str, Any]) ->
     """Give options that were left out the values that are better for the task."""
     arguments.betas = defaults.get("betas")
     usual = {"lr": arguments.optimizer == "adam", "schedule": not arguments.warmup}
-    for name in ("lr", "schedule", "batch_size"):
+    for name in ("augment", "lr", "schedule", "batch_size"):
         if name in defaults and name not in arguments.given and usual.get(name, True):
             setattr(arguments, name, defaults[name])
 

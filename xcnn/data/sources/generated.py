@@ -118,7 +118,7 @@ def stick_figures(count: int, size: int = 40, seed: int = 0) -> tuple[np.ndarray
     points = np.stack([head, neck, hip, *hands, *feet], axis=1)
     other = rng.uniform(0, size, (count, 1, 2, 2))
     strokes = np.concatenate([points[:, _LIMBS], other], axis=1)
-    ink = _draw(strokes, rng.uniform(1.2, 2.2, count), size)
+    ink = draw_strokes(strokes, rng.uniform(1.2, 2.2, count), size)
     noisy = ink * rng.uniform(0.6, 1, (count, 1, 1)) + rng.normal(0, 0.08, ink.shape)
     images = np.floor(np.clip(noisy, 0, 1) * 255 + 0.5).astype(np.uint8)
     seen = ((points >= -0.5) & (points < size - 0.5)).all(axis=2, keepdims=True)

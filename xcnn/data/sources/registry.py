@@ -183,6 +183,18 @@ _DATASETS = (
         std=(0.2266,),
     ),
     Info(
+        name="photos",
+        title="crops of the photographs in scikit-image and scikit-learn",
+        origin="generated",
+        classes=(),
+        shape=(3, 96, 96),
+        counts=(1200, 120),
+        mean=(0.5157, 0.4347, 0.4012),
+        std=(0.2560, 0.2502, 0.2671),
+        credit="see the packages",
+        task="super-resolution",
+    ),
+    Info(
         name="stick-figures",
         title="people of six strokes, whose seven joints are to be found",
         origin="generated",
