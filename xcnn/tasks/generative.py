@@ -139,7 +139,7 @@ class VAE(_Generative, Autoencoder):
     }
     measured = ELBOLoss.term_names
     network_options = ("latent",)
-    defaults = {"lr": 2e-3}
+    defaults = {"lr": 2e-3, "batch_size": 32, "epochs": (60, 10)}
     options = {
         "latent": Option(int, 20, "numbers that a picture is drawn from", "N"),
         "beta": Option(float, 1.0, "weight of the divergence from the standard normal"),
@@ -176,7 +176,7 @@ class GAN(_Generative):
     }
     defaults = {
         **{"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"},
-        **{"batch_size": 32, "epochs": (60, 10)},
+        **{"batch_size": 32, "epochs": (60, 5)},
     }
 
     def __init__(
