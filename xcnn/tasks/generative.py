@@ -133,10 +133,7 @@ class VAE(_Generative, Autoencoder):
     name = "vae"
     text = "variational autoencoder: reconstruct pictures and draw new ones"
     networks = ("vae",)
-    losses = {
-        "elbo": "reconstructed pictures, pixels from 0 to 1",
-        "elbo_mse": "reconstructed pictures, pixels from 0 to 1",
-    }
+    losses = dict.fromkeys(("elbo", "elbo_mse"), Autoencoder.losses["mse"])
     measured = ELBOLoss.term_names
     network_options = ("latent",)
     defaults = {"lr": 2e-3, "batch_size": 32, "epochs": (60, 10)}
@@ -151,6 +148,8 @@ class VAE(_Generative, Autoencoder):
     def result(self, values: Mapping[str, Any], count: int) -> str:
         reconstruction, kl = (values[name] for name in self.measured)
         parts = f"reconstruction {reconstruction:.2f}, KL {kl:.2f}"
+        if self.loss != "elbo":
+            return parts
         return f"negative ELBO {reconstruction + kl:.2f} nats ({parts})"
 
     def exported(self, model: Any, postprocess: bool = False) -> Exported:
