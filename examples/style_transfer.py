@@ -63,7 +63,10 @@ def train(args):
     trainer.fit(x, y, epochs=args.epochs, batch_size=64, seed=args.seed)
     accuracy = trainer.evaluate(x_test, y_test)["accuracy"]
     print(f"\naccuracy of the small VGG on {dataset.name}: {accuracy:.2%}")
-    return models.Features(model.features, (0.5,) * 3, (0.25,) * 3), accuracy
+    features = models.Features(model.features, (0.5,) * 3, (0.25,) * 3)
+    if args.save:
+        xcnn.save(features, args.save)
+    return features, accuracy
 
 
 def pictures(args):
@@ -87,6 +90,7 @@ def parse(argv):
     parser.add_argument("--content", help="the picture to paint", metavar="FILE")
     parser.add_argument("--style", help="the picture in whose style", metavar="FILE")
     parser.add_argument("--pictures", help="write a PNG of the pictures", metavar="FILE")
+    parser.add_argument("--save", help="write the features, for xcnn style", metavar="FILE")
     parser.add_argument("--style-weight", type=float, default=1000.0, metavar="X")
     parser.add_argument("--steps", type=int, default=100, help="of L-BFGS", metavar="N")
     parser.add_argument("--epochs", type=int, default=5, help="of the small VGG")
