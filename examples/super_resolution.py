@@ -23,7 +23,7 @@ def main(argv=None):
     if args.data:
         photos = tasks.SuperResolution.load_folder(args.data, size=96, limit=args.limit)
     else:
-        photos = xcnn.data.load("photos", limit=args.limit)
+        photos = xcnn.data.load("photo-crops", limit=args.limit)
     task = tasks.SuperResolution.of_data(photos, upscale=args.upscale)
     model = task.create_model("edsr_small").to(args.device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")

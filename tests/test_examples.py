@@ -163,7 +163,7 @@ def test_stick_figures(run, tmp_path):
 def test_super_resolution(run, tmp_path):
     """Few crops, one epoch: worse than bicubic interpolation, not 0.5 dB better."""
     try:
-        xcnn.data.load("photos", limit=1)
+        xcnn.data.load("photo-crops", limit=1)
     except xcnn.errors.XcnnError as error:
         pytest.skip(str(error))
     file = tmp_path / "pictures.png"

@@ -37,7 +37,7 @@ class SuperResolution(OfPictures):
     name = "super-resolution"
     text = "a larger picture, with the details that a small one lacks"
     networks = ("edsr_small", "espcn")
-    datasets = ("photos",)
+    datasets = ("photo-crops",)
     losses = {
         "l1": "the enlarged picture, from 0 to 1",
         "mse": "the enlarged picture, from 0 to 1",
