@@ -8,6 +8,8 @@ from xcnn import models
 COUNTS = {
     "alexnet": 61_100_840,
     "autoencoder": 115_217,
+    "centernet_resnet18": 11_458_452,
+    "centernet_small": 267_774,
     "convnext_base": 88_591_464,
     "convnext_large": 197_767_336,
     "convnext_small": 50_223_688,
@@ -79,6 +81,7 @@ COUNTS = {
     "small_cnn": 27_210,
     "squeezenet1_0": 1_248_424,
     "squeezenet1_1": 1_235_496,
+    "ssdlite320_mobilenet_v3_large": 3_440_060,
     "transformer_net": 1_679_235,
     "unet": 31_037_698,
     "unet_light": 482_754,

@@ -1109,3 +1109,31 @@ def test_a_class_of_losses_is_refused():
 def test_metrics_refused(metrics, text):
     with pytest.raises(ArgumentError, match=text):
         build(metrics=metrics)
+
+
+def test_unfreezing_one_layer_after_another():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3))
+    for parameter in nn.matching_parameters(model, ["0.*", "1.*"]).values():
+        parameter.requires_grad = False
+    trainer = xcnn.Trainer(model, optim.Adam(model.parameters()))
+    before = {k: p.numpy().copy() for k, p in model.named_parameters()}
+    changed = []
+
+    def compare(trainer, epoch):
+        found = model.named_parameters()
+        changed.append({k[0] for k, p in found if not np.array_equal(p.numpy(), before[k])})
+
+    fit(trainer, callbacks.Unfreeze(2, "1.*"), callbacks.Unfreeze(3), compare)
+    assert changed == [{"2"}, {"1", "2"}, {"0", "1", "2"}]
+    fit(trainer, callbacks.Unfreeze(2, "0.*"), epochs=1)
+    with pytest.raises(
+        ArgumentError, match=r"patterns '3.\*' matches no parameter; choose from: 0"
+    ):
+        fit(trainer, callbacks.Unfreeze(2, ["0.*", "3.*"]))
+    trainer = xcnn.Trainer(model, optim.Adam(model[2].parameters()))
+    with pytest.raises(
+        ArgumentError, match=r"the optimiser does not have 0.weight: create it with"
+    ):
+        fit(trainer, callbacks.Unfreeze(2))
+    with pytest.raises(ArgumentError, match="epoch=0"):
+        callbacks.Unfreeze(0)

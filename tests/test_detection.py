@@ -1,6 +1,7 @@
 """Detection: the networks and losses against plain loops, PyTorch and torchvision; the task."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from .conftest import assert_matches, normal
 from .strict import count_syncs, forbid_float64
 
 SIZE = (24, 32)  # height and width of the pictures, in pixels
+SSD_SIZE = 96
 TARGET = {
     "boxes": np.array(
         [
@@ -31,6 +33,13 @@ NO_OBJECT = {
     "boxes": np.zeros((3, 0, 4), "float32"),
     "labels": np.zeros((3, 0), "int64"),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Many small steps of PyTorch's threads take long on a busy machine."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def placed(backend, target):
@@ -261,7 +270,7 @@ def test_suppression_by_loops(backend):
 
 @pytest.fixture(scope="module")
 def peer():
-    """Torchvision's SSDlite for ten classes and pictures of 320×320, with its suppression."""
+    """Torchvision's SSDlite for ten classes, with its suppression."""
     from .torchvision_stub import torch, torchvision
 
     def nms(boxes, scores, threshold):
@@ -291,7 +300,7 @@ def test_ssdlite_of_torchvision(peer):
         k: v.shape for k, v in state.items()
     }
     model.load_state_dict(state)
-    x = normal(1, 3, 320, 320, dtype="float32")
+    x = normal(1, 3, SSD_SIZE, SSD_SIZE, dtype="float32")
     with torch.no_grad():
         maps = list(peer.backbone(torch.tensor(x)).values())
         expected = peer.head(maps)
@@ -302,23 +311,23 @@ def test_ssdlite_of_torchvision(peer):
     momentum = {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     assert momentum == {0.03}
     anchors = torchvision_anchors(torch, peer, maps)
-    ours = models.ssdlite.default_boxes(np, 320, 320)
+    ours = models.ssdlite.default_boxes(np, SSD_SIZE, SSD_SIZE)
     assert_allclose(ours, anchors, rtol=1e-5, atol=1e-3)
 
 
 def torchvision_anchors(torch, peer, maps):
     from torchvision.models.detection.image_list import ImageList
 
-    pictures = ImageList(torch.zeros(1, 3, 320, 320), [(320, 320)])
+    pictures = ImageList(torch.zeros(1, 3, SSD_SIZE, SSD_SIZE), [(SSD_SIZE, SSD_SIZE)])
     return peer.anchor_generator(pictures, maps)[0]
 
 
-def ssd_case(torch, classes=11, seed=0):
+def ssd_case(classes=11, seed=0):
     """Outputs of the heads for two pictures, the second without objects; targets."""
-    anchors = models.ssdlite.default_boxes(np, 320, 320)
+    anchors = models.ssdlite.default_boxes(np, SSD_SIZE, SSD_SIZE)
     codes = normal(2, len(anchors), 4, seed=seed, dtype="float32")
     logits = normal(2, len(anchors), classes, seed=seed + 1, dtype="float32") * 2
-    boxes = np.array([[10, 20, 100, 150], [30, 40, 60, 80], [200, 100, 310, 300], [0, 0, 0, 0]])
+    boxes = np.array([[3, 6, 30, 45], [9, 12, 18, 24], [60, 30, 93, 90], [0, 0, 0, 0]])
     target = {
         "boxes": np.stack([boxes, 0 * boxes]).astype("float32"),
         "labels": np.array([[3, 1, 9, -1], [-1] * 4]),
@@ -328,7 +337,7 @@ def ssd_case(torch, classes=11, seed=0):
 
 def test_loss_of_ssd(peer, backend):
     torch = pytest.importorskip("torch")
-    anchors, codes, logits, target = ssd_case(torch)
+    anchors, codes, logits, target = ssd_case()
     theirs = [torch.tensor(y, requires_grad=True) for y in (codes, logits)]
     outputs = dict(zip(("bbox_regression", "cls_logits"), theirs, strict=True))
     targets, matched = [], []
@@ -344,7 +353,7 @@ def test_loss_of_ssd(peer, backend):
     losses = peer.compute_loss(targets, outputs, [torch.tensor(anchors)] * 2, matched)
     expected = sum(losses.values())
     expected.backward()
-    loss = models.SSDLoss(320)
+    loss = models.SSDLoss(SSD_SIZE)
     ours = [xcnn.Tensor(backend.asarray(y), requires_grad=True) for y in (codes, logits)]
     with count_syncs() as syncs, forbid_float64():
         value = loss(ours, placed(backend, target))
@@ -364,18 +373,18 @@ def torchvision_iou(boxes, anchors):
 
 
 def test_loss_of_ssd_without_objects():
-    logits = normal(2, 3234, 3, dtype="float32")
-    output = [xcnn.Tensor(y) for y in (normal(2, 3234, 4, dtype="float32"), logits)]
-    assert models.SSDLoss(320)(output, part_of(NO_OBJECT, slice(2))).item() == 0
+    logits = normal(2, 312, 3, dtype="float32")
+    output = [xcnn.Tensor(y) for y in (normal(2, 312, 4, dtype="float32"), logits)]
+    assert models.SSDLoss(SSD_SIZE)(output, part_of(NO_OBJECT, slice(2))).item() == 0
 
 
 def test_detections_of_ssd(peer):
     torch = pytest.importorskip("torch")
-    anchors, codes, logits, _ = ssd_case(torch, seed=5)
+    anchors, codes, logits, _ = ssd_case(seed=5)
     outputs = {"bbox_regression": torch.tensor(codes), "cls_logits": torch.tensor(logits)}
     boxes = [torch.tensor(anchors)] * 2
-    expected = peer.postprocess_detections(outputs, boxes, [(320, 320)] * 2)
-    found = models.SSDLoss(320).prediction([xcnn.Tensor(codes), xcnn.Tensor(logits)])
+    expected = peer.postprocess_detections(outputs, boxes, [(SSD_SIZE, SSD_SIZE)] * 2)
+    found = models.SSDLoss(SSD_SIZE).prediction([xcnn.Tensor(codes), xcnn.Tensor(logits)])
     for n, wanted in enumerate(expected):
         assert len(wanted["labels"]) == 300
         assert (found["labels"].numpy()[n] + 1 == wanted["labels"].numpy()).all()
@@ -420,7 +429,7 @@ def test_drawn_boxes(task, monkeypatch):
     changed = (drawn != 200).any(axis=0)
     assert changed[3 * zoom : 30 * zoom, 40 * zoom - 1].all()  # the right side of the first box
     assert not changed[30 * zoom :, 45 * zoom :].any()  # no box of a score below the limit
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingPackageError, match="pillow"):
         task.draw(pixels, PREDICTION)
 

@@ -85,7 +85,7 @@ def test_new_digits(run, capsys, tmp_path, task):
     result = run("new_digits", "--task", task, *settings)
     first = result["reconstruction" if task == "vae" else "d_loss"]
     assert f"{first:.2f}"[:-1] in capsys.readouterr().out
-    assert xcnn.data.read_image(file, (1, 256, 256)).std() > 0.1
+    assert xcnn.data.read_image(file, (1, 272, 272)).std() > 0.1
 
 
 @needs_mnist
@@ -181,4 +181,19 @@ def test_style_transfer(run, tmp_path, capsys):
     assert f"{result['accuracy']:.2%}" in capsys.readouterr().out
     assert result["style"][-1] < result["style"][0] / 4
     assert result["content"][0] == 0
+
+
+def test_segmentation(run, capsys):
+    """A thirtieth of the pictures, half of the epochs."""
+    result = run("segmentation", "--epochs", 6, "--limit", 64)
+    assert result["iou"] > 0.15
+    assert "IoU of triangle: " in capsys.readouterr().out
+
+
+def test_detection(run, tmp_path):
+    """A few pictures, 2 epochs: boxes are found and drawn, not yet the right ones."""
+    pytest.importorskip("PIL", reason="drawing needs Pillow")
+    file = tmp_path / "boxes.png"
+    result = run("detection", "--epochs", 2, "--limit", 64, "--picture", file)
+    assert result["loss"] < 5
     assert file.read_bytes().startswith(b"\x89PNG")

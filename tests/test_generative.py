@@ -1,14 +1,16 @@
 """Autoencoders, the VAE and the DCGAN: networks, losses, tasks, against PyTorch and by hand."""
 
+import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import callbacks, metrics, models, nn, optim, random, tasks
+from xcnn import callbacks, cli, metrics, models, nn, optim, random, tasks
 from xcnn.data import ArrayDataset, DataLoader, DataSplits
 from xcnn.errors import ArgumentError, DataError
 
@@ -215,6 +217,7 @@ def batches(model, size):
 
 def test_20_steps_of_vae_equal_pytorch():
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # the arrays are small
     T = torch.nn.functional
     xcnn.manual_seed(0)
     ours = models.vae(input_shape=(1, 8, 12), latent=4)
@@ -243,6 +246,7 @@ def test_20_steps_of_vae_equal_pytorch():
 
 def test_20_steps_of_dcgan_equal_pytorch():
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # the arrays are small
     cross = torch.nn.functional.binary_cross_entropy_with_logits
     xcnn.manual_seed(0)
     ours = models.dcgan(input_shape=(1, 8, 12), latent=4, width=8)
@@ -308,11 +312,11 @@ def test_training(name):
         np.testing.assert_array_equal(drawn, both)
     samples = task.samples(trainer)
     if name in ("vae", "gan"):
-        assert (samples.shape, samples.dtype) == ((1, 64, 96), np.uint8)
+        assert (samples.shape, samples.dtype) == ((1, 80, 112), np.uint8)
         np.testing.assert_array_equal(samples, task.samples(trainer))
         with random.seeded(0):
             first = trainer.model.eval().sample(64).numpy()[9, 0]
-        np.testing.assert_array_equal(samples[0, 8:16, 12:24], np.rint(255 * first))
+        np.testing.assert_array_equal(samples[0, 12:20, 16:28], np.rint(255 * first))
     else:
         assert samples is None
     assert repr(tasks.from_settings(task.settings())) == repr(task)
@@ -373,3 +377,24 @@ def test_exported_networks_in_onnxruntime(name, tmp_path):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ArgumentError, match="no post-processing"):
         task.exported(trainer.model, postprocess=True)
+
+
+def test_commands_of_a_gan(tmp_path, monkeypatch, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    line = "train dcgan --limit 16 --epochs 1 --quiet --out run --best val_g_loss"
+    assert cli.main(line.split()) == 0
+    config = json.loads(Path("run/config.json").read_text(encoding="utf-8"))
+    chosen = [config[name] for name in ("task", "lr", "betas", "schedule", "batch_size")]
+    assert chosen == ["gan", 2e-4, [0.5, 0.999], "constant", 32]
+    Path("one.png").write_bytes(xcnn.data.encode_image(IMAGES[0]))
+    assert cli.main(["predict", "run", "one.png"]) == 0
+    assert re.search(r"one\.png  real \d+\.\d\d%", capsys.readouterr().out)
+    assert cli.main(["export", "run", "generator.onnx"]) == 0
+    assert "input: float32 (batch, 100)\n" in capsys.readouterr().out
+    noise = normal(3, 100, dtype="float32")
+    session = onnxruntime.InferenceSession("generator.onnx")
+    got = session.run(None, {"input": noise})[0]
+    model = xcnn.load("run/model.safetensors")
+    np.testing.assert_allclose(got, model.generator(noise).numpy(), rtol=1e-4, atol=1e-5)

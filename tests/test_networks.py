@@ -125,6 +125,7 @@ def test_codes_are_far_apart(classes, least):
 PARTS = {
     "BasicBlock": (4, 6, 2),
     "Bottleneck": (4, 2, 1),
+    "CenterNet": (nn.Sequential({"layer1": nn.Conv2d(4, 6, 4, 4)}), [6], 3, 5),
     "ConvBNReLU": (4, 2, 3),
     "ConvNeXtBlock": (4, 0.5, 0.5),
     "DCGAN": ((4, 16, 16), 3, 2),
@@ -148,6 +149,7 @@ PARTS = {
     "PlainShortcutBlock": (4, 6, 2),
     "RBF": (5,),
     "RegNetBlock": (4, 6, 2, 2, 3),
+    "SSDLite": (4, 3),
     "ScaledTanh": (),
     "ShuffleUnit": (4, 4, 1),
     "SqueezeExcitation": (4, 2),
@@ -165,13 +167,17 @@ PARTS = {
 SHAPES = {"RBF": (84,), "ViTEncoder": (5, 8), "ViTBlock": (5, 8)}
 
 
+def create(part):
+    return models.PARTS[part](*copy.deepcopy(PARTS[part]))
+
+
 def image_of(part, batch=2):
     return normal(batch, *SHAPES.get(part, (4, 16, 16)), dtype="float32")
 
 
 @pytest.mark.parametrize("name", models.PARTS)
 def test_round_trip(name, tmp_path):
-    model = models.PARTS[name](*copy.deepcopy(PARTS[name]))
+    model = create(name)
     xcnn.save(model, tmp_path / "model.safetensors")
     loaded = xcnn.load(tmp_path / "model.safetensors")
     assert type(loaded) is type(model)
@@ -184,9 +190,9 @@ def test_round_trip(name, tmp_path):
 @pytest.mark.parametrize("batch", [0, 2])
 def test_forward_and_backward(name, batch, backend):
     """In float32 and without waiting for a GPU; an empty batch only in evaluation mode."""
-    if name == "GoogLeNet" and batch and backend.device == "strict":
-        pytest.skip("its 58 convolutions take long in the shim; they are tested there one by one")
-    model = models.PARTS[name](*copy.deepcopy(PARTS[name])).to(backend).train(batch > 0)
+    if name in ("GoogLeNet", "SSDLite") and batch and backend.device == "strict":
+        pytest.skip("its convolutions take long in the shim; they are tested there one by one")
+    model = create(name).to(backend).train(batch > 0)
     x = xcnn.Tensor(backend.asarray(image_of(name, batch)), requires_grad=True)
     with count_syncs() as syncs, forbid_float64():
         total = sum(y.sum() for y in arrays_of(model(x)))

@@ -228,6 +228,16 @@ def test_splits(folder, tmp_path):
     np.testing.assert_array_equal(mask, data.resize_mask(squares(4), (8, 8)))
 
 
+def test_evaluating_on_another_folder(folder):
+    """All its pictures, with the classes of the network, whichever its masks have."""
+    task = tasks.create("segmentation", classes=["ground", "red", "green", "blue"])
+    settings = {"size": 8, "channels": 3, "seed": 0, "on_error": "refuse"}
+    assert [len(task.test_folder(folder, own, **settings)[1]) for own in (False, True)] == [5, 1]
+    (folder / "classes.txt").write_text("a\nb\nc\n")
+    with pytest.raises(DataError, match="has the classes a, b, c, expected ground, red, green, bl"):
+        task.test_folder(folder, False, **settings)
+
+
 def test_the_layout_of_oxford_pets(folder):
     trimaps = folder / "annotations" / "trimaps"
     trimaps.mkdir(parents=True)

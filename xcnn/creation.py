@@ -184,6 +184,7 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None, **settings
 
 
 def _drawn(values: Array, dtype: Any, **settings: Any) -> Tensor:
+    values = values.astype(dtype_name(dtype), copy=False)  # on the host: a GPU gets no float64
     return _made(lambda xp: xp.asarray(values), dtype, **settings)
 
 

@@ -1,6 +1,8 @@
 """``xcnn train --init`` and ``--freeze``."""
 
+import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -48,7 +50,11 @@ def test_init_from_a_run(run):
     after = load_file("again/model.safetensors")
     assert all(np.array_equal(after[k], before[k]) for k in before)
     assert run(f"{again}2 --init run --lr 0")[0] == 0
-    assert load_file("again2/model.safetensors").keys() == before.keys()
+    after = load_file("again2/model.safetensors")
+    assert all(np.array_equal(after[k], before[k]) for k in before)
+    status, _, err = run(f"{again}3 --init .")
+    assert status == 2
+    assert "--init . is a folder, but not of a run: expected one, or a file" in err
 
 
 def test_init_of_other_classes(run, start):
@@ -109,6 +115,65 @@ def test_freeze_may_be_repeated(run, start):
     changed = {k for k, a in weights().items() if not np.array_equal(a, start[k])}
     assert changed == {"0.weight"}
     assert config()["freeze"] == ["*.bias", "[4-9].weight"]
+
+
+def test_frozen_weights_train_from_an_epoch_on(run, start):
+    line = f"{TRAIN} --init start.safetensors --freeze 0.* --schedule constant"
+    assert run(line.replace("--epochs 1", "--epochs 4 --unfreeze-at 3"))[0] == 0
+    whole = weights()
+    shutil.rmtree("run")
+    assert run(line.replace("--epochs 1", "--epochs 2"))[0] == 0
+    frozen = {k for k, a in weights().items() if np.array_equal(a, start[k])}
+    assert frozen == {"0.weight", "0.bias"}  # after two epochs
+    shutil.rmtree("run")
+    assert run(line.replace("--epochs 1", "--epochs 3 --unfreeze-at 3"))[0] == 0
+    third = weights()
+    assert not any(np.array_equal(a, start[k]) for k, a in third.items())
+    assert run("train --resume run --epochs 4 --quiet")[0] == 0  # they still train
+    assert {k: a.tobytes() for k, a in weights().items()} == {
+        k: a.tobytes() for k, a in whole.items()
+    }
+    assert config()["unfreeze_at"] == 3
+
+
+def test_rates_of_some_layers(run, start):
+    line = f"{TRAIN} --init start.safetensors --lr 0.1 --optimizer sgd --batch-size 20"
+    assert run(line)[0] == 0
+    once = {k: weights()[k] - start[k] for k in start}
+    shutil.rmtree("run")
+    assert run(line, "--lr-for", "*=0.5", "--lr-for", "0.*=0", "--lr-for", "4.bias=1")[0] == 0
+    factors = {"0.weight": 0, "0.bias": 0, "4.weight": 0.5, "4.bias": 1}
+    for name, factor in factors.items():
+        found = weights()[name] - start[name]
+        np.testing.assert_allclose(found, factor * once[name], rtol=1e-4, atol=1e-7)
+    assert config()["lr_for"] == ["*=0.5", "0.*=0", "4.bias=1"]
+    assert run("train --resume run --epochs 2 --quiet")[0] == 0
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "plateau", "cosine"])
+def test_schedules_keep_the_ratio_of_the_rates(run, schedule):
+    line = f"{TRAIN} --schedule {schedule} --lr-for 0.*=0.25 --epochs 3"
+    assert run(line)[0] == 0
+    with open("run/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert float(row["lr_1"]) == pytest.approx(float(row["lr"]) / 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("--unfreeze-at 2", "--unfreeze-at 2 needs --freeze: pass both"),
+        ("--freeze 0.* --unfreeze-at 2", "--unfreeze-at 2: expected 2 to 1, the number of epochs"),
+        ("--lr-for 0.*", "argument --lr-for: '0.*': expected PATTERN=FACTOR, such as"),
+        ("--lr-for 0.*=-1", "argument --lr-for: '0.*=-1': expected PATTERN=FACTOR, such as"),
+        ("--lr-for fc=1", "--lr-for 'fc' matches no parameter; choose from: 0.weight, 0.bias"),
+    ],
+)
+def test_options_of_transfer_learning_that_do_not_fit(run, options, text):
+    status, _, err = run(f"{TRAIN} {options}")
+    assert status == 2
+    assert text in err
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,22 @@ def test_features_and_names_of_classes(write):
     assert repr(data) == "CSVDataset(3 items: float32 (3, 2), int64 (3,))"
 
 
+def test_several_labels(write):
+    path = write("a,up,down,tags\n1,0.5,-2,x; z\n3,4,5,\n7,8,9,z\n")
+    data = CSVDataset(path, label=["down", "up"], features=["a"])
+    expected = np.array([[-2, 0.5], [5, 4], [9, 8]], np.float32)
+    np.testing.assert_array_equal(labels(data), expected, strict=True)
+    assert data.classes is None
+    data = CSVDataset(path, label="tags", features=["a"], separator=";")
+    assert (data.classes, data.lines) == (["x", "z"], [2, 3, 4])
+    expected = np.array([[1, 1], [0, 0], [0, 1]], np.float32)
+    np.testing.assert_array_equal(labels(data), expected, strict=True)
+    with pytest.raises(DataError, match="line 2: label 'x', expected one of z"):
+        CSVDataset(path, label="tags", features=["a"], separator=";", classes=["z"])
+    with pytest.raises(DataError, match="line 2: column 'tags' is 'x; z', expected a number"):
+        CSVDataset(path, label=["up", "tags"], features=["a"])
+
+
 def test_as_the_csv_module_writes_it(write):
     rng = np.random.default_rng(0)
     table = rng.normal(size=(50, 4)).round(5)

@@ -99,7 +99,7 @@ def test_loaded_layers(path, model, arrays):
 
 
 SLOW = ["convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v2"]
-SLOW += ["fcn_resnet18", "regnet_y_400mf", "resnet18"]
+SLOW += ["fcn_resnet18", "regnet_y_400mf", "resnet18", "ssdlite320_mobilenet_v3_large"]
 SHAPES = {"lenet5_1998": (1, 28, 28)}
 SETTINGS = {"unet": {"width": 4}}
 LARGE = 30_000_000  # parameters
@@ -114,7 +114,7 @@ def network(name):
     return randomized(model), normal(2, *shape, dtype="float32")
 
 
-@pytest.mark.parametrize("name", networks(LARGE, WITHOUT, ["convnext_tiny"], variants=False))
+@pytest.mark.parametrize("name", networks(LARGE, WITHOUT, [SLOW[0], SLOW[-1]], variants=False))
 def test_networks(path, name):
     model, x = network(name)
     made = exported(path, model, x, factor=100, check=False)
@@ -225,6 +225,8 @@ def given(*arguments, **settings):
 
 
 #: the functions that each row calls, and a model of them with its example
+#: x1, y1, x2, y2 and a score
+BOXES = np.random.default_rng(0).random((12, 5)).astype("float32") + np.float32([0, 0, 0.5, 0.5, 0])
 CALLS = [
     (FLOATS, named(FLOATS), TALL),
     (ABOVE, named(ABOVE), np.minimum(POSITIVE, np.float32(0.9))),
@@ -754,6 +756,15 @@ CALLS = [
             lambda x: x[x > 0],
         ),
         FLAT,
+    ),
+    (
+        "nms batched_nms",
+        each(
+            lambda x: F.nms(x[:, :4], x[:, 4], 0.3),
+            lambda x: F.batched_nms(x[:, :4], x[:, 4], (x[:, 4] * 3).long() - 1, 0.3),
+            lambda x: x[F.nms(x[:, :4], x[:, 4], 0.3)],
+        ),
+        BOXES,
     ),
     # -- inactive
     (

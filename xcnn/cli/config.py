@@ -85,7 +85,7 @@ def _use_defaults(arguments: argparse.Namespace, defaults: Mapping[str, Any]) ->
     """Give options that were left out the values that are better for the task."""
     arguments.betas = defaults.get("betas")
     usual = {"lr": arguments.optimizer == "adam", "schedule": not arguments.warmup}
-    for name in ("lr", "schedule", "batch_size"):
+    for name in ("augment", "lr", "schedule", "batch_size"):
         if name in defaults and name not in arguments.given and usual.get(name, True):
             setattr(arguments, name, defaults[name])
 
@@ -106,8 +106,8 @@ def check_options(arguments: argparse.Namespace) -> None:
     if arguments.class_weight and not is_of_classes:
         raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
     if arguments.best is not None:
-        names = [*task.measured, *arguments.metrics]
-        measured = ["loss", "accuracy", *(metrics.create(name).name for name in names)]
+        own = (metrics.create(name).name for name in arguments.metrics)
+        measured = ["loss", "accuracy", *task.measured, *own]
         columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
         check_choice("--best", arguments.best, columns)
     for name in recipe_names(arguments.augment, arguments.data):

@@ -30,7 +30,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ArgumentError(f"{path}: expected a file name that ends in {network.SUFFIX}")
     config, model = folder.load_config(), folder.load_model()
     exported = tasks.from_settings(config).exported(model, arguments.postprocess)
-    example = backends.get("cpu").xp.zeros((2, *config["input_shape"]), "float32")
+    shape = exported.input_shape or config["input_shape"]
+    example = backends.get("cpu").xp.zeros((2, *shape), "float32")
     more = {"outputs": exported.text, "postprocessed": arguments.postprocess}
     metadata = network.metadata(config, **more)
     names: dict[str, Any] = {"input_names": "input", "output_names": list(exported.outputs)}
@@ -40,15 +41,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _describe(path: Path, exported: tasks.Exported, config: dict[str, Any]) -> str:
-    channels, *sides = config["input_shape"]
+    channels, *sides = exported.input_shape or config["input_shape"]
     sides = ["height", "width"] if exported.any_size else sides
     shape = ", ".join(["batch", *map(str, [channels, *sides])])
     count = sum(p.numel() for p in exported.model.parameters())
     classes = f"; {len(config['classes'])} classes" if config["classes"] else ""
     mean, std = (", ".join(f"{v:.4g}" for v in config[key]) for key in ("mean", "std"))
+    scaled = f", (x / {config['scale']:g} - mean) / std with mean {mean}, std {std}"
     return (
         f"{path}: {count:,} parameters, {path.stat().st_size / 1024:,.0f} KiB\n"
-        f"  input: float32 ({shape}), "
-        f"(x / {config['scale']:g} - mean) / std with mean {mean}, std {std}\n"
+        f"  input: float32 ({shape}){'' if exported.input_shape else scaled}\n"
         f"  {', '.join(exported.outputs)}: {exported.text}{classes}"
     )

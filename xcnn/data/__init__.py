@@ -23,7 +23,7 @@ from .detection import CocoDetection, VOCDetection, load_boxes
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
-from .masks import MaskFolder, load_masks, read_mask, resize_mask
+from .masks import MaskFolder, load_masks, read_mask, resize_mask, split_masks
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
@@ -75,6 +75,7 @@ __all__ = [
     "sources",
     "split",
     "split_folder",
+    "split_masks",
     "status",
     "subsample",
 ]

@@ -16,7 +16,7 @@ from ..errors import ArgumentError, DataError
 from .annotations import Picture, class_names, read_coco, read_voc
 from .dataset import Dataset, Subset
 from .folder import channel_statistics
-from .images import DECODERS, THREADS, image_size, import_pillow, read_image, read_images
+from .images import DECODERS, THREADS, image_size, read_image, read_images
 from .splits import DataSplits, split, subsample
 
 _TESTS = ("test", "val", "valid", "validation")  # in the order in which they are looked for
@@ -55,7 +55,6 @@ class DetectionDataset(Dataset):
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
         self.classes, self._source = classes, source
-        import_pillow()  # report a missing Pillow once, not per file
         checked = DECODERS.run(_check, pictures, self.threads)
         problems = [found for found in checked if isinstance(found, str)]
         if problems and (on_error == "refuse" or len(problems) == len(pictures)):
@@ -192,11 +191,6 @@ class CocoDetection(DetectionDataset):
         category or image, an id that occurs twice, a box that is not four numbers, no annotations.
     ArgumentError
         Another argument is invalid.
-
-    Examples
-    --------
-    >>> train = CocoDetection("images", "annotations.json", size=(96, 128))  # doctest: +SKIP
-    >>> x, y = train.batch(np.arange(8))  # doctest: +SKIP
     """
 
     def __init__(

@@ -223,7 +223,7 @@ class CenterNetLoss(BoxLoss):
         _, labels = boxes_and_labels(target, output[0].dtype)
         return output[0].backend.xp.maximum((labels >= 0).sum(axis=1), 1).sum()
 
-    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
+    def prediction(self, output: Any) -> dict[str, Tensor]:
         heatmap, size, offset = output
         _, classes, rows, columns = heatmap.shape
         is_peak = F.eq(F.max_pool2d(heatmap, 3, 1, 1), heatmap)
@@ -239,7 +239,8 @@ class CenterNetLoss(BoxLoss):
         centres = F.astype(cells, sizes.dtype) + offsets
         corners = F.concat([centres - sizes / 2, centres + sizes / 2], 2) * STRIDE
         labels = F.floor_divide(index, rows * columns)
-        return self.found(self.clipped(corners), F.sigmoid(logits), labels)
+        boxes = F.clip_boxes_to_image(corners, self.input_size)
+        return self.found(boxes, F.sigmoid(logits), labels)
 
 
 def _gaussians(xp: Any, cells: Array, sizes: Array, labels: Array, shape: Any) -> Array:

@@ -36,7 +36,7 @@ class BoxLoss(nn.Loss):
         super().__init__()
         self.input_size = pair(input_size, "input_size")
 
-    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
+    def prediction(self, output: Any) -> dict[str, Tensor]:
         """The objects that were found.
 
         Returns
@@ -52,12 +52,6 @@ class BoxLoss(nn.Loss):
         exists = F.gt(scores, LEAST)
         boxes = F.where(F.unsqueeze(exists, 2), boxes, 0.0)
         return {"boxes": boxes, "scores": scores, "labels": F.where(exists, labels, -1)}
-
-    def clipped(self, boxes: Tensor) -> Tensor:
-        """Boxes (..., 4) with the parts outside of the picture cut off."""
-        with boxes.backend.active():
-            limits = boxes.backend.xp.asarray(self.input_size[::-1] * 2, boxes.dtype)
-        return F.minimum(F.relu(boxes), limits)
 
 
 def boxes_and_labels(target: Any, dtype: Any) -> tuple[Array, Array]:
@@ -93,21 +87,12 @@ def nms_mask(boxes: Any, iou_threshold: float) -> Tensor:
     boxes = Tensor.of(boxes).detach()
     groups, count, _ = boxes.shape
     xp = boxes.backend.xp
-    with boxes.backend.active():
+    with boxes.backend.active(), boxes.backend.quiet_overflow():
         keep = xp.ones((groups, count), bool)
         step = max(_PAIRS // max(count * count, 1), 1)
         for start in range(0, groups, step):
             part, kept = boxes.data[start : start + step], keep[start : start + step]
-            overlaps = iou(xp, part[:, :, None], part[:, None]) > iou_threshold  # (G, K, K)
+            overlaps = F.box_iou(part, part).data > iou_threshold  # (G, K, K)
             for i in range(count - 1):
                 kept[:, i + 1 :] &= ~(overlaps[:, i, i + 1 :] & kept[:, i, None])
     return Tensor(keep)
-
-
-def iou(xp: Any, a: Array, b: Array) -> Array:
-    """Intersection over union of boxes (..., 4) that broadcast; 0 without any area."""
-    sizes = xp.minimum(a[..., 2:], b[..., 2:]) - xp.maximum(a[..., :2], b[..., :2])
-    common = xp.maximum(sizes, 0).prod(axis=-1)
-    areas = [(c[..., 2] - c[..., 0]) * (c[..., 3] - c[..., 1]) for c in (a, b)]
-    union = areas[0] + areas[1] - common
-    return common / xp.where(union > 0, union, 1)

@@ -14,7 +14,7 @@ from .. import init, nn
 from ..arrays import Array
 from ..tensor import Tensor
 from .blocks import conv_norm, expand, init_weights
-from .detection import BoxLoss, boxes_and_labels, iou, nms_mask
+from .detection import BoxLoss, boxes_and_labels, nms_mask
 from .mobilenet import LARGE_V3, features_v3
 from .registry import ImageShape, image_shape, register_block, register_network
 
@@ -211,7 +211,7 @@ class SSDLoss(BoxLoss):
         boxes, labels = boxes_and_labels(target, anchors.dtype)
         numbers = xp.arange(len(labels))
         exists = labels >= 0
-        overlaps = iou(xp, boxes[:, :, None], anchors)  # (N, M, A)
+        overlaps = F.box_iou(boxes, anchors).data  # (N, M, A)
         overlaps = xp.where(exists[:, :, None], overlaps, -1)
         matches = xp.where(overlaps.max(axis=1) >= 0.5, overlaps.argmax(axis=1), -1)
         matches = xp.concatenate([matches, matches[:, :1]], 1)  # a place for what does not exist
@@ -248,10 +248,10 @@ class SSDLoss(BoxLoss):
             matches, _, _ = self._matches(self._anchors(codes), target, xp)
             return xp.maximum((matches >= 0).sum(), 1)
 
-    def prediction(self, output: Any) -> dict[str, Tensor]:  # type: ignore[override]
+    def prediction(self, output: Any) -> dict[str, Tensor]:
         codes, logits = output
         anchors = Tensor(self._anchors(codes))
-        boxes = self.clipped(_decoded(codes, anchors))
+        boxes = F.clip_boxes_to_image(_decoded(codes, anchors), self.input_size)
         count = len(anchors)
         scores = F.permute(F.softmax(logits, 2)[..., 1:], (0, 2, 1))  # (N, C, A)
         classes = scores.shape[1]

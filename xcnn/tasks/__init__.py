@@ -15,7 +15,7 @@ from .autoencoder import Autoencoder, Denoising, as_pixels
 from .classification import Classification, of_each_class
 from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
-from .keypoints import Keypoints
+from .keypoints import HeatmapLoss, Keypoints, Peaks
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .regression import Regression, StandardizedLoss
@@ -35,9 +35,11 @@ __all__ = [
     "ELBOLoss",
     "Exported",
     "GANLoss",
+    "HeatmapLoss",
     "Keypoints",
     "MultiLabel",
     "Option",
+    "Peaks",
     "Regression",
     "Segmentation",
     "StandardizedLoss",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from .. import backends, data, models, random
 from ..arrays import Array
@@ -28,7 +28,7 @@ class OfPictures(Task):
         for name in data.names()
         if data.info(name).task == "classification" and data.info(name).kind == "images"
     )
-    of_network: tuple[str, ...] = ()  # options that its networks take
+    network_options: ClassVar[tuple[str, ...]] = ()  # options that its networks take
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -39,7 +39,7 @@ class OfPictures(Task):
         return cls(input_shape=dataset.image_shape, loss=loss, **options)
 
     def create_network(self, network: str) -> Module:
-        options = {name: getattr(self, name) for name in self.of_network}
+        options = {name: getattr(self, name) for name in self.network_options}
         model: Module = models.create(network, input_shape=self.input_shape, **options)
         return model
 
@@ -61,9 +61,9 @@ class Autoencoder(OfPictures):
     text = "compress pictures to a few numbers and reconstruct them"
     networks = ("autoencoder",)
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
-    measured = ("psnr",)
+    measured: ClassVar[Sequence[str]] = ("psnr",)
     options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
-    of_network = ("code",)
+    network_options = ("code",)
     noise = 0.0
 
     def transform(self, augment: str | None = None) -> Any:

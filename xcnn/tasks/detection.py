@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from .. import data, models, nn
@@ -92,11 +91,12 @@ class Detection(Task):
     networks = ("centernet_small", "centernet_resnet18", "ssdlite320_mobilenet_v3_large")
     datasets = tuple(n for n in data.names() if data.info(n).task == "detection")
     losses = {"detection": "several, which the loss turns into boxes, scores and labels"}
-    measured = ("map_50", "coco_map")
+    measured = ("coco_map", "map_50")
     moves = "boxes"
     options = {
         "score": Option(float, 0.3, "probability from which objects are drawn and listed"),
     }
+    defaults = {"augment": "zoom,shift,color", "lr": 2e-3}
     has_labels = True
     score: float
 
@@ -111,9 +111,6 @@ class Detection(Task):
     def create_loss(self) -> DetectionLoss:
         _, height, width = self.input_shape
         return DetectionLoss((height, width))
-
-    def result(self, values: Mapping[str, Any], count: int) -> str:
-        return f"mAP {values['coco_map']:.4f}, mAP@0.5 {values['map_50']:.4f}"
 
     # -- predictions --------------------------------------------------------------------------
 

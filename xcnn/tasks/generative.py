@@ -6,19 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .. import backends, random
 from .. import functional as F
-from .. import random
 from ..arrays import Array
 from ..checks import check_number
 from ..errors import ArgumentError
 from ..extend import register_task
-from ..nn import Loss, Module, evaluating
+from ..nn import Loss, evaluating
 from ..tensor import Tensor
 from ..training import Trainer
 from .autoencoder import Autoencoder, OfPictures, as_pixels
 from .task import Exported, Option
 
-_SAMPLES = 64
+_SAMPLES, _GAP = 64, 2
 
 
 class ELBOLoss(Loss):
@@ -138,7 +138,8 @@ class VAE(_Generative, Autoencoder):
         "elbo_mse": "reconstructed pictures, pixels from 0 to 1",
     }
     measured = ELBOLoss.term_names
-    of_network = ("latent",)
+    network_options = ("latent",)
+    defaults = {"lr": 2e-3}
     options = {
         "latent": Option(int, 20, "numbers that a picture is drawn from", "N"),
         "beta": Option(float, 1.0, "weight of the divergence from the standard normal"),
@@ -152,7 +153,7 @@ class VAE(_Generative, Autoencoder):
         parts = f"reconstruction {reconstruction:.2f}, KL {kl:.2f}"
         return f"negative ELBO {reconstruction + kl:.2f} nats ({parts})"
 
-    def exported(self, model: Module, postprocess: bool = False) -> Exported:
+    def exported(self, model: Any, postprocess: bool = False) -> Exported:
         found = super().exported(model, postprocess)
         return found._replace(model=model.reconstruction())
 
@@ -173,7 +174,10 @@ class GAN(_Generative):
     options = {
         "smoothing": Option(float, 0.0, "how much less than 1 the target of real pictures is")
     }
-    defaults = {"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant", "epochs": (60, 10)}
+    defaults = {
+        **{"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"},
+        **{"batch_size": 32, "epochs": (60, 10)},
+    }
 
     def __init__(
         self,
@@ -204,9 +208,9 @@ class GAN(_Generative):
 
 
 def grid(pictures: Array) -> Array:
-    """Pictures (N, C, H, W) next to and below each other, in about a square: (C, rows, columns)."""
-    columns = math.ceil(math.sqrt(len(pictures)))
-    rows = len(pictures) // columns
-    n, c, h, w = pictures[: rows * columns].shape
-    tiles = pictures[:n].reshape(rows, columns, c, h, w)
-    return tiles.transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+    """Pictures uint8 (N, C, H, W) in a square of √N by √N, two grey pixels apart: (C, H', W')."""
+    side, (c, h, w) = math.isqrt(len(pictures)), pictures.shape[1:]
+    height, width = h + _GAP, w + _GAP
+    tiles = backends.get("cpu").xp.full((side, side, c, height, width), 128, "uint8")
+    tiles[..., _GAP:, _GAP:] = pictures.reshape(side, side, c, h, w)
+    return tiles.transpose(2, 0, 3, 1, 4).reshape(c, side * height, side * width)

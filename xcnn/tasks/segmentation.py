@@ -29,6 +29,8 @@ class CrossEntropyDiceLoss(nn.CrossEntropyLoss):
     Settings are those of :class:`xcnn.nn.CrossEntropyLoss`.
     """
 
+    ignore_index: int
+
     def forward(self, input: Any, target: Any) -> Tensor:
         overlap = F.dice_loss(input, target, ignore_index=self.ignore_index)
         return super().forward(input, target) + overlap
@@ -64,10 +66,20 @@ class Segmentation(Task):
     )
     measured = ("iou",)
     moves = "masks"
+    defaults: ClassVar[Mapping[str, Any]] = {"lr": 0.003, "batch_size": 16, "epochs": (12, 5)}
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
         return data.load_masks(root, **settings)
+
+    def test_folder(
+        self, root: str | os.PathLike[str], is_own: bool, **settings: Any
+    ) -> tuple[str, data.Dataset]:
+        settings["classes"] = self.classes
+        if is_own or any(os.path.isdir(os.path.join(root, n)) for n in ("train", "annotations")):
+            return "test", data.split_masks(root, **settings)[1]
+        settings.pop("seed")
+        return "all pictures", data.MaskFolder(root, **settings)
 
     def create_loss(self) -> Loss:
         kind = nn.LOSSES.get(self.loss, CrossEntropyDiceLoss)

@@ -44,7 +44,7 @@ class SuperResolution(OfPictures):
     }
     options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
     measured = ("psnr", "ssim")
-    defaults = {"batch_size": 16, "epochs": (15, 15)}
+    defaults = {"batch_size": 16, "epochs": (12, 12)}
     image_size = 96
     upscale: int
 

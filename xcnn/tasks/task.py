@@ -107,8 +107,8 @@ class Task:
         Whether a prediction is one class, so that a report counts which is taken for which.
     defaults : dict
         Values of options of ``xcnn train`` that are better for it than the usual ones, by name:
-        "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for few and for
-        many examples, two numbers.
+        "augment", "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for
+        few and for many examples, two numbers.
     image_size : int
         Height and width to which the pictures of a folder are resized by default.
 
@@ -246,14 +246,16 @@ class Task:
         """
         return data.Compose(self.steps(augment))
 
-    def steps(self, augment: str | None) -> list[Any]:
-        """The parts of :meth:`transform`: augmentation with what moves along, normalisation."""
+    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
+        """The parts of :meth:`transform`: augmentation with what moves along, normalisation.
+
+        ``settings`` are arguments of :class:`xcnn.data.WithTarget`.
+        """
         augment = augment or "none"
         if augment != "none" and len(self.input_shape) != 3:
             raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
-        return training_steps(
-            augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
-        )
+        given = augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
+        return training_steps(*given, **settings)
 
     # -- network ----------------------------------------------------------------------------
 

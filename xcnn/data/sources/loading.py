@@ -19,7 +19,7 @@ from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
 
 _FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
-_GENERATORS = {
+_GENERATORS: dict[str, Any] = {
     "moons": generated.moons,
     "cross": generated.cross,
     "photo-crops": photos.photos,

@@ -26,6 +26,7 @@ from .write import write
 from .writer import CannotExportError, Value, Writer
 
 OPSET, IR_VERSION = 21, 10
+_OPEN = {"NonMaxSuppression", "NonZero", "Unique"}  # the values decide how many results there are
 
 
 def export(
@@ -190,11 +191,12 @@ class _Export:
         inputs = zip(self.input_names, self.inputs, strict=True)
         outputs = zip(self.output_names, self.outputs, strict=True)
         sides = (("height", "width"), (None, None)) if dynamic_size else ((), ())
+        is_open = bool(_OPEN & {node.op_type for node in self.writer.nodes})
         graph = helper.make_graph(
             [*constants, *self.writer.nodes],
             type(self.model).__name__,
             [_info(n, t, batch, sides[0]) for n, t in inputs],
-            [_info(n, t, batch, sides[1]) for n, t in outputs],
+            [_info(n, t, batch, sides[1], is_open) for n, t in outputs],
             weights,
         )
         sets = [helper.make_opsetid(d, v) for d, v in self._versions().items()]
@@ -365,13 +367,24 @@ def _checked_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
     return checked
 
 
-def _info(name: str, tensor: Tensor, batch: int | None, sides: Sequence[str | None] = ()) -> Any:
-    """The ``onnx.ValueInfoProto`` of an input or output; ``sides`` replace those of images."""
+def _info(
+    name: str,
+    tensor: Tensor,
+    batch: int | None,
+    sides: Sequence[str | None] = (),
+    is_open: bool = False,
+) -> Any:
+    """The ``onnx.ValueInfoProto`` of an input or output.
+
+    ``sides`` replace those of images; ``is_open`` leaves the first length open.
+    """
     from onnx import helper
 
     shape: list[Any] = list(tensor.shape)
     if batch is not None and shape and shape[0] == batch:
         shape[0] = "batch"
+    elif is_open and shape:
+        shape[0] = None
     if len(shape) == 4 and sides:
         shape[2:] = sides
     dtype = np.dtype(str(tensor.dtype))
