@@ -394,7 +394,6 @@ TRAINED = {
     "autoencoder": ({"input_shape": (1, 8, 12)}, (1, 8, 12), (1, 8, 12)),
     "espcn": ({"upscale_factor": 2}, (1, 6, 5), (1, 12, 10)),
     "edsr_small": ({"upscale_factor": 2}, (3, 6, 5), (3, 12, 10)),
-    "transformer_net": ({"width": 4}, (3, 16, 16), (3, 16, 16)),
     "hourglass": ({"num_classes": 2, "width": 4, "depth": 2}, (3, 9, 7), (2, 9, 7)),
     "lenet5_1998": ({"input_shape": (1, 28, 28)}, (1, 28, 28), None),
     "resnet20": ({"num_classes": 10}, (3, 8, 8), None),
