@@ -148,9 +148,12 @@ ABSTRACT |= {metrics.Metric, metrics.StoringMetric, metrics.ClassMetric}
 #: they read files, fetch them or import packages
 FILES = {
     "TensorBoardLogger",
+    "CocoDetection",
     "ImageFolder",
+    "VOCDetection",
     "info",
     "load",
+    "load_boxes",
     "load_folder",
     "names",
     "split_folder",

@@ -9,7 +9,7 @@ import xcnn
 from xcnn import metrics, nn, tasks
 from xcnn.cli import main
 from xcnn.data import DataLoader, load
-from xcnn.errors import ArgumentError, ShapeError
+from xcnn.errors import ArgumentError, DataError, ShapeError
 from xcnn.tasks.keypoints import HeatmapLoss, Peaks
 from xcnn.testing import assert_close
 
@@ -90,6 +90,7 @@ def test_pck(backend):
 def test_against_pytorch():
     """The same weights and batches: losses of 20 steps of Adam."""
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # the arrays are small
     model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 7, 3, padding=1))
     layers = (
         torch.nn.Conv2d(1, 8, 3, padding=1),
@@ -114,6 +115,37 @@ def test_against_pytorch():
         loss.backward()
         optimizer.step()
         assert ours == pytest.approx(loss.item(), rel=2e-3)
+
+
+def test_a_folder_with_keypoints(tmp_path):
+    """White dots, in pictures of another size and shape than the network's, lead to the points."""
+    lines = ["file,nose x,nose y,tail_x,tail_y"]
+    for n, (height, width) in enumerate([(40, 60), (48, 24), (64, 64)] * 3):
+        pixels = np.zeros((1, height, width), "uint8")
+        x, y = width // 2 + 3, height // 2 - 5
+        pixels[0, y - 1 : y + 2, x - 1 : x + 2] = 255
+        (tmp_path / f"{n}.png").write_bytes(xcnn.data.encode_image(pixels))
+        lines.append(f"{n}.png,{x},{y},-1,-1")
+    (tmp_path / "keypoints.csv").write_text("\n".join(lines))
+    found = tasks.get("keypoints").load_folder(tmp_path, size=(32, 32), channels=1)
+    assert found.classes == ["nose", "tail"]
+    assert (len(found.train), len(found.test)) == (7, 2)
+    for part in (found.train, found.test):
+        x, y = part.batch(np.arange(len(part)))
+        assert (y.shape, y.dtype) == ((len(part), 2, 3), "float32")
+        for pixels, (nose, tail) in zip(x[:, 0].astype(float), y, strict=True):
+            rows, columns = np.indices(pixels.shape)
+            assert abs((pixels * columns).sum() / pixels.sum() - nose[0]) < 0.1
+            assert abs((pixels * rows).sum() / pixels.sum() - nose[1]) < 0.1
+            assert (nose[2], tail[2]) == (1, 0)
+    task = tasks.get("keypoints").of_data(found)
+    assert task.classes == ["nose", "tail"]
+    (tmp_path / "keypoints.csv").write_text("file,nose x,tail y\n0.png,1,1\n")
+    with pytest.raises(DataError, match=r"keypoints.csv, line 1: expected two columns for each"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
+    (tmp_path / "keypoints.csv").unlink()
+    with pytest.raises(DataError, match="whose first line is such as file,nose x,nose y"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
 
 
 def test_left_and_right_change_places():
@@ -142,7 +174,7 @@ def test_settings_of_the_task():
     assert set(np.unique(picture[:, 0, 0])) == {230, 25, 75}
     assert not picture[:, 4:].any()
     assert not pixels.any()
-    assert (task.draw(pixels, np.float32([[1, 1, 0.1], [-9, 20, 0.8]])) == 0).all()
+    assert (task.draw(pixels, np.float32([[1, 1, 0.05], [-9, 20, 0.8]])) == 0).all()
 
 
 def test_from_the_command_line(tmp_path, capsys):

@@ -608,7 +608,11 @@ def made(name):
 
 
 def test_every_metric_has_an_example():
-    own = {n for n, cls in metrics.metric.BY_NAME.items() if cls.__module__.startswith("xcnn.")}
+    own = {
+        name
+        for name, cls in metrics.metric.BY_NAME.items()
+        if cls.__module__.startswith("xcnn.") and cls.targets != ("boxes",)  # dicts of arrays
+    }
     assert own == set(EXAMPLES)
     assert own <= set(metrics.names())
 

@@ -123,6 +123,7 @@ def test_codes_are_far_apart(classes, least):
 
 #: constructor arguments for images of four channels
 PARTS = {
+    "ASPP": (4, (1, 2), 3),
     "BasicBlock": (4, 6, 2),
     "Bottleneck": (4, 2, 1),
     "CenterNet": (nn.Sequential({"layer1": nn.Conv2d(4, 6, 4, 4)}), [6], 3, 5),
@@ -130,6 +131,9 @@ PARTS = {
     "ConvNeXtBlock": (4, 0.5, 0.5),
     "DCGAN": ((4, 16, 16), 3, 2),
     "DenseLayer": (4, 2),
+    "EDSR": (4, 4, 2, 2, 0.5),
+    "EDSRBlock": (4, 0.5),
+    "Features": (nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU()), (0.5,) * 4, (0.2,) * 4),
     "Fire": (4, 2, 3),
     "FusedMBConv": (4, 4, 3, 1, 2, 0.5),
     "GoogLeNet": (4, 3, True, 0.1),
@@ -148,10 +152,14 @@ PARTS = {
     "RegNetBlock": (4, 6, 2, 2, 3),
     "SSDLite": (4, 3),
     "ScaledTanh": (),
+    "SegmentationNetwork": ("fcn", "basic", (1, 1, 1, 1), 4, 3, True),
     "ShuffleUnit": (4, 4, 1),
     "SqueezeExcitation": (4, 2),
     "StochasticDepth": (0.5,),
+    "StyleConv": (4, 3, 3, 2, 2),
+    "StyleResidual": (4,),
     "Subsampling": (4,),
+    "TransformerNet": (4, 2),
     "UNet": (4, 3, 2),
     "VAE": ((4, 16, 16), 3),
     "ViTBlock": (8, 2, 6, 0.1),
@@ -184,7 +192,11 @@ def test_round_trip(name, tmp_path):
 @pytest.mark.parametrize("batch", [0, 2])
 def test_forward_and_backward(name, batch, backend):
     """In float32 and without waiting for a GPU; an empty batch only in evaluation mode."""
-    if name in ("GoogLeNet", "SSDLite") and batch and backend.device == "strict":
+    if (
+        name in ("GoogLeNet", "SSDLite", "SegmentationNetwork")
+        and batch
+        and backend.device == "strict"
+    ):
         pytest.skip("its convolutions take long in the shim; they are tested there one by one")
     model = create(name).to(backend).train(batch > 0)
     x = xcnn.Tensor(backend.asarray(image_of(name, batch)), requires_grad=True)
@@ -381,6 +393,7 @@ def test_networks_equal_pytorch_functions(ours, theirs, channels, backend):
 TRAINED = {
     "autoencoder": ({"input_shape": (1, 8, 12)}, (1, 8, 12), (1, 8, 12)),
     "espcn": ({"upscale_factor": 2}, (1, 6, 5), (1, 12, 10)),
+    "edsr_small": ({"upscale_factor": 2}, (3, 6, 5), (3, 12, 10)),
     "hourglass": ({"num_classes": 2, "width": 4, "depth": 2}, (3, 9, 7), (2, 9, 7)),
     "lenet5_1998": ({"input_shape": (1, 28, 28)}, (1, 28, 28), None),
     "resnet20": ({"num_classes": 10}, (3, 8, 8), None),

@@ -29,6 +29,7 @@ from . import (
     report,
     runs,
     show,
+    style,
     summary,
     train,
     warmup,
@@ -37,7 +38,7 @@ from .options import Parser, complain, print_error
 
 #: by what they are for
 COMMANDS = {
-    "train and use networks": (train, evaluate, predict, demo, export),
+    "train and use networks": (train, evaluate, predict, demo, export, style),
     "look at networks and runs": (report, show, summary, runs, compare),
     "this machine": (datasets, doctor, warmup, completion),
 }

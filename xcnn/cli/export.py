@@ -35,12 +35,15 @@ def run(arguments: argparse.Namespace) -> None:
     more = {"outputs": exported.text, "postprocessed": arguments.postprocess}
     metadata = network.metadata(config, **more)
     names: dict[str, Any] = {"input_names": "input", "output_names": list(exported.outputs)}
+    names["dynamic_size"] = exported.any_size
     onnx.export(exported.model, example, path, **names, metadata=metadata)
     say(_describe(path, exported, config))
 
 
 def _describe(path: Path, exported: tasks.Exported, config: dict[str, Any]) -> str:
-    shape = ", ".join(["batch", *map(str, exported.input_shape or config["input_shape"])])
+    channels, *sides = exported.input_shape or config["input_shape"]
+    sides = ["height", "width"] if exported.any_size else sides
+    shape = ", ".join(["batch", *map(str, [channels, *sides])])
     count = sum(p.numel() for p in exported.model.parameters())
     classes = f"; {len(config['classes'])} classes" if config["classes"] else ""
     mean, std = (", ".join(f"{v:.4g}" for v in config[key]) for key in ("mean", "std"))

@@ -171,7 +171,8 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
         raise FileFormatError(f"{path}: the metadata is damaged: wrong: {', '.join(wrong)}")
     shape = config["input_shape"]
     declared = [list(sizes[1:]) if sizes else None for sizes in model.inputs.values()]
-    if declared != [shape] or math.prod(shape) > MAX_INPUT:
+    any_size = [*shape[:1], "height", "width"]
+    if declared not in ([shape], [any_size]) or math.prod(shape) > MAX_INPUT:
         raise FileFormatError(
             f"{path}: the metadata says images of {shape}, but the graph takes "
             f"{describe_inputs(model)}: expected the same, at most {MAX_INPUT:,} numbers"

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from .. import hints
 from . import augment, sources
 from .augment import *
+from .crops import Crops, load_crops
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .detection import CocoDetection, VOCDetection, load_boxes
 from .folder import ImageFolder, image_files, load_folder, split_folder
 from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
-from .masks import MaskFolder, load_masks, read_mask, resize_mask
+from .masks import MaskFolder, load_masks, read_mask, resize_mask, split_masks
 from .samplers import WeightedRandomSampler, class_weights
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
@@ -37,6 +38,7 @@ __all__ = [
     "CSVDataset",
     "CocoDetection",
     "Compose",
+    "Crops",
     "DataLoader",
     "DataSplits",
     "Dataset",
@@ -60,6 +62,7 @@ __all__ = [
     "labels",
     "load",
     "load_boxes",
+    "load_crops",
     "load_folder",
     "load_masks",
     "load_table_folder",
@@ -72,6 +75,7 @@ __all__ = [
     "sources",
     "split",
     "split_folder",
+    "split_masks",
     "status",
     "subsample",
 ]

@@ -76,13 +76,6 @@ class MaskFolder(Dataset):
         than its picture, in colour, with a value that is no class, or that ignores all pixels.
     ArgumentError
         If another argument is invalid.
-
-    Examples
-    --------
-    >>> photos = MaskFolder("photos", size=96)  # doctest: +SKIP
-    >>> x, y = photos.batch(np.arange(8))  # doctest: +SKIP
-    >>> x.shape, y.shape  # doctest: +SKIP
-    ((8, 3, 96, 96), (8, 96, 96))
     """
 
     def __init__(
@@ -106,7 +99,12 @@ class MaskFolder(Dataset):
         stems = [os.path.splitext(os.path.relpath(p, Path(root, "images")))[0] for p in self.paths]
         self.masks = [str(folder / f"{stem}.png") for stem in stems]
         listed = _PET_CLASSES if is_pets else _listed_classes(Path(root))
-        listed = listed if classes is None else check_texts("classes", classes)
+        if classes is not None:
+            given = check_texts("classes", classes)
+            if listed not in (None, given):
+                known = f"has the classes {', '.join(listed or ())}"
+                raise DataError(f"{root} {known}, expected {', '.join(given)}")
+            listed = given
         self._known = None if listed is None else len(listed)
         self._check_all(on_error)
         present = np.flatnonzero(self.counts[:, :IGNORED].any(axis=0))
@@ -239,6 +237,7 @@ def load_masks(
     seed: int = 0,
     limit: int | None = None,
     on_error: str = "refuse",
+    classes: Sequence[str] | None = None,
 ) -> DataSplits:
     """Load a folder of pictures and masks as training and test splits.
 
@@ -248,7 +247,7 @@ def load_masks(
         Contains ``images`` and ``masks``, either directly or in ``train`` and ``test`` (or
         ``val``); or is laid out as Oxford-IIIT Pets, whose lists ``annotations/trainval.txt`` and
         ``test.txt`` make the splits. Where nothing does, ``share`` is held out for testing.
-    size, channels, on_error
+    size, channels, on_error, classes
         As for :class:`MaskFolder`.
     share : float, default 0.2
     seed : int, default 0
@@ -261,13 +260,10 @@ def load_masks(
     DataError, ArgumentError
         As for :class:`MaskFolder`; too few pictures to hold one out, or training masks that
         are all of one class.
-
-    Examples
-    --------
-    >>> photos = load_masks("photos", size=96)  # doctest: +SKIP
     """
     path = os.path.abspath(Path(check_path("root", root)).expanduser())
-    train, test, folder = _split(Path(path), share, seed, size, channels, on_error)
+    settings = {"size": size, "channels": channels, "on_error": on_error, "classes": classes}
+    train, test, folder = split_masks(path, share, seed, **settings)
     used = train.indices if isinstance(train, Subset) else slice(None)
     _check_classes(path, folder.classes, folder.counts[used].sum(axis=0))
     train, test = subsample(train, limit, seed), subsample(test, limit, seed)
@@ -275,21 +271,29 @@ def load_masks(
     return DataSplits(path, train, test, folder.classes, mean, std, "images", path, folder.shape)
 
 
-def _split(
-    root: Path, share: float, seed: int, size: Any, channels: int, on_error: str
+def split_masks(
+    root: str | os.PathLike[str], share: float = 0.2, seed: int = 0, **settings: Any
 ) -> tuple[Dataset, Dataset, MaskFolder]:
-    """The training split, the test split, and the folder of the former."""
-    settings: Any = {"size": size, "channels": channels, "on_error": on_error}
+    """Return the training split and the test split of :func:`load_masks`, and the former's folder.
+
+    Parameters
+    ----------
+    root, share, seed
+        As for :func:`load_masks`.
+    **settings
+        Arguments of :class:`MaskFolder`.
+    """
+    root = Path(check_path("root", root))
     lists = [root / "annotations" / name for name in ("trainval.txt", "test.txt")]
     tests = [root / name for name in TEST_FOLDERS if (root / name / "images").is_dir()]
     if (root / "train" / "images").is_dir() and tests:
-        listed = _listed_classes(root)
-        train = MaskFolder(root / "train", classes=listed, **settings)
-        return train, MaskFolder(tests[0], classes=train.classes, **settings), train
+        settings["classes"] = settings.get("classes") or _listed_classes(root)
+        train = MaskFolder(root / "train", **settings)
+        return train, MaskFolder(tests[0], **{**settings, "classes": train.classes}), train
     if all(path.is_file() for path in lists):
         names = [_names_in(path) for path in lists]
-        train = MaskFolder(root, names=names[0], **settings)
-        return train, MaskFolder(root, names=names[1], classes=train.classes, **settings), train
+        train, test = (MaskFolder(root, names=listed, **settings) for listed in names)
+        return train, test, train
     folder = MaskFolder(root, **settings)
     is_train = stratified_split(np.zeros(len(folder), int), share, seed)
     if is_train.all() or not is_train.any():

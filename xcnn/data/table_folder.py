@@ -1,4 +1,4 @@
-"""Folders of images whose labels or values are in a CSV file."""
+"""Folders of images whose labels, values or keypoints are in a CSV file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from ..checks import check_choice, check_path
 from ..errors import ArgumentError, DataError
 from .dataset import Dataset, Subset
 from .folder import TEST_FOLDERS, limited_splits, readable
+from .images import image_size
 from .splits import DataSplits, split
 from .tables import CSVDataset, columns
 
 #: the columns of the image files, and of class names with this between them
 _FILE, _NAMES, _SEPARATOR = "file", "labels", "|"
+#: first lines of files of numbers, by kind
+_EXAMPLES = {"values": "file,x,y", "keypoints": "file,nose x,nose y"}
 
 
 def load_table_folder(
@@ -30,11 +33,13 @@ def load_table_folder(
     limit: int | None = None,
     on_error: str = "refuse",
 ) -> DataSplits:
-    """Load images with the labels or values of a CSV file, as training and test splits.
+    """Load images with the targets of a CSV file, as training and test splits.
 
     The file has a header, a column "file" with the images, relative to its folder, and the targets
     in the others: "labels" are zeros and ones, one column for each class, or one column "labels" of
-    class names with ``|`` between them; "values" are numbers.
+    class names with ``|`` between them; "values" are numbers; "keypoints" are two columns for each
+    point, "NAME x" and "NAME y", in pixels of the file: (0, 0) is the centre of the first one, and
+    a point outside of the image, such as (-1, -1), is not visible.
 
     Parameters
     ----------
@@ -44,7 +49,7 @@ def load_table_folder(
     table : str, default "labels.csv"
         Name of the CSV file.
     kind : str, default "labels"
-        "labels" or "values".
+        "labels", "values" or "keypoints".
     size, channels, on_error
         As for :class:`ImageFolder`.
     share : float, default 0.2
@@ -56,7 +61,8 @@ def load_table_folder(
     Returns
     -------
     DataSplits
-        The targets are float32 (N, columns), and ``classes`` are their names.
+        The targets are float32 (N, columns), and ``classes`` are their names; of keypoints,
+        (N, points, 3): x and y in pixels of the resized images, and visibility, 1 or 0.
 
     Raises
     ------
@@ -75,12 +81,12 @@ def load_table_folder(
     path = os.path.abspath(Path(check_path("root", root)).expanduser())
     if on_error not in ("refuse", "skip"):
         raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
-    is_values = check_choice("kind", kind, ("labels", "values")) == "values"
+    is_values = check_choice("kind", kind, ("labels", *_EXAMPLES)) != "labels"
     parts = [name for name in ("train", *TEST_FOLDERS) if os.path.isfile(f"{path}/{name}/{table}")]
     has_parts = "train" in parts
     first = os.path.join(path, "train", table) if has_parts else os.path.join(path, table)
     if not os.path.isfile(first):
-        example = "file,x,y" if is_values else "file,cat,dog"
+        example = _EXAMPLES.get(kind, "file,cat,dog")
         raise DataError(
             f"{first} is missing: expected a CSV file with a column of image files and the targets "
             f"in the others, whose first line is such as {example}"
@@ -88,10 +94,13 @@ def load_table_folder(
     settings = {"size": size, "channels": channels}
     whole = _read(first, is_values, None, settings)
     train, classes = _checked(whole, on_error), list(whole.classes or ())
+    tables = [whole]
     if has_parts and len(parts) > 1:
-        other = _read(os.path.join(path, parts[1], table), is_values, classes, settings)
-        test = _checked(other, on_error)
-    else:
+        tables.append(_read(os.path.join(path, parts[1], table), is_values, classes, settings))
+        test = _checked(tables[1], on_error)
+    if kind == "keypoints":
+        classes, *_ = (_place_keypoints(each, on_error) for each in tables)
+    if len(tables) == 1:
         train, test = split(train, share, seed)
     return limited_splits(path, train, test, classes, whole.arrays[0].shape, limit, seed)
 
@@ -100,7 +109,7 @@ def _read(path: str, is_values: bool, classes: list[str] | None, settings: Any) 
     """The images of a file, with their targets and the names of these as ``classes``."""
     targets = [name for name in columns(path) if name != _FILE]
     if targets == [_NAMES] and not is_values:
-        more = {"label": _NAMES, "separator": _SEPARATOR, "classes": classes}
+        more: Any = {"label": _NAMES, "separator": _SEPARATOR, "classes": classes}
         return CSVDataset(path, image=_FILE, **more, **settings)
     if not targets:
         raise DataError(f"{path}, line 1: expected columns of targets after {_FILE!r}")
@@ -115,6 +124,34 @@ def _read(path: str, is_values: bool, classes: list[str] | None, settings: Any) 
             "expected 1 if the picture has this label, else 0"
         )
     return table
+
+
+def _place_keypoints(table: CSVDataset, on_error: str) -> list[str]:
+    """Turn columns x and y into keypoints of the resized images; return the names of the points."""
+    names = list(table.classes or ())
+    first, second = names[::2], names[1::2]
+    if [name[-1] for name in first] != ["x"] * len(second) or second != [
+        f"{n[:-1]}y" for n in first
+    ]:
+        raise DataError(
+            f"{table.path}, line 1: expected two columns for each point, such as nose x and "
+            f"nose y, after {_FILE!r}, got {', '.join(names)}"
+        )
+    images, y = table.arrays
+    target = np.array(images.shape[:0:-1], float)  # width, height
+    y = y.reshape(len(table), -1, 2).astype(float)
+    for n, path in enumerate(table.paths):
+        try:
+            size = np.array(image_size(path)[::-1])
+        except DataError:
+            if on_error == "refuse":
+                raise
+            continue  # the image is left out
+        zoom = (size / target).min()
+        y[n] = (y[n] + 0.5 - (size - zoom * target) / 2) / zoom - 0.5  # of the central part
+    seen = ((y >= -0.5) & (y < target - 0.5)).all(axis=2, keepdims=True)
+    table.arrays = (images, np.concatenate([y, seen], axis=2).astype(np.float32))
+    return [name[:-2] for name in first]
 
 
 def _checked(table: CSVDataset, on_error: str) -> Dataset:

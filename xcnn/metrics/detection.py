@@ -95,8 +95,19 @@ class CocoMAP(StoringMetric):
             self._add(backend, "sizes", np.array([[count, most, objects]]))
             self._add(backend, "invalid", (~is_number & (labels >= 0)).sum().reshape(1))
 
-    def result(self, **state: np.ndarray) -> Any:
-        return _mean(_evaluated(_Rows(**state), self.thresholds, _ALL, _LIMITS[-1:])[0])
+    def result(  # these names are those of the state
+        self,
+        boxes: Array,
+        scores: Array,
+        labels: Array,
+        true_boxes: Array,
+        true_labels: Array,
+        crowd: Array,
+        area: Array,
+        sizes: Array,
+    ) -> Any:
+        rows = _Rows(boxes, scores, labels, true_boxes, true_labels, crowd, area, sizes)
+        return _mean(_evaluated(rows, self.thresholds, _ALL, _LIMITS[-1:])[0])
 
     def summary(self) -> dict[str, float]:
         """The twelve numbers of ``COCOeval``; waits for the device.

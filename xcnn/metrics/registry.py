@@ -16,6 +16,7 @@ _TOP = re.compile(r"top_?([1-9]\d*)(?:_accuracy)?")
 _TITLES = {
     **{"f1": "F1", "iou": "IoU", "psnr": "PSNR", "ssim": "SSIM", "r2": "R²", "mae": "MAE"},
     **{"mse": "MSE", "auroc": "AUROC", "average_precision": "mAP", "lr": "Learning rate"},
+    **{"kl": "KL divergence", "d_loss": "Discriminator loss", "g_loss": "Generator loss"},
     **{"coco_map": "mAP", "map_50": "mAP@0.5", "map_75": "mAP@0.75", "pck": "PCK"},
 }
 _AVERAGED = re.compile(r"(precision|recall|f1|iou|dice)_(macro|micro|weighted)")

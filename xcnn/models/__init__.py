@@ -15,8 +15,10 @@ from .convnext import *
 from .dcgan import *
 from .densenet import *
 from .detection import BoxLoss as BoxLoss
+from .edsr import *
 from .efficientnet import *
 from .espcn import *
+from .features import Features, load_features
 from .googlenet import *
 from .hourglass import *
 from .lenet import *
@@ -33,10 +35,20 @@ from .squeezenet import *
 from .ssdlite import *
 from .ssdlite import SSDLoss as SSDLoss
 from .ssdlite import SSDOutput as SSDOutput
+from .transformer_net import *
 from .unet import *
 from .vae import *
 from .vgg import *
 from .vision_transformer import *
 from .weights import read_weights as read_weights
 
-__all__ = ["PARTS", "classifiers", "create", "default", "names", *names()]
+__all__ = [
+    "PARTS",
+    "Features",
+    "classifiers",
+    "create",
+    "default",
+    "load_features",
+    "names",
+    *names(),
+]

@@ -5,7 +5,10 @@ With torchvision's names and shapes of the weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .. import init, nn
+from ..arrays import Array
 from .blocks import init_weights, normal_001, with_classifier
 from .registry import ImageShape, family, image_shape
 
@@ -52,14 +55,7 @@ def _vgg(
     channels, height, width = image_shape(input_shape, name, 32)
     pooled = min(7, height // 32), min(7, width // 32)
     with init.skipped():  # init_weights() initialises
-        features: list[nn.Module] = []
-        for count, out_channels in zip(counts, (64, 128, 256, 512, 512), strict=True):
-            for _ in range(count):
-                features.append(nn.Conv2d(channels, out_channels, 3, padding=1))
-                features += [nn.BatchNorm2d(out_channels)] if norm else []
-                features.append(nn.ReLU())
-                channels = out_channels
-            features.append(nn.MaxPool2d(2))
+        features = _layers(channels, counts, norm)
         classifier = nn.Sequential(
             nn.Linear(512 * pooled[0] * pooled[1], 4096),
             nn.ReLU(),
@@ -71,6 +67,38 @@ def _vgg(
         )
         model = with_classifier(features, classifier, pooled)
     return init_weights(model, linear=normal_001)
+
+
+def _layers(channels: int, counts: tuple[int, ...], norm: bool) -> list[nn.Module]:
+    """The convolutional part."""
+    layers: list[nn.Module] = []
+    for count, out_channels in zip(counts, (64, 128, 256, 512, 512), strict=True):
+        for _ in range(count):
+            layers.append(nn.Conv2d(channels, out_channels, 3, padding=1))
+            layers += [nn.BatchNorm2d(out_channels)] if norm else []
+            layers.append(nn.ReLU())
+            channels = out_channels
+        layers.append(nn.MaxPool2d(2))
+    return layers
+
+
+def vgg_features(state: Mapping[str, Array]) -> nn.Sequential | None:
+    """The convolutional part of the VGG for colour images of these weights; None if of none."""
+    prefix = "features."
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    depth = sum(array.ndim == 4 for array in own.values())
+    counts = next((c for c in (_11, _13, _16, _19) if sum(c) == depth), None)
+    if counts is None:
+        return None
+    with init.skipped():
+        layers = nn.Sequential(*_layers(3, counts, any("running" in name for name in own)))
+    known = dict(layers.named_parameters()) | dict(layers.named_buffers())
+    if {k: tuple(v.shape) for k, v in own.items()}.items() <= {
+        k: v.shape for k, v in known.items()
+    }.items():
+        layers.load_state_dict(own)
+        return layers
+    return None
 
 
 _11, _13, _16, _19 = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)

@@ -11,15 +11,17 @@ Examples
 >>> trainer = xcnn.Trainer(model, "adam", loss=task.create_loss(), metrics=task.measured)
 """
 
-from .autoencoder import Autoencoder, Denoising
+from .autoencoder import Autoencoder, Denoising, as_pixels
 from .classification import Classification, of_each_class
 from .detection import Detection, DetectionLoss
 from .generative import GAN, VAE, ELBOLoss, GANLoss
-from .keypoints import Keypoints
+from .keypoints import HeatmapLoss, Keypoints, Peaks
 from .multi_label import MultiLabel
 from .registry import create, from_settings, get, load_installed, names, of_network
 from .regression import Regression, StandardizedLoss
 from .segmentation import Segmentation
+from .style import StyleLoss, StyleTransfer, Stylized, gram_matrix, style_transfer
+from .super_resolution import SuperResolution
 from .task import Exported, Option, Task
 
 __all__ = [
@@ -33,18 +35,27 @@ __all__ = [
     "ELBOLoss",
     "Exported",
     "GANLoss",
+    "HeatmapLoss",
     "Keypoints",
     "MultiLabel",
     "Option",
+    "Peaks",
     "Regression",
     "Segmentation",
     "StandardizedLoss",
+    "StyleLoss",
+    "StyleTransfer",
+    "Stylized",
+    "SuperResolution",
     "Task",
+    "as_pixels",
     "create",
     "from_settings",
     "get",
+    "gram_matrix",
     "load_installed",
     "names",
     "of_each_class",
     "of_network",
+    "style_transfer",
 ]

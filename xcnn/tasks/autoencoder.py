@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from .. import backends, data, models, random
 from ..arrays import Array
 from ..checks import check_number
-from ..data import Batch, DataSplits
+from ..data import Batch, BatchTransform, DataSplits
 from ..data.augment import MIXTURES, recipe_names
-from ..data.transforms import BatchTransform
 from ..errors import ArgumentError
 from ..extend import register_task
 from ..nn import Module
@@ -29,7 +28,7 @@ class OfPictures(Task):
         for name in data.names()
         if data.info(name).task == "classification" and data.info(name).kind == "images"
     )
-    network_options: tuple[str, ...] = ()  # options that its networks take
+    network_options: ClassVar[tuple[str, ...]] = ()  # options that its networks take
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -62,14 +61,14 @@ class Autoencoder(OfPictures):
     text = "compress pictures to a few numbers and reconstruct them"
     networks = ("autoencoder",)
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
-    measured = ("psnr",)
+    measured: ClassVar[Sequence[str]] = ("psnr",)
     options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
     network_options = ("code",)
     noise = 0.0
 
     def transform(self, augment: str | None = None) -> Any:
         steps = super().transform(augment)
-        return data.Compose([steps, _InputAsTarget(self.noise, augment is None)])
+        return data.Compose([steps, InputAsTarget(self.noise, augment is None)])
 
     def result(self, values: Mapping[str, Any], count: int) -> str:
         return f"{self.loss} {values['loss']:.5f}, PSNR {values['psnr']:.2f} dB"
@@ -117,10 +116,10 @@ class Denoising(Autoencoder):
         return {"Picture": pixels, "With noise": as_pixels(x), "Denoised": as_pixels(prediction)}
 
 
-class _InputAsTarget(BatchTransform):
+class InputAsTarget(BatchTransform):
     """(x, anything) to (x with noise, x), pixels from 0 to 1; (x,) stays."""
 
-    def __init__(self, noise: float, is_fixed: bool) -> None:
+    def __init__(self, noise: float = 0.0, is_fixed: bool = False) -> None:
         self.noise, self.is_fixed = noise, is_fixed
 
     def __call__(self, x: Array) -> Array:

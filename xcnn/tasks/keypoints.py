@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from .. import data, nn
@@ -10,7 +11,6 @@ from .. import functional as F
 from ..arrays import Array
 from ..checks import check_number
 from ..data import DataSplits
-from ..data.augment import training_steps
 from ..errors import ArgumentError, printable
 from ..extend import register_task
 from ..tensor import Tensor
@@ -18,7 +18,7 @@ from .task import Exported, Option, Task
 
 #: which points are joined by lines in pictures
 _LIMBS = {"stick-figures": "0-1,1-2,1-3,1-4,2-5,2-6"}
-_SURE = 0.2  # points below this score are not drawn
+_SURE = 0.1  # points below this score are not drawn
 # fmt: off
 _COLOURS = ((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
             (145, 30, 180), (70, 240, 240), (240, 50, 230))
@@ -113,6 +113,7 @@ class Keypoints(Task):
     losses = {"mse": "heatmaps: the highest pixel of each is its point"}
     measured = ("pck",)
     moves = "keypoints"
+    defaults = {"batch_size": 32}
     options = {
         "limbs": Option(str, "", "numbers of points to join by lines, such as 0-1,1-2", "A-B"),
         "sigma": Option(float, 1.5, "size of the spots to learn, in pixels"),
@@ -132,16 +133,20 @@ class Keypoints(Task):
         self._pairs = [(numbers[a], numbers[b]) for a, b in pairs]
 
     @classmethod
+    def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
+        """Images and ``keypoints.csv``, see :func:`xcnn.data.load_table_folder`."""
+        return data.load_table_folder(root, "keypoints.csv", "keypoints", **settings)
+
+    @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
         limbs = options.get("limbs") or _LIMBS.get(dataset.name, "")
         return super().of_data(dataset, loss, **{**options, "limbs": limbs})
 
-    def steps(self, augment: str | None) -> list[Any]:
+    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
         names = self.classes
         sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
         pairs = [(names.index(a), names.index(b)) for a, b in sides if b in names]
-        settings = augment, self.input_shape[1:], len(names), self.normalize, self.moves
-        return training_steps(*settings, pairs=pairs)
+        return super().steps(augment, pairs=pairs, **settings)
 
     def create_loss(self) -> nn.Loss:
         return HeatmapLoss(self.sigma)

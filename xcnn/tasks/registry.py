@@ -61,8 +61,8 @@ def from_settings(settings: Mapping[str, Any]) -> Task:
         An unknown task, or settings that do not fit it.
     """
     kind = get(settings.get("task", "classification"))
-    names = ("classes", "input_shape", "mean", "std", "scale", "loss")
-    names += (*kind.options, *kind.from_data)
+    names = ["classes", "input_shape", "mean", "std", "scale", "loss"]
+    names += [*kind.options, *kind.from_data]
     return kind(**{name: settings[name] for name in names if name in settings})
 
 

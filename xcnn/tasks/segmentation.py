@@ -29,6 +29,8 @@ class CrossEntropyDiceLoss(nn.CrossEntropyLoss):
     Settings are those of :class:`xcnn.nn.CrossEntropyLoss`.
     """
 
+    ignore_index: int
+
     def forward(self, input: Any, target: Any) -> Tensor:
         overlap = F.dice_loss(input, target, ignore_index=self.ignore_index)
         return super().forward(input, target) + overlap
@@ -60,7 +62,7 @@ class Segmentation(Task):
     )
     datasets = tuple(n for n in data.names() if data.info(n).task == "segmentation")
     losses: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("cross_entropy", "dice", "cross_entropy_dice", "softmax_focal"), _SCORES
+        ("cross_entropy_dice", "cross_entropy", "dice", "softmax_focal"), _SCORES
     )
     measured = ("iou",)
     moves = "masks"
@@ -69,6 +71,15 @@ class Segmentation(Task):
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
         return data.load_masks(root, **settings)
+
+    def test_folder(
+        self, root: str | os.PathLike[str], is_own: bool, **settings: Any
+    ) -> tuple[str, data.Dataset]:
+        settings["classes"] = self.classes
+        if is_own or any(os.path.isdir(os.path.join(root, n)) for n in ("train", "annotations")):
+            return "test", data.split_masks(root, **settings)[1]
+        settings.pop("seed")
+        return "all pictures", data.MaskFolder(root, **settings)
 
     def create_loss(self) -> Loss:
         kind = nn.LOSSES.get(self.loss, CrossEntropyDiceLoss)

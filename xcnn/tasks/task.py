@@ -49,12 +49,15 @@ class Exported(NamedTuple):
         What they are, and how to get predictions from them; it is stored in the file.
     input_shape : tuple of int, optional
         Of one input, if it is not that of the task.
+    any_size : bool
+        Whether the file takes images of any height and width.
     """
 
     model: Module
     outputs: tuple[str, ...]
     text: str
     input_shape: tuple[int, ...] | None = None
+    any_size: bool = False
 
 
 class Task:
@@ -243,14 +246,16 @@ class Task:
         """
         return data.Compose(self.steps(augment))
 
-    def steps(self, augment: str | None) -> list[Any]:
-        """The parts of :meth:`transform`: augmentation with what moves along, normalisation."""
+    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
+        """The parts of :meth:`transform`: augmentation with what moves along, normalisation.
+
+        ``settings`` are arguments of :class:`xcnn.data.WithTarget`.
+        """
         augment = augment or "none"
         if augment != "none" and len(self.input_shape) != 3:
             raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
-        return training_steps(
-            augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
-        )
+        given = augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
+        return training_steps(*given, **settings)
 
     # -- network ----------------------------------------------------------------------------
 

@@ -13,15 +13,16 @@ from ...checks import check_int
 from ...errors import DataError
 from ..dataset import ArrayDataset, map_arrays
 from ..splits import DataSplits
-from . import canvases, cifar, digits, figures, generated, idx
+from . import canvases, cifar, digits, figures, generated, idx, photos
 from .download import DownloadError, fetch
 from .files import Digest, cache_dir, search_roots
 from .registry import Info, info, names, owner
 
 _FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
-_GENERATORS = {
+_GENERATORS: dict[str, Any] = {
     "moons": generated.moons,
     "cross": generated.cross,
+    "photo-crops": photos.photos,
     "shapes": generated.shapes,
     "symbols": figures.symbols,
     "discs": figures.discs,

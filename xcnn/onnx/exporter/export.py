@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ... import nn
+from ...checks import check_flag
 from ...errors import ArgumentError, UnsupportedOperatorError
 from ...extend import EMITTERS
 from ...tensor import Call, Tensor
@@ -36,6 +37,7 @@ def export(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     dynamic_batch: bool | None = None,
+    dynamic_size: bool = False,
     metadata: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> None:
@@ -61,11 +63,14 @@ def export(
         Whether the batch size is variable. It is the first axis of the first input, and of all
         inputs whose first axis has the same length. Default: True, except for a loaded model with
         a fixed batch size.
+    dynamic_size
+        Whether the height and width of images are variable, the last two axes of inputs and outputs
+        with four. For networks of convolutions and the like; ``check`` finds if one needs the size.
     metadata
         Strings to store in the file.
     check
         Before writing, load the result and compare it with the model on random samples of the
-        example's values, with a different batch size if it is variable.
+        example's values, with a different batch size if it is variable, and another size.
 
     Raises
     ------
@@ -93,9 +98,15 @@ def export(
     _check_metadata(metadata)
     inputs = placed(example, model.device)
     batch = _variable_batch(model, inputs, dynamic_batch)
-    proto = _Export(model, inputs, input_names, output_names).proto(batch, metadata)
-    verify = partial(compare, model=model, example=inputs, batch=batch) if check else None
-    write(proto, path, verify)
+    exported = _Export(model, inputs, input_names, output_names)
+    proto = exported.proto(batch, check_flag("dynamic_size", dynamic_size), metadata)
+    examples = [inputs, _enlarged(inputs)] if dynamic_size else [inputs]
+
+    def verify(proto: Any, folder: Path | None) -> None:
+        for tried in examples:
+            compare(proto, folder, model, tried, batch)
+
+    write(proto, path, verify if check else None)
 
 
 def _check_example(example: Any) -> None:
@@ -128,6 +139,14 @@ def _variable_batch(model: nn.Module, inputs: list[Tensor], dynamic: bool | None
     return shape[0]
 
 
+def _enlarged(inputs: list[Tensor]) -> list[Tensor]:
+    """Zeros in the shapes of the inputs, with larger images."""
+    shapes = [
+        (*x.shape[:2], x.shape[2] + 4, x.shape[3] + 8) if x.ndim == 4 else x.shape for x in inputs
+    ]
+    return [Tensor(x.backend.xp.zeros(s, x.dtype)) for x, s in zip(inputs, shapes, strict=True)]
+
+
 class _Export:
     """A single export, from the calls of a model to an ``onnx.ModelProto``."""
 
@@ -156,7 +175,9 @@ class _Export:
         self.opset = max([OPSET, *(n.version for n in _nodes(model) if n.domain == "")])
         self._alive: list[Any] = []  # keeps the ids in names valid
 
-    def proto(self, batch: int | None, metadata: Mapping[str, str] | None) -> Any:
+    def proto(
+        self, batch: int | None, dynamic_size: bool, metadata: Mapping[str, str] | None
+    ) -> Any:
         """The ``onnx.ModelProto``."""
         from onnx import helper
 
@@ -167,15 +188,15 @@ class _Export:
         self._emit()
         self._name_outputs()
         weights, constants = self._weights()
+        inputs = zip(self.input_names, self.inputs, strict=True)
+        outputs = zip(self.output_names, self.outputs, strict=True)
+        sides = (("height", "width"), (None, None)) if dynamic_size else ((), ())
         is_open = bool(_OPEN & {node.op_type for node in self.writer.nodes})
         graph = helper.make_graph(
             [*constants, *self.writer.nodes],
             type(self.model).__name__,
-            [_info(n, t, batch) for n, t in zip(self.input_names, self.inputs, strict=True)],
-            [
-                _info(n, t, batch, is_open)
-                for n, t in zip(self.output_names, self.outputs, strict=True)
-            ],
+            [_info(n, t, batch, sides[0]) for n, t in inputs],
+            [_info(n, t, batch, sides[1], is_open) for n, t in outputs],
             weights,
         )
         sets = [helper.make_opsetid(d, v) for d, v in self._versions().items()]
@@ -346,8 +367,17 @@ def _checked_names(kind: str, names: Any, count: int, taken: Any) -> list[str]:
     return checked
 
 
-def _info(name: str, tensor: Tensor, batch: int | None, is_open: bool = False) -> Any:
-    """The ``onnx.ValueInfoProto`` of an input or output, whose first length may be left open."""
+def _info(
+    name: str,
+    tensor: Tensor,
+    batch: int | None,
+    sides: Sequence[str | None] = (),
+    is_open: bool = False,
+) -> Any:
+    """The ``onnx.ValueInfoProto`` of an input or output.
+
+    ``sides`` replace those of images; ``is_open`` leaves the first length open.
+    """
     from onnx import helper
 
     shape: list[Any] = list(tensor.shape)
@@ -355,5 +385,7 @@ def _info(name: str, tensor: Tensor, batch: int | None, is_open: bool = False) -
         shape[0] = "batch"
     elif is_open and shape:
         shape[0] = None
+    if len(shape) == 4 and sides:
+        shape[2:] = sides
     dtype = np.dtype(str(tensor.dtype))
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)

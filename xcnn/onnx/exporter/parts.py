@@ -249,7 +249,7 @@ _COMPOSED = (
     "addcdiv", "addcmul", "affine_grid", "argsort", "bilinear", "bmm", "cdist", "channel_shuffle",
     "clamp_max", "clamp_min", "cosine_similarity", "deg2rad", "diagonal", "dot", "fmax",
     "fmin", "frac", "glu", "lerp", "masked_select", "mm", "mv", "nan_to_num", "nansum", "normalize",
-    "one_hot", "outer", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle", "rad2deg",
+    "one_hot", "outer", "pairwise_distance", "pdist", "pixel_unshuffle", "rad2deg",
     "repeat_interleave", "round", "rrelu", "rsqrt", "scaled_dot_product_attention", "softmin",
     "threshold", "upsample_bilinear", "upsample_nearest",
 )  # fmt: skip

@@ -68,7 +68,7 @@ def nms_mask(w: Writer, boxes: Value, iou_threshold: float) -> str:
     count = boxes.shape[1]
     groups = w.node("Shape", boxes, start=0, end=1)
     shape = w.node("Concat", groups, w.ints([1, count]), axis=0)
-    scores = w.node("Expand", np.linspace(1, 0, count, dtype=np.float32), shape)
+    scores = w.node("Expand", np.arange(count, 0, -1).astype(np.float32), shape)
     limits = w.ints([count]), np.array([iou_threshold], "float32")
     chosen = w.node("NonMaxSuppression", boxes, scores, *limits)  # (picked, 3)
     ones = w.node("Expand", w.ints([1]), w.node("Shape", chosen, start=0, end=1))

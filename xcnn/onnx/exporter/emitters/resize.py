@@ -37,12 +37,15 @@ def interpolate(w: Writer, input: Value, mode: str, **settings: Any) -> str:
         np.allclose(_resized(sampling, n, len(m)), m, 0, 1e-6) for n, m in pairs
     ):
         kept = sampling.mode != "nearest"
+        factors = [len(m) / n for n, m in pairs]
+        # factors leave the size of the image variable; whole ones are exact in float32
+        by_factor = settings["size"] is None and all(f.is_integer() for f in factors)
         return w.node(
             "Resize",
             input,
             None,
-            None,
-            w.ints(map(len, matrices)),
+            w.number(factors, "float32") if by_factor else None,
+            None if by_factor else w.ints(map(len, matrices)),
             axes=list(range(2, input.ndim)),
             mode=sampling.mode,
             coordinate_transformation_mode=sampling.coordinates,
@@ -84,6 +87,14 @@ def _resized(sampling: Sampling, size: int, output: int) -> Any:
         for pixel, weight in terms:
             row[pixel] += weight
     return matrix
+
+
+@onnx_emitter("pixel_shuffle")
+def pixel_shuffle(w: Writer, input: Value, upscale_factor: int) -> str | None:
+    """DepthToSpace, for images of any size; None for other axes."""
+    if input.ndim != 4:
+        return None
+    return w.node("DepthToSpace", input, blocksize=int(upscale_factor), mode="CRD")
 
 
 _MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}

@@ -1,0 +1,324 @@
+"""Style transfer: pictures painted in the style of another one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import data, models, nn, optim
+from .. import functional as F
+from ..arrays import Array
+from ..checks import check_choice, check_int, check_number
+from ..data import DataSplits
+from ..errors import ArgumentError, DataError, ShapeError
+from ..extend import register_task
+from ..models import Features
+from ..tensor import Parameter, Tensor, no_grad
+from ..training import Trainer
+from .autoencoder import InputAsTarget, OfPictures, as_pixels
+from .task import Exported, Option, Task
+
+_OPTIMIZERS = ("lbfgs", "adam")
+
+
+class Stylized(NamedTuple):
+    """The result of :func:`style_transfer`.
+
+    Attributes
+    ----------
+    picture : Tensor
+        (1, C, H, W), from 0 to 1, on the device of the features.
+    content_losses, style_losses : list of float
+        Before each step, weighted.
+    """
+
+    picture: Tensor
+    content_losses: list[float]
+    style_losses: list[float]
+
+
+def gram_matrix(input: Any) -> Tensor:
+    """The products of all pairs of channels (N, C, H, W), summed over pixels: (N, C, C) / (C·H·W).
+
+    Source: Gatys et al. 2016, "Image style transfer using convolutional neural networks".
+    """
+    x = F.flatten(input, 2)
+    return F.matmul(x, F.transpose(x, 1, 2)) / (x.shape[1] * x.shape[2])
+
+
+class StyleLoss(nn.Loss):
+    """Content and style loss of pictures (N, C, H, W) from 0 to 1: (output, content) to a number.
+
+    ``content_weight`` times the mean squared differences of the activations of output and content,
+    plus ``style_weight`` times those of the Gram matrices of output and style, plus ``tv_weight``
+    times the mean absolute difference of neighbouring pixels (total variation).
+
+    Sources: Gatys et al. 2016, "Image style transfer using convolutional neural networks"; Johnson
+    et al. 2016, "Perceptual losses for real-time style transfer and super-resolution".
+
+    Parameters
+    ----------
+    features : Features
+    style
+        The picture (C, H, W) or (1, C, H, W), uint8 or floats from 0 to 1.
+    content_layers, style_layers
+        Names of layers; default: :meth:`xcnn.models.Features.spread`.
+    content_weight, style_weight, tv_weight
+        At least 0.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown layers, or a negative weight.
+    ShapeError
+        The style is not one picture.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        style: Any,
+        content_layers: Sequence[str] | None = None,
+        style_layers: Sequence[str] | None = None,
+        content_weight: float = 1.0,
+        style_weight: float = 1e6,
+        tv_weight: float = 0.0,
+    ) -> None:
+        self.reduction = "mean"
+        content, own = features.spread()
+        self.content_layers = content if content_layers is None else list(content_layers)
+        self.style_layers = own if style_layers is None else list(style_layers)
+        self.layers = features.check([*self.content_layers, *self.style_layers])
+        weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
+        self.weights = {k: check_number(f"{k}_weight", v, 0) for k, v in weights.items()}
+        self.features = features
+        with no_grad():
+            found = features(as_picture("style", style, features), self.style_layers)
+            self.grams = {name: gram_matrix(value) for name, value in found.items()}
+
+    def content_of(self, picture: Any) -> dict[str, Tensor]:
+        """The activations that the content of pictures is compared by."""
+        with no_grad():
+            return self.features(picture, self.content_layers)
+
+    def terms(self, output: Any, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The weighted content and style losses of pictures, given :meth:`content_of` the others.
+
+        The second one includes the total variation.
+        """
+        found = self.features(output, self.layers)
+        zero = Tensor.of(output).sum() * 0.0
+        about, style = zero, zero
+        for name in self.content_layers:
+            about = about + F.mse_loss(found[name], content[name])
+        for name in self.style_layers:
+            gram = gram_matrix(found[name])
+            style = style + F.mse_loss(gram, F.expand(self.grams[name], gram.shape))
+        style = style * self.weights["style"]
+        if self.weights["tv"]:
+            rows = F.abs(output[:, :, 1:] - output[:, :, :-1]).mean()
+            columns = F.abs(output[:, :, :, 1:] - output[:, :, :, :-1]).mean()
+            style = style + (rows + columns) * self.weights["tv"]
+        return about * self.weights["content"], style
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        content, style = self.terms(input, self.content_of(target))
+        return content + style
+
+    def prediction(self, output: Any) -> Tensor:
+        return F.clamp(output, 0, 1)
+
+
+def style_transfer(
+    content: Any,
+    style: Any,
+    features: Features,
+    steps: int = 300,
+    optimizer: str = "lbfgs",
+    lr: float | None = None,
+    start: Any = None,
+    callback: Callable[[int, float, float], Any] | None = None,
+    **settings: Any,
+) -> Stylized:
+    """Change the pixels of a picture until it has the content of one and the style of another.
+
+    Source: Gatys et al. 2016, "Image style transfer using convolutional neural networks".
+
+    Parameters
+    ----------
+    content, style
+        Pictures (C, H, W) or (1, C, H, W), uint8 or floats from 0 to 1, of any two sizes.
+    features : Features
+        On the device to compute on.
+    steps
+        Of the optimiser; pixels are clipped to 0 to 1 after each.
+    optimizer
+        "lbfgs" or "adam".
+    lr
+        Its learning rate; default: 1 for "lbfgs", 0.02 for "adam".
+    start
+        The picture to start from; default: the content.
+    callback
+        Called before each step with its number, from 1, and the weighted content and style losses.
+    **settings
+        Layers and weights: arguments of :class:`StyleLoss`.
+
+    Raises
+    ------
+    ArgumentError
+        A setting out of range, or unknown layers.
+    ShapeError
+        One of the pictures is not a picture, or ``start`` has not the shape of the content.
+    """
+    check_choice("optimizer", optimizer, _OPTIMIZERS)
+    loss = StyleLoss(features, style, **settings)
+    wanted = as_picture("content", content, features)
+    first = wanted if start is None else as_picture("start", start, features)
+    if first.shape != wanted.shape:
+        raise ShapeError(f"start has shape {first.shape}: expected that of content, {wanted.shape}")
+    activations = loss.content_of(wanted)
+    picture = Parameter(first.data.copy())
+    if optimizer == "lbfgs":
+        algorithm: Any = optim.LBFGS([picture], lr=1.0 if lr is None else lr, max_iter=1)
+    else:
+        algorithm = optim.Adam([picture], lr=0.02 if lr is None else lr)
+    losses: list[tuple[float, float]] = []
+    xp = picture.backend.xp
+
+    def closure() -> Tensor:
+        picture.grad = None
+        terms = loss.terms(picture, activations)
+        losses.append((terms[0].item(), terms[1].item()))
+        total = terms[0] + terms[1]
+        total.backward()
+        return total
+
+    for step in range(check_int("steps", steps, 0)):
+        if optimizer == "lbfgs":
+            algorithm.step(closure)
+        else:
+            closure()
+            algorithm.step()
+        xp.clip(picture.data, 0, 1, out=picture.data)
+        if callback is not None:
+            callback(step + 1, *losses[-1])
+    content_losses, style_losses = ([pair[i] for pair in losses] for i in (0, 1))
+    return Stylized(Tensor(picture.data), content_losses, style_losses)
+
+
+def as_picture(name: str, picture: Any, features: Features) -> Tensor:
+    """A picture as (1, C, H, W) from 0 to 1, on the device of the features.
+
+    Raises
+    ------
+    ShapeError
+        It is not one picture, or has other channels than the features take.
+    """
+    x = Tensor.of(picture)
+    channels = features.mean.shape[0]
+    if x.ndim == 3:
+        x = F.unsqueeze(x, 0)
+    if x.ndim != 4 or x.shape[0] != 1 or x.shape[1] != channels:
+        raise ShapeError(
+            f"{name} has shape {Tensor.of(picture).shape}: expected one picture, ({channels}, H, W)"
+        )
+    scale = 255.0 if x.dtype.kind in "iu" else 1.0
+    return Tensor(x.data.astype("float32") / scale).to(features.mean.backend)
+
+
+# -- a network for one style ----------------------------------------------------------------------
+
+
+@register_task
+class StyleTransfer(OfPictures):
+    """Pictures in the style of one picture, by a network. See :class:`Task`.
+
+    Inputs and targets are pictures from 0 to 1; a prediction is clipped to this range.
+    """
+
+    name = "style-transfer"
+    text = "the same picture in the style of another one"
+    networks = ("transformer_net",)
+    datasets = ("photo-crops",)
+    losses = {"perceptual": "the picture in the style, from 0 to 1"}
+    options = {
+        "style": Option(str, None, "the picture whose style is learned", "FILE"),
+        "features": Option(
+            str, None, "weights of a VGG, or a model of xcnn.save with features", "FILE"
+        ),
+        "content_weight": Option(float, 1.0, "of the content in the loss"),
+        "style_weight": Option(float, 1e5, "of the style in the loss"),
+        "tv_weight": Option(float, 0.0, "of the differences of neighbouring pixels in the loss"),
+    }
+    image_size = 256
+    style: str | None
+    features: str | None
+
+    @classmethod
+    def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
+        if len(dataset.image_shape) != 3:
+            raise ArgumentError(f"{dataset.name} has no pictures: style-transfer needs some")
+        for name in ("style", "features"):
+            file = options.get(name)
+            if file is None:
+                raise ArgumentError(
+                    f"style-transfer needs {cls.options[name].text}: pass --{name} FILE"
+                )
+            if not Path(file).expanduser().is_file():
+                raise DataError(f"{name}={file!r}: there is no such file")
+            options[name] = os.path.abspath(Path(file).expanduser())
+        return super().of_data(dataset, loss, **options)
+
+    def transform(self, augment: str | None = None) -> Any:
+        return data.Compose([super().transform(augment), InputAsTarget()])
+
+    def create_loss(self) -> nn.Loss:
+        return _LoadedLoss(self)
+
+    def result(self, values: Mapping[str, Any], count: int) -> str:
+        return f"content and style loss {values['loss']:.4f}"
+
+    def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
+        """The pixels of a file in its own size, uint8 (C, H, W)."""
+        return data.read_image(path, (self.input_shape[0], None, None), invert)
+
+    def predict(self, trainer: Trainer, x: Array) -> list[Any]:
+        height, width = x.shape[2:]
+        return list(trainer.predict(x)[:, :, :height, :width])
+
+    def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:
+        return super().exported(model, postprocess)._replace(any_size=True)
+
+    def describe(self, prediction: Any, top: int = 3) -> str:
+        return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
+
+    def draw(self, pixels: Array, prediction: Any) -> Array | None:
+        return as_pixels(prediction)
+
+    def show(self, pixels: Array, x: Array, y: Any, prediction: Any) -> dict[str, Array]:
+        return {"Picture": as_pixels(y), "Prediction": as_pixels(prediction)}
+
+
+class _LoadedLoss(nn.Loss):
+    """The StyleLoss of a task; its files are read by the first call: predictions need none."""
+
+    prediction = StyleLoss.prediction
+
+    def __init__(self, task: StyleTransfer) -> None:
+        self.reduction, self._task = "mean", task
+        self._loss: StyleLoss | None = None
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        if self._loss is None:
+            task: Any = self._task
+            features = models.load_features(task.features).to(Tensor.of(input).backend)
+            shape = (len(features.mean.data), None, None)
+            names = ("content_weight", "style_weight", "tv_weight")
+            self._loss = StyleLoss(
+                features,
+                data.read_image(task.style, shape),
+                **{name: getattr(task, name) for name in names},
+            )
+        return self._loss(input, target)
