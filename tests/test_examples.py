@@ -160,6 +160,29 @@ def test_stick_figures(run, tmp_path):
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
+def test_super_resolution(run, tmp_path):
+    """Few crops, one epoch: worse than bicubic interpolation, not 0.5 dB better."""
+    try:
+        xcnn.data.load("photo-crops", limit=1)
+    except xcnn.errors.XcnnError as error:
+        pytest.skip(str(error))
+    file = tmp_path / "pictures.png"
+    values = run("super_resolution", "--limit", 48, "--epochs", 1, "--pictures", file)
+    assert 33 < values["psnr_bicubic"] < 36
+    assert values["psnr"] > 20
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_style_transfer(run, tmp_path, capsys):
+    """Few images, one epoch, 20 steps: the accuracy means nothing."""
+    file = tmp_path / "pictures.png"
+    options = ("--limit", 200, "--epochs", 1, "--steps", 20, "--pictures", file)
+    result = run("style_transfer", *options)
+    assert f"{result['accuracy']:.2%}" in capsys.readouterr().out
+    assert result["style"][-1] < result["style"][0] / 4
+    assert result["content"][0] == 0
+
+
 def test_segmentation(run, capsys):
     """A thirtieth of the pictures, half of the epochs."""
     result = run("segmentation", "--epochs", 6, "--limit", 64)

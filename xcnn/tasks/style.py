@@ -241,7 +241,7 @@ class StyleTransfer(OfPictures):
     name = "style-transfer"
     text = "the same picture in the style of another one"
     networks = ("transformer_net",)
-    datasets = ("photos",)
+    datasets = ("photo-crops",)
     losses = {"perceptual": "the picture in the style, from 0 to 1"}
     options = {
         "style": Option(str, None, "the picture whose style is learned", "FILE"),

@@ -37,14 +37,14 @@ class SuperResolution(OfPictures):
     name = "super-resolution"
     text = "a larger picture, with the details that a small one lacks"
     networks = ("edsr_small", "espcn")
-    datasets = ("photos",)
+    datasets = ("photo-crops",)
     losses = {
         "l1": "the enlarged picture, from 0 to 1",
         "mse": "the enlarged picture, from 0 to 1",
     }
     options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
     measured = ("psnr", "ssim")
-    defaults = {"batch_size": 16, "epochs": (15, 15)}
+    defaults = {"batch_size": 16, "epochs": (12, 12)}
     image_size = 96
     upscale: int
 
