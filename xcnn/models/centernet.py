@@ -22,7 +22,7 @@ STRIDE = 4
 
 
 class CenterNetOutput(NamedTuple):
-    """What a :class:`CenterNet` returns, for cells of 4×4 pixels.
+    """What CenterNet returns, for cells of 4×4 pixels.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ def centernet_resnet18(num_classes: int = 80, input_shape: ImageShape = (3, 512,
 
 
 class CenterNetLoss(BoxLoss):
-    """The loss of :class:`CenterNet`: of the heatmap, the sizes and the offsets.
+    """The loss of CenterNet: of the heatmap, the sizes and the offsets.
 
     The wanted heatmap is 1 at the centre of each object of the class and falls off around it like
     a Gaussian, of standard deviations 0.54 / 6 of the object's width and height and at least 1/6 of

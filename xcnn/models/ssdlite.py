@@ -30,7 +30,7 @@ _CENTRE, _SIZE = 10.0, 5.0
 
 
 class SSDOutput(NamedTuple):
-    """What an :class:`SSDLite` returns, for A default boxes.
+    """What SSDlite returns, for A default boxes.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ def default_boxes(xp: Any, height: int, width: int) -> Array:
 
 
 class SSDLoss(BoxLoss):
-    """The loss of :class:`SSDLite`, torchvision's: of the boxes and of the classes.
+    """The loss of SSDlite, torchvision's: of the boxes and of the classes.
 
     A default box is matched with the object that it overlaps most, if the intersection over union
     is at least 0.5; each object also with the default box that overlaps it most. The loss is the
@@ -282,7 +282,7 @@ def _encoded(xp: Any, boxes: Array, anchors: Array) -> Array:
 
 
 def _decoded(codes: Tensor, anchors: Tensor) -> Tensor:
-    """The boxes (N, A, 4): the reverse of :func:`_encoded`."""
+    """The boxes (N, A, 4): the reverse of ``_encoded``."""
     unit = anchors[:, 2:] - anchors[:, :2]
     centres = codes[..., :2] / _CENTRE * unit + (anchors[:, :2] + unit * 0.5)
     largest = math.log(1000 / 16)

@@ -19,7 +19,7 @@ from ..tensor import Tensor
 from ..training import Trainer
 from .task import Exported, Option, Task
 
-_SAME = 0.7  # boxes with a larger intersection over union are of one object
+_SAME = 0.5  # boxes with a larger intersection over union are of one object
 _SIDE = 256  # pixels: smaller pictures are enlarged to be drawn on
 #: of the boxes, one for each class in turn (Okabe & Ito 2008, without black)
 _COLOURS = (
@@ -197,7 +197,7 @@ class Detection(Task):
             y = y1 - bottom - 2 if y1 > bottom + 2 else y1
             x = max(0, min(x1, image.width - right - 4))
             canvas.rectangle((x, y, x + right + 3, y + bottom + 2), colour)
-            canvas.text((x + 2, y), text, (0, 0, 0), font)
+            canvas.text((x + 2, y), text, "black" if sum(colour) > 380 else "white", font)
         return xp.ascontiguousarray(xp.asarray(image).transpose(2, 0, 1))
 
     # -- ONNX -------------------------------------------------------------------------------
