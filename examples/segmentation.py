@@ -16,7 +16,7 @@ from xcnn.data import DataLoader
 def main(argv=None):
     args = parse(argv)
     shapes = xcnn.data.load("shapes", limit=args.limit)
-    task = tasks.get("segmentation").of_data(shapes, loss="cross_entropy_dice")
+    task = tasks.get("segmentation").of_data(shapes)
     transform = task.transform("flip,vflip")  # masks follow
     train = DataLoader(shapes.train, 16, shuffle=True, seed=args.seed, transform=transform)
     test = DataLoader(shapes.test, 100, transform=task.transform())

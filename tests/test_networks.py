@@ -123,6 +123,7 @@ def test_codes_are_far_apart(classes, least):
 
 #: constructor arguments for images of four channels
 PARTS = {
+    "ASPP": (4, (1, 2), 3),
     "BasicBlock": (4, 6, 2),
     "Bottleneck": (4, 2, 1),
     "CenterNet": (nn.Sequential({"layer1": nn.Conv2d(4, 6, 4, 4)}), [6], 3, 5),
@@ -151,6 +152,7 @@ PARTS = {
     "RegNetBlock": (4, 6, 2, 2, 3),
     "SSDLite": (4, 3),
     "ScaledTanh": (),
+    "SegmentationNetwork": ("fcn", "basic", (1, 1, 1, 1), 4, 3, True),
     "ShuffleUnit": (4, 4, 1),
     "SqueezeExcitation": (4, 2),
     "StochasticDepth": (0.5,),
@@ -190,7 +192,11 @@ def test_round_trip(name, tmp_path):
 @pytest.mark.parametrize("batch", [0, 2])
 def test_forward_and_backward(name, batch, backend):
     """In float32 and without waiting for a GPU; an empty batch only in evaluation mode."""
-    if name in ("GoogLeNet", "SSDLite") and batch and backend.device == "strict":
+    if (
+        name in ("GoogLeNet", "SSDLite", "SegmentationNetwork")
+        and batch
+        and backend.device == "strict"
+    ):
         pytest.skip("its convolutions take long in the shim; they are tested there one by one")
     model = create(name).to(backend).train(batch > 0)
     x = xcnn.Tensor(backend.asarray(image_of(name, batch)), requires_grad=True)

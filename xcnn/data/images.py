@@ -132,7 +132,9 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             return _read_npy(path).shape[-2:]
         with open_file(path) as file:
             image = _identified(file)
-            is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            # Pillow would decode the pixels of a PNG file to look behind them
+            is_plain = image.format == "PNG" and "exif" not in image.info
+            is_turned = not is_plain and image.getexif().get(_ORIENTATION, 1) >= 5
         width, height = image.size[::-1] if is_turned else image.size
     return height, width
 

@@ -76,13 +76,6 @@ class MaskFolder(Dataset):
         than its picture, in colour, with a value that is no class, or that ignores all pixels.
     ArgumentError
         If another argument is invalid.
-
-    Examples
-    --------
-    >>> photos = MaskFolder("photos", size=96)  # doctest: +SKIP
-    >>> x, y = photos.batch(np.arange(8))  # doctest: +SKIP
-    >>> x.shape, y.shape  # doctest: +SKIP
-    ((8, 3, 96, 96), (8, 96, 96))
     """
 
     def __init__(
@@ -267,10 +260,6 @@ def load_masks(
     DataError, ArgumentError
         As for :class:`MaskFolder`; too few pictures to hold one out, or training masks that
         are all of one class.
-
-    Examples
-    --------
-    >>> photos = load_masks("photos", size=96)  # doctest: +SKIP
     """
     path = os.path.abspath(Path(check_path("root", root)).expanduser())
     settings = {"size": size, "channels": channels, "on_error": on_error, "classes": classes}

@@ -198,7 +198,7 @@ class CenterNetLoss(BoxLoss):
         backend, dtype = heatmap.backend, heatmap.dtype
         xp = backend.xp
         with backend.active():
-            boxes, labels = boxes_and_labels(target, dtype)
+            boxes, labels = boxes_and_labels(target, heatmap, heatmap.shape[1])
             boxes /= STRIDE
             centres, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
             last = xp.asarray(heatmap.shape[:1:-1], dtype) - 1
@@ -220,7 +220,7 @@ class CenterNetLoss(BoxLoss):
         return loss / divisor
 
     def divisor(self, output: Any, target: Any) -> Any:
-        _, labels = boxes_and_labels(target, output[0].dtype)
+        _, labels = boxes_and_labels(target, output[0], output[0].shape[1])
         return output[0].backend.xp.maximum((labels >= 0).sum(axis=1), 1).sum()
 
     def prediction(self, output: Any) -> dict[str, Tensor]:

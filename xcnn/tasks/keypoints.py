@@ -108,11 +108,12 @@ class Keypoints(Task):
 
     name = "keypoints"
     text = "the places of named points, such as joints"
-    networks = ("hourglass", "unet_light", "unet")
+    networks = ("hourglass",)
     datasets = tuple(n for n in data.names() if data.info(n).task == "keypoints")
     losses = {"mse": "heatmaps: the highest pixel of each is its point"}
     measured = ("pck",)
     moves = "keypoints"
+    defaults = {"batch_size": 32}
     options = {
         "limbs": Option(str, "", "numbers of points to join by lines, such as 0-1,1-2", "A-B"),
         "sigma": Option(float, 1.5, "size of the spots to learn, in pixels"),

@@ -62,7 +62,7 @@ class Segmentation(Task):
     )
     datasets = tuple(n for n in data.names() if data.info(n).task == "segmentation")
     losses: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("cross_entropy", "dice", "cross_entropy_dice", "softmax_focal"), _SCORES
+        ("cross_entropy_dice", "cross_entropy", "dice", "softmax_focal"), _SCORES
     )
     measured = ("iou",)
     moves = "masks"

@@ -128,7 +128,7 @@ def stick_figures(count: int, size: int = 40, seed: int = 0) -> tuple[np.ndarray
 def shapes(count: int, size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw circles, squares and triangles that hide parts of each other, for segmentation.
 
-    Each image has one to five, of any colour, of equal area for equal size and turned by any angle,
+    Each image has one to four, of any colour, of equal area for equal size and turned by any angle,
     on a textured background, with noise: only the outline tells the class.
 
     Parameters
@@ -163,14 +163,14 @@ def _scenes(rng: np.random.Generator, count: int, size: int) -> tuple[np.ndarray
     pixels = ground + stretch @ coarse @ stretch.T
     masks = np.zeros((count, size, size), np.uint8)
     y, x = np.indices((size, size), np.float32)
-    drawn = rng.integers(1, 6, count)
+    drawn = rng.integers(1, 5, count)
     # of each colour, more or less red, green and blue than the ground: no two alike in an image
     order = rng.permuted(np.tile(np.arange(8), (count, 1)), axis=1)
     signs = 2 * (order[..., None] >> np.arange(3) & 1) - 1  # (N, 8, 3)
-    for n in range(5):
+    for n in range(4):
         kinds = rng.integers(1, 4, count)
         centre = rng.uniform(0.1, 0.9, (2, count, 1, 1)).astype(np.float32) * size
-        radius = rng.uniform(0.1, 0.25, count).astype(np.float32) * size
+        radius = rng.uniform(0.12, 0.25, count).astype(np.float32) * size
         turn = rng.uniform(0, 2 * np.pi, count)
         inside = np.empty((count, size, size), np.float32)
         for kind, sides in ((1, 0), (2, 4), (3, 3)):
@@ -182,7 +182,7 @@ def _scenes(rng: np.random.Generator, count: int, size: int) -> tuple[np.ndarray
         colour = ((ground + away[..., None, None]) % 1).astype(np.float32)
         pixels += np.clip(inside + 0.5, 0, 1)[:, None] * (colour - pixels)
         np.copyto(masks, kinds[:, None, None].astype(np.uint8), where=inside > 0)
-    pixels += 0.06 * rng.standard_normal(pixels.shape, np.float32)
+    pixels += 0.05 * rng.standard_normal(pixels.shape, np.float32)
     return np.floor(np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8), masks
 
 

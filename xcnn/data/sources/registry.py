@@ -212,8 +212,8 @@ _DATASETS = (
         classes=("background", "circle", "square", "triangle"),
         shape=(3, 64, 64),
         counts=(2000, 500),
-        mean=(0.4986, 0.5015, 0.4966),
-        std=(0.2301, 0.2328, 0.2327),
+        mean=(0.5020, 0.5025, 0.4997),
+        std=(0.2254, 0.2299, 0.2292),
         task="segmentation",
     ),
     Info(
