@@ -60,7 +60,7 @@ class Crops(ArrayDataset):
             rng = np.random.Generator(np.random.PCG64([seed, n]))
             parts[n] = _cut(self.paths[n], shape, most, rng)
 
-        DECODERS.run(fill, all_, folder.threads)
+        DECODERS.run(fill, range(len(indices)), folder.threads)
         x = np.concatenate(parts)
         super().__init__(x, x)
 
