@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checks import check_path, pair
-from ..errors import DataError, DTypeError
+from ..errors import DataError
 from .dataset import ArrayDataset, Dataset, Subset
 from .folder import ImageFolder, channel_statistics, split_folder
 from .images import DECODERS, read_image
@@ -37,20 +37,16 @@ class Crops(ArrayDataset):
 
     Raises
     ------
-    DTypeError
-        ``pictures`` is neither.
     DataError
-        A picture cannot be read, or is smaller than a crop.
+        There are no pictures; one cannot be read, or is smaller than a crop.
     """
 
     def __init__(self, pictures: Dataset, seed: int = 0) -> None:
-        folder = pictures.dataset if isinstance(pictures, Subset) else pictures
-        if not isinstance(folder, ImageFolder):
-            raise DTypeError(
-                f"pictures is {type(folder).__name__}: expected an ImageFolder, or a Subset of one"
-            )
-        all_ = np.arange(len(pictures))
-        indices = pictures.indices if isinstance(pictures, Subset) else all_
+        folder, indices = pictures, np.arange(len(pictures) if isinstance(pictures, Dataset) else 0)
+        if isinstance(pictures, Subset):
+            folder, indices = pictures.dataset, pictures.indices
+        if not isinstance(folder, ImageFolder) or not len(indices):
+            raise DataError(f"Crops are cut from an ImageFolder with images, got {pictures!r}")
         shape = folder.shape
         self.paths = [folder.paths[i] for i in indices]
         most = min(_EACH, max(1, _MOST // len(indices)))
