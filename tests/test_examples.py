@@ -17,6 +17,12 @@ needs_mnist = pytest.mark.skipif(
 )
 
 
+needs_cifar = pytest.mark.skipif(
+    xcnn.data.status("cifar10").state != "found",
+    reason="needs: CIFAR-10, in $XCNN_DATA/cifar10-jpeg or downloaded by xcnn train --data cifar10",
+)
+
+
 @pytest.fixture
 def run():
     """``run("moons", "--epochs", 2)`` returns the result of that script's main, on the CPU."""
@@ -108,6 +114,23 @@ def test_autoencoder_mnist(run, tmp_path):
     result = run("autoencoder_mnist", "--limit", 6000, "--epochs", 3, "--pictures", file)
     assert result["error"] < 0.04
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_multi_label(run, capsys):
+    """LeNet-5 instead of ResNet-20, 3 epochs: 0.60 with thresholds, 0.47 with 0.5 for all."""
+    result = run("multi_label", "--network", "lenet5", "--epochs", 3, "--limit", 1000)
+    assert result["chosen"] > max(result["half"], 0.5)
+    assert result["precision"].shape == (6,)
+    assert f"{result['chosen']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.exhaustive  # takes 5 s
+@needs_cifar
+def test_transfer_learning(run):
+    """A third of the epochs: 0.55 from the trained network, 0.45 from random weights."""
+    result = run("transfer_learning", "--epochs", 5, "--limit", 3000)
+    assert result["transferred"] > result["scratch"] + 0.02
+    assert result["transferred"] > 0.5
 
 
 def test_moons(run):

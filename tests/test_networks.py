@@ -138,6 +138,7 @@ PARTS = {
     "FusedMBConv": (4, 4, 3, 1, 2, 0.5),
     "GoogLeNet": (4, 3, True, 0.1),
     "Hourglass": (4, 3, 6, 2),
+    "HourglassBlock": (4,),
     "Inception": (4, 2, (1, 2), (1, 2), 3),
     "InceptionAux": (4, 3),
     "InvertedResidual": (4, 4, 1, 2),

@@ -1,11 +1,14 @@
 """Segmentation: networks against torchvision, generated shapes, folders of masks, the task."""
 
+import re
+
 import numpy as np
 import pytest
 
 import xcnn
 import xcnn.functional as F
 from xcnn import data, init, models, tasks
+from xcnn.cli import main
 from xcnn.data import sources
 from xcnn.errors import ArgumentError, DataError
 
@@ -374,8 +377,9 @@ def test_predictions_as_pictures_words_and_files(task, tmp_path):
     pixels = np.full((3, 24, 20), 200, np.uint8)
     picture = task.draw(pixels, mask)
     colour = task.palette()[2]
-    np.testing.assert_array_equal(picture[:, 11, 12], colour)  # at the contour
-    np.testing.assert_array_equal(picture[:, 6, 6], np.round(200 + 0.45 * (colour - 200.0)))
+    for row, column in ((4, 5), (11, 5), (6, 3), (6, 12)):  # the contour
+        np.testing.assert_array_equal(picture[:, row, column], colour)
+    np.testing.assert_array_equal(picture[:, 6, 6], np.round(200 + 0.6 * (colour - 200.0)))
     assert (picture[:, [0, 20], [0, 9]] == 200).all()
     assert task.draw(pixels[:1], mask).shape == (3, 24, 20)
     ((ending, content),) = task.files(mask).items()
@@ -393,6 +397,33 @@ def test_a_prediction_has_the_size_of_its_picture(task, tmp_path):
     trainer = xcnn.Trainer(task.create_model("unet_light"), loss=task.create_loss())
     mask = task.predict_one(trainer, pixels)
     assert (mask.shape, mask.dtype) == ((45, 61), "uint8")
+
+
+def test_commands(folder, tmp_path, monkeypatch, capsys):
+    """Train on a folder, predict in the pictures' own size, export; the file predicts the same."""
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        assert main([*line.split(), "--device", "cpu"]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out
+
+    out = run("train unet_light --data photos/ --image-size 17 --epochs 1 --out run --quiet")
+    assert re.search(r"test mIoU 0\.\d{3}, pixel accuracy \d+\.\d% after 1 epoch", out)
+    said = run("predict run photos/images --out found")
+    mask = data.read_mask("found/0_mask.png")
+    assert mask.shape == (6, 8)
+    share = np.bincount(mask.ravel(), minlength=3).max() / mask.size
+    assert f"{share:.1%}" in said.splitlines()[0]
+    assert data.read_image("found/0.png", (3, None, None)).shape == (3, 6, 8)
+    assert main(["export", "run", "run.onnx", "--postprocess"]) == 0
+    assert "classes: the class of each pixel" in capsys.readouterr().out
+    assert run("predict run.onnx photos/images --out again") == said
+    for n in range(5):
+        again = data.read_mask(f"again/{n}_mask.png")
+        np.testing.assert_array_equal(again, data.read_mask(f"found/{n}_mask.png"))
 
 
 @pytest.mark.parametrize(

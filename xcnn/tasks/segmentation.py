@@ -116,7 +116,7 @@ class Segmentation(Task):
         colours = xp.moveaxis(self.palette()[prediction], 2, 0)
         is_plain = xp.isin(prediction, [*self._background(), IGNORED])
         picture = xp.broadcast_to(pixels, colours.shape).astype("float32")
-        weight = xp.where(_contours(xp, prediction), 1, 0.45) * ~is_plain
+        weight = xp.where(_contours(xp, prediction), 1, 0.6) * ~is_plain
         return (picture + weight * (colours - picture)).round().astype("uint8")
 
     def files(self, prediction: Any) -> dict[str, bytes]:
@@ -146,8 +146,10 @@ class Segmentation(Task):
 
 
 def _contours(xp: Any, mask: Array) -> Array:
-    """Whether a pixel has another class than the one to its right or below it."""
+    """Whether a pixel has another class than one of its four neighbours."""
     found = xp.zeros(mask.shape, bool)
-    found[:, :-1] |= mask[:, 1:] != mask[:, :-1]
-    found[:-1] |= mask[1:] != mask[:-1]
+    for one, other in ((mask, found), (mask.T, found.T)):
+        differs = one[1:] != one[:-1]
+        other[1:] |= differs
+        other[:-1] |= differs
     return found
