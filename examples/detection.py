@@ -3,8 +3,8 @@
 Trains CenterNet on canvases with 1 to 5 digits, lines and noise, and draws the boxes that it finds
 on one of the test pictures.
 
-Prints the mean average precision on the 300 test pictures: about 0.85 at an IoU of 0.5 after 15
-epochs, which take two minutes.
+Prints the mean average precision on the 300 test pictures: at least 0.9 at an IoU of 0.5 after ten
+epochs, which take a minute.
 """
 
 import argparse
@@ -23,7 +23,11 @@ def main(argv=None):
     print(f"a picture {x.shape}, boxes {y['boxes'].shape}: x1, y1, x2, y2; labels {y['labels']}")
 
     train = DataLoader(
-        dataset.train, 32, shuffle=True, seed=args.seed, transform=task.transform("affine")
+        dataset.train,
+        32,
+        shuffle=True,
+        seed=args.seed,
+        transform=task.transform("zoom,shift,color"),
     )
     test = DataLoader(dataset.test, 100, transform=task.transform())
 
@@ -47,7 +51,7 @@ def main(argv=None):
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--limit", type=int, help="use the first N pictures only", metavar="N")
     parser.add_argument("--picture", default="detection.png", help="file to write", metavar="FILE")
     parser.add_argument("--seed", type=int, default=0)

@@ -30,9 +30,9 @@ def main(argv=None):
     trainer = xcnn.Trainer(model, optimizer, task.create_loss(), metrics=task.measured)
 
     shuffled = {"shuffle": True, "seed": args.seed, "drop_last": is_gan}
-    train = DataLoader(dataset.train, 64, transform=task.transform("none"), **shuffled)
+    train = DataLoader(dataset.train, 32, transform=task.transform("none"), **shuffled)
     test = DataLoader(dataset.test, 256, transform=task.transform())
-    trainer.fit(train, epochs=args.epochs or (60 if is_gan else 20), validation=test)
+    trainer.fit(train, epochs=args.epochs, validation=test)
 
     values = trainer.evaluate(test)
     print(f"\non {len(dataset.test)} test images: {task.result(values, len(dataset.test))}")
@@ -47,7 +47,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=["vae", "gan"], default="vae")
     parser.add_argument("--pictures", help="write a PNG of new digits", metavar="FILE")
-    parser.add_argument("--epochs", type=int, help="default: 20, of a GAN 60")
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--limit", type=int, help="use the first N images only", metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")

@@ -6,7 +6,7 @@ hand becomes a right one. ``--pictures FILE`` writes some test pictures with the
 and the ones that were found below.
 
 Prints the share of the joints of the 300 test pictures that are found within a tenth of their
-figure's size: about 88 %.
+figure's size: about 96 %.
 """
 
 import argparse

@@ -167,7 +167,11 @@ OPERATORS = "add getitem matmul mul pow rmatmul rsub truediv"
 
 
 def public(module):
-    names = [name for name in module.__all__ if name not in FILES | {"Batch", "prefetch"}]
+    names = [
+        name
+        for name in module.__all__
+        if name not in FILES | {"Batch", "BatchTransform", "Move", "prefetch"}
+    ]
     found = {name: getattr(module, name) for name in names}
     return {n: v for n, v in found.items() if callable(v) and v not in ABSTRACT}
 

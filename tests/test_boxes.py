@@ -163,6 +163,23 @@ def test_suppression(backend):
         assert found.tolist() == picked(a, scores, threshold, classes)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_suppression_as_by_torchvision(ops):
+    """The operators of torchvision itself, where they are compiled for the PyTorch that is here."""
+    import torch
+
+    for a, scores, threshold, classes in cases():
+        arrays = torch.tensor(a), torch.tensor(scores)
+        try:
+            expected = ops.nms(*arrays, threshold).tolist()
+        except (NotImplementedError, RuntimeError):
+            pytest.skip("torchvision is for another build of PyTorch")
+        assert F.nms(a, scores, threshold).tolist() == expected
+        found = F.batched_nms(a, scores, classes, threshold).tolist()
+        each = ops.boxes._batched_nms_vanilla(*arrays, torch.tensor(classes), threshold)
+        assert sorted(found) == sorted(each.tolist())
+
+
 def test_suppression_in_blocks(backend, monkeypatch):
     """Chains of boxes that overlap with the next one need the most rounds to settle."""
     monkeypatch.setattr(F.boxes, "_BLOCK", 32)

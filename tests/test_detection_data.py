@@ -155,11 +155,10 @@ def test_boxes_outside_or_without_area(folder):
         data = CocoDetection(folder, file, size=(20, 40))
     first, second = (str(w.message) for w in caught)
     assert first == (
-        f"{file}: 3 of 6 boxes, the first of annotation 12: it has no area inside of the picture "
-        "and is left out"
+        f"{file}: boxes without area in their picture, left out: 3 of 6 (the first: annotation 12)"
     )
-    assert second.startswith(
-        f"{file}: 2 of 6 boxes, the first of annotation 10: it reaches outside"
+    assert second == (
+        f"{file}: boxes cut off at the edges of their picture: 2 of 6 (the first: annotation 10)"
     )
     _, y = data[0]
     np.testing.assert_array_equal(y["boxes"], [[0, 2, 5, 8], [30, 10, 40, 20], [0, 0, 40, 20]])
@@ -222,6 +221,21 @@ def test_unusable_pictures_can_be_left_out(folder):
         CocoDetection(folder, stored(folder, content), on_error="skip")
     with pytest.raises(ArgumentError, match="on_error"):
         CocoDetection(folder, stored(folder, coco([[1, 1, 3, 3]])), on_error="ignore")
+
+
+def test_a_truncated_picture(folder):
+    content = coco([[1, 1, 3, 3]])
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 40), np.uint8)).save(
+        folder / "2.png"
+    )
+    whole = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(whole[: len(whole) // 2])
+    file = stored(folder, content)
+    data = CocoDetection(folder, file)
+    with pytest.raises(DataError, match=r"2\.png cannot be read .*--skip-unreadable"):
+        data[1]
+    with pytest.warns(UserWarning, match="1 of 2 pictures are left out"):
+        assert len(CocoDetection(folder, file, on_error="skip")) == 1
 
 
 def test_a_turned_photograph(folder):
@@ -324,15 +338,27 @@ def test_voc(tmp_path):
     assert "train" in repr(splits.train)
 
 
+def test_boxes_outside_of_voc(tmp_path):
+    voc(tmp_path, ["a"])
+    voc(tmp_path, ["b"], x=-7)
+    voc(tmp_path, ["c"], x=30)  # right of xmax
+    with pytest.warns(UserWarning, match="boxes") as caught:
+        data = VOCDetection(tmp_path)
+    assert [str(w.message).split("the first: ")[1] for w in caught] == [
+        f"object 1 of {name}.xml)" for name in "cb"
+    ]
+    assert (data.batch(np.arange(3))[1]["labels"] == [[0], [0], [-1]]).all()
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("<annotation>", "not in Pascal VOC's format"),
         ("", "not in Pascal VOC's format"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "document type declaration"),
-        (XML.format(x="nan", difficult=0), "xmin of object 1 is 'nan'"),
-        (XML.format(x="", difficult=0), "xmin of object 1 is ''"),
-        (XML.format(x=5, difficult=0).replace("cat", " "), "object 1 has no name"),
+        (XML.format(x="nan", difficult=0), "xmin of object 1 of b.xml is 'nan'"),
+        (XML.format(x="", difficult=0), "xmin of object 1 of b.xml is ''"),
+        (XML.format(x=5, difficult=0).replace("cat", " "), "object 1 of b.xml has no name"),
         (XML.format(x=5, difficult=0).replace(">40<", ">wide<"), "size is 'wide'"),
     ],
 )

@@ -17,6 +17,12 @@ needs_mnist = pytest.mark.skipif(
 )
 
 
+needs_cifar = pytest.mark.skipif(
+    xcnn.data.status("cifar10").state != "found",
+    reason="needs: CIFAR-10, in $XCNN_DATA/cifar10-jpeg or downloaded by xcnn train --data cifar10",
+)
+
+
 @pytest.fixture
 def run():
     """``run("moons", "--epochs", 2)`` returns the result of that script's main, on the CPU."""
@@ -110,6 +116,23 @@ def test_autoencoder_mnist(run, tmp_path):
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
+def test_multi_label(run, capsys):
+    """LeNet-5 instead of ResNet-20, 3 epochs: 0.60 with thresholds, 0.47 with 0.5 for all."""
+    result = run("multi_label", "--network", "lenet5", "--epochs", 3, "--limit", 1000)
+    assert result["chosen"] > max(result["half"], 0.5)
+    assert result["precision"].shape == (6,)
+    assert f"{result['chosen']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.exhaustive  # takes 5 s
+@needs_cifar
+def test_transfer_learning(run):
+    """A third of the epochs: 0.55 from the trained network, 0.45 from random weights."""
+    result = run("transfer_learning", "--epochs", 5, "--limit", 3000)
+    assert result["transferred"] > result["scratch"] + 0.02
+    assert result["transferred"] > 0.5
+
+
 def test_moons(run):
     """A quarter of the epochs is enough."""
     accuracies = run("moons", "--epochs", 5)
@@ -161,6 +184,29 @@ def test_stick_figures(run, tmp_path):
 
 
 @pytest.mark.exhaustive
+def test_super_resolution(run, tmp_path):
+    """Few crops, one epoch: worse than bicubic interpolation, not 0.5 dB better."""
+    try:
+        xcnn.data.load("photo-crops", limit=1)
+    except xcnn.errors.XcnnError as error:
+        pytest.skip(str(error))
+    file = tmp_path / "pictures.png"
+    values = run("super_resolution", "--limit", 48, "--epochs", 1, "--pictures", file)
+    assert 33 < values["psnr_bicubic"] < 36
+    assert values["psnr"] > 20
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_style_transfer(run, tmp_path, capsys):
+    """Few images, one epoch, 20 steps: the accuracy means nothing."""
+    file = tmp_path / "pictures.png"
+    options = ("--limit", 200, "--epochs", 1, "--steps", 20, "--pictures", file)
+    result = run("style_transfer", *options)
+    assert f"{result['accuracy']:.2%}" in capsys.readouterr().out
+    assert result["style"][-1] < result["style"][0] / 4
+    assert result["content"][0] == 0
+
+
 def test_segmentation(run, capsys):
     """A thirtieth of the pictures, half of the epochs."""
     result = run("segmentation", "--epochs", 6, "--limit", 64)

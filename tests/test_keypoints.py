@@ -90,6 +90,7 @@ def test_pck(backend):
 def test_against_pytorch():
     """The same weights and batches: losses of 20 steps of Adam."""
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # the arrays are small
     model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 7, 3, padding=1))
     layers = (
         torch.nn.Conv2d(1, 8, 3, padding=1),

@@ -47,7 +47,7 @@ def splits(count=12, size=24):
 
 @needs_photographs
 def test_photos():
-    found = data.load("photos", limit=30)
+    found = data.load("photo-crops", limit=30)
     x, y = found.train.arrays
     assert x.shape == (30, 3, 96, 96)
     assert x.dtype == np.uint8
@@ -70,7 +70,7 @@ def places(image, crop):
 def test_photos_without_the_packages(monkeypatch):
     monkeypatch.setattr(photos, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install scikit-image pillow, or pass .* --data FOLD"):
-        data.load("photos")
+        data.load("photo-crops")
 
 
 def test_crops_of_a_folder(tmp_path):
@@ -306,7 +306,7 @@ def test_an_exported_network_takes_any_size(tmp_path):
 @pytest.mark.exhaustive
 def test_a_short_training_is_better_than_bicubic_interpolation():
     """Two epochs; 15 gain more than 0.5 dB."""
-    found = data.load("photos")
+    found = data.load("photo-crops")
     task = tasks.SuperResolution.of_data(found)
     xcnn.manual_seed(0)
     model = nn.Sequential(task.create_model("edsr_small"))

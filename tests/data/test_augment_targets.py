@@ -1,8 +1,10 @@
 """Targets that follow pictures through augmentations: against the pixels, loops and torchvision."""
 
+import math
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xcnn.data import (
@@ -135,6 +137,7 @@ def spots(height, width, boxes):
     return x
 
 
+@settings(max_examples=12)
 @given(st.integers(9, 40), st.integers(9, 40), st.integers(0, 2**32))
 def test_boxes_and_points_stay_on_what_they_mark(height, width, seed):
     draw = rng(seed)
@@ -170,10 +173,16 @@ def test_boxes_and_points_stay_on_what_they_mark(height, width, seed):
 def _sample(x, matrices):
     """Nearest pixels of (N, 1, H, W), in loops."""
     result = np.zeros_like(x)
-    for n, _, i, j in np.ndindex(x.shape):
-        row, column = np.floor(matrices[n] @ (i, j, 1) + 0.5).astype(int)
-        if 0 <= row < x.shape[2] and 0 <= column < x.shape[3]:
-            result[n, 0, i, j] = x[n, 0, row, column]
+    height, width = x.shape[2:]
+    for n, ((a, b, c), (d, e, f)) in enumerate(matrices.tolist()):
+        for i in range(height):
+            for j in range(width):
+                row, column = (
+                    math.floor(a * i + b * j + c + 0.5),
+                    math.floor(d * i + e * j + f + 0.5),
+                )
+                if 0 <= row < height and 0 <= column < width:
+                    result[n, 0, i, j] = x[n, 0, row, column]
     return result
 
 
@@ -215,6 +224,14 @@ def test_a_box_is_removed_when_little_of_it_is_left():
         assert (found["labels"][:, 1:] == -1).all()  # half a pixel wide; no box
         assert not found["boxes"][:, 1:].any()
         assert found["crowd"] is y["crowd"]
+
+
+def test_pictures_without_boxes(backend):
+    y = {"boxes": np.zeros((2, 0, 4), "float32"), "labels": np.zeros((2, 0), int)}
+    for transform in (EXACT[0], RESIZED, POLICIES[0]):
+        _, found = on(backend, WithTarget(transform, "boxes"), pictures(2), y)
+        assert (found["boxes"].shape, found["boxes"].dtype) == ((2, 0, 4), "float32")
+        assert found["labels"].shape == (2, 0)
 
 
 def test_pairs_change_places_in_mirrored_pictures():
@@ -389,6 +406,7 @@ BOXES = targets("boxes", 2)
         ("masks", np.zeros((2, 24, 24), bool), DTypeError, "masks: got bool, expected integers"),
         ("masks", np.zeros((2, 24, 24), "int8"), ArgumentError, "fill=255 cannot be stored"),
         ("boxes", BOXES["boxes"], DataError, "expected a dict of boxes and labels"),
+        ("boxes", {"boxes": BOXES["boxes"]}, DataError, "y is a dict of boxes: expected a dict of"),
         ("boxes", {**BOXES, "labels": np.zeros((2, 2), int)}, ShapeError, "labels of the boxes"),
         ("boxes", {**BOXES, "boxes": BOXES["boxes"].astype(int)}, DTypeError, "expected floats"),
         ("keypoints", np.zeros((2, 3, 4), "float32"), ShapeError, r"expected \(2, any, 2\) or"),

@@ -763,6 +763,8 @@ CALLS = [
             lambda x: F.nms(x[:, :4], x[:, 4], 0.3),
             lambda x: F.batched_nms(x[:, :4], x[:, 4], (x[:, 4] * 3).long() - 1, 0.3),
             lambda x: x[F.nms(x[:, :4], x[:, 4], 0.3)],
+            lambda x: F.generalized_box_iou(F.box_convert(x[:, :4], "xywh", "xyxy"), BOXES[:, :4]),
+            lambda x: F.clip_boxes_to_image(x[:, :4], (1, 2)),
         ),
         BOXES,
     ),
@@ -831,8 +833,8 @@ def test_every_function_has_a_case():
         assert operation_name(name) in known or is_part, name
 
 
-#: operations behind methods of Tensor
-INNER = "_store", "setitem", "sliding_windows"
+#: operations behind methods of Tensor, and of networks
+INNER = "_store", "setitem", "sliding_windows", "nms_mask"
 
 
 def operation_name(name):

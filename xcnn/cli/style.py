@@ -1,7 +1,7 @@
 """Paint a picture in the style of another one.
 
 xcnn style photo.jpg painting.jpg --features vgg19-dcbb9e9d.pth
-xcnn style photo.jpg painting.jpg --features vgg.safetensors --steps 100 --out new.png
+xcnn style photo.jpg painting.jpg --features vgg.safetensors --steps 100
 """
 
 from __future__ import annotations

@@ -202,16 +202,16 @@ def _read_xml(file: Path, image: Path | None) -> Picture:
             name = root.findtext("filename") or file.stem
             raise DataError(f"its picture {Path(name).stem} is not in JPEGImages")
         size = [root.findtext(f"size/{k}") for k in ("height", "width")]
-        things = [_voc_thing(node, n) for n, node in enumerate(root.findall("object"), 1)]
+        nodes = enumerate(root.findall("object"), 1)
+        things = [_voc_thing(node, f"object {n} of {file.name}") for n, node in nodes]
         numbers = [int(_number(text, "size")) for text in size if text is not None]
         # tools that do not know the size write 0
         is_known = len(numbers) == 2 and min(numbers) > 0
         return Picture(str(image), (numbers[0], numbers[1]) if is_known else None, things)
 
 
-def _voc_thing(node: Any, number: int) -> Thing:
+def _voc_thing(node: Any, where: str) -> Thing:
     """Pixels are counted from 1 in VOC, and the last one is inside of the box."""
-    where = f"object {number}"
     name = (node.findtext("name") or "").strip()
     if not name:
         raise DataError(f"{where} has no name")

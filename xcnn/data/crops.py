@@ -38,15 +38,15 @@ class Crops(ArrayDataset):
     Raises
     ------
     DataError
-        A picture cannot be read, or is smaller than a crop.
+        There are no pictures; one cannot be read, or is smaller than a crop.
     """
 
     def __init__(self, pictures: Dataset, seed: int = 0) -> None:
-        all_ = np.arange(len(pictures))
-        folder, indices = pictures, all_
+        folder, indices = pictures, np.arange(len(pictures) if isinstance(pictures, Dataset) else 0)
         if isinstance(pictures, Subset):
             folder, indices = pictures.dataset, pictures.indices
-        assert isinstance(folder, ImageFolder)  # for mypy
+        if not isinstance(folder, ImageFolder) or not len(indices):
+            raise DataError(f"Crops are cut from an ImageFolder with images, got {pictures!r}")
         shape = folder.shape
         self.paths = [folder.paths[i] for i in indices]
         most = min(_EACH, max(1, _MOST // len(indices)))
@@ -56,7 +56,7 @@ class Crops(ArrayDataset):
             rng = np.random.Generator(np.random.PCG64([seed, n]))
             parts[n] = _cut(self.paths[n], shape, most, rng)
 
-        DECODERS.run(fill, all_, folder.threads)
+        DECODERS.run(fill, range(len(indices)), folder.threads)
         x = np.concatenate(parts)
         super().__init__(x, x)
 

@@ -6,6 +6,7 @@ import operator
 import os
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .splits import DataSplits, split, subsample
 
 _TESTS = ("test", "val", "valid", "validation")  # in the order in which they are looked for
 _ROBOFLOW = "_annotations.coco.json"
+_ADVICE = 'Repair or remove it, or leave such pictures out: on_error="skip", --skip-unreadable'
 
 
 class DetectionDataset(Dataset):
@@ -55,11 +57,11 @@ class DetectionDataset(Dataset):
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
         self.classes, self._source = classes, source
-        checked = DECODERS.run(_check, pictures, self.threads)
+        check = partial(_check, shape=self.shape if on_error == "skip" else None)
+        checked = DECODERS.run(check, pictures, self.threads)
         problems = [found for found in checked if isinstance(found, str)]
         if problems and (on_error == "refuse" or len(problems) == len(pictures)):
-            advice = 'Repair or remove it, or leave such pictures out: on_error="skip"'
-            raise DataError(f"{problems[0]}. {advice}")
+            raise DataError(f"{problems[0]}. {_ADVICE}")
         if problems:
             title = f"{source}: {len(problems)} of {len(pictures)} pictures are left out:"
             warnings.warn("\n  ".join([title, *problems]), stacklevel=3)
@@ -85,9 +87,9 @@ class DetectionDataset(Dataset):
         edges = np.repeat(np.array(sizes, float).reshape(-1, 2)[:, [1, 0, 1, 0]], counts, 0)
         inside = np.clip(boxes, 0, edges)
         has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
-        self._warn(~has_area, things, "has no area inside of the picture and is left out")
+        self._warn(~has_area, things, "without area in their picture, left out")
         is_cut = (np.abs(inside - boxes) > 1).any(axis=1)  # less is rounding
-        self._warn(is_cut & has_area, things, "reaches outside of the picture and is cut off there")
+        self._warn(is_cut & has_area, things, "cut off at the edges of their picture")
         areas = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
         given = np.array([np.nan if t.area is None else t.area for t in things], float)
         zoom = np.array(self.shape[:0:-1] * 2) / edges  # width, height, width, height
@@ -105,8 +107,8 @@ class DetectionDataset(Dataset):
     def _warn(self, which: np.ndarray, things: list[Any], text: str) -> None:
         if which.any():
             first = things[int(which.argmax())].where
-            count = f"{which.sum()} of {len(things)} boxes, the first of {first}"
-            warnings.warn(f"{self._source}: {count}: it {text}", stacklevel=5)
+            count = f"{which.sum()} of {len(things)} (the first: {first})"
+            warnings.warn(f"{self._source}: boxes {text}: {count}", stacklevel=5)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -121,7 +123,7 @@ class DetectionDataset(Dataset):
         """Read several pictures: uint8 (N, C, H, W), and a dict of arrays (N, M, ...)."""
         indices = np.asarray(indices)
         paths = [self.paths[i] for i in indices.tolist()]
-        x = read_images(lambda path: read_image(path, self.shape), paths, self.shape, self.threads)
+        x = read_images(self._read, paths, self.shape, self.threads)
         places = np.arange(self._counts.max(initial=0))
         is_there = places < self._counts[indices, None]
         rows = np.where(is_there, self._starts[indices, None] + places, -1)
@@ -130,6 +132,12 @@ class DetectionDataset(Dataset):
             fill = np.full((1, *of.shape[1:]), -1 if name == "labels" else 0, of.dtype)
             y[name] = np.concatenate([of, fill])[rows]
         return x, y
+
+    def _read(self, path: str) -> np.ndarray:
+        try:
+            return read_image(path, self.shape)
+        except DataError as error:
+            raise DataError(f"{error}. {_ADVICE}") from error
 
     def class_counts(self, indices: Any = slice(None)) -> np.ndarray:
         """The number of objects of each class, int64 (classes,), in all pictures or some."""
@@ -369,10 +377,12 @@ def _source(root: Any, image_set: str | None) -> str:
     return f"{root} ({image_set})" if image_set else f"{root}"
 
 
-def _check(picture: Picture) -> tuple[int, int] | str:
-    """(height, width) of a picture's file, or what is wrong with it."""
+def _check(picture: Picture, shape: Any) -> tuple[int, int] | str:
+    """(height, width) of a picture's file, or what is wrong with it; with a shape, all is read."""
     try:
         size = image_size(picture.path)
+        if shape is not None:
+            read_image(picture.path, shape)
     except DataError as error:
         return str(error)
     if picture.size in (None, size):

@@ -17,6 +17,7 @@ from ..checks import Pair, are_ints, check_flag, check_path
 from ..errors import ArgumentError, DataError, missing_package
 from ..files import open_file, reading
 from ..threads import Pool
+from .dataset import describe
 
 DECODERS = Pool("xcnn-decode")
 THREADS = min(8, os.cpu_count() or 1)
@@ -132,7 +133,9 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             return _read_npy(path).shape[-2:]
         with open_file(path) as file:
             image = _identified(file)
-            is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            # Pillow would decode the pixels of a PNG file to look behind them
+            is_plain = image.format == "PNG" and "exif" not in image.info
+            is_turned = not is_plain and image.getexif().get(_ORIENTATION, 1) >= 5
         width, height = image.size[::-1] if is_turned else image.size
     return height, width
 
@@ -157,12 +160,13 @@ def encode_image(
     ArgumentError
         If ``pixels`` have another dtype or shape.
     """
-    if pixels.ndim == 2:
+    if getattr(pixels, "ndim", 0) == 2:
         pixels = pixels[None]
     kinds = {1: 0 if palette is None else 3, 3: 2, 4: 6}
-    if pixels.ndim != 3 or len(pixels) not in kinds or pixels.dtype != np.uint8 or not pixels.size:
+    is_picture = getattr(pixels, "ndim", 0) == 3 and len(pixels) in kinds and pixels.size > 0
+    if not is_picture or pixels.dtype != np.uint8:
         raise ArgumentError(
-            f"pixels are {pixels.dtype} {pixels.shape}: expected uint8 (1, 3 or 4, height, width)"
+            f"pixels: {describe(pixels)}: expected uint8 (1, 3 or 4, height, width)"
         )
     channels, height, width = pixels.shape
     rows = pixels.transpose(1, 2, 0).reshape(height, width * channels)

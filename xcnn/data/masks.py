@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
-from ..errors import DataError
+from ..errors import DataError, ShapeError
 from ..files import open_file, reading
-from .dataset import Batch, Dataset, Subset
+from .dataset import Batch, Dataset, Subset, describe
 from .folder import TEST_FOLDERS, channel_statistics, image_files
 from .images import (
     DECODERS,
@@ -224,7 +224,9 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None)
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a mask (H, W) to (height, width), by the nearest pixel."""
-    old = mask.shape
+    old, size = getattr(mask, "shape", ()), pair(size, "size")
+    if len(old) != 2 or 0 in old:
+        raise ShapeError(f"mask is {describe(mask)}: expected (height, width)")
     rows, columns = (((np.arange(n) + 0.5) * old[i] / n).astype(int) for i, n in enumerate(size))
     return mask[np.ix_(rows, columns)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_path
+from ..checks import check_choice, check_path, check_text
 from ..errors import ArgumentError, DataError
 from .dataset import Dataset, Subset
 from .folder import TEST_FOLDERS, limited_splits, readable
@@ -81,6 +81,7 @@ def load_table_folder(
     path = os.path.abspath(Path(check_path("root", root)).expanduser())
     if on_error not in ("refuse", "skip"):
         raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
+    check_text("table", table)
     is_values = check_choice("kind", kind, ("labels", *_EXAMPLES)) != "labels"
     parts = [name for name in ("train", *TEST_FOLDERS) if os.path.isfile(f"{path}/{name}/{table}")]
     has_parts = "train" in parts

@@ -6,9 +6,10 @@ import difflib
 import re
 from typing import Any
 
+from ..checks import check_text
 from ..errors import ArgumentError, show
 from ..nn import Loss
-from .metric import BY_NAME, Metric
+from .metric import BY_NAME, Metric, check_loss
 from .regression import LossTerm
 
 _ALIASES = {"roc_auc": "auroc", "map": "average_precision", "miou": "iou"}
@@ -40,6 +41,7 @@ def title(name: str) -> str:
     >>> xcnn.metrics.title("iou"), xcnn.metrics.title("top_5_accuracy")
     ('IoU', 'Top 5 accuracy')
     """
+    name = check_text("name", name)
     return _TITLES.get(name, name.replace("_", " ").capitalize())
 
 
@@ -69,6 +71,7 @@ def create(name: str | Metric, loss: Loss | None = None, **settings: Any) -> Met
     >>> 0 <= f1.compute() <= 1
     True
     """
+    loss = None if loss is None else check_loss(loss)
     metric = name if isinstance(name, Metric) else _build(str(name), loss, settings)
     if loss is not None:
         metric.match_loss(loss)

@@ -44,7 +44,12 @@ from .weights import read_weights as read_weights
 
 __all__ = [
     "PARTS",
+    "BoxLoss",
+    "CenterNetLoss",
+    "CenterNetOutput",
     "Features",
+    "SSDLoss",
+    "SSDOutput",
     "classifiers",
     "create",
     "default",

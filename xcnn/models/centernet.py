@@ -22,7 +22,7 @@ STRIDE = 4
 
 
 class CenterNetOutput(NamedTuple):
-    """What a :class:`CenterNet` returns, for cells of 4×4 pixels.
+    """What CenterNet returns, for cells of 4×4 pixels.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ def centernet_resnet18(num_classes: int = 80, input_shape: ImageShape = (3, 512,
 
 
 class CenterNetLoss(BoxLoss):
-    """The loss of :class:`CenterNet`: of the heatmap, the sizes and the offsets.
+    """The loss of CenterNet: of the heatmap, the sizes and the offsets.
 
     The wanted heatmap is 1 at the centre of each object of the class and falls off around it like
     a Gaussian, of standard deviations 0.54 / 6 of the object's width and height and at least 1/6 of
@@ -198,7 +198,7 @@ class CenterNetLoss(BoxLoss):
         backend, dtype = heatmap.backend, heatmap.dtype
         xp = backend.xp
         with backend.active():
-            boxes, labels = boxes_and_labels(target, dtype)
+            boxes, labels = boxes_and_labels(target, heatmap, heatmap.shape[1])
             boxes /= STRIDE
             centres, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
             last = xp.asarray(heatmap.shape[:1:-1], dtype) - 1
@@ -220,7 +220,7 @@ class CenterNetLoss(BoxLoss):
         return loss / divisor
 
     def divisor(self, output: Any, target: Any) -> Any:
-        _, labels = boxes_and_labels(target, output[0].dtype)
+        _, labels = boxes_and_labels(target, output[0], output[0].shape[1])
         return output[0].backend.xp.maximum((labels >= 0).sum(axis=1), 1).sum()
 
     def prediction(self, output: Any) -> dict[str, Tensor]:

@@ -21,10 +21,10 @@ class DCGAN(nn.Module):
     """See :func:`dcgan`."""
 
     def __init__(self, input_shape: ImageShape, latent: int, width: int) -> None:
-        channels, height, width_ = input_shape
-        count = _halvings(height, width_)
+        channels, *size = input_shape
+        count = _halvings(size)
         widths = [width * 2**i for i in range(count)]
-        small = (widths[-1], height >> count, width_ >> count)
+        small = (widths[-1], *(n >> count for n in size))
         self.latent = latent
         self.generator = _generator(latent, small, channels, widths)
         self.discriminator = _discriminator(small, channels, widths)
@@ -35,20 +35,19 @@ class DCGAN(nn.Module):
                 init.normal_(weight, 0, 0.02)
 
     def forward(self, x: Any) -> dict[str, Tensor]:
+        real = self.discriminator(x)
         with nullcontext() if self.training else random.seeded(0):
-            fake = self.generate(len(x))
-        output = {"real": self.discriminator(x), "fake": self.discriminator(fake.detach())}
+            drawn = self.generator(self._noise(len(real), real.dtype))
+        output = {"real": real, "fake": self.discriminator(drawn.detach())}
         with _frozen(self.discriminator):
-            return {**output, "fooled": self.discriminator(fake)}
-
-    def generate(self, count: int) -> Tensor:
-        """Draw new pictures (count, C, H, W), from -1 to 1."""
-        noise = creation.randn(count, self.latent, dtype=self.dtype, device=self.backend)
-        return self.generator(noise)
+            return {**output, "fooled": self.discriminator(drawn)}
 
     def sample(self, count: int) -> Tensor:
         """Draw new pictures (count, C, H, W), from 0 to 1."""
-        return self.generate(count) * 0.5 + 0.5
+        return self.generator(self._noise(count, self.dtype)) * 0.5 + 0.5
+
+    def _noise(self, count: int, dtype: Any) -> Tensor:
+        return creation.randn(count, self.latent, dtype=dtype, device=self.backend)
 
 
 @register_network
@@ -100,12 +99,10 @@ def dcgan(
     return DCGAN(quarter_shape(input_shape, "dcgan"), latent, width)
 
 
-def _halvings(height: int, width: int) -> int:
+def _halvings(size: list[int]) -> int:
     """How often an image can be halved with at least 4×4 pixels left; at least twice."""
     count = 2
-    while height % 2 ** (count + 1) == 0 == width % 2 ** (count + 1) and (
-        min(height, width) >> (count + 1) >= 4
-    ):
+    while all(n % 2 ** (count + 1) == 0 and n >> (count + 1) >= 4 for n in size):
         count += 1
     return count
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .. import functional as F
 from .. import nn
 from ..arrays import Array
 from ..checks import pair
+from ..errors import DTypeError, ShapeError
 from ..tensor import Tensor, operation
 
 #: predictions with a lower score are none
@@ -54,14 +56,30 @@ class BoxLoss(nn.Loss):
         return {"boxes": boxes, "scores": scores, "labels": F.where(exists, labels, -1)}
 
 
-def boxes_and_labels(target: Any, dtype: Any) -> tuple[Array, Array]:
-    """The arrays of a target, with room for at least one object; crowds are not objects."""
+def boxes_and_labels(target: Any, like: Tensor, classes: int) -> tuple[Array, Array]:
+    """The arrays of a target, with room for at least one object; crowds are not objects.
+
+    Raises
+    ------
+    DTypeError, ShapeError, ArgumentError
+        Not such a target, or not one of pictures of the batch; a class out of range (on a CPU).
+    """
+    if not isinstance(target, Mapping) or not {"boxes", "labels"} <= target.keys():
+        raise DTypeError(
+            f"the target is {type(target).__name__}: expected a dict of 'boxes' and 'labels'"
+        )
     boxes, labels = (Tensor.of(target[name]) for name in ("boxes", "labels"))
+    if boxes.shape != (*labels.shape, 4) or labels.ndim != 2 or len(labels) != len(like):
+        raise ShapeError(
+            f"the target has boxes {boxes.shape} and labels {labels.shape}: expected (N, M, 4) and "
+            f"(N, M) for a batch of N={len(like)} pictures"
+        )
     if "crowd" in target:
         labels = F.where(Tensor.of(target["crowd"]), -1, labels)
     if not labels.shape[1]:
         boxes, labels = F.pad(boxes, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
-    return boxes.data.astype(dtype), labels.data
+    labels.backend.check_class_indices(labels.data, classes, -1)
+    return boxes.data.astype(like.dtype), labels.data
 
 
 @operation

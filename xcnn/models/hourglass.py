@@ -14,7 +14,8 @@ from .registry import ImageShape, image_shape, register_block, register_network
 __all__ = ["hourglass"]
 
 
-class _Residual(nn.Module):
+@register_block
+class HourglassBlock(nn.Module):
     """Two 3×3 convolutions beside a connection."""
 
     def __init__(self, width: int) -> None:
@@ -32,8 +33,10 @@ class Hourglass(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, width: int, depth: int) -> None:
         self.stem = conv_norm(in_channels, width, activation=nn.ReLU())
-        self.skip, self.down, self.up = ([_Residual(width) for _ in range(depth)] for _ in range(3))
-        self.bottom = _Residual(width)
+        self.skip, self.down, self.up = (
+            [HourglassBlock(width) for _ in range(depth)] for _ in range(3)
+        )
+        self.bottom = HourglassBlock(width)
         self.head = nn.Conv2d(width, num_classes, 1, nonlinearity="linear")
         init.normal_(self.head.weight, std=0.001)  # heatmaps are nearly 0 everywhere
 

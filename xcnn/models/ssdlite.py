@@ -30,7 +30,7 @@ _CENTRE, _SIZE = 10.0, 5.0
 
 
 class SSDOutput(NamedTuple):
-    """What an :class:`SSDLite` returns, for A default boxes.
+    """What SSDlite returns, for A default boxes.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ def default_boxes(xp: Any, height: int, width: int) -> Array:
 
 
 class SSDLoss(BoxLoss):
-    """The loss of :class:`SSDLite`, torchvision's: of the boxes and of the classes.
+    """The loss of SSDlite, torchvision's: of the boxes and of the classes.
 
     A default box is matched with the object that it overlaps most, if the intersection over union
     is at least 0.5; each object also with the default box that overlaps it most. The loss is the
@@ -206,9 +206,11 @@ class SSDLoss(BoxLoss):
         with like.backend.active():
             return default_boxes(like.backend.xp, *self.input_size).astype(like.dtype)
 
-    def _matches(self, anchors: Array, target: Any, xp: Any) -> tuple[Array, Array, Array]:
+    def _matches(self, anchors: Array, target: Any, output: Any) -> tuple[Array, Array, Array]:
         """For each default box the number of its object, or -1; the boxes and labels of all."""
-        boxes, labels = boxes_and_labels(target, anchors.dtype)
+        codes, logits = output
+        xp = codes.backend.xp
+        boxes, labels = boxes_and_labels(target, codes, logits.shape[2] - 1)
         numbers = xp.arange(len(labels))
         exists = labels >= 0
         overlaps = F.box_iou(boxes, anchors).data  # (N, M, A)
@@ -226,7 +228,7 @@ class SSDLoss(BoxLoss):
         xp = backend.xp
         anchors = self._anchors(codes)
         with backend.active():
-            matches, boxes, labels = self._matches(anchors, target, xp)
+            matches, boxes, labels = self._matches(anchors, target, output)
             is_object = matches >= 0
             at = xp.arange(len(labels))[:, None], xp.maximum(matches, 0)
             matched = xp.where(is_object[..., None], boxes[at], anchors)
@@ -245,7 +247,7 @@ class SSDLoss(BoxLoss):
     def divisor(self, output: Any, target: Any) -> Any:
         codes, xp = output[0], output[0].backend.xp
         with codes.backend.active():
-            matches, _, _ = self._matches(self._anchors(codes), target, xp)
+            matches, _, _ = self._matches(self._anchors(codes), target, output)
             return xp.maximum((matches >= 0).sum(), 1)
 
     def prediction(self, output: Any) -> dict[str, Tensor]:
@@ -280,7 +282,7 @@ def _encoded(xp: Any, boxes: Array, anchors: Array) -> Array:
 
 
 def _decoded(codes: Tensor, anchors: Tensor) -> Tensor:
-    """The boxes (N, A, 4): the reverse of :func:`_encoded`."""
+    """The boxes (N, A, 4): the reverse of ``_encoded``."""
     unit = anchors[:, 2:] - anchors[:, :2]
     centres = codes[..., :2] / _CENTRE * unit + (anchors[:, :2] + unit * 0.5)
     largest = math.log(1000 / 16)

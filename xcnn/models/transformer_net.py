@@ -65,14 +65,12 @@ class TransformerNet(nn.Module):
             setattr(self, f"in{n}", nn.InstanceNorm2d(count * width, affine=True))
 
     def forward(self, x: Any) -> Tensor:
-        down = (self.conv1, self.in1), (self.conv2, self.in2), (self.conv3, self.in3)
-        up = (self.deconv1, self.in4), (self.deconv2, self.in5)
-        for conv, norm in down:
-            x = F.relu(norm(conv(x)))
-        for n in range(1, 6):
-            x = getattr(self, f"res{n}")(x)
-        for conv, norm in up:
-            x = F.relu(norm(conv(x)))
+        convolutions = self.conv1, self.conv2, self.conv3, self.deconv1, self.deconv2
+        for n, conv in enumerate(convolutions, 1):
+            x = F.relu(getattr(self, f"in{n}")(conv(x)))
+            if n == 3:
+                for i in range(1, 6):
+                    x = getattr(self, f"res{i}")(x)
         return self.deconv3(x)
 
 

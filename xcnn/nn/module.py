@@ -656,6 +656,8 @@ def matching_parameters(
     >>> for parameter in nn.matching_parameters(layers, "0.*").values():
     ...     parameter.requires_grad = False
     """
+    if not isinstance(module, Module):
+        raise DTypeError(f"module is {type(module).__name__}: expected a Module")
     parameters = dict(module.named_parameters())
     found: dict[str, Parameter] = {}
     for pattern in check_texts(argument, [patterns] if isinstance(patterns, str) else patterns):

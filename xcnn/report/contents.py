@@ -150,7 +150,8 @@ def overview(
             if rows and rows[-1].get(name) is not None:
                 add(f"{part} {quantity}", *_result(name, rows[-1][name], columns))
                 break
-    for quantity in () if run.task is None else run.task.measured:
+    measured = () if run.task is None else run.task.measured
+    for quantity in (m if isinstance(m, str) else m.name for m in measured):
         for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
             if rows and rows[-1].get(name) is not None:
                 add(f"{part} {metrics.title(quantity)}", f"{rows[-1][name]:.4f}")

@@ -12,13 +12,14 @@ from ..arrays import Array
 from ..backends import get
 from ..checks import check_number
 from ..data import DataSplits
-from ..errors import missing_package
+from ..errors import FileFormatError, missing_package
 from ..extend import register_task
 from ..models import BoxLoss
 from ..tensor import Tensor
 from ..training import Trainer
 from .task import Exported, Option, Task
 
+_SAME = 0.5  # boxes with a larger intersection over union are of one object
 _SIDE = 256  # pixels: smaller pictures are enlarged to be drawn on
 #: of the boxes, one for each class in turn (Okabe & Ito 2008, without black)
 _COLOURS = (
@@ -48,8 +49,7 @@ _RAW = {
 class DetectionLoss(BoxLoss):
     """The loss of any of the detection networks, found by what they return.
 
-    :class:`xcnn.models.CenterNetLoss` or :class:`xcnn.models.SSDLoss`. Networks that already return
-    boxes, scores and labels, as exported files may, can be used for predictions.
+    :class:`xcnn.models.CenterNetLoss` or :class:`xcnn.models.SSDLoss`.
 
     Parameters
     ----------
@@ -73,8 +73,6 @@ class DetectionLoss(BoxLoss):
         return self._of(output).divisor(output, target)
 
     def prediction(self, output: Any) -> dict[str, Tensor]:
-        if len(output) == 3 and output[1].ndim == 2:
-            return dict(zip(_FIELDS, output, strict=True))
         return self._of(output).prediction(output)
 
 
@@ -118,7 +116,24 @@ class Detection(Task):
         return data.read_image(path, (self.input_shape[0], None, None), invert)
 
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
-        return self.truth(trainer.predict(x))
+        """The objects of each picture; of boxes that nearly agree, only the most probable.
+
+        Two classes in one place count when a network is measured, but people expect one answer.
+        """
+        found = trainer.predict(x)
+        if isinstance(found, tuple):  # of a file that computes predictions
+            found = dict(zip(_FIELDS, found, strict=True))
+        if found["labels"].max(initial=-1) >= len(self.classes):
+            raise FileFormatError(
+                f"the network found an object of class {found['labels'].max()}, but there are "
+                f"{len(self.classes)} classes, counted from 0"
+            )
+        pictures = self.truth(found)
+        kept = [F.nms(each["boxes"], each["scores"], _SAME).numpy() for each in pictures]
+        return [
+            {name: value[index] for name, value in each.items()}
+            for each, index in zip(pictures, kept, strict=True)
+        ]
 
     def predict_one(self, trainer: Trainer, pixels: Array) -> Any:
         """The prediction of a picture of any size, which is resized as a whole to the input."""
@@ -182,7 +197,7 @@ class Detection(Task):
             y = y1 - bottom - 2 if y1 > bottom + 2 else y1
             x = max(0, min(x1, image.width - right - 4))
             canvas.rectangle((x, y, x + right + 3, y + bottom + 2), colour)
-            canvas.text((x + 2, y), text, (0, 0, 0), font)
+            canvas.text((x + 2, y), text, "black" if sum(colour) > 380 else "white", font)
         return xp.ascontiguousarray(xp.asarray(image).transpose(2, 0, 1))
 
     # -- ONNX -------------------------------------------------------------------------------

@@ -133,13 +133,10 @@ class VAE(_Generative, Autoencoder):
     name = "vae"
     text = "variational autoencoder: reconstruct pictures and draw new ones"
     networks = ("vae",)
-    losses = {
-        "elbo": "reconstructed pictures, pixels from 0 to 1",
-        "elbo_mse": "reconstructed pictures, pixels from 0 to 1",
-    }
+    losses = dict.fromkeys(("elbo", "elbo_mse"), Autoencoder.losses["mse"])
     measured = ELBOLoss.term_names
     network_options = ("latent",)
-    defaults = {"lr": 2e-3}
+    defaults = {"lr": 2e-3, "batch_size": 32, "epochs": (60, 10)}
     options = {
         "latent": Option(int, 20, "numbers that a picture is drawn from", "N"),
         "beta": Option(float, 1.0, "weight of the divergence from the standard normal"),
@@ -151,6 +148,8 @@ class VAE(_Generative, Autoencoder):
     def result(self, values: Mapping[str, Any], count: int) -> str:
         reconstruction, kl = (values[name] for name in self.measured)
         parts = f"reconstruction {reconstruction:.2f}, KL {kl:.2f}"
+        if self.loss != "elbo":
+            return parts
         return f"negative ELBO {reconstruction + kl:.2f} nats ({parts})"
 
     def exported(self, model: Any, postprocess: bool = False) -> Exported:
@@ -176,7 +175,7 @@ class GAN(_Generative):
     }
     defaults = {
         **{"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"},
-        **{"batch_size": 32, "epochs": (60, 10)},
+        **{"batch_size": 32, "epochs": (60, 5)},
     }
 
     def __init__(

@@ -108,11 +108,12 @@ class Keypoints(Task):
 
     name = "keypoints"
     text = "the places of named points, such as joints"
-    networks = ("hourglass", "unet_light", "unet")
+    networks = ("hourglass",)
     datasets = tuple(n for n in data.names() if data.info(n).task == "keypoints")
     losses = {"mse": "heatmaps: the highest pixel of each is its point"}
     measured = ("pck",)
     moves = "keypoints"
+    defaults = {"batch_size": 32}
     options = {
         "limbs": Option(str, "", "numbers of points to join by lines, such as 0-1,1-2", "A-B"),
         "sigma": Option(float, 1.5, "size of the spots to learn, in pixels"),
@@ -129,7 +130,11 @@ class Keypoints(Task):
             raise ArgumentError(
                 f"limbs={self.limbs!r}: expected pairs of points such as 0-1, from 0 to {last}"
             )
-        self._pairs = [(numbers[a], numbers[b]) for a, b in pairs]
+        self._limbs = [(numbers[a], numbers[b]) for a, b in pairs]
+        names = self.classes
+        sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
+        swapped = [(names.index(a), names.index(b)) for a, b in sides if b in names]
+        self.move_settings = {"pairs": swapped}
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -140,12 +145,6 @@ class Keypoints(Task):
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
         limbs = options.get("limbs") or _LIMBS.get(dataset.name, "")
         return super().of_data(dataset, loss, **{**options, "limbs": limbs})
-
-    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
-        names = self.classes
-        sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
-        pairs = [(names.index(a), names.index(b)) for a, b in sides if b in names]
-        return super().steps(augment, pairs=pairs, **settings)
 
     def create_loss(self) -> nn.Loss:
         return HeatmapLoss(self.sigma)
@@ -169,7 +168,7 @@ class Keypoints(Task):
         """Limbs in grey, and a spot of its own colour for each point."""
         picture = pixels.repeat(3 // len(pixels), axis=0)
         places = [(x, y) if score > _SURE else None for x, y, score in prediction.tolist()]
-        for a, b in self._pairs:
+        for a, b in self._limbs:
             if (start := places[a]) and (end := places[b]):
                 for share in (n / 100 for n in range(101)):
                     x, y = (p + share * (q - p) for p, q in zip(start, end, strict=True))

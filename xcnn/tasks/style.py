@@ -76,6 +76,9 @@ class StyleLoss(nn.Loss):
         The style is not one picture.
     """
 
+    term_names = ("content_loss", "style_loss")
+    _last: tuple[Any, Any, dict[str, Tensor]] = (None, None, {})
+
     def __init__(
         self,
         features: Features,
@@ -103,16 +106,14 @@ class StyleLoss(nn.Loss):
         with no_grad():
             return self.features(picture, self.content_layers)
 
-    def terms(self, output: Any, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The weighted content and style losses of pictures, given :meth:`content_of` the others.
+    def compare(self, output: Any, content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted terms, of pictures (N, C, H, W) and :meth:`content_of` the others.
 
-        The second one includes the total variation.
+        The style loss includes the total variation.
         """
         found = self.features(output, self.layers)
-        zero = Tensor.of(output).sum() * 0.0
-        about, style = zero, zero
-        for name in self.content_layers:
-            about = about + F.mse_loss(found[name], content[name])
+        about: Any = sum(F.mse_loss(found[n], content[n]) for n in self.content_layers)
+        style: Any = 0.0
         for name in self.style_layers:
             gram = gram_matrix(found[name])
             style = style + F.mse_loss(gram, F.expand(self.grams[name], gram.shape))
@@ -121,11 +122,20 @@ class StyleLoss(nn.Loss):
             rows = F.abs(output[:, :, 1:] - output[:, :, :-1]).mean()
             columns = F.abs(output[:, :, :, 1:] - output[:, :, :, :-1]).mean()
             style = style + (rows + columns) * self.weights["tv"]
-        return about * self.weights["content"], style
+        return {"content_loss": about * self.weights["content"], "style_loss": style}
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        content, style = self.terms(input, self.content_of(target))
-        return content + style
+        terms = self.compare(input, self.content_of(target))
+        self._last = input, target, {name: Tensor(term.data) for name, term in terms.items()}
+        return terms["content_loss"] + terms["style_loss"]
+
+    def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
+        if self._last[0] is output and self._last[1] is target:  # the metrics of a batch
+            return self._last[2]
+        return self.compare(output, self.content_of(target))
+
+    def __deepcopy__(self, memo: Any) -> StyleLoss:
+        return self  # nothing in it changes, and the features may be large
 
     def prediction(self, output: Any) -> Tensor:
         return F.clamp(output, 0, 1)
@@ -189,9 +199,9 @@ def style_transfer(
 
     def closure() -> Tensor:
         picture.grad = None
-        terms = loss.terms(picture, activations)
-        losses.append((terms[0].item(), terms[1].item()))
-        total = terms[0] + terms[1]
+        terms = loss.compare(picture, activations)
+        losses.append((terms["content_loss"].item(), terms["style_loss"].item()))
+        total = terms["content_loss"] + terms["style_loss"]
         total.backward()
         return total
 
@@ -241,8 +251,9 @@ class StyleTransfer(OfPictures):
     name = "style-transfer"
     text = "the same picture in the style of another one"
     networks = ("transformer_net",)
-    datasets = ("photos",)
+    datasets = ("photo-crops",)
     losses = {"perceptual": "the picture in the style, from 0 to 1"}
+    measured = StyleLoss.term_names
     options = {
         "style": Option(str, None, "the picture whose style is learned", "FILE"),
         "features": Option(
@@ -278,7 +289,7 @@ class StyleTransfer(OfPictures):
         return _LoadedLoss(self)
 
     def result(self, values: Mapping[str, Any], count: int) -> str:
-        return f"content and style loss {values['loss']:.4f}"
+        return f"content loss {values['content_loss']:.4f}, style loss {values['style_loss']:.4f}"
 
     def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
         """The pixels of a file in its own size, uint8 (C, H, W)."""
@@ -304,21 +315,29 @@ class StyleTransfer(OfPictures):
 class _LoadedLoss(nn.Loss):
     """The StyleLoss of a task; its files are read by the first call: predictions need none."""
 
+    term_names = StyleLoss.term_names
     prediction = StyleLoss.prediction
 
     def __init__(self, task: StyleTransfer) -> None:
-        self.reduction, self._task = "mean", task
+        super().__init__()
+        self._task: Any = task
         self._loss: StyleLoss | None = None
 
     def forward(self, input: Any, target: Any) -> Tensor:
+        return self._of(input)(input, target)
+
+    def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
+        return self._of(output).terms(output, target)
+
+    def __deepcopy__(self, memo: Any) -> _LoadedLoss:
+        return self
+
+    def _of(self, output: Any) -> StyleLoss:
         if self._loss is None:
-            task: Any = self._task
-            features = models.load_features(task.features).to(Tensor.of(input).backend)
-            shape = (len(features.mean.data), None, None)
+            task = self._task
+            features = models.load_features(task.features).to(Tensor.of(output).backend)
+            style = data.read_image(task.style, (len(features.mean.data), None, None))
             names = ("content_weight", "style_weight", "tv_weight")
-            self._loss = StyleLoss(
-                features,
-                data.read_image(task.style, shape),
-                **{name: getattr(task, name) for name in names},
-            )
-        return self._loss(input, target)
+            weights = {name: getattr(task, name) for name in names}
+            self._loss = StyleLoss(features, style, **weights)
+        return self._loss

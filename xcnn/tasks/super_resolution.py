@@ -37,14 +37,14 @@ class SuperResolution(OfPictures):
     name = "super-resolution"
     text = "a larger picture, with the details that a small one lacks"
     networks = ("edsr_small", "espcn")
-    datasets = ("photos",)
+    datasets = ("photo-crops",)
     losses = {
         "l1": "the enlarged picture, from 0 to 1",
         "mse": "the enlarged picture, from 0 to 1",
     }
     options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
     measured = ("psnr", "ssim")
-    defaults = {"batch_size": 16, "epochs": (15, 15)}
+    defaults = {"batch_size": 16, "epochs": (12, 12)}
     image_size = 96
     upscale: int
 
@@ -52,7 +52,8 @@ class SuperResolution(OfPictures):
         super().__init__(*arguments, **settings)
         if self.upscale not in _FACTORS:
             raise ArgumentError(f"upscale={self.upscale!r}: expected 2, 3 or 4")
-        self.measured = (*type(self).measured, BicubicPSNR(self.upscale))  # type: ignore[misc]
+        own = BicubicPSNR(self.upscale)
+        self.measured = (*self.measured, own)  # type: ignore[misc, assignment]
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -70,7 +71,7 @@ class SuperResolution(OfPictures):
         small = (channels, *(length // factor for length in size))
         return cls((), small, loss=loss, **options)
 
-    def steps(self, augment: str | None) -> list[Any]:
+    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
         large = [length * self.upscale for length in self.input_shape[1:]]
         steps = training_steps(augment or "none", large, 0, Normalize(0, 1, self.scale))
         return [*steps, Shrink(self.upscale, self.mean, self.std)]

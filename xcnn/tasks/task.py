@@ -96,6 +96,8 @@ class Task:
     moves : str or None
         What of a target follows the picture when that is augmented, the ``target`` of
         :class:`xcnn.data.WithTarget`: "masks", "boxes", "keypoints"; None: nothing.
+    move_settings : dict
+        Other arguments of :class:`xcnn.data.WithTarget`.
     options : dict
         By name, the settings that only this task (or some) has.
     from_data : sequence of str
@@ -125,6 +127,7 @@ class Task:
     losses: ClassVar[Mapping[str, str]] = {}
     measured: ClassVar[Sequence[str]] = ()
     moves: ClassVar[str | None] = None
+    move_settings: Mapping[str, Any] = {}
     options: ClassVar[Mapping[str, Option]] = {}
     from_data: ClassVar[Sequence[str]] = ()
     has_labels: ClassVar[bool] = False
@@ -246,16 +249,13 @@ class Task:
         """
         return data.Compose(self.steps(augment))
 
-    def steps(self, augment: str | None, **settings: Any) -> list[Any]:
-        """The parts of :meth:`transform`: augmentation with what moves along, normalisation.
-
-        ``settings`` are arguments of :class:`xcnn.data.WithTarget`.
-        """
+    def steps(self, augment: str | None) -> list[Any]:
+        """The parts of :meth:`transform`: augmentation with what moves along, normalisation."""
         augment = augment or "none"
         if augment != "none" and len(self.input_shape) != 3:
             raise ArgumentError(f"augment={augment!r} changes images, not features: use none")
         given = augment, self.input_shape[1:], len(self.classes), self.normalize, self.moves
-        return training_steps(*given, **settings)
+        return training_steps(*given, **self.move_settings)
 
     # -- network ----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ...checks import pair
 from ...errors import ArgumentError
 from ..splits import DataSplits
 from ..transforms import Compose, Normalize
@@ -164,8 +165,9 @@ def training_steps(
     ArgumentError
         If a name is unknown, or its transform cannot be applied to such targets.
     """
-    height, width = size if len(size) == 2 else (1, 1)
-    transforms = [RECIPES[name].make((height, width), num_classes) for name in recipe_names(text)]
+    names = recipe_names(text)
+    hw = pair(size, "size") if names else (1, 1)
+    transforms = [RECIPES[name].make(hw, num_classes) for name in names]
     mixtures = [t for t in transforms if isinstance(t, Mixing)]
     single: list[Any] = [t for t in transforms if t not in mixtures]
     if target is not None and mixtures:

@@ -139,7 +139,8 @@ def _check_masks(y: Any, count: int, size: Sequence[int]) -> None:
 
 def _check_boxes(y: Any, count: int, size: Sequence[int]) -> None:
     if not isinstance(y, dict) or not {"boxes", "labels"} <= y.keys():
-        raise DataError(f"y is {type(y).__name__}: expected a dict of boxes and labels")
+        found = f"a dict of {', '.join(map(str, y))}" if isinstance(y, dict) else type(y).__name__
+        raise DataError(f"y is {found}: expected a dict of boxes and labels")
     _check(y["boxes"], "f", [(count, None, 4)], "boxes")
     _check(y["labels"], "iu", [y["boxes"].shape[:2]], "labels of the boxes")
 

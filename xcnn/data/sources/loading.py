@@ -22,7 +22,7 @@ _FORMATS: dict[str, ModuleType] = {"idx": idx, "cifar": cifar}
 _GENERATORS: dict[str, Any] = {
     "moons": generated.moons,
     "cross": generated.cross,
-    "photos": photos.photos,
+    "photo-crops": photos.photos,
     "shapes": generated.shapes,
     "symbols": figures.symbols,
     "discs": figures.discs,

@@ -183,7 +183,7 @@ _DATASETS = (
         std=(0.2266,),
     ),
     Info(
-        name="photos",
+        name="photo-crops",
         title="crops of the photographs in scikit-image and scikit-learn",
         origin="generated",
         classes=(),
