@@ -183,7 +183,6 @@ def test_stick_figures(run, tmp_path):
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.exhaustive
 def test_super_resolution(run, tmp_path):
     """Few crops, one epoch: worse than bicubic interpolation, not 0.5 dB better."""
     try:
@@ -207,6 +206,7 @@ def test_style_transfer(run, tmp_path, capsys):
     assert result["content"][0] == 0
 
 
+@pytest.mark.exhaustive
 def test_segmentation(run, capsys):
     """A thirtieth of the pictures, half of the epochs."""
     result = run("segmentation", "--epochs", 6, "--limit", 64)
