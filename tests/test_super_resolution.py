@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn import cli, data, models, nn, optim, tasks
+from xcnn import cli, data, models, optim, tasks
 from xcnn.data.sources import photos
 from xcnn.errors import ArgumentError, DataError
 from xcnn.tasks import super_resolution as sr
@@ -300,20 +300,3 @@ def test_an_exported_network_takes_any_size(tmp_path):
         session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
         (y,) = session.run(None, {"input": x})
         np.testing.assert_allclose(y, np.clip(model(x).numpy(), 0, 1), atol=1e-5)
-
-
-@needs_photographs
-@pytest.mark.exhaustive
-def test_a_short_training_is_better_than_bicubic_interpolation():
-    """Two epochs; 15 gain more than 0.5 dB."""
-    found = data.load("photo-crops")
-    task = tasks.SuperResolution.of_data(found)
-    xcnn.manual_seed(0)
-    model = nn.Sequential(task.create_model("edsr_small"))
-    loader = data.DataLoader(found.train, 16, shuffle=True, transform=task.transform("flip"))
-    settings = {"loss": task.create_loss(), "metrics": task.measured}
-    trainer = xcnn.Trainer(model, optim.Adam(model.parameters(), 2e-3), **settings)
-    trainer.fit(loader, epochs=2, progress=False)
-    test = data.DataLoader(found.test, 60, transform=task.transform())
-    values = trainer.evaluate(test)
-    assert values["psnr"] > values["psnr_bicubic"]
