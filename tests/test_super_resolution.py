@@ -93,6 +93,9 @@ def test_crops_of_a_folder(tmp_path):
     assert sorted(owners) == sorted([*"abcde"] * 4)
     assert len({*owners[:16]} & {*owners[16:]}) == 0
     assert len(data.load_crops(tmp_path, size=24, limit=3).train) == 3
+    task = tasks.SuperResolution(input_shape=(3, 8, 8), upscale=3)
+    split, test = task.test_folder(tmp_path, False, size=(8, 8), channels=3)
+    assert (split, len(test), test[0][0].shape) == ("test", 4, (3, 24, 24))
     with pytest.raises(DataError, match=r"\.npy has 70×60 pixels, fewer than a crop of 64×64"):
         data.load_crops(tmp_path, size=64)
 
