@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn import cli, data, models, optim, tasks
+from xcnn import cli, data, models, nn, optim, tasks
 from xcnn.data.sources import photos
-from xcnn.errors import ArgumentError, DataError
+from xcnn.errors import ArgumentError, DataError, ExportError
 from xcnn.tasks import super_resolution as sr
 
 from .conftest import normal
@@ -303,3 +303,12 @@ def test_an_exported_network_takes_any_size(tmp_path):
         session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
         (y,) = session.run(None, {"input": x})
         np.testing.assert_allclose(y, np.clip(model(x).numpy(), 0, 1), atol=1e-5)
+
+
+def test_an_exported_network_that_needs_a_size(tmp_path):
+    pytest.importorskip("onnx")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    example = np.zeros((2, 3, 4, 4), np.float32)
+    with pytest.raises(ExportError, match=r"with larger images: .* take images of any size"):
+        xcnn.onnx.export(model, example, tmp_path / "model.onnx", dynamic_size=True)
+    assert not (tmp_path / "model.onnx").exists()
