@@ -334,6 +334,7 @@ def test_training_command(tmp_path, monkeypatch, capsys, files):
     assert predicted.shape == (3, 21, 30)
     pytest.importorskip("onnx")
     assert cli.main(["export", "run", "run.onnx"]) == 0
+    assert xcnn.onnx.load("run.onnx").metadata["style"] == '"style.npy"'  # no folder
     assert cli.main(["predict", "run.onnx", "new.npy", "--out", "other"]) == 0
     other = data.read_image("other/new.png", (3, None, None))
     assert np.abs(predicted.astype(int) - other).max() <= 1

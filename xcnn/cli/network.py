@@ -144,9 +144,11 @@ def describe_inputs(model: onnx.Graph) -> str:
 
 def metadata(config: dict[str, Any], **more: Any) -> dict[str, str]:
     """The metadata of an exported file, as JSON values."""
-    entries = {**tasks.from_settings(config).settings(), **more}
+    entries = {**tasks.from_settings(config).settings(), **more, "data": config["data"]}
     entries["crop"] = sources.is_folder(config["data"])
-    entries["data"] = Path(config["data"]).name  # without this machine's folders
+    for key, value in entries.items():
+        if isinstance(value, str) and Path(value).is_absolute():
+            entries[key] = Path(value).name  # without this machine's folders
     return {key: json.dumps(value) for key, value in entries.items()}
 
 

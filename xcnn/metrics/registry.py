@@ -18,6 +18,7 @@ _TITLES = {
     **{"f1": "F1", "iou": "IoU", "psnr": "PSNR", "ssim": "SSIM", "r2": "R²", "mae": "MAE"},
     **{"mse": "MSE", "auroc": "AUROC", "average_precision": "mAP", "lr": "Learning rate"},
     **{"kl": "KL divergence", "d_loss": "Discriminator loss", "g_loss": "Generator loss"},
+    **{"psnr_bicubic": "PSNR of bicubic interpolation"},
     **{"coco_map": "mAP", "map_50": "mAP@0.5", "map_75": "mAP@0.75", "pck": "PCK"},
 }
 _AVERAGED = re.compile(r"(precision|recall|f1|iou|dice)_(macro|micro|weighted)")

@@ -71,9 +71,18 @@ class SuperResolution(OfPictures):
         small = (channels, *(length // factor for length in size))
         return cls((), small, loss=loss, **options)
 
+    @property
+    def _large(self) -> tuple[int, ...]:
+        """Height and width of a target."""
+        return tuple(length * self.upscale for length in self.input_shape[1:])
+
+    def test_folder(
+        self, root: str | os.PathLike[str], is_own: bool, **settings: Any
+    ) -> tuple[str, data.Dataset]:
+        return super().test_folder(root, is_own, **{**settings, "size": self._large})
+
     def steps(self, augment: str | None, **settings: Any) -> list[Any]:
-        large = [length * self.upscale for length in self.input_shape[1:]]
-        steps = training_steps(augment or "none", large, 0, Normalize(0, 1, self.scale))
+        steps = training_steps(augment or "none", self._large, 0, Normalize(0, 1, self.scale))
         return [*steps, Shrink(self.upscale, self.mean, self.std)]
 
     def create_network(self, network: str) -> nn.Module:

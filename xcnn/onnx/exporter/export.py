@@ -12,7 +12,7 @@ import numpy as np
 
 from ... import nn
 from ...checks import check_flag
-from ...errors import ArgumentError, UnsupportedOperatorError
+from ...errors import ArgumentError, ExportError, UnsupportedOperatorError
 from ...extend import EMITTERS
 from ...tensor import Call, Tensor
 from ..importer import Graph, Node
@@ -100,11 +100,15 @@ def export(
     batch = _variable_batch(model, inputs, dynamic_batch)
     exported = _Export(model, inputs, input_names, output_names)
     proto = exported.proto(batch, check_flag("dynamic_size", dynamic_size), metadata)
-    examples = [inputs, _enlarged(inputs)] if dynamic_size else [inputs]
 
     def verify(proto: Any, folder: Path | None) -> None:
-        for tried in examples:
-            compare(proto, folder, model, tried, batch)
+        compare(proto, folder, model, inputs, batch)
+        if dynamic_size:
+            try:
+                compare(proto, folder, model, _enlarged(inputs), None)
+            except ExportError as error:
+                advice = "dynamic_size=True is for networks that take images of any size"
+                raise ExportError(f"with larger images: {error}. {advice}") from error
 
     write(proto, path, verify if check else None)
 
