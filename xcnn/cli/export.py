@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     shape = exported.input_shape or config["input_shape"]
     example = backends.get("cpu").xp.zeros((2, *shape), "float32")
     more = {"outputs": exported.text, "postprocessed": arguments.postprocess}
+    more["is_part"] = exported.input_shape is not None
     metadata = network.metadata(config, **more)
     names: dict[str, Any] = {"input_names": "input", "output_names": list(exported.outputs)}
     names["dynamic_size"] = exported.any_size

@@ -163,12 +163,17 @@ def _read_metadata(path: Path, model: onnx.Graph) -> dict[str, Any] | None:
     with reading(f"{path}: the metadata", "is damaged", "Export it again"):
         name = parse_json(model.metadata.get("task", '"classification"'))
         kind = tasks.get(name)
-        names = (*_METADATA, "crop", "postprocessed", *kind.options, *kind.from_data)
+        names = (*_METADATA, "crop", "postprocessed", "is_part", *kind.options, *kind.from_data)
         config = {k: parse_json(model.metadata[k]) for k in names if k in model.metadata}
         config |= {"task": name, "crop": config.get("crop") is True}
     wrong = damaged_entries(config)
     if wrong:
         raise FileFormatError(f"{path}: the metadata is damaged: wrong: {', '.join(wrong)}")
+    if config.get("is_part"):
+        raise ArgumentError(
+            f"{path} has the part of a network for {name} that takes {describe_inputs(model)}, "
+            "not pictures: use xcnn.onnx.load, onnxruntime, or the run that it is from"
+        )
     shape = config["input_shape"]
     declared = [list(sizes[1:]) if sizes else None for sizes in model.inputs.values()]
     any_size = [*shape[:1], "height", "width"]
