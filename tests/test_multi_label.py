@@ -1,5 +1,6 @@
 """Multi-label classification and regression: folders with a CSV file, tasks, trainings."""
 
+import importlib.util
 import json
 import math
 import re
@@ -305,6 +306,20 @@ def test_commands(folder, capsys, monkeypatch):
         assert main(["predict", task, "photos/1.npy"]) == 0
         said = capsys.readouterr().out
         assert ("age " in said) == (task == "regression")
+        assert main(["report", task, "--out", f"{task}.html"]) == 0
+        page = (root.parent / f"{task}.html").read_text(encoding="utf-8")
+        assert "(target: " in page
+        counts = json.loads(re.search(r'"balance":(\{.*?\})', page)[1])
+        found = np.sum(list(counts.values()), axis=0).tolist()
+        assert found == ([2, 3] if task == "multi-label" else 0)
         assert main(["train", "--resume", task, "--epochs", "3", "--quiet"]) == 0
+        if importlib.util.find_spec("onnx"):
+            for option in ([], ["--postprocess"]):
+                assert main(["export", task, "model.onnx", *option]) == 0
+                capsys.readouterr()
+                assert main(["predict", task, "photos/1.npy"]) == 0
+                said = capsys.readouterr().out
+                assert main(["predict", "model.onnx", "photos/1.npy"]) == 0
+                assert capsys.readouterr().out == said
     assert main(["train", "--task", "multi-label", "--class-weight", "balanced", *options]) == 2
     assert "--class-weight with --loss binary_cross_entropy_with_logits" in capsys.readouterr().err

@@ -102,6 +102,8 @@ def class_labels(loader: DataLoader | None, classes: int) -> Array | None:
     except DataError:
         return None
     if found.ndim == 2 and found.shape[1] == classes:
+        if not np.allclose(found.sum(axis=1), 1):  # several labels, or values
+            return None
         found = found.argmax(axis=1)
     found = found.reshape(-1) if found.size == len(found) else found
     is_whole = found.ndim == 1 and found.dtype.kind in "biuf"
@@ -110,24 +112,33 @@ def class_labels(loader: DataLoader | None, classes: int) -> Array | None:
     return found.astype(np.int64)
 
 
+def _members(loader: DataLoader | None, classes: int) -> Array | None:
+    """Which examples belong to which class, bool (N, classes), to several or none too; or None."""
+    found = class_labels(loader, classes)
+    if found is not None:
+        return np.asarray(found[:, None] == np.arange(classes))
+    try:
+        rows = labels(loader.dataset) if loader is not None else np.zeros(0)
+    except DataError:
+        return None
+    are_labels = rows.ndim == 2 and rows.shape[1] == classes and np.all((rows == 0) | (rows == 1))
+    return np.asarray(rows == 1) if are_labels else None
+
+
 def balance(loaders: dict[str, DataLoader | None], classes: int) -> dict[str, list[int]]:
     """How many examples of each class there are, by the name of the part."""
-    found = {name: class_labels(loader, classes) for name, loader in loaders.items()}
-    return {
-        name: np.bincount(of_part[of_part >= 0], minlength=classes).tolist()
-        for name, of_part in found.items()
-        if of_part is not None
-    }
+    found = {name: _members(loader, classes) for name, loader in loaders.items()}
+    return {k: members.sum(axis=0).tolist() for k, members in found.items() if members is not None}
 
 
 def of_classes(loader: DataLoader, classes: int) -> list[dict[str, Any]]:
     """The first examples of the first classes, as pictures."""
-    examples, found = Examples(loader), class_labels(loader, classes)
+    examples, found = Examples(loader), _members(loader, classes)
     if found is None or not examples.are_pictures:
         return []
     result = []
     for number in range(min(classes, MAX_CLASSES)):
-        at = np.flatnonzero(found == number)[:PER_CLASS]
+        at = np.flatnonzero(found[:, number])[:PER_CLASS]
         result.append({"class": number, "examples": examples.show(at.tolist())})
     return result
 

@@ -40,7 +40,10 @@ def outcomes(run: Run, trainer: Trainer, task: Task, shown: Examples, epoch: int
         drawn: Mapping[str, Any] = {}
         if shown.are_pictures:
             drawn = task.show(pixels, np.asarray(x)[number], targets[number], found[number])
-        example = {"index": index, "text": task.describe(found[number])}
+        text = task.describe(found[number])
+        if len(drawn) < 2:  # no picture shows the target
+            text += f" (target: {task.describe(targets[number])})"
+        example = {"index": index, "text": text}
         example["pictures"] = [[title, photo(p, (0, 255), SIZE)] for title, p in drawn.items()]
         examples.append({**example, **{k: v for k, v in files[number].items() if k == "file"}})
     samples = task.samples(trainer)
