@@ -55,6 +55,9 @@ def _own_folder(tmp_path, monkeypatch):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(5):
             np.save(tmp_path / "photos" / name / f"{i}.npy", np.full((3, 64, 64), i, np.uint8))
+    rows = [f"{name}/{i}.npy,{name}" for name in ("cat", "dog") for i in range(5)]
+    (tmp_path / "photos" / "labels.csv").write_text("\n".join(["file,labels", *rows, ""]))
+    monkeypatch.setattr(extend, "TASKS", dict(extend.TASKS))
     monkeypatch.setattr(backends, "_by_name", dict(backends._by_name))
     monkeypatch.setattr(backends.base, "by_type", dict(backends.by_type))
     emitters = dict(extend.EMITTERS)

@@ -74,7 +74,7 @@ def load_table_folder(
 
     Examples
     --------
-    >>> photos = load_table_folder("photos")  # photos/labels.csv: file,cat,dog and 1.jpg,0,1
+    >>> photos = load_table_folder("photos")  # photos/labels.csv: file,labels and 1.jpg,cat|dog
     >>> photos.classes
     ['cat', 'dog']
     """

@@ -35,7 +35,7 @@ class Unfreeze(Callback):
 
     Examples
     --------
-    >>> model = xcnn.models.create("small_cnn", num_classes=10, input_shape=(1, 32, 32))
+    >>> model = xcnn.models.create("small_cnn", num_classes=10, input_shape=x.shape[1:])
     >>> for parameter in nn.matching_parameters(model, "0.*").values():
     ...     parameter.requires_grad = False
     >>> trainer = xcnn.Trainer(model, "adam")
