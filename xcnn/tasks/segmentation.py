@@ -66,7 +66,9 @@ class Segmentation(Task):
     )
     measured = ("iou",)
     moves = "masks"
-    defaults: ClassVar[Mapping[str, Any]] = {"lr": 0.003, "batch_size": 16, "epochs": (12, 5)}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **{"lr": 0.003, "batch_size": 16, "epochs": (12, 5), "augment": "standard"}
+    }
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:

@@ -70,7 +70,7 @@ MIXTURES = ("mixup", "cutmix")
 # "standard" by dataset; other datasets and image folders get flip and crop
 _STANDARD = {
     **{"digits": ["affine"], "mnist": ["affine"], "moons": [], "cross": ["flip", "vflip"]},
-    **{"symbols": ["flip", "vflip"], "discs": []},
+    **{"symbols": ["flip", "vflip"], "discs": [], "shapes": ["flip", "vflip"]},
 }
 
 
