@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from ..checks import check_path, pair
+from ..checks import pair
 from ..errors import DataError
 from .dataset import ArrayDataset, Dataset, Subset
-from .folder import ImageFolder, channel_statistics, split_folder
+from .folder import ImageFolder, absolute, channel_statistics, split_folder
 from .images import DECODERS, read_image
 from .splits import DataSplits, subsample
 
@@ -95,7 +94,7 @@ def load_crops(
     >>> load_crops("photos", size=32).image_shape
     (3, 32, 32)
     """
-    path = os.path.abspath(Path(check_path("root", root)).expanduser())
+    path = absolute(root)
     settings = {"size": size, "channels": channels, "on_error": on_error, "labelled": False}
     pictures = split_folder(path, share, seed, **settings)[:2]
     train, test = (subsample(Crops(part, seed), limit, seed) for part in pictures)

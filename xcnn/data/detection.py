@@ -16,9 +16,9 @@ from ..checks import COLOURS, check_code, check_int, check_path, check_texts, pa
 from ..errors import ArgumentError, DataError
 from .annotations import Picture, class_names, read_coco, read_voc
 from .dataset import Dataset, Subset
-from .folder import channel_statistics
+from .folder import absolute, limited_splits
 from .images import DECODERS, THREADS, image_size, read_image, read_images
-from .splits import DataSplits, split, subsample
+from .splits import DataSplits, split
 
 _TESTS = ("test", "val", "valid", "validation")  # in the order in which they are looked for
 _ROBOFLOW = "_annotations.coco.json"
@@ -303,7 +303,7 @@ def load_boxes(
     ArgumentError
         Another argument is invalid.
     """
-    path = Path(os.path.abspath(Path(check_path("root", root)).expanduser()))
+    path = Path(absolute(root))
     settings = {"size": size, "channels": channels, "on_error": on_error}
     splits = _coco_splits(path, settings) or _voc_splits(path, settings)
     if not splits:
@@ -320,11 +320,7 @@ def load_boxes(
         missing = [c for c, n in zip(whole.classes, counts, strict=True) if not n]
         if missing:
             warnings.warn(f"{path}: no {', '.join(missing)} in the {name} pictures", stacklevel=2)
-    train, test = subsample(train, limit, seed), subsample(test, limit, seed)
-    mean, std = channel_statistics(subsample(train, 2000, seed))
-    return DataSplits(
-        str(path), train, test, whole.classes, mean, std, "images", str(path), whole.shape
-    )
+    return limited_splits(str(path), train, test, whole.classes, whole.shape, limit, seed)
 
 
 def _coco_splits(root: Path, settings: dict[str, Any]) -> list[Any]:

@@ -255,11 +255,16 @@ def load_folder(
     >>> photos = load_folder("photos", size=96)
     >>> loader = DataLoader(photos.train, 64, shuffle=True, transform=photos.normalize())
     """
-    path = os.path.abspath(Path(check_path("root", root)).expanduser())
+    path = absolute(root)
     settings = {"size": size, "channels": channels, "on_error": on_error, "labelled": labelled}
     train, test, classes = split_folder(path, share, seed, **settings)
     shape = (channels, *pair(size, "size"))
     return limited_splits(path, train, test, classes, shape, limit, seed)
+
+
+def absolute(root: Any) -> str:
+    """The absolute path of a folder of the user, in which ~ is the home folder."""
+    return os.path.abspath(Path(check_path("root", root)).expanduser())
 
 
 def limited_splits(

@@ -15,7 +15,7 @@ from ..checks import COLOURS, check_choice, check_code, check_int, check_path, c
 from ..errors import DataError, ShapeError
 from ..files import open_file, reading
 from .dataset import Batch, Dataset, Subset, describe
-from .folder import TEST_FOLDERS, channel_statistics, image_files
+from .folder import TEST_FOLDERS, absolute, image_files, limited_splits
 from .images import (
     DECODERS,
     THREADS,
@@ -25,7 +25,7 @@ from .images import (
     read_image,
     read_images,
 )
-from .splits import DataSplits, stratified_split, subsample
+from .splits import DataSplits, stratified_split
 
 IGNORED = 255
 _PETS = "annotations/trimaps"
@@ -263,14 +263,12 @@ def load_masks(
         As for :class:`MaskFolder`; too few pictures to hold one out, or training masks that
         are all of one class.
     """
-    path = os.path.abspath(Path(check_path("root", root)).expanduser())
+    path = absolute(root)
     settings = {"size": size, "channels": channels, "on_error": on_error, "classes": classes}
     train, test, folder = split_masks(path, share, seed, **settings)
     used = train.indices if isinstance(train, Subset) else slice(None)
     _check_classes(path, folder.classes, folder.counts[used].sum(axis=0))
-    train, test = subsample(train, limit, seed), subsample(test, limit, seed)
-    mean, std = channel_statistics(subsample(train, 2000, seed))
-    return DataSplits(path, train, test, folder.classes, mean, std, "images", path, folder.shape)
+    return limited_splits(path, train, test, folder.classes, folder.shape, limit, seed)
 
 
 def split_masks(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_path, check_text
+from ..checks import check_choice, check_text
 from ..errors import ArgumentError, DataError
 from .dataset import Dataset, Subset
-from .folder import TEST_FOLDERS, limited_splits, readable
+from .folder import TEST_FOLDERS, absolute, limited_splits, readable
 from .images import image_size
 from .splits import DataSplits, split
 from .tables import CSVDataset, columns
@@ -78,7 +77,7 @@ def load_table_folder(
     >>> photos.classes
     ['cat', 'dog']
     """
-    path = os.path.abspath(Path(check_path("root", root)).expanduser())
+    path = absolute(root)
     if on_error not in ("refuse", "skip"):
         raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
     check_text("table", table)
