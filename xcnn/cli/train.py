@@ -2,7 +2,7 @@
 
 xcnn train --data mnist --epochs 5
 xcnn train small_cnn --data photos/ --image-size 64
-xcnn train unet --task segmentation
+xcnn train --task segmentation
 xcnn train --resume runs/lenet5-digits-1 --epochs 40
 """
 
@@ -68,12 +68,13 @@ def add_options(parser: Parser) -> None:
     parser.add("model MODEL", names, other, nargs="?", choices=sorted(trained))
     parser.section("task")
     what = "; ".join(f"{name}: {kind.text}" for name, kind in kinds.items())
-    what = f"what the network is trained for, by default what it or the data are for: {what}"
+    what = f"what the network is trained for; default: what it or the data are for; tasks: {what}"
     parser.add("--task NAME", what.replace("%", "%%"), type=_task, suggested=list(kinds))
     options = {key: o for kind in kinds.values() for key, o in kind.options.items()}
     for key, option in options.items():
         users = ", ".join(k for k, kind in kinds.items() if key in kind.options)
-        text = f"{option.text}; for {users}; default: {option.default}".replace("%", "%%")
+        default = "none" if option.default in (None, "") else option.default
+        text = f"{option.text}; for {users}; default: {default}".replace("%", "%%")
         option_name = f"--{key.replace('_', '-')} {option.metavar}"
         parser.add(option_name, text, type=option.type, values=type(option.default))
     parser.section("data")

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import COLOURS, check_code, check_int, check_path, check_texts, pair
-from ..errors import ArgumentError, DataError
+from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
+from ..errors import DataError
 from .annotations import Picture, class_names, read_coco, read_voc
 from .dataset import Dataset, Subset
-from .folder import absolute, limited_splits
+from .folder import ON_ERROR, absolute, limited_splits
 from .images import DECODERS, THREADS, image_size, read_image, read_images
 from .splits import DataSplits, split
 
@@ -52,8 +52,7 @@ class DetectionDataset(Dataset):
     ) -> None:
         if not any(picture.things for picture in pictures):
             raise DataError(f"{source} has no objects: expected annotations with boxes")
-        if on_error not in ("refuse", "skip"):
-            raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
+        check_choice("on_error", on_error, ON_ERROR)
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
         self.classes, self._source = classes, source

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import COLOURS, check_code, check_int, check_path, check_texts, pair
-from ..errors import ArgumentError, DataError
+from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
+from ..errors import DataError
 from .dataset import Batch, Dataset, Subset
 from .images import DECODERS, THREADS, import_pillow, read_image, read_images
 from .splits import DataSplits, stratified_split, subsample
@@ -21,6 +21,8 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
     *(".ppm", ".tif", ".tiff", ".webp"),
 )
+#: how to treat files that cannot be read
+ON_ERROR = ("refuse", "skip")
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
@@ -87,8 +89,7 @@ class ImageFolder(Dataset):
         threads: int | None = None,
         labelled: bool = True,
     ) -> None:
-        if on_error not in ("refuse", "skip"):
-            raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
+        check_choice("on_error", on_error, ON_ERROR)
         self.root = check_path("root", root)
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)

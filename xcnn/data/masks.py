@@ -11,11 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
+from ..checks import (
+    COLOURS,
+    check_choice,
+    check_code,
+    check_int,
+    check_path,
+    check_size,
+    check_texts,
+    pair,
+)
 from ..errors import DataError, ShapeError
 from ..files import open_file, reading
 from .dataset import Batch, Dataset, Subset, describe
-from .folder import TEST_FOLDERS, absolute, image_files, limited_splits
+from .folder import ON_ERROR, TEST_FOLDERS, absolute, image_files, limited_splits
 from .images import (
     DECODERS,
     THREADS,
@@ -88,7 +97,7 @@ class MaskFolder(Dataset):
         threads: int | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        check_choice("on_error", on_error, ("refuse", "skip"))
+        check_choice("on_error", on_error, ON_ERROR)
         self.root = check_path("root", root)
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
@@ -227,6 +236,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     old, size = getattr(mask, "shape", ()), pair(size, "size")
     if len(old) != 2 or 0 in old:
         raise ShapeError(f"mask is {describe(mask)}: expected (height, width)")
+    check_size("size", size, size, visited=True)
     rows, columns = (((np.arange(n) + 0.5) * old[i] / n).astype(int) for i, n in enumerate(size))
     return mask[np.ix_(rows, columns)]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_choice, check_text
-from ..errors import ArgumentError, DataError
+from ..errors import DataError
 from .dataset import Dataset, Subset
-from .folder import TEST_FOLDERS, absolute, limited_splits, readable
+from .folder import ON_ERROR, TEST_FOLDERS, absolute, limited_splits, readable
 from .images import image_size
 from .splits import DataSplits, split
 from .tables import CSVDataset, columns
@@ -78,8 +78,7 @@ def load_table_folder(
     ['cat', 'dog']
     """
     path = absolute(root)
-    if on_error not in ("refuse", "skip"):
-        raise ArgumentError(f'on_error={on_error!r}: expected "refuse" or "skip"')
+    check_choice("on_error", on_error, ON_ERROR)
     check_text("table", table)
     is_values = check_choice("kind", kind, ("labels", *_EXAMPLES)) != "labels"
     parts = [name for name in ("train", *TEST_FOLDERS) if os.path.isfile(f"{path}/{name}/{table}")]

@@ -628,7 +628,8 @@ def _fractional_max_pool(
     if _random_samples is None:
         drawn: Any = random.generator().random(shape, "float32")
         _random_samples = input.backend.asarray(drawn, floats(input).dtype)
-    samples = Tensor(Tensor.of(_random_samples).data[: len(input)])  # PyTorch takes more, too
+    given = Tensor.of(_random_samples)
+    samples = Tensor(given.data[: len(input)] if given.ndim else given.data)  # PyTorch takes more
     if samples.shape != shape:
         raise ShapeError(f"_random_samples has shape {samples.shape}: expected {shape}")
     check_flag("return_indices", return_indices)
