@@ -113,10 +113,15 @@ class Keypoints(Task):
     losses = {"mse": "heatmaps: the highest pixel of each is its point"}
     measured = ("pck",)
     moves = "keypoints"
+    classes_are = "points"
+    crops = False
     defaults = {"batch_size": 32}
     options = {
-        "limbs": Option(str, "", "numbers of points to join by lines, such as 0-1,1-2", "A-B"),
-        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels"),
+        "limbs": Option(
+            *(str, "", "pairs of points that pictures join by lines, such as 0-1,1-2", "A-B,..."),
+            used_by=("predict",),
+        ),
+        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels", low=0.1, high=1000),
     }
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:

@@ -81,6 +81,7 @@ class Regression(RowTask):
     datasets = ("discs",)
     losses = dict.fromkeys(("mse", "l1", "huber", "smooth_l1"), "standardised values")
     measured = ("r2", "mae")
+    classes_are = "numbers"
     from_data = ("target_mean", "target_std")
 
     def __init__(
