@@ -225,7 +225,8 @@ class TestOfOnesOwn:
         np.save("grey.npy", picture)
         assert main(["predict", "run", "grey.npy", "--out", "out", "--device", "cpu"]) == 0
         said = capsys.readouterr().out
-        value = float(said.split()[-1])
+        value = float(said.splitlines()[0].split()[-1])
+        assert said.endswith("wrote 2 files to out\n")
         with open("out/grey.txt") as file:
             assert float(file.read()) == pytest.approx(value, abs=0.06)
         drawn = data.read_image("out/grey.png", (1, 32, 32))
@@ -266,8 +267,16 @@ class TestOfOnesOwn:
         ("--task brightness --data moons", "--data moons is for classification"),
         ("--task brightness --loss nll", "nll"),
         ("--task brightnes", "task='brightnes' is unknown (did you mean 'brightness'?)"),
-        ("--darker 1", "--darker is not for classification: leave it out"),
+        ("--darker 1", "--darker is for brightness, not for classification: leave it out"),
+        ("--task brightness --darker inf", "--darker=inf: expected a number from"),
         ("--task brightness --augment mixup", "mixes labels"),
+        ("--task regression --augment mixup", "does not support: it is not for regression"),
+        ("--task regression --class-weight balanced", "--loss mse: it is not for regression"),
+        ("--task regression --loss mae", "--loss mae is called l1 here"),
+        ("--loss mse", "--loss='mse': expected one of cross_entropy, nll, binary_cross_entropy"),
+        ("--task detection --threshold 1", "not for detection: its options are --score"),
+        ("--task gan --epochs 1 --best val_accuracy", "--best='val_accuracy': expected one of"),
+        ("--task brightness --data .", "Brightness does not define load_folder: use digits"),
     ],
 )
 @pytest.mark.usefixtures("brightness")
@@ -287,6 +296,7 @@ def test_the_network_and_the_data_say_the_task(brightness, monkeypatch):
 
     def chosen(model=None, data=None, task=None):
         arguments = SimpleNamespace(model=model, data=data, task=task, loss=None, given=[])
+        arguments.parser = SimpleNamespace(sections=list)
         arguments.optimizer, arguments.warmup = "sgd", None
         config.choose_task(arguments)
         return arguments.task, arguments.data
