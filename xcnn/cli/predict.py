@@ -49,10 +49,13 @@ def run(arguments: argparse.Namespace) -> bool:
             _refuse_input(folder / f"{stem}.png", inputs)
     width, failed, written = max(len(printable(name)) for name in names), 0, 0
     for name, stem in zip(names, stems, strict=True):
+        pixels = None
         try:
             pixels = task.read(name, arguments.invert, config["crop"])
             prediction = task.predict_one(trainer, pixels)
         except (DataError, ShapeError) as error:
+            if pixels is not None and len(names) == 1:  # perhaps it is not due to the picture
+                raise
             print_error(error if name in str(error) else DataError(f"{name}: {error}"))
             failed += 1
             continue

@@ -53,7 +53,7 @@ def add_task_options(parser: Parser, command: str | None = None) -> None:
         text = f"{option.text}; for {', '.join(used)}"
         if command:
             text += "; default: that of the training"
-        elif option.default not in (None, "", False):
+        elif option.default not in (None, "") and not isinstance(option.default, bool):
             text += f"; default: {option.default}"
         name, is_flag = f"--{key.replace('_', '-')}", option.kind is bool
         settings = {"action": "store_true"} if is_flag else {"type": option.type}

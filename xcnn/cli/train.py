@@ -69,7 +69,9 @@ def add_options(parser: Parser) -> None:
     parser.add("model MODEL", names, other, nargs="?", choices=sorted(trained))
     parser.section(sources.TASK)
     what = "; ".join(f"{name}: {kind.text}" for name, kind in kinds.items())
-    what = f"what the network is trained for; default: what it or the data are for; tasks: {what}"
+    what = f"what the network is trained for; default: what it or the data are for; tasks: {what}; "
+    what += "tasks have other defaults for --epochs, --batch-size, --lr, --schedule or --augment "
+    what += "where these are better: --print-config shows them"
     parser.add("--task NAME", what.replace("%", "%%"), type=_task, suggested=list(kinds))
     parser.section("data")
     sources.add_data(
@@ -181,6 +183,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         name = f"{config['model']}-{Path(config['data']).name}"
         folder = RunFolder.create(arguments.out, name, config)
+    done = len(folder.load_history())
     if not arguments.quiet:
         _print_start(config, model, dataset, reset)
     # a training that diverges is reported
@@ -194,7 +197,7 @@ def run(arguments: argparse.Namespace) -> None:
             class_weight=config["class_weight"],
             resume=folder.path,
         )
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started if len(trainer.history) > done else None
     _print_end(trainer, task, config["best"], len(dataset.test), folder, seconds)
 
 
@@ -362,7 +365,7 @@ def _print_end(
     best: str | None,
     total: int,
     folder: RunFolder,
-    seconds: float,
+    seconds: float | None,
 ) -> None:
     if trainer.scaler is not None:
         skipped = trainer.scaler.skipped
@@ -375,9 +378,10 @@ def _print_end(
     last = trainer.history[-1]
     values = {"loss": last.val_loss, "accuracy": last.val_accuracy}
     values |= {name: last.metrics.get(f"val_{name}") for name in trainer.metrics}
+    time_taken = "" if seconds is None else f" in {seconds:.1f} s"
     say(
         f"test {task.result(values, total)} after "
-        f"{count_epochs(last.epoch)} in {seconds:.1f} s{_best(trainer, best)}: {folder.path}"
+        f"{count_epochs(last.epoch)}{time_taken}{_best(trainer, best)}: {folder.path}"
     )
 
 

@@ -110,7 +110,7 @@ class Keypoints(Task):
     text = "the places of named points, such as joints"
     networks = ("hourglass",)
     datasets = tuple(n for n in data.names() if data.info(n).task == "keypoints")
-    losses = {"mse": "heatmaps: the highest pixel of each is its point"}
+    losses = {"mse": "one for each point, which is at its highest pixel"}
     measured = ("pck",)
     moves = "keypoints"
     classes_are = "points"
