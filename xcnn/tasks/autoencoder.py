@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from .. import backends, data, models, random
 from ..arrays import Array
-from ..checks import check_number
 from ..data import Batch, BatchTransform, DataSplits
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
@@ -62,7 +61,7 @@ class Autoencoder(OfPictures):
     networks = ("autoencoder",)
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
     measured: ClassVar[Sequence[str]] = ("psnr",)
-    options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
+    options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N", 1, 2**20)}
     network_options = ("code",)
     noise = 0.0
 
@@ -99,12 +98,10 @@ class Denoising(Autoencoder):
     losses = dict.fromkeys(("mse", "l1"), "pictures without noise, pixels from 0 to 1")
     options = {
         **Autoencoder.options,
-        "noise": Option(float, 0.3, "standard deviation of the noise, for pixels from 0 to 1"),
+        "noise": Option(
+            float, 0.3, "standard deviation of the noise, for pixels from 0 to 1", low=0, high=1000
+        ),
     }
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.noise = check_number("noise", self.noise, 0)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"without noise, {'×'.join(map(str, prediction.shape[1:]))} pixels"

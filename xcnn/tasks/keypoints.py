@@ -110,13 +110,18 @@ class Keypoints(Task):
     text = "the places of named points, such as joints"
     networks = ("hourglass",)
     datasets = tuple(n for n in data.names() if data.info(n).task == "keypoints")
-    losses = {"mse": "heatmaps: the highest pixel of each is its point"}
+    losses = {"mse": "one for each point, which is at its highest pixel"}
     measured = ("pck",)
     moves = "keypoints"
+    classes_are = "points"
+    crops = False
     defaults = {"batch_size": 32}
     options = {
-        "limbs": Option(str, "", "numbers of points to join by lines, such as 0-1,1-2", "A-B"),
-        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels"),
+        "limbs": Option(
+            *(str, "", "pairs of points that pictures join by lines, such as 0-1,1-2", "A-B,..."),
+            used_by=("predict",),
+        ),
+        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels", low=0.1, high=1000),
     }
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:

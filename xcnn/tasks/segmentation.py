@@ -66,6 +66,7 @@ class Segmentation(Task):
     )
     measured = ("iou",)
     moves = "masks"
+    crops = False
     defaults: ClassVar[Mapping[str, Any]] = {
         **{"lr": 0.003, "batch_size": 16, "epochs": (12, 5), "augment": "standard"}
     }

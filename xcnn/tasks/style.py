@@ -259,11 +259,14 @@ class StyleTransfer(OfPictures):
         "features": Option(
             str, None, "weights of a VGG, or a model of xcnn.save with features", "FILE"
         ),
-        "content_weight": Option(float, 1.0, "of the content in the loss"),
-        "style_weight": Option(float, 1e5, "of the style in the loss"),
-        "tv_weight": Option(float, 0.0, "of the differences of neighbouring pixels in the loss"),
+        "content_weight": Option(float, 1.0, "weight of the content in the loss", low=0),
+        "style_weight": Option(float, 1e5, "weight of the style in the loss", low=0),
+        "tv_weight": Option(
+            float, 0.0, "weight of the differences of neighbouring pixels in the loss", low=0
+        ),
     }
     image_size = 256
+    crops = False
     style: str | None
     features: str | None
 

@@ -22,7 +22,6 @@ from .task import Exported, Option, Task
 
 #: pixels of an input that are enlarged at once, and around them those that a network may look at
 _TILE, _MARGIN = 256, 32
-_FACTORS = (2, 3, 4)
 
 
 @register_task
@@ -42,16 +41,19 @@ class SuperResolution(OfPictures):
         "l1": "the enlarged picture, from 0 to 1",
         "mse": "the enlarged picture, from 0 to 1",
     }
-    options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
+    options = {
+        "upscale": Option(
+            int, 2, "how many times as high and wide: 2, 3 or 4", "N", choices=(2, 3, 4)
+        )
+    }
     measured = ("psnr", "ssim")
     defaults = {"batch_size": 16, "epochs": (12, 12)}
     image_size = 96
+    crops = False
     upscale: int
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        if self.upscale not in _FACTORS:
-            raise ArgumentError(f"upscale={self.upscale!r}: expected 2, 3 or 4")
         own = BicubicPSNR(self.upscale)
         self.measured = (*self.measured, own)  # type: ignore[misc, assignment]
 
@@ -61,9 +63,10 @@ class SuperResolution(OfPictures):
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
-        factor = options.get("upscale", cls.options["upscale"].default)
+        option = cls.options["upscale"]
+        factor = option.check("upscale", options.get("upscale", option.default))
         channels, *size = dataset.image_shape if len(dataset.image_shape) == 3 else (0, 1, 1)
-        if factor in _FACTORS and any(length % factor for length in size):
+        if any(length % factor for length in size):
             raise ArgumentError(
                 f"{dataset.name} has {'×'.join(map(str, dataset.image_shape))} numbers per example:"
                 f" super-resolution needs pictures whose sides are divisible by upscale={factor}"
