@@ -50,6 +50,60 @@ def random_predictions(count=400, classes=5, seed=1):
     return found_in(scores, rng.integers(0, classes - 1, count))  # no example of the last class
 
 
+# -- files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six pictures in two folders, each of its own grey, and what says where they are."""
+    image = pytest.importorskip("PIL.Image")
+    table, listed = ["file,size"], []
+    for n in range(6):
+        name = f"{'ab'[n % 2]}/{n}.png"
+        for path in (tmp_path / "photos" / name, tmp_path / "pairs" / "images" / name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.new("L", (8, 16), 40 * n).save(path)
+        mask = tmp_path / "pairs" / "masks" / name
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        image.new("L", (8, 16), n % 2).save(mask)
+        table.append(f"{name},{n}")
+        listed.append({"id": n, "file_name": name, "width": 8, "height": 16})
+    (tmp_path / "photos" / "table.csv").write_text("\n".join(table))
+    thing = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 3, 3]}
+    whole = {"images": listed, "annotations": [thing], "categories": [{"id": 1, "name": "it"}]}
+    (tmp_path / "photos" / "boxes.json").write_text(json.dumps(whole))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["images", "masks", "crops", "table", "boxes"])
+def test_the_name_of_a_file_is_that_of_the_picture(kind, photos):
+    folder = photos / "photos"
+    size = {"size": (8, 8) if kind == "crops" else (16, 8), "channels": 1}
+    made = {
+        "images": lambda: data.ImageFolder(folder, **size),
+        "masks": lambda: data.MaskFolder(photos / "pairs", **size),
+        "crops": lambda: data.Crops(data.ImageFolder(folder, **size, labelled=False)),
+        "table": lambda: data.CSVDataset(folder / "table.csv", "size", image="file", **size),
+        "boxes": lambda: data.CocoDetection(folder, folder / "boxes.json", **size),
+    }[kind]()
+    assert len(made) == (12 if kind == "crops" else 6)
+    for dataset in (made, data.Subset(data.Subset(made, range(len(made))[::-1]), [4, 0])):
+        shown = examples.Examples(data.DataLoader(dataset))
+        at = range(len(dataset))
+        for values, example in zip(shown.read(at), shown.show(at), strict=True):
+            n = values[0, 0, 0] // 40
+            name = f"{'ab'[n % 2]}/{n}.png"
+            assert example["file"] == (f"images/{name}" if kind == "masks" else name)
+
+
+def test_paths_that_are_not_of_the_examples_are_no_file_names():
+    dataset = data.ArrayDataset(np.zeros((4, 1, 8, 8), np.uint8))
+    dataset.paths = ["/home/me/one.png"]
+    assert "file" not in examples.Examples(data.DataLoader(dataset)).show([3])[0]
+    dataset.paths, dataset.root = ["/home/me/one.png"] * 4, "/home/you"
+    assert examples.Examples(data.DataLoader(dataset)).show([3])[0]["file"] == "one.png"
+
+
 # -- pictures -----------------------------------------------------------------------------------
 
 
@@ -622,6 +676,21 @@ def _last(function):
     callback = xcnn.callbacks.FunctionCallback(function)
     callback.order = 4
     return callback
+
+
+class Undrawable(xcnn.tasks.Regression):
+    def describe(self, prediction, top=3):
+        raise IndexError("no such number")
+
+
+def test_report_that_fails_does_not_end_the_training(tmp_path):
+    x, y = np.zeros((4, 1, 8, 8), np.float32), np.ones((4, 1), np.float32)
+    task, model = Undrawable(["size"], (1, 8, 8)), small_net(1)
+    trainer = xcnn.Trainer(model, xcnn.optim.SGD(model.parameters(), 0.1), task.create_loss())
+    page = report.Report(tmp_path / "page.html", test=(x, y), task=task)
+    with pytest.warns(UserWarning, match=r"page.html is not up to date: IndexError: no such"):
+        trainer.fit(x, y, epochs=2, progress=False, callbacks=[page])
+    assert len(trainer.history) == 2
 
 
 def test_report_that_cannot_be_written_ends_the_training_after_its_checkpoint(tmp_path):
