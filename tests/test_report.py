@@ -11,6 +11,7 @@ import xcnn
 from xcnn import data, models, nn, report
 from xcnn.errors import ArgumentError
 from xcnn.report import architecture, contents, examples, pictures, predictions
+from xcnn.tasks.super_resolution import enlarge, shrink
 
 RNG = np.random.default_rng(0)
 
@@ -48,6 +49,45 @@ def random_predictions(count=400, classes=5, seed=1):
     scores = rng.random((count, classes)) ** 3
     scores /= scores.sum(axis=1, keepdims=True)
     return found_in(scores, rng.integers(0, classes - 1, count))  # no example of the last class
+
+
+# -- outcomes -----------------------------------------------------------------------------------
+
+
+def test_predictions_are_compared_with_their_targets():
+    tasks, f32 = xcnn.tasks, np.float32
+    labels = tasks.MultiLabel(["a", "b", "c"])
+    found = np.array([0.9, 0.2, 0.7], f32)
+    assert labels.compare(found, np.array([1, 0, 1], f32)) == "✓ a 90.00%, c 70.00%"
+    assert labels.compare(found, np.array([0, 1, 1], f32)) == "✗ a 90.00%, c 70.00%; is: b, c"
+    assert labels.compare(found * 0, np.array([1, 0, 0], f32)) == "✗ no label; is: a"
+    number = tasks.Regression(["size"])
+    assert number.compare(np.array([2.5], f32), np.array([3], f32)) == "size 2.5 (target: size 3)"
+    assert tasks.GAN().compare([0.25], [1.0]) == "real 25.00%"
+    points = tasks.Keypoints(["nose", "tail"])
+    found, truth = [[1, 2, 0.9], [3, 4, 0.5]], [[1.5, 2, 1], [0, 0, 0]]
+    assert points.compare(found, truth) == "nose 1.0,2.0 (1.5,2.0), tail 3.0,4.0 (not visible)"
+    pixels = tasks.Segmentation(["background", "cat", "dog"])
+    mask = np.array([[0, 1], [2, 255]], np.uint8)
+    assert pixels.compare(np.array([[0, 1], [1, 1]], np.uint8), mask) == "66.7% of the pixels right"
+    assert pixels.legend() == {"cat": "#e69f00", "dog": "#56b4e9"}
+    boxes = tasks.Detection(["cat", "dog"])
+    none, two = (
+        {"boxes": np.ones((n, 4)), "scores": np.ones(n), "labels": np.arange(n)} for n in (0, 2)
+    )
+    assert boxes.compare(none, two) == "0 objects (target: cat, dog)"
+    assert boxes.compare(none, none) == "0 objects (target: none)"
+
+
+def test_pictures_are_compared_in_decibels():
+    clean = np.full((1, 8, 8), 0.5, np.float32)
+    assert xcnn.tasks.Denoising().compare(clean + 0.1, clean) == "PSNR 20.00 dB"
+    picture = images(1)[0][0]
+    bicubic = xcnn.metrics.create("psnr")
+    enlarged = enlarge(shrink(picture[None], 2), 2)
+    bicubic.update(enlarged.numpy(), picture[None])
+    text = xcnn.tasks.SuperResolution(input_shape=(1, 4, 4)).compare(picture - 0.01, picture)
+    assert text == f"PSNR 40.00 dB (bicubic {bicubic.compute():.2f} dB)"
 
 
 # -- files --------------------------------------------------------------------------------------

@@ -201,6 +201,9 @@ class GAN(_Generative):
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"real {float(prediction[0]):.2%}"
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        return self.describe(prediction)  # all of them are real
+
     def exported(self, model: Any, postprocess: bool = False) -> Exported:
         found = super().exported(model, postprocess)
         return found._replace(model=model.generator, input_shape=(model.latent,))
