@@ -11,6 +11,7 @@ import xcnn
 from xcnn import data, models, nn, report
 from xcnn.errors import ArgumentError
 from xcnn.report import architecture, contents, examples, pictures, predictions
+from xcnn.report.compare import comparison
 from xcnn.tasks.super_resolution import enlarge, shrink
 
 RNG = np.random.default_rng(0)
@@ -587,6 +588,31 @@ def test_comparison(tmp_path):
     assert rows == {"seed": ["0", "1"], "extra": [None, "True"]}
     first, second = (np.array(run["predictions"]["confusion"]["matrix"]) for run in content["runs"])
     np.testing.assert_array_equal(content["comparison"]["difference"], second - first)
+
+
+def test_a_comparison_of_what_is_not_the_same():
+    def measured(n, **settings):
+        row = {"val_loss": 1 + n, "val_accuracy": 0.5 + n, "val_iou": 0.5 + n}
+        of_both = {"task": "a", "loss": "a"}
+        return contents.measure(report.Run(str(n), history=[row], settings=of_both | settings))
+
+    starred = []
+    for other in ({}, {"loss": "b"}, {"task": "b"}):
+        results = comparison([measured(0), measured(1, **other)])["results"]
+        starred.append({row["name"] for row in results if row["best"]})
+        assert next(row["values"] for row in results if row["name"] == "Test IoU") == [0.5, 1.5]
+    assert starred == [{"Test accuracy", "Test loss"}, {"Test accuracy"}, set()]
+
+
+def test_two_networks_that_compete_have_no_best_epoch():
+    model = xcnn.models.dcgan(input_shape=(1, 16, 16))
+    loss = xcnn.tasks.GAN(input_shape=(1, 16, 16)).create_loss()
+    rows = [{"val_loss": 1.0, "val_d_loss": 0.5}, {"val_loss": 2.0, "val_d_loss": 1.0}]
+    run = report.Run("gan", xcnn.Trainer(model, loss=loss), history=rows)
+    found = contents.measure(run, full=False)
+    tile = next(tile for tile in found["overview"] if tile["label"] == "Test loss")
+    assert (tile["value"], tile["note"]) == ("2.0000", "")
+    assert "Best epoch" not in [row["name"] for row in comparison([found, found])["results"]]
 
 
 def test_arguments():

@@ -84,6 +84,7 @@ class GANLoss(Loss):
 
     target = "pictures"
     term_names = ("d_loss", "g_loss")
+    lower_is_better = False
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
