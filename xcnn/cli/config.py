@@ -53,7 +53,8 @@ _OTHER_NAMES = {
 
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     """The settings for a page that is sent to others: names instead of this machine's paths."""
-    paths = ("data", "data_dir", "init")
+    options = tasks.get(config["task"]).options
+    paths = ("data", "data_dir", "init", *(k for k, v in options.items() if v.metavar == "FILE"))
     return {**config, **{k: Path(config[k]).name for k in paths if config.get(k)}}
 
 

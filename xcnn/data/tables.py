@@ -132,6 +132,7 @@ class CSVDataset(ArrayDataset):
                 numbers.extend(self._number(row[c], line, what) for c, what in labels)
             lines.append(line)
         folder = os.path.dirname(self.path)
+        self.root = folder or os.curdir
         self.paths = [os.path.join(folder, name) for name in names]
         x: Any = _ImageFiles(self.path, self.paths, lines, shape)
         if image is None:

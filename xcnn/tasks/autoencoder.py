@@ -12,6 +12,7 @@ from ..data import Batch, BatchTransform, DataSplits
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
 from ..extend import register_task
+from ..metrics import PSNR
 from ..nn import Module
 from .task import Option, Task
 
@@ -75,6 +76,9 @@ class Autoencoder(OfPictures):
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"reconstructed, {'×'.join(map(str, prediction.shape[1:]))} pixels"
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        return f"PSNR {psnr(prediction, target):.2f} dB"
+
     def draw(self, pixels: Array, prediction: Any) -> Array:
         xp = backends.get("cpu").xp
         return xp.concatenate([pixels, as_pixels(prediction)], axis=2)
@@ -133,6 +137,13 @@ class InputAsTarget(BatchTransform):
         noise *= self.noise
         noisy = xp.add(x, noise, out=xp.empty_like(x))
         return xp.clip(noisy, 0, 1, out=noisy), x
+
+
+def psnr(prediction: Array, target: Array, metric: type[PSNR] = PSNR, *settings: Any) -> float:
+    """The PSNR of one picture (C, H, W)."""
+    measured = metric(*settings)
+    measured.update(prediction[None], target[None])
+    return float(measured.compute())
 
 
 def as_pixels(picture: Array) -> Array:

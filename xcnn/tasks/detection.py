@@ -172,6 +172,10 @@ class Detection(Task):
         text = f"{len(found)} object{'s' * (len(found) != 1)}"
         return f"{text}: {', '.join(listed + more)}" if found else text
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        wanted = [self.classes[label] for label in target["labels"].tolist()]
+        return f"{self.describe(prediction)} (target: {', '.join(wanted) or 'none'})"
+
     def files(self, prediction: Any) -> dict[str, bytes]:
         return {".json": json.dumps(self.objects(prediction), indent=1).encode()}
 

@@ -84,6 +84,7 @@ class GANLoss(Loss):
 
     target = "pictures"
     term_names = ("d_loss", "g_loss")
+    lower_is_better = False
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
@@ -202,6 +203,9 @@ class GAN(_Generative):
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"real {float(prediction[0]):.2%}"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        return self.describe(prediction)  # all of them are real
 
     def exported(self, model: Any, postprocess: bool = False) -> Exported:
         found = super().exported(model, postprocess)

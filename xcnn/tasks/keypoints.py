@@ -161,6 +161,19 @@ class Keypoints(Task):
         points = zip(self.classes, prediction, strict=True)
         return "  ".join(f"{printable(name)} {x:.1f},{y:.1f}" for name, (x, y, _) in points)
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        """Each point, and in brackets where it is."""
+        rows = zip(self.classes, prediction, target, strict=True)
+        places = (
+            f"{printable(name)} {x:.1f},{y:.1f} ({f'{u:.1f},{v:.1f}' if seen else 'not visible'})"
+            for name, (x, y, _), (u, v, seen) in rows
+        )
+        return ", ".join(places)
+
+    def legend(self) -> dict[str, str]:
+        colours = (f"#{bytes(_COLOURS[n % len(_COLOURS)]).hex()}" for n in range(len(self.classes)))
+        return dict(zip(self.classes, colours, strict=True))
+
     def files(self, prediction: Any) -> dict[str, bytes]:
         """The points by name, as x, y and score."""
         points = {

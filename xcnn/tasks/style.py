@@ -308,6 +308,9 @@ class StyleTransfer(OfPictures):
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        return ""  # its pictures say it all
+
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         return as_pixels(prediction)
 

@@ -17,7 +17,7 @@ from ..metrics import PSNR
 from ..tensor import Tensor, no_grad
 from ..tiling import tile_grid
 from ..training import Trainer
-from .autoencoder import OfPictures, as_pixels
+from .autoencoder import OfPictures, as_pixels, psnr
 from .task import Exported, Option, Task
 
 #: pixels of an input that are enlarged at once, and around them those that a network may look at
@@ -110,6 +110,10 @@ class SuperResolution(OfPictures):
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        bicubic = psnr(target, target, BicubicPSNR, self.upscale)
+        return f"PSNR {psnr(prediction, target):.2f} dB (bicubic {bicubic:.2f} dB)"
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         return as_pixels(prediction)

@@ -420,6 +420,22 @@ class Task:
         """A prediction in one line; of classes, the ``top`` most probable ones; default: empty."""
         return ""
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        """A prediction beside its target in one line, for a report; "✗" in front: it is wrong.
+
+        Parameters
+        ----------
+        prediction
+            From :meth:`predict`.
+        target
+            From :meth:`truth`.
+        """
+        return f"{self.describe(prediction)} (target: {self.describe(target)})"
+
+    def legend(self) -> dict[str, str]:
+        """What the colours of :meth:`draw` stand for: colours such as "#e69f00" by name."""
+        return {}
+
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         """A picture of a prediction, uint8 (3, H, W) or (1, H, W); None if words say it all.
 
