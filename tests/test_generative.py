@@ -82,6 +82,11 @@ def test_noise_is_drawn_anew_in_training_and_fixed_in_evaluation():
     assert (strong.min(), strong.max()) == (0, 1)
 
 
+def of_size(n):
+    x = xcnn.data.ArrayDataset(np.zeros((4, 3, n, n), np.uint8), np.zeros(4, int))
+    return xcnn.data.DataSplits("own", x, x, [], (0.5,), (0.2,), "images", "", (3, n, n))
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
@@ -91,6 +96,8 @@ def test_noise_is_drawn_anew_in_training_and_fixed_in_evaluation():
         (lambda: tasks.GAN(smoothing=2).create_loss(), "smoothing=2"),
         (lambda: tasks.VAE(code=3), "vae has no option 'code': it has latent, beta"),
         (lambda: tasks.GAN(input_shape=(1, 6, 8)).create_model("dcgan"), "divisible by 4"),
+        (lambda: tasks.VAE.of_data(of_size(50)), r"own has 3×50×50 .* by 4; pass --image-size 48"),
+        (lambda: tasks.GAN.of_data(of_size(2)), r"at least 4×4 pixels.*; pass --image-size 4$"),
         (lambda: tasks.VAE().create_loss()(xcnn.zeros(1), 0), "cannot be evaluated"),
         (lambda: random.seeded(-1).__enter__(), "seed=-1"),
     ],
