@@ -306,7 +306,11 @@ def test_the_task(files):
     for wrong, error, text in [
         ({"style": None}, ArgumentError, "needs the picture whose style is learned: pass --style"),
         ({"features": None}, ArgumentError, "pass --features FILE"),
-        ({"style": "no.png"}, DataError, r"^style='.*no.png': there is no such file; .*--style FIL"),
+        (
+            {"style": "no.png"},
+            DataError,
+            r"^style='.*no.png': there is no such file; .*--style FIL",
+        ),
         ({"features": files["style"]}, FileFormatError, r"^[^ ]*style\.npy"),
         ({"style": files["features"]}, DataError, r"^[^ ]*features\.safetensors"),
         ({"tv_weight": float("inf")}, ArgumentError, "tv_weight=inf: expected a number from 0 to"),

@@ -174,4 +174,6 @@ def load_features(path: AnyPath) -> Features:
     return Features(layers, **more)
 
 
-_WANTED = "expected those of torchvision, or a run or a file of xcnn.save with a VGG or its features"
+_WANTED = (
+    "expected those of torchvision, or a run or a file of xcnn.save with a VGG or its features"
+)

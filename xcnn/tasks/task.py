@@ -15,8 +15,7 @@ from ..errors import ArgumentError, DataError
 from ..nn import LOSSES, Loss, Module
 from ..training import Trainer
 
-
-SAMPLES = 64  # of the new examples in a report
+SAMPLES = 64  # new examples in a report
 
 
 class Option(NamedTuple):
