@@ -13,6 +13,7 @@ import xcnn.functional as F
 from xcnn import callbacks, cli, metrics, models, nn, optim, random, tasks
 from xcnn.data import ArrayDataset, DataLoader, DataSplits
 from xcnn.errors import ArgumentError, DataError
+from xcnn.testing import gradcheck
 
 from .conftest import assert_matches, normal
 
@@ -151,6 +152,8 @@ def test_elbo(squared, backend):
             metric.update({k: v[part] for k, v in output.items()}, target[part])
         assert metric.compute() == pytest.approx(expected / 3)
     assert_matches(loss.prediction(output), 1 / (1 + np.exp(-logits)))
+    arrays = [value.data for value in output.values()]
+    assert gradcheck(lambda *v: loss(dict(zip(output, v, strict=True)), target), *arrays) < 1e-6
 
 
 # -- networks ------------------------------------------------------------------------------
@@ -397,7 +400,7 @@ def test_a_grid():
 
 def test_sample_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    train = "train --limit 16 --epochs 1 --quiet".split()
+    train = ["train", "--limit", "16", "--epochs", "1", "--quiet"]
     assert cli.main([*train, "vae", "--out", "run"]) == 0
     assert cli.main(["sample", "run", "--count", "5", "--seed", "3"]) == 0
     assert "samples.png: 5 pictures, 102×68 pixels in all" in capsys.readouterr().out

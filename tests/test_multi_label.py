@@ -12,6 +12,7 @@ import xcnn
 from xcnn import data, nn, optim, tasks
 from xcnn.cli import main
 from xcnn.errors import ArgumentError, DataError
+from xcnn.testing import gradcheck
 
 from .conftest import normal
 
@@ -177,6 +178,8 @@ def test_the_loss_of_standardised_targets(backend):
         loss = tasks.Regression(**SMALL, loss=name, **UNITS).create_loss()
         y = xcnn.tensor(output.astype("float32"), device=backend.device)
         found = loss(y, backend.asarray(target, "float32"))
+        truth = backend.asarray(target)
+        assert gradcheck(lambda x, f=loss, y=truth: f(x, y), backend.asarray(output)) < 1e-6
         assert float(found.numpy()) == pytest.approx(value, rel=1e-3)
         predicted = loss.prediction(y)
         assert predicted.backend is backend

@@ -8,6 +8,7 @@ import pytest
 import xcnn
 from xcnn import cli, data, models, nn, optim, tasks
 from xcnn.errors import ArgumentError, DataError, DivergenceError, FileFormatError, ShapeError
+from xcnn.testing import gradcheck
 
 from .conftest import normal
 from .test_super_resolution import picture, splits
@@ -295,6 +296,14 @@ def test_total_variation(features):
     x[:, :, :, ::2] = 1  # each pixel differs from its neighbours in the row
     loss = tasks.StyleLoss(features, x, content_weight=0, style_weight=0, tv_weight=2)
     assert loss(x, x).item() == pytest.approx(2)
+
+
+def test_gradients_of_the_loss():
+    smooth = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 5, 3)]
+    features = models.Features(nn.Sequential(*smooth, nn.ReLU()), MEAN, STD).to(dtype="float64")
+    style, content, x = (np.random.default_rng(n).random((2, 3, 8, 6)) for n in range(3))
+    loss = tasks.StyleLoss(features, style[0], None, None, 2, 30, 0.5)
+    assert gradcheck(lambda x: loss(x, content), x) < 1e-6
 
 
 def test_the_task(files):

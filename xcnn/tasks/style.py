@@ -250,7 +250,7 @@ def style_transfer(
 
 
 def as_picture(name: str, picture: Any, features: Features) -> Tensor:
-    """A picture as (1, C, H, W) from 0 to 1, on the device of the features.
+    """A picture as (1, C, H, W) from 0 to 1, on the device of the features and of their dtype.
 
     Raises
     ------
@@ -266,7 +266,7 @@ def as_picture(name: str, picture: Any, features: Features) -> Tensor:
             f"{name} has shape {Tensor.of(picture).shape}: expected one picture, ({channels}, H, W)"
         )
     scale = 255.0 if x.dtype.kind in "iu" else 1.0
-    return Tensor(x.data.astype("float32") / scale).to(features.mean.backend)
+    return Tensor(x.data.astype(features.mean.dtype) / scale).to(features.mean.backend)
 
 
 # -- a network for one style ----------------------------------------------------------------------
