@@ -15,8 +15,7 @@ from .. import functional as F
 from ..checks import check_number
 from ..errors import ArgumentError
 from ..files import write_atomically
-from ..tasks.autoencoder import HIGHEST
-from ..tasks.style import to_weight
+from ..tasks.style import HIGHEST
 from .options import Parser, add_device, count, path, say
 
 _EVERY = 20  # steps from one line of output to the next
@@ -38,7 +37,7 @@ def add_options(parser: Parser) -> None:
     parser.section("the loss")
     for name, default in (("content", 1.0), ("style", 1e6), ("tv", 0.0)):
         what = "the differences of neighbouring pixels" if name == "tv" else f"the {name}"
-        given: dict[str, Any] = {"type": to_weight, "values": float, "default": default}
+        given: dict[str, Any] = {"type": _weight, "values": float, "default": default}
         parser.add(f"--{name}-weight X", f"weight of {what}", **given)
     for name in ("content", "style"):
         layers = f"layers whose activations give the {name}, separated by commas, such as relu4_2"
@@ -80,6 +79,11 @@ def run(arguments: argparse.Namespace) -> None:
     pixels = tasks.as_pixels(found.picture.numpy()[0])
     write_atomically(out, data.encode_image(pixels))
     say(f"{out}: {pixels.shape[2]}×{pixels.shape[1]} pixels")
+
+
+def _weight(text: str) -> float:
+    """A weight in the loss."""
+    return check_number("weight", float(text), 0, HIGHEST)
 
 
 def _rate(text: str) -> float:

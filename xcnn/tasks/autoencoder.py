@@ -16,9 +16,6 @@ from ..extend import register_task
 from ..nn import Module
 from .task import Option, Task
 
-#: of noise and of weights in losses: float32 can still compute with it
-HIGHEST = 1e30
-
 
 class OfPictures(Task):
     """Base class of tasks that learn from pictures alone, whatever their labels.
@@ -125,7 +122,7 @@ class Denoising(Autoencoder):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.noise = check_number("noise", self.noise, 0, HIGHEST)
+        self.noise = check_number("noise", self.noise, 0)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"without noise, {'×'.join(map(str, prediction.shape[1:]))} pixels"

@@ -15,7 +15,7 @@ from ..extend import register_task
 from ..nn import Loss, evaluating
 from ..tensor import Tensor
 from ..training import Trainer
-from .autoencoder import HIGHEST, Autoencoder, OfPictures, as_pixels
+from .autoencoder import Autoencoder, OfPictures, as_pixels
 from .task import SAMPLES, Exported, Option
 
 _GAP = 2
@@ -42,7 +42,7 @@ class ELBOLoss(Loss):
 
     def __init__(self, beta: float = 1.0, squared: bool = False) -> None:
         super().__init__()
-        self.beta = check_number("beta", beta, 0, HIGHEST)
+        self.beta = check_number("beta", beta, 0, 1e30)
         self.squared = squared
 
     def forward(self, input: Any, target: Any) -> Tensor:

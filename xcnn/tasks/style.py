@@ -18,10 +18,12 @@ from ..extend import register_task
 from ..models import Features
 from ..tensor import Parameter, Tensor, no_grad
 from ..training import Trainer
-from .autoencoder import HIGHEST, InputAsTarget, OfPictures, as_pixels
+from .autoencoder import InputAsTarget, OfPictures, as_pixels
 from .task import Exported, Option, Task
 
 _OPTIMIZERS = ("lbfgs", "adam")
+#: of weights and learning rates: float32 can still compute with it
+HIGHEST = 1e30
 
 
 class Stylized(NamedTuple):
@@ -272,11 +274,6 @@ def as_picture(name: str, picture: Any, features: Features) -> Tensor:
 # -- a network for one style ----------------------------------------------------------------------
 
 
-def to_weight(text: str) -> float:
-    """A weight in the loss, from the command line."""
-    return check_number("weight", float(text), 0, HIGHEST)
-
-
 @register_task
 class StyleTransfer(OfPictures):
     """Pictures in the style of one picture, by a network. See :class:`Task`.
@@ -286,6 +283,7 @@ class StyleTransfer(OfPictures):
 
     name = "style-transfer"
     text = "the same picture in the style of another one"
+    least = 16
     networks = ("transformer_net",)
     datasets = ("photo-crops",)
     losses = {"perceptual": "the picture in the style, from 0 to 1"}
@@ -295,23 +293,13 @@ class StyleTransfer(OfPictures):
         "features": Option(
             str, None, "weights of a VGG, such as torchvision's, or a run that trained one", "FILE"
         ),
-        "content_weight": Option(to_weight, 1.0, "of the content in the loss"),
-        "style_weight": Option(to_weight, 1e5, "of the style in the loss"),
-        "tv_weight": Option(
-            to_weight, 0.0, "of the differences of neighbouring pixels in the loss"
-        ),
+        "content_weight": Option(float, 1.0, "of the content in the loss"),
+        "style_weight": Option(float, 1e5, "of the style in the loss"),
+        "tv_weight": Option(float, 0.0, "of the differences of neighbouring pixels in the loss"),
     }
     image_size = 256
-    least = 16
     style: str | None
     features: str | None
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.weights = {
-            name: check_number(name, getattr(self, name), 0, HIGHEST)
-            for name in ("content_weight", "style_weight", "tv_weight")
-        }
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -347,7 +335,8 @@ class StyleTransfer(OfPictures):
                 )
         features = models.load_features(str(self.features)).to(backend)
         style = data.read_image(str(self.style), (len(features.mean.data), None, None))
-        return StyleLoss(features, style, **self.weights)
+        names = ("content_weight", "style_weight", "tv_weight")
+        return StyleLoss(features, style, **{name: getattr(self, name) for name in names})
 
     def transform(self, augment: str | None = None) -> Any:
         return data.Compose([super().transform(augment), InputAsTarget()])
