@@ -171,9 +171,8 @@ def test_predictions_are_clipped():
         ),
         (
             lambda: tasks.SuperResolution.of_data(splits(), upscale=0),
-            "upscale=0: expected 2, 3 or 4",
+            "upscale=0: expected",
         ),
-        (lambda: tasks.SuperResolution(upscale=2.0), "upscale=2.0: expected 2, 3 or 4"),
         (
             lambda: tasks.SuperResolution.of_data(data.load("moons")),
             "moons has 2 numbers per example: super-resolution needs pictures",

@@ -42,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
 
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     """The settings for a page that is sent to others: names instead of this machine's paths."""
-    paths = ("data", "data_dir", "init", *_FILES)
+    paths = ("data", "data_dir", "init")
     return {**config, **{k: Path(config[k]).name for k in paths if config.get(k)}}
 
 

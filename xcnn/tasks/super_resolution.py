@@ -9,10 +9,9 @@ from typing import Any
 from .. import backends, data, models, nn
 from .. import functional as F
 from ..arrays import Array
-from ..checks import is_int
 from ..data import BatchTransform, DataSplits, Normalize
 from ..data.augment import training_steps
-from ..errors import ArgumentError, FileFormatError, show
+from ..errors import ArgumentError, FileFormatError
 from ..extend import register_task
 from ..metrics import PSNR
 from ..tensor import Tensor, no_grad
@@ -52,7 +51,8 @@ class SuperResolution(OfPictures):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        _check_factor(self.upscale)
+        if self.upscale not in _FACTORS:
+            raise ArgumentError(f"upscale={self.upscale!r}: expected 2, 3 or 4")
         own = BicubicPSNR(self.upscale)
         self.measured = (*self.measured, own)  # type: ignore[misc, assignment]
 
@@ -62,7 +62,7 @@ class SuperResolution(OfPictures):
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
-        factor = _check_factor(options.get("upscale", cls.options["upscale"].default))
+        factor = cls(**options).upscale  # checked
         cls.check_pictures(dataset, factor, f"upscale={factor}")
         channels, *size = dataset.image_shape
         small = (channels, *(length // factor for length in size))
@@ -134,12 +134,6 @@ class SuperResolution(OfPictures):
             model = nn.Sequential({"network": model, "clip": nn.Hardtanh(0, 1)})
         clipped = "" if postprocess else ": clip it"
         return Exported(model, ("output",), self.losses[self.loss] + clipped, any_size=True)
-
-
-def _check_factor(upscale: Any) -> int:
-    if not is_int(upscale) or upscale not in _FACTORS:
-        raise ArgumentError(f"upscale={show(upscale)}: expected 2, 3 or 4")
-    return int(upscale)
 
 
 def _check_size(output: Any, shape: tuple[int, ...]) -> None:
