@@ -100,6 +100,10 @@ def load_table_folder(
     if kind == "keypoints":
         classes, *_ = (_place_keypoints(each, on_error) for each in tables)
     if len(tables) == 1:
+        if len(train) < 2:
+            raise DataError(
+                f"{first} has one image: expected two or more, of which one is held out for testing"
+            )
         train, test = split(train, share, seed)
     return limited_splits(path, train, test, classes, whole.arrays[0].shape, limit, seed)
 

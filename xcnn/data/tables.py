@@ -112,6 +112,8 @@ class CSVDataset(ArrayDataset):
         missing = [name for name in (*inputs, *targets) if name not in header]
         if missing or not inputs:
             problem = f"no column {missing[0]!r}" if missing else "no columns of features"
+            if len(header) == 1 and any(character in header[0] for character in ",;\t"):
+                problem += f"; expected {delimiter!r} between the columns"
             raise DataError(f"{path}, line 1: {problem}; the columns are {', '.join(header)}")
         columns = [(header.index(name), f"column {name!r}") for name in inputs]
         labels = [(header.index(name), f"column {name!r}") for name in targets]
