@@ -140,6 +140,20 @@ def test_a_folder_with_keypoints(tmp_path):
             assert (nose[2], tail[2]) == (1, 0)
     task = tasks.get("keypoints").of_data(found)
     assert task.classes == ["nose", "tail"]
+    trainer = xcnn.Trainer(nn.Identity(), loss=task.create_loss())  # the picture is the heatmap
+    for n, place in enumerate([(33, 15), (15, 19), (35, 27)]):  # in pixels of the file
+        pixels = task.read(tmp_path / f"{n}.png")
+        (point,) = task.predict_one(trainer, pixels)
+        assert abs(point[:2] - place).max() <= 1.1
+        assert task.draw(pixels, point[None]).shape == (3, *pixels.shape[1:])
+    assert task.test_folder(tmp_path, True, size=(32, 32), channels=1)[0] == "test"
+    name, pictures = task.test_folder(tmp_path, False, size=(32, 32), channels=1)
+    assert (name, len(pictures)) == ("all pictures", 9)
+    (tmp_path / "keypoints.csv").write_text(
+        "file,nose x,nose y\n" + "0.png,99,5\n1.png,-1,-1\n" * 3
+    )
+    with pytest.raises(DataError, match=r"keypoints.csv has no point inside of a training picture"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
     (tmp_path / "keypoints.csv").write_text("file,nose x,tail y\n0.png,1,1\n")
     with pytest.raises(DataError, match=r"keypoints.csv, line 1: expected two columns for each"):
         tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))

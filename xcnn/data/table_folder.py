@@ -50,7 +50,8 @@ def load_table_folder(
     kind : str, default "labels"
         "labels", "values" or "keypoints".
     size, channels, on_error
-        As for :class:`ImageFolder`.
+        As for :class:`ImageFolder`; but with keypoints, images are resized as a whole, without
+        keeping the aspect ratio.
     share : float, default 0.2
     seed : int, default 0
         Seed of the held-out images, of ``limit``, and of the sample for mean and std.
@@ -90,7 +91,7 @@ def load_table_folder(
             f"{first} is missing: expected a CSV file with a column of image files and the targets "
             f"in the others, whose first line is such as {example}"
         )
-    settings = {"size": size, "channels": channels}
+    settings = {"size": size, "channels": channels, "crop": kind != "keypoints"}
     whole = _read(first, is_values, None, settings)
     train, classes = _checked(whole, on_error), list(whole.classes or ())
     tables = [whole]
@@ -146,8 +147,7 @@ def _place_keypoints(table: CSVDataset, on_error: str) -> list[str]:
             if on_error == "refuse":
                 raise
             continue  # the image is left out
-        zoom = (size / target).min()
-        y[n] = (y[n] + 0.5 - (size - zoom * target) / 2) / zoom - 0.5  # of the central part
+        y[n] = (y[n] + 0.5) * target / size - 0.5
     seen = ((y >= -0.5) & (y < target - 0.5)).all(axis=2, keepdims=True)
     table.arrays = (images, np.concatenate([y, seen], axis=2).astype(np.float32))
     return [name[:-2] for name in first]

@@ -138,8 +138,7 @@ class Detection(Task):
     def predict_one(self, trainer: Trainer, pixels: Array) -> Any:
         """The prediction of a picture of any size, which is resized as a whole to the input."""
         size, own = self.input_shape[1:], pixels.shape[1:]
-        x = F.interpolate(self.normalize(pixels[None]), size, mode="bilinear", antialias=True)
-        found = self.predict(trainer, x.numpy())[0]
+        found = self.predict(trainer, self.resized(pixels))[0]
         zoom = [own[i] / size[i] for i in (1, 0, 1, 0)]
         return {**found, "boxes": (found["boxes"] * zoom).astype(found["boxes"].dtype)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from typing import Any
 
 from .. import data, nn
@@ -11,9 +12,10 @@ from .. import functional as F
 from ..arrays import Array
 from ..checks import check_number
 from ..data import DataSplits
-from ..errors import ArgumentError, printable
+from ..errors import ArgumentError, DataError, printable
 from ..extend import register_task
 from ..tensor import Tensor
+from ..training import Trainer
 from .task import Exported, Option, Task
 
 #: which points are joined by lines in pictures
@@ -139,7 +141,14 @@ class Keypoints(Task):
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
         """Images and ``keypoints.csv``, see :func:`xcnn.data.load_table_folder`."""
-        return data.load_table_folder(root, "keypoints.csv", "keypoints", **settings)
+        found = data.load_table_folder(root, "keypoints.csv", "keypoints", **settings)
+        for name, part in (("training", found.train), ("test", found.test)):
+            if not (data.labels(part)[..., 2] > 0).any():
+                text = f"{found.name}: keypoints.csv has no point inside of a {name} picture"
+                if part is found.train:
+                    raise DataError(f"{text}: expected x and y in pixels of the file, from 0")
+                warnings.warn(f"{text}, so nothing can be measured", stacklevel=2)
+        return found
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -148,6 +157,20 @@ class Keypoints(Task):
 
     def create_loss(self) -> nn.Loss:
         return HeatmapLoss(self.sigma)
+
+    # -- predictions --------------------------------------------------------------------------
+
+    def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
+        """The pixels of a file in its own size, uint8 (C, H, W)."""
+        return data.read_image(path, (self.input_shape[0], None, None), invert)
+
+    def predict_one(self, trainer: Trainer, pixels: Array) -> Array:
+        """The points of a picture of any size, which is resized as a whole to the input."""
+        found: Array = self.predict(trainer, self.resized(pixels))[0].copy()
+        for axis in (0, 1):  # x, y
+            zoom = pixels.shape[2 - axis] / self.input_shape[2 - axis]
+            found[:, axis] = (found[:, axis] + 0.5) * zoom - 0.5
+        return found
 
     def result(self, values: Any, count: int) -> str:
         return f"PCK {values['pck']:.2%} (points within a tenth of their figure's size)"
@@ -167,15 +190,16 @@ class Keypoints(Task):
     def draw(self, pixels: Array, prediction: Any) -> Array:
         """Limbs in grey, and a spot of its own colour for each point."""
         picture = pixels.repeat(3 // len(pixels), axis=0)
+        width = max(pixels.shape) // 128  # of a limb, on both sides of its middle
         places = [(x, y) if score > _SURE else None for x, y, score in prediction.tolist()]
         for a, b in self._limbs:
             if (start := places[a]) and (end := places[b]):
                 for share in (n / 100 for n in range(101)):
                     x, y = (p + share * (q - p) for p, q in zip(start, end, strict=True))
-                    _spot(picture, x, y, 0, (160, 160, 160))
+                    _spot(picture, x, y, width, (160, 160, 160))
         for n, place in enumerate(places):
             if place:
-                _spot(picture, *place, 1, _COLOURS[n % len(_COLOURS)])
+                _spot(picture, *place, 2 * width + 1, _COLOURS[n % len(_COLOURS)])
         return picture
 
     def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:
