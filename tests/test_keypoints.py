@@ -14,6 +14,7 @@ from xcnn.tasks.keypoints import HeatmapLoss, Peaks
 from xcnn.testing import assert_close
 
 from .conftest import normal
+from .strict import forbid_float64
 
 POINTS = np.float32([[[3, 2, 2], [6.5, 5.25, 1], [0, 0, 0]], [[9, 9, 2], [1, 0, 0], [4, 8, 2]]])
 
@@ -36,8 +37,8 @@ def test_the_loss_of_heatmaps(backend, with_visibility):
     squares = (output - bells(POINTS, 10, 12, 2.0)) ** 2
     seen = POINTS[..., 2] > 0 if with_visibility else np.ones((2, 3), bool)
     loss, sent = HeatmapLoss(2.0), xcnn.Tensor(backend.asarray(output), requires_grad=True)
-    found = loss(sent, backend.asarray(y))
-    assert found.dtype == "float32"
+    with forbid_float64():
+        found = loss(sent, backend.asarray(y))
     assert_close(found.numpy(), np.float32(squares[seen].mean()), atol=1e-5)
     assert int(loss.divisor(sent, backend.asarray(y))) == seen.sum()
     found.backward()
@@ -59,6 +60,21 @@ def test_peaks(backend):
     assert abs(found[..., :2] - POINTS[..., :2]).max() <= 0.251
     assert_close(found[0, 1], np.float32([6.25, 5.25, maps[0, 1].max()]))
     assert (found[..., 2] == maps.max(axis=(2, 3))).all()
+
+
+def test_peaks_at_the_edges_stay(backend):
+    maps = np.zeros((1, 3, 5, 6), "float32")
+    maps[0, 0, 0, 0] = maps[0, 1, 4, 5] = maps[0, 2, 0, 2] = 1
+    maps[0, 2, 0, 3] = 0.5
+    found = backend.to_host(Peaks()(backend.asarray(maps)).data)
+    assert found[0].tolist() == [[0, 0, 1], [5, 4, 1], [2.25, 0, 1]]
+
+
+def test_heatmaps_of_other_keypoints(backend):
+    maps = backend.asarray(normal(2, 3, 5, 5, dtype="float32"))
+    for shape in ((2, 1, 3), (1, 3, 3), (2, 3)):
+        with pytest.raises(ShapeError, match="for the same N and K"):
+            HeatmapLoss()(maps, backend.asarray(np.ones(shape, "float32")))
 
 
 def test_pck(backend):

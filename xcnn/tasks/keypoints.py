@@ -12,7 +12,7 @@ from .. import functional as F
 from ..arrays import Array
 from ..checks import check_number
 from ..data import DataSplits
-from ..errors import ArgumentError, DataError, printable
+from ..errors import ArgumentError, DataError, ShapeError, printable
 from ..extend import register_task
 from ..tensor import Tensor
 from ..training import Trainer
@@ -49,12 +49,20 @@ class HeatmapLoss(nn.Loss):
 
     def forward(self, output: Any, target: Any) -> Tensor:
         output, target = Tensor.of(output), Tensor.of(target)
-        xp, points, seen = output.backend.xp, target.data[..., :2], _seen(target)
+        if output.ndim != 4 or target.ndim != 3 or target.shape[:2] != output.shape[:2]:
+            raise ShapeError(
+                f"heatmaps {output.shape} and keypoints {target.shape}: expected (N, K, H, W) and "
+                "(N, K, 2), or (N, K, 3) with the visibility, for the same N and K"
+            )
+        xp, seen = output.backend.xp, _seen(target)
+        dtype = xp.promote_types(output.dtype, "float32")  # float16 cannot count pixels
+        points = target.data[..., :2].astype(dtype)
         bells = []
         for axis, side in enumerate(output.shape[:1:-1]):  # along x, then along y
             places = xp.where(seen, points[..., axis], 0)[..., None]
-            distances = (xp.arange(side) - places) / self.sigma
-            bells.append(xp.exp(-0.5 * distances * distances).astype(output.dtype))
+            distances = (xp.arange(side, dtype=dtype) - places) / self.sigma
+            with output.backend.quiet_overflow():  # of a point far away
+                bells.append(xp.exp(-0.5 * distances * distances).astype(output.dtype))
         truth = bells[1][..., :, None] * bells[0][..., None, :]  # (N, K, H, W)
         weight = seen[..., None, None].astype(output.dtype)
         height, width = output.shape[2:]
@@ -80,6 +88,8 @@ def _seen(target: Tensor) -> Array:
 class Peaks(nn.Module):
     """The highest pixel of each heatmap, moved by a quarter pixel towards its higher neighbours.
 
+    Along an axis on which it lies at the edge, it is not moved.
+
     From (N, K, H, W) to x, y and the height (N, K, 3). Source: Xiao et al. 2018, "Simple baselines
     for human pose estimation and tracking".
     """
@@ -95,8 +105,12 @@ class Peaks(nn.Module):
             i, j = F.clamp(row + down, 0, height - 1), F.clamp(column + across, 0, width - 1)
             return F.gather(flat, 2, i * width + j)
 
-        x = F.astype(column, flat.dtype) + F.sign(near(0, 1) - near(0, -1)) * 0.25
-        y = F.astype(row, flat.dtype) + F.sign(near(1, 0) - near(-1, 0)) * 0.25
+        def moved(place: Tensor, side: int, slope: Tensor) -> Tensor:
+            is_inside = F.eq(place, F.clamp(place, 1, side - 2))
+            return F.astype(place, flat.dtype) + F.where(is_inside, F.sign(slope) * 0.25, 0.0)
+
+        x = moved(column, width, near(0, 1) - near(0, -1))
+        y = moved(row, height, near(1, 0) - near(-1, 0))
         return F.concat([x, y, near(0, 0)], 2)
 
 
