@@ -166,12 +166,23 @@ def test_a_folder_with_keypoints(tmp_path):
     name, pictures = task.test_folder(tmp_path, False, size=(32, 32), channels=1)
     assert (name, len(pictures)) == ("all pictures", 9)
     (tmp_path / "keypoints.csv").write_text(
-        "file,nose x,nose y\n" + "0.png,99,5\n1.png,-1,-1\n" * 3
+        "file,nose x,nose y\n" + "".join(f"{n}.png,99,-1\n" for n in range(6))
     )
     with pytest.raises(DataError, match=r"keypoints.csv has no point inside of a training picture"):
         tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
     (tmp_path / "keypoints.csv").write_text("file,nose x,tail y\n0.png,1,1\n")
     with pytest.raises(DataError, match=r"keypoints.csv, line 1: expected two columns for each"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
+    (tmp_path / "keypoints.csv").write_text("file,x,y\n0.png,1,1\n")
+    with pytest.raises(DataError, match="such as nose x and nose y"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
+    (tmp_path / "keypoints.csv").write_text("file,nose x,nose y\n" + "0.png,1,1\n" * 2)
+    with pytest.raises(DataError, match=r"0.png is listed twice"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
+    (tmp_path / "keypoints.csv").write_text("file,nose x,nose y\n0.png,1,1\n")
+    with pytest.raises(
+        DataError, match="of 1 pictures leaves none for training or testing: add so"
+    ):
         tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
     (tmp_path / "keypoints.csv").unlink()
     with pytest.raises(DataError, match="whose first line is such as file,nose x,nose y"):
@@ -186,6 +197,12 @@ def test_left_and_right_change_places():
     _, found = task.transform("flip")(x, y, np.random.default_rng(0))
     places = {tuple(points[:, 0].tolist()) for points in found}
     assert places == {(9, 12, 6, 9, 9), (10, 13, 7, 10, 10)}
+    for names, pairs in (
+        (["Left Eye", "right eye", "RIGHT knee", "Left Knee"], [(0, 1), (3, 2)]),
+        (["l_hand", "R_hand", "tail", "nail"], [(0, 1)]),
+        (["ball", "rear", "left"], []),
+    ):
+        assert tasks.create("keypoints", classes=names).move_settings == {"pairs": pairs}
 
 
 def test_settings_of_the_task():

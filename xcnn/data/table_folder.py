@@ -10,9 +10,17 @@ import numpy as np
 from ..checks import check_choice, check_text
 from ..errors import DataError
 from .dataset import Dataset, Subset
-from .folder import ON_ERROR, TEST_FOLDERS, absolute, limited_splits, readable
+from .folder import (
+    ON_ERROR,
+    TEST_FOLDERS,
+    absolute,
+    check_distinct,
+    held_out,
+    limited_splits,
+    readable,
+)
 from .images import image_size
-from .splits import DataSplits, split
+from .splits import DataSplits
 from .tables import CSVDataset, columns
 
 #: the columns of the image files, and of class names with this between them
@@ -101,7 +109,8 @@ def load_table_folder(
     if kind == "keypoints":
         classes, *_ = (_place_keypoints(each, on_error) for each in tables)
     if len(tables) == 1:
-        train, test = split(train, share, seed)
+        train, test = held_out(path, train, share, seed)
+    check_distinct(path, *(each.paths for each in tables))
     return limited_splits(path, train, test, classes, whole.arrays[0].shape, limit, seed)
 
 
@@ -130,9 +139,9 @@ def _place_keypoints(table: CSVDataset, on_error: str) -> list[str]:
     """Turn columns x and y into keypoints of the resized images; return the names of the points."""
     names = list(table.classes or ())
     first, second = names[::2], names[1::2]
-    if [name[-1] for name in first] != ["x"] * len(second) or second != [
-        f"{n[:-1]}y" for n in first
-    ]:
+    if second != [f"{name[:-1]}y" for name in first] or not all(
+        name[:-2] and name[-2] in " _.-" and name[-1] == "x" for name in first
+    ):
         raise DataError(
             f"{table.path}, line 1: expected two columns for each point, such as nose x and "
             f"nose y, after {_FILE!r}, got {', '.join(names)}"

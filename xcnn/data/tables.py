@@ -137,6 +137,7 @@ class CSVDataset(ArrayDataset):
             lines.append(line)
         folder = os.path.dirname(self.path)
         self.paths = [os.path.join(folder, name) for name in names]
+        self.target_paths = [self.path]
         x: Any = _ImageFiles(self.path, self.paths, lines, shape, crop)
         if image is None:
             x = np.array(values, np.float32).reshape(len(lines), len(columns))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from typing import Any
 
@@ -20,6 +21,7 @@ from .task import Exported, Option, Task
 
 #: which points are joined by lines in pictures
 _LIMBS = {"stick-figures": "0-1,1-2,1-3,1-4,2-5,2-6"}
+_LEFT = re.compile("left|^l(?=[ _.-])")  # in a name in small letters
 _SURE = 0.1  # points below this score are not drawn
 # fmt: off
 _COLOURS = ((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
@@ -79,6 +81,10 @@ class HeatmapLoss(nn.Loss):
         return _seen(Tensor.of(target)).sum()
 
 
+def _right(left: re.Match[str]) -> str:
+    return {"left": "right", "l": "r"}[left.group()]
+
+
 def _seen(target: Tensor) -> Array:
     if target.shape[-1] == 3:
         return target.data[..., 2] > 0
@@ -118,8 +124,9 @@ class Peaks(nn.Module):
 class Keypoints(Task):
     """The places of named points, from one heatmap each. See :class:`Task`.
 
-    ``classes`` are the names of the points. Two that differ in "left" and "right" only change
-    places when a picture is mirrored.
+    ``classes`` are the names of the points. Two that differ in "left" and "right" only, or in "l_"
+    and "r_" at their beginning, change places when a picture is mirrored; the case of letters does
+    not matter.
     """
 
     name = "keypoints"
@@ -147,8 +154,8 @@ class Keypoints(Task):
                 f"limbs={self.limbs!r}: expected pairs of points such as 0-1, from 0 to {last}"
             )
         self._limbs = [(numbers[a], numbers[b]) for a, b in pairs]
-        names = self.classes
-        sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
+        names = [name.lower() for name in self.classes]
+        sides = [(name, _LEFT.sub(_right, name)) for name in names if _LEFT.search(name)]
         swapped = [(names.index(a), names.index(b)) for a, b in sides if b in names]
         self.move_settings = {"pairs": swapped}
 

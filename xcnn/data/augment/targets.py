@@ -88,6 +88,9 @@ class WithTarget(BatchTransform):
         self.pairs = [tuple(p) for p in check_list("pairs", pairs, "pairs") if are_ints(p, 2)]
         if len(self.pairs) < len(pairs) or any(i < 0 for p in self.pairs for i in p):
             raise ArgumentError(f"pairs={pairs!r}: expected pairs of indices of points")
+        points = [point for pair in self.pairs for point in pair]
+        if len(set(points)) < len(points):
+            raise ArgumentError(f"pairs={pairs!r}: expected each point in one pair at most")
         says = not transform.geometric or type(transform).moves is not Augmentation.moves
         if target != "images" and not says:
             raise ArgumentError(
