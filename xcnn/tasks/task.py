@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from .. import data, metrics, models
+from .. import functional as F
 from ..arrays import Array
 from ..checks import (
     are_ints,
@@ -315,11 +316,14 @@ class Task:
             The folder has other classes.
         """
         found = self.load_folder(root, **settings)
+        whole = getattr(found.test, "dataset", None)
         if found.classes != self.classes:
             raise DataError(
                 f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
                 f"on {', '.join(self.classes)}"
             )
+        if not is_own and whole is not None and whole is getattr(found.train, "dataset", None):
+            return "all pictures", whole  # nobody trained on a part of them
         return "test", found.test
 
     def settings(self) -> dict[str, Any]:
@@ -405,6 +409,11 @@ class Task:
         """
         shape: Any = self.input_shape
         return data.read_image(path, shape, invert, crop=crop)
+
+    def resized(self, pixels: Array) -> Array:
+        """A picture (C, H, W) of any size as an input (1, C, H, W), resized as a whole."""
+        x, size = self.normalize(pixels[None]), self.input_shape[1:]
+        return F.interpolate(x, size, mode="bilinear", antialias=True).numpy()
 
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
         """The predictions of inputs (N, ...) that :meth:`transform` has made."""
