@@ -28,6 +28,7 @@ from . import (
     predict,
     report,
     runs,
+    sample,
     show,
     style,
     summary,
@@ -38,7 +39,7 @@ from .options import Parser, complain, print_error
 
 #: by what they are for
 COMMANDS = {
-    "train and use networks": (train, evaluate, predict, demo, export, style),
+    "train and use networks": (train, evaluate, predict, demo, sample, export, style),
     "look at networks and runs": (report, show, summary, runs, compare),
     "this machine": (datasets, doctor, warmup, completion),
 }

@@ -24,10 +24,12 @@ _COPIED = (
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
     *("checkpoint_every", "keep", "best", "log", "report"),
 )
+#: options of tasks that are files, which may have been moved
+_FILES = ("style", "features")
 #: options that go with --resume; the others are those of the run
 MAY_CHANGE = (
     *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir", "report"),
-    "data",  # where the folder is now
+    *("data", *_FILES),  # where they are now
 )
 
 
@@ -53,7 +55,8 @@ _OTHER_NAMES = {
 
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     """The settings for a page that is sent to others: names instead of this machine's paths."""
-    paths = ("data", "data_dir", "init")
+    options = tasks.get(config["task"]).options
+    paths = ("data", "data_dir", "init", *(k for k, v in options.items() if v.metavar == "FILE"))
     return {**config, **{k: Path(config[k]).name for k in paths if config.get(k)}}
 
 
@@ -176,6 +179,9 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
         config["data"] = os.path.abspath(arguments.data)
     if sources.is_folder(config["data"]) and not os.path.isdir(config["data"]):
         raise ArgumentError(f"{config['data']} is gone: if it was moved, pass --data FOLDER")
+    for name in _FILES:
+        if name in arguments.given:
+            config[name] = os.path.abspath(getattr(arguments, name))
     same = ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision", "task")
     for name in same:
         setattr(arguments, name, config[name])

@@ -147,7 +147,8 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """The help that fits one screen."""
         description, examples = self._texts()
-        lines = [self._usage(), "", *textwrap.wrap(description, _COLUMNS)]
+        between = [] if self.commands else [""]  # the list of commands fills the screen
+        lines = [self._usage(), *between, *textwrap.wrap(description, _COLUMNS)]
         body = list(self._list_commands() if self.commands else self._list_arguments())
         lines += ["", *body] if body else []
         if len(examples) == 1:

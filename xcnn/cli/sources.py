@@ -170,14 +170,21 @@ def folder_options(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def files(dataset: data.DataSplits) -> str:
-    """The number and a checksum of the names of a folder's images: they decide the order."""
+    """The number and a checksum of the names of a folder's images: they decide the order.
+
+    The names and sizes of other files with targets count in the checksum too.
+    """
     names: dict[str, None] = {}
+    targets: dict[str, None] = {}
     for part in (dataset.train, dataset.test):
         while isinstance(part, Subset):
             part = part.dataset
         paths = getattr(part, "paths", ())
         names |= dict.fromkeys(os.path.relpath(path, dataset.name) for path in paths)
-    return f"{len(names)} (checksum {zlib.crc32(os.fsencode(chr(0).join(names))):08x})"
+        for path in getattr(part, "target_paths", ()):
+            targets[f"{os.path.relpath(path, dataset.name)} {os.path.getsize(path)}"] = None
+    checked = os.fsencode(chr(0).join([*names, *targets]))
+    return f"{len(names)} (checksum {zlib.crc32(checked):08x})"
 
 
 def test_data(

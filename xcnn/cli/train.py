@@ -369,7 +369,9 @@ def _print_end(
 
 
 def _best(trainer: Trainer, column: str | None) -> str:
-    """The best epoch, by this column or the test loss, unless it is the last."""
+    """The best epoch, by this column or the test loss, unless it is the last or none is known."""
+    if column is None and not trainer.loss.lower_is_better:
+        return ""
     column = column or "val_loss"
     sign = 1 if trainer.mode_of(column) == "max" else -1
     known = [epoch for epoch in trainer.history if math.isfinite(epoch.value(column))]

@@ -106,6 +106,13 @@ class MultiLabel(RowTask):
         found = sorted((-float(p), c) for p, c in pairs if p > self.threshold)
         return "  ".join(f"{printable(name)} {-p:.2%}" for p, name in found) or "no label"
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        found = self.describe(prediction).replace("  ", ", ")
+        if all((prediction > self.threshold) == (target > 0.5)):
+            return f"✓ {found}"
+        wanted = [printable(name) for name, y in zip(self.classes, target, strict=True) if y > 0.5]
+        return f"✗ {found}; is: {', '.join(wanted) or 'no label'}"
+
     def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:
         if not postprocess:
             return super().exported(model)

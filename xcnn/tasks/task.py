@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from .. import data, metrics, models
+from .. import functional as F
 from ..arrays import Array
 from ..checks import (
     are_ints,
@@ -22,6 +23,8 @@ from ..data.augment import training_steps
 from ..errors import ArgumentError, DataError, did_you_mean, show
 from ..nn import LOSSES, Loss, Module
 from ..training import Trainer
+
+SAMPLES = 64  # new examples in a report
 
 
 class Option(NamedTuple):
@@ -313,11 +316,14 @@ class Task:
             The folder has other classes.
         """
         found = self.load_folder(root, **settings)
+        whole = getattr(found.test, "dataset", None)
         if found.classes != self.classes:
             raise DataError(
                 f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
                 f"on {', '.join(self.classes)}"
             )
+        if not is_own and whole is not None and whole is getattr(found.train, "dataset", None):
+            return "all pictures", whole  # nobody trained on a part of them
         return "test", found.test
 
     def settings(self) -> dict[str, Any]:
@@ -404,6 +410,11 @@ class Task:
         shape: Any = self.input_shape
         return data.read_image(path, shape, invert, crop=crop)
 
+    def resized(self, pixels: Array) -> Array:
+        """A picture (C, H, W) of any size as an input (1, C, H, W), resized as a whole."""
+        x, size = self.normalize(pixels[None]), self.input_shape[1:]
+        return F.interpolate(x, size, mode="bilinear", antialias=True).numpy()
+
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
         """The predictions of inputs (N, ...) that :meth:`transform` has made."""
         return list(trainer.predict(x))
@@ -419,6 +430,22 @@ class Task:
     def describe(self, prediction: Any, top: int = 3) -> str:
         """A prediction in one line; of classes, the ``top`` most probable ones; default: empty."""
         return ""
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        """A prediction beside its target in one line, for a report; "✗" in front: it is wrong.
+
+        Parameters
+        ----------
+        prediction
+            From :meth:`predict`.
+        target
+            From :meth:`truth`.
+        """
+        return f"{self.describe(prediction)} (target: {self.describe(target)})"
+
+    def legend(self) -> dict[str, str]:
+        """What the colours of :meth:`draw` stand for: colours such as "#e69f00" by name."""
+        return {}
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         """A picture of a prediction, uint8 (3, H, W) or (1, H, W); None if words say it all.
@@ -453,7 +480,7 @@ class Task:
         drawn = {"Target": self.draw(pixels, y), "Prediction": self.draw(pixels, prediction)}
         return {"Picture": pixels, **{k: v for k, v in drawn.items() if v is not None}}
 
-    def samples(self, trainer: Trainer) -> Array | None:
+    def samples(self, trainer: Trainer, count: int = SAMPLES, seed: int = 0) -> Array | None:
         """New examples that the network draws, as a picture uint8 (C, H, W); None: none."""
         return None
 
