@@ -15,6 +15,7 @@ from xcnn.errors import ArgumentError, DTypeError
 
 #: settings for a small network of each task; for the others as these
 SHAPES = {"classification": (3, 32, 32)}
+OF_DATA = {"regression": {"target_mean": [1.0, -2.0, 0.5], "target_std": [1.0, 2.0, 3.0]}}
 
 
 class SetTarget(data.BatchTransform):
@@ -66,7 +67,9 @@ def brightness():
 @pytest.mark.parametrize("name", tasks.names())
 def test_settings_make_the_task_again(name):
     kind = tasks.get(name)
-    task = kind(["a", "b", "c"], SHAPES.get(name, (3, 32, 32)), [0.5], [0.25], 255)
+    task = kind(
+        ["a", "b", "c"], SHAPES.get(name, (3, 32, 32)), [0.5], [0.25], 255, **OF_DATA.get(name, {})
+    )
     again = tasks.from_settings(json.loads(json.dumps(task.settings())))
     assert type(again) is kind
     assert again.settings() == task.settings()
@@ -126,7 +129,9 @@ def test_options_out_of_range(name, settings, message):
 
 
 def test_settings_that_are_lacking():
-    settings = tasks.create("regression", classes=["a"]).settings()
+    settings = tasks.create(
+        "regression", classes=["a", "b", "c"], **OF_DATA["regression"]
+    ).settings()
     del settings["target_mean"]
     with pytest.raises(ArgumentError, match="settings of regression lack target_mean"):
         tasks.from_settings(settings)
