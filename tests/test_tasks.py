@@ -10,7 +10,7 @@ import pytest
 
 import xcnn
 from xcnn import data, extend, tasks
-from xcnn.cli import main
+from xcnn.cli import main, network
 from xcnn.errors import ArgumentError, DTypeError
 
 #: settings for a small network of each task; for the others as these
@@ -79,6 +79,16 @@ def test_settings_make_the_task_again(name):
     assert task.loss == next(iter(kind.losses))
     assert isinstance(task.create_loss(), xcnn.nn.Loss)
     assert kind.name in repr(task) or type(task).__name__ in repr(task)
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_metadata_say_how_pictures_are_resized(name, tmp_path):
+    task = tasks.create(name, classes=["a", "b", "c"], **OF_DATA.get(name, {}))
+    for folder in ("digits", str(tmp_path)):
+        found = network.metadata({**task.settings(), "data": folder})
+        whole = {"segmentation", "detection", "keypoints", "super-resolution", "style-transfer"}
+        assert found.get("crop") == (None if name in whole else json.dumps(folder != "digits"))
+        assert json.loads(found["task"]) == name
 
 
 def test_settings_of_an_older_version():
