@@ -66,7 +66,7 @@ class Regression(RowTask):
     *arguments
         More arguments of :class:`Task`.
     target_mean, target_std
-        Of each number over the training data; default: 0 and 1.
+        Of each number over the training data; :meth:`of_data` finds them.
     **settings
         As for :class:`Task`.
 
@@ -81,6 +81,7 @@ class Regression(RowTask):
     datasets = ("discs",)
     losses = dict.fromkeys(("mse", "l1", "huber", "smooth_l1"), "standardised values")
     measured = ("r2", "mae")
+    classes_are = "numbers"
     from_data = ("target_mean", "target_std")
 
     def __init__(
@@ -98,8 +99,6 @@ class Regression(RowTask):
         low, high = -3e38, 3e38  # float32 holds them
         self.target_mean = [check_number("target_mean", v, low, high) for v in target_mean]
         self.target_std = [check_number("target_std", v, 0, high, above=True) for v in target_std]
-        self.target_mean = self.target_mean or [0.0] * count
-        self.target_std = self.target_std or [1.0] * count
         for name in self.from_data:
             if (found := len(getattr(self, name))) != count:
                 names = ", ".join(self.classes)
@@ -136,4 +135,4 @@ class Regression(RowTask):
         to_units.weight = Parameter(_host.diag(_host.asarray(self.target_std, "float32")))
         to_units.bias = Parameter(_host.asarray(self.target_mean, "float32"))
         network = nn.Sequential({"network": model, "to_units": to_units.to(model.backend)})
-        return Exported(network, ("values",), "values in the units of the training data")
+        return Exported(network, ("values",), "in the units of the training data")
