@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 import xcnn
 from xcnn import models, nn, optim, tasks
 from xcnn.errors import ArgumentError, DTypeError, FileFormatError, MissingPackageError, ShapeError
-from xcnn.models.detection import nms_mask
+from xcnn.models.detection import best_of_overlapping, nms_mask
 from xcnn.testing import gradcheck
 
 from .conftest import assert_matches, normal
@@ -144,6 +144,47 @@ def test_wrong_targets(loss):
         loss(output, part_of(TARGET, slice(2)))
     with pytest.raises(ArgumentError, match="3"):
         loss(output, {"boxes": boxes, "labels": labels + 1})
+    with pytest.raises(DTypeError, match="float32: expected integers"):
+        loss(output, {"boxes": boxes, "labels": labels.astype("float32")})
+
+
+@pytest.mark.parametrize("loss", [models.CenterNetLoss(SIZE), models.SSDLoss(SSD_SIZE)])
+@pytest.mark.parametrize(
+    "box", [[4, 4, 4, 9], [9, 9, 4, 4], [4, np.nan, 9, 9], [1e8, 1, 1e8 + 2, 3]]
+)
+def test_boxes_without_area_do_not_count(backend, loss, box):
+    output = heads("float32")
+    if isinstance(loss, models.SSDLoss):
+        output = [normal(3, 312, n, dtype="float32") for n in (4, 4)]
+    output = [xcnn.Tensor(backend.asarray(y), requires_grad=True) for y in output]
+    boxes, labels = TARGET["boxes"].copy(), TARGET["labels"].copy()
+    boxes[0, 1] = box
+    found = loss(output, placed(backend, {"boxes": boxes, "labels": labels}))
+    found.backward()
+    assert all(np.isfinite(y.grad.numpy()).all() for y in output)
+    labels[0, 1], boxes[0, 1] = -1, 0
+    target = placed(backend, {"boxes": boxes, "labels": labels})
+    assert found.item() == loss(output, target).item()
+    nothing = [y[:0] for y in output], placed(backend, part_of(TARGET, slice(0)))
+    assert loss(*nothing).item() == 0
+
+
+def test_ssdlite_with_equal_scores_is_exported(tmp_path):
+    """Of an untrained network, whose order rounding errors decide."""
+    pytest.importorskip("onnx")
+    task = tasks.create("detection", classes=["a", "b"], input_shape=(3, 64, 64))
+    exported = task.exported(task.create_model("ssdlite320_mobilenet_v3_large"), True)
+    x = np.zeros((1, 3, 64, 64), "float32")
+    xcnn.onnx.export(exported.model, x, tmp_path / "model.onnx", output_names=exported.outputs)
+
+
+def test_one_answer_in_one_place():
+    boxes = np.float32([[[0, 0, 8, 8], [0, 0, 8, 7], [20, 20, 30, 30], [0, 0, 8, 3]]])
+    found = {"boxes": boxes, "scores": np.float32([[0.9, 0.8, 0.7, 0.6]])}
+    found = best_of_overlapping({**found, "labels": np.array([[1, 0, 0, 2]])}, 0.5)
+    assert found["labels"].numpy().tolist() == [[1, 0, 2, -1]]
+    assert found["boxes"].numpy().tolist() == [[*boxes[0, [0, 2, 3]].tolist(), [0, 0, 0, 0]]]
+    assert found["scores"].numpy().tolist() == [[*np.float32([0.9, 0.7, 0.6]).tolist(), 0]]
 
 
 def test_predictions_of_centernet(backend):
@@ -157,7 +198,7 @@ def test_predictions_of_centernet(backend):
             near = heatmap[n, c, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
             if heatmap[n, c, i, j] == near.max():
                 x, y = j + offset[n, 0, i, j], i + offset[n, 1, i, j]
-                w, h = size[n, :, i, j] / 2
+                w, h = np.maximum(size[n, :, i, j], 0) / 2
                 box = np.clip(np.array([x - w, y - h, x + w, y + h]) * 4, 0, [*SIZE[::-1]] * 2)
                 rows.append((1 / (1 + np.exp(-heatmap[n, c, i, j])), c, box))
         rows.sort(key=lambda row: -row[0])
@@ -467,8 +508,8 @@ class _Fixed(nn.Module):
         self.seen = x.shape
         count = len(x)
         boxes = np.tile(np.float32([8, 8, 24, 24]), (count, 1, 1))
-        boxes, scores = boxes.repeat(2, 1), np.float32([[0.4, 0.5]]).repeat(count, 0)
-        labels = np.int64([[0, 1]]).repeat(count, 0)
+        boxes, scores = boxes.repeat(2, 1), np.float32([[0.5, 0.4]]).repeat(count, 0)
+        labels = np.int64([[1, 0]]).repeat(count, 0)
         return tuple(map(xcnn.Tensor, (boxes, scores, labels)))
 
 
@@ -534,6 +575,8 @@ def test_exported_file(network, shape, tmp_path):
         loaded, task.predict(xcnn.Trainer(model, loss=task.create_loss()), x), strict=True
     ):
         assert each["labels"].tolist() == own["labels"].tolist()
+    listed = [labels[labels >= 0].tolist() for labels in found[2]]  # predict leaves none of it out
+    assert [each["labels"].tolist() for each in loaded] == listed
     other = tasks.create("detection", classes=["cat"], input_shape=shape)
     with pytest.raises(FileFormatError, match="class 1, but there are 1 classes"):
         other.predict(xcnn.Trainer(xcnn.onnx.load(path), loss="mse"), x)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from xcnn.cli import sources
 from xcnn.data import CocoDetection, VOCDetection, load, load_boxes, status
 from xcnn.data.sources import canvases, loading
 from xcnn.data.sources.registry import REGISTRY
@@ -137,7 +138,7 @@ def test_boxes_are_scaled_with_their_picture(folder):
     one_x, one = data[1]
     assert (one_x == 180).all()
     assert (one["labels"] == -1).all()
-    assert data.class_counts().tolist() == [1, 1]
+    assert data.class_counts().tolist() == [0, 1]  # without the crowd
     assert "2 pictures, 2 objects of 2 classes" in repr(data)
 
 
@@ -176,7 +177,8 @@ BAD = {
     "nothing": ("", "is empty"),
     "a list": ([], "no list 'images'"),
     "no pictures": (coco([], images=[]), "'images' is empty"),
-    "no objects": (coco([]), "'annotations' is empty"),
+    "file twice": (changed("images", 1, file_name="1.png"), "1.png is listed twice"),
+    "NUL": (changed("images", 0, file_name="1\0.png"), "expected a path inside"),
     "no classes": (coco([[1, 1, 2, 2]], categories=[]), "'categories' is empty"),
     "not objects": (coco([[1, 1, 2, 2]], annotations=[3]), "no list 'annotations' of objects"),
     "unknown class": (changed("annotations", 1, category_id=5), "annotation 11 has category_id=5"),
@@ -209,6 +211,50 @@ def test_wrong_annotations_are_refused(folder, name):
         CocoDetection(folder, file)
     if name not in ("no picture", "another size"):  # these name the picture
         assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("width", [1e-9, 1e-6])
+def test_boxes_that_are_too_narrow_for_float32(folder, width):
+    """39 + 1e-6 is 39 in float32."""
+    file = stored(folder, coco([[39, 2, width, 4], [4, 2, 8, 6]]))
+    with pytest.warns(
+        UserWarning, match=r"boxes without area .*: 1 of 2 \(the first: annotation 10"
+    ):
+        data = CocoDetection(folder, file, size=(20, 40))
+    assert data[0][1]["labels"].tolist() == [1]
+
+
+def test_pictures_without_objects(folder):
+    """Allowed for testing, with a warning."""
+    for name in ("train", "val"):
+        content = coco([[1, 1, 3, 3]] if name == "train" else [])
+        stored(folder, content, f"annotations/instances_{name}.json")
+        for n in (1, 2):
+            paint(folder / name / f"{n}.png")
+    with pytest.warns(UserWarning, match="pictures") as caught:
+        data = load_boxes(folder, 16)
+    assert str(caught[1].message) == (
+        f"{folder}: the test pictures have no objects, not counting crowds, so nothing can be "
+        "measured"
+    )
+    assert (data.test.batch(np.arange(2))[1]["labels"]).shape == (2, 0)
+    stored(folder, coco([]), "annotations/instances_train.json")
+    with pytest.raises(DataError, match="the training pictures have no objects"):
+        load_boxes(folder, 16)
+    stored(folder, coco([[1, 1, 3, 3]]), "annotations/instances_train2017.json")
+    with pytest.raises(
+        DataError, match=r"instances_train\.json, instances_train2017\.json: keep one"
+    ):
+        load_boxes(folder, 16)
+
+
+def test_files_of_the_targets_count_when_a_training_goes_on(folder):
+    file = each(folder, folder, range(5))
+    before = sources.files(load_boxes(folder, 16))
+    file.write_text(file.read_text().replace("[1, 2", "[1.5, 2"))
+    after = sources.files(load_boxes(folder, 16))
+    assert before != after
+    assert before.split()[0] == after.split()[0] == "5"
 
 
 def test_unusable_pictures_can_be_left_out(folder):
@@ -360,6 +406,7 @@ def test_boxes_outside_of_voc(tmp_path):
         (XML.format(x="", difficult=0), "xmin of object 1 of b.xml is ''"),
         (XML.format(x=5, difficult=0).replace("cat", " "), "object 1 of b.xml has no name"),
         (XML.format(x=5, difficult=0).replace(">40<", ">wide<"), "size is 'wide'"),
+        (XML.format(x=5, difficult=0).replace("annotation>", "note>"), "element is 'note'"),
     ],
 )
 def test_wrong_xml_is_refused(tmp_path, text, problem):
@@ -369,6 +416,33 @@ def test_wrong_xml_is_refused(tmp_path, text, problem):
     with pytest.raises(DataError, match=problem) as error:
         VOCDetection(tmp_path)
     assert str(file) in str(error.value)
+    assert "--skip-unreadable" in str(error.value)
+    with pytest.warns(UserWarning, match=f"1 of 2 pictures are left out(.|\n)*{problem}"):
+        assert len(VOCDetection(tmp_path, on_error="skip")) == 1
+
+
+def test_voc_files_in_other_encodings_hidden_ones_and_names_of_two(tmp_path):
+    voc(tmp_path, ["a"])
+    text = '<?xml version="1.0" encoding="{}"?>' + XML.format(x=5, difficult=0)
+    for n, encoding in enumerate(("utf-16", "latin-1", "utf-8-sig")):
+        paint(tmp_path / "JPEGImages" / f"{n}.jpg")
+        content = text.format(encoding.removesuffix("-sig")).replace("cat", "Bär").encode(encoding)
+        (tmp_path / "Annotations" / f"{n}.xml").write_bytes(content)
+    for name in ("JPEGImages/._a.jpg", "Annotations/._a.xml"):
+        stored(tmp_path, "of macOS", name)
+    data = VOCDetection(tmp_path)
+    assert (len(data), data.classes) == (4, ["Bär", "cat"])
+    paint(tmp_path / "JPEGImages" / "a.png")
+    with pytest.raises(DataError, match=r"a\.jpg and .*a\.png have one name"):
+        VOCDetection(tmp_path)
+
+
+def test_pictures_in_both_lists(tmp_path):
+    voc(tmp_path, ["a", "b"])
+    for name in ("train", "test"):
+        stored(tmp_path, "a\n", f"ImageSets/Main/{name}.txt")
+    with pytest.raises(DataError, match=r"a\.jpg is listed twice"):
+        load_boxes(tmp_path)
 
 
 def test_missing_files_of_voc(tmp_path):

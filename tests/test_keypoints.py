@@ -14,6 +14,7 @@ from xcnn.tasks.keypoints import HeatmapLoss, Peaks
 from xcnn.testing import assert_close
 
 from .conftest import normal
+from .strict import forbid_float64
 
 POINTS = np.float32([[[3, 2, 2], [6.5, 5.25, 1], [0, 0, 0]], [[9, 9, 2], [1, 0, 0], [4, 8, 2]]])
 
@@ -36,8 +37,8 @@ def test_the_loss_of_heatmaps(backend, with_visibility):
     squares = (output - bells(POINTS, 10, 12, 2.0)) ** 2
     seen = POINTS[..., 2] > 0 if with_visibility else np.ones((2, 3), bool)
     loss, sent = HeatmapLoss(2.0), xcnn.Tensor(backend.asarray(output), requires_grad=True)
-    found = loss(sent, backend.asarray(y))
-    assert found.dtype == "float32"
+    with forbid_float64():
+        found = loss(sent, backend.asarray(y))
     assert_close(found.numpy(), np.float32(squares[seen].mean()), atol=1e-5)
     assert int(loss.divisor(sent, backend.asarray(y))) == seen.sum()
     found.backward()
@@ -59,6 +60,21 @@ def test_peaks(backend):
     assert abs(found[..., :2] - POINTS[..., :2]).max() <= 0.251
     assert_close(found[0, 1], np.float32([6.25, 5.25, maps[0, 1].max()]))
     assert (found[..., 2] == maps.max(axis=(2, 3))).all()
+
+
+def test_peaks_at_the_edges_stay(backend):
+    maps = np.zeros((1, 3, 5, 6), "float32")
+    maps[0, 0, 0, 0] = maps[0, 1, 4, 5] = maps[0, 2, 0, 2] = 1
+    maps[0, 2, 0, 3] = 0.5
+    found = backend.to_host(Peaks()(backend.asarray(maps)).data)
+    assert found[0].tolist() == [[0, 0, 1], [5, 4, 1], [2.25, 0, 1]]
+
+
+def test_heatmaps_of_other_keypoints(backend):
+    maps = backend.asarray(normal(2, 3, 5, 5, dtype="float32"))
+    for shape in ((2, 1, 3), (1, 3, 3), (2, 3)):
+        with pytest.raises(ShapeError, match="for the same N and K"):
+            HeatmapLoss()(maps, backend.asarray(np.ones(shape, "float32")))
 
 
 def test_pck(backend):
@@ -140,8 +156,33 @@ def test_a_folder_with_keypoints(tmp_path):
             assert (nose[2], tail[2]) == (1, 0)
     task = tasks.get("keypoints").of_data(found)
     assert task.classes == ["nose", "tail"]
+    trainer = xcnn.Trainer(nn.Identity(), loss=task.create_loss())  # the picture is the heatmap
+    for n, place in enumerate([(33, 15), (15, 19), (35, 27)]):  # in pixels of the file
+        pixels = task.read(tmp_path / f"{n}.png")
+        (point,) = task.predict_one(trainer, pixels)
+        assert abs(point[:2] - place).max() <= 1.1
+        assert task.draw(pixels, point[None]).shape == (3, *pixels.shape[1:])
+    assert task.test_folder(tmp_path, True, size=(32, 32), channels=1)[0] == "test"
+    name, pictures = task.test_folder(tmp_path, False, size=(32, 32), channels=1)
+    assert (name, len(pictures)) == ("all pictures", 9)
+    (tmp_path / "keypoints.csv").write_text(
+        "file,nose x,nose y\n" + "".join(f"{n}.png,99,-1\n" for n in range(6))
+    )
+    with pytest.raises(DataError, match=r"keypoints.csv has no point inside of a training picture"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
     (tmp_path / "keypoints.csv").write_text("file,nose x,tail y\n0.png,1,1\n")
     with pytest.raises(DataError, match=r"keypoints.csv, line 1: expected two columns for each"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
+    (tmp_path / "keypoints.csv").write_text("file,x,y\n0.png,1,1\n")
+    with pytest.raises(DataError, match="such as nose x and nose y"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
+    (tmp_path / "keypoints.csv").write_text("file,nose x,nose y\n" + "0.png,1,1\n" * 2)
+    with pytest.raises(DataError, match=r"0.png is listed twice"):
+        tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
+    (tmp_path / "keypoints.csv").write_text("file,nose x,nose y\n0.png,1,1\n")
+    with pytest.raises(
+        DataError, match="of 1 pictures leaves none for training or testing: add so"
+    ):
         tasks.get("keypoints").load_folder(tmp_path, size=(32, 32))
     (tmp_path / "keypoints.csv").unlink()
     with pytest.raises(DataError, match="whose first line is such as file,nose x,nose y"):
@@ -156,6 +197,12 @@ def test_left_and_right_change_places():
     _, found = task.transform("flip")(x, y, np.random.default_rng(0))
     places = {tuple(points[:, 0].tolist()) for points in found}
     assert places == {(9, 12, 6, 9, 9), (10, 13, 7, 10, 10)}
+    for names, pairs in (
+        (["Left Eye", "right eye", "RIGHT knee", "Left Knee"], [(0, 1), (3, 2)]),
+        (["l_hand", "R_hand", "tail", "nail"], [(0, 1)]),
+        (["ball", "rear", "left"], []),
+    ):
+        assert tasks.create("keypoints", classes=names).move_settings == {"pairs": pairs}
 
 
 def test_settings_of_the_task():

@@ -328,7 +328,9 @@ def test_folders_that_are_none(tmp_path):
     ):
         data.load_masks(tmp_path)
     write(tmp_path, "0", squares(0))
-    with pytest.raises(DataError, match=r"has 1 pictures with masks: holding out 0.2 of them"):
+    with pytest.raises(
+        DataError, match=r"0.2 of 1 pictures leaves none for training or testing: add"
+    ):
         data.load_masks(tmp_path)
 
 

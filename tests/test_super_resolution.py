@@ -160,7 +160,7 @@ def test_predictions_are_clipped():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: tasks.SuperResolution(upscale=5), "upscale=5: expected 2, 3 or 4"),
+        (lambda: tasks.SuperResolution(upscale=5), "upscale=5: expected one of 2, 3, 4"),
         (
             lambda: tasks.SuperResolution.of_data(splits(size=22), upscale=4),
             r"waves has 3×22×22 numbers per example.*divisible by upscale=4; pass --image-size 20",

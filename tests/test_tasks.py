@@ -106,6 +106,77 @@ def test_refused(brightness):
         xcnn.report.Run("run", task="brightness")
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        *(("denoising", {"noise": v}, "noise=") for v in (-1, 1e38, float("inf"), "x", True, None)),
+        *(("super-resolution", {"upscale": v}, "upscale=") for v in (2.0, 5, True, [2])),
+        *(("autoencoder", {"code": v}, "code=") for v in ("x", 0, 10**12, 1.5)),
+        ("vae", {"beta": float("nan")}, "beta=nan: expected a number from 0 to"),
+        ("gan", {"smoothing": 1.5}, "smoothing=1.5: expected a number from 0 to 1"),
+        ("multi-label", {"threshold": -0.1}, "threshold="),
+        ("detection", {"score": "0.5"}, "score='0.5': expected a number"),
+        ("keypoints", {"limbs": 3}, "limbs=3: expected a str"),
+        ("style-transfer", {"style": 3}, "style=3: expected a str"),
+    ],
+)
+def test_options_out_of_range(name, settings, message):
+    with pytest.raises(ArgumentError, match=message):
+        tasks.create(name, classes=["a"], **settings)
+
+
+def test_settings_that_are_lacking():
+    settings = tasks.create("regression", classes=["a"]).settings()
+    del settings["target_mean"]
+    with pytest.raises(ArgumentError, match="settings of regression lack target_mean"):
+        tasks.from_settings(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"losses": {}}, "losses and networks must name one or more"),
+        ({"networks": ()}, "losses and networks must name one or more"),
+        ({"datasets": ("digit",)}, r"datasets='digit': expected one of .*did you mean 'digits'"),
+        ({"losses": {"msee": "x"}}, r"no loss 'msee' \(did you mean 'mse'\?\): define create_loss"),
+        ({"options": {"a": tasks.Option(list, [1], "x")}}, "expected an Option whose default is"),
+        ({"options": {"a-b": tasks.Option(int, 1, "x")}}, "expected an Option whose default is"),
+        ({"options": {"a": tasks.Option(int, 1, "x", high=0)}}, "bad.a=1: expected a number from"),
+    ],
+)
+def test_definitions_that_lack_something(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        extend.register_task(type("Bad", (Brightness,), {"name": "bad", **change}))
+    assert "bad" not in tasks.names()
+
+
+def test_packages_whose_tasks_cannot_be_used(monkeypatch):
+    def broken():
+        raise NameError("name 'torhc' is not defined")
+
+    entries = [
+        SimpleNamespace(name="broken", load=broken, value="p.q:R", dist=SimpleNamespace(name="p")),
+        SimpleNamespace(name="bright", load=lambda: Brightness, value="p.q:B"),
+    ]
+    monkeypatch.setattr(
+        *(tasks.registry, "entry_points"),
+        lambda group, name=None: [e for e in entries if name in (None, e.name)],
+    )
+    with pytest.warns(UserWarning, match="entry point") as caught:
+        tasks.load_installed()
+    assert [str(w.message) for w in caught] == [
+        "task='broken': the entry point broken = p.q:R of the package p cannot be used: "
+        "NameError: name 'torhc' is not defined",
+        "task='bright': the entry point bright = p.q:B cannot be used: ArgumentError: the name of "
+        "its task is 'brightness'",
+    ]
+    with pytest.raises(ArgumentError, match="entry point broken = "):
+        tasks.get("broken")
+    assert "brightness" not in tasks.names()
+    with pytest.raises(ArgumentError, match="task=3: expected a str"):
+        tasks.get(3)
+
+
 def test_installed_packages_add_tasks(monkeypatch):
     entry = SimpleNamespace(name="brightness", load=lambda: Brightness)
 
@@ -154,7 +225,8 @@ class TestOfOnesOwn:
         np.save("grey.npy", picture)
         assert main(["predict", "run", "grey.npy", "--out", "out", "--device", "cpu"]) == 0
         said = capsys.readouterr().out
-        value = float(said.split()[-1])
+        value = float(said.splitlines()[0].split()[-1])
+        assert said.endswith("wrote 2 files to out\n")
         with open("out/grey.txt") as file:
             assert float(file.read()) == pytest.approx(value, abs=0.06)
         drawn = data.read_image("out/grey.png", (1, 32, 32))
@@ -195,8 +267,16 @@ class TestOfOnesOwn:
         ("--task brightness --data moons", "--data moons is for classification"),
         ("--task brightness --loss nll", "nll"),
         ("--task brightnes", "task='brightnes' is unknown (did you mean 'brightness'?)"),
-        ("--darker 1", "--darker is not for classification: leave it out"),
+        ("--darker 1", "--darker is for brightness, not for classification: leave it out"),
+        ("--task brightness --darker inf", "--darker=inf: expected a number from"),
         ("--task brightness --augment mixup", "mixes labels"),
+        ("--task regression --augment mixup", "does not support: it is not for regression"),
+        ("--task regression --class-weight balanced", "--loss mse: it is not for regression"),
+        ("--task regression --loss mae", "--loss mae is called l1 here"),
+        ("--loss mse", "--loss='mse': expected one of cross_entropy, nll, binary_cross_entropy"),
+        ("--task detection --threshold 1", "not for detection: its options are --score"),
+        ("--task gan --epochs 1 --best val_accuracy", "--best='val_accuracy': expected one of"),
+        ("--task brightness --data .", "Brightness does not define load_folder: use digits"),
     ],
 )
 @pytest.mark.usefixtures("brightness")
@@ -216,6 +296,7 @@ def test_the_network_and_the_data_say_the_task(brightness, monkeypatch):
 
     def chosen(model=None, data=None, task=None):
         arguments = SimpleNamespace(model=model, data=data, task=task, loss=None, given=[])
+        arguments.parser = SimpleNamespace(sections=list)
         arguments.optimizer, arguments.warmup = "sgd", None
         config.choose_task(arguments)
         return arguments.task, arguments.data

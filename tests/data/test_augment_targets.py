@@ -409,6 +409,7 @@ BOXES = targets("boxes", 2)
         ("boxes", {"boxes": BOXES["boxes"]}, DataError, "y is a dict of boxes: expected a dict of"),
         ("boxes", {**BOXES, "labels": np.zeros((2, 2), int)}, ShapeError, "labels of the boxes"),
         ("boxes", {**BOXES, "boxes": BOXES["boxes"].astype(int)}, DTypeError, "expected floats"),
+        ("boxes", {**BOXES, "labels": BOXES["labels"].astype("uint8")}, DTypeError, "signed"),
         ("keypoints", np.zeros((2, 3, 4), "float32"), ShapeError, r"expected \(2, any, 2\) or"),
         ("keypoints", np.zeros((2, 1, 2), "float32"), ShapeError, "there are only 1 keypoints"),
         ("keypoints", [[1, 2]], ShapeError, "keypoints: got list"),

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from ..errors import DataError, show
 from ..files import open_file, read_all, read_json, reading
+from .folder import by_stem
 
 _LARGE = 128  # an annotation file may be this many times as large as other JSON files: 2 GiB
 _XML = 2**20  # bytes of an XML file
@@ -54,7 +55,7 @@ def read_coco(
     Raises
     ------
     DataError
-        The file cannot be read, is not in COCO's format, contradicts itself, or has no annotations.
+        The file cannot be read, is not in COCO's format or contradicts itself.
     """
     file = Path(annotations)
     with reading(file, "is not in COCO's format", "Expected a COCO annotation file", DataError):
@@ -85,7 +86,7 @@ def _list_of(content: Any, name: str) -> list[Any]:
     found = content.get(name) if isinstance(content, Mapping) else None
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise DataError(f"no list {name!r} of objects: expected a COCO annotation file")
-    if not found:
+    if not found and name != "annotations":
         raise DataError(f"the list {name!r} is empty")
     return found
 
@@ -120,7 +121,7 @@ def _categories(entries: list[Any], annotations: list[Any]) -> dict[Any, str]:
 
 def _picture(entry: dict[str, Any], folder: Path, where: str) -> Picture:
     name = _text(entry, "file_name", where)
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise DataError(f"{where} has file_name={name!r}: expected a path inside of {folder}")
     size = tuple(entry.get(k) for k in ("height", "width"))
     if size == (None, None):
@@ -159,7 +160,9 @@ def _is_number(value: Any) -> bool:
 # -- Pascal VOC ------------------------------------------------------------------------------
 
 
-def read_voc(root: str | os.PathLike[str], image_set: str | None = None) -> list[Picture]:
+def read_voc(
+    root: str | os.PathLike[str], image_set: str | None = None
+) -> tuple[list[Picture | str], list[str]]:
     """Read annotations as in Pascal VOC: ``Annotations/*.xml`` and the pictures in ``JPEGImages``.
 
     Parameters
@@ -168,17 +171,25 @@ def read_voc(root: str | os.PathLike[str], image_set: str | None = None) -> list
     image_set : str, optional
         Only those listed in ``ImageSets/Main/IMAGE_SET.txt``.
 
+    Returns
+    -------
+    pictures : list of Picture or str
+        In the place of one that is missing, or whose annotations are, cannot be read or are not in
+        VOC's format: what is wrong.
+    files : list of str
+        The annotation files.
+
     Raises
     ------
     DataError
-        A file is missing, cannot be read or is not in VOC's format.
+        A folder or the list is missing or empty, or two pictures have one name.
     """
     root = Path(root)
     folder, images = root / "Annotations", root / "JPEGImages"
     for needed in (folder, images):
         if not needed.is_dir():
             raise DataError(f"no such folder: {needed}; expected Annotations and JPEGImages")
-    names = sorted(path.stem for path in folder.glob("*.xml"))
+    names = [path.stem for path in shown(folder, "*.xml")]
     source: Path = folder
     if image_set is not None:
         source = root / "ImageSets" / "Main" / f"{image_set}.txt"
@@ -187,17 +198,39 @@ def read_voc(root: str | os.PathLike[str], image_set: str | None = None) -> list
             names = [line.split()[0] for line in lines if line.strip()]
     if not names:
         raise DataError(f"{source} is empty: expected annotations of at least one picture")
-    files = {p.stem: p for p in sorted(images.iterdir()) if p.suffix.lower() in _SUFFIXES}
-    return [_read_xml(folder / f"{name}.xml", files.get(name)) for name in names]
+    listed = [str(p) for p in shown(images, "*") if p.suffix.lower() in _SUFFIXES]
+    found = {Path(stem).name: path for stem, path in by_stem(listed).items()}
+    files = [folder / f"{name}.xml" for name in names]
+    pictures = [_read_or_problem(file, found.get(file.stem)) for file in files]
+    return pictures, [str(file) for file in files if file.is_file()]
 
 
-def _read_xml(file: Path, image: Path | None) -> Picture:
+def shown(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that match, sorted; without hidden ones, such as macOS makes."""
+    return sorted(p for p in folder.glob(pattern) if not p.name.startswith("."))
+
+
+def _read_or_problem(file: Path, image: str | None) -> Picture | str:
+    try:
+        return _read_xml(file, image)
+    except DataError as error:
+        return str(error)
+
+
+class _WithoutEntities(ElementTree.TreeBuilder):
+    """Refuses a document type declaration, whose entities could expand without limit."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise DataError("a document type declaration is not read: remove it")
+
+
+def _read_xml(file: Path, image: str | None) -> Picture:
     with reading(file, "is not in Pascal VOC's format", "Expected an XML file", DataError):
         with open_file(file) as opened:
-            text = read_all(opened, _XML).decode("utf-8-sig")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities could expand without limit
-            raise DataError("a document type declaration is not read: remove it")
-        root = ElementTree.fromstring(text)
+            content = read_all(opened, _XML)
+        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutEntities()))
+        if root.tag != "annotation":
+            raise DataError(f"the outermost element is {root.tag!r}: expected 'annotation'")
         if image is None:
             name = root.findtext("filename") or file.stem
             raise DataError(f"its picture {Path(name).stem} is not in JPEGImages")
@@ -207,7 +240,7 @@ def _read_xml(file: Path, image: Path | None) -> Picture:
         numbers = [int(_number(text, "size")) for text in size if text is not None]
         # tools that do not know the size write 0
         is_known = len(numbers) == 2 and min(numbers) > 0
-        return Picture(str(image), (numbers[0], numbers[1]) if is_known else None, things)
+        return Picture(image, (numbers[0], numbers[1]) if is_known else None, things)
 
 
 def _voc_thing(node: Any, where: str) -> Thing:
@@ -233,6 +266,7 @@ def _number(text: str | None, what: str) -> float:
     return value
 
 
-def class_names(pictures: Sequence[Picture]) -> list[str]:
+def class_names(pictures: Sequence[Picture | str]) -> list[str]:
     """The labels of all objects, sorted."""
-    return sorted({thing.label for picture in pictures for thing in picture.things})
+    found = [picture for picture in pictures if not isinstance(picture, str)]
+    return sorted({thing.label for picture in found for thing in picture.things})

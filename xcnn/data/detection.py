@@ -14,15 +14,15 @@ import numpy as np
 
 from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
 from ..errors import DataError
-from .annotations import Picture, class_names, read_coco, read_voc
+from .annotations import Picture, class_names, read_coco, read_voc, shown
 from .dataset import Dataset, Subset
-from .folder import ON_ERROR, absolute, limited_splits
+from .folder import ON_ERROR, SKIP, absolute, check_distinct, held_out, limited_splits
 from .images import DECODERS, THREADS, image_size, read_image, read_images
-from .splits import DataSplits, split
+from .splits import DataSplits
 
 _TESTS = ("test", "val", "valid", "validation")  # in the order in which they are looked for
 _ROBOFLOW = "_annotations.coco.json"
-_ADVICE = 'Repair or remove it, or leave such pictures out: on_error="skip", --skip-unreadable'
+_ADVICE = f"Repair or remove it, or {SKIP}"
 
 
 class DetectionDataset(Dataset):
@@ -32,8 +32,11 @@ class DetectionDataset(Dataset):
     ----------
     source : str
         Names the data in messages.
-    pictures : list of Picture
-        Their boxes are clipped to the picture; those without area are left out.
+    pictures : list of Picture or str
+        Their boxes are clipped to the picture; those without area are left out. A text is what is
+        wrong with one.
+    files : list of str
+        Those of the annotations.
     classes : list of str
         Names of the labels, from 0.
     size, channels, on_error, threads
@@ -43,19 +46,18 @@ class DetectionDataset(Dataset):
     def __init__(
         self,
         source: str,
-        pictures: list[Picture],
+        pictures: list[Picture | str],
+        files: list[str],
         classes: list[str],
         size: Any,
         channels: int,
         on_error: str,
         threads: int | None = None,
     ) -> None:
-        if not any(picture.things for picture in pictures):
-            raise DataError(f"{source} has no objects: expected annotations with boxes")
         check_choice("on_error", on_error, ON_ERROR)
         self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
         self.threads = THREADS if threads is None else check_int("threads", threads)
-        self.classes, self._source = classes, source
+        self.classes, self.target_paths, self._source = classes, files, source
         check = partial(_check, shape=self.shape if on_error == "skip" else None)
         checked = DECODERS.run(check, pictures, self.threads)
         problems = [found for found in checked if isinstance(found, str)]
@@ -65,8 +67,10 @@ class DetectionDataset(Dataset):
             title = f"{source}: {len(problems)} of {len(pictures)} pictures are left out:"
             warnings.warn("\n  ".join([title, *problems]), stacklevel=3)
         sizes = [found for found in checked if not isinstance(found, str)]
-        kept = [p for p, found in zip(pictures, checked, strict=True) if not isinstance(found, str)]
+        pairs: Any = zip(pictures, checked, strict=True)
+        kept: list[Picture] = [p for p, found in pairs if not isinstance(found, str)]
         self.paths = [picture.path for picture in kept]
+        check_distinct(source, self.paths)
         self._objects, self._counts = self._prepared(kept, sizes)
         self._starts = np.cumsum(self._counts) - self._counts
 
@@ -85,15 +89,16 @@ class DetectionDataset(Dataset):
         boxes = np.array([thing.box for thing in things], float).reshape(-1, 4)
         edges = np.repeat(np.array(sizes, float).reshape(-1, 2)[:, [1, 0, 1, 0]], counts, 0)
         inside = np.clip(boxes, 0, edges)
-        has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+        zoom = np.array(self.shape[:0:-1] * 2) / edges  # width, height, width, height
+        small = (inside * zoom).astype(np.float32)  # in which narrow ones may have no area
+        has_area = (small[:, 2:] > small[:, :2]).all(axis=1)
         self._warn(~has_area, things, "without area in their picture, left out")
         is_cut = (np.abs(inside - boxes) > 1).any(axis=1)  # less is rounding
         self._warn(is_cut & has_area, things, "cut off at the edges of their picture")
         areas = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
         given = np.array([np.nan if t.area is None else t.area for t in things], float)
-        zoom = np.array(self.shape[:0:-1] * 2) / edges  # width, height, width, height
         objects = {
-            "boxes": (inside * zoom).astype(np.float32),
+            "boxes": small,
             "labels": np.array([numbers[thing.label] for thing in things], np.int64),
             "crowd": np.array([thing.crowd for thing in things], bool),
             "area": np.where(np.isnan(given), areas, given) * zoom[:, :2].prod(axis=1),
@@ -139,10 +144,14 @@ class DetectionDataset(Dataset):
             raise DataError(f"{error}. {_ADVICE}") from error
 
     def class_counts(self, indices: Any = slice(None)) -> np.ndarray:
-        """The number of objects of each class, int64 (classes,), in all pictures or some."""
+        """The number of objects of each class, int64 (classes,), in all pictures or some.
+
+        Crowds do not count.
+        """
         chosen = np.zeros(len(self), bool)
         chosen[indices] = True
-        labels = self._objects["labels"][np.repeat(chosen, self._counts)]
+        counted = np.repeat(chosen, self._counts) & ~self._objects["crowd"]
+        labels = self._objects["labels"][counted]
         return np.bincount(labels, minlength=len(self.classes))
 
     def __repr__(self) -> str:
@@ -195,7 +204,7 @@ class CocoDetection(DetectionDataset):
     ------
     DataError
         A file that cannot be read, is not in COCO's format or contradicts itself: an unknown
-        category or image, an id that occurs twice, a box that is not four numbers, no annotations.
+        category or image, an id or a file that occurs twice, a box that is not four numbers.
     ArgumentError
         Another argument is invalid.
     """
@@ -211,9 +220,10 @@ class CocoDetection(DetectionDataset):
         threads: int | None = None,
     ) -> None:
         file = check_path("annFile", annFile)
-        pictures, names = read_coco(check_path("root", root), file)
+        self.root = check_path("root", root)
+        pictures, names = read_coco(self.root, file)
         names = names if classes is None else check_texts("classes", classes)
-        super().__init__(file, pictures, names, size, channels, on_error, threads)
+        super().__init__(file, [*pictures], [file], names, size, channels, on_error, threads)
 
 
 class VOCDetection(DetectionDataset):
@@ -249,11 +259,10 @@ class VOCDetection(DetectionDataset):
         threads: int | None = None,
     ) -> None:
         folder = check_path("root", root)
-        pictures = read_voc(folder, image_set)
+        pictures, files = _voc(folder, image_set, on_error)
         names = class_names(pictures) if classes is None else check_texts("classes", classes)
-        super().__init__(
-            _source(folder, image_set), pictures, names, size, channels, on_error, threads
-        )
+        source = _source(folder, image_set)
+        super().__init__(source, pictures, files, names, size, channels, on_error, threads)
 
 
 def load_boxes(
@@ -292,13 +301,14 @@ def load_boxes(
     Returns
     -------
     DataSplits
-        A class without objects in a split causes a warning. ``mean`` and ``std`` are computed from
-        at most 2,000 training pictures.
+        A class without objects in a split causes a warning, as does a test split without any.
+        ``mean`` and ``std`` are computed from at most 2,000 training pictures.
 
     Raises
     ------
     DataError
-        The folder has none of these layouts, or as for :class:`CocoDetection`.
+        The folder has none of these layouts, no objects to learn or too few pictures, or as for
+        :class:`CocoDetection`.
     ArgumentError
         Another argument is invalid.
     """
@@ -312,13 +322,19 @@ def load_boxes(
             "folders Annotations and JPEGImages"
         )
     whole = splits[0]
-    train, test = splits if len(splits) == 2 else split(whole, share, seed)
+    train, test = splits if len(splits) == 2 else held_out(path, whole, share, seed)
+    check_distinct(path, *(part.paths for part in splits))
     for name, part in (("training", train), ("test", test)):
         source: Any = part.dataset if isinstance(part, Subset) else part
         counts = source.class_counts(part.indices if isinstance(part, Subset) else slice(None))
         missing = [c for c, n in zip(whole.classes, counts, strict=True) if not n]
-        if missing:
+        if len(missing) < len(whole.classes) and missing:
             warnings.warn(f"{path}: no {', '.join(missing)} in the {name} pictures", stacklevel=2)
+        elif missing or not whole.classes:
+            text = f"{path}: the {name} pictures have no objects, not counting crowds"
+            if part is train:
+                raise DataError(f"{text}: expected annotations with boxes")
+            warnings.warn(f"{text}, so nothing can be measured", stacklevel=2)
     return limited_splits(str(path), train, test, whole.classes, whole.shape, limit, seed)
 
 
@@ -326,7 +342,7 @@ def _coco_splits(root: Path, settings: dict[str, Any]) -> list[Any]:
     """The training split and, if there is one, the test split; none without JSON files."""
     train = _coco_file(root, "train")
     test = next(filter(None, (_coco_file(root, name) for name in _TESTS)), None)
-    files = [train, test] if train and test else [train] if train else sorted(root.glob("*.json"))
+    files = [train, test] if train and test else [train] if train else shown(root, "*.json")
     if not train and len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise DataError(f"{root} has several JSON files, {names}: expected one, or {_ROBOFLOW}")
@@ -339,8 +355,14 @@ def _coco_splits(root: Path, settings: dict[str, Any]) -> list[Any]:
 
 def _coco_file(root: Path, name: str) -> Path | None:
     patterns = (f"annotations/instances_{name}*.json", f"annotations/{name}*.json")
-    found = [file for pattern in patterns for file in sorted(root.glob(pattern))]
-    return next((f for f in (*found, root / name / _ROBOFLOW) if f.is_file()), None)
+    for found in (*(shown(root, pattern) for pattern in patterns), [root / name / _ROBOFLOW]):
+        files = [file for file in found if file.is_file()]
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise DataError(f"{root} has several files for one split, {names}: keep one")
+        if files:
+            return files[0]
+    return None
 
 
 def _pictures_of(root: Path, file: Path) -> Path:
@@ -362,18 +384,29 @@ def _voc_splits(root: Path, settings: dict[str, Any]) -> list[Any]:
     train = next((name for name in ("train", "trainval") if name in listed), None)
     test = next((name for name in _TESTS if train and name in listed), None)
     names = [train, test] if test else [train]
-    parts = [read_voc(home, name) for name in names]
-    classes = class_names([picture for part in parts for picture in part])
+    parts = [_voc(home, name, settings["on_error"]) for name in names]
+    classes = class_names([picture for part, _ in parts for picture in part])
     named = zip(names, parts, strict=True)
-    return [DetectionDataset(_source(home, n), part, classes, **settings) for n, part in named]
+    return [DetectionDataset(_source(home, n), *part, classes, **settings) for n, part in named]
+
+
+def _voc(root: Any, image_set: str | None, on_error: str) -> tuple[list[Picture | str], list[str]]:
+    """What :func:`read_voc` returns; with "refuse", all pictures are right."""
+    pictures, files = read_voc(root, image_set)
+    problem = next((picture for picture in pictures if isinstance(picture, str)), None)
+    if problem and check_choice("on_error", on_error, ON_ERROR) == "refuse":
+        raise DataError(f"{problem}. {_ADVICE}")
+    return pictures, files
 
 
 def _source(root: Any, image_set: str | None) -> str:
     return f"{root} ({image_set})" if image_set else f"{root}"
 
 
-def _check(picture: Picture, shape: Any) -> tuple[int, int] | str:
+def _check(picture: Picture | str, shape: Any) -> tuple[int, int] | str:
     """(height, width) of a picture's file, or what is wrong with it; with a shape, all is read."""
+    if isinstance(picture, str):
+        return picture
     try:
         size = image_size(picture.path)
         if shape is not None:

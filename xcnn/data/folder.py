@@ -23,6 +23,8 @@ SUFFIXES = (
 )
 #: how to treat files that cannot be read
 ON_ERROR = ("refuse", "skip")
+#: a remedy
+SKIP = 'leave such files out: on_error="skip", xcnn train --skip-unreadable'
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
@@ -120,7 +122,7 @@ class ImageFolder(Dataset):
         try:
             return read_image(path, self.shape, crop=True)
         except DataError as error:
-            advice = 'Replace or remove it, or skip such files: on_error="skip", --skip-unreadable'
+            advice = f"Replace or remove it, or {SKIP}"
             if not os.path.lexists(path):
                 advice = "It was there when the folder was listed: put it back, or start anew"
             raise DataError(f"{error}. {advice}") from error
@@ -261,6 +263,56 @@ def load_folder(
     train, test, classes = split_folder(path, share, seed, **settings)
     shape = (channels, *pair(size, "size"))
     return limited_splits(path, train, test, classes, shape, limit, seed)
+
+
+def held_out(
+    root: Any, pictures: Dataset, share: float = 0.2, seed: int = 0
+) -> tuple[Subset, Subset]:
+    """Hold ``share`` of the pictures of a folder out for testing.
+
+    Raises
+    ------
+    DataError
+        There are too few.
+    """
+    is_train = stratified_split(np.zeros(len(pictures), int), share, seed)
+    if is_train.all() or not is_train.any():
+        raise DataError(
+            f"{root}: {share:g} of {len(pictures)} pictures leaves none for training or testing: "
+            "add some, or make train/ and test/"
+        )
+    return Subset(pictures, is_train), Subset(pictures, ~is_train)
+
+
+def check_distinct(source: Any, *parts: Sequence[str]) -> None:
+    """Refuse pictures that are listed twice, in one split or in two.
+
+    Raises
+    ------
+    DataError
+    """
+    seen: set[str] = set()
+    for path in (path for part in parts for path in part):
+        if path in seen:
+            raise DataError(f"{source}: {path} is listed twice: expected each picture once")
+        seen.add(path)
+
+
+def by_stem(paths: Sequence[str]) -> dict[str, str]:
+    """Pictures by their paths without suffix, which name their annotations.
+
+    Raises
+    ------
+    DataError
+        Two pictures only differ in the suffix.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        stem = os.path.splitext(path)[0]
+        if stem in found:
+            raise DataError(f"{found[stem]} and {path} have one name: rename one of them")
+        found[stem] = path
+    return found
 
 
 def absolute(root: Any) -> str:

@@ -133,9 +133,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             return _read_npy(path).shape[-2:]
         with open_file(path) as file:
             image = _identified(file)
-            # Pillow would decode the pixels of a PNG file to look behind them
-            is_plain = image.format == "PNG" and "exif" not in image.info
-            is_turned = not is_plain and image.getexif().get(_ORIENTATION, 1) >= 5
+            is_turned = _has_exif(image) and image.getexif().get(_ORIENTATION, 1) >= 5
         width, height = image.size[::-1] if is_turned else image.size
     return height, width
 
@@ -242,9 +240,15 @@ def open_pillow(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:
     image = _identified(file, formats)
     from PIL import ImageOps
 
-    ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
+    if _has_exif(image):
+        ImageOps.exif_transpose(image, in_place=True)  # phones store the orientation as metadata
     image.load()
     return image
+
+
+def _has_exif(image: Any) -> bool:
+    """Whether there may be metadata before the pixels; what follows those of a PNG is not read."""
+    return image.format != "PNG" or "exif" in image.info
 
 
 def _identified(file: BinaryIO, formats: Sequence[str] | None = None) -> Any:

@@ -24,7 +24,17 @@ from ..checks import (
 from ..errors import DataError, ShapeError
 from ..files import open_file, reading
 from .dataset import Batch, Dataset, Subset, describe
-from .folder import ON_ERROR, TEST_FOLDERS, absolute, image_files, limited_splits
+from .folder import (
+    ON_ERROR,
+    SKIP,
+    TEST_FOLDERS,
+    absolute,
+    by_stem,
+    check_distinct,
+    held_out,
+    image_files,
+    limited_splits,
+)
 from .images import (
     DECODERS,
     THREADS,
@@ -34,9 +44,10 @@ from .images import (
     read_image,
     read_images,
 )
-from .splits import DataSplits, stratified_split
+from .splits import DataSplits
 
 IGNORED = 255
+_ADVICE = f"Correct or remove it, or {SKIP}"
 _PETS = "annotations/trimaps"
 _PET_CLASSES = ["pet", "background", "border"]
 
@@ -105,7 +116,7 @@ class MaskFolder(Dataset):
         self._first = int(is_pets)  # the value of the first class
         folder = Path(root, _PETS if is_pets else "masks")
         self.paths = _pictures(Path(root, "images"), names)
-        stems = [os.path.splitext(os.path.relpath(p, Path(root, "images")))[0] for p in self.paths]
+        stems = [os.path.relpath(stem, Path(root, "images")) for stem in by_stem(self.paths)]
         self.masks = [str(folder / f"{stem}.png") for stem in stems]
         listed = _PET_CLASSES if is_pets else _listed_classes(Path(root))
         if classes is not None:
@@ -125,20 +136,29 @@ class MaskFolder(Dataset):
     def __getitem__(self, index: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return one picture, uint8 (C, H, W), and its mask, uint8 (H, W)."""
         i = operator.index(index)
-        return read_image(self.paths[i], self.shape), self._mask(i)
+        return self._picture(i), self._mask(i)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Read several items: uint8 (N, C, H, W) and uint8 (N, H, W)."""
         items = np.asarray(indices).tolist()
-        x = read_images(
-            lambda i: read_image(self.paths[i], self.shape), items, self.shape, self.threads
-        )
+        x = read_images(self._picture, items, self.shape, self.threads)
         return x, read_images(self._mask, items, self.shape[1:], self.threads)
 
     @property
     def labels(self) -> np.ndarray:
         """The masks of all pictures, uint8 (N, H, W), read anew."""
         return read_images(self._mask, range(len(self)), self.shape[1:], self.threads)
+
+    @property
+    def target_paths(self) -> list[str]:
+        """The files of the targets."""
+        return self.masks
+
+    def _picture(self, index: int) -> np.ndarray:
+        try:
+            return read_image(self.paths[index], self.shape)
+        except DataError as error:
+            raise DataError(f"{error}. {_ADVICE}") from error
 
     def _mask(self, index: int) -> np.ndarray:
         values = read_mask(self.masks[index], self.shape[1:])
@@ -152,8 +172,7 @@ class MaskFolder(Dataset):
         )
         problems = [problem for problem in found if isinstance(problem, DataError)]
         if problems and on_error == "refuse":
-            advice = "Correct or remove it, or skip such files: --skip-unreadable"
-            raise DataError(f"{problems[0]}. {advice}")
+            raise DataError(f"{problems[0]}. {_ADVICE}")
         if problems:
             title = f"{self.root}: {len(problems)} of {len(self)} pictures are left out:"
             warnings.warn("\n  ".join([title, *map(str, problems)]), stacklevel=4)
@@ -303,15 +322,10 @@ def split_masks(
     if all(path.is_file() for path in lists):
         names = [_names_in(path) for path in lists]
         train, test = (MaskFolder(root, names=listed, **settings) for listed in names)
+        check_distinct(root, train.paths, test.paths)
         return train, test, train
     folder = MaskFolder(root, **settings)
-    is_train = stratified_split(np.zeros(len(folder), int), share, seed)
-    if is_train.all() or not is_train.any():
-        raise DataError(
-            f"{root} has {len(folder)} pictures with masks: holding out {share:g} of them leaves "
-            "none for training or testing; add some, or make train/ and test/"
-        )
-    return Subset(folder, is_train), Subset(folder, ~is_train), folder
+    return *held_out(root, folder, share, seed), folder
 
 
 def _check_classes(root: str, classes: list[str], counts: np.ndarray) -> None:

@@ -10,9 +10,17 @@ import numpy as np
 from ..checks import check_choice, check_text
 from ..errors import DataError
 from .dataset import Dataset, Subset
-from .folder import ON_ERROR, TEST_FOLDERS, absolute, limited_splits, readable
+from .folder import (
+    ON_ERROR,
+    TEST_FOLDERS,
+    absolute,
+    check_distinct,
+    held_out,
+    limited_splits,
+    readable,
+)
 from .images import image_size
-from .splits import DataSplits, split
+from .splits import DataSplits
 from .tables import CSVDataset, columns
 
 #: the columns of the image files, and of class names with this between them
@@ -50,7 +58,8 @@ def load_table_folder(
     kind : str, default "labels"
         "labels", "values" or "keypoints".
     size, channels, on_error
-        As for :class:`ImageFolder`.
+        As for :class:`ImageFolder`; but with keypoints, images are resized as a whole, without
+        keeping the aspect ratio.
     share : float, default 0.2
     seed : int, default 0
         Seed of the held-out images, of ``limit``, and of the sample for mean and std.
@@ -90,7 +99,7 @@ def load_table_folder(
             f"{first} is missing: expected a CSV file with a column of image files and the targets "
             f"in the others, whose first line is such as {example}"
         )
-    settings = {"size": size, "channels": channels}
+    settings = {"size": size, "channels": channels, "crop": kind != "keypoints"}
     whole = _read(first, is_values, None, settings)
     train, classes = _checked(whole, on_error), list(whole.classes or ())
     tables = [whole]
@@ -100,11 +109,8 @@ def load_table_folder(
     if kind == "keypoints":
         classes, *_ = (_place_keypoints(each, on_error) for each in tables)
     if len(tables) == 1:
-        if len(train) < 2:
-            raise DataError(
-                f"{first} has one image: expected two or more, of which one is held out for testing"
-            )
-        train, test = split(train, share, seed)
+        train, test = held_out(path, train, share, seed)
+    check_distinct(path, *(each.paths for each in tables))
     return limited_splits(path, train, test, classes, whole.arrays[0].shape, limit, seed)
 
 
@@ -133,9 +139,9 @@ def _place_keypoints(table: CSVDataset, on_error: str) -> list[str]:
     """Turn columns x and y into keypoints of the resized images; return the names of the points."""
     names = list(table.classes or ())
     first, second = names[::2], names[1::2]
-    if [name[-1] for name in first] != ["x"] * len(second) or second != [
-        f"{n[:-1]}y" for n in first
-    ]:
+    if second != [f"{name[:-1]}y" for name in first] or not all(
+        name[:-2] and name[-2] in " _.-" and name[-1] == "x" for name in first
+    ):
         raise DataError(
             f"{table.path}, line 1: expected two columns for each point, such as nose x and "
             f"nose y, after {_FILE!r}, got {', '.join(names)}"
@@ -150,8 +156,7 @@ def _place_keypoints(table: CSVDataset, on_error: str) -> list[str]:
             if on_error == "refuse":
                 raise
             continue  # the image is left out
-        zoom = (size / target).min()
-        y[n] = (y[n] + 0.5 - (size - zoom * target) / 2) / zoom - 0.5  # of the central part
+        y[n] = (y[n] + 0.5) * target / size - 0.5
     seen = ((y >= -0.5) & (y < target - 0.5)).all(axis=2, keepdims=True)
     table.arrays = (images, np.concatenate([y, seen], axis=2).astype(np.float32))
     return [name[:-2] for name in first]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import COLOURS, check_code, check_path, check_text, check_texts, pair
+from ..checks import COLOURS, check_code, check_flag, check_path, check_text, check_texts, pair
 from ..errors import ArgumentError, DataError
 from .dataset import ArrayDataset
 from .images import THREADS, read_image, read_images
@@ -35,7 +35,7 @@ class CSVDataset(ArrayDataset):
     image : str, optional
         Column of image files instead of features, relative to the folder of ``path``.
     size : int or (height, width), default 64
-        Images are resized, keeping their aspect ratio, and cropped at the centre.
+        Images are resized to it, see ``crop``.
     channels : int, default 3
         3 for colour, 1 for grey.
     classes : sequence of str, optional
@@ -44,6 +44,9 @@ class CSVDataset(ArrayDataset):
     separator : str, optional
         Each label is any number of class names with this between them, such as "|"; it becomes a
         row of ones for these classes and zeros for the others, float32.
+    crop : bool, default True
+        Whether images are resized keeping their aspect ratio, and cropped at the centre; otherwise
+        they are resized as a whole.
 
     Attributes
     ----------
@@ -89,6 +92,7 @@ class CSVDataset(ArrayDataset):
         classes: Sequence[str] | None = None,
         delimiter: str = ",",
         separator: str | None = None,
+        crop: bool = True,
     ) -> None:
         if image is not None and features is not None:
             raise ArgumentError(f"features={features!r}, image={image!r}: pass one of them")
@@ -134,8 +138,10 @@ class CSVDataset(ArrayDataset):
                 numbers.extend(self._number(row[c], line, what) for c, what in labels)
             lines.append(line)
         folder = os.path.dirname(self.path)
+        self.root = folder or os.curdir
         self.paths = [os.path.join(folder, name) for name in names]
-        x: Any = _ImageFiles(self.path, self.paths, lines, shape)
+        self.target_paths = [self.path]
+        x: Any = _ImageFiles(self.path, self.paths, lines, shape, crop)
         if image is None:
             x = np.array(values, np.float32).reshape(len(lines), len(columns))
         self.classes, self.lines = classes, lines
@@ -200,16 +206,22 @@ class _ImageFiles:
     """Images that are decoded when they are read."""
 
     def __init__(
-        self, path: str, paths: list[str], lines: list[int], shape: tuple[int, int, int]
+        self,
+        path: str,
+        paths: list[str],
+        lines: list[int],
+        shape: tuple[int, int, int],
+        crop: bool,
     ) -> None:
-        self.path, self.paths, self.lines, self.shape = path, paths, lines, shape
+        self.path, self.paths, self.lines = path, paths, lines
+        self.shape, self.crop = shape, check_flag("crop", crop)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
         try:
-            return read_image(self.paths[index], self.shape, crop=True)
+            return read_image(self.paths[index], self.shape, crop=self.crop)
         except DataError as error:
             raise DataError(f"{self.path}, line {self.lines[index]}: {error}") from error
 

@@ -11,7 +11,7 @@ from .. import functional as F
 from .. import init, nn
 from ..arrays import Array
 from ..tensor import Tensor
-from .detection import BoxLoss, boxes_and_labels
+from .detection import BoxLoss, boxes_and_labels, objects
 from .registry import ImageShape, image_shape, register_block, register_network
 from .resnet import BasicBlock, resnet18
 
@@ -221,7 +221,8 @@ class CenterNetLoss(BoxLoss):
 
     def divisor(self, output: Any, target: Any) -> Any:
         _, labels = boxes_and_labels(target, output[0], output[0].shape[1])
-        return output[0].backend.xp.maximum((labels >= 0).sum(axis=1), 1).sum()
+        xp = output[0].backend.xp
+        return xp.maximum(xp.maximum((labels >= 0).sum(axis=1), 1).sum(), 1)
 
     def prediction(self, output: Any) -> dict[str, Tensor]:
         heatmap, size, offset = output
@@ -236,11 +237,12 @@ class CenterNetLoss(BoxLoss):
             for part in (size, offset)
         )
         cells = F.stack([F.remainder(cell, columns), F.floor_divide(cell, columns)], 2)
+        sizes = F.relu(sizes)
         centres = F.astype(cells, sizes.dtype) + offsets
         corners = F.concat([centres - sizes / 2, centres + sizes / 2], 2) * STRIDE
         labels = F.floor_divide(index, rows * columns)
         boxes = F.clip_boxes_to_image(corners, self.input_size)
-        return self.found(boxes, F.sigmoid(logits), labels)
+        return objects(boxes, F.sigmoid(logits), labels)
 
 
 def _gaussians(xp: Any, cells: Array, sizes: Array, labels: Array, shape: Any) -> Array:

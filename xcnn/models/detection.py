@@ -29,7 +29,7 @@ class BoxLoss(nn.Loss):
     ----------
     target : str
         "boxes": a dict of "boxes" (N, M, 4), x1, y1, x2, y2 in pixels, and "labels" (N, M), ints
-        from 0; -1 where a picture has fewer than M objects.
+        from 0; -1 where a picture has fewer than M objects. Boxes without area do not count.
     """
 
     target = "boxes"
@@ -49,15 +49,39 @@ class BoxLoss(nn.Loss):
         """
         raise NotImplementedError
 
-    def found(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """A prediction; boxes and labels where the score is too low for an object are 0 and -1."""
-        exists = F.gt(scores, LEAST)
-        boxes = F.where(F.unsqueeze(exists, 2), boxes, 0.0)
-        return {"boxes": boxes, "scores": scores, "labels": F.where(exists, labels, -1)}
+
+def best_of_overlapping(found: Mapping[str, Any], iou_threshold: float) -> dict[str, Tensor]:
+    """A prediction without boxes that overlap a more probable one, whatever their classes.
+
+    Parameters
+    ----------
+    found
+        As :meth:`BoxLoss.prediction` returns.
+    iou_threshold
+        Boxes with a larger intersection over union are of one object.
+    """
+    boxes, scores, labels = (Tensor.of(found[name]) for name in ("boxes", "scores", "labels"))
+    scores = F.where(nms_mask(boxes, iou_threshold), scores, 0.0)
+    scores, index = F.topk(scores, scores.shape[1], 1)
+    return objects(taken(boxes, index), scores, F.gather(labels, 1, index))
+
+
+def objects(boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """A prediction; boxes and labels where the score is too low for an object are 0 and -1."""
+    exists = F.gt(scores, LEAST)
+    boxes = F.where(F.unsqueeze(exists, 2), boxes, 0.0)
+    return {"boxes": boxes, "scores": scores, "labels": F.where(exists, labels, -1)}
+
+
+def taken(boxes: Tensor, index: Tensor) -> Tensor:
+    """Those of the boxes (N, A, 4) at an index (N, K)."""
+    return F.gather(boxes, 1, F.expand(F.unsqueeze(index, 2), (-1, -1, 4)))
 
 
 def boxes_and_labels(target: Any, like: Tensor, classes: int) -> tuple[Array, Array]:
-    """The arrays of a target, with room for at least one object; crowds are not objects.
+    """The arrays of a target, with room for at least one object.
+
+    Crowds and boxes without area, or with a NaN, are not objects: their label becomes -1.
 
     Raises
     ------
@@ -74,12 +98,17 @@ def boxes_and_labels(target: Any, like: Tensor, classes: int) -> tuple[Array, Ar
             f"the target has boxes {boxes.shape} and labels {labels.shape}: expected (N, M, 4) and "
             f"(N, M) for a batch of N={len(like)} pictures"
         )
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"the labels are {labels.dtype}: expected integers")
+    labels = F.astype(labels, "int64")
     if "crowd" in target:
         labels = F.where(Tensor.of(target["crowd"]), -1, labels)
     if not labels.shape[1]:
         boxes, labels = F.pad(boxes, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
     labels.backend.check_class_indices(labels.data, classes, -1)
-    return boxes.data.astype(like.dtype), labels.data
+    xp, found = labels.backend.xp, boxes.data.astype(like.dtype)
+    exists = (found[..., 2:] > found[..., :2]).all(axis=2) & (labels.data >= 0)
+    return xp.where(exists[..., None], found, 0), xp.where(exists, labels.data, -1)
 
 
 @operation

@@ -14,7 +14,7 @@ from .. import init, nn
 from ..arrays import Array
 from ..tensor import Tensor
 from .blocks import conv_norm, expand, init_weights
-from .detection import BoxLoss, boxes_and_labels, nms_mask
+from .detection import BoxLoss, boxes_and_labels, nms_mask, objects, taken
 from .mobilenet import LARGE_V3, features_v3
 from .registry import ImageShape, image_shape, register_block, register_network
 
@@ -259,17 +259,12 @@ class SSDLoss(BoxLoss):
         classes = scores.shape[1]
         most = min(self.detections, count)
         scores, index = F.topk(scores, most, 2)
-        boxes = _taken(boxes, F.reshape(index, (-1, classes * most)))
+        boxes = taken(boxes, F.reshape(index, (-1, classes * most)))
         keep = nms_mask(F.reshape(boxes, (-1, most, 4)), self.nms_thresh)
         scores = F.where(F.reshape(keep, (-1, classes, most)), scores, 0.0)
         scores = F.reshape(scores, (-1, classes * most))
         scores, index = F.topk(scores, min(self.detections, classes * most), 1)
-        return self.found(_taken(boxes, index), scores, F.floor_divide(index, most))
-
-
-def _taken(boxes: Tensor, index: Tensor) -> Tensor:
-    """Those of the boxes (N, A, 4) at an index (N, K)."""
-    return F.gather(boxes, 1, F.expand(F.unsqueeze(index, 2), (-1, -1, 4)))
+        return objects(taken(boxes, index), scores, F.floor_divide(index, most))
 
 
 def _encoded(xp: Any, boxes: Array, anchors: Array) -> Array:

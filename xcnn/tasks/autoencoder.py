@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from .. import backends, data, models, random
 from ..arrays import Array
-from ..checks import check_number
 from ..data import Batch, BatchTransform, DataSplits
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
 from ..extend import register_task
+from ..metrics import PSNR
 from ..nn import Module
 from .task import Option, Task
 
@@ -80,7 +80,7 @@ class Autoencoder(OfPictures):
     networks = ("autoencoder",)
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
     measured: ClassVar[Sequence[str]] = ("psnr",)
-    options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
+    options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N", 1, 2**20)}
     network_options = ("code",)
     noise = 0.0
 
@@ -93,6 +93,9 @@ class Autoencoder(OfPictures):
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"reconstructed, {'×'.join(map(str, prediction.shape[1:]))} pixels"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        return f"PSNR {psnr(prediction, target):.2f} dB"
 
     def draw(self, pixels: Array, prediction: Any) -> Array:
         xp = backends.get("cpu").xp
@@ -117,12 +120,10 @@ class Denoising(Autoencoder):
     losses = dict.fromkeys(("mse", "l1"), "pictures without noise, pixels from 0 to 1")
     options = {
         **Autoencoder.options,
-        "noise": Option(float, 0.3, "standard deviation of the noise, for pixels from 0 to 1"),
+        "noise": Option(
+            float, 0.3, "standard deviation of the noise, for pixels from 0 to 1", low=0, high=1000
+        ),
     }
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.noise = check_number("noise", self.noise, 0)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"without noise, {'×'.join(map(str, prediction.shape[1:]))} pixels"
@@ -154,6 +155,13 @@ class InputAsTarget(BatchTransform):
         noise *= self.noise
         noisy = xp.add(x, noise, out=xp.empty_like(x))
         return xp.clip(noisy, 0, 1, out=noisy), x
+
+
+def psnr(prediction: Array, target: Array, metric: type[PSNR] = PSNR, *settings: Any) -> float:
+    """The PSNR of one picture (C, H, W)."""
+    measured = metric(*settings)
+    measured.update(prediction[None], target[None])
+    return float(measured.compute())
 
 
 def as_pixels(picture: Array) -> Array:

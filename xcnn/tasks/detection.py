@@ -7,14 +7,13 @@ import os
 from typing import Any
 
 from .. import data, models, nn
-from .. import functional as F
 from ..arrays import Array
 from ..backends import get
-from ..checks import check_number
 from ..data import DataSplits
 from ..errors import FileFormatError, missing_package
 from ..extend import register_task
 from ..models import BoxLoss
+from ..models.detection import best_of_overlapping
 from ..tensor import Tensor
 from ..training import Trainer
 from .task import Exported, Option, Task
@@ -92,15 +91,15 @@ class Detection(Task):
     measured = ("coco_map", "map_50")
     moves = "boxes"
     options = {
-        "score": Option(float, 0.3, "probability from which objects are drawn and listed"),
+        "score": Option(
+            *(float, 0.3, "probability from which objects are drawn and listed"),
+            **{"low": 0, "high": 1, "used_by": ("predict",)},
+        ),
     }
     defaults = {"augment": "zoom,shift,color", "lr": 2e-3}
     has_labels = True
+    crops = False
     score: float
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        check_number("score", self.score, 0, 1)
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -128,18 +127,12 @@ class Detection(Task):
                 f"the network found an object of class {found['labels'].max()}, but there are "
                 f"{len(self.classes)} classes, counted from 0"
             )
-        pictures = self.truth(found)
-        kept = [F.nms(each["boxes"], each["scores"], _SAME).numpy() for each in pictures]
-        return [
-            {name: value[index] for name, value in each.items()}
-            for each, index in zip(pictures, kept, strict=True)
-        ]
+        return self.truth(best_of_overlapping(found, _SAME))
 
     def predict_one(self, trainer: Trainer, pixels: Array) -> Any:
         """The prediction of a picture of any size, which is resized as a whole to the input."""
         size, own = self.input_shape[1:], pixels.shape[1:]
-        x = F.interpolate(self.normalize(pixels[None]), size, mode="bilinear", antialias=True)
-        found = self.predict(trainer, x.numpy())[0]
+        found = self.predict(trainer, self.resized(pixels))[0]
         zoom = [own[i] / size[i] for i in (1, 0, 1, 0)]
         return {**found, "boxes": (found["boxes"] * zoom).astype(found["boxes"].dtype)}
 
@@ -172,6 +165,10 @@ class Detection(Task):
         more = ["..."] if len(found) > top else []
         text = f"{len(found)} object{'s' * (len(found) != 1)}"
         return f"{text}: {', '.join(listed + more)}" if found else text
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        wanted = [self.classes[label] for label in target["labels"].tolist()]
+        return f"{self.describe(prediction)} (target: {', '.join(wanted) or 'none'})"
 
     def files(self, prediction: Any) -> dict[str, bytes]:
         return {".json": json.dumps(self.objects(prediction), indent=1).encode()}
@@ -218,8 +215,24 @@ class WithBoxes(nn.Module):
     """A detection network and what follows: it returns boxes, scores and labels."""
 
     def __init__(self, network: nn.Module, loss: BoxLoss) -> None:
-        self.network, self.loss = network, loss
+        self.network, self.boxes = network, _Boxes(loss)
+
+    @property
+    def onnx_parts(self) -> tuple[nn.Module, ...]:
+        """Compared one by one, as rounding errors decide which of two equal scores comes first."""
+        return self.network, self.boxes
 
     def forward(self, x: Any) -> tuple[Tensor, ...]:
-        found = self.loss.prediction(self.network(x))
+        found: tuple[Tensor, ...] = self.boxes(*self.network(x))
+        return found
+
+
+class _Boxes(nn.Module):
+    """What :meth:`Detection.predict` does with the outputs of a network."""
+
+    def __init__(self, loss: BoxLoss) -> None:
+        self.loss = loss
+
+    def forward(self, *outputs: Any) -> tuple[Tensor, ...]:
+        found = best_of_overlapping(self.loss.prediction(outputs), _SAME)
         return tuple(found[name] for name in _FIELDS)

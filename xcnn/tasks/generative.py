@@ -84,6 +84,7 @@ class GANLoss(Loss):
 
     target = "pictures"
     term_names = ("d_loss", "g_loss")
+    lower_is_better = False
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
@@ -142,8 +143,8 @@ class VAE(_Generative, Autoencoder):
     network_options = ("latent",)
     defaults = {"lr": 2e-3, "batch_size": 32, "epochs": (60, 10)}
     options = {
-        "latent": Option(int, 20, "numbers that a picture is drawn from", "N"),
-        "beta": Option(float, 1.0, "weight of the divergence from the standard normal"),
+        "latent": Option(int, 20, "numbers that a picture is drawn from", "N", 1, 2**20),
+        "beta": Option(float, 1.0, "weight of the divergence from the standard normal", low=0),
     }
 
     def create_loss(self) -> Loss:
@@ -175,7 +176,9 @@ class GAN(_Generative):
     losses = {"gan": "pictures from -1 to 1, of noise from the standard normal distribution"}
     measured = GANLoss.term_names
     options = {
-        "smoothing": Option(float, 0.0, "how much less than 1 the target of real pictures is")
+        "smoothing": Option(
+            float, 0.0, "how much less than 1 the target of real pictures is", low=0, high=1
+        )
     }
     defaults = {
         **{"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"},
@@ -204,6 +207,9 @@ class GAN(_Generative):
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"real {float(prediction[0]):.2%}"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        return self.describe(prediction)  # all of them are real
 
     def exported(self, model: Any, postprocess: bool = False) -> Exported:
         found = super().exported(model, postprocess)

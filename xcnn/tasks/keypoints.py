@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import warnings
 from typing import Any
 
 from .. import data, nn
@@ -11,13 +13,15 @@ from .. import functional as F
 from ..arrays import Array
 from ..checks import check_number
 from ..data import DataSplits
-from ..errors import ArgumentError, printable
+from ..errors import ArgumentError, DataError, ShapeError, printable
 from ..extend import register_task
 from ..tensor import Tensor
+from ..training import Trainer
 from .task import Exported, Option, Task
 
 #: which points are joined by lines in pictures
 _LIMBS = {"stick-figures": "0-1,1-2,1-3,1-4,2-5,2-6"}
+_LEFT = re.compile("left|^l(?=[ _.-])")  # in a name in small letters
 _SURE = 0.1  # points below this score are not drawn
 # fmt: off
 _COLOURS = ((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
@@ -47,12 +51,20 @@ class HeatmapLoss(nn.Loss):
 
     def forward(self, output: Any, target: Any) -> Tensor:
         output, target = Tensor.of(output), Tensor.of(target)
-        xp, points, seen = output.backend.xp, target.data[..., :2], _seen(target)
+        if output.ndim != 4 or target.ndim != 3 or target.shape[:2] != output.shape[:2]:
+            raise ShapeError(
+                f"heatmaps {output.shape} and keypoints {target.shape}: expected (N, K, H, W) and "
+                "(N, K, 2), or (N, K, 3) with the visibility, for the same N and K"
+            )
+        xp, seen = output.backend.xp, _seen(target)
+        dtype = xp.promote_types(output.dtype, "float32")  # float16 cannot count pixels
+        points = target.data[..., :2].astype(dtype)
         bells = []
         for axis, side in enumerate(output.shape[:1:-1]):  # along x, then along y
             places = xp.where(seen, points[..., axis], 0)[..., None]
-            distances = (xp.arange(side) - places) / self.sigma
-            bells.append(xp.exp(-0.5 * distances * distances).astype(output.dtype))
+            distances = (xp.arange(side, dtype=dtype) - places) / self.sigma
+            with output.backend.quiet_overflow():  # of a point far away
+                bells.append(xp.exp(-0.5 * distances * distances).astype(output.dtype))
         truth = bells[1][..., :, None] * bells[0][..., None, :]  # (N, K, H, W)
         weight = seen[..., None, None].astype(output.dtype)
         height, width = output.shape[2:]
@@ -69,6 +81,10 @@ class HeatmapLoss(nn.Loss):
         return _seen(Tensor.of(target)).sum()
 
 
+def _right(left: re.Match[str]) -> str:
+    return {"left": "right", "l": "r"}[left.group()]
+
+
 def _seen(target: Tensor) -> Array:
     if target.shape[-1] == 3:
         return target.data[..., 2] > 0
@@ -77,6 +93,8 @@ def _seen(target: Tensor) -> Array:
 
 class Peaks(nn.Module):
     """The highest pixel of each heatmap, moved by a quarter pixel towards its higher neighbours.
+
+    Along an axis on which it lies at the edge, it is not moved.
 
     From (N, K, H, W) to x, y and the height (N, K, 3). Source: Xiao et al. 2018, "Simple baselines
     for human pose estimation and tracking".
@@ -93,8 +111,12 @@ class Peaks(nn.Module):
             i, j = F.clamp(row + down, 0, height - 1), F.clamp(column + across, 0, width - 1)
             return F.gather(flat, 2, i * width + j)
 
-        x = F.astype(column, flat.dtype) + F.sign(near(0, 1) - near(0, -1)) * 0.25
-        y = F.astype(row, flat.dtype) + F.sign(near(1, 0) - near(-1, 0)) * 0.25
+        def moved(place: Tensor, side: int, slope: Tensor) -> Tensor:
+            is_inside = F.eq(place, F.clamp(place, 1, side - 2))
+            return F.astype(place, flat.dtype) + F.where(is_inside, F.sign(slope) * 0.25, 0.0)
+
+        x = moved(column, width, near(0, 1) - near(0, -1))
+        y = moved(row, height, near(1, 0) - near(-1, 0))
         return F.concat([x, y, near(0, 0)], 2)
 
 
@@ -102,21 +124,27 @@ class Peaks(nn.Module):
 class Keypoints(Task):
     """The places of named points, from one heatmap each. See :class:`Task`.
 
-    ``classes`` are the names of the points. Two that differ in "left" and "right" only change
-    places when a picture is mirrored.
+    ``classes`` are the names of the points. Two that differ in "left" and "right" only, or in "l_"
+    and "r_" at their beginning, change places when a picture is mirrored; the case of letters does
+    not matter.
     """
 
     name = "keypoints"
     text = "the places of named points, such as joints"
     networks = ("hourglass",)
     datasets = tuple(n for n in data.names() if data.info(n).task == "keypoints")
-    losses = {"mse": "heatmaps: the highest pixel of each is its point"}
+    losses = {"mse": "one for each point, which is at its highest pixel"}
     measured = ("pck",)
     moves = "keypoints"
+    classes_are = "points"
+    crops = False
     defaults = {"batch_size": 32}
     options = {
-        "limbs": Option(str, "", "numbers of points to join by lines, such as 0-1,1-2", "A-B"),
-        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels"),
+        "limbs": Option(
+            *(str, "", "pairs of points that pictures join by lines, such as 0-1,1-2", "A-B,..."),
+            used_by=("predict",),
+        ),
+        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels", low=0.1, high=1000),
     }
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -131,15 +159,22 @@ class Keypoints(Task):
                 f"limbs={self.limbs!r}: expected pairs of points such as 0-1, from 0 to {last}"
             )
         self._limbs = [(numbers[a], numbers[b]) for a, b in pairs]
-        names = self.classes
-        sides = [(name, name.replace("left", "right")) for name in names if "left" in name]
+        names = [name.lower() for name in self.classes]
+        sides = [(name, _LEFT.sub(_right, name)) for name in names if _LEFT.search(name)]
         swapped = [(names.index(a), names.index(b)) for a, b in sides if b in names]
         self.move_settings = {"pairs": swapped}
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
         """Images and ``keypoints.csv``, see :func:`xcnn.data.load_table_folder`."""
-        return data.load_table_folder(root, "keypoints.csv", "keypoints", **settings)
+        found = data.load_table_folder(root, "keypoints.csv", "keypoints", **settings)
+        for name, part in (("training", found.train), ("test", found.test)):
+            if not (data.labels(part)[..., 2] > 0).any():
+                text = f"{found.name}: keypoints.csv has no point inside of a {name} picture"
+                if part is found.train:
+                    raise DataError(f"{text}: expected x and y in pixels of the file, from 0")
+                warnings.warn(f"{text}, so nothing can be measured", stacklevel=2)
+        return found
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
@@ -149,12 +184,39 @@ class Keypoints(Task):
     def create_loss(self) -> nn.Loss:
         return HeatmapLoss(self.sigma)
 
+    # -- predictions --------------------------------------------------------------------------
+
+    def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
+        """The pixels of a file in its own size, uint8 (C, H, W)."""
+        return data.read_image(path, (self.input_shape[0], None, None), invert)
+
+    def predict_one(self, trainer: Trainer, pixels: Array) -> Array:
+        """The points of a picture of any size, which is resized as a whole to the input."""
+        found: Array = self.predict(trainer, self.resized(pixels))[0].copy()
+        for axis in (0, 1):  # x, y
+            zoom = pixels.shape[2 - axis] / self.input_shape[2 - axis]
+            found[:, axis] = (found[:, axis] + 0.5) * zoom - 0.5
+        return found
+
     def result(self, values: Any, count: int) -> str:
         return f"PCK {values['pck']:.2%} (points within a tenth of their figure's size)"
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         points = zip(self.classes, prediction, strict=True)
         return "  ".join(f"{printable(name)} {x:.1f},{y:.1f}" for name, (x, y, _) in points)
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        """Each point, and in brackets where it is."""
+        rows = zip(self.classes, prediction, target, strict=True)
+        places = (
+            f"{printable(name)} {x:.1f},{y:.1f} ({f'{u:.1f},{v:.1f}' if seen else 'not visible'})"
+            for name, (x, y, _), (u, v, seen) in rows
+        )
+        return ", ".join(places)
+
+    def legend(self) -> dict[str, str]:
+        colours = (f"#{bytes(_COLOURS[n % len(_COLOURS)]).hex()}" for n in range(len(self.classes)))
+        return dict(zip(self.classes, colours, strict=True))
 
     def files(self, prediction: Any) -> dict[str, bytes]:
         """The points by name, as x, y and score."""
@@ -167,15 +229,16 @@ class Keypoints(Task):
     def draw(self, pixels: Array, prediction: Any) -> Array:
         """Limbs in grey, and a spot of its own colour for each point."""
         picture = pixels.repeat(3 // len(pixels), axis=0)
+        width = max(pixels.shape) // 128  # of a limb, on both sides of its middle
         places = [(x, y) if score > _SURE else None for x, y, score in prediction.tolist()]
         for a, b in self._limbs:
             if (start := places[a]) and (end := places[b]):
                 for share in (n / 100 for n in range(101)):
                     x, y = (p + share * (q - p) for p, q in zip(start, end, strict=True))
-                    _spot(picture, x, y, 0, (160, 160, 160))
+                    _spot(picture, x, y, width, (160, 160, 160))
         for n, place in enumerate(places):
             if place:
-                _spot(picture, *place, 1, _COLOURS[n % len(_COLOURS)])
+                _spot(picture, *place, 2 * width + 1, _COLOURS[n % len(_COLOURS)])
         return picture
 
     def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:

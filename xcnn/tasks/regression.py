@@ -81,6 +81,7 @@ class Regression(RowTask):
     datasets = ("discs",)
     losses = dict.fromkeys(("mse", "l1", "huber", "smooth_l1"), "standardised values")
     measured = ("r2", "mae")
+    classes_are = "numbers"
     from_data = ("target_mean", "target_std")
 
     def __init__(
@@ -136,4 +137,4 @@ class Regression(RowTask):
         to_units.weight = Parameter(_host.diag(_host.asarray(self.target_std, "float32")))
         to_units.bias = Parameter(_host.asarray(self.target_mean, "float32"))
         network = nn.Sequential({"network": model, "to_units": to_units.to(model.backend)})
-        return Exported(network, ("values",), "values in the units of the training data")
+        return Exported(network, ("values",), "in the units of the training data")

@@ -293,11 +293,14 @@ class StyleTransfer(OfPictures):
         "features": Option(
             str, None, "weights of a VGG, such as torchvision's, or a run that trained one", "FILE"
         ),
-        "content_weight": Option(float, 1.0, "of the content in the loss"),
-        "style_weight": Option(float, 1e5, "of the style in the loss"),
-        "tv_weight": Option(float, 0.0, "of the differences of neighbouring pixels in the loss"),
+        "content_weight": Option(float, 1.0, "weight of the content in the loss", low=0),
+        "style_weight": Option(float, 1e5, "weight of the style in the loss", low=0),
+        "tv_weight": Option(
+            float, 0.0, "weight of the differences of neighbouring pixels in the loss", low=0
+        ),
     }
     image_size = 256
+    crops = False
     style: str | None
     features: str | None
 
@@ -370,6 +373,9 @@ class StyleTransfer(OfPictures):
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        return ""  # its pictures say it all
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         return as_pixels(prediction)

@@ -11,18 +11,17 @@ from .. import functional as F
 from ..arrays import Array
 from ..data import BatchTransform, DataSplits, Normalize
 from ..data.augment import training_steps
-from ..errors import ArgumentError, FileFormatError
+from ..errors import FileFormatError
 from ..extend import register_task
 from ..metrics import PSNR
 from ..tensor import Tensor, no_grad
 from ..tiling import tile_grid
 from ..training import Trainer
-from .autoencoder import OfPictures, as_pixels
+from .autoencoder import OfPictures, as_pixels, psnr
 from .task import Exported, Option, Task
 
 #: pixels of an input that are enlarged at once, and around them those that a network may look at
 _TILE, _MARGIN = 256, 32
-_FACTORS = (2, 3, 4)
 
 
 @register_task
@@ -42,17 +41,20 @@ class SuperResolution(OfPictures):
         "l1": "the enlarged picture, from 0 to 1",
         "mse": "the enlarged picture, from 0 to 1",
     }
-    options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
+    options = {
+        "upscale": Option(
+            int, 2, "how many times as high and wide: 2, 3 or 4", "N", choices=(2, 3, 4)
+        )
+    }
     measured = ("psnr", "ssim")
     defaults = {"batch_size": 16, "epochs": (12, 12)}
     image_size = 96
+    crops = False
     least = 11  # the window of SSIM
     upscale: int
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        if self.upscale not in _FACTORS:
-            raise ArgumentError(f"upscale={self.upscale!r}: expected 2, 3 or 4")
         own = BicubicPSNR(self.upscale)
         self.measured = (*self.measured, own)  # type: ignore[misc, assignment]
 
@@ -109,6 +111,10 @@ class SuperResolution(OfPictures):
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        bicubic = psnr(target, target, BicubicPSNR, self.upscale)
+        return f"PSNR {psnr(prediction, target):.2f} dB (bicubic {bicubic:.2f} dB)"
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         return as_pixels(prediction)

@@ -36,9 +36,9 @@ class WithTarget(BatchTransform):
         - "masks": the classes of the pixels, integers (N, H, W), or any numbers (N, C, H, W). They
           are never interpolated: each takes the value of the nearest pixel.
         - "boxes": a dict with "boxes" (N, M, 4), the edges x1, y1, x2, y2 in pixels (0, 0, W, H is
-          the whole picture), and "labels", integers (N, M), where -1 means that there is no box;
-          other entries stay as they are. A moved box is the smallest upright one around its moved
-          corners, clipped to the picture.
+          the whole picture), and "labels", signed integers (N, M), where -1 means that there is
+          no box; other entries stay as they are. A moved box is the smallest upright one around
+          its moved corners, clipped to the picture.
         - "keypoints": positions x, y in pixels (N, K, 2), or x, y and visibility (N, K, 3). Whole
           numbers are the centres of pixels: (0, 0) is that of the first, as in COCO's files. Points
           outside the picture keep their position, and get visibility 0.
@@ -88,6 +88,9 @@ class WithTarget(BatchTransform):
         self.pairs = [tuple(p) for p in check_list("pairs", pairs, "pairs") if are_ints(p, 2)]
         if len(self.pairs) < len(pairs) or any(i < 0 for p in self.pairs for i in p):
             raise ArgumentError(f"pairs={pairs!r}: expected pairs of indices of points")
+        points = [point for pair in self.pairs for point in pair]
+        if len(set(points)) < len(points):
+            raise ArgumentError(f"pairs={pairs!r}: expected each point in one pair at most")
         says = not transform.geometric or type(transform).moves is not Augmentation.moves
         if target != "images" and not says:
             raise ArgumentError(
@@ -129,7 +132,7 @@ def _check(y: Any, kinds: str, shapes: Sequence[tuple[int | None, ...]], what: s
         got = f"shape {found}" if hasattr(y, "shape") else type(y).__name__
         raise ShapeError(f"{what}: got {got}, expected {wanted}")
     if y.dtype.kind not in kinds:
-        expected = "integers" if "i" in kinds else "floats"
+        expected = {"i": "signed integers", "f": "floats"}.get(kinds, "integers or floats")
         raise DTypeError(f"{what}: got {y.dtype}, expected {expected}")
 
 
@@ -142,7 +145,7 @@ def _check_boxes(y: Any, count: int, size: Sequence[int]) -> None:
         found = f"a dict of {', '.join(map(str, y))}" if isinstance(y, dict) else type(y).__name__
         raise DataError(f"y is {found}: expected a dict of boxes and labels")
     _check(y["boxes"], "f", [(count, None, 4)], "boxes")
-    _check(y["labels"], "iu", [y["boxes"].shape[:2]], "labels of the boxes")
+    _check(y["labels"], "i", [y["boxes"].shape[:2]], "labels of the boxes")
 
 
 def _check_keypoints(y: Any, count: int, size: Sequence[int]) -> None:
@@ -182,7 +185,7 @@ def _move_boxes(settings: WithTarget, y: dict[str, Any], move: Move) -> dict[str
         low, high = (xp.clip(end, 0, limits) for end in ends)
         sides, area = high - low, (ends[1] - ends[0]).prod(axis=2)
         kept = (sides >= _THIN).all(axis=2) & (sides.prod(axis=2) >= settings.min_area * area)
-        edges = xp.concatenate([low, high], axis=2) * kept[..., None]
+        edges = xp.where(kept[..., None], xp.concatenate([low, high], axis=2), 0)
         return {**y, "boxes": edges.astype(boxes.dtype), "labels": xp.where(kept, labels, -1)}
 
 

@@ -70,7 +70,9 @@ def export(
         Strings to store in the file.
     check
         Before writing, load the result and compare it with the model on random samples of the
-        example's values, with a different batch size if it is variable, and another size.
+        example's values, with a different batch size if it is variable, and another size. Of a
+        model with an attribute ``onnx_parts``, Modules of which each takes the outputs of the one
+        before, each part is compared, with the same inputs.
 
     Raises
     ------
@@ -102,6 +104,13 @@ def export(
     proto = exported.proto(batch, check_flag("dynamic_size", dynamic_size), metadata)
 
     def verify(proto: Any, folder: Path | None) -> None:
+        if parts := getattr(model, "onnx_parts", ()):
+            values = inputs
+            for part in parts:
+                alone = _Export(part, values, None, None)
+                compare(alone.proto(batch, False, None), None, part, values, batch)
+                values = alone.outputs
+            return
         compare(proto, folder, model, inputs, batch)
         if dynamic_size:
             try:
