@@ -199,7 +199,7 @@ def test_settings_that_regression_refuses():
     for settings, message in (
         ({"target_mean": [1.0]}, "target_mean has 1 numbers: expected one for each of cat, dog"),
         ({"target_mean": []}, "target_mean has 0 numbers"),
-        ({"target_mean": [1.0] * 3}, "target_std has 0 numbers: expected one for each of cat, dog"),
+        ({"target_std": []}, "target_std has 0 numbers: expected one for each of cat, dog"),
         ({"target_std": [1.0, 0.0, 1.0]}, "target_std=0.0: expected a number"),
         ({"classes": []}, "regression needs classes: pass the names of the numbers"),
     ):

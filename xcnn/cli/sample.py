@@ -12,7 +12,6 @@ from pathlib import Path
 from .. import data
 from ..errors import ArgumentError
 from ..files import write_atomically
-from ..tasks.task import SAMPLES
 from . import network
 from .options import Parser, add_device, count, path, say, seed
 
@@ -22,7 +21,7 @@ _MOST = 10_000
 def add_options(parser: Parser) -> None:
     parser.add("model RUN", "run folder from xcnn train, of a VAE or a GAN")
     parser.add("--out FILE.png", "file to write; default: samples.png", type=path)
-    parser.add("--count N", "number of pictures", type=count, default=SAMPLES)
+    parser.add("--count N", "number of pictures", type=count, default=64)
     parser.add("--seed N", "the same seed draws the same pictures", type=seed, default=0)
     add_device(parser)
 

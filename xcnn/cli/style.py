@@ -15,9 +15,9 @@ from .. import functional as F
 from ..checks import check_number
 from ..errors import ArgumentError
 from ..files import write_atomically
-from ..tasks.style import HIGHEST
 from .options import Parser, add_device, count, path, say
 
+_HIGHEST = 1e30  # float32 can still compute with it
 _EVERY = 20  # steps from one line of output to the next
 
 
@@ -32,12 +32,12 @@ def add_options(parser: Parser) -> None:
     parser.add("--steps N", "steps of the optimiser", type=count, default=300)
     names = ["lbfgs", "adam"]
     parser.add("--optimizer NAME", "lbfgs or adam", choices=names, default=names[0])
-    rate = "learning rate; default: 1 for lbfgs, 0.02 for adam"
-    parser.add("--lr RATE", rate, type=_rate, values=float)
+    default_rate = "learning rate; default: 1 for lbfgs, 0.02 for adam"
+    parser.add("--lr RATE", default_rate, type=rate, values=float)
     parser.section("the loss")
     for name, default in (("content", 1.0), ("style", 1e6), ("tv", 0.0)):
         what = "the differences of neighbouring pixels" if name == "tv" else f"the {name}"
-        given: dict[str, Any] = {"type": _weight, "values": float, "default": default}
+        given: dict[str, Any] = {"type": weight, "values": float, "default": default}
         parser.add(f"--{name}-weight X", f"weight of {what}", **given)
     for name in ("content", "style"):
         layers = f"layers whose activations give the {name}, separated by commas, such as relu4_2"
@@ -81,14 +81,14 @@ def run(arguments: argparse.Namespace) -> None:
     say(f"{out}: {pixels.shape[2]}×{pixels.shape[1]} pixels")
 
 
-def _weight(text: str) -> float:
+def weight(text: str) -> float:
     """A weight in the loss."""
-    return check_number("weight", float(text), 0, HIGHEST)
+    return check_number("weight", float(text), 0, _HIGHEST)
 
 
-def _rate(text: str) -> float:
+def rate(text: str) -> float:
     """A learning rate."""
-    return check_number("lr", float(text), 0, HIGHEST, above=True)
+    return check_number("lr", float(text), 0, _HIGHEST, above=True)
 
 
 def _read(file: str, channels: int, size: int) -> Any:

@@ -16,7 +16,7 @@ from ..nn import Loss, evaluating
 from ..tensor import Tensor
 from ..training import Trainer
 from .autoencoder import Autoencoder, OfPictures, as_pixels
-from .task import SAMPLES, Exported, Option
+from .task import Exported, Option
 
 _GAP = 2
 
@@ -125,7 +125,7 @@ class _Generative(OfPictures):
         super().__init__(*arguments, **settings)
         self.create_loss()  # checks its settings
 
-    def samples(self, trainer: Trainer, count: int = SAMPLES, seed: int = 0) -> Array:
+    def samples(self, trainer: Trainer, count: int = 64, seed: int = 0) -> Array:
         model: Any = trainer.model
         with evaluating(model), random.seeded(seed):
             return grid(as_pixels(model.sample(count).numpy()))

@@ -66,7 +66,7 @@ class Regression(RowTask):
     *arguments
         More arguments of :class:`Task`.
     target_mean, target_std
-        Of each number over the training data; :meth:`of_data` finds them.
+        Of each number over the training data, as :meth:`of_data` finds them; default: 0 and 1.
     **settings
         As for :class:`Task`.
 
@@ -88,8 +88,8 @@ class Regression(RowTask):
         self,
         classes: Sequence[str] = (),
         *arguments: Any,
-        target_mean: Sequence[float] = (),
-        target_std: Sequence[float] = (),
+        target_mean: Sequence[float] | None = None,
+        target_std: Sequence[float] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(classes, *arguments, **settings)
@@ -97,6 +97,8 @@ class Regression(RowTask):
         if not count:
             raise ArgumentError("regression needs classes: pass the names of the numbers")
         low, high = -3e38, 3e38  # float32 holds them
+        target_mean = [0.0] * count if target_mean is None else target_mean
+        target_std = [1.0] * count if target_std is None else target_std
         self.target_mean = [check_number("target_mean", v, low, high) for v in target_mean]
         self.target_std = [check_number("target_std", v, 0, high, above=True) for v in target_std]
         for name in self.from_data:

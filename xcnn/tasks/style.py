@@ -317,8 +317,8 @@ class StyleTransfer(OfPictures):
         if taken.features.mean.shape[0] != channels or min(size) < taken.least:
             raise ArgumentError(
                 f"{dataset.name} has {'×'.join(map(str, dataset.image_shape))} numbers per example:"
-                f" the features need {taken.features.mean.shape[0]} channels and at least "
-                f"{taken.least}×{taken.least} pixels"
+                f" the features need {taken.features.mean.shape[0]} channels (--grey makes one) "
+                f"and at least {taken.least}×{taken.least} pixels (--image-size)"
             )
         return cast(Task, found)
 

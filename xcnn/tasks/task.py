@@ -24,8 +24,6 @@ from ..errors import ArgumentError, DataError, did_you_mean, show
 from ..nn import LOSSES, Loss, Module
 from ..training import Trainer
 
-SAMPLES = 64  # new examples in a report
-
 
 class Option(NamedTuple):
     """A setting of some tasks, which is an option of ``xcnn train`` too.
@@ -480,7 +478,7 @@ class Task:
         drawn = {"Target": self.draw(pixels, y), "Prediction": self.draw(pixels, prediction)}
         return {"Picture": pixels, **{k: v for k, v in drawn.items() if v is not None}}
 
-    def samples(self, trainer: Trainer, count: int = SAMPLES, seed: int = 0) -> Array | None:
+    def samples(self, trainer: Trainer, count: int = 64, seed: int = 0) -> Array | None:
         """New examples that the network draws, as a picture uint8 (C, H, W); None: none."""
         return None
 
