@@ -314,7 +314,7 @@ class Task:
             The folder has other classes.
         """
         found = self.load_folder(root, **settings)
-        whole = getattr(found.test, "dataset", None)
+        whole: Any = getattr(found.test, "dataset", None)
         if found.classes != self.classes:
             raise DataError(
                 f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
