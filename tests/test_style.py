@@ -410,7 +410,7 @@ def test_training_command(tmp_path, monkeypatch, capsys, files):
     assert capsys.readouterr().out.count("content loss ") == 2
     assert cli.main(["predict", "run", "new.npy"]) == 0
     assert "30×21 pixels" in capsys.readouterr().out
-    predicted = data.read_image("predictions/new.png", (3, None, None))
+    predicted = data.read_image("predictions/run/new.png", (3, None, None))
     assert predicted.shape == (3, 21, 30)
     pytest.importorskip("onnx")
     assert cli.main(["export", "run", "run.onnx"]) == 0

@@ -309,7 +309,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
     assert "PSNR " in capsys.readouterr().out
     assert cli.main(["predict", "run", "new.npy"]) == 0
     assert "92×62 pixels" in capsys.readouterr().out
-    predicted = data.read_image("predictions/new.png", (3, None, None))
+    predicted = data.read_image("predictions/run/new.png", (3, None, None))
     assert predicted.shape == (3, 62, 92)
     pytest.importorskip("onnx")
     assert cli.main(["export", "run", "run.onnx", "--postprocess"]) == 0
