@@ -13,6 +13,7 @@ from xcnn.data import sources
 from xcnn.errors import ArgumentError, DataError
 
 from .conftest import normal
+from .strict import forbid_float64
 
 # -- networks -----------------------------------------------------------------------------------
 
@@ -290,6 +291,10 @@ def test_a_damaged_mask_and_a_damaged_picture(folder):
     with pytest.raises(DataError, match=r"masks.0.png cannot be read as a mask: unknown format"):
         data.MaskFolder(folder)
     (folder / "images" / "1.png").write_bytes((folder / "images" / "1.png").read_bytes()[:80])
+    write(folder, "0", squares(0), picture=False)
+    with pytest.raises(DataError, match=r"1.png cannot be read .*--skip-unreadable"):
+        data.MaskFolder(folder)[1]
+    (folder / "masks" / "0.png").write_bytes(b"no png")
     with pytest.warns(UserWarning, match=r"2 of 5 pictures(.|\n)*images.1.png"):
         assert len(data.MaskFolder(folder, on_error="skip")) == 3
 
@@ -505,6 +510,43 @@ def test_twenty_steps_as_in_pytorch(torch):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def test_the_mean_loss_does_not_depend_on_the_batches(backend):
+    """Nor does it compute in float64."""
+    x = normal(5, 3, 6, 8, dtype="float32")
+    y = np.stack([squares(n) for n in range(5)]).astype("uint8")
+    y[1, :4] = y[3, :, 2:] = 255
+    for name in ("cross_entropy_dice", "cross_entropy", "softmax_focal"):
+        loss = tasks.create("segmentation", classes=["a", "b", "c"], loss=name).create_loss()
+        means = []
+        for size in (1, 2, 5):
+            total = divisor = 0.0
+            for start in range(0, 5, size):
+                given = [backend.asarray(a[start : start + size]) for a in (x, y)]
+                output = xcnn.Tensor(given[0])
+                with forbid_float64():
+                    terms = loss.total(loss(output, given[1]), output, given[1])
+                total, divisor = total + float(terms[0]), divisor + float(terms[1])
+            means.append(total / divisor)
+        assert means == pytest.approx([means[0]] * 3, rel=1e-5)
+
+
+def test_two_pictures_of_one_name_and_pictures_in_both_lists(folder):
+    write(folder, "3", squares(3), suffix="bmp")
+    with pytest.raises(DataError, match=r"3\.bmp and .*3\.png have one name"):
+        data.load_masks(folder)
+    (folder / "images" / "3.bmp").unlink()
+    (folder / "masks").rename(folder / "trimaps")
+    (folder / "annotations").mkdir()
+    (folder / "trimaps").rename(folder / "annotations" / "trimaps")
+    for number in range(5):
+        write(folder, f"{number}", squares(number) + 1)
+        (folder / "masks" / f"{number}.png").rename(folder / f"annotations/trimaps/{number}.png")
+    for name in ("trainval", "test"):
+        (folder / "annotations" / f"{name}.txt").write_text("0\n1\n2\n")
+    with pytest.raises(DataError, match=r"0\.png is listed twice"):
+        data.load_masks(folder)
 
 
 def test_classes_weigh_by_their_pixels(folder):

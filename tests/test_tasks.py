@@ -15,6 +15,7 @@ from xcnn.errors import ArgumentError, DTypeError
 
 #: settings for a small network of each task; for the others as these
 SHAPES = {"classification": (3, 32, 32)}
+OF_DATA = {"regression": {"target_mean": [1.0, -2.0, 0.5], "target_std": [1.0, 2.0, 3.0]}}
 
 
 class SetTarget(data.BatchTransform):
@@ -66,7 +67,9 @@ def brightness():
 @pytest.mark.parametrize("name", tasks.names())
 def test_settings_make_the_task_again(name):
     kind = tasks.get(name)
-    task = kind(["a", "b", "c"], SHAPES.get(name, (3, 32, 32)), [0.5], [0.25], 255)
+    task = kind(
+        ["a", "b", "c"], SHAPES.get(name, (3, 32, 32)), [0.5], [0.25], 255, **OF_DATA.get(name, {})
+    )
     again = tasks.from_settings(json.loads(json.dumps(task.settings())))
     assert type(again) is kind
     assert again.settings() == task.settings()
@@ -126,7 +129,9 @@ def test_options_out_of_range(name, settings, message):
 
 
 def test_settings_that_are_lacking():
-    settings = tasks.create("regression", classes=["a"]).settings()
+    settings = tasks.create(
+        "regression", classes=["a", "b", "c"], **OF_DATA["regression"]
+    ).settings()
     del settings["target_mean"]
     with pytest.raises(ArgumentError, match="settings of regression lack target_mean"):
         tasks.from_settings(settings)
@@ -287,6 +292,62 @@ def test_options_that_do_not_fit(line, error, capsys):
         status = exit.code
     assert status == 2
     assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "owner"),
+    [
+        ("epochs", tasks.Option(int, 1, "x"), "xcnn train"),
+        ("task", tasks.Option(str, "", "x"), "xcnn train"),
+        ("noise", tasks.Option(str, "", "x"), "another task"),
+    ],
+)
+def test_an_option_with_a_name_that_is_taken(brightness, monkeypatch, capsys, name, option, owner):
+    monkeypatch.setattr(Brightness, "options", {name: option})
+    assert main(["train", "--task", "brightness", "--epochs", "1"]) == 2
+    expected = f"brightness has an option {name}, which is one of {owner} already: rename it"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_flag_of_a_task(brightness, monkeypatch, tmp_path):
+    monkeypatch.setattr(Brightness, "options", {"dark": tasks.Option(bool, False, "whether")})
+    line = ["train", "--task", "brightness", "--limit", "4", "--epochs", "1", "--quiet"]
+    for flags, expected in ((["--dark"], True), ([], False)):
+        out = tmp_path / str(expected)
+        assert main([*line, *flags, "--out", str(out)]) == 0
+        assert json.loads((out / "config.json").read_text())["dark"] is expected
+    assert main(["train", "--config", str(tmp_path / "True"), "--out", str(tmp_path / "2")]) == 0
+    assert json.loads((tmp_path / "2" / "config.json").read_text())["dark"] is True
+
+
+def test_a_task_without_datasets_or_words(brightness, monkeypatch, capsys):
+    monkeypatch.setattr(Brightness, "datasets", ())
+    assert main(["train", "--task", "brightness"]) == 2
+    assert "brightness has no dataset of its own: pass --data FOLDER" in capsys.readouterr().err
+    monkeypatch.delattr(Brightness, "describe")
+    assert Brightness(input_shape=(1, 8, 8)).describe(np.ones(1)) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "task"),
+    [
+        ("labels.csv", "multi-label"),
+        ("train/targets.csv", "regression"),
+        ("keypoints.csv", "keypoints"),
+        ("train/masks/a.png", "segmentation"),
+        ("annotations/instances_train2017.json", "detection"),
+        ("train/_annotations.coco.json", "detection"),
+        ("Annotations/a.xml", "detection"),
+    ],
+)
+def test_a_folder_for_another_task(tmp_path, capsys, file, task):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    (tmp_path / file).parent.parent.joinpath("images").mkdir(exist_ok=True)
+    assert main(["train", "--data", str(tmp_path)]) == 2
+    assert f"which is for {task}: pass --task {task}, or" in capsys.readouterr().err
+    assert main(["train", "--task", "classification", "--data", str(tmp_path)]) == 2
+    assert "which is for" not in capsys.readouterr().err
 
 
 def test_the_network_and_the_data_say_the_task(brightness, monkeypatch):

@@ -389,6 +389,10 @@ def test_recipes_with_targets():
         (lambda: WithTarget(EXACT[0], "boxes", min_area=2), ArgumentError, "min_area=2"),
         (lambda: WithTarget(EXACT[0], "keypoints", pairs=[(0, -1)]), ArgumentError, "pairs="),
         (lambda: WithTarget(EXACT[0], "keypoints", pairs=[0, 1]), ArgumentError, "pairs="),
+        (
+            lambda: WithTarget(EXACT[0], "keypoints", pairs=[(0, 1), (1, 0)]),
+            *(ArgumentError, "expected each point in one pair at most"),
+        ),
     ],
 )
 def test_invalid_arguments(make, error, text):
@@ -397,6 +401,15 @@ def test_invalid_arguments(make, error, text):
 
 
 BOXES = targets("boxes", 2)
+
+
+def test_places_without_a_box_are_zeros(backend):
+    """Whatever was there."""
+    y = {"boxes": np.full((2, 1, 4), np.nan, "float32"), "labels": np.full((2, 1), -1)}
+    placed = {name: backend.asarray(value) for name, value in y.items()}
+    _, found = WithTarget(EXACT[0], "boxes")(backend.asarray(pictures(2)), placed)
+    assert backend.to_host(found["boxes"]).tolist() == np.zeros((2, 1, 4)).tolist()
+    assert backend.to_host(found["labels"]).tolist() == [[-1], [-1]]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xcnn.data import decode_image, read_image
+from xcnn.data.images import image_size
 from xcnn.errors import ArgumentError, DataError, MissingPackageError
 
 
@@ -60,6 +61,22 @@ def test_the_orientation_of_a_photograph(pil, tmp_path, orientation):
         wanted = np.asarray(ImageOps.exif_transpose(opened))
     image = read_image(tmp_path / "p.png", (3, *wanted.shape[:2]))
     np.testing.assert_array_equal(image, np.moveaxis(wanted, 2, 0))
+
+
+def test_metadata_after_the_pixels_of_a_png_is_not_read(pil, tmp_path):
+    """Neither for the size nor for the picture: finding it means to decode all pixels."""
+    exif = pil.Exif()
+    exif[0x0112] = 6
+    pil.new("RGB", (6, 4)).save(tmp_path / "p.png", exif=exif)
+    for size in (image_size(tmp_path / "p.png"), read_image(tmp_path / "p.png", (3, None, None))):
+        assert getattr(size, "shape", size)[-2:] == (6, 4)
+    content = (tmp_path / "p.png").read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4])
+    chunk, rest = content[start:end], content[:start] + content[end:]
+    (tmp_path / "p.png").write_bytes(rest[:-12] + chunk + rest[-12:])
+    assert image_size(tmp_path / "p.png") == (4, 6)
+    assert read_image(tmp_path / "p.png", (3, None, None)).shape == (3, 4, 6)
 
 
 def test_half_transparent_pixels_are_mixed_with_white(pil, tmp_path):

@@ -97,6 +97,7 @@ def choose_task(arguments: argparse.Namespace) -> None:
         raise ArgumentError(f"--loss {arguments.loss} is called {known} here")
     check_choice("--loss", arguments.loss, list(task.losses))
     _use_defaults(arguments, task.defaults)
+    sources.check_names(arguments.parser, task)
     for option in sources.given_task_options(arguments):
         sources.refuse_option(option, task)
     for option, value in task_options(arguments).items():

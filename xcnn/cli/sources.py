@@ -61,6 +61,25 @@ def add_task_options(parser: Parser, command: str | None = None) -> None:
         parser.add(name, text.replace("%", "%%"), values=option.kind, default=None, **settings)
 
 
+def check_names(parser: Parser, task: type[tasks.Task]) -> None:
+    """Refuse a task with an option that ``xcnn train`` has, or another task in another type.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    for title, actions in parser.sections():
+        for action in actions:
+            option, is_own = task.options.get(action.dest), title != TASK or action.dest == "task"
+            kind = getattr(action, "values", None)
+            if option is not None and (is_own or kind is not option.kind):
+                owner = "xcnn train" if is_own else "another task"
+                raise ArgumentError(
+                    f"{task.name} has an option {action.dest}, which is one of {owner} already: "
+                    "rename it"
+                )
+
+
 def given_task_options(arguments: argparse.Namespace) -> list[str]:
     """The options of :func:`add_task_options` that a command was called with."""
     known = [a.dest for title, group in arguments.parser.sections() if title == TASK for a in group]

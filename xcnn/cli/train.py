@@ -31,7 +31,7 @@ from .. import (
     tasks,
 )
 from ..data.augment import RECIPES
-from ..errors import ArgumentError, DivergenceError
+from ..errors import DivergenceError
 from ..training import Trainer
 from . import config_file, optimizer, sources, weights
 from .config import (
@@ -151,7 +151,6 @@ def run(arguments: argparse.Namespace) -> None:
         config_file.apply(arguments)
     config = of_run(arguments) if arguments.resume else None
     choose_task(arguments)
-    _check_names(arguments)
     check_options(arguments)
     if arguments.print_config and config is None:
         print(config_file.to_toml(arguments), end="")
@@ -209,22 +208,6 @@ def _open_device(arguments: argparse.Namespace) -> backends.Backend:
     if arguments.memory_limit is not None:
         backend.limit_memory(arguments.memory_limit)
     return backend
-
-
-def _check_names(arguments: argparse.Namespace) -> None:
-    """Refuse a task with an option that another one has in another type, or ``xcnn train``."""
-    task = tasks.get(arguments.task)
-    for title, actions in arguments.parser.sections():
-        for action in actions:
-            option = task.options.get(action.dest)
-            if option and (
-                action.dest == "task" or title != sources.TASK or action.values is not option.kind
-            ):
-                owner = "another task" if title == sources.TASK else "xcnn train"
-                raise ArgumentError(
-                    f"{task.name} has an option {action.dest}, which is one of {owner} already: "
-                    "rename it"
-                )
 
 
 def _trainer(

@@ -196,8 +196,9 @@ def read_voc(
         with reading(source, "is not a list of pictures", error=DataError), open_file(source) as f:
             lines = read_all(f, 2**26).decode("utf-8").splitlines()
             names = [line.split()[0] for line in lines if line.strip()]
-    if not names:
-        raise DataError(f"{source} is empty: expected annotations of at least one picture")
+    if not names or any("\0" in name for name in names):
+        problem = "lists a name with a NUL character" if names else "is empty"
+        raise DataError(f"{source} {problem}: expected annotations of at least one picture")
     listed = [str(p) for p in shown(images, "*") if p.suffix.lower() in _SUFFIXES]
     found = {Path(stem).name: path for stem, path in by_stem(listed).items()}
     files = [folder / f"{name}.xml" for name in names]

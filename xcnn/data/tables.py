@@ -132,6 +132,8 @@ class CSVDataset(ArrayDataset):
                 values.extend(self._number(row[c], line, what) for c, what in columns)
             else:
                 names.append(row[columns[0][0]])
+                if "\0" in names[-1]:
+                    raise DataError(f"{path}, line {line}: {names[-1]!r} is no file name")
             if one:
                 texts.append(row[labels[0][0]])
             else:

@@ -8,7 +8,7 @@ from typing import Any
 from .. import metrics
 from .contents import best_epoch
 
-_RESULTS = {
+_RESULTS: dict[str, tuple[str, Any]] = {
     "val_accuracy": ("Test accuracy", max),
     "val_loss": ("Test loss", min),
     "train_accuracy": ("Train accuracy", max),
@@ -43,7 +43,7 @@ def _results(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     is_one = {key: len({table.get(key) for table in tables}) == 1 for key in ("task", "loss")}
     is_one["loss"] &= is_one["task"] and all(run["lower_is_better"] for run in runs)
     for name, (title, choose) in _RESULTS.items():
-        if name != "seconds" and not is_one["loss" if name.endswith("loss") else "task"]:
+        if not is_one["loss" if name.endswith("loss") else "task"]:
             choose = None
         of_columns = _mean if name == "seconds" else _last
         values = [of_columns(of_run.get(name)) for of_run in columns]

@@ -92,8 +92,12 @@ class Detection(Task):
     moves = "boxes"
     options = {
         "score": Option(
-            *(float, 0.3, "probability from which objects are drawn and listed"),
-            **{"low": 0, "high": 1, "used_by": ("predict",)},
+            float,
+            0.3,
+            "probability from which objects are drawn and listed",
+            low=0,
+            high=1,
+            used_by=("predict",),
         ),
     }
     defaults = {"augment": "zoom,shift,color", "lr": 2e-3}

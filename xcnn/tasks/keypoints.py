@@ -141,7 +141,10 @@ class Keypoints(Task):
     defaults = {"batch_size": 32}
     options = {
         "limbs": Option(
-            *(str, "", "pairs of points that pictures join by lines, such as 0-1,1-2", "A-B,..."),
+            str,
+            "",
+            "pairs of points that pictures join by lines, such as 0-1,1-2",
+            "A-B,...",
             used_by=("predict",),
         ),
         "sigma": Option(float, 1.5, "size of the spots to learn, in pixels", low=0.1, high=1000),

@@ -73,8 +73,12 @@ class MultiLabel(RowTask):
     measured = ("average_precision",)
     options = {
         "threshold": Option(
-            *(float, 0.5, "probability from which a label is predicted"),
-            **{"low": 0, "high": 1, "used_by": ("predict", "evaluate")},
+            float,
+            0.5,
+            "probability from which a label is predicted",
+            low=0,
+            high=1,
+            used_by=("predict", "evaluate"),
         )
     }
     has_labels = True

@@ -26,14 +26,20 @@ _SCORES = "scores of the classes of each pixel; softmax over axis 1 gives the pr
 class CrossEntropyDiceLoss(nn.CrossEntropyLoss):
     """Cross-entropy plus Dice loss: right pixels, and regions of which small ones count as much.
 
-    Settings are those of :class:`xcnn.nn.CrossEntropyLoss`.
+    The Dice loss is a mean over the pictures, weighed by their pixels that count: the divisor of
+    both. Settings are those of :class:`xcnn.nn.CrossEntropyLoss`.
     """
 
     ignore_index: int
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        overlap = F.dice_loss(input, target, ignore_index=self.ignore_index)
-        return super().forward(input, target) + overlap
+        loss = super().forward(input, target)
+        each = F.dice_loss(input, target, ignore_index=self.ignore_index, reduction="none")
+        is_counted = Tensor.of(target).data != self.ignore_index
+        counted = is_counted.reshape(len(each), -1).sum(axis=1)
+        total = each.backend.xp.maximum(counted.sum(), 1).astype(each.dtype)
+        overlap: Tensor = F.sum(F.mean(each, 1) * Tensor(counted.astype(each.dtype) / total))
+        return loss + overlap
 
 
 class ClassMap(nn.Module):

@@ -57,10 +57,10 @@ class Option(NamedTuple):
     used_by: tuple[str, ...] = ()
 
     @property
-    def kind(self) -> type:
+    def kind(self) -> Any:
         """The type of its values: bool, int, float or str."""
         if self.default is None:
-            return self.type if self.type in (int, float) else str  # type: ignore[return-value]
+            return self.type if self.type in (int, float) else str
         return type(self.default)
 
     def check(self, name: str, value: Any) -> Any:
