@@ -91,7 +91,7 @@ def test_values_in_train_and_val(folder):
         ("labels.csv", rows("file", "0.npy"), "line 1: expected columns of targets after 'file'"),
         ("labels.csv", rows("file,cat", "0.npy,1", "9.npy,1"), "line 3: there is no file .*9.npy"),
         ("labels.csv", rows("file,cat"), "labels.csv lists no images"),
-        ("labels.csv", rows("file,cat", "0.npy,1"), "labels.csv has one image: expected two or"),
+        ("labels.csv", rows("file,cat", "0.npy,1"), "photos: 0.2 of 1 pictures leaves none"),
         ("labels.csv", rows("file;cat", "0.npy;1"), "no column 'file'; expected ',' between the"),
         ("other.csv", "", "labels.csv is missing: expected a CSV file .* such as file,cat,dog"),
     ],
